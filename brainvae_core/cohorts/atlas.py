@@ -1,0 +1,253 @@
+"""The atlas slice a cohort shares: which structure every pixel belongs to."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nrrd
+import numpy as np
+import pandas as pd
+import tifffile
+
+AUTHORS_CROP = slice(4, 452)  # of 456 columns; on plane 286 the tissue ends at 432
+ALLEN_TERMS = (
+    "Allen Mouse Brain CCFv3 © Allen Institute for Brain Science (Wang et al. 2020, Cell 181:936). "
+    "Use is subject to the Allen Institute's terms of use and citation policy."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """One coronal atlas slice.
+
+    Attributes
+    ----------
+    annotation : ndarray of uint32, shape (height, width)
+        CCF structure id of every pixel; 0 is outside the brain. DV down, ML across.
+    template : ndarray of float32, shape (height, width)
+        Average brightness in [0, 1].
+    structures : DataFrame
+        Columns ``id``, ``acronym``, ``name``, ``parent_id`` (0 at the root).
+    pixel_um : float
+        Side of one pixel in micrometres.
+    name : str
+        What a caption calls it.
+    terms : str
+        Whose it is and how it is cited; empty where it is the project's own.
+    """
+
+    annotation: np.ndarray
+    template: np.ndarray
+    structures: pd.DataFrame
+    pixel_um: float
+    name: str
+    terms: str = ""
+
+    def __post_init__(self):
+        if self.annotation.ndim != 2 or self.annotation.shape != self.template.shape:
+            raise ValueError(
+                f"annotation {self.annotation.shape} and template {self.template.shape} of atlas "
+                f"{self.name!r} must be one (height, width)"
+            )
+        unknown = np.setdiff1d(np.unique(self.annotation), [0, *self.structures["id"]])
+        if unknown.size:
+            raise ValueError(
+                f"atlas {self.name!r} has pixels of structure ids {unknown[:5].tolist()} that its "
+                "structures table does not name"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.annotation.shape
+
+    @property
+    def brain_mask(self) -> np.ndarray:
+        """Every labelled pixel, (height, width) bool."""
+        return self.annotation > 0
+
+    @property
+    def acronyms(self) -> list[str]:
+        """Acronyms with at least one pixel in this slice, counting descendants, in table order."""
+        parent = dict(zip(self.structures["id"], self.structures["parent_id"], strict=True))
+        present = set()
+        for structure_id in np.unique(self.annotation[self.brain_mask]).tolist():
+            while structure_id and structure_id not in present:
+                present.add(structure_id)
+                structure_id = parent[structure_id]
+        return self.structures.loc[self.structures["id"].isin(present), "acronym"].tolist()
+
+    def descendants(self, acronym: str) -> np.ndarray:
+        """Ids of a structure and of everything below it.
+
+        Raises
+        ------
+        ValueError
+            The ontology has no such acronym; the message offers the nearest that this slice has.
+        """
+        rows = self.structures.loc[self.structures["acronym"] == acronym, "id"]
+        if rows.empty:
+            near = difflib.get_close_matches(acronym, self.acronyms, n=3, cutoff=0.4)
+            offer = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ValueError(
+                f"no structure {acronym!r} in atlas {self.name!r}{offer} "
+                f"(this slice has {self._offer()})"
+            )
+        found = frontier = rows.to_numpy()
+        while frontier.size:
+            below = self.structures["parent_id"].isin(frontier)
+            frontier = self.structures.loc[below, "id"].to_numpy()
+            found = np.concatenate([found, frontier])
+        return found
+
+    def roi_masks(self, acronyms: Sequence[str]) -> np.ndarray:
+        """Pixels of each region, descendants included.
+
+        Parameters
+        ----------
+        acronyms : sequence of str
+            CCF acronyms, such as ``["SSp", "HPF"]``.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_rois, height, width)
+
+        Raises
+        ------
+        ValueError
+            An acronym does not exist or has no pixel in this slice, or none is given.
+        """
+        if isinstance(acronyms, str) or not len(acronyms):
+            raise ValueError(f"acronyms must be a list such as ['SSp', 'HPF'], not {acronyms!r}")
+        masks = np.stack([np.isin(self.annotation, self.descendants(a)) for a in acronyms])
+        empty = [a for a, mask in zip(acronyms, masks, strict=True) if not mask.any()]
+        if empty:
+            raise ValueError(
+                f"{', '.join(empty)} exists but has no pixel in atlas {self.name!r}; "
+                f"this slice has {self._offer()}"
+            )
+        return masks
+
+    def resampled(self, shape: tuple[int, int]) -> Atlas:
+        """The same slice with fewer pixels.
+
+        Labels are read at block centres and brightness is averaged over blocks, so ``shape`` must
+        divide this atlas's own shape by one whole number on both axes.
+        """
+        shape = tuple(shape)
+        factor = self.shape[0] // shape[0] if shape and shape[0] else 0
+        if len(shape) != 2 or factor < 1 or tuple(s * factor for s in shape) != self.shape:
+            height, width = self.shape
+            possible = [f for f in (1, 2, 4, 8) if height % f == width % f == 0]
+            allowed = [f"{height // f}×{width // f}" for f in possible]
+            raise ValueError(
+                f"cannot resample atlas {self.name!r} of {height}×{width} to "
+                f"{'×'.join(map(str, shape))}; whole-number reductions such as "
+                f"{', '.join(allowed)} are possible"
+            )
+        return replace(
+            self,
+            annotation=self.annotation[factor // 2 :: factor, factor // 2 :: factor],
+            template=block_mean(self.template, factor),
+            pixel_um=self.pixel_um * factor,
+        )
+
+    def _offer(self) -> str:
+        names = self.acronyms
+        return ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+
+
+def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
+    """Mean over ``factor`` × ``factor`` blocks of (…, height, width), as float32."""
+    *lead, height, width = images.shape
+    blocks = np.reshape(images, (*lead, height // factor, factor, width // factor, factor))
+    return blocks.mean(axis=(-3, -1), dtype=np.float32)
+
+
+def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
+    """The real CCFv3 slice, read from local files.
+
+    Parameters
+    ----------
+    folder : path
+        Searched with everything below it for ``annotation_25.nrrd``, the ontology
+        (``structure_graph_1.json`` or ``structures.json``) and the average template: the volume
+        ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
+    plane : int
+        0-based index on the AP axis of the 25 µm grid; the paper's is 286 of 528.
+
+    Returns
+    -------
+    Atlas
+        320 × 448 pixels of 25 µm: columns 4 to 452 of 456, the authors' own crop.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing; the message says which names would do.
+    ValueError
+        The plane is outside the volume or the template planes at hand.
+    """
+    folder = Path(folder)
+    volume, _ = nrrd.read(str(_find(folder, "annotation_25.nrrd")))
+    if not 0 <= plane < volume.shape[0]:
+        raise ValueError(
+            f"plane {plane} is outside the annotation volume; 0 to {volume.shape[0] - 1} exist"
+        )
+    template = _template_plane(folder, plane).astype(np.float32)
+    return Atlas(
+        annotation=np.ascontiguousarray(volume[plane][:, AUTHORS_CROP], dtype=np.uint32),
+        template=template[:, AUTHORS_CROP] / template.max(),
+        structures=read_ontology(_find(folder, "structure_graph_1.json", "structures.json")),
+        pixel_um=25.0,
+        name=f"CCFv3 plane {plane}",
+        terms=ALLEN_TERMS,
+    )
+
+
+def read_ontology(path: Path) -> pd.DataFrame:
+    """Structures of an Allen ontology file: the API's graph, or AllenSDK's cached list."""
+    content = json.loads(Path(path).read_text())
+    if isinstance(content, dict):
+        nodes, todo = [], list(content["msg"])
+        while todo:
+            node = todo.pop(0)
+            nodes.append((node["id"], node["acronym"], node["name"], node["parent_structure_id"]))
+            todo = node["children"] + todo
+    else:
+        nodes = [
+            (s["id"], s["acronym"], s["name"], ([0, *s["structure_id_path"]])[-2]) for s in content
+        ]
+    table = pd.DataFrame(nodes, columns=["id", "acronym", "name", "parent_id"])
+    return table.assign(parent_id=table["parent_id"].fillna(0).astype(np.int64))
+
+
+def _template_plane(folder: Path, plane: int) -> np.ndarray:
+    if volumes := sorted(folder.rglob("average_template_25.nrrd")):
+        return nrrd.read(str(volumes[0]))[0][plane]
+    pattern = re.compile(r"average_template_25_ap(\d+)(?:-(\d+))?\.tif")
+    offered = []
+    for path in sorted(folder.rglob("average_template_25_ap*.tif")):
+        if match := pattern.fullmatch(path.name):
+            first, last = int(match[1]), int(match[2] or match[1])
+            offered.append(f"{first}–{last}")
+            if first <= plane <= last:
+                return tifffile.imread(path, key=plane - first)
+    if offered:
+        raise ValueError(f"no template of plane {plane} in {folder}; planes {offered} are there")
+    raise FileNotFoundError(
+        f"no average template in {folder}: looked for average_template_25.nrrd and "
+        "average_template_25_ap<first>-<last>.tif"
+    )
+
+
+def _find(folder: Path, *names: str) -> Path:
+    for name in names:
+        if found := sorted(folder.rglob(name)):
+            return found[0]
+    raise FileNotFoundError(f"no {' or '.join(names)} in {folder} or below it")

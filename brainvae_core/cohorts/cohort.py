@@ -1,0 +1,243 @@
+"""Sections of many brains, their metadata and the atlas slice they share, in one labelled object."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from brainvae_core.cohorts.atlas import Atlas
+
+FORMAT = 1
+SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+
+
+class Cohort:
+    """Sections + metadata + atlas, checked when made.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n_brains, height, width)
+        Grey values in [0, 1]; kept as float32.
+    metadata : DataFrame
+        One row a brain, indexed by a unique brain id. A column ``split`` is kept where it is given.
+    atlas : Atlas
+        Of the same height and width.
+    clean : ndarray, shape (n_brains, height, width), optional
+        The images before their artefacts (simulated cohorts).
+    artefact_masks : ndarray of bool, shape (n_brains, height, width), optional
+        Where the artefacts are.
+    factors : DataFrame, optional
+        The planted factors, one row a brain and one column a factor, in standard deviations.
+    name : str
+        What a caption calls the cohort.
+
+    Raises
+    ------
+    ValueError
+        One line that says which invariant does not hold, and where.
+    """
+
+    def __init__(
+        self, images, metadata, atlas, *, clean=None, artefact_masks=None, factors=None, name="cohort"
+    ):
+        self.name, self.atlas, self.metadata, self.factors = name, atlas, metadata, factors
+        self.images = _checked_images(images, metadata.index, atlas, f"images of cohort {name!r}")
+        self.clean = self.artefact_masks = None
+        if clean is not None:
+            what = f"clean images of cohort {name!r}"
+            self.clean = _checked_images(clean, metadata.index, atlas, what)
+        if artefact_masks is not None:
+            self.artefact_masks = np.asarray(artefact_masks, dtype=bool)
+            if self.artefact_masks.shape != self.images.shape:
+                raise ValueError(
+                    f"artefact masks {self.artefact_masks.shape} and images {self.images.shape} "
+                    f"of cohort {name!r} must have one shape"
+                )
+        if not metadata.index.is_unique:
+            twice = metadata.index[metadata.index.duplicated()].unique()[:5].tolist()
+            raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
+        if factors is not None and not factors.index.equals(metadata.index):
+            raise ValueError(f"factors and metadata of cohort {name!r} must list the same brains")
+
+    def __len__(self):
+        return len(self.images)
+
+    def __repr__(self):
+        n, height, width = self.images.shape
+        size = f"{height} × {width} px of {self.atlas.pixel_um:g} µm"
+        counts = ""
+        if "split" in self.metadata:
+            found = self.metadata["split"].value_counts()
+            counts = "; " + ", ".join(f"{found[s]} {s}" for s in SPLITS if s in found)
+        return f"Cohort {self.name!r}: {n} brains of {size} on {self.atlas.name}{counts}"
+
+    def split(self, name: str) -> Cohort:
+        """The brains of one part: ``"train"``, ``"validation"`` or ``"test"``."""
+        if "split" not in self.metadata:
+            raise ValueError(f"cohort {self.name!r} is not split; make one with with_split(seed)")
+        if name not in SPLITS:
+            raise ValueError(f"no split {name!r}; there are {', '.join(SPLITS)}")
+        return self.select(self.metadata["split"] == name)
+
+    def select(self, which) -> Cohort:
+        """The brains picked by a boolean mask or positions, in cohort order for a mask."""
+        which = np.asarray(which)
+        part = (lambda array: None if array is None else array[which])
+        rows = np.flatnonzero(which) if which.dtype == bool else which
+        return Cohort(
+            self.images[which],
+            self.metadata.iloc[rows],
+            self.atlas,
+            clean=part(self.clean),
+            artefact_masks=part(self.artefact_masks),
+            factors=None if self.factors is None else self.factors.iloc[rows],
+            name=self.name,
+        )
+
+    def with_split(self, seed: int) -> Cohort:
+        """The same cohort with every brain assigned to train, validation or test, by ``seed``."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        ends = np.round(np.cumsum(list(SPLITS.values())) * len(self)).astype(int)
+        part = np.repeat(list(SPLITS), np.diff(ends, prepend=0))
+        split = pd.Series(part, index=self.metadata.index[order]).reindex(self.metadata.index)
+        other = object.__new__(Cohort)
+        other.__dict__ = {
+            **{k: v for k, v in self.__dict__.items() if k != "fingerprint"},
+            "metadata": self.metadata.assign(split=split),
+        }
+        return other
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of what a fit reads: the images, the brain ids and the split."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
+        split = self.metadata.get("split", pd.Series("", index=self.metadata.index))
+        digest.update("\n".join(f"{b},{s}" for b, s in split.items()).encode())
+        return digest.hexdigest()[:16]
+
+    # ---- the labelled form, on disk ----
+
+    def to_dataset(self) -> xr.Dataset:
+        """An xarray Dataset with dimensions brain, y (DV), x (ML), factor and structure."""
+        where = ("brain", "y", "x")
+        variables = {
+            "images": (where, self.images, {"units": "grey value in [0, 1]"}),
+            "annotation": (("y", "x"), self.atlas.annotation),
+            "template": (("y", "x"), self.atlas.template),
+        }
+        if self.clean is not None:
+            variables["clean"] = (where, self.clean)
+        if self.artefact_masks is not None:
+            variables["artefact_masks"] = (where, self.artefact_masks)
+        if self.factors is not None:
+            variables["factors"] = (("brain", "factor"), self.factors.to_numpy(np.float32))
+        for column in self.metadata:
+            values = self.metadata[column]
+            plain = values.to_numpy(str) if values.dtype.kind not in "biuf" else values.to_numpy()
+            variables[f"metadata_{column}"] = (("brain",), plain)
+        for column in self.atlas.structures:
+            values = self.atlas.structures[column]
+            plain = values.to_numpy(str) if values.dtype.kind not in "biuf" else values.to_numpy()
+            variables[f"structure_{column}"] = (("structure",), plain)
+        coords = {"brain": self.metadata.index.to_numpy(str)}
+        if self.factors is not None:
+            coords["factor"] = np.array(self.factors.columns, dtype=str)
+        attrs = {
+            "brainvae_format": FORMAT,
+            "name": self.name,
+            "pixel_um": self.atlas.pixel_um,
+            "atlas": self.atlas.name,
+            "terms": self.atlas.terms,
+        }
+        return xr.Dataset(variables, coords, attrs)
+
+    def save(self, path: str | Path) -> Path:
+        """Write as Zarr; the folder appears under its name only when it is complete."""
+        path = Path(path)
+        if path.exists():
+            raise FileExistsError(f"{path} exists; a cohort is never overwritten")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            # Zarr 3 has no specification for fixed-length strings yet, version 2 does.
+            self.to_dataset().to_zarr(beside, zarr_format=2, consolidated=True)
+            os.replace(beside, path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return path
+
+
+def open_cohort(path: str | Path) -> Cohort:
+    """Read a cohort saved by `Cohort.save`, checking it as if it were new.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    ValueError
+        The folder is no cohort, is of a newer format, or breaks an invariant.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no cohort at {path}")
+    try:
+        with xr.open_zarr(path, zarr_format=2, consolidated=True) as lazy:
+            data = lazy.load()
+    except (KeyError, ValueError, FileNotFoundError) as error:
+        raise ValueError(f"{path} is not a readable cohort: {str(error).splitlines()[0]}") from error
+    version = data.attrs.get("brainvae_format")
+    if version != FORMAT:
+        raise ValueError(f"{path} has cohort format {version}; this library reads format {FORMAT}")
+    structures = pd.DataFrame(
+        {c: data[f"structure_{c}"].to_numpy() for c in ("id", "acronym", "name", "parent_id")}
+    )
+    prefix = "metadata_"
+    columns = [str(v) for v in data.data_vars if str(v).startswith(prefix)]
+    brains = pd.Index(data["brain"].to_numpy().astype(str), name="brain")
+    metadata = pd.DataFrame(
+        {c.removeprefix(prefix): data[c].to_numpy() for c in columns}, index=brains
+    )
+    factors = None
+    if "factors" in data:
+        factors = pd.DataFrame(
+            data["factors"].to_numpy(), index=brains, columns=data["factor"].to_numpy().astype(str)
+        )
+    optional = {k: data[k].to_numpy() for k in ("clean", "artefact_masks") if k in data}
+    atlas = Atlas(
+        data["annotation"].to_numpy(),
+        data["template"].to_numpy(),
+        structures,
+        data.attrs["pixel_um"],
+        data.attrs["atlas"],
+        data.attrs["terms"],
+    )
+    return Cohort(
+        data["images"].to_numpy(), metadata, atlas, factors=factors, name=data.attrs["name"], **optional
+    )
+
+
+def _checked_images(images, brains, atlas, what: str) -> np.ndarray:
+    images = np.asarray(images, dtype=np.float32)
+    expected = (len(brains), *atlas.shape)
+    if images.shape != expected:
+        raise ValueError(f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}")
+    low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
+    finite = np.isfinite(low) & np.isfinite(high)
+    for bad, fault in (
+        (~finite, "a NaN or infinite pixel"),
+        (finite & ((low < 0) | (high > 1)), "grey values outside [0, 1]"),
+        (finite & (low == high), "one constant value"),
+    ):
+        if bad.any():
+            first = np.flatnonzero(bad)[0]
+            raise ValueError(
+                f"{what}: brain {brains[first]!r} has {fault} (as have {bad.sum() - 1} others)"
+            )
+    return images

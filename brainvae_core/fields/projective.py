@@ -1,0 +1,300 @@
+"""Projective fields: which output pixels each latent moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from tqdm.auto import tqdm
+
+# Latents alike up to this ratio are not outliers, however small the spread of the others is.
+LEAST_OUTLIER_RATIO = 1.1
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectiveField:
+    """Variance and mean of every output pixel while one latent moves.
+
+    The quartiles are those of the range of c, in this order: [−c_max, −c_max/2), [−c_max/2, 0),
+    (0, c_max/2], (c_max/2, c_max]. c = 0 is in none of them but in the unstratified figures.
+
+    Attributes
+    ----------
+    variance, mean : ndarray of float32, shape (latent_dim, 4, height, width)
+        Over the c of each quartile (variance: divided by their number), in squared brightness
+        and brightness.
+    variance_all, mean_all : ndarray of float32, shape (latent_dim, height, width)
+        Over every c.
+    c : ndarray, shape (n_c,)
+        Interpolation weights, prior standard deviations.
+    z0 : ndarray, shape (latent_dim,)
+        Code around which the latents moved.
+    absolute : bool
+        Whether latent k was set to c rather than moved by c.
+    """
+
+    variance: np.ndarray
+    mean: np.ndarray
+    variance_all: np.ndarray
+    mean_all: np.ndarray
+    c: np.ndarray
+    z0: np.ndarray
+    absolute: bool
+
+
+def projective_field(
+    model,
+    z0: np.ndarray,
+    c: np.ndarray,
+    *,
+    batch_size: int = 128,
+    absolute: bool = False,
+    progress: bool = False,
+) -> ProjectiveField:
+    """Move each latent through c, decode, and see which pixels vary (Liu et al. 2020, § 2.2).
+
+    Parameters
+    ----------
+    model
+        Anything with ``decode(z) -> images``, float32 (n, latent_dim) to (n, height, width).
+    z0 : ndarray, shape (latent_dim,)
+        Starting code: a real brain's, or zeros for the prior mean.
+    c : ndarray, shape (n_c,)
+        Interpolation weights, alike on both sides of 0; the paper's are −7 to 7 in steps of 0.005.
+    batch_size : int
+        Images decoded at once: no more than these are ever in memory.
+    absolute : bool
+        Set latent k to c, as the authors' code does, instead of adding c as the paper writes.
+    progress : bool
+        Show a bar over latents.
+
+    Returns
+    -------
+    ProjectiveField
+
+    Raises
+    ------
+    ValueError
+        c is lopsided or has fewer than two values in a quartile, z0 is not one code, or the
+        decoder answers with a wrong shape or with values that are not finite.
+    """
+    z0, c = _checked_code(z0), np.asarray(c, dtype=np.float64)
+    quartile = quartile_of(c)
+    groups = [quartile == q for q in range(4)]
+    at_zero = [quartile == -1] if (quartile == -1).any() else []
+    variance, mean, variance_all, mean_all = [], [], [], []
+    for k in tqdm(range(len(z0)), desc="projective field", disable=not progress):
+        codes = _moved(z0, k, c, absolute)
+        moments = [_moments(_decoded(model, codes[g], batch_size)) for g in groups + at_zero]
+        n, total_mean, total_squares = reduce(_merged, moments)
+        variance.append(np.stack([squares / m for m, _, squares in moments[:4]]))
+        mean.append(np.stack([part_mean for _, part_mean, _ in moments[:4]]))
+        variance_all.append(total_squares / n)
+        mean_all.append(total_mean)
+    stacked = [np.stack(s).astype(np.float32) for s in (variance, mean, variance_all, mean_all)]
+    return ProjectiveField(*stacked, c=c, z0=z0, absolute=absolute)
+
+
+def quartile_of(c: np.ndarray) -> np.ndarray:
+    """Which quarter of the range of c each value is in, 0 to 3 in rising order; −1 for c = 0.
+
+    Raises
+    ------
+    ValueError
+        c is not a finite vector, is not alike on both sides of 0 (to 1 % of its largest value:
+        another sampling of one side would pass for an asymmetry), or leaves fewer than two values
+        to a quartile.
+    """
+    c = np.asarray(c, dtype=np.float64)
+    if c.ndim != 1 or c.size < 8 or not np.isfinite(c).all():
+        raise ValueError(f"c of shape {c.shape} must be a vector of at least 8 finite values")
+    rising = np.sort(c)
+    largest = np.abs(c).max()
+    if largest == 0 or np.abs(rising + rising[::-1]).max() > 0.01 * largest:
+        raise ValueError(
+            f"c from {rising[0]:g} to {rising[-1]:g} is not alike on both sides of 0; "
+            "use for example np.linspace(-7, 7, 2801)"
+        )
+    # Rounded because np.arange(-7, 7, 0.005) misses 0 and ±3.5 by 1e-13 and would change their bin.
+    share = np.round(c / largest, 9)
+    quartile = np.select([share < -0.5, share < 0, share == 0, share <= 0.5], [0, 1, -1, 2], 3)
+    counts = [int((quartile == q).sum()) for q in range(4)]
+    if min(counts) < 2:
+        raise ValueError(f"c has {counts} values in its four quartiles; each needs at least 2")
+    return quartile
+
+
+def traversal(
+    model, z0: np.ndarray, c_values: np.ndarray, *, batch_size: int = 128, absolute: bool = False
+) -> np.ndarray:
+    """Decoded images along each latent (Fig. S4).
+
+    Parameters
+    ----------
+    model, z0, batch_size, absolute
+        As for :func:`projective_field`.
+    c_values : ndarray, shape (n_c,)
+        A few interpolation weights; any will do.
+
+    Returns
+    -------
+    ndarray of float32, shape (latent_dim, n_c, height, width)
+    """
+    z0, c = _checked_code(z0), np.asarray(c_values, dtype=np.float64)
+    if c.ndim != 1 or not c.size or not np.isfinite(c).all():
+        raise ValueError(f"c_values of shape {c.shape} must be a vector of finite values")
+    rows = [_decoded(model, _moved(z0, k, c, absolute), batch_size) for k in range(len(z0))]
+    return np.stack([np.concatenate(list(row)) for row in rows]).astype(np.float32)
+
+
+def stratified_rgb(
+    field: ProjectiveField, percentile: float = 99.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """The paper's picture of a projective field, on white (Fig. 3A).
+
+    R = 1 − v₊, G = 1 − v₋, B = 1 − v_large: cyan where small positive c moves a pixel, magenta
+    small negative c, yellow large c of either sign. v_large is the mean of the two outer quartiles'
+    variances: pooling their images instead would add the difference of the two ends' means, which
+    is not variance *within* a stratum and would paint every linear model yellow.
+
+    Parameters
+    ----------
+    field : ProjectiveField
+    percentile : float
+        Of each channel's variance over the pixels of all latents; there the channel saturates. One
+        scale for all latents, so that a latent that does little looks as if it did.
+
+    Returns
+    -------
+    rgb : ndarray, shape (latent_dim, height, width, 3), in [0, 1]
+    scales : ndarray, shape (3,)
+        Variances that saturate R, G and B, squared brightness: print them.
+    """
+    v = field.variance.astype(np.float64)
+    channels = np.stack([v[:, 2], v[:, 1], (v[:, 0] + v[:, 3]) / 2], axis=-1)
+    scales = np.percentile(channels, percentile, axis=(0, 1, 2))
+    filled = np.divide(channels, scales, out=(channels > 0).astype(np.float64), where=scales > 0)
+    return 1.0 - np.clip(filled, 0.0, 1.0), scales
+
+
+def asymmetry(field: ProjectiveField) -> np.ndarray:
+    """How unlike the negative and the positive side of each latent are, whichever is which.
+
+    |V₋ − V₊| / (V₋ + V₊), with V the variance of a side's two quartiles summed over pixels.
+
+    Returns
+    -------
+    ndarray, shape (latent_dim,)
+        0 (alike, or a latent that moves nothing) to 1 (only one side moves anything).
+    """
+    total = field.variance.sum(axis=(2, 3), dtype=np.float64)
+    below, above = total[:, :2].sum(axis=1), total[:, 2:].sum(axis=1)
+    both = below + above
+    return np.divide(np.abs(below - above), both, out=np.zeros_like(both), where=both > 0)
+
+
+def tail_ratio(field: ProjectiveField) -> np.ndarray:
+    """Variance in the stronger outer quartile over the mean of the two inner ones.
+
+    Variances are summed over pixels; the stronger tail is taken because a latent's sign is
+    arbitrary.
+
+    Returns
+    -------
+    ndarray, shape (latent_dim,)
+        1 for a linear model and for a latent that moves nothing; inf where only tails move pixels.
+    """
+    total = field.variance.sum(axis=(2, 3), dtype=np.float64)
+    tail, inner = np.maximum(total[:, 0], total[:, 3]), total[:, 1:3].mean(axis=1)
+    unmoved = np.where(tail > 0, np.inf, 1.0)
+    return np.divide(tail, inner, out=unmoved, where=inner > 0)
+
+
+def outlier_latents(
+    field: ProjectiveField, active: np.ndarray | None = None, threshold: float = 2.5
+) -> np.ndarray:
+    """Latents to star (Fig. 3A): their tail does unusually much.
+
+    The rule: log :func:`tail_ratio` lies above the median of the active latents by more than
+    ``threshold`` × 1.4826 × MAD, and by at least log 1.1 (latents that are all alike have a MAD of
+    rounding size). The paper shows stars and gives no rule; this one is ours.
+
+    Parameters
+    ----------
+    field : ProjectiveField
+    active : ndarray of bool, shape (latent_dim,), optional
+        Latents that set the median and may be starred; all of them by default.
+    threshold : float
+        In robust standard deviations.
+
+    Returns
+    -------
+    ndarray of bool, shape (latent_dim,)
+
+    Raises
+    ------
+    ValueError
+        Fewer than 3 active latents, or most of them move pixels in their tails only.
+    """
+    ratio = tail_ratio(field)
+    active = np.ones(len(ratio), dtype=bool) if active is None else np.asarray(active)
+    if active.dtype != bool or active.shape != ratio.shape or active.sum() < 3:
+        raise ValueError(
+            f"active is {active.dtype} of shape {active.shape}, {int(active.sum())} of them true; "
+            f"give one bool for each of {len(ratio)} latents, at least 3 of them true"
+        )
+    # A tail that moves nothing while the rest does is at −inf: never an outlier upwards.
+    with np.errstate(divide="ignore"):
+        log_ratio = np.log(ratio)
+    middle = np.median(log_ratio[active])
+    if not np.isfinite(middle):
+        raise ValueError("most active latents move pixels in one part of c only; give a wider c")
+    spread = 1.4826 * np.median(np.abs(log_ratio[active] - middle))
+    limit = middle + max(threshold * spread, np.log(LEAST_OUTLIER_RATIO))
+    return active & (log_ratio > limit)
+
+
+def _moved(z0: np.ndarray, k: int, c: np.ndarray, absolute: bool) -> np.ndarray:
+    codes = np.tile(z0, (len(c), 1))
+    codes[:, k] = c if absolute else z0[k] + c
+    return codes.astype(np.float32)
+
+
+def _decoded(model, codes: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(codes), batch_size):
+        batch = codes[start : start + batch_size]
+        images = np.asarray(model.decode(batch))
+        if images.ndim != 3 or len(images) != len(batch):
+            raise ValueError(
+                f"decode answered shape {images.shape} to {len(batch)} codes; it must answer "
+                "(n, height, width)"
+            )
+        if not np.isfinite(images).all():
+            raise ValueError("decode answered values that are not finite; check the model's fit")
+        yield images
+
+
+def _moments(batches: Iterator[np.ndarray]) -> tuple:
+    """Number, mean and summed squared deviations of each pixel, one batch in memory at a time."""
+    total = (0, 0.0, 0.0)
+    for images in batches:
+        mean = images.mean(axis=0, dtype=np.float64)
+        squares = np.square(images - mean).sum(axis=0)
+        total = _merged(total, (len(images), mean, squares))
+    return total
+
+
+def _merged(a: tuple, b: tuple) -> tuple:
+    """Moments of two samples together (Chan, Golub, LeVeque 1983): no cancelling of large sums."""
+    (n_a, mean_a, squares_a), (n_b, mean_b, squares_b) = a, b
+    n, apart = n_a + n_b, mean_b - mean_a
+    return n, mean_a + apart * (n_b / n), squares_a + squares_b + apart**2 * (n_a * n_b / n)
+
+
+def _checked_code(z0: np.ndarray) -> np.ndarray:
+    z0 = np.asarray(z0, dtype=np.float64)
+    if z0.ndim != 1 or not z0.size or not np.isfinite(z0).all():
+        raise ValueError(f"z0 of shape {z0.shape} must be one finite code, (latent_dim,)")
+    return z0

@@ -1,0 +1,303 @@
+"""Receptive fields: how the brightness of each region of the input moves each latent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.stats import ortho_group, wilcoxon
+from tqdm.auto import tqdm
+
+from brainvae_core.fields.association import checked_active, normalised_impacts
+from brainvae_core.fields.regions import (
+    checked_brightness,
+    checked_masks,
+    perturb,
+    random_blobs,
+    region_brightness,
+    weight_range,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ReceptiveField:
+    """Codes of brains whose regions were perturbed, and what they say about each latent.
+
+    The codes are kept (they are small), so that brains can be resampled and latents rotated
+    without encoding again. Posterior variances are 0 for a model that has no posterior.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (n_rois, n_weights)
+        Perturbation weights w, rising.
+    mean_brightness : ndarray, shape (n_rois,)
+        μ_R, what w multiplies.
+    mode : str
+        ``"mask"`` or ``"add"``.
+    variance_floor : float
+        Least variance of a fitted Gaussian, squared latent units.
+    codes, posterior_variances : ndarray of float32, shape (n_rois, n_weights, n_brains, latent_dim)
+        Of the perturbed images.
+    codes_masked, posterior_variances_masked : ndarray, shape (n_rois, n_brains, latent_dim)
+        Of the images with the region set to 0.
+    codes_original, posterior_variances_original : ndarray, shape (n_brains, latent_dim)
+        Of the images as they are.
+    """
+
+    weights: np.ndarray
+    mean_brightness: np.ndarray
+    mode: str
+    variance_floor: float
+    codes: np.ndarray
+    posterior_variances: np.ndarray
+    codes_masked: np.ndarray
+    posterior_variances_masked: np.ndarray
+    codes_original: np.ndarray
+    posterior_variances_original: np.ndarray
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """Mean of the Gaussian at each weight, (n_rois, n_weights, latent_dim)."""
+        return self.codes.mean(axis=-2, dtype=np.float64)
+
+    @cached_property
+    def stds(self) -> np.ndarray:
+        """Standard deviation of the Gaussian at each weight, (n_rois, n_weights, latent_dim).
+
+        Of the aggregate posterior: variance of the codes over brains (divided by their number)
+        plus the mean posterior variance, and no less than ``variance_floor``.
+        """
+        return self._std(self.codes, self.posterior_variances)
+
+    @cached_property
+    def divergence(self) -> np.ndarray:
+        """The receptive field, KL(lowest w ‖ highest w), (n_rois, latent_dim) nats."""
+        return _kl(self.means[:, 0], self.stds[:, 0], self.means[:, -1], self.stds[:, -1])
+
+    @cached_property
+    def divergence_reverse(self) -> np.ndarray:
+        """KL(highest w ‖ lowest w), (n_rois, latent_dim) nats."""
+        return _kl(self.means[:, -1], self.stds[:, -1], self.means[:, 0], self.stds[:, 0])
+
+    @property
+    def jeffreys(self) -> np.ndarray:
+        """Both directions together, (n_rois, latent_dim) nats."""
+        return self.divergence + self.divergence_reverse
+
+    @cached_property
+    def missing_information(self) -> np.ndarray:
+        """KL(original ‖ region set to 0), (n_rois, latent_dim) nats."""
+        std = self._std(self.codes_original, self.posterior_variances_original)
+        std_masked = self._std(self.codes_masked, self.posterior_variances_masked)
+        mean, mean_masked = (
+            self.codes_original.mean(axis=0, dtype=float),
+            self.codes_masked.mean(axis=1, dtype=float),
+        )
+        return _kl(mean, std, mean_masked, std_masked)
+
+    @property
+    def effect_size(self) -> np.ndarray:
+        """Shift from lowest to highest w in pooled standard deviations, (n_rois, latent_dim).
+
+        Cohen's d; its sign is as arbitrary as the latent's.
+        """
+        pooled = np.sqrt((self.stds[:, 0] ** 2 + self.stds[:, -1] ** 2) / 2)
+        return (self.means[:, -1] - self.means[:, 0]) / pooled
+
+    @property
+    def p_values(self) -> np.ndarray:
+        """Wilcoxon's signed-rank test of highest against lowest w, (n_rois, latent_dim).
+
+        Paired by brain. Nearly always tiny with hundreds of brains: read :attr:`effect_size` first.
+        """
+        moved = self.codes[:, -1].astype(np.float64) - self.codes[:, 0]
+        test = wilcoxon(moved, axis=1, zero_method="zsplit", method="asymptotic")
+        return np.asarray(test.pvalue)
+
+    def normalised(self, active: np.ndarray | None = None) -> np.ndarray:
+        """Each region's divergence as shares over the ``active`` latents (Fig. 3B)."""
+        return normalised_impacts(self.divergence, active)
+
+    def resampled(self, brain_indices: np.ndarray) -> ReceptiveField:
+        """The field of these brains (with repeats, for a bootstrap), from the kept codes."""
+        brains = np.asarray(brain_indices)
+        return self._mapped(lambda c: c[..., brains, :], lambda v: v[..., brains, :])
+
+    def bootstrapped(self, n: int, seed: int) -> np.ndarray:
+        """Divergence of n resamples of the brains, (n, n_rois, latent_dim) nats."""
+        rng, n_brains = np.random.default_rng(seed), len(self.codes_original)
+        draws = (rng.integers(n_brains, size=n_brains) for _ in range(n))
+        return np.stack([self.resampled(draw).divergence for draw in draws])
+
+    def rotated(self, seed: int, active: np.ndarray | None = None) -> ReceptiveField:
+        """The field along random axes of the same latent space: a null for the latents' axes.
+
+        The active codes of the original images are whitened (posterior variance included) and
+        turned by a rotation drawn uniformly, and everything else by the same map.
+
+        Returns
+        -------
+        ReceptiveField
+            With as many latents as were active.
+        """
+        kept = checked_active(active, self.codes_original.shape[1])
+        codes = self.codes_original[:, kept].astype(np.float64)
+        covariance = np.atleast_2d(np.cov(codes, rowvar=False, ddof=0))
+        covariance += np.diag(self.posterior_variances_original[:, kept].mean(axis=0))
+        eigenvalues, axes = np.linalg.eigh(covariance)
+        whitening = axes / np.sqrt(np.maximum(eigenvalues, self.variance_floor))
+        turn = whitening @ ortho_group.rvs(len(axes), random_state=seed)
+        return self._mapped(lambda c: c[..., kept] @ turn, lambda v: v[..., kept] @ turn**2)
+
+    def _mapped(self, of_codes, of_variances) -> ReceptiveField:
+        return replace(
+            self,
+            codes=of_codes(self.codes),
+            codes_masked=of_codes(self.codes_masked),
+            codes_original=of_codes(self.codes_original),
+            posterior_variances=of_variances(self.posterior_variances),
+            posterior_variances_masked=of_variances(self.posterior_variances_masked),
+            posterior_variances_original=of_variances(self.posterior_variances_original),
+        )
+
+    def _std(self, codes: np.ndarray, posterior_variances: np.ndarray) -> np.ndarray:
+        variance = codes.var(axis=-2, dtype=np.float64)
+        variance += posterior_variances.mean(axis=-2, dtype=np.float64)
+        return np.sqrt(np.maximum(variance, self.variance_floor))
+
+
+def receptive_field(
+    model,
+    images: np.ndarray,
+    roi_masks: np.ndarray,
+    weights: np.ndarray,
+    *,
+    mean_brightness: np.ndarray | None = None,
+    mode: str = "mask",
+    variance_floor: float = 1e-4,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> ReceptiveField:
+    """Perturb each region of the input, encode, and measure how far each latent moves.
+
+    Parameters
+    ----------
+    model
+        Anything with ``encode(images) -> (n, latent_dim)``. ``posterior(images) -> (mean, std)`` is
+        used where it has one: a dead latent, whose posterior is the prior, then scores 0.
+    images : ndarray, shape (n_brains, height, width)
+        Clean brains, at least 2.
+    roi_masks : ndarray of bool, shape (n_rois, height, width)
+        At least 4 pixels each.
+    weights : ndarray, shape (n_weights,) or (n_rois, n_weights)
+        w, rising; the field compares the first and the last. See :func:`weight_range`.
+    mean_brightness : ndarray, shape (n_rois,), optional
+        μ_R over the training brains; by default the mean over ``images``.
+    mode : {"mask", "add"}
+        See :func:`perturb`.
+    variance_floor : float
+        Least variance of a fitted Gaussian: without a posterior, masking all of what a latent looks
+        at would leave none, and the divergence no bound.
+    batch_size, progress
+        Brains encoded at once; whether to show a bar over batches.
+
+    Returns
+    -------
+    ReceptiveField
+
+    Raises
+    ------
+    ValueError
+        An argument or the encoder's answer (shape, not finite, negative std) is not as above.
+    """
+    images, roi_masks = np.asarray(images), checked_masks(images, roi_masks)
+    weights = _checked_weights(weights, len(roi_masks))
+    mu = checked_brightness(mean_brightness, region_brightness(images, roi_masks))
+    if len(images) < 2 or variance_floor <= 0:
+        raise ValueError(
+            f"{len(images)} brains and variance_floor {variance_floor} give no Gaussian; give at "
+            "least 2 brains and a floor above 0"
+        )
+    rois = list(zip(roi_masks, mu, weights, strict=True))
+    original, masked, perturbed = [], [], []
+    for start in tqdm(range(0, len(images), batch_size), desc="brains", disable=not progress):
+        batch = np.asarray(images[start : start + batch_size], dtype=np.float32)
+        original.append(_encoded(model, batch))
+        masked.append([_encoded(model, perturb(batch, m, 0.0, 0.0)) for m, _, _ in rois])
+        perturbed.append(
+            [[_encoded(model, perturb(batch, m, w, b, mode)) for w in row] for m, b, row in rois]
+        )
+    # Each part ends in (mean or variance, n_brains, latent_dim).
+    parts = [np.concatenate(part, axis=-2) for part in (perturbed, masked, original)]
+    halves = [half for part in parts for half in (part[..., 0, :, :], part[..., 1, :, :])]
+    return ReceptiveField(weights, mu, mode, variance_floor, *halves)
+
+
+def null_divergence(
+    model,
+    images: np.ndarray,
+    brain_mask: np.ndarray,
+    n_pixels: int,
+    n_blobs: int = 100,
+    seed: int = 0,
+    *,
+    mode: str = "mask",
+    **options,
+) -> ReceptiveField:
+    """The field of random blobs as large as a region, each over its own range of brightness.
+
+    Parameters
+    ----------
+    model, images, mode
+        As for :func:`receptive_field`. The blobs' weights come from :func:`weight_range` of these
+        images; take the region's from the same ones.
+    brain_mask, n_pixels, n_blobs, seed
+        As for :func:`random_blobs`.
+    **options
+        ``variance_floor``, ``batch_size`` and ``progress`` of :func:`receptive_field`.
+
+    Returns
+    -------
+    ReceptiveField
+        Blobs for regions: ``.divergence`` is (n_blobs, latent_dim).
+    """
+    blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed)
+    weights = weight_range(images, blobs, mode=mode)
+    return receptive_field(model, images, blobs, weights, mode=mode, **options)
+
+
+def _encoded(model, images: np.ndarray) -> np.ndarray:
+    """Mean and variance of the images' codes, (2, n, latent_dim) float32."""
+    if hasattr(model, "posterior"):
+        mean, std = (np.asarray(part, dtype=np.float32) for part in model.posterior(images))
+    else:
+        mean = np.asarray(model.encode(images), dtype=np.float32)
+        std = np.zeros_like(mean)
+    if mean.ndim != 2 or len(mean) != len(images) or std.shape != mean.shape:
+        raise ValueError(
+            f"the encoder answered shapes {mean.shape} and {std.shape} to {len(images)} images; it "
+            "must answer (n, latent_dim)"
+        )
+    if not np.isfinite(mean).all() or not np.isfinite(std).all() or (std < 0).any():
+        raise ValueError("the encoder answered NaN, inf or a negative std; check images and model")
+    return np.stack([mean, std**2])
+
+
+def _kl(mean_p, std_p, mean_q, std_q) -> np.ndarray:
+    """KL(N(mean_p, std_p²) ‖ N(mean_q, std_q²)), nats; rounding below 0 is cut."""
+    squares = (std_p**2 + (mean_p - mean_q) ** 2) / (2 * std_q**2)
+    return np.maximum(np.log(std_q / std_p) + squares - 0.5, 0.0)
+
+
+def _checked_weights(weights: np.ndarray, n_rois: int) -> np.ndarray:
+    weights = np.asarray(weights, dtype=np.float64)
+    rows = np.tile(weights, (n_rois, 1)) if weights.ndim == 1 else weights
+    if rows.ndim != 2 or rows.shape[0] != n_rois or rows.shape[1] < 2:
+        raise ValueError(
+            f"weights of shape {weights.shape} must be (n_weights,) or ({n_rois}, n_weights) with "
+            "at least 2 weights"
+        )
+    if not np.isfinite(rows).all() or (np.diff(rows, axis=1) <= 0).any():
+        raise ValueError("weights must be finite and rise along each region's row; sort them")
+    return rows

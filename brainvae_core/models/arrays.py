@@ -1,0 +1,36 @@
+"""The library's boundary: NumPy arrays checked on the way in, batches on the way through."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def checked_images(images, image_shape) -> np.ndarray:
+    """Images as float32 (n, height, width), or a ValueError that says what is wrong."""
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 3 or images.shape[1:] != tuple(image_shape):
+        raise ValueError(
+            f"images have shape {images.shape}; this model takes (n, {image_shape[0]}, "
+            f"{image_shape[1]})"
+        )
+    if not np.isfinite(images).all():
+        first = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))[0]
+        raise ValueError(f"image {first} of {len(images)} has a NaN or infinite pixel")
+    return images
+
+
+def checked_codes(z, latent_dim) -> np.ndarray:
+    """Codes as float32 (n, latent_dim), or a ValueError that says what is wrong."""
+    z = np.asarray(z, dtype=np.float32)
+    if z.ndim != 2 or z.shape[1] != latent_dim:
+        raise ValueError(f"codes have shape {z.shape}; this model takes (n, {latent_dim})")
+    if not np.isfinite(z).all():
+        raise ValueError("codes hold a NaN or infinite value")
+    return z
+
+
+def batches(array: np.ndarray, device, size: int = 64):
+    """Tensors of at most ``size`` rows on a device."""
+    for start in range(0, len(array), size):
+        yield torch.from_numpy(np.ascontiguousarray(array[start : start + size])).to(device)

@@ -1,0 +1,172 @@
+"""The β-VAE of the paper, with the layers of the authors' released model."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from brainvae_core.models.arrays import batches, checked_codes, checked_images
+
+CHANNELS, HIDDEN, KERNEL = 32, 256, 4
+COARSEST = (5, 7)  # what the stride-2 layers end on
+STRIDED = 6  # of them at 320 × 448
+
+
+class BetaVAE(nn.Module):
+    """Encoder and decoder of seven convolutions and three fully connected layers each.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Number of latents, at least 1.
+    image_shape : (height, width)
+        (5·2ᵏ, 7·2ᵏ) with k = 1…6; the authors' is 320 × 448 (k = 6). At a smaller size the
+        stride-2 layers that are no longer needed become stride-1 layers of the same size.
+
+    Attributes
+    ----------
+    n_parameters : int
+        730,289 at ``latent_dim=8``, whatever the image shape.
+    input_mean, input_scale, output_offset : Tensor
+        Surroundings of the network: images enter as (x − mean)/scale and the offset is added to
+        the output's logits. Zero, one and zero until `standardise` sets them.
+
+    Notes
+    -----
+    Architecture: github.com/nerdslab/brainsynth. `encode`, `decode`, `reconstruct` and `posterior`
+    take and give NumPy arrays; `forward` is what training uses.
+    """
+
+    def __init__(self, latent_dim: int, image_shape: tuple[int, int]):
+        super().__init__()
+        halvings = _halvings(tuple(image_shape))
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim={latent_dim}: a model has at least 1 latent")
+        self.latent_dim, self.image_shape = latent_dim, tuple(image_shape)
+        coarse = (CHANNELS, COARSEST[0] - 1, COARSEST[1] - 1)
+        flat = math.prod(coarse)
+
+        down = [_down(1 if i == 0 else CHANNELS, strided=i < halvings) for i in range(STRIDED)]
+        last_down = nn.Conv2d(CHANNELS, CHANNELS, KERNEL, stride=1, padding=1)
+        self.encoder = nn.Sequential(
+            *_with_relu(*down, last_down),
+            nn.Flatten(),
+            *_with_relu(nn.Linear(flat, HIDDEN), nn.Linear(HIDDEN, HIDDEN)),
+            nn.Linear(HIDDEN, 2 * latent_dim),
+        )
+        first_up = nn.ConvTranspose2d(CHANNELS, CHANNELS, KERNEL, stride=1, padding=1)
+        strided = [i >= STRIDED - halvings for i in range(STRIDED)]
+        up = [_up(1 if i == STRIDED - 1 else CHANNELS, strided[i]) for i in range(STRIDED)]
+        self.decoder = nn.Sequential(
+            *_with_relu(nn.Linear(latent_dim, HIDDEN), nn.Linear(HIDDEN, HIDDEN)),
+            *_with_relu(nn.Linear(HIDDEN, flat)),
+            nn.Unflatten(1, coarse),
+            *_with_relu(first_up, *up[:-1]),
+            up[-1],
+        )
+        self.register_buffer("input_mean", torch.zeros(image_shape))
+        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("output_offset", torch.zeros(image_shape))
+        for layer in self.modules():
+            # As the authors': Kaiming for these two, PyTorch's default for transposed ones.
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        self.eval()
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        return self.input_mean.device
+
+    # ---- torch, for training: images (n, height, width) ----
+
+    def posterior_parameters(self, images):
+        """Mean and log-variance of q(z|x), each (n, latent_dim)."""
+        scaled = (images - self.input_mean) / self.input_scale
+        return self.encoder(scaled.unsqueeze(1)).chunk(2, dim=1)
+
+    def logits(self, z):
+        """Logits of the decoded images, (n, height, width)."""
+        return self.decoder(z).squeeze(1) + self.output_offset
+
+    # ---- NumPy, for everybody else ----
+
+    @torch.no_grad()
+    def posterior(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of q(z|x).
+
+        Parameters
+        ----------
+        images : ndarray, shape (n, height, width)
+            Grey values in [0, 1].
+
+        Returns
+        -------
+        mean, std : ndarray of float32, each (n, latent_dim)
+            In prior standard deviations.
+
+        Raises
+        ------
+        ValueError
+            Images of another shape, or with a NaN.
+        """
+        images = checked_images(images, self.image_shape)
+        parts = [self.posterior_parameters(b) for b in batches(images, self.device)]
+        mean, logvar = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
+        return mean, np.exp(logvar / 2)
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Posterior means of images (n, height, width), (n, latent_dim) float32."""
+        return self.posterior(images)[0]
+
+    @torch.no_grad()
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Mean images of codes (n, latent_dim), (n, height, width) float32 in [0, 1]."""
+        z = checked_codes(z, self.latent_dim)
+        parts = [torch.sigmoid(self.logits(b)).cpu() for b in batches(z, self.device)]
+        return torch.cat(parts).numpy()
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """``decode(encode(images))``."""
+        return self.decode(self.encode(images))
+
+
+def _down(channels_in, strided):
+    if strided:
+        return nn.Conv2d(channels_in, CHANNELS, KERNEL, stride=2, padding=1)
+    return _same(channels_in, CHANNELS)
+
+
+def _up(channels_out, strided):
+    """A stride-2 transposed convolution, or its stride-1 stand-in with as many parameters."""
+    if strided:
+        return nn.ConvTranspose2d(CHANNELS, channels_out, KERNEL, stride=2, padding=1)
+    return _same(CHANNELS, channels_out)
+
+
+def _same(channels_in, channels_out):
+    # An even kernel needs one more zero behind than before; padding="same" would warn about it.
+    return nn.Sequential(
+        nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(channels_in, channels_out, KERNEL)
+    )
+
+
+def _with_relu(*layers):
+    return [module for layer in layers for module in (layer, nn.ReLU(inplace=True))]
+
+
+def _halvings(image_shape):
+    for k in range(1, STRIDED + 1):
+        if image_shape == (COARSEST[0] * 2**k, COARSEST[1] * 2**k):
+            return k
+    allowed = ", ".join(f"{COARSEST[0] * 2**k}×{COARSEST[1] * 2**k}" for k in (6, 5, 4, 3))
+    raise ValueError(
+        f"image_shape {'×'.join(map(str, image_shape))} does not fit the network; {allowed} do"
+    )

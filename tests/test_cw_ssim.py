@@ -1,0 +1,253 @@
+"""CW-SSIM: known answers, properties, and a second implementation from the published filters."""
+
+import importlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.special import factorial
+
+from brainvae_core.metrics import cw_ssim, cw_ssim_scale_um
+
+
+def random_images(n, shape, seed=0, blur=0.0):
+    images = np.random.default_rng(seed).random((n, *shape))
+    if blur:
+        images = ndimage.gaussian_filter(images, (0, blur, blur), mode="wrap")
+    return images.astype(np.float32)
+
+
+def plain_bands(image, level, orientations):
+    """One level of the steerable pyramid of Simoncelli and Freeman (1995), in closed form.
+
+    Radial filters are raised cosines in log frequency one octave wide, angular filters
+    cos^(orientations - 1) of half the plane; subsampling by 2^(level - 1) keeps the centre of the
+    spectrum.
+    """
+
+    def high(log_frequency):
+        return np.sin(np.pi / 2 * np.clip(log_frequency + 1, 0, 1))
+
+    fy, fx = (np.fft.fftfreq(size) * 2 for size in image.shape)
+    log_frequency = np.log2(np.maximum(np.hypot(fy[:, None], fx), 1e-9))
+    angle = np.arctan2(fy[:, None], fx)
+    radial = high(log_frequency + level)
+    for below in range(level):
+        radial = radial * np.sqrt(1 - high(log_frequency + below) ** 2)
+    order = orientations - 1
+    gain = 2 * 2**order * factorial(order) / np.sqrt(orientations * factorial(2 * order))
+    spectrum = np.fft.fft2(np.asarray(image, dtype=np.float64))
+    step = 2 ** (level - 1)
+    rows, columns = (np.abs(np.fft.fftfreq(size) * size) for size in image.shape)
+    keep = np.ix_(
+        (rows < image.shape[0] / step / 2) | (np.fft.fftfreq(image.shape[0]) == -0.5 / step),
+        (columns < image.shape[1] / step / 2) | (np.fft.fftfreq(image.shape[1]) == -0.5 / step),
+    )
+    for orientation in range(orientations):
+        cosine = np.cos(angle - np.pi * orientation / orientations)
+        mask = gain * radial * np.where(cosine > 0, cosine, 0) ** order
+        yield np.fft.ifft2((spectrum * mask)[keep])
+
+
+def plain_cw_ssim(reference, image, level, orientations, weighting, k=0.0):
+    """The score written out window by window, for even sizes."""
+    scores = []
+    for x, y in zip(
+        plain_bands(reference, level, orientations),
+        plain_bands(image, level, orientations),
+        strict=True,
+    ):
+        height, width = x.shape
+        total = weight_sum = 0.0
+        for top in range(height - 6):
+            for left in range(width - 6):
+                u, v = x[top : top + 7, left : left + 7], y[top : top + 7, left : left + 7]
+                value = 2 * abs(np.vdot(v, u)) + k
+                value /= (abs(u) ** 2).sum() + (abs(v) ** 2).sum() + k
+                from_centre = (top - (height - 7) / 2) ** 2 + (left - (width - 7) / 2) ** 2
+                weight = np.exp(-from_centre / (2 * (height / 4) ** 2))
+                weight = weight if weighting == "gaussian" else 1.0
+                total, weight_sum = total + weight * value, weight_sum + weight
+        scores.append(total / weight_sum)
+    return np.mean(scores)
+
+
+@pytest.mark.parametrize("weighting", ["gaussian", "uniform"])
+@pytest.mark.parametrize(
+    ("shape", "level", "orientations"), [((160, 224), 4, 8), ((48, 64), 2, 5), ((24, 32), 1, 2)]
+)
+def test_a_second_implementation_agrees(shape, level, orientations, weighting):
+    a, b = random_images(2, shape, seed=3, blur=1.0)
+    expected = plain_cw_ssim(a, b, level, orientations, weighting)
+    assert 0.05 < expected < 0.95
+    found = cw_ssim(a, b, level, orientations, weighting)
+    np.testing.assert_allclose(found, [expected], rtol=0, atol=1e-6)
+
+
+def test_k_is_on_the_scale_of_one_window():
+    a, b = random_images(2, (48, 64), seed=4)
+    expected = plain_cw_ssim(a, b, 2, 4, "gaussian", k=30.0)
+    assert expected > plain_cw_ssim(a, b, 2, 4, "gaussian") + 0.01
+    np.testing.assert_allclose(cw_ssim(a, b, 2, 4, k=30.0), [expected], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["gaussian", "uniform"])
+@pytest.mark.parametrize("shape", [(96, 128), (45, 77), (320, 448)])
+def test_identical_images_score_1(shape, weighting):
+    images = random_images(2, shape)
+    np.testing.assert_allclose(cw_ssim(images, images, 3, 4, weighting), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("s", [0.1, 0.5, 3.0])
+def test_an_image_scaled_by_s_scores_2s_over_1_plus_s_squared(s):
+    image = random_images(1, (64, 96))[0].astype(np.float64)
+    np.testing.assert_allclose(cw_ssim(image, s * image), 2 * s / (1 + s**2), atol=1e-10)
+    assert cw_ssim(image, s * image, k=1.0)[0] > 2 * s / (1 + s**2)
+
+
+def test_brightness_alone_changes_nothing():
+    image = random_images(1, (64, 96))[0].astype(np.float64)
+    np.testing.assert_allclose(cw_ssim(image, image + 0.3), 1, atol=1e-12)
+
+
+def test_unrelated_noise_scores_low_and_blur_scores_between():
+    image = random_images(1, (96, 128), seed=1, blur=1.0)[0]
+    blurred = ndimage.gaussian_filter(image, 1.0, mode="wrap")
+    noise = random_images(1, (96, 128), seed=2, blur=1.0)[0]
+    low, between = cw_ssim(image, np.stack([noise, blurred]), level=2)
+    assert low < 0.5 < between < 1
+
+
+def test_transposing_both_square_images_changes_nothing():
+    a, b = random_images(2, (96, 96), blur=0.7)
+    np.testing.assert_allclose(cw_ssim(a.T, b.T, 3, 6), cw_ssim(a, b, 3, 6), atol=1e-6)
+
+
+def test_the_gaussian_weight_looks_at_the_centre():
+    image = random_images(1, (128, 160))[0]
+    centre, border = image.copy(), image.copy()
+    centre[48:80, 64:96] = random_images(1, (32, 32), seed=9)[0]
+    border[:32, :32] = random_images(1, (32, 32), seed=9)[0]
+    at_centre, at_border = cw_ssim(image, np.stack([centre, border]), level=2)
+    assert at_centre < at_border - 0.02
+
+
+def test_one_reference_serves_many_and_each_its_own():
+    references, images = random_images(5, (48, 64), 1), random_images(5, (48, 64), 2)
+    each = cw_ssim(references, images, 2, 4)
+    assert each.shape == (5,) and each.dtype == np.float64
+    alone = [cw_ssim(r, i, 2, 4)[0] for r, i in zip(references, images, strict=True)]
+    np.testing.assert_allclose(each, alone, atol=1e-12)
+    np.testing.assert_allclose(cw_ssim(references[2], images, 2, 4)[2], each[2], atol=1e-12)
+
+
+def test_chunks_change_nothing(monkeypatch):
+    references, images = random_images(7, (40, 56), 1), random_images(7, (40, 56), 2)
+    whole = cw_ssim(references, images, 1, 3)
+    module = importlib.import_module("brainvae_core.metrics.cw_ssim")
+    monkeypatch.setattr(module, "CHUNK_PIXELS", 3 * 3 * 40 * 56)
+    np.testing.assert_allclose(cw_ssim(references, images, 1, 3), whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_at_level_1_a_small_shift_costs_far_less_than_noise_of_its_energy(pixels):
+    image = random_images(1, (160, 224), seed=5, blur=2.0)[0].astype(np.float64)
+    shifted = np.roll(image, pixels, axis=1)
+    noise = np.random.default_rng(6).standard_normal(image.shape)
+    noise *= np.linalg.norm(shifted - image) / np.linalg.norm(noise)
+    of_shift, of_noise = cw_ssim(image, np.stack([shifted, image + noise]), level=1)
+    assert 1 - of_shift < 0.5 * (1 - of_noise)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    shape=st.tuples(st.integers(32, 61), st.integers(32, 75)),
+    level=st.integers(1, 3),
+    orientations=st.integers(2, 6),
+    blur=st.sampled_from([0.0, 1.0, 4.0]),
+)
+def test_symmetric_and_between_0_and_1(seed, shape, level, orientations, blur):
+    a, b = random_images(2, shape, seed, blur)
+    score = cw_ssim(a, b, level, orientations)
+    assert 0 <= score[0] <= 1
+    np.testing.assert_allclose(cw_ssim(b, a, level, orientations), score, atol=1e-10)
+
+
+def test_a_level_responds_most_at_the_wavelength_it_is_said_to_have():
+    columns = np.arange(256)
+    periods = np.array([4, 8, 16, 32, 64])
+    for level in (1, 2, 3, 4):
+        energy = [
+            sum(
+                np.square(np.abs(band)).sum()
+                for band in plain_bands(
+                    np.tile(np.cos(2 * np.pi * columns / period), (128, 1)), level, 4
+                )
+            )
+            for period in periods
+        ]
+        assert periods[np.argmax(energy)] * 25.0 == cw_ssim_scale_um(level, 25.0)
+    assert cw_ssim_scale_um(4, 25.0) == 800.0
+
+
+def test_nonsense_is_refused_by_name():
+    images = random_images(3, (64, 96))
+    constant, broken = images.copy(), images.copy()
+    constant[1] = 0.5
+    broken[2, 5, 5] = np.nan
+    with pytest.raises(ValueError, match=r"\(1, 96, 64\).*\(3, 64, 96\)"):
+        cw_ssim(images[0].T, images)
+    with pytest.raises(ValueError, match="do not match"):
+        cw_ssim(images[:2], images)
+    with pytest.raises(ValueError, match=r"\(64,\)"):
+        cw_ssim(images[0, :, 0], images)
+    with pytest.raises(ValueError, match="image 2 .*not finite"):
+        cw_ssim(images[0], broken)
+    with pytest.raises(ValueError, match="reference 2 .*not finite"):
+        cw_ssim(broken, images)
+    with pytest.raises(ValueError, match="image 1 .*constant.*k > 0"):
+        cw_ssim(images[0], constant)
+    with pytest.raises(ValueError, match="reference 1 .*constant"):
+        cw_ssim(constant, images)
+    with pytest.raises(ValueError, match="constant"):
+        cw_ssim(np.zeros((64, 96)), np.zeros((64, 96)))
+    with pytest.raises(ValueError, match="level 5 .*1 to 4"):
+        cw_ssim(images[0], images, level=5)
+    with pytest.raises(ValueError, match="8 pixels"):
+        cw_ssim(images[0, :6], images[:, :6], level=1)
+    with pytest.raises(ValueError, match="orientations.*2 to 16"):
+        cw_ssim(images[0], images, orientations=1)
+    with pytest.raises(ValueError, match="gaussian, uniform"):
+        cw_ssim(images[0], images, weighting="centre")
+    with pytest.raises(ValueError, match="k must"):
+        cw_ssim(images[0], images, k=-1.0)
+
+
+def test_with_k_a_constant_image_has_a_score():
+    image = random_images(1, (64, 96))[0]
+    assert 0 < cw_ssim(image, np.full((64, 96), 0.5), k=1.0)[0] < 1
+    np.testing.assert_allclose(cw_ssim(np.zeros((64, 96)), np.zeros((64, 96)), k=1.0), 1)
+
+
+@pytest.mark.parametrize("shape", [(17, 17), (35, 33)])
+def test_brightness_does_not_leak_into_the_coarsest_band_of_odd_sizes(shape):
+    image = random_images(1, shape)[0].astype(np.float64)
+    level = int(np.log2(min(shape))) - 2
+    np.testing.assert_allclose(cw_ssim(image, image + 100, level, 4), 1, atol=1e-9)
+
+
+def test_on_a_real_section_coarse_levels_forgive_what_fine_ones_see(real_data):
+    file = np.load(real_data / "individuals" / "individuals_ccf25_ap286.npz")
+    section = file["swcA"][:, 4:452] / float(file["swcA"].max())
+    shifted, blurred = np.roll(section, 2, axis=1), ndimage.gaussian_filter(section, 8)
+    noise = np.random.default_rng(0).standard_normal(section.shape)
+    noisy = section + noise * np.linalg.norm(shifted - section) / np.linalg.norm(noise)
+    fine = cw_ssim(section, np.stack([shifted, noisy, blurred]), level=1)
+    headline = cw_ssim(section, np.stack([shifted, noisy, blurred]), level=4)
+    coarse = cw_ssim(section, blurred, level=6, orientations=16)
+    assert fine[0] > fine[1] + 0.5
+    np.testing.assert_allclose(headline[:2], 0.994, atol=0.002)
+    assert fine[2] < 0.05 and headline[2] < 0.7 and coarse[0] > 0.99

@@ -1,0 +1,163 @@
+"""Explained variance and artefact removal: perfect, worthless and degenerate models."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainvae_core.metrics import (
+    artefact_removal,
+    explained_variance,
+    explained_variance_per_brain,
+)
+
+SHAPE = (13, 18)
+
+
+def brains(n=5, seed=0):
+    return np.random.default_rng(seed).random((n, *SHAPE)).astype(np.float32)
+
+
+MEAN = brains(40, seed=99).mean(axis=0)
+
+
+def leaks(clean):
+    masks = np.zeros(clean.shape, dtype=bool)
+    masks[:, 3:8, 2:13] = True
+    bright = np.random.default_rng(5).uniform(0.2, 0.9, clean.shape)
+    return np.where(masks, clean + bright, clean).astype(np.float32), masks
+
+
+def breakages(clean):
+    masks = np.zeros(clean.shape, dtype=bool)
+    masks[:, 6:, :4] = True
+    return np.where(masks, 0, clean), masks
+
+
+def grids(clean):
+    pattern = 1 + 0.2 * np.sin(np.arange(SHAPE[1]))
+    return (clean * pattern).astype(np.float32), np.ones(clean.shape, dtype=bool)
+
+
+ARTEFACTS = pytest.mark.parametrize("corrupt", [leaks, breakages, grids])
+
+
+def test_explained_variance_of_perfect_worthless_and_in_between():
+    images = brains()
+    mean = np.broadcast_to(MEAN, images.shape)
+    assert explained_variance(images, images, MEAN) == 1
+    assert explained_variance(images, mean, MEAN) == pytest.approx(0, abs=1e-12)
+    half_way = (images + mean) / 2
+    assert explained_variance(images, half_way, MEAN) == pytest.approx(0.75, abs=1e-6)
+    assert explained_variance(images, 1 - images, MEAN) < 0
+
+
+def test_explained_variance_is_about_the_training_mean():
+    images = brains() + 0.5
+    own_mean = np.broadcast_to(images.mean(axis=0), images.shape)
+    assert explained_variance(images, own_mean, MEAN) > 0.5
+
+
+def test_explained_variance_pools_brains_and_pixels():
+    images, reconstructions = brains(), brains(seed=1)
+    images[0] *= 3
+    wanted = 1 - ((images - reconstructions) ** 2).sum() / ((images - MEAN) ** 2).sum()
+    assert explained_variance(images, reconstructions, MEAN) == pytest.approx(wanted, rel=1e-5)
+    each = explained_variance_per_brain(images, reconstructions, MEAN)
+    assert each.shape == (5,)
+    for i, value in enumerate(each):
+        alone = explained_variance(images[i : i + 1], reconstructions[i : i + 1], MEAN)
+        assert value == pytest.approx(alone, rel=1e-12)
+    assert abs(each.mean() - wanted) > 0.01
+
+
+@ARTEFACTS
+def test_a_model_that_copies_reproduces_all_and_keeps_all(corrupt):
+    clean = brains()
+    corrupted, masks = corrupt(clean)
+    result = artefact_removal(clean, corrupted, masks, corrupted, MEAN)
+    np.testing.assert_allclose(result.reproduced, 1, atol=1e-6)
+    np.testing.assert_allclose(result.kept, 1, atol=1e-6)
+
+
+@ARTEFACTS
+def test_a_perfect_model_reproduces_nothing_and_keeps_all(corrupt):
+    clean = brains()
+    corrupted, masks = corrupt(clean)
+    result = artefact_removal(clean, corrupted, masks, clean, MEAN)
+    np.testing.assert_array_equal(result.reproduced, 0)
+    np.testing.assert_array_equal(result.kept, 1)
+
+
+@ARTEFACTS
+def test_the_mean_image_keeps_nothing(corrupt):
+    clean = brains()
+    corrupted, masks = corrupt(clean)
+    mean = np.broadcast_to(MEAN, clean.shape)
+    answer = artefact_removal(clean, corrupted, masks, mean, MEAN)
+    np.testing.assert_allclose(answer.kept, 0, atol=1e-12)
+
+
+@ARTEFACTS
+@settings(max_examples=20, deadline=None)
+@given(share=st.floats(-0.5, 1.5), lost=st.floats(0, 1))
+def test_shares_of_artefact_and_brain_are_told_apart(corrupt, share, lost):
+    clean = brains().astype(np.float64)
+    corrupted, masks = corrupt(clean.astype(np.float32))
+    of_clean = clean + lost * (MEAN - clean)
+    answer = of_clean + share * (corrupted - clean)
+    found = artefact_removal(clean, corrupted, masks, answer, MEAN)
+    floor = artefact_removal(clean, corrupted, masks, of_clean, MEAN).reproduced
+    np.testing.assert_allclose(found.reproduced - floor, share, atol=1e-5)
+    np.testing.assert_allclose(found.kept, 1 - lost**2, atol=1e-5)
+
+
+def test_a_second_implementation_agrees():
+    clean, answer = brains(3), brains(3, seed=4)
+    corrupted, masks = leaks(clean)
+    found = artefact_removal(clean, corrupted, masks, answer, MEAN)
+    for i in range(3):
+        artefact = np.where(masks[i], corrupted[i] - clean[i], 0).ravel()[:, np.newaxis]
+        errors = np.stack([answer[i] - clean[i], MEAN - clean[i]], axis=-1).reshape(-1, 2)
+        times, rest, *_ = np.linalg.lstsq(artefact, errors)
+        assert found.reproduced[i] == pytest.approx(times[0, 0], rel=1e-5)
+        assert found.kept[i] == pytest.approx(1 - rest[0] / rest[1], rel=1e-5)
+
+
+def test_changes_outside_the_mask_are_no_artefact():
+    clean = brains()
+    corrupted, masks = leaks(clean)
+    elsewhere = np.where(masks, corrupted, corrupted + 0.3)
+    inside, whole = (
+        artefact_removal(clean, x, masks, brains(seed=3), MEAN) for x in (corrupted, elsewhere)
+    )
+    np.testing.assert_array_equal(inside.reproduced, whole.reproduced)
+
+
+def test_nonsense_is_refused_by_name():
+    clean = brains()
+    corrupted, masks = leaks(clean)
+    broken, empty = clean.copy(), masks.copy()
+    broken[2, 0, 0] = np.nan
+    empty[3] = False
+    mean = np.broadcast_to(MEAN, clean.shape)
+    with pytest.raises(ValueError, match=r"\(5, 18, 13\).*\(5, 13, 18\)"):
+        explained_variance(clean, clean.transpose(0, 2, 1), MEAN)
+    with pytest.raises(ValueError, match=r"mean image is \(18, 13\)"):
+        explained_variance(clean, clean, MEAN.T)
+    with pytest.raises(ValueError, match=r"reconstructions\[2\].*not finite"):
+        explained_variance(clean, broken, MEAN)
+    with pytest.raises(ValueError, match="no variance"):
+        explained_variance(mean, clean, MEAN)
+    with pytest.raises(ValueError, match="image 1 equals the mean"):
+        explained_variance_per_brain(np.stack([clean[0], MEAN]), clean[:2], MEAN)
+    with pytest.raises(ValueError, match="mask of brain 3 is empty"):
+        artefact_removal(clean, corrupted, empty, clean, MEAN)
+    with pytest.raises(ValueError, match="brain 0 is the same"):
+        artefact_removal(clean, clean, masks, clean, MEAN)
+    with pytest.raises(ValueError, match="masks .* one shape"):
+        artefact_removal(clean, corrupted, masks[0], clean, MEAN)
+    with pytest.raises(ValueError, match=r"corrupted\[2\].*not finite"):
+        artefact_removal(clean, broken, masks, clean, MEAN)
+    with pytest.raises(ValueError, match="clean image 0 is the mean image"):
+        artefact_removal(mean, leaks(mean)[0], masks, clean, MEAN)

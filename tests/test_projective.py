@@ -1,0 +1,204 @@
+"""Projective fields of toy models whose answers are known."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainvae_core.fields import (
+    ProjectiveField,
+    asymmetry,
+    outlier_latents,
+    projective_field,
+    region_profile,
+    stratified_rgb,
+    tail_ratio,
+    traversal,
+)
+from brainvae_core.fields.projective import quartile_of
+
+LATENTS, HEIGHT, WIDTH = 3, 6, 11
+C = np.linspace(-7, 7, 141)
+QUARTERS = [C < -3.5, (C >= -3.5) & (C < 0), (C > 0) & (C <= 3.5), C > 3.5]
+
+
+class Linear:
+    def __init__(self, seed=0, latents=LATENTS, shape=(HEIGHT, WIDTH)):
+        rng = np.random.default_rng(seed)
+        self.loadings = rng.normal(0, 0.03, (latents, *shape))
+        self.mean = rng.uniform(0.3, 0.7, shape)
+        self.largest_batch = 0
+
+    def decode(self, z):
+        self.largest_batch = max(self.largest_batch, len(z))
+        return (self.mean + np.tensordot(z, self.loadings, 1)).astype(np.float32)
+
+
+class Curved(Linear):
+    """Every side and every stretch of c decodes differently."""
+
+    def decode(self, z):
+        bent = 1 / (1 + np.exp(-(super().decode(z) - 1) * 4))
+        return (bent + 0.05 * np.sin(z.sum(axis=1))[:, None, None]).astype(np.float32)
+
+
+class Answers:
+    def __init__(self, answer):
+        self.decode = answer
+
+
+def made_field(total):
+    """A field whose pixels share the given variance, (latent_dim, 4)."""
+    total = np.asarray(total, dtype=np.float32)
+    variance = np.broadcast_to(total[..., None, None], (*total.shape, 2, 5)).copy()
+    flat = np.zeros((len(total), 2, 5), np.float32)
+    return ProjectiveField(variance, variance, flat, flat, C, np.zeros(len(total)), False)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 7, 500])
+def test_streamed_moments_equal_numpys(absolute, batch_size):
+    model, z0 = Curved(), np.array([0.4, -0.3, 1.1])
+    field = projective_field(model, z0, C, batch_size=batch_size, absolute=absolute)
+    assert field.variance.shape == field.mean.shape == (LATENTS, 4, HEIGHT, WIDTH)
+    assert field.variance_all.shape == field.mean_all.shape == (LATENTS, HEIGHT, WIDTH)
+    assert model.largest_batch <= batch_size
+    for k in range(LATENTS):
+        z = np.array([z0] * len(C), dtype=np.float32)
+        z[:, k] = C if absolute else z0[k] + C
+        images = model.decode(z).astype(float)
+        for q, members in enumerate(QUARTERS):
+            np.testing.assert_allclose(field.variance[k, q], images[members].var(0), atol=1e-7)
+            np.testing.assert_allclose(field.mean[k, q], images[members].mean(0), atol=1e-6)
+        np.testing.assert_allclose(field.variance_all[k], images.var(0), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(field.mean_all[k], images.mean(0), atol=1e-6)
+
+
+def test_a_large_mean_does_not_swamp_a_small_variance():
+    model = Answers(lambda z: 1000 + 0.25 * z[:, :1, None] + np.zeros((1, 3, 4)))
+    field = projective_field(model, np.zeros(2), np.arange(-8, 9), batch_size=3)
+    np.testing.assert_allclose(field.variance_all[0], np.var(0.25 * np.arange(-8, 9)), rtol=1e-9)
+    assert np.all(field.variance_all[1] == 0)
+
+
+def test_linear_model_gives_squared_loadings_and_no_asymmetry():
+    model = Linear()
+    field = projective_field(model, np.array([1.0, -2.0, 0.5]), C)
+    for q, members in enumerate(QUARTERS):
+        expected = model.loadings**2 * C[members].var()
+        np.testing.assert_allclose(field.variance[:, q], expected, rtol=1e-3, atol=1e-8)
+    np.testing.assert_allclose(
+        field.variance_all, model.loadings**2 * C.var(), rtol=1e-3, atol=1e-8
+    )
+    # [−3.5, 0) and (0, 3.5] hold 35 values, as do the outer two: all four strata are alike.
+    np.testing.assert_allclose(asymmetry(field), 0, atol=1e-4)
+    np.testing.assert_allclose(tail_ratio(field), 1, atol=1e-3)
+    assert not outlier_latents(field).any()
+
+
+def test_images_are_streamed():
+    model = Linear(latents=1, shape=(60, 80))
+    tracemalloc.start()
+    projective_field(model, np.zeros(1), np.linspace(-7, 7, 2801), batch_size=16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2801 * 60 * 80 * 4 / 10 and model.largest_batch == 16
+
+
+@pytest.mark.parametrize("c", [np.linspace(-7, 7, 2801), np.arange(-7, 7.0025, 0.005)])
+def test_the_papers_c_falls_into_its_quartiles_despite_rounding(c):
+    quartile = quartile_of(c)
+    assert [int((quartile == q).sum()) for q in (-1, 0, 1, 2, 3)] == [1, 700, 700, 700, 700]
+    assert quartile[700] == 1 and quartile[1400] == -1 and quartile[2100] == 2
+
+
+@given(st.permutations(list(range(-9, 10))))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_c_does_not_matter(order):
+    c, model = np.array(order, dtype=float), Curved()
+    shuffled = projective_field(model, np.zeros(3), c, batch_size=5)
+    rising = projective_field(model, np.zeros(3), np.sort(c), batch_size=5)
+    np.testing.assert_allclose(shuffled.variance, rising.variance, rtol=1e-5, atol=1e-10)
+
+
+def test_colours_of_the_four_strata():
+    only = np.zeros((4, 4))
+    only[0, 2], only[1, 1], only[2, 0], only[3, 3] = 4.0, 2.0, 6.0, 6.0
+    rgb, scales = stratified_rgb(made_field(only), percentile=100)
+    assert rgb.shape == (4, 2, 5, 3) and np.allclose(scales, [4, 2, 3])
+    cyan, magenta, yellow = [0, 1, 1], [1, 0, 1], [1, 1, 0]
+    for image, colour in zip(rgb, [cyan, magenta, yellow, yellow], strict=True):
+        np.testing.assert_allclose(image, np.broadcast_to(colour, image.shape))
+
+
+def test_colours_of_nothing_are_white_and_stay_in_range():
+    rgb, scales = stratified_rgb(made_field(np.zeros((3, 4))))
+    assert np.all(rgb == 1) and np.all(scales == 0)
+    field = projective_field(Curved(), np.zeros(3), C)
+    rgb, _ = stratified_rgb(field, percentile=50)
+    assert rgb.min() == 0 and rgb.max() <= 1
+
+
+def test_sign_free_statistics():
+    total = np.array([[1, 1, 1, 1], [6, 2, 0, 0], [1, 2, 3, 2], [0, 0, 0, 0]])
+    field, flipped = made_field(total), made_field(total[:, ::-1])
+    np.testing.assert_allclose(asymmetry(field), [0, 1, 0.25, 0])
+    np.testing.assert_allclose(tail_ratio(field), [1, 6, 0.8, 1])
+    np.testing.assert_allclose(asymmetry(flipped), asymmetry(field))
+    np.testing.assert_allclose(tail_ratio(flipped), tail_ratio(field))
+
+
+def test_outliers_are_those_with_a_strong_tail():
+    total = np.ones((7, 4))
+    total[:, 3] += np.linspace(0, 0.06, 7)
+    total[4, 0] = 5.0
+    assert np.flatnonzero(outlier_latents(made_field(total))).tolist() == [4]
+    active = np.arange(7) != 4
+    assert not outlier_latents(made_field(total), active).any()
+    total[4] = [1.08, 1, 1, 1]
+    assert not outlier_latents(made_field(total)).any()
+
+
+def test_traversal_is_the_decoder_along_each_latent():
+    model, z0 = Curved(), np.array([0.4, -0.3, 1.1])
+    images = traversal(model, z0, [-7, -1, 0, 2], batch_size=3)
+    assert images.shape == (LATENTS, 4, HEIGHT, WIDTH) and images.dtype == np.float32
+    moved = z0 + np.array([0, 2.0, 0])
+    np.testing.assert_allclose(images[1, 3], model.decode(moved[None])[0], atol=1e-5)
+    np.testing.assert_allclose(images[:, 2], model.decode(z0[None]).repeat(3, 0), atol=1e-5)
+    placed = traversal(model, z0, [2.0], absolute=True)
+    np.testing.assert_allclose(placed[0, 0], model.decode(np.array([[2, -0.3, 1.1]]))[0], atol=1e-5)
+
+
+def test_region_profile_is_a_mean_and_not_a_sum():
+    masks = np.zeros((2, HEIGHT, WIDTH), dtype=bool)
+    masks[0, :1, :2] = masks[1, 3:, 5:] = True
+    variance = np.arange(1.0, LATENTS + 1)[:, None, None] * np.ones((HEIGHT, WIDTH))
+    variance[:, masks[1]] *= 10
+    profile = region_profile(variance, masks)
+    np.testing.assert_allclose(profile, [[1, 10], [2, 20], [3, 30]])
+
+
+def test_errors_name_what_was_given():
+    model, z0 = Linear(), np.zeros(3)
+    wrong = Answers(lambda z: np.zeros((len(z), 4)))
+    nan = Answers(lambda z: np.full((len(z), 2, 2), np.nan))
+    cases = [
+        ("both sides", lambda: projective_field(model, z0, np.linspace(0, 7, 50))),
+        ("both sides", lambda: projective_field(model, z0, np.linspace(-7, 3, 50))),
+        ("both sides", lambda: projective_field(model, z0, np.zeros(50))),
+        ("at least 8", lambda: projective_field(model, z0, [-1, 1])),
+        ("each needs", lambda: projective_field(model, z0, [-7, -2, -1, -0.5, 0.5, 1, 2, 7])),
+        ("one finite code", lambda: projective_field(model, np.zeros((1, 3)), C)),
+        ("decode answered shape", lambda: projective_field(wrong, z0, C)),
+        ("not finite", lambda: projective_field(nan, z0, C)),
+        ("vector", lambda: traversal(model, z0, [])),
+        ("no pixel", lambda: region_profile(np.ones((2, 3, 4)), np.zeros((1, 3, 4)))),
+        ("must be", lambda: region_profile(np.ones((2, 3, 4)), np.ones((1, 4, 3)))),
+        ("at least 3", lambda: outlier_latents(made_field(np.ones((2, 4))))),
+    ]
+    for message, call in cases:
+        with pytest.raises(ValueError, match=message):
+            call()

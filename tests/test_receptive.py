@@ -1,0 +1,292 @@
+"""Receptive fields of toy models whose answers are known."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+import brainvae_core.fields
+from brainvae_core.fields import (
+    null_divergence,
+    perturb,
+    random_blobs,
+    receptive_field,
+    weight_range,
+)
+
+N, HEIGHT, WIDTH = 23, 14, 18
+BANDS = ((1, 4), (5, 9), (10, 13))  # rows of three disjoint regions of unequal size
+
+
+class Linear:
+    """codes = (x − centre) · loadings, one column a latent; no posterior."""
+
+    def __init__(self, loadings, centre=0.0):
+        self.loadings, self.centre = loadings, centre
+
+    def encode(self, images):
+        return ((images - self.centre).reshape(len(images), -1) @ self.loadings).astype(np.float32)
+
+
+class WithPosterior(Linear):
+    def __init__(self, loadings, std):
+        super().__init__(loadings)
+        self.std = np.asarray(std, dtype=np.float32)
+
+    def posterior(self, images):
+        mean = self.encode(images)
+        return mean, np.broadcast_to(self.std, mean.shape)
+
+
+class Answers:
+    def __init__(self, answer):
+        self.encode = answer
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    level = rng.uniform(0.3, 0.7, (N, len(BANDS)))
+    images = rng.uniform(0.0, 0.1, (N, HEIGHT, WIDTH))
+    for r, (top, bottom) in enumerate(BANDS):
+        images[:, top:bottom] += level[:, r, None, None]
+    return images.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def rois():
+    masks = np.zeros((len(BANDS), HEIGHT, WIDTH), dtype=bool)
+    for mask, (top, bottom) in zip(masks, BANDS, strict=True):
+        mask[top:bottom, 2:15] = True
+    return masks
+
+
+@pytest.fixture(scope="module")
+def whitened(images):
+    """PCA with five components, codes of unit variance over these very brains."""
+    flat = images.reshape(N, -1).astype(np.float64)
+    centre = flat.mean(axis=0)
+    _, s, vt = np.linalg.svd(flat - centre, full_matrices=False)
+    return Linear(vt[:5].T / (s[:5] / np.sqrt(N)), centre.reshape(HEIGHT, WIDTH))
+
+
+def region_means(rois):
+    return np.stack([m.ravel() / m.sum() for m in rois], axis=1)
+
+
+def test_perturb_masks_and_adds_without_clipping(images, rois):
+    masked = perturb(images, rois[0], 3.0, 0.5)
+    assert masked.dtype == np.float32 and np.all(masked[:, rois[0]] == 1.5)
+    added = perturb(images, rois[0], 3.0, 0.5, mode="add")
+    np.testing.assert_allclose(added[:, rois[0]], images[:, rois[0]] + 1.5)
+    for changed in (masked, added):
+        assert np.array_equal(changed[:, ~rois[0]], images[:, ~rois[0]])
+
+
+@given(w=st.floats(-3, 3), b=st.floats(0.01, 1))
+@settings(max_examples=25, deadline=None)
+def test_perturbations_compose(images, rois, w, b):
+    once = perturb(images, rois[1], w, b)
+    assert np.array_equal(perturb(once, rois[1], w, b), once)
+    there = perturb(images, rois[1], w, b, mode="add")
+    np.testing.assert_allclose(perturb(there, rois[1], -w, b, mode="add"), images, atol=1e-6)
+
+
+def test_weights_span_the_regions_own_range(images, rois):
+    weights = weight_range(images, rois, n_weights=4)
+    for r, mask in enumerate(rois):
+        own = [float(brain[mask].mean(dtype=float)) for brain in images]
+        low, high = np.percentile(own, 1), np.percentile(own, 99)
+        np.testing.assert_allclose(weights[r], np.linspace(low, high, 4) / np.mean(own))
+    np.testing.assert_allclose(weight_range(images, rois, mode="add", n_weights=4), weights - 1)
+    halved = weight_range(images, rois, mean_brightness=[0.2, 0.3, 0.4])
+    np.testing.assert_allclose(
+        halved[:, 1] * [0.2, 0.3, 0.4],
+        np.percentile([images[:, m].mean(axis=1, dtype=float) for m in rois], 99, axis=1),
+    )
+
+
+def test_additive_pca_has_the_closed_form(images, rois, whitened):
+    weights = np.array([[-0.3, 0.1, 0.2], [0.0, 0.5, 1.0], [-1.0, 0.0, 0.25]])
+    mu = np.array([0.5, 0.25, 0.75])
+    field = receptive_field(
+        whitened, images, rois, weights, mean_brightness=mu, mode="add", batch_size=5
+    )
+    for r, mask in enumerate(rois):
+        shift = (weights[r, -1] - weights[r, 0]) * mu[r] * whitened.loadings[mask.ravel()].sum(0)
+        np.testing.assert_allclose(field.divergence[r], shift**2 / 2, rtol=2e-4, atol=1e-6)
+        np.testing.assert_allclose(field.effect_size[r], shift, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(field.stds, 1.0, rtol=1e-4)
+    np.testing.assert_allclose(field.jeffreys, 2 * field.divergence, rtol=1e-3, atol=1e-6)
+
+
+def test_rotations_of_white_codes_keep_the_sum(images, rois, whitened):
+    field = receptive_field(whitened, images, rois, [-0.2, 0.2], mode="add")
+    for seed in range(3):
+        turned = field.rotated(seed)
+        np.testing.assert_allclose(turned.divergence.sum(1), field.divergence.sum(1), rtol=1e-3)
+        assert np.abs(turned.divergence - field.divergence).max() > 1e-3
+    active = np.array([True, False, True, True, False])
+    fewer = field.rotated(0, active)
+    assert fewer.divergence.shape == (3, 3)
+    np.testing.assert_allclose(
+        fewer.divergence.sum(1), field.divergence[:, active].sum(1), rtol=1e-3
+    )
+
+
+def test_rotated_codes_are_white_with_their_posterior(images, rois):
+    model = WithPosterior(region_means(rois) * [3, 9, 27], [0.2, 0.5, 0.9])
+    turned = receptive_field(model, images, rois, [0.5, 1.5]).rotated(1)
+    total = turned.codes_original.var(0) + turned.posterior_variances_original.mean(0)
+    np.testing.assert_allclose(total, 1.0, rtol=1e-4)
+
+
+def test_disjoint_regions_give_a_diagonal_field(images, rois):
+    field = receptive_field(Linear(region_means(rois)), images, rois, weight_range(images, rois))
+    off = ~np.eye(3, dtype=bool)
+    assert np.all(field.divergence[off] < 1e-8) and np.all(field.divergence[~off] > 100)
+    np.testing.assert_allclose(field.normalised(), np.eye(3), atol=1e-8)
+    assert np.all(field.p_values[off] > 0.9) and np.all(field.p_values[~off] < 1e-4)
+
+
+def test_floor_bounds_a_fully_masked_region(images, rois):
+    """Every brain's masked region is alike: variance 0, held up by the floor."""
+    field = receptive_field(
+        Linear(region_means(rois)), images, rois, [0.8, 1.2], variance_floor=0.01
+    )
+    expected = (0.4 * field.mean_brightness) ** 2 / (2 * 0.01)
+    np.testing.assert_allclose(np.diag(field.divergence), expected, rtol=1e-4)
+    np.testing.assert_allclose(field.stds[np.arange(3), :, np.arange(3)], 0.1)
+
+
+def test_a_dead_latent_scores_nothing(images, rois):
+    """Its means barely move and its posterior is the prior; a live one knows what it sees."""
+    loadings = region_means(rois)[:, [0, 0]] * 0.02
+    field = receptive_field(WithPosterior(loadings, [1.0, 0.002]), images, rois, [0.5, 1.5])
+    assert field.divergence[0, 0] < 1e-4 < 0.1 < field.divergence[0, 1]
+    bare = receptive_field(Linear(loadings), images, rois, [0.5, 1.5], variance_floor=1e-9)
+    assert bare.divergence[0, 0] > 0.1
+
+
+def test_against_torch_distributions(images, rois):
+    """A second implementation, brain by brain and latent by latent, with a posterior."""
+    rng = np.random.default_rng(1)
+    model = WithPosterior(rng.normal(0, 0.1, (HEIGHT * WIDTH, 4)), [0.3, 0.1, 0.6, 0.01])
+    weights = np.array([[0.2, 1.0, 1.7], [0.9, 1.0, 1.3], [0.0, 0.1, 4.0]])
+    field = receptive_field(model, images, rois, weights, batch_size=7)
+    assert field.means.shape == field.stds.shape == (3, 3, 4)
+    assert field.codes.shape == (3, 3, N, 4) and field.codes.dtype == np.float32
+
+    def fitted(changed, k):
+        codes = [float(brain.ravel() @ model.loadings[:, k]) for brain in changed]
+        variance = np.var(codes) + float(model.std[k]) ** 2
+        return torch.distributions.Normal(np.mean(codes), np.sqrt(variance))
+
+    kl = torch.distributions.kl_divergence
+    for r, mask in enumerate(rois):
+        mu = images[:, mask].mean()
+
+        def changed(w, mask=mask, mu=mu):
+            out = images.astype(float).copy()
+            out[:, mask] = w * mu
+            return out
+
+        for k in range(4):
+            low, high = fitted(changed(weights[r, 0]), k), fitted(changed(weights[r, -1]), k)
+            np.testing.assert_allclose(field.divergence[r, k], kl(low, high), rtol=1e-3, atol=1e-6)
+            np.testing.assert_allclose(
+                field.divergence_reverse[r, k], kl(high, low), rtol=1e-3, atol=1e-6
+            )
+            missing = kl(fitted(images.astype(float), k), fitted(changed(0.0), k))
+            np.testing.assert_allclose(
+                field.missing_information[r, k], missing, rtol=1e-3, atol=1e-6
+            )
+
+
+def test_batches_and_shared_weights_change_nothing(images, rois, whitened):
+    one = receptive_field(whitened, images, rois, [0.5, 1.0, 1.5], batch_size=N)
+    many = receptive_field(whitened, images, rois, np.tile([0.5, 1.0, 1.5], (3, 1)), batch_size=4)
+    np.testing.assert_allclose(one.codes, many.codes, atol=1e-5)
+    np.testing.assert_allclose(one.divergence, many.divergence, rtol=1e-4)
+
+
+def test_resampling_equals_encoding_those_brains(images, rois):
+    model = WithPosterior(region_means(rois) * 5, [0.3, 0.2, 0.1])
+    mu = np.array([0.4, 0.5, 0.6])
+    draw = np.array([0, 0, 3, 7, 22, 11, 3])
+    kept = receptive_field(model, images, rois, [0.5, 1.5], mean_brightness=mu).resampled(draw)
+    again = receptive_field(model, images[draw], rois, [0.5, 1.5], mean_brightness=mu)
+    np.testing.assert_allclose(kept.divergence, again.divergence, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(kept.missing_information, again.missing_information, rtol=1e-4)
+    stack = kept.bootstrapped(6, seed=0)
+    assert stack.shape == (6, 3, 3) and np.array_equal(stack, kept.bootstrapped(6, seed=0))
+
+
+@given(n_pixels=st.integers(4, 90), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_blobs_are_connected_and_inside(n_pixels, seed):
+    brain = np.zeros((17, 29), dtype=bool)
+    brain[3:12, 4:14] = brain[5:14, 18:25] = True  # 90 and 63 pixels, apart
+    blobs = random_blobs(brain, n_pixels, 3, seed)
+    assert blobs.shape == (3, 17, 29) and np.all(blobs.sum((1, 2)) == n_pixels)
+    assert not blobs[:, ~brain].any()
+    assert all(ndimage.label(b, np.ones((3, 3)))[1] == 1 for b in blobs)
+    assert np.array_equal(blobs, random_blobs(brain, n_pixels, 3, seed))
+
+
+def test_null_field_uses_each_blobs_own_range(images, whitened):
+    brain = np.ones((HEIGHT, WIDTH), dtype=bool)
+    null = null_divergence(whitened, images, brain, 20, n_blobs=7, seed=3, mode="add")
+    blobs = random_blobs(brain, 20, 7, 3)
+    assert null.divergence.shape == (7, 5)
+    np.testing.assert_allclose(null.weights, weight_range(images, blobs, mode="add"))
+
+
+def test_errors_name_what_was_given(images, rois, whitened):
+    def field(*arguments, **options):
+        return receptive_field(whitened, *arguments, **options)
+
+    small = rois.copy()
+    small[1] = False
+    small[1, 0, :3] = True
+    flat = np.full_like(images, 0.5)
+    nan = lambda x: np.full((len(x), 2), np.nan)  # noqa: E731
+    cases = [
+        ("at least 2 weights", lambda: field(images, rois, [1.0])),
+        ("rise", lambda: field(images, rois, [1.0, 0.5])),
+        ("rise", lambda: field(images, rois, [0.5, np.nan])),
+        (r"\(3, n_weights\)", lambda: field(images, rois, np.ones((2, 4)))),
+        ("fewer than 4 pixels", lambda: field(images, small, [0, 1])),
+        ("of one size", lambda: field(images, rois[:, :-1], [0, 1])),
+        ("of one size", lambda: perturb(images, rois[0, :-1], 1, 1)),
+        ("mode 'multiply'", lambda: field(images, rois, [0, 1], mode="multiply")),
+        ("at least 2 brains", lambda: field(images[:1], rois, [0, 1])),
+        ("floor above 0", lambda: field(images, rois, [0, 1], variance_floor=0)),
+        ("above 0 for each", lambda: field(images, rois, [0, 1], mean_brightness=[1.0, 1.0])),
+        ("above 0 for each", lambda: field(images * 0, rois, [0, 1])),
+        ("equally bright", lambda: weight_range(flat, rois)),
+        (
+            "must answer",
+            lambda: receptive_field(Answers(lambda x: x[:, 0, 0]), images, rois, [0, 1]),
+        ),
+        ("must answer", lambda: receptive_field(Answers(lambda x: x[:1, 0]), images, rois, [0, 1])),
+        ("NaN, inf", lambda: receptive_field(Answers(nan), images, rois, [0, 1])),
+        ("impossible", lambda: random_blobs(rois[0], 1000, 1, 0)),
+        ("impossible", lambda: random_blobs(rois[0], 3, 1, 0)),
+    ]
+    for message, call in cases:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_fields_import_neither_models_nor_cohorts():
+    for path in Path(brainvae_core.fields.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(".models" in n or ".cohorts" in n or "torch" in n for n in names), path
