@@ -201,7 +201,7 @@ def test_region_sizes_agree_with_a_walk_up_the_ontology(real):
 
 def test_the_real_plane_as_it_is_described(real):
     assert real.shape == (320, 448) and real.pixel_um == 25.0
-    assert 0 <= real.template.min() and real.template.max() <= 1
+    assert real.template.min() >= 0 and real.template.max() <= 1
     assert real.template.dtype == np.float32
     assert not real.brain_mask[:, [0, -1]].any()
     with pytest.raises(ValueError, match="MO exists but has no pixel in atlas 'CCFv3 plane 286'"):

@@ -7,9 +7,11 @@ from scipy.ndimage import binary_fill_holes, label
 from brainvae_core.cohorts import ccf_atlas, drawn_atlas
 from brainvae_core.cohorts.drawn_regions import BRIGHTNESS, CEREBRUM, CURVES, STRUCTURES
 
-NAMED = (
-    "RSP PTLp SSp SSs AUD TEa ECT PERI PIR COA HPF CA DG STR CP sAMY CTXsp TH HY VS VL V3 cc ec int fi"
-).split() + ["fiber tracts"]
+NAMED = [
+    *["RSP", "PTLp", "SSp", "SSs", "AUD", "TEa", "ECT", "PERI", "PIR", "COA", "HPF", "CA", "DG"],
+    *["STR", "CP", "sAMY", "CTXsp", "TH", "HY", "VS", "VL", "V3"],
+    *["fiber tracts", "cc", "ec", "int", "fi"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_brightness_is_that_of_a_section(drawn):
 
 
 def test_cortical_layers_brighten_to_the_middle_and_darken_to_white_matter(drawn):
-    # Column 83 runs down through the barrel field; its row 97 is the last of cortex.
+    # Column 83 runs down through the barrel field.
     profile = drawn.template[:, 83]
     cortex = np.flatnonzero(drawn.roi_masks(["SSp"])[0][:, 83])
     surface, middle, deep = profile[cortex[[2, len(cortex) // 2, -2]]]

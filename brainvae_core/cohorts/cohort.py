@@ -1,4 +1,4 @@
-"""Sections of many brains, their metadata and the atlas slice they share, in one labelled object."""
+"""Sections of many brains, their metadata and their atlas slice in one labelled object."""
 
 from __future__ import annotations
 
@@ -45,7 +45,15 @@ class Cohort:
     """
 
     def __init__(
-        self, images, metadata, atlas, *, clean=None, artefact_masks=None, factors=None, name="cohort"
+        self,
+        images,
+        metadata,
+        atlas,
+        *,
+        clean=None,
+        artefact_masks=None,
+        factors=None,
+        name="cohort",
     ):
         self.name, self.atlas, self.metadata, self.factors = name, atlas, metadata, factors
         self.images = _checked_images(images, metadata.index, atlas, f"images of cohort {name!r}")
@@ -89,14 +97,13 @@ class Cohort:
     def select(self, which) -> Cohort:
         """The brains picked by a boolean mask or positions, in cohort order for a mask."""
         which = np.asarray(which)
-        part = (lambda array: None if array is None else array[which])
         rows = np.flatnonzero(which) if which.dtype == bool else which
         return Cohort(
             self.images[which],
             self.metadata.iloc[rows],
             self.atlas,
-            clean=part(self.clean),
-            artefact_masks=part(self.artefact_masks),
+            clean=None if self.clean is None else self.clean[which],
+            artefact_masks=None if self.artefact_masks is None else self.artefact_masks[which],
             factors=None if self.factors is None else self.factors.iloc[rows],
             name=self.name,
         )
@@ -191,7 +198,9 @@ def open_cohort(path: str | Path) -> Cohort:
         with xr.open_zarr(path, zarr_format=2, consolidated=True) as lazy:
             data = lazy.load()
     except (KeyError, ValueError, FileNotFoundError) as error:
-        raise ValueError(f"{path} is not a readable cohort: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"{path} is not a readable cohort: {str(error).splitlines()[0]}"
+        ) from error
     version = data.attrs.get("brainvae_format")
     if version != FORMAT:
         raise ValueError(f"{path} has cohort format {version}; this library reads format {FORMAT}")
@@ -219,7 +228,12 @@ def open_cohort(path: str | Path) -> Cohort:
         data.attrs["terms"],
     )
     return Cohort(
-        data["images"].to_numpy(), metadata, atlas, factors=factors, name=data.attrs["name"], **optional
+        data["images"].to_numpy(),
+        metadata,
+        atlas,
+        factors=factors,
+        name=data.attrs["name"],
+        **optional,
     )
 
 
@@ -227,7 +241,9 @@ def _checked_images(images, brains, atlas, what: str) -> np.ndarray:
     images = np.asarray(images, dtype=np.float32)
     expected = (len(brains), *atlas.shape)
     if images.shape != expected:
-        raise ValueError(f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}")
+        raise ValueError(
+            f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}"
+        )
     low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
     finite = np.isfinite(low) & np.isfinite(high)
     for bad, fault in (

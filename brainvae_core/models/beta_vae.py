@@ -137,6 +137,10 @@ class BetaVAE(nn.Module):
         """``decode(encode(images))``."""
         return self.decode(self.encode(images))
 
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What is kept on disk, by name."""
+        return {k: np.ascontiguousarray(v.cpu().numpy()) for k, v in self.state_dict().items()}
+
 
 def _down(channels_in, strided):
     if strided:
@@ -153,9 +157,7 @@ def _up(channels_out, strided):
 
 def _same(channels_in, channels_out):
     # An even kernel needs one more zero behind than before; padding="same" would warn about it.
-    return nn.Sequential(
-        nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(channels_in, channels_out, KERNEL)
-    )
+    return nn.Sequential(nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(channels_in, channels_out, KERNEL))
 
 
 def _with_relu(*layers):

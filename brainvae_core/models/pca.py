@@ -81,6 +81,10 @@ class PCA:
         """``decode(encode(images))``: the projection on mean + components."""
         return self.decode(self.encode(images))
 
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What is kept on disk, by name."""
+        return {"mean": self.mean, "components": self.components, "variances": self.variances}
+
     @property
     def _flat(self):
         return self.components.reshape(self.latent_dim, -1)

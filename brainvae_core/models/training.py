@@ -56,7 +56,14 @@ class BetaVAEConfig:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is unknown; {', '.join(allowed)} exist"
                 )
-        for name in ("latent_dim", "steps", "batch_size", "validate_every", "learning_rate", "sigma"):
+        for name in (
+            "latent_dim",
+            "steps",
+            "batch_size",
+            "validate_every",
+            "learning_rate",
+            "sigma",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
         for name in ("lr_warmup", "kl_warmup"):
@@ -262,7 +269,9 @@ def _validate(model, images, config):
 
 
 def _out_of_patience(config, history):
-    counted = [r["validation_loss"] for r in history if r["step"] >= config.kl_warmup * config.steps]
+    counted = [
+        r["validation_loss"] for r in history if r["step"] >= config.kl_warmup * config.steps
+    ]
     return bool(
         config.patience
         and len(counted) > config.patience
@@ -292,7 +301,9 @@ def _resume(path, config, model, optimiser):
             described = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"checkpoint {path} is damaged ({error}); delete it to start anew") from error
+        raise ValueError(
+            f"checkpoint {path} is damaged ({error}); delete it to start anew"
+        ) from error
     if described["config"] != json.dumps(asdict(config)):
         theirs = json.loads(described["config"])
         other = [f.name for f in fields(config) if theirs.get(f.name) != getattr(config, f.name)]

@@ -1,0 +1,207 @@
+"""Fitted models on disk: ``runs/<name>/`` with config.json, history.csv, metrics.json, weights."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from brainvae_core.models.pca import PCA
+from brainvae_core.models.training import BetaVAEConfig
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PCAConfig:
+    """Exact PCA with ``latent_dim`` components."""
+
+    latent_dim: int = 8
+
+    kind = "pca"
+
+    @property
+    def label(self) -> str:
+        return f"pca-L{self.latent_dim}"
+
+    def fit(self, train, validation, checkpoint=None, device="auto"):
+        model = PCA.fit(train, self.latent_dim)
+        residual = np.square(model.reconstruct(validation) - validation).sum(dtype=np.float64)
+        total = np.square(validation - validation.mean(0)).sum(dtype=np.float64)
+        row = {"step": 0, "explained_variance": 1 - residual / total}
+        return model, [row | {"active_latents": self.latent_dim}]
+
+    def restore(self, tensors: dict[str, np.ndarray]) -> PCA:
+        """The fit whose mean, components and variances these tensors are."""
+        return PCA(**tensors)
+
+
+KINDS = {config.kind: config for config in (BetaVAEConfig, PCAConfig)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fitted model with its configuration, history and metrics."""
+
+    folder: Path
+    config: BetaVAEConfig | PCAConfig
+    cohort: str
+    model: object
+    history: list[dict[str, float]]
+    metrics: dict
+
+    def with_metrics(self, metrics: Mapping[str, float]) -> Run:
+        """The same run with more numbers, which are also written to its metrics.json."""
+        merged = {**self.metrics, **metrics}
+        _write_json(self.folder / "metrics.json", merged)
+        return replace(self, metrics=merged)
+
+
+def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
+    """Fit a model to a cohort's training brains, or load what was fitted.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Anything with ``split(name).images``, ``name`` and ``fingerprint``. The test brains are
+        never read here.
+    config : BetaVAEConfig or PCAConfig
+    runs : path
+        Folder of runs. A run's name is made from its configuration and its cohort; an interrupted
+        fit leaves a hidden folder behind, from which the next call goes on.
+    device : str
+        ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
+
+    Returns
+    -------
+    Run
+    """
+    runs = Path(runs)
+    name = run_name(config, cohort.fingerprint)
+    folder = runs / name
+    if folder.exists():
+        return load_run(folder)
+    unfinished = runs / f".{name}"
+    unfinished.mkdir(parents=True, exist_ok=True)
+    train, validation = cohort.split("train").images, cohort.split("validation").images
+    checkpoint = unfinished / "checkpoint.safetensors"
+    model, history = config.fit(train, validation, checkpoint=checkpoint, device=device)
+    save_run(folder, config, cohort.fingerprint, cohort.name, model, history)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return load_run(folder)
+
+
+def run_name(config, fingerprint: str) -> str:
+    """``<what varies in a study>-<hash of everything that the weights depend on>``."""
+    everything = json.dumps([config.kind, asdict(config), fingerprint], sort_keys=True)
+    return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
+
+
+def save_run(folder, config, fingerprint, cohort_name, model, history) -> None:
+    """Write a run; its folder appears under its name only when it is complete."""
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; a run is never overwritten")
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    beside.mkdir(parents=True)
+    try:
+        weights = beside / "weights.safetensors"
+        save_file(model.tensors(), weights)
+        described = {
+            "format": FORMAT,
+            "kind": config.kind,
+            "config": asdict(config),
+            "cohort": {"name": cohort_name, "fingerprint": fingerprint},
+            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        }
+        with (beside / "history.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, fieldnames=list(history[0]))
+            table.writeheader()
+            table.writerows(history)
+        _write_json(beside / "metrics.json", {})
+        _write_json(beside / "config.json", described)
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run and check that it is what its name says.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no run in that folder.
+    ValueError
+        The run is of another format, its configuration does not match its name, or its weights
+        are damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"no run at {folder} (it would hold a config.json)")
+    try:
+        described = json.loads((folder / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder}/config.json is not JSON ({error}); fit the run anew") from error
+    if described.get("format") != FORMAT:
+        raise ValueError(
+            f"run {folder} has format {described.get('format')}; this library reads {FORMAT}"
+        )
+    config = _config(described, folder)
+    expected = run_name(config, described["cohort"]["fingerprint"])
+    if folder.name != expected:
+        raise ValueError(
+            f"run {folder} does not match its configuration, which names it {expected}; "
+            "move it away and fit it anew"
+        )
+    weights = folder / "weights.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "missing"
+    if digest != described["weights_sha256"]:
+        raise ValueError(
+            f"weights of run {folder} are damaged (sha256 {digest[:12]}, written as "
+            f"{described['weights_sha256'][:12]}); delete the folder and fit it anew"
+        )
+    try:
+        model = config.restore(load_file(weights))
+    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
+        what = str(error).splitlines()[0]
+        raise ValueError(f"weights of run {folder} do not fit its configuration: {what}") from error
+    return Run(
+        folder,
+        config,
+        described["cohort"]["name"],
+        model,
+        _read_history(folder / "history.csv"),
+        json.loads((folder / "metrics.json").read_text()),
+    )
+
+
+def _config(described, folder):
+    kind, given = described.get("kind"), described.get("config", {})
+    if kind not in KINDS:
+        raise ValueError(f"run {folder} is of kind {kind!r}; {', '.join(KINDS)} are known")
+    names = {f.name for f in fields(KINDS[kind])}
+    if names != set(given):
+        odd = sorted(names ^ set(given))
+        raise ValueError(f"configuration of run {folder} does not match {kind}: {', '.join(odd)}")
+    return KINDS[kind](**given)
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    with path.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def _write_json(path: Path, content) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(beside, path)
