@@ -136,7 +136,7 @@ class Atlas:
     def resampled(self, shape: tuple[int, int]) -> Atlas:
         """The same slice with fewer pixels.
 
-        Labels are read at block centres and brightness is averaged over blocks, so ``shape`` must
+        A block takes its most frequent label and its mean brightness, so ``shape`` must
         divide this atlas's own shape by one whole number on both axes.
         """
         shape = tuple(shape)
@@ -152,7 +152,7 @@ class Atlas:
             )
         return replace(
             self,
-            annotation=self.annotation[factor // 2 :: factor, factor // 2 :: factor],
+            annotation=_block_majority(self.annotation, factor),
             template=block_mean(self.template, factor),
             pixel_um=self.pixel_um * factor,
         )
@@ -167,6 +167,18 @@ def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
     *lead, height, width = images.shape
     blocks = np.reshape(images, (*lead, height // factor, factor, width // factor, factor))
     return blocks.mean(axis=(-3, -1), dtype=np.float32)
+
+
+def _block_majority(labels: np.ndarray, factor: int) -> np.ndarray:
+    """Most frequent label of each block; the smallest id where two are equally frequent."""
+    ids = np.unique(labels)
+    best = np.zeros(tuple(s // factor for s in labels.shape), dtype=labels.dtype)
+    most = np.zeros(best.shape, dtype=np.float32)
+    for structure_id in ids:
+        share = block_mean(labels == structure_id, factor)
+        best[share > most] = structure_id
+        np.maximum(most, share, out=most)
+    return best
 
 
 def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:

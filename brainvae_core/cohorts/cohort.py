@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.atlas import Atlas, block_mean
 
 FORMAT = 1
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
@@ -105,6 +105,21 @@ class Cohort:
             clean=None if self.clean is None else self.clean[which],
             artefact_masks=None if self.artefact_masks is None else self.artefact_masks[which],
             factors=None if self.factors is None else self.factors.iloc[rows],
+            name=self.name,
+        )
+
+    def resampled(self, shape: tuple[int, int]) -> Cohort:
+        """The same brains with fewer pixels: block means, by one whole number on both axes."""
+        atlas = self.atlas.resampled(shape)
+        factor = self.atlas.shape[0] // atlas.shape[0]
+        masks = self.artefact_masks
+        return Cohort(
+            block_mean(self.images, factor),
+            self.metadata,
+            atlas,
+            clean=None if self.clean is None else block_mean(self.clean, factor),
+            artefact_masks=None if masks is None else block_mean(masks, factor) >= 0.5,
+            factors=self.factors,
             name=self.name,
         )
 

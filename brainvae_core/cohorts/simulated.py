@@ -16,6 +16,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 from brainvae_core.cohorts.artefacts import ARTEFACTS
 from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.cohort import Cohort
+from brainvae_core.cohorts.drawn import drawn_atlas
 
 TISSUE = 0.75  # grey value of the template's brightest point: leaves room above for leaks
 TEXTURE = {0.6: 0.035, 0.2: 0.04}  # correlation length in mm: relative standard deviation
@@ -86,8 +87,6 @@ def simulate(
     if not 0 <= artefact_share <= 1:
         raise ValueError(f"artefact_share={artefact_share} is outside [0, 1]")
     if atlas is None:
-        from brainvae_core.cohorts.drawn import drawn_atlas
-
         atlas = drawn_atlas()
     atlas = atlas if shape is None else atlas.resampled(shape)
     covariate_rng, artefact_rng, *chunk_rngs = np.random.default_rng(seed).spawn(

@@ -1,0 +1,45 @@
+"""One function per figure of the paper and of the book: arrays in, Figure out.
+
+No function touches pyplot; a notebook shows a figure where it is the last value of a cell.
+"""
+
+from brainvae_core.figures.cohort import fig_2a, fig_factors, fig_sections
+from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_removal, fig_s1
+from brainvae_core.figures.grid import fig_2c, fig_2d, fig_fd_profile, fig_grid
+from brainvae_core.figures.overview import fig_1
+from brainvae_core.figures.projective import fig_3a, fig_region_profile, fig_s4
+from brainvae_core.figures.receptive import fig_3b, fig_3c, fig_3d, fig_3e, fig_s2, fig_s3
+from brainvae_core.figures.training import (
+    fig_explained,
+    fig_reconstructions,
+    fig_recovery,
+    fig_training,
+)
+
+__all__ = [
+    "fig_1",
+    "fig_2a",
+    "fig_2b",
+    "fig_2c",
+    "fig_2d",
+    "fig_3a",
+    "fig_3b",
+    "fig_3c",
+    "fig_3d",
+    "fig_3e",
+    "fig_explained",
+    "fig_factors",
+    "fig_fd_profile",
+    "fig_grid",
+    "fig_new_brain",
+    "fig_reconstructions",
+    "fig_recovery",
+    "fig_region_profile",
+    "fig_removal",
+    "fig_s1",
+    "fig_s2",
+    "fig_s3",
+    "fig_s4",
+    "fig_sections",
+    "fig_training",
+]

@@ -1,0 +1,265 @@
+"""Figures that compare models on the same brains: artefacts (2B, S1), removal, a new brain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from brainvae_core.figures.style import (
+    GREY,
+    check_same_labels,
+    check_shape,
+    difference_limit,
+    grey_limit,
+    image_grid,
+    model_styles,
+    new_figure,
+    outline,
+    panel_title,
+    scale_bar,
+    show_difference,
+    show_section,
+    styled,
+)
+
+KIND_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+@styled
+def fig_2b(
+    inputs: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    artefact_names: Sequence[str],
+    pixel_um: float,
+    masks: np.ndarray | None = None,
+) -> Figure:
+    """What models make of sections with artefacts (Fig. 2B): a column each, rows input and models.
+
+    Parameters
+    ----------
+    inputs : ndarray, shape (n, height, width)
+        One section of each kind, brightness in [0, 1].
+    reconstructions : mapping of str to ndarray, each (n, height, width)
+        By model.
+    artefact_names : sequence of str, n
+        Titles of the columns.
+    pixel_um : float
+        Side of a pixel in µm.
+    masks : ndarray of bool, shape (n, height, width), optional
+        Where the artefacts are, outlined in every row.
+
+    Returns
+    -------
+    Figure
+    """
+    return _artefact_rows({"Input": inputs, **reconstructions}, artefact_names, pixel_um, masks)
+
+
+@styled
+def fig_s1(
+    inputs: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    artefact_names: Sequence[str],
+    pixel_um: float,
+    masks: np.ndarray | None = None,
+    clean: np.ndarray | None = None,
+) -> Figure:
+    """More of :func:`fig_2b` (Fig. S1): several brains of each kind, beside the clean truth.
+
+    Parameters
+    ----------
+    inputs, reconstructions, artefact_names, pixel_um, masks
+        As for :func:`fig_2b`, a column a brain.
+    clean : ndarray, shape (n, height, width), optional
+        The same sections before their artefacts (simulated cohorts); the first row.
+
+    Returns
+    -------
+    Figure
+    """
+    truth = {} if clean is None else {"Truth": clean}
+    rows = {**truth, "Input": inputs, **reconstructions}
+    return _artefact_rows(rows, artefact_names, pixel_um, masks)
+
+
+def _artefact_rows(rows, names, pixel_um, masks) -> Figure:
+    shape = check_shape("Input", rows["Input"], (len(names), None, None)).shape
+    rows = {label: check_shape(label, images, shape) for label, images in rows.items()}
+    masks = np.zeros(shape) if masks is None else check_shape("masks", masks, shape)
+    figure, axes = image_grid(len(rows), len(names), shape[1:], row_labels=True)
+    limit = grey_limit(rows["Input"])
+    for line, (label, images) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(label)
+        for ax, image, mask in zip(line, images, masks, strict=True):
+            show_section(ax, image, limit)
+            outline(ax, mask, width=0.6)
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.set_title(name)
+    scale_bar(axes[0, 0], pixel_um)
+    return figure
+
+
+@styled
+def fig_removal(
+    reproduced: Mapping[str, Mapping[str, np.ndarray]],
+    kept: Mapping[str, Mapping[str, np.ndarray]],
+) -> Figure:
+    """Artefacts rejected against brains kept: a point a model and kind of artefact.
+
+    Parameters
+    ----------
+    reproduced : mapping of model to mapping of kind to ndarray, each (n_brains,)
+        1 where the artefact is fully reproduced (``ArtefactRemoval.reproduced``).
+    kept : the same
+        1 where the rest is the clean brain, 0 as far from it as the mean image.
+
+    Returns
+    -------
+    Figure
+        Means over brains with 95 % bootstrap intervals. What copies its input would stand at
+        (1, 1), the mean image at (0, 0).
+    """
+    check_same_labels(reproduced=reproduced, kept=kept)
+    figure = new_figure(4.2, width=6.4)
+    ax = figure.subplots()
+    looks = model_styles(reproduced)
+    kinds = list(dict.fromkeys(kind for by_kind in reproduced.values() for kind in by_kind))
+    counts = set()
+    for label, by_kind in reproduced.items():
+        check_same_labels(reproduced=by_kind, kept=kept[label])
+        for kind, x in by_kind.items():
+            check_shape(f"kept[{label!r}][{kind!r}]", kept[label][kind], np.shape(x))
+            both, colour = np.stack([x, kept[label][kind]]), looks[label]["color"]
+            middle, (low, high) = both.mean(axis=1), mean_interval(both)
+            counts.add(both.shape[1])
+            ax.errorbar(
+                *middle[:, None], xerr=_arms(middle, low, high, 0), yerr=_arms(middle, low, high, 1),
+                marker=KIND_MARKERS[kinds.index(kind)], color=colour, markersize=7, mec="white",
+                elinewidth=1.1, zorder=3,
+            )  # fmt: skip
+    for x, y, name in ((0, 1, "ideal"), (1, 1, "copy of the input"), (0, 0, "mean image")):
+        ax.plot(x, y, "+", color=GREY, markersize=9, mew=1)
+        aside = {"xytext": (6 if x == 0 else -6, 5), "textcoords": "offset points"}
+        ax.annotate(name, (x, y), color=GREY, fontsize=8, ha="left" if x == 0 else "right", **aside)
+    ax.set_xlabel("Artefact reproduced (share)")
+    ax.set_ylabel("Rest of the brain kept (share)")
+    ax.margins(0.08)
+    number = "–".join(str(n) for n in sorted({min(counts), max(counts)}))
+    ax.set_title(f"Means over n = {number} brains a kind, 95 % intervals")
+    dots = {"ls": "none", "markersize": 7, "mec": "white"}
+    legend = [Line2D([], [], marker="o", color=looks[k]["color"], label=k, **dots) for k in looks]
+    legend += [
+        Line2D([], [], marker=m, color=GREY, label=kind.capitalize(), **dots)
+        for m, kind in zip(KIND_MARKERS, kinds, strict=False)
+    ]
+    figure.legend(handles=legend, loc="outside right center")
+    return figure
+
+
+def mean_interval(
+    values: np.ndarray, n: int = 1000, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap interval of means over the last axis; all rows take the same draws.
+
+    Parameters
+    ----------
+    values : ndarray, shape (…, n_brains)
+    n : int
+        Resamples, drawn from a fixed seed.
+    level : float
+        Share of them inside.
+
+    Returns
+    -------
+    (low, high), each (…)
+    """
+    values = np.asarray(values, dtype=float)
+    size = values.shape[-1]
+    counts = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), size=n)
+    return tuple(np.quantile(values @ counts.T / size, [(1 - level) / 2, (1 + level) / 2], axis=-1))
+
+
+def _arms(middle, low, high, i):
+    """Lengths of one coordinate's error bar, (2, 1), as matplotlib wants them."""
+    return np.maximum([[middle[i] - low[i]], [high[i] - middle[i]]], 0)
+
+
+@styled
+def fig_new_brain(
+    section: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    errors: Mapping[str, float],
+    cohort_errors: Mapping[str, np.ndarray],
+    pixel_um: float,
+    *,
+    error_name: str = "Mean squared error",
+) -> Figure:
+    """A brain from elsewhere: its reconstructions, residuals, and whether its error is usual.
+
+    Parameters
+    ----------
+    section : ndarray, shape (height, width)
+        The brain, brightness in [0, 1].
+    reconstructions : mapping of str to ndarray, each (height, width)
+        By model.
+    errors : mapping of str to float
+        This brain's error, by model.
+    cohort_errors : mapping of str to ndarray, each (n_brains,)
+        The same error of the cohort's held-out brains.
+    pixel_um : float
+        Side of a pixel in µm.
+    error_name : str
+        Label of the errors' axis, with its unit.
+
+    Returns
+    -------
+    Figure
+    """
+    check_same_labels(reconstructions=reconstructions, errors=errors, cohort_errors=cohort_errors)
+    section = check_shape("section", section, (None, None))
+    images = {k: check_shape(k, r, section.shape) for k, r in reconstructions.items()}
+    columns = len(images) + 1
+    panel = min(7.9 / columns, 2.4) * section.shape[0] / section.shape[1]
+    figure = new_figure(2 * panel + 2.0)
+    axes = figure.subplots(3, columns, squeeze=False, height_ratios=[panel, panel, 1.15])
+    limit = grey_limit(section)
+    change = difference_limit(*(section - r for r in images.values()))
+    panel_title(axes[0, 0], "A", "New brain")
+    show_section(axes[0, 0], section, limit)
+    scale_bar(axes[0, 0], pixel_um)
+    for ax in axes[1:, 0]:
+        ax.set_axis_off()
+    looks = model_styles(images)
+    for letter, (label, image), column in zip("BCDEFGH", images.items(), axes.T[1:], strict=False):
+        panel_title(column[0], letter, label)
+        show_section(column[0], image, limit)
+        shown = show_difference(column[1], section - image, change)
+        _error_histogram(column[2], cohort_errors[label], errors[label], looks[label]["color"])
+        column[2].set_xlabel(error_name)
+    axes[1, 0].text(0.98, 0.5, "Brain −\nreconstruction", ha="right", va="center")
+    inset = axes[1, 0].inset_axes([0.22, 0.1, 0.05, 0.8])
+    figure.colorbar(shown, cax=inset).outline.set_visible(False)
+    inset.yaxis.set_ticks_position("left")
+    axes[2, 0].text(
+        0.98, 0.5, "Held-out brains\nof the cohort (grey)\nand this brain", ha="right", va="center"
+    )
+    return figure
+
+
+def _error_histogram(ax, cohort_errors, error, colour) -> None:
+    cohort_errors = np.asarray(cohort_errors, dtype=float)
+    ax.hist(cohort_errors, bins=25, color="#C8C8C8")
+    ax.axvline(error, color=colour, lw=2)
+    beyond = int((cohort_errors >= error).sum())
+    ax.set_title(f"{beyond} of {cohort_errors.size} as large", fontsize=8)
+    bare_left(ax)
+    ax.locator_params(axis="x", nbins=3)
+
+
+def bare_left(ax) -> None:
+    """Take the y axis away where only a distribution's shape matters."""
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)

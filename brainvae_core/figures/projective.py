@@ -1,0 +1,176 @@
+"""Figures of what the latents move: projective fields and traversals (Figs 3A, S4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from brainvae_core.figures.style import (
+    SMALL,
+    check_shape,
+    colour_bar,
+    difference_limit,
+    grey_limit,
+    heat_map,
+    image_grid,
+    latent_names,
+    new_figure,
+    outline,
+    panel_title,
+    scale_bar,
+    show_difference,
+    show_section,
+    styled,
+)
+
+
+@styled
+def fig_3a(
+    rgb: np.ndarray,
+    scales: np.ndarray,
+    starred: np.ndarray,
+    pixel_um: float,
+    brain_contour_mask: np.ndarray | None = None,
+    *,
+    columns: int = 4,
+) -> Figure:
+    """Projective field of every latent as one colour image (Fig. 3A).
+
+    Parameters
+    ----------
+    rgb : ndarray, shape (latent_dim, height, width, 3)
+        In [0, 1] (``stratified_rgb``).
+    scales : ndarray, shape (3,)
+        Variances at which red, green and blue run out, squared brightness.
+    starred : ndarray of bool, shape (latent_dim,)
+        Outliers (``outlier_latents``).
+    pixel_um : float
+        Side of a pixel in µm.
+    brain_contour_mask : ndarray of bool, shape (height, width), optional
+        The brain, outlined in every panel.
+    columns : int
+        Latents in a row.
+
+    Returns
+    -------
+    Figure
+    """
+    rgb = check_shape("rgb", rgb, (len(starred), None, None, 3))
+    scales = check_shape("scales", scales, (3,))
+    columns = min(columns, len(rgb))
+    rows = -(-len(rgb) // columns)
+    figure, axes = image_grid(rows, columns, rgb.shape[1:3], titled_rows=rows, below=0.45)
+    names = latent_names(len(rgb))
+    for ax, image, name, star in zip(axes.flat, rgb, names, starred, strict=False):
+        ax.imshow(image)
+        ax.set_title(f"{name} ★" if star else name)
+        if brain_contour_mask is not None:
+            outline(ax, brain_contour_mask, "#888888", 0.6)
+    scale_bar(axes[0, 0], pixel_um, "black")
+    where = {"cyan": "small positive c", "magenta": "small negative c", "yellow": "large |c|"}
+    handles = [
+        Patch(fc=colour, ec="#888888", lw=0.5, label=f"{what} (full at {scale:.1e})")
+        for (colour, what), scale in zip(where.items(), scales, strict=True)
+    ]
+    title = "Variance of brightness while c moves the latent; ★ outlier"
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title)
+    figure.legends[0].get_title().set_fontsize(SMALL)
+    return figure
+
+
+@styled
+def fig_s4(
+    images: np.ndarray, c_values: Sequence[float], pixel_um: float, *, difference: bool = False
+) -> Figure:
+    """Decoded images along each latent (Fig. S4): a row a latent, a column a value of c.
+
+    Parameters
+    ----------
+    images : ndarray, shape (latent_dim, n_c, height, width)
+        ``traversal``.
+    c_values : sequence of float, n_c
+        Prior standard deviations.
+    pixel_um : float
+        Side of a pixel in µm.
+    difference : bool
+        Show what changes against the c nearest to 0, which alone stays an image.
+
+    Returns
+    -------
+    Figure
+    """
+    images = check_shape("images", images, (None, len(c_values), None, None))
+    middle = int(np.argmin(np.abs(c_values)))
+    changes = images - images[:, [middle]]
+    limit, change = grey_limit(images), difference_limit(changes)
+    below = 0.5 if difference else 0
+    figure, axes = image_grid(*images.shape[:2], images.shape[2:], row_labels=True, below=below)
+    for name, row, of_latent, of_changes in zip(
+        latent_names(len(images)), axes, images, changes, strict=True
+    ):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for i, ax in enumerate(row):
+            if difference and i != middle:
+                shown = show_difference(ax, of_changes[i], change)
+            else:
+                show_section(ax, of_latent[i], limit)
+    for ax, c in zip(axes[0], c_values, strict=True):
+        ax.set_title(f"c = {c:+g}".replace("-", "−") if c else "c = 0")
+    scale_bar(axes[0, middle], pixel_um)
+    if difference:
+        label = f"Difference of brightness from c = {c_values[middle]:g}"
+        colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, aspect=40)
+    return figure
+
+
+@styled
+def fig_region_profile(
+    profile: np.ndarray, acronyms: Sequence[str], receptive: np.ndarray | None = None
+) -> Figure:
+    """Which regions each latent moves, beside which regions move it.
+
+    Parameters
+    ----------
+    profile : ndarray, shape (latent_dim, n_rois)
+        Mean variance of each region's output (``region_profile``), squared brightness.
+    acronyms : sequence of str, n_rois
+    receptive : ndarray, shape (n_rois, latent_dim), optional
+        Divergences in nats (``ReceptiveField.divergence``).
+
+    Returns
+    -------
+    Figure
+        Each latent's values as shares of their sum over regions, so that ranks within a column are
+        those of the field.
+    """
+    profile = check_shape("profile", profile, (None, len(acronyms)))
+    tables = {"Projective: regions that the latent moves": profile.T}
+    if receptive is not None:
+        shape = profile.T.shape
+        tables["Receptive: regions that move the latent"] = check_shape(
+            "receptive", receptive, shape
+        )
+    shares = {title: _column_shares(table) for title, table in tables.items()}
+    top = max(table.max() for table in shares.values())
+    latent_dim = len(profile)
+    figure = new_figure(1.15 + 0.32 * len(acronyms), width=8 if len(tables) == 2 else 5)
+    axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
+    fmt = ".2f" if latent_dim <= 16 // len(tables) else ""
+    for letter, ax, (title, table) in zip("AB", axes, shares.items(), strict=False):
+        names = latent_names(latent_dim)
+        shown = heat_map(ax, table, list(acronyms), names, limits=(0, top), fmt=fmt, fontsize=7)
+        panel_title(ax, letter, title)
+        ax.set_xlabel("Latent")
+    axes[0].set_ylabel("Region")
+    colour_bar(figure, shown, list(axes), "Share of the latent's sum", aspect=20)
+    return figure
+
+
+def _column_shares(table: np.ndarray) -> np.ndarray:
+    """Columns divided by their sums; a latent that does nothing stays 0."""
+    table = np.asarray(table, dtype=float)
+    totals = table.sum(axis=0)
+    return np.divide(table, totals, out=np.zeros_like(table), where=totals > 0)

@@ -1,0 +1,255 @@
+"""Figures of what the latents see: receptive fields and how they relate (Figs 3B–3E, S2, S3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from scipy.stats import gaussian_kde
+
+from brainvae_core.figures.style import (
+    DIFFERENCE,
+    GREY,
+    SMALL,
+    check_same_labels,
+    check_shape,
+    colour_bar,
+    grey_limit,
+    heat_map,
+    image_grid,
+    latent_names,
+    legible,
+    model_styles,
+    new_figure,
+    scale_bar,
+    show_section,
+    styled,
+)
+
+
+@styled
+def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarray) -> Figure:
+    """Receptive field of every latent as shares of each region, totals beside them (Fig. 3B).
+
+    Parameters
+    ----------
+    normalised : ndarray, shape (n_rois, latent_dim)
+        Each region's divergences divided by their sum (``ReceptiveField.normalised``).
+    acronyms : sequence of str, n_rois
+    row_totals : ndarray, shape (n_rois,)
+        The sums, in nats.
+
+    Returns
+    -------
+    Figure
+    """
+    normalised = check_shape("normalised", normalised, (len(acronyms), None))
+    row_totals = check_shape("row_totals", row_totals, (len(acronyms),))
+    latent_dim = normalised.shape[1]
+    figure = new_figure(1.1 + 0.36 * len(acronyms))
+    matrix, totals = figure.subplots(1, 2, width_ratios=[4, 1])
+    fmt = ".2f" if latent_dim <= 14 else ""
+    shown = heat_map(matrix, normalised, list(acronyms), latent_names(latent_dim), fmt=fmt)
+    matrix.set(xlabel="Latent", ylabel="Region perturbed")
+    rows = np.arange(len(acronyms))
+    totals.barh(rows, row_totals, height=0.7, color="#B8B8B8")
+    for row, total in zip(rows, row_totals, strict=True):
+        totals.text(total, row, f" {total:.3g}", va="center", fontsize=SMALL)
+    totals.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")
+    totals.set_yticks([])
+    totals.locator_params(axis="x", nbins=3)
+    colour_bar(figure, shown, matrix, "Share of the region's sum", aspect=20)
+    return figure
+
+
+@styled
+def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_name: str) -> Figure:
+    """Distributions of some latents while one region's brightness changes (Fig. 3C).
+
+    Parameters
+    ----------
+    codes : ndarray, shape (n_weights, n_brains, n_latents)
+        Codes of the perturbed brains, only the latents to show.
+    latents : sequence of int, n_latents
+        Their numbers, counted from 1.
+    weights : ndarray, shape (n_weights,)
+        w, in units of the region's mean brightness.
+    roi_name : str
+        The region.
+
+    Returns
+    -------
+    Figure
+    """
+    codes = check_shape("codes", codes, (len(weights), None, len(latents)))
+    figure = new_figure(2.6)
+    axes = figure.subplots(1, len(latents), squeeze=False)[0]
+    norm = Normalize(min(weights), max(weights))
+    for ax, number, values in zip(axes, latents, np.moveaxis(codes, -1, 0), strict=True):
+        for weight, of_brains in zip(weights, values, strict=True):
+            _density(ax, of_brains, matplotlib.colormaps["viridis"](norm(weight)))
+        ax.set(title=f"F{number}", xlabel="Code (prior standard deviations)")
+        _only_shape(ax)
+    axes[0].set_ylabel("Density over brains")
+    label = f"Brightness of {roi_name}, w"
+    colour_bar(figure, ScalarMappable(norm, "viridis"), list(axes), label, aspect=20)
+    return figure
+
+
+@styled
+def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> Figure:
+    """All of Fig. 3C (Fig. S3): a row a latent, a column a region.
+
+    Parameters
+    ----------
+    codes : ndarray, shape (n_rois, n_weights, n_brains, latent_dim)
+        ``ReceptiveField.codes``.
+    acronyms : sequence of str, n_rois
+    weights : ndarray, shape (n_rois, n_weights)
+        w of each region, rising; colours run from each region's own lowest to its highest.
+
+    Returns
+    -------
+    Figure
+    """
+    codes = check_shape("codes", codes, (*np.shape(weights), None, None))
+    check_shape("weights", weights, (len(acronyms), None))
+    n_rois, n_weights, _, latent_dim = codes.shape
+    figure = new_figure(1.0 + 0.62 * latent_dim)
+    axes = figure.subplots(latent_dim, n_rois, sharex="row", squeeze=False)
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_weights))
+    for latent, row in enumerate(axes):
+        row[0].set_ylabel(f"F{latent + 1}", rotation=0, ha="right", va="center")
+        for roi, ax in enumerate(row):
+            for values, colour in zip(codes[roi, :, :, latent], colours, strict=True):
+                _density(ax, values, colour, width=1.0)
+            _only_shape(ax)
+            ax.tick_params(axis="x", labelsize=7, pad=1.5, length=2)
+            ax.locator_params(axis="x", nbins=4)
+    for ax, acronym, w in zip(axes[0], acronyms, weights, strict=True):
+        ax.set_title(f"{acronym}\nw = {w[0]:.2f}–{w[-1]:.2f}", fontsize=SMALL)
+    figure.supxlabel("Code (prior standard deviations)", fontsize=9)
+    bar = colour_bar(
+        figure, ScalarMappable(Normalize(0, 1), "viridis"), axes, "Brightness of the region, w",
+        shrink=0.5,
+    )  # fmt: skip
+    bar.set_ticks([0, 1], labels=["lowest", "highest"])
+    return figure
+
+
+def _density(ax, values: np.ndarray, colour, width: float = 1.5) -> None:
+    """A smooth density; a line where every brain has the same code."""
+    values = np.asarray(values, dtype=float)
+    spread = values.std()
+    if spread <= 1e-9 * max(1.0, np.abs(values).max()):
+        ax.axvline(values[0], color=colour, lw=width)
+        return
+    x = np.linspace(values.min() - spread, values.max() + spread, 200)
+    ax.plot(x, gaussian_kde(values)(x), color=colour, lw=width)
+
+
+def _only_shape(ax) -> None:
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(bottom=0)
+
+
+@styled
+def fig_3d(covariance: np.ndarray) -> Figure:
+    """Covariance between latents of their shares of the regions (Fig. 3D).
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (latent_dim, latent_dim)
+        ``impact_covariance``.
+
+    Returns
+    -------
+    Figure
+    """
+    names = latent_names(len(covariance))
+    figure = new_figure(3.7, width=4.8)
+    ax = figure.subplots()
+    limit = np.abs(covariance).max() or 1.0
+    shown = heat_map(ax, covariance, names, names, cmap=DIFFERENCE, limits=(-limit, limit))
+    ax.set_aspect("equal")
+    ax.set(xlabel="Latent", ylabel="Latent")
+    bar = colour_bar(figure, shown, ax, "Covariance over regions (squared shares)", aspect=20)
+    bar.formatter.set_powerlimits((-2, 2))
+    return figure
+
+
+@styled
+def fig_3e(
+    scores: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    nulls: Mapping[str, np.ndarray],
+) -> Figure:
+    """How uncorrelated the latents' impacts are, by model, beside chance (Fig. 3E).
+
+    Parameters
+    ----------
+    scores : mapping of str to float
+        ``uncorrelatedness``, by model.
+    intervals : mapping of str to (low, high)
+        Over resampled brains and regions.
+    nulls : mapping of str to ndarray, each (n,)
+        Scores of latents that have nothing to do with one another.
+
+    Returns
+    -------
+    Figure
+    """
+    check_same_labels(scores=scores, intervals=intervals, nulls=nulls)
+    figure = new_figure(3.3, width=5.6)
+    ax = figure.subplots()
+    for x, (label, look) in enumerate(model_styles(scores).items()):
+        bodies = ax.violinplot([nulls[label]], [x], widths=0.7, showextrema=False)["bodies"]
+        bodies[0].set(facecolor="#CFCFCF", alpha=1, lw=0, label="Chance (null)" if x == 0 else "")
+        ax.plot([x, x], intervals[label], color=look["color"], lw=2)
+        ax.plot(x, scores[label], markersize=8, mec="white", ls="none", **look)
+        aside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+        ax.annotate(f"{scores[label]:.2f}", (x, scores[label]), fontsize=SMALL, **aside)
+    ax.set_xticks(range(len(scores)), list(scores))
+    ax.set(xlim=(-0.6, len(scores) - 0.4), ylim=(0, 1), ylabel="Uncorrelatedness of the latents")
+    ax.plot([], [], color=GREY, lw=2, label="95 % interval")
+    figure.legend(loc="outside right center")
+    return figure
+
+
+@styled
+def fig_s2(
+    images: np.ndarray, acronyms: Sequence[str], weights: np.ndarray, pixel_um: float
+) -> Figure:
+    """One brain with each region at several brightness weights (Fig. S2).
+
+    Parameters
+    ----------
+    images : ndarray, shape (n_rois, n_weights, height, width)
+        Perturbed sections.
+    acronyms : sequence of str, n_rois
+    weights : ndarray, shape (n_rois, n_weights)
+        w, in units of the region's mean brightness.
+    pixel_um : float
+        Side of a pixel in µm.
+
+    Returns
+    -------
+    Figure
+    """
+    weights = check_shape("weights", weights, (len(acronyms), None))
+    images = check_shape("images", images, (*weights.shape, None, None))
+    figure, axes = image_grid(*weights.shape, images.shape[2:], titled_rows=0, row_labels=True)
+    limit = grey_limit(images)
+    for row, acronym, of_region, w in zip(axes, acronyms, images, weights, strict=True):
+        row[0].set_ylabel(acronym)
+        for ax, image, weight in zip(row, of_region, w, strict=True):
+            show_section(ax, image, limit)
+            text = f"w = {weight:.2f}".replace("-", "−")
+            ax.text(0.02, 0.03, text, transform=ax.transAxes, fontsize=SMALL, **legible())
+    scale_bar(axes[0, -1], pixel_um)
+    return figure

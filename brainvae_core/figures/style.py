@@ -1,0 +1,284 @@
+"""The one look of every figure: sizes, colours, sections, scale bars and matrices."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+WIDTH = 8.0  # inches, the width of the book's text
+DPI = 150
+SMALL = 8  # points; legible when 8 inches are shown on 720 pixels
+
+# Okabe, Ito (2008): told apart with every kind of colour vision.
+MODEL_COLOURS = {"PCA": "#009E73", "VAE": "#0072B2", "β-VAE": "#D55E00"}
+MODEL_MARKERS = {"PCA": "o", "VAE": "s", "β-VAE": "D"}
+OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
+OTHER_MARKERS = ("^", "v", "P", "X", "*")
+GREY = "#6E6E6E"
+ACCENT = "#E69F00"
+
+DIFFERENCE = "RdBu_r"
+STYLE = [
+    "default",
+    {
+        "figure.dpi": DPI,
+        "font.family": "DejaVu Sans",  # comes with matplotlib: the same book on every machine
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.labelsize": 9,
+        "figure.titlesize": 10,
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "legend.fontsize": SMALL,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.7,
+        "axes.edgecolor": "#333333",
+        "xtick.major.width": 0.7,
+        "ytick.major.width": 0.7,
+        "lines.linewidth": 1.5,
+        "lines.markersize": 4.5,
+        "image.interpolation": "auto",
+        "hatch.linewidth": 0.4,
+    },
+]
+
+
+class BookFigure(Figure):
+    """A matplotlib Figure in the book's style, whatever the caller's own settings are.
+
+    It belongs to no pyplot state, so a notebook shows it once: where it is a cell's last value.
+    """
+
+    def draw(self, renderer):
+        # Tick labels are made while drawing and take their size from the settings of that moment.
+        with matplotlib.style.context(STYLE):
+            super().draw(renderer)
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def styled(draw: Callable) -> Callable:
+    """Let a figure function work under the book's style."""
+
+    @wraps(draw)
+    def drawn_in_style(*args, **kwargs):
+        with matplotlib.style.context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn_in_style
+
+
+def new_figure(height: float, layout: str = "constrained", width: float = WIDTH) -> BookFigure:
+    """An empty figure, inches."""
+    figure = BookFigure(figsize=(width, height), layout=layout)
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
+    return figure
+
+
+def image_grid(
+    n_rows: int,
+    n_columns: int,
+    shape: tuple[int, int],
+    *,
+    titled_rows: int = 1,
+    row_labels: bool = False,
+    below: float = 0.0,
+) -> tuple[BookFigure, np.ndarray]:
+    """A figure of equal panels for images of one shape.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+    shape : (int, int)
+        Height and width of an image in pixels.
+    titled_rows : int
+        Rows whose panels will have a title.
+    row_labels : bool
+        Whether the rows will have labels at the left.
+    below : float
+        Inches to leave for a legend or a colour bar.
+
+    Returns
+    -------
+    BookFigure and an object array of Axes, (n_rows, n_columns)
+    """
+    panel = min((WIDTH - 0.1 - 0.3 * row_labels) / n_columns, 2.8)
+    height = n_rows * (panel * shape[0] / shape[1] + 0.03) + 0.21 * titled_rows + below + 0.06
+    figure = new_figure(height, layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.005)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    for ax in axes.flat:
+        bare(ax)
+    return figure, axes
+
+
+def bare(ax: Axes) -> None:
+    """Take ticks and frame away; titles and labels stay."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def show_section(ax: Axes, image: np.ndarray, limit: float = 1.0) -> AxesImage:
+    """A section in greys from 0 to ``limit``."""
+    bare(ax)
+    return ax.imshow(image, cmap="gray", vmin=0, vmax=limit)
+
+
+def show_difference(ax: Axes, difference: np.ndarray, limit: float) -> AxesImage:
+    """A difference of brightness: red above 0, blue below, white at 0."""
+    bare(ax)
+    return ax.imshow(difference, cmap=DIFFERENCE, norm=CenteredNorm(0, halfrange=limit))
+
+
+def grey_limit(*images: np.ndarray) -> float:
+    """Brightness to show as white: above nearly every pixel of all the images, at most 1."""
+    top = max(float(np.quantile(image, 0.999)) for image in images)
+    return min(max(top, 1e-3), 1.0)
+
+
+def difference_limit(*differences: np.ndarray) -> float:
+    """Size of a difference to show in full colour."""
+    return max(1e-6, *(float(np.quantile(np.abs(d), 0.998)) for d in differences))
+
+
+def scale_bar(ax: Axes, pixel_um: float, colour: str = "white") -> None:
+    """A bar of whole millimetres (or a simple part of one) in the lower right corner."""
+    height, width = ax.images[0].get_array().shape[:2]
+    mm = width * pixel_um / 1000
+    length = max((s for s in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if s <= 0.25 * mm), default=mm / 4)
+    pixels = length * 1000 / pixel_um
+    left, y = width * 0.96 - pixels, height * 0.955
+    ax.plot([left, left + pixels], [y, y], color=colour, lw=2, solid_capstyle="butt")
+    ax.text(
+        left + pixels / 2, y - 0.025 * height, f"{length:g} mm", color=colour, fontsize=SMALL,
+        ha="center", va="bottom",
+    )  # fmt: skip
+
+
+def outline(ax: Axes, mask: np.ndarray, colour: str = ACCENT, width: float = 0.8) -> None:
+    """The border of a mask, (height, width) bool."""
+    if np.any(mask) and not np.all(mask):
+        ax.contour(np.asarray(mask, float), levels=[0.5], colors=[colour], linewidths=width)
+
+
+def legible(colour: str = "white", width: float = 2.0) -> dict:
+    """Text settings for a label that stands on an image."""
+    shade = "black" if colour == "white" else "white"
+    return {"color": colour, "path_effects": [withStroke(linewidth=width, foreground=shade)]}
+
+
+def latent_names(latent_dim: int) -> list[str]:
+    """F1, F2, …: latents are numbered from 1."""
+    return [f"F{k + 1}" for k in range(latent_dim)]
+
+
+def model_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Colour and marker of each label: fixed for PCA, VAE and β-VAE, in order for the others.
+
+    "β-VAE, β = 3" is a β-VAE; a second label of one model takes a spare colour.
+    """
+    spare = iter(np.resize(np.arange(len(OTHER_COLOURS)), 100).tolist())
+    styles, taken = {}, set()
+    for label in labels:
+        known = [name for name in MODEL_COLOURS if label.startswith(name) and name not in taken]
+        if known:
+            taken.add(known[0])
+            styles[label] = {"color": MODEL_COLOURS[known[0]], "marker": MODEL_MARKERS[known[0]]}
+        else:
+            i = next(spare)
+            styles[label] = {"color": OTHER_COLOURS[i], "marker": OTHER_MARKERS[i]}
+    return styles
+
+
+def heat_map(
+    ax: Axes,
+    values: np.ndarray,
+    row_labels: list[str],
+    column_labels: list[str],
+    *,
+    cmap: str = "viridis",
+    limits: tuple[float, float] | None = None,
+    fmt: str = "",
+    fontsize: float = SMALL,
+) -> AxesImage:
+    """A labelled matrix; ``fmt`` writes each value into its cell. NaN cells are hatched."""
+    values = np.asarray(values, dtype=float)
+    check_shape("values", values, (len(row_labels), len(column_labels)))
+    if not np.isfinite(values).any():
+        raise ValueError("values has no finite entry, so nothing to draw")
+    vmin, vmax = limits or (np.nanmin(values), np.nanmax(values))
+    image = ax.imshow(values, cmap=cmap, vmin=vmin, vmax=vmax, aspect="auto")
+    ax.set_xticks(range(len(column_labels)), column_labels)
+    ax.set_yticks(range(len(row_labels)), row_labels)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        if np.isnan(value):
+            cell = (column - 0.5, row - 0.5)
+            ax.add_patch(Rectangle(cell, 1, 1, fc="#F2F2F2", ec="#AAAAAA", hatch="////", lw=0))
+        elif fmt:
+            red, green, blue, _ = image.cmap(image.norm(value))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            text = f"{value:{fmt}}".replace("-", "−")
+            colour = "white" if dark else "black"
+            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=fontsize)
+    return image
+
+
+def colour_bar(figure, image, axes, label: str, **options):
+    """A slim colour bar without a frame."""
+    bar = figure.colorbar(image, ax=axes, label=label, **{"aspect": 30, "pad": 0.02, **options})
+    bar.outline.set_visible(False)
+    return bar
+
+
+def panel_title(ax: Axes, letter: str, text: str) -> None:
+    """A title at the left that begins with a bold letter."""
+    ax.set_title(rf"$\bf{{{letter}}}$  {text}", loc="left")
+
+
+def tints(n: int) -> list[str]:
+    """Colours of n regions, other than those of the models."""
+    wheel = ["#66C2A5", "#FC8D62", "#8DA0CB", "#E78AC3", "#A6D854", "#FFD92F", "#E5C494", "#B3B3B3"]
+    return np.resize(wheel, n).tolist()
+
+
+def check_same_labels(**mappings: Mapping) -> None:
+    """Raise ValueError unless all the mappings have the same keys."""
+    keys = {name: sorted(mapping) for name, mapping in mappings.items()}
+    if len({tuple(k) for k in keys.values()}) > 1:
+        raise ValueError(f"labels differ: {keys}; give the same labels in each")
+
+
+def check_shape(name: str, array, shape: tuple) -> np.ndarray:
+    """The array, if it has this shape (None: any length).
+
+    Raises
+    ------
+    ValueError
+        It has not.
+    """
+    array = np.asarray(array)
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for have, want in zip(array.shape, shape, strict=False)
+    )
+    if not fits:
+        wanted = ", ".join("any" if s is None else str(s) for s in shape)
+        raise ValueError(f"{name} is {array.shape}; it must be ({wanted}) to fit the rest")
+    return array

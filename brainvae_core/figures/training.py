@@ -1,0 +1,194 @@
+"""Figures of fits: learning curves, explained variance, planted factors, reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from brainvae_core.figures.style import (
+    GREY,
+    check_shape,
+    colour_bar,
+    grey_limit,
+    heat_map,
+    image_grid,
+    model_styles,
+    new_figure,
+    panel_title,
+    scale_bar,
+    show_section,
+    styled,
+)
+
+CURVES = {
+    "validation_loss": "−ELBO$_β$ (nats per image)",
+    "explained_variance": "Explained variance",
+    "validation_kl": "KL divergence (nats per image)",
+    "active_latents": "Active latents",
+}
+
+
+@styled
+def fig_training(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    reference_explained: Mapping[str, float],
+) -> Figure:
+    """Learning curves on held-out brains.
+
+    Parameters
+    ----------
+    histories : mapping of label to list of rows
+        Each row one validation: ``step``, ``validation_loss``, ``explained_variance``,
+        ``validation_kl``, ``active_latents`` and ``beta`` (as warmed up).
+    reference_explained : mapping of str to float
+        Explained variance of models without a history, such as PCA.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(4.8)
+    axes = figure.subplots(2, 2, sharex=True)
+    looks = model_styles([*histories, *reference_explained])
+    warm = max((_warm_up_end(rows) for rows in histories.values()), default=0)
+    for letter, ax, (key, title) in zip("ABCD", axes.flat, CURVES.items(), strict=True):
+        panel_title(ax, letter, title)
+        if warm:
+            ax.axvspan(0, warm, color="#F0F0F0", zorder=0)
+        for label, rows in histories.items():
+            points = np.array([(row["step"], row[key]) for row in rows], dtype=float)
+            line = {"mec": "white", "mew": 0.4, "markersize": 3.5}
+            ax.plot(*points.T, label=label, **line, **looks[label])
+    loss, explained, kl, active = axes.flat
+    loss.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "−")))
+    _zoom_out_of_first(loss, histories)
+    explained.yaxis.set_major_formatter(PercentFormatter(1))
+    for label, value in reference_explained.items():
+        explained.axhline(value, color=looks[label]["color"], ls="--", lw=1.2, label=label)
+    kl.set_ylim(bottom=0)
+    active.yaxis.set_major_locator(MaxNLocator(integer=True))
+    active.set_ylim(bottom=0)
+    if warm:
+        kl.text(0.01 * warm, kl.get_ylim()[1], " β rising", color=GREY, fontsize=8, va="top")
+    for ax in axes[1]:
+        ax.set_xlabel("Training step")
+    figure.legend(*explained.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _warm_up_end(rows) -> float:
+    """First step of a history at which β had reached its final value; 0 where it never rose."""
+    final = rows[-1]["beta"]
+    rising = [row["step"] for row in rows if row["beta"] < final]
+    return max(rising, default=0)
+
+
+def _zoom_out_of_first(ax, histories) -> None:
+    """Leave the first validation out of the limits where it dwarfs what follows."""
+    later = [row["validation_loss"] for rows in histories.values() for row in rows[1:]]
+    if later and np.ptp(later) > 0:
+        margin = 0.08 * np.ptp(later)
+        ax.set_ylim(min(later) - margin, max(later) + margin)
+
+
+@styled
+def fig_recovery(
+    r2: np.ndarray, model_labels: Sequence[str], factor_names: Sequence[str]
+) -> Figure:
+    """How well each planted factor is read off each model's code.
+
+    Parameters
+    ----------
+    r2 : ndarray, shape (n_models, n_factors)
+        R² on held-out brains (``linear_recovery``); colours are cut at 0 and 1, numbers are not.
+    model_labels : sequence of str, n_models
+    factor_names : sequence of str, n_factors
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(1.25 + 0.36 * len(model_labels))
+    ax = figure.subplots()
+    names = [name.replace("_", "\n") for name in factor_names]
+    shown = heat_map(ax, r2, list(model_labels), names, limits=(0, 1), fmt=".2f")
+    ax.set_xlabel("Planted factor")
+    colour_bar(figure, shown, ax, "Held-out R²", aspect=12)
+    return figure
+
+
+@styled
+def fig_reconstructions(
+    images: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    pixel_um: float,
+    titles: Sequence[str],
+) -> Figure:
+    """Brains and what each model makes of them: a column a brain, a row a model.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+        Brightness in [0, 1].
+    reconstructions : mapping of str to ndarray, each (n, height, width)
+        By model.
+    pixel_um : float
+        Side of a pixel in µm.
+    titles : sequence of str, n
+
+    Returns
+    -------
+    Figure
+    """
+    images = check_shape("images", images, (len(titles), None, None))
+    rows = {"Input": images, **reconstructions}
+    figure, axes = image_grid(len(rows), len(images), images.shape[1:], row_labels=True)
+    limit = grey_limit(images)
+    for line, (label, row) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(label)
+        for ax, image in zip(line, check_shape(label, row, images.shape), strict=True):
+            show_section(ax, image, limit)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title)
+    scale_bar(axes[0, 0], pixel_um)
+    return figure
+
+
+@styled
+def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> Figure:
+    """Share of the held-out brains' variance that each model explains; the mean image's is 0.
+
+    Parameters
+    ----------
+    values : mapping of str to float or (mean, low, high)
+        By model; three numbers draw an interval.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(0.7 + 0.34 * len(values), width=6.4)
+    ax = figure.subplots()
+    looks = model_styles(values)
+    right = max(np.max(v) for v in values.values())
+    for row, (label, value) in enumerate(values.items()):
+        mean, *ends = np.atleast_1d(value)
+        ax.barh(row, mean, height=0.65, color=looks[label]["color"])
+        text = f"{mean:.1%}"
+        if ends:
+            low, high = ends
+            ax.plot([low, high], [row, row], color="black", lw=1.2)
+            text += f"  [{low:.1%}, {high:.1%}]"
+        text = text.replace("-", "−")
+        ax.text(max(mean, *ends, 0) + 0.015 * right, row, text, va="center", fontsize=8)
+    ax.set_yticks(range(len(values)), list(values))
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.axvline(0, color="black", lw=0.7)
+    ax.set_xlim(right=min(right, 1) * 1.3)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("Variance of held-out brains explained (mean image: 0 %)")
+    return figure

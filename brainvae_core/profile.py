@@ -1,0 +1,232 @@
+"""One profile names a whole run of the road: cohort, model, grid, fields.
+
+A notebook's cell tagged ``parameters`` holds these names as literals; papermill writes a profile's
+YAML and ``-p`` over them; `read_parameters` turns what is left into one frozen `Parameters`.
+``python -m brainvae_core.profile params/demo.yaml`` makes the cohort and fits every model of a
+profile ahead of the notebooks, which then load them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import os
+import types
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from brainvae_core import cohorts
+from brainvae_core.models import BetaVAEConfig, PCAConfig, fit, fit_all, grid_configs
+
+NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a notebook can be told. The defaults are the demo's."""
+
+    profile: str = "demo"
+    # cohort
+    atlas: str = "drawn"  # "drawn", or a folder with the CCF's files
+    plane: int = 286  # AP index at 25 µm, for the CCF
+    n_brains: int = 1024
+    height: int = 160  # pixels of one section
+    width: int = 224
+    artefact_share: float = 0.15
+    cohort_seed: int = 0
+    # model
+    latent_dim: int = 8
+    beta: float = 3.0
+    likelihood: str = "gaussian"
+    sigma: float = 0.05  # grey values
+    steps: int = 1100
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    lr_warmup: float = 0.05  # share of the steps
+    lr_cosine: bool = True
+    kl_warmup: float = 0.5  # share of the steps
+    initialisation: str = "data"
+    seed: int = 0
+    # grid
+    grid_betas: tuple[float, ...] = (1, 3, 10)
+    grid_latent_dims: tuple[int, ...] = (2, 4, 8, 16)
+    grid_height: int = 80
+    grid_width: int = 112
+    grid_steps: int = 500
+    # evaluation and fields
+    fd_dim: int = 16  # components of the Fréchet distance's basis
+    rois: tuple[str, ...] = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
+    n_weights: int = 7  # brightness weights a region
+    n_blobs: int = 100  # random regions of the null
+    c_max: float = 7.0  # prior standard deviations
+    c_step: float = 0.1
+    new_brain: str = "simulated"  # or the file of a registered section
+    # places
+    data: str = "../data"
+    runs: str = "../runs"
+    device: str = "auto"
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, _as_declared(field, value))
+
+    def model_config(self, **changes) -> BetaVAEConfig:
+        """The β-VAE's configuration; ``changes`` such as ``beta=1`` win."""
+        names = {f.name for f in fields(BetaVAEConfig)} & {f.name for f in fields(self)}
+        return BetaVAEConfig(**{**{n: getattr(self, n) for n in names}, **changes})
+
+    def __str__(self):
+        return "\n".join(f"{f.name:17} {getattr(self, f.name)}" for f in fields(self))
+
+
+def read_parameters(namespace: dict) -> Parameters:
+    """The parameters of a notebook from its ``globals()``, before anything else is defined.
+
+    Raises
+    ------
+    ValueError
+        A name that is no parameter (papermill alone only warns of one), or a value of a wrong type.
+    """
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_")
+        and name not in NOTEBOOK_NAMES
+        and not isinstance(value, types.ModuleType | types.FunctionType | type)
+    }
+    return _parameters(given, "this notebook")
+
+
+def read_profile(path: str | Path) -> Parameters:
+    """The parameters of a profile's YAML file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such profile; the message lists those beside it.
+    ValueError
+        The file is no mapping, or names something that is no parameter.
+    """
+    path = Path(path)
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise FileNotFoundError(f"no profile {path}; {path.parent} has {there}")
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError(f"profile {path} must map parameter names to values")
+    return _parameters(content, f"profile {path}")
+
+
+def open_atlas(p: Parameters) -> cohorts.Atlas:
+    """The drawn atlas, or the CCF slice from a folder."""
+    if p.atlas == "drawn":
+        return cohorts.drawn_atlas()
+    return cohorts.ccf_atlas(_expanded(p.atlas), p.plane)
+
+
+def prepare_cohort(p: Parameters) -> cohorts.Cohort:
+    """The profile's cohort: read from ``data`` where it was made before, else made and kept there.
+
+    Its name carries a hash of what it was made from, the simulator's source included.
+    """
+    made_from = [p.atlas, p.plane, p.n_brains, p.height, p.width, p.artefact_share, p.cohort_seed]
+    digest = hashlib.sha256(repr(made_from).encode())
+    for source in sorted(Path(cohorts.__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    path = Path(p.data) / f"simulated-{p.n_brains}-{digest.hexdigest()[:8]}.zarr"
+    if not path.exists():
+        shape = (p.height, p.width)
+        made = cohorts.simulate(p.n_brains, open_atlas(p), shape, p.artefact_share, p.cohort_seed)
+        try:
+            made.save(path)
+        except OSError:
+            if not path.exists():  # another notebook may have made it meanwhile
+                raise
+    return cohorts.open_cohort(path)
+
+
+def new_section(p: Parameters, cohort: cohorts.Cohort) -> np.ndarray:
+    """A brain that is not of the cohort, on its grid and grey values, (height, width)."""
+    train = cohort.split("train").images
+    brightness = float(train[:, cohort.atlas.brain_mask].mean())
+    if p.new_brain == "simulated":
+        other = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, p.cohort_seed + 1)
+        section = other.images[0]
+    else:
+        section = cohorts.open_section(_expanded(p.new_brain))
+    return cohorts.comparable_section(section, cohort.atlas, brightness)
+
+
+def compared_configs(p: Parameters) -> dict[str, BetaVAEConfig | PCAConfig]:
+    """The three models of the paper at the profile's L: PCA, VAE (β = 1) and β-VAE."""
+    return {
+        "PCA": PCAConfig(p.latent_dim),
+        "VAE": p.model_config(beta=1.0),
+        "β-VAE": p.model_config(),
+    }
+
+
+def study_configs(p: Parameters) -> list[BetaVAEConfig | PCAConfig]:
+    """Every point of the profile's β × L grid, and PCA at every L."""
+    base = p.model_config(steps=p.grid_steps)
+    return grid_configs(base, p.grid_betas, p.grid_latent_dims)
+
+
+def _expanded(path: str) -> str:
+    expanded = os.path.expandvars(path)
+    if "$" in expanded:
+        raise ValueError(
+            f"{path} names an environment variable that is not set; set it or give a path"
+        )
+    return expanded
+
+
+def _parameters(given, origin):
+    known = [f.name for f in fields(Parameters)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            offer = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"{origin} was given an unknown parameter {name!r}; {offer}")
+    return Parameters(**given)
+
+
+def _as_declared(field, value):
+    """The value as the type its default has; a list becomes a tuple, a whole number a float."""
+    default = field.default
+    wanted = type(default)
+    if wanted is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise ValueError(
+            f"{field.name}={value!r} must be of type {wanted.__name__}, such as {default!r}"
+        )
+    return value
+
+
+def main():
+    """Make a profile's cohort and fit every model of it."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("profile", help="a YAML file of parameters")
+    options = parser.parse_args()
+    try:
+        p = read_profile(options.profile)
+        cohort = prepare_cohort(p)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(cohort, flush=True)
+    for config in compared_configs(p).values():
+        fit(cohort, config, p.runs, p.device)
+    fit_all(cohort.resampled((p.grid_height, p.grid_width)), study_configs(p), p.runs, p.device)
+    print(f"cohort in {p.data}, models in {p.runs}")
+
+
+if __name__ == "__main__":
+    main()
