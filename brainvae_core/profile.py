@@ -22,6 +22,7 @@ import yaml
 from brainvae_core import cohorts
 from brainvae_core.models import BetaVAEConfig, PCAConfig, fit, fit_all, grid_configs
 
+SIMULATED_FROM = ("artefacts", "atlas", "drawn", "drawn_regions", "simulated")
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 
@@ -52,7 +53,7 @@ class Parameters:
     initialisation: str = "data"
     seed: int = 0
     # grid
-    grid_betas: tuple[float, ...] = (1, 3, 10)
+    grid_betas: tuple[float, ...] = (1.0, 3.0, 10.0)
     grid_latent_dims: tuple[int, ...] = (2, 4, 8, 16)
     grid_height: int = 80
     grid_width: int = 112
@@ -73,7 +74,7 @@ class Parameters:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            object.__setattr__(self, field.name, _as_declared(field, value))
+            object.__setattr__(self, field.name, _as_declared(field.name, field.default, value))
 
     def model_config(self, **changes) -> BetaVAEConfig:
         """The β-VAE's configuration; ``changes`` such as ``beta=1`` win."""
@@ -110,13 +111,16 @@ def read_profile(path: str | Path) -> Parameters:
     FileNotFoundError
         There is no such profile; the message lists those beside it.
     ValueError
-        The file is no mapping, or names something that is no parameter.
+        The file is no YAML or no mapping, or names something that is no parameter.
     """
     path = Path(path)
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"no profile {path}; {path.parent} has {there}")
-    content = yaml.safe_load(path.read_text())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"profile {path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"profile {path} must map parameter names to values")
     return _parameters(content, f"profile {path}")
@@ -136,8 +140,8 @@ def prepare_cohort(p: Parameters) -> cohorts.Cohort:
     """
     made_from = [p.atlas, p.plane, p.n_brains, p.height, p.width, p.artefact_share, p.cohort_seed]
     digest = hashlib.sha256(repr(made_from).encode())
-    for source in sorted(Path(cohorts.__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    for module in SIMULATED_FROM:
+        digest.update((Path(cohorts.__file__).parent / f"{module}.py").read_bytes())
     path = Path(p.data) / f"simulated-{p.n_brains}-{digest.hexdigest()[:8]}.zarr"
     if not path.exists():
         shape = (p.height, p.width)
@@ -190,24 +194,21 @@ def _parameters(given, origin):
     known = [f.name for f in fields(Parameters)]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(str(name), known, n=1)
             offer = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
             raise ValueError(f"{origin} was given an unknown parameter {name!r}; {offer}")
     return Parameters(**given)
 
 
-def _as_declared(field, value):
+def _as_declared(name, default, value):
     """The value as the type its default has; a list becomes a tuple, a whole number a float."""
-    default = field.default
     wanted = type(default)
     if wanted is tuple and isinstance(value, list | tuple):
-        return tuple(value)
+        return tuple(_as_declared(f"an entry of {name}", default[0], v) for v in value)
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        raise ValueError(
-            f"{field.name}={value!r} must be of type {wanted.__name__}, such as {default!r}"
-        )
+        raise ValueError(f"{name}={value!r} must be of type {wanted.__name__}, such as {default!r}")
     return value
 
 

@@ -34,7 +34,8 @@ def leak(image, *, strength, seed, pixel_um, site=None):
     Raises
     ------
     ValueError
-        The image is no finite (height, width) array, or the strength is outside (0, 1].
+        The image is no (height, width) array of grey values in [0, 1], the strength is outside
+        (0, 1], or a site is to be drawn from an image that is black.
     """
     image, rng = _checked(image, strength, seed)
     row, column = _tissue_site(image, rng) if site is None else site
@@ -80,8 +81,12 @@ ARTEFACTS = {"leak": leak, "breakage": breakage, "grid": grid}
 
 def _checked(image, strength, seed):
     image = np.asarray(image, dtype=np.float32)
-    if image.ndim != 2 or not np.isfinite(image).all():
-        raise ValueError(f"an artefact needs one finite (height, width) image, not {image.shape}")
+    if image.ndim != 2:
+        raise ValueError(f"an artefact needs one (height, width) image, not shape {image.shape}")
+    if not ((image >= 0) & (image <= 1)).all():
+        raise ValueError(
+            f"an artefact needs grey values in [0, 1]; these are {image.min()} to {image.max()}"
+        )
     if not 0 < strength <= 1:
         raise ValueError(f"artefact strength {strength} is outside (0, 1]")
     return image, np.random.default_rng(seed)
@@ -95,6 +100,8 @@ def _with_mask(image, changed):
 def _tissue_site(image, rng):
     """One pixel of tissue: brighter than a fifth of the bright end."""
     rows, columns = np.nonzero(image > 0.2 * np.percentile(image, 99))
+    if not rows.size:
+        raise ValueError("the image is black: no tissue to draw a site from; give a site")
     pick = rng.integers(rows.size)
     return rows[pick], columns[pick]
 

@@ -71,6 +71,12 @@ class Cohort:
         if not metadata.index.is_unique:
             twice = metadata.index[metadata.index.duplicated()].unique()[:5].tolist()
             raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
+        unknown = set(metadata.get("split", ())) - set(SPLITS)
+        if unknown:
+            raise ValueError(
+                f"split of cohort {name!r} has {sorted(map(str, unknown))[:5]}; every brain is one "
+                f"of {', '.join(SPLITS)}"
+            )
         if factors is not None and not factors.index.equals(metadata.index):
             raise ValueError(f"factors and metadata of cohort {name!r} must list the same brains")
 
@@ -161,13 +167,10 @@ class Cohort:
         if self.factors is not None:
             variables["factors"] = (("brain", "factor"), self.factors.to_numpy(np.float32))
         for column in self.metadata:
-            values = self.metadata[column]
-            plain = values.to_numpy(str) if values.dtype.kind not in "biuf" else values.to_numpy()
-            variables[f"metadata_{column}"] = (("brain",), plain)
+            variables[f"metadata_{column}"] = (("brain",), _plain(self.metadata[column]))
         for column in self.atlas.structures:
-            values = self.atlas.structures[column]
-            plain = values.to_numpy(str) if values.dtype.kind not in "biuf" else values.to_numpy()
-            variables[f"structure_{column}"] = (("structure",), plain)
+            values = _plain(self.atlas.structures[column])
+            variables[f"structure_{column}"] = (("structure",), values)
         coords = {"brain": self.metadata.index.to_numpy(str)}
         if self.factors is not None:
             coords["factor"] = np.array(self.factors.columns, dtype=str)
@@ -177,8 +180,10 @@ class Cohort:
             "pixel_um": self.atlas.pixel_um,
             "atlas": self.atlas.name,
             "terms": self.atlas.terms,
+            "metadata_columns": list(self.metadata),
         }
-        return xr.Dataset(variables, coords, attrs)
+        dataset = xr.Dataset(variables, coords, attrs)
+        return dataset.assign_attrs(checksum=_checksum(dataset))
 
     def save(self, path: str | Path) -> Path:
         """Write as Zarr; the folder appears under its name only when it is complete."""
@@ -204,7 +209,7 @@ def open_cohort(path: str | Path) -> Cohort:
     FileNotFoundError
         There is no such folder.
     ValueError
-        The folder is no cohort, is of a newer format, or breaks an invariant.
+        The folder is no cohort, is of a newer format, is damaged, or breaks an invariant.
     """
     path = Path(path)
     if not path.is_dir():
@@ -212,22 +217,23 @@ def open_cohort(path: str | Path) -> Cohort:
     try:
         with xr.open_zarr(path, zarr_format=2, consolidated=True) as lazy:
             data = lazy.load()
-    except (KeyError, ValueError, FileNotFoundError) as error:
-        raise ValueError(
-            f"{path} is not a readable cohort: {str(error).splitlines()[0]}"
-        ) from error
+    except (KeyError, ValueError, OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} is not a readable cohort: {reason}") from error
     version = data.attrs.get("brainvae_format")
     if version != FORMAT:
         raise ValueError(f"{path} has cohort format {version}; this library reads format {FORMAT}")
+    # Zarr fills in for a missing file without a word.
+    if data.attrs.get("checksum") != _checksum(data):
+        raise ValueError(f"{path} is damaged: it does not hold what was saved; copy it again")
     structures = pd.DataFrame(
         {c: data[f"structure_{c}"].to_numpy() for c in ("id", "acronym", "name", "parent_id")}
     )
-    prefix = "metadata_"
-    columns = [str(v) for v in data.data_vars if str(v).startswith(prefix)]
     brains = pd.Index(data["brain"].to_numpy().astype(str), name="brain")
+    columns = data.attrs["metadata_columns"]
     metadata = pd.DataFrame(
-        {c.removeprefix(prefix): data[c].to_numpy() for c in columns}, index=brains
-    )
+        {c: data[f"metadata_{c}"].to_numpy() for c in columns}, index=brains, columns=columns
+    ).replace("", None)
     factors = None
     if "factors" in data:
         factors = pd.DataFrame(
@@ -250,6 +256,22 @@ def open_cohort(path: str | Path) -> Cohort:
         name=data.attrs["name"],
         **optional,
     )
+
+
+def _plain(values: pd.Series) -> np.ndarray:
+    """Numbers as they are, anything else as text; a missing text is empty."""
+    if values.dtype.kind in "biuf":
+        return values.to_numpy()
+    return values.astype(object).where(values.notna(), "").to_numpy(str)
+
+
+def _checksum(dataset: xr.Dataset) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(map(str, dataset.variables)):
+        values = dataset[name].to_numpy()
+        digest.update(f"{name} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
 
 
 def _checked_images(images, brains, atlas, what: str) -> np.ndarray:

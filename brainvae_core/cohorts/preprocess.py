@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import tifffile
@@ -24,20 +25,24 @@ def open_section(path: str | Path) -> np.ndarray:
     Raises
     ------
     FileNotFoundError, ValueError
-        No such file, another format, or not one (height, width) image.
+        No such file, another format, a damaged file, or not one (height, width) image.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no section at {path}")
-    if path.suffix in (".npy", ".npz"):
-        content = np.load(path, allow_pickle=False)
-        section = content if path.suffix == ".npy" else content[_only(content.files, path)]
-    elif path.suffix in (".tif", ".tiff"):
-        section = tifffile.imread(path)
-    else:
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".npz", ".tif", ".tiff"):
         raise ValueError(f"{path} is of a format that is not read; .npy, .npz and .tif are")
-    if section.ndim != 2:
-        raise ValueError(f"{path} holds shape {section.shape}; one (height, width) section is read")
+    try:
+        section = _only_array(path) if suffix.startswith(".np") else tifffile.imread(path)
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} is no readable section: {reason}") from error
+    if section.ndim != 2 or section.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path} holds {section.dtype} of shape {section.shape}; one (height, width) section "
+            "of grey values is read"
+        )
     return section.astype(np.float32)
 
 
@@ -61,8 +66,11 @@ def comparable_section(section: np.ndarray, atlas: Atlas, brightness: float) -> 
     Raises
     ------
     ValueError
-        Another shape, a NaN, or a section without brightness in the brain.
+        Another shape, a NaN, a section without brightness in the brain, or a brightness outside
+        (0, 1].
     """
+    if not 0 < brightness <= 1:
+        raise ValueError(f"brightness={brightness} is outside (0, 1]; give the cohort's average")
     section = np.asarray(section, dtype=np.float32)
     if section.shape == (320, 456):
         section = section[:, AUTHORS_CROP]
@@ -97,7 +105,22 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
     ndarray, shape (n, 3)
         Brightest and darkest block of 0.2 mm, and stripes along rows or columns, as robust standard
         deviations above the reference brains' median.
+
+    Raises
+    ------
+    ValueError
+        `is_reference` is no mask of these brains, or picks fewer than 3.
     """
+    is_reference = np.asarray(is_reference)
+    if is_reference.shape != (len(images),) or is_reference.dtype != bool:
+        raise ValueError(
+            f"is_reference must be {len(images)} booleans, one a brain, not "
+            f"{is_reference.dtype} of shape {is_reference.shape}"
+        )
+    if is_reference.sum() < 3:
+        raise ValueError(
+            f"{is_reference.sum()} reference brains have no spread to compare with; give 3 or more"
+        )
     inside, block = atlas.brain_mask, round(200 / atlas.pixel_um)
     rest = (images - np.median(images[is_reference], axis=0)) * inside
     blocks = _against_own_spread(block_mean(rest, block), is_reference)
@@ -130,7 +153,11 @@ def clean_brains(images, is_reference, atlas: Atlas) -> np.ndarray:
     return (artefact_scores(images, is_reference, atlas) < CLEAN_LIMIT).all(axis=1)
 
 
-def _only(names, path):
-    if len(names) != 1:
-        raise ValueError(f"{path} holds arrays {', '.join(names)}; a file with one is read")
-    return names[0]
+def _only_array(path):
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return content
+    with content:
+        if len(content.files) != 1:
+            raise ValueError(f"it holds arrays {', '.join(content.files)}; a file with one is read")
+        return content[content.files[0]]

@@ -63,7 +63,8 @@ def simulate(
     n_brains : int
         At least 2.
     atlas : Atlas, optional
-        Any slice that has Isocortex, HPF, TH and VS; the drawn one when it is not given.
+        Any slice that has Isocortex, VS and, in its right half too, each of `INJECTED`; the drawn
+        one when it is not given.
     shape : (height, width), optional
         Resolution of the sections; the atlas's own when it is not given.
     artefact_share : float
@@ -196,8 +197,9 @@ def _covariates(n_brains, rng):
                 mean.loc[values == level, factor] += shift
     for factor, slope in EFFECTS["age"].items():
         mean[factor] += slope * age
+    mean -= mean.mean()
     spread = np.sqrt(1 - mean.var(ddof=0).to_numpy())
-    # Beyond 3 standard deviations displacement fields would fold.
+    # Extremes would tear tissue: the ventricle's field folds even here, where its walls meet.
     factors = (mean + spread * rng.standard_normal(mean.shape)).clip(-3, 3)
     return metadata, factors.astype(np.float32)
 

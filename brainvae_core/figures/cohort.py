@@ -15,6 +15,7 @@ from brainvae_core.figures.style import (
     check_shape,
     colour_bar,
     difference_limit,
+    factor_label,
     grey_limit,
     image_grid,
     legible,
@@ -91,19 +92,17 @@ def fig_factors(
     """
     mean_image = check_shape("mean_image", mean_image, (None, None))
     pairs = {k: check_shape(k, v, (2, *mean_image.shape)) for k, v in low_high_images.items()}
-    limit = grey_limit(*pairs.values())
+    limit = grey_limit(np.stack(list(pairs.values())))
     change = difference_limit(*(high - low for low, high in pairs.values()))
     columns = min(columns, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure, axes = image_grid(
-        rows, 3 * columns, mean_image.shape, titled_rows=rows + (rows > 1), below=0.5
-    )
+    figure, axes = image_grid(rows, 3 * columns, mean_image.shape, titled_rows=rows, below=0.5)
     blocks = axes.reshape(rows * columns, 3)
     for ax in blocks[len(pairs) :].flat:
         ax.set_visible(False)
     contours = [0.15 * mean_image.max(), 0.5 * mean_image.max()]
     for (less, more, apart), (name, (low, high)) in zip(blocks, pairs.items(), strict=False):
-        less.set_title(_readable(name), loc="left")
+        less.set_title(factor_label(name), loc="left")
         show_section(less, low, limit)
         show_section(more, high, limit)
         shown = show_difference(apart, high - low, change)
@@ -146,11 +145,12 @@ def fig_2a(
     mean_section = check_shape("mean_section", mean_section, (None, None))
     template = check_shape("template", template, mean_section.shape)
     masks = check_shape("masks", annotation_masks, (len(acronyms), *mean_section.shape))
-    figure, axes = image_grid(1, 3, mean_section.shape)
+    figure, axes = image_grid(1, 3, mean_section.shape, below=0.2)
     average, atlas, regions = axes[0]
     show_section(average, mean_section, grey_limit(mean_section))
     show_section(atlas, template, grey_limit(template))
-    panel_title(average, "A", f"Average, {cohort_name}")
+    panel_title(average, "A", "Average section")
+    average.set_xlabel(cohort_name)
     panel_title(atlas, "B", "Atlas template")
     panel_title(regions, "C", "Regions")
     scale_bar(average, pixel_um)
@@ -163,11 +163,6 @@ def fig_2a(
         y, x = _inner_point(mask.astype(bool))
         regions.text(x, y, acronym, ha="center", va="center", fontsize=8, **legible())
     return figure
-
-
-def _readable(factor: str) -> str:
-    """A factor's name as a title: ``brightness_HPF`` is "Brightness HPF"."""
-    return factor[:1].upper() + factor[1:].replace("_", " ")
 
 
 def _inner_point(mask: np.ndarray) -> tuple[int, int]:

@@ -20,11 +20,13 @@ from brainvae_core.figures.style import (
     outline,
     panel_title,
     scale_bar,
+    sentence,
     show_difference,
     show_section,
     styled,
 )
 
+LOCAL = 0.2  # of an image: what covers more is everywhere, and its outline would only hide it
 KIND_MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -49,7 +51,7 @@ def fig_2b(
     pixel_um : float
         Side of a pixel in µm.
     masks : ndarray of bool, shape (n, height, width), optional
-        Where the artefacts are, outlined in every row.
+        Where the artefacts are; those that are not all over the image are outlined in every row.
 
     Returns
     -------
@@ -60,21 +62,21 @@ def fig_2b(
 
 @styled
 def fig_s1(
+    clean: np.ndarray | None,
     inputs: np.ndarray,
     reconstructions: Mapping[str, np.ndarray],
     artefact_names: Sequence[str],
     pixel_um: float,
     masks: np.ndarray | None = None,
-    clean: np.ndarray | None = None,
 ) -> Figure:
     """More of :func:`fig_2b` (Fig. S1): several brains of each kind, beside the clean truth.
 
     Parameters
     ----------
+    clean : ndarray, shape (n, height, width), or None
+        The same sections before their artefacts (simulated cohorts); the first row.
     inputs, reconstructions, artefact_names, pixel_um, masks
         As for :func:`fig_2b`, a column a brain.
-    clean : ndarray, shape (n, height, width), optional
-        The same sections before their artefacts (simulated cohorts); the first row.
 
     Returns
     -------
@@ -95,9 +97,10 @@ def _artefact_rows(rows, names, pixel_um, masks) -> Figure:
         line[0].set_ylabel(label)
         for ax, image, mask in zip(line, images, masks, strict=True):
             show_section(ax, image, limit)
-            outline(ax, mask, width=0.6)
+            if mask.mean() <= LOCAL:
+                outline(ax, mask, width=0.6)
     for ax, name in zip(axes[0], names, strict=True):
-        ax.set_title(name)
+        ax.set_title(sentence(name))
     scale_bar(axes[0, 0], pixel_um)
     return figure
 
@@ -136,10 +139,12 @@ def fig_removal(
             middle, (low, high) = both.mean(axis=1), mean_interval(both)
             counts.add(both.shape[1])
             ax.errorbar(
-                *middle[:, None], xerr=_arms(middle, low, high, 0), yerr=_arms(middle, low, high, 1),
-                marker=KIND_MARKERS[kinds.index(kind)], color=colour, markersize=7, mec="white",
-                elinewidth=1.1, zorder=3,
-            )  # fmt: skip
+                *middle[:, None],
+                xerr=_arms(middle, low, high, 0),
+                yerr=_arms(middle, low, high, 1),
+                **{"marker": KIND_MARKERS[kinds.index(kind)], "color": colour, "markersize": 7},
+                **{"mec": "white", "elinewidth": 1.1, "zorder": 3},
+            )
     for x, y, name in ((0, 1, "ideal"), (1, 1, "copy of the input"), (0, 0, "mean image")):
         ax.plot(x, y, "+", color=GREY, markersize=9, mew=1)
         aside = {"xytext": (6 if x == 0 else -6, 5), "textcoords": "offset points"}
@@ -152,7 +157,7 @@ def fig_removal(
     dots = {"ls": "none", "markersize": 7, "mec": "white"}
     legend = [Line2D([], [], marker="o", color=looks[k]["color"], label=k, **dots) for k in looks]
     legend += [
-        Line2D([], [], marker=m, color=GREY, label=kind.capitalize(), **dots)
+        Line2D([], [], marker=m, color=GREY, label=sentence(kind), **dots)
         for m, kind in zip(KIND_MARKERS, kinds, strict=False)
     ]
     figure.legend(handles=legend, loc="outside right center")
@@ -225,7 +230,7 @@ def fig_new_brain(
     panel = min(7.9 / columns, 2.4) * section.shape[0] / section.shape[1]
     figure = new_figure(2 * panel + 2.0)
     axes = figure.subplots(3, columns, squeeze=False, height_ratios=[panel, panel, 1.15])
-    limit = grey_limit(section)
+    limit = grey_limit(np.stack([section, *images.values()]))
     change = difference_limit(*(section - r for r in images.values()))
     panel_title(axes[0, 0], "A", "New brain")
     show_section(axes[0, 0], section, limit)
@@ -239,12 +244,13 @@ def fig_new_brain(
         shown = show_difference(column[1], section - image, change)
         _error_histogram(column[2], cohort_errors[label], errors[label], looks[label]["color"])
         column[2].set_xlabel(error_name)
-    axes[1, 0].text(0.98, 0.5, "Brain −\nreconstruction", ha="right", va="center")
+    beside = {"ha": "right", "va": "center"}
+    axes[1, 0].text(0.98, 0.5, "Brain −\nreconstruction", **beside)
     inset = axes[1, 0].inset_axes([0.22, 0.1, 0.05, 0.8])
     figure.colorbar(shown, cax=inset).outline.set_visible(False)
     inset.yaxis.set_ticks_position("left")
     axes[2, 0].text(
-        0.98, 0.5, "Held-out brains\nof the cohort (grey)\nand this brain", ha="right", va="center"
+        0.98, 0.5, "Held-out brains\nof the cohort (grey)\nand this one (line)", **beside
     )
     return figure
 
@@ -254,7 +260,7 @@ def _error_histogram(ax, cohort_errors, error, colour) -> None:
     ax.hist(cohort_errors, bins=25, color="#C8C8C8")
     ax.axvline(error, color=colour, lw=2)
     beyond = int((cohort_errors >= error).sum())
-    ax.set_title(f"{beyond} of {cohort_errors.size} as large", fontsize=8)
+    ax.set_title(f"{beyond} of {cohort_errors.size} err as much", fontsize=8)
     bare_left(ax)
     ax.locator_params(axis="x", nbins=3)
 

@@ -11,12 +11,14 @@ from matplotlib.patches import Rectangle
 from brainvae_core.figures.comparison import mean_interval
 from brainvae_core.figures.style import (
     GREY,
+    WIDTH,
     check_shape,
     colour_bar,
     heat_map,
     model_styles,
     new_figure,
     panel_title,
+    sentence,
     styled,
 )
 
@@ -85,7 +87,7 @@ def fig_2d(
         lowest = floor[kind] if isinstance(floor, Mapping) else floor
         _reference_lines(ax, {"real against real": lowest})
         _log_if_positive(ax, [*by_model.values(), lowest])
-        panel_title(ax, letter, kind)
+        panel_title(ax, letter, sentence(kind))
         ax.set_xlabel("Number of latents L")
     axes[0].set_ylabel(ylabel)
     handles = axes[0].get_legend_handles_labels()
@@ -118,23 +120,23 @@ def fig_grid(
         How values are written into the cells, where there is room; "" leaves them out.
     chosen : (beta, latent_dim), optional
     label : str
-        Of the colour bar, with the unit; the title by default.
+        Of the colour bar, such as the unit.
 
     Returns
     -------
     Figure
     """
     values = check_shape("values", values, (len(betas), len(latent_dims)))
-    figure = new_figure(
-        min(1.1 + 0.3 * len(betas), 6.0), width=min(2.4 + 0.55 * len(latent_dims), 8)
-    )
+    width, height = 2.4 + 0.55 * len(latent_dims), 1.1 + 0.3 * len(betas)
+    figure = new_figure(min(height, 6.0), width=min(width, WIDTH))
     ax = figure.subplots()
     roomy = len(latent_dims) <= 12 and len(betas) <= 20
     shown = heat_map(
         ax, values, [f"{b:g}" for b in betas], [str(d) for d in latent_dims],
         fmt=fmt if roomy else "",
     )  # fmt: skip
-    ax.set(xlabel="Number of latents L", ylabel="β", title=title)
+    ax.set(xlabel="Number of latents L", title=title)
+    ax.set_ylabel("β", rotation=0, va="center", labelpad=8)
     ax.invert_yaxis()
     if chosen is not None:
         if chosen[0] not in list(betas) or chosen[1] not in list(latent_dims):
@@ -142,7 +144,7 @@ def fig_grid(
         row, column = list(betas).index(chosen[0]), list(latent_dims).index(chosen[1])
         frame = {"fill": False, "ec": "#D55E00", "lw": 2.5, "clip_on": False, "zorder": 5}
         ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **frame))
-    colour_bar(figure, shown, ax, label or title, aspect=20)
+    colour_bar(figure, shown, ax, label, aspect=20)
     return figure
 
 

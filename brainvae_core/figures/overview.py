@@ -23,6 +23,7 @@ from brainvae_core.figures.style import (
     show_difference,
     show_section,
     styled,
+    thinned,
 )
 
 BEFORE, AFTER = "#B8B8B8", "#CC79A7"
@@ -75,12 +76,11 @@ def fig_1(
     for name, other in {"perturbed_code": perturbed_code, "moved_code": moved_code}.items():
         check_shape(name, other, np.shape(code))
     tall = 1.95 * section.shape[0] / section.shape[1]
-    figure = new_figure(2 * (tall + 0.75) + 2.1)
-    row_a, row_b, row_c = figure.subfigures(3, 1, height_ratios=[tall + 0.75, tall + 0.75, 2.1])
+    figure = new_figure(2 * tall + 3.75)
+    row_a, row_b, row_c = figure.subfigures(3, 1, height_ratios=[tall + 0.75, tall + 0.9, 2.1])
     limit = grey_limit(section)
-    _receptive_row(
-        row_a, section, perturbed_section, code, perturbed_code, roi_mask, roi_name, limit
-    )
+    brains, codes = (section, perturbed_section), (code, perturbed_code)
+    _receptive_row(row_a, brains, codes, roi_mask, roi_name, limit)
     _projective_row(row_b, code, moved_code, decoded, decoded_moved, limit)
     scale_bar(row_a.axes[0], pixel_um)
     _title(row_c, "C", "The network: an encoder and its mirror image")
@@ -88,18 +88,17 @@ def fig_1(
     return figure
 
 
-def _receptive_row(row, section, perturbed, code, perturbed_code, mask, name, limit) -> None:
+def _receptive_row(row, brains, codes, mask, name, limit) -> None:
     _title(row, "A", "Receptive field: change a region of the input, watch the latents")
     before, after, arrow, bars = row.subplots(1, 4, width_ratios=[1.95, 1.95, 0.6, 3.1])
-    show_section(before, section, limit)
-    show_section(after, perturbed, limit)
+    for ax, brain in zip((before, after), brains, strict=True):
+        show_section(ax, brain, limit)
+        outline(ax, mask)
     before.set_title("Section")
     after.set_title(f"A1  {name} changed")
-    for ax in (before, after):
-        outline(ax, mask)
     _arrow(arrow, "encode")
     bars.set_title("A2  Code of each")
-    _paired_bars(bars, code, perturbed_code, ("section", f"{name} changed"))
+    _paired_bars(bars, *codes, ("section", f"{name} changed"))
 
 
 def _projective_row(row, code, moved_code, decoded, decoded_moved, limit) -> None:
@@ -116,7 +115,8 @@ def _projective_row(row, code, moved_code, decoded, decoded_moved, limit) -> Non
     difference = np.subtract(decoded_moved, decoded)
     shown = show_difference(change, difference, difference_limit(difference))
     change.set_title("B2  Difference")
-    bar = row.colorbar(shown, ax=change, location="bottom", aspect=15, pad=0.03, shrink=0.8)
+    inset = change.inset_axes([0.1, -0.14, 0.8, 0.05])
+    bar = row.colorbar(shown, cax=inset, orientation="horizontal")
     bar.outline.set_visible(False)
     bar.ax.locator_params(nbins=3)
 
@@ -126,11 +126,10 @@ def _paired_bars(ax, before, after, labels) -> None:
     ax.bar(latents - 0.2, before, 0.4, color=BEFORE, label=labels[0])
     ax.bar(latents + 0.2, after, 0.4, color=AFTER, label=labels[1])
     ax.axhline(0, color="black", lw=0.7)
-    step = -(-len(before) // 10)
-    ax.set_xticks(latents[::step], latent_names(len(before))[::step])
+    ax.set_xticks(latents, thinned(latent_names(len(before)), 8))
     ax.tick_params(axis="x", length=0)
     ax.set_ylabel("Code (prior SD)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, -0.42), ncols=2, borderpad=0)
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, borderpad=0)
 
 
 def _arrow(ax, text: str) -> None:

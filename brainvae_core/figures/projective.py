@@ -21,9 +21,11 @@ from brainvae_core.figures.style import (
     outline,
     panel_title,
     scale_bar,
+    scientific,
     show_difference,
     show_section,
     styled,
+    thinned,
 )
 
 
@@ -72,10 +74,10 @@ def fig_3a(
     scale_bar(axes[0, 0], pixel_um, "black")
     where = {"cyan": "small positive c", "magenta": "small negative c", "yellow": "large |c|"}
     handles = [
-        Patch(fc=colour, ec="#888888", lw=0.5, label=f"{what} (full at {scale:.1e})")
+        Patch(fc=colour, ec="#888888", lw=0.5, label=f"{what} (full at {scientific(scale)})")
         for (colour, what), scale in zip(where.items(), scales, strict=True)
     ]
-    title = "Variance of brightness while c moves the latent; ★ outlier"
+    title = "Variance of brightness (squared grey values) while c moves the latent; ★ outlier"
     figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title)
     figure.legends[0].get_title().set_fontsize(SMALL)
     return figure
@@ -160,12 +162,14 @@ def fig_region_profile(
     axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
     fmt = ".2f" if latent_dim <= 16 // len(tables) else ""
     for letter, ax, (title, table) in zip("AB", axes, shares.items(), strict=False):
-        names = latent_names(latent_dim)
+        names = thinned(latent_names(latent_dim), 12)
         shown = heat_map(ax, table, list(acronyms), names, limits=(0, top), fmt=fmt, fontsize=7)
         panel_title(ax, letter, title)
         ax.set_xlabel("Latent")
     axes[0].set_ylabel("Region")
-    colour_bar(figure, shown, list(axes), "Share of the latent's sum", aspect=20)
+    colour_bar(
+        figure, shown, list(axes), "Share of the latent's sum", shrink=min(1, 8 / len(acronyms))
+    )
     return figure
 
 

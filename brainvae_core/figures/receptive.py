@@ -28,6 +28,7 @@ from brainvae_core.figures.style import (
     scale_bar,
     show_section,
     styled,
+    thinned,
 )
 
 
@@ -62,7 +63,8 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     totals.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")
     totals.set_yticks([])
     totals.locator_params(axis="x", nbins=3)
-    colour_bar(figure, shown, matrix, "Share of the region's sum", aspect=20)
+    shrink = min(1, 8 / len(acronyms))
+    colour_bar(figure, shown, [matrix, totals], "Share of the region's sum", shrink=shrink)
     return figure
 
 
@@ -177,6 +179,7 @@ def fig_3d(covariance: np.ndarray) -> Figure:
     limit = np.abs(covariance).max() or 1.0
     shown = heat_map(ax, covariance, names, names, cmap=DIFFERENCE, limits=(-limit, limit))
     ax.set_aspect("equal")
+    ax.set_xticks(range(len(names)), thinned(names, 12))
     ax.set(xlabel="Latent", ylabel="Latent")
     bar = colour_bar(figure, shown, ax, "Covariance over regions (squared shares)", aspect=20)
     bar.formatter.set_powerlimits((-2, 2))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from itertools import cycle
 
-import matplotlib.style
 import numpy as np
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
@@ -16,7 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 WIDTH = 8.0  # inches, the width of the book's text
-DPI = 150
+DPI = 120
 SMALL = 8  # points; legible when 8 inches are shown on 720 pixels
 
 # Okabe, Ito (2008): told apart with every kind of colour vision.
@@ -28,48 +30,61 @@ GREY = "#6E6E6E"
 ACCENT = "#E69F00"
 
 DIFFERENCE = "RdBu_r"
-STYLE = [
-    "default",
-    {
-        "figure.dpi": DPI,
-        "font.family": "DejaVu Sans",  # comes with matplotlib: the same book on every machine
-        "font.size": 9,
-        "axes.titlesize": 9,
-        "axes.labelsize": 9,
-        "figure.titlesize": 10,
-        "xtick.labelsize": SMALL,
-        "ytick.labelsize": SMALL,
-        "legend.fontsize": SMALL,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.7,
-        "axes.edgecolor": "#333333",
-        "xtick.major.width": 0.7,
-        "ytick.major.width": 0.7,
-        "lines.linewidth": 1.5,
-        "lines.markersize": 4.5,
-        "image.interpolation": "auto",
-        "hatch.linewidth": 0.4,
-    },
-]
+# What decides how things are drawn. Not how they are saved: formats are the notebook's choice.
+DRAWN = ("axes.", "contour.", "errorbar.", "figure.", "font.", "grid.", "hatch.", "hist.", "image.")
+DRAWN += ("legend.", "lines.", "markers.", "mathtext.", "patch.", "text.", "xtick.", "ytick.")
+STYLE = {key: value for key, value in rcParamsDefault.items() if key.startswith(DRAWN)} | {
+    "figure.dpi": DPI,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same book on every machine
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "figure.titlesize": 10,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": "#333333",
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "hatch.linewidth": 0.4,
+}
 
 
 class BookFigure(Figure):
     """A matplotlib Figure in the book's style, whatever the caller's own settings are.
 
     It belongs to no pyplot state, so a notebook shows it once: where it is a cell's last value.
+    Lines and text are shown as vectors, figures that are mostly images as a raster.
     """
+
+    shown_as = "svg"
+
 
     def draw(self, renderer):
         # Tick labels are made while drawing and take their size from the settings of that moment.
-        with matplotlib.style.context(STYLE):
+        with rc_context(STYLE):
             super().draw(renderer)
 
-    def _repr_png_(self) -> bytes:
+    def _ipython_display_(self) -> None:
+        # Pyplot, wherever it was imported, would crop the figure and show it in its own format.
+        from IPython.display import display
+
         file = io.BytesIO()
-        self.savefig(file, format="png")
-        return file.getvalue()
+        with rc_context({"svg.hashsalt": "brainvae"}):
+            undated = {"Date": None} if self.shown_as == "svg" else {}
+            self.savefig(file, format=self.shown_as, metadata=undated)
+        content = file.getvalue()
+        mime, data = {
+            "svg": ("image/svg+xml", content.decode()),
+            "png": ("image/png", base64.b64encode(content).decode()),
+        }[self.shown_as]
+        display({mime: data, "text/plain": repr(self)}, raw=True)
 
 
 def styled(draw: Callable) -> Callable:
@@ -77,7 +92,7 @@ def styled(draw: Callable) -> Callable:
 
     @wraps(draw)
     def drawn_in_style(*args, **kwargs):
-        with matplotlib.style.context(STYLE):
+        with rc_context(STYLE):
             return draw(*args, **kwargs)
 
     return drawn_in_style
@@ -118,9 +133,11 @@ def image_grid(
     BookFigure and an object array of Axes, (n_rows, n_columns)
     """
     panel = min((WIDTH - 0.1 - 0.3 * row_labels) / n_columns, 2.8)
-    height = n_rows * (panel * shape[0] / shape[1] + 0.03) + 0.21 * titled_rows + below + 0.06
+    height = n_rows * (panel * shape[0] / shape[1] + 0.03) + 0.25 * titled_rows + below + 0.06
     figure = new_figure(height, layout="compressed")
-    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.005)
+    figure.shown_as = "png"
+    gap = 0.03 if titled_rows > 1 else 0.015
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=gap, wspace=0.01, hspace=0.005)
     axes = figure.subplots(n_rows, n_columns, squeeze=False)
     for ax in axes.flat:
         bare(ax)
@@ -145,10 +162,14 @@ def show_difference(ax: Axes, difference: np.ndarray, limit: float) -> AxesImage
     return ax.imshow(difference, cmap=DIFFERENCE, norm=CenteredNorm(0, halfrange=limit))
 
 
-def grey_limit(*images: np.ndarray) -> float:
-    """Brightness to show as white: above nearly every pixel of all the images, at most 1."""
-    top = max(float(np.quantile(image, 0.999)) for image in images)
-    return min(max(top, 1e-3), 1.0)
+def grey_limit(images: np.ndarray) -> float:
+    """Brightness to show as white, at most 1, for images (…, height, width).
+
+    The median over images of what is brighter than nearly all of an image's pixels: one bright
+    leak does not darken the others.
+    """
+    top = float(np.median(np.quantile(images, 0.999, axis=(-2, -1))))
+    return min(max(1.05 * top, 1e-3), 1.0)
 
 
 def difference_limit(*differences: np.ndarray) -> float:
@@ -160,14 +181,13 @@ def scale_bar(ax: Axes, pixel_um: float, colour: str = "white") -> None:
     """A bar of whole millimetres (or a simple part of one) in the lower right corner."""
     height, width = ax.images[0].get_array().shape[:2]
     mm = width * pixel_um / 1000
-    length = max((s for s in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if s <= 0.25 * mm), default=mm / 4)
-    pixels = length * 1000 / pixel_um
-    left, y = width * 0.96 - pixels, height * 0.955
-    ax.plot([left, left + pixels], [y, y], color=colour, lw=2, solid_capstyle="butt")
-    ax.text(
-        left + pixels / 2, y - 0.025 * height, f"{length:g} mm", color=colour, fontsize=SMALL,
-        ha="center", va="bottom",
-    )  # fmt: skip
+    length = max((s for s in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if s <= 0.15 * mm), default=mm / 8)
+    right, y = width * 0.975, height * 0.955
+    ax.plot(
+        [right - length * 1000 / pixel_um, right], [y, y], color=colour, lw=2, solid_capstyle="butt"
+    )
+    text = {"ha": "right", "va": "bottom", "fontsize": SMALL, **legible(colour, 1.5)}
+    ax.text(right, y - 0.025 * height, f"{length:g} mm", **text)
 
 
 def outline(ax: Axes, mask: np.ndarray, colour: str = ACCENT, width: float = 0.8) -> None:
@@ -187,21 +207,47 @@ def latent_names(latent_dim: int) -> list[str]:
     return [f"F{k + 1}" for k in range(latent_dim)]
 
 
+def thinned(labels: list[str], most: int) -> list[str]:
+    """Labels of an axis with room for ``most`` of them: the others are left empty."""
+    step = -(-len(labels) // most)
+    return [label if i % step == 0 else "" for i, label in enumerate(labels)]
+
+
+def sentence(text: str) -> str:
+    """Text with a capital first letter, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def factor_label(factor: str) -> str:
+    """A planted factor in words: ``brightness_HPF`` is "Brightness HPF"."""
+    return sentence(factor.replace("_", " ").replace("ap ", "AP "))
+
+
+def scientific(value: float) -> str:
+    """Two digits and a power of ten, for text."""
+    digits, power = f"{value:.1e}".split("e")
+    return rf"${digits}\times10^{{{int(power)}}}$"
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """A share as text."""
+    return f"{100 * share:.{decimals}f} %".replace("-", "−")
+
+
 def model_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
     """Colour and marker of each label: fixed for PCA, VAE and β-VAE, in order for the others.
 
     "β-VAE, β = 3" is a β-VAE; a second label of one model takes a spare colour.
     """
-    spare = iter(np.resize(np.arange(len(OTHER_COLOURS)), 100).tolist())
+    spare = cycle(zip(OTHER_COLOURS, OTHER_MARKERS, strict=True))
     styles, taken = {}, set()
     for label in labels:
         known = [name for name in MODEL_COLOURS if label.startswith(name) and name not in taken]
-        if known:
-            taken.add(known[0])
-            styles[label] = {"color": MODEL_COLOURS[known[0]], "marker": MODEL_MARKERS[known[0]]}
-        else:
-            i = next(spare)
-            styles[label] = {"color": OTHER_COLOURS[i], "marker": OTHER_MARKERS[i]}
+        colour, marker = (
+            (MODEL_COLOURS[known[0]], MODEL_MARKERS[known[0]]) if known else next(spare)
+        )
+        taken.update(known)
+        styles[label] = {"color": colour, "marker": marker}
     return styles
 
 

@@ -12,21 +12,23 @@ from brainvae_core.figures.style import (
     GREY,
     check_shape,
     colour_bar,
+    factor_label,
     grey_limit,
     heat_map,
     image_grid,
     model_styles,
     new_figure,
     panel_title,
+    percent,
     scale_bar,
     show_section,
     styled,
 )
 
 CURVES = {
-    "validation_loss": "−ELBO$_β$ (nats per image)",
-    "explained_variance": "Explained variance",
-    "validation_kl": "KL divergence (nats per image)",
+    "validation_loss": "Held-out −ELBO$_β$ (nats per image)",
+    "explained_variance": "Held-out explained variance",
+    "validation_kl": "Held-out KL divergence (nats per image)",
     "active_latents": "Active latents",
 }
 
@@ -36,7 +38,9 @@ def fig_training(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     reference_explained: Mapping[str, float],
 ) -> Figure:
-    """Learning curves on held-out brains.
+    """Learning curves on held-out brains, grey while β still rises.
+
+    Losses at different β are different objectives: compare their courses, not their heights.
 
     Parameters
     ----------
@@ -65,14 +69,14 @@ def fig_training(
     loss, explained, kl, active = axes.flat
     loss.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "−")))
     _zoom_out_of_first(loss, histories)
-    explained.yaxis.set_major_formatter(PercentFormatter(1))
+    explained.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     for label, value in reference_explained.items():
         explained.axhline(value, color=looks[label]["color"], ls="--", lw=1.2, label=label)
     kl.set_ylim(bottom=0)
     active.yaxis.set_major_locator(MaxNLocator(integer=True))
     active.set_ylim(bottom=0)
     if warm:
-        kl.text(0.01 * warm, kl.get_ylim()[1], " β rising", color=GREY, fontsize=8, va="top")
+        kl.text(0.01 * warm, 0.96 * kl.get_ylim()[1], " β rising", color=GREY, fontsize=8, va="top")
     for ax in axes[1]:
         ax.set_xlabel("Training step")
     figure.legend(*explained.get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -113,7 +117,7 @@ def fig_recovery(
     """
     figure = new_figure(1.25 + 0.36 * len(model_labels))
     ax = figure.subplots()
-    names = [name.replace("_", "\n") for name in factor_names]
+    names = [factor_label(name).replace(" ", "\n") for name in factor_names]
     shown = heat_map(ax, r2, list(model_labels), names, limits=(0, 1), fmt=".2f")
     ax.set_xlabel("Planted factor")
     colour_bar(figure, shown, ax, "Held-out R²", aspect=12)
@@ -177,18 +181,19 @@ def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> F
     for row, (label, value) in enumerate(values.items()):
         mean, *ends = np.atleast_1d(value)
         ax.barh(row, mean, height=0.65, color=looks[label]["color"])
-        text = f"{mean:.1%}"
+        text = percent(mean)
         if ends:
             low, high = ends
             ax.plot([low, high], [row, row], color="black", lw=1.2)
-            text += f"  [{low:.1%}, {high:.1%}]"
-        text = text.replace("-", "−")
+            text += f"  [{percent(low)}, {percent(high)}]"
         ax.text(max(mean, *ends, 0) + 0.015 * right, row, text, va="center", fontsize=8)
     ax.set_yticks(range(len(values)), list(values))
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.axvline(0, color="black", lw=0.7)
-    ax.set_xlim(right=min(right, 1) * 1.3)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    left = ax.get_xlim()[0]
+    ax.set_xticks([share for share in ax.get_xticks() if share <= 1])
+    ax.set_xlim(left, 1.4 * min(right, 1))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_xlabel("Variance of held-out brains explained (mean image: 0 %)")
     return figure

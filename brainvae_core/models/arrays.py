@@ -10,14 +10,21 @@ def checked_images(images, image_shape) -> np.ndarray:
     """Images as float32 (n, height, width), or a ValueError that says what is wrong."""
     images = np.asarray(images, dtype=np.float32)
     if images.ndim != 3 or images.shape[1:] != tuple(image_shape):
-        raise ValueError(
-            f"images have shape {images.shape}; this model takes (n, {image_shape[0]}, "
-            f"{image_shape[1]})"
-        )
+        takes = ", ".join(map(str, image_shape if len(image_shape) == 2 else ("height", "width")))
+        raise ValueError(f"images have shape {images.shape}; this model takes (n, {takes})")
     if not np.isfinite(images).all():
         first = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))[0]
         raise ValueError(f"image {first} of {len(images)} has a NaN or infinite pixel")
     return images
+
+
+def checked_parts(train, validation) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation images as float32, at least two of each and of one size."""
+    for name, images in (("training", train), ("validation", validation)):
+        if len(images) < 2:
+            raise ValueError(f"{len(images)} {name} images; a fit needs at least 2 of them")
+    image_shape = np.shape(train)[1:]
+    return checked_images(train, image_shape), checked_images(validation, image_shape)
 
 
 def checked_codes(z, latent_dim) -> np.ndarray:
@@ -31,6 +38,6 @@ def checked_codes(z, latent_dim) -> np.ndarray:
 
 
 def batches(array: np.ndarray, device, size: int = 64):
-    """Tensors of at most ``size`` rows on a device."""
-    for start in range(0, len(array), size):
+    """Tensors of at most ``size`` rows on a device; of no rows, one empty tensor."""
+    for start in range(0, max(len(array), 1), size):
         yield torch.from_numpy(np.ascontiguousarray(array[start : start + size])).to(device)

@@ -32,7 +32,7 @@ class BetaVAE(nn.Module):
         730,289 at ``latent_dim=8``, whatever the image shape.
     input_mean, input_scale, output_offset : Tensor
         Surroundings of the network: images enter as (x − mean)/scale and the offset is added to
-        the output's logits. Zero, one and zero until `standardise` sets them.
+        the output's logits. Zero, one and zero until ``initialisation="data"`` sets them.
 
     Notes
     -----
@@ -137,6 +137,19 @@ class BetaVAE(nn.Module):
         """``decode(encode(images))``."""
         return self.decode(self.encode(images))
 
+    @torch.no_grad()
+    def layer_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """What each layer of the encoder gives for one image: (name, shape), image first."""
+        signal = torch.zeros((1, 1, *self.image_shape), device=self.device)
+        shapes = [("image", tuple(signal.shape[1:]))]
+        for layer in self.encoder:
+            signal = layer(signal)
+            if isinstance(layer, nn.Conv2d | nn.Sequential):
+                shapes.append(("convolution", tuple(signal.shape[1:])))
+            elif isinstance(layer, nn.Linear):
+                shapes.append(("fully connected", tuple(signal.shape[1:])))
+        return [*shapes[:-1], ("mean and log-variance", shapes[-1][1])]
+
     def tensors(self) -> dict[str, np.ndarray]:
         """What is kept on disk, by name."""
         return {k: np.ascontiguousarray(v.cpu().numpy()) for k, v in self.state_dict().items()}
@@ -168,7 +181,7 @@ def _halvings(image_shape):
     for k in range(1, STRIDED + 1):
         if image_shape == (COARSEST[0] * 2**k, COARSEST[1] * 2**k):
             return k
-    allowed = ", ".join(f"{COARSEST[0] * 2**k}×{COARSEST[1] * 2**k}" for k in (6, 5, 4, 3))
+    allowed = ", ".join(f"{COARSEST[0] * 2**k}×{COARSEST[1] * 2**k}" for k in range(STRIDED, 0, -1))
     raise ValueError(
         f"image_shape {'×'.join(map(str, image_shape))} does not fit the network; {allowed} do"
     )

@@ -22,7 +22,7 @@ def grid_configs(
         A value occurs twice, or an axis is empty.
     """
     for name, values in (("betas", betas), ("latent_dims", latent_dims)):
-        if not values or len(set(values)) < len(values):
+        if len(values) == 0 or len(set(values)) < len(values):
             raise ValueError(f"{name}={list(values)} must list at least one value, each once")
     vaes = [replace(base, beta=float(b), latent_dim=int(n)) for n, b in product(latent_dims, betas)]
     return [*(PCAConfig(int(n)) for n in latent_dims), *vaes]

@@ -30,6 +30,8 @@ def data(model, images, seed):
     """
     mean = images.mean(axis=0, dtype=np.float64)
     scale = np.sqrt(np.mean([np.square(i - mean).mean() for i in images]))
+    if scale == 0:
+        raise ValueError(f"the {len(images)} training images are all the same; nothing to learn")
     model.input_mean.copy_(torch.from_numpy(mean))
     model.input_scale.fill_(scale)
     model.output_offset.copy_(torch.logit(torch.from_numpy(mean), eps=1e-3))

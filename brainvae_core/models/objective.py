@@ -43,5 +43,7 @@ def effective_strength(beta: float, likelihood: str, sigma: float, image_shape) 
     Comparable across likelihoods and resolutions as β is not. Greys under Bernoulli weigh like
     σ² ≈ x(1 − x) ≈ 0.2.
     """
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(f"likelihood={likelihood!r} is unknown; {', '.join(LIKELIHOODS)} exist")
     variance = sigma**2 if likelihood == "gaussian" else 0.2
     return beta * variance / math.prod(image_shape)

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from brainvae_core.models.arrays import checked_parts
 from brainvae_core.models.pca import PCA
 from brainvae_core.models.training import BetaVAEConfig
 
@@ -34,6 +35,7 @@ class PCAConfig:
         return f"pca-L{self.latent_dim}"
 
     def fit(self, train, validation, checkpoint=None, device="auto"):
+        train, validation = checked_parts(train, validation)
         model = PCA.fit(train, self.latent_dim)
         residual = np.square(model.reconstruct(validation) - validation).sum(dtype=np.float64)
         total = np.square(validation - validation.mean(0)).sum(dtype=np.float64)
@@ -61,8 +63,10 @@ class Run:
 
     def with_metrics(self, metrics: Mapping[str, float]) -> Run:
         """The same run with more numbers, which are also written to its metrics.json."""
-        merged = {**self.metrics, **metrics}
-        _write_json(self.folder / "metrics.json", merged)
+        # From disk, not from self: another notebook may have added its own meanwhile.
+        path = self.folder / "metrics.json"
+        merged = {**_read_json(path), **{name: float(value) for name, value in metrics.items()}}
+        _write_json(path, merged)
         return replace(self, metrics=merged)
 
 
@@ -95,7 +99,11 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     train, validation = cohort.split("train").images, cohort.split("validation").images
     checkpoint = unfinished / "checkpoint.safetensors"
     model, history = config.fit(train, validation, checkpoint=checkpoint, device=device)
-    save_run(folder, config, cohort.fingerprint, cohort.name, model, history)
+    try:
+        save_run(folder, config, cohort.fingerprint, cohort.name, model, history)
+    except OSError:
+        if not folder.exists():  # another notebook may have fitted it meanwhile
+            raise
     shutil.rmtree(unfinished, ignore_errors=True)
     return load_run(folder)
 
@@ -112,7 +120,7 @@ def save_run(folder, config, fingerprint, cohort_name, model, history) -> None:
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a run is never overwritten")
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    beside.mkdir(parents=True)
+    beside.mkdir(parents=True, exist_ok=True)
     try:
         weights = beside / "weights.safetensors"
         save_file(model.tensors(), weights)
@@ -148,14 +156,14 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"no run at {folder} (it would hold a config.json)")
-    try:
-        described = json.loads((folder / "config.json").read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder}/config.json is not JSON ({error}); fit the run anew") from error
+    described = _read_json(folder / "config.json")
     if described.get("format") != FORMAT:
         raise ValueError(
             f"run {folder} has format {described.get('format')}; this library reads {FORMAT}"
         )
+    lacks = [k for k in ("kind", "config", "cohort", "weights_sha256") if k not in described]
+    if lacks:
+        raise ValueError(f"{folder}/config.json lacks {', '.join(lacks)}; fit the run anew")
     config = _config(described, folder)
     expected = run_name(config, described["cohort"]["fingerprint"])
     if folder.name != expected:
@@ -181,12 +189,12 @@ def load_run(folder: str | Path) -> Run:
         described["cohort"]["name"],
         model,
         _read_history(folder / "history.csv"),
-        json.loads((folder / "metrics.json").read_text()),
+        _read_json(folder / "metrics.json"),
     )
 
 
 def _config(described, folder):
-    kind, given = described.get("kind"), described.get("config", {})
+    kind, given = described["kind"], described["config"]
     if kind not in KINDS:
         raise ValueError(f"run {folder} is of kind {kind!r}; {', '.join(KINDS)} are known")
     names = {f.name for f in fields(KINDS[kind])}
@@ -198,7 +206,24 @@ def _config(described, folder):
 
 def _read_history(path: Path) -> list[dict[str, float]]:
     with path.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        try:
+            return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); fit the run anew") from error
+
+
+def _number(text):
+    return int(text) if str(text).isdigit() else float(text)
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); fit the run anew") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} does not hold names and values; fit the run anew")
+    return content
 
 
 def _write_json(path: Path, content) -> None:

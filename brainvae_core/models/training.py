@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from brainvae_core.models.arrays import checked_parts
 from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.initialisation import INITIALISATIONS
 from brainvae_core.models.objective import LIKELIHOODS, kl_divergence, reparameterise
@@ -51,6 +52,13 @@ class BetaVAEConfig:
     kind = "beta_vae"
 
     def __post_init__(self):
+        for field in fields(self):
+            value, wanted = getattr(self, field.name), type(field.default)
+            if wanted in (int, float):
+                if wanted is int and value != int(value):
+                    raise ValueError(f"{field.name}={value!r} must be a whole number")
+                # beta=3 and beta=3.0 are one configuration, so they must name one run.
+                object.__setattr__(self, field.name, wanted(value))
         for name, allowed in (("likelihood", LIKELIHOODS), ("initialisation", INITIALISATIONS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -66,6 +74,9 @@ class BetaVAEConfig:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        for name in ("weight_decay", "patience"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         for name in ("lr_warmup", "kl_warmup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share of the steps, 0 to 1")
@@ -93,7 +104,7 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
     ----------
     config : BetaVAEConfig
     train, validation : ndarray of float32, shape (n, height, width)
-        Grey values in [0, 1].
+        Grey values in [0, 1]; at least two of each.
     checkpoint : path, optional
         Written at every validation; where it exists the fit goes on from it, to the same weights
         bit for bit as an uninterrupted fit on the same device.
@@ -113,8 +124,10 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
     FloatingPointError
         A term became NaN or infinite; says which, when, and what to lower.
     ValueError
-        The checkpoint is damaged or belongs to another configuration.
+        The images are too few, of two sizes, all the same or hold a NaN; or the checkpoint is
+        damaged or belongs to another configuration.
     """
+    train, validation = checked_parts(train, validation)
     device = pick_device(device)
     keep_freed_memory()
     torch.manual_seed(config.seed)
@@ -128,7 +141,8 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
     first, history = _resume(checkpoint, config, model, optimiser)
     negative_log_likelihood = LIKELIHOODS[config.likelihood]
     started = time.perf_counter() - (history[-1]["seconds"] if history else 0)
-    steps = range(first, config.steps)
+    # A checkpoint may be the one after which patience had run out.
+    steps = range(first, first if _out_of_patience(config, history) else config.steps)
     bar = progress_bar(steps, desc=config.label, initial=first, total=config.steps)
     for step in bar:
         # Everything random follows from (seed, step): a resumed fit draws what it would have.
@@ -143,7 +157,7 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
         reconstruction = negative_log_likelihood(logits, images, config.sigma).mean()
         kl = kl_divergence(mean, logvar).sum(1).mean()
         loss = reconstruction + beta * kl
-        _stop_if_not_finite(step, reconstruction=reconstruction, kl=kl)
+        _stop_if_not_finite(step, reconstruction=reconstruction.item(), kl=kl.item())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -152,6 +166,7 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
         if done % config.validate_every == 0 or done == config.steps:
             row = {"step": done, "loss": loss.item(), "reconstruction": reconstruction.item()}
             row |= {"kl": kl.item(), "beta": beta, **_validate(model, validation, config)}
+            _stop_if_not_finite(step, validation=row["validation_loss"])
             row["seconds"] = time.perf_counter() - started
             history.append(row)
             bar.set_postfix_str(
@@ -216,7 +231,10 @@ def _mix(*numbers: int) -> int:
 
 
 def _batch_rows(config, step, n):
-    """Rows of one batch: every brain once an epoch, in an order that follows from the seed."""
+    """Rows of one batch, in an order that follows from the seed.
+
+    Every brain once an epoch, but for those left over when the epoch does not divide into batches.
+    """
     per_epoch = max(n // config.batch_size, 1)
     epoch, place = divmod(step, per_epoch)
     order = np.random.default_rng((config.seed, 2, epoch)).permutation(n)
@@ -235,7 +253,7 @@ def _learning_rate_factor(config, step):
 
 
 def _stop_if_not_finite(step, **terms):
-    bad = [name for name, value in terms.items() if not math.isfinite(value.item())]
+    bad = [name for name, value in terms.items() if not math.isfinite(value)]
     if bad:
         raise FloatingPointError(
             f"step {step}: the {' and '.join(bad)} term is not finite; lower learning_rate, or "
@@ -256,8 +274,8 @@ def _validate(model, images, config):
         logits = model.logits(reparameterise(mean, logvar, generator))
         loss += LIKELIHOODS[config.likelihood](logits, batch, config.sigma).sum() + config.beta * kl
         kl_sum += kl
-        residual += (torch.sigmoid(model.logits(mean)) - batch).double().square().sum()
-        total += (batch - images.mean(0).to(batch)).double().square().sum()
+        residual += _sum_of_squares(torch.sigmoid(model.logits(mean)) - batch)
+        total += _sum_of_squares(batch - images.mean(0).to(batch))
         means.append(mean)
     active = torch.cat(means).var(0) > ACTIVE
     return {
@@ -266,6 +284,12 @@ def _validate(model, images, config):
         "explained_variance": (1 - residual / total).item(),
         "active_latents": int(active.sum()),
     }
+
+
+def _sum_of_squares(values):
+    # Millions of small squares want float64, which MPS does not have.
+    values = values.cpu() if values.device.type == "mps" else values
+    return values.double().square().sum()
 
 
 def _out_of_patience(config, history):
@@ -288,6 +312,7 @@ def _save_checkpoint(path, config, model, optimiser, history):
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     described = {"config": json.dumps(asdict(config)), "history": json.dumps(history)}
     beside = Path(f"{path}.{os.getpid()}")
+    beside.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, beside, described)
     os.replace(beside, path)
 
@@ -304,10 +329,12 @@ def _resume(path, config, model, optimiser):
         raise ValueError(
             f"checkpoint {path} is damaged ({error}); delete it to start anew"
         ) from error
-    if described["config"] != json.dumps(asdict(config)):
-        theirs = json.loads(described["config"])
-        other = [f.name for f in fields(config) if theirs.get(f.name) != getattr(config, f.name)]
-        raise ValueError(f"checkpoint {path} was made with another {', '.join(other)}")
+    theirs, ours = json.loads(described["config"]), asdict(config)
+    other = sorted(name for name in theirs | ours if theirs.get(name) != ours.get(name))
+    if other:
+        raise ValueError(
+            f"checkpoint {path} was made with another {', '.join(other)}; delete it to start anew"
+        )
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     state = optimiser.state_dict()
     for name, value in tensors.items():

@@ -1,0 +1,101 @@
+# `make book` renders the book, `make test` runs every test. The environment is made on the way.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PROFILE ?= demo
+PYTHON ?= python3
+BIN := .venv/bin
+OUT := _build/$(PROFILE)
+LIBRARY := $(shell find brainvae_core -name '*.py')
+PARAMS := notebooks/params/$(PROFILE).yaml
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+EXECUTED := $(NOTEBOOKS:notebooks/%=$(OUT)/notebooks/%)
+
+# uv reads its own variables only; where pip was told of a folder of wheels, uv is told too.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Without compiled bytecode every import of torch takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
+# Kernels start in notebooks/: a relative folder of real data would be another one there.
+ifdef BRAINVAE_DATA
+export BRAINVAE_DATA := $(abspath $(BRAINVAE_DATA))
+endif
+# The environment's kernels only, whatever the user has installed.
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.PHONY: help env check test book ccf notebooks nightly lint clean clean-all
+
+help:
+	@echo 'make book       run every notebook (PROFILE=$(PROFILE)) and render the book'
+	@echo 'make test       every test: unit tests, fitted models, executed notebooks'
+	@echo 'make check      unit tests and lint only'
+	@echo 'make ccf        the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)'
+	@echo 'make notebooks  refresh the outputs of the committed notebooks'
+	@echo 'make nightly    make test with long property tests'
+	@echo 'make clean      say what would be freed; make clean-all frees it'
+
+env: .venv/made
+.venv/made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
+	@echo '── environment'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -c constraints.txt -e '.[book]'
+	touch $@
+
+lint: .venv/made
+	$(BIN)/ruff check brainvae_core tests benchmarks notebooks
+	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks
+
+check: lint
+	$(BIN)/pytest -q -n 2 -m 'not fitted' tests
+
+test: check $(OUT)/fitted
+	@echo '── tests on the fitted models'
+	$(BIN)/pytest -q -m fitted tests
+	@echo '── the notebooks against their committed outputs'
+	$(BIN)/pytest -v --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
+
+nightly: .venv/made $(OUT)/fitted
+	HYPOTHESIS_PROFILE=nightly $(MAKE) test
+
+# The profile's cohort and every model of it; what is there already is loaded.
+$(OUT)/fitted: .venv/made $(PARAMS) $(LIBRARY)
+	@echo '── cohort and models of profile $(PROFILE)'
+	@mkdir -p $(@D)
+	cd notebooks && ../$(BIN)/python -m brainvae_core.profile params/$(PROFILE).yaml
+	touch $@
+
+# A notebook appears under its name only when all of it has run.
+$(OUT)/notebooks/%.ipynb: notebooks/%.ipynb $(PARAMS) $(OUT)/fitted
+	@echo "── notebook $* ($(words $(filter-out $(wildcard $(EXECUTED)),$(EXECUTED))) of $(words $(EXECUTED)) left)"
+	@mkdir -p $(@D)
+	$(BIN)/papermill --cwd notebooks --log-output --progress-bar -f $(PARAMS) $< $(@D)/.$*.partial.ipynb
+	mv $(@D)/.$*.partial.ipynb $@
+
+book: $(EXECUTED)
+	@echo '── rendering'
+	rm -rf $(OUT)/source
+	mkdir -p $(OUT)/source
+	cp -r _config.yml _toc.yml book $(OUT)/source
+	cp -r $(OUT)/notebooks $(OUT)/source/notebooks
+	$(BIN)/jupyter-book build $(OUT)/source --path-output . --all -W --keep-going -n -q
+	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
+
+ccf:
+	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see the README'; exit 1; }
+	$(MAKE) book PROFILE=ccf
+
+notebooks: $(OUT)/fitted
+	for script in notebooks/*.py; do \
+	  echo "── $$script"; \
+	  TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --execute --run-path notebooks --set-kernel python3 "$$script"; \
+	done
+
+clean:
+	@du -sh _build runs data .venv 2>/dev/null || true
+	@echo 'make clean-all removes these'
+clean-all:
+	rm -rf _build runs data .venv

@@ -1,0 +1,170 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1 · A cohort of brain sections
+#
+# **What do the data look like, and what is known about them?** One coronal section a mouse, all
+# registered to one atlas slice. This chapter makes the cohort that the rest of the book reads: in
+# the demo profile a *simulated* one, whose brains differ by factors that we chose and therefore
+# know. That lets the book ask later what no study of real brains can: did the analysis find what was
+# planted?
+
+# %% [markdown]
+# Every notebook of the book has the cell below. papermill writes a profile's values and `-p` over
+# them; a name that is not listed is refused.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"
+atlas = "drawn"  # or a folder with the CCF's files
+plane = 286  # AP index at 25 µm, for the CCF
+n_brains = 1024
+height = 160  # pixels of a section
+width = 224
+artefact_share = 0.15
+cohort_seed = 0
+latent_dim = 8
+beta = 3.0
+likelihood = "gaussian"
+sigma = 0.05  # grey values
+steps = 1100
+batch_size = 16
+learning_rate = 1e-3
+lr_warmup = 0.05  # share of the steps
+lr_cosine = True
+kl_warmup = 0.5  # share of the steps
+initialisation = "data"
+seed = 0
+grid_betas = [1, 3, 10]
+grid_latent_dims = [2, 4, 8, 16]
+grid_height = 80
+grid_width = 112
+grid_steps = 500
+fd_dim = 16  # components of the Fréchet distance's basis
+rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
+n_weights = 7  # brightness weights a region
+n_blobs = 100  # random regions of the null
+c_max = 7.0  # prior standard deviations
+c_step = 0.1
+new_brain = "simulated"  # or the file of a registered section
+data = "../data"
+runs = "../runs"
+device = "auto"  # CUDA, else MPS, else CPU
+
+# %%
+from brainvae_core.profile import read_parameters
+
+p = read_parameters(globals())
+print(p)
+
+# %%
+# %matplotlib inline
+import numpy as np
+import pandas as pd
+
+from brainvae_core import figures
+from brainvae_core.cohorts import ARTEFACTS, FACTORS, clean_brains
+from brainvae_core.profile import open_atlas, prepare_cohort
+
+# %% [markdown]
+# ## The atlas slice
+#
+# The **drawn atlas** ships with the project as closed-form curves that carry the Allen CCFv3's
+# structure ids and acronyms, so that everything runs without a download. With
+# `-p atlas <folder>` the real annotation and template of the same plane take its place.
+
+# %%
+atlas_slice = open_atlas(p)
+print(f"annotation (height, width) = {atlas_slice.annotation.shape}, {atlas_slice.pixel_um:g} µm a pixel")
+print(atlas_slice.name, "·", atlas_slice.terms or "the project's own drawing")
+
+# %%
+cohort = prepare_cohort(p)
+print(cohort)
+print(f"images (n_brains, height, width) = {cohort.images.shape}, {cohort.images.dtype}")
+
+# %% [markdown]
+# The metadata of the first brains: sex, age and strain have effects on named factors; every brain
+# has an injection site, and where a leak shows it lies there.
+
+# %%
+cohort.metadata.head(4).T
+
+# %% [markdown]
+# ## Sections
+#
+# Three brains without an artefact, and one of each kind of artefact: a **leak** of the bright
+# injection into the auto-fluorescence channel, a **breakage** (missing tissue) and a **grid** left
+# by the scanner.
+
+# %%
+kind = cohort.metadata["artefact"].to_numpy()
+clean_rows = np.flatnonzero(kind == "none")[:3]
+corrupted_rows = [np.flatnonzero(kind == name)[0] for name in ARTEFACTS]
+rows = [*clean_rows, *corrupted_rows]
+
+# %%
+figures.fig_sections(cohort.images[rows], list(kind[rows]), pixel_um=cohort.atlas.pixel_um, columns=3)
+
+# %% [markdown]
+# ## Fig. 2A · The average section and the regions
+#
+# The mean of the training brains is what every model has to beat. Beside it the template and the
+# regions whose brightness the later chapters perturb: the paper's four named ones (SSp, HPF, STR, TH)
+# and RSP and HY, which are our choice, since the paper used six and named four.
+
+# %%
+train = cohort.split("train")
+mean_section = train.images.mean(axis=0)
+masks = cohort.atlas.roi_masks(p.rois)
+print(f"roi_masks (n_rois, height, width) = {masks.shape}; pixels {dict(zip(p.rois, masks.sum((1, 2)).tolist()))}")
+
+# %%
+figures.fig_2a(
+    mean_section, cohort.atlas.template, masks, p.rois,
+    pixel_um=cohort.atlas.pixel_um, cohort_name=cohort.name,
+)
+
+# %% [markdown]
+# ## The planted factors
+#
+# Each factor is standard normal over brains and acts through one known map: a gain of brightness or
+# a displacement of tissue. Below, the mean of the 5 % of brains lowest and highest in each factor.
+# Other factors average out; what is left is what the factor does.
+
+# %%
+order = np.argsort(train.factors.to_numpy(), axis=0)
+few = len(train) // 20
+extremes = {
+    name: (train.clean[order[:few, i]].mean(0), train.clean[order[-few:, i]].mean(0))
+    for i, name in enumerate(FACTORS)
+}
+
+# %%
+figures.fig_factors(extremes, mean_section, pixel_um=cohort.atlas.pixel_um)
+
+# %% [markdown]
+# ## Which brains are clean
+#
+# The receptive fields of chapter 6 are read on brains without artefacts. They are chosen by a rule
+# on images alone (the brightest and darkest spot and stripes, against the training brains' spread),
+# fixed before anything is fitted. Here the truth is known, so the rule can be checked.
+
+# %%
+is_train = (cohort.metadata["split"] == "train").to_numpy()
+clean = clean_brains(cohort.images, is_train, cohort.atlas)
+pd.crosstab(cohort.metadata["artefact"], np.where(clean, "called clean", "called corrupted"))
+
+# %% [markdown]
+# Breakages and grids are all found and about two thirds of the leaks; the leaks that pass are the
+# faint ones. About one clean brain in a hundred is lost.

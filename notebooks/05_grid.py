@@ -1,0 +1,177 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5 · The β × L grid
+#
+# **How many latents, and how much pressure on them?** The paper scanned β = 1…20 and L = 4…20 and
+# chose L = 8, β = 3. The demo scans a small grid at a quarter of the pixels, where β = 3 is another
+# experiment than at full size: the effective strength of chapter 2 says by how much. The `paper`
+# profile scans the whole grid on a GPU.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"
+atlas = "drawn"  # or a folder with the CCF's files
+plane = 286  # AP index at 25 µm, for the CCF
+n_brains = 1024
+height = 160  # pixels of a section
+width = 224
+artefact_share = 0.15
+cohort_seed = 0
+latent_dim = 8
+beta = 3.0
+likelihood = "gaussian"
+sigma = 0.05  # grey values
+steps = 1100
+batch_size = 16
+learning_rate = 1e-3
+lr_warmup = 0.05  # share of the steps
+lr_cosine = True
+kl_warmup = 0.5  # share of the steps
+initialisation = "data"
+seed = 0
+grid_betas = [1, 3, 10]
+grid_latent_dims = [2, 4, 8, 16]
+grid_height = 80
+grid_width = 112
+grid_steps = 500
+fd_dim = 16  # components of the Fréchet distance's basis
+rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
+n_weights = 7  # brightness weights a region
+n_blobs = 100  # random regions of the null
+c_max = 7.0  # prior standard deviations
+c_step = 0.1
+new_brain = "simulated"  # or the file of a registered section
+data = "../data"
+runs = "../runs"
+device = "auto"  # CUDA, else MPS, else CPU
+
+# %%
+from brainvae_core.profile import read_parameters
+
+p = read_parameters(globals())
+
+# %%
+# %matplotlib inline
+import numpy as np
+import pandas as pd
+
+from brainvae_core import figures
+from brainvae_core.metrics import cw_ssim, cw_ssim_scale_um, explained_variance, frechet_profile, pca_basis
+from brainvae_core.models import fit_all
+from brainvae_core.profile import prepare_cohort, study_configs
+
+# %%
+cohort = prepare_cohort(p).resampled((p.grid_height, p.grid_width))
+train, validation, test = (cohort.split(name) for name in ("train", "validation", "test"))
+print(cohort)
+
+# %%
+study = fit_all(cohort, study_configs(p), p.runs, p.device)
+print(f"{len(study)} models: PCA at L = {list(p.grid_latent_dims)}, β-VAE at β = {list(p.grid_betas)} for each")
+
+# %%
+labels = {"PCA": "PCA", 1.0: "VAE", p.beta: "β-VAE"}
+point = {(getattr(run.config, "beta", "PCA"), run.config.latent_dim): run.model for run in study}
+reconstructed = {key: model.reconstruct(test.images) for key, model in point.items()}
+
+# %% [markdown]
+# ## The grid on held-out brains
+
+# %%
+mean_section = train.images.mean(axis=0)
+explained = np.array([
+    [explained_variance(test.images, reconstructed[float(b), n], mean_section) for n in p.grid_latent_dims]
+    for b in p.grid_betas
+])
+
+# %%
+figures.fig_grid(
+    explained, p.grid_betas, p.grid_latent_dims,
+    title="Explained variance of test brains", fmt=".2f", chosen=(p.beta, p.latent_dim),
+)
+
+# %% [markdown]
+# ## Fig. 2C · CW-SSIM against the number of latents
+#
+# The reference is the input section. Two lines without a model belong in this figure: the mean image
+# in place of the brain, and another brain in its place. The number moves little on registered brains.
+
+# %%
+level = 4 - int(np.log2(cohort.atlas.pixel_um / 25))
+print(f"CW-SSIM level {level}, 8 orientations: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm")
+similarity = {
+    label: np.stack([cw_ssim(test.images, reconstructed[key, n], level=level) for n in p.grid_latent_dims])
+    for key, label in labels.items()
+}
+
+# %%
+references = {
+    "mean image": cw_ssim(mean_section, test.images, level=level).mean(),
+    "another brain": cw_ssim(test.images, np.roll(test.images, 1, axis=0), level=level).mean(),
+}
+figures.fig_2c(p.grid_latent_dims, similarity, references)
+
+# %% [markdown]
+# ## Fig. 2D · PCA-based Fréchet distance
+#
+# The basis comes from the validation brains, which no model was fitted to. Half of the test brains
+# are the real side; the model's side are reconstructions of the other half, or as many samples from
+# the prior (means, no observation noise). The floor is real against real at the same n.
+
+# %%
+basis = pca_basis(validation.images, p.fd_dim)
+half = len(test) // 2
+real, other = test.images[:half], test.images[half : 2 * half]
+prior = {n: np.random.default_rng(0).standard_normal((half, n)).astype(np.float32) for n in p.grid_latent_dims}
+dims = [p.fd_dim]
+
+# %%
+distances = {
+    "reconstructions": {
+        label: np.array([frechet_profile(basis, real, reconstructed[key, n][half : 2 * half], dims)[0] for n in p.grid_latent_dims])
+        for key, label in labels.items()
+    },
+    "prior samples": {
+        label: np.array([frechet_profile(basis, real, point[key, n].decode(prior[n]), dims)[0] for n in p.grid_latent_dims])
+        for key, label in labels.items()
+    },
+}
+
+# %%
+floor = float(frechet_profile(basis, real, other, dims)[0])
+print(f"basis of {p.fd_dim} components from {len(validation)} brains; {half} against {half} brains")
+figures.fig_2d(p.grid_latent_dims, distances, floor)
+
+# %% [markdown]
+# The number of components is a choice; a profile over it says whether the order of the models is one.
+
+# %%
+profile_dims = [2, 4, 8, p.fd_dim, 2 * p.fd_dim]
+wide = pca_basis(validation.images, profile_dims[-1])
+by_dim = {
+    label: frechet_profile(wide, real, reconstructed[key, p.latent_dim][half : 2 * half], profile_dims)
+    for key, label in labels.items()
+}
+
+# %%
+figures.fig_fd_profile(profile_dims, by_dim, frechet_profile(wide, real, other, profile_dims))
+
+# %%
+column = list(p.grid_latent_dims).index(p.latent_dim)
+row = list(p.grid_betas).index(p.beta)
+pd.Series({
+    "β-VAE explains more at the chosen L than at the smallest": bool(explained[row, column] > explained[row, 0]),
+    "PCA is ahead at every L of this short grid": bool(all(explained_variance(test.images, reconstructed["PCA", n], mean_section) > explained[:, i].max() for i, n in enumerate(p.grid_latent_dims))),
+    "every model is above the mean image in CW-SSIM at the chosen L": bool(all(s[column].mean() > references["mean image"] for s in similarity.values())),
+})

@@ -1,0 +1,107 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 8 · A brain from elsewhere
+#
+# **What does the model say of a brain that is not of the cohort?** A registered section is put on the
+# cohort's grid and grey values, encoded, reconstructed, and its error placed among the test brains'.
+# In the demo profile it is a brain of another seed; with `-p new_brain <file>` it is any registered
+# section.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"
+atlas = "drawn"  # or a folder with the CCF's files
+plane = 286  # AP index at 25 µm, for the CCF
+n_brains = 1024
+height = 160  # pixels of a section
+width = 224
+artefact_share = 0.15
+cohort_seed = 0
+latent_dim = 8
+beta = 3.0
+likelihood = "gaussian"
+sigma = 0.05  # grey values
+steps = 1100
+batch_size = 16
+learning_rate = 1e-3
+lr_warmup = 0.05  # share of the steps
+lr_cosine = True
+kl_warmup = 0.5  # share of the steps
+initialisation = "data"
+seed = 0
+grid_betas = [1, 3, 10]
+grid_latent_dims = [2, 4, 8, 16]
+grid_height = 80
+grid_width = 112
+grid_steps = 500
+fd_dim = 16  # components of the Fréchet distance's basis
+rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
+n_weights = 7  # brightness weights a region
+n_blobs = 100  # random regions of the null
+c_max = 7.0  # prior standard deviations
+c_step = 0.1
+new_brain = "simulated"  # or the file of a registered section
+data = "../data"
+runs = "../runs"
+device = "auto"  # CUDA, else MPS, else CPU
+
+# %%
+from brainvae_core.profile import read_parameters
+
+p = read_parameters(globals())
+
+# %%
+# %matplotlib inline
+import numpy as np
+import pandas as pd
+
+from brainvae_core import figures
+from brainvae_core.metrics import explained_variance_per_brain
+from brainvae_core.models import fit
+from brainvae_core.profile import compared_configs, new_section, prepare_cohort
+
+# %%
+cohort = prepare_cohort(p)
+models = {name: fit(cohort, config, p.runs, p.device).model for name, config in compared_configs(p).items()}
+train, test = cohort.split("train"), cohort.split("test")
+section = new_section(p, cohort)
+print(f"section (height, width) = {section.shape}, scaled to the cohort's mean brightness")
+
+# %%
+reconstructed = {name: model.reconstruct(section[None])[0] for name, model in models.items()}
+error = {name: float(np.sqrt(np.mean((r - section) ** 2))) for name, r in reconstructed.items()}
+cohort_error = {
+    name: np.sqrt(((model.reconstruct(test.images) - test.images) ** 2).mean(axis=(1, 2)))
+    for name, model in models.items()
+}
+
+# %%
+figures.fig_new_brain(section, reconstructed, error, cohort_error, pixel_um=cohort.atlas.pixel_um)
+
+# %% [markdown]
+# Where the error lies among the test brains, and how far out the code is: the squared norm of a code
+# drawn from the prior averages L.
+
+# %% tags=["nbval-ignore-output"]
+pd.DataFrame({
+    "error (RMS grey value)": error,
+    "median of test brains": {n: float(np.median(e)) for n, e in cohort_error.items()},
+    "test brains with a smaller error": {n: float((cohort_error[n] < error[n]).mean()) for n in models},
+    "squared norm of the code": {n: float((m.encode(section[None]) ** 2).sum()) for n, m in models.items()},
+}).round(3)
+
+# %%
+mean_section = train.images.mean(axis=0)
+kept = {n: float(explained_variance_per_brain(section[None], r[None], mean_section)[0]) for n, r in reconstructed.items()}
+pd.Series({f"{name} is closer to the brain than the mean image is": value > 0 for name, value in kept.items()})

@@ -1,0 +1,192 @@
+"""The β-VAE: the authors' layers, and NumPy in and out of them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from brainvae_core.models import BetaVAE
+
+SMALL = (20, 28)
+
+
+def sections(n, shape=SMALL, seed=0):
+    return np.random.default_rng(seed).random((n, *shape), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return BetaVAE(3, SMALL)
+
+
+def stages(network, signal):
+    """Kind and output shape of every layer with weights, in the order they run."""
+    seen = []
+
+    def note(layer, _, output):
+        seen.append((type(layer).__name__, tuple(output.shape[1:])))
+
+    hooks = [m.register_forward_hook(note) for m in network.modules() if hasattr(m, "weight")]
+    with torch.no_grad():
+        network(signal)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@pytest.mark.parametrize("shape", [(320, 448), (160, 224), (80, 112), (10, 14)])
+def test_the_parameter_count_is_the_authors_at_every_size(shape):
+    assert BetaVAE(8, shape).n_parameters == 730_289
+
+
+def test_a_latent_costs_its_rows_of_three_matrices():
+    # 2 × 256 weights and 2 biases out of the encoder, 256 weights into the decoder.
+    assert BetaVAE(9, SMALL).n_parameters - BetaVAE(8, SMALL).n_parameters == 2 * 257 + 256
+
+
+def test_every_stage_at_the_papers_size_has_the_authors_shape():
+    model = BetaVAE(8, (320, 448))
+    sizes = [(160, 224), (80, 112), (40, 56), (20, 28), (10, 14), (5, 7)]
+    down = [("Conv2d", (32, *s)) for s in [*sizes, (4, 6)]]
+    connected = [("Linear", (256,)), ("Linear", (256,)), ("Linear", (16,))]
+    assert stages(model.encoder, torch.zeros(1, 1, 320, 448)) == down + connected
+    assert next(m for m in model.encoder if isinstance(m, nn.Linear)).in_features == 768
+
+    connected = [("Linear", (256,)), ("Linear", (256,)), ("Linear", (768,))]
+    up = [("ConvTranspose2d", (32, *s)) for s in sizes[::-1]]
+    last = [("ConvTranspose2d", (1, 320, 448))]
+    assert stages(model.decoder, torch.zeros(1, 8)) == connected + up + last
+
+
+def test_strides_that_a_smaller_size_does_not_need_become_one():
+    model = BetaVAE(2, SMALL)
+    shapes = [s for kind, s in stages(model.encoder, torch.zeros(1, 1, *SMALL)) if kind == "Conv2d"]
+    assert shapes == [(32, 10, 14), *[(32, 5, 7)] * 5, (32, 4, 6)]
+    shapes = [s for kind, s in stages(model.decoder, torch.zeros(1, 2)) if kind != "Linear"]
+    assert shapes == [*[(32, 5, 7)] * 5, (32, 10, 14), (1, *SMALL)]
+
+
+@pytest.mark.parametrize("shape", [(20, 28), (40, 56)])
+def test_arrays_in_and_out_are_float32_of_the_named_shapes(shape):
+    model, images = BetaVAE(3, shape), sections(5, shape)
+    mean, std = model.posterior(images.astype(np.float64))
+    z, decoded, reconstructed = model.encode(images), model.decode(mean), model.reconstruct(images)
+    assert mean.shape == std.shape == z.shape == (5, 3)
+    assert decoded.shape == reconstructed.shape == (5, *shape)
+    assert {a.dtype for a in (mean, std, z, decoded, reconstructed)} == {np.dtype(np.float32)}
+    assert all(isinstance(a, np.ndarray) for a in (mean, std, z, decoded, reconstructed))
+    assert (std > 0).all()
+
+
+def test_decoded_images_are_greys_however_far_the_code(model):
+    z = np.random.default_rng(1).normal(0, 1000, (7, 3))
+    decoded = model.decode(z)
+    assert np.isfinite(decoded).all() and decoded.min() >= 0 and decoded.max() <= 1
+
+
+def test_encode_is_the_posterior_mean_and_adds_no_noise(model):
+    images = sections(6)
+    assert np.array_equal(model.encode(images), model.posterior(images)[0])
+    assert np.array_equal(model.encode(images), model.encode(images))
+    assert np.array_equal(model.reconstruct(images), model.decode(model.encode(images)))
+
+
+def test_posterior_std_is_half_the_log_variance_exponentiated(model):
+    images = sections(4)
+    with torch.no_grad():
+        mean, logvar = model.posterior_parameters(torch.from_numpy(images))
+    np.testing.assert_allclose(model.posterior(images)[1] ** 2, logvar.exp(), rtol=1e-5)
+    np.testing.assert_allclose(model.posterior(images)[0], mean, rtol=1e-6)
+
+
+def test_the_surroundings_centre_what_enters_and_offset_what_leaves():
+    torch.manual_seed(0)
+    bare, dressed = BetaVAE(3, SMALL), BetaVAE(3, SMALL)
+    dressed.load_state_dict(bare.state_dict())
+    mean, offset = sections(2, seed=3)
+    dressed.input_mean.copy_(torch.from_numpy(mean))
+    dressed.input_scale.fill_(0.5)
+    dressed.output_offset.copy_(torch.from_numpy(offset))
+    images = sections(4)
+    np.testing.assert_allclose(
+        dressed.encode(images), bare.encode((images - mean) / 0.5), rtol=1e-4, atol=1e-5
+    )
+    z = np.float32([[0.3, -1, 2]])
+    decoded = bare.decode(z)
+    odds = decoded / (1 - decoded) * np.exp(offset)
+    np.testing.assert_allclose(dressed.decode(z), odds / (1 + odds), atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 64, 130])
+def test_batches_change_nothing(model, n):
+    images = sections(n)
+    one_by_one = np.concatenate([model.encode(i[None]) for i in images])
+    np.testing.assert_allclose(model.encode(images), one_by_one, rtol=1e-4, atol=1e-5)
+    decoded = np.concatenate([model.decode(z[None]) for z in one_by_one])
+    np.testing.assert_allclose(model.decode(one_by_one), decoded, atol=1e-6)
+
+
+def test_no_images_give_no_codes_and_no_codes_no_images(model):
+    assert model.encode(sections(0)).shape == (0, 3)
+    assert model.decode(np.empty((0, 3))).shape == (0, *SMALL)
+
+
+def test_layer_shapes_go_from_the_image_to_the_posterior():
+    shapes = BetaVAE(8, (320, 448)).layer_shapes()
+    assert shapes[0] == ("image", (1, 320, 448)) and shapes[-1][1] == (16,)
+    assert [s for _, s in shapes[1:8]] == [
+        s for kind, s in stages(BetaVAE(8, (320, 448)).encoder, torch.zeros(1, 1, 320, 448))
+    ][:7]
+    assert len(BetaVAE(8, SMALL).layer_shapes()) == len(shapes) == 11
+
+
+@pytest.mark.parametrize("shape", [(320, 456), (448, 320), (5, 7), (640, 896)])
+def test_a_size_that_does_not_fit_is_refused_with_those_that_do(shape):
+    with pytest.raises(ValueError, match=f"{shape[0]}×{shape[1]} does not fit") as error:
+        BetaVAE(8, shape)
+    for allowed in ("320×448", "160×224", "80×112", "40×56", "20×28", "10×14"):
+        assert allowed in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_has_at_least_one_latent():
+    with pytest.raises(ValueError, match="latent_dim=0"):
+        BetaVAE(0, SMALL)
+
+
+def spoiled(value):
+    images = sections(4)
+    images[2, 5, 6] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (sections(4, (28, 20)), r"shape \(4, 28, 20\); this model takes \(n, 20, 28\)"),
+        (sections(4)[0], r"shape \(20, 28\); this model takes \(n, 20, 28\)"),
+        (sections(4)[..., None], r"shape \(4, 20, 28, 1\); this model takes"),
+        (spoiled(np.nan), "image 2 of 4 has a NaN or infinite pixel"),
+        (spoiled(np.inf), "image 2 of 4 has a NaN or infinite pixel"),
+    ],
+)
+def test_wrong_images_are_refused_in_one_line(model, images, message):
+    for method in (model.encode, model.posterior, model.reconstruct):
+        with pytest.raises(ValueError, match=message) as error:
+            method(images)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (np.zeros((5, 4)), r"codes have shape \(5, 4\); this model takes \(n, 3\)"),
+        (np.zeros(3), r"codes have shape \(3,\); this model takes \(n, 3\)"),
+        (np.full((2, 3), np.nan), "NaN"),
+    ],
+)
+def test_wrong_codes_are_refused_in_one_line(model, z, message):
+    with pytest.raises(ValueError, match=message) as error:
+        model.decode(z)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,346 @@
+"""Figures: what they must show, on arrays whose axes all have different lengths."""
+
+import json
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from brainvae_core import figures
+from brainvae_core.figures.comparison import mean_interval
+from brainvae_core.figures.style import MODEL_COLOURS, model_styles
+
+H, W, L, N = 20, 28, 3, 5
+ROIS = ["SSp", "HPF", "STR", "TH"]
+MODELS = ["PCA", "VAE", "β-VAE"]
+rng = np.random.default_rng(0)
+
+
+def grey(*lead):
+    return rng.random((*lead, H, W)).astype(np.float32)
+
+
+def masks(n=4):
+    found = np.zeros((n, H, W), bool)
+    for i in range(n):
+        found[i, 2 + 4 * i : 6 + 4 * i, 3:12] = True
+    return found
+
+
+def per_model(make):
+    return {label: make() for label in MODELS}
+
+
+def history(final_beta=3.0):
+    return [
+        {
+            "step": step,
+            "loss": 9.0,
+            "validation_loss": 1e6 / step,
+            "validation_kl": step / 100,
+            "explained_variance": 1 - 50 / step,
+            "active_latents": 2,
+            "beta": min(step / 300, 1) * final_beta,
+        }
+        for step in (100, 200, 300, 400)
+    ]
+
+
+LAYERS = [("image", (1, H, W)), ("conv 1", (32, 10, 14)), ("fc", (256,)), ("code", (L,))]
+DIMS = [2, 4, 8, 16]
+
+CALLS = {
+    "fig_1": lambda: figures.fig_1(
+        grey(),
+        grey(),
+        rng.normal(size=L),
+        rng.normal(size=L),
+        np.array([0, 9, 0]),
+        grey(),
+        grey(),
+        masks()[1],
+        "HPF",
+        LAYERS,
+        50.0,
+    ),
+    "fig_2a": lambda: figures.fig_2a(grey(), grey(), masks(), ROIS, 50.0, "five drawn brains"),
+    "fig_2b": lambda: figures.fig_2b(
+        grey(2), per_model(lambda: grey(2)), ["Leak", "Grid"], 50.0, masks(2)
+    ),
+    "fig_s1": lambda: figures.fig_s1(
+        grey(N), grey(N), per_model(lambda: grey(N)), list("abcde"), 50.0, masks(N)
+    ),
+    "fig_2c": lambda: figures.fig_2c(
+        DIMS, per_model(lambda: rng.random((4, N))), {"mean image": 0.89}
+    ),
+    "fig_2d": lambda: figures.fig_2d(
+        DIMS, {k: per_model(lambda: 1 + rng.random(4)) for k in ("Reconstructions", "Samples")}, 0.5
+    ),
+    "fig_grid": lambda: figures.fig_grid(
+        np.arange(12.0).reshape(3, 4), [1, 3, 10], DIMS, "Score", chosen=(3, 8)
+    ),
+    "fig_fd_profile": lambda: figures.fig_fd_profile(
+        DIMS, per_model(lambda: 1 + rng.random(4)), np.ones(4)
+    ),
+    "fig_3a": lambda: figures.fig_3a(
+        rng.random((L, H, W, 3)),
+        np.array([1e-3, 2e-3, 3e-3]),
+        np.array([False, True, False]),
+        50.0,
+        masks()[0],
+    ),
+    "fig_3b": lambda: figures.fig_3b(rng.random((4, L)), ROIS, np.array([1.5, 22.25, 3, 4])),
+    "fig_3c": lambda: figures.fig_3c(
+        rng.normal(size=(6, N, 2)), (1, 5), np.linspace(0.5, 2, 6), "HPF"
+    ),
+    "fig_3d": lambda: figures.fig_3d(np.cov(rng.random((L, 9)))),
+    "fig_3e": lambda: figures.fig_3e(
+        per_model(lambda: 0.6), per_model(lambda: (0.5, 0.7)), per_model(lambda: rng.random(40))
+    ),
+    "fig_s2": lambda: figures.fig_s2(grey(4, 2), ROIS, np.array([[0.5, 1.5]] * 4), 50.0),
+    "fig_s3": lambda: figures.fig_s3(
+        rng.normal(size=(4, 2, N, L)), ROIS, np.array([[0.5, 1.5]] * 4)
+    ),
+    "fig_s4": lambda: figures.fig_s4(grey(L, 5), [-7, -2, 0, 2, 7], 50.0, difference=True),
+    "fig_region_profile": lambda: figures.fig_region_profile(
+        rng.random((L, 4)), ROIS, rng.random((4, L))
+    ),
+    "fig_sections": lambda: figures.fig_sections(grey(N), list("abcde"), pixel_um=50.0),
+    "fig_factors": lambda: figures.fig_factors(
+        {"brightness_HPF": (grey(), grey()), "ap_position": (grey(), grey())}, grey(), 50.0
+    ),
+    "fig_training": lambda: figures.fig_training(
+        {"VAE": history(1), "β-VAE": history()}, {"PCA": 0.9}
+    ),
+    "fig_recovery": lambda: figures.fig_recovery(
+        np.array([[0.5, -0.25], [1, 0], [0.25, 0.75]]), MODELS, ["brightness_HPF", "illumination"]
+    ),
+    "fig_reconstructions": lambda: figures.fig_reconstructions(
+        grey(2), per_model(lambda: grey(2)), 50.0, ["brain 1", "brain 2"]
+    ),
+    "fig_explained": lambda: figures.fig_explained({"Mean image": 0.0, "PCA": (0.4, 0.35, 0.45)}),
+    "fig_removal": lambda: figures.fig_removal(
+        per_model(lambda: {"leak": rng.random(N), "grid": rng.random(4)}),
+        per_model(lambda: {"leak": rng.random(N), "grid": rng.random(4)}),
+    ),
+    "fig_new_brain": lambda: figures.fig_new_brain(
+        grey(), per_model(grey), per_model(lambda: 0.5), per_model(lambda: rng.random(9)), 50.0
+    ),
+}
+
+# What a reader must find in words on each figure.
+WORDS = {
+    "fig_1": ["Receptive field", "Projective field", "HPF", "F2 moved", "F3", "conv 1  32×10×14"],
+    "fig_2a": [*ROIS, "five drawn brains"],
+    "fig_2b": ["Leak", "Grid", "Input", *MODELS],
+    "fig_s1": ["Truth", "Input", *MODELS],
+    "fig_2c": ["16", "CW-SSIM", "mean image", *MODELS],
+    "fig_2d": ["Reconstructions", "Samples", "real against real", *MODELS],
+    "fig_grid": ["Score", "β", "11.00"],
+    "fig_fd_profile": ["Real against real", *MODELS],
+    "fig_3a": ["F1", "F2 ★", "F3", "small positive c", "small negative c", "large |c|"],
+    "fig_3b": [*ROIS, "F1", "F3", "22.2", "Sum (nats)"],
+    "fig_3c": ["F1", "F5", "Brightness of HPF, w"],
+    "fig_3d": ["F1", "F3"],
+    "fig_3e": ["0.60", "Chance (null)", *MODELS],
+    "fig_s2": [*ROIS, "w = 0.50", "w = 1.50"],
+    "fig_s3": ["F1", "F3", "HPF\nw = 0.50–1.50", "lowest", "highest"],
+    "fig_s4": ["F1", "F3", "c = −7", "c = 0", "c = +7"],
+    "fig_region_profile": [*ROIS, "F1", "F3", "Receptive", "Projective"],
+    "fig_sections": list("abcde"),
+    "fig_factors": ["Brightness HPF", "AP position"],
+    "fig_training": ["ELBO", "β rising", "Active latents", "PCA", "VAE", "β-VAE"],
+    "fig_recovery": [*MODELS, "Brightness\nHPF", "−0.25"],
+    "fig_reconstructions": ["Input", *MODELS, "brain 2"],
+    "fig_explained": ["Mean image", "40.0 %  [35.0 %, 45.0 %]"],
+    "fig_removal": ["Leak", "Grid", "ideal", "n = 4–5", *MODELS],
+    "fig_new_brain": ["New brain", "of 9 err as much", *MODELS],
+}  # fmt: skip
+
+# Axes in all, colour bars included.
+AXES = {
+    "fig_1": 11,
+    "fig_2a": 3,
+    "fig_2b": 8,
+    "fig_s1": 25,
+    "fig_2c": 1,
+    "fig_2d": 2,
+    "fig_grid": 2,
+    "fig_fd_profile": 1,
+    "fig_3a": 3,
+    "fig_3b": 3,
+    "fig_3c": 3,
+    "fig_3d": 2,
+    "fig_3e": 1,
+    "fig_s2": 8,
+    "fig_s3": 13,
+    "fig_s4": 16,
+    "fig_region_profile": 3,
+    "fig_sections": 8,
+    "fig_factors": 7,
+    "fig_training": 4,
+    "fig_recovery": 2,
+    "fig_reconstructions": 8,
+    "fig_explained": 1,
+    "fig_removal": 1,
+    "fig_new_brain": 13,
+}
+
+SECTIONS = ["fig_1", "fig_2a", "fig_2b", "fig_s1", "fig_3a", "fig_s2", "fig_s4", "fig_sections"]
+SECTIONS += ["fig_factors", "fig_reconstructions", "fig_new_brain"]
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    made = {name: call() for name, call in CALLS.items()}
+    for figure in made.values():
+        figure.draw_without_rendering()
+    return made
+
+
+def words(figure: Figure) -> list[str]:
+    return [t.get_text() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
+
+
+def test_every_function_is_tried():
+    assert set(CALLS) == set(WORDS) == set(AXES) == set(figures.__all__)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_shows_what_it_must(drawn, name):
+    figure = drawn[name]
+    assert isinstance(figure, Figure)
+    text = words(figure)
+    missing = [word for word in WORDS[name] if not any(word in t for t in text)]
+    assert not missing, f"{missing} not in {text}"
+    axes = figure.findobj(lambda a: isinstance(a, matplotlib.axes.Axes))
+    assert len(axes) == AXES[name]
+    assert figure.get_figwidth() <= 8
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_sections_have_one_scale_bar(drawn, name):
+    assert words(drawn[name]).count("0.2 mm") == 1
+
+
+def test_scale_bar_has_the_length_it_says(drawn):
+    ax = drawn["fig_sections"].axes[0]
+    left, right = ax.lines[0].get_xdata()
+    assert (right - left) * 50 == pytest.approx(200)
+
+
+def test_latents_count_from_one(drawn):
+    for name in ("fig_3a", "fig_3b", "fig_3d", "fig_s3", "fig_s4", "fig_region_profile"):
+        assert "F0" not in words(drawn[name])
+        assert f"F{L + 1}" not in words(drawn[name])
+
+
+def test_rows_and_columns_are_not_swapped():
+    values = np.zeros((2, 3))
+    values[1, 2] = 1
+    figure = figures.fig_grid(values, [1, 3], [4, 8, 16], "Score", chosen=(3, 16))
+    ax = figure.axes[0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["4", "8", "16"]
+    assert [t.get_position() for t in ax.texts if t.get_text() == "1.00"] == [(2, 1)]
+    frame = [p for p in ax.patches if not p.get_fill()]
+    assert [p.get_xy() for p in frame] == [(1.5, 0.5)]
+    codes = rng.normal(size=(4, 2, N, L))
+    codes[2, :, :, 1] += 100
+    panels = np.reshape(figures.fig_s3(codes, ROIS, np.array([[0.5, 1.5]] * 4)).axes[:-1], (L, 4))
+    assert np.mean(panels[1, 2].lines[0].get_xdata()) > 50
+    assert np.mean(panels[1, 1].lines[0].get_xdata()) < 50
+
+
+def test_missing_grid_points_are_hatched():
+    ax = figures.fig_grid([[1, np.nan]], [1], [4, 8], "Score").axes[0]
+    assert [p.get_hatch() for p in ax.patches] == ["////"]
+    assert [t.get_text() for t in ax.texts] == ["1.00"]
+
+
+def test_ticks_at_every_number_of_latents(drawn):
+    ax = drawn["fig_2c"].axes[0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == [str(d) for d in DIMS]
+
+
+def test_an_artefact_all_over_the_image_is_not_outlined():
+    everywhere = np.ones((2, H, W), bool)
+    everywhere[:, ::4] = False
+    everywhere[0] = masks()[0]
+    figure = figures.fig_2b(grey(2), {"PCA": grey(2)}, ["Leak", "Grid"], 50.0, everywhere)
+    assert [bool(ax.collections) for ax in figure.axes] == [True, False, True, False]
+
+
+def test_differences_are_centred_at_zero(drawn):
+    for name in ("fig_s4", "fig_factors", "fig_1", "fig_new_brain"):
+        axes = drawn[name].findobj(lambda a: isinstance(a, matplotlib.axes.Axes))
+        shown = [i for ax in axes for i in ax.images if i.get_cmap().name == "RdBu_r"]
+        assert shown and all(i.norm.vmin == -i.norm.vmax for i in shown)
+
+
+def test_one_latent_that_never_moves_is_a_line():
+    codes = np.zeros((2, N, 1))
+    ax = figures.fig_3c(codes, [4], np.array([0.5, 1.5]), "TH").axes[0]
+    assert [line.get_xdata() for line in ax.lines] == [[0, 0], [0, 0]]
+
+
+def test_models_keep_their_colours():
+    looks = model_styles(["my model", "β-VAE, β = 3", "VAE", "PCA", "β-VAE, β = 10"])
+    assert looks["β-VAE, β = 3"]["color"] == MODEL_COLOURS["β-VAE"]
+    assert looks["VAE"]["color"] == MODEL_COLOURS["VAE"]
+    assert looks["PCA"]["color"] == MODEL_COLOURS["PCA"]
+    assert len({look["color"] for look in looks.values()}) == 5
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    samples = np.random.default_rng(1).normal(size=(400, 60))
+    low, high = mean_interval(samples)
+    assert 0.90 < np.mean((low < 0) & (high > 0)) < 0.98
+    assert np.allclose(mean_interval(np.full((2, 7), 3.0)), 3.0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: figures.fig_sections(grey(3), ["a", "b"], pixel_um=50.0),
+        lambda: figures.fig_3b(rng.random((L, 4)), ROIS, np.ones(4)),
+        lambda: figures.fig_grid(np.ones((2, 3)), [1, 3, 5], [2, 4], "Score"),
+        lambda: figures.fig_grid(np.ones((2, 3)), [1, 3], [2, 4, 8], "Score", chosen=(2, 4)),
+        lambda: figures.fig_2b(grey(2), {"PCA": grey(3)}, ["Leak", "Grid"], 50.0),
+        lambda: figures.fig_3e({"PCA": 0.5}, {"VAE": (0.4, 0.6)}, {"PCA": np.ones(3)}),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(call):
+    with pytest.raises(ValueError) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_style_does_not_depend_on_the_caller():
+    plain = CALLS["fig_3d"]()
+    with matplotlib.rc_context({"font.size": 30, "xtick.labelsize": 30, "axes.facecolor": "red"}):
+        figure = CALLS["fig_3d"]()
+        figure.draw_without_rendering()
+        sizes = {t.get_fontsize() for t in figure.axes[0].get_xticklabels()}
+        assert matplotlib.rcParams["font.size"] == 30
+    plain.draw_without_rendering()
+    assert sizes == {t.get_fontsize() for t in plain.axes[0].get_xticklabels()}
+    assert figure.axes[0].get_facecolor() == plain.axes[0].get_facecolor()
+
+
+def test_a_figure_is_a_png_at_the_width_of_the_book(drawn):
+    png = drawn["fig_2a"]._repr_png_()
+    assert png.startswith(b"\x89PNG") and int.from_bytes(png[16:20]) == 1200
+
+
+def test_figures_know_neither_models_nor_cohorts_nor_pyplot():
+    program = (
+        "import brainvae_core.figures, json, sys; print(json.dumps(sorted(m for m in sys.modules"
+        " if m.startswith(('brainvae_core.', 'matplotlib.pyplot', 'torch')))))"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    loaded = json.loads(answer.stdout)
+    assert all(m.startswith("brainvae_core.figures") for m in loaded), loaded

@@ -1,0 +1,326 @@
+"""One profile names a whole run: what wins, what is refused, what is kept."""
+
+import functools
+import sys
+from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainvae_core import cohorts
+from brainvae_core.models import BetaVAEConfig, PCAConfig
+from brainvae_core.profile import (
+    Parameters,
+    compared_configs,
+    main,
+    new_section,
+    open_atlas,
+    prepare_cohort,
+    read_parameters,
+    read_profile,
+    study_configs,
+)
+
+PROFILES = sorted((Path(__file__).parents[1] / "notebooks" / "params").glob("*.yaml"))
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        path = tmp_path / "own.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return Parameters(n_brains=20, height=80, width=112, data=str(tmp_path / "data"))
+
+
+# ---- which value wins ----
+
+
+def test_a_notebook_takes_defaults_then_yaml_then_overrides(written):
+    cell = {"beta": 3.0, "latent_dim": 8, "steps": 1100}
+    yaml = {"latent_dim": 5, "steps": 200}
+    p = read_parameters({**cell, **yaml, "steps": 7})
+    assert (p.beta, p.latent_dim, p.steps) == (3.0, 5, 7)
+    assert p.n_brains == Parameters().n_brains
+
+
+def test_a_profile_wins_over_the_defaults_and_says_nothing_of_the_rest(written):
+    p = read_profile(written("profile: own\nbeta: 4\nrois: [TH, HPF]\n"))
+    assert p == Parameters(profile="own", beta=4.0, rois=("TH", "HPF"))
+
+
+def test_a_demo_that_is_told_nothing_is_the_defaults():
+    demo = next(p for p in PROFILES if p.stem == "demo")
+    assert read_profile(demo) == Parameters() == read_parameters({})
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.stem)
+def test_every_profile_reads_and_names_itself(path):
+    p = read_profile(path)
+    assert p.profile == path.stem
+    assert set(compared_configs(p)) == {"PCA", "VAE", "β-VAE"}
+    assert len(study_configs(p)) == (len(p.grid_betas) + 1) * len(p.grid_latent_dims)
+    factor = p.height // p.grid_height
+    assert (p.grid_height * factor, p.grid_width * factor) == (p.height, p.width)
+
+
+def test_the_papers_profile_holds_the_papers_settings():
+    p = read_profile(next(p for p in PROFILES if p.stem == "paper"))
+    assert (p.n_brains, p.height, p.width) == (1723, 320, 448)
+    assert (p.steps, p.batch_size, p.learning_rate) == (10_000, 64, 2e-4)
+    assert p.grid_betas == tuple(range(1, 21)) and p.grid_latent_dims == tuple(range(4, 21))
+
+
+def test_profiles_are_there():
+    assert {p.stem for p in PROFILES} >= {"demo", "paper", "ccf"}
+
+
+# ---- types ----
+
+
+def test_lists_become_tuples_and_whole_numbers_floats():
+    p = Parameters(beta=4, grid_betas=[1, 2.5], grid_latent_dims=[2, 3], rois=["TH"])
+    assert isinstance(p.beta, float)
+    assert p.grid_betas == (1.0, 2.5) and all(type(b) is float for b in p.grid_betas)
+    assert p.grid_latent_dims == (2, 3) and p.rois == ("TH",)
+    assert isinstance(hash(p), int)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 10.0}, "steps=10.0 must be of type int, such as 1100"),
+        ({"steps": "10"}, "steps='10' must be of type int"),
+        ({"steps": True}, "steps=True must be of type int"),
+        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' must be of type float, such as 0.001"),
+        ({"lr_cosine": 1}, "lr_cosine=1 must be of type bool"),
+        ({"atlas": None}, "atlas=None must be of type str, such as 'drawn'"),
+        ({"rois": "SSp"}, "rois='SSp' must be of type tuple"),
+        ({"rois": [1]}, "an entry of rois=1 must be of type str, such as 'SSp'"),
+        ({"grid_betas": 3}, "grid_betas=3 must be of type tuple"),
+        ({"grid_betas": [1, "b"]}, "an entry of grid_betas='b' must be of type float"),
+        ({"grid_latent_dims": [2, 2.5]}, "an entry of grid_latent_dims=2.5 must be of type int"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_with_an_example(change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        Parameters(**change)
+    assert "\n" not in str(error.value)
+
+
+def test_parameters_are_frozen_and_printed_one_a_line():
+    p = Parameters(beta=5)
+    with pytest.raises(FrozenInstanceError):
+        p.beta = 1.0
+    lines = str(p).splitlines()
+    assert len(lines) == len(fields(p))
+    assert any(line.split() == ["beta", "5.0"] for line in lines)
+
+
+# ---- names ----
+
+
+def test_an_unknown_name_in_a_notebook_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="this notebook .*'latent_dims'; did you mean latent_dim?"):
+        read_parameters({"latent_dims": 4})
+
+
+def test_a_name_near_to_nothing_is_refused_with_all_there_are(written):
+    with pytest.raises(ValueError, match="'zzz'; known are profile, atlas, .*, device") as error:
+        read_profile(written("zzz: 4\n"))
+    assert "own.yaml" in str(error.value)
+
+
+def test_a_notebooks_own_names_are_no_parameters():
+    def get_ipython():
+        pass
+
+    namespace = {
+        "__name__": "__main__",
+        "_dh": [],
+        "_i1": "beta = 4",
+        "In": ["", "beta = 4"],
+        "Out": {},
+        "exit": object(),
+        "quit": object(),
+        "open": open,
+        "get_ipython": functools.partial(get_ipython),
+        "np": np,
+        "read_parameters": read_parameters,
+        "Path": Path,
+        "beta": 4,
+    }
+    assert read_parameters(namespace) == Parameters(beta=4.0)
+
+
+# ---- profiles that cannot be read ----
+
+
+def test_a_missing_profile_is_told_with_those_beside_it():
+    with pytest.raises(FileNotFoundError, match=r"no profile .*dmo\.yaml; .* has ccf, demo, paper"):
+        read_profile(PROFILES[0].with_name("dmo.yaml"))
+
+
+def test_a_missing_profile_in_an_empty_folder_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has none"):
+        read_profile(tmp_path / "demo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must map parameter names to values"),
+        ("- beta\n- 3\n", "must map parameter names to values"),
+        ("beta: [1, 2\nsteps: 3\n", "is no YAML: .*line 2"),
+        ("3: beta\n", "unknown parameter 3"),
+    ],
+)
+def test_a_file_that_is_no_profile_is_told_in_one_line(written, text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read_profile(written(text))
+    assert "own.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+# ---- places ----
+
+
+def test_an_environment_variable_that_is_not_set_is_named(monkeypatch):
+    monkeypatch.delenv("BRAINVAE_NOWHERE", raising=False)
+    p = Parameters(atlas="${BRAINVAE_NOWHERE}/atlas")
+    with pytest.raises(ValueError, match="BRAINVAE_NOWHERE}/atlas names an environment variable"):
+        open_atlas(p)
+
+
+def test_an_environment_variable_leads_to_the_real_atlas(real_data, monkeypatch):
+    monkeypatch.setenv("BRAINVAE_DATA", str(real_data))
+    ccf = read_profile(next(p for p in PROFILES if p.stem == "ccf"))
+    assert open_atlas(ccf).shape == (320, 448)
+
+
+def test_the_drawn_atlas_needs_no_files():
+    assert open_atlas(Parameters()).name == cohorts.drawn_atlas().name
+
+
+# ---- the cohort ----
+
+
+def test_a_cohort_is_made_once_and_then_read(tiny, tmp_path, monkeypatch):
+    made = prepare_cohort(tiny)
+    assert made.images.shape == (20, 80, 112)
+    (kept,) = (tmp_path / "data").iterdir()
+    assert kept.name.startswith("simulated-20-") and kept.suffix == ".zarr"
+    monkeypatch.setattr(cohorts, "simulate", None)
+    read = prepare_cohort(tiny)
+    assert np.array_equal(read.images, made.images) and read.fingerprint == made.fingerprint
+    # What does not go into a cohort makes no other.
+    assert prepare_cohort(replace(tiny, beta=9.0, seed=4)).fingerprint == made.fingerprint
+
+
+def test_another_cohort_never_takes_its_place(tiny, tmp_path):
+    first = prepare_cohort(tiny)
+    for change in ({"cohort_seed": 1}, {"artefact_share": 0.5}, {"n_brains": 21}):
+        assert prepare_cohort(replace(tiny, **change)).fingerprint != first.fingerprint
+    assert len(list((tmp_path / "data").iterdir())) == 4
+
+
+def test_a_cohort_that_another_process_made_meanwhile_is_read(tiny, monkeypatch):
+    save = cohorts.Cohort.save
+    monkeypatch.setattr(
+        cohorts.Cohort, "save", lambda self, path: save(self, path) and save(self, path)
+    )
+    assert len(prepare_cohort(tiny)) == 20
+
+
+def test_a_cohort_that_cannot_be_kept_is_no_silent_failure(tiny, monkeypatch):
+    def full_disk(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(cohorts.Cohort, "save", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        prepare_cohort(tiny)
+
+
+def test_a_new_brain_is_on_the_grid_and_not_of_the_cohort(tiny):
+    cohort = prepare_cohort(tiny)
+    section = new_section(tiny, cohort)
+    assert section.shape == (80, 112) and section.dtype == np.float32
+    assert section.min() >= 0 and section.max() <= 1
+    assert np.abs(cohort.images - section).mean(axis=(1, 2)).min() > 1e-3
+
+
+# ---- the models ----
+
+
+def test_a_models_configuration_is_the_profiles():
+    p = Parameters(latent_dim=5, beta=4, sigma=0.2, likelihood="bernoulli", steps=9, seed=2)
+    config = p.model_config()
+    shared = {f.name for f in fields(BetaVAEConfig)} & {f.name for f in fields(Parameters)}
+    assert {"latent_dim", "beta", "likelihood", "kl_warmup", "initialisation"} <= shared
+    assert all(getattr(config, name) == getattr(p, name) for name in shared)
+    assert p.model_config(beta=1).beta == 1 and Parameters().model_config() == BetaVAEConfig()
+
+
+def test_the_three_models_of_the_paper_share_l():
+    configs = compared_configs(Parameters(latent_dim=5, beta=4))
+    assert configs["PCA"] == PCAConfig(5)
+    assert {c.latent_dim for c in configs.values()} == {5}
+    assert (configs["VAE"].beta, configs["β-VAE"].beta) == (1, 4)
+    assert replace(configs["VAE"], beta=4) == configs["β-VAE"]
+
+
+def test_the_study_is_the_profiles_grid_at_its_own_steps():
+    p = Parameters(grid_betas=[1, 5], grid_latent_dims=[2, 3, 4], grid_steps=77)
+    configs = study_configs(p)
+    assert len(configs) == 3 + 2 * 3
+    assert {c.steps for c in configs if c.kind == "beta_vae"} == {77}
+
+
+# ---- ahead of the notebooks ----
+
+
+def test_a_whole_profile_can_be_made_ahead(written, tmp_path, monkeypatch, capsys):
+    text = f"""
+profile: own
+n_brains: 20
+height: 40
+width: 56
+latent_dim: 2
+steps: 2
+grid_betas: [2]
+grid_latent_dims: [2]
+grid_height: 20
+grid_width: 28
+grid_steps: 2
+data: {tmp_path / "data"}
+runs: {tmp_path / "runs"}
+device: cpu
+"""
+    monkeypatch.setattr(sys, "argv", ["profile", str(written(text))])
+    main()
+    assert "20 brains" in capsys.readouterr().out
+    labels = sorted(p.name.rsplit("-", 1)[0] for p in (tmp_path / "runs").iterdir())
+    pca, grid = "pca-L2", "beta_vae-L2-beta2-seed0"
+    assert labels == sorted([pca, pca, grid, "beta_vae-L2-beta1-seed0", "beta_vae-L2-beta3-seed0"])
+    monkeypatch.setattr(BetaVAEConfig, "fit", None)
+    main()
+
+
+@pytest.mark.parametrize("text", ["betaa: 3\n", "n_brains: 1\n", "beta: [1\n"])
+def test_an_error_ahead_is_one_line_without_a_traceback(written, monkeypatch, text):
+    monkeypatch.setattr(sys, "argv", ["profile", str(written(text))])
+    with pytest.raises(SystemExit, match="^error: ") as error:
+        main()
+    assert "\n" not in str(error.value)
+
+
+def test_a_profile_that_is_not_there_ends_with_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["profile", "no.yaml"])
+    with pytest.raises(SystemExit, match="error: no profile no.yaml"):
+        main()

@@ -1,0 +1,408 @@
+"""Fitted models on disk: named by what made them, complete or not there, checked when read."""
+
+import functools
+import json
+import shutil
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from brainvae_core.models import (
+    BetaVAEConfig,
+    PCAConfig,
+    diagnose,
+    fit,
+    load_run,
+    run_name,
+    runs,
+    save_run,
+    training,
+)
+from brainvae_core.models.runs import KINDS
+
+SHAPE = (10, 14)
+QUICK = BetaVAEConfig(latent_dim=3, steps=4, validate_every=2, batch_size=4)
+FILES = ["config.json", "history.csv", "metrics.json", "weights.safetensors"]
+
+
+def sections(n, seed=0):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]] / 10
+    maps = np.stack([x, y, x * y, np.cos(5 * x)])
+    images = 0.5 + 0.05 * np.einsum("nk,khw->nhw", rng.normal(size=(n, 4)), maps)
+    return np.clip(images, 0, 1).astype(np.float32)
+
+
+class Brains:
+    """As much of a cohort as a fit may read."""
+
+    name, fingerprint = "brains", "0123456789abcdef"
+
+    def split(self, name):
+        if name == "test":
+            raise AssertionError("a fit read the test brains")
+        return SimpleNamespace(images=sections(14, 0) if name == "train" else sections(5, 1))
+
+
+COHORT = Brains()
+IMAGES = sections(6, seed=2)
+
+
+def configuration(kind):
+    return QUICK if kind == "beta_vae" else KINDS[kind](latent_dim=3)
+
+
+@pytest.fixture(params=KINDS)
+def config(request):
+    return configuration(request.param)
+
+
+def visible(folder):
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def hidden(folder):
+    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
+
+
+def never(*_, **__):
+    raise AssertionError("fitted again")
+
+
+# ---- the contract of every model ----
+
+
+def test_a_model_is_anything_with_encode_and_decode(config):
+    model, history = config.fit(
+        COHORT.split("train").images, COHORT.split("validation").images, device="cpu"
+    )
+    assert model.latent_dim == 3 and tuple(model.image_shape) == SHAPE
+    z = model.encode(IMAGES)
+    assert z.shape == (6, 3) and z.dtype == np.float32
+    decoded = model.decode(z)
+    assert decoded.shape == IMAGES.shape and decoded.dtype == np.float32
+    assert np.array_equal(model.reconstruct(IMAGES), decoded)
+    assert {"step", "explained_variance", "active_latents"} <= set(history[-1])
+    assert np.isfinite(list(history[-1].values())).all()
+
+
+def test_a_model_comes_back_from_its_tensors(config):
+    model, _ = config.fit(
+        COHORT.split("train").images, COHORT.split("validation").images, device="cpu"
+    )
+    tensors = model.tensors()
+    assert all(isinstance(t, np.ndarray) and t.flags["C_CONTIGUOUS"] for t in tensors.values())
+    again = config.restore(tensors)
+    assert type(again) is type(model)
+    np.testing.assert_allclose(again.encode(IMAGES), model.encode(IMAGES), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(again.reconstruct(IMAGES), model.reconstruct(IMAGES), atol=1e-5)
+    assert all(np.array_equal(again.tensors()[name], t) for name, t in tensors.items())
+
+
+def test_a_part_with_too_few_brains_is_refused(config):
+    few, enough = sections(1), sections(8)
+    with pytest.raises(ValueError, match="1 training images; a fit needs at least 2"):
+        config.fit(few, enough, device="cpu")
+    with pytest.raises(ValueError, match="1 validation images; a fit needs at least 2"):
+        config.fit(enough, few, device="cpu")
+
+
+def test_pcas_history_is_its_held_out_explained_variance():
+    train, validation = sections(14), sections(5, 1)
+    model, (row,) = PCAConfig(2).fit(train, validation)
+    gap = np.square(model.reconstruct(validation).astype(np.float64) - validation).sum()
+    total = np.square(validation.astype(np.float64) - validation.mean(0)).sum()
+    assert row["explained_variance"] == pytest.approx(1 - gap / total, rel=1e-4)
+    assert row["active_latents"] == 2
+
+
+# ---- fit, once ----
+
+
+def test_a_fit_leaves_four_files_and_is_loaded_the_second_time(tmp_path, monkeypatch, config):
+    first = fit(COHORT, config, tmp_path, "cpu")
+    name = run_name(config, COHORT.fingerprint)
+    assert visible(tmp_path) == [name] and not hidden(tmp_path)
+    assert sorted(p.name for p in (tmp_path / name).iterdir()) == FILES
+    monkeypatch.setattr(type(config), "fit", never)
+    second = fit(COHORT, config, str(tmp_path), "cpu")
+    for run in (first, second):
+        assert run.folder == tmp_path / name and run.config == config
+        assert run.cohort == "brains" and run.metrics == {}
+    assert second.history == first.history
+    assert np.array_equal(second.model.encode(IMAGES), first.model.encode(IMAGES))
+
+
+def test_a_run_remembers_its_history_to_the_last_digit(tmp_path, config):
+    _, history = config.fit(
+        COHORT.split("train").images, COHORT.split("validation").images, device="cpu"
+    )
+    kept = fit(COHORT, config, tmp_path, "cpu").history
+    assert len(kept) == len(history)
+    for row, expected in zip(kept, history, strict=True):
+        row, expected = dict(row), dict(expected)
+        row.pop("seconds", None), expected.pop("seconds", None)
+        assert row == expected
+        assert isinstance(row["step"], int) and isinstance(row["active_latents"], int)
+
+
+def test_a_loaded_history_is_told_in_whole_latents(tmp_path):
+    rows = [{"step": 100, "active_latents": 2}, {"step": 200, "active_latents": 1}]
+    config = PCAConfig(3)
+    model, _ = config.fit(sections(14), sections(5, 1))
+    folder = tmp_path / run_name(config, "f")
+    save_run(folder, config, "f", "brains", model, rows)
+    assert diagnose(load_run(folder).history, 3).startswith("1 of 3 latents are active")
+
+
+def test_an_interrupted_fit_leaves_only_its_checkpoint_and_goes_on(tmp_path, monkeypatch):
+    whole = fit(COHORT, QUICK, tmp_path / "whole", "cpu")
+    rows = training._batch_rows
+
+    def interrupted(config, step, n):
+        if step == 3:
+            raise KeyboardInterrupt
+        return rows(config, step, n)
+
+    monkeypatch.setattr(training, "_batch_rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(COHORT, QUICK, tmp_path / "runs", "cpu")
+    name = run_name(QUICK, COHORT.fingerprint)
+    assert not visible(tmp_path / "runs") and hidden(tmp_path / "runs") == [f".{name}"]
+    unfinished = tmp_path / "runs" / f".{name}"
+    assert [p.name for p in unfinished.iterdir()] == ["checkpoint.safetensors"]
+
+    steps = []
+    monkeypatch.setattr(training, "_batch_rows", lambda c, s, n: steps.append(s) or rows(c, s, n))
+    resumed = fit(COHORT, QUICK, tmp_path / "runs", "cpu")
+    assert steps == [2, 3]
+    assert not hidden(tmp_path / "runs") and visible(tmp_path / "runs") == [name]
+    for tensor, value in whole.model.tensors().items():
+        assert np.array_equal(value, resumed.model.tensors()[tensor]), tensor
+
+
+def test_a_failing_fit_leaves_no_run(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise FloatingPointError("step 3")
+
+    monkeypatch.setattr(BetaVAEConfig, "fit", fails)
+    with pytest.raises(FloatingPointError):
+        fit(COHORT, QUICK, tmp_path, "cpu")
+    assert not visible(tmp_path)
+
+
+def test_a_run_that_appeared_meanwhile_is_loaded(tmp_path, monkeypatch):
+    def overtaken(*arguments):
+        save_run(*arguments)
+        save_run(*arguments)
+
+    monkeypatch.setattr(runs, "save_run", overtaken)
+    assert fit(COHORT, PCAConfig(2), tmp_path, "cpu").config == PCAConfig(2)
+    assert not hidden(tmp_path)
+
+
+# ---- names ----
+
+
+def other_value(value):
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return {"gaussian": "bernoulli", "data": "authors"}[value]
+    return value + 1 if isinstance(value, int) else value / 2 + 0.125
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(BetaVAEConfig)])
+def test_a_name_changes_with_every_field(name):
+    changed = replace(QUICK, **{name: other_value(getattr(QUICK, name))})
+    assert run_name(changed, "f") != run_name(QUICK, "f")
+
+
+def test_a_name_changes_with_the_cohort_and_the_kind(config):
+    assert run_name(config, "f") == run_name(replace(config), "f")
+    assert run_name(config, "f") != run_name(config, "g")
+    assert run_name(config, "f").startswith(config.label + "-")
+    assert len({run_name(configuration(k), "f") for k in KINDS}) == len(KINDS)
+
+
+def test_a_whole_number_and_its_float_name_one_run():
+    one, other = BetaVAEConfig(beta=3, lr_warmup=0), BetaVAEConfig(beta=3.0, lr_warmup=0.0)
+    assert run_name(one, "f") == run_name(other, "f")
+    assert run_name(BetaVAEConfig(latent_dim=np.int64(8)), "f") == run_name(BetaVAEConfig(), "f")
+
+
+def test_names_of_runs_that_exist_stay_as_they_are():
+    assert run_name(BetaVAEConfig(), "0" * 16) == "beta_vae-L8-beta3-seed0-16be9b8b"
+    assert run_name(PCAConfig(), "0" * 16) == "pca-L8-efe2e708"
+
+
+# ---- written whole ----
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    return functools.cache(lambda config: fit(COHORT, config, tmp_path_factory.mktemp("r"), "cpu"))
+
+
+@pytest.fixture
+def run(tmp_path, config, fitted):
+    once = fitted(config)
+    return replace(once, folder=shutil.copytree(once.folder, tmp_path / once.folder.name))
+
+
+def test_a_run_is_never_overwritten(run):
+    with pytest.raises(FileExistsError, match="a run is never overwritten"):
+        save_run(run.folder, run.config, "f", "brains", run.model, run.history)
+
+
+@pytest.mark.parametrize("step", ["save_file", "_write_json"])
+def test_a_run_appears_complete_or_not_at_all(tmp_path, monkeypatch, step):
+    model, history = PCAConfig(2).fit(sections(14), sections(5, 1))
+
+    def full_disk(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(runs, step, full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        save_run(tmp_path / "run", PCAConfig(2), "f", "brains", model, history)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_written_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.os, "getpid", lambda: 12)
+    name = run_name(PCAConfig(2), COHORT.fingerprint)
+    (tmp_path / f".{name}.12").mkdir()
+    assert fit(COHORT, PCAConfig(2), tmp_path, "cpu").folder.name == name
+    assert not hidden(tmp_path)
+
+
+# ---- metrics ----
+
+
+def test_metrics_are_merged_and_kept(run):
+    more = run.with_metrics({"cw_ssim": 0.9, "pca_fd": 2}).with_metrics(
+        {"pca_fd": np.float32(1.5), "n": np.int64(7)}
+    )
+    assert run.metrics == {}
+    assert more.metrics == load_run(run.folder).metrics == {"cw_ssim": 0.9, "pca_fd": 1.5, "n": 7}
+    assert sorted(p.name for p in run.folder.iterdir()) == FILES
+
+
+def test_metrics_of_two_notebooks_do_not_erase_each_other(run):
+    run.with_metrics({"cw_ssim": 0.9})
+    assert run.with_metrics({"pca_fd": 2.0}).metrics == {"cw_ssim": 0.9, "pca_fd": 2.0}
+
+
+def test_metrics_are_written_whole(run, monkeypatch):
+    run = run.with_metrics({"cw_ssim": 0.9})
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.with_metrics({"cw_ssim": 0.1})
+    monkeypatch.undo()
+    assert load_run(run.folder).metrics == {"cw_ssim": 0.9}
+
+
+# ---- checked when read ----
+
+
+def rewrite(run, change):
+    path = run.folder / "config.json"
+    described = json.loads(path.read_text())
+    change(described)
+    path.write_text(json.dumps(described))
+
+
+def refused(run, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_run(run.folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_configuration_that_was_edited_is_refused(run):
+    rewrite(run, lambda d: d["config"].update(latent_dim=4))
+    refused(run, r"does not match its configuration, which names it \S+-L4")
+
+
+def test_another_cohort_is_refused(run):
+    rewrite(run, lambda d: d["cohort"].update(fingerprint="another"))
+    refused(run, "does not match its configuration")
+
+
+def test_a_renamed_folder_is_refused(run):
+    moved = run.folder.rename(run.folder.with_name("my_best_model"))
+    refused(replace(run, folder=moved), "my_best_model does not match its configuration")
+
+
+@pytest.mark.parametrize("version", [2, 0, "1", None])
+def test_another_format_is_told(run, version):
+    rewrite(run, lambda d: d.update(format=version))
+    refused(run, f"has format {version}; this library reads 1")
+
+
+def test_an_unknown_kind_is_told_with_those_known(run):
+    rewrite(run, lambda d: d.update(kind="diffusion"))
+    refused(run, "of kind 'diffusion'; beta_vae, pca are known")
+
+
+def test_fields_of_another_version_are_named(run):
+    rewrite(run, lambda d: d["config"].update(dropout=0.1))
+    refused(run, "does not match .*: dropout")
+    rewrite(run, lambda d: (d["config"].pop("dropout"), d["config"].pop("latent_dim")))
+    refused(run, "does not match .*: latent_dim")
+
+
+@pytest.mark.parametrize("name", ["kind", "config", "cohort", "weights_sha256"])
+def test_a_description_that_lacks_something_is_told(run, name):
+    rewrite(run, lambda d: d.pop(name))
+    refused(run, f"config.json lacks {name}; fit the run anew")
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+@pytest.mark.parametrize("content", ["", '{"format": 1,', "[1, 2]"])
+def test_json_that_cannot_be_read_is_named(run, name, content):
+    (run.folder / name).write_text(content)
+    refused(run, f"{name} (is not JSON|does not hold).*fit the run anew")
+
+
+def test_a_history_that_was_cut_is_named(run):
+    path = run.folder / "history.csv"
+    path.write_text(path.read_text().rstrip().rsplit(",", 1)[0])
+    refused(run, r"history\.csv is damaged .*fit the run anew")
+
+
+def flip(content):
+    spoiled = bytearray(content)
+    spoiled[-10] ^= 1
+    return bytes(spoiled)
+
+
+@pytest.mark.parametrize("spoil", [flip, lambda c: c[:-7], lambda c: b""])
+def test_damaged_weights_are_refused(run, spoil):
+    weights = run.folder / "weights.safetensors"
+    weights.write_bytes(spoil(weights.read_bytes()))
+    refused(run, r"weights of run .* are damaged \(sha256 \w{12}, written as \w{12}\)")
+
+
+def test_missing_weights_are_refused(run):
+    (run.folder / "weights.safetensors").unlink()
+    refused(run, r"weights of run .* are damaged \(sha256 missing")
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    model = SimpleNamespace(tensors=lambda: {"surprise": np.zeros(3, np.float32)})
+    for config in (PCAConfig(2), QUICK):
+        folder = tmp_path / run_name(config, "f")
+        save_run(folder, config, "f", "brains", model, [{"step": 0}])
+        with pytest.raises(ValueError, match="weights of run .* do not fit its configuration"):
+            load_run(folder)
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run at .*nowhere"):
+        load_run(tmp_path / "nowhere")

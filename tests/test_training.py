@@ -1,0 +1,469 @@
+"""The training loop: it learns, resumes to the same bits, and says what went wrong."""
+
+import functools
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from brainvae_core.models import BetaVAE, BetaVAEConfig, diagnose, training
+from brainvae_core.models.initialisation import INITIALISATIONS
+from brainvae_core.models.objective import LIKELIHOODS, reparameterise
+from brainvae_core.models.training import _batch_rows, keep_freed_memory, pick_device
+
+SHAPE = (20, 28)
+SHORT = {"latent_dim": 3, "steps": 12, "validate_every": 4, "batch_size": 4}
+
+
+def sections(n, seed=0):
+    """Images of one shape whose two halves and overall grey vary from brain to brain."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j]
+    brain = np.exp(-2 * (x**2 + y**2))
+    maps = 0.15 * brain * np.stack([x, y, np.ones(SHAPE)])
+    images = 0.6 * brain + np.einsum("nk,khw->nhw", rng.normal(size=(n, 3)), maps)
+    return np.clip(images + rng.normal(0, 0.01, (n, *SHAPE)), 0, 1).astype(np.float32)
+
+
+TRAIN, VALIDATION = sections(48), sections(10, seed=1)
+
+
+def fit(config, checkpoint=None, train=TRAIN, validation=VALIDATION):
+    return config.fit(train, validation, checkpoint=checkpoint, device="cpu")
+
+
+uninterrupted = functools.cache(fit)
+
+
+def without_seconds(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def assert_same(one, other):
+    assert without_seconds(one[1]) == without_seconds(other[1])
+    for name, value in one[0].tensors().items():
+        assert np.array_equal(value, other[0].tensors()[name]), name
+
+
+def interrupt_at(monkeypatch, step):
+    """Ctrl-C where the loop asks for the rows of one step."""
+
+    def rows(config, asked, n):
+        if asked == step:
+            raise KeyboardInterrupt
+        return _batch_rows(config, asked, n)
+
+    monkeypatch.setattr(training, "_batch_rows", rows)
+
+
+# ---- it learns ----
+
+
+def test_the_loss_falls_and_the_latents_come_alive():
+    config = BetaVAEConfig(latent_dim=3, steps=80, validate_every=20, beta=1)
+    model, history = fit(config)
+    assert [row["step"] for row in history] == [20, 40, 60, 80]
+    assert history[-1]["validation_loss"] < history[0]["validation_loss"]
+    assert history[-1]["explained_variance"] > 0.5
+    assert history[-1]["active_latents"] == 3
+    residual = np.square(model.reconstruct(VALIDATION) - VALIDATION).sum()
+    total = np.square(VALIDATION - VALIDATION.mean(0)).sum()
+    assert history[-1]["explained_variance"] == pytest.approx(1 - residual / total, rel=1e-3)
+    assert model.encode(VALIDATION).std(0).min() > 0.1
+
+
+def test_a_row_says_what_the_docstring_promises():
+    _, history = fit(BetaVAEConfig(**SHORT, beta=2, kl_warmup=0.5))
+    names = "step loss reconstruction kl beta validation_loss validation_kl explained_variance"
+    for row in history:
+        assert list(row) == [*names.split(), "active_latents", "seconds"]
+        assert row["loss"] == pytest.approx(row["reconstruction"] + row["beta"] * row["kl"], 1e-5)
+        assert isinstance(row["active_latents"], int) and 0 <= row["active_latents"] <= 3
+    assert [row["beta"] for row in history] == pytest.approx([2 * 4 / 6, 2, 2])
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_loss_is_in_nats_per_image(likelihood):
+    # 560 pixels: Bernoulli at a decoded mean costs some 0.5 nats each, not in all.
+    _, history = fit(BetaVAEConfig(**SHORT, likelihood=likelihood))
+    assert abs(history[0]["reconstruction"]) > 100
+
+
+def test_the_last_step_is_validated_even_off_the_beat():
+    _, history = fit(BetaVAEConfig(latent_dim=2, steps=7, validate_every=3))
+    assert [row["step"] for row in history] == [3, 6, 7]
+
+
+def test_validation_is_at_full_beta_and_over_every_image():
+    config = BetaVAEConfig(**SHORT, beta=5)
+    model = BetaVAE(3, SHAPE)
+    many = sections(70, seed=3)  # more than one batch of 64
+    row = training._validate(model, torch.from_numpy(many), config)
+    mean, std = model.posterior(many)
+    kl = 0.5 * (mean**2 + std**2 - 1 - 2 * np.log(std)).sum(1).mean()
+    assert row["validation_kl"] == pytest.approx(kl, rel=1e-4)
+    residual = np.square(model.reconstruct(many) - many).sum(dtype=np.float64)
+    total = np.square(many - many.mean(0)).sum(dtype=np.float64)
+    assert row["explained_variance"] == pytest.approx(1 - residual / total, rel=1e-4)
+    free = training._validate(model, torch.from_numpy(many), BetaVAEConfig(**SHORT, beta=0))
+    assert row["validation_loss"] - free["validation_loss"] == pytest.approx(5 * kl, rel=1e-2)
+
+
+# ---- it is repeatable ----
+
+
+def test_a_fit_follows_from_its_seed():
+    config = BetaVAEConfig(**SHORT)
+    first = fit(config)
+    torch.randn(5)  # whatever else was drawn meanwhile
+    assert_same(first, fit(config))
+    other = fit(BetaVAEConfig(**SHORT, seed=1))
+    assert not np.array_equal(first[0].encode(VALIDATION), other[0].encode(VALIDATION))
+
+
+def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
+    drawn = []
+
+    def noted(mean, logvar, generator):
+        z = reparameterise(mean, logvar, generator)
+        drawn.append(((z - mean) / (logvar / 2).exp()).detach().numpy().round(2)[:4].tolist())
+        return z
+
+    monkeypatch.setattr(training, "reparameterise", noted)
+    fit(BetaVAEConfig(**SHORT))
+    validated = [drawn.pop(i) for i in (14, 9, 4)]  # after steps 12, 8 and 4
+    assert validated[0] == validated[1] == validated[2]
+    assert len({str(noise) for noise in [*drawn, validated[0]]}) == 13
+
+
+@pytest.mark.parametrize("initialisation", INITIALISATIONS)
+@pytest.mark.parametrize("stopped_at", [2, 9])
+def test_an_interrupted_fit_goes_on_to_the_same_bits(
+    tmp_path, monkeypatch, stopped_at, initialisation
+):
+    config = BetaVAEConfig(**SHORT, initialisation=initialisation, weight_decay=0.01)
+    whole = uninterrupted(config)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    interrupt_at(monkeypatch, stopped_at)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, checkpoint)
+    assert checkpoint.exists() == (stopped_at >= 4)
+    monkeypatch.undo()
+    assert_same(whole, fit(config, checkpoint))
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_twice_interrupted_is_still_the_same(tmp_path, monkeypatch):
+    config = BetaVAEConfig(**SHORT)
+    checkpoint = tmp_path / "new" / "checkpoint.safetensors"
+    for stopped_at in (5, 11):
+        interrupt_at(monkeypatch, stopped_at)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, checkpoint)
+        monkeypatch.undo()
+    assert_same(uninterrupted(config), fit(config, checkpoint))
+
+
+def test_a_finished_checkpoint_takes_no_step_more(tmp_path, monkeypatch):
+    config, checkpoint = BetaVAEConfig(**SHORT), tmp_path / "c"
+    done = fit(config, checkpoint)
+    monkeypatch.setattr(training, "_batch_rows", None)
+    assert_same(done, fit(config, checkpoint))
+
+
+@pytest.mark.parametrize("keep", [0, 5, 0.5])
+def test_a_damaged_checkpoint_is_named(tmp_path, keep):
+    config, checkpoint = BetaVAEConfig(**SHORT), tmp_path / "c"
+    fit(config, checkpoint)
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: keep if keep != 0.5 else len(content) // 2])
+    with pytest.raises(ValueError, match="checkpoint .*/c is damaged .* delete it") as error:
+        fit(config, checkpoint)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    fit(BetaVAEConfig(**SHORT), tmp_path / "c")
+    with pytest.raises(ValueError, match="made with another beta, latent_dim; delete"):
+        fit(BetaVAEConfig(**SHORT | {"latent_dim": 2}, beta=7), tmp_path / "c")
+
+
+@pytest.mark.parametrize(("n", "size"), [(48, 16), (50, 16), (10, 16), (7, 1)])
+def test_batches_take_each_brain_once_an_epoch(n, size):
+    config = BetaVAEConfig(batch_size=size)
+    per_epoch = max(n // size, 1)
+    epochs = [
+        torch.cat([_batch_rows(config, e * per_epoch + i, n) for i in range(per_epoch)]).tolist()
+        for e in range(3)
+    ]
+    for rows in epochs:
+        assert len(set(rows)) == len(rows) == min(n, per_epoch * size)
+        assert set(rows) <= set(range(n))
+    assert epochs[0] != epochs[1] != epochs[2]
+    other = BetaVAEConfig(batch_size=size, seed=1)
+    assert not torch.equal(_batch_rows(config, 0, n), _batch_rows(other, 0, n)) or size == 1
+
+
+# ---- when it goes wrong ----
+
+
+@pytest.mark.parametrize("term", ["kl", "reconstruction"])
+def test_a_term_that_is_not_finite_is_named_with_its_step(monkeypatch, term):
+    steps = iter(range(100))
+
+    def bad(logits_or_mean, *_):
+        value = logits_or_mean.flatten(1) * 0
+        return value + (math.nan if next(steps) == 5 else 1)
+
+    if term == "kl":
+        monkeypatch.setattr(training, "kl_divergence", bad)
+    else:
+        monkeypatch.setitem(LIKELIHOODS, "gaussian", lambda *a: bad(*a).sum(1))
+    config = BetaVAEConfig(latent_dim=2, batch_size=2, steps=9)
+    with pytest.raises(FloatingPointError, match=f"step 5: the {term} term is not finite; lower"):
+        fit(config)
+
+
+def test_a_learning_rate_that_explodes_is_stopped(tmp_path):
+    config = BetaVAEConfig(latent_dim=2, steps=30, learning_rate=1e6, lr_warmup=0)
+    with pytest.raises(FloatingPointError, match=r"step \d+: .* not finite; lower learning_rate"):
+        fit(config, tmp_path / "c")
+
+
+def test_weights_spoiled_by_the_last_step_are_never_kept(tmp_path, monkeypatch):
+    nothing = {"validation_loss": math.nan, "explained_variance": math.nan, "active_latents": 0}
+    monkeypatch.setattr(training, "_validate", lambda *_: nothing)
+    with pytest.raises(FloatingPointError, match="step 3: the validation term is not finite"):
+        fit(BetaVAEConfig(**SHORT), tmp_path / "c")
+    assert not list(tmp_path.iterdir())
+
+
+def spoiled():
+    images = TRAIN.copy()
+    images[7, 3, 4] = np.nan
+    return images
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "message"),
+    [
+        (TRAIN[:1], VALIDATION, "1 training images; a fit needs at least 2"),
+        (TRAIN, VALIDATION[:1], "1 validation images; a fit needs at least 2"),
+        (TRAIN, VALIDATION[:, ::2, ::2], r"shape \(10, 10, 14\); this model takes \(n, 20, 28\)"),
+        (spoiled(), VALIDATION, "image 7 of 48 has a NaN"),
+        (np.repeat(TRAIN[:1], 9, axis=0), VALIDATION, "9 training images are all the same"),
+        (TRAIN[:, :19], VALIDATION[:, :19], "19×28 does not fit the network"),
+    ],
+)
+def test_images_that_cannot_be_fitted_are_refused_in_one_line(train, validation, message):
+    with pytest.raises(ValueError, match=message) as error:
+        fit(BetaVAEConfig(**SHORT), train=train, validation=validation)
+    assert "\n" not in str(error.value)
+
+
+def test_float64_images_fit_as_their_float32():
+    config = BetaVAEConfig(latent_dim=2, steps=2)
+    wide = fit(config, train=TRAIN.astype(np.float64), validation=VALIDATION.astype(np.float64))
+    assert_same(fit(config), wide)
+
+
+# ---- patience ----
+
+
+def flat_validation(monkeypatch, losses):
+    losses = iter(losses)
+
+    def row(*_):
+        return {"validation_loss": next(losses), "explained_variance": 0.0, "active_latents": 1}
+
+    monkeypatch.setattr(training, "_validate", row)
+
+
+PATIENT = BetaVAEConfig(
+    latent_dim=2, batch_size=2, steps=20, validate_every=1, kl_warmup=0.2, patience=3
+)
+
+
+def test_patience_counts_validations_without_gain_after_the_warm_up(monkeypatch):
+    # Steps 1 to 3 are warm-up; the best is at 5, and 6, 7, 8 gain nothing.
+    flat_validation(monkeypatch, [1, 1, 1, 9, 5, 6, 5, 7, 0])
+    _, history = fit(PATIENT)
+    assert history[-1]["step"] == 8
+
+
+def test_any_gain_restores_patience_and_zero_never_stops(monkeypatch):
+    flat_validation(monkeypatch, range(100, 0, -1))
+    assert fit(PATIENT)[1][-1]["step"] == 20
+    flat_validation(monkeypatch, [1.0] * 20)
+    assert fit(replace(PATIENT, patience=0))[1][-1]["step"] == 20
+
+
+def test_patience_that_ran_out_stays_so_when_resumed(tmp_path, monkeypatch):
+    flat_validation(monkeypatch, [1.0] * 20)
+    stopped = fit(PATIENT, tmp_path / "c")
+    assert stopped[1][-1]["step"] == 7
+    assert_same(stopped, fit(PATIENT, tmp_path / "c"))
+
+
+# ---- how it starts ----
+
+
+@pytest.mark.parametrize("n", [5, 48, 90])
+def test_data_initialisation_starts_at_the_mean_image(n):
+    images = sections(n)
+    model = BetaVAE(4, SHAPE)
+    INITIALISATIONS["data"](model, images, 0)
+    mean = images.mean(0)
+    decoded = model.decode(np.random.default_rng(0).normal(size=(30, 4)))
+    assert np.abs(decoded.mean(0) - mean).mean() < 0.01
+    assert np.abs(decoded - mean).mean() < 0.02
+    assert model.n_parameters == BetaVAE(4, SHAPE).n_parameters
+
+
+def test_data_initialisation_starts_where_brains_already_differ():
+    model = BetaVAE(4, SHAPE)
+    INITIALISATIONS["data"](model, TRAIN, 0)
+    mean, std = model.posterior(TRAIN)
+    assert mean.std(0).mean() > 5 * std.mean()
+    np.testing.assert_allclose(np.sqrt(mean.var(0).mean()), 1, atol=0.05)
+    np.testing.assert_allclose(std, np.exp(-2.5), rtol=0.2)
+    held_out, _ = model.posterior(VALIDATION)
+    assert held_out.std(0).mean() > 5 * std.mean()
+
+
+def test_the_authors_initialisation_is_the_constructors():
+    torch.manual_seed(0)
+    model = BetaVAE(4, SHAPE)
+    before = model.tensors()
+    INITIALISATIONS["authors"](model, TRAIN, 0)
+    assert all(np.array_equal(v, before[k]) for k, v in model.tensors().items())
+    # Kaiming: std √(2 / fan-in), zero bias.
+    linear = next(m for m in model.encoder if isinstance(m, torch.nn.Linear))
+    assert linear.weight.std().item() == pytest.approx(math.sqrt(2 / 768), rel=0.02)
+    assert not linear.bias.any()
+
+
+# ---- schedules ----
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    config = BetaVAEConfig(steps=100, lr_warmup=0.1, lr_cosine=True)
+    factors = [training._learning_rate_factor(config, s) for s in range(100)]
+    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert factors[10] == 1 and factors[55] == pytest.approx(0.5)
+    assert 0 < factors[-1] < 0.001 and (np.diff(factors[10:]) < 0).all()
+
+
+def test_the_papers_learning_rate_and_beta_are_constant():
+    config = BetaVAEConfig(steps=100, lr_warmup=0, lr_cosine=False, kl_warmup=0)
+    assert {training._learning_rate_factor(config, s) for s in range(100)} == {1}
+    assert {training._ramp(s, config.kl_warmup * config.steps) for s in range(100)} == {1}
+
+
+def test_beta_rises_linearly_over_its_share_of_the_steps():
+    assert [training._ramp(s, 4) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+# ---- the configuration ----
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"likelihood": "poisson"}, "likelihood='poisson' is unknown; bernoulli, gaussian exist"),
+        ({"initialisation": "he"}, "initialisation='he' is unknown; data, authors exist"),
+        ({"latent_dim": 0}, "latent_dim=0 must be positive"),
+        ({"steps": -1}, "steps=-1 must be positive"),
+        ({"steps": 10.5}, "steps=10.5 must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0 must be positive"),
+        ({"validate_every": 0}, "validate_every=0 must be positive"),
+        ({"learning_rate": 0}, "learning_rate=0.0 must be positive"),
+        ({"learning_rate": math.nan}, "learning_rate=nan must be positive"),
+        ({"sigma": -0.1}, "sigma=-0.1 must be positive"),
+        ({"weight_decay": -1}, "weight_decay=-1.0 must not be negative"),
+        ({"patience": -1}, "patience=-1 must not be negative"),
+        ({"lr_warmup": 1.5}, "lr_warmup=1.5 is a share of the steps"),
+        ({"kl_warmup": -0.1}, "kl_warmup=-0.1 is a share of the steps"),
+        ({"beta": -1}, "beta=-1.0 must be finite"),
+        ({"beta": math.inf}, "beta=inf must be finite"),
+    ],
+)
+def test_a_configuration_out_of_range_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        BetaVAEConfig(**change)
+
+
+def test_the_paper_can_be_configured_and_beta_zero_is_an_autoencoder():
+    config = BetaVAEConfig(
+        learning_rate=2e-4,
+        batch_size=64,
+        steps=10_000,
+        initialisation="authors",
+        lr_warmup=0,
+        lr_cosine=False,
+        kl_warmup=0,
+    )
+    assert isinstance(config.kl_warmup, float) and config.label == "beta_vae-L8-beta3-seed0"
+    assert BetaVAEConfig(beta=0).label == "beta_vae-L8-beta0-seed0"
+
+
+# ---- what became of the latents ----
+
+
+def trajectory(*active):
+    return [{"step": 100 * (i + 1), "active_latents": a} for i, a in enumerate(active)]
+
+
+@pytest.mark.parametrize(
+    ("active", "sentence"),
+    [
+        ((3, 8, 8), r"^All 8 latents are active\.$"),
+        ((0, 0, 8), r"^All 8 latents are active\.$"),
+        ((8, 5), r"^5 of 8 latents are active; the others carry nothing\.$"),
+        ((0, 0, 0), "^Posterior collapse: none of 8 latents was active at any validation"),
+        ((2, 8, 0, 0), r"^Posterior collapse after step 200: none of 8 latents is active\.$"),
+    ],
+)
+def test_diagnose_says_what_became_of_the_latents(active, sentence):
+    assert re.search(sentence, diagnose(trajectory(*active), 8))
+
+
+def test_a_collapse_is_told_with_its_remedies():
+    said = diagnose(trajectory(0), 4)
+    for remedy in ('initialisation="data"', "kl_warmup", "beta"):
+        assert remedy in said
+
+
+# ---- surroundings ----
+
+
+def test_freed_memory_can_be_kept_anywhere(monkeypatch):
+    assert keep_freed_memory() is None
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(training.ctypes, "CDLL", None)
+    assert keep_freed_memory() is None
+
+
+def test_a_device_is_picked_in_the_order_cuda_mps_cpu(monkeypatch):
+    for cuda, mps, expected in ((1, 1, "cuda"), (0, 1, "mps"), (0, 0, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda here=cuda: bool(here))
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda here=mps: bool(here))
+        assert pick_device("auto").type == expected
+        assert pick_device("cpu").type == "cpu"
+
+
+def test_the_training_core_needs_torch_numpy_safetensors_and_tqdm_only():
+    program = """
+import sys
+for name in "pandas xarray scipy matplotlib yaml zarr seaborn skimage plenoptic nrrd".split():
+    sys.modules[name] = None  # importing it is an ImportError
+import brainvae_core.models
+print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("brainvae_core.")}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "['models']\n", done.stderr
