@@ -10,6 +10,9 @@ BIN := .venv/bin
 OUT := _build/$(PROFILE)
 LIBRARY := $(shell find brainvae_core -name '*.py')
 PARAMS := notebooks/params/$(PROFILE).yaml
+ifeq ($(wildcard $(PARAMS)),)
+$(error no profile $(PROFILE); there are $(basename $(notdir $(wildcard notebooks/params/*.yaml))))
+endif
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 EXECUTED := $(NOTEBOOKS:notebooks/%=$(OUT)/notebooks/%)
 

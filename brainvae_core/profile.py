@@ -61,7 +61,7 @@ class Parameters:
     # evaluation and fields
     fd_dim: int = 16  # components of the Fréchet distance's basis
     rois: tuple[str, ...] = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
-    n_weights: int = 7  # brightness weights a region
+    n_weights: int = 5  # brightness weights a region
     n_blobs: int = 100  # random regions of the null
     c_max: float = 7.0  # prior standard deviations
     c_step: float = 0.1

@@ -52,7 +52,7 @@ grid_width = 112
 grid_steps = 500
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-n_weights = 7  # brightness weights a region
+n_weights = 5  # brightness weights a region
 n_blobs = 100  # random regions of the null
 c_max = 7.0  # prior standard deviations
 c_step = 0.1
@@ -68,7 +68,6 @@ p = read_parameters(globals())
 print(p)
 
 # %%
-# %matplotlib inline
 import numpy as np
 import pandas as pd
 
@@ -85,13 +84,18 @@ from brainvae_core.profile import open_atlas, prepare_cohort
 
 # %%
 atlas_slice = open_atlas(p)
-print(f"annotation (height, width) = {atlas_slice.annotation.shape}, {atlas_slice.pixel_um:g} µm a pixel")
+print(
+    f"annotation (height, width) = {atlas_slice.annotation.shape}, {atlas_slice.pixel_um:g} µm a pixel"
+)
 print(atlas_slice.name, "·", atlas_slice.terms or "the project's own drawing")
 
 # %%
 cohort = prepare_cohort(p)
+source = f"Cohort {cohort.name}, {len(cohort)} brains"
 print(cohort)
-print(f"images (n_brains, height, width) = {cohort.images.shape}, {cohort.images.dtype}")
+print(
+    f"images (n_brains, height, width) = {cohort.images.shape}, {cohort.images.dtype}"
+)
 
 # %% [markdown]
 # The metadata of the first brains: sex, age and strain have effects on named factors; every brain
@@ -114,7 +118,12 @@ corrupted_rows = [np.flatnonzero(kind == name)[0] for name in ARTEFACTS]
 rows = [*clean_rows, *corrupted_rows]
 
 # %%
-figures.fig_sections(cohort.images[rows], list(kind[rows]), pixel_um=cohort.atlas.pixel_um, columns=3)
+figures.fig_sections(
+    cohort.images[rows],
+    list(kind[rows]),
+    pixel_um=cohort.atlas.pixel_um,
+    columns=3,
+).made_from(source)
 
 # %% [markdown]
 # ## Fig. 2A · The average section and the regions
@@ -127,13 +136,19 @@ figures.fig_sections(cohort.images[rows], list(kind[rows]), pixel_um=cohort.atla
 train = cohort.split("train")
 mean_section = train.images.mean(axis=0)
 masks = cohort.atlas.roi_masks(p.rois)
-print(f"roi_masks (n_rois, height, width) = {masks.shape}; pixels {dict(zip(p.rois, masks.sum((1, 2)).tolist()))}")
+print(
+    f"roi_masks (n_rois, height, width) = {masks.shape}; pixels {dict(zip(p.rois, masks.sum((1, 2)).tolist(), strict=True))}"
+)
 
 # %%
 figures.fig_2a(
-    mean_section, cohort.atlas.template, masks, p.rois,
-    pixel_um=cohort.atlas.pixel_um, cohort_name=cohort.name,
-)
+    mean_section,
+    cohort.atlas.template,
+    masks,
+    p.rois,
+    pixel_um=cohort.atlas.pixel_um,
+    cohort_name=cohort.name,
+).made_from(source)
 
 # %% [markdown]
 # ## The planted factors
@@ -146,12 +161,20 @@ figures.fig_2a(
 order = np.argsort(train.factors.to_numpy(), axis=0)
 few = len(train) // 20
 extremes = {
-    name: (train.clean[order[:few, i]].mean(0), train.clean[order[-few:, i]].mean(0))
+    name: (
+        train.clean[order[:few, i]].mean(0),
+        train.clean[order[-few:, i]].mean(0),
+    )
     for i, name in enumerate(FACTORS)
 }
 
 # %%
-figures.fig_factors(extremes, mean_section, pixel_um=cohort.atlas.pixel_um)
+figures.fig_factors(
+    extremes,
+    mean_section,
+    pixel_um=cohort.atlas.pixel_um,
+    steps=("lowest 5 %", "highest 5 %"),
+).made_from(source)
 
 # %% [markdown]
 # ## Which brains are clean
@@ -163,7 +186,10 @@ figures.fig_factors(extremes, mean_section, pixel_um=cohort.atlas.pixel_um)
 # %%
 is_train = (cohort.metadata["split"] == "train").to_numpy()
 clean = clean_brains(cohort.images, is_train, cohort.atlas)
-pd.crosstab(cohort.metadata["artefact"], np.where(clean, "called clean", "called corrupted"))
+pd.crosstab(
+    cohort.metadata["artefact"],
+    np.where(clean, "called clean", "called corrupted"),
+)
 
 # %% [markdown]
 # Breakages and grids are all found and about two thirds of the leaks; the leaks that pass are the

@@ -47,7 +47,7 @@ grid_width = 112
 grid_steps = 500
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-n_weights = 7  # brightness weights a region
+n_weights = 5  # brightness weights a region
 n_blobs = 100  # random regions of the null
 c_max = 7.0  # prior standard deviations
 c_step = 0.1
@@ -62,7 +62,6 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %%
-# %matplotlib inline
 import numpy as np
 import pandas as pd
 
@@ -73,6 +72,7 @@ from brainvae_core.profile import prepare_cohort
 
 # %%
 cohort = prepare_cohort(p)
+source = f"Cohort {cohort.name}, one test brain"
 print(cohort)
 
 # %% [markdown]
@@ -85,7 +85,10 @@ print(cohort)
 
 # %%
 for shape in ((320, 448), (160, 224), (80, 112)):
-    print(shape, f"{BetaVAE(latent_dim=8, image_shape=shape).n_parameters:,} parameters at L = 8")
+    print(
+        shape,
+        f"{BetaVAE(latent_dim=8, image_shape=shape).n_parameters:,} parameters at L = 8",
+    )
 
 # %% [markdown]
 # ## The objective
@@ -102,10 +105,17 @@ for shape in ((320, 448), (160, 224), (80, 112)):
 # %%
 settings = {
     "this profile": (p.beta, p.likelihood, p.sigma, (p.height, p.width)),
-    "this profile's grid": (p.beta, p.likelihood, p.sigma, (p.grid_height, p.grid_width)),
+    "this profile's grid": (
+        p.beta,
+        p.likelihood,
+        p.sigma,
+        (p.grid_height, p.grid_width),
+    ),
     "the paper, if Bernoulli": (3.0, "bernoulli", 0.0, (320, 448)),
 }
-strengths = {name: effective_strength(*setting) for name, setting in settings.items()}
+strengths = {
+    name: effective_strength(*setting) for name, setting in settings.items()
+}
 pd.Series(strengths, name="βσ² / pixels").map("{:.2e}".format)
 
 # %% [markdown]
@@ -134,16 +144,33 @@ decoded, decoded_moved = run.model.decode(np.concatenate([code, moved_code]))
 
 # %%
 figures.fig_1(
-    section[0], brighter[0], code[0], perturbed_code[0], moved_code[0], decoded, decoded_moved,
-    roi_mask, "HPF", layer_shapes, pixel_um=cohort.atlas.pixel_um,
-)
+    section[0],
+    brighter[0],
+    code[0],
+    perturbed_code[0],
+    moved_code[0],
+    decoded,
+    decoded_moved,
+    roi_mask,
+    "HPF",
+    layer_shapes,
+    pixel_um=cohort.atlas.pixel_um,
+).made_from(source)
 
 # %% [markdown]
 # Both arrows carry something: the code answers to the region, and the section answers to the latent.
 
 # %%
-pd.Series({
-    "a latent moves by more than 0.1 when HPF is brighter": bool(np.abs(perturbed_code - code).max() > 0.1),
-    "the output changes most where grey values differ by > 0.02": bool(np.abs(decoded_moved - decoded).max() > 0.02),
-    "the decoded section correlates > 0.9 with the input": bool(np.corrcoef(decoded.ravel(), section.ravel())[0, 1] > 0.9),
-})
+pd.Series(
+    {
+        "a latent moves by more than 0.1 when HPF is brighter": bool(
+            np.abs(perturbed_code - code).max() > 0.1
+        ),
+        "the output changes most where grey values differ by > 0.02": bool(
+            np.abs(decoded_moved - decoded).max() > 0.02
+        ),
+        "the decoded section correlates > 0.9 with the input": bool(
+            np.corrcoef(decoded.ravel(), section.ravel())[0, 1] > 0.9
+        ),
+    }
+)

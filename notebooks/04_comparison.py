@@ -46,7 +46,7 @@ grid_width = 112
 grid_steps = 500
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-n_weights = 7  # brightness weights a region
+n_weights = 5  # brightness weights a region
 n_blobs = 100  # random regions of the null
 c_max = 7.0  # prior standard deviations
 c_step = 0.1
@@ -61,7 +61,6 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %%
-# %matplotlib inline
 import numpy as np
 import pandas as pd
 
@@ -74,15 +73,23 @@ from brainvae_core.profile import compared_configs, prepare_cohort
 # %%
 cohort = prepare_cohort(p)
 train, test = cohort.split("train"), cohort.split("test")
-models = {name: fit(cohort, config, p.runs, p.device).model for name, config in compared_configs(p).items()}
+models = {
+    name: fit(cohort, config, p.runs, p.device).model
+    for name, config in compared_configs(p).items()
+}
 print(cohort)
 
 # %%
 kind = test.metadata["artefact"].to_numpy()
 corrupted = test.select(kind != "none")
 kinds = corrupted.metadata["artefact"].to_numpy()
-reconstructed = {name: model.reconstruct(corrupted.images) for name, model in models.items()}
-print(f"corrupted test brains (n, height, width) = {corrupted.images.shape}; {pd.Series(kinds).value_counts().to_dict()}")
+reconstructed = {
+    name: model.reconstruct(corrupted.images) for name, model in models.items()
+}
+source = f"Cohort {cohort.name}: {len(corrupted)} test brains with an artefact, one fit a model (seed {p.seed})"
+print(
+    f"corrupted test brains (n, height, width) = {corrupted.images.shape}; {pd.Series(kinds).value_counts().to_dict()}"
+)
 
 # %% [markdown]
 # ## Fig. 2B · Input and reconstructions
@@ -91,27 +98,39 @@ print(f"corrupted test brains (n, height, width) = {corrupted.images.shape}; {pd
 
 # %%
 strength = corrupted.metadata["artefact_strength"].to_numpy()
-chosen = [int(np.argmax(np.where(kinds == name, strength, 0))) for name in ARTEFACTS]
+chosen = [
+    int(np.argmax(np.where(kinds == name, strength, 0))) for name in ARTEFACTS
+]
 shown = {name: r[chosen] for name, r in reconstructed.items()}
 
 # %%
 figures.fig_2b(
-    corrupted.images[chosen], shown, list(ARTEFACTS),
-    pixel_um=cohort.atlas.pixel_um, masks=corrupted.artefact_masks[chosen],
-)
+    corrupted.images[chosen],
+    shown,
+    list(ARTEFACTS),
+    pixel_um=cohort.atlas.pixel_um,
+    masks=corrupted.artefact_masks[chosen],
+).made_from(source)
 
 # %% [markdown]
 # ## Fig. S1 · More of the same, with the truth above
 
 # %%
-ranked = [np.flatnonzero(kinds == name)[np.argsort(-strength[kinds == name])][1:3] for name in ARTEFACTS]
+ranked = [
+    np.flatnonzero(kinds == name)[np.argsort(-strength[kinds == name])][1:3]
+    for name in ARTEFACTS
+]
 more = np.concatenate(ranked)
 
 # %%
 figures.fig_s1(
-    corrupted.clean[more], corrupted.images[more], {name: r[more] for name, r in reconstructed.items()},
-    list(kinds[more]), pixel_um=cohort.atlas.pixel_um, masks=corrupted.artefact_masks[more],
-)
+    corrupted.clean[more],
+    corrupted.images[more],
+    {name: r[more] for name, r in reconstructed.items()},
+    list(kinds[more]),
+    pixel_um=cohort.atlas.pixel_um,
+    masks=corrupted.artefact_masks[more],
+).made_from(source)
 
 # %% [markdown]
 # ## How much of the artefact comes back, and how much of the brain is kept
@@ -124,15 +143,27 @@ figures.fig_s1(
 # %%
 mean_section = train.images.mean(axis=0)
 truth = (corrupted.clean, corrupted.images, corrupted.artefact_masks)
-removal = {name: artefact_removal(*truth, r, mean_section) for name, r in reconstructed.items()}
-floor = {name: artefact_removal(*truth, m.reconstruct(corrupted.clean), mean_section) for name, m in models.items()}
+removal = {
+    name: artefact_removal(*truth, r, mean_section)
+    for name, r in reconstructed.items()
+}
+floor = {
+    name: artefact_removal(*truth, m.reconstruct(corrupted.clean), mean_section)
+    for name, m in models.items()
+}
 
 # %%
-reproduced = {n: {k: (removal[n].reproduced - floor[n].reproduced)[kinds == k] for k in ARTEFACTS} for n in models}
+reproduced = {
+    n: {
+        k: (removal[n].reproduced - floor[n].reproduced)[kinds == k]
+        for k in ARTEFACTS
+    }
+    for n in models
+}
 kept = {n: {k: removal[n].kept[kinds == k] for k in ARTEFACTS} for n in models}
 
 # %%
-figures.fig_removal(reproduced, kept)
+figures.fig_removal(reproduced, kept).made_from(source)
 
 # %% [markdown]
 # ## CW-SSIM against the uncorrupted truth
@@ -142,19 +173,38 @@ figures.fig_removal(reproduced, kept)
 
 # %%
 level = 4 - int(np.log2(cohort.atlas.pixel_um / 25))
-print(f"CW-SSIM level {level}, 8 orientations: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm")
-scores = {name: cw_ssim(corrupted.clean, r, level=level) for name, r in reconstructed.items()}
+print(
+    f"CW-SSIM level {level}, 8 orientations: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm"
+)
+scores = {
+    name: cw_ssim(corrupted.clean, r, level=level)
+    for name, r in reconstructed.items()
+}
 scores["mean image"] = cw_ssim(mean_section, corrupted.clean, level=level)
-scores["corrupted input"] = cw_ssim(corrupted.clean, corrupted.images, level=level)
+scores["corrupted input"] = cw_ssim(
+    corrupted.clean, corrupted.images, level=level
+)
 
 # %% tags=["nbval-ignore-output"]
-by_kind = pd.DataFrame({name: pd.Series(s).groupby(kinds).mean() for name, s in scores.items()})
+by_kind = pd.DataFrame(
+    {name: pd.Series(s).groupby(kinds).mean() for name, s in scores.items()}
+)
 by_kind.round(3)
 
 # %%
-mean_reproduced = pd.DataFrame({n: {k: r.mean() for k, r in by.items()} for n, by in reproduced.items()})
-pd.Series({
-    "β-VAE paints back less than half of every kind of artefact": bool((mean_reproduced["β-VAE"] < 0.5).all()),
-    "β-VAE keeps more of the brain than the mean image does": bool(all(k.mean() > 0 for k in kept["β-VAE"].values())),
-    "β-VAE is closer to the truth (CW-SSIM) than the mean image": bool(scores["β-VAE"].mean() > scores["mean image"].mean()),
-})
+mean_reproduced = pd.DataFrame(
+    {n: {k: r.mean() for k, r in by.items()} for n, by in reproduced.items()}
+)
+pd.Series(
+    {
+        "β-VAE paints back less than half of every kind of artefact": bool(
+            (mean_reproduced["β-VAE"] < 0.5).all()
+        ),
+        "β-VAE keeps more of the brain than the mean image does": bool(
+            all(k.mean() > 0 for k in kept["β-VAE"].values())
+        ),
+        "β-VAE is closer to the truth (CW-SSIM) than the mean image": bool(
+            scores["β-VAE"].mean() > scores["mean image"].mean()
+        ),
+    }
+)

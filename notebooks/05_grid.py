@@ -47,7 +47,7 @@ grid_width = 112
 grid_steps = 500
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-n_weights = 7  # brightness weights a region
+n_weights = 5  # brightness weights a region
 n_blobs = 100  # random regions of the null
 c_max = 7.0  # prior standard deviations
 c_step = 0.1
@@ -62,44 +62,70 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %%
-# %matplotlib inline
 import numpy as np
 import pandas as pd
 
 from brainvae_core import figures
-from brainvae_core.metrics import cw_ssim, cw_ssim_scale_um, explained_variance, frechet_profile, pca_basis
+from brainvae_core.metrics import (
+    cw_ssim,
+    cw_ssim_scale_um,
+    explained_variance,
+    frechet_profile,
+    pca_basis,
+)
 from brainvae_core.models import fit_all
 from brainvae_core.profile import prepare_cohort, study_configs
 
 # %%
 cohort = prepare_cohort(p).resampled((p.grid_height, p.grid_width))
-train, validation, test = (cohort.split(name) for name in ("train", "validation", "test"))
+train, validation, test = (
+    cohort.split(name) for name in ("train", "validation", "test")
+)
+source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(test)} test brains, one fit a point (seed {p.seed})"
 print(cohort)
 
 # %%
 study = fit_all(cohort, study_configs(p), p.runs, p.device)
-print(f"{len(study)} models: PCA at L = {list(p.grid_latent_dims)}, β-VAE at β = {list(p.grid_betas)} for each")
+print(
+    f"{len(study)} models: PCA at L = {list(p.grid_latent_dims)}, β-VAE at β = {list(p.grid_betas)} for each"
+)
 
 # %%
 labels = {"PCA": "PCA", 1.0: "VAE", p.beta: "β-VAE"}
-point = {(getattr(run.config, "beta", "PCA"), run.config.latent_dim): run.model for run in study}
-reconstructed = {key: model.reconstruct(test.images) for key, model in point.items()}
+point = {
+    (getattr(run.config, "beta", "PCA"), run.config.latent_dim): run.model
+    for run in study
+}
+reconstructed = {
+    key: model.reconstruct(test.images) for key, model in point.items()
+}
 
 # %% [markdown]
 # ## The grid on held-out brains
 
 # %%
 mean_section = train.images.mean(axis=0)
-explained = np.array([
-    [explained_variance(test.images, reconstructed[float(b), n], mean_section) for n in p.grid_latent_dims]
-    for b in p.grid_betas
-])
+explained = np.array(
+    [
+        [
+            explained_variance(
+                test.images, reconstructed[float(b), n], mean_section
+            )
+            for n in p.grid_latent_dims
+        ]
+        for b in p.grid_betas
+    ]
+)
 
 # %%
 figures.fig_grid(
-    explained, p.grid_betas, p.grid_latent_dims,
-    title="Explained variance of test brains", fmt=".2f", chosen=(p.beta, p.latent_dim),
-)
+    explained,
+    p.grid_betas,
+    p.grid_latent_dims,
+    title="Explained variance of test brains",
+    fmt=".2f",
+    chosen=(p.beta, p.latent_dim),
+).made_from(source)
 
 # %% [markdown]
 # ## Fig. 2C · CW-SSIM against the number of latents
@@ -109,18 +135,27 @@ figures.fig_grid(
 
 # %%
 level = 4 - int(np.log2(cohort.atlas.pixel_um / 25))
-print(f"CW-SSIM level {level}, 8 orientations: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm")
+print(
+    f"CW-SSIM level {level}, 8 orientations: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm"
+)
 similarity = {
-    label: np.stack([cw_ssim(test.images, reconstructed[key, n], level=level) for n in p.grid_latent_dims])
+    label: np.stack(
+        [
+            cw_ssim(test.images, reconstructed[key, n], level=level)
+            for n in p.grid_latent_dims
+        ]
+    )
     for key, label in labels.items()
 }
 
 # %%
 references = {
     "mean image": cw_ssim(mean_section, test.images, level=level).mean(),
-    "another brain": cw_ssim(test.images, np.roll(test.images, 1, axis=0), level=level).mean(),
+    "another brain": cw_ssim(
+        test.images, np.roll(test.images, 1, axis=0), level=level
+    ).mean(),
 }
-figures.fig_2c(p.grid_latent_dims, similarity, references)
+figures.fig_2c(p.grid_latent_dims, similarity, references).made_from(source)
 
 # %% [markdown]
 # ## Fig. 2D · PCA-based Fréchet distance
@@ -133,25 +168,44 @@ figures.fig_2c(p.grid_latent_dims, similarity, references)
 basis = pca_basis(validation.images, p.fd_dim)
 half = len(test) // 2
 real, other = test.images[:half], test.images[half : 2 * half]
-prior = {n: np.random.default_rng(0).standard_normal((half, n)).astype(np.float32) for n in p.grid_latent_dims}
+prior = {
+    n: np.random.default_rng(0).standard_normal((half, n)).astype(np.float32)
+    for n in p.grid_latent_dims
+}
 dims = [p.fd_dim]
 
 # %%
 distances = {
     "reconstructions": {
-        label: np.array([frechet_profile(basis, real, reconstructed[key, n][half : 2 * half], dims)[0] for n in p.grid_latent_dims])
+        label: np.array(
+            [
+                frechet_profile(
+                    basis, real, reconstructed[key, n][half : 2 * half], dims
+                )[0]
+                for n in p.grid_latent_dims
+            ]
+        )
         for key, label in labels.items()
     },
     "prior samples": {
-        label: np.array([frechet_profile(basis, real, point[key, n].decode(prior[n]), dims)[0] for n in p.grid_latent_dims])
+        label: np.array(
+            [
+                frechet_profile(
+                    basis, real, point[key, n].decode(prior[n]), dims
+                )[0]
+                for n in p.grid_latent_dims
+            ]
+        )
         for key, label in labels.items()
     },
 }
 
 # %%
 floor = float(frechet_profile(basis, real, other, dims)[0])
-print(f"basis of {p.fd_dim} components from {len(validation)} brains; {half} against {half} brains")
-figures.fig_2d(p.grid_latent_dims, distances, floor)
+print(
+    f"basis of {p.fd_dim} components from {len(validation)} brains; {half} against {half} brains"
+)
+figures.fig_2d(p.grid_latent_dims, distances, floor).made_from(source)
 
 # %% [markdown]
 # The number of components is a choice; a profile over it says whether the order of the models is one.
@@ -160,18 +214,42 @@ figures.fig_2d(p.grid_latent_dims, distances, floor)
 profile_dims = [2, 4, 8, p.fd_dim, 2 * p.fd_dim]
 wide = pca_basis(validation.images, profile_dims[-1])
 by_dim = {
-    label: frechet_profile(wide, real, reconstructed[key, p.latent_dim][half : 2 * half], profile_dims)
+    label: frechet_profile(
+        wide,
+        real,
+        reconstructed[key, p.latent_dim][half : 2 * half],
+        profile_dims,
+    )
     for key, label in labels.items()
 }
 
 # %%
-figures.fig_fd_profile(profile_dims, by_dim, frechet_profile(wide, real, other, profile_dims))
+figures.fig_fd_profile(
+    profile_dims, by_dim, frechet_profile(wide, real, other, profile_dims)
+).made_from(source)
 
 # %%
 column = list(p.grid_latent_dims).index(p.latent_dim)
 row = list(p.grid_betas).index(p.beta)
-pd.Series({
-    "β-VAE explains more at the chosen L than at the smallest": bool(explained[row, column] > explained[row, 0]),
-    "PCA is ahead at every L of this short grid": bool(all(explained_variance(test.images, reconstructed["PCA", n], mean_section) > explained[:, i].max() for i, n in enumerate(p.grid_latent_dims))),
-    "every model is above the mean image in CW-SSIM at the chosen L": bool(all(s[column].mean() > references["mean image"] for s in similarity.values())),
-})
+pd.Series(
+    {
+        "β-VAE explains more at the chosen L than at the smallest": bool(
+            explained[row, column] > explained[row, 0]
+        ),
+        "PCA is ahead at every L of this short grid": bool(
+            all(
+                explained_variance(
+                    test.images, reconstructed["PCA", n], mean_section
+                )
+                > explained[:, i].max()
+                for i, n in enumerate(p.grid_latent_dims)
+            )
+        ),
+        "every model is above the mean image in CW-SSIM at the chosen L": bool(
+            all(
+                s[column].mean() > references["mean image"]
+                for s in similarity.values()
+            )
+        ),
+    }
+)

@@ -46,7 +46,7 @@ grid_width = 112
 grid_steps = 500
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-n_weights = 7  # brightness weights a region
+n_weights = 5  # brightness weights a region
 n_blobs = 100  # random regions of the null
 c_max = 7.0  # prior standard deviations
 c_step = 0.1
@@ -61,15 +61,21 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %%
-# %matplotlib inline
 import numpy as np
 import pandas as pd
 
 from brainvae_core import figures
 from brainvae_core.cohorts import clean_brains
 from brainvae_core.fields import (
-    bootstrap_uncorrelatedness, impact_covariance, null_divergence, perturb, receptive_field,
-    uncorrelatedness, uncorrelatedness_interval, uncorrelatedness_null, weight_range,
+    bootstrap_uncorrelatedness,
+    impact_covariance,
+    null_divergence,
+    perturb,
+    receptive_field,
+    uncorrelatedness,
+    uncorrelatedness_interval,
+    uncorrelatedness_null,
+    weight_range,
 )
 from brainvae_core.metrics import active_latents
 from brainvae_core.models import fit
@@ -77,7 +83,10 @@ from brainvae_core.profile import compared_configs, prepare_cohort
 
 # %%
 cohort = prepare_cohort(p)
-models = {name: fit(cohort, config, p.runs, p.device).model for name, config in compared_configs(p).items()}
+models = {
+    name: fit(cohort, config, p.runs, p.device).model
+    for name, config in compared_configs(p).items()
+}
 is_train = (cohort.metadata["split"] == "train").to_numpy()
 clean = clean_brains(cohort.images, is_train, cohort.atlas)
 print(cohort)
@@ -89,29 +98,50 @@ print(cohort)
 # %%
 brains = cohort.select(clean & (cohort.metadata["split"] == "test").to_numpy())
 masks = cohort.atlas.roi_masks(p.rois)
-brightness = cohort.split("train").images[:, :].mean(axis=0)
+brightness = cohort.split("train").images.mean(axis=0)
 mean_brightness = np.array([brightness[mask].mean() for mask in masks])
-weights = weight_range(cohort.images[clean], masks, mean_brightness=mean_brightness, n_weights=p.n_weights)
-print(f"brains (n, height, width) = {brains.images.shape}; weights (n_rois, n_weights) = {weights.shape}")
+weights = weight_range(
+    cohort.images[clean],
+    masks,
+    mean_brightness=mean_brightness,
+    n_weights=p.n_weights,
+)
+source = f"Cohort {cohort.name}: {len(brains)} clean test brains, one fit a model (seed {p.seed})"
+print(
+    f"brains (n, height, width) = {brains.images.shape}; weights (n_rois, n_weights) = {weights.shape}"
+)
 
 # %% [markdown]
 # ## Fig. S2 · The perturbed images
 
 # %%
 example = brains.images[:1]
-perturbed = np.stack([
-    np.concatenate([perturb(example, mask, w, b) for w in row[[0, len(row) // 2, -1]]])
-    for mask, row, b in zip(masks, weights, mean_brightness, strict=True)
-])
-figures.fig_s2(perturbed, p.rois, weights[:, [0, p.n_weights // 2, -1]], pixel_um=cohort.atlas.pixel_um)
+perturbed = np.stack(
+    [
+        np.concatenate(
+            [perturb(example, mask, w, b) for w in row[[0, len(row) // 2, -1]]]
+        )
+        for mask, row, b in zip(masks, weights, mean_brightness, strict=True)
+    ]
+)
+figures.fig_s2(
+    perturbed,
+    p.rois,
+    weights[:, [0, p.n_weights // 2, -1]],
+    pixel_um=cohort.atlas.pixel_um,
+).made_from(source)
 
 # %%
 received = {
-    name: receptive_field(model, brains.images, masks, weights, mean_brightness=mean_brightness)
+    name: receptive_field(
+        model, brains.images, masks, weights, mean_brightness=mean_brightness
+    )
     for name, model in models.items()
 }
 field = received["β-VAE"]
-print(f"divergence (n_rois, latent_dim) = {field.divergence.shape}, nats; variance floor {field.variance_floor:g}")
+print(
+    f"divergence (n_rois, latent_dim) = {field.divergence.shape}, nats; variance floor {field.variance_floor:g}"
+)
 
 # %% [markdown]
 # ## Fig. 3B · Region by latent
@@ -120,7 +150,9 @@ print(f"divergence (n_rois, latent_dim) = {field.divergence.shape}, nats; varian
 # beside it, since normalising hides that some regions move nothing much.
 
 # %%
-figures.fig_3b(field.normalised(), p.rois, field.divergence.sum(axis=1))
+figures.fig_3b(
+    field.normalised(), p.rois, field.divergence.sum(axis=1)
+).made_from(source)
 
 # %% [markdown]
 # ## Against random regions
@@ -130,12 +162,26 @@ figures.fig_3b(field.normalised(), p.rois, field.divergence.sum(axis=1))
 
 # %%
 n_pixels = int(np.median(masks.sum(axis=(1, 2))))
-few = brains.images[:24]
-null = null_divergence(models["β-VAE"], few, cohort.atlas.brain_mask, n_pixels, n_blobs=p.n_blobs, seed=0)
+few = brains.images[:16]
+null = null_divergence(
+    models["β-VAE"],
+    few,
+    cohort.atlas.brain_mask,
+    n_pixels,
+    n_blobs=p.n_blobs,
+    seed=0,
+)
 above = (field.divergence.sum(1)[:, None] > null.divergence.sum(1)).mean(1)
 
 # %% tags=["nbval-ignore-output"]
-pd.DataFrame({"pixels": masks.sum((1, 2)), "total, nats": field.divergence.sum(1).round(2), "share of blobs below": above.round(2)}, index=p.rois)
+pd.DataFrame(
+    {
+        "pixels": masks.sum((1, 2)),
+        "total, nats": field.divergence.sum(1).round(2),
+        "share of blobs below": above.round(2),
+    },
+    index=p.rois,
+)
 
 # %% [markdown]
 # ## Fig. 3C · Two latents while the hippocampus brightens
@@ -149,20 +195,22 @@ ranked = np.argsort(field.divergence[hpf])
 pair = [int(ranked[-1]), int(ranked[0])]
 
 # %%
-figures.fig_3c(field.codes[hpf][:, :, pair], [k + 1 for k in pair], weights[hpf], "HPF")
+figures.fig_3c(
+    field.codes[hpf][:, :, pair], [k + 1 for k in pair], weights[hpf], "HPF"
+).made_from(source)
 
 # %% [markdown]
 # ## Fig. S3 · Every latent and every region
 
 # %%
-figures.fig_s3(field.codes, p.rois, weights)
+figures.fig_s3(field.codes, p.rois, weights).made_from(source)
 
 # %% [markdown]
 # ## Fig. 3D · Do latents share their regions?
 
 # %%
 active = active_latents(models["β-VAE"].encode(cohort.split("test").images))
-figures.fig_3d(impact_covariance(field.divergence, active))
+figures.fig_3d(impact_covariance(field.divergence, active)).made_from(source)
 
 # %% [markdown]
 # ## Fig. 3E · How uncorrelated the impacts are
@@ -172,16 +220,31 @@ figures.fig_3d(impact_covariance(field.divergence, active))
 
 # %%
 scores = {name: uncorrelatedness(f.divergence) for name, f in received.items()}
-nulls = {name: uncorrelatedness_null(f.divergence, n=500, seed=0) for name, f in received.items()}
-resampled = {n: bootstrap_uncorrelatedness(f.bootstrapped(200, seed=0), n=200, seed=0) for n, f in received.items()}
-intervals = {n: uncorrelatedness_interval(received[n].divergence, resampled[n]) for n in received}
+nulls = {
+    name: uncorrelatedness_null(f.divergence, n=500, seed=0)
+    for name, f in received.items()
+}
+resampled = {
+    n: bootstrap_uncorrelatedness(f.bootstrapped(200, seed=0), n=200, seed=0)
+    for n, f in received.items()
+}
+intervals = {
+    n: uncorrelatedness_interval(received[n].divergence, resampled[n])
+    for n in received
+}
 
 # %%
-figures.fig_3e(scores, intervals, nulls)
+figures.fig_3e(scores, intervals, nulls).made_from(source)
 
 # %%
-pd.Series({
-    "all regions move some latent by more than 0.1 nats": bool((field.divergence.max(axis=1) > 0.1).all()),
-    "the most moved latent of HPF moves at least 5 times the least": bool(field.divergence[hpf].max() > 5 * field.divergence[hpf].min()),
-    "all latents are active": bool(active.all()),
-})
+pd.Series(
+    {
+        "all regions move some latent by more than 0.1 nats": bool(
+            (field.divergence.max(axis=1) > 0.1).all()
+        ),
+        "the most moved latent of HPF moves at least 5 times the least": bool(
+            field.divergence[hpf].max() > 5 * field.divergence[hpf].min()
+        ),
+        "all latents are active": bool(active.all()),
+    }
+)

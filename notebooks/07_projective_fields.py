@@ -46,7 +46,7 @@ grid_width = 112
 grid_steps = 500
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-n_weights = 7  # brightness weights a region
+n_weights = 5  # brightness weights a region
 n_blobs = 100  # random regions of the null
 c_max = 7.0  # prior standard deviations
 c_step = 0.1
@@ -61,19 +61,28 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %%
-# %matplotlib inline
 import numpy as np
 import pandas as pd
 
 from brainvae_core import figures
-from brainvae_core.fields import asymmetry, outlier_latents, projective_field, region_profile, stratified_rgb, traversal
+from brainvae_core.fields import (
+    asymmetry,
+    outlier_latents,
+    projective_field,
+    region_profile,
+    stratified_rgb,
+    traversal,
+)
 from brainvae_core.metrics import active_latents
 from brainvae_core.models import fit
 from brainvae_core.profile import compared_configs, prepare_cohort
 
 # %%
 cohort = prepare_cohort(p)
-models = {name: fit(cohort, config, p.runs, p.device).model for name, config in compared_configs(p).items()}
+models = {
+    name: fit(cohort, config, p.runs, p.device).model
+    for name, config in compared_configs(p).items()
+}
 beta_vae, test = models["β-VAE"], cohort.split("test")
 print(cohort)
 
@@ -81,14 +90,26 @@ print(cohort)
 z0 = beta_vae.encode(test.images[:1])[0]
 c = np.arange(-p.c_max, p.c_max + p.c_step / 2, p.c_step, dtype=np.float32)
 field = projective_field(beta_vae, z0, c)
-print(f"c: {len(c)} values; variance (latent_dim, quartiles, height, width) = {field.variance.shape}")
+source = f"Cohort {cohort.name}: from one test brain's code, c = ±{p.c_max:g} by {p.c_step:g}"
+print(
+    f"c: {len(c)} values; variance (latent_dim, quartiles, height, width) = {field.variance.shape}"
+)
 
 # %% [markdown]
 # ## Fig. S4 · Sections along each latent
 
 # %%
 c_shown = np.array([-7, -3.5, -1.5, 0, 1.5, 3.5, 7], dtype=np.float32)
-figures.fig_s4(traversal(beta_vae, z0, c_shown), c_shown, pixel_um=cohort.atlas.pixel_um)
+along = traversal(beta_vae, z0, c_shown)
+figures.fig_s4(along, c_shown, pixel_um=cohort.atlas.pixel_um).made_from(source)
+
+# %% [markdown]
+# The same as differences from the middle, which show what small steps do.
+
+# %%
+figures.fig_s4(
+    along, c_shown, pixel_um=cohort.atlas.pixel_um, difference=True
+).made_from(source)
 
 # %% [markdown]
 # ## Fig. 3A · The field of every latent
@@ -103,7 +124,13 @@ rgb, scales = stratified_rgb(field)
 starred = outlier_latents(field, active)
 
 # %%
-figures.fig_3a(rgb, scales, starred, pixel_um=cohort.atlas.pixel_um, brain_contour_mask=cohort.atlas.brain_mask)
+figures.fig_3a(
+    rgb,
+    scales,
+    starred,
+    pixel_um=cohort.atlas.pixel_um,
+    brain_contour_mask=cohort.atlas.brain_mask,
+).made_from(source)
 
 # %% [markdown]
 # ## By region
@@ -113,23 +140,39 @@ figures.fig_3a(rgb, scales, starred, pixel_um=cohort.atlas.pixel_um, brain_conto
 # %%
 masks = cohort.atlas.roi_masks(p.rois)
 profile_by_region = region_profile(field.variance_all, masks)
-figures.fig_region_profile(profile_by_region, p.rois)
+figures.fig_region_profile(profile_by_region, p.rois).made_from(source)
 
 # %% [markdown]
 # PCA is linear: its field is its squared loadings, the same on both sides of zero. The asymmetry of
 # the β-VAE's says how far from linear it is.
 
 # %%
-linear = projective_field(models["PCA"], models["PCA"].encode(test.images[:1])[0], c)
-sides = pd.DataFrame({"β-VAE": asymmetry(field), "PCA": asymmetry(linear)}, index=[f"F{k + 1}" for k in range(p.latent_dim)])
+linear = projective_field(
+    models["PCA"], models["PCA"].encode(test.images[:1])[0], c
+)
+sides = pd.DataFrame(
+    {"β-VAE": asymmetry(field), "PCA": asymmetry(linear)},
+    index=[f"F{k + 1}" for k in range(p.latent_dim)],
+)
 
 # %% tags=["nbval-ignore-output"]
 sides.round(3).T
 
 # %%
-pd.Series({
-    "PCA's field has no asymmetry (below 0.001)": bool((sides["PCA"] < 1e-3).all()),
-    "the β-VAE's has, in at least one latent (above 0.05)": bool((sides["β-VAE"] > 0.05).any()),
-    "every latent moves some pixel by more than 0.01 (standard deviation)": bool((field.variance_all.max((1, 2)) > 1e-4).all()),
-    "variance outside the brain stays below a tenth of that inside": bool(field.variance_all[:, ~cohort.atlas.brain_mask].mean() < 0.1 * field.variance_all[:, cohort.atlas.brain_mask].mean()),
-})
+pd.Series(
+    {
+        "PCA's field has no asymmetry (below 0.001)": bool(
+            (sides["PCA"] < 1e-3).all()
+        ),
+        "the β-VAE's has, in at least one latent (above 0.05)": bool(
+            (sides["β-VAE"] > 0.05).any()
+        ),
+        "every latent moves some pixel by more than 0.01 (standard deviation)": bool(
+            (field.variance_all.max((1, 2)) > 1e-4).all()
+        ),
+        "variance outside the brain stays below a tenth of that inside": bool(
+            field.variance_all[:, ~cohort.atlas.brain_mask].mean()
+            < 0.1 * field.variance_all[:, cohort.atlas.brain_mask].mean()
+        ),
+    }
+)

@@ -47,7 +47,7 @@ grid_width = 112
 grid_steps = 500
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-n_weights = 7  # brightness weights a region
+n_weights = 5  # brightness weights a region
 n_blobs = 100  # random regions of the null
 c_max = 7.0  # prior standard deviations
 c_step = 0.1
@@ -62,7 +62,6 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %%
-# %matplotlib inline
 import numpy as np
 import pandas as pd
 
@@ -73,35 +72,74 @@ from brainvae_core.profile import compared_configs, new_section, prepare_cohort
 
 # %%
 cohort = prepare_cohort(p)
-models = {name: fit(cohort, config, p.runs, p.device).model for name, config in compared_configs(p).items()}
+models = {
+    name: fit(cohort, config, p.runs, p.device).model
+    for name, config in compared_configs(p).items()
+}
 train, test = cohort.split("train"), cohort.split("test")
 section = new_section(p, cohort)
-print(f"section (height, width) = {section.shape}, scaled to the cohort's mean brightness")
+source = f"Models fitted to cohort {cohort.name}; {len(test)} test brains"
+print(
+    f"section (height, width) = {section.shape}, scaled to the cohort's mean brightness"
+)
 
 # %%
-reconstructed = {name: model.reconstruct(section[None])[0] for name, model in models.items()}
-error = {name: float(np.sqrt(np.mean((r - section) ** 2))) for name, r in reconstructed.items()}
+reconstructed = {
+    name: model.reconstruct(section[None])[0] for name, model in models.items()
+}
+error = {
+    name: float(np.sqrt(np.mean((r - section) ** 2)))
+    for name, r in reconstructed.items()
+}
 cohort_error = {
-    name: np.sqrt(((model.reconstruct(test.images) - test.images) ** 2).mean(axis=(1, 2)))
+    name: np.sqrt(
+        ((model.reconstruct(test.images) - test.images) ** 2).mean(axis=(1, 2))
+    )
     for name, model in models.items()
 }
 
 # %%
-figures.fig_new_brain(section, reconstructed, error, cohort_error, pixel_um=cohort.atlas.pixel_um)
+figures.fig_new_brain(
+    section,
+    reconstructed,
+    error,
+    cohort_error,
+    pixel_um=cohort.atlas.pixel_um,
+    error_name="RMS error, grey values",
+).made_from(source)
 
 # %% [markdown]
 # Where the error lies among the test brains, and how far out the code is: the squared norm of a code
 # drawn from the prior averages L.
 
 # %% tags=["nbval-ignore-output"]
-pd.DataFrame({
-    "error (RMS grey value)": error,
-    "median of test brains": {n: float(np.median(e)) for n, e in cohort_error.items()},
-    "test brains with a smaller error": {n: float((cohort_error[n] < error[n]).mean()) for n in models},
-    "squared norm of the code": {n: float((m.encode(section[None]) ** 2).sum()) for n, m in models.items()},
-}).round(3)
+pd.DataFrame(
+    {
+        "error (RMS grey value)": error,
+        "median of test brains": {
+            n: float(np.median(e)) for n, e in cohort_error.items()
+        },
+        "test brains with a smaller error": {
+            n: float((cohort_error[n] < error[n]).mean()) for n in models
+        },
+        "squared norm of the code": {
+            n: float((m.encode(section[None]) ** 2).sum())
+            for n, m in models.items()
+        },
+    }
+).round(3)
 
 # %%
 mean_section = train.images.mean(axis=0)
-kept = {n: float(explained_variance_per_brain(section[None], r[None], mean_section)[0]) for n, r in reconstructed.items()}
-pd.Series({f"{name} is closer to the brain than the mean image is": value > 0 for name, value in kept.items()})
+kept = {
+    n: float(
+        explained_variance_per_brain(section[None], r[None], mean_section)[0]
+    )
+    for n, r in reconstructed.items()
+}
+pd.Series(
+    {
+        f"{name} is closer to the brain than the mean image is": value > 0
+        for name, value in kept.items()
+    }
+)

@@ -1,5 +1,6 @@
 """Figures: what they must show, on arrays whose axes all have different lengths."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from matplotlib.text import Text
 
 from brainvae_core import figures
 from brainvae_core.figures.comparison import mean_interval
-from brainvae_core.figures.style import MODEL_COLOURS, model_styles
+from brainvae_core.figures.style import DPI, MODEL_COLOURS, WIDTH, model_styles
 
 H, W, L, N = 20, 28, 3, 5
 ROIS = ["SSp", "HPF", "STR", "TH"]
@@ -331,9 +332,26 @@ def test_style_does_not_depend_on_the_caller():
     assert figure.axes[0].get_facecolor() == plain.axes[0].get_facecolor()
 
 
-def test_a_figure_is_a_png_at_the_width_of_the_book(drawn):
-    png = drawn["fig_2a"]._repr_png_()
-    assert png.startswith(b"\x89PNG") and int.from_bytes(png[16:20]) == 1200
+def as_shown(figure, monkeypatch):
+    """What a notebook receives of a figure: one dictionary of formats."""
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    figure._ipython_display_()
+    (formats,) = shown
+    return formats
+
+
+def test_images_are_shown_as_one_raster_at_the_width_of_the_book(drawn, monkeypatch):
+    formats = as_shown(drawn["fig_sections"], monkeypatch)
+    png = base64.b64decode(formats["image/png"])
+    assert set(formats) == {"image/png", "text/plain"}
+    assert png.startswith(b"\x89PNG") and int.from_bytes(png[16:20]) == WIDTH * DPI
+
+
+def test_lines_and_text_are_shown_as_one_vector_graphic(drawn, monkeypatch):
+    formats = as_shown(drawn["fig_2c"], monkeypatch)
+    assert set(formats) == {"image/svg+xml", "text/plain"}
+    assert "<svg" in formats["image/svg+xml"]
 
 
 def test_figures_know_neither_models_nor_cohorts_nor_pyplot():

@@ -51,7 +51,7 @@ def drawn_atlas() -> Atlas:
         array.setflags(write=False)
     rows = [(i, acronym, name, parent) for i, (acronym, name, parent) in STRUCTURES.items()]
     structures = pd.DataFrame(rows, columns=["id", "acronym", "name", "parent_id"])
-    return Atlas(*arrays, structures=structures, pixel_um=25.0, name="drawn")
+    return Atlas(*arrays, structures=structures, pixel_um=25.0, name="drawn atlas")
 
 
 def _smooth_curve(points: list[tuple[float, float]]) -> np.ndarray:

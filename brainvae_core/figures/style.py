@@ -65,26 +65,28 @@ class BookFigure(Figure):
 
     shown_as = "svg"
 
-
     def draw(self, renderer):
         # Tick labels are made while drawing and take their size from the settings of that moment.
         with rc_context(STYLE):
             super().draw(renderer)
+
+    def made_from(self, source: str) -> BookFigure:
+        """The same figure, saying at its foot which cohort it was made from."""
+        self.supxlabel(source, x=0.01, ha="left", fontsize=7, color=GREY)
+        return self
 
     def _ipython_display_(self) -> None:
         # Pyplot, wherever it was imported, would crop the figure and show it in its own format.
         from IPython.display import display
 
         file = io.BytesIO()
-        with rc_context({"svg.hashsalt": "brainvae"}):
-            undated = {"Date": None} if self.shown_as == "svg" else {}
-            self.savefig(file, format=self.shown_as, metadata=undated)
-        content = file.getvalue()
-        mime, data = {
-            "svg": ("image/svg+xml", content.decode()),
-            "png": ("image/png", base64.b64encode(content).decode()),
-        }[self.shown_as]
-        display({mime: data, "text/plain": repr(self)}, raw=True)
+        if self.shown_as == "svg":
+            self.savefig(file, format="svg", metadata={"Date": None})
+            shown = {"image/svg+xml": file.getvalue().decode()}
+        else:
+            self.savefig(file, format="png")
+            shown = {"image/png": base64.b64encode(file.getvalue()).decode()}
+        display({**shown, "text/plain": repr(self)}, raw=True)
 
 
 def styled(draw: Callable) -> Callable:

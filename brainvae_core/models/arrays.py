@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 import numpy as np
 import torch
 
@@ -41,3 +44,16 @@ def batches(array: np.ndarray, device, size: int = 64):
     """Tensors of at most ``size`` rows on a device; of no rows, one empty tensor."""
     for start in range(0, max(len(array), 1), size):
         yield torch.from_numpy(np.ascontiguousarray(array[start : start + size])).to(device)
+
+
+def keep_freed_memory():
+    """Ask glibc to keep freed activations instead of returning them to the kernel.
+
+    Otherwise every step faults in hundreds of megabytes anew: two to four times slower on a CPU.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
+            libc.mallopt(trim_threshold, 2**31 - 1)
+            libc.mallopt(mmap_max, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
@@ -129,7 +128,6 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
     """
     train, validation = checked_parts(train, validation)
     device = pick_device(device)
-    keep_freed_memory()
     torch.manual_seed(config.seed)
     model = BetaVAE(config.latent_dim, train.shape[1:])
     INITIALISATIONS[config.initialisation](model, train, config.seed)
@@ -211,19 +209,6 @@ def progress_bar(iterable, **options):
     if sys.stderr.isatty():
         return tqdm(iterable, dynamic_ncols=True, **options)
     return tqdm(iterable, ncols=110, mininterval=15, maxinterval=60, **options)
-
-
-def keep_freed_memory():
-    """Ask glibc to keep freed activations instead of returning them to the kernel.
-
-    Otherwise every step faults in hundreds of megabytes anew: two to four times slower on a CPU.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
-            libc.mallopt(trim_threshold, 2**31 - 1)
-            libc.mallopt(mmap_max, 0)
 
 
 def _mix(*numbers: int) -> int:

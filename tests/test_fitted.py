@@ -1,0 +1,106 @@
+"""The demo profile's fitted models: what they reach, and that the notebooks depend on them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainvae_core.metrics import active_latents, explained_variance, linear_recovery
+from brainvae_core.models import load_run, run_name, save_run
+from brainvae_core.profile import compared_configs, prepare_cohort, read_profile
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.fitted
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return read_profile(ROOT / "notebooks/params/demo.yaml")
+
+
+@pytest.fixture(scope="module")
+def cohort(demo):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT / "notebooks")
+        return prepare_cohort(demo)
+
+
+@pytest.fixture(scope="module")
+def models(demo, cohort):
+    configs = compared_configs(demo)
+    folders = {n: ROOT / "runs" / run_name(c, cohort.fingerprint) for n, c in configs.items()}
+    return {name: load_run(folder).model for name, folder in folders.items()}
+
+
+def test_the_beta_vae_beats_posterior_collapse_honestly(demo, cohort, models):
+    train, test = cohort.split("train"), cohort.split("test")
+    mean_image = train.images.mean(axis=0)
+    explained = {
+        name: explained_variance(test.images, model.reconstruct(test.images), mean_image)
+        for name, model in models.items()
+    }
+    beta_vae = models["β-VAE"]
+    codes = beta_vae.encode(test.images)
+    recovery = linear_recovery(
+        beta_vae.encode(train.images), train.factors.to_numpy(), codes, test.factors.to_numpy()
+    )
+    found = f"{explained}, {active_latents(codes).sum()} active, R² {np.round(recovery, 2)}"
+    assert demo.steps <= 1200 and demo.batch_size == 16
+    assert train.images.shape[1:] == (160, 224)
+    assert beta_vae.n_parameters == 730_289
+    assert explained["PCA"] <= 0.8, found
+    assert explained["β-VAE"] >= 0.75 * explained["PCA"], found
+    assert active_latents(codes).sum() >= 6, found
+    assert (recovery >= 0.5).sum() >= 4, found
+
+
+def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(tmp_path):
+    shuffled = shuffled_runs(tmp_path / "runs")
+    readers = []
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        text = path.read_text()
+        if re.search(r"\bfit(_all)?\(", text):
+            readers.append(path.stem)
+            content = json.loads(text)
+            first = next(c for c in content["cells"] if c["cell_type"] == "code")
+            elsewhere = {"../data": str(ROOT / "data"), "../runs": str(shuffled)}
+            moved = "".join(first["source"])
+            for before, after in elsewhere.items():
+                assert json.dumps(before) in moved
+                moved = moved.replace(json.dumps(before), json.dumps(after))
+            first["source"] = moved
+            (tmp_path / path.name).write_text(json.dumps(content))
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-n", "2"]
+    command += ["--dist", "loadfile", "--nbval-sanitize-with", str(ROOT / "tests/nbval.cfg")]
+    answer = subprocess.run(
+        [*command, "-rf", "-p", "no:cacheprovider", str(tmp_path)], capture_output=True, text=True
+    )
+    failed = set(re.findall(r"^FAILED \S*?(\w+)\.ipynb", answer.stdout, re.M))
+    assert len(readers) >= 7
+    assert failed == set(readers), answer.stdout[-3000:]
+    assert "Cell execution caused an exception" not in answer.stdout
+
+
+def shuffled_runs(folder):
+    """Every demo run under its own name, with the values of each tensor in another order."""
+    rng = np.random.default_rng(0)
+    for path in sorted((ROOT / "runs").glob("[!.]*")):
+        run = load_run(path)
+        described = json.loads((path / "config.json").read_text())["cohort"]
+        tensors = {
+            k: rng.permuted(v.ravel()).reshape(v.shape) for k, v in run.model.tensors().items()
+        }
+        model = run.config.restore(tensors)
+        save_run(
+            folder / path.name,
+            run.config,
+            described["fingerprint"],
+            described["name"],
+            model,
+            run.history,
+        )
+    return folder

@@ -1,0 +1,138 @@
+"""The project around the library: notebooks, book and environment say one thing."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import jupytext
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from brainvae_core.profile import Parameters, read_profile
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+
+
+def code_cells(path):
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def test_there_are_notebooks_and_each_is_in_the_book():
+    chapters = re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text())
+    assert {f"notebooks/{p.stem}" for p in NOTEBOOKS} == {
+        c for c in chapters if c.startswith("notebooks/")
+    }
+    assert all((ROOT / f"{c}.md").is_file() for c in chapters if c.startswith("book/"))
+    assert len(NOTEBOOKS) >= 8
+
+
+@each_notebook
+def test_notebook_and_script_are_one(path):
+    script = path.with_suffix(".py")
+    from_notebook = jupytext.writes(jupytext.read(path), "py:percent")
+    wanted = script.read_text()
+    body = re.compile(r"^# ---$.*?^# ---$\n*", re.S | re.M)
+    assert body.sub("", from_notebook, 1).strip() == body.sub("", wanted, 1).strip()
+
+
+@each_notebook
+def test_every_cell_was_executed_in_order_and_without_an_error(path):
+    cells = [c for c in code_cells(path) if source(c).strip()]
+    assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
+    outputs = [o for c in cells for o in c["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error"]
+    assert not [o for o in outputs if o.get("name") == "stderr"]
+
+
+@each_notebook
+def test_notebooks_tell_and_the_library_does(path):
+    cells = [source(c) for c in code_cells(path)]
+    assert not [c for c in cells if re.search(r"^\s*(def|class) ", c, re.M)]
+    lengths = sorted(len(c.splitlines()) for c in cells)
+    assert lengths[len(lengths) // 2] <= 7
+
+
+@each_notebook
+def test_comparisons_are_not_ignored_away(path):
+    cells = code_cells(path)
+    ignored = [c for c in cells if "nbval-ignore-output" in c["metadata"].get("tags", [])]
+    compared = [c for c in cells if c["outputs"] and c not in ignored]
+    assert len(ignored) <= 1
+    assert len(compared) >= 3
+    assert not [c for c in cells if "nbval-skip" in c["metadata"].get("tags", [])]
+
+
+@each_notebook
+def test_every_notebook_has_the_same_parameters_which_are_the_demo_profile(path):
+    tagged = [c for c in code_cells(path) if "parameters" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    namespace = {}
+    exec(source(tagged[0]), namespace)
+    del namespace["__builtins__"]
+    assert Parameters(**namespace) == read_profile(ROOT / "notebooks/params/demo.yaml")
+    assert set(namespace) == set(Parameters.__dataclass_fields__)
+    assert source(tagged[0]) == source(code_cells(NOTEBOOKS[0])[0])
+
+
+def test_papermill_run_with_an_unknown_parameter_is_refused(tmp_path):
+    target = tmp_path / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", "--cwd", str(ROOT / "notebooks")]
+    command += ["-p", "betta", "3", str(NOTEBOOKS[0]), str(target)]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode != 0
+    assert "unknown parameter 'betta'; did you mean beta?" in answer.stderr
+
+
+def test_conda_and_pip_describe_one_environment():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert f"python{PYPROJECT['project']['requires-python']}" in conda
+    (pip,) = [d["pip"] for d in conda if isinstance(d, dict)]
+    listed = {str(Requirement(d)) for d in pip if not d.startswith("-")}
+    assert listed == {str(r) for r in requirements()}
+    assert "-c constraints.txt" in pip
+
+
+def test_every_package_is_pinned_within_its_range():
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if line)
+    for requirement in requirements():
+        assert requirement.specifier.contains(pins[requirement.name.lower()]), requirement
+
+
+def requirements():
+    project = PYPROJECT["project"]
+    return [
+        Requirement(d) for d in project["dependencies"] + project["optional-dependencies"]["book"]
+    ]
+
+
+def test_rooms_are_entered_in_one_direction():
+    allowed = {
+        "cohorts": {"cohorts"},
+        "models": {"models"},
+        "metrics": {"metrics"},
+        "fields": {"fields"},
+        "figures": {"figures"},
+    }
+    for path in (ROOT / "brainvae_core").rglob("*.py"):
+        room = path.relative_to(ROOT / "brainvae_core").parts[0]
+        rooms = set(re.findall(r"(?:from|import) brainvae_core\.(\w+)", path.read_text()))
+        assert rooms <= allowed.get(room, set(allowed)), path
+
+
+def test_the_projects_words_name_no_machine():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    for name in tracked.stdout.split():
+        if not name.endswith((".png", ".svg")) and (ROOT / name).is_file():
+            text = (ROOT / name).read_text()
+            assert not re.search(r"(?<![\w.])/(home|root|Users)/[a-z]", text), name
