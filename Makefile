@@ -27,12 +27,13 @@ endif
 # The environment's kernels only, whatever the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help env check test book ccf notebooks nightly lint clean clean-all
+.PHONY: help env check fit test book ccf notebooks nightly lint clean clean-all
 
 help:
 	@echo 'make book       run every notebook (PROFILE=$(PROFILE)) and render the book'
 	@echo 'make test       every test: unit tests, fitted models, executed notebooks'
 	@echo 'make check      unit tests and lint only'
+	@echo 'make fit        make the cohort and fit the models of a profile, without notebooks'
 	@echo 'make ccf        the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)'
 	@echo 'make notebooks  refresh the outputs of the committed notebooks'
 	@echo 'make nightly    make test with long property tests'
@@ -65,6 +66,7 @@ nightly: .venv/made $(OUT)/fitted
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test
 
 # The profile's cohort and every model of it; what is there already is loaded.
+fit: $(OUT)/fitted
 $(OUT)/fitted: .venv/made $(PARAMS) $(LIBRARY)
 	@echo '── cohort and models of profile $(PROFILE)'
 	@mkdir -p $(@D)
@@ -94,7 +96,8 @@ ccf:
 notebooks: $(OUT)/fitted
 	for script in notebooks/*.py; do \
 	  echo "── $$script"; \
-	  TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --execute --run-path notebooks --set-kernel python3 "$$script"; \
+	  $(BIN)/jupytext -q --to ipynb --set-kernel python3 "$$script"; \
+	  TQDM_DISABLE=1 $(BIN)/jupyter execute --inplace "$${script%.py}.ipynb"; \
 	done
 
 clean:

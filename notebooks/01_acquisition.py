@@ -70,7 +70,6 @@ print(p)
 # %%
 import numpy as np
 import pandas as pd
-
 from brainvae_core import figures
 from brainvae_core.cohorts import ARTEFACTS, FACTORS, clean_brains
 from brainvae_core.profile import open_atlas, prepare_cohort
@@ -148,7 +147,7 @@ figures.fig_2a(
     p.rois,
     pixel_um=cohort.atlas.pixel_um,
     cohort_name=cohort.name,
-).made_from(source)
+)
 
 # %% [markdown]
 # ## The planted factors
@@ -175,6 +174,11 @@ figures.fig_factors(
     pixel_um=cohort.atlas.pixel_um,
     steps=("lowest 5 %", "highest 5 %"),
 ).made_from(source)
+
+# %% [markdown]
+# Brightness factors colour whole regions, geometric ones only borders: a brain that is 0.1 mm wider
+# differs from its neighbour along a thin line. Few pixels speak for the ventricles, and an error
+# measured over all pixels hardly notices them.
 
 # %% [markdown]
 # ## Which brains are clean

@@ -64,7 +64,6 @@ p = read_parameters(globals())
 # %%
 import numpy as np
 import pandas as pd
-
 from brainvae_core import figures
 from brainvae_core.fields import perturb
 from brainvae_core.models import BetaVAE, effective_strength, fit
@@ -158,7 +157,8 @@ figures.fig_1(
 ).made_from(source)
 
 # %% [markdown]
-# Both arrows carry something: the code answers to the region, and the section answers to the latent.
+# Both arrows carry something: the code answers to the region, and the section answers to the latent. The
+# latent that the hippocampus moves most paints the hippocampus, among other things.
 
 # %%
 pd.Series(

@@ -64,7 +64,6 @@ p = read_parameters(globals())
 # %%
 import numpy as np
 import pandas as pd
-
 from brainvae_core import figures
 from brainvae_core.metrics import (
     cw_ssim,
@@ -228,6 +227,14 @@ figures.fig_fd_profile(
     profile_dims, by_dim, frechet_profile(wide, real, other, profile_dims)
 ).made_from(source)
 
+# %% [markdown]
+# What the small grid shows, and what it does not. More latents help until the fit is too short for
+# them: at 500 steps the VAEs have not caught up with PCA anywhere, by explained variance, by CW-SSIM
+# (where they stay near the mean image's line) or by the distance of their reconstructions. Their
+# prior samples are far from real sections, because short fits leave codes much wider than the prior.
+# So this grid shows the machinery of Fig. 2C and 2D at work; it does not test the paper's claim that a
+# β-VAE is ahead, and no inflection point is read from it.
+
 # %%
 column = list(p.grid_latent_dims).index(p.latent_dim)
 row = list(p.grid_betas).index(p.beta)
@@ -245,11 +252,14 @@ pd.Series(
                 for i, n in enumerate(p.grid_latent_dims)
             )
         ),
-        "every model is above the mean image in CW-SSIM at the chosen L": bool(
-            all(
-                s[column].mean() > references["mean image"]
-                for s in similarity.values()
-            )
+        "PCA's CW-SSIM is above the mean image's at the largest L": bool(
+            similarity["PCA"][-1].mean() > references["mean image"]
+        ),
+        "prior samples of the β-VAE are further from real than PCA's": bool(
+            (
+                distances["prior samples"]["β-VAE"]
+                > distances["prior samples"]["PCA"]
+            ).all()
         ),
     }
 )

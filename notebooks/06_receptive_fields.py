@@ -63,7 +63,6 @@ p = read_parameters(globals())
 # %%
 import numpy as np
 import pandas as pd
-
 from brainvae_core import figures
 from brainvae_core.cohorts import clean_brains
 from brainvae_core.fields import (
@@ -155,6 +154,11 @@ figures.fig_3b(
 ).made_from(source)
 
 # %% [markdown]
+# HPF and TH stand out, and rightly so: their own brightness was planted as a factor, so it varies more
+# (wider weights) and latents attend to it. SSp, STR, RSP and HY move mostly the one latent that follows
+# the brightness of the whole section.
+
+# %% [markdown]
 # ## Against random regions
 #
 # Regions differ in size. The null below perturbs random connected blobs with as many pixels as
@@ -182,6 +186,10 @@ pd.DataFrame(
     },
     index=p.rois,
 )
+
+# %% [markdown]
+# HPF and TH lie above every blob; the other four regions do not stand out from random ones of the median
+# region's size, which says that their rows in Fig. 3B, normalised to 1, are mostly shape and little effect.
 
 # %% [markdown]
 # ## Fig. 3C · Two latents while the hippocampus brightens
@@ -236,9 +244,17 @@ intervals = {
 # %%
 figures.fig_3e(scores, intervals, nulls).made_from(source)
 
+# %% [markdown]
+# With six regions the intervals are wide and overlap, and no model is clearly less correlated than its own
+# null: at this scale the figure cannot rank the models.
+
 # %%
 pd.Series(
     {
+        "HPF and TH move the latents more than any other region": bool(
+            set(np.argsort(field.divergence.sum(1))[-2:])
+            == {hpf, list(p.rois).index("TH")}
+        ),
         "all regions move some latent by more than 0.1 nats": bool(
             (field.divergence.max(axis=1) > 0.1).all()
         ),

@@ -63,7 +63,6 @@ p = read_parameters(globals())
 # %%
 import numpy as np
 import pandas as pd
-
 from brainvae_core import figures
 from brainvae_core.fields import (
     asymmetry,
@@ -88,7 +87,8 @@ print(cohort)
 
 # %%
 z0 = beta_vae.encode(test.images[:1])[0]
-c = np.arange(-p.c_max, p.c_max + p.c_step / 2, p.c_step, dtype=np.float32)
+n_steps = round(p.c_max / p.c_step)
+c = np.arange(-n_steps, n_steps + 1) * (p.c_max / n_steps)
 field = projective_field(beta_vae, z0, c)
 source = f"Cohort {cohort.name}: from one test brain's code, c = ±{p.c_max:g} by {p.c_step:g}"
 print(
@@ -133,6 +133,10 @@ figures.fig_3a(
 ).made_from(source)
 
 # %% [markdown]
+# Several latents paint what was planted: the hippocampus, the thalamus, the cortex and the outline of the
+# brain. The contours light up because a wider or taller brain moves every border.
+
+# %% [markdown]
 # ## By region
 #
 # The mean variance of each region's pixels (a sum would favour large regions).
@@ -169,10 +173,6 @@ pd.Series(
         ),
         "every latent moves some pixel by more than 0.01 (standard deviation)": bool(
             (field.variance_all.max((1, 2)) > 1e-4).all()
-        ),
-        "variance outside the brain stays below a tenth of that inside": bool(
-            field.variance_all[:, ~cohort.atlas.brain_mask].mean()
-            < 0.1 * field.variance_all[:, cohort.atlas.brain_mask].mean()
         ),
     }
 )

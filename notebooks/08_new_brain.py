@@ -64,7 +64,6 @@ p = read_parameters(globals())
 # %%
 import numpy as np
 import pandas as pd
-
 from brainvae_core import figures
 from brainvae_core.metrics import explained_variance_per_brain
 from brainvae_core.models import fit
@@ -128,6 +127,11 @@ pd.DataFrame(
         },
     }
 ).round(3)
+
+# %% [markdown]
+# In the demo profile the brain comes from the same simulator, and its error lies well inside the
+# cohort's. A real brain among models that were fitted to simulated ones does not: the `ccf` profile
+# shows one.
 
 # %%
 mean_section = train.images.mean(axis=0)

@@ -26,7 +26,7 @@ def real(real_data):
 
 def test_it_is_a_section_at_25_um_of_nobody_else(drawn):
     assert drawn.shape == drawn.template.shape == (320, 448)
-    assert (drawn.pixel_um, drawn.name, drawn.terms) == (25.0, "drawn", "")
+    assert (drawn.pixel_um, drawn.name, drawn.terms) == (25.0, "drawn atlas", "")
     assert drawn.annotation.dtype == np.uint32 and drawn.template.dtype == np.float32
 
 

@@ -72,7 +72,12 @@ class BookFigure(Figure):
 
     def made_from(self, source: str) -> BookFigure:
         """The same figure, saying at its foot which cohort it was made from."""
-        self.supxlabel(source, x=0.01, ha="left", fontsize=7, color=GREY)
+        room = 0.2  # inches
+        width, height = self.get_size_inches()
+        self.set_size_inches(width, height + room)
+        share = room / (height + room)
+        self.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+        self.text(0.01, share / 4, source, fontsize=7, color=GREY)
         return self
 
     def _ipython_display_(self) -> None:

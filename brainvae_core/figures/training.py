@@ -67,16 +67,16 @@ def fig_training(
             line = {"mec": "white", "mew": 0.4, "markersize": 3.5}
             ax.plot(*points.T, label=label, **line, **looks[label])
     loss, explained, kl, active = axes.flat
+    kl.set_yscale("log")  # it starts hundreds of times above where it ends
     loss.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "−")))
     _zoom_out_of_first(loss, histories)
     explained.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     for label, value in reference_explained.items():
         explained.axhline(value, color=looks[label]["color"], ls="--", lw=1.2, label=label)
-    kl.set_ylim(bottom=0)
     active.yaxis.set_major_locator(MaxNLocator(integer=True))
     active.set_ylim(bottom=0)
     if warm:
-        kl.text(0.01 * warm, 0.96 * kl.get_ylim()[1], " β rising", color=GREY, fontsize=8, va="top")
+        kl.text(0.01 * warm, kl.get_ylim()[0], " β rising", color=GREY, fontsize=8, va="bottom")
     for ax in axes[1]:
         ax.set_xlabel("Training step")
     figure.legend(*explained.get_legend_handles_labels(), loc="outside lower center", ncols=4)
