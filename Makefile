@@ -22,7 +22,8 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 unexport PYTHONDONTWRITEBYTECODE
 # Kernels start in notebooks/: a relative folder of real data would be another one there.
 ifdef BRAINVAE_DATA
-export BRAINVAE_DATA := $(abspath $(BRAINVAE_DATA))
+override BRAINVAE_DATA := $(abspath $(BRAINVAE_DATA))
+export BRAINVAE_DATA
 endif
 # The environment's kernels only, whatever the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1

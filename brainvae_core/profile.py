@@ -22,7 +22,7 @@ import yaml
 from brainvae_core import cohorts
 from brainvae_core.models import BetaVAEConfig, PCAConfig, fit, fit_all, grid_configs
 
-SIMULATED_FROM = ("artefacts", "atlas", "drawn", "drawn_regions", "simulated")
+SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 
@@ -75,6 +75,16 @@ class Parameters:
         for field in fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, _as_declared(field.name, field.default, value))
+
+    @property
+    def betas(self) -> tuple[float, ...]:
+        """The grid's values of β, with the model's own and the VAE's among them."""
+        return tuple(sorted({1.0, self.beta, *self.grid_betas}))
+
+    @property
+    def latent_dims(self) -> tuple[int, ...]:
+        """The grid's values of L, with the model's own among them."""
+        return tuple(sorted({self.latent_dim, *self.grid_latent_dims}))
 
     def model_config(self, **changes) -> BetaVAEConfig:
         """The β-VAE's configuration; ``changes`` such as ``beta=1`` win."""
@@ -138,7 +148,8 @@ def prepare_cohort(p: Parameters) -> cohorts.Cohort:
 
     Its name carries a hash of what it was made from, the simulator's source included.
     """
-    made_from = [p.atlas, p.plane, p.n_brains, p.height, p.width, p.artefact_share, p.cohort_seed]
+    atlas = p.atlas if p.atlas == "drawn" else str(Path(_expanded(p.atlas)).resolve())
+    made_from = [atlas, p.plane, p.n_brains, p.height, p.width, p.artefact_share, p.cohort_seed]
     digest = hashlib.sha256(repr(made_from).encode())
     for module in SIMULATED_FROM:
         digest.update((Path(cohorts.__file__).parent / f"{module}.py").read_bytes())
@@ -178,7 +189,7 @@ def compared_configs(p: Parameters) -> dict[str, BetaVAEConfig | PCAConfig]:
 def study_configs(p: Parameters) -> list[BetaVAEConfig | PCAConfig]:
     """Every point of the profile's β × L grid, and PCA at every L."""
     base = p.model_config(steps=p.grid_steps)
-    return grid_configs(base, p.grid_betas, p.grid_latent_dims)
+    return grid_configs(base, p.betas, p.latent_dims)
 
 
 def _expanded(path: str) -> str:
@@ -220,12 +231,13 @@ def main():
     try:
         p = read_profile(options.profile)
         cohort = prepare_cohort(p)
-    except (ValueError, OSError) as error:
+        print(cohort, flush=True)
+        for config in compared_configs(p).values():
+            fit(cohort, config, p.runs, p.device)
+        coarse = cohort.resampled((p.grid_height, p.grid_width))
+        fit_all(coarse, study_configs(p), p.runs, p.device)
+    except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(cohort, flush=True)
-    for config in compared_configs(p).values():
-        fit(cohort, config, p.runs, p.device)
-    fit_all(cohort.resampled((p.grid_height, p.grid_width)), study_configs(p), p.runs, p.device)
     print(f"cohort in {p.data}, models in {p.runs}")
 
 

@@ -84,10 +84,7 @@ print(cohort)
 
 # %%
 for shape in ((320, 448), (160, 224), (80, 112)):
-    print(
-        shape,
-        f"{BetaVAE(latent_dim=8, image_shape=shape).n_parameters:,} parameters at L = 8",
-    )
+    print(shape, f"{BetaVAE(latent_dim=8, image_shape=shape).n_parameters:,} parameters at L = 8")
 
 # %% [markdown]
 # ## The objective
@@ -104,17 +101,10 @@ for shape in ((320, 448), (160, 224), (80, 112)):
 # %%
 settings = {
     "this profile": (p.beta, p.likelihood, p.sigma, (p.height, p.width)),
-    "this profile's grid": (
-        p.beta,
-        p.likelihood,
-        p.sigma,
-        (p.grid_height, p.grid_width),
-    ),
+    "this profile's grid": (p.beta, p.likelihood, p.sigma, (p.grid_height, p.grid_width)),
     "the paper, if Bernoulli": (3.0, "bernoulli", 0.0, (320, 448)),
 }
-strengths = {
-    name: effective_strength(*setting) for name, setting in settings.items()
-}
+strengths = {name: effective_strength(*setting) for name, setting in settings.items()}
 pd.Series(strengths, name="βσ² / pixels").map("{:.2e}".format)
 
 # %% [markdown]

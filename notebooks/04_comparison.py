@@ -82,9 +82,7 @@ print(cohort)
 kind = test.metadata["artefact"].to_numpy()
 corrupted = test.select(kind != "none")
 kinds = corrupted.metadata["artefact"].to_numpy()
-reconstructed = {
-    name: model.reconstruct(corrupted.images) for name, model in models.items()
-}
+reconstructed = {name: model.reconstruct(corrupted.images) for name, model in models.items()}
 source = f"Cohort {cohort.name}: {len(corrupted)} test brains with an artefact, one fit a model (seed {p.seed})"
 print(
     f"corrupted test brains (n, height, width) = {corrupted.images.shape}; {pd.Series(kinds).value_counts().to_dict()}"
@@ -97,16 +95,15 @@ print(
 
 # %%
 strength = corrupted.metadata["artefact_strength"].to_numpy()
-chosen = [
-    int(np.argmax(np.where(kinds == name, strength, 0))) for name in ARTEFACTS
-]
+kinds_here = [name for name in ARTEFACTS if (kinds == name).any()]
+chosen = [int(np.argmax(np.where(kinds == name, strength, 0))) for name in kinds_here]
 shown = {name: r[chosen] for name, r in reconstructed.items()}
 
 # %%
 figures.fig_2b(
     corrupted.images[chosen],
     shown,
-    list(ARTEFACTS),
+    kinds_here,
     pixel_um=cohort.atlas.pixel_um,
     masks=corrupted.artefact_masks[chosen],
 ).made_from(source)
@@ -116,8 +113,7 @@ figures.fig_2b(
 
 # %%
 ranked = [
-    np.flatnonzero(kinds == name)[np.argsort(-strength[kinds == name])][1:3]
-    for name in ARTEFACTS
+    np.flatnonzero(kinds == name)[np.argsort(-strength[kinds == name])][1:3] for name in kinds_here
 ]
 more = np.concatenate(ranked)
 
@@ -142,10 +138,7 @@ figures.fig_s1(
 # %%
 mean_section = train.images.mean(axis=0)
 truth = (corrupted.clean, corrupted.images, corrupted.artefact_masks)
-removal = {
-    name: artefact_removal(*truth, r, mean_section)
-    for name, r in reconstructed.items()
-}
+removal = {name: artefact_removal(*truth, r, mean_section) for name, r in reconstructed.items()}
 floor = {
     name: artefact_removal(*truth, m.reconstruct(corrupted.clean), mean_section)
     for name, m in models.items()
@@ -153,13 +146,10 @@ floor = {
 
 # %%
 reproduced = {
-    n: {
-        k: (removal[n].reproduced - floor[n].reproduced)[kinds == k]
-        for k in ARTEFACTS
-    }
+    n: {k: (removal[n].reproduced - floor[n].reproduced)[kinds == k] for k in kinds_here}
     for n in models
 }
-kept = {n: {k: removal[n].kept[kinds == k] for k in ARTEFACTS} for n in models}
+kept = {n: {k: removal[n].kept[kinds == k] for k in kinds_here} for n in models}
 
 # %%
 figures.fig_removal(reproduced, kept).made_from(source)
@@ -171,31 +161,25 @@ figures.fig_removal(reproduced, kept).made_from(source)
 # band lies at the same scale in micrometres at every resolution (level 4 at 25 µm).
 
 # %%
-level = 4 - int(np.log2(cohort.atlas.pixel_um / 25))
+level = max(1, 4 - int(np.log2(cohort.atlas.pixel_um / 25)))
 print(
     f"CW-SSIM level {level}, 8 orientations: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm"
 )
-scores = {
-    name: cw_ssim(corrupted.clean, r, level=level)
-    for name, r in reconstructed.items()
-}
+scores = {name: cw_ssim(corrupted.clean, r, level=level) for name, r in reconstructed.items()}
 scores["mean image"] = cw_ssim(mean_section, corrupted.clean, level=level)
-scores["corrupted input"] = cw_ssim(
-    corrupted.clean, corrupted.images, level=level
-)
+scores["corrupted input"] = cw_ssim(corrupted.clean, corrupted.images, level=level)
 
 # %% tags=["nbval-ignore-output"]
-by_kind = pd.DataFrame(
-    {name: pd.Series(s).groupby(kinds).mean() for name, s in scores.items()}
-)
+by_kind = pd.DataFrame({name: pd.Series(s).groupby(kinds).mean() for name, s in scores.items()})
 by_kind.round(3)
 
 # %% [markdown]
-# The claims of Fig. 2B, on planted artefacts. All three models drop most of a leak or a breakage, PCA
-# as much as the VAEs, and paint a grid back in part: a grid darkens the whole section, and brightness
-# is something they know. The paper saw PCA and the VAE reproduce artefacts and the β-VAE remove them;
-# with these short fits and this share of artefacts that difference does not appear. By CW-SSIM, at
-# this coarse scale, PCA is nearest to the truth and the VAEs are about as near as the mean image.
+# What the demo profile shows of Fig. 2B's claim, on planted artefacts and few brains. All three models
+# drop most of a leak or a breakage, PCA as much as the VAEs, and paint a good part of a grid back. The
+# paper saw PCA and the VAE reproduce artefacts and the β-VAE remove them; with these short fits that
+# difference does not appear. By CW-SSIM, at this coarse scale, PCA is the nearest of the models to the
+# truth; the VAEs are no nearer than the mean image where tissue is missing or a grid lies over it, and a
+# leak changes the section so locally that the untouched input beats every model.
 
 # %%
 mean_reproduced = pd.DataFrame(
@@ -203,15 +187,17 @@ mean_reproduced = pd.DataFrame(
 )
 pd.Series(
     {
-        "β-VAE paints back less than half of every kind of artefact": bool(
-            (mean_reproduced["β-VAE"] < 0.5).all()
+        "β-VAE paints back less than a third of leaks and breakages": bool(
+            (mean_reproduced.loc[["leak", "breakage"], "β-VAE"] < 1 / 3).all()
+        ),
+        "β-VAE paints back more of a grid than of a leak": bool(
+            mean_reproduced.loc["grid", "β-VAE"] > mean_reproduced.loc["leak", "β-VAE"]
         ),
         "β-VAE keeps more of the brain than the mean image does": bool(
             all(k.mean() > 0 for k in kept["β-VAE"].values())
         ),
         "β-VAE is closer to the truth (CW-SSIM) than the input with a grid is": bool(
-            by_kind.loc["grid", "β-VAE"]
-            > by_kind.loc["grid", "corrupted input"]
+            by_kind.loc["grid", "β-VAE"] > by_kind.loc["grid", "corrupted input"]
         ),
     }
 )

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 7 · Projective fields: move a latent, watch the brain
 #
-# **What does each latent paint?** One latent is moved over ±7 prior standard deviations from the code
+# **What does each latent paint?** One latent is moved over ±7 prior standard deviations (`c_max`) from the code
 # of one real brain of the cohort, everything is decoded, and the variance of every pixel is taken in
 # four quartiles of the range.
 
@@ -66,11 +66,14 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.fields import (
     asymmetry,
+    field_agreement,
     outlier_latents,
     projective_field,
+    receptive_field,
     region_profile,
     stratified_rgb,
     traversal,
+    weight_range,
 )
 from brainvae_core.metrics import active_latents
 from brainvae_core.models import fit
@@ -99,7 +102,7 @@ print(
 # ## Fig. S4 · Sections along each latent
 
 # %%
-c_shown = np.array([-7, -3.5, -1.5, 0, 1.5, 3.5, 7], dtype=np.float32)
+c_shown = p.c_max * np.array([-1, -0.5, -0.2, 0, 0.2, 0.5, 1])
 along = traversal(beta_vae, z0, c_shown)
 figures.fig_s4(along, c_shown, pixel_um=cohort.atlas.pixel_um).made_from(source)
 
@@ -107,9 +110,7 @@ figures.fig_s4(along, c_shown, pixel_um=cohort.atlas.pixel_um).made_from(source)
 # The same as differences from the middle, which show what small steps do.
 
 # %%
-figures.fig_s4(
-    along, c_shown, pixel_um=cohort.atlas.pixel_um, difference=True
-).made_from(source)
+figures.fig_s4(along, c_shown, pixel_um=cohort.atlas.pixel_um, difference=True).made_from(source)
 
 # %% [markdown]
 # ## Fig. 3A · The field of every latent
@@ -125,15 +126,11 @@ starred = outlier_latents(field, active)
 
 # %%
 figures.fig_3a(
-    rgb,
-    scales,
-    starred,
-    pixel_um=cohort.atlas.pixel_um,
-    brain_contour_mask=cohort.atlas.brain_mask,
+    rgb, scales, starred, pixel_um=cohort.atlas.pixel_um, brain_contour_mask=cohort.atlas.brain_mask
 ).made_from(source)
 
 # %% [markdown]
-# Several latents paint what was planted: the hippocampus, the thalamus, the cortex and the outline of the
+# In the demo profile several latents paint what was planted: the hippocampus, the thalamus, the cortex and the outline of the
 # brain. The contours light up because a wider or taller brain moves every border.
 
 # %% [markdown]
@@ -147,30 +144,41 @@ profile_by_region = region_profile(field.variance_all, masks)
 figures.fig_region_profile(profile_by_region, p.rois).made_from(source)
 
 # %% [markdown]
-# PCA is linear: its field is its squared loadings, the same on both sides of zero. The asymmetry of
-# the β-VAE's says how far from linear it is.
+# ## Do the two directions agree?
+#
+# The paper notes that a latent's receptive and projective field can differ (its F8 and HPF). Here is
+# the rank correlation over regions between how much a region moves the latent and how much the latent
+# moves the region. With six regions a correlation below about 0.8 is within chance.
 
 # %%
-linear = projective_field(
-    models["PCA"], models["PCA"].encode(test.images[:1])[0], c
-)
+brains = test.select(test.metadata["artefact"].to_numpy() == "none").images[:64]
+received = receptive_field(beta_vae, brains, masks, weight_range(brains, masks))
+agreement = field_agreement(received.divergence, profile_by_region)
+
+# %%
+figures.fig_region_profile(profile_by_region, p.rois, received.divergence).made_from(source)
+
+# %% [markdown]
+# ## How far from linear
+#
+# PCA is linear: its field is its squared loadings, the same on both sides of zero. The asymmetry of
+# the β-VAE's says how far from linear it is. The last row is the rank correlation of above.
+
+# %%
+linear = projective_field(models["PCA"], models["PCA"].encode(test.images[:1])[0], c)
 sides = pd.DataFrame(
     {"β-VAE": asymmetry(field), "PCA": asymmetry(linear)},
     index=[f"F{k + 1}" for k in range(p.latent_dim)],
 )
 
 # %% tags=["nbval-ignore-output"]
-sides.round(3).T
+sides.assign(agreement=agreement).round(3).T
 
 # %%
 pd.Series(
     {
-        "PCA's field has no asymmetry (below 0.001)": bool(
-            (sides["PCA"] < 1e-3).all()
-        ),
-        "the β-VAE's has, in at least one latent (above 0.05)": bool(
-            (sides["β-VAE"] > 0.05).any()
-        ),
+        "PCA's field has no asymmetry (below 0.001)": bool((sides["PCA"] < 1e-3).all()),
+        "the β-VAE's has, in at least one latent (above 0.05)": bool((sides["β-VAE"] > 0.05).any()),
         "every latent moves some pixel by more than 0.01 (standard deviation)": bool(
             (field.variance_all.max((1, 2)) > 1e-4).all()
         ),

@@ -62,6 +62,8 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %%
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
@@ -75,25 +77,21 @@ models = {
     name: fit(cohort, config, p.runs, p.device).model
     for name, config in compared_configs(p).items()
 }
-train, test = cohort.split("train"), cohort.split("test")
-section = new_section(p, cohort)
-source = f"Models fitted to cohort {cohort.name}; {len(test)} test brains"
-print(
-    f"section (height, width) = {section.shape}, scaled to the cohort's mean brightness"
-)
+print(cohort)
 
 # %%
-reconstructed = {
-    name: model.reconstruct(section[None])[0] for name, model in models.items()
-}
-error = {
-    name: float(np.sqrt(np.mean((r - section) ** 2)))
-    for name, r in reconstructed.items()
-}
+train, test = cohort.split("train"), cohort.split("test")
+section = new_section(p, cohort)
+source = f"Brain: {Path(p.new_brain).stem}. Models fitted to cohort {cohort.name}; {len(test)} test brains"
+print(f"section (height, width) = {section.shape}, scaled to the cohort's mean brightness")
+
+# %%
+reconstructed = {name: model.reconstruct(section[None])[0] for name, model in models.items()}
+error = {name: float(np.sqrt(np.mean((r - section) ** 2))) for name, r in reconstructed.items()}
+
+# %%
 cohort_error = {
-    name: np.sqrt(
-        ((model.reconstruct(test.images) - test.images) ** 2).mean(axis=(1, 2))
-    )
+    name: np.sqrt(((model.reconstruct(test.images) - test.images) ** 2).mean(axis=(1, 2)))
     for name, model in models.items()
 }
 
@@ -115,30 +113,27 @@ figures.fig_new_brain(
 pd.DataFrame(
     {
         "error (RMS grey value)": error,
-        "median of test brains": {
-            n: float(np.median(e)) for n, e in cohort_error.items()
-        },
+        "median of test brains": {n: float(np.median(e)) for n, e in cohort_error.items()},
         "test brains with a smaller error": {
             n: float((cohort_error[n] < error[n]).mean()) for n in models
         },
         "squared norm of the code": {
-            n: float((m.encode(section[None]) ** 2).sum())
-            for n, m in models.items()
+            n: float((m.encode(section[None]) ** 2).sum()) for n, m in models.items()
         },
     }
 ).round(3)
 
 # %% [markdown]
-# In the demo profile the brain comes from the same simulator, and its error lies well inside the
-# cohort's. A real brain among models that were fitted to simulated ones does not: the `ccf` profile
+# In the demo profile the brain comes from the same simulator, and its error lies among
+# the smaller ones of the cohort's: it has no artefact. A real brain among models that were fitted to simulated ones does not: the `ccf` profile
 # shows one.
 
 # %%
 mean_section = train.images.mean(axis=0)
+
+# %%
 kept = {
-    n: float(
-        explained_variance_per_brain(section[None], r[None], mean_section)[0]
-    )
+    n: float(explained_variance_per_brain(section[None], r[None], mean_section)[0])
     for n, r in reconstructed.items()
 }
 pd.Series(

@@ -276,9 +276,11 @@ def test_the_three_models_of_the_paper_share_l():
 
 
 def test_the_study_is_the_profiles_grid_at_its_own_steps():
-    p = Parameters(grid_betas=[1, 5], grid_latent_dims=[2, 3, 4], grid_steps=77)
+    p = Parameters(grid_betas=[1, 5], grid_latent_dims=[2, 3, 8], grid_steps=77)
     configs = study_configs(p)
-    assert len(configs) == 3 + 2 * 3
+    assert p.betas == (1, 3, 5) and p.latent_dims == (2, 3, 8)
+    assert len(configs) == 3 + 3 * 3
+    assert Parameters(beta=4.0, latent_dim=6, grid_latent_dims=[2]).latent_dims == (2, 6)
     assert {c.steps for c in configs if c.kind == "beta_vae"} == {77}
 
 
@@ -307,7 +309,9 @@ device: cpu
     assert "20 brains" in capsys.readouterr().out
     labels = sorted(p.name.rsplit("-", 1)[0] for p in (tmp_path / "runs").iterdir())
     pca, grid = "pca-L2", "beta_vae-L2-beta2-seed0"
-    assert labels == sorted([pca, pca, grid, "beta_vae-L2-beta1-seed0", "beta_vae-L2-beta3-seed0"])
+    compared = ["beta_vae-L2-beta1-seed0", "beta_vae-L2-beta3-seed0"]
+    # Twice: at the model's size and among the grid's values.
+    assert labels == sorted([pca, *compared, pca, grid, *compared])
     monkeypatch.setattr(BetaVAEConfig, "fit", None)
     main()
 

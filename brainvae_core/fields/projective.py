@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 # Latents alike up to this ratio are not outliers, however small the spread of the others is.
 LEAST_OUTLIER_RATIO = 1.1

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.stats import ortho_group, wilcoxon
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from brainvae_core.fields.association import checked_active, normalised_impacts
 from brainvae_core.fields.regions import (

@@ -95,7 +95,6 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     if folder.exists():
         return load_run(folder)
     unfinished = runs / f".{name}"
-    unfinished.mkdir(parents=True, exist_ok=True)
     train, validation = cohort.split("train").images, cohort.split("validation").images
     checkpoint = unfinished / "checkpoint.safetensors"
     model, history = config.fit(train, validation, checkpoint=checkpoint, device=device)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import sys
 import time
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from brainvae_core.models.arrays import checked_parts
 from brainvae_core.models.beta_vae import BetaVAE
+from brainvae_core.models.checkpoint import resume, save_checkpoint
 from brainvae_core.models.initialisation import INITIALISATIONS
 from brainvae_core.models.objective import LIKELIHOODS, kl_divergence, reparameterise
 
@@ -136,7 +132,7 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    first, history = _resume(checkpoint, config, model, optimiser)
+    first, history = resume(checkpoint, config, model, optimiser)
     negative_log_likelihood = LIKELIHOODS[config.likelihood]
     started = time.perf_counter() - (history[-1]["seconds"] if history else 0)
     # A checkpoint may be the one after which patience had run out.
@@ -155,7 +151,8 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
         reconstruction = negative_log_likelihood(logits, images, config.sigma).mean()
         kl = kl_divergence(mean, logvar).sum(1).mean()
         loss = reconstruction + beta * kl
-        _stop_if_not_finite(step, reconstruction=reconstruction.item(), kl=kl.item())
+        epoch = step // max(len(train) // config.batch_size, 1)
+        _stop_if_not_finite(epoch, step, reconstruction=reconstruction.item(), kl=kl.item())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -164,7 +161,7 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
         if done % config.validate_every == 0 or done == config.steps:
             row = {"step": done, "loss": loss.item(), "reconstruction": reconstruction.item()}
             row |= {"kl": kl.item(), "beta": beta, **_validate(model, validation, config)}
-            _stop_if_not_finite(step, validation=row["validation_loss"])
+            _stop_if_not_finite(epoch, step, validation=row["validation_loss"])
             row["seconds"] = time.perf_counter() - started
             history.append(row)
             bar.set_postfix_str(
@@ -172,7 +169,7 @@ def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto")
                 f"{row['explained_variance']:.0%}, {row['active_latents']} of "
                 f"{config.latent_dim} latents active"
             )
-            _save_checkpoint(checkpoint, config, model, optimiser, history)
+            save_checkpoint(checkpoint, config, model, optimiser, history)
             if _out_of_patience(config, history):
                 break
     return model, history
@@ -237,12 +234,12 @@ def _learning_rate_factor(config, step):
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.steps - warmup)))
 
 
-def _stop_if_not_finite(step, **terms):
+def _stop_if_not_finite(epoch, step, **terms):
     bad = [name for name, value in terms.items() if not math.isfinite(value)]
     if bad:
         raise FloatingPointError(
-            f"step {step}: the {' and '.join(bad)} term is not finite; lower learning_rate, or "
-            "lengthen lr_warmup"
+            f"epoch {epoch}, step {step}: the {' and '.join(bad)} term is not finite; lower "
+            "learning_rate, or lengthen lr_warmup"
         )
 
 
@@ -286,46 +283,3 @@ def _out_of_patience(config, history):
         and len(counted) > config.patience
         and min(counted[-config.patience :]) >= min(counted[: -config.patience])
     )
-
-
-def _save_checkpoint(path, config, model, optimiser, history):
-    if path is None:
-        return
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for i, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
-    tensors = {name: value.contiguous() for name, value in tensors.items()}
-    described = {"config": json.dumps(asdict(config)), "history": json.dumps(history)}
-    beside = Path(f"{path}.{os.getpid()}")
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, beside, described)
-    os.replace(beside, path)
-
-
-def _resume(path, config, model, optimiser):
-    """Load a checkpoint where there is one: (next step, history)."""
-    if path is None or not Path(path).exists():
-        return 0, []
-    try:
-        with safe_open(path, "pt") as file:
-            described = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"checkpoint {path} is damaged ({error}); delete it to start anew"
-        ) from error
-    theirs, ours = json.loads(described["config"]), asdict(config)
-    other = sorted(name for name in theirs | ours if theirs.get(name) != ours.get(name))
-    if other:
-        raise ValueError(
-            f"checkpoint {path} was made with another {', '.join(other)}; delete it to start anew"
-        )
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    state = optimiser.state_dict()
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, i, part = name.split(".")
-            state["state"].setdefault(int(i), {})[part] = value
-    optimiser.load_state_dict(state)
-    history = json.loads(described["history"])
-    return history[-1]["step"], history
