@@ -88,6 +88,8 @@ book: $(EXECUTED)
 	cp -r _config.yml _toc.yml book $(OUT)/source
 	cp -r $(OUT)/notebooks $(OUT)/source/notebooks
 	$(BIN)/jupyter-book build $(OUT)/source --path-output . --all -W --keep-going -n -q
+	@! grep -rlE '<(script|link|img|iframe)[^>]+(src|href)="(https?:)?//' _build/html --include='*.html' || \
+	  { echo 'error: these pages load something from the network'; exit 1; }
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
 ccf:

@@ -11,7 +11,7 @@ import pytest
 
 from brainvae_core.metrics import active_latents, explained_variance, linear_recovery
 from brainvae_core.models import load_run, run_name, save_run
-from brainvae_core.profile import compared_configs, prepare_cohort, read_profile
+from brainvae_core.profile import compared_configs, prepare_cohort, read_profile, study_configs
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.fitted
@@ -58,8 +58,10 @@ def test_the_beta_vae_beats_posterior_collapse_honestly(demo, cohort, models):
     assert (recovery >= 0.5).sum() >= 4, found
 
 
-def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(tmp_path):
-    shuffled = shuffled_runs(tmp_path / "runs")
+def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
+    tmp_path, demo, cohort
+):
+    shuffled = shuffled_runs(tmp_path / "runs", demo, cohort)
     readers = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         text = path.read_text()
@@ -85,10 +87,14 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(t
     assert "Cell execution caused an exception" not in answer.stdout
 
 
-def shuffled_runs(folder):
+def shuffled_runs(folder, demo, cohort):
     """Every demo run under its own name, with the values of each tensor in another order."""
     rng = np.random.default_rng(0)
-    for path in sorted((ROOT / "runs").glob("[!.]*")):
+    coarse = cohort.resampled((demo.grid_height, demo.grid_width))
+    names = [run_name(c, cohort.fingerprint) for c in compared_configs(demo).values()]
+    names += [run_name(c, coarse.fingerprint) for c in study_configs(demo)]
+    for name in names:
+        path = ROOT / "runs" / name
         run = load_run(path)
         described = json.loads((path / "config.json").read_text())["cohort"]
         tensors = {

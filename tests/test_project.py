@@ -1,5 +1,6 @@
 """The project around the library: notebooks, book and environment say one thing."""
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -34,6 +35,7 @@ def test_there_are_notebooks_and_each_is_in_the_book():
         c for c in chapters if c.startswith("notebooks/")
     }
     assert all((ROOT / f"{c}.md").is_file() for c in chapters if c.startswith("book/"))
+    assert {p.stem for p in NOTEBOOKS} == {p.stem for p in (ROOT / "notebooks").glob("*.py")}
     assert len(NOTEBOOKS) >= 8
 
 
@@ -61,6 +63,17 @@ def test_notebooks_tell_and_the_library_does(path):
     assert not [c for c in cells if re.search(r"^\s*(def|class) ", c, re.M)]
     lengths = sorted(len(c.splitlines()) for c in cells)
     assert lengths[len(lengths) // 2] <= 7
+
+
+@each_notebook
+def test_what_has_to_hold_holds_in_the_committed_outputs(path):
+    shown = [
+        "".join(o["data"]["text/plain"])
+        for c in code_cells(path)
+        for o in c["outputs"]
+        if "text/plain" in o.get("data", {})
+    ]
+    assert not [text for text in shown if re.search(r"\bFalse\b", text)]
 
 
 @each_notebook
@@ -107,6 +120,9 @@ def test_every_package_is_pinned_within_its_range():
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if line)
     for requirement in requirements():
         assert requirement.specifier.contains(pins[requirement.name.lower()]), requirement
+    installed = {re.sub("[-_.]+", "-", d.name).lower() for d in importlib.metadata.distributions()}
+    pinned = {re.sub("[-_.]+", "-", name).lower() for name in pins}
+    assert installed - pinned <= {"pip", "brainvae"}
 
 
 def requirements():

@@ -80,7 +80,7 @@ def test_every_brain_is_drawn_whatever_the_number(n):
 def test_it_is_drawn_on_the_drawn_atlas_at_its_own_size_by_default():
     cohort = simulate(2)
     assert cohort.images.shape == (2, 320, 448)
-    assert cohort.name == "simulated on drawn" and cohort.atlas is drawn_atlas()
+    assert cohort.name == "simulated on drawn atlas" and cohort.atlas is drawn_atlas()
 
 
 def test_factors_are_standard_normal(many):
@@ -346,5 +346,5 @@ def test_an_atlas_without_a_region_is_refused(atlas, region):
     mask = atlas.roi_masks([region])[0]
     cc = int(atlas.structures.set_index("acronym").loc["cc", "id"])
     annotation = np.where(mask, np.uint32(cc), atlas.annotation)
-    with pytest.raises(ValueError, match=f"{region}.* no pixel in atlas 'drawn'"):
+    with pytest.raises(ValueError, match=f"{region}.* no pixel in atlas 'drawn atlas'"):
         simulate(4, replace(atlas, annotation=annotation))
