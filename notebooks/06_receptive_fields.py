@@ -235,9 +235,21 @@ figures.fig_3e(scores, intervals, nulls).made_from(source)
 # In the demo profile, with six regions, the intervals are wide and overlap, and no model is clearly less correlated than its own
 # null: at this scale the figure cannot rank the models.
 
+# %% [markdown]
+# ## There and back
+#
+# Both directions at once: the hippocampus is made brighter in the input, and the code that answers is
+# decoded. How much of the change comes back in that region?
+
+# %%
+given = (weights[hpf, -1] - weights[hpf, 0]) * mean_brightness[hpf]
+darkest, brightest = (beta_vae.decode(field.codes[hpf, w]) for w in (0, -1))
+returned = float((brightest - darkest)[:, masks[hpf]].mean())
+
 # %%
 pd.Series(
     {
+        "at least a third of HPF's change of brightness comes back": returned > given / 3,
         "HPF and TH move the latents more than any other region": {
             p.rois[i] for i in np.argsort(field.divergence.sum(1))[-2:]
         }

@@ -177,6 +177,9 @@ sides.assign(agreement=agreement).round(3).T
 # %%
 pd.Series(
     {
+        "the section decoded at z0 correlates > 0.9 with the brain": bool(
+            np.corrcoef(beta_vae.decode(z0[None]).ravel(), test.images[0].ravel())[0, 1] > 0.9
+        ),
         "PCA's field has no asymmetry (below 0.001)": bool((sides["PCA"] < 1e-3).all()),
         "the β-VAE's has, in at least one latent (above 0.05)": bool((sides["β-VAE"] > 0.05).any()),
         "every latent moves some pixel by more than 0.01 (standard deviation)": bool(
