@@ -134,7 +134,7 @@ def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> F
             ax.locator_params(axis="x", nbins=4)
     for ax, acronym, w in zip(axes[0], acronyms, weights, strict=True):
         ax.set_title(f"{acronym}\nw = {w[0]:.2f}–{w[-1]:.2f}", fontsize=SMALL)
-    figure.supxlabel("Code (prior standard deviations)", fontsize=9)
+    axes[-1, len(axes[-1]) // 2].set_xlabel("Code (prior standard deviations)")
     bar = colour_bar(
         figure, ScalarMappable(Normalize(0, 1), "viridis"), axes, "Brightness of the region, w",
         shrink=0.5,
