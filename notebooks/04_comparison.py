@@ -171,6 +171,7 @@ scores["corrupted input"] = cw_ssim(corrupted.clean, corrupted.images, level=lev
 
 # %% tags=["nbval-ignore-output"]
 by_kind = pd.DataFrame({name: pd.Series(s).groupby(kinds).mean() for name, s in scores.items()})
+by_kind = by_kind.reindex(list(ARTEFACTS))
 by_kind.round(3)
 
 # %% [markdown]
@@ -185,6 +186,7 @@ by_kind.round(3)
 mean_reproduced = pd.DataFrame(
     {n: {k: r.mean() for k, r in by.items()} for n, by in reproduced.items()}
 )
+mean_reproduced = mean_reproduced.reindex(list(ARTEFACTS))
 pd.Series(
     {
         "β-VAE paints back less than a third of leaks and breakages": bool(

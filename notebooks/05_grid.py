@@ -155,7 +155,8 @@ figures.fig_2c(p.latent_dims, similarity, references).made_from(source)
 # since their mean sits nearer the real side's than another handful of brains does.
 
 # %%
-basis = pca_basis(validation.images, p.fd_dim)
+fd_dim = min(p.fd_dim, len(validation) - 1)
+basis = pca_basis(validation.images, fd_dim)
 half = len(test) // 2
 real, other = test.images[:half], test.images[half : 2 * half]
 prior = {
@@ -179,14 +180,14 @@ distances = {
 
 # %%
 floor = pca_frechet_distance(basis, real, other)
-print(f"basis of {p.fd_dim} components from {len(validation)} brains; {half} against {half} brains")
+print(f"basis of {fd_dim} components from {len(validation)} brains; {half} against {half} brains")
 figures.fig_2d(p.latent_dims, distances, floor).made_from(source)
 
 # %% [markdown]
 # The number of components is a choice; a profile over it says whether the order of the models is one.
 
 # %%
-profile_dims = sorted({2, 4, 8, p.fd_dim, min(2 * p.fd_dim, len(validation) - 1)})
+profile_dims = sorted({2, 4, 8, fd_dim, min(2 * fd_dim, len(validation) - 1)})
 wide = pca_basis(validation.images, profile_dims[-1])
 by_dim = {
     label: frechet_profile(wide, real, sides["reconstructions"][key, p.latent_dim], profile_dims)
