@@ -277,6 +277,7 @@ def _draw(make, attempts: int = 1000) -> float:
 
 
 def checked_active(active: np.ndarray | None, latent_dim: int) -> np.ndarray:
+    """Which latents count, (latent_dim,) bool: all where ``active`` is None."""
     if active is None:
         return np.ones(latent_dim, dtype=bool)
     active = np.asarray(active)

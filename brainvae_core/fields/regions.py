@@ -180,6 +180,7 @@ def checked_mode(mode: str) -> str:
 
 
 def checked_masks(images: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
+    """Masks as bool (n_rois, height, width) that fit the images, or a ValueError."""
     shape, masks = np.shape(images), np.asarray(roi_masks, dtype=bool)
     if len(shape) != 3 or masks.ndim != 3 or masks.shape[1:] != shape[1:]:
         raise ValueError(
