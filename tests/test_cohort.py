@@ -352,10 +352,34 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("brainvae_core.cohorts.cohort.FORMAT", 2)
+    monkeypatch.setattr("brainvae_core.cohorts.cohort.FORMAT", 3)
     path = full_cohort().save(tmp_path / "newer.zarr")
     monkeypatch.undo()
-    assert_refused([str(path), "format 2", "reads format 1"], lambda: open_cohort(path))
+    assert_refused([str(path), "format 3", "reads 1 and 2"], lambda: open_cohort(path))
+
+
+def test_a_cohort_of_format_1_still_opens(tmp_path, monkeypatch):
+    monkeypatch.setattr("brainvae_core.cohorts.cohort.FORMAT", 1)
+    path = full_cohort().save(tmp_path / "older.zarr")
+    monkeypatch.undo()
+    assert open_cohort(path).preprocessing is None
+
+
+def test_the_preprocessing_travels_with_the_brains(tmp_path):
+    what = {"format": 1, "brightness": 812.5, "clip_pixels": True, "spread": {"difference": 0.1}}
+    cohort = Cohort(sections(), brains(), tiny_atlas(), preprocessing=what).with_split(0)
+    assert open_cohort(cohort.save(tmp_path / "own.zarr")).preprocessing == what
+    assert cohort.split("train").preprocessing == what
+    assert cohort.resampled((HEIGHT // 2, WIDTH // 2)).preprocessing == what
+
+
+def test_brains_that_are_set_aside_are_in_no_other_part():
+    metadata = brains().assign(split=["train", "set aside", *["test"] * (N - 2)])
+    cohort = Cohort(sections(), metadata, tiny_atlas())
+    assert cohort.split("set aside").metadata.index.tolist() == ["mouse-1"]
+    parts = [cohort.split(name).metadata.index.tolist() for name in SPLITS]
+    assert "mouse-1" not in sum(parts, [])
+    assert "1 set aside" in repr(cohort)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from functools import cached_property
@@ -14,8 +15,10 @@ import xarray as xr
 
 from brainvae_core.cohorts.atlas import Atlas, block_mean
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # format 2 added the preprocessing and brains that are set aside
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+SET_ASIDE = "set aside"  # outliers: no fit and no score reads them
 
 
 class Cohort:
@@ -35,6 +38,8 @@ class Cohort:
         Where the artefacts are.
     factors : DataFrame, optional
         The planted factors, one row a brain and one column a factor, in standard deviations.
+    preprocessing : dict, optional
+        What the images went through (``Preprocessing.to_dict``), so that a new brain can follow.
     name : str
         What a caption calls the cohort.
 
@@ -53,9 +58,11 @@ class Cohort:
         clean=None,
         artefact_masks=None,
         factors=None,
+        preprocessing=None,
         name="cohort",
     ):
         self.name, self.atlas, self.metadata, self.factors = name, atlas, metadata, factors
+        self.preprocessing = preprocessing
         self.images = _checked_images(images, metadata.index, atlas, f"images of cohort {name!r}")
         self.clean = self.artefact_masks = None
         if clean is not None:
@@ -71,11 +78,11 @@ class Cohort:
         if not metadata.index.is_unique:
             twice = metadata.index[metadata.index.duplicated()].unique()[:5].tolist()
             raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
-        unknown = set(metadata.get("split", ())) - set(SPLITS)
+        unknown = set(metadata.get("split", ())) - {*SPLITS, SET_ASIDE}
         if unknown:
             raise ValueError(
                 f"split of cohort {name!r} has {sorted(map(str, unknown))[:5]}; every brain is one "
-                f"of {', '.join(SPLITS)}"
+                f"of {', '.join(SPLITS)} or {SET_ASIDE}"
             )
         if factors is not None and not factors.index.equals(metadata.index):
             raise ValueError(f"factors and metadata of cohort {name!r} must list the same brains")
@@ -89,15 +96,15 @@ class Cohort:
         counts = ""
         if "split" in self.metadata:
             found = self.metadata["split"].value_counts()
-            counts = "; " + ", ".join(f"{found[s]} {s}" for s in SPLITS if s in found)
+            counts = "; " + ", ".join(f"{found[s]} {s}" for s in (*SPLITS, SET_ASIDE) if s in found)
         return f"Cohort {self.name!r}: {n} brains of {size} on {self.atlas.name}{counts}"
 
     def split(self, name: str) -> Cohort:
-        """The brains of one part: ``"train"``, ``"validation"`` or ``"test"``."""
+        """The brains of one part: ``"train"``, ``"validation"``, ``"test"`` or ``"set aside"``."""
         if "split" not in self.metadata:
             raise ValueError(f"cohort {self.name!r} is not split; make one with with_split(seed)")
-        if name not in SPLITS:
-            raise ValueError(f"no split {name!r}; there are {', '.join(SPLITS)}")
+        if name not in (*SPLITS, SET_ASIDE):
+            raise ValueError(f"no split {name!r}; there are {', '.join(SPLITS)}, {SET_ASIDE}")
         return self.select(self.metadata["split"] == name)
 
     def select(self, which) -> Cohort:
@@ -111,6 +118,7 @@ class Cohort:
             clean=None if self.clean is None else self.clean[which],
             artefact_masks=None if self.artefact_masks is None else self.artefact_masks[which],
             factors=None if self.factors is None else self.factors.iloc[rows],
+            preprocessing=self.preprocessing,
             name=self.name,
         )
 
@@ -126,15 +134,13 @@ class Cohort:
             clean=None if self.clean is None else block_mean(self.clean, factor),
             artefact_masks=None if masks is None else block_mean(masks, factor) >= 0.5,
             factors=self.factors,
+            preprocessing=self.preprocessing,
             name=self.name,
         )
 
     def with_split(self, seed: int) -> Cohort:
         """The same cohort with every brain assigned to train, validation or test, by ``seed``."""
-        order = np.random.default_rng(seed).permutation(len(self))
-        ends = np.round(np.cumsum(list(SPLITS.values())) * len(self)).astype(int)
-        part = np.repeat(list(SPLITS), np.diff(ends, prepend=0))
-        split = pd.Series(part, index=self.metadata.index[order]).reindex(self.metadata.index)
+        split = split_of(self.metadata.index, seed)
         other = object.__new__(Cohort)
         other.__dict__ = {
             **{k: v for k, v in self.__dict__.items() if k != "fingerprint"},
@@ -182,6 +188,8 @@ class Cohort:
             "terms": self.atlas.terms,
             "metadata_columns": list(self.metadata),
         }
+        if self.preprocessing is not None:
+            attrs["preprocessing"] = json.dumps(self.preprocessing, sort_keys=True)
         dataset = xr.Dataset(variables, coords, attrs)
         return dataset.assign_attrs(checksum=_checksum(dataset))
 
@@ -199,6 +207,14 @@ class Cohort:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return path
+
+
+def split_of(brains: pd.Index, seed: int) -> pd.Series:
+    """Train, validation or test for every brain (`SPLITS`' shares), drawn by ``seed``."""
+    order = np.random.default_rng(seed).permutation(len(brains))
+    ends = np.round(np.cumsum(list(SPLITS.values())) * len(brains)).astype(int)
+    part = np.repeat(list(SPLITS), np.diff(ends, prepend=0))
+    return pd.Series(part, index=brains[order]).reindex(brains)
 
 
 def open_cohort(path: str | Path) -> Cohort:
@@ -221,8 +237,9 @@ def open_cohort(path: str | Path) -> Cohort:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} is not a readable cohort: {reason}") from error
     version = data.attrs.get("brainvae_format")
-    if version != FORMAT:
-        raise ValueError(f"{path} has cohort format {version}; this library reads format {FORMAT}")
+    if version not in READABLE:
+        formats = " and ".join(map(str, READABLE))
+        raise ValueError(f"{path} has cohort format {version}; this library reads {formats}")
     # Zarr fills in for a missing file without a word.
     if data.attrs.get("checksum") != _checksum(data):
         raise ValueError(f"{path} is damaged: it does not hold what was saved; copy it again")
@@ -253,6 +270,7 @@ def open_cohort(path: str | Path) -> Cohort:
         metadata,
         atlas,
         factors=factors,
+        preprocessing=json.loads(data.attrs.get("preprocessing", "null")),
         name=data.attrs["name"],
         **optional,
     )
