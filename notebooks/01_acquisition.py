@@ -172,7 +172,7 @@ figures.fig_factors(
 # %% [markdown]
 # ## Which brains are clean
 #
-# The receptive fields of chapter 6 are read on brains without artefacts. They are chosen by a rule
+# The receptive fields of chapter 7 are read on brains without artefacts. They are chosen by a rule
 # on images alone (the brightest and darkest spot and stripes, against the training brains' spread),
 # fixed before anything is fitted. Here the truth is known, so the rule can be checked.
 

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 3 · Training
+# # 4 · Training
 #
 # **Did the model learn, and is what it learned alive?** Registered brains are nearly identical, and
 # a β-VAE that starts badly forgets its input within a hundred steps (*posterior collapse*): it then

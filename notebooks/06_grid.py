@@ -12,11 +12,11 @@
 # ---
 
 # %% [markdown]
-# # 5 · The β × L grid
+# # 6 · The β × L grid
 #
 # **How many latents, and how much pressure on them?** The paper scanned β = 1…20 and L = 4…20 and
 # chose L = 8, β = 3. The demo scans a small grid at a quarter of the pixels, where β = 3 is another
-# experiment than at full size: the effective strength of chapter 2 says by how much. The `paper`
+# experiment than at full size: the effective strength of chapter 3 says by how much. The `paper`
 # profile scans the whole grid on a GPU.
 
 # %% tags=["parameters", "hide-input"]

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 4 · β-VAE, VAE and PCA: what happens to artefacts
+# # 5 · β-VAE, VAE and PCA: what happens to artefacts
 #
 # **Do the models paint artefacts back?** The paper's Fig. 2B shows a β-VAE that removes leaks,
 # breakages and grids which PCA and the VAE reproduce. Here the uncorrupted truth is known, so
