@@ -367,8 +367,12 @@ def test_a_cohort_of_format_1_still_opens(tmp_path, monkeypatch):
 
 def test_the_preprocessing_travels_with_the_brains(tmp_path):
     what = {"format": 1, "brightness": 812.5, "clip_pixels": True, "spread": {"difference": 0.1}}
-    cohort = Cohort(sections(), brains(), tiny_atlas(), preprocessing=what).with_split(0)
-    assert open_cohort(cohort.save(tmp_path / "own.zarr")).preprocessing == what
+    refused = {"mouse-99": "its volume stops early"}
+    cohort = Cohort(
+        sections(), brains(), tiny_atlas(), preprocessing=what, refused=refused
+    ).with_split(0)
+    read = open_cohort(cohort.save(tmp_path / "own.zarr"))
+    assert (read.preprocessing, read.refused) == (what, refused)
     assert cohort.split("train").preprocessing == what
     assert cohort.resampled((HEIGHT // 2, WIDTH // 2)).preprocessing == what
 

@@ -40,6 +40,8 @@ class Cohort:
         The planted factors, one row a brain and one column a factor, in standard deviations.
     preprocessing : dict, optional
         What the images went through (``Preprocessing.to_dict``), so that a new brain can follow.
+    refused : dict of str to str, optional
+        Brains that were asked for and are not here, each with the reason in one line.
     name : str
         What a caption calls the cohort.
 
@@ -59,10 +61,11 @@ class Cohort:
         artefact_masks=None,
         factors=None,
         preprocessing=None,
+        refused=None,
         name="cohort",
     ):
         self.name, self.atlas, self.metadata, self.factors = name, atlas, metadata, factors
-        self.preprocessing = preprocessing
+        self.preprocessing, self.refused = preprocessing, dict(refused or {})
         self.images = _checked_images(images, metadata.index, atlas, f"images of cohort {name!r}")
         self.clean = self.artefact_masks = None
         if clean is not None:
@@ -119,6 +122,7 @@ class Cohort:
             artefact_masks=None if self.artefact_masks is None else self.artefact_masks[which],
             factors=None if self.factors is None else self.factors.iloc[rows],
             preprocessing=self.preprocessing,
+            refused=self.refused,
             name=self.name,
         )
 
@@ -135,6 +139,7 @@ class Cohort:
             artefact_masks=None if masks is None else block_mean(masks, factor) >= 0.5,
             factors=self.factors,
             preprocessing=self.preprocessing,
+            refused=self.refused,
             name=self.name,
         )
 
@@ -187,6 +192,7 @@ class Cohort:
             "atlas": self.atlas.name,
             "terms": self.atlas.terms,
             "metadata_columns": list(self.metadata),
+            "refused": json.dumps(self.refused),
         }
         if self.preprocessing is not None:
             attrs["preprocessing"] = json.dumps(self.preprocessing, sort_keys=True)
@@ -271,6 +277,7 @@ def open_cohort(path: str | Path) -> Cohort:
         atlas,
         factors=factors,
         preprocessing=json.loads(data.attrs.get("preprocessing", "null")),
+        refused=json.loads(data.attrs.get("refused", "{}")),
         name=data.attrs["name"],
         **optional,
     )
