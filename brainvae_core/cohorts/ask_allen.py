@@ -1,0 +1,450 @@
+"""Ask the Allen Institute which brains there are, where their volumes lie, and for the atlas.
+
+This file is run by the acquisition environment (environment-acquire.yml), which has AllenSDK and
+nothing of this project: it imports AllenSDK, what AllenSDK needs and the standard library.
+
+    python ask_allen.py FOLDER --strain C57BL/6J --no-line --limit 100
+
+FOLDER receives experiments.csv and, unless --no-atlas is given, atlas/ with annotation_25.nrrd,
+average_template_25.nrrd and structures.json. A file gets its name when it is whole and checked.
+What FOLDER has already is not asked for again. All filters must hold at once. Exit status: 0, 1
+where something was refused, 2 where the question is wrong or the service cannot be reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import difflib
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from pathlib import Path
+
+import nrrd
+from allensdk.api.api import Api
+from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi
+from allensdk.core.mouse_connectivity_cache import MouseConnectivityCache
+from requests_toolbelt.exceptions import StreamingError
+from tqdm import tqdm
+
+ANNOTATION, TEMPLATE = "annotation_25.nrrd", "average_template_25.nrrd"
+STRUCTURES, CHECKSUMS = "structures.json", "checksums.json"
+ANNOTATION_SHA256 = "c620cbcc562183e4dcd40250d440130501781f74b41de35b1c1bdabace290c42"
+SHAPE = [528, 320, 456]  # AP, DV, ML at 25 µm
+VOXEL_BYTES = {"unsigned short": 2, "uint16": 2, "unsigned int": 4, "uint32": 4, "float": 4}
+COLUMNS = (
+    *("id", "sex", "strain", "transgenic_line", "product_id", "injection_structure"),
+    *("injection_volume", "injection_ap", "injection_dv", "injection_ml", "url", "refused"),
+)
+NOT_ASKED = "not asked yet; run the same command again"
+
+TRIES, PAUSE_S, TIMEOUT_S = 4, 0.5, 60.0
+THREADS = 4
+BLOCK = 100  # experiments between two writings of experiments.csv
+GIVE_UP = 12  # experiments in a row without an answer: the service is down, not an experiment odd
+
+# AllenSDK looks neither at an answer's "success" nor at its shape, so a sick answer shows as one of
+# the last three.
+FAILURES = (OSError, HTTPException, StreamingError, ValueError, KeyError, TypeError, AttributeError)
+
+
+class Refused(ValueError):
+    """What came is not what was asked for; one line."""
+
+
+class Unanswered(RuntimeError):
+    """The service gave no usable answer, however often it was asked; one line."""
+
+
+class Usage(ValueError):
+    """The question is wrong; one line."""
+
+
+# ---- asking ----
+
+
+def persevere(question):
+    """Call ``question(attempt)`` until it answers, with growing pauses.
+
+    Raises
+    ------
+    Unanswered
+        It never did, or the service said that asking again is of no use.
+    """
+    for attempt in range(TRIES):
+        try:
+            return question(attempt)
+        except FAILURES as error:
+            answer = getattr(error, "response", None)  # requests keeps it there, urllib does not
+            status = getattr(error, "code", None) or getattr(answer, "status_code", None)
+            final = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
+            if final or attempt == TRIES - 1:
+                raise Unanswered(one_line(error)) from error
+            headers = getattr(answer, "headers", None) or getattr(error, "headers", None) or {}
+            told = str(headers.get("Retry-After", "0"))
+            wait = min(float(told), 60) if told.isdecimal() else 0
+            time.sleep(max(wait, PAUSE_S * 2**attempt))
+
+
+def one_line(error) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    said_here = isinstance(error, (OSError, Refused, Unanswered, Usage))
+    return text if said_here else f"{type(error).__name__}: {text}"
+
+
+def ask_experiments(cache, folder: Path) -> list[dict]:
+    """Rows of every experiment the service lists, by id, with neither ``url`` nor ``refused``."""
+
+    def question(attempt):
+        # AllenSDK writes an answer down before it reads it, and believes what is written down.
+        path = folder / f"experiments-{attempt}.json"
+        rows = [row_of(record) for record in cache.get_experiments(file_name=str(path))]
+        if not rows or len({row["id"] for row in rows}) < len(rows):
+            raise Refused(f"{len(rows)} experiments, of which some or all have no id of their own")
+        return sorted(rows, key=lambda row: row["id"])
+
+    return persevere(question)
+
+
+def row_of(record: dict) -> dict:
+    """The columns of one experiment as AllenSDK gives it."""
+    where = [record.get(f"injection_{axis}") for axis in "xyz"]
+    if None in where:
+        where = (record.get("injection_coordinates") or [None] * 3)[:3]
+    values = {
+        "id": int(record["id"]),
+        "sex": record["gender"],
+        "strain": record["strain"],
+        "transgenic_line": record.get("transgenic_line"),
+        "product_id": record.get("product_id"),
+        "injection_structure": record["structure_abbrev"],
+        "injection_volume": record.get("injection_volume"),
+        **dict(zip(("injection_ap", "injection_dv", "injection_ml"), where)),  # noqa: B905
+        "structure_id": record["structure_id"],
+    }
+    return {name: "" if value is None else value for name, value in values.items()}
+
+
+def ask_urls(api, rows: list[dict], keep) -> None:
+    """Fill ``url`` and ``refused`` of the rows that have no url, calling ``keep`` now and then."""
+    todo = [row for row in rows if not row["url"] and row["refused"] == NOT_ASKED]
+    in_a_row = 0
+
+    def ask(row):
+        if in_a_row >= GIVE_UP:
+            return "", NOT_ASKED, False
+        try:
+            url = persevere(
+                lambda _: api.get_reference_aligned_image_channel_volumes_url(row["id"])
+            )
+        except IndexError:
+            return "", "the service has no volumes on the 25 µm grid of this experiment", True
+        except Unanswered as error:
+            return "", f"no answer to where its volumes lie: {error}", False
+        return url, "", True
+
+    with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(todo), desc="addresses") as progress:
+        for start in range(0, len(todo), BLOCK):
+            block = todo[start : start + BLOCK]
+            for row, (url, refused, answered) in zip(block, pool.map(ask, block)):  # noqa: B905
+                row["url"], row["refused"] = url, refused
+                in_a_row = 0 if answered else in_a_row + 1
+                progress.update()
+            keep()
+
+
+# ---- choosing ----
+
+
+def choose(rows: list[dict], args, tree) -> list[dict]:
+    """The rows that pass every filter; ids that the service does not list become refused rows."""
+    filters = {}
+    for option, column in (("sex", "sex"), ("strain", "strain"), ("line", "transgenic_line")):
+        wanted = getattr(args, option)
+        if wanted:
+            known = {str(row[column]) for row in rows} - {""}
+            check_known(wanted, known, f"--{option}")
+            filters[f"--{option}"] = lambda row, c=column, w=set(wanted): str(row[c]) in w
+    if args.no_line:
+        filters["--no-line"] = lambda row: not row["transgenic_line"]
+    if args.injection_structure:
+        by_acronym = tree.get_id_acronym_map()
+        check_known(args.injection_structure, set(by_acronym), "--injection-structure")
+        ids = tree.descendant_ids([by_acronym[a] for a in args.injection_structure])
+        below = {i for group in ids for i in group}
+        filters["--injection-structure"] = lambda row: row["structure_id"] in below
+    if args.experiments:
+        filters["--experiments"] = lambda row: row["id"] in args.experiments
+    chosen = [row for row in rows if all(passes(row) for passes in filters.values())]
+    listed = {row["id"] for row in rows}
+    unlisted = sorted(set(args.experiments or ()) - listed)
+    if not chosen and not unlisted:
+        alone = ", ".join(f"{name} alone {sum(map(f, rows))}" for name, f in filters.items())
+        raise Usage(f"no experiment of {len(rows)} passes every filter ({alone}); loosen one")
+    missing = {"refused": "the service lists no such experiment"}
+    return chosen[: args.limit] + [
+        {**dict.fromkeys(COLUMNS, ""), "id": i, **missing} for i in unlisted
+    ]
+
+
+def check_known(wanted, known: set[str], option: str) -> None:
+    for value in wanted:
+        if value not in known:
+            lower = {name.lower(): name for name in sorted(known)}
+            near = difflib.get_close_matches(value.lower(), lower, n=3, cutoff=0.4)
+            first = [lower[name] for name in near]
+            first = [*first, *sorted(known - set(first))][:40]
+            more = f" and {len(known) - 40} more" if len(known) > 40 else ""
+            raise Usage(f"{option} {value!r} does not exist; there are {', '.join(first)}{more}")
+
+
+# ---- files ----
+
+
+def write_beside(path: Path, write) -> None:
+    """Let ``write`` fill a file beside ``path``, then give it the name."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    def write(file):
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+    write_beside(path, write)
+
+
+def kept_urls(path: Path, service: str) -> dict[int, str]:
+    """Addresses an earlier run was given by the same service."""
+    if not path.exists():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if any(set(COLUMNS) - set(row) for row in rows):
+        raise Usage(f"{path} is not of this program; move it away")
+    return {int(r["id"]): r["url"] for r in rows if (r["url"] or "").startswith(service + "/")}
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_nrrd(path: Path) -> None:
+    """Refuse a file that is no whole NRRD volume of the 25 µm grid."""
+    try:
+        with open(path, "rb") as file:
+            head = nrrd.read_header(file)
+            sizes, expected = [int(s) for s in head["sizes"]], VOXEL_BYTES[head["type"]]
+            inflate = None if head["encoding"] == "raw" else zlib.decompressobj(31)
+            found = 0
+            while block := file.read(1 << 16):
+                found += len(inflate.decompress(block) if inflate else block)
+    except (nrrd.NRRDError, zlib.error, KeyError, ValueError) as error:
+        raise Refused(f"no NRRD volume: {one_line(error)}") from error
+    if sizes != SHAPE:
+        raise Refused(f"sizes {sizes}; the 25 µm grid has {SHAPE}")
+    expected *= math.prod(SHAPE)
+    if found != expected or (inflate and not inflate.eof):
+        raise Refused(f"not whole: {found} of {expected} bytes of voxels")
+
+
+def check_structures(path: Path) -> None:
+    """Refuse a list of structures that is no tree with every parent in it."""
+    try:
+        nodes = json.loads(path.read_text(encoding="utf-8"))
+        ids = {node["id"] for node in nodes}
+        whole = all(
+            node["structure_id_path"][-1] == node["id"]
+            and ids.issuperset(node["structure_id_path"])
+            and node["acronym"]
+            and isinstance(node["name"], str)
+            for node in nodes
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise Refused(f"no list of structures: {one_line(error)}") from error
+    if not ids or len(ids) < len(nodes) or not whole:
+        raise Refused(f"no whole tree: {len(nodes)} structures, {len(ids)} ids")
+
+
+# ---- the atlas ----
+
+
+def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
+    """An atlas file in its place: kept, copied from ``--atlas-from`` or asked for.
+
+    Raises
+    ------
+    Refused, Unanswered
+        Neither; nothing is left under the file's name.
+    """
+    home = (partial if args.no_atlas else args.folder) / "atlas"
+    target, checksums = home / name, home / CHECKSUMS
+
+    def check(path):
+        if name == ANNOTATION and sha256_of(path) != args.annotation_sha256:
+            raise Refused(
+                f"sha256 {sha256_of(path)} is not that of the 2017 annotation, "
+                f"{args.annotation_sha256}; to accept another one name its --annotation-sha256"
+            )
+        (check_structures if name == STRUCTURES else check_nrrd)(path)
+        return path
+
+    def question(attempt):
+        path = partial / f"{attempt}-{name}"
+        if name == STRUCTURES:
+            cache.get_structure_tree(file_name=str(path))
+        else:
+            kind = MouseConnectivityApi.CCF_2017 if name == ANNOTATION else "average_template"
+            cache.api.download_volumetric_data(kind, name, save_file_path=str(path))
+        return check(path)
+
+    known = json.loads(checksums.read_text()) if checksums.exists() else {}
+    required = args.annotation_sha256 if name == ANNOTATION else known.get(name)
+    if target.exists() and sha256_of(target) == required:
+        return target
+    local = sorted(args.atlas_from.rglob(name)) if args.atlas_from else []
+    if local:
+        fresh = Path(shutil.copyfile(local[0], partial / name))
+        try:
+            check(fresh)
+        except Refused as error:
+            raise Refused(f"{local[0]}: {error}") from error
+    else:
+        fresh = persevere(question)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    known[name] = sha256_of(fresh)
+    with open(fresh, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(fresh, target)
+    write_beside(checksums, lambda file: json.dump(known, file, indent=1))
+    return target
+
+
+# ---- the command ----
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--experiments", help="ids separated by commas, or a file of ids")
+    parser.add_argument("--strain", nargs="+", help="as the service spells them")
+    parser.add_argument("--sex", nargs="+", help="F or M")
+    line = parser.add_mutually_exclusive_group()
+    line.add_argument("--line", nargs="+", help="transgenic lines")
+    line.add_argument("--no-line", action="store_true", help="animals without a transgenic line")
+    parser.add_argument("--injection-structure", nargs="+", metavar="ACRONYM")
+    parser.add_argument("--limit", type=int, help="no more than this many, smallest ids first")
+    parser.add_argument("--base-url", default=Api.default_api_url)
+    parser.add_argument("--download-url", default=Api.download_url)
+    parser.add_argument("--annotation-sha256", default=ANNOTATION_SHA256)
+    atlas = parser.add_mutually_exclusive_group()
+    atlas.add_argument("--atlas-from", type=Path, help="take what this folder has of the atlas")
+    atlas.add_argument("--no-atlas", action="store_true")
+    args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        raise Usage(f"--limit {args.limit}: give a number of brains from 1 on")
+    if args.atlas_from and not args.atlas_from.is_dir():
+        raise Usage(f"--atlas-from {args.atlas_from} is no folder")
+    if args.folder.exists() and not args.folder.is_dir():
+        raise Usage(f"{args.folder} is a file; name a folder")
+    if args.experiments:
+        args.experiments = read_ids(args.experiments)
+    args.base_url, args.download_url = args.base_url.rstrip("/"), args.download_url.rstrip("/")
+    return args
+
+
+def read_ids(text: str) -> set[int]:
+    """Ids from ``1,2,3`` or from a file that holds them between commas or white space."""
+    words = text.replace(",", " ").split()
+    if not all(word.isdecimal() for word in words) and Path(text).is_file():
+        words = Path(text).read_text(encoding="utf-8").replace(",", " ").split()
+    wrong = [word for word in words if not word.isdecimal()]
+    if wrong or not words:
+        raise Usage(f"--experiments {text!r} is neither ids such as 1,2,3 nor a file of such ids")
+    return {int(word) for word in words}
+
+
+def run(args, partial: Path) -> int:
+    """Ask everything; the number of things refused."""
+    Api.download_url = args.download_url  # base_uri alone leaves the atlas at its usual address
+    manifest = str(partial / "manifest.json")
+    cache = MouseConnectivityCache(25, manifest_file=manifest, base_uri=args.base_url)
+    try:
+        tree = None
+        if args.injection_structure:
+            path = get_atlas_file(STRUCTURES, cache, args, partial)
+            tree = cache.get_structure_tree(file_name=str(path))
+        rows = ask_experiments(cache, partial)
+    except Unanswered as error:
+        raise Unanswered(
+            f"{args.base_url} gave no usable answer ({error}); check the network and --base-url, "
+            "then run the same command again"
+        ) from error
+    table = args.folder / "experiments.csv"
+    kept = kept_urls(table, args.base_url)
+    rows = choose(rows, args, tree)
+    for row in rows:
+        row.setdefault("url", kept.get(row["id"], ""))
+        row.setdefault("refused", "" if row["url"] else NOT_ASKED)
+    ask_urls(cache.api, rows, lambda: write_rows(table, rows))
+    write_rows(table, rows)
+    without = [row for row in rows if row["refused"]]
+    print(f"{table}: {len(rows)} experiments, {len(without)} refused")
+    for row in without[:5]:
+        print(f"{row['id']}: {row['refused']}", file=sys.stderr)
+    refused = len(without)
+    for name in () if args.no_atlas else (STRUCTURES, ANNOTATION, TEMPLATE):
+        try:
+            print(get_atlas_file(name, cache, args, partial))
+        except (Refused, Unanswered) as error:
+            source = args.base_url if name == STRUCTURES else args.download_url
+            where = f"{source}: " if isinstance(error, Unanswered) else ""
+            print(f"no {name}: {where}{error}", file=sys.stderr)
+            refused += 1
+    return refused
+
+
+def main(argv=None) -> int:
+    """Run the command line; its exit status."""
+    logging.disable()  # AllenSDK logs every file it asks for; errors are said once, in one line
+    socket.setdefaulttimeout(TIMEOUT_S)  # AllenSDK's queries set none
+    try:
+        args = parse(argv)
+        args.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".asking-", dir=args.folder) as partial:
+                return 1 if run(args, Path(partial)) else 0
+        finally:
+            if not any(args.folder.iterdir()):
+                args.folder.rmdir()
+    except (Usage, Refused, Unanswered, OSError) as error:
+        print(f"ask_allen: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,640 @@
+"""A local server that speaks the Allen API as AllenSDK asks it, and fails in every way it is told.
+
+It serves the experiment records, the address of each experiment's volumes, the volumes, the atlas
+and the structures. As a program it serves a simulated cohort:
+
+    python tests/allen_server.py --brains 60 --faults --seed 0 --port 0 --truth truth.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import socket
+import struct
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import nibabel
+import numpy as np
+import pandas as pd
+
+from brainvae_core.cohorts import Atlas, ccf_atlas, drawn_atlas, simulate
+
+SHAPE = (528, 320, 456)  # AP, DV, ML of the 25 µm grid; AP is the fastest axis of a file
+MARGIN = (456 - 448) // 2  # columns on each side that an atlas slice of 448 does not have
+CHANNELS = ("blue", "red", "green")  # in zip order: red lies between the others
+LAST_MODIFIED = "Tue, 01 Oct 2024 12:00:00 GMT"
+
+REQUEST_FAULTS = (
+    *("500", "503", "429", "404", "html", "rma_error", "reset", "short", "short_no_length"),
+    *("stall", "drip", "wrong_range", "no_range", "changed", "ok"),
+)
+CONTENT_FAULTS = (
+    *("corrupt_crc", "wrong_dimensions", "wrong_spacing", "missing_red", "zip_slip", "bomb"),
+    *("lying_bomb", "duplicate", "wrong_dtype", "truncated_gzip", "short_volume", "constant"),
+)
+RECOVERABLE = ("500", "503", "429", "reset", "short", "short_no_length", "html", "wrong_range")
+
+LINES = (None, "Rbp4-Cre_KL100", "Cux2-IRES-Cre", None, "Slc17a6-IRES-Cre")
+STRAINS = ("C57BL/6J", "FVB.CD1(ICR)", "B6.129")
+
+MHD = """ObjectType = Image
+NDims = 3
+BinaryData = True
+BinaryDataByteOrderMSB = False
+CompressedData = False
+TransformMatrix = 1 0 0 0 1 0 0 0 1
+Offset = 0 0 0
+CenterOfRotation = 0 0 0
+AnatomicalOrientation = RAI
+ElementSpacing = {spacing} {spacing} {spacing}
+DimSize = {size}
+ElementType = {dtype}
+ElementDataFile = resampled_{channel}.raw
+"""
+NRRD = """NRRD0004
+type: {dtype}
+dimension: 3
+space: left-posterior-superior
+sizes: {size}
+space directions: ({spacing},0,0) (0,{spacing},0) (0,0,{spacing})
+kinds: domain domain domain
+endian: little
+encoding: gzip
+space origin: (0,0,0)
+
+"""
+
+
+# ---- volumes and the zip that holds them ----
+
+
+def slabs(planes: dict[int, np.ndarray], dtype: str, columns: int = SHAPE[2]) -> Iterable[bytes]:
+    """The bytes of a volume that is zero but for some coronal planes, one ML column at a time."""
+    slab = np.zeros((SHAPE[1], SHAPE[0]), dtype)
+    for ml in range(columns):
+        for ap, plane in planes.items():
+            slab[:, ap] = plane[:, ml]
+        yield slab.tobytes()
+
+
+def gzipped(chunks: Iterable[bytes]) -> bytes:
+    """A gzip stream of what the chunks hold."""
+    deflate = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return b"".join([*map(deflate.compress, chunks), deflate.flush()])
+
+
+@dataclass
+class Member:
+    """One file of a zip, compressed already."""
+
+    name: str
+    data: bytes
+    crc: int
+    size: int
+    method: int = zlib.DEFLATED
+
+
+def stored(name: str, content: bytes) -> Member:
+    return Member(name, content, zlib.crc32(content), len(content), 0)
+
+
+def deflated(name: str, chunks: Iterable[bytes], level: int = 1) -> Member:
+    deflate, pieces, crc, size = zlib.compressobj(level, zlib.DEFLATED, -15), [], 0, 0
+    for chunk in chunks:
+        pieces.append(deflate.compress(chunk))
+        crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+    return Member(name, b"".join([*pieces, deflate.flush()]), crc, size)
+
+
+@lru_cache
+def repeated(name: str, value: int, chunk_size: int, times: int) -> Member:
+    """A member of one value: its chunk is deflated once, because a full flush makes it repeat."""
+    chunk, crc = np.full(chunk_size // 2, value, "<u2").tobytes(), 0
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = deflate.compress(chunk) + deflate.flush(zlib.Z_FULL_FLUSH)
+    for _ in range(times):
+        crc = zlib.crc32(chunk, crc)
+    return Member(name, block * times + b"\x03\x00", crc, chunk_size * times)
+
+
+def zipped(members: list[Member]) -> bytes:
+    """A zip of members that are compressed already, in order."""
+    body, directory = b"", b""
+    for m in members:
+        name = m.name.encode()
+        sizes = struct.pack("<3I", m.crc, len(m.data), m.size)
+        common = struct.pack("<4H", 0, m.method, 0, 0x5941) + sizes
+        directory += struct.pack("<4s2H", b"PK\x01\x02", 20, 20) + common
+        directory += struct.pack("<5H2I", len(name), 0, 0, 0, 0, 0, len(body)) + name
+        body += struct.pack("<4sH", b"PK\x03\x04", 20) + common
+        body += struct.pack("<2H", len(name), 0) + name + m.data
+    n = len(members)
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, n, n, len(directory), len(body), 0)
+    return body + directory + end
+
+
+def header(channel: str, container: str, fault: str | None) -> bytes:
+    """What stands before (or, for MetaImage, beside) the voxels of a channel."""
+    columns = 448 if fault == "wrong_dimensions" else SHAPE[2]
+    size, spacing = (SHAPE[0], SHAPE[1], columns), 50 if fault == "wrong_spacing" else 25
+    is_float, in_words = fault == "wrong_dtype", " ".join(map(str, size))
+    if container == "mhd":
+        dtype = "MET_FLOAT" if is_float else "MET_USHORT"
+        return MHD.format(spacing=spacing, size=in_words, dtype=dtype, channel=channel).encode()
+    if container == "nrrd":
+        dtype = "float" if is_float else "unsigned short"
+        return NRRD.format(spacing=spacing, size=in_words, dtype=dtype).encode()
+    nifti = nibabel.Nifti1Header()
+    nifti.set_data_shape(size)
+    nifti.set_data_dtype(np.float32 if is_float else np.uint16)
+    nifti.set_xyzt_units("mm")
+    affine = np.diag([0, 0, 0, 1.0])
+    affine[[1, 2, 0], [0, 1, 2]] = -spacing / 1000  # first voxel: anterior, superior, right
+    nifti.set_sform(affine, code=2)
+    nifti["pixdim"][1:4], nifti["vox_offset"] = spacing / 1000, 352
+    return nifti.binaryblock + bytes(4)
+
+
+def channel_members(channel, section, plane, container, fault, level) -> list[Member]:
+    """The members of one channel; the neighbours of its plane hold a fainter copy."""
+    head = header(channel, container, fault)
+    columns = 448 if fault == "wrong_dimensions" else SHAPE[2]
+    rows = {plane - 1: section // 2, plane: section, plane + 1: section // 3}
+    voxels, name = slabs(rows, "<u2", columns), f"resampled_{channel}"
+    if fault == "short_volume":
+        voxels = slabs(rows, "<u2", columns - 1)
+    if container == "nrrd":
+        body = gzipped(voxels)
+        cut = len(body) // 2 if fault == "truncated_gzip" else None
+        members = [stored(f"{name}.nrrd", head + body[:cut])]
+    elif container == "nii.gz":
+        body = gzipped([head, *voxels])
+        cut = len(body) // 2 if fault == "truncated_gzip" else None
+        members = [stored(f"{name}.nii.gz", body[:cut])]
+    elif container == "nii":
+        members = [deflated(f"{name}.nii", [head, *voxels], level)]
+    else:
+        members = [stored(f"{name}.mhd", head), deflated(f"{name}.raw", voxels, level)]
+    return members
+
+
+def volume_zip(section, plane=286, container="mhd", fault=None, level=1) -> bytes:
+    """The zip of one experiment: three channels, of which only red holds the section."""
+    if fault == "truncated_gzip" and container != "nii.gz":
+        container = "nrrd"
+    if fault == "constant":
+        section = np.full_like(section, 100)
+    red = channel_members("red", section, plane, container, fault, level)
+    if fault == "corrupt_crc":
+        red[-1].crc ^= 1
+    elif fault == "missing_red":
+        red = []
+    elif fault == "duplicate":
+        red += channel_members("red", section[::-1], plane, container, None, level)[-1:]
+    elif fault in ("bomb", "lying_bomb"):
+        bomb = repeated(red[-1].name, 0, 1 << 20, 1024)
+        declared = red[-1].size if fault == "lying_bomb" else bomb.size
+        red[-1] = Member(bomb.name, bomb.data, bomb.crc, declared)
+    blue, green = (
+        [
+            stored(f"resampled_{channel}.mhd", header(channel, "mhd", None)),
+            repeated(f"resampled_{channel}.raw", value, 2 * SHAPE[0] * SHAPE[1], SHAPE[2]),
+        ]
+        for channel, value in (("blue", 3), ("green", 7))
+    )
+    members = [*blue, *red, *green]
+    if fault == "zip_slip":
+        members = [Member("../../" + m.name, m.data, m.crc, m.size, m.method) for m in members]
+    return zipped(members)
+
+
+def full_size(plane: np.ndarray) -> np.ndarray:
+    """An atlas slice or a section of 448 columns on the grid's 456."""
+    return np.pad(plane, ((0, 0), (MARGIN, MARGIN)))
+
+
+def atlas_nrrd(plane: np.ndarray, ap_index: int, dtype: str) -> bytes:
+    """A volume as the service stores it, with one plane that is not zero."""
+    name = {"<u4": "unsigned int", "<u2": "unsigned short"}[dtype]
+    head = NRRD.format(dtype=name, size=" ".join(map(str, SHAPE)), spacing=25)
+    return head.encode() + gzipped(slabs({ap_index: full_size(plane)}, dtype))
+
+
+# ---- records ----
+
+
+def experiment_records(ids, metadata: pd.DataFrame | None, atlas: Atlas) -> list[dict]:
+    """Rows of the service's table ApiConnectivity; what the metadata lacks is invented."""
+    structures = atlas.structures.set_index("acronym")
+    known = metadata
+    if metadata is not None:
+        known = metadata.astype(object).where(metadata.notna(), None)
+    records = []
+    for i, experiment in enumerate(ids):
+        row = {} if known is None else known.loc[experiment].to_dict()
+        acronym = row.get("injection_structure", ("SSp", "TH", "HPF")[i % 3])
+        where = np.argwhere(np.isin(atlas.annotation, atlas.descendants(acronym))).mean(axis=0)
+        structure_id, line = int(structures.loc[acronym, "id"]), LINES[i % len(LINES)]
+        line = row.get("transgenic_line", line)
+        records.append(
+            {
+                "data_set_id": int(experiment),
+                "gender": row.get("sex", "FM"[i % 2]),
+                "injection_structures": "/".join(map(str, [structure_id, 997][: 1 + i % 2])),
+                "injection_volume": float(row.get("injection_volume", 0.05 + 0.01 * i)),
+                "injection_x": 286 * 25,
+                "injection_y": int(where[0] * 25),
+                "injection_z": int((where[1] + MARGIN) * 25),
+                "product_id": int(row.get("product_id", 31 if i % 4 == 3 else 5)),
+                "specimen_name": f"{line or 'wildtype'}-{i}",
+                "storage_directory": f"/external/{experiment}/",
+                "strain": row.get("strain", STRAINS[i % 3]),
+                "structure_abbrev": acronym,
+                "structure_id": structure_id,
+                "structure_name": str(structures.loc[acronym, "name"]),
+                "transgenic_line": None if line is None else {"id": 1000 + i % 5, "name": line},
+                "transgenic_line_id": None if line is None else 1000 + i % 5,
+            }
+        )
+    return records
+
+
+def structure_records(atlas: Atlas) -> list[dict]:
+    """Rows of the service's table Structure, each with its sets."""
+    parents = dict(zip(atlas.structures["id"], atlas.structures["parent_id"], strict=True))
+    records = []
+    for order, row in enumerate(atlas.structures.itertuples()):
+        path, at = [], row.id
+        while at:
+            path, at = [int(at), *path], parents[at]
+        records.append(
+            {
+                "id": int(row.id),
+                "acronym": row.acronym,
+                "name": row.name,
+                "color_hex_triplet": "BFDAE3",
+                "graph_id": 1,
+                "graph_order": order,
+                "parent_structure_id": int(row.parent_id) or None,
+                "structure_id_path": "/" + "/".join(map(str, path)) + "/",
+                "structure_sets": [{"id": 167587189, "name": "summary"}] if order % 2 else [],
+            }
+        )
+    return records
+
+
+# ---- the server ----
+
+
+class AllenServer:
+    """Serve an invented part of the Allen Mouse Brain Connectivity Atlas from this machine.
+
+    Parameters
+    ----------
+    sections : dict of int to ndarray of uint16, each (320, 456)
+        What plane ``plane`` of each experiment's red volume holds.
+    metadata : DataFrame, optional
+        One row an experiment id; any of sex, strain, transgenic_line, injection_structure,
+        injection_volume, product_id.
+    atlas : Atlas, optional
+        Of 320 × 448 pixels; the drawn one when it is not given.
+    ranges : bool
+        Whether a part of a file can be asked for.
+    plane : int
+        AP index of the sections and of the atlas slice.
+    container : {"mhd", "nrrd", "nii", "nii.gz"}
+    annotation : path, optional
+        A file to serve as the annotation instead of one made from ``atlas``.
+
+    Attributes
+    ----------
+    faults : dict of (int or str) to list of str
+        `REQUEST_FAULTS`, one taken by each request for an experiment's zip (its id), or for
+        ``"experiments"``, ``"structures"``, ``"annotation"``, ``"template"``, ``"url <id>"``.
+    contents : dict of int to str
+        `CONTENT_FAULTS`: what is wrong with the file of an experiment; set before it is asked for.
+    without_url : set of int
+        Experiments that have no volumes.
+    requests : list of [path, range asked for, status, bytes of body sent]
+        A request is listed before the client has its answer.
+    """
+
+    def __init__(
+        self,
+        sections,
+        metadata=None,
+        atlas=None,
+        ranges=True,
+        plane=286,
+        container="mhd",
+        annotation=None,
+        port=0,
+    ):
+        self.sections, self.ranges, self.plane = dict(sections), ranges, plane
+        self.container, self.annotation = container, annotation
+        self.atlas = atlas or drawn_atlas()
+        self.experiments = experiment_records(self.sections, metadata, self.atlas)
+        self.faults, self.contents, self.without_url = {}, {}, set()
+        self.requests, self.retry_after, self.stall_s, self.drip_s = [], 1, 30.0, 0.02
+        self.folder = tempfile.TemporaryDirectory(prefix="allen-server-")
+        self.lock, self.released = threading.RLock(), threading.Event()
+        handler = type("Handler", (_Handler,), {"allen": self})
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.released.set()
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+        self.folder.cleanup()
+
+    @property
+    def annotation_sha256(self) -> str:
+        return hashlib.sha256(self.file("annotation").read_bytes()).hexdigest()
+
+    def volume_url(self, experiment: int) -> str:
+        return self.url + self.link(experiment)
+
+    def link(self, experiment: int) -> str:
+        number = 500_000_000 + list(self.sections).index(experiment)
+        return f"/api/v2/well_known_file_download/{number}"
+
+    def zip_size(self, experiment: int) -> int:
+        return self.file(experiment).stat().st_size
+
+    def bytes_sent(self, experiment: int) -> int:
+        return sum(sent for path, _, _, sent in self.requests if path == self.link(experiment))
+
+    def replace(self, experiment: int, section: np.ndarray) -> None:
+        """Put another volume in place of an experiment's, as a reprocessing would."""
+        with self.lock:
+            self.sections[experiment] = section
+            self._path(experiment).unlink(missing_ok=True)
+
+    def _path(self, key) -> Path:
+        return Path(self.folder.name) / f"{key}"
+
+    def file(self, key) -> Path:
+        """An experiment's zip, the annotation or the template, made when first asked for."""
+        with self.lock:
+            path = self._path(key)
+            if key == "annotation" and self.annotation:
+                return Path(self.annotation)
+            if not path.exists():
+                if key == "annotation":
+                    content = atlas_nrrd(self.atlas.annotation, self.plane, "<u4")
+                elif key == "template":
+                    template = (500 * self.atlas.template).astype("<u2")
+                    content = atlas_nrrd(template, self.plane, "<u2")
+                else:
+                    section, fault = self.sections[key].astype("<u2"), self.contents.get(key)
+                    content = volume_zip(section, self.plane, self.container, fault)
+                path.write_bytes(content)
+            return path
+
+    def find(self, path: str):
+        """What a request path names: its key, and the records where it asks for records."""
+        path = unquote(path)
+        archive = "/informatics-archive/current-release/mouse_ccf/"
+        if path == archive + "annotation/ccf_2017/annotation_25.nrrd":
+            return "annotation", None
+        if path == archive + "average_template/average_template_25.nrrd":
+            return "template", None
+        if match := re.fullmatch(r"/api/v2/well_known_file_download/(\d+)", path):
+            number = int(match[1]) - 500_000_000
+            return (list(self.sections)[number], None) if number < len(self.sections) else None
+        query = path.removeprefix("/api/v2/data/query.json?q=")
+        if query == "model::ApiConnectivity,rma::options[num_rows$eq'all']":
+            return "experiments", self.experiments
+        if query.startswith("model::Structure,rma::criteria,[graph_id$in1],rma::include,"):
+            return "structures", structure_records(self.atlas)
+        named = "[name$eq'ImagesResampledTo25MicronARA']"
+        asked = re.escape(f"model::WellKnownFile,rma::criteria,well_known_file_type{named}")
+        if match := re.fullmatch(asked + r"\[attachable_id\$eq(\d+)\]", query):
+            experiment, found = int(match[1]), []
+            if experiment in self.sections and experiment not in self.without_url:
+                link = self.link(experiment)
+                found = [{"attachable_id": experiment, "download_link": link, "path": "/x.zip"}]
+            return f"url {experiment}", found
+        return None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        server, fault, found = self.allen, "ok", self.allen.find(self.path)
+        self.asked = self.headers.get("Range")
+        self.log = [self.path, self.asked, 0, 0]
+        server.requests.append(self.log)
+        try:
+            if found is None:
+                return self.plain(404, "no such page")
+            key, records = found
+            if self.command == "GET":
+                with server.lock:
+                    fault = (server.faults.get(key) or ["ok"]).pop(0)
+            if fault not in REQUEST_FAULTS:
+                raise ValueError(f"no fault {fault!r}; there are {', '.join(REQUEST_FAULTS)}")
+            if fault.isdigit():
+                extra = {"Retry-After": str(server.retry_after)} if fault == "429" else {}
+                return self.plain(int(fault), "the service is not well", extra)
+            if fault == "html":
+                return self.plain(200, "<html><body>Down for maintenance</body></html>")
+            if fault == "changed":
+                section = server.sections[key]
+                server.replace(key, section + (section > 0).astype(section.dtype))
+            if records is not None or fault == "rma_error":
+                self.records(records, fault)
+            else:
+                with server.lock:
+                    content = server.file(key).read_bytes()
+                self.range_of_file(content, fault)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True  # the client hung up, as it may
+
+    def head(self, status, headers):
+        self.log[2] = status
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+
+    def send(self, body):
+        for start in range(0, len(body) if self.command == "GET" else 0, 1 << 16):
+            piece = body[start : start + (1 << 16)]
+            self.log[3] += len(piece)  # first, so that a client that has it finds it counted
+            self.wfile.write(piece)
+
+    def plain(self, status, text, extra=()):
+        body = text.encode()
+        headers = {"Content-Type": "text/html", "Content-Length": len(body), **dict(extra)}
+        self.head(status, headers)
+        self.send(body)
+
+    def records(self, records, fault):
+        answer = {"success": True, "id": 0, "start_row": 0, "num_rows": len(records or [])}
+        answer |= {"total_rows": len(records or []), "msg": records}
+        if fault == "rma_error":
+            answer = {"success": False, "msg": "RMA query error"}
+        headers = {"Content-Type": "application/json"}
+        self.body(200, headers, json.dumps(answer).encode(), fault)
+
+    def range_of_file(self, content, fault):
+        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        headers = {"Content-Type": "application/zip", "ETag": tag, "Last-Modified": LAST_MODIFIED}
+        if self.allen.ranges:
+            headers["Accept-Ranges"] = "bytes"
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.asked or "")
+        current = self.headers.get("If-Range", tag) in (tag, LAST_MODIFIED)
+        start, stop, size = 0, len(content), len(content)
+        partial = bool(asked and any(asked.groups()) and current and self.allen.ranges)
+        if partial and fault != "no_range":
+            first, last = asked.groups()
+            start = int(first) if first else max(size - int(last), 0)
+            stop = min(int(last) + 1, size) if first and last else size
+            if start >= min(stop, size):
+                return self.plain(416, "no such range", {"Content-Range": f"bytes */{size}"})
+        if fault == "wrong_range":
+            start, partial = (start + 1000) % stop, True
+        if partial and fault != "no_range":
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        self.body(206 if "Content-Range" in headers else 200, headers, content[start:stop], fault)
+
+    def body(self, status, headers, body, fault):
+        """Send a body, or as much of it as the fault lets through."""
+        half = len(body) // 2
+        if fault == "short_no_length":
+            headers["Connection"] = "close"
+        else:
+            headers["Content-Length"] = len(body)
+        self.head(status, headers)
+        if fault == "drip":
+            for piece in np.array_split(np.frombuffer(body, np.uint8), 20):
+                self.send(piece.tobytes())
+                time.sleep(self.allen.drip_s)
+            return
+        if fault not in ("reset", "short", "short_no_length", "stall"):
+            return self.send(body)
+        self.send(body[:half])
+        self.close_connection = True
+        if fault == "stall":
+            self.allen.released.wait(self.allen.stall_s)
+        if fault == "reset":
+            time.sleep(0.05)  # a reset discards what the network has not delivered yet
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.rfile.close()
+            self.connection.close()
+
+
+# ---- a simulated cohort as a program ----
+
+
+def simulated_service(n_brains: int, atlas: Atlas, seed: int):
+    """Sections, records and truth of a simulated cohort with experiment ids.
+
+    Returns
+    -------
+    sections : dict of int to ndarray of uint16, (320, 456)
+    metadata : DataFrame, by experiment id
+    truth : dict of ndarray
+        What the cohort knows of every brain, in the order of ``id``.
+    """
+    rng = np.random.default_rng([seed, 286])
+    cohort = simulate(n_brains, atlas, seed=seed)
+    ids = np.sort(rng.choice(np.arange(100_000_000, 400_000_000, 7), n_brains, replace=False))
+    gain = rng.uniform(0.6, 1.6, n_brains)
+    grey = np.round(2000 * gain[:, None, None] * cohort.images).astype(np.uint16)
+    sections = {int(i): full_size(image) for i, image in zip(ids, grey, strict=True)}
+    metadata = cohort.metadata.set_index(pd.Index(ids, name="id"))
+    truth = {
+        "id": ids,
+        "gain": gain,
+        "sections": np.stack(list(sections.values())),
+        "images": cohort.images,
+        "clean": cohort.clean,
+        "artefact_masks": cohort.artefact_masks,
+        "factors": cohort.factors.to_numpy(),
+        "factor_names": np.array(cohort.factors.columns, dtype=str),
+    }
+    for column in ("sex", "strain", "age_days", "injection_structure", "artefact"):
+        values = metadata[column].to_numpy()
+        truth[column] = values if values.dtype.kind == "f" else values.astype(str)
+    return sections, metadata, truth
+
+
+def draw_faults(ids, seed: int):
+    """A third of the brains fail once and recover; up to five have a bad file for good."""
+    rng = np.random.default_rng([seed, 404])
+    order = rng.permutation(ids)
+    n_once, n_bad = round(len(order) / 3), min(5, len(order) // 4)
+    bad = rng.choice([c for c in CONTENT_FAULTS if c != "constant"], n_bad, replace=False)
+    contents = {int(i): str(c) for i, c in zip(order[:n_bad], bad, strict=True)}
+    kinds = np.resize(RECOVERABLE, n_once)
+    rest = order[n_bad : n_bad + n_once]
+    return {int(i): [str(k)] for i, k in zip(rest, kinds, strict=False)}, contents
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--brains", type=int, default=60)
+    parser.add_argument("--atlas", type=Path, help="folder of the real atlas; drawn without it")
+    parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--no-ranges", action="store_true")
+    parser.add_argument("--container", choices=("mhd", "nrrd", "nii", "nii.gz"), default="mhd")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--truth", type=Path)
+    args = parser.parse_args()
+    atlas = ccf_atlas(args.atlas) if args.atlas else drawn_atlas()
+    annotation = sorted(args.atlas.rglob("annotation_25.nrrd"))[0] if args.atlas else None
+    sections, metadata, truth = simulated_service(args.brains, atlas, args.seed)
+    ranges = not args.no_ranges
+    with AllenServer(
+        sections, metadata, atlas, ranges, 286, args.container, annotation, args.port
+    ) as server:
+        if args.faults:
+            server.faults, server.contents = draw_faults(list(sections), args.seed)
+        if args.truth:
+            once = {str(i): f[0] for i, f in server.faults.items()}
+            bad = {str(i): f for i, f in server.contents.items()}
+            np.savez(args.truth, **truth, request_faults=json.dumps(once), contents=json.dumps(bad))
+        print(f"url {server.url}")
+        print(f"annotation_sha256 {server.annotation_sha256}")
+        for experiment, kinds in server.faults.items():
+            print(f"once {experiment} {kinds[0]}")
+        for experiment, kind in server.contents.items():
+            print(f"bad {experiment} {kind}")
+        print("ready", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

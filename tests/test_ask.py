@@ -1,0 +1,269 @@
+"""AllenSDK asks, in its own environment; a local server answers, well and badly."""
+
+import csv
+import hashlib
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from allen_server import AllenServer
+
+from brainvae_core.cohorts import ccf_atlas, drawn_atlas
+from brainvae_core.cohorts.atlas import read_ontology
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPT = REPOSITORY / "brainvae_core" / "cohorts" / "ask_allen.py"
+HEADER = [
+    *("id", "sex", "strain", "transgenic_line", "product_id", "injection_structure"),
+    *("injection_volume", "injection_ap", "injection_dv", "injection_ml", "url", "refused"),
+]
+METADATA = pd.DataFrame(
+    [
+        (101, "F", "C57BL/6J", None, "SSp", 0.11),
+        (103, "M", "C57BL/6J", "Rbp4-Cre_KL100", "TH", 0.13),
+        (107, "F", "FVB.CD1(ICR)", "Rbp4-Cre_KL100", "CA", 0.17),
+        (109, "M", None, "Cux2-IRES-Cre", "HPF", 0.19),
+        (113, "M", "C57BL/6J", None, "HY", 0.23),
+    ],
+    columns=["id", "sex", "strain", "transgenic_line", "injection_structure", "injection_volume"],
+).set_index("id")
+
+
+QUICKLY = (  # the same script with short pauses between its attempts
+    "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport ask_allen\n"
+    "ask_allen.PAUSE_S = 0.01\nsys.exit(ask_allen.main(sys.argv[1:]))"
+)
+
+
+@pytest.fixture(scope="session")
+def acquire_python():
+    given = os.environ.get("BRAINVAE_ACQUIRE_PYTHON", REPOSITORY / ".venv-acquire/bin/python")
+    if not Path(given).exists():
+        pytest.skip(f"no acquisition environment: {given} (BRAINVAE_ACQUIRE_PYTHON) does not exist")
+    return str(given)
+
+
+@pytest.fixture
+def server():
+    blank = np.zeros((320, 456), np.uint16)
+    with AllenServer({int(i): blank for i in METADATA.index}, METADATA) as server:
+        yield server
+
+
+@pytest.fixture
+def ask(acquire_python, server, tmp_path):
+    """Run the script; its exit status, rows and what it said of errors."""
+
+    def run(*options, atlas=False, base_url=server.url, script=("-c", QUICKLY, SCRIPT.parent)):
+        command = [acquire_python, *map(str, (*script, tmp_path / "out", *options))]
+        command += ["--base-url", base_url, "--download-url", base_url]
+        command += [] if atlas else ["--no-atlas"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert "Traceback" not in done.stderr
+        said = [line for line in done.stderr.splitlines() if not line.startswith("addresses")]
+        return done.returncode, rows_of(tmp_path / "out"), "\n".join(said)
+
+    return run
+
+
+def rows_of(folder):
+    path = folder / "experiments.csv"
+    if not path.exists():
+        return None
+    with open(path, newline="") as file:
+        table = csv.DictReader(file)
+        assert table.fieldnames == HEADER
+        return {int(row["id"]): row for row in table}
+
+
+def paths(server):
+    return [path for path, _, _, _ in server.requests]
+
+
+def test_all_experiments_with_their_addresses(ask, server, tmp_path):
+    status, rows, said = ask(script=[SCRIPT])
+    assert (status, said) == (0, "")
+    assert list(rows) == METADATA.index.tolist()
+    assert {i: row["url"] for i, row in rows.items()} == {i: server.volume_url(i) for i in rows}
+    record = server.experiments[3]
+    assert rows[109] == {
+        "id": "109",
+        "sex": "M",
+        "strain": "",
+        "transgenic_line": "Cux2-IRES-Cre",
+        "product_id": "31",
+        "injection_structure": "HPF",
+        "injection_volume": "0.19",
+        "injection_ap": "7150",
+        "injection_dv": str(record["injection_y"]),
+        "injection_ml": str(record["injection_z"]),
+        "url": server.volume_url(109),
+        "refused": "",
+    }
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["experiments.csv"]
+
+
+def test_filters(acquire_python, server, tmp_path):
+    """Many questions in one process: importing AllenSDK takes longer than all of them."""
+    ids = tmp_path / "ids.txt"
+    ids.write_text("113\n107,101\n")
+    cases = [
+        (["--sex", "F"], {101, 107}),
+        (["--strain", "C57BL/6J"], {101, 103, 113}),
+        (["--strain", "C57BL/6J", "FVB.CD1(ICR)"], {101, 103, 107, 113}),
+        (["--line", "Rbp4-Cre_KL100"], {103, 107}),
+        (["--no-line"], {101, 113}),
+        (["--injection-structure", "HPF"], {107, 109}),
+        (["--injection-structure", "CA", "TH"], {103, 107}),
+        (["--injection-structure", "HPF", "--sex", "F"], {107}),
+        (["--experiments", "109,101"], {101, 109}),
+        (["--experiments", str(ids), "--sex", "F"], {101, 107}),
+        (["--limit", "2"], {101, 103}),
+        (["--strain", "C57BL/6J", "--no-line", "--sex", "M", "--limit", "5"], {113}),
+    ]
+    wrong = [
+        (["--sex", "X"], "--sex 'X' does not exist; there are F, M"),
+        (["--strain", "C57BL6"], "--strain 'C57BL6' does not exist; there are C57BL/6J, FVB.CD1"),
+        (["--line", "Rbp4"], "there are Rbp4-Cre_KL100, Cux2-IRES-Cre"),
+        (["--injection-structure", "Hpf"], "there are HPF, "),
+        (["--no-line", "--strain", "FVB.CD1(ICR)"], "--strain alone 1, --no-line alone 2"),
+        (["--limit", "0"], "--limit 0: give a number"),
+        (["--experiments", "nothing.txt"], "neither ids such as 1,2,3 nor a file"),
+        (["--atlas-from", str(tmp_path / "none")], "is no folder"),
+    ]
+    program = (
+        "import contextlib, io, json, sys\n"
+        "sys.path.insert(0, sys.argv[1]); import ask_allen\n"
+        "for options, folder in json.loads(sys.argv[2]):\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as said:\n"
+        "        with contextlib.redirect_stdout(io.StringIO()):\n"
+        "            status = ask_allen.main([folder, *options])\n"
+        "    print(json.dumps([status, said.getvalue()]))\n"
+    )
+    todo = []
+    for n, (options, _) in enumerate([*cases, *wrong]):
+        atlas = [] if "--atlas-from" in options else ["--no-atlas"]
+        urls = ["--base-url", server.url, "--download-url", server.url]
+        todo.append(([*options, *urls, *atlas], str(tmp_path / f"out-{n}")))
+    command = [acquire_python, "-c", program, str(SCRIPT.parent), json.dumps(todo)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(todo)
+    for n, (options, expected) in enumerate(cases):
+        assert answers[n][0] == 0, (options, answers[n])
+        assert set(rows_of(tmp_path / f"out-{n}")) == expected, options
+    for n, (options, expected) in enumerate(wrong, len(cases)):
+        status, said = answers[n]
+        assert status == 2 and expected in said and said.count("\n") == 1, (options, said)
+        assert not (tmp_path / f"out-{n}").exists()
+
+
+def test_experiments_without_an_address_keep_a_row(ask, server):
+    server.without_url.add(107)
+    status, rows, said = ask("--experiments", "107,113,555")
+    assert status == 1
+    assert list(rows) == [107, 113, 555]
+    assert rows[107]["url"] == "" and "no volumes" in rows[107]["refused"]
+    assert rows[113]["url"] and rows[113]["refused"] == ""
+    assert rows[555]["url"] == "" and "lists no such experiment" in rows[555]["refused"]
+    assert "107: the service has no volumes" in said
+
+
+def test_a_service_that_stumbles_is_asked_again(ask, server):
+    server.faults = {
+        "experiments": ["500", "rma_error", "short"],
+        "url 101": ["500"],
+        "url 103": ["rma_error", "html"],
+        "url 107": ["429"],
+        "url 109": ["404"],
+        "url 113": ["short_no_length"] * 4,
+    }
+    status, rows, _ = ask()
+    assert status == 1
+    assert {i for i, row in rows.items() if row["url"]} == {101, 103, 107}
+    assert "404" in rows[109]["refused"] and "no answer" in rows[113]["refused"]
+
+    server.requests.clear()
+    status, rows, _ = ask()
+    assert status == 0 and all(row["url"] for row in rows.values())
+    assert len(paths(server)) == 3  # the list, 109 and 113
+
+
+def test_the_atlas(ask, server, tmp_path):
+    folder, sha256 = tmp_path / "out" / "atlas", server.annotation_sha256
+    server.faults = {"template": ["short_no_length"], "annotation": ["html"], "structures": ["500"]}
+    status, _, said = ask("--annotation-sha256", sha256, atlas=True)
+    assert (status, said) == (0, "")
+    files = ["annotation_25.nrrd", "average_template_25.nrrd", "structures.json"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*files, "checksums.json"])
+    known = json.loads((folder / "checksums.json").read_text())
+    assert known == {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in files}
+    assert known["annotation_25.nrrd"] == sha256
+
+    drawn, found = drawn_atlas(), ccf_atlas(folder)
+    np.testing.assert_array_equal(found.annotation, drawn.annotation)
+    assert np.abs(found.template - drawn.template / drawn.template.max()).max() < 0.01
+    table = read_ontology(folder / "structures.json")
+    pd.testing.assert_frame_equal(table, drawn.structures, check_dtype=False)
+
+    server.requests.clear()
+    (folder / "average_template_25.nrrd").write_bytes(b"damaged since")
+    assert ask("--annotation-sha256", sha256, atlas=True)[0] == 0
+    assert [Path(p).name for p in paths(server) if "query" not in p] == ["average_template_25.nrrd"]
+    assert len(paths(server)) == 2  # the list of experiments and the template
+    server.requests.clear()
+    options = ["--annotation-sha256", sha256, "--injection-structure", "HPF"]
+    status, rows, _ = ask(*options, atlas=True)
+    assert (status, set(rows)) == (0, {107, 109})
+    assert len(paths(server)) == 1  # the structures are at hand too
+
+
+def test_another_annotation_and_a_short_template_are_refused(ask, server, tmp_path):
+    server.faults["template"] = ["short", "short_no_length", "reset", "short_no_length"]
+    status, rows, said = ask(atlas=True)
+    assert status == 1 and len(rows) == 5
+    assert "no annotation_25.nrrd" in said and "is not that of the 2017 annotation" in said
+    assert "no average_template_25.nrrd" in said and "not whole" in said
+    assert len(said.splitlines()) == 2
+    kept = sorted(p.name for p in (tmp_path / "out" / "atlas").iterdir())
+    assert kept == ["checksums.json", "structures.json"]
+
+
+def test_an_atlas_from_files(ask, server, tmp_path):
+    source = tmp_path / "source" / "below"
+    source.mkdir(parents=True)
+    sha256 = server.annotation_sha256
+    (source / "annotation_25.nrrd").write_bytes(server.file("annotation").read_bytes())
+    (source / "average_template_25.nrrd").write_bytes(server.file("template").read_bytes()[:-9])
+    options = ["--atlas-from", tmp_path / "source", "--annotation-sha256", sha256]
+    status, _, said = ask(*options, atlas=True)
+    assert status == 1 and len(said.splitlines()) == 1
+    path = source / "average_template_25.nrrd"
+    assert said.startswith(f"no average_template_25.nrrd: {path}: not whole: ")
+    kept = sorted(p.name for p in (tmp_path / "out" / "atlas").iterdir())
+    assert kept == ["annotation_25.nrrd", "checksums.json", "structures.json"]
+    assert not any("informatics-archive" in path for path in paths(server))
+
+
+def test_no_service(ask, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        status, rows, said = ask(base_url=url)
+    assert (status, rows) == (2, None)
+    assert said.startswith(f"ask_allen: {url} gave no usable answer (<urlopen error")
+    assert "check the network" in said and "\n" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_real_annotation_is_known_by_its_sha256(ask, real_data, server, tmp_path):
+    status, _, said = ask("--atlas-from", real_data, "--limit", "1", atlas=True)
+    assert status == 0, said
+    assert (tmp_path / "out/atlas/annotation_25.nrrd").stat().st_size == 4035363
+    assert len(read_ontology(tmp_path / "out/atlas/structures.json")) == 1327
