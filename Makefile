@@ -28,7 +28,13 @@ endif
 # The environment's kernels only, whatever the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help env check fit test book ccf notebooks nightly lint clean clean-all
+# `make acquire KEEP=folder ASK='--sex F --limit 40' FETCH='--workers 4 --rate-limit 20'`
+KEEP ?= data/allen
+ASK ?=
+FETCH ?=
+ACQUIRE = $(BIN)/python -m brainvae_core.cohorts.allen
+
+.PHONY: help env check fit test book ccf acquire rehearsal notebooks nightly lint clean clean-all
 
 help:
 	@echo 'make book       run every notebook (PROFILE=$(PROFILE)) and render the book'
@@ -36,6 +42,8 @@ help:
 	@echo 'make check      unit tests and lint only'
 	@echo 'make fit        make the cohort and fit the models of a profile, without notebooks'
 	@echo 'make ccf        the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)'
+	@echo 'make acquire    the Allen cohort, one section a brain, to KEEP=$(KEEP); $(ACQUIRE) --help'
+	@echo 'make rehearsal  the same from a local server that misbehaves, 60 brains, and the book of them'
 	@echo 'make notebooks  refresh the outputs of the committed notebooks'
 	@echo 'make nightly    make test with long property tests'
 	@echo 'make clean      say what would be freed; make clean-all frees it'
@@ -50,6 +58,13 @@ env: .venv/made
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -c constraints.txt -e '.[book]'
 	touch $@
 
+# AllenSDK needs NumPy 1 and Python 3.11: an environment of its own, which only asks.
+.venv-acquire/made: constraints-acquire.txt .venv/made
+	@echo '── acquisition environment (AllenSDK)'
+	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-acquire
+	VIRTUAL_ENV=.venv-acquire $(BIN)/uv pip install --compile-bytecode -r constraints-acquire.txt
+	touch $@
+
 lint: .venv/made
 	$(BIN)/ruff check brainvae_core tests benchmarks notebooks
 	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks
@@ -57,7 +72,7 @@ lint: .venv/made
 check: lint
 	$(BIN)/pytest -q -n 2 -m 'not fitted' tests
 
-test: check $(OUT)/fitted
+test: .venv-acquire/made check $(OUT)/fitted
 	@echo '── tests on the fitted models'
 	$(BIN)/pytest -q -m fitted tests
 	@echo '── the notebooks against their committed outputs'
@@ -96,6 +111,14 @@ ccf:
 	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see the README'; exit 1; }
 	$(MAKE) book PROFILE=ccf
 
+acquire: .venv/made .venv-acquire/made
+	$(ACQUIRE) $(KEEP) $(ASK) $(FETCH)
+
+# The refused brains are the server's doing: that some were is part of the rehearsal.
+rehearsal: .venv/made .venv-acquire/made
+	$(BIN)/python tests/rehearse.py data/rehearsal
+	$(MAKE) book PROFILE=rehearsal
+
 notebooks: $(OUT)/fitted
 	for script in notebooks/*.py; do \
 	  echo "── $$script"; \
@@ -104,7 +127,7 @@ notebooks: $(OUT)/fitted
 	done
 
 clean:
-	@du -sh _build runs data .venv 2>/dev/null || true
+	@du -sh _build runs data .venv .venv-acquire 2>/dev/null || true
 	@echo 'make clean-all removes these'
 clean-all:
-	rm -rf _build runs data .venv
+	rm -rf _build runs data .venv .venv-acquire

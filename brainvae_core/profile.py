@@ -22,7 +22,9 @@ import yaml
 from brainvae_core import cohorts
 from brainvae_core.models import BetaVAEConfig, PCAConfig, fit, fit_all, grid_configs
 
+MANIFEST = "manifest.jsonl"
 SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
+REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "own", "preprocess")
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 
@@ -32,13 +34,18 @@ class Parameters:
 
     profile: str = "demo"
     # cohort
+    brains: str = "simulated"  # or a folder of acquired, or of one's own registered, brains
+    orientation: str = "header"  # of one's own brains: as their files say, or a code such as "asr"
     atlas: str = "drawn"  # "drawn", or a folder with the CCF's files
-    plane: int = 286  # AP index at 25 µm, for the CCF
-    n_brains: int = 1024
+    plane: int = 286  # AP index at 25 µm
+    n_brains: int = 1024  # simulated
     height: int = 160  # pixels of one section
     width: int = 224
     artefact_share: float = 0.15
     cohort_seed: int = 0
+    clip_pixels: bool = True  # pixels brighter than the training brains' 99.9 % become white
+    drop_brains: bool = False  # outliers are set aside: no fit and no score reads them
+    outlier_limit: float = 6.0  # robust standard deviations
     # model
     latent_dim: int = 8
     beta: float = 3.0
@@ -139,6 +146,8 @@ def read_profile(path: str | Path) -> Parameters:
 def open_atlas(p: Parameters) -> cohorts.Atlas:
     """The drawn atlas, or the CCF slice from a folder."""
     if p.atlas == "drawn":
+        if p.plane != 286:
+            raise ValueError(f"plane={p.plane}: the drawn atlas is of plane 286; give a CCF folder")
         return cohorts.drawn_atlas()
     return cohorts.ccf_atlas(_expanded(p.atlas), p.plane)
 
@@ -146,17 +155,30 @@ def open_atlas(p: Parameters) -> cohorts.Atlas:
 def prepare_cohort(p: Parameters) -> cohorts.Cohort:
     """The profile's cohort: read from ``data`` where it was made before, else made and kept there.
 
-    Its name carries a hash of what it was made from, the simulator's source included.
+    Its name carries a hash of what it was made from, the code that made it included.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no folder of brains, or no atlas.
+    ValueError
+        The brains cannot be used; the message says which and why.
     """
-    atlas = p.atlas if p.atlas == "drawn" else str(Path(_expanded(p.atlas)).resolve())
-    made_from = [atlas, p.plane, p.n_brains, p.height, p.width, p.artefact_share, p.cohort_seed]
+    made_from = [_place(p.atlas), p.plane, p.height, p.width, p.cohort_seed]
+    if p.brains == "simulated":
+        name, make, modules = f"simulated-{p.n_brains}", _simulated, SIMULATED_FROM
+        made_from += [p.n_brains, p.artefact_share]
+    else:
+        folder = Path(_expanded(p.brains))
+        name, make, modules = folder.name, _registered, REGISTERED_FROM
+        made_from += [p.orientation, p.clip_pixels, p.drop_brains, p.outlier_limit]
+        made_from += _contents(folder)
     digest = hashlib.sha256(repr(made_from).encode())
-    for module in SIMULATED_FROM:
+    for module in modules:
         digest.update((Path(cohorts.__file__).parent / f"{module}.py").read_bytes())
-    path = Path(p.data) / f"simulated-{p.n_brains}-{digest.hexdigest()[:8]}.zarr"
+    path = Path(p.data) / f"{name}-{digest.hexdigest()[:8]}.zarr"
     if not path.exists():
-        shape = (p.height, p.width)
-        made = cohorts.simulate(p.n_brains, open_atlas(p), shape, p.artefact_share, p.cohort_seed)
+        made = make(p)
         try:
             made.save(path)
         except OSError:
@@ -167,14 +189,12 @@ def prepare_cohort(p: Parameters) -> cohorts.Cohort:
 
 def new_section(p: Parameters, cohort: cohorts.Cohort) -> np.ndarray:
     """A brain that is not of the cohort, on its grid and grey values, (height, width)."""
-    train = cohort.split("train").images
-    brightness = float(train[:, cohort.atlas.brain_mask].mean())
     if p.new_brain == "simulated":
         other = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, p.cohort_seed + 1)
         section = other.images[0]
     else:
-        section = cohorts.open_section(_expanded(p.new_brain))
-    return cohorts.comparable_section(section, cohort.atlas, brightness)
+        section = cohorts.read_section(_expanded(p.new_brain), p.plane, p.orientation)
+    return cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
 
 
 def compared_configs(p: Parameters) -> dict[str, BetaVAEConfig | PCAConfig]:
@@ -190,6 +210,49 @@ def study_configs(p: Parameters) -> list[BetaVAEConfig | PCAConfig]:
     """Every point of the profile's β × L grid, and PCA at every L."""
     base = p.model_config(steps=p.grid_steps)
     return grid_configs(base, p.betas, p.latent_dims)
+
+
+def _simulated(p):
+    shape = (p.height, p.width)
+    return cohorts.simulate(p.n_brains, open_atlas(p), shape, p.artefact_share, p.cohort_seed)
+
+
+def _registered(p):
+    """The cohort of a folder of sections: one that `acquire` left, or one's own brains."""
+    folder = Path(_expanded(p.brains))
+    if (folder / MANIFEST).exists():
+        sections, metadata = cohorts.read_acquired(folder, p.plane)
+        refused = cohorts.read_ledger(folder).refused
+    else:
+        sections, metadata, refused = cohorts.read_sections(folder, p.plane, p.orientation)
+    return cohorts.preprocess(
+        sections,
+        metadata,
+        open_atlas(p),
+        shape=(p.height, p.width),
+        seed=p.cohort_seed,
+        clip_pixels=p.clip_pixels,
+        drop_brains=p.drop_brains,
+        outlier_limit=p.outlier_limit,
+        refused=refused,
+        name=folder.name,
+    )
+
+
+def _contents(folder):
+    """What tells whether a folder of brains has changed, without reading the brains."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder of brains at {folder}; `make acquire` leaves the Allen cohort in data/allen"
+        )
+    if (folder / MANIFEST).exists():  # it holds every section's sha256
+        return [(folder / name).read_bytes() for name in (MANIFEST, "experiments.csv")]
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
+def _place(atlas):
+    return atlas if atlas == "drawn" else str(Path(_expanded(atlas)).resolve())
 
 
 def _expanded(path: str) -> str:

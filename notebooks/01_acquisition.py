@@ -15,10 +15,11 @@
 # # 1 · A cohort of brain sections
 #
 # **What do the data look like, and what is known about them?** One coronal section a mouse, all
-# registered to one atlas slice. This chapter makes the cohort that the rest of the book reads: in
-# the demo profile a *simulated* one, whose brains differ by factors that we chose and therefore
-# know. That lets the book ask later what no study of real brains can: did the analysis find what was
-# planted?
+# registered to one atlas slice. This chapter makes the cohort that the rest of the book reads. There
+# are three places where it can come from, chosen by the parameter `brains`: the Allen cohort as
+# [`make acquire`](../book/acquisition.md) left it, a folder of a lab's own registered brains, or, in the
+# demo profile, a *simulated* one, whose brains differ by factors that we chose and therefore know. That
+# lets the book ask later what no study of real brains can: did the analysis find what was planted?
 
 # %% [markdown]
 # Every notebook of the book has the cell below. papermill writes a profile's values and `-p` over
@@ -26,13 +27,18 @@
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
 atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm, for the CCF
-n_brains = 1024
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
 height = 160  # pixels of a section
 width = 224
 artefact_share = 0.15
 cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
 latent_dim = 8
 beta = 3.0
 likelihood = "gaussian"
@@ -71,7 +77,7 @@ print(p)
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import ARTEFACTS, FACTORS, clean_brains
+from brainvae_core.cohorts import ARTEFACTS, factor_extremes, known_factors
 from brainvae_core.profile import open_atlas, prepare_cohort
 
 # %% [markdown]
@@ -95,8 +101,18 @@ print(cohort)
 print(f"images (n_brains, height, width) = {cohort.images.shape}, {cohort.images.dtype}")
 
 # %% [markdown]
-# The metadata of the first brains: sex, age and strain have effects on named factors; every brain
-# has an injection site, and where a leak shows it lies there.
+# ## What was asked for, what is here
+#
+# An acquisition ends with a ledger. A brain is kept when its volume was read to the end and its checksum,
+# size, type and grid agreed with what was promised; otherwise it is refused, with the reason. Simulated
+# brains are all kept.
+
+# %%
+figures.fig_ledger(len(cohort), pd.Series(cohort.refused).value_counts()).made_from(source)
+
+# %% [markdown]
+# The metadata of the first brains. In the simulated cohort sex, age and strain have effects on named
+# factors; every brain has an injection site, and where a leak shows it lies there.
 
 # %%
 cohort.metadata.head(4).T
@@ -106,7 +122,8 @@ cohort.metadata.head(4).T
 #
 # Three brains without an artefact, and one of each kind of artefact: a **leak** of the bright
 # injection into the auto-fluorescence channel, a **breakage** (missing tissue) and a **grid** left
-# by the scanner.
+# by the scanner. In a simulated cohort the artefact is known; of real brains it is what the rule of
+# chapter 2 suspects.
 
 # %%
 kind = cohort.metadata["artefact"].to_numpy()
@@ -145,19 +162,18 @@ figures.fig_2a(
 )
 
 # %% [markdown]
-# ## The planted factors
+# ## What is known of the brains
 #
-# Each factor is standard normal over brains and acts through one known map: a gain of brightness or
-# a displacement of tissue. Below, the mean of the 5 % of brains lowest and highest in each factor.
-# Other factors average out; what is left is what the factor does.
+# In the simulated cohort the planted factors: each is standard normal over brains and acts through one
+# known map, a gain of brightness or a displacement of tissue. Of real brains it is what was recorded:
+# sex, injection, and how much the brightness had to be adjusted. Below, the mean of the 5 % of brains
+# lowest and highest in each. What they share averages out; what is left goes with the factor.
 
 # %%
-order = np.argsort(train.factors.to_numpy(), axis=0)
-few = len(train) // 20
-extremes = {
-    name: (train.clean[order[:few, i]].mean(0), train.clean[order[-few:, i]].mean(0))
-    for i, name in enumerate(FACTORS)
-}
+factors = known_factors(train)
+uncorrupted = train.images if train.clean is None else train.clean
+extremes = factor_extremes(factors, uncorrupted)
+print(f"known of each brain (n_brains, n_factors) = {factors.shape}: {', '.join(factors)}")
 
 # %%
 figures.fig_factors(
@@ -168,20 +184,3 @@ figures.fig_factors(
 # Brightness factors colour whole regions, geometric ones only borders: a brain that is 0.1 mm wider
 # differs from its neighbour along a thin line. Few pixels speak for the ventricles, and an error
 # measured over all pixels hardly notices them.
-
-# %% [markdown]
-# ## Which brains are clean
-#
-# The receptive fields of chapter 7 are read on brains without artefacts. They are chosen by a rule
-# on images alone (the brightest and darkest spot and stripes, against the training brains' spread),
-# fixed before anything is fitted. Here the truth is known, so the rule can be checked.
-
-# %%
-is_train = (cohort.metadata["split"] == "train").to_numpy()
-clean = clean_brains(cohort.images, is_train, cohort.atlas)
-called_clean = pd.Series(clean).groupby(kind).mean()
-called_clean.round(1)
-
-# %% [markdown]
-# In the demo profile nearly every breakage and grid is found and about two thirds of the leaks; the leaks
-# that pass are the faint ones. About one clean brain in a hundred is lost.

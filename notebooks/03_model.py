@@ -21,13 +21,18 @@
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
 atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm, for the CCF
-n_brains = 1024
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
 height = 160  # pixels of a section
 width = 224
 artefact_share = 0.15
 cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
 latent_dim = 8
 beta = 3.0
 likelihood = "gaussian"

@@ -20,13 +20,18 @@
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
 atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm, for the CCF
-n_brains = 1024
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
 height = 160  # pixels of a section
 width = 224
 artefact_share = 0.15
 cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
 latent_dim = 8
 beta = 3.0
 likelihood = "gaussian"
@@ -64,14 +69,14 @@ p = read_parameters(globals())
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import ARTEFACTS
+from brainvae_core.cohorts import ARTEFACTS, corrupted_brains
 from brainvae_core.metrics import artefact_removal, cw_ssim, cw_ssim_scale_um
 from brainvae_core.models import fit
 from brainvae_core.profile import compared_configs, prepare_cohort
 
 # %%
 cohort = prepare_cohort(p)
-train, test = cohort.split("train"), cohort.split("test")
+train = cohort.split("train")
 models = {
     name: fit(cohort, config, p.runs, p.device).model
     for name, config in compared_configs(p).items()
@@ -79,8 +84,7 @@ models = {
 print(cohort)
 
 # %%
-kind = test.metadata["artefact"].to_numpy()
-corrupted = test.select(kind != "none")
+corrupted = corrupted_brains(cohort)
 kinds = corrupted.metadata["artefact"].to_numpy()
 reconstructed = {name: model.reconstruct(corrupted.images) for name, model in models.items()}
 source = f"Cohort {cohort.name}: {len(corrupted)} test brains with an artefact, one fit a model (seed {p.seed})"

@@ -20,13 +20,18 @@
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
 atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm, for the CCF
-n_brains = 1024
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
 height = 160  # pixels of a section
 width = 224
 artefact_share = 0.15
 cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
 latent_dim = 8
 beta = 3.0
 likelihood = "gaussian"
@@ -64,7 +69,7 @@ p = read_parameters(globals())
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import clean_brains
+from brainvae_core.cohorts import clean_brains, reference_brains
 from brainvae_core.fields import (
     bootstrap_uncorrelatedness,
     impact_covariance,
@@ -86,32 +91,31 @@ models = {
     name: fit(cohort, config, p.runs, p.device).model
     for name, config in compared_configs(p).items()
 }
-is_train = (cohort.metadata["split"] == "train").to_numpy()
-clean = clean_brains(cohort.images, is_train, cohort.atlas)
+clean = clean_brains(cohort.images, reference_brains(cohort.metadata), cohort.atlas)
 print(cohort)
 
 # %% [markdown]
-# Held-out brains without a visible artefact, by the rule of chapter 1. The weights run from the 1st
+# Held-out brains without a visible artefact, by the rule of chapter 2. The weights run from the 1st
 # to the 99th percentile of each region's own brightness over the cohort, so that regions compare.
 
 # %%
-brains = cohort.select(clean & (cohort.metadata["split"] == "test").to_numpy())
+held_out = cohort.select(clean & (cohort.metadata["split"] == "test").to_numpy())
 masks = cohort.atlas.roi_masks(p.rois)
 brightness = cohort.split("train").images.mean(axis=0)
 mean_brightness = np.array([brightness[mask].mean() for mask in masks])
 weights = weight_range(
     cohort.images[clean], masks, mean_brightness=mean_brightness, n_weights=p.n_weights
 )
-source = f"Cohort {cohort.name}: {len(brains)} clean test brains, one fit a model (seed {p.seed})"
+source = f"Cohort {cohort.name}: {len(held_out)} clean test brains, one fit a model (seed {p.seed})"
 print(
-    f"brains (n, height, width) = {brains.images.shape}; weights (n_rois, n_weights) = {weights.shape}"
+    f"brains (n, height, width) = {held_out.images.shape}; weights (n_rois, n_weights) = {weights.shape}"
 )
 
 # %% [markdown]
 # ## Fig. S2 · The perturbed images
 
 # %%
-example = brains.images[:1]
+example = held_out.images[:1]
 perturbed = np.stack(
     [
         np.concatenate([perturb(example, mask, w, b) for w in row[[0, len(row) // 2, -1]]])
@@ -124,7 +128,7 @@ figures.fig_s2(
 
 # %%
 received = {
-    name: receptive_field(model, brains.images, masks, weights, mean_brightness=mean_brightness)
+    name: receptive_field(model, held_out.images, masks, weights, mean_brightness=mean_brightness)
     for name, model in models.items()
 }
 field, beta_vae = received["β-VAE"], models["β-VAE"]
@@ -163,7 +167,7 @@ figures.fig_3b(field.normalised(active["β-VAE"]), p.rois, field.divergence.sum(
 
 # %%
 n_pixels = int(np.median(masks.sum(axis=(1, 2))))
-few = brains.images[:24]
+few = held_out.images[:24]
 null = null_divergence(beta_vae, few, cohort.atlas.brain_mask, n_pixels, n_blobs=p.n_blobs, seed=0)
 same = receptive_field(beta_vae, few, masks, weight_range(few, masks))
 above = (same.divergence.sum(1)[:, None] > null.divergence.sum(1)).mean(1)

@@ -20,13 +20,18 @@
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
 atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm, for the CCF
-n_brains = 1024
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
 height = 160  # pixels of a section
 width = 224
 artefact_share = 0.15
 cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
 latent_dim = 8
 beta = 3.0
 likelihood = "gaussian"
@@ -151,8 +156,8 @@ figures.fig_region_profile(profile_by_region, p.rois).made_from(source)
 # moves the region. With six regions a correlation below about 0.8 is within chance.
 
 # %%
-brains = test.select(test.metadata["artefact"].to_numpy() == "none").images[:64]
-received = receptive_field(beta_vae, brains, masks, weight_range(brains, masks))
+held_out = test.select(test.metadata["artefact"].to_numpy() == "none").images[:64]
+received = receptive_field(beta_vae, held_out, masks, weight_range(held_out, masks))
 agreement = field_agreement(received.divergence, profile_by_region)
 
 # %%

@@ -1,22 +1,33 @@
-"""A brain of one's own made comparable, and the rule for brains without artefacts."""
+"""Raw sections made comparable, outliers, a brain of one's own, and the rule for clean brains."""
 
-import pickle
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import shift
 
-from brainvae_core.cohorts import (
-    clean_brains,
-    comparable_section,
-    drawn_atlas,
-    open_section,
-    simulate,
+from brainvae_core.cohorts import clean_brains, drawn_atlas, open_cohort, simulate
+from brainvae_core.cohorts.artefacts import (
+    CLEAN_LIMIT,
+    artefact_scores,
+    is_outlier,
+    median_section,
+    reference_brains,
 )
-from brainvae_core.cohorts.preprocess import CLEAN_LIMIT, artefact_scores
+from brainvae_core.cohorts.cohort import SET_ASIDE, split_of
+from brainvae_core.cohorts.outliers import SPREAD_FLOOR
+from brainvae_core.cohorts.preprocess import (
+    Preprocessing,
+    comparable_section,
+    preprocess,
+)
 
 SHAPE = (80, 112)
+N = 60
+HALF, MOVED = 11, 23  # brains that `ruined` ruins
 
 
 @pytest.fixture(scope="module")
@@ -34,95 +45,344 @@ def is_train(cohort):
     return (cohort.metadata["split"] == "train").to_numpy()
 
 
-# ---- a file ----
-
-SECTION = np.random.default_rng(0).integers(0, 60_000, (5, 7), dtype=np.uint16)
-WRITERS = {
-    "a.npy": np.save,
-    "a.npz": np.savez,
-    "zipped.npz": np.savez_compressed,
-    "a.tif": tifffile.imwrite,
-    "a.tiff": tifffile.imwrite,
-    "A.TIF": tifffile.imwrite,
-}
+@pytest.fixture(scope="module")
+def drawn():
+    """Sections in raw greys by known gains, and what they were: no artefact anywhere."""
+    brains = simulate(N, shape=SHAPE, artefact_share=0, seed=2)
+    gains = np.random.default_rng(5).uniform(0.6, 1.6, N)
+    raw = (brains.images * 20_000 * gains[:, None, None]).astype(np.float32)
+    return raw, brains.metadata.drop(columns=["split", "artefact"]), gains
 
 
-@pytest.mark.parametrize(("name", "write"), WRITERS.items(), ids=WRITERS)
-@pytest.mark.filterwarnings("error")
-def test_a_section_is_read_in_its_own_greys(tmp_path, name, write):
-    write(tmp_path / name, SECTION)
-    section = open_section(str(tmp_path / name))
-    assert section.dtype == np.float32
-    assert np.array_equal(section, SECTION)
+@pytest.fixture(scope="module")
+def ruined(drawn):
+    raw, metadata, _ = drawn
+    raw = raw.copy()
+    raw[HALF, :, :56] = 0
+    raw[MOVED] = shift(raw[MOVED], (10, 0), order=1)  # 1 mm
+    return raw, metadata
 
 
-def assert_unreadable(path, words):
-    with pytest.raises(ValueError, match=words) as refusal:
-        open_section(path)
-    assert str(refusal.value).startswith(str(path)) and "\n" not in str(refusal.value)
+def made(raw, metadata, atlas, **options):
+    return preprocess(raw, metadata, atlas, **{"seed": 3, "name": "raw", **options})
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no section at .*none.npy"):
-        open_section(tmp_path / "none.npy")
-    with pytest.raises(FileNotFoundError, match="no section at"):
-        open_section(tmp_path)
+# ---- a cohort from raw sections ----
 
 
-def test_another_format_is_refused(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"\x89PNG")
-    assert_unreadable(tmp_path / "a.png", "format that is not read; .npy, .npz and .tif are")
+def test_gains_are_undone_exactly(drawn, atlas):
+    raw, metadata, gains = drawn
+    found = made(raw, metadata, atlas)
+    same = made(raw / gains[:, None, None], metadata, atlas)
+    np.testing.assert_allclose(found.images, same.images, rtol=1e-4, atol=1e-6)
+    inside = raw[:, atlas.brain_mask].mean(axis=1)
+    target = found.preprocessing["brightness"]
+    np.testing.assert_allclose(found.metadata["gain"] * inside, target, rtol=1e-5)
+    train = (found.metadata["split"] == "train").to_numpy()
+    assert target == pytest.approx(inside[train].mean(), rel=1e-5)
 
 
-def test_two_arrays_in_one_file_are_refused(tmp_path):
-    np.savez(tmp_path / "two.npz", left=SECTION, right=SECTION)
-    assert_unreadable(tmp_path / "two.npz", "arrays left, right; a file with one is read")
+def test_images_are_greys_over_white(drawn, atlas):
+    raw, metadata, _ = drawn
+    found = made(raw, metadata, atlas)
+    gain = found.metadata["gain"].to_numpy()[:, None, None]
+    expected = np.clip(raw * gain / found.preprocessing["white"], 0, 1)
+    np.testing.assert_allclose(found.images, expected, rtol=1e-5)
+    adjusted = (raw * gain)[(found.metadata["split"] == "train").to_numpy()]
+    tops = np.percentile(adjusted[:, atlas.brain_mask], 99.9, axis=1)
+    assert found.preprocessing["white"] == pytest.approx(np.median(tops), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-def test_nothing_is_unpickled(tmp_path, name):
-    fired = tmp_path / "fired"
-
-    class Trap:
-        def __reduce__(self):
-            return (type(fired).touch, (fired,))
-
-    (tmp_path / f"raw_{name}").write_bytes(pickle.dumps(Trap()))
-    WRITERS[name](tmp_path / name, np.array([[Trap()]], dtype=object))
-    fired.unlink(missing_ok=True)
-    assert_unreadable(tmp_path / name, "no readable section: .*allow_pickle")
-    assert_unreadable(tmp_path / f"raw_{name}", "no readable section: .*pickle")
-    assert not fired.exists()
+def test_the_split_is_by_brain_and_seed(drawn, atlas):
+    raw, metadata, _ = drawn
+    for seed in (0, 8):
+        split = made(raw, metadata, atlas, seed=seed).metadata["split"]
+        assert split.equals(split_of(metadata.index, seed).rename("split"))
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.tif"])
-@pytest.mark.parametrize("damage", ["half", "empty", "html"])
-def test_a_damaged_file_is_refused(tmp_path, name, damage):
-    path = tmp_path / name
-    WRITERS[name](path, SECTION)
-    whole = path.read_bytes()
-    path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "html": b"<html>"}[damage])
-    assert_unreadable(path, "no readable section: .")
+def test_sections_of_the_whole_plane_are_cropped_and_reduced(atlas):
+    fine = drawn_atlas()
+    brains = simulate(8, shape=(160, 224), artefact_share=0, seed=1)
+    sections = [
+        np.pad(np.kron(image * 9000, np.ones((2, 2))), ((0, 0), (4, 4)), constant_values=9999)
+        for image in brains.images
+    ]
+    sections = [section.astype(np.uint16) for section in sections]
+    metadata = brains.metadata[["sex"]]
+    cropped = [section[:, 4:452] for section in sections]
+    small = made(sections, metadata, fine, shape=SHAPE)
+    assert small.images.shape == (8, *SHAPE) and small.atlas.pixel_um == 100
+    assert np.array_equal(small.images, made(cropped, metadata, fine, shape=SHAPE).images)
+    assert made(np.stack(sections), metadata, fine).images.shape == (8, 320, 448)
+
+
+@settings(max_examples=8, deadline=None)
+@given(k=st.floats(1e-3, 1e3))
+def test_the_unit_of_grey_changes_nothing(k):
+    brains = simulate(12, shape=(40, 56), artefact_share=0, seed=6)
+    metadata = brains.metadata[["sex"]]
+    once, again = (preprocess(brains.images * s, metadata, brains.atlas) for s in (1, k))
+    np.testing.assert_allclose(again.images, once.images, rtol=1e-4, atol=1e-6)
+    assert again.metadata["outlier"].equals(once.metadata["outlier"])
+    np.testing.assert_allclose(again.metadata["gain"], once.metadata["gain"], rtol=1e-5)
+
+
+def test_only_training_brains_are_fitted(drawn, atlas):
+    raw, metadata, _ = drawn
+    before = made(raw, metadata, atlas)
+    changed = raw.copy()
+    judged = np.flatnonzero(before.metadata["split"] != "train")
+    changed[judged] = np.random.default_rng(0).random((len(judged), *SHAPE)) * 60_000
+    for options in ({}, {"clip_pixels": False}, {"drop_brains": True}):
+        before, after = (made(r, metadata, atlas, **options) for r in (raw, changed))
+        assert after.preprocessing == before.preprocessing
+        train = (split_of(metadata.index, 3) == "train").to_numpy()
+        assert np.array_equal(after.images[train], before.images[train])
+        z = [f"{s}_z" for s in SPREAD_FLOOR] + ["leak_score", "breakage_score", "grid_score"]
+        pd.testing.assert_frame_equal(after.metadata.loc[train, z], before.metadata.loc[train, z])
+    brain = int(np.flatnonzero(train)[0])
+    changed = raw.copy()
+    changed[brain] *= 2
+    assert (
+        made(changed, metadata, atlas).preprocessing["brightness"]
+        > (before.preprocessing["brightness"])
+    )
+
+
+@pytest.mark.parametrize("brain", [0, HALF, MOVED])
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_new_brain_comes_out_as_it_did_in_the_cohort(ruined, atlas, brain, clip):
+    raw, metadata = ruined
+    found = made(raw, metadata, atlas, clip_pixels=clip)
+    again = comparable_section(raw[brain], atlas, Preprocessing.of(found))
+    np.testing.assert_allclose(again, found.images[brain], rtol=1e-6, atol=1e-7)
+
+
+def test_raw_sections_are_left_as_they_were(drawn, atlas):
+    raw, metadata, _ = drawn
+    before, columns = raw.copy(), list(metadata)
+    found = made(raw, metadata, atlas)
+    comparable_section(raw[0], atlas, Preprocessing.of(found))
+    assert np.array_equal(raw, before) and list(metadata) == columns
+
+
+# ---- outliers ----
+
+
+def test_ruined_brains_are_flagged_and_ordinary_ones_are_not(ruined, atlas):
+    raw, metadata = ruined
+    reasons = made(raw, metadata, atlas).metadata["outlier"]
+    assert reasons.iloc[HALF] == "difference, missing, saturated"
+    assert reasons.iloc[MOVED] == "difference, missing"
+    assert (reasons.drop(reasons.index[[HALF, MOVED]]) == "").all()
+
+
+def test_each_statistic_answers_to_its_fault(drawn, atlas):
+    raw, metadata, _ = drawn
+    raw = raw.copy()
+    own = raw[:, atlas.brain_mask].mean(axis=1)
+    raw[1] *= 40 * own.mean() / own[1]
+    raw[2] /= 40 * own[2] / own.mean()
+    raw[4, 30:55, 20:45] = 0
+    raw[5, 30:55, 20:45] = raw[5].max() * 1.3
+    z = made(raw, metadata, atlas).metadata[[f"{s}_z" for s in SPREAD_FLOOR]]
+    assert z["gain_z"].iloc[1] < -6 and z["gain_z"].iloc[2] > 6
+    assert z["missing_z"].iloc[4] > 6 and z["saturated_z"].iloc[5] > 6
+    reasons = made(raw, metadata, atlas).metadata["outlier"]
+    assert reasons.iloc[1] == reasons.iloc[2] == "gain"
+
+
+def test_statistics_by_hand(drawn, atlas):
+    raw, metadata, _ = drawn
+    found = made(raw, metadata, atlas)
+    train = (found.metadata["split"] == "train").to_numpy()
+    inside = raw[:, atlas.brain_mask].astype(float)
+    target = inside.mean(axis=1)[train].mean()
+    adjusted = inside * (target / inside.mean(axis=1))[:, None]
+    bright = np.median(np.percentile(adjusted[train], 99.9, axis=1))
+    rest = np.minimum(adjusted, bright) - np.median(np.minimum(adjusted, bright)[train], axis=0)
+    expected = {
+        "difference": np.sqrt((rest**2).mean(axis=1)) / target,
+        "missing": (adjusted < target / 5).mean(axis=1),
+        "saturated": (adjusted > bright).mean(axis=1),
+        "gain": np.log(target / inside.mean(axis=1)),
+    }
+    for name, values in expected.items():
+        centre = np.median(values[train])
+        spread = 1.4826 * np.median(np.abs(values[train] - centre))
+        z = (values - centre) / max(spread, SPREAD_FLOOR[name])
+        np.testing.assert_allclose(found.metadata[f"{name}_z"], z, atol=2e-2)
+
+
+def test_the_limit_is_the_limit(drawn, atlas):
+    raw, metadata, _ = drawn
+    z = made(raw, metadata, atlas).metadata[["difference_z", "missing_z", "saturated_z", "gain_z"]]
+    worst = z.assign(gain_z=z["gain_z"].abs()).max(axis=1)
+    limit = float(np.sort(worst)[-3])
+    strict = made(raw, metadata, atlas, outlier_limit=limit).metadata["outlier"]
+    assert (strict != "").sum() == 3
+
+
+def test_clipping_and_dropping_are_two_switches(ruined, atlas):
+    raw, metadata = ruined
+    found = {
+        (clip, drop): made(raw, metadata, atlas, clip_pixels=clip, drop_brains=drop)
+        for clip in (True, False)
+        for drop in (True, False)
+    }
+    split = split_of(metadata.index, 3)
+    for (clip, drop), one in found.items():
+        z = [f"{s}_z" for s in SPREAD_FLOOR] + ["gain", "outlier"]
+        pd.testing.assert_frame_equal(one.metadata[z], found[True, False].metadata[z])
+        aside = one.metadata["split"] == SET_ASIDE
+        assert np.flatnonzero(aside).tolist() == ([HALF, MOVED] if drop else [])
+        assert one.metadata["split"][~aside].equals(split[~aside].rename("split"))
+        assert len(one.split(SET_ASIDE)) == 2 * drop
+        is_train = (one.metadata["split"] == "train").to_numpy()
+        touched = (one.images[is_train] == 1).mean(axis=(1, 2))
+        assert (touched.mean() > 2e-4) if clip else (touched.sum() <= 1 / 80 / 112)
+    assert np.array_equal(found[True, True].images, found[True, False].images)
+    assert found[False, False].images[HALF].max() == 1  # the ruined one is the brightest of all
+    assert found[False, True].preprocessing["white"] < found[False, False].preprocessing["white"]
+
+
+def test_ruined_brains_do_not_spoil_the_reference(ruined, atlas, drawn):
+    raw, metadata = ruined
+    found = made(raw, metadata, atlas)
+    assert not reference_brains(found.metadata)[[HALF, MOVED]].any()
+    ordinary = np.ones(N, dtype=bool)
+    ordinary[[HALF, MOVED]] = False
+    reference = ordinary & (found.metadata["split"] == "train").to_numpy()
+    scores = artefact_scores(found.images, reference, atlas)
+    columns = ["leak_score", "breakage_score", "grid_score"]
+    np.testing.assert_allclose(found.metadata[columns], scores, rtol=1e-6)
+
+
+def test_brains_that_are_all_alike_have_no_outlier(atlas):
+    one = simulate(2, shape=SHAPE, artefact_share=0, seed=0).images[0]
+    brains = pd.DataFrame(index=pd.Index([f"b{i}" for i in range(9)], name="brain"))
+    found = made(np.repeat(one[None], 9, axis=0), brains, atlas)
+    z = found.metadata[[f"{s}_z" for s in SPREAD_FLOOR]].to_numpy()
+    assert np.array_equal(z, np.zeros((9, 4)))
+    assert (found.metadata["outlier"] == "").all()
+    assert (found.metadata["artefact"] == "none").all()
+    assert np.isfinite(found.metadata[["leak_score", "breakage_score", "grid_score"]]).all(
+        axis=None
+    )
+
+
+def test_suspected_artefacts_are_the_highest_score(cohort, atlas):
+    raw = cohort.images * 4000
+    metadata = cohort.metadata.rename(columns={"artefact": "truth"})
+    found = made(raw, metadata, atlas, seed=4).metadata
+    scores = found[["leak_score", "breakage_score", "grid_score"]].to_numpy()
+    kinds = np.array(["leak", "breakage", "grid"])[scores.argmax(axis=1)]
+    expected = np.where(scores.max(axis=1) < 4, "none", kinds)
+    assert found["artefact"].tolist() == expected.tolist()
+    named = found["truth"] == found["artefact"]
+    assert named[found["truth"] == "none"].mean() > 0.95
+    assert named[found["truth"] != "none"].mean() > 0.75
+    truth = made(raw, cohort.metadata, atlas, seed=4).metadata["artefact"]
+    assert truth.equals(cohort.metadata["artefact"])
+
+
+def test_a_saved_cohort_still_knows_its_outliers(ruined, atlas, tmp_path):
+    raw, metadata = ruined
+    found = made(raw, metadata, atlas, drop_brains=True)
+    again = open_cohort(found.save(tmp_path / "raw.zarr"))
+    assert again.preprocessing == found.preprocessing
+    assert np.flatnonzero(is_outlier(again.metadata)).tolist() == [HALF, MOVED]
+    assert np.array_equal(reference_brains(again.metadata), reference_brains(found.metadata))
+    assert Preprocessing.of(again) == Preprocessing.of(found)
+
+
+# ---- what is refused ----
 
 
 @pytest.mark.parametrize(
-    "content",
-    [np.zeros((2, 5, 7)), np.zeros(5), np.zeros((5, 7), complex), np.array([["a", "b"]])],
-    ids=["3-D", "1-D", "complex", "text"],
+    ("spoil", "words"),
+    [
+        (lambda s: np.where(np.arange(112) == 50, np.nan, s), "NaN or infinite"),
+        (lambda s: np.zeros(SHAPE), "no brightness inside the brain"),
+        (lambda s: s[:, 1:], r"shape \(80, 111\) does not fit the cohort's \(80, 112\)"),
+    ],
+    ids=["NaN", "black", "shape"],
 )
-def test_what_is_no_section_is_refused(tmp_path, content):
-    np.save(tmp_path / "a.npy", content)
-    words = rf"holds .* of shape \({content.shape[0]},.*one \(height, width\) section"
-    assert_unreadable(tmp_path / "a.npy", words)
+def test_a_bad_section_is_refused_by_its_brain(drawn, atlas, spoil, words):
+    raw, metadata, _ = drawn
+    sections = list(raw)
+    sections[7] = spoil(sections[7])
+    with pytest.raises(ValueError, match=f"^brain 'sim-00007': .*{words}") as refusal:
+        made(sections, metadata, atlas)
+    assert "\n" not in str(refusal.value)
 
 
-def test_a_volume_of_planes_is_refused(tmp_path):
-    planes = np.stack([SECTION] * 3)
-    tifffile.imwrite(tmp_path / "volume.tif", planes, photometric="minisblack")
-    assert_unreadable(tmp_path / "volume.tif", r"shape \(3, 5, 7\)")
+def test_sections_and_metadata_of_different_length_are_refused(drawn, atlas):
+    raw, metadata, _ = drawn
+    with pytest.raises(ValueError, match="60 sections and 59 rows of metadata"):
+        made(raw, metadata[:-1], atlas)
+
+
+def test_an_id_that_occurs_twice_is_refused(drawn, atlas):
+    raw, metadata, _ = drawn
+    twice = metadata.rename(index={"sim-00003": "sim-00007"})
+    with pytest.raises(ValueError, match=r"ids must be unique; \['sim-00007'\] occur twice"):
+        made(raw, twice, atlas)
+
+
+def test_too_few_brains_are_refused(drawn, atlas):
+    raw, metadata, _ = drawn
+    assert len(made(raw[:4], metadata[:4], atlas, outlier_limit=20)) == 4
+    few = "2 of 3 training brains are no outliers and 3 are needed.*outlier_limit=6"
+    with pytest.raises(ValueError, match=few):
+        made(raw[:4], metadata[:4], atlas)
+    with pytest.raises(ValueError, match="3 brains are too few to preprocess; give 4 or more"):
+        made(raw[:3], metadata[:3], atlas)
+
+
+# ---- the record ----
+
+
+def test_a_preprocessing_goes_through_json(ruined, atlas):
+    found = Preprocessing.of(made(*ruined, atlas))
+    written = json.dumps(found.to_dict())
+    assert Preprocessing.from_dict(json.loads(written)) == found
+    assert len(written) < 1000
+    assert set(found.centre) == set(found.spread) == set(SPREAD_FLOOR)
+
+
+def test_a_strange_record_is_refused():
+    good = Preprocessing(brightness=3.0, white=9.0).to_dict()
+    for change, words in (
+        ({"format": 99}, "preprocessing has format 99; this library reads 1"),
+        ({"colour": 1}, r"unknown entries \['colour'\]"),
+        ({"white": 0.0}, "white=0.0 of a preprocessing must be positive"),
+        ({"brightness": float("nan")}, "brightness=nan of a preprocessing"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Preprocessing.from_dict({**good, **change})
+    with pytest.raises(ValueError, match=r"missing or unknown entries \['white'\]"):
+        Preprocessing.from_dict({k: v for k, v in good.items() if k != "white"})
+    with pytest.raises(ValueError, match="outlier_limit=-1"):
+        Preprocessing(brightness=3.0, white=9.0, outlier_limit=-1)
+
+
+def test_a_simulated_cohort_stays_as_it_is(cohort, is_train):
+    found = Preprocessing.of(cohort)
+    assert found.white == 1
+    train = cohort.images[is_train][:, cohort.atlas.brain_mask]
+    assert found.brightness == pytest.approx(train.mean(), rel=1e-5)
+    other = comparable_section(cohort.images[3], cohort.atlas, found)
+    own = cohort.images[3][cohort.atlas.brain_mask].mean()
+    expected = np.clip(cohort.images[3] * (found.brightness / own), 0, 1)
+    np.testing.assert_allclose(other, expected, rtol=1e-5)
 
 
 # ---- a comparable section ----
+
+
+def greys(brightness, white=1.0):
+    return Preprocessing(brightness, white)
 
 
 def registered(width=456, seed=0):
@@ -135,7 +395,7 @@ def registered(width=456, seed=0):
 
 def test_columns_4_to_452_are_kept_and_averaged_in_blocks(atlas):
     section = registered()
-    found = comparable_section(section, atlas, brightness=0.2)
+    found = comparable_section(section, atlas, greys(0.2))
     by_hand = np.array(
         [
             [section[4 * i : 4 * i + 4, 4 + 4 * j : 8 + 4 * j].mean() for j in range(112)]
@@ -148,7 +408,7 @@ def test_columns_4_to_452_are_kept_and_averaged_in_blocks(atlas):
 
 
 def test_brightness_is_exact_where_nothing_is_clipped(atlas):
-    found = comparable_section(registered(), atlas, brightness=0.31)
+    found = comparable_section(registered(), atlas, greys(0.31))
     assert found.max() < 1
     assert found[atlas.brain_mask].mean() == pytest.approx(0.31, rel=1e-5)
 
@@ -157,25 +417,25 @@ def test_brighter_pixels_are_clipped(atlas):
     section = registered()
     section[100:108, 200:208] = 60_000
     section[0, 0] = -30
-    found = comparable_section(section, atlas, brightness=0.4)
+    found = comparable_section(section, atlas, greys(0.4))
     assert found.max() == 1 and found.min() >= 0
 
 
 def test_grey_values_may_be_in_any_unit(atlas):
     section = registered()
-    once, again = (comparable_section(section * s, atlas, 0.3) for s in (1, 1e-4))
+    once, again = (comparable_section(section * s, atlas, greys(0.3)) for s in (1, 1e-4))
     np.testing.assert_allclose(once, again, rtol=1e-5)
-    of_integers = comparable_section(section.astype(np.uint16), atlas, 0.3)
+    of_integers = comparable_section(section.astype(np.uint16), atlas, greys(0.3))
     np.testing.assert_allclose(of_integers, once, atol=2e-3)
 
 
 def test_a_cropped_section_and_the_atlas_own_grid_fit_too(atlas):
     section = registered()
-    expected = comparable_section(section, atlas, 0.3)
-    assert np.array_equal(comparable_section(section[:, 4:452], atlas, 0.3), expected)
-    again = comparable_section(expected, atlas, 0.3)
+    expected = comparable_section(section, atlas, greys(0.3))
+    assert np.array_equal(comparable_section(section[:, 4:452], atlas, greys(0.3)), expected)
+    again = comparable_section(expected, atlas, greys(0.3))
     np.testing.assert_allclose(again, expected, rtol=1e-5)
-    full = comparable_section(section, drawn_atlas(), 0.3)
+    full = comparable_section(section, drawn_atlas(), greys(0.3))
     assert full.shape == (320, 448)
 
 
@@ -183,7 +443,7 @@ def test_a_cropped_section_and_the_atlas_own_grid_fit_too(atlas):
 def test_a_section_that_does_not_fit_is_refused(atlas, shape):
     section = np.random.default_rng(0).random(shape)
     with pytest.raises(ValueError, match=r"does not fit the cohort's \(80, 112\); 320 × 456"):
-        comparable_section(section, atlas, 0.3)
+        comparable_section(section, atlas, greys(0.3))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -191,19 +451,13 @@ def test_a_section_with_a_hole_is_refused(atlas, value):
     section = registered()
     section[7, 300] = value
     with pytest.raises(ValueError, match="NaN or infinite"):
-        comparable_section(section, atlas, 0.3)
+        comparable_section(section, atlas, greys(0.3))
 
 
 @pytest.mark.parametrize("grey", [0.0, 5.0, -1.0])
 def test_an_empty_section_is_refused(atlas, grey):
     with pytest.raises(ValueError, match="no brightness inside the brain; is it registered?"):
-        comparable_section(np.full((320, 456), grey), atlas, 0.3)
-
-
-@pytest.mark.parametrize("brightness", [np.nan, 0, -0.2, 130])
-def test_a_brightness_outside_its_range_is_refused(atlas, brightness):
-    with pytest.raises(ValueError, match=r"^brightness=.* is outside \(0, 1\]"):
-        comparable_section(registered(), atlas, brightness)
+        comparable_section(np.full((320, 456), grey), atlas, greys(0.3))
 
 
 # ---- clean brains ----
@@ -264,3 +518,8 @@ def test_too_few_reference_brains_are_refused(cohort):
     only_two = np.arange(300) < 2
     with pytest.raises(ValueError, match="2 reference brains have no spread.*3 or more"):
         clean_brains(cohort.images, only_two, cohort.atlas)
+
+
+def test_the_median_section_is_the_median(cohort, is_train):
+    expected = np.median(cohort.images[is_train], axis=0)
+    assert np.array_equal(median_section(cohort.images, is_train), expected)

@@ -133,7 +133,7 @@ def test_an_unknown_name_in_a_notebook_is_refused_with_the_nearest():
 
 
 def test_a_name_near_to_nothing_is_refused_with_all_there_are(written):
-    with pytest.raises(ValueError, match="'zzz'; known are profile, atlas, .*, device") as error:
+    with pytest.raises(ValueError, match="'zzz'; known are profile, brains, .*, device") as error:
         read_profile(written("zzz: 4\n"))
     assert "own.yaml" in str(error.value)
 

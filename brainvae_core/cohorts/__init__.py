@@ -1,10 +1,19 @@
 """Where sections come from and what makes them comparable."""
 
-from brainvae_core.cohorts.artefacts import ARTEFACTS
+from brainvae_core.cohorts.acquired import read_acquired, read_ledger
+from brainvae_core.cohorts.artefacts import (
+    ARTEFACTS,
+    clean_brains,
+    corrupted_brains,
+    is_outlier,
+    reference_brains,
+)
 from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort
+from brainvae_core.cohorts.covariates import factor_extremes, known_factors
 from brainvae_core.cohorts.drawn import drawn_atlas
-from brainvae_core.cohorts.preprocess import clean_brains, comparable_section, open_section
+from brainvae_core.cohorts.own import read_section, read_sections
+from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
 from brainvae_core.cohorts.simulated import FACTORS, simulate
 
 __all__ = [
@@ -12,11 +21,22 @@ __all__ = [
     "FACTORS",
     "Atlas",
     "Cohort",
+    "Preprocessing",
     "ccf_atlas",
     "clean_brains",
     "comparable_section",
+    "corrupted_brains",
     "drawn_atlas",
+    "factor_extremes",
+    "is_outlier",
+    "judged",
+    "known_factors",
     "open_cohort",
-    "open_section",
+    "preprocess",
+    "read_acquired",
+    "read_ledger",
+    "read_section",
+    "read_sections",
+    "reference_brains",
     "simulate",
 ]

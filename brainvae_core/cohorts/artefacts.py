@@ -1,11 +1,18 @@
-"""The three artefacts of the paper's Fig. 2B, each a seeded function image → (image, mask)."""
+"""The three artefacts of the paper's Fig. 2B: planting them, suspecting them, brains to test on."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+import pandas as pd
+from scipy.ndimage import gaussian_filter, uniform_filter1d
+
+from brainvae_core.cohorts.atlas import Atlas, block_mean
+from brainvae_core.cohorts.cohort import Cohort
 
 VISIBLE = 0.02  # a change of grey value below this is not counted as artefact
+STRENGTHS = (0.4, 1.0)  # planted strengths are uniform between these
+CLEAN_LIMIT = 4.0  # robust standard deviations
+CHUNK = 64  # brains compared with the reference at once
 
 
 def leak(image, *, strength, seed, pixel_um, site=None):
@@ -77,6 +84,170 @@ def grid(image, *, strength, seed, pixel_um, site=None):
 
 
 ARTEFACTS = {"leak": leak, "breakage": breakage, "grid": grid}
+
+
+def plant(images, kinds, strengths, *, pixel_um, seed, sites=None):
+    """One artefact in each of some sections.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+        Grey values in [0, 1].
+    kinds, strengths : sequences, n
+        Names among `ARTEFACTS` and strengths in (0, 1].
+    pixel_um : float
+        Side of a pixel in µm.
+    seed : int or Generator
+    sites : sequence of (row, column) or None, n, optional
+        Where each artefact lies; drawn where it is None.
+
+    Returns
+    -------
+    images : ndarray of float32, masks : ndarray of bool, both (n, height, width)
+        As `leak` returns them.
+    """
+    rng = np.random.default_rng(seed)
+    planted, masks = np.empty_like(images), np.empty(images.shape, dtype=bool)
+    sites = [None] * len(images) if sites is None else sites
+    for i, (kind, strength, site) in enumerate(zip(kinds, strengths, sites, strict=True)):
+        planted[i], masks[i] = ARTEFACTS[kind](
+            images[i], strength=float(strength), seed=rng, pixel_um=pixel_um, site=site
+        )
+    return planted, masks
+
+
+def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
+    """Test brains with an artefact whose uncorrupted truth is known.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Split.
+    seed : int
+        Of what is planted.
+
+    Returns
+    -------
+    Cohort
+        With ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
+        Of a simulated cohort its own corrupted test brains; where there are none, every test brain
+        that `clean_brains` passes and that is no outlier, with one artefact planted in each: the
+        kinds in turn, strengths uniform between 0.4 and 1.
+
+    Raises
+    ------
+    ValueError
+        The cohort is not split, or none of its test brains is clean.
+    """
+    test = cohort.split("test")
+    if cohort.clean is not None and cohort.artefact_masks is not None:
+        own = test.artefact_masks.any(axis=(1, 2))
+        if own.any():
+            return test.select(own)
+    clean = clean_brains(cohort.images, reference_brains(cohort.metadata), cohort.atlas)
+    clean &= ~is_outlier(cohort.metadata).to_numpy()
+    before = cohort.select(clean & (cohort.metadata["split"] == "test").to_numpy())
+    if not len(before):
+        raise ValueError(f"no test brain of cohort {cohort.name!r} is clean; nothing to plant in")
+    rng = np.random.default_rng(seed)
+    kinds = np.resize(list(ARTEFACTS), len(before))
+    strengths = rng.uniform(*STRENGTHS, len(before))
+    images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
+    return Cohort(
+        images,
+        before.metadata.assign(artefact=kinds, artefact_strength=strengths),
+        before.atlas,
+        clean=before.images,
+        artefact_masks=masks,
+        factors=before.factors,
+        preprocessing=before.preprocessing,
+        name=before.name,
+    )
+
+
+def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
+    """How unlike the reference brains each section is, in three ways an artefact shows.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+    is_reference : ndarray of bool, shape (n,)
+        The brains that medians and spreads are taken from: `reference_brains`.
+    atlas : Atlas
+        Gives pixel size and which pixels are brain.
+
+    Returns
+    -------
+    ndarray, shape (n, 3)
+        Signs of a leak, a breakage and a grid: brightest and darkest block of 0.2 mm, and stripes
+        along rows or columns, as robust standard deviations above the reference brains' median.
+
+    Raises
+    ------
+    ValueError
+        `is_reference` is no mask of these brains, or picks fewer than 3.
+    """
+    is_reference = np.asarray(is_reference)
+    if is_reference.shape != (len(images),) or is_reference.dtype != bool:
+        raise ValueError(
+            f"is_reference must be {len(images)} booleans, one a brain, not "
+            f"{is_reference.dtype} of shape {is_reference.shape}"
+        )
+    if is_reference.sum() < 3:
+        raise ValueError(
+            f"{is_reference.sum()} reference brains have no spread to compare with; give 3 or more"
+        )
+    usual, block = median_section(images, is_reference), round(200 / atlas.pixel_um)
+    parts = []
+    for start in range(0, len(images), CHUNK):
+        rest = (images[start : start + CHUNK] - usual) * atlas.brain_mask
+        parts.append([block_mean(rest, block), rest.sum(axis=1), rest.sum(axis=2)])
+    blocks, *profiles = map(np.concatenate, zip(*parts, strict=True))
+    blocks = _against_own_spread(blocks, is_reference)
+    stripes = []
+    for profile in profiles:
+        fast = profile - uniform_filter1d(profile, round(900 / atlas.pixel_um), axis=1)
+        stripes.append(_against_own_spread(fast, is_reference).std(axis=1))
+    found = [blocks.max(axis=(1, 2)), -blocks.min(axis=(1, 2)), np.maximum(*stripes)]
+    statistics = np.stack(found, axis=1)
+    centre = np.median(statistics[is_reference], axis=0)
+    spread = 1.4826 * np.median(np.abs(statistics[is_reference] - centre), axis=0)
+    return (statistics - centre) / np.maximum(spread, np.finfo(np.float32).eps)
+
+
+def clean_brains(images, is_reference, atlas: Atlas) -> np.ndarray:
+    """Brains without a visible artefact, by a rule on images alone that is fixed before any fit.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        No score of `artefact_scores` reaches 4.
+    """
+    return (artefact_scores(images, is_reference, atlas) < CLEAN_LIMIT).all(axis=1)
+
+
+def reference_brains(metadata: pd.DataFrame) -> np.ndarray:
+    """The brains the clean rule compares with: training brains that are no outliers, (n,) bool."""
+    return ((metadata["split"] == "train") & ~is_outlier(metadata)).to_numpy()
+
+
+def is_outlier(metadata: pd.DataFrame) -> pd.Series:
+    """Brains with an entry in the column ``outlier`` of `preprocess`; without the column none."""
+    found = metadata.get("outlier", pd.Series("", index=metadata.index))
+    return found.fillna("") != ""
+
+
+def median_section(images, which) -> np.ndarray:
+    """Median of the picked images, (height, width), without a copy of them all."""
+    bands = np.array_split(np.arange(images.shape[1]), min(16, images.shape[1]))
+    return np.concatenate([np.median(images[which, b[0] : b[-1] + 1], axis=0) for b in bands])
+
+
+def _against_own_spread(values, is_reference):
+    """Borders that registration leaves uncertain vary most: each place by its own spread."""
+    spread = 1.4826 * np.median(np.abs(values[is_reference]), axis=0)
+    usual = np.median(spread[spread > 0]) if (spread > 0).any() else 1.0
+    return values / np.maximum(spread, usual)
 
 
 def _checked(image, strength, seed):

@@ -1,52 +1,104 @@
-"""What makes sections comparable: crop, brightness, and a rule for brains without artefacts."""
+"""What makes registered sections comparable: crop, brightness, range.
+
+A section is cropped, averaged in blocks, scaled to the training brains' average brightness and
+divided by the grey that becomes 1. Everything that is fitted is fitted on the training brains.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from zipfile import BadZipFile
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
-import tifffile
-from scipy.ndimage import uniform_filter1d
+import pandas as pd
 
+from brainvae_core.cohorts.artefacts import (
+    ARTEFACTS,
+    CLEAN_LIMIT,
+    artefact_scores,
+    is_outlier,
+    reference_brains,
+)
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean
+from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, split_of
+from brainvae_core.cohorts.outliers import OUTLIER_LIMIT, judge
 
-CLEAN_LIMIT = 4.0  # robust standard deviations
+FORMAT = 1
 
 
-def open_section(path: str | Path) -> np.ndarray:
-    """One registered section from a ``.npy``, ``.npz`` (one array) or ``.tif`` file.
+@dataclass(frozen=True)
+class Preprocessing:
+    """What sections went through, fitted on training brains; enough to do it to another section.
 
-    Returns
-    -------
-    ndarray of float32, shape (height, width)
-        In the file's own grey values.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        No such file, another format, a damaged file, or not one (height, width) image.
+    Attributes
+    ----------
+    brightness : float
+        Mean grey inside the brain that every section is scaled to: the training brains' average.
+    white : float
+        Grey, after that scaling, that becomes 1. With ``clip_pixels`` the 99.9th percentile of the
+        pixels of the median training brain; without, the brightest pixel of any training section.
+    clip_pixels : bool
+        Whether ordinary brains' brightest pixels are clipped too. Brighter than ``white`` never
+        stays: images end at 1.
+    drop_brains : bool
+        Whether outliers were set aside.
+    outlier_limit : float
+        Robust standard deviations from which a brain is an outlier.
+    centre, spread : dict of float
+        Median and robust standard deviation of each outlier statistic over the training brains.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no section at {path}")
-    suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz", ".tif", ".tiff"):
-        raise ValueError(f"{path} is of a format that is not read; .npy, .npz and .tif are")
-    try:
-        section = _only_array(path) if suffix.startswith(".np") else tifffile.imread(path)
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is no readable section: {reason}") from error
-    if section.ndim != 2 or section.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{path} holds {section.dtype} of shape {section.shape}; one (height, width) section "
-            "of grey values is read"
-        )
-    return section.astype(np.float32)
+
+    brightness: float
+    white: float
+    clip_pixels: bool = True
+    drop_brains: bool = False
+    outlier_limit: float = OUTLIER_LIMIT
+    centre: dict[str, float] | None = None
+    spread: dict[str, float] | None = None
+
+    def __post_init__(self):
+        for name in ("brightness", "white", "outlier_limit"):
+            value = getattr(self, name)
+            if not 0 < value < np.inf:
+                raise ValueError(f"{name}={value} of a preprocessing must be positive and finite")
+
+    def to_dict(self) -> dict:
+        """Plain numbers, for JSON."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, content: dict) -> Preprocessing:
+        """What `to_dict` wrote.
+
+        Raises
+        ------
+        ValueError
+            Another format, or entries are missing, unknown or out of range.
+        """
+        content = dict(content)
+        version = content.pop("format", None)
+        if version != FORMAT:
+            raise ValueError(f"preprocessing has format {version}; this library reads {FORMAT}")
+        wrong = {f.name for f in fields(cls)} ^ set(content)
+        if wrong:
+            raise ValueError(f"preprocessing has missing or unknown entries {sorted(wrong)}")
+        return cls(**content)
+
+    @classmethod
+    def of(cls, cohort: Cohort) -> Preprocessing:
+        """The cohort's own; of a cohort that was made comparable otherwise, its greys as they are.
+
+        A simulated cohort's images are never scaled: 1 is white, and another section is brought to
+        the training brains' mean brightness.
+        """
+        if cohort.preprocessing is not None:
+            return cls.from_dict(cohort.preprocessing)
+        train = cohort.split("train").images
+        return cls(brightness=float(train[:, cohort.atlas.brain_mask].mean()), white=1.0)
 
 
-def comparable_section(section: np.ndarray, atlas: Atlas, brightness: float) -> np.ndarray:
+def comparable_section(
+    section: np.ndarray, atlas: Atlas, preprocessing: Preprocessing
+) -> np.ndarray:
     """A registered section on a cohort's own grid and grey values.
 
     Parameters
@@ -55,23 +107,139 @@ def comparable_section(section: np.ndarray, atlas: Atlas, brightness: float) -> 
         On the CCF's 25 µm grid, in any grey values; columns 4 to 452 of 456 are kept.
     atlas : Atlas
         Gives the grid and which pixels are brain.
-    brightness : float
-        Mean grey value that the brain's pixels are scaled to (the cohort's average).
+    preprocessing : Preprocessing
+        What the cohort went through (``Preprocessing.of(cohort)``).
 
     Returns
     -------
     ndarray of float32, shape ``atlas.shape``
-        In [0, 1]; brighter pixels are clipped.
+        In [0, 1]; a brain of the cohort comes out as it is there.
 
     Raises
     ------
     ValueError
-        Another shape, a NaN, a section without brightness in the brain, or a brightness outside
-        (0, 1].
+        Another shape, a NaN, or a section without brightness in the brain.
     """
-    if not 0 < brightness <= 1:
-        raise ValueError(f"brightness={brightness} is outside (0, 1]; give the cohort's average")
-    section = np.asarray(section, dtype=np.float32)
+    section = _on_grid(section, atlas)
+    section *= preprocessing.brightness / _own_brightness(section, atlas)
+    return _in_range(section, preprocessing.white)
+
+
+def preprocess(
+    sections,
+    metadata: pd.DataFrame,
+    atlas: Atlas,
+    *,
+    shape: tuple[int, int] | None = None,
+    seed: int = 0,
+    clip_pixels: bool = True,
+    drop_brains: bool = False,
+    outlier_limit: float = OUTLIER_LIMIT,
+    refused: dict[str, str] | None = None,
+    name: str = "cohort",
+) -> Cohort:
+    """Registered sections in raw greys → a cohort: split, cropped, of one brightness, in [0, 1].
+
+    Parameters
+    ----------
+    sections : sequence of ndarray, each (320, 456) or (320, 448), or the atlas's own shape
+        One registered section a brain, 25 µm, any grey values; read one at a time.
+    metadata : DataFrame
+        One row a brain, indexed by a unique brain id.
+    atlas : Atlas
+    shape : (height, width), optional
+        Whole-number reduction of the atlas's shape; the atlas's own when it is not given.
+    seed : int
+        Of the split into train, validation and test, which comes before any fit; a split that
+        metadata has is kept.
+    clip_pixels, drop_brains, outlier_limit
+        As in `Preprocessing`. Outliers that are dropped stay readable, as the split "set aside".
+    refused : dict of str to str, optional
+        Brains that are not among the sections, and why; kept with the cohort.
+    name : str
+        What a caption calls the cohort.
+
+    Returns
+    -------
+    Cohort
+        With its ``preprocessing`` and the metadata columns ``split``, ``gain``, ``difference_z``,
+        ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the
+        limit, joined by ", "; empty for none), ``leak_score``, ``breakage_score``, ``grid_score``
+        (`artefact_scores`) and ``artefact``: what the clean rule suspects, the kind of the highest
+        score where that reaches 4, else "none". Truth that metadata has under that name is kept.
+
+    Raises
+    ------
+    ValueError
+        Sections and metadata of different length, an id that occurs twice, a section that does not
+        fit, has a NaN or no brightness in the brain, or fewer than 3 ordinary training brains.
+    """
+    grid = atlas if shape is None else atlas.resampled(shape)
+    images, own = _read(sections, metadata.index, grid)
+    split = metadata["split"] if "split" in metadata else split_of(metadata.index, seed)
+    metadata = metadata.assign(split=split)
+    is_train = (metadata["split"] == "train").to_numpy()
+    if is_train.sum() < 3:
+        raise ValueError(f"{len(images)} brains are too few to preprocess; give 4 or more")
+    brightness = float(own[is_train].mean())
+    metadata["gain"] = brightness / own
+    images *= metadata["gain"].to_numpy(np.float32)[:, None, None]
+    metadata, centre, spread, white = judge(images, metadata, grid, brightness, outlier_limit)
+    is_out = is_outlier(metadata).to_numpy()
+    if not clip_pixels:
+        kept = is_train & ~(is_out & drop_brains)
+        white = max(float(images[i].max()) for i in np.flatnonzero(kept))
+    images = _in_range(images, white)
+    metadata = _with_suspicions(metadata, images, grid)
+    if drop_brains:
+        metadata.loc[is_out, "split"] = SET_ASIDE
+    limit = float(outlier_limit)
+    fitted = Preprocessing(brightness, white, clip_pixels, drop_brains, limit, centre, spread)
+    return Cohort(
+        images, metadata, grid, preprocessing=fitted.to_dict(), refused=refused, name=name
+    )
+
+
+def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
+    """A cohort with what quality control finds in it.
+
+    A cohort that went through `preprocess` is returned as it is. The sections of any other (a
+    simulated one) go through it now, with the split they have.
+    """
+    if cohort.preprocessing is not None:
+        return cohort
+    return preprocess(
+        cohort.images,
+        cohort.metadata,
+        cohort.atlas,
+        outlier_limit=outlier_limit,
+        refused=cohort.refused,
+        name=cohort.name,
+    )
+
+
+def _read(sections, brains, grid):
+    """Sections on the grid in raw greys, (n, height, width), and their mean brightness, (n,)."""
+    if len(sections) != len(brains):
+        raise ValueError(
+            f"{len(sections)} sections and {len(brains)} rows of metadata; give one row a section"
+        )
+    if not brains.is_unique:
+        twice = brains[brains.duplicated()].unique()[:5].tolist()
+        raise ValueError(f"brain ids must be unique; {twice} occur twice or more")
+    images = np.empty((len(brains), *grid.shape), dtype=np.float32)
+    own = np.empty(len(brains))
+    for i, brain in enumerate(brains):
+        try:
+            images[i] = _on_grid(sections[i], grid)
+            own[i] = _own_brightness(images[i], grid)
+        except ValueError as error:
+            raise ValueError(f"brain {brain!r}: {error}") from error
+    return images, own
+
+
+def _on_grid(section, atlas):
+    section = np.asarray(section)
     if section.shape == (320, 456):
         section = section[:, AUTHORS_CROP]
     factor = section.shape[0] // atlas.shape[0] if section.ndim == 2 else 0
@@ -82,82 +250,29 @@ def comparable_section(section: np.ndarray, atlas: Atlas, brightness: float) -> 
         )
     if not np.isfinite(section).all():
         raise ValueError("section has a NaN or infinite pixel")
-    section = block_mean(section, factor)
-    own = section[atlas.brain_mask].mean()
+    return block_mean(section, factor)
+
+
+def _own_brightness(section, atlas):
+    inside = section[atlas.brain_mask]
+    own = float(inside.mean(dtype=np.float64))
     if own <= 0 or section.min() == section.max():
         raise ValueError("section has no brightness inside the brain; is it registered?")
-    return np.clip(section * (brightness / own), 0, 1)
+    return own
 
 
-def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
-    """How unlike the reference brains each section is, in three ways an artefact shows.
-
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width)
-    is_reference : ndarray of bool, shape (n,)
-        The training brains: medians and spreads are theirs.
-    atlas : Atlas
-        Gives pixel size and which pixels are brain.
-
-    Returns
-    -------
-    ndarray, shape (n, 3)
-        Brightest and darkest block of 0.2 mm, and stripes along rows or columns, as robust standard
-        deviations above the reference brains' median.
-
-    Raises
-    ------
-    ValueError
-        `is_reference` is no mask of these brains, or picks fewer than 3.
-    """
-    is_reference = np.asarray(is_reference)
-    if is_reference.shape != (len(images),) or is_reference.dtype != bool:
-        raise ValueError(
-            f"is_reference must be {len(images)} booleans, one a brain, not "
-            f"{is_reference.dtype} of shape {is_reference.shape}"
-        )
-    if is_reference.sum() < 3:
-        raise ValueError(
-            f"{is_reference.sum()} reference brains have no spread to compare with; give 3 or more"
-        )
-    inside, block = atlas.brain_mask, round(200 / atlas.pixel_um)
-    rest = (images - np.median(images[is_reference], axis=0)) * inside
-    blocks = _against_own_spread(block_mean(rest, block), is_reference)
-    stripes = []
-    for axis in (1, 2):
-        profile = rest.sum(axis=axis)
-        fast = profile - uniform_filter1d(profile, round(900 / atlas.pixel_um), axis=1)
-        stripes.append(_against_own_spread(fast, is_reference).std(axis=1))
-    found = [blocks.max(axis=(1, 2)), -blocks.min(axis=(1, 2)), np.maximum(*stripes)]
-    statistics = np.stack(found, axis=1)
-    centre = np.median(statistics[is_reference], axis=0)
-    spread = 1.4826 * np.median(np.abs(statistics[is_reference] - centre), axis=0)
-    return (statistics - centre) / spread
+def _in_range(image, white):
+    """Adjusted greys → [0, 1], in place."""
+    image /= np.float32(white)
+    return np.clip(image, 0, 1, out=image)
 
 
-def _against_own_spread(values, is_reference):
-    """Borders that registration leaves uncertain vary most: each place by its own spread."""
-    spread = 1.4826 * np.median(np.abs(values[is_reference]), axis=0)
-    return values / np.maximum(spread, np.median(spread[spread > 0]))
-
-
-def clean_brains(images, is_reference, atlas: Atlas) -> np.ndarray:
-    """Brains without a visible artefact, by a rule on images alone that is fixed before any fit.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        No score of `artefact_scores` reaches 4.
-    """
-    return (artefact_scores(images, is_reference, atlas) < CLEAN_LIMIT).all(axis=1)
-
-
-def _only_array(path):
-    content = np.load(path, allow_pickle=False)
-    if isinstance(content, np.ndarray):
-        return content
-    with content:
-        if len(content.files) != 1:
-            raise ValueError(f"it holds arrays {', '.join(content.files)}; a file with one is read")
-        return content[content.files[0]]
+def _with_suspicions(metadata, images, atlas):
+    """Metadata with the clean rule's scores and what they point at."""
+    scores = artefact_scores(images, reference_brains(metadata), atlas)
+    kinds = list(ARTEFACTS)
+    columns = {f"{kind}_score": column for kind, column in zip(kinds, scores.T, strict=True)}
+    if "artefact" not in metadata:
+        likeliest = np.take(kinds, scores.argmax(axis=1))
+        columns["artefact"] = np.where(scores.max(axis=1) >= CLEAN_LIMIT, likeliest, "none")
+    return metadata.assign(**columns)

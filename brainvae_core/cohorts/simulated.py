@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 
-from brainvae_core.cohorts.artefacts import ARTEFACTS
+from brainvae_core.cohorts.artefacts import ARTEFACTS, STRENGTHS, plant
 from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.cohort import Cohort
 from brainvae_core.cohorts.drawn import drawn_atlas
@@ -254,15 +254,15 @@ def _with_artefacts(clean, atlas, metadata, share, rng):
     strength = np.zeros(len(clean), dtype=np.float32)
     chosen = rng.permutation(len(clean))[: round(share * len(clean))]
     kind[chosen] = np.resize(list(ARTEFACTS), len(chosen))
-    strength[chosen] = rng.uniform(0.4, 1.0, len(chosen))
-    for i in chosen:
-        images[i], masks[i] = ARTEFACTS[kind[i]](
-            clean[i],
-            strength=float(strength[i]),
-            seed=rng,
-            pixel_um=atlas.pixel_um,
-            site=sites[i] if kind[i] == "leak" else None,
-        )
+    strength[chosen] = rng.uniform(*STRENGTHS, len(chosen))
+    images[chosen], masks[chosen] = plant(
+        clean[chosen],
+        kind[chosen],
+        strength[chosen],
+        pixel_um=atlas.pixel_um,
+        seed=rng,
+        sites=[sites[i] if kind[i] == "leak" else None for i in chosen],
+    )
     dv, ml = (sites * atlas.pixel_um).T
     columns = {"injection_dv_um": dv, "injection_ml_um": ml}
     return images, masks, {**columns, "artefact": kind, "artefact_strength": strength}

@@ -8,6 +8,7 @@ from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_removal,
 from brainvae_core.figures.grid import fig_2c, fig_2d, fig_fd_profile, fig_grid
 from brainvae_core.figures.overview import fig_1
 from brainvae_core.figures.projective import fig_3a, fig_region_profile, fig_s4
+from brainvae_core.figures.quality import fig_brightness, fig_ledger, fig_quality, fig_worst
 from brainvae_core.figures.receptive import fig_3b, fig_3c, fig_3d, fig_3e, fig_s2, fig_s3
 from brainvae_core.figures.training import (
     fig_explained,
@@ -27,11 +28,14 @@ __all__ = [
     "fig_3c",
     "fig_3d",
     "fig_3e",
+    "fig_brightness",
     "fig_explained",
     "fig_factors",
     "fig_fd_profile",
     "fig_grid",
+    "fig_ledger",
     "fig_new_brain",
+    "fig_quality",
     "fig_reconstructions",
     "fig_recovery",
     "fig_region_profile",
@@ -42,4 +46,5 @@ __all__ = [
     "fig_s4",
     "fig_sections",
     "fig_training",
+    "fig_worst",
 ]

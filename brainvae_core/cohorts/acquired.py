@@ -1,0 +1,249 @@
+"""What lies in a folder of acquired planes: experiments, kept sections, manifest and ledger."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainvae_core.cohorts.sparse import writing
+
+FORMAT = 1
+MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
+COMMAND = "python -m brainvae_core.cohorts.allen"
+
+
+class AcquisitionError(ValueError):
+    """A folder or an option that nothing can be acquired with: one line with what to do."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What became of every experiment asked for.
+
+    Attributes
+    ----------
+    asked, kept, kept_before : tuple of str
+        Experiment ids; `kept` includes those `kept_before` this run.
+    refused : dict of str to str
+        Why each of the others was not kept, as far as it was tried.
+    bytes_moved, bytes_whole : int
+        What came over the network, and what the zips of the brains kept meanwhile have in all.
+    """
+
+    asked: tuple[str, ...]
+    kept: tuple[str, ...]
+    kept_before: tuple[str, ...]
+    refused: dict[str, str]
+    bytes_moved: int
+    bytes_whole: int
+
+    def __str__(self):
+        moved, whole = self.bytes_moved / 1e6, self.bytes_whole / 1e6
+        left = len(self.asked) - len(self.kept) - len(self.refused)
+        lines = [
+            f"{len(self.asked)} asked for, {len(self.kept)} kept ({len(self.kept_before)} of them "
+            f"before), {len(self.refused)} refused, {left} not tried",
+            f"{moved:.1f} MB moved; the kept brains' whole zips have {whole:.1f} MB",
+        ]
+        bare = re.compile(r"^brain \d+: |https?://\S+")
+        reasons = sorted(self.refused.values(), key=lambda reason: bare.sub("", reason))
+        return "\n".join([*lines, *(f"  {reason}" for reason in reasons)])
+
+
+def read_acquired(folder: str | Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """Every kept brain's plane, each verified against the manifest, and what is known of it.
+
+    Returns
+    -------
+    sections : ndarray of uint16, shape (n, 320, 456)
+        In the order of ``experiments.csv``.
+    metadata : DataFrame
+        Indexed by experiment id (str).
+
+    Raises
+    ------
+    AcquisitionError
+        Nothing is kept, or a kept plane is missing or damaged.
+    """
+    folder = Path(folder)
+    experiments, manifest = read_experiments(folder), read_manifest(folder)
+    ids = [id for id in experiments if id in manifest]
+    if not ids:
+        raise AcquisitionError(f"no brain is kept in {folder}; run {COMMAND} {folder}")
+    for id in ids:
+        if not is_kept(folder, manifest[id]):
+            raise AcquisitionError(
+                f"{section_path(folder, id)} is missing or damaged; fetch it again with {COMMAND} "
+                f"{folder}"
+            )
+    sections = [np.load(section_path(folder, id), allow_pickle=False) for id in ids]
+    metadata = pd.read_csv(folder / "experiments.csv", dtype={"id": str}).set_index("id")
+    return np.stack(sections).astype(np.uint16), metadata.drop(columns=["url", "refused"]).loc[ids]
+
+
+def read_ledger(folder: str | Path) -> Ledger:
+    """The ledger of all runs so far, from what lies in the folder; nothing is fetched.
+
+    `refused` is the last run's; bytes are those of the brains that are kept.
+    """
+    folder = Path(folder)
+    experiments, manifest = read_experiments(folder), read_manifest(folder)
+    kept = tuple(id for id in experiments if id in manifest and is_kept(folder, manifest[id]))
+    refused = {id: f"brain {id}: {why}" for id, (url, why) in experiments.items() if not url}
+    if (folder / "refused.csv").exists():
+        with open(folder / "refused.csv", newline="") as file:
+            refused |= {row["id"]: row["reason"] for row in csv.DictReader(file)}
+    refused = {id: why for id, why in refused.items() if id in experiments and id not in kept}
+    moved, whole = (sum(manifest[id][k] for id in kept) for k in ("bytes", "zip_bytes"))
+    return Ledger(tuple(experiments), kept, kept, refused, moved, whole)
+
+
+def read_experiments(folder: Path) -> dict[str, tuple[str, str]]:
+    """Address of each experiment's zip, and why there is none, in the order asked for."""
+    path = folder / "experiments.csv"
+    if not path.is_file():
+        raise AcquisitionError(f"no {path}; run {COMMAND} {folder} without --no-ask")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        experiments = {row["id"]: (row["url"] or "", row["refused"] or "") for row in rows}
+    except KeyError as error:
+        raise AcquisitionError(f"{path} has no column {error}; remove it and ask again") from error
+    wrong = [id for id in experiments if not re.fullmatch("[0-9]{1,18}", id or "")]
+    if wrong or len(experiments) < len(rows):
+        raise AcquisitionError(
+            f"{path} has ids that are no number or occur twice {wrong[:3]}; remove it and ask again"
+        )
+    return experiments
+
+
+@contextmanager
+def locked(folder: Path):
+    """One acquisition a folder; the lock ends with its process, however that ends."""
+    with writing(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AcquisitionError(
+                f"another acquisition is at work in {folder}; wait for it, or use another folder"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def agree(folder: Path, plane: int, channel: str):
+    """Make the request the folder's own, or raise where the folder has another."""
+    asked = {"format": FORMAT, "plane": plane, "channel": channel}
+    path = folder / "request.json"
+    if not path.exists():
+        return write(path, (json.dumps(asked) + "\n").encode())
+    try:
+        found = json.loads(path.read_bytes())
+        version, own = found["format"], (found["plane"], found["channel"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
+    if version != FORMAT:
+        raise AcquisitionError(
+            f"{folder} is of format {version}; {FORMAT} is read: update it or use another folder"
+        )
+    if own != (plane, channel):
+        raise AcquisitionError(
+            f"{folder} holds plane {own[0]} of channel {own[1]}, not plane {plane} of {channel}; "
+            "use another folder"
+        )
+
+
+def read_manifest(folder: Path) -> dict[str, dict]:
+    """The last line of each kept brain; a torn last line is none."""
+    path = folder / "manifest.jsonl"
+    if not path.exists():
+        return {}
+    *lines, _ = path.read_bytes().split(b"\n")
+    manifest = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            facts = json.loads(line)
+            manifest[facts["id"]] = {key: facts[key] for key in MANIFEST}
+        except (ValueError, KeyError, TypeError) as error:
+            raise AcquisitionError(
+                f"line {number} of {path} is damaged; delete it, and that brain is fetched again"
+            ) from error
+    return manifest
+
+
+def save_section(folder: Path, id: str, section: np.ndarray):
+    content = io.BytesIO()
+    np.save(content, section, allow_pickle=False)
+    write(section_path(folder, id), content.getvalue())
+
+
+def add_to_manifest(folder: Path, facts: dict):
+    """Append a line on a saved section, over what a killed process left of its own line."""
+    path = folder / "manifest.jsonl"
+    sha256 = hashlib.sha256(section_path(folder, facts["id"]).read_bytes()).hexdigest()
+    facts = {**facts, "date": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": sha256}
+    with writing(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(handle).st_size
+            line = json.dumps(facts).encode() + b"\n"
+            end = os.pread(handle, size, 0).rfind(b"\n") + 1 if size else 0
+            os.ftruncate(handle, end)
+            if os.pwrite(handle, line, end) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_refused(folder: Path, experiments: dict, refused: dict):
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["id", "url", "reason"])
+    rows.writerows([id, experiments[id][0], reason] for id, reason in sorted(refused.items()))
+    write(folder / "refused.csv", text.getvalue().encode())
+
+
+def is_kept(folder: Path, facts: dict) -> bool:
+    """Whether a manifest line's section is there, byte for byte."""
+    try:
+        content = section_path(folder, facts["id"]).read_bytes()
+    except FileNotFoundError:
+        return False
+    return hashlib.sha256(content).hexdigest() == facts["sha256"]
+
+
+def section_path(folder: Path, id: str) -> Path:
+    return folder / "sections" / f"{id}.npy"
+
+
+def write(path: Path, content: bytes):
+    """All of the file or nothing of it."""
+    beside = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        try:
+            with open(beside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,681 @@
+"""Whatever fails, nothing wrong is kept, everything right is, and one line says what to do."""
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import naive_downloader
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from allen_server import CONTENT_FAULTS, REQUEST_FAULTS, AllenServer
+
+from brainvae_core.cohorts import allen, zipped
+from brainvae_core.cohorts.acquired import locked, read_manifest
+from brainvae_core.cohorts.allen import AcquisitionError, acquire, main, read_acquired, read_ledger
+from brainvae_core.cohorts.sparse import StorageError
+from brainvae_core.cohorts.volumes import VolumeError
+
+GOOD, ODD, THIRD = 303, 101, 202  # not sorted: the order of experiments.csv is kept
+IDS = (GOOD, ODD, THIRD)
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+
+
+def noise(seed):
+    return np.random.default_rng(seed).integers(0, 60000, (320, 456), dtype=np.uint16)
+
+
+SECTIONS = {i: noise(i) for i in IDS}
+
+
+@pytest.fixture(scope="module")
+def running():
+    with AllenServer(SECTIONS) as server:
+        server.stall_s, server.started, find = 0.5, [], server.find
+
+        def noting(path):
+            server.started.append(path)  # its own log speaks when a request has ended
+            return find(path)
+
+        server.find = noting
+        for experiment in IDS:
+            server.file(experiment)
+        yield server
+
+
+@pytest.fixture
+def server(running):
+    running.faults.clear()
+    running.started.clear()
+    for experiment in [
+        *running.contents,
+        *(i for i in IDS if running.sections[i] is not SECTIONS[i]),
+    ]:
+        running._path(experiment).unlink(missing_ok=True)
+    running.contents.clear()
+    running.sections.update(SECTIONS)
+    running.ranges, running.container = True, "mhd"
+    for experiment in IDS:
+        running.file(experiment)
+    return running
+
+
+def asked_folder(server, folder, ids=IDS):
+    """A folder as asking leaves it."""
+    folder.mkdir(exist_ok=True)
+    table = pd.DataFrame({"id": ids, "sex": "F", "strain": "C57BL/6J", "transgenic_line": ""})
+    table["injection_volume"] = 0.1
+    table["url"], table["refused"] = [server.volume_url(i) for i in ids], ""
+    table.to_csv(folder / "experiments.csv", index=False)
+    return folder
+
+
+def break_content(server, fault):
+    server.contents[ODD] = fault
+    server._path(ODD).unlink(missing_ok=True)
+    server.file(ODD)  # made before it is asked for: making one may outlast a timeout
+
+
+def run(folder, **options):
+    return acquire(folder, **{"timeout": 5, "retries": 2, "sleep": lambda s: None, **options})
+
+
+def check_kept(folder, ids, sections=SECTIONS):
+    """Exactly these are kept, and each is what was served."""
+    assert {path.name for path in (folder / "sections").iterdir()} == {f"{i}.npy" for i in ids}
+    kept, metadata = read_acquired(folder)
+    assert metadata.index.tolist() == [str(i) for i in IDS if i in ids]
+    for section, experiment in zip(kept, metadata.index, strict=True):
+        np.testing.assert_array_equal(section, sections[int(experiment)])
+    assert not {path.name.split(".")[0] for path in (folder / "partial").iterdir()} & set(
+        map(str, ids)
+    )
+
+
+def check_refused(ledger, server, experiment, said):
+    reason = ledger.refused[str(experiment)]
+    assert reason.startswith(f"brain {experiment}: ") and server.volume_url(experiment) in reason
+    assert re.search(said, reason) and "\n" not in reason
+    assert re.search(r"; (run the same command later|the zip at|open the address)", reason)
+
+
+def test_all_are_kept_with_few_bytes(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    ledger = run(folder)
+    check_kept(folder, IDS)
+    assert ledger.asked == ledger.kept == ("303", "101", "202")
+    assert (ledger.kept_before, ledger.refused) == ((), {})
+    whole = sum(server.zip_size(i) for i in IDS)
+    assert 0.8 * ledger.bytes_whole < ledger.bytes_moved < ledger.bytes_whole == whole
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    assert sum(line["bytes"] for line in lines) == ledger.bytes_moved
+    line = next(line for line in lines if line["id"] == "101")
+    archive = zipfile.ZipFile(server._path(ODD))
+    assert line["crc32"] == archive.getinfo("resampled_red.raw").CRC
+    assert (line["plane"], line["channel"], line["url"]) == (286, "red", server.volume_url(ODD))
+    assert np.load(folder / "sections/101.npy").dtype == np.dtype("<u2")
+
+
+def test_what_is_kept_is_not_fetched_again(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    run(folder)
+    server.started.clear()
+    ledger = run(folder)
+    assert not server.started and ledger.bytes_moved == 0
+    assert ledger.kept_before == ledger.kept == ("303", "101", "202")
+    assert read_ledger(folder).kept == ledger.kept
+
+
+@pytest.mark.parametrize("container", ["nrrd", "nii", "nii.gz"])
+def test_other_containers(server, tmp_path, container):
+    server.container = container
+    try:
+        break_content(server, None)
+        folder = asked_folder(server, tmp_path, [ODD])
+        run(folder)
+        np.testing.assert_array_equal(read_acquired(folder)[0][0], SECTIONS[ODD])
+    finally:
+        server._path(ODD).unlink()
+
+
+def test_another_plane_and_channel(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    ledger = run(folder, plane=285)
+    np.testing.assert_array_equal(read_acquired(folder)[0][1], SECTIONS[ODD] // 2)
+    assert len(ledger.kept) == 3
+    other = asked_folder(server, tmp_path / "blue")
+    ledger = run(other, channel="blue")
+    assert not ledger.kept and "grey values 3 to 3 only" in ledger.refused["101"]
+
+
+# ---- each fault, against the naive downloader ----
+
+
+def naively(server, folder, experiment=ODD):
+    """What the naive downloader returns, or the kind of error it ends with."""
+    try:
+        return naive_downloader.section(server.volume_url(experiment), folder, experiment)
+    except (zipfile.BadZipFile, requests.RequestException, KeyError, ValueError) as error:
+        return type(error)
+
+
+# What each persistent fault says; None: it is got over however long it lasts.
+REQUEST_REASONS = {
+    "500": "HTTP 500",
+    "503": "HTTP 503",
+    "429": "HTTP 429",
+    "404": "HTTP 404",
+    "html": "a web page instead of a zip",
+    "reset": "connection failed",
+    "short": "connection failed",
+    "short_no_length": r"\d+ of \d+ bytes came",
+    "stall": "connection failed",
+    "wrong_range": "Content-Range .* also after starting anew",
+    "no_range": None,
+    "changed": "",
+    "drip": None,
+}
+
+
+@pytest.mark.parametrize("fault", REQUEST_REASONS)
+def test_request_faults(server, tmp_path, fault):
+    """Once: got over. For good: only this brain is refused, and a later run keeps it."""
+    options = {"timeout": 0.2} if fault == "stall" else {}
+    once = asked_folder(server, tmp_path / "once")
+    server.faults[ODD] = ["ok", fault]
+    ledger = run(once, **options)
+    kept = {GOOD, THIRD} if fault == "404" else set(IDS)
+    check_kept(once, kept, dict(server.sections))
+    assert set(ledger.refused) == set(map(str, set(IDS) - kept))
+
+    folder = asked_folder(server, tmp_path / "for good")
+    server.faults[ODD] = [fault] * 40
+    ledger = run(folder, **options)
+    server.faults.clear()
+    if REQUEST_REASONS[fault]:
+        check_kept(folder, {GOOD, THIRD})
+        check_refused(ledger, server, ODD, REQUEST_REASONS[fault])
+        assert read_ledger(folder).refused == ledger.refused
+        later = run(folder)
+        assert later.kept_before == ("303", "202") and not later.refused
+    check_kept(folder, IDS, dict(server.sections))
+
+
+def test_every_request_fault_is_tried():
+    assert {*REQUEST_REASONS, "rma_error", "ok"} == set(REQUEST_FAULTS)
+
+
+HARMLESS = {"no_range": 0, "changed": 0, "drip": 0, "wrong_range": 1000}  # bytes that are missing
+
+
+@pytest.mark.parametrize("fault", sorted(set(REQUEST_REASONS) - set(HARMLESS)))
+def test_request_faults_cost_the_naive_downloader_the_brain(server, tmp_path, fault):
+    """It crashes, and what it left behind makes it crash when the service is well again."""
+    server.faults[ODD] = [fault]
+    assert isinstance(naively(server, tmp_path), type)
+    assert naively(server, tmp_path) is zipfile.BadZipFile
+
+
+@pytest.mark.parametrize("fault", HARMLESS)
+def test_faults_of_ranges_pass_by_who_asks_for_none(server, tmp_path, fault):
+    """It moves whole zips for it, and keeps one that lacks its beginning without a word."""
+    server.faults[ODD] = [fault]
+    np.testing.assert_array_equal(naively(server, tmp_path), server.sections[ODD])
+    size = (tmp_path / f"{ODD}.zip").stat().st_size
+    assert size == server.zip_size(ODD) - HARMLESS[fault]
+
+
+# What ours says, and what the naive downloader does: an error that stays, or a wrong section.
+CONTENT_REASONS = {
+    "corrupt_crc": ("came damaged .*Bad CRC-32.* 3 times", zipfile.BadZipFile),
+    "wrong_dimensions": ("528 × 320 × 448 voxels; 528 × 320 × 456", ValueError),
+    "wrong_spacing": "extends over 26.40 × 16.00 × 22.80 mm",
+    "missing_red": ("no volume of channel red; it has 'resampled_blue.mhd'", KeyError),
+    "zip_slip": ("unsafe name '../../resampled_blue.mhd'", KeyError),
+    "bomb": ("would inflate to 1073741824 bytes", ValueError),
+    "lying_bomb": ("came damaged|Bad CRC-32", zipfile.BadZipFile),
+    "duplicate": "must have one volume of channel red",
+    "wrong_dtype": "voxels are float32",
+    "truncated_gzip": ("gzip stream of voxels ends too early", KeyError),
+    "short_volume": (
+        "zip declares 153753600 bytes of voxels; the header says 154091520",
+        ValueError,
+    ),
+    "constant": "plane 286 has grey values 100 to 100 only",
+}
+
+
+@pytest.mark.parametrize("fault", CONTENT_FAULTS)
+def test_content_faults(server, tmp_path, fault):
+    break_content(server, fault)
+    expected = CONTENT_REASONS[fault]
+    said, naive_error = expected if isinstance(expected, tuple) else (expected, None)
+    folder = asked_folder(server, tmp_path / "ours")
+    ledger = run(folder)
+    check_kept(folder, {GOOD, THIRD})
+    check_refused(ledger, server, ODD, said)
+    assert list((folder / "partial").iterdir()) == []
+    if fault not in ("corrupt_crc", "lying_bomb"):
+        assert server.started.count(server.link(ODD)) <= 2
+    if fault in ("missing_red", "zip_slip", "bomb", "duplicate"):
+        assert server.started.count(server.link(ODD)) == 1
+
+    first = naively(server, tmp_path)
+    server.contents.clear()
+    server._path(ODD).unlink()
+    if naive_error:
+        assert first is naive_error
+        if "bomb" not in fault:  # each costs it a GiB of memory, and seconds
+            assert naively(server, tmp_path) is first, "a file that exists is believed"
+    elif fault == "wrong_dtype":
+        assert first.dtype == np.uint16, "whatever the header says"
+    elif fault == "wrong_spacing":
+        np.testing.assert_array_equal(first, SECTIONS[ODD], "half of what it takes it for")
+    else:
+        assert not np.array_equal(first, SECTIONS[ODD])
+        np.testing.assert_array_equal(naively(server, tmp_path), first)
+    assert not run(folder).refused
+    check_kept(folder, IDS)
+
+
+def test_a_truncated_nii_gz_is_refused(server, tmp_path):
+    server.container = "nii.gz"
+    break_content(server, "truncated_gzip")
+    ledger = run(asked_folder(server, tmp_path, [ODD]))
+    check_refused(ledger, server, ODD, "ended before the end-of-stream|ends too early")
+
+
+def test_server_without_ranges(server, tmp_path):
+    server.ranges = False
+    server.faults[ODD] = ["short", "short_no_length", "ok"]
+    folder = asked_folder(server, tmp_path)
+    ledger = run(folder)
+    check_kept(folder, IDS)
+    assert ledger.bytes_moved > ledger.bytes_whole == sum(server.zip_size(i) for i in IDS)
+
+
+def test_damage_on_the_way_is_fetched_again(server, tmp_path, monkeypatch):
+    """One flipped bit that only the checksum shows: the copy is fetched anew, once."""
+    honest, flipped = allen.read_zipped_plane, []
+
+    def damaging(path, *arguments):
+        if not flipped:
+            info = zipfile.ZipFile(path).getinfo("resampled_red.raw")
+            with open(path, "r+b") as file:
+                file.seek(info.header_offset + info.compress_size // 2)
+                byte = file.read(1)
+                file.seek(-1, io.SEEK_CUR)
+                file.write(bytes([byte[0] ^ 16]))
+            flipped.append(path)
+        return honest(path, *arguments)
+
+    monkeypatch.setattr(allen, "read_zipped_plane", damaging)
+    folder = asked_folder(server, tmp_path)
+    ledger = run(folder, workers=1)
+    check_kept(folder, IDS)
+    assert 4 / 3 * 0.8 < ledger.bytes_moved / ledger.bytes_whole < 4 / 3
+
+
+# ---- zips that the server does not make ----
+
+
+def members(*names, **attributes):
+    found = []
+    for name in names:
+        info = zipfile.ZipInfo(name)
+        for key, value in attributes.items():
+            setattr(info, key, value)
+        found.append(info)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "no volume of channel red; it has nothing"),
+        (("resampled_green.nrrd",), "no volume of channel red; it has 'resampled_green.nrrd'"),
+        (("resampled_red.mhd",), "must have one volume"),
+        (("resampled_red.raw",), "no volume of channel red"),
+        (("resampled_red.nrrd", "a/resampled_red.nrrd"), "must have one volume"),
+        (("resampled_red.nrrd", "resampled_red.nii"), "must have one volume"),
+        (("resampled_red.nrrd", "resampled_red.raw"), "must have one volume"),
+        (
+            ("resampled_red.mhd", "a.raw", "resampled_red.raw", "resampled_red.zraw"),
+            "must have one",
+        ),
+        (("/resampled_red.nrrd",), "unsafe name"),
+        (("a/../resampled_red.nrrd",), "unsafe name"),
+        (("..\\resampled_red.nrrd",), "unsafe name"),
+        (("C:/resampled_red.nrrd",), "unsafe name"),
+        (("resampled_red.nrrd", "../harmless"), "unsafe name"),
+    ],
+)
+def test_members_that_are_not_one_volume(names, said):
+    with pytest.raises(VolumeError, match=said):
+        zipped.channel_members(members(*names), "red")
+
+
+def test_members_of_one_volume():
+    found = members("x/resampled_red.zraw", "resampled_green.mhd", "x/resampled_red.mhd", "readme")
+    chosen = zipped.channel_members(found, "red")
+    assert [m.filename for m in chosen] == ["x/resampled_red.mhd", "x/resampled_red.zraw"]
+    for attributes, said in (
+        ({"flag_bits": 1}, "neither stored nor deflated"),
+        ({"compress_type": zipfile.ZIP_LZMA}, "neither stored nor deflated"),
+        ({"file_size": 155_200_000}, "would inflate to 155200000 bytes"),
+    ):
+        with pytest.raises(VolumeError, match=said):
+            zipped.channel_members(members("resampled_red.nrrd", **attributes), "red")
+
+
+def test_a_header_that_names_another_data_file(tmp_path):
+    head = (
+        b"NDims = 3\nDimSize = 528 320 456\nElementType = MET_USHORT\nElementDataFile = other.raw"
+    )
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        archive.writestr("resampled_red.mhd", head)
+        archive.writestr("resampled_red.raw", b"")
+    with pytest.raises(VolumeError, match="names the data file other.raw, not there"):
+        zipped.read_zipped_plane(tmp_path / "zip", "red", 286)
+
+
+# ---- kills, full disks, read-only folders ----
+
+SLOWLY = """
+import sys
+from brainvae_core.cohorts import allen, sparse
+sparse.CHECKPOINT = 100_000
+print("ready", flush=True)
+sys.exit(allen.main([sys.argv[1], "--no-ask", "--rate-limit", "8"]))
+"""
+
+
+def start(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"ready\n", process.communicate()[1].decode()
+    return process
+
+
+def test_kills_at_random_moments(server, tmp_path):
+    """The sections are those of a single go, and no kept brain costs another byte."""
+    single = asked_folder(server, tmp_path / "single")
+    run(single)
+    rng, folder, n_kills = np.random.default_rng(0), tmp_path / "killed", 0
+    while n_kills < (50 if NIGHTLY else 5):
+        asked_folder(server, folder)
+        kept = read_manifest(folder)
+        server.started.clear()
+        process = start(folder)
+        try:
+            process.wait(rng.uniform(0, 1.2))
+        except subprocess.TimeoutExpired:
+            n_kills += 1
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+        process.stderr.close()
+        assert not set(server.started) & {server.link(int(experiment)) for experiment in kept}
+        if len(kept) == len(IDS):
+            check_kept(folder, IDS)
+            folder = tmp_path / f"killed {n_kills}"
+    asked_folder(server, folder)
+    server.started.clear()
+    kept = read_manifest(folder)
+    assert len(run(folder).kept) == len(IDS)
+    assert not set(server.started) & {server.link(int(experiment)) for experiment in kept}
+    for path in (single / "sections").iterdir():
+        assert (folder / "sections" / path.name).read_bytes() == path.read_bytes()
+    check_kept(folder, IDS)
+
+
+def test_interrupted_by_the_keyboard(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    process = start(folder)
+    while not any((folder / "partial").glob("*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said.endswith(b"stopped; what was kept stays kept. The same command goes on\n")
+    assert b"Traceback" not in said
+    assert len(run(folder).kept) == len(IDS)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "replace", "ftruncate"])
+def test_a_disk_that_fills_at_any_write(server, tmp_path, monkeypatch, call):
+    """Whichever write fails: a clear end, what was kept stays kept, and the rest follows."""
+    real, ordinals = getattr(os, call), range(1, 60) if NIGHTLY else (1, 4, 9, 12)
+    for ordinal in ordinals:
+        folder, calls = asked_folder(server, tmp_path / f"{ordinal}"), []
+
+        def full(*arguments, calls=calls, ordinal=ordinal):
+            calls.append(1)
+            if len(calls) >= ordinal:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, full)
+            try:
+                run(folder, workers=1)
+                assert len(calls) < ordinal
+            except StorageError as error:
+                assert re.match(
+                    r"cannot write .* \(No space left on device\); .* run the", str(error)
+                )
+        kept = read_manifest(folder)
+        assert set(read_ledger(folder).kept) == set(kept)
+        server.started.clear()
+        assert set(run(folder).kept_before) == set(kept)
+        assert not set(server.started) & {server.link(int(experiment)) for experiment in kept}
+        check_kept(folder, IDS)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, which can be made smaller and read-only."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("size=2m", "No space left on device"), ("ro", "Read-only file system")]
+)
+def test_a_disk_that_is_full_or_read_only(server, disk, option, said):
+    """A brain of 2.2 MB does not fit on what is left of 2 MB."""
+    run(asked_folder(server, disk, [GOOD]))
+    asked_folder(server, disk)
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+    with pytest.raises(StorageError, match=rf"\({said}\); what was kept stays kept"):
+        run(disk)
+    assert read_ledger(disk).kept == ("303",)
+    subprocess.run(["mount", "-o", "remount,size=20m,rw", str(disk)], check=True)
+    assert run(disk).kept_before == ("303",)
+    check_kept(disk, IDS)
+
+
+# ---- the folder ----
+
+
+def test_one_acquisition_a_folder(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    with locked(folder), pytest.raises(AcquisitionError, match="another acquisition is at work in"):
+        run(folder)
+    assert len(run(folder).kept) == 3
+
+
+def test_a_folder_is_of_one_plane_channel_and_format(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    run(folder)
+    for options in ({"plane": 285}, {"channel": "green"}):
+        with pytest.raises(
+            AcquisitionError, match="holds plane 286 of channel red, .*another folder"
+        ):
+            run(folder, **options)
+    request = folder / "request.json"
+    request.write_text(request.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(AcquisitionError, match="is of format 2; 1 is read: update it"):
+        run(folder)
+    request.write_text("{}")
+    with pytest.raises(AcquisitionError, match="request.json is damaged"):
+        run(folder)
+    check_kept(folder, IDS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"plane": -1},
+        {"plane": 528},
+        {"channel": "../red"},
+        {"channel": ""},
+        {"workers": 0},
+        {"retries": -1},
+        {"timeout": 0},
+        {"rate_limit": 0},
+        {"timeout": float("nan")},
+    ],
+)
+def test_options_out_of_range(server, tmp_path, options):
+    folder = asked_folder(server, tmp_path)
+    with pytest.raises(AcquisitionError, match="give|are"):
+        run(folder, **options)
+    assert [path.name for path in folder.iterdir()] == ["experiments.csv"]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (None, "no .*experiments.csv; run"),
+        ("id,sex\n1,F\n", "has no column 'url'"),
+        ("id,url,refused\n../1,x,\n", r"no number or occur twice \['../1'\]"),
+        ("id,url,refused\n1,x,\n1,y,\n", "occur twice"),
+    ],
+)
+def test_experiments_that_cannot_be_read(tmp_path, table, said):
+    if table:
+        (tmp_path / "experiments.csv").write_text(table)
+    for read in (run, read_acquired, read_ledger):
+        with pytest.raises(AcquisitionError, match=said):
+            read(tmp_path)
+
+
+def test_experiments_without_address_are_refused(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    table = pd.read_csv(folder / "experiments.csv", dtype=str, keep_default_na=False)
+    table.loc[1, ["url", "refused"]] = "", "the service has no volume of it"
+    table.to_csv(folder / "experiments.csv", index=False)
+    before = read_ledger(folder)
+    ledger = run(folder)
+    check_kept(folder, {GOOD, THIRD})
+    assert ledger.refused == before.refused == {"101": "brain 101: the service has no volume of it"}
+
+
+def test_a_damaged_section_is_an_error_and_then_fetched_again(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    with pytest.raises(AcquisitionError, match="no brain is kept in"):
+        read_acquired(folder)
+    run(folder)
+    section = folder / "sections/101.npy"
+    section.write_bytes(section.read_bytes()[:-1] + b"x")
+    with pytest.raises(
+        AcquisitionError, match="101.npy is missing or damaged; fetch it again with py"
+    ):
+        read_acquired(folder)
+    assert read_ledger(folder).kept == ("303", "202")
+    assert run(folder).kept_before == ("303", "202")
+    section.unlink()
+    with pytest.raises(AcquisitionError, match="101.npy is missing"):
+        read_acquired(folder)
+    run(folder)
+    check_kept(folder, IDS)
+
+
+def test_torn_and_damaged_lines_of_the_manifest(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    run(folder)
+    manifest = folder / "manifest.jsonl"
+    *whole, last = manifest.read_bytes().splitlines(keepends=True)
+    for torn in (last[:-1], last[:20], b"{"):
+        manifest.write_bytes(b"".join(whole) + torn)
+        assert len(read_ledger(folder).kept) == 2
+        assert len(run(folder).kept_before) == 2
+        assert len(manifest.read_bytes().splitlines()) == 3
+        check_kept(folder, IDS)
+    manifest.write_bytes(b"{}\n" + manifest.read_bytes())
+    for read in (run, read_acquired, read_ledger):
+        with pytest.raises(
+            AcquisitionError, match="line 1 of .*manifest.jsonl is damaged; delete it"
+        ):
+            read(folder)
+
+
+def test_metadata_is_that_of_the_experiments(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    run(folder)
+    sections, metadata = read_acquired(folder)
+    assert (sections.shape, sections.dtype) == ((3, 320, 456), np.uint16)
+    expected = ["sex", "strain", "transgenic_line", "injection_volume"]
+    assert metadata.columns.tolist() == expected and metadata.index.name == "id"
+    assert metadata["injection_volume"].dtype == float
+
+
+# ---- the command line ----
+
+
+def test_command_line(server, tmp_path, capsys):
+    folder = asked_folder(server, tmp_path)
+    server.faults[ODD] = ["404"]
+    command = [str(folder), "--no-ask", "--timeout", "1", "--retries", "1", "--workers", "1"]
+    assert main(command) == 1
+    said = capsys.readouterr().out
+    assert "3 asked for, 2 kept (0 of them before), 1 refused, 0 not tried" in said
+    assert re.search(r"\n[\d.]+ MB moved; the kept brains' whole zips have [\d.]+ MB\n", said)
+    assert f"\n  brain 101: HTTP 404 at {server.volume_url(ODD)}; open" in said
+    assert main(command) == 0
+    assert "3 asked for, 3 kept (2 of them before), 0 refused" in capsys.readouterr().out
+    assert main([*command, "--plane", "5"]) == 2
+    assert re.fullmatch(r"error: .* use another folder\n", capsys.readouterr().err)
+    assert main([str(tmp_path / "none"), "--no-ask"]) == 2
+    with pytest.raises(SystemExit) as exit:
+        main([*command, "--sex", "F"])
+    assert exit.value.code == 2
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_asking_runs_in_its_own_environment(server, tmp_path, code, capfd):
+    """What it is given, and what its exit code does to the command's."""
+    folder, python = asked_folder(server, tmp_path / "folder"), tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$@"\nexit {code}\n')
+    python.chmod(0o755)
+    options = ["--sex", "F", "--limit", "3", "--strain", "A", "B"]
+    assert main([str(folder), "--acquire-python", str(python), *options]) == code
+    program = Path(allen.__file__).with_name("ask_allen.py")
+    said, error = capfd.readouterr()
+    assert said.startswith(f"{program} {folder} {' '.join(options)}\n")
+    assert ("3 kept" in said) == (code < 2)
+    if code == 2:
+        assert "error: asking the service failed with code 2" in error
+
+
+def test_no_environment_to_ask_in(tmp_path, capsys):
+    assert main([str(tmp_path), "--acquire-python", str(tmp_path / "python")]) == 2
+    assert "error: no acquisition environment at" in capsys.readouterr().err
