@@ -70,7 +70,7 @@ p = read_parameters(globals())
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import ARTEFACTS, Preprocessing, is_outlier, judged
+from brainvae_core.cohorts import Preprocessing, artefact_free, is_outlier, judged
 from brainvae_core.profile import prepare_cohort
 
 # %% [markdown]
@@ -147,8 +147,7 @@ figures.fig_worst(
 # rule's own suspicion.
 
 # %%
-scores = metadata[[f"{kind}_score" for kind in ARTEFACTS]]
-clean = (scores < 4).all(axis=1)
+clean = pd.Series(artefact_free(judged_cohort), index=metadata.index)
 print(f"{clean.sum()} of {len(clean)} brains are free of artefacts")
 clean.groupby(metadata["artefact"]).mean().round(1).rename("share called free")
 

@@ -69,7 +69,7 @@ p = read_parameters(globals())
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import clean_brains, reference_brains
+from brainvae_core.cohorts import artefact_free
 from brainvae_core.fields import (
     bootstrap_uncorrelatedness,
     impact_covariance,
@@ -91,7 +91,7 @@ models = {
     name: fit(cohort, config, p.runs, p.device).model
     for name, config in compared_configs(p).items()
 }
-clean = clean_brains(cohort.images, reference_brains(cohort.metadata), cohort.atlas)
+clean = artefact_free(cohort)
 print(cohort)
 
 # %% [markdown]

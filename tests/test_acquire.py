@@ -27,6 +27,7 @@ from brainvae_core.cohorts.volumes import VolumeError
 
 GOOD, ODD, THIRD = 303, 101, 202  # not sorted: the order of experiments.csv is kept
 IDS = (GOOD, ODD, THIRD)
+PAIR = (GOOD, ODD)
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 
 
@@ -190,24 +191,24 @@ REQUEST_REASONS = {
 def test_request_faults(server, tmp_path, fault):
     """Once: got over. For good: only this brain is refused, and a later run keeps it."""
     options = {"timeout": 0.2} if fault == "stall" else {}
-    once = asked_folder(server, tmp_path / "once")
+    once = asked_folder(server, tmp_path / "once", PAIR)
     server.faults[ODD] = ["ok", fault]
     ledger = run(once, **options)
-    kept = {GOOD, THIRD} if fault == "404" else set(IDS)
+    kept = {GOOD} if fault == "404" else set(PAIR)
     check_kept(once, kept, dict(server.sections))
-    assert set(ledger.refused) == set(map(str, set(IDS) - kept))
+    assert set(ledger.refused) == set(map(str, set(PAIR) - kept))
 
-    folder = asked_folder(server, tmp_path / "for good")
+    folder = asked_folder(server, tmp_path / "for good", PAIR)
     server.faults[ODD] = [fault] * 40
     ledger = run(folder, **options)
     server.faults.clear()
     if REQUEST_REASONS[fault]:
-        check_kept(folder, {GOOD, THIRD})
+        check_kept(folder, {GOOD})
         check_refused(ledger, server, ODD, REQUEST_REASONS[fault])
         assert read_ledger(folder).refused == ledger.refused
         later = run(folder)
-        assert later.kept_before == ("303", "202") and not later.refused
-    check_kept(folder, IDS, dict(server.sections))
+        assert later.kept_before == ("303",) and not later.refused
+    check_kept(folder, PAIR, dict(server.sections))
 
 
 def test_every_request_fault_is_tried():
@@ -259,9 +260,9 @@ def test_content_faults(server, tmp_path, fault):
     break_content(server, fault)
     expected = CONTENT_REASONS[fault]
     said, naive_error = expected if isinstance(expected, tuple) else (expected, None)
-    folder = asked_folder(server, tmp_path / "ours")
+    folder = asked_folder(server, tmp_path / "ours", PAIR)
     ledger = run(folder)
-    check_kept(folder, {GOOD, THIRD})
+    check_kept(folder, {GOOD})
     check_refused(ledger, server, ODD, said)
     assert list((folder / "partial").iterdir()) == []
     if fault not in ("corrupt_crc", "lying_bomb"):
@@ -269,6 +270,8 @@ def test_content_faults(server, tmp_path, fault):
     if fault in ("missing_red", "zip_slip", "bomb", "duplicate"):
         assert server.started.count(server.link(ODD)) == 1
 
+    if fault == "lying_bomb" and not NIGHTLY:
+        return  # the same GiB again for the naive downloader
     first = naively(server, tmp_path)
     server.contents.clear()
     server._path(ODD).unlink()
@@ -284,7 +287,7 @@ def test_content_faults(server, tmp_path, fault):
         assert not np.array_equal(first, SECTIONS[ODD])
         np.testing.assert_array_equal(naively(server, tmp_path), first)
     assert not run(folder).refused
-    check_kept(folder, IDS)
+    check_kept(folder, PAIR)
 
 
 def test_a_truncated_nii_gz_is_refused(server, tmp_path):
@@ -319,10 +322,10 @@ def test_damage_on_the_way_is_fetched_again(server, tmp_path, monkeypatch):
         return honest(path, *arguments)
 
     monkeypatch.setattr(allen, "read_zipped_plane", damaging)
-    folder = asked_folder(server, tmp_path)
+    folder = asked_folder(server, tmp_path, PAIR)
     ledger = run(folder, workers=1)
-    check_kept(folder, IDS)
-    assert 4 / 3 * 0.8 < ledger.bytes_moved / ledger.bytes_whole < 4 / 3
+    check_kept(folder, PAIR)
+    assert 3 / 2 * 0.8 < ledger.bytes_moved / ledger.bytes_whole < 3 / 2
 
 
 # ---- zips that the server does not make ----
@@ -457,7 +460,7 @@ def test_a_disk_that_fills_at_any_write(server, tmp_path, monkeypatch, call):
     """Whichever write fails: a clear end, what was kept stays kept, and the rest follows."""
     real, ordinals = getattr(os, call), range(1, 60) if NIGHTLY else (1, 4, 9, 12)
     for ordinal in ordinals:
-        folder, calls = asked_folder(server, tmp_path / f"{ordinal}"), []
+        folder, calls = asked_folder(server, tmp_path / f"{ordinal}", PAIR), []
 
         def full(*arguments, calls=calls, ordinal=ordinal):
             calls.append(1)
@@ -479,7 +482,7 @@ def test_a_disk_that_fills_at_any_write(server, tmp_path, monkeypatch, call):
         server.started.clear()
         assert set(run(folder).kept_before) == set(kept)
         assert not set(server.started) & {server.link(int(experiment)) for experiment in kept}
-        check_kept(folder, IDS)
+        check_kept(folder, PAIR)
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from brainvae_core.cohorts.acquired import read_acquired, read_ledger
 from brainvae_core.cohorts.artefacts import (
     ARTEFACTS,
+    artefact_free,
     clean_brains,
     corrupted_brains,
     is_outlier,
-    reference_brains,
 )
 from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort
@@ -22,6 +22,7 @@ __all__ = [
     "Atlas",
     "Cohort",
     "Preprocessing",
+    "artefact_free",
     "ccf_atlas",
     "clean_brains",
     "comparable_section",
@@ -37,6 +38,5 @@ __all__ = [
     "read_ledger",
     "read_section",
     "read_sections",
-    "reference_brains",
     "simulate",
 ]

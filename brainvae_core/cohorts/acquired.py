@@ -63,8 +63,15 @@ class Ledger:
         return "\n".join([*lines, *(f"  {reason}" for reason in reasons)])
 
 
-def read_acquired(folder: str | Path) -> tuple[np.ndarray, pd.DataFrame]:
+def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndarray, pd.DataFrame]:
     """Every kept brain's plane, each verified against the manifest, and what is known of it.
+
+    Parameters
+    ----------
+    folder : path
+        What `acquire` left.
+    plane : int, optional
+        The plane that the folder has to hold.
 
     Returns
     -------
@@ -76,9 +83,14 @@ def read_acquired(folder: str | Path) -> tuple[np.ndarray, pd.DataFrame]:
     Raises
     ------
     AcquisitionError
-        Nothing is kept, or a kept plane is missing or damaged.
+        Nothing is kept, a kept plane is missing or damaged, or the folder holds another plane.
     """
     folder = Path(folder)
+    if plane is not None and requested(folder)[0] != plane:
+        raise AcquisitionError(
+            f"{folder} holds plane {requested(folder)[0]}, not plane {plane}; set plane, or use "
+            "another folder"
+        )
     experiments, manifest = read_experiments(folder), read_manifest(folder)
     ids = [id for id in experiments if id in manifest]
     if not ids:
@@ -147,21 +159,28 @@ def locked(folder: Path):
         os.close(handle)
 
 
+def requested(folder: Path) -> tuple[int, str]:
+    """Plane and channel that a folder holds."""
+    path = folder / "request.json"
+    try:
+        found = json.loads(path.read_bytes())
+        version, own = found["format"], (found["plane"], found["channel"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
+    if version != FORMAT:
+        raise AcquisitionError(
+            f"{folder} is of format {version}; {FORMAT} is read: update it or use another folder"
+        )
+    return own
+
+
 def agree(folder: Path, plane: int, channel: str):
     """Make the request the folder's own, or raise where the folder has another."""
     asked = {"format": FORMAT, "plane": plane, "channel": channel}
     path = folder / "request.json"
     if not path.exists():
         return write(path, (json.dumps(asked) + "\n").encode())
-    try:
-        found = json.loads(path.read_bytes())
-        version, own = found["format"], (found["plane"], found["channel"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
-    if version != FORMAT:
-        raise AcquisitionError(
-            f"{folder} is of format {version}; {FORMAT} is read: update it or use another folder"
-        )
+    own = requested(folder)
     if own != (plane, channel):
         raise AcquisitionError(
             f"{folder} holds plane {own[0]} of channel {own[1]}, not plane {plane} of {channel}; "

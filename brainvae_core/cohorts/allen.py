@@ -181,6 +181,7 @@ class _Acquisition:
                         "or report it to the service"
                     )
                 with self.lock:
+                    self._show()
                     self.bar.update()
 
     def _bring(self, session, id, url):
@@ -217,15 +218,15 @@ class _Acquisition:
             raise _StoppedError
         with self.lock:
             self.bytes_moved += n
-            megabytes, now = self.bytes_moved / 1e6, time.monotonic()
-            self.bar.set_postfix_str(
-                f"{megabytes:.0f} MB, {megabytes / (now - self.started):.1f} MB/s, "
-                f"{len(self.refused)} refused",
-                refresh=now > self.shown + self.every,
-            )
-            if now > self.shown + self.every:
-                self.shown = now
+            self._show()
         self.limit(n)
+
+    def _show(self):
+        now, megabytes = time.monotonic(), self.bytes_moved / 1e6
+        rate, is_due = megabytes / (now - self.started), now > self.shown + self.every
+        said = f"{megabytes:.0f} MB, {rate:.1f} MB/s, {len(self.refused)} refused"
+        self.bar.set_postfix_str(said, refresh=is_due)
+        self.shown = now if is_due else self.shown
 
     def sleep(self, seconds):
         self.wait(seconds)

@@ -131,7 +131,7 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     Cohort
         With ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
         Of a simulated cohort its own corrupted test brains; where there are none, every test brain
-        that `clean_brains` passes and that is no outlier, with one artefact planted in each: the
+        that `artefact_free` passes and that is no outlier, with one artefact planted in each: the
         kinds in turn, strengths uniform between 0.4 and 1.
 
     Raises
@@ -144,8 +144,7 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
         own = test.artefact_masks.any(axis=(1, 2))
         if own.any():
             return test.select(own)
-    clean = clean_brains(cohort.images, reference_brains(cohort.metadata), cohort.atlas)
-    clean &= ~is_outlier(cohort.metadata).to_numpy()
+    clean = artefact_free(cohort) & ~is_outlier(cohort.metadata).to_numpy()
     before = cohort.select(clean & (cohort.metadata["split"] == "test").to_numpy())
     if not len(before):
         raise ValueError(f"no test brain of cohort {cohort.name!r} is clean; nothing to plant in")
@@ -224,6 +223,18 @@ def clean_brains(images, is_reference, atlas: Atlas) -> np.ndarray:
         No score of `artefact_scores` reaches 4.
     """
     return (artefact_scores(images, is_reference, atlas) < CLEAN_LIMIT).all(axis=1)
+
+
+def artefact_free(cohort: Cohort) -> np.ndarray:
+    """Brains of a cohort that the rule of `clean_brains` passes, (n,) bool.
+
+    By the scores that `preprocess` kept, since it judged before the brightest pixels were clipped;
+    by its images where a cohort has none.
+    """
+    names = [f"{kind}_score" for kind in ARTEFACTS]
+    if set(names) <= set(cohort.metadata):
+        return (cohort.metadata[names] < CLEAN_LIMIT).all(axis=1).to_numpy()
+    return clean_brains(cohort.images, reference_brains(cohort.metadata), cohort.atlas)
 
 
 def reference_brains(metadata: pd.DataFrame) -> np.ndarray:

@@ -83,10 +83,9 @@ def fetch_members(
     timeout : float
         Seconds to connect, between two pieces, and over which 1 KiB/s must come.
     retries : int
-        Failures in a row, without a MiB of progress between them, after which it is given up.
+        Failures in a row, without a MiB of progress between, after which it is given up.
     moved : callable
-        Told the number of bytes of every piece that came. What it raises ends the fetch; what was
-        held stays held.
+        Told the size of every piece that came. What it raises ends the fetch; the copy stays.
     sleep : callable
 
     Returns

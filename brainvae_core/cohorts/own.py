@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from brainvae_core.cohorts.volume_headers import match_extents
 from brainvae_core.cohorts.volumes import (

@@ -189,8 +189,9 @@ def preprocess(
     if not clip_pixels:
         kept = is_train & ~(is_out & drop_brains)
         white = max(float(images[i].max()) for i in np.flatnonzero(kept))
-    images = _in_range(images, white)
+    # Before the brightest pixels are clipped: they are what tells a leak.
     metadata = _with_suspicions(metadata, images, grid)
+    images = _in_range(images, white)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
     limit = float(outlier_limit)

@@ -23,9 +23,9 @@ from brainvae_core.cohorts.volumes import (
 
 HEADERS = (".mhd", ".nrrd", ".nii", ".nii.gz")
 DATA = (".raw", ".zraw")  # of a .mhd
-BLOCK = 1 << 20
+PIECE = 1 << 17  # bytes inflated at once: they stay in the cache for their checksum
 LARGEST_HEADER = 1 << 16  # bytes of a .mhd
-LARGEST = 2 * prod(CCF_SHAPE_25) + BLOCK  # bytes of a member: 16-bit voxels and a header
+LARGEST = 2 * prod(CCF_SHAPE_25) + (1 << 20)  # bytes of a member: 16-bit voxels and a header
 
 
 class DamagedError(Exception):
@@ -119,7 +119,7 @@ def _read(archive, members, plane):
     head, data = members[0], members[-1]
     with archive.open(head) as stream:
         packed = _name(head).endswith(".gz")
-        plain = gzip.GzipFile(fileobj=stream) if packed else stream
+        plain = gzip.GzipFile(fileobj=stream) if packed else _InPieces(stream)
         header = read_header(plain, head.filename)
         if len(members) == 1:
             size = None if packed or header.compression else head.file_size - header.data_offset
@@ -130,7 +130,7 @@ def _read(archive, members, plane):
             raise VolumeError(f"{head.filename} names the data file {header.data_file}, not there")
         with archive.open(data) as stream:
             size = None if header.compression else data.file_size
-            found = _checked_plane(stream, header, size, plane)
+            found = _checked_plane(_InPieces(stream), header, size, plane)
             _drain(stream)
     return found
 
@@ -153,9 +153,19 @@ def _checked_plane(stream, header, size, plane):
     return found.astype(found.dtype.newbyteorder("<"))
 
 
+class _InPieces:
+    """A member's bytes in pieces that are small, however many are asked for."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def read(self, n):
+        return self.stream.read(min(n, PIECE))
+
+
 def _drain(stream):
     """`zipfile` compares the CRC when the last byte is read."""
-    while stream.read(BLOCK):
+    while stream.read(PIECE):
         pass
 
 

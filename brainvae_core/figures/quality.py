@@ -68,7 +68,7 @@ def fig_quality(statistics: pd.DataFrame, is_outlier: np.ndarray, limit: float) 
         for ax in panels.flat
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=len(handles))
     return figure
 
 

@@ -1,0 +1,129 @@
+"""Registered brains, acquired or a lab's own, become a profile's cohort by parameters alone."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
+from brainvae_core.cohorts.acquired import add_to_manifest, save_section, write_refused
+from brainvae_core.cohorts.atlas import AUTHORS_CROP
+from brainvae_core.profile import Parameters, new_section, prepare_cohort
+
+N = 14
+
+
+@pytest.fixture(scope="module")
+def brains():
+    """Sections as a microscope leaves them, (n, 320, 456) uint16, and the truth."""
+    truth = simulate(N, drawn_atlas(), seed=3)
+    gain = np.random.default_rng(0).uniform(0.6, 1.6, N)
+    raw = np.zeros((N, 320, 456), dtype=np.uint16)
+    raw[:, :, AUTHORS_CROP] = 2000 * gain[:, None, None] * truth.images
+    return raw, truth
+
+
+@pytest.fixture
+def own(brains, tmp_path):
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    for i, section in enumerate(brains[0]):
+        np.save(folder / f"mouse-{i:02}.npy", section)
+    table = pd.DataFrame({"mouse": [f"mouse-{i:02}" for i in range(N)], "sex": ["F", "M"] * 7})
+    table.to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def acquired(brains, tmp_path):
+    folder = tmp_path / "allen"
+    (folder / "sections").mkdir(parents=True)
+    ids = [str(1000 - i) for i in range(N + 1)]
+    table = pd.DataFrame({"id": ids, "sex": "F", "injection_dv": np.arange(N + 1.0)})
+    table.assign(url="http://x/1", refused="").to_csv(folder / "experiments.csv", index=False)
+    request = {"format": 1, "plane": 286, "channel": "red"}
+    (folder / "request.json").write_text(json.dumps(request))
+    for i, section in zip(ids[:N], brains[0], strict=True):
+        save_section(folder, i, section)
+        facts = {"id": i, "url": "http://x/1", "crc32": 1, "bytes": 1, "zip_bytes": 3}
+        add_to_manifest(folder, facts)
+    experiments = {i: ("http://x/1", "") for i in ids}
+    write_refused(folder, experiments, {ids[N]: f"brain {ids[N]}: no red volume at http://x/1"})
+    return folder
+
+
+def told(tmp_path, **changes):
+    return Parameters(height=80, width=112, data=str(tmp_path / "data"), **changes)
+
+
+def test_a_labs_own_brains_become_the_cohort(own, brains, tmp_path):
+    cohort = prepare_cohort(told(tmp_path, brains=str(own)))
+    assert cohort.images.shape == (N, 80, 112) and cohort.name == "lab"
+    assert list(cohort.metadata.index) == [f"mouse-{i:02}" for i in range(N)]
+    assert cohort.metadata["sex"].tolist() == ["F", "M"] * 7
+    inside = cohort.images[:, cohort.atlas.brain_mask].mean(axis=1)
+    assert np.ptp(inside) < 0.03 * inside.mean()  # the gains are undone, but for clipped pixels
+    truth = brains[1].resampled((80, 112)).images
+    for mine, true in zip(cohort.images, truth, strict=True):
+        assert np.corrcoef(mine.ravel(), true.ravel())[0, 1] > 0.99
+
+
+def test_acquired_brains_become_the_cohort_with_what_was_refused(acquired, tmp_path):
+    cohort = prepare_cohort(told(tmp_path, brains=str(acquired)))
+    assert list(cohort.metadata.index) == [str(1000 - i) for i in range(N)]
+    assert list(cohort.refused) == [str(1000 - N)]
+    assert {"log_gain", "injection_dv"} <= set(known_factors(cohort))
+
+
+def test_both_ways_give_the_same_images(own, acquired, tmp_path):
+    cohorts = [prepare_cohort(told(tmp_path, brains=str(folder))) for folder in (own, acquired)]
+    assert np.array_equal(cohorts[0].images, cohorts[1].images)
+
+
+def test_a_cohort_of_other_switches_planes_or_brains_is_another(own, tmp_path):
+    first = told(tmp_path, brains=str(own))
+    prepare_cohort(first)
+    prepare_cohort(first)
+    data = tmp_path / "data"
+    assert len(list(data.iterdir())) == 1
+    for change in ({"clip_pixels": False}, {"outlier_limit": 5.0}, {"cohort_seed": 1}):
+        prepare_cohort(told(tmp_path, brains=str(own), **change))
+    assert len(list(data.iterdir())) == 4
+    np.save(own / "mouse-00.npy", np.load(own / "mouse-00.npy") + 1)
+    os.utime(own / "mouse-00.npy", ns=(0, 1))
+    prepare_cohort(first)
+    assert len(list(data.iterdir())) == 5
+
+
+def test_a_new_brain_goes_through_what_the_cohort_went_through(own, tmp_path):
+    p = told(tmp_path, brains=str(own), new_brain=str(own / "mouse-03.npy"))
+    cohort = prepare_cohort(p)
+    assert np.array_equal(new_section(p, cohort), cohort.images[3])
+
+
+def test_acquired_brains_of_another_plane_are_refused(acquired, tmp_path):
+    (acquired / "request.json").write_text('{"format": 1, "plane": 250, "channel": "red"}')
+    with pytest.raises(ValueError, match="holds plane 250, not plane 286"):
+        prepare_cohort(told(tmp_path, brains=str(acquired)))
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_that_is_not_there_says_what_makes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make acquire"):
+        prepare_cohort(told(tmp_path, brains=str(tmp_path / "nowhere")))
+
+
+def test_the_drawn_atlas_is_of_one_plane(own, tmp_path):
+    with pytest.raises(ValueError, match="plane 286; give a CCF folder"):
+        prepare_cohort(told(tmp_path, brains=str(own), plane=250))
+
+
+def test_another_plane_of_the_real_atlas(brains, real_data, tmp_path):
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    for i, section in enumerate(brains[0]):
+        np.save(folder / f"mouse-{i:02}.npy", section)
+    cohort = prepare_cohort(told(tmp_path, brains=str(folder), atlas=str(real_data), plane=300))
+    assert "plane 300" in cohort.atlas.name
