@@ -222,7 +222,7 @@ def _registered(p):
     folder = Path(_expanded(p.brains))
     if (folder / MANIFEST).exists():
         sections, metadata = cohorts.read_acquired(folder, p.plane)
-        refused = cohorts.read_ledger(folder).refused
+        refused = {i: cohorts.cause(why) for i, why in cohorts.read_ledger(folder).refused.items()}
     else:
         sections, metadata, refused = cohorts.read_sections(folder, p.plane, p.orientation)
     return cohorts.preprocess(

@@ -14,6 +14,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import tempfile
 import threading
 import time
@@ -351,7 +352,7 @@ class AllenServer:
         self.folder = tempfile.TemporaryDirectory(prefix="allen-server-")
         self.lock, self.released = threading.RLock(), threading.Event()
         handler = type("Handler", (_Handler,), {"allen": self})
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self.http = _Http(("127.0.0.1", port), handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 
@@ -436,6 +437,13 @@ class AllenServer:
                 found = [{"attachable_id": experiment, "download_link": link, "path": "/x.zip"}]
             return f"url {experiment}", found
         return None
+
+
+class _Http(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A client that goes away, killed or refusing, is part of the play."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -297,6 +297,17 @@ def test_a_truncated_nii_gz_is_refused(server, tmp_path):
     check_refused(ledger, server, ODD, "ended before the end-of-stream|ends too early")
 
 
+def test_a_service_that_is_down_is_left_alone(server, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(allen, "IN_A_ROW", 2)
+    server.faults.update({i: ["404"] for i in IDS})
+    folder = asked_folder(server, tmp_path)
+    ledger = run(folder, workers=1)
+    assert list(ledger.refused) == ["303", "101"] and "1 not tried" in str(ledger)
+    assert "2 brains in a row could not be fetched" in capfd.readouterr().err
+    server.faults.clear()
+    assert run(folder, workers=1).kept == ("303", "101", "202")
+
+
 def test_server_without_ranges(server, tmp_path):
     server.ranges = False
     server.faults[ODD] = ["short", "short_no_length", "ok"]

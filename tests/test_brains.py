@@ -73,7 +73,7 @@ def test_a_labs_own_brains_become_the_cohort(own, brains, tmp_path):
 def test_acquired_brains_become_the_cohort_with_what_was_refused(acquired, tmp_path):
     cohort = prepare_cohort(told(tmp_path, brains=str(acquired)))
     assert list(cohort.metadata.index) == [str(1000 - i) for i in range(N)]
-    assert list(cohort.refused) == [str(1000 - N)]
+    assert cohort.refused == {str(1000 - N): "no red volume"}
     assert {"log_gain", "injection_dv"} <= set(known_factors(cohort))
 
 

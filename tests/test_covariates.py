@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainvae_core.cohorts import Cohort, simulate
+from brainvae_core.cohorts import Cohort, drawn_atlas, simulate
 from brainvae_core.cohorts.covariates import factor_extremes, known_factors
 
 SHAPE = (40, 56)
@@ -86,3 +86,19 @@ def test_extremes_without_factors_are_none():
 def test_what_does_not_fit_is_refused(n, share, words):
     with pytest.raises(ValueError, match=words):
         factor_extremes(pd.DataFrame({"a": range(5)}), np.ones((n, 3, 5)), share)
+
+
+def test_what_does_not_vary_in_a_part_of_the_split_is_left_out():
+    metadata = pd.DataFrame(
+        {
+            "gain": [1.0, 2.0, 3.0, 4.0, 5.0],
+            "injection_dv": [1.0, 2.0, 2.5, 7.0, 7.0],  # one value among the test brains
+            "split": ["train", "train", "validation", "test", "test"],
+        },
+        index=list("abcde"),
+    )
+    atlas = drawn_atlas().resampled((20, 28))
+    images = np.random.default_rng(0).random((5, 20, 28))
+    cohort = Cohort(images, metadata, atlas)
+    assert list(known_factors(cohort)) == ["log_gain"]
+    assert list(known_factors(cohort.split("train"))) == ["log_gain", "injection_dv"]

@@ -1,6 +1,6 @@
 """Where sections come from and what makes them comparable."""
 
-from brainvae_core.cohorts.acquired import read_acquired, read_ledger
+from brainvae_core.cohorts.acquired import cause, read_acquired, read_ledger
 from brainvae_core.cohorts.artefacts import (
     ARTEFACTS,
     artefact_free,
@@ -23,6 +23,7 @@ __all__ = [
     "Cohort",
     "Preprocessing",
     "artefact_free",
+    "cause",
     "ccf_atlas",
     "clean_brains",
     "comparable_section",

@@ -58,9 +58,15 @@ class Ledger:
             f"before), {len(self.refused)} refused, {left} not tried",
             f"{moved:.1f} MB moved; the kept brains' whole zips have {whole:.1f} MB",
         ]
-        bare = re.compile(r"^brain \d+: |https?://\S+")
-        reasons = sorted(self.refused.values(), key=lambda reason: bare.sub("", reason))
-        return "\n".join([*lines, *(f"  {reason}" for reason in reasons)])
+        return "\n".join(
+            [*lines, *(f"  {reason}" for reason in sorted(self.refused.values(), key=cause))]
+        )
+
+
+def cause(reason: str) -> str:
+    """What a refusal has in common with others: without the brain, the address and what follows."""
+    without_brain = re.sub(r"^brain \d+: ", "", reason)
+    return re.sub(r"[;,]?( \d+ times,)?( the zip at| from| at| of)? https?://.*", "", without_brain)
 
 
 def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndarray, pd.DataFrame]:

@@ -43,6 +43,7 @@ from brainvae_core.cohorts.zipped import DamagedError, channel_members, read_zip
 __all__ = ["AcquisitionError", "Ledger", "StorageError", "acquire", "read_acquired", "read_ledger"]
 
 TRIES = 3  # fetches of a zip whose checksums fail
+IN_A_ROW = 10  # brains that could not be fetched, after which the service is taken to be down
 
 
 class _StoppedError(Exception):
@@ -119,6 +120,7 @@ class _Acquisition:
         self.retries, self.timeout, self.wait = retries, timeout, sleep or self.stop.wait
         self.limit = lambda n: None
         self.kept, self.refused, self.bytes_moved, self.bytes_whole = [], {}, 0, 0
+        self.failed_in_a_row = 0
         self.bar, self.started = None, time.monotonic()
         self.shown, self.every = self.started, 0.5 if sys.stderr.isatty() else 30
 
@@ -174,6 +176,7 @@ class _Acquisition:
                     return
                 except FetchError as error:
                     self.refused[id] = f"brain {id}: {error}"
+                    self._count_failure()
                 except VolumeError as error:
                     discard(self._partial(id))
                     self.refused[id] = (
@@ -210,8 +213,17 @@ class _Acquisition:
                 )
                 self.kept.append(id)
                 self.bytes_whole += whole
+                self.failed_in_a_row = 0
             return discard(path)
         raise FetchError(f"{reason}, {TRIES} times, from {url}; run the same command later")
+
+    def _count_failure(self):
+        with self.lock:
+            self.failed_in_a_row += 1
+            if self.failed_in_a_row == IN_A_ROW:
+                self.stop.set()
+                text = f"{IN_A_ROW} brains in a row could not be fetched: is the service down?"
+                tqdm.write(f"{text} The same command goes on later", file=sys.stderr)
 
     def _count(self, n):
         if self.stop.is_set():

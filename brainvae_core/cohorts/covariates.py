@@ -35,10 +35,9 @@ def known_factors(cohort: Cohort) -> pd.DataFrame:
     factors = pd.DataFrame(found, index=metadata.index, dtype=float)
     factors = factors.replace([np.inf, -np.inf], np.nan)
     factors = factors.fillna(factors.mean())
-    parts = [factors]
-    if "split" in metadata:
-        parts += [factors[metadata["split"] == part] for part in ("train", "test")]
-    varies = np.logical_and.reduce([(part.nunique() > 1).to_numpy() for part in parts])
+    split = metadata.get("split", pd.Series("train", index=metadata.index))
+    parts = [part for name, part in factors.groupby(split) if name in ("train", "test")]
+    varies = [all(part[name].nunique() > 1 for part in parts) for name in factors]
     return factors.loc[:, varies]
 
 
