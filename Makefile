@@ -70,9 +70,11 @@ lint: .venv/made
 	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks
 
 check: lint
-	$(BIN)/pytest -q -n 2 -m 'not fitted' tests
+	$(BIN)/pytest -q -n 2 -m 'not fitted and not server' tests
 
 test: .venv-acquire/made check $(OUT)/fitted
+	@echo '── the acquisition against a local server that misbehaves'
+	$(BIN)/pytest -q -n 2 --dist loadfile -m server tests
 	@echo '── tests on the fitted models'
 	$(BIN)/pytest -q -m fitted tests
 	@echo '── the notebooks against their committed outputs'

@@ -111,7 +111,7 @@ figures.fig_brightness(before, after).made_from(source)
 names = ["difference", "missing", "saturated", "gain"]
 statistics = metadata[[f"{name}_z" for name in names]].set_axis(names, axis=1)
 outlier = is_outlier(metadata).to_numpy()
-print(f"{outlier.sum()} of {len(metadata)} brains are outliers; {fitted.drop_brains=}")
+print(f"{outlier.sum()} of {len(metadata)} brains are outliers; drop_brains is {p.drop_brains}")
 
 # %%
 figures.fig_quality(statistics, outlier, p.outlier_limit).made_from(source)

@@ -160,9 +160,9 @@ recovery = {
 }
 
 # %%
-figures.fig_recovery(
-    np.stack(list(recovery.values())), list(recovery), list(factors)
-).made_from(source)
+figures.fig_recovery(np.stack(list(recovery.values())), list(recovery), list(factors)).made_from(
+    source
+)
 
 # %% [markdown]
 # In the demo profile brightness, illumination, the brightness of single regions and the size of the brain are in all three

@@ -95,7 +95,9 @@ print(
 # %% [markdown]
 # ## Fig. 2B · Input and reconstructions
 #
-# One test brain a kind: the one whose artefact is strongest. The thin line is the artefact's outline.
+# One test brain a kind: the one whose artefact is strongest. The thin line is the artefact's outline. In a
+# simulated cohort the artefacts are its own; in test brains of other cohorts that are free of them they are
+# planted by the same functions, so that the truth is known.
 
 # %%
 strength = corrupted.metadata["artefact_strength"].to_numpy()

@@ -192,7 +192,7 @@ figures.fig_2d(p.latent_dims, distances, floor).made_from(source)
 # The number of components is a choice; a profile over it says whether the order of the models is one.
 
 # %%
-profile_dims = sorted({2, 4, 8, fd_dim, min(2 * fd_dim, len(validation) - 1)})
+profile_dims = sorted({d for d in (2, 4, 8, fd_dim, 2 * fd_dim) if d < len(validation)})
 wide = pca_basis(validation.images, profile_dims[-1])
 by_dim = {
     label: frechet_profile(wide, real, sides["reconstructions"][key, p.latent_dim], profile_dims)

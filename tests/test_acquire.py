@@ -25,6 +25,8 @@ from brainvae_core.cohorts.allen import AcquisitionError, acquire, main, read_ac
 from brainvae_core.cohorts.sparse import StorageError
 from brainvae_core.cohorts.volumes import VolumeError
 
+pytestmark = pytest.mark.server
+
 GOOD, ODD, THIRD = 303, 101, 202  # not sorted: the order of experiments.csv is kept
 IDS = (GOOD, ODD, THIRD)
 PAIR = (GOOD, ODD)
@@ -407,6 +409,7 @@ def test_a_header_that_names_another_data_file(tmp_path):
 SLOWLY = """
 import sys
 from brainvae_core.cohorts import allen, sparse
+
 sparse.CHECKPOINT = 100_000
 print("ready", flush=True)
 sys.exit(allen.main([sys.argv[1], "--no-ask", "--rate-limit", "8"]))

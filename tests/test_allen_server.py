@@ -30,6 +30,8 @@ from allen_server import (
 
 from brainvae_core.cohorts import drawn_atlas
 
+pytestmark = pytest.mark.server
+
 IDS = (101, 202, 303)
 
 

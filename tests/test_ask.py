@@ -16,6 +16,8 @@ from allen_server import AllenServer
 from brainvae_core.cohorts import ccf_atlas, drawn_atlas
 from brainvae_core.cohorts.atlas import read_ontology
 
+pytestmark = pytest.mark.server
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPT = REPOSITORY / "brainvae_core" / "cohorts" / "ask_allen.py"
 HEADER = [

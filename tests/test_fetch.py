@@ -23,6 +23,8 @@ from brainvae_core.cohorts import fetch, sparse
 from brainvae_core.cohorts.fetch import FetchError, RateLimit, fetch_members
 from brainvae_core.cohorts.sparse import SparseCopy, StorageError, discard
 
+pytestmark = pytest.mark.server
+
 ID = 101
 
 

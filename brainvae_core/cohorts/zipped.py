@@ -142,8 +142,10 @@ def _checked_plane(stream, header, size, plane):
             f"{' × '.join(map(str, CCF_SHAPE_25))} in any order are read"
         )
     axes = axis_order(header)
-    if header.dtype.kind not in "iu" or header.dtype.itemsize > 2 or header.scaling != (1, 0):
-        raise VolumeError(f"voxels are {header.dtype}, scaled {header.scaling}; 8 or 16 bit are")
+    if header.dtype.kind not in "iu" or header.dtype.itemsize > 2:
+        raise VolumeError(f"voxels are {header.dtype}; whole numbers of 8 or 16 bit are read")
+    if header.scaling != (1, 0):
+        raise VolumeError(f"voxels are scaled by {header.scaling}; greys as they are are read")
     expected = prod(header.shape) * header.dtype.itemsize
     if size not in (None, expected):
         raise VolumeError(f"zip declares {size} bytes of voxels; the header says {expected}")
