@@ -25,6 +25,7 @@ from brainvae_core.models import BetaVAEConfig, PCAConfig, fit, fit_all, grid_co
 MANIFEST = "manifest.jsonl"
 SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
 REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "own", "preprocess")
+REGISTERED_FROM += ("sections", "volume_headers", "volumes")
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 

@@ -12,8 +12,9 @@ from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort
 from brainvae_core.cohorts.covariates import factor_extremes, known_factors
 from brainvae_core.cohorts.drawn import drawn_atlas
-from brainvae_core.cohorts.own import read_section, read_sections
+from brainvae_core.cohorts.own import read_sections
 from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
+from brainvae_core.cohorts.sections import read_section
 from brainvae_core.cohorts.simulated import FACTORS, simulate
 
 __all__ = [
