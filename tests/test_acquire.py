@@ -301,13 +301,49 @@ def test_a_truncated_nii_gz_is_refused(server, tmp_path):
 
 def test_a_service_that_is_down_is_left_alone(server, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(allen, "IN_A_ROW", 2)
-    server.faults.update({i: ["404"] for i in IDS})
+    server.faults.update({i: ["503"] * 3 for i in IDS})
     folder = asked_folder(server, tmp_path)
     ledger = run(folder, workers=1)
     assert list(ledger.refused) == ["303", "101"] and "1 not tried" in str(ledger)
     assert "2 brains in a row could not be fetched" in capfd.readouterr().err
     server.faults.clear()
     assert run(folder, workers=1).kept == ("303", "101", "202")
+
+
+def test_files_that_are_gone_do_not_count_as_a_service_that_is_down(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(allen, "IN_A_ROW", 2)
+    server.faults.update({i: ["404"] for i in (GOOD, ODD)})
+    assert run(asked_folder(server, tmp_path), workers=1).kept == ("202",)
+
+
+def rewritten(content, mark, at, change):
+    """The zip with one byte of the last record that begins with `mark` changed."""
+    where = content.rindex(mark) + at
+    return content[:where] + bytes([change(content[where])]) + content[where + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("mark", "at", "change"),
+    [
+        (b"PK\5\6", 18, lambda b: b ^ 0x80),  # where the directory begins
+        (b"PK\1\2", 45, lambda b: 0x7F),  # where the last member begins
+        (b"PK\1\2", 8, lambda b: b | 0x20),  # a flag of patched data
+        (b"PK\1\2", 8, lambda b: b | 0x40),  # a flag of strong encryption
+    ],
+)
+def test_a_damaged_directory_costs_one_brain(server, tmp_path, mark, at, change):
+    path = server.file(ODD)
+    sound = path.read_bytes()
+    try:
+        path.write_bytes(rewritten(sound, mark, at, change))
+        folder, before = asked_folder(server, tmp_path), server.bytes_sent(ODD)
+        ledger = run(folder)
+        assert {"303", "202"} <= set(ledger.kept)
+        if "101" in ledger.kept:  # the damage was in a channel that is not read
+            check_kept(folder, IDS)
+        assert server.bytes_sent(ODD) - before < 20 * len(sound)
+    finally:
+        path.write_bytes(sound)
 
 
 def test_server_without_ranges(server, tmp_path):

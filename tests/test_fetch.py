@@ -370,8 +370,15 @@ def test_retry_after():
     assert 95 < fetch._retry_after(format_datetime(later, usegmt=True)) <= 100
     assert fetch._retry_after("7") == 7
     assert fetch._retry_after("Mon, 01 Jan 2001 00:00:00 -0000") == 0
-    assert fetch._retry_after("1e9") == fetch.LONGEST_WAIT
+    assert fetch._retry_after("1e9") == 1e9
     assert fetch._retry_after("") is fetch._retry_after("soon") is None
+
+
+def test_a_server_that_asks_to_wait_for_long_is_left_for_another_run(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "retry_after", fetch.LONGEST_WAIT + 1)
+    server.faults[ID] = ["429"]
+    with pytest.raises(fetch.UnansweredError, match="asks to wait 601 s; run the same command"):
+        get(server, tmp_path / "zip")
 
 
 def test_rate_limit_is_of_all_callers_together():

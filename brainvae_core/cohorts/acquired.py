@@ -249,7 +249,7 @@ def is_kept(folder: Path, facts: dict) -> bool:
     """Whether a manifest line's section is there, byte for byte."""
     try:
         content = section_path(folder, facts["id"]).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return False
     return hashlib.sha256(content).hexdigest() == facts["sha256"]
 

@@ -35,7 +35,7 @@ from brainvae_core.cohorts.acquired import (
     save_section,
     write_refused,
 )
-from brainvae_core.cohorts.fetch import FetchError, RateLimit, fetch_members
+from brainvae_core.cohorts.fetch import FetchError, RateLimit, UnansweredError, fetch_members
 from brainvae_core.cohorts.sparse import StorageError, discard, writing
 from brainvae_core.cohorts.volumes import CCF_SHAPE_25, VolumeError
 from brainvae_core.cohorts.zipped import DamagedError, channel_members, read_zipped_plane
@@ -91,6 +91,17 @@ def acquire(
         The folder cannot be written, or the disk is full. What was kept stays kept.
     """
     folder = Path(folder)
+    _check_options(plane, channel, workers, rate_limit, retries, timeout)
+    experiments = read_experiments(folder)
+    with locked(folder):
+        agree(folder, plane, channel)
+        run = _Acquisition(folder, plane, channel, retries, timeout, sleep)
+        if rate_limit is not None:
+            run.limit = RateLimit(rate_limit, run.sleep)
+        return run.of(experiments, workers)
+
+
+def _check_options(plane, channel, workers, rate_limit, retries, timeout):
     if not 0 <= plane < CCF_SHAPE_25[0]:
         raise AcquisitionError(
             f"plane {plane} is outside the grid; give 0 to {CCF_SHAPE_25[0] - 1}"
@@ -102,13 +113,6 @@ def acquire(
             f"workers={workers}, retries={retries}, timeout={timeout}, rate_limit={rate_limit}; "
             "give 1 or more, 0 or more, and more than 0 for the others"
         )
-    experiments = read_experiments(folder)
-    with locked(folder):
-        agree(folder, plane, channel)
-        run = _Acquisition(folder, plane, channel, retries, timeout, sleep)
-        if rate_limit is not None:
-            run.limit = RateLimit(rate_limit, run.sleep)
-        return run.of(experiments, workers)
 
 
 class _Acquisition:
@@ -176,7 +180,8 @@ class _Acquisition:
                     return
                 except FetchError as error:
                     self.refused[id] = f"brain {id}: {error}"
-                    self._count_failure()
+                    if isinstance(error, UnansweredError):
+                        self._count_failure()
                 except VolumeError as error:
                     discard(self._partial(id))
                     self.refused[id] = (
@@ -260,7 +265,10 @@ def _ask(python, folder, options):
             "with --acquire-python, or give --no-ask where experiments.csv is there"
         )
     program = Path(__file__).with_name("ask_allen.py")
-    code = subprocess.run([python, program, folder, *options], check=False).returncode
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        code = subprocess.run([python, program, folder, *options], check=False).returncode
     if code not in (0, 1):
         raise AcquisitionError(
             f"asking the service failed with code {code}; the line before says why"
@@ -289,17 +297,21 @@ def main(arguments=None) -> int:
     own, asking = parser.parse_known_args(arguments)
     if own.no_ask and asking:
         parser.error(f"--no-ask, and options for asking: {' '.join(asking)}; give one of the two")
+    options = {
+        "plane": own.plane,
+        "channel": own.channel,
+        "workers": own.workers,
+        "rate_limit": None if own.rate_limit is None else 1e6 * own.rate_limit,
+        "retries": own.retries,
+        "timeout": own.timeout,
+    }
     try:
+        # Before asking, which rewrites the table of experiments.
+        _check_options(**options)
+        if (own.folder / "request.json").exists():
+            agree(own.folder, own.plane, own.channel)
         refused = 0 if own.no_ask else _ask(own.acquire_python, own.folder, asking)
-        ledger = acquire(
-            own.folder,
-            plane=own.plane,
-            channel=own.channel,
-            workers=own.workers,
-            rate_limit=None if own.rate_limit is None else 1e6 * own.rate_limit,
-            retries=own.retries,
-            timeout=own.timeout,
-        )
+        ledger = acquire(own.folder, **options)
     except (AcquisitionError, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -21,11 +21,15 @@ TAIL = (1 << 16) + 22 + 20 + 56  # longest comment, end record and the two of zi
 LARGEST_DIRECTORY = 16 << 20
 LARGEST_ZIP = 8 << 30
 SLOWEST = 1024  # bytes/s; less over a whole timeout is a stall
-LONGEST_WAIT = 3600  # s
+LONGEST_WAIT = 600  # s; a server that asks for more is left for another run
 
 
 class FetchError(Exception):
     """The server does not give the file: one line with the URL and what to do next."""
+
+
+class UnansweredError(FetchError):
+    """It may give it later: all tries failed, or it asks to wait for long."""
 
 
 class _AgainError(Exception):
@@ -109,7 +113,10 @@ def fetch_members(
                 span = _first_missing(copy, wanted)
                 if span is None:
                     return copy.total
+                before = copy.held()
                 _request(session, copy, span, timeout, moved)
+                if copy.held() <= before and copy.total is not None:
+                    raise _ChangedError("what came was not what was asked for")
             except _ChangedError as error:
                 copy.begin(None)
                 if anew:
@@ -121,12 +128,18 @@ def fetch_members(
                 progress = copy.held() >= best + (1 << 20)
                 failures, best = 1 if progress else failures + 1, max(best, copy.held())
                 if failures > retries:
-                    raise FetchError(
+                    raise UnansweredError(
                         f"{error} at {url}, {failures} times in a row; run the same command later: "
                         "what has come is kept"
                     ) from None
                 backoff = min(60, 2**failures) * random.uniform(0.5, 1)
-                sleep(backoff if error.after is None else error.after)
+                wait = backoff if error.after is None else error.after
+                if wait > LONGEST_WAIT:
+                    raise UnansweredError(
+                        f"{error} at {url}, which asks to wait {wait:.0f} s; run the same command "
+                        "later: what has come is kept"
+                    ) from None
+                sleep(wait)
 
 
 def _first_missing(copy, wanted):
@@ -136,6 +149,8 @@ def _first_missing(copy, wanted):
     try:
         with ZipFile(HeldBytes(copy)) as archive:
             members, end = archive.infolist(), archive.start_dir
+        if any(not 0 <= member.header_offset < end for member in members):
+            raise BadZipFile("a member lies outside it")
     except AbsentError as absent:
         start, stop = absent.span
         if stop - start > LARGEST_DIRECTORY:
@@ -144,7 +159,7 @@ def _first_missing(copy, wanted):
                 " check the address"
             ) from None
         return absent.span
-    except (BadZipFile, ValueError, NotImplementedError) as error:
+    except (BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise _ChangedError(f"no readable zip ({error})") from None
     borders = sorted({end, copy.total, *(member.header_offset for member in members)})
     spans = [
@@ -292,4 +307,4 @@ def _retry_after(value):
         except ValueError:
             return None
         seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(max(0.0, seconds), LONGEST_WAIT)
+    return max(0.0, seconds)

@@ -70,7 +70,7 @@ def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
                 f"{member.filename} would inflate to {member.file_size} bytes; a volume on the "
                 f"25 µm grid has at most {limit}"
             )
-        if member.flag_bits & 1 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        if member.flag_bits & 0x61 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise VolumeError(f"{member.filename} is neither stored nor deflated in plain")
     return [*headers, *data]
 
