@@ -31,7 +31,8 @@ def test_what_is_recorded_becomes_numbers(cohort):
     found = known_factors(
         recorded(
             cohort,
-            sex=["M", "F", "male", "Female", None, "M", "M", "F", "F"],
+            sex=["M", "F", "M", "F", None, "M", "M", "F", "F"],
+            treated=[1, 0, 0, 1, 1, 0, 0, 1, 1],
             strain=["a", "b", "c"] * 3,
             gain=gain,
             injection_structure=["SSp"] * 9,
@@ -39,11 +40,11 @@ def test_what_is_recorded_becomes_numbers(cohort):
             injection_ap=[5.0] * 9,
             injection_dv=np.arange(9),
             age_days=[None] * 9,
-            outlier=[""] * 9,
+            outlier=["none"] * 9,
         )
     )
-    assert list(found) == ["male", "log_gain", "injection_volume", "injection_dv"]
-    assert found["male"].tolist() == [1, 0, 1, 0, 0.5, 1, 1, 0, 0]
+    assert list(found) == ["sex M", "treated", "injection_volume", "injection_dv", "log_gain"]
+    assert found["sex M"].tolist() == [1, 0, 1, 0, 0.5, 1, 1, 0, 0]
     np.testing.assert_allclose(found["log_gain"], np.log(gain))
     assert found["injection_volume"].iloc[1] == pytest.approx((0.25 + 7 * 0.5) / 8)
     assert set(found.dtypes) == {np.dtype(float)} and np.isfinite(found).all(axis=None)
@@ -101,4 +102,4 @@ def test_what_does_not_vary_in_a_part_of_the_split_is_left_out():
     images = np.random.default_rng(0).random((5, 20, 28))
     cohort = Cohort(images, metadata, atlas)
     assert list(known_factors(cohort)) == ["log_gain"]
-    assert list(known_factors(cohort.split("train"))) == ["log_gain", "injection_dv"]
+    assert list(known_factors(cohort.split("train"))) == ["injection_dv", "log_gain"]

@@ -305,7 +305,9 @@ def lab(tmp_path):
 def test_every_brain_of_a_folder_is_read(lab):
     sections, metadata, refused = read_sections(lab, PLANE)
     assert sections.shape == (3, 320, 456) and sections.dtype == np.float32
-    assert list(metadata.index) == ["007", "c", "mouse.1"] and metadata.empty and refused == {}
+    assert list(metadata.index) == ["007", "c", "mouse.1"] and metadata.empty
+    others = {"figures": "a folder without brainreg.json", "notes.txt": "of no format that is read"}
+    assert refused == others
     for section in sections:
         np.testing.assert_allclose(section, enlarged(VOLUME[20]), rtol=1e-5)
 
@@ -324,7 +326,12 @@ def test_metadata_is_matched_by_id(lab):
     ("rows", "words"),
     [
         ("id,sex\nc,F\n007,M\n", "no row for brains mouse.1"),
-        ("id,sex\nc,F\n007,M\nmouse.1,M\n8,M\n", "ids without a brain beside it: 8"),
+        (
+            "id,sex\nc,F\n007,M\nmouse-1,M\n",
+            "brains mouse.1: .*no brain here are mouse-1",
+        ),
+        ("id;sex\nc;F\n007;M\nmouse.1;M\n", "commas between columns"),
+        ("id,gain,a_z\nc,1,2\n007,1,2\nmouse.1,1,2\n", "a_z, gain, which quality control writes"),
         ("id,sex\nc,F\n007,M\nmouse.1,M\nc,M\n", "ids twice: c"),
         ("", "no table of brains"),
     ],
@@ -340,7 +347,15 @@ def test_one_bad_brain_does_not_stop_the_others(lab):
     (lab / "metadata.csv").write_text("id,sex\nc,F\nmouse.1,M\n007,M\nbad,F\n")
     sections, metadata, refused = read_sections(lab, PLANE)
     assert len(sections) == 3 and "bad" not in metadata.index
-    assert list(refused) == ["bad"] and "no readable section" in refused["bad"]
+    assert len(refused) == 3 and refused["bad"].startswith("no readable section: ")
+
+
+def test_rows_of_other_brains_are_passed_over_and_black_sections_refused(lab):
+    np.save(lab / "black.npy", np.zeros((320, 456)))
+    (lab / "metadata.csv").write_text("id,sex\nblack,F\nc,F\n8,F\nmouse.1,M\n007,M\n9,M\n")
+    _, metadata, refused = read_sections(lab, PLANE)
+    assert metadata.index.tolist() == ["007", "c", "mouse.1"]
+    assert refused["black"] == "it has the one grey value 0 everywhere"
 
 
 def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):
@@ -354,10 +369,29 @@ def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):
     (empty / "bad.tif").write_bytes(b"<html>")
     with pytest.raises(ValueError, match="none of the 1 brains in .*no readable section"):
         read_sections(empty)
-    np.save(lab / "cropped.npy", np.ones((320, 448)))
+    np.save(lab / "cropped.npy", np.arange(320.0 * 448).reshape(320, 448))
     with pytest.raises(ValueError, match="differ in shape .*c is 320 × 456|cropped is 320 × 448"):
         read_sections(lab, PLANE)
     (lab / "cropped.npy").unlink()
     shutil.copy(lab / "c.npy", lab / "007.npy")
     with pytest.raises(ValueError, match="007.nii.gz and 007.npy|007.npy and 007.nii.gz"):
         read_sections(lab, PLANE)
+
+
+@pytest.mark.parametrize("sizes", [(400, 200, 200), (200, 400, 200), (200, 200, 400)])
+def test_voxels_that_are_no_cubes(tmp_path, sizes):
+    """A volume linear along every axis is the same section at any voxel size."""
+    shape = [round(e / s) for e, s in zip((13200, 8000, 11400), sizes, strict=True)]
+    ap, dv, ml = np.indices(shape, dtype=np.float32) * np.float32(sizes)[:, None, None, None]
+    volume = ap + 2 * dv + 3 * ml
+    affine = np.array([[0, 0, -1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    affine[:3, :3] *= np.float32(sizes) / 1000
+    nib.save(nib.Nifti1Image(volume, affine), tmp_path / "a.nii")
+    directions = np.diag(np.float64(sizes))
+    nrrd.write(str(tmp_path / "a.nrrd"), volume, {"space": "LPS", "space directions": directions})
+    rows, columns = np.indices((320, 456)) * 25.0
+    expected = PLANE * 25 + 2 * rows + 3 * columns
+    inside = (rows <= (shape[1] - 1) * sizes[1]) & (columns <= (shape[2] - 1) * sizes[2])
+    for name in ("a.nii", "a.nrrd"):
+        found = read_section(tmp_path / name, PLANE)
+        np.testing.assert_allclose(found[inside], expected[inside], rtol=1e-5)

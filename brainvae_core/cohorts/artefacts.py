@@ -131,7 +131,7 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     Cohort
         With ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
         Of a simulated cohort its own corrupted test brains; where there are none, every test brain
-        that `artefact_free` passes and that is no outlier, with one artefact planted in each: the
+        that `artefact_free` passes, with one artefact planted in each: the
         kinds in turn, strengths uniform between 0.4 and 1.
 
     Raises
@@ -144,8 +144,7 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
         own = test.artefact_masks.any(axis=(1, 2))
         if own.any():
             return test.select(own)
-    clean = artefact_free(cohort) & ~is_outlier(cohort.metadata).to_numpy()
-    before = cohort.select(clean & (cohort.metadata["split"] == "test").to_numpy())
+    before = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == "test").to_numpy())
     if not len(before):
         raise ValueError(f"no test brain of cohort {cohort.name!r} is clean; nothing to plant in")
     rng = np.random.default_rng(seed)
@@ -226,14 +225,15 @@ def clean_brains(images, is_reference, atlas: Atlas) -> np.ndarray:
 
 
 def artefact_free(cohort: Cohort) -> np.ndarray:
-    """Brains of a cohort that the rule of `clean_brains` passes, (n,) bool.
+    """Brains of a cohort that are no outliers and that the rule of `clean_brains` passes, (n,).
 
     By the scores that `preprocess` kept, since it judged before the brightest pixels were clipped;
     by its images where a cohort has none.
     """
     names = [f"{kind}_score" for kind in ARTEFACTS]
     if set(names) <= set(cohort.metadata):
-        return (cohort.metadata[names] < CLEAN_LIMIT).all(axis=1).to_numpy()
+        clean = (cohort.metadata[names] < CLEAN_LIMIT).all(axis=1)
+        return (clean & ~is_outlier(cohort.metadata)).to_numpy()
     return clean_brains(cohort.images, reference_brains(cohort.metadata), cohort.atlas)
 
 
@@ -244,8 +244,7 @@ def reference_brains(metadata: pd.DataFrame) -> np.ndarray:
 
 def is_outlier(metadata: pd.DataFrame) -> pd.Series:
     """Brains with an entry in the column ``outlier`` of `preprocess`; without the column none."""
-    found = metadata.get("outlier", pd.Series("", index=metadata.index))
-    return found.fillna("") != ""
+    return metadata.get("outlier", pd.Series("none", index=metadata.index)) != "none"
 
 
 def median_section(images, which) -> np.ndarray:

@@ -7,14 +7,14 @@ import pandas as pd
 
 from brainvae_core.cohorts.cohort import Cohort
 
-SEXES = {"F": 0.0, "M": 1.0}  # by first letter
+DERIVED = ("artefact", "artefact_strength", "gain", "outlier", "product_id", "split")
 
 
 def known_factors(cohort: Cohort) -> pd.DataFrame:
     """The planted factors of a simulated cohort, else what is recorded of each brain and varies.
 
-    Recorded are ``male`` (0 or 1), ``age_days``, ``log_gain`` of the brightness adjustment, and
-    every numeric column whose name begins with ``injection_``.
+    Recorded are the numbers in its metadata, texts of two kinds such as sex as 0 and 1 (named after
+    the kind that is 1, such as ``sex M``), and ``log_gain`` of the brightness adjustment.
 
     Returns
     -------
@@ -25,13 +25,17 @@ def known_factors(cohort: Cohort) -> pd.DataFrame:
     if cohort.factors is not None:
         return cohort.factors.astype(float)
     metadata, found = cohort.metadata, {}
-    if "sex" in metadata:
-        found["male"] = metadata["sex"].str.upper().str[:1].map(SEXES)
+    for name, values in metadata.items():
+        if name in DERIVED or name.endswith(("_z", "_score")):
+            continue
+        kinds = sorted(values.dropna().astype(str).unique())
+        numbers = pd.to_numeric(values, errors="coerce")
+        if numbers.notna().sum() == values.notna().sum():
+            found[name] = numbers
+        elif len(kinds) == 2:
+            found[f"{name} {kinds[1]}"] = values.astype(str).map({kinds[0]: 0.0, kinds[1]: 1.0})
     if "gain" in metadata:
         found["log_gain"] = np.log(metadata["gain"])
-    for column in metadata:
-        if column == "age_days" or column.startswith("injection_"):
-            found[column] = pd.to_numeric(metadata[column], errors="coerce")
     factors = pd.DataFrame(found, index=metadata.index, dtype=float)
     factors = factors.replace([np.inf, -np.inf], np.nan)
     factors = factors.fillna(factors.mean())

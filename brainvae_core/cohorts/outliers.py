@@ -53,7 +53,7 @@ def judge(
     -------
     metadata : DataFrame
         With the columns ``difference_z``, ``missing_z``, ``saturated_z``, ``gain_z`` and
-        ``outlier``: the statistics that reach the limit, joined by ", "; empty for none.
+        ``outlier``: the statistics that reach the limit, joined by ", ", or "none".
     centre, spread : dict of float
         Of each statistic over the training brains.
     bright : float
@@ -71,7 +71,7 @@ def judge(
     spread = np.maximum(1.4826 * mad, pd.Series(SPREAD_FLOOR))
     z = (statistics - centre) / spread
     over = z.assign(gain=z["gain"].abs()) >= limit
-    reasons = over.apply(lambda row: ", ".join(z.columns[row]), axis=1)
+    reasons = over.apply(lambda row: ", ".join(z.columns[row]) or "none", axis=1)
     metadata = metadata.assign(outlier=reasons, **z.add_suffix("_z"))
     ordinary = int((is_train & ~is_outlier(metadata)).sum())
     if ordinary < 3:

@@ -16,6 +16,8 @@ from brainvae_core.cohorts.sections import (
     suffix_of,
 )
 
+RESERVED = ("artefact", "gain", "outlier")
+
 
 def read_sections(
     folder: str | Path, plane: int = 286, orientation: str = "header"
@@ -27,7 +29,7 @@ def read_sections(
     folder : path
         Every brainreg folder and every file that `read_section` reads is a brain; its name without
         suffix is its id. A table ``metadata.csv`` may say more: ids in its first column, anything
-        in the others.
+        in the others; rows of brains that are not there are passed over.
     plane, orientation
         As for `read_section`.
 
@@ -37,24 +39,24 @@ def read_sections(
     metadata : DataFrame
         One row a section, indexed by brain id.
     refused : dict of str to str
-        Ids of brains that could not be read, and why.
+        Brains that could not be read and other entries of the folder, and why.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        No such folder, no brain that can be read, ids that are not those of ``metadata.csv``, or
-        sections of several shapes.
+        No such folder, no brain that can be read, a ``metadata.csv`` that is no table, lacks a
+        brain or has a column of a name that the cohort needs, or sections of several shapes.
     """
     check_orientation(orientation)
     folder = Path(folder)
-    brains = _brains(folder)
+    brains, refused = _brains(folder)
     metadata = _metadata(folder / "metadata.csv", list(brains))
-    sections, refused = {}, {}
+    sections = {}
     for brain, path in tqdm(brains.items(), desc="sections", unit="brain"):
         try:
-            sections[brain] = read_section(path, plane, orientation)
+            sections[brain] = _lit(read_section(path, plane, orientation))
         except (ValueError, OSError) as error:
-            refused[brain] = str(error)
+            refused[brain] = str(error).removeprefix(f"{path} is ").removeprefix(f"{path}: ")
     if not sections:
         raise ValueError(
             f"none of the {len(brains)} brains in {folder} can be read; the first: "
@@ -68,16 +70,22 @@ def read_sections(
 
 
 def _brains(folder):
-    """Paths by brain id."""
+    """Paths by brain id, and what is no brain."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of brains at {folder}")
     if (folder / "brainreg.json").is_file():
         raise ValueError(f"{folder} is one brain; give the folder that holds it")
-    brains = {}
+    brains, others = {}, {}
     for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name == "metadata.csv":
+            continue
         suffix = suffix_of(path)
         is_file = path.is_file() and suffix in FORMATS
-        if path.name.startswith(".") or not (is_file or (path / "brainreg.json").is_file()):
+        if not (is_file or (path / "brainreg.json").is_file()):
+            what = (
+                "a folder without brainreg.json" if path.is_dir() else "of no format that is read"
+            )
+            others[path.name] = what
             continue
         brain = path.name[: -len(suffix)] if is_file else path.name
         if brain in brains:
@@ -88,7 +96,13 @@ def _brains(folder):
         brains[brain] = path
     if not brains:
         raise ValueError(f"no brain in {folder}; {ACCEPTED} is one")
-    return brains
+    return brains, others
+
+
+def _lit(section):
+    if section.min() == section.max():
+        raise ValueError(f"it has the one grey value {section.min():g} everywhere")
+    return section
 
 
 def _metadata(path, brains):
@@ -100,12 +114,17 @@ def _metadata(path, brains):
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} is no table of brains: {reason}") from error
     table.index.name = "id"
-    for found, what in (
-        (sorted(set(table.index[table.index.duplicated()])), "twice"),
-        (sorted(set(table.index) - set(brains)), "without a brain beside it"),
-    ):
-        if found:
-            raise ValueError(f"{path} has ids {what}: {', '.join(found)}")
+    if twice := sorted(set(table.index[table.index.duplicated()])):
+        raise ValueError(f"{path} has ids twice: {', '.join(twice)}; leave one row each")
     if missing := sorted(set(brains) - set(table.index)):
-        raise ValueError(f"{path} has no row for brains {', '.join(missing)}")
-    return table
+        others = sorted(set(table.index) - set(brains))
+        hint = f"; rows of no brain here are {', '.join(others[:5])}" if others else ""
+        raise ValueError(
+            f"{path} has no row for brains {', '.join(missing[:5])}: its first column has to be "
+            f"the brain's name, with commas between columns{hint}"
+        )
+    if reserved := sorted(c for c in table if c in RESERVED or c.endswith(("_z", "_score"))):
+        raise ValueError(
+            f"{path} has columns {', '.join(reserved)}, which quality control writes; rename them"
+        )
+    return table.loc[brains]

