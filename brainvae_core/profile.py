@@ -22,7 +22,6 @@ import yaml
 from brainvae_core import cohorts
 from brainvae_core.models import BetaVAEConfig, PCAConfig, fit, fit_all, grid_configs
 
-MANIFEST = "manifest.jsonl"
 SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
 REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "own", "preprocess")
 REGISTERED_FROM += ("sections", "volume_headers", "volumes")
@@ -147,8 +146,11 @@ def read_profile(path: str | Path) -> Parameters:
 def open_atlas(p: Parameters) -> cohorts.Atlas:
     """The drawn atlas, or the CCF slice from a folder."""
     if p.atlas == "drawn":
-        if p.plane != 286:
-            raise ValueError(f"plane={p.plane}: the drawn atlas is of plane 286; give a CCF folder")
+        if p.plane != 286 or p.brains != "simulated":
+            raise ValueError(
+                f"brains={p.brains}, plane={p.plane}: the drawn atlas is for simulated brains at "
+                "plane 286; set atlas to a folder with the CCF's files (`make acquire` leaves one)"
+            )
         return cohorts.drawn_atlas()
     return cohorts.ccf_atlas(_expanded(p.atlas), p.plane)
 
@@ -221,9 +223,11 @@ def _simulated(p):
 def _registered(p):
     """The cohort of a folder of sections: one that `acquire` left, or one's own brains."""
     folder = Path(_expanded(p.brains))
-    if (folder / MANIFEST).exists():
+    if _is_acquired(folder):
         sections, metadata = cohorts.read_acquired(folder, p.plane)
-        refused = {i: cohorts.cause(why) for i, why in cohorts.read_ledger(folder).refused.items()}
+        ledger = cohorts.read_ledger(folder)
+        refused = {i: cohorts.cause(why) for i, why in ledger.refused.items()}
+        refused |= dict.fromkeys(ledger.not_tried, "not tried yet; run make acquire again")
     else:
         sections, metadata, refused = cohorts.read_sections(folder, p.plane, p.orientation)
     return cohorts.preprocess(
@@ -246,10 +250,15 @@ def _contents(folder):
         raise FileNotFoundError(
             f"no folder of brains at {folder}; `make acquire` leaves the Allen cohort in data/allen"
         )
-    if (folder / MANIFEST).exists():  # it holds every section's sha256
-        return [(folder / name).read_bytes() for name in (MANIFEST, "experiments.csv")]
+    if _is_acquired(folder):  # the manifest holds every section's sha256
+        names = ("experiments.csv", "manifest.jsonl", "refused.csv")
+        return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
     files = sorted(f for f in folder.rglob("*") if f.is_file())
     return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
+def _is_acquired(folder):
+    return (folder / "experiments.csv").exists()
 
 
 def _place(atlas):

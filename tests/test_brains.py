@@ -1,12 +1,15 @@
 """Registered brains, acquired or a lab's own, become a profile's cohort by parameters alone."""
 
+import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from brainvae_core import profile
 from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
 from brainvae_core.cohorts.acquired import add_to_manifest, save_section, write_refused
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
@@ -54,10 +57,21 @@ def acquired(brains, tmp_path):
     return folder
 
 
-def told(tmp_path, **changes):
-    return Parameters(height=80, width=112, data=str(tmp_path / "data"), **changes)
+@pytest.fixture
+def slice_of_the_drawn_atlas(monkeypatch):
+    """What the simulated sections were drawn on, in place of a folder with the CCF."""
+    monkeypatch.setattr(profile, "open_atlas", lambda p: drawn_atlas())
 
 
+atlas_of_the_brains = pytest.mark.usefixtures("slice_of_the_drawn_atlas")
+
+
+def told(tmp_path, atlas="a folder", **changes):
+    data = str(tmp_path / "data")
+    return Parameters(height=80, width=112, data=data, atlas=atlas, **changes)
+
+
+@atlas_of_the_brains
 def test_a_labs_own_brains_become_the_cohort(own, brains, tmp_path):
     cohort = prepare_cohort(told(tmp_path, brains=str(own)))
     assert cohort.images.shape == (N, 80, 112) and cohort.name == "lab"
@@ -70,6 +84,7 @@ def test_a_labs_own_brains_become_the_cohort(own, brains, tmp_path):
         assert np.corrcoef(mine.ravel(), true.ravel())[0, 1] > 0.99
 
 
+@atlas_of_the_brains
 def test_acquired_brains_become_the_cohort_with_what_was_refused(acquired, tmp_path):
     cohort = prepare_cohort(told(tmp_path, brains=str(acquired)))
     assert list(cohort.metadata.index) == [str(1000 - i) for i in range(N)]
@@ -77,11 +92,13 @@ def test_acquired_brains_become_the_cohort_with_what_was_refused(acquired, tmp_p
     assert {"log_gain", "injection_dv"} <= set(known_factors(cohort))
 
 
+@atlas_of_the_brains
 def test_both_ways_give_the_same_images(own, acquired, tmp_path):
     cohorts = [prepare_cohort(told(tmp_path, brains=str(folder))) for folder in (own, acquired)]
     assert np.array_equal(cohorts[0].images, cohorts[1].images)
 
 
+@atlas_of_the_brains
 def test_a_cohort_of_other_switches_planes_or_brains_is_another(own, tmp_path):
     first = told(tmp_path, brains=str(own))
     prepare_cohort(first)
@@ -97,10 +114,46 @@ def test_a_cohort_of_other_switches_planes_or_brains_is_another(own, tmp_path):
     assert len(list(data.iterdir())) == 5
 
 
+@atlas_of_the_brains
 def test_a_new_brain_goes_through_what_the_cohort_went_through(own, tmp_path):
     p = told(tmp_path, brains=str(own), new_brain=str(own / "mouse-03.npy"))
     cohort = prepare_cohort(p)
     assert np.array_equal(new_section(p, cohort), cohort.images[3])
+
+
+@atlas_of_the_brains
+def test_brains_not_tried_yet_are_listed(acquired, tmp_path):
+    (acquired / "refused.csv").unlink()
+    cohort = prepare_cohort(told(tmp_path, brains=str(acquired)))
+    assert cohort.refused == {str(1000 - N): "not tried yet; run make acquire again"}
+
+
+def test_an_acquisition_that_kept_nothing_says_so(tmp_path):
+    folder = tmp_path / "allen"
+    folder.mkdir()
+    (folder / "experiments.csv").write_text("id,url,refused\n1,http://x/1,\n")
+    (folder / "request.json").write_text('{"format": 1, "plane": 286, "channel": "red"}')
+    with pytest.raises(ValueError, match="no brain is kept in .*; run python -m"):
+        prepare_cohort(told(tmp_path, brains=str(folder)))
+
+
+@atlas_of_the_brains
+def test_the_same_sections_acquired_otherwise_are_the_same_cohort_byte_for_byte(acquired, tmp_path):
+    """Interrupted or in one go, in any order, on any day."""
+    other = shutil.copytree(acquired, tmp_path / "other" / "allen")
+    lines = [json.loads(x) for x in (acquired / "manifest.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["date"] = "2026-01-01T00:00:00+00:00"
+    (other / "manifest.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines[::-1]))
+    files = []
+    for folder in (acquired, other):
+        data = tmp_path / f"data-{folder.parent.name}"
+        prepare_cohort(dataclasses.replace(told(tmp_path, brains=str(folder)), data=str(data)))
+        (cohort,) = data.iterdir()
+        files.append(
+            {str(f.relative_to(cohort)): f.read_bytes() for f in cohort.rglob("*") if f.is_file()}
+        )
+    assert len(files[0]) > 20 and files[0] == files[1]
 
 
 def test_acquired_brains_of_another_plane_are_refused(acquired, tmp_path):
@@ -115,9 +168,11 @@ def test_a_folder_that_is_not_there_says_what_makes_it(tmp_path):
         prepare_cohort(told(tmp_path, brains=str(tmp_path / "nowhere")))
 
 
-def test_the_drawn_atlas_is_of_one_plane(own, tmp_path):
-    with pytest.raises(ValueError, match="plane 286; give a CCF folder"):
-        prepare_cohort(told(tmp_path, brains=str(own), plane=250))
+@pytest.mark.parametrize("change", [{"plane": 250}, {"brains": "own"}])
+def test_the_drawn_atlas_is_for_simulated_brains_of_one_plane(own, tmp_path, change):
+    change = {k: str(own) if v == "own" else v for k, v in change.items()}
+    with pytest.raises(ValueError, match="the drawn atlas is for simulated brains at plane 286"):
+        prepare_cohort(told(tmp_path, atlas="drawn", **change))
 
 
 def test_another_plane_of_the_real_atlas(brains, real_data, tmp_path):

@@ -41,6 +41,8 @@ class Ledger:
         Why each of the others was not kept, as far as it was tried.
     bytes_moved, bytes_whole : int
         What came over the network, and what the zips of the brains kept meanwhile have in all.
+    n_besides : int
+        Brains that the folder keeps from earlier and that are not asked for now.
     """
 
     asked: tuple[str, ...]
@@ -49,15 +51,25 @@ class Ledger:
     refused: dict[str, str]
     bytes_moved: int
     bytes_whole: int
+    n_besides: int = 0
+
+    @property
+    def not_tried(self) -> tuple[str, ...]:
+        """Experiments that no attempt has been made at."""
+        return tuple(i for i in self.asked if i not in self.kept and i not in self.refused)
 
     def __str__(self):
         moved, whole = self.bytes_moved / 1e6, self.bytes_whole / 1e6
-        left = len(self.asked) - len(self.kept) - len(self.refused)
         lines = [
             f"{len(self.asked)} asked for, {len(self.kept)} kept ({len(self.kept_before)} of them "
-            f"before), {len(self.refused)} refused, {left} not tried",
-            f"{moved:.1f} MB moved; the kept brains' whole zips have {whole:.1f} MB",
+            f"before), {len(self.refused)} refused, {len(self.not_tried)} not tried",
+            f"{moved:.1f} MB moved; the zips of the brains kept now have {whole:.1f} MB in all",
         ]
+        if self.n_besides:
+            lines.append(
+                f"{self.n_besides} more are kept from earlier and not asked for now: they stay in "
+                "the folder and out of the cohort"
+            )
         return "\n".join(
             [*lines, *(f"  {reason}" for reason in sorted(self.refused.values(), key=cause))]
         )
@@ -126,7 +138,8 @@ def read_ledger(folder: str | Path) -> Ledger:
             refused |= {row["id"]: row["reason"] for row in csv.DictReader(file)}
     refused = {id: why for id, why in refused.items() if id in experiments and id not in kept}
     moved, whole = (sum(manifest[id][k] for id in kept) for k in ("bytes", "zip_bytes"))
-    return Ledger(tuple(experiments), kept, kept, refused, moved, whole)
+    besides = len(set(manifest) - set(experiments))
+    return Ledger(tuple(experiments), kept, kept, refused, moved, whole, besides)
 
 
 def read_experiments(folder: Path) -> dict[str, tuple[str, str]]:

@@ -108,11 +108,14 @@ def _check_options(plane, channel, workers, rate_limit, retries, timeout):
         )
     if not re.fullmatch(r"[a-z]+", channel):
         raise AcquisitionError(f"channel {channel!r} is no name; red, green and blue are")
-    if workers < 1 or retries < 0 or not timeout > 0 or not (rate_limit is None or rate_limit > 0):
-        raise AcquisitionError(
-            f"workers={workers}, retries={retries}, timeout={timeout}, rate_limit={rate_limit}; "
-            "give 1 or more, 0 or more, and more than 0 for the others"
-        )
+    for name, value, good, allowed in (
+        ("workers", workers, workers >= 1, "1 or more"),
+        ("retries", retries, retries >= 0, "0 or more"),
+        ("timeout", timeout, timeout > 0, "more than 0 seconds"),
+        ("rate_limit", rate_limit, rate_limit is None or rate_limit > 0, "more than 0"),
+    ):
+        if not good:
+            raise AcquisitionError(f"{name}={value}; give {allowed}")
 
 
 class _Acquisition:
@@ -153,9 +156,9 @@ class _Acquisition:
             write_refused(self.folder, experiments, self.refused)
         kept = tuple(id for id in experiments if id in before or id in self.kept)
         before = tuple(id for id in kept if id in before)
-        return Ledger(
-            tuple(experiments), kept, before, self.refused, self.bytes_moved, self.bytes_whole
-        )
+        besides = len(set(manifest) - set(experiments))
+        moved, whole = self.bytes_moved, self.bytes_whole
+        return Ledger(tuple(experiments), kept, before, self.refused, moved, whole, besides)
 
     def _work(self, todo, workers):
         with ThreadPoolExecutor(workers) as pool:
@@ -185,8 +188,8 @@ class _Acquisition:
                 except VolumeError as error:
                     discard(self._partial(id))
                     self.refused[id] = (
-                        f"brain {id}: {error}; the zip at {url} is of no use: leave the brain out, "
-                        "or report it to the service"
+                        f"brain {id}: {error}; the zip at {url} is of no use: leave the brain out "
+                        "with --without, or report it to the service"
                     )
                 with self.lock:
                     self._show()
@@ -282,7 +285,9 @@ def main(arguments=None) -> int:
         prog=COMMAND,
         usage="%(prog)s FOLDER [options] [options for asking]",
         description=__doc__.partition("\n")[0],
-        epilog="Any other option chooses experiments and goes to ask_allen.py; see its --help.",
+        epilog="Options for asking: --experiments and --without (ids, or a file of them), "
+        "--strain, --sex, --line, --no-line, --injection-structure (with what is below it), --limit; "
+        "--atlas-from FOLDER or --no-atlas; --base-url, --download-url, --annotation-sha256.",
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=Path, help="acquisition folder")

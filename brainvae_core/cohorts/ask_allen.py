@@ -22,6 +22,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -31,12 +32,15 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 
-import nrrd
-from allensdk.api.api import Api
-from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi
-from allensdk.core.mouse_connectivity_cache import MouseConnectivityCache
-from requests_toolbelt.exceptions import StreamingError
-from tqdm import tqdm
+# Importing AllenSDK takes seconds, in which an interruption would show where it was.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import nrrd  # noqa: E402
+from allensdk.api.api import Api  # noqa: E402
+from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi  # noqa: E402
+from allensdk.core.mouse_connectivity_cache import MouseConnectivityCache  # noqa: E402
+from requests_toolbelt.exceptions import StreamingError  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 ANNOTATION, TEMPLATE = "annotation_25.nrrd", "average_template_25.nrrd"
 STRUCTURES, CHECKSUMS = "structures.json", "checksums.json"
@@ -186,13 +190,15 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
         filters["--injection-structure"] = lambda row: row["structure_id"] in below
     if args.experiments:
         filters["--experiments"] = lambda row: row["id"] in args.experiments
+    if args.without:
+        filters["--without"] = lambda row: row["id"] not in args.without
     chosen = [row for row in rows if all(passes(row) for passes in filters.values())]
     listed = {row["id"] for row in rows}
     unlisted = sorted(set(args.experiments or ()) - listed)
     if not chosen and not unlisted:
         alone = ", ".join(f"{name} alone {sum(map(f, rows))}" for name, f in filters.items())
         raise Usage(f"no experiment of {len(rows)} passes every filter ({alone}); loosen one")
-    missing = {"refused": "the service lists no such experiment"}
+    missing = {"refused": "the service lists no such experiment; leave it out with --without"}
     return chosen[: args.limit] + [
         {**dict.fromkeys(COLUMNS, ""), "id": i, **missing} for i in unlisted
     ]
@@ -351,6 +357,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--experiments", help="ids separated by commas, or a file of ids")
+    parser.add_argument("--without", help="ids to leave out, likewise")
     parser.add_argument("--strain", nargs="+", help="as the service spells them")
     parser.add_argument("--sex", nargs="+", help="F or M")
     line = parser.add_mutually_exclusive_group()
@@ -372,19 +379,21 @@ def parse(argv):
     if args.folder.exists() and not args.folder.is_dir():
         raise Usage(f"{args.folder} is a file; name a folder")
     if args.experiments:
-        args.experiments = read_ids(args.experiments)
+        args.experiments = read_ids(args.experiments, "--experiments")
+    if args.without:
+        args.without = read_ids(args.without, "--without")
     args.base_url, args.download_url = args.base_url.rstrip("/"), args.download_url.rstrip("/")
     return args
 
 
-def read_ids(text: str) -> set[int]:
+def read_ids(text: str, option: str) -> set[int]:
     """Ids from ``1,2,3`` or from a file that holds them between commas or white space."""
     words = text.replace(",", " ").split()
     if not all(word.isdecimal() for word in words) and Path(text).is_file():
         words = Path(text).read_text(encoding="utf-8").replace(",", " ").split()
     wrong = [word for word in words if not word.isdecimal()]
     if wrong or not words:
-        raise Usage(f"--experiments {text!r} is neither ids such as 1,2,3 nor a file of such ids")
+        raise Usage(f"{option} {text!r} is neither ids such as 1,2,3 nor a file of such ids")
     return {int(word) for word in words}
 
 
@@ -430,11 +439,14 @@ def run(args, partial: Path) -> int:
 
 def main(argv=None) -> int:
     """Run the command line; its exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.disable()  # AllenSDK logs every file it asks for; errors are said once, in one line
     socket.setdefaulttimeout(TIMEOUT_S)  # AllenSDK's queries set none
     try:
         args = parse(argv)
         args.folder.mkdir(parents=True, exist_ok=True)
+        for killed in args.folder.glob(".asking-*"):
+            shutil.rmtree(killed, ignore_errors=True)
         try:
             with tempfile.TemporaryDirectory(prefix=".asking-", dir=args.folder) as partial:
                 return 1 if run(args, Path(partial)) else 0
@@ -444,6 +456,8 @@ def main(argv=None) -> int:
     except (Usage, Refused, Unanswered, OSError) as error:
         print(f"ask_allen: {one_line(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -259,6 +259,8 @@ def _template_plane(folder: Path, plane: int) -> np.ndarray:
 
 
 def _find(folder: Path, *names: str) -> Path:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no {' or '.join(names)}: there is no folder {folder}")
     for name in names:
         if found := sorted(folder.rglob(name)):
             return found[0]

@@ -25,7 +25,10 @@ def checked_parts(train, validation) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation images as float32, at least two of each and of one size."""
     for name, images in (("training", train), ("validation", validation)):
         if len(images) < 2:
-            raise ValueError(f"{len(images)} {name} images; a fit needs at least 2 of them")
+            raise ValueError(
+                f"{len(images)} {name} images; a fit needs at least 2 of them: "
+                "give more brains (15 split into 10, 2 and 3), or a column split in their metadata"
+            )
     image_shape = np.shape(train)[1:]
     return checked_images(train, image_shape), checked_images(validation, image_shape)
 
