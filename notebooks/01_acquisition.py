@@ -110,6 +110,10 @@ print(f"images (n_brains, height, width) = {cohort.images.shape}, {cohort.images
 # %%
 figures.fig_ledger(len(cohort), pd.Series(cohort.refused).value_counts()).made_from(source)
 
+# %%
+for brain, reason in cohort.refused.items():
+    print(f"{brain}: {reason}")
+
 # %% [markdown]
 # The metadata of the first brains. In the simulated cohort sex, age and strain have effects on named
 # factors; every brain has an injection site, and where a leak shows it lies there.
@@ -167,13 +171,15 @@ figures.fig_2a(
 # In the simulated cohort the planted factors: each is standard normal over brains and acts through one
 # known map, a gain of brightness or a displacement of tissue. Of real brains it is what was recorded:
 # sex, injection, and how much the brightness had to be adjusted. Below, the mean of the 5 % of brains
-# lowest and highest in each. What they share averages out; what is left goes with the factor.
+# lowest and highest in each (at least one brain: of few brains that is noise). What they share averages
+# out; what is left goes with the factor.
 
 # %%
 factors = known_factors(train)
 uncorrupted = train.images if train.clean is None else train.clean
 extremes = factor_extremes(factors, uncorrupted)
 print(f"known of each brain (n_brains, n_factors) = {factors.shape}: {', '.join(factors)}")
+print(f"5 % of the training brains: {max(len(train) // 20, 1)}")
 
 # %%
 figures.fig_factors(

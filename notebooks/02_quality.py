@@ -91,7 +91,8 @@ print(judged_cohort)
 #
 # Every section is multiplied by one number that brings the mean of its brain's pixels to the training
 # brains' average. Then the 99.9th percentile of the median training brain becomes white. Both numbers are
-# fitted on training brains and kept with the cohort: a new brain goes through the same.
+# fitted on training brains and kept with the cohort: a new brain goes through the same. The dashed lines
+# are the means.
 
 # %%
 before = fitted.brightness / metadata["gain"].to_numpy()
@@ -111,7 +112,7 @@ figures.fig_brightness(before, after).made_from(source)
 names = ["difference", "missing", "saturated", "gain"]
 statistics = metadata[[f"{name}_z" for name in names]].set_axis(names, axis=1)
 outlier = is_outlier(metadata).to_numpy()
-print(f"{outlier.sum()} of {len(metadata)} brains are outliers; drop_brains is {p.drop_brains}")
+print(f"{outlier.sum()} of {len(metadata)} brains are outliers; set aside: {fitted.drop_brains}")
 
 # %%
 figures.fig_quality(statistics, outlier, p.outlier_limit).made_from(source)
@@ -142,7 +143,8 @@ figures.fig_worst(
 #
 # The receptive fields of chapter 7 are read on brains without artefacts. They are chosen by a rule
 # on images alone (the brightest and darkest spot and stripes, against the training brains' spread),
-# fixed before anything is fitted. Brains with an artefact stay in the cohort, and available to chapter 5.
+# fixed before anything is fitted. Brains with an artefact stay in the cohort: chapter 5 shows what the
+# models make of them.
 # In a simulated cohort the truth is known, so the rule can be checked; of real brains the rows are the
 # rule's own suspicion.
 

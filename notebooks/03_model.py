@@ -152,8 +152,8 @@ figures.fig_1(
 ).made_from(source)
 
 # %% [markdown]
-# Both arrows carry something: the code answers to the region, and the section answers to the latent. The
-# latent that the hippocampus moves most paints the hippocampus, among other things.
+# In the demo profile both arrows carry something: the code answers to the region, and the section answers to
+# the latent. The latent that the hippocampus moves most paints the hippocampus, among other things.
 
 # %%
 pd.Series(

@@ -69,7 +69,7 @@ p = read_parameters(globals())
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import ARTEFACTS, corrupted_brains
+from brainvae_core.cohorts import ARTEFACTS, corrupted_brains, judged
 from brainvae_core.metrics import artefact_removal, cw_ssim, cw_ssim_scale_um
 from brainvae_core.models import fit
 from brainvae_core.profile import compared_configs, prepare_cohort
@@ -132,6 +132,27 @@ figures.fig_s1(
     pixel_um=cohort.atlas.pixel_um,
     masks=corrupted.artefact_masks[more],
 ).made_from(source)
+
+# %% [markdown]
+# ## Artefacts as they come
+#
+# Held-out brains that the rule of chapter 2 suspects, without looking at any truth, brains that were set
+# aside among them: the one with the highest score of each kind. How far they are cleaned can be seen, not
+# scored: what was behind the artefact is not known.
+
+# %%
+scored = judged(cohort).metadata
+held_out = scored["split"].isin(["test", "set aside"])
+highest = [scored[f"{kind}_score"].where(held_out).argmax() for kind in ARTEFACTS]
+suspected = cohort.images[highest]
+
+# %%
+figures.fig_reconstructions(
+    suspected,
+    {name: model.reconstruct(suspected) for name, model in models.items()},
+    pixel_um=cohort.atlas.pixel_um,
+    titles=[f"Suspected {kind}" for kind in ARTEFACTS],
+).made_from(f"Cohort {cohort.name}: three held-out brains, one fit a model (seed {p.seed})")
 
 # %% [markdown]
 # ## How much of the artefact comes back, and how much of the brain is kept

@@ -78,6 +78,7 @@ from brainvae_core.profile import compared_configs, new_section, prepare_cohort
 
 # %%
 cohort = prepare_cohort(p)
+section = new_section(p, cohort)
 models = {
     name: fit(cohort, config, p.runs, p.device).model
     for name, config in compared_configs(p).items()
@@ -86,7 +87,6 @@ print(cohort)
 
 # %%
 train, test = cohort.split("train"), cohort.split("test")
-section = new_section(p, cohort)
 source = f"Brain: {Path(p.new_brain).stem}. Models fitted to cohort {cohort.name}; {len(test)} test brains"
 print(f"section (height, width) = {section.shape}, scaled to the cohort's mean brightness")
 

@@ -286,7 +286,7 @@ def main(arguments=None) -> int:
         usage="%(prog)s FOLDER [options] [options for asking]",
         description=__doc__.partition("\n")[0],
         epilog="Options for asking: --experiments and --without (ids, or a file of them), "
-        "--strain, --sex, --line, --no-line, --injection-structure (with what is below it), --limit; "
+        "--strain, --sex, --line, --no-line, --injection-structure (and what is below), --limit; "
         "--atlas-from FOLDER or --no-atlas; --base-url, --download-url, --annotation-sha256.",
         allow_abbrev=False,
     )
