@@ -126,6 +126,7 @@ def test_filters(acquire_python, server, tmp_path):
         (["--experiments", "109,101"], {101, 109}),
         (["--experiments", str(ids), "--sex", "F"], {101, 107}),
         (["--limit", "2"], {101, 103}),
+        (["--without", "101,109,999", "--limit", "2"], {103, 107}),
         (["--strain", "C57BL/6J", "--no-line", "--sex", "M", "--limit", "5"], {113}),
     ]
     wrong = [
