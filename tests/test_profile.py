@@ -307,7 +307,7 @@ device: cpu
     monkeypatch.setattr(sys, "argv", ["profile", str(written(text))])
     main()
     assert "20 brains" in capsys.readouterr().out
-    labels = sorted(p.name.rsplit("-", 1)[0] for p in (tmp_path / "runs").iterdir())
+    labels = sorted(p.name.rsplit("-", 1)[0] for p in (tmp_path / "runs").glob("[!.]*"))
     pca, grid = "pca-L2", "beta_vae-L2-beta2-seed0"
     compared = ["beta_vae-L2-beta1-seed0", "beta_vae-L2-beta3-seed0"]
     # Twice: at the model's size and among the grid's values.

@@ -3,6 +3,10 @@
 import functools
 import json
 import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -64,7 +68,9 @@ def visible(folder):
 
 
 def hidden(folder):
-    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
+    """What a fit left behind, but for the locks, which stay."""
+    found = {p.name for p in folder.iterdir() if p.name.startswith(".")}
+    return sorted(found - {".locks"})
 
 
 def never(*_, **__):
@@ -193,14 +199,43 @@ def test_a_failing_fit_leaves_no_run(tmp_path, monkeypatch):
     assert not visible(tmp_path)
 
 
-def test_a_run_that_appeared_meanwhile_is_loaded(tmp_path, monkeypatch):
-    def overtaken(*arguments):
-        save_run(*arguments)
-        save_run(*arguments)
+def test_several_that_want_one_run_fit_it_once(tmp_path, monkeypatch, capfd):
+    fitted, whole = [], PCAConfig.fit
 
-    monkeypatch.setattr(runs, "save_run", overtaken)
-    assert fit(COHORT, PCAConfig(2), tmp_path, "cpu").config == PCAConfig(2)
-    assert not hidden(tmp_path)
+    def slowly(config, *arguments, **options):
+        fitted.append(config)
+        time.sleep(0.3)
+        return whole(config, *arguments, **options)
+
+    monkeypatch.setattr(PCAConfig, "fit", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: fit(COHORT, PCAConfig(3), tmp_path / "runs"), range(3)))
+    assert len(fitted) == 1 and len({run.folder for run in found}) == 1
+    assert capfd.readouterr().err.count("waiting for another process that fits pca-L3") == 2
+
+
+def test_a_fit_that_failed_lets_the_next_one_in(tmp_path, monkeypatch):
+    def failing(*arguments, **options):
+        raise FloatingPointError("not a number")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PCAConfig, "fit", failing)
+        with pytest.raises(FloatingPointError):
+            fit(COHORT, PCAConfig(3), tmp_path / "runs")
+    assert fit(COHORT, PCAConfig(3), tmp_path / "runs").history
+
+
+def test_a_process_that_is_killed_lets_the_next_one_in(tmp_path):
+    name = run_name(PCAConfig(3), COHORT.fingerprint)
+    program = (
+        "import pathlib, sys, time; from brainvae_core.models.runs import _alone\n"
+        "with _alone(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+    )
+    lock = str(tmp_path / ".locks" / name)
+    with subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        other.kill()
+    assert fit(COHORT, PCAConfig(3), tmp_path).folder.name == name
 
 
 # ---- names ----

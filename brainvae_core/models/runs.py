@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -81,7 +84,8 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     config : BetaVAEConfig or PCAConfig
     runs : path
         Folder of runs. A run's name is made from its configuration and its cohort; an interrupted
-        fit leaves a hidden folder behind, from which the next call goes on.
+        fit leaves a hidden folder behind, from which the next call goes on. Of several processes
+        that are asked for one run, one fits it and the others wait.
     device : str
         ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
 
@@ -95,16 +99,27 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     if folder.exists():
         return load_run(folder)
     unfinished = runs / f".{name}"
-    train, validation = cohort.split("train").images, cohort.split("validation").images
-    checkpoint = unfinished / "checkpoint.safetensors"
-    model, history = config.fit(train, validation, checkpoint=checkpoint, device=device)
-    try:
-        save_run(folder, config, cohort.fingerprint, cohort.name, model, history)
-    except OSError:
-        if not folder.exists():  # another notebook may have fitted it meanwhile
-            raise
-    shutil.rmtree(unfinished, ignore_errors=True)
+    with _alone(runs / ".locks" / name):  # kept: a lock that is deleted can be held twice
+        if not folder.exists():  # another process may have fitted it while this one waited
+            train, validation = cohort.split("train").images, cohort.split("validation").images
+            checkpoint = unfinished / "checkpoint.safetensors"
+            model, history = config.fit(train, validation, checkpoint=checkpoint, device=device)
+            save_run(folder, config, cohort.fingerprint, cohort.name, model, history)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return load_run(folder)
+
+
+@contextmanager
+def _alone(lock: Path):
+    """One process at a time, by a lock on a file that ends with its process, however that ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that fits {lock.name}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def run_name(config, fingerprint: str) -> str:
