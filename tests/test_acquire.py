@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from allen_server import CONTENT_FAULTS, REQUEST_FAULTS, AllenServer
+from allen_server import REQUEST_FAULTS, AllenServer
+from allen_volumes import CONTENT_FAULTS
 
 from brainvae_core.cohorts import allen, zipped
 from brainvae_core.cohorts.acquired import locked, read_manifest

@@ -20,13 +20,13 @@ import pandas as pd
 import pytest
 import requests
 from allen_server import (
-    CONTENT_FAULTS,
     RECOVERABLE,
     REQUEST_FAULTS,
     AllenServer,
     draw_faults,
     simulated_service,
 )
+from allen_volumes import CONTENT_FAULTS
 
 from brainvae_core.cohorts import drawn_atlas
 
