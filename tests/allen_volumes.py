@@ -1,4 +1,4 @@
-"""Files as the Allen service has them, sound and bad in every way: volumes, their zip, the atlas."""
+"""Files as the Allen service has them, sound and bad in every way: volumes, a zip, the atlas."""
 
 from __future__ import annotations
 
