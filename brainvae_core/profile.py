@@ -167,7 +167,7 @@ def prepare_cohort(p: Parameters) -> cohorts.Cohort:
     ValueError
         The brains cannot be used; the message says which and why.
     """
-    made_from = [_place(p.atlas), p.plane, p.height, p.width, p.cohort_seed]
+    made_from = [_atlas_files(p.atlas), p.plane, p.height, p.width, p.cohort_seed]
     if p.brains == "simulated":
         name, make, modules = f"simulated-{p.n_brains}", _simulated, SIMULATED_FROM
         made_from += [p.n_brains, p.artefact_share]
@@ -253,16 +253,26 @@ def _contents(folder):
     if _is_acquired(folder):  # the manifest holds every section's sha256
         names = ("experiments.csv", "manifest.jsonl", "refused.csv")
         return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
-    return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return _files(folder, "*")
 
 
 def _is_acquired(folder):
     return (folder / "experiments.csv").exists()
 
 
-def _place(atlas):
-    return atlas if atlas == "drawn" else str(Path(_expanded(atlas)).resolve())
+def _atlas_files(atlas):
+    """What tells whether the atlas has changed."""
+    if atlas == "drawn":
+        return atlas
+    folder = Path(_expanded(atlas))
+    patterns = ("annotation_25.nrrd", "average_template_25*", "struct*.json")
+    return [found for pattern in patterns for found in _files(folder, pattern)]
+
+
+def _files(folder, pattern):
+    """Every such file in a folder or below it, with its size and the time of its last change."""
+    files = sorted(f for f in folder.rglob(pattern) if f.is_file())
+    return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
 def _expanded(path: str) -> str:

@@ -115,6 +115,20 @@ def test_a_cohort_of_other_switches_planes_or_brains_is_another(own, tmp_path):
 
 
 @atlas_of_the_brains
+def test_another_atlas_in_the_same_folder_makes_another_cohort(own, tmp_path):
+    atlas = tmp_path / "atlas" / "deep"
+    atlas.mkdir(parents=True)
+    p = told(tmp_path, brains=str(own), atlas=str(atlas.parent))
+    for content in ("one", "another"):
+        (atlas / "annotation_25.nrrd").write_text(content)
+        (atlas / "notes.txt").write_text(content)
+        prepare_cohort(p)
+    (atlas / "notes.txt").write_text("nothing of the atlas")
+    prepare_cohort(p)
+    assert len(list((tmp_path / "data").iterdir())) == 2
+
+
+@atlas_of_the_brains
 def test_a_new_brain_goes_through_what_the_cohort_went_through(own, tmp_path):
     p = told(tmp_path, brains=str(own), new_brain=str(own / "mouse-03.npy"))
     cohort = prepare_cohort(p)
