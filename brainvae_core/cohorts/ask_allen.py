@@ -102,6 +102,7 @@ def persevere(question):
 
 
 def one_line(error) -> str:
+    """An error without its line breaks, and of what kind where it says nothing."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     said_here = isinstance(error, (OSError, Refused, Unanswered, Usage))
     return text if said_here else f"{type(error).__name__}: {text}"
@@ -205,6 +206,7 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
 
 
 def check_known(wanted, known: set[str], option: str) -> None:
+    """Raise `Usage` for a value that the service does not have, with the nearest that it has."""
     for value in wanted:
         if value not in known:
             lower = {name.lower(): name for name in sorted(known)}
@@ -232,6 +234,8 @@ def write_beside(path: Path, write) -> None:
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
+    """The table of experiments, whole or not at all."""
+
     def write(file):
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -252,6 +256,7 @@ def kept_urls(path: Path, service: str) -> dict[int, str]:
 
 
 def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file, read in pieces."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -354,6 +359,7 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
 
 
 def parse(argv):
+    """The command line, checked as far as it can be without the service."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--experiments", help="ids separated by commas, or a file of ids")
