@@ -102,7 +102,7 @@ def persevere(question):
 
 
 def one_line(error) -> str:
-    """An error without its line breaks, and of what kind where it says nothing."""
+    """The first line of an error; its kind where it says nothing or was not raised here."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     said_here = isinstance(error, (OSError, Refused, Unanswered, Usage))
     return text if said_here else f"{type(error).__name__}: {text}"
