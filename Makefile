@@ -13,6 +13,8 @@ PARAMS := notebooks/params/$(PROFILE).yaml
 ifeq ($(wildcard $(PARAMS)),)
 $(error no profile $(PROFILE); there are $(basename $(notdir $(wildcard notebooks/params/*.yaml))))
 endif
+# Brains acquired since make a book of them stale.
+ACQUIRED := $(wildcard $(shell sed -n 's|^brains: \.\./||p' $(PARAMS))/manifest.jsonl)
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 EXECUTED := $(NOTEBOOKS:notebooks/%=$(OUT)/notebooks/%)
 
@@ -85,7 +87,7 @@ nightly: .venv/made $(OUT)/fitted
 
 # The profile's cohort and every model of it; what is there already is loaded.
 fit: $(OUT)/fitted
-$(OUT)/fitted: .venv/made $(PARAMS) $(LIBRARY)
+$(OUT)/fitted: .venv/made $(PARAMS) $(LIBRARY) $(ACQUIRED)
 	@echo '── cohort and models of profile $(PROFILE)'
 	@mkdir -p $(@D)
 	cd notebooks && ../$(BIN)/python -m brainvae_core.profile params/$(PROFILE).yaml

@@ -42,7 +42,7 @@ class Ledger:
     bytes_moved, bytes_whole : int
         What came over the network, and what the zips of the brains kept meanwhile have in all.
     n_besides : int
-        Brains that the folder keeps from earlier and that are not asked for now.
+        Brains that the folder keeps from earlier and that are not among those asked for.
     """
 
     asked: tuple[str, ...]
@@ -67,8 +67,8 @@ class Ledger:
         ]
         if self.n_besides:
             lines.append(
-                f"{self.n_besides} more are kept from earlier and not asked for now: they stay in "
-                "the folder and out of the cohort"
+                f"{self.n_besides} more are kept from earlier and were not asked for: they stay "
+                "in the folder and out of the cohort"
             )
         return "\n".join(
             [*lines, *(f"  {reason}" for reason in sorted(self.refused.values(), key=cause))]
@@ -226,6 +226,7 @@ def read_manifest(folder: Path) -> dict[str, dict]:
 
 
 def save_section(folder: Path, id: str, section: np.ndarray):
+    """A brain's plane, whole or not at all."""
     content = io.BytesIO()
     np.save(content, section, allow_pickle=False)
     write(section_path(folder, id), content.getvalue())
@@ -251,6 +252,7 @@ def add_to_manifest(folder: Path, facts: dict):
 
 
 def write_refused(folder: Path, experiments: dict, refused: dict):
+    """The table of what this run could not keep, and why."""
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(["id", "url", "reason"])
@@ -268,6 +270,7 @@ def is_kept(folder: Path, facts: dict) -> bool:
 
 
 def section_path(folder: Path, id: str) -> Path:
+    """Where a brain's plane lies."""
     return folder / "sections" / f"{id}.npy"
 
 

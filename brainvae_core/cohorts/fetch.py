@@ -106,24 +106,24 @@ def fetch_members(
         The copy cannot be written.
     """
     failures = best = 0
-    anew = False
+    anew, answered = False, None
     with SparseCopy(Path(path), url) as copy:
         while True:
             try:
                 span = _first_missing(copy, wanted)
                 if span is None:
                     return copy.total
-                before = copy.held()
-                _request(session, copy, span, timeout, moved)
-                if copy.held() <= before and copy.total is not None:
+                if span == answered:  # without this a damaged directory would be asked for ever
                     raise _ChangedError("what came was not what was asked for")
+                _request(session, copy, span, timeout, moved)
+                answered = span
             except _ChangedError as error:
                 copy.begin(None)
                 if anew:
                     raise FetchError(
                         f"{error} at {url}, also after starting anew; run the same command later"
                     ) from None
-                anew, best = True, 0
+                anew, best, answered = True, 0, None
             except _AgainError as error:
                 progress = copy.held() >= best + (1 << 20)
                 failures, best = 1 if progress else failures + 1, max(best, copy.held())
