@@ -141,7 +141,7 @@ figures.fig_worst(
 # %% [markdown]
 # ## Which brains are free of artefacts
 #
-# The receptive fields of chapter 7 are read on brains without artefacts. They are chosen by a rule
+# The receptive fields of chapter 8 are read on brains without artefacts. They are chosen by a rule
 # on images alone (the brightest and darkest spot and stripes, against the training brains' spread),
 # fixed before anything is fitted. Brains with an artefact stay in the cohort: chapter 5 shows what the
 # models make of them.

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 9 · A brain from elsewhere
+# # 10 · A brain from elsewhere
 #
 # **What does the model say of a brain that is not of the cohort?** A registered section is put on the
 # cohort's grid and grey values, encoded, reconstructed, and its error placed among the test brains'.

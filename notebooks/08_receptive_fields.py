@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 7 · Receptive fields: perturb the brain, watch the latents
+# # 8 · Receptive fields: perturb the brain, watch the latents
 #
 # **Which latents listen to which region?** A region's brightness is replaced by *w* times its
 # average, for every brain and a range of *w*; a Gaussian is fitted to each latent's codes at each

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 6 · The β × L grid
+# # 7 · The β × L grid
 #
 # **How many latents, and how much pressure on them?** The paper scanned β = 1…20 and L = 4…20 and
 # chose L = 8, β = 3. The demo scans a small grid at a quarter of the pixels, where β = 3 is another

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 8 · Projective fields: move a latent, watch the brain
+# # 9 · Projective fields: move a latent, watch the brain
 #
 # **What does each latent paint?** One latent is moved over ±7 prior standard deviations (`c_max`) from the code
 # of one real brain of the cohort, everything is decoded, and the variance of every pixel is taken in
