@@ -7,16 +7,10 @@ SHELL := /bin/bash
 PROFILE ?= demo
 PYTHON ?= python3
 BIN := .venv/bin
+CORES ?= all
 OUT := _build/$(PROFILE)
-LIBRARY := $(shell find brainvae_core -name '*.py')
-PARAMS := notebooks/params/$(PROFILE).yaml
-ifeq ($(wildcard $(PARAMS)),)
-$(error no profile $(PROFILE); there are $(basename $(notdir $(wildcard notebooks/params/*.yaml))))
-endif
-# Brains acquired since make a book of them stale.
-ACQUIRED := $(wildcard $(shell sed -n 's|^brains: \.\./||p' $(PARAMS))/manifest.jsonl)
-NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
-EXECUTED := $(NOTEBOOKS:notebooks/%=$(OUT)/notebooks/%)
+# The road from cohort to book stands in workflow/Snakefile, for this machine and for a cluster.
+SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --
 
 # uv reads its own variables only; where pip was told of a folder of wheels, uv is told too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
@@ -36,10 +30,10 @@ ASK ?=
 FETCH ?=
 ACQUIRE = $(BIN)/python -m brainvae_core.cohorts.allen
 
-.PHONY: help env check fit test book ccf acquire rehearsal notebooks nightly lint clean clean-all
+.PHONY: help env check fit test book ccf acquire rehearsal notebooks nightly lint clean clean-all FORCE
 
 help:
-	@echo 'make book       run every notebook (PROFILE=$(PROFILE)) and render the book'
+	@echo 'make book       run every notebook (PROFILE=$(PROFILE), CORES=$(CORES)) and render the book'
 	@echo 'make test       every test: unit tests, fitted models, executed notebooks'
 	@echo 'make check      unit tests and lint only'
 	@echo 'make fit        make the cohort and fit the models of a profile, without notebooks'
@@ -72,44 +66,32 @@ lint: .venv/made
 	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks
 
 check: lint
-	$(BIN)/pytest -q -n 2 -m 'not fitted and not server' tests
+	$(BIN)/pytest -q -n 2 -m 'not fitted and not server and not workflow' tests
 
-test: .venv-acquire/made check $(OUT)/fitted
+test: .venv-acquire/made check fit
 	@echo '── the acquisition against a local server that misbehaves'
 	$(BIN)/pytest -q -n 2 --dist loadfile -m server tests
+	@echo '── the road, killed and taken up again, and submitted to a cluster that is not there'
+	$(BIN)/pytest -q -m workflow tests
 	@echo '── tests on the fitted models'
 	$(BIN)/pytest -q -m fitted tests
 	@echo '── the notebooks against their committed outputs'
 	$(BIN)/pytest -v --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
 
-nightly: .venv/made $(OUT)/fitted
+nightly: .venv/made
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test
 
 # The profile's cohort and every model of it; what is there already is loaded.
-fit: $(OUT)/fitted
-$(OUT)/fitted: .venv/made $(PARAMS) $(LIBRARY) $(ACQUIRED)
-	@echo '── cohort and models of profile $(PROFILE)'
-	@mkdir -p $(@D)
-	cd notebooks && ../$(BIN)/python -m brainvae_core.profile params/$(PROFILE).yaml
-	touch $@
+fit: .venv/made
+	$(SNAKEMAKE) fit
 
-# A notebook appears under its name only when all of it has run.
-$(OUT)/notebooks/%.ipynb: notebooks/%.ipynb $(PARAMS) $(OUT)/fitted
-	@echo "── notebook $* ($(words $(filter-out $(wildcard $(EXECUTED)),$(EXECUTED))) of $(words $(EXECUTED)) left)"
-	@mkdir -p $(@D)
-	$(BIN)/papermill --cwd notebooks --log-output --progress-bar -f $(PARAMS) $< $(@D)/.$*.partial.ipynb
-	mv $(@D)/.$*.partial.ipynb $@
-
-book: $(EXECUTED)
-	@echo '── rendering'
-	rm -rf $(OUT)/source
-	mkdir -p $(OUT)/source
-	cp -r _config.yml _toc.yml book $(OUT)/source
-	cp -r $(OUT)/notebooks $(OUT)/source/notebooks
-	$(BIN)/jupyter-book build $(OUT)/source --path-output . --all -W --keep-going -n -q
-	@! grep -rlE '<(script|link|img|iframe)[^>]+(src|href)="(https?:)?//' _build/html --include='*.html' || \
-	  { echo 'error: these pages load something from the network'; exit 1; }
+book: .venv/made
+	$(SNAKEMAKE) book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
+
+# Any file of the road, such as $(OUT)/notebooks/04_training.ipynb.
+$(OUT)/%: .venv/made FORCE
+	$(SNAKEMAKE) $@
 
 ccf:
 	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see the README'; exit 1; }
@@ -123,7 +105,7 @@ rehearsal: .venv/made .venv-acquire/made
 	$(BIN)/python tests/rehearse.py data/rehearsal
 	$(MAKE) book PROFILE=rehearsal
 
-notebooks: $(OUT)/fitted
+notebooks: fit
 	for script in notebooks/*.py; do \
 	  echo "── $$script"; \
 	  $(BIN)/jupytext -q --to ipynb --set-kernel python3 "$$script"; \
@@ -131,7 +113,7 @@ notebooks: $(OUT)/fitted
 	done
 
 clean:
-	@du -sh _build runs data .venv .venv-acquire 2>/dev/null || true
+	@du -sh _build .snakemake runs data .venv .venv-acquire 2>/dev/null || true
 	@echo 'make clean-all removes these'
 clean-all:
-	rm -rf _build runs data .venv .venv-acquire
+	rm -rf _build .snakemake runs data .venv .venv-acquire

@@ -1,7 +1,14 @@
-"""One training step of the demo (batch 16 at 160 × 224), with and without what makes it fast.
+"""One training step of the demo (16 sections at 160 × 224), and encoding and decoding 64 sections
+at 320 × 448: the project's network against the same layers written plainly.
 
-Pairs are interleaved in one process, so that a ratio holds on a noisy machine. Keeping freed memory
-is a setting of the whole process: it is measured in processes of its own.
+Plain is a plain loop: PyTorch's own modules, their memory layout (NCHW), PyTorch's default AdamW,
+and glibc as it is. The others are the project's network and its fused AdamW, with freed memory kept
+(as the network asks) or returned, and with either memory layout. All in float32 and eager.
+
+Whether memory is kept is a setting of a whole process, so each setting runs in its own. They take
+turns, one at a time, and ratios are taken turn by turn: they hold on a machine that is not idle.
+
+    OMP_NUM_THREADS=2 python benchmarks/train_step.py [rounds]
 """
 
 import statistics
@@ -9,56 +16,159 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import torch
+from torch import nn
 
-from brainvae_core.models import BetaVAE, beta_vae
-from brainvae_core.models.objective import gaussian, kl_divergence, reparameterise
+from brainvae_core.models import beta_vae
 
-ROUNDS, STEPS = 5, 4
+STEPS, BATCH, LATENT_DIM = 3, 16, 8
+DEMO, PAPER = (160, 224), (320, 448)
+SETTINGS = ["plain returned NCHW", "ours returned NCHW", "ours returned channels_last"]
+SETTINGS += ["ours kept NCHW", "ours kept channels_last"]
+TASKS = {"step": 1000 / STEPS, "encode": 1000 / 64, "decode": 1000 / 64}
 
 
-def one_step(model, optimiser, images, generator):
+class PlainVAE(nn.Module):
+    """The network of `BetaVAE` in PyTorch's own modules, its parameters in the same order."""
+
+    def __init__(self, latent_dim, image_shape):
+        super().__init__()
+        idle = round(np.log2(PAPER[0] / image_shape[0]))  # layers whose stride is not needed
+        down = [nn.Conv2d(c, 32, 4, stride=2, padding=1) for c in (1, *[32] * (5 - idle))]
+        down += [self.stand_in() for _ in range(idle)]
+        layers = [*down, nn.Conv2d(32, 32, 4, padding=1), nn.Flatten()]
+        layers += [nn.Linear(768, 256), nn.Linear(256, 256), nn.Linear(256, 2 * latent_dim)]
+        self.encoder = nn.ModuleList(layers)
+        layers = [nn.Linear(latent_dim, 256), nn.Linear(256, 256), nn.Linear(256, 768)]
+        layers += [nn.Unflatten(1, (32, 4, 6)), nn.ConvTranspose2d(32, 32, 4, padding=1)]
+        layers += [self.stand_in() for _ in range(idle)]
+        up = [nn.ConvTranspose2d(32, c, 4, stride=2, padding=1) for c in (*[32] * (5 - idle), 1)]
+        self.decoder = nn.ModuleList([*layers, *up])
+
+    @staticmethod
+    def stand_in():
+        return nn.Sequential(nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(32, 32, 4))
+
+    def posterior_parameters(self, images):
+        return self.run(self.encoder, images[:, None]).chunk(2, dim=1)
+
+    def logits(self, z):
+        return self.run(self.decoder, z)[:, 0]
+
+    @staticmethod
+    def run(layers, signal):
+        for layer in layers[:-1]:
+            signal = torch.relu(layer(signal))
+        return layers[-1](signal)
+
+
+def negative_elbo(model, images, noise, beta=3.0, sigma=0.05):
+    """Nats per image but for a constant."""
     mean, logvar = model.posterior_parameters(images)
-    logits = model.logits(reparameterise(mean, logvar, generator))
-    loss = gaussian(logits, images, 0.05).mean() + 3 * kl_divergence(mean, logvar).sum(1).mean()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
+    logits = model.logits(mean + noise * (0.5 * logvar).exp())
+    misfit = (torch.sigmoid(logits) - images).square().sum() / (2 * sigma**2)
+    kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum()
+    return (misfit + beta * kl) / len(images)
 
 
-def measure():
-    images = torch.rand((16, 160, 224))
-    generator = torch.Generator().manual_seed(0)
-    layouts = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
-    seconds = {name: [] for name in layouts}
-    fitted = {}
-    for name, layout in layouts.items():
-        model = BetaVAE(8, (160, 224)).to(memory_format=layout)
-        fitted[name] = model, torch.optim.AdamW(model.parameters())
-        one_step(*fitted[name], images, generator)
-    for _ in range(ROUNDS):
-        for name, (model, optimiser) in fitted.items():
-            start = time.perf_counter()
-            for _ in range(STEPS):
-                one_step(model, optimiser, images, generator)
-            seconds[name].append((time.perf_counter() - start) / STEPS)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-if len(sys.argv) > 1:
-    if sys.argv[1] == "returned":
+def network(setting, image_shape):
+    kind, memory, layout = setting.split()
+    if kind == "plain":
+        return PlainVAE(LATENT_DIM, image_shape)
+    if memory == "returned":
         beta_vae.keep_freed_memory = lambda: None
-    for layout, value in measure().items():
-        print(f"{layout},{value}")
-else:
-    found = {}
-    for memory in ("kept", "returned"):
-        answer = subprocess.run([sys.executable, __file__, memory], capture_output=True, text=True)
-        answer.check_returncode()
-        for line in answer.stdout.split("\n")[:-1]:
-            layout, value = line.split(",")
-            found[memory, layout] = float(value)
-    fast = found["kept", "channels last"]
-    for (memory, layout), value in found.items():
-        print(f"memory {memory:8} {layout:13} {value:.3f} s a step, {value / fast:.2f}×")
-    print(f"{torch.get_num_threads()} threads; median of {ROUNDS} rounds of {STEPS} steps")
+    model = beta_vae.BetaVAE(LATENT_DIM, image_shape)
+    return model if layout == "channels_last" else model.to(memory_format=torch.contiguous_format)
+
+
+def tasks(setting):
+    """What is timed, by name."""
+    torch.manual_seed(0)
+    small, large = network(setting, DEMO), network(setting, PAPER)
+    plain = isinstance(small, PlainVAE)
+    optimiser = torch.optim.AdamW(small.parameters(), fused=not plain)
+    images, noise = torch.rand((BATCH, *DEMO)), torch.randn((BATCH, LATENT_DIM))
+    sections = np.random.default_rng(0).random((64, *PAPER), dtype=np.float32)
+    codes = np.random.default_rng(1).standard_normal((64, LATENT_DIM), dtype=np.float32)
+
+    def step():
+        for _ in range(STEPS):
+            loss = negative_elbo(small, images, noise)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+
+    @torch.no_grad()
+    def encode():
+        large.posterior_parameters(torch.from_numpy(sections))[0].numpy()
+
+    @torch.no_grad()
+    def decode():
+        torch.sigmoid(large.logits(torch.from_numpy(codes))).numpy()
+
+    if plain:
+        return {"step": step, "encode": encode, "decode": decode}
+    # Through NumPy, its checks included, as everybody calls it.
+    return {
+        "step": step,
+        "encode": lambda: large.encode(sections),
+        "decode": lambda: large.decode(codes),
+    }
+
+
+def work(setting):
+    """Do what is named on standard input, and tell its seconds."""
+    todo = tasks(setting)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        todo[line.strip()]()
+        print(time.perf_counter() - start, flush=True)
+
+
+def take_turns(rounds):
+    """Seconds by task and setting, (rounds,) each."""
+    workers = {
+        setting: subprocess.Popen(
+            [sys.executable, __file__, setting],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for setting in SETTINGS
+    }
+    seconds = {task: {setting: [] for setting in SETTINGS} for task in TASKS}
+    for turn in range(-1, rounds):  # the first only warms up
+        for task in TASKS:
+            for setting, worker in workers.items():
+                worker.stdin.write(task + "\n")
+                worker.stdin.flush()
+                answer = float(worker.stdout.readline())
+                if turn >= 0:
+                    seconds[task][setting].append(answer)
+    for worker in workers.values():
+        worker.communicate()
+    return seconds
+
+
+def main(rounds):
+    plain = SETTINGS[0]
+    for task, by_setting in take_turns(rounds).items():
+        for setting, seconds in by_setting.items():
+            ratios = [p / s for p, s in zip(by_setting[plain], seconds, strict=True)]
+            low, _, high = statistics.quantiles(ratios, n=4)
+            print(
+                f"{task:7} {setting:28} {statistics.median(seconds) * TASKS[task]:7.2f} ms, "
+                f"plain takes {statistics.median(ratios):.2f}× as long ({low:.2f} to {high:.2f})"
+            )
+    print(
+        f"ms a step or a section; medians and quartiles of {rounds} rounds; "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] in SETTINGS:
+        work(sys.argv[1])
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)

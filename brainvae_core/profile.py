@@ -20,7 +20,8 @@ import numpy as np
 import yaml
 
 from brainvae_core import cohorts
-from brainvae_core.models import BetaVAEConfig, PCAConfig, fit, fit_all, grid_configs
+from brainvae_core.models import BetaVAEConfig, OutOfDeviceMemory, PCAConfig, Study, fit_all
+from brainvae_core.models.study import counted
 
 SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
 REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "own", "preprocess")
@@ -49,6 +50,9 @@ class Parameters:
     # model
     latent_dim: int = 8
     beta: float = 3.0
+    objective: str = "beta"
+    capacity: float = 20.0  # nats; of objective "capacity"
+    mmd_weight: float = 1000.0  # nats per image; of objective "mmd"
     likelihood: str = "gaussian"
     sigma: float = 0.05  # grey values
     steps: int = 1100
@@ -58,10 +62,14 @@ class Parameters:
     lr_cosine: bool = True
     kl_warmup: float = 0.5  # share of the steps
     initialisation: str = "data"
+    precision: str = "float32"  # or "bfloat16"
+    validate_every: int = 100  # steps
     seed: int = 0
     # grid
     grid_betas: tuple[float, ...] = (1.0, 3.0, 10.0)
     grid_latent_dims: tuple[int, ...] = (2, 4, 8, 16)
+    grid_seeds: tuple[int, ...] = (0, 1, 2)
+    shard_latent_dim: int = 8  # the row of the grid that chapter 6 fits
     grid_height: int = 80
     grid_width: int = 112
     grid_steps: int = 500
@@ -77,6 +85,7 @@ class Parameters:
     data: str = "../data"
     runs: str = "../runs"
     device: str = "auto"
+    together: int = 2  # models of the grid trained at once
 
     def __post_init__(self):
         for field in fields(self):
@@ -209,10 +218,15 @@ def compared_configs(p: Parameters) -> dict[str, BetaVAEConfig | PCAConfig]:
     }
 
 
-def study_configs(p: Parameters) -> list[BetaVAEConfig | PCAConfig]:
-    """Every point of the profile's β × L grid, and PCA at every L."""
+def study(p: Parameters) -> Study:
+    """The profile's β × L × seed grid."""
     base = p.model_config(steps=p.grid_steps)
-    return grid_configs(base, p.betas, p.latent_dims)
+    return Study(base, p.betas, p.latent_dims, p.grid_seeds)
+
+
+def grid_cohort(p: Parameters, cohort: cohorts.Cohort) -> cohorts.Cohort:
+    """The profile's cohort at the size of its grid."""
+    return cohort.resampled((p.grid_height, p.grid_width))
 
 
 def _simulated(p):
@@ -307,19 +321,27 @@ def _as_declared(name, default, value):
 
 
 def main():
-    """Make a profile's cohort and fit every model of it."""
+    """Make a profile's cohort and fit its models, or a part of them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("profile", help="a YAML file of parameters")
+    parts = ("cohort", "compared", "grid", "study")
+    parser.add_argument("--only", choices=parts, help="study: print the grid, fit nothing")
+    parser.add_argument("--latent-dim", type=int, help="one row of the grid")
     options = parser.parse_args()
     try:
         p = read_profile(options.profile)
+        grid = study(p) if options.latent_dim is None else study(p).shard(options.latent_dim)
         cohort = prepare_cohort(p)
         print(cohort, flush=True)
-        for config in compared_configs(p).values():
-            fit(cohort, config, p.runs, p.device)
-        coarse = cohort.resampled((p.grid_height, p.grid_width))
-        fit_all(coarse, study_configs(p), p.runs, p.device)
-    except (ValueError, OSError, FloatingPointError) as error:
+        if options.only in (None, "compared"):
+            fit_all(cohort, compared_configs(p).values(), p.runs, p.device, p.together, halve=True)
+        if options.only in (None, "grid", "study"):
+            coarse = grid_cohort(p, cohort)
+            print(grid, flush=True)
+            if options.only != "study":
+                fit_all(coarse, grid.configs, p.runs, p.device, p.together, halve=True)
+            print(counted(grid.state(coarse.fingerprint, p.runs)))
+    except (ValueError, OSError, FloatingPointError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"cohort in {p.data}, models in {p.runs}")
 

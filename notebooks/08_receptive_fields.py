@@ -34,6 +34,9 @@ drop_brains = False  # outliers are set aside
 outlier_limit = 6.0  # robust standard deviations
 latent_dim = 8
 beta = 3.0
+objective = "beta"
+capacity = 20.0  # nats; of objective "capacity"
+mmd_weight = 1000.0  # nats per image; of objective "mmd"
 likelihood = "gaussian"
 sigma = 0.05  # grey values
 steps = 1100
@@ -43,9 +46,13 @@ lr_warmup = 0.05  # share of the steps
 lr_cosine = True
 kl_warmup = 0.5  # share of the steps
 initialisation = "data"
+precision = "float32"  # or "bfloat16"
+validate_every = 100  # steps
 seed = 0
 grid_betas = [1, 3, 10]
 grid_latent_dims = [2, 4, 8, 16]
+grid_seeds = [0, 1, 2]
+shard_latent_dim = 8  # the row of the grid that chapter 6 fits
 grid_height = 80
 grid_width = 112
 grid_steps = 500
@@ -59,6 +66,7 @@ new_brain = "simulated"  # or the file of a registered section
 data = "../data"
 runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
+together = 2  # models of the grid trained at once
 
 # %%
 from brainvae_core.profile import read_parameters

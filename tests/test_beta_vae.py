@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.train_step import PlainVAE, negative_elbo
 from brainvae_core.models import BetaVAE
+from brainvae_core.models.layers import Upsampling, UpsamplingToImage
 
 SMALL = (20, 28)
 
@@ -22,10 +24,11 @@ def model():
 
 def stages(network, signal):
     """Kind and output shape of every layer with weights, in the order they run."""
-    seen = []
+    kinds, seen = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear), []
 
     def note(layer, _, output):
-        seen.append((type(layer).__name__, tuple(output.shape[1:])))
+        kind = next(k.__name__ for k in kinds if isinstance(layer, k))
+        seen.append((kind, tuple(output.shape[1:])))
 
     hooks = [m.register_forward_hook(note) for m in network.modules() if hasattr(m, "weight")]
     with torch.no_grad():
@@ -65,6 +68,84 @@ def test_strides_that_a_smaller_size_does_not_need_become_one():
     assert shapes == [(32, 10, 14), *[(32, 5, 7)] * 5, (32, 4, 6)]
     shapes = [s for kind, s in stages(model.decoder, torch.zeros(1, 2)) if kind != "Linear"]
     assert shapes == [*[(32, 5, 7)] * 5, (32, 10, 14), (1, *SMALL)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "latent_dim", "n"), [((320, 448), 5, 1), ((160, 224), 11, 3), ((40, 56), 3, 7)]
+)
+def test_outputs_and_every_gradient_are_those_of_the_plain_network(shape, latent_dim, n):
+    torch.manual_seed(1)
+    ours, plain = BetaVAE(latent_dim, shape), PlainVAE(latent_dim, shape)
+    pairs = list(zip(ours.parameters(), plain.parameters(), strict=True))
+    with torch.no_grad():
+        for mine, theirs in pairs:
+            if mine.ndim == 1:  # biases start at zero, where a lost one would not show
+                mine.uniform_(-0.1, 0.1)
+            theirs.copy_(mine)
+    images = torch.from_numpy(sections(n, shape))
+    noise = torch.randn((n, latent_dim))
+    for given, expected in (
+        (ours.posterior_parameters(images)[0], plain.posterior_parameters(images)[0]),
+        (ours.posterior_parameters(images)[1], plain.posterior_parameters(images)[1]),
+        (ours.logits(noise), plain.logits(noise)),
+    ):
+        assert given.shape == expected.shape
+        assert (given - expected).abs().max() < 1e-5 * expected.abs().max()
+    losses = [negative_elbo(network, images, noise) for network in (ours, plain)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
+    for loss in losses:
+        loss.backward()
+    for mine, theirs in pairs:
+        assert mine.shape == theirs.shape and theirs.grad.abs().max() > 0
+        assert (mine.grad - theirs.grad).abs().max() < 1e-4 * theirs.grad.abs().max()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kernel", [UpsamplingToImage, Upsampling])
+def test_a_rearranged_layer_is_the_transposed_convolution(kernel, layout):
+    torch.manual_seed(2)
+    if kernel is Upsampling:
+        layer = Upsampling(5, 3, 4, stride=2, padding=1).double()
+    else:
+        layer = UpsamplingToImage(5).double()
+    plain = nn.ConvTranspose2d(5, layer.out_channels, 4, stride=2, padding=1).double()
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn((2, 5, 3, 4), dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    given, expected = layer(x), plain(x)
+    weights = torch.randn_like(expected)
+    torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-12)
+    for mine, theirs in zip(
+        torch.autograd.grad(given, [x, *layer.parameters()], weights),
+        torch.autograd.grad(expected, [x, *plain.parameters()], weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_under_autocast_the_last_layer_has_the_gradients_of_the_transposed_convolution():
+    torch.manual_seed(3)
+    layer, plain = UpsamplingToImage(32), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1)
+    plain.load_state_dict(layer.state_dict())
+    signal, weights = torch.randn((3, 32, 5, 7)), torch.randn((3, 1, 10, 14))
+    for dtype in (torch.float32, torch.bfloat16):
+        x = signal.to(dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        found = torch.autograd.grad(y, [x, *layer.parameters()], weights.to(y.dtype))
+        x32 = signal.clone().requires_grad_()
+        expected = torch.autograd.grad(plain(x32), [x32, *plain.parameters()], weights)
+        assert [g.dtype for g in found] == [dtype, torch.float32, torch.float32]
+        for mine, theirs in zip(found, expected, strict=True):
+            assert (mine.float() - theirs).norm() < 0.01 * theirs.norm()
+
+
+def test_weights_are_named_on_disk_as_they_always_were():
+    shapes = {name: array.shape for name, array in BetaVAE(3, (320, 448)).tensors().items()}
+    encoder = [f"encoder.{i}.weight" for i in (*range(0, 14, 2), 15, 17, 19)]
+    decoder = [f"decoder.{i}.weight" for i in (0, 2, 4, *range(7, 21, 2))]
+    assert [name for name in shapes if name.endswith("weight")] == encoder + decoder
+    assert shapes["encoder.0.weight"] == shapes["decoder.19.weight"] == (32, 1, 4, 4)
+    assert shapes["decoder.17.weight"] == (32, 32, 4, 4) and shapes["decoder.19.bias"] == (1,)
 
 
 @pytest.mark.parametrize("shape", [(20, 28), (40, 56)])

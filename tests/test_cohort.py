@@ -352,14 +352,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("brainvae_core.cohorts.cohort.FORMAT", 3)
+    monkeypatch.setattr("brainvae_core.cohorts.stored.FORMAT", 3)
     path = full_cohort().save(tmp_path / "newer.zarr")
     monkeypatch.undo()
     assert_refused([str(path), "format 3", "reads 1 and 2"], lambda: open_cohort(path))
 
 
 def test_a_cohort_of_format_1_still_opens(tmp_path, monkeypatch):
-    monkeypatch.setattr("brainvae_core.cohorts.cohort.FORMAT", 1)
+    monkeypatch.setattr("brainvae_core.cohorts.stored.FORMAT", 1)
     path = full_cohort().save(tmp_path / "older.zarr")
     monkeypatch.undo()
     assert open_cohort(path).preprocessing is None

@@ -45,12 +45,19 @@ def history(final_beta=3.0):
             "validation_kl": step / 100,
             "explained_variance": 1 - 50 / step,
             "active_latents": 2,
-            "beta": min(step / 300, 1) * final_beta,
+            "progress": min(step / 300, 1),
         }
         for step in (100, 200, 300, 400)
     ]
 
 
+def with_a_failed_point(*shape):
+    values = rng.random(shape)
+    values[1, 2] = np.nan
+    return values
+
+
+MARKS = {"chosen": (10, 8), "the paper's": (3, 32)}
 LAYERS = [("image", (1, H, W)), ("conv 1", (32, 10, 14)), ("fc", (256,)), ("code", (L,))]
 DIMS = [2, 4, 8, 16]
 
@@ -83,6 +90,22 @@ CALLS = {
     ),
     "fig_grid": lambda: figures.fig_grid(
         np.arange(12.0).reshape(3, 4), [1, 3, 10], DIMS, "Score", chosen=(3, 8)
+    ),
+    "fig_grids": lambda: figures.fig_grids(
+        {"Rate": with_a_failed_point(3, 4), "Active": np.full((3, 4), 2), "FD": np.ones((3, 4))},
+        [1, 3, 10],
+        DIMS,
+        MARKS,
+    ),
+    "fig_knee": lambda: figures.fig_knee(
+        DIMS,
+        {"PCA": rng.random((4, 1)), "β-VAE": with_a_failed_point(4, 3)},
+        {"PCA": np.nan, "β-VAE": 4.0},
+        {"PCA": np.full(4, np.nan), "β-VAE": np.array([0, 0.75, 0.25, 0])},
+        ylabel="Held-out loss",
+    ),
+    "fig_rate_distortion": lambda: figures.fig_rate_distortion(
+        10 + with_a_failed_point(3, 4, 2), with_a_failed_point(3, 4, 2), [1, 3, 10], DIMS, MARKS
     ),
     "fig_fd_profile": lambda: figures.fig_fd_profile(
         DIMS, per_model(lambda: 1 + rng.random(4)), np.ones(4)
@@ -142,6 +165,9 @@ WORDS = {
     "fig_2c": ["16", "CW-SSIM", "mean image", *MODELS],
     "fig_2d": ["Reconstructions", "Samples", "real against real", *MODELS],
     "fig_grid": ["Score", "β", "11.00"],
+    "fig_grids": ["Rate", "Active", "no fit", "chosen: β = 10, L = 8", "L = 32 (not in this grid)"],
+    "fig_knee": ["PCA: no knee", "β-VAE: knee at L = 4", "not known", "the paper's L = 8", "chord"],
+    "fig_rate_distortion": ["β = 10", "L = 8 alone", "D + R", "Rate", "Distortion", "(not in"],
     "fig_fd_profile": ["Real against real", *MODELS],
     "fig_3a": ["F1", "F2 ★", "F3", "small positive c", "small negative c", "large |c|"],
     "fig_3b": [*ROIS, "F1", "F3", "22.2", "Sum (nats)"],
@@ -171,6 +197,9 @@ AXES = {
     "fig_2c": 1,
     "fig_2d": 2,
     "fig_grid": 2,
+    "fig_grids": 6,
+    "fig_knee": 4,
+    "fig_rate_distortion": 3,
     "fig_fd_profile": 1,
     "fig_3a": 3,
     "fig_3b": 3,
@@ -270,6 +299,69 @@ def test_ticks_at_every_number_of_latents(drawn):
     assert [t.get_text() for t in ax.get_xticklabels()] == [str(d) for d in DIMS]
 
 
+def test_both_marks_stand_on_their_cells_in_every_panel():
+    values = {"R": np.arange(6.0).reshape(2, 3), "D": np.ones((2, 3))}
+    marks = {"chosen": (3, 4), "the paper's": (1, 16)}
+    figure = figures.fig_grids(values, [1, 3], [4, 8, 16], marks)
+    for ax in figure.axes[:2]:
+        centres = [np.add(p.get_xy(), p.get_width() / 2) for p in ax.patches if not p.get_fill()]
+        assert np.allclose(centres, [(0, 1), (2, 0)])
+        assert not ax.yaxis_inverted()  # β rises
+
+
+def test_a_choice_that_was_not_made_is_told_and_not_drawn():
+    values = {"R": np.arange(6.0).reshape(2, 3)}
+    figure = figures.fig_grids(values, [1, 3], [4, 8, 16], {"chosen": (np.nan, np.nan)})
+    assert "chosen: no knee" in words(figure) and not figure.axes[0].patches
+
+
+def test_large_and_small_numbers_are_written_with_the_digits_that_tell_them_apart():
+    values = {"D": [[-12345.6, -11000]], "S": [[0.8912, 0.931]], "n": [[2, 8]], "c": [[0.5, 0.5]]}
+    figure = figures.fig_grids({k: np.array(v) for k, v in values.items()}, [1], [4, 8], {})
+    shown = [[t.get_text() for t in ax.texts] for ax in figure.axes[:4]]
+    assert shown[:3] == [["−12,346", "−11,000"], ["0.891", "0.931"], ["2", "8"]]
+
+
+def test_a_full_grid_has_no_numbers_in_its_cells():
+    betas, dims = np.arange(1, 21), np.arange(4, 21)
+    figure = figures.fig_grids({"R": rng.random((20, 17))}, betas, dims, {"paper": (3, 8)})
+    assert not figure.axes[0].texts and figure.get_figwidth() <= WIDTH
+
+
+def test_the_knee_stands_on_the_mean_and_the_chord_joins_fitted_ends():
+    curve = np.array([[9.0, 11], [4, 6], [np.nan, 3], [2, np.nan], [np.nan, np.nan]])
+    dims, share = [2, 4, 5, 8, 16], np.array([0, 1.0, 0, 0, 0])
+    figure = figures.fig_knee(
+        dims, {"VAE": curve}, {"VAE": 4.0}, {"VAE": share}, ylabel="Loss", paper=None
+    )
+    above, below = figure.axes
+    by_style = {(line.get_linestyle(), line.get_marker()): line for line in above.lines}
+    assert by_style["--", "None"].get_xydata().tolist() == [[2, 10], [8, 2]]
+    assert by_style["None", "o"].get_xydata().tolist() == [[4, 5]]
+    assert [bar.get_height() for bar in below.patches] == share.tolist()
+
+
+def test_a_rate_distortion_line_joins_the_means_of_one_number_of_latents():
+    rate = np.arange(12.0).reshape(2, 3, 2)
+    figure = figures.fig_rate_distortion(rate, -rate, [1, 3], [4, 8, 16], {"chosen": (3, 8)})
+    whole, one = figure.axes[:2]
+    joined = [line.get_xdata().tolist() for line in whole.lines if line.get_marker() == "o"]
+    assert joined == [[0.5, 6.5], [2.5, 8.5], [4.5, 10.5]]
+    assert [line.get_xdata().tolist() for line in one.lines if line.get_linestyle() == "--"] == [
+        [2.5, 8.5]
+    ]
+    assert [c.get_offsets().tolist() for c in whole.collections] == [[[8.5, -8.5]]]
+
+
+def test_lines_of_a_constant_bound_fall_as_much_as_they_run():
+    values = np.random.default_rng(2).random((3, 4, 2))
+    whole = figures.fig_rate_distortion(values, values, [1, 3, 10], DIMS, {}).axes[0]
+    slopes = [
+        np.diff(a.get_ydata()) / np.diff(a.get_xdata()) for a in whole.lines if a.get_lw() < 1
+    ]
+    assert len(slopes) > 2 and np.allclose(slopes, -1)
+
+
 def test_an_artefact_all_over_the_image_is_not_outlined():
     everywhere = np.ones((2, H, W), bool)
     everywhere[:, ::4] = False
@@ -313,6 +405,22 @@ def test_interval_covers_the_mean_as_often_as_it_says():
         lambda: figures.fig_3b(rng.random((L, 4)), ROIS, np.ones(4)),
         lambda: figures.fig_grid(np.ones((2, 3)), [1, 3, 5], [2, 4], "Score"),
         lambda: figures.fig_grid(np.ones((2, 3)), [1, 3], [2, 4, 8], "Score", chosen=(2, 4)),
+        lambda: figures.fig_grids({"R": np.ones((3, 2))}, [1, 3], [2, 4, 8], {}),
+        lambda: figures.fig_knee(
+            [2, 4], {"VAE": np.ones((3, 2))}, {"VAE": 4}, {"VAE": [1, 0]}, ylabel=""
+        ),
+        lambda: figures.fig_knee(
+            [2, 4], {"VAE": np.ones((2, 3))}, {"VAE": 4}, {"VAE": [1]}, ylabel=""
+        ),
+        lambda: figures.fig_knee(
+            [2, 4], {"VAE": np.ones((2, 3))}, {"PCA": 4}, {"VAE": [1]}, ylabel=""
+        ),
+        lambda: figures.fig_rate_distortion(
+            np.ones((2, 3, 2)), np.ones((2, 3, 1)), [1, 3], [2, 4, 8], {}
+        ),
+        lambda: figures.fig_rate_distortion(
+            np.ones((3, 2, 2)), np.ones((3, 2, 2)), [1, 3], [2, 4, 8], {}
+        ),
         lambda: figures.fig_2b(grey(2), {"PCA": grey(3)}, ["Leak", "Grid"], 50.0),
         lambda: figures.fig_3e({"PCA": 0.5}, {"VAE": (0.4, 0.6)}, {"PCA": np.ones(3)}),
     ],

@@ -11,7 +11,13 @@ import pytest
 
 from brainvae_core.metrics import active_latents, explained_variance, linear_recovery
 from brainvae_core.models import load_run, run_name, save_run
-from brainvae_core.profile import compared_configs, prepare_cohort, read_profile, study_configs
+from brainvae_core.profile import (
+    compared_configs,
+    grid_cohort,
+    prepare_cohort,
+    read_profile,
+    study,
+)
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.fitted
@@ -90,9 +96,9 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
 def shuffled_runs(folder, demo, cohort):
     """Every demo run under its own name, with the values of each tensor in another order."""
     rng = np.random.default_rng(0)
-    coarse = cohort.resampled((demo.grid_height, demo.grid_width))
+    coarse = grid_cohort(demo, cohort)
     names = [run_name(c, cohort.fingerprint) for c in compared_configs(demo).values()]
-    names += [run_name(c, coarse.fingerprint) for c in study_configs(demo)]
+    names += [run_name(c, coarse.fingerprint) for c in study(demo).configs]
     for name in names:
         path = ROOT / "runs" / name
         run = load_run(path)

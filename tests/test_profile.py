@@ -10,6 +10,7 @@ import pytest
 
 from brainvae_core import cohorts
 from brainvae_core.models import BetaVAEConfig, PCAConfig
+from brainvae_core.models.recipes import FastRecipe, PaperRecipe
 from brainvae_core.profile import (
     Parameters,
     compared_configs,
@@ -19,7 +20,7 @@ from brainvae_core.profile import (
     prepare_cohort,
     read_parameters,
     read_profile,
-    study_configs,
+    study,
 )
 
 PROFILES = sorted((Path(__file__).parents[1] / "notebooks" / "params").glob("*.yaml"))
@@ -66,7 +67,7 @@ def test_every_profile_reads_and_names_itself(path):
     p = read_profile(path)
     assert p.profile == path.stem
     assert set(compared_configs(p)) == {"PCA", "VAE", "β-VAE"}
-    assert len(study_configs(p)) == (len(p.grid_betas) + 1) * len(p.grid_latent_dims)
+    assert len(study(p)) == len(p.grid_betas) * len(p.grid_latent_dims) * len(p.grid_seeds)
     factor = p.height // p.grid_height
     assert (p.grid_height * factor, p.grid_width * factor) == (p.height, p.width)
 
@@ -76,6 +77,13 @@ def test_the_papers_profile_holds_the_papers_settings():
     assert (p.n_brains, p.height, p.width) == (1723, 320, 448)
     assert (p.steps, p.batch_size, p.learning_rate) == (10_000, 64, 2e-4)
     assert p.grid_betas == tuple(range(1, 21)) and p.grid_latent_dims == tuple(range(4, 21))
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("paper", PaperRecipe()), ("fast", FastRecipe())])
+def test_the_profiles_of_the_recipes_hold_their_values(name, recipe):
+    p = read_profile(next(p for p in PROFILES if p.stem == name))
+    assert p.model_config() == recipe.config(likelihood="bernoulli")
+    assert study(p).base == p.model_config()
 
 
 def test_profiles_are_there():
@@ -164,7 +172,7 @@ def test_a_notebooks_own_names_are_no_parameters():
 
 
 def test_a_missing_profile_is_told_with_those_beside_it():
-    with pytest.raises(FileNotFoundError, match=r"no profile .*dmo\.yaml; .* has ccf, demo, paper"):
+    with pytest.raises(FileNotFoundError, match=r"no profile .*dmo\.yaml; .* has ccf, demo, fast, paper"):
         read_profile(PROFILES[0].with_name("dmo.yaml"))
 
 
@@ -277,9 +285,9 @@ def test_the_three_models_of_the_paper_share_l():
 
 def test_the_study_is_the_profiles_grid_at_its_own_steps():
     p = Parameters(grid_betas=[1, 5], grid_latent_dims=[2, 3, 8], grid_steps=77)
-    configs = study_configs(p)
+    configs = study(p).configs
     assert p.betas == (1, 3, 5) and p.latent_dims == (2, 3, 8)
-    assert len(configs) == 3 + 3 * 3
+    assert len(configs) == 3 + 3 * 3 * len(p.grid_seeds)
     assert Parameters(beta=4.0, latent_dim=6, grid_latent_dims=[2]).latent_dims == (2, 6)
     assert {c.steps for c in configs if c.kind == "beta_vae"} == {77}
 
@@ -297,6 +305,7 @@ latent_dim: 2
 steps: 2
 grid_betas: [2]
 grid_latent_dims: [2]
+grid_seeds: [4, 5]
 grid_height: 20
 grid_width: 28
 grid_steps: 2
@@ -308,12 +317,51 @@ device: cpu
     main()
     assert "20 brains" in capsys.readouterr().out
     labels = sorted(p.name.rsplit("-", 1)[0] for p in (tmp_path / "runs").glob("[!.]*"))
-    pca, grid = "pca-L2", "beta_vae-L2-beta2-seed0"
     compared = ["beta_vae-L2-beta1-seed0", "beta_vae-L2-beta3-seed0"]
-    # Twice: at the model's size and among the grid's values.
-    assert labels == sorted([pca, *compared, pca, grid, *compared])
-    monkeypatch.setattr(BetaVAEConfig, "fit", None)
+    grid = [f"beta_vae-L2-beta{b}-seed{s}" for b in (1, 2, 3) for s in (4, 5)]
+    assert labels == sorted(["pca-L2", *compared, "pca-L2", *grid])
+    monkeypatch.setattr(BetaVAEConfig, "fit_together", None)
     main()
+
+
+def test_a_profile_can_be_made_in_parts(written, tmp_path, monkeypatch, capsys):
+    text = f"""
+profile: own
+n_brains: 20
+height: 40
+width: 56
+latent_dim: 3
+steps: 2
+grid_betas: [1, 3]
+grid_latent_dims: [2]
+grid_seeds: [0]
+grid_height: 20
+grid_width: 28
+grid_steps: 2
+data: {tmp_path / "data"}
+runs: {tmp_path / "runs"}
+device: cpu
+"""
+    profile = str(written(text))
+
+    def made(*options):
+        monkeypatch.setattr(sys, "argv", ["profile", profile, *options])
+        main()
+        folder = tmp_path / "runs"
+        return len(list(folder.glob("[!.]*"))), capsys.readouterr().out
+
+    assert made("--only", "cohort")[0] == 0
+    found, said = made("--only", "study")
+    assert found == 0
+    assert "2 L (2, 3) × 2 β (1, 3) × 1 seed (0) = 4 β-VAEs, and 2 PCAs" in said
+    assert "6 missing" in said
+    assert made("--only", "grid", "--latent-dim", "3")[0] == 3
+    said = made("--only", "study")[1]
+    assert "3 fitted" in said and "3 missing" in said
+    assert made("--only", "compared")[0] == 6
+    assert made()[0] == 9
+    with pytest.raises(SystemExit, match="latent_dim=5 is no row of this grid; it has 2, 3"):
+        made("--only", "grid", "--latent-dim", "5")
 
 
 @pytest.mark.parametrize("text", ["betaa: 3\n", "n_brains: 1\n", "beta: [1\n"])

@@ -13,9 +13,11 @@ import torch
 
 from brainvae_core.models import BetaVAE, BetaVAEConfig, arrays, diagnose, training
 from brainvae_core.models.arrays import keep_freed_memory
+from brainvae_core.models.devices import pick_device
+from brainvae_core.models.images import Images
 from brainvae_core.models.initialisation import INITIALISATIONS
-from brainvae_core.models.objective import LIKELIHOODS, reparameterise
-from brainvae_core.models.training import _batch_rows, pick_device
+from brainvae_core.models.likelihoods import LIKELIHOODS
+from brainvae_core.models.schedule import Schedule, learning_rate_factor, progress
 
 SHAPE = (20, 28)
 SHORT = {"latent_dim": 3, "steps": 12, "validate_every": 4, "batch_size": 4}
@@ -54,12 +56,14 @@ def assert_same(one, other):
 def interrupt_at(monkeypatch, step):
     """Ctrl-C where the loop asks for the rows of one step."""
 
-    def rows(config, asked, n):
+    whole = Schedule.__call__
+
+    def draws(schedule, asked):
         if asked == step:
             raise KeyboardInterrupt
-        return _batch_rows(config, asked, n)
+        return whole(schedule, asked)
 
-    monkeypatch.setattr(training, "_batch_rows", rows)
+    monkeypatch.setattr(Schedule, "__call__", draws)
 
 
 # ---- it learns ----
@@ -80,12 +84,17 @@ def test_the_loss_falls_and_the_latents_come_alive():
 
 def test_a_row_says_what_the_docstring_promises():
     _, history = fit(BetaVAEConfig(**SHORT, beta=2, kl_warmup=0.5))
-    names = "step loss reconstruction kl beta validation_loss validation_kl explained_variance"
+    names = "step loss reconstruction kl progress sigma validation_loss validation_reconstruction "
+    names += "validation_kl explained_variance active_latents seconds"
     for row in history:
-        assert list(row) == [*names.split(), "active_latents", "seconds"]
-        assert row["loss"] == pytest.approx(row["reconstruction"] + row["beta"] * row["kl"], 1e-5)
+        assert list(row) == names.split()
+        penalty = 2 * row["progress"] * row["kl"]
+        assert row["loss"] == pytest.approx(row["reconstruction"] + penalty, 1e-5)
+        held_out = row["validation_reconstruction"] + 2 * row["validation_kl"]
+        assert row["validation_loss"] == pytest.approx(held_out, 1e-5)
         assert isinstance(row["active_latents"], int) and 0 <= row["active_latents"] <= 3
-    assert [row["beta"] for row in history] == pytest.approx([2 * 4 / 6, 2, 2])
+        assert row["sigma"] == pytest.approx(0.05)
+    assert [row["progress"] for row in history] == pytest.approx([4 / 6, 1, 1])
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -100,18 +109,22 @@ def test_the_last_step_is_validated_even_off_the_beat():
     assert [row["step"] for row in history] == [3, 6, 7]
 
 
+def validate(model, images, config):
+    return training._validate(model, Images(images, torch.device("cpu")), config, len(TRAIN))
+
+
 def test_validation_is_at_full_beta_and_over_every_image():
     config = BetaVAEConfig(**SHORT, beta=5)
     model = BetaVAE(3, SHAPE)
     many = sections(70, seed=3)  # more than one batch of 64
-    row = training._validate(model, torch.from_numpy(many), config)
+    row = validate(model, many, config)
     mean, std = model.posterior(many)
     kl = 0.5 * (mean**2 + std**2 - 1 - 2 * np.log(std)).sum(1).mean()
     assert row["validation_kl"] == pytest.approx(kl, rel=1e-4)
     residual = np.square(model.reconstruct(many) - many).sum(dtype=np.float64)
     total = np.square(many - many.mean(0)).sum(dtype=np.float64)
     assert row["explained_variance"] == pytest.approx(1 - residual / total, rel=1e-4)
-    free = training._validate(model, torch.from_numpy(many), BetaVAEConfig(**SHORT, beta=0))
+    free = validate(model, many, BetaVAEConfig(**SHORT, beta=0))
     assert row["validation_loss"] - free["validation_loss"] == pytest.approx(5 * kl, rel=1e-2)
 
 
@@ -130,8 +143,10 @@ def test_a_fit_follows_from_its_seed():
 def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
     drawn = []
 
-    def noted(mean, logvar, generator):
-        z = reparameterise(mean, logvar, generator)
+    whole = training.reparameterise
+
+    def noted(mean, logvar, noise):
+        z = whole(mean, logvar, noise)
         drawn.append(((z - mean) / (logvar / 2).exp()).detach().numpy().round(2)[:4].tolist())
         return z
 
@@ -173,7 +188,7 @@ def test_twice_interrupted_is_still_the_same(tmp_path, monkeypatch):
 def test_a_finished_checkpoint_takes_no_step_more(tmp_path, monkeypatch):
     config, checkpoint = BetaVAEConfig(**SHORT), tmp_path / "c"
     done = fit(config, checkpoint)
-    monkeypatch.setattr(training, "_batch_rows", None)
+    monkeypatch.setattr(Schedule, "__call__", None)
     assert_same(done, fit(config, checkpoint))
 
 
@@ -198,16 +213,17 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 def test_batches_take_each_brain_once_an_epoch(n, size):
     config = BetaVAEConfig(batch_size=size)
     per_epoch = max(n // size, 1)
+    rows = Schedule(config, n, torch.device("cpu")).rows
     epochs = [
-        torch.cat([_batch_rows(config, e * per_epoch + i, n) for i in range(per_epoch)]).tolist()
+        np.concatenate([rows(e * per_epoch + i) for i in range(per_epoch)]).tolist()
         for e in range(3)
     ]
     for rows in epochs:
         assert len(set(rows)) == len(rows) == min(n, per_epoch * size)
         assert set(rows) <= set(range(n))
     assert epochs[0] != epochs[1] != epochs[2]
-    other = BetaVAEConfig(batch_size=size, seed=1)
-    assert not torch.equal(_batch_rows(config, 0, n), _batch_rows(other, 0, n)) or size == 1
+    other = Schedule(BetaVAEConfig(batch_size=size, seed=1), n, torch.device("cpu")).rows
+    assert not np.array_equal(Schedule(config, n, torch.device("cpu")).rows(0), other(0))
 
 
 # ---- when it goes wrong ----
@@ -224,7 +240,8 @@ def test_a_term_that_is_not_finite_is_named_with_its_step(monkeypatch, term):
     if term == "kl":
         monkeypatch.setattr(training, "kl_divergence", bad)
     else:
-        monkeypatch.setitem(LIKELIHOODS, "gaussian", lambda *a: bad(*a).sum(1))
+        spoiled = LIKELIHOODS["gaussian"]._replace(negative_log=lambda *a: bad(*a).sum(1))
+        monkeypatch.setitem(LIKELIHOODS, "gaussian", spoiled)
     config = BetaVAEConfig(latent_dim=2, batch_size=2, steps=9)
     with pytest.raises(FloatingPointError, match=f"step 5: the {term} term is not finite; lower"):
         fit(config)
@@ -318,7 +335,7 @@ def test_patience_that_ran_out_stays_so_when_resumed(tmp_path, monkeypatch):
 def test_data_initialisation_starts_at_the_mean_image(n):
     images = sections(n)
     model = BetaVAE(4, SHAPE)
-    INITIALISATIONS["data"](model, images, 0)
+    INITIALISATIONS["data"](model, Images(images, torch.device("cpu")), 0)
     mean = images.mean(0)
     decoded = model.decode(np.random.default_rng(0).normal(size=(30, 4)))
     assert np.abs(decoded.mean(0) - mean).mean() < 0.01
@@ -328,7 +345,7 @@ def test_data_initialisation_starts_at_the_mean_image(n):
 
 def test_data_initialisation_starts_where_brains_already_differ():
     model = BetaVAE(4, SHAPE)
-    INITIALISATIONS["data"](model, TRAIN, 0)
+    INITIALISATIONS["data"](model, Images(TRAIN, torch.device("cpu")), 0)
     mean, std = model.posterior(TRAIN)
     assert mean.std(0).mean() > 5 * std.mean()
     # The layer's spread is 1 over means and log-variances together; its half is near 1.
@@ -355,7 +372,7 @@ def test_the_authors_initialisation_is_the_constructors():
 
 def test_the_learning_rate_rises_then_falls_to_zero():
     config = BetaVAEConfig(steps=100, lr_warmup=0.1, lr_cosine=True)
-    factors = [training._learning_rate_factor(config, s) for s in range(100)]
+    factors = [learning_rate_factor(config, s) for s in range(100)]
     assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert factors[10] == 1 and factors[55] == pytest.approx(0.5)
     assert 0 < factors[-1] < 0.001 and (np.diff(factors[10:]) < 0).all()
@@ -363,12 +380,13 @@ def test_the_learning_rate_rises_then_falls_to_zero():
 
 def test_the_papers_learning_rate_and_beta_are_constant():
     config = BetaVAEConfig(steps=100, lr_warmup=0, lr_cosine=False, kl_warmup=0)
-    assert {training._learning_rate_factor(config, s) for s in range(100)} == {1}
-    assert {training._ramp(s, config.kl_warmup * config.steps) for s in range(100)} == {1}
+    assert {learning_rate_factor(config, s) for s in range(100)} == {1}
+    assert {progress(config, s) for s in range(100)} == {1}
 
 
 def test_beta_rises_linearly_over_its_share_of_the_steps():
-    assert [training._ramp(s, 4) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    config = BetaVAEConfig(steps=8, kl_warmup=0.5)
+    assert [progress(config, s) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
 
 
 # ---- the configuration ----
@@ -377,7 +395,7 @@ def test_beta_rises_linearly_over_its_share_of_the_steps():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"likelihood": "poisson"}, "likelihood='poisson' is unknown; bernoulli, gaussian exist"),
+        ({"likelihood": "poisson"}, "likelihood='poisson' is unknown; bernoulli, gaussian"),
         ({"initialisation": "he"}, "initialisation='he' is unknown; data, authors exist"),
         ({"latent_dim": 0}, "latent_dim=0 must be positive"),
         ({"steps": -1}, "steps=-1 must be positive"),

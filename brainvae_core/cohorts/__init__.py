@@ -16,6 +16,7 @@ from brainvae_core.cohorts.own import read_sections
 from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
 from brainvae_core.cohorts.sections import read_section
 from brainvae_core.cohorts.simulated import FACTORS, simulate
+from brainvae_core.cohorts.streamed import StreamedCohort, save_blocks, stream_cohort
 
 __all__ = [
     "ARTEFACTS",
@@ -23,6 +24,7 @@ __all__ = [
     "Atlas",
     "Cohort",
     "Preprocessing",
+    "StreamedCohort",
     "artefact_free",
     "cause",
     "ccf_atlas",
@@ -40,5 +42,7 @@ __all__ = [
     "read_ledger",
     "read_section",
     "read_sections",
+    "save_blocks",
     "simulate",
+    "stream_cohort",
 ]

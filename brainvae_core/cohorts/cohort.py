@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from functools import cached_property
@@ -13,10 +11,19 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainvae_core.cohorts.atlas import Atlas, block_mean
+from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.cohorts.stored import (
+    IMAGES,
+    UNREADABLE,
+    checksum,
+    fingerprint_of,
+    image_encoding,
+    labels_of,
+    open_dataset,
+    read_labels,
+    unreadable,
+)
 
-FORMAT = 2
-READABLE = (1, 2)  # format 2 added the preprocessing and brains that are set aside
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SET_ASIDE = "set aside"  # outliers: no fit and no score reads them
 
@@ -156,48 +163,20 @@ class Cohort:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of what a fit reads: the images, the brain ids and the split."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
-        split = self.metadata.get("split", pd.Series("", index=self.metadata.index))
-        digest.update("\n".join(f"{b},{s}" for b, s in split.items()).encode())
-        return digest.hexdigest()[:16]
+        return fingerprint_of([self.images], self.metadata)
 
     # ---- the labelled form, on disk ----
 
     def to_dataset(self) -> xr.Dataset:
         """An xarray Dataset with dimensions brain, y (DV), x (ML), factor and structure."""
         where = ("brain", "y", "x")
-        variables = {
-            "images": (where, self.images, {"units": "grey value in [0, 1]"}),
-            "annotation": (("y", "x"), self.atlas.annotation),
-            "template": (("y", "x"), self.atlas.template),
-        }
+        images = {"images": (where, self.images, {"units": "grey value in [0, 1]"})}
         if self.clean is not None:
-            variables["clean"] = (where, self.clean)
+            images["clean"] = (where, self.clean)
         if self.artefact_masks is not None:
-            variables["artefact_masks"] = (where, self.artefact_masks)
-        if self.factors is not None:
-            variables["factors"] = (("brain", "factor"), self.factors.to_numpy(np.float32))
-        for column in self.metadata:
-            variables[f"metadata_{column}"] = (("brain",), _plain(self.metadata[column]))
-        for column in self.atlas.structures:
-            values = _plain(self.atlas.structures[column])
-            variables[f"structure_{column}"] = (("structure",), values)
-        coords = {"brain": self.metadata.index.to_numpy(str)}
-        if self.factors is not None:
-            coords["factor"] = np.array(self.factors.columns, dtype=str)
-        attrs = {
-            "brainvae_format": FORMAT,
-            "name": self.name,
-            "pixel_um": self.atlas.pixel_um,
-            "atlas": self.atlas.name,
-            "terms": self.atlas.terms,
-            "metadata_columns": list(self.metadata),
-            "refused": json.dumps(self.refused),
-        }
-        if self.preprocessing is not None:
-            attrs["preprocessing"] = json.dumps(self.preprocessing, sort_keys=True)
-        dataset = xr.Dataset(variables, coords, attrs)
-        return dataset.assign_attrs(checksum=_checksum(dataset))
+            images["artefact_masks"] = (where, self.artefact_masks)
+        dataset = labels_of(self).assign(images).assign_attrs(fingerprint=self.fingerprint)
+        return dataset.assign_attrs(checksum=checksum(dataset))
 
     def save(self, path: str | Path) -> Path:
         """Write as Zarr; the folder appears under its name only when it is complete."""
@@ -208,7 +187,8 @@ class Cohort:
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             # Zarr 3 has no specification for fixed-length strings yet, version 2 does.
-            self.to_dataset().to_zarr(beside, zarr_format=2, consolidated=True)
+            encoding = {"images": image_encoding(self.atlas.shape)}
+            self.to_dataset().to_zarr(beside, zarr_format=2, consolidated=True, encoding=encoding)
             os.replace(beside, path)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -234,69 +214,16 @@ def open_cohort(path: str | Path) -> Cohort:
         The folder is no cohort, is of a newer format, is damaged, or breaks an invariant.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"no cohort at {path}")
-    try:
-        with xr.open_zarr(path, zarr_format=2, consolidated=True) as lazy:
+    with open_dataset(path) as lazy:
+        try:
             data = lazy.load()
-    except (KeyError, ValueError, OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is not a readable cohort: {reason}") from error
-    version = data.attrs.get("brainvae_format")
-    if version not in READABLE:
-        formats = " and ".join(map(str, READABLE))
-        raise ValueError(f"{path} has cohort format {version}; this library reads {formats}")
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
     # Zarr fills in for a missing file without a word.
-    if data.attrs.get("checksum") != _checksum(data):
+    if data.attrs.get("checksum") != checksum(data):
         raise ValueError(f"{path} is damaged: it does not hold what was saved; copy it again")
-    structures = pd.DataFrame(
-        {c: data[f"structure_{c}"].to_numpy() for c in ("id", "acronym", "name", "parent_id")}
-    )
-    brains = pd.Index(data["brain"].to_numpy().astype(str), name="brain")
-    columns = data.attrs["metadata_columns"]
-    metadata = pd.DataFrame(
-        {c: data[f"metadata_{c}"].to_numpy() for c in columns}, index=brains, columns=columns
-    ).replace("", None)
-    factors = None
-    if "factors" in data:
-        factors = pd.DataFrame(
-            data["factors"].to_numpy(), index=brains, columns=data["factor"].to_numpy().astype(str)
-        )
-    optional = {k: data[k].to_numpy() for k in ("clean", "artefact_masks") if k in data}
-    atlas = Atlas(
-        data["annotation"].to_numpy(),
-        data["template"].to_numpy(),
-        structures,
-        data.attrs["pixel_um"],
-        data.attrs["atlas"],
-        data.attrs["terms"],
-    )
-    return Cohort(
-        data["images"].to_numpy(),
-        metadata,
-        atlas,
-        factors=factors,
-        preprocessing=json.loads(data.attrs.get("preprocessing", "null")),
-        refused=json.loads(data.attrs.get("refused", "{}")),
-        name=data.attrs["name"],
-        **optional,
-    )
-
-
-def _plain(values: pd.Series) -> np.ndarray:
-    """Numbers as they are, anything else as text; a missing text is empty."""
-    if values.dtype.kind in "biuf":
-        return values.to_numpy()
-    return values.astype(object).where(values.notna(), "").to_numpy(str)
-
-
-def _checksum(dataset: xr.Dataset) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(map(str, dataset.variables)):
-        values = dataset[name].to_numpy()
-        digest.update(f"{name} {values.shape}".encode())
-        digest.update(np.ascontiguousarray(values))
-    return digest.hexdigest()
+    images, clean, masks = (data[k].to_numpy() if k in data else None for k in IMAGES)
+    return Cohort(images, clean=clean, artefact_masks=masks, **read_labels(data))
 
 
 def _checked_images(images, brains, atlas, what: str) -> np.ndarray:

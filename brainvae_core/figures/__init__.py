@@ -6,14 +6,17 @@ No function touches pyplot; a notebook shows a figure where it is the last value
 from brainvae_core.figures.cohort import fig_2a, fig_factors, fig_sections
 from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_removal, fig_s1
 from brainvae_core.figures.grid import fig_2c, fig_2d, fig_fd_profile, fig_grid
+from brainvae_core.figures.knee import fig_knee
 from brainvae_core.figures.overview import fig_1
 from brainvae_core.figures.projective import fig_3a, fig_region_profile, fig_s4
 from brainvae_core.figures.quality import fig_brightness, fig_ledger, fig_quality, fig_worst
 from brainvae_core.figures.receptive import fig_3b, fig_3c, fig_3d, fig_3e, fig_s2, fig_s3
+from brainvae_core.figures.study import fig_grids, fig_rate_distortion
 from brainvae_core.figures.training import (
     fig_explained,
     fig_reconstructions,
     fig_recovery,
+    fig_row,
     fig_training,
 )
 
@@ -33,13 +36,17 @@ __all__ = [
     "fig_factors",
     "fig_fd_profile",
     "fig_grid",
+    "fig_grids",
+    "fig_knee",
     "fig_ledger",
     "fig_new_brain",
     "fig_quality",
+    "fig_rate_distortion",
     "fig_reconstructions",
     "fig_recovery",
     "fig_region_profile",
     "fig_removal",
+    "fig_row",
     "fig_s1",
     "fig_s2",
     "fig_s3",

@@ -46,7 +46,7 @@ def fig_training(
     ----------
     histories : mapping of label to list of rows
         Each row one validation: ``step``, ``validation_loss``, ``explained_variance``,
-        ``validation_kl``, ``active_latents`` and ``beta`` (as warmed up).
+        ``validation_kl``, ``active_latents`` and ``progress`` of the KL warm-up.
     reference_explained : mapping of str to float
         Explained variance of models without a history, such as PCA.
 
@@ -83,10 +83,53 @@ def fig_training(
     return figure
 
 
+@styled
+def fig_row(
+    betas: Sequence[float],
+    panels: Mapping[str, np.ndarray],
+    references: Mapping[str, float],
+) -> Figure:
+    """What several seeds end on at every β of one row of the grid.
+
+    Parameters
+    ----------
+    betas : sequence of float, n_betas
+    panels : mapping of title to ndarray, each (n_betas, n_seeds)
+        What the number is, with its unit; NaN where a fit failed.
+    references : mapping of title to float
+        A panel's value of PCA at the same number of latents, drawn as a line.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(2.3 * -(-len(panels) // 2))
+    axes = figure.subplots(-(-len(panels) // 2), 2, sharex=True, squeeze=False)
+    places = np.arange(len(betas))
+    looks = model_styles(["β-VAE", "PCA"])
+    for letter, ax, (title, values) in zip("ABCDEFGH", axes.flat, panels.items(), strict=False):
+        values = check_shape(title, np.asarray(values, float), (len(betas), None))
+        known = np.isfinite(values).any(axis=1)
+        ax.plot(places[known], np.nanmean(values[known], axis=1), color=looks["β-VAE"]["color"])
+        ax.plot(places, values, "o", color=looks["β-VAE"]["color"], alpha=0.5, mew=0, ms=5)
+        if title in references:
+            ax.axhline(references[title], color=looks["PCA"]["color"], ls="--", lw=1.2)
+            ax.annotate(
+                "PCA", (1, references[title]), xycoords=("axes fraction", "data"),
+                xytext=(0, 2), textcoords="offset points", ha="right", va="bottom",
+                color=looks["PCA"]["color"], fontsize=8,
+            )  # fmt: skip
+        panel_title(ax, letter, title)
+        ax.margins(y=0.15)
+    for ax in axes[-1]:
+        ax.set_xticks(places, [f"{b:g}" for b in betas])
+        ax.set_xlabel("β")
+    return figure
+
+
 def _warm_up_end(rows) -> float:
     """First step of a history at which β had reached its final value; 0 where it never rose."""
-    final = rows[-1]["beta"]
-    rising = [row["step"] for row in rows if row["beta"] < final]
+    rising = [row["step"] for row in rows if row["progress"] < 1]
     return max(rising, default=0)
 
 

@@ -1,24 +1,30 @@
 """What can be fitted to a cohort; each model has ``encode(images)`` and ``decode(z)``."""
 
 from brainvae_core.models.beta_vae import BetaVAE
-from brainvae_core.models.grid import fit_all, grid_configs
-from brainvae_core.models.objective import effective_strength
+from brainvae_core.models.config import BetaVAEConfig
+from brainvae_core.models.devices import OutOfDeviceMemory
+from brainvae_core.models.likelihoods import effective_strength
 from brainvae_core.models.pca import PCA
-from brainvae_core.models.runs import PCAConfig, Run, fit, load_run, run_name, save_run
-from brainvae_core.models.training import BetaVAEConfig, diagnose
+from brainvae_core.models.runs import FailedRun, PCAConfig, Run, fit, load_run, run_name, save_run
+from brainvae_core.models.study import Study, fit_all
+from brainvae_core.models.training import diagnose, elbo_terms, train_together
 
 __all__ = [
     "PCA",
     "BetaVAE",
     "BetaVAEConfig",
+    "FailedRun",
+    "OutOfDeviceMemory",
     "PCAConfig",
     "Run",
+    "Study",
     "diagnose",
     "effective_strength",
+    "elbo_terms",
     "fit",
     "fit_all",
-    "grid_configs",
     "load_run",
     "run_name",
     "save_run",
+    "train_together",
 ]

@@ -21,16 +21,25 @@ def checked_images(images, image_shape) -> np.ndarray:
     return images
 
 
-def checked_parts(train, validation) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation images as float32, at least two of each and of one size."""
+def checked_parts(train, validation):
+    """Training and validation images as float32, at least two of each and of one size.
+
+    What is no ndarray (a view of an array on disk) is left as it is, and checked when it is read.
+    """
     for name, images in (("training", train), ("validation", validation)):
         if len(images) < 2:
             raise ValueError(
                 f"{len(images)} {name} images; a fit needs at least 2 of them: "
                 "give more brains (15 split into 10, 2 and 3), or a column split in their metadata"
             )
-    image_shape = np.shape(train)[1:]
-    return checked_images(train, image_shape), checked_images(validation, image_shape)
+    image_shape = tuple(np.shape(train)[1:])
+    if isinstance(train, np.ndarray) and isinstance(validation, np.ndarray):
+        return checked_images(train, image_shape), checked_images(validation, image_shape)
+    if tuple(validation.shape[1:]) != image_shape:
+        raise ValueError(
+            f"training images are {image_shape} and validation images {validation.shape[1:]}"
+        )
+    return train, validation
 
 
 def checked_codes(z, latent_dim) -> np.ndarray:

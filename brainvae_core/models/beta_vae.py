@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from brainvae_core.models.arrays import batches, checked_codes, checked_images, keep_freed_memory
+from brainvae_core.models.layers import Upsampling, UpsamplingToImage
 
 CHANNELS, HIDDEN, KERNEL = 32, 256, 4
 COARSEST = (5, 7)  # what the stride-2 layers end on
@@ -58,9 +59,9 @@ class BetaVAE(nn.Module):
             *_with_relu(nn.Linear(flat, HIDDEN), nn.Linear(HIDDEN, HIDDEN)),
             nn.Linear(HIDDEN, 2 * latent_dim),
         )
-        first_up = nn.ConvTranspose2d(CHANNELS, CHANNELS, KERNEL, stride=1, padding=1)
+        first_up = Upsampling(CHANNELS, CHANNELS, KERNEL, stride=1, padding=1)
         strided = [i >= STRIDED - halvings for i in range(STRIDED)]
-        up = [_up(1 if i == STRIDED - 1 else CHANNELS, strided[i]) for i in range(STRIDED)]
+        up = [*map(_up, strided[:-1]), UpsamplingToImage(CHANNELS)]
         self.decoder = nn.Sequential(
             *_with_relu(nn.Linear(latent_dim, HIDDEN), nn.Linear(HIDDEN, HIDDEN)),
             *_with_relu(nn.Linear(HIDDEN, flat)),
@@ -71,6 +72,7 @@ class BetaVAE(nn.Module):
         self.register_buffer("input_mean", torch.zeros(image_shape))
         self.register_buffer("input_scale", torch.ones(()))
         self.register_buffer("output_offset", torch.zeros(image_shape))
+        self.register_buffer("log_sigma", torch.zeros(()))  # of a Gaussian likelihood
         for layer in self.modules():
             # As the authors': Kaiming for these two, PyTorch's default for transposed ones.
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -164,11 +166,11 @@ def _down(channels_in, strided):
     return _same(channels_in, CHANNELS)
 
 
-def _up(channels_out, strided):
+def _up(strided):
     """A stride-2 transposed convolution, or its stride-1 stand-in with as many parameters."""
     if strided:
-        return nn.ConvTranspose2d(CHANNELS, channels_out, KERNEL, stride=2, padding=1)
-    return _same(CHANNELS, channels_out)
+        return Upsampling(CHANNELS, CHANNELS, KERNEL, stride=2, padding=1)
+    return _same(CHANNELS, CHANNELS)
 
 
 def _same(channels_in, channels_out):

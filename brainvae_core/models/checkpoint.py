@@ -58,11 +58,14 @@ def resume(path, config, model, optimiser) -> tuple[int, list[dict]]:
             f"checkpoint {path} was made with another {', '.join(other)}; delete it to start anew"
         )
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state = optimiser.state_dict()
     for name, value in tensors.items():
         if name.startswith("optimiser."):
             _, i, part = name.split(".")
-            state["state"].setdefault(int(i), {})[part] = value
+            if value.ndim:  # a fused optimiser walks through memory: in its parameter's order
+                value = torch.empty_like(parameters[int(i)], device="cpu").copy_(value)
+            state["state"].setdefault(int(i), {})[part] = value.detach()
     optimiser.load_state_dict(state)
     history = json.loads(described["history"])
     return history[-1]["step"], history

@@ -22,23 +22,23 @@ def authors(model, images, seed):
 
 @torch.no_grad()
 def data(model, images, seed):
-    """Statistics of the training images in place of assumptions about them.
+    """Statistics of the training `Images` in place of assumptions about them.
 
     Images enter centred and scaled; the output starts at the logit of the mean image. Every layer
     is He-initialised with its effective fan-in, each channel's pre-activation is centred, and each
     layer is scaled so that its spread *between brains* (decoder: between codes) is 1.
     """
-    mean = images.mean(axis=0, dtype=np.float64)
-    scale = np.sqrt(np.mean([np.square(i - mean).mean() for i in images]))
+    mean = torch.from_numpy(images.mean)
+    scale = (images.sum_of_squares / (len(images) * mean.numel())) ** 0.5
     if scale == 0:
         raise ValueError(f"the {len(images)} training images are all the same; nothing to learn")
-    model.input_mean.copy_(torch.from_numpy(mean))
+    model.input_mean.copy_(mean)
     model.input_scale.fill_(scale)
-    model.output_offset.copy_(torch.logit(torch.from_numpy(mean), eps=1e-3))
+    model.output_offset.copy_(torch.logit(mean, eps=1e-3))
 
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(images), generator=generator)[:SAMPLE].numpy()
-    sample = torch.from_numpy(np.ascontiguousarray(images[np.sort(rows)]))
+    sample = images.take(np.sort(rows)).cpu()
     _spread_layers(model.encoder, ((sample - model.input_mean) / model.input_scale).unsqueeze(1))
     to_code = model.encoder[-1]
     to_code.weight[model.latent_dim :] *= 0.01

@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -19,10 +19,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from brainvae_core.models.arrays import checked_parts
+from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.pca import PCA
-from brainvae_core.models.training import BetaVAEConfig
+from brainvae_core.models.training import Fitted
 
-FORMAT = 1
+FORMAT = 2  # 2 added runs that failed
+
+
+NAMED = ("kind", "config", "cohort")  # what a run's name is made from
+
+
+class FailedRun(ValueError):
+    """A run whose fit ended before its time; its folder says why."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,23 @@ class PCAConfig:
         return f"pca-L{self.latent_dim}"
 
     def fit(self, train, validation, checkpoint=None, device="auto"):
-        train, validation = checked_parts(train, validation)
-        model = PCA.fit(train, self.latent_dim)
-        residual = np.square(model.reconstruct(validation) - validation).sum(dtype=np.float64)
+        """The model and its one-row history."""
+        (fitted,) = self.fit_together([self], train, validation)
+        return fitted.model, fitted.history
+
+    @staticmethod
+    def fit_together(configs, train, validation, checkpoints=None, device="auto") -> list[Fitted]:
+        """Every PCA from one eigendecomposition."""
+        train, validation = checked_parts(np.asarray(train), np.asarray(validation))
+        widest = PCA.fit(train, max(config.latent_dim for config in configs))
         total = np.square(validation - validation.mean(0)).sum(dtype=np.float64)
-        row = {"step": 0, "explained_variance": 1 - residual / total}
-        return model, [row | {"active_latents": self.latent_dim}]
+        fitted = []
+        for config in configs:
+            model = widest.truncated(config.latent_dim)
+            residual = np.square(model.reconstruct(validation) - validation).sum(dtype=np.float64)
+            row = {"step": 0, "explained_variance": 1 - residual / total}
+            fitted.append(Fitted(model, [row | {"active_latents": config.latent_dim}], None))
+        return fitted
 
     def restore(self, tensors: dict[str, np.ndarray]) -> PCA:
         """The fit whose mean, components and variances these tensors are."""
@@ -92,34 +111,78 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     Returns
     -------
     Run
+
+    Raises
+    ------
+    FailedRun
+        The fit ended before its time, now or when it was first tried.
     """
-    runs = Path(runs)
-    name = run_name(config, cohort.fingerprint)
-    folder = runs / name
-    if folder.exists():
-        return load_run(folder)
-    unfinished = runs / f".{name}"
-    with _alone(runs / ".locks" / name):  # kept: a lock that is deleted can be held twice
-        if not folder.exists():  # another process may have fitted it while this one waited
-            train, validation = cohort.split("train").images, cohort.split("validation").images
-            checkpoint = unfinished / "checkpoint.safetensors"
-            model, history = config.fit(train, validation, checkpoint=checkpoint, device=device)
-            save_run(folder, config, cohort.fingerprint, cohort.name, model, history)
-        shutil.rmtree(unfinished, ignore_errors=True)
+    folder = Path(runs) / run_name(config, cohort.fingerprint)
+    if not folder.exists():
+        with _alone(_lock(folder)):
+            if not folder.exists():  # another process may have fitted it while this one waited
+                _fit_and_keep(cohort, [config], [folder], device)
     return load_run(folder)
 
 
+def fit_together(cohort, configs: Sequence, runs: str | Path = "runs", device="auto") -> None:
+    """Fit those of several models of one kind that are missing and that no other process fits.
+
+    Parameters
+    ----------
+    cohort, runs, device
+        As of `fit`.
+    configs : sequence of BetaVAEConfig, or of PCAConfig
+
+    Raises
+    ------
+    OutOfDeviceMemory
+        The device does not hold so many at once.
+    """
+    with ExitStack() as locks:
+        wanted, folders = [], []
+        for config in configs:
+            folder = Path(runs) / run_name(config, cohort.fingerprint)
+            if not folder.exists() and locks.enter_context(_alone(_lock(folder), wait=False)):
+                wanted.append(config), folders.append(folder)
+        if wanted:
+            _fit_and_keep(cohort, wanted, folders, device)
+
+
+def _fit_and_keep(cohort, configs, folders, device):
+    train, validation = cohort.split("train").images, cohort.split("validation").images
+    unfinished = [folder.with_name(f".{folder.name}") for folder in folders]
+    checkpoints = [folder / "checkpoint.safetensors" for folder in unfinished]
+    fitted = type(configs[0]).fit_together(
+        configs, train, validation, checkpoints=checkpoints, device=device
+    )
+    for config, folder, begun, found in zip(configs, folders, unfinished, fitted, strict=True):
+        if not folder.exists():
+            save_run(folder, config, cohort.fingerprint, cohort.name, *found)
+        shutil.rmtree(begun, ignore_errors=True)
+
+
+def _lock(folder: Path) -> Path:
+    return folder.parent / ".locks" / folder.name  # kept: a deleted lock can be held twice
+
+
 @contextmanager
-def _alone(lock: Path):
-    """One process at a time, by a lock on a file that ends with its process, however that ends."""
+def _alone(lock: Path, wait: bool = True):
+    """One process at a time, by a lock on a file that ends with its process, however that ends.
+
+    Yields whether it is held, which it always is after waiting.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                yield False
+                return
             print(f"waiting for another process that fits {lock.name}", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield True
 
 
 def run_name(config, fingerprint: str) -> str:
@@ -128,25 +191,31 @@ def run_name(config, fingerprint: str) -> str:
     return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
 
 
-def save_run(folder, config, fingerprint, cohort_name, model, history) -> None:
-    """Write a run; its folder appears under its name only when it is complete."""
+def save_run(folder, config, fingerprint, cohort_name, model, history, failure=None) -> None:
+    """Write a run; its folder appears under its name only when it is complete.
+
+    Of a run that failed, ``failure`` says why, and no weights are kept.
+    """
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a run is never overwritten")
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     beside.mkdir(parents=True, exist_ok=True)
     try:
-        weights = beside / "weights.safetensors"
-        save_file(model.tensors(), weights)
+        digest = None
+        if failure is None:
+            save_file(model.tensors(), beside / "weights.safetensors")
+            digest = _digest(beside / "weights.safetensors")
         described = {
             "format": FORMAT,
             "kind": config.kind,
             "config": asdict(config),
             "cohort": {"name": cohort_name, "fingerprint": fingerprint},
-            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "weights_sha256": digest,
+            "failure": failure,
         }
         with (beside / "history.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, fieldnames=list(history[0]))
+            table = csv.DictWriter(file, fieldnames=list(history[0]) if history else ["step"])
             table.writeheader()
             table.writerows(history)
         _write_json(beside / "metrics.json", {})
@@ -163,6 +232,8 @@ def load_run(folder: str | Path) -> Run:
     ------
     FileNotFoundError
         There is no run in that folder.
+    FailedRun
+        Its fit ended before its time.
     ValueError
         The run is of another format, its configuration does not match its name, or its weights
         are damaged.
@@ -175,7 +246,7 @@ def load_run(folder: str | Path) -> Run:
         raise ValueError(
             f"run {folder} has format {described.get('format')}; this library reads {FORMAT}"
         )
-    lacks = [k for k in ("kind", "config", "cohort", "weights_sha256") if k not in described]
+    lacks = [k for k in (*NAMED, "weights_sha256", "failure") if k not in described]
     if lacks:
         raise ValueError(f"{folder}/config.json lacks {', '.join(lacks)}; fit the run anew")
     config = _config(described, folder)
@@ -185,8 +256,10 @@ def load_run(folder: str | Path) -> Run:
             f"run {folder} does not match its configuration, which names it {expected}; "
             "move it away and fit it anew"
         )
+    if described["failure"]:
+        raise FailedRun(f"run {folder} failed: {described['failure']} (delete it to fit it again)")
     weights = folder / "weights.safetensors"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "missing"
+    digest = _digest(weights) if weights.is_file() else "missing"
     if digest != described["weights_sha256"]:
         raise ValueError(
             f"weights of run {folder} are damaged (sha256 {digest[:12]}, written as "
@@ -216,6 +289,10 @@ def _config(described, folder):
         odd = sorted(names ^ set(given))
         raise ValueError(f"configuration of run {folder} does not match {kind}: {', '.join(odd)}")
     return KINDS[kind](**given)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:

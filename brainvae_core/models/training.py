@@ -1,11 +1,13 @@
-"""Fitting a β-VAE to arrays: one loop, in the open. Needs torch, numpy, safetensors, tqdm only."""
+"""Fitting β-VAEs to arrays: one loop, in the open. Needs torch, numpy, safetensors, tqdm only."""
 
 from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
-from dataclasses import dataclass, fields
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,165 +16,245 @@ from tqdm import tqdm
 from brainvae_core.models.arrays import checked_parts
 from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.checkpoint import resume, save_checkpoint
+from brainvae_core.models.devices import (
+    WARM_UP,
+    captured,
+    memory_named,
+    on_stream,
+    pick_device,
+    shared_threads,
+)
+from brainvae_core.models.images import Images
 from brainvae_core.models.initialisation import INITIALISATIONS
-from brainvae_core.models.objective import LIKELIHOODS, kl_divergence, reparameterise
+from brainvae_core.models.likelihoods import LIKELIHOODS
+from brainvae_core.models.objectives import OBJECTIVES, Batch
+from brainvae_core.models.posterior import kl_divergence, reparameterise
+from brainvae_core.models.schedule import Schedule, mix
 
 ACTIVE = 0.01  # variance of a latent's posterior means over brains (Burda et al. 2016)
 
 
-@dataclass(frozen=True)
-class BetaVAEConfig:
-    """Everything a fit depends on besides its images. The defaults are the demo's.
+class Fitted(NamedTuple):
+    """What became of one fit."""
 
-    The paper's own settings are ``learning_rate=2e-4, batch_size=64, steps=10_000,
-    initialisation="authors", lr_warmup=0, lr_cosine=False, kl_warmup=0`` at 320 × 448.
-    """
-
-    latent_dim: int = 8
-    beta: float = 3.0  # β = 1 is the vanilla VAE
-    likelihood: str = "gaussian"  # a key of LIKELIHOODS
-    sigma: float = 0.05  # grey values; β's strength goes with σ²
-    seed: int = 0
-    steps: int = 1100
-    batch_size: int = 16
-    learning_rate: float = 1e-3  # 2e-3 did worse than half as well
-    weight_decay: float = 0.0  # AdamW; 0 is Adam
-    lr_warmup: float = 0.05  # share of the steps
-    lr_cosine: bool = True  # fall to zero after the warm-up
-    kl_warmup: float = 0.5  # share of the steps over which β rises: keeps latents alive
-    initialisation: str = "data"  # a key of INITIALISATIONS
-    validate_every: int = 100  # steps
-    patience: int = 0  # validations without gain after the KL warm-up; 0 never stops early
-
-    kind = "beta_vae"
-
-    def __post_init__(self):
-        for field in fields(self):
-            value, wanted = getattr(self, field.name), type(field.default)
-            if wanted in (int, float):
-                if wanted is int and value != int(value):
-                    raise ValueError(f"{field.name}={value!r} must be a whole number")
-                # beta=3 and beta=3.0 are one configuration, so they must name one run.
-                object.__setattr__(self, field.name, wanted(value))
-        for name, allowed in (("likelihood", LIKELIHOODS), ("initialisation", INITIALISATIONS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is unknown; {', '.join(allowed)} exist"
-                )
-        for name in (
-            "latent_dim",
-            "steps",
-            "batch_size",
-            "validate_every",
-            "learning_rate",
-            "sigma",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        for name in ("weight_decay", "patience"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-        for name in ("lr_warmup", "kl_warmup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is a share of the steps, 0 to 1")
-        if not (math.isfinite(self.beta) and self.beta >= 0):
-            raise ValueError(f"beta={self.beta} must be finite and not negative")
-
-    @property
-    def label(self) -> str:
-        return f"beta_vae-L{self.latent_dim}-beta{self.beta:g}-seed{self.seed}"
-
-    def fit(self, train, validation, checkpoint=None, device="auto"):
-        return train_beta_vae(self, train, validation, checkpoint=checkpoint, device=device)
-
-    def restore(self, tensors: dict[str, np.ndarray]) -> BetaVAE:
-        """The model whose ``state_dict`` these tensors are."""
-        model = BetaVAE(self.latent_dim, tensors["input_mean"].shape)
-        model.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
-        return model
+    model: BetaVAE
+    history: list[dict]
+    failure: str | None  # why it stopped before its end; the model is then of no use
 
 
-def train_beta_vae(config, train, validation, *, checkpoint=None, device="auto"):
-    """Fit a β-VAE.
+def train_together(configs, train, validation, *, checkpoints=None, device="auto"):
+    """Fit several β-VAEs to the same images at once, each to what it would be fitted to alone.
+
+    Every model has a thread of its own, and a stream of its own on a GPU, where a step is one CUDA
+    graph. The numbers are those of single fits up to rounding: a CPU shares out its threads.
 
     Parameters
     ----------
-    config : BetaVAEConfig
-    train, validation : ndarray of float32, shape (n, height, width)
-        Grey values in [0, 1]; at least two of each.
-    checkpoint : path, optional
-        Written at every validation; where it exists the fit goes on from it, to the same weights
-        bit for bit as an uninterrupted fit on the same device.
+    configs : sequence of BetaVAEConfig
+    train, validation : ndarray of float32, shape (n, height, width), or array-like
+        Grey values in [0, 1]; at least two of each. An array-like that is no ndarray (it has
+        ``shape`` and gives NumPy for rows) is streamed where the device has no room for it.
+    checkpoints : sequence of paths, optional
+        One a model, written at every validation; where one exists its fit goes on from it, on a CPU
+        to the same weights bit for bit as an uninterrupted fit.
     device : str
         ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
 
     Returns
     -------
-    model : BetaVAE
-    history : list of dict
-        A row a validation: ``step``, ``loss``, ``reconstruction``, ``kl`` (training batch, nats per
-        image), ``beta`` (as warmed up), ``validation_loss``, ``validation_kl``,
-        ``explained_variance``, ``active_latents``, ``seconds``.
+    list of Fitted
+        ``model``, ``history`` and ``failure`` of each. A loss that stops being finite ends its own
+        fit alone and is told in ``failure``. The history has a row a validation: ``step``;
+        ``loss``, ``reconstruction`` and ``kl`` of the last training batch (nats per image),
+        ``progress`` of the KL warm-up, ``sigma``; ``validation_loss`` (the objective at full
+        strength), ``validation_reconstruction`` (distortion D), ``validation_kl`` (rate R; the
+        held-out ELBO is −D − R), ``explained_variance``, ``active_latents``, ``seconds``.
 
     Raises
     ------
-    FloatingPointError
-        A term became NaN or infinite; says which, when, and what to lower.
+    OutOfDeviceMemory
+        The device does not hold so many models at once; says what was needed and what lowers it.
     ValueError
-        The images are too few, of two sizes, all the same or hold a NaN; or the checkpoint is
+        The images are too few, of two sizes, all the same or hold a NaN; or a checkpoint is
         damaged or belongs to another configuration.
     """
     train, validation = checked_parts(train, validation)
     device = pick_device(device)
-    torch.manual_seed(config.seed)
-    model = BetaVAE(config.latent_dim, train.shape[1:])
-    INITIALISATIONS[config.initialisation](model, train, config.seed)
-    model.to(device=device, memory_format=torch.channels_last)
-    train, validation = (torch.from_numpy(np.ascontiguousarray(a)) for a in (train, validation))
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    first, history = resume(checkpoint, config, model, optimiser)
-    negative_log_likelihood = LIKELIHOODS[config.likelihood]
-    started = time.perf_counter() - (history[-1]["seconds"] if history else 0)
-    # A checkpoint may be the one after which patience had run out.
-    steps = range(first, first if _out_of_patience(config, history) else config.steps)
-    bar = progress_bar(steps, desc=config.label, initial=first, total=config.steps)
-    for step in bar:
-        # Everything random follows from (seed, step): a resumed fit draws what it would have.
-        generator = torch.Generator(device).manual_seed(_mix(config.seed, 1, step))
-        images = train[_batch_rows(config, step, len(train))].to(device, non_blocking=True)
-        beta = config.beta * _ramp(step, config.kl_warmup * config.steps)
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * _learning_rate_factor(config, step)
+    stop, counting = threading.Event(), threading.Lock()
+    n, batch_size = len(configs), max(config.batch_size for config in configs)
+    with memory_named(n, batch_size, train.shape[1:], device):
+        images = Images(train, device), Images(validation, device)
+        paths = checkpoints or [None] * n
+        fits = [Fit(c, *images, path, device) for c, path in zip(configs, paths, strict=True)]
+        bar = progress_bar(
+            desc=configs[0].label if n == 1 else f"{n} models together",
+            initial=sum(fit.done for fit in fits),
+            total=sum(config.steps for config in configs),
+        )
 
-        mean, logvar = model.posterior_parameters(images)
-        logits = model.logits(reparameterise(mean, logvar, generator))
-        reconstruction = negative_log_likelihood(logits, images, config.sigma).mean()
-        kl = kl_divergence(mean, logvar).sum(1).mean()
-        loss = reconstruction + beta * kl
-        epoch = step // max(len(train) // config.batch_size, 1)
-        _stop_if_not_finite(epoch, step, reconstruction=reconstruction.item(), kl=kl.item())
-        optimiser.zero_grad(set_to_none=True)
+        def tick():
+            with counting:
+                bar.update()
+
+        with bar, shared_threads(n):
+            if n == 1:
+                fits[0].run(tick, stop)
+            else:
+                _run_in_threads(fits, tick, stop)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return [Fitted(fit.model, fit.history, fit.failure) for fit in fits]
+
+
+class Fit:
+    """One model being fitted, and what its next step reads, in tensors that stay where they are."""
+
+    def __init__(self, config, train: Images, validation: Images, checkpoint, device):
+        self.config, self.train, self.validation = config, train, validation
+        self.checkpoint, self.failure = checkpoint, None
+        torch.manual_seed(config.seed)
+        self.model = BetaVAE(config.latent_dim, train.shape[1:])
+        INITIALISATIONS[config.initialisation](self.model, train, config.seed)
+        self.model.log_sigma.fill_(math.log(config.sigma))
+        self.model.to(device=device, memory_format=torch.channels_last)
+        network, sigma = list(self.model.parameters()), []
+        if LIKELIHOODS[config.likelihood].learns_sigma:
+            sigma = [self.model.log_sigma.requires_grad_()]
+        self.parameters = network + sigma
+        self.optimiser = torch.optim.AdamW(
+            [{"params": network}, {"params": sigma, "weight_decay": 0.0}],  # σ decays to no 1
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=device.type != "mps",
+            capturable=device.type == "cuda",
+        )
+        self.done, self.history = resume(checkpoint, config, self.model, self.optimiser)
+        self.learning_rate = torch.tensor(config.learning_rate, device=device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate  # a tensor: a graph reads it anew
+        self.schedule = Schedule(config, len(train), device)
+        size = min(config.batch_size, len(train))
+        self.images = torch.zeros((size, *train.shape[1:]), device=device)
+        self.noise, self.prior = (
+            torch.zeros((size, config.latent_dim), device=device) for _ in range(2)
+        )
+        self.progress = torch.ones((), device=device)
+        self.terms = torch.zeros(3, device=device)  # loss, reconstruction, kl
+        self.advance, self.stream = self.step, None
+        if device.type == "cuda":
+            self.stream = torch.cuda.Stream(device)
+            torch.cuda.synchronize(device)
+            with on_stream(self.stream), torch.backends.cudnn.flags(benchmark=True):
+                self.rehearse()
+            self.advance = captured(self.step, self.stream)
+
+    def run(self, tick, stop):
+        """Every step that is left, validated and kept as the configuration says."""
+        config = self.config
+        started = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0)
+        with on_stream(self.stream):
+            # A checkpoint may be the one after which patience had run out.
+            while self.done < config.steps and not _out_of_patience(config, self.history):
+                first, self.done = (
+                    self.done,
+                    min(
+                        config.steps,
+                        (self.done // config.validate_every + 1) * config.validate_every,
+                    ),
+                )
+                log = torch.zeros((self.done - first, 3), device=self.terms.device)
+                for step in self.train.batches(self.schedule, range(first, self.done), self.images):
+                    if stop.is_set():
+                        return
+                    draws = self.schedule(step)
+                    self.noise.copy_(draws.noise)
+                    self.prior.copy_(draws.prior)
+                    self.learning_rate.copy_(draws.learning_rate)
+                    self.progress.copy_(draws.progress)
+                    self.advance()
+                    log[step - first].copy_(self.terms)
+                    tick()
+                try:
+                    self.history.append(self._row(first, log.tolist(), started))
+                except FloatingPointError as error:
+                    self.failure = str(error)
+                    return
+                save_checkpoint(self.checkpoint, config, self.model, self.optimiser, self.history)
+
+    def step(self):
+        """One step on what the tensors hold; nothing here waits for the device."""
+        batch = _terms(
+            self.model,
+            self.images,
+            self.noise,
+            self.prior,
+            self.progress,
+            self.config,
+            len(self.train),
+        )
+        loss = OBJECTIVES[self.config.objective](batch, self.config)
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        self.optimiser.step()
+        kl = kl_divergence(batch.mean, batch.logvar).sum(1).mean()
+        self.terms.copy_(torch.stack([loss, batch.distortion.mean(), kl]).detach())
 
-        done = step + 1
-        if done % config.validate_every == 0 or done == config.steps:
-            row = {"step": done, "loss": loss.item(), "reconstruction": reconstruction.item()}
-            row |= {"kl": kl.item(), "beta": beta, **_validate(model, validation, config)}
-            _stop_if_not_finite(epoch, step, validation=row["validation_loss"])
-            row["seconds"] = time.perf_counter() - started
-            history.append(row)
-            bar.set_postfix_str(
-                f"held-out {row['validation_loss']:.0f} nats, explains "
-                f"{row['explained_variance']:.0%}, {row['active_latents']} of "
-                f"{config.latent_dim} latents active"
+    def rehearse(self):
+        """A few steps whose traces are wiped out, in place."""
+        state = self.optimiser.state
+        weights = [p.detach().clone() for p in self.parameters]
+        kept = [{k: v.clone() for k, v in state[p].items()} for p in self.parameters]
+        for _ in range(WARM_UP):
+            self.step()
+        with torch.no_grad():
+            for parameter, before, old in zip(self.parameters, weights, kept, strict=True):
+                parameter.copy_(before)
+                for name, value in state[parameter].items():
+                    value.copy_(old[name]) if name in old else value.zero_()
+
+    def _row(self, first, log, started):
+        for i, terms in enumerate(log):
+            named = dict(zip(("loss", "reconstruction", "kl"), terms, strict=True))
+            self._stop_if_not_finite(first + i, **named)
+        row = {"step": self.done, **named, "progress": self.progress.item()}
+        row["sigma"] = self.model.log_sigma.exp().item()
+        row |= _validate(self.model, self.validation, self.config, len(self.train))
+        self._stop_if_not_finite(self.done - 1, validation=row["validation_loss"])
+        return row | {"seconds": time.perf_counter() - started}
+
+    def _stop_if_not_finite(self, step, **terms):
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        # The loss is bad whenever one of its terms is.
+        bad = [name for name in bad if name != "loss" or len(bad) == 1]
+        if bad:
+            epoch = step // max(len(self.train) // self.config.batch_size, 1)
+            raise FloatingPointError(
+                f"epoch {epoch}, step {step}: the {' and '.join(bad)} term is not finite; lower "
+                "learning_rate, or lengthen lr_warmup"
             )
-            save_checkpoint(checkpoint, config, model, optimiser, history)
-            if _out_of_patience(config, history):
-                break
-    return model, history
+
+
+def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distortion and rate of images under a fitted model.
+
+    Parameters
+    ----------
+    model : BetaVAE
+    config : BetaVAEConfig
+        The configuration it was fitted with: its likelihood; its seed draws the samples of z.
+    images : ndarray, shape (n, height, width)
+
+    Returns
+    -------
+    distortion, rate : ndarray of float64, each (n,)
+        −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image; −ELBO is their sum.
+    """
+    parts = [
+        torch.stack([batch.distortion, kl_divergence(batch.mean, batch.logvar).sum(1)]).double()
+        for _, batch in _held_out(model, Images(images, model.device), config, len(images))
+    ]
+    distortion, rate = torch.cat(parts, dim=1).cpu().numpy()
+    return distortion, rate
 
 
 def diagnose(history: list[dict], latent_dim: int) -> str:
@@ -192,78 +274,68 @@ def diagnose(history: list[dict], latent_dim: int) -> str:
     return f"{active} of {latent_dim} latents are active; the others carry nothing."
 
 
-def pick_device(device: str) -> torch.device:
-    """``"auto"`` as CUDA, else MPS, else CPU; anything else as torch reads it."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def progress_bar(iterable, **options):
+def progress_bar(iterable=None, **options):
     """A bar in a terminal, a line now and then in a batch log."""
     if sys.stderr.isatty():
         return tqdm(iterable, dynamic_ncols=True, **options)
     return tqdm(iterable, ncols=110, mininterval=15, maxinterval=60, **options)
 
 
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+def _run_in_threads(fits, tick, stop):
+    with ThreadPoolExecutor(len(fits), "fit") as pool:
+        running = [pool.submit(fit.run, tick, stop) for fit in fits]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:  # Ctrl-C, or an error in one: the others end at their next step
+            if not all(done.done() for done in running):
+                stop.set()
+    for done in running:
+        done.result()
 
 
-def _batch_rows(config, step, n):
-    """Rows of one batch, in an order that follows from the seed.
-
-    Every brain once an epoch, but for those left over when the epoch does not divide into batches.
-    """
-    per_epoch = max(n // config.batch_size, 1)
-    epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng((config.seed, 2, epoch)).permutation(n)
-    return torch.from_numpy(order[place * config.batch_size : (place + 1) * config.batch_size])
-
-
-def _ramp(step, length):
-    return min(1.0, (step + 1) / length) if length else 1.0
-
-
-def _learning_rate_factor(config, step):
-    warmup = config.lr_warmup * config.steps
-    if step < warmup or not config.lr_cosine:
-        return _ramp(step, warmup)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.steps - warmup)))
-
-
-def _stop_if_not_finite(epoch, step, **terms):
-    bad = [name for name, value in terms.items() if not math.isfinite(value)]
-    if bad:
-        raise FloatingPointError(
-            f"epoch {epoch}, step {step}: the {' and '.join(bad)} term is not finite; lower "
-            "learning_rate, or lengthen lr_warmup"
-        )
+def _terms(model, images, noise, prior, progress, config, n_train) -> Batch:
+    """What an objective reads, of one batch."""
+    with torch.autocast(
+        images.device.type,
+        torch.bfloat16,
+        enabled=config.precision == "bfloat16",
+        cache_enabled=False,  # a cache outlives the capture that filled it
+    ):
+        mean, logvar = (part.float() for part in model.posterior_parameters(images))
+        z = reparameterise(mean, logvar, noise)
+        logits = model.logits(z).float()
+    distortion = LIKELIHOODS[config.likelihood].negative_log(logits, images, model.log_sigma)
+    return Batch(distortion, mean, logvar, z, prior, progress, n_train)
 
 
 @torch.no_grad()
-def _validate(model, images, config):
-    """Held-out −ELBO_β at the full β with one seeded sample, and what the means explain."""
-    generator = torch.Generator(model.device).manual_seed(_mix(config.seed, 3))
-    loss = kl_sum = residual = total = 0.0
+def _held_out(model, images: Images, config, n_train):
+    """Each block of images with its terms at full strength; the same noise every time."""
+    generator = torch.Generator().manual_seed(mix(config.seed, 3))
+    full = torch.ones((), device=model.device)
+    for block in images.blocks():
+        shape = (len(block), config.latent_dim)
+        noise, prior = (torch.randn(shape, generator=generator).to(model.device) for _ in range(2))
+        yield block, _terms(model, block, noise, prior, full, config, n_train)
+
+
+@torch.no_grad()
+def _validate(model, images: Images, config, n_train):
+    """The objective, rate and distortion of held-out images, and what the means explain."""
+    loss = distortion = rate = residual = 0.0
     means = []
-    for batch in images.split(64):
-        batch = batch.to(model.device)
-        mean, logvar = model.posterior_parameters(batch)
-        kl = kl_divergence(mean, logvar).sum()
-        logits = model.logits(reparameterise(mean, logvar, generator))
-        loss += LIKELIHOODS[config.likelihood](logits, batch, config.sigma).sum() + config.beta * kl
-        kl_sum += kl
-        residual += _sum_of_squares(torch.sigmoid(model.logits(mean)) - batch)
-        total += _sum_of_squares(batch - images.mean(0).to(batch))
-        means.append(mean)
+    for block, batch in _held_out(model, images, config, n_train):
+        loss += len(block) * OBJECTIVES[config.objective](batch, config)
+        distortion += batch.distortion.sum()
+        rate += kl_divergence(batch.mean, batch.logvar).sum()
+        residual += _sum_of_squares(torch.sigmoid(model.logits(batch.mean)) - block)
+        means.append(batch.mean)
     active = torch.cat(means).var(0) > ACTIVE
     return {
         "validation_loss": (loss / len(images)).item(),
-        "validation_kl": (kl_sum / len(images)).item(),
-        "explained_variance": (1 - residual / total).item(),
+        "validation_reconstruction": (distortion / len(images)).item(),
+        "validation_kl": (rate / len(images)).item(),
+        "explained_variance": 1 - residual.item() / images.sum_of_squares,
         "active_latents": int(active.sum()),
     }
 

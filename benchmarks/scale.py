@@ -1,0 +1,202 @@
+"""Cost against number of brains, resolution and number of models.
+
+    python benchmarks/scale.py [--times 1 5 20] [--device auto] [--folder DIR] [--small]
+
+Cohorts of 1, 5 and 20 times the paper's 1,723 brains are simulated and written block by block, then
+trained on from memory and streamed, each in a process of its own, whose peak memory is told. They
+stay in ``--folder`` for another time (16.5 MB per 35 brains at 320 × 448); without it they lie in a
+temporary folder and are removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from measure import heading, interleaved, line, part, seconds_a_step, spread
+
+from brainvae_core.cohorts import (
+    Cohort,
+    drawn_atlas,
+    open_cohort,
+    save_blocks,
+    simulate,
+    stream_cohort,
+)
+from brainvae_core.models import images as models_images
+from brainvae_core.models.config import BetaVAEConfig
+from brainvae_core.models.devices import pick_device
+
+PAPER = 1_723  # brains
+BLOCK = 256  # brains simulated at once
+SHAPES = ((40, 56), (80, 112), (160, 224), (320, 448))
+HELD_OUT = 64  # validation brains that a timed fit looks at
+
+
+def simulated_blocks(n_brains: int, shape: tuple[int, int]):
+    """A large simulated cohort in blocks, each from a seed of its own."""
+    atlas = drawn_atlas()
+    for start in range(0, n_brains, BLOCK):
+        n = min(BLOCK, n_brains - start)
+        made = simulate(max(n, 2), atlas, shape, seed=start).select(np.arange(n))
+        brains = pd.Index([f"sim-{start + i:06d}" for i in range(n)], name="brain")
+        yield Cohort(
+            made.images,
+            made.metadata.set_axis(brains),
+            made.atlas,
+            factors=made.factors.set_axis(brains),
+            name=made.name,
+        )
+
+
+def make(path: Path, n_brains: int, shape) -> float:
+    """Seconds it takes to simulate and write a cohort."""
+    start = time.perf_counter()
+    save_blocks(path, simulated_blocks(n_brains, shape), split_seed=0)
+    return time.perf_counter() - start
+
+
+def read_at_random(path: Path, rounds: int) -> list[float]:
+    """Milliseconds a brain of 64 brains anywhere in the cohort."""
+    images = stream_cohort(path).images
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(rounds):
+        rows = rng.permutation(len(images))[:64]
+        start = time.perf_counter()
+        images[rows]
+        found.append(1000 * (time.perf_counter() - start) / len(rows))
+    return found
+
+
+def train_from(path: Path, streamed: bool, config, device, steps, rounds) -> dict:
+    """Seconds a step, seconds from the folder to the first fit's end, and peak memory in GB."""
+    if streamed:
+        models_images.SHARE = 0  # a GPU with room would otherwise take all images in
+    start = time.perf_counter()
+    cohort = stream_cohort(path) if streamed else open_cohort(path)
+    train, validation = cohort.split("train").images, cohort.split("validation").images[:HELD_OUT]
+    del cohort
+    seconds = [seconds_a_step([config], train, validation, device, steps)]
+    ready = time.perf_counter() - start
+    seconds += [
+        seconds_a_step([config], train, validation, device, steps) for _ in range(rounds - 1)
+    ]
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return {"seconds": seconds, "ready": ready, "peak": peak}
+
+
+def in_own_process(function, *arguments):
+    """What a function gives in a fresh process: peak memory is a process's."""
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawned) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def against_brains(times, shape, config, device, steps, rounds, folder: Path):
+    """Making, keeping, reading and training on ever more brains."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    for n_times, n_brains in times:
+        size = f"{n_brains:,} brains ({n_times} × the paper's) at {shape[0]} × {shape[1]}"
+        with part(size):
+            path = folder / f"simulated-{n_brains}-{shape[0]}x{shape[1]}.zarr"
+            if not path.exists():
+                seconds = in_own_process(make, path, n_brains, shape)
+                line(f"{size}: simulated and written", f"{seconds:.3g} s", "1")
+            on_disk = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) / 1e9
+            in_memory = n_brains * shape[0] * shape[1] * 4 / 1e9
+            line(f"{size}: on disk, as float32", f"{on_disk:.3g} GB, {in_memory:.3g} GB", "1")
+            found = in_own_process(read_at_random, path, 5)
+            line(f"{size}: reading a brain at random", spread(found, "ms"), "5 × 64 brains")
+            batch = f"a step of {config.batch_size}"
+            for streamed in (False, True):
+                how = "streamed" if streamed else "in memory"
+                if not streamed and 2 * in_memory > 0.6 * memory:  # brains, and the training part
+                    needed = f"needs about {1.7 * in_memory:.0f} GB of {memory:.0f} GB"
+                    line(f"{size}: {batch}, {how}", f"not measured: {needed}")
+                    continue
+                found = in_own_process(train_from, path, streamed, config, device, steps, rounds)
+                n = f"{rounds} slopes over {steps[0]} to {steps[1]} steps"
+                figure = f"{spread(found['seconds'])}; peak memory {found['peak']:.3g} GB; first "
+                line(f"{size}: {batch}, {how}", f"{figure}fit after {found['ready']:.3g} s", n)
+
+
+def against_resolution(shapes, config, device, steps, rounds):
+    """A step forward and backward at ever more pixels."""
+    contenders = {}
+    for shape in shapes:
+        images = np.random.default_rng(0).random((HELD_OUT, *shape), dtype=np.float32)
+        contenders[shape] = lambda images=images: seconds_a_step(
+            [config], images, images, device, steps
+        )
+    for shape, seconds in interleaved(contenders, rounds).items():
+        per = (
+            f"{1e9 * np.median(seconds) / (config.batch_size * shape[0] * shape[1]):.3g} ns a pixel"
+        )
+        what = f"a step of {config.batch_size} at {shape[0]} × {shape[1]}"
+        line(what, f"{spread(seconds)}; {per}", f"{rounds} slopes, interleaved")
+
+
+def against_models(counts, shape, config, device, steps, rounds):
+    """Models one after another and together: seconds of a step of one of them."""
+    images = np.random.default_rng(0).random((HELD_OUT, *shape), dtype=np.float32)
+
+    def after_another(n):
+        configs = [replace(config, seed=i) for i in range(n)]
+        return np.mean([seconds_a_step([c], images, images, device, steps) for c in configs])
+
+    def together(n):
+        configs = [replace(config, seed=i) for i in range(n)]
+        return seconds_a_step(configs, images, images, device, steps) / n
+
+    contenders = {}
+    for n in counts:
+        contenders[f"{n} models one after another"] = lambda n=n: after_another(n)
+        contenders[f"{n} models together"] = lambda n=n: together(n)
+    for name, seconds in interleaved(contenders, rounds).items():
+        what = f"{name}: a model's step of {config.batch_size} at {shape[0]} × {shape[1]}"
+        line(what, spread(seconds), f"{rounds} slopes, interleaved")
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--times", type=int, nargs="+", default=[1, 5, 20])
+    options.add_argument("--device", default="auto")
+    options.add_argument("--folder", type=Path, help="cohorts are made here and stay")
+    options.add_argument("--batch", type=int, default=64)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--small", action="store_true", help="the same in a minute, on two cores")
+    given = options.parse_args()
+    device = pick_device(given.device)
+    config = BetaVAEConfig(batch_size=given.batch)
+    steps = (50, 550) if device.type == "cuda" else (2, 12)
+    shape, shapes, counts, paper = SHAPES[-1], SHAPES, (1, 2, 4, 8), PAPER
+    if given.small:
+        shape, shapes, counts, paper = SHAPES[0], SHAPES[:2], (1, 2), 80
+        given.times, given.rounds = given.times[:2], 1
+        config, steps = replace(config, batch_size=8), (1, 3)
+
+    heading("Scale", device)
+    with tempfile.TemporaryDirectory(prefix="brainvae-scale-") as temporary:
+        folder = given.folder or Path(temporary)
+        times = [(n, n * paper) for n in given.times]
+        against_brains(times, shape, config, given.device, steps, given.rounds, folder)
+    with part("resolution"):
+        against_resolution(shapes, config, given.device, steps, given.rounds)
+    with part("number of models"):
+        against_models(counts, shapes[-2], config, given.device, steps, given.rounds)
+
+
+if __name__ == "__main__":
+    main()

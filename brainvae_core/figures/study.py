@@ -1,0 +1,232 @@
+"""Figures of a whole study: every point of the β × L grid, rate and distortion (§ 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from brainvae_core.figures.style import (
+    GREY,
+    check_shape,
+    colour_bar,
+    heat_map,
+    legible,
+    new_figure,
+    panel_title,
+    styled,
+    thinned,
+)
+
+# Of the first mark and of the second: told apart by their line as well as by their colour.
+MARKS = ({"color": "#D55E00", "ls": "-"}, {"color": "black", "ls": (0, (2, 1.2))})
+MOST_IN_CELLS = 8  # columns whose cells have room for a number
+
+
+@styled
+def fig_grids(
+    panels: Mapping[str, np.ndarray],
+    betas: Sequence[float],
+    latent_dims: Sequence[int],
+    marks: Mapping[str, tuple[float, float]],
+) -> Figure:
+    """Several numbers at every point of the grid, a panel and a colour scale each.
+
+    Parameters
+    ----------
+    panels : mapping of title to ndarray, each (n_betas, n_dims)
+        What the number is, with its unit; NaN where no fit succeeded, which is hatched.
+    betas : sequence of float, n_betas
+    latent_dims : sequence of int, n_dims
+    marks : mapping of str to (beta, latent_dim)
+        At most two points to frame, such as the chosen one and the paper's. One that is not of
+        this grid, or is NaN, is only named in the legend.
+
+    Returns
+    -------
+    Figure
+    """
+    wanted = (len(betas), len(latent_dims))
+    panels = {title: check_shape(title, values, wanted) for title, values in panels.items()}
+    n_rows = -(-len(panels) // 2)
+    figure = new_figure(n_rows * (0.75 + max(0.095 * len(betas), 0.7)) + 0.45)
+    axes = figure.subplots(n_rows, 2, squeeze=False)
+    rows = thinned([f"{b:g}" for b in betas], 10)
+    columns = thinned([str(d) for d in latent_dims], 20)
+    for letter, ax, (title, values) in zip("ABCDEFGH", axes.flat, panels.items(), strict=False):
+        fmt = f",.{_decimals(values)}f"
+        inside = fmt if len(latent_dims) <= MOST_IN_CELLS and len(betas) <= 10 else ""
+        shown = heat_map(ax, values, rows, columns, fmt=inside, fontsize=7)
+        ax.invert_yaxis()
+        panel_title(ax, letter, title)
+        for look, point, gap in zip(MARKS, marks.values(), (0, 0.08), strict=False):
+            _frame(ax, point, betas, latent_dims, look, gap)
+        bar = colour_bar(figure, shown, ax, "", aspect=14)
+        bar.locator = MaxNLocator(4)
+        bar.formatter = FuncFormatter(lambda y, _, fmt=fmt: _number(y, fmt))
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    for ax in axes[:, 0]:
+        ax.set_ylabel("β", rotation=0, va="center", labelpad=8)
+    for ax in axes.flat[max(len(panels) - 2, 0) : len(panels)]:
+        ax.set_xlabel("Number of latents L")
+    handles = _mark_legend(marks, betas, latent_dims)
+    if any(np.isnan(v).any() for v in panels.values()):
+        handles.append(Patch(fc="#F2F2F2", ec="#AAAAAA", hatch="////", lw=0, label="no fit"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+@styled
+def fig_rate_distortion(
+    rate: np.ndarray,
+    distortion: np.ndarray,
+    betas: Sequence[float],
+    latent_dims: Sequence[int],
+    marks: Mapping[str, tuple[float, float]],
+) -> Figure:
+    """What a nat of code buys: distortion against rate, a line a number of latents.
+
+    A line joins the means over seeds at one L in the order of β; faint points are single fits.
+    Along thin grey lines D + R, the bound at β = 1, is constant. The second panel is of one L by
+    itself, that of the first mark which is in the grid, with the chord of its knee.
+
+    Parameters
+    ----------
+    rate, distortion : ndarray, shape (n_betas, n_dims, n_seeds)
+        Nats per image; NaN where a fit failed.
+    betas : sequence of float, n_betas
+    latent_dims : sequence of int, n_dims
+    marks : mapping of str to (beta, latent_dim)
+        As for `fig_grids`.
+
+    Returns
+    -------
+    Figure
+    """
+    wanted = (len(betas), len(latent_dims), None)
+    rate = check_shape("rate", np.asarray(rate, float), wanted)
+    distortion = check_shape("distortion", np.asarray(distortion, float), rate.shape)
+    known = np.isfinite(rate).any(axis=2)
+    means = np.full((2, *known.shape), np.nan)
+    means[:, known] = [np.nanmean(a[known], axis=1) for a in (rate, distortion)]
+    figure = new_figure(4.2)
+    whole, one = figure.subplots(1, 2, width_ratios=[3, 2])
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(latent_dims)))
+    for column, colour in enumerate(colours):
+        _curve(whole, rate[:, column], distortion[:, column], means[:, :, column], colour, 3)
+    marked = [n for beta, n in marks.values() if n in list(latent_dims)]
+    alone = list(latent_dims).index([*marked, latent_dims[-1]][0])
+    here = means[:, :, alone]
+    _curve(one, rate[:, alone], distortion[:, alone], here, colours[alone], 4)
+    ends = here[:, known[:, alone]][:, :: max(known[:, alone].sum() - 1, 1)]
+    one.plot(*ends, color=GREY, lw=1, ls="--", zorder=1)
+    one.margins(x=0.2)
+    _label_betas(one, *here, betas)
+    lowest = np.flatnonzero(known.all(axis=0))[-1:]
+    _label_betas(whole, *means[:, :, lowest].reshape(2, -1), betas)
+    _constant_bound(whole, means.sum(axis=0))
+    for look, (beta, latent_dim) in zip(MARKS, marks.values(), strict=False):
+        if beta in list(betas) and latent_dim in list(latent_dims):
+            place = means[:, list(betas).index(beta), list(latent_dims).index(latent_dim)]
+            ring = {"facecolors": "none", "edgecolors": look["color"], "linestyles": look["ls"]}
+            for ax in (whole, one) if latent_dim == latent_dims[alone] else (whole,):
+                ax.scatter(*place, marker="s", s=110, linewidths=2, zorder=6, **ring)
+    for ax in (whole, one):
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_formatter(FuncFormatter(tick))
+        ax.set_xlabel("Rate R: KL divergence (nats per image)")
+    whole.set_ylabel("Distortion D: −E log p(x|z) (nats per image)")
+    panel_title(whole, "A", "Every number of latents")
+    panel_title(one, "B", f"L = {latent_dims[alone]} alone, and its chord")
+    steps = np.arange(len(latent_dims) + 1) - 0.5
+    scale = ScalarMappable(BoundaryNorm(steps, len(colours)), ListedColormap(colours))
+    bar = colour_bar(figure, scale, (whole, one), "Number of latents L")
+    bar.set_ticks(range(len(latent_dims)), labels=thinned([str(d) for d in latent_dims], 20))
+    bar.ax.tick_params(length=0)
+    bar.ax.minorticks_off()
+    handles = _mark_legend(marks, betas, latent_dims)
+    handles.append(Line2D([], [], color=GREY, lw=0.6, alpha=0.6, label="D + R constant (nats)"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _frame(ax, point, betas, latent_dims, look, gap) -> None:
+    """A frame around a cell, ``gap`` of a cell inside it."""
+    beta, latent_dim = point
+    if beta in list(betas) and latent_dim in list(latent_dims):
+        row, column = list(betas).index(beta), list(latent_dims).index(latent_dim)
+        corner, side = (column - 0.5 + gap, row - 0.5 + gap), 1 - 2 * gap
+        line = {"fill": False, "ec": look["color"], "ls": look["ls"], "lw": 1.8, "zorder": 5}
+        halo = [withStroke(linewidth=3.2, foreground="white")]
+        ax.add_patch(Rectangle(corner, side, side, clip_on=False, path_effects=halo, **line))
+
+
+def _mark_legend(marks, betas, latent_dims) -> list:
+    """What each mark is, in words, also where the grid does not hold it."""
+    handles = []
+    for look, (name, (beta, latent_dim)) in zip(MARKS, marks.items(), strict=False):
+        text = f"{name}: β = {beta:g}, L = {latent_dim:g}"
+        if np.isnan([beta, latent_dim]).any():
+            text = f"{name}: no knee"
+        elif beta not in list(betas) or latent_dim not in list(latent_dims):
+            text += " (not in this grid)"
+        handles.append(Patch(fill=False, ec=look["color"], ls=look["ls"], lw=1.8, label=text))
+    return handles
+
+
+def _curve(ax, rate, distortion, means, colour, size) -> None:
+    """Every fit of one L faintly, and the line through the means of those that have any."""
+    ax.plot(rate, distortion, ".", ms=4, mew=0, color=colour, alpha=0.35)
+    ax.plot(*means[:, np.isfinite(means[0])], "o-", ms=size, lw=1.2, color=colour)
+
+
+def _label_betas(ax, rate, distortion, betas) -> None:
+    """β beside those points of a curve that are far enough apart, its ends first."""
+    known = np.flatnonzero(np.isfinite(rate)) if rate.size else []
+    apart, few = 0.12 * np.ptp(ax.get_xlim()), []
+    for row in (*known[::-1][:1], *known[:-1]):
+        if all(abs(rate[row] - rate[other]) >= apart for other in few):
+            few.append(row)
+    for row in few:
+        ax.annotate(
+            f"β = {betas[row]:g}", (rate[row], distortion[row]), (-4, -3),
+            textcoords="offset points", ha="right", va="top", fontsize=8, zorder=7,
+            **legible("black", 2),
+        )  # fmt: skip
+
+
+def _constant_bound(ax, bound) -> None:
+    """Lines of slope −1, each with its D + R at the right."""
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    for level in MaxNLocator(6).tick_values(np.nanmin(bound), np.nanmax(bound)):
+        if low < level - right < high - 0.05 * (high - low):
+            thin = {"color": GREY, "lw": 0.6, "alpha": 0.6, "zorder": 0}
+            ax.plot([left, right], [level - left, level - right], **thin)
+            text = {"ha": "right", "va": "bottom", "color": GREY, "fontsize": 7}
+            ax.text(right, level - right, tick(level), **text)
+    ax.set(xlim=(left, right), ylim=(low, high))
+
+
+def _decimals(values) -> int:
+    """Digits behind the point that tell the values of a panel apart."""
+    spread = np.nanmax(values) - np.nanmin(values) if np.isfinite(values).any() else 0
+    if spread == 0 or np.array_equal(values, np.round(values)):
+        return 0
+    return int(np.clip(1 - np.floor(np.log10(spread)), 0, 3))
+
+
+def _number(value, fmt) -> str:
+    return f"{value:{fmt}}".replace("-", "−")
+
+
+def tick(value, _=None) -> str:
+    return _number(value, ",.10g")

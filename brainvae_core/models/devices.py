@@ -1,0 +1,73 @@
+"""The device a fit runs on: which, how its threads are shared, and what when it is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+WARM_UP = 3  # steps before a capture: kernels are chosen and the optimiser's state is made
+ACTIVATIONS = 50  # numbers kept per pixel and image in a step, forward and backward (measured)
+
+
+class OutOfDeviceMemory(RuntimeError):
+    """A device's memory did not hold the models that were to be trained together."""
+
+
+def pick_device(device: str) -> torch.device:
+    """``"auto"`` as CUDA, else MPS, else CPU; anything else as torch reads it."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def captured(step: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
+    """A step that was run before, as one CUDA graph: its ~120 kernels cost one launch."""
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    return graph.replay
+
+
+def on_stream(stream):
+    """The context in which work goes to a CUDA stream; without one, none."""
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
+
+
+@contextmanager
+def shared_threads(n: int) -> Iterator[None]:
+    """The CPU's threads divided among ``n`` models."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // n))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def memory_named(n_models: int, batch_size: int, image_shape, device) -> Iterator[None]:
+    """Tell an allocation that failed in one line: what was needed, and what lowers it.
+
+    Raises
+    ------
+    OutOfDeviceMemory
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not full:
+            raise
+        height, width = image_shape
+        needed = n_models * batch_size * height * width * ACTIVATIONS * 4 / 2**30
+        lower = "batch_size" if n_models == 1 else "together (or batch_size)"
+        raise OutOfDeviceMemory(
+            f"{device} is out of memory: {n_models} model{'s' * (n_models > 1)} at once with "
+            f"batches of {batch_size} × {height} × {width} need about {needed:.1f} GiB; "
+            f"lower {lower}"
+        ) from error

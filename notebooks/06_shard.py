@@ -1,0 +1,169 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6 · One row of the grid
+#
+# **What does β do at a given number of latents?** The β × L grid is a product: every β at every L, from
+# several seeds. It is fitted row by row, a row of β for one L, so that starting up is paid once a row and
+# not once a model; on a cluster every row is a job of its own. This chapter is such a job: it fits
+# the row `shard_latent_dim`, or loads what was fitted, and the next chapter reads the whole grid.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
+atlas = "drawn"  # or a folder with the CCF's files
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
+height = 160  # pixels of a section
+width = 224
+artefact_share = 0.15
+cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
+latent_dim = 8
+beta = 3.0
+objective = "beta"
+capacity = 20.0  # nats; of objective "capacity"
+mmd_weight = 1000.0  # nats per image; of objective "mmd"
+likelihood = "gaussian"
+sigma = 0.05  # grey values
+steps = 1100
+batch_size = 16
+learning_rate = 1e-3
+lr_warmup = 0.05  # share of the steps
+lr_cosine = True
+kl_warmup = 0.5  # share of the steps
+initialisation = "data"
+precision = "float32"  # or "bfloat16"
+validate_every = 100  # steps
+seed = 0
+grid_betas = [1, 3, 10]
+grid_latent_dims = [2, 4, 8, 16]
+grid_seeds = [0, 1, 2]
+shard_latent_dim = 8  # the row of the grid that chapter 6 fits
+grid_height = 80
+grid_width = 112
+grid_steps = 500
+fd_dim = 16  # components of the Fréchet distance's basis
+rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
+n_weights = 5  # brightness weights a region
+n_blobs = 100  # random regions of the null
+c_max = 7.0  # prior standard deviations
+c_step = 0.1
+new_brain = "simulated"  # or the file of a registered section
+data = "../data"
+runs = "../runs"
+device = "auto"  # CUDA, else MPS, else CPU
+together = 2  # models of the grid trained at once
+
+# %%
+from brainvae_core.profile import read_parameters
+
+p = read_parameters(globals())
+
+# %%
+import numpy as np
+import pandas as pd
+from brainvae_core import figures
+from brainvae_core.models import effective_strength, fit_all
+from brainvae_core.models.study import counted
+from brainvae_core.profile import grid_cohort, prepare_cohort, study
+
+# %%
+cohort = grid_cohort(p, prepare_cohort(p))
+grid = study(p)
+row = grid.shard(p.shard_latent_dim)
+print(cohort)
+print(f"the grid: {grid}")
+print(f"this row: {row}")
+
+# %% [markdown]
+# ## Fitting the row
+#
+# Models are trained `together` where that is faster than one after another. A row that was interrupted goes
+# on where it was; a model whose loss stops being finite ends alone and is told.
+
+# %%
+runs = fit_all(cohort, row.configs, p.runs, p.device, p.together, halve=True)
+print(counted(row.state(cohort.fingerprint, p.runs)))
+
+# %%
+pca = next(run for run in runs if run.config.kind == "pca")
+vaes = {(run.config.beta, run.config.seed): run for run in runs if run.config.kind == "beta_vae"}
+first = {beta: vaes[beta, row.seeds[0]] for beta in row.betas if (beta, row.seeds[0]) in vaes}
+source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}, L = {p.shard_latent_dim}"
+
+# %% [markdown]
+# ## How β changes a fit
+#
+# Validation brains, one line a value of β. A larger β buys a smaller rate (the KL) with a larger
+# distortion, and puts latents to sleep that are not worth their price. β means nothing without its likelihood and
+# resolution, so the effective strength (βσ² over the number of pixels) is printed beside it.
+
+# %%
+strength = {b: effective_strength(b, p.likelihood, p.sigma, cohort.atlas.shape) for b in row.betas}
+print("\n".join(f"β = {b:<4g} effective strength {s:.2g}" for b, s in strength.items()))
+
+# %%
+figures.fig_training(
+    {f"β = {b:g}": run.history for b, run in first.items()},
+    {"PCA": pca.history[-1]["explained_variance"]},
+).made_from(f"{source}, seed {row.seeds[0]} of {len(row.seeds)}")
+
+# %% [markdown]
+# ## What the row ended on
+#
+# Points are single fits, the line is their mean. Rate and distortion are of validation brains; the test brains
+# are not read in this chapter.
+
+# %%
+ends = pd.DataFrame([{"beta": b, "seed": s, **run.history[-1]} for (b, s), run in vaes.items()])
+titles = {
+    "validation_kl": "Rate (nats per image)",
+    "validation_reconstruction": "Distortion (nats per image)",
+    "explained_variance": "Explained variance",
+    "active_latents": "Active latents",
+}
+panels = {
+    title: ends.pivot(index="beta", columns="seed", values=name).reindex(row.betas).to_numpy()
+    for name, title in titles.items()
+}
+
+# %%
+figures.fig_row(
+    row.betas, panels, {"Explained variance": pca.history[-1]["explained_variance"]}
+).made_from(f"{source}, {len(row.seeds)} seeds a point")
+
+# %% [markdown]
+# ## The figures in numbers
+#
+# The first cell prints what was measured, to digits that differ a little between processors; the second what
+# has to hold everywhere.
+
+# %% tags=["nbval-ignore-output"]
+ends.groupby("beta")[list(titles)].agg(["mean", "min", "max"]).round(3)
+
+# %%
+rate = panels["Rate (nats per image)"].mean(axis=1)
+pd.Series(
+    {
+        "every model of the row was fitted": len(vaes) == len(row),
+        "the largest β has the smallest rate": bool(np.argmin(rate) == len(rate) - 1),
+        "no model explains more than PCA at this L": bool(
+            ends["explained_variance"].max() <= pca.history[-1]["explained_variance"]
+        ),
+    }
+)

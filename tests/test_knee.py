@@ -1,0 +1,303 @@
+"""The knee of a curve: known corners, closed forms, another route, and what the seeds say."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from brainvae_core.metrics import choose_point, knee, knee_over_seeds
+
+DIMS = np.array([2, 4, 5, 8, 12, 16])
+
+
+def hinge(x, corner, before=-3.0, after=-0.1):
+    return np.where(x < corner, before * (x - corner), after * (x - corner))
+
+
+def rotated(x, y):
+    """The knee of a convex curve by turning its chord onto the axis, in the complex plane."""
+    curve = (x - x[0]) / np.ptp(x) + 1j * (y - y[0]) / np.ptp(y)
+    chord = curve[-1]
+    beside = -(curve * np.conj(chord)).imag / abs(chord)  # perpendicular to the chord
+    along_y = beside * abs(chord) / chord.real
+    return x[along_y.argmax()], along_y.max()
+
+
+# ---- one curve ----
+
+
+@pytest.mark.parametrize("corner", DIMS[1:-1])
+def test_the_knee_of_a_corner_is_its_corner(corner):
+    assert knee(DIMS, hinge(DIMS, corner))[0] == corner
+    assert knee(DIMS, -hinge(DIMS, corner), bend="concave")[0] == corner
+    assert knee(DIMS, hinge(DIMS, corner, 0.1, 3.0))[0] == corner
+
+
+def test_a_right_angle_is_as_far_from_its_chord_as_can_be():
+    x, distance = knee([0, 1, 100, 101], [10, 0, 0, 0])
+    assert x == 1 and distance == pytest.approx(1 - 1 / 101)
+
+
+@pytest.mark.parametrize("y", [DIMS * -7.0 + 3, np.full(6, 4.2), np.full(6, 0.1) * 3])
+def test_a_line_and_a_constant_have_no_knee(y):
+    x, distance = knee(DIMS, y)
+    assert np.isnan(x) and distance == pytest.approx(0, abs=1e-12)
+
+
+def test_a_curve_bent_the_other_way_has_no_knee():
+    x, distance = knee(DIMS, hinge(DIMS, 8), bend="concave")
+    assert np.isnan(x) and distance == pytest.approx(0, abs=1e-12)
+
+
+def test_a_line_that_noise_bends_a_little_has_no_knee():
+    y = -np.arange(17.0)
+    y[5] -= 0.04 * 16
+    assert np.isnan(knee(np.arange(17), y)[0])
+    y[5] -= 0.02 * 16
+    assert knee(np.arange(17), y)[0] == 5
+
+
+@pytest.mark.parametrize("y", [[1, 0], [1, np.nan, 0], [np.nan] * 4, []])
+def test_fewer_than_three_points_have_neither_knee_nor_distance(y):
+    assert np.isnan(knee(np.arange(len(y)), y)).all()
+
+
+def test_the_knee_of_a_hyperbola_is_the_geometric_mean_of_its_ends():
+    x = np.linspace(2, 18, 1601)
+    at, distance = knee(x, 1 / x)
+    assert at == pytest.approx(6, abs=0.01)  # where 1/x² is the chord's slope, 1/(2·18)
+    chord = 1 / 2 - (6 - 2) / (2 * 18)
+    assert distance == pytest.approx((chord - 1 / 6) / (1 / 2 - 1 / 18), abs=1e-5)
+
+
+def test_a_logarithmic_axis_moves_the_knee_to_where_it_is_in_closed_form():
+    x = np.linspace(2, 18, 1601)
+    at, _ = knee(x, 1 / x, log_x=True)
+    assert at == pytest.approx(2 * 18 * np.log(9) / 16, abs=0.01)
+    assert np.isnan(knee(x, np.log(x), log_x=True)[0])
+
+
+def test_a_loss_that_rises_again_bends_where_it_is_low():
+    assert knee(DIMS, [9, 5, 3, 0.5, 2, 4])[0] == 8
+
+
+curves = arrays(float, 7, elements=st.floats(-50, 50)).filter(lambda y: np.ptp(y) > 1e-3)
+places = arrays(float, 7, elements=st.floats(0.1, 5)).map(np.cumsum)
+
+
+@given(places, curves)
+def test_turning_the_chord_onto_the_axis_finds_the_same_knee(x, y):
+    at, distance = knee(x, y)
+    same_at, same_distance = rotated(x, y)
+    assert distance == pytest.approx(max(same_distance, 0), abs=1e-9)
+    if same_distance > 0.0501:
+        beside = np.interp(at, x, y), np.interp(same_at, x, y)
+        assert at == same_at or np.ptp(beside) < 1e-6  # two points equally far
+    if same_distance < 0.0499:
+        assert np.isnan(at)
+
+
+@given(places, curves, st.floats(0.01, 100), st.floats(-30, 30), st.floats(0.01, 100))
+def test_units_and_offsets_of_both_axes_do_not_matter(x, y, scale, offset, stretch):
+    at, distance = knee(x, y)
+    moved_at, moved = knee(stretch * x + offset, scale * y - offset)
+    assert moved == pytest.approx(distance, abs=1e-6)
+    if distance > 0.0501 and _unique(x, y):
+        assert moved_at == pytest.approx(stretch * at + offset)
+
+
+@given(places, curves)
+def test_a_mirrored_curve_has_the_same_knee(x, y):
+    at, distance = knee(x, y)
+    upside_down, again = knee(x, -y, bend="concave")
+    assert again == pytest.approx(distance, abs=1e-12)
+    np.testing.assert_equal(upside_down, at)
+    backwards, again = knee(-x, y)
+    assert again == pytest.approx(distance, abs=1e-9)
+    if distance > 0.0501 and _unique(x, y):
+        assert backwards == -at
+
+
+def _unique(x, y):
+    below = y[0] + (y[-1] - y[0]) * (x - x[0]) / np.ptp(x) - y
+    return np.diff(np.sort(below))[-1] > 1e-6 * np.ptp(y)
+
+
+def test_the_order_of_the_points_does_not_matter():
+    order = np.random.default_rng(0).permutation(6)
+    assert knee(DIMS[order], hinge(DIMS, 5)[order]) == knee(DIMS, hinge(DIMS, 5))
+
+
+def test_failed_fits_are_left_out_and_never_chosen():
+    y = hinge(DIMS, 8.0)
+    y[[0, 2]] = np.nan, np.inf
+    assert knee(DIMS, y) == knee(DIMS[[1, 3, 4, 5]], y[[1, 3, 4, 5]])
+    y[3] = np.nan
+    assert knee(DIMS, y)[0] != 8
+
+
+# ---- many seeds ----
+
+
+def test_seeds_that_agree_leave_no_doubt():
+    found = knee_over_seeds(DIMS, np.repeat(hinge(DIMS, 8)[:, None], 3, axis=1))
+    assert (found.at, found.mode, found.interval, found.n_seeds) == (8, 8, (8, 8), 3)
+    assert found.shares.tolist() == [0, 0, 0, 1, 0, 0] and found.no_knee == 0
+    assert found.distance == knee(DIMS, hinge(DIMS, 8))[1]
+    assert str(found).startswith("knee at 8, 0.53 of the range")
+    assert str(found).endswith("seeds most often 8, 95 % from 8 to 8, none in 0 % of resamples")
+
+
+def test_a_noisy_plateau_spreads_over_it_and_keeps_to_it():
+    dims = np.arange(4, 21)
+    noise = np.random.default_rng(1).normal(0, 2.0, (17, 4))
+    found = knee_over_seeds(dims, 100 * np.exp(-(dims - 4) / 2.5)[:, None] + noise)
+    assert found.shares.sum() + found.no_knee == pytest.approx(1)
+    assert (found.shares > 0).sum() > 1
+    assert found.interval[0] <= found.at <= found.interval[1]
+    assert found.shares[(dims < 7) | (dims > 13)].sum() < 0.02
+
+
+def test_shares_are_what_counting_all_resamples_gives():
+    # Two seeds at one point only matter: each resample has 0, 1 or 2 of the low one.
+    values = np.repeat(np.array([10.0, 4.0, 1.0, 0.0])[:, None], 2, axis=1)
+    values[1] = 8.0, -2.0
+    x = np.array([1, 2, 3, 4])
+    means = {8.0: 0.25, 3.0: 0.5, -2.0: 0.25}
+    wanted = np.zeros(4)
+    for mean, share in means.items():
+        wanted[x == knee(x, [10, mean, 1, 0])[0]] += share
+    found = knee_over_seeds(x, values, resamples=20_000)
+    assert 0 < wanted[1] < 1
+    np.testing.assert_allclose(found.shares, wanted, atol=0.015)
+
+
+def test_one_seed_says_nothing_of_the_uncertainty():
+    found = knee_over_seeds(DIMS, hinge(DIMS, 8)[:, None])
+    assert found.at == 8 and found.n_seeds == 1
+    assert np.isnan([*found.shares, found.no_knee, *found.interval, found.mode]).all()
+    assert "not known" in str(found)
+
+
+def test_a_point_with_one_seed_left_leaves_the_uncertainty_unknown():
+    values = np.repeat(hinge(DIMS, 8.0)[:, None], 3, axis=1)
+    values[1, 0] = np.nan
+    assert knee_over_seeds(DIMS, values).n_seeds == 2
+    values[1, 1] = np.nan
+    found = knee_over_seeds(DIMS, values)
+    assert found.at == 8 and found.n_seeds == 1 and np.isnan(found.no_knee)
+    values[1, 2] = np.nan  # no fit at all: the point is out, the others know
+    found = knee_over_seeds(DIMS, values)
+    assert found.n_seeds == 3 and found.shares[1] == 0 and found.shares[3] == 1
+
+
+def test_a_failed_seed_is_left_out_of_its_points_mean():
+    values = np.repeat(hinge(DIMS, 8.0)[:, None], 3, axis=1)
+    values[3] = np.nan, values[3, 0] - 1, values[3, 0] + 1
+    assert knee_over_seeds(DIMS, values).distance == knee(DIMS, hinge(DIMS, 8))[1]
+
+
+def test_a_line_has_no_knee_in_any_resample():
+    found = knee_over_seeds(
+        DIMS, np.stack([-3.0 * DIMS, 5 - 3.0 * DIMS], axis=1)[:, :1].repeat(2, 1)
+    )
+    assert np.isnan([found.at, found.mode, *found.interval]).all()
+    assert found.no_knee == 1 and not found.shares.any()
+    assert str(found).startswith("no knee, 0.00 of") and "most often none, none" in str(found)
+
+
+def test_fits_that_all_failed_have_no_knee_and_no_distance():
+    found = knee_over_seeds(DIMS, np.full((6, 3), np.nan))
+    assert np.isnan([found.at, found.distance, found.no_knee]).all()
+    assert "fewer than three points" in str(found)
+
+
+def test_the_same_call_answers_the_same():
+    values = hinge(DIMS, 8)[:, None] + np.random.default_rng(3).normal(0, 3, (6, 3))
+    once, again = (knee_over_seeds(DIMS, values) for _ in range(2))
+    assert once.shares.tolist() == again.shares.tolist()
+
+
+def test_a_measured_axis_places_the_points():
+    betas = np.array([1, 2, 5, 10, 20])
+    rate = np.array([30.0, 20, 12, 6, 2])
+    distortion = hinge(rate, 12)
+    found = knee_over_seeds(betas, distortion[:, None].repeat(3, 1), x=rate[:, None].repeat(3, 1))
+    assert found.at == 5 and found.shares[2] == 1
+
+
+# ---- β and L ----
+
+BETAS = np.array([1, 2, 3, 6, 20])
+
+
+def study(at_dim=8, seeds=3, noise=0.0):
+    """Rate and distortion with a corner over L at ``at_dim`` and over β, at every L, at 3."""
+    rate = np.array([30.0, 22, 14, 6, 2])[:, None] + 0 * DIMS
+    distortion = hinge(rate, 14.0) + 50 * hinge(DIMS, at_dim)
+    rng = np.random.default_rng(4)
+    return (a[:, :, None] + noise * rng.normal(size=(*a.shape, seeds)) for a in (rate, distortion))
+
+
+@pytest.mark.parametrize("at_dim", [5, 8])
+def test_both_corners_are_chosen(at_dim):
+    in_dims, in_betas = choose_point(BETAS, DIMS, *study(at_dim, noise=0.1))
+    assert (in_dims.at, in_betas.at) == (at_dim, 3)
+    assert (in_dims.n_seeds, in_betas.n_seeds) == (3, 3)
+    assert in_dims.shares.shape == (6,) and in_betas.shares.shape == (5,)
+
+
+def test_the_bound_that_chooses_dims_is_the_best_of_any_beta():
+    rate, distortion = study()
+    distortion[0] += 1e5 + 1e3 * hinge(DIMS, 4)[:, None]  # far from the bound, with its own corner
+    assert choose_point(BETAS, DIMS, rate, distortion)[0].at == 8
+
+
+def test_beta_is_where_the_curve_has_the_slope_of_its_chord():
+    betas = np.geomspace(1, 20, 60)
+    rate = np.log(400 / betas)[:, None, None]  # of D(R) = 400 exp(−R), whose slope is −β
+    distortion = 400 * np.exp(-rate) + 100 * hinge(DIMS, 8)[None, :, None]
+    _, found = choose_point(betas, DIMS, np.broadcast_to(rate, distortion.shape), distortion)
+    slope = (20 - 1) / np.log(20)
+    assert found.at == pytest.approx(slope, rel=0.03)
+
+
+def test_without_a_knee_over_dims_no_beta_is_chosen():
+    rate, distortion = study()
+    distortion += -50 * hinge(DIMS, 8)[None, :, None] - 7.0 * DIMS[None, :, None]
+    in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
+    assert np.isnan([in_dims.at, in_betas.at]).all()
+
+
+def test_a_column_of_failed_fits_is_passed_over():
+    rate, distortion = study()
+    rate[:, 4], distortion[:, 4] = np.nan, np.nan
+    in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
+    assert (in_dims.at, in_betas.at) == (8, 3) and in_dims.shares[4] == 0
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: knee([1, 2, 3], [1, 2]),
+        lambda: knee(np.ones((2, 3)), np.ones((2, 3))),
+        lambda: knee([1, 2, 3], [3, 1, 0], bend="up"),
+        lambda: knee([0, 1, 2], [3, 1, 0], log_x=True),
+        lambda: knee_over_seeds([2, 4, 8], np.ones((2, 3))),
+        lambda: knee_over_seeds([2, 4], np.ones(2)),
+        lambda: knee_over_seeds([2, 2, 8], np.ones((3, 2))),
+        lambda: knee_over_seeds([2, 4, np.nan], np.ones((3, 2))),
+        lambda: knee_over_seeds([2, 4, 8], np.ones((3, 2)), x=np.ones((2, 3))),
+        lambda: knee_over_seeds([2, 4, 8], np.ones((3, 2)), x=np.full((3, 2), np.nan)),
+        lambda: choose_point([1, 3], [2, 4, 8], np.ones((3, 2, 2)), np.ones((3, 2, 2))),
+        lambda: choose_point([1, 3], [2, 4, 8], np.ones((2, 3, 2)), np.ones((2, 3, 1))),
+    ],
+)
+def test_what_has_no_answer_is_refused_in_a_line(call):
+    with pytest.raises(ValueError) as error:
+        call()
+    assert "\n" not in str(error.value)
