@@ -138,8 +138,8 @@ def take_turns(rounds):
         for setting in SETTINGS
     }
     seconds = {task: {setting: [] for setting in SETTINGS} for task in TASKS}
-    for turn in range(-1, rounds):  # the first only warms up
-        for task in TASKS:
+    for task in TASKS:
+        for turn in range(-1, rounds):  # the first only warms up
             for setting, worker in workers.items():
                 worker.stdin.write(task + "\n")
                 worker.stdin.flush()

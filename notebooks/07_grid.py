@@ -150,8 +150,9 @@ print(f"distortion and rate (β, L, seed) = {rate.shape}")
 # **The rule.** L is at the knee, over L, of the least D + R that any β reaches. β is at the knee of the
 # rate–distortion curve at that L. A knee is the point farthest from the chord between the curve's ends,
 # both axes divided by their range (the core of Kneedle; Satopää et al. 2011); a curve that stays within 5 %
-# of its range has none. L is on a linear axis, so that every latent costs the same. A knee found like this
-# depends on the range that was scanned, and with three values of β only the middle one can be it.
+# of its range of the chord, or has not improved by then, has none. L is on a linear axis, so that every
+# latent costs the same. A knee found like this depends on the range that was scanned, and an end of the
+# range is never it: of the demo's three values of β only the middle one can be.
 
 # %%
 in_dims, in_betas = choose_point(p.betas, p.latent_dims, rate, distortion)
@@ -233,7 +234,8 @@ shares = {
     for name, label in models.items()
 }
 bends = {
-    label: knee_over_seeds(p.latent_dims, share, bend="concave") for label, share in shares.items()
+    label: knee_over_seeds(p.latent_dims, share, shape="concave rising")
+    for label, share in shares.items()
 }
 
 # %%

@@ -97,6 +97,11 @@ CALLS = {
         DIMS,
         MARKS,
     ),
+    "fig_row": lambda: figures.fig_row(
+        [1, 3, 10],
+        {"Rate": np.arange(6.0).reshape(3, 2), "Explained variance": np.full((3, 2), np.nan)},
+        {"Explained variance": 0.6},
+    ),
     "fig_knee": lambda: figures.fig_knee(
         DIMS,
         {"PCA": rng.random((4, 1)), "β-VAE": with_a_failed_point(4, 3)},
@@ -166,6 +171,7 @@ WORDS = {
     "fig_2d": ["Reconstructions", "Samples", "real against real", *MODELS],
     "fig_grid": ["Score", "β", "11.00"],
     "fig_grids": ["Rate", "Active", "no fit", "chosen: β = 10, L = 8", "L = 32 (not in this grid)"],
+    "fig_row": ["Rate", "Explained variance", "PCA", "β", "10"],
     "fig_knee": ["PCA: no knee", "β-VAE: knee at L = 4", "not known", "the paper's L = 8", "chord"],
     "fig_rate_distortion": ["β = 10", "L = 8 alone", "D + R", "Rate", "Distortion", "(not in"],
     "fig_fd_profile": ["Real against real", *MODELS],
@@ -198,6 +204,7 @@ AXES = {
     "fig_2d": 2,
     "fig_grid": 2,
     "fig_grids": 6,
+    "fig_row": 2,
     "fig_knee": 4,
     "fig_rate_distortion": 3,
     "fig_fd_profile": 1,
@@ -421,6 +428,7 @@ def test_interval_covers_the_mean_as_often_as_it_says():
         lambda: figures.fig_rate_distortion(
             np.ones((3, 2, 2)), np.ones((3, 2, 2)), [1, 3], [2, 4, 8], {}
         ),
+        lambda: figures.fig_row([1, 3], {"Rate": np.ones((3, 2))}, {}),
         lambda: figures.fig_2b(grey(2), {"PCA": grey(3)}, ["Leak", "Grid"], 50.0),
         lambda: figures.fig_3e({"PCA": 0.5}, {"VAE": (0.4, 0.6)}, {"PCA": np.ones(3)}),
     ],

@@ -172,7 +172,8 @@ def test_a_notebooks_own_names_are_no_parameters():
 
 
 def test_a_missing_profile_is_told_with_those_beside_it():
-    with pytest.raises(FileNotFoundError, match=r"no profile .*dmo\.yaml; .* has ccf, demo, fast, paper"):
+    there = r"no profile .*dmo\.yaml; .* has ccf, demo, fast, paper"
+    with pytest.raises(FileNotFoundError, match=there):
         read_profile(PROFILES[0].with_name("dmo.yaml"))
 
 

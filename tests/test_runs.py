@@ -22,9 +22,9 @@ from brainvae_core.models import (
     run_name,
     runs,
     save_run,
-    training,
 )
 from brainvae_core.models.runs import KINDS
+from brainvae_core.models.schedule import Schedule
 
 SHAPE = (10, 14)
 QUICK = BetaVAEConfig(latent_dim=3, steps=4, validate_every=2, batch_size=4)
@@ -132,7 +132,7 @@ def test_a_fit_leaves_four_files_and_is_loaded_the_second_time(tmp_path, monkeyp
     name = run_name(config, COHORT.fingerprint)
     assert visible(tmp_path) == [name] and not hidden(tmp_path)
     assert sorted(p.name for p in (tmp_path / name).iterdir()) == FILES
-    monkeypatch.setattr(type(config), "fit", never)
+    monkeypatch.setattr(type(config), "fit_together", never)
     second = fit(COHORT, config, str(tmp_path), "cpu")
     for run in (first, second):
         assert run.folder == tmp_path / name and run.config == config
@@ -165,14 +165,14 @@ def test_a_loaded_history_is_told_in_whole_latents(tmp_path):
 
 def test_an_interrupted_fit_leaves_only_its_checkpoint_and_goes_on(tmp_path, monkeypatch):
     whole = fit(COHORT, QUICK, tmp_path / "whole", "cpu")
-    rows = training._batch_rows
+    whole_draws = Schedule.__call__
 
-    def interrupted(config, step, n):
+    def interrupted(schedule, step):
         if step == 3:
             raise KeyboardInterrupt
-        return rows(config, step, n)
+        return whole_draws(schedule, step)
 
-    monkeypatch.setattr(training, "_batch_rows", interrupted)
+    monkeypatch.setattr(Schedule, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(COHORT, QUICK, tmp_path / "runs", "cpu")
     name = run_name(QUICK, COHORT.fingerprint)
@@ -181,9 +181,11 @@ def test_an_interrupted_fit_leaves_only_its_checkpoint_and_goes_on(tmp_path, mon
     assert [p.name for p in unfinished.iterdir()] == ["checkpoint.safetensors"]
 
     steps = []
-    monkeypatch.setattr(training, "_batch_rows", lambda c, s, n: steps.append(s) or rows(c, s, n))
+    monkeypatch.setattr(
+        Schedule, "__call__", lambda self, s: steps.append(s) or whole_draws(self, s)
+    )
     resumed = fit(COHORT, QUICK, tmp_path / "runs", "cpu")
-    assert steps == [2, 3]
+    assert sorted(set(steps)) == [2, 3]
     assert not hidden(tmp_path / "runs") and visible(tmp_path / "runs") == [name]
     for tensor, value in whole.model.tensors().items():
         assert np.array_equal(value, resumed.model.tensors()[tensor]), tensor
@@ -193,21 +195,21 @@ def test_a_failing_fit_leaves_no_run(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise FloatingPointError("step 3")
 
-    monkeypatch.setattr(BetaVAEConfig, "fit", fails)
+    monkeypatch.setattr(BetaVAEConfig, "fit_together", fails)
     with pytest.raises(FloatingPointError):
         fit(COHORT, QUICK, tmp_path, "cpu")
     assert not visible(tmp_path)
 
 
 def test_several_that_want_one_run_fit_it_once(tmp_path, monkeypatch, capfd):
-    fitted, whole = [], PCAConfig.fit
+    fitted, whole = [], PCAConfig.fit_together
 
-    def slowly(config, *arguments, **options):
-        fitted.append(config)
+    def slowly(configs, *arguments, **options):
+        fitted.append(configs)
         time.sleep(0.3)
-        return whole(config, *arguments, **options)
+        return whole(configs, *arguments, **options)
 
-    monkeypatch.setattr(PCAConfig, "fit", slowly)
+    monkeypatch.setattr(PCAConfig, "fit_together", slowly)
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: fit(COHORT, PCAConfig(3), tmp_path / "runs"), range(3)))
     assert len(fitted) == 1 and len({run.folder for run in found}) == 1
@@ -219,7 +221,7 @@ def test_a_fit_that_failed_lets_the_next_one_in(tmp_path, monkeypatch):
         raise FloatingPointError("not a number")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PCAConfig, "fit", failing)
+        patch.setattr(PCAConfig, "fit_together", failing)
         with pytest.raises(FloatingPointError):
             fit(COHORT, PCAConfig(3), tmp_path / "runs")
     assert fit(COHORT, PCAConfig(3), tmp_path / "runs").history
@@ -245,7 +247,8 @@ def other_value(value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"gaussian": "bernoulli", "data": "authors"}[value]
+        other = {"gaussian": "bernoulli", "data": "authors", "beta": "mmd", "float32": "bfloat16"}
+        return other[value]
     return value + 1 if isinstance(value, int) else value / 2 + 0.125
 
 
@@ -269,7 +272,7 @@ def test_a_whole_number_and_its_float_name_one_run():
 
 
 def test_names_of_runs_that_exist_stay_as_they_are():
-    assert run_name(BetaVAEConfig(), "0" * 16) == "beta_vae-L8-beta3-seed0-16be9b8b"
+    assert run_name(BetaVAEConfig(), "0" * 16) == "beta_vae-L8-beta3-seed0-8e39cf35"
     assert run_name(PCAConfig(), "0" * 16) == "pca-L8-efe2e708"
 
 
@@ -374,10 +377,10 @@ def test_a_renamed_folder_is_refused(run):
     refused(replace(run, folder=moved), "my_best_model does not match its configuration")
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None])
+@pytest.mark.parametrize("version", [1, 3, "2", None])
 def test_another_format_is_told(run, version):
     rewrite(run, lambda d: d.update(format=version))
-    refused(run, f"has format {version}; this library reads 1")
+    refused(run, f"has format {version}; this library reads 2")
 
 
 def test_an_unknown_kind_is_told_with_those_known(run):

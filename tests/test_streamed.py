@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from brainvae_core.cohorts import Cohort, open_cohort, save_blocks, simulate, stream_cohort
 from brainvae_core.cohorts.cohort import SPLITS
+from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
 
-N, SHAPE = 13, (40, 56)
+N, SHAPE = 17, (40, 56)
 
 
 def renamed(cohort, start):
@@ -120,6 +121,25 @@ def test_threads_read_at_once_and_none_gets_anothers_brain(cohort, streamed):
         assert all(pool.map(read, range(4)))
 
 
+def test_a_fit_to_the_stream_is_the_fit_in_memory(cohort, streamed, tmp_path):
+    config = BetaVAEConfig(latent_dim=3, steps=6, batch_size=4, validate_every=3)
+    in_memory = fit(cohort, config, tmp_path / "in memory", device="cpu")
+    from_disk = fit(streamed, config, tmp_path / "streamed", device="cpu")
+    assert from_disk.folder.name == in_memory.folder.name
+    ours, theirs = from_disk.model.tensors(), in_memory.model.tensors()
+    for name, values in theirs.items():
+        assert np.allclose(ours[name], values, rtol=1e-4, atol=1e-6), name
+    losses = [[row["validation_loss"] for row in r.history] for r in (from_disk, in_memory)]
+    assert np.allclose(*losses, rtol=1e-5)
+
+
+def test_pca_takes_a_stream_too(cohort, streamed, tmp_path):
+    in_memory = fit(cohort, PCAConfig(2), tmp_path / "in memory")
+    from_disk = fit(streamed, PCAConfig(2), tmp_path / "streamed")
+    assert from_disk.folder.name == in_memory.folder.name
+    assert from_disk.history == in_memory.history
+
+
 # ---- damage ----
 
 
@@ -186,7 +206,7 @@ def test_a_cohort_from_before_is_refused_with_what_to_do(cohort, tmp_path):
 # ---- written block by block ----
 
 
-def blocks(cohort, sizes=(5, 1, 7)):
+def blocks(cohort, sizes=(5, 1, 11)):
     starts = np.cumsum([0, *sizes[:-1]])
     return (cohort.select(np.arange(a, a + n)) for a, n in zip(starts, sizes, strict=True))
 
@@ -214,7 +234,7 @@ def test_blocks_keep_their_own_split_where_no_seed_is_given(cohort, tmp_path):
 def test_ids_of_growing_length_are_whole(cohort, tmp_path):
     parts = list(blocks(renamed(cohort, 9990)))
     path = save_blocks(tmp_path / "a.zarr", parts)
-    assert stream_cohort(path).metadata.index[-1] == "mouse-10002"
+    assert stream_cohort(path).metadata.index[-1] == "mouse-10006"
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])

@@ -5,18 +5,20 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
-from brainvae_core.models import BetaVAE, BetaVAEConfig, arrays, diagnose, training
+from brainvae_core.models import BetaVAE, BetaVAEConfig, arrays, diagnose, elbo_terms, training
 from brainvae_core.models.arrays import keep_freed_memory
 from brainvae_core.models.devices import pick_device
 from brainvae_core.models.images import Images
 from brainvae_core.models.initialisation import INITIALISATIONS
 from brainvae_core.models.likelihoods import LIKELIHOODS
+from brainvae_core.models.objectives import OBJECTIVES
+from brainvae_core.models.recipes import FastRecipe, PaperRecipe
 from brainvae_core.models.schedule import Schedule, learning_rate_factor, progress
 
 SHAPE = (20, 28)
@@ -411,6 +413,10 @@ def test_beta_rises_linearly_over_its_share_of_the_steps():
         ({"kl_warmup": -0.1}, "kl_warmup=-0.1 is a share of the steps"),
         ({"beta": -1}, "beta=-1.0 must be finite"),
         ({"beta": math.inf}, "beta=inf must be finite"),
+        ({"objective": "elbo"}, "objective='elbo' is unknown; beta, capacity, total_corr"),
+        ({"precision": "float16"}, "precision='float16' is unknown; float32, bfloat16 exist"),
+        ({"capacity": -1}, "capacity=-1.0 must not be negative"),
+        ({"objective": "mmd", "mmd_weight": 2}, "mmd_weight=2.0 must be at least beta=3.0"),
     ],
 )
 def test_a_configuration_out_of_range_is_refused(change, message):
@@ -418,18 +424,9 @@ def test_a_configuration_out_of_range_is_refused(change, message):
         BetaVAEConfig(**change)
 
 
-def test_the_paper_can_be_configured_and_beta_zero_is_an_autoencoder():
-    config = BetaVAEConfig(
-        learning_rate=2e-4,
-        batch_size=64,
-        steps=10_000,
-        initialisation="authors",
-        lr_warmup=0,
-        lr_cosine=False,
-        kl_warmup=0,
-    )
-    assert isinstance(config.kl_warmup, float) and config.label == "beta_vae-L8-beta3-seed0"
+def test_a_label_names_the_objective_and_the_point():
     assert BetaVAEConfig(beta=0).label == "beta_vae-L8-beta0-seed0"
+    assert BetaVAEConfig(objective="capacity", seed=4).label == "capacity_vae-L8-beta3-seed4"
 
 
 # ---- what became of the latents ----
@@ -487,3 +484,160 @@ print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("bra
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "['models']\n", done.stderr
+
+
+# ---- images that are not in memory ----
+
+
+class OnDisk:
+    """What a view of a stored array can do: a shape, a length, rows as NumPy."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.asked = images, images.shape, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, rows):
+        found = self.images[rows]
+        self.asked.append(len(found))
+        return found
+
+
+@pytest.mark.parametrize("initialisation", INITIALISATIONS)
+def test_a_streamed_fit_is_the_fit_in_memory(initialisation):
+    config = BetaVAEConfig(**SHORT, initialisation=initialisation)
+    many = sections(150, seed=4)
+    train, validation = OnDisk(many), OnDisk(VALIDATION)
+    assert_same(fit(config, train=many), fit(config, train=train, validation=validation))
+    assert max(train.asked) <= 64  # never the whole of it
+    assert train.asked.count(4) == config.steps
+
+
+def test_a_streamed_image_with_a_nan_is_told():
+    with pytest.raises(ValueError, match="has a NaN or infinite pixel"):
+        fit(BetaVAEConfig(**SHORT), train=OnDisk(spoiled()))
+
+
+def test_streamed_parts_are_checked_as_far_as_their_shapes_go():
+    with pytest.raises(ValueError, match="1 validation images; a fit needs at least 2"):
+        fit(BetaVAEConfig(**SHORT), train=OnDisk(TRAIN), validation=OnDisk(VALIDATION[:1]))
+    small = OnDisk(VALIDATION[:, ::2, ::2])
+    with pytest.raises(ValueError, match=r"training images are \(20, 28\) and validation"):
+        fit(BetaVAEConfig(**SHORT), train=OnDisk(TRAIN), validation=small)
+
+
+def test_an_array_that_cannot_be_read_stops_the_fit():
+    class Gone(OnDisk):
+        def __getitem__(self, rows):
+            if len(self.asked) > 3:
+                raise OSError("the disk is gone")
+            return super().__getitem__(rows)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        fit(BetaVAEConfig(**SHORT, initialisation="authors"), train=Gone(TRAIN))
+
+
+def test_statistics_of_images_are_those_of_numpy():
+    many = sections(130, seed=5)
+    for images in (Images(many, torch.device("cpu")), Images(OnDisk(many), torch.device("cpu"))):
+        np.testing.assert_allclose(images.mean, many.mean(0, dtype=np.float64), rtol=1e-6)
+        expected = np.square(many - many.mean(0, dtype=np.float64)).sum()
+        assert images.sum_of_squares == pytest.approx(expected, rel=1e-5)
+        assert len(images) == 130 and images.shape == many.shape
+        rows = np.array([5, 2, 129])
+        assert np.array_equal(images.take(rows).numpy(), many[rows])
+        assert np.array_equal(torch.cat(list(images.blocks())).numpy(), many)
+
+
+# ---- likelihoods, objectives, precision ----
+
+
+def test_a_learned_sigma_moves_towards_the_residual():
+    config = BetaVAEConfig(
+        latent_dim=3, steps=120, likelihood="gaussian_learned", sigma=0.2, learning_rate=1e-2
+    )
+    model, history = fit(config)
+    sigma = [row["sigma"] for row in history]
+    residual = np.sqrt(np.square(model.reconstruct(VALIDATION) - VALIDATION).mean())
+    assert sigma[-1] < sigma[0] < 0.2
+    assert residual < sigma[-1] < 0.12
+    assert config.restore(model.tensors()).log_sigma.exp() == pytest.approx(sigma[-1], rel=1e-5)
+
+
+def test_weight_decay_leaves_sigma_alone():
+    config = BetaVAEConfig(**SHORT, likelihood="gaussian_learned", weight_decay=0.5)
+    groups = training.Fit(
+        config,
+        *(Images(x, torch.device("cpu")) for x in (TRAIN, VALIDATION)),
+        None,
+        torch.device("cpu"),
+    ).optimiser.param_groups
+    assert [group["weight_decay"] for group in groups] == [0.5, 0]
+    assert [p.numel() for p in groups[1]["params"]] == [1]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_is_learned_and_resumed(tmp_path, monkeypatch, objective):
+    config = BetaVAEConfig(**SHORT, objective=objective, likelihood="gaussian_learned")
+    whole = uninterrupted(config)
+    assert whole[1][-1]["validation_loss"] < whole[1][0]["validation_loss"]
+    assert config.label.startswith(f"{objective}_vae-L3")
+    interrupt_at(monkeypatch, 6)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "c")
+    monkeypatch.undo()
+    assert_same(whole, fit(config, tmp_path / "c"))
+
+
+def test_half_precision_is_of_the_layers_only():
+    config = BetaVAEConfig(**SHORT, precision="bfloat16")
+    model, history = fit(config)
+    assert model.encode(VALIDATION).dtype == np.float32
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    exact = uninterrupted(replace(config, precision="float32"))[1]
+    assert history[-1]["validation_loss"] == pytest.approx(exact[-1]["validation_loss"], rel=0.05)
+    assert history[-1]["validation_loss"] != exact[-1]["validation_loss"]
+
+
+def test_a_step_never_waits_for_the_device(monkeypatch):
+    images = (Images(x, torch.device("cpu")) for x in (TRAIN, VALIDATION))
+    begun = training.Fit(BetaVAEConfig(**SHORT), *images, None, torch.device("cpu"))
+
+    def waits(*_):
+        raise AssertionError("a value was asked for")
+
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, waits)
+    begun.step()
+
+
+def test_terms_of_the_elbo_are_those_of_the_history():
+    config = BetaVAEConfig(**SHORT, beta=2)
+    model, history = uninterrupted(config)
+    distortion, rate = elbo_terms(model, config, VALIDATION)
+    assert distortion.shape == rate.shape == (10,)
+    assert distortion.mean() == pytest.approx(history[-1]["validation_reconstruction"], rel=1e-5)
+    assert rate.mean() == pytest.approx(history[-1]["validation_kl"], rel=1e-5)
+    mean, std = model.posterior(VALIDATION)
+    expected = 0.5 * (mean**2 + std**2 - 1 - 2 * np.log(std)).sum(1)
+    np.testing.assert_allclose(rate, expected, rtol=1e-4)
+
+
+# ---- recipes ----
+
+
+@pytest.mark.parametrize("recipe", [PaperRecipe(), FastRecipe()])
+def test_every_value_of_a_recipe_says_where_it_is_from(recipe):
+    rows = recipe.provenance()
+    assert {name for name, _, _ in rows} <= {f.name for f in fields(BetaVAEConfig)}
+    assert all(source.strip() for _, _, source in rows)
+    config = recipe.config(latent_dim=5, beta=2)
+    assert (config.latent_dim, config.beta) == (5, 2)
+    assert all(getattr(config, name) == value for name, value, _ in rows)
+
+
+def test_the_papers_recipe_is_the_papers():
+    config = PaperRecipe().config()
+    assert (config.learning_rate, config.batch_size, config.steps) == (2e-4, 64, 10_000)
+    assert (config.initialisation, config.precision, config.kl_warmup) == ("authors", "float32", 0)

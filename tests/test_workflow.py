@@ -175,9 +175,15 @@ def test_stages_are_stale_when_code_that_they_reach_changes(story, tree):
 
     assert stale_after("brainvae_core/figures/grid.py") == {"notebook"}
     assert stale_after("brainvae_core/models/training.py") == {"compared", "shard", "notebook"}
-    assert stale_after("brainvae_core/profile.py") == {"cohort", "compared", "shard", "notebook"}
-    assert stale_after("notebooks/07_grid.ipynb") == {"notebook"}
     assert stale_after("notebooks/params/tiny.yaml") == {"cohort", "compared", "shard", "notebook"}
+
+
+def test_what_follows_a_stage_stays_stale_when_a_call_ended_after_it(story, tree):
+    profile = tree / "notebooks/params/tiny.yaml"
+    profile.write_text(PROFILE.replace("n_blobs: 10", "n_blobs: 11"))
+    snakemake(tree, "--cores", "2", "_build/tiny/cohort")
+    printed = snakemake(tree, "-n", "--cores", "2", "fit", GRID)
+    assert set(jobs_of(printed)) - {"total", "fit"} == {"compared", "shard", "notebook"}
 
 
 def test_a_profile_that_is_not_there_is_told(tree):
@@ -193,10 +199,11 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
     chapters = len(list((tree / "notebooks").glob("*.ipynb")))
     total = {"cohort": 1, "compared": 1, "shard": 2, "notebook": chapters, "book": 1}
     assert jobs_of(printed) == total | {"total": sum(total.values())}
-    gpus = re.findall(r"^rule (\w+):.*?^    resources: [^\n]*?(gpu=\d+)?$", printed, re.M | re.S)
-    assert len(gpus) == sum(total.values())
-    assert {rule for rule, gpu in gpus if gpu == "gpu=1"} == {"compared", "shard"}
-    assert {rule for rule, gpu in gpus if not gpu} == {"cohort", "notebook", "book"}
+    asked = re.findall(r"^rule (\w+):.*?^    resources: (.*?)$", printed, re.M | re.S)
+    assert len(asked) == sum(total.values())
+    assert {rule for rule, r in asked if "gpu=1" in r} == {"compared", "shard"}
+    assert {rule for rule, r in asked if "gpu" not in r} == {"cohort", "notebook", "book"}
+    assert all("mem_mb=" in r and "runtime=" in r for _, r in asked)
 
 
 SLURM = {

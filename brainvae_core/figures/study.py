@@ -127,12 +127,12 @@ def fig_rate_distortion(
     alone = list(latent_dims).index([*marked, latent_dims[-1]][0])
     here = means[:, :, alone]
     _curve(one, rate[:, alone], distortion[:, alone], here, colours[alone], 4)
-    ends = here[:, known[:, alone]][:, :: max(known[:, alone].sum() - 1, 1)]
-    one.plot(*ends, color=GREY, lw=1, ls="--", zorder=1)
+    by_rate = here[:, np.argsort(here[0])][:, : known[:, alone].sum()]  # NaN comes last
+    one.plot(*by_rate[:, :: max(by_rate.shape[1] - 1, 1)], color=GREY, lw=1, ls="--", zorder=1)
     one.margins(x=0.2)
-    _label_betas(one, *here, betas)
+    _label_betas(one, *here, betas, apart=0.2)
     lowest = np.flatnonzero(known.all(axis=0))[-1:]
-    _label_betas(whole, *means[:, :, lowest].reshape(2, -1), betas)
+    _label_betas(whole, *means[:, :, lowest].reshape(2, -1), betas, apart=0.12)
     _constant_bound(whole, means.sum(axis=0))
     for look, (beta, latent_dim) in zip(MARKS, marks.values(), strict=False):
         if beta in list(betas) and latent_dim in list(latent_dims):
@@ -189,12 +189,12 @@ def _curve(ax, rate, distortion, means, colour, size) -> None:
     ax.plot(*means[:, np.isfinite(means[0])], "o-", ms=size, lw=1.2, color=colour)
 
 
-def _label_betas(ax, rate, distortion, betas) -> None:
-    """β beside those points of a curve that are far enough apart, its ends first."""
+def _label_betas(ax, rate, distortion, betas, apart) -> None:
+    """β beside points of a curve that are this share of the panel apart, its ends first."""
     known = np.flatnonzero(np.isfinite(rate)) if rate.size else []
-    apart, few = 0.12 * np.ptp(ax.get_xlim()), []
+    few = []
     for row in (*known[::-1][:1], *known[:-1]):
-        if all(abs(rate[row] - rate[other]) >= apart for other in few):
+        if all(abs(rate[row] - rate[i]) >= apart * np.ptp(ax.get_xlim()) for i in few):
             few.append(row)
     for row in few:
         ax.annotate(
@@ -207,7 +207,9 @@ def _label_betas(ax, rate, distortion, betas) -> None:
 def _constant_bound(ax, bound) -> None:
     """Lines of slope −1, each with its D + R at the right."""
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    for level in MaxNLocator(6).tick_values(np.nanmin(bound), np.nanmax(bound)):
+    known = bound[np.isfinite(bound)]
+    levels = MaxNLocator(6).tick_values(known.min(), known.max()) if known.size else []
+    for level in levels:
         if low < level - right < high - 0.05 * (high - low):
             thin = {"color": GREY, "lw": 0.6, "alpha": 0.6, "zorder": 0}
             ax.plot([left, right], [level - left, level - right], **thin)
@@ -221,7 +223,7 @@ def _decimals(values) -> int:
     spread = np.nanmax(values) - np.nanmin(values) if np.isfinite(values).any() else 0
     if spread == 0 or np.array_equal(values, np.round(values)):
         return 0
-    return int(np.clip(1 - np.floor(np.log10(spread)), 0, 3))
+    return int(np.clip(1 - np.floor(np.log10(spread)), 0, 4))
 
 
 def _number(value, fmt) -> str:

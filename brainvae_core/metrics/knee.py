@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BENDS = {"convex": 1, "concave": -1}
+SHAPES = {"convex falling": 1, "concave rising": -1}
 STRAIGHT = 0.05  # of the curve's range: nearer its chord than that, a curve has no knee
 CONSTANT = 1e-9  # of the largest value: a range below it is rounding
 
@@ -32,7 +32,7 @@ class Knee:
     interval : (float, float)
         Of 95 % of the resamples that have one; both are grid values.
     n_seeds : int
-        Fewest at a point that has any. With 1 nothing is known of the uncertainty.
+        Fewest at a point that has any; 0 if none has. With 1 the uncertainty is not known.
     """
 
     points: np.ndarray
@@ -57,7 +57,7 @@ class Knee:
         else:
             found += ", fewer than three points"
         if np.isnan(self.no_knee):
-            return f"{found}; over {self.n_seeds} seed the uncertainty is not known"
+            return f"{found}; what other seeds would give is not known"
         often = "none" if np.isnan(self.mode) else f"{self.mode:g}"
         found += f"; over {self.n_seeds} seeds most often {often}"
         if np.isfinite(self.interval[0]):
@@ -66,24 +66,24 @@ class Knee:
 
 
 def knee(
-    x: Sequence[float], y: Sequence[float], *, bend: str = "convex", log_x: bool = False
+    x: Sequence[float], y: Sequence[float], *, shape: str = "convex falling", log_x: bool = False
 ) -> tuple[float, float]:
     """Where a curve is farthest from the straight line between its ends.
 
     The core of Kneedle, without its smoothing and its threshold by sensitivity: both axes are
-    divided by the curve's range, so units do not matter. Whether the curve falls or rises does
-    not matter either; whether x is on a logarithmic axis does, and so does the range that was
-    scanned, for the chord ends there. A curve that keeps within 5 % of its range of the chord has
-    no knee, nor has a constant, nor have fewer than three points.
+    divided by the curve's range, so units do not matter. Whether x is on a logarithmic axis does
+    matter, and so does the range that was scanned, for the chord ends there. No knee has a curve
+    that keeps within 5 % of its range of the chord, one that is no better at its farthest point
+    than at its beginning, a constant, or fewer than three points.
 
     Parameters
     ----------
     x, y : sequence of float, shape (n,)
         In any order. Points that are not finite, such as failed fits, are left out; where that is
         an end, the chord begins at the next point.
-    bend : str
-        ``"convex"``: the knee is below the chord (a loss that falls to a plateau); ``"concave"``:
-        above it (a score that rises to one).
+    shape : str
+        ``"convex falling"``: a loss that comes to a plateau, its knee below the chord;
+        ``"concave rising"``: a score that does, its knee above.
     log_x : bool
         Take x on a logarithmic axis.
 
@@ -98,7 +98,7 @@ def knee(
     Raises
     ------
     ValueError
-        Lengths differ, ``bend`` is unknown, or an x on the logarithmic axis is not positive.
+        Lengths differ, ``shape`` is unknown, or an x on the logarithmic axis is not positive.
 
     References
     ----------
@@ -107,7 +107,7 @@ def knee(
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"x is {x.shape} and y {y.shape}; both must be (n,)")
-    index, distance = _farthest(_placed(x, log_x), y, _sign(bend))
+    index, distance = _farthest(_placed(x, log_x), y, _sign(shape))
     return (float("nan") if index is None else float(x[index])), distance
 
 
@@ -116,7 +116,7 @@ def knee_over_seeds(
     values: np.ndarray,
     *,
     x: np.ndarray | None = None,
-    bend: str = "convex",
+    shape: str = "convex falling",
     log_x: bool = False,
     resamples: int = 1000,
     seed: int = 0,
@@ -135,7 +135,7 @@ def knee_over_seeds(
     x : ndarray, shape (n_points, n_seeds), optional
         Where each fit lies on the other axis, if that was measured too: the rates of a
         rate–distortion curve. Otherwise it is the point itself.
-    bend, log_x
+    shape, log_x
         As for `knee`.
     resamples, seed : int
         How many, and where their random numbers begin.
@@ -163,10 +163,10 @@ def knee_over_seeds(
     fitted = np.isfinite(values)
     if x.shape != values.shape or (np.isfinite(x) < fitted).any():
         raise ValueError(f"x is {x.shape}; it must be {values.shape} and finite where values are")
-    x, sign = _placed(x, log_x), _sign(bend)
+    x, sign = _placed(x, log_x), _sign(shape)
     index, distance = _farthest(_seed_means(x, fitted), _seed_means(values, fitted), sign)
     counts = fitted.sum(axis=1)
-    n_seeds = int(counts[counts > 0].min(initial=values.shape[1]))
+    n_seeds = int(counts[counts > 0].min()) if fitted.any() else 0
     shares, no_knee, interval = np.full(len(points), np.nan), float("nan"), (float("nan"),) * 2
     if n_seeds > 1 and np.isfinite(distance):
         found = _resampled(x, values, fitted, sign, resamples, seed)
@@ -235,10 +235,10 @@ def _placed(x, log_x):
     return np.log(x) if log_x else x
 
 
-def _sign(bend):
-    if bend not in BENDS:
-        raise ValueError(f"bend={bend!r} is unknown; {' or '.join(BENDS)}")
-    return BENDS[bend]
+def _sign(shape):
+    if shape not in SHAPES:
+        raise ValueError(f"shape={shape!r} is unknown; {' and '.join(SHAPES)} have a knee")
+    return SHAPES[shape]
 
 
 def _farthest(x, y, sign):
@@ -253,7 +253,8 @@ def _farthest(x, y, sign):
     chord = y[0] + (y[-1] - y[0]) * (x - x[0]) / np.ptp(x)
     below = sign * (chord - y) / np.ptp(y)
     distance = max(float(below.max()), 0.0)
-    return (int(kept[below.argmax()]) if distance >= STRAIGHT else None), distance
+    bends = distance >= STRAIGHT and sign * (y[0] - y[below.argmax()]) > 0
+    return (int(kept[below.argmax()]) if bends else None), distance
 
 
 def _resampled(x, values, fitted, sign, resamples, seed):

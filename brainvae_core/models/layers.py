@@ -1,7 +1,7 @@
 """Transposed convolutions with PyTorch's parameters and numbers, in arrangements that are faster.
 
-What is slow was measured on two CPU cores (`benchmarks/train_step.py`); both arrangements are plain
-operations on every device, and on GPUs unmeasured.
+Chosen by CPU time layer by layer; `benchmarks/train_step.py` times the whole network. Plain
+operations on every device; on GPUs their speed is unmeasured.
 """
 
 from __future__ import annotations

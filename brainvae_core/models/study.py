@@ -110,13 +110,15 @@ def fit_all(
         for config in configs
         if _state(Path(runs), run_name(config, cohort.fingerprint)) in ("missing", "begun")
     ]
-    with progress_bar(desc="grid", unit="model", total=len(configs)) as bar:
+    if missing:
+        bar = progress_bar(desc="grid", unit="model", total=len(configs))
         bar.update(len(configs) - len(missing))
         for _, group in groupby(missing, key=type):
             waiting = iter(group)
             while team := list(islice(waiting, together)):
                 together = _fit_team(cohort, team, runs, device, together, halve)
                 bar.update(len(team))
+        bar.close()
     fitted = []
     for config in configs:
         try:
