@@ -38,6 +38,8 @@ def setting_of(given) -> Setting:
     setting = Setting(
         device=given.device,
         folder=given.folder,
+        shape=tuple(given.shape),
+        batch=given.batch,
         seeds=given.seeds,
         reference_steps=tuple(given.reference_steps),
         fast_steps=tuple(given.fast_steps),
@@ -72,6 +74,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--grid", action="store_true", help="fit all 340 points too")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="some of the parts")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shape", type=int, nargs=2, default=[320, 448], help="height and width")
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument(
         "--reference-steps",
         type=int,

@@ -65,9 +65,10 @@ def spread(values, unit: str = "s", digits: int = 3) -> str:
 def interleaved(contenders: dict, rounds: int) -> dict[str, list[float]]:
     """What each contender gives in each round: a machine that slows down slows all of them."""
     found = {name: [] for name in contenders}
-    for _ in range(rounds):
+    for turn in range(rounds):
         for name, contender in contenders.items():
             found[name].append(contender())
+            print(f"<!-- round {turn + 1}, {name}: {found[name][-1]:.4g} s -->", flush=True)
     return found
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from brainvae_core.models.recipes import FastRecipe, PaperRecipe
 from brainvae_core.profile import Parameters, read_profile
 
 ROOT = Path(__file__).parent.parent
@@ -152,3 +153,11 @@ def test_the_projects_words_name_no_machine():
         if not name.endswith((".png", ".svg")) and (ROOT / name).is_file():
             text = (ROOT / name).read_text()
             assert not re.search(r"(?<![\w.])/(home|root|Users)/[a-z]", text), name
+
+
+def test_the_method_page_holds_the_recipes():
+    page = (ROOT / "book/method.md").read_text()
+    for (name, paper, source), (_, fast, why) in zip(
+        PaperRecipe().provenance(), FastRecipe().provenance(), strict=True
+    ):
+        assert f"| `{name}` | {paper} | {source} | {fast} | {why} |" in page

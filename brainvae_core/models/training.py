@@ -144,9 +144,10 @@ class Fit:
         if device.type == "cuda":
             self.stream = torch.cuda.Stream(device)
             torch.cuda.synchronize(device)
-            with on_stream(self.stream), torch.backends.cudnn.flags(benchmark=True):
-                self.rehearse()
-            self.advance = captured(self.step, self.stream)
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+                with on_stream(self.stream):
+                    self.rehearse()
+                self.advance = captured(self.step, self.stream)
 
     def run(self, tick, stop):
         """Every step that is left, validated and kept as the configuration says."""
@@ -250,10 +251,10 @@ def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, 
         −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image; −ELBO is their sum.
     """
     parts = [
-        torch.stack([batch.distortion, kl_divergence(batch.mean, batch.logvar).sum(1)]).double()
+        torch.stack([batch.distortion, kl_divergence(batch.mean, batch.logvar).sum(1)])
         for _, batch in _held_out(model, Images(images, model.device), config, len(images))
     ]
-    distortion, rate = torch.cat(parts, dim=1).cpu().numpy()
+    distortion, rate = torch.cat(parts, dim=1).cpu().double().numpy()
     return distortion, rate
 
 
