@@ -377,10 +377,15 @@ def test_a_renamed_folder_is_refused(run):
     refused(replace(run, folder=moved), "my_best_model does not match its configuration")
 
 
-@pytest.mark.parametrize("version", [1, 3, "2", None])
+def test_a_run_of_the_format_before_is_read(run):
+    rewrite(run, lambda d: (d.update(format=1), d.pop("failure")))
+    assert load_run(run.folder).config == run.config
+
+
+@pytest.mark.parametrize("version", [0, 3, "2", None])
 def test_another_format_is_told(run, version):
     rewrite(run, lambda d: d.update(format=version))
-    refused(run, f"has format {version}; this library reads 2")
+    refused(run, f"has format {version}; this library reads 1 and 2")
 
 
 def test_an_unknown_kind_is_told_with_those_known(run):

@@ -23,7 +23,8 @@ from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.pca import PCA
 from brainvae_core.models.training import Fitted
 
-FORMAT = 2  # 2 added runs that failed
+FORMAT = 2
+READABLE = (1, 2)  # format 2 added runs that failed
 
 
 NAMED = ("kind", "config", "cohort")  # what a run's name is made from
@@ -242,10 +243,12 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"no run at {folder} (it would hold a config.json)")
     described = _read_json(folder / "config.json")
-    if described.get("format") != FORMAT:
+    if described.get("format") not in READABLE:
+        formats = " and ".join(map(str, READABLE))
         raise ValueError(
-            f"run {folder} has format {described.get('format')}; this library reads {FORMAT}"
+            f"run {folder} has format {described.get('format')}; this library reads {formats}"
         )
+    described.setdefault("failure", None)
     lacks = [k for k in (*NAMED, "weights_sha256", "failure") if k not in described]
     if lacks:
         raise ValueError(f"{folder}/config.json lacks {', '.join(lacks)}; fit the run anew")
