@@ -30,7 +30,7 @@ ASK ?=
 FETCH ?=
 ACQUIRE = $(BIN)/python -m brainvae_core.cohorts.allen
 
-.PHONY: help env check fit test book ccf acquire rehearsal notebooks nightly lint clean clean-all FORCE
+.PHONY: help env check fit test book ccf acquire rehearsal notebooks nightly lint bench clean clean-all FORCE
 
 help:
 	@echo 'make book       run every notebook (PROFILE=$(PROFILE), CORES=$(CORES)) and render the book'
@@ -42,6 +42,7 @@ help:
 	@echo 'make rehearsal  the same from a local server that misbehaves, 60 brains, and the book of them'
 	@echo 'make notebooks  refresh the outputs of the committed notebooks'
 	@echo 'make nightly    make test with long property tests'
+	@echo 'make bench      speed and scale measured on this machine; BENCH=--small in minutes'
 	@echo 'make clean      say what would be freed; make clean-all frees it'
 
 env: .venv/made
@@ -112,8 +113,21 @@ notebooks: fit
 	  TQDM_DISABLE=1 $(BIN)/jupyter execute --inplace "$${script%.py}.ipynb"; \
 	done
 
+# pythae, a peer of the benchmarks, in an environment of its own.
+.venv-peers/made: benchmarks/peers/constraints.txt .venv/made
+	@echo "── environment of the benchmarks' peers"
+	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-peers
+	VIRTUAL_ENV=.venv-peers $(BIN)/uv pip install --compile-bytecode -r benchmarks/peers/constraints.txt
+	touch $@
+
+# What is claimed of speed and scale, measured here; on a CPU BENCH=--small.
+BENCH ?=
+bench: .venv/made .venv-peers/made
+	$(BIN)/python benchmarks/gpu.py $(BENCH)
+	$(BIN)/python benchmarks/scale.py $(BENCH)
+
 clean:
-	@du -sh _build .snakemake runs data .venv .venv-acquire 2>/dev/null || true
+	@du -sh _build .snakemake runs data .venv .venv-acquire .venv-peers 2>/dev/null || true
 	@echo 'make clean-all removes these'
 clean-all:
-	rm -rf _build .snakemake runs data .venv .venv-acquire
+	rm -rf _build .snakemake runs data .venv .venv-acquire .venv-peers

@@ -67,11 +67,11 @@ class Parameters:
     seed: int = 0
     # grid
     grid_betas: tuple[float, ...] = (1.0, 3.0, 10.0)
-    grid_latent_dims: tuple[int, ...] = (2, 4, 8, 16)
+    grid_latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16)
     grid_seeds: tuple[int, ...] = (0, 1, 2)
     shard_latent_dim: int = 8  # the row of the grid that chapter 6 fits
-    grid_height: int = 80
-    grid_width: int = 112
+    grid_height: int = 40
+    grid_width: int = 56
     grid_steps: int = 500
     # evaluation and fields
     fd_dim: int = 16  # components of the Fréchet distance's basis
