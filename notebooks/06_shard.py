@@ -124,6 +124,10 @@ figures.fig_training(
 ).made_from(f"{source}, seed {row.seeds[0]} of {len(row.seeds)}")
 
 # %% [markdown]
+# In the demo profile the rate falls as β rises, at every validation; no curve has come to rest by the last
+# step, and all stay below PCA.
+
+# %% [markdown]
 # ## What the row ended on
 #
 # Points are single fits, the line is their mean. Rate and distortion are of validation brains; the test brains
@@ -146,6 +150,11 @@ panels = {
 figures.fig_row(
     row.betas, panels, {"Explained variance": pca.history[-1]["explained_variance"]}
 ).made_from(f"{source}, {len(row.seeds)} seeds a point")
+
+# %% [markdown]
+# In the demo profile the rate falls from 24 nats at β = 1 to 14 at β = 3 and 6.5 at β = 10, the distortion rises
+# by about 200 nats, and no latent is put to sleep: the pressure makes every latent say less. Between β = 1
+# and 3 the seeds of so short a fit differ as much as the values of β do.
 
 # %% [markdown]
 # ## The figures in numbers

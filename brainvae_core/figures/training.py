@@ -68,7 +68,7 @@ def fig_training(
             ax.plot(*points.T, label=label, **line, **looks[label])
     loss, explained, kl, active = axes.flat
     kl.set_yscale("log")  # it starts hundreds of times above where it ends
-    loss.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "−")))
+    loss.yaxis.set_major_formatter(FuncFormatter(_with_commas))
     _zoom_out_of_first(loss, histories)
     explained.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     for label, value in reference_explained.items():
@@ -79,7 +79,7 @@ def fig_training(
         kl.text(0.01 * warm, kl.get_ylim()[0], " β rising", color=GREY, fontsize=8, va="bottom")
     for ax in axes[1]:
         ax.set_xlabel("Training step")
-    figure.legend(*explained.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*explained.get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 
@@ -121,10 +121,17 @@ def fig_row(
             )  # fmt: skip
         panel_title(ax, letter, title)
         ax.margins(y=0.15)
+        if np.nanmax(np.abs(values), initial=0) > 1:
+            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+            ax.yaxis.set_major_formatter(FuncFormatter(_with_commas))
     for ax in axes[-1]:
         ax.set_xticks(places, [f"{b:g}" for b in betas])
         ax.set_xlabel("β")
     return figure
+
+
+def _with_commas(y, _=None) -> str:
+    return f"{y:,.0f}".replace("-", "−")
 
 
 def _warm_up_end(rows) -> float:
