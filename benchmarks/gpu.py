@@ -18,7 +18,7 @@ from pathlib import Path
 
 from measure import heading, line, part
 from reach import grid, time_to_elbo
-from setting import ROOT, Setting
+from setting import AT_40_X_56, ROOT, Setting
 from speed import models_per_hour, peers, step_and_limits
 
 from brainvae_core.models.devices import pick_device
@@ -51,6 +51,7 @@ def setting_of(given) -> Setting:
         setting = replace(
             setting,
             shape=(40, 56),
+            instead=AT_40_X_56,
             brains=40,
             batch=8,
             steps=(2, 12),
@@ -102,7 +103,7 @@ def main():
         with part(given.part):
             PARTS[given.part](setting_of(given))
         return
-    heading("Training", pick_device(given.device))
+    heading("Training", pick_device(given.device), setting_of(given).strength)
     wanted = given.only or [name for name in PARTS if name != "grid" or given.grid]
     with tempfile.TemporaryDirectory(prefix="brainvae-gpu-") as temporary:
         folder = given.folder or Path(temporary)

@@ -27,8 +27,8 @@ def line(what: str, figure: str, n: str = "", limit: str = "") -> None:
     print(f"| {what} | {figure} | {n} | {limit} |", flush=True)
 
 
-def heading(title: str, device: torch.device) -> None:
-    """The machine and its versions, and the table's head."""
+def heading(title: str, device: torch.device, note: str = "") -> None:
+    """The machine and its versions, what else is to be known, and the table's head."""
     names = ("torch", "numpy", "zarr", "xarray")
     versions = ", ".join(f"{name} {_version(name)}" for name in names)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -39,6 +39,8 @@ def heading(title: str, device: torch.device) -> None:
     print(f"# {title}\n")
     print(f"{gpu}{cores} cores ({_processor()}), {torch.get_num_threads()} threads, ", end="")
     print(f"{platform.system()}, Python {platform.python_version()}, {versions}.\n")
+    if note:
+        print(f"{note}\n")
     print("| what | figure | n | limit |\n|---|---|---|---|", flush=True)
 
 
@@ -88,8 +90,13 @@ def seconds_a_step(configs, train, validation, device, steps: tuple[int, int]) -
     return (seconds[1] - seconds[0]) / (steps[1] - steps[0])
 
 
-def held_out_elbo(row: dict) -> float:
-    """−(D + R) of a row of a history, nats per image."""
+def full_strength(row: dict) -> float:
+    """Held-out ELBO_β of a row of a history, β at its full value, nats per image."""
+    return -row["validation_loss"]
+
+
+def at_beta_1(row: dict) -> float:
+    """Held-out ELBO of a row of a history, −(D + R), nats per image."""
     return -(row["validation_reconstruction"] + row["validation_kl"])
 
 
@@ -101,7 +108,7 @@ def interval(values) -> str:
     from scipy.stats import t
 
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{values.mean():.4g} ± {half:.2g}"
+    return f"{values.mean():.4g} ± {half:.3g}"
 
 
 def _version(name):

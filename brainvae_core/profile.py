@@ -20,7 +20,14 @@ import numpy as np
 import yaml
 
 from brainvae_core import cohorts
-from brainvae_core.models import BetaVAEConfig, OutOfDeviceMemory, PCAConfig, Study, fit_all
+from brainvae_core.models import (
+    BetaVAEConfig,
+    FailedRun,
+    OutOfDeviceMemory,
+    PCAConfig,
+    Study,
+    fit_all,
+)
 from brainvae_core.models.study import counted
 
 SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
@@ -62,7 +69,7 @@ class Parameters:
     lr_cosine: bool = True
     kl_warmup: float = 0.5  # share of the steps
     initialisation: str = "data"
-    precision: str = "float32"  # or "bfloat16"
+    precision: str = "float32"  # or "tf32", "bfloat16"
     validate_every: int = 100  # steps
     seed: int = 0
     # grid
@@ -331,13 +338,17 @@ def main():
     try:
         p = read_profile(options.profile)
         grid = study(p) if options.latent_dim is None else study(p).shard(options.latent_dim)
+        if options.only in (None, "grid", "study"):
+            print(grid, flush=True)
         cohort = prepare_cohort(p)
         print(cohort, flush=True)
         if options.only in (None, "compared"):
-            fit_all(cohort, compared_configs(p).values(), p.runs, p.device, p.together, halve=True)
+            compared = compared_configs(p).values()
+            fitted = fit_all(cohort, compared, p.runs, p.device, p.together, halve=True)
+            if len(fitted) < len(compared):
+                raise FailedRun("not every model of the comparison could be fitted")
         if options.only in (None, "grid", "study"):
             coarse = grid_cohort(p, cohort)
-            print(grid, flush=True)
             if options.only != "study":
                 fit_all(coarse, grid.configs, p.runs, p.device, p.together, halve=True)
             print(counted(grid.state(coarse.fingerprint, p.runs)))

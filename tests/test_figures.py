@@ -348,6 +348,34 @@ def test_the_knee_stands_on_the_mean_and_the_chord_joins_fitted_ends():
     assert [bar.get_height() for bar in below.patches] == share.tolist()
 
 
+@pytest.mark.parametrize(
+    ("dims", "fits", "said"),
+    [([2, 4, 8], 1, "one fit at a point"), ([2, 8], 3, "fewer than three L fitted")],
+)
+def test_why_the_knee_has_no_uncertainty_is_said(dims, fits, said):
+    curve, unknown = rng.random((len(dims), fits)), np.full(len(dims), np.nan)
+    figure = figures.fig_knee(dims, {"VAE": curve}, {"VAE": np.nan}, {"VAE": unknown}, ylabel="D")
+    assert [t.get_text().split(":")[0] for t in figure.axes[1].texts] == [said]
+
+
+def test_resamples_of_a_curve_without_a_knee_are_pale():
+    curve, share = rng.random((3, 3)), np.array([0, 0.6, 0])
+    for at, alpha in ((np.nan, 0.35), (4.0, None)):
+        figure = figures.fig_knee([2, 4, 8], {"VAE": curve}, {"VAE": at}, {"VAE": share}, ylabel="")
+        above, below = figure.axes
+        assert [bar.get_alpha() for bar in below.patches] == [alpha] * 3
+        assert ("no knee" in above.get_title(loc="left")) == np.isnan(at)
+
+
+def test_a_model_without_any_fit_has_an_empty_column():
+    nothing = np.full((3, 2), np.nan)
+    figure = figures.fig_knee(
+        [2, 4, 8], {"VAE": nothing}, {"VAE": np.nan}, {"VAE": nothing[:, 0]}, ylabel="Loss"
+    )
+    figure.draw_without_rendering()
+    assert "no knee" in figure.axes[0].get_title(loc="left")
+
+
 def test_a_rate_distortion_line_joins_the_means_of_one_number_of_latents():
     rate = np.arange(12.0).reshape(2, 3, 2)
     figure = figures.fig_rate_distortion(rate, -rate, [1, 3], [4, 8, 16], {"chosen": (3, 8)})

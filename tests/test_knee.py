@@ -180,6 +180,7 @@ def test_one_seed_says_nothing_of_the_uncertainty():
     assert found.at == 8 and found.n_seeds == 1
     assert np.isnan([*found.shares, found.no_knee, *found.interval, found.mode]).all()
     assert "not known" in str(found)
+    assert np.isnan(found.p_straight) and "bends a straight line as far, is not" in str(found)
 
 
 def test_a_point_with_one_seed_left_leaves_the_uncertainty_unknown():
@@ -212,7 +213,80 @@ def test_a_line_has_no_knee_in_any_resample():
 def test_fits_that_all_failed_have_no_knee_and_no_distance():
     found = knee_over_seeds(DIMS, np.full((6, 3), np.nan))
     assert np.isnan([found.at, found.distance, found.no_knee]).all() and found.n_seeds == 0
-    assert "fewer than three points" in str(found)
+    assert "fewer than three points" in str(found) and np.isnan(found.p_straight)
+
+
+# ---- straight lines with noise ----
+
+
+def knees_in_noise(curve, noise, draws=400):
+    """What `knee_over_seeds` finds in a curve with normal noise, at six points of three seeds."""
+    rng = np.random.default_rng(5)
+    seeds = (curve[:, None] + noise * rng.normal(size=(draws, 6, 3))).tolist()
+    return np.array([knee_over_seeds(DIMS, values, resamples=200).at for values in seeds])
+
+
+@pytest.mark.parametrize("slope", [0, -1 / 14])
+def test_noise_and_a_line_with_noise_rarely_have_a_knee(slope):
+    assert np.isfinite(knees_in_noise(slope * DIMS, 0.11)).mean() <= 0.115
+
+
+def test_a_hinge_is_found_through_small_noise():
+    hinged = hinge(DIMS, 8) / np.ptp(hinge(DIMS, 8))
+    found = knees_in_noise(hinged, 0.1, draws=200)
+    assert (found == 8).mean() >= 0.8 and np.isfinite(found).mean() >= 0.95
+
+
+def test_how_often_a_line_is_as_far_is_what_counting_all_draws_gives():
+    # One point has noise: its null mean is 5√2 below the chord in a quarter of all draws.
+    values = np.repeat(np.array([10.0, 4.0, 1.0, 0.0])[:, None], 2, axis=1)
+    for middle, p in ((3.0, 0.25), (-0.5, 0.0)):  # 3.7 and 7.2 below it
+        values[1] = middle - 5, middle + 5
+        found = knee_over_seeds([1, 2, 3, 4], values, resamples=20_000)
+        assert found.p_straight == pytest.approx(p, abs=0.01)
+        assert found.at == 2 if p == 0 else np.isnan(found.at)
+        assert f"{found.p_straight:.3f}" in str(found)
+
+
+def test_the_null_is_what_a_loop_over_its_definition_gives():
+    rng = np.random.default_rng(8)
+    x = 3 * DIMS[:, None] + rng.normal(0, 0.2, (6, 4))
+    values = -0.1 * DIMS[:, None] + hinge(DIMS, 8)[:, None] / 20 + rng.normal(size=(6, 4))
+    values[2, 1] = np.nan
+    both = zip(x, values, strict=True)
+    points = [[(a, b) for a, b in zip(*rows, strict=True) if b == b] for rows in both]
+    means = [np.mean(point, axis=0) for point in points]
+
+    def below(curve):
+        a, b = curve[0], curve[-1]
+        return max(a[1] + (b[1] - a[1]) * (u - a[0]) / (b[0] - a[0]) - v for u, v in curve)
+
+    slope = (means[-1] - means[0])[1] / (means[-1] - means[0])[0]
+    as_far = 0
+    for _ in range(3000):
+        line = []
+        for point, mean in zip(points, means, strict=True):
+            n = len(point)
+            drawn = np.mean([point[i] for i in rng.integers(n, size=n)], axis=0) - mean
+            on_chord = np.array([mean[0], means[0][1] + slope * (mean[0] - means[0][0])])
+            line.append(on_chord + drawn * np.sqrt(n / (n - 1)))
+        as_far += below(line) >= below(means)
+    found = knee_over_seeds(DIMS, values, x=np.where(values == values, x, np.nan), resamples=3000)
+    assert 0.02 < as_far / 3000 < 0.6
+    assert found.p_straight == pytest.approx(as_far / 3000, abs=0.035)
+
+
+def test_units_and_direction_do_not_change_how_often_a_line_is_as_far():
+    values = hinge(DIMS, 8)[:, None] + np.random.default_rng(3).normal(0, 9, (6, 3))
+    found = knee_over_seeds(DIMS, values).p_straight
+    assert 0.01 < found < 1
+    assert knee_over_seeds(DIMS, 256 * values).p_straight == found
+    assert knee_over_seeds(DIMS, -values, shape="concave rising").p_straight == found
+
+
+def test_lines_without_noise_are_no_farther_than_themselves():
+    values = np.repeat(-3.0 * DIMS[:, None] + 0.1, 3, axis=1)
+    assert knee_over_seeds(DIMS, values).p_straight == 1
 
 
 def test_the_same_call_answers_the_same():
@@ -265,11 +339,38 @@ def test_beta_is_where_the_curve_has_the_slope_of_its_chord():
     assert found.at == pytest.approx(slope, rel=0.03)
 
 
+def test_shares_are_of_the_whole_rule():
+    # Where one point is drawn low the knee over L is at 5, and its curve over β has another knee.
+    rate, distortion = study()
+    distortion[:, 2] = hinge(rate[:, 2], 22.0) + 450
+    distortion[1, 2] += 450, 0, -450
+    in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion, resamples=20_000)
+    assert (in_dims.at, in_betas.at) == (8, 3)
+    low = 0
+    for drawn in np.ndindex(3, 3, 3):
+        mean = distortion.mean(axis=2)
+        mean[1, 2] = distortion[1, 2, list(drawn)].mean()
+        low += knee(DIMS, (rate[:, :, 0] + mean).min(axis=0))[0] == 5
+    assert 0.05 < low / 27 < 0.5
+    np.testing.assert_allclose(in_dims.shares, [0, 0, low / 27, 1 - low / 27, 0, 0], atol=0.015)
+    np.testing.assert_allclose(in_betas.shares[1:3], in_dims.shares[2:4])
+    assert in_dims.interval == (5, 8) and in_betas.interval == (2, 3)
+
+
+def test_one_seed_somewhere_leaves_the_whole_rules_shares_unknown():
+    rate, distortion = study()
+    rate[4, 0, 1:], distortion[4, 0, 1:] = np.nan, np.nan
+    in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
+    assert (in_dims.at, in_betas.at, in_dims.n_seeds) == (8, 3, 1)
+    assert np.isnan([*in_dims.shares, *in_betas.shares, in_betas.no_knee]).all()
+
+
 def test_without_a_knee_over_dims_no_beta_is_chosen():
     rate, distortion = study()
     distortion += -50 * hinge(DIMS, 8)[None, :, None] - 7.0 * DIMS[None, :, None]
     in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
     assert np.isnan([in_dims.at, in_betas.at]).all()
+    assert (in_dims.no_knee, in_betas.no_knee) == (1, 1)
 
 
 def test_a_column_of_failed_fits_is_passed_over():

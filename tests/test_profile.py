@@ -82,7 +82,7 @@ def test_the_papers_profile_holds_the_papers_settings():
 @pytest.mark.parametrize(("name", "recipe"), [("paper", PaperRecipe()), ("fast", FastRecipe())])
 def test_the_profiles_of_the_recipes_hold_their_values(name, recipe):
     p = read_profile(next(p for p in PROFILES if p.stem == name))
-    assert p.model_config() == recipe.config(likelihood="bernoulli")
+    assert p.model_config() == recipe.config()
     assert study(p).base == p.model_config()
 
 

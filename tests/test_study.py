@@ -2,6 +2,7 @@
 
 import json
 import math
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -299,6 +300,67 @@ def test_other_errors_are_not_taken_for_a_full_device(monkeypatch):
     monkeypatch.setattr(training, "Fit", broken)
     with pytest.raises(RuntimeError, match="^mat1 and mat2"):
         training.train_together([TINY], sections(9), sections(5), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+        RuntimeError("MPS backend out of memory"),
+    ],
+)
+def test_whatever_a_full_device_is_called_it_is_recognised(monkeypatch, error):
+    def broken(*_):
+        try:
+            raise error
+        finally:
+            raise RuntimeError("capture_end: the capture was invalidated")
+
+    monkeypatch.setattr(training, "Fit", broken)
+    with pytest.raises(OutOfDeviceMemory):
+        TINY.fit(sections(9), sections(5), device="cpu")
+
+
+@pytest.mark.parametrize("when", ["made", "run"])
+def test_models_that_did_not_fit_are_gone_before_fewer_are_tried(tmp_path, monkeypatch, when):
+    alive, left = [], []
+    make, step = training.Fit.__init__, training.Fit.step
+
+    def made(fit, *arguments):
+        if sum(one() is not None for one in alive) == 0:
+            left.append(0)
+        make(fit, *arguments)
+        alive.append(weakref.ref(fit))
+        if when == "made" and len(alive) == 4:
+            left.append("full")
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def stepped(fit):
+        if when == "run" and left[-1:] != ["full"] and len(alive) == 4:
+            left.append("full")
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        step(fit)
+
+    monkeypatch.setattr(training.Fit, "__init__", made)
+    monkeypatch.setattr(training.Fit, "step", stepped)
+    configs = [replace(TINY, seed=seed) for seed in range(4)]
+    assert len(fit_all(COHORT, configs, tmp_path, "cpu", together=4, halve=True)) == 4
+    after = left[left.index("full") + 1 :]
+    assert after and after[0] == 0
+
+
+def test_images_are_put_on_the_device_once_for_all_teams(tmp_path, monkeypatch):
+    made, whole = [], training.on_device.__globals__["Images"].__init__
+
+    def counted(images, *arguments):
+        made.append(images)
+        whole(images, *arguments)
+
+    monkeypatch.setattr(training.on_device.__globals__["Images"], "__init__", counted)
+    fit_all(COHORT, Study(TINY, [1, 2, 3], [2, 3]).configs, tmp_path, "cpu", together=2)
+    assert len(made) == 2
 
 
 def test_a_full_device_is_asked_for_half_as_many_when_told_to(tmp_path, monkeypatch, capfd):

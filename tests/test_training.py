@@ -414,7 +414,7 @@ def test_beta_rises_linearly_over_its_share_of_the_steps():
         ({"beta": -1}, "beta=-1.0 must be finite"),
         ({"beta": math.inf}, "beta=inf must be finite"),
         ({"objective": "elbo"}, "objective='elbo' is unknown; beta, capacity, total_corr"),
-        ({"precision": "float16"}, "precision='float16' is unknown; float32, bfloat16 exist"),
+        ({"precision": "float16"}, "precision='float16' is unknown; float32, tf32, bfloat16"),
         ({"capacity": -1}, "capacity=-1.0 must not be negative"),
         ({"objective": "mmd", "mmd_weight": 2}, "mmd_weight=2.0 must be at least beta=3.0"),
     ],
@@ -472,6 +472,15 @@ def test_a_device_is_picked_in_the_order_cuda_mps_cpu(monkeypatch):
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda here=mps: bool(here))
         assert pick_device("auto").type == expected
         assert pick_device("cpu").type == "cpu"
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda", "cuda:1", "mps", ""])
+def test_a_device_that_is_not_here_is_told_with_those_that_are(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"device='{device}' is not here; auto, cpu are$"):
+        pick_device(device)
 
 
 def test_the_training_core_needs_torch_numpy_safetensors_and_tqdm_only():

@@ -1,9 +1,10 @@
 """Seconds a step of a plain PyTorch loop: float32, NCHW, Adam, two loader processes, a log a step.
 
-    python eager_step.py images.npy --batch 64 --steps 60 --device cuda
+    PYTHONPATH=. python benchmarks/peers/eager_step.py images.npy --batch 64 --device cuda
 
 The loop is written as the authors' base code (1Konny/Beta-VAE) goes about it: images from a
 DataLoader in shuffled batches, Bernoulli loss on logits summed over pixels, numbers logged at once.
+The network is the paper's in PyTorch's own layers, none of ours among them.
 """
 
 import argparse
@@ -14,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from brainvae_core.models import beta_vae
+from benchmarks.train_step import PlainVAE
 
 WARM_UP = 5  # steps
 
 
 class Brains(Dataset):
-    """Images in memory, one at a time, (1, height, width)."""
+    """Images in memory, one at a time, (height, width)."""
 
     def __init__(self, images):
         self.images = torch.from_numpy(images)
@@ -29,7 +30,7 @@ class Brains(Dataset):
         return len(self.images)
 
     def __getitem__(self, i):
-        return self.images[i].unsqueeze(0)
+        return self.images[i]
 
 
 def main():
@@ -49,9 +50,7 @@ def main():
         num_workers=2,
         pin_memory=device.type == "cuda",
     )
-    beta_vae.keep_freed_memory = lambda: None  # a plain loop does not ask for it
-    model = beta_vae.BetaVAE(8, images.shape[1:]).train()
-    model.to(device=device, memory_format=torch.contiguous_format)
+    model = PlainVAE(8, images.shape[1:]).to(device)
     adam = torch.optim.Adam(model.parameters(), lr=2e-4)
     log = []
     while len(log) < WARM_UP + given.steps:
@@ -59,8 +58,8 @@ def main():
             if len(log) == WARM_UP:
                 start = time.perf_counter()
             batch = batch.to(device, non_blocking=True)
-            mean, logvar = model.encoder(batch).chunk(2, dim=1)
-            logits = model.decoder(mean + torch.exp(logvar / 2) * torch.randn_like(mean))
+            mean, logvar = model.posterior_parameters(batch)
+            logits = model.logits(mean + torch.exp(logvar / 2) * torch.randn_like(mean))
             reconstruction = F.binary_cross_entropy_with_logits(logits, batch, reduction="sum")
             reconstruction = reconstruction / len(batch)
             kl = -0.5 * (1 + logvar - mean**2 - logvar.exp()).sum(1).mean()

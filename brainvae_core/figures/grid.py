@@ -186,11 +186,14 @@ def _curves(ax, dims, values: Mapping[str, np.ndarray], over_brains: bool = Fals
     for label, look in model_styles(values).items():
         line = np.asarray(values[label], dtype=float)
         check_shape(label, line, (len(dims), None)[: max(line.ndim, 1)])
+        known = np.isfinite(line).reshape(len(dims), -1).any(axis=1)  # where a fit succeeded
+        line, at = line[known], np.asarray(dims)[known]
         if line.ndim == 2:
-            band = mean_interval(line) if over_brains else (line.min(1), line.max(1))
-            ax.fill_between(dims, *band, color=look["color"], alpha=0.2, lw=0)
-            line = line.mean(axis=1)
-        ax.plot(dims, line, label=label, mec="white", mew=0.5, **look)
+            spread = np.nanmin(line, axis=1), np.nanmax(line, axis=1)
+            band = mean_interval(line) if over_brains else spread
+            ax.fill_between(at, *band, color=look["color"], alpha=0.2, lw=0)
+            line = np.nanmean(line, axis=1)
+        ax.plot(at, line, label=label, mec="white", mew=0.5, **look)
     ax.set_xscale("log", base=2)
     ax.set_xticks(dims, [str(d) for d in dims])
     ax.minorticks_off()
@@ -207,5 +210,5 @@ def _reference_lines(ax, references: Mapping[str, float]) -> None:
 
 def _log_if_positive(ax, values) -> None:
     # A distance of exactly 0 has no place on a logarithmic axis.
-    if min(np.min(v) for v in values) > 0:
+    if min(np.nanmin(v, initial=np.inf) for v in values) > 0:
         ax.set_yscale("log")

@@ -37,8 +37,9 @@ def fig_knee(
     """Curves over the number of latents, their chords and their knees, a column a model.
 
     Above, every fit is a point, the line is the mean over seeds and the chord joins its ends;
-    below, how often each number of latents is the knee when seeds are resampled. Columns have
-    their own scales: losses at different β are different quantities.
+    below, how often each number of latents is the knee when seeds are resampled, palely where the
+    curve itself has none. Columns have their own scales: losses at different β are different
+    quantities.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def fig_knee(
     curves : mapping of str to ndarray, each (n_dims, n_seeds)
         By model; n_seeds may differ. NaN where a fit failed.
     knees : mapping of str to float
-        Number of latents at the knee; NaN where there is none.
+        Number of latents at the knee; NaN where there is none, or none beyond noise.
     shares : mapping of str to ndarray, each (n_dims,)
         Of resamples with their knee there; NaN where not known.
     ylabel : str
@@ -79,11 +80,13 @@ def fig_knee(
         panel_title(above, letter, f"{label}: {found}")
         above.yaxis.set_major_formatter(FuncFormatter(tick))
         if np.isnan(share).all():
-            said = "one fit at a point:\nuncertainty not known"
+            why = "one fit at a point" if len(there) > 2 else "fewer than three L fitted"
+            said = f"{why}:\nuncertainty not known"
             box = {"ha": "center", "va": "center", "bbox": {"fc": "white", "ec": "none"}}
             below.text(0.5, 0.5, said, transform=below.transAxes, fontsize=8, **box)
         else:
-            below.bar(dims, share, width=0.8 * np.diff(np.sort(dims)).min(), color=colour)
+            pale = {} if np.isfinite(at) else {"alpha": 0.35}
+            below.bar(dims, share, 0.8 * np.diff(np.sort(dims)).min(), color=colour, **pale)
         below.set(ylim=(0, 1), xlabel="Number of latents L", yticks=[0, 0.5, 1])
         below.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         below.set_xticks(dims, _spaced(dims))

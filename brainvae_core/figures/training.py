@@ -121,7 +121,10 @@ def fig_row(
             )  # fmt: skip
         panel_title(ax, letter, title)
         ax.margins(y=0.15)
-        if np.nanmax(np.abs(values), initial=0) > 1:
+        low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+        if low == high > 0:  # seen against nothing, where there is nothing else to see it against
+            ax.set_ylim(0, 1.25 * high)
+        if max(abs(low), abs(high)) > 1:
             ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
             ax.yaxis.set_major_formatter(FuncFormatter(_with_commas))
     for ax in axes[-1]:

@@ -14,7 +14,7 @@ from brainvae_core.models.likelihoods import LIKELIHOODS
 from brainvae_core.models.objectives import OBJECTIVES
 from brainvae_core.models.training import train_together
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 CHOICES = {
     "objective": OBJECTIVES,
     "likelihood": LIKELIHOODS,
@@ -48,7 +48,7 @@ class BetaVAEConfig:
     lr_cosine: bool = True  # fall to zero after the warm-up
     kl_warmup: float = 0.5  # share of the steps over which β rises: keeps latents alive
     initialisation: str = "data"  # a key of INITIALISATIONS
-    precision: str = "float32"  # or "bfloat16": of the network's layers, by autocast
+    precision: str = "float32"  # of the layers: also "tf32" (a GPU's convolutions), "bfloat16"
     validate_every: int = 100  # steps
     patience: int = 0  # validations without gain after the KL warm-up; 0 never stops early
 

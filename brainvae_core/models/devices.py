@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
 
 WARM_UP = 3  # steps before a capture: kernels are chosen and the optimiser's state is made
-ACTIVATIONS = 50  # numbers kept per pixel and image in a step, forward and backward (measured)
+ACTIVATIONS = 50  # numbers kept per pixel and image in a step (45 to 50 by peak RSS on a CPU)
+
+
+# What a full device is called where it is not called torch.OutOfMemoryError.
+FULL = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
 
 
 class OutOfDeviceMemory(RuntimeError):
@@ -16,18 +21,31 @@ class OutOfDeviceMemory(RuntimeError):
 
 
 def pick_device(device: str) -> torch.device:
-    """``"auto"`` as CUDA, else MPS, else CPU; anything else as torch reads it."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """``"auto"`` as CUDA, else MPS, else CPU; anything else as torch reads it.
+
+    Raises
+    ------
+    ValueError
+        There is no such device here.
+    """
+    here = {"cpu": True}
+    here |= {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if here[kind]))
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or not here.get(found.type):
+        known = ", ".join(kind for kind, there in here.items() if there)
+        raise ValueError(f"device={device!r} is not here; auto, {known} are")
+    return found
 
 
 def captured(step: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
     """A step that was run before, as one CUDA graph: its ~120 kernels cost one launch."""
     graph = torch.cuda.CUDAGraph()
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(stream.device)
     with torch.cuda.graph(graph, stream=stream):
         step()
     return graph.replay
@@ -60,8 +78,7 @@ def memory_named(n_models: int, batch_size: int, image_shape, device) -> Iterato
     try:
         yield
     except RuntimeError as error:
-        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not full:
+        if not _is_full(error):
             raise
         height, width = image_shape
         needed = n_models * batch_size * height * width * ACTIVATIONS * 4 / 2**30
@@ -71,3 +88,19 @@ def memory_named(n_models: int, batch_size: int, image_shape, device) -> Iterato
             f"batches of {batch_size} × {height} × {width} need about {needed:.1f} GiB; "
             f"lower {lower}"
         ) from error
+
+
+def free_memory() -> None:
+    """Give back what models that are gone held of the device."""
+    gc.collect()  # threads and their errors refer to one another
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is of memory: a broken capture hides its cause."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError) or any(t in str(error) for t in FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from brainvae_core.models.arrays import checked_images
+from brainvae_core.models.arrays import checked_images, checked_parts
 
 SHARE = 0.5  # of the device's free memory that images may take
 AHEAD = 4  # batches that are read before they are needed
@@ -34,6 +34,7 @@ class Images:
         self.resident = None
         on_disk = not isinstance(images, np.ndarray)
         if device.type == "cuda":
+            torch.cuda.empty_cache()  # what torch only keeps for later is free, too
             if np.prod(self.shape) * 4 <= SHARE * torch.cuda.mem_get_info(device)[0]:
                 self.resident = torch.empty(self.shape, device=device)
                 for first in range(0, len(self), BLOCK):
@@ -43,6 +44,9 @@ class Images:
 
     def __len__(self):
         return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype=dtype)
 
     def take(self, rows) -> torch.Tensor:
         """The images of a slice or an array of rows, on the device."""
@@ -84,6 +88,13 @@ class Images:
     def _read(self, rows) -> torch.Tensor:
         images = torch.from_numpy(checked_images(self.array[rows], self.shape[1:]))
         return images.pin_memory() if self.device.type == "cuda" else images
+
+
+def on_device(train, validation, device: torch.device) -> tuple[Images, Images]:
+    """Both parts as `Images`, checked; what is on the device already stays as it is."""
+    if isinstance(train, Images):
+        return train, validation
+    return tuple(Images(part, device) for part in checked_parts(train, validation))
 
 
 def _ahead(read: Callable, steps: Iterable[int]) -> Iterator[tuple[int, torch.Tensor]]:

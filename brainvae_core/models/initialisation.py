@@ -32,18 +32,18 @@ def data(model, images, seed):
     scale = (images.sum_of_squares / (len(images) * mean.numel())) ** 0.5
     if scale == 0:
         raise ValueError(f"the {len(images)} training images are all the same; nothing to learn")
-    model.input_mean.copy_(mean)
+    model.input_mean.copy_(mean.float())
     model.input_scale.fill_(scale)
-    model.output_offset.copy_(torch.logit(mean, eps=1e-3))
+    model.output_offset.copy_(torch.logit(mean, eps=1e-3).float())
 
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(images), generator=generator)[:SAMPLE].numpy()
-    sample = images.take(np.sort(rows)).cpu()
+    sample = images.take(np.sort(rows))
     _spread_layers(model.encoder, ((sample - model.input_mean) / model.input_scale).unsqueeze(1))
     to_code = model.encoder[-1]
     to_code.weight[model.latent_dim :] *= 0.01
     to_code.bias[model.latent_dim :] = FIRST_LOGVAR
-    codes = torch.randn((SAMPLE, model.latent_dim), generator=generator)
+    codes = torch.randn((SAMPLE, model.latent_dim), generator=generator).to(model.device)
     _spread_layers(model.decoder, codes)
     last = [m for m in model.decoder.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)][-1]
     last.weight.mul_(OUTPUT_GAIN)
@@ -74,5 +74,6 @@ def _he_by_effective_fan_in(layer):
         fan_in = layer.in_channels * np.prod(layer.kernel_size) / np.prod(layer.stride)
     else:
         fan_in = layer.weight[0].numel()
-    nn.init.normal_(layer.weight, std=(2 / fan_in) ** 0.5)
+    drawn = torch.empty_like(layer.weight, device="cpu")  # the same draws on every device
+    layer.weight.copy_(nn.init.normal_(drawn, std=(2 / fan_in) ** 0.5))
     nn.init.zeros_(layer.bias)

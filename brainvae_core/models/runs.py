@@ -122,11 +122,13 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     if not folder.exists():
         with _alone(_lock(folder)):
             if not folder.exists():  # another process may have fitted it while this one waited
-                _fit_and_keep(cohort, [config], [folder], device)
+                _fit_and_keep(cohort, [config], [folder], device, parts_of(cohort))
     return load_run(folder)
 
 
-def fit_together(cohort, configs: Sequence, runs: str | Path = "runs", device="auto") -> None:
+def fit_together(
+    cohort, configs: Sequence, runs: str | Path = "runs", device="auto", parts=None
+) -> None:
     """Fit those of several models of one kind that are missing and that no other process fits.
 
     Parameters
@@ -134,6 +136,8 @@ def fit_together(cohort, configs: Sequence, runs: str | Path = "runs", device="a
     cohort, runs, device
         As of `fit`.
     configs : sequence of BetaVAEConfig, or of PCAConfig
+    parts : (train, validation) of Images, optional
+        The cohort's, where they are on the device already.
 
     Raises
     ------
@@ -144,19 +148,22 @@ def fit_together(cohort, configs: Sequence, runs: str | Path = "runs", device="a
         wanted, folders = [], []
         for config in configs:
             folder = Path(runs) / run_name(config, cohort.fingerprint)
-            if not folder.exists() and locks.enter_context(_alone(_lock(folder), wait=False)):
+            mine = not folder.exists() and locks.enter_context(_alone(_lock(folder), wait=False))
+            if mine and not folder.exists():  # it may have been fitted just before the lock
                 wanted.append(config), folders.append(folder)
         if wanted:
-            _fit_and_keep(cohort, wanted, folders, device)
+            _fit_and_keep(cohort, wanted, folders, device, parts or parts_of(cohort))
 
 
-def _fit_and_keep(cohort, configs, folders, device):
-    train, validation = cohort.split("train").images, cohort.split("validation").images
+def parts_of(cohort) -> tuple:
+    """What a fit reads: training and validation images."""
+    return cohort.split("train").images, cohort.split("validation").images
+
+
+def _fit_and_keep(cohort, configs, folders, device, parts):
     unfinished = [folder.with_name(f".{folder.name}") for folder in folders]
     checkpoints = [folder / "checkpoint.safetensors" for folder in unfinished]
-    fitted = type(configs[0]).fit_together(
-        configs, train, validation, checkpoints=checkpoints, device=device
-    )
+    fitted = type(configs[0]).fit_together(configs, *parts, checkpoints=checkpoints, device=device)
     for config, folder, begun, found in zip(configs, folders, unfinished, fitted, strict=True):
         if not folder.exists():
             save_run(folder, config, cohort.fingerprint, cohort.name, *found)

@@ -10,8 +10,17 @@ from itertools import groupby, islice, product
 from pathlib import Path
 
 from brainvae_core.models.config import BetaVAEConfig
-from brainvae_core.models.devices import OutOfDeviceMemory
-from brainvae_core.models.runs import FailedRun, PCAConfig, Run, fit, fit_together, run_name
+from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, pick_device
+from brainvae_core.models.images import on_device
+from brainvae_core.models.runs import (
+    FailedRun,
+    PCAConfig,
+    Run,
+    fit,
+    fit_together,
+    parts_of,
+    run_name,
+)
 from brainvae_core.models.training import progress_bar
 
 
@@ -111,12 +120,13 @@ def fit_all(
         if _state(Path(runs), run_name(config, cohort.fingerprint)) in ("missing", "begun")
     ]
     if missing:
+        parts = on_device(*parts_of(cohort), pick_device(device))  # once, not for every team
         bar = progress_bar(desc="grid", unit="model", total=len(configs))
         bar.update(len(configs) - len(missing))
         for _, group in groupby(missing, key=type):
             waiting = iter(group)
             while team := list(islice(waiting, together)):
-                together = _fit_team(cohort, team, runs, device, together, halve)
+                together = _fit_team(cohort, team, runs, device, together, halve, parts)
                 bar.update(len(team))
         bar.close()
     fitted = []
@@ -128,18 +138,21 @@ def fit_all(
     return fitted
 
 
-def _fit_team(cohort, team, runs, device, together, halve) -> int:
+def _fit_team(cohort, team, runs, device, together, halve, parts) -> int:
     """Fit a team, in parts where need be; returns how many models go together from here on."""
     while True:
         try:
             for first in range(0, len(team), together):
-                fit_together(cohort, team[first : first + together], runs, device)
+                fit_together(cohort, team[first : first + together], runs, device, parts)
             return together
         except OutOfDeviceMemory as error:
             if not halve or together == 1:
                 raise
-            together //= 2
-            print(f"{error}; going on with {together} at once", file=sys.stderr)
+            told = str(error)
+        # Out of the except: the error's traceback held the models, and with them their memory.
+        free_memory()
+        together //= 2
+        print(f"{told}; going on with {together} at once", file=sys.stderr)
 
 
 def _state(runs: Path, name: str) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from brainvae_core.models.arrays import checked_parts
 from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.checkpoint import resume, save_checkpoint
 from brainvae_core.models.devices import (
@@ -24,7 +23,7 @@ from brainvae_core.models.devices import (
     pick_device,
     shared_threads,
 )
-from brainvae_core.models.images import Images
+from brainvae_core.models.images import Images, on_device
 from brainvae_core.models.initialisation import INITIALISATIONS
 from brainvae_core.models.likelihoods import LIKELIHOODS
 from brainvae_core.models.objectives import OBJECTIVES, Batch
@@ -51,9 +50,10 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     Parameters
     ----------
     configs : sequence of BetaVAEConfig
-    train, validation : ndarray of float32, shape (n, height, width), or array-like
+    train, validation : ndarray of float32, shape (n, height, width), or array-like, or Images
         Grey values in [0, 1]; at least two of each. An array-like that is no ndarray (it has
-        ``shape`` and gives NumPy for rows) is streamed where the device has no room for it.
+        ``shape`` and gives NumPy for rows) is streamed where the device has no room for it;
+        `Images` are on the device already.
     checkpoints : sequence of paths, optional
         One a model, written at every validation; where one exists its fit goes on from it, on a CPU
         to the same weights bit for bit as an uninterrupted fit.
@@ -78,12 +78,13 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
         The images are too few, of two sizes, all the same or hold a NaN; or a checkpoint is
         damaged or belongs to another configuration.
     """
-    train, validation = checked_parts(train, validation)
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
     n, batch_size = len(configs), max(config.batch_size for config in configs)
-    with memory_named(n, batch_size, train.shape[1:], device):
-        images = Images(train, device), Images(validation, device)
+    # Eager convolutions in float32 are in float32 too, which is not PyTorch's default.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with memory_named(n, batch_size, np.shape(train)[1:], device), exact:
+        images = on_device(train, validation, device)
         paths = checkpoints or [None] * n
         fits = [Fit(c, *images, path, device) for c, path in zip(configs, paths, strict=True)]
         bar = progress_bar(
@@ -97,8 +98,9 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
                 bar.update()
 
         with bar, shared_threads(n):
-            if n == 1:
-                fits[0].run(tick, stop)
+            if n == 1 or device.type == "mps":  # which has one queue
+                for fit in fits:
+                    fit.run(tick, stop)
             else:
                 _run_in_threads(fits, tick, stop)
         if device.type == "cuda":
@@ -114,9 +116,9 @@ class Fit:
         self.checkpoint, self.failure = checkpoint, None
         torch.manual_seed(config.seed)
         self.model = BetaVAE(config.latent_dim, train.shape[1:])
+        self.model.to(device=device, memory_format=torch.channels_last)
         INITIALISATIONS[config.initialisation](self.model, train, config.seed)
         self.model.log_sigma.fill_(math.log(config.sigma))
-        self.model.to(device=device, memory_format=torch.channels_last)
         network, sigma = list(self.model.parameters()), []
         if LIKELIHOODS[config.likelihood].learns_sigma:
             sigma = [self.model.log_sigma.requires_grad_()]
@@ -144,7 +146,8 @@ class Fit:
         if device.type == "cuda":
             self.stream = torch.cuda.Stream(device)
             torch.cuda.synchronize(device)
-            with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            tf32 = config.precision == "tf32"
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
                 with on_stream(self.stream):
                     self.rehearse()
                 self.advance = captured(self.step, self.stream)
@@ -181,6 +184,7 @@ class Fit:
                     self.failure = str(error)
                     return
                 save_checkpoint(self.checkpoint, config, self.model, self.optimiser, self.history)
+        self.optimiser.zero_grad(set_to_none=True)  # gradients would keep a graph's memory
 
     def step(self):
         """One step on what the tensors hold; nothing here waits for the device."""

@@ -2,8 +2,7 @@
 
 An objective is ``objective(batch, config) -> Tensor``, shape (), and reads ``beta``, ``capacity``
 or ``mmd_weight`` of its configuration. It draws nothing, waits for nothing on the device and
-branches on no value, so that a training step can be recorded as one CUDA graph and several models
-can be stacked (their ``beta`` then being a tensor).
+branches on no value, so that a training step can be recorded as one CUDA graph.
 """
 
 from brainvae_core.models.objectives.batch import Batch

@@ -1,0 +1,112 @@
+"""Fits that failed are gaps in the chapters on the grid, not their end."""
+
+import shutil
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+import pytest
+
+from brainvae_core.models import fit_all
+from brainvae_core.models.runs import run_name, save_run
+from brainvae_core.profile import Parameters, grid_cohort, prepare_cohort, study
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+TINY = {
+    "profile": "tiny",
+    "n_brains": 40,
+    "height": 40,
+    "width": 56,
+    "latent_dim": 3,
+    "batch_size": 4,
+    "grid_betas": [1, 3],
+    "grid_latent_dims": [2, 3],
+    "grid_seeds": [0, 1],
+    "grid_steps": 5,
+    "shard_latent_dim": 2,
+    "fd_dim": 3,
+    "device": "cpu",
+}
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """The tiny grid, wholly fitted, and its cohort."""
+    folder = tmp_path_factory.mktemp("fitted")
+    p = Parameters(**TINY, data=str(folder / "data"), runs=str(folder / "runs"))
+    cohort = grid_cohort(p, prepare_cohort(p))
+    fit_all(cohort, study(p).configs, p.runs, p.device, p.together)
+    return p, cohort
+
+
+@pytest.fixture
+def chapters(fitted, tmp_path):
+    """Executes a chapter where some of the fits have failed; what its cells printed."""
+    p, cohort = fitted
+
+    def executed(chapter, failed):
+        runs = tmp_path / "runs"
+        if not runs.exists():
+            shutil.copytree(p.runs, runs)
+            vaes = [c for c in study(p).configs if c.kind == "beta_vae" and failed(c)]
+            assert vaes
+            for config in vaes:
+                folder = runs / run_name(config, cohort.fingerprint)
+                shutil.rmtree(folder)
+                failure = "step 3: the loss is not finite"
+                save_run(folder, config, cohort.fingerprint, cohort.name, None, [], failure)
+        notebook, done = tmp_path / f"{chapter}.ipynb", tmp_path / f"{chapter}-done.ipynb"
+        jupytext.write(jupytext.read(NOTEBOOKS / f"{chapter}.py"), notebook)
+        given = TINY | {"data": p.data, "runs": str(runs)}
+        papermill.execute_notebook(
+            notebook, done, given, cwd=NOTEBOOKS, kernel_name="python3", progress_bar=False
+        )
+        cells = nbformat.read(done, as_version=4).cells
+        shown = [o for c in cells for o in c.get("outputs", [])]
+        return "\n".join(o.get("text") or o.data.get("text/plain", "") for o in shown)
+
+    return executed
+
+
+def claims(printed):
+    """What the last cell says, by its sentence."""
+    lines = [line.rsplit(maxsplit=1) for line in printed.splitlines()]
+    return {
+        line[0].strip(): line[1] == "True" for line in lines if line[-1:] in (["True"], ["False"])
+    }
+
+
+def one_beta(config):
+    return config.beta == 1
+
+
+def one_point_and_one_seed_of_another(config):
+    point = (config.beta, config.latent_dim)
+    return point == (3, 2) or (*point, config.seed) == (1, 3, 0)
+
+
+def test_a_row_of_the_grid_shows_the_gap_of_fits_that_failed(chapters):
+    printed = chapters("06_shard", one_point_and_one_seed_of_another)
+    assert "step 3: the loss is not finite" in printed
+    assert not claims(printed)["every model of the row was fitted"]
+    assert not claims(printed)["the largest β has the smallest rate"]
+
+
+@pytest.mark.parametrize("failed", [one_beta, one_point_and_one_seed_of_another])
+def test_the_grid_shows_the_gaps_of_fits_that_failed(chapters, failed):
+    printed = chapters("07_grid", failed)
+    assert "step 3: the loss is not finite" in printed
+    assert not claims(printed)["every point of the grid has its fits"]
+    assert not claims(printed)["the largest β has the smallest rate at every L"]
+    assert claims(printed)["PCA explains more with every component"]
+
+
+@pytest.mark.parametrize("chapter", ["06_shard", "07_grid"])
+def test_without_any_vae_a_chapter_ends_with_one_line(chapters, chapter):
+    with pytest.raises(papermill.PapermillExecutionError) as error:
+        chapters(chapter, lambda config: True)
+    assert error.value.ename == "RuntimeError" and "\n" not in error.value.evalue
+    assert error.value.evalue.startswith("no VAE of the ")
