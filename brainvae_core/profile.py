@@ -337,6 +337,9 @@ def main():
     options = parser.parse_args()
     try:
         p = read_profile(options.profile)
+        folder = Path(options.profile).resolve().parent
+        if folder.name == "params":  # beside the notebooks, whose relative paths it holds
+            os.chdir(folder.parent)
         grid = study(p) if options.latent_dim is None else study(p).shard(options.latent_dim)
         if options.only in (None, "grid", "study"):
             print(grid, flush=True)

@@ -446,6 +446,13 @@ def test_weights_of_another_model_are_refused(tmp_path):
             load_run(folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "history.csv", "metrics.json"])
+def test_a_run_that_lacks_a_file_is_told_with_what_to_do(run, name):
+    (run.folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"lacks {name}; delete the folder and fit it anew"):
+        load_run(run.folder)
+
+
 def test_a_folder_without_a_run_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="no run at .*nowhere"):
         load_run(tmp_path / "nowhere")

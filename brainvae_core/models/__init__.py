@@ -5,6 +5,7 @@ from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import OutOfDeviceMemory
 from brainvae_core.models.likelihoods import effective_strength
 from brainvae_core.models.pca import PCA
+from brainvae_core.models.recipes import FastRecipe, PaperRecipe
 from brainvae_core.models.runs import FailedRun, PCAConfig, Run, fit, load_run, run_name, save_run
 from brainvae_core.models.study import Study, fit_all
 from brainvae_core.models.training import diagnose, elbo_terms, train_together
@@ -14,8 +15,10 @@ __all__ = [
     "BetaVAE",
     "BetaVAEConfig",
     "FailedRun",
+    "FastRecipe",
     "OutOfDeviceMemory",
     "PCAConfig",
+    "PaperRecipe",
     "Run",
     "Study",
     "diagnose",

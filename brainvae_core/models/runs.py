@@ -247,8 +247,11 @@ def load_run(folder: str | Path) -> Run:
         are damaged.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
+    if not folder.exists():
         raise FileNotFoundError(f"no run at {folder} (it would hold a config.json)")
+    for name in ("config.json", "history.csv", "metrics.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"run {folder} lacks {name}; delete the folder and fit it anew")
     described = _read_json(folder / "config.json")
     if described.get("format") not in READABLE:
         formats = " and ".join(map(str, READABLE))

@@ -80,7 +80,8 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     """
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
-    n, batch_size = len(configs), max(config.batch_size for config in configs)
+    n = len(configs)
+    batch_size = min(max(config.batch_size for config in configs), len(train))
     # Eager convolutions in float32 are in float32 too, which is not PyTorch's default.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with memory_named(n, batch_size, np.shape(train)[1:], device), exact:
