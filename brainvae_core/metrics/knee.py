@@ -66,7 +66,7 @@ class Knee:
         if np.isfinite(self.distance):
             found += f", {self.distance:.2f} of the range from the chord"
         else:
-            found += ", fewer than three points"
+            found += ", fewer than three points to read it from (β is read at the knee over L)"
         if np.isfinite(self.p_straight):
             found += f", a straight line as far with p = {self.p_straight:.3f}"
         if np.isnan(self.no_knee):
