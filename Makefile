@@ -73,11 +73,11 @@ test: .venv-acquire/made check fit
 	@echo '── the acquisition against a local server that misbehaves'
 	$(BIN)/pytest -q -n 2 --dist loadfile -m server tests
 	@echo '── the road, killed and taken up again, and submitted to a cluster that is not there'
-	$(BIN)/pytest -q -m workflow tests
+	$(BIN)/pytest -q -n 2 --dist loadfile -m workflow tests
 	@echo '── tests on the fitted models'
 	$(BIN)/pytest -q -m fitted tests
 	@echo '── the notebooks against their committed outputs'
-	$(BIN)/pytest -v --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
+	$(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
 
 nightly: .venv/made
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test

@@ -59,6 +59,7 @@ def running():
 @pytest.fixture
 def server(running):
     running.faults.clear()
+    running.drip_s = 0.02
     running.started.clear()
     for experiment in [
         *running.contents,
@@ -495,6 +496,7 @@ def test_kills_at_random_moments(server, tmp_path):
 
 def test_interrupted_by_the_keyboard(server, tmp_path):
     folder = asked_folder(server, tmp_path)
+    server.faults[ODD], server.drip_s = ["drip"] * 9, 0.25  # so that it cannot end before
     process = start(folder)
     while not any((folder / "partial").glob("*")):
         time.sleep(0.01)
@@ -503,6 +505,7 @@ def test_interrupted_by_the_keyboard(server, tmp_path):
     assert process.returncode == 130
     assert said.endswith(b"stopped; what was kept stays kept. The same command goes on\n")
     assert b"Traceback" not in said
+    server.faults.clear()
     assert len(run(folder).kept) == len(IDS)
 
 

@@ -244,6 +244,9 @@ def cluster(tmp_path):
     return commands, jobs
 
 
+@pytest.mark.skipif(
+    os.environ.get("HYPOTHESIS_PROFILE") != "nightly", reason="a minute and more: make nightly"
+)
 def test_a_cluster_is_asked_for_gpus_for_fits_alone(tmp_path, cluster):
     commands, jobs = cluster
     tree = copied_tree(tmp_path / "a tree")
