@@ -34,8 +34,8 @@ class PaperRecipe(Recipe):
     likelihood: str = stated(
         "bernoulli", "the first of the base code's two; which was used is not shown"
     )
-    learning_rate: float = stated(2e-4, "the paper, section 3.1")
-    batch_size: int = stated(64, "the paper, section 3.1")
+    learning_rate: float = stated(2e-4, "the paper")
+    batch_size: int = stated(64, "the paper")
     steps: int = stated(
         10_000, "iteration of the released checkpoint; the paper's 4 hours may mean more"
     )
