@@ -305,7 +305,7 @@ def recipes_table(recipes, monkeypatch, path, *arguments):
 def test_what_is_in_the_table_is_not_fitted_again_and_what_differs_is(
     recipes, monkeypatch, tmp_path, capsys
 ):
-    path, few = tmp_path / "a.csv", ("--only", "no cosine", "--batch-size", "4")
+    path, few = tmp_path / "a.csv", ("--only", "with a cosine", "--batch-size", "4")
     fit = mock.Mock(wraps=recipes.train_together)
     monkeypatch.setattr(recipes, "train_together", fit)
     first = recipes_table(recipes, monkeypatch, path, *few)
@@ -326,7 +326,7 @@ def test_objectives_and_mean_weights_are_rows_with_rate_and_distortion(
     recipes, monkeypatch, tmp_path
 ):
     names = [f"objective {name}" for name in ("capacity", "total correlation", "mmd")]
-    names += ["weights averaged over the last quarter, no cosine"]
+    names += ["weights averaged over the last quarter, with a cosine"]
     few = ("--only", *names, "--batch-size", "4")
     found = recipes_table(recipes, monkeypatch, tmp_path / "a.csv", *few)
     assert [row["row"] for row in found[::2]] == names

@@ -231,4 +231,5 @@ def _number(value, fmt) -> str:
 
 
 def tick(value, _=None) -> str:
+    """A tick's number, with commas and a proper minus."""
     return _number(value, ",.10g")

@@ -56,8 +56,10 @@ class FastRecipe(Recipe):
     """
 
     likelihood: str = stated("bernoulli", "the paper recipe's: another would be another model")
-    learning_rate: float = stated(1e-3, "measured: 2e-4 and 2e-3 reach less in as many steps")
-    batch_size: int = stated(64, "the paper's; on a CPU 16 (4 reach less from as many images)")
+    learning_rate: float = stated(
+        1e-3, "measured: 2e-4 reaches less in as many steps; 2e-3 no more"
+    )
+    batch_size: int = stated(64, "the paper's; the CPU's figures are of 16")
     steps: int = stated(
         2000,
         "a guess: at 40 × 56, 1,600 steps of 16 do what the paper's recipe does in 3,000 of 64",
