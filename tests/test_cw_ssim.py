@@ -1,15 +1,20 @@
 """CW-SSIM: known answers, properties, and a second implementation from the published filters."""
 
 import importlib
+import warnings
 
 import numpy as np
+import pyrtools
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plenoptic.process import SteerablePyramidFreq
 from scipy import ndimage
 from scipy.special import factorial
 
-from brainvae_core.metrics import cw_ssim, cw_ssim_scale_um
+from brainvae_core.metrics import CWSSIM, cw_ssim, cw_ssim_scale_um
+from brainvae_core.metrics.pyramid import bands
 
 
 def random_images(n, shape, seed=0, blur=0.0):
@@ -51,12 +56,20 @@ def plain_bands(image, level, orientations):
         yield np.fft.ifft2((spectrum * mask)[keep])
 
 
-def plain_cw_ssim(reference, image, level, orientations, weighting, k=0.0):
+def pyrtools_bands(image, level, orientations):
+    """The same bands from pyrtools' pyramid."""
+    pyramid = pyrtools.pyramids.SteerablePyramidFreq(
+        image.astype(np.float64), height=level, order=orientations - 1, is_complex=True
+    )
+    return [pyramid.pyr_coeffs[level - 1, i] for i in range(orientations)]
+
+
+def plain_cw_ssim(reference, image, level, orientations, weighting, k=0.0, make_bands=plain_bands):
     """The score written out window by window, for even sizes."""
     scores = []
     for x, y in zip(
-        plain_bands(reference, level, orientations),
-        plain_bands(image, level, orientations),
+        make_bands(reference, level, orientations),
+        make_bands(image, level, orientations),
         strict=True,
     ):
         height, width = x.shape
@@ -84,6 +97,39 @@ def test_a_second_implementation_agrees(shape, level, orientations, weighting):
     assert 0.05 < expected < 0.95
     found = cw_ssim(a, b, level, orientations, weighting)
     np.testing.assert_allclose(found, [expected], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["gaussian", "uniform"])
+@pytest.mark.parametrize(
+    ("shape", "level", "orientations"),
+    [((320, 448), 4, 8), ((320, 448), 5, 16), ((96, 128), 2, 4), ((40, 56), 1, 8)],
+)
+def test_pyrtools_pyramid_gives_the_same_score(shape, level, orientations, weighting):
+    a, b = random_images(2, shape, seed=5, blur=1.0)
+    expected = plain_cw_ssim(a, b, level, orientations, weighting, make_bands=pyrtools_bands)
+    found = cw_ssim(a, b, level, orientations, weighting)
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(17, 90), st.integers(17, 90)),
+    level=st.integers(1, 4),
+    orientations=st.integers(2, 5),
+)
+def test_bands_of_any_shape_are_those_of_the_whole_pyramid(shape, level, orientations):
+    level = min(level, int(np.log2(min(shape))) - 2)
+    images = random_images(2, shape).astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd sizes
+        pyramid = SteerablePyramidFreq(
+            shape, height=level, order=orientations - 1, is_complex=True, tight_frame=False
+        ).double()
+    centred = torch.from_numpy(images - images.mean(axis=(1, 2), keepdims=True))
+    wanted = pyramid(centred[:, None])[level - 1][:, 0]
+    found = bands(images, level, orientations)
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().max() <= 1e-12 * wanted.abs().max()
 
 
 def test_k_is_on_the_scale_of_one_window():
@@ -141,6 +187,31 @@ def test_one_reference_serves_many_and_each_its_own():
     alone = [cw_ssim(r, i, 2, 4)[0] for r, i in zip(references, images, strict=True)]
     np.testing.assert_allclose(each, alone, atol=1e-12)
     np.testing.assert_allclose(cw_ssim(references[2], images, 2, 4)[2], each[2], atol=1e-12)
+
+
+@pytest.mark.parametrize("n_references", [1, 5])
+def test_references_that_are_kept_serve_again_and_again(n_references, monkeypatch):
+    module = importlib.import_module("brainvae_core.metrics.cw_ssim")
+    monkeypatch.setattr(module, "CHUNK_PIXELS", 2 * 48 * 64)
+    references = random_images(n_references, (48, 64), 1)
+    kept = CWSSIM(references, 2, 4, "uniform", k=0.5)
+    for seed in (2, 3):
+        images = random_images(5, (48, 64), seed)
+        wanted = cw_ssim(references, images, 2, 4, "uniform", k=0.5)
+        np.testing.assert_allclose(kept(images), wanted, atol=1e-12)
+    with pytest.raises(ValueError, match=r"images \(5, 64, 48\) do not match"):
+        kept(images.transpose(0, 2, 1))
+
+
+def test_an_empty_image_far_down_is_counted_from_the_first(monkeypatch):
+    module = importlib.import_module("brainvae_core.metrics.cw_ssim")
+    monkeypatch.setattr(module, "CHUNK_PIXELS", 2 * 48 * 64)
+    images = random_images(7, (48, 64))
+    images[5] = 0.25
+    with pytest.raises(ValueError, match="image 5 has nothing at level 2"):
+        cw_ssim(random_images(7, (48, 64), 1), images, 2, 4)
+    with pytest.raises(ValueError, match="reference 5 has nothing at level 2"):
+        cw_ssim(images, random_images(7, (48, 64), 1), 2, 4)
 
 
 def test_chunks_change_nothing(monkeypatch):

@@ -1,6 +1,6 @@
 """How good a model is: arrays in, numbers out."""
 
-from brainvae_core.metrics.cw_ssim import cw_ssim, cw_ssim_scale_um
+from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_scale_um
 from brainvae_core.metrics.denoising import (
     ArtefactRemoval,
     artefact_removal,
@@ -18,6 +18,7 @@ from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.recovery import active_latents, linear_recovery
 
 __all__ = [
+    "CWSSIM",
     "ArtefactRemoval",
     "Knee",
     "PCABasis",

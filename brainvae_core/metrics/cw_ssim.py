@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from functools import lru_cache
-
 import numpy as np
 import torch
+
+from brainvae_core.metrics.pyramid import NOTHING, bands
 
 WEIGHTINGS = ("gaussian", "uniform")
 WINDOW = 7  # pixels of the band, the reference code's
 CHUNK_PIXELS = 2**19  # of images or bands held at once, whichever are more: fastest on one core
-NOTHING = 1e-12  # a band this weak beside its image is rounding error
 
 
 def cw_ssim(
@@ -21,6 +19,7 @@ def cw_ssim(
     orientations: int = 8,
     weighting: str = "gaussian",
     k: float = 0.0,
+    device: str = "cpu",
 ) -> np.ndarray:
     """CW-SSIM of images with a reference.
 
@@ -46,6 +45,8 @@ def cw_ssim(
     k : float
         Stabiliser, in squared coefficients summed over one window (the reference code takes the
         window's average, so its K is this one / 49).
+    device : str
+        A torch device that has float64, or "auto": CUDA where there is one, else the CPU.
 
     Returns
     -------
@@ -58,31 +59,87 @@ def cw_ssim(
         Shapes differ, a pixel is not finite, an argument is out of range, or an image has nothing
         at this scale (a constant image), which at k = 0 is 0/0.
 
+    See Also
+    --------
+    CWSSIM : The same where one set of references is compared with several sets of images.
+
     References
     ----------
     Sampat, Wang, Gupta, Bovik, Markey (2009), IEEE Trans. Image Process. 18:2385.
     """
     reference, images = _checked(reference, "reference"), _checked(images, "image")
-    n, *shape = images.shape
-    if reference.shape[1:] != images.shape[1:] or len(reference) not in (1, n):
-        raise ValueError(
-            f"reference {reference.shape} and images {images.shape} do not match; "
-            "give one reference (height, width), or one of that shape for each image"
-        )
-    _check_arguments(tuple(shape), level, orientations, weighting, k)
-    chunk = max(1, int(CHUNK_PIXELS / (np.prod(shape) * max(1, orientations / 4 ** (level - 1)))))
-    shared = _bands(reference, level, orientations, k, "reference") if len(reference) == 1 else None
-    scores = np.empty(n)
-    for start in range(0, n, chunk):
-        part = slice(start, start + chunk)
-        x = shared
-        if x is None:
-            x = _bands(reference[part], level, orientations, k, "reference", start)
-        y = _bands(images[part], level, orientations, k, "image", start)
-        similarity = _windowed_similarity(x, y, k)
-        weights = _weights(tuple(similarity.shape[-2:]), y.shape[-2], weighting)
-        scores[part] = (similarity * weights).sum((-2, -1)).mean(1).numpy()
-    return np.minimum(scores, 1.0)  # rounding may pass it by 1e-16
+    _check_match(reference.shape, images.shape)
+    settings = (level, orientations, weighting, k, device)
+    if len(reference) == 1:
+        return CWSSIM(reference, *settings)(images)
+    chunk = _chunk(images.shape[1:], level, orientations)
+    scores = np.empty(len(images))
+    for first in range(0, len(images), chunk):
+        part = slice(first, first + chunk)
+        scores[part] = CWSSIM(reference[part], *settings, first=first)(images[part])
+    return scores
+
+
+class CWSSIM:
+    """CW-SSIM with references whose bands are computed once.
+
+    Parameters
+    ----------
+    reference : ndarray, shape (height, width) or (n, height, width)
+        Kept as complex128 bands: ``orientations / 4 ** (level - 1)`` numbers a pixel.
+    level, orientations, weighting, k, device
+        As of `cw_ssim`.
+    first : int
+        What an error message counts the references, and the images compared with them, from.
+    """
+
+    def __init__(
+        self, reference, level=4, orientations=8, weighting="gaussian", k=0.0, device="cpu", first=0
+    ):
+        reference = _checked(reference, "reference")
+        self.shape = reference.shape
+        _check_arguments(self.shape[1:], level, orientations, weighting, k)
+        self.level, self.orientations, self.k, self.first = level, orientations, k, first
+        self.device = _picked(device)
+        self.chunk = _chunk(self.shape[1:], level, orientations)
+        parts = [
+            self._bands(reference[i : i + self.chunk], "reference", i)
+            for i in range(0, len(reference), self.chunk)
+        ]
+        self.bands = torch.cat(parts)
+        self.energy = torch.cat([_windowed(_square(part)) for part in parts])
+        size = tuple(self.energy.shape[-2:])
+        self.weights = _weights(size, self.bands.shape[-2], weighting).to(self.device)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Scores of images (n, height, width), (n,) float64: one reference for all, or one each."""
+        images = _checked(images, "image")
+        _check_match(self.shape, images.shape)
+        scores = np.empty(len(images))
+        for start in range(0, len(images), self.chunk):
+            part = slice(start, start + self.chunk)
+            own = part if len(self.bands) > 1 else slice(None)
+            y = self._bands(images[part], "image", start)
+            cross = _windowed(torch.view_as_real(self.bands[own] * y.conj()).movedim(-1, 1))
+            energy = self.energy[own] + _windowed(_square(y))
+            similarity = 2 * torch.hypot(cross[:, 0], cross[:, 1]).add(self.k / 2)
+            similarity /= energy.add_(self.k)
+            scores[part] = (similarity * self.weights).sum((-2, -1)).mean(1).cpu().numpy()
+        return np.minimum(scores, 1.0)  # rounding may pass it by 1e-16
+
+    def _bands(self, images, what, start):
+        found = bands(images, self.level, self.orientations, self.device)
+        if self.k == 0:
+            strongest = found.abs().amax((-2, -1)).cpu().numpy()
+            empty = strongest <= NOTHING * np.abs(images).max(axis=(1, 2))[:, np.newaxis]
+            if empty.any():
+                image, orientation = np.argwhere(empty)[0]
+                raise ValueError(
+                    f"{what} {self.first + start + image} has nothing at level {self.level}, "
+                    f"orientation {orientation + 1} of {self.orientations} (a constant image?), so "
+                    "its score at k = 0 would be 0/0; leave it out, or give k > 0"
+                )
+        return found
 
 
 def cw_ssim_scale_um(level: int, pixel_um: float) -> float:
@@ -136,50 +193,34 @@ def _check_arguments(shape, level, orientations, weighting, k) -> None:
         raise ValueError(f"k must be a finite number of at least 0, not {k}")
 
 
-@lru_cache(maxsize=4)
-def _pyramid(shape: tuple[int, int], level: int, orientations: int) -> torch.nn.Module:
-    # Here, because it takes two seconds that the other metrics need not pay.
-    from plenoptic.process import SteerablePyramidFreq
-
-    with warnings.catch_warnings():
-        # Odd sizes are reconstructed inexactly; nothing is reconstructed here.
-        warnings.filterwarnings("ignore", message="Reconstruction will not be perfect")
-        pyramid = SteerablePyramidFreq(
-            shape, height=level, order=orientations - 1, is_complex=True, tight_frame=False
+def _check_match(reference, images) -> None:
+    if reference[1:] != images[1:] or reference[0] not in (1, images[0]):
+        raise ValueError(
+            f"reference {reference} and images {images} do not match; "
+            "give one reference (height, width), or one of that shape for each image"
         )
-    return pyramid.double()
 
 
-def _bands(images, level, orientations, k, what, first=0) -> torch.Tensor:
-    """Coefficients of one level, (n, orientations, band height, band width) complex128."""
-    images = images.astype(np.float64)
-    # The pyramid's grid is half a step off for odd sizes, and its coarsest band then lets
-    # brightness in.
-    centred = torch.from_numpy(images - images.mean(axis=(1, 2), keepdims=True))
-    pyramid = _pyramid(images.shape[1:], level, orientations)
-    bands = pyramid(centred[:, np.newaxis], scales=[level - 1])[level - 1][:, 0]
-    if k == 0:
-        strongest = bands.abs().amax((-2, -1)).numpy()
-        empty = strongest <= NOTHING * np.abs(images).max(axis=(1, 2))[:, np.newaxis]
-        if empty.any():
-            image, orientation = np.argwhere(empty)[0]
-            raise ValueError(
-                f"{what} {first + image} has nothing at level {level}, orientation "
-                f"{orientation + 1} of {orientations} (a constant image?), so its score at k = 0 "
-                "would be 0/0; leave it out, or give k > 0"
-            )
-    return bands
+def _chunk(shape, level, orientations) -> int:
+    """How many images go together."""
+    numbers = np.prod(shape) * max(1, orientations / 4 ** (level - 1))
+    return max(1, int(CHUNK_PIXELS / numbers))
 
 
-def _windowed_similarity(x: torch.Tensor, y: torch.Tensor, k: float) -> torch.Tensor:
-    """Similarity of every 7 × 7 window, (n, orientations, band height − 6, band width − 6)."""
-    cross = x * y.conj()
-    energy = x.abs().square() + y.abs().square()
-    real, imaginary, energy = (
-        torch.nn.functional.avg_pool2d(part, WINDOW, stride=1) * WINDOW**2
-        for part in (cross.real, cross.imag, energy)
-    )
-    return (2 * torch.hypot(real, imaginary) + k) / (energy + k)
+def _picked(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def _square(values: torch.Tensor) -> torch.Tensor:
+    return values.real.square() + values.imag.square()
+
+
+def _windowed(values: torch.Tensor) -> torch.Tensor:
+    """Sums over 7 × 7 windows that lie inside, (…, height − 6, width − 6)."""
+    summed = torch.nn.functional.avg_pool2d(values.flatten(0, -4), WINDOW, 1, divisor_override=1)
+    return summed.unflatten(0, values.shape[:-3])
 
 
 def _weights(shape: tuple[int, int], band_height: int, weighting: str) -> torch.Tensor:
