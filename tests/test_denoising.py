@@ -9,6 +9,8 @@ from brainvae_core.metrics import (
     artefact_removal,
     explained_variance,
     explained_variance_per_brain,
+    norm_ratio,
+    reproduced_change,
 )
 
 SHAPE = (13, 18)
@@ -36,7 +38,9 @@ def breakages(clean):
 
 def grids(clean):
     pattern = 1 + 0.2 * np.sin(np.arange(SHAPE[1]))
-    return (clean * pattern).astype(np.float32), np.ones(clean.shape, dtype=bool)
+    masks = np.ones(clean.shape, dtype=bool)
+    masks[:, :, 0] = False  # sin 0
+    return (clean * pattern).astype(np.float32), masks
 
 
 ARTEFACTS = pytest.mark.parametrize("corrupt", [leaks, breakages, grids])
@@ -72,30 +76,34 @@ def test_explained_variance_pools_brains_and_pixels():
 
 
 @ARTEFACTS
-def test_a_model_that_copies_reproduces_all_and_keeps_all(corrupt):
+def test_a_model_that_copies_reproduces_all_and_keeps_all_but_recovers_not_all(corrupt):
     clean = brains()
     corrupted, masks = corrupt(clean)
-    result = artefact_removal(clean, corrupted, masks, corrupted, MEAN)
+    result = artefact_removal(clean, corrupted, masks, clean, corrupted, MEAN)
     np.testing.assert_allclose(result.reproduced, 1, atol=1e-6)
     np.testing.assert_allclose(result.kept, 1, atol=1e-6)
+    assert (result.recovered < 0.95).all()
 
 
 @ARTEFACTS
-def test_a_perfect_model_reproduces_nothing_and_keeps_all(corrupt):
+def test_a_perfect_model_reproduces_nothing_keeps_all_and_recovers_all(corrupt):
     clean = brains()
     corrupted, masks = corrupt(clean)
-    result = artefact_removal(clean, corrupted, masks, clean, MEAN)
+    result = artefact_removal(clean, corrupted, masks, clean, clean, MEAN)
     np.testing.assert_array_equal(result.reproduced, 0)
     np.testing.assert_array_equal(result.kept, 1)
+    np.testing.assert_array_equal(result.recovered, 1)
 
 
 @ARTEFACTS
-def test_the_mean_image_keeps_nothing(corrupt):
+def test_the_mean_image_reproduces_keeps_and_recovers_nothing(corrupt):
     clean = brains()
     corrupted, masks = corrupt(clean)
     mean = np.broadcast_to(MEAN, clean.shape)
-    answer = artefact_removal(clean, corrupted, masks, mean, MEAN)
+    answer = artefact_removal(clean, corrupted, masks, mean, mean, MEAN)
+    np.testing.assert_array_equal(answer.reproduced, 0)
     np.testing.assert_allclose(answer.kept, 0, atol=1e-12)
+    np.testing.assert_allclose(answer.recovered, 0, atol=1e-12)
 
 
 @ARTEFACTS
@@ -105,23 +113,37 @@ def test_shares_of_artefact_and_brain_are_told_apart(corrupt, share, lost):
     clean = brains().astype(np.float64)
     corrupted, masks = corrupt(clean.astype(np.float32))
     of_clean = clean + lost * (MEAN - clean)
-    answer = of_clean + share * (corrupted - clean)
-    found = artefact_removal(clean, corrupted, masks, answer, MEAN)
-    floor = artefact_removal(clean, corrupted, masks, of_clean, MEAN).reproduced
-    np.testing.assert_allclose(found.reproduced - floor, share, atol=1e-5)
+    of_corrupted = of_clean + share * np.where(masks, corrupted - clean, 0)
+    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN)
+    np.testing.assert_allclose(found.reproduced, share, atol=1e-5)
     np.testing.assert_allclose(found.kept, 1 - lost**2, atol=1e-5)
 
 
-def test_a_second_implementation_agrees():
-    clean, answer = brains(3), brains(3, seed=4)
+def test_more_of_a_stronger_artefact_is_more_of_it():
+    clean = brains()
     corrupted, masks = leaks(clean)
-    found = artefact_removal(clean, corrupted, masks, answer, MEAN)
+    for_share = [
+        artefact_removal(clean, corrupted, masks, clean, clean + s * (corrupted - clean), MEAN)
+        for s in (0, 0.3, 0.6, 1)
+    ]
+    assert (np.diff([r.reproduced for r in for_share], axis=0) > 0).all()
+    assert (np.diff([r.recovered for r in for_share], axis=0) < 0).all()
+    np.testing.assert_allclose([r.kept for r in for_share], 1)
+
+
+def test_a_second_implementation_agrees():
+    clean, of_clean, of_corrupted = brains(3), brains(3, seed=4), brains(3, seed=5)
+    corrupted, masks = breakages(clean)
+    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN)
     for i in range(3):
-        artefact = np.where(masks[i], corrupted[i] - clean[i], 0).ravel()[:, np.newaxis]
-        errors = np.stack([answer[i] - clean[i], MEAN - clean[i]], axis=-1).reshape(-1, 2)
-        times, rest, *_ = np.linalg.lstsq(artefact, errors)
-        assert found.reproduced[i] == pytest.approx(times[0, 0], rel=1e-5)
-        assert found.kept[i] == pytest.approx(1 - rest[0] / rest[1], rel=1e-5)
+        artefact = (corrupted[i] - clean[i])[masks[i]][:, np.newaxis]
+        answer = (of_corrupted[i] - of_clean[i])[masks[i]]
+        times, *_ = np.linalg.lstsq(artefact, answer)
+        assert found.reproduced[i] == pytest.approx(times[0], rel=1e-5)
+        for shares, where in ((found.kept, ~masks[i]), (found.recovered, masks[i])):
+            pixels = [x[where][np.newaxis, np.newaxis] for x in (clean[i], of_corrupted[i])]
+            share = explained_variance(*pixels, MEAN[where][np.newaxis])
+            assert shares[i] == pytest.approx(share, rel=1e-5)
 
 
 def test_changes_outside_the_mask_are_no_artefact():
@@ -129,9 +151,38 @@ def test_changes_outside_the_mask_are_no_artefact():
     corrupted, masks = leaks(clean)
     elsewhere = np.where(masks, corrupted, corrupted + 0.3)
     inside, whole = (
-        artefact_removal(clean, x, masks, brains(seed=3), MEAN) for x in (corrupted, elsewhere)
+        artefact_removal(clean, x, masks, brains(seed=3), brains(seed=4), MEAN)
+        for x in (corrupted, elsewhere)
     )
     np.testing.assert_array_equal(inside.reproduced, whole.reproduced)
+
+
+def test_norms_of_a_copy_of_the_mean_and_of_what_overshoots():
+    images = brains()
+    mean = np.broadcast_to(MEAN, images.shape)
+    np.testing.assert_allclose(norm_ratio(images, images, MEAN), 1)
+    np.testing.assert_allclose(norm_ratio(images, mean, MEAN), 0, atol=1e-12)
+    np.testing.assert_allclose(
+        norm_ratio(images, mean + 1.7 * (images - mean), MEAN), 1.7, rtol=1e-5
+    )
+
+
+def test_the_norm_of_a_projection_is_the_root_of_what_it_explains():
+    images = brains().astype(np.float64)
+    direction = brains(1, seed=7)[0] - 0.5
+    direction /= np.linalg.norm(direction)
+    times = np.tensordot(images - MEAN, direction, 2)
+    projected = MEAN + times[:, None, None] * direction
+    explained = explained_variance_per_brain(images, projected, MEAN)
+    np.testing.assert_allclose(norm_ratio(images, projected, MEAN), np.sqrt(explained), rtol=1e-6)
+
+
+@given(share=st.floats(-1, 2))
+def test_a_change_comes_back_by_its_share(share):
+    before, after, other = brains(), brains(seed=1), brains(seed=2).astype(np.float64)
+    found = reproduced_change(before, after, other, other + share * (after - before))
+    np.testing.assert_allclose(found, share, atol=1e-6)
+    np.testing.assert_array_equal(reproduced_change(before, after, other, other), 0)
 
 
 def test_nonsense_is_refused_by_name():
@@ -151,13 +202,26 @@ def test_nonsense_is_refused_by_name():
         explained_variance(mean, clean, MEAN)
     with pytest.raises(ValueError, match="image 1 equals the mean"):
         explained_variance_per_brain(np.stack([clean[0], MEAN]), clean[:2], MEAN)
+    with pytest.raises(ValueError, match="image 1 equals the mean"):
+        norm_ratio(np.stack([clean[0], MEAN]), clean[:2], MEAN)
+    answers = (clean, clean, MEAN)
     with pytest.raises(ValueError, match="mask of brain 3 is empty"):
-        artefact_removal(clean, corrupted, empty, clean, MEAN)
+        artefact_removal(clean, corrupted, empty, *answers)
+    with pytest.raises(ValueError, match="mask of brain 3 covers the whole image"):
+        artefact_removal(clean, corrupted, ~empty, *answers)
     with pytest.raises(ValueError, match="brain 0 is the same"):
-        artefact_removal(clean, clean, masks, clean, MEAN)
+        artefact_removal(clean, clean, masks, *answers)
     with pytest.raises(ValueError, match="masks .* one shape"):
-        artefact_removal(clean, corrupted, masks[0], clean, MEAN)
+        artefact_removal(clean, corrupted, masks[0], *answers)
     with pytest.raises(ValueError, match=r"corrupted\[2\].*not finite"):
-        artefact_removal(clean, broken, masks, clean, MEAN)
-    with pytest.raises(ValueError, match="clean image 0 is the mean image"):
-        artefact_removal(mean, leaks(mean)[0], masks, clean, MEAN)
+        artefact_removal(clean, broken, masks, *answers)
+    with pytest.raises(ValueError, match=r"of_corrupted\[2\].*not finite"):
+        artefact_removal(clean, corrupted, masks, clean, broken, MEAN)
+    with pytest.raises(ValueError, match=r"of_clean \(5, 18, 13\)"):
+        artefact_removal(clean, corrupted, masks, clean.transpose(0, 2, 1), clean, MEAN)
+    with pytest.raises(ValueError, match="clean image 0 is the mean image outside"):
+        artefact_removal(mean, leaks(mean)[0], masks, *answers)
+    with pytest.raises(ValueError, match="brain 0 does not change"):
+        reproduced_change(clean, clean, clean, clean)
+    with pytest.raises(ValueError, match=r"of_after\[2\].*not finite"):
+        reproduced_change(clean, corrupted, clean, broken)

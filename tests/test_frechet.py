@@ -173,7 +173,7 @@ def test_nonsense_is_refused_by_name():
     a = sample(8, 3)
     with pytest.raises(ValueError, match=r"\(8, 3\).*\(3, 8\).*columns"):
         frechet_distance(a, a.T)
-    with pytest.raises(ValueError, match="scores_b.*two rows"):
+    with pytest.raises(ValueError, match="scores_b.*at least 2 rows"):
         frechet_distance(a, a[:1])
     with pytest.raises(ValueError, match="scores_a.*not finite"):
         frechet_distance(np.where(a == a[0, 0], np.inf, a), a)

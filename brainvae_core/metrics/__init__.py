@@ -6,7 +6,18 @@ from brainvae_core.metrics.denoising import (
     artefact_removal,
     explained_variance,
     explained_variance_per_brain,
+    norm_ratio,
+    reproduced_change,
 )
+from brainvae_core.metrics.detection import (
+    Curves,
+    PixelDetection,
+    auc,
+    detection_curves,
+    outlier_score,
+    pixel_detection,
+)
+from brainvae_core.metrics.dispersion import Dispersion, dispersion
 from brainvae_core.metrics.frechet import (
     PCABasis,
     frechet_distance,
@@ -15,25 +26,59 @@ from brainvae_core.metrics.frechet import (
     pca_frechet_distance,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
+from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
+from brainvae_core.metrics.precision_recall import PrecisionRecall, precision_recall
 from brainvae_core.metrics.recovery import active_latents, linear_recovery
+from brainvae_core.metrics.similarity import ms_ssim, psnr
+from brainvae_core.metrics.spectrum import radial_spectrum
+from brainvae_core.metrics.uncertainty import (
+    Estimate,
+    difference,
+    estimate,
+    jackknife,
+    jackknife_difference,
+)
 
 __all__ = [
     "CWSSIM",
     "ArtefactRemoval",
+    "Bound",
+    "Curves",
+    "Dispersion",
+    "Estimate",
     "Knee",
     "PCABasis",
+    "PixelDetection",
+    "PrecisionRecall",
     "active_latents",
     "artefact_removal",
+    "auc",
     "choose_point",
     "cw_ssim",
     "cw_ssim_scale_um",
+    "detection_curves",
+    "difference",
+    "dispersion",
+    "estimate",
     "explained_variance",
     "explained_variance_per_brain",
+    "fitted_sigma",
     "frechet_distance",
     "frechet_profile",
+    "jackknife",
+    "jackknife_difference",
     "knee",
     "knee_over_seeds",
+    "likelihood_bound",
     "linear_recovery",
+    "ms_ssim",
+    "norm_ratio",
+    "outlier_score",
     "pca_basis",
     "pca_frechet_distance",
+    "pixel_detection",
+    "precision_recall",
+    "psnr",
+    "radial_spectrum",
+    "reproduced_change",
 ]

@@ -6,22 +6,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brainvae_core.metrics.checks import checked_mean, checked_pair
+
 
 @dataclass(frozen=True, eq=False)
 class ArtefactRemoval:
-    """What became of an artefact and of the brain behind it, one number a brain.
+    """What became of an artefact and of the brain around and behind it, one number a brain.
 
     Attributes
     ----------
     reproduced : ndarray of float64, shape (n,)
-        1 where the artefact is fully reproduced, 0 where nothing of it is left.
+        Inside the mask: 1 where the artefact is fully reproduced, 0 where nothing of it is left.
     kept : ndarray of float64, shape (n,)
-        1 where the rest of the reconstruction is the clean brain, 0 where it is as far from it as
-        the mean image, negative where it is further.
+        Outside the mask: 1 where the reconstruction is the clean brain, 0 where it is as far from
+        it as the mean image, negative where it is further.
+    recovered : ndarray of float64, shape (n,)
+        Inside the mask, against the clean brain that the artefact hides: as ``kept``. Of missing
+        tissue, how much of what was there is painted in.
     """
 
     reproduced: np.ndarray
     kept: np.ndarray
+    recovered: np.ndarray
 
 
 def explained_variance(
@@ -64,33 +70,49 @@ def explained_variance_per_brain(
     ndarray of float64, shape (n,)
     """
     residual, total = _squares(images, reconstructions, mean_image)
-    if not (total > 0).all():
-        raise ValueError(
-            f"image {np.argmin(total > 0)} equals the mean image, so it has no variance to explain"
-        )
+    _check_deviates(total)
     return 1 - residual / total
+
+
+def norm_ratio(
+    images: np.ndarray, reconstructions: np.ndarray, mean_image: np.ndarray
+) -> np.ndarray:
+    """How far reconstructions deviate from the mean image, over how far the brains do.
+
+    Parameters
+    ----------
+    images, reconstructions, mean_image
+        As for `explained_variance`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        ``‖r − mean‖ / ‖x − mean‖``: 0 for the mean image, 1 for a copy; what a projection keeps is
+        the root of its explained variance.
+    """
+    _, total = _squares(images, reconstructions, mean_image)
+    deviation = _squares(reconstructions, images, mean_image)[1]
+    _check_deviates(total)
+    return np.sqrt(deviation / total)
 
 
 def artefact_removal(
     clean: np.ndarray,
     corrupted: np.ndarray,
     masks: np.ndarray,
-    reconstructions: np.ndarray,
+    of_clean: np.ndarray,
+    of_corrupted: np.ndarray,
     mean_image: np.ndarray,
 ) -> ArtefactRemoval:
-    """Split the error of reconstructed corrupted brains into artefact and the rest.
+    """What a model's answer to a corrupted brain holds of the artefact and of the brain.
 
-    With x the corrupted brain, c the clean one and a = x − c inside the mask (0 outside), the
-    error r − c of a reconstruction has one part along a and one at right angles to it:
+    With x the corrupted brain, c the clean one, r(·) the model's answers, and a = x − c:
 
-    - ``reproduced`` = Σ a (r − c) / Σ a²;
-    - ``kept`` = 1 − ‖(r − c) − reproduced · a‖² / the same of the mean image.
-
-    So ``kept`` counts every pixel, needs none outside the mask (a grid covers the whole tissue),
-    and blames no part of the artefact twice. ``reproduced`` also picks up what a model gets wrong
-    without any artefact (a dim reconstruction looks a little like a bright leak removed). It is
-    linear in r: from its value subtract that of the reconstructed *clean* brains, passed in place
-    of ``reconstructions``, and what remains is the artefact's own effect.
+    - ``reproduced`` = Σ a (r(x) − r(c)) / Σ a² over the pixels *inside* the mask. What a model gets
+      wrong without any artefact (a dim answer looks a little like a bright leak removed) is in
+      both answers and cancels;
+    - ``kept`` = 1 − Σ (r(x) − c)² / Σ (mean − c)² over the pixels *outside* the mask;
+    - ``recovered`` = the same over the pixels *inside* it.
 
     Parameters
     ----------
@@ -98,8 +120,8 @@ def artefact_removal(
         The same brains without and with an artefact.
     masks : ndarray of bool, shape (n, height, width)
         Where the artefacts are.
-    reconstructions : ndarray, shape (n, height, width)
-        A model's answers to ``corrupted``.
+    of_clean, of_corrupted : ndarray, shape (n, height, width)
+        A model's answers to the two.
     mean_image : ndarray, shape (height, width)
         Of the training brains.
 
@@ -110,60 +132,81 @@ def artefact_removal(
     Raises
     ------
     ValueError
-        Shapes differ, a pixel is not finite, a mask is empty or holds no artefact, or a clean
-        image is the mean image but for its artefact.
+        Shapes differ, a pixel is not finite, a mask is empty, covers everything or holds no
+        artefact, or a clean image equals the mean image inside or outside its mask.
     """
-    clean, corrupted = _checked(clean, "clean"), _checked(corrupted, "corrupted")
-    reconstructions = _checked(reconstructions, "reconstructions")
-    mean_image = _checked_mean(mean_image, clean)
+    for name, images in {"of_clean": of_clean, "of_corrupted": of_corrupted}.items():
+        checked_pair(clean, images, ("clean", name))
+    clean, corrupted = checked_pair(clean, corrupted, ("clean", "corrupted"))
+    mean_image = checked_mean(mean_image, clean)
     masks = np.asarray(masks, dtype=bool)
-    for name, array in (
-        ("corrupted", corrupted),
-        ("masks", masks),
-        ("reconstructions", reconstructions),
-    ):
-        if array.shape != clean.shape:
-            raise ValueError(f"{name} {array.shape} and clean {clean.shape} must have one shape")
-    if not (covered := masks.any(axis=(1, 2))).all():
-        raise ValueError(
-            f"the mask of brain {np.argmin(covered)} is empty; leave out brains without"
-        )
-    reproduced, kept = np.empty((2, len(clean)))
-    for i in range(len(clean)):
-        truth = clean[i].astype(np.float64)
-        artefact = (corrupted[i] - truth) * masks[i]
-        if not artefact.any():
+    if masks.shape != clean.shape:
+        raise ValueError(f"masks {masks.shape} and clean {clean.shape} must have one shape")
+    for part, what in ((masks, "is empty"), (~masks, "covers the whole image")):
+        if not (some := part.any(axis=(1, 2))).all():
+            raise ValueError(f"the mask of brain {np.argmin(some)} {what}; leave that brain out")
+    reproduced, kept, recovered = np.empty((3, len(clean)))
+    for i, mask in enumerate(masks):
+        truth, answer = clean[i].astype(np.float64), of_corrupted[i].astype(np.float64)
+        change, comes_back = (corrupted[i] - truth)[mask], (answer - of_clean[i])[mask]
+        if not change.any():
             raise ValueError(
                 f"brain {i} is the same clean and corrupted inside its mask; leave out brains "
                 "without an artefact"
             )
-        reproduced[i], rest = _along(artefact, reconstructions[i] - truth)
-        _, rest_of_mean = _along(artefact, mean_image - truth)
-        total = np.square(rest_of_mean).sum()
-        if not total > 1e-12 * np.square(truth).sum():
-            raise ValueError(
-                f"clean image {i} is the mean image but for its artefact, so nothing of it can be "
-                "lost; leave it out"
-            )
-        kept[i] = 1 - np.square(rest).sum() / total
-    return ArtefactRemoval(reproduced, kept)
+        reproduced[i] = (change * comes_back).sum() / np.square(change).sum()
+        for shares, part, where in ((kept, ~mask, "outside"), (recovered, mask, "inside")):
+            total = np.square((mean_image - truth)[part]).sum()
+            if not total > 1e-12 * np.square(truth[part]).sum():
+                raise ValueError(
+                    f"clean image {i} is the mean image {where} its mask, so nothing of it can be "
+                    "lost there; leave it out"
+                )
+            shares[i] = 1 - np.square((answer - truth)[part]).sum() / total
+    return ArtefactRemoval(reproduced, kept, recovered)
 
 
-def _along(direction: np.ndarray, error: np.ndarray) -> tuple[float, np.ndarray]:
-    """How many times ``direction`` an error holds, and what is left of it."""
-    times = (direction * error).sum() / np.square(direction).sum()
-    return times, error - times * direction
+def reproduced_change(
+    before: np.ndarray, after: np.ndarray, of_before: np.ndarray, of_after: np.ndarray
+) -> np.ndarray:
+    """How much of a change of brains comes back as a change of a model's answers.
+
+    Parameters
+    ----------
+    before, after : ndarray, shape (n, height, width)
+        The same brains without and with the change, such as a rare anatomy or a misplaced section.
+    of_before, of_after : ndarray, shape (n, height, width)
+        A model's answers to the two.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Σ d (r(after) − r(before)) / Σ d² with d = after − before: 1 where the change comes back
+        whole, 0 where it is ignored. ``reproduced`` of `artefact_removal` is this number inside
+        the mask.
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, a pixel is not finite, or a brain does not change.
+    """
+    for name, images in {"of_before": of_before, "of_after": of_after}.items():
+        checked_pair(before, images, ("before", name))
+    before, after = checked_pair(before, after, ("before", "after"))
+    shares = np.empty(len(before))
+    for i in range(len(before)):
+        change = after[i].astype(np.float64) - before[i]
+        if not change.any():
+            raise ValueError(f"brain {i} does not change; leave it out")
+        comes_back = of_after[i].astype(np.float64) - of_before[i]
+        shares[i] = (change * comes_back).sum() / np.square(change).sum()
+    return shares
 
 
 def _squares(images, reconstructions, mean_image) -> tuple[np.ndarray, np.ndarray]:
     """Squared distance of every brain from its reconstruction and from the mean, (n,) each."""
-    images = _checked(images, "images")
-    reconstructions = _checked(reconstructions, "reconstructions")
-    if reconstructions.shape != images.shape:
-        raise ValueError(
-            f"reconstructions {reconstructions.shape} and images {images.shape} must have one shape"
-        )
-    mean_image = _checked_mean(mean_image, images)
+    images, reconstructions = checked_pair(images, reconstructions, ("images", "reconstructions"))
+    mean_image = checked_mean(mean_image, images)
     residual, total = np.empty((2, len(images)))
     # Brain by brain: in float64 a whole cohort would not fit into memory twice.
     for i, image in enumerate(images):
@@ -173,23 +216,8 @@ def _squares(images, reconstructions, mean_image) -> tuple[np.ndarray, np.ndarra
     return residual, total
 
 
-def _checked(images, name: str) -> np.ndarray:
-    images = np.asarray(images)
-    if images.ndim != 3 or not images.size:
-        raise ValueError(f"{name} is {images.shape}; it must be (n, height, width)")
-    finite = np.isfinite(images).all(axis=(1, 2))
-    if not finite.all():
+def _check_deviates(total) -> None:
+    if not (total > 0).all():
         raise ValueError(
-            f"{name}[{np.argmin(finite)}] has pixels that are not finite; leave that brain out"
+            f"image {np.argmin(total > 0)} equals the mean image, so it has no variance to explain"
         )
-    return images
-
-
-def _checked_mean(mean_image, images: np.ndarray) -> np.ndarray:
-    mean_image = np.asarray(mean_image, dtype=np.float64)
-    if mean_image.shape != images.shape[1:] or not np.isfinite(mean_image).all():
-        raise ValueError(
-            f"the mean image is {mean_image.shape}; for images {images.shape} it must be "
-            f"{images.shape[1:]} and finite"
-        )
-    return mean_image

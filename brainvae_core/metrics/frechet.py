@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brainvae_core.metrics.checks import checked_rows
+
 BLOCK = 2**22  # numbers held in float64 at once
 
 
@@ -120,7 +122,7 @@ def frechet_distance(scores_a: np.ndarray, scores_b: np.ndarray) -> float:
     ----------
     Dowson, Landau (1982), J. Multivariate Anal. 12:450.
     """
-    a, b = _checked_scores(scores_a, "scores_a"), _checked_scores(scores_b, "scores_b")
+    a, b = checked_rows(scores_a, "scores_a"), checked_rows(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
         raise ValueError(
             f"scores_a {a.shape} and scores_b {b.shape} must have one number of columns; "
@@ -183,15 +185,6 @@ def frechet_profile(
         raise ValueError(f"dims {unfit} are not in this basis; 1 to {largest} are")
     a, b = basis.project(real), basis.project(generated)
     return np.array([frechet_distance(a[:, :d], b[:, :d]) for d in dims])
-
-
-def _checked_scores(scores, name: str) -> np.ndarray:
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 2 or len(scores) < 2 or not scores.shape[1]:
-        raise ValueError(f"{name} is {scores.shape}; it must be (n, d) with at least two rows")
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{name} has entries that are not finite; find the images they come from")
-    return scores
 
 
 def _covariance_factor(scores: np.ndarray) -> np.ndarray:

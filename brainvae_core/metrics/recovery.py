@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from brainvae_core.metrics.checks import checked_rows
+
 
 def linear_recovery(
     codes_train: np.ndarray,
@@ -35,10 +37,10 @@ def linear_recovery(
         Shapes do not match, a number is not finite, there are no more training brains than
         latents + 1, or a factor does not vary.
     """
-    codes_train = _checked(codes_train, "codes_train")
-    factors_train = _checked(factors_train, "factors_train")
-    codes_test = _checked(codes_test, "codes_test")
-    factors_test = _checked(factors_test, "factors_test")
+    codes_train = checked_rows(codes_train, "codes_train")
+    factors_train = checked_rows(factors_train, "factors_train")
+    codes_test = checked_rows(codes_test, "codes_test")
+    factors_test = checked_rows(factors_test, "factors_test")
     _check_rows_and_columns(codes_train, factors_train, codes_test, factors_test)
     for name, factors in (("training", factors_train), ("test", factors_test)):
         constant = np.flatnonzero(np.ptp(factors, axis=0) == 0)
@@ -81,7 +83,7 @@ def active_latents(means: np.ndarray, threshold: float = 0.01) -> np.ndarray:
     ----------
     Burda, Grosse, Salakhutdinov (2016), ICLR, section 5.2.
     """
-    return _checked(means, "means").var(axis=0) > threshold
+    return checked_rows(means, "means").var(axis=0) > threshold
 
 
 def _check_rows_and_columns(codes_train, factors_train, codes_test, factors_test) -> None:
@@ -108,12 +110,3 @@ def _check_rows_and_columns(codes_train, factors_train, codes_test, factors_test
             f"{n} training brains cannot determine {latent_dim} coefficients and an intercept; "
             f"give at least {latent_dim + 2}"
         )
-
-
-def _checked(values, name: str) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or len(values) < 2 or not values.shape[1]:
-        raise ValueError(f"{name} is {values.shape}; it must be (n, columns) with at least 2 rows")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} has entries that are not finite; leave those brains out")
-    return values

@@ -1,0 +1,49 @@
+"""What every metric asks of its images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def checked_images(images, name: str) -> np.ndarray:
+    """Images (n, height, width), all finite, or a ValueError that says what is wrong."""
+    images = np.asarray(images)
+    if images.ndim != 3 or not images.size:
+        raise ValueError(f"{name} is {images.shape}; it must be (n, height, width)")
+    finite = np.isfinite(images).all(axis=(1, 2))
+    if not finite.all():
+        raise ValueError(
+            f"{name}[{np.argmin(finite)}] has pixels that are not finite; leave that brain out"
+        )
+    return images
+
+
+def checked_pair(reference, images, names=("reference", "images")) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of images of one shape."""
+    reference, images = checked_images(reference, names[0]), checked_images(images, names[1])
+    if reference.shape != images.shape:
+        raise ValueError(
+            f"{names[1]} {images.shape} and {names[0]} {reference.shape} must have one shape"
+        )
+    return reference, images
+
+
+def checked_mean(mean_image, images: np.ndarray) -> np.ndarray:
+    """A mean image that fits these images, as float64."""
+    mean_image = np.asarray(mean_image, dtype=np.float64)
+    if mean_image.shape != images.shape[1:] or not np.isfinite(mean_image).all():
+        raise ValueError(
+            f"the mean image is {mean_image.shape}; for images {images.shape} it must be "
+            f"{images.shape[1:]} and finite"
+        )
+    return mean_image
+
+
+def checked_rows(values, name: str) -> np.ndarray:
+    """A finite table (n, columns) as float64, with at least two rows."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or len(values) < 2 or not values.shape[1]:
+        raise ValueError(f"{name} is {values.shape}; it must be (n, columns) with at least 2 rows")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has entries that are not finite; leave those brains out")
+    return values

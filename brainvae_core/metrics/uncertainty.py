@@ -1,0 +1,194 @@
+"""How far a number could be off: intervals over brains and over seeds of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+DRAWS = 4000
+GROUPS = 20
+
+
+class Estimate(NamedTuple):
+    """A number, its interval, and what it was made from."""
+
+    value: float
+    low: float
+    high: float
+    n_brains: int
+    n_seeds: int  # fits; 1 says nothing about other fits
+
+    def __str__(self):
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]".replace("-", "−")
+
+    @property
+    def sign(self) -> int:
+        """1 or −1 where the interval is on one side of zero, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
+def estimate(scores: np.ndarray, level: float = 0.95) -> Estimate:
+    """Mean score with its interval.
+
+    Brains are resampled with replacement, the same for every seed. The seeds are too few for that
+    (a bootstrap of three is too narrow), so their part is Student's t of the seeds' means.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n_brains,) or (n_seeds, n_brains)
+        Of one fit, or of several fits of one model to the same brains.
+    level : float
+        Share of intervals that are to hold the truth.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    ValueError
+        Fewer than two brains, a score that is not finite, or a level outside (0, 1).
+    """
+    return _bootstrap([_checked(scores, "scores")], [1], level)
+
+
+def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) -> Estimate:
+    """Mean of a − b on the same brains, with its interval.
+
+    Brains are paired, fits are not: seed 0 of one model has nothing to do with seed 0 of another.
+
+    Parameters
+    ----------
+    scores_a, scores_b : ndarray, shape (n_brains,) or (n_seeds, n_brains)
+        The numbers of seeds may differ.
+    level : float
+
+    Returns
+    -------
+    Estimate
+        ``n_seeds`` is the smaller of the two.
+    """
+    a, b = _checked(scores_a, "scores_a"), _checked(scores_b, "scores_b")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"scores_a has {a.shape[1]} brains and scores_b {b.shape[1]}; a difference is of the "
+            "same brains"
+        )
+    return _bootstrap([a, b], [1, -1], level)
+
+
+def jackknife(
+    statistic: Callable[[np.ndarray], np.ndarray], n_brains: int, level: float = 0.95
+) -> Estimate:
+    """A statistic of many brains together, with its interval.
+
+    For what is no mean over brains. A bootstrap would count some brains twice, which a Fréchet
+    distance or a nearest neighbour sees as fewer brains; here 20 groups of brains are left out in
+    turn (each brain by itself where there are fewer), and seeds enter as for `estimate`.
+
+    Parameters
+    ----------
+    statistic : callable
+        ``statistic(rows)``: its value on these brains, one number or one a seed (n_seeds,).
+    n_brains : int
+    level : float
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    ValueError
+        Fewer than three brains, or a value that is not finite.
+
+    References
+    ----------
+    Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
+    """
+    return _jackknife([statistic], [1], n_brains, level)
+
+
+def jackknife_difference(
+    statistic_a: Callable, statistic_b: Callable, n_brains: int, level: float = 0.95
+) -> Estimate:
+    """`jackknife` of a − b, both on the same brains and left out together."""
+    return _jackknife([statistic_a, statistic_b], [1, -1], n_brains, level)
+
+
+def _bootstrap(scores, signs, level) -> Estimate:
+    _check_level(level)
+    n_brains = scores[0].shape[1]
+    by_brain = sum(sign * s.mean(axis=0) for sign, s in zip(signs, scores, strict=True))
+    draws = _resamples(n_brains) @ by_brain + _student(_seed_error(s.mean(axis=1)) for s in scores)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    seeds = min(len(s) for s in scores)
+    return Estimate(float(by_brain.mean()), float(low), float(high), n_brains, seeds)
+
+
+def _jackknife(statistics, signs, n_brains, level) -> Estimate:
+    _check_level(level)
+    if n_brains < 3:
+        raise ValueError(f"n_brains={n_brains}: leaving brains out needs at least 3")
+    every = np.arange(n_brains)
+    groups = np.array_split(np.random.default_rng(0).permutation(n_brains), min(GROUPS, n_brains))
+    whole = [np.atleast_1d(statistic(every)) for statistic in statistics]
+    value = sum(sign * w.mean() for sign, w in zip(signs, whole, strict=True))
+    without = np.array(
+        [
+            sum(
+                sign * np.mean(statistic(np.delete(every, group)))
+                for sign, statistic in zip(signs, statistics, strict=True)
+            )
+            for group in groups
+        ]
+    )
+    if not (np.isfinite(without).all() and np.isfinite(value)):
+        raise ValueError("the statistic is not finite on all, or on most, of the brains")
+    g = len(groups)
+    errors = [(np.sqrt((g - 1) / g * np.square(without - without.mean()).sum()), g - 1)]
+    errors += [_seed_error(w) for w in whole]
+    low, high = np.quantile(value + _student(errors), [(1 - level) / 2, (1 + level) / 2])
+    seeds = min(len(w) for w in whole)
+    return Estimate(float(value), float(low), float(high), n_brains, seeds)
+
+
+def _student(errors) -> np.ndarray:
+    """Draws of a sum of independent errors, each by Student's t of its degrees of freedom."""
+    rng = np.random.default_rng(1)
+    known = [(error, freedom) for error, freedom in errors if freedom]
+    return sum(
+        (error * rng.standard_t(freedom, DRAWS) for error, freedom in known), np.zeros(DRAWS)
+    )
+
+
+def _seed_error(by_seed: np.ndarray) -> tuple[float, int]:
+    """Standard error of a mean over seeds and its degrees of freedom; of one seed (0, 0)."""
+    n = len(by_seed)
+    return (float(by_seed.std(ddof=1) / n**0.5), n - 1) if n > 1 else (0.0, 0)
+
+
+@lru_cache(maxsize=8)
+def _resamples(n: int) -> np.ndarray:
+    """Weight of every brain in every resample, (DRAWS, n)."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS) / n
+
+
+def _check_level(level) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1")
+
+
+def _checked(scores, name) -> np.ndarray:
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim not in (1, 2) or scores.shape[-1] < 2 or not scores.size:
+        raise ValueError(
+            f"{name} is {scores.shape}; it must be (n_brains,) or (n_seeds, n_brains), with at "
+            "least 2 brains"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{name} has entries that are not finite; leave those brains out")
+    return np.atleast_2d(scores)

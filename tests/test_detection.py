@@ -1,0 +1,122 @@
+"""Detectors: perfect, worthless, reversed; curves against a threshold-by-threshold count."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
+
+from brainvae_core.metrics import auc, detection_curves, outlier_score, pixel_detection
+
+SHAPE = (11, 17)
+
+
+def problem(n=200, shift=1.0, seed=0, share=0.3):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(n) < share
+    return rng.normal(0, 1, n) + shift * truth, truth
+
+
+def test_perfect_worthless_and_reversed():
+    _, truth = problem()
+    assert auc(truth * 1.0, truth) == 1
+    assert auc(np.zeros(200), truth) == 0.5
+    assert auc(-1.0 * truth, truth) == 0
+    perfect = detection_curves(truth * 1.0, truth)
+    np.testing.assert_array_equal(perfect.true_positive_rate, 1)
+    np.testing.assert_array_equal(perfect.precision, 1)
+    guess = detection_curves(np.zeros(200), truth)
+    assert guess.prevalence == pytest.approx(truth.mean())
+    np.testing.assert_allclose(guess.precision, truth.mean())
+    assert guess.true_positive_rate[0] == 0 and guess.true_positive_rate[-1] == 1
+
+
+def test_the_area_is_mann_whitneys():
+    scores, truth = problem()
+    u = mannwhitneyu(scores[truth], scores[~truth]).statistic
+    assert auc(scores, truth) == pytest.approx(u / (truth.sum() * (~truth).sum()))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 999), shift=st.floats(-1, 3), n=st.integers(10, 60))
+def test_curves_are_the_best_over_all_thresholds(seed, shift, n):
+    scores, truth = problem(n, shift, seed)
+    scores = scores.round(1)  # ties
+    if truth.all() or not truth.any():
+        return
+    found = detection_curves(scores, truth, 21)
+    flags = [scores >= t for t in (*np.unique(scores), np.inf)]
+    false = np.array([(f & ~truth).sum() / (~truth).sum() for f in flags])
+    true = np.array([(f & truth).sum() / truth.sum() for f in flags])
+    precise = np.array([truth[f].mean() if f.any() else 0.0 for f in flags])
+    for share, rate, precision in zip(
+        found.share, found.true_positive_rate, found.precision, strict=True
+    ):
+        assert rate == pytest.approx(true[false <= share + 1e-12].max())
+        assert precision == pytest.approx(precise[true >= share - 1e-12].max())
+    assert (np.diff(found.true_positive_rate) >= 0).all()
+    assert (np.diff(found.precision) <= 1e-12).all()
+
+
+def test_pixels_are_judged_brain_by_brain():
+    rng = np.random.default_rng(0)
+    masks = rng.random((4, *SHAPE)) < 0.2
+    maps = rng.random((4, *SHAPE)) + np.array([0.0, 0.5, 5.0, -5.0])[:, None, None] * masks
+    found = pixel_detection(maps, masks)
+    assert found.auc.shape == (4,)
+    assert found.auc[2] == 1 and found.average_precision[2] == pytest.approx(1)
+    assert found.auc[3] == 0
+    assert 0.4 < found.auc[0] < 0.6 < found.auc[1] < 1
+    assert found.auc[1] == pytest.approx(auc(maps[1], masks[1]))
+    assert found.average_precision[0] == pytest.approx(masks[0].mean(), abs=0.1)
+
+
+def test_training_codes_score_their_number_and_others_more():
+    rng = np.random.default_rng(0)
+    train = rng.standard_normal((400, 3)) * [1, 5, 0.1] + [3, 0, 1]
+    assert outlier_score(train, train).mean() == pytest.approx(3, rel=0.01)
+    away = train[:5] + 10 * train.std(axis=0)
+    assert (outlier_score(train, away) > 100).all()
+    covariance = np.cov(train.T)
+    rest = away - train.mean(axis=0)
+    wanted = (rest @ np.linalg.inv(covariance) * rest).sum(axis=1)
+    np.testing.assert_allclose(outlier_score(train, away), wanted, rtol=1e-9)
+
+
+@given(st.integers(0, 99))
+def test_any_linear_map_of_the_latents_changes_nothing(seed):
+    rng = np.random.default_rng(seed)
+    train, codes = rng.standard_normal((30, 3)), rng.standard_normal((4, 3))
+    mix, move = rng.standard_normal((3, 3)) + 3 * np.eye(3), rng.standard_normal(3)
+    found = outlier_score(train @ mix + move, codes @ mix + move)
+    np.testing.assert_allclose(found, outlier_score(train, codes), rtol=1e-6)
+
+
+def test_a_dead_latent_changes_nothing():
+    rng = np.random.default_rng(0)
+    train, codes = rng.standard_normal((30, 3)), rng.standard_normal((4, 3))
+    dead = [np.column_stack([c, np.full(len(c), 0.2)]) for c in (train, codes)]
+    np.testing.assert_allclose(outlier_score(*dead), outlier_score(train, codes), rtol=1e-6)
+
+
+def test_nonsense_is_refused_by_name():
+    scores, truth = problem(20)
+    with pytest.raises(ValueError, match=r"scores \(20,\) and truth \(19,\)"):
+        auc(scores, truth[:19])
+    with pytest.raises(ValueError, match="not finite"):
+        detection_curves(np.where(truth, np.nan, scores), truth)
+    with pytest.raises(ValueError, match="all true or all false"):
+        auc(scores, np.ones(20, bool))
+    maps, masks = np.zeros((3, *SHAPE)), np.zeros((3, *SHAPE), bool)
+    masks[0, 0, 0] = True
+    with pytest.raises(ValueError, match=r"brains \[1, 2\] are empty"):
+        pixel_detection(maps, masks)
+    with pytest.raises(ValueError, match="must have one shape"):
+        pixel_detection(maps, masks[:2])
+    codes = np.random.default_rng(0).random((4, 3))
+    with pytest.raises(ValueError, match="4 training brains do not span 3 latents"):
+        outlier_score(codes, codes)
+    with pytest.raises(ValueError, match=r"codes \(4, 2\) must be finite and have the 3 columns"):
+        outlier_score(codes, codes[:, :2])
+    with pytest.raises(ValueError, match="all the same"):
+        outlier_score(np.ones((9, 3)), codes)

@@ -1,0 +1,173 @@
+"""Intervals hold what they say: coverage on simulated scores, second formulas, bad input."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from brainvae_core.metrics import (
+    Estimate,
+    difference,
+    estimate,
+    frechet_distance,
+    jackknife,
+    jackknife_difference,
+)
+
+
+def scores(rng, n_seeds, n_brains, seeds=1.0, brains=1.0, rest=0.3, mean=0.0):
+    """Effects of seeds and of brains, and what neither explains."""
+    a, b = rng.normal(0, seeds, (n_seeds, 1)), rng.normal(0, brains, n_brains)
+    return mean + a + b + rng.normal(0, rest, (n_seeds, n_brains))
+
+
+def coverage(make, truth, n=300):
+    inside = 0
+    for seed in range(n):
+        found = make(np.random.default_rng(seed))
+        inside += found.low <= truth <= found.high
+    return inside / n
+
+
+def test_one_fit_has_the_interval_of_its_brains():
+    x = np.random.default_rng(0).normal(3, 2, 150)
+    found = estimate(x)
+    half = stats.norm.ppf(0.975) * x.std() / 150**0.5
+    assert found.value == pytest.approx(x.mean())
+    assert (found.n_brains, found.n_seeds) == (150, 1)
+    assert found.low == pytest.approx(x.mean() - half, abs=0.05 * half)
+    assert found.high == pytest.approx(x.mean() + half, abs=0.05 * half)
+
+
+@pytest.mark.parametrize(("seeds", "brains"), [(1.0, 1.0), (0.3, 2.0), (0.1, 0.5)])
+def test_three_seeds_and_forty_brains_hold_the_truth_often_enough(seeds, brains):
+    def make(rng):
+        return estimate(scores(rng, 3, 40, seeds, brains, mean=5.0))
+
+    assert 0.92 <= coverage(make, 5.0) <= 0.995
+
+
+def test_a_bootstrap_of_three_seeds_alone_would_not():
+    def naive(rng):
+        by_seed = scores(rng, 3, 40, 1.0, 0.1).mean(axis=1)
+        low, high = np.quantile(rng.choice(by_seed, (500, 3)).mean(axis=1), [0.025, 0.975])
+        return Estimate(0, low, high, 40, 3)
+
+    assert coverage(naive, 0.0) < 0.85
+
+
+def test_differences_hold_the_truth_often_enough_and_are_narrower_for_pairs():
+    def make(rng):
+        brains = rng.normal(0, 2, 40)
+        a = 1.0 + brains + rng.normal(0, 0.2, (3, 1)) + rng.normal(0, 0.3, (3, 40))
+        b = brains + rng.normal(0, 0.3, 40)  # a model that is fitted exactly: one fit
+        return difference(a, b)
+
+    assert 0.92 <= coverage(make, 1.0) <= 0.995
+    rng = np.random.default_rng(0)
+    brains = rng.normal(0, 2, 40)
+    a, b = brains + rng.normal(0, 0.1, 40), brains + rng.normal(0, 0.1, 40)
+    paired, alone = difference(a, b), estimate(a)
+    assert paired.high - paired.low < (alone.high - alone.low) / 5
+
+
+def test_seeds_of_two_models_are_not_paired():
+    rng = np.random.default_rng(3)
+    a, b = scores(rng, 3, 30), scores(rng, 3, 30)
+    found, turned = difference(a, b), difference(a, b[[2, 0, 1]])
+    assert found == turned
+    assert difference(a, a).value == 0 and difference(a, a).sign == 0
+
+
+def test_the_sign_is_that_of_an_interval_beside_zero():
+    assert Estimate(1.0, 0.2, 1.8, 9, 3).sign == 1
+    assert Estimate(-1.0, -1.8, -0.2, 9, 3).sign == -1
+    assert Estimate(0.1, -0.2, 0.4, 9, 3).sign == 0
+    assert str(Estimate(-0.1234, -0.2, 0.4, 9, 3)) == "−0.123 [−0.2, 0.4]"
+
+
+@pytest.mark.parametrize("n", [17, 100])
+def test_the_jackknife_of_a_mean_is_the_textbook_error(n):
+    x = np.random.default_rng(1).normal(2, 1, n)
+    found = jackknife(lambda rows: x[rows].mean(), n)
+    assert found.value == pytest.approx(x.mean()) and found.n_seeds == 1
+    if n == 17:  # every brain by itself: exact
+        half = stats.t.ppf(0.975, 16) * x.std(ddof=1) / 17**0.5
+        assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.05)
+    assert found.low < found.value < found.high
+
+
+def test_the_jackknife_adds_the_seeds():
+    rng = np.random.default_rng(2)
+    x = scores(rng, 3, 40, seeds=2.0, brains=0.1)
+    alone = jackknife(lambda rows: x[0, rows].mean(), 40)
+    seeds = jackknife(lambda rows: x[:, rows].mean(axis=1), 40)
+    assert seeds.n_seeds == 3
+    assert seeds.high - seeds.low > 3 * (alone.high - alone.low)
+
+    def make(rng):
+        y = scores(rng, 3, 40, 1.0, 1.0, mean=5.0)
+        return jackknife(lambda rows: y[:, rows].mean(axis=1), 40)
+
+    assert 0.92 <= coverage(make, 5.0) <= 1.0
+
+
+def test_the_jackknife_holds_a_frechet_distance():
+    """Truth: its expectation at this n, from many samples."""
+
+    def pair(rng):
+        return rng.normal(0, 1, (60, 4)), rng.normal(0.5, 1.5, (60, 4))
+
+    truth = np.mean(
+        [frechet_distance(*pair(np.random.default_rng(s))) for s in range(10_000, 10_400)]
+    )
+
+    def make(rng):
+        a, b = pair(rng)
+        return jackknife(lambda rows: frechet_distance(a[rows], b[rows]), 60)
+
+    assert 0.9 <= coverage(make, truth, 120) <= 1.0
+
+
+def test_a_difference_of_distances_is_of_the_same_brains():
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, (60, 4))
+    near, far = a + 0.1, a + 0.5
+
+    def to(other):
+        return lambda rows: frechet_distance(a[rows], other[rows])
+
+    found = jackknife_difference(to(far), to(near), 60)
+    assert found.value == pytest.approx(4 * (0.25 - 0.01), rel=1e-9)
+    assert found.high - found.low < 1e-9 and found.sign == 1
+
+
+@given(st.integers(0, 1000), st.floats(-5, 5), st.floats(0.1, 10))
+def test_intervals_move_and_stretch_with_the_scores(seed, shift, scale):
+    x = scores(np.random.default_rng(seed), 3, 12)
+    plain, moved = estimate(x), estimate(scale * x + shift)
+    for now, before in zip(moved[:3], plain[:3], strict=True):
+        assert now == pytest.approx(scale * before + shift, abs=1e-9 * scale + 1e-9)
+    assert plain.low <= plain.value <= plain.high
+
+
+def test_a_wider_level_is_a_wider_interval():
+    x = scores(np.random.default_rng(0), 3, 30)
+    assert estimate(x, 0.5).high < estimate(x, 0.95).high < estimate(x, 0.99).high
+
+
+def test_nonsense_is_refused_by_name():
+    x = np.zeros((3, 5))
+    with pytest.raises(ValueError, match=r"scores is \(1,\).*at least 2 brains"):
+        estimate([1.0])
+    with pytest.raises(ValueError, match="scores has entries that are not finite"):
+        estimate([1.0, np.nan])
+    with pytest.raises(ValueError, match="scores_a has 5 brains and scores_b 4"):
+        difference(x, x[:, :4])
+    with pytest.raises(ValueError, match="level=95 must lie"):
+        estimate(x, level=95)
+    with pytest.raises(ValueError, match="n_brains=2: .*at least 3"):
+        jackknife(np.mean, 2)
+    with pytest.raises(ValueError, match="the statistic is not finite"):
+        jackknife(lambda rows: np.nan, 5)
