@@ -5,7 +5,6 @@ from brainvae_core.cohorts.artefacts import (
     ARTEFACTS,
     artefact_free,
     clean_brains,
-    corrupted_brains,
     is_outlier,
 )
 from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
@@ -13,6 +12,12 @@ from brainvae_core.cohorts.cohort import Cohort, open_cohort
 from brainvae_core.cohorts.covariates import factor_extremes, known_factors
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.own import read_sections
+from brainvae_core.cohorts.planted import (
+    clean_part,
+    corrupted_brains,
+    displaced,
+    graded_artefacts,
+)
 from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
 from brainvae_core.cohorts.sections import read_section
 from brainvae_core.cohorts.simulated import FACTORS, simulate
@@ -29,10 +34,13 @@ __all__ = [
     "cause",
     "ccf_atlas",
     "clean_brains",
+    "clean_part",
     "comparable_section",
     "corrupted_brains",
+    "displaced",
     "drawn_atlas",
     "factor_extremes",
+    "graded_artefacts",
     "is_outlier",
     "judged",
     "known_factors",

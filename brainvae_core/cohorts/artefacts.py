@@ -1,4 +1,4 @@
-"""The three artefacts of the paper's Fig. 2B: planting them, suspecting them, brains to test on."""
+"""The three artefacts of the paper's Fig. 2B: planting them, suspecting them."""
 
 from __future__ import annotations
 
@@ -114,53 +114,6 @@ def plant(images, kinds, strengths, *, pixel_um, seed, sites=None):
             images[i], strength=float(strength), seed=rng, pixel_um=pixel_um, site=site
         )
     return planted, masks
-
-
-def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
-    """Test brains with an artefact whose uncorrupted truth is known.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Split.
-    seed : int
-        Of what is planted.
-
-    Returns
-    -------
-    Cohort
-        With ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
-        Of a simulated cohort its own corrupted test brains; where there are none, every test brain
-        that `artefact_free` passes, with one artefact planted in each: the
-        kinds in turn, strengths uniform between 0.4 and 1.
-
-    Raises
-    ------
-    ValueError
-        The cohort is not split, or none of its test brains is clean.
-    """
-    test = cohort.split("test")
-    if cohort.clean is not None and cohort.artefact_masks is not None:
-        own = test.artefact_masks.any(axis=(1, 2))
-        if own.any():
-            return test.select(own)
-    before = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == "test").to_numpy())
-    if not len(before):
-        raise ValueError(f"no test brain of cohort {cohort.name!r} is clean; nothing to plant in")
-    rng = np.random.default_rng(seed)
-    kinds = np.resize(list(ARTEFACTS), len(before))
-    strengths = rng.uniform(*STRENGTHS, len(before))
-    images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
-    return Cohort(
-        images,
-        before.metadata.assign(artefact=kinds, artefact_strength=strengths),
-        before.atlas,
-        clean=before.images,
-        artefact_masks=masks,
-        factors=before.factors,
-        preprocessing=before.preprocessing,
-        name=before.name,
-    )
 
 
 def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:

@@ -1,0 +1,197 @@
+"""Held-out brains with a change whose truth is known: artefacts, and anatomy out of place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from brainvae_core.cohorts.artefacts import ARTEFACTS, STRENGTHS, artefact_free, plant
+from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.cohort import Cohort
+from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, displacement_maps
+
+
+def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
+    """The brains of one part without artefacts.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Split.
+    split : str
+
+    Returns
+    -------
+    Cohort
+        Of a simulated cohort every brain of that part as it was before its artefact; of another
+        those that `artefact_free` passes.
+
+    Raises
+    ------
+    ValueError
+        The cohort is not split, or none of these brains is clean.
+    """
+    part = cohort.split(split)
+    if cohort.clean is not None:
+        none = part.metadata.assign(artefact="none", artefact_strength=0.0)
+        return _cohort(part, part.clean, none, factors=part.factors)
+    clean = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == split).to_numpy())
+    if not len(clean):
+        raise ValueError(
+            f"no {split} brain of cohort {cohort.name!r} is clean; nothing to plant in"
+        )
+    return clean
+
+
+def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
+    """Test brains with an artefact whose uncorrupted truth is known.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Split.
+    seed : int
+        Of what is planted.
+
+    Returns
+    -------
+    Cohort
+        With ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
+        Of a simulated cohort its own corrupted test brains; where there are none, every brain of
+        `clean_part` with one artefact planted in each: the kinds in turn, strengths uniform
+        between 0.4 and 1.
+
+    Raises
+    ------
+    ValueError
+        The cohort is not split, or none of its test brains is clean.
+    """
+    test = cohort.split("test")
+    if cohort.clean is not None and cohort.artefact_masks is not None:
+        own = test.artefact_masks.any(axis=(1, 2))
+        if own.any():
+            return test.select(own)
+    before = clean_part(cohort)
+    rng = np.random.default_rng(seed)
+    kinds = np.resize(list(ARTEFACTS), len(before))
+    strengths = rng.uniform(*STRENGTHS, len(before))
+    images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
+    return _cohort(
+        before,
+        images,
+        before.metadata.assign(artefact=kinds, artefact_strength=strengths),
+        clean=before.images,
+        artefact_masks=masks,
+        factors=before.factors,
+    )
+
+
+def graded_artefacts(
+    cohort: Cohort,
+    strengths: Sequence[float],
+    n_brains: int,
+    split: str = "test",
+    seed: int = 0,
+) -> Cohort:
+    """Every kind of artefact at every strength, in the same clean brains.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Split.
+    strengths : sequence of float
+        In (0, 1]. An artefact keeps its place and form over strengths.
+    n_brains : int
+        The first brains of `clean_part`; all of them where there are fewer.
+    split : str
+    seed : int
+
+    Returns
+    -------
+    Cohort
+        Kind by kind, strength by strength, brain by brain: ``len(ARTEFACTS) × len(strengths) ×
+        n_brains`` sections with ``clean``, ``artefact_masks`` and the columns ``brain_id``,
+        ``artefact`` and ``artefact_strength``.
+
+    Raises
+    ------
+    ValueError
+        No strength, one outside (0, 1], or no clean brain.
+    """
+    if len(strengths) == 0 or n_brains < 1:
+        raise ValueError(
+            f"strengths={list(strengths)}, n_brains={n_brains}: give at least 1 of each"
+        )
+    before = clean_part(cohort, split)
+    before = before.select(np.arange(min(n_brains, len(before))))
+    grid = list(product(ARTEFACTS, strengths, range(len(before))))
+    images = np.empty((len(grid), *cohort.atlas.shape), dtype=np.float32)
+    masks = np.empty(images.shape, dtype=bool)
+    for row, (kind, strength, i) in enumerate(grid):
+        images[row], masks[row] = ARTEFACTS[kind](
+            before.images[i], strength=strength, seed=seed + i, pixel_um=cohort.atlas.pixel_um
+        )
+    kinds, graded, brains = (np.array(column) for column in zip(*grid, strict=True))
+    metadata = before.metadata.iloc[brains].assign(artefact=kinds, artefact_strength=graded)
+    metadata["brain_id"] = metadata.index
+    metadata.index = [f"{metadata.index[i]} {k} {s:g}" for i, (k, s, _) in enumerate(grid)]
+    clean = before.images[brains]
+    return _cohort(before, images, metadata, clean=clean, artefact_masks=masks)
+
+
+def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> np.ndarray:
+    """Sections with their tissue moved as one geometric factor of the simulator moves it.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+        Of any cohort on this atlas.
+    atlas : Atlas
+    factor : str
+        A key of ``DISPLACEMENT_MM``: ``"ventricle_size"`` widens the ventricles, ``"ap_position"``
+        is a section from another plane.
+    amount : float
+        Standard deviations of the simulated cohort; what a section has by itself adds to it.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, height, width)
+
+    Raises
+    ------
+    ValueError
+        An unknown factor, images of another size, or an amount that is not finite.
+
+    Notes
+    -----
+    Steps of at most one standard deviation one after another: a single large one would fold the
+    tissue where the field changes fast.
+    """
+    if factor not in DISPLACEMENT_MM:
+        raise ValueError(f"factor={factor!r} moves no tissue; {', '.join(DISPLACEMENT_MM)} do")
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 3 or images.shape[1:] != atlas.shape:
+        height, width = atlas.shape
+        raise ValueError(f"images are {images.shape}; this atlas takes (n, {height}, {width})")
+    if not math.isfinite(amount):
+        raise ValueError(f"amount={amount} must be finite")
+    n_steps = max(1, math.ceil(abs(amount)))
+    field = displacement_maps(atlas)[factor] * np.float32(amount / n_steps)
+    where = np.indices(atlas.shape, dtype=np.float32)
+    for _ in range(n_steps):
+        where = where - [_read(along, where) for along in field]
+    return np.stack([_read(image, where) for image in images])
+
+
+def _read(image, where):
+    return map_coordinates(image, where, order=1, mode="nearest")
+
+
+def _cohort(like, images, metadata, **parts) -> Cohort:
+    return Cohort(
+        images, metadata, like.atlas, preprocessing=like.preprocessing, name=like.name, **parts
+    )
