@@ -2,6 +2,7 @@
 
 from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.config import BetaVAEConfig
+from brainvae_core.models.denoisers import DENOISERS, Denoiser, tuned_denoiser
 from brainvae_core.models.devices import OutOfDeviceMemory
 from brainvae_core.models.likelihoods import effective_strength
 from brainvae_core.models.pca import PCA
@@ -11,9 +12,11 @@ from brainvae_core.models.study import Study, fit_all
 from brainvae_core.models.training import diagnose, elbo_terms, train_together
 
 __all__ = [
+    "DENOISERS",
     "PCA",
     "BetaVAE",
     "BetaVAEConfig",
+    "Denoiser",
     "FailedRun",
     "FastRecipe",
     "OutOfDeviceMemory",
@@ -30,4 +33,5 @@ __all__ = [
     "run_name",
     "save_run",
     "train_together",
+    "tuned_denoiser",
 ]
