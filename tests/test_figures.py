@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -12,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from brainvae_core import figures
-from brainvae_core.figures.comparison import mean_interval
 from brainvae_core.figures.style import DPI, MODEL_COLOURS, WIDTH, model_styles
 
 H, W, L, N = 20, 28, 3, 5
@@ -57,6 +57,22 @@ def with_a_failed_point(*shape):
     return values
 
 
+def estimate(value=None, half=0.1):
+    value = rng.random() + 1 if value is None else value
+    return SimpleNamespace(value=value, low=value - half, high=value + 2 * half)
+
+
+def curve(dims=(2, 4, 8, 16)):
+    return {d: estimate() for d in dims}
+
+
+def detected():
+    share = np.linspace(0, 1, 11)
+    return SimpleNamespace(
+        share=share, true_positive_rate=share**0.5, precision=1 - share / 2, prevalence=0.2
+    )
+
+
 MARKS = {"chosen": (10, 8), "the paper's": (3, 32)}
 LAYERS = [("image", (1, H, W)), ("conv 1", (32, 10, 14)), ("fc", (256,)), ("code", (L,))]
 DIMS = [2, 4, 8, 16]
@@ -83,13 +99,37 @@ CALLS = {
         grey(N), grey(N), per_model(lambda: grey(N)), list("abcde"), 50.0, masks(N)
     ),
     "fig_2c": lambda: figures.fig_2c(
-        DIMS, per_model(lambda: rng.random((4, N))), {"mean image": 0.89}
+        {"PCA": curve(), "VAE": curve([2, 16]), "β-VAE": {}}, {"mean image": 0.89}
     ),
     "fig_2d": lambda: figures.fig_2d(
-        DIMS, {k: per_model(lambda: 1 + rng.random(4)) for k in ("Reconstructions", "Samples")}, 0.5
+        {k: per_model(curve) for k in ("Reconstructions", "Samples")}, {"Samples": 0.5}
     ),
-    "fig_grid": lambda: figures.fig_grid(
-        np.arange(12.0).reshape(3, 4), [1, 3, 10], DIMS, "Score", chosen=(3, 8)
+    "fig_curves": lambda: figures.fig_curves(
+        {"Kept": {"PCA": curve([0.2, 0.5, 1]), "median": curve([0.2, 1])}, "Found": {}, "Lost": {}},
+        "Strength",
+        references={"Kept": {"copy": 1.0}},
+        ylabels=["Share", "Rate"],
+    ),
+    "fig_differences": lambda: figures.fig_differences(
+        {
+            "β-VAE − VAE": {"leak": estimate(0.3), "grid": estimate(0.02)},
+            "β-VAE − PCA": {"leak": estimate(-0.5)},
+        },
+        "Difference",
+        better="β-VAE better",
+    ),
+    "fig_keep_reject": lambda: figures.fig_keep_reject(
+        {k: per_model(lambda: (estimate(), estimate())) for k in ("leak", "grid")},
+        {
+            k: {"PCA": [(0, 0), (0.5, 0.7)], "median": [(1, 1), (0.2, 0.4)]}
+            for k in ("leak", "grid")
+        },
+    ),
+    "fig_detection": lambda: figures.fig_detection(
+        {k: {"VAE": detected(), "mean image": detected()} for k in ("leak", "grid", "breakage")}
+    ),
+    "fig_error_maps": lambda: figures.fig_error_maps(
+        grey(2), {"VAE": grey(2), "PCA": grey(2)}, ["leak", "grid"], 50.0, masks(2)
     ),
     "fig_grids": lambda: figures.fig_grids(
         {"Rate": with_a_failed_point(3, 4), "Active": np.full((3, 4), 2), "FD": np.ones((3, 4))},
@@ -111,9 +151,6 @@ CALLS = {
     ),
     "fig_rate_distortion": lambda: figures.fig_rate_distortion(
         10 + with_a_failed_point(3, 4, 2), with_a_failed_point(3, 4, 2), [1, 3, 10], DIMS, MARKS
-    ),
-    "fig_fd_profile": lambda: figures.fig_fd_profile(
-        DIMS, per_model(lambda: 1 + rng.random(4)), np.ones(4)
     ),
     "fig_3a": lambda: figures.fig_3a(
         rng.random((L, H, W, 3)),
@@ -152,10 +189,6 @@ CALLS = {
         grey(2), per_model(lambda: grey(2)), 50.0, ["brain 1", "brain 2"]
     ),
     "fig_explained": lambda: figures.fig_explained({"Mean image": 0.0, "PCA": (0.4, 0.35, 0.45)}),
-    "fig_removal": lambda: figures.fig_removal(
-        per_model(lambda: {"leak": rng.random(N), "grid": rng.random(4)}),
-        per_model(lambda: {"leak": rng.random(N), "grid": rng.random(4)}),
-    ),
     "fig_new_brain": lambda: figures.fig_new_brain(
         grey(), per_model(grey), per_model(lambda: 0.5), per_model(lambda: rng.random(9)), 50.0
     ),
@@ -167,14 +200,17 @@ WORDS = {
     "fig_2a": [*ROIS, "five drawn brains"],
     "fig_2b": ["Leak", "Grid", "Input", *MODELS],
     "fig_s1": ["Truth", "Input", *MODELS],
-    "fig_2c": ["16", "CW-SSIM", "mean image", *MODELS],
+    "fig_2c": ["16", "CW-SSIM", "mean image", "PCA", "VAE"],
     "fig_2d": ["Reconstructions", "Samples", "real against real", *MODELS],
-    "fig_grid": ["Score", "β", "11.00"],
+    "fig_curves": ["Kept", "Found", "Strength", "Share", "Rate", "copy", "PCA", "median"],
+    "fig_differences": ["β-VAE − VAE", "β-VAE better →", "leak", "grid"],
+    "fig_keep_reject": ["Leak", "Grid", "ideal", "copy of the input", "median", *MODELS],
+    "fig_detection": ["Leak", "Grid", "Recall", "True positive rate", "VAE", "mean image"],
+    "fig_error_maps": ["Leak", "Grid", "Input", "VAE", "PCA"],
     "fig_grids": ["Rate", "Active", "no fit", "chosen: β = 10, L = 8", "L = 32 (not in this grid)"],
     "fig_row": ["Rate", "Explained variance", "PCA", "β", "10"],
     "fig_knee": ["PCA: no knee", "β-VAE: knee at L = 4", "not known", "the paper's L = 8", "chord"],
     "fig_rate_distortion": ["β = 10", "L = 8 alone", "D + R", "Rate", "Distortion", "(not in"],
-    "fig_fd_profile": ["Real against real", *MODELS],
     "fig_3a": ["F1", "F2 ★", "F3", "small positive c", "small negative c", "large |c|"],
     "fig_3b": [*ROIS, "F1", "F3", "22.2", "Sum (nats)"],
     "fig_3c": ["F1", "F5", "Brightness of HPF, w"],
@@ -190,7 +226,6 @@ WORDS = {
     "fig_recovery": [*MODELS, "Brightness\nHPF", "−0.25"],
     "fig_reconstructions": ["Input", *MODELS, "brain 2"],
     "fig_explained": ["Mean image", "40.0 %  [35.0 %, 45.0 %]"],
-    "fig_removal": ["Leak", "Grid", "ideal", "n = 4–5", *MODELS],
     "fig_new_brain": ["New brain", "of 9 err as much", *MODELS],
 }  # fmt: skip
 
@@ -202,12 +237,15 @@ AXES = {
     "fig_s1": 25,
     "fig_2c": 1,
     "fig_2d": 2,
-    "fig_grid": 2,
+    "fig_curves": 3,
+    "fig_differences": 1,
+    "fig_keep_reject": 2,
+    "fig_detection": 6,
+    "fig_error_maps": 7,
     "fig_grids": 6,
     "fig_row": 2,
     "fig_knee": 4,
     "fig_rate_distortion": 3,
-    "fig_fd_profile": 1,
     "fig_3a": 3,
     "fig_3b": 3,
     "fig_3c": 3,
@@ -223,12 +261,11 @@ AXES = {
     "fig_recovery": 2,
     "fig_reconstructions": 8,
     "fig_explained": 1,
-    "fig_removal": 1,
     "fig_new_brain": 13,
 }
 
 SECTIONS = ["fig_1", "fig_2a", "fig_2b", "fig_s1", "fig_3a", "fig_s2", "fig_s4", "fig_sections"]
-SECTIONS += ["fig_factors", "fig_reconstructions", "fig_new_brain"]
+SECTIONS += ["fig_error_maps", "fig_factors", "fig_reconstructions", "fig_new_brain"]
 
 
 @pytest.fixture(scope="module")
@@ -280,14 +317,6 @@ def test_latents_count_from_one(drawn):
 
 
 def test_rows_and_columns_are_not_swapped():
-    values = np.zeros((2, 3))
-    values[1, 2] = 1
-    figure = figures.fig_grid(values, [1, 3], [4, 8, 16], "Score", chosen=(3, 16))
-    ax = figure.axes[0]
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["4", "8", "16"]
-    assert [t.get_position() for t in ax.texts if t.get_text() == "1.00"] == [(2, 1)]
-    frame = [p for p in ax.patches if not p.get_fill()]
-    assert [p.get_xy() for p in frame] == [(1.5, 0.5)]
     codes = rng.normal(size=(4, 2, N, L))
     codes[2, :, :, 1] += 100
     panels = np.reshape(figures.fig_s3(codes, ROIS, np.array([[0.5, 1.5]] * 4)).axes[:-1], (L, 4))
@@ -295,10 +324,32 @@ def test_rows_and_columns_are_not_swapped():
     assert np.mean(panels[1, 1].lines[0].get_xdata()) < 50
 
 
-def test_missing_grid_points_are_hatched():
-    ax = figures.fig_grid([[1, np.nan]], [1], [4, 8], "Score").axes[0]
-    assert [p.get_hatch() for p in ax.patches] == ["////"]
-    assert [t.get_text() for t in ax.texts] == ["1.00"]
+def test_a_line_joins_the_values_of_a_model_and_its_band_is_the_interval():
+    by_model = {"VAE": {4: estimate(0.5), 2: estimate(0.25)}, "PCA": {2: estimate(0.75)}}
+    ax = figures.fig_2c(by_model, {}).axes[0]
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[2, 0.25], [4, 0.5]], [[2, 0.75]]]
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {(x, round(y, 3)) for x, y in band} >= {(2, 0.15), (2, 0.45), (4, 0.4), (4, 0.7)}
+
+
+def test_a_difference_that_may_be_none_is_not_filled():
+    rows = {
+        "a": {"leak": estimate(0.5)},
+        "b": {"leak": estimate(0.05)},
+        "c": {"leak": estimate(-1)},
+    }
+    ax = figures.fig_differences(rows, "Difference").axes[0]
+    filled = [
+        line.get_mfc() != "white" for line in ax.lines if line.get_marker() not in ("None", "")
+    ]
+    assert filled == [True, False, True]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b", "c"]
+
+
+def test_a_distance_of_zero_has_no_logarithm():
+    near = {"Reconstructions": {"PCA": {2: estimate(0.0), 4: estimate(1.0)}}}
+    assert figures.fig_2d(near, {}).axes[0].get_yscale() == "linear"
+    assert figures.fig_2d({"R": {"PCA": curve()}}, {}).axes[0].get_yscale() == "log"
 
 
 def test_ticks_at_every_number_of_latents(drawn):
@@ -426,20 +477,13 @@ def test_models_keep_their_colours():
     assert len({look["color"] for look in looks.values()}) == 5
 
 
-def test_interval_covers_the_mean_as_often_as_it_says():
-    samples = np.random.default_rng(1).normal(size=(400, 60))
-    low, high = mean_interval(samples)
-    assert 0.90 < np.mean((low < 0) & (high > 0)) < 0.98
-    assert np.allclose(mean_interval(np.full((2, 7), 3.0)), 3.0)
-
-
 @pytest.mark.parametrize(
     "call",
     [
         lambda: figures.fig_sections(grey(3), ["a", "b"], pixel_um=50.0),
         lambda: figures.fig_3b(rng.random((L, 4)), ROIS, np.ones(4)),
-        lambda: figures.fig_grid(np.ones((2, 3)), [1, 3, 5], [2, 4], "Score"),
-        lambda: figures.fig_grid(np.ones((2, 3)), [1, 3], [2, 4, 8], "Score", chosen=(2, 4)),
+        lambda: figures.fig_keep_reject({"leak": {}}, {"grid": {}}),
+        lambda: figures.fig_error_maps(grey(2), {"PCA": grey(3)}, ["a", "b"], 50.0, masks(2)),
         lambda: figures.fig_grids({"R": np.ones((3, 2))}, [1, 3], [2, 4, 8], {}),
         lambda: figures.fig_knee(
             [2, 4], {"VAE": np.ones((3, 2))}, {"VAE": 4}, {"VAE": [1, 0]}, ylabel=""

@@ -3,9 +3,10 @@
 No function touches pyplot; a notebook shows a figure where it is the last value of a cell.
 """
 
+from brainvae_core.figures.artefacts import fig_detection, fig_error_maps, fig_keep_reject
 from brainvae_core.figures.cohort import fig_2a, fig_factors, fig_sections
-from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_removal, fig_s1
-from brainvae_core.figures.grid import fig_2c, fig_2d, fig_fd_profile, fig_grid
+from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_s1
+from brainvae_core.figures.curves import fig_2c, fig_2d, fig_curves, fig_differences
 from brainvae_core.figures.knee import fig_knee
 from brainvae_core.figures.overview import fig_1
 from brainvae_core.figures.projective import fig_3a, fig_region_profile, fig_s4
@@ -32,11 +33,14 @@ __all__ = [
     "fig_3d",
     "fig_3e",
     "fig_brightness",
+    "fig_curves",
+    "fig_detection",
+    "fig_differences",
+    "fig_error_maps",
     "fig_explained",
     "fig_factors",
-    "fig_fd_profile",
-    "fig_grid",
     "fig_grids",
+    "fig_keep_reject",
     "fig_knee",
     "fig_ledger",
     "fig_new_brain",
@@ -45,7 +49,6 @@ __all__ = [
     "fig_reconstructions",
     "fig_recovery",
     "fig_region_profile",
-    "fig_removal",
     "fig_row",
     "fig_s1",
     "fig_s2",

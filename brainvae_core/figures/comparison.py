@@ -1,4 +1,4 @@
-"""Figures that compare models on the same brains: artefacts (2B, S1), removal, a new brain."""
+"""Figures that compare models on the same brains: artefacts (2B, S1), a new brain."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from brainvae_core.figures.style import (
-    GREY,
     check_same_labels,
     check_shape,
     difference_limit,
@@ -27,7 +25,6 @@ from brainvae_core.figures.style import (
 )
 
 LOCAL = 0.2  # of an image: what covers more is everywhere, and its outline would only hide it
-KIND_MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 @styled
@@ -103,93 +100,6 @@ def _artefact_rows(rows, names, pixel_um, masks) -> Figure:
         ax.set_title(sentence(name))
     scale_bar(axes[0, 0], pixel_um)
     return figure
-
-
-@styled
-def fig_removal(
-    reproduced: Mapping[str, Mapping[str, np.ndarray]],
-    kept: Mapping[str, Mapping[str, np.ndarray]],
-) -> Figure:
-    """Artefacts rejected against brains kept: a point a model and kind of artefact.
-
-    Parameters
-    ----------
-    reproduced : mapping of model to mapping of kind to ndarray, each (n_brains,)
-        1 where the artefact is fully reproduced (``ArtefactRemoval.reproduced``).
-    kept : the same
-        1 where the rest is the clean brain, 0 as far from it as the mean image.
-
-    Returns
-    -------
-    Figure
-        Means over brains with 95 % bootstrap intervals. What copies its input would stand at
-        (1, 1), the mean image at (0, 0).
-    """
-    check_same_labels(reproduced=reproduced, kept=kept)
-    figure = new_figure(4.2, width=6.4)
-    ax = figure.subplots()
-    looks = model_styles(reproduced)
-    kinds = list(dict.fromkeys(kind for by_kind in reproduced.values() for kind in by_kind))
-    counts = set()
-    for label, by_kind in reproduced.items():
-        check_same_labels(reproduced=by_kind, kept=kept[label])
-        for kind, x in by_kind.items():
-            check_shape(f"kept[{label!r}][{kind!r}]", kept[label][kind], np.shape(x))
-            both, colour = np.stack([x, kept[label][kind]]), looks[label]["color"]
-            middle, (low, high) = both.mean(axis=1), mean_interval(both)
-            counts.add(both.shape[1])
-            ax.errorbar(
-                *middle[:, None],
-                xerr=_arms(middle, low, high, 0),
-                yerr=_arms(middle, low, high, 1),
-                **{"marker": KIND_MARKERS[kinds.index(kind)], "color": colour, "markersize": 7},
-                **{"mec": "white", "elinewidth": 1.1, "zorder": 3},
-            )
-    for x, y, name in ((0, 1, "ideal"), (1, 1, "copy of the input"), (0, 0, "mean image")):
-        ax.plot(x, y, "+", color=GREY, markersize=9, mew=1)
-        aside = {"xytext": (6 if x == 0 else -6, 5), "textcoords": "offset points"}
-        ax.annotate(name, (x, y), color=GREY, fontsize=8, ha="left" if x == 0 else "right", **aside)
-    ax.set_xlabel("Artefact reproduced (share)")
-    ax.set_ylabel("Rest of the brain kept (share)")
-    ax.margins(0.08)
-    number = "–".join(str(n) for n in sorted({min(counts), max(counts)}))
-    ax.set_title(f"Means over n = {number} brains a kind, 95 % intervals")
-    dots = {"ls": "none", "markersize": 7, "mec": "white"}
-    legend = [Line2D([], [], marker="o", color=looks[k]["color"], label=k, **dots) for k in looks]
-    legend += [
-        Line2D([], [], marker=m, color=GREY, label=sentence(kind), **dots)
-        for m, kind in zip(KIND_MARKERS, kinds, strict=False)
-    ]
-    figure.legend(handles=legend, loc="outside right center")
-    return figure
-
-
-def mean_interval(
-    values: np.ndarray, n: int = 1000, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap interval of means over the last axis; all rows take the same draws.
-
-    Parameters
-    ----------
-    values : ndarray, shape (…, n_brains)
-    n : int
-        Resamples, drawn from a fixed seed.
-    level : float
-        Share of them inside.
-
-    Returns
-    -------
-    (low, high), each (…)
-    """
-    values = np.asarray(values, dtype=float)
-    size = values.shape[-1]
-    counts = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), size=n)
-    return tuple(np.quantile(values @ counts.T / size, [(1 - level) / 2, (1 + level) / 2], axis=-1))
-
-
-def _arms(middle, low, high, i):
-    """Lengths of one coordinate's error bar, (2, 1), as matplotlib wants them."""
-    return np.maximum([[middle[i] - low[i]], [high[i] - middle[i]]], 0)
 
 
 @styled

@@ -1,0 +1,175 @@
+"""Figures of artefacts: what is rejected and what is kept, and who notices them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from brainvae_core.figures.comparison import LOCAL
+from brainvae_core.figures.style import (
+    GREY,
+    check_same_labels,
+    check_shape,
+    colour_bar,
+    grey_limit,
+    image_grid,
+    model_styles,
+    new_figure,
+    outline,
+    panel_title,
+    scale_bar,
+    sentence,
+    show_section,
+    styled,
+)
+
+# What nobody has to fit stands at three places.
+LANDMARKS = {"ideal": (0, 1), "copy of the input": (1, 1), "mean image": (0, 0)}
+
+
+@styled
+def fig_keep_reject(
+    points: Mapping[str, Mapping[str, tuple[object, object]]],
+    paths: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+) -> Figure:
+    """Artefacts rejected against brains kept, a panel a kind of artefact.
+
+    Parameters
+    ----------
+    points : mapping of kind to mapping of model to (reproduced, kept)
+        Two estimates with ``value``, ``low`` and ``high``, drawn with their intervals.
+    paths : mapping of kind to mapping of str to sequence of (reproduced, kept)
+        Of a denoiser its amounts from weak to strong, of PCA its numbers of components; drawn as
+        lines with an open end where they are strongest.
+
+    Returns
+    -------
+    Figure
+        What copies its input stands at (1, 1), the mean image at (0, 0).
+    """
+    check_same_labels(points=points, paths=paths)
+    figure = new_figure(3.7)
+    axes = figure.subplots(1, len(points), sharex=True, sharey=True, squeeze=False)[0]
+    names = dict.fromkeys(
+        label for by_label in (*points.values(), *paths.values()) for label in by_label
+    )
+    looks = model_styles(names)
+    for letter, ax, kind in zip("ABCDEF", axes, points, strict=False):
+        for name, (x, y) in LANDMARKS.items():
+            ax.plot(x, y, "+", color=GREY, markersize=9, mew=1)
+            aside = {"xytext": (6 if x == 0 else -6, 5), "textcoords": "offset points"}
+            side = "left" if x == 0 else "right"
+            ax.annotate(name, (x, y), color=GREY, fontsize=7.5, ha=side, **aside)
+        for label, path in paths[kind].items():
+            xy, colour = np.transpose(path), looks[label]["color"]
+            ax.plot(*xy, ".-", color=colour, lw=1, ms=3, zorder=2, label=label)
+            ax.plot(*xy[:, -1:], "o", mfc="white", mec=colour, ms=4.5, zorder=2)
+        for label, (x, y) in points[kind].items():
+            bars = {"xerr": _arms(x), "yerr": _arms(y), "elinewidth": 1.1, "zorder": 3}
+            ax.errorbar(
+                x.value, y.value, ls="", ms=7, mec="white", label=label, **bars, **looks[label]
+            )
+        panel_title(ax, letter, sentence(kind))
+        ax.set_xlabel("Artefact reproduced (share)")
+        ax.margins(0.1)
+    axes[0].set_ylabel("Brain outside the mask kept (share)")
+    handles = {}
+    for ax in axes:
+        handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    ordered = {name: handles[name] for name in names if name in handles}
+    figure.legend(ordered.values(), ordered, loc="outside upper center", ncols=min(7, len(ordered)))
+    return figure
+
+
+@styled
+def fig_detection(curves: Mapping[str, Mapping[str, object]]) -> Figure:
+    """Who notices an artefact: ROC above, precision and recall below, a column a kind.
+
+    Parameters
+    ----------
+    curves : mapping of kind to mapping of detector to curves
+        ``share``, ``true_positive_rate``, ``precision``, ``prevalence`` (``detection_curves``).
+
+    Returns
+    -------
+    Figure
+        Dashed: what guessing gives.
+    """
+    figure = new_figure(4.9)
+    axes = figure.subplots(2, len(curves), sharex=True, sharey=True, squeeze=False)
+    looks = model_styles(dict.fromkeys(name for by_name in curves.values() for name in by_name))
+    for letter, (above, below), kind in zip("ABCDEF", axes.T, curves, strict=False):
+        above.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+        for name, found in curves[kind].items():
+            colour = looks[name]["color"]
+            above.plot(found.share, found.true_positive_rate, color=colour, label=name)
+            below.plot(found.share, found.precision, color=colour)
+            below.axhline(found.prevalence, color=GREY, lw=1, ls="--", zorder=0)
+        panel_title(above, letter, sentence(kind))
+        above.set_xlabel("False positive rate")
+        below.set(xlabel="Recall", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        above.xaxis.label.set_visible(True)
+        above.tick_params(labelbottom=True)
+    axes[0, 0].set_ylabel("True positive rate")
+    axes[1, 0].set_ylabel("Precision")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=min(6, len(names)))
+    return figure
+
+
+@styled
+def fig_error_maps(
+    inputs: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    pixel_um: float,
+    masks: np.ndarray,
+    *,
+    label: str = "Error (standard deviations of validation brains)",
+) -> Figure:
+    """Where a model does not paint a brain as it is: a column a brain, a row a model.
+
+    Parameters
+    ----------
+    inputs : ndarray, shape (n, height, width)
+    maps : mapping of str to ndarray, each (n, height, width)
+        By model, from 0.
+    names : sequence of str, n
+        Titles of the columns.
+    pixel_um : float
+    masks : ndarray of bool, shape (n, height, width)
+        Where the artefacts are; outlined where they are not all over the image.
+    label : str
+        Of the colour bar.
+
+    Returns
+    -------
+    Figure
+    """
+    shape = check_shape("inputs", inputs, (len(names), None, None)).shape
+    maps = {name: check_shape(name, found, shape) for name, found in maps.items()}
+    masks = check_shape("masks", masks, shape)
+    figure, axes = image_grid(len(maps) + 1, len(names), shape[1:], row_labels=True, below=0.5)
+    for ax, image, name in zip(axes[0], inputs, names, strict=True):
+        show_section(ax, image, grey_limit(inputs))
+        ax.set_title(sentence(name))
+    top = max(float(np.quantile(found, 0.99)) for found in maps.values())
+    for line, (name, found) in zip(axes[1:], maps.items(), strict=True):
+        line[0].set_ylabel(name)
+        for ax, one in zip(line, found, strict=True):
+            shown = ax.imshow(one, cmap="inferno", vmin=0, vmax=top)
+    axes[0, 0].set_ylabel("Input")
+    for column, mask in zip(axes.T, masks, strict=True):
+        if mask.mean() <= LOCAL:
+            for ax in column:
+                outline(ax, mask, colour="#56B4E9", width=0.7)
+    scale_bar(axes[0, 0], pixel_um)
+    colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5)
+    return figure
+
+
+def _arms(found):
+    """Lengths of an error bar, (2, 1), as matplotlib wants them."""
+    return np.maximum([[found.value - found.low], [found.high - found.value]], 0)

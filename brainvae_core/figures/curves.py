@@ -1,0 +1,245 @@
+"""Scores with intervals: against a parameter (Figs 2C and 2D), and side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from brainvae_core.figures.style import (
+    GREY,
+    WIDTH,
+    model_styles,
+    new_figure,
+    panel_title,
+    styled,
+)
+
+PLAIN = FuncFormatter(lambda y, _: f"{y:,.6g}".replace("-", "−"))
+
+
+@styled
+def fig_2c(
+    scores: Mapping[str, Mapping[float, object]],
+    references: Mapping[str, float],
+    *,
+    ylabel: str = "CW-SSIM",
+) -> Figure:
+    """Similarity of reconstructions to brains against the number of latents (Fig. 2C).
+
+    Parameters
+    ----------
+    scores : mapping of str to mapping of int to estimate
+        By model and number of latents; an estimate has ``value``, ``low`` and ``high``. A number
+        of latents without a fit is left out.
+    references : mapping of str to float
+        Scores to compare with, such as those of the mean image and of another brain.
+    ylabel : str
+        What the score is, with its settings.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(3.4, width=6.4)
+    ax = figure.subplots()
+    _lines(ax, scores, log_x=True)
+    _references(ax, references)
+    ax.set(xlabel="Number of latents L", ylabel=ylabel)
+    figure.legend(loc="outside right center")
+    return figure
+
+
+@styled
+def fig_2d(
+    distances: Mapping[str, Mapping[str, Mapping[float, object]]],
+    floors: Mapping[str, float],
+    *,
+    ylabel: str = "PCA-FD (squared grey values)",
+) -> Figure:
+    """Fréchet distance to real brains against the number of latents (Fig. 2D), a panel a kind.
+
+    Parameters
+    ----------
+    distances : mapping of kind to mapping of model to mapping of int to estimate
+        Kinds such as "Reconstructions" and "Prior samples".
+    floors : mapping of kind to float
+        Real against real brains at the same n.
+    ylabel : str
+        What the distance is, with its unit.
+
+    Returns
+    -------
+    Figure
+    """
+    return _panels(
+        distances,
+        {kind: {"real against real": floor} for kind, floor in floors.items()},
+        "Number of latents L",
+        [ylabel],
+        columns=3,
+        log_x=True,
+        log_y=True,
+    )
+
+
+@styled
+def fig_curves(
+    panels: Mapping[str, Mapping[str, Mapping[float, object]]],
+    xlabel: str,
+    *,
+    references: Mapping[str, Mapping[str, float]] | None = None,
+    ylabels: Sequence[str] = (),
+    columns: int = 2,
+    log_x: bool = False,
+    log_y: bool = False,
+) -> Figure:
+    """Several scores against one parameter, a panel each, a line a model.
+
+    Parameters
+    ----------
+    panels : mapping of title to mapping of model to mapping of float to estimate
+        An estimate has ``value``, ``low`` and ``high``; the last two are drawn as a band.
+    xlabel : str
+        The parameter, with its unit.
+    references : mapping of title to mapping of str to float, optional
+        Values to compare with.
+    ylabels : sequence of str
+        One for all panels, or one each.
+    columns : int
+    log_x, log_y : bool
+
+    Returns
+    -------
+    Figure
+    """
+    return _panels(panels, references or {}, xlabel, ylabels, columns, log_x, log_y)
+
+
+@styled
+def fig_differences(
+    rows: Mapping[str, Mapping[str, object]],
+    xlabel: str,
+    *,
+    better: str = "",
+) -> Figure:
+    """Differences with their intervals, a row each, beside the line of no difference.
+
+    Parameters
+    ----------
+    rows : mapping of str to mapping of str to estimate
+        What is compared, and in which respect: a marker a respect. Filled where the interval does
+        not hold zero.
+    xlabel : str
+        The difference, with its unit.
+    better : str
+        What lies to the right of zero, in words.
+
+    Returns
+    -------
+    Figure
+    """
+    respects = list(dict.fromkeys(name for row in rows.values() for name in row))
+    figure = new_figure(1.0 + 0.2 * sum(len(row) + 0.8 for row in rows.values()), width=6.4)
+    ax = figure.subplots()
+    looks = model_styles(respects)
+    y, ticks = 0.0, []
+    for row in rows.values():
+        ticks.append(y + (len(row) - 1) / 2)
+        for name, found in row.items():
+            sure = found.low > 0 or found.high < 0
+            colour = looks[name]["color"]
+            ax.plot([found.low, found.high], [y, y], color=colour, lw=1.5, solid_capstyle="butt")
+            face = colour if sure else "white"
+            ax.plot(found.value, y, looks[name]["marker"], mfc=face, mec=colour, ms=6)
+            y += 1
+        y += 0.8
+    ax.axvline(0, color=GREY, lw=1, zorder=0)
+    ax.set_yticks(ticks, list(rows))
+    ax.tick_params(axis="y", length=0)
+    ax.set(ylim=(y - 0.9, -0.8), xlabel=xlabel)
+    if better:
+        ax.set_title(f"{better} →", loc="right", color=GREY, fontsize=8)
+    if len(respects) > 1:
+        dots = [Line2D([], [], ls="", ms=6, label=name, **looks[name]) for name in respects]
+        figure.legend(handles=dots, loc="outside right center")
+    return figure
+
+
+def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y) -> Figure:
+    columns = min(columns, len(panels))
+    n_rows = -(-len(panels) // columns)
+    figure = new_figure(0.35 + 2.5 * n_rows, width=min(WIDTH, 1.6 + 3.2 * columns))
+    axes = figure.subplots(n_rows, columns, squeeze=False)
+    looks = model_styles(dict.fromkeys(label for panel in panels.values() for label in panel))
+    for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):
+        _lines(ax, panels[title], looks, log_x)
+        _references(ax, references.get(title, {}))
+        if log_y and _all_positive(panels[title], references.get(title, {})):
+            ax.set_yscale("log")
+            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            for axis_set in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+                axis_set(PLAIN)
+        panel_title(ax, "ABCDEFGHIJKL"[i], title)
+        if i + columns >= len(panels):
+            ax.set_xlabel(xlabel)
+    if len(ylabels) == 1:
+        for ax in axes[:, 0]:
+            ax.set_ylabel(ylabels[0])
+    else:
+        for ax, label in zip(axes.flat, ylabels, strict=False):
+            ax.set_ylabel(label)
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    handles = {}
+    for ax in axes.flat[: len(panels)]:
+        handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(5, len(handles)))
+    return figure
+
+
+def _lines(ax, by_label, looks=None, log_x=False) -> None:
+    """A line and a band a model."""
+    looks = looks or model_styles(by_label)
+    at = sorted({x for by_x in by_label.values() for x in by_x})
+    for label, by_x in by_label.items():
+        xs = sorted(by_x)
+        if not xs:
+            continue
+        value, low, high = np.array([[e.value, e.low, e.high] for e in map(by_x.get, xs)]).T
+        ax.fill_between(xs, low, high, color=looks[label]["color"], alpha=0.2, lw=0)
+        ax.plot(xs, value, label=label, mec="white", mew=0.5, **looks[label])
+    if log_x:
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xticks(at, _apart(at))
+    ax.yaxis.set_major_formatter(PLAIN)
+
+
+def _apart(values) -> list[str]:
+    """Labels of values on a logarithmic axis, left out where they would touch."""
+    labels, last = [], 0.0
+    room = (max(values) / min(values)) ** (1 / 14) if len(values) > 1 else 1
+    for value in values:
+        fits = value >= last * room
+        labels.append(f"{value:g}" if fits else "")
+        last = value if fits else last
+    return labels
+
+
+def _references(ax, references: Mapping[str, float]) -> None:
+    for name, value in references.items():
+        ax.axhline(value, color=GREY, ls="--", lw=1, zorder=1)
+        ax.annotate(
+            name, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 2),
+            textcoords="offset points", ha="right", va="bottom", color=GREY, fontsize=8,
+        )  # fmt: skip
+
+
+def _all_positive(by_label, references) -> bool:
+    # A distance of exactly 0 has no place on a logarithmic axis.
+    lows = [e.low for by_x in by_label.values() for e in by_x.values()]
+    return min([*lows, *references.values()], default=0) > 0
