@@ -5,11 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainvae_core.metrics import precision_recall
+from brainvae_core.metrics import precision, recall
 
 
 def cloud(n=40, d=5, seed=0, spread=1.0, shift=0.0):
     return np.random.default_rng(seed).normal(shift, spread, (n, d))
+
+
+def both(real, generated, k=3):
+    return precision(real, generated, k), recall(real, generated, k)
 
 
 def counted(real, generated, k):
@@ -32,47 +36,45 @@ def counted(real, generated, k):
 @pytest.mark.parametrize("k", [1, 3, 6])
 def test_a_plain_count_agrees(k):
     real, generated = cloud(23, 3), cloud(23, 3, 1, spread=1.4, shift=0.5)
-    assert precision_recall(real, generated, k) == pytest.approx(counted(real, generated, k))
+    assert both(real, generated, k) == pytest.approx(counted(real, generated, k))
 
 
 def test_a_set_and_itself_and_sets_far_apart():
     real = cloud()
-    assert precision_recall(real, real) == (1, 1)
-    assert precision_recall(real, real + 100) == (0, 0)
+    assert both(real, real) == (1, 1)
+    assert both(real, real + 100) == (0, 0)
 
 
 def test_one_good_image_again_and_again_is_precise_and_recalls_little():
     real = cloud(60)
     middle = np.repeat(real.mean(axis=0)[np.newaxis], 60, axis=0)
-    found = precision_recall(real, middle)
-    assert found.precision == 1 and found.recall == 0
+    assert both(real, middle) == (1, 0)
     nearly = middle + 0.01 * cloud(60, seed=3)
-    assert precision_recall(real, nearly).precision == 1
-    assert precision_recall(real, nearly).recall < 0.05
+    assert precision(real, nearly) == 1 and recall(real, nearly) < 0.05
 
 
 def test_too_wide_a_spread_recalls_and_is_not_precise():
-    found = precision_recall(cloud(80, 4), cloud(80, 4, 1, spread=3.0))
-    assert found.recall > 0.9 and found.precision < 0.4
+    precise, recalled = both(cloud(80, 4), cloud(80, 4, 1, spread=3.0))
+    assert recalled > 0.9 and precise < 0.4
 
 
 def test_two_samples_of_one_distribution_stay_below_1_in_many_dimensions():
-    many, few = (precision_recall(cloud(60, d), cloud(60, d, 1)) for d in (24, 2))
-    assert few.precision > 0.85 and many.precision < few.precision
+    many, few = (precision(cloud(60, d), cloud(60, d, 1)) for d in (24, 2))
+    assert few > 0.85 and many < few
 
 
 @given(st.integers(0, 1000), st.floats(0.1, 10), st.floats(-5, 5))
 def test_moving_and_scaling_both_changes_nothing(seed, scale, shift):
     a, b = cloud(15, 3, seed), cloud(15, 3, seed + 1)
-    assert precision_recall(scale * a + shift, scale * b + shift, 2) == precision_recall(a, b, 2)
-    assert precision_recall(b, a, 2) == precision_recall(a, b, 2)[::-1]
+    assert both(scale * a + shift, scale * b + shift, 2) == both(a, b, 2)
+    assert both(b, a, 2) == both(a, b, 2)[::-1]
 
 
 def test_nonsense_is_refused_by_name():
     a = cloud(8, 3)
     with pytest.raises(ValueError, match=r"real \(8, 3\) and generated \(7, 3\)"):
-        precision_recall(a, a[:7])
+        precision(a, a[:7])
     with pytest.raises(ValueError, match="k=8 neighbours of 8 images; 1 to 7"):
-        precision_recall(a, a, 8)
+        precision(a, a, 8)
     with pytest.raises(ValueError, match="generated has entries that are not finite"):
-        precision_recall(a, np.where(a == a[0, 0], np.nan, a))
+        precision(a, np.where(a == a[0, 0], np.nan, a))

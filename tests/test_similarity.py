@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 
-from brainvae_core.metrics import ms_ssim, psnr
+from brainvae_core.metrics import CWSSIM, cw_ssim, ms_ssim, norm_ratio, psnr, reconstruction_scores
 from brainvae_core.metrics.similarity import SCALE_WEIGHTS
 
 
@@ -110,3 +110,15 @@ def test_images_smaller_than_the_window_are_refused():
     x = brains(2, (10, 40))
     with pytest.raises(ValueError, match="too small; MS-SSIM needs 11 pixels"):
         ms_ssim(x, x)
+
+
+def test_a_reconstruction_is_asked_everything_by_name():
+    x, y = brains(), brains(seed=1)
+    mean = brains(20, seed=2).mean(axis=0)
+    found = reconstruction_scores(x, y, mean, CWSSIM(x, 2, 4))
+    assert {name: scores.shape for name, scores in found.items()} == dict.fromkeys(
+        ("explained variance", "CW-SSIM", "MS-SSIM", "PSNR", "norm ratio"), (3,)
+    )
+    np.testing.assert_array_equal(found["CW-SSIM"], cw_ssim(x, y, 2, 4))
+    np.testing.assert_array_equal(found["PSNR"], psnr(x, y))
+    np.testing.assert_array_equal(found["norm ratio"], norm_ratio(x, y, mean))

@@ -90,8 +90,9 @@ def test_the_sign_is_that_of_an_interval_beside_zero():
 @pytest.mark.parametrize("n", [17, 100])
 def test_the_jackknife_of_a_mean_is_the_textbook_error(n):
     x = np.random.default_rng(1).normal(2, 1, n)
-    found = jackknife(lambda rows: x[rows].mean(), n)
-    assert found.value == pytest.approx(x.mean()) and found.n_seeds == 1
+    found = jackknife(np.mean, [[x]])
+    assert found.value == pytest.approx(x.mean())
+    assert (found.n_brains, found.n_seeds) == (n, 1)
     if n == 17:  # every brain by itself: exact
         half = stats.t.ppf(0.975, 16) * x.std(ddof=1) / 17**0.5
         assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.05)
@@ -99,16 +100,13 @@ def test_the_jackknife_of_a_mean_is_the_textbook_error(n):
 
 
 def test_the_jackknife_adds_the_seeds():
-    rng = np.random.default_rng(2)
-    x = scores(rng, 3, 40, seeds=2.0, brains=0.1)
-    alone = jackknife(lambda rows: x[0, rows].mean(), 40)
-    seeds = jackknife(lambda rows: x[:, rows].mean(axis=1), 40)
+    x = scores(np.random.default_rng(2), 3, 40, seeds=2.0, brains=0.1)
+    alone, seeds = jackknife(np.mean, [[x[0]]]), jackknife(np.mean, [[row] for row in x])
     assert seeds.n_seeds == 3
     assert seeds.high - seeds.low > 3 * (alone.high - alone.low)
 
     def make(rng):
-        y = scores(rng, 3, 40, 1.0, 1.0, mean=5.0)
-        return jackknife(lambda rows: y[:, rows].mean(axis=1), 40)
+        return jackknife(np.mean, [[row] for row in scores(rng, 3, 40, 1.0, 1.0, mean=5.0)])
 
     assert 0.92 <= coverage(make, 5.0) <= 1.0
 
@@ -119,28 +117,23 @@ def test_the_jackknife_holds_a_frechet_distance():
     def pair(rng):
         return rng.normal(0, 1, (60, 4)), rng.normal(0.5, 1.5, (60, 4))
 
-    truth = np.mean(
-        [frechet_distance(*pair(np.random.default_rng(s))) for s in range(10_000, 10_400)]
-    )
+    many = (pair(np.random.default_rng(seed)) for seed in range(10_000, 10_400))
+    truth = np.mean([frechet_distance(*samples) for samples in many])
 
     def make(rng):
-        a, b = pair(rng)
-        return jackknife(lambda rows: frechet_distance(a[rows], b[rows]), 60)
+        return jackknife(frechet_distance, [pair(rng)])
 
     assert 0.9 <= coverage(make, truth, 120) <= 1.0
 
 
 def test_a_difference_of_distances_is_of_the_same_brains():
-    rng = np.random.default_rng(0)
-    a = rng.normal(0, 1, (60, 4))
-    near, far = a + 0.1, a + 0.5
-
-    def to(other):
-        return lambda rows: frechet_distance(a[rows], other[rows])
-
-    found = jackknife_difference(to(far), to(near), 60)
+    a = np.random.default_rng(0).normal(0, 1, (60, 4))
+    near, far = [[a, a + 0.1]], [[a, a + 0.5]]
+    found = jackknife_difference(frechet_distance, far, near)
     assert found.value == pytest.approx(4 * (0.25 - 0.01), rel=1e-9)
     assert found.high - found.low < 1e-9 and found.sign == 1
+    three = jackknife_difference(frechet_distance, far * 3, near)
+    assert three.value == pytest.approx(found.value) and three.n_seeds == 1
 
 
 @given(st.integers(0, 1000), st.floats(-5, 5), st.floats(0.1, 10))
@@ -167,7 +160,9 @@ def test_nonsense_is_refused_by_name():
         difference(x, x[:, :4])
     with pytest.raises(ValueError, match="level=95 must lie"):
         estimate(x, level=95)
-    with pytest.raises(ValueError, match="n_brains=2: .*at least 3"):
-        jackknife(np.mean, 2)
+    with pytest.raises(ValueError, match=r"the arrays have \[2\] brains; .*at least 3"):
+        jackknife(np.mean, [[np.zeros(2)]])
+    with pytest.raises(ValueError, match=r"the arrays have \[4, 5\] brains"):
+        jackknife(frechet_distance, [[np.zeros((5, 2)), np.zeros((4, 2))]])
     with pytest.raises(ValueError, match="the statistic is not finite"):
-        jackknife(lambda rows: np.nan, 5)
+        jackknife(np.mean, [[np.full(5, np.nan)]])

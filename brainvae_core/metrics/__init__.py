@@ -27,7 +27,8 @@ from brainvae_core.metrics.frechet import (
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
-from brainvae_core.metrics.precision_recall import PrecisionRecall, precision_recall
+from brainvae_core.metrics.precision_recall import precision, recall
+from brainvae_core.metrics.reconstruction import reconstruction_scores
 from brainvae_core.metrics.recovery import active_latents, linear_recovery
 from brainvae_core.metrics.similarity import ms_ssim, psnr
 from brainvae_core.metrics.spectrum import radial_spectrum
@@ -49,7 +50,6 @@ __all__ = [
     "Knee",
     "PCABasis",
     "PixelDetection",
-    "PrecisionRecall",
     "active_latents",
     "artefact_removal",
     "auc",
@@ -77,8 +77,10 @@ __all__ = [
     "pca_basis",
     "pca_frechet_distance",
     "pixel_detection",
-    "precision_recall",
+    "precision",
     "psnr",
     "radial_spectrum",
+    "recall",
+    "reconstruction_scores",
     "reproduced_change",
 ]

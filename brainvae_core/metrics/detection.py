@@ -69,20 +69,27 @@ def detection_curves(scores: np.ndarray, truth: np.ndarray, n_points: int = 201)
     return Curves(share, true[below], best[above], float(truth.mean()))
 
 
-def auc(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Area under the ROC curve: how often a true one scores higher than a false one.
+def auc(clean: np.ndarray, corrupted: np.ndarray) -> float:
+    """How often what is corrupted scores higher than what is clean: the area under the ROC curve.
 
     Parameters
     ----------
-    scores, truth
-        As for `detection_curves`.
+    clean, corrupted : ndarray, shape (n,) and (m,)
+        Scores, higher where something is more likely wrong.
 
     Returns
     -------
     float
         1 perfect, 0.5 guessing; ties count half.
+
+    Raises
+    ------
+    ValueError
+        No scores, or one that is not finite.
     """
-    return float(roc_auc_score(*reversed(_checked(scores, truth))))
+    scores = np.concatenate([np.ravel(clean), np.ravel(corrupted)])
+    scores, truth = _checked(scores, np.arange(len(scores)) >= np.size(clean))
+    return float(roc_auc_score(truth, scores))
 
 
 class PixelDetection(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
@@ -11,30 +9,22 @@ from scipy.spatial.distance import cdist
 from brainvae_core.metrics.checks import checked_rows
 
 
-class PrecisionRecall(NamedTuple):
-    """Shares of images in the other set's neighbourhood."""
+def precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
+    """Share of generated images that lie among the real ones.
 
-    precision: float  # of generated images that lie among real ones
-    recall: float  # of real images that lie among generated ones
-
-
-def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> PrecisionRecall:
-    """Precision and recall of generated images by nearest neighbours.
-
-    A set's neighbourhood is every ball around one of its points that reaches to that point's
-    k-th nearest neighbour in the set.
+    That is within a ball around a real image that reaches to its k-th nearest real neighbour.
 
     Parameters
     ----------
     real, generated : ndarray, shape (n, d)
-        Scores in a basis (``PCABasis.project``), as many of each: both shares grow with n.
+        Scores in a basis (``PCABasis.project``), as many of each: the share grows with n.
     k : int
 
     Returns
     -------
-    PrecisionRecall
-        Both 1 for a set and itself. Of two samples of one distribution they are well below 1 in
-        many dimensions: show real against real beside them.
+    float
+        1 for a set and itself. Of two samples of one distribution it is well below 1 in many
+        dimensions: show real against real beside it.
 
     Raises
     ------
@@ -53,13 +43,10 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> Pre
         )
     if k not in range(1, len(real)):
         raise ValueError(f"k={k} neighbours of {len(real)} images; 1 to {len(real) - 1} exist")
-    distances = cdist(real, generated)
-    return PrecisionRecall(
-        float((distances <= _reach(real, k)[:, np.newaxis]).any(axis=0).mean()),
-        float((distances <= _reach(generated, k)).any(axis=1).mean()),
-    )
+    reach = cKDTree(real).query(real, k + 1)[0][:, k]
+    return float((cdist(real, generated) <= reach[:, np.newaxis]).any(axis=0).mean())
 
 
-def _reach(points, k) -> np.ndarray:
-    """Distance of every point to its k-th nearest other point, (n,)."""
-    return cKDTree(points).query(points, k + 1)[0][:, k]
+def recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
+    """Share of real images that lie among the generated ones: `precision` the other way round."""
+    return precision(generated, real, k)

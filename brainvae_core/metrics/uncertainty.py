@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -81,7 +81,7 @@ def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) 
 
 
 def jackknife(
-    statistic: Callable[[np.ndarray], np.ndarray], n_brains: int, level: float = 0.95
+    statistic: Callable[..., float], fits: Sequence[Sequence[np.ndarray]], level: float = 0.95
 ) -> Estimate:
     """A statistic of many brains together, with its interval.
 
@@ -92,8 +92,10 @@ def jackknife(
     Parameters
     ----------
     statistic : callable
-        ``statistic(rows)``: its value on these brains, one number or one a seed (n_seeds,).
-    n_brains : int
+        Of one fit's arrays, such as `frechet_distance` or `auc`.
+    fits : sequence of sequence of ndarray, each (n_brains, …)
+        What the statistic is computed from, a fit each: the same brains in the same rows of every
+        array.
     level : float
 
     Returns
@@ -103,20 +105,20 @@ def jackknife(
     Raises
     ------
     ValueError
-        Fewer than three brains, or a value that is not finite.
+        Fewer than three brains, arrays of different lengths, or a value that is not finite.
 
     References
     ----------
     Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
     """
-    return _jackknife([statistic], [1], n_brains, level)
+    return _jackknife(statistic, [fits], [1], level)
 
 
 def jackknife_difference(
-    statistic_a: Callable, statistic_b: Callable, n_brains: int, level: float = 0.95
+    statistic: Callable[..., float], fits_a, fits_b, level: float = 0.95
 ) -> Estimate:
-    """`jackknife` of a − b, both on the same brains and left out together."""
-    return _jackknife([statistic_a, statistic_b], [1, -1], n_brains, level)
+    """`jackknife` of a − b, both of the same brains, which are left out of both together."""
+    return _jackknife(statistic, [fits_a, fits_b], [1, -1], level)
 
 
 def _bootstrap(scores, signs, level) -> Estimate:
@@ -129,30 +131,36 @@ def _bootstrap(scores, signs, level) -> Estimate:
     return Estimate(float(by_brain.mean()), float(low), float(high), n_brains, seeds)
 
 
-def _jackknife(statistics, signs, n_brains, level) -> Estimate:
+def _jackknife(statistic, models, signs, level) -> Estimate:
     _check_level(level)
-    if n_brains < 3:
-        raise ValueError(f"n_brains={n_brains}: leaving brains out needs at least 3")
+    lengths = {len(array) for fits in models for arrays in fits for array in arrays}
+    if len(lengths) != 1 or min(lengths) < 3:
+        raise ValueError(
+            f"the arrays have {sorted(lengths)} brains; they must have one number, at least 3"
+        )
+    (n_brains,) = lengths
     every = np.arange(n_brains)
     groups = np.array_split(np.random.default_rng(0).permutation(n_brains), min(GROUPS, n_brains))
-    whole = [np.atleast_1d(statistic(every)) for statistic in statistics]
-    value = sum(sign * w.mean() for sign, w in zip(signs, whole, strict=True))
-    without = np.array(
-        [
-            sum(
-                sign * np.mean(statistic(np.delete(every, group)))
-                for sign, statistic in zip(signs, statistics, strict=True)
-            )
-            for group in groups
+
+    def by_seed(rows):
+        return [
+            np.array([statistic(*(array[rows] for array in arrays)) for arrays in fits])
+            for fits in models
         ]
-    )
+
+    def total(found):
+        return sum(sign * values.mean() for sign, values in zip(signs, found, strict=True))
+
+    whole = by_seed(every)
+    value = total(whole)
+    without = np.array([total(by_seed(np.delete(every, group))) for group in groups])
     if not (np.isfinite(without).all() and np.isfinite(value)):
         raise ValueError("the statistic is not finite on all, or on most, of the brains")
     g = len(groups)
     errors = [(np.sqrt((g - 1) / g * np.square(without - without.mean()).sum()), g - 1)]
-    errors += [_seed_error(w) for w in whole]
+    errors += [_seed_error(values) for values in whole]
     low, high = np.quantile(value + _student(errors), [(1 - level) / 2, (1 + level) / 2])
-    seeds = min(len(w) for w in whole)
+    seeds = min(len(values) for values in whole)
     return Estimate(float(value), float(low), float(high), n_brains, seeds)
 
 
