@@ -10,29 +10,30 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import hashlib
 import os
 import types
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
 import yaml
 
-from brainvae_core import cohorts
+from brainvae_core.cohorts import Cohort
 from brainvae_core.models import (
+    AnotherBrainConfig,
     BetaVAEConfig,
+    FactorAnalysisConfig,
     FailedRun,
+    MeanImageConfig,
+    NMFConfig,
     OutOfDeviceMemory,
     PCAConfig,
+    PPCAConfig,
     Study,
     fit_all,
 )
 from brainvae_core.models.study import counted
+from brainvae_core.prepare import prepare_cohort
 
-SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
-REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "own", "preprocess")
-REGISTERED_FROM += ("sections", "volume_headers", "volumes")
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 
@@ -76,12 +77,32 @@ class Parameters:
     grid_betas: tuple[float, ...] = (1.0, 3.0, 10.0)
     grid_latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16)
     grid_seeds: tuple[int, ...] = (0, 1, 2)
-    shard_latent_dim: int = 8  # the row of the grid that chapter 6 fits
+    shard_latent_dim: int = 8  # the row of the grid that chapter 5 fits
     grid_height: int = 40
     grid_width: int = 56
     grid_steps: int = 500
-    # evaluation and fields
+    # evaluation: several fits of each model, at a size of their own
+    eval_height: int = 80
+    eval_width: int = 112
+    eval_sigma: float = 0.112  # grey values; β is as strong as at the paper's size under Bernoulli
+    eval_steps: int = 1200
+    eval_seeds: tuple[int, ...] = (0, 1, 2)
+    curve_latent_dims: tuple[int, ...] = (
+        2,
+        4,
+        6,
+        8,
+        12,
+        16,
+        30,
+        50,
+        100,
+    )  # Figs 2C, 2D; grid's size
+    artefact_strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
+    n_graded: int = 40  # brains with every artefact at every strength
+    n_importance: int = 32  # samples of z a brain
     fd_dim: int = 16  # components of the Fréchet distance's basis
+    # fields
     rois: tuple[str, ...] = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
     n_weights: int = 5  # brightness weights a region
     n_blobs: int = 100  # random regions of the null
@@ -103,6 +124,11 @@ class Parameters:
     def betas(self) -> tuple[float, ...]:
         """The grid's values of β, with the model's own and the VAE's among them."""
         return tuple(sorted({1.0, self.beta, *self.grid_betas}))
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Every L that anything of the grid's size is fitted at."""
+        return tuple(sorted({*self.latent_dims, *self.curve_latent_dims}))
 
     @property
     def latent_dims(self) -> tuple[int, ...]:
@@ -159,63 +185,6 @@ def read_profile(path: str | Path) -> Parameters:
     return _parameters(content, f"profile {path}")
 
 
-def open_atlas(p: Parameters) -> cohorts.Atlas:
-    """The drawn atlas, or the CCF slice from a folder."""
-    if p.atlas == "drawn":
-        if p.plane != 286 or p.brains != "simulated":
-            raise ValueError(
-                f"brains={p.brains}, plane={p.plane}: the drawn atlas is for simulated brains at "
-                "plane 286; set atlas to a folder with the CCF's files (`make acquire` leaves one)"
-            )
-        return cohorts.drawn_atlas()
-    return cohorts.ccf_atlas(_expanded(p.atlas), p.plane)
-
-
-def prepare_cohort(p: Parameters) -> cohorts.Cohort:
-    """The profile's cohort: read from ``data`` where it was made before, else made and kept there.
-
-    Its name carries a hash of what it was made from, the code that made it included.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no folder of brains, or no atlas.
-    ValueError
-        The brains cannot be used; the message says which and why.
-    """
-    made_from = [_atlas_files(p.atlas), p.plane, p.height, p.width, p.cohort_seed]
-    if p.brains == "simulated":
-        name, make, modules = f"simulated-{p.n_brains}", _simulated, SIMULATED_FROM
-        made_from += [p.n_brains, p.artefact_share]
-    else:
-        folder = Path(_expanded(p.brains))
-        name, make, modules = folder.name, _registered, REGISTERED_FROM
-        made_from += [p.orientation, p.clip_pixels, p.drop_brains, p.outlier_limit]
-        made_from += _contents(folder)
-    digest = hashlib.sha256(repr(made_from).encode())
-    for module in modules:
-        digest.update((Path(cohorts.__file__).parent / f"{module}.py").read_bytes())
-    path = Path(p.data) / f"{name}-{digest.hexdigest()[:8]}.zarr"
-    if not path.exists():
-        made = make(p)
-        try:
-            made.save(path)
-        except OSError:
-            if not path.exists():  # another notebook may have made it meanwhile
-                raise
-    return cohorts.open_cohort(path)
-
-
-def new_section(p: Parameters, cohort: cohorts.Cohort) -> np.ndarray:
-    """A brain that is not of the cohort, on its grid and grey values, (height, width)."""
-    if p.new_brain == "simulated":
-        other = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, p.cohort_seed + 1)
-        section = other.images[0]
-    else:
-        section = cohorts.read_section(_expanded(p.new_brain), p.plane, p.orientation)
-    return cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
-
-
 def compared_configs(p: Parameters) -> dict[str, BetaVAEConfig | PCAConfig]:
     """The three models of the paper at the profile's L: PCA, VAE (β = 1) and β-VAE."""
     return {
@@ -231,78 +200,66 @@ def study(p: Parameters) -> Study:
     return Study(base, p.betas, p.latent_dims, p.grid_seeds)
 
 
-def grid_cohort(p: Parameters, cohort: cohorts.Cohort) -> cohorts.Cohort:
+def curve(p: Parameters) -> Study:
+    """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
+    betas = tuple(sorted({1.0, p.beta}))
+    return replace(study(p), betas=betas, latent_dims=p.curve_latent_dims)
+
+
+def models_at(p: Parameters, latent_dim: int) -> Study:
+    """All that is fitted at one L: a row of the grid, which holds the curve's, or of the curve."""
+    return (study(p) if latent_dim in p.latent_dims else curve(p)).shard(latent_dim)
+
+
+def grid_cohort(p: Parameters, cohort: Cohort) -> Cohort:
     """The profile's cohort at the size of its grid."""
     return cohort.resampled((p.grid_height, p.grid_width))
 
 
-def _simulated(p):
-    shape = (p.height, p.width)
-    return cohorts.simulate(p.n_brains, open_atlas(p), shape, p.artefact_share, p.cohort_seed)
+def evaluated_configs(p: Parameters) -> dict[str, list]:
+    """Every model of the evaluation at the profile's L: one configuration, or one a seed."""
+    vaes = {
+        name: [
+            p.model_config(beta=beta, sigma=p.eval_sigma, steps=p.eval_steps, seed=seed)
+            for seed in p.eval_seeds
+        ]
+        for name, beta in (("VAE", 1.0), ("β-VAE", p.beta))
+    }
+    baselines = {
+        "PCA": PCAConfig(p.latent_dim),
+        "probabilistic PCA": PPCAConfig(p.latent_dim),
+        "factor analysis": FactorAnalysisConfig(p.latent_dim),
+        "NMF": NMFConfig(p.latent_dim),
+        "another brain": AnotherBrainConfig(),
+        "mean image": MeanImageConfig(),
+    }
+    first, *others = ((name, [config]) for name, config in baselines.items())
+    return dict([first, *vaes.items(), *others])
 
 
-def _registered(p):
-    """The cohort of a folder of sections: one that `acquire` left, or one's own brains."""
-    folder = Path(_expanded(p.brains))
-    if _is_acquired(folder):
-        sections, metadata = cohorts.read_acquired(folder, p.plane)
-        ledger = cohorts.read_ledger(folder)
-        refused = {i: cohorts.cause(why) for i, why in ledger.refused.items()}
-        refused |= dict.fromkeys(ledger.not_tried, "not tried yet; run make acquire again")
-    else:
-        sections, metadata, refused = cohorts.read_sections(folder, p.plane, p.orientation)
-    return cohorts.preprocess(
-        sections,
-        metadata,
-        open_atlas(p),
-        shape=(p.height, p.width),
-        seed=p.cohort_seed,
-        clip_pixels=p.clip_pixels,
-        drop_brains=p.drop_brains,
-        outlier_limit=p.outlier_limit,
-        refused=refused,
-        name=folder.name,
-    )
+def evaluation_cohort(p: Parameters, cohort: Cohort) -> Cohort:
+    """The profile's cohort at the size of its evaluation."""
+    return cohort.resampled((p.eval_height, p.eval_width))
 
 
-def _contents(folder):
-    """What tells whether a folder of brains has changed, without reading the brains."""
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no folder of brains at {folder}; `make acquire` leaves the Allen cohort in data/allen"
-        )
-    if _is_acquired(folder):  # the manifest holds every section's sha256
-        names = ("experiments.csv", "manifest.jsonl", "refused.csv")
-        return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
-    return _files(folder, "*")
+def evaluated_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
+    """The fitted models of the evaluation, by name; a model whose fit failed has fewer seeds.
 
-
-def _is_acquired(folder):
-    return (folder / "experiments.csv").exists()
-
-
-def _atlas_files(atlas):
-    """What tells whether the atlas has changed."""
-    if atlas == "drawn":
-        return atlas
-    folder = Path(_expanded(atlas))
-    patterns = ("annotation_25.nrrd", "average_template_25*", "struct*.json")
-    return [found for pattern in patterns for found in _files(folder, pattern)]
-
-
-def _files(folder, pattern):
-    """Every such file in a folder or below it, with its size and the time of its last change."""
-    files = sorted(f for f in folder.rglob(pattern) if f.is_file())
-    return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-
-
-def _expanded(path: str) -> str:
-    expanded = os.path.expandvars(path)
-    if "$" in expanded:
-        raise ValueError(
-            f"{path} names an environment variable that is not set; set it or give a path"
-        )
-    return expanded
+    Raises
+    ------
+    ValueError
+        No fit of a model succeeded.
+    """
+    wanted = evaluated_configs(p)
+    configs = dict.fromkeys(config for of_model in wanted.values() for config in of_model)
+    runs = fit_all(cohort, configs, p.runs, p.device, p.together, halve=True)
+    models = {
+        name: [run.model for run in runs if run.config in of_model]
+        for name, of_model in wanted.items()
+    }
+    if missing := [name for name, fitted in models.items() if not fitted]:
+        raise ValueError(f"no fit of {', '.join(missing)} succeeded; see above for why")
+    return models
 
 
 def _parameters(given, origin):
@@ -331,7 +288,7 @@ def main():
     """Make a profile's cohort and fit its models, or a part of them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("profile", help="a YAML file of parameters")
-    parts = ("cohort", "compared", "grid", "study")
+    parts = ("cohort", "compared", "evaluated", "grid", "study")
     parser.add_argument("--only", choices=parts, help="study: print the grid, fit nothing")
     parser.add_argument("--latent-dim", type=int, help="one row of the grid")
     options = parser.parse_args()
@@ -340,7 +297,7 @@ def main():
         folder = Path(options.profile).resolve().parent
         if folder.name == "params":  # beside the notebooks, whose relative paths it holds
             os.chdir(folder.parent)
-        grid = study(p) if options.latent_dim is None else study(p).shard(options.latent_dim)
+        grid = study(p) if options.latent_dim is None else models_at(p, options.latent_dim)
         if options.only in (None, "grid", "study"):
             print(grid, flush=True)
         cohort = prepare_cohort(p)
@@ -350,10 +307,14 @@ def main():
             fitted = fit_all(cohort, compared, p.runs, p.device, p.together, halve=True)
             if len(fitted) < len(compared):
                 raise FailedRun("not every model of the comparison could be fitted")
+        if options.only in (None, "evaluated"):
+            evaluated_models(p, evaluation_cohort(p, cohort))
         if options.only in (None, "grid", "study"):
             coarse = grid_cohort(p, cohort)
             if options.only != "study":
-                fit_all(coarse, grid.configs, p.runs, p.device, p.together, halve=True)
+                more = curve(p).configs if options.latent_dim is None else ()
+                configs = dict.fromkeys((*grid.configs, *more))
+                fit_all(coarse, configs, p.runs, p.device, p.together, halve=True)
             print(counted(grid.state(coarse.fingerprint, p.runs)))
     except (ValueError, OSError, FloatingPointError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None

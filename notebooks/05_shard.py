@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 6 · One row of the grid
+# # 5 · One row of the grid
 #
 # **What does β do at a given number of latents?** The β × L grid is a product: every β at every L, from
 # several seeds. It is fitted row by row, a row of β for one L, so that starting up is paid once a row and
@@ -53,10 +53,19 @@ seed = 0
 grid_betas = [1, 3, 10]
 grid_latent_dims = [2, 4, 6, 8, 12, 16]
 grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 6 fits
+shard_latent_dim = 8  # the row of the grid that chapter 5 fits
 grid_height = 40
 grid_width = 56
 grid_steps = 500
+eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
+eval_width = 112
+eval_sigma = 0.112  # grey values
+eval_steps = 1200
+eval_seeds = [0, 1, 2]
+curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 50, 100]  # of Figs 2C and 2D
+artefact_strengths = [0.2, 0.4, 0.6, 0.8, 1.0]
+n_graded = 40  # brains with every artefact at every strength
+n_importance = 32  # samples of z a brain
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
 n_weights = 5  # brightness weights a region
@@ -80,12 +89,13 @@ from brainvae_core import figures
 from brainvae_core.metrics import explained_variance
 from brainvae_core.models import effective_strength, fit_all
 from brainvae_core.models.study import counted
-from brainvae_core.profile import grid_cohort, prepare_cohort, study
+from brainvae_core.prepare import prepare_cohort
+from brainvae_core.profile import grid_cohort, models_at, study
 
 # %%
 cohort = grid_cohort(p, prepare_cohort(p))
 grid = study(p)
-row = grid.shard(p.shard_latent_dim)
+row = models_at(p, p.shard_latent_dim)
 print(cohort)
 print(f"the grid: {grid}")
 print(f"this row: {row}")

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 10 · A brain from elsewhere
+# # 15 · A brain from elsewhere
 #
 # **What does the model say of a brain that is not of the cohort?** A registered section is put on the
 # cohort's grid and grey values, encoded, reconstructed, and its error placed among the test brains'.
@@ -53,10 +53,19 @@ seed = 0
 grid_betas = [1, 3, 10]
 grid_latent_dims = [2, 4, 6, 8, 12, 16]
 grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 6 fits
+shard_latent_dim = 8  # the row of the grid that chapter 5 fits
 grid_height = 40
 grid_width = 56
 grid_steps = 500
+eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
+eval_width = 112
+eval_sigma = 0.112  # grey values
+eval_steps = 1200
+eval_seeds = [0, 1, 2]
+curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 50, 100]  # of Figs 2C and 2D
+artefact_strengths = [0.2, 0.4, 0.6, 0.8, 1.0]
+n_graded = 40  # brains with every artefact at every strength
+n_importance = 32  # samples of z a brain
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
 n_weights = 5  # brightness weights a region
@@ -82,7 +91,8 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.metrics import explained_variance_per_brain
 from brainvae_core.models import fit
-from brainvae_core.profile import compared_configs, new_section, prepare_cohort
+from brainvae_core.prepare import new_section, prepare_cohort
+from brainvae_core.profile import compared_configs
 
 # %%
 cohort = prepare_cohort(p)

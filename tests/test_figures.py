@@ -118,6 +118,11 @@ CALLS = {
         "Difference",
         better="β-VAE better",
     ),
+    "fig_scores": lambda: figures.fig_scores(
+        {"CW-SSIM": per_model(estimate), "PCA-FD": {"PCA": estimate()}, "Kept": {}},
+        references={"PCA-FD": {"real against real": 0.5}},
+        columns=2,
+    ),
     "fig_keep_reject": lambda: figures.fig_keep_reject(
         {k: per_model(lambda: (estimate(), estimate())) for k in ("leak", "grid")},
         {
@@ -204,6 +209,7 @@ WORDS = {
     "fig_2d": ["Reconstructions", "Samples", "real against real", *MODELS],
     "fig_curves": ["Kept", "Found", "Strength", "Share", "Rate", "copy", "PCA", "median"],
     "fig_differences": ["β-VAE − VAE", "β-VAE better →", "leak", "grid"],
+    "fig_scores": ["CW-SSIM", "PCA-FD", "real against real", *MODELS],
     "fig_keep_reject": ["Leak", "Grid", "ideal", "copy of the input", "median", *MODELS],
     "fig_detection": ["Leak", "Grid", "Recall", "True positive rate", "VAE", "mean image"],
     "fig_error_maps": ["Leak", "Grid", "Input", "VAE", "PCA"],
@@ -239,6 +245,7 @@ AXES = {
     "fig_2d": 2,
     "fig_curves": 3,
     "fig_differences": 1,
+    "fig_scores": 3,
     "fig_keep_reject": 2,
     "fig_detection": 6,
     "fig_error_maps": 7,

@@ -107,7 +107,26 @@ def test_the_importance_weighted_bound_is_never_below_the_elbo(seed, widen, n_sa
 
 def test_the_fitted_sigma_is_the_noise():
     model = Linear(sigma=0.2)
-    assert fitted_sigma(model, model.sample(4000, seed=1)) == pytest.approx(0.2, rel=0.02)
+    images = model.sample(4000, seed=1)
+    assert fitted_sigma(model, images) == pytest.approx(0.2, rel=0.02)
+    by_pixel = fitted_sigma(model, images, per_pixel=True)
+    assert by_pixel.shape == SHAPE
+    np.testing.assert_allclose(by_pixel, 0.2, rtol=0.06)
+
+
+def test_a_pixel_that_is_always_black_leaves_other_brains_possible():
+    class Dark:
+        def posterior(self, images):
+            return np.zeros((len(images), 1)), np.ones((len(images), 1))
+
+        def decode(self, z):
+            return np.zeros((len(z), *SHAPE))
+
+    images = np.zeros((4, *SHAPE))
+    images[:, 1, 2] = 0.5
+    sigma = fitted_sigma(Dark(), images, per_pixel=True)
+    assert sigma[0, 0] == 0.001 and sigma[1, 2] == 0.5
+    assert fitted_sigma(Dark(), np.zeros((4, *SHAPE))) == 0.001
 
 
 def test_nonsense_is_refused_by_name():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainvae_core.metrics import precision, recall
+from brainvae_core.metrics import sample_precision, sample_recall
 
 
 def cloud(n=40, d=5, seed=0, spread=1.0, shift=0.0):
@@ -13,7 +13,7 @@ def cloud(n=40, d=5, seed=0, spread=1.0, shift=0.0):
 
 
 def both(real, generated, k=3):
-    return precision(real, generated, k), recall(real, generated, k)
+    return sample_precision(real, generated, k), sample_recall(real, generated, k)
 
 
 def counted(real, generated, k):
@@ -50,7 +50,7 @@ def test_one_good_image_again_and_again_is_precise_and_recalls_little():
     middle = np.repeat(real.mean(axis=0)[np.newaxis], 60, axis=0)
     assert both(real, middle) == (1, 0)
     nearly = middle + 0.01 * cloud(60, seed=3)
-    assert precision(real, nearly) == 1 and recall(real, nearly) < 0.05
+    assert sample_precision(real, nearly) == 1 and sample_recall(real, nearly) < 0.05
 
 
 def test_too_wide_a_spread_recalls_and_is_not_precise():
@@ -59,7 +59,7 @@ def test_too_wide_a_spread_recalls_and_is_not_precise():
 
 
 def test_two_samples_of_one_distribution_stay_below_1_in_many_dimensions():
-    many, few = (precision(cloud(60, d), cloud(60, d, 1)) for d in (24, 2))
+    many, few = (sample_precision(cloud(60, d), cloud(60, d, 1)) for d in (24, 2))
     assert few > 0.85 and many < few
 
 
@@ -73,8 +73,8 @@ def test_moving_and_scaling_both_changes_nothing(seed, scale, shift):
 def test_nonsense_is_refused_by_name():
     a = cloud(8, 3)
     with pytest.raises(ValueError, match=r"real \(8, 3\) and generated \(7, 3\)"):
-        precision(a, a[:7])
+        sample_precision(a, a[:7])
     with pytest.raises(ValueError, match="k=8 neighbours of 8 images; 1 to 7"):
-        precision(a, a, 8)
+        sample_precision(a, a, 8)
     with pytest.raises(ValueError, match="generated has entries that are not finite"):
-        precision(a, np.where(a == a[0, 0], np.nan, a))
+        sample_precision(a, np.where(a == a[0, 0], np.nan, a))

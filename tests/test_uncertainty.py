@@ -13,6 +13,7 @@ from brainvae_core.metrics import (
     frechet_distance,
     jackknife,
     jackknife_difference,
+    verdict,
 )
 
 
@@ -148,6 +149,16 @@ def test_intervals_move_and_stretch_with_the_scores(seed, shift, scale):
 def test_a_wider_level_is_a_wider_interval():
     x = scores(np.random.default_rng(0), 3, 30)
     assert estimate(x, 0.5).high < estimate(x, 0.95).high < estimate(x, 0.99).high
+
+
+def test_a_claim_is_judged_by_all_its_intervals():
+    above, below, open_ = (Estimate(0, low, low + 2, 9, 3) for low in (1, -4, -1))
+    assert verdict([above]) == verdict([above, above]) == "holds"
+    assert verdict([below, below]) == "reversed"
+    assert verdict([open_]) == verdict([open_, below]) == "does not hold"
+    assert verdict([above, open_]) == verdict([above, below]) == "depends"
+    with pytest.raises(ValueError, match="no estimates"):
+        verdict([])
 
 
 def test_nonsense_is_refused_by_name():

@@ -34,7 +34,7 @@ shard_latent_dim: 3
 fd_dim: 3
 n_blobs: 10
 """
-GRID = "_build/tiny/notebooks/07_grid.ipynb"
+GRID = "_build/tiny/notebooks/06_grid.ipynb"
 
 pytestmark = pytest.mark.workflow
 

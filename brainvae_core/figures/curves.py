@@ -169,6 +169,55 @@ def fig_differences(
     return figure
 
 
+@styled
+def fig_scores(
+    panels: Mapping[str, Mapping[str, object]],
+    *,
+    references: Mapping[str, Mapping[str, float]] | None = None,
+    columns: int = 4,
+) -> Figure:
+    """Several scores of several models, a panel a score and a row a model, with intervals.
+
+    Parameters
+    ----------
+    panels : mapping of title to mapping of model to estimate
+        A model without this score is left out of the panel.
+    references : mapping of title to mapping of str to float, optional
+        Values to compare with: a dashed line each, named below the panel.
+    columns : int
+
+    Returns
+    -------
+    Figure
+    """
+    labels = list(dict.fromkeys(label for panel in panels.values() for label in panel))
+    looks, references = model_styles(labels), references or {}
+    columns = min(columns, len(panels))
+    n_rows = -(-len(panels) // columns)
+    figure = new_figure(n_rows * (0.75 + 0.19 * len(labels)))
+    axes = figure.subplots(n_rows, columns, squeeze=False, sharey=True)
+    for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):
+        for label, found in panels[title].items():
+            y, colour = labels.index(label), looks[label]["color"]
+            ax.plot([found.low, found.high], [y, y], color=colour, lw=1.5, solid_capstyle="butt")
+            ax.plot(found.value, y, mec="white", mew=0.5, ms=6, **looks[label])
+        for value in references.get(title, {}).values():
+            ax.axvline(value, color=GREY, ls="--", lw=1, zorder=0)
+        ax.set_title(title, loc="left", fontsize=8)
+        ax.set_xlabel(", ".join(references.get(title, {})), fontsize=7, color=GREY)
+        ax.locator_params(axis="x", nbins=4)
+        ax.xaxis.set_major_formatter(PLAIN)
+        ax.grid(axis="y", color="#EEEEEE", lw=0.7)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+        ax.tick_params(axis="x", labelsize=7)
+        if i == 0:
+            ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    return figure
+
+
 def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y) -> Figure:
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)

@@ -17,7 +17,7 @@ from brainvae_core.metrics.detection import (
     outlier_score,
     pixel_detection,
 )
-from brainvae_core.metrics.dispersion import Dispersion, dispersion
+from brainvae_core.metrics.dispersion import clustering, nearest_distances, spread
 from brainvae_core.metrics.frechet import (
     PCABasis,
     frechet_distance,
@@ -25,9 +25,10 @@ from brainvae_core.metrics.frechet import (
     pca_basis,
     pca_frechet_distance,
 )
+from brainvae_core.metrics.generation import aggregate_codes
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
-from brainvae_core.metrics.precision_recall import precision, recall
+from brainvae_core.metrics.precision_recall import sample_precision, sample_recall
 from brainvae_core.metrics.reconstruction import reconstruction_scores
 from brainvae_core.metrics.recovery import active_latents, linear_recovery
 from brainvae_core.metrics.similarity import ms_ssim, psnr
@@ -38,6 +39,7 @@ from brainvae_core.metrics.uncertainty import (
     estimate,
     jackknife,
     jackknife_difference,
+    verdict,
 )
 
 __all__ = [
@@ -45,20 +47,20 @@ __all__ = [
     "ArtefactRemoval",
     "Bound",
     "Curves",
-    "Dispersion",
     "Estimate",
     "Knee",
     "PCABasis",
     "PixelDetection",
     "active_latents",
+    "aggregate_codes",
     "artefact_removal",
     "auc",
     "choose_point",
+    "clustering",
     "cw_ssim",
     "cw_ssim_scale_um",
     "detection_curves",
     "difference",
-    "dispersion",
     "estimate",
     "explained_variance",
     "explained_variance_per_brain",
@@ -72,15 +74,18 @@ __all__ = [
     "likelihood_bound",
     "linear_recovery",
     "ms_ssim",
+    "nearest_distances",
     "norm_ratio",
     "outlier_score",
     "pca_basis",
     "pca_frechet_distance",
     "pixel_detection",
-    "precision",
     "psnr",
     "radial_spectrum",
-    "recall",
     "reconstruction_scores",
     "reproduced_change",
+    "sample_precision",
+    "sample_recall",
+    "spread",
+    "verdict",
 ]

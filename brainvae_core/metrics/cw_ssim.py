@@ -19,7 +19,7 @@ def cw_ssim(
     orientations: int = 8,
     weighting: str = "gaussian",
     k: float = 0.0,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> np.ndarray:
     """CW-SSIM of images with a reference.
 
@@ -46,7 +46,7 @@ def cw_ssim(
         Stabiliser, in squared coefficients summed over one window (the reference code takes the
         window's average, so its K is this one / 49).
     device : str
-        A torch device that has float64, or "auto": CUDA where there is one, else the CPU.
+        A torch device with float64, or "auto": CUDA where there is one, else the CPU.
 
     Returns
     -------
@@ -94,7 +94,14 @@ class CWSSIM:
     """
 
     def __init__(
-        self, reference, level=4, orientations=8, weighting="gaussian", k=0.0, device="cpu", first=0
+        self,
+        reference,
+        level=4,
+        orientations=8,
+        weighting="gaussian",
+        k=0.0,
+        device="auto",
+        first=0,
     ):
         reference = _checked(reference, "reference")
         self.shape = reference.shape

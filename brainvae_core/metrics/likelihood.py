@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from brainvae_core.metrics.checks import checked_images
 
 CHUNK_PIXELS = 2**22  # decoded at once
+SIGMA_FLOOR = 1e-3  # grey values
 
 
 class Bound(NamedTuple):
@@ -93,8 +94,10 @@ def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed
     )
 
 
-def fitted_sigma(model, images: np.ndarray, seed: int = 0) -> float:
-    """The one σ that makes images most probable, at one sample of the posterior a brain.
+def fitted_sigma(
+    model, images: np.ndarray, per_pixel: bool = False, seed: int = 0
+) -> float | np.ndarray:
+    """The σ that makes images most probable, at one sample of the posterior a brain.
 
     Parameters
     ----------
@@ -102,22 +105,27 @@ def fitted_sigma(model, images: np.ndarray, seed: int = 0) -> float:
         As for `likelihood_bound`.
     images : ndarray, shape (n, height, width)
         Brains that the bound will not be computed on.
+    per_pixel : bool
+        A σ for every pixel, as factor analysis has it, in place of one for all.
     seed : int
 
     Returns
     -------
-    float
-        Root mean square of x − decode(z), grey values.
+    float or ndarray, shape (height, width)
+        Root mean square of x − decode(z), grey values; at least 0.001, since a pixel that is black
+        in every brain would make any other brain impossible.
     """
     images = checked_images(images, "images")
     mean, std = model.posterior(images)
     z = mean + std * np.random.default_rng(seed).standard_normal(np.shape(mean))
-    squares, step = 0.0, max(1, CHUNK_PIXELS // images[0].size)
+    squares, step = np.zeros(images.shape[1:]), max(1, CHUNK_PIXELS // images[0].size)
     for start in range(0, len(images), step):
         part = slice(start, start + step)
         rest = images[part] - model.decode(z[part].astype(np.float32)).astype(np.float64)
-        squares += np.square(rest).sum()
-    return math.sqrt(squares / images.size)
+        squares += np.square(rest).sum(axis=0)
+    variance = squares / len(images) if per_pixel else squares.mean() / len(images)
+    sigma = np.maximum(np.sqrt(variance), SIGMA_FLOOR)
+    return sigma if per_pixel else float(sigma)
 
 
 def _checked_sigma(sigma, shape) -> np.ndarray:

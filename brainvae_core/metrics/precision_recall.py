@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from brainvae_core.metrics.checks import checked_rows
 
 
-def precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
+def sample_precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
     """Share of generated images that lie among the real ones.
 
     That is within a ball around a real image that reaches to its k-th nearest real neighbour.
@@ -47,6 +47,6 @@ def precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
     return float((cdist(real, generated) <= reach[:, np.newaxis]).any(axis=0).mean())
 
 
-def recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
-    """Share of real images that lie among the generated ones: `precision` the other way round."""
-    return precision(generated, real, k)
+def sample_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
+    """Share of real images that lie among the generated ones: `sample_precision` the other way."""
+    return sample_precision(generated, real, k)

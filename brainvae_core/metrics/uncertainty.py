@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -119,6 +119,35 @@ def jackknife_difference(
 ) -> Estimate:
     """`jackknife` of a − b, both of the same brains, which are left out of both together."""
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level)
+
+
+def verdict(estimates: Iterable[Estimate]) -> str:
+    """What intervals say of a claim that each of these numbers should be positive.
+
+    Parameters
+    ----------
+    estimates : iterable of Estimate
+        Differences in the direction of the claim, such as one a kind of artefact.
+
+    Returns
+    -------
+    str
+        ``"holds"`` where every interval is above zero, ``"reversed"`` where every one is below,
+        ``"depends"`` where some are above, ``"does not hold"`` where none is.
+
+    Raises
+    ------
+    ValueError
+        No estimates.
+    """
+    signs = [found.sign for found in estimates]
+    if not signs:
+        raise ValueError("there are no estimates to judge by; give at least one")
+    if min(signs) == 1:
+        return "holds"
+    if max(signs) == -1:
+        return "reversed"
+    return "depends" if 1 in signs else "does not hold"
 
 
 def _bootstrap(scores, signs, level) -> Estimate:

@@ -1,26 +1,45 @@
 """What can be fitted to a cohort; each model has ``encode(images)`` and ``decode(z)``."""
 
+from brainvae_core.models.baselines import (
+    BASELINES,
+    AnotherBrainConfig,
+    FactorAnalysisConfig,
+    MeanImageConfig,
+    NMFConfig,
+    PCAConfig,
+    PPCAConfig,
+)
 from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.config import BetaVAEConfig
-from brainvae_core.models.denoisers import DENOISERS, Denoiser, tuned_denoiser
 from brainvae_core.models.devices import OutOfDeviceMemory
 from brainvae_core.models.likelihoods import effective_strength
+from brainvae_core.models.linear_gaussian import LinearGaussian
+from brainvae_core.models.nmf import NMF
 from brainvae_core.models.pca import PCA
 from brainvae_core.models.recipes import FastRecipe, PaperRecipe
-from brainvae_core.models.runs import FailedRun, PCAConfig, Run, fit, load_run, run_name, save_run
+from brainvae_core.models.references import AnotherBrain, MeanImage
+from brainvae_core.models.runs import FailedRun, Run, fit, load_run, run_name, save_run
 from brainvae_core.models.study import Study, fit_all
 from brainvae_core.models.training import diagnose, elbo_terms, train_together
 
 __all__ = [
-    "DENOISERS",
+    "BASELINES",
+    "NMF",
     "PCA",
+    "AnotherBrain",
+    "AnotherBrainConfig",
     "BetaVAE",
     "BetaVAEConfig",
-    "Denoiser",
+    "FactorAnalysisConfig",
     "FailedRun",
     "FastRecipe",
+    "LinearGaussian",
+    "MeanImage",
+    "MeanImageConfig",
+    "NMFConfig",
     "OutOfDeviceMemory",
     "PCAConfig",
+    "PPCAConfig",
     "PaperRecipe",
     "Run",
     "Study",
@@ -33,5 +52,4 @@ __all__ = [
     "run_name",
     "save_run",
     "train_together",
-    "tuned_denoiser",
 ]

@@ -52,6 +52,12 @@ def checked_codes(z, latent_dim) -> np.ndarray:
     return z
 
 
+def checked_latent_dim(latent_dim, n_images, most, what):
+    """A ValueError where images do not have so many of ``what``, of which they have ``most``."""
+    if not 1 <= latent_dim <= most:
+        raise ValueError(f"latent_dim={latent_dim}: {n_images} images have 1 to {most} {what}")
+
+
 def batches(array: np.ndarray, device, size: int = 64):
     """Tensors of at most ``size`` rows on a device; of no rows, one empty tensor."""
     for start in range(0, max(len(array), 1), size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from brainvae_core.models.arrays import checked_codes, checked_images
+from brainvae_core.models.arrays import checked_codes, checked_images, checked_latent_dim
 
 
 class PCA:
@@ -26,9 +26,9 @@ class PCA:
     """
 
     def __init__(self, mean, components, variances):
-        self.mean = np.asarray(mean, dtype=np.float32)
-        self.components = np.asarray(components, dtype=np.float32)
-        self.variances = np.asarray(variances, dtype=np.float32)
+        self.mean = np.ascontiguousarray(mean, dtype=np.float32)
+        self.components = np.ascontiguousarray(components, dtype=np.float32)
+        self.variances = np.ascontiguousarray(variances, dtype=np.float32)
         self.latent_dim, self.image_shape = len(self.components), self.mean.shape
 
     @classmethod
@@ -42,8 +42,7 @@ class PCA:
         """
         images = checked_images(images, np.shape(images)[1:])
         n = len(images)
-        if not 1 <= latent_dim <= n - 1:
-            raise ValueError(f"latent_dim={latent_dim}: {n} images have 1 to {n - 1} components")
+        checked_latent_dim(latent_dim, n, n - 1, "components")
         mean = images.mean(axis=0, dtype=np.float64).astype(np.float32)
         flat = (images - mean).reshape(n, -1)
         # n × n instead of pixels × pixels: the eigenvectors of one give those of the other.
@@ -54,10 +53,7 @@ class PCA:
             raise ValueError(
                 f"latent_dim={latent_dim}: these {n} images differ in only {rank} directions"
             )
-        components = (vectors / np.sqrt(eigenvalues)).T.astype(np.float32) @ flat
-        # The sign of an eigenvector is arbitrary; this one is the same on every machine.
-        largest = np.abs(components).argmax(axis=1)
-        components *= np.sign(components[np.arange(latent_dim), largest])[:, None]
+        components = with_fixed_signs((vectors / np.sqrt(eigenvalues)).T.astype(np.float32) @ flat)
         return cls(mean, components.reshape(latent_dim, *mean.shape), eigenvalues / (n - 1))
 
     def truncated(self, latent_dim: int) -> PCA:
@@ -69,7 +65,7 @@ class PCA:
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Codes of images (n, height, width), (n, latent_dim) float32, standard deviations."""
         images = checked_images(images, self.image_shape)
-        scores = (images - self.mean).reshape(len(images), -1) @ self._flat.T
+        scores = (images - self.mean).reshape(-1, self.mean.size) @ self._flat.T
         return scores / np.sqrt(self.variances)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
@@ -88,3 +84,12 @@ class PCA:
     @property
     def _flat(self):
         return self.components.reshape(self.latent_dim, -1)
+
+
+def with_fixed_signs(rows: np.ndarray) -> np.ndarray:
+    """Eigenvectors (latent_dim, pixels) whose largest entries are positive.
+
+    The sign of an eigenvector is arbitrary; this one is the same on every machine.
+    """
+    largest = np.abs(rows).argmax(axis=1)
+    return rows * np.sign(rows[np.arange(len(rows)), largest])[:, None]

@@ -14,14 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from brainvae_core.models.arrays import checked_parts
+from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
-from brainvae_core.models.pca import PCA
-from brainvae_core.models.training import Fitted
 
 FORMAT = 2
 READABLE = (1, 2)  # format 2 added runs that failed
@@ -34,43 +31,7 @@ class FailedRun(ValueError):
     """A run whose fit ended before its time; its folder says why."""
 
 
-@dataclass(frozen=True)
-class PCAConfig:
-    """Exact PCA with ``latent_dim`` components."""
-
-    latent_dim: int = 8
-
-    kind = "pca"
-
-    @property
-    def label(self) -> str:
-        return f"pca-L{self.latent_dim}"
-
-    def fit(self, train, validation, checkpoint=None, device="auto"):
-        """The model and its one-row history."""
-        (fitted,) = self.fit_together([self], train, validation)
-        return fitted.model, fitted.history
-
-    @staticmethod
-    def fit_together(configs, train, validation, checkpoints=None, device="auto") -> list[Fitted]:
-        """Every PCA from one eigendecomposition."""
-        train, validation = checked_parts(np.asarray(train), np.asarray(validation))
-        widest = PCA.fit(train, max(config.latent_dim for config in configs))
-        total = np.square(validation - validation.mean(0)).sum(dtype=np.float64)
-        fitted = []
-        for config in configs:
-            model = widest.truncated(config.latent_dim)
-            residual = np.square(model.reconstruct(validation) - validation).sum(dtype=np.float64)
-            row = {"step": 0, "explained_variance": 1 - residual / total}
-            fitted.append(Fitted(model, [row | {"active_latents": config.latent_dim}], None))
-        return fitted
-
-    def restore(self, tensors: dict[str, np.ndarray]) -> PCA:
-        """The fit whose mean, components and variances these tensors are."""
-        return PCA(**tensors)
-
-
-KINDS = {config.kind: config for config in (BetaVAEConfig, PCAConfig)}
+KINDS = {BetaVAEConfig.kind: BetaVAEConfig, **BASELINES}
 
 
 @dataclass(frozen=True)
@@ -78,7 +39,7 @@ class Run:
     """One fitted model with its configuration, history and metrics."""
 
     folder: Path
-    config: BetaVAEConfig | PCAConfig
+    config: BetaVAEConfig | Baseline
     cohort: str
     model: object
     history: list[dict[str, float]]
@@ -101,7 +62,7 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     cohort : Cohort
         Anything with ``split(name).images``, ``name`` and ``fingerprint``. The test brains are
         never read here.
-    config : BetaVAEConfig or PCAConfig
+    config : BetaVAEConfig, or a baseline's such as PCAConfig
     runs : path
         Folder of runs. A run's name is made from its configuration and its cohort; an interrupted
         fit leaves a hidden folder behind, from which the next call goes on. Of several processes
@@ -135,7 +96,7 @@ def fit_together(
     ----------
     cohort, runs, device
         As of `fit`.
-    configs : sequence of BetaVAEConfig, or of PCAConfig
+    configs : sequence of BetaVAEConfig, or of one baseline's
     parts : (train, validation) of Images, optional
         The cohort's, where they are on the device already.
 

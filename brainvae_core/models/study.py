@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, product
 from pathlib import Path
 
+from brainvae_core.models.baselines import PCAConfig
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, pick_device
 from brainvae_core.models.images import on_device
 from brainvae_core.models.runs import (
     FailedRun,
-    PCAConfig,
     Run,
     fit,
     fit_together,
@@ -100,7 +100,7 @@ def fit_all(
     ----------
     cohort, runs, device
         As of `fit`.
-    configs : iterable of BetaVAEConfig and PCAConfig
+    configs : iterable of BetaVAEConfig and of baselines' configurations
     together : int
         How many models of one kind are trained at once.
     halve : bool

@@ -1,0 +1,178 @@
+"""Probabilistic PCA and factor analysis: one linear model with Gaussian noise, fitted two ways."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import numpy as np
+
+from brainvae_core.models.arrays import checked_codes, checked_images, checked_latent_dim
+from brainvae_core.models.pca import PCA, with_fixed_signs
+
+NOISE_FLOOR = 1e-6  # grey²: a border that is black in every brain would have noise 0, density ∞
+GAIN = 0.01  # nats per image; factor analysis stops when an iteration adds less
+MAX_ITERATIONS = 500
+BLOCK = 64  # images whose likelihood is taken together
+
+
+class LinearGaussian:
+    """p(x|z) = N(mean + Σ_k z_k loadings_k, noise) with z ~ N(0, I), and its exact posterior.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (height, width)
+        The training brains' mean section.
+    loadings : ndarray, shape (latent_dim, height, width)
+        What a step of one prior standard deviation along each latent adds, grey values.
+    noise : ndarray, shape (height, width)
+        Every pixel's noise variance, grey²; at least ``NOISE_FLOOR``, to which less is raised.
+
+    Notes
+    -----
+    Variances are those of maximum likelihood, with n in the denominator. Both fits leave loadings
+    that are orthogonal when each pixel is divided by its noise, so that the posterior's covariance
+    is diagonal and the same for every image. Codes are posterior means: those of the training
+    brains vary by less than 1, the less the more of a latent is lost in the noise.
+    """
+
+    def __init__(self, mean, loadings, noise):
+        self.mean = np.ascontiguousarray(mean, dtype=np.float32)
+        self.loadings = np.ascontiguousarray(loadings, dtype=np.float32)
+        noise = np.ascontiguousarray(noise, dtype=np.float32)
+        self.noise = np.maximum(noise, np.float32(NOISE_FLOOR))
+        self.latent_dim, self.image_shape = len(self.loadings), self.mean.shape
+        # Everything in latent_dim × latent_dim; the images' own covariance is pixels × pixels.
+        flat = self.loadings.reshape(self.latent_dim, -1).astype(np.float64)
+        weighed = flat / self.noise.ravel()
+        self._precision = np.eye(self.latent_dim) + weighed @ flat.T
+        self._encoder = np.linalg.solve(self._precision, weighed).astype(np.float32)
+        self._std = np.sqrt(np.diag(np.linalg.inv(self._precision))).astype(np.float32)
+
+    @classmethod
+    def fit_ppca(
+        cls, images: np.ndarray, latent_dim: int, pca: PCA | None = None
+    ) -> LinearGaussian:
+        """Probabilistic PCA of images (n, height, width): one noise variance for all pixels.
+
+        The closed form of Tipping and Bishop (1999): the noise is the mean variance over the
+        directions, of all that the pixels have, which the latents leave out.
+
+        Parameters
+        ----------
+        images : ndarray, shape (n, height, width)
+        latent_dim : int
+        pca : PCA, optional
+            A fit to the same images with at least as many components, where there is one.
+
+        Raises
+        ------
+        ValueError
+            As `PCA.fit`.
+        """
+        pca = (pca or PCA.fit(images, latent_dim)).truncated(latent_dim)
+        images = checked_images(images, pca.image_shape)
+        variances = pca.variances.astype(np.float64) * (len(images) - 1) / len(images)
+        total = np.square(images - pca.mean).sum(dtype=np.float64) / len(images)
+        left = (total - variances.sum()) / max(pca.mean.size - latent_dim, 1)
+        noise = max(left, NOISE_FLOOR)
+        lengths = np.sqrt(np.maximum(variances - noise, 0))
+        loadings = pca.components * lengths[:, None, None]
+        return cls(pca.mean, loadings, np.full(pca.image_shape, noise))
+
+    @classmethod
+    def fit_factor_analysis(cls, images: np.ndarray, latent_dim: int) -> LinearGaussian:
+        """Factor analysis of images (n, height, width): a noise variance for every pixel.
+
+        Pixels whose variance is below ``NOISE_FLOOR`` get no loading. Factors are in order of
+        falling signal to noise, each with its largest entry positive.
+
+        Raises
+        ------
+        ValueError
+            Fewer than ``latent_dim + 1`` images, or fewer pixels that vary.
+        """
+        # Here, for who only trains needs no scikit-learn, and its import takes seconds.
+        from sklearn.decomposition import FactorAnalysis
+        from sklearn.exceptions import ConvergenceWarning
+
+        images = checked_images(images, np.shape(images)[1:])
+        n, flat = len(images), images.reshape(len(images), -1)
+        checked_latent_dim(latent_dim, n, n - 1, "factors")
+        varies = flat.var(axis=0, dtype=np.float64) > NOISE_FLOOR
+        if varies.sum() < latent_dim:
+            raise ValueError(
+                f"latent_dim={latent_dim}: these {n} images vary in only {varies.sum()} pixels"
+            )
+        analysis = FactorAnalysis(
+            latent_dim,
+            tol=GAIN * n,
+            max_iter=MAX_ITERATIONS,
+            # A few directions of many are found faster from random ones. Many are not, and then
+            # are too coarse for the likelihood to rise.
+            svd_method="randomized" if 20 * latent_dim < n else "lapack",
+            iterated_power=10,
+            random_state=0,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            analysis.fit(flat[:, varies])
+        if analysis.n_iter_ == MAX_ITERATIONS:
+            print(
+                f"factor analysis with latent_dim={latent_dim} stopped after {MAX_ITERATIONS} "
+                f"iterations that still added more than {GAIN} nats per image",
+                file=sys.stderr,
+            )
+        noise, loadings = np.zeros(flat.shape[1]), np.zeros((latent_dim, flat.shape[1]))
+        noise[varies] = analysis.noise_variance_
+        noise = np.maximum(noise, NOISE_FLOOR)
+        loadings[:, varies] = analysis.components_
+        # Where the fit stopped early or noise was raised, scikit-learn's factors are not quite
+        # orthogonal. A rotation of z, which changes no p(x), makes them so.
+        _, axes = np.linalg.eigh((loadings / noise) @ loadings.T)
+        loadings = with_fixed_signs(axes.T[::-1] @ loadings)
+        mean, shape = images.mean(axis=0, dtype=np.float64), images.shape[1:]
+        return cls(mean, loadings.reshape(latent_dim, *shape), noise.reshape(shape))
+
+    def posterior(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of p(z|x), float32, each (n, latent_dim)."""
+        images = checked_images(images, self.image_shape)
+        mean = (images - self.mean).reshape(-1, self.mean.size) @ self._encoder.T
+        return mean, np.tile(self._std, (len(mean), 1))
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Posterior means of images (n, height, width), (n, latent_dim) float32."""
+        return self.posterior(images)[0]
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Mean images of codes (n, latent_dim), (n, height, width) float32, not clipped."""
+        z = checked_codes(z, self.latent_dim)
+        return self.mean + np.tensordot(z, self.loadings, axes=1)
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """``decode(encode(images))``: drawn towards the mean by as much as is taken for noise."""
+        return self.decode(self.encode(images))
+
+    def log_likelihood(self, images: np.ndarray) -> np.ndarray:
+        """log p(x) of images (n, height, width), exact, (n,) float64, nats summed over pixels."""
+        images = checked_images(images, self.image_shape)
+        noise = self.noise.ravel().astype(np.float64)
+        loadings = self.loadings.reshape(self.latent_dim, -1).astype(np.float64)
+        # The covariance's determinant is the noise's times the posterior precision's.
+        log_det = np.log(noise).sum() + np.linalg.slogdet(self._precision)[1]
+        constant = -0.5 * (log_det + len(noise) * np.log(2 * np.pi))
+        result = np.empty(len(images))
+        for first in range(0, len(images), BLOCK):
+            block = images[first : first + BLOCK]
+            z = self.encode(block).astype(np.float64)
+            residual = block.reshape(len(block), -1) - self.mean.ravel().astype(np.float64)
+            residual -= z @ loadings
+            # Woodbury's identity as a sum of squares, which is at its minimum at the posterior
+            # mean: nothing cancels, and an error of z counts only squared.
+            distance = np.square(residual) @ (1 / noise) + np.square(z).sum(axis=1)
+            result[first : first + BLOCK] = constant - 0.5 * distance
+        return result
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What is kept on disk, by name."""
+        return {"mean": self.mean, "loadings": self.loadings, "noise": self.noise}

@@ -1,0 +1,241 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 8 · One axis for all: held-out likelihood
+#
+# **How probable are brains that a model never saw?** A VAE is trained on a bound of log p(x), PCA on squared error;
+# stated as probabilistic models, with every constant in, both have a density and stand on one axis.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
+atlas = "drawn"  # or a folder with the CCF's files
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
+height = 160  # pixels of a section
+width = 224
+artefact_share = 0.15
+cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
+latent_dim = 8
+beta = 3.0
+objective = "beta"
+capacity = 20.0  # nats; of objective "capacity"
+mmd_weight = 1000.0  # nats per image; of objective "mmd"
+likelihood = "gaussian"
+sigma = 0.05  # grey values
+steps = 1100
+batch_size = 16
+learning_rate = 1e-3
+lr_warmup = 0.05  # share of the steps
+lr_cosine = True
+kl_warmup = 0.5  # share of the steps
+initialisation = "data"
+precision = "float32"  # or "tf32", "bfloat16"
+validate_every = 100  # steps
+seed = 0
+grid_betas = [1, 3, 10]
+grid_latent_dims = [2, 4, 6, 8, 12, 16]
+grid_seeds = [0, 1, 2]
+shard_latent_dim = 8  # the row of the grid that chapter 5 fits
+grid_height = 40
+grid_width = 56
+grid_steps = 500
+eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
+eval_width = 112
+eval_sigma = 0.112  # grey values
+eval_steps = 1200
+eval_seeds = [0, 1, 2]
+curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 50, 100]  # of Figs 2C and 2D
+artefact_strengths = [0.2, 0.4, 0.6, 0.8, 1.0]
+n_graded = 40  # brains with every artefact at every strength
+n_importance = 32  # samples of z a brain
+fd_dim = 16  # components of the Fréchet distance's basis
+rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
+n_weights = 5  # brightness weights a region
+n_blobs = 100  # random regions of the null
+c_max = 7.0  # prior standard deviations
+c_step = 0.1
+new_brain = "simulated"  # or the file of a registered section
+data = "../data"
+runs = "../runs"
+device = "auto"  # CUDA, else MPS, else CPU
+together = 2  # models of the grid trained at once
+
+# %%
+from brainvae_core.profile import read_parameters
+
+p = read_parameters(globals())
+
+# %%
+import pandas as pd
+from brainvae_core import figures
+from brainvae_core.metrics import difference, estimate, fitted_sigma, likelihood_bound
+from brainvae_core.models import FactorAnalysisConfig, PPCAConfig, fit_all
+from brainvae_core.prepare import prepare_cohort
+from brainvae_core.profile import curve, grid_cohort
+
+# %%
+cohort = grid_cohort(p, prepare_cohort(p))
+train, test = cohort.split("train").images, cohort.split("test").images
+few = test[: len(test) // 2]
+print(cohort)
+print(f"brains whose likelihood is bounded (n, height, width) = {few.shape}")
+
+# %% [markdown]
+# ## What is compared
+#
+# - **VAE** and **β-VAE** say $p(x\mid z) = \mathcal N(x; \mathrm{decode}(z), \sigma^2)$. Their $\log p(x)$ has no closed form.
+#   Two lower bounds of it are estimated from the same samples of the posterior: the ELBO (at β = 1, whatever β the model
+#   was trained with), and the importance-weighted bound, which is at least as high.
+# - **Probabilistic PCA** is the same with a linear decoder, and **factor analysis** with a σ of its own for every
+#   pixel; theirs is exact.
+#
+# σ was set by hand for the VAEs, or is not there at all under a Bernoulli likelihood. So each model is given the σ that
+# makes the *training* brains most probable: one for all pixels, to stand beside probabilistic PCA, or one a pixel, beside
+# factor analysis. Every number is in nats per image with $-\tfrac P2\log 2\pi-\sum\log\sigma$ in, for P pixels.
+
+# %%
+study = curve(p)
+vaes = {}
+for run in fit_all(cohort, study.configs, p.runs, p.device, p.together, halve=True):
+    if run.config.kind == "beta_vae":
+        label = "β-VAE" if run.config.beta == p.beta else "VAE"
+        vaes.setdefault(label, {}).setdefault(run.config.latent_dim, []).append(run.model)
+source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(few)} test brains, {len(p.grid_seeds)} seeds, {p.n_importance} samples, 95 % intervals"
+
+# %%
+linear = {
+    label: {
+        run.config.latent_dim: run.model
+        for run in fit_all(cohort, [kind(n) for n in study.latent_dims], p.runs)
+    }
+    for label, kind in (
+        ("probabilistic PCA", PPCAConfig),
+        ("factor analysis", FactorAnalysisConfig),
+    )
+}
+exact = {
+    label: {n: model.log_likelihood(few) for n, model in by_dim.items()}
+    for label, by_dim in linear.items()
+}
+
+# %%
+bounds = {
+    label: {
+        n: [
+            likelihood_bound(m, few, fitted_sigma(m, train, per_pixel), p.n_importance)
+            for m in models
+        ]
+        for n, models in by_dim.items()
+    }
+    for per_pixel, suffix in ((False, ""), (True, ", σ a pixel"))
+    for label, by_dim in {f"{name}{suffix}": fits for name, fits in vaes.items()}.items()
+}
+
+# %%
+weighted = {
+    label: {n: estimate([b.importance_weighted for b in of_fits]) for n, of_fits in by_dim.items()}
+    for label, by_dim in bounds.items()
+}
+known = {
+    label: {n: estimate(found) for n, found in by_dim.items()} for label, by_dim in exact.items()
+}
+panels = {
+    "One σ for all pixels": {
+        "probabilistic PCA (exact)": known["probabilistic PCA"],
+        **{name: weighted[name] for name in vaes},
+    },
+    "A σ for every pixel": {
+        "factor analysis (exact)": known["factor analysis"],
+        **{name: weighted[f"{name}, σ a pixel"] for name in vaes},
+    },
+}
+
+# %%
+figures.fig_curves(
+    panels, "Number of latents L", ylabels=["log p(x) or its bound (nats per image)"], log_x=True
+).made_from(source)
+
+# %% [markdown]
+# TEXT-LL
+
+# %% [markdown]
+# ## How tight are the bounds?
+#
+# The gap between the two bounds is what the samples could still tell. The effective sample size says how many
+# of them count: near 1, one sample outweighs all others, and the importance-weighted bound is hardly better than the ELBO, so
+# that a VAE's true likelihood may be higher than it looks.
+
+# %%
+tightness = {
+    "Importance-weighted bound less ELBO": {
+        label: {
+            n: estimate([b.importance_weighted - b.elbo for b in bounds[label][n]]) for n in by_dim
+        }
+        for label, by_dim in vaes.items()
+    },
+    f"Effective samples of {p.n_importance}": {
+        label: {n: estimate([b.effective_samples for b in bounds[label][n]]) for n in by_dim}
+        for label, by_dim in vaes.items()
+    },
+}
+
+# %%
+figures.fig_curves(
+    tightness, "Number of latents L", ylabels=["Nats per image", "Samples"], log_x=True
+).made_from(source)
+
+# %% [markdown]
+# TEXT-TIGHT
+
+# %% [markdown]
+# ## The figures in numbers
+
+# %% tags=["nbval-ignore-output"]
+at = p.latent_dim
+pixels = few[0].size
+rows = {
+    label: {
+        "log p(x), nats": str(found[at]),
+        "bits per pixel": round(-found[at].value / pixels / 0.6931, 4),
+    }
+    for panel in panels.values()
+    for label, found in (panel | {"VAE": panel["VAE"]}).items()
+    if at in found
+}
+against = {
+    f"{name} − probabilistic PCA, L = {n}": difference(
+        [b.importance_weighted for b in bounds[name][n]], exact["probabilistic PCA"][n]
+    )
+    for name in vaes
+    for n in vaes[name]
+}
+print(*(f"{pair}: {found} nats" for pair, found in against.items()), sep="\n")
+pd.DataFrame(rows).T
+
+# %%
+pd.Series(
+    {
+        "the importance-weighted bound is never below the ELBO": all(
+            bool((b.importance_weighted >= b.elbo - 1e-6).all())
+            for by_dim in bounds.values()
+            for of_fits in by_dim.values()
+            for b in of_fits
+        )
+    }
+)

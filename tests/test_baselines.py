@@ -1,0 +1,521 @@
+"""Baselines: the contract that all of them keep, and what each is known to answer."""
+
+import warnings
+from dataclasses import fields
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
+from sklearn.decomposition import PCA as TheirPCA
+from sklearn.decomposition import FactorAnalysis as TheirFactorAnalysis
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from brainvae_core.models import (
+    BASELINES,
+    NMF,
+    PCA,
+    AnotherBrain,
+    LinearGaussian,
+    MeanImage,
+    PCAConfig,
+    PPCAConfig,
+    fit,
+    fit_all,
+    linear_gaussian,
+    load_run,
+    run_name,
+)
+
+SHAPE = (6, 11)
+BORDER = 2  # columns that are black in every brain
+
+
+def sections(n=40, seed=0, noise=0.02):
+    """Sections that differ in five directions and in noise, with a black border."""
+    maps = np.random.default_rng(99).normal(size=(5, *SHAPE))
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(n, 5)) * 0.7 ** np.arange(5)
+    images = 0.5 + 0.06 * np.einsum("nk,khw->nhw", weights, maps)
+    images += noise * rng.normal(size=images.shape)
+    images[:, :, :BORDER] = 0
+    return np.clip(images, 0, 1).astype(np.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Matrices are tiny here: on busy cores, threads would mostly wait for each other."""
+    with threadpool_limits(1):
+        yield
+
+
+class Brains:
+    """As much of a cohort as a fit may read."""
+
+    name, fingerprint = "brains", "0123456789abcdef"
+
+    def split(self, name):
+        return SimpleNamespace(images=sections(40, 0) if name == "train" else sections(9, 1))
+
+
+TRAIN, VALIDATION, IMAGES = sections(40, 0), sections(9, 1), sections(7, 2)
+WITH_LATENTS = [kind for kind in BASELINES if fields(BASELINES[kind])]
+
+
+def configuration(kind, latent_dim=3):
+    return BASELINES[kind](latent_dim) if kind in WITH_LATENTS else BASELINES[kind]()
+
+
+@pytest.fixture(params=BASELINES)
+def config(request):
+    return configuration(request.param)
+
+
+@pytest.fixture
+def model(config):
+    return config.fit(TRAIN, VALIDATION)[0]
+
+
+def refused(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+# ---- the contract ----
+
+
+def test_codes_and_images_are_float32_of_the_shapes_that_are_said(model, config):
+    assert model.latent_dim == config.latent_dim and model.image_shape == SHAPE
+    z = model.encode(IMAGES.astype(np.float64))
+    assert z.shape == (7, config.latent_dim) and z.dtype == np.float32
+    decoded = model.decode(z.astype(np.float64))
+    assert decoded.shape == (7, *SHAPE) and decoded.dtype == np.float32
+    assert np.isfinite(z).all() and np.isfinite(decoded).all()
+    assert np.array_equal(model.reconstruct(IMAGES), decoded)
+
+
+def test_an_image_is_encoded_alike_whatever_stands_beside_it(model):
+    whole = model.encode(IMAGES)
+    np.testing.assert_allclose(model.encode(IMAGES[4:5])[0], whole[4], atol=1e-4)
+    assert model.encode(IMAGES[:0]).shape == (0, model.latent_dim)
+    assert model.decode(whole[:0]).shape == (0, *SHAPE)
+    assert model.reconstruct(IMAGES[::-2]).shape == (4, *SHAPE)
+
+
+def test_wrong_images_and_codes_are_refused_in_one_line(model):
+    swapped = r"images have shape \(7, 11, 6\); this model takes \(n, 6, 11\)"
+    refused(lambda: model.encode(IMAGES.transpose(0, 2, 1)), swapped)
+    refused(lambda: model.encode(IMAGES[0]), r"shape \(6, 11\); this model takes \(n, 6, 11\)")
+    spoiled = IMAGES.copy()
+    spoiled[3, 0, 5] = np.nan
+    refused(lambda: model.encode(spoiled), "image 3 of 7 has a NaN or infinite pixel")
+    wide = np.zeros((2, model.latent_dim + 1))
+    takes = rf"codes have shape .*; this model takes \(n, {model.latent_dim}\)"
+    refused(lambda: model.decode(wide), takes)
+    if model.latent_dim:
+        refused(lambda: model.decode(wide[:, 1:] * np.nan), "codes hold a NaN or infinite value")
+
+
+def test_wrong_training_images_are_refused_in_one_line(config):
+    spoiled = TRAIN.copy()
+    spoiled[5, 2, 3] = np.inf
+    refused(lambda: config.fit(spoiled, VALIDATION), "image 5 of 40 has a NaN or infinite pixel")
+    refused(lambda: config.fit(TRAIN[:1], VALIDATION), "1 training images; a fit needs at least 2")
+    flat = TRAIN.reshape(40, -1)
+    refused(lambda: config.fit(flat, VALIDATION), r"\(40, 66\); this model takes \(n, height, w")
+
+
+@pytest.mark.parametrize("kind", WITH_LATENTS)
+def test_more_latents_than_images_allow_are_refused(kind):
+    for latent_dim in (0, -1, 5, 50):
+        message = f"latent_dim={latent_dim}: 5 images have 1 to 4 "
+        refused(lambda n=latent_dim: configuration(kind, n).fit(TRAIN[:5], VALIDATION), message)
+    refused(lambda: configuration(kind, 2.5), "latent_dim=2.5 must be a whole number")
+    most = configuration(kind, 4).fit(TRAIN[:5], VALIDATION)[0]
+    assert np.isfinite(most.reconstruct(IMAGES)).all()
+
+
+def test_a_run_comes_back_bit_by_bit(config, tmp_path):
+    run = fit(Brains(), config, tmp_path, "cpu")
+    again = load_run(run.folder)
+    assert again.config == config and type(again.model) is type(run.model)
+    direct, history = config.fit(TRAIN, VALIDATION)
+    for images in (TRAIN, IMAGES):
+        assert np.array_equal(again.model.reconstruct(images), direct.reconstruct(images))
+        assert np.array_equal(again.model.encode(images), direct.encode(images))
+    assert again.history == history and list(history[0]) == [
+        "step",
+        "explained_variance",
+        "active_latents",
+    ]
+    assert history[0]["active_latents"] == config.latent_dim
+    for name, tensor in direct.tensors().items():
+        assert tensor.dtype == np.float32 and tensor.flags["C_CONTIGUOUS"], name
+
+
+def test_the_history_is_the_held_out_explained_variance(config):
+    model, (row,) = config.fit(TRAIN, VALIDATION)
+    gap = np.square(model.reconstruct(VALIDATION).astype(np.float64) - VALIDATION).sum()
+    total = np.square(VALIDATION.astype(np.float64) - VALIDATION.mean(0)).sum()
+    assert row["explained_variance"] == pytest.approx(1 - gap / total, rel=1e-4)
+
+
+def test_black_pixels_stay_black_and_nothing_warns(config):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model, _ = config.fit(TRAIN, VALIDATION)
+    assert np.abs(model.reconstruct(IMAGES)[:, :, :BORDER]).max() < 1e-6
+    assert all(np.isfinite(tensor).all() for tensor in model.tensors().values())
+
+
+def test_brains_may_be_laid_out_in_memory_in_any_order(config):
+    reordered = np.asfortranarray(TRAIN)
+    expected = config.fit(TRAIN, VALIDATION)[0].tensors()
+    for name, tensor in config.fit(reordered, VALIDATION)[0].tensors().items():
+        assert tensor.flags["C_CONTIGUOUS"]
+        np.testing.assert_allclose(tensor, expected[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", WITH_LATENTS)
+def test_several_are_fitted_together_as_alone(kind, tmp_path):
+    configs = [configuration(kind, n) for n in (4, 1, 3)]
+    for run in fit_all(Brains(), configs, tmp_path, "cpu", together=3):
+        alone, _ = run.config.fit(TRAIN, VALIDATION)
+        np.testing.assert_allclose(run.model.reconstruct(IMAGES), alone.reconstruct(IMAGES), 1e-4)
+
+
+@pytest.mark.parametrize("config_type", [PCAConfig, PPCAConfig])
+def test_one_eigendecomposition_serves_every_l(config_type, monkeypatch):
+    calls, whole = [], np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: calls.append(matrix) or whole(matrix))
+    fitted = config_type.fit_together([config_type(n) for n in (2, 5, 3)], TRAIN, VALIDATION)
+    assert [f.model.latent_dim for f in fitted] == [2, 5, 3]
+    assert [len(matrix) for matrix in calls] == [40]
+
+
+def test_names_of_runs_stay_as_they_are():
+    names = [run_name(config(), "0" * 16) for config in BASELINES.values()]
+    assert names == [
+        "pca-L8-efe2e708",
+        "ppca-L8-9c021d30",
+        "factor_analysis-L8-f13525b5",
+        "nmf-L8-d5119d5a",
+        "mean_image-f9676b9a",
+        "another_brain-d39f96a8",
+    ]
+    assert run_name(PCAConfig(np.int64(8)), "0" * 16) == names[0]
+
+
+# ---- linear models with Gaussian noise ----
+
+
+FITS = {"ppca": LinearGaussian.fit_ppca, "factor_analysis": LinearGaussian.fit_factor_analysis}
+
+
+def planted(n, noise, seed=0):
+    """Images of p(x|z) with known loadings (3, 6, 11) and noise variances (6, 11)."""
+    rng = np.random.default_rng(seed)
+    loadings = np.random.default_rng(7).normal(size=(3, *SHAPE)) * [[[0.1]], [[0.07]], [[0.05]]]
+    images = 0.5 + np.tensordot(rng.normal(size=(n, 3)), loadings, 1)
+    return loadings, (images + np.sqrt(noise) * rng.normal(size=images.shape)).astype(np.float32)
+
+
+def cosines(ours, theirs):
+    """Of the angles between two subspaces, falling."""
+    bases = [
+        np.linalg.qr(rows.reshape(len(rows), -1).T.astype(np.float64))[0] for rows in (ours, theirs)
+    ]
+    return np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
+
+
+def covariance(model):
+    flat = model.loadings.reshape(model.latent_dim, -1).astype(np.float64)
+    return flat.T @ flat + np.diag(model.noise.ravel().astype(np.float64))
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_the_log_likelihood_is_the_normal_distributions(kind):
+    model = FITS[kind](sections(60), 4)
+    expected = multivariate_normal(model.mean.ravel(), covariance(model))
+    ours = model.log_likelihood(IMAGES)
+    assert ours.shape == (7,) and ours.dtype == np.float64
+    np.testing.assert_allclose(ours, expected.logpdf(IMAGES.reshape(7, -1)), rtol=1e-6)
+    assert model.log_likelihood(IMAGES[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_the_posterior_is_bayes_rule(kind):
+    model = FITS[kind](sections(60), 4)
+    flat = model.loadings.reshape(4, -1).astype(np.float64)
+    whole = np.linalg.inv(covariance(model))  # of the images: the road that the model avoids
+    mean, std = model.posterior(IMAGES)
+    expected = (IMAGES - model.mean).reshape(7, -1) @ whole @ flat.T
+    np.testing.assert_allclose(mean, expected, atol=2e-4)
+    left = np.eye(4) - flat @ whole @ flat.T
+    np.testing.assert_allclose(std, np.tile(np.sqrt(np.diag(left)), (7, 1)), rtol=1e-3)
+    assert np.abs(left - np.diag(np.diag(left))).max() < 1e-5 * np.diag(left).max()
+    assert mean.dtype == std.dtype == np.float32
+    assert np.array_equal(mean, model.encode(IMAGES))
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_loadings_are_orthogonal_in_units_of_noise_and_in_order(kind):
+    model = FITS[kind](sections(60), 4)
+    flat = (model.loadings / np.sqrt(model.noise)).reshape(4, -1)
+    products = flat @ flat.T
+    assert np.abs(products - np.diag(np.diag(products))).max() < 1e-4 * products.max()
+    assert (np.diff(np.diag(products)) < 0).all()
+    raw = model.loadings.reshape(4, -1)
+    assert (raw[np.arange(4), np.abs(raw).argmax(axis=1)] > 0).all()
+
+
+def test_a_likelihood_of_many_pixels_needs_no_matrix_of_them():
+    rng = np.random.default_rng(0)
+    shape = (160, 225)
+    model = LinearGaussian(
+        np.full(shape, 0.5), 0.1 * rng.normal(size=(2, *shape)), rng.uniform(1e-6, 1e-2, shape)
+    )
+    images = (0.5 + 0.3 * rng.normal(size=(3, *shape))).astype(np.float32)
+    # Two orthonormal directions and what is left, each a scalar or a 2 × 2 problem.
+    noise = model.noise.astype(np.float64)
+    deviations = (images.astype(np.float64) - model.mean) / np.sqrt(noise)
+    deviations = deviations.reshape(3, -1)
+    scaled = (model.loadings / np.sqrt(noise)).reshape(2, -1)
+    basis, triangle = np.linalg.qr(scaled.T)
+    inside = deviations @ basis
+    outside = np.square(deviations - inside @ basis.T).sum(axis=1)
+    expected = multivariate_normal(np.zeros(2), np.eye(2) + triangle @ triangle.T).logpdf(inside)
+    expected -= 0.5 * (outside + (model.mean.size - 2) * np.log(2 * np.pi))
+    expected -= 0.5 * np.log(noise).sum()
+    np.testing.assert_allclose(model.log_likelihood(images), expected, rtol=1e-9)
+
+
+def test_factor_analysis_is_scikit_learns():
+    _, images = planted(300, 0.02**2)
+    model = LinearGaussian.fit_factor_analysis(images, 3)
+    theirs = TheirFactorAnalysis(3, svd_method="lapack", tol=3).fit(images.reshape(300, -1))
+    others = planted(20, 0.02**2, seed=1)[1]
+    scores = theirs.score_samples(others.reshape(20, -1))
+    np.testing.assert_allclose(model.log_likelihood(others), scores, rtol=1e-6)
+
+
+def test_ppca_is_scikit_learns_with_n_for_n_minus_one():
+    _, images = planted(300, 0.02**2)
+    model = LinearGaussian.fit_ppca(images, 3)
+    theirs = TheirPCA(3, svd_solver="full").fit(images.reshape(300, -1).astype(np.float64))
+    theirs.explained_variance_ *= 299 / 300
+    theirs.noise_variance_ *= 299 / 300
+    others = planted(20, 0.02**2, seed=1)[1]
+    scores = theirs.score_samples(others.reshape(20, -1).astype(np.float64))
+    np.testing.assert_allclose(model.log_likelihood(others), scores, rtol=1e-6)
+
+
+def test_no_other_scale_of_ppcas_parameters_is_likelier():
+    _, images = planted(50, 0.02**2)
+    best = LinearGaussian.fit_ppca(images, 3)
+    likelihood = best.log_likelihood(images).mean()
+    for scale in (0.98, 1.02):
+        other = LinearGaussian(best.mean, scale * best.loadings, best.noise)
+        assert other.log_likelihood(images).mean() < likelihood
+        other = LinearGaussian(best.mean, best.loadings, scale * best.noise)
+        assert other.log_likelihood(images).mean() < likelihood
+
+
+def test_ppca_recovers_the_planted_subspace_and_noise():
+    loadings, images = planted(1500, 0.03**2)
+    model = LinearGaussian.fit_ppca(images, 3)
+    assert cosines(model.loadings, loadings).min() > 0.998
+    np.testing.assert_allclose(model.noise, 0.03**2, rtol=0.01)
+    ours, theirs = (rows.reshape(3, -1) for rows in (model.loadings, loadings))
+    np.testing.assert_allclose(ours.T @ ours, theirs.T @ theirs, atol=2e-3)
+
+
+def test_factor_analysis_recovers_every_pixels_noise():
+    noise = np.linspace(0.01, 0.06, 66).reshape(SHAPE) ** 2
+    loadings, images = planted(1500, noise)
+    model = LinearGaussian.fit_factor_analysis(images, 3)
+    np.testing.assert_allclose(model.noise, noise, rtol=0.2)
+    assert np.corrcoef(model.noise.ravel(), noise.ravel())[0, 1] > 0.998
+    assert cosines(model.loadings, loadings).min() > 0.998
+    assert model.log_likelihood(images).mean() > (
+        LinearGaussian.fit_ppca(images, 3).log_likelihood(images).mean()
+    )
+
+
+def test_without_noise_ppca_is_pca():
+    images = planted(60, 0)[1]
+    pca, ppca = PCA.fit(images, 3), LinearGaussian.fit_ppca(images, 3)
+    assert (ppca.noise == np.float32(linear_gaussian.NOISE_FLOOR)).all()
+    others = sections(7)
+    np.testing.assert_allclose(ppca.reconstruct(others), pca.reconstruct(others), atol=1e-4)
+    np.testing.assert_allclose(
+        ppca.encode(others), pca.encode(others) * np.sqrt(60 / 59), rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_with_noise_a_reconstruction_is_drawn_towards_the_mean(kind):
+    model, pca = FITS[kind](TRAIN, 3), PCA.fit(TRAIN, 3)
+    sizes = [np.square(m.reconstruct(IMAGES) - m.mean).sum() for m in (model, pca)]
+    assert sizes[0] < sizes[1]
+    assert (model.encode(TRAIN).std(axis=0) < 1).all()
+
+
+def test_noise_has_a_floor_and_a_border_has_no_loading():
+    model = LinearGaussian.fit_factor_analysis(TRAIN, 3)
+    floor = np.float32(linear_gaussian.NOISE_FLOOR)
+    assert (model.noise[:, :BORDER] == floor).all() and (model.noise >= floor).all()
+    assert (model.loadings[:, :, :BORDER] == 0).all()
+    assert np.isfinite(model.log_likelihood(IMAGES)).all()
+    assert (LinearGaussian(model.mean, model.loadings, 0 * model.noise).noise == floor).all()
+
+
+def test_images_that_do_not_vary_have_no_factors():
+    equal = np.repeat(sections(1), 9, axis=0)
+    refused(lambda: LinearGaussian.fit_factor_analysis(equal, 2), "9 images vary in only 0 pixels")
+    refused(lambda: LinearGaussian.fit_ppca(equal, 2), "9 images differ in only 0 directions")
+    few = np.repeat(sections(1), 9, axis=0)
+    few[:, 2, 4] = np.linspace(0, 1, 9)
+    refused(lambda: LinearGaussian.fit_factor_analysis(few, 2), "9 images vary in only 1 pixels")
+
+
+def test_more_factors_than_directions_break_nothing():
+    images = planted(30, 0)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LinearGaussian.fit_factor_analysis(images, 6)
+    assert np.isfinite(model.log_likelihood(images)).all()
+    np.testing.assert_allclose(model.reconstruct(images), images, atol=0.01)
+
+
+def test_a_factor_analysis_that_is_stopped_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(linear_gaussian, "MAX_ITERATIONS", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model = LinearGaussian.fit_factor_analysis(TRAIN, 3)
+    told = capsys.readouterr().err
+    assert "latent_dim=3 stopped after 2 iterations" in told and told.count("\n") == 1
+    flat = (model.loadings / np.sqrt(model.noise)).reshape(3, -1)
+    products = flat @ flat.T
+    assert np.abs(products - np.diag(np.diag(products))).max() < 1e-4 * products.max()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16), latent_dim=st.integers(1, 5))
+def test_a_rotation_of_the_latents_changes_no_likelihood(seed, latent_dim):
+    rng = np.random.default_rng(seed)
+    loadings = 0.1 * rng.normal(size=(latent_dim, *SHAPE))
+    noise = rng.uniform(1e-4, 1e-2, SHAPE)
+    turn = np.linalg.qr(rng.normal(size=(latent_dim, latent_dim)))[0]
+    model = LinearGaussian(np.full(SHAPE, 0.5), loadings, noise)
+    turned = LinearGaussian(model.mean, np.tensordot(turn, loadings, 1), noise)
+    np.testing.assert_allclose(
+        turned.log_likelihood(IMAGES), model.log_likelihood(IMAGES), rtol=1e-5
+    )
+    np.testing.assert_allclose(turned.reconstruct(IMAGES), model.reconstruct(IMAGES), atol=1e-4)
+
+
+# ---- parts ----
+
+
+def parts():
+    """Three parts that do not overlap, in a frame of their own."""
+    drawn = np.zeros((3, *SHAPE))
+    drawn[0, :3, :4], drawn[1, 3:, 2:6], drawn[2, 1:5, 7:10] = 0.5, 0.7, 0.4
+    return drawn * np.random.default_rng(3).uniform(0.5, 1, size=(3, *SHAPE))
+
+
+def test_nmf_recovers_planted_parts():
+    drawn = parts()
+    amounts = np.random.default_rng(0).gamma(2, 0.3, size=(60, 3))
+    images = np.tensordot(amounts, drawn, 1).astype(np.float32)
+    model = NMF.fit(images, 3)
+    ours, theirs = (x.reshape(3, -1) for x in (model.components, drawn))
+    ours, theirs = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ours, theirs))
+    likeness = ours @ theirs.T
+    assert sorted(likeness.argmax(axis=1)) == [0, 1, 2] and likeness.max(axis=1).min() > 0.99
+    np.testing.assert_allclose(model.reconstruct(images), images, atol=5e-3)
+    recovered = model.encode(images)[:, likeness.argmax(axis=0)]
+    for k in range(3):
+        assert np.corrcoef(recovered[:, k], amounts[:, k])[0, 1] > 0.99
+
+
+def test_parts_and_codes_are_not_negative_and_a_step_is_a_standard_deviation():
+    model = NMF.fit(TRAIN, 4)
+    z = model.encode(TRAIN)
+    assert (model.components >= 0).all() and (z >= 0).all()
+    np.testing.assert_allclose(z.std(axis=0, ddof=1), 1, rtol=1e-3)
+    moved = model.decode(np.eye(4)) - model.decode(np.zeros((4, 4)))
+    np.testing.assert_allclose(moved, model.components, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16))
+def test_no_other_sum_of_parts_is_nearer(seed):
+    model = NMF(parts() + 0.1)
+    rng = np.random.default_rng(seed)
+    images = rng.uniform(-0.2, 1, size=(3, *SHAPE)).astype(np.float32)
+    z = model.encode(images)
+    gap = np.square(model.decode(z) - images).sum(axis=(1, 2))
+    others = np.maximum(z + 0.1 * rng.normal(size=z.shape), 0)
+    assert (np.square(model.decode(others) - images).sum(axis=(1, 2)) >= gap - 1e-4).all()
+    known = rng.gamma(1, 1, size=(5, 3)) * (rng.random((5, 3)) > 0.3)
+    np.testing.assert_allclose(model.encode(model.decode(known)), known, atol=1e-3)
+
+
+def test_parts_are_of_greys_of_zero_and_more():
+    negative = TRAIN.copy()
+    negative[6, 1, 4] = -0.25
+    message = r"image 6 of 40 has a negative pixel \(-0.25\).*clip the images at 0"
+    refused(lambda: NMF.fit(negative, 2), message)
+    refused(lambda: NMF.fit(0 * TRAIN, 2), "these 40 images are black")
+    assert (NMF.fit(TRAIN, 2).encode(negative) >= 0).all()
+
+
+def test_a_part_that_never_varies_is_kept_as_it_is():
+    model = NMF.fit(np.repeat(sections(1), 9, axis=0), 1)
+    np.testing.assert_allclose(model.reconstruct(sections(1)), sections(1), atol=1e-3)
+    assert np.isfinite(model.components).all()
+
+
+# ---- what every model must beat ----
+
+
+def test_the_mean_image_explains_nothing_of_the_training_variance():
+    model, (row,) = configuration("mean_image").fit(TRAIN, TRAIN)
+    assert row["explained_variance"] == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(model.mean, TRAIN.mean(axis=0), atol=1e-6)
+    assert np.array_equal(model.decode(np.empty((3, 0))), np.stack([model.mean] * 3))
+
+
+def test_another_brain_of_a_training_brain_is_itself():
+    model = AnotherBrain.fit(TRAIN)
+    assert np.array_equal(model.encode(TRAIN)[:, 0], np.arange(40))
+    assert np.array_equal(model.reconstruct(TRAIN), TRAIN)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16))
+def test_another_brain_is_the_nearest(seed):
+    images = sections(5, seed)
+    distances = np.square(images[:, None].astype(np.float64) - TRAIN).sum(axis=(2, 3))
+    found = AnotherBrain(TRAIN).encode(images)[:, 0].astype(int)
+    np.testing.assert_allclose(distances[np.arange(5), found], distances.min(axis=1), rtol=1e-4)
+
+
+def test_a_brains_number_is_rounded_and_must_exist():
+    model = AnotherBrain(TRAIN)
+    assert np.array_equal(model.decode([[3.4], [-0.4], [39.4]]), TRAIN[[3, 0, 39]])
+    for code in (-1.0, 40.0, 39.6):
+        message = f"code {code:.0f} names no training brain; codes are 0 to 39"
+        refused(lambda code=code: model.decode([[code]]), message)
+
+
+@pytest.mark.parametrize("model", [MeanImage, AnotherBrain])
+def test_of_no_brains_there_is_no_reference(model):
+    refused(lambda: model.fit(TRAIN[:0]), "there are no images; give at least one")
+    assert np.array_equal(model.fit(TRAIN[:1]).reconstruct(IMAGES), np.repeat(TRAIN[:1], 7, axis=0))
