@@ -208,6 +208,11 @@ def curve(p: Parameters) -> Study:
 
 def models_at(p: Parameters, latent_dim: int) -> Study:
     """All that is fitted at one L: a row of the grid, which holds the curve's, or of the curve."""
+    if latent_dim not in p.rows:
+        raise ValueError(
+            f"latent_dim={latent_dim} is no row of this profile; it has "
+            f"{', '.join(map(str, p.rows))}"
+        )
     return (study(p) if latent_dim in p.latent_dims else curve(p)).shard(latent_dim)
 
 
@@ -297,9 +302,9 @@ def main():
         folder = Path(options.profile).resolve().parent
         if folder.name == "params":  # beside the notebooks, whose relative paths it holds
             os.chdir(folder.parent)
-        grid = study(p) if options.latent_dim is None else models_at(p, options.latent_dim)
+        rows = [models_at(p, options.latent_dim)] if options.latent_dim else [study(p), curve(p)]
         if options.only in (None, "grid", "study"):
-            print(grid, flush=True)
+            print(*rows, sep="\n", flush=True)
         cohort = prepare_cohort(p)
         print(cohort, flush=True)
         if options.only in (None, "compared"):
@@ -312,10 +317,10 @@ def main():
         if options.only in (None, "grid", "study"):
             coarse = grid_cohort(p, cohort)
             if options.only != "study":
-                more = curve(p).configs if options.latent_dim is None else ()
-                configs = dict.fromkeys((*grid.configs, *more))
+                configs = dict.fromkeys(config for row in rows for config in row.configs)
                 fit_all(coarse, configs, p.runs, p.device, p.together, halve=True)
-            print(counted(grid.state(coarse.fingerprint, p.runs)))
+            states = [row.state(coarse.fingerprint, p.runs) for row in rows]
+            print(counted({name: state for row in states for name, state in row.items()}))
     except (ValueError, OSError, FloatingPointError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"cohort in {p.data}, models in {p.runs}")

@@ -89,10 +89,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.metrics import explained_variance_per_brain
+from brainvae_core.cohorts import ARTEFACTS
+from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.metrics import explained_variance_per_brain, outlier_score
 from brainvae_core.models import fit
 from brainvae_core.prepare import new_section, prepare_cohort
-from brainvae_core.profile import compared_configs
+from brainvae_core.profile import compared_configs, evaluated_models, evaluation_cohort
 
 # %%
 cohort = prepare_cohort(p)
@@ -150,6 +152,88 @@ pd.DataFrame(
 # In the demo profile the brain comes from the same simulator, and its error lies among
 # the smaller ones of the cohort's: it has no artefact. A real brain among models that were fitted to simulated ones does not: the `ccf` profile
 # shows one.
+
+# %% [markdown]
+# ## The other models
+#
+# The same brain at the size of the evaluation (chapters 9 to 12), where every model was fitted.
+
+# %%
+fine = evaluation_cohort(p, cohort)
+evaluated = evaluated_models(p, fine)
+brain = block_mean(section[None], cohort.atlas.shape[0] // fine.atlas.shape[0])
+others = fine.split("test").images
+answers = {name: fits[0].reconstruct(brain)[0] for name, fits in evaluated.items()}
+print(f"section (height, width) = {brain.shape[1:]}")
+
+# %%
+rms = {
+    name: np.sqrt(np.square(fits[0].reconstruct(others) - others).mean(axis=(1, 2)))
+    for name, fits in evaluated.items()
+}
+own = {name: float(np.sqrt(np.square(a - brain[0]).mean())) for name, a in answers.items()}
+linear = ("probabilistic PCA", "factor analysis", "NMF", "another brain")
+fine_source = f"Brain: {Path(p.new_brain).stem}. Models fitted to cohort {fine.name} at {p.eval_height} × {p.eval_width}; {len(others)} test brains, first fits"
+
+# %%
+figures.fig_new_brain(
+    brain[0],
+    {name: answers[name] for name in linear},
+    {name: own[name] for name in linear},
+    {name: rms[name] for name in linear},
+    pixel_um=fine.atlas.pixel_um,
+    error_name="RMS error, grey values",
+).made_from(fine_source)
+
+# %% [markdown]
+# ## Cleaned
+#
+# Artefacts planted in this brain, and what each model paints instead. Whatever a model cannot paint of the brain itself is gone
+# from the cleaned one as well: compare with the first row.
+
+# %%
+planted = {
+    kind: make(brain[0], strength=0.8, seed=1, pixel_um=fine.atlas.pixel_um)
+    for kind, make in ARTEFACTS.items()
+}
+dirty, masks = (np.stack(part) for part in zip(*planted.values(), strict=True))
+compared = ("PCA", "VAE", "β-VAE")
+
+# %%
+figures.fig_s1(
+    np.repeat(brain, len(dirty), axis=0),
+    dirty,
+    {name: evaluated[name][0].reconstruct(dirty) for name in compared},
+    list(ARTEFACTS),
+    pixel_um=fine.atlas.pixel_um,
+    masks=masks,
+).made_from(fine_source)
+
+# %% [markdown]
+# ## How far outside the cohort?
+#
+# By the error, which says how badly the brain is painted, and by the code, which says how unusual the painted brain is: its squared
+# Mahalanobis distance from the training brains' codes. A brain can be far out by one and ordinary by the other.
+
+# %%
+train_fine = fine.split("train").images
+distance = {
+    name: (
+        outlier_score(m.encode(train_fine), m.encode(others)),
+        float(outlier_score(m.encode(train_fine), m.encode(brain))[0]),
+    )
+    for name, (m, *_) in evaluated.items()
+    if name in compared
+}
+
+# %%
+figures.fig_outside(
+    {"error": {name: (rms[name], own[name]) for name in compared}, "code": distance},
+    {"error": "RMS error, grey values", "code": "Squared distance of the code"},
+).made_from(fine_source)
+
+# %% [markdown]
+# TEXT-OUTSIDE
 
 # %%
 mean_section = train.images.mean(axis=0)

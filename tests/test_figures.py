@@ -194,6 +194,10 @@ CALLS = {
         grey(2), per_model(lambda: grey(2)), 50.0, ["brain 1", "brain 2"]
     ),
     "fig_explained": lambda: figures.fig_explained({"Mean image": 0.0, "PCA": (0.4, 0.35, 0.45)}),
+    "fig_outside": lambda: figures.fig_outside(
+        {m: per_model(lambda: (1 + rng.random(9), 1.5)) for m in ("error", "code")},
+        {"error": "RMS error", "code": "Squared distance"},
+    ),
     "fig_new_brain": lambda: figures.fig_new_brain(
         grey(), per_model(grey), per_model(lambda: 0.5), per_model(lambda: rng.random(9)), 50.0
     ),
@@ -232,6 +236,7 @@ WORDS = {
     "fig_recovery": [*MODELS, "Brightness\nHPF", "−0.25"],
     "fig_reconstructions": ["Input", *MODELS, "brain 2"],
     "fig_explained": ["Mean image", "40.0 %  [35.0 %, 45.0 %]"],
+    "fig_outside": ["RMS error", "Squared distance", "of 9 as far out", "β-VAE: "],
     "fig_new_brain": ["New brain", "of 9 err as much", *MODELS],
 }  # fmt: skip
 
@@ -268,6 +273,7 @@ AXES = {
     "fig_recovery": 2,
     "fig_reconstructions": 8,
     "fig_explained": 1,
+    "fig_outside": 6,
     "fig_new_brain": 13,
 }
 

@@ -11,10 +11,13 @@ import pytest
 
 from brainvae_core.metrics import active_latents, explained_variance, linear_recovery
 from brainvae_core.models import load_run, run_name, save_run
+from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import (
     compared_configs,
+    curve,
+    evaluated_configs,
+    evaluation_cohort,
     grid_cohort,
-    prepare_cohort,
     read_profile,
     study,
 )
@@ -71,7 +74,7 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
     readers = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         text = path.read_text()
-        if re.search(r"\bfit(_all)?\(", text):
+        if re.search(r"\b(fit|fit_all|evaluated_models)\(", text):
             readers.append(path.stem)
             content = json.loads(text)
             first = next(c for c in content["cells"] if c["cell_type"] == "code")
@@ -88,7 +91,7 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
         [*command, "-rf", "-p", "no:cacheprovider", str(tmp_path)], capture_output=True, text=True
     )
     failed = set(re.findall(r"^FAILED \S*?(\w+)\.ipynb", answer.stdout, re.M))
-    assert len(readers) >= 7
+    assert len(readers) >= 13
     assert failed == set(readers), answer.stdout[-3000:]
     assert "Cell execution caused an exception" not in answer.stdout
 
@@ -96,9 +99,11 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
 def shuffled_runs(folder, demo, cohort):
     """Every demo run under its own name, with the values of each tensor in another order."""
     rng = np.random.default_rng(0)
-    coarse = grid_cohort(demo, cohort)
+    coarse, fine = grid_cohort(demo, cohort), evaluation_cohort(demo, cohort)
+    evaluated = [c for of_model in evaluated_configs(demo).values() for c in of_model]
     names = [run_name(c, cohort.fingerprint) for c in compared_configs(demo).values()]
-    names += [run_name(c, coarse.fingerprint) for c in study(demo).configs]
+    names += [run_name(c, fine.fingerprint) for c in evaluated]
+    names += [run_name(c, coarse.fingerprint) for c in {*study(demo).configs, *curve(demo).configs}]
     for name in names:
         path = ROOT / "runs" / name
         run = load_run(path)

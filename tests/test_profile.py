@@ -1,6 +1,7 @@
 """One profile names a whole run: what wins, what is refused, what is kept."""
 
 import functools
+import shutil
 import sys
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
@@ -9,15 +10,18 @@ import numpy as np
 import pytest
 
 from brainvae_core import cohorts
-from brainvae_core.models import BetaVAEConfig, PCAConfig
+from brainvae_core.models import BASELINES, BetaVAEConfig, PCAConfig, run_name, save_run
 from brainvae_core.models.recipes import FastRecipe, PaperRecipe
+from brainvae_core.prepare import new_section, open_atlas, prepare_cohort
 from brainvae_core.profile import (
     Parameters,
     compared_configs,
+    curve,
+    evaluated_configs,
+    evaluated_models,
+    evaluation_cohort,
     main,
-    new_section,
-    open_atlas,
-    prepare_cohort,
+    models_at,
     read_parameters,
     read_profile,
     study,
@@ -67,9 +71,10 @@ def test_every_profile_reads_and_names_itself(path):
     p = read_profile(path)
     assert p.profile == path.stem
     assert set(compared_configs(p)) == {"PCA", "VAE", "β-VAE"}
+    assert len(evaluated_configs(p)["β-VAE"]) == len(p.eval_seeds) >= 2
+    for height, width in ((p.grid_height, p.grid_width), (p.eval_height, p.eval_width)):
+        assert (height * (p.height // height), width * (p.height // height)) == (p.height, p.width)
     assert len(study(p)) == len(p.grid_betas) * len(p.grid_latent_dims) * len(p.grid_seeds)
-    factor = p.height // p.grid_height
-    assert (p.grid_height * factor, p.grid_width * factor) == (p.height, p.width)
 
 
 def test_the_papers_profile_holds_the_papers_settings():
@@ -77,6 +82,7 @@ def test_the_papers_profile_holds_the_papers_settings():
     assert (p.n_brains, p.height, p.width) == (1723, 320, 448)
     assert (p.steps, p.batch_size, p.learning_rate) == (10_000, 64, 2e-4)
     assert p.grid_betas == tuple(range(1, 21)) and p.grid_latent_dims == tuple(range(4, 21))
+    assert p.curve_latent_dims == (*range(2, 21), 30, 50, 100)
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("paper", PaperRecipe()), ("fast", FastRecipe())])
@@ -293,6 +299,48 @@ def test_the_study_is_the_profiles_grid_at_its_own_steps():
     assert {c.steps for c in configs if c.kind == "beta_vae"} == {77}
 
 
+def test_the_curves_models_are_rows_of_the_grid_or_rows_of_their_own():
+    p = Parameters(beta=4, grid_betas=[1, 3], grid_latent_dims=[2, 8], curve_latent_dims=[2, 30])
+    assert p.rows == (2, 8, 30)
+    assert curve(p).betas == (1, 4) and curve(p).latent_dims == (2, 30)
+    assert models_at(p, 2) == study(p).shard(2) and models_at(p, 30) == curve(p).shard(30)
+    assert {*curve(p).shard(2).configs} <= {*models_at(p, 2).configs}
+    with pytest.raises(ValueError, match="latent_dim=5 is no row of this profile; it has 2, 8, 30"):
+        models_at(p, 5)
+
+
+def test_the_evaluation_has_every_baseline_and_a_vae_a_seed():
+    p = Parameters(latent_dim=5, beta=4, eval_seeds=[3, 7], eval_sigma=0.2, eval_steps=9)
+    configs = evaluated_configs(p)
+    assert {c.kind for of_model in configs.values() for c in of_model} == {"beta_vae", *BASELINES}
+    for name, beta in (("VAE", 1), ("β-VAE", 4)):
+        assert [(c.beta, c.seed, c.sigma, c.steps) for c in configs[name]] == [
+            (beta, seed, 0.2, 9) for seed in (3, 7)
+        ]
+    assert {c.latent_dim for c in (*configs["PCA"], *configs["NMF"], *configs["VAE"])} == {5}
+
+
+def test_the_evaluations_models_come_by_name_and_one_that_failed_is_left_out(tiny, tmp_path):
+    runs = str(tmp_path / "runs")
+    p = replace(tiny, runs=runs, device="cpu", latent_dim=2, eval_steps=2, eval_seeds=(0, 1))
+    p = replace(p, eval_height=40, eval_width=56)
+    cohort = evaluation_cohort(p, prepare_cohort(p))
+    models = evaluated_models(p, cohort)
+    assert {name: len(fits) for name, fits in models.items()} == {
+        name: 2 if "VAE" in name else 1 for name in evaluated_configs(p)
+    }
+    assert models["VAE"][0].decode(np.zeros((1, 2), np.float32)).shape == (1, 40, 56)
+    first, second = evaluated_configs(p)["VAE"]
+    for config, left in ((first, 1), (second, 0)):
+        folder = Path(runs) / run_name(config, cohort.fingerprint)
+        shutil.rmtree(folder)
+        save_run(folder, config, cohort.fingerprint, cohort.name, None, [], "not finite")
+        if left:
+            assert len(evaluated_models(p, cohort)["VAE"]) == left
+    with pytest.raises(ValueError, match="no fit of VAE succeeded"):
+        evaluated_models(p, cohort)
+
+
 # ---- ahead of the notebooks ----
 
 
@@ -310,6 +358,11 @@ grid_seeds: [4, 5]
 grid_height: 20
 grid_width: 28
 grid_steps: 2
+eval_height: 20
+eval_width: 28
+eval_steps: 2
+eval_seeds: [0, 1]
+curve_latent_dims: [2, 4]
 data: {tmp_path / "data"}
 runs: {tmp_path / "runs"}
 device: cpu
@@ -320,7 +373,12 @@ device: cpu
     labels = sorted(p.name.rsplit("-", 1)[0] for p in (tmp_path / "runs").glob("[!.]*"))
     compared = ["beta_vae-L2-beta1-seed0", "beta_vae-L2-beta3-seed0"]
     grid = [f"beta_vae-L2-beta{b}-seed{s}" for b in (1, 2, 3) for s in (4, 5)]
-    assert labels == sorted(["pca-L2", *compared, "pca-L2", *grid])
+    curve_alone = ["pca-L4", *(f"beta_vae-L4-beta{b}-seed{s}" for b in (1, 3) for s in (4, 5))]
+    # Of the grid's size here, so that they share its PCA.
+    evaluated = ["ppca-L2", "factor_analysis-L2", "nmf-L2", "another_brain", "mean_image"]
+    evaluated += [f"beta_vae-L2-beta{b}-seed{s}" for b in (1, 3) for s in (0, 1)]
+    wanted = ["pca-L2", *compared, "pca-L2", *grid, *curve_alone, *evaluated]
+    assert labels == sorted(wanted)
     monkeypatch.setattr(BetaVAEConfig, "fit_together", None)
     main()
 
@@ -339,6 +397,11 @@ grid_seeds: [0]
 grid_height: 20
 grid_width: 28
 grid_steps: 2
+eval_height: 20
+eval_width: 28
+eval_steps: 2
+eval_seeds: [0, 1]
+curve_latent_dims: [2, 4]
 data: {tmp_path / "data"}
 runs: {tmp_path / "runs"}
 device: cpu
@@ -355,13 +418,16 @@ device: cpu
     found, said = made("--only", "study")
     assert found == 0
     assert "2 L (2, 3) × 2 β (1, 3) × 1 seed (0) = 4 β-VAEs, and 2 PCAs" in said
-    assert "6 missing" in said
+    assert "2 L (2, 4) × 2 β (1, 3) × 1 seed (0) = 4 β-VAEs, and 2 PCAs" in said
+    assert "9 missing" in said
     assert made("--only", "grid", "--latent-dim", "3")[0] == 3
     said = made("--only", "study")[1]
-    assert "3 fitted" in said and "3 missing" in said
-    assert made("--only", "compared")[0] == 6
-    assert made()[0] == 9
-    with pytest.raises(SystemExit, match="latent_dim=5 is no row of this grid; it has 2, 3"):
+    assert "3 fitted" in said and "6 missing" in said
+    assert made("--only", "grid", "--latent-dim", "4")[0] == 6
+    assert made("--only", "compared")[0] == 9
+    assert made("--only", "evaluated")[0] == 18
+    assert made()[0] == 21
+    with pytest.raises(SystemExit, match="latent_dim=5 is no row of this profile; it has 2, 3, 4"):
         made("--only", "grid", "--latent-dim", "5")
 
 

@@ -5,7 +5,7 @@ No function touches pyplot; a notebook shows a figure where it is the last value
 
 from brainvae_core.figures.artefacts import fig_detection, fig_error_maps, fig_keep_reject
 from brainvae_core.figures.cohort import fig_2a, fig_factors, fig_sections
-from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_s1
+from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_outside, fig_s1
 from brainvae_core.figures.curves import fig_2c, fig_2d, fig_curves, fig_differences, fig_scores
 from brainvae_core.figures.knee import fig_knee
 from brainvae_core.figures.overview import fig_1
@@ -44,6 +44,7 @@ __all__ = [
     "fig_knee",
     "fig_ledger",
     "fig_new_brain",
+    "fig_outside",
     "fig_quality",
     "fig_rate_distortion",
     "fig_reconstructions",

@@ -165,6 +165,45 @@ def fig_new_brain(
     return figure
 
 
+@styled
+def fig_outside(
+    values: Mapping[str, Mapping[str, tuple[np.ndarray, float]]],
+    names: Mapping[str, str],
+) -> Figure:
+    """Where one brain lies among others, by several measures (a row each) of several models.
+
+    Parameters
+    ----------
+    values : mapping of measure to mapping of model to (ndarray (n_brains,), float)
+        The cohort's held-out brains, and this one.
+    names : mapping of measure to str
+        Label of the measure's axis, with its unit.
+
+    Returns
+    -------
+    Figure
+        The cohort in grey on a logarithmic axis, the brain as a line; above, how many lie as far
+        out.
+    """
+    check_same_labels(values=values, names=names)
+    models = list(dict.fromkeys(label for by_model in values.values() for label in by_model))
+    figure = new_figure(0.3 + 1.5 * len(values))
+    axes = figure.subplots(len(values), len(models), squeeze=False)
+    looks = model_styles(models)
+    for line, (measure, by_model) in zip(axes, values.items(), strict=True):
+        for ax, label in zip(line, models, strict=True):
+            cohort, value = by_model[label]
+            both = np.append(np.asarray(cohort, dtype=float), value)
+            ax.hist(cohort, bins=np.geomspace(both.min(), both.max(), 30), color="#C8C8C8")
+            ax.axvline(value, color=looks[label]["color"], lw=2)
+            ax.set_xscale("log")
+            beyond = int((np.asarray(cohort) >= value).sum())
+            ax.set_title(f"{label}: {beyond} of {len(cohort)} as far out", fontsize=8)
+            ax.set_xlabel(names[measure])
+            bare_left(ax)
+    return figure
+
+
 def _error_histogram(ax, cohort_errors, error, colour) -> None:
     cohort_errors = np.asarray(cohort_errors, dtype=float)
     ax.hist(cohort_errors, bins=25, color="#C8C8C8")
