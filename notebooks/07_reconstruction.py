@@ -64,7 +64,7 @@ eval_seeds = [0, 1, 2]
 curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 50, 100]  # of Figs 2C and 2D
 artefact_strengths = [0.2, 0.4, 0.6, 0.8, 1.0]
 n_graded = 40  # brains with every artefact at every strength
-n_importance = 32  # samples of z a brain
+n_importance = 16  # samples of z a brain
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
 n_weights = 5  # brightness weights a region
@@ -89,7 +89,6 @@ from brainvae_core import figures
 from brainvae_core.metrics import (
     CWSSIM,
     aggregate_codes,
-    cw_ssim,
     cw_ssim_scale_um,
     difference,
     estimate,
@@ -159,9 +158,14 @@ scores = {
 
 # %%
 names = ("explained variance", "CW-SSIM", "MS-SSIM", "PSNR", "norm ratio")
+limits = {"explained variance": (-np.inf, 1), "CW-SSIM": (0, 1), "MS-SSIM": (0, 1)}
+limits |= {"PSNR": (-np.inf, np.inf), "norm ratio": (0, np.inf)}
 panels = {
     name: {
-        label: {n: estimate([s[name] for s in of_fits]) for n, of_fits in by_dim.items()}
+        label: {
+            n: estimate([s[name] for s in of_fits], bounds=limits[name])
+            for n, of_fits in by_dim.items()
+        }
         for label, by_dim in scores.items()
     }
     for name in names
@@ -223,19 +227,21 @@ figures.fig_curves(
 largest = max(study.latent_dims)
 pairs = [("β-VAE", "VAE"), ("β-VAE", "PCA")]
 compared = {
-    f"{a} − {b}, L = {n}": {
-        name: difference([s[name] for s in scores[a][n]], [s[name] for s in scores[b][n]])
-        for name in ("explained variance", "CW-SSIM", "MS-SSIM")
+    name: {
+        f"{a} − {b}, L = {n}": difference(
+            [s[name] for s in scores[a][n]], [s[name] for s in scores[b][n]]
+        )
+        for n in sorted({p.latent_dim, largest} & set(study.latent_dims))
+        for a, b in pairs
+        if n in scores.get(a, {}) and n in scores.get(b, {})
     }
-    for n in sorted({p.latent_dim, largest} & set(study.latent_dims))
-    for a, b in pairs
-    if n in scores.get(a, {}) and n in scores.get(b, {})
+    for name in ("explained variance", "CW-SSIM", "MS-SSIM")
 }
 
 # %%
-figures.fig_differences(compared, "Difference of mean scores", better="β-VAE better").made_from(
-    source
-)
+figures.fig_scores(
+    compared, references=dict.fromkeys(compared, {"β-VAE better →": 0.0}), columns=3
+).made_from(source)
 
 # %% [markdown]
 # TEXT-PAIRED
@@ -251,9 +257,12 @@ few = min(len(train), len(test))
 seen = train.images[:few]
 gap = {
     label: {
-        n: difference(
-            [explained_variance_per_brain(seen, m.reconstruct(seen), mean_section) for m in models],
-            [s["explained variance"][:few] for s in scores[label][n]],
+        n: estimate(
+            [
+                explained_variance_per_brain(seen, m.reconstruct(seen), mean_section)
+                - s["explained variance"][:few]
+                for m, s in zip(models, scores[label][n], strict=True)
+            ]
         )
         for n, models in by_dim.items()
     }
@@ -282,7 +291,7 @@ figures.fig_curves(
 # %%
 fine = evaluation_cohort(p, whole)
 evaluated = evaluated_models(p, fine)
-sections, pixel_um = fine.split("test").images, fine.atlas.pixel_um
+sections, pixel_um = fine.split("test").images[:64], fine.atlas.pixel_um
 levels = range(1, int(np.log2(min(sections.shape[1:]))) - 1)
 painted = {
     label: [m.reconstruct(sections) for m in evaluated[label]]
@@ -290,18 +299,14 @@ painted = {
 }
 
 # %%
-by_level = {
-    f"{weighting} weights": {
-        label: {
-            cw_ssim_scale_um(n, pixel_um): estimate(
-                [cw_ssim(sections, r, n, weighting=weighting) for r in of_fits]
-            )
-            for n in levels
-        }
-        for label, of_fits in painted.items()
-    }
-    for weighting in ("gaussian", "uniform")
-}
+by_level = {}
+for weighting in ("gaussian", "uniform"):
+    panel = by_level[f"{weighting} weights"] = {label: {} for label in painted}
+    for level_here in levels:
+        at_level = CWSSIM(sections, level_here, weighting=weighting)
+        for label, of_fits in painted.items():
+            found = estimate([at_level(r) for r in of_fits], bounds=(0, 1))
+            panel[label][cw_ssim_scale_um(level_here, pixel_um)] = found
 
 # %%
 figures.fig_curves(by_level, "Scale of the level (µm)", ylabels=["CW-SSIM"], log_x=True).made_from(
@@ -342,7 +347,9 @@ for label, by_dim in fits.items():
 # %%
 distances = {
     kind: {
-        label: {n: jackknife(frechet_distance, sets) for n, sets in by_dim.items()}
+        label: {
+            n: jackknife(frechet_distance, sets, bounds=(0, np.inf)) for n, sets in by_dim.items()
+        }
         for label, by_dim in by_label.items()
     }
     for kind, by_label in made.items()
@@ -395,7 +402,7 @@ figures.fig_curves(
 # %%
 shares = {
     f"{name} of {kind.lower()}": {
-        label: {n: jackknife(share, sets) for n, sets in by_dim.items()}
+        label: {n: jackknife(share, sets, bounds=(0, 1)) for n, sets in by_dim.items()}
         for label, by_dim in made[kind].items()
     }
     for kind in ("Prior samples", "Aggregate posterior")
@@ -431,7 +438,7 @@ table |= {
 print(*(f"{what}: {found}" for what, found in floors.items()), sep="\n")
 print(f"PCA-FD real against real: {floor:.3g}; precision and recall: {ceilings}")
 print(
-    *(f"{pair}: {name} {found}" for pair, row in compared.items() for name, found in row.items()),
+    *(f"{pair}: {name} {found}" for name, row in compared.items() for pair, found in row.items()),
     sep="\n",
 )
 print(

@@ -63,7 +63,7 @@ eval_seeds = [0, 1, 2]
 curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 50, 100]  # of Figs 2C and 2D
 artefact_strengths = [0.2, 0.4, 0.6, 0.8, 1.0]
 n_graded = 40  # brains with every artefact at every strength
-n_importance = 32  # samples of z a brain
+n_importance = 16  # samples of z a brain
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
 n_weights = 5  # brightness weights a region
@@ -82,8 +82,10 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %%
+import numpy as np
 import pandas as pd
 from brainvae_core import figures
+from brainvae_core.cohorts import clean_part
 from brainvae_core.metrics import difference, estimate, fitted_sigma, likelihood_bound
 from brainvae_core.models import FactorAnalysisConfig, PPCAConfig, fit_all
 from brainvae_core.prepare import prepare_cohort
@@ -91,8 +93,9 @@ from brainvae_core.profile import curve, grid_cohort
 
 # %%
 cohort = grid_cohort(p, prepare_cohort(p))
-train, test = cohort.split("train").images, cohort.split("test").images
-few = test[: len(test) // 2]
+train = cohort.split("train").images
+clean = clean_part(cohort).images
+few = clean[: len(clean) // 4]
 print(cohort)
 print(f"brains whose likelihood is bounded (n, height, width) = {few.shape}")
 
@@ -116,17 +119,17 @@ for run in fit_all(cohort, study.configs, p.runs, p.device, p.together, halve=Tr
     if run.config.kind == "beta_vae":
         label = "β-VAE" if run.config.beta == p.beta else "VAE"
         vaes.setdefault(label, {}).setdefault(run.config.latent_dim, []).append(run.model)
-source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(few)} test brains, {len(p.grid_seeds)} seeds, {p.n_importance} samples, 95 % intervals"
+source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(few)} clean test brains, {len(p.grid_seeds)} seeds, {p.n_importance} samples, 95 % intervals"
 
 # %%
+few_dims = [n for n in study.latent_dims if n <= 2 * p.latent_dim]
 linear = {
     label: {
-        run.config.latent_dim: run.model
-        for run in fit_all(cohort, [kind(n) for n in study.latent_dims], p.runs)
+        run.config.latent_dim: run.model for run in fit_all(cohort, [kind(n) for n in dims], p.runs)
     }
-    for label, kind in (
-        ("probabilistic PCA", PPCAConfig),
-        ("factor analysis", FactorAnalysisConfig),
+    for label, kind, dims in (
+        ("probabilistic PCA", PPCAConfig, study.latent_dims),
+        ("factor analysis", FactorAnalysisConfig, few_dims),
     )
 }
 exact = {
@@ -138,7 +141,7 @@ exact = {
 bounds = {
     label: {
         n: [
-            likelihood_bound(m, few, fitted_sigma(m, train, per_pixel), p.n_importance)
+            likelihood_bound(m, few, fitted_sigma(m, train[:256], per_pixel), p.n_importance)
             for m in models
         ]
         for n, models in by_dim.items()
@@ -210,12 +213,12 @@ figures.fig_curves(
 at = p.latent_dim
 pixels = few[0].size
 rows = {
-    label: {
-        "log p(x), nats": str(found[at]),
-        "bits per pixel": round(-found[at].value / pixels / 0.6931, 4),
+    f"{label} ({title.lower()})": {
+        "log p(x) or bound, nats": str(found[at]),
+        "bits per pixel": round(-found[at].value / pixels / np.log(2), 3),
     }
-    for panel in panels.values()
-    for label, found in (panel | {"VAE": panel["VAE"]}).items()
+    for title, panel in panels.items()
+    for label, found in panel.items()
     if at in found
 }
 against = {

@@ -64,7 +64,7 @@ eval_seeds = [0, 1, 2]
 curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 50, 100]  # of Figs 2C and 2D
 artefact_strengths = [0.2, 0.4, 0.6, 0.8, 1.0]
 n_graded = 40  # brains with every artefact at every strength
-n_importance = 32  # samples of z a brain
+n_importance = 16  # samples of z a brain
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
 n_weights = 5  # brightness weights a region
@@ -177,7 +177,7 @@ covered = graded.artefact_masks.mean(axis=(1, 2)).reshape(cells).mean(axis=(1, 2
 titles = {"auc": "area under ROC", "average_precision": "average precision"}
 panels = {
     f"{kind.capitalize()}: {titles[what]}": {
-        name: {s: estimate(values[:, k, i]) for i, s in enumerate(strengths)}
+        name: {s: estimate(values[:, k, i], bounds=(0, 1)) for i, s in enumerate(strengths)}
         for name, values in by_name.items()
     }
     for what, by_name in pixels.items()
@@ -255,7 +255,7 @@ rule = {"rule of chapter 2": [(by_rule[:n_brains], by_rule[n_brains:])]}
 brains = {
     f"{kind.capitalize()}: {what}": {
         name: {
-            s: jackknife(auc, [(a, b.reshape(cells)[k, i]) for a, b in of_fits])
+            s: jackknife(auc, [(a, b.reshape(cells)[k, i]) for a, b in of_fits], bounds=(0, 1))
             for i, s in enumerate(strengths)
         }
         for name, of_fits in (by_name | rule).items()

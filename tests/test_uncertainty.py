@@ -85,7 +85,19 @@ def test_the_sign_is_that_of_an_interval_beside_zero():
     assert Estimate(1.0, 0.2, 1.8, 9, 3).sign == 1
     assert Estimate(-1.0, -1.8, -0.2, 9, 3).sign == -1
     assert Estimate(0.1, -0.2, 0.4, 9, 3).sign == 0
-    assert str(Estimate(-0.1234, -0.2, 0.4, 9, 3)) == "−0.123 [−0.2, 0.4]"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((-0.1234, -0.2, 0.4), "−0.12 [−0.20, 0.40]"),
+        ((-1052.7, -1270.2, -792.1), "−1,053 [−1,270, −792]"),
+        ((0.90612, 0.8971, 0.9142), "0.9061 [0.8971, 0.9142]"),
+        ((7.0, 7.0, 7.0), "7.000 [7.000, 7.000]"),
+    ],
+)
+def test_as_many_digits_are_written_as_the_interval_has(numbers, said):
+    assert str(Estimate(*numbers, 9, 3)) == said
 
 
 @pytest.mark.parametrize("n", [17, 100])
@@ -159,6 +171,17 @@ def test_a_claim_is_judged_by_all_its_intervals():
     assert verdict([above, open_]) == verdict([above, below]) == "depends"
     with pytest.raises(ValueError, match="no estimates"):
         verdict([])
+
+
+def test_an_interval_ends_where_values_do():
+    shares = np.array([0.9, 1.0, 1.0, 0.95, 1.0])
+    free, cut = estimate(shares), estimate(shares, bounds=(0, 0.98))
+    assert free.high > 0.98 and cut == free._replace(high=0.98)
+    seeds = [[shares], [shares - 0.4]]
+    wide = jackknife(np.mean, seeds)
+    assert wide.low < 0 and wide.high > 1
+    held = jackknife(np.mean, seeds, bounds=(0, 1))
+    assert held == wide._replace(low=0.0, high=1.0)
 
 
 def test_nonsense_is_refused_by_name():

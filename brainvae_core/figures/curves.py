@@ -227,11 +227,8 @@ def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y) -> Figur
     for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):
         _lines(ax, panels[title], looks, log_x)
         _references(ax, references.get(title, {}))
-        if log_y and _all_positive(panels[title], references.get(title, {})):
-            ax.set_yscale("log")
-            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-            for axis_set in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-                axis_set(PLAIN)
+        if log_y:
+            _logarithmic(ax, panels[title], references.get(title, {}))
         panel_title(ax, "ABCDEFGHIJKL"[i], title)
         if i + columns >= len(panels):
             ax.set_xlabel(xlabel)
@@ -280,15 +277,33 @@ def _apart(values) -> list[str]:
 
 
 def _references(ax, references: Mapping[str, float]) -> None:
-    for name, value in references.items():
+    """Dashed lines with their names; of two that lie close, the lower one's is below its line."""
+    ordered = sorted(references.items(), key=lambda item: -item[1])
+    low, high = ax.get_ylim()
+    span = max(high, *references.values()) - min(low, *references.values()) if references else 1
+    above = np.inf
+    for name, value in ordered:
         ax.axhline(value, color=GREY, ls="--", lw=1, zorder=1)
+        side = -1 if above - value < 0.08 * span else 1
         ax.annotate(
-            name, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 2),
-            textcoords="offset points", ha="right", va="bottom", color=GREY, fontsize=8,
+            name, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 2 * side),
+            textcoords="offset points", ha="right", va="bottom" if side > 0 else "top",
+            color=GREY, fontsize=8,
         )  # fmt: skip
+        above = value
 
 
-def _all_positive(by_label, references) -> bool:
-    # A distance of exactly 0 has no place on a logarithmic axis.
-    lows = [e.low for by_x in by_label.values() for e in by_x.values()]
-    return min([*lows, *references.values()], default=0) > 0
+def _logarithmic(ax, by_label, references) -> None:
+    """A logarithmic axis that holds all values; a band may leave it below.
+
+    A distance of exactly 0 has no place there: then the axis stays as it is.
+    """
+    values = [e.value for by_x in by_label.values() for e in by_x.values()]
+    lowest = min([*values, *references.values()], default=0)
+    if lowest > 0:
+        high = ax.get_ylim()[1]
+        ax.set_yscale("log")
+        ax.set_ylim(0.6 * lowest, high)
+        ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        ax.yaxis.set_major_formatter(PLAIN)
+        ax.yaxis.set_minor_formatter(PLAIN)

@@ -30,7 +30,7 @@ from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
 from brainvae_core.metrics.precision_recall import sample_precision, sample_recall
 from brainvae_core.metrics.reconstruction import reconstruction_scores
-from brainvae_core.metrics.recovery import active_latents, linear_recovery
+from brainvae_core.metrics.recovery import active_latents, explained_by_factors, linear_recovery
 from brainvae_core.metrics.similarity import ms_ssim, psnr
 from brainvae_core.metrics.spectrum import radial_spectrum
 from brainvae_core.metrics.uncertainty import (
@@ -62,6 +62,7 @@ __all__ = [
     "detection_curves",
     "difference",
     "estimate",
+    "explained_by_factors",
     "explained_variance",
     "explained_variance_per_brain",
     "fitted_sigma",

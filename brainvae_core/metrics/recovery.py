@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from brainvae_core.metrics.checks import checked_rows
+from brainvae_core.metrics.checks import checked_images, checked_rows
+from brainvae_core.metrics.denoising import explained_variance
 
 
 def linear_recovery(
@@ -58,6 +59,70 @@ def linear_recovery(
     predicted = (codes_test - centre) / scale @ coefficients + factors_train.mean(axis=0)
     residual = np.square(factors_test - predicted).sum(axis=0)
     return 1 - residual / np.square(factors_test - factors_test.mean(axis=0)).sum(axis=0)
+
+
+def explained_by_factors(
+    factors_train: np.ndarray,
+    images_train: np.ndarray,
+    factors_test: np.ndarray,
+    images_test: np.ndarray,
+    degree: int = 1,
+) -> float:
+    """How much of what makes brains differ is a polynomial of the known factors, pixel by pixel.
+
+    At degree 1 that is all a linear model could paint that knew the factors themselves; what
+    degree 2 adds is a nonlinear model's to gain.
+
+    Parameters
+    ----------
+    factors_train, factors_test : ndarray, shape (n, n_factors)
+    images_train, images_test : ndarray, shape (n, height, width)
+    degree : int
+        1, or 2 with all squares and products.
+
+    Returns
+    -------
+    float
+        Explained variance of the test brains about the training mean.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not match, a number is not finite, another degree, or no more training brains
+        than coefficients.
+    """
+    if degree not in (1, 2):
+        raise ValueError(f"degree={degree} must be 1 or 2")
+    terms_train = _terms(checked_rows(factors_train, "factors_train"), degree)
+    terms_test = _terms(checked_rows(factors_test, "factors_test"), degree)
+    images_train = checked_images(images_train, "images_train")
+    images_test = checked_images(images_test, "images_test")
+    for part, terms, images in (
+        ("train", terms_train, images_train),
+        ("test", terms_test, images_test),
+    ):
+        if len(terms) != len(images):
+            raise ValueError(
+                f"factors_{part} and images_{part} have {len(terms)} and {len(images)} brains"
+            )
+    if terms_train.shape[1] != terms_test.shape[1] or len(terms_train) <= terms_train.shape[1]:
+        raise ValueError(
+            f"{len(terms_train)} training brains and {terms_train.shape[1]} coefficients, "
+            f"{terms_test.shape[1]} of the test brains: give more brains, of the same factors"
+        )
+    flat = images_train.reshape(len(images_train), -1).astype(np.float64)
+    coefficients = np.linalg.lstsq(terms_train, flat, rcond=None)[0]
+    painted = (terms_test @ coefficients).reshape(images_test.shape)
+    return explained_variance(images_test, painted, flat.mean(axis=0).reshape(painted.shape[1:]))
+
+
+def _terms(factors, degree) -> np.ndarray:
+    """One, the factors, and at degree 2 their squares and products, (n, n_terms)."""
+    terms = np.column_stack([np.ones(len(factors)), factors])
+    if degree == 2:
+        first, second = np.triu_indices(factors.shape[1])
+        terms = np.column_stack([terms, factors[:, first] * factors[:, second]])
+    return terms
 
 
 def active_latents(means: np.ndarray, threshold: float = 0.01) -> np.ndarray:

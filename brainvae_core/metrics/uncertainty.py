@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 DRAWS = 4000
 GROUPS = 20
+UNBOUNDED = (-np.inf, np.inf)
 
 
 class Estimate(NamedTuple):
@@ -22,7 +24,11 @@ class Estimate(NamedTuple):
     n_seeds: int  # fits; 1 says nothing about other fits
 
     def __str__(self):
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]".replace("-", "−")
+        # Two digits of the interval's half: more would say nothing.
+        half = (self.high - self.low) / 2
+        decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 3
+        value, low, high = (f"{x:,.{decimals}f}" for x in self[:3])
+        return f"{value} [{low}, {high}]".replace("-", "−")
 
     @property
     def sign(self) -> int:
@@ -30,7 +36,7 @@ class Estimate(NamedTuple):
         return int(self.low > 0) - int(self.high < 0)
 
 
-def estimate(scores: np.ndarray, level: float = 0.95) -> Estimate:
+def estimate(scores: np.ndarray, level: float = 0.95, bounds=UNBOUNDED) -> Estimate:
     """Mean score with its interval.
 
     Brains are resampled with replacement, the same for every seed. The seeds are too few for that
@@ -42,6 +48,8 @@ def estimate(scores: np.ndarray, level: float = 0.95) -> Estimate:
         Of one fit, or of several fits of one model to the same brains.
     level : float
         Share of intervals that are to hold the truth.
+    bounds : (low, high)
+        What the score cannot pass; the interval ends there.
 
     Returns
     -------
@@ -52,7 +60,7 @@ def estimate(scores: np.ndarray, level: float = 0.95) -> Estimate:
     ValueError
         Fewer than two brains, a score that is not finite, or a level outside (0, 1).
     """
-    return _bootstrap([_checked(scores, "scores")], [1], level)
+    return _bootstrap([_checked(scores, "scores")], [1], level, bounds)
 
 
 def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) -> Estimate:
@@ -77,11 +85,14 @@ def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) 
             f"scores_a has {a.shape[1]} brains and scores_b {b.shape[1]}; a difference is of the "
             "same brains"
         )
-    return _bootstrap([a, b], [1, -1], level)
+    return _bootstrap([a, b], [1, -1], level, UNBOUNDED)
 
 
 def jackknife(
-    statistic: Callable[..., float], fits: Sequence[Sequence[np.ndarray]], level: float = 0.95
+    statistic: Callable[..., float],
+    fits: Sequence[Sequence[np.ndarray]],
+    level: float = 0.95,
+    bounds=UNBOUNDED,
 ) -> Estimate:
     """A statistic of many brains together, with its interval.
 
@@ -97,6 +108,8 @@ def jackknife(
         What the statistic is computed from, a fit each: the same brains in the same rows of every
         array.
     level : float
+    bounds : (low, high)
+        What the statistic cannot pass, such as (0, 1) for a share.
 
     Returns
     -------
@@ -111,14 +124,14 @@ def jackknife(
     ----------
     Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
     """
-    return _jackknife(statistic, [fits], [1], level)
+    return _jackknife(statistic, [fits], [1], level, bounds)
 
 
 def jackknife_difference(
     statistic: Callable[..., float], fits_a, fits_b, level: float = 0.95
 ) -> Estimate:
     """`jackknife` of a − b, both of the same brains, which are left out of both together."""
-    return _jackknife(statistic, [fits_a, fits_b], [1, -1], level)
+    return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
 
 
 def verdict(estimates: Iterable[Estimate]) -> str:
@@ -150,17 +163,16 @@ def verdict(estimates: Iterable[Estimate]) -> str:
     return "depends" if 1 in signs else "does not hold"
 
 
-def _bootstrap(scores, signs, level) -> Estimate:
+def _bootstrap(scores, signs, level, bounds) -> Estimate:
     _check_level(level)
     n_brains = scores[0].shape[1]
     by_brain = sum(sign * s.mean(axis=0) for sign, s in zip(signs, scores, strict=True))
     draws = _resamples(n_brains) @ by_brain + _student(_seed_error(s.mean(axis=1)) for s in scores)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     seeds = min(len(s) for s in scores)
-    return Estimate(float(by_brain.mean()), float(low), float(high), n_brains, seeds)
+    return _estimate(by_brain.mean(), draws, level, bounds, n_brains, seeds)
 
 
-def _jackknife(statistic, models, signs, level) -> Estimate:
+def _jackknife(statistic, models, signs, level, bounds) -> Estimate:
     _check_level(level)
     lengths = {len(array) for fits in models for arrays in fits for array in arrays}
     if len(lengths) != 1 or min(lengths) < 3:
@@ -188,9 +200,13 @@ def _jackknife(statistic, models, signs, level) -> Estimate:
     g = len(groups)
     errors = [(np.sqrt((g - 1) / g * np.square(without - without.mean()).sum()), g - 1)]
     errors += [_seed_error(values) for values in whole]
-    low, high = np.quantile(value + _student(errors), [(1 - level) / 2, (1 + level) / 2])
     seeds = min(len(values) for values in whole)
-    return Estimate(float(value), float(low), float(high), n_brains, seeds)
+    return _estimate(value, value + _student(errors), level, bounds, n_brains, seeds)
+
+
+def _estimate(value, draws, level, bounds, n_brains, n_seeds) -> Estimate:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]).clip(*bounds)
+    return Estimate(float(value), float(low), float(high), n_brains, n_seeds)
 
 
 def _student(errors) -> np.ndarray:

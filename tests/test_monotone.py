@@ -1,0 +1,95 @@
+"""Every metric of the evaluation sees an artefact grow."""
+
+import numpy as np
+import pytest
+
+from brainvae_core.cohorts import ARTEFACTS, graded_artefacts, simulate
+from brainvae_core.metrics import (
+    artefact_removal,
+    auc,
+    cw_ssim,
+    explained_variance_per_brain,
+    frechet_distance,
+    ms_ssim,
+    norm_ratio,
+    outlier_score,
+    pca_basis,
+    pixel_detection,
+    psnr,
+)
+from brainvae_core.models import PCA
+
+STRENGTHS = (0.2, 0.5, 1.0)
+each_kind = pytest.mark.parametrize("kind", range(3), ids=list(ARTEFACTS))
+
+
+@pytest.fixture(scope="module")
+def planted():
+    cohort = simulate(150, shape=(80, 112), artefact_share=0, seed=4)
+    n = len(cohort.split("test"))
+    graded = graded_artefacts(cohort, STRENGTHS, n)
+    cells = (len(ARTEFACTS), len(STRENGTHS), n, 80, 112)
+    parts = (graded.clean, graded.images, graded.artefact_masks)
+    return cohort, [part.reshape(cells) for part in parts]
+
+
+def falls(values):
+    return all(b < a for a, b in zip(values, values[1:], strict=False))
+
+
+@each_kind
+def test_similarity_to_the_clean_brain_falls(planted, kind):
+    cohort, (clean, dirty, _) = planted
+    mean = cohort.split("train").images.mean(axis=0)
+    for metric in (cw_ssim, ms_ssim, psnr):
+        level = {"level": 2} if metric is cw_ssim else {}
+        by_strength = [metric(c, d, **level) for c, d in zip(clean[kind], dirty[kind], strict=True)]
+        assert falls([s.mean() for s in by_strength]), metric.__name__
+        # Of single brains most: a leak that saturates loses structure that it had while it grew.
+        assert (np.diff(by_strength, axis=0) < 0).mean() > 0.85, metric.__name__
+    explained = [
+        explained_variance_per_brain(c, d, mean).mean()
+        for c, d in zip(clean[kind], dirty[kind], strict=True)
+    ]
+    assert falls(explained)
+
+
+@each_kind
+def test_the_frechet_distance_grows(planted, kind):
+    cohort, (clean, dirty, _) = planted
+    basis = pca_basis(cohort.split("train").images, 8)
+    real = basis.project(clean[kind, 0])
+    assert falls([-frechet_distance(real, basis.project(d)) for d in dirty[kind]])
+
+
+@each_kind
+def test_a_model_that_paints_a_share_back_is_told_its_share_at_every_strength(planted, kind):
+    cohort, (clean, dirty, masks) = planted
+    mean = cohort.split("train").images.mean(axis=0)
+    for c, d, m in zip(clean[kind], dirty[kind], masks[kind], strict=True):
+        found = artefact_removal(c, d, m, c, c + 0.3 * m * (d - c), mean)
+        np.testing.assert_allclose(found.reproduced, 0.3, atol=1e-5)
+        np.testing.assert_allclose(found.kept, 1, atol=1e-6)
+
+
+@each_kind
+def test_codes_lie_further_out_and_errors_outline_the_mask(planted, kind):
+    cohort, (clean, dirty, masks) = planted
+    train = cohort.split("train").images
+    pca = PCA.fit(train, 6)
+    codes = pca.encode(train)
+    usual = outlier_score(codes, pca.encode(clean[kind, 0]))
+    by_code = [auc(usual, outlier_score(codes, pca.encode(d))) for d in dirty[kind]]
+    assert by_code[-1] >= by_code[0]
+    error = [np.abs(pca.reconstruct(d) - d) for d in dirty[kind]]
+    by_pixel = [pixel_detection(e, m).auc.mean() for e, m in zip(error, masks[kind], strict=True)]
+    # No more surely as it grows: what is added to a mask are its faint borders.
+    assert min(by_pixel) > 0.6
+
+
+def test_what_a_projection_keeps_grows_with_its_components(planted):
+    cohort, _ = planted
+    train, test = cohort.split("train").images, cohort.split("test").images
+    mean = train.mean(axis=0)
+    kept = [norm_ratio(test, PCA.fit(train, n).reconstruct(test), mean).mean() for n in (1, 4, 16)]
+    assert falls([-k for k in kept]) and kept[-1] < 1
