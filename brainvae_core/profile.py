@@ -99,7 +99,7 @@ class Parameters:
         100,
     )  # Figs 2C, 2D; grid's size
     artefact_strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
-    n_graded: int = 40  # brains with every artefact at every strength
+    n_graded: int = 24  # brains with every artefact at every strength
     n_importance: int = 16  # samples of z a brain
     fd_dim: int = 16  # components of the Fréchet distance's basis
     # fields

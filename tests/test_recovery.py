@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from brainvae_core.metrics import active_latents, linear_recovery
+from brainvae_core.metrics import active_latents, explained_by_factors, linear_recovery
 
 
 def planted(n, n_factors=3, seed=0):
@@ -107,3 +107,41 @@ def test_nonsense_is_refused_by_name():
         linear_recovery(TRAIN[:, 0], TRAIN, TEST, TEST)
     with pytest.raises(ValueError, match="at least 2 rows"):
         active_latents(TRAIN[:1])
+
+
+def painted(factors, noise=0.0, curved=0.0, seed=0):
+    """Images that are a map of two factors, straight or curved, and noise."""
+    rng = np.random.default_rng(99)
+    straight, bend = rng.random((2, 5, 7)), rng.random((5, 7))
+    images = (
+        np.tensordot(factors, straight, 1)
+        + curved * (factors[:, 0] * factors[:, 1])[:, None, None] * bend
+    )
+    return images + noise * np.random.default_rng(seed).standard_normal(images.shape)
+
+
+def test_what_is_linear_in_the_factors_is_explained_whole_and_what_is_curved_by_degree_2():
+    a, b = planted(80, 2, 1), planted(50, 2, 2)
+    assert explained_by_factors(a, painted(a), b, painted(b)) == pytest.approx(1)
+    sides = (a, painted(a, curved=1.0), b, painted(b, curved=1.0))
+    linear, quadratic = (explained_by_factors(*sides, degree=d) for d in (1, 2))
+    assert linear < 0.9 and quadratic == pytest.approx(1)
+
+
+def test_noise_is_explained_by_nothing():
+    a, b = planted(400, 2, 1), planted(300, 2, 2)
+    noise = explained_by_factors(a, painted(0 * a, 1.0), b, painted(0 * b, 1.0, seed=1))
+    assert -0.05 < noise < 0.01
+    half = explained_by_factors(a, painted(a, 1.0), b, painted(b, 1.0, seed=1))
+    signal = painted(b).var(axis=0).sum()
+    assert half == pytest.approx(signal / (signal + 35), abs=0.05)
+
+
+def test_factors_that_do_not_fit_their_images_are_refused():
+    a, b = planted(20, 2, 1), planted(10, 2, 2)
+    with pytest.raises(ValueError, match="degree=3 must be 1 or 2"):
+        explained_by_factors(a, painted(a), b, painted(b), degree=3)
+    with pytest.raises(ValueError, match="factors_test and images_test have 9 and 10 brains"):
+        explained_by_factors(a, painted(a), b[:9], painted(b))
+    with pytest.raises(ValueError, match="5 training brains and 6 coefficients"):
+        explained_by_factors(a[:5], painted(a[:5]), b, painted(b), degree=2)

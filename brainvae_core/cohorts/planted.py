@@ -14,6 +14,8 @@ from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.cohort import Cohort
 from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, displacement_maps
 
+STEP = 0.25  # standard deviations that tissue is moved at once
+
 
 def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
     """The brains of one part without artefacts.
@@ -168,8 +170,8 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
 
     Notes
     -----
-    Steps of at most one standard deviation one after another: a single large one would fold the
-    tissue where the field changes fast.
+    Steps of at most a quarter of a standard deviation, one after another: larger ones would leap
+    over thin ventricles and fold the tissue where the field changes fast.
     """
     if factor not in DISPLACEMENT_MM:
         raise ValueError(f"factor={factor!r} moves no tissue; {', '.join(DISPLACEMENT_MM)} do")
@@ -179,7 +181,7 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
         raise ValueError(f"images are {images.shape}; this atlas takes (n, {height}, {width})")
     if not math.isfinite(amount):
         raise ValueError(f"amount={amount} must be finite")
-    n_steps = max(1, math.ceil(abs(amount)))
+    n_steps = max(1, math.ceil(abs(amount) / STEP))
     field = displacement_maps(atlas)[factor] * np.float32(amount / n_steps)
     where = np.indices(atlas.shape, dtype=np.float32)
     for _ in range(n_steps):

@@ -26,6 +26,7 @@ from brainvae_core.figures.style import (
 )
 
 # What nobody has to fit stands at three places.
+LOWEST = -1.2  # share of the brain kept
 LANDMARKS = {"ideal": (0, 1), "copy of the input": (1, 1), "mean image": (0, 0)}
 
 
@@ -47,7 +48,8 @@ def fig_keep_reject(
     Returns
     -------
     Figure
-        What copies its input stands at (1, 1), the mean image at (0, 0).
+        What copies its input stands at (1, 1), the mean image at (0, 0). Where less than −1.2 is
+        kept, a path leaves the frame.
     """
     check_same_labels(points=points, paths=paths)
     figure = new_figure(3.7)
@@ -59,7 +61,10 @@ def fig_keep_reject(
     for letter, ax, kind in zip("ABCDEF", axes, points, strict=False):
         for name, (x, y) in LANDMARKS.items():
             ax.plot(x, y, "+", color=GREY, markersize=9, mew=1)
-            aside = {"xytext": (6 if x == 0 else -6, 5), "textcoords": "offset points"}
+            aside = {
+                "xytext": (6 if x == 0 else -6, 5 if y else -11),
+                "textcoords": "offset points",
+            }
             side = "left" if x == 0 else "right"
             ax.annotate(name, (x, y), color=GREY, fontsize=7.5, ha=side, **aside)
         for label, path in paths[kind].items():
@@ -74,6 +79,7 @@ def fig_keep_reject(
         panel_title(ax, letter, sentence(kind))
         ax.set_xlabel("Artefact reproduced (share)")
         ax.margins(0.1)
+    axes[0].set_ylim(bottom=max(axes[0].get_ylim()[0], LOWEST))
     axes[0].set_ylabel("Brain outside the mask kept (share)")
     handles = {}
     for ax in axes:

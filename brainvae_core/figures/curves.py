@@ -221,11 +221,11 @@ def fig_scores(
 def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y) -> Figure:
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
-    figure = new_figure(0.35 + 2.5 * n_rows, width=min(WIDTH, 1.6 + 3.2 * columns))
+    figure = new_figure(0.35 + 2.5 * n_rows, width=6.4 if columns == 1 else WIDTH)
     axes = figure.subplots(n_rows, columns, squeeze=False)
     looks = model_styles(dict.fromkeys(label for panel in panels.values() for label in panel))
     for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):
-        _lines(ax, panels[title], looks, log_x)
+        _lines(ax, panels[title], looks, log_x, 14 if columns < 3 else 9)
         _references(ax, references.get(title, {}))
         if log_y:
             _logarithmic(ax, panels[title], references.get(title, {}))
@@ -243,12 +243,12 @@ def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y) -> Figur
     handles = {}
     for ax in axes.flat[: len(panels)]:
         handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(5, len(handles)))
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(6, len(handles)))
     return figure
 
 
-def _lines(ax, by_label, looks=None, log_x=False) -> None:
-    """A line and a band a model."""
+def _lines(ax, by_label, looks=None, log_x=False, most=14) -> None:
+    """A line and a band a model; on a logarithmic axis a tick at every value, named if it fits."""
     looks = looks or model_styles(by_label)
     at = sorted({x for by_x in by_label.values() for x in by_x})
     for label, by_x in by_label.items():
@@ -261,17 +261,17 @@ def _lines(ax, by_label, looks=None, log_x=False) -> None:
     if log_x:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(at, _apart(at))
+        ax.set_xticks(at, _apart(at, most))
     ax.yaxis.set_major_formatter(PLAIN)
 
 
-def _apart(values) -> list[str]:
-    """Labels of values on a logarithmic axis, left out where they would touch."""
+def _apart(values, most) -> list[str]:
+    """Labels of values on a logarithmic axis with room for so many, left out where they touch."""
     labels, last = [], 0.0
-    room = (max(values) / min(values)) ** (1 / 14) if len(values) > 1 else 1
+    room = (max(values) / min(values)) ** (1 / most) if len(values) > 1 else 1
     for value in values:
         fits = value >= last * room
-        labels.append(f"{value:g}" if fits else "")
+        labels.append(f"{value:.4g}" if fits else "")
         last = value if fits else last
     return labels
 

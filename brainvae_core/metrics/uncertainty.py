@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
     def __str__(self):
         # Two digits of the interval's half: more would say nothing.
         half = (self.high - self.low) / 2
-        decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 3
+        decimals = min(max(0, 1 - math.floor(math.log10(half))), 4) if half > 0 else 3
         value, low, high = (f"{x:,.{decimals}f}" for x in self[:3])
         return f"{value} [{low}, {high}]".replace("-", "−")
 

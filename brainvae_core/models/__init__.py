@@ -11,6 +11,7 @@ from brainvae_core.models.baselines import (
 )
 from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.config import BetaVAEConfig
+from brainvae_core.models.denoisers import DENOISERS, Denoiser, tuned_denoiser
 from brainvae_core.models.devices import OutOfDeviceMemory
 from brainvae_core.models.likelihoods import effective_strength
 from brainvae_core.models.linear_gaussian import LinearGaussian
@@ -24,12 +25,14 @@ from brainvae_core.models.training import diagnose, elbo_terms, train_together
 
 __all__ = [
     "BASELINES",
+    "DENOISERS",
     "NMF",
     "PCA",
     "AnotherBrain",
     "AnotherBrainConfig",
     "BetaVAE",
     "BetaVAEConfig",
+    "Denoiser",
     "FactorAnalysisConfig",
     "FailedRun",
     "FastRecipe",
@@ -52,4 +55,5 @@ __all__ = [
     "run_name",
     "save_run",
     "train_together",
+    "tuned_denoiser",
 ]
