@@ -87,19 +87,9 @@ class Parameters:
     eval_sigma: float = 0.112  # grey values; β is as strong as at the paper's size under Bernoulli
     eval_steps: int = 1200
     eval_seeds: tuple[int, ...] = (0, 1, 2)
-    curve_latent_dims: tuple[int, ...] = (
-        2,
-        4,
-        6,
-        8,
-        12,
-        16,
-        30,
-        50,
-        100,
-    )  # Figs 2C, 2D; grid's size
-    artefact_strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
-    n_graded: int = 24  # brains with every artefact at every strength
+    curve_latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16, 30, 100)  # Figs 2C and 2D
+    artefact_strengths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    n_graded: int = 20  # brains with every artefact at every strength
     n_importance: int = 16  # samples of z a brain
     fd_dim: int = 16  # components of the Fréchet distance's basis
     # fields
@@ -203,7 +193,8 @@ def study(p: Parameters) -> Study:
 def curve(p: Parameters) -> Study:
     """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
     betas = tuple(sorted({1.0, p.beta}))
-    return replace(study(p), betas=betas, latent_dims=p.curve_latent_dims)
+    latent_dims = tuple(sorted({p.latent_dim, *p.curve_latent_dims}))
+    return replace(study(p), betas=betas, latent_dims=latent_dims)
 
 
 def models_at(p: Parameters, latent_dim: int) -> Study:

@@ -302,7 +302,7 @@ def test_the_study_is_the_profiles_grid_at_its_own_steps():
 def test_the_curves_models_are_rows_of_the_grid_or_rows_of_their_own():
     p = Parameters(beta=4, grid_betas=[1, 3], grid_latent_dims=[2, 8], curve_latent_dims=[2, 30])
     assert p.rows == (2, 8, 30)
-    assert curve(p).betas == (1, 4) and curve(p).latent_dims == (2, 30)
+    assert curve(p).betas == (1, 4) and curve(p).latent_dims == (2, 8, 30)
     assert models_at(p, 2) == study(p).shard(2) and models_at(p, 30) == curve(p).shard(30)
     assert {*curve(p).shard(2).configs} <= {*models_at(p, 2).configs}
     with pytest.raises(ValueError, match="latent_dim=5 is no row of this profile; it has 2, 8, 30"):
@@ -418,7 +418,7 @@ device: cpu
     found, said = made("--only", "study")
     assert found == 0
     assert "2 L (2, 3) × 2 β (1, 3) × 1 seed (0) = 4 β-VAEs, and 2 PCAs" in said
-    assert "2 L (2, 4) × 2 β (1, 3) × 1 seed (0) = 4 β-VAEs, and 2 PCAs" in said
+    assert "3 L (2, 3, 4) × 2 β (1, 3) × 1 seed (0) = 6 β-VAEs, and 3 PCAs" in said
     assert "9 missing" in said
     assert made("--only", "grid", "--latent-dim", "3")[0] == 3
     said = made("--only", "study")[1]

@@ -31,6 +31,13 @@ grid_height: 40
 grid_width: 56
 grid_steps: 15
 shard_latent_dim: 3
+eval_height: 40
+eval_width: 56
+eval_steps: 10
+eval_seeds: [0, 1]
+curve_latent_dims: [2, 3]
+n_graded: 4
+n_importance: 3
 fd_dim: 3
 n_blobs: 10
 """
@@ -174,8 +181,9 @@ def test_stages_are_stale_when_code_that_they_reach_changes(story, tree):
         return set(jobs_of(printed)) - {"total", "fit"}
 
     assert stale_after("brainvae_core/figures/grid.py") == {"notebook"}
-    assert stale_after("brainvae_core/models/training.py") == {"compared", "shard", "notebook"}
-    assert stale_after("notebooks/params/tiny.yaml") == {"cohort", "compared", "shard", "notebook"}
+    fits = {"compared", "evaluated", "shard", "notebook"}
+    assert stale_after("brainvae_core/models/training.py") == fits
+    assert stale_after("notebooks/params/tiny.yaml") == fits | {"cohort"}
 
 
 def test_what_follows_a_stage_stays_stale_when_a_call_ended_after_it(story, tree):
@@ -183,7 +191,8 @@ def test_what_follows_a_stage_stays_stale_when_a_call_ended_after_it(story, tree
     profile.write_text(PROFILE.replace("n_blobs: 10", "n_blobs: 11"))
     snakemake(tree, "--cores", "2", "_build/tiny/cohort")
     printed = snakemake(tree, "-n", "--cores", "2", "fit", GRID)
-    assert set(jobs_of(printed)) - {"total", "fit"} == {"compared", "shard", "notebook"}
+    stale = {"compared", "evaluated", "shard", "notebook"}
+    assert set(jobs_of(printed)) - {"total", "fit"} == stale
 
 
 def test_a_profile_that_is_not_there_is_told(tree):
@@ -197,11 +206,19 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
     tree = copied_tree(tmp_path)
     printed = snakemake(tree, "-n", "--workflow-profile", "slurm", "--quiet", "host")
     chapters = len(list((tree / "notebooks").glob("*.ipynb")))
-    total = {"cohort": 1, "compared": 1, "shard": 2, "notebook": chapters, "book": 1}
+    total = {
+        "cohort": 1,
+        "compared": 1,
+        "evaluated": 1,
+        "shard": 2,
+        "notebook": chapters,
+        "book": 1,
+    }
     assert jobs_of(printed) == total | {"total": sum(total.values())}
     asked = re.findall(r"^rule (\w+):.*?^    resources: (.*?)$", printed, re.M | re.S)
     assert len(asked) == sum(total.values())
-    assert {rule for rule, r in asked if "gpu=1" in r} == {"compared", "shard"}
+    fits = {"compared", "evaluated", "shard"}
+    assert {rule for rule, r in asked if "gpu=1" in r} == fits
     assert {rule for rule, r in asked if "gpu" not in r} == {"cohort", "notebook", "book"}
     assert all("mem_mb=" in r and "runtime=" in r for _, r in asked)
 
@@ -244,9 +261,20 @@ def cluster(tmp_path):
     return commands, jobs
 
 
-@pytest.mark.skipif(
+nightly = pytest.mark.skipif(
     os.environ.get("HYPOTHESIS_PROFILE") != "nightly", reason="a minute and more: make nightly"
 )
+
+
+@nightly
+def test_every_chapter_goes_through_with_few_brains_and_bad_fits(tree):
+    chapters = sorted(path.stem for path in (tree / "notebooks").glob("*.ipynb"))
+    wanted = [f"_build/tiny/notebooks/{chapter}.ipynb" for chapter in chapters]
+    snakemake(tree, "--cores", "2", *wanted)
+    assert all((tree / path).is_file() for path in wanted)
+
+
+@nightly
 def test_a_cluster_is_asked_for_gpus_for_fits_alone(tmp_path, cluster):
     commands, jobs = cluster
     tree = copied_tree(tmp_path / "a tree")
