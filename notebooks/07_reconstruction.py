@@ -100,7 +100,7 @@ from brainvae_core.metrics import (
     sample_precision,
     sample_recall,
 )
-from brainvae_core.models import AnotherBrain, fit_all
+from brainvae_core.models import AnotherBrain, effective_strength, fit_all
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import curve, evaluated_models, evaluation_cohort, grid_cohort
 
@@ -121,6 +121,13 @@ study = curve(p)
 runs = fit_all(cohort, study.configs, p.runs, p.device, p.together, halve=True)
 print(study)
 print(f"{len(runs)} of {len(study.configs)} runs fitted")
+print(
+    "effective strength: "
+    + ", ".join(
+        f"β = {b:g} {effective_strength(b, p.likelihood, p.sigma, cohort.atlas.shape):.2g}"
+        for b in (1.0, p.beta)
+    )
+)
 
 # %%
 fits = {}

@@ -89,7 +89,14 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import ARTEFACTS, corrupted_brains, graded_artefacts, judged
 from brainvae_core.metrics import CWSSIM, artefact_removal, cw_ssim_scale_um, difference, estimate
-from brainvae_core.models import DENOISERS, PCA, Denoiser, fit_all, tuned_denoiser
+from brainvae_core.models import (
+    DENOISERS,
+    PCA,
+    Denoiser,
+    effective_strength,
+    fit_all,
+    tuned_denoiser,
+)
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import curve, evaluated_models, evaluation_cohort, grid_cohort
 
@@ -101,6 +108,13 @@ models = evaluated_models(p, cohort)
 compared = ("PCA", "VAE", "β-VAE")
 print(cohort)
 print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
+print(
+    "effective strength: "
+    + ", ".join(
+        f"β = {b:g} {effective_strength(b, p.likelihood, p.eval_sigma, cohort.atlas.shape):.2g}"
+        for b in (1.0, p.beta)
+    )
+)
 
 # %% [markdown]
 # ## Fig. 2B · Input and reconstructions

@@ -108,7 +108,7 @@ from brainvae_core.metrics import (
     sample_recall,
     verdict,
 )
-from brainvae_core.models import fit_all
+from brainvae_core.models import effective_strength, fit_all
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import curve, evaluated_models, evaluation_cohort, grid_cohort
 
@@ -120,6 +120,13 @@ models = evaluated_models(p, cohort)
 source = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}, L = {p.latent_dim}: {len(test)} test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
 print(cohort)
 print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
+print(
+    "effective strength: "
+    + ", ".join(
+        f"β = {b:g} {effective_strength(b, p.likelihood, p.eval_sigma, cohort.atlas.shape):.2g}"
+        for b in (1.0, p.beta)
+    )
+)
 
 # %% [markdown]
 # ## Reconstruction

@@ -94,6 +94,7 @@ def test_the_sign_is_that_of_an_interval_beside_zero():
         ((-1052.7, -1270.2, -792.1), "−1,053 [−1,270, −792]"),
         ((0.90612, 0.8971, 0.9142), "0.9061 [0.8971, 0.9142]"),
         ((7.0, 7.0, 7.0), "7.000 [7.000, 7.000]"),
+        ((-1e-9, -2e-9, 0.0), "0.0000 [0.0000, 0.0000]"),
     ],
 )
 def test_as_many_digits_are_written_as_the_interval_has(numbers, said):

@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
         # Two digits of the interval's half: more would say nothing.
         half = (self.high - self.low) / 2
         decimals = min(max(0, 1 - math.floor(math.log10(half))), 4) if half > 0 else 3
-        value, low, high = (f"{x:,.{decimals}f}" for x in self[:3])
+        value, low, high = (f"{round(x, decimals) + 0.0:,.{decimals}f}" for x in self[:3])
         return f"{value} [{low}, {high}]".replace("-", "−")
 
     @property
