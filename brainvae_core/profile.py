@@ -28,6 +28,7 @@ from brainvae_core.models import (
     OutOfDeviceMemory,
     PCAConfig,
     PPCAConfig,
+    Run,
     Study,
     fit_all,
 )
@@ -195,6 +196,25 @@ def curve(p: Parameters) -> Study:
     betas = tuple(sorted({1.0, p.beta}))
     latent_dims = tuple(sorted({p.latent_dim, *p.curve_latent_dims}))
     return replace(study(p), betas=betas, latent_dims=latent_dims)
+
+
+def curve_models(p: Parameters, cohort: Cohort) -> dict[str, dict[int, list[Run]]]:
+    """The curve's fitted runs, by model and number of latents; a fit that failed is left out.
+
+    Raises
+    ------
+    ValueError
+        No VAE could be fitted.
+    """
+    runs = fit_all(cohort, curve(p).configs, p.runs, p.device, p.together, halve=True)
+    found = {"PCA": {}, "VAE": {}, "β-VAE": {}}
+    for run in runs:
+        betas = {None: "PCA", p.beta: "β-VAE", 1.0: "VAE"}
+        label = betas[getattr(run.config, "beta", None)]
+        found[label].setdefault(run.config.latent_dim, []).append(run)
+    if not found["VAE"]:
+        raise ValueError("no VAE of Figs 2C and 2D could be fitted; see above for why")
+    return {label: by_dim for label, by_dim in found.items() if by_dim}
 
 
 def models_at(p: Parameters, latent_dim: int) -> Study:

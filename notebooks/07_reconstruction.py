@@ -88,26 +88,37 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.metrics import (
     CWSSIM,
-    aggregate_codes,
+    beside,
+    cw_ssim_level,
     cw_ssim_scale_um,
-    difference,
+    differences,
     estimate,
     explained_variance_per_brain,
     frechet_distance,
+    generated_scores,
     jackknife,
+    jackknives,
     pca_basis,
+    picked,
+    reconstruction_estimates,
     reconstruction_scores,
     sample_precision,
     sample_recall,
 )
-from brainvae_core.models import AnotherBrain, effective_strength, fit_all
+from brainvae_core.models import AnotherBrain, effective_strength
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import curve, evaluated_models, evaluation_cohort, grid_cohort
+from brainvae_core.profile import (
+    curve,
+    curve_models,
+    evaluated_models,
+    evaluation_cohort,
+    grid_cohort,
+)
 
 # %%
 whole = prepare_cohort(p)
 cohort = grid_cohort(p, whole)
-train, validation, test = (cohort.split(name) for name in ("train", "validation", "test"))
+train, validation, test = (cohort.split(name).images for name in ("train", "validation", "test"))
 print(cohort)
 
 # %% [markdown]
@@ -117,24 +128,15 @@ print(cohort)
 # PCA, which is exact and needs no seed. A fit that failed is a gap.
 
 # %%
-study = curve(p)
-runs = fit_all(cohort, study.configs, p.runs, p.device, p.together, halve=True)
-print(study)
-print(f"{len(runs)} of {len(study.configs)} runs fitted")
-print(
-    "effective strength: "
-    + ", ".join(
-        f"β = {b:g} {effective_strength(b, p.likelihood, p.sigma, cohort.atlas.shape):.2g}"
-        for b in (1.0, p.beta)
-    )
-)
+runs = curve_models(p, cohort)
+n_runs = sum(len(fits) for by_dim in runs.values() for fits in by_dim.values())
+print(curve(p))
+print(f"{n_runs} of {len(curve(p).configs)} runs fitted")
+for beta in (1.0, p.beta):
+    strength = effective_strength(beta, p.likelihood, p.sigma, cohort.atlas.shape)
+    print(f"β = {beta:g} has the effective strength {strength:.2g}")
 
 # %%
-fits = {}
-for run in runs:
-    label = {None: "PCA", p.beta: "β-VAE", 1.0: "VAE"}[getattr(run.config, "beta", None)]
-    fits.setdefault(label, {}).setdefault(run.config.latent_dim, []).append(run.model)
-fits = {label: fits[label] for label in ("PCA", "VAE", "β-VAE") if label in fits}
 source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(test)} test brains, {len(p.grid_seeds)} seeds, 95 % intervals"
 
 # %% [markdown]
@@ -145,58 +147,36 @@ source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(test)
 # of the brain, another brain in its place, and the most similar of all training brains.
 
 # %%
-level = max(1, 4 - int(np.log2(cohort.atlas.pixel_um / 25)))
+level = cw_ssim_level(cohort.atlas.pixel_um)
 scale = cw_ssim_scale_um(level, cohort.atlas.pixel_um)
 print(f"CW-SSIM level {level}, 8 orientations: bands around {scale:.0f} µm")
-similarity = CWSSIM(test.images, level=level)
-mean_section = train.images.mean(axis=0)
+similarity, mean_section = CWSSIM(test, level), train.mean(axis=0)
 
 # %%
-scores = {
-    label: {
-        n: [
-            reconstruction_scores(test.images, m.reconstruct(test.images), mean_section, similarity)
-            for m in models
+scores = {label: {} for label in runs}
+for label, by_dim in runs.items():
+    for n, fits in by_dim.items():
+        painted = [run.model.reconstruct(test) for run in fits]
+        scores[label][n] = [
+            reconstruction_scores(test, r, mean_section, similarity) for r in painted
         ]
-        for n, models in by_dim.items()
-    }
-    for label, by_dim in fits.items()
-}
-
-# %%
-names = ("explained variance", "CW-SSIM", "MS-SSIM", "PSNR", "norm ratio")
-limits = {"explained variance": (-np.inf, 1), "CW-SSIM": (0, 1), "MS-SSIM": (0, 1)}
-limits |= {"PSNR": (-np.inf, np.inf), "norm ratio": (0, np.inf)}
-panels = {
-    name: {
-        label: {
-            n: estimate([s[name] for s in of_fits], bounds=limits[name])
-            for n, of_fits in by_dim.items()
-        }
-        for label, by_dim in scores.items()
-    }
-    for name in names
-}
+panels = reconstruction_estimates(scores)
 
 # %%
 without_model = {
-    "mean image": np.broadcast_to(mean_section, test.images.shape),
-    "another brain": np.roll(test.images, 1, axis=0),
-    "nearest training brain": AnotherBrain.fit(train.images).reconstruct(test.images),
+    "mean image": np.broadcast_to(mean_section, test.shape),
+    "another brain": np.roll(test, 1, axis=0),
+    "nearest training brain": AnotherBrain.fit(train).reconstruct(test),
 }
-floors = {
-    name: {
-        what: float(values[name].mean())
-        for what, values in {
-            what: reconstruction_scores(test.images, images, mean_section, similarity)
-            for what, images in without_model.items()
-        }.items()
+floors = pd.DataFrame(
+    {
+        what: reconstruction_scores(test, images, mean_section, similarity)
+        for what, images in without_model.items()
     }
-    for name in names
-}
+).map(np.mean)
 
 # %%
-figures.fig_2c(panels["CW-SSIM"], floors["CW-SSIM"]).made_from(source)
+figures.fig_2c(panels["CW-SSIM"], floors.loc["CW-SSIM"]).made_from(source)
 
 # %% [markdown]
 # TEXT-2C
@@ -209,15 +189,13 @@ figures.fig_2c(panels["CW-SSIM"], floors["CW-SSIM"]).made_from(source)
 # the brain does. The paper says in words that reconstructions do "not deviate much from the mean"; this is that in a number.
 
 # %%
+few_floors = floors[["mean image", "another brain"]]
+references = {name: few_floors.loc[name].to_dict() for name in ("MS-SSIM", "PSNR")}
+references |= {"explained variance": {"mean image": 0.0}, "norm ratio": {"the brains": 1.0}}
 figures.fig_curves(
-    {name: panels[name] for name in names if name != "CW-SSIM"},
+    {name: panel for name, panel in panels.items() if name != "CW-SSIM"},
     "Number of latents L",
-    references={
-        "explained variance": {"mean image": 0.0},
-        "MS-SSIM": {k: floors["MS-SSIM"][k] for k in ("mean image", "another brain")},
-        "PSNR": {k: floors["PSNR"][k] for k in ("mean image", "another brain")},
-        "norm ratio": {"the brains themselves": 1.0},
-    },
+    references=references,
     ylabels=["Share", "MS-SSIM", "Decibels", "‖r − mean‖ / ‖x − mean‖"],
     log_x=True,
 ).made_from(source)
@@ -231,24 +209,22 @@ figures.fig_curves(
 # The same brains reconstructed by two models; seeds of different models have nothing to do with one another.
 
 # %%
-largest = max(study.latent_dims)
-pairs = [("β-VAE", "VAE"), ("β-VAE", "PCA")]
-compared = {
-    name: {
-        f"{a} − {b}, L = {n}": difference(
-            [s[name] for s in scores[a][n]], [s[name] for s in scores[b][n]]
-        )
-        for n in sorted({p.latent_dim, largest} & set(study.latent_dims))
-        for a, b in pairs
-        if n in scores.get(a, {}) and n in scores.get(b, {})
-    }
-    for name in ("explained variance", "CW-SSIM", "MS-SSIM")
+chosen = sorted({p.latent_dim, max(curve(p).latent_dims)})
+by_name = {
+    f"{label}, L = {n}": by_dim[n]
+    for label, by_dim in scores.items()
+    for n in chosen
+    if n in by_dim
 }
+pairs = [(f"β-VAE, L = {n}", f"{rival}, L = {n}") for n in chosen for rival in ("VAE", "PCA")]
 
 # %%
-figures.fig_scores(
-    compared, references=dict.fromkeys(compared, {"β-VAE better →": 0.0}), columns=3
-).made_from(source)
+compared = {
+    name: differences(picked(by_name, name), pairs)
+    for name in ("explained variance", "CW-SSIM", "MS-SSIM")
+}
+better = dict.fromkeys(compared, {"right: the β-VAE is better": 0.0})
+figures.fig_scores(compared, references=better, columns=3).made_from(source)
 
 # %% [markdown]
 # TEXT-PAIRED
@@ -261,20 +237,17 @@ figures.fig_scores(
 
 # %%
 few = min(len(train), len(test))
-seen = train.images[:few]
-gap = {
-    label: {
-        n: estimate(
-            [
-                explained_variance_per_brain(seen, m.reconstruct(seen), mean_section)
-                - s["explained variance"][:few]
-                for m, s in zip(models, scores[label][n], strict=True)
-            ]
-        )
-        for n, models in by_dim.items()
-    }
-    for label, by_dim in fits.items()
-}
+gap = {label: {} for label in runs}
+for label, by_dim in runs.items():
+    for n, fits in by_dim.items():
+        seen = [
+            explained_variance_per_brain(
+                train[:few], run.model.reconstruct(train[:few]), mean_section
+            )
+            for run in fits
+        ]
+        unseen = [s["explained variance"][:few] for s in scores[label][n]]
+        gap[label][n] = estimate(np.subtract(seen, unseen))
 
 # %%
 figures.fig_curves(
@@ -292,28 +265,25 @@ figures.fig_curves(
 # ## The level decides what CW-SSIM sees
 #
 # A level of the pyramid looks at one scale. Fine levels see texture, which no model of a few latents paints;
-# coarse ones forgive nearly everything. The several fits of chapter 9 at their own size, where there are more levels;
+# coarse ones forgive nearly everything. These are the fits of chapters 9 to 12, at their own size, which has more levels;
 # on the right all windows weigh alike, where the reference weighs the centre (thalamus) most.
 
 # %%
 fine = evaluation_cohort(p, whole)
-evaluated = evaluated_models(p, fine)
 sections, pixel_um = fine.split("test").images[:64], fine.atlas.pixel_um
-levels = range(1, int(np.log2(min(sections.shape[1:]))) - 1)
-painted = {
-    label: [m.reconstruct(sections) for m in evaluated[label]]
-    for label in ("PCA", "VAE", "β-VAE", "mean image", "another brain")
-}
+shown = ("PCA", "VAE", "β-VAE", "mean image", "another brain")
+evaluated = evaluated_models(p, fine)
+painted = {label: [m.reconstruct(sections) for m in evaluated[label]] for label in shown}
 
 # %%
 by_level = {}
 for weighting in ("gaussian", "uniform"):
-    panel = by_level[f"{weighting} weights"] = {label: {} for label in painted}
-    for level_here in levels:
-        at_level = CWSSIM(sections, level_here, weighting=weighting)
+    panel = by_level[f"{weighting} weights"] = {label: {} for label in shown}
+    for n in range(1, int(np.log2(min(sections.shape[1:]))) - 1):
+        at_level = CWSSIM(sections, n, weighting=weighting)
         for label, of_fits in painted.items():
             found = estimate([at_level(r) for r in of_fits], bounds=(0, 1))
-            panel[label][cw_ssim_scale_um(level_here, pixel_um)] = found
+            panel[label][cw_ssim_scale_um(n, pixel_um)] = found
 
 # %%
 figures.fig_curves(by_level, "Scale of the level (µm)", ylabels=["CW-SSIM"], log_x=True).made_from(
@@ -333,38 +303,24 @@ figures.fig_curves(by_level, "Scale of the level (µm)", ylabels=["CW-SSIM"], lo
 
 # %%
 fd_dim = min(p.fd_dim, len(validation) - 1)
-basis = pca_basis(validation.images, fd_dim)
-half = len(test) // 2
-real, other = basis.project(test.images[:half]), basis.project(test.images[half : 2 * half])
+basis, half = pca_basis(validation, fd_dim), len(test) // 2
+real, other = basis.project(test[:half]), basis.project(test[half : 2 * half])
 print(f"basis of {fd_dim} components from {len(validation)} brains; {half} against {half} brains")
 
 # %%
-rng = np.random.default_rng(0)
-prior = {n: rng.standard_normal((half, n)).astype(np.float32) for n in study.latent_dims}
-made = {"Reconstructions": {}, "Prior samples": {}, "Aggregate posterior": {}}
-for label, by_dim in fits.items():
-    for n, models in by_dim.items():
-        codes = {"Reconstructions": [m.encode(test.images[half : 2 * half]) for m in models]}
-        codes["Prior samples"] = [prior[n]] * len(models)
-        codes["Aggregate posterior"] = [aggregate_codes(m, train.images, half) for m in models]
-        for kind, of_fits in codes.items():
-            decoded = [basis.project(m.decode(z)) for m, z in zip(models, of_fits, strict=True)]
-            made[kind].setdefault(label, {})[n] = [(real, found) for found in decoded]
+others, generated = test[half : 2 * half], {label: {} for label in runs}
+for label, by_dim in runs.items():
+    for n, fits in by_dim.items():
+        made = [generated_scores(run.model, basis, others, train) for run in fits]
+        generated[label][n] = made
 
 # %%
-distances = {
-    kind: {
-        label: {
-            n: jackknife(frechet_distance, sets, bounds=(0, np.inf)) for n, sets in by_dim.items()
-        }
-        for label, by_dim in by_label.items()
-    }
-    for kind, by_label in made.items()
-}
+sides = beside(real, generated)
+distances = jackknives(frechet_distance, sides, bounds=(0, np.inf))
 floor = frechet_distance(real, other)
 
 # %%
-figures.fig_2d(distances, dict.fromkeys(made, floor)).made_from(source)
+figures.fig_2d(distances, dict.fromkeys(distances, floor)).made_from(source)
 
 # %% [markdown]
 # TEXT-2D
@@ -375,22 +331,22 @@ figures.fig_2d(distances, dict.fromkeys(made, floor)).made_from(source)
 
 # %%
 profile_dims = sorted({d for d in (2, 4, 8, fd_dim, 2 * fd_dim) if d < len(validation)})
-wide = pca_basis(validation.images, profile_dims[-1])
-sides = {
-    label: [wide.project(m.reconstruct(test.images[half : 2 * half])) for m in by_dim[p.latent_dim]]
-    for label, by_dim in fits.items()
-    if p.latent_dim in by_dim
-} | {"another half of brains": [wide.project(test.images[half : 2 * half])]}
-real_wide = wide.project(test.images[:half])
+wide = pca_basis(validation, profile_dims[-1])
+at_dim = {label: [r.model for r in by_dim.get(p.latent_dim, [])] for label, by_dim in runs.items()}
+projected = {
+    label: [wide.project(m.reconstruct(test[half : 2 * half])) for m in fits]
+    for label, fits in at_dim.items()
+    if fits
+} | {"another half of brains": [wide.project(test[half : 2 * half])]}
 
 # %%
-by_dim = {
-    label: {
-        d: jackknife(frechet_distance, [(real_wide[:, :d], s[:, :d]) for s in of_fits])
-        for d in profile_dims
-    }
-    for label, of_fits in sides.items()
-}
+real_wide, by_dim = wide.project(test[:half]), {label: {} for label in projected}
+for label, of_fits in projected.items():
+    for d in profile_dims:
+        pairs_of_sides = [(real_wide[:, :d], found[:, :d]) for found in of_fits]
+        by_dim[label][d] = jackknife(frechet_distance, pairs_of_sides, bounds=(0, np.inf))
+
+# %%
 figures.fig_curves(
     {f"Reconstructions at L = {p.latent_dim}": by_dim},
     "Components d of the basis",
@@ -400,30 +356,32 @@ figures.fig_curves(
 ).made_from(source)
 
 # %% [markdown]
+# TEXT-PROFILE
+
+# %% [markdown]
 # ## Precision and recall
 #
 # A distance does not say whether images are wrong or too much alike. Precision: how many of a model's images lie among
 # real ones (within the distance of the third nearest neighbour, in the basis above). Recall: how many
-# real ones lie among the model's. The dashed line is real against real, far below 1 with so few brains in so many dimensions.
+# real ones lie among the model's. The dashed line is real against real.
 
 # %%
+kinds = ("prior samples", "aggregate posterior")
+measures = {"Precision": sample_precision, "Recall": sample_recall}
 shares = {
-    f"{name} of {kind.lower()}": {
-        label: {n: jackknife(share, sets, bounds=(0, 1)) for n, sets in by_dim.items()}
-        for label, by_dim in made[kind].items()
-    }
-    for kind in ("Prior samples", "Aggregate posterior")
-    for name, share in (("Precision", sample_precision), ("Recall", sample_recall))
+    f"{name} of {kind}": jackknives(measure, sides[kind], bounds=(0, 1))
+    for kind in kinds
+    for name, measure in measures.items()
 }
-ceilings = {"Precision": sample_precision(real, other), "Recall": sample_recall(real, other)}
+ceilings = {
+    f"{name} of {kind}": {"real against real": measure(real, other)}
+    for kind in kinds
+    for name, measure in measures.items()
+}
 
 # %%
 figures.fig_curves(
-    shares,
-    "Number of latents L",
-    references={t: {"real against real": ceilings[t.split()[0]]} for t in shares},
-    ylabels=["Share"],
-    log_x=True,
+    shares, "Number of latents L", references=ceilings, ylabels=["Share"], log_x=True
 ).made_from(source)
 
 # %% [markdown]
@@ -436,36 +394,28 @@ figures.fig_curves(
 # second what has to hold everywhere.
 
 # %% tags=["nbval-ignore-output"]
-at = p.latent_dim
-table = {name: {label: str(by_dim[at]) for label, by_dim in panels[name].items()} for name in names}
-table |= {
-    f"PCA-FD, {kind.lower()}": {label: str(by_dim[at]) for label, by_dim in found.items()}
-    for kind, found in distances.items()
-}
-print(*(f"{what}: {found}" for what, found in floors.items()), sep="\n")
-print(f"PCA-FD real against real: {floor:.3g}; precision and recall: {ceilings}")
-print(
-    *(f"{pair}: {name} {found}" for name, row in compared.items() for pair, found in row.items()),
-    sep="\n",
-)
-print(
-    *(
-        f"gap of {label} at L = {n}: {found}"
-        for label, row in gap.items()
-        for n, found in row.items()
-    ),
-    sep="\n",
-)
-pd.DataFrame(table)
+for name, row in compared.items():
+    print(*(f"{name}, {pair}: {found}" for pair, found in row.items()), sep="\n")
+for label, row in gap.items():
+    print(f"gap of {label}: " + "; ".join(f"L = {n} {found}" for n, found in row.items()))
+print(f"PCA-FD real against real: {floor:.3g}; precision, recall: {ceilings}")
+print(floors.round(3))
+columns = panels | {f"PCA-FD, {kind}": found for kind, found in distances.items()}
+at = {name: {m: by[p.latent_dim] for m, by in panel.items()} for name, panel in columns.items()}
+pd.DataFrame(at).map(str)
 
 # %%
 pca = panels["explained variance"]["PCA"]
-smallest = min(study.latent_dims)
 pd.Series(
     {
-        "every point has its fits": len(runs) == len(study.configs),
+        "every point has its fits": n_runs == len(curve(p).configs),
         "PCA explains more with every component": bool(
             (np.diff([pca[n].value for n in sorted(pca)]) > 0).all()
+        ),
+        "PCA is ahead of both VAEs by every score at the profile's L": all(
+            panels[name]["PCA"][p.latent_dim].value > panels[name][label][p.latent_dim].value
+            for name in ("explained variance", "CW-SSIM", "MS-SSIM", "PSNR")
+            for label in ("VAE", "β-VAE")
         ),
     }
 )

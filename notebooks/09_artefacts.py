@@ -88,33 +88,31 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import ARTEFACTS, corrupted_brains, graded_artefacts, judged
-from brainvae_core.metrics import CWSSIM, artefact_removal, cw_ssim_scale_um, difference, estimate
-from brainvae_core.models import (
-    DENOISERS,
-    PCA,
-    Denoiser,
-    effective_strength,
-    fit_all,
-    tuned_denoiser,
+from brainvae_core.metrics import (
+    CWSSIM,
+    cw_ssim_level,
+    cw_ssim_scale_um,
+    differences,
+    estimate,
+    estimates,
+    graded_removal,
+    graded_table,
+    removal_by_share,
 )
+from brainvae_core.models import DENOISERS, PCA, Denoiser, effective_strength, tuned_denoiser
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import curve, evaluated_models, evaluation_cohort, grid_cohort
+from brainvae_core.profile import curve_models, evaluated_models, evaluation_cohort, grid_cohort
 
 # %%
 whole = prepare_cohort(p)
 cohort = evaluation_cohort(p, whole)
-train = cohort.split("train")
-models = evaluated_models(p, cohort)
-compared = ("PCA", "VAE", "β-VAE")
+train, compared = cohort.split("train").images, ("PCA", "VAE", "β-VAE")
+models = {name: fits for name, fits in evaluated_models(p, cohort).items() if name in compared}
 print(cohort)
 print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
-print(
-    "effective strength: "
-    + ", ".join(
-        f"β = {b:g} {effective_strength(b, p.likelihood, p.eval_sigma, cohort.atlas.shape):.2g}"
-        for b in (1.0, p.beta)
-    )
-)
+for beta in (1.0, p.beta):
+    strength = effective_strength(beta, p.likelihood, p.eval_sigma, cohort.atlas.shape)
+    print(f"β = {beta:g} has the effective strength {strength:.2g}")
 
 # %% [markdown]
 # ## Fig. 2B · Input and reconstructions
@@ -127,11 +125,10 @@ print(
 corrupted = corrupted_brains(cohort)
 kinds = corrupted.metadata["artefact"].to_numpy()
 strength = corrupted.metadata["artefact_strength"].to_numpy()
-reconstructed = {name: models[name][0].reconstruct(corrupted.images) for name in compared}
+reconstructed = {name: fits[0].reconstruct(corrupted.images) for name, fits in models.items()}
 source = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}"
-print(
-    f"corrupted test brains (n, height, width) = {corrupted.images.shape}; {pd.Series(kinds).value_counts().to_dict()}"
-)
+counts = pd.Series(kinds).value_counts().to_dict()
+print(f"corrupted test brains (n, height, width) = {corrupted.images.shape}; {counts}")
 
 # %%
 kinds_here = [name for name in ARTEFACTS if (kinds == name).any()]
@@ -184,7 +181,7 @@ suspected = cohort.images[highest]
 # %%
 figures.fig_reconstructions(
     suspected,
-    {name: models[name][0].reconstruct(suspected) for name in compared},
+    {name: fits[0].reconstruct(suspected) for name, fits in models.items()},
     pixel_um=cohort.atlas.pixel_um,
     titles=[f"Suspected {kind}" for kind in ARTEFACTS],
 ).made_from(f"{source}: three held-out brains, the first fit of each model")
@@ -207,54 +204,29 @@ figures.fig_reconstructions(
 # place of the brain is the artefact, far below any model.
 
 # %%
-shape, strengths = cohort.atlas.shape, p.artefact_strengths
-graded = graded_artefacts(whole, strengths, p.n_graded).resampled(shape)
-tuning = graded_artefacts(whole, strengths, 3, "validation").resampled(shape)
-denoisers = {name: [tuned_denoiser(name, tuning.clean, tuning.images)] for name in DENOISERS}
+shape = cohort.atlas.shape
+graded = graded_artefacts(whole, p.artefact_strengths, p.n_graded).resampled(shape)
+tuning = graded_artefacts(whole, p.artefact_strengths, 3, "validation").resampled(shape)
+truth, dirty = np.broadcast_to(tuning.clean, tuning.images.shape), tuning.images
+flat = [part.reshape(-1, *shape) for part in (truth, dirty)]
+denoisers = {name: [tuned_denoiser(name, *flat)] for name in DENOISERS}
 print(*(fits[0] for fits in denoisers.values()), sep="\n")
+print(f"graded sections (kind, strength, brain, height, width) = {graded.images.shape}")
 
 # %%
-n_brains = graded.metadata["brain_id"].nunique()
-cells = (len(ARTEFACTS), len(strengths), n_brains)
-mean_section = train.images.mean(axis=0)
-cleaned = {
-    name: [m.reconstruct(graded.images) for m in fits]
-    for name, fits in ({name: models[name] for name in compared} | denoisers).items()
-}
-of_clean = {
-    name: [
-        np.tile(m.reconstruct(graded.clean[:n_brains]), (cells[0] * cells[1], 1, 1)) for m in fits
-    ]
-    for name, fits in ({name: models[name] for name in compared} | denoisers).items()
-}
-print(f"graded sections (kind, strength, brain) = {cells}")
-
-# %%
-truth = (graded.clean, graded.images, graded.artefact_masks)
+mean_section = train.mean(axis=0)
 removal = {
-    name: [
-        artefact_removal(*truth, a, b, mean_section) for a, b in zip(of_clean[name], r, strict=True)
-    ]
-    for name, r in cleaned.items()
+    name: [graded_removal(m, graded, mean_section) for m in fits]
+    for name, fits in (models | denoisers).items()
 }
-shares = {
-    what: {
-        name: np.stack([getattr(found, what) for found in of_fits]).reshape(-1, *cells)
-        for name, of_fits in removal.items()
-    }
-    for what in ("reproduced", "kept", "recovered")
-}
+shares = removal_by_share(removal)
+shares["recovered"] = {name: shares["recovered"][name] for name in compared}
 
 # %%
-panels = {
-    f"{kind.capitalize()}: {what}": {
-        name: {s: estimate(found[:, k, i]) for i, s in enumerate(strengths)}
-        for name, found in by_name.items()
-        if what != "recovered" or name in compared
-    }
-    for what, by_name in shares.items()
-    for k, kind in enumerate(ARTEFACTS)
-}
+panels = {}
+for what, by_name in shares.items():
+    panels |= graded_table(by_name, graded, what)
+n_brains = len(graded.clean)
 graded_source = (
     f"{source}: {n_brains} clean test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
 )
@@ -274,42 +246,27 @@ figures.fig_curves(panels, "Strength of the artefact", ylabels=["Share"], column
 # amounts, and PCA one over its number of components (2 to 100), open circles where they are strongest and widest. Up and to the left is better.
 
 # %%
-strongest = slice(-n_brains, None)
-points = {
-    kind: {
-        name: (
-            estimate(shares["reproduced"][name][:, k, -1]),
-            estimate(shares["kept"][name][:, k, -1]),
-        )
-        for name in compared
-    }
-    for k, kind in enumerate(ARTEFACTS)
-}
-widest = PCA.fit(train.images, min(100, len(train) - 1))
+widest = PCA.fit(train, min(100, len(train) - 1))
 families = {"PCA": [widest.truncated(n) for n in (2, 4, 8, 16, 30, 100) if n <= widest.latent_dim]}
-families |= {
-    name: [Denoiser(name, amount) for amount in DENOISERS[name].amounts] for name in DENOISERS
+for name, kind_of_filter in DENOISERS.items():
+    families[name] = [Denoiser(name, amount) for amount in kind_of_filter.amounts]
+worst = graded.strongest()
+paths_of = {
+    name: [graded_removal(m, worst, mean_section) for m in family]
+    for name, family in families.items()
 }
 
 # %%
-rows = {
-    kind: np.flatnonzero(
-        (graded.metadata["artefact"] == kind)
-        & (graded.metadata["artefact_strength"] == max(strengths))
-    )
-    for kind in ARTEFACTS
-}
-paths = {kind: {} for kind in ARTEFACTS}
-for name, family in families.items():
-    for kind, at in rows.items():
-        clean, dirty, mask = (part[at] for part in truth)
-        found = [
-            artefact_removal(
-                clean, dirty, mask, m.reconstruct(clean), m.reconstruct(dirty), mean_section
-            )
-            for m in family
-        ]
-        paths[kind][name] = [(r.reproduced.mean(), r.kept.mean()) for r in found]
+points, paths = {}, {}
+for k, kind in enumerate(graded.kinds):
+    points[kind] = {
+        name: tuple(estimate(shares[what][name][:, k, -1]) for what in ("reproduced", "kept"))
+        for name in compared
+    }
+    paths[kind] = {
+        name: [(r.reproduced[k].mean(), r.kept[k].mean()) for r in family]
+        for name, family in paths_of.items()
+    }
 
 # %%
 figures.fig_keep_reject(points, paths).made_from(graded_source)
@@ -320,25 +277,21 @@ figures.fig_keep_reject(points, paths).made_from(graded_source)
 # %% [markdown]
 # ## Paired differences
 #
-# The share of the artefact that is painted back, mean over strengths, of two models in the same brains. Left of zero the β-VAE
-# removes more.
+# The share of the artefact that is painted back, mean over strengths, of two models in the same brains. Left of zero the first
+# model removes more.
 
 # %%
 pairs = [("β-VAE", "VAE"), ("β-VAE", "PCA"), ("VAE", "PCA")]
-differences = {
-    what: {
-        f"{a} − {b}": {
-            kind: difference(by_name[a][:, k].mean(axis=1), by_name[b][:, k].mean(axis=1))
-            for k, kind in enumerate(ARTEFACTS)
-        }
-        for a, b in pairs
-    }
-    for what, by_name in shares.items()
-}
+paired = {what: {f"{a} − {b}": {} for a, b in pairs} for what in shares}
+for what, by_name in shares.items():
+    for k, kind in enumerate(graded.kinds):
+        of_kind = {name: found[:, k].mean(axis=1) for name, found in by_name.items()}
+        for pair, found in differences(of_kind, pairs).items():
+            paired[what][pair][kind] = found
 
 # %%
 figures.fig_differences(
-    differences["reproduced"], "Difference of the share reproduced", better="reproduces more"
+    paired["reproduced"], "Difference of the share reproduced", better="reproduces more"
 ).made_from(graded_source)
 
 # %% [markdown]
@@ -351,29 +304,23 @@ figures.fig_differences(
 # been better left alone; what is not above the mean image says nothing of this brain.
 
 # %%
-level = max(1, 4 - int(np.log2(cohort.atlas.pixel_um / 25)))
+level = cw_ssim_level(cohort.atlas.pixel_um)
 print(
-    f"CW-SSIM level {level}, 8 orientations: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm"
+    f"CW-SSIM level {level}: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm"
 )
-similarity = CWSSIM(graded.clean, level=level)
-answers = {name: cleaned[name] for name in compared} | {
-    "mean image": [np.broadcast_to(mean_section, graded.images.shape)],
-    "corrupted input": [graded.images],
-}
-scores = {
-    name: np.stack([similarity(r) for r in of_fits]).reshape(-1, *cells)
-    for name, of_fits in answers.items()
-}
+cells, flat = graded.images.shape[:3], graded.images.reshape(-1, *shape)
+similarity = CWSSIM(np.tile(graded.clean, (cells[0] * cells[1], 1, 1)), level)
+answers = {name: [m.reconstruct(flat) for m in fits] for name, fits in models.items()}
+answers["mean image"] = [np.broadcast_to(mean_section, flat.shape)]
+answers["corrupted input"] = [flat]
 
 # %%
+scores = {
+    name: np.stack([similarity(r).reshape(cells) for r in of_fits])
+    for name, of_fits in answers.items()
+}
 figures.fig_curves(
-    {
-        kind.capitalize(): {
-            name: {s: estimate(found[:, k, i]) for i, s in enumerate(strengths)}
-            for name, found in scores.items()
-        }
-        for k, kind in enumerate(ARTEFACTS)
-    },
+    graded_table(scores, graded, bounds=(0, 1)),
     "Strength of the artefact",
     ylabels=["CW-SSIM to the clean section"],
     columns=3,
@@ -389,43 +336,30 @@ figures.fig_curves(
 
 # %%
 small = grid_cohort(p, whole)
-study = curve(p)
-runs = fit_all(small, study.configs, p.runs, p.device, p.together, halve=True)
-worst = graded_artefacts(whole, strengths[-1:], p.n_graded).resampled(small.atlas.shape)
+runs = curve_models(p, small)
+worst = graded_artefacts(whole, p.artefact_strengths[-1:], p.n_graded)
+worst = worst.resampled(small.atlas.shape)
 small_mean = small.split("train").images.mean(axis=0)
 
 # %%
-by_dim = {}
-for run in runs:
-    label = {None: "PCA", p.beta: "β-VAE", 1.0: "VAE"}[getattr(run.config, "beta", None)]
-    of_clean_brains = run.model.reconstruct(worst.clean[:n_brains])
-    found = artefact_removal(
-        worst.clean,
-        worst.images,
-        worst.artefact_masks,
-        np.tile(of_clean_brains, (len(ARTEFACTS), 1, 1)),
-        run.model.reconstruct(worst.images),
-        small_mean,
-    )
-    by_dim.setdefault(label, {}).setdefault(run.config.latent_dim, []).append(found)
+against_dims = {}
+for label, by_dim in runs.items():
+    for n, fits in by_dim.items():
+        found = [graded_removal(run.model, worst, small_mean) for run in fits]
+        for k, kind in enumerate(worst.kinds):
+            for what in ("reproduced", "kept"):
+                values = [getattr(r, what)[k, 0] for r in found]
+                panel = against_dims.setdefault(f"{kind.capitalize()}: {what}", {})
+                panel.setdefault(label, {})[n] = values
 
 # %%
-against_dims = {
-    f"{kind.capitalize()}: {what}": {
-        label: {
-            n: estimate([getattr(f, what).reshape(-1, n_brains)[k] for f in of_fits])
-            for n, of_fits in by_dim[label].items()
-        }
-        for label in compared
-        if label in by_dim
-    }
-    for what in ("reproduced", "kept")
-    for k, kind in enumerate(ARTEFACTS)
-}
-
-# %%
+by_row = [t for what in ("reproduced", "kept") for t in against_dims if t.endswith(what)]
 figures.fig_curves(
-    against_dims, "Number of latents L", ylabels=["Share"], columns=3, log_x=True
+    estimates({title: against_dims[title] for title in by_row}),
+    "Number of latents L",
+    ylabels=["Share"],
+    columns=3,
+    log_x=True,
 ).made_from(
     f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {n_brains} clean test brains, {len(p.grid_seeds)} fits of each VAE, 95 % intervals"
 )
@@ -437,35 +371,36 @@ figures.fig_curves(
 # ## The figures in numbers
 
 # %% tags=["nbval-ignore-output"]
-for what, by_pair in differences.items():
+for what, by_pair in paired.items():
     for pair, by_kind in by_pair.items():
         print(f"{what}, {pair}: " + "; ".join(f"{kind} {d}" for kind, d in by_kind.items()))
 full = {
-    (kind, what): {name: str(estimate(found[:, k, -1])) for name, found in by_name.items()}
-    for what, by_name in shares.items()
-    for k, kind in enumerate(ARTEFACTS)
+    title: {name: by_strength[max(by_strength)] for name, by_strength in by_name.items()}
+    for title, by_name in panels.items()
 }
-pd.DataFrame(full)
+pd.DataFrame(full).map(str)
 
 # %%
-reproduced = {
-    name: dict(zip(ARTEFACTS, found.mean(axis=(0, 2, 3)), strict=True))
-    for name, found in shares["reproduced"].items()
+mean_over = {name: found.mean(axis=(0, 2, 3)) for name, found in shares["reproduced"].items()}
+leak, breakage, grid = range(3)
+at_most = {label: max(by_dim) for label, by_dim in against_dims["Leak: reproduced"].items()}
+painted = {
+    label: np.mean(against_dims["Leak: reproduced"][label][n]) for label, n in at_most.items()
 }
 pd.Series(
     {
         "β-VAE paints back less than a third of leaks and breakages": bool(
-            max(reproduced["β-VAE"][kind] for kind in ("leak", "breakage")) < 1 / 3
+            (mean_over["β-VAE"][[leak, breakage]] < 1 / 3).all()
         ),
         "β-VAE paints back more of a grid than of a leak": bool(
-            reproduced["β-VAE"]["grid"] > reproduced["β-VAE"]["leak"]
-        ),
-        "β-VAE keeps more of the brain than the mean image does": bool(
-            (shares["kept"]["β-VAE"].mean(axis=(0, 2, 3)) > 0).all()
+            mean_over["β-VAE"][grid] > mean_over["β-VAE"][leak]
         ),
         "a denoiser paints back more of a leak than any of the three models": bool(
-            min(reproduced[name]["leak"] for name in DENOISERS)
-            > max(reproduced[name]["leak"] for name in compared)
+            min(mean_over[name][leak] for name in DENOISERS)
+            > max(mean_over[name][leak] for name in compared)
+        ),
+        "PCA with very many components paints leaks back, the VAEs with as many latents do not": bool(
+            painted["PCA"] > 0.5 > max(painted["VAE"], painted["β-VAE"])
         ),
     }
 )

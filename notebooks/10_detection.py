@@ -86,13 +86,15 @@ p = read_parameters(globals())
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import ARTEFACTS, clean_part, graded_artefacts
+from brainvae_core.cohorts import clean_part, graded_artefacts
 from brainvae_core.cohorts.artefacts import artefact_scores, reference_brains
 from brainvae_core.metrics import (
+    ErrorMap,
     auc,
     detection_curves,
-    difference,
-    estimate,
+    differences,
+    error_score,
+    graded_table,
     jackknife,
     outlier_score,
     pixel_detection,
@@ -103,18 +105,19 @@ from brainvae_core.profile import evaluated_models, evaluation_cohort
 # %%
 whole = prepare_cohort(p)
 cohort = evaluation_cohort(p, whole)
-train = cohort.split("train").images
-models = evaluated_models(p, cohort)
+train, shape = cohort.split("train").images, cohort.atlas.shape
 detectors = ("PCA", "VAE", "β-VAE", "another brain", "mean image")
+models = {name: fits for name, fits in evaluated_models(p, cohort).items() if name in detectors}
 print(cohort)
 
 # %%
-shape, strengths = cohort.atlas.shape, p.artefact_strengths
-graded = graded_artefacts(whole, strengths, p.n_graded).resampled(shape)
-n_brains = graded.metadata["brain_id"].nunique()
-cells = (len(ARTEFACTS), len(strengths), n_brains)
-clean = graded.clean[:n_brains]
-source = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}, L = {p.latent_dim}: {n_brains} clean test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+graded = graded_artefacts(whole, p.artefact_strengths, p.n_graded).resampled(shape)
+clean, cells = graded.clean, graded.images.shape[:3]
+flat, masks = graded.images.reshape(-1, *shape), graded.masks.reshape(-1, *shape)
+where = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}, L = {p.latent_dim}"
+source = (
+    f"{where}: {len(clean)} clean test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+)
 print(f"graded sections (kind, strength, brain) = {cells}")
 
 # %% [markdown]
@@ -122,35 +125,23 @@ print(f"graded sections (kind, strength, brain) = {cells}")
 #
 # The absolute difference between a brain and its reconstruction, divided pixel by pixel by its root mean square over
 # clean validation brains: borders that always differ count for less. The mean image and the most similar training brain are detectors
-# too, and need no model.
+# too, and need no fit.
 
 # %%
 ordinary = clean_part(whole, "validation").resampled(shape).images
-spreads = {
-    name: [
-        np.sqrt(np.square(m.reconstruct(ordinary) - ordinary).mean(axis=0)).clip(min=0.01)
-        for m in models[name]
-    ]
-    for name in detectors
-}
-maps = {
-    name: [
-        np.abs(m.reconstruct(graded.images) - graded.images) / s
-        for m, s in zip(models[name], spreads[name], strict=True)
-    ]
-    for name in detectors
-}
+error_of = {name: [ErrorMap(m, ordinary) for m in fits] for name, fits in models.items()}
+maps = {name: [error(flat) for error in fits] for name, fits in error_of.items()}
 
 # %%
-middle = len(strengths) // 2
-shown = [(k * len(strengths) + middle) * n_brains for k in range(len(ARTEFACTS))]
+middle = cells[1] // 2
+of_first = {name: fits[0].reshape(*cells, *shape)[:, middle, 0] for name, fits in maps.items()}
 figures.fig_error_maps(
-    graded.images[shown],
-    {name: of_fits[0][shown] for name, of_fits in maps.items()},
-    list(ARTEFACTS),
+    graded.images[:, middle, 0],
+    of_first,
+    graded.kinds,
     cohort.atlas.pixel_um,
-    graded.artefact_masks[shown],
-).made_from(f"{source.split(':')[0]}: one test brain, strength {strengths[middle]:g}, first fits")
+    graded.masks[:, middle, 0],
+).made_from(f"{where}: one test brain, strength {graded.strengths[middle]:g}, first fits")
 
 # %% [markdown]
 # ## Where is it?
@@ -160,36 +151,19 @@ figures.fig_error_maps(
 # fits.
 
 # %%
-found = {
-    name: [pixel_detection(one, graded.artefact_masks) for one in of_fits]
-    for name, of_fits in maps.items()
+found = {name: [pixel_detection(one, masks) for one in fits] for name, fits in maps.items()}
+area = {n: np.stack([f.auc.reshape(cells) for f in fits]) for n, fits in found.items()}
+average = {
+    n: np.stack([f.average_precision.reshape(cells) for f in fits]) for n, fits in found.items()
 }
-pixels = {
-    what: {
-        name: np.stack([getattr(f, what) for f in of_fits]).reshape(-1, *cells)
-        for name, of_fits in found.items()
-    }
-    for what in ("auc", "average_precision")
-}
-covered = graded.artefact_masks.mean(axis=(1, 2)).reshape(cells).mean(axis=(1, 2))
+panels = graded_table(area, graded, "area under ROC", bounds=(0, 1))
+panels |= graded_table(average, graded, "average precision", bounds=(0, 1))
 
 # %%
-titles = {"auc": "area under ROC", "average_precision": "average precision"}
-panels = {
-    f"{kind.capitalize()}: {titles[what]}": {
-        name: {s: estimate(values[:, k, i], bounds=(0, 1)) for i, s in enumerate(strengths)}
-        for name, values in by_name.items()
-    }
-    for what, by_name in pixels.items()
-    for k, kind in enumerate(ARTEFACTS)
-}
-guessing = {
-    f"{kind.capitalize()}: {title}": {"guessing": 0.5 if what == "auc" else float(covered[k])}
-    for what, title in titles.items()
-    for k, kind in enumerate(ARTEFACTS)
-}
-
-# %%
+covered = graded.masks.mean(axis=(1, 2, 3, 4))
+guessing = {title: {"guessing": 0.5} for title in panels}
+for kind, share in zip(graded.kinds, covered, strict=True):
+    guessing[f"{kind.capitalize()}: average precision"] = {"guessing": float(share)}
 figures.fig_curves(
     panels, "Strength of the artefact", references=guessing, ylabels=["Pixels"], columns=3
 ).made_from(source)
@@ -198,19 +172,18 @@ figures.fig_curves(
 # TEXT-PIXELS
 
 # %% [markdown]
-# The whole curves, at the middle strength, all brains and pixels of a kind together.
+# The whole curves, at the same strength as the maps, all brains and pixels of a kind together.
 
 # %%
-masks = graded.artefact_masks.reshape(*cells, *shape)[:, middle]
-curves = {
-    kind: {
-        name: detection_curves(of_fits[0].reshape(*cells, *shape)[k, middle], masks[k])
-        for name, of_fits in maps.items()
-    }
-    for k, kind in enumerate(ARTEFACTS)
-}
+curves = {kind: {} for kind in graded.kinds}
+for name, fits in maps.items():
+    of_strength = fits[0].reshape(*cells, *shape)[:, middle]
+    for k, kind in enumerate(graded.kinds):
+        curves[kind][name] = detection_curves(of_strength[k], graded.masks[k, middle])
+
+# %%
 figures.fig_detection(curves).made_from(
-    f"{source.split(',')[0]}: {n_brains} clean test brains, strength {strengths[middle]:g}, first fits"
+    f"{where}: {len(clean)} clean test brains, strength {graded.strengths[middle]:g}, first fits"
 )
 
 # %% [markdown]
@@ -221,48 +194,35 @@ figures.fig_detection(curves).made_from(
 # clean one. The rule of chapter 2, which looks at images alone, is the detector to beat.
 
 # %%
-scores = {
-    "latent outlier": {
-        name: [
-            (
-                outlier_score(m.encode(train), m.encode(clean)),
-                outlier_score(m.encode(train), m.encode(graded.images)),
-            )
-            for m in models[name]
-        ]
-        for name in ("PCA", "VAE", "β-VAE")
-    },
-    "error": {
-        name: [
-            (
-                np.sqrt(np.square((m.reconstruct(clean) - clean) / s).mean(axis=(1, 2))),
-                np.sqrt(np.square(one).mean(axis=(1, 2))),
-            )
-            for m, s, one in zip(models[name], spreads[name], maps[name], strict=True)
-        ]
-        for name in detectors
-    },
-}
+scores = {"latent outlier": {}, "error": {}}
+for name in ("PCA", "VAE", "β-VAE"):
+    scores["latent outlier"][name] = [
+        [outlier_score(m.encode(train), m.encode(images)) for images in (clean, flat)]
+        for m in models[name]
+    ]
+for name, fits in error_of.items():
+    scores["error"][name] = [
+        [error_score(error(images)) for images in (clean, flat)] for error in fits
+    ]
 
 # %%
-stacked = np.concatenate([cohort.images, clean, graded.images])
+stacked = np.concatenate([cohort.images, clean, flat])
 reference = np.zeros(len(stacked), dtype=bool)
 reference[: len(cohort)] = reference_brains(cohort.metadata)
 by_rule = artefact_scores(stacked, reference, cohort.atlas).max(axis=1)[len(cohort) :]
-rule = {"rule of chapter 2": [(by_rule[:n_brains], by_rule[n_brains:])]}
+rule = [by_rule[: len(clean)], by_rule[len(clean) :]]
 
 # %%
-brains = {
-    f"{kind.capitalize()}: {what}": {
-        name: {
-            s: jackknife(auc, [(a, b.reshape(cells)[k, i]) for a, b in of_fits], bounds=(0, 1))
-            for i, s in enumerate(strengths)
-        }
-        for name, of_fits in (by_name | rule).items()
-    }
-    for what, by_name in scores.items()
-    for k, kind in enumerate(ARTEFACTS)
-}
+brains = {f"{k.capitalize()}: {what}": {} for what in scores for k in graded.kinds}
+for what, by_name in scores.items():
+    for name, fits in (by_name | {"rule of chapter 2": [rule]}).items():
+        for k, kind in enumerate(graded.kinds):
+            brains[f"{kind.capitalize()}: {what}"][name] = {
+                strength: jackknife(
+                    auc, [(a, b.reshape(cells)[k, s]) for a, b in fits], bounds=(0, 1)
+                )
+                for s, strength in enumerate(graded.strengths)
+            }
 
 # %%
 figures.fig_curves(
@@ -280,32 +240,34 @@ figures.fig_curves(
 # ## The figures in numbers
 
 # %% tags=["nbval-ignore-output"]
-best = {
-    f"{a} − {b}": {
-        kind: difference(pixels["auc"][a][:, k].mean(axis=1), pixels["auc"][b][:, k].mean(axis=1))
-        for k, kind in enumerate(ARTEFACTS)
-    }
-    for a, b in (("β-VAE", "VAE"), ("β-VAE", "PCA"), ("β-VAE", "mean image"))
+pairs = [("β-VAE", "VAE"), ("β-VAE", "PCA"), ("β-VAE", "mean image")]
+for k, kind in enumerate(graded.kinds):
+    of_kind = {name: values[:, k].mean(axis=1) for name, values in area.items()}
+    for pair, d in differences(of_kind, pairs).items():
+        print(f"{kind}, pixels, area under ROC, {pair}: {d}")
+at = graded.strengths[middle]
+table = {
+    t: {name: by[at] for name, by in by_name.items()} for t, by_name in (panels | brains).items()
 }
-for pair, by_kind in best.items():
-    print(f"pixels, area under ROC, {pair}: " + "; ".join(f"{k} {d}" for k, d in by_kind.items()))
-at = strengths[middle]
-pd.DataFrame(
-    {
-        title: {name: str(by_strength[at]) for name, by_strength in by_name.items()}
-        for title, by_name in (panels | brains).items()
-    }
-).T
+pd.DataFrame(table).T.map(str, na_action="ignore")
 
 # %%
-mean_auc = {name: values.mean(axis=(0, 2, 3)) for name, values in pixels["auc"].items()}
+mean_area = {name: values.mean(axis=(0, 2, 3)) for name, values in area.items()}
+leak, breakage, grid = range(3)
 pd.Series(
     {
-        "every model finds pixels of leaks and breakages better than guessing": all(
-            (mean_auc[name][:2] > 0.6).all() for name in ("PCA", "VAE", "β-VAE")
+        "every model outlines leaks and breakages better than guessing": all(
+            (mean_area[name][[leak, breakage]] > 0.6).all() for name in ("PCA", "VAE", "β-VAE")
         ),
-        "every model finds pixels of leaks better than the mean image does": all(
-            mean_auc[name][0] > mean_auc["mean image"][0] for name in ("PCA", "VAE", "β-VAE")
+        "the mean image outlines grids better than any model": all(
+            mean_area["mean image"][grid] > mean_area[name][grid]
+            for name in ("PCA", "VAE", "β-VAE")
+        ),
+        "the error tells corrupted brains from clean ones where the code does not": all(
+            brains[f"{kind.capitalize()}: error"][name][at].value > 0.9
+            and brains[f"{kind.capitalize()}: latent outlier"][name][at].value < 0.8
+            for kind in graded.kinds
+            for name in ("PCA", "VAE", "β-VAE")
         ),
     }
 )

@@ -13,7 +13,7 @@ from plenoptic.process import SteerablePyramidFreq
 from scipy import ndimage
 from scipy.special import factorial
 
-from brainvae_core.metrics import CWSSIM, cw_ssim, cw_ssim_scale_um
+from brainvae_core.metrics import CWSSIM, cw_ssim, cw_ssim_level, cw_ssim_scale_um
 from brainvae_core.metrics.pyramid import bands
 
 
@@ -262,6 +262,16 @@ def test_a_level_responds_most_at_the_wavelength_it_is_said_to_have():
         ]
         assert periods[np.argmax(energy)] * 25.0 == cw_ssim_scale_um(level, 25.0)
     assert cw_ssim_scale_um(4, 25.0) == 800.0
+
+
+@pytest.mark.parametrize(
+    ("pixel_um", "level"), [(25, 4), (50, 3), (100, 2), (200, 1), (400, 1), (12.5, 5)]
+)
+def test_a_scale_has_its_level_at_every_pixel_size(pixel_um, level):
+    assert cw_ssim_level(pixel_um) == level
+    if pixel_um <= 200:
+        assert cw_ssim_scale_um(level, pixel_um) == 800
+    assert cw_ssim_level(25.0, 100) == 1
 
 
 def test_nonsense_is_refused_by_name():

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from brainvae_core.metrics import auc, detection_curves, outlier_score, pixel_detection
+from brainvae_core.metrics import (
+    ErrorMap,
+    auc,
+    detection_curves,
+    error_score,
+    outlier_score,
+    pixel_detection,
+)
 
 SHAPE = (11, 17)
 
@@ -70,6 +77,31 @@ def test_pixels_are_judged_brain_by_brain():
     assert 0.4 < found.auc[0] < 0.6 < found.auc[1] < 1
     assert found.auc[1] == pytest.approx(auc(maps[1][~masks[1]], maps[1][masks[1]]))
     assert found.average_precision[0] == pytest.approx(masks[0].mean(), abs=0.1)
+
+
+class Dims:
+    """Paints every pixel at 90 % of its brightness."""
+
+    def reconstruct(self, images):
+        return 0.9 * images
+
+
+def test_an_error_is_held_against_what_is_usual_in_its_pixel():
+    ordinary = np.full((5, *SHAPE), 0.5)
+    ordinary[:, 2, 3] = 1.0  # errs twice as much there, always
+    ordinary[:, 0, 0] = 0.0  # never
+    error = ErrorMap(Dims(), ordinary)
+    assert error.spread[2, 3] == pytest.approx(0.1) and error.spread[0, 0] == 0.01
+    images = np.full((2, *SHAPE), 0.5)
+    images[1, 2, 3] = images[1, 0, 0] = 1.0
+    maps = error(images)
+    assert maps.shape == images.shape
+    np.testing.assert_allclose(maps[1, 5, 5], 1)
+    np.testing.assert_allclose(maps[1, 2, 3], 1)
+    np.testing.assert_allclose(maps[1, 0, 0], 10)
+    assert error_score(maps).shape == (2,)
+    assert error_score(maps)[1] > error_score(maps)[0]
+    np.testing.assert_allclose(error_score(np.full((2, 3, *SHAPE), 4.0)), 4)
 
 
 def test_training_codes_score_their_number_and_others_more():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainvae_core.metrics import aggregate_codes
+from brainvae_core.metrics import aggregate_codes, beside, generated_scores, pca_basis
 
 IMAGES = np.random.default_rng(0).random((5, 4, 6)).astype(np.float32)
 
@@ -38,6 +38,38 @@ def test_draws_follow_from_the_seed():
     first, again, other = (aggregate_codes(Clouds(), IMAGES, 7, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+class Painter(Clouds):
+    latent_dim = 2
+
+    def decode(self, z):
+        return np.ones((len(z), 4, 6)) * z[:, :1, None] + 0.1 * z[:, 1:, None]
+
+
+def test_images_of_three_kinds_are_as_many_scores_in_the_basis():
+    basis = pca_basis(IMAGES, 3)
+    found = generated_scores(Painter(), basis, IMAGES[:4], IMAGES, seed=3)
+    assert {kind: scores.shape for kind, scores in found.items()} == dict.fromkeys(
+        ("reconstructions", "prior samples", "aggregate posterior"), (4, 3)
+    )
+    painted = Painter().decode(Painter().encode(IMAGES[:4]))
+    np.testing.assert_allclose(found["reconstructions"], basis.project(painted))
+    many = generated_scores(Painter(), pca_basis(IMAGES, 1), np.repeat(IMAGES, 400, 0), IMAGES)
+    one_step = np.abs(pca_basis(IMAGES, 1).components[0].sum())
+    assert many["prior samples"].std() == pytest.approx(one_step, rel=0.1)
+    again = generated_scores(Painter(), basis, IMAGES[:4], IMAGES, seed=3)
+    np.testing.assert_array_equal(again["prior samples"], found["prior samples"])
+
+
+def test_generated_scores_stand_beside_the_real_ones_by_kind():
+    real, fits = (
+        np.zeros((4, 3)),
+        [{"reconstructions": 1, "prior samples": 2, "aggregate posterior": 3}],
+    )
+    found = beside(real, {"VAE": {8: fits * 2}})
+    assert [g for _, g in found["prior samples"]["VAE"][8]] == [2, 2]
+    assert all(r is real for by in found.values() for r, _ in by["VAE"][8])
 
 
 def test_nonsense_is_refused_by_name():

@@ -59,6 +59,7 @@ def test_a_posterior_that_is_too_wide_costs_the_elbo_more():
     assert (many.elbo < exact).all()
     np.testing.assert_allclose(many.importance_weighted, exact, atol=0.4)
     assert (few.importance_weighted >= few.elbo).all()
+    np.testing.assert_array_equal(few.gap, few.importance_weighted - few.elbo)
     gap = [(exact - found.importance_weighted).mean() for found in (few, many)]
     assert gap[0] > gap[1] > -0.05
     assert (many.effective_samples < 1000).all() and (many.effective_samples > 100).all()

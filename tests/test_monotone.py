@@ -28,9 +28,8 @@ def planted():
     cohort = simulate(150, shape=(80, 112), artefact_share=0, seed=4)
     n = len(cohort.split("test"))
     graded = graded_artefacts(cohort, STRENGTHS, n)
-    cells = (len(ARTEFACTS), len(STRENGTHS), n, 80, 112)
-    parts = (graded.clean, graded.images, graded.artefact_masks)
-    return cohort, [part.reshape(cells) for part in parts]
+    clean = np.broadcast_to(graded.clean, graded.images.shape)
+    return cohort, (clean, graded.images, graded.masks)
 
 
 def falls(values):

@@ -135,19 +135,20 @@ def test_without_truth_it_is_what_the_rule_passes(unknown):
 def test_every_kind_at_every_strength_in_the_same_brains(truth, request):
     cohort = request.getfixturevalue(truth)
     found, before = graded_artefacts(cohort, STRENGTHS, 4), clean_part(cohort)
-    assert len(found) == 3 * 3 * 4
-    table = found.metadata.groupby(["artefact", "artefact_strength"])["brain_id"].agg(list)
-    assert len(table) == 9 and all(ids == list(before.metadata.index[:4]) for ids in table)
-    rows = before.metadata.index.get_indexer(found.metadata["brain_id"])
-    assert np.array_equal(found.clean, before.images[rows])
-    assert np.array_equal(found.artefact_masks, np.abs(found.images - found.clean) > 0.02)
+    assert (found.kinds, found.strengths) == (tuple(ARTEFACTS), STRENGTHS)
+    assert found.images.shape == found.masks.shape == (3, 3, 4, *SHAPE)
+    assert np.array_equal(found.clean, before.images[:4])
+    assert np.array_equal(found.masks, np.abs(found.images - found.clean) > 0.02)
+    assert found.masks.any(axis=(3, 4)).all()
+    leaks, breakages, _ = found.images[:, -1] - found.clean
+    assert leaks.min() >= 0 and breakages.max() <= 0
 
 
 def test_an_artefact_grows_where_it_is(simulated):
     found = graded_artefacts(simulated, STRENGTHS, 3)
-    weak, middle, strong = found.artefact_masks.reshape(3, 3, 3, *SHAPE).swapaxes(0, 1)
+    weak, middle, strong = found.masks.swapaxes(0, 1)
     assert not (weak & ~middle).any() and not (middle & ~strong).any()
-    change = np.abs(found.images - found.clean).reshape(3, 3, 3, -1).sum(axis=3)
+    change = np.abs(found.images - found.clean).sum(axis=(3, 4))
     assert (np.diff(change, axis=1) > 0).all()
     # Each brain has its own, and another seed another.
     assert not np.array_equal(strong[0, 0], strong[0, 1])
@@ -157,7 +158,20 @@ def test_an_artefact_grows_where_it_is(simulated):
 
 def test_more_brains_than_there_are_is_all_of_them(simulated):
     n = len(simulated.split("validation"))
-    assert len(graded_artefacts(simulated, [0.5], 10_000, "validation")) == 3 * n
+    assert len(graded_artefacts(simulated, [0.5], 10_000, "validation").clean) == n
+
+
+def test_fewer_pixels_are_those_of_a_cohort(simulated):
+    found = graded_artefacts(simulated, STRENGTHS, 3)
+    small = found.resampled((40, 56))
+    assert small.images.shape == small.masks.shape == (3, 3, 3, 40, 56)
+    wanted = found.images[1, 2, 0].reshape(40, 2, 56, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(small.images[1, 2, 0], wanted, atol=1e-6)
+    half = found.masks[1, 2, 0].reshape(40, 2, 56, 2).mean(axis=(1, 3)) >= 0.5
+    assert np.array_equal(small.masks[1, 2, 0], half)
+    last = small.strongest()
+    assert last.strengths == (1.0,) and np.array_equal(last.images[:, 0], small.images[:, 2])
+    assert np.array_equal(last.masks[:, 0], small.masks[:, 2])
 
 
 def test_what_cannot_be_planted_is_refused(simulated, unknown):

@@ -17,9 +17,11 @@ from brainvae_core.profile import (
     Parameters,
     compared_configs,
     curve,
+    curve_models,
     evaluated_configs,
     evaluated_models,
     evaluation_cohort,
+    grid_cohort,
     main,
     models_at,
     read_parameters,
@@ -307,6 +309,27 @@ def test_the_curves_models_are_rows_of_the_grid_or_rows_of_their_own():
     assert {*curve(p).shard(2).configs} <= {*models_at(p, 2).configs}
     with pytest.raises(ValueError, match="latent_dim=5 is no row of this profile; it has 2, 8, 30"):
         models_at(p, 5)
+
+
+def test_the_curves_runs_come_by_model_and_latents_and_a_failed_fit_is_a_gap(tiny, tmp_path):
+    runs = str(tmp_path / "runs")
+    p = replace(tiny, runs=runs, device="cpu", latent_dim=2, grid_steps=2, grid_seeds=(0, 1))
+    p = replace(p, curve_latent_dims=(2, 3), batch_size=4)
+    cohort = grid_cohort(p, prepare_cohort(p))
+    found = curve_models(p, cohort)
+    assert {(label, n): len(f) for label, by in found.items() for n, f in by.items()} == {
+        (label, n): 1 if label == "PCA" else 2 for label in ("PCA", "VAE", "β-VAE") for n in (2, 3)
+    }
+    assert {(r.config.beta, r.config.latent_dim) for r in found["β-VAE"][3]} == {(3.0, 3)}
+    vaes = [c for c in curve(p).configs if c.kind == "beta_vae" and c.beta == 1]
+    for config in vaes:
+        folder = Path(runs) / run_name(config, cohort.fingerprint)
+        shutil.rmtree(folder)
+        save_run(folder, config, cohort.fingerprint, cohort.name, None, [], "not finite")
+        if config.latent_dim == 2 and config.seed == 1:
+            assert list(curve_models(p, cohort)["VAE"]) == [3]
+    with pytest.raises(ValueError, match="no VAE of Figs 2C and 2D could be fitted"):
+        curve_models(p, cohort)
 
 
 def test_the_evaluation_has_every_baseline_and_a_vae_a_seed():

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 
-from brainvae_core.metrics import CWSSIM, cw_ssim, ms_ssim, norm_ratio, psnr, reconstruction_scores
+from brainvae_core.metrics import (
+    CWSSIM,
+    cw_ssim,
+    estimate,
+    ms_ssim,
+    norm_ratio,
+    psnr,
+    reconstruction_estimates,
+    reconstruction_scores,
+)
 from brainvae_core.metrics.similarity import SCALE_WEIGHTS
 
 
@@ -121,3 +130,18 @@ def test_a_reconstruction_is_asked_everything_by_name():
     np.testing.assert_array_equal(found["CW-SSIM"], cw_ssim(x, y, 2, 4))
     np.testing.assert_array_equal(found["PSNR"], psnr(x, y))
     np.testing.assert_array_equal(found["norm ratio"], norm_ratio(x, y, mean))
+
+
+def test_scores_of_several_fits_are_regrouped_with_intervals():
+    x, mean = brains(6), brains(20, seed=2).mean(axis=0)
+    similarity = CWSSIM(x, 2, 4)
+    fits = [reconstruction_scores(x, brains(6, seed=s), mean, similarity) for s in (3, 4)]
+    found = reconstruction_estimates({"VAE": {8: fits}, "PCA": fits[:1]})
+    assert list(found) == list(fits[0])
+    assert found["PSNR"]["VAE"][8] == estimate([f["PSNR"] for f in fits])
+    assert found["CW-SSIM"]["PCA"].n_seeds == 1
+    assert all(found["CW-SSIM"][k].low >= 0 for k in ("PCA",))
+    perfect = reconstruction_estimates(
+        {"copy": [reconstruction_scores(x, 1 - x, mean, similarity)]}
+    )
+    assert perfect["norm ratio"]["copy"].low >= 0

@@ -9,10 +9,15 @@ from scipy import stats
 from brainvae_core.metrics import (
     Estimate,
     difference,
+    differences,
     estimate,
+    estimates,
     frechet_distance,
+    in_each,
     jackknife,
     jackknife_difference,
+    jackknives,
+    picked,
     verdict,
 )
 
@@ -162,6 +167,32 @@ def test_intervals_move_and_stretch_with_the_scores(seed, shift, scale):
 def test_a_wider_level_is_a_wider_interval():
     x = scores(np.random.default_rng(0), 3, 30)
     assert estimate(x, 0.5).high < estimate(x, 0.95).high < estimate(x, 0.99).high
+
+
+def test_tables_are_judged_entry_by_entry():
+    rng = np.random.default_rng(0)
+    table = {"VAE": {2: [rng.random(9), rng.random(9)], 4: [rng.random(9)]}, "PCA": rng.random(9)}
+    found = estimates(table, bounds=(0, 1))
+    assert found["VAE"][2] == estimate(table["VAE"][2], bounds=(0, 1))
+    assert found["VAE"][4].n_seeds == 1 and found["PCA"] == estimate(table["PCA"])
+    fits = {"VAE": {2: [[rng.random(9)], [rng.random(9)]]}}
+    wanted = jackknife(np.mean, fits["VAE"][2])
+    assert jackknives(np.mean, fits) == {"VAE": {2: wanted}}
+    assert in_each({"a": {"b": 2}, "c": 3}, str) == {"a": {"b": "2"}, "c": "3"}
+
+
+def test_one_score_is_picked_of_every_fit():
+    fits = [{"CW-SSIM": 1, "PSNR": 2}, {"CW-SSIM": 3, "PSNR": 4}]
+    assert picked({"VAE": {8: fits}, "PCA": fits[:1]}, "PSNR") == {"VAE": {8: [2, 4]}, "PCA": [2]}
+    assert picked({"VAE": [Estimate(1, 0, 2, 9, 3)]}, "high") == {"VAE": [2]}
+
+
+def test_pairs_that_are_there_are_compared_by_name():
+    rng = np.random.default_rng(0)
+    scores = {"VAE": rng.random((3, 9)), "PCA": rng.random(9)}
+    found = differences(scores, [("VAE", "PCA"), ("VAE", "NMF"), ("PCA", "VAE")])
+    assert list(found) == ["VAE − PCA", "PCA − VAE"]
+    assert found["VAE − PCA"] == difference(scores["VAE"], scores["PCA"])
 
 
 def test_a_claim_is_judged_by_all_its_intervals():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from brainvae_core.cohorts.artefacts import ARTEFACTS, STRENGTHS, artefact_free, plant
-from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.atlas import Atlas, block_mean
 from brainvae_core.cohorts.cohort import Cohort
 from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, displacement_maps
 
@@ -92,13 +93,53 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class GradedArtefacts:
+    """Clean brains, and the same with every kind of artefact at every strength.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+    strengths : tuple of float
+    clean : ndarray of float32, shape (n_brains, height, width)
+    images : ndarray of float32, shape (n_kinds, n_strengths, n_brains, height, width)
+    masks : ndarray of bool, the same shape
+        Where each artefact is.
+    """
+
+    kinds: tuple[str, ...]
+    strengths: tuple[float, ...]
+    clean: np.ndarray
+    images: np.ndarray
+    masks: np.ndarray
+
+    def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
+        """The same brains with fewer pixels, as `Cohort.resampled`."""
+        factor = self.clean.shape[1] // shape[0]
+        flat = self.images.reshape(-1, *self.clean.shape[1:])
+        cells = self.images.shape[:3]
+        return replace(
+            self,
+            clean=block_mean(self.clean, factor),
+            images=block_mean(flat, factor).reshape(*cells, *shape),
+            masks=(block_mean(self.masks.reshape(flat.shape), factor) >= 0.5).reshape(
+                *cells, *shape
+            ),
+        )
+
+    def strongest(self) -> GradedArtefacts:
+        """The last strength alone."""
+        last = self.strengths[-1:]
+        return replace(self, strengths=last, images=self.images[:, -1:], masks=self.masks[:, -1:])
+
+
 def graded_artefacts(
     cohort: Cohort,
     strengths: Sequence[float],
     n_brains: int,
     split: str = "test",
     seed: int = 0,
-) -> Cohort:
+) -> GradedArtefacts:
     """Every kind of artefact at every strength, in the same clean brains.
 
     Parameters
@@ -114,10 +155,7 @@ def graded_artefacts(
 
     Returns
     -------
-    Cohort
-        Kind by kind, strength by strength, brain by brain: ``len(ARTEFACTS) × len(strengths) ×
-        n_brains`` sections with ``clean``, ``artefact_masks`` and the columns ``brain_id``,
-        ``artefact`` and ``artefact_strength``.
+    GradedArtefacts
 
     Raises
     ------
@@ -128,21 +166,16 @@ def graded_artefacts(
         raise ValueError(
             f"strengths={list(strengths)}, n_brains={n_brains}: give at least 1 of each"
         )
-    before = clean_part(cohort, split)
-    before = before.select(np.arange(min(n_brains, len(before))))
-    grid = list(product(ARTEFACTS, strengths, range(len(before))))
-    images = np.empty((len(grid), *cohort.atlas.shape), dtype=np.float32)
+    clean = clean_part(cohort, split).images[:n_brains]
+    images = np.empty((len(ARTEFACTS), len(strengths), *clean.shape), dtype=np.float32)
     masks = np.empty(images.shape, dtype=bool)
-    for row, (kind, strength, i) in enumerate(grid):
-        images[row], masks[row] = ARTEFACTS[kind](
-            before.images[i], strength=strength, seed=seed + i, pixel_um=cohort.atlas.pixel_um
+    for (k, make), (s, strength), i in product(
+        enumerate(ARTEFACTS.values()), enumerate(strengths), range(len(clean))
+    ):
+        images[k, s, i], masks[k, s, i] = make(
+            clean[i], strength=strength, seed=seed + i, pixel_um=cohort.atlas.pixel_um
         )
-    kinds, graded, brains = (np.array(column) for column in zip(*grid, strict=True))
-    metadata = before.metadata.iloc[brains].assign(artefact=kinds, artefact_strength=graded)
-    metadata["brain_id"] = metadata.index
-    metadata.index = [f"{metadata.index[i]} {k} {s:g}" for i, (k, s, _) in enumerate(grid)]
-    clean = before.images[brains]
-    return _cohort(before, images, metadata, clean=clean, artefact_masks=masks)
+    return GradedArtefacts(tuple(ARTEFACTS), tuple(strengths), clean, images, masks)
 
 
 def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """How good a model is: arrays in, numbers out."""
 
-from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_scale_um
+from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level, cw_ssim_scale_um
 from brainvae_core.metrics.denoising import (
     ArtefactRemoval,
     artefact_removal,
@@ -11,9 +11,11 @@ from brainvae_core.metrics.denoising import (
 )
 from brainvae_core.metrics.detection import (
     Curves,
+    ErrorMap,
     PixelDetection,
     auc,
     detection_curves,
+    error_score,
     outlier_score,
     pixel_detection,
 )
@@ -25,20 +27,26 @@ from brainvae_core.metrics.frechet import (
     pca_basis,
     pca_frechet_distance,
 )
-from brainvae_core.metrics.generation import aggregate_codes
+from brainvae_core.metrics.generation import aggregate_codes, beside, generated_scores
+from brainvae_core.metrics.graded import graded_removal, graded_table, removal_by_share
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
 from brainvae_core.metrics.precision_recall import sample_precision, sample_recall
-from brainvae_core.metrics.reconstruction import reconstruction_scores
+from brainvae_core.metrics.reconstruction import reconstruction_estimates, reconstruction_scores
 from brainvae_core.metrics.recovery import active_latents, explained_by_factors, linear_recovery
 from brainvae_core.metrics.similarity import ms_ssim, psnr
 from brainvae_core.metrics.spectrum import radial_spectrum
 from brainvae_core.metrics.uncertainty import (
     Estimate,
     difference,
+    differences,
     estimate,
+    estimates,
+    in_each,
     jackknife,
     jackknife_difference,
+    jackknives,
+    picked,
     verdict,
 )
 
@@ -47,6 +55,7 @@ __all__ = [
     "ArtefactRemoval",
     "Bound",
     "Curves",
+    "ErrorMap",
     "Estimate",
     "Knee",
     "PCABasis",
@@ -55,21 +64,31 @@ __all__ = [
     "aggregate_codes",
     "artefact_removal",
     "auc",
+    "beside",
     "choose_point",
     "clustering",
     "cw_ssim",
+    "cw_ssim_level",
     "cw_ssim_scale_um",
     "detection_curves",
     "difference",
+    "differences",
+    "error_score",
     "estimate",
+    "estimates",
     "explained_by_factors",
     "explained_variance",
     "explained_variance_per_brain",
     "fitted_sigma",
     "frechet_distance",
     "frechet_profile",
+    "generated_scores",
+    "graded_removal",
+    "graded_table",
+    "in_each",
     "jackknife",
     "jackknife_difference",
+    "jackknives",
     "knee",
     "knee_over_seeds",
     "likelihood_bound",
@@ -80,10 +99,13 @@ __all__ = [
     "outlier_score",
     "pca_basis",
     "pca_frechet_distance",
+    "picked",
     "pixel_detection",
     "psnr",
     "radial_spectrum",
+    "reconstruction_estimates",
     "reconstruction_scores",
+    "removal_by_share",
     "reproduced_change",
     "sample_precision",
     "sample_recall",

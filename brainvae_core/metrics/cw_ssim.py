@@ -170,6 +170,23 @@ def cw_ssim_scale_um(level: int, pixel_um: float) -> float:
     return float(pixel_um * 2 ** (level + 1))
 
 
+def cw_ssim_level(pixel_um: float, scale_um: float = 800.0) -> int:
+    """The level whose bands lie nearest a scale at some pixel size, at least 1.
+
+    Parameters
+    ----------
+    pixel_um : float
+        Side of one pixel in micrometres.
+    scale_um : float
+        Wavelength in micrometres; the default is that of level 4 at 25 µm.
+
+    Returns
+    -------
+    int
+    """
+    return max(1, round(float(np.log2(scale_um / pixel_um))) - 1)
+
+
 def _checked(images, what: str) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim not in (2, 3) or not images.size:

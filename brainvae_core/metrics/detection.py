@@ -14,6 +14,7 @@ from sklearn.metrics import (
 
 from brainvae_core.metrics.checks import checked_images, checked_rows
 
+SPREAD_FLOOR = 0.01  # grey values
 ROUNDING = 1e-12  # a rate of 3/10 is found at 0.3
 
 
@@ -90,6 +91,40 @@ def auc(clean: np.ndarray, corrupted: np.ndarray) -> float:
     scores = np.concatenate([np.ravel(clean), np.ravel(corrupted)])
     scores, truth = _checked(scores, np.arange(len(scores)) >= np.size(clean))
     return float(roc_auc_score(truth, scores))
+
+
+class ErrorMap:
+    """Where a model does not paint a brain as it is, held against what is usual.
+
+    Parameters
+    ----------
+    model
+        Anything with ``reconstruct(images)``.
+    ordinary : ndarray, shape (n, height, width)
+        Clean brains that the model was not fitted to.
+
+    Attributes
+    ----------
+    spread : ndarray, shape (height, width)
+        Root mean square of the model's error over the ordinary brains, at least 0.01 grey values:
+        borders that always differ count for less.
+    """
+
+    def __init__(self, model, ordinary: np.ndarray):
+        ordinary = checked_images(ordinary, "ordinary")
+        self.model = model
+        rest = model.reconstruct(ordinary) - ordinary
+        self.spread = np.sqrt(np.square(rest).mean(axis=0)).clip(min=SPREAD_FLOOR)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """|x − r| / spread of images (n, height, width), of the same shape."""
+        images = checked_images(images, "images")
+        return np.abs(self.model.reconstruct(images) - images) / self.spread
+
+
+def error_score(maps: np.ndarray) -> np.ndarray:
+    """One number a brain: the root mean square of its error map, (…, height, width) to (…)."""
+    return np.sqrt(np.square(maps).mean(axis=(-2, -1)))
 
 
 class PixelDetection(NamedTuple):

@@ -32,6 +32,11 @@ class Bound(NamedTuple):
     importance_weighted: np.ndarray
     effective_samples: np.ndarray
 
+    @property
+    def gap(self) -> np.ndarray:
+        """What the importance-weighted bound gains on the ELBO, (n,)."""
+        return self.importance_weighted - self.elbo
+
 
 def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed: int = 0) -> Bound:
     """ELBO and importance-weighted bound of images under a model with a Gaussian likelihood.

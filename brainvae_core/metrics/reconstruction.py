@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from brainvae_core.metrics.cw_ssim import CWSSIM
 from brainvae_core.metrics.denoising import explained_variance_per_brain, norm_ratio
 from brainvae_core.metrics.similarity import ms_ssim, psnr
+from brainvae_core.metrics.uncertainty import estimate, in_each
+
+LIMITS = {
+    "explained variance": (-np.inf, 1),
+    "CW-SSIM": (0, 1),
+    "MS-SSIM": (0, 1),
+    "PSNR": (-np.inf, np.inf),
+    "norm ratio": (0, np.inf),
+}
 
 
 def reconstruction_scores(
@@ -34,4 +45,25 @@ def reconstruction_scores(
         "MS-SSIM": ms_ssim(images, reconstructions),
         "PSNR": psnr(images, reconstructions),
         "norm ratio": norm_ratio(images, reconstructions, mean_image),
+    }
+
+
+def reconstruction_estimates(scores: Mapping) -> dict[str, dict]:
+    """Scores of several fits, regrouped by what was asked, with intervals.
+
+    Parameters
+    ----------
+    scores : mapping of anything to sequence of `reconstruction_scores`, or such a mapping
+        A sequence a model, an entry a fit.
+
+    Returns
+    -------
+    dict of str to dict
+        By score; below it the keys of ``scores``, and an `Estimate`.
+    """
+    return {
+        name: in_each(
+            scores, lambda fits, name=name: estimate([f[name] for f in fits], bounds=LIMITS[name])
+        )
+        for name in LIMITS
     }

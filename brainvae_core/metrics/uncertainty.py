@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -132,6 +132,65 @@ def jackknife_difference(
 ) -> Estimate:
     """`jackknife` of a − b, both of the same brains, which are left out of both together."""
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
+
+
+def estimates(scores: Mapping, bounds=UNBOUNDED) -> dict:
+    """`estimate` of every entry of a table, which may hold tables in turn.
+
+    Parameters
+    ----------
+    scores : mapping of anything to ndarray, sequence of ndarray, or such a mapping
+        Scores (n_brains,) or (n_seeds, n_brains), such as by model and number of latents.
+    bounds : (low, high)
+
+    Returns
+    -------
+    dict
+        Of the same keys.
+    """
+    return in_each(scores, lambda found: estimate(found, bounds=bounds))
+
+
+def jackknives(statistic: Callable[..., float], fits: Mapping, bounds=UNBOUNDED) -> dict:
+    """`jackknife` of every entry of a table, which may hold tables in turn."""
+    return in_each(fits, lambda found: jackknife(statistic, found, bounds=bounds))
+
+
+def differences(scores: Mapping, pairs: Iterable[tuple]) -> dict[str, Estimate]:
+    """`difference` of pairs of entries of a table, by ``"a − b"``; of those that are there."""
+    return {
+        f"{a} − {b}": difference(scores[a], scores[b])
+        for a, b in pairs
+        if a in scores and b in scores
+    }
+
+
+def in_each(table: Mapping, function: Callable) -> dict:
+    """A function of every entry of a table, which may hold tables in turn."""
+    return {
+        key: in_each(entry, function) if isinstance(entry, Mapping) else function(entry)
+        for key, entry in table.items()
+    }
+
+
+def picked(table: Mapping, name: str) -> dict:
+    """One score of every fit in a table, which may hold tables in turn.
+
+    Parameters
+    ----------
+    table : mapping of anything to sequence of mapping or object, or such a mapping
+        A sequence a model, an entry a fit, such as of `reconstruction_scores` or `Bound`.
+    name : str
+        A key of the mappings, or an attribute of the objects.
+
+    Returns
+    -------
+    dict
+        Of the same keys, with a list of scores, one a fit.
+    """
+    return in_each(
+        table, lambda fits: [f[name] if isinstance(f, Mapping) else getattr(f, name) for f in fits]
+    )
 
 
 def verdict(estimates: Iterable[Estimate]) -> str:

@@ -1,0 +1,83 @@
+"""Artefacts of every kind at every strength: what models make of them, in tables for figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from brainvae_core.metrics.denoising import ArtefactRemoval, artefact_removal
+from brainvae_core.metrics.uncertainty import UNBOUNDED, Estimate, estimate
+
+SHARES = ("reproduced", "kept", "recovered")
+
+
+def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
+    """What a model makes of the same brains with every artefact at every strength.
+
+    Parameters
+    ----------
+    model
+        Anything with ``reconstruct(images)``.
+    graded
+        Has ``clean`` (n_brains, height, width), ``images`` and ``masks`` (n_kinds, n_strengths,
+        n_brains, height, width): ``graded_artefacts``.
+    mean_image : ndarray, shape (height, width)
+        Of the training brains.
+
+    Returns
+    -------
+    ArtefactRemoval
+        Of arrays (n_kinds, n_strengths, n_brains).
+    """
+    *cells, n, height, width = graded.images.shape
+    times = int(np.prod(cells))
+    flat = graded.images.reshape(-1, height, width)
+    found = artefact_removal(
+        np.tile(graded.clean, (times, 1, 1)),
+        flat,
+        graded.masks.reshape(flat.shape),
+        np.tile(model.reconstruct(graded.clean), (times, 1, 1)),
+        model.reconstruct(flat),
+        mean_image,
+    )
+    return ArtefactRemoval(*(getattr(found, what).reshape(*cells, n) for what in SHARES))
+
+
+def removal_by_share(fits: Mapping[str, Sequence[ArtefactRemoval]]) -> dict[str, dict]:
+    """Several models' removals, regrouped: by share, by model, (n_fits, …, n_brains)."""
+    return {
+        what: {name: np.stack([getattr(r, what) for r in found]) for name, found in fits.items()}
+        for what in SHARES
+    }
+
+
+def graded_table(
+    values: Mapping[str, np.ndarray], graded, what: str = "", bounds=UNBOUNDED
+) -> dict[str, dict[str, dict[float, Estimate]]]:
+    """Estimates by kind of artefact, model and strength, as figures want them.
+
+    Parameters
+    ----------
+    values : mapping of model to ndarray, each (n_fits, n_kinds, n_strengths, n_brains)
+    graded
+        Has ``kinds`` and ``strengths``.
+    what : str
+        What the values are, for the titles: ``"Leak: kept"``; without it ``"Leak"``.
+    bounds : (low, high)
+        What a value cannot pass.
+
+    Returns
+    -------
+    dict of title to dict of model to dict of strength to Estimate
+    """
+    return {
+        kind.capitalize() + (f": {what}" if what else ""): {
+            name: {
+                strength: estimate(found[:, k, s], bounds=bounds)
+                for s, strength in enumerate(graded.strengths)
+            }
+            for name, found in values.items()
+        }
+        for k, kind in enumerate(graded.kinds)
+    }

@@ -1,0 +1,68 @@
+"""Artefacts of every kind and strength: shares in their cells, tables for figures."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from brainvae_core.metrics import (
+    artefact_removal,
+    estimate,
+    graded_removal,
+    graded_table,
+    removal_by_share,
+)
+
+KINDS, STRENGTHS, N, SHAPE = ("leak", "grid"), (0.3, 0.6, 1.0), 4, (5, 7)
+MEAN = np.full(SHAPE, 0.5)
+
+
+@pytest.fixture
+def graded():
+    rng = np.random.default_rng(0)
+    clean = rng.random((N, *SHAPE))
+    masks = np.zeros((2, 3, N, *SHAPE), bool)
+    masks[0, :, :, 1:3, 2:5] = masks[1, :, :, 3:, 1:] = True
+    added = rng.random(masks.shape) * np.array(STRENGTHS)[:, None, None, None]
+    return SimpleNamespace(
+        kinds=KINDS,
+        strengths=STRENGTHS,
+        clean=clean,
+        images=clean + masks * added,
+        masks=masks,
+    )
+
+
+class Halves:
+    """Half way to the mean image."""
+
+    def reconstruct(self, images):
+        return (images + MEAN) / 2
+
+
+def test_every_cell_is_that_artefacts_own_removal(graded):
+    found, model = graded_removal(Halves(), graded, MEAN), Halves()
+    assert found.reproduced.shape == found.kept.shape == found.recovered.shape == (2, 3, N)
+    np.testing.assert_allclose(found.reproduced, 0.5)
+    np.testing.assert_allclose(found.kept, 0.75)
+    for k, s in np.ndindex(2, 3):
+        dirty = graded.images[k, s]
+        answers = model.reconstruct(graded.clean), model.reconstruct(dirty)
+        alone = artefact_removal(graded.clean, dirty, graded.masks[k, s], *answers, MEAN)
+        np.testing.assert_allclose(found.recovered[k, s], alone.recovered)
+
+
+def test_models_are_regrouped_by_share_and_tabled_by_kind_and_strength(graded):
+    one = graded_removal(Halves(), graded, MEAN)
+    shares = removal_by_share({"VAE": [one, one], "PCA": [one]})
+    assert shares["kept"]["VAE"].shape == (2, 2, 3, N) and list(shares) == [
+        "reproduced",
+        "kept",
+        "recovered",
+    ]
+    table = graded_table(shares["recovered"], graded, "recovered", bounds=(-1, 1))
+    assert list(table) == ["Leak: recovered", "Grid: recovered"]
+    assert list(table["Grid: recovered"]["VAE"]) == list(STRENGTHS)
+    wanted = estimate(shares["recovered"]["PCA"][:, 1, 2], bounds=(-1, 1))
+    assert table["Grid: recovered"]["PCA"][1.0] == wanted
+    assert list(graded_table(shares["kept"], graded)) == ["Leak", "Grid"]
