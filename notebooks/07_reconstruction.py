@@ -176,7 +176,7 @@ floors = pd.DataFrame(
 ).map(np.mean)
 
 # %%
-figures.fig_2c(panels["CW-SSIM"], floors.loc["CW-SSIM"]).made_from(source)
+figures.fig_2c(panels["CW-SSIM"], floors.loc["CW-SSIM"].to_dict()).made_from(source)
 
 # %% [markdown]
 # TEXT-2C

@@ -186,7 +186,7 @@ rows = {
     for label, by_dim in panel.items()
     if p.latent_dim in by_dim
 }
-bits = {label: -e.value / few[0].size / np.log(2) for label, e in rows.items()}
+bits = {label: round(-e.value / few[0].size / np.log(2), 3) for label, e in rows.items()}
 pd.DataFrame({"log p(x) or bound, nats": rows, "bits per pixel": bits}).map(str)
 
 # %%

@@ -378,7 +378,7 @@ full = {
     title: {name: by_strength[max(by_strength)] for name, by_strength in by_name.items()}
     for title, by_name in panels.items()
 }
-pd.DataFrame(full).map(str)
+pd.DataFrame(full).map(str, na_action="ignore")
 
 # %%
 mean_over = {name: found.mean(axis=(0, 2, 3)) for name, found in shares["reproduced"].items()}

@@ -156,12 +156,12 @@ metrics = reconstruction_estimates(scores)
 # %%
 half, basis = len(test) // 2, pca_basis(validation, min(p.fd_dim, len(validation) - 1))
 real, others = basis.project(test[:half]), test[half : 2 * half]
+with_prior = ("PCA", "VAE", "β-VAE", "probabilistic PCA", "factor analysis")
 generated = {
-    name: [generated_scores(m, basis, others, train) for m in fits] for name, fits in models.items()
+    name: [generated_scores(m, basis, others, train, name in with_prior) for m in fits]
+    for name, fits in models.items()
 }
 sides = beside(real, generated)
-for name in ("NMF", "another brain", "mean image"):
-    del sides["prior samples"][name]
 
 # %%
 floors, other = {}, basis.project(others)

@@ -58,18 +58,21 @@ def test_images_of_three_kinds_are_as_many_scores_in_the_basis():
     many = generated_scores(Painter(), pca_basis(IMAGES, 1), np.repeat(IMAGES, 400, 0), IMAGES)
     one_step = np.abs(pca_basis(IMAGES, 1).components[0].sum())
     assert many["prior samples"].std() == pytest.approx(one_step, rel=0.1)
+    no_prior = generated_scores(Painter(), basis, IMAGES[:4], IMAGES, has_prior=False)
+    assert set(no_prior) == {"reconstructions", "aggregate posterior"}
     again = generated_scores(Painter(), basis, IMAGES[:4], IMAGES, seed=3)
     np.testing.assert_array_equal(again["prior samples"], found["prior samples"])
 
 
 def test_generated_scores_stand_beside_the_real_ones_by_kind():
-    real, fits = (
-        np.zeros((4, 3)),
-        [{"reconstructions": 1, "prior samples": 2, "aggregate posterior": 3}],
-    )
-    found = beside(real, {"VAE": {8: fits * 2}})
+    real = np.zeros((4, 3))
+    fit = {"reconstructions": 1, "prior samples": 2, "aggregate posterior": 3}
+    found = beside(real, {"VAE": {8: [fit, fit]}})
     assert [g for _, g in found["prior samples"]["VAE"][8]] == [2, 2]
     assert all(r is real for by in found.values() for r, _ in by["VAE"][8])
+    without = {"reconstructions": 1, "aggregate posterior": 3}
+    found = beside(real, {"VAE": [fit], "NMF": [without]})
+    assert list(found["prior samples"]) == ["VAE"] and len(found["reconstructions"]) == 2
 
 
 def test_nonsense_is_refused_by_name():

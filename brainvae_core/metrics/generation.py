@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from brainvae_core.metrics.checks import checked_images
-from brainvae_core.metrics.uncertainty import in_each
 
 
 def aggregate_codes(model, images: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
@@ -46,7 +45,9 @@ def aggregate_codes(model, images: np.ndarray, n: int, seed: int = 0) -> np.ndar
     return (mean + std * rng.standard_normal(np.shape(mean))).astype(np.float32)
 
 
-def generated_scores(model, basis, others: np.ndarray, train: np.ndarray, seed: int = 0) -> dict:
+def generated_scores(
+    model, basis, others: np.ndarray, train: np.ndarray, has_prior: bool = True, seed: int = 0
+) -> dict:
     """A model's images in a basis: reconstructions, and samples of two kinds, as many of each.
 
     Parameters
@@ -58,6 +59,8 @@ def generated_scores(model, basis, others: np.ndarray, train: np.ndarray, seed: 
         Held-out brains to reconstruct, not those of the real side.
     train : ndarray, shape (n_train, height, width)
         Whose codes are the aggregate posterior's.
+    has_prior : bool
+        Whether the model's codes are to follow N(0, I); where not, it has no samples of a prior.
     seed : int
 
     Returns
@@ -65,12 +68,13 @@ def generated_scores(model, basis, others: np.ndarray, train: np.ndarray, seed: 
     dict of str to ndarray, each (n, d)
         ``"reconstructions"``; ``"prior samples"`` of N(0, I); ``"aggregate posterior"``.
     """
-    prior = np.random.default_rng(seed).standard_normal((len(others), model.latent_dim))
     codes = {
         "reconstructions": model.encode(others),
-        "prior samples": prior.astype(np.float32),
         "aggregate posterior": aggregate_codes(model, train, len(others), seed),
     }
+    if has_prior:
+        prior = np.random.default_rng(seed).standard_normal((len(others), model.latent_dim))
+        codes["prior samples"] = prior.astype(np.float32)
     return {kind: basis.project(model.decode(z)) for kind, z in codes.items()}
 
 
@@ -86,10 +90,18 @@ def beside(real: np.ndarray, generated: Mapping) -> dict[str, dict]:
     Returns
     -------
     dict of str to dict
-        By kind; below it the keys of ``generated``, and a list of (real, generated), one a fit.
+        By kind; below it the keys of ``generated`` that have this kind, and a list of (real,
+        generated), one a fit.
     """
     kinds = ("reconstructions", "prior samples", "aggregate posterior")
-    return {
-        kind: in_each(generated, lambda fits, kind=kind: [(real, f[kind]) for f in fits])
-        for kind in kinds
-    }
+    return {kind: _of_kind(real, generated, kind) for kind in kinds}
+
+
+def _of_kind(real, generated, kind) -> dict:
+    found = {}
+    for key, entry in generated.items():
+        if isinstance(entry, Mapping):
+            found[key] = _of_kind(real, entry, kind)
+        elif kind in entry[0]:
+            found[key] = [(real, fit[kind]) for fit in entry]
+    return found
