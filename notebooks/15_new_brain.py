@@ -233,7 +233,11 @@ figures.fig_outside(
 ).made_from(fine_source)
 
 # %% [markdown]
-# TEXT-OUTSIDE
+# In the demo profile the brain comes from the same simulator, and lies among the others by both. The real
+# brain of the `ccf` profile lies outside by its error, further than any of 205 test brains for every model, and not by its code: 5 of 205 test brains have a code as far out
+# for PCA, 23 for the VAE, 51 for the β-VAE. The models paint an ordinary brain of their cohort in its place, without the bright rim
+# and the tile seams: whoever looks at the code or at the cleaned image alone would not notice that this brain is from another
+# microscope.
 
 # %%
 mean_section = train.images.mean(axis=0)

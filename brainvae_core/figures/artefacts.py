@@ -79,7 +79,7 @@ def fig_keep_reject(
         panel_title(ax, letter, sentence(kind))
         ax.set_xlabel("Artefact reproduced (share)")
         ax.margins(0.1)
-    axes[0].set_ylim(bottom=max(axes[0].get_ylim()[0], LOWEST))
+    axes[0].set_ylim(max(axes[0].get_ylim()[0], LOWEST), 1.25)
     axes[0].set_ylabel("Brain outside the mask kept (share)")
     handles = {}
     for ax in axes:

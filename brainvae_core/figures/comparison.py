@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from brainvae_core.figures.style import (
     check_same_labels,
@@ -197,6 +198,9 @@ def fig_outside(
             ax.hist(cohort, bins=np.geomspace(both.min(), both.max(), 30), color="#C8C8C8")
             ax.axvline(value, color=looks[label]["color"], lw=2)
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(MaxNLocator(4, prune="lower"))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            ax.xaxis.set_minor_locator(NullLocator())
             beyond = int((np.asarray(cohort) >= value).sum())
             ax.set_title(f"{label}: {beyond} of {len(cohort)} as far out", fontsize=8)
             ax.set_xlabel(names[measure])

@@ -262,6 +262,8 @@ def _lines(ax, by_label, looks=None, log_x=False, most=14) -> None:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xticks(at, _apart(at, most))
+    elif len(at) <= 6:
+        ax.set_xticks(at)
     ax.yaxis.set_major_formatter(PLAIN)
 
 
