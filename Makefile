@@ -106,11 +106,13 @@ rehearsal: .venv/made .venv-acquire/made
 	$(BIN)/python tests/rehearse.py data/rehearsal
 	$(MAKE) book PROFILE=rehearsal
 
-notebooks: fit
-	for script in notebooks/*.py; do \
-	  echo "── $$script"; \
-	  $(BIN)/jupytext -q --to ipynb --set-kernel python3 "$$script"; \
-	  TQDM_DISABLE=1 $(BIN)/jupyter execute --inplace "$${script%.py}.ipynb"; \
+# Rows of the grid are fitted by a notebook: as the script beside it now is.
+notebooks: .venv/made
+	$(BIN)/jupytext -q --to ipynb --set-kernel python3 notebooks/*.py
+	$(MAKE) fit
+	for notebook in notebooks/*.ipynb; do \
+	  echo "── $$notebook"; \
+	  TQDM_DISABLE=1 $(BIN)/jupyter execute --inplace "$$notebook"; \
 	done
 
 # pythae, a peer of the benchmarks, in an environment of its own.
