@@ -170,6 +170,8 @@ figures.fig_reconstructions(
 # %%
 factors = known_factors(cohort)
 known = {part: factors[cohort.metadata["split"] == part].to_numpy() for part in ("train", "test")}
+
+# %%
 recovery = {
     name: linear_recovery(
         m.encode(train.images), known["train"], m.encode(test.images), known["test"]

@@ -164,6 +164,8 @@ figures.fig_explained(ceiling).made_from(
 test, train = small.split("test").images, small.split("train").images
 mean_section, n_seeds = train.mean(axis=0), len(p.grid_seeds)
 source = f"Cohort {small.name} at {p.grid_height} × {p.grid_width}: {len(test)} test brains, {n_seeds} seeds, 95 % intervals"
+
+# %%
 vaes = {
     (label, n): fits
     for label, by_dim in curve_models(p, small).items()
@@ -174,6 +176,8 @@ vaes = {
 # %%
 terms = {at: [elbo_terms(r.model, r.config, test) for r in fits] for at, fits in vaes.items()}
 rate = {at: float(np.mean([nats for _, nats in found])) for at, found in terms.items()}
+
+# %%
 kept = {
     at: [explained_variance_per_brain(test, r.model.reconstruct(test), mean_section) for r in fits]
     for at, fits in vaes.items()
@@ -255,6 +259,8 @@ moved = {
     "Brain taller": "brain_height",
     "Brain wider": "brain_width",
 }
+
+# %%
 changed = {
     title: {s: block_mean(displaced(before, whole.atlas, factor, s), times) for s in amounts}
     for title, factor in moved.items()
@@ -318,6 +324,8 @@ recovery = {name: [] for name in models}
 for name, m in ((name, m) for name, fits in models.items() for m in fits):
     codes = [m.encode(s.images) for s in splits]
     recovery[name].append(linear_recovery(codes[0], known[0], codes[1], known[1]))
+
+# %%
 matrix = np.stack([np.mean(found, axis=0) for found in recovery.values()])
 figures.fig_recovery(matrix, list(recovery), list(factors)).made_from(
     f"{where}: {len(splits[1])} test brains, mean of {len(p.eval_seeds)} fits of each VAE"
@@ -348,6 +356,8 @@ lost = {
     name: np.stack([radial_spectrum(sections - r, pixel_um, 12)[1] / deviation for r in of_fits])
     for name, of_fits in painted.items()
 }
+
+# %%
 by_size = {
     name: {round(1000 / f): estimate(ratio[:, :, i]) for i, f in enumerate(frequencies)}
     for name, ratio in lost.items()
@@ -382,6 +392,8 @@ row = fit_all(small, models_at(p, p.latent_dim).configs, p.runs, p.device, p.tog
 posteriors = {}
 for run in (run for run in row if run.config.kind == "beta_vae"):
     posteriors.setdefault(run.config.beta, []).append(run.model.posterior(test))
+
+# %%
 codes = {beta: [[mean] for mean, _ in found] for beta, found in posteriors.items()}
 nearest = {
     beta: [nearest_distances(mean / std.mean(axis=0)) for mean, std in found]

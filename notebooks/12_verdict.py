@@ -126,6 +126,8 @@ cohort = evaluation_cohort(p, whole)
 train, validation, test = (cohort.split(name).images for name in ("train", "validation", "test"))
 models = evaluated_models(p, cohort)
 source = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}, L = {p.latent_dim}: {len(test)} test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+
+# %%
 print(cohort)
 print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
 for beta in (1.0, p.beta):
@@ -141,6 +143,8 @@ print(
     f"CW-SSIM level {level}: bands around {cw_ssim_scale_um(level, cohort.atlas.pixel_um):.0f} µm"
 )
 similarity, mean_section = CWSSIM(test, level), train.mean(axis=0)
+
+# %%
 scores = {name: [] for name in models}
 for name, m in ((name, m) for name, fits in models.items() for m in fits):
     painted = m.reconstruct(test)
@@ -241,6 +245,8 @@ for rival in rivals:
         kind: difference(reproduced[rival][:, k], reproduced["β-VAE"][:, k])
         for k, kind in enumerate(graded.kinds)
     }
+
+# %%
 pairs = [("β-VAE", rival) for rival in rivals]
 claims["the β-VAE keeps more of the brain around an artefact"] = differences(kept, pairs)
 
@@ -249,6 +255,8 @@ alike = picked(scores, "CW-SSIM")
 claims["the β-VAE's reconstructions are more similar (CW-SSIM)"] = differences(
     alike, [*pairs, ("β-VAE", "mean image")]
 )
+
+# %%
 claims["the β-VAE's images are nearer in distribution (PCA-FD)"] = {
     f"{rival}, {kind}": jackknife_difference(
         frechet_distance, sides[kind][rival], sides[kind]["β-VAE"]
@@ -271,6 +279,8 @@ parts = {name: small.split(name).images[: len(test)] for name in ("train", "test
 average = small.split("train").images.mean(axis=0)
 worst = graded_artefacts(whole, p.artefact_strengths[-1:], p.n_graded).resampled(small.atlas.shape)
 runs = curve_models(p, small)
+
+# %%
 at, most = p.latent_dim, max(runs["PCA"])
 dims = [n for n in sorted({at, 30, most}) if n in runs["PCA"]]
 wanted = {(label, n): runs[label][n] for label in runs for n in dims if n in runs[label]}
@@ -302,6 +312,8 @@ for n in dims[1:]:
     claims[f"PCA gains from {at} to {n} components"] = {
         "PCA": difference(seen["PCA", n], seen["PCA", at])
     }
+
+# %%
 claims[f"VAEs fail at very large L: worse at {most} than at {at}"] = {
     name: difference(seen[name, at], seen[name, most])
     for name in ("VAE", "β-VAE")
