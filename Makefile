@@ -127,6 +127,7 @@ BENCH ?=
 bench: .venv/made .venv-peers/made
 	$(BIN)/python benchmarks/gpu.py $(BENCH)
 	$(BIN)/python benchmarks/scale.py $(BENCH)
+	$(BIN)/python benchmarks/fig2.py $(BENCH)
 
 clean:
 	@du -sh _build .snakemake runs data .venv .venv-acquire .venv-peers 2>/dev/null || true

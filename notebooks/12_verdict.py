@@ -83,7 +83,7 @@ from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 from brainvae_core import figures

@@ -434,3 +434,14 @@ def test_the_whole_command_runs():
     assert "# Training" in answer.stdout and "effective strength" in answer.stdout
     assert "models an hour" in answer.stdout
     assert "failed" not in answer.stdout
+
+
+@pytest.mark.workflow
+def test_fig_2_runs():
+    command = [sys.executable, str(BENCHMARKS / "fig2.py"), "--small", "--device", "cpu"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "failed" not in answer.stdout
+    for what in ("Fig. 2 of fitted models", "of it CW-SSIM", "peak memory"):
+        assert f"| {what}" in answer.stdout
+    assert "40 × 3 × 3" in answer.stdout
