@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainvae_core import profile
+from brainvae_core import prepare
 from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
 from brainvae_core.cohorts.acquired import add_to_manifest, save_section, write_refused
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
-from brainvae_core.profile import Parameters, new_section, prepare_cohort
+from brainvae_core.prepare import new_section, prepare_cohort
+from brainvae_core.profile import Parameters
 
 N = 14
 
@@ -60,7 +61,7 @@ def acquired(brains, tmp_path):
 @pytest.fixture
 def slice_of_the_drawn_atlas(monkeypatch):
     """What the simulated sections were drawn on, in place of a folder with the CCF."""
-    monkeypatch.setattr(profile, "open_atlas", lambda p: drawn_atlas())
+    monkeypatch.setattr(prepare, "open_atlas", lambda p: drawn_atlas())
 
 
 atlas_of_the_brains = pytest.mark.usefixtures("slice_of_the_drawn_atlas")

@@ -34,7 +34,7 @@ def bands(images: np.ndarray, level: int, orientations: int, device="cpu") -> to
     -------
     Tensor of complex128, shape (n, orientations, band height, band width)
     """
-    images = torch.as_tensor(np.ascontiguousarray(images), device=device).double()
+    images = torch.from_numpy(np.array(images, dtype=np.float64)).to(device)
     height, width = images.shape[1:]
     rows, columns = _kept(height, level), _kept(width, level)
     centred = images - images.mean((1, 2), keepdim=True)
