@@ -76,8 +76,8 @@ test: .venv-acquire/made check fit
 	$(BIN)/pytest -q -n 2 --dist loadfile -m workflow tests
 	@echo '── tests on the fitted models'
 	$(BIN)/pytest -q -m fitted tests
-	@echo '── the notebooks against their committed outputs'
-	$(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
+	@echo '── the notebooks against their committed outputs, one thread a kernel: two run at once'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
 
 nightly: .venv/made
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test

@@ -450,6 +450,9 @@ pd.Series(
         "no model paints the widest ventricles as they are": all(
             by_amount[amounts[-1]].high < 1 for by_amount in shown["Ventricles wider"].values()
         ),
+        "half of an ordinary difference in width comes back from every model": all(
+            by_amount[amounts[0]].low > 0.5 for by_amount in shown["Brain wider"].values()
+        ),
         "every model follows the width of a brain better than that of its ventricles": all(
             shown["Brain wider"][name][1.0].value > shown["Ventricles wider"][name][1.0].value
             for name in models

@@ -1,6 +1,7 @@
 """The demo profile's fitted models: what they reach, and that the notebooks depend on them."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -88,7 +89,10 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-n", "2"]
     command += ["--dist", "loadfile", "--nbval-sanitize-with", str(ROOT / "tests/nbval.cfg")]
     answer = subprocess.run(
-        [*command, "-rf", "-p", "no:cacheprovider", str(tmp_path)], capture_output=True, text=True
+        [*command, "-rf", "-p", "no:cacheprovider", str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # two kernels with two threads each wait
+        capture_output=True,
+        text=True,
     )
     failed = set(re.findall(r"^FAILED \S*?(\w+)\.ipynb", answer.stdout, re.M))
     assert len(readers) >= 13
