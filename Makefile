@@ -10,7 +10,9 @@ BIN := .venv/bin
 CORES ?= all
 OUT := _build/$(PROFILE)
 # The road from cohort to book stands in workflow/Snakefile, for this machine and for a cluster.
-SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --config profile=$(PROFILE) --
+# Without a GPU to share, two notebooks run at once.
+GPUS := $(if $(shell command -v nvidia-smi),1,2)
+SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) --
 
 # uv reads its own variables only; where pip was told of a folder of wheels, uv is told too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
