@@ -83,6 +83,8 @@ from brainvae_core.profile import read_parameters
 p = read_parameters(globals())
 
 # %% tags=["hide-input"]
+from math import comb
+
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
@@ -136,8 +138,9 @@ n_factors, ceiling = p.latent_dim, {}
 if cohort.factors is not None:
     sides = (part.factors.to_numpy(), part.images, held_out.factors.to_numpy(), held_out.images)
     n_factors = cohort.factors.shape[1]
-    ceiling["Linear in the factors"] = explained_by_factors(*sides)
-    ceiling["With squares and products"] = explained_by_factors(*sides, degree=2)
+    for degree, title in ((1, "Linear in the factors"), (2, "With squares and products")):
+        if comb(n_factors + degree, degree) < len(part):  # coefficients
+            ceiling[title] = explained_by_factors(*sides, degree)
 
 # %%
 average = part.images.mean(axis=0)

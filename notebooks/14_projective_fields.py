@@ -145,7 +145,8 @@ figures.fig_s4(along, c_shown, pixel_um=cohort.atlas.pixel_um, difference=True).
 # %%
 active = active_latents(beta_vae.encode(test.images))
 rgb, scales = stratified_rgb(field)
-starred = outlier_latents(field, active)
+enough = active.sum() >= 3  # for one of them to stand out
+starred = outlier_latents(field, active) if enough else np.zeros_like(active)
 
 # %%
 figures.fig_3a(
