@@ -19,7 +19,7 @@ import yaml
 
 from brainvae_core.cohorts import Cohort
 from brainvae_core.models import (
-    AnotherBrainConfig,
+    NearestBrainConfig,
     BetaVAEConfig,
     FactorAnalysisConfig,
     FailedRun,
@@ -192,10 +192,14 @@ def study(p: Parameters) -> Study:
 
 
 def curve(p: Parameters) -> Study:
-    """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
+    """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid.
+
+    With the evaluation's seeds too, where the grid has fewer: a point of a figure has an interval.
+    """
+    seeds = tuple(dict.fromkeys((*p.grid_seeds, *p.eval_seeds)))
     betas = tuple(sorted({1.0, p.beta}))
     latent_dims = tuple(sorted({p.latent_dim, *p.curve_latent_dims}))
-    return replace(study(p), betas=betas, latent_dims=latent_dims)
+    return replace(study(p), betas=betas, latent_dims=latent_dims, seeds=seeds)
 
 
 def curve_models(p: Parameters, cohort: Cohort) -> dict[str, dict[int, list[Run]]]:
@@ -204,7 +208,7 @@ def curve_models(p: Parameters, cohort: Cohort) -> dict[str, dict[int, list[Run]
     Raises
     ------
     ValueError
-        No VAE could be fitted.
+        No VAE, or no β-VAE, could be fitted.
     """
     runs = fit_all(cohort, curve(p).configs, p.runs, p.device, p.together, halve=True)
     found = {"PCA": {}, "VAE": {}, "β-VAE": {}}
@@ -212,19 +216,30 @@ def curve_models(p: Parameters, cohort: Cohort) -> dict[str, dict[int, list[Run]
         betas = {None: "PCA", p.beta: "β-VAE", 1.0: "VAE"}
         label = betas[getattr(run.config, "beta", None)]
         found[label].setdefault(run.config.latent_dim, []).append(run)
-    if not found["VAE"]:
-        raise ValueError("no VAE of Figs 2C and 2D could be fitted; see above for why")
-    return {label: by_dim for label, by_dim in found.items() if by_dim}
+    if p.beta == 1:
+        found["β-VAE"] = found["VAE"]
+    if missing := [label for label, by_dim in found.items() if not by_dim]:
+        raise ValueError(
+            f"no {' and no '.join(missing)} of Figs 2C and 2D could be fitted; see above for why"
+        )
+    return found
 
 
 def models_at(p: Parameters, latent_dim: int) -> Study:
-    """All that is fitted at one L: a row of the grid, which holds the curve's, or of the curve."""
+    """The row of one L: of the grid, or of the curve alone."""
     if latent_dim not in p.rows:
         raise ValueError(
             f"latent_dim={latent_dim} is no row of this profile; it has "
             f"{', '.join(map(str, p.rows))}"
         )
     return (study(p) if latent_dim in p.latent_dims else curve(p)).shard(latent_dim)
+
+
+def configs_at(p: Parameters, latent_dim: int) -> tuple:
+    """All that is fitted at one L, for the grid and for the curve, each once."""
+    row = models_at(p, latent_dim).configs
+    on_curve = latent_dim in curve(p).latent_dims
+    return tuple(dict.fromkeys((*row, *(curve(p).shard(latent_dim).configs if on_curve else ()))))
 
 
 def grid_cohort(p: Parameters, cohort: Cohort) -> Cohort:
@@ -246,7 +261,7 @@ def evaluated_configs(p: Parameters) -> dict[str, list]:
         "probabilistic PCA": PPCAConfig(p.latent_dim),
         "factor analysis": FactorAnalysisConfig(p.latent_dim),
         "NMF": NMFConfig(p.latent_dim),
-        "another brain": AnotherBrainConfig(),
+        "nearest brain": NearestBrainConfig(),
         "mean image": MeanImageConfig(),
     }
     first, *others = ((name, [config]) for name, config in baselines.items())
@@ -313,7 +328,10 @@ def main():
         folder = Path(options.profile).resolve().parent
         if folder.name == "params":  # beside the notebooks, whose relative paths it holds
             os.chdir(folder.parent)
-        rows = [models_at(p, options.latent_dim)] if options.latent_dim else [study(p), curve(p)]
+        rows, configs = [study(p), curve(p)], (*study(p).configs, *curve(p).configs)
+        if options.latent_dim:
+            rows = [models_at(p, options.latent_dim)]
+            configs = configs_at(p, options.latent_dim)
         if options.only in (None, "grid", "study"):
             print(*rows, sep="\n", flush=True)
         cohort = prepare_cohort(p)
@@ -328,8 +346,7 @@ def main():
         if options.only in (None, "grid", "study"):
             coarse = grid_cohort(p, cohort)
             if options.only != "study":
-                configs = dict.fromkeys(config for row in rows for config in row.configs)
-                fit_all(coarse, configs, p.runs, p.device, p.together, halve=True)
+                fit_all(coarse, dict.fromkeys(configs), p.runs, p.device, p.together, halve=True)
             states = [row.state(coarse.fingerprint, p.runs) for row in rows]
             print(counted({name: state for row in states for name, state in row.items()}))
     except (ValueError, OSError, FloatingPointError, OutOfDeviceMemory) as error:

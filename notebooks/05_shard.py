@@ -90,7 +90,7 @@ from brainvae_core.metrics import explained_variance
 from brainvae_core.models import effective_strength, fit_all
 from brainvae_core.models.study import counted
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import grid_cohort, models_at, study
+from brainvae_core.profile import configs_at, grid_cohort, models_at, study
 
 # %%
 cohort = grid_cohort(p, prepare_cohort(p))
@@ -104,10 +104,13 @@ print(f"this row: {row}")
 # ## Fitting the row
 #
 # Models are trained `together` where that is faster than one after another. A row that was interrupted goes
-# on where it was; a model whose loss stops being finite ends alone and is told.
+# on where it was; a model whose loss stops being finite ends alone and is told. What chapter 7 needs at this L beside
+# the row, such as further seeds, is fitted too.
 
 # %%
-runs = fit_all(cohort, row.configs, p.runs, p.device, p.together, halve=True)
+wanted = configs_at(p, p.shard_latent_dim)
+fitted = fit_all(cohort, wanted, p.runs, p.device, p.together, halve=True)
+runs = [run for run in fitted if run.config in row.configs]
 print(counted(row.state(cohort.fingerprint, p.runs)))
 
 # %%

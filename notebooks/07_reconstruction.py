@@ -105,7 +105,7 @@ from brainvae_core.metrics import (
     sample_precision,
     sample_recall,
 )
-from brainvae_core.models import AnotherBrain, effective_strength
+from brainvae_core.models import NearestBrain, effective_strength
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import (
     curve,
@@ -166,7 +166,7 @@ panels = reconstruction_estimates(scores)
 without_model = {
     "mean image": np.broadcast_to(mean_section, test.shape),
     "another brain": np.roll(test, 1, axis=0),
-    "nearest training brain": AnotherBrain.fit(train).reconstruct(test),
+    "nearest training brain": NearestBrain.fit(train).reconstruct(test),
 }
 floors = pd.DataFrame(
     {

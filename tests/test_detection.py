@@ -90,8 +90,10 @@ def test_an_error_is_held_against_what_is_usual_in_its_pixel():
     ordinary = np.full((5, *SHAPE), 0.5)
     ordinary[:, 2, 3] = 1.0  # errs twice as much there, always
     ordinary[:, 0, 0] = 0.0  # never
+    ordinary[:2, 4, 1] = 1.0  # in two brains of five
     error = ErrorMap(Dims(), ordinary)
     assert error.spread[2, 3] == pytest.approx(0.1) and error.spread[0, 0] == 0.01
+    assert error.spread[4, 1] == pytest.approx(np.sqrt((2 * 0.1**2 + 3 * 0.05**2) / 5))
     images = np.full((2, *SHAPE), 0.5)
     images[1, 2, 3] = images[1, 0, 0] = 1.0
     maps = error(images)

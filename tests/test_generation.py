@@ -6,6 +6,7 @@ import pytest
 from brainvae_core.metrics import aggregate_codes, beside, generated_scores, pca_basis
 
 IMAGES = np.random.default_rng(0).random((5, 4, 6)).astype(np.float32)
+OTHERS = 1 + np.random.default_rng(1).random((4, 4, 6)).astype(np.float32)
 
 
 class Points:
@@ -49,19 +50,34 @@ class Painter(Clouds):
 
 def test_images_of_three_kinds_are_as_many_scores_in_the_basis():
     basis = pca_basis(IMAGES, 3)
-    found = generated_scores(Painter(), basis, IMAGES[:4], IMAGES, seed=3)
+    found = generated_scores(Painter(), basis, OTHERS, IMAGES, seed=3)
     assert {kind: scores.shape for kind, scores in found.items()} == dict.fromkeys(
         ("reconstructions", "prior samples", "aggregate posterior"), (4, 3)
     )
-    painted = Painter().decode(Painter().encode(IMAGES[:4]))
-    np.testing.assert_allclose(found["reconstructions"], basis.project(painted))
-    many = generated_scores(Painter(), pca_basis(IMAGES, 1), np.repeat(IMAGES, 400, 0), IMAGES)
-    one_step = np.abs(pca_basis(IMAGES, 1).components[0].sum())
-    assert many["prior samples"].std() == pytest.approx(one_step, rel=0.1)
-    no_prior = generated_scores(Painter(), basis, IMAGES[:4], IMAGES, has_prior=False)
+    no_prior = generated_scores(Painter(), basis, OTHERS, IMAGES, has_prior=False)
     assert set(no_prior) == {"reconstructions", "aggregate posterior"}
-    again = generated_scores(Painter(), basis, IMAGES[:4], IMAGES, seed=3)
+    again = generated_scores(Painter(), basis, OTHERS, IMAGES, seed=3)
     np.testing.assert_array_equal(again["prior samples"], found["prior samples"])
+
+
+def test_others_are_reconstructed_and_the_aggregate_posterior_is_of_training_brains():
+    model, basis = Painter(), pca_basis(IMAGES, 3)
+    found = generated_scores(model, basis, OTHERS, IMAGES, seed=3)
+    codes = {
+        "reconstructions": model.encode(OTHERS),
+        "aggregate posterior": aggregate_codes(model, IMAGES, len(OTHERS), seed=3),
+    }
+    for kind, z in codes.items():
+        np.testing.assert_allclose(found[kind], basis.project(model.decode(z)), err_msg=kind)
+
+
+def test_a_latents_prior_is_standard_normal():
+    basis = pca_basis(IMAGES, 1)
+    found = generated_scores(Painter(), basis, np.repeat(OTHERS, 5000, axis=0), IMAGES)
+    prior = found["prior samples"] - basis.project(Painter().decode(np.zeros((1, 2))))
+    one_step = np.abs(basis.components.sum()) * np.hypot(1, 0.1)
+    assert prior.std() == pytest.approx(one_step, rel=0.02)
+    assert prior.mean() == pytest.approx(0, abs=0.03 * one_step)
 
 
 def test_generated_scores_stand_beside_the_real_ones_by_kind():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from brainvae_core.metrics import CWSSIM
 from brainvae_core.models import BetaVAEConfig, OutOfDeviceMemory, train_together, training
 from brainvae_core.models.devices import free_memory
 from brainvae_core.models.images import Images
@@ -47,6 +48,14 @@ def test_a_graph_does_what_its_steps_do(monkeypatch, objective):
 
 def test_a_fit_is_that_of_the_cpu():
     assert_close(fit(CONFIG)[1], CONFIG.fit(TRAIN, VALIDATION, device="cpu")[1], 0.05)
+
+
+def test_cw_ssim_is_that_of_the_cpu():
+    rng = np.random.default_rng(2)
+    reference, images = rng.random((2, 5, 45, 77))
+    images = 0.6 * reference + 0.4 * images
+    on_gpu, on_cpu = (CWSSIM(reference, 3, 6, device=d)(images) for d in ("cuda", "cpu"))
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=0, atol=1e-5)
 
 
 def test_a_team_is_what_each_is_alone():

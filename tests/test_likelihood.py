@@ -68,6 +68,27 @@ def test_a_posterior_that_is_too_wide_costs_the_elbo_more():
     assert (exact - many.elbo).mean() == pytest.approx(kl, rel=0.05)
 
 
+def test_a_second_implementation_agrees_on_unequal_weights():
+    class Listening(Linear):
+        def decode(self, z):
+            self.z = z
+            return super().decode(z)
+
+    model = Listening(widen=2.0)
+    images = model.sample(6)
+    found = likelihood_bound(model, images, SIGMA, 9)
+    z, (mean, std) = model.z.reshape(6, 9, 2), model.posterior(images)
+    rest = images[:, None] - Linear().decode(z.reshape(-1, 2)).reshape(6, 9, *SHAPE)
+    log_weights = norm.logpdf(rest, scale=SIGMA).sum(axis=(2, 3))
+    log_weights += (norm.logpdf(z) - norm.logpdf(z, mean[:, None], std[:, None])).sum(axis=2)
+    weights = np.exp(log_weights)
+    assert (weights.max(axis=1) > 2 * weights.mean(axis=1)).all()
+    np.testing.assert_allclose(found.elbo, log_weights.mean(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(found.importance_weighted, np.log(weights.mean(axis=1)), rtol=1e-4)
+    wanted = weights.sum(axis=1) ** 2 / np.square(weights).sum(axis=1)
+    np.testing.assert_allclose(found.effective_samples, wanted, rtol=1e-4)
+
+
 def test_a_sigma_a_pixel_is_taken_pixel_by_pixel():
     class Constant:
         def posterior(self, images):

@@ -23,6 +23,7 @@ from brainvae_core.profile import (
     evaluation_cohort,
     grid_cohort,
     main,
+    configs_at,
     models_at,
     read_parameters,
     read_profile,
@@ -77,6 +78,14 @@ def test_every_profile_reads_and_names_itself(path):
     for height, width in ((p.grid_height, p.grid_width), (p.eval_height, p.eval_width)):
         assert (height * (p.height // height), width * (p.height // height)) == (p.height, p.width)
     assert len(study(p)) == len(p.grid_betas) * len(p.grid_latent_dims) * len(p.grid_seeds)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PROFILES if p.stem != "rehearsal"], ids=lambda p: p.stem
+)
+def test_what_is_judged_is_fitted_with_three_seeds(path):
+    p = read_profile(path)
+    assert len(p.eval_seeds) >= 3 and len(curve(p).seeds) >= 3
 
 
 def test_the_papers_profile_holds_the_papers_settings():
@@ -306,7 +315,11 @@ def test_the_curves_models_are_rows_of_the_grid_or_rows_of_their_own():
     assert p.rows == (2, 8, 30)
     assert curve(p).betas == (1, 4) and curve(p).latent_dims == (2, 8, 30)
     assert models_at(p, 2) == study(p).shard(2) and models_at(p, 30) == curve(p).shard(30)
-    assert {*curve(p).shard(2).configs} <= {*models_at(p, 2).configs}
+    assert {*curve(p).shard(2).configs} <= {*configs_at(p, 2)}
+    assert configs_at(p, 30) == models_at(p, 30).configs
+    few = replace(p, grid_seeds=(5,), eval_seeds=(0, 1, 2))
+    assert curve(few).seeds == (5, 0, 1, 2) and models_at(few, 2).seeds == (5,)
+    assert {*configs_at(few, 2)} == {*models_at(few, 2).configs, *curve(few).shard(2).configs}
     with pytest.raises(ValueError, match="latent_dim=5 is no row of this profile; it has 2, 8, 30"):
         models_at(p, 5)
 
@@ -314,7 +327,7 @@ def test_the_curves_models_are_rows_of_the_grid_or_rows_of_their_own():
 def test_the_curves_runs_come_by_model_and_latents_and_a_failed_fit_is_a_gap(tiny, tmp_path):
     runs = str(tmp_path / "runs")
     p = replace(tiny, runs=runs, device="cpu", latent_dim=2, grid_steps=2, grid_seeds=(0, 1))
-    p = replace(p, curve_latent_dims=(2, 3), batch_size=4)
+    p = replace(p, curve_latent_dims=(2, 3), eval_seeds=(0, 1), batch_size=4)
     cohort = grid_cohort(p, prepare_cohort(p))
     found = curve_models(p, cohort)
     assert {(label, n): len(f) for label, by in found.items() for n, f in by.items()} == {
@@ -384,7 +397,7 @@ grid_steps: 2
 eval_height: 20
 eval_width: 28
 eval_steps: 2
-eval_seeds: [0, 1]
+eval_seeds: [4, 5]
 curve_latent_dims: [2, 4]
 data: {tmp_path / "data"}
 runs: {tmp_path / "runs"}
@@ -398,8 +411,8 @@ device: cpu
     grid = [f"beta_vae-L2-beta{b}-seed{s}" for b in (1, 2, 3) for s in (4, 5)]
     curve_alone = ["pca-L4", *(f"beta_vae-L4-beta{b}-seed{s}" for b in (1, 3) for s in (4, 5))]
     # Of the grid's size here, so that they share its PCA.
-    evaluated = ["ppca-L2", "factor_analysis-L2", "nmf-L2", "another_brain", "mean_image"]
-    evaluated += [f"beta_vae-L2-beta{b}-seed{s}" for b in (1, 3) for s in (0, 1)]
+    evaluated = ["ppca-L2", "factor_analysis-L2", "nmf-L2", "nearest_brain", "mean_image"]
+    evaluated += [f"beta_vae-L2-beta{b}-seed{s}" for b in (1, 3) for s in (4, 5)]
     wanted = ["pca-L2", *compared, "pca-L2", *grid, *curve_alone, *evaluated]
     assert labels == sorted(wanted)
     monkeypatch.setattr(BetaVAEConfig, "fit_together", None)
@@ -423,7 +436,7 @@ grid_steps: 2
 eval_height: 20
 eval_width: 28
 eval_steps: 2
-eval_seeds: [0, 1]
+eval_seeds: [0]
 curve_latent_dims: [2, 4]
 data: {tmp_path / "data"}
 runs: {tmp_path / "runs"}
@@ -448,8 +461,8 @@ device: cpu
     assert "3 fitted" in said and "6 missing" in said
     assert made("--only", "grid", "--latent-dim", "4")[0] == 6
     assert made("--only", "compared")[0] == 9
-    assert made("--only", "evaluated")[0] == 18
-    assert made()[0] == 21
+    assert made("--only", "evaluated")[0] == 16
+    assert made()[0] == 19
     with pytest.raises(SystemExit, match="latent_dim=5 is no row of this profile; it has 2, 3, 4"):
         made("--only", "grid", "--latent-dim", "5")
 

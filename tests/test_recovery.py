@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
+from sklearn.linear_model import LinearRegression
 
 from brainvae_core.metrics import active_latents, explained_by_factors, linear_recovery
 
@@ -135,6 +136,15 @@ def test_noise_is_explained_by_nothing():
     half = explained_by_factors(a, painted(a, 1.0), b, painted(b, 1.0, seed=1))
     signal = painted(b).var(axis=0).sum()
     assert half == pytest.approx(signal / (signal + 35), abs=0.05)
+
+
+def test_what_is_explained_is_counted_from_the_training_mean():
+    a, b = planted(80, 2, 1), planted(50, 2, 2) + [1.5, -1]
+    train, test = painted(a, 0.5), painted(b, 0.5, seed=1)
+    linear = LinearRegression().fit(a, train.reshape(80, -1))
+    rest = test - linear.predict(b).reshape(test.shape)
+    wanted = 1 - np.square(rest).sum() / np.square(test - train.mean(axis=0)).sum()
+    assert explained_by_factors(a, train, b, test) == pytest.approx(wanted)
 
 
 def test_factors_that_do_not_fit_their_images_are_refused():

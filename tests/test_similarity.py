@@ -17,6 +17,7 @@ from brainvae_core.metrics import (
     reconstruction_estimates,
     reconstruction_scores,
 )
+from brainvae_core.metrics.reconstruction import LIMITS
 from brainvae_core.metrics.similarity import SCALE_WEIGHTS
 
 
@@ -140,8 +141,15 @@ def test_scores_of_several_fits_are_regrouped_with_intervals():
     assert list(found) == list(fits[0])
     assert found["PSNR"]["VAE"][8] == estimate([f["PSNR"] for f in fits])
     assert found["CW-SSIM"]["PCA"].n_seeds == 1
-    assert all(found["CW-SSIM"][k].low >= 0 for k in ("PCA",))
-    perfect = reconstruction_estimates(
-        {"copy": [reconstruction_scores(x, 1 - x, mean, similarity)]}
-    )
-    assert perfect["norm ratio"]["copy"].low >= 0
+
+
+def test_intervals_of_seeds_that_differ_end_where_their_score_does():
+    fits = [dict.fromkeys(LIMITS, np.array([s, s + 0.1, s + 0.05])) for s in (0.1, 0.8)]
+    found = {name: by["VAE"] for name, by in reconstruction_estimates({"VAE": fits}).items()}
+    assert {name: (e.low < 0, e.high > 1) for name, e in found.items()} == {
+        "explained variance": (True, False),
+        "CW-SSIM": (False, False),
+        "MS-SSIM": (False, False),
+        "PSNR": (True, True),
+        "norm ratio": (False, True),
+    }

@@ -204,8 +204,37 @@ def _covariates(n_brains, rng):
     return metadata, factors.astype(np.float32)
 
 
-def _sections(factors, atlas, gains, displacements, rng):
-    """Clean sections of a few brains, (n, height, width)."""
+def rendered(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
+    """Sections as their factors alone make them: the simulator without texture and noise.
+
+    What a model could paint at best that read every factor exactly, without clipping by
+    `preprocess`.
+
+    Parameters
+    ----------
+    factors : DataFrame
+        A row a brain, a column each of `FACTORS`, standard deviations.
+    atlas : Atlas
+
+    Returns
+    -------
+    ndarray of float32, shape (n, height, width)
+
+    Raises
+    ------
+    ValueError
+        A factor is missing.
+    """
+    if missing := [name for name in FACTORS if name not in factors]:
+        raise ValueError(f"factors lack {', '.join(missing)}; give all of {', '.join(FACTORS)}")
+    gains, displacements = gain_maps(atlas), displacement_maps(atlas)
+    factors = factors[list(FACTORS)].astype(np.float32)
+    parts = np.split(np.arange(len(factors)), range(CHUNK, len(factors), CHUNK))
+    images = [_rendered(factors.iloc[rows], atlas, gains, displacements) for rows in parts]
+    return np.clip(np.concatenate(images), 0, 1)
+
+
+def _rendered(factors, atlas, gains, displacements):
     n = len(factors)
     weights = factors.to_numpy()
     column = {name: weights[:, [i]] for i, name in enumerate(factors)}
@@ -223,8 +252,16 @@ def _sections(factors, atlas, gains, displacements, rng):
 
     log_light = column["illumination"] * gains["illumination"].reshape(1, -1)
     images *= np.exp(log_light).reshape(n, *atlas.shape)
+    return images
+
+
+def _sections(factors, atlas, gains, displacements, rng):
+    """Clean sections of a few brains, (n, height, width)."""
+    images = _rendered(factors, atlas, gains, displacements)
     for length, spread in TEXTURE.items():
-        images *= 1 + spread * _smooth_fields(n, atlas.shape, length * 1000 / atlas.pixel_um, rng)
+        images *= 1 + spread * _smooth_fields(
+            len(images), atlas.shape, length * 1000 / atlas.pixel_um, rng
+        )
     images += NOISE * rng.standard_normal(images.shape, dtype=np.float32)
     return np.clip(images, 0, 1, out=images)
 

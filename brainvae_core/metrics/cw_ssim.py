@@ -9,7 +9,8 @@ from brainvae_core.metrics.pyramid import NOTHING, bands
 
 WEIGHTINGS = ("gaussian", "uniform")
 WINDOW = 7  # pixels of the band, the reference code's
-CHUNK_PIXELS = 2**19  # of images or bands held at once, whichever are more: fastest on one core
+# Of images or bands held at once, whichever are more: fastest on one core; a GPU wants more work.
+CHUNK_PIXELS, CHUNK_PIXELS_GPU = 2**19, 2**24
 
 
 def cw_ssim(
@@ -72,7 +73,7 @@ def cw_ssim(
     settings = (level, orientations, weighting, k, device)
     if len(reference) == 1:
         return CWSSIM(reference, *settings)(images)
-    chunk = _chunk(images.shape[1:], level, orientations)
+    chunk = _chunk(images.shape[1:], level, orientations, _picked(device))
     scores = np.empty(len(images))
     for first in range(0, len(images), chunk):
         part = slice(first, first + chunk)
@@ -108,7 +109,7 @@ class CWSSIM:
         _check_arguments(self.shape[1:], level, orientations, weighting, k)
         self.level, self.orientations, self.k, self.first = level, orientations, k, first
         self.device = _picked(device)
-        self.chunk = _chunk(self.shape[1:], level, orientations)
+        self.chunk = _chunk(self.shape[1:], level, orientations, self.device)
         parts = [
             self._bands(reference[i : i + self.chunk], "reference", i)
             for i in range(0, len(reference), self.chunk)
@@ -132,6 +133,11 @@ class CWSSIM:
             similarity = 2 * torch.hypot(cross[:, 0], cross[:, 1]).add(self.k / 2)
             similarity /= energy.add_(self.k)
             scores[part] = (similarity * self.weights).sum((-2, -1)).mean(1).cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"image {self.first + int(np.argmin(np.isfinite(scores)))} has values whose squares "
+                "are beyond float64; give grey values"
+            )
         return np.minimum(scores, 1.0)  # rounding may pass it by 1e-16
 
     def _bands(self, images, what, start):
@@ -225,10 +231,10 @@ def _check_match(reference, images) -> None:
         )
 
 
-def _chunk(shape, level, orientations) -> int:
+def _chunk(shape, level, orientations, device) -> int:
     """How many images go together."""
     numbers = np.prod(shape) * max(1, orientations / 4 ** (level - 1))
-    return max(1, int(CHUNK_PIXELS / numbers))
+    return max(1, int((CHUNK_PIXELS if device.type == "cpu" else CHUNK_PIXELS_GPU) / numbers))
 
 
 def _picked(device: str) -> torch.device:

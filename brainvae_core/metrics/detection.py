@@ -113,13 +113,14 @@ class ErrorMap:
     def __init__(self, model, ordinary: np.ndarray):
         ordinary = checked_images(ordinary, "ordinary")
         self.model = model
-        rest = model.reconstruct(ordinary) - ordinary
+        rest = checked_images(model.reconstruct(ordinary), "what the model makes of them") - ordinary
         self.spread = np.sqrt(np.square(rest).mean(axis=0)).clip(min=SPREAD_FLOOR)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """|x − r| / spread of images (n, height, width), of the same shape."""
         images = checked_images(images, "images")
-        return np.abs(self.model.reconstruct(images) - images) / self.spread
+        answers = checked_images(self.model.reconstruct(images), "what the model makes of them")
+        return np.abs(answers - images) / self.spread
 
 
 def error_score(maps: np.ndarray) -> np.ndarray:

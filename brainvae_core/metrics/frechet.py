@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brainvae_core.metrics.checks import checked_rows
+from brainvae_core.metrics.checks import checked_images, checked_rows
 
 BLOCK = 2**22  # numbers held in float64 at once
 
@@ -35,6 +35,7 @@ class PCABasis:
                 f"images are {images.shape} and this basis is of (n, {self.mean.shape[0]}, "
                 f"{self.mean.shape[1]}); give images of the size it was made from"
             )
+        images = checked_images(images, "images")
         flat = self.components.reshape(len(self.components), -1)
         step = max(1, BLOCK // self.mean.size)
         scores = np.empty((len(images), len(flat)))

@@ -129,6 +129,8 @@ def fitted_sigma(
         rest = images[part] - model.decode(z[part].astype(np.float32)).astype(np.float64)
         squares += np.square(rest).sum(axis=0)
     variance = squares / len(images) if per_pixel else squares.mean() / len(images)
+    if not np.isfinite(variance).all():
+        raise ValueError("the model's posterior or its decoded images are not finite")
     sigma = np.maximum(np.sqrt(variance), SIGMA_FLOOR)
     return sigma if per_pixel else float(sigma)
 

@@ -26,7 +26,8 @@ def radial_spectrum(
         Side of a pixel in µm.
     n_bins : int
         Rings of equal width in log frequency, from one period an image's shorter side to the
-        Nyquist frequency.
+        Nyquist frequency. The slowest are so narrow that with many rings some hold no frequency
+        of a small image; their power is 0.
 
     Returns
     -------
@@ -40,8 +41,8 @@ def radial_spectrum(
         An image that is not finite, no positive pixel size, or fewer than 1 bin.
     """
     images = checked_images(images, "images")
-    if not pixel_um > 0 or n_bins < 1:
-        raise ValueError(f"pixel_um={pixel_um} must be positive and n_bins={n_bins} at least 1")
+    if not 0 < pixel_um < np.inf or n_bins < 1:
+        raise ValueError(f"pixel_um={pixel_um} must be positive and finite, and n_bins={n_bins} at least 1")
     n, *shape = images.shape
     edges, ring = _rings(tuple(shape), pixel_um / 1000, n_bins)
     window = np.outer(*(np.hanning(size + 2)[1:-1] for size in shape))

@@ -8,10 +8,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
+from scipy.special import expit, logit
 
 DRAWS = 4000
 GROUPS = 20
 UNBOUNDED = (-np.inf, np.inf)
+SHARE = (0.0, 1.0)
 
 
 class Estimate(NamedTuple):
@@ -39,8 +42,9 @@ class Estimate(NamedTuple):
 def estimate(scores: np.ndarray, level: float = 0.95, bounds=UNBOUNDED) -> Estimate:
     """Mean score with its interval.
 
-    Brains are resampled with replacement, the same for every seed. The seeds are too few for that
-    (a bootstrap of three is too narrow), so their part is Student's t of the seeds' means.
+    Brains are resampled with replacement, the same for every seed, and the resamples' spread is
+    widened to what Student's t gives for so few brains. The seeds are too few for resampling (a
+    bootstrap of three is too narrow), so their part is Student's t of the seeds' means.
 
     Parameters
     ----------
@@ -98,7 +102,10 @@ def jackknife(
 
     For what is no mean over brains. A bootstrap would count some brains twice, which a Fréchet
     distance or a nearest neighbour sees as fewer brains; here 20 groups of brains are left out in
-    turn (each brain by itself where there are fewer), and seeds enter as for `estimate`.
+    turn (each brain by itself where there are fewer), and seeds enter as for `estimate`. Intervals
+    of shares hold also the one on the logit scale with half a brain added on either side, so that
+    1 of 20 brains without a miss is [0.85, 1]. For statistics that jump, such as nearest neighbours,
+    and for a Fréchet distance near 0, intervals are wider than they need be.
 
     Parameters
     ----------
@@ -109,7 +116,8 @@ def jackknife(
         array.
     level : float
     bounds : (low, high)
-        What the statistic cannot pass, such as (0, 1) for a share.
+        What the statistic cannot pass; (0, 1) says that it is a share, such as an area under a
+        curve.
 
     Returns
     -------
@@ -204,8 +212,9 @@ def verdict(estimates: Iterable[Estimate]) -> str:
     Returns
     -------
     str
-        ``"holds"`` where every interval is above zero, ``"reversed"`` where every one is below,
-        ``"depends"`` where some are above, ``"does not hold"`` where none is.
+        ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
+        hold"`` where none is and some are below, ``"not shown"`` where every interval holds zero:
+        the claim may still be true.
 
     Raises
     ------
@@ -215,20 +224,23 @@ def verdict(estimates: Iterable[Estimate]) -> str:
     signs = [found.sign for found in estimates]
     if not signs:
         raise ValueError("there are no estimates to judge by; give at least one")
-    if min(signs) == 1:
-        return "holds"
-    if max(signs) == -1:
-        return "reversed"
-    return "depends" if 1 in signs else "does not hold"
+    if 1 in signs:
+        return "holds" if min(signs) == 1 else "depends"
+    return "does not hold" if -1 in signs else "not shown"
 
 
 def _bootstrap(scores, signs, level, bounds) -> Estimate:
     _check_level(level)
     n_brains = scores[0].shape[1]
     by_brain = sum(sign * s.mean(axis=0) for sign, s in zip(signs, scores, strict=True))
-    draws = _resamples(n_brains) @ by_brain + _student(_seed_error(s.mean(axis=1)) for s in scores)
+    value, tail = by_brain.mean(), (1 + level) / 2
+    # Resamples vary by n − 1 of n parts, and their quantiles are a normal's.
+    widened = stats.t.ppf(tail, n_brains - 1) / stats.norm.ppf(tail)
+    widened *= math.sqrt(n_brains / (n_brains - 1))
+    draws = value + widened * (_resamples(n_brains) @ by_brain - value)
+    draws += _student(_seed_error(s.mean(axis=1)) for s in scores)
     seeds = min(len(s) for s in scores)
-    return _estimate(by_brain.mean(), draws, level, bounds, n_brains, seeds)
+    return _estimate(value, draws, level, bounds, n_brains, seeds)
 
 
 def _jackknife(statistic, models, signs, level, bounds) -> Estimate:
@@ -260,7 +272,14 @@ def _jackknife(statistic, models, signs, level, bounds) -> Estimate:
     errors = [(np.sqrt((g - 1) / g * np.square(without - without.mean()).sum()), g - 1)]
     errors += [_seed_error(values) for values in whole]
     seeds = min(len(values) for values in whole)
-    return _estimate(value, value + _student(errors), level, bounds, n_brains, seeds)
+    plain = _estimate(value, value + _student(errors), level, bounds, n_brains, seeds)
+    if tuple(bounds) != SHARE:
+        return plain
+    # At 1 no brain left out changes anything, and yet the next brain could: half a brain is added.
+    near, half = (n_brains * value + 0.5) / (n_brains + 1), 0.5 / (n_brains + 1)
+    draws = expit(logit(near) + _student([*errors, (half, np.inf)]) / (near * (1 - near)))
+    skewed = _estimate(value, draws, level, bounds, n_brains, seeds)
+    return skewed._replace(low=min(plain.low, skewed.low), high=max(plain.high, skewed.high))
 
 
 def _estimate(value, draws, level, bounds, n_brains, n_seeds) -> Estimate:
@@ -270,11 +289,17 @@ def _estimate(value, draws, level, bounds, n_brains, n_seeds) -> Estimate:
 
 def _student(errors) -> np.ndarray:
     """Draws of a sum of independent errors, each by Student's t of its degrees of freedom."""
-    rng = np.random.default_rng(1)
-    known = [(error, freedom) for error, freedom in errors if freedom]
-    return sum(
-        (error * rng.standard_t(freedom, DRAWS) for error, freedom in known), np.zeros(DRAWS)
-    )
+    rng, total = np.random.default_rng(1), np.zeros(DRAWS)
+    for error, freedom in errors:
+        if freedom:  # the quantiles themselves in random order: nothing left to chance but the sum
+            total += error * rng.permutation(_quantiles(freedom))
+    return total
+
+
+@lru_cache(maxsize=64)
+def _quantiles(freedom: float) -> np.ndarray:
+    shares = (np.arange(DRAWS) + 0.5) / DRAWS
+    return stats.t.ppf(shares, freedom)
 
 
 def _seed_error(by_seed: np.ndarray) -> tuple[float, int]:

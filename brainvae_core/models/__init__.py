@@ -2,7 +2,7 @@
 
 from brainvae_core.models.baselines import (
     BASELINES,
-    AnotherBrainConfig,
+    NearestBrainConfig,
     FactorAnalysisConfig,
     MeanImageConfig,
     NMFConfig,
@@ -18,7 +18,7 @@ from brainvae_core.models.linear_gaussian import LinearGaussian
 from brainvae_core.models.nmf import NMF
 from brainvae_core.models.pca import PCA
 from brainvae_core.models.recipes import FastRecipe, PaperRecipe
-from brainvae_core.models.references import AnotherBrain, MeanImage
+from brainvae_core.models.references import NearestBrain, MeanImage
 from brainvae_core.models.runs import FailedRun, Run, fit, load_run, run_name, save_run
 from brainvae_core.models.study import Study, fit_all
 from brainvae_core.models.training import diagnose, elbo_terms, train_together
@@ -28,8 +28,8 @@ __all__ = [
     "DENOISERS",
     "NMF",
     "PCA",
-    "AnotherBrain",
-    "AnotherBrainConfig",
+    "NearestBrain",
+    "NearestBrainConfig",
     "BetaVAE",
     "BetaVAEConfig",
     "Denoiser",

@@ -11,7 +11,7 @@ from brainvae_core.models.arrays import checked_parts
 from brainvae_core.models.linear_gaussian import LinearGaussian
 from brainvae_core.models.nmf import NMF
 from brainvae_core.models.pca import PCA
-from brainvae_core.models.references import AnotherBrain, MeanImage
+from brainvae_core.models.references import NearestBrain, MeanImage
 from brainvae_core.models.training import Fitted
 
 
@@ -129,10 +129,10 @@ class MeanImageConfig(Baseline):
     kind, model, latent_dim = "mean_image", MeanImage, 0
 
 
-class AnotherBrainConfig(Baseline):
+class NearestBrainConfig(Baseline):
     """The nearest training brain, whose number is the one latent."""
 
-    kind, model, latent_dim = "another_brain", AnotherBrain, 1
+    kind, model, latent_dim = "nearest_brain", NearestBrain, 1
 
 
 BASELINES = {
@@ -143,6 +143,6 @@ BASELINES = {
         FactorAnalysisConfig,
         NMFConfig,
         MeanImageConfig,
-        AnotherBrainConfig,
+        NearestBrainConfig,
     )
 }

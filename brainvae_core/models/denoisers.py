@@ -35,8 +35,8 @@ class Denoiser:
     name : str
         A key of ``DENOISERS``.
     amount : float
-        Pixels of the median's square, grey values of the noise for non-local means, weight of the
-        total variation.
+        Pixels of the median's square; for non-local means the difference of patches, in grey
+        values, that counts as alike; weight of the total variation.
     """
 
     name: str
@@ -80,6 +80,7 @@ def tuned_denoiser(name: str, clean: np.ndarray, corrupted: np.ndarray) -> Denoi
         raise ValueError(
             f"clean {np.shape(clean)} and corrupted {np.shape(corrupted)} must have one shape"
         )
+    clean = checked_images(clean, np.shape(clean)[1:])
     candidates = [Denoiser(name, amount) for amount in _filter(name).amounts]
     return min(candidates, key=lambda d: np.square(d.reconstruct(corrupted) - clean).sum())
 

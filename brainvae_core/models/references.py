@@ -1,4 +1,4 @@
-"""What a model must beat: the mean image, and another brain."""
+"""What a model must beat: the mean image, and the nearest training brain."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MeanImage:
         return {"mean": self.mean}
 
 
-class AnotherBrain:
+class NearestBrain:
     """The training brain that is nearest to an image, by squared distance over pixels.
 
     Parameters
@@ -64,10 +64,11 @@ class AnotherBrain:
         self.images = np.ascontiguousarray(images, dtype=np.float32)
         self.image_shape = self.images.shape[1:]
         self._mean = self.images.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._spread = np.square(self.images - self._mean).sum(axis=(1, 2), dtype=np.float64)
+        # Brain by brain: all deviations at once would be the cohort a second time.
+        self._spread = np.array([np.square(image - self._mean).sum(dtype=np.float64) for image in self.images])
 
     @classmethod
-    def fit(cls, images: np.ndarray) -> AnotherBrain:
+    def fit(cls, images: np.ndarray) -> NearestBrain:
         """The brains of images (n, height, width), of which there is at least one."""
         return cls(_some(images))
 
