@@ -19,11 +19,11 @@ import yaml
 
 from brainvae_core.cohorts import Cohort
 from brainvae_core.models import (
-    NearestBrainConfig,
     BetaVAEConfig,
     FactorAnalysisConfig,
     FailedRun,
     MeanImageConfig,
+    NearestBrainConfig,
     NMFConfig,
     OutOfDeviceMemory,
     PCAConfig,

@@ -110,6 +110,8 @@ train, compared = cohort.split("train").images, ("PCA", "VAE", "β-VAE")
 models = {name: fits for name, fits in evaluated_models(p, cohort).items() if name in compared}
 print(cohort)
 print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
+planted = cohort.split("train").metadata.get("artefact", pd.Series(dtype=str)).value_counts()
+print(f"known artefacts of the {len(train)} training brains: {planted.to_dict()}")
 for beta in (1.0, p.beta):
     strength = effective_strength(beta, p.likelihood, p.eval_sigma, cohort.atlas.shape)
     print(f"β = {beta:g} has the effective strength {strength:.2g}")
@@ -190,18 +192,20 @@ figures.fig_reconstructions(
 # %% [markdown]
 # ## The same artefacts, graded
 #
-# Every kind at every strength is planted in the same clean test brains; an artefact keeps its place and form and grows. Three
+# Every kind at every strength is planted in the same clean test brains; an artefact keeps its place and form and grows. Four
 # shares are measured.
 #
 # - **Reproduced**, inside the artefact's mask: 1 if the model paints it back whole, 0 if nothing of it is left. What the
 #   model gets wrong in the same brain *without* the artefact is taken off.
+# - **Pattern**: the same of what is finer than half a millimetre. A grid darkens the whole section and draws lines; a darker
+#   brain is nothing to reject, lines are.
 # - **Kept**, outside the mask: of the clean brain's deviation from the mean image, how much the reconstruction still has. 1 is
 #   perfect, 0 is the mean image.
 # - **Recovered**, inside the mask: the same against the clean brain that the artefact hides. Of missing tissue,
 #   how well it is painted in; below 0, worse than the mean image would be.
 #
-# The denoisers are a median, non-local means and total variation. Their amounts were chosen on validation
-# brains with the same artefacts planted, by squared error to the truth. They are left out of the last row: what they leave in
+# The denoisers are a median, non-local means and total variation. Their amounts were chosen for each kind on validation
+# brains with the same artefacts planted, by squared error to the truth, from five each. They are left out of the last row: what they leave in
 # place of the brain is the artefact, far below any model.
 
 # %%
@@ -209,33 +213,40 @@ shape = cohort.atlas.shape
 graded = graded_artefacts(whole, p.artefact_strengths, p.n_graded).resampled(shape)
 tuning = graded_artefacts(whole, p.artefact_strengths, 3, "validation").resampled(shape)
 truth, dirty = np.broadcast_to(tuning.clean, tuning.images.shape), tuning.images
-flat = [part.reshape(-1, *shape) for part in (truth, dirty)]
-denoisers = {name: [tuned_denoiser(name, *flat)] for name in DENOISERS}
-print(*(fits[0] for fits in denoisers.values()), sep="\n")
+print(f"tuned on sections (n, height, width) = {dirty[0].reshape(-1, *shape).shape} a kind")
 print(f"graded sections (kind, strength, brain, height, width) = {graded.images.shape}")
 
 # %%
 mean_section = train.mean(axis=0)
 removal = {
-    name: [graded_removal(m, graded, mean_section) for m in fits]
-    for name, fits in (models | denoisers).items()
+    name: [graded_removal(m, graded, mean_section) for m in fits] for name, fits in models.items()
 }
 shares = removal_by_share(removal)
-shares["recovered"] = {name: shares["recovered"][name] for name in compared}
+
+# %%
+amounts = pd.DataFrame(index=list(DENOISERS), columns=list(graded.kinds), dtype=float)
+by_denoiser = {name: [] for name in DENOISERS}
+for name in DENOISERS:
+    for k, kind in enumerate(graded.kinds):
+        denoiser = tuned_denoiser(name, *(x[k].reshape(-1, *shape) for x in (truth, dirty)))
+        amounts.loc[name, kind] = denoiser.amount
+        by_denoiser[name].append(graded_removal(denoiser, graded.of_kind(kind), mean_section))
+for what in ("reproduced", "pattern", "kept"):
+    for name, of_kinds in by_denoiser.items():
+        shares[what][name] = np.concatenate([getattr(r, what) for r in of_kinds])[np.newaxis]
+print(amounts)
 
 # %%
 panels = {}
 for what, by_name in shares.items():
     panels |= graded_table(by_name, graded, what)
 n_brains = len(graded.clean)
-graded_source = (
-    f"{source}: {n_brains} clean test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
-)
+graded_source = f"{source}, L = {p.latent_dim}: {n_brains} clean test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
 
 # %%
-figures.fig_curves(panels, "Strength of the artefact", ylabels=["Share"], columns=3).made_from(
-    graded_source
-)
+figures.fig_curves(
+    panels, "Strength of the artefact", ylabels=["Share"], columns=3, share_y=True
+).made_from(graded_source)
 
 # %% [markdown]
 # In the demo profile, at eight latents:
@@ -300,6 +311,8 @@ for what, by_name in shares.items():
             paired[what][pair][kind] = found
 
 # %%
+for pair, by_kind in paired["reproduced"].items():
+    by_kind["a grid's pattern"] = paired["pattern"][pair]["grid"]
 figures.fig_differences(
     paired["reproduced"], "Difference of the share reproduced", better="reproduces more"
 ).made_from(graded_source)
@@ -359,19 +372,20 @@ for label, by_dim in runs.items():
     for n, fits in by_dim.items():
         found = [graded_removal(run.model, worst, small_mean) for run in fits]
         for k, kind in enumerate(worst.kinds):
-            for what in ("reproduced", "kept"):
+            for what in ("reproduced", "pattern", "kept"):
                 values = [getattr(r, what)[k, 0] for r in found]
                 panel = against_dims.setdefault(f"{kind.capitalize()}: {what}", {})
                 panel.setdefault(label, {})[n] = values
 
 # %%
-by_row = [t for what in ("reproduced", "kept") for t in against_dims if t.endswith(what)]
+by_row = [t for what in ("reproduced", "pattern", "kept") for t in against_dims if t.endswith(what)]
 figures.fig_curves(
     estimates({title: against_dims[title] for title in by_row}),
     "Number of latents L",
     ylabels=["Share"],
     columns=3,
     log_x=True,
+    share_y=True,
 ).made_from(
     f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {n_brains} clean test brains, {len(p.grid_seeds)} fits of each VAE, 95 % intervals"
 )

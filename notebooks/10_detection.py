@@ -106,7 +106,7 @@ from brainvae_core.profile import evaluated_models, evaluation_cohort
 whole = prepare_cohort(p)
 cohort = evaluation_cohort(p, whole)
 train, shape = cohort.split("train").images, cohort.atlas.shape
-detectors = ("PCA", "VAE", "β-VAE", "another brain", "mean image")
+detectors = ("PCA", "VAE", "β-VAE", "nearest brain", "mean image")
 models = {name: fits for name, fits in evaluated_models(p, cohort).items() if name in detectors}
 print(cohort)
 
@@ -156,16 +156,18 @@ area = {n: np.stack([f.auc.reshape(cells) for f in fits]) for n, fits in found.i
 average = {
     n: np.stack([f.average_precision.reshape(cells) for f in fits]) for n, fits in found.items()
 }
+average["guessing"] = graded.masks.mean(axis=(3, 4))[np.newaxis]
+area["guessing"] = np.full_like(average["guessing"], 0.5)
 panels = graded_table(area, graded, "area under ROC", bounds=(0, 1))
 panels |= graded_table(average, graded, "average precision", bounds=(0, 1))
 
 # %%
-covered = graded.masks.mean(axis=(1, 2, 3, 4))
-guessing = {title: {"guessing": 0.5} for title in panels}
-for kind, share in zip(graded.kinds, covered, strict=True):
-    guessing[f"{kind.capitalize()}: average precision"] = {"guessing": float(share)}
 figures.fig_curves(
-    panels, "Strength of the artefact", references=guessing, ylabels=["Pixels"], columns=3
+    panels,
+    "Strength of the artefact",
+    ylabels=["Pixels, area under ROC", "", "", "Pixels, average precision", "", ""],
+    columns=3,
+    share_y=True,
 ).made_from(source)
 
 # %% [markdown]
@@ -233,6 +235,7 @@ figures.fig_curves(
     references=dict.fromkeys(brains, {"guessing": 0.5}),
     ylabels=["Area under ROC, brains"],
     columns=3,
+    share_y=True,
 ).made_from(source)
 
 # %% [markdown]

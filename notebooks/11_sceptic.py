@@ -88,7 +88,7 @@ from math import comb
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import clean_part, displaced, known_factors
+from brainvae_core.cohorts import clean_part, displaced, known_factors, rendered
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import (
     active_latents,
@@ -129,18 +129,24 @@ print(cohort)
 # ## Is this cohort a fair test of a nonlinear model?
 #
 # PCA paints with straight lines. What a VAE could gain on it is what is curved. Where the factors are known, that can be
-# bounded: how much of the difference between brains is a linear map of the factors, and how much more with all
-# their squares and products? (Clean brains; factors and maps from the training brains.)
+# measured: how much of the difference between brains is a linear map of the factors, how much more with all
+# their squares and products, and how much if each brain is rendered from its true factors, without texture and noise, which no model can
+# know? (Clean brains; maps from the training brains.)
 
 # %%
 part, held_out = clean_part(cohort, "train"), clean_part(cohort)
 n_factors, ceiling = p.latent_dim, {}
+times = whole.atlas.shape[0] // cohort.atlas.shape[0]
 if cohort.factors is not None:
     sides = (part.factors.to_numpy(), part.images, held_out.factors.to_numpy(), held_out.images)
     n_factors = cohort.factors.shape[1]
     for degree, title in ((1, "Linear in the factors"), (2, "With squares and products")):
         if comb(n_factors + degree, degree) < len(part):  # coefficients
             ceiling[title] = explained_by_factors(*sides, degree)
+    drawn = block_mean(rendered(held_out.factors, whole.atlas), times)
+    ceiling["Rendered from the factors"] = explained_variance(
+        held_out.images, drawn, part.images.mean(axis=0)
+    )
 
 # %%
 average = part.images.mean(axis=0)
@@ -253,7 +259,6 @@ figures.fig_curves(
 
 # %%
 before = clean_part(whole).images[: p.n_graded]
-times = whole.atlas.shape[0] // cohort.atlas.shape[0]
 ordinary, amounts = block_mean(before, times), (1.0, 2.0, 3.0, 4.0, 5.0)
 moved = {
     "Ventricles wider": "ventricle_size",
@@ -281,8 +286,11 @@ figures.fig_reconstructions(
 ).made_from(f"{where}: clean test brains, first fits")
 
 # %%
-comes_back = {title: {name: {} for name in models} for title in changed}
-for name, fits in models.items():
+most = min(100, len(cohort.split("train")) - 1)
+widest = PCA.fit(cohort.split("train").images, most)
+wider = {f"PCA, L = {n}": [widest.truncated(n)] for n in sorted({min(30, most), most})}
+comes_back = {title: {name: {} for name in models | wider} for title in changed}
+for name, fits in (models | wider).items():
     usual = [m.reconstruct(ordinary) for m in fits]
     for title, by_amount in changed.items():
         comes_back[title][name] = {
@@ -300,6 +308,7 @@ figures.fig_curves(
     "Standard deviations of the cohort",
     ylabels=["Share of the change that comes back"],
     columns=3,
+    share_y=True,
 ).made_from(moved_source)
 
 # %% [markdown]
@@ -342,16 +351,14 @@ figures.fig_recovery(matrix, list(recovery), list(factors)).made_from(
 # %% [markdown]
 # ## Which scales are lost?
 #
-# The paper speaks of high-frequency components. The power of the residual over the power of what makes a brain differ from the mean image, by the size of
-# structures: 0, everything of that size is painted; 1, nothing is; above 1, something that is not there is.
+# The paper speaks of high-frequency components. The power of the residual over the power of what makes a clean brain differ from the mean image, by the size of
+# structures: 0, everything of that size is painted; 1, nothing is; above 1, something that is not there is. Beside the models, where the factors are known, the
+# rendering from the true factors: what it leaves is texture and noise, which no model can know.
 
 # %%
-sections, pixel_um = splits[1].images, cohort.atlas.pixel_um
-average, most = splits[0].images.mean(axis=0), min(100, len(splits[0]) - 1)
-widest = PCA.fit(splits[0].images, most)
-painted = {name: [m.reconstruct(sections) for m in fits] for name, fits in models.items()}
-for n in {min(30, most), most}:
-    painted[f"PCA, L = {n}"] = [widest.truncated(n).reconstruct(sections)]
+sections, pixel_um = held_out.images, cohort.atlas.pixel_um
+painted = {name: [m.reconstruct(sections) for m in fits] for name, fits in (models | wider).items()}
+painted |= {"rendered from the factors": [drawn]} if cohort.factors is not None else {}
 
 # %%
 frequencies, deviation = radial_spectrum(sections - average, pixel_um, 12)
@@ -436,6 +443,11 @@ print(*(f"equal rate, {k}: {v['explained variance']}" for k, v in equal_rate.ite
 for panel, by_name in dispersed.items():
     print(f"{panel}: " + "; ".join(f"β = {b:g} {e}" for b, e in by_name["β-VAE"].items()))
 print(pd.DataFrame(matrix.T, list(factors), list(recovery)).round(2))
+fewest, largest = (
+    pd.DataFrame({n: f(r, axis=0) for n, r in recovery.items()}, list(factors))
+    for f in (np.min, np.max)
+)
+print("smallest and largest R² over the fits:", fewest.round(2), largest.round(2), sep="\n")
 shown = estimates(comes_back)
 pd.DataFrame({(t, n): by for t, by_name in shown.items() for n, by in by_name.items()}).T.map(str)
 

@@ -131,8 +131,7 @@ figures.fig_new_brain(
 ).made_from(source)
 
 # %% [markdown]
-# Where the error lies among the test brains, and how far out the code is: the squared norm of a code
-# drawn from the prior averages L.
+# Where the error lies among the test brains.
 
 # %% tags=["nbval-ignore-output"]
 pd.DataFrame(
@@ -141,9 +140,6 @@ pd.DataFrame(
         "median of test brains": {n: float(np.median(e)) for n, e in cohort_error.items()},
         "test brains with a smaller error": {
             n: float((cohort_error[n] < error[n]).mean()) for n in models
-        },
-        "squared norm of the code": {
-            n: float((m.encode(section[None]) ** 2).sum()) for n, m in models.items()
         },
     }
 ).round(3)
@@ -172,7 +168,7 @@ rms = {
     for name, fits in evaluated.items()
 }
 own = {name: float(np.sqrt(np.square(a - brain[0]).mean())) for name, a in answers.items()}
-linear = ("probabilistic PCA", "factor analysis", "NMF", "another brain")
+linear = ("probabilistic PCA", "factor analysis", "NMF", "nearest brain")
 fine_source = f"Brain: {Path(p.new_brain).stem}. Models fitted to cohort {fine.name} at {p.eval_height} × {p.eval_width}; {len(others)} test brains, first fits"
 
 # %%
@@ -203,7 +199,7 @@ compared = ("PCA", "VAE", "β-VAE")
 figures.fig_s1(
     np.repeat(brain, len(dirty), axis=0),
     dirty,
-    {name: evaluated[name][0].reconstruct(dirty) for name in compared},
+    {name: evaluated[name][0].reconstruct(dirty) for name in (*compared, *linear)},
     list(ARTEFACTS),
     pixel_um=fine.atlas.pixel_um,
     masks=masks,

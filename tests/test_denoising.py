@@ -79,7 +79,7 @@ def test_explained_variance_pools_brains_and_pixels():
 def test_a_model_that_copies_reproduces_all_and_keeps_all_but_recovers_not_all(corrupt):
     clean = brains()
     corrupted, masks = corrupt(clean)
-    result = artefact_removal(clean, corrupted, masks, clean, corrupted, MEAN)
+    result = artefact_removal(clean, corrupted, masks, clean, corrupted, MEAN, 50)
     np.testing.assert_allclose(result.reproduced, 1, atol=1e-6)
     np.testing.assert_allclose(result.kept, 1, atol=1e-6)
     assert (result.recovered < 0.95).all()
@@ -89,7 +89,7 @@ def test_a_model_that_copies_reproduces_all_and_keeps_all_but_recovers_not_all(c
 def test_a_perfect_model_reproduces_nothing_keeps_all_and_recovers_all(corrupt):
     clean = brains()
     corrupted, masks = corrupt(clean)
-    result = artefact_removal(clean, corrupted, masks, clean, clean, MEAN)
+    result = artefact_removal(clean, corrupted, masks, clean, clean, MEAN, 50)
     np.testing.assert_array_equal(result.reproduced, 0)
     np.testing.assert_array_equal(result.kept, 1)
     np.testing.assert_array_equal(result.recovered, 1)
@@ -100,7 +100,7 @@ def test_the_mean_image_reproduces_keeps_and_recovers_nothing(corrupt):
     clean = brains()
     corrupted, masks = corrupt(clean)
     mean = np.broadcast_to(MEAN, clean.shape)
-    answer = artefact_removal(clean, corrupted, masks, mean, mean, MEAN)
+    answer = artefact_removal(clean, corrupted, masks, mean, mean, MEAN, 50)
     np.testing.assert_array_equal(answer.reproduced, 0)
     np.testing.assert_allclose(answer.kept, 0, atol=1e-12)
     np.testing.assert_allclose(answer.recovered, 0, atol=1e-12)
@@ -114,16 +114,33 @@ def test_shares_of_artefact_and_brain_are_told_apart(corrupt, share, lost):
     corrupted, masks = corrupt(clean.astype(np.float32))
     of_clean = clean + lost * (MEAN - clean)
     of_corrupted = of_clean + share * np.where(masks, corrupted - clean, 0)
-    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN)
+    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN, 50)
     np.testing.assert_allclose(found.reproduced, share, atol=1e-5)
     np.testing.assert_allclose(found.kept, 1 - lost**2, atol=1e-5)
+
+
+def test_lines_are_told_from_a_brain_that_gets_darker():
+    clean = brains()
+    darker = np.full(SHAPE, -0.1)
+    lines = np.zeros(SHAPE)
+    lines[::3] = -0.2
+    masks = np.ones(clean.shape, dtype=bool)
+    masks[:, 0, 0] = False
+    corrupted = clean + darker + lines
+    # Pixels of 200 µm: a mean over 0.5 mm takes lines that are 0.6 mm apart for nothing.
+    for painted, pattern in ((darker + lines.mean(), 0), (darker + lines, 1), (lines, 1)):
+        found = artefact_removal(clean, corrupted, masks, clean, clean + painted, MEAN, 200)
+        np.testing.assert_allclose(found.pattern, pattern, atol=0.05)
+        assert (found.reproduced > 0.5).all()
+    flat = artefact_removal(clean, clean + darker, masks, clean, clean + lines, MEAN, 200)
+    np.testing.assert_array_equal(flat.pattern, 0)
 
 
 def test_more_of_a_stronger_artefact_is_more_of_it():
     clean = brains()
     corrupted, masks = leaks(clean)
     for_share = [
-        artefact_removal(clean, corrupted, masks, clean, clean + s * (corrupted - clean), MEAN)
+        artefact_removal(clean, corrupted, masks, clean, clean + s * (corrupted - clean), MEAN, 50)
         for s in (0, 0.3, 0.6, 1)
     ]
     assert (np.diff([r.reproduced for r in for_share], axis=0) > 0).all()
@@ -134,7 +151,7 @@ def test_more_of_a_stronger_artefact_is_more_of_it():
 def test_a_second_implementation_agrees():
     clean, of_clean, of_corrupted = brains(3), brains(3, seed=4), brains(3, seed=5)
     corrupted, masks = breakages(clean)
-    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN)
+    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN, 50)
     for i in range(3):
         artefact = (corrupted[i] - clean[i])[masks[i]][:, np.newaxis]
         answer = (of_corrupted[i] - of_clean[i])[masks[i]]
@@ -151,7 +168,7 @@ def test_changes_outside_the_mask_are_no_artefact():
     corrupted, masks = leaks(clean)
     elsewhere = np.where(masks, corrupted, corrupted + 0.3)
     inside, whole = (
-        artefact_removal(clean, x, masks, brains(seed=3), brains(seed=4), MEAN)
+        artefact_removal(clean, x, masks, brains(seed=3), brains(seed=4), MEAN, 50)
         for x in (corrupted, elsewhere)
     )
     np.testing.assert_array_equal(inside.reproduced, whole.reproduced)
@@ -204,7 +221,7 @@ def test_nonsense_is_refused_by_name():
         explained_variance_per_brain(np.stack([clean[0], MEAN]), clean[:2], MEAN)
     with pytest.raises(ValueError, match="image 1 equals the mean"):
         norm_ratio(np.stack([clean[0], MEAN]), clean[:2], MEAN)
-    answers = (clean, clean, MEAN)
+    answers = (clean, clean, MEAN, 50)
     with pytest.raises(ValueError, match="mask of brain 3 is empty"):
         artefact_removal(clean, corrupted, empty, *answers)
     with pytest.raises(ValueError, match="mask of brain 3 covers the whole image"):
@@ -216,11 +233,13 @@ def test_nonsense_is_refused_by_name():
     with pytest.raises(ValueError, match=r"corrupted\[2\].*not finite"):
         artefact_removal(clean, broken, masks, *answers)
     with pytest.raises(ValueError, match=r"of_corrupted\[2\].*not finite"):
-        artefact_removal(clean, corrupted, masks, clean, broken, MEAN)
+        artefact_removal(clean, corrupted, masks, clean, broken, MEAN, 50)
     with pytest.raises(ValueError, match=r"of_clean \(5, 18, 13\)"):
-        artefact_removal(clean, corrupted, masks, clean.transpose(0, 2, 1), clean, MEAN)
+        artefact_removal(clean, corrupted, masks, clean.transpose(0, 2, 1), clean, MEAN, 50)
     with pytest.raises(ValueError, match="clean image 0 is the mean image outside"):
         artefact_removal(mean, leaks(mean)[0], masks, *answers)
+    with pytest.raises(ValueError, match="pixel_um=0 must be positive"):
+        artefact_removal(clean, corrupted, masks, clean, clean, MEAN, 0)
     with pytest.raises(ValueError, match="brain 0 does not change"):
         reproduced_change(clean, clean, clean, clean)
     with pytest.raises(ValueError, match=r"of_after\[2\].*not finite"):

@@ -10,6 +10,7 @@ from brainvae_core.metrics import (
     estimate,
     graded_removal,
     graded_table,
+    painted_back,
     removal_by_share,
 )
 
@@ -30,6 +31,7 @@ def graded():
         clean=clean,
         images=clean + masks * added,
         masks=masks,
+        pixel_um=50,
     )
 
 
@@ -48,8 +50,9 @@ def test_every_cell_is_that_artefacts_own_removal(graded):
     for k, s in np.ndindex(2, 3):
         dirty = graded.images[k, s]
         answers = model.reconstruct(graded.clean), model.reconstruct(dirty)
-        alone = artefact_removal(graded.clean, dirty, graded.masks[k, s], *answers, MEAN)
+        alone = artefact_removal(graded.clean, dirty, graded.masks[k, s], *answers, MEAN, 50)
         np.testing.assert_allclose(found.recovered[k, s], alone.recovered)
+        np.testing.assert_allclose(found.pattern[k, s], alone.pattern)
 
 
 def test_models_are_regrouped_by_share_and_tabled_by_kind_and_strength(graded):
@@ -57,9 +60,15 @@ def test_models_are_regrouped_by_share_and_tabled_by_kind_and_strength(graded):
     shares = removal_by_share({"VAE": [one, one], "PCA": [one]})
     assert shares["kept"]["VAE"].shape == (2, 2, 3, N) and list(shares) == [
         "reproduced",
+        "pattern",
         "kept",
         "recovered",
     ]
+    back = painted_back({("VAE", 2): [one, one]}, KINDS)
+    assert list(back) == ["leak", "grid's lines", "grid's darkening"]
+    wanted = one.pattern[1].mean(axis=0)
+    np.testing.assert_array_equal(back["grid's lines"]["VAE", 2], [wanted, wanted])
+    np.testing.assert_array_equal(back["leak"]["VAE", 2][0], one.reproduced[0].mean(axis=0))
     table = graded_table(shares["recovered"], graded, "recovered", bounds=(-1, 1))
     assert list(table) == ["Leak: recovered", "Grid: recovered"]
     assert list(table["Grid: recovered"]["VAE"]) == list(STRENGTHS)

@@ -73,7 +73,7 @@ def test_a_model_that_paints_a_share_back_is_told_its_share_at_every_strength(pl
     cohort, (clean, dirty, masks) = planted
     mean = cohort.split("train").images.mean(axis=0)
     for c, d, m in zip(clean[kind], dirty[kind], masks[kind], strict=True):
-        found = artefact_removal(c, d, m, c, c + 0.3 * m * (d - c), mean)
+        found = artefact_removal(c, d, m, c, c + 0.3 * m * (d - c), mean, 100)
         np.testing.assert_allclose(found.reproduced, 0.3, atol=1e-5)
         np.testing.assert_allclose(found.kept, 1, atol=1e-6)
 

@@ -169,6 +169,10 @@ def test_fewer_pixels_are_those_of_a_cohort(simulated):
     np.testing.assert_allclose(small.images[1, 2, 0], wanted, atol=1e-6)
     half = found.masks[1, 2, 0].reshape(40, 2, 56, 2).mean(axis=(1, 3)) >= 0.5
     assert np.array_equal(small.masks[1, 2, 0], half)
+    assert small.pixel_um == 2 * found.pixel_um
+    grids = small.of_kind("grid")
+    assert grids.kinds == ("grid",) and np.array_equal(grids.images[0], small.images[2])
+    assert np.array_equal(grids.masks[0], small.masks[2])
     last = small.strongest()
     assert last.strengths == (1.0,) and np.array_equal(last.images[:, 0], small.images[:, 2])
     assert np.array_equal(last.masks[:, 0], small.masks[:, 2])
@@ -179,6 +183,12 @@ def test_what_cannot_be_planted_is_refused(simulated, unknown):
         graded_artefacts(simulated, [0.5, 1.2], 2)
     with pytest.raises(ValueError, match=r"strengths=\[\], n_brains=2: give at least 1"):
         graded_artefacts(simulated, [], 2)
+    with pytest.raises(ValueError, match=r"a leak of strength 0.01 changes no pixel .* of brain 0"):
+        graded_artefacts(simulated, [0.01, 1], 2)
+    found = graded_artefacts(simulated, STRENGTHS, 2)
+    for shape in ((60, 84), (40, 50), (0, 0), (320, 448)):
+        with pytest.raises(ValueError, match="does not divide sections of 80 × 112"):
+            found.resampled(shape)
     with pytest.raises(ValueError, match="no test brain of cohort 'unknown' is clean"):
         graded_artefacts(unknown.split("train"), [0.5], 2)
 

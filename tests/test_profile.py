@@ -16,6 +16,7 @@ from brainvae_core.prepare import new_section, open_atlas, prepare_cohort
 from brainvae_core.profile import (
     Parameters,
     compared_configs,
+    configs_at,
     curve,
     curve_models,
     evaluated_configs,
@@ -23,7 +24,6 @@ from brainvae_core.profile import (
     evaluation_cohort,
     grid_cohort,
     main,
-    configs_at,
     models_at,
     read_parameters,
     read_profile,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import binary_dilation, map_coordinates
 
-from brainvae_core.cohorts import FACTORS, ccf_atlas, drawn_atlas, simulate
+from brainvae_core.cohorts import FACTORS, ccf_atlas, drawn_atlas, rendered, simulate
 from brainvae_core.cohorts import simulated as simulated_module
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.simulated import (
@@ -39,21 +39,33 @@ def many():
 
 
 @pytest.fixture
-def noiseless(monkeypatch):
+def noiseless():
     """Sections by factors alone: ``section(atlas, brain_width=2)``."""
-    monkeypatch.setattr(simulated_module, "TEXTURE", {})
-    monkeypatch.setattr(simulated_module, "NOISE", 0)
 
     def section(atlas, **values):
         factors = pd.DataFrame(0.0, index=[0], columns=list(FACTORS), dtype=np.float32)
-        maps = gain_maps(atlas), displacement_maps(atlas)
-        rng = np.random.default_rng(0)
-        return simulated_module._sections(factors.assign(**values), atlas, *maps, rng)[0]
+        return rendered(factors.assign(**values), atlas)[0]
 
     return section
 
 
 # ---- the cohort as a whole ----
+
+
+def test_what_is_rendered_is_the_cohort_without_texture_and_noise(cohort, atlas, monkeypatch):
+    n = CHUNK + 3
+    found = rendered(cohort.factors.iloc[:n], atlas)
+    rest = (cohort.clean[:n] - found)[:, atlas.brain_mask]  # noise around it is clipped at 0
+    assert found.shape == (n, *SHAPE) and found.dtype == np.float32
+    assert abs(rest.mean()) < 2e-3 and 0.02 < rest.std() < 0.06
+    shuffled = cohort.factors.iloc[:n, ::-1]
+    np.testing.assert_array_equal(rendered(shuffled, atlas), found)
+    monkeypatch.setattr(simulated_module, "TEXTURE", {})
+    monkeypatch.setattr(simulated_module, "NOISE", 0)
+    bare = simulate(n, shape=SHAPE, artefact_share=0, seed=2)
+    np.testing.assert_array_equal(bare.images, rendered(bare.factors, atlas))
+    with pytest.raises(ValueError, match="factors lack brain_width"):
+        rendered(cohort.factors.drop(columns="brain_width"), atlas)
 
 
 def test_a_seed_makes_one_cohort():

@@ -20,7 +20,7 @@ from brainvae_core.cohorts.planted import (
 )
 from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
 from brainvae_core.cohorts.sections import read_section
-from brainvae_core.cohorts.simulated import FACTORS, simulate
+from brainvae_core.cohorts.simulated import FACTORS, rendered, simulate
 from brainvae_core.cohorts.streamed import StreamedCohort, save_blocks, stream_cohort
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "read_section",
     "read_sections",
     "save_blocks",
+    "rendered",
     "simulate",
     "stream_cohort",
 ]

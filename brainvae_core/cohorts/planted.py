@@ -105,6 +105,8 @@ class GradedArtefacts:
     images : ndarray of float32, shape (n_kinds, n_strengths, n_brains, height, width)
     masks : ndarray of bool, the same shape
         Where each artefact is.
+    pixel_um : float
+        Side of a pixel in µm.
     """
 
     kinds: tuple[str, ...]
@@ -112,20 +114,50 @@ class GradedArtefacts:
     clean: np.ndarray
     images: np.ndarray
     masks: np.ndarray
+    pixel_um: float
 
     def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
-        """The same brains with fewer pixels, as `Cohort.resampled`."""
-        factor = self.clean.shape[1] // shape[0]
+        """The same brains with fewer pixels: block means, by one whole number on both axes.
+
+        Raises
+        ------
+        ValueError
+            There is no such number, or an artefact is too small to be seen at that size.
+        """
+        height, width = self.clean.shape[1:]
+        factor = height // shape[0] if shape[0] > 0 else 0
+        if factor == 0 or (shape[0] * factor, shape[1] * factor) != (height, width):
+            raise ValueError(
+                f"shape {shape} does not divide sections of {height} × {width} by one whole number"
+            )
         flat = self.images.reshape(-1, *self.clean.shape[1:])
         cells = self.images.shape[:3]
+        masks = block_mean(self.masks.reshape(flat.shape), factor) >= 0.5
         return replace(
             self,
             clean=block_mean(self.clean, factor),
             images=block_mean(flat, factor).reshape(*cells, *shape),
-            masks=(block_mean(self.masks.reshape(flat.shape), factor) >= 0.5).reshape(
-                *cells, *shape
-            ),
+            masks=masks.reshape(*cells, *shape),
+            pixel_um=self.pixel_um * factor,
+        )._checked()
+
+    def of_kind(self, kind: str) -> GradedArtefacts:
+        """One kind alone, of ``kinds``."""
+        k = self.kinds.index(kind)
+        return replace(
+            self, kinds=(kind,), images=self.images[k : k + 1], masks=self.masks[k : k + 1]
         )
+
+    def _checked(self) -> GradedArtefacts:
+        """The same, if every artefact can be seen."""
+        seen = self.masks.any(axis=(3, 4))
+        if not seen.all():
+            k, s, i = np.argwhere(~seen)[0]
+            raise ValueError(
+                f"a {self.kinds[k]} of strength {self.strengths[s]:g} changes no pixel of "
+                f"{self.pixel_um:g} µm of brain {i} visibly; give larger strengths"
+            )
+        return self
 
     def strongest(self) -> GradedArtefacts:
         """The last strength alone."""
@@ -160,7 +192,7 @@ def graded_artefacts(
     Raises
     ------
     ValueError
-        No strength, one outside (0, 1], or no clean brain.
+        No strength, one outside (0, 1] or too weak to be seen, or no clean brain.
     """
     if len(strengths) == 0 or n_brains < 1:
         raise ValueError(
@@ -175,7 +207,10 @@ def graded_artefacts(
         images[k, s, i], masks[k, s, i] = make(
             clean[i], strength=strength, seed=seed + i, pixel_um=cohort.atlas.pixel_um
         )
-    return GradedArtefacts(tuple(ARTEFACTS), tuple(strengths), clean, images, masks)
+    pixel_um = cohort.atlas.pixel_um
+    return GradedArtefacts(
+        tuple(ARTEFACTS), tuple(strengths), clean, images, masks, pixel_um
+    )._checked()
 
 
 def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> np.ndarray:

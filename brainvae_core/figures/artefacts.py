@@ -133,7 +133,7 @@ def fig_error_maps(
     pixel_um: float,
     masks: np.ndarray,
     *,
-    label: str = "Error (standard deviations of validation brains)",
+    label: str = "Error (1: the root mean square in clean validation brains)",
 ) -> Figure:
     """Where a model does not paint a brain as it is: a column a brain, a row a model.
 

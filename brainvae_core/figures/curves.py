@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from brainvae_core.figures.style import (
     GREY,
     WIDTH,
+    legible,
     model_styles,
     new_figure,
     panel_title,
@@ -24,7 +25,7 @@ PLAIN = FuncFormatter(lambda y, _: f"{y:,.6g}".replace("-", "−"))
 @styled
 def fig_2c(
     scores: Mapping[str, Mapping[float, object]],
-    references: Mapping[str, float],
+    references: Mapping[str, object],
     *,
     ylabel: str = "CW-SSIM",
 ) -> Figure:
@@ -35,7 +36,7 @@ def fig_2c(
     scores : mapping of str to mapping of int to estimate
         By model and number of latents; an estimate has ``value``, ``low`` and ``high``. A number
         of latents without a fit is left out.
-    references : mapping of str to float
+    references : mapping of str to float or estimate
         Scores to compare with, such as those of the mean image and of another brain.
     ylabel : str
         What the score is, with its settings.
@@ -56,7 +57,7 @@ def fig_2c(
 @styled
 def fig_2d(
     distances: Mapping[str, Mapping[str, Mapping[float, object]]],
-    floors: Mapping[str, float],
+    floors: Mapping[str, object],
     *,
     ylabel: str = "PCA-FD (squared grey values)",
 ) -> Figure:
@@ -66,7 +67,7 @@ def fig_2d(
     ----------
     distances : mapping of kind to mapping of model to mapping of int to estimate
         Kinds such as "Reconstructions" and "Prior samples".
-    floors : mapping of kind to float
+    floors : mapping of kind to float or estimate
         Real against real brains at the same n.
     ylabel : str
         What the distance is, with its unit.
@@ -91,11 +92,12 @@ def fig_curves(
     panels: Mapping[str, Mapping[str, Mapping[float, object]]],
     xlabel: str,
     *,
-    references: Mapping[str, Mapping[str, float]] | None = None,
+    references: Mapping[str, Mapping[str, object]] | None = None,
     ylabels: Sequence[str] = (),
     columns: int = 2,
     log_x: bool = False,
     log_y: bool = False,
+    share_y: bool = False,
 ) -> Figure:
     """Several scores against one parameter, a panel each, a line a model.
 
@@ -105,18 +107,20 @@ def fig_curves(
         An estimate has ``value``, ``low`` and ``high``; the last two are drawn as a band.
     xlabel : str
         The parameter, with its unit.
-    references : mapping of title to mapping of str to float, optional
-        Values to compare with.
+    references : mapping of title to mapping of str to float or estimate, optional
+        Values to compare with; an estimate's interval is a band.
     ylabels : sequence of str
         One for all panels, or one each.
     columns : int
     log_x, log_y : bool
+    share_y : bool
+        One vertical axis for the panels of a row.
 
     Returns
     -------
     Figure
     """
-    return _panels(panels, references or {}, xlabel, ylabels, columns, log_x, log_y)
+    return _panels(panels, references or {}, xlabel, ylabels, columns, log_x, log_y, share_y)
 
 
 @styled
@@ -173,7 +177,7 @@ def fig_differences(
 def fig_scores(
     panels: Mapping[str, Mapping[str, object]],
     *,
-    references: Mapping[str, Mapping[str, float]] | None = None,
+    references: Mapping[str, Mapping[str, object]] | None = None,
     columns: int = 4,
 ) -> Figure:
     """Several scores of several models, a panel a score and a row a model, with intervals.
@@ -182,8 +186,9 @@ def fig_scores(
     ----------
     panels : mapping of title to mapping of model to estimate
         A model without this score is left out of the panel.
-    references : mapping of title to mapping of str to float, optional
-        Values to compare with: a dashed line each, named below the panel.
+    references : mapping of title to mapping of str to float or estimate, optional
+        Values to compare with: a dashed line each, named below the panel; an estimate's interval
+        is a band.
     columns : int
 
     Returns
@@ -201,8 +206,10 @@ def fig_scores(
             y, colour = labels.index(label), looks[label]["color"]
             ax.plot([found.low, found.high], [y, y], color=colour, lw=1.5, solid_capstyle="butt")
             ax.plot(found.value, y, mec="white", mew=0.5, ms=6, **looks[label])
-        for value in references.get(title, {}).values():
+        for found in references.get(title, {}).values():
+            value, low, high = _interval(found)
             ax.axvline(value, color=GREY, ls="--", lw=1, zorder=0)
+            ax.axvspan(low, high, color=GREY, alpha=0.12, lw=0, zorder=0)
         ax.set_title(title, loc="left", fontsize=8)
         ax.set_xlabel(", ".join(references.get(title, {})), fontsize=7, color=GREY)
         ax.locator_params(axis="x", nbins=4)
@@ -218,17 +225,18 @@ def fig_scores(
     return figure
 
 
-def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y) -> Figure:
+def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y, share_y=False) -> Figure:
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
     figure = new_figure(0.35 + 2.5 * n_rows, width=6.4 if columns == 1 else WIDTH)
-    axes = figure.subplots(n_rows, columns, squeeze=False)
+    axes = figure.subplots(n_rows, columns, squeeze=False, sharey="row" if share_y else False)
     looks = model_styles(dict.fromkeys(label for panel in panels.values() for label in panel))
     for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):
-        _lines(ax, panels[title], looks, log_x, 14 if columns < 3 else 9)
-        _references(ax, references.get(title, {}))
-        if log_y:
-            _logarithmic(ax, panels[title], references.get(title, {}))
+        floor = _floor(panels[title], references.get(title, {})) if log_y else None
+        _lines(ax, panels[title], looks, log_x, 14 if columns < 3 else 9, floor)
+        _references(ax, references.get(title, {}), floor)
+        if floor is not None:
+            _logarithmic(ax, floor)
         panel_title(ax, "ABCDEFGHIJKL"[i], title)
         if i + columns >= len(panels):
             ax.set_xlabel(xlabel)
@@ -243,12 +251,18 @@ def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y) -> Figur
     handles = {}
     for ax in axes.flat[: len(panels)]:
         handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(6, len(handles)))
+    most = 4 if columns == 1 else 6
+    figure.legend(
+        handles.values(), handles, loc="outside upper center", ncols=min(most, len(handles))
+    )
     return figure
 
 
-def _lines(ax, by_label, looks=None, log_x=False, most=14) -> None:
-    """A line and a band a model; on a logarithmic axis a tick at every value, named if it fits."""
+def _lines(ax, by_label, looks=None, log_x=False, most=14, floor=None) -> None:
+    """A line and a band a model, which ends at the floor of a logarithmic axis.
+
+    Along a logarithmic axis of x a tick at every value, named if it fits.
+    """
     looks = looks or model_styles(by_label)
     at = sorted({x for by_x in by_label.values() for x in by_x})
     for label, by_x in by_label.items():
@@ -256,6 +270,7 @@ def _lines(ax, by_label, looks=None, log_x=False, most=14) -> None:
         if not xs:
             continue
         value, low, high = np.array([[e.value, e.low, e.high] for e in map(by_x.get, xs)]).T
+        low = low if floor is None else np.maximum(low, floor)
         ax.fill_between(xs, low, high, color=looks[label]["color"], alpha=0.2, lw=0)
         ax.plot(xs, value, label=label, mec="white", mew=0.5, **looks[label])
     if log_x:
@@ -278,34 +293,49 @@ def _apart(values, most) -> list[str]:
     return labels
 
 
-def _references(ax, references: Mapping[str, float]) -> None:
+def _references(ax, references: Mapping[str, object], floor=None) -> None:
     """Dashed lines with their names; of two that lie close, the lower one's is below its line."""
-    ordered = sorted(references.items(), key=lambda item: -item[1])
+    found = {name: _interval(value) for name, value in references.items()}
+    ordered = sorted(found.items(), key=lambda item: -item[1][0])
+    values = [value for value, _, _ in found.values()]
     low, high = ax.get_ylim()
-    span = max(high, *references.values()) - min(low, *references.values()) if references else 1
+    span = max(high, *values) - min(low, *values) if values else 1
     above = np.inf
-    for name, value in ordered:
+    for name, (value, lowest, highest) in ordered:
         ax.axhline(value, color=GREY, ls="--", lw=1, zorder=1)
+        if highest > lowest:
+            lowest = lowest if floor is None else max(lowest, floor)
+            ax.axhspan(lowest, highest, color=GREY, alpha=0.12, lw=0, zorder=0)
         side = -1 if above - value < 0.08 * span else 1
         ax.annotate(
             name, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 2 * side),
             textcoords="offset points", ha="right", va="bottom" if side > 0 else "top",
-            color=GREY, fontsize=8,
+            fontsize=8, zorder=5, **legible(GREY),
         )  # fmt: skip
         above = value
 
 
-def _logarithmic(ax, by_label, references) -> None:
-    """A logarithmic axis that holds all values; a band may leave it below.
+def _interval(found) -> tuple[float, float, float]:
+    """Value, low and high of an estimate; of a number the number itself."""
+    if hasattr(found, "low"):
+        return found.value, found.low, found.high
+    return found, found, found
 
-    A distance of exactly 0 has no place there: then the axis stays as it is.
+
+def _floor(by_label, references) -> float | None:
+    """Where a logarithmic axis that holds all values begins; a band may leave it below.
+
+    A distance of exactly 0 has no place there: then there is no such axis.
     """
     values = [e.value for by_x in by_label.values() for e in by_x.values()]
-    lowest = min([*values, *references.values()], default=0)
-    if lowest > 0:
-        high = ax.get_ylim()[1]
-        ax.set_yscale("log")
-        ax.set_ylim(0.6 * lowest, high)
-        ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        ax.yaxis.set_major_formatter(PLAIN)
-        ax.yaxis.set_minor_formatter(PLAIN)
+    lowest = min([*values, *(_interval(found)[0] for found in references.values())], default=0)
+    return 0.6 * lowest if lowest > 0 else None
+
+
+def _logarithmic(ax, floor) -> None:
+    high = ax.get_ylim()[1]
+    ax.set_yscale("log")
+    ax.set_ylim(floor, high)
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    ax.yaxis.set_major_formatter(PLAIN)
+    ax.yaxis.set_minor_formatter(PLAIN)

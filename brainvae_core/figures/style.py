@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from itertools import cycle
@@ -23,9 +24,10 @@ SMALL = 8  # points; legible when 8 inches are shown on 720 pixels
 
 # Okabe, Ito (2008): told apart with every kind of colour vision.
 MODEL_COLOURS = {"PCA": "#009E73", "VAE": "#0072B2", "β-VAE": "#D55E00"}
-MODEL_MARKERS = {"PCA": "o", "VAE": "s", "β-VAE": "D"}
-OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
-OTHER_MARKERS = ("^", "v", "P", "X", "*")
+MODEL_COLOURS |= {"nearest brain": "#8C6D1F", "mean image": "#000000"}
+MODEL_MARKERS = {"PCA": "o", "VAE": "s", "β-VAE": "D", "nearest brain": "X", "mean image": "*"}
+OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B2DF8A")
+OTHER_MARKERS = ("^", "v", "P", "h", "<")
 GREY = "#6E6E6E"
 ACCENT = "#E69F00"
 
@@ -72,12 +74,14 @@ class BookFigure(Figure):
 
     def made_from(self, source: str) -> BookFigure:
         """The same figure, saying at its foot which cohort it was made from."""
-        room = 0.2  # inches
+        width, _ = self.get_size_inches()
+        lines = textwrap.wrap(source, int(18.5 * width))
+        room = 0.08 + 0.12 * len(lines)  # inches
         width, height = self.get_size_inches()
         self.set_size_inches(width, height + room)
         share = room / (height + room)
         self.get_layout_engine().set(rect=(0, share, 1, 1 - share))
-        self.text(0.01, share / 4, source, fontsize=7, color=GREY)
+        self.text(0.01, share / 4, "\n".join(lines), fontsize=7, color=GREY)
         return self
 
     def _ipython_display_(self) -> None:
@@ -242,7 +246,8 @@ def percent(share: float, decimals: int = 1) -> str:
 
 
 def model_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Colour and marker of each label: fixed for PCA, VAE and β-VAE, in order for the others.
+    """Colour and marker of each label: fixed for the models and floors of every chapter, in order
+    for the others.
 
     "β-VAE, β = 3" is a β-VAE; a second label of one model takes a spare colour.
     """

@@ -28,7 +28,12 @@ from brainvae_core.metrics.frechet import (
     pca_frechet_distance,
 )
 from brainvae_core.metrics.generation import aggregate_codes, beside, generated_scores
-from brainvae_core.metrics.graded import graded_removal, graded_table, removal_by_share
+from brainvae_core.metrics.graded import (
+    graded_removal,
+    graded_table,
+    painted_back,
+    removal_by_share,
+)
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
 from brainvae_core.metrics.precision_recall import sample_precision, sample_recall
@@ -96,6 +101,7 @@ __all__ = [
     "ms_ssim",
     "nearest_distances",
     "norm_ratio",
+    "painted_back",
     "outlier_score",
     "pca_basis",
     "pca_frechet_distance",

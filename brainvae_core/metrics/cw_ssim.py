@@ -134,9 +134,9 @@ class CWSSIM:
             similarity /= energy.add_(self.k)
             scores[part] = (similarity * self.weights).sum((-2, -1)).mean(1).cpu().numpy()
         if not np.isfinite(scores).all():
+            wrong = self.first + int(np.argmin(np.isfinite(scores)))
             raise ValueError(
-                f"image {self.first + int(np.argmin(np.isfinite(scores)))} has values whose squares "
-                "are beyond float64; give grey values"
+                f"image {wrong} has values whose squares are beyond float64; give grey values"
             )
         return np.minimum(scores, 1.0)  # rounding may pass it by 1e-16
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from brainvae_core.metrics.checks import checked_mean, checked_pair
+
+PATTERN_UM = 500  # σ of the mean that is taken away: about half a tile of a grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +20,9 @@ class ArtefactRemoval:
     ----------
     reproduced : ndarray of float64, shape (n,)
         Inside the mask: 1 where the artefact is fully reproduced, 0 where nothing of it is left.
+    pattern : ndarray of float64, shape (n,)
+        The same of what is finer than 0.5 mm: of a grid its lines, not that the brain gets darker.
+        0 of an artefact that has nothing so fine.
     kept : ndarray of float64, shape (n,)
         Outside the mask: 1 where the reconstruction is the clean brain, 0 where it is as far from
         it as the mean image, negative where it is further.
@@ -26,6 +32,7 @@ class ArtefactRemoval:
     """
 
     reproduced: np.ndarray
+    pattern: np.ndarray
     kept: np.ndarray
     recovered: np.ndarray
 
@@ -103,6 +110,7 @@ def artefact_removal(
     of_clean: np.ndarray,
     of_corrupted: np.ndarray,
     mean_image: np.ndarray,
+    pixel_um: float,
 ) -> ArtefactRemoval:
     """What a model's answer to a corrupted brain holds of the artefact and of the brain.
 
@@ -111,6 +119,7 @@ def artefact_removal(
     - ``reproduced`` = Σ a (r(x) − r(c)) / Σ a² over the pixels *inside* the mask. What a model gets
       wrong without any artefact (a dim answer looks a little like a bright leak removed) is in
       both answers and cancels;
+    - ``pattern`` = the same of a and r(x) − r(c) less their Gaussian means (σ = 0.5 mm);
     - ``kept`` = 1 − Σ (r(x) − c)² / Σ (mean − c)² over the pixels *outside* the mask;
     - ``recovered`` = the same over the pixels *inside* it.
 
@@ -124,6 +133,8 @@ def artefact_removal(
         A model's answers to the two.
     mean_image : ndarray, shape (height, width)
         Of the training brains.
+    pixel_um : float
+        Side of a pixel in µm.
 
     Returns
     -------
@@ -145,16 +156,22 @@ def artefact_removal(
     for part, what in ((masks, "is empty"), (~masks, "covers the whole image")):
         if not (some := part.any(axis=(1, 2))).all():
             raise ValueError(f"the mask of brain {np.argmin(some)} {what}; leave that brain out")
-    reproduced, kept, recovered = np.empty((3, len(clean)))
+    if not 0 < pixel_um < np.inf:
+        raise ValueError(f"pixel_um={pixel_um} must be positive and finite")
+    reproduced, pattern, kept, recovered = np.empty((4, len(clean)))
     for i, mask in enumerate(masks):
         truth, answer = clean[i].astype(np.float64), of_corrupted[i].astype(np.float64)
-        change, comes_back = (corrupted[i] - truth)[mask], (answer - of_clean[i])[mask]
-        if not change.any():
+        change, comes_back = corrupted[i] - truth, answer - of_clean[i]
+        if not change[mask].any():
             raise ValueError(
                 f"brain {i} is the same clean and corrupted inside its mask; leave out brains "
                 "without an artefact"
             )
-        reproduced[i] = (change * comes_back).sum() / np.square(change).sum()
+        fine = [x - gaussian_filter(x, PATTERN_UM / pixel_um) for x in (change, comes_back)]
+        whole = np.square(change[mask]).sum()
+        for shares, (a, d) in ((reproduced, (change, comes_back)), (pattern, fine)):
+            total = np.square(a[mask]).sum()
+            shares[i] = (a[mask] * d[mask]).sum() / total if total > 1e-12 * whole else 0.0
         for shares, part, where in ((kept, ~mask, "outside"), (recovered, mask, "inside")):
             total = np.square((mean_image - truth)[part]).sum()
             if not total > 1e-12 * np.square(truth[part]).sum():
@@ -163,7 +180,7 @@ def artefact_removal(
                     "lost there; leave it out"
                 )
             shares[i] = 1 - np.square((answer - truth)[part]).sum() / total
-    return ArtefactRemoval(reproduced, kept, recovered)
+    return ArtefactRemoval(reproduced, pattern, kept, recovered)
 
 
 def reproduced_change(
@@ -183,7 +200,8 @@ def reproduced_change(
     ndarray of float64, shape (n,)
         Σ d (r(after) − r(before)) / Σ d² with d = after − before: 1 where the change comes back
         whole, 0 where it is ignored. ``reproduced`` of `artefact_removal` is this number inside
-        the mask.
+        the mask. Where the change moves noise and texture too, a model that knew the change
+        itself but not these would stay below 1.
 
     Raises
     ------

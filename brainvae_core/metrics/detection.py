@@ -113,14 +113,14 @@ class ErrorMap:
     def __init__(self, model, ordinary: np.ndarray):
         ordinary = checked_images(ordinary, "ordinary")
         self.model = model
-        rest = checked_images(model.reconstruct(ordinary), "what the model makes of them") - ordinary
-        self.spread = np.sqrt(np.square(rest).mean(axis=0)).clip(min=SPREAD_FLOOR)
+        self.spread = np.sqrt(np.square(self._rest(ordinary)).mean(axis=0)).clip(min=SPREAD_FLOOR)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """|x − r| / spread of images (n, height, width), of the same shape."""
-        images = checked_images(images, "images")
-        answers = checked_images(self.model.reconstruct(images), "what the model makes of them")
-        return np.abs(answers - images) / self.spread
+        return np.abs(self._rest(checked_images(images, "images"))) / self.spread
+
+    def _rest(self, images):
+        return checked_images(self.model.reconstruct(images), "reconstructions") - images
 
 
 def error_score(maps: np.ndarray) -> np.ndarray:
@@ -180,13 +180,14 @@ def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     -------
     ndarray of float64, shape (n,)
         About ``latent_dim`` for a training brain. Turning, moving and stretching latents changes
-        nothing; those that do not move over the training brains are left out.
+        nothing; those that do not move over the training brains are left out. One that hardly
+        moves, such as a latent that is not active, weighs as much as the others.
 
     Raises
     ------
     ValueError
         Different numbers of latents, fewer training brains than latents + 2, a code that is not
-        finite, or training codes that are all the same.
+        finite, or training codes that are all the same or of which one is a sum of others.
     """
     train_codes, codes = checked_rows(train_codes, "train_codes"), np.asarray(codes, np.float64)
     if codes.ndim != 2 or codes.shape[1] != train_codes.shape[1] or not np.isfinite(codes).all():
@@ -205,6 +206,11 @@ def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
         )
     centre = train_codes[:, moves].mean(axis=0)
     factor = np.linalg.qr(train_codes[:, moves] - centre, mode="r") / np.sqrt(len(train_codes) - 1)
+    if (np.abs(np.diag(factor)) <= 1e-6 * spread[moves]).any():
+        raise ValueError(
+            "some latent of the training brains is a sum of others, so distances along it have no "
+            "unit; leave it out"
+        )
     whitened = np.linalg.lstsq(factor.T, (codes[:, moves] - centre).T, rcond=None)[0]
     return np.square(whitened).sum(axis=0)
 

@@ -9,7 +9,7 @@ import numpy as np
 from brainvae_core.metrics.denoising import ArtefactRemoval, artefact_removal
 from brainvae_core.metrics.uncertainty import UNBOUNDED, Estimate, estimate
 
-SHARES = ("reproduced", "kept", "recovered")
+SHARES = ("reproduced", "pattern", "kept", "recovered")
 
 
 def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
@@ -21,7 +21,7 @@ def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
         Anything with ``reconstruct(images)``.
     graded
         Has ``clean`` (n_brains, height, width), ``images`` and ``masks`` (n_kinds, n_strengths,
-        n_brains, height, width): ``graded_artefacts``.
+        n_brains, height, width), and ``pixel_um``: ``graded_artefacts``.
     mean_image : ndarray, shape (height, width)
         Of the training brains.
 
@@ -40,6 +40,7 @@ def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
         np.tile(model.reconstruct(graded.clean), (times, 1, 1)),
         model.reconstruct(flat),
         mean_image,
+        graded.pixel_um,
     )
     return ArtefactRemoval(*(getattr(found, what).reshape(*cells, n) for what in SHARES))
 
@@ -49,6 +50,39 @@ def removal_by_share(fits: Mapping[str, Sequence[ArtefactRemoval]]) -> dict[str,
     return {
         what: {name: np.stack([getattr(r, what) for r in found]) for name, found in fits.items()}
         for what in SHARES
+    }
+
+
+def painted_back(
+    fits: Mapping[object, Sequence[ArtefactRemoval]], kinds: Sequence[str]
+) -> dict[str, dict]:
+    """How much of each artefact comes back, mean over strengths.
+
+    Parameters
+    ----------
+    fits : mapping of model to sequence of ArtefactRemoval
+        Of `graded_removal`, a fit each.
+    kinds : sequence of str
+        The kinds in their order. Of a grid its lines (``pattern``) are told from the darkening of
+        the whole brain, which is most of ``reproduced``.
+
+    Returns
+    -------
+    dict of artefact to dict of model to ndarray, each (n_fits, n_brains)
+    """
+    parts = {}
+    for k, kind in enumerate(kinds):
+        parts |= (
+            {"grid's lines": ("pattern", k), "grid's darkening": ("reproduced", k)}
+            if kind == "grid"
+            else {kind: ("reproduced", k)}
+        )
+    return {
+        part: {
+            name: np.stack([getattr(r, what)[k].mean(axis=0) for r in found])
+            for name, found in fits.items()
+        }
+        for part, (what, k) in parts.items()
     }
 
 

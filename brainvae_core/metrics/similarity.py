@@ -25,7 +25,8 @@ def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (n,)
-        At most 1, for identical images and, by its constants, for any two that are black; 0 where structure is reversed at any scale.
+        At most 1, for identical images and, by its constants, for two that are black; 0 where
+        structure is reversed at any scale.
 
     Raises
     ------

@@ -42,7 +42,9 @@ def radial_spectrum(
     """
     images = checked_images(images, "images")
     if not 0 < pixel_um < np.inf or n_bins < 1:
-        raise ValueError(f"pixel_um={pixel_um} must be positive and finite, and n_bins={n_bins} at least 1")
+        raise ValueError(
+            f"pixel_um={pixel_um} must be positive and finite, and n_bins={n_bins} at least 1"
+        )
     n, *shape = images.shape
     edges, ring = _rings(tuple(shape), pixel_um / 1000, n_bins)
     window = np.outer(*(np.hanning(size + 2)[1:-1] for size in shape))

@@ -2,9 +2,9 @@
 
 from brainvae_core.models.baselines import (
     BASELINES,
-    NearestBrainConfig,
     FactorAnalysisConfig,
     MeanImageConfig,
+    NearestBrainConfig,
     NMFConfig,
     PCAConfig,
     PPCAConfig,
@@ -18,7 +18,7 @@ from brainvae_core.models.linear_gaussian import LinearGaussian
 from brainvae_core.models.nmf import NMF
 from brainvae_core.models.pca import PCA
 from brainvae_core.models.recipes import FastRecipe, PaperRecipe
-from brainvae_core.models.references import NearestBrain, MeanImage
+from brainvae_core.models.references import MeanImage, NearestBrain
 from brainvae_core.models.runs import FailedRun, Run, fit, load_run, run_name, save_run
 from brainvae_core.models.study import Study, fit_all
 from brainvae_core.models.training import diagnose, elbo_terms, train_together

@@ -11,7 +11,7 @@ from brainvae_core.models.arrays import checked_parts
 from brainvae_core.models.linear_gaussian import LinearGaussian
 from brainvae_core.models.nmf import NMF
 from brainvae_core.models.pca import PCA
-from brainvae_core.models.references import NearestBrain, MeanImage
+from brainvae_core.models.references import MeanImage, NearestBrain
 from brainvae_core.models.training import Fitted
 
 

@@ -65,7 +65,9 @@ class NearestBrain:
         self.image_shape = self.images.shape[1:]
         self._mean = self.images.mean(axis=0, dtype=np.float64).astype(np.float32)
         # Brain by brain: all deviations at once would be the cohort a second time.
-        self._spread = np.array([np.square(image - self._mean).sum(dtype=np.float64) for image in self.images])
+        self._spread = np.array(
+            [np.square(image - self._mean).sum(dtype=np.float64) for image in self.images]
+        )
 
     @classmethod
     def fit(cls, images: np.ndarray) -> NearestBrain:
