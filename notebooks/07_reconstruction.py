@@ -144,7 +144,7 @@ source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(test)
 #
 # The reference is the input section. Level and orientations are choices, so they are printed; the level is that whose
 # band lies at the same scale in micrometres at every resolution. Three lines need no model: the mean image in place
-# of the brain, another brain in its place, and the most similar of all training brains.
+# of the brain, another test brain in its place, and the nearest of all training brains.
 
 # %%
 level = cw_ssim_level(cohort.atlas.pixel_um)
@@ -184,9 +184,9 @@ figures.fig_2c(
 
 # %% [markdown]
 # Only what lies above the lines says something of single brains. In the demo profile PCA does from the first components
-# on. Both VAEs lie at or below the mean image at every number of latents, and on one another: what these short fits paint is as similar
+# on. Both VAEs lie at or below the mean image at every number of latents and cannot be told from one another: what these short fits paint is as similar
 # to a brain as the mean of all brains is. The paper has the β-VAE above both. All 22 numbers of latents that it speaks of
-# (2 to 20, 30, 50, 100) were fitted once beside these, at the same steps and seeds: the order of the three is the same at each of them.
+# (2 to 20, 30, 50, 100) were fitted once beside these, at the same steps and seeds: PCA is ahead at each of them.
 
 # %% [markdown]
 # ## Do other numbers agree?
@@ -208,10 +208,12 @@ figures.fig_curves(
 ).made_from(source)
 
 # %% [markdown]
-# They agree on the order: PCA, then the VAE and the β-VAE together, then the mean image; and they disagree on the distance. By
-# explained variance and PSNR the VAEs are far above the mean image, by CW-SSIM not at all: it looks at one scale, and at that scale the VAEs
-# paint hardly anything of their own. Another brain in the brain's place is worse than no model. At L = 8 PCA deviates from the
-# mean by 0.87 [0.86, 0.88] of what brains do, the VAE by 0.68 [0.65, 0.71]: "not much" is a matter of the model. At 100 latents some of the short fits fall to
+# They agree that PCA is ahead and that VAE and β-VAE cannot be told apart; they disagree on the distance. By explained variance, MS-SSIM
+# and PSNR the VAEs are above the mean image, by CW-SSIM not: it looks at one scale, and at that scale they paint hardly anything of their
+# own. But the nearest training brain, which is no model at all, is as good as either VAE by all of them or better (explained variance 0.50
+# against 0.47 [0.42, 0.52] and 0.43 [0.32, 0.54] at L = 8): that is what fits so short are worth. Chapter 12's are longer, and ahead of it by
+# explained variance and PSNR. At L = 8 PCA deviates from the
+# mean by 0.87 [0.86, 0.88] of what brains do, the VAE by 0.68 [0.65, 0.71]: the paper's "not much" is a matter of the model. At 100 latents some of the fits fall to
 # the mean image, and the intervals say so.
 
 # %% [markdown]
@@ -238,7 +240,7 @@ better = dict.fromkeys(compared, {"right: the β-VAE is better": 0.0})
 figures.fig_scores(compared, references=better, columns=3).made_from(source)
 
 # %% [markdown]
-# The β-VAE and the VAE cannot be told apart by any of the three, at 8 latents or at 100; PCA is ahead of the β-VAE
+# The β-VAE and the VAE cannot be told apart by any of the three, at 8 latents or, with wide intervals, at 100; PCA is ahead of the β-VAE
 # by all of them.
 
 # %% [markdown]
@@ -271,9 +273,9 @@ figures.fig_curves(
 ).made_from(source)
 
 # %% [markdown]
-# Only PCA's gap leaves zero, at 100 components (0.020 [0.014, 0.027]), where it explains 0.93 of the
-# test brains: it does overfit, by two hundredths. The VAEs' gaps hold zero everywhere. The intervals are wide because training and test
-# brains are other brains; the curves move together.
+# Only PCA's gap leaves zero, at 100 components (0.020 [0.014, 0.027]). It still explains more of the test brains with every component
+# (0.93 at 100), so the gap is no loss: what PCA says of its own brains is too good by two hundredths. The VAEs' intervals hold zero everywhere,
+# and that value too. They are wide because training and test brains are other brains.
 
 # %% [markdown]
 # ## The level decides what CW-SSIM sees
@@ -307,7 +309,7 @@ figures.fig_curves(by_level, "Scale of the level (µm)", ylabels=["CW-SSIM"], lo
 # %% [markdown]
 # At 400 µm a real brain, the nearest of the training set, is ahead of the VAEs and level with PCA: texture of the right
 # kind counts, even if it is another brain's. At 800 µm PCA leads; at 3.2 mm everything scores 0.96 and above, the mean image included. So "ahead on CW-SSIM" needs
-# its level beside it. With all windows alike the order stays, and the nearest brain gains at the finest level.
+# its level beside it, and its weighting: at 400 µm the mean image is ahead of the VAEs with the centre weighing most, and behind them with all windows alike.
 
 # %% [markdown]
 # ## Fig. 2D · PCA-based Fréchet distance
@@ -340,9 +342,10 @@ halves = source.replace(f"{len(test)} test brains", f"{half} against {half} test
 figures.fig_2d(distances, dict.fromkeys(distances, floor)).made_from(halves)
 
 # %% [markdown]
-# PCA comes down to the floor within twelve components, in reconstructions and samples alike. The VAEs stay at three to four times
-# the floor, and their prior samples are far off, further than their reconstructions by a factor of four (β-VAE) to nine (VAE) at L = 8: after a short fit codes
-# are spread otherwise than the prior (chapter 11), and a larger β, which pulls them there, helps. Decoded from codes that occur,
+# PCA comes down into the floor's interval (0.61 [0.08, 1.13]) within eight components, in reconstructions and samples alike. The VAEs stay above it:
+# at L = 8 their reconstructions are at 1.8 [1.4, 2.3] and 2.1 [1.3, 2.9] (β-VAE). Their prior samples are further off and very unequal
+# over fits, 17 [0, 41] and 8 [1, 15]: after a short fit codes are spread otherwise than the prior (chapter 11). Whether a larger β, which pulls them
+# there, helps is not shown. Decoded from codes that occur,
 # they are as good as reconstructions. A model can fall below the floor: its images lie nearer the middle than another handful of brains does.
 
 # %% [markdown]
@@ -376,7 +379,7 @@ figures.fig_curves(
 ).made_from(halves)
 
 # %% [markdown]
-# In two components nothing can be told apart; from four on the order is that of the headline, at every number of
+# In two components nothing can be told apart; from four on the points are in the order of the headline, at every number of
 # components.
 
 # %% [markdown]
@@ -406,8 +409,8 @@ figures.fig_curves(
 ).made_from(halves)
 
 # %% [markdown]
-# What the VAEs paint is real enough (precision at 1) and too much alike (recall below 0.2): short fits lose diversity, not
-# realism, and a single distance mixes the two. PCA trades the other way round as components are added, and reaches real against real in both.
+# What the VAEs paint lies among real brains (precision near 1) and is too much alike (recall below 0.2; 0.5 with the longer fits of chapter 12): short
+# fits lose diversity, not realism, and a single distance mixes the two. PCA trades the other way round as components are added, and reaches real against real in both.
 
 # %% [markdown]
 # ## The figures in numbers

@@ -172,7 +172,7 @@ figures.fig_curves(
 
 # %% [markdown]
 # In the demo profile probabilistic PCA makes held-out brains more probable than either VAE at every number of latents, by
-# 951 [836, 1,076] nats at L = 8 against the VAE, which comes a little less than half of the way there from the mean image; and it goes on gaining where the VAEs lose. VAE and β-VAE cannot be told apart. A σ of its own for every
+# 951 [824, 1,081] nats at L = 8 against the VAE, which comes a little less than half of the way there from the mean image; and it goes on gaining where the VAEs lose. VAE and β-VAE cannot be told apart. A σ of its own for every
 # pixel is worth more than a thousand nats to everyone: most of an image is black border, whose noise is far smaller than the brain's.
 # So likelihood says as much about what is assumed of the noise as about the brain; the two panels must not be read across.
 
@@ -200,8 +200,8 @@ figures.fig_curves(
 
 # %% [markdown]
 # The second bound gains 6 to 40 nats on the first, out of a distance of a thousand to probabilistic PCA at L = 8. But hardly more than
-# one sample in sixteen counts once there are several latents, so the bounds cannot rule out that the VAEs' true likelihoods lie higher; they would
-# have to lie higher by some twenty-five times what the samples show. (At 100 latents the fits that fell to the mean image have nothing to sample.)
+# one sample in sixteen counts once there are several latents, so the bounds cannot rule out that the VAEs' true likelihoods lie higher: to reach probabilistic PCA, by
+# some forty (VAE) and twenty-seven times (β-VAE) what these samples show, which is itself little evidence. (At 100 latents the fits that fell to the mean image have nothing to sample.)
 
 # %% [markdown]
 # ## The figures in numbers
