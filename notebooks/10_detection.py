@@ -156,6 +156,8 @@ area = {n: np.stack([f.auc.reshape(cells) for f in fits]) for n, fits in found.i
 average = {
     n: np.stack([f.average_precision.reshape(cells) for f in fits]) for n, fits in found.items()
 }
+
+# %%
 average["guessing"] = graded.masks.mean(axis=(3, 4))[np.newaxis]
 area["guessing"] = np.full_like(average["guessing"], 0.5)
 panels = graded_table(area, graded, "area under ROC", bounds=(0, 1))
@@ -204,6 +206,8 @@ for name in ("PCA", "VAE", "β-VAE"):
         [outlier_score(m.encode(train), m.encode(images)) for images in (clean, flat)]
         for m in models[name]
     ]
+
+# %%
 for name, fits in error_of.items():
     scores["error"][name] = [
         [error_score(error(images)) for images in (clean, flat)] for error in fits
