@@ -305,6 +305,10 @@ def test_nonsense_is_refused_by_name():
         cw_ssim(images[0], images, weighting="centre")
     with pytest.raises(ValueError, match="k must"):
         cw_ssim(images[0], images, k=-1.0)
+    for scale in (1e-170, 1e160):
+        scaled = scale * images.astype(np.float64)
+        with pytest.raises(ValueError, match="image 0 has values whose squares are beyond float64"):
+            cw_ssim(scaled[0], scaled)
 
 
 def test_with_k_a_constant_image_has_a_score():

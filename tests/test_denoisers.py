@@ -75,6 +75,10 @@ def test_nonsense_is_refused_by_name():
         Denoiser("median", 0)
     with pytest.raises(ValueError, match=r"clean \(3, 31, 44\) and corrupted \(2, 31, 44\)"):
         tuned_denoiser("median", images, images[:2])
+    broken = images.copy()
+    broken[1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="image 1 of 3 has a NaN"):
+        tuned_denoiser("median", broken, images)
     images[1, 0, 0] = np.nan
     with pytest.raises(ValueError, match="image 1 of 3 has a NaN"):
         Denoiser("median", 3).reconstruct(images)

@@ -1,5 +1,7 @@
 """Detectors: perfect, worthless, reversed; curves against a threshold-by-threshold count."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -153,5 +155,11 @@ def test_nonsense_is_refused_by_name():
         outlier_score(codes, codes)
     with pytest.raises(ValueError, match=r"codes \(4, 2\) must be finite and have the 3 columns"):
         outlier_score(codes, codes[:, :2])
+    twice = np.random.default_rng(0).random((9, 2))[:, [0, 1, 0]]
+    with pytest.raises(ValueError, match="a sum of others"):
+        outlier_score(twice, twice)
+    broken = SimpleNamespace(reconstruct=lambda images: np.full_like(images, np.nan))
+    with pytest.raises(ValueError, match=r"reconstructions\[0\] has pixels that are not finite"):
+        ErrorMap(broken, np.ones((2, *SHAPE)))
     with pytest.raises(ValueError, match="all the same"):
         outlier_score(np.ones((9, 3)), codes)

@@ -187,6 +187,8 @@ def test_nonsense_is_refused_by_name():
     basis = pca_basis(images, 3)
     with pytest.raises(ValueError, match=r"\(6, 17, 12\).*12, 17"):
         basis.project(images.transpose(0, 2, 1))
+    with pytest.raises(ValueError, match=r"images\[0\] has pixels that are not finite"):
+        basis.project(np.full_like(images, np.nan))
     with pytest.raises(ValueError, match="6 real and 5 generated"):
         pca_frechet_distance(basis, images, images[:5])
     with pytest.raises(ValueError, match=r"dims \[4\].*1 to 3"):

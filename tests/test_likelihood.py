@@ -166,3 +166,5 @@ def test_nonsense_is_refused_by_name():
     model.mean = np.full(15, np.nan)
     with pytest.raises(ValueError, match="not finite"):
         likelihood_bound(model, images, SIGMA)
+    with pytest.raises(ValueError, match="not finite"):
+        fitted_sigma(model, images)

@@ -334,6 +334,8 @@ def test_the_curves_runs_come_by_model_and_latents_and_a_failed_fit_is_a_gap(tin
         (label, n): 1 if label == "PCA" else 2 for label in ("PCA", "VAE", "β-VAE") for n in (2, 3)
     }
     assert {(r.config.beta, r.config.latent_dim) for r in found["β-VAE"][3]} == {(3.0, 3)}
+    plain = curve_models(replace(p, beta=1.0), cohort)
+    assert plain["β-VAE"] is plain["VAE"] and len(plain["VAE"][2]) == 2
     vaes = [c for c in curve(p).configs if c.kind == "beta_vae" and c.beta == 1]
     for config in vaes:
         folder = Path(runs) / run_name(config, cohort.fingerprint)
