@@ -193,7 +193,7 @@ figures.fig_recovery(np.stack(list(recovery.values())), list(recovery), list(fac
 # ## The figures in numbers
 #
 # The cell below prints what was measured, to digits that differ a little between processors. The one
-# after it prints what has to hold everywhere; the project's tests compare it.
+# after it prints what holds in the demo profile, on any processor; the project's tests compare it.
 
 # %% tags=["nbval-ignore-output"]
 found = pd.DataFrame(

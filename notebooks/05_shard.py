@@ -198,7 +198,7 @@ figures.fig_reconstructions(
 # ## The figures in numbers
 #
 # The first cell prints what was measured, to digits that differ a little between processors; the second what
-# has to hold everywhere.
+# holds in the demo profile, on any processor.
 
 # %% tags=["nbval-ignore-output"]
 ends.groupby("beta")[list(titles)].agg(["mean", "min", "max"]).round(3)

@@ -142,7 +142,7 @@ source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(test)
 # %% [markdown]
 # ## Fig. 2C · CW-SSIM
 #
-# The reference is the input section. Level and orientations are choices, so they are printed; the level is that whose
+# The reference is the input section as it is, with its artefact where it has one (chapter 9 has clean ones). Level and orientations are choices, so they are printed; the level is that whose
 # band lies at the same scale in micrometres at every resolution. Three lines need no model: the mean image in place
 # of the brain, another test brain in its place, and the nearest of all training brains.
 
@@ -416,7 +416,7 @@ figures.fig_curves(
 # ## The figures in numbers
 #
 # The first cell prints what was measured at the profile's L, to digits that differ a little between processors; the
-# second what has to hold everywhere.
+# second what holds in the demo profile, on any processor.
 
 # %% tags=["nbval-ignore-output"]
 for name, row in compared.items():

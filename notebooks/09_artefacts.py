@@ -322,7 +322,8 @@ figures.fig_differences(
 ).made_from(graded_source)
 
 # %% [markdown]
-# At eight latents no difference between the three leaves zero, for any kind of artefact.
+# At eight latents no difference of what is reproduced leaves zero, for any kind of artefact. What is kept of the brain differs: PCA keeps
+# more than either VAE, by 0.20 to 0.32.
 
 # %% [markdown]
 # ## Nearer to the truth than the input was?

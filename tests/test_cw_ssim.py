@@ -305,6 +305,8 @@ def test_nonsense_is_refused_by_name():
         cw_ssim(images[0], images, weighting="centre")
     with pytest.raises(ValueError, match="k must"):
         cw_ssim(images[0], images, k=-1.0)
+    with pytest.raises(ValueError, match="pixel_um=-1 and scale_um=800.0 must be positive"):
+        cw_ssim_level(-1)
     for scale in (1e-170, 1e160):
         scaled = scale * images.astype(np.float64)
         with pytest.raises(ValueError, match="image 0 has values whose squares are beyond float64"):

@@ -159,7 +159,7 @@ def test_nonsense_is_refused_by_name():
     with pytest.raises(ValueError, match="a sum of others"):
         outlier_score(twice, twice)
     broken = SimpleNamespace(reconstruct=lambda images: np.full_like(images, np.nan))
-    with pytest.raises(ValueError, match=r"reconstructions\[0\] has pixels that are not finite"):
+    with pytest.raises(ValueError, match="the model's reconstruction 0 is not finite"):
         ErrorMap(broken, np.ones((2, *SHAPE)))
     with pytest.raises(ValueError, match="all the same"):
         outlier_score(np.ones((9, 3)), codes)

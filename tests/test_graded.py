@@ -55,6 +55,30 @@ def test_every_cell_is_that_artefacts_own_removal(graded):
         np.testing.assert_allclose(found.pattern[k, s], alone.pattern)
 
 
+class InPlace:
+    """The same through a code, and careless with what it is given."""
+
+    def encode(self, images):
+        images += MEAN
+        return images.reshape(len(images), -1)
+
+    def decode(self, z):
+        return z.reshape(-1, *SHAPE) / 2
+
+
+def test_a_model_with_a_code_alone_is_judged_and_cannot_change_the_truth(graded):
+    found, before = graded_removal(InPlace(), graded, MEAN), graded.images.copy()
+    np.testing.assert_array_equal(graded.images, before)
+    np.testing.assert_allclose(found.reproduced, 0.5)
+    np.testing.assert_allclose(found.kept, 0.75)
+
+
+def test_what_a_model_answers_is_checked(graded):
+    flat = SimpleNamespace(reconstruct=lambda images: images[:, None])
+    with pytest.raises(ValueError, match=r"the model's reconstructions are \(4, 1, 5, 7\); of"):
+        graded_removal(flat, graded, MEAN)
+
+
 def test_models_are_regrouped_by_share_and_tabled_by_kind_and_strength(graded):
     one = graded_removal(Halves(), graded, MEAN)
     shares = removal_by_share({"VAE": [one, one], "PCA": [one]})

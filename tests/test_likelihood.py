@@ -163,6 +163,13 @@ def test_nonsense_is_refused_by_name():
         likelihood_bound(model, images, np.ones((5, 3)))
     with pytest.raises(ValueError, match="n_samples=0"):
         likelihood_bound(model, images, SIGMA, 0)
+    posterior = model.posterior
+    mean, std = posterior(images)
+    for wrong, said in ((-std, "logarithm of the variance"), (std[0], r"a std of \(\d,\)")):
+        model.posterior = lambda x, wrong=wrong: (mean, wrong)
+        with pytest.raises(ValueError, match=said):
+            likelihood_bound(model, images, SIGMA)
+    model.posterior = posterior
     model.mean = np.full(15, np.nan)
     with pytest.raises(ValueError, match="not finite"):
         likelihood_bound(model, images, SIGMA)

@@ -13,6 +13,7 @@ from brainvae_core.cohorts.covariates import factor_extremes, known_factors
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.own import read_sections
 from brainvae_core.cohorts.planted import (
+    GradedArtefacts,
     clean_part,
     corrupted_brains,
     displaced,
@@ -40,6 +41,7 @@ __all__ = [
     "displaced",
     "drawn_atlas",
     "factor_extremes",
+    "GradedArtefacts",
     "graded_artefacts",
     "is_outlier",
     "judged",

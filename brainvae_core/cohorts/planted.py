@@ -39,7 +39,7 @@ def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
         The cohort is not split, or none of these brains is clean.
     """
     part = cohort.split(split)
-    if cohort.clean is not None:
+    if cohort.clean is not None and len(part):
         none = part.metadata.assign(artefact="none", artefact_strength=0.0)
         return _cohort(part, part.clean, none, factors=part.factors)
     clean = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == split).to_numpy())
@@ -93,7 +93,7 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GradedArtefacts:
     """Clean brains, and the same with every kind of artefact at every strength.
 
@@ -173,6 +173,9 @@ def graded_artefacts(
     seed: int = 0,
 ) -> GradedArtefacts:
     """Every kind of artefact at every strength, in the same clean brains.
+
+    Where an artefact lies depends on the size of the sections it is planted in: to compare models
+    of different sizes, plant once in the largest and take `GradedArtefacts.resampled`.
 
     Parameters
     ----------

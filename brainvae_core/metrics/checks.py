@@ -28,6 +28,25 @@ def checked_pair(reference, images, names=("reference", "images")) -> tuple[np.n
     return reference, images
 
 
+def reconstructed(model, images: np.ndarray) -> np.ndarray:
+    """A model's answer to images: ``reconstruct``, or ``decode(encode(…))`` where it has none.
+
+    The model gets a copy, for one that works in place would change what it is judged by.
+    """
+    given = images.copy()
+    answer = getattr(model, "reconstruct", None)
+    found = np.asarray(answer(given) if answer else model.decode(model.encode(given)))
+    if found.shape != images.shape:
+        raise ValueError(
+            f"the model's reconstructions are {found.shape}; of images {images.shape} they must "
+            "have the same shape"
+        )
+    finite = np.isfinite(found).all(axis=(1, 2))
+    if not finite.all():
+        raise ValueError(f"the model's reconstruction {np.argmin(finite)} is not finite")
+    return found
+
+
 def checked_mean(mean_image, images: np.ndarray) -> np.ndarray:
     """A mean image that fits these images, as float64."""
     mean_image = np.asarray(mean_image, dtype=np.float64)

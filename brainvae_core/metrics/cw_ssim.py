@@ -89,7 +89,7 @@ class CWSSIM:
     reference : ndarray, shape (height, width) or (n, height, width)
         Kept as complex128 bands: ``orientations / 4 ** (level - 1)`` numbers a pixel.
     level, orientations, weighting, k, device
-        As of `cw_ssim`.
+        As of `cw_ssim`; `cw_ssim_level` gives the level of one scale at any pixel size.
     first : int
         What an error message counts the references, and the images compared with them, from.
     """
@@ -189,7 +189,14 @@ def cw_ssim_level(pixel_um: float, scale_um: float = 800.0) -> int:
     Returns
     -------
     int
+
+    Raises
+    ------
+    ValueError
+        A length that is not positive and finite.
     """
+    if not (0 < pixel_um < np.inf and 0 < scale_um < np.inf):
+        raise ValueError(f"pixel_um={pixel_um} and scale_um={scale_um} must be positive and finite")
     return max(1, round(float(np.log2(scale_um / pixel_um))) - 1)
 
 

@@ -12,7 +12,7 @@ from brainvae_core.metrics.checks import checked_mean, checked_pair
 PATTERN_UM = 500  # σ of the mean that is taken away: about half a tile of a grid
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArtefactRemoval:
     """What became of an artefact and of the brain around and behind it, one number a brain.
 

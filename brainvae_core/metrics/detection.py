@@ -12,7 +12,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from brainvae_core.metrics.checks import checked_images, checked_rows
+from brainvae_core.metrics.checks import checked_images, checked_rows, reconstructed
 
 SPREAD_FLOOR = 0.01  # grey values
 ROUNDING = 1e-12  # a rate of 3/10 is found at 0.3
@@ -99,7 +99,7 @@ class ErrorMap:
     Parameters
     ----------
     model
-        Anything with ``reconstruct(images)``.
+        Anything with ``reconstruct(images)``, or with ``encode`` and ``decode``.
     ordinary : ndarray, shape (n, height, width)
         Clean brains that the model was not fitted to.
 
@@ -113,14 +113,13 @@ class ErrorMap:
     def __init__(self, model, ordinary: np.ndarray):
         ordinary = checked_images(ordinary, "ordinary")
         self.model = model
-        self.spread = np.sqrt(np.square(self._rest(ordinary)).mean(axis=0)).clip(min=SPREAD_FLOOR)
+        rest = reconstructed(model, ordinary) - ordinary
+        self.spread = np.sqrt(np.square(rest).mean(axis=0)).clip(min=SPREAD_FLOOR)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """|x − r| / spread of images (n, height, width), of the same shape."""
-        return np.abs(self._rest(checked_images(images, "images"))) / self.spread
-
-    def _rest(self, images):
-        return checked_images(self.model.reconstruct(images), "reconstructions") - images
+        images = checked_images(images, "images")
+        return np.abs(reconstructed(self.model, images) - images) / self.spread
 
 
 def error_score(maps: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from brainvae_core.metrics.checks import checked_images, checked_rows
 BLOCK = 2**22  # numbers held in float64 at once
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PCABasis:
     """Orthonormal principal components of a set of images.
 

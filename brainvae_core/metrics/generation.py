@@ -53,7 +53,7 @@ def generated_scores(
     Parameters
     ----------
     model
-        Anything with ``encode``, ``decode`` and ``latent_dim``.
+        Anything with ``encode`` and ``decode``.
     basis : PCABasis
     others : ndarray, shape (n, height, width)
         Held-out brains to reconstruct, not those of the real side.
@@ -73,7 +73,8 @@ def generated_scores(
         "aggregate posterior": aggregate_codes(model, train, len(others), seed),
     }
     if has_prior:
-        prior = np.random.default_rng(seed).standard_normal((len(others), model.latent_dim))
+        shape = np.shape(codes["reconstructions"])
+        prior = np.random.default_rng(seed).standard_normal(shape)
         codes["prior samples"] = prior.astype(np.float32)
     return {kind: basis.project(model.decode(z)) for kind, z in codes.items()}
 

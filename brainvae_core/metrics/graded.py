@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from brainvae_core.metrics.checks import reconstructed
 from brainvae_core.metrics.denoising import ArtefactRemoval, artefact_removal
 from brainvae_core.metrics.uncertainty import UNBOUNDED, Estimate, estimate
 
@@ -18,7 +19,7 @@ def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
     Parameters
     ----------
     model
-        Anything with ``reconstruct(images)``.
+        Anything with ``reconstruct(images)``, or with ``encode`` and ``decode``.
     graded
         Has ``clean`` (n_brains, height, width), ``images`` and ``masks`` (n_kinds, n_strengths,
         n_brains, height, width), and ``pixel_um``: ``graded_artefacts``.
@@ -37,8 +38,8 @@ def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
         np.tile(graded.clean, (times, 1, 1)),
         flat,
         graded.masks.reshape(flat.shape),
-        np.tile(model.reconstruct(graded.clean), (times, 1, 1)),
-        model.reconstruct(flat),
+        np.tile(reconstructed(model, graded.clean), (times, 1, 1)),
+        reconstructed(model, flat),
         mean_image,
         graded.pixel_um,
     )

@@ -76,7 +76,7 @@ def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed
     sigma = _checked_sigma(sigma, tuple(shape))
     if n_samples < 1:
         raise ValueError(f"n_samples={n_samples}: a bound needs at least 1 sample")
-    mean, std = (np.asarray(part, dtype=np.float64) for part in model.posterior(images))
+    mean, std = _posterior(model, images)
     noise = np.random.default_rng(seed).standard_normal((n, n_samples, mean.shape[1]))
     z = mean[:, np.newaxis] + std[:, np.newaxis] * noise
     of_z = 0.5 * (np.square(noise) - np.square(z)).sum(axis=2) + np.log(std).sum(axis=1)[:, None]
@@ -121,8 +121,8 @@ def fitted_sigma(
         in every brain would make any other brain impossible.
     """
     images = checked_images(images, "images")
-    mean, std = model.posterior(images)
-    z = mean + std * np.random.default_rng(seed).standard_normal(np.shape(mean))
+    mean, std = _posterior(model, images)
+    z = mean + std * np.random.default_rng(seed).standard_normal(mean.shape)
     squares, step = np.zeros(images.shape[1:]), max(1, CHUNK_PIXELS // images[0].size)
     for start in range(0, len(images), step):
         part = slice(start, start + step)
@@ -133,6 +133,18 @@ def fitted_sigma(
         raise ValueError("the model's posterior or its decoded images are not finite")
     sigma = np.maximum(np.sqrt(variance), SIGMA_FLOOR)
     return sigma if per_pixel else float(sigma)
+
+
+def _posterior(model, images) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = (np.asarray(part, dtype=np.float64) for part in model.posterior(images))
+    if mean.ndim != 2 or len(mean) != len(images) or std.shape != mean.shape:
+        raise ValueError(
+            f"the model's posterior of {len(images)} images has a mean of {mean.shape} and a std "
+            f"of {std.shape}; each must be (n, latent_dim)"
+        )
+    if (std <= 0).any():
+        raise ValueError("a posterior's std must be positive; is it a logarithm of the variance?")
+    return mean, std
 
 
 def _checked_sigma(sigma, shape) -> np.ndarray:

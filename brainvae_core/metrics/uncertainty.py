@@ -112,8 +112,9 @@ def jackknife(
     statistic : callable
         Of one fit's arrays, such as `frechet_distance` or `auc`.
     fits : sequence of sequence of ndarray, each (n_brains, …)
-        What the statistic is computed from, a fit each: the same brains in the same rows of every
-        array.
+        What the statistic is computed from, a fit each; rows are left out of every array together.
+        The same brains in the same rows where brains are compared; of a distance between two sets
+        they may be different ones.
     level : float
     bounds : (low, high)
         What the statistic cannot pass; (0, 1) says that it is a share, such as an area under a
