@@ -455,9 +455,12 @@ sys.exit(allen.main([sys.argv[1], "--no-ask", "--rate-limit", "8"]))
 
 
 def start(folder):
+    # A shell's background jobs ignore Ctrl-C, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-c", SLOWLY, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+    signal.signal(signal.SIGINT, before)
     assert process.stdout.readline() == b"ready\n", process.communicate()[1].decode()
     return process
 
