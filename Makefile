@@ -130,6 +130,7 @@ bench: .venv/made .venv-peers/made
 	$(BIN)/python benchmarks/gpu.py $(BENCH)
 	$(BIN)/python benchmarks/scale.py $(BENCH)
 	$(BIN)/python benchmarks/fig2.py $(BENCH)
+	$(BIN)/python benchmarks/bidirectional.py $(BENCH)
 
 clean:
 	@du -sh _build .snakemake runs data .venv .venv-acquire .venv-peers 2>/dev/null || true

@@ -95,10 +95,15 @@ class Parameters:
     fd_dim: int = 16  # components of the Fréchet distance's basis
     # fields
     rois: tuple[str, ...] = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
+    region_share: float = 0.01  # of the brain; smaller regions are no region of their own
     n_weights: int = 5  # brightness weights a region
+    n_read: int = 48  # held-out brains of the receptive fields that stand beside chance
     n_blobs: int = 100  # random regions of the null
     c_max: float = 7.0  # prior standard deviations
-    c_step: float = 0.1
+    c_step: float = 0.005
+    objectives: tuple[str, ...] = ("capacity", "total_correlation", "mmd")  # beside the β-VAE's
+    varied_brains: tuple[int, ...] = (64, 256)  # training brains of other simulated cohorts
+    varied_artefact_shares: tuple[float, ...] = (0.0, 0.4)
     new_brain: str = "simulated"  # or the file of a registered section
     # places
     data: str = "../data"
@@ -319,10 +324,13 @@ def main():
     """Make a profile's cohort and fit its models, or a part of them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("profile", help="a YAML file of parameters")
-    parts = ("cohort", "compared", "evaluated", "grid", "study")
+    parts = ("cohort", "compared", "evaluated", "grid", "interpreted", "study")
     parser.add_argument("--only", choices=parts, help="study: print the grid, fit nothing")
     parser.add_argument("--latent-dim", type=int, help="one row of the grid")
     options = parser.parse_args()
+    # Here, for it is built on this module.
+    from brainvae_core import interpretation
+
     try:
         p = read_profile(options.profile)
         folder = Path(options.profile).resolve().parent
@@ -343,6 +351,8 @@ def main():
                 raise FailedRun("not every model of the comparison could be fitted")
         if options.only in (None, "evaluated"):
             evaluated_models(p, evaluation_cohort(p, cohort))
+        if options.only in (None, "interpreted"):
+            interpretation.fit_interpreted(p)
         if options.only in (None, "grid", "study"):
             coarse = grid_cohort(p, cohort)
             if options.only != "study":

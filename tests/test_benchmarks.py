@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 
 from benchmarks.train_step import PlainVAE
+from brainvae_core.fields import projective_field
 from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.images import Images
@@ -343,6 +344,31 @@ def test_another_table_is_refused_in_a_line(recipes, monkeypatch, tmp_path):
         recipes_table(recipes, monkeypatch, tmp_path / "a.csv")
 
 
+# ---- the projective field of one latent ----
+
+
+def test_one_latent_is_the_same_streamed_kept_and_among_the_others(bench):
+    fields, c, z0 = (
+        bench("bidirectional"),
+        bench("bidirectional").SMALL[0].c,
+        np.array([0.3, -1, 2]),
+    )
+    assert (c[0], c[140], c[-1]) == (-7, 0, 7)
+    bend = np.random.default_rng(0).normal(0, 0.2, (3, 4, 5))
+
+    class Bent:
+        def decode(self, z):
+            return np.tanh(np.tensordot(z, bend, 1)).astype(np.float32)
+
+    whole = projective_field(Bent(), z0, c)
+    alone = projective_field(fields.Along(Bent(), z0, 1), z0[1:2], c)
+    np.testing.assert_allclose(alone.variance[0], whole.variance[1], rtol=1e-6)
+    for at_once in (1, 64):
+        found = fields.kept(Bent(), z0, 1, c, at_once)
+        np.testing.assert_allclose(found[:4], whole.variance[1], rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(found[4], whole.variance_all[1], rtol=1e-4, atol=1e-8)
+
+
 # ---- each runs ----
 
 
@@ -445,3 +471,16 @@ def test_fig_2_runs():
     for what in ("Fig. 2 of fitted models", "of it CW-SSIM", "peak memory"):
         assert f"| {what}" in answer.stdout
     assert "40 × 3 × 3" in answer.stdout
+
+
+@pytest.mark.workflow
+def test_both_fields_run():
+    command = [sys.executable, str(BENCHMARKS / "bidirectional.py"), "--small", "--device", "cpu"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "failed" not in answer.stdout
+    for size in ("paper, small", "demo, small"):
+        for what in ("receptive fields", "projective fields", "both", "peak memory above"):
+            assert f"| {size}: {what}" in answer.stdout
+    for what in ("one latent, ours", "in batches of 64, over ours", "in batches of 64, largest"):
+        assert f"| {what}" in answer.stdout

@@ -83,6 +83,20 @@ def test_a_large_mean_does_not_swamp_a_small_variance():
     assert np.all(field.variance_all[1] == 0)
 
 
+@pytest.mark.parametrize("first", [1000, 0])
+def test_steps_of_single_precision_on_a_large_mean_are_seen(first):
+    """Also where the image that deviations are taken from is far from all others."""
+    rng, step = np.random.default_rng(0), np.spacing(np.float32(1000))
+    decoded = np.float32(1000) + step * rng.integers(-2, 3, (401, 3, 4)).astype(np.float32)
+    decoded[0] = first
+    model = Answers(lambda z: decoded[np.rint(z[:, 0]).astype(int) + 200])
+    field = projective_field(model, np.zeros(1), np.arange(-200, 201), batch_size=64)
+    exact = decoded.astype(np.longdouble)
+    for q, members in enumerate([exact[:100], exact[100:200], exact[201:301], exact[301:]]):
+        np.testing.assert_allclose(field.variance[0, q], members.var(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(field.variance_all[0], exact.var(axis=0), rtol=1e-6)
+
+
 def test_linear_model_gives_squared_loadings_and_no_asymmetry():
     model = Linear()
     field = projective_field(model, np.array([1.0, -2.0, 0.5]), C)

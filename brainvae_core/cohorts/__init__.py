@@ -11,6 +11,11 @@ from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort
 from brainvae_core.cohorts.covariates import factor_extremes, known_factors
 from brainvae_core.cohorts.drawn import drawn_atlas
+from brainvae_core.cohorts.freeform import (
+    FREEFORM_FACTORS,
+    rendered_freeform,
+    simulate_freeform,
+)
 from brainvae_core.cohorts.own import read_sections
 from brainvae_core.cohorts.planted import (
     GradedArtefacts,
@@ -19,6 +24,7 @@ from brainvae_core.cohorts.planted import (
     displaced,
     graded_artefacts,
 )
+from brainvae_core.cohorts.planted_model import PlantedModel
 from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
 from brainvae_core.cohorts.sections import read_section
 from brainvae_core.cohorts.simulated import FACTORS, rendered, simulate
@@ -27,8 +33,11 @@ from brainvae_core.cohorts.streamed import StreamedCohort, save_blocks, stream_c
 __all__ = [
     "ARTEFACTS",
     "FACTORS",
+    "FREEFORM_FACTORS",
     "Atlas",
     "Cohort",
+    "GradedArtefacts",
+    "PlantedModel",
     "Preprocessing",
     "StreamedCohort",
     "artefact_free",
@@ -41,7 +50,6 @@ __all__ = [
     "displaced",
     "drawn_atlas",
     "factor_extremes",
-    "GradedArtefacts",
     "graded_artefacts",
     "is_outlier",
     "judged",
@@ -52,8 +60,10 @@ __all__ = [
     "read_ledger",
     "read_section",
     "read_sections",
-    "save_blocks",
     "rendered",
+    "rendered_freeform",
+    "save_blocks",
     "simulate",
+    "simulate_freeform",
     "stream_cohort",
 ]

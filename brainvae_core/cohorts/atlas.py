@@ -105,13 +105,61 @@ class Atlas:
             found = np.concatenate([found, frontier])
         return found
 
-    def roi_masks(self, acronyms: Sequence[str]) -> np.ndarray:
+    def regions(self, least_share: float = 0.01) -> list[str]:
+        """The finest regions of this slice that do not overlap and are not too small.
+
+        From the root down, a region gives way to its parts wherever one of them is large enough;
+        layers of a cortical area do not count as parts.
+
+        Parameters
+        ----------
+        least_share : float
+            Of the brain's pixels, in (0, 1].
+
+        Returns
+        -------
+        list of str
+            Acronyms in the ontology's order. What is in smaller structures only is in none.
+
+        Raises
+        ------
+        ValueError
+            The share is out of range, or no region is so large.
+        """
+        if not 0 < least_share <= 1:
+            raise ValueError(f"least_share={least_share} must lie in (0, 1]")
+        least = least_share * self.brain_mask.sum()
+        structures = self.structures.set_index("id")
+        parts = structures.groupby("parent_id").groups
+        own = dict(zip(*np.unique(self.annotation, return_counts=True), strict=True))
+
+        def pixels(structure):
+            return own.get(structure, 0) + sum(map(pixels, parts.get(structure, ())))
+
+        def finest(structure):
+            below = parts.get(structure, ())
+            if not any(re.search(r"\blayer\b", structures.at[part, "name"]) for part in below) and (
+                found := [region for part in below for region in finest(part)]
+            ):
+                return found
+            return [structures.at[structure, "acronym"]] if pixels(structure) >= least else []
+
+        found = [region for root in parts[0] for region in finest(root)]
+        if not found:
+            raise ValueError(
+                f"no region of atlas {self.name!r} has {least_share:.1%} of its pixels"
+            )
+        return found
+
+    def roi_masks(self, acronyms: Sequence[str], side: str = "both") -> np.ndarray:
         """Pixels of each region, descendants included.
 
         Parameters
         ----------
         acronyms : sequence of str
             CCF acronyms, such as ``["SSp", "HPF"]``.
+        side : {"both", "left", "right"}
+            Hemisphere, as seen in the image.
 
         Returns
         -------
@@ -120,15 +168,22 @@ class Atlas:
         Raises
         ------
         ValueError
-            An acronym does not exist or has no pixel in this slice, or none is given.
+            An acronym does not exist or has no pixel in this slice, none is given, or the side is
+            another word.
         """
         if isinstance(acronyms, str) or not len(acronyms):
             raise ValueError(f"acronyms must be a list such as ['SSp', 'HPF'], not {acronyms!r}")
+        right = np.arange(self.shape[1]) >= self.shape[1] / 2
+        sides = {"both": np.ones_like(right), "left": ~right, "right": right}
+        if side not in sides:
+            raise ValueError(f"side={side!r} must be one of {', '.join(sides)}")
         masks = np.stack([np.isin(self.annotation, self.descendants(a)) for a in acronyms])
+        masks &= sides[side]
         empty = [a for a, mask in zip(acronyms, masks, strict=True) if not mask.any()]
         if empty:
             raise ValueError(
-                f"{', '.join(empty)} exists but has no pixel in atlas {self.name!r}; "
+                f"{', '.join(empty)} exists but has no pixel in atlas {self.name!r}"
+                f"{'' if side == 'both' else f' on its {side} side'}; "
                 f"this slice has {self._offer()}"
             )
         return masks

@@ -105,7 +105,7 @@ def simulate(
     # SciPy's and NumPy's heavy calls release the interpreter lock.
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(fill, zip(range(0, n_brains, CHUNK), chunk_rngs, strict=True)))
-    images, masks, columns = _with_artefacts(clean, atlas, metadata, artefact_share, artefact_rng)
+    images, masks, columns = with_artefacts(clean, atlas, metadata, artefact_share, artefact_rng)
     return Cohort(
         images,
         metadata.assign(**columns),
@@ -283,8 +283,15 @@ def _smooth_fields(n, shape, length, rng):
     return down @ noise @ across.T
 
 
-def _with_artefacts(clean, atlas, metadata, share, rng):
-    """Corrupt a share of the brains; the kinds in equal numbers, leaks at the injection site."""
+def with_artefacts(clean, atlas, metadata, share, rng):
+    """Corrupt a share of the brains; the kinds in equal numbers, leaks at the injection site.
+
+    Returns
+    -------
+    images : ndarray of float32, masks : ndarray of bool, both (n, height, width)
+    columns : dict
+        Metadata: each brain's injection site, its artefact's kind and strength.
+    """
     images, masks = clean.copy(), np.zeros(clean.shape, dtype=bool)
     sites = _injection_sites(atlas, metadata["injection_structure"], rng)
     kind = np.full(len(clean), "none", dtype="<U8")

@@ -1,210 +1,62 @@
-"""How the latents' fields relate: to one another, and input side to output side.
-
-Arrays in, numbers out. ``impacts`` is a receptive field, (n_rois, latent_dim) in nats.
-"""
+"""Both directions of one model together: do the regions that a latent sees and moves agree?"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
-# A column that varies less than this, relative to its size, is rounding and has no correlation.
-CONSTANT = 1e-9
+from brainvae_core.fields.independence import checked_active
+from brainvae_core.fields.projective import ProjectiveField, projective_field
+from brainvae_core.fields.receptive import ReceptiveField, receptive_field
+from brainvae_core.fields.regions import region_profile, weight_range
+
+ATTEMPTS = 1000  # draws of regions before a bootstrap gives up
 
 
-def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Each region's impacts as shares of its sum over the active latents (Fig. 3B).
+class BothDirections(NamedTuple):
+    """What one model's latents see and move.
+
+    Attributes
+    ----------
+    receptive : ReceptiveField
+    projective : ProjectiveField
+    profile : ndarray, shape (latent_dim, n_rois)
+        Mean variance of each region's output, squared brightness (``region_profile``).
+    """
+
+    receptive: ReceptiveField
+    projective: ProjectiveField
+    profile: np.ndarray
+
+
+def both_directions(
+    model, images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray, **options
+) -> BothDirections:
+    """Receptive fields of some brains, and projective fields around their mean code.
 
     Parameters
     ----------
-    impacts : ndarray, shape (n_rois, latent_dim)
-        Divergences in nats, 0 or more. The row totals that this removes belong beside the result.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; all of them by default.
+    model
+        Anything with ``encode`` and ``decode``.
+    images : ndarray, shape (n_brains, height, width)
+        Clean brains. Each region's weights are the two ends of :func:`weight_range`.
+    roi_masks : ndarray of bool, shape (n_rois, height, width)
+    c : ndarray, shape (n_c,)
+        Interpolation weights, prior standard deviations.
+    **options
+        Of :func:`receptive_field`, such as ``variance_floor``.
 
     Returns
     -------
-    ndarray, shape (n_rois, latent_dim)
-        Rows sum to 1; a latent that is not active has share 0.
-
-    Raises
-    ------
-    ValueError
-        Impacts are not a finite, non-negative table, a row sums to 0, or ``active`` does not fit.
+    BothDirections
     """
-    impacts = np.asarray(impacts, dtype=np.float64)
-    if impacts.ndim != 2 or not np.isfinite(impacts).all() or (impacts < 0).any():
-        raise ValueError(
-            f"impacts of shape {impacts.shape} must be (n_rois, latent_dim), finite and 0 or more; "
-            "pass a field's divergence"
-        )
-    kept = np.where(checked_active(active, impacts.shape[1]), impacts, 0.0)
-    totals = kept.sum(axis=1, keepdims=True)
-    if (totals == 0).any():
-        rows = np.flatnonzero(totals[:, 0] == 0).tolist()
-        raise ValueError(f"regions {rows} move no active latent, so have no shares; leave them out")
-    return kept / totals
-
-
-def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> float:
-    """How differently the latents are driven by the regions (Fig. 3E).
-
-    1 − mean |correlation| over pairs of active latents, of the shares of
-    :func:`normalised_impacts` over regions. Independent columns score far below 1 when regions are
-    few (0.63 ± 0.05 at 6 regions and 8 latents), and closing the rows to 1 forces 0 at two latents:
-    compare models at equal numbers of active latents and beside :func:`uncorrelatedness_null`.
-
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim)
-        Divergences in nats.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; all of them by default.
-
-    Returns
-    -------
-    float
-        From 0 (every pair moves together or in opposition) to 1.
-
-    Raises
-    ------
-    ValueError
-        Fewer than 3 regions or 2 active latents, a region that moves none, or a latent whose share
-        is the same in every region and so has no correlation.
-    """
-    shares = normalised_impacts(impacts, active)
-    columns = np.flatnonzero(checked_active(active, shares.shape[1]))
-    shares = shares[:, columns]
-    if shares.shape[0] < 3 or shares.shape[1] < 2:
-        raise ValueError(
-            f"{shares.shape[0]} regions and {shares.shape[1]} active latents are too few for "
-            "correlations; give at least 3 and 2"
-        )
-    if (constant := _constant(shares)).any():
-        raise ValueError(
-            f"latents at index {columns[constant].tolist()} have the same share in every region, "
-            "so no correlation; leave them out of `active` or add regions"
-        )
-    return _score(shares)
-
-
-def uncorrelatedness_null(
-    impacts: np.ndarray, n: int, seed: int, active: np.ndarray | None = None
-) -> np.ndarray:
-    """Scores when the latents' profiles over regions have nothing to do with one another.
-
-    The shares of each latent are permuted over regions by themselves and the rows are closed to 1
-    again. Shares and not raw divergences: a region that moves everything ten times as much would
-    otherwise hand its scale to a random latent of each row.
-
-    Parameters
-    ----------
-    impacts, active
-        As for :func:`uncorrelatedness`.
-    n : int
-        Permutations.
-    seed : int
-        Of the random generator.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-    """
-    uncorrelatedness(impacts, active)
-    shares = normalised_impacts(impacts, active)[:, checked_active(active, np.shape(impacts)[1])]
-    rng = np.random.default_rng(seed)
-    return np.array([_draw(lambda: rng.permuted(shares, axis=0)) for _ in range(n)])
-
-
-def bootstrap_uncorrelatedness(
-    impacts: np.ndarray, n: int, seed: int, active: np.ndarray | None = None
-) -> np.ndarray:
-    """Scores of resampled regions, and of resampled brains where their fields are given.
-
-    Regions drawn twice leave fewer different ones, and fewer regions correlate more by chance, so
-    the mean of these scores lies below the score itself: read their spread, or take
-    :func:`uncorrelatedness_interval`, which puts them back on the score.
-
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim) or (n_resamples, n_rois, latent_dim)
-        One field, or the fields of resampled brains (``ReceptiveField.bootstrapped``): each draw
-        then takes one of them at random before it draws regions.
-    n : int
-        Draws. One with fewer than 3 different regions is drawn again.
-    seed : int
-        Of the random generator.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; all of them by default.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-    """
-    stack = np.asarray(impacts, dtype=np.float64)
-    stack = stack[None] if stack.ndim == 2 else stack
-    for field in stack:
-        uncorrelatedness(field, active)
-    columns = checked_active(active, stack.shape[2])
-    stack = np.stack([normalised_impacts(field, active)[:, columns] for field in stack])
-    rng = np.random.default_rng(seed)
-
-    def resample():
-        return rng.choice(stack)[rng.integers(stack.shape[1], size=stack.shape[1])]
-
-    return np.array([_draw(resample) for _ in range(n)])
-
-
-def uncorrelatedness_interval(
-    impacts: np.ndarray,
-    scores: np.ndarray,
-    active: np.ndarray | None = None,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Interval of the score from its bootstrap.
-
-    Percentiles of the bootstrap, shifted by the distance of its mean from the score, because
-    resampling regions lowers every score (see :func:`bootstrap_uncorrelatedness`); cut at 0 and 1.
-
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim)
-        The field of all brains.
-    scores : ndarray, shape (n,)
-        What :func:`bootstrap_uncorrelatedness` returned.
-    active : ndarray of bool, shape (latent_dim,), optional
-        As it was given there.
-    level : float
-        Share of the bootstrap inside the interval.
-
-    Returns
-    -------
-    (float, float)
-    """
-    tails = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    low, high = np.clip(tails + uncorrelatedness(impacts, active) - np.mean(scores), 0.0, 1.0)
-    return float(low), float(high)
-
-
-def impact_covariance(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Covariance between latents of their shares of each region (Fig. 3D).
-
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim)
-        Divergences in nats.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; the others' rows and columns are 0.
-
-    Returns
-    -------
-    ndarray, shape (latent_dim, latent_dim)
-        Sample covariance (n_rois − 1) of squared shares; each row sums to 0, for shares sum to 1.
-    """
-    shares = normalised_impacts(impacts, active)
-    if len(shares) < 2:
-        raise ValueError("one region has no covariance; give at least 2")
-    return np.atleast_2d(np.cov(shares, rowvar=False))
+    weights = weight_range(images, roi_masks)
+    received = receptive_field(model, images, roi_masks, weights, missing=False, **options)
+    projected = projective_field(model, received.codes_original.mean(axis=0), c)
+    return BothDirections(received, projected, region_profile(projected.variance_all, roi_masks))
 
 
 def field_agreement(
@@ -233,57 +85,173 @@ def field_agreement(
     ValueError
         Shapes do not match, fewer than 3 regions, or an active latent is alike in every region.
     """
-    receptive, profile = np.asarray(receptive_divergence), np.asarray(projective_region_profile)
+    agreement = cross_agreement(receptive_divergence, projective_region_profile, active)
+    return np.diag(agreement).copy()
+
+
+def cross_agreement(
+    receptive_divergence: np.ndarray,
+    projective_region_profile: np.ndarray,
+    active: np.ndarray | None = None,
+) -> np.ndarray:
+    """Agreement of every latent's receptive field with every latent's projective field.
+
+    All latents look more at some regions than at others, and move them more. The diagonal says
+    something of single latents only where it stands out from the rest.
+
+    Parameters
+    ----------
+    receptive_divergence, projective_region_profile, active
+        As for :func:`field_agreement`.
+
+    Returns
+    -------
+    ndarray, shape (latent_dim, latent_dim)
+        Spearman's rank correlation over regions: rows receive, columns project.
+    """
+    receptive, profile, kept = _checked(receptive_divergence, projective_region_profile, active)
+    agreement = np.full((len(kept), len(kept)), np.nan)
+    agreement[np.ix_(kept, kept)] = rank_correlations(receptive.T[kept], profile[kept])
+    return agreement
+
+
+def agreement_draws(
+    divergences: np.ndarray,
+    projective_region_profile: np.ndarray,
+    n: int,
+    seed: int,
+    active: np.ndarray | None = None,
+) -> np.ndarray:
+    """:func:`cross_agreement` of resampled brains and regions.
+
+    Parameters
+    ----------
+    divergences : ndarray, shape (n_resamples, n_rois, latent_dim)
+        Of resampled brains (``ReceptiveField.bootstrapped``); each draw takes one at random.
+    projective_region_profile : ndarray, shape (latent_dim, n_rois)
+    n : int
+        Draws. One that leaves a latent alike in every region is drawn again.
+    seed : int
+        Of the random generator.
+    active : ndarray of bool, shape (latent_dim,), optional
+
+    Returns
+    -------
+    ndarray, shape (n, latent_dim, latent_dim)
+    """
+    stack = np.asarray(divergences)
+    if stack.ndim != 3 or not len(stack):
+        raise ValueError(
+            f"divergences {stack.shape} must be (n_resamples, n_rois, latent_dim), such as "
+            "ReceptiveField.bootstrapped answers"
+        )
+    for field in stack:
+        _checked(field, projective_region_profile, active)
+    profile, rng = np.asarray(projective_region_profile), np.random.default_rng(seed)
+    draws = []
+    for _ in range(n):
+        for _ in range(ATTEMPTS):
+            regions = rng.integers(stack.shape[1], size=stack.shape[1])
+            field, there = rng.choice(stack)[regions], profile[:, regions]
+            varied = np.ptp(field, axis=0).astype(bool) & np.ptp(there, axis=1).astype(bool)
+            if varied[checked_active(active, len(varied))].all():
+                break
+        else:
+            raise ValueError(
+                f"{ATTEMPTS} draws of regions left a latent without ranks; add regions"
+            )
+        draws.append(cross_agreement(field, there, active))
+    return np.stack(draws)
+
+
+class AgreementOfFits(NamedTuple):
+    """How far the two fields of latents agree, over several fits of one model.
+
+    Attributes
+    ----------
+    own : ndarray, shape (n_fits,)
+        Mean rank correlation of a latent's two fields.
+    beyond : ndarray, shape (n_fits,)
+        How much that exceeds the mean of two different latents (:func:`own_over_others`).
+    own_resamples, beyond_resamples : ndarray, shape (n_fits, n)
+        The same of resampled brains and regions.
+    """
+
+    own: np.ndarray
+    beyond: np.ndarray
+    own_resamples: np.ndarray
+    beyond_resamples: np.ndarray
+
+
+def agreement_of_fits(
+    fits: Sequence[BothDirections], actives: Sequence[np.ndarray], n: int = 200, seed: int = 0
+) -> AgreementOfFits:
+    """Agreement of several fits of one model, with what resampling makes of it.
+
+    Parameters
+    ----------
+    fits : sequence of BothDirections
+        Over the same regions and brains.
+    actives : sequence of ndarray of bool, each (latent_dim,)
+    n, seed : int
+        Draws of brains and regions, and their seed.
+
+    Returns
+    -------
+    AgreementOfFits
+    """
+    whole, drawn = [], []
+    for both, active in zip(fits, actives, strict=True):
+        field = both.receptive
+        whole.append(cross_agreement(field.divergence, both.profile, active))
+        resampled = field.bootstrapped(min(n, 100), seed)
+        drawn.append(agreement_draws(resampled, both.profile, n, seed, active))
+    own, own_drawn = (
+        np.nanmean(np.diagonal(a, axis1=-2, axis2=-1), axis=-1)
+        for a in (np.stack(whole), np.stack(drawn))
+    )
+    beyond, beyond_drawn = (own_over_others(np.stack(a)) for a in (whole, drawn))
+    return AgreementOfFits(own, beyond, own_drawn, beyond_drawn)
+
+
+def own_over_others(agreement: np.ndarray) -> np.ndarray:
+    """How much better a latent's two fields agree than those of two different latents.
+
+    Parameters
+    ----------
+    agreement : ndarray, shape (..., latent_dim, latent_dim)
+        Of :func:`cross_agreement` or :func:`agreement_draws`; NaN rows and columns are left out.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        Mean of the diagonal less mean of the rest; 0 where fields say nothing of single latents.
+    """
+    agreement = np.asarray(agreement, dtype=np.float64)
+    same = np.eye(agreement.shape[-1], dtype=bool)
+    return np.nanmean(agreement[..., same], axis=-1) - np.nanmean(agreement[..., ~same], axis=-1)
+
+
+def rank_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of every row of a with every row of b, (n_a, n_b)."""
+    ranks = [rankdata(x, axis=1) for x in (a, b)]
+    ranks = [r - r.mean(axis=1, keepdims=True) for r in ranks]
+    a, b = (r / np.linalg.norm(r, axis=1, keepdims=True) for r in ranks)
+    return np.clip(a @ b.T, -1.0, 1.0)
+
+
+def _checked(receptive, profile, active):
+    receptive, profile = np.asarray(receptive), np.asarray(profile)
     if receptive.ndim != 2 or receptive.shape != profile.T.shape or len(receptive) < 3:
         raise ValueError(
             f"receptive {receptive.shape} and projective {profile.shape} must be (n_rois, "
             "latent_dim) and (latent_dim, n_rois) with at least 3 regions"
         )
     kept = checked_active(active, receptive.shape[1])
-    agreement = np.full(receptive.shape[1], np.nan)
-    for k in np.flatnonzero(kept):
-        if np.ptp(receptive[:, k]) == 0 or np.ptp(profile[k]) == 0:
-            raise ValueError(
-                f"latent at index {k} is alike in every region and has no ranks; leave it out of "
-                "`active`"
-            )
-        agreement[k] = spearmanr(receptive[:, k], profile[k]).statistic
-    return agreement
-
-
-def _score(shares: np.ndarray) -> float:
-    correlation = np.abs(np.corrcoef(shares, rowvar=False))
-    return float(1.0 - correlation[np.triu_indices_from(correlation, k=1)].mean())
-
-
-def _constant(shares: np.ndarray) -> np.ndarray:
-    return np.ptp(shares, axis=0) <= CONSTANT * np.abs(shares).max(axis=0)
-
-
-def _draw(make, attempts: int = 1000) -> float:
-    """Score of the first draw whose correlations exist, its rows closed to 1 again."""
-    for _ in range(attempts):
-        shares = make()
-        totals = shares.sum(axis=1, keepdims=True)
-        if (totals == 0).any() or len(np.unique(shares, axis=0)) < 3:
-            continue
-        shares = shares / totals
-        if not _constant(shares).any():
-            return _score(shares)
-    raise ValueError(
-        f"{attempts} draws in a row left fewer than 3 different regions or a constant latent; "
-        "use more regions"
-    )
-
-
-def checked_active(active: np.ndarray | None, latent_dim: int) -> np.ndarray:
-    """Which latents count, (latent_dim,) bool: all where ``active`` is None."""
-    if active is None:
-        return np.ones(latent_dim, dtype=bool)
-    active = np.asarray(active)
-    if active.dtype != bool or active.shape != (latent_dim,):
+    flat = (np.ptp(receptive, axis=0) == 0) | (np.ptp(profile, axis=1) == 0)
+    if (flat & kept).any():
         raise ValueError(
-            f"active is {active.dtype} of shape {active.shape}; give one bool for each of the "
-            f"{latent_dim} latents"
+            f"latents at index {np.flatnonzero(flat & kept).tolist()} are alike in every region "
+            "and have no ranks; leave them out of `active`"
         )
-    return active
+    return receptive, profile, kept

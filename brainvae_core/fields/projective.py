@@ -277,13 +277,20 @@ def _decoded(model, codes: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 
 
 def _moments(batches: Iterator[np.ndarray]) -> tuple:
-    """Number, mean and summed squared deviations of each pixel, one batch in memory at a time."""
-    total = (0, 0.0, 0.0)
+    """Number, mean and summed squared deviations of each pixel, image by image in float64."""
+    first, n = None, 0
     for images in batches:
-        mean = images.mean(axis=0, dtype=np.float64)
-        squares = np.square(images - mean).sum(axis=0)
-        total = _merged(total, (len(images), mean, squares))
-    return total
+        if first is None:
+            first = images[0].astype(np.float64)
+            total, squares, apart = np.zeros((3, *first.shape))
+        for image in images:
+            # From one of the images, not from 0: the sums are within n times what they leave.
+            np.subtract(image, first, out=apart)
+            total += apart
+            apart *= apart
+            squares += apart
+        n += len(images)
+    return n, first + total / n, squares - total**2 / n
 
 
 def _merged(a: tuple, b: tuple) -> tuple:

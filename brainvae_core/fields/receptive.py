@@ -9,13 +9,15 @@ import numpy as np
 from scipy.stats import ortho_group, wilcoxon
 from tqdm import tqdm
 
-from brainvae_core.fields.association import checked_active, normalised_impacts
+from brainvae_core.fields.independence import checked_active, normalised_impacts
 from brainvae_core.fields.regions import (
     checked_brightness,
     checked_masks,
+    checked_mode,
     perturb,
     random_blobs,
     region_brightness,
+    swap_donors,
     weight_range,
 )
 
@@ -34,13 +36,17 @@ class ReceptiveField:
     mean_brightness : ndarray, shape (n_rois,)
         μ_R, what w multiplies.
     mode : str
-        ``"mask"`` or ``"add"``.
+        ``"mask"``, ``"add"`` or ``"swap"``.
+    missing : bool
+        Whether the images are encoded with each region set to 0 as well, for
+        ``missing_information``.
     variance_floor : float
         Least variance of a fitted Gaussian, squared latent units.
     codes, posterior_variances : ndarray of float32, shape (n_rois, n_weights, n_brains, latent_dim)
         Of the perturbed images.
     codes_masked, posterior_variances_masked : ndarray, shape (n_rois, n_brains, latent_dim)
-        Of the images with the region set to 0.
+        Of the images with the region set to 0; of length 0 over regions where they were not asked
+        for.
     codes_original, posterior_variances_original : ndarray, shape (n_brains, latent_dim)
         Of the images as they are.
     """
@@ -88,6 +94,8 @@ class ReceptiveField:
     @cached_property
     def missing_information(self) -> np.ndarray:
         """KL(original ‖ region set to 0), (n_rois, latent_dim) nats."""
+        if not len(self.codes_masked):
+            raise ValueError("this field was read without missing=True; read it again with it")
         std = self._std(self.codes_original, self.posterior_variances_original)
         std_masked = self._std(self.codes_masked, self.posterior_variances_masked)
         mean, mean_masked = (
@@ -142,12 +150,12 @@ class ReceptiveField:
             With as many latents as were active.
         """
         kept = checked_active(active, self.codes_original.shape[1])
-        codes = self.codes_original[:, kept].astype(np.float64)
-        covariance = np.atleast_2d(np.cov(codes, rowvar=False, ddof=0))
-        covariance += np.diag(self.posterior_variances_original[:, kept].mean(axis=0))
-        eigenvalues, axes = np.linalg.eigh(covariance)
-        whitening = axes / np.sqrt(np.maximum(eigenvalues, self.variance_floor))
-        turn = whitening @ ortho_group.rvs(len(axes), random_state=seed)
+        white = whitening(
+            self.codes_original[:, kept],
+            self.posterior_variances_original[:, kept],
+            self.variance_floor,
+        )
+        turn = white @ np.atleast_2d(ortho_group.rvs(len(white), random_state=seed))
         return self._mapped(lambda c: c[..., kept] @ turn, lambda v: v[..., kept] @ turn**2)
 
     def _mapped(self, of_codes, of_variances) -> ReceptiveField:
@@ -175,6 +183,7 @@ def receptive_field(
     *,
     mean_brightness: np.ndarray | None = None,
     mode: str = "mask",
+    missing: bool = True,
     variance_floor: float = 1e-4,
     batch_size: int = 64,
     progress: bool = False,
@@ -194,8 +203,11 @@ def receptive_field(
         w, rising; the field compares the first and the last. See :func:`weight_range`.
     mean_brightness : ndarray, shape (n_rois,), optional
         μ_R over the training brains; by default the mean over ``images``.
-    mode : {"mask", "add"}
-        See :func:`perturb`.
+    mode : {"mask", "add", "swap"}
+        See :func:`perturb`, and :func:`swap_donors` for regions that come from the other images.
+    missing : bool
+        Whether the images are encoded with each region set to 0 as well, for
+        ``missing_information``.
     variance_floor : float
         Least variance of a fitted Gaussian: without a posterior, masking all of what a latent looks
         at would leave none, and the divergence no bound.
@@ -213,20 +225,36 @@ def receptive_field(
     """
     images, roi_masks = np.asarray(images), checked_masks(images, roi_masks)
     weights = _checked_weights(weights, len(roi_masks))
-    mu = checked_brightness(mean_brightness, region_brightness(images, roi_masks))
+    brightness = region_brightness(images, roi_masks)
+    mu = checked_brightness(mean_brightness, brightness)
+    checked_mode(mode)
     if len(images) < 2 or variance_floor <= 0:
         raise ValueError(
             f"{len(images)} brains and variance_floor {variance_floor} give no Gaussian; give at "
             "least 2 brains and a floor above 0"
         )
-    rois = list(zip(roi_masks, mu, weights, strict=True))
+    rois = list(zip(roi_masks, mu, weights, brightness, strict=True))
     original, masked, perturbed = [], [], []
+
+    def changed(rows, batch, mask, mean, weight, of_brains):
+        if mode != "swap":
+            return perturb(batch, mask, weight, mean, mode)
+        return np.where(mask, images[swap_donors(of_brains, weight * mean)[rows]], batch)
+
     for start in tqdm(range(0, len(images), batch_size), desc="brains", disable=not progress):
-        batch = np.asarray(images[start : start + batch_size], dtype=np.float32)
-        original.append(_encoded(model, batch))
-        masked.append([_encoded(model, perturb(batch, m, 0.0, 0.0)) for m, _, _ in rois])
+        rows = slice(start, start + batch_size)
+        batch = np.asarray(images[rows], dtype=np.float32)
+        original.append(encoded(model, batch))
+        masked.append(
+            [encoded(model, perturb(batch, m, 0.0, 0.0)) for m, *_ in rois]
+            if missing
+            else np.empty((0, *original[-1].shape), np.float32)
+        )
         perturbed.append(
-            [[_encoded(model, perturb(batch, m, w, b, mode)) for w in row] for m, b, row in rois]
+            [
+                [encoded(model, changed(rows, batch, m, mean, w, of_brains)) for w in row]
+                for m, mean, row, of_brains in rois
+            ]
         )
     # Each part ends in (mean or variance, n_brains, latent_dim).
     parts = [np.concatenate(part, axis=-2) for part in (perturbed, masked, original)]
@@ -243,6 +271,7 @@ def null_divergence(
     seed: int = 0,
     *,
     mode: str = "mask",
+    mirrored: bool = False,
     **options,
 ) -> ReceptiveField:
     """The field of random blobs as large as a region, each over its own range of brightness.
@@ -252,7 +281,7 @@ def null_divergence(
     model, images, mode
         As for :func:`receptive_field`. The blobs' weights come from :func:`weight_range` of these
         images; take the region's from the same ones.
-    brain_mask, n_pixels, n_blobs, seed
+    brain_mask, n_pixels, n_blobs, seed, mirrored
         As for :func:`random_blobs`.
     **options
         ``variance_floor``, ``batch_size`` and ``progress`` of :func:`receptive_field`.
@@ -262,12 +291,20 @@ def null_divergence(
     ReceptiveField
         Blobs for regions: ``.divergence`` is (n_blobs, latent_dim).
     """
-    blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed)
+    blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed, mirrored=mirrored)
     weights = weight_range(images, blobs, mode=mode)
-    return receptive_field(model, images, blobs, weights, mode=mode, **options)
+    return receptive_field(model, images, blobs, weights, mode=mode, missing=False, **options)
 
 
-def _encoded(model, images: np.ndarray) -> np.ndarray:
+def whitening(codes: np.ndarray, posterior_variances: np.ndarray, floor: float) -> np.ndarray:
+    """Map that makes codes white, posterior variance included, (n, latent_dim) each."""
+    covariance = np.atleast_2d(np.cov(codes.astype(np.float64), rowvar=False, ddof=0))
+    covariance += np.diag(posterior_variances.mean(axis=0))
+    eigenvalues, axes = np.linalg.eigh(covariance)
+    return axes / np.sqrt(np.maximum(eigenvalues, floor))
+
+
+def encoded(model, images: np.ndarray) -> np.ndarray:
     """Mean and variance of the images' codes, (2, n, latent_dim) float32."""
     if hasattr(model, "posterior"):
         mean, std = (np.asarray(part, dtype=np.float32) for part in model.posterior(images))

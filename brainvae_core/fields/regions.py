@@ -6,7 +6,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
-MODES = ("mask", "add")
+MODES = ("mask", "add", "swap")
+NEAR = 20  # a region is swapped among the nearest 1 of this many brains
 FEWEST_PIXELS = 4
 
 
@@ -33,11 +34,14 @@ def perturb(
     mean_brightness : float
         μ_R, the training brains' mean brightness in the region.
     mode : {"mask", "add"}
+        ``"swap"`` needs other brains: see :func:`swap_donors`.
 
     Returns
     -------
     ndarray of float32, shape (n, height, width)
     """
+    if mode == "swap":
+        raise ValueError("mode 'swap' takes regions from other brains; use receptive_field")
     images, roi_mask = np.asarray(images, dtype=np.float32), np.asarray(roi_mask, dtype=bool)
     if images.ndim != 3 or roi_mask.shape != images.shape[1:]:
         raise ValueError(
@@ -46,6 +50,42 @@ def perturb(
         )
     level = np.float32(weight * mean_brightness)
     return np.where(roi_mask, images + level if checked_mode(mode) == "add" else level, images)
+
+
+def swap_donors(brightness: np.ndarray, level: float) -> np.ndarray:
+    """Which brain each brain gets a region from, to be about as bright as a level.
+
+    A painted patch of one grey is no brain: what an encoder makes of it says little about brains.
+    Here the region is that of another real brain, one of the 5 % whose own brightness in it is
+    nearest to the level (at least two), which the brains take in turn; none keeps its own. Only
+    the seam is off the manifold. A level at the end of the range is reached in part, since the
+    nearest 5 % of brains lie inside of it.
+
+    Parameters
+    ----------
+    brightness : ndarray, shape (n_brains,)
+        Each brain's mean brightness in the region.
+    level : float
+        The brightness wanted, w·μ_R.
+
+    Returns
+    -------
+    ndarray of int, shape (n_brains,)
+
+    Raises
+    ------
+    ValueError
+        Fewer than 3 brains.
+    """
+    brightness = np.asarray(brightness, dtype=np.float64)
+    n_brains = len(brightness)
+    if n_brains < 3:
+        raise ValueError(f"{n_brains} brains cannot swap a region; give at least 3")
+    n_near = max(2, n_brains // NEAR)
+    # A stable sort: brains of one brightness keep their order on every machine.
+    nearest = np.argsort(np.abs(brightness - level), kind="stable")[: n_near + 1]
+    donors = nearest[np.arange(n_brains) % n_near]
+    return np.where(donors == np.arange(n_brains), nearest[n_near], donors)
 
 
 def region_brightness(images: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
@@ -76,7 +116,7 @@ def weight_range(
     roi_masks : ndarray of bool, shape (n_rois, height, width)
     mean_brightness : ndarray, shape (n_rois,), optional
         μ_R; by default the mean over ``images``.
-    mode : {"mask", "add"}
+    mode : {"mask", "add", "swap"}
         As it will be given to :func:`receptive_field`.
     n_weights : int
         Weights a region, the two ends included.
@@ -124,12 +164,13 @@ def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.
     return np.stack([variance[:, m].mean(axis=1, dtype=np.float64) for m in masks], axis=1)
 
 
-def random_blobs(brain_mask: np.ndarray, n_pixels: int, n: int, seed: int) -> np.ndarray:
+def random_blobs(
+    brain_mask: np.ndarray, n_pixels: int, n: int, seed: int, *, mirrored: bool = False
+) -> np.ndarray:
     """Connected random regions of one size inside the brain, the null of a receptive field.
 
     From a random pixel a blob takes the ``n_pixels`` nearest ones along paths inside the brain,
     where smooth noise makes some ground longer than other: irregular outlines, no holes cut off.
-    One piece each, where an atlas region mostly has a mirror image across the midline.
 
     Parameters
     ----------
@@ -140,6 +181,9 @@ def random_blobs(brain_mask: np.ndarray, n_pixels: int, n: int, seed: int) -> np
         Blobs.
     seed : int
         Of the random generator.
+    mirrored : bool
+        Half of the pixels in the left half of the image and their mirror image across the middle,
+        as most atlas regions are; an odd number of pixels loses one.
 
     Returns
     -------
@@ -148,9 +192,14 @@ def random_blobs(brain_mask: np.ndarray, n_pixels: int, n: int, seed: int) -> np
     Raises
     ------
     ValueError
-        No connected piece of the brain has ``n_pixels`` pixels, or that is fewer than 4.
+        No connected piece of the brain has ``n_pixels`` pixels (of a half, where mirrored, half as
+        many), or that is fewer than 4.
     """
     brain_mask = np.asarray(brain_mask, dtype=bool)
+    if mirrored:
+        left = np.arange(brain_mask.shape[1]) < brain_mask.shape[1] // 2
+        half = random_blobs(brain_mask & brain_mask[:, ::-1] & left, n_pixels // 2, n, seed)
+        return half | half[:, :, ::-1]
     pieces, _ = ndimage.label(brain_mask, structure=np.ones((3, 3)))
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
@@ -175,7 +224,10 @@ def random_blobs(brain_mask: np.ndarray, n_pixels: int, n: int, seed: int) -> np
 def checked_mode(mode: str) -> str:
     """The mode as given, if it is one."""
     if mode not in MODES:
-        raise ValueError(f"mode {mode!r} is unknown; 'mask' replaces the region, 'add' adds to it")
+        raise ValueError(
+            f"mode {mode!r} is unknown; 'mask' replaces the region, 'add' adds to it, 'swap' takes "
+            "it from other brains"
+        )
     return mode
 
 

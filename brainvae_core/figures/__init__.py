@@ -4,6 +4,15 @@ No function touches pyplot; a notebook shows a figure where it is the last value
 """
 
 from brainvae_core.figures.artefacts import fig_detection, fig_error_maps, fig_keep_reject
+from brainvae_core.figures.both import (
+    fig_against_blobs,
+    fig_agreement,
+    fig_fields,
+    fig_maps,
+    fig_planted,
+    fig_stability,
+    fig_tails,
+)
 from brainvae_core.figures.cohort import fig_2a, fig_factors, fig_sections
 from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_outside, fig_s1
 from brainvae_core.figures.curves import fig_2c, fig_2d, fig_curves, fig_differences, fig_scores
@@ -32,6 +41,8 @@ __all__ = [
     "fig_3c",
     "fig_3d",
     "fig_3e",
+    "fig_against_blobs",
+    "fig_agreement",
     "fig_brightness",
     "fig_curves",
     "fig_detection",
@@ -39,12 +50,15 @@ __all__ = [
     "fig_error_maps",
     "fig_explained",
     "fig_factors",
+    "fig_fields",
     "fig_grids",
     "fig_keep_reject",
     "fig_knee",
     "fig_ledger",
+    "fig_maps",
     "fig_new_brain",
     "fig_outside",
+    "fig_planted",
     "fig_quality",
     "fig_rate_distortion",
     "fig_reconstructions",
@@ -57,6 +71,8 @@ __all__ = [
     "fig_s4",
     "fig_scores",
     "fig_sections",
+    "fig_stability",
+    "fig_tails",
     "fig_training",
     "fig_worst",
 ]

@@ -78,7 +78,7 @@ def fig_3a(
         for (colour, what), scale in zip(where.items(), scales, strict=True)
     ]
     title = "Variance of brightness (squared grey values) while c moves the latent; ★ outlier"
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title)
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title)
     figure.legends[0].get_title().set_fontsize(SMALL)
     return figure
 

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from scipy.stats import gaussian_kde
 
 from brainvae_core.figures.style import (
@@ -188,39 +190,43 @@ def fig_3d(covariance: np.ndarray) -> Figure:
 
 @styled
 def fig_3e(
-    scores: Mapping[str, float],
-    intervals: Mapping[str, tuple[float, float]],
+    scores: Mapping[str, object],
     nulls: Mapping[str, np.ndarray],
+    rotated: Mapping[str, np.ndarray],
 ) -> Figure:
     """How uncorrelated the latents' impacts are, by model, beside chance (Fig. 3E).
 
     Parameters
     ----------
-    scores : mapping of str to float
-        ``uncorrelatedness``, by model.
-    intervals : mapping of str to (low, high)
-        Over resampled brains and regions.
+    scores : mapping of str to estimate
+        ``uncorrelatedness``, by model; an estimate has ``value``, ``low`` and ``high``.
     nulls : mapping of str to ndarray, each (n,)
         Scores of latents that have nothing to do with one another.
+    rotated : mapping of str to ndarray, each (n,)
+        Scores of random axes of the same codes.
 
     Returns
     -------
     Figure
     """
-    check_same_labels(scores=scores, intervals=intervals, nulls=nulls)
-    figure = new_figure(3.3, width=5.6)
+    check_same_labels(scores=scores, nulls=nulls, rotated=rotated)
+    figure = new_figure(3.3, width=2.2 + 0.95 * len(scores))
     ax = figure.subplots()
     for x, (label, look) in enumerate(model_styles(scores).items()):
-        bodies = ax.violinplot([nulls[label]], [x], widths=0.7, showextrema=False)["bodies"]
-        bodies[0].set(facecolor="#CFCFCF", alpha=1, lw=0, label="Chance (null)" if x == 0 else "")
-        ax.plot([x, x], intervals[label], color=look["color"], lw=2)
-        ax.plot(x, scores[label], markersize=8, mec="white", ls="none", **look)
-        aside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
-        ax.annotate(f"{scores[label]:.2f}", (x, scores[label]), fontsize=SMALL, **aside)
-    ax.set_xticks(range(len(scores)), list(scores))
+        for side, draws, colour in ((-0.18, nulls, "#CFCFCF"), (0.18, rotated, "#F0DDB0")):
+            drawn = ax.violinplot([draws[label]], [x + side], widths=0.32, showextrema=False)
+            drawn["bodies"][0].set(facecolor=colour, alpha=1, lw=0)
+        found = scores[label]
+        ax.plot([x, x], [found.low, found.high], color=look["color"], lw=2)
+        ax.plot(x, found.value, markersize=8, mec="white", ls="none", **look)
+        over = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        ax.annotate(f"{found.value:.2f}", (x, found.high), fontsize=SMALL, **over)
+    ax.set_xticks(range(len(scores)), [label.replace(" ", "\n", 1) for label in scores])
     ax.set(xlim=(-0.6, len(scores) - 0.4), ylim=(0, 1), ylabel="Uncorrelatedness of the latents")
-    ax.plot([], [], color=GREY, lw=2, label="95 % interval")
-    figure.legend(loc="outside right center")
+    patches = {"regions permuted": "#CFCFCF", "random axes": "#F0DDB0"}
+    handles = [Patch(fc=colour, label=name) for name, colour in patches.items()]
+    handles.append(Line2D([], [], color=GREY, lw=2, label="95 % interval"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 

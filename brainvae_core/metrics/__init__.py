@@ -19,6 +19,13 @@ from brainvae_core.metrics.detection import (
     outlier_score,
     pixel_detection,
 )
+from brainvae_core.metrics.disentanglement import (
+    DCI,
+    dci,
+    importance_scores,
+    mutual_information,
+    mutual_information_gap,
+)
 from brainvae_core.metrics.dispersion import clustering, nearest_distances, spread
 from brainvae_core.metrics.frechet import (
     PCABasis,
@@ -36,17 +43,20 @@ from brainvae_core.metrics.graded import (
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
+from brainvae_core.metrics.matching import Matching, match_latents, matching_null
 from brainvae_core.metrics.precision_recall import sample_precision, sample_recall
 from brainvae_core.metrics.reconstruction import reconstruction_estimates, reconstruction_scores
 from brainvae_core.metrics.recovery import active_latents, explained_by_factors, linear_recovery
 from brainvae_core.metrics.similarity import ms_ssim, psnr
 from brainvae_core.metrics.spectrum import radial_spectrum
+from brainvae_core.metrics.tails import sidedness, sidedness_null, tail_counts
 from brainvae_core.metrics.uncertainty import (
     Estimate,
     difference,
     differences,
     estimate,
     estimates,
+    from_resamples,
     in_each,
     jackknife,
     jackknife_difference,
@@ -57,12 +67,14 @@ from brainvae_core.metrics.uncertainty import (
 
 __all__ = [
     "CWSSIM",
+    "DCI",
     "ArtefactRemoval",
     "Bound",
     "Curves",
     "ErrorMap",
     "Estimate",
     "Knee",
+    "Matching",
     "PCABasis",
     "PixelDetection",
     "active_latents",
@@ -75,6 +87,7 @@ __all__ = [
     "cw_ssim",
     "cw_ssim_level",
     "cw_ssim_scale_um",
+    "dci",
     "detection_curves",
     "difference",
     "differences",
@@ -87,9 +100,11 @@ __all__ = [
     "fitted_sigma",
     "frechet_distance",
     "frechet_profile",
+    "from_resamples",
     "generated_scores",
     "graded_removal",
     "graded_table",
+    "importance_scores",
     "in_each",
     "jackknife",
     "jackknife_difference",
@@ -98,11 +113,15 @@ __all__ = [
     "knee_over_seeds",
     "likelihood_bound",
     "linear_recovery",
+    "match_latents",
+    "matching_null",
     "ms_ssim",
+    "mutual_information",
+    "mutual_information_gap",
     "nearest_distances",
     "norm_ratio",
-    "painted_back",
     "outlier_score",
+    "painted_back",
     "pca_basis",
     "pca_frechet_distance",
     "picked",
@@ -115,6 +134,9 @@ __all__ = [
     "reproduced_change",
     "sample_precision",
     "sample_recall",
+    "sidedness",
+    "sidedness_null",
     "spread",
+    "tail_counts",
     "verdict",
 ]

@@ -143,6 +143,51 @@ def jackknife_difference(
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
 
 
+def from_resamples(
+    values: np.ndarray, resamples: np.ndarray, n_brains: int, level: float = 0.95, bounds=UNBOUNDED
+) -> Estimate:
+    """Mean over fits of a statistic whose resamples are at hand.
+
+    For statistics that are resampled over more than brains, such as over regions too. What
+    resampling adds to a statistic on the whole (regions drawn twice are fewer regions) is taken
+    off: of each fit's resamples only the spread about their mean counts. Seeds enter as for
+    `estimate`.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_seeds,)
+        The statistic, a fit each.
+    resamples : ndarray, shape (n_seeds, n)
+        The same of each fit's resamples; draw i of every fit is of the same brains and regions.
+    n_brains : int
+        That were resampled.
+    level : float
+    bounds : (low, high)
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    ValueError
+        Shapes do not match, a number is not finite, or the level is outside (0, 1).
+    """
+    _check_level(level)
+    values, resamples = np.asarray(values, dtype=float), np.asarray(resamples, dtype=float)
+    if values.ndim != 1 or not values.size or resamples.shape[:1] != values.shape:
+        raise ValueError(
+            f"values {values.shape} and resamples {resamples.shape} must be (n_seeds,) and "
+            "(n_seeds, n)"
+        )
+    if not np.isfinite(values).all() or not np.isfinite(resamples).all():
+        raise ValueError("values or resamples have entries that are not finite")
+    spread = (resamples - resamples.mean(axis=1, keepdims=True)).mean(axis=0)
+    # As many draws as of the seeds' error, to add the two.
+    draws = values.mean() + np.resize(spread, DRAWS) + _student([_seed_error(values)])
+    return _estimate(values.mean(), draws, level, bounds, n_brains, len(values))
+
+
 def estimates(scores: Mapping, bounds=UNBOUNDED) -> dict:
     """`estimate` of every entry of a table, which may hold tables in turn.
 

@@ -134,6 +134,41 @@ class LinearGaussian:
         mean, shape = images.mean(axis=0, dtype=np.float64), images.shape[1:]
         return cls(mean, loadings.reshape(latent_dim, *shape), noise.reshape(shape))
 
+    @classmethod
+    def fit_to_factors(cls, images: np.ndarray, factors: np.ndarray) -> LinearGaussian:
+        """The linear model that is told the factors: each pixel regressed on them.
+
+        No model without labels can be expected to do better; where an analysis of its latents
+        fails, it is the analysis that fails. Its latents are the factors, in their order, and the
+        loadings are not orthogonal: the posterior's stds leave out its correlations.
+
+        Parameters
+        ----------
+        images : ndarray, shape (n, height, width)
+        factors : ndarray, shape (n, n_factors)
+            Of mean 0 and variance 1, as z.
+
+        Raises
+        ------
+        ValueError
+            Rows differ, a factor is not finite or does not vary, or there are not more images than
+            factors + 1.
+        """
+        images = checked_images(images, np.shape(images)[1:])
+        factors = np.asarray(factors, dtype=np.float64)
+        if factors.ndim != 2 or len(factors) != len(images):
+            raise ValueError(f"factors {factors.shape} must have a row for each of {len(images)}")
+        if not np.isfinite(factors).all() or (np.ptp(factors, axis=0) == 0).any():
+            raise ValueError("factors must be finite, and each must vary over the images")
+        if len(images) <= factors.shape[1] + 1:
+            raise ValueError(f"{len(images)} images are too few for {factors.shape[1]} factors")
+        terms = np.column_stack([np.ones(len(factors)), factors])
+        flat = images.reshape(len(images), -1).astype(np.float64)
+        coefficients = np.linalg.lstsq(terms, flat, rcond=None)[0]
+        noise = np.square(flat - terms @ coefficients).mean(axis=0)
+        parts = (coefficients[0], coefficients[1:], noise)
+        return cls(*(part.reshape(*part.shape[:-1], *images.shape[1:]) for part in parts))
+
     def posterior(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of p(z|x), float32, each (n, latent_dim)."""
         images = checked_images(images, self.image_shape)

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 15 · A brain from elsewhere
+# # 19 · A brain from elsewhere
 #
 # **What does the model say of a brain that is not of the cohort?** A registered section is put on the
 # cohort's grid and grey values, encoded, reconstructed, and its error placed among the test brains'.
@@ -68,10 +68,15 @@ n_graded = 20  # brains with every artefact at every strength
 n_importance = 16  # samples of z a brain
 fd_dim = 16  # components of the Fréchet distance's basis
 rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
+region_share = 0.01  # of the brain; smaller regions are no region of their own
 n_weights = 5  # brightness weights a region
+n_read = 48  # held-out brains of the receptive fields that stand beside chance
 n_blobs = 100  # random regions of the null
 c_max = 7.0  # prior standard deviations
-c_step = 0.1
+c_step = 0.005
+objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
+varied_brains = [64, 256]  # training brains of other simulated cohorts
+varied_artefact_shares = [0.0, 0.4]
 new_brain = "simulated"  # or the file of a registered section
 data = "../data"
 runs = "../runs"

@@ -141,7 +141,7 @@ def test_agreement_is_a_rank_correlation_per_latent():
     agreement = field_agreement(receptive, profile, active)
     np.testing.assert_allclose(agreement[:2], [1, -1])
     assert np.isnan(agreement[2])
-    with pytest.raises(ValueError, match="latent at index 2"):
+    with pytest.raises(ValueError, match="latents at index \\[2\\]"):
         field_agreement(receptive, profile)
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(9, 4)), rng.normal(size=(4, 9))

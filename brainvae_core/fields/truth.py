@@ -1,0 +1,248 @@
+"""Does the analysis find what was planted? For cohorts whose factors are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from brainvae_core.fields.association import both_directions
+from brainvae_core.fields.independence import checked_active
+from brainvae_core.fields.projective import projective_field
+from brainvae_core.fields.regions import region_brightness, region_profile
+
+FOUND = 0.5  # R² of one latent: two factors that are independent cannot both have the same one
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedFields:
+    """Where each factor truly acts, in the same terms as a latent's two fields.
+
+    Attributes
+    ----------
+    factors : tuple of str
+    seen : ndarray, shape (n_factors, n_rois)
+        Share of the variance of each region's brightness over brains that goes with the factor:
+        where a reader of regions could see it.
+    moved : ndarray, shape (n_factors, n_rois)
+        Mean variance of each region's pixels while the factor alone moves through c, squared
+        brightness: what a latent that is the factor would paint.
+    variance : ndarray of float32, shape (n_factors, height, width)
+        The same of every pixel.
+    """
+
+    factors: tuple[str, ...]
+    seen: np.ndarray
+    moved: np.ndarray
+    variance: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Recovery:
+    """What a model's latents found of each factor.
+
+    Attributes
+    ----------
+    factors : tuple of str
+    r2 : ndarray, shape (latent_dim, n_factors)
+        Squared correlation of each latent's codes with each factor over the brains.
+    latent : ndarray of int, shape (n_factors,)
+        The latent with the largest R²; its fields are judged, whatever that R² is.
+    seen, moved : ndarray, shape (n_factors, n_factors)
+        `profile_correlations` of that latent's receptive (projective) field, row by row of the
+        factor it is judged for, with where each factor can be seen (acts).
+    variance : ndarray of float32, shape (n_factors, height, width)
+        That latent's projective field, squared brightness.
+    """
+
+    factors: tuple[str, ...]
+    r2: np.ndarray
+    latent: np.ndarray
+    seen: np.ndarray
+    moved: np.ndarray
+    variance: np.ndarray
+
+    @property
+    def best_r2(self) -> np.ndarray:
+        """R² of each factor's best latent, (n_factors,)."""
+        return self.r2.max(axis=0)
+
+    @property
+    def has_latent(self) -> np.ndarray:
+        """Whether one latent holds half of a factor's variance or more, (n_factors,) bool."""
+        return self.best_r2 >= FOUND
+
+    @property
+    def receptive_right(self) -> np.ndarray:
+        """Whether the receptive field resembles this factor's regions most of all factors'."""
+        return _first(self.seen)
+
+    @property
+    def projective_right(self) -> np.ndarray:
+        """Whether the projective field resembles this factor's regions most of all factors'."""
+        return _first(self.moved)
+
+    @property
+    def recovered(self) -> np.ndarray:
+        """Whether a factor has a latent and both its fields point right, (n_factors,) bool."""
+        return self.has_latent & self.receptive_right & self.projective_right
+
+
+def planted_fields(
+    simulator, images: np.ndarray, factors: np.ndarray, roi_masks: np.ndarray, c: np.ndarray
+) -> PlantedFields:
+    """The two fields of the factors themselves.
+
+    Parameters
+    ----------
+    simulator
+        Anything with ``names`` and ``decode(factors) -> images``, such as ``PlantedModel``: a
+        model whose latents are the factors.
+    images : ndarray, shape (n_brains, height, width)
+        Clean brains; their regions' brightness is compared with their factors.
+    factors : ndarray, shape (n_brains, n_factors)
+        In the order of ``simulator.names``, standard deviations.
+    roi_masks : ndarray of bool, shape (n_rois, height, width)
+    c : ndarray, shape (n_c,)
+        Factor values, such as -3 to 3: a simulator's tissue folds beyond.
+
+    Returns
+    -------
+    PlantedFields
+    """
+    names = tuple(simulator.names)
+    seen = single_latent_r2(factors, region_brightness(images, roi_masks).T)
+    field = projective_field(simulator, np.zeros(len(names)), c)
+    moved = region_profile(field.variance_all, roi_masks)
+    return PlantedFields(names, seen, moved, field.variance_all)
+
+
+def single_latent_r2(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Squared correlation of every latent with every factor over brains.
+
+    Parameters
+    ----------
+    codes : ndarray, shape (n, latent_dim)
+    factors : ndarray, shape (n, n_factors)
+
+    Returns
+    -------
+    ndarray, shape (latent_dim, n_factors)
+        0 where a latent does not vary. A latent's entries sum to at most about 1 where factors are
+        independent, so that at 0.5 or more it holds one factor and no other.
+
+    Raises
+    ------
+    ValueError
+        Rows differ, a number is not finite, or there are fewer than 3 brains.
+    """
+    codes, factors = np.asarray(codes, dtype=np.float64), np.asarray(factors, dtype=np.float64)
+    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) < 3:
+        raise ValueError(
+            f"codes {codes.shape} and factors {factors.shape} must have one row a brain, at least 3"
+        )
+    if not np.isfinite(codes).all() or not np.isfinite(factors).all():
+        raise ValueError(
+            "codes or factors have entries that are not finite; leave those brains out"
+        )
+    units = []
+    for columns in (codes, factors):
+        centred = columns - columns.mean(axis=0)
+        length = np.linalg.norm(centred, axis=0)
+        flat = length <= 1e-9 * np.maximum(np.abs(columns).max(axis=0), 1e-30) * len(columns) ** 0.5
+        units.append(np.divide(centred, length, out=np.zeros_like(centred), where=~flat))
+    return np.clip(np.square(units[0].T @ units[1]), 0.0, 1.0)
+
+
+def recover(
+    model,
+    images: np.ndarray,
+    factors: np.ndarray,
+    planted: PlantedFields,
+    roi_masks: np.ndarray,
+    c: np.ndarray,
+    active: np.ndarray | None = None,
+    n_read: int = 64,
+) -> Recovery:
+    """Read a model both ways and compare its latents with the factors.
+
+    Parameters
+    ----------
+    model
+        Anything with ``encode`` and ``decode``.
+    images : ndarray, shape (n_brains, height, width)
+        Clean brains that the model was not fitted to.
+    factors : ndarray, shape (n_brains, n_factors)
+        Of the same brains.
+    planted : PlantedFields
+    roi_masks : ndarray of bool, shape (n_rois, height, width)
+        The regions of ``planted``.
+    c : ndarray, shape (n_c,)
+        Interpolation weights of the projective field, prior standard deviations.
+    active : ndarray of bool, shape (latent_dim,), optional
+        Latents that count; all of them by default.
+    n_read : int
+        Receptive fields are read on so many of the brains, the first ones.
+
+    Returns
+    -------
+    Recovery
+
+    Raises
+    ------
+    ValueError
+        Of the functions it calls; or the factors are not those of ``planted``.
+    """
+    factors = np.asarray(factors)
+    if factors.ndim != 2 or factors.shape[1] != len(planted.factors):
+        raise ValueError(
+            f"factors {factors.shape} must have a column for each of {len(planted.factors)} "
+            "planted factors"
+        )
+    read = both_directions(model, images[:n_read], roi_masks, c)
+    r2 = single_latent_r2(model.encode(images), factors)
+    r2[~checked_active(active, len(r2))] = 0.0
+    latent = r2.argmax(axis=0)
+    return Recovery(
+        planted.factors,
+        r2,
+        latent,
+        profile_correlations(read.receptive.divergence.T[latent], planted.seen),
+        profile_correlations(read.profile[latent], planted.moved),
+        read.projective.variance_all[latent],
+    )
+
+
+def profile_correlations(found: np.ndarray, planted: np.ndarray) -> np.ndarray:
+    """How alike profiles over regions are, each with each.
+
+    Pearson's correlation of square roots: divergences and variances are squares of shifts, and one
+    strong region would decide alone. Not of ranks: a factor that acts in one region leaves the
+    others to noise, and their order would decide.
+
+    Parameters
+    ----------
+    found : ndarray, shape (n_found, n_rois)
+        0 or more, such as nats or variances.
+    planted : ndarray, shape (n_planted, n_rois)
+
+    Returns
+    -------
+    ndarray, shape (n_found, n_planted)
+        0 for a profile that is alike in every region.
+    """
+    units = []
+    for profile in (found, planted):
+        root = np.sqrt(np.asarray(profile, dtype=np.float64))
+        centred = root - root.mean(axis=1, keepdims=True)
+        length = np.linalg.norm(centred, axis=1, keepdims=True)
+        flat = length <= 1e-9 * root.max(axis=1, keepdims=True)
+        units.append(np.divide(centred, length, out=np.zeros_like(centred), where=~flat))
+    return units[0] @ units[1].T
+
+
+def _first(agreement: np.ndarray) -> np.ndarray:
+    """Rows whose diagonal entry is their largest; a latent without ranks points nowhere."""
+    own = np.diag(agreement)
+    others = np.where(np.eye(len(agreement), dtype=bool), -np.inf, agreement).max(axis=1)
+    return own > others

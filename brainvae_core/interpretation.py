@@ -1,0 +1,160 @@
+"""What the chapters on the latents fit besides: other objectives, and cohorts whose truth is known.
+
+Whatever brains a profile has, the truth is asked of simulated ones, on the profile's atlas and at
+its sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from brainvae_core.cohorts import Cohort, clean_part, simulate_freeform
+from brainvae_core.models import LinearGaussian, PCAConfig, fit_all
+from brainvae_core.prepare import open_atlas, prepare_cohort
+from brainvae_core.profile import (
+    Parameters,
+    evaluated_models,
+    evaluation_cohort,
+    grid_cohort,
+)
+
+NAMES = {
+    "capacity": "capacity VAE",
+    "total_correlation": "β-TCVAE",
+    "mmd": "MMD-VAE",
+}
+
+
+def family_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
+    """PCA, VAE, β-VAE and every other objective of the profile, several fits each.
+
+    Parameters
+    ----------
+    p : Parameters
+    cohort : Cohort
+        At the size of the grid (`grid_cohort`), with whose steps they are fitted.
+
+    Returns
+    -------
+    dict of str to list of models
+        A fit that failed is left out.
+
+    Raises
+    ------
+    ValueError
+        No fit of one of them succeeded.
+    """
+    base = p.model_config(steps=p.grid_steps)
+    configs = {"PCA": [PCAConfig(p.latent_dim)]}
+    changes = {"VAE": {"beta": 1.0}, "β-VAE": {}}
+    changes |= {NAMES.get(name, name): {"objective": name} for name in p.objectives}
+    for name, change in changes.items():
+        configs[name] = [replace(base, seed=seed, **change) for seed in p.grid_seeds]
+    return _fitted(p, cohort, configs)
+
+
+def planted_cohort(p: Parameters) -> Cohort:
+    """The profile's simulated cohort, the same where its brains are simulated anyway."""
+    return prepare_cohort(replace(p, brains="simulated"))
+
+
+def freeform_cohort(p: Parameters) -> Cohort:
+    """As many brains of the second simulator, at the size of the evaluation."""
+    shape = (p.height, p.width)
+    made = simulate_freeform(p.n_brains, open_atlas(p), shape, p.artefact_share, p.cohort_seed)
+    return evaluation_cohort(p, made)
+
+
+def freeform_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
+    """PCA and β-VAE of that cohort, one fit and several."""
+    base = p.model_config(sigma=p.eval_sigma, steps=p.eval_steps)
+    configs = {
+        "PCA": [PCAConfig(p.latent_dim)],
+        "β-VAE": [replace(base, seed=seed) for seed in p.eval_seeds],
+    }
+    return _fitted(p, cohort, configs)
+
+
+def told_model(cohort: Cohort) -> LinearGaussian:
+    """The linear model that knows its training brains' factors: what could be found at best."""
+    train = clean_part(cohort, "train")
+    return LinearGaussian.fit_to_factors(train.images, train.factors.to_numpy())
+
+
+def with_training_brains(cohort: Cohort, n: int) -> Cohort:
+    """The same validation and test brains, and the first n of the training brains.
+
+    Raises
+    ------
+    ValueError
+        There are not so many.
+    """
+    train = np.flatnonzero(cohort.metadata["split"] == "train")
+    if not 2 <= n <= len(train):
+        raise ValueError(f"n={n} training brains of {len(train)}; give 2 to {len(train)}")
+    others = np.flatnonzero(cohort.metadata["split"] != "train")
+    return cohort.select(np.sort([*train[:n], *others]))
+
+
+def varied_cohorts(p: Parameters, cohort: Cohort) -> dict[str, dict[float, Cohort]]:
+    """The planted cohort at the size of the grid, with other training brains or artefacts.
+
+    Parameters
+    ----------
+    p : Parameters
+    cohort : Cohort
+        Of `planted_cohort`, at the size of the grid.
+
+    Returns
+    -------
+    dict of what varies to dict of value to Cohort
+        ``"training brains"`` and ``"artefact share"``, the cohort's own value among them. The
+        clean brains of one seed are the same whatever share of them is corrupted.
+    """
+    n_train = int((cohort.metadata["split"] == "train").sum())
+    fewer = {n: with_training_brains(cohort, n) for n in p.varied_brains if n < n_train}
+    shares = {
+        share: grid_cohort(p, planted_cohort(replace(p, artefact_share=share)))
+        for share in p.varied_artefact_shares
+    }
+    return {
+        "training brains": {**fewer, n_train: cohort},
+        "artefact share": dict(sorted({**shares, p.artefact_share: cohort}.items())),
+    }
+
+
+def varied_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
+    """PCA and β-VAE of one of these cohorts, fitted as those of the grid."""
+    base = p.model_config(steps=p.grid_steps)
+    configs = {
+        "PCA": [PCAConfig(p.latent_dim)],
+        "β-VAE": [replace(base, seed=seed) for seed in p.grid_seeds],
+    }
+    return _fitted(p, cohort, configs)
+
+
+def fit_interpreted(p: Parameters) -> None:
+    """Fit all that the chapters on the latents read beyond the compared models and the grid."""
+    family_models(p, grid_cohort(p, prepare_cohort(p)))
+    planted = planted_cohort(p)
+    evaluated_models(p, evaluation_cohort(p, planted))
+    freeform = freeform_cohort(p)
+    freeform_models(p, freeform)
+    for cohorts in varied_cohorts(p, grid_cohort(p, planted)).values():
+        for cohort in cohorts.values():
+            varied_models(p, cohort)
+
+
+def _fitted(p: Parameters, cohort: Cohort, configs: dict[str, Iterable]) -> dict[str, list]:
+    wanted = dict.fromkeys(config for of_model in configs.values() for config in of_model)
+    runs = fit_all(cohort, wanted, p.runs, p.device, p.together, halve=True)
+    models = {
+        name: [run.model for run in runs if run.config in of_model]
+        for name, of_model in configs.items()
+    }
+    if missing := [name for name, fitted in models.items() if not fitted]:
+        raise ValueError(f"no fit of {', '.join(missing)} succeeded; see above for why")
+    return models

@@ -1,0 +1,279 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 18 · Any model: ask one that this project did not make
+#
+# **What does a model of one's own see, and what does it paint?** Chapters 13 and 14 ask a model for two things, so they can ask any model that has
+# them: `encode(images)`, from grey values (n, height, width) in [0, 1] to codes (n, latent_dim), and `decode(z)`, from codes to images. A model that
+# says how sure it is also has `posterior(images)`, means and standard deviations of the codes. `FromSklearn` gives these methods to a fitted estimator of scikit-learn,
+# and `FromTorch` to modules of torch. One thing is to be chosen: the analysis goes in steps of standard deviations, and the codes of a model that was not
+# made for it have any size. With `images=` they are divided by their standard deviations over these brains.
+#
+# Here are two models that are not among this project's, a parcellation and an autoencoder. From the fitted model to the figure it takes five lines each.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
+atlas = "drawn"  # or a folder with the CCF's files
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
+height = 160  # pixels of a section
+width = 224
+artefact_share = 0.15
+cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
+latent_dim = 8
+beta = 3.0
+objective = "beta"
+capacity = 20.0  # nats; of objective "capacity"
+mmd_weight = 1000.0  # nats per image; of objective "mmd"
+likelihood = "gaussian"
+sigma = 0.05  # grey values
+steps = 1100
+batch_size = 16
+learning_rate = 1e-3
+lr_warmup = 0.05  # share of the steps
+lr_cosine = True
+kl_warmup = 0.5  # share of the steps
+initialisation = "data"
+precision = "float32"  # or "tf32", "bfloat16"
+validate_every = 100  # steps
+seed = 0
+grid_betas = [1, 3, 10]
+grid_latent_dims = [2, 4, 6, 8, 12, 16]
+grid_seeds = [0, 1, 2]
+shard_latent_dim = 8  # the row of the grid that chapter 5 fits
+grid_height = 40
+grid_width = 56
+grid_steps = 500
+eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
+eval_width = 112
+eval_sigma = 0.112  # grey values
+eval_steps = 1200
+eval_seeds = [0, 1, 2]
+curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
+artefact_strengths = [0.25, 0.5, 0.75, 1.0]
+n_graded = 20  # brains with every artefact at every strength
+n_importance = 16  # samples of z a brain
+fd_dim = 16  # components of the Fréchet distance's basis
+rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
+region_share = 0.01  # of the brain; smaller regions are no region of their own
+n_weights = 5  # brightness weights a region
+n_read = 48  # held-out brains of the receptive fields that stand beside chance
+n_blobs = 100  # random regions of the null
+c_max = 7.0  # prior standard deviations
+c_step = 0.005
+objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
+varied_brains = [64, 256]  # training brains of other simulated cohorts
+varied_artefact_shares = [0.0, 0.4]
+new_brain = "simulated"  # or the file of a registered section
+data = "../data"
+runs = "../runs"
+device = "auto"  # CUDA, else MPS, else CPU
+together = 2  # models of the grid trained at once
+
+# %%
+from brainvae_core.profile import read_parameters
+
+p = read_parameters(globals())
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+import torch
+from brainvae_core import figures
+from brainvae_core.cohorts import clean_part
+from brainvae_core.fields import (
+    projective_field,
+    receptive_field,
+    region_profile,
+    stratified_rgb,
+    weight_range,
+)
+from brainvae_core.metrics import explained_variance
+from brainvae_core.models.foreign import FromSklearn, FromTorch
+from brainvae_core.prepare import prepare_cohort
+from brainvae_core.profile import evaluated_models, evaluation_cohort
+from sklearn.cluster import FeatureAgglomeration
+from sklearn.feature_extraction.image import grid_to_graph
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+# %%
+whole = prepare_cohort(p)
+cohort = evaluation_cohort(p, whole)
+train, test = cohort.split("train").images, cohort.split("test").images
+ours = evaluated_models(p, cohort)
+print(cohort)
+
+# %% [markdown]
+# What every model is asked with: clean brains that none was fitted to, the regions, the range of each region's brightness over these brains, and the
+# values of c by which a latent is moved.
+
+# %%
+shape, masks = cohort.atlas.shape, cohort.atlas.roi_masks(p.rois)
+brains = clean_part(whole, "test").resampled(shape).images[: p.n_read]
+weights, c = weight_range(brains, masks), np.linspace(-p.c_max, p.c_max, 141)
+source = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}: {len(brains)} clean test brains, L = {p.latent_dim}"
+print(f"brains (n, height, width) = {brains.shape}; c from {c[0]:g} to {c[-1]:g}")
+
+# %% [markdown]
+# ## From scikit-learn: a parcellation
+#
+# The pipeline takes the mean brain away and joins neighbouring pixels that vary together, until there are as many parcels as the other models have
+# latents. A code is the mean grey value of each parcel, and decoding paints the parcel with it.
+
+# %%
+grid = grid_to_graph(*shape)  # which pixels touch
+steps = StandardScaler(with_std=False), FeatureAgglomeration(p.latent_dim, connectivity=grid)
+pipeline = make_pipeline(*steps).fit(train.reshape(len(train), -1))
+
+# %%
+parcels = FromSklearn(pipeline, shape, images=train)
+seen = receptive_field(parcels, brains, masks, weights)
+painted = projective_field(parcels, parcels.encode(brains[:1])[0], c)
+moved = region_profile(painted.variance_all, masks)
+figures.fig_region_profile(moved, p.rois, seen.divergence).made_from(source)
+
+# %% [markdown]
+# In the demo profile both directions say the same, because a parcel is read and painted at the same pixels: F5 is the thalamus, F4 lies in the hippocampus,
+# F3 holds the hypothalamus.
+
+# %%
+rgb, scales = stratified_rgb(painted)
+figures.fig_3a(
+    rgb,
+    scales,
+    np.zeros(p.latent_dim, dtype=bool),  # a linear model has no tail to star
+    pixel_um=cohort.atlas.pixel_um,
+    brain_contour_mask=cohort.atlas.brain_mask,
+).made_from(source)
+
+# %% [markdown]
+# All is grey, for a linear model moves a pixel alike at every c. In the demo profile F4 is the hippocampus of one side only, and that of the other side went with its cortex into F1,
+# for nobody told this model that brains are symmetric; F6 to F8 are rims, which a wider or taller brain moves.
+#
+# ## From torch: an autoencoder
+#
+# Two modules and a loop of a few seconds. The encoder sees blocks of 4 × 4 pixels, and the decoder starts from the mean brain.
+
+# %%
+torch.manual_seed(p.seed)
+n_blocks, n_pixels = (shape[0] // 4) * (shape[1] // 4), shape[0] * shape[1]
+encoder = nn.Sequential(
+    nn.AvgPool2d(4), nn.Flatten(), nn.BatchNorm1d(n_blocks, affine=False),
+    nn.Linear(n_blocks, 64), nn.ReLU(), nn.Linear(64, p.latent_dim),
+)  # fmt: skip
+decoder = nn.Sequential(
+    nn.Linear(p.latent_dim, 64), nn.ReLU(), nn.Linear(64, n_pixels), nn.Unflatten(1, shape),
+)  # fmt: skip
+
+# %%
+images = torch.from_numpy(train)
+decoder[2].bias.data = images.mean(dim=0).flatten()
+optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=3e-3)
+for _ in range(300):
+    batch = images[torch.randint(len(images), (32,))]
+    optimiser.zero_grad()
+    nn.functional.mse_loss(decoder(encoder(batch[:, None])), batch).backward()
+    optimiser.step()
+
+# %%
+autoencoder = FromTorch(encoder, decoder, shape, images=train, device=p.device)
+ae_seen = receptive_field(autoencoder, brains, masks, weights)
+ae_painted = projective_field(autoencoder, autoencoder.encode(brains[:1])[0], c)
+ae_moved = region_profile(ae_painted.variance_all, masks)
+figures.fig_region_profile(ae_moved, p.rois, ae_seen.divergence).made_from(source)
+
+# %% [markdown]
+# In the demo profile the autoencoder paints nearly every region with every latent and sees little but the hippocampus and the thalamus, whose brightness was planted: here the two
+# directions do not say the same.
+#
+# ## Side by side
+#
+# Each region's row as shares over the latents, and the row's sum (Fig. 3B): the parcellation, the autoencoder, and this project's β-VAE of the same size.
+
+# %%
+figures.fig_3b(seen.normalised(), p.rois, seen.divergence.sum(axis=1)).made_from(source)
+
+# %% [markdown]
+# In the demo profile HPF, TH and HY move one parcel each. Sums of hundreds of nats do not say how well they are seen: a parcel that lies within a region is as bright in
+# every brain once the region is set to one brightness, and the width of the Gaussians is then the `variance_floor`.
+
+# %%
+figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).made_from(source)
+
+# %% [markdown]
+# In the demo profile the same two regions move the autoencoder most, and each moves several of its latents.
+
+# %%
+beta_vae = ours["β-VAE"][0]
+vae_seen = receptive_field(beta_vae, brains, masks, weights)
+figures.fig_3b(vae_seen.normalised(), p.rois, vae_seen.divergence.sum(axis=1)).made_from(source)
+
+# %% [markdown]
+# In the demo profile so they do in the β-VAE, where the thalamus has more of a latent of its own than in the autoencoder.
+#
+# ## Tidy is not the same as good
+#
+# The largest share that any one latent has of a region's row, beside how much of the test brains' variance each model explains.
+
+# %%
+models = {"parcellation": parcels, "autoencoder": autoencoder, "β-VAE": beta_vae}
+fields = dict(zip(models, (seen, ae_seen, vae_seen), strict=True))
+models["PCA"] = ours["PCA"][0]
+fields["PCA"] = receptive_field(models["PCA"], brains, masks, weights)
+share = {name: field.normalised().max(axis=1) for name, field in fields.items()}
+explained = {
+    name: explained_variance(test, model.reconstruct(test), train.mean(axis=0))
+    for name, model in models.items()
+}
+
+# %% tags=["nbval-ignore-output"]
+table = pd.DataFrame(share, index=p.rois).T
+table.assign(**{"variance explained": explained}).round(2)
+
+# %% [markdown]
+# In the demo profile the parcellation has the tidiest fields of all and explains the least: fields say where a model looks, not how much it knows.
+
+# %%
+itself = pipeline.inverse_transform(pipeline.transform(test.reshape(len(test), -1)))
+codes = [model.encode(train) for model in (parcels, autoencoder)]
+top = [set(np.argsort(field.divergence.sum(axis=1))[-2:]) for field in fields.values()]
+both = sorted(top[0])
+
+# %%
+pd.Series(
+    {
+        "a wrapped pipeline paints what the pipeline paints": bool(
+            np.abs(parcels.reconstruct(test) - itself.reshape(test.shape)).max() < 1e-5
+        ),
+        "codes have unit variance over the training brains": all(
+            np.allclose(z.std(axis=0, ddof=1), 1, atol=1e-3) for z in codes
+        ),
+        "modules are in training mode as they were left": encoder.training and decoder.training,
+        "the same two regions move every model most": all(pair == top[0] for pair in top),
+        "they move one parcel each (> 0.95) and no latent of the autoencoder so alone": bool(
+            share["parcellation"][both].min() > 0.95 > share["autoencoder"][both].max()
+        ),
+        "the parcellation explains least and PCA most": (
+            min(explained, key=explained.get) == "parcellation"
+            and max(explained, key=explained.get) == "PCA"
+        ),
+    }
+)

@@ -1,0 +1,301 @@
+"""Mutual information gap and DCI: perfect, mixed, copied and worthless codes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import entropy
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.metrics import mean_squared_error, mutual_info_score
+from sklearn.preprocessing import StandardScaler
+
+from brainvae_core.metrics.disentanglement import (
+    BINS,
+    LEAF,
+    TREES,
+    dci,
+    importance_scores,
+    mutual_information,
+    mutual_information_gap,
+)
+
+
+def normal(n, columns, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, columns))
+
+
+def mixed(codes, first, second):
+    """Two latents turned by 45 degrees."""
+    turned = codes.copy()
+    turned[:, first] = (codes[:, first] + codes[:, second]) / 2**0.5
+    turned[:, second] = (codes[:, first] - codes[:, second]) / 2**0.5
+    return turned
+
+
+# No two sizes are equal, so that a swapped axis fails.
+N, FACTORS = 640, normal(640, 3, 1)
+CODES = np.column_stack([FACTORS, normal(N, 2, 2)])  # two latents of noise
+TRAIN, TEST = normal(300, 4, 3), normal(170, 4, 4)
+CODES_TRAIN = np.column_stack([TRAIN, normal(300, 1, 5)])
+CODES_TEST = np.column_stack([TEST, normal(170, 1, 6)])
+
+
+def dci_of(codes_train, codes_test, **options):
+    return dci(codes_train, TRAIN, codes_test, TEST, **options)
+
+
+def test_factors_themselves_have_the_whole_gap():
+    np.testing.assert_allclose(mutual_information_gap(FACTORS, FACTORS), 1, atol=0.02)
+    np.testing.assert_allclose(mutual_information_gap(CODES, FACTORS), 1, atol=0.02)
+
+
+def test_permuted_latents_keep_their_gaps_and_permuted_factors_permute_them():
+    noisy = CODES + [0.2, 0.5, 1.0, 0, 0] * normal(N, 5, 7)
+    gaps = mutual_information_gap(noisy, FACTORS)
+    assert gaps[0] > gaps[1] + 0.1 > gaps[2] + 0.2
+    shuffled = mutual_information_gap(noisy[:, [3, 1, 4, 0, 2]], FACTORS)
+    np.testing.assert_allclose(shuffled, gaps, rtol=1e-12)
+    turned = mutual_information_gap(noisy, FACTORS[:, [2, 0, 1]])
+    np.testing.assert_allclose(turned, gaps[[2, 0, 1]], rtol=1e-12)
+
+
+def test_two_mixed_factors_have_no_gap_and_the_third_keeps_its_own():
+    gaps = mutual_information_gap(mixed(CODES, 0, 2), FACTORS)
+    assert gaps[[0, 2]].max() < 0.05 and gaps[1] > 0.95
+
+
+def test_copied_latents_leave_no_gap():
+    copied = np.column_stack([CODES, -2 * FACTORS + 1])
+    np.testing.assert_allclose(mutual_information_gap(copied, FACTORS), 0, atol=1e-9)
+
+
+def test_noise_has_neither_gap_nor_information():
+    assert mutual_information_gap(normal(N, 7, 8), FACTORS).max() < 0.02
+    # Uncorrected it would be 0.135 nats on average.
+    found = mutual_information(normal(200, 40, 9), normal(200, 30, 10))
+    assert found.shape == (40, 30) and found.mean() < 0.03 and (found >= 0).all()
+
+
+def test_information_is_put_where_latent_and_factor_meet():
+    codes = normal(N, 5, 11)
+    codes[:, 4], codes[:, 1] = FACTORS[:, 0], np.exp(FACTORS[:, 2])
+    found = mutual_information(codes, FACTORS)
+    assert found.shape == (5, 3)
+    strong = np.zeros((5, 3), bool)
+    strong[4, 0] = strong[1, 2] = True
+    np.testing.assert_allclose(found[strong], np.log(BINS), atol=0.01)
+    assert found[~strong].max() < 0.05
+
+
+def test_information_of_a_two_by_two_table_is_the_closed_form():
+    # 400 brains of which the latent tells a fifth wrong: log 2 − H(1/5), and one cell more than
+    # two margins of two cells, each 1 / 2n.
+    factor = np.repeat([0.0, 1.0], 200)
+    code = factor.copy()
+    code[:40], code[-40:] = 1, 0
+    found = mutual_information(np.column_stack([code, 1 - code, 0 * code]), factor[:, None], 2)
+    expected = np.log(2) + 0.2 * np.log(0.2) + 0.8 * np.log(0.8) - 1 / 800
+    np.testing.assert_allclose(found[:, 0], [expected, expected, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("bins", [4, 10])
+def test_a_second_implementation_of_the_gap_agrees(bins):
+    factors = FACTORS @ [[1, 0.3, 0], [0, 1, 0.5], [0.2, 0, 1]]
+    codes = CODES + 0.4 * normal(N, 5, 12)
+    gaps, information = [], np.empty((5, 3))
+
+    def labels(column):
+        return pd.qcut(column, bins, labels=False)
+
+    for j in range(3):
+        for i in range(5):
+            of_code, of_factor = labels(codes[:, i]), labels(factors[:, j])
+            occupied = (pd.crosstab(of_code, of_factor) > 0).to_numpy().sum()
+            counted = mutual_info_score(of_code, of_factor)
+            information[i, j] = max(counted + (2 * bins - 1 - occupied) / (2 * N), 0)
+        best, second = sorted(information[:, j])[::-1][:2]
+        gaps.append((best - second) / (np.log(bins) + (bins - 1) / (2 * N)))
+    np.testing.assert_allclose(mutual_information(codes, factors, bins), information, atol=1e-12)
+    np.testing.assert_allclose(mutual_information_gap(codes, factors, bins), gaps, atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    scale=st.floats(1e-2, 1e2),
+    shift=st.floats(-10, 10),
+    sign=st.sampled_from([1, -1]),
+    function=st.sampled_from([np.exp, np.cbrt, np.arctan, np.asarray]),
+)
+def test_monotone_functions_of_a_column_change_nothing(seed, scale, shift, sign, function):
+    codes = np.column_stack([normal(160, 2, seed), np.ones(160)])
+    factors = np.roll(codes[:, :2], 1, axis=1) + normal(160, 2, seed + 1)
+    expected = mutual_information(codes, factors)
+    found = mutual_information(sign * scale * function(codes) + shift, -scale * factors - shift)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    n=st.integers(128, 300),
+    latent_dim=st.integers(1, 6),
+    n_factors=st.integers(1, 4),
+    bins=st.integers(2, 8),
+    decimals=st.integers(0, 3),
+    seed=st.integers(0, 2**31),
+)
+def test_gaps_lie_between_0_and_1(n, latent_dim, n_factors, bins, decimals, seed):
+    codes = np.round(normal(n, latent_dim, seed), decimals)  # ties
+    factors = np.round(codes[:, :1] + normal(n, n_factors, seed + 1), decimals)
+    gaps = mutual_information_gap(codes, factors, bins)
+    assert gaps.shape == (n_factors,) and (gaps >= 0).all() and (gaps <= 1 + 1e-12).all()
+    dead = np.column_stack([codes, np.full(n, 0.3)])
+    np.testing.assert_allclose(mutual_information_gap(dead, factors, bins), gaps, atol=1e-12)
+
+
+def test_a_single_latent_and_dead_latents_have_defined_gaps():
+    gaps = mutual_information_gap(FACTORS[:, 1:2], FACTORS)
+    assert gaps[1] == pytest.approx(1) and gaps[[0, 2]].max() < 0.02
+    np.testing.assert_allclose(mutual_information(np.ones((N, 2)), FACTORS), 0, atol=1e-12)
+    np.testing.assert_allclose(mutual_information_gap(np.ones((N, 2)), FACTORS), 0, atol=1e-12)
+
+
+def test_factors_themselves_are_disentangled_complete_and_informative():
+    for found in (dci_of(TRAIN, TEST), dci_of(CODES_TRAIN, CODES_TEST)):
+        assert found.disentanglement > 0.97 and found.completeness > 0.97
+        assert found.informativeness < 0.15
+    np.testing.assert_allclose(found.importance, np.eye(5, 4), atol=0.02)
+
+
+def test_permuted_latents_permute_the_importance_and_keep_the_scores():
+    noise = 0.4 * normal(300, 5, 13), 0.4 * normal(170, 5, 14)
+    train, test = CODES_TRAIN + noise[0], CODES_TEST + noise[1]
+    order = [4, 2, 0, 1, 3]
+    plain, shuffled = dci_of(train, test), dci_of(train[:, order], test[:, order])
+    np.testing.assert_allclose(shuffled[:3], plain[:3], atol=0.01)
+    np.testing.assert_allclose(shuffled.importance, plain.importance[order], atol=0.02)
+
+
+def test_mixed_factors_are_informative_and_not_disentangled():
+    pairs = [mixed(mixed(codes, 0, 2), 1, 3) for codes in (CODES_TRAIN, CODES_TEST)]
+    found = dci_of(*pairs)
+    assert found.disentanglement == pytest.approx(1 - np.log(2) / np.log(4), abs=0.06)
+    assert found.completeness == pytest.approx(1 - np.log(2) / np.log(5), abs=0.06)
+    assert found.informativeness < 0.25
+    every = [mixed(mixed(codes, 0, 1), 2, 3) for codes in pairs]  # all four in each latent
+    found = dci_of(*every)
+    assert found.disentanglement < 0.1 and found.completeness < 0.2
+    assert found.informativeness < 0.6
+
+
+def test_noise_is_entangled_and_no_better_than_guessing():
+    found = dci_of(normal(300, 7, 15), normal(170, 7, 16))
+    assert found.disentanglement < 0.05 and found.completeness < 0.05
+    assert found.informativeness == pytest.approx(1.03, abs=0.05)
+
+
+def test_copied_latents_stay_disentangled_and_are_not_complete():
+    copied = [np.column_stack([f, 1 - 3 * f, f[:, :1]]) for f in (TRAIN, TEST)]
+    found = dci_of(*copied)
+    assert found.importance.shape == (9, 4)
+    assert found.disentanglement > 0.97 and found.informativeness < 0.15
+    complete = 1 - np.log([3, 2, 2, 2]).mean() / np.log(9)
+    assert found.completeness == pytest.approx(complete, abs=0.03)
+
+
+def test_dead_and_barely_moving_latents_do_no_harm():
+    plain = dci_of(CODES_TRAIN, CODES_TEST)
+    tiny = [np.column_stack([1e-9 * c + 0.01, c[:, 0] * 0]) for c in (CODES_TRAIN, CODES_TEST)]
+    found = dci(tiny[0], 1e-9 * TRAIN + 0.01, tiny[1], 1e-9 * TEST + 0.01)
+    assert (found.importance[5] == 0).all()
+    np.testing.assert_allclose(found.importance[:5], plain.importance, atol=0.01)
+    assert found.disentanglement == pytest.approx(plain.disentanglement, abs=0.01)
+    dead = dci_of(np.ones((300, 3)), np.ones((170, 3)))
+    assert dead[:2] == (0, 0) and dead.informativeness == pytest.approx(1, abs=0.02)
+
+
+def test_one_latent_and_one_factor_have_defined_scores():
+    one_latent = dci_of(TRAIN[:, :1], TEST[:, :1])
+    assert one_latent.completeness == 1 and one_latent.disentanglement == pytest.approx(0, abs=1e-9)
+    one_factor = dci(CODES_TRAIN, TRAIN[:, 2:3], CODES_TEST, TEST[:, 2:3])
+    assert one_factor.disentanglement == pytest.approx(1) and one_factor.completeness > 0.97
+
+
+def test_a_second_implementation_of_dci_agrees():
+    train, test = mixed(CODES_TRAIN, 1, 3), mixed(CODES_TEST, 1, 3)
+    train[:, 0] += normal(300, 1, 17)[:, 0]
+    test[:, 0] += normal(170, 1, 18)[:, 0]
+    found = dci_of(train, test, seed=5)
+    scaler, errors = StandardScaler().fit(train), []
+    for j in range(4):
+        forest = RandomForestRegressor(TREES, min_samples_leaf=LEAF, random_state=5)
+        forest.fit(scaler.transform(train), TRAIN[:, j])
+        np.testing.assert_allclose(found.importance[:, j], forest.feature_importances_, atol=2e-3)
+        error = mean_squared_error(TEST[:, j], forest.predict(scaler.transform(test)))
+        errors.append((error / TEST[:, j].var()) ** 0.5)
+    assert found.informativeness == pytest.approx(np.mean(errors), rel=2e-3)
+    rows = 1 - entropy(found.importance, base=4, axis=1)
+    columns = 1 - entropy(found.importance, base=5, axis=0)
+    weights = found.importance.sum(axis=1) / 4
+    assert found.disentanglement == pytest.approx(np.average(rows, weights=weights))
+    assert found.completeness == pytest.approx(columns.mean())
+
+
+def test_scores_of_a_written_importance_matrix():
+    written = np.array([[4.0, 0, 0], [1, 1, 1], [0, 3, 0], [0, 0, 0]])
+    disentanglement, completeness = importance_scores(written)
+    # Latents score 1, 0, 1 of importance 4, 3, 3; factors are divided 4:1, 1:3 and not at all.
+    assert disentanglement == pytest.approx(0.7)
+    divided = [entropy([4, 1], base=4), entropy([1, 3], base=4), 0]
+    assert completeness == pytest.approx(1 - np.mean(divided))
+    assert importance_scores(np.full((5, 2), 0.2)) == pytest.approx((0, 0))
+    assert importance_scores(np.zeros((3, 2))) == (0, 0)
+    assert importance_scores([[1.0, 0], [1, 0]]) == (1, 0)
+    with pytest.raises(ValueError, match=r"importance is \(3,\); it must be \(latent_dim"):
+        importance_scores(np.ones(3))
+    with pytest.raises(ValueError, match="negative or not finite"):
+        importance_scores([[1.0, -1.0]])
+
+
+def test_a_seed_repeats_and_another_differs_little():
+    first, again, other = (dci_of(CODES_TRAIN, CODES_TEST, seed=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first.importance, again.importance)
+    assert (first.importance != other.importance).any()
+    np.testing.assert_allclose(first[:3], other[:3], atol=0.01)
+
+
+def test_nonsense_is_refused_by_name():
+    for function in (mutual_information, mutual_information_gap):
+        with pytest.raises(ValueError, match=r"codes \(639, 5\) and factors \(640, 3\) must have"):
+            function(CODES[1:], FACTORS)
+        with pytest.raises(ValueError, match=r"factor columns \[1\].*do not vary over the brains"):
+            function(CODES, FACTORS * [1, 0, 1])
+        with pytest.raises(ValueError, match="codes has entries that are not finite"):
+            function(CODES * np.nan, FACTORS)
+        with pytest.raises(ValueError, match="127 brains are too few for 8 bins; .* 128 brains"):
+            function(CODES[:127], FACTORS[:127])
+        with pytest.raises(ValueError, match=r"codes is \(640,\)"):
+            function(CODES[:, 0], FACTORS)
+        for bins in (1, 2.5):
+            with pytest.raises(ValueError, match=f"bins={bins} must be a whole number"):
+                function(CODES, FACTORS, bins)
+
+
+def test_nonsense_is_refused_by_dci_by_name():
+    with pytest.raises(ValueError, match=r"codes_train \(299, 5\) and factors_train \(300, 4\)"):
+        dci(CODES_TRAIN[1:], TRAIN, CODES_TEST, TEST)
+    with pytest.raises(ValueError, match=r"codes_test \(170, 5\) and factors_test \(169, 4\)"):
+        dci(CODES_TRAIN, TRAIN, CODES_TEST, TEST[1:])
+    with pytest.raises(ValueError, match=r"codes_train .* codes_test .* equal columns"):
+        dci(CODES_TRAIN, TRAIN, CODES_TEST[:, 1:], TEST)
+    with pytest.raises(ValueError, match=r"factors_train .* factors_test .* equal columns"):
+        dci(CODES_TRAIN, TRAIN, CODES_TEST, TEST[:, 1:])
+    with pytest.raises(ValueError, match=r"factor columns \[2\].*training brains"):
+        dci(CODES_TRAIN, TRAIN * [1, 1, 0, 1], CODES_TEST, TEST)
+    with pytest.raises(ValueError, match=r"factor columns \[0, 2\].*test brains"):
+        dci(CODES_TRAIN, TRAIN, CODES_TEST, TEST * [0, 1, 0, 1])
+    with pytest.raises(ValueError, match="19 training brains are too few .* at least 20"):
+        dci(CODES_TRAIN[:19], TRAIN[:19], CODES_TEST, TEST)
+    with pytest.raises(ValueError, match="factors_test has entries that are not finite"):
+        dci(CODES_TRAIN, TRAIN, CODES_TEST, TEST * np.inf)
