@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from brainvae_core.cohorts import Cohort, clean_part, simulate_freeform
+from brainvae_core.cohorts import Cohort, PlantedModel, clean_part, simulate_freeform
+from brainvae_core.fields import Recovery, planted_fields, recover
+from brainvae_core.metrics import active_latents
 from brainvae_core.models import LinearGaussian, PCAConfig, fit_all
 from brainvae_core.prepare import open_atlas, prepare_cohort
 from brainvae_core.profile import (
@@ -19,6 +21,7 @@ from brainvae_core.profile import (
     evaluated_models,
     evaluation_cohort,
     grid_cohort,
+    study,
 )
 
 NAMES = {
@@ -111,7 +114,7 @@ def varied_cohorts(p: Parameters, cohort: Cohort) -> dict[str, dict[float, Cohor
     Returns
     -------
     dict of what varies to dict of value to Cohort
-        ``"training brains"`` and ``"artefact share"``, the cohort's own value among them. The
+        ``"brains"`` and ``"share"``, the cohort's own value among them. The
         clean brains of one seed are the same whatever share of them is corrupted.
     """
     n_train = int((cohort.metadata["split"] == "train").sum())
@@ -121,8 +124,8 @@ def varied_cohorts(p: Parameters, cohort: Cohort) -> dict[str, dict[float, Cohor
         for share in p.varied_artefact_shares
     }
     return {
-        "training brains": {**fewer, n_train: cohort},
-        "artefact share": dict(sorted({**shares, p.artefact_share: cohort}.items())),
+        "brains": {**fewer, n_train: cohort},
+        "share": dict(sorted({**shares, p.artefact_share: cohort}.items())),
     }
 
 
@@ -134,6 +137,66 @@ def varied_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
         "β-VAE": [replace(base, seed=seed) for seed in p.grid_seeds],
     }
     return _fitted(p, cohort, configs)
+
+
+def planted_grid(
+    p: Parameters, cohort: Cohort, c: np.ndarray
+) -> dict[str, dict[str, dict[float, list[Recovery]]]]:
+    """What is recovered of the planted factors as one thing varies, at the size of the grid.
+
+    Parameters
+    ----------
+    p : Parameters
+    cohort : Cohort
+        Of `planted_cohort`, at its full size.
+    c : ndarray, shape (n_c,)
+        Interpolation weights of the projective fields.
+
+    Returns
+    -------
+    dict of ``"beta"``, ``"latent_dim"``, ``"brains"`` and ``"share"``
+        Of model to value to the recoveries of its fits. Fits without an active latent are
+        left out, and values without a fit.
+    """
+    coarse = grid_cohort(p, cohort)
+    test = clean_part(coarse)
+    factors, regions = test.factors.to_numpy(), coarse.atlas.regions(p.region_share)
+    masks = np.concatenate([coarse.atlas.roi_masks(regions, side) for side in ("left", "right")])
+    simulator = PlantedModel.anatomical(coarse.atlas)
+    planted = planted_fields(simulator, test.images, factors, masks, np.linspace(-3, 3, 25))
+
+    def recoveries(fits):
+        found = [(m, active_latents(m.encode(test.images))) for m in fits]
+        return [
+            recover(m, test.images, factors, planted, masks, c, active, p.n_read // 2)
+            for m, active in found
+            if active.any()
+        ]
+
+    runs = fit_all(coarse, study(p).configs, p.runs, p.device, p.together, halve=True)
+    by_config = {run.config: run.model for run in runs}
+    pcas = {k.latent_dim: [m] for k, m in by_config.items() if k.kind == PCAConfig.kind}
+    vaes = [(k, m) for k, m in by_config.items() if k.kind != PCAConfig.kind]
+    at_l = [(k.beta, m) for k, m in vaes if k.latent_dim == p.latent_dim]
+    at_beta = [(k.latent_dim, m) for k, m in vaes if k.beta == p.beta]
+    fits = {
+        "beta": {"β-VAE": {x: [m for y, m in at_l if y == x] for x in p.betas}},
+        "latent_dim": {
+            "PCA": pcas,
+            "β-VAE": {x: [m for y, m in at_beta if y == x] for x in p.latent_dims},
+        },
+    }
+    for what, cohorts in varied_cohorts(p, coarse).items():
+        models = {x: varied_models(p, varied) for x, varied in cohorts.items()}
+        fits[what] = {k: {x: of_x[k] for x, of_x in models.items()} for k in ("PCA", "β-VAE")}
+    found = {
+        what: {k: {x: recoveries(f) for x, f in by_x.items()} for k, by_x in table.items()}
+        for what, table in fits.items()
+    }
+    return {
+        what: {k: {x: r for x, r in by_x.items() if r} for k, by_x in table.items()}
+        for what, table in found.items()
+    }
 
 
 def fit_interpreted(p: Parameters) -> None:

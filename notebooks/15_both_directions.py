@@ -95,19 +95,13 @@ from brainvae_core.cohorts import artefact_free
 from brainvae_core.fields import (
     agreement_draws,
     agreement_of_fits,
-    both_directions,
     cross_agreement,
     impact_covariance,
+    read_fits,
     scored_fits,
 )
 from brainvae_core.interpretation import family_models
-from brainvae_core.metrics import (
-    active_latents,
-    from_resamples,
-    in_each,
-    match_latents,
-    matching_null,
-)
+from brainvae_core.metrics import active_latents, from_resamples, match_latents, matching_null
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import evaluated_models, evaluation_cohort, grid_cohort
 
@@ -128,8 +122,8 @@ c = np.linspace(-p.c_max, p.c_max, 57)
 source = f"Cohort {cohort.name}: {n} clean test brains, {len(regions)} regions"
 
 # %%
-both = in_each(models, lambda fits: [both_directions(m, few, masks, c) for m in fits])
-active = in_each(models, lambda fits: [active_latents(m.encode(brains)) for m in fits])
+both = read_fits(models, few, masks, c)
+active = {k: [active_latents(m.encode(brains)) for m in fits] for k, fits in models.items()}
 print(f"regions: {', '.join(regions)}")
 print({name: [int(alive.sum()) for alive in fits] for name, fits in active.items()})
 
@@ -159,8 +153,8 @@ figures.fig_agreement(agreement[np.ix_(alive, alive)], ends[alive]).made_from(on
 
 # %%
 found = {name: agreement_of_fits(both[name], active[name]) for name in compared}
-own = in_each(found, lambda f: from_resamples(f.own, f.own_resamples, n))
-beyond = in_each(found, lambda f: from_resamples(f.beyond, f.beyond_resamples, n))
+own = {k: from_resamples(f.own, f.own_resamples, n) for k, f in found.items()}
+beyond = {k: from_resamples(f.beyond, f.beyond_resamples, n) for k, f in found.items()}
 
 # %%
 panels = {"A latent's two fields": own, "… more than two latents'": beyond}
@@ -179,19 +173,21 @@ figures.fig_scores(
 # %%
 codes = {name: [m.encode(brains) for m in models[name]] for name in ("VAE", "β-VAE")}
 codes = {name: fits for name, fits in codes.items() if len(fits) > 1}
-matched = in_each(codes, lambda fits: [match_latents(fits[0], other) for other in fits[1:]])
-correlation = in_each(matched, lambda pairs: np.stack([m.correlation for m in pairs]))
-chance = in_each(
-    codes, lambda fits: np.stack([matching_null(fits[0], o, 200, 0) for o in fits[1:]])
-)
+matched = {k: [match_latents(fits[0], o) for o in fits[1:]] for k, fits in codes.items()}
+correlation = {k: np.stack([m.correlation for m in pairs]) for k, pairs in matched.items()}
+chance = {
+    name: np.stack([matching_null(fits[0], other, 200, 0) for other in fits[1:]])
+    for name, fits in codes.items()
+}
 
 # %%
-figures.fig_stability(correlation, in_each(chance, np.concatenate)).made_from(
+figures.fig_stability(correlation, {k: np.concatenate(r) for k, r in chance.items()}).made_from(
     f"Cohort {cohort.name}: {len(brains)} clean test brains, {len(p.eval_seeds)} fits"
 )
 
 # %%
-back, by_chance = in_each(correlation, np.mean), in_each(chance, lambda r: r.mean((0, 2)))
+back = {name: r.mean() for name, r in correlation.items()}
+by_chance = {name: r.mean(axis=(0, 2)) for name, r in chance.items()}
 for name in back:
     low, high = np.quantile(by_chance[name], [0.025, 0.975])
     print(f"{name}: mean |r| {back[name]:.2f}; random axes {low:.2f} to {high:.2f}")
@@ -224,8 +220,7 @@ figures.fig_3d(impact_covariance(first.receptive.divergence, alive)).made_from(o
 
 # %%
 six = cohort.atlas.roi_masks(p.rois)
-read = {"six": in_each(models, lambda fits: [both_directions(m, few, six, c[::8]) for m in fits])}
-read["all"] = both
+read = {"six": read_fits(models, few, six, c[::8]), "all": both}
 equal = min(int(alive.sum()) for fits in active.values() for alive in fits)
 scored = {
     sets: {
@@ -236,8 +231,12 @@ scored = {
 }
 
 # %%
-scores = in_each(scored, lambda f: from_resamples(f.values, f.resamples, n, bounds=(0, 1)))
-nulls, rotated = in_each(scored, lambda f: f.null), in_each(scored, lambda f: f.rotated)
+scores = {
+    sets: {k: from_resamples(f.values, f.resamples, n, bounds=(0, 1)) for k, f in found.items()}
+    for sets, found in scored.items()
+}
+nulls = {sets: {k: f.null for k, f in found.items()} for sets, found in scored.items()}
+rotated = {sets: {k: f.rotated for k, f in found.items()} for sets, found in scored.items()}
 print(f"{equal} active latents of each model")
 
 # %%
@@ -249,26 +248,39 @@ figures.fig_3e(scores["six"], nulls["six"], rotated["six"]).made_from(
 figures.fig_3e(scores["all"], nulls["all"], rotated["all"]).made_from(source)
 
 # %% [markdown]
-# The whole family of objectives, fitted at the size of the grid (40 × 56 pixels), over every region of that size.
+# The whole family of objectives, fitted at the size of the grid (40 × 56 pixels), over six regions and over every region of that size.
 
 # %%
 family = family_models(p, coarse)
-small, parts = coarse.images[rows], coarse.atlas.roi_masks(coarse.atlas.regions(p.region_share))
-alive_of = in_each(family, lambda fits: [active_latents(m.encode(small)) for m in fits])
-seen = in_each(
-    family, lambda fits: [both_directions(m, small[:n], parts, c[::8]).receptive for m in fits]
+small, parts = coarse.images[rows], coarse.atlas.regions(p.region_share)
+alive_of = {k: [active_latents(m.encode(small)) for m in fits] for k, fits in family.items()}
+fewest = min(int(alive.sum()) for fits in alive_of.values() for alive in fits)
+of_family, of_all = {}, {}
+
+# %%
+for sets, acronyms in (("six", p.rois), ("all", parts)):
+    seen = read_fits(family, small[:n], coarse.atlas.roi_masks(acronyms), c[::8])
+    of_family[sets] = {
+        k: scored_fits([b.receptive for b in fits], alive_of[k], fewest) for k, fits in seen.items()
+    }
+    of_all[sets] = {
+        k: from_resamples(f.values, f.resamples, n, bounds=(0, 1))
+        for k, f in of_family[sets].items()
+    }
+print(f"{len(p.rois)} and {len(parts)} regions, {fewest} active latents of each model")
+
+# %%
+nulls_of = {sets: {k: f.null for k, f in by.items()} for sets, by in of_family.items()}
+rotated_of = {sets: {k: f.rotated for k, f in by.items()} for sets, by in of_family.items()}
+small_source = f"Cohort {coarse.name}: {n} clean test brains, {len(p.grid_seeds)} fits of each VAE"
+figures.fig_3e(of_all["six"], nulls_of["six"], rotated_of["six"]).made_from(
+    f"{small_source}; {len(p.rois)} regions"
 )
 
 # %%
-fewest = min(int(alive.sum()) for fits in alive_of.values() for alive in fits)
-of_family = {name: scored_fits(fits, alive_of[name], fewest) for name, fits in seen.items()}
-of_all = in_each(of_family, lambda f: from_resamples(f.values, f.resamples, n, bounds=(0, 1)))
-print(f"{len(parts)} regions, {fewest} active latents of each model")
-
-# %%
-figures.fig_3e(
-    of_all, in_each(of_family, lambda f: f.null), in_each(of_family, lambda f: f.rotated)
-).made_from(f"Cohort {coarse.name}: {n} clean test brains, {len(p.grid_seeds)} fits of each VAE")
+figures.fig_3e(of_all["all"], nulls_of["all"], rotated_of["all"]).made_from(
+    f"{small_source}; {len(parts)} regions"
+)
 
 # %% tags=["nbval-ignore-output"]
 pd.DataFrame(
@@ -277,19 +289,21 @@ pd.DataFrame(
         "more than others'": beyond,
         f"Fig. 3E, {len(p.rois)} regions": scores["six"],
         f"Fig. 3E, {len(regions)} regions": scores["all"],
-        f"the family, {len(parts)} regions": of_all,
+        f"the family, {len(p.rois)} regions": of_all["six"],
+        f"the family, {len(parts)} regions": of_all["all"],
     }
-).astype(object).map(lambda found: "" if isinstance(found, float) else str(found))
+).map(str).replace("nan", "")
 
 # %% [markdown]
 # In the demo profile no model scores above what independent columns would give, and only PCA scores above random axes
 # of its own codes. The paper's order, β-VAE above VAE above PCA, is not found.
 
 # %%
-random_axes = in_each(rotated["all"], lambda draws: float(np.quantile(draws, 0.975)))
+random_axes = {name: np.quantile(draws, 0.975) for name, draws in rotated["all"].items()}
 pd.Series(
     {
-        "PCA's two fields of a latent agree more than two latents' (interval)": beyond["PCA"].sign > 0,
+        "PCA's two fields of a latent agree more than two latents' (interval)": beyond["PCA"].sign
+        > 0,
         "the β-VAE's do not (interval holds 0)": beyond["β-VAE"].sign == 0,
         "fits share more than random axes would": all(
             back[name] > np.quantile(by_chance[name], 0.975) for name in back

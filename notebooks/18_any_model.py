@@ -105,7 +105,7 @@ from brainvae_core.fields import (
     weight_range,
 )
 from brainvae_core.metrics import explained_variance
-from brainvae_core.models.foreign import FromSklearn, FromTorch
+from brainvae_core.models import FromSklearn, FromTorch
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import evaluated_models, evaluation_cohort
 from sklearn.cluster import FeatureAgglomeration

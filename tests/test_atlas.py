@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
-from brainvae_core.cohorts import Atlas, ccf_atlas
+from brainvae_core.cohorts import Atlas, ccf_atlas, drawn_atlas
 from brainvae_core.cohorts.atlas import block_mean, read_ontology
 
 ROWS = [
@@ -60,6 +62,145 @@ def test_a_region_of_another_slice_is_refused_with_what_there_is():
 def test_roi_masks_wants_a_list_of_acronyms(acronyms):
     with pytest.raises(ValueError, match="must be a list such as"):
         tiny().roi_masks(acronyms)
+
+
+def test_sides_divide_a_region_and_name_what_they_lack():
+    atlas = tiny(width=9)
+    names = ["CTX", "TH", "root"]
+    left, right, both = (atlas.roi_masks(["root"], side)[0] for side in ("left", "right", "both"))
+    assert np.array_equal(left, atlas.brain_mask & (np.arange(9) < 5))
+    assert np.array_equal(left | right, both) and not (left & right).any()
+    assert np.array_equal(atlas.roi_masks(names), atlas.roi_masks(names, side="both"))
+    with pytest.raises(ValueError, match="^SSs exists .* 'tiny' on its left side; this .*root, C"):
+        atlas.roi_masks(["CTX", "SSs"], side="left")
+    with pytest.raises(ValueError, match="^TH exists .* 'tiny' on its right side; this"):
+        atlas.roi_masks(names, side="right")
+    with pytest.raises(ValueError, match="side='top' must be one of both, left, right"):
+        atlas.roi_masks(names, side="top")
+    with pytest.raises(ValueError, match="in atlas 'tiny'; this slice has"):
+        atlas.roi_masks(["MO"])
+
+
+@given(st.integers(0, 10_000), st.integers(2, 13))
+def test_left_and_right_make_both(seed, width):
+    rng = np.random.default_rng(seed)
+    annotation = rng.choice([0, 2, 3, 4, 5], (7, width)).astype(np.uint32)
+    annotation[0, :2] = annotation[0, -2:] = 3
+    atlas = Atlas(annotation, np.zeros((7, width), np.float32), table(), 25.0, "noise")
+    left, right = (atlas.roi_masks(["SSp", "CTX"], side) for side in ("left", "right"))
+    assert np.array_equal(left | right, atlas.roi_masks(["SSp", "CTX"]))
+    assert not (left & right).any()
+    assert not left[:, :, -1].any() and not right[:, :, 0].any()
+
+
+AREAS = [
+    (1, "root", "root", 0),
+    (2, "CTX", "cortex", 1),
+    (3, "SS", "Somatosensory areas", 2),
+    (4, "SS1", "Somatosensory areas, layer 1", 3),
+    (5, "SSp", "Primary somatosensory area", 3),
+    (6, "SSp1", "Primary somatosensory area,layer 1", 5),
+    (7, "SSp23", "Primary somatosensory area, Layer 2/3", 5),
+    (8, "SSs", "Supplemental somatosensory area", 3),
+    (9, "PIR", "Piriform area", 2),
+    (10, "PIR1-3", "Piriform area, layers 1-3", 9),
+    (11, "BS", "player and slayer", 1),
+    (12, "TH", "thalamus, multilayered", 11),
+    (13, "HY", "hypothalamus", 11),
+]
+
+
+def areas(pixels):
+    """A slice of 20 × 25 with so many pixels of each id, the rest outside."""
+    flat = np.zeros(500, dtype=np.uint32)
+    flat[: sum(pixels.values())] = np.repeat(list(pixels), list(pixels.values()))
+    annotation = flat.reshape(20, 25)
+    return Atlas(annotation, np.zeros((20, 25), np.float32), table(AREAS), 25.0, "areas")
+
+
+def test_regions_are_the_finest_that_are_large_enough():
+    """Of 400 pixels: SSp 100, SSs 12, PIR 80, TH 150, HY 40, SS's own layer 18."""
+    atlas = areas({4: 18, 6: 50, 7: 50, 8: 12, 10: 80, 12: 150, 13: 40})
+    assert atlas.regions(0.03) == ["SSp", "SSs", "PIR", "TH", "HY"]
+    assert atlas.regions(0.031) == ["SSp", "PIR", "TH", "HY"]
+    assert atlas.regions(0.2) == ["SSp", "PIR", "TH"]
+    assert atlas.regions(0.26) == ["SS", "TH"]
+    assert atlas.regions(0.4) == ["CTX", "BS"]
+    assert atlas.regions(0.5) == ["CTX"]
+    assert atlas.regions(1.0) == ["root"]
+    assert atlas.regions() == ["SSp", "SSs", "PIR", "TH", "HY"]
+
+
+def test_regions_count_pixels_of_their_own_and_those_outside_the_brain_do_not():
+    """A third of CTX is in none of its parts; the brain is 120 of 500 pixels."""
+    atlas = areas({2: 40, 5: 40, 9: 40})
+    assert atlas.regions(1 / 3) == ["SSp", "PIR"]
+    assert atlas.regions(0.34) == ["CTX"]
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.01, 5, float("nan")])
+def test_regions_refuse_a_share_that_is_none(share):
+    with pytest.raises(ValueError, match=rf"least_share={share} must lie in \(0, 1\]") as error:
+        tiny().regions(share)
+    assert "\n" not in str(error.value)
+
+
+def test_regions_of_two_trees_may_all_be_too_small():
+    rows = [(1, "L", "left tree", 0), (2, "R", "right tree", 0)]
+    annotation = np.array([[1, 1, 2, 2, 0]], dtype=np.uint32)
+    atlas = Atlas(annotation, np.zeros((1, 5), np.float32), table(rows), 25.0, "two")
+    assert atlas.regions(0.5) == ["L", "R"]
+    with pytest.raises(ValueError, match=r"no region of atlas 'two' has 60.0% of its pixels$"):
+        atlas.regions(0.6)
+
+
+def by_definition(atlas, least_share):
+    """Large enough, no layer nor part of one, and without a part that is large enough."""
+    rows = atlas.structures.set_index("id")
+    parent = rows["parent_id"].to_dict()
+    layers = set(rows.index[rows["name"].str.contains(r"\blayers?\b", case=False)])
+    own = dict(zip(*np.unique(atlas.annotation, return_counts=True), strict=True))
+    pixels, in_layer = dict.fromkeys(parent, 0), {}
+    for structure in parent:
+        lineage, up = [], structure
+        while up:
+            lineage.append(up)
+            up = parent[up]
+        in_layer[structure] = any(a in layers for a in lineage)
+        for ancestor in lineage:
+            pixels[ancestor] += own.get(structure, 0)
+    least = least_share * atlas.brain_mask.sum()
+    large = [s for s in parent if pixels[s] >= least and not in_layer[s]]
+    divided = {parent[s] for s in large}
+    return rows.loc[[s for s in large if s not in divided], "acronym"].tolist()
+
+
+def check_regions(atlas, least_share):
+    regions = atlas.regions(least_share)
+    assert regions == by_definition(atlas, least_share)
+    masks = atlas.roi_masks(regions)
+    assert masks.sum(axis=0).max() == 1
+    assert masks.sum(axis=(1, 2)).min() >= least_share * atlas.brain_mask.sum()
+    return masks
+
+
+@pytest.mark.parametrize(
+    ("shape", "n"), [((320, 448), 21), ((160, 224), 21), ((80, 112), 21), ((40, 56), 20)]
+)
+def test_regions_of_the_drawn_atlas(shape, n):
+    atlas = drawn_atlas().resampled(shape)
+    fine = check_regions(atlas, 0.01)
+    assert len(fine) == n
+    for side in ("left", "right"):
+        assert atlas.roi_masks(atlas.regions(), side).any(axis=(1, 2)).all()
+    for least_share in (0.03, 0.1, 0.3):
+        coarse = check_regions(atlas, least_share)
+        assert len(coarse) < len(fine)
+        shared = np.einsum("chw,fhw->cf", coarse, fine, dtype=int)
+        # Each coarse region holds whole fine ones, and no fine one lies astride.
+        assert np.all((shared == 0) | (shared == fine.sum(axis=(1, 2))))
+        assert (shared > 0).any(axis=1).all()
+        fine = coarse
 
 
 def test_an_atlas_whose_arrays_disagree_is_refused():
@@ -207,3 +348,15 @@ def test_the_real_plane_as_it_is_described(real):
     with pytest.raises(ValueError, match="MO exists but has no pixel in atlas 'CCFv3 plane 286'"):
         real.roi_masks(["MO"])
     assert real.resampled((160, 224)).roi_masks(["SSp", "HPF", "STR", "TH"]).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("shape", [(320, 448), (80, 112)])
+def test_layers_of_the_real_plane_are_no_regions_and_hide_none(real, shape):
+    """SS, SSp-bfd and others have layers beside their parts, or instead of them."""
+    atlas = real.resampled(shape)
+    for least_share in (0.005, 0.01, 0.05):
+        check_regions(atlas, least_share)
+    regions = atlas.regions(0.01)
+    assert {"SSp-bfd", "SSs", "RSPd", "DG", "CP"} <= set(regions) and len(regions) >= 30
+    names = atlas.structures.set_index("acronym")["name"]
+    assert not names[regions].str.contains("layer", case=False).any()

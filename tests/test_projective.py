@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from brainvae_core.fields import (
     ProjectiveField,
     asymmetry,
+    both_directions,
+    field_agreement,
     outlier_latents,
     projective_field,
+    receptive_field,
     region_profile,
     stratified_rgb,
     tail_ratio,
     traversal,
+    weight_range,
 )
 from brainvae_core.fields.projective import quartile_of
 
@@ -42,6 +46,21 @@ class Curved(Linear):
     def decode(self, z):
         bent = 1 / (1 + np.exp(-(super().decode(z) - 1) * 4))
         return (bent + 0.05 * np.sin(z.sum(axis=1))[:, None, None]).astype(np.float32)
+
+
+class OneRegionEach:
+    """Latent k is the mean brightness of its own region, and paints that region alone."""
+
+    def __init__(self, masks, gains):
+        self.masks, self.gains = masks, np.asarray(gains)
+
+    def encode(self, images):
+        means = np.stack([images[:, m].mean(axis=1) for m in self.masks], axis=1)
+        return ((means - 0.5) / self.gains).astype(np.float32)
+
+    def decode(self, z):
+        painted = (np.asarray(z) * self.gains) @ self.masks.reshape(len(self.masks), -1)
+        return (0.5 + painted.reshape(len(z), *self.masks.shape[1:])).astype(np.float32)
 
 
 class Answers:
@@ -195,6 +214,35 @@ def test_region_profile_is_a_mean_and_not_a_sum():
     np.testing.assert_allclose(profile, [[1, 10], [2, 20], [3, 30]])
 
 
+def test_disjoint_regions_are_diagonal_in_both_directions():
+    """Four regions, three latents in another order: the second region is nobody's."""
+    rois = np.zeros((4, HEIGHT, WIDTH), dtype=bool)
+    for mask, rows, columns in zip(
+        rois, [(0, 2), (0, 3), (2, 6), (3, 6)], [(0, 5), (6, 10), (1, 4), (5, 11)], strict=True
+    ):
+        mask[slice(*rows), slice(*columns)] = True
+    assert rois.sum(axis=0).max() == 1
+    own, gains = [2, 0, 3], np.array([0.02, 0.03, 0.05])
+    model = OneRegionEach(rois[own], gains)
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0.4, 0.6, (19, HEIGHT, WIDTH)).astype(np.float32)
+
+    field = receptive_field(model, images, rois, weight_range(images, rois))
+    profile = region_profile(projective_field(model, np.zeros(3), C).variance_all, rois)
+    at_home = np.zeros((4, 3), dtype=bool)
+    at_home[own, range(3)] = True
+    assert np.all(field.divergence[~at_home] == 0) and np.all(field.divergence[at_home] > 1)
+    assert np.all(profile.T[~at_home] == 0)
+    np.testing.assert_allclose(profile.T[own, range(3)], gains**2 * C.var(), rtol=1e-4)
+    np.testing.assert_allclose(field_agreement(field.divergence, profile), 1)
+
+    both = both_directions(model, images, rois, C)
+    assert np.array_equal(both.receptive.divergence, field.divergence)
+    np.testing.assert_allclose(both.profile, profile, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(both.projective.z0, model.encode(images).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(field_agreement(both.receptive.divergence, both.profile), 1)
+
+
 def test_errors_name_what_was_given():
     model, z0 = Linear(), np.zeros(3)
     wrong = Answers(lambda z: np.zeros((len(z), 4)))
@@ -212,7 +260,16 @@ def test_errors_name_what_was_given():
         ("no pixel", lambda: region_profile(np.ones((2, 3, 4)), np.zeros((1, 3, 4)))),
         ("must be", lambda: region_profile(np.ones((2, 3, 4)), np.ones((1, 4, 3)))),
         ("at least 3", lambda: outlier_latents(made_field(np.ones((2, 4))))),
+        (
+            r"\(5,\), 0 of them true; give one bool for each of 5 latents, at least 3",
+            lambda: outlier_latents(made_field(np.ones((5, 4))), np.zeros(5, dtype=bool)),
+        ),
+        (
+            "none of the 5 latents is active",
+            lambda: field_agreement(np.eye(6, 5), np.eye(5, 6), np.zeros(5, dtype=bool)),
+        ),
     ]
     for message, call in cases:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as error:
             call()
+        assert "\n" not in str(error.value)

@@ -12,12 +12,22 @@ from scipy import ndimage
 
 import brainvae_core.fields
 from brainvae_core.fields import (
+    bootstrap_uncorrelatedness,
+    cross_agreement,
+    impact_covariance,
+    most_moved,
+    normalised_impacts,
     null_divergence,
     perturb,
     random_blobs,
     receptive_field,
+    region_brightness,
+    swap_donors,
+    uncorrelatedness,
+    uncorrelatedness_null,
     weight_range,
 )
+from brainvae_core.models import PCA
 
 N, HEIGHT, WIDTH = 23, 14, 18
 BANDS = ((1, 4), (5, 9), (10, 13))  # rows of three disjoint regions of unequal size
@@ -46,6 +56,22 @@ class WithPosterior(Linear):
 class Answers:
     def __init__(self, answer):
         self.encode = answer
+
+
+class AnswersBoth(Answers):
+    """The answer is a posterior."""
+
+    def __init__(self, answer):
+        super().__init__(lambda images: answer(images)[0])
+        self.posterior = answer
+
+
+class Pixels:
+    """The code is the image itself, so that a field keeps what was encoded."""
+
+    def encode(self, images):
+        assert images.dtype == np.float32
+        return images.reshape(len(images), -1)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +123,75 @@ def test_perturbations_compose(images, rois, w, b):
     np.testing.assert_allclose(perturb(there, rois[1], -w, b, mode="add"), images, atol=1e-6)
 
 
+def test_donors_of_a_small_cohort():
+    """Nearest to 0.32 are brains 2, 3 and 1; two take turns, and the third stands in."""
+    brightness = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert swap_donors(brightness, 0.32).tolist() == [2, 3, 1, 1, 2, 3]
+    assert swap_donors(brightness[:3], 9.0).tolist() == [2, 0, 0]
+
+
+@given(
+    levels=st.lists(st.integers(0, 9), min_size=3, max_size=130),
+    level=st.floats(-1, 10, allow_nan=False),
+)
+def test_donors_are_others_among_the_nearest(levels, level):
+    """Brains equally near keep their order: the reference sorts by (distance, index)."""
+    n = len(levels)
+    ranked = sorted(range(n), key=lambda i: (abs(levels[i] - level), i))
+    n_near = max(2, n // 20)
+    donors = swap_donors(np.array(levels), level)
+    for brain, donor in enumerate(donors.tolist()):
+        own = ranked[brain % n_near] == brain
+        assert donor == ranked[n_near if own else brain % n_near]
+        assert donor != brain
+
+
+def test_swapped_regions_come_whole_from_their_donor(images, rois):
+    weights, mu = np.array([[0.4, 1.0], [0.9, 1.6], [0.7, 0.8]]), np.array([0.5, 0.45, 0.6])
+    field = receptive_field(
+        Pixels(), images.astype(float), rois, weights, mean_brightness=mu, mode="swap", batch_size=6
+    )
+    seen = field.codes.reshape(3, 2, N, HEIGHT, WIDTH)
+    brightness = region_brightness(images, rois)
+    donated = set()
+    for r, mask in enumerate(rois):
+        for w in range(2):
+            donors = swap_donors(brightness[r], weights[r, w] * mu[r])
+            assert np.array_equal(seen[r, w][:, mask], images[donors][:, mask])
+            assert np.array_equal(seen[r, w][:, ~mask], images[:, ~mask])
+            donated.add(tuple(donors))
+    assert len(donated) == 6
+    assert np.array_equal(field.codes_original, images.reshape(N, -1))
+    assert np.all(field.codes_masked.reshape(3, N, HEIGHT, WIDTH)[1][:, rois[1]] == 0)
+    for batch_size in (1, 64):
+        again = receptive_field(
+            Pixels(),
+            images.astype(float),
+            rois,
+            weights,
+            mean_brightness=mu,
+            mode="swap",
+            batch_size=batch_size,
+        )
+        assert np.array_equal(again.codes, field.codes)
+
+
+def test_swapped_regions_have_the_closed_form(images, rois):
+    """A latent that is a region's brightness has the donors' mean and variance."""
+    gain, floor = np.array([3.0, 9.0, 27.0]), 1e-9
+    model, weights = Linear(region_means(rois) * gain), weight_range(images, rois, mode="swap")
+    np.testing.assert_array_equal(weights, weight_range(images, rois))
+    field = receptive_field(model, images, rois, weights, mode="swap", variance_floor=floor)
+    for r, own in enumerate(region_brightness(images, rois)):
+        (mean_p, var_p), (mean_q, var_q) = (
+            (gain[r] * given.mean(), gain[r] ** 2 * given.var())
+            for given in (own[swap_donors(own, w * own.mean())] for w in weights[r])
+        )
+        kl = 0.5 * (np.log(var_q / var_p) + (var_p + (mean_p - mean_q) ** 2) / var_q - 1)
+        np.testing.assert_allclose(field.divergence[r, r], kl, rtol=1e-2)
+        assert np.all(np.delete(field.divergence[r], r) == 0)
+
+
 def test_weights_span_the_regions_own_range(images, rois):
     weights = weight_range(images, rois, n_weights=4)
     for r, mask in enumerate(rois):
@@ -123,6 +218,25 @@ def test_additive_pca_has_the_closed_form(images, rois, whitened):
         np.testing.assert_allclose(field.effect_size[r], shift, rtol=2e-4, atol=1e-5)
     np.testing.assert_allclose(field.stds, 1.0, rtol=1e-4)
     np.testing.assert_allclose(field.jeffreys, 2 * field.divergence, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_additive_fields_of_the_librarys_pca_are_projections_of_the_masks(images, rois, others):
+    """Δμ = Δw · μ_R · ⟨mask, component⟩ / √variance and, as no variance changes, KL = Δμ² / (2σ²).
+
+    σ² is 1 − 1/n over the brains that PCA was fitted to (it divides by n − 1, a field by n).
+    """
+    fit = PCA.fit(images[:17], 5)
+    read = images[17:] if others else images[:17]
+    weights, mu = np.array([[-0.3, 0.2], [0.0, 1.0], [-1.0, 0.25]]), np.array([0.5, 0.25, 0.75])
+    field = receptive_field(fit, read, rois, weights, mean_brightness=mu, mode="add")
+    projections = np.einsum("rhw,khw->rk", rois, fit.components.astype(float))
+    shift = np.ptp(weights, axis=1)[:, None] * mu[:, None] * projections / np.sqrt(fit.variances)
+    np.testing.assert_allclose(field.means[:, 1] - field.means[:, 0], shift, rtol=1e-4, atol=1e-4)
+    variance = fit.encode(read).var(axis=0, dtype=float) if others else 1 - 1 / 17
+    for divergence in (field.divergence, field.divergence_reverse, field.jeffreys / 2):
+        np.testing.assert_allclose(divergence, shift**2 / (2 * variance), rtol=1e-3, atol=1e-5)
+    assert np.ptp(np.abs(shift), axis=1).min() > 0.3, "latents must differ for this to say much"
 
 
 def test_rotations_of_white_codes_keep_the_sum(images, rois, whitened):
@@ -239,12 +353,84 @@ def test_blobs_are_connected_and_inside(n_pixels, seed):
     assert np.array_equal(blobs, random_blobs(brain, n_pixels, 3, seed))
 
 
+@given(
+    n_pixels=st.integers(8, 70),
+    width=st.integers(14, 23),
+    gap=st.integers(0, 2),
+    seed=st.integers(0, 1000),
+)
+def test_mirrored_blobs_are_two_halves(n_pixels, width, gap, seed):
+    """In a brain with more on its right, which only a blob on both sides may not use."""
+    brain = np.zeros((11, width), dtype=bool)
+    brain[1:9, 1:-1] = True
+    brain[2:6, :2] = False
+    brain[:, width // 2 - gap : -(-width // 2) + gap] = False
+    half = np.arange(width) < width // 2
+    room = int((brain & brain[:, ::-1] & half).sum())
+    if n_pixels // 2 > room:
+        with pytest.raises(ValueError, match=f"from 4 to {room} fit"):
+            random_blobs(brain, n_pixels, 2, seed, mirrored=True)
+        return
+    blobs = random_blobs(brain, n_pixels, 3, seed, mirrored=True)
+    assert blobs.shape == (3, 11, width) and np.all(blobs.sum((1, 2)) == n_pixels // 2 * 2)
+    assert np.array_equal(blobs, blobs[:, :, ::-1]) and not blobs[:, ~brain].any()
+    assert np.all(blobs[:, :, half].sum((1, 2)) == n_pixels // 2)
+    assert np.array_equal(blobs, random_blobs(brain, n_pixels, 3, seed, mirrored=True))
+    for blob in blobs:
+        pieces = ndimage.label(blob, np.ones((3, 3)))[1]
+        assert ndimage.label(blob & half, np.ones((3, 3)))[1] == 1
+        touches = width % 2 == 0 and blob[:, width // 2 - 1].any()
+        assert pieces == (1 if touches else 2)
+
+
+def test_null_field_of_mirrored_blobs(images, whitened):
+    brain = np.ones((HEIGHT, WIDTH), dtype=bool)
+    options = {"mode": "swap", "batch_size": 7}
+    null = null_divergence(whitened, images, brain, 21, 4, seed=5, mirrored=True, **options)
+    blobs = random_blobs(brain, 20, 4, 5, mirrored=True)
+    expected = receptive_field(whitened, images, blobs, weight_range(images, blobs), **options)
+    assert np.array_equal(null.codes, expected.codes)
+    with pytest.raises(ValueError, match="missing=True"):
+        _ = null.missing_information
+
+
+@pytest.mark.parametrize("mode", ["mask", "add", "swap"])
+def test_what_is_not_read_changes_nothing_else(images, rois, mode):
+    model = WithPosterior(region_means(rois)[:, :2] * 5, [0.3, 0.2])
+    whole, fewer, default = (
+        receptive_field(model, images, rois, [0.5, 1.0, 1.5], mode=mode, batch_size=9, **options)
+        for options in ({"missing": True}, {"missing": False}, {})
+    )
+    assert whole.codes_masked.shape == whole.posterior_variances_masked.shape == (3, N, 2)
+    assert np.array_equal(whole.codes_masked, default.codes_masked)
+    for name in ("weights", "mean_brightness", "mode", "variance_floor"):
+        assert np.array_equal(getattr(whole, name), getattr(fewer, name))
+    for name in ("codes", "codes_original"):
+        for kind in (name, name.replace("codes", "posterior_variances")):
+            assert np.array_equal(getattr(whole, kind), getattr(fewer, kind))
+    assert np.array_equal(whole.divergence, fewer.divergence)
+    draw = np.array([0, 5, 5, 22, 8])
+    for field in (fewer, fewer.resampled(draw), fewer.rotated(0)):
+        with pytest.raises(ValueError, match="read without missing=True; read it again") as error:
+            _ = field.missing_information
+        assert "\n" not in str(error.value)
+    assert np.array_equal(whole.resampled(draw).divergence, fewer.resampled(draw).divergence)
+    assert np.array_equal(whole.rotated(1).divergence, fewer.rotated(1).divergence)
+
+
 def test_null_field_uses_each_blobs_own_range(images, whitened):
     brain = np.ones((HEIGHT, WIDTH), dtype=bool)
     null = null_divergence(whitened, images, brain, 20, n_blobs=7, seed=3, mode="add")
     blobs = random_blobs(brain, 20, 7, 3)
     assert null.divergence.shape == (7, 5)
     np.testing.assert_allclose(null.weights, weight_range(images, blobs, mode="add"))
+
+
+def one_line(message, call):
+    """The call's ValueError matches and is one line, short enough to be read."""
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
 
 
 def test_errors_name_what_was_given(images, rois, whitened):
@@ -255,33 +441,72 @@ def test_errors_name_what_was_given(images, rois, whitened):
     small[1] = False
     small[1, 0, :3] = True
     flat = np.full_like(images, 0.5)
-    nan = lambda x: np.full((len(x), 2), np.nan)  # noqa: E731
     cases = [
-        ("at least 2 weights", lambda: field(images, rois, [1.0])),
-        ("rise", lambda: field(images, rois, [1.0, 0.5])),
+        (r"shape \(1,\) .* at least 2 weights", lambda: field(images, rois, [1.0])),
+        (r"shape \(3, 1\) .* at least 2 weights", lambda: field(images, rois, np.ones((3, 1)))),
+        ("rise.*sort them", lambda: field(images, rois, [1.0, 0.5])),
         ("rise", lambda: field(images, rois, [0.5, np.nan])),
         (r"\(3, n_weights\)", lambda: field(images, rois, np.ones((2, 4)))),
-        ("fewer than 4 pixels", lambda: field(images, small, [0, 1])),
+        (r"\{1: 3\} have fewer than 4 pixels; leave", lambda: field(images, small, [0, 1])),
+        (r"\{1: 3\} have fewer than 4 pixels; leave", lambda: weight_range(images, small)),
         ("of one size", lambda: field(images, rois[:, :-1], [0, 1])),
         ("of one size", lambda: perturb(images, rois[0, :-1], 1, 1)),
-        ("mode 'multiply'", lambda: field(images, rois, [0, 1], mode="multiply")),
+        ("mode 'multiply' .* 'swap' takes", lambda: field(images, rois, [0, 1], mode="multiply")),
+        ("mode 'multiply'", lambda: perturb(images, rois[0], 1, 1, mode="multiply")),
+        ("other brains; use receptive_field", lambda: perturb(images, rois[0], 1, 1, mode="swap")),
+        ("2 brains cannot swap .* at least 3", lambda: swap_donors(np.array([0.2, 0.3]), 0.2)),
+        ("2 brains cannot swap", lambda: field(images[:2], rois, [0, 1], mode="swap")),
         ("at least 2 brains", lambda: field(images[:1], rois, [0, 1])),
         ("floor above 0", lambda: field(images, rois, [0, 1], variance_floor=0)),
         ("above 0 for each", lambda: field(images, rois, [0, 1], mean_brightness=[1.0, 1.0])),
         ("above 0 for each", lambda: field(images * 0, rois, [0, 1])),
         ("equally bright", lambda: weight_range(flat, rois)),
-        (
-            "must answer",
-            lambda: receptive_field(Answers(lambda x: x[:, 0, 0]), images, rois, [0, 1]),
-        ),
-        ("must answer", lambda: receptive_field(Answers(lambda x: x[:1, 0]), images, rois, [0, 1])),
-        ("NaN, inf", lambda: receptive_field(Answers(nan), images, rois, [0, 1])),
         ("impossible", lambda: random_blobs(rois[0], 1000, 1, 0)),
         ("impossible", lambda: random_blobs(rois[0], 3, 1, 0)),
+        ("impossible", lambda: random_blobs(rois[0], 7, 1, 0, mirrored=True)),
     ]
     for message, call in cases:
-        with pytest.raises(ValueError, match=message):
-            call()
+        one_line(message, call)
+
+
+def test_what_an_encoder_may_not_answer(images, rois):
+    one = np.ones
+    shapes = "must answer .n, latent_dim"
+    values = "NaN, inf or a negative std; check"
+    cases = [
+        (rf"shapes \({N},\) .* to {N} images.*{shapes}", Answers(lambda x: x[:, 0, 0])),
+        (rf"shapes \(1, {WIDTH}\) .* to {N} images", Answers(lambda x: x[:1, 0])),
+        (rf"shapes \({N}, {HEIGHT}, {WIDTH}\)", Answers(lambda x: x)),
+        (rf"\({N}, 2\) and \({N}, 3\)", AnswersBoth(lambda x: (one((N, 2)), one((N, 3))))),
+        (rf"\({N}, 2\) and \(2,\)", AnswersBoth(lambda x: (one((N, 2)), one(2)))),
+        (values, Answers(lambda x: np.full((N, 2), np.nan))),
+        (values, Answers(lambda x: np.full((N, 2), np.inf))),
+        (values, AnswersBoth(lambda x: (one((N, 2)), np.full((N, 2), np.nan)))),
+        (values, AnswersBoth(lambda x: (one((N, 2)), np.array([[1.0, -0.1]] * N)))),
+    ]
+    for message, model in cases:
+        one_line(message, lambda m=model: receptive_field(m, images, rois, [0, 1]))
+    broken_when_masked = Answers(lambda x: one((N, 2)) / np.where(x[:, 2, 3] == 0, 0, 1)[:, None])
+    with np.errstate(divide="ignore"):
+        one_line(values, lambda: receptive_field(broken_when_masked, images, rois, [0.5, 1]))
+
+
+def test_a_model_without_an_active_latent_has_no_field_to_read(images, rois, whitened):
+    field = receptive_field(whitened, images, rois, [0.5, 1.5])
+    impacts, none = field.divergence, np.zeros(5, dtype=bool)
+    readers = [
+        lambda: normalised_impacts(impacts, none),
+        lambda: field.normalised(none),
+        lambda: most_moved(impacts, 1, none),
+        lambda: uncorrelatedness(impacts, none),
+        lambda: uncorrelatedness_null(impacts, 3, 0, none),
+        lambda: bootstrap_uncorrelatedness(impacts, 3, 0, none),
+        lambda: impact_covariance(impacts, none),
+        lambda: cross_agreement(impacts, impacts.T, none),
+        lambda: field.rotated(0, none),
+    ]
+    for reader in readers:
+        one_line("none of the 5 latents is active: .*; fit it longer or", reader)
 
 
 def test_fields_import_neither_models_nor_cohorts():

@@ -136,11 +136,12 @@ class Atlas:
         def pixels(structure):
             return own.get(structure, 0) + sum(map(pixels, parts.get(structure, ())))
 
+        def is_layer(structure):
+            return re.search(r"\blayers?\b", structures.at[structure, "name"], re.IGNORECASE)
+
         def finest(structure):
-            below = parts.get(structure, ())
-            if not any(re.search(r"\blayer\b", structures.at[part, "name"]) for part in below) and (
-                found := [region for part in below for region in finest(part)]
-            ):
+            below = [part for part in parts.get(structure, ()) if not is_layer(part)]
+            if found := [region for part in below for region in finest(part)]:
                 return found
             return [structures.at[structure, "acronym"]] if pixels(structure) >= least else []
 

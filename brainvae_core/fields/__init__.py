@@ -9,6 +9,7 @@ from brainvae_core.fields.association import (
     cross_agreement,
     field_agreement,
     own_over_others,
+    read_fits,
 )
 from brainvae_core.fields.independence import (
     ScoredFits,
@@ -38,12 +39,14 @@ from brainvae_core.fields.regions import (
     swap_donors,
     weight_range,
 )
-from brainvae_core.fields.rotated import Rotated
+from brainvae_core.fields.rotated import Rotated, rotated_fits
 from brainvae_core.fields.truth import (
     PlantedFields,
     Recovery,
     planted_fields,
     recover,
+    recover_fits,
+    recovery_rates,
     single_latent_r2,
 )
 
@@ -73,10 +76,14 @@ __all__ = [
     "planted_fields",
     "projective_field",
     "random_blobs",
+    "read_fits",
     "receptive_field",
     "recover",
+    "recover_fits",
+    "recovery_rates",
     "region_brightness",
     "region_profile",
+    "rotated_fits",
     "scored_fits",
     "single_latent_r2",
     "stratified_rgb",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,10 +53,33 @@ def both_directions(
     -------
     BothDirections
     """
-    weights = weight_range(images, roi_masks)
+    of_range = {k: options[k] for k in ("mode", "mean_brightness") if k in options}
+    weights = weight_range(images, roi_masks, **of_range)
     received = receptive_field(model, images, roi_masks, weights, missing=False, **options)
     projected = projective_field(model, received.codes_original.mean(axis=0), c)
     return BothDirections(received, projected, region_profile(projected.variance_all, roi_masks))
+
+
+def read_fits(
+    models: Mapping[str, Sequence], images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray
+) -> dict[str, list[BothDirections]]:
+    """:func:`both_directions` of every fit of every model.
+
+    Parameters
+    ----------
+    models : mapping of str to sequence of models
+        The fits of each.
+    images, roi_masks, c
+        As for :func:`both_directions`.
+
+    Returns
+    -------
+    dict of str to list of BothDirections
+    """
+    return {
+        name: [both_directions(model, images, roi_masks, c) for model in fits]
+        for name, fits in models.items()
+    }
 
 
 def field_agreement(
@@ -83,7 +106,8 @@ def field_agreement(
     Raises
     ------
     ValueError
-        Shapes do not match, fewer than 3 regions, or an active latent is alike in every region.
+        Shapes do not match, fewer than 3 regions, or an active latent is not finite or alike in
+        every region.
     """
     agreement = cross_agreement(receptive_divergence, projective_region_profile, active)
     return np.diag(agreement).copy()
@@ -226,9 +250,17 @@ def own_over_others(agreement: np.ndarray) -> np.ndarray:
     -------
     ndarray, shape (...)
         Mean of the diagonal less mean of the rest; 0 where fields say nothing of single latents.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two latents are left.
     """
     agreement = np.asarray(agreement, dtype=np.float64)
     same = np.eye(agreement.shape[-1], dtype=bool)
+    left = np.isfinite(agreement[..., same]).sum(axis=-1)
+    if left.min(initial=len(same)) < 2:
+        raise ValueError(f"{left.min()} latents have no others to compare with; give at least 2")
     return np.nanmean(agreement[..., same], axis=-1) - np.nanmean(agreement[..., ~same], axis=-1)
 
 
@@ -248,6 +280,8 @@ def _checked(receptive, profile, active):
             "latent_dim) and (latent_dim, n_rois) with at least 3 regions"
         )
     kept = checked_active(active, receptive.shape[1])
+    if not np.isfinite(receptive[:, kept]).all() or not np.isfinite(profile[kept]).all():
+        raise ValueError("receptive or projective fields of active latents are not finite")
     flat = (np.ptp(receptive, axis=0) == 0) | (np.ptp(profile, axis=1) == 0)
     if (flat & kept).any():
         raise ValueError(

@@ -37,9 +37,6 @@ class ReceptiveField:
         μ_R, what w multiplies.
     mode : str
         ``"mask"``, ``"add"`` or ``"swap"``.
-    missing : bool
-        Whether the images are encoded with each region set to 0 as well, for
-        ``missing_information``.
     variance_floor : float
         Least variance of a fitted Gaussian, squared latent units.
     codes, posterior_variances : ndarray of float32, shape (n_rois, n_weights, n_brains, latent_dim)
@@ -150,12 +147,12 @@ class ReceptiveField:
             With as many latents as were active.
         """
         kept = checked_active(active, self.codes_original.shape[1])
-        white = whitening(
+        turn = random_axes(
             self.codes_original[:, kept],
             self.posterior_variances_original[:, kept],
             self.variance_floor,
+            seed,
         )
-        turn = white @ np.atleast_2d(ortho_group.rvs(len(white), random_state=seed))
         return self._mapped(lambda c: c[..., kept] @ turn, lambda v: v[..., kept] @ turn**2)
 
     def _mapped(self, of_codes, of_variances) -> ReceptiveField:
@@ -239,7 +236,8 @@ def receptive_field(
     def changed(rows, batch, mask, mean, weight, of_brains):
         if mode != "swap":
             return perturb(batch, mask, weight, mean, mode)
-        return np.where(mask, images[swap_donors(of_brains, weight * mean)[rows]], batch)
+        donors = swap_donors(of_brains, weight * mean)[rows]
+        return np.where(mask, np.asarray(images[donors], dtype=np.float32), batch)
 
     for start in tqdm(range(0, len(images), batch_size), desc="brains", disable=not progress):
         rows = slice(start, start + batch_size)
@@ -296,12 +294,17 @@ def null_divergence(
     return receptive_field(model, images, blobs, weights, mode=mode, missing=False, **options)
 
 
-def whitening(codes: np.ndarray, posterior_variances: np.ndarray, floor: float) -> np.ndarray:
-    """Map that makes codes white, posterior variance included, (n, latent_dim) each."""
+def random_axes(
+    codes: np.ndarray, posterior_variances: np.ndarray, floor: float, seed: int
+) -> np.ndarray:
+    """Map that makes codes white, posterior variance included, along axes drawn uniformly."""
     covariance = np.atleast_2d(np.cov(codes.astype(np.float64), rowvar=False, ddof=0))
     covariance += np.diag(posterior_variances.mean(axis=0))
     eigenvalues, axes = np.linalg.eigh(covariance)
-    return axes / np.sqrt(np.maximum(eigenvalues, floor))
+    white = axes / np.sqrt(np.maximum(eigenvalues, floor))
+    if len(white) == 1:  # SciPy 1.14 draws no rotation of one axis
+        return white
+    return white @ ortho_group.rvs(len(white), random_state=seed)
 
 
 def encoded(model, images: np.ndarray) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
-from scipy.stats import ortho_group
 
 from brainvae_core.fields.independence import checked_active
-from brainvae_core.fields.receptive import encoded, whitening
+from brainvae_core.fields.receptive import encoded, random_axes
 
 
 class Rotated:
@@ -35,8 +36,8 @@ class Rotated:
         means, variances = encoded(model, np.asarray(images, dtype=np.float32))
         self._model, self._centre = model, means.mean(axis=0, dtype=np.float64)
         self._kept = checked_active(active, means.shape[1])
-        white = whitening(means[:, self._kept], variances[:, self._kept], variance_floor)
-        self._turn = white @ np.atleast_2d(ortho_group.rvs(len(white), random_state=seed))
+        kept = means[:, self._kept], variances[:, self._kept]
+        self._turn = random_axes(*kept, variance_floor, seed)
         self._back = np.linalg.inv(self._turn)
         if hasattr(model, "posterior"):
             self.posterior = self._posterior
@@ -58,3 +59,35 @@ class Rotated:
 
     def _turned(self, codes):
         return ((codes - self._centre)[:, self._kept] @ self._turn).astype(np.float32)
+
+
+def rotated_fits(
+    models: Mapping[str, Sequence],
+    images: np.ndarray,
+    actives: Mapping[str, Sequence[np.ndarray]],
+    n: int = 1,
+) -> dict[str, list[Rotated]]:
+    """Every fit of every model along n random axes each.
+
+    Parameters
+    ----------
+    models : mapping of str to sequence of models
+    images : ndarray, shape (n_brains, height, width)
+    actives : mapping of str to sequence of ndarray of bool
+        Active latents of each fit.
+    n : int
+        Rotations, with the seeds from 0.
+
+    Returns
+    -------
+    dict of str to list of Rotated
+        Named as the models are, with ", random axes".
+    """
+    return {
+        f"{name}, random axes": [
+            Rotated(model, images, seed, active)
+            for model, active in zip(fits, actives[name], strict=True)
+            for seed in range(n)
+        ]
+        for name, fits in models.items()
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,12 @@ from brainvae_core.fields.independence import checked_active
 from brainvae_core.fields.projective import projective_field
 from brainvae_core.fields.regions import region_brightness, region_profile
 
+QUESTIONS = {
+    "has a latent": "has_latent",
+    "receptive field right": "receptive_right",
+    "projective field right": "projective_right",
+    "recovered": "recovered",
+}
 FOUND = 0.5  # R² of one latent: two factors that are independent cannot both have the same one
 
 
@@ -211,6 +218,62 @@ def recover(
         profile_correlations(read.profile[latent], planted.moved),
         read.projective.variance_all[latent],
     )
+
+
+def recover_fits(
+    models: Mapping[str, Sequence],
+    images: np.ndarray,
+    factors: np.ndarray,
+    planted: PlantedFields,
+    roi_masks: np.ndarray,
+    c: np.ndarray,
+    actives: Mapping[str, Sequence[np.ndarray]] | None = None,
+    n_read: int = 64,
+) -> dict[str, list[Recovery]]:
+    """:func:`recover` of every fit of every model.
+
+    Parameters
+    ----------
+    models : mapping of str to sequence of models
+        The fits of each.
+    images, factors, planted, roi_masks, c, n_read
+        As for :func:`recover`.
+    actives : mapping of str to sequence of ndarray of bool, optional
+        Active latents of each fit; all of them by default.
+
+    Returns
+    -------
+    dict of str to list of Recovery
+    """
+    return {
+        name: [
+            recover(model, images, factors, planted, roi_masks, c, active, n_read)
+            for model, active in zip(
+                fits, actives[name] if actives else [None] * len(fits), strict=True
+            )
+        ]
+        for name, fits in models.items()
+    }
+
+
+def recovery_rates(
+    found: Mapping[str, Sequence[Recovery]],
+) -> dict[str, dict[str, list[tuple[np.ndarray]]]]:
+    """What is asked of every factor, by question and model.
+
+    Returns
+    -------
+    dict of str to dict of str to list of one-tuples of ndarray, each (n_factors,)
+        A tuple a fit, as ``metrics.jackknives`` takes them; 1 where the answer is yes: "has a
+        latent", "receptive field right", "projective field right", "recovered" (all three).
+    """
+    return {
+        question: {
+            name: [(getattr(f, attribute).astype(float),) for f in fits]
+            for name, fits in found.items()
+        }
+        for question, attribute in QUESTIONS.items()
+    }
 
 
 def profile_correlations(found: np.ndarray, planted: np.ndarray) -> np.ndarray:

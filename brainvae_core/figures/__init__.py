@@ -8,10 +8,7 @@ from brainvae_core.figures.both import (
     fig_against_blobs,
     fig_agreement,
     fig_fields,
-    fig_maps,
-    fig_planted,
     fig_stability,
-    fig_tails,
 )
 from brainvae_core.figures.cohort import fig_2a, fig_factors, fig_sections
 from brainvae_core.figures.comparison import fig_2b, fig_new_brain, fig_outside, fig_s1
@@ -29,6 +26,7 @@ from brainvae_core.figures.training import (
     fig_row,
     fig_training,
 )
+from brainvae_core.figures.truth import fig_maps, fig_planted, fig_tails
 
 __all__ = [
     "fig_1",

@@ -17,6 +17,7 @@ from brainvae_core.figures.style import (
     DIFFERENCE,
     GREY,
     SMALL,
+    WIDTH,
     check_same_labels,
     check_shape,
     colour_bar,
@@ -210,12 +211,14 @@ def fig_3e(
     Figure
     """
     check_same_labels(scores=scores, nulls=nulls, rotated=rotated)
-    figure = new_figure(3.3, width=2.2 + 0.95 * len(scores))
+    figure = new_figure(3.3, width=min(WIDTH, 2.2 + 0.95 * len(scores)))
     ax = figure.subplots()
     for x, (label, look) in enumerate(model_styles(scores).items()):
         for side, draws, colour in ((-0.18, nulls, "#CFCFCF"), (0.18, rotated, "#F0DDB0")):
-            drawn = ax.violinplot([draws[label]], [x + side], widths=0.32, showextrema=False)
+            shape = {"widths": 0.32, "showextrema": False, "showmedians": True}
+            drawn = ax.violinplot([draws[label]], [x + side], **shape)
             drawn["bodies"][0].set(facecolor=colour, alpha=1, lw=0)
+            drawn["cmedians"].set(color=GREY, lw=0.8)
         found = scores[label]
         ax.plot([x, x], [found.low, found.high], color=look["color"], lw=2)
         ax.plot(x, found.value, markersize=8, mec="white", ls="none", **look)

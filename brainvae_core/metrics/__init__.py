@@ -49,7 +49,12 @@ from brainvae_core.metrics.reconstruction import reconstruction_estimates, recon
 from brainvae_core.metrics.recovery import active_latents, explained_by_factors, linear_recovery
 from brainvae_core.metrics.similarity import ms_ssim, psnr
 from brainvae_core.metrics.spectrum import radial_spectrum
-from brainvae_core.metrics.tails import sidedness, sidedness_null, tail_counts
+from brainvae_core.metrics.tails import (
+    sidedness,
+    sidedness_beyond_chance,
+    sidedness_null,
+    tail_counts,
+)
 from brainvae_core.metrics.uncertainty import (
     Estimate,
     difference,
@@ -135,6 +140,7 @@ __all__ = [
     "sample_precision",
     "sample_recall",
     "sidedness",
+    "sidedness_beyond_chance",
     "sidedness_null",
     "spread",
     "tail_counts",

@@ -83,10 +83,11 @@ def matching_null(reference: np.ndarray, codes: np.ndarray, n: int, seed: int) -
     left, size, _ = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
     white = left[:, size > 1e-9 * size.max()]
     missing = np.zeros((len(codes), codes.shape[1] - white.shape[1]))
-    rng = np.random.default_rng(seed)
+    rng, size = np.random.default_rng(seed), white.shape[1]
     found = []
     for _ in range(n):
-        turn = np.atleast_2d(ortho_group.rvs(white.shape[1], random_state=rng))
+        # SciPy 1.14 draws no rotation of one axis.
+        turn = ortho_group.rvs(size, random_state=rng) if size > 1 else np.eye(size)
         found.append(match_latents(reference, np.hstack([white @ turn, missing])).correlation)
     return np.stack(found)
 
@@ -95,4 +96,5 @@ def _units(codes: np.ndarray) -> np.ndarray:
     """Centred columns of length 1; those that do not vary are 0."""
     centred = codes - codes.mean(axis=0)
     length = np.linalg.norm(centred, axis=0)
-    return np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-12)
+    rounding = 1e-9 * len(codes) ** 0.5 * np.abs(codes).max(axis=0)
+    return np.divide(centred, length, out=np.zeros_like(centred), where=length > rounding)

@@ -144,9 +144,14 @@ def jackknife_difference(
 
 
 def from_resamples(
-    values: np.ndarray, resamples: np.ndarray, n_brains: int, level: float = 0.95, bounds=UNBOUNDED
+    values: np.ndarray,
+    resamples: np.ndarray,
+    n_brains: int,
+    less: tuple[np.ndarray, np.ndarray] | None = None,
+    level: float = 0.95,
+    bounds=UNBOUNDED,
 ) -> Estimate:
-    """Mean over fits of a statistic whose resamples are at hand.
+    """Mean over fits of a statistic whose resamples are at hand, or a difference of two.
 
     For statistics that are resampled over more than brains, such as over regions too. What
     resampling adds to a statistic on the whole (regions drawn twice are fewer regions) is taken
@@ -161,6 +166,8 @@ def from_resamples(
         The same of each fit's resamples; draw i of every fit is of the same brains and regions.
     n_brains : int
         That were resampled.
+    less : (values, resamples), optional
+        Of another model, to be subtracted; its draws are of the same brains and regions too.
     level : float
     bounds : (low, high)
 
@@ -174,18 +181,18 @@ def from_resamples(
         Shapes do not match, a number is not finite, or the level is outside (0, 1).
     """
     _check_level(level)
-    values, resamples = np.asarray(values, dtype=float), np.asarray(resamples, dtype=float)
-    if values.ndim != 1 or not values.size or resamples.shape[:1] != values.shape:
-        raise ValueError(
-            f"values {values.shape} and resamples {resamples.shape} must be (n_seeds,) and "
-            "(n_seeds, n)"
-        )
-    if not np.isfinite(values).all() or not np.isfinite(resamples).all():
-        raise ValueError("values or resamples have entries that are not finite")
-    spread = (resamples - resamples.mean(axis=1, keepdims=True)).mean(axis=0)
+    terms = [_checked_resamples(*term) for term in ((values, resamples), *([less] if less else []))]
+    if len({term.shape[1] for _, term in terms}) > 1:
+        raise ValueError("the two models have different numbers of resamples; draw as many of both")
+    signs = (1, -1)[: len(terms)]
+    value = sum(sign * found.mean() for sign, (found, _) in zip(signs, terms, strict=True))
+    spread = sum(
+        sign * (drawn - drawn.mean(axis=1, keepdims=True)).mean(axis=0)
+        for sign, (_, drawn) in zip(signs, terms, strict=True)
+    )
     # As many draws as of the seeds' error, to add the two.
-    draws = values.mean() + np.resize(spread, DRAWS) + _student([_seed_error(values)])
-    return _estimate(values.mean(), draws, level, bounds, n_brains, len(values))
+    draws = value + np.resize(spread, DRAWS) + _student(_seed_error(found) for found, _ in terms)
+    return _estimate(value, draws, level, bounds, n_brains, min(len(found) for found, _ in terms))
 
 
 def estimates(scores: Mapping, bounds=UNBOUNDED) -> dict:
@@ -358,6 +365,18 @@ def _seed_error(by_seed: np.ndarray) -> tuple[float, int]:
 def _resamples(n: int) -> np.ndarray:
     """Weight of every brain in every resample, (DRAWS, n)."""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS) / n
+
+
+def _checked_resamples(values, resamples) -> tuple[np.ndarray, np.ndarray]:
+    values, resamples = np.asarray(values, dtype=float), np.asarray(resamples, dtype=float)
+    if values.ndim != 1 or not values.size or resamples.ndim != 2 or len(resamples) != len(values):
+        raise ValueError(
+            f"values {values.shape} and resamples {resamples.shape} must be (n_seeds,) and "
+            "(n_seeds, n)"
+        )
+    if not resamples.size or not np.isfinite(values).all() or not np.isfinite(resamples).all():
+        raise ValueError("values or resamples are empty or not finite")
+    return values, resamples
 
 
 def _check_level(level) -> None:

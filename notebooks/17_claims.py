@@ -1,0 +1,292 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 17 · What the paper says of the latents
+#
+# **Which statements of section 3.3 hold here?** Each is put as numbers that should be positive, with 95 % intervals
+# over brains, regions or latents, and over fits: it *holds* where every interval is above zero, *depends* where some are, *does not hold*
+# where none is and some lie below, and is *not shown* where all hold zero.
+
+# %% tags=["parameters", "hide-input"]
+profile = "demo"
+brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
+orientation = "header"  # of one's own brains, or a code such as "asr"
+atlas = "drawn"  # or a folder with the CCF's files
+plane = 286  # AP index at 25 µm
+n_brains = 1024  # simulated
+height = 160  # pixels of a section
+width = 224
+artefact_share = 0.15
+cohort_seed = 0
+clip_pixels = True  # those brighter than the training brains' 99.9 % become white
+drop_brains = False  # outliers are set aside
+outlier_limit = 6.0  # robust standard deviations
+latent_dim = 8
+beta = 3.0
+objective = "beta"
+capacity = 20.0  # nats; of objective "capacity"
+mmd_weight = 1000.0  # nats per image; of objective "mmd"
+likelihood = "gaussian"
+sigma = 0.05  # grey values
+steps = 1100
+batch_size = 16
+learning_rate = 1e-3
+lr_warmup = 0.05  # share of the steps
+lr_cosine = True
+kl_warmup = 0.5  # share of the steps
+initialisation = "data"
+precision = "float32"  # or "tf32", "bfloat16"
+validate_every = 100  # steps
+seed = 0
+grid_betas = [1, 3, 10]
+grid_latent_dims = [2, 4, 6, 8, 12, 16]
+grid_seeds = [0, 1, 2]
+shard_latent_dim = 8  # the row of the grid that chapter 5 fits
+grid_height = 40
+grid_width = 56
+grid_steps = 500
+eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
+eval_width = 112
+eval_sigma = 0.112  # grey values
+eval_steps = 1200
+eval_seeds = [0, 1, 2]
+curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
+artefact_strengths = [0.25, 0.5, 0.75, 1.0]
+n_graded = 20  # brains with every artefact at every strength
+n_importance = 16  # samples of z a brain
+fd_dim = 16  # components of the Fréchet distance's basis
+rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
+region_share = 0.01  # of the brain; smaller regions are no region of their own
+n_weights = 5  # brightness weights a region
+n_read = 48  # held-out brains of the receptive fields that stand beside chance
+n_blobs = 100  # random regions of the null
+c_max = 7.0  # prior standard deviations
+c_step = 0.005
+objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
+varied_brains = [64, 256]  # training brains of other simulated cohorts
+varied_artefact_shares = [0.0, 0.4]
+new_brain = "simulated"  # or the file of a registered section
+data = "../data"
+runs = "../runs"
+device = "auto"  # CUDA, else MPS, else CPU
+together = 2  # models of the grid trained at once
+
+# %%
+from brainvae_core.profile import read_parameters
+
+p = read_parameters(globals())
+
+# %%
+import numpy as np
+import pandas as pd
+from brainvae_core import figures
+from brainvae_core.cohorts import artefact_free
+from brainvae_core.fields import (
+    agreement_of_fits,
+    null_divergence,
+    outlier_latents,
+    read_fits,
+    region_profile,
+    scored_fits,
+)
+from brainvae_core.metrics import (
+    active_latents,
+    estimate,
+    from_resamples,
+    jackknife,
+    match_latents,
+    sidedness_beyond_chance,
+    verdict,
+)
+from brainvae_core.prepare import prepare_cohort
+from brainvae_core.profile import evaluated_models, evaluation_cohort
+
+# %%
+whole = prepare_cohort(p)
+cohort = evaluation_cohort(p, whole)
+evaluated = evaluated_models(p, cohort)
+models = {name: evaluated[name] for name in ("PCA", "VAE", "β-VAE")}
+print(cohort)
+
+# %%
+clean, test = artefact_free(whole), (whole.metadata["split"] == "test").to_numpy()
+brains, few = cohort.images[clean & test], cohort.images[clean & test][: p.n_read]
+regions, n = cohort.atlas.regions(p.region_share), len(few)
+c = np.linspace(-p.c_max, p.c_max, 57)
+active = {k: [active_latents(m.encode(brains)) for m in fits] for k, fits in models.items()}
+claims = {}
+
+# %%
+six = read_fits(models, few, cohort.atlas.roi_masks(p.rois), c)
+every = read_fits(models, few, cohort.atlas.roi_masks(regions), c)
+source = f"Cohort {cohort.name}: {n} clean test brains, {len(p.eval_seeds)} fits of each VAE"
+print(f"regions: {len(p.rois)} and {len(regions)}")
+
+# %% [markdown]
+# ## HPF and STR move almost all latents
+#
+# *Move*: more than 95 % of random blobs of that size do. *Almost all*: more than three of four.
+
+# %%
+some = few[: max(n // 2, 2)]
+for name in (name for name in ("HPF", "STR") if name in p.rois):
+    row, size = p.rois.index(name), int(cohort.atlas.roi_masks([name]).sum())
+    beats = []
+    for model, read in zip(models["β-VAE"], six["β-VAE"], strict=True):
+        blobs = null_divergence(
+            model, some, cohort.atlas.brain_mask, size, p.n_blobs, mirrored=True
+        ).divergence
+        field = read.receptive.resampled(np.arange(len(some))).divergence
+        beats.append(field[row] > np.quantile(blobs, 0.95, axis=0))
+    share = estimate(np.array(beats, dtype=float) - 0.75, bounds=(-0.75, 0.25))
+    claims[f"{name} moves almost all latents"] = {"share of latents − ¾": share}
+    print(f"{name} moves {np.sum(beats, axis=1).tolist()} of {p.latent_dim} latents")
+
+# %% [markdown]
+# ## Receptive and projective fields
+#
+# The paper notes that its Factor 8 sees and paints different places. Put the other way round: a latent paints what
+# it sees, more than other latents do.
+
+# %%
+for name in models:
+    found = agreement_of_fits(every[name], active[name])
+    more = from_resamples(found.beyond, found.beyond_resamples, n)
+    claims[f"{name}: a latent paints what it sees"] = {"agreement − with others": more}
+
+# %% [markdown]
+# ## The latents of the β-VAE are less correlated
+
+# %%
+equal = min(int(alive.sum()) for fits in active.values() for alive in fits)
+scored = {
+    sets: {
+        k: scored_fits([b.receptive for b in fits], active[k], equal) for k, fits in read.items()
+    }
+    for sets, read in ((f"{len(p.rois)} regions", six), (f"{len(regions)} regions", every))
+}
+
+# %%
+for name in ("VAE", "PCA"):
+    claims[f"β-VAE less correlated than {name}"] = {
+        sets: from_resamples(
+            f["β-VAE"].values, f["β-VAE"].resamples, n, (f[name].values, f[name].resamples)
+        )
+        for sets, f in scored.items()
+    }
+
+# %%
+for other in ("null", "rotated"):
+    chance = {"null": "independent latents", "rotated": "random axes of its codes"}[other]
+    claims[f"β-VAE less correlated than {chance}"] = {
+        sets: from_resamples(
+            f["β-VAE"].values - getattr(f["β-VAE"], other).mean(), f["β-VAE"].resamples, n
+        )
+        for sets, f in scored.items()
+    }
+
+# %% [markdown]
+# ## Stars and tails
+#
+# Starred latents by the rule of chapter 14; brains that are not clean in one tail of a latent; and whether one tail paints SSp, HPF and RSP
+# (the paper's barrel fields, hippocampus and retrosplenial areas) more than the other tail does, compared with STR, TH and HY.
+
+# %%
+fields = [read.projective for read in six["β-VAE"]]
+alive = active["β-VAE"]
+stars = [
+    outlier_latents(f, a) if a.sum() >= 3 else 0 * a for f, a in zip(fields, alive, strict=True)
+]
+claims["some latents' tails stand out (stars)"] = {
+    "share of latents": estimate(np.array(stars, dtype=float))
+}
+print(f"starred latents a fit: {[int(np.sum(s)) for s in stars]}")
+
+# %%
+of_test = cohort.images[test]
+unusual = ~clean[test]
+aside = [(m.encode(of_test), unusual) for m in models["β-VAE"]]
+claims["brains with artefacts lie in one tail"] = {
+    "on one side − chance": jackknife(sidedness_beyond_chance, aside)
+}
+
+# %%
+named, rest = (
+    cohort.atlas.roi_masks(list(k)) for k in (("SSp", "HPF", "RSP"), ("STR", "TH", "HY"))
+)
+lopsided = []
+for f in fields:
+    tails = [
+        [np.abs(np.log(region_profile(f.variance[:, 3], m) / region_profile(f.variance[:, 0], m)))]
+        for m in (named, rest)
+    ]
+    lopsided.append(np.mean(tails[0], axis=(0, 2)) - np.mean(tails[1], axis=(0, 2)))
+claims["SSp, HPF and RSP are painted by one tail"] = {
+    "|log ratio of tails| − elsewhere": estimate(np.array(lopsided))
+}
+
+# %% [markdown]
+# ## One fit stands for all
+#
+# The paper reads one fit. Do its latents come back in another, with |r| above 0.9?
+
+# %%
+z = [m.encode(brains) for m in models["β-VAE"]]
+if len(z) > 1:
+    came_back = np.stack([match_latents(z[0], other).correlation for other in z[1:]])
+    claims["latents come back in another fit"] = {"|r| − 0.9": estimate(came_back - 0.9)}
+
+# %% [markdown]
+# ## The verdicts
+
+# %%
+verdicts = pd.Series({claim: verdict(found.values()) for claim, found in claims.items()})
+verdicts
+
+# %% tags=["nbval-ignore-output"]
+pd.Series({claim: "; ".join(f"{k}: {e}" for k, e in of.items()) for claim, of in claims.items()})
+
+# %%
+asked = {
+    claim: dict(zip(("first", "second"), of.values(), strict=False)) for claim, of in claims.items()
+}
+numbers = {k: {f"{which} number": e for which, e in of.items()} for k, of in asked.items()}
+figures.fig_differences(
+    numbers, "Number that is positive where the claim holds, each in its own unit"
+).made_from(
+    f"{source}; of two numbers the first is over {len(p.rois)} regions, the second over {len(regions)}"
+)
+
+# %%
+pd.Series(
+    {
+        "HPF moves more latents than STR": claims["HPF moves almost all latents"][
+            "share of latents − ¾"
+        ].value
+        > claims["STR moves almost all latents"]["share of latents − ¾"].value,
+        "STR does not move almost all": verdicts["STR moves almost all latents"] == "does not hold",
+        "PCA's latents paint what they see": verdicts["PCA: a latent paints what it sees"]
+        == "holds",
+        "no claim on correlation holds": "holds"
+        not in set(verdicts[verdicts.index.str.contains("less")]),
+        "all latents are active": equal == p.latent_dim,
+    }
+).astype(bool)
+
+# %% [markdown]
+# **Found.** Of what section 3.3 says, on this cohort and with these fits: HPF moves four to six of eight latents and not almost
+# all, STR few; that a latent's two fields differ is the rule for the β-VAE, not an exception (PCA's and the VAE's agree a little);
+# its latents are not less correlated than the VAE's, PCA's, or random axes of its own codes; no latent earns a star, artefacts
+# keep to no side, and no tail is the anatomical one. Where a verdict is *not shown*, three fits and one cohort cannot tell; it may hold for
+# mice.
