@@ -139,6 +139,15 @@ def varied_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
     return _fitted(p, cohort, configs)
 
 
+def grid_through(p: Parameters) -> list:
+    """The row and the column of the grid that meet in the profile's model, and its PCAs."""
+    return [
+        config
+        for config in study(p).configs
+        if config.latent_dim == p.latent_dim or getattr(config, "beta", p.beta) == p.beta
+    ]
+
+
 def planted_grid(
     p: Parameters, cohort: Cohort, c: np.ndarray
 ) -> dict[str, dict[str, dict[float, list[Recovery]]]]:
@@ -173,7 +182,7 @@ def planted_grid(
             if active.any()
         ]
 
-    runs = fit_all(coarse, study(p).configs, p.runs, p.device, p.together, halve=True)
+    runs = fit_all(coarse, grid_through(p), p.runs, p.device, p.together, halve=True)
     by_config = {run.config: run.model for run in runs}
     pcas = {k.latent_dim: [m] for k, m in by_config.items() if k.kind == PCAConfig.kind}
     vaes = [(k, m) for k, m in by_config.items() if k.kind != PCAConfig.kind]
@@ -206,7 +215,9 @@ def fit_interpreted(p: Parameters) -> None:
     evaluated_models(p, evaluation_cohort(p, planted))
     freeform = freeform_cohort(p)
     freeform_models(p, freeform)
-    for cohorts in varied_cohorts(p, grid_cohort(p, planted)).values():
+    coarse = grid_cohort(p, planted)
+    fit_all(coarse, grid_through(p), p.runs, p.device, p.together, halve=True)
+    for cohorts in varied_cohorts(p, coarse).values():
         for cohort in cohorts.values():
             varied_models(p, cohort)
 

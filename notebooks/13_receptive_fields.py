@@ -218,7 +218,7 @@ everyone = receptive_field(
 )
 both = {"all": everyone.divergence, "held out": field.divergence}
 alike = np.corrcoef(np.sqrt(everyone.divergence).ravel(), np.sqrt(field.divergence).ravel())[0, 1]
-print(f"brains: {clean.sum()} and {len(held_out)}; correlation of the shifts {alike:.2f}")
+print(f"brains: {clean.sum()} and {len(held_out)}; correlation of the shifts {alike:.1f}")
 
 # %%
 figures.fig_fields(
@@ -250,7 +250,7 @@ figures.fig_fields(
 # %%
 flat = pd.DataFrame({mode: table.ravel() for mode, table in shifts.items()})
 by_mode = flat.corr()
-print(f"smallest correlation between two modes: {by_mode.min(axis=None):.2f}")
+print(f"smallest correlation between two modes: {by_mode.min(axis=None):.1f}")
 
 # %% [markdown]
 # ## One hemisphere, and the parts of the striatum

@@ -200,8 +200,8 @@ figures.fig_maps(
 every = pd.DataFrame({name: np.sqrt(f.variance_all).ravel() for name, f in fields.items()})
 alike = every.corr().min(axis=None)
 finer = np.corrcoef(np.sqrt(field.variance_all).ravel(), every["one brain"])[0, 1]
-print(f"smallest correlation between two starting points: {alike:.2f}")
-print(f"57 steps against {len(c)}: correlation {finer:.4f}")
+print(f"smallest correlation between two starting points: {alike:.1f}")
+print(f"57 steps against {len(c)}: correlation {finer:.3f}")
 
 # %% [markdown]
 # ## By region
@@ -246,7 +246,6 @@ figures.fig_scores(
 ).made_from(f"Cohort {cohort.name}: from {len(many)} clean test brains' codes")
 
 # %%
-print(f"starred: {', '.join(np.array(latents)[starred]) or 'none'}")
 mean_side = pd.Series(sides.mean(axis=0), latents)
 
 # %%

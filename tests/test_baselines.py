@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA as TheirPCA
 from sklearn.decomposition import FactorAnalysis as TheirFactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_limits
 
 from brainvae_core.models import (
@@ -373,6 +374,89 @@ def test_noise_has_a_floor_and_a_border_has_no_loading():
     assert (model.loadings[:, :, :BORDER] == 0).all()
     assert np.isfinite(model.log_likelihood(IMAGES)).all()
     assert (LinearGaussian(model.mean, model.loadings, 0 * model.noise).noise == floor).all()
+
+
+# ---- the linear model that is told the factors ----
+
+
+def told(n=50, noise=0.03, seed=0):
+    """Images of known factors (n, 4), the loadings, and the noise variance of every pixel."""
+    rng = np.random.default_rng(seed)
+    mixed = np.array([[1, 0.4, 0, 0], [0, 1, 0, 0], [0, 0, 1, -0.5], [0, 0, 0, 1]])
+    factors = rng.normal(size=(n, 4)) @ mixed
+    factors = (factors - factors.mean(axis=0)) / factors.std(axis=0)
+    loadings = 0.08 * np.random.default_rng(5).normal(size=(4, *SHAPE))
+    variances = noise**2 * np.linspace(0.5, 2, 66).reshape(SHAPE)
+    images = 0.5 + np.tensordot(factors, loadings, 1)
+    images += np.sqrt(variances) * rng.normal(size=images.shape)
+    return images.astype(np.float32), factors, loadings, variances
+
+
+def test_a_model_that_is_told_the_factors_is_a_regression_of_every_pixel():
+    images, factors, *_ = told()
+    factors = factors + [0.3, 0, -1, 0]  # not centred: a regression does not mind
+    model = LinearGaussian.fit_to_factors(images, factors)
+    assert model.latent_dim == 4 and model.loadings.shape == (4, *SHAPE)
+    for row, column in ((0, 0), (2, 9), (5, 10)):
+        line = LinearRegression().fit(factors, images[:, row, column].astype(float))
+        np.testing.assert_allclose(model.loadings[:, row, column], line.coef_, atol=1e-6)
+        assert model.mean[row, column] == pytest.approx(line.intercept_, abs=1e-6)
+        left = images[:, row, column] - line.predict(factors)
+        assert model.noise[row, column] == pytest.approx(np.square(left).mean(), rel=1e-4)
+    terms = np.column_stack([np.ones(50), factors])
+    solved = np.linalg.solve(terms.T @ terms, terms.T @ images.reshape(50, -1).astype(float))
+    np.testing.assert_allclose(model.loadings.reshape(4, -1), solved[1:], atol=1e-6)
+
+
+def test_its_latents_are_the_factors_in_their_order():
+    images, factors, loadings, variances = told(4000)
+    model = LinearGaussian.fit_to_factors(images, factors)
+    np.testing.assert_allclose(model.mean, 0.5, atol=0.005)
+    np.testing.assert_allclose(model.loadings, loadings, atol=0.005)
+    np.testing.assert_allclose(model.noise, variances, rtol=0.15)
+    others, theirs, *_ = told(30, seed=1)
+    r = np.corrcoef(model.encode(others).T, theirs.T)[:4, 4:]
+    assert np.diag(r).min() > 0.99
+    np.testing.assert_allclose(model.encode(others), theirs, atol=0.4)
+
+
+def test_its_posterior_is_the_gaussians_by_conditioning():
+    """Of z and x together: E z|x = Λᵀ (ΛΛᵀ + Ψ)⁻¹ (x − μ), in pixels and not in latents."""
+    images, factors, *_ = told()
+    model = LinearGaussian.fit_to_factors(images, factors)
+    mean, std = model.posterior(IMAGES)
+    flat = model.loadings.reshape(4, -1).astype(np.float64)
+    gain = np.linalg.solve(covariance(model), flat.T).T
+    expected = (IMAGES - model.mean).reshape(7, -1).astype(np.float64) @ gain.T
+    np.testing.assert_allclose(mean, expected, rtol=1e-3, atol=1e-4)
+    left = np.eye(4) - gain @ flat.T
+    np.testing.assert_allclose(std, np.tile(np.sqrt(np.diag(left)), (7, 1)), rtol=1e-3)
+    assert np.abs(left - np.diag(np.diag(left))).max() > 0.05 * np.diag(left).max()
+
+
+def test_factors_that_make_no_difference_have_no_loading():
+    images, factors, *_ = told(600)
+    rest = np.random.default_rng(3).normal(size=(600, 2))
+    model = LinearGaussian.fit_to_factors(images, np.column_stack([rest[:, :1], factors, rest]))
+    sizes = np.abs(model.loadings).mean(axis=(1, 2))
+    assert sizes[[0, 5, 6]].max() < 0.1 * sizes[1:5].min()
+    still = LinearGaussian.fit_to_factors(np.repeat(sections(1), 9, axis=0), factors[:9, :2])
+    np.testing.assert_allclose(still.loadings, 0, atol=1e-6)
+    np.testing.assert_allclose(still.mean, sections(1)[0], atol=1e-6)
+
+
+def test_factors_that_do_not_fit_their_images_are_refused():
+    images, factors, *_ = told(6)
+    fit_to = LinearGaussian.fit_to_factors
+    holed, constant = factors.copy(), factors.copy()
+    holed[2, 1], constant[:, 3] = np.nan, 0.7
+    refused(lambda: fit_to(images, factors[:5]), r"factors \(5, 4\) must have a row for each of 6")
+    refused(lambda: fit_to(images, factors[:, 0]), r"factors \(6,\) must have a row")
+    refused(lambda: fit_to(images, holed), "must be finite, and each must vary")
+    refused(lambda: fit_to(images, constant), "must be finite, and each must vary")
+    refused(lambda: fit_to(images[:5], factors[:5]), "5 images are too few for 4 factors")
+    assert fit_to(images, factors).latent_dim == 4
+    refused(lambda: fit_to(images * np.nan, factors), "image 0 .*")
 
 
 def test_images_that_do_not_vary_have_no_factors():

@@ -170,7 +170,9 @@ CALLS = {
     ),
     "fig_3d": lambda: figures.fig_3d(np.cov(rng.random((L, 9)))),
     "fig_3e": lambda: figures.fig_3e(
-        per_model(lambda: 0.6), per_model(lambda: (0.5, 0.7)), per_model(lambda: rng.random(40))
+        per_model(lambda: estimate(0.6)),
+        per_model(lambda: rng.random(40)),
+        per_model(lambda: rng.random(30)),
     ),
     "fig_s2": lambda: figures.fig_s2(grey(4, 2), ROIS, np.array([[0.5, 1.5]] * 4), 50.0),
     "fig_s3": lambda: figures.fig_s3(
@@ -225,7 +227,7 @@ WORDS = {
     "fig_3b": [*ROIS, "F1", "F3", "22.2", "Sum (nats)"],
     "fig_3c": ["F1", "F5", "Brightness of HPF, w"],
     "fig_3d": ["F1", "F3"],
-    "fig_3e": ["0.60", "Chance (null)", *MODELS],
+    "fig_3e": ["0.60", "regions permuted", "random axes", "95 % interval", *MODELS],
     "fig_s2": [*ROIS, "w = 0.50", "w = 1.50"],
     "fig_s3": ["F1", "F3", "HPF\nw = 0.50–1.50", "lowest", "highest"],
     "fig_s4": ["F1", "F3", "c = −7", "c = 0", "c = +7"],
@@ -294,10 +296,12 @@ def words(figure: Figure) -> list[str]:
 
 
 QUALITY = {"fig_brightness", "fig_ledger", "fig_quality", "fig_worst"}  # test_figures_quality.py
+BOTH = {"fig_fields", "fig_against_blobs", "fig_agreement", "fig_stability"}  # …_both.py
+BOTH |= {"fig_planted", "fig_maps", "fig_tails"}
 
 
 def test_every_function_is_tried():
-    assert set(CALLS) == set(WORDS) == set(AXES) == set(figures.__all__) - QUALITY
+    assert set(CALLS) == set(WORDS) == set(AXES) == set(figures.__all__) - QUALITY - BOTH
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -482,6 +486,34 @@ def test_one_latent_that_never_moves_is_a_line():
     assert [line.get_xdata() for line in ax.lines] == [[0, 0], [0, 0]]
 
 
+def test_a_score_stands_between_its_two_chances_with_its_interval():
+    names = [*MODELS, "capacity VAE", "β-TCVAE", "MMD-VAE", "one of my own"]
+    scores = {name: estimate(0.3 + 0.08 * i) for i, name in enumerate(names)}
+    nulls, rotated = ({name: rng.uniform(low, 1, 50) for name in names} for low in (0, 0.5))
+    figure = figures.fig_3e(scores, nulls, rotated)
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    points = [line.get_xydata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
+    assert np.allclose(points, [(x, scores[name].value) for x, name in enumerate(names)])
+    ends = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 2]
+    assert np.allclose(ends, [(e.low, e.high) for e in scores.values()])
+    medians = [
+        c.get_segments()[0].mean(axis=0) for c in ax.collections if hasattr(c, "get_segments")
+    ]
+    wanted = [
+        (x + s, np.median(d[n]))
+        for x, n in enumerate(names)
+        for s, d in ((-0.18, nulls), (0.18, rotated))
+    ]
+    assert np.allclose(medians, wanted)
+    assert figure.get_figwidth() <= WIDTH and ax.get_ylim() == (0, 1)
+
+
+def test_chance_that_never_varies_is_a_line():
+    one = {"PCA": np.full(5, 0.5)}
+    figures.fig_3e({"PCA": estimate(0.6)}, one, one).draw_without_rendering()
+
+
 def test_models_keep_their_colours():
     looks = model_styles(["my model", "β-VAE, β = 3", "VAE", "PCA", "β-VAE, β = 10"])
     assert looks["β-VAE, β = 3"]["color"] == MODEL_COLOURS["β-VAE"]
@@ -515,7 +547,8 @@ def test_models_keep_their_colours():
         ),
         lambda: figures.fig_row([1, 3], {"Rate": np.ones((3, 2))}, {}),
         lambda: figures.fig_2b(grey(2), {"PCA": grey(3)}, ["Leak", "Grid"], 50.0),
-        lambda: figures.fig_3e({"PCA": 0.5}, {"VAE": (0.4, 0.6)}, {"PCA": np.ones(3)}),
+        lambda: figures.fig_3e({"PCA": estimate()}, {"VAE": np.ones(3)}, {"PCA": np.ones(3)}),
+        lambda: figures.fig_3e({"PCA": estimate()}, {"PCA": np.ones(3)}, {}),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_line(call):

@@ -1,4 +1,4 @@
-"""Uncorrelatedness, covariance and agreement of fields."""
+"""Uncorrelatedness and covariance of fields, and what chance would give."""
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,16 @@ from hypothesis.extra.numpy import arrays
 
 from brainvae_core.fields import (
     bootstrap_uncorrelatedness,
-    field_agreement,
     impact_covariance,
+    most_moved,
     normalised_impacts,
+    receptive_field,
+    scored_fits,
     uncorrelatedness,
-    uncorrelatedness_interval,
     uncorrelatedness_null,
+    weight_range,
 )
+from brainvae_core.metrics import from_resamples
 
 positive_tables = arrays(np.int64, (7, 4), elements=st.integers(1, 1000), unique=True)
 
@@ -101,11 +104,14 @@ def test_bootstrap_and_its_interval():
     covered, low_draws = 0, 0
     for seed in range(20):
         table = independent(seed)
-        scores = bootstrap_uncorrelatedness(table, 150, seed)
-        low, high = uncorrelatedness_interval(table, scores)
-        assert scores.shape == (150,) and 0 <= low < uncorrelatedness(table) < high <= 1
-        covered += low <= 0.63 <= high
-        low_draws += scores.mean() < uncorrelatedness(table)
+        score, draws = uncorrelatedness(table), bootstrap_uncorrelatedness(table, 200, seed)
+        found = from_resamples([score], [draws], 6, bounds=(0, 1))
+        assert draws.shape == (200,) and 0 <= found.low < score < found.high <= 1
+        assert found.value == score and (found.n_brains, found.n_seeds) == (6, 1)
+        low, high = np.quantile(draws, [0.025, 0.975]) + score - draws.mean()
+        assert (found.low, found.high) == pytest.approx((low, min(high, 1)))
+        covered += found.low <= 0.63 <= found.high
+        low_draws += draws.mean() < score
     assert covered >= 18 and low_draws == 20
 
 
@@ -134,24 +140,129 @@ def test_covariance_against_its_definition():
     assert without.shape == (3, 3) and np.all(without[1] == 0) and np.all(without[:, 1] == 0)
 
 
-def test_agreement_is_a_rank_correlation_per_latent():
-    receptive = np.array([[1, 4, 1], [2, 3, 1], [3, 2, 1], [40, 1, 1.0]])
-    profile = np.array([[0, 1, 5, 9], [0, 1, 5, 9], [3, 1, 2, 4.0]])
-    active = np.array([True, True, False])
-    agreement = field_agreement(receptive, profile, active)
-    np.testing.assert_allclose(agreement[:2], [1, -1])
-    assert np.isnan(agreement[2])
-    with pytest.raises(ValueError, match="latents at index \\[2\\]"):
-        field_agreement(receptive, profile)
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(9, 4)), rng.normal(size=(4, 9))
-    ranks = [pd.Series(a[:, k]).corr(pd.Series(b[k]), method="spearman") for k in range(4)]
-    np.testing.assert_allclose(field_agreement(a, b), ranks)
+# ---- equal numbers of latents ----
+
+
+def test_the_latents_that_hold_most_of_the_regions_are_kept():
+    impacts = np.array([[1.0, 6, 3, 0], [2, 10, 8, 0], [100, 500, 400, 0]])
+    np.testing.assert_array_equal(most_moved(impacts, 2), [False, True, True, False])
+    np.testing.assert_array_equal(most_moved(impacts, 1), [False, True, False, False])
+    np.testing.assert_array_equal(most_moved(impacts, 4), np.ones(4, dtype=bool))
+    without = np.array([True, False, True, True])
+    np.testing.assert_array_equal(most_moved(impacts, 1, without), [False, False, True, False])
+    np.testing.assert_array_equal(most_moved(impacts, 3, without), without)  # moved by none
+    assert most_moved(impacts, 2).dtype == bool
+
+
+def test_a_region_counts_by_its_shares_and_not_by_its_strength():
+    impacts = np.array([[1.0, 9], [1, 9], [5000, 1000]])
+    np.testing.assert_array_equal(most_moved(impacts, 1), [False, True])
+    assert impacts.sum(axis=0).argmax() == 0
+
+
+@given(positive_tables, st.integers(1, 4), st.permutations(range(4)))
+def test_the_kept_latents_are_the_first_of_pandas_ranking(table, n, order):
+    frame = pd.DataFrame(table)
+    total = frame.div(frame.sum(axis=1), axis=0).sum()
+    kept = most_moved(table, n)
+    assert kept.sum() == n
+    assert total[kept].min() >= total.drop(np.flatnonzero(kept)).max() or n == 4
+    if total.round(9).is_unique:
+        np.testing.assert_array_equal(most_moved(table[:, order], n), kept[order])
+
+
+class Reader:
+    """Latents that are weighed sums of the regions' brightness, (latent_dim, n_rois)."""
+
+    def __init__(self, masks, reads):
+        self.masks, self.reads = masks, np.asarray(reads)
+
+    def encode(self, images):
+        means = np.stack([images[:, m].mean(axis=1) for m in self.masks], axis=1) - 0.5
+        return (means @ self.reads.T).astype(np.float32)
+
+
+def field_of(reads, n_brains=40):
+    """Of a reader of regions that vary alike and independently."""
+    n_rois = len(reads[0])
+    masks = np.eye(n_rois, dtype=bool)[:, :, None].repeat(5, axis=2)
+    rng, spread = np.random.default_rng(0), np.linspace(-1, 1, n_brains)
+    levels = 0.5 + 0.2 * rng.permuted(np.tile(spread, (n_rois, 1)), axis=1)
+    images = np.tensordot(levels.T, masks.astype(np.float32), 1).astype(np.float32)
+    weights = weight_range(images, masks)
+    return receptive_field(Reader(masks, reads), images, masks, weights, missing=False)
+
+
+def mixed(seed, latents=5, n_rois=9):
+    return np.random.default_rng(seed).normal(size=(latents, n_rois))
+
+
+def test_fits_are_scored_at_one_number_of_latents():
+    fields = [field_of(mixed(0)), field_of(mixed(1)), field_of(mixed(2, latents=7))]
+    actives = [np.arange(5) != 3, np.ones(5, dtype=bool), np.arange(7) > 1]
+    found = scored_fits(fields, actives, 3, n=11, n_rotations=4, seed=6)
+    assert found.values.shape == (3,) and found.resamples.shape == (3, 11)
+    assert found.null.shape == (11,) and found.rotated.shape == (4,)
+    kept = [most_moved(f.divergence, 3, a) for f, a in zip(fields, actives, strict=True)]
+    assert [k.sum() for k in kept] == [3, 3, 3]
+    pairs = list(zip(fields, kept, strict=True))
+    values = [uncorrelatedness(f.divergence[:, k]) for f, k in pairs]
+    np.testing.assert_allclose(found.values, values)
+    nulls = [uncorrelatedness_null(f.divergence, 11, 6, k) for f, k in pairs]
+    np.testing.assert_allclose(found.null, np.mean(nulls, axis=0))
+    turned = [
+        [uncorrelatedness(f.rotated(seed, k).divergence) for seed in range(6, 10)] for f, k in pairs
+    ]
+    np.testing.assert_allclose(found.rotated, np.mean(turned, axis=0))
+    for (f, k), draws in zip(pairs, found.resamples, strict=True):
+        expected = bootstrap_uncorrelatedness(f.bootstrapped(11, 6)[:, :, k], 11, 6)
+        np.testing.assert_allclose(draws, expected)
+
+
+def test_the_draws_of_every_fit_are_of_the_same_brains_and_regions():
+    reads = mixed(3)
+    fields = [field_of(reads), field_of(-reads[[4, 2, 0, 1, 3]])]
+    found = scored_fits(fields, [np.ones(5, dtype=bool)] * 2, 5, n=30, n_rotations=1)
+    np.testing.assert_allclose(*found.values)
+    np.testing.assert_allclose(*found.resamples, rtol=1e-4)
+    assert found.resamples.std() > 0.01
+
+
+def test_a_seed_scores_alike():
+    field, alive = field_of(mixed(4)), np.ones(5, dtype=bool)
+    first, again, other = (
+        scored_fits([field], [alive], 4, n=8, n_rotations=3, seed=s) for s in (1, 1, 2)
+    )
+    for a, b, c in zip(first[1:], again[1:], other[1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.allclose(a, c)
+    np.testing.assert_array_equal(first.values, other.values)
+
+
+def test_latents_without_order_are_as_uncorrelated_as_chance():
+    reads = [np.random.default_rng(seed).exponential(size=(6, 9)) for seed in range(6)]
+    fields = [field_of(r) for r in reads]
+    found = scored_fits(fields, [np.ones(6, dtype=bool)] * 6, 6, n=100, n_rotations=1)
+    low, high = np.quantile(found.null, [0.005, 0.995])
+    assert low < found.values.mean() < high
+    assert high - low < 0.25
+
+
+def test_latents_that_see_a_region_each_are_above_their_rotated_axes():
+    own = scored_fits([field_of(np.eye(8) + 0.03)], [np.ones(8, dtype=bool)], 8, 60, 30)
+    assert own.values[0] == pytest.approx(1 - 1 / 7, abs=0.01)  # as uncorrelated as can be
+    assert own.values[0] > max(own.rotated.max(), own.null.max())
+    assert own.values[0] > own.rotated.mean() + 0.1
+    turn = np.linalg.qr(mixed(5, 8, 8))[0]
+    turned = scored_fits([field_of(turn @ (np.eye(8) + 0.03))], [np.ones(8, dtype=bool)], 8, 30, 30)
+    low, high = np.quantile(turned.rotated, [0.02, 0.98])
+    assert low < turned.values[0] < high
 
 
 def test_errors_name_what_was_given():
     table = independent(8)
     constant = np.array([[1, 2, 3], [1, 3, 2], [1, 4, 1], [1, 1, 4.0]])
+    alive = np.ones(5, dtype=bool)
     zero_row = table.copy()
     zero_row[2] = 0
     cases = [
@@ -165,7 +276,12 @@ def test_errors_name_what_was_given():
         ("one bool", lambda: uncorrelatedness(table, np.ones(7, dtype=bool))),
         ("one bool", lambda: uncorrelatedness(table, np.ones(8))),
         ("one region", lambda: impact_covariance(table[:1])),
-        ("at least 3 regions", lambda: field_agreement(table, table)),
+        ("n=9 latents of 8 active ones; give 1 to 8", lambda: most_moved(table, 9)),
+        ("n=0 latents", lambda: most_moved(table, 0)),
+        ("n=3 latents of 2 active", lambda: most_moved(table, 3, np.arange(8) < 2)),
+        (r"regions \[2\]", lambda: most_moved(zero_row, 2)),
+        ("n=6 latents of 5 active", lambda: scored_fits([field_of(mixed(0))], [alive], 6)),
+        ("shorter", lambda: scored_fits([field_of(mixed(0))] * 2, [alive], 3, 3, 1)),
     ]
     for message, call in cases:
         with pytest.raises(ValueError, match=message):

@@ -94,6 +94,7 @@ def test_the_papers_profile_holds_the_papers_settings():
     assert (p.steps, p.batch_size, p.learning_rate) == (10_000, 64, 2e-4)
     assert p.grid_betas == tuple(range(1, 21)) and p.grid_latent_dims == tuple(range(4, 21))
     assert p.curve_latent_dims == (*range(2, 21), 30, 50, 100)
+    assert (p.n_weights, p.n_read, p.c_max, p.c_step) == (11, 832, 7.0, 0.005)
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("paper", PaperRecipe()), ("fast", FastRecipe())])
@@ -415,7 +416,14 @@ device: cpu
     # Of the grid's size here, so that they share its PCA.
     evaluated = ["ppca-L2", "factor_analysis-L2", "nmf-L2", "nearest_brain", "mean_image"]
     evaluated += [f"beta_vae-L2-beta{b}-seed{s}" for b in (1, 3) for s in (4, 5)]
-    wanted = ["pca-L2", *compared, "pca-L2", *grid, *curve_alone, *evaluated]
+    # The other objectives; the second simulator, and two other shares with artefacts.
+    interpreted = [
+        f"{o}_vae-L2-beta3-seed{s}"
+        for o in ("capacity", "total_correlation", "mmd")
+        for s in (4, 5)
+    ]
+    interpreted += 3 * ["pca-L2", *(f"beta_vae-L2-beta3-seed{s}" for s in (4, 5))]
+    wanted = ["pca-L2", *compared, "pca-L2", *grid, *curve_alone, *evaluated, *interpreted]
     assert labels == sorted(wanted)
     monkeypatch.setattr(BetaVAEConfig, "fit_together", None)
     main()
@@ -464,7 +472,8 @@ device: cpu
     assert made("--only", "grid", "--latent-dim", "4")[0] == 6
     assert made("--only", "compared")[0] == 9
     assert made("--only", "evaluated")[0] == 16
-    assert made()[0] == 19
+    assert made("--only", "interpreted")[0] == 27  # with what it reads of the grid
+    assert made()[0] == 28
     with pytest.raises(SystemExit, match="latent_dim=5 is no row of this profile; it has 2, 3, 4"):
         made("--only", "grid", "--latent-dim", "5")
 

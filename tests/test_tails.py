@@ -179,6 +179,7 @@ def test_nonsense_is_refused_by_name():
         ("clean has entries", lambda: tail_counts(z * np.nan, z)),
         ("unusual has entries", lambda: tail_counts(z, z * np.inf)),
         (r"clean is \(1, 3\)", lambda: tail_counts(z[:1], z)),
+        (r"unusual is \(0, 3\).*at least 1 rows", lambda: tail_counts(z, z[:0])),
         (r"counts \(3, 2\) of float64", lambda: sidedness(np.ones((3, 2)))),
         (r"counts \(2, 3\) of int64", lambda: sidedness_null(np.ones((2, 3), dtype=int), 3, 0)),
         ("counts below 0", lambda: sidedness(counts - 2)),

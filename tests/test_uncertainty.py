@@ -14,6 +14,7 @@ from brainvae_core.metrics import (
     estimate,
     estimates,
     frechet_distance,
+    from_resamples,
     in_each,
     jackknife,
     jackknife_difference,
@@ -212,6 +213,108 @@ def test_intervals_move_and_stretch_with_the_scores(seed, shift, scale):
     assert plain.low <= plain.value <= plain.high
 
 
+# ---- resamples at hand ----
+
+
+def resampled(x, n=200, seed=0):
+    """Means of fits (n_seeds, n_brains) and of their resamples, the same brains for every fit."""
+    draws = np.random.default_rng(seed).integers(x.shape[1], size=(n, x.shape[1]))
+    return x.mean(axis=1), x[:, draws].mean(axis=2)
+
+
+def test_of_one_fit_only_the_spread_of_its_resamples_counts():
+    """Of −10 to 10 about their mean, 95 % lie within 9.5, and the mean's own place is forgotten."""
+    found = from_resamples([7.0], [100 + np.arange(-10.0, 11)], 33)
+    assert found[:1] + found[3:] == (7.0, 33, 1)
+    assert (found.low, found.high) == pytest.approx((-3, 17), abs=0.5)
+    half = from_resamples([7.0], [np.arange(-10.0, 11)], 33, level=0.5)
+    assert (half.low, half.high) == pytest.approx((2, 12), abs=0.5)
+    lopsided = from_resamples([0.0], [[0, 0, 0, 0, 10]], 5, level=0.5)
+    assert (lopsided.low, lopsided.high) == (-2, -2)
+
+
+def test_fits_whose_resamples_do_not_vary_have_students_interval():
+    values = np.array([1.0, 2, 4, 5, 8])
+    found = from_resamples(values, np.zeros((5, 3)), 9)
+    half = stats.t.ppf(0.975, 4) * values.std(ddof=1) / 5**0.5
+    assert (found.value, found.n_brains, found.n_seeds) == (4, 9, 5)
+    assert (found.low, found.high) == pytest.approx((4 - half, 4 + half), rel=0.01)
+
+
+def test_resamples_are_averaged_over_fits_draw_by_draw():
+    """What one fit gains by a draw and the other loses leaves no spread."""
+    drawn = np.random.default_rng(0).normal(size=50)
+    opposed = from_resamples([2.0, 2.0], [drawn, 3 - drawn], 9)
+    assert (opposed.low, opposed.high) == pytest.approx((2, 2))
+    alike, alone = from_resamples([2.0, 2.0], [drawn, drawn], 9), from_resamples([2.0], [drawn], 9)
+    assert alike[:3] == pytest.approx(alone[:3])
+
+
+@given(
+    st.lists(st.floats(-100, 100), min_size=3, max_size=3),
+    st.lists(st.floats(-100, 100), min_size=3, max_size=3),
+)
+def test_where_the_resamples_lie_on_the_whole_means_nothing(shifts, moved):
+    values, drawn = resampled(scores(np.random.default_rng(0), 3, 20))
+    found = from_resamples(values, drawn, 20)
+    elsewhere = from_resamples(values, drawn + np.array(shifts)[:, None], 20)
+    assert elsewhere[:3] == pytest.approx(found[:3], abs=1e-9)
+    together = from_resamples(values + moved[0], drawn, 20)
+    assert together[:3] == pytest.approx([x + moved[0] for x in found[:3]], abs=1e-9)
+
+
+def test_resamples_of_means_give_what_estimate_gives():
+    x = scores(np.random.default_rng(1), 3, 150, seeds=0.1)
+    found, wanted = from_resamples(*resampled(x, 4000), 150), estimate(x)
+    half = (wanted.high - wanted.low) / 2
+    assert found.value == pytest.approx(wanted.value)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.06 * half)
+    assert (found.n_brains, found.n_seeds) == (150, 3)
+
+
+def test_what_is_less_is_taken_off_draw_by_draw():
+    rng = np.random.default_rng(2)
+    brains = rng.normal(0, 2, 40)
+    a, b = 1 + brains + rng.normal(0, 0.1, (1, 40)), brains + rng.normal(0, 0.1, (1, 40))
+    paired = from_resamples(*resampled(a), 40, less=resampled(b))
+    assert paired.value == pytest.approx(a.mean() - b.mean())
+    wanted = difference(a, b)
+    assert (paired.low, paired.high) == pytest.approx((wanted.low, wanted.high), abs=0.02)
+    unpaired = from_resamples(*resampled(a), 40, less=resampled(b, seed=1))
+    assert unpaired.high - unpaired.low > 5 * (paired.high - paired.low)
+    turned = from_resamples(*resampled(b), 40, less=resampled(a))
+    assert turned[:3] == pytest.approx((-paired.value, -paired.high, -paired.low), abs=1e-9)
+    nothing = from_resamples(*resampled(a), 40, less=resampled(a))
+    assert (nothing.value, nothing.low, nothing.high) == pytest.approx((0, 0, 0), abs=1e-12)
+
+
+def test_the_seeds_of_what_is_less_count_too():
+    one, fits = np.zeros((1, 30)), scores(np.random.default_rng(0), 3, 30, brains=0.1)
+    found = from_resamples(*resampled(one), 30, less=resampled(fits))
+    other = from_resamples(*resampled(fits), 30, less=resampled(one))
+    assert (found.n_seeds, other.n_seeds) == (1, 1)
+    half = stats.t.ppf(0.975, 2) * fits.mean(axis=1).std(ddof=1) / 3**0.5
+    for each in (found, other):
+        assert (each.high - each.low) / 2 == pytest.approx(half, rel=0.1)
+    both = from_resamples(*resampled(fits), 30, less=resampled(fits[:2]))
+    assert both.n_seeds == 2 and both.high - both.low > 1.2 * (found.high - found.low)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_intervals_of_resamples_hold_the_truth_often_enough(n_seeds):
+    seeds = 0.0 if n_seeds == 1 else 0.5
+
+    def make(rng):
+        return from_resamples(*resampled(scores(rng, n_seeds, 40, seeds, 1.0, mean=5.0)), 40)
+
+    def less(rng):
+        x = scores(rng, n_seeds + 3, 40, seeds, 1.0, mean=5.0)
+        return from_resamples(*resampled(x[:n_seeds]), 40, less=resampled(x[n_seeds:] - 2))
+
+    assert 0.9 <= coverage(make, 5.0) <= 0.995
+    assert 0.9 <= coverage(less, 2.0) <= 0.999
+
+
 def test_a_wider_level_is_a_wider_interval():
     x = scores(np.random.default_rng(0), 3, 30)
     assert estimate(x, 0.5).high < estimate(x, 0.95).high < estimate(x, 0.99).high
@@ -262,6 +365,9 @@ def test_an_interval_ends_where_values_do():
     assert wide.low < 0 and wide.high > 1
     held = jackknife(np.mean, seeds, bounds=(0, 1))
     assert held == wide._replace(low=0.0, high=1.0)
+    drawn = [np.linspace(-1, 1, 9)]
+    wide, held = (from_resamples([0.5], drawn, 9, bounds=b) for b in ((-9, 9), (0, 1)))
+    assert wide.low < 0 and wide.high > 1 and held == wide._replace(low=0.0, high=1.0)
 
 
 def test_nonsense_is_refused_by_name():
@@ -280,3 +386,17 @@ def test_nonsense_is_refused_by_name():
         jackknife(frechet_distance, [[np.zeros((5, 2)), np.zeros((4, 2))]])
     with pytest.raises(ValueError, match="the statistic is not finite"):
         jackknife(np.mean, [[np.full(5, np.nan)]])
+    for values, drawn in (([1.0], x), (x, x), ([], x[:0]), (1.0, x), ([1.0], [1.0])):
+        with pytest.raises(
+            ValueError, match=r"values \(.*\) and resamples \(.*must be \(n_seeds,\)"
+        ):
+            from_resamples(values, drawn, 5)
+    for values, drawn in ((x[:, 0], x * np.nan), (x[:, 0] + np.inf, x), ([1.0], [[]])):
+        with pytest.raises(ValueError, match="values or resamples are empty or not finite"):
+            from_resamples(values, drawn, 5)
+    with pytest.raises(ValueError, match=r"values \(2,\) and resamples \(3, 5\)"):
+        from_resamples(x[:, 0], x, 5, less=(x[:2, 0], x))
+    with pytest.raises(ValueError, match="different numbers of resamples; draw as many of both"):
+        from_resamples(x[:, 0], x, 5, less=(x[:, 0], x[:, :4]))
+    with pytest.raises(ValueError, match="level=0 must lie"):
+        from_resamples(x[:, 0], x, 5, level=0)

@@ -40,6 +40,13 @@ n_graded: 4
 n_importance: 3
 fd_dim: 3
 n_blobs: 10
+region_share: 0.05
+n_weights: 3
+n_read: 8
+c_step: 0.5
+objectives: [mmd]
+varied_brains: [16]
+varied_artefact_shares: [0.0]
 """
 GRID = "_build/tiny/notebooks/06_grid.ipynb"
 
@@ -185,7 +192,7 @@ def test_stages_are_stale_when_code_that_they_reach_changes(story, tree):
         return set(jobs_of(printed)) - {"total", "fit"}
 
     assert stale_after("brainvae_core/figures/curves.py") == {"notebook"}
-    fits = {"compared", "evaluated", "shard", "notebook"}
+    fits = {"compared", "evaluated", "shard", "interpreted", "notebook"}
     assert stale_after("brainvae_core/models/training.py") == fits
     assert stale_after("notebooks/params/tiny.yaml") == fits | {"cohort"}
 
@@ -195,7 +202,7 @@ def test_what_follows_a_stage_stays_stale_when_a_call_ended_after_it(story, tree
     profile.write_text(PROFILE.replace("n_blobs: 10", "n_blobs: 11"))
     snakemake(tree, "--cores", "2", "_build/tiny/cohort")
     printed = snakemake(tree, "-n", "--cores", "2", "fit", GRID)
-    stale = {"compared", "evaluated", "shard", "notebook"}
+    stale = {"compared", "evaluated", "shard", "interpreted", "notebook"}
     assert set(jobs_of(printed)) - {"total", "fit"} == stale
 
 
@@ -215,13 +222,14 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
         "compared": 1,
         "evaluated": 1,
         "shard": 2,
+        "interpreted": 1,
         "notebook": chapters,
         "book": 1,
     }
     assert jobs_of(printed) == total | {"total": sum(total.values())}
     asked = re.findall(r"^rule (\w+):.*?^    resources: (.*?)$", printed, re.M | re.S)
     assert len(asked) == sum(total.values())
-    fits = {"compared", "evaluated", "shard"}
+    fits = {"compared", "evaluated", "shard", "interpreted"}
     assert {rule for rule, r in asked if "gpu=1" in r} == fits
     assert {rule for rule, r in asked if "gpu" not in r} == {"cohort", "notebook", "book"}
     assert all("mem_mb=" in r and "runtime=" in r for _, r in asked)

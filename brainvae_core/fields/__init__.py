@@ -37,6 +37,7 @@ from brainvae_core.fields.regions import (
     region_brightness,
     region_profile,
     swap_donors,
+    tail_asymmetry,
     weight_range,
 )
 from brainvae_core.fields.rotated import Rotated, rotated_fits
@@ -88,6 +89,7 @@ __all__ = [
     "single_latent_r2",
     "stratified_rgb",
     "swap_donors",
+    "tail_asymmetry",
     "tail_ratio",
     "traversal",
     "uncorrelatedness",

@@ -164,6 +164,25 @@ def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.
     return np.stack([variance[:, m].mean(axis=1, dtype=np.float64) for m in masks], axis=1)
 
 
+def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
+    """How much more one outer quartile of c moves each region than the other, whichever does.
+
+    Parameters
+    ----------
+    field_variance : ndarray, shape (latent_dim, 4, height, width)
+        ``ProjectiveField.variance``.
+    roi_masks : ndarray of bool, shape (n_rois, height, width)
+
+    Returns
+    -------
+    ndarray, shape (latent_dim, n_rois)
+        |V₋ − V₊| / (V₋ + V₊) of the region's mean variances: 0 (alike, or neither moves it) to 1.
+    """
+    below, above = (region_profile(np.asarray(field_variance)[:, q], roi_masks) for q in (0, 3))
+    both = below + above
+    return np.divide(np.abs(below - above), both, out=np.zeros_like(both), where=both > 0)
+
+
 def random_blobs(
     brain_mask: np.ndarray, n_pixels: int, n: int, seed: int, *, mirrored: bool = False
 ) -> np.ndarray:

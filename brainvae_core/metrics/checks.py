@@ -58,11 +58,13 @@ def checked_mean(mean_image, images: np.ndarray) -> np.ndarray:
     return mean_image
 
 
-def checked_rows(values, name: str) -> np.ndarray:
-    """A finite table (n, columns) as float64, with at least two rows."""
+def checked_rows(values, name: str, least: int = 2) -> np.ndarray:
+    """A finite table (n, columns) as float64, with at least so many rows."""
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or len(values) < 2 or not values.shape[1]:
-        raise ValueError(f"{name} is {values.shape}; it must be (n, columns) with at least 2 rows")
+    if values.ndim != 2 or len(values) < least or not values.shape[1]:
+        raise ValueError(
+            f"{name} is {values.shape}; it must be (n, columns) with at least {least} rows"
+        )
     if not np.isfinite(values).all():
         raise ValueError(f"{name} has entries that are not finite; leave those brains out")
     return values

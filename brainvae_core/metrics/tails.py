@@ -30,7 +30,7 @@ def tail_counts(clean: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> 
     ValueError
         Numbers of latents differ, a number is not finite, or the level is outside (0, 1).
     """
-    clean, unusual = checked_rows(clean, "clean"), checked_rows(unusual, "unusual")
+    clean, unusual = checked_rows(clean, "clean"), checked_rows(unusual, "unusual", least=1)
     if clean.shape[1] != unusual.shape[1] or not 0 < level < 1:
         raise ValueError(
             f"clean {clean.shape} and unusual {unusual.shape} must have equally many latents, and "

@@ -13,8 +13,8 @@ from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.denoisers import DENOISERS, Denoiser, tuned_denoiser
 from brainvae_core.models.devices import OutOfDeviceMemory
-from brainvae_core.models.likelihoods import effective_strength
 from brainvae_core.models.foreign import FromSklearn, FromTorch
+from brainvae_core.models.likelihoods import effective_strength
 from brainvae_core.models.linear_gaussian import LinearGaussian
 from brainvae_core.models.nmf import NMF
 from brainvae_core.models.pca import PCA

@@ -1,0 +1,461 @@
+"""What was planted is found by a model that is the truth, and by none that is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.linalg import hadamard
+from scipy.stats import beta
+
+from brainvae_core.cohorts import (
+    FACTORS,
+    FREEFORM_FACTORS,
+    PlantedModel,
+    drawn_atlas,
+    rendered,
+    rendered_freeform,
+    simulate,
+    simulate_freeform,
+)
+from brainvae_core.fields import (
+    both_directions,
+    planted_fields,
+    recover,
+    recover_fits,
+    recovery_rates,
+    rotated_fits,
+    single_latent_r2,
+)
+from brainvae_core.fields.truth import PlantedFields, Recovery, profile_correlations
+from brainvae_core.metrics import jackknives
+from brainvae_core.models import LinearGaussian
+
+SHAPE, N = (14, 9), 50
+ROWS = ((0, 1), (1, 3), (3, 6), (6, 8), (8, 9), (9, 13))  # six regions; the last row is in none
+STRENGTH = np.array([0.05, 0.03, 0.08, 0.04])  # of four factors, in the first four regions
+C = np.linspace(-3, 3, 13)
+
+
+@pytest.fixture(scope="module")
+def masks():
+    drawn = np.zeros((len(ROWS), *SHAPE), dtype=bool)
+    for mask, (top, bottom) in zip(drawn, ROWS, strict=True):
+        mask[top:bottom] = True
+    return drawn
+
+
+class Simulator:
+    """Four factors, one a region; the fifth and sixth region vary by themselves."""
+
+    names = ("a", "b", "c", "d")
+
+    def __init__(self, masks):
+        self.maps = STRENGTH[:, None, None] * masks[:4]
+
+    def decode(self, z):
+        return (0.5 + np.tensordot(z, self.maps, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def factors():
+    """As far from one another as can be: no two correlate over the brains."""
+    drawn = np.random.default_rng(0).standard_normal((N, 4))
+    return np.linalg.qr(drawn - drawn.mean(axis=0))[0] * N**0.5
+
+
+@pytest.fixture(scope="module")
+def images(masks, factors):
+    rng = np.random.default_rng(1)
+    images = Simulator(masks).decode(factors)
+    images += np.tensordot(0.05 * rng.standard_normal((N, 2)), masks[4:], 1).astype(np.float32)
+    images[:, -1] += rng.uniform(0, 0.3, (N, SHAPE[1]))
+    return images
+
+
+@pytest.fixture(scope="module")
+def planted(masks, factors, images):
+    return planted_fields(Simulator(masks), images, factors, masks, C)
+
+
+class Model:
+    """Latents that are weighed sums of the factors, as a reader and a painter of regions.
+
+    ``table`` is (latent_dim, n_factors); ``paints`` has the same shape where a model paints
+    something else than it reads. The factors are read off the regions where they act.
+    """
+
+    def __init__(self, masks, table, paints=None):
+        self.masks, self.maps = masks[:4], Simulator(masks).maps
+        self.table = np.asarray(table, dtype=float)
+        self.paints = self.table if paints is None else np.asarray(paints, dtype=float)
+
+    def encode(self, images):
+        means = np.stack([images[:, m].mean(axis=1) for m in self.masks], axis=1)
+        return (((means - 0.5) / STRENGTH) @ self.table.T).astype(np.float32)
+
+    def decode(self, z):
+        factors = np.asarray(z) @ self.paints
+        return (0.5 + np.tensordot(factors, self.maps, 1)).astype(np.float32)
+
+
+# Seven latents: factor 1, nothing, −2 × factor 3, factor 0, nothing, a little of factors 0 and 3,
+# factor 2.
+SCATTERED = np.zeros((7, 4))
+SCATTERED[[0, 2, 3, 6], [1, 3, 0, 2]] = [1, -2, 1, 0.5]
+SCATTERED[5] = [0.4, 0, 0, 0.4]
+AT = [3, 0, 6, 2]  # the latent of each factor
+
+
+class OfTheMargin:
+    """Latents that read noise and paint where no region is."""
+
+    def __init__(self, latents=5):
+        self.latents = latents
+
+    def encode(self, images):
+        return images[:, -1, : self.latents] * np.float32(10) - np.float32(6.5)
+
+    def decode(self, z):
+        images = np.full((len(z), *SHAPE), 0.5, dtype=np.float32)
+        images[:, -1, : self.latents] = z
+        return images
+
+
+# ---- what was planted ----
+
+
+def test_each_factor_is_planted_where_it_acts(planted, masks):
+    assert planted.factors == ("a", "b", "c", "d")
+    assert planted.seen.shape == planted.moved.shape == (4, 6)
+    assert planted.variance.shape == (4, *SHAPE) and planted.variance.dtype == np.float32
+    expected = np.zeros((4, 6))
+    np.fill_diagonal(expected, STRENGTH**2 * C.var())
+    np.testing.assert_allclose(planted.moved, expected, rtol=1e-4, atol=1e-12)
+    everywhere = np.tensordot(expected[:, :4].T, masks[:4].astype(float), 1)
+    np.testing.assert_allclose(planted.variance, everywhere, rtol=1e-4, atol=1e-12)
+
+
+def test_each_factor_is_seen_where_it_goes_with_the_regions_brightness(
+    planted, images, factors, masks
+):
+    np.testing.assert_allclose(planted.seen[:, :4], np.eye(4), atol=1e-5)
+    assert planted.seen[:, 4:].max() < 0.15
+    for region, mask in enumerate(masks):
+        level = images[:, mask].mean(axis=1, dtype=float)
+        r = [np.corrcoef(level, f)[0, 1] for f in factors.T]
+        np.testing.assert_allclose(planted.seen[:, region], np.square(r), atol=1e-9)
+
+
+# ---- one latent, one factor ----
+
+
+@given(seed=st.integers(0, 2**16))
+def test_r2_is_numpys(seed):
+    rng = np.random.default_rng(seed)
+    codes = rng.standard_normal((11, 5)) * [1e-6, 1, 1e6, 1, 1] + [0, 1e3, 0, -1, 5]
+    known = rng.standard_normal((11, 3)) + codes[:, :3] / [1e-6, 1, 1e6]
+    found = single_latent_r2(codes, known)
+    assert found.shape == (5, 3)
+    np.testing.assert_allclose(found, np.corrcoef(codes.T, known.T)[:5, 5:] ** 2, atol=1e-12)
+    np.testing.assert_allclose(single_latent_r2(-3 * codes + 1, known), found, atol=1e-9)
+    np.testing.assert_allclose(single_latent_r2(known, codes), found.T, atol=1e-12)
+    assert (found >= 0).all() and (found <= 1).all()
+
+
+def test_a_latent_shares_its_variance_among_independent_factors(factors):
+    codes = factors @ np.random.default_rng(2).standard_normal((4, 6))
+    found = single_latent_r2(codes, factors)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert ((found >= 0.5).sum(axis=1) <= 1).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, -1234.567, 1e-20])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_what_does_not_vary_goes_with_nothing(factors, value, kind):
+    codes = np.column_stack([factors[:, 0], np.full(N, value)]).astype(kind)
+    found = single_latent_r2(codes, factors)
+    np.testing.assert_allclose(found[0], [1, 0, 0, 0], atol=1e-6)
+    assert not found[1].any()
+    assert not single_latent_r2(factors, codes)[:, 1].any()
+
+
+# ---- profiles ----
+
+
+@given(seed=st.integers(0, 2**16), scale=st.floats(1e-6, 1e6))
+def test_profiles_are_compared_whatever_their_scale(seed, scale):
+    rng = np.random.default_rng(seed)
+    a, b = rng.exponential(size=(3, 7)), rng.exponential(size=(2, 7))
+    found = profile_correlations(a, b)
+    assert found.shape == (3, 2) and np.abs(found).max() <= 1 + 1e-12
+    expected = np.corrcoef(np.sqrt(a), np.sqrt(b))[:3, 3:]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(profile_correlations(scale * a, b / scale), found, atol=1e-9)
+    np.testing.assert_allclose(profile_correlations(b, a), found.T, atol=1e-12)
+    np.testing.assert_allclose(np.diag(profile_correlations(a, a)), 1)
+
+
+def test_flat_profiles_are_like_nothing():
+    a = np.array([[0, 0, 0, 0], [3, 3, 3, 3], [0.1, 0.1, 0.1, 0.1], [1, 2, 3, 4]])
+    found = profile_correlations(a, a)
+    np.testing.assert_allclose(found[3, 3], 1)
+    found[3, 3] = 0
+    assert not found.any()
+
+
+# ---- models ----
+
+
+def test_the_factors_themselves_are_recovered(planted, images, factors, masks):
+    found = recover(Model(masks, SCATTERED), images, factors, planted, masks, C, n_read=20)
+    assert found.factors == planted.factors
+    np.testing.assert_array_equal(found.latent, AT)
+    assert found.r2.shape == (7, 4) and found.seen.shape == found.moved.shape == (4, 4)
+    np.testing.assert_allclose(found.best_r2, 1, atol=1e-4)
+    expected = np.zeros((7, 4))
+    expected[AT, range(4)], expected[5, [0, 3]] = 1, 0.5
+    np.testing.assert_allclose(found.r2, expected, atol=1e-3)
+    for asked in ("has_latent", "receptive_right", "projective_right", "recovered"):
+        assert getattr(found, asked).shape == (4,) and getattr(found, asked).all(), asked
+    np.testing.assert_allclose(np.diag(found.moved), 1, atol=1e-6)
+    assert np.diag(found.seen).min() > 0.9
+    sizes = np.array([1, 1, 0.25, 4])[:, None, None]
+    np.testing.assert_allclose(found.variance, sizes * planted.variance, rtol=1e-3, atol=1e-9)
+
+
+def test_the_simulator_is_its_own_best_model(planted, images, factors, masks):
+    class Told(Simulator):
+        encode = Model(masks, np.eye(4)).encode
+
+    found = recover(Told(masks), images, factors, planted, masks, C)
+    assert found.recovered.all()
+    np.testing.assert_allclose(found.variance, planted.variance, rtol=1e-4, atol=1e-9)
+
+
+def test_factors_that_are_mixed_evenly_have_no_latent(planted, images, factors, masks):
+    """A Hadamard matrix is a rotation that gives every latent a quarter of every factor."""
+    turned = Model(masks, hadamard(4) / 2)
+    found = recover(turned, images, factors, planted, masks, C)
+    np.testing.assert_allclose(found.r2, 0.25, atol=1e-3)
+    assert not found.has_latent.any() and not found.recovered.any()
+
+
+def test_random_axes_of_a_model_that_is_right_lose_what_it_found(planted, images, factors, masks):
+    models = {"right": [Model(masks, np.eye(4))]}
+    turned = rotated_fits(models, images, {"right": [np.ones(4, dtype=bool)]}, n=60)
+    found = recover_fits(turned, images, factors, planted, masks, C)["right, random axes"]
+    assert len(found) == 60
+    # One of a random direction's four squares is 0.5 or more: so few axes are often near enough.
+    expected = 4 * beta(0.5, 1.5).sf(0.5)
+    assert np.mean([f.has_latent for f in found]) == pytest.approx(expected, abs=0.1)
+    assert 0.6 < expected < 0.8
+    # They span the same space: what is lost at single latents is there in sum.
+    np.testing.assert_allclose([f.r2.sum(axis=0) for f in found], 1, atol=1e-3)
+
+
+def test_noise_finds_nothing(planted, images, factors, masks):
+    found = recover(OfTheMargin(), images, factors, planted, masks, C)
+    assert found.best_r2.max() < 0.3
+    for asked in ("has_latent", "receptive_right", "projective_right", "recovered"):
+        assert not getattr(found, asked).any(), asked
+    assert not found.seen.any() and not found.moved.any()
+
+
+def test_a_latent_that_sees_right_may_paint_wrong(planted, images, factors, masks):
+    crossed = Model(masks, np.eye(4), paints=np.eye(4)[[1, 0, 2, 3]])
+    found = recover(crossed, images, factors, planted, masks, C)
+    assert found.has_latent.all() and found.receptive_right.all()
+    np.testing.assert_array_equal(found.projective_right, [False, False, True, True])
+    np.testing.assert_array_equal(found.recovered, [False, False, True, True])
+
+
+def test_dead_latents_are_no_latents(planted, images, factors, masks):
+    table = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0.0]])
+    found = recover(Model(masks, table), images, factors, planted, masks, C)
+    np.testing.assert_array_equal(found.has_latent, [False, True, False, True])
+    np.testing.assert_array_equal(found.recovered, [False, True, False, True])
+    assert not found.r2[[0, 2, 4]].any()
+    nothing = recover(Model(masks, 0 * table), images, factors, planted, masks, C)
+    assert not nothing.r2.any() and not nothing.recovered.any()
+
+
+def test_latents_that_are_not_active_are_not_judged(planted, images, factors, masks):
+    active = np.arange(7) != 3
+    found = recover(Model(masks, SCATTERED), images, factors, planted, masks, C, active)
+    assert not found.r2[3].any()
+    np.testing.assert_array_equal(found.latent, [5, *AT[1:]])  # the next best, for what it is
+    assert found.best_r2[0] == pytest.approx(0.5, abs=1e-3)
+    np.testing.assert_array_equal(found.recovered[1:], [True] * 3)
+
+
+def test_receptive_fields_are_read_on_the_first_brains(planted, images, factors, masks):
+    model = Model(masks, SCATTERED)
+    found = recover(model, images, factors, planted, masks, C, n_read=12)
+    read = both_directions(model, images[:12], masks, C)
+    expected = profile_correlations(read.receptive.divergence[:, AT].T, planted.seen)
+    np.testing.assert_array_equal(found.seen, expected)
+    whole = recover(model, images, factors, planted, masks, C)
+    assert not np.array_equal(found.seen, whole.seen)
+    np.testing.assert_allclose(found.r2, single_latent_r2(model.encode(images), factors), atol=1e-9)
+
+
+def test_what_points_right_is_first_among_all_factors():
+    seen = np.array([[0.9, 0.8, 0.1], [0.5, 0.4, 0.3], [0, 0, 0.0]])
+    moved = np.array([[-0.5, -0.6, -0.7], [0.2, 0.2, 0.1], [0.1, 0.2, 0.9]])
+    r2 = np.array([[0.5, 0.1, 0.2], [0.1, 0.49, 0.3], [0, 0, 0.8], [0.1, 0.2, 0]])
+    found = Recovery(("a", "b", "c"), r2, r2.argmax(axis=0), seen, moved, np.zeros((3, 2, 2)))
+    np.testing.assert_array_equal(found.best_r2, [0.5, 0.49, 0.8])
+    np.testing.assert_array_equal(found.has_latent, [True, False, True])
+    np.testing.assert_array_equal(found.receptive_right, [True, False, False])
+    np.testing.assert_array_equal(found.projective_right, [True, False, True])  # a tie is not first
+    np.testing.assert_array_equal(found.recovered, [True, False, False])
+    better = replace(found, seen=np.eye(3), moved=np.eye(3))
+    np.testing.assert_array_equal(better.recovered, [True, False, True])
+
+
+def test_rates_are_of_every_fit_and_factor(planted, images, factors, masks):
+    table = np.zeros((3, 4))
+    table[[0, 1, 2], [2, 0, 1]] = 1
+    models = {"some": [Model(masks, table), Model(masks, SCATTERED)], "none": [OfTheMargin()]}
+    actives = {"some": [np.ones(3, dtype=bool), np.arange(7) != 0], "none": [np.arange(5) > 1]}
+    found = recover_fits(models, images, factors, planted, masks, C, actives, n_read=20)
+    assert {name: len(fits) for name, fits in found.items()} == {"some": 2, "none": 1}
+    again = recover(models["some"][1], images, factors, planted, masks, C, actives["some"][1], 20)
+    np.testing.assert_array_equal(found["some"][1].r2, again.r2)
+    np.testing.assert_array_equal(found["some"][1].seen, again.seen)
+    answers = recovery_rates(found)
+    assert list(answers) == [
+        "has a latent",
+        "receptive field right",
+        "projective field right",
+        "recovered",
+    ]
+    for by_model in answers.values():
+        assert np.shape(by_model["some"]) == (2, 1, 4) and np.shape(by_model["none"]) == (1, 1, 4)
+        assert by_model["some"][1][0].dtype == float and not np.any(by_model["none"])
+    rates = {question: np.array(by["some"])[:, 0] for question, by in answers.items()}
+    np.testing.assert_array_equal(rates["has a latent"], [[1, 1, 1, 0], [1, 0, 1, 1]])
+    np.testing.assert_array_equal(rates["recovered"], [[1, 1, 1, 0], [1, 0, 1, 1]])
+    every = recover_fits(models, images, factors, planted, masks, C, n_read=20)
+    np.testing.assert_array_equal(recovery_rates(every)["recovered"]["some"][1], [[1, 1, 1, 1]])
+
+
+def test_rates_have_the_intervals_of_shares(planted, images, factors, masks):
+    right = Model(masks, SCATTERED)
+    found = recover_fits({"right": [right] * 2}, images, factors, planted, masks, C)
+    of = jackknives(np.mean, recovery_rates(found), bounds=(0, 1))["recovered"]["right"]
+    assert (of.value, of.high, of.n_brains, of.n_seeds) == (1, 1, 4, 2)
+    assert of.low < 0.7  # four of four are no proof
+
+
+def test_questions_are_answered_by_their_own_attribute():
+    yes, no = np.eye(2), np.eye(2)[::-1]
+    of = Recovery(("a", "b"), 0.4 * yes, np.array([0, 1]), yes, no, np.zeros((2, 1, 1)))
+    rates = recovery_rates({"x": [of, replace(of, r2=yes), replace(of, moved=yes, seen=no)]})
+    answers = {question: [fit[0][0] for fit in found["x"]] for question, found in rates.items()}
+    assert answers == {
+        "has a latent": [0, 1, 0],
+        "receptive field right": [1, 1, 0],
+        "projective field right": [0, 0, 1],
+        "recovered": [0, 0, 0],
+    }
+
+
+def test_nonsense_is_refused_by_name(planted, images, factors, masks):
+    model = Model(masks, SCATTERED)
+    codes = model.encode(images)
+    holed = factors.copy()
+    holed[3, 1] = np.nan
+    some = {"m": [np.ones(7, dtype=bool)]}
+
+    def recovered(f=factors, active=None):
+        return recover(model, images, f, planted, masks, C, active)
+
+    cases = [
+        (r"codes \(50, 7\) and factors \(49, 4\)", lambda: single_latent_r2(codes, factors[1:])),
+        ("at least 3", lambda: single_latent_r2(codes[:2], factors[:2])),
+        ("one row a brain", lambda: single_latent_r2(codes, factors[:, 0])),
+        ("not finite", lambda: single_latent_r2(codes, holed)),
+        ("not finite", lambda: single_latent_r2(codes / holed[:, [1]], factors)),
+        (r"factors \(50, 3\) must have a column for each of 4", lambda: recovered(factors[:, :3])),
+        (r"factors \(50,\) must", lambda: recovered(factors[:, 0])),
+        ("one row a brain", lambda: recovered(factors[:-1])),
+        ("one bool for each of the 7", lambda: recovered(active=np.ones(4, dtype=bool))),
+        ("none of the 7 latents", lambda: recovered(active=np.zeros(7, dtype=bool))),
+        (
+            "shorter",
+            lambda: recover_fits({"m": [model] * 2}, images, factors, planted, masks, C, some),
+        ),
+    ]
+    for message, call in cases:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+# ---- the two simulators ----
+
+SIMULATORS = {
+    "anatomical": (PlantedModel.anatomical, simulate, FACTORS, rendered, 3.0),
+    "freeform": (
+        PlantedModel.freeform,
+        simulate_freeform,
+        FREEFORM_FACTORS,
+        rendered_freeform,
+        1.7,
+    ),
+}
+SECTION = (80, 112)
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return drawn_atlas().resampled(SECTION)
+
+
+@pytest.mark.parametrize("kind", SIMULATORS)
+def test_a_simulator_decodes_its_factors(kind, atlas):
+    make, _, names, render, _ = SIMULATORS[kind]
+    model = make(atlas)
+    assert model.names == names and model.atlas is atlas
+    z = np.concatenate([np.zeros((1, len(names))), 2 * np.eye(len(names))]).astype(np.float32)
+    images = model.decode(z)
+    assert images.shape == (1 + len(names), *SECTION)
+    np.testing.assert_allclose(images[0], 0.75 * atlas.template, atol=1e-5)
+    assert (np.abs(images[1:] - images[0]).max(axis=(1, 2)) > 0.05).all()
+    for k, name in enumerate(names):
+        alone = pd.DataFrame(0.0, index=[0], columns=list(reversed(names))).assign(**{name: 2.0})
+        np.testing.assert_allclose(images[1 + k], render(alone, atlas)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", SIMULATORS)
+def test_a_linear_model_that_is_told_the_factors_paints_them_right(kind, atlas):
+    make, draw, names, _, most = SIMULATORS[kind]
+    cohort = draw(210, atlas, artefact_share=0, seed=0)
+    known, brains = cohort.factors.to_numpy(), cohort.images
+    assert list(cohort.factors) == list(names)
+    told = LinearGaussian.fit_to_factors(brains[:150], known[:150])
+    parts = atlas.regions(0.01)
+    regions = np.concatenate([atlas.roi_masks(parts, side) for side in ("left", "right")])
+    truth = planted_fields(
+        make(atlas), brains[150:], known[150:], regions, np.linspace(-most, most, 9)
+    )
+    assert isinstance(truth, PlantedFields) and truth.moved.shape == (len(names), len(regions))
+    c = np.linspace(-7, 7, 15)
+    found = recover(told, brains[150:], known[150:], truth, regions, c, n_read=20)
+    np.testing.assert_array_equal(found.latent, range(len(names)))
+    assert found.has_latent.all() and found.best_r2.min() > 0.7
+    assert found.projective_right.all() and np.diag(found.moved).min() > 0.85
+    turned = recover_fits(
+        rotated_fits({"told": [told]}, brains[150:], {"told": [np.ones(len(names), dtype=bool)]}),
+        brains[150:],
+        known[150:],
+        truth,
+        regions,
+        c,
+        n_read=5,
+    )
+    (turned,) = turned["told, random axes"]
+    assert turned.has_latent.mean() < 0.5
