@@ -133,7 +133,7 @@ def test_a_turned_field_is_the_field_of_the_turned_model(images, kind, active):
 
 
 def test_one_axis_has_one_direction(images, monkeypatch):
-    """SciPy 1.14, which this project allows, draws no rotation in one dimension."""
+    """SciPy 1.15, which this project allows, draws no rotation in one dimension."""
 
     def refuses(dim, random_state=None):
         assert dim > 1

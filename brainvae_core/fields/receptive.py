@@ -302,7 +302,7 @@ def random_axes(
     covariance += np.diag(posterior_variances.mean(axis=0))
     eigenvalues, axes = np.linalg.eigh(covariance)
     white = axes / np.sqrt(np.maximum(eigenvalues, floor))
-    if len(white) == 1:  # SciPy 1.14 draws no rotation of one axis
+    if len(white) == 1:  # SciPy before 1.17 may draw no rotation of one axis
         return white
     return white @ ortho_group.rvs(len(white), random_state=seed)
 
