@@ -6,7 +6,7 @@ its sizes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,8 +55,27 @@ def family_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
     changes = {"VAE": {"beta": 1.0}, "β-VAE": {}}
     changes |= {NAMES.get(name, name): {"objective": name} for name in p.objectives}
     for name, change in changes.items():
-        configs[name] = [replace(base, seed=seed, **change) for seed in p.grid_seeds]
+        configs[name] = [replace(base, seed=seed, **change) for seed in _seeds(p)]
     return _fitted(p, cohort, configs)
+
+
+def living(models: Mapping[str, Sequence], images: np.ndarray) -> dict[str, list]:
+    """The fits with an active latent: a model that tells no brains apart has no fields to read.
+
+    Raises
+    ------
+    ValueError
+        No fit of one of the models has any.
+    """
+    alive = {
+        name: [m for m in fits if active_latents(m.encode(images)).any()]
+        for name, fits in models.items()
+    }
+    if dead := [name for name, fits in alive.items() if not fits]:
+        raise ValueError(
+            f"no fit of {', '.join(dead)} has an active latent; fit longer or with a smaller beta"
+        )
+    return alive
 
 
 def planted_cohort(p: Parameters) -> Cohort:
@@ -79,6 +98,43 @@ def freeform_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
         "β-VAE": [replace(base, seed=seed) for seed in p.eval_seeds],
     }
     return _fitted(p, cohort, configs)
+
+
+def living_fits(
+    models: Mapping[str, Sequence], images: np.ndarray, least: int = 1
+) -> tuple[dict[str, list], dict[str, list[np.ndarray]]]:
+    """The fits that tell brains apart, and which of their latents do.
+
+    Parameters
+    ----------
+    models : mapping of str to sequence of models
+        The fits of each.
+    images : ndarray, shape (n_brains, height, width)
+        Brains that none was fitted to.
+    least : int
+        Active latents that a fit must have; a score of pairs of latents needs 2.
+
+    Returns
+    -------
+    dict of str to list of models
+        Without the fits that have fewer.
+    dict of str to list of ndarray of bool, each (latent_dim,)
+        Active latents of each.
+
+    Raises
+    ------
+    ValueError
+        No fit of a model has so many.
+    """
+    active = {k: [active_latents(m.encode(images)) for m in fits] for k, fits in models.items()}
+    kept = {k: [i for i, a in enumerate(found) if a.sum() >= least] for k, found in active.items()}
+    if dead := [name for name, rows in kept.items() if not rows]:
+        raise ValueError(
+            f"no fit of {', '.join(dead)} has {least} or more active latents, so there are no "
+            "fields to read; fit longer or with a smaller beta"
+        )
+    living = {name: [models[name][i] for i in rows] for name, rows in kept.items()}
+    return living, {name: [active[name][i] for i in rows] for name, rows in kept.items()}
 
 
 def told_model(cohort: Cohort) -> LinearGaussian:
@@ -134,7 +190,7 @@ def varied_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
     base = p.model_config(steps=p.grid_steps)
     configs = {
         "PCA": [PCAConfig(p.latent_dim)],
-        "β-VAE": [replace(base, seed=seed) for seed in p.grid_seeds],
+        "β-VAE": [replace(base, seed=seed) for seed in _seeds(p)],
     }
     return _fitted(p, cohort, configs)
 
@@ -164,22 +220,21 @@ def planted_grid(
     Returns
     -------
     dict of ``"beta"``, ``"latent_dim"``, ``"brains"`` and ``"share"``
-        Of model to value to the recoveries of its fits. Fits without an active latent are
-        left out, and values without a fit.
+        Of model to value to the recoveries of its fits, PCA's at every β the same. Values without a
+        fit are left out.
     """
     coarse = grid_cohort(p, cohort)
     test = clean_part(coarse)
     factors, regions = test.factors.to_numpy(), coarse.atlas.regions(p.region_share)
     masks = np.concatenate([coarse.atlas.roi_masks(regions, side) for side in ("left", "right")])
     simulator = PlantedModel.anatomical(coarse.atlas)
-    planted = planted_fields(simulator, test.images, factors, masks, np.linspace(-3, 3, 25))
+    planted = planted_fields(simulator, test.images, masks, np.linspace(-3, 3, 25))
 
     def recoveries(fits):
         found = [(m, active_latents(m.encode(test.images))) for m in fits]
         return [
-            recover(m, test.images, factors, planted, masks, c, active, p.n_read // 2)
+            recover(m, test.images, factors, planted, masks, c, active, max(p.n_read // 2, 3))
             for m, active in found
-            if active.any()
         ]
 
     runs = fit_all(coarse, grid_through(p), p.runs, p.device, p.together, halve=True)
@@ -189,7 +244,10 @@ def planted_grid(
     at_l = [(k.beta, m) for k, m in vaes if k.latent_dim == p.latent_dim]
     at_beta = [(k.latent_dim, m) for k, m in vaes if k.beta == p.beta]
     fits = {
-        "beta": {"β-VAE": {x: [m for y, m in at_l if y == x] for x in p.betas}},
+        "beta": {
+            "PCA": dict.fromkeys(p.betas, pcas[p.latent_dim]),
+            "β-VAE": {x: [m for y, m in at_l if y == x] for x in p.betas},
+        },
         "latent_dim": {
             "PCA": pcas,
             "β-VAE": {x: [m for y, m in at_beta if y == x] for x in p.latent_dims},
@@ -220,6 +278,11 @@ def fit_interpreted(p: Parameters) -> None:
     for cohorts in varied_cohorts(p, coarse).values():
         for cohort in cohorts.values():
             varied_models(p, cohort)
+
+
+def _seeds(p: Parameters) -> tuple[int, ...]:
+    """The grid's, and the evaluation's where the grid has fewer: a number has an interval."""
+    return tuple(dict.fromkeys((*p.grid_seeds, *p.eval_seeds)))
 
 
 def _fitted(p: Parameters, cohort: Cohort, configs: dict[str, Iterable]) -> dict[str, list]:

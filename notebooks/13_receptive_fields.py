@@ -119,6 +119,7 @@ weights = weight_range(cohort.images[clean], masks, mean_brightness=mu, n_weight
 # %%
 active = active_latents(model.encode(cohort.split("test").images))
 source = f"Cohort {cohort.name}: {len(held_out)} clean test brains, one β-VAE (seed {p.seed})"
+fewer = f"Cohort {cohort.name}: {min(p.n_read, len(held_out))} clean test brains, each region's range over them"
 print(
     f"brains (n, height, width) = {held_out.shape}; weights (n_rois, n_weights) = {weights.shape}"
 )
@@ -152,6 +153,21 @@ print(f"divergence (n_rois, latent_dim) = {field.divergence.shape}, nats")
 figures.fig_3b(field.normalised(active), p.rois, totals).made_from(source)
 
 # %% [markdown]
+# The same with the ends of its 95 % interval over brains.
+
+# %%
+resampled = np.quantile(field.bootstrapped(200, seed=0), [0.025, 0.975], axis=0)
+figures.fig_fields(
+    {
+        "2.5 %": np.sqrt(2 * resampled[0]),
+        "field": np.sqrt(2 * field.divergence),
+        "97.5 %": np.sqrt(2 * resampled[1]),
+    },
+    p.rois,
+    "Shift (SD; √(2 KL))",
+).made_from(source)
+
+# %% [markdown]
 # In the demo profile HPF and TH stand out, and rightly so: their own brightness was planted as a factor, so
 # it varies more (wider weights) and latents attend to it. The other four regions move the latents by
 # a twentieth of that or less.
@@ -182,7 +198,7 @@ figures.fig_fields(
 # brightness; regions and blobs are read on the same brains. The bars resample brains.
 
 # %%
-few = held_out[: max(p.n_read // 4, 2)]
+few = held_out[: max(p.n_read // 2, 2)]
 mine = receptive_field(model, few, masks, weight_range(few, masks))
 draws = mine.bootstrapped(500, seed=0)[:, :, active].sum(axis=2)
 blobs = [
@@ -200,11 +216,25 @@ figures.fig_against_blobs(
     chance,
     p.rois,
     "All active latents together (nats)",
-).made_from(f"{source}, {len(few)} of the brains")
+).made_from(f"Cohort {cohort.name}: {len(few)} clean test brains, one β-VAE (seed {p.seed})")
 
 # %% [markdown]
-# In the demo profile HPF and TH lie above nearly every blob; the other four regions do not stand out from
-# random ones of their size, which says that their rows in Fig. 3B, normalised to 1, are mostly shape and
+# The same per unit of brightness: HPF and TH vary more than other places, so they were also pushed further.
+
+# %%
+reach = np.diff(mine.weights[:, [0, -1]], axis=1)[:, 0] * mine.mean_brightness
+far = [np.diff(b.weights[:, [0, -1]], axis=1)[:, 0] * b.mean_brightness for b in blobs]
+figures.fig_against_blobs(
+    mine.divergence[:, active].sum(axis=1) / reach**2,
+    (np.quantile(draws, [0.025, 0.975], axis=0) / reach**2).T,
+    chance / np.square(far),
+    p.rois,
+    "All active latents together, over the squared change of brightness (nats per squared grey)",
+).made_from(f"Cohort {cohort.name}: {len(few)} clean test brains, one β-VAE (seed {p.seed})")
+
+# %% [markdown]
+# In the demo profile HPF and TH lie above nearly every blob; SSp, STR and RSP are like random pieces of
+# their size, and HY moves the latents less than nearly all of them. Their rows in Fig. 3B, normalised to 1, are mostly shape and
 # little effect.
 #
 # ## Held-out brains and all brains
@@ -225,7 +255,9 @@ figures.fig_fields(
     {f"{name} clean brains": np.sqrt(2 * table) for name, table in both.items()},
     p.rois,
     "Shift (SD)",
-).made_from(source)
+).made_from(
+    f"Cohort {cohort.name}: {clean.sum()} clean brains and {len(held_out)} of them held out"
+)
 
 # %% [markdown]
 # ## Three ways to change a region
@@ -245,7 +277,7 @@ shifts = {mode: np.sqrt(2 * found.divergence) for mode, found in modes.items()}
 titles = {"mask": "one grey", "add": "grey added", "swap": "another brain's"}
 figures.fig_fields(
     {titles[mode]: table for mode, table in shifts.items()}, p.rois, "Shift (SD)"
-).made_from(source)
+).made_from(fewer)
 
 # %%
 flat = pd.DataFrame({mode: table.ravel() for mode, table in shifts.items()})
@@ -256,7 +288,7 @@ print(f"smallest correlation between two modes: {by_mode.min(axis=None):.1f}")
 # ## One hemisphere, and the parts of the striatum
 #
 # The striatum of this plane is about half caudoputamen (CP) and half striatum-like amygdala (sAMY); each
-# region's two sides are perturbed by themselves.
+# region's two sides are perturbed by themselves. In the demo profile one side moves the same latents about half as far.
 
 # %%
 names = [*p.rois, *(a for a in ("CP", "sAMY") if a in cohort.atlas.acronyms)]
@@ -273,7 +305,9 @@ figures.fig_fields(
 # %% [markdown]
 # ## Every region of this slice
 #
-# The finest regions that do not overlap and have at least `region_share` of the brain's pixels.
+# The finest regions that do not overlap and have at least `region_share` of the brain's pixels, which depends a little on the
+# size of the sections. Acronyms are in the [glossary](../book/glossary.md). In the demo profile CA, DG (the hippocampus) and TH have nearly all of the effect; totals
+# differ from those above because each region's range is over these brains.
 
 # %%
 regions = cohort.atlas.regions(p.region_share)
@@ -281,7 +315,7 @@ parts = cohort.atlas.roi_masks(regions)
 everywhere = receptive_field(model, some, parts, weight_range(some, parts))
 figures.fig_3b(
     everywhere.normalised(active), regions, everywhere.divergence[:, active].sum(axis=1)
-).made_from(source)
+).made_from(fewer)
 
 # %% [markdown]
 # ## What is lost when a region is missing
@@ -362,6 +396,6 @@ pd.Series(
 
 # %% [markdown]
 # **Found.** In the demo profile two of six regions, HPF and TH, move the latents more than random pieces of
-# brain of their size do, and these two were planted as brightness factors of their own. How a region is changed matters
-# little, and held-out brains answer as training brains do. What a receptive field says of a latent's
+# brain of their size do, and these two were planted as brightness factors of their own. Which latents a region moves hardly turns on how it is
+# changed, how far does; and held-out brains answer as training brains do. What a receptive field says of a latent's
 # *meaning* is another question: chapters 15 and 16.

@@ -144,8 +144,8 @@ figures.fig_s4(along, c_shown, pixel_um=pixel_um, difference=True).made_from(sou
 # ## Fig. 3A · The field of every latent
 #
 # Variance is *removed* from white: cyan where small positive c moves the output, magenta where small
-# negative c does, yellow where only large |c| does; dark where all do. A star marks latents whose
-# outer quartiles stand out by a stated rule. A latent's sign is arbitrary.
+# negative c does, yellow where only large |c| does; dark where all do. A star would mark latents whose
+# outer quartiles stand out by the rule of the [method page](../book/method.md); in the demo profile none does. A latent's sign is arbitrary.
 
 # %%
 active = active_latents(model.encode(cohort.split("test").images))
@@ -206,7 +206,7 @@ print(f"57 steps against {len(c)}: correlation {finer:.3f}")
 # %% [markdown]
 # ## By region
 #
-# The mean variance of each region's pixels (a sum would favour large regions), for the six regions of
+# The mean variance of each region's pixels (a sum would favour large regions) as a share of the latent's sum over regions, for the six regions of
 # chapter 13 and for every region of this slice.
 
 # %%
@@ -267,5 +267,5 @@ pd.Series(
 
 # %% [markdown]
 # **Found.** Every latent paints several places at once, and none is alike on its two sides. Where a latent
-# is moved from changes what it paints less than which latent it is. Fine steps cost much and add nothing:
-# variances over 57 values of c are those over 2,801.
+# is moved from matters: from the prior mean, where few brains are, it paints more and elsewhere. Fine steps cost much and add little:
+# 57 values of c show the same pattern as 2,801 (variances of so few are somewhat larger).

@@ -17,7 +17,7 @@
 # **When the factors that make brains differ are known, do the latents find them, and do their fields point
 # at the right regions?** The paper could not ask this of mice. Here brains are simulated, so every factor is known, and where
 # it acts. The same is asked of PCA, of random axes of every model's codes (chance), of a linear model that was *told* the
-# factors (what could be found at best), and on a second simulator that plants in another way.
+# factors (a reference), and on a second simulator that plants in another way.
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"
@@ -93,10 +93,17 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import PlantedModel, clean_part
-from brainvae_core.fields import planted_fields, recover_fits, recovery_rates, rotated_fits
+from brainvae_core.fields import (
+    fit_means,
+    planted_fields,
+    recover_fits,
+    recovery_rates,
+    rotated_fits,
+)
 from brainvae_core.interpretation import (
     freeform_cohort,
     freeform_models,
+    living,
     planted_cohort,
     planted_grid,
     told_model,
@@ -107,6 +114,7 @@ from brainvae_core.metrics import (
     difference,
     estimates,
     jackknife,
+    jackknife_difference,
     jackknives,
     mutual_information_gap,
     sidedness_beyond_chance,
@@ -126,7 +134,7 @@ print(cohort)
 # ## What was planted, and where it acts
 #
 # Each factor by itself, moved through ±3 standard deviations by the simulator: its true projective field. Where a
-# factor can be *seen* is the share of each region's brightness, over brains, that goes with it. Regions are taken
+# factor can be *seen* is how much one standard deviation of it changes each region's mean brightness, beside how much that varies. Regions are taken
 # one hemisphere at a time, for one factor is a gradient from left to right.
 
 # %%
@@ -138,7 +146,7 @@ c = np.linspace(-p.c_max, p.c_max, 29)
 
 # %%
 simulator = PlantedModel.anatomical(cohort.atlas)
-planted = planted_fields(simulator, test.images, factors, masks, np.linspace(-3, 3, 25))
+planted = planted_fields(simulator, test.images, masks, np.linspace(-3, 3, 25))
 source = f"Cohort {cohort.name}: {len(test)} test brains, {len(masks)} half regions"
 print(f"{len(names)} factors: {', '.join(names)}; masks (n, height, width) = {masks.shape}")
 
@@ -146,8 +154,8 @@ print(f"{len(names)} factors: {', '.join(names)}; masks (n, height, width) = {ma
 # ## What was found
 #
 # A factor **has a latent** where the codes of one latent go with half of its variance or more (R² ≥ 0.5). A field
-# **points right** where it resembles the map of this factor more than that of any other factor; by chance about 1 of
-# 9 does. A factor is **recovered** where it has a latent and both fields point right.
+# **points right** where it resembles the map of this factor more than that of any other factor. One of nine would by blind chance; random
+# axes of a code do better than that, for whatever is in the code is somewhere, and they are the chance that counts. A factor is **recovered** where it has a latent and both fields point right.
 
 # %%
 active = {k: [active_latents(m.encode(test.images)) for m in fits] for k, fits in models.items()}
@@ -177,13 +185,15 @@ figures.fig_maps(
 # %% [markdown]
 # ## How many are recovered
 #
-# Chance: the same models along random axes of their own codes. Intervals are over factors, few as they are, and over fits.
+# Chance: the same models along random axes of their own codes, three for each fit. Intervals are over factors, few as they are, and over fits.
 
 # %%
 compared = {name: models[name] for name in ("PCA", "VAE", "β-VAE")}
-turned = rotated_fits(compared, test.images, active, n=2)
-chance = recover_fits(turned, test.images, factors, planted, masks, c, n_read=p.n_read // 2)
-rates = jackknives(np.mean, recovery_rates(found | chance), bounds=(0, 1))
+living_active = {k: [a for a in found_active if a.any()] for k, found_active in active.items()}
+turned = rotated_fits(living(compared, test.images), test.images, living_active, n=3)
+chance = recover_fits(turned, test.images, factors, planted, masks, c, n_read=p.n_read)
+answers = recovery_rates(found), recovery_rates(chance, per_fit=3)
+rates = {q: jackknives(np.mean, answers[0][q] | answers[1][q], bounds=(0, 1)) for q in answers[0]}
 
 # %%
 one_of = {f"1 of {len(names)}": 1 / len(names)}
@@ -207,7 +217,14 @@ figures.fig_scores(rates, references=dict.fromkeys(pointing, one_of)).made_from(
 # %%
 train = clean_part(cohort, "train")
 told = train.factors.to_numpy()
-codes = {k: [(m.encode(train.images), m.encode(test.images)) for m in f] for k, f in models.items()}
+codes = {
+    k: [
+        (m.encode(train.images)[:, a], m.encode(test.images)[:, a])
+        for m, a in zip(f, active[k], strict=True)
+    ]
+    for k, f in models.items()
+}
+codes = {k: [(z, zt) for z, zt in fits if z.shape[1]] for k, fits in codes.items()}
 gaps = {k: [mutual_information_gap(z, told) for z, _ in fits] for k, fits in codes.items()}
 parts = {k: [dci(z, told, zt, factors) for z, zt in fits] for k, fits in codes.items()}
 
@@ -246,16 +263,21 @@ figures.fig_tails(by_kind, limits, counts).made_from(
 )
 
 # %%
-unusual = kinds != "clean"
+z = {name: [m.encode(part.images) for m in fits] for name, fits in compared.items()}
+sets = {kind: kinds == kind for kind in ("leak", "breakage", "grid")} | {"any": kinds != "clean"}
 beyond = {
-    name: jackknife(sidedness_beyond_chance, [(m.encode(part.images), unusual) for m in fits])
-    for name, fits in compared.items()
+    f"{kind} ({unusual.sum()} brains)": {
+        name: jackknife(sidedness_beyond_chance, [(one[rows], unusual[rows]) for one in fits])
+        for name, fits in z.items()
+    }
+    for kind, unusual in sets.items()
+    if unusual.any()
+    for rows in [unusual | (kinds == "clean")]
 }
-figures.fig_scores(
-    {"On one side, more than by chance": beyond},
-    references={"On one side, more than by chance": {"chance": 0.0}},
-).made_from(
-    f"Cohort {cohort.name}: {unusual.sum()} test brains with an artefact, {(~unusual).sum()} without"
+
+# %%
+figures.fig_scores(beyond, references=dict.fromkeys(beyond, {"chance": 0.0})).made_from(
+    f"Cohort {cohort.name}: share on one side less that by chance; {(kinds == 'clean').sum()} clean test brains"
 )
 
 # %% [markdown]
@@ -270,50 +292,72 @@ second = freeform_cohort(p)
 others = freeform_models(p, second) | {"told the factors": [told_model(second)]}
 tested = clean_part(second)
 theirs, there = tested.factors.to_numpy(), PlantedModel.freeform(second.atlas)
-where = planted_fields(there, tested.images, theirs, masks, np.linspace(-1.7, 1.7, 15))
+where = planted_fields(there, tested.images, masks, np.linspace(-1.7, 1.7, 15))
 
 # %%
 alive = {k: [active_latents(m.encode(tested.images)) for m in f] for k, f in others.items()}
-living = {k: [m for m, a in zip(f, alive[k], strict=True) if a.any()] for k, f in others.items()}
-alive = {k: [a for a in found if a.any()] for k, found in alive.items()}
-share = f"{len(living['β-VAE'])} of {len(others['β-VAE'])} fits of the β-VAE have an active latent"
+dead = sum(not a.any() for a in alive["β-VAE"])
+share = f"{dead} of {len(alive['β-VAE'])} fits of the β-VAE learned nothing and count as such"
 
 # %%
-again = recover_fits(living, tested.images, theirs, where, masks, c, alive, p.n_read)
-turned = rotated_fits({"β-VAE": living["β-VAE"]}, tested.images, alive, n=2)
-again |= recover_fits(turned, tested.images, theirs, where, masks, c, n_read=p.n_read // 2)
+again = recover_fits(others, tested.images, theirs, where, masks, c, alive, p.n_read)
+fits = living({"β-VAE": others["β-VAE"]}, tested.images)
+turned = rotated_fits(fits, tested.images, {"β-VAE": [a for a in alive["β-VAE"] if a.any()]}, n=3)
+at_random = recover_fits(turned, tested.images, theirs, where, masks, c, n_read=p.n_read)
 
 # %%
-figures.fig_planted({k: again[k][0] for k in ("PCA", "β-VAE")}, list(there.names)).made_from(
-    f"Cohort {second.name}: {len(tested)} test brains, first fit with an active latent; {marks}"
-)
+best_fit = np.argmax([f.best_r2.mean() for f in again["β-VAE"]])
+figures.fig_planted(
+    {"PCA": again["PCA"][0], "β-VAE": again["β-VAE"][best_fit]}, list(there.names)
+).made_from(f"Cohort {second.name}: {len(tested)} test brains, the best of the fits; {marks}")
 
 # %%
-figures.fig_scores(jackknives(np.mean, recovery_rates(again), bounds=(0, 1))).made_from(
+answers_again = recovery_rates(again), recovery_rates(at_random, per_fit=3)
+rates_again = {
+    q: jackknives(np.mean, answers_again[0][q] | answers_again[1][q], bounds=(0, 1))
+    for q in answers_again[0]
+}
+figures.fig_scores(rates_again).made_from(
     f"Cohort {second.name}: {len(tested)} test brains, {len(there.names)} factors; {share}"
 )
 
 # %% [markdown]
-# Both simulators in one figure: the best latent's R² over factors, as differences.
+# Both simulators in one figure: the best latent's R² and the share of factors recovered, as differences (filled: the interval does not hold 0).
 
 # %%
-r2 = {"first simulator": found | chance, "second simulator": again}
 r2 = {
     which: {k: np.stack([f.best_r2 for f in fits]) for k, fits in table.items()}
-    for which, table in r2.items()
+    | {k: fit_means([f.best_r2 for f in fits], 3) for k, fits in random.items()}
+    for which, table, random in (
+        ("first simulator", found, chance),
+        ("second simulator", again, at_random),
+    )
 }
 pairs = (("β-VAE", "β-VAE, random axes"), ("β-VAE", "PCA"), ("told the factors", "β-VAE"))
 rows = {
-    f"{a} − {b}": {which: difference(table[a], table[b]) for which, table in r2.items()}
+    f"R²: {a} − {b}": {which: difference(table[a], table[b]) for which, table in r2.items()}
     for a, b in pairs
 }
-figures.fig_differences(rows, "R² of the best latent, mean over factors").made_from(source)
+shares = {
+    which: a["recovered"] | b["recovered"]
+    for which, (a, b) in (("first simulator", answers), ("second simulator", answers_again))
+}
+rows |= {
+    f"recovered: {a} − {b}": {
+        which: jackknife_difference(np.mean, by[a], by[b]) for which, by in shares.items()
+    }
+    for a, b in pairs
+}
+figures.fig_differences(rows, "Difference, mean over factors").made_from(
+    f"Cohorts {cohort.name} and {second.name}: {len(test)} test brains each"
+)
 
 # %% [markdown]
 # ## What it depends on
 #
 # The same on the grid's models (40 × 56 pixels, short fits): β, the number of latents, of training brains, and the share of
-# brains with artefacts.
+# brains with artefacts. PCA has no β and is a straight line there; coarse sections suit it, for it recovers five of nine factors here and three at 80 × 112. Bands are 95 %
+# intervals over factors and fits.
 
 # %%
 varied = planted_grid(p, whole, c)
@@ -361,10 +405,12 @@ pd.Series(
         "but not every receptive field": lacking < 1,
         "PCA recovers more factors than the β-VAE": of["PCA"].value > of["β-VAE"].value,
         "the β-VAE's latents are not shown to beat random axes of its codes": rows[
-            "β-VAE − β-VAE, random axes"
+            "R²: β-VAE − β-VAE, random axes"
         ]["first simulator"].sign
         == 0,
-        "nor in the second simulator": rows["β-VAE − β-VAE, random axes"]["second simulator"].sign
+        "nor in the second simulator": rows["R²: β-VAE − β-VAE, random axes"][
+            "second simulator"
+        ].sign
         == 0,
         "each model's MIG is below that of one that was told": max(
             np.mean(gaps[name]) for name in gaps if name != "told the factors"
@@ -377,8 +423,8 @@ pd.Series(
 
 # %% [markdown]
 # **Found.** The analysis can find the truth: on latents that *are* the factors, projective fields point right without exception and
-# receptive fields mostly. The β-VAE's latents are not the factors. One in three has a latent of its own, which
-# random axes of the same codes do about half as often (the difference is within chance), and of nine factors with both fields right hardly one is
-# recovered; PCA recovers three. This does not turn on β, on the number of latents or brains, nor on artefacts in the
-# cohort, at this size and training. How sure: 3 fits, nine and eight factors, short training; intervals are wide, and longer fits are in
+# receptive fields for six of nine factors of the first simulator and all eight of the second. The β-VAE's latents are not the factors. One factor in three has a latent of its own;
+# along random axes of the same codes about one in six has (the difference is within chance), and hardly one of nine is
+# recovered; PCA recovers three. On the second simulator the β-VAE recovers more than PCA and no more than its random axes. That this turns on β, on the number of latents (from 4 up) or brains, or on artefacts in the
+# cohort is not shown at this size and training. How sure: 3 fits, nine and eight factors, short training; intervals are wide, and longer fits are in
 # [what the analysis can see](../book/what_it_can_see.md).

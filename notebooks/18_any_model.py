@@ -209,14 +209,18 @@ figures.fig_region_profile(ae_moved, p.rois, ae_seen.divergence).made_from(sourc
 # Each region's row as shares over the latents, and the row's sum (Fig. 3B): the parcellation, the autoencoder, and this project's β-VAE of the same size.
 
 # %%
-figures.fig_3b(seen.normalised(), p.rois, seen.divergence.sum(axis=1)).made_from(source)
+figures.fig_3b(seen.normalised(), p.rois, seen.divergence.sum(axis=1)).made_from(
+    f"Parcellation. {source}"
+)
 
 # %% [markdown]
 # In the demo profile HPF, TH and HY move one parcel each. Sums of hundreds of nats do not say how well they are seen: a parcel that lies within a region is as bright in
 # every brain once the region is set to one brightness, and the width of the Gaussians is then the `variance_floor`.
 
 # %%
-figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).made_from(source)
+figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).made_from(
+    f"Autoencoder. {source}"
+)
 
 # %% [markdown]
 # In the demo profile the same two regions move the autoencoder most, and each moves several of its latents.
@@ -224,21 +228,26 @@ figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).mad
 # %%
 beta_vae = ours["β-VAE"][0]
 vae_seen = receptive_field(beta_vae, brains, masks, weights)
-figures.fig_3b(vae_seen.normalised(), p.rois, vae_seen.divergence.sum(axis=1)).made_from(source)
+figures.fig_3b(vae_seen.normalised(), p.rois, vae_seen.divergence.sum(axis=1)).made_from(
+    f"β-VAE. {source}"
+)
 
 # %% [markdown]
 # In the demo profile so they do in the β-VAE, where the thalamus has more of a latent of its own than in the autoencoder.
 #
 # ## Tidy is not the same as good
 #
-# The largest share that any one latent has of a region's row, beside how much of the test brains' variance each model explains.
+# The largest share that any one latent has of a region's shifts (√(2 KL), which the floor swamps less), beside how much of the test brains' variance each model explains.
 
 # %%
 models = {"parcellation": parcels, "autoencoder": autoencoder, "β-VAE": beta_vae}
 fields = dict(zip(models, (seen, ae_seen, vae_seen), strict=True))
 models["PCA"] = ours["PCA"][0]
 fields["PCA"] = receptive_field(models["PCA"], brains, masks, weights)
-share = {name: field.normalised().max(axis=1) for name, field in fields.items()}
+shift = {name: np.sqrt(2 * field.divergence) for name, field in fields.items()}
+share = {
+    name: (found / found.sum(axis=1, keepdims=True)).max(axis=1) for name, found in shift.items()
+}
 explained = {
     name: explained_variance(test, model.reconstruct(test), train.mean(axis=0))
     for name, model in models.items()
@@ -268,8 +277,8 @@ pd.Series(
         ),
         "modules are in training mode as they were left": encoder.training and decoder.training,
         "the same two regions move every model most": all(pair == top[0] for pair in top),
-        "they move one parcel each (> 0.95) and no latent of the autoencoder so alone": bool(
-            share["parcellation"][both].min() > 0.95 > share["autoencoder"][both].max()
+        "they move one parcel each more than one latent of the autoencoder": bool(
+            (share["parcellation"][both] > share["autoencoder"][both]).all()
         ),
         "the parcellation explains least and PCA most": (
             min(explained, key=explained.get) == "parcellation"
@@ -277,3 +286,7 @@ pd.Series(
         ),
     }
 )
+
+# %% [markdown]
+# **Found.** Whatever has `encode` and `decode` can be read in both directions, in a few lines. What the fields look like says how a model is built, and
+# not how much it knows: the tidiest one here explains least.

@@ -337,6 +337,12 @@ def test_every_fit_is_drawn(drawn):
         assert len(ax.lines) == 9 and all(len(line.get_ydata()) == 20 for line in ax.lines)
 
 
+def test_without_a_second_fit_there_is_nothing_to_compare():
+    figure = figures.fig_stability({}, {}).made_from("a")
+    figure.draw_without_rendering()
+    assert "one fit of each model" in words(figure) and not figure.axes
+
+
 def test_the_band_of_one_latent_is_seen(drawn):
     (bar,) = drawn["stability of one latent and pair"].axes[0].patches
     assert bar.get_width() > 0.5 and bar.get_height() > 0.3

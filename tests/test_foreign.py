@@ -10,8 +10,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
 from brainvae_core.fields import projective_field, receptive_field, weight_range
-from brainvae_core.models import PCA, BetaVAE
-from brainvae_core.models import FromSklearn, FromTorch
+from brainvae_core.models import PCA, BetaVAE, FromSklearn, FromTorch
 
 SHAPE, PIXELS = (6, 11), 66
 C = np.linspace(-7, 7, 29)

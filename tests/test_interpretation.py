@@ -18,6 +18,7 @@ from brainvae_core.interpretation import (
     freeform_cohort,
     freeform_models,
     grid_through,
+    living_fits,
     planted_cohort,
     planted_grid,
     told_model,
@@ -200,6 +201,29 @@ def test_a_varied_cohorts_models_are_pca_and_the_grids_seeds(p, planted, ahead):
     labels = [name.rsplit("-", 1)[0] for name in fits_of(p)]
     # Of the grid, of 9 brains, without artefacts.
     assert labels.count("beta_vae-L3-beta3-seed1") >= 3
+
+
+class Codes:
+    """A model whose codes are given, and its images of no use."""
+
+    def __init__(self, *scales):
+        self.scales = scales
+
+    def encode(self, images):
+        return np.random.default_rng(0).normal(size=(len(images), len(self.scales))) * self.scales
+
+
+def test_fits_that_tell_no_brains_apart_are_left_out_with_their_latents():
+    one, two, none = Codes(1, 0, 0), Codes(0, 2, 1), Codes(0, 1e-3, 0)
+    models, images = {"a": [none, one, two], "b": [two, two]}, np.zeros((30, 2, 2))
+    living, active = living_fits(models, images)
+    assert living == {"a": [one, two], "b": [two, two]}
+    assert np.array_equal(active["a"], [[True, False, False], [False, True, True]])
+    living, active = living_fits(models, images, least=2)
+    assert living == {"a": [two], "b": [two, two]} and len(active["a"]) == 1
+    with pytest.raises(ValueError, match="no fit of c, d has 2 or more active latents") as error:
+        living_fits({"c": [one], "b": [two], "d": [none]}, images, least=2)
+    assert "\n" not in str(error.value)
 
 
 def test_a_model_that_was_told_paints_each_factor_as_the_brains_have_it(planted):

@@ -23,6 +23,7 @@ from brainvae_core.fields import (
     receptive_field,
     region_brightness,
     swap_donors,
+    tail_asymmetry,
     uncorrelatedness,
     uncorrelatedness_null,
     weight_range,
@@ -513,3 +514,12 @@ def test_fields_import_neither_models_nor_cohorts():
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(".models" in n or ".cohorts" in n or "torch" in n for n in names), path
+
+
+def test_tail_asymmetry_has_the_sign_of_the_stronger_tail(rois):
+    variance = np.zeros((2, 4, HEIGHT, WIDTH))
+    variance[0, 0][rois[0]], variance[0, 3][rois[0]] = 1.0, 3.0
+    variance[0, 0][rois[1]] = 2.0
+    found = tail_asymmetry(variance, rois)
+    np.testing.assert_allclose(found, [[0.5, -1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(tail_asymmetry(variance[:, ::-1], rois), -found)

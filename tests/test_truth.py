@@ -22,6 +22,7 @@ from brainvae_core.cohorts import (
 )
 from brainvae_core.fields import (
     both_directions,
+    fit_means,
     planted_fields,
     recover,
     recover_fits,
@@ -77,7 +78,7 @@ def images(masks, factors):
 
 @pytest.fixture(scope="module")
 def planted(masks, factors, images):
-    return planted_fields(Simulator(masks), images, factors, masks, C)
+    return planted_fields(Simulator(masks), images, masks, C)
 
 
 class Model:
@@ -138,15 +139,38 @@ def test_each_factor_is_planted_where_it_acts(planted, masks):
     np.testing.assert_allclose(planted.variance, everywhere, rtol=1e-4, atol=1e-12)
 
 
-def test_each_factor_is_seen_where_it_goes_with_the_regions_brightness(
-    planted, images, factors, masks
-):
-    np.testing.assert_allclose(planted.seen[:, :4], np.eye(4), atol=1e-5)
-    assert planted.seen[:, 4:].max() < 0.15
-    for region, mask in enumerate(masks):
-        level = images[:, mask].mean(axis=1, dtype=float)
-        r = [np.corrcoef(level, f)[0, 1] for f in factors.T]
-        np.testing.assert_allclose(planted.seen[:, region], np.square(r), atol=1e-9)
+def test_each_factor_is_seen_where_it_changes_the_regions_brightness(planted, images, masks):
+    """Squared change by one standard deviation, over the variance of brightness over brains."""
+    simulator, zero = Simulator(masks), np.zeros(4)
+    for k in range(4):
+        step = np.eye(4)[k]
+        change = (simulator.decode([zero + step]) - simulator.decode([zero]))[0]
+        for region, mask in enumerate(masks):
+            spread = images[:, mask].mean(axis=1, dtype=float).var()
+            expected = change[mask].mean(dtype=float) ** 2 / spread
+            assert planted.seen[k, region] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+    off = planted.seen[:, :4][~np.eye(4, dtype=bool)]
+    assert np.diag(planted.seen).min() > 0.5 and off.max() < 1e-6
+
+
+def test_a_model_without_an_active_latent_recovers_nothing(planted, images, factors, masks):
+    found = recover(
+        OfTheMargin(), images, factors, planted, masks, C, active=np.zeros(5, dtype=bool)
+    )
+    assert not found.best_r2.any() and not found.recovered.any()
+    assert not found.receptive_right.any() and not found.projective_right.any()
+    assert found.r2.shape == (5, 4) and found.variance.shape == (4, *SHAPE)
+
+
+def test_masks_are_those_of_the_planted_fields(planted, images, factors, masks):
+    with pytest.raises(ValueError, match="5 roi_masks for 6 planted regions"):
+        recover(OfTheMargin(), images, factors, planted, masks[:5], C)
+
+
+def test_random_axes_of_one_fit_are_averaged():
+    rows = [np.array([1, 0, 1.0]), np.array([0, 0, 1.0]), np.ones(3), np.zeros(3)]
+    np.testing.assert_allclose(fit_means(rows, 2), [[0.5, 0, 1], [0.5, 0.5, 0.5]])
+    np.testing.assert_allclose(fit_means(rows, 1), rows)
 
 
 # ---- one latent, one factor ----
@@ -439,9 +463,7 @@ def test_a_linear_model_that_is_told_the_factors_paints_them_right(kind, atlas):
     told = LinearGaussian.fit_to_factors(brains[:150], known[:150])
     parts = atlas.regions(0.01)
     regions = np.concatenate([atlas.roi_masks(parts, side) for side in ("left", "right")])
-    truth = planted_fields(
-        make(atlas), brains[150:], known[150:], regions, np.linspace(-most, most, 9)
-    )
+    truth = planted_fields(make(atlas), brains[150:], regions, np.linspace(-most, most, 9))
     assert isinstance(truth, PlantedFields) and truth.moved.shape == (len(names), len(regions))
     c = np.linspace(-7, 7, 15)
     found = recover(told, brains[150:], known[150:], truth, regions, c, n_read=20)

@@ -44,6 +44,7 @@ from brainvae_core.fields.rotated import Rotated, rotated_fits
 from brainvae_core.fields.truth import (
     PlantedFields,
     Recovery,
+    fit_means,
     planted_fields,
     recover,
     recover_fits,
@@ -67,6 +68,7 @@ __all__ = [
     "both_directions",
     "cross_agreement",
     "field_agreement",
+    "fit_means",
     "impact_covariance",
     "most_moved",
     "normalised_impacts",

@@ -302,7 +302,7 @@ def random_axes(
     covariance += np.diag(posterior_variances.mean(axis=0))
     eigenvalues, axes = np.linalg.eigh(covariance)
     white = axes / np.sqrt(np.maximum(eigenvalues, floor))
-    if len(white) == 1:  # SciPy before 1.17 may draw no rotation of one axis
+    if len(white) == 1:  # SciPy 1.15 draws no rotation of one axis
         return white
     return white @ ortho_group.rvs(len(white), random_state=seed)
 
@@ -310,7 +310,10 @@ def random_axes(
 def encoded(model, images: np.ndarray) -> np.ndarray:
     """Mean and variance of the images' codes, (2, n, latent_dim) float32."""
     if hasattr(model, "posterior"):
-        mean, std = (np.asarray(part, dtype=np.float32) for part in model.posterior(images))
+        answer = model.posterior(images)
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise ValueError("the model's posterior must answer a pair, (mean, std)")
+        mean, std = (np.asarray(part, dtype=np.float32) for part in answer)
     else:
         mean = np.asarray(model.encode(images), dtype=np.float32)
         std = np.zeros_like(mean)

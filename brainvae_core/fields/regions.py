@@ -165,7 +165,7 @@ def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.
 
 
 def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
-    """How much more one outer quartile of c moves each region than the other, whichever does.
+    """How much more the upper outer quartile of c moves each region than the lower one.
 
     Parameters
     ----------
@@ -176,11 +176,12 @@ def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndar
     Returns
     -------
     ndarray, shape (latent_dim, n_rois)
-        |V₋ − V₊| / (V₋ + V₊) of the region's mean variances: 0 (alike, or neither moves it) to 1.
+        (V₊ − V₋) / (V₊ + V₋) of the region's mean variances, from −1 to 1; 0 where neither moves
+        it. A latent's sign is arbitrary: only whether regions share a sign says anything.
     """
     below, above = (region_profile(np.asarray(field_variance)[:, q], roi_masks) for q in (0, 3))
     both = below + above
-    return np.divide(np.abs(below - above), both, out=np.zeros_like(both), where=both > 0)
+    return np.divide(above - below, both, out=np.zeros_like(both), where=both > 0)
 
 
 def random_blobs(

@@ -29,8 +29,8 @@ class PlantedFields:
     ----------
     factors : tuple of str
     seen : ndarray, shape (n_factors, n_rois)
-        Share of the variance of each region's brightness over brains that goes with the factor:
-        where a reader of regions could see it.
+        Squared change of each region's mean brightness by one standard deviation of the factor,
+        over the variance of that brightness over brains: where a reader of regions could see it.
     moved : ndarray, shape (n_factors, n_rois)
         Mean variance of each region's pixels while the factor alone moves through c, squared
         brightness: what a latent that is the factor would paint.
@@ -96,7 +96,7 @@ class Recovery:
 
 
 def planted_fields(
-    simulator, images: np.ndarray, factors: np.ndarray, roi_masks: np.ndarray, c: np.ndarray
+    simulator, images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray
 ) -> PlantedFields:
     """The two fields of the factors themselves.
 
@@ -106,9 +106,7 @@ def planted_fields(
         Anything with ``names`` and ``decode(factors) -> images``, such as ``PlantedModel``: a
         model whose latents are the factors.
     images : ndarray, shape (n_brains, height, width)
-        Clean brains; their regions' brightness is compared with their factors.
-    factors : ndarray, shape (n_brains, n_factors)
-        In the order of ``simulator.names``, standard deviations.
+        Clean brains; how much their regions' brightness varies.
     roi_masks : ndarray of bool, shape (n_rois, height, width)
     c : ndarray, shape (n_c,)
         Factor values, such as -3 to 3: a simulator's tissue folds beyond.
@@ -118,7 +116,10 @@ def planted_fields(
     PlantedFields
     """
     names = tuple(simulator.names)
-    seen = single_latent_r2(factors, region_brightness(images, roi_masks).T)
+    steps = np.eye(len(names))
+    up, down = (region_brightness(simulator.decode(z), roi_masks) for z in (steps, -steps))
+    spread = region_brightness(images, roi_masks).var(axis=1)
+    seen = np.square((up - down) / 2).T / np.maximum(spread, np.finfo(float).tiny)
     field = projective_field(simulator, np.zeros(len(names)), c)
     moved = region_profile(field.variance_all, roi_masks)
     return PlantedFields(names, seen, moved, field.variance_all)
@@ -187,7 +188,7 @@ def recover(
     c : ndarray, shape (n_c,)
         Interpolation weights of the projective field, prior standard deviations.
     active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; all of them by default.
+        Latents that count; all of them by default. A model without any recovers nothing.
     n_read : int
         Receptive fields are read on so many of the brains, the first ones.
 
@@ -206,8 +207,19 @@ def recover(
             f"factors {factors.shape} must have a column for each of {len(planted.factors)} "
             "planted factors"
         )
+    if len(roi_masks) != planted.moved.shape[1]:
+        raise ValueError(
+            f"{len(roi_masks)} roi_masks for {planted.moved.shape[1]} planted regions; give those "
+            "that planted_fields was given"
+        )
+    codes, n_factors = np.asarray(model.encode(images)), factors.shape[1]
+    if active is not None and not np.any(active):
+        nothing = np.zeros((n_factors, n_factors))
+        maps = np.zeros((n_factors, *np.shape(images)[1:]), dtype=np.float32)
+        r2 = np.zeros((codes.shape[1], n_factors))
+        return Recovery(planted.factors, r2, r2.argmax(axis=0), nothing, nothing, maps)
     read = both_directions(model, images[:n_read], roi_masks, c)
-    r2 = single_latent_r2(model.encode(images), factors)
+    r2 = single_latent_r2(codes, factors)
     r2[~checked_active(active, len(r2))] = 0.0
     latent = r2.argmax(axis=0)
     return Recovery(
@@ -257,9 +269,16 @@ def recover_fits(
 
 
 def recovery_rates(
-    found: Mapping[str, Sequence[Recovery]],
+    found: Mapping[str, Sequence[Recovery]], per_fit: int = 1
 ) -> dict[str, dict[str, list[tuple[np.ndarray]]]]:
     """What is asked of every factor, by question and model.
+
+    Parameters
+    ----------
+    found : mapping of str to sequence of Recovery
+    per_fit : int
+        How many recoveries in a row are of one fit, such as of several random axes: their mean
+        counts, for they are no fits of their own.
 
     Returns
     -------
@@ -269,11 +288,17 @@ def recovery_rates(
     """
     return {
         question: {
-            name: [(getattr(f, attribute).astype(float),) for f in fits]
+            name: [(row,) for row in fit_means([getattr(f, attribute) for f in fits], per_fit)]
             for name, fits in found.items()
         }
         for question, attribute in QUESTIONS.items()
     }
+
+
+def fit_means(rows: Sequence[np.ndarray], per_fit: int) -> np.ndarray:
+    """Means of every ``per_fit`` rows that follow one another, (n_fits, n_factors)."""
+    rows = np.asarray(rows, dtype=float)
+    return rows.reshape(-1, per_fit, *rows.shape[1:]).mean(axis=1)
 
 
 def profile_correlations(found: np.ndarray, planted: np.ndarray) -> np.ndarray:

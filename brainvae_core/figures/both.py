@@ -189,10 +189,14 @@ def fig_stability(
     Returns
     -------
     Figure
+        Without any model it says that there is nothing to compare.
     """
     check_same_labels(correlations=correlations, chance=chance)
     n = len(correlations)
-    figure = new_figure(3.1, width=min(WIDTH, 1.5 + 3.2 * n))
+    figure = new_figure(3.1 if n else 0.4, width=min(WIDTH, 1.5 + 3.2 * n))
+    if not n:
+        figure.text(0.05, 0.5, "one fit of each model", va="center", color=GREY)
+        return figure
     axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
     looks = model_styles(correlations)
     for letter, ax, (title, found) in zip(

@@ -148,6 +148,7 @@ def from_resamples(
     resamples: np.ndarray,
     n_brains: int,
     less: tuple[np.ndarray, np.ndarray] | None = None,
+    n_regions: int | None = None,
     level: float = 0.95,
     bounds=UNBOUNDED,
 ) -> Estimate:
@@ -168,6 +169,9 @@ def from_resamples(
         That were resampled.
     less : (values, resamples), optional
         Of another model, to be subtracted; its draws are of the same brains and regions too.
+    n_regions : int, optional
+        That were resampled too. The fewer of brains and regions decides how much the spread of the
+        resamples is widened, as Student's t is for so few.
     level : float
     bounds : (low, high)
 
@@ -190,6 +194,7 @@ def from_resamples(
         sign * (drawn - drawn.mean(axis=1, keepdims=True)).mean(axis=0)
         for sign, (_, drawn) in zip(signs, terms, strict=True)
     )
+    spread = _widened(min(n_brains, n_regions or n_brains), level) * spread
     # As many draws as of the seeds' error, to add the two.
     draws = value + np.resize(spread, DRAWS) + _student(_seed_error(found) for found, _ in terms)
     return _estimate(value, draws, level, bounds, n_brains, min(len(found) for found, _ in terms))
@@ -286,14 +291,17 @@ def _bootstrap(scores, signs, level, bounds) -> Estimate:
     _check_level(level)
     n_brains = scores[0].shape[1]
     by_brain = sum(sign * s.mean(axis=0) for sign, s in zip(signs, scores, strict=True))
-    value, tail = by_brain.mean(), (1 + level) / 2
-    # Resamples vary by n − 1 of n parts, and their quantiles are a normal's.
-    widened = stats.t.ppf(tail, n_brains - 1) / stats.norm.ppf(tail)
-    widened *= math.sqrt(n_brains / (n_brains - 1))
-    draws = value + widened * (_resamples(n_brains) @ by_brain - value)
+    value = by_brain.mean()
+    draws = value + _widened(n_brains, level) * (_resamples(n_brains) @ by_brain - value)
     draws += _student(_seed_error(s.mean(axis=1)) for s in scores)
     seeds = min(len(s) for s in scores)
     return _estimate(value, draws, level, bounds, n_brains, seeds)
+
+
+def _widened(n: int, level: float) -> float:
+    """Resamples of n vary by n − 1 of n parts, and their quantiles are a normal's, not a t's."""
+    tail = (1 + level) / 2
+    return stats.t.ppf(tail, n - 1) / stats.norm.ppf(tail) * math.sqrt(n / (n - 1))
 
 
 def _jackknife(statistic, models, signs, level, bounds) -> Estimate:

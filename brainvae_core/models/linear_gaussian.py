@@ -138,8 +138,8 @@ class LinearGaussian:
     def fit_to_factors(cls, images: np.ndarray, factors: np.ndarray) -> LinearGaussian:
         """The linear model that is told the factors: each pixel regressed on them.
 
-        No model without labels can be expected to do better; where an analysis of its latents
-        fails, it is the analysis that fails. Its latents are the factors, in their order, and the
+        A reference for models without labels: where an analysis of its latents fails, the latents
+        are not to blame. Its latents are the factors, in their order, and the
         loadings are not orthogonal: the posterior's stds leave out its correlations.
 
         Parameters
