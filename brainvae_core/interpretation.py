@@ -59,21 +59,35 @@ def family_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
     return _fitted(p, cohort, configs)
 
 
-def living(models: Mapping[str, Sequence], images: np.ndarray) -> dict[str, list]:
+def living(models: Mapping[str, Sequence], images: np.ndarray, least: int = 1) -> dict[str, list]:
     """The fits with an active latent: a model that tells no brains apart has no fields to read.
+
+    Parameters
+    ----------
+    models : mapping of str to sequence of models
+        The fits of each.
+    images : ndarray, shape (n_brains, height, width)
+        Brains that they tell apart, or not.
+    least : int
+        Active latents that a fit must have; what compares latents needs 2.
+
+    Returns
+    -------
+    dict of str to list of models
 
     Raises
     ------
     ValueError
-        No fit of one of the models has any.
+        No fit of one of the models has so many.
     """
     alive = {
-        name: [m for m in fits if active_latents(m.encode(images)).any()]
+        name: [m for m in fits if active_latents(m.encode(images)).sum() >= least]
         for name, fits in models.items()
     }
     if dead := [name for name, fits in alive.items() if not fits]:
         raise ValueError(
-            f"no fit of {', '.join(dead)} has an active latent; fit longer or with a smaller beta"
+            f"no fit of {', '.join(dead)} has {least} active latent{'s' * (least > 1)} or more; fit "
+            "longer or with a smaller beta"
         )
     return alive
 
@@ -98,43 +112,6 @@ def freeform_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
         "β-VAE": [replace(base, seed=seed) for seed in p.eval_seeds],
     }
     return _fitted(p, cohort, configs)
-
-
-def living_fits(
-    models: Mapping[str, Sequence], images: np.ndarray, least: int = 1
-) -> tuple[dict[str, list], dict[str, list[np.ndarray]]]:
-    """The fits that tell brains apart, and which of their latents do.
-
-    Parameters
-    ----------
-    models : mapping of str to sequence of models
-        The fits of each.
-    images : ndarray, shape (n_brains, height, width)
-        Brains that none was fitted to.
-    least : int
-        Active latents that a fit must have; a score of pairs of latents needs 2.
-
-    Returns
-    -------
-    dict of str to list of models
-        Without the fits that have fewer.
-    dict of str to list of ndarray of bool, each (latent_dim,)
-        Active latents of each.
-
-    Raises
-    ------
-    ValueError
-        No fit of a model has so many.
-    """
-    active = {k: [active_latents(m.encode(images)) for m in fits] for k, fits in models.items()}
-    kept = {k: [i for i, a in enumerate(found) if a.sum() >= least] for k, found in active.items()}
-    if dead := [name for name, rows in kept.items() if not rows]:
-        raise ValueError(
-            f"no fit of {', '.join(dead)} has {least} or more active latents, so there are no "
-            "fields to read; fit longer or with a smaller beta"
-        )
-    living = {name: [models[name][i] for i in rows] for name, rows in kept.items()}
-    return living, {name: [active[name][i] for i in rows] for name, rows in kept.items()}
 
 
 def told_model(cohort: Cohort) -> LinearGaussian:

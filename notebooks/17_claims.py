@@ -286,7 +286,7 @@ pd.Series(
 ).astype(bool)
 
 # %% [markdown]
-# **Found.** Of what section 3.3 says, on this cohort and with these fits: HPF moves more than half of the latents, that it moves almost
+# **Found.** Of what section 3.3 says, on this cohort and with these fits: HPF moves about half of the latents, that it moves almost
 # all is not shown, and STR moves few; that a β-VAE's latent paints what it sees is not shown, so its Factor 8 is no exception (PCA's
 # latents do, a little); that its latents are less correlated than the VAE's, PCA's, or random axes of its own codes is not shown; no latent earns a star; that artefacts
 # keep to one side, or one tail is the anatomical one, is not shown. Where a verdict is *not shown*, three fits and one cohort cannot tell; it may hold for
