@@ -86,8 +86,8 @@ def living(models: Mapping[str, Sequence], images: np.ndarray, least: int = 1) -
     }
     if dead := [name for name, fits in alive.items() if not fits]:
         raise ValueError(
-            f"no fit of {', '.join(dead)} has {least} active latent{'s' * (least > 1)} or more; fit "
-            "longer or with a smaller beta"
+            f"no fit of {', '.join(dead)} has {least} or more active latents; fit longer or with a "
+            "smaller beta"
         )
     return alive
 

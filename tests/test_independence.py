@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
 from brainvae_core.fields import (
     bootstrap_uncorrelatedness,
@@ -108,8 +109,9 @@ def test_bootstrap_and_its_interval():
         found = from_resamples([score], [draws], 6, bounds=(0, 1))
         assert draws.shape == (200,) and 0 <= found.low < score < found.high <= 1
         assert found.value == score and (found.n_brains, found.n_seeds) == (6, 1)
-        low, high = np.quantile(draws, [0.025, 0.975]) + score - draws.mean()
-        assert (found.low, found.high) == pytest.approx((low, min(high, 1)))
+        wider = stats.t.ppf(0.975, 5) / stats.norm.ppf(0.975) * (6 / 5) ** 0.5  # six regions
+        low, high = score + wider * (np.quantile(draws, [0.025, 0.975]) - draws.mean())
+        assert (found.low, found.high) == pytest.approx((max(low, 0), min(high, 1)))
         covered += found.low <= 0.63 <= found.high
         low_draws += draws.mean() < score
     assert covered >= 18 and low_draws == 20

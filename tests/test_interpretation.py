@@ -221,7 +221,7 @@ def test_fits_that_tell_no_brains_apart_are_left_out():
     one = Codes(1, 0, 0)
     assert living({"a": [one, alive]}, images) == {"a": [one, alive]}
     assert living({"a": [one, alive]}, images, least=2) == {"a": [alive]}
-    for fits, least, said in (([dead, dead], 1, "1 active latent or"), ([one], 2, "2 active lat")):
+    for fits, least, said in (([dead, dead], 1, "1 or more"), ([one], 2, "2 or more")):
         with pytest.raises(ValueError, match=f"no fit of c, d has {said}") as error:
             living({"c": [dead], "b": [alive, dead], "d": fits}, images, least)
         assert "\n" not in str(error.value)

@@ -408,7 +408,6 @@ def test_nonsense_is_refused_by_name(planted, images, factors, masks):
         (r"factors \(50,\) must", lambda: recovered(factors[:, 0])),
         ("one row a brain", lambda: recovered(factors[:-1])),
         ("one bool for each of the 7", lambda: recovered(active=np.ones(4, dtype=bool))),
-        ("none of the 7 latents", lambda: recovered(active=np.zeros(7, dtype=bool))),
         (
             "shorter",
             lambda: recover_fits({"m": [model] * 2}, images, factors, planted, masks, C, some),

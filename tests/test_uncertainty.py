@@ -226,7 +226,8 @@ def test_of_one_fit_only_the_spread_of_its_resamples_counts():
     """Of −10 to 10 about their mean, 95 % lie within 9.5, and the mean's own place is forgotten."""
     found = from_resamples([7.0], [100 + np.arange(-10.0, 11)], 33)
     assert found[:1] + found[3:] == (7.0, 33, 1)
-    assert (found.low, found.high) == pytest.approx((-3, 17), abs=0.5)
+    wider = stats.t.ppf(0.975, 32) / stats.norm.ppf(0.975) * (33 / 32) ** 0.5
+    assert (found.low, found.high) == pytest.approx((7 - 10 * wider, 7 + 10 * wider), abs=0.5)
     half = from_resamples([7.0], [np.arange(-10.0, 11)], 33, level=0.5)
     assert (half.low, half.high) == pytest.approx((2, 12), abs=0.5)
     lopsided = from_resamples([0.0], [[0, 0, 0, 0, 10]], 5, level=0.5)
