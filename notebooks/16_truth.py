@@ -427,6 +427,6 @@ pd.Series(
 # **Found.** The analysis can find the truth: on latents that *are* the factors, projective fields point right without exception and
 # receptive fields for six of nine factors of the first simulator and seven of eight of the second. The β-VAE's latents are not the factors. One factor in three has a latent of its own;
 # along random axes of the same codes about one in six has (the difference is within chance), and hardly one of nine is
-# recovered; PCA recovers three. On the second simulator the β-VAE recovers more than PCA and no more than its random axes. That this turns on β, on the number of latents (from 4 up) or brains, or on artefacts in the
+# recovered; PCA recovers three. On the second simulator it recovers about as many as its random axes, and PCA none. That this turns on β, on the number of latents (from 4 up) or brains, or on artefacts in the
 # cohort is not shown at this size and training. How sure: 3 fits, nine and eight factors, short training; intervals are wide, and longer fits are in
 # [what the analysis can see](../book/what_it_can_see.md).
