@@ -275,6 +275,10 @@ figures.fig_differences(
 # %%
 pd.Series(
     {
+        "HPF moves a quarter of the latents or more": claims["HPF moves almost all latents"][
+            "share of latents − ¾"
+        ].value
+        > -0.5,
         "STR does not move almost all": verdicts.get("STR moves almost all latents")
         == "does not hold",
         "PCA's latents paint what they see": verdicts["PCA: a latent paints what it sees (ours)"]

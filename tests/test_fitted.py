@@ -13,6 +13,7 @@ import pytest
 from brainvae_core.interpretation import freeform_cohort, varied_cohorts
 from brainvae_core.metrics import active_latents, explained_variance, linear_recovery
 from brainvae_core.models import load_run, run_name, save_run
+from brainvae_core.models.runs import KINDS
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import (
     compared_configs,
@@ -108,9 +109,10 @@ def shuffled_runs(folder, demo, cohort):
     for path in sorted((ROOT / "runs").iterdir()):
         if path.name.startswith(".") or not (path / "config.json").is_file():
             continue
-        described = json.loads((path / "config.json").read_text())["cohort"]
-        if described["fingerprint"] not in fingerprints:
-            continue
+        content = json.loads((path / "config.json").read_text())
+        described = content["cohort"]
+        if described["fingerprint"] not in fingerprints or content["kind"] not in KINDS:
+            continue  # of another cohort, or left by another version
         run = load_run(path)
         tensors = {
             k: rng.permuted(v.ravel()).reshape(v.shape) for k, v in run.model.tensors().items()
