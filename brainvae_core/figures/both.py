@@ -181,10 +181,10 @@ def fig_stability(
     Parameters
     ----------
     correlations : mapping of model to ndarray, each (n_pairs, latent_dim)
-        |r| of the latents of the first fit with those of each other fit (``match_latents``).
+        |r| of matched latents of pairs of fits (``match_latents``).
     chance : mapping of model to ndarray, each (n, latent_dim)
-        The same of rotated codes (``matching_null``); the largest of a draw is compared with the
-        most stable latent, the second with the second.
+        The same of rotated codes (``matching_null``). Of a pair as of a draw the largest is shown
+        first, for a latent has no number that holds for several fits.
 
     Returns
     -------
@@ -203,23 +203,23 @@ def fig_stability(
         ascii_uppercase, axes, correlations.items(), strict=False
     ):
         random = check_shape(title, chance[title], (None, np.shape(found)[-1]))
-        order = np.argsort(-np.mean(found, axis=0), kind="stable")
-        at = np.arange(len(order))
+        found = np.sort(found, axis=1)[:, ::-1]
+        at = np.arange(found.shape[1])
         low, middle, high = np.quantile(np.sort(random)[:, ::-1], [0.025, 0.5, 0.975], axis=0)
         ax.bar(at, high - low, 1, low, color="#CFCFCF")
         ax.hlines(middle, at - 0.5, at + 0.5, color=GREY, lw=1)
         for row, marker in zip(found, cycle("osD^vPX"), strict=False):
             style = {"ms": 5, "color": looks[title]["color"], "mec": "white", "mew": 0.5}
-            ax.plot(at, np.asarray(row)[order], marker, **style)
-        names, room = [f"F{k + 1}" for k in order], 32 // n
+            ax.plot(at, row, marker, **style)
+        names, room = [str(k + 1) for k in at], 32 // n
         turned = 90 if len(at) > room // 2 else 0
         ax.set_xticks(at, thinned(names, 2 * room), rotation=turned, fontsize=7)
         ax.set(ylim=(0, 1.02), xlim=(-0.6, len(at) - 0.4))
-        ax.set_xlabel(textwrap.fill("Latent of the first fit, most stable first", 90 // n))
+        ax.set_xlabel(textwrap.fill("Pairs of latents, the most alike first", 90 // n))
         panel_title(ax, letter, textwrap.fill(title, 72 // n))
     axes[0].set_ylabel("|r| with the matched latent")
     handles = [
-        Line2D([], [], ls="", marker="o", ms=5, color=GREY, mec="white", label="another fit each"),
+        Line2D([], [], ls="", marker="o", ms=5, color=GREY, mec="white", label="a pair of fits"),
         Patch(fc="#CFCFCF", label="random axes, 95 %"),
         Line2D([], [], color=GREY, lw=1, label="their median"),
     ]
