@@ -119,7 +119,7 @@ rows = artefact_free(whole) & (whole.metadata["split"] == "test").to_numpy()
 brains, few = cohort.images[rows], cohort.images[rows][: p.n_read]
 regions = cohort.atlas.regions(p.region_share)
 masks, n = cohort.atlas.roi_masks(regions), len(few)
-models = living({name: evaluated[name] for name in compared}, brains)
+models = living({name: evaluated[name] for name in compared}, brains, 2)
 c = np.linspace(-p.c_max, p.c_max, 57)
 source = f"Cohort {cohort.name}: {n} clean test brains, {len(regions)} regions"
 
@@ -264,7 +264,7 @@ figures.fig_3e(scores["all"], nulls["all"], rotated["all"]).made_from(source)
 
 # %%
 small, parts = coarse.images[rows], coarse.atlas.regions(p.region_share)
-family = living(family_models(p, coarse), small)
+family = living(family_models(p, coarse), small, 2)
 alive_of = {k: [active_latents(m.encode(small)) for m in fits] for k, fits in family.items()}
 fewest = min(int(alive.sum()) for fits in alive_of.values() for alive in fits)
 of_family, of_all = {}, {}
@@ -323,7 +323,10 @@ pd.Series(
         > 0,
         "more so than the β-VAE's": beyond["PCA"].value > beyond["β-VAE"].value,
         "fits share more than random axes would": all(back[name] > upper[name] for name in back),
-        "but no fit gives another's latents back (mean |r| below 0.9)": max(back.values()) < 0.9,
+        "but no fit gives another's latents back (mean |r| below 0.9)": max(
+            back.values(), default=0.0
+        )
+        < 0.9,
         "all models have 8 active latents": equal == p.latent_dim,
         "PCA is above random axes of its codes over all regions": scores["all"]["PCA"].value
         > random_axes["PCA"],

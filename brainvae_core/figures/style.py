@@ -306,9 +306,9 @@ def colour_bar(figure, image, axes, label: str, **options):
     return bar
 
 
-def panel_title(ax: Axes, letter: str, text: str) -> None:
-    """A title at the left that begins with a bold letter."""
-    ax.set_title(rf"$\bf{{{letter}}}$  {text}", loc="left")
+def panel_title(ax: Axes, letter: str, text: str, pad: float | None = None) -> None:
+    """A title at the left that begins with a bold letter; ``pad`` points above the axes."""
+    ax.set_title(rf"$\bf{{{letter}}}$  {text}", loc="left", pad=pad)
 
 
 def tints(n: int) -> list[str]:

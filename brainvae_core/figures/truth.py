@@ -71,7 +71,7 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
             above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
             ax.annotate(mark, (factor, 1), xycoords=("data", "axes fraction"), fontsize=7, **above)
         ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        panel_title(ax, letter, title + "\n")  # room for the marks
+        panel_title(ax, letter, title, pad=15)  # above the marks
     axes[0].set_ylabel("Latent")
     colour_bar(figure, shown, list(axes), "R² of one latent", shrink=min(1, 14 / rows))
     return figure
@@ -165,7 +165,7 @@ def fig_tails(
     for kind, found in counts.items():
         check_shape(f"counts of {kind}", found, (latent_dim, 2))
     looks = dict(zip(codes, ["#B8B8B8", *np.resize(OTHER_COLOURS, len(codes))], strict=False))
-    figure = new_figure(0.9 + 0.52 * latent_dim)
+    figure = new_figure(0.9 + max(0.52, 0.13 * len(codes)) * latent_dim)
     ax = figure.subplots()
     rng = np.random.default_rng(0)
     for i, (kind, found) in enumerate(codes.items()):
