@@ -1,9 +1,15 @@
 """What every test file shares."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+CHROMIUM = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync"
+)
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +19,21 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip(f"BRAINVAE_DATA={folder!r} names no folder with the real atlas and brains")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium driven by Playwright; skips where none is installed, but never in CI."""
+    from playwright.sync_api import sync_playwright
+
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    program = next(found, None)
+    if program is None and os.environ.get("CI") == "true":
+        pytest.fail("no Chromium here: apt-get install chromium")
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    with sync_playwright() as playwright:
+        options = {"executable_path": program, "args": CHROMIUM.split()}
+        started = playwright.chromium.launch(**options)
+        yield started
+        started.close()
