@@ -32,13 +32,15 @@ ASK ?=
 FETCH ?=
 ACQUIRE = $(BIN)/python -m brainvae_core.cohorts.allen
 
-.PHONY: help env check fit test book ccf acquire rehearsal notebooks nightly lint bench clean clean-all FORCE
+.PHONY: help env check fit test book html records ccf acquire rehearsal notebooks nightly lint bench clean clean-all FORCE
 
 help:
 	@echo 'make book       run every notebook (PROFILE=$(PROFILE), CORES=$(CORES)) and render the book'
+	@echo 'make html       render the book from the committed notebooks as they were executed'
 	@echo 'make test       every test: unit tests, fitted models, executed notebooks'
 	@echo 'make check      unit tests and lint only'
 	@echo 'make fit        make the cohort and fit the models of a profile, without notebooks'
+	@echo 'make records    keep the numbers of a profile for the ledger: make records PROFILE=ccf'
 	@echo 'make ccf        the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)'
 	@echo 'make acquire    the Allen cohort, one section a brain, to KEEP=$(KEEP); $(ACQUIRE) --help'
 	@echo 'make rehearsal  the same from a local server that misbehaves, 60 brains, and the book of them'
@@ -69,7 +71,7 @@ lint: .venv/made
 	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks
 
 check: lint
-	$(BIN)/pytest -q -n 2 -m 'not fitted and not server and not workflow' tests
+	$(BIN)/pytest -q -n 2 -m 'not fitted and not server and not workflow and not book' tests
 
 test: .venv-acquire/made check fit
 	@echo '── the acquisition against a local server that misbehaves'
@@ -80,6 +82,9 @@ test: .venv-acquire/made check fit
 	$(BIN)/pytest -q -m fitted tests
 	@echo '── the notebooks against their committed outputs, one thread a kernel: two run at once'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
+	$(MAKE) html
+	@echo '── the pages, in a browser'
+	$(BIN)/pytest -q -n 2 -m book tests
 
 nightly: .venv/made
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test
@@ -91,6 +96,14 @@ fit: .venv/made
 book: .venv/made
 	$(SNAKEMAKE) book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
+
+html: .venv/made
+	$(BIN)/snakemake --cores $(CORES) --config profile=demo executed=notebooks -- book
+	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
+
+# What a profile's book recorded, to stand beside the demo's numbers in the ledger.
+records: .venv/made
+	$(BIN)/python -m brainvae_core.record $(OUT)/notebooks book/records/$(PROFILE).json
 
 # Any file of the road, such as $(OUT)/notebooks/04_training.ipynb.
 $(OUT)/%: .venv/made FORCE
@@ -112,10 +125,8 @@ rehearsal: .venv/made .venv-acquire/made
 notebooks: .venv/made
 	$(BIN)/jupytext -q --to ipynb --set-kernel python3 notebooks/*.py
 	$(MAKE) fit
-	for notebook in notebooks/*.ipynb; do \
-	  echo "── $$notebook"; \
-	  TQDM_DISABLE=1 $(BIN)/jupyter execute --inplace "$$notebook"; \
-	done
+	printf '%s\n' notebooks/*.ipynb | OMP_NUM_THREADS=1 TQDM_DISABLE=1 \
+	  xargs -P 2 -I{} sh -c 'echo "── {}"; $(BIN)/jupyter execute --inplace {}'
 
 # pythae, a peer of the benchmarks, in an environment of its own.
 .venv-peers/made: benchmarks/peers/constraints.txt .venv/made

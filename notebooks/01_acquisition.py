@@ -101,6 +101,7 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import ARTEFACTS, factor_extremes, known_factors
 from brainvae_core.prepare import open_atlas, prepare_cohort
+from brainvae_core.record import Record
 
 # %% [markdown]
 # ## The atlas slice
@@ -121,6 +122,18 @@ cohort = prepare_cohort(p)
 source = f"Cohort {cohort.name}, {len(cohort)} brains"
 print(cohort)
 print(f"images (n_brains, height, width) = {cohort.images.shape}, {cohort.images.dtype}")
+
+# %%
+Record(
+    {
+        "brains of the cohort": len(cohort),
+        **{f"{part} brains": len(cohort.split(part)) for part in ("train", "validation", "test")},
+        "height of a section (pixels)": p.height,
+        "width of a section (pixels)": p.width,
+        "size of a pixel (µm)": cohort.atlas.pixel_um,
+        "regions shown": len(p.rois),
+    }
+)
 
 # %% [markdown]
 # ## What was asked for, what is here
@@ -212,3 +225,8 @@ figures.fig_factors(
 # Brightness factors colour whole regions, geometric ones only borders: a brain that is 0.1 mm wider
 # differs from its neighbour along a thin line. Few pixels speak for the ventricles, and an error
 # measured over all pixels hardly notices them.
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

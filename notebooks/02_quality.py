@@ -178,3 +178,8 @@ clean.groupby(metadata["artefact"]).mean().round(1).rename("share called free")
 # %% [markdown]
 # In the demo profile nearly every breakage and grid is found and about two thirds of the leaks; the leaks
 # that pass are the faint ones. About one clean brain in a hundred is lost.
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

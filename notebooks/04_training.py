@@ -98,6 +98,8 @@ from brainvae_core.metrics import active_latents, explained_variance, linear_rec
 from brainvae_core.models import diagnose, fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import compared_configs
+from brainvae_core.record import Record
+from IPython.display import display
 
 # %%
 cohort = prepare_cohort(p)
@@ -212,7 +214,18 @@ found = pd.DataFrame(
         | {"mean image": 0},
     }
 )
-found.round(3)
+display(found.round(3))
+Record(
+    {
+        **{f"explained variance, {name}": value for name, value in explained.items()},
+        "seconds to fit the β-VAE": fitted["β-VAE"].history[-1]["seconds"],
+        "steps of the fit": p.steps,
+        "batch": p.batch_size,
+        "parameters of the β-VAE": models["β-VAE"].n_parameters,
+    },
+    n_brains=len(test),
+    n_seeds=1,
+)
 
 # %%
 beta_vae = found.loc["β-VAE"]
@@ -226,3 +239,8 @@ pd.Series(
         "at least 4 planted factors have R² ≥ 0.5": bool(beta_vae["factors with R² ≥ 0.5"] >= 4),
     }
 )
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

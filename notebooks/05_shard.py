@@ -222,3 +222,8 @@ pd.Series(
         ),
     }
 )
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

@@ -94,6 +94,7 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.metrics import (
+    Estimate,
     choose_point,
     cw_ssim,
     cw_ssim_scale_um,
@@ -105,6 +106,8 @@ from brainvae_core.metrics import (
 from brainvae_core.models import effective_strength, elbo_terms, fit_all
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import grid_cohort, study
+from brainvae_core.record import Record
+from IPython.display import display
 
 # %%
 cohort = grid_cohort(p, prepare_cohort(p))
@@ -383,7 +386,14 @@ reported = {
 print(f"L: {in_dims}", f"β: {in_betas}", sep="\n")
 print(*(f"{label} over L: {found}" for label, found in knees.items()), sep="\n")
 print(*(f"{label} over L, by variance: {found}" for label, found in bends.items()), sep="\n")
-pd.concat(reported).round(3)
+display(pd.concat(reported).round(3))
+Record(
+    {
+        f"knee over L, {label}": Estimate(k.at, *k.interval, len(validation), k.n_seeds)
+        for label, k in knees.items()
+    }
+    | {"values of β": len(p.betas), "values of L": len(p.latent_dims)}
+)
 
 # %% [markdown]
 # How similarity and Fréchet distance go with L, on more values of it, is the next chapter. At the demo's 500
@@ -406,3 +416,8 @@ pd.Series(
         ),
     }
 )
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

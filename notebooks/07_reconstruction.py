@@ -119,6 +119,8 @@ from brainvae_core.profile import (
     evaluation_cohort,
     grid_cohort,
 )
+from brainvae_core.record import Record
+from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
@@ -433,7 +435,14 @@ print(*(f"{name}: {found['real against real']}" for name, found in ceilings.item
 print(floors.round(3))
 columns = panels | {f"PCA-FD, {kind}": found for kind, found in distances.items()}
 at = {name: {m: by[p.latent_dim] for m, by in panel.items()} for name, panel in columns.items()}
-pd.DataFrame(at).map(str)
+display(pd.DataFrame(at).map(str))
+Record(
+    {
+        f"training less test brains explained, {label}, L = {n}": found
+        for label, row in gap.items()
+        for n, found in row.items()
+    }
+)
 
 # %%
 pca = panels["explained variance"]["PCA"]
@@ -450,3 +459,8 @@ pd.Series(
         ),
     }
 )
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

@@ -102,6 +102,8 @@ from brainvae_core.metrics import (
 from brainvae_core.models import FactorAnalysisConfig, LinearGaussian, PPCAConfig, fit_all
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import curve, curve_models, grid_cohort
+from brainvae_core.record import Record
+from IPython.display import display
 
 # %%
 cohort = grid_cohort(p, prepare_cohort(p))
@@ -212,9 +214,11 @@ figures.fig_curves(
 # ## The figures in numbers
 
 # %% tags=["nbval-ignore-output"]
+behind = {}
 for label, by_dim in weighted[False].items():
     for n, fits in by_dim.items():
-        print(f"{label} − probabilistic PCA, L = {n}: {difference(fits, exact['ppca'][n])} nats")
+        name = f"log p(x), probabilistic PCA less the {label}'s bound, L = {n} (nats)"
+        behind[name] = difference(exact["ppca"][n], fits)
 rows = {
     f"{label} ({title.lower()})": by_dim[p.latent_dim]
     for title, panel in found.items()
@@ -222,7 +226,8 @@ rows = {
     if p.latent_dim in by_dim
 }
 bits = {label: round(-e.value / few[0].size / np.log(2), 3) for label, e in rows.items()}
-pd.DataFrame({"log p(x) or bound, nats": rows, "bits per pixel": bits}).map(str)
+display(pd.DataFrame({"log p(x) or bound, nats": rows, "bits per pixel": bits}).map(str))
+Record(behind)
 
 # %%
 pd.Series(
@@ -253,3 +258,8 @@ pd.Series(
         ),
     }
 )
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

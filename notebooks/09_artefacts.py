@@ -444,3 +444,8 @@ pd.Series(
         ),
     }
 )
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

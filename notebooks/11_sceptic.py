@@ -120,6 +120,8 @@ from brainvae_core.profile import (
     grid_cohort,
     models_at,
 )
+from brainvae_core.record import Record
+from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
@@ -455,7 +457,29 @@ fewest, largest = (
 )
 print("smallest and largest R² over the fits:", fewest.round(2), largest.round(2), sep="\n")
 shown = estimates(comes_back)
-pd.DataFrame({(t, n): by for t, by_name in shown.items() for n, by in by_name.items()}).T.map(str)
+display(
+    pd.DataFrame({(t, n): by for t, by_name in shown.items() for n, by in by_name.items()}).T.map(
+        str
+    )
+)
+Record(
+    {
+        f"change that comes back, {title.lower()} by {s:g} SD, {name}": e
+        for title, by_name in shown.items()
+        for name, by in by_name.items()
+        for s, e in by.items()
+    }
+    | {
+        f"power left at {size} µm, {name}": e
+        for name, by in by_size.items()
+        for size, e in by.items()
+    }
+    | {
+        f"{panel.lower()}, β = {b:g}": e
+        for panel, by_name in dispersed.items()
+        for b, e in by_name["β-VAE"].items()
+    }
+)
 
 # %%
 neighbours = dispersed["Nearest neighbour"]["β-VAE"]
@@ -480,3 +504,8 @@ pd.Series(
         ),
     }
 )
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

@@ -98,6 +98,7 @@ from brainvae_core.metrics import active_latents
 from brainvae_core.models import fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import compared_configs
+from brainvae_core.record import Record
 
 # %%
 cohort = prepare_cohort(p)
@@ -124,6 +125,9 @@ print(
     f"brains (n, height, width) = {held_out.shape}; weights (n_rois, n_weights) = {weights.shape}"
 )
 print(f"active latents: {active.sum()} of {p.latent_dim}")
+
+# %%
+Record({"clean test brains": len(held_out), "regions": len(p.rois), "latents": p.latent_dim})
 
 # %% [markdown]
 # ## Fig. S2 · The perturbed images
@@ -399,3 +403,8 @@ pd.Series(
 # brain of their size do, and these two were planted as brightness factors of their own. Which latents a region moves hardly turns on how it is
 # changed, how far does; and held-out brains answer as training brains do. What a receptive field says of a latent's
 # *meaning* is another question: chapters 15 and 16.
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

@@ -105,6 +105,7 @@ from brainvae_core.metrics import active_latents, estimates
 from brainvae_core.models import fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import compared_configs
+from brainvae_core.record import Record
 
 # %%
 cohort = prepare_cohort(p)
@@ -245,6 +246,17 @@ figures.fig_scores(
     },
 ).made_from(f"Cohort {cohort.name}: from {len(many)} clean test brains' codes")
 
+# %% tags=["nbval-ignore-output"]
+Record(
+    {
+        "values of c": len(c),
+        f"correlation of the fields of {len(few)} values of c and of all": finer,
+        "smallest correlation of fields from two starting points": alike,
+    },
+    n_brains=1,
+    n_seeds=1,
+)
+
 # %%
 mean_side = pd.Series(sides.mean(axis=0), latents)
 
@@ -269,3 +281,8 @@ pd.Series(
 # **Found.** Every latent paints several places at once, and none is alike on its two sides. Where a latent
 # is moved from matters: from the prior mean, where few brains are, it paints more and elsewhere. Fine steps cost much and add little:
 # 57 values of c show the same pattern as 2,801 (variances of so few are somewhat larger).
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

@@ -106,6 +106,8 @@ from brainvae_core.interpretation import family_models, living
 from brainvae_core.metrics import active_latents, from_resamples, match_latents, matching_null
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.profile import evaluated_models, evaluation_cohort, grid_cohort
+from brainvae_core.record import Record
+from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
@@ -298,17 +300,34 @@ figures.fig_3e(of_all["all"], nulls_of["all"], rotated_of["all"]).made_from(
 upper = {k: np.quantile(r, 0.975) for k, r in by_chance.items()}
 strong = {k: (r >= 0.9).sum(axis=1).mean() for k, r in correlation.items()}
 by_fit = {k: f"{back[k]:.2f} (random axes {upper[k]:.2f}); {strong[k]:.1f} above 0.9" for k in back}
-pd.DataFrame(
+display(
+    pd.DataFrame(
+        {
+            "own fields": own,
+            "more than others'": beyond,
+            f"Fig. 3E, {len(p.rois)} regions": scores["six"],
+            f"Fig. 3E, {len(regions)} regions": scores["all"],
+            f"the family, {len(p.rois)} regions": of_all["six"],
+            f"the family, {len(parts)} regions": of_all["all"],
+            "mean |r| of two fits (97.5 % of chance)": by_fit,
+        }
+    )
+    .map(str)
+    .replace("nan", "")
+)
+Record(
     {
-        "own fields": own,
-        "more than others'": beyond,
-        f"Fig. 3E, {len(p.rois)} regions": scores["six"],
-        f"Fig. 3E, {len(regions)} regions": scores["all"],
-        f"the family, {len(p.rois)} regions": of_all["six"],
-        f"the family, {len(parts)} regions": of_all["all"],
-        "mean |r| of two fits (97.5 % of chance)": by_fit,
-    }
-).map(str).replace("nan", "")
+        **{f"agreement of a latent's two fields, {k}": e for k, e in own.items()},
+        **{f"that less two latents' agreement, {k}": e for k, e in beyond.items()},
+        **{
+            f"uncorrelatedness over {len(p.rois)} regions, {k}": e for k, e in scores["six"].items()
+        },
+        **{f"uncorrelatedness over all regions, {k}": e for k, e in scores["all"].items()},
+        **{f"|r| of matched latents of two fits, {k}": r for k, r in back.items()},
+    },
+    n_brains=len(brains),
+    n_seeds=len(p.eval_seeds),
+)
 
 # %% [markdown]
 # In the demo profile no interval lies above what independent columns would give, and only PCA scores above random axes
@@ -343,3 +362,8 @@ pd.Series(
 # Fig. 3E is not shown to tell the VAEs from random axes of their own codes. How sure: 3 fits of each VAE on one cohort. With four times the
 # training and on the CCF slice PCA's agreement holds again, the VAEs' verdicts change sides, and the rest is the same
 # ([what the analysis can see](../book/what_it_can_see.md)).
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

@@ -121,6 +121,8 @@ from brainvae_core.metrics import (
     tail_counts,
 )
 from brainvae_core.profile import evaluated_models, evaluation_cohort
+from brainvae_core.record import Record
+from IPython.display import display
 
 # %%
 whole = planted_cohort(p)
@@ -235,9 +237,8 @@ for score in ("disentanglement", "completeness", "informativeness"):
 table = table.rename(columns={"informativeness": "error"})
 
 # %% tags=["nbval-ignore-output"]
-pd.concat([pd.DataFrame(rates).map(str), table.round(2).astype(str)], axis=1).replace(
-    "nan", ""
-).fillna("")
+display(table.round(2))
+Record({f"{what}, {name}": e for what, by_name in rates.items() for name, e in by_name.items()})
 
 # %%
 figures.fig_scores({"MIG, mean over factors": estimates(gaps)}).made_from(
@@ -432,3 +433,8 @@ pd.Series(
 # recovered; PCA recovers three. On the second simulator it recovers about as many as its random axes, and PCA none. That this turns on β, on the number of latents (from 4 up) or brains, or on artefacts in the
 # cohort is not shown at this size and training. How sure: 3 fits, nine and eight factors, short training; intervals are wide, and longer fits are in
 # [what the analysis can see](../book/what_it_can_see.md).
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

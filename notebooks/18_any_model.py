@@ -290,3 +290,8 @@ pd.Series(
 # %% [markdown]
 # **Found.** Whatever has `encode` and `decode` can be read in both directions, in a few lines. What the fields look like says how a model is built, and
 # not how much it knows: the tidiest one here explains least.
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

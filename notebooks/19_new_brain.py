@@ -100,6 +100,7 @@ from brainvae_core.metrics import explained_variance_per_brain, outlier_score
 from brainvae_core.models import fit
 from brainvae_core.prepare import new_section, prepare_cohort
 from brainvae_core.profile import compared_configs, evaluated_models, evaluation_cohort
+from brainvae_core.record import Record
 
 # %%
 cohort = prepare_cohort(p)
@@ -134,20 +135,6 @@ figures.fig_new_brain(
     pixel_um=cohort.atlas.pixel_um,
     error_name="RMS error, grey values",
 ).made_from(source)
-
-# %% [markdown]
-# Where the error lies among the test brains.
-
-# %% tags=["nbval-ignore-output"]
-pd.DataFrame(
-    {
-        "error (RMS grey value)": error,
-        "median of test brains": {n: float(np.median(e)) for n, e in cohort_error.items()},
-        "test brains with a smaller error": {
-            n: float((cohort_error[n] < error[n]).mean()) for n in models
-        },
-    }
-).round(3)
 
 # %% [markdown]
 # In the demo profile the brain comes from the same simulator, and its error lies among
@@ -234,6 +221,25 @@ figures.fig_outside(
 ).made_from(fine_source)
 
 # %% [markdown]
+# Where the brain lies among the test brains.
+
+# %% tags=["nbval-ignore-output"]
+Record(
+    {f"RMS error of the new brain, {n}": e for n, e in error.items()}
+    | {
+        f"median RMS error of test brains, {n}": float(np.median(e))
+        for n, e in cohort_error.items()
+    }
+    | {f"test brains with a larger error, {n}": (cohort_error[n] > error[n]).sum() for n in models}
+    | {
+        f"test brains with a code as far out, {n}": (d >= at).sum()
+        for n, (d, at) in distance.items()
+    },
+    n_brains=len(test),
+    n_seeds=1,
+)
+
+# %% [markdown]
 # In the demo profile the brain comes from the same simulator, and lies among the others by both. The real
 # brain of the `ccf` profile lies outside by its error, further than any of 205 test brains for every model, and not by its code: 5 of 205 test brains have a code as far out
 # for PCA, 23 for the VAE, 51 for the β-VAE. The models paint an ordinary brain of their cohort in its place, without the bright rim
@@ -254,3 +260,8 @@ pd.Series(
         for name, value in kept.items()
     }
 )
+
+# %% tags=["hide-input"]
+from brainvae_core.stamp import stamp
+
+stamp(p)

@@ -35,7 +35,14 @@ def fig_keep_reject(
     points: Mapping[str, Mapping[str, tuple[object, object]]],
     paths: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
 ) -> Figure:
-    """Artefacts rejected against brains kept, a panel a kind of artefact.
+    """Artefacts reproduced against brains kept, a panel a kind of artefact.
+
+    Horizontal: share of the artefact that comes back in the reconstruction, 0 for none and 1 for
+    all; vertical: share kept of the brain outside the artefact, 1 for all, 0 for no more than the
+    mean image, less for worse. Up and to the left is better. Large markers are models, their bars
+    95 % intervals over brains and fits; lines run over the amounts of a denoiser or the numbers of
+    PCA components, with an open circle at the last, strongest one. Grey crosses: the ideal, a copy
+    of the input, the mean image.
 
     Parameters
     ----------
@@ -91,7 +98,14 @@ def fig_keep_reject(
 
 @styled
 def fig_detection(curves: Mapping[str, Mapping[str, object]]) -> Figure:
-    """Who notices an artefact: ROC above, precision and recall below, a column a kind.
+    """How well artefacts are found: ROC curves above, precision and recall below.
+
+    Each column is a kind of artefact, such as a leak (bright signal from the other channel), a
+    breakage (missing tissue) or a grid (scanning pattern); each coloured line is a detector at all
+    thresholds. Above: the share of the artefact that is found against the share of what is clean
+    that is flagged by mistake; towards the upper left is good. Below: the share of what is flagged
+    that is artefact (precision) against the share found (recall); towards the upper right is good.
+    Dashed grey lines are what guessing gives.
 
     Parameters
     ----------
@@ -136,6 +150,13 @@ def fig_error_maps(
     label: str = "Error (1: the root mean square in clean validation brains)",
 ) -> Figure:
     """Where a model does not paint a brain as it is: a column a brain, a row a model.
+
+    Each column is a brain with the artefact named above, such as leak (bright signal from the other
+    channel), breakage (missing tissue) or grid (scanning pattern). The top row is the input in
+    greys; each row below maps a model's error, in the unit of the colour bar: black is none, pale
+    yellow the bar's end or more, on one scale for all maps. A light blue outline marks the
+    artefact, unless it covers more than a fifth of the image. A map that finds the artefact is
+    bright inside the outline and dark elsewhere.
 
     Parameters
     ----------

@@ -38,6 +38,12 @@ PALE, DARK = "#B8B8B8", "#222222"
 def fig_fields(tables: Mapping[str, np.ndarray], acronyms: Sequence[str], label: str) -> Figure:
     """Several fields side by side: a panel each, a row a region, a column a latent.
 
+    Each panel, named above, is one way, model or fit of reading how regions and latents belong
+    together. Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. Colour is the
+    strength of the effect between the two, in the unit of the colour bar and on one scale for all
+    panels: dark is none, yellow the strongest; hatched cells were not read. Cells that are bright
+    at the same place in two panels mean that both readings agree.
+
     Parameters
     ----------
     tables : mapping of title to ndarray, each (n_rois, latent_dim)
@@ -76,6 +82,13 @@ def fig_against_blobs(
     xlabel: str,
 ) -> Figure:
     """Each region's effect beside those of random blobs of its size.
+
+    Each row is a region (Allen acronym); horizontal: the effect named below, in its unit,
+    logarithmic unless a value is 0. The orange diamond is the region's effect, its bar the 95 %
+    interval over resampled brains. Grey dots are the same for random patches of the region's size,
+    the grey line their median; the dots' height within a row means nothing. The percentage at the
+    right is the share of patches that the region exceeds: near 100 % it does more than its size
+    explains, near 50 % as much as any patch.
 
     Parameters
     ----------
@@ -125,6 +138,13 @@ def fig_against_blobs(
 @styled
 def fig_agreement(agreement: np.ndarray, intervals: np.ndarray) -> Figure:
     """How far latents' receptive and projective fields agree: each with each, and its own.
+
+    A: colour is the rank correlation over regions of the row's receptive field (which regions move
+    the latent) with the column's projective field (which regions it moves): red the same order,
+    blue the opposite; framed cells are a latent's own two fields, hatched latents were left out. B:
+    each dot is a framed cell of A, its bar the 95 % interval over resampled brains and regions;
+    grey ticks are its receptive field with others' projective fields. A dot right of 0 and of its
+    ticks: the latent paints what it sees.
 
     Parameters
     ----------
@@ -178,10 +198,17 @@ def fig_stability(
 ) -> Figure:
     """How alike matched latents of several fits are, beside random axes of the same codes.
 
+    Each panel is a model; horizontal: pairs of latents, one of each of two fits (trainings with
+    different seeds), the most alike first; their numbers are ranks, not latents. Vertical: absolute
+    correlation of the two codes over brains, 1 if both say the same; each marker shape is a pair of
+    fits. Grey boxes hold 95 % of what random axes of the same codes give, the line is their median:
+    latents come back in another fit where markers lie above the boxes. Without a second fit a line
+    says so instead.
+
     Parameters
     ----------
     correlations : mapping of model to ndarray, each (n_pairs, latent_dim)
-        |r| of matched latents of pairs of fits (``match_latents``).
+        ``|r|`` of matched latents of pairs of fits (``match_latents``).
     chance : mapping of model to ndarray, each (n, latent_dim)
         The same of rotated codes (``matching_null``). Of a pair as of a draw the largest is shown
         first, for a latent has no number that holds for several fits.

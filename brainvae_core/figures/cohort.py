@@ -35,6 +35,11 @@ def fig_sections(
 ) -> Figure:
     """Some sections of a cohort, on one grey scale.
 
+    Each image is a section of one brain with its title above. Black is no signal, and the same grey
+    means the same brightness in every image; the scale bar in the first holds for all. Where a
+    title names an artefact, a leak is bright signal from the other channel, a breakage is missing
+    tissue, a grid is the scanning pattern, and none means a clean section.
+
     Parameters
     ----------
     images : ndarray, shape (n, height, width)
@@ -71,7 +76,14 @@ def fig_factors(
     steps: tuple[str, str] = ("−2 SD", "+2 SD"),
     columns: int = 2,
 ) -> Figure:
-    """What each planted factor does: a brain with little of it, with much of it, the difference.
+    """What each planted factor does: a brain with little of it, with much, and the difference.
+
+    Each factor, a property planted in simulated brains and named above, has three images: a section
+    where this factor is low, one where it is high, as written on them, and the second minus the
+    first. Sections share one grey scale. Differences are red where the second is brighter, blue
+    where it is darker and white where nothing changes, on one scale for all factors (brightness
+    runs from 0, black, to 1, white); thin grey lines are contours of the average section, to show
+    where a change lies.
 
     Parameters
     ----------
@@ -124,7 +136,13 @@ def fig_2a(
     pixel_um: float,
     cohort_name: str,
 ) -> Figure:
-    """Average section, atlas template and atlas regions (Fig. 2A).
+    """Average section of a cohort, atlas template and regions of interest (Fig. 2A).
+
+    A: mean of the sections of the cohort named below; B: the atlas template in the same plane. C:
+    the regions analysed, tinted over the darkened template and named by their Allen acronyms; tints
+    only tell regions apart. Greys run from black, no signal, to a white that A and B set for
+    themselves, so compare shapes and not brightness; the scale bar holds for all three. Where the
+    sections fit the atlas, the borders of A lie where those of B do.
 
     Parameters
     ----------

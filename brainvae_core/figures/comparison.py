@@ -36,7 +36,13 @@ def fig_2b(
     pixel_um: float,
     masks: np.ndarray | None = None,
 ) -> Figure:
-    """What models make of sections with artefacts (Fig. 2B): a column each, rows input and models.
+    """What models make of sections with artefacts (Fig. 2B).
+
+    Each column is one section with the artefact named above, such as leak (bright signal from the
+    other channel), breakage (missing tissue) or grid (scanning pattern). The top row is the input;
+    each row below is a model's reconstruction, on the same grey scale. Where given, an orange
+    outline marks the artefact in every row, unless it covers more than a fifth of the image. A good
+    model leaves nothing of the artefact inside the outline and the anatomy outside as it was.
 
     Parameters
     ----------
@@ -67,7 +73,14 @@ def fig_s1(
     pixel_um: float,
     masks: np.ndarray | None = None,
 ) -> Figure:
-    """More of :func:`fig_2b` (Fig. S1): several brains of each kind, beside the clean truth.
+    """More sections with artefacts, and what models make of them (Fig. S1).
+
+    Each column is one brain with the artefact named above, such as leak (bright signal from the
+    other channel), breakage (missing tissue) or grid (scanning pattern). Rows: where known, the
+    truth, which is the section before its artefact; the input with it; then each model's
+    reconstruction, all on one grey scale. Where given, an orange outline marks the artefact in
+    every row, unless it covers more than a fifth of the image. A good reconstruction resembles the
+    truth, not the input.
 
     Parameters
     ----------
@@ -114,6 +127,13 @@ def fig_new_brain(
     error_name: str = "Mean squared error",
 ) -> Figure:
     """A brain from elsewhere: its reconstructions, residuals, and whether its error is usual.
+
+    A: the new brain; each further column is a model, with its reconstruction above on the same grey
+    scale. In the middle: brain minus reconstruction, red where the brain is brighter and blue where
+    it is darker, as the bar at the left says in brightness (1 is white). Below: the number of
+    held-out brains of the cohort (grey) at each error, in the unit of the axis, and the new brain
+    (coloured line). Above that, how many held-out brains err as much or more: few or none means
+    that the brain is unlike the cohort.
 
     Parameters
     ----------
@@ -172,6 +192,12 @@ def fig_outside(
     names: Mapping[str, str],
 ) -> Figure:
     """Where one brain lies among others, by several measures (a row each) of several models.
+
+    Each column is a model, each row a measure with its unit below, on a logarithmic axis; farther
+    right is more unusual. Grey bars count the cohort's held-out brains, their height is on each
+    panel's own scale; the coloured line is the one brain. Above each panel stands how many held-out
+    brains lie as far out or farther: few or none means that the brain is unlike those of the
+    cohort, many that it is usual.
 
     Parameters
     ----------

@@ -31,6 +31,13 @@ def fig_2c(
 ) -> Figure:
     """Similarity of reconstructions to brains against the number of latents (Fig. 2C).
 
+    Horizontal, logarithmic: the number of latents L, the values by which a model describes a
+    section. Vertical: the similarity named at the axis, such as CW-SSIM (complex wavelet structural
+    similarity), 1 for a perfect copy; high is good. A marker is a model's mean over brains and
+    fits, the shaded band its 95 % interval over both. Dashed grey lines are named references, such
+    as the mean image or another brain, grey bands their intervals: a model not above the mean image
+    says nothing of a single brain.
+
     Parameters
     ----------
     scores : mapping of str to mapping of int to estimate
@@ -61,7 +68,14 @@ def fig_2d(
     *,
     ylabel: str = "PCA-FD (squared grey values)",
 ) -> Figure:
-    """Fréchet distance to real brains against the number of latents (Fig. 2D), a panel a kind.
+    """Fréchet distance to real brains against the number of latents (Fig. 2D).
+
+    Each panel compares one kind of image, such as reconstructions or samples of a model, with real
+    sections. Horizontal, logarithmic: the number of latents L; vertical: how far apart the two sets
+    of images are, in squared grey values, logarithmic unless a distance is 0; low is good. A marker
+    is a model's estimate, the shaded band its 95 % interval over brains and fits. Where given, the
+    dashed line and grey band are the distance of real from real brains: a model there is not told
+    from real ones.
 
     Parameters
     ----------
@@ -99,7 +113,14 @@ def fig_curves(
     log_y: bool = False,
     share_y: bool = False,
 ) -> Figure:
-    """Several scores against one parameter, a panel each, a line a model.
+    """Scores of several models against one parameter, a panel each.
+
+    Horizontal: the parameter named below, in its unit; vertical: the score named by axis and title;
+    either may be logarithmic. Each colour and marker shape is one model, the same in all panels; a
+    marker is the estimate, the shaded band its 95 % interval over what was sampled (brains, fits or
+    planted factors). Dashed grey lines, where given, are named references, with a grey band for
+    their interval. Whether high is good depends on the score: similarities and explained shares
+    should be high, errors and distances low.
 
     Parameters
     ----------
@@ -130,7 +151,14 @@ def fig_differences(
     *,
     better: str = "",
 ) -> Figure:
-    """Differences with their intervals, a row each, beside the line of no difference.
+    """Differences with their intervals, beside the line of no difference.
+
+    Each group of bars is one comparison, named at the left; horizontal: the difference, in the unit
+    named below, with a grey vertical line at none. A marker is the estimate, its bar the 95 %
+    interval over what was sampled (brains, fits or planted factors). A filled marker means that the
+    interval excludes zero, an open one that it holds zero and the sign is not sure. Where given,
+    colours and marker shapes are the respects named at the right, and a word with an arrow says
+    what lies to the right of zero.
 
     Parameters
     ----------
@@ -180,7 +208,14 @@ def fig_scores(
     references: Mapping[str, Mapping[str, object]] | None = None,
     columns: int = 4,
 ) -> Figure:
-    """Several scores of several models, a panel a score and a row a model, with intervals.
+    """Several scores of several models side by side, with intervals.
+
+    Each panel is one score, named above, with a horizontal axis of its own; each row is one model,
+    latent or comparison, with its colour and marker shape. A marker is the estimate, its bar the 95
+    % interval over what was sampled (brains, fits or planted factors); an empty row has no such
+    score. A dashed grey line, where given, is the reference named below the panel, the grey band
+    its interval. Whether right is good depends on the score: similarities and explained shares
+    should be high, errors and distances low.
 
     Parameters
     ----------

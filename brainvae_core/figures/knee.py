@@ -36,10 +36,12 @@ def fig_knee(
 ) -> Figure:
     """Curves over the number of latents, their chords and their knees, a column a model.
 
-    Above, every fit is a point, the line is the mean over seeds and the chord joins its ends;
-    below, how often each number of latents is the knee when seeds are resampled, palely where the
-    curve itself has none. Columns have their own scales: losses at different β are different
-    quantities.
+    Above, each point is a fit (one training with one seed), the line the mean over seeds of what
+    the axis names, the dashed grey line the chord that joins its ends. The orange ring is the knee,
+    the point farthest from the chord: beyond it more latents bring little. Below, bars show how
+    often each number of latents is the knee when seeds are resampled, pale where the curve has
+    none; where given, a dotted black line is the paper's number. Columns have their own scales:
+    losses at different β are different quantities.
 
     Parameters
     ----------

@@ -43,7 +43,14 @@ def fig_1(
     layer_shapes: Sequence[tuple[str, tuple[int, ...]]],
     pixel_um: float,
 ) -> Figure:
-    """Both directions of the analysis, and the network (Fig. 1).
+    """Both directions of the analysis, receptive and projective, and the network (Fig. 1).
+
+    A: a region of a section (orange outline) is changed in brightness; bars are the codes before
+    (grey) and after (pink), in prior standard deviations (SD), a pair per latent F1, F2 and so on.
+    B: one latent of a code (grey) is moved (pink); both codes are decoded, and the difference in
+    brightness is red where it rises, blue where it falls. C: a box per layer, taller for larger
+    ones, with name and size: images grey, feature maps blue, flat layers pale orange, the code deep
+    orange; the decoder mirrors the encoder.
 
     Parameters
     ----------

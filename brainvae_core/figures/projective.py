@@ -41,6 +41,13 @@ def fig_3a(
 ) -> Figure:
     """Projective field of every latent as one colour image (Fig. 3A).
 
+    Each panel is a latent: how much each pixel of the decoded section varies (variance of grey
+    values) while c, in prior standard deviations, moves the latent. Cyan: c small and positive, in
+    the inner half of its range; magenta: small and negative; yellow: large c of either sign; white:
+    no change. Colours mix, all three to black, and are full at the variances in the legend, the
+    same for all latents. A star marks an outlier, a latent that does unusually much at large c;
+    where given, a grey line outlines the brain.
+
     Parameters
     ----------
     rgb : ndarray, shape (latent_dim, height, width, 3)
@@ -89,6 +96,13 @@ def fig_s4(
 ) -> Figure:
     """Decoded images along each latent (Fig. S4): a row a latent, a column a value of c.
 
+    Each image is what the decoder paints when the row's latent is moved by the column's c, in prior
+    standard deviations, and all other latents stay; images share one grey scale. Where differences
+    are drawn, only the column of the c nearest to 0 is an image, and the others are the change from
+    it: red brighter, blue darker, white unchanged, in brightness, which runs from 0 (black) to 1
+    (white). Read along a row for what a latent paints; a row without change is a latent that does
+    nothing.
+
     Parameters
     ----------
     images : ndarray, shape (latent_dim, n_c, height, width)
@@ -133,6 +147,13 @@ def fig_region_profile(
     profile: np.ndarray, acronyms: Sequence[str], receptive: np.ndarray | None = None
 ) -> Figure:
     """Which regions each latent moves, beside which regions move it.
+
+    Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. A, projective: mean
+    variance of the region's grey values in the decoded section while the latent moves; B, where
+    given, receptive: divergence in nats of the latent's code when the region's brightness in the
+    input changes. Colour, and number where there is room, is the share of the latent's sum over
+    regions, on one scale: each column adds up to 1, or is 0 where a latent does nothing. Columns
+    alike in A and B: the latent paints what it sees.
 
     Parameters
     ----------

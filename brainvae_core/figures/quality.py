@@ -32,7 +32,14 @@ BINS = 40
 
 @styled
 def fig_quality(statistics: pd.DataFrame, is_outlier: np.ndarray, limit: float) -> Figure:
-    """How far each brain is from the usual one, by each statistic.
+    """How far each brain is from the usual one, by each statistic of quality control.
+
+    Each panel is one statistic; horizontal: distance from the median training brain in robust
+    standard deviations (SD), linear up to the limit and logarithmic beyond; vertical: the number of
+    brains. The dashed grey line is the limit for outliers, drawn on the left too where a brain lies
+    beyond it. Blue bars count the ordinary brains. Where there are outliers, each is an orange
+    triangle at its own value, in every panel, whichever statistic made it one; the triangles'
+    height means nothing.
 
     Parameters
     ----------
@@ -110,7 +117,12 @@ def fig_worst(
     *,
     columns: int = 4,
 ) -> Figure:
-    """The brains farthest from the usual one.
+    """The brains farthest from the usual one, the worst first.
+
+    Each image is the section of one brain, its id above, row by row from the most unusual on. Words
+    on it say what is unusual: a statistic of quality control and, where given, its distance from
+    the median training brain in robust standard deviations (SD), or that the brain is within the
+    limit. All sections share one grey scale, black for no signal, and the scale bar of the first.
 
     Parameters
     ----------
@@ -152,6 +164,10 @@ def fig_worst(
 def fig_ledger(kept: int, refused: Mapping[str, int]) -> Figure:
     """An acquisition's ledger: brains kept, and those refused by reason.
 
+    Horizontal: the number of brains, also written at the end of each bar. The blue bar on top is
+    the brains that were kept for the cohort. Orange bars below, where there are any, are the brains
+    that were refused, one bar for each reason, the most frequent first.
+
     Parameters
     ----------
     kept : int
@@ -185,7 +201,13 @@ def _short(reason: str, most: int = 60) -> str:
 
 @styled
 def fig_brightness(before: np.ndarray, after: np.ndarray) -> Figure:
-    """Mean brightness inside the brain, before and after it is set to the cohort's average.
+    """Mean brightness inside each brain, before and after it is set to the cohort's average.
+
+    Horizontal: mean brightness of a brain, in raw grey values before the adjustment (A) and on a
+    scale where 1 is white after it (B); vertical: the number of brains. The dashed line is the mean
+    over brains. Both horizontal axes run from 0 to the same multiple of that mean, so that the
+    widths compare; the coefficient of variation above is the standard deviation over the mean. A
+    narrow histogram in B is good: brains no longer differ by overall brightness.
 
     Parameters
     ----------

@@ -37,7 +37,14 @@ from brainvae_core.figures.style import (
 
 @styled
 def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarray) -> Figure:
-    """Receptive field of every latent as shares of each region, totals beside them (Fig. 3B).
+    """Receptive field of every latent as shares of each region's effect (Fig. 3B).
+
+    Rows are the regions changed in the input (Allen acronyms), columns the latents F1, F2 and so
+    on. Colour, and number where there is room, is the latent's share of the region's effect: the
+    divergence, in nats, between the codes of brains with the region at its darkest and at its
+    brightest. A row adds up to 1, and a bright cell is the latent that notices the region most.
+    Grey bars at the right are the row's sum in nats: where it is small, the row shares out next to
+    nothing.
 
     Parameters
     ----------
@@ -75,6 +82,13 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
 def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_name: str) -> Figure:
     """Distributions of some latents while one region's brightness changes (Fig. 3C).
 
+    Each panel is a latent; horizontal: its code, in prior standard deviations; vertical: smoothed
+    density over brains, each panel with its own scale. Each curve is the same brains with the
+    region (Allen acronym at the colour bar) at one brightness weight w, in units of its mean
+    brightness: dark curves for low w, yellow for high. Curves that move apart show a latent that
+    follows the region, curves that coincide one that does not see it. A vertical line instead of a
+    curve: all brains have the same code.
+
     Parameters
     ----------
     codes : ndarray, shape (n_weights, n_brains, n_latents)
@@ -107,7 +121,14 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
 
 @styled
 def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> Figure:
-    """All of Fig. 3C (Fig. S3): a row a latent, a column a region.
+    """Distributions of every latent while each region's brightness changes (Fig. S3).
+
+    Rows are latents F1, F2 and so on, columns regions (Allen acronyms), with the range of the
+    brightness weight w, in units of the region's mean brightness. Horizontal: the latent's code, in
+    prior standard deviations, alike within a row; vertical: smoothed density over brains, each
+    panel with its own scale. Each curve is the same brains at one w, dark at the region's lowest
+    and yellow at its highest. Curves that move apart show a latent that follows the region; curves
+    that coincide, one that does not see it.
 
     Parameters
     ----------
@@ -165,7 +186,13 @@ def _only_shape(ax) -> None:
 
 @styled
 def fig_3d(covariance: np.ndarray) -> Figure:
-    """Covariance between latents of their shares of the regions (Fig. 3D).
+    """Covariance between latents of their shares of the regions' effects (Fig. 3D).
+
+    Rows and columns are the latents F1, F2 and so on. A latent's share of a region is the part that
+    it takes of the region's whole effect on the code. Colour is the covariance of two latents'
+    shares over regions, in squared shares: red where the same regions move both, blue where
+    different regions do, white where neither holds; the diagonal is each latent's own variance.
+    Shares add up to 1, so every row of the matrix adds up to 0 and some blue is unavoidable.
 
     Parameters
     ----------
@@ -196,6 +223,13 @@ def fig_3e(
     rotated: Mapping[str, np.ndarray],
 ) -> Figure:
     """How uncorrelated the latents' impacts are, by model, beside chance (Fig. 3E).
+
+    Vertical: 1 minus the mean absolute correlation of two latents' shares of the regions' effects;
+    0 if all latents follow the same regions or opposite ones, 1 if none is related. A coloured
+    marker is the model's score, written above; its bar is the 95 % interval. The grey violin to its
+    left is chance, regions permuted for each latent alone; the sand-coloured one to its right is
+    random axes of the same codes; lines are medians. High is good, but only a score above both
+    violins says something of the latents.
 
     Parameters
     ----------
@@ -238,6 +272,12 @@ def fig_s2(
     images: np.ndarray, acronyms: Sequence[str], weights: np.ndarray, pixel_um: float
 ) -> Figure:
     """One brain with each region at several brightness weights (Fig. S2).
+
+    Rows are regions (Allen acronyms); columns are rising brightness weights w, written on each
+    section: how bright the row's region is made, in units of its mean brightness, so that 1 is
+    average. All else is the brain as it is, and all sections share one grey scale and the scale
+    bar. These are the inputs from which the receptive fields are read: a latent sees a region if
+    its code changes along the region's row.
 
     Parameters
     ----------

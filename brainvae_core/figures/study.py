@@ -38,7 +38,14 @@ def fig_grids(
     latent_dims: Sequence[int],
     marks: Mapping[str, tuple[float, float]],
 ) -> Figure:
-    """Several numbers at every point of the grid, a panel and a colour scale each.
+    """Several numbers at every point of the grid of β and the number of latents.
+
+    Each panel is one number, named above with its unit; whether high is good depends on it. Rows
+    are β, the weight of the code's cost (KL divergence) in training, rising upwards; columns the
+    number of latents L; hatched cells have no successful fit. Colour, and the number in a cell
+    where there is room, is the value there; each panel has its own colour scale, dark for low and
+    yellow for high. The legend names the framed points, the first solid orange, the second dashed
+    black.
 
     Parameters
     ----------
@@ -95,9 +102,12 @@ def fig_rate_distortion(
 ) -> Figure:
     """What a nat of code buys: distortion against rate, a line a number of latents.
 
-    A line joins the means over seeds at one L in the order of β; faint points are single fits.
-    Along thin grey lines D + R, the bound at β = 1, is constant. The second panel is of one L by
-    itself, that of the first mark which is in the grid, with the chord of its knee.
+    Horizontal: rate R, the KL divergence of the code from its prior; vertical: distortion D, the
+    misfit of what is decoded; both in nats (units of information) per image, both better when low.
+    A line joins the means over seeds at one L (colour) in the order of β; faint points are single
+    fits; along thin grey lines D + R, the bound at β = 1, is constant. B shows one L alone, with
+    the dashed chord of its knee. Squares are the points named in the legend, the first solid
+    orange, the second dashed black.
 
     Parameters
     ----------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
+import inspect
 import io
-import textwrap
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from itertools import cycle
@@ -66,6 +68,8 @@ class BookFigure(Figure):
     """
 
     shown_as = "svg"
+    caption = ""  # what it shows, in words: the first paragraphs of its function's docstring
+    source = ""
 
     def draw(self, renderer):
         # Tick labels are made while drawing and take their size from the settings of that moment.
@@ -73,15 +77,8 @@ class BookFigure(Figure):
             super().draw(renderer)
 
     def made_from(self, source: str) -> BookFigure:
-        """The same figure, saying at its foot which cohort it was made from."""
-        width, _ = self.get_size_inches()
-        lines = textwrap.wrap(source, int(18.5 * width))
-        room = 0.08 + 0.12 * len(lines)  # inches
-        width, height = self.get_size_inches()
-        self.set_size_inches(width, height + room)
-        share = room / (height + room)
-        self.get_layout_engine().set(rect=(0, share, 1, 1 - share))
-        self.text(0.01, share / 4, "\n".join(lines), fontsize=7, color=GREY)
+        """The same figure, whose caption ends with what it was made from: cohort, n, fits."""
+        self.source = source
         return self
 
     def _ipython_display_(self) -> None:
@@ -95,16 +92,24 @@ class BookFigure(Figure):
         else:
             self.savefig(file, format="png")
             shown = {"image/png": base64.b64encode(file.getvalue()).decode()}
-        display({**shown, "text/plain": repr(self)}, raw=True)
+        display({**shown, "text/plain": f"Figure. {self.caption}"}, raw=True)
+        caption = html.escape(self.caption)
+        source = f' <span class="source">{html.escape(self.source)}</span>' if self.source else ""
+        display({"text/html": f'<p class="caption">{caption}{source}</p>'}, raw=True)
 
 
 def styled(draw: Callable) -> Callable:
-    """Let a figure function work under the book's style."""
+    """Let a figure function work under the book's style; its docstring captions the figure."""
+    told = re.split(r"\n\s*\w+\n\s*-{3,}\n", inspect.getdoc(draw) or "")[0]
+    caption = " ".join(re.sub(r":\w+:`~?(\w+)`|``(.+?)``", r"\1\2", told).split())
 
     @wraps(draw)
     def drawn_in_style(*args, **kwargs):
         with rc_context(STYLE):
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+        if isinstance(drawn, BookFigure):
+            drawn.caption = caption
+        return drawn
 
     return drawn_in_style
 

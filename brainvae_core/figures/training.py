@@ -40,7 +40,12 @@ def fig_training(
 ) -> Figure:
     """Learning curves on held-out brains, grey while β still rises.
 
-    Losses at different β are different objectives: compare their courses, not their heights.
+    Horizontal: training step; each line is a fit, each marker a validation. A: the loss, in nats
+    per image, which should fall; losses at different β are different objectives, so compare their
+    courses and not their heights. B: explained variance, which should rise, with dashed lines for
+    models without a course, such as PCA; C, logarithmic: KL divergence of the code from its prior,
+    in nats per image; D: the number of latents in use. The grey background ends where β has reached
+    its final value.
 
     Parameters
     ----------
@@ -90,6 +95,13 @@ def fig_row(
     references: Mapping[str, float],
 ) -> Figure:
     """What several seeds end on at every β of one row of the grid.
+
+    Each panel is one number, named above with its unit; horizontal: β, the weight of the code's
+    cost (KL divergence) in training, with equal steps between the values tried. Each point is a fit
+    (one training with one seed), the line the mean over fits; where given, the dashed green line is
+    PCA with the same number of latents. Points far apart at one β mean that the number depends on
+    the seed. Whether high is good depends on the number: explained variance should be high,
+    distortion low.
 
     Parameters
     ----------
@@ -157,6 +169,12 @@ def fig_recovery(
 ) -> Figure:
     """How well each planted factor is read off each model's code.
 
+    Rows are models, columns factors that were planted in simulated brains. Number and colour are
+    R², the share of the factor's variance over held-out brains that a linear prediction from the
+    whole code explains: 1 (yellow) the factor is known exactly, 0 (dark) not at all, below 0 worse
+    than guessing its mean. Colours stop at 0 and 1, numbers do not. High is good, but says that the
+    code as a whole holds the factor, not that a single latent does.
+
     Parameters
     ----------
     r2 : ndarray, shape (n_models, n_factors)
@@ -185,6 +203,12 @@ def fig_reconstructions(
     titles: Sequence[str],
 ) -> Figure:
     """Brains and what each model makes of them: a column a brain, a row a model.
+
+    The top row is the input, a section in each column with its title above. Each row below is what
+    the model named at the left makes of that section, or another version of it where the name says
+    so. All images share one grey scale, brightness from black to white, and the scale bar in the
+    first. The nearer to its input, the more faithful is a reconstruction; a model that paints the
+    same in every column shows an average and not the brain.
 
     Parameters
     ----------
@@ -216,7 +240,12 @@ def fig_reconstructions(
 
 @styled
 def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> Figure:
-    """Share of the held-out brains' variance that each model explains; the mean image's is 0.
+    """Share of the held-out brains' variance that each model explains.
+
+    One bar per model, in percent, with the number beside it. 100 % is a perfect reconstruction of
+    every held-out brain; 0 %, the vertical line, is what the mean image gives, which shows the same
+    for every brain; below 0 % a model is worse than that. High is good. Where given, a black line
+    across the bar's end and the numbers in brackets are the interval.
 
     Parameters
     ----------

@@ -39,6 +39,13 @@ PER_BLOCK = 5  # rows of maps before they go on at the right
 def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -> Figure:
     """Which latent holds which planted factor, and where the fields point right.
 
+    Each panel is a model; rows are latents F1, F2 and so on, columns the factors planted in
+    simulated brains. Colour, and number where there is room, is R², the share of a factor's
+    variance over brains that one latent explains: 0 none, 1 all. An orange box marks a factor's
+    best latent where that is half or more; above the columns, R (P) says that the best latent's
+    receptive (projective) field resembles this factor's regions more than any other factor's. A
+    model that found all factors has one box and RP in every column.
+
     Parameters
     ----------
     recoveries : mapping of title to Recovery
@@ -88,6 +95,13 @@ def fig_maps(
     one_scale: bool = False,
 ) -> Figure:
     """Maps of variance: a row a factor or a latent, a column what they are of.
+
+    Each map shows how much each pixel's brightness varies, as a standard deviation, while the row's
+    planted factor or latent moves; the column's title says whose map it is. White is nothing, black
+    the level below which 99.8 % of the pixels lie: of each map by itself, so that only places
+    compare, or of the row's maps together, so that amounts do too; the colour bar says which. Grey
+    lines outline the brain; where given, a note on a map says more of it; many rows go on in a
+    block at the right.
 
     Parameters
     ----------
@@ -144,6 +158,13 @@ def fig_tails(
     codes: Mapping[str, np.ndarray], limits: np.ndarray, counts: Mapping[str, np.ndarray]
 ) -> Figure:
     """Where brains with artefacts lie along each latent, beyond the clean brains' limits.
+
+    Rows are latents; horizontal: the code, in prior standard deviations. Each dot is a brain: clean
+    ones are grey, others have the colour of their kind, such as leak (bright signal from the other
+    channel), breakage (missing tissue) or grid (scanning pattern); height within a row only
+    separates kinds and dots. Between a row's two black bars lie 95 % of the clean brains. Coloured
+    numbers at the left (right) count the kind's brains below (above) them; many on one side: that
+    tail of the latent holds artefacts.
 
     Parameters
     ----------

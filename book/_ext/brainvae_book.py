@@ -1,0 +1,137 @@
+"""What this book asks of Sphinx: fresh chapters, the ledger, and names for cells and figures.
+
+- A chapter whose outputs are not what its code would give now stops the build.
+- The ledger's tables are made from what the executed notebooks recorded.
+- Every cell can be linked to, and every figure has its caption as alternative text.
+"""
+
+import json
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+
+from brainvae_core.record import made_on, record_of
+from brainvae_core.stamp import stamp_of, why_stale
+
+
+def notebooks(srcdir):
+    """Every chapter's executed notebook, by name."""
+    paths = sorted(Path(srcdir, "notebooks").glob("*.ipynb"))
+    return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def refuse_stale_chapters(app):
+    chapters = notebooks(app.srcdir)
+    stale = {name: why for name, notebook in chapters.items() if (why := why_stale(notebook))}
+    if stale:
+        told = "; ".join(f"notebooks/{name}.ipynb: {why}" for name, why in stale.items())
+        raise ExtensionError(f"stale chapters, execute them again (make notebooks): {told}")
+    cohorts = {name: stamp_of(notebook).cohort for name, notebook in chapters.items()}
+    if len(set(cohorts.values())) > 1:
+        raise ExtensionError(f"chapters of one book were made with different cohorts: {cohorts}")
+
+
+class NamedCells(SphinxPostTransform):
+    """An id for every code cell; a figure's caption as its alternative text."""
+
+    default_priority = 3  # before one output of each bundle is chosen
+
+    def run(self, **options):
+        for node in self.document.findall(nodes.container):
+            kind = node.get("nb_element")
+            if kind == "cell_code":
+                node["ids"].append(f"cell-{node['cell_index']}")
+            if kind == "mime_bundle":
+                told = [n.astext() for n in node.children if n["mime_type"] == "text/plain"]
+                for image in node.findall(nodes.image):
+                    image["alt"] = told[0] if told else ""
+
+
+class Ledger(SphinxDirective):
+    """A table of the ledger: ``figures`` or ``numbers``, as book/ledger.yaml lists them."""
+
+    required_arguments = 1
+
+    def run(self):
+        book = Path(self.env.srcdir, "book")
+        for path in (book / "ledger.yaml", *book.glob("records/*.json")):
+            self.env.note_dependency(str(path))
+        rows = yaml.safe_load((book / "ledger.yaml").read_text())[self.arguments[0]]
+        self.chapters = notebooks(self.env.srcdir)
+        self.records = {name: record_of(notebook) for name, notebook in self.chapters.items()}
+        others = {p.stem: json.loads(p.read_text()) for p in sorted(book.glob("records/*.json"))}
+        here = f"This book: {made_on(self.chapters['01_acquisition'])}"
+        if self.arguments[0] == "figures":
+            heads = ["The paper", "What it shows", here, "How it differs"]
+            return [self.table(heads, [self.of_figure(row) for row in rows])]
+        heads = ["The paper", here, *(o["made_on"] for o in others.values()), "How it differs"]
+        return [self.table(heads, [self.of_number(row, others.values()) for row in rows])]
+
+    def of_figure(self, row):
+        (chapter, call) = row["made by"].split(".")
+        cell = self.cell_with(chapter, f"figures.{call}(")
+        made = nodes.paragraph("", "", self.link(chapter, cell, f"chapter {int(chapter[:2])}"))
+        return [[self.text(row["paper"])], [self.text(row["shows"])], [made], self.differs(row)]
+
+    def of_number(self, row, others):
+        asked = [part.split(": ", 1) for part in row.get("ours", [])]
+        columns = [self.found(asked, self.records, linked=True)]
+        columns += [self.found(asked, other["chapters"]) for other in others]
+        return [[self.text(row["paper"])], *columns, self.differs(row)]
+
+    def found(self, asked, records, linked=False):
+        """A list of the numbers that patterns name, each with n and, here, a link to its cell."""
+        items = []
+        for chapter, pattern in asked:
+            of_chapter = records.get(chapter, {})
+            names = [name for name in of_chapter if fnmatchcase(name, pattern)]
+            for row in (of_chapter[name] for name in names):
+                text = f"{row['number']}: {row['found']}"
+                name = self.link(chapter, row["cell"], text) if linked else nodes.Text(text)
+                counted = [(row["n_brains"], "brains"), (row["n_seeds"], "fits")]
+                n = ", ".join(f"{n} {what if n != 1 else what[:-1]}" for n, what in counted if n)
+                verdict = f"; {row['verdict']}" if "verdict" in row else ""
+                told = nodes.Text(f" ({n}){verdict}" if n else verdict)
+                items.append(nodes.list_item("", nodes.paragraph("", "", name, told)))
+        return [nodes.bullet_list("", *items)] if items else [nodes.paragraph("", "—")]
+
+    def differs(self, row):
+        return [self.text(row["differs"])] if row.get("differs") else []
+
+    def cell_with(self, chapter, source):
+        cells = self.chapters[chapter]["cells"]
+        code = [i for i, c in enumerate(cells) if source in "".join(c["source"])]
+        if not code:
+            raise ExtensionError(f"ledger: no cell of {chapter} has {source!r}")
+        return code[0]
+
+    def link(self, chapter, cell, text):
+        uri = f"../notebooks/{chapter}.html#cell-{cell}"
+        return nodes.reference("", text, refuri=uri, internal=True)
+
+    def text(self, markdown):
+        """A paragraph of inline Markdown."""
+        parent = nodes.Element()
+        self.state.nested_parse([markdown], 0, parent)
+        return parent[0] if len(parent) else nodes.paragraph("", markdown)
+
+    def table(self, heads, rows):
+        group = nodes.tgroup("", cols=len(heads))
+        group += [nodes.colspec("", colwidth=1) for _ in heads]
+        head, body = nodes.thead(), nodes.tbody()
+        head += nodes.row("", *(nodes.entry("", nodes.paragraph("", h)) for h in heads))
+        body += [nodes.row("", *(nodes.entry("", *cell) for cell in row)) for row in rows]
+        group += [head, body]
+        return nodes.table("", group, classes=["ledger"])
+
+
+def setup(app):
+    app.connect("builder-inited", refuse_stale_chapters)
+    app.add_post_transform(NamedCells)
+    app.add_directive("ledger", Ledger)
+    return {"parallel_read_safe": True}
