@@ -89,13 +89,13 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
 print(p)
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
@@ -225,6 +225,11 @@ figures.fig_factors(
 # Brightness factors colour whole regions, geometric ones only borders: a brain that is 0.1 mm wider
 # differs from its neighbour along a thin line. Few pixels speak for the ventricles, and an error
 # measured over all pixels hardly notices them.
+
+# %% [markdown]
+# **Found.** The demo's 1,024 brains differ by nine planted factors, texture, noise, three kinds of artefact and where each is from, and which of them
+# is which is known. What moves brightness fills regions; what moves tissue shows only at borders, so most pixels say nothing of it. How sure: these are
+# facts of a simulation and not findings about mice; of acquired brains this chapter shows what arrived and what was refused.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

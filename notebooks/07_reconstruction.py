@@ -82,7 +82,7 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
@@ -459,6 +459,12 @@ pd.Series(
         ),
     }
 )
+
+# %% [markdown]
+# **Found.** PCA paints brains better than either VAE by every score of single reconstructions and at every number of latents; VAE and β-VAE cannot be
+# told apart; by CW-SSIM, at its scale, neither is told from the mean image. Only PCA's gap between training and test brains leaves zero, by two
+# hundredths at 100 components. How sure: intervals over 205 test brains and three fits, all of them short; chapter 12 asks the same of longer ones,
+# where the VAEs come nearer.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

@@ -83,7 +83,7 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
@@ -444,6 +444,12 @@ pd.Series(
         ),
     }
 )
+
+# %% [markdown]
+# **Found.** With eight latents PCA, VAE and β-VAE reject leaks, breakages and a grid's lines about alike, and PCA keeps more of the brain around them.
+# With its components PCA paints more of an artefact back, and the VAEs do not: what the paper shows holds against a PCA of many components, and of the
+# plain VAE as much as of the β-VAE. How sure: 20 brains of each kind with the truth known, three fits; at eight latents differences beyond about 0.05
+# are excluded for leaks and breakages, at 100 little is.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

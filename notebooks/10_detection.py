@@ -82,7 +82,7 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
@@ -291,6 +291,11 @@ pd.Series(
         ),
     }
 )
+
+# %% [markdown]
+# **Found.** Errors of reconstruction tell corrupted brains from clean ones, from half strength on nearly without a mistake; codes do not, so an outlier
+# search among latents lets most artefacts pass. No model beats the mean image as a map of where the artefact is. How sure: 20 corrupted brains of each
+# kind, three fits, intervals; and the rule of chapter 2, with no model, is as good for all but faint leaks.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

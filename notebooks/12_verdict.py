@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 12 · What holds of the claims on image quality
 #
-# **One table, and a sentence for every claim.** All models at the profile's number of latents, the VAEs with several fits, on
+# **Which of the paper's claims on image quality hold here?** One table, and a sentence for every claim. All models at the profile's number of latents, the VAEs with several fits, on
 # test brains that none of them saw; every number with its interval over brains and fits, every difference paired by
 # brain. A claim *holds* where every interval lies on its side of zero and *depends* where some do; it *does not hold* where
 # none does and some lie on the other side, and is *not shown* where all intervals hold zero. Every interval is one of 95 %, with no
@@ -84,7 +84,7 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
@@ -429,6 +429,12 @@ pd.Series(
         ),
     }
 )
+
+# %% [markdown]
+# **Found.** Of the paper's claims on image quality, on this cohort and with these fits: that the β-VAE is ahead of PCA on CW-SSIM does not hold; that
+# it is ahead of the VAE on anything is not shown; that PCA paints artefacts back holds from about 30 components on, and that codes draw together as β
+# grows holds. How sure: every verdict rests on 205 test brains (artefacts: 20 of each kind), three fits of each VAE and 95 % intervals; with four times
+# the steps some move in the paper's direction. None of this is about real mice yet.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

@@ -82,12 +82,12 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
 
-# %%
+# %% tags=["hide-input"]
 from itertools import combinations
 
 import numpy as np

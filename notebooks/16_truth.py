@@ -83,12 +83,12 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 from brainvae_core import figures

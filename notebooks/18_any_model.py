@@ -86,7 +86,7 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
@@ -290,6 +290,7 @@ pd.Series(
 # %% [markdown]
 # **Found.** Whatever has `encode` and `decode` can be read in both directions, in a few lines. What the fields look like says how a model is built, and
 # not how much it knows: the tidiest one here explains least.
+# How sure: one fit of each model at the demo's size; this chapter is about how to ask, not about which model is best.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

@@ -83,12 +83,12 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %%
+# %% tags=["hide-input"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
 
-# %%
+# %% tags=["hide-input"]
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +260,11 @@ pd.Series(
         for name, value in kept.items()
     }
 )
+
+# %% [markdown]
+# **Found.** A brain from elsewhere is far outside its models' cohort by what they cannot paint of it, and ordinary by its code, as the real brain of
+# the `ccf` profile shows; in the demo profile the new brain is of the same simulator and lies inside by both. How sure: one brain, and one fit of each
+# model; the chapter shows what to look at, not how often it happens.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

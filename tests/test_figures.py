@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from brainvae_core import figures
+from brainvae_core.figures.labels import model_dashes
 from brainvae_core.figures.style import DPI, MODEL_COLOURS, WIDTH, model_styles
 
 H, W, L, N = 20, 28, 3, 5
@@ -212,17 +213,17 @@ WORDS = {
     "fig_2b": ["Leak", "Grid", "Input", *MODELS],
     "fig_s1": ["Truth", "Input", *MODELS],
     "fig_2c": ["16", "CW-SSIM", "mean image", "PCA", "VAE"],
-    "fig_2d": ["Reconstructions", "Samples", "real against real", *MODELS],
+    "fig_2d": ["Reconstructions", "Samples", "real against\nreal", *MODELS],
     "fig_curves": ["Kept", "Found", "Strength", "Share", "Rate", "copy", "PCA", "median"],
     "fig_differences": ["β-VAE − VAE", "β-VAE better →", "leak", "grid"],
-    "fig_scores": ["CW-SSIM", "PCA-FD", "real against real", *MODELS],
-    "fig_keep_reject": ["Leak", "Grid", "ideal", "copy of the input", "median", *MODELS],
-    "fig_detection": ["Leak", "Grid", "Recall", "True positive rate", "VAE", "mean image"],
+    "fig_scores": ["CW-SSIM", "PCA-FD", "Squared grey values", "real against real", *MODELS],
+    "fig_keep_reject": ["Leak", "ideal", "copy of the input", "mean\nimage", "median", *MODELS],
+    "fig_detection": ["Leak", "Recall", "True positive rate", "VAE", "mean image", "guessing"],
     "fig_error_maps": ["Leak", "Grid", "Input", "VAE", "PCA"],
     "fig_grids": ["Rate", "Active", "no fit", "chosen: β = 10, L = 8", "L = 32 (not in this grid)"],
     "fig_row": ["Rate", "Explained variance", "PCA", "β", "10"],
     "fig_knee": ["PCA: no knee", "β-VAE: knee at L = 4", "not known", "the paper's L = 8", "chord"],
-    "fig_rate_distortion": ["β = 10", "L = 8 alone", "D + R", "Rate", "Distortion", "(not in"],
+    "fig_rate_distortion": ["β = 10", "L = 8 alone", "D + R", "Rate", "Distortion", "one fit"],
     "fig_3a": ["F1", "F2 ★", "F3", "small positive c", "small negative c", "large |c|"],
     "fig_3b": [*ROIS, "F1", "F3", "22.2", "Sum (nats)"],
     "fig_3c": ["F1", "F5", "Brightness of HPF, w"],
@@ -322,9 +323,19 @@ def test_sections_have_one_scale_bar(drawn, name):
 
 
 def test_scale_bar_has_the_length_it_says(drawn):
-    ax = drawn["fig_sections"].axes[0]
-    left, right = ax.lines[0].get_xdata()
+    (bar,) = [line for ax in drawn["fig_sections"].axes for line in ax.lines]
+    left, right = bar.get_xdata()
     assert (right - left) * 50 == pytest.approx(200)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_scale_bar_lies_below_its_section(drawn, name):
+    axes = drawn[name].findobj(lambda a: isinstance(a, matplotlib.axes.Axes))
+    (ax,) = [ax for ax in axes if any(t.get_text() == "0.2 mm" for t in ax.texts)]
+    (text,) = [t for t in ax.texts if t.get_text() == "0.2 mm"]
+    (bar,) = [line for line in ax.lines if line.get_linewidth() == 2]
+    assert ax.images and text.get_color() == bar.get_color() == "black"
+    assert max(text.get_window_extent().y1, bar.get_window_extent().y1) < ax.bbox.y0
 
 
 def test_latents_count_from_one(drawn):
@@ -347,6 +358,130 @@ def test_a_line_joins_the_values_of_a_model_and_its_band_is_the_interval():
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[2, 0.25], [4, 0.5]], [[2, 0.75]]]
     band = ax.collections[0].get_paths()[0].vertices
     assert {(x, round(y, 3)) for x, y in band} >= {(2, 0.15), (2, 0.45), (4, 0.4), (4, 0.7)}
+
+
+def test_more_models_than_bands_can_tell_apart_have_bars_beside_one_another():
+    names = [*MODELS, "median"]
+    at = [0.25, 0.5, 1]
+    found = {name: {x: estimate(i / 4) for x in at} for i, name in enumerate(names)}
+    ax = figures.fig_curves({"Kept": found}, "Strength").axes[0]
+    lines = ax.lines
+    assert len(set(map(str, model_dashes(names).values()))) == 4
+    assert len({(line.get_marker(), line.get_color()) for line in lines}) == 4
+    bars = [np.array(c.get_segments()) for c in ax.collections]
+    for line, segments, (i, _) in zip(lines, bars, enumerate(names), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), i / 4)
+        np.testing.assert_allclose(segments[:, :, 0].T, [line.get_xdata()] * 2)
+        np.testing.assert_allclose(segments[:, :, 1], [[i / 4 - 0.1, i / 4 + 0.2]] * 3)
+        assert np.abs(line.get_xdata() - at).max() < 0.1
+    assert len({line.get_xdata()[0] for line in lines}) == 4
+
+
+@pytest.mark.parametrize("names", [{"a": 0.5}, {"a": 0.5, "b": 0.51, "c c c c c c c c": 0.49}])
+def test_names_of_references_stand_beside_the_axes_and_apart(names):
+    figure = figures.fig_2c({"PCA": curve()}, {**names, "far": 0.1})
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    boxes = sorted((Text.get_window_extent(t).extents for t in ax.texts), key=lambda b: b[1])
+    assert len(boxes) == len(names) + 1
+    assert all(box[0] >= ax.bbox.x1 and box[2] < figure.bbox.x1 for box in boxes)
+    assert all(upper[1] > lower[3] - 1 for lower, upper in zip(boxes, boxes[1:], strict=False))
+
+
+def test_a_score_has_its_unit_below_and_latents_have_one_colour():
+    names = ["log p(x) or bound (nats)", "PSNR", "log p(x)", "norm ratio"]
+    latents = {f"F{k}": estimate() for k in range(1, 9)}
+    axes = figures.fig_scores(dict.fromkeys(names, latents)).axes
+    assert [ax.get_xlabel() for ax in axes] == ["Nats", "Decibels", "", ""]
+    titles = ["Log p(x) or bound", "PSNR", "Log p(x)", "Norm ratio"]
+    assert [ax.get_title(loc="left") for ax in axes] == titles
+    assert len({line.get_color() for ax in axes for line in ax.lines}) == 1
+
+
+def test_the_name_of_a_reference_is_inside_its_panel():
+    one = {"β-VAE − VAE": estimate(0.1)}
+    names = {"a": {"right: the β-VAE is better": 0.0}, "b": {"guessing": 0.9}, "c": {}}
+    figure = figures.fig_scores(dict.fromkeys(names, one), references=names, columns=3)
+    figure.draw_without_rendering()
+    for ax in figure.axes[:2]:
+        (text,) = ax.texts
+        assert ax.bbox.contains(*text.get_window_extent().min)
+        assert ax.bbox.contains(*text.get_window_extent().max)
+
+
+def test_a_single_respect_is_black():
+    rows = {"a": {"leak": estimate(0.5)}, "b": {"leak": estimate(0.05)}}
+    ax = figures.fig_differences(rows, "Difference").axes[0]
+    colours = {line.get_color() for line in ax.lines if line.get_marker() == "o"}
+    assert colours == {"#222222"}
+
+
+def test_detectors_are_told_apart_without_colour():
+    names = [*MODELS, "nearest brain", "rule"]
+    ax = figures.fig_detection({"leak": {name: detected() for name in names}}).axes[0]
+    lines = [line for line in ax.lines if line.get_marker() != "None"]
+    assert len({line.get_marker() for line in lines}) == len(lines) == 5
+    assert len(set(map(str, model_dashes(names).values()))) == 5
+
+
+def test_no_label_of_keep_and_reject_lies_on_a_mark():
+    near = {"leak": {"β-VAE": (estimate(0.1, 0.02), estimate(0, 0.3))}}
+    figure = figures.fig_keep_reject(near, {"leak": {"median": [(1, 1), (0.9, 0)]}})
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    mark = ax.transData.transform([(0.1, y) for y in np.linspace(-0.3, 0.6, 50)])
+    boxes = [t.get_window_extent() for t in ax.texts]
+    assert len(boxes) == 3 and not any(box.contains(*at) for box in boxes for at in mark)
+
+
+def test_sums_that_differ_a_hundredfold_are_on_a_logarithmic_axis():
+    shares = rng.random((4, L))
+    near, far = ([1.5, 22.25, 3, 4], [0.01, 22.25, 3, 4])
+    scales = [figures.fig_3b(shares, ROIS, np.array(s)).axes[1].get_xscale() for s in (near, far)]
+    assert scales == ["linear", "log"]
+
+
+def test_many_regions_have_numbers_only_where_they_are_large():
+    profile = np.r_[[0.9], np.full(11, 0.1 / 11)][None]
+    few = figures.fig_region_profile(profile[:, :4], ROIS).axes[0]
+    many = figures.fig_region_profile(profile, [f"R{i}" for i in range(12)]).axes[0]
+    assert [len(few.texts), [t.get_text() for t in many.texts]] == [4, ["0.90"]]
+
+
+def test_a_covariance_is_written_out():
+    figure = figures.fig_3d(1e-3 * np.eye(L))
+    figure.draw_without_rendering()
+    ticks = [t.get_text() for t in figure.axes[1].get_yticklabels()]
+    assert "0.001" in ticks and not figure.axes[1].yaxis.get_offset_text().get_text()
+
+
+def test_a_perturbed_region_is_outlined_where_it_is_known():
+    base = np.broadcast_to(grey(), (4, 2, H, W)).copy()
+    base[:, 1][masks()] *= 0.5
+    changed, other = (figures.fig_s2(i, ROIS, np.ones((4, 2)), 50.0) for i in (base, grey(4, 2)))
+    assert all(len(ax.collections) == 1 for ax in changed.axes)
+    assert not any(ax.collections for ax in other.axes)
+
+
+def test_a_narrow_logarithmic_axis_has_plain_numbers():
+    rows = [
+        row | {"validation_kl": kl} for row, kl in zip(history(), (60, 110, 80, 47), strict=True)
+    ]
+    figure = figures.fig_training({"VAE": rows}, {})
+    figure.draw_without_rendering()
+    ax = figure.axes[2]
+    low, high = ax.get_ylim()
+    shown = [t.get_text() for t in ax.get_yticklabels() if low < t.get_position()[1] < high]
+    assert len(shown) >= 3 and all(text.isdigit() for text in shown)
+    assert not ax.yaxis.get_minorticklocs().size
+
+
+def test_a_colour_bar_says_that_values_lie_beyond_it():
+    bright = grey(2)
+    bright[0, 0, :5] = 9
+    for maps, more in ((bright, True), (np.ones((2, H, W)), False)):
+        figure = figures.fig_error_maps(grey(2), {"VAE": maps}, ["a", "b"], 50.0, masks(2))
+        assert (figure.axes[-1]._colorbar.extend == "max") == more
 
 
 def test_a_difference_that_may_be_none_is_not_filled():
@@ -448,8 +583,10 @@ def test_a_rate_distortion_line_joins_the_means_of_one_number_of_latents():
     rate = np.arange(12.0).reshape(2, 3, 2)
     figure = figures.fig_rate_distortion(rate, -rate, [1, 3], [4, 8, 16], {"chosen": (3, 8)})
     whole, one = figure.axes[:2]
-    joined = [line.get_xdata().tolist() for line in whole.lines if line.get_marker() == "o"]
+    means = [line for line in whole.lines if line.get_linestyle() == "-" and line.get_lw() > 1]
+    joined = [line.get_xdata().tolist() for line in means]
     assert joined == [[0.5, 6.5], [2.5, 8.5], [4.5, 10.5]]
+    assert len({line.get_marker() for line in means}) == 3
     assert [line.get_xdata().tolist() for line in one.lines if line.get_linestyle() == "--"] == [
         [2.5, 8.5]
     ]
@@ -570,25 +707,27 @@ def test_style_does_not_depend_on_the_caller():
 
 
 def as_shown(figure, monkeypatch):
-    """What a notebook receives of a figure: one dictionary of formats."""
+    """What a notebook receives of a figure: its image, then what stands below it."""
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     figure._ipython_display_()
-    (formats,) = shown
-    return formats
+    image, below = shown
+    return image, below
 
 
 def test_images_are_shown_as_one_raster_at_the_width_of_the_book(drawn, monkeypatch):
-    formats = as_shown(drawn["fig_sections"], monkeypatch)
-    png = base64.b64decode(formats["image/png"])
-    assert set(formats) == {"image/png", "text/plain"}
+    image, below = as_shown(drawn["fig_sections"], monkeypatch)
+    png = base64.b64decode(image["image/png"])
+    assert set(image) == {"image/png", "text/plain"} and set(below) == {"text/html"}
+    assert image["text/plain"] == f"Figure. {drawn['fig_sections'].caption}"
     assert png.startswith(b"\x89PNG") and int.from_bytes(png[16:20]) == WIDTH * DPI
 
 
 def test_lines_and_text_are_shown_as_one_vector_graphic(drawn, monkeypatch):
-    formats = as_shown(drawn["fig_2c"], monkeypatch)
-    assert set(formats) == {"image/svg+xml", "text/plain"}
-    assert "<svg" in formats["image/svg+xml"]
+    image, below = as_shown(drawn["fig_2c"], monkeypatch)
+    assert set(image) == {"image/svg+xml", "text/plain"} and set(below) == {"text/html"}
+    assert image["text/plain"] == f"Figure. {drawn['fig_2c'].caption}"
+    assert "<svg" in image["image/svg+xml"]
 
 
 def test_figures_know_neither_models_nor_cohorts_nor_pyplot():

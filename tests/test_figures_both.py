@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from brainvae_core import figures
@@ -126,11 +127,12 @@ CALLS = {
 
 # What a reader must find in words on the usual ones.
 WORDS = {
-    "fields": [*ROIS, "F1", "F3", "left", "right", "both", "Shift (SD)", "Latent", "Region"],
+    "fields": [*ROIS, "F1", "F3", "Left", "Right", "Both", "Shift (SD)", "Latent", "Region"],
     "blobs": [*ROIS, "Effect (nats)", "7 blobs", "their median", "95 % interval"],
     "agreement": ["F1", "F3", "Rank correlation over regions", "Receptive field of", "others'"],
     "stability": ["VAE", "β-VAE", "1", "3", "random axes, 95 %", "a pair of fits", "|r| with"],
-    "planted": ["PCA", "β-VAE", "Brightness HPF", "AP position", "F3", "R² of one latent", "0.75"],
+    "planted": ["PCA", "β-VAE", "Brightness HPF", "AP position", "F3", "R² of one latent", "0.75"]
+    + ["best latent, R² ≥ 0.5", "its receptive field is right", "its projective field is right"],
     "maps": ["planted", "PCA", "Brightness\nHPF", "AP\nposition", "0.2 mm", "Standard deviation"],
     "maps in two blocks with notes": ["Height", "F7, R² 0.5", "0.2 mm"],
     "tails": ["clean", "leak", "grid", "F1", "F3", "Bars: 95 %", "prior standard deviations"],
@@ -226,13 +228,17 @@ def test_a_reader_finds(drawn, name):
     assert not missing, f"{missing} not in {found}"
 
 
-def test_where_it_was_made_from_stands_below_it():
-    for name in ("stability", "maps", "tails"):
-        figure = CALLS[name]().made_from("Cohort a, 3 brains")
-        figure.draw_without_rendering()
-        boxes = {t.get_text(): t.get_window_extent() for t in texts(figure)}
-        foot = boxes.pop("Cohort a, 3 brains")
-        assert not [text for text, box in boxes.items() if box.y0 < foot.y1 - 1]
+@pytest.mark.parametrize("name", ["stability", "maps", "tails"])
+def test_where_it_was_made_from_stands_below_it(name, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    figure = CALLS[name]().made_from("Cohort <a>, 3 brains")
+    figure._ipython_display_()
+    image, below = shown
+    assert len({"image/png", "image/svg+xml"} & set(image)) == 1
+    assert figure.caption and figure.caption in image["text/plain"]
+    assert below["text/html"].index("Cohort &lt;a&gt;, 3 brains") > 0
+    assert "Cohort <a>, 3 brains" not in words(figure)
 
 
 # ---- several fields ----
@@ -312,6 +318,7 @@ def test_a_latent_that_was_left_out_keeps_its_number_and_is_hatched():
     figure.draw_without_rendering()
     matrix, ax = figure.axes[:2]
     assert len([p for p in matrix.patches if p.get_hatch()]) == 5
+    assert "left out" in words(figure)
     assert tick_labels(ax.yaxis) == ["F1", "F2", "F3"]
     assert np.isfinite(np.concatenate(lines(ax, "o"))[[0, 2]]).all()
 
@@ -334,6 +341,12 @@ def test_latents_that_come_back_stand_beside_random_axes():
         ranked = np.sort(chance[name], axis=1)[:, ::-1]
         ends = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in ax.patches]
         np.testing.assert_allclose(ends, np.quantile(ranked, [0.025, 0.975], axis=0).T)
+
+
+def test_the_legend_shows_every_shape_of_a_pair():
+    figure = figures.fig_stability(*fits(n=3))
+    shown = {line.get_marker() for line in figure.legends[0].findobj(Line2D)} - {"None"}
+    assert shown == {line.get_marker() for ax in figure.axes for line in ax.lines} == set("osD")
 
 
 def test_every_fit_is_drawn(drawn):
@@ -384,7 +397,7 @@ def shown_maps(figure):
 
 @pytest.mark.parametrize("one_scale", [False, True])
 def test_maps_are_standard_deviations_on_their_own_or_the_rows_scale(one_scale):
-    maps = {"planted": variances(2), "PCA": variances(2, scale=100)}
+    maps = {"planted": variances(2), "PCA": variances(2, scale=9)}
     figure = figures.fig_maps(maps, ["width", "height"], 50.0, BRAIN, one_scale=one_scale)
     panels = np.reshape(shown_maps(figure)[:4], (2, 2))
     for row, of_row in enumerate(panels):
@@ -396,6 +409,24 @@ def test_maps_are_standard_deviations_on_their_own_or_the_rows_scale(one_scale):
                 top = np.sqrt(np.quantile(found[row], 0.998))
                 assert ax.images[0].get_clim() == (0, pytest.approx(top))
     assert any(("row" if one_scale else "map") in word for word in words(figure))
+
+
+@pytest.mark.parametrize(("scale", "own"), [(9, False), (100, True)])
+def test_a_last_column_that_would_blank_out_the_others_has_its_own_scale(scale, own):
+    maps = {"c < 0": variances(2), "c > 0": variances(2), "all c": variances(2, scale=scale)}
+    figure = figures.fig_maps(maps, ["F1", "F2"], 50.0, BRAIN, one_scale=True)
+    panels = np.reshape(shown_maps(figure)[:6], (2, 3))
+    for row in panels:
+        tops = [ax.images[0].get_clim()[1] for ax in row]
+        assert tops[0] == tops[1] and (tops[2] > 4 * tops[1]) == own
+    assert ("all c (own scale)" in words(figure)) == own
+
+
+def test_notes_are_below_their_maps(drawn):
+    figure = drawn["maps in two blocks with notes"]
+    noted = [(ax, t) for ax in figure.axes for t in ax.texts if "R²" in t.get_text()]
+    assert len(noted) == 7
+    assert all(t.get_window_extent().y1 <= ax.bbox.y0 for ax, t in noted)
 
 
 def test_notes_and_names_are_on_the_right_map_in_two_blocks():
@@ -446,6 +477,10 @@ def test_brains_limits_and_counts_are_where_they_belong():
     assert sorted(x[0] for x in bars) == sorted(limits.ravel())
     noted = [int(t.get_text()) for t in ax.texts]
     assert noted == [n for kind in counts.values() for pair in kind for n in pair]
+    assert {t.get_color() for t in ax.texts} == {"black"}
+    assert min(t.get_fontsize() for t in ax.texts) >= 7
+    assert len({line.get_marker() for line in ax.lines}) == 3
+    assert min(line.get_markersize() for line in ax.lines) >= 3
     sides = [t.get_ha() for t in ax.texts]
     assert sides == ["right", "left"] * (2 * L)
 

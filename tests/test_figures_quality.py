@@ -135,7 +135,8 @@ def test_the_ledger_counts_every_reason():
     assert [b.get_width() for b in bars(ax)] == [1012, 21, 3]
     labels = [t.get_text() for t in ax.get_yticklabels()]
     assert labels[:2] == ["Kept", "No volume"]
-    assert labels[2].endswith("…") and len(labels[2]) <= 60
+    assert labels[2].replace("\n", " ") == long[0].upper() + long[1:]
+    assert max(map(len, labels[2].split("\n"))) <= 46
     assert {"1012", "21", "3"} <= set(words(figure))
     top, bottom = ax.transData.transform([[0, 0], [0, 2]])[:, 1]
     assert top > bottom
@@ -163,6 +164,13 @@ def test_brightness_before_and_after_is_on_axes_from_zero():
     assert any("variation 0.0 %" in t for t in text)
 
 
+def test_the_mean_brightness_is_drawn_over_the_bars():
+    before = np.random.default_rng(0).uniform(2000, 9000, N)
+    for ax in figures.fig_brightness(before, np.full(N, 0.4)).axes:
+        (mean,) = ax.lines
+        assert mean.get_zorder() > max(p.get_zorder() for p in ax.patches)
+
+
 # ---- the book's conventions ----
 
 CALLS = {
@@ -174,11 +182,18 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_lines_are_vectors_and_sections_a_raster(name):
-    figure = CALLS[name]()
+def test_lines_are_vectors_and_sections_a_raster(name, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    figure = CALLS[name]().made_from("Cohort <a>, 3 brains")
     assert isinstance(figure, Figure)
     assert figure.shown_as == ("png" if name == "fig_worst" else "svg")
-    assert "Cohort a, 3 brains" in words(figure.made_from("Cohort a, 3 brains"))
+    figure._ipython_display_()
+    image, below = shown
+    assert set(image) == {"image/png" if name == "fig_worst" else "image/svg+xml", "text/plain"}
+    assert figure.caption in image["text/plain"]
+    assert "Cohort &lt;a&gt;, 3 brains" in below["text/html"]
+    assert "Cohort <a>, 3 brains" not in words(figure)
 
 
 @pytest.mark.parametrize(

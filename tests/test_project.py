@@ -67,6 +67,14 @@ def test_notebooks_tell_and_the_library_does(path):
 
 
 @each_notebook
+def test_a_chapter_opens_with_its_question_and_ends_with_what_was_found_and_how_sure(path):
+    cells = json.loads(path.read_text())["cells"]
+    told = [source(c) for c in cells if c["cell_type"] == "markdown"]
+    assert re.match(r"# \d+ · .+\n\n\*\*[^*]+\?\*\*", told[0])
+    assert told[-1].startswith("**Found.**") and "How sure: " in " ".join(told[-1].split())
+
+
+@each_notebook
 def test_what_has_to_hold_holds_in_the_committed_outputs(path):
     shown = [
         "".join(o["data"]["text/plain"])
@@ -145,7 +153,8 @@ def test_rooms_are_entered_in_one_direction():
         room = path.relative_to(ROOT / "brainvae_core").parts[0]
         rooms = set(re.findall(r"(?:from|import) brainvae_core\.(\w+)", path.read_text()))
         above = {"profile.py": {*allowed, "prepare"}, "prepare.py": {"cohorts"}}
-        above["interpretation.py"] = {*above["profile.py"], "profile"}
+        above["interpretation.py"] = above["explorer.py"] = {*above["profile.py"], "profile"}
+        above |= {"stamp.py": {"prepare", "profile"}, "record.py": {"metrics", "stamp"}}
         assert rooms <= (allowed | above).get(room, set()), path
 
 

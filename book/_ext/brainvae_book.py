@@ -36,6 +36,12 @@ def refuse_stale_chapters(app):
         raise ExtensionError(f"chapters of one book were made with different cohorts: {cohorts}")
 
 
+def without_thebe(app, config):
+    """Jupyter Book always loads it; its script, unused here, names a server and breaks pages."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [x for x in listeners if not x.handler.__module__.startswith("sphinx_thebe")]
+
+
 class NamedCells(SphinxPostTransform):
     """An id for every code cell; a figure's caption as its alternative text."""
 
@@ -91,13 +97,16 @@ class Ledger(SphinxDirective):
             of_chapter = records.get(chapter, {})
             names = [name for name in of_chapter if fnmatchcase(name, pattern)]
             for row in (of_chapter[name] for name in names):
-                text = f"{row['number']}: {row['found']}"
-                name = self.link(chapter, row["cell"], text) if linked else nodes.Text(text)
+                number = nodes.strong("", row["found"])
+                if linked:
+                    number = self.link(chapter, row["cell"], row["found"])
                 counted = [(row["n_brains"], "brains"), (row["n_seeds"], "fits")]
                 n = ", ".join(f"{n} {what if n != 1 else what[:-1]}" for n, what in counted if n)
-                verdict = f"; {row['verdict']}" if "verdict" in row else ""
-                told = nodes.Text(f" ({n}){verdict}" if n else verdict)
-                items.append(nodes.list_item("", nodes.paragraph("", "", name, told)))
+                told = nodes.paragraph("", f"{row['number'].removesuffix(' (all)')}: ")
+                told += [number, nodes.Text(f" ({n})" if n else "")]
+                if "verdict" in row:
+                    told += [nodes.Text("; "), nodes.emphasis("", row["verdict"])]
+                items.append(nodes.list_item("", told))
         return [nodes.bullet_list("", *items)] if items else [nodes.paragraph("", "—")]
 
     def differs(self, row):
@@ -131,6 +140,7 @@ class Ledger(SphinxDirective):
 
 
 def setup(app):
+    app.connect("config-inited", without_thebe)
     app.connect("builder-inited", refuse_stale_chapters)
     app.add_post_transform(NamedCells)
     app.add_directive("ledger", Ledger)

@@ -1,8 +1,19 @@
-// Figures open at the size of the window; a click there shows that place three times as large.
-document.addEventListener("DOMContentLoaded", () => {
-  const figures = document.querySelectorAll(".cell_output img, .bd-article figure img");
-  if (!figures.length) return;
+// Deferred: the page is there, and the theme's own script has not run yet.
 
+// The page's own bar has the menu and the search. The theme has a second one, hidden here, and its script brings the first
+// menu buttons that it finds to life: those of the hidden bar come last.
+document.body.append(document.getElementById("pst-header"));
+
+// What the theme leaves without a name or with a wrong role for screen readers.
+document.querySelectorAll("summary:not([aria-label])").forEach((summary) => {
+  const page = summary.closest("li")?.querySelector("a");
+  if (!summary.textContent.trim()) summary.setAttribute("aria-label", `Pages below ${page?.textContent.trim()}`);
+});
+document.querySelectorAll(".sig dl, .sig dl > dd").forEach((part) => part.setAttribute("role", "none"));
+
+// Figures open at the size of the window; a click there shows that place three times as large.
+{
+  const figures = document.querySelectorAll(".cell_output img, .bd-article figure img");
   const dialog = document.createElement("dialog");
   dialog.className = "zoomed";
   dialog.setAttribute("aria-label", "Enlarged figure");
@@ -36,4 +47,4 @@ document.addEventListener("DOMContentLoaded", () => {
       dialog.showModal();
     });
   });
-});
+}

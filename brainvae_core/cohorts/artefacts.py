@@ -169,10 +169,24 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
 def clean_brains(images, is_reference, atlas: Atlas) -> np.ndarray:
     """Brains without a visible artefact, by a rule on images alone that is fixed before any fit.
 
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+        Grey values in [0, 1].
+    is_reference : ndarray of bool, shape (n,)
+        The brains that the others are compared with, such as the training brains.
+    atlas : Atlas
+        Of the images' height and width.
+
     Returns
     -------
     ndarray of bool, shape (n,)
-        No score of `artefact_scores` reaches 4.
+        No sign of a leak, a breakage or a grid reaches 4 robust standard deviations.
+
+    Raises
+    ------
+    ValueError
+        ``is_reference`` is no mask of these brains, or picks fewer than 3.
     """
     return (artefact_scores(images, is_reference, atlas) < CLEAN_LIMIT).all(axis=1)
 

@@ -52,9 +52,22 @@ def simulate_freeform(
 ) -> Cohort:
     """Draw brains from an atlas slice by known factors, in another way than `simulate`.
 
-    Parameters, returns and errors are those of `simulate`, but that the factors are
-    `FREEFORM_FACTORS` and the slice must have SSp and HPF in its left half too. A seed makes the
-    same clean brains at every resolution, but for their noise.
+    A seed makes the same clean brains at every resolution, but for their noise.
+
+    Parameters
+    ----------
+    n_brains, atlas, shape, artefact_share, seed
+        As for `simulate`; the slice must have SSp and HPF in its left half too.
+
+    Returns
+    -------
+    Cohort
+        As of `simulate`, with the factors `FREEFORM_FACTORS`.
+
+    Raises
+    ------
+    ValueError
+        A number outside its range, or an atlas slice without a region that a factor needs.
     """
     if n_brains < 2:
         raise ValueError(f"n_brains={n_brains}: a cohort has at least 2 brains")

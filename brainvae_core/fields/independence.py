@@ -84,7 +84,7 @@ def most_moved(impacts: np.ndarray, n: int, active: np.ndarray | None = None) ->
 def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> float:
     """How differently the latents are driven by the regions (Fig. 3E).
 
-    1 − mean |correlation| over pairs of active latents, of the shares of
+    1 − mean ``|correlation|`` over pairs of active latents, of the shares of
     :func:`normalised_impacts` over regions. Independent columns score far below 1 when regions are
     few (0.63 ± 0.05 at 6 regions and 8 latents), and closing the rows to 1 forces 0 at two latents:
     compare models at equal numbers of active latents and beside :func:`uncorrelatedness_null`.

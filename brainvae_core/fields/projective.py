@@ -182,7 +182,7 @@ def stratified_rgb(
 def asymmetry(field: ProjectiveField) -> np.ndarray:
     """How unlike the negative and the positive side of each latent are, whichever is which.
 
-    |V₋ − V₊| / (V₋ + V₊), with V the variance of a side's two quartiles summed over pixels.
+    ``|V₋ − V₊| / (V₋ + V₊)``, with V the variance of a side's two quartiles summed over pixels.
 
     Returns
     -------

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from brainvae_core.figures.comparison import LOCAL
+from brainvae_core.figures.labels import freely_placed, model_dashes, sized
 from brainvae_core.figures.style import (
     GREY,
     check_same_labels,
@@ -25,9 +27,10 @@ from brainvae_core.figures.style import (
     styled,
 )
 
-# What nobody has to fit stands at three places.
+GUESSING = {"color": GREY, "lw": 1, "ls": (0, (4, 3)), "zorder": 0}
 LOWEST = -1.2  # share of the brain kept
-LANDMARKS = {"ideal": (0, 1), "copy of the input": (1, 1), "mean image": (0, 0)}
+# What nobody has to fit stands at three places.
+LANDMARKS = {"ideal": (0, 1), "copy of the input": (1, 1), "mean\nimage": (0, 0)}
 
 
 @styled
@@ -40,9 +43,9 @@ def fig_keep_reject(
     Horizontal: share of the artefact that comes back in the reconstruction, 0 for none and 1 for
     all; vertical: share kept of the brain outside the artefact, 1 for all, 0 for no more than the
     mean image, less for worse. Up and to the left is better. Large markers are models, their bars
-    95 % intervals over brains and fits; lines run over the amounts of a denoiser or the numbers of
-    PCA components, with an open circle at the last, strongest one. Grey crosses: the ideal, a copy
-    of the input, the mean image.
+    95 % intervals over brains and fits; lines with small markers run over the amounts of a denoiser
+    or the numbers of PCA components, with an open circle at the last, strongest one. Grey crosses:
+    the ideal, a copy of the input, the mean image.
 
     Parameters
     ----------
@@ -64,25 +67,19 @@ def fig_keep_reject(
     names = dict.fromkeys(
         label for by_label in (*points.values(), *paths.values()) for label in by_label
     )
-    looks = model_styles(names)
+    looks, dashes = model_styles(names), model_dashes(names)
     for letter, ax, kind in zip("ABCDEF", axes, points, strict=False):
-        for name, (x, y) in LANDMARKS.items():
+        for x, y in LANDMARKS.values():
             ax.plot(x, y, "+", color=GREY, markersize=9, mew=1)
-            aside = {
-                "xytext": (6 if x == 0 else -6, 5 if y else -11),
-                "textcoords": "offset points",
-            }
-            side = "left" if x == 0 else "right"
-            ax.annotate(name, (x, y), color=GREY, fontsize=7.5, ha=side, **aside)
         for label, path in paths[kind].items():
-            xy, colour = np.transpose(path), looks[label]["color"]
-            ax.plot(*xy, ".-", color=colour, lw=1, ms=3, zorder=2, label=label)
-            ax.plot(*xy[:, -1:], "o", mfc="white", mec=colour, ms=4.5, zorder=2)
+            xy, look = np.transpose(path), looks[label]
+            line = {"ls": dashes[label], "lw": 1.2, "mew": 0, "zorder": 2, "label": label}
+            ax.plot(*xy, **line, **sized(look, 3.5))
+            ax.plot(*xy[:, -1:], "o", mfc="white", mec=look["color"], ms=5, zorder=2)
         for label, (x, y) in points[kind].items():
             bars = {"xerr": _arms(x), "yerr": _arms(y), "elinewidth": 1.1, "zorder": 3}
-            ax.errorbar(
-                x.value, y.value, ls="", ms=7, mec="white", label=label, **bars, **looks[label]
-            )
+            large = sized(looks[label], 7)
+            ax.errorbar(x.value, y.value, ls="", mec="white", label=label, **bars, **large)
         panel_title(ax, letter, sentence(kind))
         ax.set_xlabel("Artefact reproduced (share)")
         ax.margins(0.1)
@@ -92,7 +89,12 @@ def fig_keep_reject(
     for ax in axes:
         handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
     ordered = {name: handles[name] for name in names if name in handles}
-    figure.legend(ordered.values(), ordered, loc="outside upper center", ncols=min(7, len(ordered)))
+    most = {"loc": "outside upper center", "ncols": min(6, len(ordered)), "handlelength": 3}
+    figure.legend(ordered.values(), ordered, **most)
+    figure.draw_without_rendering()  # only then is known where there is room
+    for ax in axes:
+        for name, place in LANDMARKS.items():
+            freely_placed(ax, name, place, color=GREY, fontsize=7.5, linespacing=1)
     return figure
 
 
@@ -101,11 +103,11 @@ def fig_detection(curves: Mapping[str, Mapping[str, object]]) -> Figure:
     """How well artefacts are found: ROC curves above, precision and recall below.
 
     Each column is a kind of artefact, such as a leak (bright signal from the other channel), a
-    breakage (missing tissue) or a grid (scanning pattern); each coloured line is a detector at all
-    thresholds. Above: the share of the artefact that is found against the share of what is clean
-    that is flagged by mistake; towards the upper left is good. Below: the share of what is flagged
-    that is artefact (precision) against the share found (recall); towards the upper right is good.
-    Dashed grey lines are what guessing gives.
+    breakage (missing tissue) or a grid (scanning pattern); each line is a detector at all
+    thresholds, with a colour, dashes and a marker of its own. Above: the share of the artefact that
+    is found against the share of what is clean that is flagged by mistake; towards the upper left
+    is good. Below: the share of what is flagged that is artefact (precision) against the share
+    found (recall); towards the upper right is good. Dashed grey lines are what guessing gives.
 
     Parameters
     ----------
@@ -119,14 +121,19 @@ def fig_detection(curves: Mapping[str, Mapping[str, object]]) -> Figure:
     """
     figure = new_figure(4.9)
     axes = figure.subplots(2, len(curves), sharex=True, sharey=True, squeeze=False)
-    looks = model_styles(dict.fromkeys(name for by_name in curves.values() for name in by_name))
+    names = list(dict.fromkeys(name for by_name in curves.values() for name in by_name))
+    looks, dashes = model_styles(names), model_dashes(names)
+    handles = {}
     for letter, (above, below), kind in zip("ABCDEF", axes.T, curves, strict=False):
-        above.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+        above.plot([0, 1], [0, 1], **GUESSING)
         for name, found in curves[kind].items():
-            colour = looks[name]["color"]
-            above.plot(found.share, found.true_positive_rate, color=colour, label=name)
-            below.plot(found.share, found.precision, color=colour)
-            below.axhline(found.prevalence, color=GREY, lw=1, ls="--", zorder=0)
+            # Marks at a few places, which differ from line to line.
+            every = {"markevery": (0.03 + 0.16 * names.index(name) / len(names), 0.16)}
+            line = {**sized(looks[name], 4.5), **every, "mec": "white", "mew": 0.4}
+            line |= {"ls": dashes[name], "lw": 1.3}
+            (handles[name],) = above.plot(found.share, found.true_positive_rate, **line)
+            below.plot(found.share, found.precision, **line)
+            below.axhline(found.prevalence, **GUESSING)
         panel_title(above, letter, sentence(kind))
         above.set_xlabel("False positive rate")
         below.set(xlabel="Recall", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -134,8 +141,9 @@ def fig_detection(curves: Mapping[str, Mapping[str, object]]) -> Figure:
         above.tick_params(labelbottom=True)
     axes[0, 0].set_ylabel("True positive rate")
     axes[1, 0].set_ylabel("Precision")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=min(6, len(names)))
+    handles = {name: handles[name] for name in names} | {"guessing": Line2D([], [], **GUESSING)}
+    most = {"loc": "outside upper center", "ncols": min(7, len(handles)), "handlelength": 3}
+    figure.legend(handles.values(), handles, **most)
     return figure
 
 
@@ -178,7 +186,7 @@ def fig_error_maps(
     shape = check_shape("inputs", inputs, (len(names), None, None)).shape
     maps = {name: check_shape(name, found, shape) for name, found in maps.items()}
     masks = check_shape("masks", masks, shape)
-    figure, axes = image_grid(len(maps) + 1, len(names), shape[1:], row_labels=True, below=0.5)
+    figure, axes = image_grid(len(maps) + 1, len(names), shape[1:], row_labels=1, below=0.5)
     for ax, image, name in zip(axes[0], inputs, names, strict=True):
         show_section(ax, image, grey_limit(inputs))
         ax.set_title(sentence(name))
@@ -192,8 +200,9 @@ def fig_error_maps(
         if mask.mean() <= LOCAL:
             for ax in column:
                 outline(ax, mask, colour="#56B4E9", width=0.7)
-    scale_bar(axes[0, 0], pixel_um)
-    colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5)
+    scale_bar(axes[-1, -1], pixel_um)
+    more = "max" if any(np.max(found) > top for found in maps.values()) else "neither"
+    colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, extend=more)
     return figure
 
 

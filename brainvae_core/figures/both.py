@@ -9,10 +9,12 @@ from string import ascii_uppercase
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from brainvae_core.figures.style import (
+    DARK,
     DIFFERENCE,
     GREY,
     MODEL_COLOURS,
@@ -31,7 +33,8 @@ from brainvae_core.figures.style import (
     thinned,
 )
 
-PALE, DARK = "#B8B8B8", "#222222"
+PALE = "#B8B8B8"
+PAIRS = "osD^vPX"  # markers of pairs of fits
 
 
 @styled
@@ -188,7 +191,10 @@ def fig_agreement(agreement: np.ndarray, intervals: np.ndarray) -> Figure:
         Line2D([], [], color=DARK, label="a latent's own two fields, 95 % interval", **interval),
         Line2D([], [], color=GREY, label="with others'", **bar),
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    if np.isnan(agreement).any():
+        look = {"fc": "#F2F2F2", "ec": "#AAAAAA", "hatch": "////", "lw": 0}
+        handles.append(Patch(label="left out", **look))
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     return figure
 
 
@@ -235,7 +241,7 @@ def fig_stability(
         low, middle, high = np.quantile(np.sort(random)[:, ::-1], [0.025, 0.5, 0.975], axis=0)
         ax.bar(at, high - low, 1, low, color="#CFCFCF")
         ax.hlines(middle, at - 0.5, at + 0.5, color=GREY, lw=1)
-        for row, marker in zip(found, cycle("osD^vPX"), strict=False):
+        for row, marker in zip(found, cycle(PAIRS), strict=False):
             style = {"ms": 5, "color": looks[title]["color"], "mec": "white", "mew": 0.5}
             ax.plot(at, row, marker, **style)
         names, room = [str(k + 1) for k in at], 32 // n
@@ -245,10 +251,15 @@ def fig_stability(
         ax.set_xlabel(textwrap.fill("Pairs of latents, the most alike first", 90 // n))
         panel_title(ax, letter, textwrap.fill(title, 72 // n))
     axes[0].set_ylabel("|r| with the matched latent")
-    handles = [
-        Line2D([], [], ls="", marker="o", ms=5, color=GREY, mec="white", label="a pair of fits"),
-        Patch(fc="#CFCFCF", label="random axes, 95 %"),
-        Line2D([], [], color=GREY, lw=1, label="their median"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    most = max(len(found) for found in correlations.values())
+    look = {"ls": "", "ms": 5, "color": GREY, "mec": "white", "mew": 0.5}
+    shapes = tuple(Line2D([], [], marker=shape, **look) for shape in PAIRS[:most])
+    handles = {
+        "a pair of fits" if most == 1 else "a pair of fits each": shapes,
+        "random axes, 95 %": Patch(fc="#CFCFCF"),
+        "their median": Line2D([], [], color=GREY, lw=1),
+    }
+    apart = {tuple: HandlerTuple(ndivide=None, pad=0.4)}
+    legend = {"ncols": 3, "handler_map": apart, "handlelength": max(2, 0.9 * len(shapes))}
+    figure.legend(handles.values(), handles, loc="outside upper center", **legend)
     return figure

@@ -36,9 +36,9 @@ def fig_sections(
     """Some sections of a cohort, on one grey scale.
 
     Each image is a section of one brain with its title above. Black is no signal, and the same grey
-    means the same brightness in every image; the scale bar in the first holds for all. Where a
-    title names an artefact, a leak is bright signal from the other channel, a breakage is missing
-    tissue, a grid is the scanning pattern, and none means a clean section.
+    means the same brightness in every image; the scale bar holds for all. Where a title names an
+    artefact, a leak is bright signal from the other channel, a breakage is missing tissue, a grid
+    is the scanning pattern, and none means a clean section.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def fig_sections(
     for ax, image, title in zip(axes.flat, images, titles, strict=False):
         show_section(ax, image, limit)
         ax.set_title(title)
-    scale_bar(axes[0, 0], pixel_um)
+    scale_bar(axes.flat[len(images) - 1], pixel_um)
     return figure
 
 
@@ -121,7 +121,7 @@ def fig_factors(
         apart.contour(mean_image, levels=contours, colors="#888888", linewidths=0.3)
         for ax, step in zip((less, more), steps, strict=True):
             ax.text(0.02, 0.03, step, transform=ax.transAxes, fontsize=SMALL, **legible())
-    scale_bar(blocks[0, 1], pixel_um)
+    scale_bar(blocks[len(pairs) - 1, -1], pixel_um)
     label = f"Difference of brightness, {steps[1]} minus {steps[0]}"
     colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, aspect=40)
     return figure
@@ -171,7 +171,6 @@ def fig_2a(
     average.set_xlabel(cohort_name)
     panel_title(atlas, "B", "Atlas template")
     panel_title(regions, "C", "Regions")
-    scale_bar(average, pixel_um)
     bare(regions)
     regions.imshow(0.55 * template, cmap="gray", vmin=0, vmax=grey_limit(template))
     for mask, acronym, colour in zip(masks, acronyms, tints(len(masks)), strict=True):
@@ -180,6 +179,7 @@ def fig_2a(
         outline(regions, mask, colour, 0.6)
         y, x = _inner_point(mask.astype(bool))
         regions.text(x, y, acronym, ha="center", va="center", fontsize=8, **legible())
+    scale_bar(regions, pixel_um)
     return figure
 
 

@@ -102,7 +102,7 @@ def _artefact_rows(rows, names, pixel_um, masks) -> Figure:
     shape = check_shape("Input", rows["Input"], (len(names), None, None)).shape
     rows = {label: check_shape(label, images, shape) for label, images in rows.items()}
     masks = np.zeros(shape) if masks is None else check_shape("masks", masks, shape)
-    figure, axes = image_grid(len(rows), len(names), shape[1:], row_labels=True)
+    figure, axes = image_grid(len(rows), len(names), shape[1:], row_labels=1)
     limit = grey_limit(rows["Input"])
     for line, (label, images) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(label)
@@ -112,7 +112,7 @@ def _artefact_rows(rows, names, pixel_um, masks) -> Figure:
                 outline(ax, mask, width=0.6)
     for ax, name in zip(axes[0], names, strict=True):
         ax.set_title(sentence(name))
-    scale_bar(axes[0, 0], pixel_um)
+    scale_bar(axes[-1, -1], pixel_um)
     return figure
 
 

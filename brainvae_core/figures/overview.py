@@ -83,8 +83,8 @@ def fig_1(
     for name, other in {"perturbed_code": perturbed_code, "moved_code": moved_code}.items():
         check_shape(name, other, np.shape(code))
     tall = 1.95 * section.shape[0] / section.shape[1]
-    figure = new_figure(2 * tall + 3.75)
-    row_a, row_b, row_c = figure.subfigures(3, 1, height_ratios=[tall + 0.75, tall + 0.9, 2.1])
+    figure = new_figure(2 * tall + 4.0)
+    row_a, row_b, row_c = figure.subfigures(3, 1, height_ratios=[tall + 0.75, tall + 0.9, 2.35])
     limit = grey_limit(section)
     brains, codes = (section, perturbed_section), (code, perturbed_code)
     _receptive_row(row_a, brains, codes, roi_mask, roi_name, limit)

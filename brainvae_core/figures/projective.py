@@ -78,7 +78,7 @@ def fig_3a(
         ax.set_title(f"{name} ★" if star else name)
         if brain_contour_mask is not None:
             outline(ax, brain_contour_mask, "#888888", 0.6)
-    scale_bar(axes[0, 0], pixel_um, "black")
+    scale_bar(axes.flat[len(rgb) - 1], pixel_um)
     where = {"cyan": "small positive c", "magenta": "small negative c", "yellow": "large |c|"}
     handles = [
         Patch(fc=colour, ec="#888888", lw=0.5, label=f"{what} (full at {scientific(scale)})")
@@ -123,7 +123,7 @@ def fig_s4(
     changes = images - images[:, [middle]]
     limit, change = grey_limit(images), difference_limit(changes)
     below = 0.5 if difference else 0
-    figure, axes = image_grid(*images.shape[:2], images.shape[2:], row_labels=True, below=below)
+    figure, axes = image_grid(*images.shape[:2], images.shape[2:], row_labels=1, below=below)
     for name, row, of_latent, of_changes in zip(
         latent_names(len(images)), axes, images, changes, strict=True
     ):
@@ -135,7 +135,7 @@ def fig_s4(
                 show_section(ax, of_latent[i], limit)
     for ax, c in zip(axes[0], c_values, strict=True):
         ax.set_title(f"c = {c:+g}".replace("-", "−") if c else "c = 0")
-    scale_bar(axes[0, middle], pixel_um)
+    scale_bar(axes[-1, -1], pixel_um)
     if difference:
         label = f"Difference of brightness from c = {c_values[middle]:g}"
         colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, aspect=40)
@@ -151,9 +151,9 @@ def fig_region_profile(
     Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. A, projective: mean
     variance of the region's grey values in the decoded section while the latent moves; B, where
     given, receptive: divergence in nats of the latent's code when the region's brightness in the
-    input changes. Colour, and number where there is room, is the share of the latent's sum over
-    regions, on one scale: each column adds up to 1, or is 0 where a latent does nothing. Columns
-    alike in A and B: the latent paints what it sees.
+    input changes. Colour, and number where there is room (with many regions only from 0.05 on), is
+    the share of the latent's sum over regions, on one scale: each column adds up to 1, or is 0
+    where a latent does nothing. Columns alike in A and B: the latent paints what it sees.
 
     Parameters
     ----------
@@ -182,9 +182,11 @@ def fig_region_profile(
     figure = new_figure(1.15 + 0.32 * len(acronyms), width=8 if len(tables) == 2 else 5)
     axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
     fmt = ".2f" if latent_dim <= 16 // len(tables) else ""
+    least = 0.05 if len(acronyms) > 10 else 0  # a large table is read by its large numbers
+    inside = {"fmt": fmt, "least": least, "fontsize": 7}
     for letter, ax, (title, table) in zip("AB", axes, shares.items(), strict=False):
         names = thinned(latent_names(latent_dim), 12)
-        shown = heat_map(ax, table, list(acronyms), names, limits=(0, top), fmt=fmt, fontsize=7)
+        shown = heat_map(ax, table, list(acronyms), names, limits=(0, top), **inside)
         panel_title(ax, letter, title)
         ax.set_xlabel("Latent")
     axes[0].set_ylabel("Region")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from brainvae_core.figures.style import (
@@ -122,7 +124,7 @@ def fig_worst(
     Each image is the section of one brain, its id above, row by row from the most unusual on. Words
     on it say what is unusual: a statistic of quality control and, where given, its distance from
     the median training brain in robust standard deviations (SD), or that the brain is within the
-    limit. All sections share one grey scale, black for no signal, and the scale bar of the first.
+    limit. All sections share one grey scale, black for no signal, and the scale bar.
 
     Parameters
     ----------
@@ -156,7 +158,7 @@ def fig_worst(
         ax.set_title(str(name))
         text = {"transform": ax.transAxes, "va": "bottom", "fontsize": SMALL, **legible()}
         ax.text(0.02, 0.03, str(reason or "within the limit").replace(", ", ",\n"), **text)
-    scale_bar(axes[0, 0], pixel_um)
+    scale_bar(axes.flat[len(images) - 1], pixel_um)
     return figure
 
 
@@ -179,8 +181,10 @@ def fig_ledger(kept: int, refused: Mapping[str, int]) -> Figure:
     Figure
     """
     ranked = sorted(refused.items(), key=lambda item: -item[1])
-    labels, counts = ["Kept", *(_short(r) for r, _ in ranked)], [kept, *(c for _, c in ranked)]
-    figure = new_figure(0.27 * len(labels) + 0.55)
+    labels = ["Kept", *(textwrap.fill(sentence(reason), 46) for reason, _ in ranked)]
+    counts = [kept, *(count for _, count in ranked)]
+    lines = sum(1 + 0.55 * label.count("\n") for label in labels)
+    figure = new_figure(0.27 * lines + 0.55)
     ax = figure.subplots()
     colours = [ORDINARY] + [MARKED] * len(ranked)
     bars = ax.barh(range(len(labels)), counts, color=colours, height=0.7)
@@ -192,11 +196,6 @@ def fig_ledger(kept: int, refused: Mapping[str, int]) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("Brains")
     return figure
-
-
-def _short(reason: str, most: int = 60) -> str:
-    reason = sentence(reason)
-    return reason if len(reason) <= most else f"{reason[: most - 1].rstrip()}…"
 
 
 @styled
@@ -236,7 +235,8 @@ def fig_brightness(before: np.ndarray, after: np.ndarray) -> Figure:
     ):
         end = reach * values.mean()
         ax.hist(values, np.linspace(0, end, BINS + 1), color=ORDINARY)
-        ax.axvline(values.mean(), color=GREY, lw=1, ls="--")
+        edge = [withStroke(linewidth=2.6, foreground="white")]
+        ax.axvline(values.mean(), color="black", lw=1.2, ls="--", zorder=4, path_effects=edge)
         ax.set_xlim(0, end)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -11,8 +11,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 from scipy.stats import gaussian_kde
 
+from brainvae_core.figures.labels import PLAIN
 from brainvae_core.figures.style import (
     DIFFERENCE,
     GREY,
@@ -25,9 +27,9 @@ from brainvae_core.figures.style import (
     heat_map,
     image_grid,
     latent_names,
-    legible,
     model_styles,
     new_figure,
+    outline,
     scale_bar,
     show_section,
     styled,
@@ -43,8 +45,8 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     on. Colour, and number where there is room, is the latent's share of the region's effect: the
     divergence, in nats, between the codes of brains with the region at its darkest and at its
     brightest. A row adds up to 1, and a bright cell is the latent that notices the region most.
-    Grey bars at the right are the row's sum in nats: where it is small, the row shares out next to
-    nothing.
+    Grey bars at the right are the row's sum in nats, logarithmic where sums differ a hundredfold:
+    where it is small, the row shares out next to nothing.
 
     Parameters
     ----------
@@ -72,7 +74,15 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
         totals.text(total, row, f" {total:.3g}", va="center", fontsize=SMALL)
     totals.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")
     totals.set_yticks([])
-    totals.locator_params(axis="x", nbins=3)
+    if 0 < min(row_totals) < max(row_totals) / 100:
+        low, high = min(row_totals) / 2, max(row_totals)
+        totals.set(xscale="log", xlim=(low, high * (high / low) ** 0.6), xlabel="Sum (nats), log")
+        powers = np.arange(np.ceil(np.log10(low)), np.log10(high) + 1e-9)
+        totals.set_xticks(10.0 ** powers[:: -(-len(powers) // 3)])
+        totals.xaxis.set_major_formatter(PLAIN)
+        totals.xaxis.set_minor_locator(NullLocator())
+    else:
+        totals.locator_params(axis="x", nbins=3)
     shrink = min(1, 8 / len(acronyms))
     colour_bar(figure, shown, [matrix, totals], "Share of the region's sum", shrink=shrink)
     return figure
@@ -212,7 +222,7 @@ def fig_3d(covariance: np.ndarray) -> Figure:
     ax.set_xticks(range(len(names)), thinned(names, 12))
     ax.set(xlabel="Latent", ylabel="Latent")
     bar = colour_bar(figure, shown, ax, "Covariance over regions (squared shares)", aspect=20)
-    bar.formatter.set_powerlimits((-2, 2))
+    bar.formatter = PLAIN
     return figure
 
 
@@ -273,11 +283,11 @@ def fig_s2(
 ) -> Figure:
     """One brain with each region at several brightness weights (Fig. S2).
 
-    Rows are regions (Allen acronyms); columns are rising brightness weights w, written on each
-    section: how bright the row's region is made, in units of its mean brightness, so that 1 is
-    average. All else is the brain as it is, and all sections share one grey scale and the scale
-    bar. These are the inputs from which the receptive fields are read: a latent sees a region if
-    its code changes along the region's row.
+    Rows are regions (Allen acronyms), outlined in orange; columns are rising brightness weights w,
+    written above each section: how bright the row's region is made, in units of its mean
+    brightness, so that 1 is average. All else is the brain as it is, and all sections share one
+    grey scale and the scale bar. These are the inputs from which the receptive fields are read: a
+    latent sees a region if its code changes along the region's row.
 
     Parameters
     ----------
@@ -295,13 +305,17 @@ def fig_s2(
     """
     weights = check_shape("weights", weights, (len(acronyms), None))
     images = check_shape("images", images, (*weights.shape, None, None))
-    figure, axes = image_grid(*weights.shape, images.shape[2:], titled_rows=0, row_labels=True)
+    above = 0.17 * len(weights)
+    figure, axes = image_grid(
+        *weights.shape, images.shape[2:], titled_rows=0, row_labels=1, below=above
+    )
     limit = grey_limit(images)
     for row, acronym, of_region, w in zip(axes, acronyms, images, weights, strict=True):
         row[0].set_ylabel(acronym)
+        changed = np.ptp(of_region, axis=0) > 1e-6
         for ax, image, weight in zip(row, of_region, w, strict=True):
             show_section(ax, image, limit)
-            text = f"w = {weight:.2f}".replace("-", "−")
-            ax.text(0.02, 0.03, text, transform=ax.transAxes, fontsize=SMALL, **legible())
-    scale_bar(axes[0, -1], pixel_um)
+            outline(ax, changed)
+            ax.set_title(f"w = {weight:.2f}".replace("-", "−"), fontsize=SMALL, pad=2)
+    scale_bar(axes[-1, -1], pixel_um)
     return figure

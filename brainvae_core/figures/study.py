@@ -14,12 +14,12 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from brainvae_core.figures.labels import SHAPE_SIZES, freely_placed
 from brainvae_core.figures.style import (
     GREY,
     check_shape,
     colour_bar,
     heat_map,
-    legible,
     new_figure,
     panel_title,
     styled,
@@ -28,6 +28,7 @@ from brainvae_core.figures.style import (
 
 # Of the first mark and of the second: told apart by their line as well as by their colour.
 MARKS = ({"color": "#D55E00", "ls": "-"}, {"color": "black", "ls": (0, (2, 1.2))})
+SHAPES = "osD^vPX*<>hp"  # of the numbers of latents
 MOST_IN_CELLS = 8  # columns whose cells have room for a number
 
 
@@ -104,10 +105,10 @@ def fig_rate_distortion(
 
     Horizontal: rate R, the KL divergence of the code from its prior; vertical: distortion D, the
     misfit of what is decoded; both in nats (units of information) per image, both better when low.
-    A line joins the means over seeds at one L (colour) in the order of β; faint points are single
-    fits; along thin grey lines D + R, the bound at β = 1, is constant. B shows one L alone, with
-    the dashed chord of its knee. Squares are the points named in the legend, the first solid
-    orange, the second dashed black.
+    A line joins the means over seeds at one L (colour and marker) in the order of β; open markers
+    are single fits; along thin grey lines D + R, the bound at β = 1, is constant. B shows one L
+    alone, with the dashed chord of its knee. Squares are the points named in the legend, the first
+    solid orange, the second dashed black.
 
     Parameters
     ----------
@@ -130,19 +131,17 @@ def fig_rate_distortion(
     means[:, known] = [np.nanmean(a[known], axis=1) for a in (rate, distortion)]
     figure = new_figure(4.2)
     whole, one = figure.subplots(1, 2, width_ratios=[3, 2])
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(latent_dims)))
-    for column, colour in enumerate(colours):
-        _curve(whole, rate[:, column], distortion[:, column], means[:, :, column], colour, 3)
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(latent_dims)))
+    shapes = np.resize(list(SHAPES), len(latent_dims))
+    for column, look in enumerate(zip(colours, shapes, strict=True)):
+        _curve(whole, rate[:, column], distortion[:, column], means[:, :, column], *look, 4)
     marked = [n for beta, n in marks.values() if n in list(latent_dims)]
     alone = list(latent_dims).index([*marked, latent_dims[-1]][0])
     here = means[:, :, alone]
-    _curve(one, rate[:, alone], distortion[:, alone], here, colours[alone], 4)
+    _curve(one, rate[:, alone], distortion[:, alone], here, colours[alone], shapes[alone], 5)
     by_rate = here[:, np.argsort(here[0])][:, : known[:, alone].sum()]  # NaN comes last
     one.plot(*by_rate[:, :: max(by_rate.shape[1] - 1, 1)], color=GREY, lw=1, ls="--", zorder=1)
-    one.margins(x=0.2)
-    _label_betas(one, *here, betas, apart=0.2)
-    lowest = np.flatnonzero(known.all(axis=0))[-1:]
-    _label_betas(whole, *means[:, :, lowest].reshape(2, -1), betas, apart=0.12)
+    one.margins(x=0.25)
     _constant_bound(whole, means.sum(axis=0))
     for look, (beta, latent_dim) in zip(MARKS, marks.values(), strict=False):
         if beta in list(betas) and latent_dim in list(latent_dims):
@@ -163,9 +162,18 @@ def fig_rate_distortion(
     bar.set_ticks(range(len(latent_dims)), labels=thinned([str(d) for d in latent_dims], 20))
     bar.ax.tick_params(length=0)
     bar.ax.minorticks_off()
+    for step, shape in enumerate(shapes):
+        size = 4 * SHAPE_SIZES.get(shape, 1)
+        bar.ax.plot(0.5, step, shape, color="white", mec="black", mew=0.7, ms=size, clip_on=False)
     handles = _mark_legend(marks, betas, latent_dims)
-    handles.append(Line2D([], [], color=GREY, lw=0.6, alpha=0.6, label="D + R constant (nats)"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    fit = {"marker": "o", "ms": 4, "ls": "", "mfc": "none", "mec": GREY}
+    handles.append(Line2D([], [], label="one fit", **fit))
+    handles.append(Line2D([], [], color=GREY, lw=0.6, label="D + R constant (nats)"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    figure.draw_without_rendering()  # only then is known where there is room
+    _label_betas(one, *here, betas, apart=0.12)
+    lowest = np.flatnonzero(known.all(axis=0))[-1:]
+    _label_betas(whole, *means[:, :, lowest].reshape(2, -1), betas, apart=0.12)
     return figure
 
 
@@ -193,38 +201,39 @@ def _mark_legend(marks, betas, latent_dims) -> list:
     return handles
 
 
-def _curve(ax, rate, distortion, means, colour, size) -> None:
-    """Every fit of one L faintly, and the line through the means of those that have any."""
-    ax.plot(rate, distortion, ".", ms=4, mew=0, color=colour, alpha=0.35)
-    ax.plot(*means[:, np.isfinite(means[0])], "o-", ms=size, lw=1.2, color=colour)
+def _curve(ax, rate, distortion, means, colour, shape, size) -> None:
+    """Every fit of one L as an open mark, and the line through the means of those that have any."""
+    size *= SHAPE_SIZES.get(shape, 1)
+    ax.plot(rate, distortion, shape, ms=0.85 * size, mew=0.8, mfc="none", mec=colour, alpha=0.8)
+    line = {"ms": 1.2 * size, "mec": "white", "mew": 0.4, "lw": 1.3, "color": colour}
+    ax.plot(*means[:, np.isfinite(means[0])], f"{shape}-", **line)
 
 
 def _label_betas(ax, rate, distortion, betas, apart) -> None:
     """β beside points of a curve that are this share of the panel apart, its ends first."""
     known = np.flatnonzero(np.isfinite(rate)) if rate.size else []
-    few = []
+    spans = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
+    few, places = [], np.transpose([rate, distortion]) / spans
     for row in (*known[::-1][:1], *known[:-1]):
-        if all(abs(rate[row] - rate[i]) >= apart * np.ptp(ax.get_xlim()) for i in few):
+        if all(max(abs(places[row] - places[i])) >= apart for i in few):
             few.append(row)
     for row in few:
-        ax.annotate(
-            f"β = {betas[row]:g}", (rate[row], distortion[row]), (-4, -3),
-            textcoords="offset points", ha="right", va="top", fontsize=8, zorder=7,
-            **legible("black", 2),
-        )  # fmt: skip
+        place = rate[row], distortion[row]
+        freely_placed(ax, f"β = {betas[row]:g}", place, fontsize=8, zorder=7)
 
 
 def _constant_bound(ax, bound) -> None:
-    """Lines of slope −1, each with its D + R at the right."""
+    """Lines of slope −1, each with its D + R at its end, outside the axes."""
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     known = bound[np.isfinite(bound)]
     levels = MaxNLocator(6).tick_values(known.min(), known.max()) if known.size else []
     for level in levels:
         if low < level - right < high - 0.05 * (high - low):
-            thin = {"color": GREY, "lw": 0.6, "alpha": 0.6, "zorder": 0}
+            thin = {"color": GREY, "lw": 0.6, "zorder": 0}
             ax.plot([left, right], [level - left, level - right], **thin)
-            text = {"ha": "right", "va": "bottom", "color": GREY, "fontsize": 7}
-            ax.text(right, level - right, tick(level), **text)
+            aside = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
+            text = {"color": GREY, "fontsize": 7, "annotation_clip": False}
+            ax.annotate(tick(level), (right, level - right), **aside, **text)
     ax.set(xlim=(left, right), ylim=(low, high))
 
 

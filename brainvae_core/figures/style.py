@@ -17,8 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.transforms import ScaledTranslation
 
 WIDTH = 8.0  # inches, the width of the book's text
 DPI = 120
@@ -31,6 +33,7 @@ MODEL_MARKERS = {"PCA": "o", "VAE": "s", "β-VAE": "D", "nearest brain": "X", "m
 OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B2DF8A")
 OTHER_MARKERS = ("^", "v", "P", "h", "<")
 GREY = "#6E6E6E"
+DARK = "#222222"
 ACCENT = "#E69F00"
 
 DIFFERENCE = "RdBu_r"
@@ -127,7 +130,7 @@ def image_grid(
     shape: tuple[int, int],
     *,
     titled_rows: int = 1,
-    row_labels: bool = False,
+    row_labels: int = 0,
     below: float = 0.0,
 ) -> tuple[BookFigure, np.ndarray]:
     """A figure of equal panels for images of one shape.
@@ -139,17 +142,17 @@ def image_grid(
         Height and width of an image in pixels.
     titled_rows : int
         Rows whose panels will have a title.
-    row_labels : bool
-        Whether the rows will have labels at the left.
+    row_labels : int
+        Columns that will have labels at their left.
     below : float
-        Inches to leave for a legend or a colour bar.
+        Inches to leave for a legend or a colour bar, besides the scale bar's.
 
     Returns
     -------
     BookFigure and an object array of Axes, (n_rows, n_columns)
     """
     panel = min((WIDTH - 0.1 - 0.3 * row_labels) / n_columns, 2.8)
-    height = n_rows * (panel * shape[0] / shape[1] + 0.03) + 0.25 * titled_rows + below + 0.06
+    height = n_rows * (panel * shape[0] / shape[1] + 0.03) + 0.25 * titled_rows + below + 0.21
     figure = new_figure(height, layout="compressed")
     figure.shown_as = "png"
     gap = 0.03 if titled_rows > 1 else 0.015
@@ -193,17 +196,22 @@ def difference_limit(*differences: np.ndarray) -> float:
     return max(1e-6, *(float(np.quantile(np.abs(d), 0.998)) for d in differences))
 
 
-def scale_bar(ax: Axes, pixel_um: float, colour: str = "white") -> None:
-    """A bar of whole millimetres (or a simple part of one) in the lower right corner."""
+def scale_bar(ax: Axes, pixel_um: float) -> None:
+    """A bar of whole millimetres (or a simple part of one) below the right end of a section.
+
+    Nothing lies under it there, so it is for panels of a last row.
+    """
     height, width = ax.images[0].get_array().shape[:2]
     mm = width * pixel_um / 1000
     length = max((s for s in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if s <= 0.15 * mm), default=mm / 8)
-    right, y = width * 0.975, height * 0.955
-    ax.plot(
-        [right - length * 1000 / pixel_um, right], [y, y], color=colour, lw=2, solid_capstyle="butt"
-    )
-    text = {"ha": "right", "va": "bottom", "fontsize": SMALL, **legible(colour, 1.5)}
-    ax.text(right, y - 0.025 * height, f"{length:g} mm", **text)
+    right = width - 0.5
+    below = ax.get_xaxis_transform() + ScaledTranslation(0, -6 / 72, ax.figure.dpi_scale_trans)
+    ends = [right - length * 1000 / pixel_um, right]
+    line = Line2D(ends, [0, 0], color="black", lw=2, solid_capstyle="butt", transform=below)
+    line.set_clip_on(False)
+    ax.add_artist(line)
+    text = {"ha": "right", "va": "center", "fontsize": SMALL, "transform": below}
+    ax.text(ends[0] - 0.02 * width, 0, f"{length:g} mm", **text)
 
 
 def outline(ax: Axes, mask: np.ndarray, colour: str = ACCENT, width: float = 0.8) -> None:
@@ -230,8 +238,9 @@ def thinned(labels: list[str], most: int) -> list[str]:
 
 
 def sentence(text: str) -> str:
-    """Text with a capital first letter, the rest as it is."""
-    return text[:1].upper() + text[1:]
+    """Text with a capital first letter, unless that is a symbol, such as β; the rest as it is."""
+    word = len(text) > 1 and text[:2].isalpha() and text[0].isascii()
+    return text[0].upper() + text[1:] if word else text
 
 
 def factor_label(factor: str) -> str:
@@ -277,9 +286,10 @@ def heat_map(
     cmap: str = "viridis",
     limits: tuple[float, float] | None = None,
     fmt: str = "",
+    least: float = -np.inf,
     fontsize: float = SMALL,
 ) -> AxesImage:
-    """A labelled matrix; ``fmt`` writes each value into its cell. NaN cells are hatched."""
+    """A labelled matrix; ``fmt`` writes each value from ``least`` on. NaN cells are hatched."""
     values = np.asarray(values, dtype=float)
     check_shape("values", values, (len(row_labels), len(column_labels)))
     if not np.isfinite(values).any():
@@ -295,7 +305,7 @@ def heat_map(
         if np.isnan(value):
             cell = (column - 0.5, row - 0.5)
             ax.add_patch(Rectangle(cell, 1, 1, fc="#F2F2F2", ec="#AAAAAA", hatch="////", lw=0))
-        elif fmt:
+        elif fmt and value >= least:
             red, green, blue, _ = image.cmap(image.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
             text = f"{value:{fmt}}".replace("-", "−")
@@ -313,7 +323,7 @@ def colour_bar(figure, image, axes, label: str, **options):
 
 def panel_title(ax: Axes, letter: str, text: str, pad: float | None = None) -> None:
     """A title at the left that begins with a bold letter; ``pad`` points above the axes."""
-    ax.set_title(rf"$\bf{{{letter}}}$  {text}", loc="left", pad=pad)
+    ax.set_title(rf"$\bf{{{letter}}}$  {sentence(text)}", loc="left", pad=pad)
 
 
 def tints(n: int) -> list[str]:

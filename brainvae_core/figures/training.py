@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from brainvae_core.figures.labels import plain_log, sized
 from brainvae_core.figures.style import (
     GREY,
     check_shape,
@@ -40,12 +41,12 @@ def fig_training(
 ) -> Figure:
     """Learning curves on held-out brains, grey while β still rises.
 
-    Horizontal: training step; each line is a fit, each marker a validation. A: the loss, in nats
-    per image, which should fall; losses at different β are different objectives, so compare their
-    courses and not their heights. B: explained variance, which should rise, with dashed lines for
-    models without a course, such as PCA; C, logarithmic: KL divergence of the code from its prior,
-    in nats per image; D: the number of latents in use. The grey background ends where β has reached
-    its final value.
+    Horizontal: training step; each line is a fit, told apart by colour and marker. A: the loss, in
+    nats per image, which should fall; losses at different β are different objectives, so compare
+    their courses and not their heights. B: explained variance, which should rise, with dashed lines
+    for models without a course, such as PCA; C, logarithmic: KL divergence of the code from its
+    prior, in nats per image; D: the number of latents in use. The grey background ends where β has
+    reached its final value.
 
     Parameters
     ----------
@@ -69,15 +70,17 @@ def fig_training(
             ax.axvspan(0, warm, color="#F0F0F0", zorder=0)
         for label, rows in histories.items():
             points = np.array([(row["step"], row[key]) for row in rows], dtype=float)
-            line = {"mec": "white", "mew": 0.4, "markersize": 3.5}
-            ax.plot(*points.T, label=label, **line, **looks[label])
+            few = {"markevery": max(1, len(points) // 24), "mec": "white", "mew": 0.5}
+            ax.plot(*points.T, label=label, **few, **sized(looks[label], 5))
     loss, explained, kl, active = axes.flat
     kl.set_yscale("log")  # it starts hundreds of times above where it ends
+    plain_log(kl.yaxis)
     loss.yaxis.set_major_formatter(FuncFormatter(_with_commas))
     _zoom_out_of_first(loss, histories)
     explained.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     for label, value in reference_explained.items():
-        explained.axhline(value, color=looks[label]["color"], ls="--", lw=1.2, label=label)
+        colour = looks[label]["color"]
+        explained.axhline(value, color=colour, ls="--", lw=1.2, label=label)
     active.yaxis.set_major_locator(MaxNLocator(integer=True))
     active.set_ylim(bottom=0)
     if warm:
@@ -206,9 +209,9 @@ def fig_reconstructions(
 
     The top row is the input, a section in each column with its title above. Each row below is what
     the model named at the left makes of that section, or another version of it where the name says
-    so. All images share one grey scale, brightness from black to white, and the scale bar in the
-    first. The nearer to its input, the more faithful is a reconstruction; a model that paints the
-    same in every column shows an average and not the brain.
+    so. All images share one grey scale, brightness from black to white, and the scale bar. The
+    nearer to its input, the more faithful is a reconstruction; a model that paints the same in
+    every column shows an average and not the brain.
 
     Parameters
     ----------
@@ -226,7 +229,7 @@ def fig_reconstructions(
     """
     images = check_shape("images", images, (len(titles), None, None))
     rows = {"Input": images, **reconstructions}
-    figure, axes = image_grid(len(rows), len(images), images.shape[1:], row_labels=True)
+    figure, axes = image_grid(len(rows), len(images), images.shape[1:], row_labels=1)
     limit = grey_limit(images)
     for line, (label, row) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(label)
@@ -234,7 +237,7 @@ def fig_reconstructions(
             show_section(ax, image, limit)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
-    scale_bar(axes[0, 0], pixel_um)
+    scale_bar(axes[-1, -1], pixel_um)
     return figure
 
 

@@ -10,11 +10,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
+from brainvae_core.figures.labels import sized
 from brainvae_core.figures.style import (
     MODEL_COLOURS,
     OTHER_COLOURS,
+    OTHER_MARKERS,
     SMALL,
     check_shape,
     colour_bar,
@@ -22,7 +24,6 @@ from brainvae_core.figures.style import (
     heat_map,
     image_grid,
     latent_names,
-    legible,
     new_figure,
     outline,
     panel_title,
@@ -63,12 +64,12 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
     for title, found in recoveries.items():
         check_shape(f"r2 of {title}", found.r2, (None, len(names)))
     rows = min(max(len(found.r2) for found in recoveries.values()), 40)
-    figure = new_figure(1.95 + 0.22 * rows)
+    figure = new_figure(2.2 + 0.22 * rows)
     axes = figure.subplots(1, len(recoveries), squeeze=False)[0]
     for letter, ax, (title, found) in zip(ascii_uppercase, axes, recoveries.items(), strict=False):
         latents = thinned(latent_names(len(found.r2)), 40)
         fmt = ".2f" if len(recoveries) < 3 and len(found.r2) <= 40 else ""
-        shown = heat_map(ax, found.r2, latents, names, limits=(0, 1), fmt=fmt, fontsize=6)
+        shown = heat_map(ax, found.r2, latents, names, limits=(0, 1), fmt=fmt, fontsize=7)
         for factor, latent in enumerate(found.latent):
             if found.has_latent[factor]:
                 corner, colour = (factor - 0.5, latent - 0.5), MODEL_COLOURS["β-VAE"]
@@ -81,6 +82,13 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
         panel_title(ax, letter, title, pad=15)  # above the marks
     axes[0].set_ylabel("Latent")
     colour_bar(figure, shown, list(axes), "R² of one latent", shrink=min(1, 14 / rows))
+    letters = {"ls": "", "color": "black", "ms": 6, "mew": 0.2}
+    handles = [
+        Patch(fc="none", ec=MODEL_COLOURS["β-VAE"], lw=2, label="best latent, R² ≥ 0.5"),
+        Line2D([], [], marker=r"$\mathrm{R}$", label="its receptive field is right", **letters),
+        Line2D([], [], marker=r"$\mathrm{P}$", label="its projective field is right", **letters),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -99,9 +107,9 @@ def fig_maps(
     Each map shows how much each pixel's brightness varies, as a standard deviation, while the row's
     planted factor or latent moves; the column's title says whose map it is. White is nothing, black
     the level below which 99.8 % of the pixels lie: of each map by itself, so that only places
-    compare, or of the row's maps together, so that amounts do too; the colour bar says which. Grey
-    lines outline the brain; where given, a note on a map says more of it; many rows go on in a
-    block at the right.
+    compare, or of the row's maps together, so that amounts do too, except where a last column has
+    its own scale; the colour bar says which. Grey lines outline the brain; where given, a note
+    below a map says more of it; many rows go on in a block at the right.
 
     Parameters
     ----------
@@ -114,7 +122,8 @@ def fig_maps(
     notes : mapping of title to sequence of str, optional
         A word on each map.
     one_scale : bool
-        Up to 99.8 % of the row's maps together, so that they compare.
+        Up to 99.8 % of the row's maps together, so that they compare; a last column beside which
+        the others would be blank has its own.
 
     Returns
     -------
@@ -127,7 +136,10 @@ def fig_maps(
         check_shape(f"notes on {title}", words, (len(row_names),))
     blocks = max(1, min(6 // len(maps), -(-len(row_names) // PER_BLOCK)))
     per_block = -(-len(row_names) // blocks)
-    figure, axes = image_grid(per_block, blocks * len(maps), shape, row_labels=True, below=0.5)
+    below = 0.5 + 0.15 * per_block * bool(notes)
+    figure, axes = image_grid(per_block, blocks * len(maps), shape, row_labels=blocks, below=below)
+    own = one_scale and _last_is_larger(list(maps.values()))
+    last = list(maps)[-1]
     for row, block in np.ndindex(per_block, blocks):
         at = block * per_block + row
         of_row = axes[row, block * len(maps) : (block + 1) * len(maps)]
@@ -138,19 +150,31 @@ def fig_maps(
         together = [found[at] for found in maps.values()]
         of_row[0].set_ylabel(factor_label(row_names[at]).replace(" ", "\n", 1), fontsize=7)
         for ax, title, found in zip(of_row, maps, together, strict=True):
-            top = np.sqrt(np.quantile(together if one_scale else found, FULL)) or 1
+            shared = together[:-1] if own else together
+            of_all = one_scale and not (own and title == last)
+            top = np.sqrt(np.quantile(shared if of_all else found, FULL)) or 1
             ax.imshow(np.sqrt(np.maximum(found, 0)), cmap="Greys", vmin=0, vmax=top)
             outline(ax, brain_contour_mask, "#888888", 0.6)
             if row == 0:
-                ax.set_title(title)
+                ax.set_title(f"{title} (own scale)" if own and title == last else title)
             if notes and title in notes:
-                text = {"fontsize": 7, "va": "bottom", **legible("black", 1.5)}
-                ax.text(0.01, 0.01, notes[title][at], transform=ax.transAxes, **text)
-    scale_bar(axes[0, 0], pixel_um, "black")
-    label = f"Standard deviation; 1: 99.8 % of the {'row' if one_scale else 'map'} lies below"
+                text = {"fontsize": 7, "va": "top", "ha": "center", "transform": ax.transAxes}
+                ax.text(0.5, -0.01, notes[title][at], **text)
+    scale_bar(axes[-1, 0], pixel_um)
+    whose = "the row's" if one_scale else "each map's"
+    label = f"Standard deviation (grey values), relative: 0 to {whose} maximum (99.8 % of pixels)"
     greys = ScalarMappable(Normalize(0, 1), "Greys")
     colour_bar(figure, greys, axes, label, location="bottom", shrink=0.4, ticks=[0, 0.5, 1])
     return figure
+
+
+def _last_is_larger(maps: Sequence[np.ndarray]) -> bool:
+    """Whether the last column would leave the others in most rows below a quarter of the scale."""
+    if len(maps) < 2:
+        return False
+    tops = np.sqrt([[np.quantile(one, FULL) for one in found] for found in maps])
+    together = np.sqrt([np.quantile(rows, FULL) for rows in zip(*maps, strict=True)])
+    return bool(np.median(tops[:-1].max(axis=0) < together / 4) > 0.5)
 
 
 @styled
@@ -160,11 +184,11 @@ def fig_tails(
     """Where brains with artefacts lie along each latent, beyond the clean brains' limits.
 
     Rows are latents; horizontal: the code, in prior standard deviations. Each dot is a brain: clean
-    ones are grey, others have the colour of their kind, such as leak (bright signal from the other
-    channel), breakage (missing tissue) or grid (scanning pattern); height within a row only
-    separates kinds and dots. Between a row's two black bars lie 95 % of the clean brains. Coloured
-    numbers at the left (right) count the kind's brains below (above) them; many on one side: that
-    tail of the latent holds artefacts.
+    ones are grey, others have the colour and shape of their kind, such as leak (bright signal from
+    the other channel), breakage (missing tissue) or grid (scanning pattern); kinds lie within a row
+    as in the legend, the first on top. Between a row's two black bars lie 95 % of the clean brains.
+    Numbers at the left (right) count the brains below (above) them of the kind at that height; many
+    on one side: that tail of the latent holds artefacts.
 
     Parameters
     ----------
@@ -185,28 +209,32 @@ def fig_tails(
         check_shape(kind, found, (None, latent_dim))
     for kind, found in counts.items():
         check_shape(f"counts of {kind}", found, (latent_dim, 2))
-    looks = dict(zip(codes, ["#B8B8B8", *np.resize(OTHER_COLOURS, len(codes))], strict=False))
-    figure = new_figure(0.9 + max(0.52, 0.13 * len(codes)) * latent_dim)
+    colours = ["#9A9A9A", *np.resize(OTHER_COLOURS, len(codes))]
+    shapes = ["o", *np.resize(OTHER_MARKERS, len(codes))]
+    looks = {k: {"color": c, "marker": m} for k, c, m in zip(codes, colours, shapes, strict=False)}
+    figure = new_figure(0.9 + max(0.56, 0.17 * len(codes)) * latent_dim)
     ax = figure.subplots()
     rng = np.random.default_rng(0)
     for i, (kind, found) in enumerate(codes.items()):
         for k in range(latent_dim):
             y = k - 0.4 + (i + 0.5) * spread
             jitter = rng.uniform(-0.35, 0.35, len(found)) * spread
-            ax.plot(found[:, k], y + jitter, "o", ms=2.2, mew=0, color=looks[kind], alpha=0.8)
+            size = 3 if i == 0 else 3.4
+            dots = {"ls": "", "mew": 0, "alpha": 0.8, **sized(looks[kind], size)}
+            ax.plot(found[:, k], y + jitter, **dots)
             if kind in counts:
                 below, above = counts[kind][k]
-                aside = {"xycoords": ("axes fraction", "data"), "fontsize": 6.5, "va": "center"}
-                ax.annotate(f"{below}", (-0.005, y), ha="right", color=looks[kind], **aside)
-                ax.annotate(f"{above}", (1.005, y), ha="left", color=looks[kind], **aside)
+                aside = {"xycoords": ("axes fraction", "data"), "fontsize": 7, "va": "center"}
+                ax.annotate(f"{below}", (-0.005, y), ha="right", **aside)
+                ax.annotate(f"{above}", (1.005, y), ha="left", **aside)
     for k in range(latent_dim):
         ax.vlines(limits[:, k], k - 0.42, k + 0.42, color="black", lw=0.8)
     ax.set_yticks(range(latent_dim), latent_names(latent_dim))
     ax.tick_params(axis="y", length=0, pad=18)
     ax.spines["left"].set_visible(False)
     ax.set(ylim=(latent_dim - 0.5, -0.5), xlabel="Code (prior standard deviations)")
-    dots = [Line2D([], [], ls="", marker="o", ms=5, color=c, label=k) for k, c in looks.items()]
-    title = "Bars: 95 % of clean brains; numbers: brains beyond them"
+    dots = [Line2D([], [], ls="", label=k, **sized(look, 5)) for k, look in looks.items()]
+    title = "Bars: 95 % of clean brains; numbers: a kind's brains beyond them, from top to bottom"
     figure.legend(handles=dots, loc="outside upper center", ncols=len(dots), title=title)
     figure.legends[0].get_title().set_fontsize(SMALL)
     return figure

@@ -72,9 +72,19 @@ def explained_variance_per_brain(
 
     Their mean is not the pooled value: there, an unusual brain weighs more.
 
+    Parameters
+    ----------
+    images, reconstructions, mean_image
+        As for `explained_variance`.
+
     Returns
     -------
     ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, a pixel is not finite, or an image is the mean image.
     """
     residual, total = _squares(images, reconstructions, mean_image)
     _check_deviates(total)

@@ -117,7 +117,7 @@ class ErrorMap:
         self.spread = np.sqrt(np.square(rest).mean(axis=0)).clip(min=SPREAD_FLOOR)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """|x − r| / spread of images (n, height, width), of the same shape."""
+        """``|x − r|`` / spread of images (n, height, width), of the same shape."""
         images = checked_images(images, "images")
         return np.abs(reconstructed(self.model, images) - images) / self.spread
 
@@ -128,7 +128,15 @@ def error_score(maps: np.ndarray) -> np.ndarray:
 
 
 class PixelDetection(NamedTuple):
-    """How well an error map outlines what is wrong, one number a brain, each (n,)."""
+    """How well an error map outlines what is wrong, one number a brain.
+
+    Attributes
+    ----------
+    auc : ndarray, shape (n,)
+        Area under the ROC curve over pixels; 0.5 is guessing.
+    average_precision : ndarray, shape (n,)
+        Area under the precision–recall curve; the share of wrong pixels is guessing.
+    """
 
     auc: np.ndarray
     average_precision: np.ndarray  # area under the precision–recall curve

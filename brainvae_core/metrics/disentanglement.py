@@ -23,7 +23,19 @@ LEAF = 5
 
 
 class DCI(NamedTuple):
-    """What random forests that predict factors from the code say of it."""
+    """What random forests that predict factors from the code say of it.
+
+    Attributes
+    ----------
+    disentanglement : float
+        0 to 1; 1: each latent serves one factor.
+    completeness : float
+        0 to 1; 1: each factor is served by one latent.
+    informativeness : float
+        An error, in standard deviations of the factors: 0 is best, 1 is guessing the mean.
+    importance : ndarray, shape (latent_dim, n_factors)
+        How much each latent matters to each factor; columns sum to 1.
+    """
 
     disentanglement: float  # 1: each latent serves one factor
     completeness: float  # 1: each factor is served by one latent

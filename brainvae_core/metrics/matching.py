@@ -21,7 +21,7 @@ class Matching(NamedTuple):
     sign : ndarray, shape (latent_dim,)
         1, or -1 where the other fit has the latent the other way round.
     correlation : ndarray, shape (latent_dim,)
-        |Pearson's r| of the pairs over brains, 0 to 1.
+        Absolute Pearson's r of the pairs over brains, 0 to 1.
     """
 
     order: np.ndarray
@@ -30,7 +30,7 @@ class Matching(NamedTuple):
 
 
 def match_latents(reference: np.ndarray, codes: np.ndarray) -> Matching:
-    """Pair the latents of two fits, one to one, so that |r| over brains is largest in sum.
+    """Pair the latents of two fits, one to one, so that ``|r|`` over brains is largest in sum.
 
     A latent's number and sign mean nothing across fits: F1 of one seed is not F1 of another.
 
@@ -61,10 +61,10 @@ def match_latents(reference: np.ndarray, codes: np.ndarray) -> Matching:
 
 
 def matching_null(reference: np.ndarray, codes: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """|r| of matched latents where the other fit's axes are random directions of its own space.
+    """``|r|`` of matched latents where the other fit's axes are random directions of its own space.
 
-    What two fits share anyway is the space that their codes span; axes come back where |r| exceeds
-    what any axes of that space would give.
+    What two fits share anyway is the space that their codes span; axes come back where ``|r|``
+    exceeds what any axes of that space would give.
 
     Parameters
     ----------

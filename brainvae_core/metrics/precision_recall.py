@@ -48,5 +48,22 @@ def sample_precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> flo
 
 
 def sample_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
-    """Share of real images that lie among the generated ones: `sample_precision` the other way."""
+    """Share of real images that lie among the generated ones: `sample_precision` the other way.
+
+    Parameters
+    ----------
+    real, generated : ndarray, shape (n, d)
+        Scores in a basis (``PCABasis.project``), as many of each.
+    k : int
+        Which nearest neighbour of a generated image its ball reaches to.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        As for `sample_precision`.
+    """
     return sample_precision(generated, real, k)

@@ -43,7 +43,7 @@ def tail_counts(clean: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> 
 def sidedness(counts: np.ndarray) -> float:
     """How far unusual brains keep to one side of each latent, whichever it is.
 
-    Σ |above − below| / Σ (above + below) over latents.
+    ``Σ |above − below| / Σ (above + below)`` over latents.
 
     Parameters
     ----------

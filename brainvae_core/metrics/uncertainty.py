@@ -18,7 +18,17 @@ SHARE = (0.0, 1.0)
 
 
 class Estimate(NamedTuple):
-    """A number, its interval, and what it was made from."""
+    """A number, its interval, and what it was made from.
+
+    Attributes
+    ----------
+    value, low, high : float
+        The number and the ends of its interval, in the number's own unit.
+    n_brains : int
+        Brains that it is a mean over, or that were left out in turn.
+    n_seeds : int
+        Fits that it is a mean over; 1 says nothing about other fits.
+    """
 
     value: float
     low: float
@@ -139,7 +149,21 @@ def jackknife(
 def jackknife_difference(
     statistic: Callable[..., float], fits_a, fits_b, level: float = 0.95
 ) -> Estimate:
-    """`jackknife` of a − b, both of the same brains, which are left out of both together."""
+    """`jackknife` of a − b, both of the same brains, which are left out of both together.
+
+    Parameters
+    ----------
+    statistic : callable
+        Of one fit's arrays.
+    fits_a, fits_b : sequence of sequence of ndarray, each (n_brains, …)
+        As for `jackknife`, of two models; fits are not paired.
+    level : float
+        Share of intervals that are to hold the truth.
+
+    Returns
+    -------
+    Estimate
+    """
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
 
 
@@ -218,7 +242,19 @@ def estimates(scores: Mapping, bounds=UNBOUNDED) -> dict:
 
 
 def jackknives(statistic: Callable[..., float], fits: Mapping, bounds=UNBOUNDED) -> dict:
-    """`jackknife` of every entry of a table, which may hold tables in turn."""
+    """`jackknife` of every entry of a table, which may hold tables in turn.
+
+    Parameters
+    ----------
+    statistic, bounds
+        As for `jackknife`.
+    fits : mapping of anything to what `jackknife` takes, or such a mapping
+
+    Returns
+    -------
+    dict
+        Of the same keys, with an `Estimate` each.
+    """
     return in_each(fits, lambda found: jackknife(statistic, found, bounds=bounds))
 
 

@@ -29,7 +29,45 @@ NOT_NEGATIVE = ("weight_decay", "patience", "capacity", "mmd_weight")
 class BetaVAEConfig:
     """Everything a fit depends on besides its images. The defaults are the demo's.
 
-    ``recipes`` has the paper's settings and those for a GPU.
+    `PaperRecipe` and `FastRecipe` have the paper's settings and those for a GPU.
+
+    Parameters
+    ----------
+    latent_dim : int
+    beta : float
+        The objective's weight on its penalty, nats per nat; 1 is the vanilla VAE.
+    objective : str
+        ``"beta"``, ``"capacity"``, ``"total_correlation"`` or ``"mmd"``.
+    capacity : float
+        Nats that the rate is led to; of ``objective="capacity"``.
+    mmd_weight : float
+        Nats per image; of ``objective="mmd"``.
+    likelihood : str
+        ``"bernoulli"``, ``"gaussian"`` with ``sigma``, or ``"gaussian_learned"`` from it on.
+    sigma : float
+        Grey values; the strength of β goes with its square.
+    seed : int
+        The start, the order of the images and the posterior's draws follow from it.
+    steps, batch_size : int
+    learning_rate, weight_decay : float
+        Of AdamW; without decay it is Adam.
+    lr_warmup, kl_warmup : float
+        Shares of the steps over which the learning rate, and β, rise.
+    lr_cosine : bool
+        Whether the learning rate falls to zero after its warm-up.
+    initialisation : str
+        ``"data"`` or ``"authors"``.
+    precision : str
+        Of the layers: ``"float32"``, ``"tf32"`` (a GPU's convolutions) or ``"bfloat16"``.
+    validate_every : int
+        Steps between two rows of the history.
+    patience : int
+        Validations without gain after the KL warm-up until a fit ends; 0 never stops early.
+
+    Raises
+    ------
+    ValueError
+        A value out of its range, or a choice that is none.
     """
 
     latent_dim: int = 8
@@ -86,6 +124,7 @@ class BetaVAEConfig:
 
     @property
     def label(self) -> str:
+        """What varies in a study, in a few words: the beginning of the run's name."""
         point = f"L{self.latent_dim}-beta{self.beta:g}-seed{self.seed}"
         return f"{self.objective}_vae-{point}"
 

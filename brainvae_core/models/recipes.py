@@ -29,7 +29,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PaperRecipe(Recipe):
-    """What the paper says, and where it is silent what its authors' released code says."""
+    """What the paper says, and where it is silent what its authors' released code says.
+
+    Every value may be given as a keyword of `BetaVAEConfig`; ``provenance`` says where it is from.
+    """
 
     likelihood: str = stated(
         "bernoulli", "the first of the base code's two; which was used is not shown"
@@ -52,7 +55,8 @@ class PaperRecipe(Recipe):
 class FastRecipe(Recipe):
     """What is to reach the paper recipe's held-out ELBO soonest; gains in benchmarks/RESULTS.md.
 
-    Measured on a CPU at 40 × 56 pixels only; on a GPU, and at the paper's size, unmeasured.
+    Measured on a CPU at 40 × 56 pixels only; on a GPU, and at the paper's size, unmeasured. Every
+    value may be given as a keyword of `BetaVAEConfig`; ``provenance`` says where each is from.
     """
 
     likelihood: str = stated("bernoulli", "the paper recipe's: another would be another model")

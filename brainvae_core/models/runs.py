@@ -36,7 +36,23 @@ KINDS = {BetaVAEConfig.kind: BetaVAEConfig, **BASELINES}
 
 @dataclass(frozen=True)
 class Run:
-    """One fitted model with its configuration, history and metrics."""
+    """One fitted model with its configuration, history and metrics.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies; its name is `run_name`'s.
+    config
+        What was fitted, such as a `BetaVAEConfig`.
+    cohort : str
+        Name of what it was fitted to.
+    model
+        With ``encode(images)`` and ``decode(z)``.
+    history : list of dict
+        A row a validation: step, loss and its two terms in nats per image, and more.
+    metrics : dict of str to float
+        What `with_metrics` has added.
+    """
 
     folder: Path
     config: BetaVAEConfig | Baseline
@@ -155,7 +171,15 @@ def _alone(lock: Path, wait: bool = True):
 
 
 def run_name(config, fingerprint: str) -> str:
-    """``<what varies in a study>-<hash of everything that the weights depend on>``."""
+    """Name of a run's folder: what varies in a study, and a hash of all that its weights depend on.
+
+    Parameters
+    ----------
+    config
+        What is fitted, such as a `BetaVAEConfig`.
+    fingerprint : str
+        ``Cohort.fingerprint`` of what it is fitted to.
+    """
     everything = json.dumps([config.kind, asdict(config), fingerprint], sort_keys=True)
     return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
 
@@ -163,7 +187,25 @@ def run_name(config, fingerprint: str) -> str:
 def save_run(folder, config, fingerprint, cohort_name, model, history, failure=None) -> None:
     """Write a run; its folder appears under its name only when it is complete.
 
-    Of a run that failed, ``failure`` says why, and no weights are kept.
+    Parameters
+    ----------
+    folder : str or Path
+        Its name is `run_name`'s.
+    config
+        What was fitted, such as a `BetaVAEConfig`.
+    fingerprint, cohort_name : str
+        ``Cohort.fingerprint`` and ``Cohort.name`` of what it was fitted to.
+    model
+        What the fit ended in; its ``tensors()`` are written as safetensors.
+    history : sequence of dict
+        Rows of ``history.csv``, all of the same columns.
+    failure : str, optional
+        Why the fit ended before its time; no weights are kept then.
+
+    Raises
+    ------
+    FileExistsError
+        The folder exists: a run is never overwritten.
     """
     folder = Path(folder)
     if folder.exists():
@@ -196,6 +238,15 @@ def save_run(folder, config, fingerprint, cohort_name, model, history, failure=N
 
 def load_run(folder: str | Path) -> Run:
     """Read a run and check that it is what its name says.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Such as ``runs/beta_vae-L8-beta3-seed0-0123abcd``.
+
+    Returns
+    -------
+    Run
 
     Raises
     ------

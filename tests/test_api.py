@@ -1,0 +1,103 @@
+"""The API pages: every public name is on its room's page, and the page's example runs."""
+
+import doctest
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+BOOK = Path(__file__).parent.parent / "book"
+ROOMS = ("cohorts", "models", "metrics", "fields", "figures")
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+each_room = pytest.mark.parametrize("room", ROOMS)
+
+
+def page_of(room):
+    return (BOOK / f"api/{room}.md").read_text()
+
+
+def blocks(page, fence):
+    return re.findall(rf"^```{re.escape(fence)}\n(.*?)^```$", page, re.M | re.S)
+
+
+def documented(page):
+    """Names whose reference a page holds."""
+    directives = r"^\.\. (?:autofunction|autoclass|autoexception|py:data):: (\w+)$"
+    return [n for block in blocks(page, "{eval-rst}") for n in re.findall(directives, block, re.M)]
+
+
+def public(room):
+    module = importlib.import_module(f"brainvae_core.{room}")
+    return {name: getattr(module, name) for name in module.__all__}
+
+
+@each_room
+def test_a_page_holds_every_public_name_once(room):
+    assert sorted(documented(page_of(room))) == sorted(public(room))
+
+
+@each_room
+def test_the_table_of_a_page_names_what_is_below_it(room):
+    page = page_of(room)
+    linked = re.findall(rf"\{{py:\w+\}}`~brainvae_core\.{room}\.(\w+)`", page)
+    assert linked == documented(page)
+
+
+@each_room
+def test_every_page_is_in_the_book(room):
+    assert f"file: book/api/{room}\n" in (BOOK.parent / "_toc.yml").read_text()
+
+
+@each_room
+def test_the_example_of_a_page_prints_what_it_shows(room):
+    (example,) = blocks(page_of(room), "pycon")
+    assert example.count(">>> ") <= 15
+    test = doctest.DocTestParser().get_doctest(example, {}, room, f"{room}.md", 0)
+    failures = []
+    doctest.DocTestRunner(optionflags=FLAGS).run(test, out=failures.append)
+    assert not failures, "".join(failures)
+
+
+def described(room):
+    """Public functions and classes of a room with their public methods and properties."""
+    for name, value in public(room).items():
+        if inspect.isclass(value) or callable(value):
+            yield name, value
+        if inspect.isclass(value):
+            for member in vars(value):
+                found = inspect.getattr_static(value, member)
+                own = isinstance(found, property) or inspect.isroutine(found)
+                if own and not member.startswith("_"):
+                    yield f"{name}.{member}", getattr(value, member)
+
+
+@each_room
+def test_every_public_name_says_in_one_sentence_what_it_is(room):
+    for name, value in described(room):
+        first = (inspect.getdoc(value) or "").split("\n")[0]
+        assert first.endswith("."), name
+
+
+@each_room
+def test_functions_of_several_arguments_say_what_each_is(room):
+    for name, function in public(room).items():
+        arguments = inspect.signature(function).parameters if inspect.isroutine(function) else ()
+        told = inspect.getdoc(function).partition("Parameters\n---")[2]
+        for argument in arguments if len(arguments) > 2 else ():
+            assert re.search(rf"^(?:[\w*]+, )*\**{argument}\b", told, re.M), (name, argument)
+
+
+@pytest.mark.book
+@each_room
+def test_the_rendered_page_has_every_name_and_its_source(room):
+    page = BOOK.parent / f"_build/html/book/api/{room}.html"
+    if not page.is_file():
+        pytest.skip("the book is not rendered: make book")
+    html = page.read_text()
+    for name, value in public(room).items():
+        assert f'id="brainvae_core.{room}.{name}"' in html, name
+        if inspect.isclass(value) or callable(value):
+            link = rf'href="../../_modules/brainvae_core/[\w/]+\.html#{name}"'
+            assert re.search(link, html), name

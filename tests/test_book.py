@@ -1,0 +1,189 @@
+"""The rendered book as its readers meet it: links, pictures, and a real browser."""
+
+import os
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parent.parent
+HTML = ROOT / "_build/html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+WIDTHS = {"phone": 390, "laptop": 1280, "wide": 1920}
+
+pytestmark = pytest.mark.book
+
+
+def listed(chapters):
+    for chapter in chapters:
+        yield chapter["file"]
+        yield from listed(chapter.get("sections", []))
+
+
+DOCUMENTS = [TOC["root"], *(d for part in TOC["parts"] for d in listed(part["chapters"]))]
+CHAPTERS = [d for d in DOCUMENTS if d.startswith("notebooks/")]
+each_page = pytest.mark.parametrize("page", [*DOCUMENTS, "search", "genindex"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def html():
+    if not (HTML / "index.html").is_file():
+        assert os.environ.get("CI") != "true", "make html first"
+        pytest.skip("there is no rendered book here: make html")
+
+
+@cache
+def soup(path):
+    return BeautifulSoup(path.read_text(), "html.parser")
+
+
+def address(page, fragment=""):
+    return (HTML / f"{page}.html").as_uri() + fragment
+
+
+# ---- without a browser ----
+
+
+@each_page
+def test_every_link_leads_somewhere(page):
+    path = HTML / f"{page}.html"
+    dead = []
+    for link in soup(path).find_all("a", href=True):
+        parts = urlsplit(link["href"])
+        if parts.scheme in ("http", "https", "mailto"):
+            continue  # followed by readers only
+        assert not parts.scheme, link
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        if not target.is_file():
+            dead.append(link["href"])
+        elif parts.fragment and target.suffix == ".html":
+            wanted = unquote(parts.fragment)
+            if wanted != "top" and not soup(target).find(id=wanted):
+                dead.append(link["href"])
+    assert not dead
+
+
+@each_page
+def test_nothing_is_loaded_from_elsewhere(page):
+    path = HTML / f"{page}.html"
+    for tag, attribute in (("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src")):
+        for element in soup(path).find_all(tag, **{attribute: True}):
+            assets = urlsplit(element[attribute])
+            assert assets.scheme in ("", "data"), element
+            if not assets.scheme and "stylesheet" in element.get("rel", ["stylesheet"]):
+                assert (path.parent / unquote(assets.path)).resolve().is_file(), element
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_every_figure_has_words_and_a_caption(page):
+    article = soup(HTML / f"{page}.html").find("article")
+    images = article.select(".cell_output img")
+    assert images
+    for image in images:
+        assert image["alt"].startswith("Figure. ") and len(image["alt"]) > 100, image["alt"]
+    assert len(article.select("p.caption")) == len(images)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_every_chapter_says_what_it_was_made_with(page):
+    last = soup(HTML / f"{page}.html").select(".cell_output")[-1]
+    assert "Made with brainvae_core" in last.get_text()
+
+
+def test_the_ledger_has_every_row_with_numbers_and_links_to_cells():
+    ledger = yaml.safe_load((ROOT / "book/ledger.yaml").read_text())
+    figures, numbers = soup(HTML / "book/ledger.html").select("table.ledger")
+    assert len(figures.select("tbody tr")) == len(ledger["figures"])
+    rows = numbers.select("tbody tr")
+    assert len(rows) == len(ledger["numbers"])
+    for row, wanted in zip(rows, ledger["numbers"], strict=True):
+        found = row.select("td")[1].select("a[href*='#cell-']")
+        assert len(found) >= len(wanted.get("ours", [])), wanted
+    shown = numbers.get_text()
+    assert all(v in shown for v in ("holds", "does not hold", "not shown", "205 brains", "3 fits"))
+
+
+# ---- in a browser ----
+
+
+@pytest.fixture(scope="module")
+def context(browser):
+    context = browser.new_context(viewport={"width": WIDTHS["laptop"], "height": 800})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def opened(context):
+    """A page, what it complained of, and what it asked for that is no file beside it."""
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda m: m.type == "error" and page.complaints.append(m.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("requestfailed", lambda r: page.complaints.append(f"failed: {r.url}"))
+    page.on(
+        "request",
+        lambda r: r.url.startswith(("file:", "data:", "blob:")) or page.complaints.append(r.url),
+    )
+    yield page
+    page.close()
+
+
+@each_page
+def test_a_page_opens_without_a_complaint_and_fits_every_screen(opened, page):
+    opened.goto(address(page), wait_until="load")
+    assert opened.title()
+    for name, width in WIDTHS.items():
+        opened.set_viewport_size({"width": width, "height": 800})
+        wide = opened.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{name}: {wide} pixels wide on a screen of {width}"
+    assert not opened.complaints
+    broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+    assert opened.evaluate(broken) == []
+
+
+@each_page
+def test_a_page_is_accessible(opened, page):
+    from axe_playwright_python.sync_playwright import Axe
+
+    opened.goto(address(page), wait_until="load")
+    opened.wait_for_timeout(300)
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+    found = Axe().run(opened, options=options).response["violations"]
+    told = [f"{v['id']}: {v['nodes'][0]['html'][:200]} ({len(v['nodes'])})" for v in found]
+    assert not told
+
+
+@pytest.mark.parametrize("words", ["hippocampus", "Fréchet distance", "projective_field"])
+def test_search_finds_pages(opened, words):
+    opened.goto(address("search", f"?q={words.replace(' ', '+')}"), wait_until="load")
+    opened.wait_for_selector("#search-results li a", timeout=20_000)
+    links = opened.eval_on_selector_all("#search-results li a", "all => all.map(a => a.href)")
+    assert links and all(Path(unquote(urlsplit(link).path)).is_file() for link in links)
+    assert not opened.complaints
+
+
+def test_mathematics_is_set_without_a_network(opened):
+    opened.goto(address("book/method"), wait_until="load")
+    opened.wait_for_selector("mjx-container", timeout=20_000)
+    assert opened.locator("mjx-container").count() > 5
+    assert opened.locator("mjx-merror").count() == 0
+    assert not opened.complaints
+
+
+def test_a_figure_opens_large_and_closes_again(opened):
+    opened.goto(address("notebooks/14_projective_fields"), wait_until="load")
+    first = opened.locator("button.zoom").first
+    first.focus()
+    opened.keyboard.press("Enter")
+    large = opened.locator("dialog.zoomed img")
+    assert large.bounding_box()["width"] > first.bounding_box()["width"]
+    before = large.bounding_box()["width"]
+    large.click()
+    assert large.bounding_box()["width"] > 2.5 * before
+    opened.keyboard.press("Escape")
+    assert not opened.locator("dialog.zoomed").is_visible()
+    assert not opened.complaints

@@ -1,0 +1,245 @@
+"""Every command on the book's pages and in the README is run, dry where it has to be."""
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from click.testing import CliRunner
+from papermill.cli import papermill
+
+from brainvae_core.profile import (
+    compared_configs,
+    curve,
+    evaluated_configs,
+    read_parameters,
+    read_profile,
+    study,
+)
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", *(f"book/{page}.md" for page in ("gpu_node", "running", "acquisition")))
+TREE = ("workflow", "notebooks", "book", "brainvae_core", "_config.yml", "_toc.yml", "Makefile")
+TREE += ("pyproject.toml", "constraints.txt", "constraints-acquire.txt")
+
+pytestmark = pytest.mark.workflow
+
+
+def commands_of(text: str) -> Iterator[tuple[str, str]]:
+    """Each command of the blocks without a language, with the folder that its block is in by then.
+
+    A line that ends with a backslash goes on.
+    """
+    for language, block in re.findall(r"^```(.*?)\n(.*?)^```$", text, re.M | re.S):
+        if language.strip() not in ("", "sh", "bash", "console"):
+            continue
+        folder = "."
+        for line in filter(str.strip, block.replace("\\\n", " ").splitlines()):
+            for command in line.split("&&"):
+                yield folder, command.strip()
+                if command.startswith("cd "):
+                    folder = os.path.normpath(os.path.join(folder, shlex.split(command)[1]))
+
+
+def commands() -> list:
+    found = {}
+    for page in PAGES:
+        for folder, command in commands_of((ROOT / page).read_text()):
+            found.setdefault((folder, command), page)
+    return [pytest.param(*key, id=f"{Path(p).stem}: {key[1][:60]}") for key, p in found.items()]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A copy of the project, so that no dry run writes into this one."""
+    folder = tmp_path_factory.mktemp("a clone")
+    for name in (*TREE, "benchmarks"):
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "_static")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, folder)
+    return folder
+
+
+# ---- one function a program: runs a command of it as far as it goes without doing anything ----
+
+
+def dry_cd(arguments, folder):
+    (wanted,) = arguments
+    assert (folder / wanted).is_dir()
+
+
+def dry_source(arguments, folder):
+    assert arguments == [".venv/bin/activate"]  # the Makefile's environment
+    assert ".venv/made:" in (folder / "Makefile").read_text()
+
+
+def dry_make(arguments, folder):
+    prints(["make", "-n", *arguments], folder)
+
+
+def dry_snakemake(arguments, folder):
+    # What stands after -- are targets.
+    printed = prints([sys.executable, "-m", "snakemake", "-n", *arguments], folder)
+    assert re.search(r"^total +\d+$|Nothing to be done", printed, re.M), printed
+
+
+def dry_python(arguments, folder):
+    """A script or a module of the project: it has every option, and every profile is one."""
+    first = arguments[0]
+    program = arguments[1:] if first == "-m" else arguments
+    assert first == "-m" or first.endswith(".py"), arguments
+    if first == "-m":
+        module = importlib.import_module(program[0])
+        assert program[0].startswith("brainvae_core.")
+    else:
+        assert (folder / first).is_file()
+    with mock.patch.object(sys, "argv", [first, "--help"]):
+        printed = (
+            helped(module.main)
+            if first == "-m"
+            else prints([sys.executable, str(folder / first), "--help"], folder)
+        )
+    for argument in program[1:]:
+        assert not argument.startswith("--") or argument in printed, argument
+        if argument.endswith(".yaml"):
+            read_profile(folder / argument)
+        if program[program.index(argument) - 1] == "--only":
+            assert re.search(rf"[{{,]{argument}[,}}]", printed)
+
+
+def dry_papermill(arguments, folder, out):
+    """Prepared and not executed; the parameters are then read as the notebook's next cell would."""
+    given = papermill.make_context("papermill", list(arguments)).params
+    target = out / "prepared.ipynb"
+    arguments = [str(target) if a == given["output_path"] else a for a in arguments]
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        answer = CliRunner().invoke(papermill, [*arguments, "--prepare-only"])
+    finally:
+        os.chdir(before)
+    assert answer.exit_code == 0, f"{answer.output} {answer.exception}"
+    namespace = {}
+    tags = []
+    for cell in json.loads(target.read_text())["cells"]:
+        found = {"parameters", "injected-parameters"} & set(cell["metadata"].get("tags", []))
+        if found:
+            exec("".join(cell["source"]), namespace)
+            tags += found
+    assert tags[0] == "parameters"
+    assert ("injected-parameters" in tags) == any(a in ("-p", "-f", "-y") for a in arguments)
+    read_parameters(namespace)
+
+
+def helped(main) -> str:
+    """What a program prints of itself."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    return printed.getvalue()
+
+
+def prints(command, folder) -> str:
+    environment = os.environ | {"BRAINVAE_DATA": "/path/to/folder"}
+    answer = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout + answer.stderr
+
+
+def dry_run(command, folder, out):
+    words = shlex.split(command, comments=True)
+    program = Path(words[0]).name
+    if program == "papermill":
+        return dry_papermill(words[1:], folder, out)
+    known = {
+        "cd": dry_cd,
+        "source": dry_source,
+        "make": dry_make,
+        "snakemake": dry_snakemake,
+        "python": dry_python,
+    }
+    assert program in known, f"no way to try this command: {command}"
+    return known[program](words[1:], folder)
+
+
+@pytest.mark.parametrize("folder, command", commands())
+def test_every_command_goes_as_far_as_it_can_without_doing_anything(
+    folder, command, tree, tmp_path
+):
+    dry_run(command, tree / folder, tmp_path)
+
+
+def test_the_pages_have_commands_of_every_kind():
+    programs = [Path(p.values[1].split()[0]).name for p in commands()]
+    assert {"make", "papermill", "snakemake", "python", "cd", "source"} <= set(programs)
+    assert len(programs) >= 35
+
+
+@pytest.mark.parametrize(
+    "command, told",
+    [
+        ("rm -rf runs", "no way to try this command: rm -rf runs"),
+        ("make nothing-of-the-kind", "No rule to make target"),
+        ("papermill 04_training.ipynb out.ipynb -p betta 3", "unknown parameter 'betta'"),
+        ("papermill 04_trainings.ipynb out.ipynb -p beta 3", "04_trainings.ipynb"),
+        ("papermill 04_training.ipynb out.ipynb -p beta many", "beta='many' must be of type"),
+        ("papermill 04_training.ipynb out.ipynb -f params/no.yaml", "params/no.yaml"),
+        ("snakemake --config profile=dmeo -- book", "no profile notebooks/params/dmeo.yaml"),
+        ("snakemake --cores 2 -- bok", "bok"),
+        ("python -m brainvae_core.profile params/fast.yaml --onyl grid", "--onyl"),
+        ("cd nowhere", "nowhere"),
+    ],
+)
+def test_a_command_that_is_wrong_fails(command, told, tree, tmp_path):
+    folder = tree / "notebooks" if command.startswith(("papermill", "python")) else tree
+    with pytest.raises((AssertionError, ValueError)) as failure:
+        dry_run(command, folder, tmp_path)
+    assert told in str(failure.value)
+
+
+@pytest.mark.parametrize("name, n_fits", [("paper", 438), ("fast", 1050)])
+def test_the_page_counts_the_fits_of_a_profile(name, n_fits):
+    p = read_profile(ROOT / f"notebooks/params/{name}.yaml")
+    evaluated = [config for of_model in evaluated_configs(p).values() for config in of_model]
+    all_of_them = {*study(p).configs, *curve(p).configs, *evaluated, *compared_configs(p).values()}
+    assert sum(config.kind == "beta_vae" for config in all_of_them) == n_fits
+    page = (ROOT / "book/gpu_node.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| β-VAEs and VAEs"))
+    assert f"{n_fits:,}" in row
+
+
+def test_the_readme_is_read_in_two_minutes():
+    text = (ROOT / "README.md").read_text()
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    assert len(re.sub(r"\]\([^)]*\)", "]", prose).split()) <= 500
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    for shown, quick in (("n_brains=256, shape=(80, 112)", "n_brains=24, shape=(40, 56)"),) + (
+        ("steps=500", "steps=2, batch_size=4"),
+    ):
+        assert shown in example
+        example = example.replace(shown, quick)
+    *before, last = example.strip().splitlines()
+    namespace = {}
+    exec("\n".join(before), namespace)
+    assert eval(last, namespace).shape == (2, 8)
