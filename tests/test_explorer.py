@@ -378,6 +378,25 @@ def test_what_is_told_is_what_changed(visit, page_file, small):
     assert data["regions"][state(page)["region"] - 1]["acronym"] == most[0]
 
 
+def test_the_difference_is_red_where_the_section_became_brighter(visit, page_file):
+    page = visit(page_file)
+    slide(page, 1, 6)
+    drawn(page)
+    found = state(page)
+    change = found["image"] - found["begin"]
+    limit = float(page.locator(".lx-key").nth(1).locator("span").nth(2).inner_text())
+    assert (np.abs(change) <= limit).mean() >= 0.998
+    colours = (
+        page.locator(".lx-pixels")
+        .nth(1)
+        .evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
+    )
+    red, _, blue, _ = np.reshape(colours, (-1, 4)).T
+    brighter, darker = change > 0.2 * limit, change < -0.2 * limit
+    assert brighter.any() and darker.any()
+    assert (red[brighter] > blue[brighter]).all() and (red[darker] < blue[darker]).all()
+
+
 def test_play_moves_one_latent_until_it_is_paused(visit, page_file):
     page = visit(page_file)
     page.locator("#lx-f2").focus()

@@ -430,7 +430,7 @@ def test_no_label_of_keep_and_reject_lies_on_a_mark():
     figure.draw_without_rendering()
     ax = figure.axes[0]
     mark = ax.transData.transform([(0.1, y) for y in np.linspace(-0.3, 0.6, 50)])
-    boxes = [t.get_window_extent() for t in ax.texts]
+    boxes = [Text.get_window_extent(t) for t in ax.texts]
     assert len(boxes) == 3 and not any(box.contains(*at) for box in boxes for at in mark)
 
 

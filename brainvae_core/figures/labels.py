@@ -93,7 +93,7 @@ def drawn_points(ax: Axes) -> np.ndarray:
     for collection in ax.collections:
         if collection.get_offset_transform() is ax.transData:
             middle = ax.transData.transform(collection.get_offsets())
-            found.append(_around(middle, pixel * np.sqrt(collection.get_sizes().max()) / 2))
+            found.append(_around(middle, pixel * (np.sqrt(collection.get_sizes().max()) / 2 + 1.5)))
         else:
             paths = collection.get_paths()
             found += [_between(ax.transData.transform(path.vertices)) for path in paths]
@@ -106,7 +106,7 @@ def drawn_points(ax: Axes) -> np.ndarray:
 
 
 def freely_placed(ax: Axes, text: str, xy: tuple[float, float], **style) -> Annotation:
-    """A label near a point of drawn axes, on the side where it covers least."""
+    """A label near a point of drawn axes, where it covers least; a thin line joins it if far."""
     points, frame = drawn_points(ax), ax.bbox
     label = ax.annotate(text, xy, (0, 0), textcoords="offset points", **style)
     sides = [
@@ -124,8 +124,11 @@ def freely_placed(ax: Axes, text: str, xy: tuple[float, float], **style) -> Anno
         cost = inside + 5 * beyond + 0.4 * np.hypot(dx, dy)
         if best is None or cost < best[0]:
             best = cost, (dx, dy), ha, va
-    label.set(position=best[1], ha=best[2], va=best[3])
-    return label
+    label.remove()
+    _, place, ha, va = best
+    line = {"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
+    style |= {"arrowprops": line} if np.abs(place).max() > 9 else {}
+    return ax.annotate(text, xy, place, textcoords="offset points", ha=ha, va=va, **style)
 
 
 def _around(xy: np.ndarray, reach: float) -> np.ndarray:

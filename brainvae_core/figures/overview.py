@@ -83,8 +83,8 @@ def fig_1(
     for name, other in {"perturbed_code": perturbed_code, "moved_code": moved_code}.items():
         check_shape(name, other, np.shape(code))
     tall = 1.95 * section.shape[0] / section.shape[1]
-    figure = new_figure(2 * tall + 4.0)
-    row_a, row_b, row_c = figure.subfigures(3, 1, height_ratios=[tall + 0.75, tall + 0.9, 2.35])
+    figure = new_figure(2 * tall + 4.2)
+    row_a, row_b, row_c = figure.subfigures(3, 1, height_ratios=[tall + 0.75, tall + 0.9, 2.55])
     limit = grey_limit(section)
     brains, codes = (section, perturbed_section), (code, perturbed_code)
     _receptive_row(row_a, brains, codes, roi_mask, roi_name, limit)
@@ -170,4 +170,4 @@ def _network(ax, layers) -> None:
     ax.text(1.5 * last, -0.58, "the same sizes in reverse", ha="center", va="top", fontsize=SMALL)
     for x, text in ((0.5 * last, "encoder"), (last, "code"), (1.5 * last, "decoder")):
         ax.text(x, 0.56, text, ha="center", va="bottom", color=GREY)
-    ax.set(xlim=(-0.6, 2 * last + 0.6), ylim=(-1.75, 0.75))
+    ax.set(xlim=(-0.6, 2 * last + 0.6), ylim=(-3.6, 0.75))
