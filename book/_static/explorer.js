@@ -804,7 +804,7 @@
   if (root && data && data.format === 1) explore(root, data);
   else if (root) {
     root.textContent = data
-      ? "explorer_data.js is of another version than this page: run make book, which writes both."
-      : "There is no explorer_data.js beside this page, so nothing can be decoded: run make book, which writes it.";
+      ? "The decoder in _static/explorer_data.js is of another version than this page: run make book, which writes both."
+      : "There is no decoder beside this page (_static/explorer_data.js): run make book, which fits the model and writes it.";
   }
 })();
