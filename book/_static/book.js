@@ -23,7 +23,6 @@ document.querySelectorAll(".sig dl, .sig dl > dd").forEach((part) => part.setAtt
   const room = document.createElement("div");
   room.tabIndex = 0;  // arrow keys scroll it
   const image = document.createElement("img");
-  room.append(image);
   dialog.append(close, room);
   document.body.append(dialog);
 
@@ -41,6 +40,7 @@ document.querySelectorAll(".sig dl, .sig dl > dd").forEach((part) => part.setAtt
     figure.replaceWith(button);
     button.append(figure);
     button.addEventListener("click", () => {
+      room.replaceChildren(image);
       image.src = figure.src;
       image.alt = figure.alt;
       image.classList.remove("larger");
