@@ -13,12 +13,12 @@ import pandas as pd
 from brainvae_core.metrics import Estimate, verdict
 from brainvae_core.stamp import parameters_of, stamp_of, why_stale
 
+LONG = 30  # rows; a longer table is shown folded
 MIME = "application/vnd.brainvae.numbers+json"
 COLUMNS = {
     "number": "number",
     "found": "found [95 % interval]",
-    "n_brains": "brains",
-    "n_seeds": "fits",
+    "n": "n",
     "verdict": "verdict",
 }
 
@@ -33,6 +33,8 @@ class Record:
         Of each claim, by setting, numbers that are positive where it holds: they get its verdict.
     n_brains, n_seeds : int, optional
         What plain numbers were made from.
+    of : mapping of str to str, optional
+        What an estimate's n counts where it is no brains, by number or claim, such as "latents".
     """
 
     def __init__(
@@ -41,23 +43,30 @@ class Record:
         claims: Mapping[str, Mapping[str, Estimate]] | None = None,
         n_brains: int | None = None,
         n_seeds: int | None = None,
+        of: Mapping[str, str] | None = None,
     ):
-        self.rows = []
+        self.rows, of = [], of or {}
         for name, found in numbers.items():
             plain = not isinstance(found, Estimate)
-            self._add(name, Estimate(found, None, None, n_brains, n_seeds) if plain else found)
+            found = Estimate(found, None, None, n_brains, n_seeds) if plain else found
+            self._add(name, found, of.get(name, "brains"))
         for claim, by_setting in (claims or {}).items():
             judged = verdict(by_setting.values())
             for setting, found in by_setting.items():
-                self._add(f"{claim} ({setting})", found, verdict=judged)
+                name = f"{claim} ({setting})" if len(by_setting) > 1 else claim
+                self._add(name, found, of.get(claim, "brains"), verdict=judged)
 
-    def _add(self, name, estimate, **more):
+    def _add(self, name, estimate, of, **more):
         numbers = {k: _plain(v) for k, v in estimate._asdict().items()}
-        self.rows.append({"number": name, "found": _shown(estimate), **numbers, **more})
+        counted = [(numbers["n_brains"], of), (numbers["n_seeds"], "fits")]
+        n = ", ".join(f"{n} {what if n != 1 else what[:-1]}" for n, what in counted if n)
+        self.rows.append({"number": name, "found": _shown(estimate), "n": n, **numbers, **more})
 
     def _table(self) -> pd.DataFrame:
         shown = [[_text(row.get(column)) for column in COLUMNS] for row in self.rows]
         table = pd.DataFrame(shown, columns=COLUMNS.values()).set_index("number")
+        if all(row["low"] is None for row in self.rows):
+            table = table.rename(columns={COLUMNS["found"]: "value"})
         return table.loc[:, (table != "").any()]
 
     def __repr__(self):
@@ -66,6 +75,9 @@ class Record:
     def _repr_mimebundle_(self, include=None, exclude=None):
         with pd.option_context("display.max_colwidth", None):
             table = self._table().to_html(index_names=False, border=0)
+        if len(self.rows) > LONG:
+            told = f"{len(self.rows)} numbers, for the ledger"
+            table = f"<details><summary>{told}</summary>{table}</details>"
         return {"text/plain": repr(self), "text/html": table, MIME: {"numbers": self.rows}}
 
 

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 1 · A cohort of brain sections
 #
-# **What do the data look like, and what is known about them?** One coronal section a mouse, all
+# **What do the data look like, and what is known about them?** One coronal section per mouse, all
 # registered to one atlas slice. This chapter makes the cohort that the rest of the book reads. There
 # are three places where it can come from, chosen by the parameter `brains`: the Allen cohort as
 # [`make acquire`](../book/acquisition.md) left it, a folder of a lab's own registered brains, or, in the
@@ -89,7 +89,7 @@ runs = "../runs"
 device = "auto"  # CUDA, else MPS, else CPU
 together = 2  # models of the grid trained at once
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from brainvae_core.profile import read_parameters
 
 p = read_parameters(globals())
@@ -102,6 +102,7 @@ from brainvae_core import figures
 from brainvae_core.cohorts import ARTEFACTS, factor_extremes, known_factors
 from brainvae_core.prepare import open_atlas, prepare_cohort
 from brainvae_core.record import Record
+from IPython.display import display
 
 # %% [markdown]
 # ## The atlas slice
@@ -112,22 +113,23 @@ from brainvae_core.record import Record
 
 # %%
 atlas_slice = open_atlas(p)
-print(
-    f"annotation (height, width) = {atlas_slice.annotation.shape}, {atlas_slice.pixel_um:g} µm a pixel"
-)
+print(f"annotation (height, width) = {atlas_slice.annotation.shape}")
+print(f"{atlas_slice.pixel_um:g} µm per pixel")
 print(atlas_slice.name, "·", atlas_slice.terms or "the project's own drawing")
 
 # %%
 cohort = prepare_cohort(p)
 source = f"Cohort {cohort.name}, {len(cohort)} brains"
 print(cohort)
-print(f"images (n_brains, height, width) = {cohort.images.shape}, {cohort.images.dtype}")
+images = cohort.images
+print(f"images (n_brains, height, width) = {images.shape}, {images.dtype}")
 
 # %%
+parts = ("train", "validation", "test")
 Record(
     {
         "brains of the cohort": len(cohort),
-        **{f"{part} brains": len(cohort.split(part)) for part in ("train", "validation", "test")},
+        **{f"{part} brains": len(cohort.split(part)) for part in parts},
         "height of a section (pixels)": p.height,
         "width of a section (pixels)": p.width,
         "size of a pixel (µm)": cohort.atlas.pixel_um,
@@ -143,18 +145,26 @@ Record(
 # brains are all kept.
 
 # %%
-figures.fig_ledger(len(cohort), pd.Series(cohort.refused).value_counts()).made_from(source)
-
-# %%
-for brain, reason in cohort.refused.items():
-    print(f"{brain}: {reason}")
+print(f"{len(cohort)} brains were kept, {len(cohort.refused)} were refused")
+if cohort.refused:
+    reasons = pd.Series(cohort.refused)
+    display(figures.fig_ledger(len(cohort), reasons.value_counts()).made_from(source))
+    print("\n".join(f"{brain}: {reason}" for brain, reason in reasons.items()))
 
 # %% [markdown]
 # The metadata of the first brains. In the simulated cohort sex, age and strain have effects on named
-# factors; every brain has an injection site, and where a leak shows it lies there.
+# factors; every brain has an injection site, and where a leak shows it lies there. A simulated site is
+# given by its distance from the image's top and left edge.
 
 # %%
-cohort.metadata.head(4).T
+names = {
+    "age_days": "age (days)",
+    "injection_structure": "injected structure",
+    "injection_dv_um": "injection, from the top (µm)",
+    "injection_ml_um": "injection, from the left (µm)",
+    "artefact_strength": "strength of the artefact (1: full)",
+}
+cohort.metadata.head(4).convert_dtypes().rename(columns=names).T
 
 # %% [markdown]
 # ## Sections
@@ -171,8 +181,9 @@ corrupted_rows = [i for name in ARTEFACTS for i in np.flatnonzero(kind == name)[
 rows = [*clean_rows, *corrupted_rows]
 
 # %%
-figures.fig_sections(
-    cohort.images[rows], list(kind[rows]), pixel_um=cohort.atlas.pixel_um, columns=3
+shown = {"pixel_um": cohort.atlas.pixel_um, "columns": 3}
+figures.fig_sections(cohort.images[rows], list(kind[rows]), **shown).shows(
+    "Three brains without an artefact, and one with each kind of artefact."
 ).made_from(source)
 
 # %% [markdown]
@@ -184,11 +195,12 @@ figures.fig_sections(
 
 # %%
 train = cohort.split("train")
+training = f"Cohort {cohort.name}, {len(train)} training brains"
 mean_section = train.images.mean(axis=0)
 masks = cohort.atlas.roi_masks(p.rois)
-print(
-    f"roi_masks (n_rois, height, width) = {masks.shape}; pixels {dict(zip(p.rois, masks.sum((1, 2)).tolist(), strict=True))}"
-)
+print(f"roi_masks (n_rois, height, width) = {masks.shape}")
+pixels = zip(p.rois, masks.sum(axis=(1, 2)), strict=True)
+print("pixels:", ", ".join(f"{name} {count}" for name, count in pixels))
 
 # %%
 figures.fig_2a(
@@ -198,7 +210,7 @@ figures.fig_2a(
     p.rois,
     pixel_um=cohort.atlas.pixel_um,
     cohort_name=cohort.name,
-)
+).made_from(training)
 
 # %% [markdown]
 # ## What is known of the brains
@@ -213,13 +225,15 @@ figures.fig_2a(
 factors = known_factors(train)
 uncorrupted = train.images if train.clean is None else train.clean
 extremes = factor_extremes(factors, uncorrupted)
-print(f"known of each brain (n_brains, n_factors) = {factors.shape}: {', '.join(factors)}")
+print(f"known of each brain (n_brains, n_factors) = {factors.shape}")
+print(", ".join(factors))
 print(f"5 % of the training brains: {max(len(train) // 20, 1)}")
 
 # %%
-figures.fig_factors(
-    extremes, mean_section, pixel_um=cohort.atlas.pixel_um, steps=("lowest 5 %", "highest 5 %")
-).made_from(source)
+steps = {"steps": ("lowest 5 %", "highest 5 %"), "pixel_um": cohort.atlas.pixel_um}
+figures.fig_factors(extremes, mean_section, **steps).shows(
+    "The 5 % of the training brains lowest and highest in each factor, as means."
+).made_from(training)
 
 # %% [markdown]
 # Brightness factors colour whole regions, geometric ones only borders: a brain that is 0.1 mm wider
@@ -227,8 +241,8 @@ figures.fig_factors(
 # measured over all pixels hardly notices them.
 
 # %% [markdown]
-# **Found.** The demo's 1,024 brains differ by nine planted factors, texture, noise, three kinds of artefact and where each is from, and which of them
-# is which is known. What moves brightness fills regions; what moves tissue shows only at borders, so most pixels say nothing of it. How sure: these are
+# **Found.** The demo's 1,024 brains differ by nine planted factors, texture, noise, three kinds of artefact and the site of the injection,
+# and which of them is which is known. What moves brightness fills regions; what moves tissue shows only at borders, so most pixels say nothing of it. How sure: these are
 # facts of a simulation and not findings about mice; of acquired brains this chapter shows what arrived and what was refused.
 
 # %% tags=["hide-input"]

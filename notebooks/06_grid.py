@@ -16,7 +16,7 @@
 #
 # **How many latents, and how much pressure on them?** The paper scanned β = 1…20 and L = 4…20 and
 # chose L = 8, β = 3 at an inflection point that it does not define. Here the point is found by a stated
-# rule, on validation brains, with several seeds a point, and what it is worth is read off test brains.
+# rule, on validation brains, with several seeds per point, and what it is worth is read off test brains.
 # The demo scans a small grid at 40 × 56 pixels, where β = 3 with σ = 0.05 has the effective strength that
 # β = 2.4 has at the paper's size under Bernoulli; the `paper` and `fast` profiles scan the whole grid on a GPU.
 
@@ -111,7 +111,8 @@ from IPython.display import display
 
 # %%
 cohort = grid_cohort(p, prepare_cohort(p))
-train, validation, test = (cohort.split(name) for name in ("train", "validation", "test"))
+train, test = cohort.split("train"), cohort.split("test")
+validation = cohort.split("validation")
 print(cohort)
 
 # %% [markdown]
@@ -123,7 +124,9 @@ print(cohort)
 # %%
 grid = study(p)
 fitted = fit_all(cohort, grid.configs, p.runs, p.device, p.together, halve=True)
-print(grid)
+n_dims = len(grid.latent_dims)
+points = f"{len(grid.betas)} β × {n_dims} L × {len(grid.seeds)} seeds"
+print(f"{points} = {len(grid)} β-VAEs, and {n_dims} PCAs")
 print(f"{len(fitted)} of {len(grid.configs)} runs fitted")
 if not any(run.config.kind == "beta_vae" for run in fitted):
     raise RuntimeError("no VAE of the grid was fitted; see above for why")
@@ -134,24 +137,24 @@ if not any(run.config.kind == "beta_vae" for run in fitted):
 # number of pixels (0.2 β for Bernoulli), can be compared.
 
 # %%
-strength = {
-    f"β = {b:g}": effective_strength(b, p.likelihood, p.sigma, cohort.atlas.shape) for b in p.betas
-}
-pd.Series(strength, name="effective strength").map("{:.2e}".format)
+setting = (p.likelihood, p.sigma, cohort.atlas.shape)
+strength = [f"{effective_strength(b, *setting):.2e}" for b in p.betas]
+pd.DataFrame({"effective strength": strength}, [f"β = {b:g}" for b in p.betas])
 
 # %% [markdown]
 # ## The grid on validation brains
 #
 # Distortion D is −log p(x|z) at a sample of the posterior, rate R the KL divergence from the prior, both in
 # nats per image. Their sum is −ELBO, the bound at β = 1, which is one quantity at every point of the grid;
-# −ELBO_β is another quantity for every β. Greys under a Bernoulli likelihood have no normalised density:
+# $-\mathrm{ELBO}_\beta$ is another quantity for every β. Greys under a Bernoulli likelihood have no normalised density:
 # there D orders models, and is no log-likelihood.
 
 # %%
-fits = {
-    (str(getattr(r.config, "beta", "PCA")), r.config.latent_dim, getattr(r.config, "seed", 0)): r
-    for r in fitted
-}
+configs = [run.config for run in fitted]
+names = [str(getattr(config, "beta", "PCA")) for config in configs]
+seed_of = [getattr(config, "seed", 0) for config in configs]
+dims = [config.latent_dim for config in configs]
+fits = dict(zip(zip(names, dims, seed_of, strict=True), fitted, strict=True))
 rows = [str(b) for b in p.betas]
 vaes = pd.MultiIndex.from_product([rows, p.latent_dims, p.grid_seeds])
 pcas = pd.MultiIndex.from_product([["PCA"], p.latent_dims, [0]])
@@ -161,7 +164,8 @@ pcas = pd.MultiIndex.from_product([["PCA"], p.latent_dims, [0]])
 
 # %%
 index = vaes.append(pcas).set_names(["model", "L", "seed"]).sort_values()
-known = pd.DataFrame([run.history[-1] for run in fits.values()], pd.MultiIndex.from_tuples(fits))
+last = [run.history[-1] for run in fits.values()]
+known = pd.DataFrame(last, pd.MultiIndex.from_tuples(fits))
 held_out = known.reindex(index)
 print(f"held-out numbers (models, numbers) = {held_out.shape}")
 
@@ -179,16 +183,18 @@ print(f"distortion and rate (β, L, seed) = {rate.shape}")
 # both axes divided by their range (the core of Kneedle; Satopää et al. 2011); a curve that stays within 5 %
 # of its range of the chord, or has not improved by then, has none. Noise bends a straight line too: there
 # is a knee only if p ≤ 0.05, where p is how often the chord itself, with the seeds' noise on it, comes as
-# far from its own chord. One seed a point knows no such p, and its curve alone decides. L is on a linear
+# far from its own chord. With one seed per point there is no p, and the curve alone decides. L is on a linear
 # axis, so that every latent costs the same. A knee found like this depends on the range that was scanned,
 # and an end of the range is never it: of the demo's three values of β only the middle one can be.
 
 # %%
 in_dims, in_betas = choose_point(p.betas, p.latent_dims, rate, distortion)
-marks = {"chosen on validation brains": (in_betas.at, in_dims.at), "the paper's choice": (3.0, 8)}
-seeds = f"{len(p.grid_seeds)} seeds a point"
+marks = {"chosen on validation brains": (in_betas.at, in_dims.at)}
+marks["the paper's choice"] = (3.0, 8)
+seeds = f"{len(p.grid_seeds)} seeds per point"
 
 # %%
+on_validation = f"Cohort {cohort.name}, {len(validation)} validation brains"
 held_out["bound"] = held_out["validation_reconstruction"] + held_out["validation_kl"]
 means = held_out.groupby(level=["model", "L"]).mean()
 titles = {
@@ -207,15 +213,18 @@ figures.fig_grids(
     p.betas,
     p.latent_dims,
     marks,
-).made_from(f"Cohort {cohort.name}: {len(validation)} validation brains, mean of {seeds}")
+).shows("The bound, its terms and active latents, on validation brains.").made_from(
+    f"{on_validation}, mean of {seeds}"
+)
 
 # %% [markdown]
 # Look along a row for the L after which the bound stops falling, and along a column for what pressure
 # does: R falls with β, D rises. Where fewer latents are active than there are, the others are unused.
 #
-# In the demo profile the bound is least at 6 and 8 latents and at β = 1. Beyond 8 it rises again, which
-# more latents alone cannot do: fits of 500 steps have not learned to use them. One of the 54 fits (L = 12,
-# β = 10) fell to the mean image, which is the bright cell.
+# In the demo profile the bound is least at β = 1, and level from 6 latents on: −3,686 at 6, −3,684 at 8 and
+# −3,681 at 16. Only L = 12 is worse there. At β = 3 and 10 it is worse at 16 latents than at 8. A latent can
+# be left unused, so more of them need not cost anything: fits of 500 steps have not got that far. One of
+# the 54 fits (L = 12, β = 10) fell to the mean image and lifts the mean of its cell.
 
 # %% [markdown]
 # ## Rate and distortion
@@ -224,9 +233,9 @@ figures.fig_grids(
 # distortion, at β = 10 ten.
 
 # %%
-figures.fig_rate_distortion(rate, distortion, p.betas, p.latent_dims, marks).made_from(
-    f"Cohort {cohort.name}: {len(validation)} validation brains, {seeds}"
-)
+figures.fig_rate_distortion(rate, distortion, p.betas, p.latent_dims, marks).shows(
+    "Rate and distortion of the validation brains at every point of the grid."
+).made_from(f"{on_validation}, {seeds}")
 
 # %% [markdown]
 # A curve further to the lower left is better at any β. Where curves of several L lie on one another the
@@ -237,7 +246,7 @@ figures.fig_rate_distortion(rate, distortion, p.betas, p.latent_dims, marks).mad
 # %% [markdown]
 # ## The inflection over L
 #
-# Each model by its own objective, −ELBO_β: the VAE's at β = 1, the β-VAE's at the profile's β. The bars are
+# Each model by its own objective, $-\mathrm{ELBO}_\beta$: the VAE's at β = 1, the β-VAE's at the profile's β. The bars are
 # the bootstrap over seeds: how often each L is the knee when every point's seeds are drawn anew. With so
 # few seeds they are too narrow rather than too wide; they do not say whether there is a knee, p does, and
 # where it says no they are pale.
@@ -254,17 +263,21 @@ figures.fig_knee(
     losses,
     {label: found.at for label, found in knees.items()},
     {label: found.shares for label, found in knees.items()},
-    ylabel="Held-out −ELBO$_β$ (nats per image)",
-).made_from(f"Cohort {cohort.name}: {len(validation)} validation brains, {seeds}")
+    ylabel="Validation −ELBO$_β$ (nats per image)",
+).shows("The loss of the VAE and of the β-VAE, on validation brains.").made_from(
+    f"{on_validation}, {seeds}"
+)
 
 # %% [markdown]
 # In the demo profile the knee is at L = 6 for the VAE (p = 0.001) and at 8 for the β-VAE (p = 0.03), and
-# between 4 and 8 for nearly all resamples of either; the β-VAE's are at 8 in half of them. The curves turn
-# up behind it, so this is where short fits stop gaining, not yet the inflection of fitted models.
+# between 4 and 8 for nearly all resamples of either; the β-VAE's are at 8 in half of them. Behind its knee
+# the VAE's curve is level but for L = 12, where one of the three fits is far worse than the others; the
+# β-VAE's rises. Curves of finished fits would hardly rise, so this is where short fits stop gaining, not yet
+# the inflection of fitted models.
 
 # %% [markdown]
 # PCA has no such objective. By the variance explained on validation brains the three can stand side by
-# side; PCA is exact, so there is one fit a point and nothing to resample, and no p.
+# side; PCA is exact, so there is one fit per point, nothing to resample and no p.
 
 # %%
 shares = {
@@ -285,8 +298,11 @@ figures.fig_knee(
     shares,
     {label: found.at for label, found in bends.items()},
     {label: found.shares for label, found in bends.items()},
-    ylabel="Held-out explained variance",
-).made_from(f"Cohort {cohort.name}: {len(validation)} validation brains, {seeds}")
+    ylabel="Validation explained variance",
+    share_y=True,
+).shows("Variance of the validation brains that PCA and VAEs explain.").made_from(
+    f"{on_validation}, {seeds} (PCA: one fit)"
+)
 
 # %% [markdown]
 # A knee is where more latents begin to pay less than they did on the average of the scanned range; it is
@@ -312,7 +328,8 @@ fd_dim = min(p.fd_dim, len(validation) - 1)
 basis = pca_basis(validation.images, fd_dim)
 half = len(test) // 2
 real, other = test.images[:half], test.images[half : 2 * half]
-print(f"basis of {fd_dim} components from {len(validation)} brains; {half} against {half} brains")
+print(f"basis of {fd_dim} components from {len(validation)} brains")
+print(f"{half} against {half} brains")
 
 # %%
 rng = np.random.default_rng(0)
@@ -327,8 +344,9 @@ for key, run in fits.items():
         "explained variance": explained_variance(test.images, seen, mean_section),
         "CW-SSIM": cw_ssim(test.images, seen, level=level).mean(),
         "PCA-FD": pca_frechet_distance(basis, real, seen[half : 2 * half]),
-        "PCA-FD, prior": pca_frechet_distance(basis, real, run.model.decode(prior[key[1]])),
     }
+    sampled = run.model.decode(prior[key[1]])
+    scores[key]["PCA-FD, prior"] = pca_frechet_distance(basis, real, sampled)
 
 # %%
 terms = {
@@ -359,34 +377,64 @@ figures.fig_grids(
     p.betas,
     p.latent_dims,
     marks,
-).made_from(f"Cohort {cohort.name}: {len(test)} test brains, mean of {seeds}")
+).shows("The bound and three scores of reconstructions, on test brains.").made_from(
+    f"Cohort {cohort.name}, {len(test)} test brains, mean of {seeds}"
+)
 
 # %% [markdown]
 # The first panel against its counterpart on validation brains says whether the choice carries over. The
 # others were not chosen by: see whether they agree on where more latents stop helping. In the demo profile
-# the order of the points carries over, PCA-FD agrees with the bound, and CW-SSIM hardly moves (0.864 to 0.875).
+# the points rank nearly as on validation brains, and explained variance and PCA-FD agree with the bound.
+# CW-SSIM hardly moves, and it runs against the others: of the VAEs it is best with two latents (0.875 at
+# β = 1) and least at the paper's point (0.864). PCA's is higher, and rises from 6 to 8 components (the last
+# table).
 
 # %% [markdown]
-# The chosen point, the VAE and PCA at its L, and the paper's choice, each where the grid holds it: mean,
-# range and number of seeds. The terms of the ELBO are in nats per image, PCA-FD in squared grey values. What
-# is printed of L and β is of the whole rule: every resample redraws every point's seeds and takes its own
-# least bound, L and β. The p of β, and where it lies, are given the chosen L.
+# The knees first. L and β of the rule are of the whole of it: every resample redraws every point's seeds and
+# takes its own least bound, L and β; the p of β, and where its knee lies, are given the chosen L. The
+# distance is the knee's from the chord, as a share of the curve's range. Then the paper's choice, and VAE
+# and PCA at the L of the rule and at the profile's; the chosen point too, where a β was chosen (in the demo
+# profile none was): mean (least to greatest) over seeds, and how many. The terms of the ELBO are in nats per
+# image, PCA-FD in squared grey values.
 
 # %%
 wanted = {"chosen": (str(in_betas.at), in_dims.at), "paper's choice": ("3.0", 8)}
 wanted |= {f"VAE, L = {n:g}": ("1.0", n) for n in (in_dims.at, p.latent_dim)}
 wanted |= {f"PCA, L = {n:g}": ("PCA", n) for n in (in_dims.at, p.latent_dim)}
-reported = {
-    name: on_test.loc[key].agg(["mean", "min", "max", "count"])
-    for name, key in wanted.items()
-    if key in means.index
-}
+kept = {name: on_test.loc[key] for name, key in wanted.items() if key in means.index}
+
+# %%
+digits = {"explained variance": 3, "CW-SSIM": 3, "PCA-FD": 2, "PCA-FD, prior": 2}
+digits |= {"distortion": 0, "rate": 1, "−ELBO": 0}
+reported = {}
+
+# %%
+for name, of_seeds in kept.items():
+    told = {"seeds": str(len(of_seeds.dropna(how="all")))}
+    for score, n in digits.items():
+        low, mean, high = (of_seeds[score].agg(s) for s in ("min", "mean", "max"))
+        ends = f" ({low:,.{n}f} to {high:,.{n}f})" if low < high else ""
+        told[score] = f"{mean:,.{n}f}{ends}".replace("-", "−").replace("nan", "–")
+    reported[name] = told
+
+# %%
+found = {"L of the rule": in_dims, "β of the rule": in_betas}
+found |= {f"L of {label}, by loss": k for label, k in knees.items()}
+found |= {f"L of {label}, by explained variance": k for label, k in bends.items()}
+bent = [
+    {
+        "knee": f"{k.at:g}",
+        "distance": f"{k.distance:.2f}",
+        "p": f"{k.p_straight:.3f}",
+        "resamples with a knee": f"{100 * (1 - k.no_knee):.0f} %",
+        "95 % of their knees": "{:g} to {:g}".format(*k.interval),
+    }
+    for k in found.values()
+]
 
 # %% tags=["nbval-ignore-output"]
-print(f"L: {in_dims}", f"β: {in_betas}", sep="\n")
-print(*(f"{label} over L: {found}" for label, found in knees.items()), sep="\n")
-print(*(f"{label} over L, by variance: {found}" for label, found in bends.items()), sep="\n")
-display(pd.concat(reported).round(3))
+display(pd.DataFrame(bent, found.keys()).replace(r".*nan.*", "–", regex=True))
+display(pd.DataFrame(reported))
 Record(
     {
         f"knee over L, {label}": Estimate(k.at, *k.interval, len(validation), k.n_seeds)
@@ -402,25 +450,29 @@ Record(
 
 # %%
 explained = means["explained variance"].unstack("L")[list(p.latent_dims)]
+of_pca, of_beta_vae = explained.loc["PCA"], explained.loc[str(p.beta)]
 rates = rate.mean(axis=2)
+least = rates[-1] < rates[:-1]
+
+# %%
 pd.Series(
     {
         "every point of the grid has its fits": len(fitted) == len(grid.configs),
-        "PCA explains more with every component": bool((explained.loc["PCA"].diff()[1:] > 0).all()),
+        "PCA explains more with every component": bool((of_pca.diff()[1:] > 0).all()),
         "the β-VAE explains more at the profile's L than at the smallest": bool(
-            explained.loc[str(p.beta), p.latent_dim] > explained.loc[str(p.beta)].iloc[0]
+            of_beta_vae[p.latent_dim] > of_beta_vae.iloc[0]
         ),
-        "the largest β has the smallest rate at every L": bool((rates[-1] < rates[:-1]).all()),
+        "the largest β has the smallest rate at every L": bool(least.all()),
         "PCA is ahead at every L of this short grid": bool(
-            (explained.loc["PCA"] > explained.loc[rows].max()).all()
+            (of_pca > explained.loc[rows].max()).all()
         ),
     }
 )
 
 # %% [markdown]
 # **Found.** In the demo profile the knee over L is at 6 for the VAE and at 8 for the β-VAE, within 4 and 8 for nearly all resamples of either, and no β
-# is chosen. How sure: p says that a straight line would hardly bend so far by chance, but the curves turn up behind the knee, which only unfinished
-# fits do. So this shows the paper's rule at work; that the β-VAE's knee is at the paper's L confirms nothing.
+# is chosen. How sure: p says that a straight line would hardly bend so far by chance. But fits of 500 steps are unfinished: behind the knee the
+# β-VAE's loss rises, and a single bad fit lifts the VAE's at L = 12. Of the VAEs, CW-SSIM prefers those with two latents. So this shows the paper's rule at work; that the β-VAE's knee is at the paper's L confirms nothing.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

@@ -130,7 +130,9 @@ print(f"brains whose likelihood is bounded (n, height, width) = {few.shape}")
 
 # %%
 vaes = {label: by_dim for label, by_dim in curve_models(p, cohort).items() if label != "PCA"}
-source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(few)} clean test brains, {len(p.grid_seeds)} seeds, {p.n_importance} samples, 95 % intervals"
+source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: "
+source += f"{len(few)} clean test brains, {len(p.grid_seeds)} fits of each VAE, "
+source += f"{p.n_importance} samples, 95 % intervals"
 
 # %%
 dims = curve(p).latent_dims
@@ -175,13 +177,18 @@ figures.fig_curves(
     references={title: {"mean image": floor[bool(i)]} for i, title in enumerate(found)},
     ylabels=["log p(x) or its bound (nats per image)"],
     log_x=True,
+    share_y=True,
+).shows(
+    "How probable each model makes clean test brains: exactly for the linear "
+    "models, as the importance-weighted bound for the VAEs."
 ).made_from(source)
 
 # %% [markdown]
 # In the demo profile probabilistic PCA makes held-out brains more probable than either VAE at every number of latents, by
-# 951 [824, 1,081] nats at L = 8 against the VAE, which comes a little less than half of the way there from the mean image; and it goes on gaining where the VAEs lose. VAE and β-VAE cannot be told apart. A σ of its own for every
-# pixel is worth more than a thousand nats to everyone: most of an image is black border, whose noise is far smaller than the brain's.
-# So likelihood says as much about what is assumed of the noise as about the brain; the two panels must not be read across.
+# 951 [827, 1,080] nats at L = 8 against the VAE, which comes a little less than half of the way there from the mean image; and it goes on gaining where the VAEs do not. VAE and β-VAE cannot be told apart. A σ of its own for every
+# pixel is worth more than a thousand nats to everyone at L = 8: from 1,155 (factor analysis against probabilistic PCA) to 1,609 (the mean image). Much of an image is black border, whose noise is far smaller than the brain's.
+# That is more than probabilistic PCA and the VAE differ by, though less than the 1,788 nats that probabilistic PCA gains on the mean image. So likelihood says as much about what is assumed of the noise as
+# about the brain: models are to be compared within a panel, not across the two.
 
 # %% [markdown]
 # ## How tight are the bounds?
@@ -203,15 +210,21 @@ figures.fig_curves(
     "Number of latents L",
     ylabels=["Nats per image", "Samples"],
     log_x=True,
+).shows(
+    "What the importance-weighted bound gains on the ELBO, and how many of the "
+    "samples count, for the VAEs with one σ for all pixels."
 ).made_from(source)
 
 # %% [markdown]
-# The second bound gains 6 to 40 nats on the first, out of a distance of a thousand to probabilistic PCA at L = 8. But hardly more than
-# one sample in sixteen counts once there are several latents, so the bounds cannot rule out that the VAEs' true likelihoods lie higher: to reach probabilistic PCA, by
-# some forty (VAE) and twenty-seven times (β-VAE) what these samples show, which is itself little evidence. (At 100 latents the fits that fell to the mean image have nothing to sample.)
+# The second bound gains 6 to 38 nats on the first, where the distance to probabilistic PCA is about a thousand at L = 8. But hardly more than
+# one sample in sixteen counts once there are several latents, so the bounds cannot rule out that the VAEs' true likelihoods lie higher: to reach probabilistic PCA at L = 8, by
+# some forty (VAE) and twenty-seven times (β-VAE) what the samples gain on the ELBO (22 and 37 nats), which is itself little evidence. (At 100 latents the fits that fell to the mean image have nothing to sample.)
 
 # %% [markdown]
 # ## The figures in numbers
+#
+# At the profile's L, then the bounds' checks at every L, then the differences. Bits per pixel are negative because grey values are taken as continuous:
+# a density can exceed 1, so they are no size of a file; lower is better. A difference's number of fits is that of the side with fewer: probabilistic PCA is one exact fit.
 
 # %% tags=["nbval-ignore-output"]
 behind = {}
@@ -220,13 +233,21 @@ for label, by_dim in weighted[False].items():
         name = f"log p(x), probabilistic PCA less the {label}'s bound, L = {n} (nats)"
         behind[name] = difference(exact["ppca"][n], fits)
 rows = {
-    f"{label} ({title.lower()})": by_dim[p.latent_dim]
+    f"{title}: {label}": by_dim[p.latent_dim]
     for title, panel in found.items()
     for label, by_dim in panel.items()
     if p.latent_dim in by_dim
 }
-bits = {label: round(-e.value / few[0].size / np.log(2), 3) for label, e in rows.items()}
+rows |= {f"{title}: mean image": floor[bool(i)] for i, title in enumerate(found)}
+bits = {
+    label: f"{-e.value / few[0].size / np.log(2):.2f}".replace("-", "−")
+    for label, e in rows.items()
+}
 display(pd.DataFrame({"log p(x) or bound, nats": rows, "bits per pixel": bits}).map(str))
+checks = {f"gain on the ELBO, nats: {label}": by_dim for label, by_dim in gap.items()}
+checks |= {f"effective samples: {label}": by_dim for label, by_dim in effective.items()}
+display(pd.DataFrame(checks).rename_axis("L").map(str))
+print(f"fits: probabilistic PCA 1, each VAE {len(p.grid_seeds)}")
 Record(behind)
 
 # %%
@@ -261,8 +282,8 @@ pd.Series(
 
 # %% [markdown]
 # **Found.** Probabilistic PCA makes held-out brains far more probable than the VAEs' bounds do, and goes on gaining with components where the VAEs do
-# not. How sure: the difference is many times its interval, but the VAEs' side is a bound, whose samples hardly overlap with the posterior; it shows
-# what these fits can guarantee, not what they hold. The assumed noise moves every number by more than any model does.
+# not. How sure: at 8 latents the difference is several times the half-width of its interval, but the VAEs' side is a bound, whose samples hardly overlap with the posterior; it shows
+# what these fits can guarantee, not what they hold. The assumed noise moves every number by more than VAE and probabilistic PCA differ at 8 latents.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

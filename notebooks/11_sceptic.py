@@ -159,26 +159,31 @@ if cohort.factors is not None:
 average = part.images.mean(axis=0)
 straight = PCA.fit(part.images, n_factors).reconstruct(held_out.images)
 ceiling[f"PCA, {n_factors} components"] = explained_variance(held_out.images, straight, average)
-figures.fig_explained(ceiling).made_from(
+figures.fig_explained(ceiling).shows(
+    "Share of the variance among clean test brains that maps from the true factors, "
+    "a rendering from them, and PCA explain."
+).made_from(
     f"{where.split(',')[0]}: {len(held_out)} clean test brains, {len(part)} training brains"
 )
 
 # %% [markdown]
 # In the demo profile a linear map of the nine planted factors explains 0.76 of what makes clean brains differ, squares and products bring
 # it to 0.83, the rendering to 0.90; the rest is texture and noise. Nine principal components, which need not know the factors, reach 0.79.
-# So a perfect nonlinear model with nine latents would be ahead of PCA by 0.11: there is something to gain, and no fit of this book gains it.
+# So a perfect nonlinear model with nine latents that knew the factors would be ahead of PCA by 0.11: there is something to gain, and no fit of this book gains it. The rendering is what the factors give,
+# no strict ceiling: a model may spend latents on texture, and PCA's nine components beat the linear map of the nine factors that way.
 
 # %% [markdown]
 # ## β-VAE against VAE at equal rate
 #
-# A larger β makes a model say less: fewer nats of code a brain. So compare at an equal number of nats. Every point is one number
+# A larger β makes a model say less: fewer nats of code per brain. So compare at an equal number of nats. Every point is one number
 # of latents of chapter 7, up to twice the profile's (fits of very many latents fail in another way); its rate is the mean
 # KL divergence of test brains from the prior. If β does more than to set the rate, the two curves differ where they share a rate.
 
 # %%
 test, train = small.split("test").images, small.split("train").images
 mean_section, n_seeds = train.mean(axis=0), len(p.grid_seeds)
-source = f"Cohort {small.name} at {p.grid_height} × {p.grid_width}: {len(test)} test brains, {n_seeds} seeds, 95 % intervals"
+source = f"Cohort {small.name} at {p.grid_height} × {p.grid_width}: {len(test)} test brains, "
+source += f"{n_seeds} fits, 95 % intervals"
 
 # %%
 vaes = {
@@ -204,15 +209,24 @@ active = {
 
 # %%
 at_rate = {title: {"VAE": {}, "β-VAE": {}} for title in ("Distortion", "Explained variance")}
+of_latents = {"VAE": {}, "β-VAE": {}}
 for (label, n), nats in rate.items():
     at_rate["Distortion"][label][nats] = [distortion for distortion, _ in terms[label, n]]
     at_rate["Explained variance"][label][nats] = kept[label, n]
+    of_latents[label][nats] = f"{n}"
 figures.fig_curves(
-    estimates(at_rate), "Rate (nats per image)", ylabels=["Nats per image", "Share"]
+    estimates(at_rate),
+    "Rate (nats per image)",
+    ylabels=["Nats per image", "Share"],
+    point_labels=of_latents,
+).shows(
+    "Distortion and explained variance of test brains against the rate; the number "
+    "at a point is its number of latents."
 ).made_from(source)
 
 # %% [markdown]
-# Between two numbers of latents the VAE's scores are interpolated, brain by brain, to the β-VAE's rate.
+# More latents mostly mean a higher rate, but not always: the β-VAE says less with 16 latents (16.1 nats) than with 12 (17.4). Between two numbers of latents
+# the VAE's scores are interpolated, brain by brain, to the β-VAE's rate.
 
 # %%
 ladder = sorted((nats, at) for at, nats in rate.items() if at[0] == "VAE")
@@ -232,11 +246,11 @@ print(
 # %%
 figures.fig_differences(
     equal_rate, "β-VAE − VAE at equal rate, explained variance", better="β-VAE better"
-).made_from(source)
+).shows("Each β-VAE against a VAE of the same rate, interpolated between two.").made_from(source)
 
 # %% [markdown]
-# At equal rate no difference leaves zero. All five points are at zero or on the β-VAE's side, but with three seeds 0.1 to 0.2 either way cannot be excluded
-# (and the rates themselves are taken as exact). That β does more than to set the rate is not shown.
+# At equal rate no difference leaves zero. All five points are at zero or on the β-VAE's side, but with three seeds the intervals reach down to between −0.04 and −0.14 and up to
+# between 0.11 and 0.25, and nothing inside them can be excluded (and the rates themselves are taken as exact). That β does more than to set the rate is not shown.
 
 # %% [markdown]
 # ## … and at equal numbers of active latents
@@ -250,7 +264,7 @@ for (label, _), counts in active.items():
     by_active[label][float(np.mean(counts))] = kept[label, _]
 figures.fig_curves(
     {"Explained variance": estimates(by_active)}, "Active latents", ylabels=["Share"], log_x=True
-).made_from(source)
+).shows("Explained variance of test brains against the number of latents in use.").made_from(source)
 
 # %% [markdown]
 # Up to 16 latents every latent of every fit is active in the demo profile, so equal numbers of active latents are equal
@@ -289,7 +303,11 @@ figures.fig_reconstructions(
     rows,
     pixel_um=cohort.atlas.pixel_um,
     titles=[f"Test brain {i + 1}" for i in range(len(wide))],
-).made_from(f"{where}: clean test brains, first fits")
+).shows(
+    "Test brains as they are, the same brains with their ventricles widened, and "
+    "what each model paints of the widened ones; an answer is faithful if it "
+    "resembles the second row."
+).made_from(f"{where}: {len(wide)} clean test brains, first fits")
 
 # %%
 most = min(100, len(cohort.split("train")) - 1)
@@ -308,20 +326,26 @@ for name, fits in (models | wider).items():
         }
 
 # %%
-moved_source = f"{where}: {len(ordinary)} clean test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+shown = estimates(comes_back)
+moved_source = f"{where} unless named: {len(ordinary)} clean test brains, "
+moved_source += f"{len(p.eval_seeds)} fits of each VAE, 95 % intervals"
 figures.fig_curves(
-    estimates(comes_back),
+    shown,
     "Standard deviations of the cohort",
-    ylabels=["Share of the change that comes back"],
+    ylabels=["Share that comes back"],
     columns=3,
     share_y=True,
+).shows(
+    "Share of a change of anatomy or placement that comes back in the "
+    "reconstruction, against the size of the change."
 ).made_from(moved_source)
 
 # %% [markdown]
 # It does. Of ventricles five standard deviations wide 0.11 [0.09, 0.14] of the change comes back from PCA with 8 components, 0.07 [0.05, 0.08] from
 # the VAE, 0.05 [0.01, 0.09] from the β-VAE: the pictures above show ordinary ventricles. That is not because the change is extreme, for
-# the ordinary one is deleted as well (0.02 to 0.07 at one standard deviation). It is for want of room: with 100 components PCA brings back 0.55 [0.49, 0.61] of it, and the artefacts of
-# chapter 9 with it. **A cleaned image is not evidence of normal anatomy.** With 8 latents only the width of the brain comes back by half or more, up to three
+# the ordinary one is deleted as well (0.02 to 0.07 at one standard deviation). (At five the pictures are beyond anatomy: the displacement stretches a few dark pixels to flat grey discs with sharp edges.)
+# For PCA it is for want of room: with 100 components it brings back 0.55 [0.49, 0.61], and the artefacts of
+# chapter 9 with it. VAEs with more latents were not asked here; in chapter 9 they do not paint artefacts back with more of them. **A cleaned image is not evidence of normal anatomy.** With 8 latents only the width of the brain comes back by half or more, up to three
 # standard deviations, from all three; of another plane the VAEs bring back next to nothing.
 
 # %% [markdown]
@@ -346,13 +370,13 @@ for name, m in ((name, m) for name, fits in models.items() for m in fits):
 
 # %%
 matrix = np.stack([np.mean(found, axis=0) for found in recovery.values()])
-figures.fig_recovery(matrix, list(recovery), list(factors)).made_from(
-    f"{where}: {len(splits[1])} test brains, mean of {len(p.eval_seeds)} fits of each VAE"
-)
+figures.fig_recovery(matrix, list(recovery), list(factors)).shows(
+    "Factors of anatomy and brightness first, the three misplacements last."
+).made_from(f"{where}: {len(splits[1])} test brains, mean of {len(p.eval_seeds)} fits of each VAE")
 
 # %% [markdown]
 # So the code does not tell anatomy from misplacement, it tells what moves many pixels from what moves few: the size of a brain, which a scaling error imitates, is in every
-# code (R² 0.78 and more in each fit). The thickness of the cortex, which is anatomy, is half in PCA's (0.45) and hardly in the VAEs' (0.10 to 0.19 over the fits), the ventricles in none (at most 0.11). A section from another plane is in
+# code (R² 0.78 and more in each fit). One fit can differ: the brightness of HPF has a mean R² of 0.55 in the β-VAE's codes, over fits from 0.26 to 0.70. The thickness of the cortex, which is anatomy, is half in PCA's (0.45) and hardly in the VAEs' (0.10 to 0.19 over the fits), the ventricles in none (at most 0.11). A section from another plane is in
 # PCA's code (0.83) and in neither VAE's (at most 0.04). Whoever reads a latent as anatomy should first ask whether registration could have moved it.
 
 # %% [markdown]
@@ -388,15 +412,20 @@ figures.fig_curves(
     references={title: {"nothing of this size is painted": 1.0}},
     ylabels=["Share of the power"],
     log_x=True,
+).shows(
+    "Power of what each model leaves of clean test brains over the power of their "
+    "deviation from the mean image, against the size of structures."
 ).made_from(
-    f"{where}: {len(sections)} test brains, {len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+    f"{where} unless named: {len(sections)} clean test brains, "
+    f"{len(p.eval_seeds)} fits of each VAE, 95 % intervals"
 )
 
 # %% [markdown]
-# PCA with 8 components leaves 0.8 of the power at 230 µm and half at 1 mm; the VAEs leave all of it up to 320 µm and 0.7 at 1 mm: they
+# PCA with 8 components leaves 0.8 of the power at 230 µm and about half at 1 mm; the VAEs leave all of it up to 320 µm and two thirds at 1 mm: they
 # are the smoother painters. With 100 components PCA leaves a third of the finest. The high-frequency components that the paper speaks of are here
-# no noise: the rendering leaves 0.2 at 230 µm and 0.1 at 430 µm, so most of what is fine are edges that the factors move, and a model that lost them lost anatomy. Where PCA with
-# 100 components comes below the rendering, at 1.5 mm and more, it paints the smooth texture of single brains.
+# no noise: the rendering leaves 0.22 at 230 µm and 0.07 at 430 µm, so most of what is fine are edges that the factors move. That is not all anatomy: size, plane and brightness move edges as well. Where PCA with
+# 100 components comes below the rendering, at 1.5 mm and more, it paints the smooth texture of single brains. The jump at 5 mm is in all models with 8 latents and in the rendering (0.68): at this size of image only three waves
+# have that length, the factors explain little of them, and what is left is texture.
 
 # %% [markdown]
 # ## Do codes cluster or disperse as β grows?
@@ -434,7 +463,10 @@ figures.fig_curves(
     ylabels=["Prior standard deviations", "Posterior standard deviations", "Ratio"],
     columns=3,
     log_x=True,
-).made_from(source)
+).shows(
+    "How far the codes of test brains spread, how far apart neighbours are, and how "
+    "clustered they lie, against β."
+).made_from(f"{source}, L = {p.latent_dim}")
 
 # %% [markdown]
 # As β grows from 1 to 10 the codes draw together (from 3.3 to 2.3, the prior being at 2.8), and neighbours that were eleven
@@ -446,22 +478,28 @@ figures.fig_curves(
 
 # %% tags=["nbval-ignore-output"]
 print({what: round(share, 3) for what, share in ceiling.items()})
-print("active latents:", {f"{label}, L = {n}": found for (label, n), found in active.items()})
+rates = {}
+for (label, n), nats in rate.items():
+    rates.setdefault(f"rate of the {label}, nats", {})[f"L = {n}"] = f"{nats:.1f}"
+display(pd.DataFrame(rates).T)
+all_active = all(min(found) == n for (_, n), found in active.items())
+print(f"every latent of every fit is active: {all_active}")
 print(*(f"equal rate, {k}: {v['explained variance']}" for k, v in equal_rate.items()), sep="\n")
 for panel, by_name in dispersed.items():
     print(f"{panel}: " + "; ".join(f"β = {b:g} {e}" for b, e in by_name["β-VAE"].items()))
-print(pd.DataFrame(matrix.T, list(factors), list(recovery)).round(2))
-fewest, largest = (
-    pd.DataFrame({n: f(r, axis=0) for n, r in recovery.items()}, list(factors))
-    for f in (np.min, np.max)
-)
-print("smallest and largest R² over the fits:", fewest.round(2), largest.round(2), sep="\n")
-shown = estimates(comes_back)
-display(
-    pd.DataFrame({(t, n): by for t, by_name in shown.items() for n, by in by_name.items()}).T.map(
-        str
-    )
-)
+print("R² of each factor: mean (smallest to largest) over the fits")
+texts = {
+    name: [f"{np.mean(r):.2f} ({min(r):.2f} to {max(r):.2f})" for r in zip(*fits, strict=True)]
+    for name, fits in recovery.items()
+}
+display(pd.DataFrame(texts, list(factors)))
+print("share of the change that comes back")
+ends = {
+    f"{title} by {s:g} SD": {name: by[s] for name, by in by_name.items()}
+    for title, by_name in shown.items()
+    for s in (amounts[0], amounts[-1])
+}
+display(pd.DataFrame(ends).T.map(str))
 Record(
     {
         f"change that comes back, {title.lower()} by {s:g} SD, {name}": e
@@ -506,10 +544,10 @@ pd.Series(
 )
 
 # %% [markdown]
-# **Found.** What looks like denoising is want of room: of unusually wide ventricles next to nothing comes back from eight latents, of any model, and
-# half from PCA with 100 components. That β does more than to set the rate is not shown; that codes draw together as it grows is; what is lost at fine
-# scales is mostly anatomy. How sure: intervals over 20 to 205 brains and three short fits; at equal rate differences of 0.1 to 0.2 either way cannot be
-# excluded.
+# **Found.** Models that remove artefacts remove rare anatomy as well: of unusually wide ventricles at most a tenth or so comes back from eight latents, of any model. For PCA that is want of room, as about
+# half comes back from 100 components; VAEs with more latents were not asked. That β does more than to set the rate is not shown; that codes draw together as it grows is; what is lost at fine
+# scales is mostly what the factors move, not noise. How sure: intervals over 20 to 205 brains and three short fits; at equal rate a β-VAE that explains up to 0.14 less or 0.25 more is not excluded at
+# every number of latents.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

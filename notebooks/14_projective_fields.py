@@ -123,7 +123,8 @@ c = np.arange(-n_steps, n_steps + 1) * (p.c_max / n_steps)
 
 # %%
 field = projective_field(model, z0, c)
-source = f"Cohort {cohort.name}: from one clean test brain's code, c = ±{p.c_max:g} by {p.c_step:g}"
+one_code = f"Cohort {cohort.name}: from one clean test brain's code, one β-VAE (seed {p.seed})"
+source = f"{one_code}, c = ±{p.c_max:g} by {p.c_step:g}"
 print(f"c: {len(c)} values a latent, {len(c) * p.latent_dim:,} images decoded")
 print(f"variance (latent_dim, quartiles, height, width) = {field.variance.shape}")
 
@@ -133,13 +134,17 @@ print(f"variance (latent_dim, quartiles, height, width) = {field.variance.shape}
 # %%
 c_shown = p.c_max * np.array([-1, -0.5, -0.2, 0, 0.2, 0.5, 1])
 along = traversal(model, z0, c_shown)
-figures.fig_s4(along, c_shown, pixel_um=pixel_um).made_from(source)
+figures.fig_s4(along, c_shown, pixel_um=pixel_um).shows(
+    "What the decoder paints along each latent."
+).made_from(one_code)
 
 # %% [markdown]
 # The same as differences from the middle, which show what small steps do.
 
 # %%
-figures.fig_s4(along, c_shown, pixel_um=pixel_um, difference=True).made_from(source)
+figures.fig_s4(along, c_shown, pixel_um=pixel_um, difference=True).shows(
+    "What changes along each latent."
+).made_from(one_code)
 
 # %% [markdown]
 # ## Fig. 3A · The field of every latent
@@ -175,14 +180,14 @@ quartiles = (f"c < −{half:g}", f"−{half:g} ≤ c < 0", f"0 < c ≤ {half:g}"
 maps = {name: field.variance[:, i] for i, name in enumerate(quartiles)}
 
 # %%
-figures.fig_maps({**maps, "all c": field.variance_all}, latents, **named, one_scale=True).made_from(
-    source
-)
+figures.fig_maps({**maps, "all c": field.variance_all}, latents, **named, one_scale=True).shows(
+    "What each latent paints within each quarter of its range, and over all of it."
+).made_from(source)
 
 # %% [markdown]
 # ## From where a latent is moved
 #
-# Four starting points, with fewer steps: the same brain, the mean of the prior, the mean of the codes of the
+# Four starting points, with fewer values of c: the same brain, the mean of the prior, the mean of the codes of the
 # test brains, and the authors' way, which *sets* the latent to c where the paper adds c.
 
 # %%
@@ -195,7 +200,10 @@ fields["one brain, set to c"] = projective_field(model, z0, few, absolute=True)
 # %%
 figures.fig_maps(
     {name: found.variance_all for name, found in fields.items()}, latents, **named, one_scale=True
-).made_from(f"Cohort {cohort.name}: c = ±{p.c_max:g} in 57 steps, over all c")
+).shows("What each latent paints from four starting points.").made_from(
+    f"Cohort {cohort.name}: one β-VAE (seed {p.seed}), {len(few)} values of c = ±{p.c_max:g}; "
+    f"mean code of {len(brains)} clean test brains"
+)
 
 # %%
 every = pd.DataFrame({name: np.sqrt(f.variance_all).ravel() for name, f in fields.items()})
@@ -213,11 +221,15 @@ print(f"57 steps against {len(c)}: correlation {finer:.3f}")
 # %%
 regions = cohort.atlas.regions(p.region_share)
 profile = region_profile(field.variance_all, cohort.atlas.roi_masks(p.rois))
-figures.fig_region_profile(profile, p.rois).made_from(source)
+figures.fig_region_profile(profile, p.rois).shows(
+    "How each latent's effect is shared out over the six regions."
+).made_from(source)
 
 # %%
 by_part = region_profile(field.variance_all, cohort.atlas.roi_masks(regions))
-figures.fig_region_profile(by_part, regions).made_from(source)
+figures.fig_region_profile(by_part, regions).shows(
+    "How each latent's effect is shared out over every region of this slice."
+).made_from(source)
 
 # %% [markdown]
 # ## How far from linear, and which side
@@ -244,13 +256,16 @@ figures.fig_scores(
         "Asymmetry of the two sides": {"PCA": float(asymmetry(linear).max())},
         "Tail ratio": {"PCA": float(tail_ratio(linear).max())},
     },
-).made_from(f"Cohort {cohort.name}: from {len(many)} clean test brains' codes")
+).shows("How far each latent of the β-VAE is from a linear one.").made_from(
+    f"Cohort {cohort.name}: from {len(many)} clean test brains' codes, {len(few)} values of c, "
+    f"one β-VAE (seed {p.seed}); PCA from one brain's code, its largest value"
+)
 
 # %% tags=["nbval-ignore-output"]
 Record(
     {
         "values of c": len(c),
-        f"correlation of the fields of {len(few)} values of c and of all": finer,
+        f"1 − correlation of the fields of {len(few)} values of c and of all": 1 - finer,
         "smallest correlation of fields from two starting points": alike,
     },
     n_brains=1,
@@ -272,7 +287,8 @@ pd.Series(
         "every latent moves some pixel by more than 0.01 (standard deviation)": (
             field.variance_all.max(axis=(1, 2)) > 1e-4
         ).all(),
-        "starting points agree (correlation above 0.7)": alike > 0.7,
+        "the maps from any two starts correlate above 0.7": alike > 0.7,
+        "but are not the same (below 0.95)": alike < 0.95,
         "57 steps show what 2,801 do (correlation above 0.99)": finer > 0.99,
     }
 ).astype(bool)
@@ -281,7 +297,7 @@ pd.Series(
 # **Found.** Every latent paints several places at once, and none is alike on its two sides. Where a latent
 # is moved from matters: from the prior mean, where few brains are, it paints more and elsewhere. Fine steps cost much and add little:
 # 57 values of c show the same pattern as 2,801 (variances of so few are somewhat larger).
-# How sure: one fit; asymmetry and tails are means over the codes of 16 brains and more, with intervals.
+# How sure: one fit; asymmetry and tails are means over the codes of 17 brains, with intervals; maps are from one brain's code.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

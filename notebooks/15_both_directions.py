@@ -124,6 +124,7 @@ masks, n = cohort.atlas.roi_masks(regions), len(few)
 models = living({name: evaluated[name] for name in compared}, brains, 2)
 c = np.linspace(-p.c_max, p.c_max, 57)
 source = f"Cohort {cohort.name}: {n} clean test brains, {len(regions)} regions"
+all_fits = f"{len(p.eval_seeds)} fits of each VAE, one of PCA"
 
 # %%
 both = read_fits(models, few, masks, c)
@@ -148,7 +149,9 @@ ends = np.quantile(np.diagonal(draws, axis1=1, axis2=2), [0.025, 0.975], axis=0)
 
 # %%
 one_fit = f"{source}, one β-VAE (seed {p.eval_seeds[0]})"
-figures.fig_agreement(agreement, ends).made_from(one_fit)
+figures.fig_agreement(agreement, ends).shows(
+    "Whether a latent of one β-VAE paints what it sees."
+).made_from(one_fit)
 
 # %% [markdown]
 # Over all fits: the mean agreement of a latent with itself, and how much that exceeds the agreement of
@@ -162,10 +165,11 @@ own = {k: from_resamples(f.own, f.own_resamples, **at) for k, f in found.items()
 beyond = {k: from_resamples(f.beyond, f.beyond_resamples, **at) for k, f in found.items()}
 
 # %%
-panels = {"A latent's two fields": own, "… more than two latents'": beyond}
-figures.fig_scores(
-    panels, references={title: {"no agreement": 0.0} for title in panels}, columns=2
-).made_from(f"{source}, {len(p.eval_seeds)} fits of each VAE, one of PCA")
+panels = {"Own fields: rank correlation": own, "Excess over other latents' fields": beyond}
+nothing = dict(zip(panels, ({"no agreement": 0.0}, {"no excess": 0.0}), strict=True))
+figures.fig_scores(panels, references=nothing, columns=2).shows(
+    "How far a latent's two fields agree, and how far more than those of two latents."
+).made_from(f"{source}, {all_fits}")
 
 # %% [markdown]
 # ## Which latents come back?
@@ -185,9 +189,9 @@ correlation = {
 chance = {k: np.stack([matching_null(a, b, 200, 0) for a, b in of]) for k, of in pairs.items()}
 
 # %%
-figures.fig_stability(correlation, {k: np.concatenate(r) for k, r in chance.items()}).made_from(
-    f"Cohort {cohort.name}: {len(brains)} clean test brains, {len(p.eval_seeds)} fits"
-)
+figures.fig_stability(correlation, {k: np.concatenate(r) for k, r in chance.items()}).shows(
+    "Which latents of one fit come back in another."
+).made_from(f"Cohort {cohort.name}: {len(brains)} clean test brains, {len(p.eval_seeds)} fits each")
 
 # %%
 back = {name: r.mean() for name, r in correlation.items()}
@@ -205,7 +209,9 @@ figures.fig_fields(
     {"mean of the fits": np.sqrt(2 * stack.mean(axis=0)), "one fit": np.sqrt(2 * stack[0])},
     regions,
     "Shift (SD)",
-).made_from(f"{source}, {len(stack)} fits, latents matched to the first")
+).shows("The receptive field of the β-VAE, averaged over matched fits and of the first.").made_from(
+    f"{source}, {len(stack)} fits, latents matched to the first"
+)
 
 # %% [markdown]
 # ## Fig. 3D · Do latents share their regions?
@@ -213,20 +219,25 @@ figures.fig_fields(
 # Off the diagonal, red pairs are moved by the same regions and blue ones by different regions.
 
 # %%
-figures.fig_3d(impact_covariance(first.receptive.divergence, alive)).made_from(one_fit)
+figures.fig_3d(impact_covariance(first.receptive.divergence, alive)).shows(
+    "Covariance over every region of this slice."
+).made_from(one_fit)
 
 # %%
 six = cohort.atlas.roi_masks(p.rois)
 paper = read_fits(models, few, six, c[::8])
-figures.fig_3d(impact_covariance(paper["β-VAE"][0].receptive.divergence, alive)).made_from(
-    f"Cohort {cohort.name}: {n} clean test brains, {', '.join(p.rois)}, one β-VAE"
+figures.fig_3d(impact_covariance(paper["β-VAE"][0].receptive.divergence, alive)).shows(
+    "Covariance over the six regions."
+).made_from(
+    f"Cohort {cohort.name}: {n} clean test brains, {', '.join(p.rois)}, "
+    f"one β-VAE (seed {p.eval_seeds[0]})"
 )
 
 # %% [markdown]
 # ## Fig. 3E · How uncorrelated the impacts are
 #
 # The paper's score, at the same number of active latents for every model, first with six regions and then with all.
-# Grey is what *independent* latents give (each one's regions permuted by themselves): with six regions 0.63, not 1. Sand is what
+# Grey is what *independent* latents give (each one's regions permuted by themselves): with six regions about 0.6, not 1. Sand is what
 # random axes of the same codes give. The interval resamples brains and regions and holds the spread of fits.
 
 # %%
@@ -254,12 +265,14 @@ rotated = {sets: {k: f.rotated for k, f in found.items()} for sets, found in sco
 print(f"{equal} active latents of each model")
 
 # %%
-figures.fig_3e(scores["six"], nulls["six"], rotated["six"]).made_from(
-    f"Cohort {cohort.name}: {n} clean test brains; {', '.join(p.rois)}"
-)
+figures.fig_3e(scores["six"], nulls["six"], rotated["six"]).shows(
+    "Uncorrelatedness over the six regions."
+).made_from(f"Cohort {cohort.name}: {n} clean test brains, {all_fits}; {', '.join(p.rois)}")
 
 # %%
-figures.fig_3e(scores["all"], nulls["all"], rotated["all"]).made_from(source)
+figures.fig_3e(scores["all"], nulls["all"], rotated["all"]).shows(
+    "Uncorrelatedness over every region of this slice."
+).made_from(f"{source}, {all_fits}")
 
 # %% [markdown]
 # The whole family of objectives, fitted at the size of the grid (40 × 56 pixels), over six regions and over every region of that size.
@@ -286,35 +299,24 @@ print(f"{len(p.rois)} and {len(parts)} regions, {fewest} active latents of each 
 # %%
 nulls_of = {sets: {k: f.null for k, f in by.items()} for sets, by in of_family.items()}
 rotated_of = {sets: {k: f.rotated for k, f in by.items()} for sets, by in of_family.items()}
-small_source = f"Cohort {coarse.name}: {n} clean test brains, {len(p.grid_seeds)} fits of each VAE"
-figures.fig_3e(of_all["six"], nulls_of["six"], rotated_of["six"]).made_from(
-    f"{small_source}; {len(p.rois)} regions"
-)
+small_source = f"Cohort {coarse.name} at {p.grid_height} × {p.grid_width}: {n} clean test brains, "
+small_source += f"{len(p.grid_seeds)} fits of each VAE, one of PCA"
+figures.fig_3e(of_all["six"], nulls_of["six"], rotated_of["six"]).shows(
+    "The family of objectives over the six regions."
+).made_from(small_source)
 
 # %%
-figures.fig_3e(of_all["all"], nulls_of["all"], rotated_of["all"]).made_from(
-    f"{small_source}; {len(parts)} regions"
-)
+figures.fig_3e(of_all["all"], nulls_of["all"], rotated_of["all"]).shows(
+    "The family of objectives over every region of that size."
+).made_from(f"{small_source}; {len(parts)} regions")
 
 # %% tags=["nbval-ignore-output"]
 upper = {k: np.quantile(r, 0.975) for k, r in by_chance.items()}
 strong = {k: (r >= 0.9).sum(axis=1).mean() for k, r in correlation.items()}
-by_fit = {k: f"{back[k]:.2f} (random axes {upper[k]:.2f}); {strong[k]:.1f} above 0.9" for k in back}
-display(
-    pd.DataFrame(
-        {
-            "own fields": own,
-            "more than others'": beyond,
-            f"Fig. 3E, {len(p.rois)} regions": scores["six"],
-            f"Fig. 3E, {len(regions)} regions": scores["all"],
-            f"the family, {len(p.rois)} regions": of_all["six"],
-            f"the family, {len(parts)} regions": of_all["all"],
-            "mean |r| of two fits (97.5 % of chance)": by_fit,
-        }
-    )
-    .map(str)
-    .replace("nan", "")
-)
+named = {"six": f"{len(p.rois)} regions", "all": f"{len(parts)} regions"}
+by_size = {f"uncorrelatedness over {named[sets]}": by for sets, by in of_all.items()}
+stable = {"mean |r| of two fits": back, "97.5 % of random axes": upper, "latents above 0.9": strong}
+display(pd.DataFrame(by_size).map(str), pd.DataFrame(stable).round(2))
 Record(
     {
         **{f"agreement of a latent's two fields, {k}": e for k, e in own.items()},
@@ -330,7 +332,9 @@ Record(
 )
 
 # %% [markdown]
-# In the demo profile no interval lies above what independent columns would give, and only PCA scores above random axes
+# The first table is of the family of objectives, the second of the latents of two fits; the third has the numbers of the figures above.
+#
+# In the demo profile no interval lies above what independent columns would give, and over 21 regions only PCA scores, by its estimate, above random axes
 # of its own codes. The paper's order, β-VAE above VAE above PCA, is not found. (Regions are those of the size: at 40 × 56 pixels
 # one fewer reaches a hundredth of the brain.)
 

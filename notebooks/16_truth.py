@@ -149,7 +149,9 @@ c = np.linspace(-p.c_max, p.c_max, 29)
 # %%
 simulator = PlantedModel.anatomical(cohort.atlas)
 planted = planted_fields(simulator, test.images, masks, np.linspace(-3, 3, 25))
-source = f"Cohort {cohort.name}: {len(test)} test brains, {len(masks)} half regions"
+source = (
+    f"Cohort {cohort.name}: {len(test)} test brains without artefacts, {len(masks)} half regions"
+)
 print(f"{len(names)} factors: {', '.join(names)}; masks (n, height, width) = {masks.shape}")
 
 # %% [markdown]
@@ -165,9 +167,9 @@ found = recover_fits(models, test.images, factors, planted, masks, c, active, p.
 
 # %%
 marks = "orange: R² ≥ 0.5; R, P: the best latent's receptive, projective field points right"
-figures.fig_planted({name: found[name][0] for name in ("PCA", "β-VAE")}, names).made_from(
-    f"{source}; {marks}"
-)
+figures.fig_planted({name: found[name][0] for name in ("PCA", "β-VAE")}, names).shows(
+    "How much of each planted factor one latent of PCA or of a β-VAE has."
+).made_from(f"{source}, one fit of each model; {marks}")
 
 # %% [markdown]
 # The truth beside what was found: the planted map of every factor, and the projective field of the latent that
@@ -180,8 +182,8 @@ notes = {
     name: [f"F{k + 1}, R² {r:.2f}" for k, r in zip(f.latent, f.best_r2, strict=True)]
     for name, f in shown.items()
 }
-figures.fig_maps(
-    maps, names, cohort.atlas.pixel_um, cohort.atlas.brain_mask, notes=notes
+figures.fig_maps(maps, names, cohort.atlas.pixel_um, cohort.atlas.brain_mask, notes=notes).shows(
+    "Where each factor was planted, and what its best latent paints."
 ).made_from(f"{source}, one fit of each model; each map on its own scale")
 
 # %% [markdown]
@@ -200,8 +202,11 @@ rates = {q: jackknives(np.mean, answers[0][q] | answers[1][q], bounds=(0, 1)) fo
 # %%
 one_of = {f"1 of {len(names)}": 1 / len(names)}
 pointing = ("receptive field right", "projective field right")
-figures.fig_scores(rates, references=dict.fromkeys(pointing, one_of)).made_from(
-    f"{source}, {len(names)} factors, {len(p.eval_seeds)} fits of each VAE"
+figures.fig_scores(rates, references=dict.fromkeys(pointing, one_of)).shows(
+    "The share of the planted factors of which each is true."
+).made_from(
+    f"{source}, {len(names)} factors, {len(p.eval_seeds)} fits of each VAE and one of the others, "
+    "three sets of random axes a fit"
 )
 
 # %% [markdown]
@@ -238,11 +243,15 @@ table = table.rename(columns={"informativeness": "error"})
 
 # %% tags=["nbval-ignore-output"]
 display(table.round(2))
-Record({f"{what}, {name}": e for what, by_name in rates.items() for name, e in by_name.items()})
+shown = {f"{what}, {name}": e for what, by in rates.items() for name, e in by.items()}
+Record(shown, of=dict.fromkeys(shown, "factors"))
 
 # %%
-figures.fig_scores({"MIG, mean over factors": estimates(gaps)}).made_from(
-    f"{source}: {len(train)} training brains"
+figures.fig_scores({"MIG, mean over factors": estimates(gaps, bounds=(0, 1))}).shows(
+    "How far one latent, and no other, has each factor."
+).made_from(
+    f"Cohort {cohort.name}: {len(train)} training brains, {len(names)} factors, "
+    f"{len(p.eval_seeds)} fits of each VAE"
 )
 
 # %% [markdown]
@@ -264,14 +273,14 @@ counts = {kind: tail_counts(by_kind["clean"], by_kind[kind]) for kind in list(by
 # %%
 limits = np.quantile(by_kind["clean"], [0.025, 0.975], axis=0)
 figures.fig_tails(by_kind, limits, counts).made_from(
-    f"Cohort {cohort.name}: test brains, one β-VAE"
+    f"Cohort {cohort.name}: {len(kinds)} test brains, one β-VAE (seed {p.eval_seeds[0]})"
 )
 
 # %%
 z = {name: [m.encode(part.images) for m in fits] for name, fits in compared.items()}
 sets = {kind: kinds == kind for kind in ("leak", "breakage", "grid")} | {"any": kinds != "clean"}
 beyond = {
-    f"{kind} ({unusual.sum()} brains)": {
+    f"{kind}, {unusual.sum()} brains": {
         name: jackknife(sidedness_beyond_chance, [(one[rows], unusual[rows]) for one in fits])
         for name, fits in z.items()
     }
@@ -281,8 +290,11 @@ beyond = {
 }
 
 # %%
-figures.fig_scores(beyond, references=dict.fromkeys(beyond, {"chance": 0.0})).made_from(
-    f"Cohort {cohort.name}: share on one side less that by chance; {(kinds == 'clean').sum()} clean test brains"
+figures.fig_scores(beyond, references=dict.fromkeys(beyond, {"chance": 0.0})).shows(
+    "Brains with artefacts on one side of a latent: the share, less what random sides would give."
+).made_from(
+    f"Cohort {cohort.name}: beside {(kinds == 'clean').sum()} clean test brains, "
+    f"{len(p.eval_seeds)} fits of each VAE"
 ) if beyond else "fewer than 3 test brains with an artefact"
 
 # %% [markdown]
@@ -314,7 +326,10 @@ at_random = recover_fits(turned, tested.images, theirs, where, masks, c, n_read=
 best_fit = np.argmax([f.best_r2.mean() for f in again["β-VAE"]])
 figures.fig_planted(
     {"PCA": again["PCA"][0], "β-VAE": again["β-VAE"][best_fit]}, list(there.names)
-).made_from(f"Cohort {second.name}: {len(tested)} test brains, the best of the fits; {marks}")
+).shows("How much of each factor of the second simulator one latent has.").made_from(
+    f"Cohort {second.name}: {len(tested)} test brains without artefacts, "
+    f"the β-VAE's best fit of {len(again['β-VAE'])}; {marks}"
+)
 
 # %%
 answers_again = recovery_rates(again), recovery_rates(at_random, per_fit=3)
@@ -322,8 +337,11 @@ rates_again = {
     q: jackknives(np.mean, answers_again[0][q] | answers_again[1][q], bounds=(0, 1))
     for q in answers_again[0]
 }
-figures.fig_scores(rates_again).made_from(
-    f"Cohort {second.name}: {len(tested)} test brains, {len(there.names)} factors; {share}"
+figures.fig_scores(rates_again).shows(
+    "The share of the second simulator's factors of which each is true."
+).made_from(
+    f"Cohort {second.name}: {len(tested)} test brains without artefacts, "
+    f"{len(there.names)} factors; {share}"
 )
 
 # %% [markdown]
@@ -353,8 +371,12 @@ rows |= {
     }
     for a, b in pairs
 }
-figures.fig_differences(rows, "Difference, mean over factors").made_from(
-    f"Cohorts {cohort.name} and {second.name}: {len(test)} test brains each"
+figures.fig_differences(rows, "Difference, mean over factors").shows(
+    "Models against each other on both simulators. "
+    "Differences of shares lie within ±1; their intervals are not cut there."
+).made_from(
+    f"Cohorts {cohort.name} and {second.name}: {len(test)} and {len(tested)} test brains, "
+    f"{len(names)} and {len(there.names)} factors, {len(p.eval_seeds)} fits of the β-VAE"
 )
 
 # %% [markdown]
@@ -377,15 +399,21 @@ curves = {
         {
             k: {x: np.stack([f.best_r2 for f in fits]) for x, fits in by.items()}
             for k, by in table.items()
-        }
+        },
+        bounds=(0, 1),
     )
     for what, table in varied.items()
 }
+small_source = (
+    f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(test)} test brains without "
+    f"artefacts, {len(names)} factors, {len(p.grid_seeds)} fits of the β-VAE a point, one of PCA"
+)
 
 # %%
-figures.fig_curves(
-    curves, "Value of the parameter", ylabels=["R² of the best latent"], share_y=True
-).made_from(f"Cohort {cohort.name}: {len(test)} test brains, {len(p.grid_seeds)} fits a point")
+below = "What the panel's title names"
+figures.fig_curves(curves, below, ylabels=["R² of the best latent"], share_y=True).shows(
+    "How much of a factor its best latent has as one thing changes."
+).made_from(small_source)
 
 # %%
 recovered = {
@@ -394,9 +422,9 @@ recovered = {
     )
     for what, table in varied.items()
 }
-figures.fig_curves(
-    recovered, "Value of the parameter", ylabels=["Share of factors recovered"], share_y=True
-).made_from(f"Cohort {cohort.name}: {len(test)} test brains, {len(p.grid_seeds)} fits a point")
+figures.fig_curves(recovered, below, ylabels=["Share of factors recovered"], share_y=True).shows(
+    "How many factors are recovered as one thing changes."
+).made_from(small_source)
 
 # %%
 of, best = rates["recovered"], max(f.best_r2.mean() for f in found["β-VAE"])
@@ -430,7 +458,7 @@ pd.Series(
 # **Found.** The analysis can find the truth: on latents that *are* the factors, projective fields point right without exception and
 # receptive fields for six of nine factors of the first simulator and seven of eight of the second. The β-VAE's latents are not the factors. One factor in three has a latent of its own;
 # along random axes of the same codes about one in six has (the difference is within chance), and hardly one of nine is
-# recovered; PCA recovers three. On the second simulator it recovers about as many as its random axes, and PCA none. That this turns on β, on the number of latents (from 4 up) or brains, or on artefacts in the
+# recovered; PCA recovers three. On the second simulator it recovers 0.12 of the factors and its random axes 0.27, a difference within chance, and PCA none. That this turns on β, on the number of latents (from 4 up) or brains, or on artefacts in the
 # cohort is not shown at this size and training. How sure: 3 fits, nine and eight factors, short training; intervals are wide, and longer fits are in
 # [what the analysis can see](../book/what_it_can_see.md).
 

@@ -129,7 +129,8 @@ print(cohort)
 shape, masks = cohort.atlas.shape, cohort.atlas.roi_masks(p.rois)
 brains = clean_part(whole, "test").resampled(shape).images[: p.n_read]
 weights, c = weight_range(brains, masks), np.linspace(-p.c_max, p.c_max, 141)
-source = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}: {len(brains)} clean test brains, L = {p.latent_dim}"
+sized = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}"
+source = f"{sized}: {len(brains)} clean test brains, L = {p.latent_dim}, one fit"
 print(f"brains (n, height, width) = {brains.shape}; c from {c[0]:g} to {c[-1]:g}")
 
 # %% [markdown]
@@ -148,11 +149,13 @@ parcels = FromSklearn(pipeline, shape, images=train)
 seen = receptive_field(parcels, brains, masks, weights)
 painted = projective_field(parcels, parcels.encode(brains[:1])[0], c)
 moved = region_profile(painted.variance_all, masks)
-figures.fig_region_profile(moved, p.rois, seen.divergence).made_from(source)
+figures.fig_region_profile(moved, p.rois, seen.divergence).shows(
+    "What the parcellation's latents paint and what they see."
+).made_from(f"{source}; painted from one brain's code")
 
 # %% [markdown]
-# In the demo profile both directions say the same, because a parcel is read and painted at the same pixels: F5 is the thalamus, F4 lies in the hippocampus,
-# F3 holds the hypothalamus.
+# In the demo profile both directions say the same, because a parcel is read and painted at the same pixels: F5 is the thalamus and F4 lies in the hippocampus.
+# F3 is what is left over: the outside of the brain with the tissue at its base, the hypothalamus among it, and hardly varies.
 
 # %%
 rgb, scales = stratified_rgb(painted)
@@ -162,10 +165,13 @@ figures.fig_3a(
     np.zeros(p.latent_dim, dtype=bool),  # a linear model has no tail to star
     pixel_um=cohort.atlas.pixel_um,
     brain_contour_mask=cohort.atlas.brain_mask,
-).made_from(source)
+).shows(
+    "The parcels, one a panel. These codes have no prior: c is in standard deviations "
+    "of each code over the training brains."
+).made_from(f"{sized}: from one clean test brain's code, {len(c)} values of c, one fit")
 
 # %% [markdown]
-# All is grey, for a linear model moves a pixel alike at every c. In the demo profile F4 is the hippocampus of one side only, and that of the other side went with its cortex into F1,
+# All is grey (F3 so faint that it is nearly white), for a linear model moves a pixel alike at every c. In the demo profile F4 is the hippocampus of one side only, and that of the other side went with its cortex into F1,
 # for nobody told this model that brains are symmetric; F6 to F8 are rims, which a wider or taller brain moves.
 #
 # ## From torch: an autoencoder
@@ -198,7 +204,9 @@ autoencoder = FromTorch(encoder, decoder, shape, images=train, device=p.device)
 ae_seen = receptive_field(autoencoder, brains, masks, weights)
 ae_painted = projective_field(autoencoder, autoencoder.encode(brains[:1])[0], c)
 ae_moved = region_profile(ae_painted.variance_all, masks)
-figures.fig_region_profile(ae_moved, p.rois, ae_seen.divergence).made_from(source)
+figures.fig_region_profile(ae_moved, p.rois, ae_seen.divergence).shows(
+    "What the autoencoder's latents paint and what they see."
+).made_from(f"{source}; painted from one brain's code")
 
 # %% [markdown]
 # In the demo profile the autoencoder paints nearly every region with every latent and sees little but the hippocampus and the thalamus, whose brightness was planted: here the two
@@ -209,18 +217,18 @@ figures.fig_region_profile(ae_moved, p.rois, ae_seen.divergence).made_from(sourc
 # Each region's row as shares over the latents, and the row's sum (Fig. 3B): the parcellation, the autoencoder, and this project's β-VAE of the same size.
 
 # %%
-figures.fig_3b(seen.normalised(), p.rois, seen.divergence.sum(axis=1)).made_from(
-    f"Parcellation. {source}"
-)
+figures.fig_3b(seen.normalised(), p.rois, seen.divergence.sum(axis=1)).shows(
+    "The parcellation: which latents answer to each region."
+).made_from(source)
 
 # %% [markdown]
 # In the demo profile HPF, TH and HY move one parcel each. Sums of hundreds of nats do not say how well they are seen: a parcel that lies within a region is as bright in
 # every brain once the region is set to one brightness, and the width of the Gaussians is then the `variance_floor`.
 
 # %%
-figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).made_from(
-    f"Autoencoder. {source}"
-)
+figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).shows(
+    "The autoencoder: which latents answer to each region."
+).made_from(source)
 
 # %% [markdown]
 # In the demo profile the same two regions move the autoencoder most, and each moves several of its latents.
@@ -228,9 +236,9 @@ figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).mad
 # %%
 beta_vae = ours["β-VAE"][0]
 vae_seen = receptive_field(beta_vae, brains, masks, weights)
-figures.fig_3b(vae_seen.normalised(), p.rois, vae_seen.divergence.sum(axis=1)).made_from(
-    f"β-VAE. {source}"
-)
+figures.fig_3b(vae_seen.normalised(), p.rois, vae_seen.divergence.sum(axis=1)).shows(
+    "The β-VAE: which latents answer to each region."
+).made_from(source)
 
 # %% [markdown]
 # In the demo profile so they do in the β-VAE, where the thalamus has more of a latent of its own than in the autoencoder.

@@ -101,6 +101,7 @@ from brainvae_core.models import fit
 from brainvae_core.prepare import new_section, prepare_cohort
 from brainvae_core.profile import compared_configs, evaluated_models, evaluation_cohort
 from brainvae_core.record import Record
+from IPython.display import display
 
 # %%
 cohort = prepare_cohort(p)
@@ -134,6 +135,8 @@ figures.fig_new_brain(
     cohort_error,
     pixel_um=cohort.atlas.pixel_um,
     error_name="RMS error, grey values",
+).shows(
+    "The new brain as PCA, VAE and β-VAE paint it, and its error among the test brains'."
 ).made_from(source)
 
 # %% [markdown]
@@ -161,7 +164,8 @@ rms = {
 }
 own = {name: float(np.sqrt(np.square(a - brain[0]).mean())) for name, a in answers.items()}
 linear = ("probabilistic PCA", "factor analysis", "NMF", "nearest brain")
-fine_source = f"Brain: {Path(p.new_brain).stem}. Models fitted to cohort {fine.name} at {p.eval_height} × {p.eval_width}; {len(others)} test brains, first fits"
+fitted = f"Models fitted to cohort {fine.name} at {p.eval_height} × {p.eval_width}, first fits"
+fine_source = f"Brain: {Path(p.new_brain).stem}. {fitted}; {len(others)} test brains"
 
 # %%
 figures.fig_new_brain(
@@ -171,13 +175,16 @@ figures.fig_new_brain(
     {name: rms[name] for name in linear},
     pixel_um=fine.atlas.pixel_um,
     error_name="RMS error, grey values",
-).made_from(fine_source)
+).shows("The same of the models that are fitted at the evaluation's size only.").made_from(
+    fine_source
+)
 
 # %% [markdown]
 # ## Cleaned
 #
 # Artefacts planted in this brain, and what each model paints instead. Whatever a model cannot paint of the brain itself is gone
-# from the cleaned one as well: compare with the first row.
+# from the cleaned one as well: compare with the first row. In the demo profile the nearest brain answers the section with a grid by another brain of the cohort
+# that has a grid itself.
 
 # %%
 planted = {
@@ -195,7 +202,9 @@ figures.fig_s1(
     list(ARTEFACTS),
     pixel_um=fine.atlas.pixel_um,
     masks=masks,
-).made_from(fine_source)
+).shows("Artefacts planted in the new brain, and what each model paints instead.").made_from(
+    f"Brain: {Path(p.new_brain).stem}. {fitted}"
+)
 
 # %% [markdown]
 # ## How far outside the cohort?
@@ -218,26 +227,19 @@ distance = {
 figures.fig_outside(
     {"error": {name: (rms[name], own[name]) for name in compared}, "code": distance},
     {"error": "RMS error, grey values", "code": "Squared distance of the code"},
-).made_from(fine_source)
-
-# %% [markdown]
-# Where the brain lies among the test brains.
+).shows("The new brain among the test brains, by error and by code.").made_from(fine_source)
 
 # %% tags=["nbval-ignore-output"]
-Record(
-    {f"RMS error of the new brain, {n}": e for n, e in error.items()}
-    | {
-        f"median RMS error of test brains, {n}": float(np.median(e))
-        for n, e in cohort_error.items()
-    }
+mine = {f"RMS error of the new brain, {n}": e for n, e in error.items()}
+theirs = (
+    {f"median RMS error of test brains, {n}": float(np.median(e)) for n, e in cohort_error.items()}
     | {f"test brains with a larger error, {n}": (cohort_error[n] > error[n]).sum() for n in models}
     | {
         f"test brains with a code as far out, {n}": (d >= at).sum()
         for n, (d, at) in distance.items()
-    },
-    n_brains=len(test),
-    n_seeds=1,
+    }
 )
+display(Record(mine, n_brains=1, n_seeds=1), Record(theirs, n_brains=len(test), n_seeds=1))
 
 # %% [markdown]
 # In the demo profile the brain comes from the same simulator, and lies among the others by both. The real
@@ -262,9 +264,9 @@ pd.Series(
 )
 
 # %% [markdown]
-# **Found.** A brain from elsewhere is far outside its models' cohort by what they cannot paint of it, and ordinary by its code, as the real brain of
-# the `ccf` profile shows; in the demo profile the new brain is of the same simulator and lies inside by both. How sure: one brain, and one fit of each
-# model; the chapter shows what to look at, not how often it happens.
+# **Found.** In the demo profile the new brain is of the same simulator, and lies inside its models' cohort by error and by code. The one real brain of the `ccf`
+# profile (n = 1) lies outside by what the models cannot paint of it, and inside by its code. So a code that looks ordinary does not say that a brain is.
+# How sure: one brain in each profile, and one fit of each model; the chapter shows what to look at, not how often it happens.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

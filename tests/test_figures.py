@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from brainvae_core import figures
-from brainvae_core.figures.labels import model_dashes
-from brainvae_core.figures.style import DPI, MODEL_COLOURS, WIDTH, model_styles
+from brainvae_core.figures.palette import MODEL_COLOURS, model_dashes, model_styles
+from brainvae_core.figures.style import DPI, WIDTH
 
 H, W, L, N = 20, 28, 3, 5
 ROIS = ["SSp", "HPF", "STR", "TH"]
@@ -220,7 +220,7 @@ WORDS = {
     "fig_keep_reject": ["Leak", "ideal", "copy of the input", "mean\nimage", "median", *MODELS],
     "fig_detection": ["Leak", "Recall", "True positive rate", "VAE", "mean image", "guessing"],
     "fig_error_maps": ["Leak", "Grid", "Input", "VAE", "PCA"],
-    "fig_grids": ["Rate", "Active", "no fit", "chosen: β = 10, L = 8", "L = 32 (not in this grid)"],
+    "fig_grids": ["Rate", "Active", "no fit", "chosen: β = 10, L = 8"],
     "fig_row": ["Rate", "Explained variance", "PCA", "β", "10"],
     "fig_knee": ["PCA: no knee", "β-VAE: knee at L = 4", "not known", "the paper's L = 8", "chord"],
     "fig_rate_distortion": ["β = 10", "L = 8 alone", "D + R", "Rate", "Distortion", "one fit"],
@@ -389,11 +389,12 @@ def test_names_of_references_stand_beside_the_axes_and_apart(names):
 
 
 def test_a_score_has_its_unit_below_and_latents_have_one_colour():
-    names = ["log p(x) or bound (nats)", "PSNR", "log p(x)", "norm ratio"]
+    names = ["log p(x) or bound (nats)", "PSNR", "log p(x)", "leak (11 brains)"]
     latents = {f"F{k}": estimate() for k in range(1, 9)}
     axes = figures.fig_scores(dict.fromkeys(names, latents)).axes
     assert [ax.get_xlabel() for ax in axes] == ["Nats", "Decibels", "", ""]
-    titles = ["Log p(x) or bound", "PSNR", "Log p(x)", "Norm ratio"]
+    titles = ["A  Log p(x) or bound", "B  PSNR", "C  Log p(x)", "D  Leak (11 brains)"]
+    titles = [rf"$\bf{{{title[0]}}}${title[1:]}" for title in titles]
     assert [ax.get_title(loc="left") for ax in axes] == titles
     assert len({line.get_color() for ax in axes for line in ax.lines}) == 1
 
@@ -439,6 +440,10 @@ def test_sums_that_differ_a_hundredfold_are_on_a_logarithmic_axis():
     near, far = ([1.5, 22.25, 3, 4], [0.01, 22.25, 3, 4])
     scales = [figures.fig_3b(shares, ROIS, np.array(s)).axes[1].get_xscale() for s in (near, far)]
     assert scales == ["linear", "log"]
+    ax = figures.fig_3b(shares, ROIS, np.array([0.01, 1376.0, 3, 4])).axes[1]
+    (dots,) = ax.lines
+    assert dots.get_marker() == "o" and not ax.patches
+    assert [t.get_text() for t in ax.texts] == ["0.01", "1,380", "3", "4"]
 
 
 def test_many_regions_have_numbers_only_where_they_are_large():
@@ -519,10 +524,167 @@ def test_both_marks_stand_on_their_cells_in_every_panel():
         assert not ax.yaxis_inverted()  # β rises
 
 
-def test_a_choice_that_was_not_made_is_told_and_not_drawn():
-    values = {"R": np.arange(6.0).reshape(2, 3)}
-    figure = figures.fig_grids(values, [1, 3], [4, 8, 16], {"chosen": (np.nan, np.nan)})
-    assert "chosen: no knee" in words(figure) and not figure.axes[0].patches
+def test_a_mark_that_is_drawn_nowhere_has_no_key():
+    values = np.arange(6.0).reshape(2, 3)
+    marks = {"chosen": (np.nan, np.nan), "the paper's": (3, 32)}
+    grid = figures.fig_grids({"R": values}, [1, 3], [4, 8, 16], marks)
+    assert not grid.legends[0].get_texts() and not grid.axes[0].patches
+    curves = figures.fig_rate_distortion(
+        values[..., None], values[..., None], [1, 3], DIMS[1:], marks
+    )
+    assert not any("chosen" in text or "paper" in text for text in words(curves))
+
+
+def test_one_fit_far_from_all_others_does_not_squeeze_them():
+    rate, distortion = np.random.default_rng(0).random((2, 3, 4, 3))
+    distortion[2, 1, 0] = 50.0
+    figure = figures.fig_rate_distortion(rate, distortion, [1, 3, 10], DIMS, {})
+    whole, alone = figure.axes[:2]
+    assert whole.get_ylim()[1] < 2 and "D = 50" in words(figure)
+    assert "D = 50" not in [t.get_text() for t in alone.texts]
+    grid = figures.fig_grids({"D": distortion[:, :, 0]}, [1, 3, 10], DIMS, {})
+    assert grid.axes[0].images[0].norm.vmax < 2 and grid.axes[-1]._colorbar.extend == "max"
+
+
+def test_recurring_names_keep_their_colours_and_none_has_another_s():
+    names = ["factor analysis", "PCA, L = 30", "non-local means", "PCA", "rule of chapter 2", "own"]
+    looks = model_styles(names)
+    assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(names)
+    for i in range(len(names)):
+        one = model_styles(names[i:])
+        fixed = [n for n in one if n not in ("PCA", "PCA, L = 30", "own")]
+        assert all(one[name] == looks[name] for name in fixed)
+    betas = model_styles(["β = 10", "β = 1", "β = 3"])
+    assert betas["β = 1"] == model_styles(["VAE"])["VAE"]
+    assert betas["β = 3"] == model_styles(["β-VAE"])["β-VAE"]
+    assert betas["β = 10"] == model_styles(["β = 10"])["β = 10"] != betas["β = 3"]
+
+
+def test_random_axes_of_a_model_have_its_colour_and_hollow_markers():
+    names = ["β-VAE, random axes", "β-VAE", "told the factors", "factor analysis", "mean image"]
+    looks = model_styles(names)
+    random, model = looks[names[0]], looks["β-VAE"]
+    assert model == model_styles(["β-VAE"])["β-VAE"] and "mfc" not in model
+    assert random["mfc"] == "white" and random["mec"] == random["color"] == model["color"]
+    assert len(set(map(str, model_dashes(names).values()))) == len(names)
+    figure = figures.fig_scores({"Recovered": dict.fromkeys(names, estimate())})
+    faces = [line.get_mfc() for line in figure.axes[0].lines if line.get_marker() != "None"]
+    assert [face == "white" for face in faces] == [True, False, False, False, False]
+
+
+def test_long_names_leave_a_difference_its_axis():
+    respects = {f"a respect with a name, {k}": estimate(k) for k in range(3)}
+    rows = {"what is compared here, told in many words, " * 4: respects, "b": respects}
+    label = "The difference of the one and the other, in words that are many, and its unit (nats)"
+    figure = figures.fig_differences(rows, label)
+    figure.draw_without_rendering()
+    (ax,), (legend,) = figure.axes, figure.legends
+    assert ax.bbox.width > 0.5 * figure.bbox.width
+    assert ax.xaxis.label.get_window_extent().width <= ax.bbox.width
+    assert legend.get_window_extent().y0 >= ax.bbox.y1
+    names = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert names[0].y1 <= ax.bbox.y1 and names[0].y0 > names[1].y1
+
+
+def test_a_figure_of_many_models_fits_a_page():
+    images = np.ones((3, 80, 112))
+    many = figures.fig_s1(images, images, dict.fromkeys("abcdef", images), list("abc"), 50.0)
+    few = figures.fig_s1(images, images, {"a": images}, list("abc"), 50.0)
+    assert few.get_figheight() < 7 < many.get_figheight() <= 9
+
+
+@pytest.mark.parametrize("top", [1.05, 1.5, 4, 300, 1e6])
+def test_a_brain_outside_can_be_read_from_its_axis(top):
+    found = {"error": per_model(lambda: (np.geomspace(1, top, 9), top))}
+    figure = figures.fig_outside(found, {"error": "RMS error"})
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        shown = [
+            tick
+            for tick, at in zip(ax.xaxis.get_major_ticks(), ax.get_xticks(), strict=True)
+            if low <= at <= high
+        ]
+        boxes = [tick.label1.get_window_extent() for tick in shown]
+        assert len(boxes) >= 2 and all(tick.label1.get_text() for tick in shown)
+        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+
+
+def test_a_beta_has_one_colour_in_both_figures_of_its_row():
+    courses = figures.fig_training({f"β = {b}": history(b) for b in (1, 3, 10)}, {}).axes[3]
+    ends = figures.fig_row([1, 3, 10], {"Rate": np.ones((3, 2))}, {}).axes[0]
+    points = [line.get_color() for line in ends.lines if line.get_marker() != "None"]
+    assert points == [line.get_color() for line in courses.lines]
+
+
+def test_guessing_is_a_reference_and_no_model():
+    found = {"PCA": curve(), "VAE": curve(), "β-VAE": curve(), "guessing": curve()}
+    ax = figures.fig_curves({"a": found}, "Strength").axes[0]
+    (line,) = [line for line in ax.lines if line.get_label() == "guessing"]
+    assert (line.get_color(), line.get_marker()) == ("#6E6E6E", "None")
+    assert line.get_linestyle() == "--" and len(ax.collections) == 3  # bands of three models
+
+
+def test_only_several_panels_have_letters():
+    for n, bold in ((1, 0), (2, 2)):
+        panels = {name: {"PCA": curve()} for name in "ab"[:n]}
+        made = [
+            figures.fig_curves(panels, "x"),
+            figures.fig_scores(dict.fromkeys(panels, per_model(estimate))),
+        ]
+        for figure in made:
+            titles = [ax.get_title(loc="left") for ax in figure.axes]
+            assert sum("bf" in title for title in titles) == bold
+
+
+def test_panels_of_one_quantity_share_an_axis_where_their_ranges_allow():
+    near, far = ({"PCA": {1: estimate(v), 2: estimate(v + 1)}} for v in (0, 900))
+    far["PCA"][3] = estimate(2000)
+    alike = figures.fig_curves(
+        {"a": near, "b": near | {"VAE": {1: estimate(1.2)}}}, "x", ylabels=["y"]
+    )
+    apart = figures.fig_curves({"a": near, "b": far}, "x", ylabels=["y"])
+    asked = figures.fig_curves({"a": near, "b": far}, "x", ylabels=["y"], share_y=True)
+    same = [len({ax.get_ylim() for ax in figure.axes}) == 1 for figure in (alike, apart, asked)]
+    assert same == [True, False, True]
+
+
+def test_points_are_named_and_joined_in_the_order_of_their_names():
+    found = {"VAE": {3.0: estimate(1), 5.0: estimate(2), 4.0: estimate(3)}}
+    names = {"VAE": {3.0: "L = 2", 5.0: "L = 4", 4.0: "L = 8"}}
+    figure = figures.fig_curves({"a": found}, "Rate", point_labels=names)
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [3, 5, 4]
+    assert {"L = 2", "L = 4", "L = 8"} <= set(words(figure))
+
+
+def test_what_is_better_stands_at_the_right_of_zero():
+    figure = figures.fig_differences({"a": {"b": estimate(-1)}}, "x", better="β-VAE better")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    (text,) = ax.texts
+    box, zero = text.get_window_extent(), ax.transData.transform((0, 0))[0]
+    assert zero < box.x0 and box.x1 < ax.bbox.x1
+
+
+def test_a_line_that_leaves_the_panel_is_marked():
+    paths = {"leak": {"median": [(1, 1), (0.5, -4)]}}
+    ax = figures.fig_keep_reject({"leak": {}}, paths).axes[0]
+    (mark,) = [line for line in ax.lines if line.get_marker() == "v"]
+    assert mark.get_ydata()[0] == ax.get_ylim()[0]
+
+
+def test_the_first_row_of_reconstructions_has_the_name_it_is_given():
+    figure = figures.fig_reconstructions(
+        grey(2), {"PCA": grey(2)}, 50.0, ["a", "b"], first_row="As it was"
+    )
+    assert [ax.get_ylabel() for ax in figure.axes] == ["As it was", "", "PCA", ""]
+
+
+def test_columns_of_one_quantity_can_share_their_axis():
+    curves, flat = {"VAE": np.ones((3, 1)), "PCA": 9 * np.eye(3)}, np.full(3, np.nan)
+    none = dict.fromkeys(curves, np.nan), dict.fromkeys(curves, flat)
+    figure = figures.fig_knee([2, 4, 8], curves, *none, ylabel="y", share_y=True)
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
 
 
 def test_large_and_small_numbers_are_written_with_the_digits_that_tell_them_apart():

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from brainvae_core import figures
-from brainvae_core.figures.style import MODEL_COLOURS, WIDTH
+from brainvae_core.figures.palette import MODEL_COLOURS
+from brainvae_core.figures.style import WIDTH
 
 H, W, L, R, N = 20, 28, 3, 4, 5  # latents, regions, and brains or fits
 ROIS = ["SSp", "HPF", "STR", "TH"]
@@ -381,6 +382,15 @@ def test_boxes_stand_where_a_factor_has_a_latent_and_marks_where_fields_are_righ
     assert tick_labels(ax.xaxis) == labels
 
 
+def test_no_number_below_a_half_is_written_as_a_half():
+    found = recovery(2)
+    found.r2[:, 0] = 0.497, 0.5
+    found.r2[:, 1] = 0.4996, 0.494
+    (ax, *_) = figures.fig_planted({"β-VAE": found}, FACTORS).axes
+    numbers = [text.get_text() for text in ax.texts]
+    assert {"0.497", "0.499", "0.50", "0.49"} <= set(numbers) and numbers.count("0.50") == 1
+
+
 def test_models_with_other_numbers_of_latents_share_the_colours(drawn):
     panels = [ax for ax in drawn["planted, four models"].axes if ax.get_title(loc="left")]
     assert [ax.images[0].get_array().shape[0] for ax in panels] == [8, 16, 30, 100]
@@ -397,7 +407,7 @@ def shown_maps(figure):
 
 @pytest.mark.parametrize("one_scale", [False, True])
 def test_maps_are_standard_deviations_on_their_own_or_the_rows_scale(one_scale):
-    maps = {"planted": variances(2), "PCA": variances(2, scale=9)}
+    maps = {"planted": variances(2), "PCA": variances(2, scale=2)}
     figure = figures.fig_maps(maps, ["width", "height"], 50.0, BRAIN, one_scale=one_scale)
     panels = np.reshape(shown_maps(figure)[:4], (2, 2))
     for row, of_row in enumerate(panels):
@@ -411,14 +421,14 @@ def test_maps_are_standard_deviations_on_their_own_or_the_rows_scale(one_scale):
     assert any(("row" if one_scale else "map") in word for word in words(figure))
 
 
-@pytest.mark.parametrize(("scale", "own"), [(9, False), (100, True)])
-def test_a_last_column_that_would_blank_out_the_others_has_its_own_scale(scale, own):
+@pytest.mark.parametrize(("scale", "own"), [(2, False), (9, True), (100, True)])
+def test_a_last_column_that_would_make_the_others_pale_has_its_own_scale(scale, own):
     maps = {"c < 0": variances(2), "c > 0": variances(2), "all c": variances(2, scale=scale)}
     figure = figures.fig_maps(maps, ["F1", "F2"], 50.0, BRAIN, one_scale=True)
     panels = np.reshape(shown_maps(figure)[:6], (2, 3))
     for row in panels:
         tops = [ax.images[0].get_clim()[1] for ax in row]
-        assert tops[0] == tops[1] and (tops[2] > 4 * tops[1]) == own
+        assert tops[0] == tops[1] and (tops[2] > 2 * tops[1]) == own
     assert ("all c (own scale)" in words(figure)) == own
 
 

@@ -46,6 +46,7 @@ def test_what_is_read_from_a_notebook_is_what_was_recorded(record):
     assert (share["n_brains"], share["n_seeds"], share["cell"]) == (200, 3, 1)
     assert found["brains"]["found"] == "1,723" and found["brains"]["n_brains"] == 20
     assert found["r"]["low"] is None and found["r"]["found"] == "0.988"
+    assert share["n"] == "200 brains, 3 fits"
     assert {found[f"it is ahead ({w})"]["verdict"] for w in ("drawn", "real")} == {"depends"}
 
 
@@ -54,6 +55,23 @@ def test_it_is_a_table_for_people(record):
     for text in ("0.50 [0.40, 0.60]", "1,723", "depends", "200"):
         assert text in shown["text/plain"] and text in shown["text/html"]
     assert "nan" not in shown["text/html"].lower() and "None" not in shown["text/html"]
+
+
+def test_a_long_record_is_folded_and_one_without_intervals_says_value():
+    few = Record({"brains": 3})._repr_mimebundle_()["text/html"]
+    assert "<details>" not in few and "<th>value</th>" in few and "interval" not in few
+    many = Record({f"n{i}": Estimate(i, i - 1, i + 1, 9, 1) for i in range(40)})
+    assert "<summary>40 numbers" in many._repr_mimebundle_()["text/html"]
+
+
+def test_what_n_counts_is_named_where_it_is_no_brains():
+    one = {"recovered": Estimate(0.3, 0.1, 0.5, 9, 1)}
+    (row,) = Record(one, of={"recovered": "factors"}).rows
+    assert row["n"] == "9 factors, 1 fit"
+    (row,) = Record(
+        {}, {"moves": {"all": Estimate(0.3, 0.1, 0.5, 8, 3)}}, of={"moves": "latents"}
+    ).rows
+    assert (row["number"], row["n"]) == ("moves", "8 latents, 3 fits")
 
 
 def test_two_numbers_of_one_name_are_refused(record):
@@ -66,6 +84,29 @@ def test_an_interval_without_an_end_is_none_in_the_data():
     (row,) = record._repr_mimebundle_()[MIME]["numbers"]
     assert row["low"] is None and row["high"] is None and row["value"] == 1
     json.dumps(row, allow_nan=False)
+
+
+def test_the_numbers_of_another_book_are_kept_whole_or_not_at_all(tmp_path, record, monkeypatch):
+    from brainvae_core import record as records
+
+    executed, target = tmp_path / "notebooks", tmp_path / "kept/ccf.json"
+    executed.mkdir()
+    monkeypatch.setattr("sys.argv", ["record", str(executed), str(target)])
+    with pytest.raises(SystemExit, match="holds no executed chapter"):
+        records.main()
+    (executed / "01_a.ipynb").write_text(json.dumps(notebook(record)))
+    monkeypatch.setattr(records, "why_stale", lambda notebook: "its cells changed")
+    with pytest.raises(SystemExit, match="stale chapters: 01_a"):
+        records.main()
+    assert not target.exists()
+    monkeypatch.setattr(records, "why_stale", lambda notebook: "")
+    monkeypatch.setattr(records, "stamp_of", lambda notebook: "Made with")
+    monkeypatch.setattr(records, "made_on", lambda notebook: "simulated, real atlas")
+    records.main()
+    kept = json.loads(target.read_text())
+    assert kept["made_on"] == "simulated, real atlas"
+    assert kept["chapters"]["01_a"] == record_of(notebook(record))
+    assert [path.name for path in target.parent.iterdir()] == ["ccf.json"]
 
 
 def test_every_pattern_of_the_ledger_names_recorded_numbers():

@@ -100,10 +100,8 @@ class Ledger(SphinxDirective):
                 number = nodes.strong("", row["found"])
                 if linked:
                     number = self.link(chapter, row["cell"], row["found"])
-                counted = [(row["n_brains"], "brains"), (row["n_seeds"], "fits")]
-                n = ", ".join(f"{n} {what if n != 1 else what[:-1]}" for n, what in counted if n)
-                told = nodes.paragraph("", f"{row['number'].removesuffix(' (all)')}: ")
-                told += [number, nodes.Text(f" ({n})" if n else "")]
+                told = nodes.paragraph("", f"{row['number']}: ")
+                told += [number, nodes.Text(f" ({row['n']})" if row["n"] else "")]
                 if "verdict" in row:
                     told += [nodes.Text("; "), nodes.emphasis("", row["verdict"])]
                 items.append(nodes.list_item("", told))

@@ -381,6 +381,8 @@
     const sliders = element("fieldset", { class: "lx-sliders" },
       element("legend", {}, "Latents ", element("span", {}, "prior standard deviations")),
       ...rows.map((r) => r.row),
+      element("div", { class: "lx-row lx-scale", "aria-hidden": "true" }, element("span"),
+        element("span", { class: "lx-ends" }, ...[minus(String(-data.limit)), "0", `+${data.limit}`].map((t) => element("span", {}, t)))),
       element("p", { class: "lx-note", "aria-hidden": "true" },
         element("span", { class: "lx-swatch" }), "the middle 95 % of the training brains; ", element("span", { class: "lx-tick" }), "the start"));
 
@@ -403,7 +405,7 @@
     const handPanel = element("section", { class: "lx-panel" }, handTitle,
       element("div", { class: "lx-pair" },
         element("div", {}, element("h3", {}, "What it paints"), field, fieldKey),
-        element("div", {}, element("h3", {}, "What moves it (nats)"), seen)));
+        element("div", {}, element("h3", {}, "What moves it (nats; bars: √)"), seen)));
     const table = element("tbody");
     const tablePanel = element("section", { class: "lx-panel" }, element("h2", {}, "Largest changes"),
       element("table", { class: "lx-table" },
@@ -674,7 +676,7 @@
       originals[1].firstChild.setAttribute("aria-label", `${originals[1].lastChild.textContent} section of the start, ${one.name}`);
       captions[1].textContent = `Difference from ${one.pixels ? "the reconstruction" : id === "prior" ? "the prior mean" : "the mean code"}`;
       startNote.textContent = one.pixels
-        ? one.fault ? `A brain with ${one.fault}: what its reconstruction lacks, the model does not paint.` : "A test brain, not seen in training, and what the model makes of its code."
+        ? one.fault ? `A brain with a ${one.fault}: what its reconstruction lacks, the model does not paint.` : "A test brain, not seen in training, and what the model makes of its code."
         : id === "prior" ? "Where the prior has its centre. The bands show how far the brains are from it." : "No brain of its own: the average of the codes.";
       if (one.pixels) {
         paint(originals[0].firstChild, bytes(one.pixels), 0, 255 * data.white, GREYS);
@@ -777,6 +779,7 @@
       try {
         await navigator.clipboard.writeText(address.value);
         status.textContent = "Link copied.";
+        quiet = setTimeout(settle, 3000);
       } catch {
         address.hidden = false;
         address.select();

@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from brainvae_core.figures.comparison import LOCAL
-from brainvae_core.figures.labels import freely_placed, model_dashes, sized
+from brainvae_core.figures.labels import freely_placed, sized
+from brainvae_core.figures.palette import GREY, REFERENCE, model_dashes, model_styles
 from brainvae_core.figures.style import (
-    GREY,
     check_same_labels,
     check_shape,
     colour_bar,
     grey_limit,
     image_grid,
-    model_styles,
+    letters,
     new_figure,
     outline,
     panel_title,
@@ -27,7 +27,7 @@ from brainvae_core.figures.style import (
     styled,
 )
 
-GUESSING = {"color": GREY, "lw": 1, "ls": (0, (4, 3)), "zorder": 0}
+GUESSING = REFERENCE | {"zorder": 0}
 LOWEST = -1.2  # share of the brain kept
 # What nobody has to fit stands at three places.
 LANDMARKS = {"ideal": (0, 1), "copy of the input": (1, 1), "mean\nimage": (0, 0)}
@@ -38,14 +38,15 @@ def fig_keep_reject(
     points: Mapping[str, Mapping[str, tuple[object, object]]],
     paths: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
 ) -> Figure:
-    """Artefacts reproduced against brains kept, a panel a kind of artefact.
+    """Artefacts reproduced against brains kept, one panel per kind of artefact.
 
     Horizontal: share of the artefact that comes back in the reconstruction, 0 for none and 1 for
     all; vertical: share kept of the brain outside the artefact, 1 for all, 0 for no more than the
     mean image, less for worse. Up and to the left is better. Large markers are models, their bars
-    95 % intervals over brains and fits; lines with small markers run over the amounts of a denoiser
-    or the numbers of PCA components, with an open circle at the last, strongest one. Grey crosses:
-    the ideal, a copy of the input, the mean image.
+    95 % intervals over brains and fits; lines with small markers run over amounts of a denoiser or
+    numbers of PCA components, with an open circle at the last, strongest one. A triangle at the
+    lower edge: there a line leaves the panel downwards. Grey crosses: the ideal, a copy of the
+    input, the mean image.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def fig_keep_reject(
     -------
     Figure
         What copies its input stands at (1, 1), the mean image at (0, 0). Where less than −1.2 is
-        kept, a path leaves the frame.
+        kept, a path leaves the frame at a triangle.
     """
     check_same_labels(points=points, paths=paths)
     figure = new_figure(3.7)
@@ -68,22 +69,26 @@ def fig_keep_reject(
         label for by_label in (*points.values(), *paths.values()) for label in by_label
     )
     looks, dashes = model_styles(names), model_dashes(names)
-    for letter, ax, kind in zip("ABCDEF", axes, points, strict=False):
+    sizes = np.linspace(8.5, 6, max(map(len, points.values()), default=1))  # the last hides none
+    for letter, ax, kind in zip(letters(len(points)), axes, points, strict=True):
         for x, y in LANDMARKS.values():
             ax.plot(x, y, "+", color=GREY, markersize=9, mew=1)
         for label, path in paths[kind].items():
             xy, look = np.transpose(path), looks[label]
             line = {"ls": dashes[label], "lw": 1.2, "mew": 0, "zorder": 2, "label": label}
-            ax.plot(*xy, **line, **sized(look, 3.5))
+            ax.plot(*xy, **{**line, **sized(look, 3.5)})
             ax.plot(*xy[:, -1:], "o", mfc="white", mec=look["color"], ms=5, zorder=2)
-        for label, (x, y) in points[kind].items():
+        for size, (label, (x, y)) in zip(sizes, points[kind].items(), strict=False):
             bars = {"xerr": _arms(x), "yerr": _arms(y), "elinewidth": 1.1, "zorder": 3}
-            large = sized(looks[label], 7)
-            ax.errorbar(x.value, y.value, ls="", mec="white", label=label, **bars, **large)
+            large = {"mec": "white", **sized(looks[label], size)}
+            ax.errorbar(x.value, y.value, ls="", label=label, **bars, **large)
         panel_title(ax, letter, sentence(kind))
         ax.set_xlabel("Artefact reproduced (share)")
         ax.margins(0.1)
     axes[0].set_ylim(max(axes[0].get_ylim()[0], LOWEST), 1.25)
+    for ax, kind in zip(axes, points, strict=True):
+        for label, path in paths[kind].items():
+            _leaving(ax, np.asarray(path, float), looks[label]["color"])
     axes[0].set_ylabel("Brain outside the mask kept (share)")
     handles = {}
     for ax in axes:
@@ -124,12 +129,12 @@ def fig_detection(curves: Mapping[str, Mapping[str, object]]) -> Figure:
     names = list(dict.fromkeys(name for by_name in curves.values() for name in by_name))
     looks, dashes = model_styles(names), model_dashes(names)
     handles = {}
-    for letter, (above, below), kind in zip("ABCDEF", axes.T, curves, strict=False):
+    for letter, (above, below), kind in zip(letters(len(curves)), axes.T, curves, strict=True):
         above.plot([0, 1], [0, 1], **GUESSING)
         for name, found in curves[kind].items():
             # Marks at a few places, which differ from line to line.
             every = {"markevery": (0.03 + 0.16 * names.index(name) / len(names), 0.16)}
-            line = {**sized(looks[name], 4.5), **every, "mec": "white", "mew": 0.4}
+            line = {"mec": "white", "mew": 0.4, **sized(looks[name], 4.5), **every}
             line |= {"ls": dashes[name], "lw": 1.3}
             (handles[name],) = above.plot(found.share, found.true_positive_rate, **line)
             below.plot(found.share, found.precision, **line)
@@ -157,7 +162,7 @@ def fig_error_maps(
     *,
     label: str = "Error (1: the root mean square in clean validation brains)",
 ) -> Figure:
-    """Where a model does not paint a brain as it is: a column a brain, a row a model.
+    """Where a model does not paint a brain as it is: one column per brain, one row per model.
 
     Each column is a brain with the artefact named above, such as leak (bright signal from the other
     channel), breakage (missing tissue) or grid (scanning pattern). The top row is the input in
@@ -204,6 +209,16 @@ def fig_error_maps(
     more = "max" if any(np.max(found) > top for found in maps.values()) else "neither"
     colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, extend=more)
     return figure
+
+
+def _leaving(ax, path, colour) -> None:
+    """A triangle wherever a path crosses the lower edge."""
+    low = ax.get_ylim()[0]
+    for (x0, y0), (x1, y1) in zip(path, path[1:], strict=False):
+        if (y0 < low) != (y1 < low):
+            x = x0 + (x1 - x0) * (low - y0) / (y1 - y0)
+            look = {"color": colour, "mec": "white", "mew": 0.4, "ms": 8, "zorder": 4}
+            ax.plot(x, low, "v", clip_on=False, **look)
 
 
 def _arms(found):

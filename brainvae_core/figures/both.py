@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from string import ascii_uppercase
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,11 +12,11 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from brainvae_core.figures.labels import wrapped
+from brainvae_core.figures.palette import GREY, MODEL_COLOURS, model_styles
 from brainvae_core.figures.style import (
     DARK,
     DIFFERENCE,
-    GREY,
-    MODEL_COLOURS,
     SMALL,
     WIDTH,
     check_same_labels,
@@ -25,7 +24,7 @@ from brainvae_core.figures.style import (
     colour_bar,
     heat_map,
     latent_names,
-    model_styles,
+    letters,
     new_figure,
     panel_title,
     percent,
@@ -39,7 +38,7 @@ PAIRS = "osD^vPX"  # markers of pairs of fits
 
 @styled
 def fig_fields(tables: Mapping[str, np.ndarray], acronyms: Sequence[str], label: str) -> Figure:
-    """Several fields side by side: a panel each, a row a region, a column a latent.
+    """Several fields side by side: one row per region, one column per latent.
 
     Each panel, named above, is one way, model or fit of reading how regions and latents belong
     together. Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. Colour is the
@@ -65,7 +64,7 @@ def fig_fields(tables: Mapping[str, np.ndarray], acronyms: Sequence[str], label:
     axes = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
     top = max(float(np.nanmax(table)) for table in tables.values()) or 1.0
     most = 16 if len(tables) < 3 else 36 // len(tables)
-    for letter, ax, (title, table) in zip(ascii_uppercase, axes, tables.items(), strict=False):
+    for letter, ax, (title, table) in zip(letters(len(tables)), axes, tables.items(), strict=True):
         names = thinned(latent_names(np.shape(table)[1]), most)
         shown = heat_map(ax, table, list(acronyms), names, limits=(0, top))
         panel_title(ax, letter, textwrap.fill(title, 84 // len(tables)))
@@ -135,6 +134,8 @@ def fig_against_blobs(
         Line2D([], [], lw=2, marker="D", ms=6, color=region, label="region, 95 % interval"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    figure.draw_without_rendering()  # only then is known how wide the axis is
+    ax.set_xlabel(wrapped(xlabel, ax.bbox.width / figure.dpi))
     return figure
 
 
@@ -232,9 +233,7 @@ def fig_stability(
         return figure
     axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
     looks = model_styles(correlations)
-    for letter, ax, (title, found) in zip(
-        ascii_uppercase, axes, correlations.items(), strict=False
-    ):
+    for letter, ax, (title, found) in zip(letters(n), axes, correlations.items(), strict=True):
         random = check_shape(title, chance[title], (None, np.shape(found)[-1]))
         found = np.sort(found, axis=1)[:, ::-1]
         at = np.arange(found.shape[1])

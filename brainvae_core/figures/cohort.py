@@ -76,19 +76,19 @@ def fig_factors(
     steps: tuple[str, str] = ("−2 SD", "+2 SD"),
     columns: int = 2,
 ) -> Figure:
-    """What each planted factor does: a brain with little of it, with much, and the difference.
+    """What goes with each factor: brains with little of it, with much, and the difference.
 
-    Each factor, a property planted in simulated brains and named above, has three images: a section
-    where this factor is low, one where it is high, as written on them, and the second minus the
-    first. Sections share one grey scale. Differences are red where the second is brighter, blue
-    where it is darker and white where nothing changes, on one scale for all factors (brightness
-    runs from 0, black, to 1, white); thin grey lines are contours of the average section, to show
-    where a change lies.
+    Each factor, a property of the brains named above, has three images: the mean section of brains
+    in which it is low, that of brains in which it is high (how low and high is written on them),
+    and the second minus the first. Sections share one grey scale. Differences are red where the
+    second is brighter, blue where it is darker and white where nothing changes, on one scale for
+    all factors (brightness runs from 0, black, to 1, white); thin grey lines are contours of the
+    average section, to show where a change lies.
 
     Parameters
     ----------
     low_high_images : mapping of str to (low, high), each (height, width)
-        Images where one factor alone is low or high.
+        Mean images of brains in which the factor is low or high.
     mean_image : ndarray, shape (height, width)
         The average section; its outlines lie over the differences.
     pixel_um : float
@@ -138,16 +138,16 @@ def fig_2a(
 ) -> Figure:
     """Average section of a cohort, atlas template and regions of interest (Fig. 2A).
 
-    A: mean of the sections of the cohort named below; B: the atlas template in the same plane. C:
-    the regions analysed, tinted over the darkened template and named by their Allen acronyms; tints
-    only tell regions apart. Greys run from black, no signal, to a white that A and B set for
-    themselves, so compare shapes and not brightness; the scale bar holds for all three. Where the
-    sections fit the atlas, the borders of A lie where those of B do.
+    A: mean of the training brains' sections, of the cohort named below; B: the atlas template in
+    the same plane. C: the regions analysed, tinted over the darkened template and named by their
+    Allen acronyms; tints only tell regions apart. Greys run from black, no signal, to a white that
+    A and B set for themselves, so compare shapes and not brightness; the scale bar holds for all
+    three. Where the sections fit the atlas, the borders of A lie where those of B do.
 
     Parameters
     ----------
     mean_section, template : ndarray, shape (height, width)
-        The cohort's average and the atlas's.
+        The average of the cohort's training brains, and the atlas's.
     annotation_masks : ndarray of bool, shape (n_rois, height, width)
         Pixels of each region.
     acronyms : sequence of str, n_rois
@@ -167,8 +167,8 @@ def fig_2a(
     average, atlas, regions = axes[0]
     show_section(average, mean_section, grey_limit(mean_section))
     show_section(atlas, template, grey_limit(template))
-    panel_title(average, "A", "Average section")
-    average.set_xlabel(cohort_name)
+    panel_title(average, "A", "Mean of training brains")
+    average.set_xlabel(f"Cohort: {cohort_name}", loc="left", fontsize=SMALL)
     panel_title(atlas, "B", "Atlas template")
     panel_title(regions, "C", "Regions")
     bare(regions)

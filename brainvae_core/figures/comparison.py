@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+)
 
+from brainvae_core.figures.labels import PLAIN
+from brainvae_core.figures.palette import model_styles
 from brainvae_core.figures.style import (
     check_same_labels,
     check_shape,
     difference_limit,
     grey_limit,
     image_grid,
-    model_styles,
     new_figure,
     outline,
     panel_title,
@@ -87,7 +93,7 @@ def fig_s1(
     clean : ndarray, shape (n, height, width), or None
         The same sections before their artefacts (simulated cohorts); the first row.
     inputs, reconstructions, artefact_names, pixel_um, masks
-        As for :func:`fig_2b`, a column a brain.
+        As for :func:`fig_2b`, one column per brain.
 
     Returns
     -------
@@ -102,7 +108,7 @@ def _artefact_rows(rows, names, pixel_um, masks) -> Figure:
     shape = check_shape("Input", rows["Input"], (len(names), None, None)).shape
     rows = {label: check_shape(label, images, shape) for label, images in rows.items()}
     masks = np.zeros(shape) if masks is None else check_shape("masks", masks, shape)
-    figure, axes = image_grid(len(rows), len(names), shape[1:], row_labels=1)
+    figure, axes = image_grid(len(rows), len(names), shape[1:], row_labels=1, tallest=9.0)
     limit = grey_limit(rows["Input"])
     for line, (label, images) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(label)
@@ -224,14 +230,30 @@ def fig_outside(
             ax.hist(cohort, bins=np.geomspace(both.min(), both.max(), 30), color="#C8C8C8")
             ax.axvline(value, color=looks[label]["color"], lw=2)
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(MaxNLocator(4, prune="lower"))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-            ax.xaxis.set_minor_locator(NullLocator())
+            _told_on_log(ax.xaxis, int(18 / len(models)))
             beyond = int((np.asarray(cohort) >= value).sum())
             ax.set_title(f"{label}: {beyond} of {len(cohort)} as far out", fontsize=8)
             ax.set_xlabel(names[measure])
             bare_left(ax)
     return figure
+
+
+def _told_on_log(axis, most: int) -> None:
+    """Numbers on a logarithmic axis, at most so many, and small ticks at round values between."""
+    low, high = axis.get_view_interval()
+    for subs in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        at = np.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1), subs).ravel()
+        at = at[(at >= low) & (at <= high)]
+        if len(at) <= most:
+            break
+    axis.set_minor_locator(LogLocator(subs=np.arange(1, 10), numticks=99))
+    if len(at) < 2:  # the axis is too short for such numbers
+        axis.set_major_locator(MaxNLocator(min(most, 4), prune="lower"))
+        axis.set_minor_locator(MaxNLocator(15))
+    else:
+        axis.set_major_locator(FixedLocator(at[:: -(-len(at) // most)]))
+    axis.set_major_formatter(PLAIN)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _error_histogram(ax, cohort_errors, error, colour) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from string import ascii_uppercase
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,13 +10,17 @@ from matplotlib.ticker import NullLocator
 
 from brainvae_core.figures.labels import (
     PLAIN,
-    model_dashes,
+    freely_placed,
     named_at_the_right,
     plain_log,
     sized,
+    wrapped,
 )
-from brainvae_core.figures.style import GREY, WIDTH, model_styles, new_figure, panel_title, styled
+from brainvae_core.figures.palette import GREY, REFERENCE, is_reference, model_dashes, model_styles
+from brainvae_core.figures.style import SMALL, WIDTH, letters, new_figure, panel_title, styled
 
+WIDTHS = {1: 5.0, 2: 3.0, 3: 1.85} | dict.fromkeys(range(4, 9), 1.2)  # inches of a panel
+MOST_WIDER = 1.7  # one axis for several panels, against the narrowest of their own
 MOST_BANDS = 3  # models whose bands can lie on one another and still be told apart
 
 
@@ -73,10 +76,11 @@ def fig_2d(
 
     Each panel compares one kind of image, such as reconstructions or samples of a model, with real
     sections. Horizontal, logarithmic: the number of latents L; vertical: how far apart the two sets
-    of images are, in squared grey values, logarithmic unless a distance is 0; low is good. A marker
-    is a model's estimate, the shaded band its 95 % interval over brains and fits (bars where there
-    are more than three models). Where given, the dashed line and grey band are the distance of real
-    from real brains: a model there is not told from real ones.
+    of images are, in squared grey values, logarithmic unless a distance is 0; low is good. Panels
+    without numbers at their left share the axis there. A marker is a model's estimate, the shaded
+    band its 95 % interval over brains and fits (bars where there are more than three models). Where
+    given, the dashed line and grey band are the distance of real from real brains: a model there is
+    not told from real ones.
 
     Parameters
     ----------
@@ -112,17 +116,18 @@ def fig_curves(
     columns: int = 2,
     log_x: bool = False,
     log_y: bool = False,
-    share_y: bool = False,
+    share_y: bool | None = None,
+    point_labels: Mapping[str, Mapping[float, str]] | None = None,
 ) -> Figure:
-    """Scores of several models against one parameter, a panel each.
+    """Scores of several models against one parameter.
 
-    Horizontal: the parameter named below, in its unit; vertical: the score named by axis and title;
-    either may be logarithmic. Each colour, marker and dash is one model, the same in all panels; a
-    marker is the estimate, the shaded band its 95 % interval over what was sampled (brains, fits or
-    planted factors). More than three models have bars instead and stand side by side, though their
-    value below is the same. Dashed grey lines, where given, are references named at the right, with
-    a grey band for their interval. Whether high is good depends on the score: similarities and
-    explained shares should be high, errors and distances low.
+    Horizontal: the parameter named below; vertical: the score named by axis and title; either may
+    be logarithmic. Panels without numbers at their left share the axis there; others may have
+    ranges of their own. A colour, marker and dash is one model in all panels; a marker is the
+    estimate, the shaded band (bars where there are more than three models, side by side at one
+    value) its 95 % interval over what was sampled: brains, fits or planted factors. Dashed grey
+    lines, where given, are references, grey bands their intervals. Whether high is good depends on
+    the score: similarities and explained shares should be high, errors and distances low.
 
     Parameters
     ----------
@@ -137,42 +142,52 @@ def fig_curves(
         One for all panels, or one each.
     columns : int
     log_x, log_y : bool
-    share_y : bool
-        One vertical axis for the panels of a row.
+    share_y : bool, optional
+        One vertical axis for the panels of a row; left out, where they have one label and ranges
+        that allow it. Rows share it too where their ranges do.
+    point_labels : mapping of model to mapping of float to str, optional
+        What to write at a model's points, by their place on the horizontal axis; its line joins
+        them in this order.
 
     Returns
     -------
     Figure
     """
-    return _panels(panels, references or {}, xlabel, ylabels, columns, log_x, log_y, share_y)
+    references, labels = references or {}, point_labels or {}
+    return _panels(panels, references, xlabel, ylabels, columns, log_x, log_y, share_y, labels)
 
 
-def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y, share_y=False) -> Figure:
+def _panels(
+    panels, references, xlabel, ylabels, columns, log_x, log_y, share_y=None, point_labels=None
+) -> Figure:
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
     figure = new_figure(0.35 + 2.5 * n_rows, width=6.4 if columns == 1 else WIDTH)
-    axes = figure.subplots(n_rows, columns, squeeze=False, sharey="row" if share_y else False)
+    figure.get_layout_engine().set(w_pad=0.06)
+    axes, names = figure.subplots(n_rows, columns, squeeze=False), letters(len(panels))
+    point_labels = point_labels or {}
     looks = _looks(dict.fromkeys(label for panel in panels.values() for label in panel))
     for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):
         floor = _floor(panels[title], references.get(title, {})) if log_y else None
-        _lines(ax, panels[title], looks, log_x, 14 if columns < 3 else 9, floor)
+        _lines(ax, panels[title], looks, log_x, WIDTHS[columns], floor, point_labels)
         _references(ax, references.get(title, {}), floor)
         if floor is not None:
             high = ax.get_ylim()[1]
             ax.set_yscale("log")
             ax.set_ylim(floor, high)
             plain_log(ax.yaxis)
-        panel_title(ax, ascii_uppercase[i], title)
+        panel_title(ax, names[i], title)
         if i + columns >= len(panels):
             ax.set_xlabel(xlabel)
-    for ax, title in zip(axes.flat, panels, strict=False):  # limits that are shared are known now
-        _named(ax, references.get(title, {}), 1.95)
-    if len(ylabels) == 1:
-        for ax in axes[:, 0]:
-            ax.set_ylabel(ylabels[0])
-    else:
-        for ax, label in zip(axes.flat, ylabels, strict=False):
-            ax.set_ylabel(label)
+    used = [list(row[: max(len(panels) - i * columns, 0)]) for i, row in enumerate(axes)]
+    _share(used, len(ylabels) < 2 if share_y is None else share_y, always=bool(share_y))
+    for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):  # limits are known now
+        if not _named_next(i, list(panels), references, used[i // columns], columns):
+            _named(ax, references.get(title, {}), 1.95)
+        if len(ylabels) == 1 and i % columns == 0:
+            ax.set_ylabel(wrapped(ylabels[0], 1.95))
+        elif len(ylabels) > max(i, 1):
+            ax.set_ylabel(wrapped(ylabels[i], 1.95))
     for ax in axes.flat[len(panels) :]:
         ax.remove()
     handles = {}
@@ -181,7 +196,55 @@ def _panels(panels, references, xlabel, ylabels, columns, log_x, log_y, share_y=
     handles = {label: handles[label] for label in looks if label in handles}
     most = {"loc": "outside upper center", "ncols": min(4 if columns == 1 else 6, len(handles))}
     figure.legend(handles.values(), handles, handlelength=3, **most)
+    if point_labels or log_x:
+        figure.draw_without_rendering()  # only then is known where there is room
+    for ax in axes.flat[: len(panels)] if log_x else ():
+        ax.set_xticks(at := ax.get_xticks(), _apart(at, ax.bbox.width / figure.dpi))
+    for ax, title in zip(axes.flat, panels, strict=False):
+        for label, by_x in point_labels.items():
+            for x, text in by_x.items():
+                if x in panels[title].get(label, {}):
+                    place, look = (x, panels[title][label][x].value), looks[label]
+                    freely_placed(ax, text, place, color=look["color"], fontsize=7.5)
     return figure
+
+
+def _share(rows, within: bool, always: bool) -> None:
+    """One vertical axis for the panels of a row, and for all rows, where ranges allow."""
+    shared = [within and len(row) > 1 and (always or _alike(row)) for row in rows]
+    for row, together in zip(rows, shared, strict=True):
+        if together:
+            _one_axis(row)
+            for ax in row[1:]:
+                ax.tick_params(labelleft=False)
+    flat = [ax for row in rows for ax in row]
+    if within and len(rows) > 1 and _alike(flat):
+        _one_axis(flat)
+
+
+def _named_next(i, titles, references, row, columns) -> bool:
+    """Whether the next panel of a row has the same references on the same axis."""
+    place = i % columns
+    if place + 1 >= len(row) or row[place].get_ylim() != row[place + 1].get_ylim():
+        return False
+    here, after = (references.get(title, {}) for title in titles[i : i + 2])
+    return {k: interval(v) for k, v in here.items()} == {k: interval(v) for k, v in after.items()}
+
+
+def _alike(axes) -> bool:
+    """Whether the range of all axes together is not much more than that of any."""
+    if len({ax.get_yscale() for ax in axes}) > 1:
+        return False
+    ends = np.array([ax.yaxis.get_transform().transform(np.array(ax.get_ylim())) for ax in axes])
+    return bool(np.ptp(ends) <= MOST_WIDER * np.ptp(ends, axis=1).min())
+
+
+def _one_axis(axes) -> None:
+    low, high = np.transpose([ax.get_ylim() for ax in axes])
+    for ax in axes:
+        ax.set_ylim(low.min(), high.max())
+        if ax.get_yscale() == "log":
+            plain_log(ax.yaxis)
 
 
 def _looks(labels) -> dict[str, dict]:
@@ -191,33 +254,40 @@ def _looks(labels) -> dict[str, dict]:
     return {label: {**sized(look, 5), "ls": dashes[label]} for label, look in looks.items()}
 
 
-def _lines(ax, by_label, looks, log_x=False, most=14, floor=None) -> None:
+def _lines(ax, by_label, looks, log_x=False, width=5.0, floor=None, orders=None) -> None:
     """A line and a band a model, which ends at the floor of a logarithmic axis.
 
     Of more models than can be told apart by bands, bars a little beside one another. Along a
     logarithmic axis of x a tick at every value, named if it fits.
     """
     at = sorted({x for by_x in by_label.values() for x in by_x})
-    bars = len(looks) > MOST_BANDS
+    bars = sum(not is_reference(label) for label in looks) > MOST_BANDS
     asides = _asides(at, len(looks), log_x) if bars else np.zeros(len(looks))
     for (label, look), aside in zip(looks.items(), asides, strict=True):
         by_x = by_label.get(label, {})
-        xs = sorted(by_x)
+        xs = [x for x in (orders or {}).get(label, sorted(by_x)) if x in by_x]
         if not xs:
             continue
         value, low, high = np.array([[e.value, e.low, e.high] for e in map(by_x.get, xs)]).T
         low = low if floor is None else np.maximum(low, floor)
+        if is_reference(label):
+            ax.plot(xs, value, label=label, zorder=1, **REFERENCE)
+            continue
         moved = np.multiply(xs, 2**aside) if log_x else np.add(xs, aside)
         if bars:
             thin = {"color": look["color"], "lw": 1, "alpha": 0.75, "zorder": 1.5}
             ax.vlines(moved, low, high, **thin)
         else:
-            ax.fill_between(xs, low, high, color=look["color"], alpha=0.18, lw=0)
-        ax.plot(moved, value, label=label, mec="white", mew=0.6, **look)
+            band = np.argsort(xs)
+            ax.fill_between(
+                np.sort(xs), low[band], high[band], color=look["color"], alpha=0.18, lw=0
+            )
+        ax.plot(moved, value, label=label, **{"mec": "white", "mew": 0.6, **look})
     if log_x:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(at, _apart(at, most))
+        ax.set_xticks(at, _apart(at, width))
+        ax.tick_params(axis="x", labelsize=SMALL if width > 2.5 else 7)
     else:
         ax.xaxis.set_major_formatter(PLAIN)
         if len(at) <= 6:
@@ -234,14 +304,17 @@ def _asides(at, n, log_x) -> np.ndarray:
     return step * (np.arange(n) - (n - 1) / 2)
 
 
-def _apart(values, most) -> list[str]:
-    """Labels of values on a logarithmic axis with room for so many, left out where they touch."""
-    labels, last = [], 0.0
-    room = (max(values) / min(values)) ** (1 / most) if len(values) > 1 else 1
+def _apart(values, width) -> list[str]:
+    """Labels of values on a logarithmic axis so many inches wide, left out where they touch."""
+    labels, end = [], -np.inf
+    span = max(np.log2(max(values) / min(values)), 1e-9) if len(values) else 1
+    digit = 0.07 if width > 2.5 else 0.061
     for value in values:
-        fits = value >= last * room
-        labels.append(f"{value:.4g}" if fits else "")
-        last = value if fits else last
+        text = f"{value:.4g}"
+        place, half = 0.9 * width * np.log2(value / values[0]) / span, digit * len(text) / 2
+        fits = place - half >= end
+        labels.append(text if fits else "")
+        end = place + half + 0.025 if fits else end
     return labels
 
 
@@ -249,7 +322,7 @@ def _references(ax, references: Mapping[str, object], floor=None) -> None:
     """Dashed grey lines, with bands for their intervals."""
     for found in references.values():
         value, lowest, highest = interval(found)
-        ax.axhline(value, color=GREY, ls=(0, (4, 3)), lw=1, zorder=1)
+        ax.axhline(value, zorder=1, **REFERENCE)
         if highest > lowest:
             lowest = lowest if floor is None else max(lowest, floor)
             ax.axhspan(lowest, highest, color=GREY, alpha=0.12, lw=0, zorder=0)

@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from brainvae_core.figures.labels import wrapped
+from brainvae_core.figures.palette import GREY, model_styles
 from brainvae_core.figures.study import MARKS, tick
 from brainvae_core.figures.style import (
     ACCENT,
-    GREY,
     check_same_labels,
     check_shape,
-    model_styles,
+    letters,
     new_figure,
     panel_title,
     styled,
@@ -33,15 +34,17 @@ def fig_knee(
     *,
     ylabel: str,
     paper: int | None = 8,
+    share_y: bool = False,
 ) -> Figure:
-    """Curves over the number of latents, their chords and their knees, a column a model.
+    """Curves over the number of latents, their chords and knees, one column per model.
 
     Above, each point is a fit (one training with one seed), the line the mean over seeds of what
     the axis names, the dashed grey line the chord that joins its ends. The orange ring is the knee,
     the point farthest from the chord: beyond it more latents bring little. Below, bars show how
     often each number of latents is the knee when seeds are resampled, pale where the curve has
-    none; where given, a dotted black line is the paper's number. Columns have their own scales:
-    losses at different β are different quantities.
+    none; where given, a dotted black line is the paper's number. A column without numbers at its
+    left shares the axis there. Where curves are losses, those at different β are different
+    quantities.
 
     Parameters
     ----------
@@ -56,6 +59,8 @@ def fig_knee(
         What the curves are, with their unit.
     paper : int, optional
         The paper's number of latents.
+    share_y : bool
+        One vertical axis for all columns, where the curves are one quantity.
 
     Returns
     -------
@@ -66,7 +71,7 @@ def fig_knee(
     axes = figure.subplots(2, len(curves), sharex=True, squeeze=False, height_ratios=[3, 1])
     dims = np.asarray(latent_dims, dtype=float)
     looks = model_styles(curves)
-    for letter, (above, below), label in zip("ABCDEF", axes.T, curves, strict=False):
+    for letter, (above, below), label in zip(letters(len(curves)), axes.T, curves, strict=True):
         curve = check_shape(label, curves[label], (len(dims), None))
         share = check_shape(f"shares of {label}", shares[label], (len(dims),))
         colour = looks[label]["color"]
@@ -95,7 +100,12 @@ def fig_knee(
         for ax in (above, below):
             if paper is not None:
                 ax.axvline(paper, **PAPER, zorder=0)
-    axes[0, 0].set_ylabel(ylabel)
+    if share_y:
+        low, high = zip(*(ax.get_ylim() for ax in axes[0]), strict=True)
+        for ax in axes[0]:
+            ax.set_ylim(min(low), max(high))
+            ax.tick_params(labelleft=bool(ax is axes[0, 0]))
+    axes[0, 0].set_ylabel(wrapped(ylabel, 2.4))
     axes[1, 0].set_ylabel("Resamples")
     handles = [
         Line2D([], [], color=GREY, marker=".", ms=4, lw=1.5, label="mean of seeds, and each fit"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
-from itertools import cycle
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,23 +11,19 @@ from matplotlib.axis import Axis
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from brainvae_core.figures.style import GREY, MODEL_COLOURS
+from brainvae_core.figures.palette import GREY
 
-MODEL_DASHES = {"PCA": "-", "VAE": (0, (5, 1.5)), "β-VAE": (0, (6, 1.5, 1.2, 1.5))}
-MODEL_DASHES |= {"nearest brain": (0, (1.2, 1.2)), "mean image": "-"}
-OTHER_DASHES = ((0, (3, 1)), (0, (3, 1.2, 1, 1.2, 1, 1.2)), (0, (8, 2)), (0, (2, 2)), (0, (9, 1)))
 # Of shapes that look smaller than a circle of the same size, and of some that look larger.
-SHAPE_SIZES = {"*": 1.8, "X": 1.3, "P": 1.25, "^": 1.2, "v": 1.2, "<": 1.2, "D": 0.95}
-
-
-def model_dashes(labels: Iterable[str]) -> dict[str, object]:
-    """Line style of each label, fixed and in order as colours are in ``model_styles``."""
-    spare, styles, taken = cycle(OTHER_DASHES), {}, set()
-    for label in labels:
-        known = [name for name in MODEL_COLOURS if label.startswith(name) and name not in taken]
-        styles[label] = MODEL_DASHES[known[0]] if known else next(spare)
-        taken.update(known)
-    return styles
+SHAPE_SIZES = {
+    (4, 1, 0): 2.0,
+    "*": 1.8,
+    "X": 1.3,
+    "P": 1.25,
+    "^": 1.2,
+    "v": 1.2,
+    "<": 1.2,
+    "D": 0.95,
+}
 
 
 def sized(look: Mapping, size: float) -> dict:
@@ -50,10 +45,17 @@ def plain_log(axis: Axis) -> None:
     """Ticks of a logarithmic axis: the closer, the fewer powers of ten it spans."""
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
-    subs = (1,) if decades > 2.5 else (1, 2, 5) if decades > 0.8 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    subs = (1, 1.5, 2, 3, 4, 5, 6, 8)
+    for more, fewer in ((0.6, (1, 1.5, 2, 3, 5, 7)), (1.3, (1, 2, 5)), (2.5, (1,))):
+        subs = fewer if decades > more else subs
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(PLAIN)
+
+
+def wrapped(label: str, inches: float) -> str:
+    """A label of an axis this long, in lines that are not longer."""
+    return textwrap.fill(label, max(int(inches / 0.068), 8), break_long_words=False)
 
 
 def named_at_the_right(ax: Axes, values: Mapping[str, float], gap: float = 0.13) -> None:

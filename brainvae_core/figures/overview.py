@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from brainvae_core.figures.palette import GREY
 from brainvae_core.figures.style import (
     ACCENT,
-    GREY,
     SMALL,
     bare,
     check_shape,
@@ -89,6 +89,8 @@ def fig_1(
     brains, codes = (section, perturbed_section), (code, perturbed_code)
     _receptive_row(row_a, brains, codes, roi_mask, roi_name, limit)
     _projective_row(row_b, code, moved_code, decoded, decoded_moved, limit)
+    for ax in (*row_a.axes, *row_b.axes):
+        ax.set_anchor("N")  # the titles of a row at one height
     scale_bar(row_a.axes[0], pixel_um)
     _title(row_c, "C", "The network: an encoder and its mirror image")
     _network(row_c.subplots(), layer_shapes)
@@ -126,6 +128,7 @@ def _projective_row(row, code, moved_code, decoded, decoded_moved, limit) -> Non
     bar = row.colorbar(shown, cax=inset, orientation="horizontal")
     bar.outline.set_visible(False)
     bar.ax.locator_params(nbins=3)
+    bar.set_label("Difference of brightness", fontsize=SMALL)
 
 
 def _paired_bars(ax, before, after, labels) -> None:

@@ -17,6 +17,7 @@ from brainvae_core.figures.style import (
     heat_map,
     image_grid,
     latent_names,
+    letters,
     new_figure,
     outline,
     panel_title,
@@ -94,7 +95,7 @@ def fig_3a(
 def fig_s4(
     images: np.ndarray, c_values: Sequence[float], pixel_um: float, *, difference: bool = False
 ) -> Figure:
-    """Decoded images along each latent (Fig. S4): a row a latent, a column a value of c.
+    """Decoded images along each latent (Fig. S4): one row per latent, one column per c.
 
     Each image is what the decoder paints when the row's latent is moved by the column's c, in prior
     standard deviations, and all other latents stay; images share one grey scale. Where differences
@@ -146,14 +147,14 @@ def fig_s4(
 def fig_region_profile(
     profile: np.ndarray, acronyms: Sequence[str], receptive: np.ndarray | None = None
 ) -> Figure:
-    """Which regions each latent moves, beside which regions move it.
+    """Which regions each latent moves and, where drawn, which regions move it.
 
-    Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. A, projective: mean
-    variance of the region's grey values in the decoded section while the latent moves; B, where
-    given, receptive: divergence in nats of the latent's code when the region's brightness in the
-    input changes. Colour, and number where there is room (with many regions only from 0.05 on), is
-    the share of the latent's sum over regions, on one scale: each column adds up to 1, or is 0
-    where a latent does nothing. Columns alike in A and B: the latent paints what it sees.
+    Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. Projective: mean
+    variance of the region's grey values in the decoded section while the latent moves; receptive,
+    where drawn: divergence in nats of the latent's code when the region's brightness in the input
+    changes. Colour, and number where there is room (with many regions only from 0.05 on), is the
+    share of the latent's sum over regions, on one scale: each column adds up to 1, or is 0 where a
+    latent does nothing. Where both are drawn, columns alike: the latent paints what it sees.
 
     Parameters
     ----------
@@ -184,7 +185,7 @@ def fig_region_profile(
     fmt = ".2f" if latent_dim <= 16 // len(tables) else ""
     least = 0.05 if len(acronyms) > 10 else 0  # a large table is read by its large numbers
     inside = {"fmt": fmt, "least": least, "fontsize": 7}
-    for letter, ax, (title, table) in zip("AB", axes, shares.items(), strict=False):
+    for letter, ax, (title, table) in zip(letters(len(shares)), axes, shares.items(), strict=True):
         names = thinned(latent_names(latent_dim), 12)
         shown = heat_map(ax, table, list(acronyms), names, limits=(0, top), **inside)
         panel_title(ax, letter, title)

@@ -8,18 +8,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from brainvae_core.figures.palette import GREY, MODEL_COLOURS
 from brainvae_core.figures.style import (
-    GREY,
-    MODEL_COLOURS,
     SMALL,
     check_shape,
     factor_label,
     grey_limit,
     image_grid,
     legible,
+    letters,
     new_figure,
     panel_title,
     scale_bar,
@@ -36,12 +35,13 @@ BINS = 40
 def fig_quality(statistics: pd.DataFrame, is_outlier: np.ndarray, limit: float) -> Figure:
     """How far each brain is from the usual one, by each statistic of quality control.
 
-    Each panel is one statistic; horizontal: distance from the median training brain in robust
-    standard deviations (SD), linear up to the limit and logarithmic beyond; vertical: the number of
-    brains. The dashed grey line is the limit for outliers, drawn on the left too where a brain lies
-    beyond it. Blue bars count the ordinary brains. Where there are outliers, each is an orange
-    triangle at its own value, in every panel, whichever statistic made it one; the triangles'
-    height means nothing.
+    Horizontal: distance from the median training brain in robust standard deviations (SD); where a
+    brain lies beyond the dashed grey limit for outliers, logarithmic from there. Vertical: the
+    number of brains, ordinary ones as blue bars. Difference: from the median section; missing:
+    share of the brain that is dark, natural dark spaces included; saturated: share that is white;
+    gain: the number that its brightness was multiplied by. Where there are outliers, each is an
+    orange triangle at its own values, whichever statistic made it one; the triangles' height means
+    nothing.
 
     Parameters
     ----------
@@ -65,11 +65,12 @@ def fig_quality(statistics: pd.DataFrame, is_outlier: np.ndarray, limit: float) 
     rows = -(-statistics.shape[1] // columns)
     figure = new_figure(2.1 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False)
+    names = letters(statistics.shape[1])
     for ax in panels.flat[statistics.shape[1] :]:
         ax.set_visible(False)
     for i, (name, values) in enumerate(statistics.items()):
         _distribution(panels.flat[i], values.to_numpy(float), is_outlier, limit)
-        panel_title(panels.flat[i], chr(ord("A") + i), factor_label(str(name)))
+        panel_title(panels.flat[i], names[i], factor_label(str(name)))
     for ax in panels[:, 0]:
         ax.set_ylabel("Brains")
     handles = {
@@ -166,9 +167,9 @@ def fig_worst(
 def fig_ledger(kept: int, refused: Mapping[str, int]) -> Figure:
     """An acquisition's ledger: brains kept, and those refused by reason.
 
-    Horizontal: the number of brains, also written at the end of each bar. The blue bar on top is
-    the brains that were kept for the cohort. Orange bars below, where there are any, are the brains
-    that were refused, one bar for each reason, the most frequent first.
+    Horizontal: the number of brains, also written at the end of each bar. The blue bar on top
+    counts the brains that were kept for the cohort. Where brains were refused, an orange bar below
+    it counts those of each reason, the most frequent first.
 
     Parameters
     ----------
@@ -203,10 +204,10 @@ def fig_brightness(before: np.ndarray, after: np.ndarray) -> Figure:
     """Mean brightness inside each brain, before and after it is set to the cohort's average.
 
     Horizontal: mean brightness of a brain, in raw grey values before the adjustment (A) and on a
-    scale where 1 is white after it (B); vertical: the number of brains. The dashed line is the mean
-    over brains. Both horizontal axes run from 0 to the same multiple of that mean, so that the
-    widths compare; the coefficient of variation above is the standard deviation over the mean. A
-    narrow histogram in B is good: brains no longer differ by overall brightness.
+    scale where 1 is white after it (B); vertical: the number of brains. The black triangle above
+    the bars is the mean. Both horizontal axes run from 0 to the same multiple of that mean, so that
+    the widths compare; the coefficient of variation above is the standard deviation over the mean.
+    A narrow histogram in B is good: brains no longer differ by overall brightness.
 
     Parameters
     ----------
@@ -235,8 +236,9 @@ def fig_brightness(before: np.ndarray, after: np.ndarray) -> Figure:
     ):
         end = reach * values.mean()
         ax.hist(values, np.linspace(0, end, BINS + 1), color=ORDINARY)
-        edge = [withStroke(linewidth=2.6, foreground="white")]
-        ax.axvline(values.mean(), color="black", lw=1.2, ls="--", zorder=4, path_effects=edge)
+        above = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 4}
+        ax.plot(values.mean(), 1.0, "v", color="black", ms=7, mew=0, **above)
+        ax.set_ylim(top=1.1 * ax.get_ylim()[1])
         ax.set_xlim(0, end)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -9,15 +9,17 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 from scipy.stats import gaussian_kde
 
-from brainvae_core.figures.labels import PLAIN
+from brainvae_core.figures.labels import PLAIN, wrapped, written
+from brainvae_core.figures.palette import GREY, model_styles
 from brainvae_core.figures.style import (
+    DARK,
     DIFFERENCE,
-    GREY,
     SMALL,
     WIDTH,
     check_same_labels,
@@ -27,7 +29,6 @@ from brainvae_core.figures.style import (
     heat_map,
     image_grid,
     latent_names,
-    model_styles,
     new_figure,
     outline,
     scale_bar,
@@ -45,8 +46,8 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     on. Colour, and number where there is room, is the latent's share of the region's effect: the
     divergence, in nats, between the codes of brains with the region at its darkest and at its
     brightest. A row adds up to 1, and a bright cell is the latent that notices the region most.
-    Grey bars at the right are the row's sum in nats, logarithmic where sums differ a hundredfold:
-    where it is small, the row shares out next to nothing.
+    Grey bars at the right, or dots on a logarithmic axis where sums differ a hundredfold, are the
+    row's sum in nats: where it is small, the row shares out next to nothing.
 
     Parameters
     ----------
@@ -66,15 +67,22 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     figure = new_figure(1.1 + 0.36 * len(acronyms))
     matrix, totals = figure.subplots(1, 2, width_ratios=[4, 1])
     fmt = ".2f" if latent_dim <= 14 else ""
-    shown = heat_map(matrix, normalised, list(acronyms), latent_names(latent_dim), fmt=fmt)
+    limits = (0, np.nanmax(normalised))
+    inside = {"fmt": fmt, "limits": limits}
+    shown = heat_map(matrix, normalised, list(acronyms), latent_names(latent_dim), **inside)
     matrix.set(xlabel="Latent", ylabel="Region perturbed")
     rows = np.arange(len(acronyms))
-    totals.barh(rows, row_totals, height=0.7, color="#B8B8B8")
+    far = 0 < min(row_totals) < max(row_totals) / 100
+    if far:  # a bar has no length where there is no zero
+        totals.plot(row_totals, rows, "o", ms=5, color="#6E6E6E")
+    else:
+        totals.barh(rows, row_totals, height=0.7, color="#B8B8B8")
     for row, total in zip(rows, row_totals, strict=True):
-        totals.text(total, row, f" {total:.3g}", va="center", fontsize=SMALL)
+        beside = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": SMALL}
+        totals.annotate(written(float(f"{total:.3g}")), (total, row), va="center", **beside)
     totals.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")
     totals.set_yticks([])
-    if 0 < min(row_totals) < max(row_totals) / 100:
+    if far:
         low, high = min(row_totals) / 2, max(row_totals)
         totals.set(xscale="log", xlim=(low, high * (high / low) ** 0.6), xlabel="Sum (nats), log")
         powers = np.arange(np.ceil(np.log10(low)), np.log10(high) + 1e-9)
@@ -121,8 +129,11 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
     for ax, number, values in zip(axes, latents, np.moveaxis(codes, -1, 0), strict=True):
         for weight, of_brains in zip(weights, values, strict=True):
             _density(ax, of_brains, matplotlib.colormaps["viridis"](norm(weight)))
-        ax.set(title=f"F{number}", xlabel="Code (prior standard deviations)")
+        label = wrapped("Code (prior standard deviations)", (WIDTH - 1.2) / len(latents) - 0.1)
+        ax.set(title=f"F{number}", xlabel=label)
+        ax.locator_params(axis="x", nbins=max(3, 12 // len(latents)))
         _only_shape(ax)
+    figure.get_layout_engine().set(w_pad=0.12)  # or numbers of neighbours touch
     axes[0].set_ylabel("Density over brains")
     label = f"Brightness of {roi_name}, w"
     colour_bar(figure, ScalarMappable(norm, "viridis"), list(axes), label, aspect=20)
@@ -265,15 +276,24 @@ def fig_3e(
             drawn["cmedians"].set(color=GREY, lw=0.8)
         found = scores[label]
         ax.plot([x, x], [found.low, found.high], color=look["color"], lw=2)
-        ax.plot(x, found.value, markersize=8, mec="white", ls="none", **look)
+        ax.plot(x, found.value, **{"ms": 8, "mec": "white", "ls": "none", **look})
         over = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
         ax.annotate(f"{found.value:.2f}", (x, found.high), fontsize=SMALL, **over)
     ax.set_xticks(range(len(scores)), [label.replace(" ", "\n", 1) for label in scores])
     ax.set(xlim=(-0.6, len(scores) - 0.4), ylim=(0, 1), ylabel="Uncorrelatedness of the latents")
     patches = {"regions permuted": "#CFCFCF", "random axes": "#F0DDB0"}
-    handles = [Patch(fc=colour, label=name) for name, colour in patches.items()]
-    handles.append(Line2D([], [], color=GREY, lw=2, label="95 % interval"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    handles = [Patch(fc=colour) for colour in patches.values()]
+    handles.append(Line2D([], [], color=GREY, lw=0.8))
+    mark = {"ls": "", "color": DARK}
+    bar = Line2D([], [], marker="|", ms=13, mew=2, **mark)
+    handles.append((bar, Line2D([], [], marker="o", ms=6, mec="white", **mark)))
+    figure.legend(
+        handles,
+        [*patches, "median", "95 % interval"],
+        loc="outside upper center",
+        ncols=4 if figure.get_figwidth() > 5.5 else 2,
+        handler_map={tuple: HandlerTuple(ndivide=1)},
+    )
     return figure
 
 

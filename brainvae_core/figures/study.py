@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from brainvae_core.figures.labels import SHAPE_SIZES, freely_placed
+from brainvae_core.figures.palette import GREY
 from brainvae_core.figures.style import (
-    GREY,
+    DARK,
     check_shape,
     colour_bar,
     heat_map,
+    letters,
     new_figure,
     panel_title,
     styled,
@@ -45,8 +47,8 @@ def fig_grids(
     are β, the weight of the code's cost (KL divergence) in training, rising upwards; columns the
     number of latents L; hatched cells have no successful fit. Colour, and the number in a cell
     where there is room, is the value there; each panel has its own colour scale, dark for low and
-    yellow for high. The legend names the framed points, the first solid orange, the second dashed
-    black.
+    yellow for high; where its bar has a pointed end, single values lie far beyond. Where cells are
+    framed, the legend names them.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def fig_grids(
     latent_dims : sequence of int, n_dims
     marks : mapping of str to (beta, latent_dim)
         At most two points to frame, such as the chosen one and the paper's. One that is not of
-        this grid, or is NaN, is only named in the legend.
+        this grid, or is NaN, is left out.
 
     Returns
     -------
@@ -67,18 +69,22 @@ def fig_grids(
     n_rows = -(-len(panels) // 2)
     figure = new_figure(n_rows * (0.75 + max(0.095 * len(betas), 0.7)) + 0.45)
     axes = figure.subplots(n_rows, 2, squeeze=False)
+    names = letters(len(panels))
     rows = thinned([f"{b:g}" for b in betas], 10)
     columns = thinned([str(d) for d in latent_dims], 20)
-    for letter, ax, (title, values) in zip("ABCDEFGH", axes.flat, panels.items(), strict=False):
+    for letter, ax, (title, values) in zip(names, axes.flat, panels.items(), strict=False):
         fmt = f",.{_decimals(values)}f"
         inside = fmt if len(latent_dims) <= MOST_IN_CELLS and len(betas) <= 10 else ""
-        shown = heat_map(ax, values, rows, columns, fmt=inside, fontsize=7)
+        low, high = bulk(values)
+        shown = heat_map(ax, values, rows, columns, limits=(low, high), fmt=inside, fontsize=7)
         ax.invert_yaxis()
         panel_title(ax, letter, title)
         for look, point, gap in zip(MARKS, marks.values(), (0, 0.08), strict=False):
             _frame(ax, point, betas, latent_dims, look, gap)
-        bar = colour_bar(figure, shown, ax, "", aspect=14)
-        bar.locator = MaxNLocator(4)
+        below, above = np.nanmin(values) < low, np.nanmax(values) > high
+        beyond = ("both" if above else "min") if below else "max" if above else "neither"
+        bar = colour_bar(figure, shown, ax, "", aspect=14, extend=beyond)
+        bar.locator = MaxNLocator(4) if high > low else FixedLocator([low])
         bar.formatter = FuncFormatter(lambda y, _, fmt=fmt: _number(y, fmt))
     for ax in axes.flat[len(panels) :]:
         ax.remove()
@@ -86,7 +92,7 @@ def fig_grids(
         ax.set_ylabel("β", rotation=0, va="center", labelpad=8)
     for ax in axes.flat[max(len(panels) - 2, 0) : len(panels)]:
         ax.set_xlabel("Number of latents L")
-    handles = _mark_legend(marks, betas, latent_dims)
+    handles = _mark_legend(marks, np.ones(wanted, bool), betas, latent_dims)
     if any(np.isnan(v).any() for v in panels.values()):
         handles.append(Patch(fc="#F2F2F2", ec="#AAAAAA", hatch="////", lw=0, label="no fit"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
@@ -101,14 +107,14 @@ def fig_rate_distortion(
     latent_dims: Sequence[int],
     marks: Mapping[str, tuple[float, float]],
 ) -> Figure:
-    """What a nat of code buys: distortion against rate, a line a number of latents.
+    """What a nat of code buys: distortion against rate, one line per number of latents.
 
     Horizontal: rate R, the KL divergence of the code from its prior; vertical: distortion D, the
     misfit of what is decoded; both in nats (units of information) per image, both better when low.
-    A line joins the means over seeds at one L (colour and marker) in the order of β; open markers
-    are single fits; along thin grey lines D + R, the bound at β = 1, is constant. B shows one L
-    alone, with the dashed chord of its knee. Squares are the points named in the legend, the first
-    solid orange, the second dashed black.
+    A line joins the means over seeds at one L (colour and marker) in the order of β, which is
+    written along one line; open markers are single fits, a triangle with a number one far beyond
+    the edge; along thin grey lines D + R, the bound at β = 1, is constant. B shows one L alone,
+    with the dashed chord of its knee. Where points stand in squares, the legend names them.
 
     Parameters
     ----------
@@ -142,9 +148,11 @@ def fig_rate_distortion(
     by_rate = here[:, np.argsort(here[0])][:, : known[:, alone].sum()]  # NaN comes last
     one.plot(*by_rate[:, :: max(by_rate.shape[1] - 1, 1)], color=GREY, lw=1, ls="--", zorder=1)
     one.margins(x=0.25)
+    _without_far(whole, rate, distortion, colours)
+    _without_far(one, rate[:, [alone]], distortion[:, [alone]], [colours[alone]])
     _constant_bound(whole, means.sum(axis=0))
     for look, (beta, latent_dim) in zip(MARKS, marks.values(), strict=False):
-        if beta in list(betas) and latent_dim in list(latent_dims):
+        if _is_at(beta, latent_dim, known, betas, latent_dims):
             place = means[:, list(betas).index(beta), list(latent_dims).index(latent_dim)]
             ring = {"facecolors": "none", "edgecolors": look["color"], "linestyles": look["ls"]}
             for ax in (whole, one) if latent_dim == latent_dims[alone] else (whole,):
@@ -165,7 +173,7 @@ def fig_rate_distortion(
     for step, shape in enumerate(shapes):
         size = 4 * SHAPE_SIZES.get(shape, 1)
         bar.ax.plot(0.5, step, shape, color="white", mec="black", mew=0.7, ms=size, clip_on=False)
-    handles = _mark_legend(marks, betas, latent_dims)
+    handles = _mark_legend(marks, known, betas, latent_dims)
     fit = {"marker": "o", "ms": 4, "ls": "", "mfc": "none", "mec": GREY}
     handles.append(Line2D([], [], label="one fit", **fit))
     handles.append(Line2D([], [], color=GREY, lw=0.6, label="D + R constant (nats)"))
@@ -188,17 +196,36 @@ def _frame(ax, point, betas, latent_dims, look, gap) -> None:
         ax.add_patch(Rectangle(corner, side, side, clip_on=False, path_effects=halo, **line))
 
 
-def _mark_legend(marks, betas, latent_dims) -> list:
-    """What each mark is, in words, also where the grid does not hold it."""
+def _mark_legend(marks, known, betas, latent_dims) -> list:
+    """What each mark is, in words; one that is drawn nowhere has no key."""
     handles = []
     for look, (name, (beta, latent_dim)) in zip(MARKS, marks.items(), strict=False):
-        text = f"{name}: β = {beta:g}, L = {latent_dim:g}"
-        if np.isnan([beta, latent_dim]).any():
-            text = f"{name}: no knee"
-        elif beta not in list(betas) or latent_dim not in list(latent_dims):
-            text += " (not in this grid)"
-        handles.append(Patch(fill=False, ec=look["color"], ls=look["ls"], lw=1.8, label=text))
+        if _is_at(beta, latent_dim, known, betas, latent_dims):
+            text = f"{name}: β = {beta:g}, L = {latent_dim:g}"
+            handles.append(Patch(fill=False, ec=look["color"], ls=look["ls"], lw=1.8, label=text))
     return handles
+
+
+def _is_at(beta, latent_dim, known, betas, latent_dims) -> bool:
+    """Whether a point is one of the grid's that is known, (n_betas, n_dims)."""
+    there = beta in list(betas) and latent_dim in list(latent_dims)
+    return there and bool(known[list(betas).index(beta), list(latent_dims).index(latent_dim)])
+
+
+def bulk(values: np.ndarray) -> tuple[float, float]:
+    """Least and greatest of all values but single ones far away from the others.
+
+    Far is a gap of a third of the whole range; single are one in twenty, and of ten or more one.
+    """
+    values = np.sort(np.asarray(values, float), axis=None)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return np.nan, np.nan
+    few = max(len(values) // 20, len(values) >= 10)
+    wide = np.diff(values) > np.ptp(values) / 3
+    first = max((i + 1 for i in np.flatnonzero(wide[:few])), default=0)
+    last = min((i for i in np.flatnonzero(wide) if len(values) - 1 - i <= few), default=-1)
+    return float(values[first]), float(values[last])
 
 
 def _curve(ax, rate, distortion, means, colour, shape, size) -> None:
@@ -209,10 +236,32 @@ def _curve(ax, rate, distortion, means, colour, shape, size) -> None:
     ax.plot(*means[:, np.isfinite(means[0])], f"{shape}-", **line)
 
 
+def _without_far(ax, rate, distortion, colours) -> None:
+    """The axis of distortion without single fits far away, for which triangles stand at its end."""
+    low, high = bulk(distortion)
+    if not ((distortion < low) | (distortion > high)).any():
+        return
+    margin = 0.08 * (high - low)
+    ax.set_ylim(low - margin, high + margin)
+    for up, far in ((True, distortion > high), (False, distortion < low)):
+        for row, column, seed in np.argwhere(far):
+            x = rate[row, column, seed]
+            place = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 6}
+            look = {"color": colours[column], "mec": "white", "mew": 0.4, "ms": 8}
+            ax.plot(x, float(up), "^" if up else "v", **look, **place)
+            words = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
+            words |= {"va": "top" if up else "bottom", "fontsize": 7, "color": DARK, "zorder": 6}
+            words["bbox"] = {"fc": "white", "ec": "none", "pad": 0.5}
+            told = f"D = {tick(round(distortion[row, column, seed]))}"
+            ax.annotate(told, (x, float(up)), (6, -3 if up else 3), **words)
+
+
 def _label_betas(ax, rate, distortion, betas, apart) -> None:
     """β beside points of a curve that are this share of the panel apart, its ends first."""
     known = np.flatnonzero(np.isfinite(rate)) if rate.size else []
     spans = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
+    low, high = ax.get_ylim()
+    known = [row for row in known if low <= distortion[row] <= high]
     few, places = [], np.transpose([rate, distortion]) / spans
     for row in (*known[::-1][:1], *known[:-1]):
         if all(max(abs(places[row] - places[i])) >= apart for i in few):

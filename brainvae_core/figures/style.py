@@ -7,9 +7,9 @@ import html
 import inspect
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
-from itertools import cycle
+from string import ascii_uppercase
 
 import numpy as np
 from matplotlib import rc_context, rcParamsDefault
@@ -26,13 +26,6 @@ WIDTH = 8.0  # inches, the width of the book's text
 DPI = 120
 SMALL = 8  # points; legible when 8 inches are shown on 720 pixels
 
-# Okabe, Ito (2008): told apart with every kind of colour vision.
-MODEL_COLOURS = {"PCA": "#009E73", "VAE": "#0072B2", "β-VAE": "#D55E00"}
-MODEL_COLOURS |= {"nearest brain": "#8C6D1F", "mean image": "#000000"}
-MODEL_MARKERS = {"PCA": "o", "VAE": "s", "β-VAE": "D", "nearest brain": "X", "mean image": "*"}
-OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B2DF8A")
-OTHER_MARKERS = ("^", "v", "P", "h", "<")
-GREY = "#6E6E6E"
 DARK = "#222222"
 ACCENT = "#E69F00"
 
@@ -78,6 +71,11 @@ class BookFigure(Figure):
         # Tick labels are made while drawing and take their size from the settings of that moment.
         with rc_context(STYLE):
             super().draw(renderer)
+
+    def shows(self, what: str) -> BookFigure:
+        """The same figure, whose caption begins with what this one shows: a whole sentence."""
+        self.caption = f"{what} {self.caption}"
+        return self
 
     def made_from(self, source: str) -> BookFigure:
         """The same figure, whose caption ends with what it was made from: cohort, n, fits."""
@@ -132,6 +130,7 @@ def image_grid(
     titled_rows: int = 1,
     row_labels: int = 0,
     below: float = 0.0,
+    tallest: float = np.inf,
 ) -> tuple[BookFigure, np.ndarray]:
     """A figure of equal panels for images of one shape.
 
@@ -146,13 +145,17 @@ def image_grid(
         Columns that will have labels at their left.
     below : float
         Inches to leave for a legend or a colour bar, besides the scale bar's.
+    tallest : float
+        Inches that the figure has at most: panels are smaller than the width allows, if they must.
 
     Returns
     -------
     BookFigure and an object array of Axes, (n_rows, n_columns)
     """
     panel = min((WIDTH - 0.1 - 0.3 * row_labels) / n_columns, 2.8)
-    height = n_rows * (panel * shape[0] / shape[1] + 0.03) + 0.25 * titled_rows + below + 0.21
+    others = 0.03 * n_rows + 0.25 * titled_rows + below + 0.21
+    panel = min(panel, (tallest - others) / n_rows * shape[1] / shape[0])
+    height = n_rows * panel * shape[0] / shape[1] + others
     figure = new_figure(height, layout="compressed")
     figure.shown_as = "png"
     gap = 0.03 if titled_rows > 1 else 0.015
@@ -259,24 +262,6 @@ def percent(share: float, decimals: int = 1) -> str:
     return f"{100 * share:.{decimals}f} %".replace("-", "−")
 
 
-def model_styles(labels: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Colour and marker of each label: fixed for the models and floors of every chapter, in order
-    for the others.
-
-    "β-VAE, β = 3" is a β-VAE; a second label of one model takes a spare colour.
-    """
-    spare = cycle(zip(OTHER_COLOURS, OTHER_MARKERS, strict=True))
-    styles, taken = {}, set()
-    for label in labels:
-        known = [name for name in MODEL_COLOURS if label.startswith(name) and name not in taken]
-        colour, marker = (
-            (MODEL_COLOURS[known[0]], MODEL_MARKERS[known[0]]) if known else next(spare)
-        )
-        taken.update(known)
-        styles[label] = {"color": colour, "marker": marker}
-    return styles
-
-
 def heat_map(
     ax: Axes,
     values: np.ndarray,
@@ -285,7 +270,7 @@ def heat_map(
     *,
     cmap: str = "viridis",
     limits: tuple[float, float] | None = None,
-    fmt: str = "",
+    fmt: str | Callable[[float], str] = "",
     least: float = -np.inf,
     fontsize: float = SMALL,
 ) -> AxesImage:
@@ -308,7 +293,7 @@ def heat_map(
         elif fmt and value >= least:
             red, green, blue, _ = image.cmap(image.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            text = f"{value:{fmt}}".replace("-", "−")
+            text = (fmt(value) if callable(fmt) else f"{value:{fmt}}").replace("-", "−")
             colour = "white" if dark else "black"
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=fontsize)
     return image
@@ -321,9 +306,15 @@ def colour_bar(figure, image, axes, label: str, **options):
     return bar
 
 
-def panel_title(ax: Axes, letter: str, text: str, pad: float | None = None) -> None:
-    """A title at the left that begins with a bold letter; ``pad`` points above the axes."""
-    ax.set_title(rf"$\bf{{{letter}}}$  {sentence(text)}", loc="left", pad=pad)
+def letters(n: int) -> list[str]:
+    """Letters of n panels; a single panel needs none."""
+    return [""] if n == 1 else list(ascii_uppercase * -(-n // 26))[:n]
+
+
+def panel_title(ax: Axes, letter: str, text: str, pad: float | None = None, **style) -> None:
+    """A title at the left, behind a bold letter if there is one; ``pad`` points above the axes."""
+    bold = rf"$\bf{{{letter}}}$  " if letter else ""
+    ax.set_title(bold + sentence(text), loc="left", pad=pad, **style)
 
 
 def tints(n: int) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from string import ascii_uppercase
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -13,10 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from brainvae_core.figures.labels import sized
+from brainvae_core.figures.palette import MODEL_COLOURS, OTHER_COLOURS, OTHER_MARKERS
 from brainvae_core.figures.style import (
-    MODEL_COLOURS,
-    OTHER_COLOURS,
-    OTHER_MARKERS,
     SMALL,
     check_shape,
     colour_bar,
@@ -24,6 +21,7 @@ from brainvae_core.figures.style import (
     heat_map,
     image_grid,
     latent_names,
+    letters,
     new_figure,
     outline,
     panel_title,
@@ -66,9 +64,11 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
     rows = min(max(len(found.r2) for found in recoveries.values()), 40)
     figure = new_figure(2.2 + 0.22 * rows)
     axes = figure.subplots(1, len(recoveries), squeeze=False)[0]
-    for letter, ax, (title, found) in zip(ascii_uppercase, axes, recoveries.items(), strict=False):
+    for letter, ax, (title, found) in zip(
+        letters(len(recoveries)), axes, recoveries.items(), strict=True
+    ):
         latents = thinned(latent_names(len(found.r2)), 40)
-        fmt = ".2f" if len(recoveries) < 3 and len(found.r2) <= 40 else ""
+        fmt = _told_from_half if len(recoveries) < 3 and len(found.r2) <= 40 else ""
         shown = heat_map(ax, found.r2, latents, names, limits=(0, 1), fmt=fmt, fontsize=7)
         for factor, latent in enumerate(found.latent):
             if found.has_latent[factor]:
@@ -82,14 +82,20 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
         panel_title(ax, letter, title, pad=15)  # above the marks
     axes[0].set_ylabel("Latent")
     colour_bar(figure, shown, list(axes), "R² of one latent", shrink=min(1, 14 / rows))
-    letters = {"ls": "", "color": "black", "ms": 6, "mew": 0.2}
+    glyph = {"ls": "", "color": "black", "ms": 6, "mew": 0.2}
     handles = [
         Patch(fc="none", ec=MODEL_COLOURS["β-VAE"], lw=2, label="best latent, R² ≥ 0.5"),
-        Line2D([], [], marker=r"$\mathrm{R}$", label="its receptive field is right", **letters),
-        Line2D([], [], marker=r"$\mathrm{P}$", label="its projective field is right", **letters),
+        Line2D([], [], marker=r"$\mathrm{R}$", label="its receptive field is right", **glyph),
+        Line2D([], [], marker=r"$\mathrm{P}$", label="its projective field is right", **glyph),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
+
+
+def _told_from_half(r2: float) -> str:
+    """Two digits, or three where two would make a half of less."""
+    text = f"{r2:.2f}"
+    return f"{np.floor(1000 * r2) / 1000:.3f}" if text == "0.50" and r2 < 0.5 else text
 
 
 @styled
@@ -102,7 +108,7 @@ def fig_maps(
     notes: Mapping[str, Sequence[str]] | None = None,
     one_scale: bool = False,
 ) -> Figure:
-    """Maps of variance: a row a factor or a latent, a column what they are of.
+    """Maps of variance: one row per factor or latent, one column per model or truth.
 
     Each map shows how much each pixel's brightness varies, as a standard deviation, while the row's
     planted factor or latent moves; the column's title says whose map it is. White is nothing, black
@@ -123,7 +129,7 @@ def fig_maps(
         A word on each map.
     one_scale : bool
         Up to 99.8 % of the row's maps together, so that they compare; a last column beside which
-        the others would be blank has its own.
+        the others would not reach half of the scale has its own.
 
     Returns
     -------
@@ -169,12 +175,12 @@ def fig_maps(
 
 
 def _last_is_larger(maps: Sequence[np.ndarray]) -> bool:
-    """Whether the last column would leave the others in most rows below a quarter of the scale."""
+    """Whether the last column would leave the others in most rows below half of the scale."""
     if len(maps) < 2:
         return False
     tops = np.sqrt([[np.quantile(one, FULL) for one in found] for found in maps])
     together = np.sqrt([np.quantile(rows, FULL) for rows in zip(*maps, strict=True)])
-    return bool(np.median(tops[:-1].max(axis=0) < together / 4) > 0.5)
+    return bool(np.median(tops[:-1].max(axis=0) < together / 2) > 0.5)
 
 
 @styled

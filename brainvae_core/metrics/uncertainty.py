@@ -40,6 +40,13 @@ class Estimate(NamedTuple):
         # Two digits of the interval's half: more would say nothing.
         half = (self.high - self.low) / 2
         decimals = min(max(0, 1 - math.floor(math.log10(half))), 4) if half > 0 else 3
+        # An interval that does not hold zero must not look as if it did.
+        while (
+            self.sign
+            and decimals < 4
+            and 0 in (round(self.low, decimals), round(self.high, decimals))
+        ):
+            decimals += 1
         value, low, high = (f"{round(x, decimals) + 0.0:,.{decimals}f}" for x in self[:3])
         return f"{value} [{low}, {high}]".replace("-", "−")
 
