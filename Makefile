@@ -67,8 +67,8 @@ env: .venv/made
 	touch $@
 
 lint: .venv/made
-	$(BIN)/ruff check brainvae_core tests benchmarks notebooks
-	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks
+	$(BIN)/ruff check brainvae_core tests benchmarks notebooks book/_ext
+	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks book/_ext
 
 check: lint
 	$(BIN)/pytest -q -n 2 -m 'not fitted and not server and not workflow and not book' tests
@@ -97,6 +97,7 @@ book: .venv/made
 	$(SNAKEMAKE) book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
+# The committed notebooks are the demo's.
 html: .venv/made
 	$(BIN)/snakemake --cores $(CORES) --config profile=demo executed=notebooks -- book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
@@ -142,6 +143,7 @@ bench: .venv/made .venv-peers/made
 	$(BIN)/python benchmarks/scale.py $(BENCH)
 	$(BIN)/python benchmarks/fig2.py $(BENCH)
 	$(BIN)/python benchmarks/bidirectional.py $(BENCH)
+	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
 
 clean:
 	@du -sh _build .snakemake runs data .venv .venv-acquire .venv-peers 2>/dev/null || true

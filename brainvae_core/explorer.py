@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import io
 import json
 import os
@@ -127,6 +128,8 @@ def latent_readings(p: Parameters, cohort: Cohort, model) -> dict:
     clean = artefact_free(cohort)
     test = (cohort.metadata["split"] == "test").to_numpy()
     held_out = cohort.images[clean & test]
+    if not len(held_out):
+        raise ValueError("no test brain is free of artefacts: there is none to read latents from")
     train = cohort.split("train").images
     masks = cohort.atlas.roi_masks(p.rois)
     mu = np.array([train.mean(axis=0)[mask].mean() for mask in masks])
@@ -184,18 +187,20 @@ def explorer_data(p: Parameters, cohort: Cohort, model, fitted_as: str) -> dict:
     # Links keep three decimals.
     codes = [_rounded(code) for code in model.encode(brains.images)]
     pixels = np.round(brains.images * 255)
+    layers = decoder_layers(model)
     shown = zip(brains.metadata.index, faults, codes, pixels, strict=True)
     return {
         "format": FORMAT,
-        "model": f"β-VAE, L = {model.latent_dim}, β = {p.beta:g}, seed {p.seed}",
+        "model": f"{p.model_config().label}, seed {p.seed}",
         "run": fitted_as,
+        "fit": hashlib.sha256(repr(layers).encode()).hexdigest()[:8],  # its weights, for links
         "cohort": f"{cohort.name}, {len(cohort)} brains",
         "simulated": p.brains == "simulated",
         "shape": [height, width],
         "pixel_um": float(cohort.atlas.pixel_um),
         "limit": p.c_max,
         "white": _rounded(grey_limit(brains.images)),
-        "layers": decoder_layers(model),
+        "layers": layers,
         "offset": _base64(model.output_offset),
         "labels": _base64(labels, "<u2"),
         "regions": regions,

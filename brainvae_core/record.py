@@ -119,9 +119,11 @@ def main():
     chapters = {path.stem: json.loads(path.read_text()) for path in paths}
     if stale := [name for name, notebook in chapters.items() if why_stale(notebook)]:
         raise SystemExit(f"error: stale chapters: {', '.join(stale)}; make book again")
+    if len({stamp_of(notebook).cohort for notebook in chapters.values()}) > 1:
+        raise SystemExit("error: the chapters were made with different cohorts; make book again")
     kept = {
         "made_on": made_on(chapters[paths[0].stem]),
-        "stamp": repr(stamp_of(chapters[paths[0].stem])),
+        "cells": {name: stamp_of(notebook).cells for name, notebook in chapters.items()},
         "chapters": {name: record_of(notebook) for name, notebook in chapters.items()},
     }
     options.target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,10 +141,13 @@ def _plain(value):
 
 
 def _shown(estimate):
+    value = _plain(estimate.value)
+    if value is None:
+        return "none"
     if None not in (_plain(estimate.low), _plain(estimate.high)):
         return str(estimate)
-    value = _plain(estimate.value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    shown = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.3g}"
+    return shown.replace("-", "−")
 
 
 def _text(value):

@@ -83,8 +83,12 @@ def why_stale(notebook: dict) -> str:
 
 def parameters_of(notebook: dict) -> Parameters:
     """The parameters that a notebook states, those that papermill put in it included."""
-    code = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    return read_parameters({k: v for source in code for k, v in _given(source).items()})
+    tagged = [
+        "".join(cell["source"])
+        for cell in notebook["cells"]
+        if {"parameters", "injected-parameters"} & set(cell["metadata"].get("tags", []))
+    ]
+    return read_parameters({k: v for source in tagged for k, v in _given(source).items()})
 
 
 @cache
@@ -119,7 +123,18 @@ def _code(tree, with_docstrings):
                 body[0] = ast.Pass()
         if tree.body and _is_text(tree.body[0]):
             tree.body[0] = ast.Pass()
-    return ast.dump(tree)
+    return _written(tree)
+
+
+def _written(node):
+    """As `ast.dump`, without what is empty: how much of that there is depends on the Python."""
+    if isinstance(node, list):
+        told = [part for part in node if not (isinstance(part, ast.Constant) and part.value == "")]
+        return f"[{', '.join(map(_written, told))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    told = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return f"{type(node).__name__}({', '.join(f'{k}={_written(v)}' for k, v in told)})"
 
 
 def _is_text(node):

@@ -22,6 +22,16 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def html() -> Path:
+    """Folder of the rendered book; skips where there is none, but never in CI."""
+    folder = Path(__file__).parent.parent / "_build/html"
+    if not (folder / "index.html").is_file():
+        assert os.environ.get("CI") != "true", "make html first"
+        pytest.skip("there is no rendered book here: make html")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browser():
     """A headless Chromium driven by Playwright; skips where none is installed, but never in CI."""
     from playwright.sync_api import sync_playwright

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,13 +101,30 @@ def test_the_numbers_of_another_book_are_kept_whole_or_not_at_all(tmp_path, reco
         records.main()
     assert not target.exists()
     monkeypatch.setattr(records, "why_stale", lambda notebook: "")
-    monkeypatch.setattr(records, "stamp_of", lambda notebook: "Made with")
+    stamp = SimpleNamespace(cohort="a", cells="b")
+    monkeypatch.setattr(records, "stamp_of", lambda notebook: stamp)
     monkeypatch.setattr(records, "made_on", lambda notebook: "simulated, real atlas")
     records.main()
     kept = json.loads(target.read_text())
     assert kept["made_on"] == "simulated, real atlas"
     assert kept["chapters"]["01_a"] == record_of(notebook(record))
     assert [path.name for path in target.parent.iterdir()] == ["ccf.json"]
+
+
+@pytest.mark.parametrize(
+    "numbers, said",
+    [
+        ((np.nan, np.nan, np.nan), "none"),
+        ((np.nan, 4.0, 12.0), "none"),
+        ((0.5, -np.inf, 0.7), "0.5"),
+        ((1234.6, None, None), "1,235"),
+        ((-3, None, None), "−3"),
+    ],
+)
+def test_numbers_without_a_value_or_an_interval_are_said_in_words(numbers, said):
+    (row,) = Record({"a": Estimate(*numbers, 9, 3)}).rows
+    assert row["found"] == said
+    assert "nan" not in Record({"a": Estimate(*numbers, 9, 3)})._repr_mimebundle_()["text/html"]
 
 
 def test_every_pattern_of_the_ledger_names_recorded_numbers():

@@ -224,6 +224,7 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
         "shard": 2,
         "interpreted": 1,
         "notebook": chapters,
+        "explorer": 1,
         "book": 1,
     }
     assert jobs_of(printed) == total | {"total": sum(total.values())}
@@ -231,7 +232,12 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
     assert len(asked) == sum(total.values())
     fits = {"compared", "evaluated", "shard", "interpreted"}
     assert {rule for rule, r in asked if "gpu=1" in r} == fits
-    assert {rule for rule, r in asked if "gpu" not in r} == {"cohort", "notebook", "book"}
+    assert {rule for rule, r in asked if "gpu" not in r} == {
+        "cohort",
+        "notebook",
+        "explorer",
+        "book",
+    }
     assert all("mem_mb=" in r and "runtime=" in r for _, r in asked)
 
 
@@ -281,9 +287,9 @@ nightly = pytest.mark.skipif(
 @nightly
 def test_every_chapter_goes_through_with_few_brains_and_bad_fits(tree):
     chapters = sorted(path.stem for path in (tree / "notebooks").glob("*.ipynb"))
-    wanted = [f"_build/tiny/notebooks/{chapter}.ipynb" for chapter in chapters]
-    snakemake(tree, "--cores", "2", *wanted)
-    assert all((tree / path).is_file() for path in wanted)
+    snakemake(tree, "--cores", "2", "book")
+    pages = [tree / f"_build/html/notebooks/{chapter}.html" for chapter in chapters]
+    assert all(page.is_file() for page in pages)
 
 
 @nightly

@@ -305,7 +305,7 @@
       layer.weights ? { ...layer, weights: floats(layer.weights), bias: floats(layer.bias) } : layer
     );
     const offset = floats(data.offset);
-    const fit = data.run.split("-").pop();
+    const fit = data.fit;
     const zeros = new Array(latentDim).fill(0);
     const starts = new Map([
       ["prior", { id: "prior", name: "Prior mean (every latent 0)", code: zeros }],
