@@ -1,12 +1,20 @@
 """The rendered book as its readers meet it: links, pictures, and a real browser."""
 
+import json
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+
+from brainvae_core.models import load_run, run_name
+from brainvae_core.prepare import prepare_cohort
+from brainvae_core.profile import compared_configs, read_profile
+from brainvae_core.record import record_of
 
 ROOT = Path(__file__).parent.parent
 HTML = ROOT / "_build/html"
@@ -91,9 +99,15 @@ def test_the_ledger_has_every_row_with_numbers_and_links_to_cells():
     assert len(figures.select("tbody tr")) == len(ledger["figures"])
     rows = numbers.select("tbody tr")
     assert len(rows) == len(ledger["numbers"])
+    records = {
+        path.stem: record_of(json.loads(path.read_text()))
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+    }
     for row, wanted in zip(rows, ledger["numbers"], strict=True):
-        found = row.select("td")[1].select("a[href*='#cell-']")
-        assert len(found) >= len(wanted.get("ours", [])), wanted
+        found = [link.get_text() for link in row.select("td")[1].select("a[href*='#cell-']")]
+        for chapter, pattern in (part.split(": ", 1) for part in wanted.get("ours", [])):
+            said = [r["found"] for n, r in records[chapter].items() if fnmatchcase(n, pattern)]
+            assert said and set(said) <= set(found), (pattern, found)
     shown = numbers.get_text()
     assert all(v in shown for v in ("holds", "does not hold", "not shown", "205 brains", "3 fits"))
 
@@ -179,3 +193,35 @@ def test_a_figure_opens_large_and_closes_again(opened):
     opened.keyboard.press("Escape")
     assert not opened.locator("dialog.zoomed").is_visible()
     assert not opened.complaints
+
+
+def test_the_explorer_of_the_rendered_book_decodes_with_the_fitted_weights(opened, demo_model):
+    loaded = []
+    opened.on("request", lambda request: loaded.append(request.url))
+    opened.goto(address("book/explorer"), wait_until="load")
+    slider = opened.get_by_label("F3", exact=True)
+    slider.focus()
+    for _ in range(5):
+        opened.keyboard.press("ArrowRight")
+    opened.wait_for_function("Math.abs(brainvaeExplorer.state.z[2] - 0.5) < 1e-6")
+    z = np.zeros((1, demo_model.latent_dim), np.float32)
+    z[0, 2] = 0.5
+    image = opened.evaluate(
+        "z => Array.from(brainvaeExplorer.decode(new Float32Array(z)))", z[0].tolist()
+    )
+    assert np.abs(np.array(image) - demo_model.decode(z).ravel()).max() < 1e-3
+    assert opened.locator("output").nth(2).inner_text() == "0.50"
+    own = [unquote(urlsplit(url).path) for url in loaded if "/explorer" in url]
+    assert len(own) >= 4  # the page, its style, its data, its script
+    assert sum(Path(path).stat().st_size for path in set(own)) <= 6e6
+    assert not opened.complaints
+
+
+@pytest.fixture(scope="module")
+def demo_model():
+    demo = read_profile(ROOT / "notebooks/params/demo.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT / "notebooks")
+        cohort = prepare_cohort(demo)
+    config = compared_configs(demo)["β-VAE"]
+    return load_run(ROOT / "runs" / run_name(config, cohort.fingerprint)).model

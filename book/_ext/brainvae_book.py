@@ -5,7 +5,9 @@
 - Every cell can be linked to, and every figure has its caption as alternative text.
 """
 
+import html
 import json
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
 from brainvae_core.record import made_on, record_of
-from brainvae_core.stamp import stamp_of, why_stale
+from brainvae_core.stamp import parameters_of, stamp_of, why_stale
 
 
 def notebooks(srcdir):
@@ -70,24 +72,39 @@ class Ledger(SphinxDirective):
         rows = yaml.safe_load((book / "ledger.yaml").read_text())[self.arguments[0]]
         self.chapters = notebooks(self.env.srcdir)
         self.records = {name: record_of(notebook) for name, notebook in self.chapters.items()}
+        here = parameters_of(self.chapters["01_acquisition"])
+        self.demo = here.profile == "demo"
         others = {p.stem: json.loads(p.read_text()) for p in sorted(book.glob("records/*.json"))}
-        here = f"This book: {made_on(self.chapters['01_acquisition'])}"
+        others.pop(here.profile, None)
+        heads = [f"This book: {made_on(self.chapters['01_acquisition'])}"]
         if self.arguments[0] == "figures":
-            heads = ["The paper", "What it shows", here, "How it differs"]
+            heads = ["The paper", "What it shows", *heads, "How it differs"]
             return [self.table(heads, [self.of_figure(row) for row in rows])]
-        heads = ["The paper", here, *(o["made_on"] for o in others.values()), "How it differs"]
+        heads += [f"Profile {name}: {self.told_of(kept)}" for name, kept in others.items()]
+        heads = ["The paper", *heads, "How it differs"]
         return [self.table(heads, [self.of_number(row, others.values()) for row in rows])]
 
+    def told_of(self, kept):
+        """What another book was made on, and whether its chapters have changed since."""
+        now = {name: stamp_of(notebook).cells for name, notebook in self.chapters.items()}
+        changed = [n[:2] for n, cells in kept["cells"].items() if now.get(n) != cells]
+        since = f"; before chapters {', '.join(changed)} were changed" if changed else ""
+        return f"{kept['made_on']}{since}"
+
     def of_figure(self, row):
-        (chapter, call) = row["made by"].split(".")
-        cell = self.cell_with(chapter, f"figures.{call}(")
-        made = nodes.paragraph("", "", self.link(chapter, cell, f"chapter {int(chapter[:2])}"))
+        made = self.cell_link(row["made by"])
+        _, outputs = self.cell_of(row["made by"])
+        shown = "".join("".join(o.get("data", {}).get("text/html", "")) for o in outputs)
+        if source := re.search(r'class="source">(.*?)</span>', shown):
+            made += nodes.Text(f": {html.unescape(source[1])}")
         return [[self.text(row["paper"])], [self.text(row["shows"])], [made], self.differs(row)]
 
     def of_number(self, row, others):
         asked = [part.split(": ", 1) for part in row.get("ours", [])]
         columns = [self.found(asked, self.records, linked=True)]
         columns += [self.found(asked, other["chapters"]) for other in others]
+        if "see" in row:
+            columns[0] = [self.cell_link(row["see"])]
         return [[self.text(row["paper"])], *columns, self.differs(row)]
 
     def found(self, asked, records, linked=False):
@@ -96,6 +113,12 @@ class Ledger(SphinxDirective):
         for chapter, pattern in asked:
             of_chapter = records.get(chapter, {})
             names = [name for name in of_chapter if fnmatchcase(name, pattern)]
+            if not names and linked and self.demo:
+                known = ", ".join(of_chapter) or "nothing"
+                raise ExtensionError(f"ledger: {chapter} recorded no {pattern!r} but {known}")
+            if not names:
+                missing = nodes.paragraph("", f"{pattern}: not recorded with this profile")
+                items.append(nodes.list_item("", missing))
             for row in (of_chapter[name] for name in names):
                 number = nodes.strong("", row["found"])
                 if linked:
@@ -105,17 +128,23 @@ class Ledger(SphinxDirective):
                 if "verdict" in row:
                     told += [nodes.Text("; "), nodes.emphasis("", row["verdict"])]
                 items.append(nodes.list_item("", told))
-        return [nodes.bullet_list("", *items)] if items else [nodes.paragraph("", "—")]
+        return [nodes.bullet_list("", *items)] if items else []
 
     def differs(self, row):
         return [self.text(row["differs"])] if row.get("differs") else []
 
-    def cell_with(self, chapter, source):
-        cells = self.chapters[chapter]["cells"]
-        code = [i for i, c in enumerate(cells) if source in "".join(c["source"])]
-        if not code:
-            raise ExtensionError(f"ledger: no cell of {chapter} has {source!r}")
-        return code[0]
+    def cell_of(self, made_by):
+        """Position and outputs of the cell of a chapter that calls a figure function."""
+        chapter, call = made_by.split(".")
+        for position, cell in enumerate(self.chapters[chapter]["cells"]):
+            if f"figures.{call}(" in "".join(cell["source"]):
+                return position, cell["outputs"]
+        raise ExtensionError(f"ledger: no cell of {chapter} calls figures.{call}")
+
+    def cell_link(self, made_by):
+        chapter, (position, _) = made_by.split(".")[0], self.cell_of(made_by)
+        link = self.link(chapter, position, f"chapter {int(chapter[:2])}")
+        return nodes.paragraph("", "", link)
 
     def link(self, chapter, cell, text):
         uri = f"../notebooks/{chapter}.html#cell-{cell}"
