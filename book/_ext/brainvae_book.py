@@ -42,6 +42,8 @@ def without_thebe(app, config):
     """Jupyter Book always loads it; its script, unused here, names a server and breaks pages."""
     for listeners in app.events.listeners.values():
         listeners[:] = [x for x in listeners if not x.handler.__module__.startswith("sphinx_thebe")]
+    styles = app.registry.css_files
+    styles[:] = [style for style in styles if "thebe" not in style[0]]
 
 
 class NamedCells(SphinxPostTransform):

@@ -9,6 +9,7 @@ document.querySelectorAll("summary:not([aria-label])").forEach((summary) => {
   const page = summary.closest("li")?.querySelector("a");
   if (!summary.textContent.trim()) summary.setAttribute("aria-label", `Pages below ${page?.textContent.trim()}`);
 });
+document.querySelectorAll(".citation").forEach((entry) => entry.setAttribute("role", "listitem"));
 document.querySelectorAll(".sig dl, .sig dl > dd").forEach((part) => part.setAttribute("role", "none"));
 
 // Figures open at the size of the window; a click there shows that place three times as large.
@@ -31,6 +32,8 @@ document.querySelectorAll(".sig dl, .sig dl > dd").forEach((part) => part.setAtt
     image.classList.toggle("larger");
     room.scrollTo(x * image.width - room.clientWidth / 2, y * image.height - room.clientHeight / 2);
   });
+  // The theme's script keeps this key from the browser.
+  dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") dialog.close(); });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
   figures.forEach((figure) => {
