@@ -676,7 +676,7 @@
       originals[1].firstChild.setAttribute("aria-label", `${originals[1].lastChild.textContent} section of the start, ${one.name}`);
       captions[1].textContent = `Difference from ${one.pixels ? "the reconstruction" : id === "prior" ? "the prior mean" : "the mean code"}`;
       startNote.textContent = one.pixels
-        ? one.fault ? `A brain with a ${one.fault}: what its reconstruction lacks, the model does not paint.` : "A test brain, not seen in training, and what the model makes of its code."
+        ? one.fault ? `A brain with a ${one.fault}: compare the two for what the model did not paint back.` : "A test brain, not seen in training, and what the model makes of its code."
         : id === "prior" ? "Where the prior has its centre. The bands show how far the brains are from it." : "No brain of its own: the average of the codes.";
       if (one.pixels) {
         paint(originals[0].firstChild, bytes(one.pixels), 0, 255 * data.white, GREYS);
