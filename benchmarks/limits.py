@@ -13,7 +13,7 @@ import torch
 from measure import heading, line, part, spread
 from torch import nn
 
-from brainvae_core.models.beta_vae import BetaVAE
+from brainvae_core.models.vae import BetaVAE
 from brainvae_core.models.devices import pick_device
 
 TOUCHED = 5  # times a step reads or writes each activation: forward 2, backward 3

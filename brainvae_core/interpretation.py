@@ -106,7 +106,7 @@ def freeform_cohort(p: Parameters) -> Cohort:
 
 def freeform_models(p: Parameters, cohort: Cohort) -> dict[str, list]:
     """PCA and β-VAE of that cohort, one fit and several."""
-    base = p.model_config(sigma=p.eval_sigma, steps=p.eval_steps)
+    base = p.model_config(steps=p.eval_steps)
     configs = {
         "PCA": [PCAConfig(p.latent_dim)],
         "β-VAE": [replace(base, seed=seed) for seed in p.eval_seeds],

@@ -32,9 +32,11 @@ from brainvae_core.models import (
     Study,
     fit_all,
 )
+from brainvae_core.models.config import as_steps
 from brainvae_core.models.study import counted
 from brainvae_core.prepare import prepare_cohort
 
+STEPS = ("steps", "grid_steps", "eval_steps")  # a number, or stages
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 
@@ -62,16 +64,18 @@ class Parameters:
     objective: str = "beta"
     capacity: float = 20.0  # nats; of objective "capacity"
     mmd_weight: float = 1000.0  # nats per image; of objective "mmd"
-    likelihood: str = "gaussian"
-    sigma: float = 0.05  # grey values
-    steps: int = 1100
+    likelihood: str = "gaussian"  # or "bernoulli", "squares", "gaussian_learned"
+    steps: int | tuple = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
     batch_size: int = 16
-    learning_rate: float = 1e-3
-    lr_warmup: float = 0.05  # share of the steps
-    lr_cosine: bool = True
-    kl_warmup: float = 0.5  # share of the steps
+    optimiser: str = "muon"  # or "adam"
+    learning_rate: float = 4e-3  # of Adam
+    adam_beta2: float = 0.99
+    muon_rate: float = 0.02
+    lr_warmup: float = 0.05  # share of each stage's steps
+    lr_cosine: bool = True  # to zero over the last stage
+    kl_warmup: float = 0.5  # share of the first stage's steps
     initialisation: str = "data"
-    precision: str = "float32"  # or "tf32", "bfloat16"
+    precision: str = "auto"  # or "float32", "tf32", "bfloat16"
     validate_every: int = 100  # steps
     seed: int = 0
     # grid
@@ -81,12 +85,11 @@ class Parameters:
     shard_latent_dim: int = 8  # the row of the grid that chapter 5 fits
     grid_height: int = 40
     grid_width: int = 56
-    grid_steps: int = 500
+    grid_steps: int | tuple = 500
     # evaluation: several fits of each model, at a size of their own
     eval_height: int = 80
     eval_width: int = 112
-    eval_sigma: float = 0.112  # grey values; β is as strong as at the paper's size under Bernoulli
-    eval_steps: int = 1200
+    eval_steps: int | tuple = 1500
     eval_seeds: tuple[int, ...] = (0, 1, 2)
     curve_latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16, 30, 100)  # Figs 2C and 2D
     artefact_strengths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
@@ -114,7 +117,11 @@ class Parameters:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            object.__setattr__(self, field.name, _as_declared(field.name, field.default, value))
+            if field.name in STEPS:
+                value = as_steps(value, field.name)
+            else:
+                value = _as_declared(field.name, field.default, value)
+            object.__setattr__(self, field.name, value)
 
     @property
     def betas(self) -> tuple[float, ...]:
@@ -256,7 +263,7 @@ def evaluated_configs(p: Parameters) -> dict[str, list]:
     """Every model of the evaluation at the profile's L: one configuration, or one a seed."""
     vaes = {
         name: [
-            p.model_config(beta=beta, sigma=p.eval_sigma, steps=p.eval_steps, seed=seed)
+            p.model_config(beta=beta, steps=p.eval_steps, seed=seed)
             for seed in p.eval_seeds
         ]
         for name, beta in (("VAE", 1.0), ("β-VAE", p.beta))

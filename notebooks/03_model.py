@@ -39,15 +39,17 @@ objective = "beta"
 capacity = 20.0  # nats; of objective "capacity"
 mmd_weight = 1000.0  # nats per image; of objective "mmd"
 likelihood = "gaussian"
-sigma = 0.05  # grey values
-steps = 1100
+steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
 batch_size = 16
-learning_rate = 1e-3
-lr_warmup = 0.05  # share of the steps
-lr_cosine = True
-kl_warmup = 0.5  # share of the steps
+optimiser = "muon"  # or "adam"
+learning_rate = 4e-3  # of Adam
+adam_beta2 = 0.99
+muon_rate = 0.02
+lr_warmup = 0.05  # share of each stage's steps
+lr_cosine = True  # to zero over the last stage
+kl_warmup = 0.5  # share of the first stage's steps
 initialisation = "data"
-precision = "float32"  # or "tf32", "bfloat16"
+precision = "auto"  # or "float32", "tf32", "bfloat16"
 validate_every = 100  # steps
 seed = 0
 grid_betas = [1, 3, 10]
@@ -59,8 +61,7 @@ grid_width = 56
 grid_steps = 500
 eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
 eval_width = 112
-eval_sigma = 0.112  # grey values
-eval_steps = 1200
+eval_steps = 1500
 eval_seeds = [0, 1, 2]
 curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
 artefact_strengths = [0.25, 0.5, 0.75, 1.0]
@@ -93,7 +94,7 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.fields import perturb
-from brainvae_core.models import BetaVAE, effective_strength, fit
+from brainvae_core.models import BetaVAE, effective_strength, fit, sigma_at
 from brainvae_core.prepare import prepare_cohort
 
 # %%
@@ -123,26 +124,20 @@ for shape in ((320, 448), (160, 224), (80, 112)):
 # $$-\mathrm{ELBO}_\beta = -\mathbb{E}_{q_\phi(z\mid x)}[\log p_\theta(x\mid z)]
 #   + \beta\,\mathrm{KL}(q_\phi(z\mid x)\,\|\,\mathcal N(0, I))$$
 #
-# What a β means depends on the likelihood and on the number of pixels. The *effective strength*
-# βσ²/pixels (0.2·β/pixels for Bernoulli on greys) is what can be compared.
+# β weighs against a sum over pixels: at half the resolution it would be four times as strong. So σ is derived from
+# the size: it is √0.2 at the paper's 320 × 448 (greys under Bernoulli weigh like σ² = 0.2), and σ² goes with the
+# number of pixels. β = 3 is then one strength at every size, the paper's if its likelihood was Bernoulli.
 
 # %%
-eval_size = (p.eval_height, p.eval_width)
-settings = {
-    "this chapter's model": (p.beta, p.likelihood, p.sigma, (p.height, p.width)),
-    "the grid's models": (p.beta, p.likelihood, p.sigma, (p.grid_height, p.grid_width)),
-    "the evaluation's models": (p.beta, p.likelihood, p.eval_sigma, eval_size),
-    "the paper, if Bernoulli": (3.0, "bernoulli", 0.0, (320, 448)),
+sizes = {
+    "this chapter's model": (p.height, p.width),
+    "the grid's models": (p.grid_height, p.grid_width),
+    "the evaluation's models": (p.eval_height, p.eval_width),
+    "the paper": (320, 448),
 }
-columns = ["β", "likelihood", "σ", "size (pixels)"]
-strengths = [f"{effective_strength(*setting):.2e}" for setting in settings.values()]
-table = pd.DataFrame(settings.values(), settings.keys(), columns)
-table.assign(βσ2=strengths).rename(columns={"βσ2": "effective strength"})
-
-# %% [markdown]
-# In the demo profile the models of this chapter and the next are pressed about twenty times less than the
-# paper's (2.09e-07 against 4.19e-06, if its likelihood was Bernoulli). The models of the evaluation match it
-# by a larger σ; those of the grid come near.
+sigmas = [sigma_at(p.likelihood, size) for size in sizes.values()]
+print(f"effective strength of β = {p.beta:g}: {effective_strength(p.beta, p.likelihood):.2e}")
+pd.DataFrame({"size (pixels)": sizes.values(), "σ (grey values)": sigmas}, sizes.keys()).round(3)
 
 # %% [markdown]
 # ## Fig. 1 · Both directions, with this cohort's own images

@@ -38,15 +38,17 @@ objective = "beta"
 capacity = 20.0  # nats; of objective "capacity"
 mmd_weight = 1000.0  # nats per image; of objective "mmd"
 likelihood = "gaussian"
-sigma = 0.05  # grey values
-steps = 1100
+steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
 batch_size = 16
-learning_rate = 1e-3
-lr_warmup = 0.05  # share of the steps
-lr_cosine = True
-kl_warmup = 0.5  # share of the steps
+optimiser = "muon"  # or "adam"
+learning_rate = 4e-3  # of Adam
+adam_beta2 = 0.99
+muon_rate = 0.02
+lr_warmup = 0.05  # share of each stage's steps
+lr_cosine = True  # to zero over the last stage
+kl_warmup = 0.5  # share of the first stage's steps
 initialisation = "data"
-precision = "float32"  # or "tf32", "bfloat16"
+precision = "auto"  # or "float32", "tf32", "bfloat16"
 validate_every = 100  # steps
 seed = 0
 grid_betas = [1, 3, 10]
@@ -58,8 +60,7 @@ grid_width = 56
 grid_steps = 500
 eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
 eval_width = 112
-eval_sigma = 0.112  # grey values
-eval_steps = 1200
+eval_steps = 1500
 eval_seeds = [0, 1, 2]
 curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
 artefact_strengths = [0.25, 0.5, 0.75, 1.0]
@@ -141,7 +142,7 @@ n_runs = sum(len(fits) for by_dim in runs.values() for fits in by_dim.values())
 print(curve(p))
 print(f"{n_runs} of {len(curve(p).configs)} runs fitted")
 for beta in (1.0, p.beta):
-    strength = effective_strength(beta, p.likelihood, p.sigma, cohort.atlas.shape)
+    strength = effective_strength(beta, p.likelihood)
     print(f"β = {beta:g} has the effective strength {strength:.2g}")
 
 # %%

@@ -16,7 +16,7 @@ from scipy import stats
 
 from benchmarks.train_step import PlainVAE
 from brainvae_core.fields import projective_field
-from brainvae_core.models.beta_vae import BetaVAE
+from brainvae_core.models.vae import BetaVAE
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.images import Images
 from brainvae_core.models.initialisation import INITIALISATIONS

@@ -9,20 +9,20 @@ from brainvae_core.models.baselines import (
     PCAConfig,
     PPCAConfig,
 )
-from brainvae_core.models.beta_vae import BetaVAE
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.denoisers import DENOISERS, Denoiser, tuned_denoiser
 from brainvae_core.models.devices import OutOfDeviceMemory
 from brainvae_core.models.foreign import FromSklearn, FromTorch
-from brainvae_core.models.likelihoods import effective_strength
+from brainvae_core.models.likelihoods import effective_strength, sigma_at
 from brainvae_core.models.linear_gaussian import LinearGaussian
 from brainvae_core.models.nmf import NMF
 from brainvae_core.models.pca import PCA
-from brainvae_core.models.recipes import FastRecipe, PaperRecipe
+from brainvae_core.models.recipes import fast_config, paper_config
 from brainvae_core.models.references import MeanImage, NearestBrain
 from brainvae_core.models.runs import FailedRun, Run, fit, load_run, run_name, save_run
 from brainvae_core.models.study import Study, fit_all
 from brainvae_core.models.training import diagnose, elbo_terms, train_together
+from brainvae_core.models.vae import BetaVAE
 
 __all__ = [
     "BASELINES",
@@ -34,7 +34,6 @@ __all__ = [
     "Denoiser",
     "FactorAnalysisConfig",
     "FailedRun",
-    "FastRecipe",
     "FromSklearn",
     "FromTorch",
     "LinearGaussian",
@@ -46,17 +45,19 @@ __all__ = [
     "OutOfDeviceMemory",
     "PCAConfig",
     "PPCAConfig",
-    "PaperRecipe",
     "Run",
     "Study",
     "diagnose",
     "effective_strength",
     "elbo_terms",
+    "fast_config",
     "fit",
     "fit_all",
     "load_run",
+    "paper_config",
     "run_name",
     "save_run",
+    "sigma_at",
     "train_together",
     "tuned_denoiser",
 ]

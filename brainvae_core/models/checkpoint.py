@@ -7,21 +7,31 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 
-def save_checkpoint(path, config, model, optimiser, history) -> None:
-    """Write weights, optimiser state and history; does nothing where ``path`` is None."""
+class Checkpoint(NamedTuple):
+    """A fit after one of its validations."""
+
+    model: dict[str, torch.Tensor]  # the model's ``state_dict``
+    optimiser: dict[str, torch.Tensor]  # the optimiser's ``state``
+    history: list[dict]
+    made: dict  # in what precision, and with what
+
+
+def save_checkpoint(path, config, kept: Checkpoint) -> None:
+    """Write a checkpoint; does nothing where ``path`` is None."""
     if path is None:
         return
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for i, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
-    tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    described = {"config": json.dumps(asdict(config)), "history": json.dumps(history)}
+    tensors = {f"model.{name}": value for name, value in kept.model.items()}
+    tensors |= {f"optimiser.{name}": value for name, value in kept.optimiser.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    described = {"config": asdict(config), "history": kept.history, "made": kept.made}
+    described = {name: json.dumps(value) for name, value in described.items()}
     beside = Path(f"{path}.{os.getpid()}")
     beside.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -31,8 +41,8 @@ def save_checkpoint(path, config, model, optimiser, history) -> None:
         beside.unlink(missing_ok=True)
 
 
-def resume(path, config, model, optimiser) -> tuple[int, list[dict]]:
-    """Load a checkpoint where there is one: (next step, history).
+def read_checkpoint(path, config) -> Checkpoint | None:
+    """A checkpoint where there is one.
 
     Raises
     ------
@@ -40,7 +50,7 @@ def resume(path, config, model, optimiser) -> tuple[int, list[dict]]:
         The file is damaged, or was made with another configuration.
     """
     if path is None or not Path(path).exists():
-        return 0, []
+        return None
     try:
         with safe_open(path, "pt") as file:
             described = dict(file.metadata() or {})
@@ -51,24 +61,18 @@ def resume(path, config, model, optimiser) -> tuple[int, list[dict]]:
         ) from error
     if described.pop("sha256", None) != _digest(tensors, described):
         raise ValueError(f"checkpoint {path} is damaged (checksum); delete it to start anew")
-    theirs, ours = json.loads(described["config"]), asdict(config)
+    described = {name: json.loads(text) for name, text in described.items()}
+    theirs, ours = described["config"], json.loads(json.dumps(asdict(config)))
     other = sorted(name for name in theirs | ours if theirs.get(name) != ours.get(name))
     if other:
         raise ValueError(
             f"checkpoint {path} was made with another {', '.join(other)}; delete it to start anew"
         )
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    state = optimiser.state_dict()
+    parts = {"model": {}, "optimiser": {}}
     for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, i, part = name.split(".")
-            if value.ndim:  # a fused optimiser walks through memory: in its parameter's order
-                value = torch.empty_like(parameters[int(i)], device="cpu").copy_(value)
-            state["state"].setdefault(int(i), {})[part] = value.detach()
-    optimiser.load_state_dict(state)
-    history = json.loads(described["history"])
-    return history[-1]["step"], history
+        part, _, own_name = name.partition(".")
+        parts[part][own_name] = value
+    return Checkpoint(**parts, history=described["history"], made=described["made"])
 
 
 def _digest(tensors: dict[str, torch.Tensor], described: dict[str, str]) -> str:

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 
-from brainvae_core.models.beta_vae import BetaVAE
+from brainvae_core.models.devices import PRECISIONS
 from brainvae_core.models.initialisation import INITIALISATIONS
 from brainvae_core.models.likelihoods import LIKELIHOODS
 from brainvae_core.models.objectives import OBJECTIVES
+from brainvae_core.models.schedule import Stage
 from brainvae_core.models.training import train_together
+from brainvae_core.models.vae import BetaVAE
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
+OPTIMISERS = ("muon", "adam")
 CHOICES = {
     "objective": OBJECTIVES,
     "likelihood": LIKELIHOODS,
     "initialisation": INITIALISATIONS,
+    "optimiser": OPTIMISERS,
     "precision": PRECISIONS,
 }
-POSITIVE = ("latent_dim", "steps", "batch_size", "validate_every", "learning_rate", "sigma")
-NOT_NEGATIVE = ("weight_decay", "patience", "capacity", "mmd_weight")
+POSITIVE = ("latent_dim", "batch_size", "validate_every", "learning_rate", "muon_rate")
+NOT_NEGATIVE = ("capacity", "mmd_weight")
+SHARES = {"lr_warmup": "of each stage", "kl_warmup": "of the first stage", "adam_beta2": ""}
 
 
 @dataclass(frozen=True)
 class BetaVAEConfig:
-    """Everything a fit depends on besides its images. The defaults are the demo's.
+    """Everything a fit depends on besides its images. The defaults are the fast recipe.
 
-    `PaperRecipe` and `FastRecipe` have the paper's settings and those for a GPU.
+    `paper_config` has the paper's settings.
 
     Parameters
     ----------
     latent_dim : int
     beta : float
-        The objective's weight on its penalty, nats per nat; 1 is the vanilla VAE.
+        The objective's weight on its penalty, nats per nat, as strong at every size as it is at
+        320 × 448; 1 is the vanilla VAE.
     objective : str
         ``"beta"``, ``"capacity"``, ``"total_correlation"`` or ``"mmd"``.
     capacity : float
@@ -43,59 +49,67 @@ class BetaVAEConfig:
     mmd_weight : float
         Nats per image; of ``objective="mmd"``.
     likelihood : str
-        ``"bernoulli"``, ``"gaussian"`` with ``sigma``, or ``"gaussian_learned"`` from it on.
-    sigma : float
-        Grey values; the strength of β goes with its square.
+        ``"gaussian"`` (as strong as Bernoulli), ``"bernoulli"``, ``"squares"`` (the sum of squares)
+        or ``"gaussian_learned"``.
     seed : int
         The start, the order of the images and the posterior's draws follow from it.
-    steps, batch_size : int
-    learning_rate, weight_decay : float
-        Of AdamW; without decay it is Adam.
-    lr_warmup, kl_warmup : float
-        Shares of the steps over which the learning rate, and β, rise.
+    steps : int or stages
+        At the images' size; or sizes with the steps at each, the last being the images', for a fit
+        that grows: ``"80x112: 1500, 160x224: 800, 320x448: 600"``, or such triples of integers.
+    batch_size : int
+    optimiser : str
+        ``"muon"`` (with Adam for first and last layers and biases) or ``"adam"``.
+    learning_rate, adam_beta2 : float
+        Of Adam.
+    muon_rate : float
+        Of Muon.
+    lr_warmup : float
+        Share of each stage over which the learning rates rise.
     lr_cosine : bool
-        Whether the learning rate falls to zero after its warm-up.
+        Whether they fall to zero over the last stage.
+    kl_warmup : float
+        Share of the first stage over which β rises.
     initialisation : str
-        ``"data"`` or ``"authors"``.
+        ``"data"`` or ``"authors"``; only ``"data"`` can grow.
     precision : str
-        Of the layers: ``"float32"``, ``"tf32"`` (a GPU's convolutions) or ``"bfloat16"``.
+        Of the layers: ``"auto"`` (bfloat16 where it is measured to be faster, else float32),
+        ``"float32"``, ``"tf32"`` (a GPU's convolutions) or ``"bfloat16"``.
     validate_every : int
         Steps between two rows of the history.
-    patience : int
-        Validations without gain after the KL warm-up until a fit ends; 0 never stops early.
 
     Raises
     ------
     ValueError
-        A value out of its range, or a choice that is none.
+        A value out of its range, a choice that is none, or stages that do not double.
     """
 
     latent_dim: int = 8
-    beta: float = 3.0  # the objective's weight on its penalty; β = 1 is the vanilla VAE
-    objective: str = "beta"  # a key of OBJECTIVES
-    capacity: float = 20.0  # nats; of objective="capacity"
-    mmd_weight: float = 1000.0  # nats per image; of objective="mmd"
-    likelihood: str = "gaussian"  # a key of LIKELIHOODS
-    sigma: float = 0.05  # grey values; β's strength goes with σ²; where it is learned, its start
+    beta: float = 3.0
+    objective: str = "beta"
+    capacity: float = 20.0
+    mmd_weight: float = 1000.0
+    likelihood: str = "gaussian"
     seed: int = 0
-    steps: int = 1100
+    steps: int | tuple[tuple[int, int, int], ...] = 1500
     batch_size: int = 16
-    learning_rate: float = 1e-3  # 2e-3 did worse than half as well
-    weight_decay: float = 0.0  # AdamW; 0 is Adam
-    lr_warmup: float = 0.05  # share of the steps
-    lr_cosine: bool = True  # fall to zero after the warm-up
-    kl_warmup: float = 0.5  # share of the steps over which β rises: keeps latents alive
-    initialisation: str = "data"  # a key of INITIALISATIONS
-    precision: str = "float32"  # of the layers: also "tf32" (a GPU's convolutions), "bfloat16"
-    validate_every: int = 100  # steps
-    patience: int = 0  # validations without gain after the KL warm-up; 0 never stops early
+    optimiser: str = "muon"
+    learning_rate: float = 4e-3
+    adam_beta2: float = 0.99
+    muon_rate: float = 0.02
+    lr_warmup: float = 0.05
+    lr_cosine: bool = True
+    kl_warmup: float = 0.5
+    initialisation: str = "data"
+    precision: str = "auto"
+    validate_every: int = 250
 
     kind = "beta_vae"
 
     def __post_init__(self):
+        object.__setattr__(self, "steps", as_steps(self.steps))
         for field in fields(self):
             value, wanted = getattr(self, field.name), type(field.default)
-            if wanted in (int, float):
+            if wanted in (int, float) and field.name != "steps":
                 if wanted is int and value != int(value):
                     raise ValueError(f"{field.name}={value!r} must be a whole number")
                 # beta=3 and beta=3.0 are one configuration, so they must name one run.
@@ -111,9 +125,9 @@ class BetaVAEConfig:
         for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-        for name in ("lr_warmup", "kl_warmup"):
+        for name, of_what in SHARES.items():
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is a share of the steps, 0 to 1")
+                raise ValueError(f"{name}={getattr(self, name)} is a share {of_what}, 0 to 1")
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise ValueError(f"beta={self.beta} must be finite and not negative")
         if self.objective == "mmd" and self.mmd_weight < self.beta:
@@ -121,12 +135,45 @@ class BetaVAEConfig:
                 f"mmd_weight={self.mmd_weight} must be at least beta={self.beta}: below it, the "
                 "discrepancy would be rewarded"
             )
+        if isinstance(self.steps, tuple) and self.initialisation != "data":
+            raise ValueError(
+                f"initialisation={self.initialisation!r} cannot grow; give one number of steps, or "
+                'initialisation="data"'
+            )
 
     @property
     def label(self) -> str:
         """What varies in a study, in a few words: the beginning of the run's name."""
         point = f"L{self.latent_dim}-beta{self.beta:g}-seed{self.seed}"
         return f"{self.objective}_vae-{point}"
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of all stages together."""
+        return self.steps if isinstance(self.steps, int) else sum(n for _, _, n in self.steps)
+
+    def stages(self, image_shape) -> list[Stage]:
+        """The stages of a fit to images of that shape.
+
+        Raises
+        ------
+        ValueError
+            The last stage is of another size.
+        """
+        image_shape = tuple(image_shape)
+        if isinstance(self.steps, int):
+            return [Stage(image_shape, 0, self.steps)]
+        if self.steps[-1][:2] != image_shape:
+            ends, theirs = ("×".join(map(str, s)) for s in (self.steps[-1][:2], image_shape))
+            raise ValueError(
+                f"steps={told_steps(self.steps)!r} end at {ends} and the images are {theirs}; the "
+                "last stage must be theirs"
+            )
+        ends = np.cumsum([0, *(n for _, _, n in self.steps)]).tolist()
+        return [
+            Stage((h, w), *ends[i : i + 2], final=ends[i + 1] == self.n_steps)
+            for i, (h, w, _) in enumerate(self.steps)
+        ]
 
     def fit(self, train, validation, checkpoint=None, device="auto"):
         """The model and its history (`train_together`); FloatingPointError where the fit fails."""
@@ -144,3 +191,66 @@ class BetaVAEConfig:
         model = BetaVAE(self.latent_dim, tensors["input_mean"].shape)
         model.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
         return model
+
+
+def as_steps(steps, name: str = "steps") -> int | tuple[tuple[int, int, int], ...]:
+    """A number of steps as an int, stages as a tuple of (height, width, steps).
+
+    Parameters
+    ----------
+    steps : int, or str, mapping or sequence of stages
+        Text such as ``"80x112: 1500, 160x224: 800"``, its mapping, or triples.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    ValueError
+        What is given is none of these, a stage is not twice the one before, or a number is not
+        positive.
+    """
+    if isinstance(steps, str):
+        pairs = [part.partition(":")[::2] for part in steps.split(",")]
+        steps = pairs if ":" in steps else steps
+    if isinstance(steps, dict):
+        steps = list(steps.items())
+    try:
+        if not isinstance(steps, list | tuple):
+            stages, whole = [], _whole(steps)
+        else:
+            stages, whole = [_stage(stage) for stage in steps], None
+    except (TypeError, ValueError):
+        stages, whole = [], 0
+    if not stages and not whole or any(n < 1 for *_, n in stages) or (whole or 1) < 1:
+        raise ValueError(
+            f"{name}={steps!r} must be a whole positive number, or stages such as "
+            '"80x112: 1500, 160x224: 800"'
+        )
+    for (h, w, _), (height, width, _) in zip(stages, stages[1:], strict=False):
+        if (height, width) != (2 * h, 2 * w):
+            raise ValueError(
+                f"{name}={told_steps(stages)!r}: {height}x{width} is not twice {h}x{w}; every stage "
+                "must be twice the one before"
+            )
+    return tuple(stages) or whole
+
+
+def told_steps(steps) -> str:
+    """Steps as `as_steps` reads them."""
+    if isinstance(steps, int):
+        return str(steps)
+    return ", ".join(f"{height}x{width}: {n}" for height, width, n in steps)
+
+
+def _stage(given):
+    if len(given) == 2:
+        size, n = given
+        given = (*re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", size).groups(), n)
+    height, width, n = map(_whole, given)
+    return height, width, n
+
+
+def _whole(value):
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError
+    return int(value)

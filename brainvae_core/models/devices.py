@@ -1,12 +1,19 @@
-"""The device a fit runs on: which, how its threads are shared, and what when it is full."""
+"""The device a fit runs on: which, its precision, its threads, and what when it is full."""
 
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 
 import torch
+import torch.nn.functional as F
+
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
+GAIN = 1.2  # what bfloat16 must be faster by to be chosen
+TRIED = (16, 32, 40, 56)  # images, channels, height and width of the layer that is timed
 
 WARM_UP = 3  # steps before a capture: kernels are chosen and the optimiser's state is made
 ACTIVATIONS = 50  # numbers kept per pixel and image in a step (45 to 50 by peak RSS on a CPU)
@@ -40,6 +47,36 @@ def pick_device(device: str) -> torch.device:
         known = ", ".join(kind for kind, there in here.items() if there)
         raise ValueError(f"device={device!r} is not here; auto, {known} are")
     return found
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """``"auto"`` as bfloat16 where a layer is faster in it, else float32; anything else as it is.
+
+    Processors without bfloat16 emulate it, ten and more times slower: a few milliseconds tell.
+    """
+    if precision != "auto":
+        return precision
+    return "bfloat16" if bfloat16_gain(device) >= GAIN else "float32"
+
+
+@cache
+def bfloat16_gain(device: torch.device) -> float:
+    """Time of a convolution with its gradients in float32 over that in bfloat16: best of five."""
+    seconds = []
+    for dtype in (torch.float32, torch.bfloat16):
+        signal, weight = (
+            torch.ones(shape, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+            for shape in (TRIED, (TRIED[1], TRIED[1], 4, 4))
+        )
+        signal.requires_grad_(), weight.requires_grad_()
+        gradient, taken = torch.ones_like(F.conv2d(signal, weight, stride=2, padding=1)), []
+        for _ in range(6):  # the first chooses a kernel
+            start = time.perf_counter()
+            F.conv2d(signal, weight, stride=2, padding=1).backward(gradient)
+            weight.grad[0, 0, 0, 0].item()  # waits for the device
+            taken.append(time.perf_counter() - start)
+        seconds.append(min(taken[1:]))
+    return seconds[0] / seconds[1]
 
 
 def captured(step: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:

@@ -48,6 +48,14 @@ class Images:
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.array, dtype=dtype)
 
+    def at(self, shape) -> Images:
+        """The same images with fewer pixels: block means, by one whole number on both axes."""
+        if shape == self.shape[1:]:
+            return self
+        coarse = Coarse(self.array, self.shape[1] // shape[0])
+        in_memory = isinstance(self.array, np.ndarray)
+        return Images(coarse[:] if in_memory else coarse, self.device)
+
     def take(self, rows) -> torch.Tensor:
         """The images of a slice or an array of rows, on the device."""
         if self.resident is None:
@@ -88,6 +96,23 @@ class Images:
     def _read(self, rows) -> torch.Tensor:
         images = torch.from_numpy(checked_images(self.array[rows], self.shape[1:]))
         return images.pin_memory() if self.device.type == "cuda" else images
+
+
+class Coarse:
+    """Block means of an array-like's images, computed as they are read."""
+
+    def __init__(self, array, factor: int):
+        n, height, width = array.shape
+        self.array, self.factor = array, factor
+        self.shape = (n, height // factor, width // factor)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> np.ndarray:
+        images, k = self.array[rows], self.factor
+        blocks = images.reshape(len(images), self.shape[1], k, self.shape[2], k)
+        return blocks.mean((2, 4), dtype=np.float32)
 
 
 def on_device(train, validation, device: torch.device) -> tuple[Images, Images]:

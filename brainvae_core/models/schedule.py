@@ -15,21 +15,30 @@ import torch
 BLOCK = 64  # steps that are drawn, and sent to the device, at once
 
 
+class Stage(NamedTuple):
+    """The steps of a fit at one image size."""
+
+    shape: tuple[int, int]
+    first: int  # counted from the fit's start
+    last: int  # after which the next stage is grown from this one
+    final: bool = True  # whether there is no next one
+
+
 class Draws(NamedTuple):
     """What one step reads; tensors on the device."""
 
     rows: torch.Tensor  # (batch,) of the training images
     noise: torch.Tensor  # (batch, latent_dim), standard normal: samples the posterior
     prior: torch.Tensor  # (batch, latent_dim), standard normal
-    learning_rate: torch.Tensor  # ()
+    rate: torch.Tensor  # (), what learning rates are multiplied with
     progress: torch.Tensor  # (), share of the KL warm-up
 
 
 class Schedule:
-    """The draws of every step of one fit to ``n`` images."""
+    """The draws of every step of one stage of a fit to ``n`` images."""
 
-    def __init__(self, config, n: int, device):
-        self.config, self.n, self.device = config, n, device
+    def __init__(self, config, stage: Stage, n: int, device):
+        self.config, self.stage, self.n, self.device = config, stage, n, device
         self._block, self._draws = None, None
 
     def __call__(self, step: int) -> Draws:
@@ -40,7 +49,7 @@ class Schedule:
 
     def rows(self, step: int) -> np.ndarray:
         """Rows of one batch: every brain once an epoch, but for those that fill no batch."""
-        size = min(self.config.batch_size, self.n)
+        size = self.config.batch_size
         epoch, place = divmod(step, self.n // size)
         return _epoch_order(self.config.seed, epoch, self.n)[place * size : (place + 1) * size]
 
@@ -50,25 +59,29 @@ class Schedule:
         generator = torch.Generator().manual_seed(mix(config.seed, 1, block))
         shape = (BLOCK, rows.shape[1], config.latent_dim)
         noise, prior = (torch.randn(shape, generator=generator) for _ in range(2))
-        rates = [config.learning_rate * learning_rate_factor(config, step) for step in steps]
-        warm = [progress(config, step) for step in steps]
+        rates = [rate(config, self.stage, step) for step in steps]
+        warm = [progress(config, self.stage, step) for step in steps]
         draws = (rows, noise, prior, torch.tensor(rates), torch.tensor(warm))
         if self.device.type == "cuda":  # else the copy waits for the steps before it
             draws = (part.pin_memory() for part in draws)
         return [part.to(self.device, non_blocking=True) for part in draws]
 
 
-def learning_rate_factor(config, step: int) -> float:
-    """Share of the learning rate at a step: linear warm-up, then constant or half a cosine."""
-    warmup = config.lr_warmup * config.steps
-    if step < warmup or not config.lr_cosine:
-        return _ramp(step, warmup)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (config.steps - warmup)))
+def rate(config, stage: Stage, step: int) -> float:
+    """Share of the learning rates at a step: linear warm-up, then constant or half a cosine.
+
+    Only the final stage ends in a cosine: what a coarse stage would settle is unsettled by the next.
+    """
+    done, steps = step - stage.first, stage.last - stage.first
+    warmup = config.lr_warmup * steps
+    if done < warmup or not (config.lr_cosine and stage.final):
+        return _ramp(done, warmup)
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (steps - warmup)))
 
 
-def progress(config, step: int) -> float:
-    """Share of the KL warm-up at a step, from just above 0 to 1."""
-    return _ramp(step, config.kl_warmup * config.steps)
+def progress(config, stage: Stage, step: int) -> float:
+    """Share of the KL warm-up at a step, from just above 0 to 1; it is of the first stage."""
+    return _ramp(step, config.kl_warmup * (stage.last - stage.first)) if stage.first == 0 else 1.0
 
 
 def mix(*numbers: int) -> int:

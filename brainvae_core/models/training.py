@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import threading
@@ -13,22 +14,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from brainvae_core.models.beta_vae import BetaVAE
-from brainvae_core.models.checkpoint import resume, save_checkpoint
+from brainvae_core.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from brainvae_core.models.devices import (
     WARM_UP,
     captured,
     memory_named,
     on_stream,
     pick_device,
+    pick_precision,
     shared_threads,
 )
+from brainvae_core.models.grow import grow
 from brainvae_core.models.images import Images, on_device
 from brainvae_core.models.initialisation import INITIALISATIONS
-from brainvae_core.models.likelihoods import LIKELIHOODS
+from brainvae_core.models.likelihoods import LIKELIHOODS, sigma_at
 from brainvae_core.models.objectives import OBJECTIVES, Batch
+from brainvae_core.models.optimise import Optimiser
 from brainvae_core.models.posterior import kl_divergence, reparameterise
 from brainvae_core.models.schedule import Schedule, mix
+from brainvae_core.models.vae import BetaVAE
 
 ACTIVE = 0.01  # variance of a latent's posterior means over brains (Burda et al. 2016)
 
@@ -36,16 +40,18 @@ ACTIVE = 0.01  # variance of a latent's posterior means over brains (Burda et al
 class Fitted(NamedTuple):
     """What became of one fit."""
 
-    model: BetaVAE
+    model: object
     history: list[dict]
-    failure: str | None  # why it stopped before its end; the model is then of no use
+    failure: str | None = None  # why it stopped before its end; the model is then of no use
+    made: dict = {}  # in what precision, on which device, with which PyTorch
 
 
 def train_together(configs, train, validation, *, checkpoints=None, device="auto"):
     """Fit several β-VAEs to the same images at once, each to what it would be fitted to alone.
 
     Every model has a thread of its own, and a stream of its own on a GPU, where a step is one CUDA
-    graph. The numbers are those of single fits up to rounding: a CPU shares out its threads.
+    graph. The numbers are those of single fits up to rounding: a CPU shares out its threads. A fit
+    that grows is fitted to block means of the images first; the others wait for its coarse stages.
 
     Parameters
     ----------
@@ -63,35 +69,42 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     Returns
     -------
     list of Fitted
-        ``model``, ``history`` and ``failure`` of each. A loss that stops being finite ends its own
-        fit alone and is told in ``failure``. The history has a row a validation: ``step``;
-        ``loss``, ``reconstruction`` and ``kl`` of the last training batch (nats per image),
-        ``progress`` of the KL warm-up, ``sigma``; ``validation_loss`` (the objective at full
-        strength), ``validation_reconstruction`` (distortion D), ``validation_kl`` (rate R; the
-        held-out ELBO is −D − R), ``explained_variance``, ``active_latents``, ``seconds``.
+        ``model``, ``history``, ``failure`` and ``made`` of each. A loss that stops being finite
+        ends its own fit alone and is told in ``failure``. The history has a row a validation:
+        ``step`` and ``height`` of the images; ``loss``, ``reconstruction`` and ``kl`` of the last
+        training batch (nats per image), ``progress`` of the KL warm-up, ``sigma``;
+        ``validation_loss`` (the objective at full strength), ``validation_reconstruction``
+        (distortion D), ``validation_kl`` (rate R; the held-out ELBO is −D − R),
+        ``explained_variance``, ``active_latents``, ``seconds``. Validation is in float32.
 
     Raises
     ------
     OutOfDeviceMemory
         The device does not hold so many models at once; says what was needed and what lowers it.
     ValueError
-        The images are too few, of two sizes, all the same or hold a NaN; or a checkpoint is
-        damaged or belongs to another configuration.
+        The images are too few, of two sizes, all the same or hold a NaN; a batch is larger than the
+        training set; stages do not end at the images' size; or a checkpoint is damaged or belongs
+        to another configuration.
     """
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
-    n = len(configs)
-    batch_size = min(max(config.batch_size for config in configs), len(train))
+    n, image_shape = len(configs), tuple(np.shape(train)[1:])
+    batch_size = max(config.batch_size for config in configs)
     # Eager convolutions in float32 are in float32 too, which is not PyTorch's default.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with memory_named(n, batch_size, np.shape(train)[1:], device), exact:
+    with memory_named(n, batch_size, image_shape, device), exact:
         images = on_device(train, validation, device)
+        if batch_size > len(images[0]):
+            raise ValueError(
+                f"batch_size={batch_size} is more than the {len(images[0])} training images; give "
+                f"at most {len(images[0])}"
+            )
         paths = checkpoints or [None] * n
-        fits = [Fit(c, *images, path, device) for c, path in zip(configs, paths, strict=True)]
+        fits = [Fit(c, image_shape, p, device) for c, p in zip(configs, paths, strict=True)]
         bar = progress_bar(
             desc=configs[0].label if n == 1 else f"{n} models together",
             initial=sum(fit.done for fit in fits),
-            total=sum(config.steps for config in configs),
+            total=sum(config.n_steps for config in configs),
         )
 
         def tick():
@@ -99,82 +112,101 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
                 bar.update()
 
         with bar, shared_threads(n):
-            if n == 1 or device.type == "mps":  # which has one queue
-                for fit in fits:
-                    fit.run(tick, stop)
-            else:
-                _run_in_threads(fits, tick, stop)
+            for shape in sorted({stage.shape for fit in fits for stage in fit.stages}):
+                at_this_size = [fit for fit in fits if fit.has_to_do_at(shape)]
+                parts = [part.at(shape) for part in images] if at_this_size else []
+                for fit in at_this_size:
+                    fit.enter(shape, *parts)
+                if len(at_this_size) == 1 or device.type == "mps":  # which has one queue
+                    for fit in at_this_size:
+                        fit.run(tick, stop)
+                elif at_this_size:
+                    _run_in_threads(at_this_size, tick, stop)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-    return [Fitted(fit.model, fit.history, fit.failure) for fit in fits]
+    return [Fitted(fit.model, fit.history, fit.failure, fit.made) for fit in fits]
 
 
 class Fit:
     """One model being fitted, and what its next step reads, in tensors that stay where they are."""
 
-    def __init__(self, config, train: Images, validation: Images, checkpoint, device):
-        self.config, self.train, self.validation = config, train, validation
-        self.checkpoint, self.failure = checkpoint, None
-        torch.manual_seed(config.seed)
-        self.model = BetaVAE(config.latent_dim, train.shape[1:])
-        self.model.to(device=device, memory_format=torch.channels_last)
-        INITIALISATIONS[config.initialisation](self.model, train, config.seed)
-        self.model.log_sigma.fill_(math.log(config.sigma))
-        network, sigma = list(self.model.parameters()), []
-        if LIKELIHOODS[config.likelihood].learns_sigma:
-            sigma = [self.model.log_sigma.requires_grad_()]
-        self.parameters = network + sigma
-        self.optimiser = torch.optim.AdamW(
-            [{"params": network}, {"params": sigma, "weight_decay": 0.0}],  # σ decays to no 1
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=device.type != "mps",
-            capturable=device.type == "cuda",
+    def __init__(self, config, image_shape, checkpoint, device):
+        self.config, self.checkpoint, self.device = config, checkpoint, device
+        self.stages = config.stages(image_shape)
+        self.kept = read_checkpoint(checkpoint, config)
+        self.history = self.kept.history if self.kept else []
+        self.done = self.history[-1]["step"] if self.kept else 0
+        here = {"device": device.type, "torch": torch.__version__}
+        here["precision"] = pick_precision(config.precision, device)
+        self.made = self.kept.made if self.kept else here
+        self.model, self.failure = None, None
+
+    def has_to_do_at(self, shape) -> bool:
+        """Whether a stage has that size and is not passed; one that is just done is grown from."""
+        return self.failure is None and any(
+            stage.shape == shape and self.done <= stage.last for stage in self.stages
         )
-        self.done, self.history = resume(checkpoint, config, self.model, self.optimiser)
-        self.learning_rate = torch.tensor(config.learning_rate, device=device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate  # a tensor: a graph reads it anew
-        self.schedule = Schedule(config, len(train), device)
-        size = min(config.batch_size, len(train))
-        self.images = torch.zeros((size, *train.shape[1:]), device=device)
+
+    def enter(self, shape, train: Images, validation: Images):
+        """Make ready for the stage of a size: a new, a grown or a kept model, and what it needs."""
+        config, device = self.config, self.device
+        self.stage = next(stage for stage in self.stages if stage.shape == shape)
+        self.train, self.validation = train, validation
+        self.schedule = Schedule(config, self.stage, len(train), device)
+        learns_sigma = LIKELIHOODS[config.likelihood].learns_sigma
+        if self.model is None:
+            torch.manual_seed(config.seed)
+            self.model = BetaVAE(config.latent_dim, shape).to(device)
+            if not self.kept:
+                INITIALISATIONS[config.initialisation](self.model, train, config.seed)
+            self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
+        else:
+            self.model = grow(self.model, train, mix(config.seed, 4, *shape))
+            if not learns_sigma:
+                self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
+        self.model.to(memory_format=torch.channels_last)
+        self.model.log_sigma.requires_grad_(learns_sigma)
+        self.working = self.model
+        if self.made["precision"] == "bfloat16":
+            self.working = copy.deepcopy(self.model)
+            for part in (self.working.encoder, self.working.decoder):
+                part.to(torch.bfloat16)
+        self.optimiser = Optimiser(self.model, self.working, config)
+        if self.kept:
+            self._write(self.kept.model, self.kept.optimiser)
+            self.kept = None
+        size = config.batch_size
+        self.images = torch.zeros((size, *shape), device=device)
         self.noise, self.prior = (
             torch.zeros((size, config.latent_dim), device=device) for _ in range(2)
         )
         self.progress = torch.ones((), device=device)
         self.terms = torch.zeros(3, device=device)  # loss, reconstruction, kl
         self.advance, self.stream = self.step, None
-        if device.type == "cuda":
+        if device.type == "cuda" and self.done < self.stage.last:
             self.stream = torch.cuda.Stream(device)
             torch.cuda.synchronize(device)
-            tf32 = config.precision == "tf32"
+            tf32 = self.made["precision"] == "tf32"
             with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
                 with on_stream(self.stream):
                     self.rehearse()
                 self.advance = captured(self.step, self.stream)
 
     def run(self, tick, stop):
-        """Every step that is left, validated and kept as the configuration says."""
-        config = self.config
+        """Every step of the stage that is left, validated and kept as the configuration says."""
+        every, last = self.config.validate_every, self.stage.last
         started = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0)
         with on_stream(self.stream):
-            # A checkpoint may be the one after which patience had run out.
-            while self.done < config.steps and not _out_of_patience(config, self.history):
-                first, self.done = (
-                    self.done,
-                    min(
-                        config.steps,
-                        (self.done // config.validate_every + 1) * config.validate_every,
-                    ),
-                )
-                log = torch.zeros((self.done - first, 3), device=self.terms.device)
+            while self.done < last:
+                first, self.done = self.done, min(last, (self.done // every + 1) * every)
+                log = torch.zeros((self.done - first, 3), device=self.device)
                 for step in self.train.batches(self.schedule, range(first, self.done), self.images):
                     if stop.is_set():
                         return
                     draws = self.schedule(step)
                     self.noise.copy_(draws.noise)
                     self.prior.copy_(draws.prior)
-                    self.learning_rate.copy_(draws.learning_rate)
+                    self.optimiser.factor.copy_(draws.rate)
                     self.progress.copy_(draws.progress)
                     self.advance()
                     log[step - first].copy_(self.terms)
@@ -184,22 +216,24 @@ class Fit:
                 except FloatingPointError as error:
                     self.failure = str(error)
                     return
-                save_checkpoint(self.checkpoint, config, self.model, self.optimiser, self.history)
-        self.optimiser.zero_grad(set_to_none=True)  # gradients would keep a graph's memory
+                kept = self.model.state_dict(), self.optimiser.state(), self.history, self.made
+                save_checkpoint(self.checkpoint, self.config, Checkpoint(*kept))
+        self.optimiser.forget_gradients()  # they would keep a graph's memory
 
     def step(self):
         """One step on what the tensors hold; nothing here waits for the device."""
         batch = _terms(
-            self.model,
+            self.working,
             self.images,
             self.noise,
             self.prior,
             self.progress,
             self.config,
             len(self.train),
+            self.model.log_sigma,
         )
         loss = OBJECTIVES[self.config.objective](batch, self.config)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.forget_gradients()
         loss.backward()
         self.optimiser.step()
         kl = kl_divergence(batch.mean, batch.logvar).sum(1).mean()
@@ -207,22 +241,25 @@ class Fit:
 
     def rehearse(self):
         """A few steps whose traces are wiped out, in place."""
-        state = self.optimiser.state
-        weights = [p.detach().clone() for p in self.parameters]
-        kept = [{k: v.clone() for k, v in state[p].items()} for p in self.parameters]
+        states = self.model.state_dict(), self.optimiser.state()
+        before = [{name: value.clone() for name, value in state.items()} for state in states]
         for _ in range(WARM_UP):
             self.step()
-        with torch.no_grad():
-            for parameter, before, old in zip(self.parameters, weights, kept, strict=True):
-                parameter.copy_(before)
-                for name, value in state[parameter].items():
-                    value.copy_(old[name]) if name in old else value.zero_()
+        self._write(*before)
+
+    @torch.no_grad()
+    def _write(self, model, optimiser):
+        for own, given in ((self.model.state_dict(), model), (self.optimiser.state(), optimiser)):
+            for name, value in own.items():
+                value.copy_(given[name])
+        self.optimiser.bring_up_to_date()
 
     def _row(self, first, log, started):
         for i, terms in enumerate(log):
             named = dict(zip(("loss", "reconstruction", "kl"), terms, strict=True))
             self._stop_if_not_finite(first + i, **named)
-        row = {"step": self.done, **named, "progress": self.progress.item()}
+        row = {"step": self.done, "height": self.stage.shape[0], **named}
+        row["progress"] = self.progress.item()
         row["sigma"] = self.model.log_sigma.exp().item()
         row |= _validate(self.model, self.validation, self.config, len(self.train))
         self._stop_if_not_finite(self.done - 1, validation=row["validation_loss"])
@@ -234,9 +271,10 @@ class Fit:
         bad = [name for name in bad if name != "loss" or len(bad) == 1]
         if bad:
             epoch = step // max(len(self.train) // self.config.batch_size, 1)
+            rates = "muon_rate" if self.config.optimiser == "muon" else "learning_rate"
             raise FloatingPointError(
                 f"epoch {epoch}, step {step}: the {' and '.join(bad)} term is not finite; lower "
-                "learning_rate, or lengthen lr_warmup"
+                f"{rates}, or lengthen lr_warmup"
             )
 
 
@@ -299,18 +337,11 @@ def _run_in_threads(fits, tick, stop):
         done.result()
 
 
-def _terms(model, images, noise, prior, progress, config, n_train) -> Batch:
+def _terms(model, images, noise, prior, progress, config, n_train, log_sigma) -> Batch:
     """What an objective reads, of one batch."""
-    with torch.autocast(
-        images.device.type,
-        torch.bfloat16,
-        enabled=config.precision == "bfloat16",
-        cache_enabled=False,  # a cache outlives the capture that filled it
-    ):
-        mean, logvar = (part.float() for part in model.posterior_parameters(images))
-        z = reparameterise(mean, logvar, noise)
-        logits = model.logits(z).float()
-    distortion = LIKELIHOODS[config.likelihood].negative_log(logits, images, model.log_sigma)
+    mean, logvar = model.posterior_parameters(images)
+    z = reparameterise(mean, logvar, noise)
+    distortion = LIKELIHOODS[config.likelihood].negative_log(model.logits(z), images, log_sigma)
     return Batch(distortion, mean, logvar, z, prior, progress, n_train)
 
 
@@ -322,7 +353,8 @@ def _held_out(model, images: Images, config, n_train):
     for block in images.blocks():
         shape = (len(block), config.latent_dim)
         noise, prior = (torch.randn(shape, generator=generator).to(model.device) for _ in range(2))
-        yield block, _terms(model, block, noise, prior, full, config, n_train)
+        terms = (noise, prior, full, config, n_train, model.log_sigma)
+        yield block, _terms(model, block, *terms)
 
 
 @torch.no_grad()
@@ -350,14 +382,3 @@ def _sum_of_squares(values):
     # Millions of small squares want float64, which MPS does not have.
     values = values.cpu() if values.device.type == "mps" else values
     return values.double().square().sum()
-
-
-def _out_of_patience(config, history):
-    counted = [
-        r["validation_loss"] for r in history if r["step"] >= config.kl_warmup * config.steps
-    ]
-    return bool(
-        config.patience
-        and len(counted) > config.patience
-        and min(counted[-config.patience :]) >= min(counted[: -config.patience])
-    )

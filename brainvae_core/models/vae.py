@@ -9,28 +9,30 @@ import torch
 from torch import nn
 
 from brainvae_core.models.arrays import batches, checked_codes, checked_images, keep_freed_memory
-from brainvae_core.models.layers import Upsampling, UpsamplingToImage
+from brainvae_core.models.layers import FromImage, Upsampling, UpsamplingToImage
 
 CHANNELS, HIDDEN, KERNEL = 32, 256, 4
 COARSEST = (5, 7)  # what the stride-2 layers end on
-STRIDED = 6  # of them at 320 × 448
+STRIDED = 6  # of them at 320 × 448, which is the paper's size
+PAPER_SHAPE = tuple(side * 2**STRIDED for side in COARSEST)
 
 
 class BetaVAE(nn.Module):
-    """Encoder and decoder of seven convolutions and three fully connected layers each.
+    """Encoder and decoder of k + 1 convolutions and three fully connected layers each.
 
     Parameters
     ----------
     latent_dim : int
         Number of latents, at least 1.
     image_shape : (height, width)
-        (5·2ᵏ, 7·2ᵏ) with k = 1…6; the authors' is 320 × 448 (k = 6). At a smaller size the
-        stride-2 layers that are no longer needed become stride-1 layers of the same size.
+        (5·2ᵏ, 7·2ᵏ) with k = 1…6; 320 × 448 (k = 6) is the authors' network. A smaller image has
+        one stride-2 convolution less on each side for every halving, all else equal, so that
+        `grow` can go from one to the other.
 
     Attributes
     ----------
     n_parameters : int
-        730,289 at ``latent_dim=8``, whatever the image shape.
+        730,289 at ``latent_dim=8`` and 320 × 448.
     input_mean, input_scale, output_offset : Tensor
         Surroundings of the network: images enter as (x − mean)/scale and the offset is added to
         the output's logits. Zero, one and zero until ``initialisation="data"`` sets them.
@@ -51,23 +53,21 @@ class BetaVAE(nn.Module):
         coarse = (CHANNELS, COARSEST[0] - 1, COARSEST[1] - 1)
         flat = math.prod(coarse)
 
-        down = [_down(1 if i == 0 else CHANNELS, strided=i < halvings) for i in range(STRIDED)]
-        last_down = nn.Conv2d(CHANNELS, CHANNELS, KERNEL, stride=1, padding=1)
+        strides = [2] * (halvings - 1)
+        down = [nn.Conv2d(CHANNELS, CHANNELS, KERNEL, s, padding=1) for s in (*strides, 1)]
         self.encoder = nn.Sequential(
-            *_with_relu(*down, last_down),
+            *_with_relu(FromImage(CHANNELS), *down),
             nn.Flatten(),
             *_with_relu(nn.Linear(flat, HIDDEN), nn.Linear(HIDDEN, HIDDEN)),
             nn.Linear(HIDDEN, 2 * latent_dim),
         )
-        first_up = Upsampling(CHANNELS, CHANNELS, KERNEL, stride=1, padding=1)
-        strided = [i >= STRIDED - halvings for i in range(STRIDED)]
-        up = [*map(_up, strided[:-1]), UpsamplingToImage(CHANNELS)]
+        up = [Upsampling(CHANNELS, CHANNELS, KERNEL, s, padding=1) for s in (1, *strides)]
         self.decoder = nn.Sequential(
             *_with_relu(nn.Linear(latent_dim, HIDDEN), nn.Linear(HIDDEN, HIDDEN)),
             *_with_relu(nn.Linear(HIDDEN, flat)),
             nn.Unflatten(1, coarse),
-            *_with_relu(first_up, *up[:-1]),
-            up[-1],
+            *_with_relu(*up),
+            UpsamplingToImage(CHANNELS),
         )
         self.register_buffer("input_mean", torch.zeros(image_shape))
         self.register_buffer("input_scale", torch.ones(()))
@@ -84,7 +84,7 @@ class BetaVAE(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Number of trained weights; 730,289 at ``latent_dim=8``, whatever the image's size."""
+        """Number of trained weights."""
         return sum(p.numel() for p in self.parameters())
 
     @property
@@ -96,12 +96,13 @@ class BetaVAE(nn.Module):
 
     def posterior_parameters(self, images):
         """Mean and log-variance of q(z|x), each (n, latent_dim)."""
-        scaled = (images - self.input_mean) / self.input_scale
-        return self.encoder(scaled.unsqueeze(1)).chunk(2, dim=1)
+        scaled = ((images - self.input_mean) / self.input_scale).to(self.encoder[0].weight.dtype)
+        return self.encoder(scaled.unsqueeze(1)).to(self.input_mean.dtype).chunk(2, dim=1)
 
     def logits(self, z):
         """Logits of the decoded images, (n, height, width)."""
-        return self.decoder(z).squeeze(1) + self.output_offset
+        layers = self.decoder(z.to(self.decoder[0].weight.dtype))
+        return layers.squeeze(1).to(self.input_mean.dtype) + self.output_offset
 
     # ---- NumPy, for everybody else ----
 
@@ -160,24 +161,6 @@ class BetaVAE(nn.Module):
     def tensors(self) -> dict[str, np.ndarray]:
         """What is kept on disk, by name."""
         return {k: np.ascontiguousarray(v.cpu().numpy()) for k, v in self.state_dict().items()}
-
-
-def _down(channels_in, strided):
-    if strided:
-        return nn.Conv2d(channels_in, CHANNELS, KERNEL, stride=2, padding=1)
-    return _same(channels_in, CHANNELS)
-
-
-def _up(strided):
-    """A stride-2 transposed convolution, or its stride-1 stand-in with as many parameters."""
-    if strided:
-        return Upsampling(CHANNELS, CHANNELS, KERNEL, stride=2, padding=1)
-    return _same(CHANNELS, CHANNELS)
-
-
-def _same(channels_in, channels_out):
-    # An even kernel needs one more zero behind than before; padding="same" would warn about it.
-    return nn.Sequential(nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(channels_in, channels_out, KERNEL))
 
 
 def _with_relu(*layers):

@@ -1,0 +1,168 @@
+"""Muon where it should be, Adam elsewhere, and what Muon makes of a gradient."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from brainvae_core.models import BetaVAE, BetaVAEConfig
+from brainvae_core.models.optimise import MOMENTUM, Muon, Optimiser, orthogonalised
+
+SHAPE = (20, 28)
+
+
+def with_gradients(model, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        drawn = torch.randn(weight.shape, generator=generator)
+        weight.grad = torch.empty_like(weight).copy_(drawn)  # laid out as backward() does
+    return model
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=st.integers(1, 40), columns=st.integers(1, 40), n=st.integers(1, 3), seed=st.integers(0, 9)
+)
+def test_newton_schulz_keeps_the_singular_vectors_and_evens_the_values(rows, columns, n, seed):
+    matrices = torch.randn((n, rows, columns), generator=torch.Generator().manual_seed(seed))
+    u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+    found = orthogonalised(matrices)
+    values = u.mT @ found @ vh.mT  # diagonal where the vectors are kept
+    diagonal = values.diagonal(dim1=1, dim2=2)
+    assert (values - torch.diag_embed(diagonal)).abs().max() < 1e-3
+    # The polynomial lifts what is above a hundredth of the norm into [0.65, 1.21] in five steps.
+    large = s > 0.01 * matrices.norm(dim=(1, 2))[:, None]
+    assert ((diagonal[large] > 0.65) & (diagonal[large] < 1.21)).all()
+
+
+def test_a_gradient_of_zeros_moves_nothing_and_scale_does_not_matter():
+    matrices = torch.randn((2, 5, 9))
+    assert not orthogonalised(torch.zeros((2, 5, 9))).any()
+    torch.testing.assert_close(orthogonalised(1e6 * matrices), orthogonalised(matrices))
+    one_by_one = torch.cat([orthogonalised(one[None]) for one in matrices])
+    torch.testing.assert_close(orthogonalised(matrices), one_by_one)
+
+
+@pytest.mark.parametrize("size", [(24, 40), (40, 24), (32, 32)])
+def test_muon_is_pytorchs(size):
+    ours, theirs = nn.Linear(*size[::-1]), nn.Linear(*size[::-1])
+    theirs.load_state_dict(ours.state_dict())
+    muon = Muon([ours], [ours], [0.02])
+    reference = torch.optim.Muon([theirs.weight], lr=0.02, momentum=MOMENTUM, weight_decay=0.0)
+    start = ours.weight.detach().clone()
+    for seed in range(4):
+        gradient = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+        ours.weight.grad, theirs.weight.grad = gradient.clone(), gradient.clone()
+        with torch.no_grad():
+            muon.step(torch.ones(()))
+        reference.step()
+    moved, expected = ours.weight - start, theirs.weight - start
+    assert (moved - expected).norm() < 0.02 * expected.norm()  # theirs is in bfloat16
+
+
+def test_a_transposed_convolution_is_the_convolution_of_its_swapped_weight():
+    up, down = nn.ConvTranspose2d(6, 5, 4), nn.Conv2d(6, 5, 4)
+    with torch.no_grad():
+        down.weight.copy_(up.weight.transpose(0, 1))
+    up.weight.grad = torch.randn_like(up.weight)
+    down.weight.grad = up.weight.grad.transpose(0, 1).contiguous()
+    with torch.no_grad():
+        for layer in (up, down):
+            Muon([layer], [layer], [0.1]).step(torch.ones(()))
+    torch.testing.assert_close(up.weight.transpose(0, 1), down.weight)
+
+
+def test_the_hidden_weights_are_muons_and_all_else_is_adams():
+    torch.manual_seed(0)
+    model = with_gradients(BetaVAE(3, SHAPE))
+    adams = copy.deepcopy(model)
+    for weight, other in zip(model.parameters(), adams.parameters(), strict=True):
+        other.grad = weight.grad.clone()
+    Optimiser(model, model, BetaVAEConfig(latent_dim=3)).step()
+    torch.optim.Adam(adams.parameters(), lr=4e-3, betas=(0.9, 0.99)).step()
+    same = {
+        name
+        for (name, one), other in zip(model.named_parameters(), adams.parameters(), strict=True)
+        if torch.allclose(one, other, rtol=1e-4, atol=1e-7)
+    }
+    names = [name for name, _ in model.named_parameters()]
+    weights = [name for name in names if name.endswith("weight")]
+    outer = {weights[0], weights[5], weights[6], weights[-1]}  # 3 + 3 layers and 3 + 4
+    assert "encoder.11.weight" in outer and "decoder.0.weight" in outer
+    assert same == outer | {name for name in names if name.endswith("bias")}
+
+
+def test_the_papers_optimiser_is_pytorchs_adam():
+    torch.manual_seed(0)
+    model = with_gradients(BetaVAE(3, SHAPE))
+    other = copy.deepcopy(model)
+    ours = Optimiser(
+        model, model, BetaVAEConfig(optimiser="adam", learning_rate=2e-4, adam_beta2=0.999)
+    )
+    theirs = torch.optim.Adam(other.parameters(), lr=2e-4)
+    for step in range(3):
+        with_gradients(model, step), with_gradients(other, step)
+        ours.step(), theirs.step()
+    for one, expected in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, expected)
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adam"])
+def test_the_factor_multiplies_every_rate(optimiser):
+    config = BetaVAEConfig(latent_dim=3, optimiser=optimiser)
+    model = with_gradients(BetaVAE(3, SHAPE))
+    moved = []
+    for factor in (1.0, 0.25, 0.0):
+        one = copy.deepcopy(model)
+        for weight, other in zip(one.parameters(), model.parameters(), strict=True):
+            weight.grad = other.grad.clone()
+        ours = Optimiser(one, one, config)
+        ours.factor.fill_(factor)
+        ours.step()
+        moved.append([p - q for p, q in zip(one.parameters(), model.parameters(), strict=True)])
+    for whole, quarter, none in zip(*moved, strict=True):
+        torch.testing.assert_close(quarter, whole / 4, rtol=1e-3, atol=1e-6)
+        assert not none.any()
+
+
+def test_a_copy_in_lower_precision_is_brought_up_to_date():
+    config = BetaVAEConfig(latent_dim=3)
+    model = BetaVAE(3, SHAPE)
+    working = copy.deepcopy(model).to(torch.bfloat16)
+    exact = with_gradients(copy.deepcopy(model), seed=1)
+    with_gradients(working, seed=1)
+    ours = Optimiser(model, working, config)
+    ours.step()
+    Optimiser(exact, exact, config).step()
+    for one, copied, expected in zip(
+        *(m.parameters() for m in (model, working, exact)), strict=True
+    ):
+        assert one.dtype == torch.float32 and copied.dtype == torch.bfloat16
+        assert torch.equal(one.to(torch.bfloat16), copied)
+        assert (one - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adam"])
+def test_its_state_is_all_that_the_next_step_needs(optimiser):
+    config = BetaVAEConfig(latent_dim=3, optimiser=optimiser)
+    model = BetaVAE(3, SHAPE)
+    ours = Optimiser(model, model, config)
+    for seed in (0, 1):
+        with_gradients(model, seed)
+        ours.step()
+    again = copy.deepcopy(model)
+    fresh = Optimiser(again, again, config)
+    assert fresh.state().keys() == ours.state().keys()
+    for name, value in fresh.state().items():
+        value.copy_(ours.state()[name])
+    for one, optimiser_of_it in ((model, ours), (again, fresh)):
+        with_gradients(one, 2)
+        optimiser_of_it.step()
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert np.array_equal(one.detach().numpy(), other.detach().numpy())
+    ours.forget_gradients()
+    assert all(weight.grad is None for weight in model.parameters())
