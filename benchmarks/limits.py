@@ -13,8 +13,8 @@ import torch
 from measure import heading, line, part, spread
 from torch import nn
 
-from brainvae_core.models.vae import BetaVAE
 from brainvae_core.models.devices import pick_device
+from brainvae_core.models.vae import BetaVAE
 
 TOUCHED = 5  # times a step reads or writes each activation: forward 2, backward 3
 BYTES = {"float32": 4, "bfloat16": 2}

@@ -1,114 +1,182 @@
-"""How soon the paper recipe's held-out ELBO is reached: by one model, and over the grid.
+"""How soon the fast recipe has the held-out ELBO_β at which the paper's recipe ends.
 
-ELBO_β at the configuration's β is what counts, whatever the KL warm-up has come to, and a fit that
-loses it again has not reached it. The ELBO at β = 1 is told beside it.
+    python benchmarks/reach.py [--shape 80 112] [--seeds 5] [--small] [--only race …]
+
+Parts: ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several
+lengths and times a step of both, turn by turn; ``ingredients`` takes each of its ingredients away;
+``alive`` fits many β and L and counts those that fall to the mean image. Fits are runs in
+``--folder``: what is there is not fitted again, and what was interrupted goes on.
+
+ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
+compared over sizes. Test brains are not looked at.
 """
 
 from __future__ import annotations
 
-import json
-import time
+import argparse
+import statistics
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
-import numpy as np
-from measure import at_beta_1, full_strength, interval, line, part
-from setting import Setting
+from measure import elbo, heading, interleaved, interval, line, part, seconds_a_step, spread
+from setting import ROOT, Setting
 
-from brainvae_core.models import Study, fit_all
-from brainvae_core.models.recipes import FastRecipe, PaperRecipe
+from brainvae_core.models import fit, fit_all
+from brainvae_core.models.config import told_steps
+from brainvae_core.models.devices import pick_device
+
+# What the fast recipe is without one of its ingredients.
+WITHOUT = {
+    "everything in": {},
+    "without Muon (Adam 1e-3)": {"optimiser": "adam", "learning_rate": 1e-3, "adam_beta2": 0.999},
+    "without bfloat16": {"precision": "float32"},
+    "without the KL warm-up": {"kl_warmup": 0.0},
+    "without the learning-rate warm-up": {"lr_warmup": 0.0},
+    "without the cosine": {"lr_cosine": False},
+    "without the data-dependent start": {"initialisation": "authors"},
+    "batch 8": {"batch_size": 8},
+    "batch 32": {"batch_size": 32},
+}
+ALIVE = tuple(product((1.0, 3.0, 20.0), (2, 4, 8, 20, 50, 100)))  # β, L
 
 
-def time_to_elbo(setting: Setting):
-    """Seconds until the fast recipe has, for good, the ELBO_β at which the paper recipe ends."""
+def reference(setting: Setting):
+    """The paper recipe's curve for every β and seed."""
     cohort = setting.cohort()
-    train, validation = cohort.split("train").images, cohort.split("validation").images
-    reached = {}
-    for seed in range(setting.seeds):
-        with part(f"time to ELBO, seed {seed}"):
-            references = _references(setting, seed, train, validation)
-            for length in setting.fast_steps:
-                for steps, taken in _times_to(setting, seed, length, references, train, validation):
-                    reached.setdefault((length, steps), []).append(taken)
-    for (length, steps), taken in reached.items():
-        in_steps, whole = (interval(values) for values in zip(*taken, strict=True))
-        what = f"recipe fast of {length} steps to the ELBO_β of {steps:,}"
-        n = f"{len(taken)} of {setting.seeds} seeds, 95 % t-interval"
-        line(what, f"{in_steps} s; with set-up {whole} s", n, "10 s (near 3 s)")
+    for beta, seed in product(setting.betas, range(setting.reference_seeds)):
+        run = fit(cohort, setting.paper(beta=beta, seed=seed), _runs(setting), setting.device)
+        what = f"recipe paper at {setting.size}, β = {beta:g}, seed {seed}"
+        curve = ", ".join(
+            f"{row['step']:,}: {elbo(row, beta):.0f}" for row in run.history if _told(row, run)
+        )
+        line(f"{what}: ELBO_β after steps", curve, "1")
+        end = run.history[-1]
+        rest = f"explained {end['explained_variance']:.3f}, rate {end['validation_kl']:.1f} nats"
+        line(f"{what}, its end", f"{elbo(end, beta):.1f} nats, {rest}", "1")
 
 
-def grid(setting: Setting):
-    """The grid itself, row by row, and the paper recipe at a few of its points."""
+def race(setting: Setting):
+    """Whole fits of the fast recipe in every length, and what a step of each recipe takes."""
     cohort = setting.cohort()
-    told = setting.folder / "together.json"
-    together = json.loads(told.read_text()) if told.exists() else 1
-    base = setting.recipe(FastRecipe(), steps=setting.fast_steps[0])
-    study = Study(base, setting.betas, setting.latent_dims)
-    fitted, start = {}, time.perf_counter()
-    for latent_dim in study.latent_dims:
-        vaes = [c for c in study.shard(latent_dim).configs if c.kind == "beta_vae"]
-        runs = fit_all(cohort, vaes, setting.folder / "runs", setting.device, together, halve=True)
-        fitted |= {(run.config.latent_dim, run.config.beta): run for run in runs}
-        minutes = (time.perf_counter() - start) / 60
-        what = f"grid of {len(study)} points on {len(cohort):,} brains, {together} together"
-        line(f"{what}, rows to L = {latent_dim}", f"{len(fitted)} fitted in {minutes:.3g} min", "1")
-    line(what, f"{len(fitted)} fitted in {minutes:.3g} min", "1", "60 min (near 10 min)")
-    train, validation = cohort.split("train").images, cohort.split("validation").images
-    for latent_dim, beta in setting.sample:
-        with part(f"parity at L = {latent_dim}, β = {beta}"):
-            point = {"latent_dim": latent_dim, "beta": beta, "steps": setting.reference_steps[0]}
-            paper = setting.recipe(PaperRecipe(), **point)
-            _, history = paper.fit(train, validation, device=setting.device)
-            ends = fitted[latent_dim, beta].history[-1], history[-1]
-            for name, elbo in {
-                f"ELBO_β, β = {beta}": full_strength,
-                "ELBO, β = 1": at_beta_1,
-            }.items():
-                what = (
-                    f"held-out {name}, fitted at L = {latent_dim}, β = {beta}: grid against paper"
-                )
-                figure = "{:.1f} against {:.1f} nats an image".format(*map(elbo, ends))
-                line(what, figure, "1")
+    images = [cohort.split(name).images for name in ("train", "validation")]
+    paper = setting.paper()
+    timed = interleaved(
+        {"paper": lambda: seconds_a_step([paper], *images, setting.device, setting.timed)},
+        setting.rounds,
+    )["paper"]
+    whole = statistics.median(timed) * paper.n_steps
+    what = f"recipe paper at {setting.size}"
+    line(f"{what}, a step of {paper.batch_size}", spread([1000 * s for s in timed], "ms"), "")
+    line(f"{what}, {paper.n_steps:,} steps at that rate", f"{whole:,.0f} s", "")
+    for beta in setting.betas:
+        ends = [_end(setting, cohort, beta, seed) for seed in range(setting.reference_seeds)]
+        wanted = statistics.mean(ends)
+        line(f"{what}, β = {beta:g}: ELBO_β to reach", f"{wanted:.1f} nats", f"{len(ends)} seeds")
+        for length in setting.tried:
+            base = setting.fast(beta=beta, steps=length)
+            told = _judged(setting, cohort, base, wanted, whole)
+            name = f"recipe fast of {told_steps(base.steps)}, β = {beta:g}"
+            line(name, told, f"{setting.seeds} seeds")
 
 
-def _references(setting, seed, train, validation) -> dict[int, float]:
-    """The paper recipe's held-out ELBO_β after some numbers of steps."""
-    # No schedule of the paper recipe depends on its length: one fit passes all of them.
-    every = int(np.gcd.reduce(setting.reference_steps))
-    changes = {"steps": max(setting.reference_steps), "validate_every": every, "seed": seed}
-    paper = setting.recipe(PaperRecipe(), **changes)
-    _, history = paper.fit(train, validation, device=setting.device)
-    rows = {row["step"]: row for row in history}
-    for steps in setting.reference_steps:
-        what = f"recipe paper, seed {seed}, held-out ELBO_β after {steps:,} steps"
-        figure = f"{_both(rows[steps])}, {rows[steps]['seconds']:.4g} s"
-        line(what, figure, "1", "4 h in the paper")
-    return {steps: full_strength(rows[steps]) for steps in setting.reference_steps}
+def ingredients(setting: Setting):
+    """The fast recipe, and it without each ingredient, in as many steps."""
+    cohort = setting.cohort()
+    growing = isinstance(setting.fast().steps, tuple)
+    changes = WITHOUT | ({"without growth": {"steps": setting.fast().n_steps}} if growing else {})
+    for name, change in changes.items():
+        if growing and change.get("initialisation") == "authors":
+            continue  # cannot grow
+        line(name, _judged(setting, cohort, replace(setting.fast(), **change)), f"{setting.seeds}")
 
 
-def _times_to(setting, seed, length, references, train, validation):
-    """(reference's steps, (seconds of steps, seconds with set-up)) for each that is reached."""
-    every = max(1, length // 40)
-    fast = setting.recipe(FastRecipe(), seed=seed, steps=length, validate_every=every)
-    start = time.perf_counter()
-    _, history = fast.fit(train, validation, device=setting.device)
-    end = history[-1]
-    setting_up = time.perf_counter() - start - end["seconds"]
-    for steps, wanted in references.items():
-        what = f"recipe fast of {length} steps, seed {seed}, to the ELBO_β of {steps:,}"
-        first = first_to_reach(wanted, history)
-        if first and full_strength(end) >= wanted:
-            seconds, whole = first["seconds"], first["seconds"] + setting_up
-            figure = f"{seconds:.4g} s at step {first['step']}, {whole:.4g} s with set-up"
-            line(what, f"{figure}; ends at {_both(end)}", "1", "10 s (near 3 s)")
-            yield steps, (seconds, whole)
-        else:
-            lost = f"reached at step {first['step']} and lost" if first else "not reached"
-            line(what, f"{lost}: ends at {_both(end)} of {wanted:.1f}", "1", "10 s (near 3 s)")
+def alive(setting: Setting):
+    """Fits over β and L that keep no latent, or explain nothing."""
+    cohort = setting.cohort()
+    configs = [setting.fast(beta=b, latent_dim=n, seed=s) for s in range(2) for b, n in ALIVE]
+    runs = fit_all(cohort, configs, _runs(setting), setting.device, together=2, halve=True)
+    ends = [(run.config, run.history[-1]) for run in runs]
+    dead = [c.label for c, end in ends if not end["active_latents"]]
+    mean = [c.label for c, end in ends if end["explained_variance"] < 0.1]
+    figure = f"{len(configs) - len(runs)} failed, {len(dead)} collapsed, {len(mean)} at the mean"
+    line(f"β 1 to 20, L 2 to 100 at {setting.size}", figure, f"{len(configs)} fits", "0")
 
 
-def first_to_reach(wanted: float, history: list[dict]) -> dict | None:
-    """The first row of a history whose held-out ELBO_β is at least what is wanted."""
-    return next((row for row in history if full_strength(row) >= wanted), None)
+def _judged(setting, cohort, base, wanted=None, whole=None) -> str:
+    """The ends of a configuration's fits over seeds, and how they stand to what is wanted."""
+    configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
+    runs = [fit(cohort, c, _runs(setting), setting.device) for c in configs]
+    ends = [elbo(run.history[-1], base.beta) for run in runs]
+    seconds = [run.history[-1]["seconds"] for run in runs]
+    explained = interval([run.history[-1]["explained_variance"] for run in runs])
+    told = f"{interval(ends)} nats, explained {explained}, {spread(seconds, 's')}"
+    if wanted is None:
+        return f"{told}, {runs[0].made['precision']}"
+    reached = sum(end >= wanted for end in ends)
+    return f"{told}; {reached} of {len(ends)} reach it; {whole / statistics.median(seconds):.3g} ×"
 
 
-def _both(row):
-    return f"{full_strength(row):.1f} nats an image (at β = 1: {at_beta_1(row):.1f})"
+def _end(setting, cohort, beta, seed) -> float:
+    run = fit(cohort, setting.paper(beta=beta, seed=seed), _runs(setting), setting.device)
+    return elbo(run.history[-1], beta)
+
+
+def _told(row, run) -> bool:
+    """About ten rows of a curve."""
+    steps = run.config.n_steps
+    return row["step"] * 10 % steps < 10 * run.config.validate_every or row["step"] == steps
+
+
+def _runs(setting) -> Path:
+    return setting.folder / "runs"
+
+
+PARTS = {"reference": reference, "race": race, "ingredients": ingredients, "alive": alive}
+SMALL = {
+    "shape": (40, 56),
+    "brains": 400,
+    "seeds": 2,
+    "reference_seeds": 1,
+    "reference_steps": 1000,
+    "lengths": (150, 300),
+    "timed": (5, 25),
+    "rounds": 2,
+}
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--small", action="store_true", help="40 × 56, 400 brains: minutes")
+    parser.add_argument("--shape", type=int, nargs=2, default=[80, 112], help="height and width")
+    parser.add_argument("--betas", type=float, nargs="+", default=[3.0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--reference-seeds", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="some of the parts")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--folder", type=Path, default=ROOT / "_build/reach")
+    return parser
+
+
+def main():
+    given = options().parse_args()
+    setting = Setting(
+        device=given.device,
+        folder=given.folder / ("small" if given.small else "full"),
+        shape=tuple(given.shape),
+        betas=tuple(given.betas),
+        seeds=given.seeds,
+        reference_seeds=given.reference_seeds,
+        timed=(5, 25),
+    )
+    setting = replace(setting, **SMALL) if given.small else setting
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    heading("The race to the paper recipe's ELBO", pick_device(given.device))
+    for name in given.only or (["reference", "race"] if given.small else PARTS):
+        with part(name):
+            PARTS[name](setting)
+
+
+if __name__ == "__main__":
+    main()

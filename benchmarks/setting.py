@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from brainvae_core.models.config import BetaVAEConfig
-from brainvae_core.models.likelihoods import effective_strength
-from brainvae_core.models.recipes import FastRecipe
+from brainvae_core.models.recipes import FAST_STAGES, paper_config
 
 ROOT = Path(__file__).parent.parent
-POINT = {"latent_dim": 8, "beta": 3.0}  # the paper's choice
 PAPER_SHAPE = (320, 448)
-# Greys under Bernoulli weigh like σ² = 0.2: at 40 × 56, with its 64th of the pixels, β = 3 would be
-# 64 times the paper's strength. σ = 0.05 is within a quarter of it.
-AT_40_X_56 = {"likelihood": "gaussian", "sigma": 0.05}
-SAMPLE = ((4, 1), (8, 3), (20, 20))  # (L, β) at which the grid is held against the paper recipe
+# What the fast recipe is tried with at each size: steps, or stages.
+LENGTHS = {
+    (40, 56): (500, 1000),
+    (80, 112): (600, 800, 1000, 1500, 3000),
+    (160, 224): ("80x112: 800, 160x224: 400", "80x112: 800, 160x224: 800"),
+    PAPER_SHAPE: ("80x112: 500, 160x224: 200, 320x448: 400", FAST_STAGES),
+}
 
 
 @dataclass(frozen=True)
@@ -26,50 +28,48 @@ class Setting:
     """What a run of the benchmark is made of."""
 
     device: str
-    folder: Path  # the cohort, and what one part tells another
+    folder: Path  # the cohort, the runs, and what one part tells another
     shape: tuple[int, int] = PAPER_SHAPE
-    instead: dict = field(default_factory=dict)  # of the recipes' own values
     brains: int = 1_723
-    batch: int = 64
-    steps: tuple[int, int] = (200, 1200)  # between which a slope is taken
+    betas: tuple[float, ...] = (3.0,)
+    seeds: int = 5
+    reference_seeds: int = 1
+    reference_steps: int = 10_000
+    lengths: tuple = ()  # of the fast recipe; those of the size where there are none
+    timed: tuple[int, int] = (200, 1200)  # numbers of steps between which a slope is taken
     rounds: int = 5
-    seeds: int = 3
     together: tuple[int, ...] = (1, 2, 4, 8, 16)
-    betas: tuple[int, ...] = tuple(range(1, 21))
-    latent_dims: tuple[int, ...] = tuple(range(4, 21))
-    sample: tuple = SAMPLE
-    reference_steps: tuple[int, ...] = (10_000,)
-    fast_steps: tuple[int, ...] = (FastRecipe().steps,)
     peers_python: str = sys.executable
 
-    def recipe(self, recipe, **changes) -> BetaVAEConfig:
-        return recipe.config(batch_size=self.batch, **{**POINT, **self.instead, **changes})
+    def paper(self, **changes) -> BetaVAEConfig:
+        """The paper recipe, with the likelihood that its ELBO can be compared by."""
+        steps, every = self.reference_steps, max(1, self.reference_steps // 40)
+        given = {"likelihood": "gaussian", "steps": steps, "validate_every": every}
+        return paper_config(**given | changes)
+
+    def fast(self, **changes) -> BetaVAEConfig:
+        """The fast recipe at this size, in the first of its lengths."""
+        return BetaVAEConfig(**{"steps": self.tried[0], **changes})
+
+    @property
+    def tried(self) -> tuple:
+        return self.lengths or LENGTHS[self.shape]
 
     def noise_images(self) -> np.ndarray:
         """Images for what does not depend on them: how long a step takes."""
-        rng = np.random.default_rng(0)
-        return rng.random((20 * self.batch, *self.shape), dtype=np.float32)
+        return np.random.default_rng(0).random((1280, *self.shape), dtype=np.float32)
 
     def cohort(self):
-        """The simulated cohort, made by the first part that needs it."""
-        from brainvae_core.cohorts import open_cohort, simulate  # a bare GPU image may lack these
+        """The simulated cohort: on the CCF slice where its files are at hand, else on the drawn."""
+        from brainvae_core.cohorts import ccf_atlas, drawn_atlas, open_cohort, simulate
 
-        path = self.folder / f"simulated-{self.brains}.zarr"
+        data = os.environ.get("BRAINVAE_DATA")
+        atlas = ccf_atlas(data) if data else drawn_atlas()
+        path = self.folder / f"{'ccf' if data else 'drawn'}-{self.brains}-{self.shape[0]}.zarr"
         if not path.exists():
-            simulate(self.brains, shape=self.shape).save(path)
+            whole = simulate(self.brains, atlas, seed=0)
+            (whole if self.shape == PAPER_SHAPE else whole.resampled(self.shape)).save(path)
         return open_cohort(path)
-
-    @property
-    def strength(self) -> str:
-        """What β weighs in these fits, and in the paper's."""
-        config, beta = self.recipe(FastRecipe()), POINT["beta"]
-        ours = effective_strength(beta, config.likelihood, config.sigma, self.shape)
-        papers = effective_strength(beta, "bernoulli", config.sigma, PAPER_SHAPE)
-        sigma = "" if config.likelihood == "bernoulli" else f", σ = {config.sigma:g}"
-        return (
-            f"Likelihood {config.likelihood}{sigma} at {self.size}: β = {beta:g} has an effective "
-            f"strength of {ours:.2g}, the paper's {papers:.2g}."
-        )
 
     @property
     def size(self) -> str:

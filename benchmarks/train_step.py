@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from brainvae_core.models import beta_vae
+from brainvae_core.models import vae
 
 STEPS, BATCH, LATENT_DIM = 3, 16, 8
 DEMO, PAPER = (160, 224), (320, 448)
@@ -34,21 +34,15 @@ class PlainVAE(nn.Module):
 
     def __init__(self, latent_dim, image_shape):
         super().__init__()
-        idle = round(np.log2(PAPER[0] / image_shape[0]))  # layers whose stride is not needed
-        down = [nn.Conv2d(c, 32, 4, stride=2, padding=1) for c in (1, *[32] * (5 - idle))]
-        down += [self.stand_in() for _ in range(idle)]
+        more = round(np.log2(image_shape[0] / 10))  # stride-2 layers beyond one
+        down = [nn.Conv2d(c, 32, 4, stride=2, padding=1) for c in (1, *[32] * more)]
         layers = [*down, nn.Conv2d(32, 32, 4, padding=1), nn.Flatten()]
         layers += [nn.Linear(768, 256), nn.Linear(256, 256), nn.Linear(256, 2 * latent_dim)]
         self.encoder = nn.ModuleList(layers)
         layers = [nn.Linear(latent_dim, 256), nn.Linear(256, 256), nn.Linear(256, 768)]
         layers += [nn.Unflatten(1, (32, 4, 6)), nn.ConvTranspose2d(32, 32, 4, padding=1)]
-        layers += [self.stand_in() for _ in range(idle)]
-        up = [nn.ConvTranspose2d(32, c, 4, stride=2, padding=1) for c in (*[32] * (5 - idle), 1)]
+        up = [nn.ConvTranspose2d(32, c, 4, stride=2, padding=1) for c in (*[32] * more, 1)]
         self.decoder = nn.ModuleList([*layers, *up])
-
-    @staticmethod
-    def stand_in():
-        return nn.Sequential(nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(32, 32, 4))
 
     def posterior_parameters(self, images):
         return self.run(self.encoder, images[:, None]).chunk(2, dim=1)
@@ -77,8 +71,8 @@ def network(setting, image_shape):
     if kind == "plain":
         return PlainVAE(LATENT_DIM, image_shape)
     if memory == "returned":
-        beta_vae.keep_freed_memory = lambda: None
-    model = beta_vae.BetaVAE(LATENT_DIM, image_shape)
+        vae.keep_freed_memory = lambda: None
+    model = vae.BetaVAE(LATENT_DIM, image_shape)
     return model if layout == "channels_last" else model.to(memory_format=torch.contiguous_format)
 
 

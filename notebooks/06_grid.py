@@ -17,8 +17,7 @@
 # **How many latents, and how much pressure on them?** The paper scanned β = 1…20 and L = 4…20 and
 # chose L = 8, β = 3 at an inflection point that it does not define. Here the point is found by a stated
 # rule, on validation brains, with several seeds per point, and what it is worth is read off test brains.
-# The demo scans a small grid at 40 × 56 pixels, where β = 3 with σ = 0.05 has the effective strength that
-# β = 2.4 has at the paper's size under Bernoulli; the `paper` and `fast` profiles scan the whole grid on a GPU.
+# The demo scans a small grid at 40 × 56 pixels; the `paper` and `fast` profiles scan the whole grid at 320 × 448.
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"

@@ -11,7 +11,12 @@ from scipy.stats import norm
 from torch.distributions import Bernoulli, Normal
 from torch.distributions import kl_divergence as reference_kl
 
-from brainvae_core.models.likelihoods import LIKELIHOODS, effective_strength
+from brainvae_core.models.likelihoods import (
+    LIKELIHOODS,
+    effective_strength,
+    share_of_pixels,
+    sigma_at,
+)
 from brainvae_core.models.posterior import kl_divergence, reparameterise
 
 SHAPE = (5, 3, 4)  # images, height, width
@@ -78,12 +83,13 @@ def test_samples_follow_from_the_noise_and_let_gradients_through():
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_nats_are_per_image_not_per_pixel_and_not_per_batch(name):
+def test_nats_are_summed_over_pixels_and_not_over_the_batch(name):
     logits, images = drawn(*SHAPE), greys(*SHAPE)
     loss = negative_log(name, logits, images, 0.1)
     assert loss.shape == (SHAPE[0],)
     tall = negative_log(name, logits.repeat(1, 7, 1), images.repeat(1, 7, 1), 0.1)
-    np.testing.assert_allclose(tall, 7 * loss, rtol=1e-5)
+    # Bernoulli has no σ that could go with the size: its nats do.
+    np.testing.assert_allclose(tall, loss if name == "bernoulli" else 7 * loss, rtol=1e-5)
     more = negative_log(name, logits.repeat(3, 1, 1), images.repeat(3, 1, 1), 0.1)
     np.testing.assert_allclose(more, loss.repeat(3), rtol=1e-5)
 
@@ -146,7 +152,8 @@ def test_bernoulli_is_that_of_torch_summed_over_pixels():
     logits, images = 3 * drawn(*SHAPE), greys(*SHAPE)
     reference = Bernoulli(logits=logits, validate_args=False).log_prob(images)
     found = negative_log("bernoulli", logits, images, 0.1)
-    np.testing.assert_allclose(found, -reference.sum((1, 2)), rtol=1e-5)
+    share = share_of_pixels(SHAPE[1:])
+    np.testing.assert_allclose(found * share, -reference.sum((1, 2)), rtol=1e-5)
 
 
 def test_bernoulli_knows_no_sigma():
@@ -199,35 +206,56 @@ def test_only_the_learned_gaussian_learns_its_sigma():
 # ---- how strong β is ----
 
 
-def test_effective_strength_is_beta_sigma_squared_over_pixels():
-    shape = (320, 448)
-    assert effective_strength(3, "gaussian", 0.05, shape) == pytest.approx(3 * 0.0025 / 143_360)
-    assert effective_strength(3, "bernoulli", 0.05, shape) == pytest.approx(0.6 / 143_360)
-    # β = 3 with σ = 0.05 is 80 times weaker than β = 3 under Bernoulli.
-    ratio = effective_strength(3, "bernoulli", 9, shape) / effective_strength(
-        3, "gaussian", 0.05, shape
-    )
-    assert ratio == pytest.approx(80)
-    quarter = effective_strength(3, "gaussian", 0.05, (160, 224))
-    assert quarter == pytest.approx(4 * effective_strength(3, "gaussian", 0.05, shape))
+def test_beta_is_as_strong_at_every_size():
+    assert effective_strength(3, "gaussian") == pytest.approx(0.6 / 143_360)
+    assert effective_strength(3, "bernoulli") == effective_strength(3, "gaussian")
+    assert effective_strength(3, "squares") == pytest.approx(1.5 / 143_360)
+    for name, sigma in (
+        ("gaussian", 0.2**0.5),
+        ("squares", 0.5**0.5),
+        ("gaussian_learned", 0.2**0.5),
+    ):
+        assert sigma_at(name, (320, 448)) == pytest.approx(sigma)
+        for halvings in range(1, 6):
+            shape = (320 // 2**halvings, 448 // 2**halvings)
+            assert sigma_at(name, shape) == pytest.approx(sigma / 2**halvings)
 
 
-def test_effective_strength_of_a_learned_sigma_is_that_of_the_sigma_given():
-    learned = effective_strength(2, "gaussian_learned", 0.03, (20, 28))
-    assert learned == effective_strength(2, "gaussian", 0.03, (20, 28))
+@pytest.mark.parametrize("name", ["gaussian", "bernoulli", "squares"])
+def test_nats_but_for_a_constant_are_those_of_the_same_image_at_any_size(name):
+    # An image of pixels twice as wide and high, each the same grey, costs what it cost before.
+    logits, images = drawn(2, 5, 7), greys(2, 5, 7)
+    wide = [part.repeat_interleave(2, 1).repeat_interleave(2, 2) for part in (logits, images)]
+    costs = []
+    for one, other in ((logits, images), wide):
+        sigma = sigma_at(name, one.shape[1:])
+        best = torch.logit(other, eps=1e-6)
+        cost = negative_log(name, one, other, sigma) - negative_log(name, best, other, sigma)
+        costs.append(cost)
+    torch.testing.assert_close(*costs, rtol=1e-3, atol=1e-2)
+
+
+def test_the_sum_of_squares_is_that_of_the_base_code():
+    logits, images = drawn(3, 5, 7), greys(3, 5, 7)
+    sigma = math.sqrt(0.5)  # what it has at 320 × 448, where no pixel is worth more than one
+    constant = 35 * math.log(sigma * math.sqrt(2 * math.pi))
+    squares = (torch.sigmoid(logits) - images).square().sum((1, 2))
+    found = negative_log("squares", logits, images, sigma) - constant
+    torch.testing.assert_close(found, squares, rtol=1e-4, atol=1e-4)
 
 
 def test_effective_strength_is_the_weight_of_kl_in_the_gradient():
     # Of σ²/n_pixels times (squares / 2σ² + β·KL), the squares are half the mean squared error.
     logits, images = drawn(1, 3, 4), greys(1, 3, 4)
-    sigma, n_pixels = 0.3, 12
+    sigma, n_pixels = sigma_at("gaussian", (3, 4)), 12
     constant = n_pixels * math.log(sigma * math.sqrt(2 * math.pi))
     distortion = negative_log("gaussian", logits, images, sigma) - constant
     half_error = (torch.sigmoid(logits) - images).square().mean() / 2
-    weight = effective_strength(1, "gaussian", sigma, (3, 4))
+    weight = effective_strength(1, "gaussian")
     np.testing.assert_allclose(distortion * weight, half_error, rtol=1e-4)
 
 
-def test_effective_strength_of_an_unknown_likelihood_is_refused():
-    with pytest.raises(ValueError, match="likelihood='gausian' is unknown; bernoulli, gaussian"):
-        effective_strength(3, "gausian", 0.05, (20, 28))
+@pytest.mark.parametrize("asked", [effective_strength, sigma_at])
+def test_an_unknown_likelihood_is_refused(asked):
+    with pytest.raises(ValueError, match="likelihood='gausian' is unknown; gaussian, bernoulli"):
+        asked(3, "gausian") if asked is effective_strength else asked("gausian", (20, 28))

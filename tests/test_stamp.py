@@ -81,7 +81,7 @@ def test_a_notebook_without_all_its_outputs_is_refused(executed):
 
 def test_parameters_that_say_where_are_no_part_of_the_hash():
     assert parameters_hash(Parameters(device="cpu", together=5)) == parameters_hash(Parameters())
-    assert parameters_hash(Parameters(sigma=0.06)) != parameters_hash(Parameters())
+    assert parameters_hash(Parameters(muon_rate=0.03)) != parameters_hash(Parameters())
 
 
 def test_an_injected_cell_of_parameters_is_no_cell():

@@ -1,5 +1,6 @@
 """The training loop: it learns, resumes to the same bits, and says what went wrong."""
 
+import contextlib
 import functools
 import math
 import re
@@ -11,15 +12,24 @@ import numpy as np
 import pytest
 import torch
 
-from brainvae_core.models import BetaVAE, BetaVAEConfig, arrays, diagnose, elbo_terms, training
+from brainvae_core.models import (
+    BetaVAE,
+    BetaVAEConfig,
+    arrays,
+    devices,
+    diagnose,
+    elbo_terms,
+    train_together,
+    training,
+)
 from brainvae_core.models.arrays import keep_freed_memory
 from brainvae_core.models.devices import pick_device
 from brainvae_core.models.images import Images
 from brainvae_core.models.initialisation import INITIALISATIONS
-from brainvae_core.models.likelihoods import LIKELIHOODS
+from brainvae_core.models.likelihoods import LIKELIHOODS, sigma_at
 from brainvae_core.models.objectives import OBJECTIVES
-from brainvae_core.models.recipes import FastRecipe, PaperRecipe
-from brainvae_core.models.schedule import Schedule, learning_rate_factor, progress
+from brainvae_core.models.recipes import FAST_STAGES, RECIPES, fast_config, paper_config
+from brainvae_core.models.schedule import Schedule, Stage, progress, rate
 
 SHAPE = (20, 28)
 SHORT = {"latent_dim": 3, "steps": 12, "validate_every": 4, "batch_size": 4}
@@ -86,7 +96,8 @@ def test_the_loss_falls_and_the_latents_come_alive():
 
 def test_a_row_says_what_the_docstring_promises():
     _, history = fit(BetaVAEConfig(**SHORT, beta=2, kl_warmup=0.5))
-    names = "step loss reconstruction kl progress sigma validation_loss validation_reconstruction "
+    names = "step height loss reconstruction kl progress sigma validation_loss "
+    names += "validation_reconstruction "
     names += "validation_kl explained_variance active_latents seconds"
     for row in history:
         assert list(row) == names.split()
@@ -95,7 +106,8 @@ def test_a_row_says_what_the_docstring_promises():
         held_out = row["validation_reconstruction"] + 2 * row["validation_kl"]
         assert row["validation_loss"] == pytest.approx(held_out, 1e-5)
         assert isinstance(row["active_latents"], int) and 0 <= row["active_latents"] <= 3
-        assert row["sigma"] == pytest.approx(0.05)
+        assert row["sigma"] == pytest.approx(math.sqrt(0.2 * 560 / 143_360))
+        assert row["height"] == 20
     assert [row["progress"] for row in history] == pytest.approx([4 / 6, 1, 1])
 
 
@@ -159,12 +171,15 @@ def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
     assert len({str(noise) for noise in [*drawn, validated[0]]}) == 13
 
 
-@pytest.mark.parametrize("initialisation", INITIALISATIONS)
+@pytest.mark.parametrize(("initialisation", "optimiser"), [("data", "muon"), ("authors", "adam")])
 @pytest.mark.parametrize("stopped_at", [2, 9])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_interrupted_fit_goes_on_to_the_same_bits(
-    tmp_path, monkeypatch, stopped_at, initialisation
+    tmp_path, monkeypatch, stopped_at, initialisation, optimiser, precision
 ):
-    config = BetaVAEConfig(**SHORT, initialisation=initialisation, weight_decay=0.01)
+    config = BetaVAEConfig(
+        **SHORT, initialisation=initialisation, optimiser=optimiser, precision=precision
+    )
     whole = uninterrupted(config)
     checkpoint = tmp_path / "checkpoint.safetensors"
     interrupt_at(monkeypatch, stopped_at)
@@ -174,6 +189,42 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
     monkeypatch.undo()
     assert_same(whole, fit(config, checkpoint))
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+@pytest.mark.parametrize("stopped_at", [2, 4, 5, 7, 9, 11])
+def test_a_growing_fit_goes_on_in_every_stage(tmp_path, monkeypatch, stopped_at):
+    config = BetaVAEConfig(latent_dim=3, steps="10x14: 4, 20x28: 6", validate_every=2, batch_size=4)
+    whole = uninterrupted(config)
+    assert [(row["step"], row["height"]) for row in whole[1]] == [
+        (2, 10), (4, 10), (6, 20), (8, 20), (10, 20)
+    ]  # fmt: skip
+    interrupt_at(monkeypatch, stopped_at)
+    with contextlib.suppress(KeyboardInterrupt):  # of 10 steps
+        fit(config, tmp_path / "c")
+    monkeypatch.undo()
+    assert_same(whole, fit(config, tmp_path / "c"))
+
+
+def test_a_growing_fit_in_a_team_is_what_it_is_alone():
+    grown = BetaVAEConfig(latent_dim=3, steps="10x14: 4, 20x28: 6", validate_every=2, batch_size=4)
+    configs = [grown, replace(grown, steps=5, seed=1), replace(grown, seed=2)]
+    team = train_together(configs, TRAIN, VALIDATION, device="cpu")
+    for config, found in zip(configs, team, strict=True):
+        model, history = fit(config)
+        assert [row["step"] for row in found.history] == [row["step"] for row in history]
+        for row, expected in zip(found.history, history, strict=True):
+            assert row["validation_loss"] == pytest.approx(expected["validation_loss"], rel=0.01)
+
+
+def test_a_checkpoint_of_one_stage_is_refused_by_other_stages(tmp_path, monkeypatch):
+    config = BetaVAEConfig(latent_dim=3, steps="10x14: 4, 20x28: 6", validate_every=2, batch_size=4)
+    interrupt_at(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "c")
+    monkeypatch.undo()
+    for steps in ("10x14: 4, 20x28: 8", "10x14: 6, 20x28: 6", 6):
+        with pytest.raises(ValueError, match="was made with another steps; delete"):
+            fit(replace(config, steps=steps), tmp_path / "c")
 
 
 def test_twice_interrupted_is_still_the_same(tmp_path, monkeypatch):
@@ -211,11 +262,12 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
         fit(BetaVAEConfig(**SHORT | {"latent_dim": 2}, beta=7), tmp_path / "c")
 
 
-@pytest.mark.parametrize(("n", "size"), [(48, 16), (50, 16), (10, 16), (7, 1)])
+@pytest.mark.parametrize(("n", "size"), [(48, 16), (50, 16), (16, 16), (7, 1)])
 def test_batches_take_each_brain_once_an_epoch(n, size):
     config = BetaVAEConfig(batch_size=size)
     per_epoch = max(n // size, 1)
-    rows = Schedule(config, n, torch.device("cpu")).rows
+    whole = Stage(SHAPE, 0, 100)
+    rows = Schedule(config, whole, n, torch.device("cpu")).rows
     epochs = [
         np.concatenate([rows(e * per_epoch + i) for i in range(per_epoch)]).tolist()
         for e in range(3)
@@ -224,8 +276,8 @@ def test_batches_take_each_brain_once_an_epoch(n, size):
         assert len(set(rows)) == len(rows) == min(n, per_epoch * size)
         assert set(rows) <= set(range(n))
     assert epochs[0] != epochs[1] != epochs[2]
-    other = Schedule(BetaVAEConfig(batch_size=size, seed=1), n, torch.device("cpu")).rows
-    assert not np.array_equal(Schedule(config, n, torch.device("cpu")).rows(0), other(0))
+    other = Schedule(BetaVAEConfig(batch_size=size, seed=1), whole, n, torch.device("cpu")).rows
+    assert not np.array_equal(Schedule(config, whole, n, torch.device("cpu")).rows(0), other(0))
 
 
 # ---- when it goes wrong ----
@@ -249,8 +301,10 @@ def test_a_term_that_is_not_finite_is_named_with_its_step(monkeypatch, term):
         fit(config)
 
 
-def test_a_learning_rate_that_explodes_is_stopped(tmp_path):
-    config = BetaVAEConfig(latent_dim=2, steps=30, learning_rate=1e6, lr_warmup=0)
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_a_learning_rate_that_explodes_is_stopped(tmp_path, optimiser):
+    rates = {"learning_rate": 1e6} if optimiser == "adam" else {"muon_rate": 1e6}
+    config = BetaVAEConfig(latent_dim=2, steps=30, lr_warmup=0, optimiser=optimiser, **rates)
     with pytest.raises(FloatingPointError, match=r"step \d+: .* not finite; lower learning_rate"):
         fit(config, tmp_path / "c")
 
@@ -290,44 +344,6 @@ def test_float64_images_fit_as_their_float32():
     config = BetaVAEConfig(latent_dim=2, steps=2)
     wide = fit(config, train=TRAIN.astype(np.float64), validation=VALIDATION.astype(np.float64))
     assert_same(fit(config), wide)
-
-
-# ---- patience ----
-
-
-def flat_validation(monkeypatch, losses):
-    losses = iter(losses)
-
-    def row(*_):
-        return {"validation_loss": next(losses), "explained_variance": 0.0, "active_latents": 1}
-
-    monkeypatch.setattr(training, "_validate", row)
-
-
-PATIENT = BetaVAEConfig(
-    latent_dim=2, batch_size=2, steps=20, validate_every=1, kl_warmup=0.2, patience=3
-)
-
-
-def test_patience_counts_validations_without_gain_after_the_warm_up(monkeypatch):
-    # Steps 1 to 3 are warm-up; the best is at 5, and 6, 7, 8 gain nothing.
-    flat_validation(monkeypatch, [1, 1, 1, 9, 5, 6, 5, 7, 0])
-    _, history = fit(PATIENT)
-    assert history[-1]["step"] == 8
-
-
-def test_any_gain_restores_patience_and_zero_never_stops(monkeypatch):
-    flat_validation(monkeypatch, range(100, 0, -1))
-    assert fit(PATIENT)[1][-1]["step"] == 20
-    flat_validation(monkeypatch, [1.0] * 20)
-    assert fit(replace(PATIENT, patience=0))[1][-1]["step"] == 20
-
-
-def test_patience_that_ran_out_stays_so_when_resumed(tmp_path, monkeypatch):
-    flat_validation(monkeypatch, [1.0] * 20)
-    stopped = fit(PATIENT, tmp_path / "c")
-    assert stopped[1][-1]["step"] == 7
-    assert_same(stopped, fit(PATIENT, tmp_path / "c"))
 
 
 # ---- how it starts ----
@@ -372,23 +388,32 @@ def test_the_authors_initialisation_is_the_constructors():
 # ---- schedules ----
 
 
-def test_the_learning_rate_rises_then_falls_to_zero():
-    config = BetaVAEConfig(steps=100, lr_warmup=0.1, lr_cosine=True)
-    factors = [learning_rate_factor(config, s) for s in range(100)]
+def test_the_learning_rate_rises_then_falls_to_zero_over_the_final_stage():
+    config = BetaVAEConfig(steps=100, lr_warmup=0.1)
+    (stage,) = config.stages(SHAPE)
+    factors = [rate(config, stage, s) for s in range(100)]
     assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert factors[10] == 1 and factors[55] == pytest.approx(0.5)
     assert 0 < factors[-1] < 0.001 and (np.diff(factors[10:]) < 0).all()
 
+    grown = BetaVAEConfig(steps="10x14: 20, 20x28: 100", lr_warmup=0.1)
+    first, last = grown.stages(SHAPE)
+    assert [rate(grown, first, s) for s in range(20)] == pytest.approx([0.5, 1, *[1] * 18])
+    assert [rate(grown, last, 20 + s) for s in range(100)] == pytest.approx(factors)
+
 
 def test_the_papers_learning_rate_and_beta_are_constant():
-    config = BetaVAEConfig(steps=100, lr_warmup=0, lr_cosine=False, kl_warmup=0)
-    assert {learning_rate_factor(config, s) for s in range(100)} == {1}
-    assert {progress(config, s) for s in range(100)} == {1}
+    config = paper_config(steps=100)
+    (stage,) = config.stages(SHAPE)
+    assert {rate(config, stage, s) for s in range(100)} == {1}
+    assert {progress(config, stage, s) for s in range(100)} == {1}
 
 
-def test_beta_rises_linearly_over_its_share_of_the_steps():
-    config = BetaVAEConfig(steps=8, kl_warmup=0.5)
-    assert [progress(config, s) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+def test_beta_rises_linearly_over_its_share_of_the_first_stage():
+    config = BetaVAEConfig(steps="10x14: 8, 20x28: 8", kl_warmup=0.5)
+    first, last = config.stages(SHAPE)
+    assert [progress(config, first, s) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert {progress(config, last, s) for s in range(8, 16)} == {1}
 
 
 # ---- the configuration ----
@@ -397,24 +422,24 @@ def test_beta_rises_linearly_over_its_share_of_the_steps():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"likelihood": "poisson"}, "likelihood='poisson' is unknown; bernoulli, gaussian"),
+        ({"likelihood": "poisson"}, "likelihood='poisson' is unknown; gaussian, bernoulli"),
         ({"initialisation": "he"}, "initialisation='he' is unknown; data, authors exist"),
         ({"latent_dim": 0}, "latent_dim=0 must be positive"),
-        ({"steps": -1}, "steps=-1 must be positive"),
-        ({"steps": 10.5}, "steps=10.5 must be a whole number"),
+        ({"steps": -1}, "steps=-1 must be a whole positive number"),
+        ({"steps": 10.5}, "steps=10.5 must be a whole positive number"),
         ({"batch_size": 0}, "batch_size=0 must be positive"),
         ({"validate_every": 0}, "validate_every=0 must be positive"),
         ({"learning_rate": 0}, "learning_rate=0.0 must be positive"),
         ({"learning_rate": math.nan}, "learning_rate=nan must be positive"),
-        ({"sigma": -0.1}, "sigma=-0.1 must be positive"),
-        ({"weight_decay": -1}, "weight_decay=-1.0 must not be negative"),
-        ({"patience": -1}, "patience=-1 must not be negative"),
-        ({"lr_warmup": 1.5}, "lr_warmup=1.5 is a share of the steps"),
-        ({"kl_warmup": -0.1}, "kl_warmup=-0.1 is a share of the steps"),
+        ({"muon_rate": 0}, "muon_rate=0.0 must be positive"),
+        ({"adam_beta2": 1.5}, "adam_beta2=1.5 is a share of 1, 0 to 1"),
+        ({"optimiser": "sgd"}, "optimiser='sgd' is unknown; muon, adam exist"),
+        ({"lr_warmup": 1.5}, "lr_warmup=1.5 is a share of each stage"),
+        ({"kl_warmup": -0.1}, "kl_warmup=-0.1 is a share of the first stage"),
         ({"beta": -1}, "beta=-1.0 must be finite"),
         ({"beta": math.inf}, "beta=inf must be finite"),
         ({"objective": "elbo"}, "objective='elbo' is unknown; beta, capacity, total_corr"),
-        ({"precision": "float16"}, "precision='float16' is unknown; float32, tf32, bfloat16"),
+        ({"precision": "float16"}, "precision='float16' is unknown; auto, float32, tf32, bfloat16"),
         ({"capacity": -1}, "capacity=-1.0 must not be negative"),
         ({"objective": "mmd", "mmd_weight": 2}, "mmd_weight=2.0 must be at least beta=3.0"),
     ],
@@ -481,6 +506,50 @@ def test_a_device_that_is_not_here_is_told_with_those_that_are(monkeypatch, devi
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ValueError, match=f"device='{device}' is not here; auto, cpu are$"):
         pick_device(device)
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0.07, "float32"), (1.1, "float32"), (3, "bfloat16")])
+def test_bfloat16_is_chosen_only_where_it_is_measured_to_be_faster(monkeypatch, gain, chosen):
+    monkeypatch.setattr(devices, "bfloat16_gain", lambda device: gain)
+    cpu = torch.device("cpu")
+    assert devices.pick_precision("auto", cpu) == chosen
+    for precision in ("float32", "tf32", "bfloat16"):
+        assert devices.pick_precision(precision, cpu) == precision
+    (fitted,) = train_together([BetaVAEConfig(**SHORT)], TRAIN, VALIDATION, device="cpu")
+    expected = {"device": "cpu", "torch": torch.__version__, "precision": chosen}
+    assert fitted.made == expected
+
+
+def test_the_gain_of_bfloat16_is_a_ratio_of_times():
+    gain = devices.bfloat16_gain(torch.device("cpu"))
+    assert 0.001 < gain < 100
+    # Measured once a process: a fit's precision does not turn on what else runs meanwhile.
+    assert devices.bfloat16_gain(torch.device("cpu")) == gain
+
+
+def test_a_fit_that_goes_on_keeps_its_precision(tmp_path, monkeypatch):
+    config = BetaVAEConfig(**SHORT)
+    monkeypatch.setattr(devices, "bfloat16_gain", lambda device: 3)
+    whole = fit(config)
+    interrupt_at(monkeypatch, 9)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "c")
+    monkeypatch.undo()
+    monkeypatch.setattr(devices, "bfloat16_gain", lambda device: 0.1)
+    assert_same(whole, fit(config, tmp_path / "c"))
+
+
+def test_a_batch_larger_than_the_training_set_is_refused():
+    message = "batch_size=49 is more than the 48 training images; give at most 48"
+    with pytest.raises(ValueError, match=message):
+        fit(BetaVAEConfig(latent_dim=2, steps=2, batch_size=49))
+
+
+def test_a_nan_stops_its_own_fit_alone():
+    configs = [BetaVAEConfig(**SHORT), BetaVAEConfig(**SHORT, muon_rate=1e30, lr_warmup=0)]
+    whole, failed = train_together(configs, TRAIN, VALIDATION, device="cpu")
+    assert whole.failure is None and whole.history[-1]["step"] == 12
+    assert "not finite; lower learning_rate and muon_rate" in failed.failure
 
 
 def test_the_training_core_needs_torch_numpy_safetensors_and_tqdm_only():
@@ -564,35 +633,25 @@ def test_statistics_of_images_are_those_of_numpy():
 
 def test_a_learned_sigma_moves_towards_the_residual():
     config = BetaVAEConfig(
-        latent_dim=3, steps=120, likelihood="gaussian_learned", sigma=0.2, learning_rate=1e-2
+        latent_dim=3, steps=200, likelihood="gaussian_learned", learning_rate=2e-2, batch_size=16
     )
     model, history = fit(config)
     sigma = [row["sigma"] for row in history]
     residual = np.sqrt(np.square(model.reconstruct(VALIDATION) - VALIDATION).mean())
-    assert sigma[-1] < sigma[0] < 0.2
-    assert residual < sigma[-1] < 0.12
+    start = sigma_at("gaussian_learned", SHAPE)
+    assert abs(sigma[-1] - residual) < abs(start - residual)
     assert config.restore(model.tensors()).log_sigma.exp() == pytest.approx(sigma[-1], rel=1e-5)
-
-
-def test_weight_decay_leaves_sigma_alone():
-    config = BetaVAEConfig(**SHORT, likelihood="gaussian_learned", weight_decay=0.5)
-    groups = training.Fit(
-        config,
-        *(Images(x, torch.device("cpu")) for x in (TRAIN, VALIDATION)),
-        None,
-        torch.device("cpu"),
-    ).optimiser.param_groups
-    assert [group["weight_decay"] for group in groups] == [0.5, 0]
-    assert [p.numel() for p in groups[1]["params"]] == [1]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_is_learned_and_resumed(tmp_path, monkeypatch, objective):
-    config = BetaVAEConfig(**SHORT, objective=objective, likelihood="gaussian_learned")
+    config = BetaVAEConfig(
+        latent_dim=3, steps=80, validate_every=20, objective=objective, batch_size=8
+    )
     whole = uninterrupted(config)
     assert whole[1][-1]["validation_loss"] < whole[1][0]["validation_loss"]
     assert config.label.startswith(f"{objective}_vae-L3")
-    interrupt_at(monkeypatch, 6)
+    interrupt_at(monkeypatch, 30)
     with pytest.raises(KeyboardInterrupt):
         fit(config, tmp_path / "c")
     monkeypatch.undo()
@@ -611,7 +670,8 @@ def test_half_precision_is_of_the_layers_only():
 
 def test_a_step_never_waits_for_the_device(monkeypatch):
     images = (Images(x, torch.device("cpu")) for x in (TRAIN, VALIDATION))
-    begun = training.Fit(BetaVAEConfig(**SHORT), *images, None, torch.device("cpu"))
+    begun = training.Fit(BetaVAEConfig(**SHORT), SHAPE, None, torch.device("cpu"))
+    begun.enter(SHAPE, *images)
 
     def waits(*_):
         raise AssertionError("a value was asked for")
@@ -636,17 +696,20 @@ def test_terms_of_the_elbo_are_those_of_the_history():
 # ---- recipes ----
 
 
-@pytest.mark.parametrize("recipe", [PaperRecipe(), FastRecipe()])
-def test_every_value_of_a_recipe_says_where_it_is_from(recipe):
-    rows = recipe.provenance()
-    assert {name for name, _, _ in rows} <= {f.name for f in fields(BetaVAEConfig)}
-    assert all(source.strip() for _, _, source in rows)
-    config = recipe.config(latent_dim=5, beta=2)
-    assert (config.latent_dim, config.beta) == (5, 2)
-    assert all(getattr(config, name) == value for name, value, _ in rows)
+def test_both_recipes_hold_what_they_state():
+    names = {f.name for f in fields(BetaVAEConfig)}
+    assert RECIPES.keys() <= names
+    assert all(stated.source.strip() and stated.why.strip() for stated in RECIPES.values())
+    paper, fast = (make(latent_dim=5, beta=2) for make in (paper_config, fast_config))
+    assert (paper.latent_dim, fast.beta) == (5, 2)
+    assert all(getattr(paper, name) == stated.paper for name, stated in RECIPES.items())
+    assert replace(fast, steps=1500) == BetaVAEConfig(latent_dim=5, beta=2)
+    assert fast == BetaVAEConfig(latent_dim=5, beta=2, steps=FAST_STAGES)
+    assert len(fast.stages((320, 448))) == 3
 
 
 def test_the_papers_recipe_is_the_papers():
-    config = PaperRecipe().config()
+    config = paper_config()
     assert (config.learning_rate, config.batch_size, config.steps) == (2e-4, 64, 10_000)
     assert (config.initialisation, config.precision, config.kl_warmup) == ("authors", "float32", 0)
+    assert (config.optimiser, config.adam_beta2, config.lr_cosine) == ("adam", 0.999, False)

@@ -27,7 +27,7 @@ CHOICES = {
 }
 POSITIVE = ("latent_dim", "batch_size", "validate_every", "learning_rate", "muon_rate")
 NOT_NEGATIVE = ("capacity", "mmd_weight")
-SHARES = {"lr_warmup": "of each stage", "kl_warmup": "of the first stage", "adam_beta2": ""}
+SHARES = {"lr_warmup": "of each stage", "kl_warmup": "of the first stage", "adam_beta2": "of 1"}
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,11 @@ class FromImage(nn.Conv2d):
         super().__init__(1, out_channels, kernel_size=4, stride=2, padding=1)
 
     def forward(self, x):
-        blocks = F.pixel_unshuffle(F.pad(x, (1, 1, 1, 1)), 2)
-        # Row 2·i + p of the kernel reads place p of block i. (c, i, p, j, q)
+        n, _, height, width = x.shape
+        rows, columns = height // 2 + 1, width // 2 + 1
+        # Row 2·i + p, of the image and of the kernel, is place p of block i. (·, i, p, j, q)
+        blocks = F.pad(x, (1, 1, 1, 1)).reshape(n, rows, 2, columns, 2).permute(0, 2, 4, 1, 3)
+        blocks = blocks.reshape(n, 4, rows, columns)
         kernel = self.weight.reshape(-1, 2, 2, 2, 2).permute(0, 2, 4, 1, 3).reshape(-1, 4, 2, 2)
         return F.conv2d(
             blocks.contiguous(memory_format=CHANNELS_LAST),

@@ -20,8 +20,7 @@ from safetensors.numpy import load_file, save_file
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 
-FORMAT = 2
-READABLE = (1, 2)  # format 2 added runs that failed
+FORMAT = 3  # with what a fit was made; before it β was of another strength at every size
 
 
 NAMED = ("kind", "config", "cohort")  # what a run's name is made from
@@ -50,6 +49,8 @@ class Run:
         With ``encode(images)`` and ``decode(z)``.
     history : list of dict
         A row a validation: step, loss and its two terms in nats per image, and more.
+    made : dict
+        Of a fitted VAE: the device, PyTorch's version, and the precision of the layers.
     metrics : dict of str to float
         What `with_metrics` has added.
     """
@@ -59,6 +60,7 @@ class Run:
     cohort: str
     model: object
     history: list[dict[str, float]]
+    made: dict
     metrics: dict
 
     def with_metrics(self, metrics: Mapping[str, float]) -> Run:
@@ -184,7 +186,9 @@ def run_name(config, fingerprint: str) -> str:
     return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
 
 
-def save_run(folder, config, fingerprint, cohort_name, model, history, failure=None) -> None:
+def save_run(
+    folder, config, fingerprint, cohort_name, model, history, failure=None, made=None
+) -> None:
     """Write a run; its folder appears under its name only when it is complete.
 
     Parameters
@@ -201,6 +205,8 @@ def save_run(folder, config, fingerprint, cohort_name, model, history, failure=N
         Rows of ``history.csv``, all of the same columns.
     failure : str, optional
         Why the fit ended before its time; no weights are kept then.
+    made : dict, optional
+        On which device, with what, in which precision.
 
     Raises
     ------
@@ -224,6 +230,7 @@ def save_run(folder, config, fingerprint, cohort_name, model, history, failure=N
             "cohort": {"name": cohort_name, "fingerprint": fingerprint},
             "weights_sha256": digest,
             "failure": failure,
+            "made": made or {},
         }
         with (beside / "history.csv").open("w", newline="") as file:
             table = csv.DictWriter(file, fieldnames=list(history[0]) if history else ["step"])
@@ -265,13 +272,11 @@ def load_run(folder: str | Path) -> Run:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"run {folder} lacks {name}; delete the folder and fit it anew")
     described = _read_json(folder / "config.json")
-    if described.get("format") not in READABLE:
-        formats = " and ".join(map(str, READABLE))
+    if described.get("format") != FORMAT:
         raise ValueError(
-            f"run {folder} has format {described.get('format')}; this library reads {formats}"
+            f"run {folder} has format {described.get('format')}; this library reads {FORMAT}"
         )
-    described.setdefault("failure", None)
-    lacks = [k for k in (*NAMED, "weights_sha256", "failure") if k not in described]
+    lacks = [k for k in (*NAMED, "weights_sha256", "failure", "made") if k not in described]
     if lacks:
         raise ValueError(f"{folder}/config.json lacks {', '.join(lacks)}; fit the run anew")
     config = _config(described, folder)
@@ -301,6 +306,7 @@ def load_run(folder: str | Path) -> Run:
         described["cohort"]["name"],
         model,
         _read_history(folder / "history.csv"),
+        described["made"],
         _read_json(folder / "metrics.json"),
     )
 

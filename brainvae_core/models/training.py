@@ -157,9 +157,11 @@ class Fit:
         if self.model is None:
             torch.manual_seed(config.seed)
             self.model = BetaVAE(config.latent_dim, shape).to(device)
-            if not self.kept:
-                INITIALISATIONS[config.initialisation](self.model, train, config.seed)
             self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
+            if self.kept:
+                self.model.load_state_dict(self.kept.model)
+            else:
+                INITIALISATIONS[config.initialisation](self.model, train, config.seed)
         else:
             self.model = grow(self.model, train, mix(config.seed, 4, *shape))
             if not learns_sigma:
@@ -173,7 +175,7 @@ class Fit:
                 part.to(torch.bfloat16)
         self.optimiser = Optimiser(self.model, self.working, config)
         if self.kept:
-            self._write(self.kept.model, self.kept.optimiser)
+            _write(self.optimiser.state(), self.kept.optimiser)
             self.kept = None
         size = config.batch_size
         self.images = torch.zeros((size, *shape), device=device)
@@ -245,13 +247,8 @@ class Fit:
         before = [{name: value.clone() for name, value in state.items()} for state in states]
         for _ in range(WARM_UP):
             self.step()
-        self._write(*before)
-
-    @torch.no_grad()
-    def _write(self, model, optimiser):
-        for own, given in ((self.model.state_dict(), model), (self.optimiser.state(), optimiser)):
-            for name, value in own.items():
-                value.copy_(given[name])
+        for state, kept in zip(states, before, strict=True):
+            _write(state, kept)
         self.optimiser.bring_up_to_date()
 
     def _row(self, first, log, started):
@@ -271,10 +268,10 @@ class Fit:
         bad = [name for name in bad if name != "loss" or len(bad) == 1]
         if bad:
             epoch = step // max(len(self.train) // self.config.batch_size, 1)
-            rates = "muon_rate" if self.config.optimiser == "muon" else "learning_rate"
+            also = " and muon_rate" if self.config.optimiser == "muon" else ""
             raise FloatingPointError(
                 f"epoch {epoch}, step {step}: the {' and '.join(bad)} term is not finite; lower "
-                f"{rates}, or lengthen lr_warmup"
+                f"learning_rate{also}, or lengthen lr_warmup"
             )
 
 
@@ -323,6 +320,13 @@ def progress_bar(iterable=None, **options):
     if sys.stderr.isatty():
         return tqdm(iterable, dynamic_ncols=True, **options)
     return tqdm(iterable, ncols=110, mininterval=15, maxinterval=60, **options)
+
+
+@torch.no_grad()
+def _write(state, values):
+    """Copy values into the tensors of a state, by name."""
+    for name, tensor in state.items():
+        tensor.copy_(values[name])
 
 
 def _run_in_threads(fits, tick, stop):
