@@ -85,7 +85,7 @@ class Parameters:
     shard_latent_dim: int = 8  # the row of the grid that chapter 5 fits
     grid_height: int = 40
     grid_width: int = 56
-    grid_steps: int | tuple = 500
+    grid_steps: int | tuple = 1000
     # evaluation: several fits of each model, at a size of their own
     eval_height: int = 80
     eval_width: int = 112
@@ -262,10 +262,7 @@ def grid_cohort(p: Parameters, cohort: Cohort) -> Cohort:
 def evaluated_configs(p: Parameters) -> dict[str, list]:
     """Every model of the evaluation at the profile's L: one configuration, or one a seed."""
     vaes = {
-        name: [
-            p.model_config(beta=beta, steps=p.eval_steps, seed=seed)
-            for seed in p.eval_seeds
-        ]
+        name: [p.model_config(beta=beta, steps=p.eval_steps, seed=seed) for seed in p.eval_seeds]
         for name, beta in (("VAE", 1.0), ("β-VAE", p.beta))
     }
     baselines = {

@@ -45,7 +45,8 @@ def written(tmp_path):
 
 @pytest.fixture
 def tiny(tmp_path):
-    return Parameters(n_brains=20, height=80, width=112, data=str(tmp_path / "data"))
+    folder = str(tmp_path / "data")
+    return Parameters(n_brains=20, height=80, width=112, batch_size=4, data=folder)
 
 
 # ---- which value wins ----
@@ -392,6 +393,7 @@ height: 40
 width: 56
 latent_dim: 2
 steps: 2
+batch_size: 4
 grid_betas: [2]
 grid_latent_dims: [2]
 grid_seeds: [4, 5]
@@ -438,6 +440,7 @@ height: 40
 width: 56
 latent_dim: 3
 steps: 2
+batch_size: 4
 grid_betas: [1, 3]
 grid_latent_dims: [2]
 grid_seeds: [0]

@@ -229,8 +229,8 @@ def as_steps(steps, name: str = "steps") -> int | tuple[tuple[int, int, int], ..
     for (h, w, _), (height, width, _) in zip(stages, stages[1:], strict=False):
         if (height, width) != (2 * h, 2 * w):
             raise ValueError(
-                f"{name}={told_steps(stages)!r}: {height}x{width} is not twice {h}x{w}; every stage "
-                "must be twice the one before"
+                f"{name}={told_steps(stages)!r}: {height}x{width} is not twice {h}x{w}; every "
+                "stage must be twice the one before"
             )
     return tuple(stages) or whole
 

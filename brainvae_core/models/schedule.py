@@ -70,7 +70,7 @@ class Schedule:
 def rate(config, stage: Stage, step: int) -> float:
     """Share of the learning rates at a step: linear warm-up, then constant or half a cosine.
 
-    Only the final stage ends in a cosine: what a coarse stage would settle is unsettled by the next.
+    Only the final stage ends in a cosine: what a coarse one settled the next would unsettle.
     """
     done, steps = step - stage.first, stage.last - stage.first
     warmup = config.lr_warmup * steps
