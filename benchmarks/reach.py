@@ -3,9 +3,10 @@
     python benchmarks/reach.py [--shape 80 112] [--seeds 5] [--small] [--only race …]
 
 Parts: ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several
-lengths and times a step of both, turn by turn; ``ingredients`` takes each of its ingredients away;
-``alive`` fits many β and L and counts those that fall to the mean image. Fits are runs in
-``--folder``: what is there is not fitted again, and what was interrupted goes on.
+lengths and times a step of both, turn by turn; ``headline`` says what its longest fits are worth,
+beside PCA; ``ingredients`` takes each of its ingredients away; ``alive`` fits many β and L and
+counts those that fall to the mean image. Fits are runs in ``--folder``: what is there is not fitted
+again, and what was interrupted goes on.
 
 ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
 compared over sizes. Test brains are not looked at.
@@ -19,10 +20,13 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 from measure import elbo, heading, interleaved, interval, line, part, seconds_a_step, spread
 from setting import ROOT, Setting
 
-from brainvae_core.models import fit, fit_all
+from brainvae_core.cohorts import known_factors
+from brainvae_core.metrics import linear_recovery
+from brainvae_core.models import PCAConfig, fit, fit_all
 from brainvae_core.models.config import told_steps
 from brainvae_core.models.devices import pick_device
 
@@ -80,6 +84,34 @@ def race(setting: Setting):
             line(name, told, f"{setting.seeds} seeds")
 
 
+def headline(setting: Setting):
+    """The longest fits of every β, and PCA: how well they do, and the planted factors in codes."""
+    cohort = setting.cohort()
+    factors = known_factors(cohort)
+    pca = fit(cohort, PCAConfig(latent_dim=setting.fast().latent_dim), _runs(setting))
+    what = f"PCA at {setting.size}"
+    line(what, f"explained {pca.history[-1]['explained_variance']:.3f}", "")
+    line(f"{what}: R² of the planted factors", _recovered(cohort, [pca], factors), "")
+    for beta in setting.betas:
+        base = setting.fast(beta=beta, steps=setting.tried[-1])
+        configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
+        runs = [fit(cohort, config, _runs(setting), setting.device) for config in configs]
+        ends = [run.history[-1] for run in runs]
+        bounds, rates = [elbo(row, beta) for row in ends], [row["validation_kl"] for row in ends]
+        figures = {
+            "explained": [row["explained_variance"] for row in ends],
+            "ELBO_β": bounds,
+            "distortion": [-b - beta * r for b, r in zip(bounds, rates, strict=True)],
+            "rate": rates,
+            "active latents": [row["active_latents"] for row in ends],
+            "seconds": [row["seconds"] for row in ends],
+        }
+        what = f"{told_steps(base.steps)}, β = {beta:g}, at {setting.size}"
+        told = "; ".join(f"{name} {interval(values)}" for name, values in figures.items())
+        line(what, told, f"{setting.seeds} seeds")
+        line(f"{what}: R² of the planted factors", _recovered(cohort, runs, factors), "")
+
+
 def ingredients(setting: Setting):
     """The fast recipe, and it without each ingredient, in as many steps."""
     cohort = setting.cohort()
@@ -122,6 +154,18 @@ def _end(setting, cohort, beta, seed) -> float:
     return elbo(run.history[-1], beta)
 
 
+def _recovered(cohort, runs, factors) -> str:
+    """How well validation brains' factors are read off codes by a map fitted on training brains."""
+    parts = [cohort.split(name) for name in ("train", "validation")]
+    known = [factors[cohort.metadata["split"] == name] for name in ("train", "validation")]
+    found = []
+    for run in runs:
+        codes = [run.model.encode(part.images) for part in parts]
+        found.append(linear_recovery(codes[0], known[0], codes[1], known[1]))
+    means = np.mean(found, axis=0)
+    return ", ".join(f"{name} {r2:.2f}" for name, r2 in zip(factors, means, strict=True))
+
+
 def _told(row, run) -> bool:
     """About ten rows of a curve."""
     steps = run.config.n_steps
@@ -132,7 +176,13 @@ def _runs(setting) -> Path:
     return setting.folder / "runs"
 
 
-PARTS = {"reference": reference, "race": race, "ingredients": ingredients, "alive": alive}
+PARTS = {
+    "reference": reference,
+    "race": race,
+    "headline": headline,
+    "ingredients": ingredients,
+    "alive": alive,
+}
 SMALL = {
     "shape": (40, 56),
     "brains": 400,

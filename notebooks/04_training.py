@@ -226,7 +226,7 @@ Record(
     }
     | {
         "seconds to fit the β-VAE": fitted["β-VAE"].history[-1]["seconds"],
-        "steps of the fit": p.steps,
+        "steps of the fit": configs["β-VAE"].n_steps,
         "batch": p.batch_size,
         "parameters of the β-VAE": models["β-VAE"].n_parameters,
     }

@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from benchmarks.train_step import PlainVAE
+from brainvae_core.cohorts import known_factors
 from brainvae_core.fields import projective_field
 from brainvae_core.models import BetaVAEConfig, elbo_terms, fast_config, paper_config, sigma_at
 from brainvae_core.models.recipes import FAST_STAGES
@@ -210,6 +211,25 @@ def test_the_race_runs_and_goes_on_from_what_is_there(bench, setting, capsys):
     kept = sorted(p.name for p in (setting.folder / "runs").iterdir())
     reach.race(setting)
     assert sorted(p.name for p in (setting.folder / "runs").iterdir()) == kept
+
+
+def test_headline_fits_stand_beside_pca(bench, setting, capsys):
+    bench("reach").headline(replace(setting, lengths=(40,)))
+    found = rows(capsys)
+    assert not failures(found)
+    factors = len(known_factors(setting.cohort()).columns)
+    assert [what.split(" at ")[0] for what, *_ in found[::2]] == [
+        "PCA",
+        "40, β = 1,",
+        "40, β = 3,",
+    ]
+    assert all(figure.count(", ") == factors - 1 for what, figure, *_ in found[1::2])
+    told = found[4][1]  # its parts are one sum
+    parts = {
+        part.split(" ± ")[0].rsplit(" ", 1)[0]: float(part.split(" ± ")[0].rsplit(" ", 1)[1])
+        for part in told.split("; ")
+    }
+    assert parts["ELBO_β"] == pytest.approx(-parts["distortion"] - 3 * parts["rate"], rel=2e-3)
 
 
 def test_ingredients_are_taken_away_one_by_one(bench, setting, capsys, monkeypatch):

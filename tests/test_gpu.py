@@ -61,14 +61,14 @@ def test_cw_ssim_is_that_of_the_cpu():
 def test_a_team_is_what_each_is_alone():
     configs = [replace(CONFIG, seed=s, latent_dim=2 + s) for s in range(4)]
     team = train_together(configs, TRAIN, VALIDATION, device="cuda")
-    for config, (_, history, failure) in zip(configs, team, strict=True):
-        assert failure is None
-        assert_close(history, fit(config)[1])
+    for config, fitted in zip(configs, team, strict=True):
+        assert fitted.failure is None
+        assert_close(fitted.history, fit(config)[1])
 
 
 def test_a_nan_in_one_leaves_the_others():
     configs = [CONFIG, replace(CONFIG, learning_rate=1e18, lr_warmup=0), replace(CONFIG, seed=1)]
-    failures = [f for _, _, f in train_together(configs, TRAIN, VALIDATION, device="cuda")]
+    failures = [f.failure for f in train_together(configs, TRAIN, VALIDATION, device="cuda")]
     assert failures[0] is failures[2] is None and "not finite" in failures[1]
 
 
