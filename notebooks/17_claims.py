@@ -311,10 +311,12 @@ pd.Series(
 # %% [markdown]
 # **Found.** Of what section 3.3 says, on this cohort and with these fits:
 #
-# - HPF moves about half of the latents; that it moves almost all is not shown. STR moves few: for it the claim does not hold.
-# - That a latent paints what it sees more than other latents do is not shown of the β-VAE, so its Factor 8 is no exception. It holds, by little, of PCA's latents and of the VAE's.
+# - HPF moves about half of the latents; that it moves almost all is not shown. STR moves hardly any: for it the claim does not hold.
+# - That a latent paints what it sees, more than other latents do, holds of the β-VAE's latents, of the VAE's and of PCA's:
+#   on average, so that one like the paper's Factor 8 is not the rule.
 # - That the β-VAE's latents are less correlated than the VAE's, PCA's, independent ones or random axes of its own codes is not shown.
-# - No latent earns a star. That artefacts keep to one side, or that one tail is the anatomical one, is not shown.
+# - One latent of 24, eight in each of three fits, earns a star: that tails stand out is not shown. That brains that are not clean keep to one side, or that
+#   one tail is the anatomical one, is not shown.
 # - That a latent comes back in another fit with |r| above 0.9 does not hold.
 #
 # Where a verdict is *not shown*, three fits and one cohort cannot tell; it may hold for mice.

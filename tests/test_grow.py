@@ -11,6 +11,7 @@ from brainvae_core.models import BetaVAE, BetaVAEConfig
 from brainvae_core.models.grow import grow
 from brainvae_core.models.images import Images
 from brainvae_core.models.initialisation import INITIALISATIONS
+from brainvae_core.models.schedule import Stage
 
 CPU = torch.device("cpu")
 
@@ -157,7 +158,7 @@ def test_stages_are_read_from_text_mappings_and_triples():
     first, second = config.stages((20, 28))
     assert (first.shape, first.first, first.last) == ((10, 14), 0, 3)
     assert (second.shape, second.first, second.last) == ((20, 28), 3, 7)
-    assert BetaVAEConfig(steps=7).stages((20, 28)) == [((20, 28), 0, 7)]
+    assert BetaVAEConfig(steps=7).stages((20, 28)) == [Stage((20, 28), 0, 7)]
 
 
 def test_stages_end_at_the_images_size_and_fit_the_network():

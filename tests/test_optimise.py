@@ -76,14 +76,16 @@ def test_a_transposed_convolution_is_the_convolution_of_its_swapped_weight():
     torch.testing.assert_close(up.weight.transpose(0, 1), down.weight)
 
 
-def test_the_hidden_weights_are_muons_and_all_else_is_adams():
+def test_the_hidden_weights_are_muons_and_all_else_is_adams_biases_at_a_quarter():
     torch.manual_seed(0)
     model = with_gradients(BetaVAE(3, SHAPE))
     adams = copy.deepcopy(model)
     for weight, other in zip(model.parameters(), adams.parameters(), strict=True):
         other.grad = weight.grad.clone()
     Optimiser(model, model, BetaVAEConfig(latent_dim=3)).step()
-    torch.optim.Adam(adams.parameters(), lr=4e-3, betas=(0.9, 0.99)).step()
+    of_each = [[w for w in adams.parameters() if (w.ndim == 1) == bias] for bias in (False, True)]
+    groups = [{"params": of_each[0], "lr": 4e-3}, {"params": of_each[1], "lr": 1e-3}]
+    torch.optim.Adam(groups, betas=(0.9, 0.99)).step()
     same = {
         name
         for (name, one), other in zip(model.named_parameters(), adams.parameters(), strict=True)

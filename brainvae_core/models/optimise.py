@@ -13,6 +13,8 @@ NEWTON_SCHULZ_STEPS = 5
 MOMENTUM = 0.95
 # Shares of Muon's rate at which these layers learn; what they gain is in benchmarks/RESULTS.md.
 OF_ENCODER, OF_LINEAR = 0.5, 0.5
+# Share of Adam's rate beside Muon at which biases learn: at the whole rate channels die.
+OF_BIASES = 0.25
 
 
 class Optimiser:
@@ -27,7 +29,8 @@ class Optimiser:
         brings up to date.
     config : BetaVAEConfig
         Its ``optimiser``: ``"adam"``, or ``"muon"`` for the weights of every layer but the first
-        and the last of encoder and decoder, and Adam for what is left.
+        and the last of encoder and decoder, and Adam for what is left, biases at a share of its
+        rate.
 
     Attributes
     ----------
@@ -45,14 +48,17 @@ class Optimiser:
         self.muon = [Muon(*zip(*same, strict=True)) for same in by_shape.values()]
         hidden = {id(layer.weight) for group in self.muon for layer in group.layers}
         self.others = [(p, source) for p, source in self.pairs if id(p) not in hidden]
-        self.learning_rate = config.learning_rate
-        self.rate = torch.tensor(config.learning_rate, device=model.device)
         weights = [weight for weight, _ in self.others]
         if model.log_sigma.requires_grad:
             weights.append(model.log_sigma)
+        biases = [w for w in weights if self.muon and w.ndim == 1]
+        slow = {id(weight) for weight in biases}
+        rates = config.learning_rate * torch.tensor([1, OF_BIASES], device=model.device)
+        self.rates, self.highest_rates = rates, rates.clone()
+        groups = [w for w in weights if id(w) not in slow], biases
         self.adam = torch.optim.Adam(
-            weights,
-            lr=self.rate,  # a tensor: a CUDA graph reads it anew
+            # Rates as tensors: a CUDA graph reads them anew.
+            [{"params": g, "lr": r} for g, r in zip(groups, rates, strict=True) if g],
             betas=(0.9, config.adam_beta2),
             fused=model.device.type != "mps",
             capturable=model.device.type == "cuda",
@@ -67,7 +73,7 @@ class Optimiser:
     @torch.no_grad()
     def step(self):
         """One step; nothing here waits for the device."""
-        self.rate.copy_(self.factor * self.learning_rate)
+        torch.mul(self.highest_rates, self.factor, out=self.rates)
         for weight, source in self.others:
             weight.grad = source.grad.to(weight.dtype)
         self.adam.step()

@@ -22,7 +22,7 @@ RECIPES = {
         "as strong as Bernoulli on greys, and normalised",
     ),
     "optimiser": Stated("adam", "the code the authors built on", "Muon: measured"),
-    "learning_rate": Stated(2e-4, "the paper", "Adam's share: biases, first and last layers"),
+    "learning_rate": Stated(2e-4, "the paper", "first and last layers; biases at a quarter"),
     "adam_beta2": Stated(0.999, "Adam's default, as in that code", "a tenth of the memory"),
     "batch_size": Stated(64, "the paper", "measured: 8 and 32 reach less in as many seconds"),
     "steps": Stated(
