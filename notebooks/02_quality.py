@@ -115,7 +115,7 @@ print(judged_cohort)
 #
 # Every section is multiplied by one number that brings the mean of its brain's pixels to the training
 # brains' average. Then the 99.9th percentile of the median training brain becomes white. Both numbers are
-# fitted on training brains and kept with the cohort: a new brain goes through the same. The dashed lines
+# fitted on training brains and kept with the cohort: a new brain goes through the same. The black triangles
 # are the means.
 
 # %%

@@ -15,7 +15,7 @@
 # # 4 · Training
 #
 # **Did the model learn, and is what it learned alive?** Registered brains are nearly identical, and
-# a β-VAE that starts badly forgets its input within a hundred steps (*posterior collapse*): it then
+# a β-VAE can forget its input early in training (*posterior collapse*): it then
 # decodes the mean brain whatever it is shown. So this chapter never shows a loss alone: beside it
 # stand the variance explained on brains not trained on, PCA's at the same number of latents, the mean
 # image's, and the number of active latents.
@@ -112,8 +112,9 @@ print(cohort)
 # %% [markdown]
 # ## Fitting
 #
-# A run that exists is loaded. Otherwise it is fitted here: on two CPU cores in a few minutes at the
-# demo's size, with a checkpoint at every validation from which an interrupted fit goes on.
+# A run that exists is loaded. Otherwise it is fitted here, with a checkpoint at every validation from which
+# an interrupted fit goes on. In the demo profile a fit has two stages: 800 steps at 80 × 112 pixels, then,
+# with one convolution more on each side, 500 at 160 × 224 ([growth](../book/method.md)).
 
 # %%
 configs = compared_configs(p)
@@ -136,9 +137,11 @@ figures.fig_training(histories, validation_pca).shows(
 ).made_from(f"Cohort {cohort.name}, {n_validation} validation brains, {one_fit}")
 
 # %% [markdown]
-# Held-out brains are *validation* brains in this figure, and *test* brains in the others. KL warm-up raises β from 0 over the first half of the run,
-# which gives the latents time to become useful before they are charged for. The test brains are read
-# from here on, once.
+# Held-out brains are *validation* brains in this figure, and *test* brains in the others. KL warm-up raises β from 0 over the first half of the
+# first stage, which gives the latents time to become useful before they are charged for. In the demo profile the images have four times
+# as many pixels from step 800 on, so loss and explained variance before it and after it do not compare, and PCA's line, at 160 × 224, holds
+# for the second stage only. The curves flatten towards the end, also because the learning rate falls to zero there: four times as many steps
+# would gain a little more. The test brains are read from here on, once.
 
 # %% [markdown]
 # ## What is explained of brains never seen
@@ -173,9 +176,9 @@ figures.fig_reconstructions(
 ).shows("Test brains, clean and with an artefact, by each model.").made_from(source)
 
 # %% [markdown]
-# In the demo profile PCA leads and the VAEs follow at more than four fifths of its share, after a fit of
-# minutes. No reconstruction shows the leak, the hole or the grid's lines. The grid leaves a trace: its
-# whole section comes back darker.
+# In the demo profile the VAEs explain about as much as PCA. No reconstruction shows the leak, the hole or
+# the grid's lines, but they leave traces: the thalamus comes back brighter around the leak, and from PCA also
+# darker around the hole, on both sides; the whole section with the grid is darker than between its lines.
 
 # %% [markdown]
 # ## Is what is known of the brains in the code?
@@ -204,9 +207,9 @@ figures.fig_recovery(r2, list(recovery), list(factors)).shows(
 ).made_from(source)
 
 # %% [markdown]
-# In the demo profile brightness, illumination, the brightness of single regions and the size of the brain are in all three
-# codes. The ventricles, which are few pixels, are in none. The position along AP is in PCA's alone; of
-# cortical thickness PCA's holds about half, the VAEs' about a quarter.
+# In the demo profile brightness, illumination, the brightness of single regions, the size of the brain and the position
+# along AP are in all three codes. The ventricles, which are few pixels, are what each code holds least of. Of cortical
+# thickness PCA's code holds about half, the VAEs' somewhat more.
 
 # %% [markdown]
 # ## The figures in numbers
@@ -244,10 +247,9 @@ pd.Series(
 )
 
 # %% [markdown]
-# **Found.** After a fit of minutes PCA explains more of brains never seen than the VAEs, which reach four fifths of its share and more, with every
-# latent alive; the factors that move many pixels can be read off all three codes. How sure: 205 test brains, one fit of each model; three fits with
-# intervals, at a smaller size, are in chapter 12. The paper's training is ten times longer on larger images, so nothing here says where a long training
-# ends.
+# **Found.** With eight latents, all alive, the VAEs explain about as much of brains never seen as PCA; the factors that move many pixels can be read off
+# all three codes, and cortical thickness somewhat better off the VAEs'. How sure: 205 test brains, one fit of each model, so which of the three explains
+# most is not shown; three fits with intervals, at a smaller size, are in chapter 12. The fits are near their plateau, not at it.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

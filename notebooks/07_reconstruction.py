@@ -195,10 +195,10 @@ figures.fig_2c(
 
 # %% [markdown]
 # Only what lies above the lines says something of single brains. In the demo profile PCA's interval does from four components on;
-# paired, brain by brain, PCA is ahead of the mean image at every number of them. Neither VAE is ahead of the mean image anywhere, and at L = 8 both are
-# behind it, by 0.0089 [0.0071, 0.0107] and 0.0101 [0.0071, 0.0130] (β-VAE): at this scale what these short fits paint is no more similar to a brain than the mean of
-# all brains is. The VAE and the β-VAE cannot be told apart at L = 8. The paper has the β-VAE above both others. This page shows eight of its 22 numbers of latents
-# (2 to 20, 30, 50, 100); all 22, with the same steps and seeds, are tabulated in `benchmarks/RESULTS.md`, and PCA is ahead at each of them.
+# paired, brain by brain, PCA is ahead of the mean image at every number of them, the β-VAE from six latents on, and the VAE from four, but for 30, where it is
+# not shown (0.013 [−0.001, 0.027]). At L = 8 the VAE is ahead of it by 0.0108 [0.0086, 0.0129], the β-VAE by 0.0096 [0.0058, 0.0133] and PCA by
+# 0.0318 [0.0288, 0.0346]. Beyond 8 the VAEs hardly gain, where PCA does. The VAE and the β-VAE cannot be told apart at L = 8. The paper has the β-VAE above
+# both others. This page shows eight of its 22 numbers of latents (2 to 20, 30, 50, 100).
 
 # %% [markdown]
 # ## Do other numbers agree?
@@ -223,13 +223,11 @@ figures.fig_curves(
 ).made_from(source)
 
 # %% [markdown]
-# They agree that PCA is ahead and do not tell VAE and β-VAE apart; they disagree on how far either is from the mean image. By explained variance, MS-SSIM
-# and PSNR the VAEs are above the mean image, by CW-SSIM they are not: it looks at one scale, and at that scale they paint hardly anything of their
-# own. But the nearest training brain, which is no model at all, is as good as either VAE by all of them or better (explained variance 0.50
-# against 0.47 [0.42, 0.52] and 0.43 [0.32, 0.54] at L = 8): that is what fits so short are worth. Chapter 12's are longer, and ahead of it by
-# explained variance and PSNR. At L = 8 PCA deviates from the
-# mean by 0.87 [0.86, 0.88] of what brains do, the VAE by 0.68 [0.65, 0.71]: the paper's "not much" is a matter of the model. At 100 latents some of the fits fall to
-# the mean image, and the intervals say so.
+# From four latents on their points agree that PCA is ahead; they do not tell VAE and β-VAE apart at L = 8. PCA goes on gaining with components; the VAEs
+# hardly gain beyond 8 latents. By all three the VAEs are above the mean image at every number of latents. The nearest training brain, which is no model at
+# all, is behind both VAEs at L = 8 by all of them and by CW-SSIM (explained variance 0.50 against 0.714 [0.689, 0.738] and 0.704 [0.675, 0.732]), and its
+# points are above those of all three models at two latents by these three. At L = 8 PCA deviates from the mean by 0.868 [0.855, 0.879] of what brains do,
+# the VAE by 0.850 [0.836, 0.862] and the β-VAE by 0.831 [0.811, 0.850]: not what the paper's "not much" suggests.
 
 # %% [markdown]
 # ## Paired differences
@@ -265,8 +263,8 @@ for label, by_dim in scores.items():
         less_mean[label][n] = difference([s["CW-SSIM"] for s in fits], mean_scores)
 
 # %% [markdown]
-# The β-VAE and the VAE cannot be told apart by any of the three, at 8 latents or, with wide intervals, at 100; PCA is ahead of the β-VAE
-# by all of them.
+# The β-VAE and the VAE cannot be told apart by any of the three at 8 latents; at 100 the VAE is ahead by explained variance, by
+# 0.030 [0.004, 0.057], and by the other two it is not shown. PCA is ahead of the β-VAE by all of them, and by more at 100.
 
 # %% [markdown]
 # ## Does a model overfit to the noise?
@@ -300,9 +298,10 @@ figures.fig_curves(
 ).made_from(f"{source}; {few} training brains beside as many test brains")
 
 # %% [markdown]
-# Only PCA's gap leaves zero, at 100 components (0.020 [0.014, 0.027]). It still explains more of the test brains with every component
-# (0.93 at 100), so the gap is no loss: what PCA says of its own brains is too good by two hundredths. The VAEs' intervals hold zero everywhere,
-# and that value too. They are wide because training and test brains are other brains.
+# PCA's gap leaves zero only at 100 components (0.0200 [0.0135, 0.0270]). It still explains more of the test brains with every component (0.93 at 100), so the
+# gap is no loss: what PCA says of its own brains is too good by two hundredths. The VAE's gap leaves zero at every number of latents, the β-VAE's from 2 to 30;
+# at L = 8 they are 0.060 [0.031, 0.091] and 0.055 [0.028, 0.083], where PCA's is not shown. So at the paper's L it is the VAEs that
+# learn their training brains too well. The intervals are wide because training and test brains are other brains.
 
 # %% [markdown]
 # ## The level decides what CW-SSIM sees
@@ -342,10 +341,10 @@ figures.fig_curves(
 ).made_from(fine_source)
 
 # %% [markdown]
-# At 400 µm a real brain, the nearest of the training set, is ahead of the VAEs; it is level with PCA where the centre weighs most, and its point is a
-# little above PCA's where all windows weigh alike: texture of the right kind counts, even if it is another brain's. At 800 µm PCA leads; at 3.2 mm everything scores 0.96
-# and above, the mean image included. So "ahead on CW-SSIM" needs its level beside it, and its weighting: at 400 µm the mean image's point is above the VAEs' with the
-# centre weighing most, and below them with all windows alike.
+# At 400 µm the point of a real brain, the nearest of the training set, is above the VAEs'; it is level with PCA's where the centre weighs most, and a little
+# above PCA's where all windows weigh alike: texture of the right kind counts, even if it is another brain's. The intervals of these four overlap. From 800 µm
+# on the three models are close to one another, and their points are above the nearest brain's and the mean image's; at 3.2 mm everything scores 0.97 and
+# above, the mean image included. So "ahead on CW-SSIM" needs its level beside it: whether a model's point is above the nearest brain's depends on it.
 
 # %% [markdown]
 # ## Fig. 2D · PCA-based Fréchet distance
@@ -380,11 +379,12 @@ figures.fig_2d(distances, dict.fromkeys(distances, floor)).shows(
 ).made_from(halves)
 
 # %% [markdown]
-# PCA comes down into the floor's interval (0.61 [0.08, 1.13]) within eight components, in reconstructions and samples alike. The VAEs stay above it:
-# at L = 8 their reconstructions are at 1.8 [1.4, 2.3] and 2.1 [1.3, 2.9] (β-VAE). Their prior samples are further off and very unequal
-# over fits, 17 [0, 41] and 8 [1, 15]: after a short fit codes are spread otherwise than the prior (chapter 11). Whether a larger β, which pulls them
-# there, helps is not shown. Decoded from codes that occur,
-# they are as good as reconstructions. A model can fall below the floor: its images lie nearer the middle than another handful of brains does.
+# PCA comes down into the floor's interval (0.61 [0.08, 1.13]) within eight components, in reconstructions and samples alike; the VAEs' reconstructions within
+# four latents. At two latents both VAEs are nearer to real brains than PCA; at L = 8 nothing tells the three apart (PCA 0.85 [0.35, 1.34],
+# VAE 0.69 [0.20, 1.19], β-VAE 0.70 [0.21, 1.19]). The VAEs' prior samples are further off: 8.0 [4.1, 11.7] and 3.4 [0.9, 6.0] (β-VAE), where PCA's are at
+# 0.56 [0.36, 0.75]. The β-VAE's points are below the VAE's at every number of latents; the intervals overlap, so that a larger β helps is not shown.
+# Decoded from codes that occur, images are about as near as reconstructions: the prior is not how codes are spread (chapter 11). A model can fall
+# below the floor: its images lie nearer the middle than another handful of brains does.
 
 # %% [markdown]
 # The number of components of the basis is a choice. Lines that cross would mean that the order of the models
@@ -420,8 +420,8 @@ figures.fig_curves(
 ).made_from(halves)
 
 # %% [markdown]
-# In two components nothing can be told apart; from four on the points are in the order of the headline, at every number of
-# components.
+# Up to eight components the points lie close together and their lines cross; from 16 on PCA's point is the highest and that of real brains the lowest. The
+# intervals overlap at every number of components: an order of the models is not shown.
 
 # %% [markdown]
 # ## Precision and recall
@@ -453,10 +453,11 @@ figures.fig_curves(
 ).made_from(halves)
 
 # %% [markdown]
-# What the VAEs decode from the aggregate posterior lies among real brains (precision 0.98 [0.88, 1.00] and 0.98 [0.87, 1.00] at L = 8) and is too much alike
-# (recall 0.12 [0.00, 0.30] and 0.08 [0.00, 0.26]; about 0.5 with the longer fits of chapter 12): decoded from codes that occur, images of short fits lose diversity, not realism,
-# and a single distance mixes the two. A precision above that of real against real (0.82 [0.64, 0.96]) is no merit: images near the middle lie among real ones more surely than
-# real ones do. Of prior samples nothing is shown: at L = 8 the intervals of both VAEs' precision reach from 0 to 1, so unequal are the fits. PCA gains recall
+# What the VAEs decode from the aggregate posterior lies among real brains (precision 0.915 [0.819, 0.983] and 0.922 [0.821, 0.990] at L = 8), and that it is
+# too much alike is not shown: recall is 0.83 [0.58, 1.00] and 0.80 [0.58, 0.97], where real against real is at 0.94 [0.77, 1.00]. A precision above that of
+# real against real (0.82 [0.64, 0.96]) is no merit: images near the middle lie among real ones more surely than real ones do. Prior samples of the VAE miss
+# some of the real brains: their recall at L = 8 is 0.51 [0.33, 0.68], below the interval of real against real; the β-VAE's, 0.67 [0.45, 0.90], overlaps with
+# it; at 100 latents both are near zero. Their precision at L = 8 is hardly known (0.97 [0.01, 1.00] and 0.98 [0.21, 1.00]). PCA gains recall
 # with components, and at L = 8 its intervals hold real against real in both.
 
 # %% [markdown]
@@ -502,10 +503,12 @@ pd.Series(
 )
 
 # %% [markdown]
-# **Found.** PCA paints brains better than either VAE by every score of single reconstructions and at every number of latents; VAE and β-VAE cannot be
-# told apart at 8 or 100; by CW-SSIM, at its scale, neither is ahead of the mean image anywhere, and at 8 latents both are behind it. Only PCA's gap between training and test brains leaves zero, by two
-# hundredths at 100 components. How sure: intervals over 205 test brains and three fits, all of them short; chapter 12 asks the same of longer ones,
-# where the VAEs come nearer.
+# **Found.** At 40 × 56 pixels PCA paints single brains better than the β-VAE by explained variance, CW-SSIM and MS-SSIM, at 8 latents and by more at 100; VAE
+# and β-VAE cannot be told apart at 8. By CW-SSIM both are ahead of the mean image at 8 latents, by a third of what PCA is. By the PCA-based Fréchet
+# distance of reconstructions the three are not told apart at 8 latents; samples of the prior are there worse for either VAE than for PCA. The VAEs explain more
+# of training brains than of test brains, by about six hundredths at 8 latents; PCA's gap leaves zero only at 100 components, by two hundredths. How sure:
+# intervals over 205 test brains and three fits of each VAE, near their plateau but not at it; chapter 12 asks the same at 80 × 112 pixels, where the VAEs
+# explain about as much as PCA.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

@@ -200,7 +200,7 @@ by_chance = {name: r.mean(axis=(0, 2)) for name, r in chance.items()}
 
 # %% [markdown]
 # The receptive fields of the β-VAE's fits, averaged after matching (Fig. 3B over seeds). Where latents do not come back, the mean
-# is of different things: it is shown to say how little of one fit is left.
+# is of different things: it is shown to say how much of one fit is left.
 
 # %%
 orders = [np.arange(p.latent_dim), *(m.order for m in matched.get("β-VAE", ()))]
@@ -336,8 +336,8 @@ Record(
 # The first table is of the family of objectives, the second of the latents of two fits; the third has the numbers of the figures above.
 #
 # In the demo profile no interval lies above what independent columns would give, and over 21 regions only PCA scores, by its estimate, above random axes
-# of its own codes. The paper's order, β-VAE above VAE above PCA, is not found. (Regions are those of the size: at 40 × 56 pixels
-# one fewer reaches a hundredth of the brain.)
+# of its own codes. At 40 × 56 pixels, over 20 regions, the estimates of all six models lie within the range of their random axes. The paper's order,
+# β-VAE above VAE above PCA, is not found. (Regions are those of the size: at 40 × 56 pixels one fewer reaches a hundredth of the brain.)
 
 # %%
 random_axes = {name: np.quantile(draws, 0.975) for name, draws in rotated["all"].items()}
@@ -345,28 +345,31 @@ pd.Series(
     {
         "PCA's two fields of a latent agree more than two latents' (interval)": beyond["PCA"].sign
         > 0,
-        "more so than the β-VAE's": beyond["PCA"].value > beyond["β-VAE"].value,
-        "fits share more than random axes would": all(back[name] > upper[name] for name in back),
-        "but no fit gives another's latents back (mean |r| below 0.9)": max(
-            back.values(), default=0.0
-        )
+        "so do the VAE's and the β-VAE's, by their estimates (more than 0.05)": all(
+            beyond[name].value > 0.05 for name in ("VAE", "β-VAE")
+        ),
+        "two fits share little more than random axes would (|r| less than 0.1 above 97.5 %)": all(
+            back[name] < upper[name] + 0.1 for name in back
+        ),
+        "no fit gives another's latents back (mean |r| below 0.9)": max(back.values(), default=0.0)
         < 0.9,
         "all models have 8 active latents": equal == p.latent_dim,
         "PCA is above random axes of its codes over all regions": scores["all"]["PCA"].value
         > random_axes["PCA"],
-        "VAE and β-VAE are not": all(
-            scores["all"][name].value < random_axes[name] for name in ("VAE", "β-VAE")
+        "VAE and β-VAE are not shown to be (their intervals reach them)": all(
+            scores["all"][name].low < random_axes[name] for name in ("VAE", "β-VAE")
         ),
     }
 ).astype(bool)
 
 # %% [markdown]
-# **Found.** PCA's latents paint what they see a little more than what other latents see; for the VAEs the excess is smaller and its interval
-# near zero, so knowing what a latent sees tells little of what it paints. Fits agree on the space of their codes more than on its axes: no latent
-# of a β-VAE comes back with |r| above 0.9, so nothing should be said of one latent from one fit. The score of
-# Fig. 3E is not shown to tell the VAEs from random axes of their own codes. How sure: 3 fits of each VAE on one cohort. With four times the
-# training and on the CCF slice PCA's agreement holds again, the VAEs' verdicts change sides, and the rest is the same
-# ([what the analysis can see](../book/what_it_can_see.md)).
+# **Found.** A latent's two fields agree more than those of two latents do, in all three models: by 0.17 [0.05, 0.28] for PCA, 0.122 [0.046, 0.201] for
+# the VAE and 0.17 [0.01, 0.34] for the β-VAE. That one model does so more than another is not shown. The agreement itself is low, 0.14 to 0.21 on
+# average, and its interval holds zero for all three, so knowing what a latent sees tells little of what it paints. Latents hardly come back: the mean |r|
+# of two fits is 0.65 for the VAE, where 97.5 % of random axes of the same codes stay below 0.64, and 0.62 against 0.63 for the β-VAE. Of the β-VAE one
+# latent comes back with |r| above 0.9, in one of three pairs of fits, and none of the VAE, so nothing should be said of one latent from one fit. The score
+# of Fig. 3E is not shown to tell the VAEs from random axes of their own codes. How sure: 3 fits of each VAE and 48 clean test brains of one cohort, 181 for
+# the latents that come back. What such readings are worth: [what the analysis can see](../book/what_it_can_see.md).
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

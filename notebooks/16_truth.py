@@ -160,7 +160,8 @@ print(f"{len(names)} factors: {', '.join(names)}; masks (n, height, width) = {ma
 #
 # A factor **has a latent** where the codes of one latent go with half of its variance or more (R² ≥ 0.5). A field
 # **points right** where it resembles the map of this factor more than that of any other factor. One of nine would by blind chance; random
-# axes of a code do better than that, for whatever is in the code is somewhere, and they are the chance that counts. A factor is **recovered** where it has a latent and both fields point right.
+# axes of a code come out above that by their estimates, for whatever is in the code is somewhere, and they are the chance that counts. A factor is
+# **recovered** where it has a latent and both fields point right.
 
 # %%
 active = {k: [active_latents(m.encode(test.images)) for m in fits] for k, fits in models.items()}
@@ -212,7 +213,7 @@ figures.fig_scores(rates, references=dict.fromkeys(pointing, one_of)).shows(
 
 # %% [markdown]
 # One limit is the *method's*. Told the factors, a linear model's projective fields are right for every one, and its
-# receptive fields, in this simulator, for six of nine: perturbing a region's brightness says little of a factor that shades
+# receptive fields, in this simulator, for six of nine: perturbing a region's brightness asks little of a factor that shades
 # the whole brain or moves its outline. The rest is the models': their codes hold most factors (chapter 4), but a latent
 # holds several of them at once.
 #
@@ -383,8 +384,8 @@ figures.fig_differences(rows, "Difference, mean over factors").shows(
 # %% [markdown]
 # ## What it depends on
 #
-# The same on the grid's models (40 × 56 pixels, short fits): β, the number of latents, of training brains, and the share of
-# brains with artefacts. PCA has no β and is a straight line there; coarse sections suit it, for it recovers five of nine factors here and three at 80 × 112. Bands are 95 %
+# The same on the grid's models (40 × 56 pixels): β, the number of latents, of training brains, and the share of
+# brains with artefacts. PCA has no β and is a straight line there; with 8 latents it recovers five of nine factors here and three at 80 × 112. Bands are 95 %
 # intervals over factors and fits.
 
 # %%
@@ -457,10 +458,13 @@ pd.Series(
 
 # %% [markdown]
 # **Found.** The analysis can find the truth: on latents that *are* the factors, projective fields point right without exception and
-# receptive fields for six of nine factors of the first simulator and seven of eight of the second. The β-VAE's latents are not the factors. One factor in three has a latent of its own;
-# along random axes of the same codes about one in six has (the difference is within chance), and hardly one of nine is
-# recovered; PCA recovers three. On the second simulator it recovers 0.12 of the factors and its random axes 0.27, a difference within chance, and PCA none. That this turns on β, on the number of latents (from 4 up) or brains, or on artefacts in the
-# cohort is not shown at this size and training. How sure: 3 fits, nine and eight factors, short training; intervals are wide, and longer fits are in
+# receptive fields for six of nine factors of the first simulator and seven of eight of the second. The β-VAE's latents are not the factors. Of nine
+# factors in each of three fits, 27 in all, 11 have a latent of their own and one is recovered; PCA recovers three of nine. On the second simulator
+# the β-VAE recovers one of 24, random axes of its codes 0.03 of the factors and PCA none. On neither is a difference shown between the β-VAE's latents and
+# random axes of its codes, or PCA's latents; that a model which was told the factors recovers more than the β-VAE is shown on both. That what the β-VAE's
+# latents have turns on β, on the number of latents (from 4 up) or brains, or on artefacts in the cohort is not shown at 40 × 56; at that size PCA's best latents
+# have more of a factor than the β-VAE's with 12 or 16 latents, where the intervals do not overlap. How sure: 3 fits of the β-VAE, nine and eight
+# factors; intervals are wide. What such readings are worth:
 # [what the analysis can see](../book/what_it_can_see.md).
 
 # %% tags=["hide-input"]

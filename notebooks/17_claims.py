@@ -311,11 +311,11 @@ pd.Series(
 # %% [markdown]
 # **Found.** Of what section 3.3 says, on this cohort and with these fits:
 #
-# - HPF moves about half of the latents; that it moves almost all is not shown. STR moves hardly any: for it the claim does not hold.
+# - HPF moves about half of the latents and STR hardly any: that either moves almost all does not hold.
 # - That a latent paints what it sees, more than other latents do, holds of the β-VAE's latents, of the VAE's and of PCA's:
-#   on average, so that one like the paper's Factor 8 is not the rule.
+#   on average, so that one like the paper's Factor 8 is not the rule. The β-VAE's interval only just leaves zero.
 # - That the β-VAE's latents are less correlated than the VAE's, PCA's, independent ones or random axes of its own codes is not shown.
-# - One latent of 24, eight in each of three fits, earns a star: that tails stand out is not shown. That brains that are not clean keep to one side, or that
+# - Three latents of 24, eight in each of three fits, earn a star: that tails stand out is not shown. That brains that are not clean keep to one side, or that
 #   one tail is the anatomical one, is not shown.
 # - That a latent comes back in another fit with |r| above 0.9 does not hold.
 #

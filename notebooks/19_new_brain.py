@@ -142,8 +142,7 @@ figures.fig_new_brain(
 
 # %% [markdown]
 # In the demo profile the brain comes from the same simulator, and its error lies among
-# the smaller ones of the cohort's: it has no artefact. A real brain among models that were fitted to simulated ones does not: the `ccf` profile
-# shows one.
+# the smaller ones of the cohort's: it has no artefact. In the `ccf` profile it is a real brain, among models that were fitted to simulated ones.
 
 # %% [markdown]
 # ## The other models
@@ -243,11 +242,7 @@ theirs = (
 display(Record(mine, n_brains=1, n_seeds=1), Record(theirs, n_brains=len(test), n_seeds=1))
 
 # %% [markdown]
-# In the demo profile the brain comes from the same simulator, and lies among the others by both. The real
-# brain of the `ccf` profile lies outside by its error, further than any of 205 test brains for every model, and not by its code: 5 of 205 test brains have a code as far out
-# for PCA, 23 for the VAE, 51 for the β-VAE. The models paint an ordinary brain of their cohort in its place, without the bright rim
-# and the tile seams: whoever looks at the code or at the cleaned image alone would not notice that this brain is from another
-# microscope.
+# In the demo profile the brain comes from the same simulator, and lies among the others by both, nearer than most.
 
 # %%
 mean_section = train.images.mean(axis=0)
@@ -265,9 +260,8 @@ pd.Series(
 )
 
 # %% [markdown]
-# **Found.** In the demo profile the new brain is of the same simulator, and lies inside its models' cohort by error and by code. The one real brain of the `ccf`
-# profile (n = 1) lies outside by what the models cannot paint of it, and inside by its code. So a code that looks ordinary does not say that a brain is.
-# How sure: one brain in each profile, and one fit of each model; the chapter shows what to look at, not how often it happens.
+# **Found.** In the demo profile the new brain is of the same simulator, and lies inside its models' cohort by error and by code, of PCA, VAE and β-VAE.
+# How sure: one brain (n = 1), and one fit of each model; the chapter shows what to look at, not how often it happens.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

@@ -165,8 +165,9 @@ def _with_commas(y, _=None) -> str:
 
 def _warm_up_end(rows) -> float:
     """First step of a history at which β had reached its final value; 0 where it never rose."""
-    rising = [row["step"] for row in rows if row["progress"] < 1]
-    return max(rising, default=0)
+    if rows[0]["progress"] >= 1:
+        return 0
+    return next((row["step"] for row in rows if row["progress"] >= 1), rows[-1]["step"])
 
 
 def _zoom_out_of_first(ax, histories, looks) -> None:
