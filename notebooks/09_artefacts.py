@@ -176,9 +176,9 @@ figures.fig_s1(
 )
 
 # %% [markdown]
-# To the eye all three models clean alike: leaks and holes are gone from every row, and the grid's lines too, though the brain
-# under the grid stays too dark. Nothing here distinguishes the β-VAE. The models have met artefacts: of the training brains
-# 114 of 717 have one, as in a cohort that nobody cleaned, and a model with room for them can learn to paint them.
+# To the eye all three models clean alike: leaks and holes are gone from every row, and the grid's lines too, though the brain around a leak comes out too
+# bright and the one under a grid too dark. Nothing here distinguishes the β-VAE. The models have met artefacts: of the training brains 114 of 717 have
+# one, as in a cohort that nobody cleaned, and a model with room for them can learn to paint them.
 
 # %% [markdown]
 # ## Artefacts as they come
@@ -225,7 +225,7 @@ figures.fig_reconstructions(
 #
 # The denoisers are a median, non-local means and total variation. Their amounts were chosen for each kind on validation
 # brains with the same artefacts planted, by squared error to the truth, from five each. They are left out of the last row: what they leave in
-# place of the brain is the artefact, far below any model.
+# place of the brain is the artefact.
 
 # %%
 shape = cohort.atlas.shape
@@ -274,16 +274,17 @@ figures.fig_curves(
 # %% [markdown]
 # In the demo profile, at eight latents:
 #
-# - **Little of a leak or a breakage is painted back.** At full strength 0.13 [0.09, 0.16] of a leak comes back from the β-VAE, 0.13 [0.09, 0.18] from the VAE,
-#   0.11 [0.08, 0.14] from PCA; of a breakage 0.10 [0.06, 0.14], 0.12 [0.08, 0.15], 0.12 [0.10, 0.15].
-# - **A grid** darkens the whole section, which every model takes for a darker brain: 0.46 to 0.48 of it comes back. Of its lines only 0.10 [0.09, 0.11]
-#   (β-VAE) to 0.12 [0.11, 0.13] (PCA) does.
-# - **They pay with the brain.** A strong leak spoils what the VAEs keep of the rest: from about half at a weak one to about 0 at full strength, where PCA still
-#   keeps 0.51 [0.43, 0.59]. With a strong grid no model is better than the mean image.
-# - **Missing tissue** is painted in while the hole is small: at half strength about half of what was there comes back from PCA and a third
-#   from the VAEs. Of a hole of full strength that is not shown for any: PCA −0.28 [−0.66, 0.07], the β-VAE −0.23 [−0.68, 0.22].
-# - **Denoisers** keep the brain and, of leaks and breakages, nine tenths and more of the artefact as well: doing least is best there, the amount chosen being the smallest on offer.
-#   They take a fifth to a third of a grid's lines, of weak ones non-local means more than half. These artefacts are no noise.
+# - **Little of a leak or a breakage is painted back.** At full strength 0.129 [0.102, 0.158] of a leak comes back from the β-VAE, 0.133 [0.091, 0.178]
+#   from the VAE, 0.111 [0.081, 0.143] from PCA; of a breakage 0.083 [0.048, 0.120], 0.098 [0.071, 0.125], 0.124 [0.095, 0.153].
+# - **A grid** darkens the whole section, which every model takes for a darker brain: 0.45 to 0.48 of it comes back at full strength. Of its lines only
+#   0.11 to 0.12 does.
+# - **They pay with the brain.** At strength 0.25 an artefact of any kind leaves 0.61 to 0.71 of it. A strong leak spoils what the VAEs keep of the rest
+#   more than what PCA keeps: at full strength 0.25 [0.07, 0.40] (β-VAE) and 0.23 [−0.02, 0.48] (VAE), where PCA keeps 0.513 [0.431, 0.589]. Around a
+#   breakage all three keep 0.53 to 0.57. With a grid of full strength every model is worse than the mean image.
+# - **Missing tissue** is painted in while the hole is small: at half strength about half of what was there comes back from PCA and about a third
+#   from the VAEs. Of a hole of full strength that is not shown for any: PCA −0.28 [−0.66, 0.07], the VAE −0.1 [−1.3, 1.0], the β-VAE 0.06 [−0.43, 0.58].
+# - **Denoisers** keep the brain and, of leaks and breakages, nine tenths and more of the artefact as well: doing least is best there, the amount chosen
+#   being the smallest on offer. They take a fifth to a third of a grid's lines, of weak ones non-local means more than half. These artefacts are no noise.
 
 # %% [markdown]
 # ## Rejected against kept
@@ -322,8 +323,9 @@ figures.fig_keep_reject(points, paths).shows(
 ).made_from(f"{graded_source}; PCA with {components} components")
 
 # %% [markdown]
-# The corner up and to the left is empty. PCA's line shows the trade: with components it keeps more, and paints more back. The VAEs
-# lie below it for leaks and breakages: for what they keep, PCA rejects as much with fewer components. No amount of a classical denoiser comes near.
+# The corner up and to the left is empty. PCA's line shows the trade: with components it mostly keeps more, and paints more back. The VAEs lie below it for
+# leaks: for what they keep, PCA with fewer components paints back less. For breakages they lie a little above it, for grids close to it, and no difference
+# from PCA with eight components is shown there (below). No amount of a classical denoiser comes near the corner.
 
 # %% [markdown]
 # ## Paired differences
@@ -353,8 +355,9 @@ figures.fig_differences(
 ).made_from(graded_source)
 
 # %% [markdown]
-# At eight latents no difference of what is reproduced leaves zero, for any kind of artefact. Of a leak's pattern (in the table below) the β-VAE paints back less than PCA, by
-# 0.0062 [0.0009, 0.0121]: a difference, but of half a hundredth of the artefact. What is kept of the brain differs more: PCA keeps more than either VAE, by 0.20 to 0.32.
+# At eight latents no difference of what is reproduced leaves zero, for any kind of artefact, nor one of the pattern (in the table below). What is kept of
+# the brain differs under a leak: the β-VAE keeps less than PCA by 0.103 [0.058, 0.154], the VAE by 0.104 [0.026, 0.183], and both recover less of what the
+# leak hides. For breakages and grids no such difference is shown, and none between VAE and β-VAE.
 
 # %% [markdown]
 # ## Nearer to the truth than the input was?
@@ -402,9 +405,10 @@ for k, kind in enumerate(graded.kinds):
         against[pair][kind] = found
 
 # %% [markdown]
-# A leak changes the section so locally that the untouched input is nearer to the truth than any model, at every strength. For a
-# breakage its mean is nearer too, up to full strength, where no difference is shown any more (PCA less the input 0.030 [−0.002, 0.063]); under a grid every model is nearer from half strength on. The VAEs are never
-# clearly above the mean image, and at full strength they are below it under a grid (the VAE by 0.039 [0.028, 0.049]) and under a leak (by 0.0103 [0.0026, 0.0187]). Whether cleaning helps depends on the artefact.
+# A leak changes the section so locally that the untouched input is nearer to the truth than any model, at every strength. For a breakage its mean is
+# nearer too, up to full strength, where no difference is shown any more (PCA less the input 0.030 [−0.002, 0.063]); under a grid every model is nearer
+# from half strength on. At full strength every model is above the mean image for a breakage, by 0.013 to 0.021; under a leak PCA is (by 0.0240 [0.0164,
+# 0.0325]) and the VAEs are not shown to be; under a grid all are below it, by 0.016 to 0.031. Whether cleaning helps depends on the artefact.
 
 # %% [markdown]
 # ## More latents, more artefact?
@@ -451,11 +455,11 @@ figures.fig_curves(
 )
 
 # %% [markdown]
-# Here is where the models part. With its components PCA paints more and more of an artefact back, from 0.12 of a leak at 8 to 0.76 at 100 and from 0.16
-# to 0.85 of a grid's lines, as the paper shows it; the VAEs stay where they are, at about 0.1 of either, whatever the number of latents and whatever β (at 100 they
-# are so unequal that little is shown). So it is true that a β-VAE removes what
-# PCA reproduces, *if PCA has many components*; it is as true of a VAE; and it is true of short fits that do not use their many latents. The
-# third row shows what PCA's components gain beside that: it keeps more of the brain, even under a grid.
+# Here is where the models part. With its components PCA paints more and more of an artefact back, from 0.12 of a leak at 8 to 0.76 at 100 and from 0.16 to
+# 0.85 of a grid's lines, as the paper shows it; from four latents on the VAEs stay at 0.07 to 0.16 of a leak and 0.14 to 0.16 of the lines, whatever the
+# number of latents and whatever β. So it is true that a β-VAE removes what PCA reproduces, *if PCA has many components*; and it is as true of a VAE. The
+# third row shows what PCA's components gain beside that: under a grid 100 of them keep 0.723 [0.675, 0.768] of the brain, where 8 do worse than the mean
+# image. That VAEs with more than eight latents keep more of the brain is not shown.
 
 # %% [markdown]
 # ## The figures in numbers
@@ -506,10 +510,11 @@ pd.Series(
 )
 
 # %% [markdown]
-# **Found.** With eight latents PCA, VAE and β-VAE reject leaks, breakages and a grid's lines about alike, and PCA keeps more of the brain around them.
-# With its components PCA paints more of an artefact back, and the VAEs do not: what the paper shows holds against a PCA of many components, and of the
-# plain VAE as much as of the β-VAE. How sure: the same 20 clean brains with each kind of artefact, so that the truth is known, three fits; at eight latents differences beyond about 0.05
-# are excluded for leaks and breakages, at 100 little is.
+# **Found.** With eight latents PCA, VAE and β-VAE reject leaks, breakages and a grid's lines about alike; PCA keeps more of the brain around a leak, and
+# around breakages and under grids no difference is shown. With its components PCA paints more of an artefact back, and the VAEs do not with more latents:
+# what the paper shows holds against a PCA of many components, and of the plain VAE as well as of the β-VAE. How sure: the same 20 clean brains with each
+# kind of artefact, so that the truth is known, three fits; at eight latents differences of the share reproduced, mean over strengths, beyond about 0.04
+# are excluded for leaks and breakages, beyond 0.06 for grids.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

@@ -184,10 +184,11 @@ figures.fig_curves(
 ).made_from(source)
 
 # %% [markdown]
-# In the demo profile holes are found nearly perfectly by anyone, the mean image included; leaks less well and about alike by all, since their faint borders count
-# as much as their centre; strong grids poorly by every model and well by the mean image, because a model that adapts its brightness to a darkened section
-# takes part of the artefact for anatomy. PCA's map is a little better on leaks than the β-VAE's; VAE and β-VAE are level. By average precision PCA's map is better than the mean
-# image on breakages (by 0.031 [0.006, 0.061], mean over strengths) and on the weakest leaks (by 0.096 [0.021, 0.171]).
+# In the demo profile holes are found nearly perfectly by anyone, the mean image included; leaks less well and about alike by all, since their faint
+# borders count as much as their centre; strong grids poorly by every model and well by the mean image, because a model that adapts its brightness to a
+# darkened section takes part of the artefact for anatomy. PCA's map is a little better on leaks and on the weakest grids than the β-VAE's; between VAE and
+# β-VAE no difference is shown. By average precision PCA's map is better than the mean image on breakages (by 0.031 [0.006, 0.061], mean over strengths)
+# and on the weakest leaks (by 0.096 [0.021, 0.171]); the β-VAE's is on the weakest breakages (by 0.079 [0.012, 0.155]).
 
 # %% [markdown]
 # The whole curves, at the same strength as the maps, all brains and pixels of a kind together.
@@ -259,17 +260,20 @@ figures.fig_curves(
 ).made_from(source)
 
 # %% [markdown]
-# In the demo profile, from half strength on, the error of every fitted model tells all 20 corrupted brains from the clean ones (of so few brains that means 0.85 or more). The code does so less well: up to
-# three quarters of the full strength nearly all its intervals hold guessing; at full strength its areas are 0.59 to 0.85, and seven of the nine intervals exclude guessing. So much of a weak artefact does not reach the code of
-# these fits. **Where one clean brain in 20 may be flagged, an outlier search among codes finds at most 0.37 of the brains at three quarters of the strength, and 0.15 to 0.65 at full strength.** The rule of chapter 2,
-# with no model, is as good as the best detector but perhaps for the weakest leaks, where the fitted models' errors may see more (0.77 to 0.86 against 0.69 [0.54, 0.81]; the intervals overlap); and it was made for these three
+# In the demo profile, from half strength on, the error of every fitted model tells all 20 corrupted brains from the clean ones (of so few brains that
+# means 0.85 or more). The code does so less well: up to three quarters of the full strength every interval holds guessing; at full strength its areas are
+# 0.53 to 0.86, and four of the nine intervals exclude guessing, those of all three models for leaks and PCA's for grids. So much of a weak artefact does
+# not reach the code of these fits. **Where one clean brain in 20 may be flagged, an outlier search among codes finds at most 0.38 of the brains at three
+# quarters of the strength, and 0.03 to 0.65 at full strength.** The rule of chapter 2, with no model, is as good as the best detector but perhaps for the
+# weakest leaks, where the fitted models' errors may see more (0.86 against 0.69 [0.54, 0.81]; the intervals overlap); and it was made for these three
 # artefacts, on this simulator.
 
 # %% [markdown]
 # ## The figures in numbers
 #
-# Pixels at the strength of the maps, with paired differences; brains by their code at every strength, and by their error at the weakest, where detectors differ
-# most; and the share of the 20 corrupted brains whose code is further out than all but one of the 20 clean ones' (mean over fits). The last cell prints what holds in the demo profile, on any processor.
+# Pixels at the strength of the maps, with paired differences; brains by their code at every strength, and by their error at the weakest, where detectors
+# differ most; and the share of the 20 corrupted brains whose code is further out than all but one of the 20 clean ones' (mean over fits). The last cell
+# prints what holds in the demo profile, on any processor.
 
 # %%
 at, weakest = graded.strengths[middle], graded.strengths[0]
@@ -332,9 +336,11 @@ pd.Series(
 )
 
 # %% [markdown]
-# **Found.** Errors of reconstruction tell corrupted brains from clean ones, from half strength on nearly without a mistake; codes hardly do below full strength, where an outlier
-# search among latents lets most of these brains pass. As a map of where the artefact is, no model is ahead of the mean image for every kind: on grids the mean image is ahead, on breakages and the weakest
-# leaks PCA is, by average precision. How sure: the same 20 clean brains with each kind of artefact, three fits, intervals; and the rule of chapter 2, with no model, is as good for all but, perhaps, faint leaks.
+# **Found.** Errors of reconstruction of fitted models tell corrupted brains from clean ones, from half strength on without a mistake in these 20; codes
+# are not shown to below full strength, and at full strength do for leaks, and for grids in PCA only. An outlier search among latents lets most of these
+# brains pass, but for leaks of full strength in the VAEs' codes. As a map of where the artefact is, no model is ahead of the mean image for every kind: on
+# grids the mean image is ahead, on breakages and the weakest leaks PCA is, by average precision. How sure: the same 20 clean brains with each kind of
+# artefact, three fits, intervals; and the rule of chapter 2, with no model, is as good for all but, perhaps, faint leaks.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

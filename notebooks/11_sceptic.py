@@ -168,16 +168,16 @@ figures.fig_explained(ceiling).shows(
 )
 
 # %% [markdown]
-# In the demo profile a linear map of the nine planted factors explains 0.76 of what makes clean brains differ, squares and products bring
-# it to 0.83, the rendering to 0.90; the rest is texture and noise. Nine principal components, which need not know the factors, reach 0.79.
-# So a perfect nonlinear model with nine latents that knew the factors would be ahead of PCA by 0.11: there is something to gain, and no fit of this book gains it. The rendering is what the factors give,
-# no strict ceiling: a model may spend latents on texture, and PCA's nine components beat the linear map of the nine factors that way.
+# In the demo profile a linear map of the nine planted factors explains 0.76 of what makes clean brains differ, squares and products bring it to 0.83, the
+# rendering to 0.90; the rest is texture and noise. Nine principal components, which need not know the factors, reach 0.79. So a perfect nonlinear model
+# with nine latents that knew the factors would be ahead of PCA by 0.11: there is something to gain. The rendering is what the factors give, no strict
+# ceiling: a model may spend latents on texture, and PCA's nine components beat the linear map of the nine factors that way.
 
 # %% [markdown]
 # ## β-VAE against VAE at equal rate
 #
 # A larger β makes a model say less: fewer nats of code per brain. So compare at an equal number of nats. Every point is one number
-# of latents of chapter 7, up to twice the profile's (fits of very many latents fail in another way); its rate is the mean
+# of latents of chapter 7, up to twice the profile's; its rate is the mean
 # KL divergence of test brains from the prior. If β does more than to set the rate, the two curves differ where they share a rate.
 
 # %%
@@ -226,7 +226,7 @@ figures.fig_curves(
 ).made_from(source)
 
 # %% [markdown]
-# More latents mostly mean a higher rate, but not always: the β-VAE says less with 16 latents (16.1 nats) than with 12 (17.4). Between two numbers of latents
+# More latents mean a higher rate, of the VAE (9.0 to 36.3 nats) more than of the β-VAE (6.9 to 22.4). Between two numbers of latents
 # the VAE's scores are interpolated, brain by brain, to the β-VAE's rate.
 
 # %%
@@ -250,8 +250,9 @@ figures.fig_differences(
 ).shows("Each β-VAE against a VAE of the same rate, interpolated between two.").made_from(source)
 
 # %% [markdown]
-# At equal rate no difference leaves zero. All five points are at zero or on the β-VAE's side, but with three seeds the intervals reach down to between −0.04 and −0.14 and up to
-# between 0.11 and 0.25, and nothing inside them can be excluded (and the rates themselves are taken as exact). That β does more than to set the rate is not shown.
+# At equal rate the β-VAE explains more with 4 to 12 latents, by 0.028 [0.002, 0.053] to 0.111 [0.094, 0.129]; with 16 that is not shown (0.014 [−0.006,
+# 0.033]). The rates themselves are taken as exact. So rate is not all. But the VAE of the same rate has fewer latents: the β-VAE with 6 says about as much
+# as a VAE with 4. What more latents do and what β does beside them is not separated here.
 
 # %% [markdown]
 # ## … and at equal numbers of active latents
@@ -268,8 +269,9 @@ figures.fig_curves(
 ).shows("Explained variance of test brains against the number of latents in use.").made_from(source)
 
 # %% [markdown]
-# Up to 16 latents every latent of every fit is active in the demo profile, so equal numbers of active latents are equal
-# numbers of latents, and the curves of chapter 7 are this comparison already: no difference is shown there either. Where latents fall asleep it stays open.
+# Up to 16 latents every latent of every fit is active in the demo profile, so equal numbers of active latents are equal numbers of latents, and the curves
+# of chapter 7 are this comparison already. The VAE's estimate is the higher one at every number, the intervals overlap: that the β-VAE explains more is
+# not shown here. Where latents fall asleep it stays open.
 
 # %% [markdown]
 # ## Does "denoising" delete rare anatomy?
@@ -342,12 +344,13 @@ figures.fig_curves(
 ).made_from(moved_source)
 
 # %% [markdown]
-# It does. Of ventricles five standard deviations wide 0.11 [0.09, 0.14] of the change comes back from PCA with 8 components, 0.07 [0.05, 0.08] from
-# the VAE, 0.05 [0.01, 0.09] from the β-VAE: the pictures above show ordinary ventricles. That is not because the change is extreme, for
-# the ordinary one is deleted as well (0.02 to 0.07 at one standard deviation). (At five the pictures are beyond anatomy: the displacement stretches a few dark pixels to flat grey discs with sharp edges.)
-# For PCA it is for want of room: with 100 components it brings back 0.55 [0.49, 0.61], and the artefacts of
-# chapter 9 with it. VAEs with more latents were not asked here; in chapter 9 they do not paint artefacts back with more of them. **A cleaned image is not evidence of normal anatomy.** With 8 latents only the width of the brain comes back by half or more, up to three
-# standard deviations, from all three; of another plane the VAEs bring back next to nothing.
+# It does. Of ventricles five standard deviations wide 0.114 [0.093, 0.136] of the change comes back from PCA with 8 components, 0.142 [0.078, 0.208] from
+# the VAE, 0.153 [0.073, 0.236] from the β-VAE: the pictures above show nearly ordinary ventricles. That is not because the change is extreme, for most of
+# the ordinary one is deleted as well (0.07 to 0.16 comes back at one standard deviation). (At five the pictures are beyond anatomy: the displacement
+# stretches a few dark pixels to flat grey discs with sharp edges.) For PCA it is for want of room: with 100 components it brings back 0.548 [0.485,
+# 0.608], and the artefacts of chapter 9 with it. VAEs with more latents were not asked here; in chapter 9 they do not paint artefacts back with more of
+# them. **A cleaned image is not evidence of normal anatomy.** With 8 latents only the height and the width of the brain come back by half or more, up to
+# three standard deviations, from all three; of a thicker cortex 0.41 to 0.59 comes back at one standard deviation, of another plane 0.34 to 0.41.
 
 # %% [markdown]
 # ## Anatomy or misregistration?
@@ -376,9 +379,11 @@ figures.fig_recovery(matrix, list(recovery), list(factors)).shows(
 ).made_from(f"{where}: {len(splits[1])} test brains, mean of {len(p.eval_seeds)} fits of each VAE")
 
 # %% [markdown]
-# So the code does not tell anatomy from misplacement, it tells what moves many pixels from what moves few: the size of a brain, which a scaling error imitates, is in every
-# code (R² 0.78 and more in each fit). One fit can differ: the brightness of HPF has a mean R² of 0.55 in the β-VAE's codes, over fits from 0.26 to 0.70. The thickness of the cortex, which is anatomy, is half in PCA's (0.45) and hardly in the VAEs' (0.10 to 0.19 over the fits), the ventricles in none (at most 0.11). A section from another plane is in
-# PCA's code (0.83) and in neither VAE's (at most 0.04). Whoever reads a latent as anatomy should first ask whether registration could have moved it.
+# So the code does not tell anatomy from misplacement, it tells what moves many pixels from what moves few: the size of a brain, which a scaling error
+# imitates, is in every code (R² 0.95 and more in each fit). The thickness of the cortex, which is anatomy, is half in PCA's (0.45) and more so in the
+# VAEs' (0.52 to 0.81 over the fits); the ventricles are the least in every model's (PCA 0.11, VAE 0.17, β-VAE 0.31). A section from another plane is in
+# all of them, most in PCA's (0.83; 0.50 to 0.73 in the VAEs' fits). Fits can differ: the ventricles have an R² from 0.08 to 0.47 in the β-VAE's codes.
+# Whoever reads a latent as anatomy should first ask whether registration could have moved it.
 
 # %% [markdown]
 # ## Which scales are lost?
@@ -422,11 +427,12 @@ figures.fig_curves(
 )
 
 # %% [markdown]
-# PCA with 8 components leaves 0.8 of the power at 230 µm and about half at 1 mm; the VAEs leave all of it up to 320 µm and two thirds at 1 mm: they
-# are the smoother painters. With 100 components PCA leaves a third of the finest. The high-frequency components that the paper speaks of are here
-# no noise: the rendering leaves 0.22 at 230 µm and 0.07 at 430 µm, so most of what is fine are edges that the factors move. That is not all anatomy: size, plane and brightness move edges as well. Where PCA with
-# 100 components comes below the rendering, at 1.5 mm and more, it paints the smooth texture of single brains. The jump at 5 mm is in all models with 8 latents and in the rendering (0.68): at this size of image only three waves
-# have that length, the factors explain little of them, and what is left is texture.
+# PCA with 8 components leaves 0.8 of the power at 230 µm and about half from 0.4 to 2.7 mm; the VAEs leave 0.9 at 230 µm, so of the finest they paint
+# less, and 0.50 to 0.64 from 0.4 to 2.7 mm. With 100 components PCA leaves a third of the finest. The high-frequency components that the paper speaks of
+# are here no noise: the rendering leaves 0.22 at 230 µm and 0.07 at 430 µm, so most of what is fine are edges that the factors move. That is not all
+# anatomy: size, plane and brightness move edges as well. Where PCA with 100 components comes below the rendering, at 1.5 mm and more, it paints the smooth
+# texture of single brains. The jump at 5 mm is in all models with 8 latents and in the rendering (0.68): at this size of image only three waves have that
+# length, the factors explain little of them, and what is left is texture.
 
 # %% [markdown]
 # ## Do codes cluster or disperse as β grows?
@@ -470,9 +476,9 @@ figures.fig_curves(
 ).made_from(f"{source}, L = {p.latent_dim}")
 
 # %% [markdown]
-# As β grows from 1 to 10 the codes draw together (from 3.3 to 2.3, the prior being at 2.8), and neighbours that were eleven
-# posterior standard deviations apart are two: the model says less about each brain and blurs the borders between them. They lie in slight clusters
-# at every β (0.81 to 0.91, the intervals below 1 and overlapping). The test brains have artefacts, which may be some of that; it was not separated.
+# As β grows from 1 to 10 the codes draw together (from 2.89 to 2.52, the prior being at 2.83), and neighbours that were 25
+# posterior standard deviations apart are 6.5: the model says less about each brain, but still tells neighbours apart. That codes cluster is not shown
+# at any β (0.990 to 1.007, the intervals hold 1).
 
 # %% [markdown]
 # ## The figures in numbers
@@ -545,10 +551,11 @@ pd.Series(
 )
 
 # %% [markdown]
-# **Found.** Models that remove artefacts remove rare anatomy as well: of unusually wide ventricles at most a tenth or so comes back from eight latents, of any model. For PCA that is want of room, as about
-# half comes back from 100 components; VAEs with more latents were not asked. That β does more than to set the rate is not shown; that codes draw together as it grows is; what is lost at fine
-# scales is mostly what the factors move, not noise. How sure: intervals over 20 to 205 brains and three short fits; at equal rate a β-VAE that explains up to 0.14 less or 0.25 more is not excluded at
-# every number of latents.
+# **Found.** Models that remove artefacts remove rare anatomy as well: of unusually wide ventricles 0.11 to 0.15 comes back from eight latents, of any
+# model. For PCA that is want of room, as about half comes back from 100 components; VAEs with more latents were not asked. At equal rate the β-VAE with 4
+# to 12 latents explains more than a VAE, which has fewer; that it does at equal numbers of latents is not shown. That codes draw together as β grows is
+# shown, that they cluster is not; what is lost at fine scales is mostly what the factors move, not noise. How sure: intervals over 20 to 205 brains and
+# three fits of each VAE; equal rates are taken as exact.
 
 # %% tags=["hide-input"]
 from brainvae_core.stamp import stamp

@@ -316,7 +316,7 @@ where = planted_fields(there, tested.images, masks, np.linspace(-1.7, 1.7, 15))
 # %%
 alive = {k: [active_latents(m.encode(tested.images)) for m in f] for k, f in others.items()}
 dead = sum(not a.any() for a in alive["β-VAE"])
-share = f"{dead} of {len(alive['β-VAE'])} fits of the β-VAE learned nothing and count as such"
+share = f"{dead} of {len(alive['β-VAE'])} fits of the β-VAE learned nothing (those count as well)"
 
 # %%
 again = recover_fits(others, tested.images, theirs, where, masks, c, alive, p.n_read)
