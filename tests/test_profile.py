@@ -402,7 +402,7 @@ grid_width: 28
 grid_steps: 2
 eval_height: 20
 eval_width: 28
-eval_steps: 2
+eval_steps: 3
 eval_seeds: [4, 5]
 curve_latent_dims: [2, 4]
 data: {tmp_path / "data"}
@@ -449,7 +449,7 @@ grid_width: 28
 grid_steps: 2
 eval_height: 20
 eval_width: 28
-eval_steps: 2
+eval_steps: 3
 eval_seeds: [0]
 curve_latent_dims: [2, 4]
 data: {tmp_path / "data"}
