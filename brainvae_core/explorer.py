@@ -45,9 +45,8 @@ def decoder_layers(model) -> list[dict]:
     Returns
     -------
     list of dict
-        ``kind`` is "linear", "relu", "reshape", "pad", "convolution" (stride 1) or "upsampling"
-        (a transposed convolution); weights and biases are float32, little-endian, in base64, with
-        PyTorch's ``shape``.
+        ``kind`` is "linear", "relu", "reshape" or "upsampling" (a transposed convolution); weights
+        and biases are float32, little-endian, in base64, with PyTorch's ``shape``.
 
     Raises
     ------
@@ -234,24 +233,18 @@ def _layer(module) -> dict:
         return {"kind": "relu"}
     if isinstance(module, nn.Unflatten):
         return {"kind": "reshape", "shape": list(module.unflattened_size)}
-    if isinstance(module, nn.ZeroPad2d):
-        left, right, top, bottom = module.padding
-        return {"kind": "pad", "left": left, "right": right, "top": top, "bottom": bottom}
     if isinstance(module, nn.Linear):
         return {"kind": "linear", **_weights(module)}
-    if isinstance(module, nn.ConvTranspose2d) and _is_plain(module, stride=None):
+    if isinstance(module, nn.ConvTranspose2d) and _is_plain(module):
         return {"kind": "upsampling", "stride": module.stride[0], **_weights(module)}
-    if isinstance(module, nn.Conv2d) and _is_plain(module, stride=1):
-        return {"kind": "convolution", **_weights(module)}
     raise ValueError(f"the page's decoder does not know the layer {module}")
 
 
-def _is_plain(module, stride) -> bool:
+def _is_plain(module) -> bool:
     """Square strides and padding, one group: nothing that the page would silently get wrong."""
     square = len(set(module.stride)) == 1 and len(set(module.padding)) == 1
     plain = module.groups == 1 and set(module.dilation) == {1} and module.bias is not None
-    whole = not any(getattr(module, "output_padding", ()))
-    return square and plain and whole and stride in (None, module.stride[0])
+    return square and plain and not any(module.output_padding)
 
 
 def _weights(module) -> dict:

@@ -9,21 +9,15 @@
 
   function makeDecoder(layers, offset) {
     // Signals are float64, channels last: no conversion in the inner loop, and a row of taps is one
-    // run of memory. Every convolution becomes `gather`s of stride 1, one for each phase of its stride.
-    function gather(layer, input) {
-      const [first, second, ky, kx] = layer.shape;
-      const up = layer.kind === "upsampling";
-      const [cin, cout] = up ? [first, second] : [second, first];
-      const [s, p] = [up ? layer.stride : 1, layer.padding];
-      const out = up
-        ? { h: (input.h - 1) * s - 2 * p + ky, w: (input.w - 1) * s - 2 * p + kx, c: cout }
-        : { h: input.h + 2 * p - ky + 1, w: input.w + 2 * p - kx + 1, c: cout };
+    // run of memory. A transposed convolution becomes convolutions, one for each phase of its stride.
+    function upsampling(layer, input) {
+      const [cin, cout, ky, kx] = layer.shape;
+      const [s, p] = [layer.stride, layer.padding];
+      const out = { h: (input.h - 1) * s - 2 * p + ky, w: (input.w - 1) * s - 2 * p + kx, c: cout };
       const taps = (phase, k) => {
         const found = []; // [distance in the input, tap], by rising distance
-        for (let t = 0; t < k; t++) {
-          if (!up) found.push([t - p, t]);
-          else if ((phase + p - t) % s === 0) found.push([(phase + p - t) / s, t]);
-        }
+        for (let t = 0; t < k; t++)
+          if ((phase + p - t) % s === 0) found.push([(phase + p - t) / s, t]);
         return found.sort((a, b) => a[0] - b[0]);
       };
       const phases = [];
@@ -36,10 +30,8 @@
           for (let o = 0; o < cout; o++)
             for (const [, ty] of ys)
               for (const [, tx] of xs)
-                for (let c = 0; c < cin; c++) {
-                  const from = up ? c * cout + o : o * cin + c;
-                  weights[to++] = layer.weights[(from * ky + ty) * kx + tx];
-                }
+                for (let c = 0; c < cin; c++)
+                  weights[to++] = layer.weights[((c * cout + o) * ky + ty) * kx + tx];
           const count = [Math.ceil((out.h - ry) / s), Math.ceil((out.w - rx) / s)];
           phases.push({ ry, rx, dy: ys[0][0], dx: xs[0][0], ny: ys.length, nx: xs.length, weights, count });
         }
@@ -158,19 +150,7 @@
       return { run, out: { h, w, c } };
     }
 
-    function pad(layer, input) {
-      const out = { h: input.h + layer.top + layer.bottom, w: input.w + layer.left + layer.right, c: input.c };
-      const data = new Float64Array(out.h * out.w * out.c);
-      const row = input.w * input.c;
-      const run = (x) => {
-        for (let y = 0; y < input.h; y++)
-          data.set(x.subarray(y * row, (y + 1) * row), ((y + layer.top) * out.w + layer.left) * out.c);
-        return data;
-      };
-      return { run, out };
-    }
-
-    const kinds = { linear, reshape, pad, upsampling: gather, convolution: gather };
+    const kinds = { linear, reshape, upsampling };
     const steps = [];
     let signal = null; // shape of what the next layer gets
     layers.forEach((layer, i) => {
