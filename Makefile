@@ -66,26 +66,28 @@ env: .venv/made
 	VIRTUAL_ENV=.venv-acquire $(BIN)/uv pip install --compile-bytecode -r constraints-acquire.txt
 	touch $@
 
+# One thread a worker: two that share two cores wait for each other many times longer.
+PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+
 lint: .venv/made
 	$(BIN)/ruff check brainvae_core tests benchmarks notebooks book/_ext
 	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks book/_ext
 
-# One thread a worker: two that share two cores wait for each other many times longer.
 check: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m 'not fitted and not server and not workflow and not book' tests
+	$(PYTEST_TWO) -m 'not fitted and not server and not workflow and not book' tests
 
 test: .venv-acquire/made check fit
 	@echo '── the acquisition against a local server that misbehaves'
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m server tests
+	$(PYTEST_TWO) --dist loadfile -m server tests
 	@echo '── the road, killed and taken up again, and submitted to a cluster that is not there'
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m workflow tests
+	$(PYTEST_TWO) --dist loadfile -m workflow tests
 	@echo '── tests on the fitted models'
 	$(BIN)/pytest -q -m fitted tests
 	@echo '── the notebooks against their committed outputs, one thread a kernel: two run at once'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
 	$(MAKE) html
 	@echo '── the pages, in a browser'
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m book tests
+	$(PYTEST_TWO) -m book tests
 
 nightly: .venv/made
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test

@@ -42,7 +42,7 @@ WITHOUT = {
     "batch 8": {"batch_size": 8},
     "batch 32": {"batch_size": 32},
 }
-ALIVE = tuple(product((1.0, 3.0, 20.0), (2, 4, 8, 20, 50, 100)))  # β, L
+ALIVE = tuple(product((1.0, 3.0, 10.0, 20.0), (2, 4, 8, 20, 50, 100)))  # β, L
 
 
 def reference(setting: Setting):
@@ -64,14 +64,17 @@ def race(setting: Setting):
     """Whole fits of the fast recipe in every length, and what a step of each recipe takes."""
     cohort = setting.cohort()
     images = [cohort.split(name).images for name in ("train", "validation")]
-    paper = setting.paper()
-    timed = interleaved(
-        {"paper": lambda: seconds_a_step([paper], *images, setting.device, setting.timed)},
-        setting.rounds,
-    )["paper"]
-    whole = statistics.median(timed) * paper.n_steps
+    paper, fast = setting.paper(), setting.fast()
+
+    def step(config):
+        return seconds_a_step([config], *images, setting.device, setting.timed)
+
+    timed = interleaved({"paper": lambda: step(paper), "fast": lambda: step(fast)}, setting.rounds)
+    for (name, seconds), config in zip(timed.items(), (paper, fast), strict=True):
+        what = f"recipe {name} at {setting.size}, a step of {config.batch_size}"
+        line(what, spread([1000 * s for s in seconds], "ms"), f"{setting.rounds} rounds")
+    whole = statistics.median(timed["paper"]) * paper.n_steps
     what = f"recipe paper at {setting.size}"
-    line(f"{what}, a step of {paper.batch_size}", spread([1000 * s for s in timed], "ms"), "")
     line(f"{what}, {paper.n_steps:,} steps at that rate", f"{whole:,.0f} s", "")
     for beta in setting.betas:
         ends = [_end(setting, cohort, beta, seed) for seed in range(setting.reference_seeds)]
@@ -93,7 +96,7 @@ def headline(setting: Setting):
     line(what, f"explained {pca.history[-1]['explained_variance']:.3f}", "")
     line(f"{what}: R² of the planted factors", _recovered(cohort, [pca], factors), "")
     for beta in setting.betas:
-        base = setting.fast(beta=beta, steps=setting.tried[-1])
+        base = setting.fast(beta=beta)
         configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
         runs = [fit(cohort, config, _runs(setting), setting.device) for config in configs]
         ends = [run.history[-1] for run in runs]
@@ -126,7 +129,8 @@ def ingredients(setting: Setting):
 def alive(setting: Setting):
     """Fits over β and L that keep no latent, or explain nothing."""
     cohort = setting.cohort()
-    configs = [setting.fast(beta=b, latent_dim=n, seed=s) for s in range(2) for b, n in ALIVE]
+    seeds = range(setting.seeds)
+    configs = [setting.fast(beta=b, latent_dim=n, seed=s) for s in seeds for b, n in ALIVE]
     runs = fit_all(cohort, configs, _runs(setting), setting.device, together=2, halve=True)
     ends = [(run.config, run.history[-1]) for run in runs]
     dead = [c.label for c, end in ends if not end["active_latents"]]

@@ -2,7 +2,7 @@
 at 320 × 448: the project's network against the same layers written plainly.
 
 Plain is a plain loop: PyTorch's own modules, their memory layout (NCHW), PyTorch's default AdamW,
-and glibc as it is. The others are the project's network and its fused AdamW, with freed memory kept
+and glibc as it is. The others are the project's network and a fused AdamW, with freed memory kept
 (as the network asks) or returned, and with either memory layout. All in float32 and eager.
 
 Whether memory is kept is a setting of a whole process, so each setting runs in its own. They take

@@ -123,7 +123,7 @@ print(f"brains whose likelihood is bounded (n, height, width) = {few.shape}")
 #   pixel; theirs is exact.
 # - **The mean image** with nothing but noise around it is the floor: a model below it has learnt nothing that helps.
 #
-# σ was set by hand for the VAEs, or is not there at all under a Bernoulli likelihood. So each model is given the σ that
+# The VAEs' σ was not fitted, and is not there at all under a Bernoulli likelihood. So each model is given the σ that
 # makes *training* brains most probable: one for all pixels, to stand beside probabilistic PCA, or one a pixel, beside
 # factor analysis. Every number is in nats per image with $-\tfrac P2\log 2\pi-\sum\log\sigma$ in, for P pixels. The brains are
 # clean ones: factor analysis knows the black border to a few thousandths of a grey, and one leak across it would

@@ -324,7 +324,7 @@ def test_scale_runs(bench, capsys, monkeypatch, tmp_path):
 def test_a_part_that_is_killed_is_a_line_and_the_next_goes_on(bench, capsys, monkeypatch):
     gpu, asked = bench("gpu"), []
 
-    def killed_at_first(command):
+    def killed_at_first(command, timeout):
         asked.append(command[command.index("--part") + 1])
         return subprocess.CompletedProcess(command, -9 if len(asked) == 1 else 0)
 
@@ -333,6 +333,20 @@ def test_a_part_that_is_killed_is_a_line_and_the_next_goes_on(bench, capsys, mon
     gpu.main()
     assert asked == ["limits", "one", "race", "models", "peers"]
     assert failures(rows(capsys)) == [("limits", "failed: exit status -9", "", "")]
+
+
+def test_what_does_not_end_in_time_is_ended_and_told(bench, capsys, monkeypatch):
+    gpu, left = bench("gpu"), []
+
+    def endless(command, timeout):
+        left.append(timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(gpu.subprocess, "run", endless)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu"])
+    gpu.main()
+    assert 0 < max(left) <= gpu.LIMIT == 480
+    assert [figure for _, figure, *_ in rows(capsys)[2:]] == 5 * ["not to its end: the time was up"]
 
 
 @pytest.mark.workflow
