@@ -171,3 +171,10 @@ def test_stages_end_at_the_images_size_and_fit_the_network():
         )
     with pytest.raises(ValueError, match="initialisation='authors' cannot grow"):
         BetaVAEConfig(steps="10x14: 3, 20x28: 4", initialisation="authors")
+
+
+@pytest.mark.parametrize("steps", ["6x8: 1, 12x16: 1", "320x448: 1, 640x896: 1"])
+def test_a_stage_that_does_not_fit_the_network_is_refused_before_any_is_fitted(steps):
+    config = BetaVAEConfig(steps=steps)
+    with pytest.raises(ValueError, match="does not fit the network; 320×448, .* do"):
+        config.stages(config.steps[-1][:2])

@@ -15,7 +15,7 @@ from brainvae_core.models.likelihoods import LIKELIHOODS
 from brainvae_core.models.objectives import OBJECTIVES
 from brainvae_core.models.schedule import Stage
 from brainvae_core.models.training import train_together
-from brainvae_core.models.vae import BetaVAE
+from brainvae_core.models.vae import BetaVAE, halvings
 
 OPTIMISERS = ("muon", "adam")
 CHOICES = {
@@ -120,14 +120,16 @@ class BetaVAEConfig:
                     f"{name}={getattr(self, name)!r} is unknown; {', '.join(allowed)} exist"
                 )
         for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
         for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         for name, of_what in SHARES.items():
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share {of_what}, 0 to 1")
+        if self.adam_beta2 == 1:
+            raise ValueError("adam_beta2=1.0 must be below 1: Adam would forget nothing")
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise ValueError(f"beta={self.beta} must be finite and not negative")
         if self.objective == "mmd" and self.mmd_weight < self.beta:
@@ -158,7 +160,7 @@ class BetaVAEConfig:
         Raises
         ------
         ValueError
-            The last stage is of another size.
+            The last stage is of another size, or one does not fit the network.
         """
         image_shape = tuple(image_shape)
         if isinstance(self.steps, int):
@@ -169,6 +171,8 @@ class BetaVAEConfig:
                 f"steps={told_steps(self.steps)!r} end at {ends} and the images are {theirs}; the "
                 "last stage must be theirs"
             )
+        for height, width, _ in self.steps:  # before hours at the coarse ones
+            halvings((height, width))
         ends = np.cumsum([0, *(n for _, _, n in self.steps)]).tolist()
         return [
             Stage((h, w), *ends[i : i + 2], final=ends[i + 1] == self.n_steps)
@@ -219,7 +223,7 @@ def as_steps(steps, name: str = "steps") -> int | tuple[tuple[int, int, int], ..
             stages, whole = [], _whole(steps)
         else:
             stages, whole = [_stage(stage) for stage in steps], None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         stages, whole = [], 0
     if not stages and not whole or any(n < 1 for *_, n in stages) or (whole or 1) < 1:
         raise ValueError(

@@ -1,8 +1,8 @@
 """How a β-VAE's weights start.
 
-Registered brains are nearly identical: an encoder fed raw greys sends almost the same code for
-every brain, the sampling noise drowns it, and the KL term kills every latent within a hundred
-steps. ``"data"`` starts where brains already differ; ``"authors"`` is the released model's own.
+Registered brains are nearly identical: an encoder fed raw greys starts with almost the same code
+for every brain, which the sampling noise drowns. ``"data"`` starts where brains already differ;
+``"authors"`` is the released model's own.
 """
 
 from __future__ import annotations

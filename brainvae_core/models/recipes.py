@@ -55,7 +55,7 @@ def paper_config(**changes) -> BetaVAEConfig:
 
 
 def fast_config(**changes) -> BetaVAEConfig:
-    """What reaches the paper recipe's held-out ELBO_β soonest at the paper's size.
+    """The recipe that reaches a high held-out ELBO_β in few steps, grown to the paper's size.
 
     Parameters
     ----------

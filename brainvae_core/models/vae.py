@@ -46,14 +46,14 @@ class BetaVAE(nn.Module):
     def __init__(self, latent_dim: int, image_shape: tuple[int, int]):
         super().__init__()
         keep_freed_memory()
-        halvings = _halvings(tuple(image_shape))
+        n_halvings = halvings(tuple(image_shape))
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim}: a model has at least 1 latent")
         self.latent_dim, self.image_shape = latent_dim, tuple(image_shape)
         coarse = (CHANNELS, COARSEST[0] - 1, COARSEST[1] - 1)
         flat = math.prod(coarse)
 
-        strides = [2] * (halvings - 1)
+        strides = [2] * (n_halvings - 1)
         down = [nn.Conv2d(CHANNELS, CHANNELS, KERNEL, s, padding=1) for s in (*strides, 1)]
         self.encoder = nn.Sequential(
             *_with_relu(FromImage(CHANNELS), *down),
@@ -167,7 +167,8 @@ def _with_relu(*layers):
     return [module for layer in layers for module in (layer, nn.ReLU(inplace=True))]
 
 
-def _halvings(image_shape):
+def halvings(image_shape) -> int:
+    """How often an image is halved until it is the network's coarsest; ValueError if never."""
     for k in range(1, STRIDED + 1):
         if image_shape == (COARSEST[0] * 2**k, COARSEST[1] * 2**k):
             return k
