@@ -1,0 +1,357 @@
+"""Everything a run can be told: the defaults are the demo's, a profile's YAML says what differs.
+
+``read_settings(globals())`` in a notebook's second cell reads ``params/<profile>.yaml``, lays the
+names of the parameters cell over it, and then those of the text ``settings``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    create_model,
+)
+
+from brainvae_core.models import BetaVAEConfig
+from brainvae_core.models.config import as_steps
+
+FOLDERS = ("params", "notebooks/params")  # as seen from the notebooks, and from the project
+NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+MODEL = BetaVAEConfig(steps=((80, 112, 800), (160, 224, 500)), validate_every=100)
+
+Shape = tuple[int, int]  # (height, width) in pixels
+Steps = Annotated[int | tuple[tuple[int, int, int], ...], BeforeValidator(as_steps)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CohortSettings(_Section):
+    """Which brains, on which atlas, at which size."""
+
+    brains: str = "simulated"  # or a folder of acquired, or of one's own registered, brains
+    orientation: str = "header"  # of one's own brains: as their files say, or a code such as "asr"
+    atlas: str = "drawn"  # or a folder with the CCF's files
+    plane: int = 286  # AP index at 25 µm
+    n_brains: int = 1024  # simulated
+    shape: Shape = (160, 224)
+    artefact_share: float = 0.15
+    seed: int = 0
+    clip_pixels: bool = True  # pixels brighter than the training brains' 99.9 % become white
+    drop_brains: bool = False  # outliers are set aside: no fit and no score reads them
+    outlier_limit: float = 6.0  # robust standard deviations
+    new_brain: str = "simulated"  # or the file of a registered section
+
+
+class GridSettings(_Section):
+    """The β × L × seed grid."""
+
+    betas: tuple[float, ...] = (1.0, 3.0, 10.0)
+    latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    row: int = 8  # the L that chapter 5 fits
+    shape: Shape = (40, 56)
+    steps: Steps = 1000
+
+
+class EvaluationSettings(_Section):
+    """Several fits of each model, at a size of their own, and how they are scored."""
+
+    shape: Shape = (80, 112)
+    steps: Steps = 1500
+    seeds: tuple[int, ...] = (0, 1, 2)
+    curve_latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16, 30, 100)  # Figs 2C and 2D
+    artefact_strengths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    n_graded: int = 20  # brains with every artefact at every strength
+    n_importance: int = 16  # samples of z a brain
+    fd_dim: int = 16  # components of the Fréchet distance's basis
+
+
+class FieldsSettings(_Section):
+    """Receptive and projective fields, and what they are compared with."""
+
+    rois: tuple[str, ...] = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
+    region_share: float = 0.01  # of the brain; smaller regions are no region of their own
+    n_weights: int = 5  # brightness weights a region
+    n_read: int = 48  # held-out brains of the receptive fields that stand beside chance
+    n_blobs: int = 100  # random regions of the null
+    c_max: float = 7.0  # prior standard deviations
+    c_step: float = 0.005
+    objectives: tuple[str, ...] = ("capacity", "total_correlation", "mmd")  # beside the β-VAE's
+    varied_brains: tuple[int, ...] = (64, 256)  # training brains of other simulated cohorts
+    varied_artefact_shares: tuple[float, ...] = (0.0, 0.4)
+
+
+class PlacesSettings(_Section):
+    """Where and how, not what: no result depends on these."""
+
+    data: str = "../data"
+    runs: str = "../runs"
+    device: str = "auto"  # CUDA, else MPS, else CPU
+    together: int = 2  # models trained at once
+
+
+_ModelSettings = create_model(
+    "ModelSettings",
+    __base__=_Section,
+    **{n: (t, getattr(MODEL, n)) for n, t in get_type_hints(BetaVAEConfig).items()}
+    | {"steps": (Steps, MODEL.steps)},
+)
+
+
+def _config(given) -> BetaVAEConfig:
+    """The model's settings as what `fit` takes, their values checked."""
+    return BetaVAEConfig(**vars(given))
+
+
+class Settings(_Section):
+    """A profile: what is fitted and shown, and where it is kept."""
+
+    profile: str = "demo"
+    cohort: CohortSettings = CohortSettings()
+    model: Annotated[_ModelSettings, AfterValidator(_config)] = MODEL  # a BetaVAEConfig
+    grid: GridSettings = GridSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    fields: FieldsSettings = FieldsSettings()
+    places: PlacesSettings = PlacesSettings()
+
+    def changed(self, changes: Mapping[str, object], origin: str = "settings") -> Settings:
+        """The same with other values, by name such as ``"model.beta"``, or ``"beta"``.
+
+        Raises
+        ------
+        ValueError
+            A name that is no setting, or of several; a value of a wrong type.
+        """
+        content, seen = {s: dict(vars(getattr(self, s))) for s in SECTIONS}, set()
+        for given, value in changes.items():
+            section, name = full_name(given, origin).split(".")
+            if (section, name) in seen:
+                raise ValueError(f"{origin}: {section}.{name} is given twice")
+            seen.add((section, name))
+            content[section][name] = value
+        return _settings({"profile": self.profile, **content}, origin)
+
+    def differences(self, other: Settings) -> dict[str, object]:
+        """The settings, by name, that are not as in another."""
+        mine, theirs = _flat(self), _flat(other)
+        return {name: value for name, value in mine.items() if value != theirs[name]}
+
+    def __str__(self):
+        return "\n".join(f"{name:35} {value}" for name, value in _flat(self).items())
+
+
+def _flat(settings: Settings) -> dict[str, object]:
+    return {f"{s}.{n}": v for s in SECTIONS for n, v in vars(getattr(settings, s)).items()}
+
+
+SECTIONS = tuple(Settings.model_fields)[1:]
+NAMES = tuple(_flat(Settings()))
+
+
+def full_name(given: str, origin: str = "settings") -> str:
+    """A setting's name with its section: a name that several have is the model's, if it has it.
+
+    Raises
+    ------
+    ValueError
+        There is no such setting, or there are several and none of them is the model's.
+    """
+    if given in NAMES:
+        return given
+    found = [name for name in NAMES if name.partition(".")[2] == given]
+    if f"model.{given}" in found:
+        return f"model.{given}"
+    if len(found) > 1:
+        raise ValueError(f"{origin}: {given!r} may be {' or '.join(found)}; say which")
+    if not found:
+        raise _unknown(given, origin)
+    return found[0]
+
+
+def read_profile(profile: str | Path) -> Settings:
+    """A profile's settings, from a file or by the name of one in ``params/``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such profile; the message lists those there are.
+    ValueError
+        It is no YAML or no mapping, has a name that is no setting, or a value of a wrong type.
+    """
+    path = profile_path(profile)
+    try:
+        content = read_yaml(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"profile {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content or {}, dict):
+        raise ValueError(f"profile {path} must map sections to settings")
+    return _settings({"profile": path.stem, **(content or {})}, f"profile {path}")
+
+
+def profile_path(profile: str | Path) -> Path:
+    """Where a profile's file is.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none; the message lists those there are.
+    """
+    if Path(profile).suffix in (".yaml", ".yml"):
+        path = Path(profile)
+        folder = path.parent
+    else:
+        folder = next(filter(Path.is_dir, map(Path, FOLDERS)), Path(FOLDERS[0]))
+        path = folder / f"{profile}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        raise FileNotFoundError(f"no profile {path}; {folder} has {there}")
+    return path
+
+
+def read_settings(namespace: Mapping[str, object], show: bool = True) -> Settings:
+    """A notebook's settings from its ``globals()``, before anything else is defined.
+
+    Parameters
+    ----------
+    namespace : mapping
+        ``profile``, a name or the path of a YAML file; ``settings``, text such as
+        ``"model.steps=2000, grid.seeds=[0, 1]"``; and settings by their own names, of which None
+        is the profile's.
+    show : bool
+        Print the profile's name and what is not as it says.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As of `read_profile` and `Settings.changed`.
+    """
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_")
+        and name not in NOTEBOOK_NAMES
+        and not isinstance(value, types.ModuleType | types.FunctionType | type)
+    }
+    profile = read_profile(given.pop("profile", "demo"))
+    text = given.pop("settings", "") or ""
+    changes = {full_name(name, "this notebook"): value for name, value in given.items()}
+    changes = {name: _typed(name, v) for name, v in changes.items() if v is not None}
+    for name, value in _assignments(text).items():
+        name = full_name(name, "settings")
+        if name in changes:
+            raise ValueError(f"settings: {name} is given twice")
+        changes[name] = value
+    settings = profile.changed(changes, "this notebook")
+    if show:
+        told = [f"{n} = {value!r}" for n, value in settings.differences(profile).items()]
+        print("; ".join([f"profile {profile.profile}", *told]))
+    return settings
+
+
+def _typed(name, value):
+    """What ``-p`` passed as text, such as a list, as YAML reads it."""
+    is_text = isinstance(value, str) and value.startswith("[")
+    return _value(value) if is_text else value
+
+
+def _assignments(text) -> dict[str, object]:
+    """Values by name of ``"a.b=1, c=[2, 3]"``; a comma ends a value where a name and = follow."""
+    found = {}
+    for part in filter(str.strip, re.split(r",(?=\s*[\w.]+\s*=)", str(text))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not name:
+            raise ValueError(f"settings: {part.strip()!r} must be name=value, such as model.beta=4")
+        if name in found:
+            raise ValueError(f"settings: {name} is given twice")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str):
+    try:
+        return read_yaml(text)
+    except yaml.YAMLError:
+        return text  # stages, "80x112: 800, 160x224: 500", are read by the setting
+
+
+def _settings(content: dict, origin: str) -> Settings:
+    try:
+        return Settings(**_tuples(content))
+    except ValidationError as error:
+        raise _in_one_line(error.errors()[0], origin) from None
+    except TypeError:  # a key that is no text
+        raise _unknown(next(k for k in content if not isinstance(k, str)), origin) from None
+
+
+def _in_one_line(problem: dict, origin: str) -> ValueError:
+    where, given = problem["loc"], problem["input"]
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)[1:]
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return _unknown(name, origin)
+    if problem["type"] == "value_error":
+        return ValueError(f"{origin}: {where[0]}: {problem['ctx']['error']}")
+    example = _flat(Settings()).get(".".join(map(str, where[:2])))
+    such = f", such as {example!r}" if example is not None else ""
+    must = problem["msg"].replace("Input should be", "must be")
+    return ValueError(f"{origin}: {name}={given!r} {must}{such}")
+
+
+def _unknown(name, origin: str) -> ValueError:
+    leaves = {known.partition(".")[2]: known for known in reversed(NAMES)}
+    near = difflib.get_close_matches(str(name), NAMES, 1, 0.8)
+    near = near or [leaves[n] for n in difflib.get_close_matches(str(name).split(".")[-1], leaves)]
+    offer = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(SECTIONS)}"
+    return ValueError(f"{origin}: unknown setting {name!r}; {offer}")
+
+
+def _tuples(value):
+    if isinstance(value, Mapping):
+        return {name: _tuples(part) for name, part in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+class _Yaml12(yaml.SafeLoader):
+    """YAML 1.2's core schema: 010 is ten, 1:30 and 2024_01 are text, 1e-3 is a number."""
+
+    yaml_implicit_resolvers: dict = {}
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+    def construct_int(self, node):
+        return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
+
+
+for _kind, _pattern in (
+    ("null", r"~|null|Null|NULL|"),
+    ("bool", r"true|True|TRUE|false|False|FALSE"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)"),
+):
+    _Yaml12.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), None
+    )
+_Yaml12.add_constructor("tag:yaml.org,2002:int", _Yaml12.construct_int)
+
+
+def read_yaml(text: str):
+    """What a YAML 1.2 text holds; ``yaml.YAMLError`` where it is none, or has a key twice."""
+    return yaml.load(text, Loader=_Yaml12)
