@@ -1,4 +1,4 @@
-"""A profile's cohort, atlas and new brain: made once, kept, and read from then on."""
+"""A profile's cohorts, atlas and new brain: made once, kept, and read from then on."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ import numpy as np
 
 from brainvae_core import cohorts
 
-SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
-REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "own", "preprocess")
-REGISTERED_FROM += ("sections", "volume_headers", "volumes")
-
 
 def open_atlas(p) -> cohorts.Atlas:
     """The drawn atlas, or the CCF slice from a folder."""
-    if p.atlas == "drawn":
-        if p.plane != 286 or p.brains != "simulated":
+    if p.cohort.atlas == "drawn":
+        if p.cohort.plane != 286 or p.cohort.brains != "simulated":
             raise ValueError(
-                f"brains={p.brains}, plane={p.plane}: the drawn atlas is for simulated brains at "
-                "plane 286; set atlas to a folder with the CCF's files (`make acquire` leaves one)"
+                f"brains={p.cohort.brains}, plane={p.cohort.plane}: the drawn atlas is for "
+                "simulated brains at plane 286; set atlas to a folder with the CCF's files "
+                "(`make acquire` leaves one)"
             )
         return cohorts.drawn_atlas()
-    return cohorts.ccf_atlas(_expanded(p.atlas), p.plane)
+    return cohorts.ccf_atlas(_expanded(p.cohort.atlas), p.cohort.plane)
 
 
 def prepare_cohort(p) -> cohorts.Cohort:
@@ -39,19 +36,20 @@ def prepare_cohort(p) -> cohorts.Cohort:
     ValueError
         The brains cannot be used; the message says which and why.
     """
-    made_from = [_atlas_files(p.atlas), p.plane, p.height, p.width, p.cohort_seed]
-    if p.brains == "simulated":
-        name, make, modules = f"simulated-{p.n_brains}", _simulated, SIMULATED_FROM
-        made_from += [p.n_brains, p.artefact_share]
+    s = p.cohort
+    made_from = [_atlas_files(s.atlas), s.plane, s.shape, s.seed]
+    if s.brains == "simulated":
+        name, make = f"simulated-{s.n_brains}", _simulated
+        made_from += [s.n_brains, s.artefact_share]
     else:
-        folder = Path(_expanded(p.brains))
-        name, make, modules = folder.name, _registered, REGISTERED_FROM
-        made_from += [p.orientation, p.clip_pixels, p.drop_brains, p.outlier_limit]
+        folder = Path(_expanded(s.brains))
+        name, make = folder.name, _registered
+        made_from += [s.orientation, s.clip_pixels, s.drop_brains, s.outlier_limit]
         made_from += _contents(folder)
     digest = hashlib.sha256(repr(made_from).encode())
-    for module in modules:
-        digest.update((Path(cohorts.__file__).parent / f"{module}.py").read_bytes())
-    path = Path(p.data) / f"{name}-{digest.hexdigest()[:8]}.zarr"
+    for module in sorted(Path(cohorts.__file__).parent.glob("*.py")):
+        digest.update(module.read_bytes())
+    path = Path(p.places.data) / f"{name}-{digest.hexdigest()[:8]}"
     if not path.exists():
         made = make(p)
         try:
@@ -59,43 +57,91 @@ def prepare_cohort(p) -> cohorts.Cohort:
         except OSError:
             if not path.exists():  # another notebook may have made it meanwhile
                 raise
-    return cohorts.open_cohort(path)
+    return cohorts.prepare_cohort(path)
+
+
+def planted_cohort(p) -> cohorts.Cohort:
+    """The profile's simulated cohort, the same where its brains are simulated anyway."""
+    return prepare_cohort(p.changed({"cohort.brains": "simulated"}))
+
+
+def freeform_cohort(p) -> cohorts.Cohort:
+    """As many brains of the second simulator, at the size of the evaluation."""
+    s = p.cohort
+    made = cohorts.simulate_freeform(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
+    return made.resampled(p.evaluation.shape)
+
+
+def with_training_brains(cohort: cohorts.Cohort, n: int) -> cohorts.Cohort:
+    """The same validation and test brains, and the first n of the training brains.
+
+    Raises
+    ------
+    ValueError
+        There are not so many.
+    """
+    train = np.flatnonzero(cohort.metadata["split"] == "train")
+    if not 2 <= n <= len(train):
+        raise ValueError(f"n={n} training brains of {len(train)}; give 2 to {len(train)}")
+    others = np.flatnonzero(cohort.metadata["split"] != "train")
+    return cohort.select(np.sort([*train[:n], *others]))
+
+
+def varied_cohorts(p, cohort: cohorts.Cohort) -> dict[str, dict[float, cohorts.Cohort]]:
+    """The planted cohort with other training brains or artefacts, all at the size of the grid.
+
+    Returns
+    -------
+    dict of what varies to dict of value to Cohort
+        ``"brains"`` and ``"share"``, the own value of ``cohort``, which has the size of the grid,
+        among them. The clean brains of one seed are the same whatever share is corrupted.
+    """
+    n_train = int((cohort.metadata["split"] == "train").sum())
+    fewer = [n for n in p.fields.varied_brains if n < n_train]
+    shares = {
+        share: planted_cohort(p.changed({"artefact_share": share})).resampled(p.grid.shape)
+        for share in p.fields.varied_artefact_shares
+    }
+    return {
+        "brains": {n: with_training_brains(cohort, n) for n in fewer} | {n_train: cohort},
+        "share": dict(sorted({**shares, p.cohort.artefact_share: cohort}.items())),
+    }
 
 
 def new_section(p, cohort: cohorts.Cohort) -> np.ndarray:
     """A brain that is not of the cohort, on its grid and grey values, (height, width)."""
-    if p.new_brain == "simulated":
-        other = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, p.cohort_seed + 1)
-        section = other.images[0]
+    s = p.cohort
+    if s.new_brain == "simulated":
+        section = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, s.seed + 1).images[0]
     else:
-        section = cohorts.read_section(_expanded(p.new_brain), p.plane, p.orientation)
+        section = cohorts.read_section(_expanded(s.new_brain), s.plane, s.orientation)
     return cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
 
 
 def _simulated(p):
-    shape = (p.height, p.width)
-    return cohorts.simulate(p.n_brains, open_atlas(p), shape, p.artefact_share, p.cohort_seed)
+    s = p.cohort
+    return cohorts.simulate(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
 
 
 def _registered(p):
     """The cohort of a folder of sections: one that `acquire` left, or one's own brains."""
-    folder = Path(_expanded(p.brains))
+    s, folder = p.cohort, Path(_expanded(p.cohort.brains))
     if _is_acquired(folder):
-        sections, metadata = cohorts.read_acquired(folder, p.plane)
+        sections, metadata = cohorts.read_acquired(folder, s.plane)
         ledger = cohorts.read_ledger(folder)
         refused = {i: cohorts.cause(why) for i, why in ledger.refused.items()}
         refused |= dict.fromkeys(ledger.not_tried, "not tried yet; run make acquire again")
     else:
-        sections, metadata, refused = cohorts.read_sections(folder, p.plane, p.orientation)
+        sections, metadata, refused = cohorts.read_sections(folder, s.plane, s.orientation)
     return cohorts.preprocess(
         sections,
         metadata,
         open_atlas(p),
-        shape=(p.height, p.width),
-        seed=p.cohort_seed,
-        clip_pixels=p.clip_pixels,
-        drop_brains=p.drop_brains,
-        outlier_limit=p.outlier_limit,
+        shape=s.shape,
+        seed=s.seed,
+        clip_pixels=s.clip_pixels,
+        drop_brains=s.drop_brains,
+        outlier_limit=s.outlier_limit,
         refused=refused,
         name=folder.name,
     )

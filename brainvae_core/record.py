@@ -1,20 +1,23 @@
-"""Numbers that the book's ledger quotes: shown in the chapter that made them, read from there."""
+"""What a chapter says of itself: the numbers that the ledger quotes, and what it was made with."""
 
 from __future__ import annotations
 
-import argparse
+import ast
+import hashlib
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
 from brainvae_core.metrics import Estimate, verdict
-from brainvae_core.stamp import parameters_of, stamp_of, why_stale
+from brainvae_core.models.runs import LOADED
+from brainvae_core.prepare import prepare_cohort
+from brainvae_core.settings import Settings
 
 LONG = 30  # rows; a longer table is shown folded
 MIME = "application/vnd.brainvae.numbers+json"
+STAMP = "brainvae"  # of an output's metadata
 COLUMNS = {
     "number": "number",
     "found": "found [95 % interval]",
@@ -81,56 +84,60 @@ class Record:
         return {"text/plain": repr(self), "text/html": table, MIME: {"numbers": self.rows}}
 
 
-def record_of(notebook: dict) -> dict[str, dict]:
-    """Every number that an executed notebook recorded, by name, with the position of its cell.
+class Stamp:
+    """A notebook's last value: the profile it was made with, in words and as its output's metadata.
 
-    Raises
-    ------
-    ValueError
-        Two numbers of one name.
+    What a chapter depends on are its settings, its cells, and the results that it read.
     """
-    found = {}
-    for position, cell in enumerate(notebook["cells"]):
-        for output in cell.get("outputs", []):
-            for row in output.get("data", {}).get(MIME, {}).get("numbers", []):
-                if row["number"] in found:
-                    raise ValueError(f"two numbers are called {row['number']!r}")
-                found[row["number"]] = {**row, "cell": position}
-    return found
+
+    def __init__(self, p: Settings, cells: list[str], cohort: str, runs: Mapping[str, str]):
+        self.content = {
+            "settings": described(p),
+            "cells": cells_hash(cells),
+            "cohort": cohort[:12],
+            "runs": {name: digest[:12] for name, digest in sorted(runs.items())},
+        }
+
+    def __repr__(self):
+        runs = len(self.content["runs"])
+        profile, cohort = self.content["settings"]["profile"], self.content["cohort"]
+        return f"Made with profile {profile} on cohort {cohort}; fitted models read: {runs}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/plain": repr(self)}, {STAMP: self.content}
 
 
-def made_on(notebook: dict) -> str:
-    """What kind of brains an executed notebook was made on, in words."""
-    p = parameters_of(notebook)
-    if p.brains != "simulated":
-        return "registered brains"
-    return f"simulated, {'drawn' if p.atlas == 'drawn' else 'real'} atlas"
+def stamp(p: Settings) -> Stamp:
+    """What the notebook that calls it was made with, its cells as they were executed."""
+    from IPython import get_ipython
+
+    executed = get_ipython().user_ns["In"][1:]
+    return Stamp(p, executed, prepare_cohort(p).fingerprint, LOADED)
 
 
-def main():
-    """Keep what the executed chapters of a book recorded, for another book's ledger."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("notebooks", type=Path, help="folder of executed notebooks")
-    parser.add_argument("target", type=Path, help="the file to write (JSON)")
-    options = parser.parse_args()
-    paths = sorted(options.notebooks.glob("[0-9]*.ipynb"))
-    if not paths:
-        raise SystemExit(f"error: {options.notebooks} holds no executed chapter; make book first")
-    chapters = {path.stem: json.loads(path.read_text()) for path in paths}
-    if stale := [name for name, notebook in chapters.items() if why_stale(notebook)]:
-        raise SystemExit(f"error: stale chapters: {', '.join(stale)}; make book again")
-    if len({stamp_of(notebook).cohort for notebook in chapters.values()}) > 1:
-        raise SystemExit("error: the chapters were made with different cohorts; make book again")
-    kept = {
-        "made_on": made_on(chapters[paths[0].stem]),
-        "cells": {name: stamp_of(notebook).cells for name, notebook in chapters.items()},
-        "chapters": {name: record_of(notebook) for name, notebook in chapters.items()},
-    }
-    options.target.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.target.with_suffix(".partial")
-    partial.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-    partial.replace(options.target)
-    print(f"{sum(map(len, kept['chapters'].values()))} numbers in {options.target}")
+def described(p: Settings) -> dict:
+    """Every setting that says what is made, and not where, as JSON has it."""
+    told = {n: v for n, v in p.flat().items() if not n.startswith("places.")}
+    return json.loads(json.dumps({"profile": p.profile, **told}))
+
+
+def cells_hash(sources: list[str]) -> str:
+    """Of the code of a notebook's cells from where it reads its settings; comments do not count."""
+    trees = [ast.parse(source) for source in sources]
+    first = next((i for i, s in enumerate(sources) if "read_settings(" in s), 0)
+    code = "\n".join(_written(tree) for tree in trees[first:] if tree.body)
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
+def _written(node):
+    """As `ast.dump`, without what is empty: how much of that there is depends on the Python."""
+    if isinstance(node, list):
+        told = [part for part in node if not (isinstance(part, ast.Constant) and part.value == "")]
+        return f"[{', '.join(map(_written, told))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    told = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return f"{type(node).__name__}({', '.join(f'{k}={_written(v)}' for k, v in told)})"
 
 
 def _plain(value):
@@ -152,7 +159,3 @@ def _shown(estimate):
 
 def _text(value):
     return "" if value is None else str(value)
-
-
-if __name__ == "__main__":
-    main()

@@ -146,19 +146,19 @@ class Settings(_Section):
 
     def differences(self, other: Settings) -> dict[str, object]:
         """The settings, by name, that are not as in another."""
-        mine, theirs = _flat(self), _flat(other)
+        mine, theirs = self.flat(), other.flat()
         return {name: value for name, value in mine.items() if value != theirs[name]}
 
+    def flat(self) -> dict[str, object]:
+        """Every setting by its full name."""
+        return {f"{s}.{n}": v for s in SECTIONS for n, v in vars(getattr(self, s)).items()}
+
     def __str__(self):
-        return "\n".join(f"{name:35} {value}" for name, value in _flat(self).items())
-
-
-def _flat(settings: Settings) -> dict[str, object]:
-    return {f"{s}.{n}": v for s in SECTIONS for n, v in vars(getattr(settings, s)).items()}
+        return "\n".join(f"{name:35} {value}" for name, value in self.flat().items())
 
 
 SECTIONS = tuple(Settings.model_fields)[1:]
-NAMES = tuple(_flat(Settings()))
+DEMO = Settings().flat()
 
 
 def full_name(given: str, origin: str = "settings") -> str:
@@ -169,9 +169,9 @@ def full_name(given: str, origin: str = "settings") -> str:
     ValueError
         There is no such setting, or there are several and none of them is the model's.
     """
-    if given in NAMES:
+    if given in DEMO:
         return given
-    found = [name for name in NAMES if name.partition(".")[2] == given]
+    found = [name for name in DEMO if name.partition(".")[2] == given]
     if f"model.{given}" in found:
         return f"model.{given}"
     if len(found) > 1:
@@ -303,15 +303,15 @@ def _in_one_line(problem: dict, origin: str) -> ValueError:
         return _unknown(name, origin)
     if problem["type"] == "value_error":
         return ValueError(f"{origin}: {where[0]}: {problem['ctx']['error']}")
-    example = _flat(Settings()).get(".".join(map(str, where[:2])))
+    example = DEMO.get(".".join(map(str, where[:2])))
     such = f", such as {example!r}" if example is not None else ""
     must = problem["msg"].replace("Input should be", "must be")
     return ValueError(f"{origin}: {name}={given!r} {must}{such}")
 
 
 def _unknown(name, origin: str) -> ValueError:
-    leaves = {known.partition(".")[2]: known for known in reversed(NAMES)}
-    near = difflib.get_close_matches(str(name), NAMES, 1, 0.8)
+    leaves = {known.partition(".")[2]: known for known in reversed(DEMO)}
+    near = difflib.get_close_matches(str(name), DEMO, 1, 0.8)
     near = near or [leaves[n] for n in difflib.get_close_matches(str(name).split(".")[-1], leaves)]
     offer = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(SECTIONS)}"
     return ValueError(f"{origin}: unknown setting {name!r}; {offer}")

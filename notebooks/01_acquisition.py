@@ -26,74 +26,17 @@
 # them; a name that is not listed is refused.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+brains = None  # the profile's, as the next
+atlas = None
+plane = None
+n_brains = None
 
 # %% tags=["hide-cell"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 print(p)
 
 # %% tags=["hide-input"]
@@ -131,10 +74,10 @@ Record(
     {
         "brains of the cohort": len(cohort),
         **{f"{part} brains": len(cohort.split(part)) for part in parts},
-        "height of a section (pixels)": p.height,
-        "width of a section (pixels)": p.width,
+        "height of a section (pixels)": p.cohort.shape[0],
+        "width of a section (pixels)": p.cohort.shape[1],
         "size of a pixel (µm)": cohort.atlas.pixel_um,
-        "regions shown": len(p.rois),
+        "regions shown": len(p.fields.rois),
     }
 )
 
@@ -198,9 +141,9 @@ figures.fig_sections(cohort.images[rows], list(kind[rows]), **shown).shows(
 train = cohort.split("train")
 training = f"Cohort {cohort.name}, {len(train)} training brains"
 mean_section = train.images.mean(axis=0)
-masks = cohort.atlas.roi_masks(p.rois)
+masks = cohort.atlas.roi_masks(p.fields.rois)
 print(f"roi_masks (n_rois, height, width) = {masks.shape}")
-pixels = zip(p.rois, masks.sum(axis=(1, 2)), strict=True)
+pixels = zip(p.fields.rois, masks.sum(axis=(1, 2)), strict=True)
 print("pixels:", ", ".join(f"{name} {count}" for name, count in pixels))
 
 # %%
@@ -208,7 +151,7 @@ figures.fig_2a(
     mean_section,
     cohort.atlas.template,
     masks,
-    p.rois,
+    p.fields.rois,
     pixel_um=cohort.atlas.pixel_um,
     cohort_name=cohort.name,
 ).made_from(training)
@@ -247,6 +190,6 @@ figures.fig_factors(extremes, mean_section, **steps).shows(
 # facts of a simulation and not findings about mice; of acquired brains this chapter shows what arrived and what was refused.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

@@ -20,74 +20,16 @@
 # watch the output.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+latent_dim = None  # the profile's, as the next
+beta = None
+likelihood = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -130,13 +72,15 @@ for shape in ((320, 448), (160, 224), (80, 112)):
 
 # %%
 sizes = {
-    "this chapter's model": (p.height, p.width),
-    "the grid's models": (p.grid_height, p.grid_width),
-    "the evaluation's models": (p.eval_height, p.eval_width),
+    "this chapter's model": p.cohort.shape,
+    "the grid's models": p.grid.shape,
+    "the evaluation's models": p.evaluation.shape,
     "the paper": (320, 448),
 }
-sigmas = [sigma_at(p.likelihood, size) for size in sizes.values()]
-print(f"effective strength of β = {p.beta:g}: {effective_strength(p.beta, p.likelihood):.2e}")
+sigmas = [sigma_at(p.model.likelihood, size) for size in sizes.values()]
+print(
+    f"effective strength of β = {p.model.beta:g}: {effective_strength(p.model.beta, p.model.likelihood):.2e}"
+)
 pd.DataFrame({"size (pixels)": sizes.values(), "σ (grey values)": sigmas}, sizes.keys()).round(3)
 
 # %% [markdown]
@@ -147,7 +91,7 @@ pd.DataFrame({"size (pixels)": sizes.values(), "σ (grey values)": sigmas}, size
 # B1 → B2: one latent is moved, and the decoded section changes.
 
 # %%
-run = fit(cohort, p.model_config(), p.runs, p.device)
+run = fit(cohort, p.model, p.places.runs, p.places.device)
 section = cohort.split("test").images[:1]
 roi_mask = cohort.atlas.roi_masks(["HPF"])[0]
 code = run.model.encode(section)
@@ -212,6 +156,6 @@ pd.Series(
 # measured in chapters 13 to 17.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

@@ -20,92 +20,31 @@
 # the row `shard_latent_dim`, or loads what was fitted, and the next chapter reads the whole grid.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+row = None  # the profile's, as the next
+betas = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import pandas as pd
-from brainvae_core import figures
+from brainvae_core import figures, study
 from brainvae_core.metrics import explained_variance
 from brainvae_core.models import effective_strength, fit_all
-from brainvae_core.models.study import counted
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import configs_at, grid_cohort, models_at, study
 
 # %%
-cohort = grid_cohort(p, prepare_cohort(p))
-grid = study(p)
-row = models_at(p, p.shard_latent_dim)
+cohort = prepare_cohort(p).resampled(p.grid.shape)
+grid = study.grid(p)
+row = study.row(p, p.grid.row)
 print(cohort)
 print(f"the grid: {len(grid)} β-VAEs and {len(grid.latent_dims)} PCAs")
 values = ", ".join(f"{b:g}" for b in row.betas)
-print(f"this row, L = {p.shard_latent_dim}: {len(row)} β-VAEs and one PCA")
+print(f"this row, L = {p.grid.row}: {len(row)} β-VAEs and one PCA")
 print(f"β = {values}, {len(row.seeds)} seeds each")
 
 # %% [markdown]
@@ -116,10 +55,10 @@ print(f"β = {values}, {len(row.seeds)} seeds each")
 # the row, such as further seeds, is fitted too.
 
 # %%
-wanted = configs_at(p, p.shard_latent_dim)
-fitted = fit_all(cohort, wanted, p.runs, p.device, p.together, halve=True)
+wanted = study.row_configs(p, p.grid.row)
+fitted = fit_all(cohort, wanted, p.places.runs, p.places.device, p.places.together, halve=True)
 runs = [run for run in fitted if run.config in row.configs]
-print(counted(row.state(cohort.fingerprint, p.runs)))
+print(study.counted(row.configs, cohort, p.places.runs))
 
 # %%
 pca = next(run for run in runs if run.config.kind == "pca")
@@ -131,7 +70,7 @@ first = {beta: run for (beta, _), run in reversed(vaes.items())}
 validation = cohort.split("validation")
 
 # %%
-size = f"{p.grid_height} × {p.grid_width} pixels, L = {p.shard_latent_dim}"
+size = f"{p.grid.shape[0]} × {p.grid.shape[1]} pixels, L = {p.grid.row}"
 source = f"Cohort {cohort.name} at {size}, {len(validation)} validation brains"
 of_first = f"{source}, the first fitted seed of {len(row.seeds)}"
 
@@ -144,7 +83,7 @@ of_first = f"{source}, the first fitted seed of {len(row.seeds)}"
 
 # %%
 for b in row.betas:
-    strength = effective_strength(b, p.likelihood)
+    strength = effective_strength(b, p.model.likelihood)
     print(f"β = {b:<4g} effective strength {strength:.2e}")
 
 # %%
@@ -251,6 +190,6 @@ pd.Series(
 # variances do between β = 1 and 3. The fits are near their plateau, not at it.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

@@ -20,79 +20,20 @@
 # The demo scans a small grid at 40 × 56 pixels; the `paper` and `fast` profiles scan the whole grid at 320 × 448.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+betas = None  # the profile's, as the next
+latent_dims = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-from brainvae_core import figures
+from brainvae_core import figures, study
 from brainvae_core.metrics import (
     Estimate,
     choose_point,
@@ -105,12 +46,11 @@ from brainvae_core.metrics import (
 )
 from brainvae_core.models import effective_strength, elbo_terms, fit_all
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import grid_cohort, study
 from brainvae_core.record import Record
 from IPython.display import display
 
 # %%
-cohort = grid_cohort(p, prepare_cohort(p))
+cohort = prepare_cohort(p).resampled(p.grid.shape)
 train, test = cohort.split("train"), cohort.split("test")
 validation = cohort.split("validation")
 print(cohort)
@@ -122,8 +62,10 @@ print(cohort)
 # fitted is loaded; what is missing is fitted here.
 
 # %%
-grid = study(p)
-fitted = fit_all(cohort, grid.configs, p.runs, p.device, p.together, halve=True)
+grid = study.grid(p)
+fitted = fit_all(
+    cohort, grid.configs, p.places.runs, p.places.device, p.places.together, halve=True
+)
 n_dims = len(grid.latent_dims)
 points = f"{len(grid.betas)} β × {n_dims} L × {len(grid.seeds)} seeds"
 print(f"{points} = {len(grid)} β-VAEs, and {n_dims} PCAs")
@@ -135,8 +77,8 @@ if not any(run.config.kind == "beta_vae" for run in fitted):
 # The effective strength of β, βσ² over the number of pixels, is the same at every size and can be compared across likelihoods.
 
 # %%
-strength = [f"{effective_strength(b, p.likelihood):.2e}" for b in p.betas]
-pd.DataFrame({"effective strength": strength}, [f"β = {b:g}" for b in p.betas])
+strength = [f"{effective_strength(b, p.model.likelihood):.2e}" for b in grid.betas]
+pd.DataFrame({"effective strength": strength}, [f"β = {b:g}" for b in grid.betas])
 
 # %% [markdown]
 # ## The grid on validation brains
@@ -152,9 +94,9 @@ names = [str(getattr(config, "beta", "PCA")) for config in configs]
 seed_of = [getattr(config, "seed", 0) for config in configs]
 dims = [config.latent_dim for config in configs]
 fits = dict(zip(zip(names, dims, seed_of, strict=True), fitted, strict=True))
-rows = [str(b) for b in p.betas]
-vaes = pd.MultiIndex.from_product([rows, p.latent_dims, p.grid_seeds])
-pcas = pd.MultiIndex.from_product([["PCA"], p.latent_dims, [0]])
+rows = [str(b) for b in grid.betas]
+vaes = pd.MultiIndex.from_product([rows, grid.latent_dims, p.grid.seeds])
+pcas = pd.MultiIndex.from_product([["PCA"], grid.latent_dims, [0]])
 
 # %% [markdown]
 # A fit that failed stays in every table, as a gap.
@@ -167,7 +109,7 @@ held_out = known.reindex(index)
 print(f"held-out numbers (models, numbers) = {held_out.shape}")
 
 # %%
-size = (len(p.betas), len(p.latent_dims), len(p.grid_seeds))
+size = (len(grid.betas), len(grid.latent_dims), len(p.grid.seeds))
 distortion, rate = (
     held_out[name].reindex(vaes).to_numpy().reshape(size)
     for name in ("validation_reconstruction", "validation_kl")
@@ -185,10 +127,10 @@ print(f"distortion and rate (β, L, seed) = {rate.shape}")
 # and an end of the range is never it: of the demo's three values of β only the middle one can be.
 
 # %%
-in_dims, in_betas = choose_point(p.betas, p.latent_dims, rate, distortion)
+in_dims, in_betas = choose_point(grid.betas, grid.latent_dims, rate, distortion)
 marks = {"chosen on validation brains": (in_betas.at, in_dims.at)}
 marks["the paper's choice"] = (3.0, 8)
-seeds = f"{len(p.grid_seeds)} seeds per point"
+seeds = f"{len(p.grid.seeds)} seeds per point"
 
 # %%
 on_validation = f"Cohort {cohort.name}, {len(validation)} validation brains"
@@ -204,11 +146,11 @@ titles = {
 # %%
 figures.fig_grids(
     {
-        t: means[n].unstack("L").reindex(index=rows, columns=p.latent_dims)
+        t: means[n].unstack("L").reindex(index=rows, columns=grid.latent_dims)
         for n, t in titles.items()
     },
-    p.betas,
-    p.latent_dims,
+    grid.betas,
+    grid.latent_dims,
     marks,
 ).shows("The bound, its terms and active latents, on validation brains.").made_from(
     f"{on_validation}, mean of {seeds}"
@@ -230,7 +172,7 @@ figures.fig_grids(
 # distortion, at β = 10 ten.
 
 # %%
-figures.fig_rate_distortion(rate, distortion, p.betas, p.latent_dims, marks).shows(
+figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, marks).shows(
     "Rate and distortion of the validation brains at every point of the grid."
 ).made_from(f"{on_validation}, {seeds}")
 
@@ -251,14 +193,14 @@ figures.fig_rate_distortion(rate, distortion, p.betas, p.latent_dims, marks).sho
 # where it says no they are pale.
 
 # %%
-models = {"PCA": "PCA", "1.0": "VAE", str(p.beta): "β-VAE"}
+models = {"PCA": "PCA", "1.0": "VAE", str(p.model.beta): "β-VAE"}
 row = {label: rows.index(name) for name, label in models.items() if name in rows}
-losses = {label: distortion[i] + p.betas[i] * rate[i] for label, i in row.items()}
-knees = {label: knee_over_seeds(p.latent_dims, loss) for label, loss in losses.items()}
+losses = {label: distortion[i] + grid.betas[i] * rate[i] for label, i in row.items()}
+knees = {label: knee_over_seeds(grid.latent_dims, loss) for label, loss in losses.items()}
 
 # %%
 figures.fig_knee(
-    p.latent_dims,
+    grid.latent_dims,
     losses,
     {label: found.at for label, found in knees.items()},
     {label: found.shares for label, found in knees.items()},
@@ -280,18 +222,18 @@ figures.fig_knee(
 shares = {
     label: held_out.loc[name, "explained_variance"]
     .unstack("seed")
-    .reindex(p.latent_dims)
+    .reindex(grid.latent_dims)
     .to_numpy()
     for name, label in models.items()
 }
 bends = {
-    label: knee_over_seeds(p.latent_dims, share, shape="concave rising")
+    label: knee_over_seeds(grid.latent_dims, share, shape="concave rising")
     for label, share in shares.items()
 }
 
 # %%
 figures.fig_knee(
-    p.latent_dims,
+    grid.latent_dims,
     shares,
     {label: found.at for label, found in bends.items()},
     {label: found.shares for label, found in bends.items()},
@@ -320,7 +262,7 @@ scale = cw_ssim_scale_um(level, cohort.atlas.pixel_um)
 print(f"CW-SSIM level {level}, 8 orientations: bands around {scale:.0f} µm")
 
 # %%
-fd_dim = min(p.fd_dim, len(validation) - 1)
+fd_dim = min(p.evaluation.fd_dim, len(validation) - 1)
 basis = pca_basis(validation.images, fd_dim)
 half = len(test) // 2
 real, other = test.images[:half], test.images[half : 2 * half]
@@ -329,7 +271,7 @@ print(f"{half} against {half} brains")
 
 # %%
 rng = np.random.default_rng(0)
-prior = {n: rng.standard_normal((half, n)).astype(np.float32) for n in p.latent_dims}
+prior = {n: rng.standard_normal((half, n)).astype(np.float32) for n in grid.latent_dims}
 mean_section = train.images.mean(axis=0)
 scores = {}
 
@@ -367,11 +309,11 @@ titles = {
 # %%
 figures.fig_grids(
     {
-        t: means[n].unstack("L").reindex(index=rows, columns=p.latent_dims)
+        t: means[n].unstack("L").reindex(index=rows, columns=grid.latent_dims)
         for n, t in titles.items()
     },
-    p.betas,
-    p.latent_dims,
+    grid.betas,
+    grid.latent_dims,
     marks,
 ).shows("The bound and three scores of reconstructions, on test brains.").made_from(
     f"Cohort {cohort.name}, {len(test)} test brains, mean of {seeds}"
@@ -394,8 +336,8 @@ figures.fig_grids(
 
 # %%
 wanted = {"chosen": (str(in_betas.at), in_dims.at), "paper's choice": ("3.0", 8)}
-wanted |= {f"VAE, L = {n:g}": ("1.0", n) for n in (in_dims.at, p.latent_dim)}
-wanted |= {f"PCA, L = {n:g}": ("PCA", n) for n in (in_dims.at, p.latent_dim)}
+wanted |= {f"VAE, L = {n:g}": ("1.0", n) for n in (in_dims.at, p.model.latent_dim)}
+wanted |= {f"PCA, L = {n:g}": ("PCA", n) for n in (in_dims.at, p.model.latent_dim)}
 kept = {name: on_test.loc[key] for name, key in wanted.items() if key in means.index}
 
 # %%
@@ -435,7 +377,7 @@ Record(
         f"knee over L, {label}": Estimate(k.at, *k.interval, len(validation), k.n_seeds)
         for label, k in knees.items()
     }
-    | {"values of β": len(p.betas), "values of L": len(p.latent_dims)}
+    | {"values of β": len(grid.betas), "values of L": len(grid.latent_dims)}
 )
 
 # %% [markdown]
@@ -445,8 +387,8 @@ Record(
 # pixels and three values of β show the machinery of § 2.1 at work; they do not test the paper's choice.
 
 # %%
-explained = means["explained variance"].unstack("L")[list(p.latent_dims)]
-of_pca, of_beta_vae = explained.loc["PCA"], explained.loc[str(p.beta)]
+explained = means["explained variance"].unstack("L")[list(grid.latent_dims)]
+of_pca, of_beta_vae = explained.loc["PCA"], explained.loc[str(p.model.beta)]
 rates = rate.mean(axis=2)
 least = rates[-1] < rates[:-1]
 
@@ -456,11 +398,11 @@ pd.Series(
         "every point of the grid has its fits": len(fitted) == len(grid.configs),
         "PCA explains more with every component": bool((of_pca.diff()[1:] > 0).all()),
         "the β-VAE explains more at the profile's L than at the smallest": bool(
-            of_beta_vae[p.latent_dim] > of_beta_vae.iloc[0]
+            of_beta_vae[p.model.latent_dim] > of_beta_vae.iloc[0]
         ),
         "the largest β has the smallest rate at every L": bool(least.all()),
         "PCA explains more than any β does, from the profile's L on": bool(
-            (of_pca > explained.loc[rows].max()).loc[p.latent_dim :].all()
+            (of_pca > explained.loc[rows].max()).loc[p.model.latent_dim :].all()
         ),
     }
 )
@@ -472,6 +414,6 @@ pd.Series(
 # shows the paper's rule at work; that its β agrees with the paper's confirms nothing, and that its L differs refutes nothing.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

@@ -19,74 +19,14 @@
 # ceilings, with intervals over brains and over fits, and beside numbers that could disagree.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+curve_latent_dims = None  # the profile's
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -114,19 +54,13 @@ from brainvae_core.metrics import (
 )
 from brainvae_core.models import NearestBrain, effective_strength
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import (
-    curve,
-    curve_models,
-    evaluated_models,
-    evaluation_cohort,
-    grid_cohort,
-)
 from brainvae_core.record import Record
+from brainvae_core.study import curve, curve_runs, fitted_models
 from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
-cohort = grid_cohort(p, whole)
+cohort = whole.resampled(p.grid.shape)
 train, validation, test = (cohort.split(name).images for name in ("train", "validation", "test"))
 print(cohort)
 
@@ -137,17 +71,17 @@ print(cohort)
 # PCA, which is exact and needs no seed. A fit that failed is a gap.
 
 # %%
-runs = curve_models(p, cohort)
+runs = curve_runs(p, cohort)
 n_runs = sum(len(fits) for by_dim in runs.values() for fits in by_dim.values())
 print(curve(p))
 print(f"{n_runs} of {len(curve(p).configs)} runs fitted")
-for beta in (1.0, p.beta):
-    strength = effective_strength(beta, p.likelihood)
+for beta in (1.0, p.model.beta):
+    strength = effective_strength(beta, p.model.likelihood)
     print(f"β = {beta:g} has the effective strength {strength:.2g}")
 
 # %%
-source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: "
-source += f"{len(test)} test brains, {len(p.grid_seeds)} fits of each VAE, 95 % intervals"
+source = f"Cohort {cohort.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: "
+source += f"{len(test)} test brains, {len(p.grid.seeds)} fits of each VAE, 95 % intervals"
 
 # %% [markdown]
 # ## Fig. 2C · CW-SSIM
@@ -236,7 +170,7 @@ figures.fig_curves(
 # has also each model's CW-SSIM less the mean image's.
 
 # %%
-chosen = sorted({p.latent_dim, max(curve(p).latent_dims)})
+chosen = sorted({p.model.latent_dim, max(curve(p).latent_dims)})
 by_name = {
     f"{label}, L = {n}": by_dim[n]
     for label, by_dim in scores.items()
@@ -311,10 +245,10 @@ figures.fig_curves(
 # on the right all windows weigh alike, where the reference weighs the centre (thalamus) most.
 
 # %%
-fine = evaluation_cohort(p, whole)
+fine = whole.resampled(p.evaluation.shape)
 sections, pixel_um = fine.split("test").images[:64], fine.atlas.pixel_um
 shown = ("PCA", "VAE", "β-VAE", "mean image", "nearest brain")
-evaluated = evaluated_models(p, fine)
+evaluated = fitted_models(p, "evaluated", fine)
 painted = {label: [m.reconstruct(sections) for m in evaluated[label]] for label in shown}
 
 # %%
@@ -328,9 +262,9 @@ for weighting in ("gaussian", "uniform"):
             panel[label][cw_ssim_scale_um(n, pixel_um)] = found
 
 # %%
-fine_source = f"Cohort {fine.name} at {p.eval_height} × {p.eval_width}, "
-fine_source += f"L = {p.latent_dim}: {len(sections)} test brains, "
-fine_source += f"{len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+fine_source = f"Cohort {fine.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}, "
+fine_source += f"L = {p.model.latent_dim}: {len(sections)} test brains, "
+fine_source += f"{len(p.evaluation.seeds)} fits of each VAE, 95 % intervals"
 
 # %%
 figures.fig_curves(
@@ -355,7 +289,7 @@ figures.fig_curves(
 # brains, which no model was fitted to. The dashed line is real against real at the same n.
 
 # %%
-fd_dim = min(p.fd_dim, len(validation) - 1)
+fd_dim = min(p.evaluation.fd_dim, len(validation) - 1)
 basis, half = pca_basis(validation, fd_dim), len(test) // 2
 real, other = basis.project(test[:half]), basis.project(test[half : 2 * half])
 print(f"basis of {fd_dim} components from {len(validation)} brains; {half} against {half} brains")
@@ -393,7 +327,9 @@ figures.fig_2d(distances, dict.fromkeys(distances, floor)).shows(
 # %%
 profile_dims = sorted({d for d in (2, 4, 8, fd_dim, 2 * fd_dim) if d < len(validation)})
 wide = pca_basis(validation, profile_dims[-1])
-at_dim = {label: [r.model for r in by_dim.get(p.latent_dim, [])] for label, by_dim in runs.items()}
+at_dim = {
+    label: [r.model for r in by_dim.get(p.model.latent_dim, [])] for label, by_dim in runs.items()
+}
 projected = {
     label: [wide.project(m.reconstruct(test[half : 2 * half])) for m in fits]
     for label, fits in at_dim.items()
@@ -409,7 +345,7 @@ for label, of_fits in projected.items():
 
 # %%
 figures.fig_curves(
-    {f"Reconstructions at L = {p.latent_dim}": by_dim},
+    {f"Reconstructions at L = {p.model.latent_dim}": by_dim},
     "Components d of the basis",
     ylabels=["PCA-FD (squared grey values)"],
     log_x=True,
@@ -470,7 +406,7 @@ figures.fig_curves(
 of_sets = {f"PCA-FD, {kind}": found for kind, found in distances.items()} | shares
 real_sides = {name: ceilings.get(name, {"real against real": floor}) for name in of_sets}
 for table in (panels, of_sets):
-    at = {name: {m: by[p.latent_dim] for m, by in of.items()} for name, of in table.items()}
+    at = {name: {m: by[p.model.latent_dim] for m, by in of.items()} for name, of in table.items()}
     beside_it = pd.DataFrame(real_sides).T
     if table is panels:
         beside_it = floors.map("{:.3f}".format).replace("-", "−", regex=True)
@@ -495,7 +431,8 @@ pd.Series(
             (np.diff([pca[n].value for n in sorted(pca)]) > 0).all()
         ),
         "PCA is ahead of both VAEs by every score at the profile's L": all(
-            panels[name]["PCA"][p.latent_dim].value > panels[name][label][p.latent_dim].value
+            panels[name]["PCA"][p.model.latent_dim].value
+            > panels[name][label][p.model.latent_dim].value
             for name in ("explained variance", "CW-SSIM", "MS-SSIM", "PSNR")
             for label in ("VAE", "β-VAE")
         ),
@@ -511,6 +448,6 @@ pd.Series(
 # explain about as much as PCA.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

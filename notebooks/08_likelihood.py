@@ -18,74 +18,15 @@
 # stated as probabilistic models, with every constant in, both have a density and stand on one axis.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+curve_latent_dims = None  # the profile's, as the next
+n_importance = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -102,12 +43,12 @@ from brainvae_core.metrics import (
 )
 from brainvae_core.models import FactorAnalysisConfig, LinearGaussian, PPCAConfig, fit_all
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import curve, curve_models, grid_cohort
 from brainvae_core.record import Record
+from brainvae_core.study import curve, curve_runs
 from IPython.display import display
 
 # %%
-cohort = grid_cohort(p, prepare_cohort(p))
+cohort = prepare_cohort(p).resampled(p.grid.shape)
 train, clean = cohort.split("train").images, clean_part(cohort).images
 few = clean[: len(clean) // 4]
 print(cohort)
@@ -130,16 +71,19 @@ print(f"brains whose likelihood is bounded (n, height, width) = {few.shape}")
 # decide everything.
 
 # %%
-vaes = {label: by_dim for label, by_dim in curve_models(p, cohort).items() if label != "PCA"}
-source = f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: "
-source += f"{len(few)} clean test brains, {len(p.grid_seeds)} fits of each VAE, "
-source += f"{p.n_importance} samples, 95 % intervals"
+vaes = {label: by_dim for label, by_dim in curve_runs(p, cohort).items() if label != "PCA"}
+source = f"Cohort {cohort.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: "
+source += f"{len(few)} clean test brains, {len(p.grid.seeds)} fits of each VAE, "
+source += f"{p.evaluation.n_importance} samples, 95 % intervals"
 
 # %%
 dims = curve(p).latent_dims
-few_dims = [n for n in dims if n <= 2 * p.latent_dim]
+few_dims = [n for n in dims if n <= 2 * p.model.latent_dim]
 linear = fit_all(
-    cohort, [*map(PPCAConfig, dims), *map(FactorAnalysisConfig, few_dims)], p.runs, p.device
+    cohort,
+    [*map(PPCAConfig, dims), *map(FactorAnalysisConfig, few_dims)],
+    p.places.runs,
+    p.places.device,
 )
 exact = {"ppca": {}, "factor_analysis": {}}
 for run in linear:
@@ -152,7 +96,9 @@ for per_pixel, by_model in bounds.items():
         by_model[label] = {n: [] for n in by_dim}
         for n, model in ((n, run.model) for n, fits in by_dim.items() for run in fits):
             sigma = fitted_sigma(model, train[:256], per_pixel)
-            by_model[label][n].append(likelihood_bound(model, few, sigma, p.n_importance))
+            by_model[label][n].append(
+                likelihood_bound(model, few, sigma, p.evaluation.n_importance)
+            )
 
 # %%
 mean_section, nothing = train.mean(axis=0), np.zeros((1, *train.shape[1:]))
@@ -202,13 +148,15 @@ figures.fig_curves(
 
 # %%
 gap = estimates(picked(bounds[False], "gap"), bounds=(0, np.inf))
-effective = estimates(picked(bounds[False], "effective_samples"), bounds=(1, p.n_importance))
+effective = estimates(
+    picked(bounds[False], "effective_samples"), bounds=(1, p.evaluation.n_importance)
+)
 
 # %%
 figures.fig_curves(
     {
         "Importance-weighted bound less ELBO": gap,
-        f"Effective samples of {p.n_importance}": effective,
+        f"Effective samples of {p.evaluation.n_importance}": effective,
     },
     "Number of latents L",
     ylabels=["Nats per image", "Samples"],
@@ -236,10 +184,10 @@ for label, by_dim in weighted[False].items():
         name = f"log p(x), probabilistic PCA less the {label}'s bound, L = {n} (nats)"
         behind[name] = difference(exact["ppca"][n], fits)
 rows = {
-    f"{title}: {label}": by_dim[p.latent_dim]
+    f"{title}: {label}": by_dim[p.model.latent_dim]
     for title, panel in found.items()
     for label, by_dim in panel.items()
-    if p.latent_dim in by_dim
+    if p.model.latent_dim in by_dim
 }
 rows |= {f"{title}: mean image": floor[bool(i)] for i, title in enumerate(found)}
 bits = {
@@ -250,7 +198,7 @@ display(pd.DataFrame({"log p(x) or bound, nats": rows, "bits per pixel": bits}).
 checks = {f"gain on the ELBO, nats: {label}": by_dim for label, by_dim in gap.items()}
 checks |= {f"effective samples: {label}": by_dim for label, by_dim in effective.items()}
 display(pd.DataFrame(checks).rename_axis("L").map(str))
-print(f"fits: probabilistic PCA 1, each VAE {len(p.grid_seeds)}")
+print(f"fits: probabilistic PCA 1, each VAE {len(p.grid.seeds)}")
 Record(behind)
 
 # %%
@@ -268,7 +216,7 @@ pd.Series(
             for label in vaes
         ),
         "both make them more probable than the mean image with its own σ does": all(
-            found["One σ for all pixels"][label][p.latent_dim].low > floor[False].high
+            found["One σ for all pixels"][label][p.model.latent_dim].low > floor[False].high
             for label in vaes
         ),
         "a σ of its own for every pixel makes brains more probable": all(
@@ -278,7 +226,7 @@ pd.Series(
             for n in by_dim
         ),
         "at twice as many latents probabilistic PCA is more probable": bool(
-            exact["ppca"][few_dims[-1]].mean() > exact["ppca"][p.latent_dim].mean()
+            exact["ppca"][few_dims[-1]].mean() > exact["ppca"][p.model.latent_dim].mean()
         ),
     }
 )
@@ -290,6 +238,6 @@ pd.Series(
 # guarantee, not what they hold. The assumed noise moves every number by more than VAE and probabilistic PCA differ at 8 latents.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

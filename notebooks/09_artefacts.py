@@ -20,74 +20,15 @@
 # strength and beside denoisers that learn nothing of brains.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+artefact_strengths = None  # the profile's, as the next
+n_graded = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -107,20 +48,22 @@ from brainvae_core.metrics import (
 )
 from brainvae_core.models import DENOISERS, PCA, Denoiser, effective_strength, tuned_denoiser
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import curve_models, evaluated_models, evaluation_cohort, grid_cohort
+from brainvae_core.study import curve_runs, fitted_models
 from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
-cohort = evaluation_cohort(p, whole)
+cohort = whole.resampled(p.evaluation.shape)
 train, compared = cohort.split("train").images, ("PCA", "VAE", "β-VAE")
-models = {name: fits for name, fits in evaluated_models(p, cohort).items() if name in compared}
+models = {
+    name: fits for name, fits in fitted_models(p, "evaluated", cohort).items() if name in compared
+}
 print(cohort)
 print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
 planted = cohort.split("train").metadata.get("artefact", pd.Series(dtype=str)).value_counts()
 print(f"known artefacts of the {len(train)} training brains: {planted.to_dict()}")
-for beta in (1.0, p.beta):
-    strength = effective_strength(beta, p.likelihood)
+for beta in (1.0, p.model.beta):
+    strength = effective_strength(beta, p.model.likelihood)
     print(f"β = {beta:g} has the effective strength {strength:.2g}")
 
 # %% [markdown]
@@ -135,7 +78,7 @@ corrupted = corrupted_brains(cohort)
 kinds = corrupted.metadata["artefact"].to_numpy()
 strength = corrupted.metadata["artefact_strength"].to_numpy()
 reconstructed = {name: fits[0].reconstruct(corrupted.images) for name, fits in models.items()}
-source = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}"
+source = f"Cohort {cohort.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}"
 counts = pd.Series(kinds).value_counts().to_dict()
 print(f"corrupted test brains (n, height, width) = {corrupted.images.shape}; {counts}")
 
@@ -151,7 +94,7 @@ figures.fig_2b(
     pixel_um=cohort.atlas.pixel_um,
     masks=corrupted.artefact_masks[chosen],
 ).shows("One test brain with each kind of artefact, the strongest of its kind.").made_from(
-    f"{source}: the first fit of each model, L = {p.latent_dim}"
+    f"{source}: the first fit of each model, L = {p.model.latent_dim}"
 )
 
 # %% [markdown]
@@ -172,7 +115,7 @@ figures.fig_s1(
     pixel_um=cohort.atlas.pixel_um,
     masks=corrupted.artefact_masks[more],
 ).shows("Two more test brains with each kind of artefact, the next in strength.").made_from(
-    f"{source}: the first fit of each model, L = {p.latent_dim}"
+    f"{source}: the first fit of each model, L = {p.model.latent_dim}"
 )
 
 # %% [markdown]
@@ -205,7 +148,7 @@ figures.fig_reconstructions(
     "Held-out brains with the highest score of each kind of artefact; a good answer "
     "resembles the brain without what is suspected, not the input."
 ).made_from(
-    f"{source}: {len(highest)} held-out brains, the first fit of each model, L = {p.latent_dim}"
+    f"{source}: {len(highest)} held-out brains, the first fit of each model, L = {p.model.latent_dim}"
 )
 
 # %% [markdown]
@@ -229,8 +172,10 @@ figures.fig_reconstructions(
 
 # %%
 shape = cohort.atlas.shape
-graded = graded_artefacts(whole, p.artefact_strengths, p.n_graded).resampled(shape)
-tuning = graded_artefacts(whole, p.artefact_strengths, 3, "validation").resampled(shape)
+graded = graded_artefacts(whole, p.evaluation.artefact_strengths, p.evaluation.n_graded).resampled(
+    shape
+)
+tuning = graded_artefacts(whole, p.evaluation.artefact_strengths, 3, "validation").resampled(shape)
 truth, dirty = np.broadcast_to(tuning.clean, tuning.images.shape), tuning.images
 print(f"tuned on sections (n, height, width) = {dirty[0].reshape(-1, *shape).shape} per kind")
 print(f"graded sections (kind, strength, brain, height, width) = {graded.images.shape}")
@@ -260,8 +205,8 @@ panels = {}
 for what, by_name in shares.items():
     panels |= graded_table(by_name, graded, what)
 n_brains = len(graded.clean)
-graded_source = f"{source}, L = {p.latent_dim}: {n_brains} clean test brains, "
-graded_source += f"{len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+graded_source = f"{source}, L = {p.model.latent_dim}: {n_brains} clean test brains, "
+graded_source += f"{len(p.evaluation.seeds)} fits of each VAE, 95 % intervals"
 
 # %%
 figures.fig_curves(
@@ -416,9 +361,9 @@ for k, kind in enumerate(graded.kinds):
 # The models of chapter 7, at every number of latents, and the strongest artefacts.
 
 # %%
-small = grid_cohort(p, whole)
-runs = curve_models(p, small)
-worst = graded_artefacts(whole, p.artefact_strengths[-1:], p.n_graded)
+small = whole.resampled(p.grid.shape)
+runs = curve_runs(p, small)
+worst = graded_artefacts(whole, p.evaluation.artefact_strengths[-1:], p.evaluation.n_graded)
 worst = worst.resampled(small.atlas.shape)
 small_mean = small.split("train").images.mean(axis=0)
 
@@ -450,8 +395,8 @@ figures.fig_curves(
     "What comes back of artefacts of full strength, and of the brain around them, "
     "against the number of latents."
 ).made_from(
-    f"Cohort {small.name} at {p.grid_height} × {p.grid_width}: {n_brains} clean test brains, "
-    f"{len(p.grid_seeds)} fits of each VAE, 95 % intervals"
+    f"Cohort {small.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: {n_brains} clean test brains, "
+    f"{len(p.grid.seeds)} fits of each VAE, 95 % intervals"
 )
 
 # %% [markdown]
@@ -477,7 +422,7 @@ display(pd.DataFrame(rows).T[list(graded.kinds)].map(str))
 print("paired differences of CW-SSIM to the clean section, full strength")
 display(pd.DataFrame(against).T.map(str))
 print("full strength, the models of chapter 7")
-ends = (p.latent_dim, max(at_most.values()))
+ends = (p.model.latent_dim, max(at_most.values()))
 pd.DataFrame(
     {
         title: {f"{m}, L = {n}": estimate(by[n]) for n in ends for m, by in of.items() if n in by}
@@ -517,6 +462,6 @@ pd.Series(
 # are excluded for leaks and breakages, beyond 0.06 for grids.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

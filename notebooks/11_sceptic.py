@@ -19,81 +19,22 @@
 # get a number here: which scales are lost, how codes cluster, how far they spread as β grows.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+brains = None  # the profile's, as the next
+latent_dim = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 from math import comb
 
 import numpy as np
 import pandas as pd
-from brainvae_core import figures
+from brainvae_core import figures, study
 from brainvae_core.cohorts import clean_part, displaced, known_factors, rendered
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import (
@@ -114,22 +55,18 @@ from brainvae_core.metrics import (
 )
 from brainvae_core.models import PCA, elbo_terms, fit_all
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import (
-    curve_models,
-    evaluated_models,
-    evaluation_cohort,
-    grid_cohort,
-    models_at,
-)
 from brainvae_core.record import Record
+from brainvae_core.study import curve_runs, fitted_models
 from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
-small, cohort = grid_cohort(p, whole), evaluation_cohort(p, whole)
+small, cohort = whole.resampled(p.grid.shape), whole.resampled(p.evaluation.shape)
 compared = ("PCA", "VAE", "β-VAE")
-models = {name: fits for name, fits in evaluated_models(p, cohort).items() if name in compared}
-where = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}, L = {p.latent_dim}"
+models = {
+    name: fits for name, fits in fitted_models(p, "evaluated", cohort).items() if name in compared
+}
+where = f"Cohort {cohort.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}, L = {p.model.latent_dim}"
 print(small)
 print(cohort)
 
@@ -143,7 +80,7 @@ print(cohort)
 
 # %%
 part, held_out = clean_part(cohort, "train"), clean_part(cohort)
-n_factors, ceiling = p.latent_dim, {}
+n_factors, ceiling = p.model.latent_dim, {}
 times = whole.atlas.shape[0] // cohort.atlas.shape[0]
 if cohort.factors is not None:
     sides = (part.factors.to_numpy(), part.images, held_out.factors.to_numpy(), held_out.images)
@@ -182,16 +119,16 @@ figures.fig_explained(ceiling).shows(
 
 # %%
 test, train = small.split("test").images, small.split("train").images
-mean_section, n_seeds = train.mean(axis=0), len(p.grid_seeds)
-source = f"Cohort {small.name} at {p.grid_height} × {p.grid_width}: {len(test)} test brains, "
+mean_section, n_seeds = train.mean(axis=0), len(p.grid.seeds)
+source = f"Cohort {small.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: {len(test)} test brains, "
 source += f"{n_seeds} fits, 95 % intervals"
 
 # %%
 vaes = {
     (label, n): fits
-    for label, by_dim in curve_models(p, small).items()
+    for label, by_dim in curve_runs(p, small).items()
     for n, fits in by_dim.items()
-    if label != "PCA" and n <= 2 * p.latent_dim
+    if label != "PCA" and n <= 2 * p.model.latent_dim
 }
 
 # %%
@@ -281,7 +218,7 @@ figures.fig_curves(
 # reconstruction is measured: 1 is the whole change, 0 is a brain painted as if it were ordinary.
 
 # %%
-before = clean_part(whole).images[: p.n_graded]
+before = clean_part(whole).images[: p.evaluation.n_graded]
 ordinary, amounts = block_mean(before, times), (1.0, 2.0, 3.0, 4.0, 5.0)
 moved = {
     "Ventricles wider": "ventricle_size",
@@ -331,7 +268,7 @@ for name, fits in (models | wider).items():
 # %%
 shown = estimates(comes_back)
 moved_source = f"{where} unless named: {len(ordinary)} clean test brains, "
-moved_source += f"{len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+moved_source += f"{len(p.evaluation.seeds)} fits of each VAE, 95 % intervals"
 figures.fig_curves(
     shown,
     "Standard deviations of the cohort",
@@ -376,7 +313,9 @@ for name, m in ((name, m) for name, fits in models.items() for m in fits):
 matrix = np.stack([np.mean(found, axis=0) for found in recovery.values()])
 figures.fig_recovery(matrix, list(recovery), list(factors)).shows(
     "Factors of anatomy and brightness first, the three misplacements last."
-).made_from(f"{where}: {len(splits[1])} test brains, mean of {len(p.eval_seeds)} fits of each VAE")
+).made_from(
+    f"{where}: {len(splits[1])} test brains, mean of {len(p.evaluation.seeds)} fits of each VAE"
+)
 
 # %% [markdown]
 # So the code does not tell anatomy from misplacement, it tells what moves many pixels from what moves few: the size of a brain, which a scaling error
@@ -423,7 +362,7 @@ figures.fig_curves(
     "deviation from the mean image, against the size of structures."
 ).made_from(
     f"{where} unless named: {len(sections)} clean test brains, "
-    f"{len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+    f"{len(p.evaluation.seeds)} fits of each VAE, 95 % intervals"
 )
 
 # %% [markdown]
@@ -442,7 +381,14 @@ figures.fig_curves(
 # sample of the same covariance: 1 is Gaussian, below 1 is clustered.
 
 # %%
-row = fit_all(small, models_at(p, p.latent_dim).configs, p.runs, p.device, p.together, halve=True)
+row = fit_all(
+    small,
+    study.row(p, p.model.latent_dim).configs,
+    p.places.runs,
+    p.places.device,
+    p.places.together,
+    halve=True,
+)
 posteriors = {}
 for run in (run for run in row if run.config.kind == "beta_vae"):
     posteriors.setdefault(run.config.beta, []).append(run.model.posterior(test))
@@ -464,7 +410,7 @@ figures.fig_curves(
     dispersed,
     "β",
     references={
-        "Spread of the codes": {"the prior's": p.latent_dim**0.5},
+        "Spread of the codes": {"the prior's": p.model.latent_dim**0.5},
         "Clustering": {"Gaussian": 1.0},
     },
     ylabels=["Prior standard deviations", "Posterior standard deviations", "Ratio"],
@@ -473,7 +419,7 @@ figures.fig_curves(
 ).shows(
     "How far the codes of test brains spread, how far apart neighbours are, and how "
     "clustered they lie, against β."
-).made_from(f"{source}, L = {p.latent_dim}")
+).made_from(f"{source}, L = {p.model.latent_dim}")
 
 # %% [markdown]
 # As β grows from 1 to 10 the codes draw together (from 2.89 to 2.52, the prior being at 2.83), and neighbours that were 25
@@ -558,6 +504,6 @@ pd.Series(
 # three fits of each VAE; equal rates are taken as exact.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

@@ -21,74 +21,15 @@
 # allowance for how many there are.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+latent_dim = None  # the profile's, as the next
+beta = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -123,27 +64,27 @@ from brainvae_core.metrics import (
 )
 from brainvae_core.models import effective_strength
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import curve_models, evaluated_models, evaluation_cohort, grid_cohort
 from brainvae_core.record import Record
+from brainvae_core.study import curve_runs, fitted_models
 from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
-cohort = evaluation_cohort(p, whole)
+cohort = whole.resampled(p.evaluation.shape)
 train, validation, test = (cohort.split(name).images for name in ("train", "validation", "test"))
-models = evaluated_models(p, cohort)
+models = fitted_models(p, "evaluated", cohort)
 half = len(test) // 2
 source = (
-    f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}, L = {p.latent_dim}: {len(test)} test brains "
-    f"(PCA-FD, precision and recall {half} against {half}; artefacts at most {p.n_graded} with each), "
-    f"{len(p.eval_seeds)} fits of each VAE, 95 % intervals"
+    f"Cohort {cohort.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}, L = {p.model.latent_dim}: {len(test)} test brains "
+    f"(PCA-FD, precision and recall {half} against {half}; artefacts at most {p.evaluation.n_graded} with each), "
+    f"{len(p.evaluation.seeds)} fits of each VAE, 95 % intervals"
 )
 
 # %%
 print(cohort)
 print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
-for beta in (1.0, p.beta):
-    strength = effective_strength(beta, p.likelihood)
+for beta in (1.0, p.model.beta):
+    strength = effective_strength(beta, p.model.likelihood)
     print(f"β = {beta:g} has the effective strength {strength:.2g}")
 
 # %% [markdown]
@@ -170,7 +111,7 @@ metrics = reconstruction_estimates(scores)
 # and recall of the last. The prior is one of a model only where its codes are to follow N(0, I).
 
 # %%
-basis = pca_basis(validation, min(p.fd_dim, len(validation) - 1))
+basis = pca_basis(validation, min(p.evaluation.fd_dim, len(validation) - 1))
 real, others = basis.project(test[:half]), test[half : 2 * half]
 with_prior = ("PCA", "VAE", "β-VAE", "probabilistic PCA", "factor analysis")
 generated = {
@@ -199,7 +140,7 @@ for what, measure in (("precision", sample_precision), ("recall", sample_recall)
 clean = clean_part(cohort).images[:half]
 bounds = {name: [] for name in ("VAE", "β-VAE")}
 for name, m in ((label, m) for label in bounds for m in models[label]):
-    found = likelihood_bound(m, clean, fitted_sigma(m, train[:256]), p.n_importance)
+    found = likelihood_bound(m, clean, fitted_sigma(m, train[:256]), p.evaluation.n_importance)
     bounds[name].append(found.importance_weighted)
 bounds["probabilistic PCA"] = models["probabilistic PCA"][0].log_likelihood(clean)
 metrics["log p(x) or bound (nats)"] = estimates(bounds)
@@ -211,7 +152,9 @@ metrics["log p(x) or bound (nats)"] = estimates(bounds)
 # kept around them; and chapter 10's area under the ROC curve of pixels, at the middle strength.
 
 # %%
-graded = graded_artefacts(whole, p.artefact_strengths, p.n_graded).resampled(cohort.atlas.shape)
+graded = graded_artefacts(whole, p.evaluation.artefact_strengths, p.evaluation.n_graded).resampled(
+    cohort.atlas.shape
+)
 removal = {
     name: [graded_removal(m, graded, mean_section) for m in fits] for name, fits in models.items()
 }
@@ -284,14 +227,16 @@ for rival in rivals:
 # artefacts, and in clean brains, for what is explained of a brain with an artefact is partly the artefact.
 
 # %%
-small = grid_cohort(p, whole)
+small = whole.resampled(p.grid.shape)
 parts = {name: clean_part(small, name).images[: len(test)] for name in ("train", "test")}
 average = small.split("train").images.mean(axis=0)
-worst = graded_artefacts(whole, p.artefact_strengths[-1:], p.n_graded).resampled(small.atlas.shape)
-runs = curve_models(p, small)
+worst = graded_artefacts(
+    whole, p.evaluation.artefact_strengths[-1:], p.evaluation.n_graded
+).resampled(small.atlas.shape)
+runs = curve_runs(p, small)
 
 # %%
-at, most = p.latent_dim, max(runs["PCA"])
+at, most = p.model.latent_dim, max(runs["PCA"])
 dims = [n for n in sorted({at, 30, most}) if n in runs["PCA"]]
 wanted = {(label, n): runs[label][n] for label in runs for n in dims if n in runs[label]}
 
@@ -425,6 +370,6 @@ pd.Series(
 # 95 % intervals. None of this is about real mice yet.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

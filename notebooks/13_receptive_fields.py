@@ -20,74 +20,16 @@
 # by itself says little, so every region stands beside a hundred random pieces of brain of its size.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+rois = None  # the profile's, as the next
+n_weights = None
+n_read = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -98,12 +40,12 @@ from brainvae_core.fields import null_divergence, perturb, receptive_field, weig
 from brainvae_core.metrics import active_latents
 from brainvae_core.models import fit
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import compared_configs
 from brainvae_core.record import Record
+from brainvae_core.study import compared_configs
 
 # %%
 cohort = prepare_cohort(p)
-model = fit(cohort, compared_configs(p)["β-VAE"], p.runs, p.device).model
+model = fit(cohort, compared_configs(p)["β-VAE"], p.places.runs, p.places.device).model
 clean = artefact_free(cohort)
 print(cohort)
 
@@ -113,37 +55,45 @@ print(cohort)
 
 # %%
 held_out = cohort.select(clean & (cohort.metadata["split"] == "test").to_numpy()).images
-masks = cohort.atlas.roi_masks(p.rois)
+masks = cohort.atlas.roi_masks(p.fields.rois)
 brightness = cohort.split("train").images.mean(axis=0)
 mu = np.array([brightness[mask].mean() for mask in masks])
-weights = weight_range(cohort.images[clean], masks, mean_brightness=mu, n_weights=p.n_weights)
+weights = weight_range(
+    cohort.images[clean], masks, mean_brightness=mu, n_weights=p.fields.n_weights
+)
 
 # %%
 active = active_latents(model.encode(cohort.split("test").images))
-source = f"Cohort {cohort.name}: {len(held_out)} clean test brains, one β-VAE (seed {p.seed})"
+source = f"Cohort {cohort.name}: {len(held_out)} clean test brains, one β-VAE (seed {p.model.seed})"
 fewer = (
-    f"Cohort {cohort.name}: {min(p.n_read, len(held_out))} clean test brains, "
-    f"each region's range over them, one β-VAE (seed {p.seed})"
+    f"Cohort {cohort.name}: {min(p.fields.n_read, len(held_out))} clean test brains, "
+    f"each region's range over them, one β-VAE (seed {p.model.seed})"
 )
 print(
     f"brains (n, height, width) = {held_out.shape}; weights (n_rois, n_weights) = {weights.shape}"
 )
-print(f"active latents: {active.sum()} of {p.latent_dim}")
+print(f"active latents: {active.sum()} of {p.model.latent_dim}")
 
 # %%
-Record({"clean test brains": len(held_out), "regions": len(p.rois), "latents": p.latent_dim})
+Record(
+    {
+        "clean test brains": len(held_out),
+        "regions": len(p.fields.rois),
+        "latents": p.model.latent_dim,
+    }
+)
 
 # %% [markdown]
 # ## Fig. S2 · The perturbed images
 
 # %%
-shown = np.linspace(0, p.n_weights - 1, min(p.n_weights, 5)).round().astype(int)
+shown = np.linspace(0, p.fields.n_weights - 1, min(p.fields.n_weights, 5)).round().astype(int)
 perturbed = [
     np.concatenate([perturb(held_out[:1], mask, w, b) for w in row[shown]])
     for mask, row, b in zip(masks, weights, mu, strict=True)
 ]
 figures.fig_s2(
-    np.stack(perturbed), p.rois, weights[:, shown], pixel_um=cohort.atlas.pixel_um
+    np.stack(perturbed), p.fields.rois, weights[:, shown], pixel_um=cohort.atlas.pixel_um
 ).made_from(f"Cohort {cohort.name}: one clean test brain")
 
 # %% [markdown]
@@ -158,7 +108,7 @@ totals = field.divergence[:, active].sum(axis=1)
 print(f"divergence (n_rois, latent_dim) = {field.divergence.shape}, nats")
 
 # %%
-figures.fig_3b(field.normalised(active), p.rois, totals).shows(
+figures.fig_3b(field.normalised(active), p.fields.rois, totals).shows(
     "Which latents answer to each of the six regions."
 ).made_from(source)
 
@@ -173,7 +123,7 @@ figures.fig_fields(
         "field": np.sqrt(2 * field.divergence),
         "97.5 %": np.sqrt(2 * resampled[1]),
     },
-    p.rois,
+    p.fields.rois,
     "Shift (SD; √(2 KL))",
 ).shows(
     "The field as shifts between the region at its darkest and at its brightest, "
@@ -199,7 +149,7 @@ figures.fig_fields(
         "Jeffreys": np.sqrt(field.jeffreys),
         "|d|": np.abs(field.effect_size),
     },
-    p.rois,
+    p.fields.rois,
     "Shift (SD; √(2 KL))",
 ).shows("Four measures of the same shift, from the darkest region to the brightest.").made_from(
     source
@@ -213,24 +163,30 @@ figures.fig_fields(
 # brightness; regions and blobs are read on the same brains. The bars resample brains.
 
 # %%
-few = held_out[: max(p.n_read // 2, 2)]
+few = held_out[: max(p.fields.n_read // 2, 2)]
 mine = receptive_field(model, few, masks, weight_range(few, masks))
 draws = mine.bootstrapped(500, seed=0)[:, :, active].sum(axis=2)
 blobs = [
     null_divergence(
-        model, few, cohort.atlas.brain_mask, int(mask.sum()), p.n_blobs, seed=0, mirrored=True
+        model,
+        few,
+        cohort.atlas.brain_mask,
+        int(mask.sum()),
+        p.fields.n_blobs,
+        seed=0,
+        mirrored=True,
     )
     for mask in masks
 ]
 
 # %%
-few_source = f"Cohort {cohort.name}: {len(few)} clean test brains, one β-VAE (seed {p.seed})"
+few_source = f"Cohort {cohort.name}: {len(few)} clean test brains, one β-VAE (seed {p.model.seed})"
 chance = np.stack([blob.divergence[:, active].sum(axis=1) for blob in blobs])
 figures.fig_against_blobs(
     mine.divergence[:, active].sum(axis=1),
     np.quantile(draws, [0.025, 0.975], axis=0).T,
     chance,
-    p.rois,
+    p.fields.rois,
     "All active latents together (nats)",
 ).shows("How far each region moves all active latents, over its own range.").made_from(few_source)
 
@@ -244,7 +200,7 @@ figures.fig_against_blobs(
     mine.divergence[:, active].sum(axis=1) / reach**2,
     (np.quantile(draws, [0.025, 0.975], axis=0) / reach**2).T,
     chance / np.square(far),
-    p.rois,
+    p.fields.rois,
     "All active latents together, over the squared change of brightness (nats per squared grey)",
 ).shows("The same divided by the square of how far the region's brightness was changed.").made_from(
     few_source
@@ -271,7 +227,7 @@ print(f"brains: {clean.sum()} and {len(held_out)}; correlation of the shifts {al
 # %%
 figures.fig_fields(
     {f"{name} clean brains": np.sqrt(2 * table) for name, table in both.items()},
-    p.rois,
+    p.fields.rois,
     "Shift (SD)",
 ).shows("The field read on all clean brains and on those that the fit had not seen.").made_from(
     f"Cohort {cohort.name}: {clean.sum()} clean brains and {len(held_out)} of them held out"
@@ -284,7 +240,7 @@ figures.fig_fields(
 # real brain's region in its place, one that is as bright as wanted, so that only the seam is unlike a brain.
 
 # %%
-some = held_out[: p.n_read]
+some = held_out[: p.fields.n_read]
 modes = {}
 for mode in ("mask", "add", "swap"):
     span = weight_range(some, masks, mode=mode)
@@ -294,7 +250,7 @@ for mode in ("mask", "add", "swap"):
 shifts = {mode: np.sqrt(2 * found.divergence) for mode, found in modes.items()}
 titles = {"mask": "one grey", "add": "grey added", "swap": "another brain's"}
 figures.fig_fields(
-    {titles[mode]: table for mode, table in shifts.items()}, p.rois, "Shift (SD)"
+    {titles[mode]: table for mode, table in shifts.items()}, p.fields.rois, "Shift (SD)"
 ).shows("The field by three ways to change a region.").made_from(fewer)
 
 # %%
@@ -310,7 +266,7 @@ print(f"smallest correlation between two modes: {by_mode.min(axis=None):.1f}")
 # about half as far or less. The two sides of TH move different latents most.
 
 # %%
-names = [*p.rois, *(a for a in ("CP", "sAMY") if a in cohort.atlas.acronyms)]
+names = [*p.fields.rois, *(a for a in ("CP", "sAMY") if a in cohort.atlas.acronyms)]
 sides = {}
 for side in ("left", "right", "both"):
     halves = cohort.atlas.roi_masks(names, side)
@@ -329,7 +285,7 @@ figures.fig_fields(
 # differ from those above because each region's range is over these brains.
 
 # %%
-regions = cohort.atlas.regions(p.region_share)
+regions = cohort.atlas.regions(p.fields.region_share)
 parts = cohort.atlas.roi_masks(regions)
 everywhere = receptive_field(model, some, parts, weight_range(some, parts))
 figures.fig_3b(
@@ -348,7 +304,7 @@ figures.fig_fields(
         "brain ‖ black region": np.sqrt(2 * field.missing_information),
         "dark ‖ bright region": np.sqrt(2 * field.divergence),
     },
-    p.rois,
+    p.fields.rois,
     "√(2 KL) (SD)",
 ).shows(
     "What a black region does to the codes, beside what its range of brightness does."
@@ -361,26 +317,26 @@ figures.fig_fields(
 # then the two that HPF moves most and least.
 
 # %%
-hpf = p.rois.index("HPF") if "HPF" in p.rois else 0
+hpf = p.fields.rois.index("HPF") if "HPF" in p.fields.rois else 0
 ranked = np.argsort(field.divergence[hpf])
-papers = [k for k in (0, 4) if k < p.latent_dim]
+papers = [k for k in (0, 4) if k < p.model.latent_dim]
 pair = [int(ranked[-1]), int(ranked[0])]
 
 # %%
 figures.fig_3c(
-    field.codes[hpf][:, :, papers], [k + 1 for k in papers], weights[hpf], p.rois[hpf]
+    field.codes[hpf][:, :, papers], [k + 1 for k in papers], weights[hpf], p.fields.rois[hpf]
 ).shows("The two latents that the paper shows, F1 and F5.").made_from(source)
 
 # %%
 figures.fig_3c(
-    field.codes[hpf][:, :, pair], [k + 1 for k in pair], weights[hpf], p.rois[hpf]
+    field.codes[hpf][:, :, pair], [k + 1 for k in pair], weights[hpf], p.fields.rois[hpf]
 ).shows("The latents that this region moves most and least.").made_from(source)
 
 # %% [markdown]
 # ## Fig. S3 · Every latent and every region
 
 # %%
-figures.fig_s3(field.codes, p.rois, weights).made_from(source)
+figures.fig_s3(field.codes, p.fields.rois, weights).made_from(source)
 
 # %% [markdown]
 # ## There and back
@@ -396,10 +352,10 @@ print(f"share that comes back, to the nearest quarter: {round(4 * returned / giv
 
 # %%
 above = (mine.divergence[:, active].sum(axis=1)[:, None] > chance).mean(axis=1)
-above = dict(zip(p.rois, above, strict=True))
+above = dict(zip(p.fields.rois, above, strict=True))
 
 # %%
-strongest = {p.rois[i] for i in np.argsort(totals)[-2:]}
+strongest = {p.fields.rois[i] for i in np.argsort(totals)[-2:]}
 pd.Series(
     {
         "at least a third of HPF's change of brightness comes back": returned > given / 3,
@@ -425,6 +381,6 @@ pd.Series(
 # overlapping TH's.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

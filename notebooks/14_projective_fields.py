@@ -19,74 +19,16 @@
 # variance of every pixel is taken in four quartiles of the range.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+rois = None  # the profile's, as the next
+c_max = None
+c_step = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -105,13 +47,16 @@ from brainvae_core.fields import (
 from brainvae_core.metrics import active_latents, estimates
 from brainvae_core.models import fit
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import compared_configs
 from brainvae_core.record import Record
+from brainvae_core.study import compared_configs
 
 # %%
 cohort = prepare_cohort(p)
 configs = compared_configs(p)
-models = {name: fit(cohort, configs[name], p.runs, p.device).model for name in ("PCA", "β-VAE")}
+models = {
+    name: fit(cohort, configs[name], p.places.runs, p.places.device).model
+    for name in ("PCA", "β-VAE")
+}
 model, pixel_um = models["β-VAE"], cohort.atlas.pixel_um
 print(cohort)
 
@@ -119,21 +64,23 @@ print(cohort)
 clean = artefact_free(cohort) & (cohort.metadata["split"] == "test").to_numpy()
 brains = cohort.images[clean]
 z0 = model.encode(brains[:1])[0]
-n_steps = round(p.c_max / p.c_step)
-c = np.arange(-n_steps, n_steps + 1) * (p.c_max / n_steps)
+n_steps = round(p.fields.c_max / p.fields.c_step)
+c = np.arange(-n_steps, n_steps + 1) * (p.fields.c_max / n_steps)
 
 # %%
 field = projective_field(model, z0, c)
-one_code = f"Cohort {cohort.name}: from one clean test brain's code, one β-VAE (seed {p.seed})"
-source = f"{one_code}, c = ±{p.c_max:g} by {p.c_step:g}"
-print(f"c: {len(c)} values a latent, {len(c) * p.latent_dim:,} images decoded")
+one_code = (
+    f"Cohort {cohort.name}: from one clean test brain's code, one β-VAE (seed {p.model.seed})"
+)
+source = f"{one_code}, c = ±{p.fields.c_max:g} by {p.fields.c_step:g}"
+print(f"c: {len(c)} values a latent, {len(c) * p.model.latent_dim:,} images decoded")
 print(f"variance (latent_dim, quartiles, height, width) = {field.variance.shape}")
 
 # %% [markdown]
 # ## Fig. S4 · Sections along each latent
 
 # %%
-c_shown = p.c_max * np.array([-1, -0.5, -0.2, 0, 0.2, 0.5, 1])
+c_shown = p.fields.c_max * np.array([-1, -0.5, -0.2, 0, 0.2, 0.5, 1])
 along = traversal(model, z0, c_shown)
 figures.fig_s4(along, c_shown, pixel_um=pixel_um).shows(
     "What the decoder paints along each latent."
@@ -175,8 +122,8 @@ figures.fig_3a(rgb, scales, starred, **named).made_from(source)
 # within any quarter of it.
 
 # %%
-latents = [f"F{k + 1}" for k in range(p.latent_dim)]
-half = p.c_max / 2
+latents = [f"F{k + 1}" for k in range(p.model.latent_dim)]
+half = p.fields.c_max / 2
 quartiles = (f"c < −{half:g}", f"−{half:g} ≤ c < 0", f"0 < c ≤ {half:g}", f"c > {half:g}")
 maps = {name: field.variance[:, i] for i, name in enumerate(quartiles)}
 
@@ -192,7 +139,7 @@ figures.fig_maps({**maps, "all c": field.variance_all}, latents, **named, one_sc
 # test brains, and the authors' way, which *sets* the latent to c where the paper adds c.
 
 # %%
-few = np.linspace(-p.c_max, p.c_max, 57)
+few = np.linspace(-p.fields.c_max, p.fields.c_max, 57)
 mean_code = model.encode(brains).mean(axis=0)
 starts = {"one brain": z0, "prior mean": np.zeros_like(z0), "mean code": mean_code}
 fields = {name: projective_field(model, start, few) for name, start in starts.items()}
@@ -202,7 +149,7 @@ fields["one brain, set to c"] = projective_field(model, z0, few, absolute=True)
 figures.fig_maps(
     {name: found.variance_all for name, found in fields.items()}, latents, **named, one_scale=True
 ).shows("What each latent paints from four starting points.").made_from(
-    f"Cohort {cohort.name}: one β-VAE (seed {p.seed}), {len(few)} values of c = ±{p.c_max:g}; "
+    f"Cohort {cohort.name}: one β-VAE (seed {p.model.seed}), {len(few)} values of c = ±{p.fields.c_max:g}; "
     f"mean code of {len(brains)} clean test brains"
 )
 
@@ -220,9 +167,9 @@ print(f"57 steps against {len(c)}: correlation {finer:.3f}")
 # chapter 13 and for every region of this slice.
 
 # %%
-regions = cohort.atlas.regions(p.region_share)
-profile = region_profile(field.variance_all, cohort.atlas.roi_masks(p.rois))
-figures.fig_region_profile(profile, p.rois).shows(
+regions = cohort.atlas.regions(p.fields.region_share)
+profile = region_profile(field.variance_all, cohort.atlas.roi_masks(p.fields.rois))
+figures.fig_region_profile(profile, p.fields.rois).shows(
     "How each latent's effect is shared out over the six regions."
 ).made_from(source)
 
@@ -259,7 +206,7 @@ figures.fig_scores(
     },
 ).shows("How far each latent of the β-VAE is from a linear one.").made_from(
     f"Cohort {cohort.name}: from {len(many)} clean test brains' codes, {len(few)} values of c, "
-    f"one β-VAE (seed {p.seed}); PCA from one brain's code, its largest value"
+    f"one β-VAE (seed {p.model.seed}); PCA from one brain's code, its largest value"
 )
 
 # %% tags=["nbval-ignore-output"]
@@ -301,6 +248,6 @@ pd.Series(
 # How sure: one fit; asymmetry and tails are means over the codes of 17 brains, with intervals; maps are from one brain's code.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

@@ -19,74 +19,15 @@
 # every region of the slice, and never without what chance would give.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+rois = None  # the profile's, as the next
+objectives = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 from itertools import combinations
@@ -103,29 +44,33 @@ from brainvae_core.fields import (
     read_fits,
     scored_fits,
 )
-from brainvae_core.interpretation import family_models, living
 from brainvae_core.metrics import active_latents, from_resamples, match_latents, matching_null
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import evaluated_models, evaluation_cohort, grid_cohort
 from brainvae_core.record import Record
+from brainvae_core.study import fitted_models
 from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
-cohort, coarse = evaluation_cohort(p, whole), grid_cohort(p, whole)
+cohort, coarse = whole.resampled(p.evaluation.shape), whole.resampled(p.grid.shape)
 compared = ("PCA", "VAE", "β-VAE")
-evaluated = evaluated_models(p, cohort)
+evaluated = fitted_models(p, "evaluated", cohort)
 print(cohort, coarse, sep="\n")
 
 # %%
 rows = artefact_free(whole) & (whole.metadata["split"] == "test").to_numpy()
-brains, few = cohort.images[rows], cohort.images[rows][: p.n_read]
-regions = cohort.atlas.regions(p.region_share)
+brains, few = cohort.images[rows], cohort.images[rows][: p.fields.n_read]
+regions = cohort.atlas.regions(p.fields.region_share)
 masks, n = cohort.atlas.roi_masks(regions), len(few)
-models = living({name: evaluated[name] for name in compared}, brains, 2)
-c = np.linspace(-p.c_max, p.c_max, 57)
+models = {
+    name: [m for m in evaluated[name] if active_latents(m.encode(brains)).sum() >= 2]
+    for name in compared
+}
+if dead := [name for name, fits in models.items() if not fits]:
+    raise ValueError(f"no fit of {', '.join(dead)} has 2 active latents; fit longer or lower beta")
+c = np.linspace(-p.fields.c_max, p.fields.c_max, 57)
 source = f"Cohort {cohort.name}: {n} clean test brains, {len(regions)} regions"
-all_fits = f"{len(p.eval_seeds)} fits of each VAE, one of PCA"
+all_fits = f"{len(p.evaluation.seeds)} fits of each VAE, one of PCA"
 
 # %%
 both = read_fits(models, few, masks, c)
@@ -149,7 +94,7 @@ draws = agreement_draws(resampled, first.profile, n=500, seed=0, active=alive)
 ends = np.quantile(np.diagonal(draws, axis1=1, axis2=2), [0.025, 0.975], axis=0).T
 
 # %%
-one_fit = f"{source}, one β-VAE (seed {p.eval_seeds[0]})"
+one_fit = f"{source}, one β-VAE (seed {p.evaluation.seeds[0]})"
 figures.fig_agreement(agreement, ends).shows(
     "Whether a latent of one β-VAE paints what it sees."
 ).made_from(one_fit)
@@ -192,7 +137,9 @@ chance = {k: np.stack([matching_null(a, b, 200, 0) for a, b in of]) for k, of in
 # %%
 figures.fig_stability(correlation, {k: np.concatenate(r) for k, r in chance.items()}).shows(
     "Which latents of one fit come back in another."
-).made_from(f"Cohort {cohort.name}: {len(brains)} clean test brains, {len(p.eval_seeds)} fits each")
+).made_from(
+    f"Cohort {cohort.name}: {len(brains)} clean test brains, {len(p.evaluation.seeds)} fits each"
+)
 
 # %%
 back = {name: r.mean() for name, r in correlation.items()}
@@ -203,7 +150,7 @@ by_chance = {name: r.mean(axis=(0, 2)) for name, r in chance.items()}
 # is of different things: it is shown to say how much of one fit is left.
 
 # %%
-orders = [np.arange(p.latent_dim), *(m.order for m in matched.get("β-VAE", ()))]
+orders = [np.arange(p.model.latent_dim), *(m.order for m in matched.get("β-VAE", ()))]
 ordered = zip(both["β-VAE"], orders, strict=True)
 stack = np.stack([b.receptive.divergence[:, order] for b, order in ordered])
 figures.fig_fields(
@@ -225,13 +172,13 @@ figures.fig_3d(impact_covariance(first.receptive.divergence, alive)).shows(
 ).made_from(one_fit)
 
 # %%
-six = cohort.atlas.roi_masks(p.rois)
+six = cohort.atlas.roi_masks(p.fields.rois)
 paper = read_fits(models, few, six, c[::8])
 figures.fig_3d(impact_covariance(paper["β-VAE"][0].receptive.divergence, alive)).shows(
     "Covariance over the six regions."
 ).made_from(
-    f"Cohort {cohort.name}: {n} clean test brains, {', '.join(p.rois)}, "
-    f"one β-VAE (seed {p.eval_seeds[0]})"
+    f"Cohort {cohort.name}: {n} clean test brains, {', '.join(p.fields.rois)}, "
+    f"one β-VAE (seed {p.evaluation.seeds[0]})"
 )
 
 # %% [markdown]
@@ -244,7 +191,7 @@ figures.fig_3d(impact_covariance(paper["β-VAE"][0].receptive.divergence, alive)
 # %%
 read = {"six": paper, "all": both}
 equal = min(int(alive.sum()) for fits in active.values() for alive in fits)
-n_of = {"six": len(p.rois), "all": len(regions)}
+n_of = {"six": len(p.fields.rois), "all": len(regions)}
 scored = {
     sets: {
         name: scored_fits([b.receptive for b in fits], active[name], equal)
@@ -268,7 +215,7 @@ print(f"{equal} active latents of each model")
 # %%
 figures.fig_3e(scores["six"], nulls["six"], rotated["six"]).shows(
     "Uncorrelatedness over the six regions."
-).made_from(f"Cohort {cohort.name}: {n} clean test brains, {all_fits}; {', '.join(p.rois)}")
+).made_from(f"Cohort {cohort.name}: {n} clean test brains, {all_fits}; {', '.join(p.fields.rois)}")
 
 # %%
 figures.fig_3e(scores["all"], nulls["all"], rotated["all"]).shows(
@@ -279,14 +226,19 @@ figures.fig_3e(scores["all"], nulls["all"], rotated["all"]).shows(
 # The whole family of objectives, fitted at the size of the grid (40 × 56 pixels), over six regions and over every region of that size.
 
 # %%
-small, parts = coarse.images[rows], coarse.atlas.regions(p.region_share)
-family = living(family_models(p, coarse), small, 2)
+small, parts = coarse.images[rows], coarse.atlas.regions(p.fields.region_share)
+family = {
+    name: [m for m in fits if active_latents(m.encode(small)).sum() >= 2]
+    for name, fits in fitted_models(p, "families", coarse).items()
+}
+if dead := [name for name, fits in family.items() if not fits]:
+    raise ValueError(f"no fit of {', '.join(dead)} has 2 active latents; fit longer or lower beta")
 alive_of = {k: [active_latents(m.encode(small)) for m in fits] for k, fits in family.items()}
 fewest = min(int(alive.sum()) for fits in alive_of.values() for alive in fits)
 of_family, of_all = {}, {}
 
 # %%
-for sets, acronyms in (("six", p.rois), ("all", parts)):
+for sets, acronyms in (("six", p.fields.rois), ("all", parts)):
     seen = read_fits(family, small[:n], coarse.atlas.roi_masks(acronyms), c[::8])
     of_family[sets] = {
         k: scored_fits([b.receptive for b in fits], alive_of[k], fewest) for k, fits in seen.items()
@@ -295,13 +247,15 @@ for sets, acronyms in (("six", p.rois), ("all", parts)):
         k: from_resamples(f.values, f.resamples, n, n_regions=len(acronyms), bounds=(0, 1))
         for k, f in of_family[sets].items()
     }
-print(f"{len(p.rois)} and {len(parts)} regions, {fewest} active latents of each model")
+print(f"{len(p.fields.rois)} and {len(parts)} regions, {fewest} active latents of each model")
 
 # %%
 nulls_of = {sets: {k: f.null for k, f in by.items()} for sets, by in of_family.items()}
 rotated_of = {sets: {k: f.rotated for k, f in by.items()} for sets, by in of_family.items()}
-small_source = f"Cohort {coarse.name} at {p.grid_height} × {p.grid_width}: {n} clean test brains, "
-small_source += f"{len(p.grid_seeds)} fits of each VAE, one of PCA"
+small_source = (
+    f"Cohort {coarse.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: {n} clean test brains, "
+)
+small_source += f"{len(p.grid.seeds)} fits of each VAE, one of PCA"
 figures.fig_3e(of_all["six"], nulls_of["six"], rotated_of["six"]).shows(
     "The family of objectives over the six regions."
 ).made_from(small_source)
@@ -314,7 +268,7 @@ figures.fig_3e(of_all["all"], nulls_of["all"], rotated_of["all"]).shows(
 # %% tags=["nbval-ignore-output"]
 upper = {k: np.quantile(r, 0.975) for k, r in by_chance.items()}
 strong = {k: (r >= 0.9).sum(axis=1).mean() for k, r in correlation.items()}
-named = {"six": f"{len(p.rois)} regions", "all": f"{len(parts)} regions"}
+named = {"six": f"{len(p.fields.rois)} regions", "all": f"{len(parts)} regions"}
 by_size = {f"uncorrelatedness over {named[sets]}": by for sets, by in of_all.items()}
 stable = {"mean |r| of two fits": back, "97.5 % of random axes": upper, "latents above 0.9": strong}
 display(pd.DataFrame(by_size).map(str), pd.DataFrame(stable).round(2))
@@ -323,13 +277,14 @@ Record(
         **{f"agreement of a latent's two fields, {k}": e for k, e in own.items()},
         **{f"that less two latents' agreement, {k}": e for k, e in beyond.items()},
         **{
-            f"uncorrelatedness over {len(p.rois)} regions, {k}": e for k, e in scores["six"].items()
+            f"uncorrelatedness over {len(p.fields.rois)} regions, {k}": e
+            for k, e in scores["six"].items()
         },
         **{f"uncorrelatedness over all regions, {k}": e for k, e in scores["all"].items()},
         **{f"|r| of matched latents of two fits, {k}": r for k, r in back.items()},
     },
     n_brains=len(brains),
-    n_seeds=len(p.eval_seeds),
+    n_seeds=len(p.evaluation.seeds),
 )
 
 # %% [markdown]
@@ -353,7 +308,7 @@ pd.Series(
         ),
         "no fit gives another's latents back (mean |r| below 0.9)": max(back.values(), default=0.0)
         < 0.9,
-        "all models have 8 active latents": equal == p.latent_dim,
+        "all models have 8 active latents": equal == p.model.latent_dim,
         "PCA is above random axes of its codes over all regions": scores["all"]["PCA"].value
         > random_axes["PCA"],
         "VAE and β-VAE are not shown to be (their intervals reach them)": all(
@@ -372,6 +327,6 @@ pd.Series(
 # the latents that come back. What such readings are worth: [what the analysis can see](../book/what_it_can_see.md).
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

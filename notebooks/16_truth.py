@@ -20,74 +20,15 @@
 # factors (a reference), and on a second simulator that plants in another way.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+varied_brains = None  # the profile's, as the next
+varied_artefact_shares = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -101,14 +42,6 @@ from brainvae_core.fields import (
     recovery_rates,
     rotated_fits,
 )
-from brainvae_core.interpretation import (
-    freeform_cohort,
-    freeform_models,
-    living,
-    planted_cohort,
-    planted_grid,
-    told_model,
-)
 from brainvae_core.metrics import (
     active_latents,
     dci,
@@ -121,16 +54,20 @@ from brainvae_core.metrics import (
     sidedness_beyond_chance,
     tail_counts,
 )
-from brainvae_core.profile import evaluated_models, evaluation_cohort
+from brainvae_core.models import LinearGaussian
+from brainvae_core.prepare import freeform_cohort, planted_cohort
 from brainvae_core.record import Record
+from brainvae_core.study import fitted_models, varied_models
 from IPython.display import display
 
 # %%
 whole = planted_cohort(p)
-cohort = evaluation_cohort(p, whole)
-evaluated = evaluated_models(p, cohort)
+cohort = whole.resampled(p.evaluation.shape)
+evaluated = fitted_models(p, "evaluated", cohort)
 models = {name: evaluated[name] for name in ("PCA", "factor analysis", "VAE", "β-VAE")}
-models["told the factors"] = [told_model(cohort)]
+train = clean_part(cohort, "train")
+told = LinearGaussian.fit_to_factors(train.images, train.factors.to_numpy())
+models["told the factors"] = [told]
 print(cohort)
 
 # %% [markdown]
@@ -143,9 +80,9 @@ print(cohort)
 # %%
 test = clean_part(cohort)
 factors, names = test.factors.to_numpy(), list(test.factors)
-regions = cohort.atlas.regions(p.region_share)
+regions = cohort.atlas.regions(p.fields.region_share)
 masks = np.concatenate([cohort.atlas.roi_masks(regions, side) for side in ("left", "right")])
-c = np.linspace(-p.c_max, p.c_max, 29)
+c = np.linspace(-p.fields.c_max, p.fields.c_max, 29)
 
 # %%
 simulator = PlantedModel.anatomical(cohort.atlas)
@@ -165,7 +102,7 @@ print(f"{len(names)} factors: {', '.join(names)}; masks (n, height, width) = {ma
 
 # %%
 active = {k: [active_latents(m.encode(test.images)) for m in fits] for k, fits in models.items()}
-found = recover_fits(models, test.images, factors, planted, masks, c, active, p.n_read)
+found = recover_fits(models, test.images, factors, planted, masks, c, active, p.fields.n_read)
 
 # %%
 marks = "orange: R² ≥ 0.5; R, P: the best latent's receptive, projective field points right"
@@ -194,10 +131,14 @@ figures.fig_maps(maps, names, cohort.atlas.pixel_um, cohort.atlas.brain_mask, no
 # Chance: the same models along random axes of their own codes, three for each fit. Intervals are over factors, few as they are, and over fits.
 
 # %%
-compared = {name: models[name] for name in ("PCA", "VAE", "β-VAE")}
-living_active = {k: [a for a in found_active if a.any()] for k, found_active in active.items()}
-turned = rotated_fits(living(compared, test.images), test.images, living_active, n=3)
-chance = recover_fits(turned, test.images, factors, planted, masks, c, n_read=p.n_read)
+living_active = {k: [a for a in active[k] if a.any()] for k in ("PCA", "VAE", "β-VAE")}
+compared = {
+    k: [m for m, a in zip(models[k], active[k], strict=True) if a.any()] for k in living_active
+}
+if dead := [name for name, fits in compared.items() if not fits]:
+    raise ValueError(f"no fit of {', '.join(dead)} has an active latent; fit longer or lower beta")
+turned = rotated_fits(compared, test.images, living_active, n=3)
+chance = recover_fits(turned, test.images, factors, planted, masks, c, n_read=p.fields.n_read)
 answers = recovery_rates(found), recovery_rates(chance, per_fit=3)
 rates = {q: jackknives(np.mean, answers[0][q] | answers[1][q], bounds=(0, 1)) for q in answers[0]}
 
@@ -207,7 +148,7 @@ pointing = ("receptive field right", "projective field right")
 figures.fig_scores(rates, references=dict.fromkeys(pointing, one_of)).shows(
     "The share of the planted factors of which each is true."
 ).made_from(
-    f"{source}, {len(names)} factors, {len(p.eval_seeds)} fits of each VAE and one of the others, "
+    f"{source}, {len(names)} factors, {len(p.evaluation.seeds)} fits of each VAE and one of the others, "
     "three sets of random axes a fit"
 )
 
@@ -253,7 +194,7 @@ figures.fig_scores({"MIG, mean over factors": estimates(gaps, bounds=(0, 1))}).s
     "How far one latent, and no other, has each factor."
 ).made_from(
     f"Cohort {cohort.name}: {len(train)} training brains, {len(names)} factors, "
-    f"{len(p.eval_seeds)} fits of each VAE"
+    f"{len(p.evaluation.seeds)} fits of each VAE"
 )
 
 # %% [markdown]
@@ -275,7 +216,7 @@ counts = {kind: tail_counts(by_kind["clean"], by_kind[kind]) for kind in list(by
 # %%
 limits = np.quantile(by_kind["clean"], [0.025, 0.975], axis=0)
 figures.fig_tails(by_kind, limits, counts).made_from(
-    f"Cohort {cohort.name}: {len(kinds)} test brains, one β-VAE (seed {p.eval_seeds[0]})"
+    f"Cohort {cohort.name}: {len(kinds)} test brains, one β-VAE (seed {p.evaluation.seeds[0]})"
 )
 
 # %%
@@ -296,7 +237,7 @@ figures.fig_scores(beyond, references=dict.fromkeys(beyond, {"chance": 0.0})).sh
     "Brains with artefacts on one side of a latent: the share, less what random sides would give."
 ).made_from(
     f"Cohort {cohort.name}: beside {(kinds == 'clean').sum()} clean test brains, "
-    f"{len(p.eval_seeds)} fits of each VAE"
+    f"{len(p.evaluation.seeds)} fits of each VAE"
 ) if beyond else "fewer than 3 test brains with an artefact"
 
 # %% [markdown]
@@ -308,7 +249,9 @@ figures.fig_scores(beyond, references=dict.fromkeys(beyond, {"chance": 0.0})).sh
 
 # %%
 second = freeform_cohort(p)
-others = freeform_models(p, second) | {"told the factors": [told_model(second)]}
+train = clean_part(second, "train")
+told = LinearGaussian.fit_to_factors(train.images, train.factors.to_numpy())
+others = fitted_models(p, "freeform", second) | {"told the factors": [told]}
 tested = clean_part(second)
 theirs, there = tested.factors.to_numpy(), PlantedModel.freeform(second.atlas)
 where = planted_fields(there, tested.images, masks, np.linspace(-1.7, 1.7, 15))
@@ -319,10 +262,13 @@ dead = sum(not a.any() for a in alive["β-VAE"])
 share = f"{dead} of {len(alive['β-VAE'])} fits of the β-VAE learned nothing (those count as well)"
 
 # %%
-again = recover_fits(others, tested.images, theirs, where, masks, c, alive, p.n_read)
-fits = living({"β-VAE": others["β-VAE"]}, tested.images)
-turned = rotated_fits(fits, tested.images, {"β-VAE": [a for a in alive["β-VAE"] if a.any()]}, n=3)
-at_random = recover_fits(turned, tested.images, theirs, where, masks, c, n_read=p.n_read)
+again = recover_fits(others, tested.images, theirs, where, masks, c, alive, p.fields.n_read)
+learned = [(m, a) for m, a in zip(others["β-VAE"], alive["β-VAE"], strict=True) if a.any()]
+if not learned:
+    raise ValueError("no fit of β-VAE has an active latent; fit longer or lower beta")
+fits, of_fits = zip(*learned, strict=True)
+turned = rotated_fits({"β-VAE": fits}, tested.images, {"β-VAE": of_fits}, n=3)
+at_random = recover_fits(turned, tested.images, theirs, where, masks, c, n_read=p.fields.n_read)
 
 # %%
 best_fit = np.argmax([f.best_r2.mean() for f in again["β-VAE"]])
@@ -378,7 +324,7 @@ figures.fig_differences(rows, "Difference, mean over factors").shows(
     "Differences of shares lie within ±1; their intervals are not cut there."
 ).made_from(
     f"Cohorts {cohort.name} and {second.name}: {len(test)} and {len(tested)} test brains, "
-    f"{len(names)} and {len(there.names)} factors, {len(p.eval_seeds)} fits of the β-VAE"
+    f"{len(names)} and {len(there.names)} factors, {len(p.evaluation.seeds)} fits of the β-VAE"
 )
 
 # %% [markdown]
@@ -389,7 +335,22 @@ figures.fig_differences(rows, "Difference, mean over factors").shows(
 # intervals over factors and fits.
 
 # %%
-varied = planted_grid(p, whole, c)
+coarse = whole.resampled(p.grid.shape)
+small, parts = clean_part(coarse), coarse.atlas.regions(p.fields.region_share)
+halves = np.concatenate([coarse.atlas.roi_masks(parts, side) for side in ("left", "right")])
+simulator = PlantedModel.anatomical(coarse.atlas)
+truth = planted_fields(simulator, small.images, halves, np.linspace(-3, 3, 25))
+arguments = small.images, small.factors.to_numpy(), truth, halves, c
+n_small = max(p.fields.n_read // 2, 3)
+
+# %%
+varied = {what: {} for what in ("beta", "latent_dim", "brains", "share")}
+for what, by_model in varied_models(p, coarse).items():
+    for name, by_value in by_model.items():
+        used = {x: [active_latents(m.encode(small.images)) for m in f] for x, f in by_value.items()}
+        varied[what][name] = recover_fits(by_value, *arguments, used, n_small)
+
+# %%
 titles = {
     "beta": "β",
     "latent_dim": "Latents L",
@@ -407,8 +368,8 @@ curves = {
     for what, table in varied.items()
 }
 small_source = (
-    f"Cohort {cohort.name} at {p.grid_height} × {p.grid_width}: {len(test)} test brains without "
-    f"artefacts, {len(names)} factors, {len(p.grid_seeds)} fits of the β-VAE a point, one of PCA"
+    f"Cohort {cohort.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: {len(test)} test brains without "
+    f"artefacts, {len(names)} factors, {len(p.grid.seeds)} fits of the β-VAE a point, one of PCA"
 )
 
 # %%
@@ -468,6 +429,6 @@ pd.Series(
 # [what the analysis can see](../book/what_it_can_see.md).
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

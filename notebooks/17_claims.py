@@ -19,74 +19,15 @@
 # where none is and some lie below, and is *not shown* where all hold zero.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+rois = None  # the profile's, as the next
+n_read = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 from itertools import combinations
@@ -103,7 +44,6 @@ from brainvae_core.fields import (
     scored_fits,
     tail_asymmetry,
 )
-from brainvae_core.interpretation import living
 from brainvae_core.metrics import (
     active_latents,
     estimate,
@@ -115,29 +55,34 @@ from brainvae_core.metrics import (
     verdict,
 )
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import evaluated_models, evaluation_cohort
 from brainvae_core.record import Record
+from brainvae_core.study import fitted_models
 
 # %%
 whole = prepare_cohort(p)
-cohort = evaluation_cohort(p, whole)
-evaluated = evaluated_models(p, cohort)
+cohort = whole.resampled(p.evaluation.shape)
+evaluated = fitted_models(p, "evaluated", cohort)
 print(cohort)
 
 # %%
 clean, test = artefact_free(whole), (whole.metadata["split"] == "test").to_numpy()
-brains, few = cohort.images[clean & test], cohort.images[clean & test][: p.n_read]
-regions, n = cohort.atlas.regions(p.region_share), len(few)
-c = np.linspace(-p.c_max, p.c_max, 57)
-models = living({name: evaluated[name] for name in ("PCA", "VAE", "β-VAE")}, brains, 2)
+brains, few = cohort.images[clean & test], cohort.images[clean & test][: p.fields.n_read]
+regions, n = cohort.atlas.regions(p.fields.region_share), len(few)
+c = np.linspace(-p.fields.c_max, p.fields.c_max, 57)
+models = {
+    name: [m for m in evaluated[name] if active_latents(m.encode(brains)).sum() >= 2]
+    for name in ("PCA", "VAE", "β-VAE")
+}
+if dead := [name for name, fits in models.items() if not fits]:
+    raise ValueError(f"no fit of {', '.join(dead)} has 2 active latents; fit longer or lower beta")
 active = {k: [active_latents(m.encode(brains)) for m in fits] for k, fits in models.items()}
 claims = {}
 
 # %%
-six = read_fits(models, few, cohort.atlas.roi_masks(p.rois), c)
+six = read_fits(models, few, cohort.atlas.roi_masks(p.fields.rois), c)
 every = read_fits(models, few, cohort.atlas.roi_masks(regions), c)
-source = f"Cohort {cohort.name}: {n} clean test brains, {len(p.eval_seeds)} fits of each VAE"
-print(f"regions: {len(p.rois)} and {len(regions)}")
+source = f"Cohort {cohort.name}: {n} clean test brains, {len(p.evaluation.seeds)} fits of each VAE"
+print(f"regions: {len(p.fields.rois)} and {len(regions)}")
 
 # %% [markdown]
 # ## HPF and STR move almost all latents
@@ -145,12 +90,12 @@ print(f"regions: {len(p.rois)} and {len(regions)}")
 # *Move*: more than 95 % of random blobs of that size do. *Almost all*: more than three of four.
 
 # %%
-for name in (name for name in ("HPF", "STR") if name in p.rois):
-    row, size = p.rois.index(name), int(cohort.atlas.roi_masks([name]).sum())
+for name in (name for name in ("HPF", "STR") if name in p.fields.rois):
+    row, size = p.fields.rois.index(name), int(cohort.atlas.roi_masks([name]).sum())
     beats = []
     for model, read in zip(models["β-VAE"], six["β-VAE"], strict=True):
         blobs = null_divergence(
-            model, few, cohort.atlas.brain_mask, size, p.n_blobs, mirrored=True
+            model, few, cohort.atlas.brain_mask, size, p.fields.n_blobs, mirrored=True
         ).divergence
         beats.append(read.receptive.divergence[row] > np.quantile(blobs, 0.95, axis=0))
     share = estimate(np.array(beats, dtype=float) - 0.75, bounds=(-0.75, 0.25))
@@ -173,12 +118,12 @@ for name in models:
 
 # %%
 equal = min(int(alive.sum()) for fits in active.values() for alive in fits)
-n_of = {f"{len(k)} regions": len(k) for k in (p.rois, regions)}
+n_of = {f"{len(k)} regions": len(k) for k in (p.fields.rois, regions)}
 scored = {
     sets: {
         k: scored_fits([b.receptive for b in fits], active[k], equal) for k, fits in read.items()
     }
-    for sets, read in ((f"{len(p.rois)} regions", six), (f"{len(regions)} regions", every))
+    for sets, read in ((f"{len(p.fields.rois)} regions", six), (f"{len(regions)} regions", every))
 }
 
 # %%
@@ -222,7 +167,7 @@ stars = [
     outlier_latents(f, a) if a.sum() >= 3 else 0 * a for f, a in zip(fields, alive, strict=True)
 ]
 shares = [(np.asarray(s, dtype=float),) for s in stars]
-if p.latent_dim >= 3:
+if p.model.latent_dim >= 3:
     claims["some latents' tails stand out (stars)"] = {
         "share of latents": jackknife(np.mean, shares, bounds=(0, 1))
     }
@@ -237,8 +182,8 @@ if unusual.sum() > 2:
     }
 
 # %%
-anatomical = np.isin(p.rois, ["SSp", "HPF", "RSP"])
-paper_masks = cohort.atlas.roi_masks(p.rois)
+anatomical = np.isin(p.fields.rois, ["SSp", "HPF", "RSP"])
+paper_masks = cohort.atlas.roi_masks(p.fields.rois)
 tails = np.array([tail_asymmetry(f.variance, paper_masks) for f in fields])
 if anatomical.any() and not anatomical.all():
     one_tail = [np.abs(tails[:, :, of].mean(axis=2)) for of in (anatomical, ~anatomical)]
@@ -265,13 +210,16 @@ if len(z) > 1:
 
 # %%
 verdicts = pd.Series({claim: verdict(found.values()) for claim, found in claims.items()})
-print(f"{len(claims)} claims, {n} brains, {len(p.eval_seeds)} fits of each VAE")
+print(f"{len(claims)} claims, {n} brains, {len(p.evaluation.seeds)} fits of each VAE")
 
 # %%
 asked = {
     claim: dict(zip(("first", "second"), of.values(), strict=False)) for claim, of in claims.items()
 }
-label = {"first": f"the only one, or {len(p.rois)} regions", "second": f"{len(regions)} regions"}
+label = {
+    "first": f"the only one, or {len(p.fields.rois)} regions",
+    "second": f"{len(regions)} regions",
+}
 numbers = {k: {label[which]: e for which, e in of.items()} for k, of in asked.items()}
 
 # %% tags=["nbval-ignore-output"]
@@ -304,7 +252,7 @@ pd.Series(
         == "holds",
         "no claim on correlation holds": "holds"
         not in set(verdicts[verdicts.index.str.contains("less")]),
-        "all latents are active": equal == p.latent_dim,
+        "all latents are active": equal == p.model.latent_dim,
     }
 ).astype(bool)
 
@@ -324,6 +272,6 @@ pd.Series(
 # How sure: 48 brains, three fits, and intervals over brains, regions or latents; each claim's are in its row.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

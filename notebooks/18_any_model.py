@@ -23,74 +23,15 @@
 # Here are two models that are not among this project's, a parcellation and an autoencoder. From the fitted model to the figure it takes five lines each.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+rois = None  # the profile's, as the next
+latent_dim = None
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -108,7 +49,7 @@ from brainvae_core.fields import (
 from brainvae_core.metrics import explained_variance
 from brainvae_core.models import FromSklearn, FromTorch
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import evaluated_models, evaluation_cohort
+from brainvae_core.study import fitted_models
 from sklearn.cluster import FeatureAgglomeration
 from sklearn.feature_extraction.image import grid_to_graph
 from sklearn.pipeline import make_pipeline
@@ -117,9 +58,9 @@ from torch import nn
 
 # %%
 whole = prepare_cohort(p)
-cohort = evaluation_cohort(p, whole)
+cohort = whole.resampled(p.evaluation.shape)
 train, test = cohort.split("train").images, cohort.split("test").images
-ours = evaluated_models(p, cohort)
+ours = fitted_models(p, "evaluated", cohort)
 print(cohort)
 
 # %% [markdown]
@@ -127,11 +68,11 @@ print(cohort)
 # values of c by which a latent is moved.
 
 # %%
-shape, masks = cohort.atlas.shape, cohort.atlas.roi_masks(p.rois)
-brains = clean_part(whole, "test").resampled(shape).images[: p.n_read]
-weights, c = weight_range(brains, masks), np.linspace(-p.c_max, p.c_max, 141)
-sized = f"Cohort {cohort.name} at {p.eval_height} × {p.eval_width}"
-source = f"{sized}: {len(brains)} clean test brains, L = {p.latent_dim}, one fit"
+shape, masks = cohort.atlas.shape, cohort.atlas.roi_masks(p.fields.rois)
+brains = clean_part(whole, "test").resampled(shape).images[: p.fields.n_read]
+weights, c = weight_range(brains, masks), np.linspace(-p.fields.c_max, p.fields.c_max, 141)
+sized = f"Cohort {cohort.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}"
+source = f"{sized}: {len(brains)} clean test brains, L = {p.model.latent_dim}, one fit"
 print(f"brains (n, height, width) = {brains.shape}; c from {c[0]:g} to {c[-1]:g}")
 
 # %% [markdown]
@@ -142,7 +83,7 @@ print(f"brains (n, height, width) = {brains.shape}; c from {c[0]:g} to {c[-1]:g}
 
 # %%
 grid = grid_to_graph(*shape)  # which pixels touch
-steps = StandardScaler(with_std=False), FeatureAgglomeration(p.latent_dim, connectivity=grid)
+steps = StandardScaler(with_std=False), FeatureAgglomeration(p.model.latent_dim, connectivity=grid)
 pipeline = make_pipeline(*steps).fit(train.reshape(len(train), -1))
 
 # %%
@@ -150,7 +91,7 @@ parcels = FromSklearn(pipeline, shape, images=train)
 seen = receptive_field(parcels, brains, masks, weights)
 painted = projective_field(parcels, parcels.encode(brains[:1])[0], c)
 moved = region_profile(painted.variance_all, masks)
-figures.fig_region_profile(moved, p.rois, seen.divergence).shows(
+figures.fig_region_profile(moved, p.fields.rois, seen.divergence).shows(
     "What the parcellation's latents paint and what they see."
 ).made_from(f"{source}; painted from one brain's code")
 
@@ -163,7 +104,7 @@ rgb, scales = stratified_rgb(painted)
 figures.fig_3a(
     rgb,
     scales,
-    np.zeros(p.latent_dim, dtype=bool),  # a linear model has no tail to star
+    np.zeros(p.model.latent_dim, dtype=bool),  # a linear model has no tail to star
     pixel_um=cohort.atlas.pixel_um,
     brain_contour_mask=cohort.atlas.brain_mask,
 ).shows(
@@ -180,14 +121,14 @@ figures.fig_3a(
 # Two modules and a loop of a few seconds. The encoder sees blocks of 4 × 4 pixels, and the decoder starts from the mean brain.
 
 # %%
-torch.manual_seed(p.seed)
+torch.manual_seed(p.model.seed)
 n_blocks, n_pixels = (shape[0] // 4) * (shape[1] // 4), shape[0] * shape[1]
 encoder = nn.Sequential(
     nn.AvgPool2d(4), nn.Flatten(), nn.BatchNorm1d(n_blocks, affine=False),
-    nn.Linear(n_blocks, 64), nn.ReLU(), nn.Linear(64, p.latent_dim),
+    nn.Linear(n_blocks, 64), nn.ReLU(), nn.Linear(64, p.model.latent_dim),
 )  # fmt: skip
 decoder = nn.Sequential(
-    nn.Linear(p.latent_dim, 64), nn.ReLU(), nn.Linear(64, n_pixels), nn.Unflatten(1, shape),
+    nn.Linear(p.model.latent_dim, 64), nn.ReLU(), nn.Linear(64, n_pixels), nn.Unflatten(1, shape),
 )  # fmt: skip
 
 # %%
@@ -201,11 +142,11 @@ for _ in range(300):
     optimiser.step()
 
 # %%
-autoencoder = FromTorch(encoder, decoder, shape, images=train, device=p.device)
+autoencoder = FromTorch(encoder, decoder, shape, images=train, device=p.places.device)
 ae_seen = receptive_field(autoencoder, brains, masks, weights)
 ae_painted = projective_field(autoencoder, autoencoder.encode(brains[:1])[0], c)
 ae_moved = region_profile(ae_painted.variance_all, masks)
-figures.fig_region_profile(ae_moved, p.rois, ae_seen.divergence).shows(
+figures.fig_region_profile(ae_moved, p.fields.rois, ae_seen.divergence).shows(
     "What the autoencoder's latents paint and what they see."
 ).made_from(f"{source}; painted from one brain's code")
 
@@ -218,7 +159,7 @@ figures.fig_region_profile(ae_moved, p.rois, ae_seen.divergence).shows(
 # Each region's row as shares over the latents, and the row's sum (Fig. 3B): the parcellation, the autoencoder, and this project's β-VAE of the same size.
 
 # %%
-figures.fig_3b(seen.normalised(), p.rois, seen.divergence.sum(axis=1)).shows(
+figures.fig_3b(seen.normalised(), p.fields.rois, seen.divergence.sum(axis=1)).shows(
     "The parcellation: which latents answer to each region."
 ).made_from(source)
 
@@ -227,7 +168,7 @@ figures.fig_3b(seen.normalised(), p.rois, seen.divergence.sum(axis=1)).shows(
 # every brain once the region is set to one brightness, and the width of the Gaussians is then the `variance_floor`.
 
 # %%
-figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).shows(
+figures.fig_3b(ae_seen.normalised(), p.fields.rois, ae_seen.divergence.sum(axis=1)).shows(
     "The autoencoder: which latents answer to each region."
 ).made_from(source)
 
@@ -237,7 +178,7 @@ figures.fig_3b(ae_seen.normalised(), p.rois, ae_seen.divergence.sum(axis=1)).sho
 # %%
 beta_vae = ours["β-VAE"][0]
 vae_seen = receptive_field(beta_vae, brains, masks, weights)
-figures.fig_3b(vae_seen.normalised(), p.rois, vae_seen.divergence.sum(axis=1)).shows(
+figures.fig_3b(vae_seen.normalised(), p.fields.rois, vae_seen.divergence.sum(axis=1)).shows(
     "The β-VAE: which latents answer to each region."
 ).made_from(source)
 
@@ -264,7 +205,7 @@ explained = {
 }
 
 # %% tags=["nbval-ignore-output"]
-table = pd.DataFrame(share, index=p.rois).T
+table = pd.DataFrame(share, index=p.fields.rois).T
 table.assign(**{"variance explained": explained}).round(2)
 
 # %% [markdown]
@@ -301,6 +242,6 @@ pd.Series(
 # How sure: one fit of each model at the demo's size; this chapter is about how to ask, not about which model is best.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

@@ -20,74 +20,14 @@
 # section.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"
-brains = "simulated"  # or a folder of acquired, or of one's own registered, brains
-orientation = "header"  # of one's own brains, or a code such as "asr"
-atlas = "drawn"  # or a folder with the CCF's files
-plane = 286  # AP index at 25 µm
-n_brains = 1024  # simulated
-height = 160  # pixels of a section
-width = 224
-artefact_share = 0.15
-cohort_seed = 0
-clip_pixels = True  # those brighter than the training brains' 99.9 % become white
-drop_brains = False  # outliers are set aside
-outlier_limit = 6.0  # robust standard deviations
-latent_dim = 8
-beta = 3.0
-objective = "beta"
-capacity = 20.0  # nats; of objective "capacity"
-mmd_weight = 1000.0  # nats per image; of objective "mmd"
-likelihood = "gaussian"
-steps = "80x112: 800, 160x224: 500"  # or one number, at the cohort's size
-batch_size = 16
-optimiser = "muon"  # or "adam"
-learning_rate = 4e-3  # of Adam
-adam_beta2 = 0.99
-muon_rate = 0.02
-lr_warmup = 0.05  # share of each stage's steps
-lr_cosine = True  # to zero over the last stage
-kl_warmup = 0.5  # share of the first stage's steps
-initialisation = "data"
-precision = "auto"  # or "float32", "tf32", "bfloat16"
-validate_every = 100  # steps
-seed = 0
-grid_betas = [1, 3, 10]
-grid_latent_dims = [2, 4, 6, 8, 12, 16]
-grid_seeds = [0, 1, 2]
-shard_latent_dim = 8  # the row of the grid that chapter 5 fits
-grid_height = 40
-grid_width = 56
-grid_steps = 1000
-eval_height = 80  # the models of the evaluation: several fits each, at a size of their own
-eval_width = 112
-eval_steps = 1500
-eval_seeds = [0, 1, 2]
-curve_latent_dims = [2, 4, 6, 8, 12, 16, 30, 100]  # of Figs 2C and 2D
-artefact_strengths = [0.25, 0.5, 0.75, 1.0]
-n_graded = 20  # brains with every artefact at every strength
-n_importance = 16  # samples of z a brain
-fd_dim = 16  # components of the Fréchet distance's basis
-rois = ["SSp", "HPF", "STR", "TH", "RSP", "HY"]
-region_share = 0.01  # of the brain; smaller regions are no region of their own
-n_weights = 5  # brightness weights a region
-n_read = 48  # held-out brains of the receptive fields that stand beside chance
-n_blobs = 100  # random regions of the null
-c_max = 7.0  # prior standard deviations
-c_step = 0.005
-objectives = ["capacity", "total_correlation", "mmd"]  # beside the β-VAE's
-varied_brains = [64, 256]  # training brains of other simulated cohorts
-varied_artefact_shares = [0.0, 0.4]
-new_brain = "simulated"  # or the file of a registered section
-data = "../data"
-runs = "../runs"
-device = "auto"  # CUDA, else MPS, else CPU
-together = 2  # models of the grid trained at once
+profile = "demo"  # params/demo.yaml, or the path of a YAML file
+settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+new_brain = None  # the profile's
 
 # %% tags=["hide-input"]
-from brainvae_core.profile import read_parameters
+from brainvae_core.settings import read_settings
 
-p = read_parameters(globals())
+p = read_settings(globals())
 
 # %% tags=["hide-input"]
 from pathlib import Path
@@ -100,22 +40,22 @@ from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import explained_variance_per_brain, outlier_score
 from brainvae_core.models import fit
 from brainvae_core.prepare import new_section, prepare_cohort
-from brainvae_core.profile import compared_configs, evaluated_models, evaluation_cohort
 from brainvae_core.record import Record
+from brainvae_core.study import compared_configs, fitted_models
 from IPython.display import display
 
 # %%
 cohort = prepare_cohort(p)
 section = new_section(p, cohort)
 models = {
-    name: fit(cohort, config, p.runs, p.device).model
+    name: fit(cohort, config, p.places.runs, p.places.device).model
     for name, config in compared_configs(p).items()
 }
 print(cohort)
 
 # %%
 train, test = cohort.split("train"), cohort.split("test")
-source = f"Brain: {Path(p.new_brain).stem}. Models fitted to cohort {cohort.name}; {len(test)} test brains"
+source = f"Brain: {Path(p.cohort.new_brain).stem}. Models fitted to cohort {cohort.name}; {len(test)} test brains"
 print(f"section (height, width) = {section.shape}, scaled to the cohort's mean brightness")
 
 # %%
@@ -150,8 +90,8 @@ figures.fig_new_brain(
 # The same brain at the size of the evaluation (chapters 9 to 12), where every model was fitted.
 
 # %%
-fine = evaluation_cohort(p, cohort)
-evaluated = evaluated_models(p, fine)
+fine = cohort.resampled(p.evaluation.shape)
+evaluated = fitted_models(p, "evaluated", fine)
 brain = block_mean(section[None], cohort.atlas.shape[0] // fine.atlas.shape[0])
 others = fine.split("test").images
 answers = {name: fits[0].reconstruct(brain)[0] for name, fits in evaluated.items()}
@@ -164,8 +104,8 @@ rms = {
 }
 own = {name: float(np.sqrt(np.square(a - brain[0]).mean())) for name, a in answers.items()}
 linear = ("probabilistic PCA", "factor analysis", "NMF", "nearest brain")
-fitted = f"Models fitted to cohort {fine.name} at {p.eval_height} × {p.eval_width}, first fits"
-fine_source = f"Brain: {Path(p.new_brain).stem}. {fitted}; {len(others)} test brains"
+fitted = f"Models fitted to cohort {fine.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}, first fits"
+fine_source = f"Brain: {Path(p.cohort.new_brain).stem}. {fitted}; {len(others)} test brains"
 
 # %%
 figures.fig_new_brain(
@@ -203,7 +143,7 @@ figures.fig_s1(
     pixel_um=fine.atlas.pixel_um,
     masks=masks,
 ).shows("Artefacts planted in the new brain, and what each model paints instead.").made_from(
-    f"Brain: {Path(p.new_brain).stem}. {fitted}"
+    f"Brain: {Path(p.cohort.new_brain).stem}. {fitted}"
 )
 
 # %% [markdown]
@@ -264,6 +204,6 @@ pd.Series(
 # How sure: one brain (n = 1), and one fit of each model; the chapter shows what to look at, not how often it happens.
 
 # %% tags=["hide-input"]
-from brainvae_core.stamp import stamp
+from brainvae_core.record import stamp
 
 stamp(p)

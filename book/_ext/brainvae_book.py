@@ -12,13 +12,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
+from chapters import disagreement, made_on, record_of, stamp_of, why_stale
 from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
-
-from brainvae_core.record import made_on, record_of
-from brainvae_core.stamp import parameters_of, stamp_of, why_stale
 
 
 def notebooks(srcdir):
@@ -33,9 +31,8 @@ def refuse_stale_chapters(app):
     if stale:
         told = "; ".join(f"notebooks/{name}.ipynb: {why}" for name, why in stale.items())
         raise ExtensionError(f"stale chapters, execute them again (make notebooks): {told}")
-    cohorts = {name: stamp_of(notebook).cohort for name, notebook in chapters.items()}
-    if len(set(cohorts.values())) > 1:
-        raise ExtensionError(f"chapters of one book were made with different cohorts: {cohorts}")
+    if apart := disagreement(chapters):
+        raise ExtensionError(apart)
 
 
 def without_thebe(app, config):
@@ -74,10 +71,10 @@ class Ledger(SphinxDirective):
         rows = yaml.safe_load((book / "ledger.yaml").read_text())[self.arguments[0]]
         self.chapters = notebooks(self.env.srcdir)
         self.records = {name: record_of(notebook) for name, notebook in self.chapters.items()}
-        here = parameters_of(self.chapters["01_acquisition"])
-        self.demo = here.profile == "demo"
+        here = stamp_of(self.chapters["01_acquisition"])["settings"]["profile"]
+        self.demo = here == "demo"
         others = {p.stem: json.loads(p.read_text()) for p in sorted(book.glob("records/*.json"))}
-        others.pop(here.profile, None)
+        others.pop(here, None)
         heads = [f"This book: {made_on(self.chapters['01_acquisition'])}"]
         if self.arguments[0] == "figures":
             heads = ["The paper", "What it shows", *heads, "How it differs"]
@@ -88,7 +85,7 @@ class Ledger(SphinxDirective):
 
     def told_of(self, kept):
         """What another book was made on, and whether its chapters have changed since."""
-        now = {name: stamp_of(notebook).cells for name, notebook in self.chapters.items()}
+        now = {name: stamp_of(notebook)["cells"] for name, notebook in self.chapters.items()}
         changed = [n[:2] for n, cells in kept["cells"].items() if now.get(n) != cells]
         since = f"; before chapters {', '.join(changed)} were changed" if changed else ""
         return f"{kept['made_on']}{since}"

@@ -20,7 +20,7 @@ from brainvae_core.models.pca import PCA
 from brainvae_core.models.recipes import fast_config, paper_config
 from brainvae_core.models.references import MeanImage, NearestBrain
 from brainvae_core.models.runs import FailedRun, Run, fit, load_run, run_name, save_run
-from brainvae_core.models.study import Study, fit_all
+from brainvae_core.models.study import fit_all
 from brainvae_core.models.training import diagnose, elbo_terms, train_together
 from brainvae_core.models.vae import BetaVAE
 
@@ -46,7 +46,6 @@ __all__ = [
     "PCAConfig",
     "PPCAConfig",
     "Run",
-    "Study",
     "diagnose",
     "effective_strength",
     "elbo_terms",

@@ -21,7 +21,7 @@ from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 
 FORMAT = 3  # with what a fit was made; before it β was of another strength at every size
-
+LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
 
 NAMED = ("kind", "config", "cohort")  # what a run's name is made from
 
@@ -295,6 +295,7 @@ def load_run(folder: str | Path) -> Run:
             f"weights of run {folder} are damaged (sha256 {digest[:12]}, written as "
             f"{described['weights_sha256'][:12]}); delete the folder and fit it anew"
         )
+    LOADED[folder.name] = digest
     try:
         model = config.restore(load_file(weights))
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:

@@ -1,0 +1,122 @@
+"""What executed notebooks hold for the book: the numbers they recorded, and whether they are fresh.
+
+``python book/_ext/chapters.py _build/ccf/notebooks book/records/ccf.json`` keeps the numbers of one
+book for the ledger of another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+from pathlib import Path
+
+from brainvae_core.record import MIME, STAMP, cells_hash, described
+from brainvae_core.settings import read_settings
+
+
+def stamp_of(notebook: dict) -> dict | None:
+    """What a notebook's last output says it was made with, or None."""
+    for cell in reversed(notebook["cells"]):
+        for output in cell.get("outputs", []):
+            if found := output.get("metadata", {}).get(STAMP):
+                return found
+    return None
+
+
+def why_stale(notebook: dict) -> str:
+    """Why a notebook's outputs are not what its cells and settings ask for; empty if they are."""
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    if errors := [o for c in code for o in c["outputs"] if o["output_type"] == "error"]:
+        return f"it ended with {errors[0]['ename']}: {errors[0]['evalue'].splitlines()[0]}"
+    found = stamp_of(notebook)
+    if found is None:
+        return "it was never executed to its end: no stamp at its foot"
+    try:
+        now = {"settings": described(settings_of(notebook))}
+    except (ValueError, OSError) as error:
+        return str(error)
+    now["cells"] = cells_hash(["".join(cell["source"]) for cell in code])
+    changed = [name for name, value in now.items() if found[name] != value]
+    return f"its {' and its '.join(changed)} changed since it was executed" if changed else ""
+
+
+def settings_of(notebook: dict):
+    """The settings that a notebook states, those that papermill put in it included."""
+    given = {}
+    for cell in notebook["cells"]:
+        if {"parameters", "injected-parameters"} & set(cell["metadata"].get("tags", [])):
+            for node in ast.parse("".join(cell["source"])).body:
+                given[node.targets[0].id] = ast.literal_eval(node.value)
+    return read_settings(given, show=False)
+
+
+def disagreement(chapters: dict[str, dict]) -> str:
+    """What makes chapters no one book: another cohort, or other weights of one run; else empty."""
+    stamps = {name: stamp_of(notebook) for name, notebook in chapters.items()}
+    cohorts = {name: stamp["cohort"] for name, stamp in stamps.items()}
+    if len(set(cohorts.values())) > 1:
+        return f"chapters of one book were made with different cohorts: {cohorts}"
+    read = {}
+    for name, stamp in stamps.items():
+        for run, digest in stamp["runs"].items():
+            first, weights = read.setdefault(run, (name, digest))
+            if weights != digest:
+                return f"chapters {first} and {name} read run {run} with different weights"
+    return ""
+
+
+def record_of(notebook: dict) -> dict[str, dict]:
+    """Every number that an executed notebook recorded, by name, with the position of its cell.
+
+    Raises
+    ------
+    ValueError
+        Two numbers of one name.
+    """
+    found = {}
+    for position, cell in enumerate(notebook["cells"]):
+        for output in cell.get("outputs", []):
+            for row in output.get("data", {}).get(MIME, {}).get("numbers", []):
+                if row["number"] in found:
+                    raise ValueError(f"two numbers are called {row['number']!r}")
+                found[row["number"]] = {**row, "cell": position}
+    return found
+
+
+def made_on(notebook: dict) -> str:
+    """What kind of brains an executed notebook was made on, in words."""
+    settings = stamp_of(notebook)["settings"]
+    if settings["cohort.brains"] != "simulated":
+        return "registered brains"
+    return f"simulated, {'drawn' if settings['cohort.atlas'] == 'drawn' else 'real'} atlas"
+
+
+def main():
+    """Keep what the executed chapters of a book recorded, for another book's ledger."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("notebooks", type=Path, help="folder of executed notebooks")
+    parser.add_argument("target", type=Path, help="the file to write (JSON)")
+    options = parser.parse_args()
+    paths = sorted(options.notebooks.glob("[0-9]*.ipynb"))
+    if not paths:
+        raise SystemExit(f"error: {options.notebooks} holds no executed chapter; make book first")
+    chapters = {path.stem: json.loads(path.read_text()) for path in paths}
+    if stale := [name for name, notebook in chapters.items() if why_stale(notebook)]:
+        raise SystemExit(f"error: stale chapters: {', '.join(stale)}; make book again")
+    if apart := disagreement(chapters):
+        raise SystemExit(f"error: {apart}; make book again")
+    kept = {
+        "made_on": made_on(chapters[paths[0].stem]),
+        "cells": {name: stamp_of(notebook)["cells"] for name, notebook in chapters.items()},
+        "chapters": {name: record_of(notebook) for name, notebook in chapters.items()},
+    }
+    options.target.parent.mkdir(parents=True, exist_ok=True)
+    partial = options.target.with_suffix(".partial")
+    partial.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    partial.replace(options.target)
+    print(f"{sum(map(len, kept['chapters'].values()))} numbers in {options.target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,357 @@
+"""What is fitted for a profile: stages, each a set of configurations on a cohort.
+
+``python -m brainvae_core.study demo`` makes a profile's cohort and fits every model of it ahead of
+the notebooks, which then load them; ``--print`` counts what there is and fits nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+
+from brainvae_core.cohorts import Cohort
+from brainvae_core.models import (
+    BetaVAEConfig,
+    FactorAnalysisConfig,
+    MeanImageConfig,
+    NearestBrainConfig,
+    NMFConfig,
+    OutOfDeviceMemory,
+    PCAConfig,
+    PPCAConfig,
+    Run,
+    fit_all,
+    run_name,
+)
+from brainvae_core.prepare import (
+    freeform_cohort,
+    planted_cohort,
+    prepare_cohort,
+    varied_cohorts,
+)
+from brainvae_core.settings import Settings, profile_path, read_profile
+
+OBJECTIVES = {"capacity": "capacity VAE", "total_correlation": "β-TCVAE", "mmd": "MMD-VAE"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Every β at every L with every seed, otherwise as ``base`` says; and PCA at every L.
+
+    Attributes
+    ----------
+    configs : tuple of BetaVAEConfig and PCAConfig
+        PCA at every L, then the β-VAEs row by row (L), β by β, seed by seed.
+
+    Raises
+    ------
+    ValueError
+        A value occurs twice or is out of range, or an axis is empty.
+    """
+
+    base: BetaVAEConfig
+    betas: Sequence[float]
+    latent_dims: Sequence[int]
+    seeds: Sequence[int] = (0,)
+    configs: tuple = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        for name, kind in (("betas", float), ("latent_dims", int), ("seeds", int)):
+            values = tuple(map(kind, getattr(self, name)))
+            if len(values) == 0 or len(set(values)) < len(values):
+                raise ValueError(f"{name}={list(values)} must list at least one value, each once")
+            object.__setattr__(self, name, values)
+        points = product(self.latent_dims, self.betas, self.seeds)
+        vaes = (replace(self.base, latent_dim=n, beta=b, seed=s) for n, b, s in points)
+        object.__setattr__(self, "configs", (*map(PCAConfig, self.latent_dims), *vaes))
+
+    def __len__(self):
+        """How many β-VAEs the product has."""
+        return len(self.latent_dims) * len(self.betas) * len(self.seeds)
+
+    def __str__(self):
+        axes = (("L", self.latent_dims), ("β", self.betas), ("seed", self.seeds))
+        axes = " × ".join(f"{len(v)} {n} ({', '.join(f'{x:g}' for x in v)})" for n, v in axes)
+        return f"{axes} = {len(self)} β-VAEs, and {len(self.latent_dims)} PCAs"
+
+    def row(self, latent_dim: int) -> Study:
+        """Every β and seed at one L."""
+        if latent_dim not in self.latent_dims:
+            rows = ", ".join(map(str, self.latent_dims))
+            raise ValueError(f"latent_dim={latent_dim} is no row of this grid; it has {rows}")
+        return replace(self, latent_dims=(latent_dim,))
+
+
+def grid(p: Settings) -> Study:
+    """The profile's β × L × seed grid, with the VAE and the profile's own model in it."""
+    betas = sorted({1.0, p.model.beta, *p.grid.betas})
+    latent_dims = sorted({p.model.latent_dim, *p.grid.latent_dims})
+    return Study(replace(p.model, steps=p.grid.steps), betas, latent_dims, p.grid.seeds)
+
+
+def curve(p: Settings) -> Study:
+    """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
+    betas = sorted({1.0, p.model.beta})
+    latent_dims = sorted({p.model.latent_dim, *p.evaluation.curve_latent_dims})
+    return Study(grid(p).base, betas, latent_dims, _seeds(p))
+
+
+def rows(p: Settings) -> tuple[int, ...]:
+    """Every L that anything of the grid's size is fitted at."""
+    return tuple(sorted({*grid(p).latent_dims, *curve(p).latent_dims}))
+
+
+def row(p: Settings, latent_dim: int) -> Study:
+    """The row of one L: of the grid, or of the curve alone."""
+    if latent_dim not in rows(p):
+        there = ", ".join(map(str, rows(p)))
+        raise ValueError(f"latent_dim={latent_dim} is no row of this profile; it has {there}")
+    study = grid(p) if latent_dim in grid(p).latent_dims else curve(p)
+    return study.row(latent_dim)
+
+
+def row_configs(p: Settings, latent_dim: int) -> tuple:
+    """All that is fitted at one L, for the grid and for the curve, each once."""
+    row(p, latent_dim)
+    of_both = (*grid(p).configs, *curve(p).configs)
+    return tuple(c for c in dict.fromkeys(of_both) if c.latent_dim == latent_dim)
+
+
+def _seeds(p):
+    """The grid's, and the evaluation's where the grid has fewer: a number has an interval."""
+    return tuple(dict.fromkeys((*p.grid.seeds, *p.evaluation.seeds)))
+
+
+def _fits(config, seeds, **changes):
+    return [replace(config, seed=seed, **changes) for seed in seeds]
+
+
+def compared_configs(p: Settings) -> dict[str, BetaVAEConfig | PCAConfig]:
+    """The three models of the paper at the profile's L: PCA, VAE (β = 1) and β-VAE."""
+    vae = replace(p.model, beta=1.0)
+    return {"PCA": PCAConfig(p.model.latent_dim), "VAE": vae, "β-VAE": p.model}
+
+
+def _evaluated(p):
+    base, n = replace(p.model, steps=p.evaluation.steps), p.model.latent_dim
+    return {
+        "PCA": [PCAConfig(n)],
+        "VAE": _fits(base, p.evaluation.seeds, beta=1.0),
+        "β-VAE": _fits(base, p.evaluation.seeds),
+        "probabilistic PCA": [PPCAConfig(n)],
+        "factor analysis": [FactorAnalysisConfig(n)],
+        "NMF": [NMFConfig(n)],
+        "nearest brain": [NearestBrainConfig()],
+        "mean image": [MeanImageConfig()],
+    }
+
+
+def _curve(p):
+    betas = {"PCA": None, "VAE": 1.0, "β-VAE": p.model.beta}
+    return {
+        name: [c for c in curve(p).configs if getattr(c, "beta", None) == beta]
+        for name, beta in betas.items()
+    }
+
+
+def _families(p):
+    """PCA, VAE, β-VAE and every other objective of the profile, several fits each."""
+    base, named = grid(p).base, {OBJECTIVES.get(o, o): o for o in p.fields.objectives}
+    return {
+        "PCA": [PCAConfig(p.model.latent_dim)],
+        "VAE": _fits(base, _seeds(p), beta=1.0),
+        "β-VAE": _fits(base, _seeds(p)),
+        **{name: _fits(base, _seeds(p), objective=o) for name, o in named.items()},
+    }
+
+
+def _freeform(p):
+    base = replace(p.model, steps=p.evaluation.steps)
+    return {"PCA": [PCAConfig(p.model.latent_dim)], "β-VAE": _fits(base, p.evaluation.seeds)}
+
+
+def _through(p):
+    """The row and the column of the grid that meet in the profile's model."""
+    n, beta = p.model.latent_dim, p.model.beta
+    met = [c for c in grid(p).configs if c.latent_dim == n or getattr(c, "beta", beta) == beta]
+    return {"of the grid": met}
+
+
+def _varied(p):
+    return {"PCA": [PCAConfig(p.model.latent_dim)], "β-VAE": _fits(grid(p).base, _seeds(p))}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Configurations, by model, and the cohorts that all of them are fitted to."""
+
+    models: Callable[[Settings], dict[str, list]]
+    cohorts: Callable[[Settings], Iterable[Cohort]]
+
+    def configs(self, p: Settings, latent_dim: int | None = None) -> tuple:
+        """Every configuration once, or those of one L."""
+        found = dict.fromkeys(c for of_model in self.models(p).values() for c in of_model)
+        return tuple(c for c in found if latent_dim in (None, getattr(c, "latent_dim", None)))
+
+
+def _whole(p):
+    yield prepare_cohort(p)
+
+
+def _coarse(p):
+    yield prepare_cohort(p).resampled(p.grid.shape)
+
+
+def _every_varied(p):
+    coarse = planted_cohort(p).resampled(p.grid.shape)
+    for of_value in varied_cohorts(p, coarse).values():
+        yield from of_value.values()
+
+
+# The last five are what the chapters on the latents read: whatever brains a profile has, the truth
+# is asked of simulated ones, on its atlas and at its sizes.
+STAGES = {
+    "cohort": Stage(lambda p: {}, _whole),
+    "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
+    "evaluated": Stage(_evaluated, lambda p: [prepare_cohort(p).resampled(p.evaluation.shape)]),
+    "grid": Stage(lambda p: {"PCA and β-VAEs": grid(p).configs}, _coarse),
+    "curve": Stage(_curve, _coarse),
+    "families": Stage(_families, _coarse),
+    "planted": Stage(_evaluated, lambda p: [planted_cohort(p).resampled(p.evaluation.shape)]),
+    "freeform": Stage(_freeform, lambda p: [freeform_cohort(p)]),
+    "through": Stage(_through, lambda p: [planted_cohort(p).resampled(p.grid.shape)]),
+    "varied": Stage(_varied, _every_varied),
+}
+
+
+def fitted_runs(p: Settings, stage: str, cohort: Cohort) -> dict[str, list[Run]]:
+    """The runs of a stage on one of its cohorts, by model, fitted where they are missing.
+
+    Raises
+    ------
+    ValueError
+        No fit of a model succeeded. Single fits that failed are left out.
+    """
+    wanted, places = STAGES[stage].models(p), p.places
+    configs = STAGES[stage].configs(p)
+    runs = fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
+    found = {name: [r for r in runs if r.config in of_model] for name, of_model in wanted.items()}
+    if missing := [name for name, of_model in found.items() if not of_model]:
+        raise ValueError(f"no fit of {', '.join(missing)} succeeded; see above for why")
+    return found
+
+
+def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
+    """As `fitted_runs`, the models alone."""
+    found = fitted_runs(p, stage, cohort)
+    return {name: [run.model for run in runs] for name, runs in found.items()}
+
+
+def curve_runs(p: Settings, cohort: Cohort) -> dict[str, dict[int, list[Run]]]:
+    """The curve's runs, by model and number of latents."""
+    found = fitted_runs(p, "curve", cohort)
+    return {
+        name: {
+            n: of_n
+            for n in curve(p).latent_dims
+            if (of_n := [run for run in runs if run.config.latent_dim == n])
+        }
+        for name, runs in found.items()
+    }
+
+
+def varied_models(p: Settings, cohort: Cohort) -> dict[str, dict[str, dict[float, list]]]:
+    """Fits to planted cohorts as one thing varies, by what varies, model and value.
+
+    Parameters
+    ----------
+    p : Settings
+    cohort : Cohort
+        Of `planted_cohort`, at the size of the grid.
+
+    Returns
+    -------
+    dict of ``"beta"``, ``"latent_dim"``, ``"brains"`` and ``"share"``
+        PCA's at every β is the same. Values without a fit are left out.
+    """
+    (runs,) = fitted_runs(p, "through", cohort).values()
+    pcas = [r for r in runs if r.config.kind == PCAConfig.kind]
+    vaes = [r for r in runs if r.config.kind != PCAConfig.kind]
+    pcas, n = _by(pcas, "latent_dim"), p.model.latent_dim
+    found = {
+        "beta": {
+            "PCA": dict.fromkeys(grid(p).betas, pcas[n]),
+            "β-VAE": _by([r for r in vaes if r.config.latent_dim == n], "beta"),
+        },
+        "latent_dim": {
+            "PCA": pcas,
+            "β-VAE": _by([r for r in vaes if r.config.beta == p.model.beta], "latent_dim"),
+        },
+    }
+    for what, of_value in varied_cohorts(p, cohort).items():
+        fits = {x: fitted_models(p, "varied", varied) for x, varied in of_value.items()}
+        found[what] = {k: {x: of_x[k] for x, of_x in fits.items()} for k in ("PCA", "β-VAE")}
+    return found
+
+
+def _by(runs, name):
+    found = {}
+    for run in sorted(runs, key=lambda run: getattr(run.config, name)):
+        found.setdefault(getattr(run.config, name), []).append(run.model)
+    return found
+
+
+def counted(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
+    """How many of some configurations are fitted, failed, begun and missing, in a line."""
+    folders = [Path(runs) / run_name(config, cohort.fingerprint) for config in configs]
+    return ", ".join(f"{n} {what}" for what, n in Counter(map(_state, folders)).items())
+
+
+def _state(folder):
+    if folder.exists():
+        return "fitted" if (folder / "weights.safetensors").exists() else "failed"
+    return "begun" if folder.with_name(f".{folder.name}").exists() else "missing"
+
+
+def main():
+    """Make a profile's cohort and fit its models, stage by stage."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("profile", help="its name in notebooks/params, or a YAML file")
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--latent-dim", type=int, help="one L of these stages")
+    parser.add_argument("--print", action="store_true", help="count what is fitted, fit nothing")
+    options = parser.parse_args()
+    try:
+        p, folder = read_profile(options.profile), profile_path(options.profile).resolve().parent
+        if folder.name == "params":  # beside the notebooks, whose relative paths it holds
+            os.chdir(folder.parent)
+        if options.latent_dim:
+            row(p, options.latent_dim)
+        for name in options.only:
+            _work_on(p, name, options)
+    except (ValueError, OSError, FloatingPointError, OutOfDeviceMemory) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"cohort in {p.places.data}, models in {p.places.runs}")
+
+
+def _work_on(p, name, options):
+    configs = STAGES[name].configs(p, options.latent_dim)
+    models = {k: len(of_model) for k, of_model in STAGES[name].models(p).items()}
+    print(f"── {name}: " + ", ".join(f"{k} {n}" for k, n in models.items()), flush=True)
+    for cohort in STAGES[name].cohorts(p):
+        if not options.print:
+            if options.latent_dim:
+                places = p.places
+                fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
+            elif configs:
+                fitted_runs(p, name, cohort)
+        print(f"{cohort}: {counted(configs, cohort, p.places.runs) or 'made'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
