@@ -13,6 +13,8 @@ OUT := _build/$(PROFILE)
 # Without a GPU to share, two notebooks run at once.
 GPUS := $(if $(shell command -v nvidia-smi),1,2)
 SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) --
+# One thread a worker: two that share two cores wait for each other many times longer.
+PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 
 # uv reads its own variables only; where pip was told of a folder of wheels, uv is told too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
@@ -28,28 +30,13 @@ export JUPYTER_PREFER_ENV_PATH := 1
 
 # `make acquire KEEP=folder ASK='--sex F --limit 40' FETCH='--workers 4 --rate-limit 20'`
 KEEP ?= data/allen
-ASK ?=
-FETCH ?=
 ACQUIRE = $(BIN)/python -m brainvae_core.cohorts.allen
 
 .PHONY: help env check fit test book html records ccf acquire rehearsal notebooks nightly lint bench clean clean-all FORCE
+help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
-help:
-	@echo 'make book       run every notebook (PROFILE=$(PROFILE), CORES=$(CORES)) and render the book'
-	@echo 'make html       render the book from the committed notebooks as they were executed'
-	@echo 'make test       every test: unit tests, fitted models, executed notebooks'
-	@echo 'make check      unit tests and lint only'
-	@echo 'make fit        make the cohort and fit the models of a profile, without notebooks'
-	@echo 'make records    keep the numbers of a profile for the ledger: make records PROFILE=ccf'
-	@echo 'make ccf        the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)'
-	@echo 'make acquire    the Allen cohort, one section a brain, to KEEP=$(KEEP); $(ACQUIRE) --help'
-	@echo 'make rehearsal  the same from a local server that misbehaves, 60 brains, and the book of them'
-	@echo 'make notebooks  refresh the outputs of the committed notebooks'
-	@echo 'make nightly    make test with long property tests'
-	@echo 'make bench      speed and scale measured on this machine; BENCH=--small in minutes'
-	@echo 'make clean      say what would be freed; make clean-all frees it'
-
-env: .venv/made
+env: .venv/made ## the environment alone
 .venv/made: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
@@ -59,24 +46,25 @@ env: .venv/made
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -c constraints.txt -e '.[book]'
 	touch $@
 
-# AllenSDK needs NumPy 1 and Python 3.11: an environment of its own, which only asks.
-.venv-acquire/made: constraints-acquire.txt .venv/made
-	@echo '── acquisition environment (AllenSDK)'
-	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-acquire
-	VIRTUAL_ENV=.venv-acquire $(BIN)/uv pip install --compile-bytecode -r constraints-acquire.txt
+# Environments of their own: AllenSDK, which only asks, needs NumPy 1; pythae is a peer of the benchmarks.
+.venv-acquire/made: PINS := constraints-acquire.txt
+.venv-peers/made: PINS := benchmarks/peers/constraints.txt
+.venv-acquire/made: constraints-acquire.txt
+.venv-peers/made: benchmarks/peers/constraints.txt
+.venv-acquire/made .venv-peers/made: .venv/made
+	@echo '── environment $(@D)'
+	$(BIN)/uv venv --quiet --clear --python 3.11 $(@D)
+	VIRTUAL_ENV=$(@D) $(BIN)/uv pip install --compile-bytecode -r $(PINS)
 	touch $@
 
-# One thread a worker: two that share two cores wait for each other many times longer.
-PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
-
-lint: .venv/made
+lint: .venv/made ## ruff on every script
 	$(BIN)/ruff check brainvae_core tests benchmarks notebooks book/_ext
 	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks book/_ext
 
-check: lint
+check: lint ## unit tests and lint only
 	$(PYTEST_TWO) -m 'not fitted and not server and not workflow and not book' tests
 
-test: .venv-acquire/made check fit
+test: .venv-acquire/made check fit ## every test: unit tests, fitted models, executed notebooks
 	@echo '── the acquisition against a local server that misbehaves'
 	$(PYTEST_TWO) --dist loadfile -m server tests
 	@echo '── the road, killed and taken up again, and submitted to a cluster that is not there'
@@ -89,67 +77,53 @@ test: .venv-acquire/made check fit
 	@echo '── the pages, in a browser'
 	$(PYTEST_TWO) -m book tests
 
-nightly: .venv/made
+nightly: .venv/made ## make test with long property tests
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test
 
-# The profile's cohort and every model of it; what is there already is loaded.
-fit: .venv/made
+fit: .venv/made ## make a profile's cohort and fit its models, without notebooks; what is there is loaded
 	$(SNAKEMAKE) fit
 
-book: .venv/made
+book: .venv/made ## run every notebook with a profile and render the book
 	$(SNAKEMAKE) book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
-# The committed notebooks are the demo's.
-html: .venv/made
+html: .venv/made ## render the book from the committed notebooks, which are the demo's, as they were executed
 	$(BIN)/snakemake --cores $(CORES) --config profile=demo executed=notebooks -- book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
-# What a profile's book recorded, to stand beside the demo's numbers in the ledger.
-records: .venv/made
-	$(BIN)/python -m brainvae_core.record $(OUT)/notebooks book/records/$(PROFILE).json
+records: .venv/made ## keep what a profile's book recorded beside the demo's numbers in the ledger
+	$(BIN)/python book/_ext/chapters.py $(OUT)/notebooks book/records/$(PROFILE).json
 
 # Any file of the road, such as $(OUT)/notebooks/04_training.ipynb.
 $(OUT)/%: .venv/made FORCE
 	$(SNAKEMAKE) $@
 
-ccf:
+ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
 	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see the README'; exit 1; }
 	$(MAKE) book PROFILE=ccf
 
-acquire: .venv/made .venv-acquire/made
+acquire: .venv/made .venv-acquire/made ## the Allen cohort, one section a brain, to KEEP
 	$(ACQUIRE) $(KEEP) $(ASK) $(FETCH)
 
 # The refused brains are the server's doing: that some were is part of the rehearsal.
-rehearsal: .venv/made .venv-acquire/made
+rehearsal: .venv/made .venv-acquire/made ## the same from a local server that misbehaves, 60 brains, and their book
 	$(BIN)/python tests/rehearse.py data/rehearsal
 	$(MAKE) book PROFILE=rehearsal
 
 # Rows of the grid are fitted by a notebook: as the script beside it now is.
-notebooks: .venv/made
+notebooks: .venv/made ## refresh the outputs of the committed notebooks
 	$(BIN)/jupytext -q --to ipynb --set-kernel python3 notebooks/*.py
 	$(MAKE) fit
 	printf '%s\n' notebooks/*.ipynb | OMP_NUM_THREADS=1 TQDM_DISABLE=1 \
 	  xargs -P 2 -I{} sh -c 'echo "── {}"; $(BIN)/jupyter execute --inplace {}'
 
-# pythae, a peer of the benchmarks, in an environment of its own.
-.venv-peers/made: benchmarks/peers/constraints.txt .venv/made
-	@echo "── environment of the benchmarks' peers"
-	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-peers
-	VIRTUAL_ENV=.venv-peers $(BIN)/uv pip install --compile-bytecode -r benchmarks/peers/constraints.txt
-	touch $@
-
-# What is claimed of speed and scale, measured here; on a CPU BENCH=--small.
-BENCH ?=
-bench: .venv/made .venv-peers/made
-	$(BIN)/python benchmarks/gpu.py $(BENCH)
-	$(BIN)/python benchmarks/scale.py $(BENCH)
-	$(BIN)/python benchmarks/fig2.py $(BENCH)
-	$(BIN)/python benchmarks/bidirectional.py $(BENCH)
+bench: .venv/made .venv-peers/made ## speed and scale measured on this machine; BENCH=--small in minutes
+	for one in gpu scale fig2 bidirectional; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
 	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
 
-clean:
-	@du -sh _build .snakemake runs data .venv .venv-acquire .venv-peers 2>/dev/null || true
+MADE := _build .snakemake runs data .venv .venv-acquire .venv-peers
+clean: ## say what would be freed; make clean-all frees it
+	@du -sh $(MADE) 2>/dev/null || true
 	@echo 'make clean-all removes these'
 clean-all:
-	rm -rf _build .snakemake runs data .venv .venv-acquire .venv-peers
+	rm -rf $(MADE)

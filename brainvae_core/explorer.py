@@ -1,6 +1,6 @@
 """What the book's latent explorer shows: one script with the decoder's weights and its readings.
 
-``python -m brainvae_core.explorer params/demo.yaml explorer_data.js`` loads a profile's cohort and
+``python -m brainvae_core.explorer demo explorer_data.js`` loads a profile's cohort and
 β-VAE (chapter 4's) and writes a classic script that sets ``brainvaeExplorerData``. A page opened
 from disk may load such a script, but neither a module nor a file of numbers.
 """
@@ -27,7 +27,8 @@ from brainvae_core.figures.style import grey_limit
 from brainvae_core.metrics import active_latents
 from brainvae_core.models import OutOfDeviceMemory, fit
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import Parameters, compared_configs, read_profile
+from brainvae_core.settings import Settings, read_profile
+from brainvae_core.study import compared_configs
 
 FORMAT, GLOBAL = 1, "brainvaeExplorerData"
 MOST_BRAINS, BRAIN_BYTES = 12, 800_000  # fewer brains where sections are large
@@ -118,7 +119,7 @@ def shown_brains(cohort: Cohort, most: int) -> tuple[Cohort, list[str]]:
     return cohort.select(chosen), labels
 
 
-def latent_readings(p: Parameters, cohort: Cohort, model) -> dict:
+def latent_readings(p: Settings, cohort: Cohort, model) -> dict:
     """Both fields of every latent, and where the brains are along it.
 
     The receptive field is Fig. 3B's of chapter 13 before it is normalised; the projective field is
@@ -130,13 +131,15 @@ def latent_readings(p: Parameters, cohort: Cohort, model) -> dict:
     if not len(held_out):
         raise ValueError("no test brain is free of artefacts: there is none to read latents from")
     train = cohort.split("train").images
-    masks = cohort.atlas.roi_masks(p.rois)
+    masks = cohort.atlas.roi_masks(p.fields.rois)
     mu = np.array([train.mean(axis=0)[mask].mean() for mask in masks])
-    weights = weight_range(cohort.images[clean], masks, mean_brightness=mu, n_weights=p.n_weights)
+    weights = weight_range(
+        cohort.images[clean], masks, mean_brightness=mu, n_weights=p.fields.n_weights
+    )
     seen = receptive_field(
         model, held_out, masks, weights[:, [0, -1]], mean_brightness=mu, missing=False
     )
-    c = np.linspace(-p.c_max, p.c_max, N_C)
+    c = np.linspace(-p.fields.c_max, p.fields.c_max, N_C)
     painted = projective_field(model, model.encode(held_out[:1])[0], c)
     rgb, scales = stratified_rgb(painted)
     codes = model.encode(train)
@@ -144,7 +147,7 @@ def latent_readings(p: Parameters, cohort: Cohort, model) -> dict:
     active = active_latents(model.encode(cohort.images[test]))
     names = _names(cohort.atlas)
     return {
-        "rois": [{"acronym": a, "name": names[a]} for a in p.rois],
+        "rois": [{"acronym": a, "name": names[a]} for a in p.fields.rois],
         "scales": [_rounded(s, 10) for s in scales],
         "from": str(cohort.metadata.index[clean & test][0]),
         "readers": len(held_out),
@@ -162,12 +165,12 @@ def latent_readings(p: Parameters, cohort: Cohort, model) -> dict:
     }
 
 
-def explorer_data(p: Parameters, cohort: Cohort, model, fitted_as: str) -> dict:
+def explorer_data(p: Settings, cohort: Cohort, model, fitted_as: str) -> dict:
     """All that the page shows of one fitted β-VAE.
 
     Parameters
     ----------
-    p : Parameters
+    p : Settings
     cohort : Cohort
     model : BetaVAE
         Fitted to it.
@@ -182,7 +185,7 @@ def explorer_data(p: Parameters, cohort: Cohort, model, fitted_as: str) -> dict:
     height, width = model.image_shape
     most = int(np.clip(BRAIN_BYTES // (height * width), 3, MOST_BRAINS))
     brains, faults = shown_brains(cohort, most)
-    labels, regions = region_labels(cohort.atlas, p.region_share)
+    labels, regions = region_labels(cohort.atlas, p.fields.region_share)
     # Links keep three decimals.
     codes = [_rounded(code) for code in model.encode(brains.images)]
     pixels = np.round(brains.images * 255)
@@ -190,14 +193,14 @@ def explorer_data(p: Parameters, cohort: Cohort, model, fitted_as: str) -> dict:
     shown = zip(brains.metadata.index, faults, codes, pixels, strict=True)
     return {
         "format": FORMAT,
-        "model": f"{p.model_config().label}, seed {p.seed}",
+        "model": f"{p.model.label}, seed {p.model.seed}",
         "run": fitted_as,
         "fit": hashlib.sha256(repr(layers).encode()).hexdigest()[:8],  # its weights, for links
         "cohort": f"{cohort.name}, {len(cohort)} brains",
-        "simulated": p.brains == "simulated",
+        "simulated": p.cohort.brains == "simulated",
         "shape": [height, width],
         "pixel_um": float(cohort.atlas.pixel_um),
-        "limit": p.c_max,
+        "limit": p.fields.c_max,
         "white": _rounded(grey_limit(brains.images)),
         "layers": layers,
         "offset": _base64(model.output_offset),
@@ -281,17 +284,17 @@ def _names(atlas: Atlas) -> dict[str, str]:
 def main():
     """Write what the latent explorer shows of a profile's β-VAE."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("profile", help="a YAML file of parameters")
+    parser.add_argument("profile", help="its name in notebooks/params, or a YAML file")
     parser.add_argument("out", type=Path, help="the script to write")
     options = parser.parse_args()
     try:
-        p = read_profile(options.profile)
+        out, p = options.out.resolve(), read_profile(options.profile, enter=True)
         cohort = prepare_cohort(p)
-        run = fit(cohort, compared_configs(p)["β-VAE"], p.runs, p.device)
-        path = write_script(options.out, explorer_data(p, cohort, run.model, run.folder.name))
+        run = fit(cohort, compared_configs(p)["β-VAE"], p.places.runs, p.places.device)
+        path = write_script(out, explorer_data(p, cohort, run.model, run.folder.name))
     except (ValueError, OSError, FloatingPointError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    print(f"{options.out}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

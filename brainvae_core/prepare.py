@@ -57,7 +57,7 @@ def prepare_cohort(p) -> cohorts.Cohort:
         except OSError:
             if not path.exists():  # another notebook may have made it meanwhile
                 raise
-    return cohorts.prepare_cohort(path)
+    return cohorts.open_cohort(path)
 
 
 def planted_cohort(p) -> cohorts.Cohort:

@@ -7,9 +7,10 @@ names of the parameters cell over it, and then those of the text ``settings``.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
@@ -127,7 +128,7 @@ class Settings(_Section):
     fields: FieldsSettings = FieldsSettings()
     places: PlacesSettings = PlacesSettings()
 
-    def changed(self, changes: Mapping[str, object], origin: str = "settings") -> Settings:
+    def changed(self, changes: Mapping[str, object] | Iterable, origin="settings") -> Settings:
         """The same with other values, by name such as ``"model.beta"``, or ``"beta"``.
 
         Raises
@@ -136,18 +137,13 @@ class Settings(_Section):
             A name that is no setting, or of several; a value of a wrong type.
         """
         content, seen = {s: dict(vars(getattr(self, s))) for s in SECTIONS}, set()
-        for given, value in changes.items():
+        for given, value in changes.items() if isinstance(changes, Mapping) else changes:
             section, name = full_name(given, origin).split(".")
             if (section, name) in seen:
                 raise ValueError(f"{origin}: {section}.{name} is given twice")
             seen.add((section, name))
             content[section][name] = value
         return _settings({"profile": self.profile, **content}, origin)
-
-    def differences(self, other: Settings) -> dict[str, object]:
-        """The settings, by name, that are not as in another."""
-        mine, theirs = self.flat(), other.flat()
-        return {name: value for name, value in mine.items() if value != theirs[name]}
 
     def flat(self) -> dict[str, object]:
         """Every setting by its full name."""
@@ -181,8 +177,11 @@ def full_name(given: str, origin: str = "settings") -> str:
     return found[0]
 
 
-def read_profile(profile: str | Path) -> Settings:
+def read_profile(profile: str | Path, enter: bool = False) -> Settings:
     """A profile's settings, from a file or by the name of one in ``params/``.
+
+    With ``enter`` the working directory becomes the notebooks' folder, where ``params/`` lies: a
+    profile's relative places are seen from there.
 
     Raises
     ------
@@ -191,34 +190,23 @@ def read_profile(profile: str | Path) -> Settings:
     ValueError
         It is no YAML or no mapping, has a name that is no setting, or a value of a wrong type.
     """
-    path = profile_path(profile)
-    try:
-        content = read_yaml(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"profile {path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content or {}, dict):
-        raise ValueError(f"profile {path} must map sections to settings")
-    return _settings({"profile": path.stem, **(content or {})}, f"profile {path}")
-
-
-def profile_path(profile: str | Path) -> Path:
-    """Where a profile's file is.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none; the message lists those there are.
-    """
-    if Path(profile).suffix in (".yaml", ".yml"):
-        path = Path(profile)
-        folder = path.parent
-    else:
+    path = Path(profile)
+    if path.suffix not in (".yaml", ".yml"):
         folder = next(filter(Path.is_dir, map(Path, FOLDERS)), Path(FOLDERS[0]))
         path = folder / f"{profile}.yaml"
     if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise FileNotFoundError(f"no profile {path}; {folder} has {there}")
-    return path
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise FileNotFoundError(f"no profile {path}; {path.parent} has {there}")
+    try:
+        content = read_yaml(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"profile {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"profile {path} must map sections to settings")
+    settings = _settings({"profile": path.stem, **content}, f"profile {path}")
+    if enter and path.resolve().parent.name == "params":
+        os.chdir(path.resolve().parents[1])
+    return settings
 
 
 def read_settings(namespace: Mapping[str, object], show: bool = True) -> Settings:
@@ -246,37 +234,30 @@ def read_settings(namespace: Mapping[str, object], show: bool = True) -> Setting
         and not isinstance(value, types.ModuleType | types.FunctionType | type)
     }
     profile = read_profile(given.pop("profile", "demo"))
-    text = given.pop("settings", "") or ""
-    changes = {full_name(name, "this notebook"): value for name, value in given.items()}
-    changes = {name: _typed(name, v) for name, v in changes.items() if v is not None}
-    for name, value in _assignments(text).items():
-        name = full_name(name, "settings")
-        if name in changes:
-            raise ValueError(f"settings: {name} is given twice")
-        changes[name] = value
-    settings = profile.changed(changes, "this notebook")
+    others = _assignments(given.pop("settings", "") or "")
+    given = [(full_name(name, "this notebook"), value) for name, value in given.items()]
+    given = [(name, _listed(value)) for name, value in given if value is not None]
+    settings = profile.changed([*given, *others], "this notebook")
     if show:
-        told = [f"{n} = {value!r}" for n, value in settings.differences(profile).items()]
+        before = profile.flat()
+        told = [f"{n} = {value!r}" for n, value in settings.flat().items() if value != before[n]]
         print("; ".join([f"profile {profile.profile}", *told]))
     return settings
 
 
-def _typed(name, value):
-    """What ``-p`` passed as text, such as a list, as YAML reads it."""
-    is_text = isinstance(value, str) and value.startswith("[")
-    return _value(value) if is_text else value
+def _listed(value):
+    """What ``-p`` passed as the text of a list as that list."""
+    return _value(value) if isinstance(value, str) and value.startswith("[") else value
 
 
-def _assignments(text) -> dict[str, object]:
-    """Values by name of ``"a.b=1, c=[2, 3]"``; a comma ends a value where a name and = follow."""
-    found = {}
+def _assignments(text) -> list[tuple[str, object]]:
+    """Of ``"a.b=1, c=[2, 3]"``; a comma ends a value where a name and an equals sign follow."""
+    found = []
     for part in filter(str.strip, re.split(r",(?=\s*[\w.]+\s*=)", str(text))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not name:
             raise ValueError(f"settings: {part.strip()!r} must be name=value, such as model.beta=4")
-        if name in found:
-            raise ValueError(f"settings: {name} is given twice")
-        found[name] = _value(value)
+        found.append((name, _value(value)))
     return found
 
 
@@ -305,7 +286,9 @@ def _in_one_line(problem: dict, origin: str) -> ValueError:
         return ValueError(f"{origin}: {where[0]}: {problem['ctx']['error']}")
     example = DEMO.get(".".join(map(str, where[:2])))
     such = f", such as {example!r}" if example is not None else ""
-    must = problem["msg"].replace("Input should be", "must be")
+    must = problem["msg"].replace("Input should be", "must be").replace("tuple", "list")
+    if problem["type"] == "string_type":
+        must = f"{must} (papermill's -r passes text as it is)"
     return ValueError(f"{origin}: {name}={given!r} {must}{such}")
 
 

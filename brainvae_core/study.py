@@ -7,7 +7,6 @@ the notebooks, which then load them; ``--print`` counts what there is and fits n
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from brainvae_core.prepare import (
     prepare_cohort,
     varied_cohorts,
 )
-from brainvae_core.settings import Settings, profile_path, read_profile
+from brainvae_core.settings import Settings, read_profile
 
 OBJECTIVES = {"capacity": "capacity VAE", "total_correlation": "β-TCVAE", "mmd": "MMD-VAE"}
 
@@ -200,11 +199,11 @@ class Stage:
 
 
 def _whole(p):
-    yield prepare_cohort(p)
+    return [prepare_cohort(p)]
 
 
 def _coarse(p):
-    yield prepare_cohort(p).resampled(p.grid.shape)
+    return [prepare_cohort(p).resampled(p.grid.shape)]
 
 
 def _every_varied(p):
@@ -254,15 +253,7 @@ def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
 
 def curve_runs(p: Settings, cohort: Cohort) -> dict[str, dict[int, list[Run]]]:
     """The curve's runs, by model and number of latents."""
-    found = fitted_runs(p, "curve", cohort)
-    return {
-        name: {
-            n: of_n
-            for n in curve(p).latent_dims
-            if (of_n := [run for run in runs if run.config.latent_dim == n])
-        }
-        for name, runs in found.items()
-    }
+    return {name: _by(r, "latent_dim") for name, r in fitted_runs(p, "curve", cohort).items()}
 
 
 def varied_models(p: Settings, cohort: Cohort) -> dict[str, dict[str, dict[float, list]]]:
@@ -280,30 +271,28 @@ def varied_models(p: Settings, cohort: Cohort) -> dict[str, dict[str, dict[float
         PCA's at every β is the same. Values without a fit are left out.
     """
     (runs,) = fitted_runs(p, "through", cohort).values()
-    pcas = [r for r in runs if r.config.kind == PCAConfig.kind]
+    n, beta = p.model.latent_dim, p.model.beta
+    pcas = _by([r for r in runs if r.config.kind == PCAConfig.kind], "latent_dim")
     vaes = [r for r in runs if r.config.kind != PCAConfig.kind]
-    pcas, n = _by(pcas, "latent_dim"), p.model.latent_dim
+    of_beta = _by([r for r in vaes if r.config.latent_dim == n], "beta")
+    of_latents = _by([r for r in vaes if r.config.beta == beta], "latent_dim")
     found = {
-        "beta": {
-            "PCA": dict.fromkeys(grid(p).betas, pcas[n]),
-            "β-VAE": _by([r for r in vaes if r.config.latent_dim == n], "beta"),
-        },
-        "latent_dim": {
-            "PCA": pcas,
-            "β-VAE": _by([r for r in vaes if r.config.beta == p.model.beta], "latent_dim"),
-        },
+        "beta": {"PCA": dict.fromkeys(grid(p).betas, pcas[n]), "β-VAE": of_beta},
+        "latent_dim": {"PCA": pcas, "β-VAE": of_latents},
     }
     for what, of_value in varied_cohorts(p, cohort).items():
-        fits = {x: fitted_models(p, "varied", varied) for x, varied in of_value.items()}
+        fits = {x: fitted_runs(p, "varied", varied) for x, varied in of_value.items()}
         found[what] = {k: {x: of_x[k] for x, of_x in fits.items()} for k in ("PCA", "β-VAE")}
-    return found
+    return {
+        what: {k: {x: [r.model for r in runs] for x, runs in of.items()} for k, of in by.items()}
+        for what, by in found.items()
+    }
 
 
 def _by(runs, name):
-    found = {}
-    for run in sorted(runs, key=lambda run: getattr(run.config, name)):
-        found.setdefault(getattr(run.config, name), []).append(run.model)
-    return found
+    """Runs by a value of their configurations, in its order."""
+    values = sorted({getattr(run.config, name) for run in runs})
+    return {x: [run for run in runs if getattr(run.config, name) == x] for x in values}
 
 
 def counted(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
@@ -327,9 +316,7 @@ def main():
     parser.add_argument("--print", action="store_true", help="count what is fitted, fit nothing")
     options = parser.parse_args()
     try:
-        p, folder = read_profile(options.profile), profile_path(options.profile).resolve().parent
-        if folder.name == "params":  # beside the notebooks, whose relative paths it holds
-            os.chdir(folder.parent)
+        p = read_profile(options.profile, enter=True)
         if options.latent_dim:
             row(p, options.latent_dim)
         for name in options.only:
