@@ -254,7 +254,7 @@ def _assignments(text) -> list[tuple[str, object]]:
     """Of ``"a.b=1, c=[2, 3]"``; a comma ends a value where a name and an equals sign follow."""
     found = []
     for part in filter(str.strip, re.split(r",(?=\s*[\w.]+\s*=)", str(text))):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
+        name, equals, value = (piece.strip(" \n,") for piece in part.partition("="))
         if not equals or not name:
             raise ValueError(f"settings: {part.strip()!r} must be name=value, such as model.beta=4")
         found.append((name, _value(value)))
@@ -295,7 +295,7 @@ def _in_one_line(problem: dict, origin: str) -> ValueError:
 def _unknown(name, origin: str) -> ValueError:
     leaves = {known.partition(".")[2]: known for known in reversed(DEMO)}
     near = difflib.get_close_matches(str(name), DEMO, 1, 0.8)
-    near = near or [leaves[n] for n in difflib.get_close_matches(str(name).split(".")[-1], leaves)]
+    near = near or [leaves[n] for n in difflib.get_close_matches(str(name).lower().split(".")[-1], leaves)]
     offer = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(SECTIONS)}"
     return ValueError(f"{origin}: unknown setting {name!r}; {offer}")
 

@@ -1,20 +1,29 @@
-"""Numbers for the ledger: shown in a chapter, read from its notebook, told in the book."""
+"""What a chapter says of itself: numbers for the ledger, and what it was made with."""
 
+import copy
 import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
 import yaml
+from nbclient import NotebookClient
+from sphinx.errors import ExtensionError
 
 from brainvae_core.metrics import Estimate
-from brainvae_core.record import MIME, Record, record_of
+from brainvae_core.record import MIME, STAMP, Record, cells_hash, described
+from brainvae_core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 LEDGER = yaml.safe_load((ROOT / "book/ledger.yaml").read_text())
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 sys.path.insert(0, str(ROOT / "book/_ext"))
+import brainvae_book  # noqa: E402
+import chapters as read  # noqa: E402
+from chapters import disagreement, made_on, record_of, stamp_of, why_stale  # noqa: E402
 
 
 @pytest.fixture
@@ -29,6 +38,36 @@ def record():
         },
         n_brains=20,
     )
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A notebook of four cells, executed here on a small cohort with one fitted model."""
+    folder = tmp_path_factory.mktemp("stamped")
+    (folder / "own.yaml").write_text(
+        "cohort: {n_brains: 12, shape: [40, 56]}\nmodel: {steps: 2, batch_size: 4}\n"
+        f"places: {{data: {folder}, runs: {folder}, device: cpu}}\n"
+    )
+    cells = [
+        f'profile = "{folder}/own.yaml"\nsettings = ""\nbeta = 2.0\nlatent_dim = None',
+        "from brainvae_core.settings import read_settings\n\np = read_settings(globals())",
+        "x = 3  # three\nfrom brainvae_core.models import fit\n"
+        "from brainvae_core.prepare import prepare_cohort\n\n"
+        "run = fit(prepare_cohort(p), p.model, p.places.runs, p.places.device)",
+        "from brainvae_core.record import stamp\n\nstamp(p)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    NotebookClient(notebook, kernel_name="python3").execute()
+    return json.loads(nbformat.writes(notebook))
+
+
+def changed(notebook, cell, before, after):
+    copied = copy.deepcopy(notebook)
+    source = "".join(copied["cells"][cell]["source"])
+    assert before in source
+    copied["cells"][cell]["source"] = source.replace(before, after)
+    return copied
 
 
 def notebook(*records):
@@ -87,27 +126,28 @@ def test_an_interval_without_an_end_is_none_in_the_data():
     json.dumps(row, allow_nan=False)
 
 
-def test_the_numbers_of_another_book_are_kept_whole_or_not_at_all(tmp_path, record, monkeypatch):
-    from brainvae_core import record as records
-
-    executed, target = tmp_path / "notebooks", tmp_path / "kept/ccf.json"
-    executed.mkdir()
-    monkeypatch.setattr("sys.argv", ["record", str(executed), str(target)])
+def test_the_numbers_of_another_book_are_kept_whole_or_not_at_all(
+    tmp_path, record, executed, monkeypatch
+):
+    folder, target = tmp_path / "notebooks", tmp_path / "kept/ccf.json"
+    folder.mkdir()
+    monkeypatch.setattr("sys.argv", ["chapters", str(folder), str(target)])
     with pytest.raises(SystemExit, match="holds no executed chapter"):
-        records.main()
-    (executed / "01_a.ipynb").write_text(json.dumps(notebook(record)))
-    monkeypatch.setattr(records, "why_stale", lambda notebook: "its cells changed")
+        read.main()
+    recorded = copy.deepcopy(executed)
+    recorded["cells"][2]["outputs"] = notebook(record)["cells"][1]["outputs"]
+    recorded["cells"][2]["outputs"][0]["output_type"] = "display_data"
+    stale = changed(recorded, 2, "x = 3", "x = 4")
+    (folder / "01_a.ipynb").write_text(json.dumps(stale))
     with pytest.raises(SystemExit, match="stale chapters: 01_a"):
-        records.main()
+        read.main()
     assert not target.exists()
-    monkeypatch.setattr(records, "why_stale", lambda notebook: "")
-    stamp = SimpleNamespace(cohort="a", cells="b")
-    monkeypatch.setattr(records, "stamp_of", lambda notebook: stamp)
-    monkeypatch.setattr(records, "made_on", lambda notebook: "simulated, real atlas")
-    records.main()
+    (folder / "01_a.ipynb").write_text(json.dumps(recorded))
+    read.main()
     kept = json.loads(target.read_text())
-    assert kept["made_on"] == "simulated, real atlas"
-    assert kept["chapters"]["01_a"] == record_of(notebook(record))
+    assert kept["made_on"] == made_on(recorded) == "simulated, drawn atlas"
+    assert kept["chapters"]["01_a"] == record_of(recorded)
+    assert kept["cells"]["01_a"] == stamp_of(recorded)["cells"]
     assert [path.name for path in target.parent.iterdir()] == ["ccf.json"]
 
 
@@ -155,3 +195,106 @@ def test_no_number_of_ours_is_typed_into_the_ledger():
 
     words = [row.get("differs") or "" for part in LEDGER.values() for row in part]
     assert not [w for w in words if re.search(r"\d\.\d|\[−?\d", w)]
+
+
+# ---- what a chapter was made with ----
+
+
+def test_a_chapter_that_was_just_executed_is_fresh_and_says_what_it_read(executed):
+    assert why_stale(executed) == ""
+    found = stamp_of(executed)
+    assert found["settings"]["model.beta"] == 2 and found["settings"]["profile"] == "own"
+    assert not [name for name in found["settings"] if name.startswith("places")]
+    ((name, weights),) = found["runs"].items()
+    assert name.startswith("beta_vae-L8-beta2-seed0-")
+    assert len(weights) == len(found["cohort"]) == len(found["cells"]) == 12
+    shown = "".join(executed["cells"][-1]["outputs"][-1]["data"]["text/plain"])
+    told = f"Made with profile own on cohort {found['cohort']}; fitted models read: 1"
+    assert shown == told
+
+
+def test_other_settings_or_cells_make_a_chapter_stale_and_comments_and_places_do_not(executed):
+    stale = "its {} changed since it was executed"
+    for cell, before, after, told in (
+        (0, "beta = 2.0", "beta = 3.0", stale.format("settings")),
+        (0, 'settings = ""', 'settings = "n_blobs=3"', stale.format("settings")),
+        (0, "beta = 2.0", "betta = 2.0", "did you mean model.beta?"),
+        (0, "own.yaml", "other.yaml", "no profile"),
+        (2, "x = 3", "x = 4", stale.format("cells")),
+        (2, "  # three", "  # a comment", ""),
+        (0, 'settings = ""', 'settings = "device=auto, together=9"', ""),
+        (0, "latent_dim = None", "latent_dim = 8", ""),
+    ):
+        why = why_stale(changed(executed, cell, before, after))
+        assert told in why and bool(told) == bool(why)
+
+
+def test_a_notebook_without_all_its_outputs_is_refused(executed):
+    empty = copy.deepcopy(executed)
+    empty["cells"][-1]["outputs"] = []
+    assert "no stamp at its foot" in why_stale(empty)
+    failed = copy.deepcopy(executed)
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no\nmore", "traceback": []}
+    failed["cells"][2]["outputs"] = [error]
+    assert why_stale(failed) == "it ended with ValueError: no"
+
+
+def test_what_stands_before_the_settings_is_no_cell():
+    read_cell = "p = read_settings(globals())"
+    assert cells_hash(["beta = 3.0", read_cell, "f(x)"]) == cells_hash([read_cell, "f(x) # why"])
+    assert cells_hash([read_cell, "f(x)"]) != cells_hash([read_cell, "f(y)"])
+    # Written down once: newer Pythons have further fields in their syntax trees, which are empty.
+    cell = "class A(B):\n    def f(self, x=1, *y):\n        return f'{x!r:{y[0]}}' + y[0]\n"
+    assert cells_hash([cell]) == "7c04c2f596ad"
+
+
+def test_settings_are_described_as_json_reads_them_back():
+    p = Settings()
+    assert described(p) == json.loads(json.dumps(described(p)))
+    assert described(p.changed({"device": "cpu", "together": 5})) == described(p)
+    assert described(p.changed({"muon_rate": 0.03})) != described(p)
+
+
+def book_of(folder, notebooks):
+    (folder / "notebooks").mkdir(parents=True)
+    for name, notebook in notebooks.items():
+        (folder / f"notebooks/{name}.ipynb").write_text(json.dumps(notebook))
+    return SimpleNamespace(srcdir=folder)
+
+
+def with_stamp(notebook, **content):
+    other = copy.deepcopy(notebook)
+    other["cells"][-1]["outputs"][-1]["metadata"][STAMP] |= content
+    return other
+
+
+def test_a_book_of_stale_chapters_or_of_two_cohorts_or_of_two_fits_does_not_build(
+    tmp_path, executed
+):
+    (run,) = stamp_of(executed)["runs"]
+    stale = changed(executed, 2, "x = 3", "x = 4")
+    for number, (other, told) in enumerate(
+        (
+            (executed, ""),
+            (with_stamp(executed, runs={}), ""),
+            (stale, "notebooks/02.ipynb: its cells changed"),
+            (with_stamp(executed, cohort="0123456789ab"), "different cohorts"),
+            (with_stamp(executed, runs={run: "0" * 12}), f"01 and 02 read run {run} with"),
+        )
+    ):
+        book = book_of(tmp_path / str(number), {"01": executed, "02": other})
+        if not told:
+            brainvae_book.refuse_stale_chapters(book)
+            continue
+        with pytest.raises(ExtensionError, match=told):
+            brainvae_book.refuse_stale_chapters(book)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_committed_chapters_are_fresh(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert why_stale(json.loads(path.read_text())) == ""
+
+
+def test_the_committed_chapters_are_one_book():
+    assert disagreement({p.stem: json.loads(p.read_text()) for p in NOTEBOOKS}) == ""

@@ -15,15 +15,14 @@ from brainvae_core.models import (
     FailedRun,
     OutOfDeviceMemory,
     PCAConfig,
-    Study,
     fit,
     fit_all,
     load_run,
     run_name,
     runs,
-    study,
     training,
 )
+from brainvae_core.study import Study, counted
 
 BASE = BetaVAEConfig(steps=7, seed=3, likelihood="bernoulli")
 TINY = BetaVAEConfig(steps=4, validate_every=2, batch_size=4)
@@ -80,11 +79,11 @@ def test_a_study_is_printed_with_its_counts():
 
 def test_rows_divide_a_study():
     grid = Study(BASE, [1, 3], [2, 4, 8], [0, 1])
-    rows = [grid.shard(n) for n in grid.latent_dims]
+    rows = [grid.row(n) for n in grid.latent_dims]
     assert all(len(row) == 4 and len(row.configs) == 5 for row in rows)
     assert {c for row in rows for c in row.configs} == set(grid.configs)
     with pytest.raises(ValueError, match="latent_dim=3 is no row of this grid; it has 2, 4, 8"):
-        grid.shard(3)
+        grid.row(3)
 
 
 def test_an_axis_may_be_an_array():
@@ -120,7 +119,7 @@ def test_a_study_is_fitted_once_and_then_loaded(tmp_path, monkeypatch, together)
     grid = Study(TINY, [1, 3], [2, 3])
     fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     assert [run.config for run in fitted] == list(grid.configs)
-    assert set(grid.state(COHORT.fingerprint, tmp_path).values()) == {"fitted"}
+    assert counted(grid.configs, COHORT, tmp_path) == f"{len(grid.configs)} fitted"
     monkeypatch.setattr(BetaVAEConfig, "fit_together", None)
     monkeypatch.setattr(PCAConfig, "fit_together", None)
     again = fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
@@ -141,19 +140,18 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
     monkeypatch.setattr(BetaVAEConfig, "fit_together", staticmethod(interrupted))
     with pytest.raises(KeyboardInterrupt):
         fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
-    state = grid.state(COHORT.fingerprint, tmp_path)
-    assert sorted(state.values()) == ["fitted"] * (2 + together) + ["missing"] * (6 - together)
+    state = counted(grid.configs, COHORT, tmp_path)
+    assert state == f"{2 + together} fitted, {6 - together} missing"
     fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     once = [name for call in calls[:1] + calls[2:] for name in call]
     assert sorted(once) == sorted(names(grid.configs[2:]))
-    assert set(grid.state(COHORT.fingerprint, tmp_path).values()) == {"fitted"}
+    assert counted(grid.configs, COHORT, tmp_path) == f"{len(grid.configs)} fitted"
 
 
 def test_a_row_that_was_begun_is_told_so(tmp_path):
     grid = Study(TINY, [1], [2])
     (tmp_path / f".{names(grid.configs)[1]}").mkdir()
-    assert list(grid.state(COHORT.fingerprint, tmp_path).values()) == ["missing", "begun"]
-    assert study.counted({"a": "fitted", "b": "missing", "c": "fitted"}) == "2 fitted, 1 missing"
+    assert counted(grid.configs, COHORT, tmp_path) == "1 missing, 1 begun"
 
 
 def test_nothing_is_trained_together_by_none():
@@ -229,7 +227,7 @@ def test_a_nan_in_one_of_several_ends_that_one_and_leaves_the_others_untouched(t
 def test_a_failed_run_is_a_state_of_the_study(tmp_path):
     grid = Study(replace(TINY, learning_rate=1e18, lr_warmup=0, steps=30), [1], [2])
     assert [run.config for run in fit_all(COHORT, grid.configs, tmp_path, "cpu")] == [PCAConfig(2)]
-    assert list(grid.state(COHORT.fingerprint, tmp_path).values()) == ["fitted", "failed"]
+    assert counted(grid.configs, COHORT, tmp_path) == "1 fitted, 1 failed"
 
 
 def test_an_error_in_one_ends_all_and_is_raised(monkeypatch):

@@ -1,0 +1,416 @@
+"""What a profile fits, stage by stage: which models, of which cohorts, and nothing twice."""
+
+import shutil
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from brainvae_core import cohorts, study
+from brainvae_core.cohorts import clean_part
+from brainvae_core.models import BASELINES, BetaVAEConfig, PCAConfig, run_name, save_run
+from brainvae_core.prepare import (
+    freeform_cohort,
+    new_section,
+    open_atlas,
+    planted_cohort,
+    prepare_cohort,
+    varied_cohorts,
+    with_training_brains,
+)
+from brainvae_core.settings import Settings, read_profile
+from brainvae_core.study import (
+    STAGES,
+    compared_configs,
+    curve,
+    curve_runs,
+    fitted_models,
+    fitted_runs,
+    grid,
+    row,
+    row_configs,
+    rows,
+    varied_models,
+)
+
+ROOT = Path(__file__).parent.parent
+# 40 simulated brains, 28 of them for training; unequal numbers of everything.
+TINY = {
+    "cohort": {"n_brains": 40, "shape": [80, 112]},
+    "model": {"latent_dim": 3, "batch_size": 4, "steps": 2},
+    "grid": {
+        "betas": [1, 3, 5],
+        "latent_dims": [2, 3],
+        "seeds": [0],
+        "shape": [40, 56],
+        "steps": 3,
+    },
+    "evaluation": {"shape": [20, 28], "steps": 4, "seeds": [0, 1], "curve_latent_dims": [2, 4]},
+    "fields": {
+        "n_read": 4,
+        "objectives": ["capacity", "mmd"],
+        "varied_brains": [9, 1000],
+        "varied_artefact_shares": [0.0],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    """The tiny profile's file."""
+    folder = tmp_path_factory.mktemp("tiny")
+    places = {"data": str(folder / "data"), "runs": str(folder / "runs"), "device": "cpu"}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "places": places}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def p(profile):
+    return read_profile(profile)
+
+
+@pytest.fixture(scope="module")
+def planted(p):
+    return planted_cohort(p)
+
+
+@pytest.fixture(scope="module")
+def ahead(profile):
+    """Everything, fitted by the command; the names of its runs."""
+    called(profile)
+    return fits_of(read_profile(profile))
+
+
+@contextmanager
+def no_fits():
+    """Whatever is still to be fitted is an error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BetaVAEConfig, "fit_together", None)
+        patch.setattr(PCAConfig, "fit_together", None)
+        yield
+
+
+def called(profile, *options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["study", str(profile), *options])
+        study.main()
+
+
+def fits_of(p):
+    return sorted(folder.name for folder in Path(p.places.runs).glob("[!.]*"))
+
+
+def splits(cohort):
+    return cohort.metadata["split"].value_counts().to_dict()
+
+
+def fail(p, cohort, config):
+    """A run that ended before its time, in place of the one that is there."""
+    folder = Path(p.places.runs) / run_name(config, cohort.fingerprint)
+    shutil.rmtree(folder, ignore_errors=True)
+    save_run(folder, config, cohort.fingerprint, cohort.name, None, [], "step 3: not finite")
+
+
+# ---- cohorts ----
+
+
+def test_an_environment_variable_that_is_not_set_is_named(monkeypatch):
+    monkeypatch.delenv("BRAINVAE_NOWHERE", raising=False)
+    with pytest.raises(ValueError, match="BRAINVAE_NOWHERE}/atlas names an environment variable"):
+        open_atlas(Settings().changed({"atlas": "${BRAINVAE_NOWHERE}/atlas"}))
+
+
+def test_the_atlas_is_drawn_or_from_a_folder_that_a_variable_names(real_data, monkeypatch):
+    assert open_atlas(Settings()).name == cohorts.drawn_atlas().name
+    monkeypatch.setenv("BRAINVAE_DATA", str(real_data))
+    assert open_atlas(read_profile(ROOT / "notebooks/params/ccf.yaml")).shape == (320, 448)
+
+
+def test_a_cohort_is_made_once_and_then_read_and_another_never_takes_its_place(tmp_path):
+    p = Settings().changed({"n_brains": 20, "cohort.shape": [80, 112], "data": str(tmp_path / "d")})
+    made = prepare_cohort(p)
+    assert made.images.shape == (20, 80, 112)
+    (kept,) = (tmp_path / "d").iterdir()
+    assert kept.name.startswith("simulated-20-")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cohorts, "simulate", None)
+        read = prepare_cohort(p)
+        assert np.array_equal(read.images, made.images) and read.fingerprint == made.fingerprint
+        # What does not go into a cohort makes no other.
+        assert prepare_cohort(p.changed({"beta": 9.0})).fingerprint == made.fingerprint
+    for change in ({"cohort.seed": 1}, {"artefact_share": 0.5}, {"n_brains": 21}):
+        assert prepare_cohort(p.changed(change)).fingerprint != made.fingerprint
+    assert len(list((tmp_path / "d").iterdir())) == 4
+    section = new_section(p, made)
+    assert section.shape == (80, 112) and section.dtype == np.float32
+    assert section.min() >= 0 and section.max() <= 1
+    assert np.abs(made.images - section).mean(axis=(1, 2)).min() > 1e-3
+
+
+def test_a_cohort_made_meanwhile_is_read_and_one_that_cannot_be_kept_is_an_error(
+    tmp_path, monkeypatch
+):
+    save = cohorts.Cohort.save
+    p = Settings().changed({"n_brains": 12, "cohort.shape": [40, 56], "data": str(tmp_path)})
+    monkeypatch.setattr(
+        cohorts.Cohort, "save", lambda self, path: save(self, path) and save(self, path)
+    )
+    assert len(prepare_cohort(p)) == 12
+
+    def full_disk(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(cohorts.Cohort, "save", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        prepare_cohort(p.changed({"cohort.seed": 5}))
+
+
+def test_the_planted_cohort_is_the_profiles_own_or_on_its_atlas(p, planted):
+    assert planted.fingerprint == prepare_cohort(p).fingerprint and len(planted) == 40
+    elsewhere = p.changed({"brains": "../a/folder/that/is/not/there"})
+    with pytest.raises(FileNotFoundError):
+        prepare_cohort(elsewhere.changed({"atlas": "nor this"}))
+    assert planted_cohort(elsewhere).fingerprint == planted.fingerprint
+
+
+def test_the_second_simulator_makes_as_many_brains_at_the_size_of_the_evaluation(p, planted):
+    cohort = freeform_cohort(p)
+    assert cohort.images.shape == (40, 20, 28)
+    assert set(cohort.factors) != set(planted.factors)
+    assert cohort.fingerprint == freeform_cohort(p).fingerprint
+    assert cohort.fingerprint != freeform_cohort(p.changed({"cohort.seed": 1})).fingerprint
+    assert (cohort.metadata["artefact"] != "none").mean() == pytest.approx(0.15, abs=0.1)
+
+
+@pytest.mark.parametrize("n", [2, 9, 28])
+def test_fewer_training_brains_leave_the_others_as_they_are(planted, n):
+    fewer = with_training_brains(planted, n)
+    assert splits(fewer) == splits(planted) | {"train": n}
+    for part in ("validation", "test"):
+        assert np.array_equal(fewer.split(part).images, planted.split(part).images)
+        assert fewer.split(part).metadata.equals(planted.split(part).metadata)
+    assert np.array_equal(fewer.split("train").images, planted.split("train").images[:n])
+    assert (fewer.fingerprint == planted.fingerprint) == (n == 28)
+
+
+@pytest.mark.parametrize("n", [-1, 0, 1, 29])
+def test_other_numbers_of_training_brains_are_refused_in_a_line(planted, n):
+    with pytest.raises(ValueError, match=f"n={n} training brains of 28; give 2 to 28") as error:
+        with_training_brains(planted, n)
+    assert "\n" not in str(error.value)
+
+
+def test_cohorts_vary_in_one_thing_and_their_own_value_is_among_them(p, planted):
+    coarse = planted.resampled(p.grid.shape)
+    varied = varied_cohorts(p, coarse)
+    assert {what: list(of) for what, of in varied.items()} == {
+        "brains": [9, 28],  # 1000 are more than there are
+        "share": [0.0, 0.15],
+    }
+    assert varied["brains"][28] is coarse and varied["share"][0.15] is coarse
+    assert {n: splits(c)["train"] for n, c in varied["brains"].items()} == {9: 9, 28: 28}
+    none = varied["share"][0.0]
+    assert none.images.shape == coarse.images.shape == (40, 40, 56)
+    assert (none.metadata["artefact"] == "none").all()
+    assert (coarse.metadata["artefact"] != "none").any()
+    for part in ("train", "test"):
+        assert np.array_equal(clean_part(none, part).images, clean_part(coarse, part).images)
+        assert clean_part(none, part).factors.equals(clean_part(coarse, part).factors)
+    same = p.changed({"varied_artefact_shares": [0.15], "varied_brains": [28]})
+    assert [list(of) for of in varied_cohorts(same, coarse).values()] == [[28], [0.15]]
+
+
+# ---- configurations ----
+
+
+def test_the_three_models_of_the_paper_share_l(p):
+    configs = compared_configs(p.changed({"latent_dim": 5, "beta": 4}))
+    assert configs["PCA"] == PCAConfig(5)
+    assert {c.latent_dim for c in configs.values()} == {5}
+    assert (configs["VAE"].beta, configs["β-VAE"].beta) == (1, 4)
+    assert replace(configs["VAE"], beta=4) == configs["β-VAE"]
+
+
+def test_the_grid_has_the_vae_and_the_profiles_own_model_at_its_own_steps():
+    p = Settings().changed({"betas": [1, 5], "latent_dims": [2, 3], "grid.steps": 77})
+    assert grid(p).betas == (1, 3, 5) and grid(p).latent_dims == (2, 3, 8)
+    assert len(grid(p).configs) == 3 + 3 * 3 * len(p.grid.seeds)
+    assert {c.steps for c in grid(p).configs if c.kind == "beta_vae"} == {77}
+
+
+def test_the_curves_models_are_rows_of_the_grid_or_rows_of_their_own():
+    p = Settings().changed({"betas": [1, 3], "latent_dims": [2, 8], "curve_latent_dims": [2, 30]})
+    p = p.changed({"beta": 4, "grid.seeds": [5], "evaluation.seeds": [0, 1, 2]})
+    assert rows(p) == (2, 8, 30) and curve(p).latent_dims == (2, 8, 30)
+    assert curve(p).betas == (1, 4) and curve(p).seeds == (5, 0, 1, 2)
+    assert row(p, 2) == grid(p).row(2) and row(p, 30) == curve(p).row(30)
+    assert {*row_configs(p, 2)} == {*grid(p).row(2).configs, *curve(p).row(2).configs}
+    assert row_configs(p, 30) == curve(p).row(30).configs
+    for call in (row, row_configs):
+        with pytest.raises(ValueError, match="latent_dim=5 is no row of this profile; it has 2, 8"):
+            call(p, 5)
+
+
+def test_the_evaluation_has_every_baseline_and_a_vae_a_seed(p):
+    p = p.changed({"latent_dim": 5, "beta": 4, "evaluation.seeds": [3, 7], "evaluation.steps": 9})
+    models = STAGES["evaluated"].models(p)
+    assert {c.kind for of_model in models.values() for c in of_model} == {"beta_vae", *BASELINES}
+    for name, beta in (("VAE", 1), ("β-VAE", 4)):
+        assert [(c.beta, c.seed, c.steps) for c in models[name]] == [(beta, 3, 9), (beta, 7, 9)]
+    assert {c.latent_dim for c in (*models["PCA"], *models["NMF"], *models["VAE"])} == {5}
+
+
+def test_the_other_objectives_and_cohorts_have_the_seeds_of_grid_and_evaluation(p):
+    families = STAGES["families"].models(p)
+    assert {name: [c.seed for c in of] for name, of in families.items() if name != "PCA"} == {
+        name: [0, 1] for name in ("VAE", "β-VAE", "capacity VAE", "MMD-VAE")
+    }
+    assert {c.objective for c in families["MMD-VAE"]} == {"mmd"}
+    for stage, steps in (("freeform", 4), ("varied", 3)):
+        models = STAGES[stage].models(p)
+        assert [(c.beta, c.seed, c.steps) for c in models["β-VAE"]] == [
+            (3, 0, steps),
+            (3, 1, steps),
+        ]
+    through = STAGES["through"].configs(p)
+    vaes = [(c.latent_dim, c.beta) for c in through if c.kind == "beta_vae"]
+    assert sorted(set(vaes)) == [(2, 3), (3, 1), (3, 3), (3, 5)] and len(vaes) == 4
+    assert {c.latent_dim for c in through if c.kind == "pca"} == {2, 3}
+    assert set(through) < set(grid(p).configs)
+
+
+# ---- fitted ----
+
+
+def test_the_command_fits_all_that_the_chapters_load(p, planted, ahead):
+    # compared, evaluated, grid, curve, families, freeform, and two other cohorts.
+    assert len(ahead) == 3 + 10 + 8 + 9 + 4 + 3 + 2 * 3
+    coarse = planted.resampled(p.grid.shape)
+    with no_fits():
+        fitted_runs(p, "compared", planted)
+        assert {k: len(v) for k, v in fitted_models(p, "families", coarse).items()} == {
+            "PCA": 1, "VAE": 2, "β-VAE": 2, "capacity VAE": 2, "MMD-VAE": 2,
+        }  # fmt: skip
+        fitted_models(p, "evaluated", planted.resampled(p.evaluation.shape))
+        fitted_models(p, "freeform", freeform_cohort(p))
+        found = varied_models(p, coarse)
+        runs = curve_runs(p, coarse)
+    assert fits_of(p) == ahead
+    assert {k: list(by) for k, by in found["brains"].items()} == {"PCA": [9, 28], "β-VAE": [9, 28]}
+    expected = {"beta": [1, 3, 5], "latent_dim": [2, 3], "brains": [9, 28], "share": [0, 0.15]}
+    for what, values in expected.items():
+        for name, by_value in found[what].items():
+            n = 2 if name == "β-VAE" and what in ("brains", "share") else 1
+            assert list(by_value) == values and {len(f) for f in by_value.values()} == {n}
+    sizes = [f[0].encode(coarse.images[:2]).shape for f in found["latent_dim"]["β-VAE"].values()]
+    assert sizes == [(2, 2), (2, 3)]
+    # The same fit on the same brains is the same model, whatever it stands beside.
+    own = [
+        found[what]["β-VAE"][x][0] for what, x in (("beta", 3), ("latent_dim", 3), ("share", 0.15))
+    ]
+    codes = [model.encode(coarse.images) for model in own]
+    assert np.array_equal(codes[0], codes[1]) and np.array_equal(codes[0], codes[2])
+    assert {(k, n): len(r) for k, by in runs.items() for n, r in by.items()} == {
+        (k, n): 1 if k == "PCA" else 2 for k in ("PCA", "VAE", "β-VAE") for n in (2, 3, 4)
+    }
+    assert {(r.config.beta, r.config.latent_dim) for r in runs["β-VAE"][4]} == {(3.0, 4)}
+
+
+def test_of_a_profile_whose_beta_is_one_both_names_are_the_vae(p, planted, ahead):
+    plain = p.changed({"beta": 1})
+    runs = curve_runs(plain, planted.resampled(p.grid.shape))
+    assert runs["β-VAE"].keys() == runs["VAE"].keys()
+    assert {r.config.beta for of_n in runs["β-VAE"].values() for r in of_n} == {1}
+
+
+def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, planted, tmp_path):
+    q = p.changed({"runs": str(tmp_path / "runs"), "objectives": ["mmd"]})
+    coarse = planted.resampled(q.grid.shape)
+    first, second = STAGES["families"].models(q)["MMD-VAE"]
+    fail(q, coarse, second)
+    models = fitted_models(q, "families", coarse)
+    assert {name: len(fits) for name, fits in models.items()} == {
+        "PCA": 1, "VAE": 2, "β-VAE": 2, "MMD-VAE": 1,
+    }  # fmt: skip
+    fail(q, coarse, first)
+    with pytest.raises(ValueError, match="no fit of MMD-VAE succeeded; see above for why"):
+        fitted_models(q, "families", coarse)
+    for config in curve(q).configs:
+        if config.latent_dim == 2 and getattr(config, "beta", None) == 1:
+            fail(q, coarse, config)
+    assert list(curve_runs(q, coarse)["VAE"]) == [3, 4]
+
+
+# ---- the command ----
+
+
+def test_the_command_fits_in_parts_counts_and_fits_nothing_twice(profile, ahead, capsys, tmp_path):
+    own = tmp_path / "own.yaml"
+    p = read_profile(profile)
+    text = profile.read_text().replace(p.places.runs, str(tmp_path / "runs"))
+    own.write_text(text)
+    runs = tmp_path / "runs"
+
+    def made(*options):
+        called(own, *options)
+        return len(list(runs.glob("[!.]*"))), capsys.readouterr().out
+
+    found, said = made("--only", "grid", "curve", "--print")
+    assert (
+        found == 0 and "grid: PCA and β-VAEs 8" in said and "curve: PCA 3, VAE 6, β-VAE 6" in said
+    )
+    assert "8 missing" in said and "15 missing" in said
+    assert made("--only", "cohort")[0] == 0
+    assert made("--only", "grid", "curve", "--latent-dim", "4")[0] == 5
+    found, said = made("--only", "grid", "--latent-dim", "3")
+    assert found == 9 and "4 fitted" in said
+    (
+        runs / f".{run_name(grid(p).configs[0], prepare_cohort(p).resampled((40, 56)).fingerprint)}"
+    ).mkdir()
+    assert "4 fitted, 1 begun" in made("--only", "grid", "--print")[1].replace(
+        "1 begun, 4 fitted", "4 fitted, 1 begun"
+    )
+    assert made("--only", "compared", "evaluated")[0] == 9 + 3 + 10
+    with no_fits():
+        called(profile)
+    assert fits_of(p) == ahead
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "told"),
+    [
+        ({"fields": {"objectives": ["nonsense"]}}, [], "nonsense"),
+        ({"fields": {"varied_brains": [1]}}, ["--only", "varied"], "n=1 training brains of 28"),
+        ({"fields": {"varied_artefact_shares": [1.5]}}, ["--only", "varied"], "artefact_share=1.5"),
+        ({"cohort": {"n_brains": 1}}, [], ""),
+        ({"model": {"betaa": 3}}, [], "did you mean model.beta?"),
+        ({}, ["--only", "grid", "--latent-dim", "5"], "latent_dim=5 is no row of this profile"),
+        (
+            {"model": {"mmd_weight": 1e300}, "fields": {"objectives": ["mmd"]}},
+            ["--only", "families"],
+            "no fit of MMD-VAE succeeded; see above for why",
+        ),
+    ],
+)
+def test_what_is_wrong_ends_the_command_with_one_line(
+    profile, ahead, tmp_path, changes, options, told
+):
+    content = yaml.safe_load(profile.read_text())
+    for section, names in changes.items():
+        content[section] = content[section] | names
+    content["places"]["runs"] = str(tmp_path / "runs")
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit, match="^error: ") as error:
+        called(own, *options)
+    assert "\n" not in str(error.value) and told in str(error.value)
+
+
+def test_a_profile_that_is_not_there_ends_with_one_line():
+    with pytest.raises(SystemExit, match="error: no profile no.yaml"):
+        called("no.yaml")
