@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from chapters import record_of
 
 from brainvae_core.models import load_run, run_name
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import compared_configs, read_profile
-from brainvae_core.record import record_of
+from brainvae_core.settings import read_profile
+from brainvae_core.study import compared_configs
 
 ROOT = Path(__file__).parent.parent
 HTML = ROOT / "_build/html"

@@ -1,6 +1,5 @@
 """Registered brains, acquired or a lab's own, become a profile's cohort by parameters alone."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
 from brainvae_core.cohorts.acquired import add_to_manifest, save_section, write_refused
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
 from brainvae_core.prepare import new_section, prepare_cohort
-from brainvae_core.profile import Parameters
+from brainvae_core.settings import Settings
 
 N = 14
 
@@ -68,8 +67,8 @@ atlas_of_the_brains = pytest.mark.usefixtures("slice_of_the_drawn_atlas")
 
 
 def told(tmp_path, atlas="a folder", **changes):
-    data = str(tmp_path / "data")
-    return Parameters(height=80, width=112, data=data, atlas=atlas, **changes)
+    given = {"cohort.shape": [80, 112], "data": str(tmp_path / "data"), "atlas": atlas}
+    return Settings().changed(given | changes)
 
 
 @atlas_of_the_brains
@@ -106,7 +105,7 @@ def test_a_cohort_of_other_switches_planes_or_brains_is_another(own, tmp_path):
     prepare_cohort(first)
     data = tmp_path / "data"
     assert len(list(data.iterdir())) == 1
-    for change in ({"clip_pixels": False}, {"outlier_limit": 5.0}, {"cohort_seed": 1}):
+    for change in ({"clip_pixels": False}, {"outlier_limit": 5.0}, {"cohort.seed": 1}):
         prepare_cohort(told(tmp_path, brains=str(own), **change))
     assert len(list(data.iterdir())) == 4
     np.save(own / "mouse-00.npy", np.load(own / "mouse-00.npy") + 1)
@@ -163,7 +162,7 @@ def test_the_same_sections_acquired_otherwise_are_the_same_cohort_byte_for_byte(
     files = []
     for folder in (acquired, other):
         data = tmp_path / f"data-{folder.parent.name}"
-        prepare_cohort(dataclasses.replace(told(tmp_path, brains=str(folder)), data=str(data)))
+        prepare_cohort(told(tmp_path, brains=str(folder)).changed({"data": str(data)}))
         (cohort,) = data.iterdir()
         files.append(
             {str(f.relative_to(cohort)): f.read_bytes() for f in cohort.rglob("*") if f.is_file()}

@@ -17,7 +17,8 @@ from brainvae_core.cohorts import drawn_atlas, simulate
 from brainvae_core.explorer import decoder_layers, explorer_data, region_labels, write_script
 from brainvae_core.models import PCA, BetaVAE, load_run, run_name
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import Parameters, compared_configs, read_profile
+from brainvae_core.settings import Settings, read_profile
+from brainvae_core.study import compared_configs
 
 ROOT = Path(__file__).parent.parent
 STATIC = ROOT / "book/_static"
@@ -44,7 +45,7 @@ def cohort():
 
 def made(cohort, latent_dim, shape):
     model = random_model(latent_dim, shape)
-    p = Parameters(rois=("HPF", "TH"), n_weights=2, latent_dim=latent_dim)
+    p = Settings().changed({"rois": ["HPF", "TH"], "n_weights": 2, "latent_dim": latent_dim})
     return model, explorer_data(p, cohort.resampled(shape), model, "beta_vae-L3-0123abcd")
 
 
@@ -521,7 +522,7 @@ def test_a_page_without_its_data_or_with_older_data_says_what_to_run(browser, tm
 @pytest.mark.fitted
 def test_the_demos_page_is_small_and_agrees_on_a_thousand_latents(visit, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
-    p = read_profile("params/demo.yaml")
+    p = read_profile("demo")
     cohort = prepare_cohort(p)
     name = run_name(compared_configs(p)["β-VAE"], cohort.fingerprint)
     model = load_run(ROOT / "runs" / name).model

@@ -10,17 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainvae_core.interpretation import freeform_cohort, varied_cohorts
 from brainvae_core.metrics import active_latents, explained_variance, linear_recovery
 from brainvae_core.models import load_run, run_name, save_run
 from brainvae_core.models.runs import KINDS
-from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import (
-    compared_configs,
-    evaluation_cohort,
-    grid_cohort,
-    read_profile,
-)
+from brainvae_core.prepare import freeform_cohort, prepare_cohort, varied_cohorts
+from brainvae_core.settings import read_profile
+from brainvae_core.study import compared_configs
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.fitted
@@ -58,7 +53,7 @@ def test_the_beta_vae_beats_posterior_collapse_honestly(demo, cohort, models):
         beta_vae.encode(train.images), train.factors.to_numpy(), codes, test.factors.to_numpy()
     )
     found = f"{explained}, {active_latents(codes).sum()} active, R² {np.round(recovery, 2)}"
-    assert demo.steps == ((80, 112, 800), (160, 224, 500)) and demo.batch_size == 16
+    assert demo.model.steps == ((80, 112, 800), (160, 224, 500)) and demo.model.batch_size == 16
     assert train.images.shape[1:] == (160, 224)
     assert beta_vae.n_parameters == 697_457  # 730,289 with the layers of another halving
     assert explained["PCA"] <= 0.8, found
@@ -71,19 +66,17 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
     tmp_path, demo, cohort
 ):
     shuffled = shuffled_runs(tmp_path / "runs", demo, cohort)
+    demo_file = ROOT / "notebooks/params/demo.yaml"
     readers = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         text = path.read_text()
-        if re.search(r"\b(fit|fit_all|evaluated_models)\(", text):
+        if re.search(r"\b(fit|fit_all|fitted_models)\(", text):
             readers.append(path.stem)
             content = json.loads(text)
             first = next(c for c in content["cells"] if c["cell_type"] == "code")
-            elsewhere = {"../data": str(ROOT / "data"), "../runs": str(shuffled)}
-            moved = "".join(first["source"])
-            for before, after in elsewhere.items():
-                assert json.dumps(before) in moved
-                moved = moved.replace(json.dumps(before), json.dumps(after))
-            first["source"] = moved
+            elsewhere = f"data={ROOT / 'data'}, runs={shuffled}"
+            assert 'settings = ""' in "".join(first["source"])
+            first["source"] = f"profile, settings = {[str(demo_file), elsewhere]!r}"
             (tmp_path / path.name).write_text(json.dumps(content))
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-n", "2"]
     command += ["--dist", "loadfile", "--nbval-sanitize-with", str(ROOT / "tests/nbval.cfg")]
@@ -101,9 +94,9 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
 
 def shuffled_runs(folder, demo, cohort):
     """Every demo run under its own name, with the values of each tensor in another order."""
-    coarse = grid_cohort(demo, cohort)
+    coarse = cohort.resampled(demo.grid.shape)
     varied = [c for of in varied_cohorts(demo, coarse).values() for c in of.values()]
-    read = (cohort, evaluation_cohort(demo, cohort), freeform_cohort(demo), *varied)
+    read = (cohort, cohort.resampled(demo.evaluation.shape), freeform_cohort(demo), *varied)
     fingerprints = {made.fingerprint for made in read}
     for path in sorted((ROOT / "runs").iterdir()):
         if path.name.startswith(".") or not (path / "config.json").is_file():

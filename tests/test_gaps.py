@@ -11,35 +11,30 @@ import pytest
 from brainvae_core.models import fit_all
 from brainvae_core.models.runs import run_name, save_run
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.profile import Parameters, grid_cohort, study
+from brainvae_core.settings import read_settings
+from brainvae_core.study import grid
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-TINY = {
-    "profile": "tiny",
-    "n_brains": 40,
-    "height": 40,
-    "width": 56,
-    "latent_dim": 3,
-    "batch_size": 4,
-    "grid_betas": [1, 3],
-    "grid_latent_dims": [2, 3],
-    "grid_seeds": [0, 1],
-    "grid_steps": 5,
-    "shard_latent_dim": 2,
-    "fd_dim": 3,
-    "device": "cpu",
-}
+TINY = "n_brains=40, cohort.shape=[40, 56], latent_dim=3, batch_size=4, device=cpu, fd_dim=3, "
+TINY += "betas=[1, 3], latent_dims=[2, 3], grid.seeds=[0, 1], grid.steps=5, row=2"
+
 
 pytestmark = pytest.mark.workflow
+
+
+def settings_of(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(NOTEBOOKS)
+        return read_settings({"settings": text}, show=False)
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """The tiny grid, wholly fitted, and its cohort."""
     folder = tmp_path_factory.mktemp("fitted")
-    p = Parameters(**TINY, data=str(folder / "data"), runs=str(folder / "runs"))
-    cohort = grid_cohort(p, prepare_cohort(p))
-    fit_all(cohort, study(p).configs, p.runs, p.device, p.together)
+    p = settings_of(f"{TINY}, data={folder}/data, runs={folder}/runs")
+    cohort = prepare_cohort(p).resampled(p.grid.shape)
+    fit_all(cohort, grid(p).configs, p.places.runs, p.places.device, p.places.together)
     return p, cohort
 
 
@@ -51,8 +46,8 @@ def chapters(fitted, tmp_path):
     def executed(chapter, failed):
         runs = tmp_path / "runs"
         if not runs.exists():
-            shutil.copytree(p.runs, runs)
-            vaes = [c for c in study(p).configs if c.kind == "beta_vae" and failed(c)]
+            shutil.copytree(p.places.runs, runs)
+            vaes = [c for c in grid(p).configs if c.kind == "beta_vae" and failed(c)]
             assert vaes
             for config in vaes:
                 folder = runs / run_name(config, cohort.fingerprint)
@@ -61,7 +56,7 @@ def chapters(fitted, tmp_path):
                 save_run(folder, config, cohort.fingerprint, cohort.name, None, [], failure)
         notebook, done = tmp_path / f"{chapter}.ipynb", tmp_path / f"{chapter}-done.ipynb"
         jupytext.write(jupytext.read(NOTEBOOKS / f"{chapter}.py"), notebook)
-        given = TINY | {"data": p.data, "runs": str(runs)}
+        given = {"settings": f"{TINY}, data={p.places.data}, runs={runs}"}
         papermill.execute_notebook(
             notebook, done, given, cwd=NOTEBOOKS, kernel_name="python3", progress_bar=False
         )

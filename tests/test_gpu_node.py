@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from unittest import mock
 
@@ -19,14 +20,8 @@ import pytest
 from click.testing import CliRunner
 from papermill.cli import papermill
 
-from brainvae_core.profile import (
-    compared_configs,
-    curve,
-    evaluated_configs,
-    read_parameters,
-    read_profile,
-    study,
-)
+from brainvae_core.settings import read_profile, read_settings
+from brainvae_core.study import STAGES, row
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", *(f"book/{page}.md" for page in ("gpu_node", "running", "acquisition")))
@@ -114,10 +109,13 @@ def dry_python(arguments, folder):
         )
     for argument in program[1:]:
         assert not argument.startswith("--") or argument in printed, argument
-        if argument.endswith(".yaml"):
-            read_profile(folder / argument)
-        if program[program.index(argument) - 1] == "--only":
-            assert re.search(rf"[{{,]{argument}[,}}]", printed)
+    if program[0] == "brainvae_core.study":
+        p = read_profile(folder / f"notebooks/params/{program[1]}.yaml")
+        only = program.index("--only") + 1 if "--only" in program else len(program)
+        for stage in takewhile(lambda word: not word.startswith("--"), program[only:]):
+            assert stage in STAGES, stage
+        if "--latent-dim" in program:
+            row(p, int(program[program.index("--latent-dim") + 1]))
 
 
 def dry_papermill(arguments, folder, out):
@@ -132,16 +130,19 @@ def dry_papermill(arguments, folder, out):
     finally:
         os.chdir(before)
     assert answer.exit_code == 0, f"{answer.output} {answer.exception}"
-    namespace = {}
-    tags = []
+    namespace, tags = {}, []
     for cell in json.loads(target.read_text())["cells"]:
         found = {"parameters", "injected-parameters"} & set(cell["metadata"].get("tags", []))
         if found:
             exec("".join(cell["source"]), namespace)
             tags += found
     assert tags[0] == "parameters"
-    assert ("injected-parameters" in tags) == any(a in ("-p", "-f", "-y") for a in arguments)
-    read_parameters(namespace)
+    assert ("injected-parameters" in tags) == any(a in ("-p", "-r", "-y") for a in arguments)
+    os.chdir(folder)
+    try:
+        read_settings(namespace)
+    finally:
+        os.chdir(before)
 
 
 def helped(main) -> str:
@@ -196,19 +197,24 @@ def test_the_pages_have_commands_of_every_kind():
     [
         ("rm -rf runs", "no way to try this command: rm -rf runs"),
         ("make nothing-of-the-kind", "No rule to make target"),
-        ("papermill 04_training.ipynb out.ipynb -p betta 3", "unknown parameter 'betta'"),
+        ("papermill 04_training.ipynb out.ipynb -p betta 3", "unknown setting 'betta'"),
         ("papermill 04_trainings.ipynb out.ipynb -p beta 3", "04_trainings.ipynb"),
-        ("papermill 04_training.ipynb out.ipynb -p beta many", "beta='many' must be of type"),
-        ("papermill 04_training.ipynb out.ipynb -f params/no.yaml", "params/no.yaml"),
+        (
+            "papermill 04_training.ipynb out.ipynb -p beta many",
+            "beta='many' must be a valid number",
+        ),
+        ("papermill 04_training.ipynb out.ipynb -p profile no", "no profile params/no.yaml"),
         ("snakemake --config profile=dmeo -- book", "no profile notebooks/params/dmeo.yaml"),
         ("snakemake --cores 2 -- bok", "bok"),
-        ("python -m brainvae_core.profile params/fast.yaml --onyl grid", "--onyl"),
+        ("python -m brainvae_core.study fast --onyl grid", "--onyl"),
+        ("python -m brainvae_core.study fast --only gird", "gird"),
+        ("python -m brainvae_core.study fats --only grid", "no profile"),
         ("cd nowhere", "nowhere"),
     ],
 )
 def test_a_command_that_is_wrong_fails(command, told, tree, tmp_path):
     folder = tree / "notebooks" if command.startswith(("papermill", "python")) else tree
-    with pytest.raises((AssertionError, ValueError)) as failure:
+    with pytest.raises((AssertionError, ValueError, FileNotFoundError)) as failure:
         dry_run(command, folder, tmp_path)
     assert told in str(failure.value)
 
@@ -216,8 +222,8 @@ def test_a_command_that_is_wrong_fails(command, told, tree, tmp_path):
 @pytest.mark.parametrize("name, n_fits", [("paper", 438), ("fast", 1050)])
 def test_the_page_counts_the_fits_of_a_profile(name, n_fits):
     p = read_profile(ROOT / f"notebooks/params/{name}.yaml")
-    evaluated = [config for of_model in evaluated_configs(p).values() for config in of_model]
-    all_of_them = {*study(p).configs, *curve(p).configs, *evaluated, *compared_configs(p).values()}
+    stages = ("compared", "evaluated", "grid", "curve")
+    all_of_them = {config for stage in stages for config in STAGES[stage].configs(p)}
     assert sum(config.kind == "beta_vae" for config in all_of_them) == n_fits
     page = (ROOT / "book/gpu_node.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith("| β-VAEs and VAEs"))

@@ -1,5 +1,6 @@
 """The project around the library: notebooks, book and environment say one thing."""
 
+import ast
 import importlib.metadata
 import json
 import re
@@ -15,7 +16,7 @@ from packaging.requirements import Requirement
 
 from brainvae_core.models import BetaVAEConfig
 from brainvae_core.models.recipes import RECIPES
-from brainvae_core.profile import Parameters, read_profile
+from brainvae_core.settings import Settings, full_name, read_settings
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -97,15 +98,32 @@ def test_comparisons_are_not_ignored_away(path):
 
 
 @each_notebook
-def test_every_notebook_has_the_same_parameters_which_are_the_demo_profile(path):
-    tagged = [c for c in code_cells(path) if "parameters" in c["metadata"].get("tags", [])]
-    assert len(tagged) == 1
+def test_a_notebooks_parameters_are_few_and_leave_the_profile_as_it_is(path, monkeypatch):
+    cells = jupytext.read(path.with_suffix(".py")).cells
+    (tagged,) = (c for c in cells if "parameters" in c["metadata"].get("tags", []))
     namespace = {}
-    exec(source(tagged[0]), namespace)
+    exec(tagged["source"], namespace)
     del namespace["__builtins__"]
-    assert Parameters(**namespace) == read_profile(ROOT / "notebooks/params/demo.yaml")
-    assert set(namespace) == set(Parameters.__dataclass_fields__)
-    assert source(tagged[0]) == source(code_cells(NOTEBOOKS[0])[0])
+    assert len(tagged["source"].splitlines()) <= 7
+    own = {n: v for n, v in namespace.items() if n not in ("profile", "settings")}
+    assert own and not any(own.values()) and all(map(full_name, own))
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert read_settings(namespace, show=False) == Settings()
+
+
+@each_notebook
+def test_every_setting_that_a_notebook_reads_is_one(path):
+    reads = [n for n in ast.walk(ast.parse(path.with_suffix(".py").read_text())) if is_of_p(n)]
+    assert reads
+    for node in reads:
+        getattr(Settings(), node.attr)
+    for node in ast.walk(ast.parse(path.with_suffix(".py").read_text())):
+        if isinstance(node, ast.Attribute) and is_of_p(node.value):
+            getattr(getattr(Settings(), node.value.attr), node.attr)
+
+
+def is_of_p(node):
+    return isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == "p"
 
 
 def test_papermill_run_with_an_unknown_parameter_is_refused(tmp_path):
@@ -114,7 +132,7 @@ def test_papermill_run_with_an_unknown_parameter_is_refused(tmp_path):
     command += ["-p", "betta", "3", str(NOTEBOOKS[0]), str(target)]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode != 0
-    assert "unknown parameter 'betta'; did you mean beta?" in answer.stderr
+    assert "unknown setting 'betta'; did you mean model.beta?" in answer.stderr
 
 
 def test_conda_and_pip_describe_one_environment():
@@ -153,9 +171,10 @@ def test_rooms_are_entered_in_one_direction():
     for path in (ROOT / "brainvae_core").rglob("*.py"):
         room = path.relative_to(ROOT / "brainvae_core").parts[0]
         rooms = set(re.findall(r"(?:from|import) brainvae_core\.(\w+)", path.read_text()))
-        above = {"profile.py": {*allowed, "prepare"}, "prepare.py": {"cohorts"}}
-        above["interpretation.py"] = above["explorer.py"] = {*above["profile.py"], "profile"}
-        above |= {"stamp.py": {"prepare", "profile"}, "record.py": {"metrics", "stamp"}}
+        above = {"settings.py": {"models"}, "prepare.py": {"cohorts"}}
+        above["study.py"] = {"cohorts", "models", "prepare", "settings"}
+        above["record.py"] = {"metrics", "models", "prepare", "settings"}
+        above["explorer.py"] = {*allowed, "prepare", "settings", "study"}
         assert rooms <= (allowed | above).get(room, set()), path
 
 

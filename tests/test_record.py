@@ -2,14 +2,16 @@
 
 import copy
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import brainvae_book
+import chapters as read
 import nbformat
 import numpy as np
 import pytest
 import yaml
+from chapters import disagreement, made_on, record_of, stamp_of, why_stale
 from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
@@ -20,10 +22,6 @@ from brainvae_core.settings import Settings
 ROOT = Path(__file__).parent.parent
 LEDGER = yaml.safe_load((ROOT / "book/ledger.yaml").read_text())
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-sys.path.insert(0, str(ROOT / "book/_ext"))
-import brainvae_book  # noqa: E402
-import chapters as read  # noqa: E402
-from chapters import disagreement, made_on, record_of, stamp_of, why_stale  # noqa: E402
 
 
 @pytest.fixture

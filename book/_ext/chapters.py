@@ -53,7 +53,7 @@ def settings_of(notebook: dict):
 
 def disagreement(chapters: dict[str, dict]) -> str:
     """What makes chapters no one book: another cohort, or other weights of one run; else empty."""
-    stamps = {name: stamp_of(notebook) for name, notebook in chapters.items()}
+    stamps = {name: found for name, notebook in chapters.items() if (found := stamp_of(notebook))}
     cohorts = {name: stamp["cohort"] for name, stamp in stamps.items()}
     if len(set(cohorts.values())) > 1:
         return f"chapters of one book were made with different cohorts: {cohorts}"
