@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
@@ -128,7 +128,7 @@ class Settings(_Section):
     fields: FieldsSettings = FieldsSettings()
     places: PlacesSettings = PlacesSettings()
 
-    def changed(self, changes: Mapping[str, object] | Iterable, origin="settings") -> Settings:
+    def changed(self, changes: Mapping[str, object], origin: str = "settings") -> Settings:
         """The same with other values, by name such as ``"model.beta"``, or ``"beta"``.
 
         Raises
@@ -136,12 +136,9 @@ class Settings(_Section):
         ValueError
             A name that is no setting, or of several; a value of a wrong type.
         """
-        content, seen = {s: dict(vars(getattr(self, s))) for s in SECTIONS}, set()
-        for given, value in changes.items() if isinstance(changes, Mapping) else changes:
+        content = {s: dict(vars(getattr(self, s))) for s in SECTIONS}
+        for given, value in changes.items():
             section, name = full_name(given, origin).split(".")
-            if (section, name) in seen:
-                raise ValueError(f"{origin}: {section}.{name} is given twice")
-            seen.add((section, name))
             content[section][name] = value
         return _settings({"profile": self.profile, **content}, origin)
 
@@ -201,8 +198,8 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
         content = read_yaml(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"profile {path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"profile {path} must map sections to settings")
+    if not isinstance(content, dict) or "profile" in content:
+        raise ValueError(f"profile {path} must map sections to settings; its name is the file's")
     settings = _settings({"profile": path.stem, **content}, f"profile {path}")
     if enter and path.resolve().parent.name == "params":
         os.chdir(path.resolve().parents[1])
@@ -233,21 +230,21 @@ def read_settings(namespace: Mapping[str, object], show: bool = True) -> Setting
         and name not in NOTEBOOK_NAMES
         and not isinstance(value, types.ModuleType | types.FunctionType | type)
     }
-    profile = read_profile(given.pop("profile", "demo"))
+    profile, changes = read_profile(given.pop("profile", "demo")), {}
     others = _assignments(given.pop("settings", "") or "")
-    given = [(full_name(name, "this notebook"), value) for name, value in given.items()]
-    given = [(name, _listed(value)) for name, value in given if value is not None]
-    settings = profile.changed([*given, *others], "this notebook")
+    for short, value in (*given.items(), *others):
+        name = full_name(short, "this notebook")
+        if name in changes:
+            raise ValueError(f"this notebook: {name} is given twice")
+        if value is not None:  # -p passes a list as its text
+            is_list = isinstance(value, str) and value.startswith("[")
+            changes[name] = _value(value) if is_list else value
+    settings = profile.changed(changes, "this notebook")
     if show:
         before = profile.flat()
         told = [f"{n} = {value!r}" for n, value in settings.flat().items() if value != before[n]]
         print("; ".join([f"profile {profile.profile}", *told]))
     return settings
-
-
-def _listed(value):
-    """What ``-p`` passed as the text of a list as that list."""
-    return _value(value) if isinstance(value, str) and value.startswith("[") else value
 
 
 def _assignments(text) -> list[tuple[str, object]]:
@@ -295,7 +292,8 @@ def _in_one_line(problem: dict, origin: str) -> ValueError:
 def _unknown(name, origin: str) -> ValueError:
     leaves = {known.partition(".")[2]: known for known in reversed(DEMO)}
     near = difflib.get_close_matches(str(name), DEMO, 1, 0.8)
-    near = near or [leaves[n] for n in difflib.get_close_matches(str(name).lower().split(".")[-1], leaves)]
+    leaf = str(name).lower().split(".")[-1]
+    near = near or [leaves[n] for n in difflib.get_close_matches(leaf, leaves)]
     offer = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(SECTIONS)}"
     return ValueError(f"{origin}: unknown setting {name!r}; {offer}")
 
@@ -314,9 +312,8 @@ class _Yaml12(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         names = [key.value for key, _ in node.value]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{twice[0]!r} is given twice", node.start_mark
-            )
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice in what begins in line {line}")
         return super().construct_mapping(node, deep)
 
     def construct_int(self, node):
