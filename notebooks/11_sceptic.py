@@ -63,9 +63,8 @@ from IPython.display import display
 whole = prepare_cohort(p)
 small, cohort = whole.resampled(p.grid.shape), whole.resampled(p.evaluation.shape)
 compared = ("PCA", "VAE", "β-VAE")
-models = {
-    name: fits for name, fits in fitted_models(p, "evaluated", cohort).items() if name in compared
-}
+evaluated = fitted_models(p, "evaluated", cohort)
+models = {name: evaluated[name] for name in compared}
 where = f"Cohort {cohort.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}, L = {p.model.latent_dim}"
 print(small)
 print(cohort)
@@ -381,14 +380,8 @@ figures.fig_curves(
 # sample of the same covariance: 1 is Gaussian, below 1 is clustered.
 
 # %%
-row = fit_all(
-    small,
-    study.row(p, p.model.latent_dim).configs,
-    p.places.runs,
-    p.places.device,
-    p.places.together,
-    halve=True,
-)
+in_row, places = study.row(p, p.model.latent_dim).configs, p.places
+row = fit_all(small, in_row, places.runs, places.device, places.together, halve=True)
 posteriors = {}
 for run in (run for run in row if run.config.kind == "beta_vae"):
     posteriors.setdefault(run.config.beta, []).append(run.model.posterior(test))
