@@ -11,8 +11,8 @@ import numpy as np
 from brainvae_core import cohorts
 
 SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
-REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "own", "preprocess")
-REGISTERED_FROM += ("sections", "volume_headers", "volumes")
+REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "preprocess", "read")
+REGISTERED_FROM += ("volumes",)
 
 
 def open_atlas(p) -> cohorts.Atlas:
