@@ -203,7 +203,8 @@ def coronal_plane(voxels: np.ndarray, axes: str, index: int) -> np.ndarray:
     axis = next(i for i, letter in enumerate(axes) if letter in "ap")
     if axes[axis] == "p":
         index = voxels.shape[axis] - 1 - index
-    return upright(voxels.take(index, axis), axes.replace(axes[axis], ""))
+    plane = voxels[(slice(None),) * axis + (index,)]
+    return upright(plane, axes.replace(axes[axis], ""))
 
 
 def upright(plane: np.ndarray, axes: str) -> np.ndarray:
