@@ -14,8 +14,8 @@ where something was refused, 2 where the question is wrong or the service cannot
 from __future__ import annotations
 
 import argparse
-import csv
 import difflib
+import gzip
 import hashlib
 import json
 import logging
@@ -36,6 +36,7 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import nrrd  # noqa: E402
+import pandas as pd  # noqa: E402
 from allensdk.api.api import Api  # noqa: E402
 from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi  # noqa: E402
 from allensdk.core.mouse_connectivity_cache import MouseConnectivityCache  # noqa: E402
@@ -90,14 +91,14 @@ def persevere(question):
         try:
             return question(attempt)
         except FAILURES as error:
-            answer = getattr(error, "response", None)  # requests keeps it there, urllib does not
-            status = getattr(error, "code", None) or getattr(answer, "status_code", None)
-            final = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
-            if final or attempt == TRIES - 1:
+            answer = getattr(error, "response", None)  # requests keeps it there, urllib is it
+            answer = error if answer is None else answer
+            status = getattr(answer, "code", None) or getattr(answer, "status_code", None)
+            is_final = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
+            if is_final or attempt == TRIES - 1:
                 raise Unanswered(one_line(error)) from error
-            headers = getattr(answer, "headers", None) or getattr(error, "headers", None) or {}
-            told = str(headers.get("Retry-After", "0"))
-            wait = min(float(told), 60) if told.isdecimal() else 0
+            wait = str((getattr(answer, "headers", None) or {}).get("Retry-After", "0"))
+            wait = min(float(wait), 60) if wait.isdecimal() else 0
             time.sleep(max(wait, PAUSE_S * 2**attempt))
 
 
@@ -176,10 +177,8 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
     """The rows that pass every filter; ids that the service does not list become refused rows."""
     filters = {}
     for option, column in (("sex", "sex"), ("strain", "strain"), ("line", "transgenic_line")):
-        wanted = getattr(args, option)
-        if wanted:
-            known = {str(row[column]) for row in rows} - {""}
-            check_known(wanted, known, f"--{option}")
+        if wanted := getattr(args, option):
+            check_known(wanted, {str(row[column]) for row in rows} - {""}, f"--{option}")
             filters[f"--{option}"] = lambda row, c=column, w=set(wanted): str(row[c]) in w
     if args.no_line:
         filters["--no-line"] = lambda row: not row["transgenic_line"]
@@ -187,22 +186,20 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
         by_acronym = tree.get_id_acronym_map()
         check_known(args.injection_structure, set(by_acronym), "--injection-structure")
         ids = tree.descendant_ids([by_acronym[a] for a in args.injection_structure])
-        below = {i for group in ids for i in group}
+        below = set().union(*ids)
         filters["--injection-structure"] = lambda row: row["structure_id"] in below
     if args.experiments:
         filters["--experiments"] = lambda row: row["id"] in args.experiments
     if args.without:
         filters["--without"] = lambda row: row["id"] not in args.without
     chosen = [row for row in rows if all(passes(row) for passes in filters.values())]
-    listed = {row["id"] for row in rows}
-    unlisted = sorted(set(args.experiments or ()) - listed)
+    unlisted = sorted(set(args.experiments or ()) - {row["id"] for row in rows})
     if not chosen and not unlisted:
         alone = ", ".join(f"{name} alone {sum(map(f, rows))}" for name, f in filters.items())
         raise Usage(f"no experiment of {len(rows)} passes every filter ({alone}); loosen one")
-    missing = {"refused": "the service lists no such experiment; leave it out with --without"}
-    return chosen[: args.limit] + [
-        {**dict.fromkeys(COLUMNS, ""), "id": i, **missing} for i in unlisted
-    ]
+    blank = dict.fromkeys(COLUMNS, "")
+    blank["refused"] = "the service lists no such experiment; leave it out with --without"
+    return chosen[: args.limit] + [{**blank, "id": i} for i in unlisted]
 
 
 def check_known(wanted, known: set[str], option: str) -> None:
@@ -211,21 +208,22 @@ def check_known(wanted, known: set[str], option: str) -> None:
         if value not in known:
             lower = {name.lower(): name for name in sorted(known)}
             near = difflib.get_close_matches(value.lower(), lower, n=3, cutoff=0.4)
-            first = [lower[name] for name in near]
-            first = [*first, *sorted(known - set(first))][:40]
-            more = f" and {len(known) - 40} more" if len(known) > 40 else ""
-            raise Usage(f"{option} {value!r} does not exist; there are {', '.join(first)}{more}")
+            there = list(dict.fromkeys([*(lower[name] for name in near), *sorted(known)]))
+            more = f" and {len(there) - 40} more" if len(there) > 40 else ""
+            raise Usage(
+                f"{option} {value!r} does not exist; there are {', '.join(there[:40])}{more}"
+            )
 
 
 # ---- files ----
 
 
-def write_beside(path: Path, write) -> None:
-    """Let ``write`` fill a file beside ``path``, then give it the name."""
+def write_beside(path: Path, text: str) -> None:
+    """All of a file or nothing of it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(beside, "w", newline="", encoding="utf-8") as file:
-            write(file)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -235,33 +233,24 @@ def write_beside(path: Path, write) -> None:
 
 def write_rows(path: Path, rows: list[dict]) -> None:
     """The table of experiments, whole or not at all."""
-
-    def write(file):
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-    write_beside(path, write)
+    write_beside(path, pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(index=False))
 
 
 def kept_urls(path: Path, service: str) -> dict[int, str]:
     """Addresses an earlier run was given by the same service."""
     if not path.exists():
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if any(set(COLUMNS) - set(row) for row in rows):
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if set(COLUMNS) - set(table):
         raise Usage(f"{path} is not of this program; move it away")
-    return {int(r["id"]): r["url"] for r in rows if (r["url"] or "").startswith(service + "/")}
+    table = table[table["url"].str.startswith(service + "/")]
+    return dict(zip(table["id"].astype(int), table["url"]))  # noqa: B905
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal digest of a file, read in pieces."""
-    digest = hashlib.sha256()
+    """Hexadecimal digest of a file."""
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_nrrd(path: Path) -> None:
@@ -269,18 +258,15 @@ def check_nrrd(path: Path) -> None:
     try:
         with open(path, "rb") as file:
             head = nrrd.read_header(file)
-            sizes, expected = [int(s) for s in head["sizes"]], VOXEL_BYTES[head["type"]]
-            inflate = None if head["encoding"] == "raw" else zlib.decompressobj(31)
-            found = 0
-            while block := file.read(1 << 16):
-                found += len(inflate.decompress(block) if inflate else block)
-    except (nrrd.NRRDError, zlib.error, KeyError, ValueError) as error:
+            voxels = file if head["encoding"] == "raw" else gzip.GzipFile(fileobj=file)
+            sizes, found = [int(s) for s in head["sizes"]], len(voxels.read())
+    except EOFError as error:
+        raise Refused(f"not whole: {one_line(error)}") from error
+    except (nrrd.NRRDError, zlib.error, KeyError, ValueError, OSError) as error:
         raise Refused(f"no NRRD volume: {one_line(error)}") from error
-    if sizes != SHAPE:
-        raise Refused(f"sizes {sizes}; the 25 µm grid has {SHAPE}")
-    expected *= math.prod(SHAPE)
-    if found != expected or (inflate and not inflate.eof):
-        raise Refused(f"not whole: {found} of {expected} bytes of voxels")
+    expected = math.prod(SHAPE) * VOXEL_BYTES.get(head["type"], 0)
+    if sizes != SHAPE or found != expected:
+        raise Refused(f"not whole: sizes {sizes} for {SHAPE}, {found} bytes for {expected}")
 
 
 def check_structures(path: Path) -> None:
@@ -351,7 +337,7 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
     with open(fresh, "rb") as file:
         os.fsync(file.fileno())
     os.replace(fresh, target)
-    write_beside(checksums, lambda file: json.dump(known, file, indent=1))
+    write_beside(checksums, json.dumps(known, indent=1))
     return target
 
 
