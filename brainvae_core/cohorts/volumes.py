@@ -113,8 +113,6 @@ def _read_nifti(file):
     is_second = 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
     image = (nib.Nifti2Image if is_second else nib.Nifti1Image).from_stream(file)
     header, stored = image.header, image.dataobj
-    if header["magic"].item() != header.single_magic:
-        raise VolumeError("NIfTI header is one of a pair of files; a single .nii is read")
     shape = _checked_shape(stored.shape[:3] if set(stored.shape[3:]) <= {1} else stored.shape)
     voxels = stored.get_unscaled().reshape(shape, order="F")
     file.seek(stored.offset + voxels.nbytes)
