@@ -33,25 +33,17 @@ class StorageError(Exception):
 class Ledger:
     """What became of every experiment asked for.
 
-    Attributes
-    ----------
-    asked, kept, kept_before : tuple of str
-        Experiment ids; `kept` includes those `kept_before` this run.
-    refused : dict of str to str
-        Why each of the others was not kept, as far as it was tried.
-    bytes_moved, bytes_whole : int
-        What came over the network, and what the zips of the brains kept meanwhile have in all.
-    n_besides : int
-        Brains that the folder keeps from earlier and that are not among those asked for.
+    Experiment ids are str; `kept` includes those `kept_before` this run; `refused` says why each of
+    the others was not kept, as far as it was tried.
     """
 
     asked: tuple[str, ...]
     kept: tuple[str, ...]
     kept_before: tuple[str, ...]
     refused: dict[str, str]
-    bytes_moved: int
-    bytes_whole: int
-    n_besides: int = 0
+    bytes_moved: int  # over the network
+    bytes_whole: int  # of the zips of the brains kept meanwhile, in all
+    n_besides: int = 0  # brains that the folder keeps from earlier and that were not asked for
 
     @property
     def not_tried(self) -> tuple[str, ...]:

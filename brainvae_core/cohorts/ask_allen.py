@@ -76,17 +76,8 @@ class Usage(ValueError):
     """The question is wrong; one line."""
 
 
-# ---- asking ----
-
-
 def persevere(question):
-    """Call ``question(attempt)`` until it answers, with growing pauses.
-
-    Raises
-    ------
-    Unanswered
-        It never did, or the service said that asking again is of no use.
-    """
+    """Call ``question(attempt)`` until it answers, with growing pauses; else `Unanswered`."""
     for attempt in range(TRIES):
         try:
             return question(attempt)
@@ -170,9 +161,6 @@ def ask_urls(api, rows: list[dict], keep) -> None:
             keep()
 
 
-# ---- choosing ----
-
-
 def choose(rows: list[dict], args, tree) -> list[dict]:
     """The rows that pass every filter; ids that the service does not list become refused rows."""
     filters = {}
@@ -213,9 +201,6 @@ def check_known(wanted, known: set[str], option: str) -> None:
             raise Usage(
                 f"{option} {value!r} does not exist; there are {', '.join(there[:40])}{more}"
             )
-
-
-# ---- files ----
 
 
 def write_beside(path: Path, text: str) -> None:
@@ -287,17 +272,8 @@ def check_structures(path: Path) -> None:
         raise Refused(f"no whole tree: {len(nodes)} structures, {len(ids)} ids")
 
 
-# ---- the atlas ----
-
-
 def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
-    """An atlas file in its place: kept, copied from ``--atlas-from`` or asked for.
-
-    Raises
-    ------
-    Refused, Unanswered
-        Neither; nothing is left under the file's name.
-    """
+    """An atlas file in its place: kept, copied from ``--atlas-from`` or asked for, and checked."""
     home = (partial if args.no_atlas else args.folder) / "atlas"
     target, checksums = home / name, home / CHECKSUMS
 
@@ -339,9 +315,6 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
     os.replace(fresh, target)
     write_beside(checksums, json.dumps(known, indent=1))
     return target
-
-
-# ---- the command ----
 
 
 def parse(argv):

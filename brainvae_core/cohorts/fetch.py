@@ -134,32 +134,25 @@ def fetch_volume(
             found = _fetch(partial(_get, session, url, timeout, count), channel)
             return found._replace(moved=moved)
         except _AgainError as error:
+            later = "run the same command later"
             if error.is_damaged and n >= min(TRIES, retries + 1):
-                raise FetchError(
-                    f"{error}, {n} times, from {url}; run the same command later"
-                ) from None
+                raise FetchError(f"{error}, {n} times, from {url}; {later}") from None
             if n > retries:
-                raise UnansweredError(
-                    f"{error} at {url}, {n} times in a row; run the same command later"
-                ) from None
-            backoff = min(60, 2**n) * random.uniform(0.5, 1)
-            wait = backoff if error.after is None else error.after
+                raise UnansweredError(f"{error} at {url}, {n} times in a row; {later}") from None
+            wait = error.after
+            if wait is None:
+                wait = min(60, 2**n) * random.uniform(0.5, 1)
             if wait > LONGEST_WAIT:
-                raise UnansweredError(
-                    f"{error} at {url}, which asks to wait {wait:.0f} s; run the same command later"
-                ) from None
+                said = f"{error} at {url}, which asks to wait {wait:.0f} s"
+                raise UnansweredError(f"{said}; {later}") from None
         meter.sleep(wait)
 
 
 def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
     """The members that are a channel's one volume: its file, or its ``.mhd`` and data file.
 
-    Raises
-    ------
-    VolumeError
-        No volume ``resampled_<channel>`` in any folder of the zip or more than one, a name that
-        leads out of a folder, a member that is encrypted, packed in an unknown way, or larger than
-        a volume can be.
+    Raises `VolumeError` where there is none or more than one, and for a name that leads out of a
+    folder or a member that is encrypted, packed in an unknown way, or too large for a volume.
     """
     for name in (member.orig_filename for member in members):
         parts = name.split("/")
@@ -174,10 +167,8 @@ def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
         raise VolumeError(f"the zip must have one volume of channel {channel}; it has {there}")
     for member in (*headers, *data):
         if member.file_size > LARGEST:
-            raise VolumeError(
-                f"{member.filename} would inflate to {member.file_size} bytes; a volume on the "
-                f"25 µm grid has at most {LARGEST}"
-            )
+            said = f"{member.filename} would inflate to {member.file_size} bytes"
+            raise VolumeError(f"{said}; a volume on the 25 µm grid has at most {LARGEST}")
         if member.flag_bits & 0x61 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise VolumeError(f"{member.filename} is neither stored nor deflated in plain")
     return [*headers, *data]
@@ -191,7 +182,7 @@ class _Sparse(mmap.mmap):
 
 
 def _fetch(get, channel):
-    _, content, size = get(None)
+    content, size = get(None)
     if len(content) == size:
         return _checked(io.BytesIO(content), channel, size)
     file = _Sparse(-1, size)
@@ -204,7 +195,7 @@ def _fetch(get, channel):
     for member in channel_members(members, channel):
         start = member.header_offset
         stop = next(border for border in borders if border > start)
-        _, content, total = get((start, stop, size))
+        content, total = get((start, stop, size))
         if len(content) == total:  # not the part: a server without ranges
             return _checked(io.BytesIO(content), channel, total)
         file[start:stop] = content
@@ -233,35 +224,35 @@ def _damage():
 
 
 def _get(session, url, timeout, count, span):
-    """Start and bytes of [start, stop), or of the file's end (None), or all of it; its size."""
+    """[start, stop) of a file of some size, or its end (None), or all of it; and its size."""
     asked = f"{span[0]}-{span[1] - 1}" if span else f"-{TAIL}"
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={asked}"}
+    content = bytearray()
     try:
         with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            start, stop, size = _described(response, url, span)
-            content = bytearray()
+            expected, size = _announced(response, url, span)
             for piece in _pieces(response, timeout):
                 content += piece
                 count(len(piece))
                 if response.status_code == 200 and content[:2] not in (b"P", b"PK"):
-                    kind = response.headers.get("Content-Type", "no zip")
+                    kind = response.headers.get("Content-Type", "of no type")
                     kind = "a web page" if "html" in kind else f"data ({kind})"
                     raise _AgainError(f"{kind} instead of a zip came (of a proxy or maintenance?)")
-                if len(content) > (stop or LARGEST_ZIP) - start:
-                    raise _AgainError(f"more than {len(content)} bytes came")
+                if len(content) > (expected or LARGEST_ZIP):
+                    break
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
         raise _AgainError(f"connection failed ({type(error).__name__})") from None
     except requests.RequestException as error:
         raise FetchError(f"{type(error).__name__} at {url}; check the address") from None
-    if len(content) != (stop or len(content)) - start:
-        raise _AgainError(f"{len(content)} of {stop - start} bytes came")
-    return start, content, size or len(content)
+    if len(content) != (expected or min(len(content), LARGEST_ZIP)):
+        raise _AgainError(f"{len(content)} of {expected or LARGEST_ZIP} bytes came")
+    return content, size or len(content)
 
 
-def _described(response, url, span):
-    """Which part of what size an answer says that it is: start, stop and size of the file."""
+def _announced(response, url, span):
+    """How many bytes an answer says that come, and of what size the file is, where it does."""
     status, headers = response.status_code, response.headers
-    if status == 429 or status == 416 or status >= 500:
+    if status in (416, 429) or status >= 500:
         raise _AgainError(f"HTTP {status}", _retry_after(headers.get("Retry-After", "")))
     if status not in (200, 206):
         raise FetchError(
@@ -269,22 +260,17 @@ def _described(response, url, span):
             "address again where it is gone"
         )
     if status == 200:
-        length = headers.get("Content-Length", "")
-        start, stop = 0, int(length) if length.isdigit() else None
-        size = stop
+        expected = size = int(headers.get("Content-Length") or 0)
     else:
-        found = headers.get("Content-Range", "")
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", found.strip())
-        start, last, size = map(int, match.groups()) if match else (-1, -1, 0)
-        stop = last + 1
-        if (start, stop, size) != (span or (max(0, size - TAIL), size, size)):
-            raise _AgainError(f"Content-Range {found!r} came for other bytes")
-    if (size or 0) > LARGEST_ZIP:
-        raise FetchError(
-            f"{size / 2**30:.1f} GiB would come from {url}; a zip of volumes has less than "
-            f"{LARGEST_ZIP >> 30} GiB: check the address"
-        )
-    return start, stop, size
+        said = headers.get("Content-Range", "")
+        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", said.strip())
+        start, last, size = map(int, found.groups()) if found else (0, 0, 0)
+        if (start, last + 1, size) != (span or (max(0, size - TAIL), size, size)):
+            raise _AgainError(f"Content-Range {said!r} came for other bytes")
+        expected = last + 1 - start
+    if size > LARGEST_ZIP:
+        raise FetchError(f"{size} bytes would come from {url}, too many for a zip; check it there")
+    return expected, size
 
 
 def _pieces(response, timeout):

@@ -33,23 +33,13 @@ class VolumeError(ValueError):
 class Volume:
     """A volume as a file stores it.
 
-    Attributes
-    ----------
-    voxels : ndarray, three axes
-        Stored values, axes in the file's order.
-    spacing_um : tuple of float, or None
-        Distance between voxels on each axis; None where the header does not say.
-    orientation : str or None
-        Where each axis comes from, such as ``"asr"`` (anterior, superior, right); None where the
-        format does not say so reliably.
-    backwards : tuple of bool
-        Axes that the header's matrix runs backwards, where there is no `orientation`.
-    scaling : tuple of float
-        Slope and intercept that turn stored into measured values.
+    `orientation` says where each axis comes from, such as ``"asr"`` (anterior, superior, right);
+    None where the format does not say so reliably: then `backwards` are the axes that the header's
+    matrix runs backwards. `scaling` (slope, intercept) turns stored into measured values.
     """
 
-    voxels: np.ndarray
-    spacing_um: tuple[float, float, float] | None
+    voxels: np.ndarray  # stored values, three axes in the file's order
+    spacing_um: tuple[float, float, float] | None  # None where the header does not say
     orientation: str | None = None
     backwards: tuple[bool, bool, bool] = (False, False, False)
     scaling: tuple[float, float] = (1.0, 0.0)
@@ -71,19 +61,18 @@ def read_volume(name: str, file: BinaryIO, beside: dict[str, bytes] | None = Non
     VolumeError
         Another format, a damaged file, or no 3-D volume of grey values.
     """
+    suffix = suffix_of(Path(name))
     try:
         with np.errstate(invalid="ignore", over="ignore"):  # of a damaged header's numbers
-            match suffix_of(Path(name)):
-                case ".nrrd":
-                    volume = _read_nrrd(file)
-                case ".nii":
-                    volume = _read_nifti(file)
-                case ".nii.gz":
-                    volume = _read_nifti(gzip.GzipFile(fileobj=file))
-                case ".mhd":
-                    volume = _read_metaimage(file.read(1 << 16), beside or {})
-                case _:
-                    raise VolumeError("its format is not read; .nrrd, .nii, .nii.gz and .mhd are")
+            if suffix == ".nrrd":
+                volume = _read_nrrd(file)
+            elif suffix in (".nii", ".nii.gz"):
+                is_packed = suffix == ".nii.gz"
+                volume = _read_nifti(gzip.GzipFile(fileobj=file) if is_packed else file)
+            elif suffix == ".mhd":
+                volume = _read_metaimage(file.read(1 << 16), beside or {})
+            else:
+                raise VolumeError("its format is not read; .nrrd, .nii, .nii.gz and .mhd are")
         if volume.voxels.dtype.kind not in "iuf":
             raise VolumeError(f"voxels are {volume.voxels.dtype}; grey values are read")
     except Exception as error:  # of whichever library
