@@ -76,19 +76,8 @@ def cause(reason: str) -> str:
 def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndarray, pd.DataFrame]:
     """Every kept brain's plane, each verified against the manifest, and what is known of it.
 
-    Parameters
-    ----------
-    folder : path
-        What `acquire` left.
-    plane : int, optional
-        The plane that the folder has to hold.
-
-    Returns
-    -------
-    sections : ndarray of uint16, shape (n, 320, 456)
-        In the order of ``experiments.csv``.
-    metadata : DataFrame
-        Indexed by experiment id (str).
+    Returns sections, (n, 320, 456) uint16, in the order of ``experiments.csv``, and a DataFrame by
+    experiment id (str).
 
     Raises
     ------

@@ -155,24 +155,14 @@ def _bring(folder, plane, channel, meter, timeout, retries, id, url):
         session.headers["User-Agent"] = "brainvae (one plane a brain)"
         found = fetch_volume(session, url, channel, meter, timeout, retries)
     save_section(folder, id, registered_plane(found.contents, plane))
-    return {
-        "id": id,
-        "url": url,
-        "crc32": found.crc32,
-        "bytes": found.moved,
-        "zip_bytes": found.zip_bytes,
-        "plane": plane,
-        "channel": channel,
-    }
+    facts = {"id": id, "url": url, "crc32": found.crc32, "bytes": found.moved}
+    return {**facts, "zip_bytes": found.zip_bytes, "plane": plane, "channel": channel}
 
 
 def registered_plane(contents: dict[str, bytes], plane: int) -> np.ndarray:
     """A coronal plane, (320, 456), of the volume in the first file; .mhd has its voxels in another.
 
-    Raises
-    ------
-    VolumeError
-        The content is no 8- or 16-bit volume on the CCF's 25 µm grid.
+    Raises `VolumeError` where the content is no 8- or 16-bit volume on the CCF's 25 µm grid.
     """
     name, content = next(iter(contents.items()))
     volume = read_volume(name, io.BytesIO(content), contents)

@@ -118,7 +118,7 @@ def row_of(record: dict) -> dict:
     """The columns of one experiment as AllenSDK gives it."""
     where = [record.get(f"injection_{axis}") for axis in "xyz"]
     if None in where:
-        where = (record.get("injection_coordinates") or [None] * 3)[:3]
+        where = record.get("injection_coordinates") or [None] * 3
     values = {
         "id": int(record["id"]),
         "sex": record["gender"],
@@ -343,16 +343,16 @@ def parse(argv):
         raise Usage(f"--atlas-from {args.atlas_from} is no folder")
     if args.folder.exists() and not args.folder.is_dir():
         raise Usage(f"{args.folder} is a file; name a folder")
-    if args.experiments:
-        args.experiments = read_ids(args.experiments, "--experiments")
-    if args.without:
-        args.without = read_ids(args.without, "--without")
+    args.experiments = read_ids(args.experiments, "--experiments")
+    args.without = read_ids(args.without, "--without")
     args.base_url, args.download_url = args.base_url.rstrip("/"), args.download_url.rstrip("/")
     return args
 
 
-def read_ids(text: str, option: str) -> set[int]:
+def read_ids(text: str | None, option: str) -> set[int]:
     """Ids from ``1,2,3`` or from a file that holds them between commas or white space."""
+    if text is None:
+        return set()
     words = text.replace(",", " ").split()
     if not all(word.isdecimal() for word in words) and Path(text).is_file():
         words = Path(text).read_text(encoding="utf-8").replace(",", " ").split()

