@@ -102,15 +102,16 @@ def acquire(
         kept = tuple(i for i in experiments if i in manifest and is_kept(folder, manifest[i]))
         refused = {i: why for i, why in without_address(experiments).items() if i not in kept}
         done = {*kept, *refused}
-        bring = partial(_bring, folder, plane, channel, meter, timeout, retries)
+        bring = partial(_bring, plane, channel, meter, timeout, retries)
         todo = {pool.submit(bring, i, experiments[i][0]): i for i in experiments if i not in done}
         every = 0.5 if sys.stderr.isatty() else 30
         bar = tqdm(total=len(experiments), initial=len(done), unit="brain", mininterval=every)
         try:
             for brain in as_completed(todo):
-                id = todo[brain]
+                id = todo.pop(brain)  # and with it the section, once it is saved
                 try:
-                    facts = brain.result()
+                    section, facts = brain.result()
+                    save_section(folder, id, section)
                     add_to_manifest(folder, facts)
                     whole, in_a_row = whole + facts["zip_bytes"], 0
                 except FetchError as error:
@@ -149,14 +150,14 @@ def _check_options(plane, channel, workers, rate_limit, retries, timeout):
             raise AcquisitionError(f"{name}={value}; give {allowed}")
 
 
-def _bring(folder, plane, channel, meter, timeout, retries, id, url):
-    """Save a brain's plane; what the manifest says of it."""
+def _bring(plane, channel, meter, timeout, retries, id, url):
+    """A brain's plane, and what the manifest says of it."""
     with requests.Session() as session:
         session.headers["User-Agent"] = "brainvae (one plane a brain)"
         found = fetch_volume(session, url, channel, meter, timeout, retries)
-    save_section(folder, id, registered_plane(found.contents, plane))
     facts = {"id": id, "url": url, "crc32": found.crc32, "bytes": found.moved}
-    return {**facts, "zip_bytes": found.zip_bytes, "plane": plane, "channel": channel}
+    facts |= {"zip_bytes": found.zip_bytes, "plane": plane, "channel": channel}
+    return registered_plane(found.contents, plane), facts
 
 
 def registered_plane(contents: dict[str, bytes], plane: int) -> np.ndarray:
