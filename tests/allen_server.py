@@ -1,14 +1,11 @@
 """A local server that speaks the Allen API as AllenSDK asks it, and fails in every way it is told.
 
 It serves the experiment records, the address of each experiment's volumes, the volumes, the atlas
-and the structures. As a program it serves a simulated cohort:
-
-    python tests/allen_server.py --brains 60 --faults --seed 0 --port 0 --truth truth.npz
+and the structures; `simulated_service` and `draw_faults` make a simulated cohort of it.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -32,7 +29,7 @@ from allen_volumes import (
     volume_zip,
 )
 
-from brainvae_core.cohorts import Atlas, ccf_atlas, drawn_atlas, simulate
+from brainvae_core.cohorts import Atlas, drawn_atlas, simulate
 
 LAST_MODIFIED = "Tue, 01 Oct 2024 12:00:00 GMT"
 
@@ -129,8 +126,6 @@ class AllenServer:
     plane : int
         AP index of the sections and of the atlas slice.
     container : {"mhd", "nrrd", "nii", "nii.gz"}
-    annotation : path, optional
-        A file to serve as the annotation instead of one made from ``atlas``.
 
     Attributes
     ----------
@@ -153,11 +148,9 @@ class AllenServer:
         ranges=True,
         plane=286,
         container="mhd",
-        annotation=None,
-        port=0,
     ):
         self.sections, self.ranges, self.plane = dict(sections), ranges, plane
-        self.container, self.annotation = container, annotation
+        self.container = container
         self.atlas = atlas or drawn_atlas()
         self.experiments = experiment_records(self.sections, metadata, self.atlas)
         self.faults, self.contents, self.without_url = {}, {}, set()
@@ -165,7 +158,7 @@ class AllenServer:
         self.folder = tempfile.TemporaryDirectory(prefix="allen-server-")
         self.lock, self.released = threading.RLock(), threading.Event()
         handler = type("Handler", (_Handler,), {"allen": self})
-        self.http = _Http(("127.0.0.1", port), handler)
+        self.http = _Http(("127.0.0.1", 0), handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 
@@ -211,8 +204,6 @@ class AllenServer:
         """An experiment's zip, the annotation or the template, made when first asked for."""
         with self.lock:
             path = self._path(key)
-            if key == "annotation" and self.annotation:
-                return Path(self.annotation)
             if not path.exists():
                 if key == "annotation":
                     content = atlas_nrrd(self.atlas.annotation, self.plane, "<u4")
@@ -375,40 +366,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
 
 
-# ---- a simulated cohort as a program ----
+# ---- a simulated cohort ----
 
 
 def simulated_service(n_brains: int, atlas: Atlas, seed: int):
-    """Sections, records and truth of a simulated cohort with experiment ids.
-
-    Returns
-    -------
-    sections : dict of int to ndarray of uint16, (320, 456)
-    metadata : DataFrame, by experiment id
-    truth : dict of ndarray
-        What the cohort knows of every brain, in the order of ``id``.
-    """
+    """Sections (320, 456) by experiment id, their records, and the cohort and gains behind them."""
     rng = np.random.default_rng([seed, 286])
     cohort = simulate(n_brains, atlas, seed=seed)
     ids = np.sort(rng.choice(np.arange(100_000_000, 400_000_000, 7), n_brains, replace=False))
     gain = rng.uniform(0.6, 1.6, n_brains)
     grey = np.round(2000 * gain[:, None, None] * cohort.images).astype(np.uint16)
     sections = {int(i): full_size(image) for i, image in zip(ids, grey, strict=True)}
-    metadata = cohort.metadata.set_index(pd.Index(ids, name="id"))
-    truth = {
-        "id": ids,
-        "gain": gain,
-        "sections": np.stack(list(sections.values())),
-        "images": cohort.images,
-        "clean": cohort.clean,
-        "artefact_masks": cohort.artefact_masks,
-        "factors": cohort.factors.to_numpy(),
-        "factor_names": np.array(cohort.factors.columns, dtype=str),
-    }
-    for column in ("sex", "strain", "age_days", "injection_structure", "artefact"):
-        values = metadata[column].to_numpy()
-        truth[column] = values if values.dtype.kind == "f" else values.astype(str)
-    return sections, metadata, truth
+    return sections, cohort.metadata.set_index(pd.Index(ids, name="id")), (cohort, gain)
 
 
 def draw_faults(ids, seed: int):
@@ -421,41 +390,3 @@ def draw_faults(ids, seed: int):
     kinds = np.resize(RECOVERABLE, n_once)
     rest = order[n_bad : n_bad + n_once]
     return {int(i): [str(k)] for i, k in zip(rest, kinds, strict=False)}, contents
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--brains", type=int, default=60)
-    parser.add_argument("--atlas", type=Path, help="folder of the real atlas; drawn without it")
-    parser.add_argument("--faults", action="store_true")
-    parser.add_argument("--no-ranges", action="store_true")
-    parser.add_argument("--container", choices=("mhd", "nrrd", "nii", "nii.gz"), default="mhd")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--truth", type=Path)
-    args = parser.parse_args()
-    atlas = ccf_atlas(args.atlas) if args.atlas else drawn_atlas()
-    annotation = sorted(args.atlas.rglob("annotation_25.nrrd"))[0] if args.atlas else None
-    sections, metadata, truth = simulated_service(args.brains, atlas, args.seed)
-    ranges = not args.no_ranges
-    with AllenServer(
-        sections, metadata, atlas, ranges, 286, args.container, annotation, args.port
-    ) as server:
-        if args.faults:
-            server.faults, server.contents = draw_faults(list(sections), args.seed)
-        if args.truth:
-            once = {str(i): f[0] for i, f in server.faults.items()}
-            bad = {str(i): f for i, f in server.contents.items()}
-            np.savez(args.truth, **truth, request_faults=json.dumps(once), contents=json.dumps(bad))
-        print(f"url {server.url}")
-        print(f"annotation_sha256 {server.annotation_sha256}")
-        for experiment, kinds in server.faults.items():
-            print(f"once {experiment} {kinds[0]}")
-        for experiment, kind in server.contents.items():
-            print(f"bad {experiment} {kind}")
-        print("ready", flush=True)
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

@@ -37,8 +37,8 @@ METADATA = pd.DataFrame(
 
 
 QUICKLY = (  # the same script with short pauses between its attempts
-    "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport ask_allen\n"
-    "ask_allen.PAUSE_S = 0.01\nsys.exit(ask_allen.main(sys.argv[1:]))"
+    "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport ask_allen, ask_files\n"
+    "ask_files.PAUSE_S = 0.01\nsys.exit(ask_allen.main(sys.argv[1:]))"
 )
 
 

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 import tifffile
 
-from brainvae_core.cohorts.own import read_sections
-from brainvae_core.cohorts.sections import read_section
+from brainvae_core.cohorts.read import read_section, read_sections
 
 SHAPE = (66, 40, 57)  # the atlas at 200 µm
 VOLUME = np.random.default_rng(0).integers(0, 60_000, SHAPE, dtype=np.uint16)

@@ -16,7 +16,6 @@ from brainvae_core.cohorts.freeform import (
     rendered_freeform,
     simulate_freeform,
 )
-from brainvae_core.cohorts.own import read_sections
 from brainvae_core.cohorts.planted import (
     GradedArtefacts,
     clean_part,
@@ -26,7 +25,7 @@ from brainvae_core.cohorts.planted import (
 )
 from brainvae_core.cohorts.planted_model import PlantedModel
 from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
-from brainvae_core.cohorts.sections import read_section
+from brainvae_core.cohorts.read import read_section, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, rendered, simulate
 from brainvae_core.cohorts.streamed import StreamedCohort, save_blocks, stream_cohort
 

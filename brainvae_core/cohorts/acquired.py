@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import errno
 import fcntl
 import hashlib
 import io
 import json
 import os
 import re
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from brainvae_core.cohorts.sparse import writing
 
 FORMAT = 1
 MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
@@ -29,29 +25,25 @@ class AcquisitionError(ValueError):
     """A folder or an option that nothing can be acquired with: one line with what to do."""
 
 
+class StorageError(Exception):
+    """The disk does not take what comes (full, read-only): trying on is no use."""
+
+
 @dataclass(frozen=True)
 class Ledger:
     """What became of every experiment asked for.
 
-    Attributes
-    ----------
-    asked, kept, kept_before : tuple of str
-        Experiment ids; `kept` includes those `kept_before` this run.
-    refused : dict of str to str
-        Why each of the others was not kept, as far as it was tried.
-    bytes_moved, bytes_whole : int
-        What came over the network, and what the zips of the brains kept meanwhile have in all.
-    n_besides : int
-        Brains that the folder keeps from earlier and that are not among those asked for.
+    Experiment ids are str; `kept` includes those `kept_before` this run; `refused` says why each of
+    the others was not kept, as far as it was tried.
     """
 
     asked: tuple[str, ...]
     kept: tuple[str, ...]
     kept_before: tuple[str, ...]
     refused: dict[str, str]
-    bytes_moved: int
-    bytes_whole: int
-    n_besides: int = 0
+    bytes_moved: int  # over the network
+    bytes_whole: int  # of the zips of the brains kept meanwhile, in all
+    n_besides: int = 0  # brains that the folder keeps from earlier and that were not asked for
 
     @property
     def not_tried(self) -> tuple[str, ...]:
@@ -59,11 +51,11 @@ class Ledger:
         return tuple(i for i in self.asked if i not in self.kept and i not in self.refused)
 
     def __str__(self):
-        moved, whole = self.bytes_moved / 1e6, self.bytes_whole / 1e6
         lines = [
             f"{len(self.asked)} asked for, {len(self.kept)} kept ({len(self.kept_before)} of them "
             f"before), {len(self.refused)} refused, {len(self.not_tried)} not tried",
-            f"{moved:.1f} MB moved; the zips of the brains kept now have {whole:.1f} MB in all",
+            f"{self.bytes_moved / 1e6:.1f} MB moved; the zips of the brains kept now have "
+            f"{self.bytes_whole / 1e6:.1f} MB in all",
         ]
         if self.n_besides:
             lines.append(
@@ -84,19 +76,8 @@ def cause(reason: str) -> str:
 def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndarray, pd.DataFrame]:
     """Every kept brain's plane, each verified against the manifest, and what is known of it.
 
-    Parameters
-    ----------
-    folder : path
-        What `acquire` left.
-    plane : int, optional
-        The plane that the folder has to hold.
-
-    Returns
-    -------
-    sections : ndarray of uint16, shape (n, 320, 456)
-        In the order of ``experiments.csv``.
-    metadata : DataFrame
-        Indexed by experiment id (str).
+    Returns sections, (n, 320, 456) uint16, in the order of ``experiments.csv``, and a DataFrame by
+    experiment id (str).
 
     Raises
     ------
@@ -104,22 +85,21 @@ def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndar
         Nothing is kept, a kept plane is missing or damaged, or the folder holds another plane.
     """
     folder = Path(folder)
-    if plane is not None and requested(folder)[0] != plane:
+    if plane is not None and (found := _requested(folder)[0]) != plane:
         raise AcquisitionError(
-            f"{folder} holds plane {requested(folder)[0]}, not plane {plane}; set plane, or use "
-            "another folder"
+            f"{folder} holds plane {found}, not plane {plane}; set plane, or use another folder"
         )
-    experiments, manifest = read_experiments(folder), read_manifest(folder)
-    ids = [id for id in experiments if id in manifest]
+    manifest = read_manifest(folder)
+    ids = [id for id in read_experiments(folder) if id in manifest]
     if not ids:
         raise AcquisitionError(f"no brain is kept in {folder}; run {COMMAND} {folder}")
     for id in ids:
         if not is_kept(folder, manifest[id]):
             raise AcquisitionError(
-                f"{section_path(folder, id)} is missing or damaged; fetch it again with {COMMAND} "
+                f"{_section_path(folder, id)} is missing or damaged; fetch it again with {COMMAND} "
                 f"{folder}"
             )
-    sections = [np.load(section_path(folder, id), allow_pickle=False) for id in ids]
+    sections = [np.load(_section_path(folder, id), allow_pickle=False) for id in ids]
     metadata = pd.read_csv(folder / "experiments.csv", dtype={"id": str}).set_index("id")
     return np.stack(sections).astype(np.uint16), metadata.drop(columns=["url", "refused"]).loc[ids]
 
@@ -132,10 +112,10 @@ def read_ledger(folder: str | Path) -> Ledger:
     folder = Path(folder)
     experiments, manifest = read_experiments(folder), read_manifest(folder)
     kept = tuple(id for id in experiments if id in manifest and is_kept(folder, manifest[id]))
-    refused = {id: f"brain {id}: {why}" for id, (url, why) in experiments.items() if not url}
+    refused = without_address(experiments)
     if (folder / "refused.csv").exists():
-        with open(folder / "refused.csv", newline="") as file:
-            refused |= {row["id"]: row["reason"] for row in csv.DictReader(file)}
+        table = pd.read_csv(folder / "refused.csv", dtype=str)
+        refused |= dict(zip(table["id"], table["reason"], strict=True))
     refused = {id: why for id, why in refused.items() if id in experiments and id not in kept}
     moved, whole = (sum(manifest[id][k] for id in kept) for k in ("bytes", "zip_bytes"))
     besides = len(set(manifest) - set(experiments))
@@ -147,18 +127,36 @@ def read_experiments(folder: Path) -> dict[str, tuple[str, str]]:
     path = folder / "experiments.csv"
     if not path.is_file():
         raise AcquisitionError(f"no {path}; run {COMMAND} {folder} without --no-ask")
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     try:
-        experiments = {row["id"]: (row["url"] or "", row["refused"] or "") for row in rows}
-    except KeyError as error:
-        raise AcquisitionError(f"{path} has no column {error}; remove it and ask again") from error
-    wrong = [id for id in experiments if not re.fullmatch("[0-9]{1,18}", id or "")]
-    if wrong or len(experiments) < len(rows):
-        raise AcquisitionError(
-            f"{path} has ids that are no number or occur twice {wrong[:3]}; remove it and ask again"
-        )
-    return experiments
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        ids = table["id"]
+        if ids.duplicated().any() or not ids.str.fullmatch("[0-9]{1,18}").all():
+            raise ValueError("has ids that are no number or occur twice")
+        return dict(zip(ids, zip(table["url"], table["refused"], strict=True), strict=True))
+    except (KeyError, ValueError) as error:
+        said = f"has no column {error}" if isinstance(error, KeyError) else error
+        raise AcquisitionError(f"{path} {said}; remove it and ask again") from error
+
+
+def without_address(experiments: dict) -> dict[str, str]:
+    """The experiments that have no zip, and why."""
+    none = "the service gave no address"
+    return {i: f"brain {i}: {why or none}" for i, (url, why) in experiments.items() if not url}
+
+
+# ---- writing ----
+
+
+@contextmanager
+def writing(path):
+    """Tell errors of the local disk from those of the network: OSError becomes StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path} ({error.strerror or error}); what was kept stays kept: make room "
+            "or make the folder writable, then run the same command again"
+        ) from error
 
 
 @contextmanager
@@ -178,8 +176,21 @@ def locked(folder: Path):
         os.close(handle)
 
 
-def requested(folder: Path) -> tuple[int, str]:
-    """Plane and channel that a folder holds."""
+def agree(folder: Path, plane: int, channel: str):
+    """Make the request the folder's own, or raise where the folder has another."""
+    path = folder / "request.json"
+    if not path.exists():
+        asked = {"format": FORMAT, "plane": plane, "channel": channel}
+        return _write(path, (json.dumps(asked) + "\n").encode())
+    own = _requested(folder)
+    if own != (plane, channel):
+        raise AcquisitionError(
+            f"{folder} holds plane {own[0]} of channel {own[1]}, not plane {plane} of {channel}; "
+            "use another folder"
+        )
+
+
+def _requested(folder):
     path = folder / "request.json"
     try:
         found = json.loads(path.read_bytes())
@@ -191,20 +202,6 @@ def requested(folder: Path) -> tuple[int, str]:
             f"{folder} is of format {version}; {FORMAT} is read: update it or use another folder"
         )
     return own
-
-
-def agree(folder: Path, plane: int, channel: str):
-    """Make the request the folder's own, or raise where the folder has another."""
-    asked = {"format": FORMAT, "plane": plane, "channel": channel}
-    path = folder / "request.json"
-    if not path.exists():
-        return write(path, (json.dumps(asked) + "\n").encode())
-    own = requested(folder)
-    if own != (plane, channel):
-        raise AcquisitionError(
-            f"{folder} holds plane {own[0]} of channel {own[1]}, not plane {plane} of {channel}; "
-            "use another folder"
-        )
 
 
 def read_manifest(folder: Path) -> dict[str, dict]:
@@ -229,52 +226,39 @@ def save_section(folder: Path, id: str, section: np.ndarray):
     """A brain's plane, whole or not at all."""
     content = io.BytesIO()
     np.save(content, section, allow_pickle=False)
-    write(section_path(folder, id), content.getvalue())
+    _write(_section_path(folder, id), content.getvalue())
 
 
 def add_to_manifest(folder: Path, facts: dict):
-    """Append a line on a saved section, over what a killed process left of its own line."""
+    """Add a line on a saved section; a torn last line is dropped."""
     path = folder / "manifest.jsonl"
-    sha256 = hashlib.sha256(section_path(folder, facts["id"]).read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(_section_path(folder, facts["id"]).read_bytes()).hexdigest()
     facts = {**facts, "date": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": sha256}
-    with writing(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            size = os.fstat(handle).st_size
-            line = json.dumps(facts).encode() + b"\n"
-            end = os.pread(handle, size, 0).rfind(b"\n") + 1 if size else 0
-            os.ftruncate(handle, end)
-            if os.pwrite(handle, line, end) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    before = path.read_bytes() if path.exists() else b""
+    _write(path, before[: before.rfind(b"\n") + 1] + json.dumps(facts).encode() + b"\n")
 
 
 def write_refused(folder: Path, experiments: dict, refused: dict):
     """The table of what this run could not keep, and why."""
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(["id", "url", "reason"])
-    rows.writerows([id, experiments[id][0], reason] for id, reason in sorted(refused.items()))
-    write(folder / "refused.csv", text.getvalue().encode())
+    rows = [(id, experiments[id][0], reason) for id, reason in sorted(refused.items())]
+    table = pd.DataFrame(rows, columns=["id", "url", "reason"])
+    _write(folder / "refused.csv", table.to_csv(index=False).encode())
 
 
 def is_kept(folder: Path, facts: dict) -> bool:
     """Whether a manifest line's section is there, byte for byte."""
     try:
-        content = section_path(folder, facts["id"]).read_bytes()
+        content = _section_path(folder, facts["id"]).read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         return False
     return hashlib.sha256(content).hexdigest() == facts["sha256"]
 
 
-def section_path(folder: Path, id: str) -> Path:
-    """Where a brain's plane lies."""
+def _section_path(folder, id):
     return folder / "sections" / f"{id}.npy"
 
 
-def write(path: Path, content: bytes):
+def _write(path, content):
     """All of the file or nothing of it."""
     beside = path.with_name(f".{path.name}.tmp")
     with writing(path):
@@ -284,7 +268,5 @@ def write(path: Path, content: bytes):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
-        except OSError:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise
+        finally:
+            beside.unlink(missing_ok=True)

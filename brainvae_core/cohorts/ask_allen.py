@@ -1,7 +1,8 @@
 """Ask the Allen Institute which brains there are, where their volumes lie, and for the atlas.
 
 This file is run by the acquisition environment (environment-acquire.yml), which has AllenSDK and
-nothing of this project: it imports AllenSDK, what AllenSDK needs and the standard library.
+nothing of this project: with `ask_files.py` beside it, it imports AllenSDK, what AllenSDK needs and
+the standard library.
 
     python ask_allen.py FOLDER --strain C57BL/6J --no-line --limit 100
 
@@ -14,98 +15,46 @@ where something was refused, 2 where the question is wrong or the service cannot
 from __future__ import annotations
 
 import argparse
-import csv
 import difflib
-import hashlib
-import json
 import logging
-import math
-import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
 from pathlib import Path
 
 # Importing AllenSDK takes seconds, in which an interruption would show where it was.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import nrrd  # noqa: E402
+import pandas as pd  # noqa: E402
 from allensdk.api.api import Api  # noqa: E402
-from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi  # noqa: E402
 from allensdk.core.mouse_connectivity_cache import MouseConnectivityCache  # noqa: E402
-from requests_toolbelt.exceptions import StreamingError  # noqa: E402
+from ask_files import (  # noqa: E402
+    ANNOTATION,
+    ANNOTATION_SHA256,
+    STRUCTURES,
+    TEMPLATE,
+    Refused,
+    Unanswered,
+    Usage,
+    get_atlas_file,
+    one_line,
+    persevere,
+    write_beside,
+)
 from tqdm import tqdm  # noqa: E402
 
-ANNOTATION, TEMPLATE = "annotation_25.nrrd", "average_template_25.nrrd"
-STRUCTURES, CHECKSUMS = "structures.json", "checksums.json"
-ANNOTATION_SHA256 = "c620cbcc562183e4dcd40250d440130501781f74b41de35b1c1bdabace290c42"
-SHAPE = [528, 320, 456]  # AP, DV, ML at 25 µm
-VOXEL_BYTES = {"unsigned short": 2, "uint16": 2, "unsigned int": 4, "uint32": 4, "float": 4}
 COLUMNS = (
     *("id", "sex", "strain", "transgenic_line", "product_id", "injection_structure"),
     *("injection_volume", "injection_ap", "injection_dv", "injection_ml", "url", "refused"),
 )
 NOT_ASKED = "not asked yet; run the same command again"
-
-TRIES, PAUSE_S, TIMEOUT_S = 4, 0.5, 60.0
+TIMEOUT_S = 60.0
 THREADS = 4
 BLOCK = 100  # experiments between two writings of experiments.csv
 GIVE_UP = 12  # experiments in a row without an answer: the service is down, not an experiment odd
-
-# AllenSDK looks neither at an answer's "success" nor at its shape, so a sick answer shows as one of
-# the last three.
-FAILURES = (OSError, HTTPException, StreamingError, ValueError, KeyError, TypeError, AttributeError)
-
-
-class Refused(ValueError):
-    """What came is not what was asked for; one line."""
-
-
-class Unanswered(RuntimeError):
-    """The service gave no usable answer, however often it was asked; one line."""
-
-
-class Usage(ValueError):
-    """The question is wrong; one line."""
-
-
-# ---- asking ----
-
-
-def persevere(question):
-    """Call ``question(attempt)`` until it answers, with growing pauses.
-
-    Raises
-    ------
-    Unanswered
-        It never did, or the service said that asking again is of no use.
-    """
-    for attempt in range(TRIES):
-        try:
-            return question(attempt)
-        except FAILURES as error:
-            answer = getattr(error, "response", None)  # requests keeps it there, urllib does not
-            status = getattr(error, "code", None) or getattr(answer, "status_code", None)
-            final = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
-            if final or attempt == TRIES - 1:
-                raise Unanswered(one_line(error)) from error
-            headers = getattr(answer, "headers", None) or getattr(error, "headers", None) or {}
-            told = str(headers.get("Retry-After", "0"))
-            wait = min(float(told), 60) if told.isdecimal() else 0
-            time.sleep(max(wait, PAUSE_S * 2**attempt))
-
-
-def one_line(error) -> str:
-    """The first line of an error; its kind where it says nothing or was not raised here."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    said_here = isinstance(error, (OSError, Refused, Unanswered, Usage))
-    return text if said_here else f"{type(error).__name__}: {text}"
 
 
 def ask_experiments(cache, folder: Path) -> list[dict]:
@@ -126,7 +75,7 @@ def row_of(record: dict) -> dict:
     """The columns of one experiment as AllenSDK gives it."""
     where = [record.get(f"injection_{axis}") for axis in "xyz"]
     if None in where:
-        where = (record.get("injection_coordinates") or [None] * 3)[:3]
+        where = record.get("injection_coordinates") or [None] * 3
     values = {
         "id": int(record["id"]),
         "sex": record["gender"],
@@ -169,17 +118,12 @@ def ask_urls(api, rows: list[dict], keep) -> None:
             keep()
 
 
-# ---- choosing ----
-
-
 def choose(rows: list[dict], args, tree) -> list[dict]:
     """The rows that pass every filter; ids that the service does not list become refused rows."""
     filters = {}
     for option, column in (("sex", "sex"), ("strain", "strain"), ("line", "transgenic_line")):
-        wanted = getattr(args, option)
-        if wanted:
-            known = {str(row[column]) for row in rows} - {""}
-            check_known(wanted, known, f"--{option}")
+        if wanted := getattr(args, option):
+            check_known(wanted, {str(row[column]) for row in rows} - {""}, f"--{option}")
             filters[f"--{option}"] = lambda row, c=column, w=set(wanted): str(row[c]) in w
     if args.no_line:
         filters["--no-line"] = lambda row: not row["transgenic_line"]
@@ -187,22 +131,20 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
         by_acronym = tree.get_id_acronym_map()
         check_known(args.injection_structure, set(by_acronym), "--injection-structure")
         ids = tree.descendant_ids([by_acronym[a] for a in args.injection_structure])
-        below = {i for group in ids for i in group}
+        below = set().union(*ids)
         filters["--injection-structure"] = lambda row: row["structure_id"] in below
     if args.experiments:
         filters["--experiments"] = lambda row: row["id"] in args.experiments
     if args.without:
         filters["--without"] = lambda row: row["id"] not in args.without
     chosen = [row for row in rows if all(passes(row) for passes in filters.values())]
-    listed = {row["id"] for row in rows}
-    unlisted = sorted(set(args.experiments or ()) - listed)
+    unlisted = sorted(set(args.experiments or ()) - {row["id"] for row in rows})
     if not chosen and not unlisted:
         alone = ", ".join(f"{name} alone {sum(map(f, rows))}" for name, f in filters.items())
         raise Usage(f"no experiment of {len(rows)} passes every filter ({alone}); loosen one")
-    missing = {"refused": "the service lists no such experiment; leave it out with --without"}
-    return chosen[: args.limit] + [
-        {**dict.fromkeys(COLUMNS, ""), "id": i, **missing} for i in unlisted
-    ]
+    blank = dict.fromkeys(COLUMNS, "")
+    blank["refused"] = "the service lists no such experiment; leave it out with --without"
+    return chosen[: args.limit] + [{**blank, "id": i} for i in unlisted]
 
 
 def check_known(wanted, known: set[str], option: str) -> None:
@@ -211,151 +153,27 @@ def check_known(wanted, known: set[str], option: str) -> None:
         if value not in known:
             lower = {name.lower(): name for name in sorted(known)}
             near = difflib.get_close_matches(value.lower(), lower, n=3, cutoff=0.4)
-            first = [lower[name] for name in near]
-            first = [*first, *sorted(known - set(first))][:40]
-            more = f" and {len(known) - 40} more" if len(known) > 40 else ""
-            raise Usage(f"{option} {value!r} does not exist; there are {', '.join(first)}{more}")
-
-
-# ---- files ----
-
-
-def write_beside(path: Path, write) -> None:
-    """Let ``write`` fill a file beside ``path``, then give it the name."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+            there = list(dict.fromkeys([*(lower[name] for name in near), *sorted(known)]))
+            more = f" and {len(there) - 40} more" if len(there) > 40 else ""
+            raise Usage(
+                f"{option} {value!r} does not exist; there are {', '.join(there[:40])}{more}"
+            )
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
     """The table of experiments, whole or not at all."""
-
-    def write(file):
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-    write_beside(path, write)
+    write_beside(path, pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(index=False))
 
 
 def kept_urls(path: Path, service: str) -> dict[int, str]:
     """Addresses an earlier run was given by the same service."""
     if not path.exists():
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if any(set(COLUMNS) - set(row) for row in rows):
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if set(COLUMNS) - set(table):
         raise Usage(f"{path} is not of this program; move it away")
-    return {int(r["id"]): r["url"] for r in rows if (r["url"] or "").startswith(service + "/")}
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal digest of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def check_nrrd(path: Path) -> None:
-    """Refuse a file that is no whole NRRD volume of the 25 µm grid."""
-    try:
-        with open(path, "rb") as file:
-            head = nrrd.read_header(file)
-            sizes, expected = [int(s) for s in head["sizes"]], VOXEL_BYTES[head["type"]]
-            inflate = None if head["encoding"] == "raw" else zlib.decompressobj(31)
-            found = 0
-            while block := file.read(1 << 16):
-                found += len(inflate.decompress(block) if inflate else block)
-    except (nrrd.NRRDError, zlib.error, KeyError, ValueError) as error:
-        raise Refused(f"no NRRD volume: {one_line(error)}") from error
-    if sizes != SHAPE:
-        raise Refused(f"sizes {sizes}; the 25 µm grid has {SHAPE}")
-    expected *= math.prod(SHAPE)
-    if found != expected or (inflate and not inflate.eof):
-        raise Refused(f"not whole: {found} of {expected} bytes of voxels")
-
-
-def check_structures(path: Path) -> None:
-    """Refuse a list of structures that is no tree with every parent in it."""
-    try:
-        nodes = json.loads(path.read_text(encoding="utf-8"))
-        ids = {node["id"] for node in nodes}
-        whole = all(
-            node["structure_id_path"][-1] == node["id"]
-            and ids.issuperset(node["structure_id_path"])
-            and node["acronym"]
-            and isinstance(node["name"], str)
-            for node in nodes
-        )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise Refused(f"no list of structures: {one_line(error)}") from error
-    if not ids or len(ids) < len(nodes) or not whole:
-        raise Refused(f"no whole tree: {len(nodes)} structures, {len(ids)} ids")
-
-
-# ---- the atlas ----
-
-
-def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
-    """An atlas file in its place: kept, copied from ``--atlas-from`` or asked for.
-
-    Raises
-    ------
-    Refused, Unanswered
-        Neither; nothing is left under the file's name.
-    """
-    home = (partial if args.no_atlas else args.folder) / "atlas"
-    target, checksums = home / name, home / CHECKSUMS
-
-    def check(path):
-        if name == ANNOTATION and sha256_of(path) != args.annotation_sha256:
-            raise Refused(
-                f"sha256 {sha256_of(path)} is not that of the 2017 annotation, "
-                f"{args.annotation_sha256}; to accept another one name its --annotation-sha256"
-            )
-        (check_structures if name == STRUCTURES else check_nrrd)(path)
-        return path
-
-    def question(attempt):
-        path = partial / f"{attempt}-{name}"
-        if name == STRUCTURES:
-            cache.get_structure_tree(file_name=str(path))
-        else:
-            kind = MouseConnectivityApi.CCF_2017 if name == ANNOTATION else "average_template"
-            cache.api.download_volumetric_data(kind, name, save_file_path=str(path))
-        return check(path)
-
-    known = json.loads(checksums.read_text()) if checksums.exists() else {}
-    required = args.annotation_sha256 if name == ANNOTATION else known.get(name)
-    if target.exists() and sha256_of(target) == required:
-        return target
-    local = sorted(args.atlas_from.rglob(name)) if args.atlas_from else []
-    if local:
-        fresh = Path(shutil.copyfile(local[0], partial / name))
-        try:
-            check(fresh)
-        except Refused as error:
-            raise Refused(f"{local[0]}: {error}") from error
-    else:
-        fresh = persevere(question)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    known[name] = sha256_of(fresh)
-    with open(fresh, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(fresh, target)
-    write_beside(checksums, lambda file: json.dump(known, file, indent=1))
-    return target
-
-
-# ---- the command ----
+    table = table[table["url"].str.startswith(service + "/")]
+    return dict(zip(table["id"].astype(int), table["url"]))  # noqa: B905
 
 
 def parse(argv):
@@ -384,16 +202,16 @@ def parse(argv):
         raise Usage(f"--atlas-from {args.atlas_from} is no folder")
     if args.folder.exists() and not args.folder.is_dir():
         raise Usage(f"{args.folder} is a file; name a folder")
-    if args.experiments:
-        args.experiments = read_ids(args.experiments, "--experiments")
-    if args.without:
-        args.without = read_ids(args.without, "--without")
+    args.experiments = read_ids(args.experiments, "--experiments")
+    args.without = read_ids(args.without, "--without")
     args.base_url, args.download_url = args.base_url.rstrip("/"), args.download_url.rstrip("/")
     return args
 
 
-def read_ids(text: str, option: str) -> set[int]:
+def read_ids(text: str | None, option: str) -> set[int]:
     """Ids from ``1,2,3`` or from a file that holds them between commas or white space."""
+    if text is None:
+        return set()
     words = text.replace(",", " ").split()
     if not all(word.isdecimal() for word in words) and Path(text).is_file():
         words = Path(text).read_text(encoding="utf-8").replace(",", " ").split()

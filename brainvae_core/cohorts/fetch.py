@@ -1,27 +1,40 @@
-"""Members of a remote zip without the rest of it, whatever the connection does."""
+"""One channel's volume out of a remote zip without the rest of it, whatever the connection does.
+
+Nothing is kept before all of it is there and its checksums hold: a fetch that broke off begins
+anew. `remotezip` seeks in a zip likewise, but does not count or slow down what comes, waits for a
+drip for ever, believes any Content-Range, and needs a server with ranges.
+"""
 
 from __future__ import annotations
 
+import io
+import itertools
+import math
+import mmap
 import random
 import re
 import threading
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import zlib
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from typing import NamedTuple
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import requests
 import urllib3
 
-from brainvae_core.cohorts.sparse import AbsentError, HeldBytes, SparseCopy, merged
+from brainvae_core.cohorts.volumes import SHAPE_25, VolumeError, suffix_of
 
+HEADERS, DATA = (".mhd", ".nrrd", ".nii", ".nii.gz"), (".raw", ".zraw")  # the latter of a .mhd
+LARGEST = 2 * math.prod(SHAPE_25) + (1 << 20)  # bytes of a member: 16-bit voxels and a header
 CHUNK = 1 << 18  # bytes read at once
-TAIL = (1 << 16) + 22 + 20 + 56  # longest comment, end record and the two of zip64
-LARGEST_DIRECTORY = 16 << 20
-LARGEST_ZIP = 8 << 30
+TAIL = 1 << 17  # holds the longest comment, the end records and the directory of a few volumes
+LARGEST_ZIP = 1 << 30
 SLOWEST = 1024  # bytes/s; less over a whole timeout is a stall
 LONGEST_WAIT = 600  # s; a server that asks for more is left for another run
+TRIES = 3  # of a zip that comes damaged
 
 
 class FetchError(Exception):
@@ -33,247 +46,234 @@ class UnansweredError(FetchError):
 
 
 class _AgainError(Exception):
-    """This request failed; the next may not."""
+    """This try failed; the next may not."""
 
-    def __init__(self, reason, after=None):
+    def __init__(self, reason, after=None, is_damaged=False):
         super().__init__(reason)
-        self.after = after
+        self.after, self.is_damaged = after, is_damaged
 
 
-class _ChangedError(Exception):
-    """What came does not continue what is held."""
+class StoppedError(Exception):
+    """Another fetch, or the user, met what ends them all."""
 
 
-class RateLimit:
-    """Bytes per second over all threads that call it after each piece they read."""
+class Meter:
+    """What all fetches of a run share: bytes that came, how fast they may come, when to stop."""
 
-    def __init__(self, bytes_per_second: float, sleep=time.sleep):
-        if not bytes_per_second > 0:
-            raise ValueError(f"rate limit of {bytes_per_second} bytes/s; give more than 0, or None")
-        self.bytes_per_second, self.sleep = bytes_per_second, sleep
-        self.paid_until, self.lock = 0.0, threading.Lock()
+    def __init__(self, bytes_per_second: float | None = None, sleep=None):
+        self.stop, self.lock = threading.Event(), threading.Lock()
+        self.bytes_per_second, self.wait = bytes_per_second or math.inf, sleep or self.stop.wait
+        self.n, self.paid_until = 0, 0.0
 
-    def __call__(self, n: int):
+    def count(self, n: int):
+        """Note that n bytes came, and wait as long as they should have taken."""
         with self.lock:
+            self.n += n
             now = time.monotonic()
             self.paid_until = max(now, self.paid_until) + n / self.bytes_per_second
             wait = self.paid_until - now
         self.sleep(wait)
 
+    def sleep(self, seconds: float):
+        """Wait, unless all is to stop."""
+        if seconds > 0:
+            self.wait(seconds)
+        if self.stop.is_set():
+            raise StoppedError
 
-def fetch_members(
+
+class Fetched(NamedTuple):
+    """A channel's volume: its files by name without folder, the header first."""
+
+    contents: dict[str, bytes]
+    crc32: int  # of the file with the voxels
+    zip_bytes: int
+    moved: int = 0  # bytes that came, of all tries
+
+
+def fetch_volume(
     session: requests.Session,
     url: str,
-    path: str | Path,
-    wanted,
-    *,
+    channel: str,
+    meter: Meter,
     timeout: float = 30,
     retries: int = 5,
-    moved=lambda n: None,
-    sleep=time.sleep,
-) -> int:
-    """Bring members of a remote zip into a sparse local copy that `zipfile` opens.
+) -> Fetched:
+    """The files that are a channel's volume, each with its checksum compared.
 
     Parameters
     ----------
     session : requests.Session
         The thread's own.
     url : str
-    path : path
-        The copy; ``<path>.json`` beside it says what has come. Both may be a killed process's.
-    wanted : callable
-        Takes the list of all `ZipInfo` and returns those to bring. Called more than once; what it
-        raises ends the fetch.
+    channel : str
+        The volume is ``resampled_<channel>``, in any folder of the zip.
+    meter : Meter
+        Given the size of every piece that came. What it raises ends the fetch.
     timeout : float
         Seconds to connect, between two pieces, and over which 1 KiB/s must come.
     retries : int
-        Failures in a row, without a MiB of progress between, after which it is given up.
-    moved : callable
-        Told the size of every piece that came. What it raises ends the fetch; the copy stays.
-    sleep : callable
-
-    Returns
-    -------
-    int
-        Size of the whole zip in bytes.
+        Failures after the first; a zip that comes damaged is tried 3 times at most.
 
     Raises
     ------
     FetchError
-        The server gives no such file, a web page, a file that keeps changing, or nothing for
-        `retries` times in a row.
-    StorageError
-        The copy cannot be written.
+        The server gives no such file, a web page, a damaged file, or nothing in all tries.
+    VolumeError
+        The zip is not one that has this volume.
     """
-    failures = best = 0
-    anew, answered = False, None
-    with SparseCopy(Path(path), url) as copy:
-        while True:
-            try:
-                span = _first_missing(copy, wanted)
-                if span is None:
-                    return copy.total
-                if span == answered:  # without this a damaged directory would be asked for ever
-                    raise _ChangedError("what came was not what was asked for")
-                _request(session, copy, span, timeout, moved)
-                answered = span
-            except _ChangedError as error:
-                copy.begin(None)
-                if anew:
-                    raise FetchError(
-                        f"{error} at {url}, also after starting anew; run the same command later"
-                    ) from None
-                anew, best, answered = True, 0, None
-            except _AgainError as error:
-                progress = copy.held() >= best + (1 << 20)
-                failures, best = 1 if progress else failures + 1, max(best, copy.held())
-                if failures > retries:
-                    raise UnansweredError(
-                        f"{error} at {url}, {failures} times in a row; run the same command later: "
-                        "what has come is kept"
-                    ) from None
-                backoff = min(60, 2**failures) * random.uniform(0.5, 1)
-                wait = backoff if error.after is None else error.after
-                if wait > LONGEST_WAIT:
-                    raise UnansweredError(
-                        f"{error} at {url}, which asks to wait {wait:.0f} s; run the same command "
-                        "later: what has come is kept"
-                    ) from None
-                sleep(wait)
+    moved = 0
+
+    def count(n):
+        nonlocal moved
+        moved += n
+        meter.count(n)
+
+    for n in itertools.count(1):
+        try:
+            found = _fetch(partial(_get, session, url, timeout, count), channel)
+            return found._replace(moved=moved)
+        except _AgainError as error:
+            later = "run the same command later"
+            if error.is_damaged and n >= min(TRIES, retries + 1):
+                raise FetchError(f"{error}, {n} times, from {url}; {later}") from None
+            if n > retries:
+                raise UnansweredError(f"{error} at {url}, {n} times in a row; {later}") from None
+            wait = error.after
+            if wait is None:
+                wait = min(60, 2**n) * random.uniform(0.5, 1)
+            if wait > LONGEST_WAIT:
+                said = f"{error} at {url}, which asks to wait {wait:.0f} s"
+                raise UnansweredError(f"{said}; {later}") from None
+        meter.sleep(wait)
 
 
-def _first_missing(copy, wanted):
-    """The next [start, stop) to ask for; stop None: the file's last bytes; None: all is there."""
-    if copy.total is None:
-        return -TAIL, None
-    try:
-        with ZipFile(HeldBytes(copy)) as archive:
-            members, end = archive.infolist(), archive.start_dir
+def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
+    """The members that are a channel's one volume: its file, or its ``.mhd`` and data file.
+
+    Raises `VolumeError` where there is none or more than one, and for a name that leads out of a
+    folder or a member that is encrypted, packed in an unknown way, or too large for a volume.
+    """
+    for name in (member.orig_filename for member in members):
+        parts = name.split("/")
+        if ".." in parts or parts[0] == "" or ":" in parts[0] or set(name) & {"\0", "\\"}:
+            raise VolumeError(f"the zip has a member of the unsafe name {name!r}")
+    stem = f"resampled_{channel}."
+    own = [m for m in members if Path(m.filename).name.lower().startswith(stem)]
+    headers = [m for m in own if suffix_of(Path(m.filename)) in HEADERS]
+    data = [m for m in own if suffix_of(Path(m.filename)) in DATA]
+    if len(headers) != 1 or len(data) != headers[0].filename.lower().endswith(".mhd"):
+        there = ", ".join(repr(m.orig_filename) for m in members[:6]) or "nothing"
+        raise VolumeError(f"the zip must have one volume of channel {channel}; it has {there}")
+    for member in (*headers, *data):
+        if member.file_size > LARGEST:
+            said = f"{member.filename} would inflate to {member.file_size} bytes"
+            raise VolumeError(f"{said}; a volume on the 25 µm grid has at most {LARGEST}")
+        if member.flag_bits & 0x61 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise VolumeError(f"{member.filename} is neither stored nor deflated in plain")
+    return [*headers, *data]
+
+
+class _Sparse(mmap.mmap):
+    """A file of the zip's size, of which only what is written takes memory."""
+
+    def seekable(self):
+        return True
+
+
+def _fetch(get, channel):
+    content, size = get(None)
+    if len(content) == size:
+        return _checked(io.BytesIO(content), channel, size)
+    file = _Sparse(-1, size)
+    file[-len(content) :] = content
+    with _damage(), ZipFile(file) as archive:
+        members, end = archive.infolist(), archive.start_dir
         if any(not 0 <= member.header_offset < end for member in members):
             raise BadZipFile("a member lies outside it")
-    except AbsentError as absent:
-        start, stop = absent.span
-        if stop - start > LARGEST_DIRECTORY:
-            raise FetchError(
-                f"the zip at {copy.url} has a directory of {stop - start} bytes, for a few volumes;"
-                " check the address"
-            ) from None
-        return absent.span
-    except (BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise _ChangedError(f"no readable zip ({error})") from None
-    borders = sorted({end, copy.total, *(member.header_offset for member in members)})
-    spans = [
-        (member.header_offset, next(b for b in borders if b > member.header_offset))
-        for member in wanted(members)
-    ]
-    missing = (copy.missing(*span) for span in merged(spans))
-    return next((span for span in missing if span is not None), None)
+    borders = sorted([end, *(member.header_offset for member in members)])
+    for member in channel_members(members, channel):
+        start = member.header_offset
+        stop = next(border for border in borders if border > start)
+        content, total = get((start, stop, size))
+        if len(content) == total:  # not the part: a server without ranges
+            return _checked(io.BytesIO(content), channel, total)
+        file[start:stop] = content
+    return _checked(file, channel, size)
 
 
-def _request(session, copy, span, timeout, moved):
-    """One GET; what has come when it fails is kept."""
-    start, stop = span
-    headers = {"Accept-Encoding": "identity"}
-    headers["Range"] = f"bytes={start}" if stop is None else f"bytes={start}-{stop - 1}"
-    if copy.validator:
-        headers["If-Range"] = copy.validator
+def _checked(file, channel, size):
+    """All bytes of the members, and no more than the directory says that there are."""
+    with _damage():
+        archive = ZipFile(file)
+    contents = {}
+    for member in channel_members(archive.infolist(), channel):
+        content = contents[Path(member.filename).name] = bytearray()
+        with _damage(), archive.open(member) as stream:  # which compares the checksum at its end
+            while piece := stream.read(1 << 20):
+                content += piece
+    return Fetched(contents, member.CRC, size)
+
+
+@contextmanager
+def _damage():
     try:
-        with session.get(copy.url, headers=headers, stream=True, timeout=timeout) as response:
-            _check_answer(response, copy.url)
-            pieces = _pieces(response, timeout, moved)
-            if response.status_code == 206:
-                _take_part(response, copy, span, pieces)
-            else:
-                _take_whole(response, copy, pieces)
+        yield
+    except (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise _AgainError(f"the zip came damaged ({error})", is_damaged=True) from error
+
+
+def _get(session, url, timeout, count, span):
+    """[start, stop) of a file of some size, or its end (None), or all of it; and its size."""
+    asked = f"{span[0]}-{span[1] - 1}" if span else f"-{TAIL}"
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={asked}"}
+    content = bytearray()
+    try:
+        with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            expected, size = _announced(response, url, span)
+            for piece in _pieces(response, timeout):
+                content += piece
+                count(len(piece))
+                if response.status_code == 200 and content[:2] not in (b"P", b"PK"):
+                    kind = response.headers.get("Content-Type", "of no type")
+                    kind = "a web page" if "html" in kind else f"data ({kind})"
+                    raise _AgainError(f"{kind} instead of a zip came (of a proxy or maintenance?)")
+                if len(content) > (expected or LARGEST_ZIP):
+                    break
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
         raise _AgainError(f"connection failed ({type(error).__name__})") from None
     except requests.RequestException as error:
-        raise FetchError(f"{type(error).__name__} at {copy.url}; check the address") from None
-    finally:
-        copy.record()
+        raise FetchError(f"{type(error).__name__} at {url}; check the address") from None
+    if len(content) != (expected or min(len(content), LARGEST_ZIP)):
+        raise _AgainError(f"{len(content)} of {expected or LARGEST_ZIP} bytes came")
+    return content, size or len(content)
 
 
-def _check_answer(response, url):
-    status, encoding = response.status_code, response.headers.get("Content-Encoding", "identity")
-    if status == 429 or status >= 500:
-        raise _AgainError(f"HTTP {status}", _retry_after(response.headers.get("Retry-After", "")))
-    if status == 416:
-        raise _ChangedError("the file is shorter than it was (HTTP 416)")
+def _announced(response, url, span):
+    """How many bytes an answer says that come, and of what size the file is, where it does."""
+    status, headers = response.status_code, response.headers
+    if status in (416, 429) or status >= 500:
+        raise _AgainError(f"HTTP {status}", _retry_after(headers.get("Retry-After", "")))
     if status not in (200, 206):
         raise FetchError(
             f"HTTP {status} at {url}; open the address in a browser, and ask for the experiment's "
             "address again where it is gone"
         )
-    if encoding.lower() != "identity":
-        raise FetchError(f"the body at {url} is encoded ({encoding}), unasked; check the address")
+    if status == 200:
+        expected = size = int(headers.get("Content-Length") or 0)
+    else:
+        said = headers.get("Content-Range", "")
+        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", said.strip())
+        start, last, size = map(int, found.groups()) if found else (0, 0, 0)
+        if (start, last + 1, size) != (span or (max(0, size - TAIL), size, size)):
+            raise _AgainError(f"Content-Range {said!r} came for other bytes")
+        expected = last + 1 - start
+    if size > LARGEST_ZIP:
+        raise FetchError(f"{size} bytes would come from {url}, too many for a zip; check it there")
+    return expected, size
 
 
-def _take_part(response, copy, span, pieces):
-    found = response.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", found.strip())
-    if match is None:
-        raise _ChangedError(f"Content-Range {found!r} came for bytes {span[0]} to {span[1]}")
-    first, last, total = map(int, match.groups())
-    start, stop = (max(0, total - TAIL), total) if span[1] is None else span
-    if first != start or not first <= last < stop or total != (copy.total or total):
-        raise _ChangedError(f"Content-Range {found!r} came for bytes {start} to {stop}")
-    validator = _validator(response)
-    if copy.total is None:
-        _check_size(total, copy.url)
-        copy.begin(total, validator)
-    elif copy.validator and validator and validator != copy.validator:
-        raise _ChangedError("the file changed between two requests")
-    offset = start
-    for piece in pieces:
-        piece = piece[: stop - offset]
-        copy.write(offset, piece)
-        offset += len(piece)
-        if offset == stop:
-            return
-    raise _AgainError(f"{offset - start} of {stop - start} bytes came")
-
-
-def _take_whole(response, copy, pieces):
-    """A server without ranges, or a file that changed: all of it, from the beginning."""
-    head = b""
-    for piece in pieces:
-        head += piece
-        if len(head) >= 512:
-            break
-    if len(head) < 2:
-        raise _AgainError("an empty body came")
-    kind = response.headers.get("Content-Type", "")
-    if not head.startswith(b"PK"):
-        if "html" in kind or head.lstrip()[:1] == b"<":
-            raise _AgainError(
-                "a web page instead of a zip came (of a proxy, a login or maintenance; look at it)"
-            )
-        raise FetchError(f"{kind or 'data'} instead of a zip came from {copy.url}; check it there")
-    length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdigit() else None
-    _check_size(total or 0, copy.url)
-    copy.begin(total, _validator(response))
-    offset = 0
-    while head:
-        copy.write(offset, head)
-        offset += len(head)
-        _check_size(offset, copy.url)
-        head = next(pieces, b"")
-    if copy.total is None and is_zipfile(copy.path):
-        copy.total = offset
-    if copy.total != offset:
-        raise _AgainError(f"{offset} of {copy.total or 'more'} bytes came")
-
-
-def _check_size(n, url):
-    if n > LARGEST_ZIP:
-        raise FetchError(
-            f"{n / 2**30:.1f} GiB come from {url}; a zip of volumes has less than "
-            f"{LARGEST_ZIP >> 30} GiB: check the address"
-        )
-
-
-def _pieces(response, timeout, moved):
+def _pieces(response, timeout):
     """The body as it comes; a drip is a stall like silence."""
     waited = came = 0
     while True:
@@ -283,7 +283,6 @@ def _pieces(response, timeout, moved):
         if not piece:
             return
         came += len(piece)
-        moved(len(piece))
         yield piece
         if waited > timeout:
             if came < SLOWEST * waited:
@@ -291,20 +290,9 @@ def _pieces(response, timeout, moved):
             waited = came = 0
 
 
-def _validator(response):
-    """What If-Range takes: a strong ETag, or the date of the last change."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified")
-
-
 def _retry_after(value):
     """Seconds from a Retry-After of seconds or a date; None where it is neither."""
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds)
+        return urllib3.Retry().parse_retry_after(value)
+    except urllib3.exceptions.InvalidHeader:
+        return None

@@ -1,0 +1,165 @@
+"""Files that the asking program leaves, the atlas above all: each whole and checked, or not there.
+
+As `ask_allen.py`, this is run by the acquisition environment.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+import zlib
+from http.client import HTTPException
+from pathlib import Path
+
+import nrrd
+from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi
+from requests_toolbelt.exceptions import StreamingError
+
+ANNOTATION, TEMPLATE = "annotation_25.nrrd", "average_template_25.nrrd"
+STRUCTURES, CHECKSUMS = "structures.json", "checksums.json"
+ANNOTATION_SHA256 = "c620cbcc562183e4dcd40250d440130501781f74b41de35b1c1bdabace290c42"
+SHAPE = [528, 320, 456]  # AP, DV, ML at 25 µm
+VOXEL_BYTES = {"unsigned short": 2, "uint16": 2, "unsigned int": 4, "uint32": 4, "float": 4}
+TRIES, PAUSE_S = 4, 0.5
+# AllenSDK looks neither at an answer's "success" nor at its shape, so a sick answer shows as one of
+# the last three.
+FAILURES = (OSError, HTTPException, StreamingError, ValueError, KeyError, TypeError, AttributeError)
+
+
+class Refused(ValueError):
+    """What came is not what was asked for; one line."""
+
+
+class Unanswered(RuntimeError):
+    """The service gave no usable answer, however often it was asked; one line."""
+
+
+class Usage(ValueError):
+    """The question is wrong; one line."""
+
+
+def persevere(question):
+    """Call ``question(attempt)`` until it answers, with growing pauses; else `Unanswered`."""
+    for attempt in range(TRIES):
+        try:
+            return question(attempt)
+        except FAILURES as error:
+            answer = getattr(error, "response", None)  # requests keeps it there, urllib is it
+            answer = error if answer is None else answer
+            status = getattr(answer, "code", None) or getattr(answer, "status_code", None)
+            is_final = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
+            if is_final or attempt == TRIES - 1:
+                raise Unanswered(one_line(error)) from error
+            wait = str((getattr(answer, "headers", None) or {}).get("Retry-After", "0"))
+            wait = min(float(wait), 60) if wait.isdecimal() else 0
+            time.sleep(max(wait, PAUSE_S * 2**attempt))
+
+
+def one_line(error) -> str:
+    """The first line of an error; its kind where it says nothing or was not raised here."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    said_here = isinstance(error, (OSError, Refused, Unanswered, Usage))
+    return text if said_here else f"{type(error).__name__}: {text}"
+
+
+def write_beside(path: Path, text: str) -> None:
+    """All of a file or nothing of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_nrrd(path: Path) -> None:
+    """Refuse a file that is no whole NRRD volume of the 25 µm grid."""
+    try:
+        with open(path, "rb") as file:
+            head = nrrd.read_header(file)
+            voxels = file if head["encoding"] == "raw" else gzip.GzipFile(fileobj=file)
+            sizes, found = [int(s) for s in head["sizes"]], len(voxels.read())
+    except EOFError as error:
+        raise Refused(f"not whole: {one_line(error)}") from error
+    except (nrrd.NRRDError, zlib.error, KeyError, ValueError, OSError) as error:
+        raise Refused(f"no NRRD volume: {one_line(error)}") from error
+    expected = math.prod(SHAPE) * VOXEL_BYTES.get(head["type"], 0)
+    if sizes != SHAPE or found != expected:
+        raise Refused(f"not whole: sizes {sizes} for {SHAPE}, {found} bytes for {expected}")
+
+
+def check_structures(path: Path) -> None:
+    """Refuse a list of structures that is no tree with every parent in it."""
+    try:
+        nodes = json.loads(path.read_text(encoding="utf-8"))
+        ids = {node["id"] for node in nodes}
+        whole = all(
+            node["structure_id_path"][-1] == node["id"]
+            and ids.issuperset(node["structure_id_path"])
+            and node["acronym"]
+            and isinstance(node["name"], str)
+            for node in nodes
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise Refused(f"no list of structures: {one_line(error)}") from error
+    if not ids or len(ids) < len(nodes) or not whole:
+        raise Refused(f"no whole tree: {len(nodes)} structures, {len(ids)} ids")
+
+
+def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
+    """An atlas file in its place: kept, copied from ``--atlas-from`` or asked for, and checked."""
+    home = (partial if args.no_atlas else args.folder) / "atlas"
+    target, checksums = home / name, home / CHECKSUMS
+
+    def check(path):
+        if name == ANNOTATION and sha256_of(path) != args.annotation_sha256:
+            raise Refused(
+                f"sha256 {sha256_of(path)} is not that of the 2017 annotation, "
+                f"{args.annotation_sha256}; to accept another one name its --annotation-sha256"
+            )
+        (check_structures if name == STRUCTURES else check_nrrd)(path)
+        return path
+
+    def question(attempt):
+        path = partial / f"{attempt}-{name}"
+        if name == STRUCTURES:
+            cache.get_structure_tree(file_name=str(path))
+        else:
+            kind = MouseConnectivityApi.CCF_2017 if name == ANNOTATION else "average_template"
+            cache.api.download_volumetric_data(kind, name, save_file_path=str(path))
+        return check(path)
+
+    known = json.loads(checksums.read_text()) if checksums.exists() else {}
+    required = args.annotation_sha256 if name == ANNOTATION else known.get(name)
+    if target.exists() and sha256_of(target) == required:
+        return target
+    local = sorted(args.atlas_from.rglob(name)) if args.atlas_from else []
+    if local:
+        fresh = Path(shutil.copyfile(local[0], partial / name))
+        try:
+            check(fresh)
+        except Refused as error:
+            raise Refused(f"{local[0]}: {error}") from error
+    else:
+        fresh = persevere(question)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    known[name] = sha256_of(fresh)
+    with open(fresh, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(fresh, target)
+    write_beside(checksums, json.dumps(known, indent=1))
+    return target
