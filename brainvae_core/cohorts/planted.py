@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
+import pandas as pd
 from scipy.ndimage import map_coordinates
 
 from brainvae_core.cohorts.artefacts import ARTEFACTS, STRENGTHS, artefact_free, plant
 from brainvae_core.cohorts.atlas import Atlas, block_mean
 from brainvae_core.cohorts.cohort import Cohort
-from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, displacement_maps
+from brainvae_core.cohorts.freeform import FREEFORM_FACTORS, rendered_freeform
+from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, FACTORS, displacement_maps, rendered
 
 STEP = 0.25  # standard deviations that tissue is moved at once
 
 
 def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
-    """The brains of one part without artefacts.
+    """The brains of one part without artefacts; an error where there is none.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        Split.
-    split : str
-
-    Returns
-    -------
-    Cohort
-        Of a simulated cohort every brain of that part as it was before its artefact; of another
-        those that `artefact_free` passes.
-
-    Raises
-    ------
-    ValueError
-        The cohort is not split, or none of these brains is clean.
+    Of a simulated cohort every brain of that part as it was before its artefact; of another those
+    that `artefact_free` passes.
     """
     part = cohort.split(split)
     if cohort.clean is not None and len(part):
@@ -53,25 +40,14 @@ def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
 def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     """Test brains with an artefact whose uncorrupted truth is known.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        Split.
-    seed : int
-        Of what is planted.
+    Of a simulated cohort its own corrupted test brains; where there are none, every brain of
+    `clean_part` with one artefact planted by ``seed`` in each: the kinds in turn, strengths uniform
+    between 0.4 and 1.
 
     Returns
     -------
     Cohort
         With ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
-        Of a simulated cohort its own corrupted test brains; where there are none, every brain of
-        `clean_part` with one artefact planted in each: the kinds in turn, strengths uniform
-        between 0.4 and 1.
-
-    Raises
-    ------
-    ValueError
-        The cohort is not split, or none of its test brains is clean.
     """
     test = cohort.split("test")
     if cohort.clean is not None and cohort.artefact_masks is not None:
@@ -117,27 +93,18 @@ class GradedArtefacts:
     pixel_um: float
 
     def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
-        """The same brains with fewer pixels: block means, by one whole number on both axes.
-
-        Raises
-        ------
-        ValueError
-            There is no such number, or an artefact is too small to be seen at that size.
-        """
+        """The same brains with fewer pixels: block means, by one whole number on both axes."""
         height, width = self.clean.shape[1:]
         factor = height // shape[0] if shape[0] > 0 else 0
         if factor == 0 or (shape[0] * factor, shape[1] * factor) != (height, width):
             raise ValueError(
                 f"shape {shape} does not divide sections of {height} × {width} by one whole number"
             )
-        flat = self.images.reshape(-1, *self.clean.shape[1:])
-        cells = self.images.shape[:3]
-        masks = block_mean(self.masks.reshape(flat.shape), factor) >= 0.5
         return replace(
             self,
             clean=block_mean(self.clean, factor),
-            images=block_mean(flat, factor).reshape(*cells, *shape),
-            masks=masks.reshape(*cells, *shape),
+            images=block_mean(self.images, factor),
+            masks=block_mean(self.masks, factor) >= 0.5,
             pixel_um=self.pixel_um * factor,
         )._checked()
 
@@ -174,8 +141,8 @@ def graded_artefacts(
 ) -> GradedArtefacts:
     """Every kind of artefact at every strength, in the same clean brains.
 
-    Where an artefact lies depends on the size of the sections it is planted in: to compare models
-    of different sizes, plant once in the largest and take `GradedArtefacts.resampled`.
+    An artefact's place depends on the size of the sections: to compare models of different sizes,
+    plant once in the largest and take `GradedArtefacts.resampled`.
 
     Parameters
     ----------
@@ -188,10 +155,6 @@ def graded_artefacts(
     split : str
     seed : int
 
-    Returns
-    -------
-    GradedArtefacts
-
     Raises
     ------
     ValueError
@@ -202,15 +165,13 @@ def graded_artefacts(
             f"strengths={list(strengths)}, n_brains={n_brains}: give at least 1 of each"
         )
     clean = clean_part(cohort, split).images[:n_brains]
-    images = np.empty((len(ARTEFACTS), len(strengths), *clean.shape), dtype=np.float32)
+    pixel_um, makers = cohort.atlas.pixel_um, list(ARTEFACTS.values())
+    images = np.empty((len(makers), len(strengths), *clean.shape), dtype=np.float32)
     masks = np.empty(images.shape, dtype=bool)
-    for (k, make), (s, strength), i in product(
-        enumerate(ARTEFACTS.values()), enumerate(strengths), range(len(clean))
-    ):
-        images[k, s, i], masks[k, s, i] = make(
-            clean[i], strength=strength, seed=seed + i, pixel_um=cohort.atlas.pixel_um
+    for k, s, i in np.ndindex(images.shape[:3]):
+        images[k, s, i], masks[k, s, i] = makers[k](
+            clean[i], strength=strengths[s], seed=seed + i, pixel_um=pixel_um
         )
-    pixel_um = cohort.atlas.pixel_um
     return GradedArtefacts(
         tuple(ARTEFACTS), tuple(strengths), clean, images, masks, pixel_um
     )._checked()
@@ -233,11 +194,6 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
     Returns
     -------
     ndarray of float32, shape (n, height, width)
-
-    Raises
-    ------
-    ValueError
-        An unknown factor, images of another size, or an amount that is not finite.
 
     Notes
     -----
@@ -268,3 +224,35 @@ def _cohort(like, images, metadata, **parts) -> Cohort:
     return Cohort(
         images, metadata, like.atlas, preprocessing=like.preprocessing, name=like.name, **parts
     )
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedModel:
+    """What a model would be that had found every factor: its latents are the planted factors.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The factors, one a latent.
+    render : callable
+        (DataFrame of factors, Atlas) to images.
+    atlas : Atlas
+    """
+
+    names: tuple[str, ...]
+    render: Callable[[pd.DataFrame, Atlas], np.ndarray]
+    atlas: Atlas
+
+    @classmethod
+    def anatomical(cls, atlas: Atlas) -> PlantedModel:
+        """The simulator behind `simulate`."""
+        return cls(FACTORS, rendered, atlas)
+
+    @classmethod
+    def freeform(cls, atlas: Atlas) -> PlantedModel:
+        """The simulator behind `simulate_freeform`."""
+        return cls(FREEFORM_FACTORS, rendered_freeform, atlas)
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Sections of factors (n, n_factors), without texture and noise, (n, height, width)."""
+        return self.render(pd.DataFrame(np.asarray(z), columns=list(self.names)), self.atlas)
