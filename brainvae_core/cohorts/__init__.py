@@ -8,7 +8,6 @@ from brainvae_core.cohorts.artefacts import (
 )
 from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
-from brainvae_core.cohorts.covariates import factor_extremes, known_factors
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.freeform import (
     FREEFORM_FACTORS,
@@ -22,9 +21,16 @@ from brainvae_core.cohorts.planted import (
     clean_part,
     corrupted_brains,
     displaced,
+    factor_extremes,
     graded_artefacts,
+    known_factors,
 )
-from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
+from brainvae_core.cohorts.preprocess import (
+    Preprocessing,
+    comparable_section,
+    judged,
+    preprocess,
+)
 from brainvae_core.cohorts.sections import read_section
 from brainvae_core.cohorts.simulated import FACTORS, rendered, simulate
 
