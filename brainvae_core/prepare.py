@@ -10,8 +10,8 @@ import numpy as np
 
 from brainvae_core import cohorts
 
-SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "drawn_regions", "simulated")
-REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "outliers", "own", "preprocess")
+SIMULATED_FROM = ("artefacts", "atlas", "cohort", "drawn", "simulated", "stored")
+REGISTERED_FROM = ("acquired", "artefacts", "atlas", "cohort", "own", "preprocess", "stored")
 REGISTERED_FROM += ("sections", "volume_headers", "volumes")
 
 
@@ -51,7 +51,7 @@ def prepare_cohort(p) -> cohorts.Cohort:
     digest = hashlib.sha256(repr(made_from).encode())
     for module in modules:
         digest.update((Path(cohorts.__file__).parent / f"{module}.py").read_bytes())
-    path = Path(p.data) / f"{name}-{digest.hexdigest()[:8]}.zarr"
+    path = Path(p.data) / f"{name}-{digest.hexdigest()[:8]}"
     if not path.exists():
         made = make(p)
         try:

@@ -83,13 +83,7 @@ class Atlas:
         return self.structures.loc[self.structures["id"].isin(present), "acronym"].tolist()
 
     def descendants(self, acronym: str) -> np.ndarray:
-        """Ids of a structure and of everything below it.
-
-        Raises
-        ------
-        ValueError
-            The ontology has no such acronym; the message offers the nearest that this slice has.
-        """
+        """Ids of a structure and of everything below it."""
         rows = self.structures.loc[self.structures["acronym"] == acronym, "id"]
         if rows.empty:
             near = difflib.get_close_matches(acronym, self.acronyms, n=3, cutoff=0.4)
@@ -108,23 +102,9 @@ class Atlas:
     def regions(self, least_share: float = 0.01) -> list[str]:
         """The finest regions of this slice that do not overlap and are not too small.
 
-        From the root down, a region gives way to its parts wherever one of them is large enough;
-        layers of a cortical area do not count as parts.
-
-        Parameters
-        ----------
-        least_share : float
-            Of the brain's pixels, in (0, 1].
-
-        Returns
-        -------
-        list of str
-            Acronyms in the ontology's order. What is in smaller structures only is in none.
-
-        Raises
-        ------
-        ValueError
-            The share is out of range, or no region is so large.
+        From the root down, a region gives way to its parts wherever one of them has at least
+        ``least_share`` of the brain's pixels; layers of a cortical area do not count as parts.
+        Acronyms in the ontology's order; what is in smaller structures only is in none.
         """
         if not 0 < least_share <= 1:
             raise ValueError(f"least_share={least_share} must lie in (0, 1]")
@@ -153,24 +133,14 @@ class Atlas:
         return found
 
     def roi_masks(self, acronyms: Sequence[str], side: str = "both") -> np.ndarray:
-        """Pixels of each region, descendants included.
+        """Pixels of each region, descendants included, (n_rois, height, width) bool.
 
         Parameters
         ----------
         acronyms : sequence of str
-            CCF acronyms, such as ``["SSp", "HPF"]``.
+            CCF acronyms, such as ``["SSp", "HPF"]``; one without a pixel here is an error.
         side : {"both", "left", "right"}
             Hemisphere, as seen in the image.
-
-        Returns
-        -------
-        ndarray of bool, shape (n_rois, height, width)
-
-        Raises
-        ------
-        ValueError
-            An acronym does not exist or has no pixel in this slice, none is given, or the side is
-            another word.
         """
         if isinstance(acronyms, str) or not len(acronyms):
             raise ValueError(f"acronyms must be a list such as ['SSp', 'HPF'], not {acronyms!r}")
@@ -190,10 +160,9 @@ class Atlas:
         return masks
 
     def resampled(self, shape: tuple[int, int]) -> Atlas:
-        """The same slice with fewer pixels.
+        """The same slice with fewer pixels, by one whole number on both axes.
 
-        A block takes its most frequent label and its mean brightness, so ``shape`` must
-        divide this atlas's own shape by one whole number on both axes.
+        A block takes its most frequent label and its mean brightness.
         """
         shape = tuple(shape)
         factor = self.shape[0] // shape[0] if shape and shape[0] else 0
@@ -253,13 +222,6 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
     -------
     Atlas
         320 × 448 pixels of 25 µm: columns 4 to 452 of 456, the authors' own crop.
-
-    Raises
-    ------
-    FileNotFoundError
-        A file is missing; the message says which names would do.
-    ValueError
-        The plane is outside the volume or the template planes at hand.
     """
     folder = Path(folder)
     volume, _ = nrrd.read(str(_find(folder, "annotation_25.nrrd")))
@@ -285,12 +247,10 @@ def read_ontology(path: Path) -> pd.DataFrame:
         nodes, todo = [], list(content["msg"])
         while todo:
             node = todo.pop(0)
-            nodes.append((node["id"], node["acronym"], node["name"], node["parent_structure_id"]))
+            nodes.append({**node, "parent_id": node["parent_structure_id"]})
             todo = node["children"] + todo
     else:
-        nodes = [
-            (s["id"], s["acronym"], s["name"], ([0, *s["structure_id_path"]])[-2]) for s in content
-        ]
+        nodes = [{**node, "parent_id": [0, *node["structure_id_path"]][-2]} for node in content]
     table = pd.DataFrame(nodes, columns=["id", "acronym", "name", "parent_id"])
     return table.assign(parent_id=table["parent_id"].fillna(0).astype(np.int64))
 
