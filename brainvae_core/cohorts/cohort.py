@@ -38,10 +38,8 @@ class Cohort:
         One row a brain, indexed by a unique brain id. A column ``split`` is kept where it is given.
     atlas : Atlas
         Of the same height and width.
-    clean : ndarray, shape (n_brains, height, width), optional
-        The images before their artefacts (simulated cohorts).
-    artefact_masks : ndarray of bool, shape (n_brains, height, width), optional
-        Where the artefacts are.
+    clean, artefact_masks : ndarray, shape (n_brains, height, width), optional
+        The images before their artefacts, and where those are (simulated cohorts).
     factors : DataFrame, optional
         The planted factors, one row a brain and one column a factor, in standard deviations.
     preprocessing : dict, optional
@@ -50,11 +48,6 @@ class Cohort:
         Brains that were asked for and are not here, each with the reason in one line.
     name : str
         What a caption calls the cohort.
-
-    Raises
-    ------
-    ValueError
-        One line that says which invariant does not hold, and where.
 
     Notes
     -----
@@ -78,19 +71,37 @@ class Cohort:
     ):
         self.name, self.atlas, self.metadata, self.factors = name, atlas, metadata, factors
         self.preprocessing, self.refused = preprocessing, dict(refused or {})
-        self.images = _checked_images(images, metadata.index, atlas, f"images of cohort {name!r}")
-        self.clean = self.artefact_masks = None
-        if clean is not None:
-            what = f"clean images of cohort {name!r}"
-            self.clean = _checked_images(clean, metadata.index, atlas, what)
-        if artefact_masks is not None:
-            self.artefact_masks = np.asarray(artefact_masks, dtype=bool)
-            if self.artefact_masks.shape != self.images.shape:
-                raise ValueError(
-                    f"artefact masks {self.artefact_masks.shape} and images {self.images.shape} "
-                    f"of cohort {name!r} must have one shape"
-                )
+        self.images = self._checked(images, "images")
+        self.clean = None if clean is None else self._checked(clean, "clean images")
+        masks = None if artefact_masks is None else np.asarray(artefact_masks, dtype=bool)
+        self.artefact_masks = masks
+        if masks is not None and masks.shape != self.images.shape:
+            raise ValueError(
+                f"artefact masks {masks.shape} and images {self.images.shape} of cohort {name!r} "
+                "must have one shape"
+            )
         self._check_brains()
+
+    def _checked(self, images, what) -> np.ndarray:
+        images, brains = np.asarray(images, dtype=np.float32), self.metadata.index
+        expected, what = (len(brains), *self.atlas.shape), f"{what} of cohort {self.name!r}"
+        if images.shape != expected:
+            raise ValueError(
+                f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}"
+            )
+        low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
+        finite = np.isfinite(low) & np.isfinite(high)
+        for bad, fault in (
+            (~finite, "a NaN or infinite pixel"),
+            (finite & ((low < 0) | (high > 1)), "grey values outside [0, 1]"),
+            (finite & (low == high), "one constant value"),
+        ):
+            if bad.any():
+                first = brains[np.flatnonzero(bad)[0]]
+                raise ValueError(
+                    f"{what}: brain {first!r} has {fault} (as have {bad.sum() - 1} others)"
+                )
+        return images
 
     def _check_brains(self):
         name, brains = self.name, self.metadata.index
@@ -182,20 +193,8 @@ def split_of(brains: pd.Index, seed: int) -> pd.Series:
 def open_cohort(path: str | Path, verify: bool = False) -> Cohort:
     """A saved cohort; its images stay on disk and are read as they are used.
 
-    Parameters
-    ----------
-    path : path
-        What `Cohort.save` or `save_blocks` wrote.
-    verify : bool
-        Whether the images' SHA-256 is compared too, which reads them all. Otherwise their files'
-        sizes are, and the SHA-256 of everything else.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such folder.
-    ValueError
-        The folder is no cohort, is of another format, or is damaged.
+    What is damaged is refused, by the sizes of the images' files and the SHA-256 of everything
+    else; with ``verify`` by that of the images too, which reads them all.
     """
     found = object.__new__(Cohort)
     found.__dict__ = read(Path(path), verify)
@@ -214,13 +213,12 @@ def save_blocks(
     split_seed: int | None = None,
     name: str | None = None,
 ) -> Path:
-    """Write a cohort that need not fit in memory, block by block.
-
-    The folder appears under its name only when it is complete.
+    """Write a cohort that need not fit in memory; the folder appears when it is complete.
 
     Parameters
     ----------
     path : path
+        Where nothing is yet.
     blocks : iterable of Cohort
         Of one atlas and with the same columns; ids are unique over all of them. One is in memory
         at a time.
@@ -228,13 +226,6 @@ def save_blocks(
         Splits all brains anew, as `Cohort.with_split` does; otherwise each keeps its part.
     name : str, optional
         What a caption calls the cohort; the first block's name when it is not given.
-
-    Raises
-    ------
-    FileExistsError
-        There is something at `path`.
-    ValueError
-        No block, or blocks that do not fit together.
     """
     path = Path(path)
     with written_beside(path) as folder:
@@ -288,25 +279,3 @@ def _part(array, rows, factor=1):
         return coarser(array[rows], factor)
     part = OnDisk(array.array, array.rows[rows], factor * array.factor)
     return part if math.prod(part.shape) * part.dtype.itemsize > IN_MEMORY else part[:]
-
-
-def _checked_images(images, brains, atlas, what: str) -> np.ndarray:
-    images = np.asarray(images, dtype=np.float32)
-    expected = (len(brains), *atlas.shape)
-    if images.shape != expected:
-        raise ValueError(
-            f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}"
-        )
-    low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
-    finite = np.isfinite(low) & np.isfinite(high)
-    for bad, fault in (
-        (~finite, "a NaN or infinite pixel"),
-        (finite & ((low < 0) | (high > 1)), "grey values outside [0, 1]"),
-        (finite & (low == high), "one constant value"),
-    ):
-        if bad.any():
-            first = np.flatnonzero(bad)[0]
-            raise ValueError(
-                f"{what}: brain {brains[first]!r} has {fault} (as have {bad.sum() - 1} others)"
-            )
-    return images

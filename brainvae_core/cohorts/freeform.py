@@ -62,29 +62,13 @@ def simulate_freeform(
     ----------
     n_brains, atlas, shape, artefact_share, seed
         As for `simulate`; the slice must have SSp and HPF in its left half too.
-
-    Returns
-    -------
-    Cohort
-        As of `simulate`, with the factors `FREEFORM_FACTORS`.
+        Factors are `FREEFORM_FACTORS`.
     """
     return FREEFORM.cohort(n_brains, atlas, shape, artefact_share, seed)
 
 
 def rendered_freeform(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
-    """Sections as their factors alone make them, without light, streaks and noise.
-
-    Parameters
-    ----------
-    factors : DataFrame
-        A row a brain, a column each of `FREEFORM_FACTORS`, standard deviations; a missing one is
-        an error.
-    atlas : Atlas
-
-    Returns
-    -------
-    ndarray of float32, shape (n, height, width)
-    """
+    """Sections by `FREEFORM_FACTORS` (n rows) alone, without light, streaks and noise."""
     return FREEFORM.rendered(factors, atlas)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +13,13 @@ from scipy.ndimage import map_coordinates
 from brainvae_core.cohorts.artefacts import ARTEFACTS, STRENGTHS, artefact_free, plant
 from brainvae_core.cohorts.atlas import Atlas, block_mean
 from brainvae_core.cohorts.cohort import Cohort
-from brainvae_core.cohorts.freeform import FREEFORM_FACTORS, rendered_freeform
-from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, FACTORS, displacement_maps, rendered
+from brainvae_core.cohorts.freeform import FREEFORM
+from brainvae_core.cohorts.simulated import (
+    ANATOMICAL,
+    DISPLACEMENT_MM,
+    Simulator,
+    displacement_maps,
+)
 
 DERIVED = ("artefact", "artefact_strength", "gain", "outlier", "product_id", "split")
 STEP = 0.25  # standard deviations that tissue is moved at once
@@ -135,25 +140,13 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradedArtefacts:
-    """Clean brains, and the same with every kind of artefact at every strength.
-
-    Attributes
-    ----------
-    kinds : tuple of str
-    strengths : tuple of float
-    clean : ndarray of float32, shape (n_brains, height, width)
-    images : ndarray of float32, shape (n_kinds, n_strengths, n_brains, height, width)
-    masks : ndarray of bool, the same shape
-        Where each artefact is.
-    pixel_um : float
-        Side of a pixel in µm.
-    """
+    """Clean brains, and the same with every kind of artefact at every strength."""
 
     kinds: tuple[str, ...]
     strengths: tuple[float, ...]
-    clean: np.ndarray
-    images: np.ndarray
-    masks: np.ndarray
+    clean: np.ndarray  # (n_brains, height, width) float32
+    images: np.ndarray  # (n_kinds, n_strengths, n_brains, height, width) float32
+    masks: np.ndarray  # the same shape: where each artefact is
     pixel_um: float
 
     def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
@@ -192,8 +185,8 @@ class GradedArtefacts:
 
     def strongest(self) -> GradedArtefacts:
         """The last strength alone."""
-        last = self.strengths[-1:]
-        return replace(self, strengths=last, images=self.images[:, -1:], masks=self.masks[:, -1:])
+        images, masks = self.images[:, -1:], self.masks[:, -1:]
+        return replace(self, strengths=self.strengths[-1:], images=images, masks=masks)
 
 
 def graded_artefacts(
@@ -292,31 +285,28 @@ def _cohort(like, images, metadata, **parts) -> Cohort:
 
 @dataclass(frozen=True, eq=False)
 class PlantedModel:
-    """What a model would be that had found every factor: its latents are the planted factors.
+    """What a model would be that had found every factor: its latents are the factors, ``names``."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        The factors, one a latent.
-    render : callable
-        (DataFrame of factors, Atlas) to images.
-    atlas : Atlas
-    """
-
-    names: tuple[str, ...]
-    render: Callable[[pd.DataFrame, Atlas], np.ndarray]
+    simulator: Simulator
     atlas: Atlas
 
     @classmethod
     def anatomical(cls, atlas: Atlas) -> PlantedModel:
         """The simulator behind `simulate`."""
-        return cls(FACTORS, rendered, atlas)
+        return cls(ANATOMICAL, atlas)
 
     @classmethod
     def freeform(cls, atlas: Atlas) -> PlantedModel:
         """The simulator behind `simulate_freeform`."""
-        return cls(FREEFORM_FACTORS, rendered_freeform, atlas)
+        return cls(FREEFORM, atlas)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The factors, one a latent."""
+        return self.simulator.factors
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Sections of factors (n, n_factors), without texture and noise, (n, height, width)."""
-        return self.render(pd.DataFrame(np.asarray(z), columns=list(self.names)), self.atlas)
+        return self.simulator.rendered(
+            pd.DataFrame(np.asarray(z), columns=list(self.names)), self.atlas
+        )

@@ -53,28 +53,14 @@ INJECTED = ("SSp", "RSP", "HPF", "STR", "TH", "HY")
 
 @dataclass(frozen=True)
 class Simulator:
-    """What draws a cohort from an atlas slice, part by part.
-
-    Attributes
-    ----------
-    name : str
-    factors : tuple of str
-    draw : callable
-        (number of brains, Generator) to metadata and factors.
-    maps : callable
-        Atlas to what a standard deviation of each factor changes.
-    render : callable
-        (factors, Atlas, maps) to images by their factors alone.
-    disturb : callable
-        (images, Atlas, Generator) to images with all that is no factor, before clipping.
-    """
+    """What draws a cohort from an atlas slice, part by part."""
 
     name: str
     factors: tuple[str, ...]
-    draw: Callable
-    maps: Callable
-    render: Callable
-    disturb: Callable
+    draw: Callable  # (number of brains, Generator) to metadata and factors
+    maps: Callable  # Atlas to what a standard deviation of each factor changes
+    render: Callable  # (factors, Atlas, maps) to images by their factors alone
+    disturb: Callable  # (images, Atlas, Generator) to images with all that is no factor
 
     def cohort(self, n_brains, atlas, shape, artefact_share, seed) -> Cohort:
         """A cohort, as `simulate` describes it."""
@@ -155,28 +141,12 @@ def simulate(
     Cohort
         Split into train, validation and test; with ``clean``, ``artefact_masks`` and ``factors``
         (n_brains rows, one column each of `FACTORS`, standard deviations).
-
-    Raises
-    ------
-    ValueError
-        A number outside its range, or an atlas slice without a region that a factor needs.
     """
     return ANATOMICAL.cohort(n_brains, atlas, shape, artefact_share, seed)
 
 
 def rendered(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
-    """Sections as their factors alone make them: the simulator without texture and noise.
-
-    Parameters
-    ----------
-    factors : DataFrame
-        A row a brain, a column each of `FACTORS`, standard deviations; a missing one is an error.
-    atlas : Atlas
-
-    Returns
-    -------
-    ndarray of float32, shape (n, height, width)
-    """
+    """Sections by `FACTORS` (n rows) alone, without texture and noise, (n, height, width)."""
     return ANATOMICAL.rendered(factors, atlas)
 
 
