@@ -273,9 +273,7 @@ def _part(array, rows, factor=1):
     """Some brains of an array, with fewer pixels: in memory, or on disk where they are many."""
     if array is None:
         return None
-    if isinstance(array, np.memmap):
-        array = OnDisk(array, np.arange(len(array)))
-    if not isinstance(array, OnDisk):
+    if not isinstance(array, np.memmap | OnDisk):
         return coarser(array[rows], factor)
-    part = OnDisk(array.array, array.rows[rows], factor * array.factor)
+    part = OnDisk(array, np.arange(len(array))[rows], factor)
     return part if math.prod(part.shape) * part.dtype.itemsize > IN_MEMORY else part[:]

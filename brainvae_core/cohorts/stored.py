@@ -34,7 +34,7 @@ class OnDisk:
 
     ndim = 3
 
-    def __init__(self, array: np.memmap, rows: np.ndarray, factor: int = 1):
+    def __init__(self, array: np.memmap | OnDisk, rows: np.ndarray, factor: int = 1):
         self.array, self.rows, self.factor = array, rows, factor
         self.dtype = array.dtype
         self.shape = (len(rows), *(size // factor for size in array.shape[1:]))
@@ -225,7 +225,9 @@ def _typed(cells, kind) -> pd.Series:
         of_text = {str(level): level for level in levels}
         dtype = pd.CategoricalDtype(levels, kind["ordered"])
         values = values.map(of_text)
-    return values == "True" if dtype == "bool" else values.astype(dtype)
+    elif dtype.startswith("bool"):
+        values = values.map({"True": True, "False": False})
+    return values.astype(dtype)
 
 
 def _sha256(path) -> str:
