@@ -541,7 +541,7 @@ def test_injections_and_leaks_lie_in_their_structure_in_the_right_hemisphere(whi
         assert cohort.artefact_masks[i, rows[i], columns[i]] and added.min() >= 0
         centre = [np.average(axis, weights=added) for axis in np.indices(SHAPE)]
         away = np.hypot(centre[0] - rows[i], centre[1] - columns[i]) * cohort.atlas.pixel_um
-        assert away < 250 or which == "free"  # there greys end at 1 more often
+        assert away < 250
 
 
 def test_the_clean_rule_tells_its_artefacts(free):
