@@ -35,10 +35,8 @@ class Atlas:
         Columns ``id``, ``acronym``, ``name``, ``parent_id`` (0 at the root).
     pixel_um : float
         Side of one pixel in micrometres.
-    name : str
-        What a caption calls it.
-    terms : str
-        Whose it is and how it is cited; empty where it is the project's own.
+    name, terms : str
+        What a caption calls it; whose it is and how it is cited, where it is not the project's own.
     """
 
     annotation: np.ndarray
@@ -74,12 +72,11 @@ class Atlas:
     @property
     def acronyms(self) -> list[str]:
         """Acronyms with at least one pixel in this slice, counting descendants, in table order."""
-        parent = dict(zip(self.structures["id"], self.structures["parent_id"], strict=True))
-        present = set()
-        for structure_id in np.unique(self.annotation[self.brain_mask]).tolist():
-            while structure_id and structure_id not in present:
-                present.add(structure_id)
-                structure_id = parent[structure_id]
+        parent = self.structures.set_index("id")["parent_id"]
+        present = frontier = {*np.unique(self.annotation[self.brain_mask]).tolist()}
+        while frontier:
+            frontier = {*parent[[*frontier]].tolist()} - present - {0}
+            present = present | frontier
         return self.structures.loc[self.structures["id"].isin(present), "acronym"].tolist()
 
     def descendants(self, acronym: str) -> np.ndarray:
@@ -164,9 +161,8 @@ class Atlas:
 
         A block takes its most frequent label and its mean brightness.
         """
-        shape = tuple(shape)
-        factor = self.shape[0] // shape[0] if shape and shape[0] else 0
-        if len(shape) != 2 or factor < 1 or tuple(s * factor for s in shape) != self.shape:
+        factor = whole_factor(self.shape, shape)
+        if not factor:
             height, width = self.shape
             possible = [f for f in (1, 2, 4, 8) if height % f == width % f == 0]
             allowed = [f"{height // f}×{width // f}" for f in possible]
@@ -187,6 +183,12 @@ class Atlas:
         return ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
 
 
+def whole_factor(fine, coarse) -> int:
+    """By which whole number one shape is another on both axes; 0 where there is none."""
+    factor = fine[0] // coarse[0] if len(fine) == len(coarse) == 2 and coarse[0] > 0 else 0
+    return factor if tuple(fine) == tuple(size * factor for size in coarse) else 0
+
+
 def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
     """Mean over ``factor`` × ``factor`` blocks of (…, height, width), as float32."""
     *lead, height, width = images.shape
@@ -197,13 +199,7 @@ def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
 def _block_majority(labels: np.ndarray, factor: int) -> np.ndarray:
     """Most frequent label of each block; the smallest id where two are equally frequent."""
     ids = np.unique(labels)
-    best = np.zeros(tuple(s // factor for s in labels.shape), dtype=labels.dtype)
-    most = np.zeros(best.shape, dtype=np.float32)
-    for structure_id in ids:
-        share = block_mean(labels == structure_id, factor)
-        best[share > most] = structure_id
-        np.maximum(most, share, out=most)
-    return best
+    return ids[np.argmax([block_mean(labels == i, factor) for i in ids], axis=0)]
 
 
 def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
@@ -275,8 +271,6 @@ def _template_plane(folder: Path, plane: int) -> np.ndarray:
 
 
 def _find(folder: Path, *names: str) -> Path:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no {' or '.join(names)}: there is no folder {folder}")
     for name in names:
         if found := sorted(folder.rglob(name)):
             return found[0]

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.ndimage import map_coordinates
 
 from brainvae_core.cohorts.artefacts import ARTEFACTS, STRENGTHS, artefact_free, plant
-from brainvae_core.cohorts.atlas import Atlas, block_mean
+from brainvae_core.cohorts.atlas import Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort
 from brainvae_core.cohorts.freeform import FREEFORM
 from brainvae_core.cohorts.simulated import (
@@ -97,7 +97,7 @@ def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
     part = cohort.split(split)
     if cohort.clean is not None and len(part):
         none = part.metadata.assign(artefact="none", artefact_strength=0.0)
-        return _cohort(part, part.clean, none, factors=part.factors)
+        return _cohort(part, part.clean, none)
     clean = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == split).to_numpy())
     if not len(clean):
         raise ValueError(
@@ -128,14 +128,8 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     kinds = np.resize(list(ARTEFACTS), len(before))
     strengths = rng.uniform(*STRENGTHS, len(before))
     images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
-    return _cohort(
-        before,
-        images,
-        before.metadata.assign(artefact=kinds, artefact_strength=strengths),
-        clean=before.images,
-        artefact_masks=masks,
-        factors=before.factors,
-    )
+    metadata = before.metadata.assign(artefact=kinds, artefact_strength=strengths)
+    return _cohort(before, images, metadata, clean=before.images, artefact_masks=masks)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,8 +146,8 @@ class GradedArtefacts:
     def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
         """The same brains with fewer pixels: block means, by one whole number on both axes."""
         height, width = self.clean.shape[1:]
-        factor = height // shape[0] if shape[0] > 0 else 0
-        if factor == 0 or (shape[0] * factor, shape[1] * factor) != (height, width):
+        factor = whole_factor((height, width), shape)
+        if not factor:
             raise ValueError(
                 f"shape {shape} does not divide sections of {height} × {width} by one whole number"
             )
@@ -251,11 +245,6 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
     Returns
     -------
     ndarray of float32, shape (n, height, width)
-
-    Notes
-    -----
-    Steps of at most a quarter of a standard deviation, one after another: larger ones would leap
-    over thin ventricles and fold the tissue where the field changes fast.
     """
     if factor not in DISPLACEMENT_MM:
         raise ValueError(f"factor={factor!r} moves no tissue; {', '.join(DISPLACEMENT_MM)} do")
@@ -265,6 +254,7 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
         raise ValueError(f"images are {images.shape}; this atlas takes (n, {height}, {width})")
     if not math.isfinite(amount):
         raise ValueError(f"amount={amount} must be finite")
+    # Larger steps would leap over thin ventricles and fold tissue where the field changes fast.
     n_steps = max(1, math.ceil(abs(amount) / STEP))
     field = displacement_maps(atlas)[factor] * np.float32(amount / n_steps)
     where = np.indices(atlas.shape, dtype=np.float32)
@@ -278,9 +268,8 @@ def _read(image, where):
 
 
 def _cohort(like, images, metadata, **parts) -> Cohort:
-    return Cohort(
-        images, metadata, like.atlas, preprocessing=like.preprocessing, name=like.name, **parts
-    )
+    parts |= {name: getattr(like, name) for name in ("factors", "preprocessing", "name")}
+    return Cohort(images, metadata, like.atlas, **parts)
 
 
 @dataclass(frozen=True, eq=False)

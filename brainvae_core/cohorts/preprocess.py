@@ -19,7 +19,7 @@ from brainvae_core.cohorts.artefacts import (
     median_section,
     reference_brains,
 )
-from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean
+from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import SET_ASIDE, SPLITS, Cohort, split_of
 
 FORMAT = 1
@@ -140,16 +140,15 @@ def preprocess(
 
     Parameters
     ----------
-    sections : sequence of ndarray, each (320, 456) or (320, 448), or the atlas's own shape
-        One registered section a brain, 25 µm, any grey values; read one at a time.
+    sections : sequence of ndarray, as `comparable_section` takes them
+        One a brain, in any grey values; read one at a time.
     metadata : DataFrame
-        One row a brain, indexed by a unique brain id.
+        One row a brain, indexed by a unique brain id. A ``split`` that it has is kept.
     atlas : Atlas
     shape : (height, width), optional
         Whole-number reduction of the atlas's shape; the atlas's own when it is not given.
     seed : int
-        Of the split into train, validation and test, which comes before any fit; a split that
-        metadata has is kept.
+        Of the split into train, validation and test, which comes before any fit.
     clip_pixels, drop_brains, outlier_limit
         As in `Preprocessing`. Outliers that are dropped stay readable, as the split "set aside".
     refused : dict of str to str, optional
@@ -165,12 +164,6 @@ def preprocess(
         limit, joined by ", ", or "none"), ``leak_score``, ``breakage_score``, ``grid_score``
         (`artefact_scores`) and ``artefact``: what the clean rule suspects, the kind of the highest
         score where that reaches 4, else "none". Truth that metadata has under that name is kept.
-
-    Raises
-    ------
-    ValueError
-        Sections and metadata of different length, an id that occurs twice, a section that does not
-        fit, has a NaN or no brightness in the brain, or fewer than 3 ordinary training brains.
     """
     grid = atlas if shape is None else atlas.resampled(shape)
     images, own = _read(sections, metadata.index, grid)
@@ -194,23 +187,22 @@ def preprocess(
     over = z.assign(gain=z["gain"].abs()) >= outlier_limit
     reasons = over.apply(lambda row: ", ".join(z.columns[row]) or "none", axis=1)
     metadata = metadata.assign(outlier=reasons, **z.add_suffix("_z"))
-    is_out = is_outlier(metadata).to_numpy()
-    if (is_train & ~is_out).sum() < 3:
+    is_out, ordinary = is_outlier(metadata).to_numpy(), reference_brains(metadata)
+    if ordinary.sum() < 3:
         raise ValueError(
-            f"{(is_train & ~is_out).sum()} of {is_train.sum()} training brains are no outliers and "
-            f"3 are needed to compare with; give more brains or raise "
-            f"outlier_limit={outlier_limit:g}"
+            f"{ordinary.sum()} of {is_train.sum()} training brains are no outliers and 3 are "
+            f"needed to compare with; give more brains or raise outlier_limit={outlier_limit:g}"
         )
     # Before the brightest pixels are clipped: they are what tells a leak.
-    scores = artefact_scores(images, reference_brains(metadata), grid)
+    scores = artefact_scores(images, ordinary, grid)
     columns = {f"{kind}_score": column for kind, column in zip(ARTEFACTS, scores.T, strict=True)}
     if "artefact" not in metadata:
         likeliest = np.take(list(ARTEFACTS), scores.argmax(axis=1))
         columns["artefact"] = np.where(scores.max(axis=1) >= CLEAN_LIMIT, likeliest, "none")
     metadata = metadata.assign(**columns)
     if not clip_pixels:
-        ordinary, free = is_train & ~is_out, (scores < CLEAN_LIMIT).all(axis=1)
-        ordinary &= free if (ordinary & free).any() else True
+        free = ordinary & (scores < CLEAN_LIMIT).all(axis=1)
+        ordinary = free if free.any() else ordinary
         white = max(float(images[i].max()) for i in np.flatnonzero(ordinary))
     images = _in_range(images, white)
     if drop_brains:
@@ -258,8 +250,8 @@ def _on_grid(section, atlas):
     section = np.asarray(section)
     if section.shape == (320, 456):
         section = section[:, AUTHORS_CROP]
-    factor = section.shape[0] // atlas.shape[0] if section.ndim == 2 else 0
-    if factor < 1 or section.shape != tuple(factor * s for s in atlas.shape):
+    factor = whole_factor(section.shape, atlas.shape)
+    if not factor:
         raise ValueError(
             f"section of shape {section.shape} does not fit the cohort's {atlas.shape}; 320 × 456 "
             "(25 µm), 320 × 448 or the cohort's own do"
