@@ -33,10 +33,8 @@ def leak(image, *, strength, seed, pixel_um, site=None):
 
     Returns
     -------
-    image : ndarray of float32, shape (height, width)
-        Within [0, 1].
-    mask : ndarray of bool, shape (height, width)
-        Where the grey value changed by more than 0.02.
+    image : ndarray of float32, mask : ndarray of bool, both (height, width)
+        In [0, 1]; where the grey value changed by more than 0.02.
     """
     image, rng = _checked(image, strength, seed)
     row, column = _tissue_site(image, rng) if site is None else site
