@@ -71,7 +71,9 @@ def assert_same(left, right):
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_is_read_is_what_was_saved(cohort, saved):
+def test_what_is_read_is_what_was_saved(cohort, saved, tmp_path):
+    again = cohort.save(tmp_path / "again")
+    assert all(f.read_bytes() == (again / f.name).read_bytes() for f in saved.iterdir())
     opened = open_cohort(saved, verify=True)
     assert_same(cohort, opened)
     del opened.fingerprint  # the saved one is what the images give
