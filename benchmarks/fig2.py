@@ -87,7 +87,7 @@ def main():
     latent_dims, level = (LATENT_DIMS[::8], 2) if small else (LATENT_DIMS, LEVEL)
     heading("Fig. 2", device, f"{brains} held-out brains at {shape[0]} × {shape[1]}.")
     with part("fig. 2"), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "cohort.zarr"
+        path = Path(folder) / "cohort"
         maker = multiprocessing.get_context("spawn").Process(
             target=make_cohort, args=(path, 5 * brains, shape)
         )

@@ -30,7 +30,7 @@ def line(what: str, figure: str, n: str = "", limit: str = "") -> None:
 
 def heading(title: str, device: torch.device, note: str = "") -> None:
     """The machine and its versions, what else is to be known, and the table's head."""
-    names = ("torch", "numpy", "zarr", "xarray")
+    names = ("torch", "numpy")
     versions = ", ".join(f"{name} {_version(name)}" for name in names)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = ""

@@ -65,7 +65,7 @@ class Setting:
 
         data = os.environ.get("BRAINVAE_DATA")
         atlas = ccf_atlas(data) if data else drawn_atlas()
-        path = self.folder / f"{'ccf' if data else 'drawn'}-{self.brains}-{self.shape[0]}.zarr"
+        path = self.folder / f"{'ccf' if data else 'drawn'}-{self.brains}-{self.shape[0]}"
         if not path.exists():
             whole = simulate(self.brains, atlas, seed=0)
             (whole if self.shape == PAPER_SHAPE else whole.resampled(self.shape)).save(path)

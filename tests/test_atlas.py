@@ -9,9 +9,11 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import binary_fill_holes, label
 
 from brainvae_core.cohorts import Atlas, ccf_atlas, drawn_atlas
 from brainvae_core.cohorts.atlas import block_mean, read_ontology
+from brainvae_core.cohorts.drawn import REGIONS, STRUCTURES
 
 ROWS = [
     (1, "root", "root", 0),
@@ -42,26 +44,48 @@ def test_a_region_holds_its_descendants_and_nothing_else():
     assert np.array_equal(ssp, atlas.annotation == 3)
     assert np.array_equal(everything, atlas.brain_mask)
     assert atlas.roi_masks(["TH"]).shape == (1, 4, 8)
+    assert atlas.acronyms == ["root", "CTX", "SSp", "SSs", "TH"]
 
 
-def test_acronyms_are_those_with_pixels_of_their_own_or_below():
-    assert tiny().acronyms == ["root", "CTX", "SSp", "SSs", "TH"]
+def made(annotation=(2, 3), template=(2, 3), label=0):
+    return Atlas(np.full(annotation, label), np.zeros(template), table(), 25.0, "odd")
 
 
-def test_an_unknown_acronym_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no structure 'SSq' in atlas 'tiny'; did you mean SS"):
-        tiny().roi_masks(["TH", "SSq"])
+REFUSED = {
+    "unknown": (
+        lambda: tiny().roi_masks(["TH", "SSq"]),
+        "no structure 'SSq' in atlas 'tiny'; did ",
+    ),
+    "elsewhere": (
+        lambda: tiny().roi_masks(["TH", "MO"]),
+        "MO exists but has no pixel in atlas 'tiny'.*root, CTX",
+    ),
+    "text": (lambda: tiny().roi_masks("SSp"), "must be a list such as"),
+    "none": (lambda: tiny().roi_masks([]), "must be a list such as"),
+    "shapes": (lambda: made(template=(3, 2)), r"\(2, 3\) and template \(3, 2\)"),
+    "ids": (lambda: made(label=77), r"structure ids \[77\]"),
+    **{
+        f"share {share}": (
+            lambda share=share: tiny().regions(share),
+            rf"least_share={share} must lie in \(0, 1\]",
+        )
+        for share in (0, -0.1, 1.01, float("nan"))
+    },
+    **{
+        f"resampled {shape}": (
+            lambda shape=shape: tiny().resampled(shape),
+            "cannot resample.*such as 4×8, 2×4, 1×2 are possible",
+        )
+        for shape in ((3, 8), (2, 8), (8, 16), (8, 4), (0, 0), (-2, -4), (2,), ())
+    },
+}
 
 
-def test_a_region_of_another_slice_is_refused_with_what_there_is():
-    with pytest.raises(ValueError, match="MO exists but has no pixel in atlas 'tiny'.*root, CTX"):
-        tiny().roi_masks(["TH", "MO"])
-
-
-@pytest.mark.parametrize("acronyms", ["SSp", []])
-def test_roi_masks_wants_a_list_of_acronyms(acronyms):
-    with pytest.raises(ValueError, match="must be a list such as"):
-        tiny().roi_masks(acronyms)
+@pytest.mark.parametrize(("make", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_atlas_or_region_is_refused_in_one_line(make, words):
+    with pytest.raises(ValueError, match=words) as refusal:
+        make()
+    assert "\n" not in str(refusal.value)
 
 
 def test_sides_divide_a_region_and_name_what_they_lack():
@@ -138,13 +162,6 @@ def test_regions_count_pixels_of_their_own_and_those_outside_the_brain_do_not():
     assert atlas.regions(0.34) == ["CTX"]
 
 
-@pytest.mark.parametrize("share", [0, -0.1, 1.01, 5, float("nan")])
-def test_regions_refuse_a_share_that_is_none(share):
-    with pytest.raises(ValueError, match=rf"least_share={share} must lie in \(0, 1\]") as error:
-        tiny().regions(share)
-    assert "\n" not in str(error.value)
-
-
 def test_regions_of_two_trees_may_all_be_too_small():
     rows = [(1, "L", "left tree", 0), (2, "R", "right tree", 0)]
     annotation = np.array([[1, 1, 2, 2, 0]], dtype=np.uint32)
@@ -203,16 +220,6 @@ def test_regions_of_the_drawn_atlas(shape, n):
         fine = coarse
 
 
-def test_an_atlas_whose_arrays_disagree_is_refused():
-    with pytest.raises(ValueError, match=r"\(4, 8\) and template \(8, 4\)"):
-        Atlas(np.zeros((4, 8), np.uint32), np.zeros((8, 4), np.float32), table(), 25.0, "askew")
-
-
-def test_an_atlas_with_ids_its_table_lacks_is_refused():
-    with pytest.raises(ValueError, match=r"structure ids \[77\]"):
-        Atlas(np.full((2, 3), 77, np.uint32), np.zeros((2, 3), np.float32), table(), 25.0, "odd")
-
-
 def test_resampled_keeps_the_mean_brightness_and_the_extent():
     atlas = tiny(height=8, width=24)
     small = atlas.resampled((2, 6))
@@ -224,24 +231,15 @@ def test_resampled_keeps_the_mean_brightness_and_the_extent():
     ]
     np.testing.assert_allclose(small.template, by_hand, rtol=1e-5)
     assert np.array_equal(atlas.resampled(atlas.shape).annotation, atlas.annotation)
+    images = np.random.default_rng(0).random((3, 4, 6)).astype(np.float32)
+    assert block_mean(images, 2).shape == (3, 2, 3)
+    np.testing.assert_allclose(block_mean(images, 2)[1, 0, 2], images[1, :2, 4:].mean(), rtol=1e-6)
 
 
 def test_resampled_reads_labels_at_the_middle_of_odd_blocks():
     annotation = np.repeat(np.repeat([[3, 4], [5, 2], [4, 3]], 3, axis=0), 3, axis=1)
     atlas = Atlas(annotation, np.zeros((9, 6), np.float32), table(), 25.0, "blocks")
     assert atlas.resampled((3, 2)).annotation.tolist() == [[3, 4], [5, 2], [4, 3]]
-
-
-@pytest.mark.parametrize("shape", [(3, 8), (2, 8), (8, 16), (8, 4), (0, 0), (-2, -4), (2,), ()])
-def test_resampled_refuses_other_than_whole_number_reductions(shape):
-    with pytest.raises(ValueError, match="cannot resample.*such as 4×8, 2×4, 1×2 are possible"):
-        tiny().resampled(shape)
-
-
-def test_block_mean_leaves_leading_axes():
-    images = np.random.default_rng(0).random((3, 4, 6)).astype(np.float32)
-    assert block_mean(images, 2).shape == (3, 2, 3)
-    np.testing.assert_allclose(block_mean(images, 2)[1, 0, 2], images[1, :2, 4:].mean(), rtol=1e-6)
 
 
 def write_ccf(folder, n_planes=3, template="average_template_25_ap001-002.tif"):
@@ -293,9 +291,6 @@ def test_ccf_atlas_says_which_file_is_missing(tmp_path, missing, message):
     (tmp_path / missing).unlink()
     with pytest.raises(FileNotFoundError, match=message):
         ccf_atlas(tmp_path, plane=1)
-
-
-def test_ccf_atlas_of_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="annotation_25.nrrd"):
         ccf_atlas(tmp_path / "nowhere")
 
@@ -323,17 +318,14 @@ def real(real_data):
     return ccf_atlas(real_data)
 
 
-@pytest.mark.parametrize(("acronym", "pixels"), [("SSp", 5640), ("HPF", 10241), ("TH", 18017)])
-def test_region_sizes_on_the_real_plane(real, acronym, pixels):
-    assert real.roi_masks([acronym]).sum() == pixels
-
-
 def test_region_sizes_agree_with_a_walk_up_the_ontology(real):
     parent = dict(zip(real.structures["id"], real.structures["parent_id"], strict=True))
 
     def lineage(structure_id):
         return {structure_id} | (lineage(parent[structure_id]) if parent[structure_id] else set())
 
+    for acronym, pixels in {"SSp": 5640, "HPF": 10241, "TH": 18017}.items():
+        assert real.roi_masks([acronym]).sum() == pixels
     ids, counts = np.unique(real.annotation[real.brain_mask], return_counts=True)
     for acronym, root in {"SSp": 322, "HPF": 1089, "TH": 549, "STR": 477, "RSP": 254}.items():
         walked = sum(n for i, n in zip(ids, counts, strict=True) if root in lineage(int(i)))
@@ -360,3 +352,107 @@ def test_layers_of_the_real_plane_are_no_regions_and_hide_none(real, shape):
     assert {"SSp-bfd", "SSs", "RSPd", "DG", "CP"} <= set(regions) and len(regions) >= 30
     names = atlas.structures.set_index("acronym")["name"]
     assert not names[regions].str.contains("layer", case=False).any()
+
+
+# ---- the drawn atlas: sound as a drawing, and like the real slice it imitates ----
+
+NAMED = [
+    *["RSP", "PTLp", "SSp", "SSs", "AUD", "TEa", "ECT", "PERI", "PIR", "COA", "HPF", "CA", "DG"],
+    *["STR", "CP", "sAMY", "CTXsp", "TH", "HY", "VS", "VL", "V3"],
+    *["fiber tracts", "cc", "ec", "int", "fi"],
+]
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return drawn_atlas()
+
+
+def test_it_is_a_section_at_25_um_of_nobody_else(drawn):
+    assert drawn.shape == drawn.template.shape == (320, 448)
+    assert (drawn.pixel_um, drawn.name, drawn.terms) == (25.0, "drawn atlas", "")
+    assert drawn.annotation.dtype == np.uint32 and drawn.template.dtype == np.float32
+    assert drawn_atlas() is drawn
+    for array in (drawn.annotation, drawn.template):
+        assert np.array_equal(array, array[:, ::-1])
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0] = 1
+
+
+def test_the_brain_is_one_piece_without_holes_inside_the_frame(drawn):
+    brain = drawn.brain_mask
+    assert label(brain)[1] == 1
+    assert np.array_equal(binary_fill_holes(brain), brain)
+    assert label(~brain)[1] == 1
+    assert not np.concatenate([brain[[0, -1]].ravel(), brain[:, [0, -1]].ravel()]).any()
+
+
+def test_no_region_has_stray_pixels(drawn):
+    half = drawn.annotation[:, :224]
+    for structure_id in np.unique(half):
+        pieces, _ = label(half == structure_id)
+        assert np.bincount(pieces.ravel())[1:].min() >= 30, STRUCTURES.get(structure_id)
+
+
+def test_parents_contain_exactly_their_children(drawn):
+    masks = dict(zip(drawn.acronyms, drawn.roi_masks(drawn.acronyms), strict=True))
+    assert np.array_equal(masks["HPF"], masks["CA"] | masks["DG"])
+    assert np.array_equal(masks["STR"] & ~masks["CP"] & ~masks["sAMY"], drawn.annotation == 477)
+    assert np.array_equal(masks["VS"], masks["VL"] | masks["V3"])
+    assert np.array_equal(masks["OLF"], masks["PIR"] | masks["COA"])
+    areas = ["RSP", "PTLp", "SSp", "SSs", "AUD", "TEa", "ECT", "PERI"]
+    assert np.array_equal(masks["Isocortex"], np.any([masks[a] for a in areas], axis=0))
+    assert np.array_equal(masks["root"], drawn.brain_mask)
+    assert np.array_equal(masks["root"], masks["grey"] | masks["fiber tracts"] | masks["VS"])
+
+
+def test_every_structure_of_its_table_has_pixels(drawn):
+    assert drawn.acronyms == drawn.structures["acronym"].tolist()
+    assert set(REGIONS) <= set(drawn.acronyms)
+
+
+def test_brightness_is_that_of_a_section(drawn):
+    template, brain = drawn.template, drawn.brain_mask
+    assert template.min() >= 0 and template.max() <= 1
+    assert template[~brain].mean() < 0.01 and template[0].max() == 0
+    grey = drawn.roi_masks(["grey"])[0]
+    assert 0.4 < template[grey].mean() < 0.8
+    mean = {
+        a: template[drawn.roi_masks([a])[0]].mean() for a in ["fiber tracts", "VS", "TH", "SSp"]
+    }
+    assert mean["VS"] < mean["fiber tracts"] < mean["TH"] - 0.2 < mean["SSp"] - 0.2
+
+
+def test_cortical_layers_brighten_to_the_middle_and_darken_to_white_matter(drawn):
+    # Column 83 runs down through the barrel field.
+    profile = drawn.template[:, 83]
+    cortex = np.flatnonzero(drawn.roi_masks(["SSp"])[0][:, 83])
+    surface, middle, deep = profile[cortex[[2, len(cortex) // 2, -2]]]
+    assert middle > surface + 0.1 and middle > deep + 0.1
+
+
+@pytest.mark.parametrize("shape", [(160, 224), (80, 112)])
+def test_it_keeps_every_named_region_when_resampled(drawn, shape):
+    small = drawn.resampled(shape)
+    assert small.shape == small.template.shape == shape
+    assert small.pixel_um == 25.0 * 320 / shape[0]
+    share = small.roi_masks(NAMED).mean(axis=(1, 2)) / drawn.roi_masks(NAMED).mean(axis=(1, 2))
+    assert np.all(np.abs(share - 1) < 0.25)
+
+
+def test_names_and_parents_are_those_of_the_ontology(real):
+    table = real.structures.set_index("id")
+    for structure_id, (acronym, name, parent) in STRUCTURES.items():
+        row = table.loc[structure_id]
+        assert (row["acronym"], row["name"], row["parent_id"]) == (acronym, name, parent)
+
+
+@pytest.mark.parametrize("acronym", ["SSp", "RSP", "HPF", "STR", "TH", "HY"])
+def test_regions_lie_where_the_real_plane_has_them(drawn, real, acronym):
+    a, b = drawn.roi_masks([acronym])[0], real.roi_masks([acronym])[0]
+    assert 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.70
+
+
+def test_the_template_looks_like_the_real_one(drawn, real):
+    brain = real.brain_mask
+    assert np.corrcoef(drawn.template[brain], real.template[brain])[0, 1] >= 0.65

@@ -312,6 +312,7 @@ def test_scale_runs(bench, capsys, monkeypatch, tmp_path):
     scale = bench("scale")
     monkeypatch.setattr(scale, "in_own_process", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(scale.models_images, "SHARE", scale.models_images.SHARE)
+    monkeypatch.setattr(scale.cohorts_cohort, "IN_MEMORY", scale.cohorts_cohort.IN_MEMORY)
     command = ["scale.py", "--small", "--times", "1", "--device", "cpu", "--folder", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", command)
     scale.main()

@@ -1,22 +1,26 @@
 """Brains with a known change: their own artefacts, planted ones at every strength, moved tissue."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainvae_core.cohorts import (
     ARTEFACTS,
     Cohort,
     artefact_free,
-    clean_brains,
     clean_part,
     corrupted_brains,
     displaced,
     drawn_atlas,
+    factor_extremes,
     graded_artefacts,
+    known_factors,
     simulate,
 )
-from brainvae_core.cohorts.artefacts import leak, plant
+from brainvae_core.cohorts.artefacts import VISIBLE, artefact_scores, leak, plant
 from brainvae_core.cohorts.preprocess import preprocess
 from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, displacement_maps
 
@@ -48,9 +52,13 @@ def test_a_simulated_cohort_gives_its_own(simulated):
 
 
 def test_without_truth_clean_test_brains_are_planted(simulated, unknown):
-    found = corrupted_brains(unknown)
+    before, columns = unknown.images.copy(), list(unknown.metadata)
+    found, again, other = (corrupted_brains(unknown, seed) for seed in (0, 0, 6))
+    assert np.array_equal(found.images, again.images)
+    assert not np.array_equal(found.images, other.images)
+    assert np.array_equal(unknown.images, before) and list(unknown.metadata) == columns
     is_train = (unknown.metadata["split"] == "train").to_numpy()
-    clean = clean_brains(unknown.images, is_train, unknown.atlas)
+    clean = (artefact_scores(unknown.images, is_train, unknown.atlas) < 4).all(axis=1)
     expected = clean & (unknown.metadata["split"] == "test").to_numpy()
     assert found.metadata.index.tolist() == unknown.metadata.index[expected].tolist()
     assert np.array_equal(found.clean, unknown.images[expected])
@@ -62,26 +70,11 @@ def test_without_truth_clean_test_brains_are_planted(simulated, unknown):
     assert np.array_equal(found.artefact_masks, changed) and changed.any(axis=(1, 2)).all()
 
 
-def test_planting_follows_from_the_seed(unknown):
-    once, again, other = (corrupted_brains(unknown, seed) for seed in (5, 5, 6))
-    assert np.array_equal(once.images, again.images)
-    assert not np.array_equal(once.images, other.images)
-
-
-def test_the_cohort_is_left_alone(unknown):
-    before, columns = unknown.images.copy(), list(unknown.metadata)
-    corrupted_brains(unknown)
-    assert np.array_equal(unknown.images, before) and list(unknown.metadata) == columns
-
-
-def test_a_simulated_cohort_without_artefacts_is_planted():
-    found = corrupted_brains(simulate(40, shape=SHAPE, artefact_share=0, seed=0))
-    assert len(found) >= 6 and found.artefact_masks.any(axis=(1, 2)).all()
-    assert found.factors.index.equals(found.metadata.index)
-
-
 def test_outliers_are_never_planted_in(simulated):
-    clean = corrupted_brains(simulate(120, shape=SHAPE, artefact_share=0, seed=1)).metadata.index
+    planted = corrupted_brains(simulate(120, shape=SHAPE, artefact_share=0, seed=1))
+    assert len(planted) >= 6 and planted.artefact_masks.any(axis=(1, 2)).all()
+    clean = planted.metadata.index
+    assert planted.factors.index.equals(clean)
     intact = clean[(simulated.metadata["artefact"] == "none")[clean]]
     ruined = simulated.metadata.index.get_indexer(intact[:3])
     raw = simulated.images * 900
@@ -109,11 +102,8 @@ def test_planting_is_what_each_artefact_does(simulated):
     image, mask = leak(images[0], strength=0.5, seed=4, pixel_um=100.0, site=(40, 50))
     assert np.array_equal(found[0], image) and np.array_equal(masks[0], mask)
     assert found.dtype == np.float32 and masks.dtype == bool
-
-
-def test_lengths_must_agree(simulated):
     with pytest.raises(ValueError, match="shorter"):
-        plant(simulated.clean[:2], ["leak", "grid"], [0.5], pixel_um=100.0, seed=0)
+        plant(images[:2], ["leak", "grid"], [0.5], pixel_um=100.0, seed=0)
 
 
 def test_the_clean_part_of_a_simulated_cohort_is_every_brain_before_its_artefact(simulated):
@@ -154,9 +144,6 @@ def test_an_artefact_grows_where_it_is(simulated):
     assert not np.array_equal(strong[0, 0], strong[0, 1])
     other = graded_artefacts(simulated, STRENGTHS, 3, seed=100)
     assert not np.array_equal(other.images, found.images)
-
-
-def test_more_brains_than_there_are_is_all_of_them(simulated):
     n = len(simulated.split("validation"))
     assert len(graded_artefacts(simulated, [0.5], 10_000, "validation").clean) == n
 
@@ -236,3 +223,221 @@ def test_what_cannot_be_moved_is_refused():
         displaced(TEMPLATE.transpose(0, 2, 1), ATLAS, "brain_width", 1)
     with pytest.raises(ValueError, match="amount=nan must be finite"):
         displaced(TEMPLATE, ATLAS, "brain_width", float("nan"))
+
+
+# ---- each artefact: what it keeps, grows with, and refuses ----
+
+PIXEL_UM = 100.0
+
+
+def section():
+    template = drawn_atlas().resampled((80, 112)).template
+    noise = np.random.default_rng(0).normal(0, 0.02, template.shape)
+    return np.clip(0.75 * template + noise, 0, 1).astype(np.float32)
+
+
+IMAGE = section()
+every_artefact = pytest.mark.parametrize("name", ARTEFACTS)
+
+
+def make(name, strength=0.8, seed=3, image=IMAGE, **options):
+    return ARTEFACTS[name](image, strength=strength, seed=seed, pixel_um=PIXEL_UM, **options)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("leak", 1), ("breakage", -1), ("grid", -1)])
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_an_artefact_changes_greys_its_way_where_its_mask_says(name, sign, strength, seed):
+    assert list(ARTEFACTS) == ["leak", "breakage", "grid"] and VISIBLE == 0.02
+    before = IMAGE.copy()
+    image, mask = make(name, strength, seed)
+    assert np.array_equal(IMAGE, before) and image.shape == IMAGE.shape
+    assert image.dtype == np.float32 and mask.dtype == bool
+    assert image.min() >= 0 and image.max() <= 1
+    change = sign * (image - IMAGE)
+    assert np.array_equal(mask, np.abs(change) > 0.02) and mask.any() and not mask.all()
+    assert (change[mask] > 0.02).all() and change.min() >= -1e-6
+
+
+@every_artefact
+def test_an_artefact_follows_its_seed(name):
+    first, again, other = make(name, seed=1), make(name, seed=1), make(name, seed=2)
+    assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], other[0])
+    drawn = make(name, seed=np.random.default_rng(1))
+    assert np.array_equal(first[0], drawn[0])
+
+
+@every_artefact
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(sorted),
+)
+def test_a_stronger_artefact_covers_and_changes_more(name, seed, strengths):
+    weak, strong = (make(name, strength, seed) for strength in strengths)
+    assert not (weak[1] & ~strong[1]).any()
+    weak_change, strong_change = (np.abs(image - IMAGE) for image, _ in (weak, strong))
+    assert (strong_change >= weak_change - 1e-6).all()
+
+
+@every_artefact
+def test_the_full_range_of_strength_is_used(name):
+    energy = [np.square(make(name, strength)[0] - IMAGE).sum() for strength in (0.25, 0.5, 1.0)]
+    assert energy[0] < energy[1] / 2 < energy[2] / 4
+
+
+def test_a_leak_lies_at_its_site_and_is_as_wide_as_stated():
+    black = np.zeros((90, 140), dtype=np.float32)
+    image, mask = make("leak", 0.5, image=black, site=(30, 100))
+    assert np.unravel_index(image.argmax(), image.shape) == (30, 100)
+    assert image[30, 100] == pytest.approx(0.6)
+    rows, columns = np.nonzero(mask)
+    assert (rows.mean(), columns.mean()) == pytest.approx((30, 100), abs=0.5)
+    # exp(-(d/r)²)·0.6 falls to 0.02 at 1.84 r, with r = 0.375 mm, stretched up to 1.6 times.
+    reach = np.hypot(rows - 30, columns - 100).max() * PIXEL_UM / 1000
+    assert 0.9 * 1.84 * 0.375 < reach < 1.6 * 1.84 * 0.375 + 0.1
+    assert make("leak", 1.0, site=(40, 60))[0][40, 60] == 1  # saturated
+
+
+def test_a_breakage_is_black_around_its_site_and_about_as_wide_as_stated():
+    grey = np.full((90, 140), 0.5, dtype=np.float32)
+    radii = []
+    for seed in range(20):
+        image, mask = make("breakage", 0.8, seed, image=grey, site=(40, 70))
+        assert set(np.unique(image)) == {0.0, 0.5}
+        assert mask[40, 70]
+        radii.append(np.sqrt(mask.sum() / np.pi) * PIXEL_UM / 1000)
+    assert np.mean(radii) == pytest.approx(0.8, rel=0.2)
+
+
+def test_a_grid_has_seams_every_900_um_through_its_site():
+    grey = np.full((90, 144), 0.5, dtype=np.float32)
+    image, _ = make("grid", 1.0, image=grey, site=(4, 7))
+    middle_of_tiles = image[4 + 9 // 2 :: 9].max(axis=0)
+    seams = np.flatnonzero(middle_of_tiles == middle_of_tiles.min())
+    assert np.array_equal(seams, np.arange(7, 144, 9))
+    assert image.min() == pytest.approx(0.5 * 0.4)
+    assert image.max() == pytest.approx(0.5, abs=1e-3)
+
+
+@every_artefact
+def test_an_artefact_has_one_size_in_mm(name):
+    fine = np.full((180, 240), 0.5, dtype=np.float32)
+    coarse = fine[::2, ::2]
+    change = [
+        np.mean(
+            [
+                ARTEFACTS[name](image, strength=0.8, seed=seed, pixel_um=pixel_um, site=site)[0]
+                - image
+                for seed in range(10)
+            ]
+        )
+        for image, pixel_um, site in ((fine, 50, (80, 120)), (coarse, 100, (40, 60)))
+    ]
+    # A breakage's rough edge is drawn on pixels, so only its average is the same.
+    assert change[0] == pytest.approx(change[1], rel=0.15 if name == "breakage" else 0.03)
+
+
+@every_artefact
+def test_what_takes_no_artefact_is_refused(name):
+    for strength in (0, -0.5, 1.1, np.nan):
+        with pytest.raises(ValueError, match=r"^artefact strength .* is outside \(0, 1\]$"):
+            make(name, strength)
+    for value in (np.nan, np.inf, 1.5, -0.2):
+        image = IMAGE.copy()
+        image[3, 5] = value
+        with pytest.raises(ValueError, match=r"needs grey values in \[0, 1\]; these are .* to .*$"):
+            make(name, image=image)
+    with pytest.raises(ValueError, match=r"one \(height, width\) image, not shape \(2, 80, 112\)"):
+        make(name, image=np.stack([IMAGE, IMAGE]))
+    black = np.zeros((8, 12), dtype=np.float32)
+    make(name, image=black, site=(4, 5))
+    if name != "grid":
+        with pytest.raises(ValueError, match="black.*give a site"):
+            make(name, image=black)
+
+
+# ---- what is known of each brain ----
+
+
+@pytest.fixture(scope="module")
+def nine():
+    return simulate(9, shape=SHAPE, artefact_share=0, seed=2)
+
+
+def recorded(nine, **columns):
+    metadata = pd.DataFrame(columns, index=nine.metadata.index)
+    return Cohort(nine.images, metadata, nine.atlas)
+
+
+def test_what_is_recorded_becomes_numbers(nine):
+    gain = np.linspace(0.5, 2, 9)
+    found = known_factors(
+        recorded(
+            nine,
+            sex=["M", "F", "M", "F", None, "M", "M", "F", "F"],
+            treated=[1, 0, 0, 1, 1, 0, 0, 1, 1],
+            strain=["a", "b", "c"] * 3,
+            gain=gain,
+            injection_structure=["SSp"] * 9,
+            injection_volume=["0.25", None, *["0.5"] * 7],
+            injection_ap=[5.0] * 9,
+            injection_dv=np.arange(9),
+            age_days=[None] * 9,
+            outlier=["none"] * 9,
+        )
+    )
+    assert list(found) == ["sex M", "treated", "injection_volume", "injection_dv", "log_gain"]
+    assert found["sex M"].tolist() == [1, 0, 1, 0, 0.5, 1, 1, 0, 0]
+    np.testing.assert_allclose(found["log_gain"], np.log(gain))
+    assert found["injection_volume"].iloc[1] == pytest.approx((0.25 + 7 * 0.5) / 8)
+    assert set(found.dtypes) == {np.dtype(float)} and np.isfinite(found).all(axis=None)
+    assert found.index.equals(nine.metadata.index)
+
+
+def test_planted_factors_come_first_and_nothing_may_be_known(nine):
+    np.testing.assert_array_equal(known_factors(nine), nine.factors)
+    assert list(known_factors(nine)) == list(nine.factors)
+    assert known_factors(recorded(nine, strain=["a"] * 9)).shape == (9, 0)
+    assert known_factors(recorded(nine, sex=[None] * 9, gain=[1.0] * 9)).shape == (9, 0)
+    assert known_factors(recorded(nine)).shape == (9, 0)
+
+
+def test_extremes_are_the_means_at_either_end():
+    images = np.random.default_rng(0).random((40, 3, 5))
+    values = np.random.default_rng(1).permutation(40).astype(float)
+    found = factor_extremes(pd.DataFrame({"a": values, "b": -values}), images, share=0.1)
+    order = np.argsort(values)
+    np.testing.assert_allclose(found["a"][0], images[order[:4]].mean(axis=0))
+    np.testing.assert_allclose(found["a"][1], images[order[-4:]].mean(axis=0))
+    for one, other in zip(found["a"], found["b"][::-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    male = np.tile([0, 1, 1, 0, 0.5, 1, 0, 1, 1, 1.0], 4)  # its two groups
+    low, high = factor_extremes(pd.DataFrame({"male": male}), images)["male"]
+    np.testing.assert_allclose(low, images[male == 0].mean(axis=0))
+    np.testing.assert_allclose(high, images[male == 1].mean(axis=0))
+    assert factor_extremes(pd.DataFrame(index=range(40)), images) == {}
+    for n, share, words in (
+        (4, 0.05, "5 rows of factors and 4 images"),
+        (5, 0, "share=0 is outside"),
+        (5, 0.6, "share"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            factor_extremes(pd.DataFrame({"a": range(5)}), np.ones((n, 3, 5)), share)
+
+
+def test_what_does_not_vary_in_a_part_of_the_split_is_left_out():
+    metadata = pd.DataFrame(
+        {
+            "gain": [1.0, 2.0, 3.0, 4.0, 5.0],
+            "injection_dv": [1.0, 2.0, 2.5, 7.0, 7.0],  # one value among the test brains
+            "split": ["train", "train", "validation", "test", "test"],
+        },
+        index=list("abcde"),
+    )
+    atlas = drawn_atlas().resampled((20, 28))
+    images = np.random.default_rng(0).random((5, 20, 28))
+    cohort = Cohort(images, metadata, atlas)
+    assert list(known_factors(cohort)) == ["log_gain"]
+    assert list(known_factors(cohort.split("train"))) == ["injection_dv", "log_gain"]

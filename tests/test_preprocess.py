@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import shift
 
-from brainvae_core.cohorts import clean_brains, drawn_atlas, open_cohort, simulate
+from brainvae_core.cohorts import drawn_atlas, open_cohort, simulate
 from brainvae_core.cohorts.artefacts import (
     CLEAN_LIMIT,
     artefact_free,
@@ -20,8 +20,8 @@ from brainvae_core.cohorts.artefacts import (
 )
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.cohort import SET_ASIDE, split_of
-from brainvae_core.cohorts.outliers import SPREAD_FLOOR
 from brainvae_core.cohorts.preprocess import (
+    SPREAD_FLOOR,
     Preprocessing,
     comparable_section,
     judged,
@@ -75,7 +75,9 @@ def made(raw, metadata, atlas, **options):
 
 def test_gains_are_undone_exactly(drawn, atlas):
     raw, metadata, gains = drawn
+    before, columns = raw.copy(), list(metadata)
     found = made(raw, metadata, atlas)
+    assert np.array_equal(raw, before) and list(metadata) == columns
     same = made(raw / gains[:, None, None], metadata, atlas)
     np.testing.assert_allclose(found.images, same.images, rtol=1e-4, atol=1e-6)
     inside = raw[:, atlas.brain_mask].mean(axis=1)
@@ -94,13 +96,10 @@ def test_images_are_greys_over_white(drawn, atlas):
     adjusted = (raw * gain)[(found.metadata["split"] == "train").to_numpy()]
     tops = np.percentile(adjusted[:, atlas.brain_mask], 99.9, axis=1)
     assert found.preprocessing["white"] == pytest.approx(np.median(tops), rel=1e-5)
-
-
-def test_the_split_is_by_brain_and_seed(drawn, atlas):
-    raw, metadata, _ = drawn
     for seed in (0, 8):
-        split = made(raw, metadata, atlas, seed=seed).metadata["split"]
-        assert split.equals(split_of(metadata.index, seed).rename("split"))
+        split = made(raw, metadata, atlas, seed=seed, refused={"x": "why"})
+        assert split.metadata["split"].equals(split_of(metadata.index, seed).rename("split"))
+        assert split.refused == {"x": "why"}
 
 
 def test_sections_of_the_whole_plane_are_cropped_and_reduced(atlas):
@@ -159,14 +158,6 @@ def test_a_new_brain_comes_out_as_it_did_in_the_cohort(ruined, atlas, brain, cli
     found = made(raw, metadata, atlas, clip_pixels=clip)
     again = comparable_section(raw[brain], atlas, Preprocessing.of(found))
     np.testing.assert_allclose(again, found.images[brain], rtol=1e-6, atol=1e-7)
-
-
-def test_raw_sections_are_left_as_they_were(drawn, atlas):
-    raw, metadata, _ = drawn
-    before, columns = raw.copy(), list(metadata)
-    found = made(raw, metadata, atlas)
-    comparable_section(raw[0], atlas, Preprocessing.of(found))
-    assert np.array_equal(raw, before) and list(metadata) == columns
 
 
 # ---- outliers ----
@@ -295,7 +286,7 @@ def test_suspected_artefacts_are_the_highest_score(cohort, atlas):
 def test_a_saved_cohort_still_knows_its_outliers(ruined, atlas, tmp_path):
     raw, metadata = ruined
     found = made(raw, metadata, atlas, drop_brains=True)
-    again = open_cohort(found.save(tmp_path / "raw.zarr"))
+    again = open_cohort(found.save(tmp_path / "raw"))
     assert again.preprocessing == found.preprocessing
     assert np.flatnonzero(is_outlier(again.metadata)).tolist() == [HALF, MOVED]
     assert np.array_equal(reference_brains(again.metadata), reference_brains(found.metadata))
@@ -305,45 +296,48 @@ def test_a_saved_cohort_still_knows_its_outliers(ruined, atlas, tmp_path):
 # ---- what is refused ----
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda s: np.where(np.arange(112) == 50, np.nan, s), "NaN or infinite"),
-        (lambda s: np.zeros(SHAPE), "no brightness inside the brain"),
-        (lambda s: s[:, 1:], r"shape \(80, 111\) does not fit the cohort's \(80, 112\)"),
-    ],
-    ids=["NaN", "black", "shape"],
-)
-def test_a_bad_section_is_refused_by_its_brain(drawn, atlas, spoil, words):
+SPOILT = {
+    "NaN": (lambda s: np.where(np.arange(112) == 50, np.nan, s), "NaN or infinite"),
+    "infinite": (lambda s: np.where(np.arange(112) == 50, np.inf, s), "NaN or infinite"),
+    "black": (lambda s: np.zeros(SHAPE), "no brightness inside the brain; is it registered?"),
+    "constant": (lambda s: np.full(SHAPE, 5.0), "no brightness inside the brain"),
+    "negative": (lambda s: np.full((320, 456), -1.0), "no brightness inside the brain"),
+    **{
+        f"shape {shape}": (
+            lambda s, shape=shape: np.random.default_rng(0).random(shape),
+            r"does not fit the cohort's \(80, 112\); 320 × 456",
+        )
+        for shape in ((80, 111), (456, 320), (320, 450), (40, 56), (100, 112), (320,), (3, 4, 5))
+    },
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILT.values(), ids=SPOILT)
+def test_a_bad_section_is_refused_and_in_a_cohort_by_its_brain(drawn, atlas, spoil, words):
     raw, metadata, _ = drawn
     sections = list(raw)
     sections[7] = spoil(sections[7])
     with pytest.raises(ValueError, match=f"^brain 'sim-00007': .*{words}") as refusal:
         made(sections, metadata, atlas)
     assert "\n" not in str(refusal.value)
+    with pytest.raises(ValueError, match=words):
+        comparable_section(sections[7], atlas, greys(0.3))
 
 
-def test_sections_and_metadata_of_different_length_are_refused(drawn, atlas):
-    raw, metadata, _ = drawn
-    with pytest.raises(ValueError, match="60 sections and 59 rows of metadata"):
-        made(raw, metadata[:-1], atlas)
-
-
-def test_an_id_that_occurs_twice_is_refused(drawn, atlas):
-    raw, metadata, _ = drawn
-    twice = metadata.rename(index={"sim-00003": "sim-00007"})
-    with pytest.raises(ValueError, match=r"ids must be unique; \['sim-00007'\] occur twice"):
-        made(raw, twice, atlas)
-
-
-def test_too_few_brains_are_refused(drawn, atlas):
+def test_brains_that_make_no_cohort_are_refused(drawn, atlas):
     raw, metadata, _ = drawn
     assert len(made(raw[:4], metadata[:4], atlas, outlier_limit=20)) == 4
+    twice = metadata.rename(index={"sim-00003": "sim-00007"})
     few = "2 of 3 training brains are no outliers and 3 are needed.*outlier_limit=6"
-    with pytest.raises(ValueError, match=few):
-        made(raw[:4], metadata[:4], atlas)
-    with pytest.raises(ValueError, match="2 training brains are too few to preprocess; give"):
-        made(raw[:3], metadata[:3], atlas)
+    for brains, rows, words in (
+        (raw, metadata[:-1], "60 sections and 59 rows of metadata"),
+        (raw, twice, r"ids must be unique; \['sim-00007'\] occur twice"),
+        (raw[:4], metadata[:4], few),
+        (raw[:3], metadata[:3], "2 training brains are too few to preprocess; give"),
+        (raw, metadata.assign(split="val"), r"metadata has split \['val'\]; train, "),
+    ):
+        with pytest.raises(ValueError, match=words):
+            made(brains, rows, atlas)
 
 
 # ---- the record ----
@@ -411,75 +405,50 @@ def test_columns_4_to_452_are_kept_and_averaged_in_blocks(atlas):
     assert found.dtype == np.float32 and found.shape == SHAPE
     scale = 0.2 / by_hand[atlas.brain_mask].mean()
     np.testing.assert_allclose(found, by_hand * scale, rtol=1e-4)
-
-
-def test_brightness_is_exact_where_nothing_is_clipped(atlas):
-    found = comparable_section(registered(), atlas, greys(0.31))
-    assert found.max() < 1
-    assert found[atlas.brain_mask].mean() == pytest.approx(0.31, rel=1e-5)
-
-
-def test_brighter_pixels_are_clipped(atlas):
-    section = registered()
-    section[100:108, 200:208] = 60_000
-    section[0, 0] = -30
+    assert found.max() < 1 and found[atlas.brain_mask].mean() == pytest.approx(0.2, rel=1e-5)
+    # In any unit of grey, cropped before, on the cohort's own grid and at full size.
+    dim = comparable_section(section * 1e-4, atlas, greys(0.2))
+    np.testing.assert_allclose(dim, found, rtol=1e-5)
+    of_integers = comparable_section(section.astype(np.uint16), atlas, greys(0.2))
+    np.testing.assert_allclose(of_integers, found, atol=2e-3)
+    assert np.array_equal(comparable_section(section[:, 4:452], atlas, greys(0.2)), found)
+    again = comparable_section(found, atlas, greys(0.2))
+    np.testing.assert_allclose(again, found, rtol=1e-5)
+    assert comparable_section(section, drawn_atlas(), greys(0.2)).shape == (320, 448)
+    section[100:108, 200:208], section[0, 0] = 60_000, -30
     found = comparable_section(section, atlas, greys(0.4))
     assert found.max() == 1 and found.min() >= 0
-
-
-def test_grey_values_may_be_in_any_unit(atlas):
-    section = registered()
-    once, again = (comparable_section(section * s, atlas, greys(0.3)) for s in (1, 1e-4))
-    np.testing.assert_allclose(once, again, rtol=1e-5)
-    of_integers = comparable_section(section.astype(np.uint16), atlas, greys(0.3))
-    np.testing.assert_allclose(of_integers, once, atol=2e-3)
-
-
-def test_a_cropped_section_and_the_atlas_own_grid_fit_too(atlas):
-    section = registered()
-    expected = comparable_section(section, atlas, greys(0.3))
-    assert np.array_equal(comparable_section(section[:, 4:452], atlas, greys(0.3)), expected)
-    again = comparable_section(expected, atlas, greys(0.3))
-    np.testing.assert_allclose(again, expected, rtol=1e-5)
-    full = comparable_section(section, drawn_atlas(), greys(0.3))
-    assert full.shape == (320, 448)
-
-
-@pytest.mark.parametrize("shape", [(456, 320), (320, 450), (40, 56), (100, 112), (320,), (3, 4, 5)])
-def test_a_section_that_does_not_fit_is_refused(atlas, shape):
-    section = np.random.default_rng(0).random(shape)
-    with pytest.raises(ValueError, match=r"does not fit the cohort's \(80, 112\); 320 × 456"):
-        comparable_section(section, atlas, greys(0.3))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_section_with_a_hole_is_refused(atlas, value):
-    section = registered()
-    section[7, 300] = value
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        comparable_section(section, atlas, greys(0.3))
-
-
-@pytest.mark.parametrize("grey", [0.0, 5.0, -1.0])
-def test_an_empty_section_is_refused(atlas, grey):
-    with pytest.raises(ValueError, match="no brightness inside the brain; is it registered?"):
-        comparable_section(np.full((320, 456), grey), atlas, greys(0.3))
 
 
 # ---- clean brains ----
 
 
+def passed(images, is_reference, atlas):
+    return (artefact_scores(images, is_reference, atlas) < CLEAN_LIMIT).all(axis=1)
+
+
 def test_planted_artefacts_are_found_and_clean_brains_are_kept(cohort, is_train):
-    flagged = pd.Series(~clean_brains(cohort.images, is_train, cohort.atlas))
-    share = flagged.groupby(cohort.metadata["artefact"].to_numpy()).mean()
+    clean = artefact_free(cohort)
+    assert np.array_equal(clean, passed(cohort.images, is_train, cohort.atlas))
+    share = pd.Series(~clean).groupby(cohort.metadata["artefact"].to_numpy()).mean()
     assert share["breakage"] >= 0.85 and share["grid"] >= 0.85
     assert share["leak"] >= 0.5  # weak leaks over bright tissue stay hidden
     assert share["none"] <= 0.05
+    assert passed(cohort.clean, is_train, cohort.atlas).mean() >= 0.95  # it never sees the truth
+    expected = np.median(cohort.images[is_train], axis=0)
+    assert np.array_equal(median_section(cohort.images, is_train), expected)
 
 
-def test_the_rule_never_sees_the_truth(cohort, is_train):
-    untouched = clean_brains(cohort.clean, is_train, cohort.atlas)
-    assert untouched.mean() >= 0.95
+def test_a_reference_of_other_brains_or_too_few_is_refused(cohort, is_train):
+    only_two = np.arange(300) < 2
+    for wrong, words in (
+        (np.flatnonzero(is_train), "is_reference must be 300 booleans, one a brain"),
+        (is_train[:-1], "is_reference must be 300 booleans"),
+        (is_train.astype(int), "is_reference must be 300 booleans"),
+        (only_two, "2 reference brains have no spread.*3 or more"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            artefact_scores(cohort.images, wrong, cohort.atlas)
 
 
 def test_brains_that_are_judged_do_not_change_the_rule(cohort, is_train):
@@ -502,7 +471,7 @@ def test_each_score_answers_to_its_artefact(cohort, is_train):
     assert (base < CLEAN_LIMIT).all()
     assert (np.diag(scores) > CLEAN_LIMIT).all()
     assert np.argmax(scores, axis=1).tolist() == [0, 1, 2]
-    clean = clean_brains(images, reference, cohort.atlas)[-4:]
+    clean = passed(images, reference, cohort.atlas)[-4:]
     assert clean.tolist() == [True, False, False, False]
 
 
@@ -514,23 +483,6 @@ def test_scores_are_in_robust_deviations_of_the_reference(cohort, is_train):
     np.testing.assert_allclose(1.4826 * np.median(np.abs(reference), axis=0), 1, rtol=1e-6)
 
 
-def test_a_reference_that_is_no_mask_is_refused(cohort, is_train):
-    for wrong in (np.flatnonzero(is_train), is_train[:-1], is_train.astype(int)):
-        with pytest.raises(ValueError, match="is_reference must be 300 booleans, one a brain"):
-            clean_brains(cohort.images, wrong, cohort.atlas)
-
-
-def test_too_few_reference_brains_are_refused(cohort):
-    only_two = np.arange(300) < 2
-    with pytest.raises(ValueError, match="2 reference brains have no spread.*3 or more"):
-        clean_brains(cohort.images, only_two, cohort.atlas)
-
-
-def test_the_median_section_is_the_median(cohort, is_train):
-    expected = np.median(cohort.images[is_train], axis=0)
-    assert np.array_equal(median_section(cohort.images, is_train), expected)
-
-
 def test_a_cohort_is_judged_once(ruined, atlas):
     raw, metadata = ruined
     registered = made(raw, metadata, atlas)
@@ -540,9 +492,3 @@ def test_a_cohort_is_judged_once(ruined, atlas):
     assert found.metadata["split"].equals(simulated.metadata["split"])
     assert found.metadata["artefact"].equals(simulated.metadata["artefact"])
     assert found.preprocessing is not None and not is_outlier(found.metadata).any()
-
-
-def test_what_was_refused_stays_with_the_cohort(ruined, atlas):
-    raw, metadata = ruined
-    refused = {"mouse-404": "no such volume"}
-    assert preprocess(raw, metadata, atlas, refused=refused).refused == refused

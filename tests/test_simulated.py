@@ -1,15 +1,36 @@
-"""The simulated cohort: its truth is where it says it is."""
+"""Both simulated cohorts: their truth is where they say it is."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.ndimage import binary_dilation, map_coordinates
+from scipy.ndimage import binary_dilation, distance_transform_edt, map_coordinates
 
-from brainvae_core.cohorts import FACTORS, ccf_atlas, drawn_atlas, rendered, simulate
-from brainvae_core.cohorts import simulated as simulated_module
+from brainvae_core.cohorts import (
+    FACTORS,
+    FREEFORM_FACTORS,
+    artefact_free,
+    ccf_atlas,
+    drawn_atlas,
+    freeform,
+    judged,
+    known_factors,
+    rendered,
+    rendered_freeform,
+    simulate,
+    simulate_freeform,
+    simulated,
+)
 from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.cohorts.freeform import (
+    ADDED,
+    DISPLACED_MM,
+    TWO_GROUPS,
+    added_maps,
+    deformation_maps,
+)
 from brainvae_core.cohorts.simulated import (
     CHUNK,
     DISPLACEMENT_MM,
@@ -17,9 +38,16 @@ from brainvae_core.cohorts.simulated import (
     STRAINS,
     displacement_maps,
     gain_maps,
+    smooth_fields,
 )
 
 SHAPE = (80, 112)
+# simulate, render, factors, module, what is no factor in it
+ANATOMICAL = (simulate, rendered, FACTORS, simulated, {"TEXTURE": {}, "NOISE": 0})
+FREEFORM_NUISANCES = {"LIGHT": 0, "STREAKS": 0, "NOISE": 0}
+FREEFORM = (simulate_freeform, rendered_freeform, FREEFORM_FACTORS, freeform, FREEFORM_NUISANCES)
+each_simulator = pytest.mark.parametrize("kind", [ANATOMICAL, FREEFORM], ids=["one", "freeform"])
+each_cohort = pytest.mark.parametrize("which", ["anatomical", "free"])
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +56,13 @@ def atlas():
 
 
 @pytest.fixture(scope="module")
-def cohort():
+def anatomical():
     return simulate(300, shape=SHAPE, artefact_share=0.2, seed=5)
+
+
+@pytest.fixture(scope="module")
+def free():
+    return simulate_freeform(400, shape=SHAPE, artefact_share=0.15, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -38,61 +71,117 @@ def many():
     return simulate(2000, shape=(40, 56), artefact_share=0, seed=1)
 
 
-@pytest.fixture
-def noiseless():
-    """Sections by factors alone: ``section(atlas, brain_width=2)``."""
-
-    def section(atlas, **values):
-        factors = pd.DataFrame(0.0, index=[0], columns=list(FACTORS), dtype=np.float32)
-        return rendered(factors.assign(**values), atlas)[0]
-
-    return section
+@pytest.fixture(scope="module")
+def many_free():
+    return simulate_freeform(2000, shape=(40, 56), artefact_share=0, seed=1)
 
 
-# ---- the cohort as a whole ----
+def section(atlas, **values):
+    """By factors alone: ``section(atlas, brain_width=2)``."""
+    names, render = (FACTORS, rendered) if set(values) <= {*FACTORS} else FREEFORM[2:0:-1]
+    factors = pd.DataFrame(0.0, index=[0], columns=list(names), dtype=np.float32)
+    return render(factors.assign(**values), atlas)[0]
 
 
-def test_what_is_rendered_is_the_cohort_without_texture_and_noise(cohort, atlas, monkeypatch):
+# ---- what both share ----
+
+
+@each_simulator
+def test_what_is_rendered_is_the_cohort_without_what_is_no_factor(kind, atlas, monkeypatch):
+    simulated_by, render, names, module, nuisances = kind
     n = CHUNK + 3
-    found = rendered(cohort.factors.iloc[:n], atlas)
-    rest = (cohort.clean[:n] - found)[:, atlas.brain_mask]  # noise around it is clipped at 0
+    cohort = simulated_by(n, shape=SHAPE, artefact_share=0.2, seed=5)
+    found = render(cohort.factors, atlas)
+    rest = (cohort.clean - found)[:, atlas.brain_mask]  # noise around it is clipped at 0
     assert found.shape == (n, *SHAPE) and found.dtype == np.float32
     assert abs(rest.mean()) < 2e-3 and 0.02 < rest.std() < 0.06
-    shuffled = cohort.factors.iloc[:n, ::-1]
-    np.testing.assert_array_equal(rendered(shuffled, atlas), found)
-    monkeypatch.setattr(simulated_module, "TEXTURE", {})
-    monkeypatch.setattr(simulated_module, "NOISE", 0)
-    bare = simulate(n, shape=SHAPE, artefact_share=0, seed=2)
-    np.testing.assert_array_equal(bare.images, rendered(bare.factors, atlas))
-    with pytest.raises(ValueError, match="factors lack brain_width"):
-        rendered(cohort.factors.drop(columns="brain_width"), atlas)
+    np.testing.assert_array_equal(render(cohort.factors.iloc[:, ::-1], atlas), found)
+    np.testing.assert_allclose(section(atlas, **{names[0]: 0}), 0.75 * atlas.template, atol=1e-6)
+    for name, value in nuisances.items():
+        monkeypatch.setattr(module, name, value)
+    bare = simulated_by(n, shape=SHAPE, artefact_share=0, seed=2)
+    np.testing.assert_array_equal(bare.images, render(bare.factors, atlas))
+    with pytest.raises(ValueError, match=f"^factors lack {names[-1]}; give all of {names[0]}, "):
+        render(cohort.factors.drop(columns=names[-1]), atlas)
 
 
-def test_a_seed_makes_one_cohort():
-    first, again, other = (simulate(CHUNK + 5, shape=(40, 56), seed=s) for s in (3, 3, 4))
+@each_simulator
+def test_a_seed_makes_one_cohort(kind):
+    first, again, other = (kind[0](CHUNK + 5, shape=(40, 56), seed=s) for s in (3, 3, 4))
     for part in ("images", "clean", "artefact_masks"):
         assert np.array_equal(getattr(first, part), getattr(again, part))
     pd.testing.assert_frame_equal(first.metadata, again.metadata)
     pd.testing.assert_frame_equal(first.factors, again.factors)
     assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert not first.factors.equals(other.factors)
     assert not np.isclose(first.clean.mean(axis=0), other.clean.mean(axis=0), atol=1e-4).all()
 
 
+@each_simulator
 @pytest.mark.parametrize("n", [2, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
-def test_every_brain_is_drawn_whatever_the_number(n):
-    cohort = simulate(n, shape=(40, 56), seed=0)
+def test_every_brain_is_drawn_whatever_the_number(kind, n):
+    cohort = kind[0](n, shape=(40, 56), seed=0)
     assert cohort.images.shape == cohort.clean.shape == (n, 40, 56)
-    assert cohort.factors.shape == (n, len(FACTORS)) and list(cohort.factors) == list(FACTORS)
-    inside = cohort.clean[:, cohort.atlas.brain_mask]
-    assert inside.mean(axis=1).min() > 0.2
-    assert len(np.unique(inside.mean(axis=1))) == n  # nobody twice
+    assert cohort.factors.shape == (n, len(kind[2])) and tuple(cohort.factors) == kind[2]
+    inside = cohort.clean[:, cohort.atlas.brain_mask].mean(axis=1)
+    assert inside.min() > 0.2 and len(np.unique(inside)) == n  # nobody twice
     assert set(cohort.metadata["split"]) <= {"train", "validation", "test"}
 
 
-def test_it_is_drawn_on_the_drawn_atlas_at_its_own_size_by_default():
-    cohort = simulate(2)
-    assert cohort.images.shape == (2, 320, 448)
-    assert cohort.name == "simulated on drawn atlas" and cohort.atlas is drawn_atlas()
+def test_they_are_drawn_on_the_drawn_atlas_at_its_own_size_by_default():
+    one, other = simulate(2), simulate_freeform(2)
+    assert one.images.shape == other.images.shape == (2, 320, 448)
+    assert one.atlas is other.atlas is drawn_atlas()
+    assert (one.name, other.name) == ("simulated on drawn atlas", "freeform on drawn atlas")
+    assert (one.metadata.dtypes == other.metadata.dtypes).all()  # of the same columns
+    assert not set(FREEFORM_FACTORS) & set(FACTORS)
+
+
+@each_simulator
+def test_a_factor_acts_alike_at_half_the_pixels(kind, atlas):
+    fine_atlas = drawn_atlas().resampled((160, 224))
+    least = 0.9 if kind is ANATOMICAL else 0.94
+    for factor in kind[2]:
+        fine, coarse = (
+            section(a, **{factor: 2.0}) - section(a, **{factor: -2.0}) for a in (fine_atlas, atlas)
+        )
+        assert np.corrcoef(block_mean(fine, 2).ravel(), coarse.ravel())[0, 1] > least, factor
+        size = np.abs(block_mean(fine, 2)).sum() / np.abs(coarse).sum()
+        assert kind is ANATOMICAL or size == pytest.approx(1, abs=0.15), factor
+
+
+def test_half_the_pixels_show_the_same_brains():
+    fine, coarse = (simulate(64, shape=s, artefact_share=0, seed=2) for s in ((160, 224), SHAPE))
+    assert coarse.factors.equals(fine.factors)
+    averages = block_mean(fine.images.mean(axis=0), 2), coarse.images.mean(axis=0)
+    assert np.corrcoef(*map(np.ravel, averages))[0, 1] > 0.99
+    assert np.abs(averages[0] - averages[1])[coarse.atlas.brain_mask].mean() < 0.01
+    fine, coarse = (
+        simulate_freeform(32, shape=s, artefact_share=0, seed=2) for s in ((160, 224), SHAPE)
+    )
+    assert coarse.factors.equals(fine.factors)
+    shown, expected = coarse.images, block_mean(fine.images, 2)
+    assert np.abs(shown - expected)[:, coarse.atlas.brain_mask].mean() < 0.015
+    of_brains = [(images - images.mean(axis=0)).ravel() for images in (shown, expected)]
+    assert np.corrcoef(*of_brains)[0, 1] > 0.9
+
+
+@each_simulator
+def test_it_works_on_the_real_slice(kind, real_data):
+    atlas = ccf_atlas(real_data)
+    n = 20 if kind is ANATOMICAL else 400
+    cohort = kind[0](n, atlas, SHAPE, artefact_share=0.3, seed=0)
+    assert cohort.images.shape == (n, *SHAPE) and cohort.atlas.terms == atlas.terms
+    template = 0.75 * cohort.atlas.template
+    assert np.corrcoef(cohort.clean.mean(axis=0).ravel(), template.ravel())[0, 1] > 0.98
+    assert cohort.images.std(axis=0)[cohort.atlas.brain_mask].mean() > 0.02
+    if kind is FREEFORM:
+        assert shares(cohort).between(0.04, 0.15).all()
+        for u in deformation_maps(cohort.atlas).values():
+            assert min(stretch(3 * u).min(), stretch(-3 * u).min()) > 0.5
+
+
+# ---- factors over brains ----
 
 
 def test_factors_are_standard_normal(many):
@@ -100,15 +189,10 @@ def test_factors_are_standard_normal(many):
     assert factors.mean().abs().max() < 4 / np.sqrt(len(factors))
     assert (factors.std() - 1).abs().max() < 0.06
     assert factors.abs().max().max() <= 3
-    share_within_1_sd = (factors.abs() < 1).mean()
-    assert (share_within_1_sd - 0.683).abs().max() < 0.04
+    assert ((factors.abs() < 1).mean() - 0.683).abs().max() < 0.04
     assert factors.skew().abs().max() < 0.25
-
-
-def test_factors_depend_on_each_other_only_through_covariates(many):
-    correlation = many.factors.corr().to_numpy() - np.eye(len(FACTORS))
     # 0.4 · 0.3 by age and −0.5 · 0.3 · 0.4 (two strains of 20 %, one of 60 %) by strain.
-    assert np.abs(correlation).max() < 0.2
+    assert np.abs(factors.corr().to_numpy() - np.eye(len(FACTORS))).max() < 0.2
 
 
 def test_covariates_act_on_the_factors_they_should(many):
@@ -127,124 +211,128 @@ def test_covariates_act_on_the_factors_they_should(many):
     assert set(metadata["injection_structure"]) == set(INJECTED)
 
 
-def test_eight_components_do_not_explain_everything(cohort):
-    fit_on = (cohort.metadata["split"] == "train").to_numpy()
-    flat = cohort.images.reshape(len(cohort), -1).astype(np.float64)
+def test_freeform_factors_have_unit_variance_and_are_not_gaussian(many_free):
+    factors = many_free.factors
+    assert factors.mean().abs().max() < 4 / np.sqrt(len(factors))
+    assert (factors.std() - 1).abs().max() < 0.04
+    assert factors.abs().max().max() < 2
+    uniform = (factors.abs() < 1).mean().drop(TWO_GROUPS)
+    assert (uniform - 1 / np.sqrt(3)).abs().max() < 0.05
+    groups = factors[TWO_GROUPS]
+    assert (groups.abs() < 0.4).mean() < 0.06 < 0.8 < (groups.abs() > 0.6).mean()
+    assert (groups > 0).mean() == pytest.approx(0.5, abs=0.05)
+    # They depend neither on each other nor on covariates.
+    assert np.abs(factors.corr().to_numpy() - np.eye(8)).max() < 4 / np.sqrt(len(many_free))
+    known = many_free.metadata[["sex", "age_days", "strain", "injection_structure"]]
+    known = pd.get_dummies(known).astype(float)
+    between = factors.apply(lambda factor: known.corrwith(factor))
+    assert between.abs().max().max() < 4 / np.sqrt(len(many_free))
+
+
+def test_eight_components_do_not_explain_everything(anatomical):
+    fit_on = (anatomical.metadata["split"] == "train").to_numpy()
+    flat = anatomical.images.reshape(len(anatomical), -1).astype(np.float64)
     flat -= flat[fit_on].mean(axis=0)
     _, _, components = np.linalg.svd(flat[fit_on], full_matrices=False)
     codes = flat[~fit_on] @ components[:8].T
-    explained = np.square(codes).sum() / np.square(flat[~fit_on]).sum()
-    assert 0.4 < explained < 0.8
+    assert 0.4 < np.square(codes).sum() / np.square(flat[~fit_on]).sum() < 0.8
 
 
-def test_half_the_pixels_show_the_same_average_brain():
-    fine, coarse = (simulate(64, shape=s, artefact_share=0, seed=2) for s in ((160, 224), SHAPE))
-    assert coarse.factors.equals(fine.factors)
-    averages = block_mean(fine.images.mean(axis=0), 2), coarse.images.mean(axis=0)
-    assert np.corrcoef(*map(np.ravel, averages))[0, 1] > 0.99
-    assert np.abs(averages[0] - averages[1])[coarse.atlas.brain_mask].mean() < 0.01
+def shares(cohort):
+    """Of the clean images' variance about their mean, what is linear in each factor."""
+    flat = cohort.clean.reshape(len(cohort), -1) - cohort.clean.mean(axis=0).ravel()
+    scores = ((cohort.factors - cohort.factors.mean()) / cohort.factors.std(ddof=0)).to_numpy()
+    slopes = scores.T @ flat / len(flat)
+    return pd.Series(np.square(slopes).sum(axis=1) / flat.var(axis=0).sum(), FREEFORM_FACTORS)
 
 
-def test_a_factor_acts_alike_at_half_the_pixels(atlas, noiseless):
-    fine_atlas = drawn_atlas().resampled((160, 224))
-    for factor in FACTORS:
-        fine, coarse = (
-            noiseless(a, **{factor: 2.0}) - noiseless(a, **{factor: -2.0})
-            for a in (fine_atlas, atlas)
-        )
-        assert np.corrcoef(block_mean(fine, 2).ravel(), coarse.ravel())[0, 1] > 0.9, factor
-
-
-def test_it_works_on_the_real_slice(real_data):
-    atlas = ccf_atlas(real_data)
-    cohort = simulate(20, atlas, SHAPE, artefact_share=0.3, seed=0)
-    assert cohort.images.shape == (20, *SHAPE) and cohort.atlas.terms == atlas.terms
-    template = 0.75 * cohort.atlas.template
-    assert np.corrcoef(cohort.clean.mean(axis=0).ravel(), template.ravel())[0, 1] > 0.98
-    assert cohort.images.std(axis=0)[cohort.atlas.brain_mask].mean() > 0.02
+def test_every_freeform_factor_has_a_comparable_part_in_the_variance(free):
+    share = shares(free)
+    assert share.between(0.04, 0.15).all(), share
+    assert 0.5 < share.sum() < 0.75
 
 
 # ---- where each factor acts ----
 
 
-def log_ratio(section, atlas, region, base):
-    mask = atlas.roi_masks([region])[0]
-    return np.log(section[mask].mean() / base[mask].mean())
+def warped_area(atlas, mask, displacement):
+    where = np.indices(atlas.shape) - displacement
+    return map_coordinates(mask.astype(float), where, order=1).sum() / mask.sum()
+
+
+def stretch(u):
+    """Determinant of the Jacobian of x − u(x): not positive where tissue folds."""
+    (yy, yx), (xy, xx) = (np.gradient(part) for part in u)
+    return (1 - yy) * (1 - xx) - yx * xy
 
 
 def test_every_factor_has_one_map(atlas):
-    gains, displacements = gain_maps(atlas), displacement_maps(atlas)
-    assert [*gains, *displacements] == [*gains, *DISPLACEMENT_MM]
-    assert {*gains, *displacements} == set(FACTORS)
+    gains, moves = gain_maps(atlas), displacement_maps(atlas)
+    assert {*gains, *moves} == set(FACTORS) and [*moves] == [*DISPLACEMENT_MM]
+    added, deformed = added_maps(atlas), deformation_maps(atlas)
+    assert (*added, *deformed) == (*ADDED, *DISPLACED_MM) == FREEFORM_FACTORS
     assert all(gain.shape == SHAPE for gain in gains.values())
-    for factor, u in displacements.items():
+    for factor, grey in added.items():
+        assert grey.shape == SHAPE and not grey[~atlas.brain_mask].any()
+        assert np.abs(grey).max() == pytest.approx(ADDED[factor], rel=0.05)
+    fine = deformation_maps(drawn_atlas().resampled((160, 224)))
+    for factor, u in {**moves, **deformed}.items():
         assert u.shape == (2, *SHAPE) and np.isfinite(u).all()
         furthest = np.hypot(*u)[atlas.brain_mask].max() * atlas.pixel_um / 1000
-        assert furthest == pytest.approx(DISPLACEMENT_MM[factor], rel=0.2)
-
-
-def test_a_section_without_factors_is_the_template(atlas, noiseless):
-    np.testing.assert_allclose(noiseless(atlas), 0.75 * atlas.template, atol=1e-6)
+        if factor in moves:
+            assert furthest == pytest.approx(DISPLACEMENT_MM[factor], rel=0.2)
+        else:  # the same in mm at half the pixels
+            assert furthest == pytest.approx(DISPLACED_MM[factor])
+            in_mm = block_mean(fine[factor] * 0.05, 2)
+            np.testing.assert_allclose(in_mm, u * 0.1, atol=0.03 * DISPLACED_MM[factor])
 
 
 @pytest.mark.parametrize("factor", FACTORS)
-def test_a_factor_changes_nothing_where_its_map_is_zero(atlas, noiseless, factor):
+def test_a_factor_changes_nothing_where_its_map_is_zero(atlas, factor):
     maps = gain_maps(atlas)
     size = np.abs(maps[factor]) if factor in maps else np.hypot(*displacement_maps(atlas)[factor])
-    change = np.abs(noiseless(atlas, **{factor: 2.0}) - noiseless(atlas))
-    off = size < 1e-6
-    assert change[off].max(initial=0) < 1e-5
+    change = np.abs(section(atlas, **{factor: 2.0}) - section(atlas))
+    assert change[size < 1e-6].max(initial=0) < 1e-5
     assert change[atlas.brain_mask & (size > 0.5 * size.max())].mean() > 0.005
 
 
 @pytest.mark.parametrize("region", ["HPF", "TH"])
-def test_a_regions_brightness_changes_that_region(atlas, noiseless, region):
-    base = noiseless(atlas)
-    brighter = noiseless(atlas, **{f"brightness_{region}": 2.0})
-    assert log_ratio(brighter, atlas, region, base) == pytest.approx(0.20, abs=0.015)
+def test_a_regions_brightness_changes_that_region(atlas, region):
+    def log_ratio(name):
+        mask = atlas.roi_masks([name])[0]
+        return np.log(brighter[mask].mean() / base[mask].mean())
+
+    base, brighter = section(atlas), section(atlas, **{f"brightness_{region}": 2.0})
+    assert log_ratio(region) == pytest.approx(0.20, abs=0.015)
     for other in {"HPF", "TH", "HY", "SSp", "STR"} - {region}:
-        assert abs(log_ratio(brighter, atlas, other, base)) < 0.01
+        assert abs(log_ratio(other)) < 0.01
 
 
-def test_brightness_is_one_gain_everywhere(atlas, noiseless):
-    base, brighter = noiseless(atlas), noiseless(atlas, brightness=2.0)
+def test_brightness_is_one_gain_and_illumination_rises_to_the_right(atlas):
+    base, brighter = section(atlas), section(atlas, brightness=2.0)
     np.testing.assert_allclose(brighter, base * np.exp(0.16), rtol=1e-4, atol=1e-6)
-
-
-def test_illumination_brightens_the_right_and_darkens_the_left(atlas, noiseless):
-    base, lit = noiseless(atlas), noiseless(atlas, illumination=2.0)
+    lit = section(atlas, illumination=2.0)
     columns = np.flatnonzero(atlas.brain_mask.any(axis=0))
     gain = np.log(lit[:, columns].sum(axis=0) / base[:, columns].sum(axis=0))
     np.testing.assert_allclose(gain, np.linspace(-0.2, 0.2, columns.size), atol=1e-3)
 
 
-def test_a_larger_ventricle_is_a_larger_dark_hole(atlas, noiseless):
+def test_a_larger_ventricle_is_a_larger_dark_hole(atlas):
     ventricle = atlas.roi_masks(["VS"])[0]
     around = binary_dilation(ventricle, iterations=3)
-    base = noiseless(atlas)
+    base = section(atlas)
     border = (base[ventricle].mean() + base[around & ~ventricle].mean()) / 2
-    dark = [
-        np.sum(noiseless(atlas, ventricle_size=size)[around] < border) for size in (-2.0, 0, 2.0)
-    ]
+    dark = [np.sum(section(atlas, ventricle_size=s)[around] < border) for s in (-2.0, 0, 2.0)]
     assert dark[0] < 0.7 * dark[1] and dark[2] > 1.2 * dark[1]
 
 
 @pytest.mark.parametrize(("factor", "axis"), [("brain_width", 0), ("brain_height", 1)])
-def test_a_wider_and_a_higher_brain_have_a_larger_outline(atlas, noiseless, factor, axis):
-    def extent(image, along):
-        return (image > 0.1).any(axis=along).sum()
-
-    base = noiseless(atlas)
-    small, large = noiseless(atlas, **{factor: -2.0}), noiseless(atlas, **{factor: 2.0})
+def test_a_wider_and_a_higher_brain_have_a_larger_outline(atlas, factor, axis):
+    small, base, large = (section(atlas, **{factor: size}) > 0.1 for size in (-2.0, 0, 2.0))
     grown = 2 * 2 * DISPLACEMENT_MM[factor] * 1000 / atlas.pixel_um  # both sides, two deviations
-    assert extent(large, axis) - extent(base, axis) == pytest.approx(grown, abs=2)
-    assert extent(base, axis) - extent(small, axis) == pytest.approx(grown, abs=2)
-    assert extent(large, 1 - axis) == extent(base, 1 - axis) == extent(small, 1 - axis)
-
-
-def warped_area(atlas, mask, displacement):
-    where = np.indices(atlas.shape) - displacement
-    return map_coordinates(mask.astype(float), where, order=1).sum() / mask.sum()
+    extents = [image.any(axis=axis).sum() for image in (small, base, large)]
+    assert np.diff(extents) == pytest.approx(grown, abs=2)
+    assert len({image.any(axis=1 - axis).sum() for image in (small, base, large)}) == 1
 
 
 def test_a_thicker_cortex_grows_inwards(atlas):
@@ -265,11 +353,102 @@ def test_ap_position_moves_the_middle_of_the_section_down(atlas):
     assert warped_area(atlas, hippocampus, np.stack([down, across])) > 1
 
 
+def where(atlas, factor):
+    """Where a freeform factor is known to act, (height, width) bool."""
+    middle = (np.array(SHAPE) - 1).reshape(2, 1, 1) / 2
+    y, x = (np.indices(SHAPE) - middle) * atlas.pixel_um / 1000  # mm from the section's middle
+    places = {
+        "midline_shift": np.abs(x) < 1.2,
+        "sag_ventral": y > 1,
+        "tilt": distance_transform_edt(atlas.brain_mask) * atlas.pixel_um < 300,  # the surface
+    }
+    if factor in places:
+        return places[factor]
+    region = {"twist_hippocampus": "HPF"}.get(factor, factor.split("_")[1])
+    return atlas.roi_masks([region], side="left" if factor.endswith("left") else "both")[0]
+
+
+@pytest.mark.parametrize("factor", FREEFORM_FACTORS)
+def test_a_freeform_factor_changes_its_own_place_more_than_any_other(atlas, factor):
+    change = np.abs(section(atlas, **{factor: 2.0}) - section(atlas, **{factor: -2.0}))
+    there = where(atlas, factor) & atlas.brain_mask
+    assert change[there].mean() > 0.02
+    times = 2 if factor == "tilt" else 4  # a tilt moves everything, and the surface furthest
+    assert change[there].mean() > times * change[atlas.brain_mask & ~there].mean()
+
+
+@pytest.mark.parametrize("factor", ADDED)
+def test_what_is_added_changes_grey_values_alike_whatever_they_are(atlas, factor):
+    base, grey = section(atlas), added_maps(atlas)[factor]
+    for size in (-1.5, 1.5):
+        changed = section(atlas, **{factor: size})
+        inside = changed > 0  # black stays black
+        np.testing.assert_allclose((changed - base)[inside], size * grey[inside], atol=1e-6)
+    assert np.abs(grey[atlas.roi_masks(["HPF"])[0]]).max() < 0.05 * ADDED[factor]
+
+
+def test_added_greys_stay_on_their_side(atlas):
+    striatum, grey = where(atlas, "contrast_STR"), added_maps(atlas)["contrast_STR"]
+    assert grey[striatum].mean() > 0.02
+    assert grey[~striatum].min() < -0.02 and grey[~striatum].mean() < 0
+    base, brighter = section(atlas), section(atlas, offset_SSp_left=2.0)
+    right = np.arange(SHAPE[1]) >= SHAPE[1] / 2
+    assert np.array_equal(brighter[:, right], base[:, right])
+    left = where(atlas, "offset_SSp_left")
+    assert (brighter - base)[left].mean() == pytest.approx(0.15, abs=0.03)
+
+
+def test_no_deformation_folds_tissue(atlas):
+    maps = deformation_maps(atlas)
+    for factor, size in product(maps, (-3, 3)):
+        assert stretch(size * maps[factor]).min() > 0.5, factor
+    # Uniform factors end at √3.
+    for signs in product((-1, 1), repeat=len(maps)):
+        together = sum(s * np.sqrt(3) * u for s, u in zip(signs, maps.values(), strict=True))
+        assert stretch(together).min() > 0.5, signs
+
+
+def test_deformations_have_their_forms(atlas):
+    maps = deformation_maps(atlas)
+    (yy, yx), (xy, xx) = map(np.gradient, maps["tilt"])  # one turn of the whole section
+    np.testing.assert_allclose(yx, -xy, atol=1e-5)
+    np.testing.assert_allclose(yx, yx[0, 0], atol=1e-5)
+    assert yx[0, 0] > 0 and np.abs([yy, xx]).max() < 1e-5
+    down, across = maps["twist_hippocampus"]  # in mirrored directions
+    np.testing.assert_allclose(down, down[:, ::-1], atol=1e-4)
+    np.testing.assert_allclose(across, -across[:, ::-1], atol=1e-4)
+    turn = np.gradient(down, axis=1) - np.gradient(across, axis=0)
+    left, right = (atlas.roi_masks(["HPF"], side=side)[0] for side in ("left", "right"))
+    assert turn[left].mean() > 0.01 and turn[right].mean() < -0.01
+    assert np.hypot(down, across)[atlas.roi_masks(["HY"])[0]].max() < 0.02
+    down, across = maps["midline_shift"]
+    assert not down.any() and across.min() >= 0 and set(across.argmax(axis=1)) <= {55, 56}
+    assert across[:, :20].max() < 0.01 * across.max()
+    down, across = maps["sag_ventral"]
+    assert not across.any() and down.min() >= 0
+    assert down[:25].max() == 0 and (np.diff(down, axis=0) >= -1e-6).all()
+
+
+def test_tissue_moves_the_way_its_map_says_and_as_far(atlas):
+    low, high = (section(atlas, sag_ventral=size)[:, 50:62].mean(axis=1) for size in (-2.0, 2.0))
+    moved = np.flatnonzero(high > 0.1)[-1] - np.flatnonzero(low > 0.1)[-1]
+    assert moved == pytest.approx(4 * DISPLACED_MM["sag_ventral"] * 1000 / atlas.pixel_um, abs=1)
+    # The third ventricle is the darkest.
+    low, high = (section(atlas, midline_shift=size)[45:65, 50:62] for size in (-2.0, 2.0))
+    moved = high.mean(axis=0).argmin() - low.mean(axis=0).argmin()
+    assert moved == pytest.approx(4 * DISPLACED_MM["midline_shift"] * 1000 / atlas.pixel_um, abs=1)
+
+
+# ---- what is no factor ----
+
+
 @pytest.mark.parametrize("length", [2.0, 6.5])
 def test_texture_has_unit_variance_and_its_length(length):
-    rng = np.random.default_rng(0)
-    fields = simulated_module._smooth_fields(400, (39, 52), length, rng)
-    assert fields.shape == (400, 39, 52)
+    rng, shape = np.random.default_rng(0), (39, 52)
+    nodes = [np.arange(-2 * length, size + 2 * length, length / 2) for size in shape]
+    reaches = [np.arange(s)[:, None] - n for s, n in zip(shape, nodes, strict=True)]
+    fields = smooth_fields(400, reaches, (length, length), rng.standard_normal)
+    assert fields.shape == (400, *shape)
     assert fields.mean() == pytest.approx(0, abs=0.05)
     variance = fields.var(axis=0)
     assert variance.mean() == pytest.approx(1, abs=0.05) and variance.min() > 0.6
@@ -283,27 +462,63 @@ def test_texture_has_unit_variance_and_its_length(length):
         assert np.abs(products - expected).max() < 0.3  # alike everywhere
 
 
-# ---- artefacts in the cohort ----
+def residuals(monkeypatch, atlas, **only):
+    """What one nuisance alone adds to sections by their factors."""
+    for name in FREEFORM_NUISANCES:
+        monkeypatch.setattr(freeform, name, only.get(name, 0))
+    cohort = simulate_freeform(200, shape=SHAPE, artefact_share=0, seed=3)
+    base = rendered_freeform(cohort.factors, atlas)
+    return base, cohort.clean - base
 
 
-def test_the_share_of_artefacts_is_exact_and_their_kinds_are_equal(cohort):
-    kinds = cohort.metadata["artefact"].value_counts()
-    assert kinds.to_dict() == {"none": 240, "leak": 20, "breakage": 20, "grid": 20}
+def test_streaks_run_across_and_are_skewed(monkeypatch, atlas):
+    base, rest = residuals(monkeypatch, atlas, STREAKS=0.05)
+    thalamus = atlas.roi_masks(["TH"])[0]
+    streaks = rest[:, thalamus] / base[:, thalamus]
+    assert streaks.mean() == pytest.approx(0, abs=2e-3)
+    assert streaks.std() == pytest.approx(0.05, rel=0.1)
+    assert pd.Series(streaks.ravel()).skew() > 0.3
+    middle = (rest / np.maximum(base, 1e-3))[:, 30:50, 40:72]
+    down, across = (
+        (np.take(middle, range(15), axis) * np.take(middle, range(3, 18), axis)).mean()
+        for axis in (1, 2)
+    )
+    assert across > 0.5 * 0.05**2 > 5 * down
 
 
+def test_noise_grows_with_brightness_and_light_falls_off(monkeypatch, atlas):
+    base, rest = residuals(monkeypatch, atlas, NOISE=0.02)
+    bright, dim = (rest[(base > low) & (base < low + 0.05)].std() for low in (0.55, 0.15))
+    assert bright == pytest.approx(0.01 * np.sqrt(0.675), rel=0.05)  # at 0.1 mm half of 0.02
+    assert dim == pytest.approx(0.01 * np.sqrt(0.275), rel=0.05)
+    assert rest.std(axis=0).min() > 1e-3  # no pixel is the same in every brain
+    base, rest = residuals(monkeypatch, atlas, LIGHT=0.05)
+    rows = np.flatnonzero(atlas.brain_mask.any(axis=1))
+    total = np.log((base + rest)[:, rows].sum(axis=2) / base[:, rows].sum(axis=2))
+    slope = total[:, -1]
+    assert slope.std() == pytest.approx(0.05, rel=0.2)
+    expected = slope[:, None] * np.linspace(-1, 1, rows.size)
+    np.testing.assert_allclose(total, expected, atol=1e-4)
+
+
+# ---- artefacts in the cohorts ----
+
+
+@each_simulator
 @pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.15, 6), (0.4, 15), (1, 37)])
-def test_any_share_is_kept(share, expected):
-    cohort = simulate(37, shape=(40, 56), artefact_share=share, seed=0)
-    kinds = cohort.metadata["artefact"]
-    corrupted = (kinds != "none").to_numpy()
+def test_any_share_is_kept_in_equal_numbers(kind, share, expected):
+    metadata = kind[0](37, shape=(40, 56), artefact_share=share, seed=0).metadata
+    corrupted = (metadata["artefact"] != "none").to_numpy()
     assert corrupted.sum() == expected
-    counts = kinds[corrupted].value_counts()
+    counts = metadata["artefact"][corrupted].value_counts()
     every_kind = counts.reindex(["leak", "breakage", "grid"], fill_value=0)
     assert every_kind.max() - every_kind.min() <= 1
-    assert np.array_equal((cohort.metadata["artefact_strength"] > 0).to_numpy(), corrupted)
+    assert np.array_equal((metadata["artefact_strength"] > 0).to_numpy(), corrupted)
 
 
-def test_images_are_clean_but_for_their_masked_artefacts(cohort):
+@each_cohort
+def test_images_are_clean_but_for_their_masked_artefacts(which, request):
+    cohort = request.getfixturevalue(which)
     change = np.abs(cohort.images - cohort.clean)
     assert np.array_equal(cohort.artefact_masks, change > 0.02)
     corrupted = (cohort.metadata["artefact"] != "none").to_numpy()
@@ -312,51 +527,54 @@ def test_images_are_clean_but_for_their_masked_artefacts(cohort):
     assert cohort.metadata["artefact_strength"][corrupted].between(0.4, 1).all()
 
 
-def test_injections_lie_in_their_structure_in_the_right_hemisphere(cohort):
+@each_cohort
+def test_injections_and_leaks_lie_in_their_structure_in_the_right_hemisphere(which, request):
+    cohort = request.getfixturevalue(which)
     sites = cohort.metadata[["injection_dv_um", "injection_ml_um"]] / cohort.atlas.pixel_um
     rows, columns = sites.round().astype(int).to_numpy().T
-    assert (columns >= SHAPE[1] / 2).all()
     for structure in INJECTED:
-        mask = cohort.atlas.roi_masks([structure])[0]
+        mask = cohort.atlas.roi_masks([structure], side="right")[0]
         here = (cohort.metadata["injection_structure"] == structure).to_numpy()
         assert mask[rows[here], columns[here]].all()
-
-
-def test_a_leak_lies_at_its_injection(cohort):
-    leaks = (cohort.metadata["artefact"] == "leak").to_numpy()
-    sites = cohort.metadata[["injection_dv_um", "injection_ml_um"]] / cohort.atlas.pixel_um
-    for i in np.flatnonzero(leaks):
-        row, column = sites.iloc[i].round().astype(int)
+    for i in np.flatnonzero(cohort.metadata["artefact"] == "leak"):
         added = cohort.images[i] - cohort.clean[i]
-        assert cohort.artefact_masks[i, row, column] and added.min() >= 0
+        assert cohort.artefact_masks[i, rows[i], columns[i]] and added.min() >= 0
         centre = [np.average(axis, weights=added) for axis in np.indices(SHAPE)]
-        assert np.hypot(centre[0] - row, centre[1] - column) * cohort.atlas.pixel_um < 250
+        away = np.hypot(centre[0] - rows[i], centre[1] - columns[i]) * cohort.atlas.pixel_um
+        assert away < 250
 
 
-# ---- what it refuses ----
+def test_the_clean_rule_tells_its_artefacts(free):
+    clean = (free.metadata["artefact"] == "none").to_numpy()
+    passed = artefact_free(free)
+    assert passed[clean].mean() > 0.97 and passed[~clean].mean() < 0.2
+    assert (artefact_free(judged(free))[clean]).mean() > 0.97
+    pd.testing.assert_frame_equal(known_factors(free), free.factors.astype(float))
 
 
-@pytest.mark.parametrize("n", [1, 0, -3])
-def test_too_few_brains_are_refused(n):
-    with pytest.raises(ValueError, match=f"^n_brains={n}: a cohort has at least 2 brains$"):
-        simulate(n)
+# ---- what they refuse ----
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5, np.nan])
-def test_a_share_outside_its_range_is_refused(share):
-    with pytest.raises(ValueError, match=r"^artefact_share=.* is outside \[0, 1\]$"):
-        simulate(4, artefact_share=share)
-
-
-def test_a_shape_that_is_no_whole_reduction_is_refused():
+@each_simulator
+def test_what_cannot_be_simulated_is_refused(kind):
+    for n in (1, 0, -3):
+        with pytest.raises(ValueError, match=f"^n_brains={n}: a cohort has at least 2 brains$"):
+            kind[0](n)
+    for share in (-0.1, 1.5, np.nan):
+        with pytest.raises(ValueError, match=r"^artefact_share=.* is outside \[0, 1\]$"):
+            kind[0](4, artefact_share=share)
     with pytest.raises(ValueError, match="320×448 to 100×140.*160×224, 80×112"):
-        simulate(4, shape=(100, 140))
+        kind[0](4, shape=(100, 140))
 
 
-@pytest.mark.parametrize("region", ["VS", "Isocortex", "HPF", "TH", "HY"])
-def test_an_atlas_without_a_region_is_refused(atlas, region):
-    mask = atlas.roi_masks([region])[0]
+LACKING = [(simulate, region, "both") for region in ("VS", "Isocortex", "HPF", "TH", "HY")]
+LACKING += [(simulate_freeform, r, side) for r in ("SSp", "HPF") for side in ("both", "left")]
+
+
+@pytest.mark.parametrize(("simulated_by", "region", "side"), LACKING)
+def test_an_atlas_without_a_region_is_refused(atlas, simulated_by, region, side):
+    mask = atlas.roi_masks([region], side=side)[0]
     cc = int(atlas.structures.set_index("acronym").loc["cc", "id"])
     annotation = np.where(mask, np.uint32(cc), atlas.annotation)
     with pytest.raises(ValueError, match=f"{region}.* no pixel in atlas 'drawn atlas'"):
-        simulate(4, replace(atlas, annotation=annotation))
+        simulated_by(4, replace(atlas, annotation=annotation))

@@ -4,12 +4,10 @@ from brainvae_core.cohorts.acquired import cause, read_acquired, read_ledger
 from brainvae_core.cohorts.artefacts import (
     ARTEFACTS,
     artefact_free,
-    clean_brains,
     is_outlier,
 )
 from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
-from brainvae_core.cohorts.cohort import Cohort, open_cohort
-from brainvae_core.cohorts.covariates import factor_extremes, known_factors
+from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.freeform import (
     FREEFORM_FACTORS,
@@ -18,16 +16,22 @@ from brainvae_core.cohorts.freeform import (
 )
 from brainvae_core.cohorts.planted import (
     GradedArtefacts,
+    PlantedModel,
     clean_part,
     corrupted_brains,
     displaced,
+    factor_extremes,
     graded_artefacts,
+    known_factors,
 )
-from brainvae_core.cohorts.planted_model import PlantedModel
-from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
+from brainvae_core.cohorts.preprocess import (
+    Preprocessing,
+    comparable_section,
+    judged,
+    preprocess,
+)
 from brainvae_core.cohorts.read import read_section, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, rendered, simulate
-from brainvae_core.cohorts.streamed import StreamedCohort, save_blocks, stream_cohort
 
 __all__ = [
     "ARTEFACTS",
@@ -38,11 +42,9 @@ __all__ = [
     "GradedArtefacts",
     "PlantedModel",
     "Preprocessing",
-    "StreamedCohort",
     "artefact_free",
     "cause",
     "ccf_atlas",
-    "clean_brains",
     "clean_part",
     "comparable_section",
     "corrupted_brains",
@@ -64,5 +66,4 @@ __all__ = [
     "save_blocks",
     "simulate",
     "simulate_freeform",
-    "stream_cohort",
 ]

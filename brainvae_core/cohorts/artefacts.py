@@ -33,16 +33,8 @@ def leak(image, *, strength, seed, pixel_um, site=None):
 
     Returns
     -------
-    image : ndarray of float32, shape (height, width)
-        Within [0, 1].
-    mask : ndarray of bool, shape (height, width)
-        Where the grey value changed by more than 0.02.
-
-    Raises
-    ------
-    ValueError
-        The image is no (height, width) array of grey values in [0, 1], the strength is outside
-        (0, 1], or a site is to be drawn from an image that is black.
+    image : ndarray of float32, mask : ndarray of bool, both (height, width)
+        In [0, 1]; where the grey value changed by more than 0.02.
     """
     image, rng = _checked(image, strength, seed)
     row, column = _tissue_site(image, rng) if site is None else site
@@ -87,24 +79,10 @@ ARTEFACTS = {"leak": leak, "breakage": breakage, "grid": grid}
 
 
 def plant(images, kinds, strengths, *, pixel_um, seed, sites=None):
-    """One artefact in each of some sections.
+    """One artefact in each of some sections (n, height, width), as `leak` returns them.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width)
-        Grey values in [0, 1].
-    kinds, strengths : sequences, n
-        Names among `ARTEFACTS` and strengths in (0, 1].
-    pixel_um : float
-        Side of a pixel in µm.
-    seed : int or Generator
-    sites : sequence of (row, column) or None, n, optional
-        Where each artefact lies; drawn where it is None.
-
-    Returns
-    -------
-    images : ndarray of float32, masks : ndarray of bool, both (n, height, width)
-        As `leak` returns them.
+    ``kinds``, ``strengths`` and, where given, ``sites`` have one entry a section; a site that is
+    None is drawn.
     """
     rng = np.random.default_rng(seed)
     planted, masks = np.empty_like(images), np.empty(images.shape, dtype=bool)
@@ -123,7 +101,7 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
     ----------
     images : ndarray, shape (n, height, width)
     is_reference : ndarray of bool, shape (n,)
-        The brains that medians and spreads are taken from: `reference_brains`.
+        The brains, at least 3, that medians and spreads are taken from: `reference_brains`.
     atlas : Atlas
         Gives pixel size and which pixels are brain.
 
@@ -132,11 +110,6 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
     ndarray, shape (n, 3)
         Signs of a leak, a breakage and a grid: brightest and darkest block of 0.2 mm, and stripes
         along rows or columns, as robust standard deviations above the reference brains' median.
-
-    Raises
-    ------
-    ValueError
-        `is_reference` is no mask of these brains, or picks fewer than 3.
     """
     is_reference = np.asarray(is_reference)
     if is_reference.shape != (len(images),) or is_reference.dtype != bool:
@@ -166,42 +139,23 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
     return (statistics - centre) / np.maximum(spread, np.finfo(np.float32).eps)
 
 
-def clean_brains(images, is_reference, atlas: Atlas) -> np.ndarray:
+def artefact_free(cohort: Cohort) -> np.ndarray:
     """Brains without a visible artefact, by a rule on images alone that is fixed before any fit.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width)
-        Grey values in [0, 1].
-    is_reference : ndarray of bool, shape (n,)
-        The brains that the others are compared with, such as the training brains.
-    atlas : Atlas
-        Of the images' height and width.
+    They are no outliers, and no score of `artefact_scores` reaches 4: by the scores that
+    `preprocess` kept from before the brightest pixels were clipped; by the images where a cohort
+    has none, in comparison with its `reference_brains`.
 
     Returns
     -------
     ndarray of bool, shape (n,)
-        No sign of a leak, a breakage or a grid reaches 4 robust standard deviations.
-
-    Raises
-    ------
-    ValueError
-        ``is_reference`` is no mask of these brains, or picks fewer than 3.
-    """
-    return (artefact_scores(images, is_reference, atlas) < CLEAN_LIMIT).all(axis=1)
-
-
-def artefact_free(cohort: Cohort) -> np.ndarray:
-    """Brains of a cohort that are no outliers and that the rule of `clean_brains` passes, (n,).
-
-    By the scores that `preprocess` kept, since it judged before the brightest pixels were clipped;
-    by its images where a cohort has none.
     """
     names = [f"{kind}_score" for kind in ARTEFACTS]
     if set(names) <= set(cohort.metadata):
         clean = (cohort.metadata[names] < CLEAN_LIMIT).all(axis=1)
         return (clean & ~is_outlier(cohort.metadata)).to_numpy()
-    return clean_brains(cohort.images, reference_brains(cohort.metadata), cohort.atlas)
+    scores = artefact_scores(cohort.images, reference_brains(cohort.metadata), cohort.atlas)
+    return (scores < CLEAN_LIMIT).all(axis=1)
 
 
 def reference_brains(metadata: pd.DataFrame) -> np.ndarray:

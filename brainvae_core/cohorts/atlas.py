@@ -35,10 +35,8 @@ class Atlas:
         Columns ``id``, ``acronym``, ``name``, ``parent_id`` (0 at the root).
     pixel_um : float
         Side of one pixel in micrometres.
-    name : str
-        What a caption calls it.
-    terms : str
-        Whose it is and how it is cited; empty where it is the project's own.
+    name, terms : str
+        What a caption calls it; whose it is and how it is cited, where it is not the project's own.
     """
 
     annotation: np.ndarray
@@ -74,22 +72,15 @@ class Atlas:
     @property
     def acronyms(self) -> list[str]:
         """Acronyms with at least one pixel in this slice, counting descendants, in table order."""
-        parent = dict(zip(self.structures["id"], self.structures["parent_id"], strict=True))
-        present = set()
-        for structure_id in np.unique(self.annotation[self.brain_mask]).tolist():
-            while structure_id and structure_id not in present:
-                present.add(structure_id)
-                structure_id = parent[structure_id]
+        parent = self.structures.set_index("id")["parent_id"]
+        present = frontier = {*np.unique(self.annotation[self.brain_mask]).tolist()}
+        while frontier:
+            frontier = {*parent[[*frontier]].tolist()} - present - {0}
+            present = present | frontier
         return self.structures.loc[self.structures["id"].isin(present), "acronym"].tolist()
 
     def descendants(self, acronym: str) -> np.ndarray:
-        """Ids of a structure and of everything below it.
-
-        Raises
-        ------
-        ValueError
-            The ontology has no such acronym; the message offers the nearest that this slice has.
-        """
+        """Ids of a structure and of everything below it."""
         rows = self.structures.loc[self.structures["acronym"] == acronym, "id"]
         if rows.empty:
             near = difflib.get_close_matches(acronym, self.acronyms, n=3, cutoff=0.4)
@@ -108,23 +99,9 @@ class Atlas:
     def regions(self, least_share: float = 0.01) -> list[str]:
         """The finest regions of this slice that do not overlap and are not too small.
 
-        From the root down, a region gives way to its parts wherever one of them is large enough;
-        layers of a cortical area do not count as parts.
-
-        Parameters
-        ----------
-        least_share : float
-            Of the brain's pixels, in (0, 1].
-
-        Returns
-        -------
-        list of str
-            Acronyms in the ontology's order. What is in smaller structures only is in none.
-
-        Raises
-        ------
-        ValueError
-            The share is out of range, or no region is so large.
+        From the root down, a region gives way to its parts wherever one of them has at least
+        ``least_share`` of the brain's pixels; layers of a cortical area do not count as parts.
+        Acronyms in the ontology's order; what is in smaller structures only is in none.
         """
         if not 0 < least_share <= 1:
             raise ValueError(f"least_share={least_share} must lie in (0, 1]")
@@ -153,24 +130,14 @@ class Atlas:
         return found
 
     def roi_masks(self, acronyms: Sequence[str], side: str = "both") -> np.ndarray:
-        """Pixels of each region, descendants included.
+        """Pixels of each region, descendants included, (n_rois, height, width) bool.
 
         Parameters
         ----------
         acronyms : sequence of str
-            CCF acronyms, such as ``["SSp", "HPF"]``.
+            CCF acronyms, such as ``["SSp", "HPF"]``; one without a pixel here is an error.
         side : {"both", "left", "right"}
             Hemisphere, as seen in the image.
-
-        Returns
-        -------
-        ndarray of bool, shape (n_rois, height, width)
-
-        Raises
-        ------
-        ValueError
-            An acronym does not exist or has no pixel in this slice, none is given, or the side is
-            another word.
         """
         if isinstance(acronyms, str) or not len(acronyms):
             raise ValueError(f"acronyms must be a list such as ['SSp', 'HPF'], not {acronyms!r}")
@@ -190,14 +157,12 @@ class Atlas:
         return masks
 
     def resampled(self, shape: tuple[int, int]) -> Atlas:
-        """The same slice with fewer pixels.
+        """The same slice with fewer pixels, by one whole number on both axes.
 
-        A block takes its most frequent label and its mean brightness, so ``shape`` must
-        divide this atlas's own shape by one whole number on both axes.
+        A block takes its most frequent label and its mean brightness.
         """
-        shape = tuple(shape)
-        factor = self.shape[0] // shape[0] if shape and shape[0] else 0
-        if len(shape) != 2 or factor < 1 or tuple(s * factor for s in shape) != self.shape:
+        factor = whole_factor(self.shape, shape)
+        if not factor:
             height, width = self.shape
             possible = [f for f in (1, 2, 4, 8) if height % f == width % f == 0]
             allowed = [f"{height // f}×{width // f}" for f in possible]
@@ -218,6 +183,12 @@ class Atlas:
         return ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
 
 
+def whole_factor(fine, coarse) -> int:
+    """By which whole number one shape is another on both axes; 0 where there is none."""
+    factor = fine[0] // coarse[0] if len(fine) == len(coarse) == 2 and coarse[0] > 0 else 0
+    return factor if tuple(fine) == tuple(size * factor for size in coarse) else 0
+
+
 def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
     """Mean over ``factor`` × ``factor`` blocks of (…, height, width), as float32."""
     *lead, height, width = images.shape
@@ -228,13 +199,7 @@ def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
 def _block_majority(labels: np.ndarray, factor: int) -> np.ndarray:
     """Most frequent label of each block; the smallest id where two are equally frequent."""
     ids = np.unique(labels)
-    best = np.zeros(tuple(s // factor for s in labels.shape), dtype=labels.dtype)
-    most = np.zeros(best.shape, dtype=np.float32)
-    for structure_id in ids:
-        share = block_mean(labels == structure_id, factor)
-        best[share > most] = structure_id
-        np.maximum(most, share, out=most)
-    return best
+    return ids[np.argmax([block_mean(labels == i, factor) for i in ids], axis=0)]
 
 
 def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
@@ -253,13 +218,6 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
     -------
     Atlas
         320 × 448 pixels of 25 µm: columns 4 to 452 of 456, the authors' own crop.
-
-    Raises
-    ------
-    FileNotFoundError
-        A file is missing; the message says which names would do.
-    ValueError
-        The plane is outside the volume or the template planes at hand.
     """
     folder = Path(folder)
     volume, _ = nrrd.read(str(_find(folder, "annotation_25.nrrd")))
@@ -285,12 +243,10 @@ def read_ontology(path: Path) -> pd.DataFrame:
         nodes, todo = [], list(content["msg"])
         while todo:
             node = todo.pop(0)
-            nodes.append((node["id"], node["acronym"], node["name"], node["parent_structure_id"]))
+            nodes.append({**node, "parent_id": node["parent_structure_id"]})
             todo = node["children"] + todo
     else:
-        nodes = [
-            (s["id"], s["acronym"], s["name"], ([0, *s["structure_id_path"]])[-2]) for s in content
-        ]
+        nodes = [{**node, "parent_id": [0, *node["structure_id_path"]][-2]} for node in content]
     table = pd.DataFrame(nodes, columns=["id", "acronym", "name", "parent_id"])
     return table.assign(parent_id=table["parent_id"].fillna(0).astype(np.int64))
 
@@ -315,8 +271,6 @@ def _template_plane(folder: Path, plane: int) -> np.ndarray:
 
 
 def _find(folder: Path, *names: str) -> Path:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no {' or '.join(names)}: there is no folder {folder}")
     for name in names:
         if found := sorted(folder.rglob(name)):
             return found[0]

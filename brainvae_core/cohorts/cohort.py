@@ -1,31 +1,30 @@
-"""Sections of many brains, their metadata and their atlas slice in one labelled object."""
+"""Sections of many brains, their metadata and their atlas slice in one checked object."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import hashlib
+import math
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.stored import (
-    IMAGES,
-    UNREADABLE,
-    checksum,
-    fingerprint_of,
-    image_encoding,
-    labels_of,
-    open_dataset,
-    read_labels,
-    unreadable,
+    ARRAYS,
+    BLOCK,
+    OnDisk,
+    append,
+    coarser,
+    describe,
+    read,
+    written_beside,
 )
 
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SET_ASIDE = "set aside"  # outliers: no fit and no score reads them
+IN_MEMORY = 2**30  # bytes; a larger part of an opened cohort stays on disk
 
 
 class Cohort:
@@ -39,10 +38,8 @@ class Cohort:
         One row a brain, indexed by a unique brain id. A column ``split`` is kept where it is given.
     atlas : Atlas
         Of the same height and width.
-    clean : ndarray, shape (n_brains, height, width), optional
-        The images before their artefacts (simulated cohorts).
-    artefact_masks : ndarray of bool, shape (n_brains, height, width), optional
-        Where the artefacts are.
+    clean, artefact_masks : ndarray, shape (n_brains, height, width), optional
+        The images before their artefacts, and where those are (simulated cohorts).
     factors : DataFrame, optional
         The planted factors, one row a brain and one column a factor, in standard deviations.
     preprocessing : dict, optional
@@ -52,10 +49,11 @@ class Cohort:
     name : str
         What a caption calls the cohort.
 
-    Raises
-    ------
-    ValueError
-        One line that says which invariant does not hold, and where.
+    Notes
+    -----
+    An opened cohort's arrays are mapped from its files, read only and shared by all processes that
+    opened it. A part of it (`split`, `select`, `resampled`) is read into memory up to 1 GiB; a
+    larger one stays on disk and gives NumPy arrays for the rows it is indexed with.
     """
 
     def __init__(
@@ -73,28 +71,50 @@ class Cohort:
     ):
         self.name, self.atlas, self.metadata, self.factors = name, atlas, metadata, factors
         self.preprocessing, self.refused = preprocessing, dict(refused or {})
-        self.images = _checked_images(images, metadata.index, atlas, f"images of cohort {name!r}")
-        self.clean = self.artefact_masks = None
-        if clean is not None:
-            what = f"clean images of cohort {name!r}"
-            self.clean = _checked_images(clean, metadata.index, atlas, what)
-        if artefact_masks is not None:
-            self.artefact_masks = np.asarray(artefact_masks, dtype=bool)
-            if self.artefact_masks.shape != self.images.shape:
+        self.images = self._checked(images, "images")
+        self.clean = None if clean is None else self._checked(clean, "clean images")
+        masks = None if artefact_masks is None else np.asarray(artefact_masks, dtype=bool)
+        self.artefact_masks = masks
+        if masks is not None and masks.shape != self.images.shape:
+            raise ValueError(
+                f"artefact masks {masks.shape} and images {self.images.shape} of cohort {name!r} "
+                "must have one shape"
+            )
+        self._check_brains()
+
+    def _checked(self, images, what) -> np.ndarray:
+        images, brains = np.asarray(images, dtype=np.float32), self.metadata.index
+        expected, what = (len(brains), *self.atlas.shape), f"{what} of cohort {self.name!r}"
+        if images.shape != expected:
+            raise ValueError(
+                f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}"
+            )
+        low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
+        finite = np.isfinite(low) & np.isfinite(high)
+        for bad, fault in (
+            (~finite, "a NaN or infinite pixel"),
+            (finite & ((low < 0) | (high > 1)), "grey values outside [0, 1]"),
+            (finite & (low == high), "one constant value"),
+        ):
+            if bad.any():
+                first = brains[np.flatnonzero(bad)[0]]
                 raise ValueError(
-                    f"artefact masks {self.artefact_masks.shape} and images {self.images.shape} "
-                    f"of cohort {name!r} must have one shape"
+                    f"{what}: brain {first!r} has {fault} (as have {bad.sum() - 1} others)"
                 )
-        if not metadata.index.is_unique:
-            twice = metadata.index[metadata.index.duplicated()].unique()[:5].tolist()
+        return images
+
+    def _check_brains(self):
+        name, brains = self.name, self.metadata.index
+        if not brains.is_unique:
+            twice = brains[brains.duplicated()].unique()[:5].tolist()
             raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
-        unknown = set(metadata.get("split", ())) - {*SPLITS, SET_ASIDE}
+        unknown = set(self.metadata.get("split", ())) - {*SPLITS, SET_ASIDE}
         if unknown:
             raise ValueError(
                 f"split of cohort {name!r} has {sorted(map(str, unknown))[:5]}; every brain is one "
                 f"of {', '.join(SPLITS)} or {SET_ASIDE}"
             )
-        if factors is not None and not factors.index.equals(metadata.index):
+        if self.factors is not None and not self.factors.index.equals(brains):
             raise ValueError(f"factors and metadata of cohort {name!r} must list the same brains")
 
     def __len__(self):
@@ -118,81 +138,48 @@ class Cohort:
         return self.select(self.metadata["split"] == name)
 
     def select(self, which) -> Cohort:
-        """The brains picked by a boolean mask or positions, in cohort order for a mask."""
-        which = np.asarray(which)
-        rows = np.flatnonzero(which) if which.dtype == bool else which
-        return Cohort(
-            self.images[which],
-            self.metadata.iloc[rows],
-            self.atlas,
-            clean=None if self.clean is None else self.clean[which],
-            artefact_masks=None if self.artefact_masks is None else self.artefact_masks[which],
+        """The brains of a boolean mask or of positions, in cohort order for a mask."""
+        rows = np.arange(len(self))[np.asarray(which)]
+        return self._like(
+            metadata=self.metadata.iloc[rows],
             factors=None if self.factors is None else self.factors.iloc[rows],
-            preprocessing=self.preprocessing,
-            refused=self.refused,
-            name=self.name,
+            **{name: _part(getattr(self, name), rows) for name in ARRAYS},
         )
 
     def resampled(self, shape: tuple[int, int]) -> Cohort:
         """The same brains with fewer pixels: block means, by one whole number on both axes."""
         atlas = self.atlas.resampled(shape)
         factor = self.atlas.shape[0] // atlas.shape[0]
-        masks = self.artefact_masks
-        return Cohort(
-            block_mean(self.images, factor),
-            self.metadata,
-            atlas,
-            clean=None if self.clean is None else block_mean(self.clean, factor),
-            artefact_masks=None if masks is None else block_mean(masks, factor) >= 0.5,
-            factors=self.factors,
-            preprocessing=self.preprocessing,
-            refused=self.refused,
-            name=self.name,
-        )
+        parts = {name: _part(getattr(self, name), slice(None), factor) for name in ARRAYS}
+        return self._like(atlas=atlas, **parts)
 
     def with_split(self, seed: int) -> Cohort:
         """The same cohort with every brain assigned to train, validation or test, by ``seed``."""
-        split = split_of(self.metadata.index, seed)
+        return self._like(metadata=self.metadata.assign(split=split_of(self.metadata.index, seed)))
+
+    def _like(self, **changes) -> Cohort:
+        """A cohort that differs in some parts, whose images were checked before."""
+        parts = {**self.__dict__, **changes}
+        if "fingerprint" not in changes:
+            parts.pop("fingerprint", None)
         other = object.__new__(Cohort)
-        other.__dict__ = {
-            **{k: v for k, v in self.__dict__.items() if k != "fingerprint"},
-            "metadata": self.metadata.assign(split=split),
-        }
+        other.__dict__ = parts
+        other._check_brains()
         return other
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of what a fit reads: the images, the brain ids and the split."""
-        return fingerprint_of([self.images], self.metadata)
-
-    # ---- the labelled form, on disk ----
-
-    def to_dataset(self) -> xr.Dataset:
-        """An xarray Dataset with dimensions brain, y (DV), x (ML), factor and structure."""
-        where = ("brain", "y", "x")
-        images = {"images": (where, self.images, {"units": "grey value in [0, 1]"})}
-        if self.clean is not None:
-            images["clean"] = (where, self.clean)
-        if self.artefact_masks is not None:
-            images["artefact_masks"] = (where, self.artefact_masks)
-        dataset = labels_of(self).assign(images).assign_attrs(fingerprint=self.fingerprint)
-        return dataset.assign_attrs(checksum=checksum(dataset))
+        digest = hashlib.sha256()
+        for start in range(0, len(self), BLOCK):
+            digest.update(np.ascontiguousarray(self.images[start : start + BLOCK]))
+        split = self.metadata.get("split", pd.Series("", index=self.metadata.index))
+        digest.update("\n".join(f"{b},{s}" for b, s in split.items()).encode())
+        return digest.hexdigest()[:16]
 
     def save(self, path: str | Path) -> Path:
-        """Write as Zarr; the folder appears under its name only when it is complete."""
-        path = Path(path)
-        if path.exists():
-            raise FileExistsError(f"{path} exists; a cohort is never overwritten")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            # Zarr 3 has no specification for fixed-length strings yet, version 2 does.
-            encoding = {"images": image_encoding(self.atlas.shape)}
-            self.to_dataset().to_zarr(beside, zarr_format=2, consolidated=True, encoding=encoding)
-            os.replace(beside, path)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        return path
+        """Write a folder that `open_cohort` reads; it appears only when it is complete."""
+        return save_blocks(path, [self])
 
 
 def split_of(brains: pd.Index, seed: int) -> pd.Series:
@@ -203,46 +190,90 @@ def split_of(brains: pd.Index, seed: int) -> pd.Series:
     return pd.Series(part, index=brains[order]).reindex(brains)
 
 
-def open_cohort(path: str | Path) -> Cohort:
-    """Read a cohort saved by `Cohort.save`, checking it as if it were new.
+def open_cohort(path: str | Path, verify: bool = False) -> Cohort:
+    """A saved cohort; its images stay on disk and are read as they are used.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no such folder.
-    ValueError
-        The folder is no cohort, is of a newer format, is damaged, or breaks an invariant.
+    What is damaged is refused, by the sizes of the images' files and the SHA-256 of everything
+    else; with ``verify`` by that of the images too, which reads them all.
+    """
+    found = object.__new__(Cohort)
+    found.__dict__ = read(Path(path), verify)
+    expected = (len(found.metadata), *found.atlas.shape)
+    for name, dtype in zip(ARRAYS, (np.float32, np.float32, bool), strict=True):
+        array = getattr(found, name)
+        if array is not None and (array.shape, array.dtype) != (expected, dtype):
+            raise ValueError(f"{path} is damaged: {name}.npy is {array.shape}, not {expected}")
+    return found
+
+
+def save_blocks(
+    path: str | Path,
+    blocks: Iterable[Cohort],
+    *,
+    split_seed: int | None = None,
+    name: str | None = None,
+) -> Path:
+    """Write a cohort that need not fit in memory; the folder appears when it is complete.
+
+    Parameters
+    ----------
+    path : path
+        Where nothing is yet.
+    blocks : iterable of Cohort
+        Of one atlas and with the same columns; ids are unique over all of them. One is in memory
+        at a time.
+    split_seed : int, optional
+        Splits all brains anew, as `Cohort.with_split` does; otherwise each keeps its part.
+    name : str, optional
+        What a caption calls the cohort; the first block's name when it is not given.
     """
     path = Path(path)
-    with open_dataset(path) as lazy:
-        try:
-            data = lazy.load()
-        except UNREADABLE as error:
-            raise unreadable(path, error) from error
-    # Zarr fills in for a missing file without a word.
-    if data.attrs.get("checksum") != checksum(data):
-        raise ValueError(f"{path} is damaged: it does not hold what was saved; copy it again")
-    images, clean, masks = (data[k].to_numpy() if k in data else None for k in IMAGES)
-    return Cohort(images, clean=clean, artefact_masks=masks, **read_labels(data))
-
-
-def _checked_images(images, brains, atlas, what: str) -> np.ndarray:
-    images = np.asarray(images, dtype=np.float32)
-    expected = (len(brains), *atlas.shape)
-    if images.shape != expected:
-        raise ValueError(
-            f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}"
+    with written_beside(path) as folder:
+        first, metadata, factors = None, [], []
+        for block in blocks:
+            first = block if first is None else first
+            _check_block(first, block)
+            for part in ARRAYS:
+                if getattr(block, part) is not None:
+                    append(folder / f"{part}.npy", getattr(block, part))
+            metadata.append(block.metadata)
+            factors.append(block.factors)
+        if first is None:
+            raise ValueError("no block of brains was given; a cohort has at least one")
+        whole = first._like(
+            name=name or first.name,
+            metadata=pd.concat(metadata),
+            factors=None if first.factors is None else pd.concat(factors),
+            images=np.load(folder / "images.npy", mmap_mode="r"),
         )
-    low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
-    finite = np.isfinite(low) & np.isfinite(high)
-    for bad, fault in (
-        (~finite, "a NaN or infinite pixel"),
-        (finite & ((low < 0) | (high > 1)), "grey values outside [0, 1]"),
-        (finite & (low == high), "one constant value"),
-    ):
-        if bad.any():
-            first = np.flatnonzero(bad)[0]
-            raise ValueError(
-                f"{what}: brain {brains[first]!r} has {fault} (as have {bad.sum() - 1} others)"
-            )
-    return images
+        if split_seed is not None:
+            whole = whole.with_split(split_seed)
+        describe(folder, whole, whole.fingerprint)
+    return path
+
+
+def _check_block(first, block):
+    shared = [
+        (
+            c.atlas.annotation.tobytes(),
+            list(c.metadata),
+            [getattr(c, part) is None for part in (*ARRAYS, "factors")],
+            c.preprocessing,
+        )
+        for c in (first, block)
+    ]
+    if shared[0] != shared[1]:
+        raise ValueError(
+            f"the block from brain {block.metadata.index[0]!r} on has another atlas, other columns "
+            "or another preprocessing than the first; blocks of one cohort share them"
+        )
+
+
+def _part(array, rows, factor=1):
+    """Some brains of an array, with fewer pixels: in memory, or on disk where they are many."""
+    if array is None:
+        return None
+    if not isinstance(array, np.memmap | OnDisk):
+        return coarser(array[rows], factor)
+    part = OnDisk(array, np.arange(len(array))[rows], factor)
+    return part if math.prod(part.shape) * part.dtype.itemsize > IN_MEMORY else part[:]

@@ -8,16 +8,20 @@ interpolated by cubic B-splines).
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pandas as pd
-from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.cohort import Cohort
-from brainvae_core.cohorts.drawn import drawn_atlas
-from brainvae_core.cohorts.simulated import CHUNK, INJECTED, STRAINS, TISSUE, with_artefacts
+from brainvae_core.cohorts.simulated import (
+    INJECTED,
+    STRAINS,
+    TISSUE,
+    Simulator,
+    moved,
+    smooth_fields,
+)
 
 # Effects of one standard deviation of each factor.
 ADDED = {  # grey value
@@ -58,87 +62,20 @@ def simulate_freeform(
     ----------
     n_brains, atlas, shape, artefact_share, seed
         As for `simulate`; the slice must have SSp and HPF in its left half too.
-
-    Returns
-    -------
-    Cohort
-        As of `simulate`, with the factors `FREEFORM_FACTORS`.
-
-    Raises
-    ------
-    ValueError
-        A number outside its range, or an atlas slice without a region that a factor needs.
+        Factors are `FREEFORM_FACTORS`.
     """
-    if n_brains < 2:
-        raise ValueError(f"n_brains={n_brains}: a cohort has at least 2 brains")
-    if not 0 <= artefact_share <= 1:
-        raise ValueError(f"artefact_share={artefact_share} is outside [0, 1]")
-    atlas = drawn_atlas() if atlas is None else atlas
-    atlas = atlas if shape is None else atlas.resampled(shape)
-    brain_rng, artefact_rng, *chunk_rngs = np.random.default_rng(seed).spawn(
-        2 + -(-n_brains // CHUNK)
-    )
-    metadata, factors = _brains(n_brains, brain_rng)
-    maps = added_maps(atlas), deformation_maps(atlas)
-    clean = np.empty((n_brains, *atlas.shape), dtype=np.float32)
-
-    def fill(job):
-        start, rng = job
-        rows = slice(start, min(start + CHUNK, n_brains))
-        clean[rows] = _sections(factors.iloc[rows], atlas, maps, rng)
-
-    # SciPy's and NumPy's heavy calls release the interpreter lock.
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(fill, zip(range(0, n_brains, CHUNK), chunk_rngs, strict=True)))
-    images, masks, columns = with_artefacts(clean, atlas, metadata, artefact_share, artefact_rng)
-    return Cohort(
-        images,
-        metadata.assign(**columns),
-        atlas,
-        clean=clean,
-        artefact_masks=masks,
-        factors=factors,
-        name=f"freeform on {atlas.name}",
-    ).with_split(seed)
+    return FREEFORM.cohort(n_brains, atlas, shape, artefact_share, seed)
 
 
 def rendered_freeform(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
-    """Sections as their factors alone make them, without light, streaks and noise.
-
-    Parameters
-    ----------
-    factors : DataFrame
-        A row a brain, a column each of `FREEFORM_FACTORS`, standard deviations.
-    atlas : Atlas
-
-    Returns
-    -------
-    ndarray of float32, shape (n, height, width)
-
-    Raises
-    ------
-    ValueError
-        A factor is missing, or the slice lacks a region that one needs.
-    """
-    if missing := [name for name in FREEFORM_FACTORS if name not in factors]:
-        raise ValueError(
-            f"factors lack {', '.join(missing)}; give all of {', '.join(FREEFORM_FACTORS)}"
-        )
-    maps = added_maps(atlas), deformation_maps(atlas)
-    images = np.empty((len(factors), *atlas.shape), dtype=np.float32)
-    for start in range(0, len(factors), CHUNK):
-        rows = slice(start, start + CHUNK)
-        images[rows] = _rendered(factors.iloc[rows], atlas, maps)
-    return np.clip(images, 0, 1, out=images)
+    """Sections by `FREEFORM_FACTORS` (n rows) alone, without light, streaks and noise."""
+    return FREEFORM.rendered(factors, atlas)
 
 
 def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:
-    """Grey value that one standard deviation of each factor of `ADDED` adds.
+    """Grey value that one standard deviation of each factor of `ADDED` adds, each (height, width).
 
-    Returns
-    -------
-    dict of ndarray, each (height, width)
-        In atlas space, 0 outside the brain; region borders are softened by 0.05 mm.
+    In atlas space, 0 outside the brain; region borders are softened by 0.05 mm.
     """
     retrosplenial, hypothalamus, striatum = atlas.roi_masks(["RSP", "HY", "STR"])
     around = (distance_transform_edt(~striatum) * atlas.pixel_um < 300) & ~striatum
@@ -153,12 +90,9 @@ def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:
 
 
 def deformation_maps(atlas: Atlas) -> dict[str, np.ndarray]:
-    """Displacement of tissue by one standard deviation of each factor of `DISPLACED_MM`.
+    """Displacement by one standard deviation of each factor of `DISPLACED_MM`.
 
-    Returns
-    -------
-    dict of ndarray, each (2, height, width)
-        Pixels along rows and columns; tissue moves by +u, so images are read at x − u.
+    Each (2, height, width): pixels along rows and columns; tissue moves by +u.
     """
     pixels, nodes, distances = _lattice(atlas, (NODES_MM, NODES_MM))
     y, x = np.meshgrid(*nodes, indexing="ij")
@@ -210,7 +144,7 @@ def _b_spline(distance):
     return np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.clip(2 - d, 0, None) ** 3 / 6)
 
 
-def _brains(n_brains, rng):
+def _draw(n_brains, rng):
     """Sex, age, strain and injection site, and factors that do not depend on them."""
     metadata = pd.DataFrame(
         {
@@ -228,36 +162,35 @@ def _brains(n_brains, rng):
     return metadata, factors.astype(np.float32)
 
 
-def _rendered(factors, atlas, maps):
+def _render(factors, atlas, maps):
     added, shift = (
         np.tensordot(factors[list(m)].to_numpy(np.float32), np.stack([*m.values()]), 1)
         for m in maps
     )
-    tissue = TISSUE * atlas.template + added
-    where = np.indices(atlas.shape, dtype=np.float32) - shift
-    images = np.empty_like(tissue)
-    for section, coordinates, image in zip(tissue, where, images, strict=True):
-        map_coordinates(section, coordinates, output=image, order=1, mode="nearest")
-    return images
+    return moved(TISSUE * atlas.template + added, shift)
 
 
-def _sections(factors, atlas, maps, rng):
-    """Clean sections of a few brains, (n, height, width)."""
-    images = _rendered(factors, atlas, maps)
+def _disturb(images, atlas, rng):
+    """Light, streaks and the noise of counted photons."""
     (rows, _), _, distances = _lattice(atlas, np.array(STREAK_MM) / 2)
     middle, half = _middle(atlas)
     slope = LIGHT * rng.standard_normal((len(images), 1), dtype=np.float32)
     images *= np.exp(slope * ((rows - middle) / half).astype(np.float32))[..., None]
 
-    spreads = []
-    for distance, length in zip(distances, STREAK_MM, strict=True):
-        weight = np.exp(-((distance / length) ** 2)).astype(np.float32)
-        spreads.append(weight / np.linalg.norm(weight, axis=1, keepdims=True))
-    down, across = spreads
-    shape = (len(images), down.shape[1], across.shape[1])
     # Exponential: many dim nodes and few bright ones; mean 0 and variance 1 once 1 is taken off.
-    images *= 1 + STREAKS * (down @ (rng.standard_exponential(shape, np.float32) - 1) @ across.T)
-
+    images *= 1 + STREAKS * smooth_fields(
+        len(images), distances, STREAK_MM, lambda shape: rng.standard_exponential(shape, "f4") - 1
+    )
     spread = NOISE * 50 / atlas.pixel_um * np.sqrt(np.clip(images, 0, 1) + DARK)
     images += spread * rng.standard_normal(images.shape, dtype=np.float32)
-    return np.clip(images, 0, 1, out=images)
+    return images
+
+
+FREEFORM = Simulator(
+    "freeform",
+    FREEFORM_FACTORS,
+    _draw,
+    lambda atlas: (added_maps(atlas), deformation_maps(atlas)),
+    _render,
+    _disturb,
+)

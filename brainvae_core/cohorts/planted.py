@@ -1,47 +1,103 @@
-"""Held-out brains with a change whose truth is known: artefacts, and anatomy out of place."""
+"""What is known of brains: their factors, artefacts put into them, tissue moved by so much."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
+import pandas as pd
 from scipy.ndimage import map_coordinates
 
 from brainvae_core.cohorts.artefacts import ARTEFACTS, STRENGTHS, artefact_free, plant
-from brainvae_core.cohorts.atlas import Atlas, block_mean
+from brainvae_core.cohorts.atlas import Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort
-from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, displacement_maps
+from brainvae_core.cohorts.freeform import FREEFORM
+from brainvae_core.cohorts.simulated import (
+    ANATOMICAL,
+    DISPLACEMENT_MM,
+    Simulator,
+    displacement_maps,
+)
 
+DERIVED = ("artefact", "artefact_strength", "gain", "outlier", "product_id", "split")
 STEP = 0.25  # standard deviations that tissue is moved at once
 
 
-def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
-    """The brains of one part without artefacts.
+def known_factors(cohort: Cohort) -> pd.DataFrame:
+    """The planted factors of a simulated cohort, else what is recorded of each brain and varies.
+
+    Recorded are the numbers in its metadata, texts of two kinds such as sex as 0 and 1 (named after
+    the kind that is 1, such as ``sex M``), and ``log_gain`` of the brightness adjustment. A missing
+    value is its column's mean. A column with one value only, in the cohort or in a part of its
+    split, is left out, so there may be none.
+    """
+    if cohort.factors is not None:
+        return cohort.factors.astype(float)
+    metadata, found = cohort.metadata, {}
+    for name, values in metadata.items():
+        if name in DERIVED or name.endswith(("_z", "_score")):
+            continue
+        kinds = sorted(values.dropna().astype(str).unique())
+        numbers = pd.to_numeric(values, errors="coerce")
+        if numbers.notna().sum() == values.notna().sum():
+            found[name] = numbers
+        elif len(kinds) == 2:
+            found[f"{name} {kinds[1]}"] = values.astype(str).map({kinds[0]: 0.0, kinds[1]: 1.0})
+    if "gain" in metadata:
+        found["log_gain"] = np.log(metadata["gain"])
+    factors = pd.DataFrame(found, index=metadata.index, dtype=float)
+    factors = factors.replace([np.inf, -np.inf], np.nan)
+    factors = factors.fillna(factors.mean())
+    split = metadata.get("split", pd.Series("train", index=metadata.index))
+    parts = [part for name, part in factors.groupby(split) if name in ("train", "test")]
+    varies = [all(part[name].nunique() > 1 for part in parts) for name in factors]
+    return factors.loc[:, varies]
+
+
+def factor_extremes(
+    factors: pd.DataFrame, images: np.ndarray, share: float = 0.05
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean section of the brains lowest and of those highest in each factor.
 
     Parameters
     ----------
-    cohort : Cohort
-        Split.
-    split : str
+    factors : DataFrame, n rows
+    images : ndarray, shape (n, height, width)
+    share : float
+        Of the brains at either end, in (0, 0.5]; at least one brain. Brains that tie with the last
+        of them are included: of a 0/1 factor that occurs often enough the ends are its two groups.
 
     Returns
     -------
-    Cohort
-        Of a simulated cohort every brain of that part as it was before its artefact; of another
-        those that `artefact_free` passes.
+    dict of name to (low, high), each (height, width)
+    """
+    if len(factors) != len(images) or not len(images):
+        raise ValueError(
+            f"{len(factors)} rows of factors and {len(images)} images; give one row an image"
+        )
+    if not 0 < share <= 0.5:
+        raise ValueError(f"share={share} is outside (0, 0.5]")
+    few = max(int(share * len(images)), 1)
+    extremes = {}
+    for name, values in factors.items():
+        ranked = np.sort(values)
+        low, high = (values <= ranked[few - 1]).to_numpy(), (values >= ranked[-few]).to_numpy()
+        extremes[str(name)] = (images[low].mean(axis=0), images[high].mean(axis=0))
+    return extremes
 
-    Raises
-    ------
-    ValueError
-        The cohort is not split, or none of these brains is clean.
+
+def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
+    """The brains of one part without artefacts; an error where there is none.
+
+    Of a simulated cohort every brain of that part as it was before its artefact; of another those
+    that `artefact_free` passes.
     """
     part = cohort.split(split)
     if cohort.clean is not None and len(part):
         none = part.metadata.assign(artefact="none", artefact_strength=0.0)
-        return _cohort(part, part.clean, none, factors=part.factors)
+        return _cohort(part, part.clean, none)
     clean = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == split).to_numpy())
     if not len(clean):
         raise ValueError(
@@ -53,25 +109,14 @@ def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
 def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     """Test brains with an artefact whose uncorrupted truth is known.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        Split.
-    seed : int
-        Of what is planted.
+    Of a simulated cohort its own corrupted test brains; where there are none, every brain of
+    `clean_part` with one artefact planted by ``seed`` in each: the kinds in turn, strengths uniform
+    between 0.4 and 1.
 
     Returns
     -------
     Cohort
         With ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
-        Of a simulated cohort its own corrupted test brains; where there are none, every brain of
-        `clean_part` with one artefact planted in each: the kinds in turn, strengths uniform
-        between 0.4 and 1.
-
-    Raises
-    ------
-    ValueError
-        The cohort is not split, or none of its test brains is clean.
     """
     test = cohort.split("test")
     if cohort.clean is not None and cohort.artefact_masks is not None:
@@ -83,61 +128,34 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     kinds = np.resize(list(ARTEFACTS), len(before))
     strengths = rng.uniform(*STRENGTHS, len(before))
     images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
-    return _cohort(
-        before,
-        images,
-        before.metadata.assign(artefact=kinds, artefact_strength=strengths),
-        clean=before.images,
-        artefact_masks=masks,
-        factors=before.factors,
-    )
+    metadata = before.metadata.assign(artefact=kinds, artefact_strength=strengths)
+    return _cohort(before, images, metadata, clean=before.images, artefact_masks=masks)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradedArtefacts:
-    """Clean brains, and the same with every kind of artefact at every strength.
-
-    Attributes
-    ----------
-    kinds : tuple of str
-    strengths : tuple of float
-    clean : ndarray of float32, shape (n_brains, height, width)
-    images : ndarray of float32, shape (n_kinds, n_strengths, n_brains, height, width)
-    masks : ndarray of bool, the same shape
-        Where each artefact is.
-    pixel_um : float
-        Side of a pixel in µm.
-    """
+    """Clean brains, and the same with every kind of artefact at every strength."""
 
     kinds: tuple[str, ...]
     strengths: tuple[float, ...]
-    clean: np.ndarray
-    images: np.ndarray
-    masks: np.ndarray
+    clean: np.ndarray  # (n_brains, height, width) float32
+    images: np.ndarray  # (n_kinds, n_strengths, n_brains, height, width) float32
+    masks: np.ndarray  # the same shape: where each artefact is
     pixel_um: float
 
     def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
-        """The same brains with fewer pixels: block means, by one whole number on both axes.
-
-        Raises
-        ------
-        ValueError
-            There is no such number, or an artefact is too small to be seen at that size.
-        """
+        """The same brains with fewer pixels: block means, by one whole number on both axes."""
         height, width = self.clean.shape[1:]
-        factor = height // shape[0] if shape[0] > 0 else 0
-        if factor == 0 or (shape[0] * factor, shape[1] * factor) != (height, width):
+        factor = whole_factor((height, width), shape)
+        if not factor:
             raise ValueError(
                 f"shape {shape} does not divide sections of {height} × {width} by one whole number"
             )
-        flat = self.images.reshape(-1, *self.clean.shape[1:])
-        cells = self.images.shape[:3]
-        masks = block_mean(self.masks.reshape(flat.shape), factor) >= 0.5
         return replace(
             self,
             clean=block_mean(self.clean, factor),
-            images=block_mean(flat, factor).reshape(*cells, *shape),
-            masks=masks.reshape(*cells, *shape),
+            images=block_mean(self.images, factor),
+            masks=block_mean(self.masks, factor) >= 0.5,
             pixel_um=self.pixel_um * factor,
         )._checked()
 
@@ -161,8 +179,8 @@ class GradedArtefacts:
 
     def strongest(self) -> GradedArtefacts:
         """The last strength alone."""
-        last = self.strengths[-1:]
-        return replace(self, strengths=last, images=self.images[:, -1:], masks=self.masks[:, -1:])
+        images, masks = self.images[:, -1:], self.masks[:, -1:]
+        return replace(self, strengths=self.strengths[-1:], images=images, masks=masks)
 
 
 def graded_artefacts(
@@ -174,8 +192,8 @@ def graded_artefacts(
 ) -> GradedArtefacts:
     """Every kind of artefact at every strength, in the same clean brains.
 
-    Where an artefact lies depends on the size of the sections it is planted in: to compare models
-    of different sizes, plant once in the largest and take `GradedArtefacts.resampled`.
+    An artefact's place depends on the size of the sections: to compare models of different sizes,
+    plant once in the largest and take `GradedArtefacts.resampled`.
 
     Parameters
     ----------
@@ -188,10 +206,6 @@ def graded_artefacts(
     split : str
     seed : int
 
-    Returns
-    -------
-    GradedArtefacts
-
     Raises
     ------
     ValueError
@@ -202,15 +216,13 @@ def graded_artefacts(
             f"strengths={list(strengths)}, n_brains={n_brains}: give at least 1 of each"
         )
     clean = clean_part(cohort, split).images[:n_brains]
-    images = np.empty((len(ARTEFACTS), len(strengths), *clean.shape), dtype=np.float32)
+    pixel_um, makers = cohort.atlas.pixel_um, list(ARTEFACTS.values())
+    images = np.empty((len(makers), len(strengths), *clean.shape), dtype=np.float32)
     masks = np.empty(images.shape, dtype=bool)
-    for (k, make), (s, strength), i in product(
-        enumerate(ARTEFACTS.values()), enumerate(strengths), range(len(clean))
-    ):
-        images[k, s, i], masks[k, s, i] = make(
-            clean[i], strength=strength, seed=seed + i, pixel_um=cohort.atlas.pixel_um
+    for k, s, i in np.ndindex(images.shape[:3]):
+        images[k, s, i], masks[k, s, i] = makers[k](
+            clean[i], strength=strengths[s], seed=seed + i, pixel_um=pixel_um
         )
-    pixel_um = cohort.atlas.pixel_um
     return GradedArtefacts(
         tuple(ARTEFACTS), tuple(strengths), clean, images, masks, pixel_um
     )._checked()
@@ -233,16 +245,6 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
     Returns
     -------
     ndarray of float32, shape (n, height, width)
-
-    Raises
-    ------
-    ValueError
-        An unknown factor, images of another size, or an amount that is not finite.
-
-    Notes
-    -----
-    Steps of at most a quarter of a standard deviation, one after another: larger ones would leap
-    over thin ventricles and fold the tissue where the field changes fast.
     """
     if factor not in DISPLACEMENT_MM:
         raise ValueError(f"factor={factor!r} moves no tissue; {', '.join(DISPLACEMENT_MM)} do")
@@ -252,6 +254,7 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
         raise ValueError(f"images are {images.shape}; this atlas takes (n, {height}, {width})")
     if not math.isfinite(amount):
         raise ValueError(f"amount={amount} must be finite")
+    # Larger steps would leap over thin ventricles and fold tissue where the field changes fast.
     n_steps = max(1, math.ceil(abs(amount) / STEP))
     field = displacement_maps(atlas)[factor] * np.float32(amount / n_steps)
     where = np.indices(atlas.shape, dtype=np.float32)
@@ -265,6 +268,34 @@ def _read(image, where):
 
 
 def _cohort(like, images, metadata, **parts) -> Cohort:
-    return Cohort(
-        images, metadata, like.atlas, preprocessing=like.preprocessing, name=like.name, **parts
-    )
+    parts |= {name: getattr(like, name) for name in ("factors", "preprocessing", "name")}
+    return Cohort(images, metadata, like.atlas, **parts)
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedModel:
+    """What a model would be that had found every factor: its latents are the factors, ``names``."""
+
+    simulator: Simulator
+    atlas: Atlas
+
+    @classmethod
+    def anatomical(cls, atlas: Atlas) -> PlantedModel:
+        """The simulator behind `simulate`."""
+        return cls(ANATOMICAL, atlas)
+
+    @classmethod
+    def freeform(cls, atlas: Atlas) -> PlantedModel:
+        """The simulator behind `simulate_freeform`."""
+        return cls(FREEFORM, atlas)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The factors, one a latent."""
+        return self.simulator.factors
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Sections of factors (n, n_factors), without texture and noise, (n, height, width)."""
+        return self.simulator.rendered(
+            pd.DataFrame(np.asarray(z), columns=list(self.names)), self.atlas
+        )

@@ -1,4 +1,4 @@
-"""What makes registered sections comparable: crop, brightness, range.
+"""What makes registered sections comparable, and which of them are no usable brains.
 
 A section is cropped, averaged in blocks, scaled to the training brains' average brightness and
 divided by the grey that becomes 1. Everything that is fitted is fitted on the training brains.
@@ -16,13 +16,26 @@ from brainvae_core.cohorts.artefacts import (
     CLEAN_LIMIT,
     artefact_scores,
     is_outlier,
+    median_section,
     reference_brains,
 )
-from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean
+from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import SET_ASIDE, SPLITS, Cohort, split_of
-from brainvae_core.cohorts.outliers import OUTLIER_LIMIT, judge
 
 FORMAT = 1
+BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
+DARK = 0.2  # of the target brightness: darker is ventricle, or missing tissue
+# Robust standard deviations. Far out: an outlier is a section that is no usable brain, not one with
+# an artefact, which is what `artefact_scores` is for.
+OUTLIER_LIMIT = 6.0
+# Smallest spread of each outlier statistic that counts as one: without it the first brain that
+# differs at all from brains that are all alike would be an outlier.
+SPREAD_FLOOR = {
+    "difference": 0.01,  # root mean square from the median section, of the target brightness
+    "missing": 0.01,  # share of the brain's pixels that are dark
+    "saturated": 0.01,  # share that is brighter than the median brain's 99.9th percentile
+    "gain": 0.05,  # log of the factor that adjusted the brightness; counts both ways
+}
 
 
 @dataclass(frozen=True)
@@ -34,12 +47,11 @@ class Preprocessing:
     brightness : float
         Mean grey inside the brain that every section is scaled to: the training brains' average.
     white : float
-        Grey, after that scaling, that becomes 1. With ``clip_pixels`` the 99.9th percentile of the
-        pixels of the median training brain; without, the brightest pixel of the training sections
-        that are no outliers and free of artefacts.
+        Grey, after that scaling, that becomes 1 and at which brighter pixels end. With
+        ``clip_pixels`` the 99.9th percentile of the pixels of the median training brain; without,
+        the brightest pixel of the training sections that are no outliers and free of artefacts.
     clip_pixels : bool
-        Whether ordinary brains' brightest pixels are clipped too. Brighter than ``white`` never
-        stays: images end at 1.
+        Whether ordinary brains' brightest pixels are clipped too.
     drop_brains : bool
         Whether outliers were set aside.
     outlier_limit : float
@@ -68,13 +80,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, content: dict) -> Preprocessing:
-        """What `to_dict` wrote.
-
-        Raises
-        ------
-        ValueError
-            Another format, or entries are missing, unknown or out of range.
-        """
+        """What `to_dict` wrote; an error where entries are missing, unknown or out of range."""
         content = dict(content)
         version = content.pop("format", None)
         if version != FORMAT:
@@ -86,11 +92,7 @@ class Preprocessing:
 
     @classmethod
     def of(cls, cohort: Cohort) -> Preprocessing:
-        """The cohort's own; of a cohort that was made comparable otherwise, its greys as they are.
-
-        A simulated cohort's images are never scaled: 1 is white, and another section is brought to
-        the training brains' mean brightness.
-        """
+        """The cohort's own; of a simulated one the training brains' brightness, and 1 as white."""
         if cohort.preprocessing is not None:
             return cls.from_dict(cohort.preprocessing)
         train = cohort.split("train").images
@@ -115,11 +117,6 @@ def comparable_section(
     -------
     ndarray of float32, shape ``atlas.shape``
         In [0, 1]; a brain of the cohort comes out as it is there.
-
-    Raises
-    ------
-    ValueError
-        Another shape, a NaN, or a section without brightness in the brain.
     """
     section = _on_grid(section, atlas)
     section *= preprocessing.brightness / _own_brightness(section, atlas)
@@ -143,16 +140,15 @@ def preprocess(
 
     Parameters
     ----------
-    sections : sequence of ndarray, each (320, 456) or (320, 448), or the atlas's own shape
-        One registered section a brain, 25 µm, any grey values; read one at a time.
+    sections : sequence of ndarray, as `comparable_section` takes them
+        One a brain, in any grey values; read one at a time.
     metadata : DataFrame
-        One row a brain, indexed by a unique brain id.
+        One row a brain, indexed by a unique brain id. A ``split`` that it has is kept.
     atlas : Atlas
     shape : (height, width), optional
         Whole-number reduction of the atlas's shape; the atlas's own when it is not given.
     seed : int
-        Of the split into train, validation and test, which comes before any fit; a split that
-        metadata has is kept.
+        Of the split into train, validation and test, which comes before any fit.
     clip_pixels, drop_brains, outlier_limit
         As in `Preprocessing`. Outliers that are dropped stay readable, as the split "set aside".
     refused : dict of str to str, optional
@@ -168,12 +164,6 @@ def preprocess(
         limit, joined by ", ", or "none"), ``leak_score``, ``breakage_score``, ``grid_score``
         (`artefact_scores`) and ``artefact``: what the clean rule suspects, the kind of the highest
         score where that reaches 4, else "none". Truth that metadata has under that name is kept.
-
-    Raises
-    ------
-    ValueError
-        Sections and metadata of different length, an id that occurs twice, a section that does not
-        fit, has a NaN or no brightness in the brain, or fewer than 3 ordinary training brains.
     """
     grid = atlas if shape is None else atlas.resampled(shape)
     images, own = _read(sections, metadata.index, grid)
@@ -189,19 +179,36 @@ def preprocess(
     brightness = float(own[is_train].mean())
     metadata["gain"] = brightness / own
     images *= metadata["gain"].to_numpy(np.float32)[:, None, None]
-    metadata, centre, spread, white = judge(images, metadata, grid, brightness, outlier_limit)
-    is_out = is_outlier(metadata).to_numpy()
+    statistics, white = _statistics(images, metadata["gain"], is_train, grid, brightness)
+    centre = statistics[is_train].median()
+    mad = (statistics[is_train] - centre).abs().median()
+    spread = np.maximum(1.4826 * mad, pd.Series(SPREAD_FLOOR))
+    z = (statistics - centre) / spread
+    over = z.assign(gain=z["gain"].abs()) >= outlier_limit
+    reasons = over.apply(lambda row: ", ".join(z.columns[row]) or "none", axis=1)
+    metadata = metadata.assign(outlier=reasons, **z.add_suffix("_z"))
+    is_out, ordinary = is_outlier(metadata).to_numpy(), reference_brains(metadata)
+    if ordinary.sum() < 3:
+        raise ValueError(
+            f"{ordinary.sum()} of {is_train.sum()} training brains are no outliers and 3 are "
+            f"needed to compare with; give more brains or raise outlier_limit={outlier_limit:g}"
+        )
     # Before the brightest pixels are clipped: they are what tells a leak.
-    metadata, free = _with_suspicions(metadata, images, grid)
+    scores = artefact_scores(images, ordinary, grid)
+    columns = {f"{kind}_score": column for kind, column in zip(ARTEFACTS, scores.T, strict=True)}
+    if "artefact" not in metadata:
+        likeliest = np.take(list(ARTEFACTS), scores.argmax(axis=1))
+        columns["artefact"] = np.where(scores.max(axis=1) >= CLEAN_LIMIT, likeliest, "none")
+    metadata = metadata.assign(**columns)
     if not clip_pixels:
-        ordinary = is_train & ~is_out
-        ordinary &= free if (ordinary & free).any() else True
+        free = ordinary & (scores < CLEAN_LIMIT).all(axis=1)
+        ordinary = free if free.any() else ordinary
         white = max(float(images[i].max()) for i in np.flatnonzero(ordinary))
     images = _in_range(images, white)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
-    limit = float(outlier_limit)
-    fitted = Preprocessing(brightness, white, clip_pixels, drop_brains, limit, centre, spread)
+    limit, of_train = float(outlier_limit), (centre.to_dict(), spread.to_dict())
+    fitted = Preprocessing(brightness, white, clip_pixels, drop_brains, limit, *of_train)
     return Cohort(
         images, metadata, grid, preprocessing=fitted.to_dict(), refused=refused, name=name
     )
@@ -210,19 +217,13 @@ def preprocess(
 def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     """A cohort with what quality control finds in it.
 
-    A cohort that went through `preprocess` is returned as it is. The sections of any other (a
-    simulated one) go through it now, with the split they have.
+    One that went through `preprocess` is returned as it is. The sections of any other (a simulated
+    one) go through it now, with the split they have.
     """
     if cohort.preprocessing is not None:
         return cohort
-    return preprocess(
-        cohort.images,
-        cohort.metadata,
-        cohort.atlas,
-        outlier_limit=outlier_limit,
-        refused=cohort.refused,
-        name=cohort.name,
-    )
+    given = {"outlier_limit": outlier_limit, "refused": cohort.refused, "name": cohort.name}
+    return preprocess(cohort.images, cohort.metadata, cohort.atlas, **given)
 
 
 def _read(sections, brains, grid):
@@ -249,8 +250,8 @@ def _on_grid(section, atlas):
     section = np.asarray(section)
     if section.shape == (320, 456):
         section = section[:, AUTHORS_CROP]
-    factor = section.shape[0] // atlas.shape[0] if section.ndim == 2 else 0
-    if factor < 1 or section.shape != tuple(factor * s for s in atlas.shape):
+    factor = whole_factor(section.shape, atlas.shape)
+    if not factor:
         raise ValueError(
             f"section of shape {section.shape} does not fit the cohort's {atlas.shape}; 320 × 456 "
             "(25 µm), 320 × 448 or the cohort's own do"
@@ -261,8 +262,7 @@ def _on_grid(section, atlas):
 
 
 def _own_brightness(section, atlas):
-    inside = section[atlas.brain_mask]
-    own = float(inside.mean(dtype=np.float64))
+    own = float(section[atlas.brain_mask].mean(dtype=np.float64))
     if own <= 0 or section.min() == section.max():
         raise ValueError("section has no brightness inside the brain; is it registered?")
     return own
@@ -274,12 +274,18 @@ def _in_range(image, white):
     return np.clip(image, 0, 1, out=image)
 
 
-def _with_suspicions(metadata, images, atlas):
-    """Metadata with the clean rule's scores and what they point at, and who is free of all."""
-    scores = artefact_scores(images, reference_brains(metadata), atlas)
-    kinds = list(ARTEFACTS)
-    columns = {f"{kind}_score": column for kind, column in zip(kinds, scores.T, strict=True)}
-    if "artefact" not in metadata:
-        likeliest = np.take(kinds, scores.argmax(axis=1))
-        columns["artefact"] = np.where(scores.max(axis=1) >= CLEAN_LIMIT, likeliest, "none")
-    return metadata.assign(**columns), (scores < CLEAN_LIMIT).all(axis=1)
+def _statistics(images, gains, is_train, atlas, brightness):
+    """What `SPREAD_FLOOR` names of every brain, and the grey that counts as saturated."""
+    inside = atlas.brain_mask
+    tops = [np.percentile(images[i][inside], BRIGHT_PERCENTILE) for i in np.flatnonzero(is_train)]
+    bright = float(np.median(tops))
+    # What a leak saturates is for `saturated` to tell; the difference is that of the tissue.
+    usual = np.minimum(median_section(images, is_train)[inside], bright)
+    rows = []
+    for image, gain in zip(images, gains, strict=True):
+        pixels = image[inside]
+        rest = np.minimum(pixels, bright) - usual
+        difference = np.sqrt(np.mean(rest**2, dtype=np.float64)) / brightness
+        dark, saturated = (pixels < DARK * brightness).mean(), (pixels > bright).mean()
+        rows.append((difference, dark, saturated, np.log(gain)))
+    return pd.DataFrame(rows, index=gains.index, columns=list(SPREAD_FLOOR)), bright

@@ -7,7 +7,9 @@ displacement field (geometry) or a logarithmic gain (brightness).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -49,6 +51,68 @@ EFFECTS = {
 INJECTED = ("SSp", "RSP", "HPF", "STR", "TH", "HY")
 
 
+@dataclass(frozen=True)
+class Simulator:
+    """What draws a cohort from an atlas slice, part by part."""
+
+    name: str
+    factors: tuple[str, ...]
+    draw: Callable  # (number of brains, Generator) to metadata and factors
+    maps: Callable  # Atlas to what a standard deviation of each factor changes
+    render: Callable  # (factors, Atlas, maps) to images by their factors alone
+    disturb: Callable  # (images, Atlas, Generator) to images with all that is no factor
+
+    def cohort(self, n_brains, atlas, shape, artefact_share, seed) -> Cohort:
+        """A cohort, as `simulate` describes it."""
+        if n_brains < 2:
+            raise ValueError(f"n_brains={n_brains}: a cohort has at least 2 brains")
+        if not 0 <= artefact_share <= 1:
+            raise ValueError(f"artefact_share={artefact_share} is outside [0, 1]")
+        atlas = drawn_atlas() if atlas is None else atlas
+        atlas = atlas if shape is None else atlas.resampled(shape)
+        brain_rng, artefact_rng, *chunk_rngs = np.random.default_rng(seed).spawn(
+            2 + -(-n_brains // CHUNK)
+        )
+        metadata, factors = self.draw(n_brains, brain_rng)
+        maps = self.maps(atlas)
+        clean = np.empty((n_brains, *atlas.shape), dtype=np.float32)
+
+        def fill(job):
+            start, rng = job
+            rows = slice(start, min(start + CHUNK, n_brains))
+            images = self.disturb(self.render(factors.iloc[rows], atlas, maps), atlas, rng)
+            np.clip(images, 0, 1, out=clean[rows])
+
+        # SciPy's and NumPy's heavy calls release the interpreter lock.
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(fill, zip(range(0, n_brains, CHUNK), chunk_rngs, strict=True)))
+        images, masks, columns = _with_artefacts(
+            clean, atlas, metadata["injection_structure"], artefact_share, artefact_rng
+        )
+        return Cohort(
+            images,
+            metadata.assign(**columns),
+            atlas,
+            clean=clean,
+            artefact_masks=masks,
+            factors=factors,
+            name=f"{self.name} on {atlas.name}",
+        ).with_split(seed)
+
+    def rendered(self, factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
+        """Sections as their factors alone make them, (n, height, width)."""
+        if missing := [name for name in self.factors if name not in factors]:
+            raise ValueError(
+                f"factors lack {', '.join(missing)}; give all of {', '.join(self.factors)}"
+            )
+        factors, maps = factors[list(self.factors)].astype(np.float32), self.maps(atlas)
+        images = np.empty((len(factors), *atlas.shape), dtype=np.float32)
+        for start in range(0, len(factors), CHUNK):
+            rows = slice(start, start + CHUNK)
+            images[rows] = self.render(factors.iloc[rows], atlas, maps)
+        return np.clip(images, 0, 1, out=images)
+
+
 def simulate(
     n_brains: int = 256,
     atlas: Atlas | None = None,
@@ -77,53 +141,19 @@ def simulate(
     Cohort
         Split into train, validation and test; with ``clean``, ``artefact_masks`` and ``factors``
         (n_brains rows, one column each of `FACTORS`, standard deviations).
-
-    Raises
-    ------
-    ValueError
-        A number outside its range, or an atlas slice without a region that a factor needs.
     """
-    if n_brains < 2:
-        raise ValueError(f"n_brains={n_brains}: a cohort has at least 2 brains")
-    if not 0 <= artefact_share <= 1:
-        raise ValueError(f"artefact_share={artefact_share} is outside [0, 1]")
-    if atlas is None:
-        atlas = drawn_atlas()
-    atlas = atlas if shape is None else atlas.resampled(shape)
-    covariate_rng, artefact_rng, *chunk_rngs = np.random.default_rng(seed).spawn(
-        2 + -(-n_brains // CHUNK)
-    )
-    metadata, factors = _covariates(n_brains, covariate_rng)
-    gains, displacements = gain_maps(atlas), displacement_maps(atlas)
-    clean = np.empty((n_brains, *atlas.shape), dtype=np.float32)
+    return ANATOMICAL.cohort(n_brains, atlas, shape, artefact_share, seed)
 
-    def fill(job):
-        start, rng = job
-        rows = slice(start, min(start + CHUNK, n_brains))
-        clean[rows] = _sections(factors.iloc[rows], atlas, gains, displacements, rng)
 
-    # SciPy's and NumPy's heavy calls release the interpreter lock.
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(fill, zip(range(0, n_brains, CHUNK), chunk_rngs, strict=True)))
-    images, masks, columns = with_artefacts(clean, atlas, metadata, artefact_share, artefact_rng)
-    return Cohort(
-        images,
-        metadata.assign(**columns),
-        atlas,
-        clean=clean,
-        artefact_masks=masks,
-        factors=factors,
-        name=f"simulated on {atlas.name}",
-    ).with_split(seed)
+def rendered(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
+    """Sections by `FACTORS` (n rows) alone, without texture and noise, (n, height, width)."""
+    return ANATOMICAL.rendered(factors, atlas)
 
 
 def gain_maps(atlas: Atlas) -> dict[str, np.ndarray]:
-    """Logarithmic gain of one standard deviation of each brightness factor.
+    """Logarithmic gain of one standard deviation of each brightness factor, each (height, width).
 
-    Returns
-    -------
-    dict of ndarray, each (height, width)
-        In atlas space; region borders are softened by 0.05 mm.
+    In atlas space; region borders are softened by 0.05 mm.
     """
     maps = {}
     for factor, gain in BRIGHTNESS.items():
@@ -138,12 +168,9 @@ def gain_maps(atlas: Atlas) -> dict[str, np.ndarray]:
 
 
 def displacement_maps(atlas: Atlas) -> dict[str, np.ndarray]:
-    """Displacement of tissue by one standard deviation of each geometric factor.
+    """Displacement by one standard deviation of each geometric factor, each (2, height, width).
 
-    Returns
-    -------
-    dict of ndarray, each (2, height, width)
-        Pixels along rows and columns; tissue moves by +u, so images are read at x − u.
+    Pixels along rows and columns; tissue moves by +u, so images are read at x − u.
     """
     mm = 1000 / atlas.pixel_um
     isocortex, hippocampus, thalamus, ventricles = atlas.roi_masks(["Isocortex", "HPF", "TH", "VS"])
@@ -175,12 +202,11 @@ def _direction(distance, blur):
     return gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-6)
 
 
-def _covariates(n_brains, rng):
+def _draw(n_brains, rng):
     """Sex, age, strain and injection site, and the factors that follow from them."""
     sex = rng.choice(["F", "M"], n_brains)
     strain = rng.choice(STRAINS, n_brains, p=[0.6, 0.2, 0.2])
     age = rng.normal(0, 1, n_brains).clip(-2.5, 2.5)
-    brains = pd.Index([f"sim-{i:05d}" for i in range(n_brains)], name="brain")
     metadata = pd.DataFrame(
         {
             "sex": sex,
@@ -188,9 +214,9 @@ def _covariates(n_brains, rng):
             "strain": strain,
             "injection_structure": rng.choice(INJECTED, n_brains),
         },
-        index=brains,
+        index=pd.Index([f"sim-{i:05d}" for i in range(n_brains)], name="brain"),
     )
-    mean = pd.DataFrame(0.0, index=brains, columns=list(FACTORS))
+    mean = pd.DataFrame(0.0, index=metadata.index, columns=list(FACTORS))
     for column, values in (("sex", sex), ("strain", strain)):
         for level, effects in EFFECTS[column].items():
             for factor, shift in effects.items():
@@ -204,39 +230,9 @@ def _covariates(n_brains, rng):
     return metadata, factors.astype(np.float32)
 
 
-def rendered(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
-    """Sections as their factors alone make them: the simulator without texture and noise.
-
-    What a model could paint at best that read every factor exactly, without clipping by
-    `preprocess`.
-
-    Parameters
-    ----------
-    factors : DataFrame
-        A row a brain, a column each of `FACTORS`, standard deviations.
-    atlas : Atlas
-
-    Returns
-    -------
-    ndarray of float32, shape (n, height, width)
-
-    Raises
-    ------
-    ValueError
-        A factor is missing.
-    """
-    if missing := [name for name in FACTORS if name not in factors]:
-        raise ValueError(f"factors lack {', '.join(missing)}; give all of {', '.join(FACTORS)}")
-    gains, displacements = gain_maps(atlas), displacement_maps(atlas)
-    factors = factors[list(FACTORS)].astype(np.float32)
-    parts = np.split(np.arange(len(factors)), range(CHUNK, len(factors), CHUNK))
-    images = [_rendered(factors.iloc[rows], atlas, gains, displacements) for rows in parts]
-    return np.clip(np.concatenate(images), 0, 1)
-
-
-def _rendered(factors, atlas, gains, displacements):
-    n = len(factors)
-    weights = factors.to_numpy()
+def _render(factors, atlas, maps):
+    gains, displacements = maps
+    n, weights = len(factors), factors.to_numpy()
     column = {name: weights[:, [i]] for i, name in enumerate(factors)}
 
     in_tissue = [name for name in gains if name != "illumination"]
@@ -245,55 +241,60 @@ def _rendered(factors, atlas, gains, displacements):
     shift = np.hstack([column[name] for name in displacements]) @ np.stack(
         [u.ravel() for u in displacements.values()]
     )
-    where = np.indices(atlas.shape, dtype=np.float32) - shift.reshape(n, 2, *atlas.shape)
-    images = np.empty_like(tissue)
-    for section, coordinates, image in zip(tissue, where, images, strict=True):
-        map_coordinates(section, coordinates, output=image, order=1, mode="nearest")
+    images = moved(tissue, shift.reshape(n, 2, *atlas.shape))
 
     log_light = column["illumination"] * gains["illumination"].reshape(1, -1)
     images *= np.exp(log_light).reshape(n, *atlas.shape)
     return images
 
 
-def _sections(factors, atlas, gains, displacements, rng):
-    """Clean sections of a few brains, (n, height, width)."""
-    images = _rendered(factors, atlas, gains, displacements)
+def moved(images, shift) -> np.ndarray:
+    """Images whose tissue is moved, each (height, width) by its own (2, height, width) pixels."""
+    where = np.indices(images.shape[1:], dtype=np.float32) - shift
+    found = np.empty_like(images)
+    for section, coordinates, image in zip(images, where, found, strict=True):
+        map_coordinates(section, coordinates, output=image, order=1, mode="nearest")
+    return found
+
+
+def _disturb(images, atlas, rng):
+    """Texture, which is smooth Gaussian fields, and sensor noise."""
     for length, spread in TEXTURE.items():
-        images *= 1 + spread * _smooth_fields(
-            len(images), atlas.shape, length * 1000 / atlas.pixel_um, rng
+        pixels, reaches = length * 1000 / atlas.pixel_um, []
+        for size in atlas.shape:  # nodes half a length apart, beyond the edges too
+            nodes = np.arange(-2 * pixels, size + 2 * pixels, pixels / 2)
+            reaches.append(np.arange(size)[:, None] - nodes)
+        images *= 1 + spread * smooth_fields(
+            len(images), reaches, (pixels, pixels), lambda shape: rng.standard_normal(shape, "f4")
         )
     images += NOISE * rng.standard_normal(images.shape, dtype=np.float32)
-    return np.clip(images, 0, 1, out=images)
+    return images
 
 
-def _smooth_fields(n, shape, length, rng):
-    """Gaussian fields of unit variance and a correlation length in pixels, (n, height, width).
+def smooth_fields(n, reaches, lengths, noise) -> np.ndarray:
+    """Random fields of unit variance with a correlation length on each axis, (n, height, width).
 
-    White noise on nodes half a length apart, spread by a Gaussian along each axis: two matrix
-    products instead of a filter over every pixel.
+    White noise on nodes, spread by a Gaussian of their distance (``reaches``: pixels × nodes) along
+    each axis: two matrix products instead of a filter over every pixel.
     """
     spreads = []
-    for size in shape:
-        nodes = np.arange(-2 * length, size + 2 * length, length / 2)
-        reach = np.arange(size)[:, None] - nodes
+    for reach, length in zip(reaches, lengths, strict=True):
         weight = np.exp(-((reach / length) ** 2)).astype(np.float32)
         spreads.append(weight / np.linalg.norm(weight, axis=1, keepdims=True))
     down, across = spreads
-    noise = rng.standard_normal((n, down.shape[1], across.shape[1]), dtype=np.float32)
-    return down @ noise @ across.T
+    return down @ noise((n, down.shape[1], across.shape[1])) @ across.T
 
 
-def with_artefacts(clean, atlas, metadata, share, rng):
-    """Corrupt a share of the brains; the kinds in equal numbers, leaks at the injection site.
+def _with_artefacts(clean, atlas, structures, share, rng):
+    """Images of which a share is corrupted, their masks and what metadata says of it.
 
-    Returns
-    -------
-    images : ndarray of float32, masks : ndarray of bool, both (n, height, width)
-    columns : dict
-        Metadata: each brain's injection site, its artefact's kind and strength.
+    The kinds come in equal numbers; a leak lies at the injection site, right of the midline.
     """
+    right = np.arange(atlas.shape[1]) >= atlas.shape[1] / 2
+    masks = dict(zip(INJECTED, atlas.roi_masks(INJECTED) & right, strict=True))
+    pixels = {name: np.argwhere(mask) for name, mask in masks.items()}
+    sites = np.stack([rng.choice(pixels[name]) for name in structures])
     images, masks = clean.copy(), np.zeros(clean.shape, dtype=bool)
-    sites = _injection_sites(atlas, metadata["injection_structure"], rng)
     kind = np.full(len(clean), "none", dtype="<U8")
     strength = np.zeros(len(clean), dtype=np.float32)
     chosen = rng.permutation(len(clean))[: round(share * len(clean))]
@@ -312,9 +313,6 @@ def with_artefacts(clean, atlas, metadata, share, rng):
     return images, masks, {**columns, "artefact": kind, "artefact_strength": strength}
 
 
-def _injection_sites(atlas, structures, rng):
-    """A pixel of each brain's injected structure, right of the midline, (n, 2)."""
-    right = np.arange(atlas.shape[1]) >= atlas.shape[1] / 2
-    masks = dict(zip(INJECTED, atlas.roi_masks(INJECTED) & right, strict=True))
-    pixels = {name: np.argwhere(mask) for name, mask in masks.items()}
-    return np.stack([rng.choice(pixels[name]) for name in structures])
+ANATOMICAL = Simulator(
+    "simulated", FACTORS, _draw, lambda a: (gain_maps(a), displacement_maps(a)), _render, _disturb
+)

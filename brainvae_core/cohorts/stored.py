@@ -1,136 +1,236 @@
-"""A cohort's form on disk: Zarr of format 2, labelled by xarray, with checksums."""
+"""A cohort's folder: arrays as NPY, tables as CSV, the atlas as NPZ, the rest in one JSON.
+
+CSV holds text only, so the JSON keeps each column's dtype (and a category's levels); an empty cell
+is a missing value. Nothing is pickled, and ``sha256sum`` can check what the JSON lists.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import math
+import os
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import xarray as xr
-from numcodecs import CRC32
 
-from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.atlas import Atlas, block_mean
 
-FORMAT = 2
-READABLE = (1, 2)  # format 2 added the preprocessing and brains that are set aside
-IMAGES = ("images", "clean", "artefact_masks")  # one a brain; the rest is small
-BLOCK = 256  # brains that are hashed at once
-UNREADABLE = (KeyError, ValueError, OSError, RuntimeError)  # what Zarr says of a damaged folder
+FORMAT = 3  # 1 and 2 were Zarr
+DESCRIPTION = "cohort.json"
+ARRAYS = ("images", "clean", "artefact_masks")  # one value a pixel of each brain; the rest is small
+BLOCK = 64  # brains that are read or written at once
 
 
-def labels_of(cohort) -> xr.Dataset:
-    """Everything of a cohort but what has a value for every pixel of every brain."""
-    atlas, metadata, factors = cohort.atlas, cohort.metadata, cohort.factors
-    variables = {
-        "annotation": (("y", "x"), atlas.annotation),
-        "template": (("y", "x"), atlas.template),
-    }
-    coords = {"brain": metadata.index.to_numpy(str)}
-    if factors is not None:
-        variables["factors"] = (("brain", "factor"), factors.to_numpy(np.float32))
-        coords["factor"] = np.array(factors.columns, dtype=str)
-    for column in metadata:
-        variables[f"metadata_{column}"] = (("brain",), _plain(metadata[column]))
-    for column in atlas.structures:
-        variables[f"structure_{column}"] = (("structure",), _plain(atlas.structures[column]))
-    attrs = {
-        "brainvae_format": FORMAT,
+class OnDisk:
+    """Brains of an array on disk, read when they are indexed, as NumPy.
+
+    Indexing is NumPy's on the first axis and gives an array of its own; ``np.asarray`` reads all.
+    """
+
+    ndim = 3
+
+    def __init__(self, array: np.memmap | OnDisk, rows: np.ndarray, factor: int = 1):
+        self.array, self.rows, self.factor = array, rows, factor
+        self.dtype = array.dtype
+        self.shape = (len(rows), *(size // factor for size in array.shape[1:]))
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, which) -> np.ndarray:
+        rows = self.rows[which]
+        found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        if rows.ndim == 0:
+            found[:] = coarser(self.array[rows], self.factor)
+        for first in range(0, rows.size if rows.ndim else 0, BLOCK):
+            some = rows[first : first + BLOCK]
+            found[first : first + BLOCK] = coarser(self.array[some], self.factor)
+        return found
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def coarser(images: np.ndarray, factor: int) -> np.ndarray:
+    """Block means of images; of masks what most of each block is."""
+    if factor == 1:
+        return images
+    means = block_mean(images, factor)
+    return means >= 0.5 if images.dtype == bool else means
+
+
+@contextmanager
+def written_beside(path: Path):
+    """A folder to write to, which appears as `path` once all of it is there."""
+    if path.exists():
+        raise FileExistsError(f"{path} exists; a cohort is never overwritten")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.mkdir()
+        yield beside
+        os.replace(beside, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def append(path: Path, images) -> None:
+    """Add brains to an NPY file, which is made where there is none; blank masks become holes."""
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        n = np.lib.format.read_array_header_1_0(file)[0][0] if file.read(8) else 0
+        file.seek(0)  # a header has room for any number of brains
+        shape = (n + len(images), *images.shape[1:])
+        header = {"descr": images.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        a_brain = images.dtype.itemsize * math.prod(shape[1:])
+        file.seek(n * a_brain, os.SEEK_CUR)
+        for first in range(0, len(images), BLOCK):
+            for image in images[first : first + BLOCK]:
+                if image.any():
+                    file.write(np.ascontiguousarray(image))
+                else:
+                    file.seek(a_brain, os.SEEK_CUR)
+        file.truncate()
+
+
+def describe(folder: Path, cohort, fingerprint: str) -> None:
+    """Write everything of a cohort but its `ARRAYS`, which are in `folder` already."""
+    tables = {"metadata": cohort.metadata, "structures": cohort.atlas.structures}
+    if cohort.factors is not None:
+        tables["factors"] = cohort.factors
+    atlas = cohort.atlas
+    np.savez_compressed(folder / "atlas.npz", annotation=atlas.annotation, template=atlas.template)
+    content = {
+        "format": FORMAT,
         "name": cohort.name,
-        "pixel_um": atlas.pixel_um,
-        "atlas": atlas.name,
-        "terms": atlas.terms,
-        "metadata_columns": list(metadata),
-        "refused": json.dumps(cohort.refused),
+        "fingerprint": fingerprint,
+        "atlas": {"pixel_um": atlas.pixel_um, "name": atlas.name, "terms": atlas.terms},
+        "preprocessing": cohort.preprocessing,
+        "refused": cohort.refused,
+        "tables": {
+            name: _write_table(folder / f"{name}.csv", table) for name, table in tables.items()
+        },
     }
-    if cohort.preprocessing is not None:
-        attrs["preprocessing"] = json.dumps(cohort.preprocessing, sort_keys=True)
-    dataset = xr.Dataset(variables, coords, attrs)
-    return dataset.assign_attrs(labels_checksum=checksum(dataset))
+    content["files"] = {
+        file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+        for file in sorted(folder.iterdir())
+    }
+    content["sha256"] = _digest(content)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
-def image_encoding(shape: tuple[int, int]) -> dict:
-    """One brain a chunk with its own CRC: a random brain costs one brain, and is checked alone."""
-    return {"chunks": (1, *shape), "filters": [CRC32()]}
-
-
-def fingerprint_of(blocks, metadata: pd.DataFrame) -> str:
-    """`Cohort.fingerprint` of images that come block by block."""
-    digest = hashlib.sha256()
-    for block in blocks:
-        digest.update(np.ascontiguousarray(block))
-    split = metadata.get("split", pd.Series("", index=metadata.index))
-    digest.update("\n".join(f"{b},{s}" for b, s in split.items()).encode())
-    return digest.hexdigest()[:16]
-
-
-def open_dataset(path: Path) -> xr.Dataset:
-    """A saved cohort whose values are not read yet."""
+def read(path: Path, verify: bool) -> dict:
+    """What makes up a `Cohort`, with the `ARRAYS` mapped and not read."""
     if not path.is_dir():
         raise FileNotFoundError(f"no cohort at {path}")
-    try:
-        data = xr.open_zarr(path, zarr_format=2, consolidated=True, chunks=None)
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
-    version = data.attrs.get("brainvae_format")
-    if version not in READABLE:
-        formats = " and ".join(map(str, READABLE))
-        raise ValueError(f"{path} has cohort format {version}; this library reads {formats}")
-    return data
-
-
-def unreadable(path: Path, error: Exception) -> ValueError:
-    """What is raised in place of what Zarr raises."""
-    return ValueError(f"{path} is not a readable cohort: {str(error).partition(chr(10))[0]}")
-
-
-def read_labels(data: xr.Dataset) -> dict:
-    """What `labels_of` wrote, as arguments of `Cohort`."""
-    structures = pd.DataFrame(
-        {c: data[f"structure_{c}"].to_numpy() for c in ("id", "acronym", "name", "parent_id")}
-    )
-    brains = pd.Index(data["brain"].to_numpy().astype(str), name="brain")
-    columns = data.attrs["metadata_columns"]
-    metadata = pd.DataFrame(
-        {c: data[f"metadata_{c}"].to_numpy() for c in columns}, index=brains, columns=columns
-    ).replace("", None)
-    factors = None
-    if "factors" in data:
-        factors = pd.DataFrame(
-            data["factors"].to_numpy(), index=brains, columns=data["factor"].to_numpy().astype(str)
+    if (path / ".zgroup").exists():
+        raise ValueError(
+            f"{path} is a cohort in Zarr, which this library no longer reads; delete it and make "
+            "it anew from what it was made from"
         )
-    atlas = Atlas(
-        data["annotation"].to_numpy(),
-        data["template"].to_numpy(),
-        structures,
-        data.attrs["pixel_um"],
-        data.attrs["atlas"],
-        data.attrs["terms"],
-    )
-    return {
-        "metadata": metadata,
-        "atlas": atlas,
-        "factors": factors,
-        "preprocessing": json.loads(data.attrs.get("preprocessing", "null")),
-        "refused": json.loads(data.attrs.get("refused", "{}")),
-        "name": data.attrs["name"],
-    }
+    try:
+        content = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+        version, expected = content["format"], content.get("sha256")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a readable cohort: no usable {DESCRIPTION}") from error
+    if version != FORMAT:
+        raise ValueError(
+            f"{path} has cohort format {version}; this library reads {FORMAT}: make it anew, or "
+            "read it with the library that wrote it"
+        )
+    if expected != _digest({k: v for k, v in content.items() if k != "sha256"}):
+        raise _damaged(path, DESCRIPTION)
+    for name, file in content["files"].items():
+        same = (path / name).is_file() and (path / name).stat().st_size == file["bytes"]
+        if same and (verify or name.removesuffix(".npy") not in ARRAYS):
+            same = _sha256(path / name) == file["sha256"]
+        if not same:
+            raise _damaged(path, name)
+    tables = {name: _read_table(path / f"{name}.csv", k) for name, k in content["tables"].items()}
+    with np.load(path / "atlas.npz") as arrays:
+        atlas = Atlas(**arrays, structures=tables.pop("structures"), **content["atlas"])
+    parts = {name: _mapped(path, name, content) for name in ARRAYS}
+    kept = {k: content[k] for k in ("name", "fingerprint", "preprocessing", "refused")}
+    return {"factors": None, **tables, **parts, "atlas": atlas, **kept}
 
 
-def checksum(dataset: xr.Dataset) -> str:
-    """Hash of every value, a block of brains at a time where they are not read yet."""
-    digest = hashlib.sha256()
-    for name in sorted(map(str, dataset.variables)):
-        values = dataset[name].variable
-        digest.update(f"{name} {values.shape}".encode())
-        for start in range(0, len(values), BLOCK):
-            digest.update(np.ascontiguousarray(values[start : start + BLOCK].to_numpy()))
-    return digest.hexdigest()
+def _mapped(path, name, content):
+    if f"{name}.npy" not in content["files"]:
+        return None
+    try:
+        return np.load(path / f"{name}.npy", mmap_mode="r")
+    except ValueError as error:  # the header is what a size does not check
+        raise _damaged(path, f"{name}.npy") from error
 
 
-def _plain(values: pd.Series) -> np.ndarray:
-    """Numbers as they are, anything else as text; a missing text is empty."""
-    if values.dtype.kind in "biuf":
-        return values.to_numpy()
-    return values.astype(object).where(values.notna(), "").to_numpy(str)
+def _write_table(path, table) -> list[dict]:
+    """Write a table's index and columns; gives what the text does not say of each."""
+    columns = [(table.index.name, table.index), *table.items()]
+    kinds, cells = [], []
+    for name, values in columns:
+        kind, missing = {"name": name, "dtype": str(values.dtype)}, pd.isna(values)
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            levels = values.dtype.categories
+            kind |= {"levels": levels.tolist(), "of": str(levels.dtype)}
+            kind["ordered"] = bool(values.dtype.ordered)
+        values = [None if none else value for value, none in zip(values, missing, strict=True)]
+        is_text = kind["dtype"] != "object" or all(isinstance(v, str | None) for v in values)
+        if not is_text:  # such as True, False and missing
+            kind["json"] = True
+        write = str if is_text else _as_json
+        cells.append(["" if value is None else write(value) for value in values])
+        kinds.append(kind)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow([str(kind["name"]) for kind in kinds])
+        writer.writerows(zip(*cells, strict=True))
+    return kinds
+
+
+def _as_json(value) -> str:
+    return json.dumps(value.item() if isinstance(value, np.generic) else value)
+
+
+def _read_table(path, kinds) -> pd.DataFrame:
+    with path.open(newline="", encoding="utf-8") as file:
+        _, *rows = csv.reader(file)
+    cells = list(zip(*rows, strict=True)) or [()] * len(kinds)
+    index, *columns = map(_typed, cells, kinds)
+    table = pd.DataFrame(dict(enumerate(columns)), index=range(len(rows)))
+    table.columns = [kind["name"] for kind in kinds[1:]]
+    return table.set_axis(pd.Index(index, name=kinds[0]["name"]))
+
+
+def _typed(cells, kind) -> pd.Series:
+    """A column from its text."""
+    dtype, missing = kind["dtype"], np.nan if kind["dtype"].startswith("float") else None
+    values = pd.Series([cell or missing for cell in cells], dtype=object)
+    if kind.get("json"):
+        return values.map(json.loads, na_action="ignore").astype(object)
+    if "levels" in kind:
+        levels = pd.Index(kind["levels"], dtype=kind["of"])
+        of_text = {str(level): level for level in levels}
+        dtype = pd.CategoricalDtype(levels, kind["ordered"])
+        values = values.map(of_text)
+    elif dtype.startswith("bool"):
+        values = values.map({"True": True, "False": False})
+    return values.astype(dtype)
+
+
+def _sha256(path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(content) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path, name) -> ValueError:
+    return ValueError(f"{path} is damaged: {name} is not what was saved; copy the cohort again")

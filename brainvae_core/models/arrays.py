@@ -24,7 +24,7 @@ def checked_images(images, image_shape) -> np.ndarray:
 def checked_parts(train, validation):
     """Training and validation images as float32, at least two of each and of one size.
 
-    What is no ndarray (a view of an array on disk) is left as it is, and checked when it is read.
+    What is on disk is left as it is, and checked when it is read.
     """
     for name, images in (("training", train), ("validation", validation)):
         if len(images) < 2:
@@ -33,13 +33,24 @@ def checked_parts(train, validation):
                 "give more brains (15 split into 10, 2 and 3), or a column split in their metadata"
             )
     image_shape = tuple(np.shape(train)[1:])
-    if isinstance(train, np.ndarray) and isinstance(validation, np.ndarray):
+    if not (on_disk(train) or on_disk(validation)):
         return checked_images(train, image_shape), checked_images(validation, image_shape)
     if tuple(validation.shape[1:]) != image_shape:
         raise ValueError(
             f"training images are {image_shape} and validation images {validation.shape[1:]}"
         )
     return train, validation
+
+
+def on_disk(images) -> bool:
+    """Whether images are read when they are indexed: a mapped file, or what is no ndarray."""
+    return not isinstance(images, np.ndarray) or isinstance(images, np.memmap)
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor of an array's own memory, or of a copy where it may only be read."""
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def checked_codes(z, latent_dim) -> np.ndarray:
@@ -61,7 +72,7 @@ def checked_latent_dim(latent_dim, n_images, most, what):
 def batches(array: np.ndarray, device, size: int = 64):
     """Tensors of at most ``size`` rows on a device; of no rows, one empty tensor."""
     for start in range(0, max(len(array), 1), size):
-        yield torch.from_numpy(np.ascontiguousarray(array[start : start + size])).to(device)
+        yield tensor(array[start : start + size]).to(device)
 
 
 def keep_freed_memory():

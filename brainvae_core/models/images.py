@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from brainvae_core.models.arrays import checked_images, checked_parts
+from brainvae_core.models.arrays import checked_images, checked_parts, on_disk, tensor
 
 SHARE = 0.5  # of the device's free memory that images may take
 AHEAD = 4  # batches that are read before they are needed
@@ -23,8 +23,8 @@ class Images:
     Parameters
     ----------
     images : ndarray of float32, or array-like
-        What has ``shape`` and gives NumPy for a slice or an array of rows, such as a view of a Zarr
-        array, is never read whole unless the device is a GPU with room for it.
+        A mapped file, or what has ``shape`` and gives NumPy for a slice or an array of rows, is
+        never read whole unless the device is a GPU with room for it.
     device : torch.device
     """
 
@@ -32,15 +32,14 @@ class Images:
         self.array, self.device = images, device
         self.shape = tuple(images.shape)
         self.resident = None
-        on_disk = not isinstance(images, np.ndarray)
         if device.type == "cuda":
             torch.cuda.empty_cache()  # what torch only keeps for later is free, too
             if np.prod(self.shape) * 4 <= SHARE * torch.cuda.mem_get_info(device)[0]:
                 self.resident = torch.empty(self.shape, device=device)
                 for first in range(0, len(self), BLOCK):
                     self.resident[first : first + BLOCK] = self._read(slice(first, first + BLOCK))
-        elif not on_disk:
-            self.resident = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        elif not on_disk(images):
+            self.resident = tensor(images).to(device)
 
     def __len__(self):
         return self.shape[0]
@@ -53,8 +52,7 @@ class Images:
         if shape == self.shape[1:]:
             return self
         coarse = Coarse(self.array, self.shape[1] // shape[0])
-        in_memory = isinstance(self.array, np.ndarray)
-        return Images(coarse[:] if in_memory else coarse, self.device)
+        return Images(coarse if on_disk(self.array) else coarse[:], self.device)
 
     def take(self, rows) -> torch.Tensor:
         """The images of a slice or an array of rows, on the device."""
@@ -94,7 +92,7 @@ class Images:
         )
 
     def _read(self, rows) -> torch.Tensor:
-        images = torch.from_numpy(checked_images(self.array[rows], self.shape[1:]))
+        images = tensor(checked_images(self.array[rows], self.shape[1:]))
         return images.pin_memory() if self.device.type == "cuda" else images
 
 

@@ -1,0 +1,345 @@
+"""A cohort's folder: what is read is what was saved, damage is refused, no whole is copied."""
+
+import json
+import shutil
+import tracemalloc
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainvae_core.cohorts import Cohort, drawn_atlas, open_cohort, save_blocks, simulate
+from brainvae_core.cohorts import cohort as cohort_module
+from brainvae_core.cohorts.cohort import SPLITS
+from brainvae_core.cohorts.stored import ARRAYS, OnDisk, _read_table, _write_table
+from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
+
+N, SHAPE = 17, (40, 56)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    what = {"format": 1, "brightness": 812.5, "clip_pixels": True, "spread": {"difference": 0.1}}
+    made = simulate(N, shape=SHAPE, seed=4)._like(
+        preprocessing=what, refused={"mouse-99": "its volume stops early: Zürich"}, name="tiny"
+    )
+    made.metadata["sex"] = ["F", None, *["M"] * (N - 2)]
+    return made
+
+
+@pytest.fixture(scope="module")
+def saved(cohort, tmp_path_factory):
+    return cohort.save(tmp_path_factory.mktemp("saved") / "deep" / "cohort")
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "copy")
+
+
+@pytest.fixture
+def on_disk(saved, monkeypatch):
+    """The saved cohort, no part of which is read into memory."""
+    monkeypatch.setattr(cohort_module, "IN_MEMORY", 0)
+    return open_cohort(saved)
+
+
+def assert_same(left, right):
+    for part in ARRAYS:
+        expected, found = getattr(left, part), getattr(right, part)
+        assert (expected is None) == (found is None)
+        if expected is not None:
+            assert np.array_equal(expected, found) and expected.dtype == found.dtype
+    pd.testing.assert_frame_equal(left.metadata, right.metadata)
+    assert (left.factors is None) == (right.factors is None)
+    if left.factors is not None:
+        pd.testing.assert_frame_equal(left.factors, right.factors)
+    pd.testing.assert_frame_equal(left.atlas.structures, right.atlas.structures)
+    for name in ("annotation", "template"):
+        expected, found = getattr(left.atlas, name), getattr(right.atlas, name)
+        assert np.array_equal(expected, found) and expected.dtype == found.dtype
+    for name in ("pixel_um", "name", "terms"):
+        assert getattr(left.atlas, name) == getattr(right.atlas, name)
+    for name in ("name", "fingerprint", "preprocessing", "refused"):
+        assert getattr(left, name) == getattr(right, name)
+
+
+# ---- to disk and back ----
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_read_is_what_was_saved(cohort, saved, tmp_path):
+    again = cohort.save(tmp_path / "again")
+    assert all(f.read_bytes() == (again / f.name).read_bytes() for f in saved.iterdir())
+    opened = open_cohort(saved, verify=True)
+    assert_same(cohort, opened)
+    del opened.fingerprint  # the saved one is what the images give
+    assert opened.fingerprint == cohort.fingerprint
+    assert [p.name for p in saved.parent.iterdir()] == ["cohort"]
+    assert isinstance(opened.images, np.memmap) and not opened.images.flags.writeable
+    assert not any(path.suffix in (".pkl", ".pickle") for path in saved.iterdir())
+
+
+def test_a_bare_cohort_comes_back_too(cohort, tmp_path):
+    bare = Cohort(cohort.images, cohort.metadata[["sex"]], cohort.atlas)
+    assert_same(bare, open_cohort(bare.save(tmp_path / "bare")))
+    nothing = Cohort(cohort.images, cohort.metadata[[]], cohort.atlas)
+    assert open_cohort(nothing.save(tmp_path / "nothing")).metadata.shape == (N, 0)
+
+
+def test_a_fingerprint_is_the_same_in_every_version():
+    images = (np.arange(2 * 20 * 28, dtype=np.float32).reshape(2, 20, 28) % 97) / 97
+    atlas = drawn_atlas().resampled((20, 28))
+    metadata = pd.DataFrame({"split": ["train", "test"]}, index=["a", "b"])
+    assert Cohort(images, metadata, atlas).fingerprint == "b68ebac93d8458dd"
+    assert Cohort(images, metadata[[]], atlas).fingerprint == "b60e7e206735751f"
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+COLUMNS = {
+    "str": (texts | st.none(), "str"),
+    "object": (texts | st.none(), object),
+    "mixed": (st.booleans() | st.integers(-9, 9) | st.none(), object),
+    "bool": (st.booleans(), bool),
+    "boolean": (st.booleans() | st.none(), "boolean"),
+    "int16": (st.integers(-(2**15), 2**15 - 1), np.int16),
+    "Int64": (st.integers(-(2**63), 2**63 - 1) | st.none(), "Int64"),
+    "float32": (st.floats(width=32), np.float32),
+    "float64": (st.floats(), np.float64),
+    "category": (st.sampled_from(["1", "b", None]), pd.CategoricalDtype(["b", "1", "c"], True)),
+    "integers": (st.sampled_from([3, 1, None]), pd.CategoricalDtype([3, 1])),
+    "datetime": (st.datetimes(min_value=datetime(1700, 1, 1)), "datetime64[us]"),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_table_comes_back_with_its_types(tmp_path_factory, data):
+    n = data.draw(st.integers(1, 4))
+    table = pd.DataFrame(
+        {
+            name: pd.Series(data.draw(st.lists(values, min_size=n, max_size=n)), dtype=dtype)
+            for name, (values, dtype) in COLUMNS.items()
+        }
+    ).set_axis(pd.Index([f"{i:03}" for i in range(n)], name="brain"))
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    kinds = json.loads(json.dumps(_write_table(path, table)))
+    pd.testing.assert_frame_equal(_read_table(path, kinds), table, check_exact=True)
+
+
+# ---- what stays on disk ----
+
+
+def test_both_name_the_same_runs_whole_split_and_split_anew(cohort, on_disk):
+    assert repr(on_disk) == repr(cohort)
+    for part in SPLITS:
+        found, expected = on_disk.split(part), cohort.split(part)
+        assert isinstance(found.images, OnDisk)
+        assert found.fingerprint == expected.fingerprint
+        assert_same(expected, found)
+    assert on_disk.with_split(7).fingerprint == cohort.with_split(7).fingerprint
+    small, few = (c.resampled((10, 14)) for c in (on_disk, cohort))
+    assert isinstance(small.images, OnDisk)
+    assert_same(few, small)
+    assert_same(few.split("test").resampled((5, 7)), small.split("test").resampled((5, 7)))
+
+
+rows = st.integers(-N, N - 1)
+ends = st.none() | st.integers(-N - 2, N + 2)
+
+
+@given(
+    st.one_of(
+        rows,
+        st.lists(rows, min_size=1),
+        st.lists(rows, min_size=1).map(np.array),
+        st.lists(st.booleans(), min_size=N, max_size=N).map(np.array),
+        st.builds(slice, ends, ends, st.sampled_from([None, 1, 2, -1, -3])),
+    ),
+    st.lists(rows, min_size=N, max_size=N).map(np.array),
+)
+def test_indexing_is_numpys(cohort, saved, which, order):
+    found = OnDisk(open_cohort(saved).images, order)[which]
+    expected = cohort.images[order][which]
+    assert found.dtype == np.float32 and found.shape == expected.shape
+    assert np.array_equal(found, expected)
+    found[...] = 0  # the reader's own
+
+
+def test_a_row_that_is_not_there_is_an_index_error(on_disk):
+    images = on_disk.split("train").images
+    for which in (len(images), [0, len(images)]):
+        with pytest.raises(IndexError):
+            images[which]
+    assert np.asarray(images, dtype=np.float64).dtype == np.float64 and images.ndim == 3
+
+
+def test_a_small_part_is_in_memory_and_its_own(saved, cohort):
+    opened = open_cohort(saved)
+    part = opened.split("test")
+    part.images[0] = part.clean[0] = 0
+    assert type(part.images) is np.ndarray and type(opened.resampled((20, 28)).clean) is np.ndarray
+    assert_same(cohort, opened)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_fit_from_disk_is_the_fit_in_memory(cohort, on_disk, tmp_path):
+    config = BetaVAEConfig(latent_dim=3, steps=6, batch_size=4, validate_every=3)
+    in_memory = fit(cohort, config, tmp_path / "in memory", device="cpu")
+    from_disk = fit(on_disk, config, tmp_path / "from disk", device="cpu")
+    assert from_disk.folder.name == in_memory.folder.name
+    ours, theirs = from_disk.model.tensors(), in_memory.model.tensors()
+    for name, values in theirs.items():
+        assert np.allclose(ours[name], values, rtol=1e-4, atol=1e-6), name
+    losses = [[row["validation_loss"] for row in r.history] for r in (from_disk, in_memory)]
+    assert np.allclose(*losses, rtol=1e-5)
+    encoded = (in_memory.model.encode(c.images) for c in (cohort, on_disk))
+    assert np.array_equal(*encoded)
+    pca = [fit(c, PCAConfig(2), tmp_path / c.name) for c in (cohort, on_disk._like(name="b"))]
+    assert pca[0].folder.name == pca[1].folder.name and pca[0].history == pca[1].history
+
+
+def test_splitting_resampling_and_fitting_copy_no_whole_cohort(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort_module, "IN_MEMORY", 1_000_000)
+    block = simulate(100, shape=(80, 112), artefact_share=0, seed=0)
+    ids = [pd.Index([f"b{i}-{j}" for j in range(100)], name="brain") for i in range(20)]
+    path = save_blocks(
+        tmp_path / "large",
+        (Cohort(block.images, block.metadata.set_axis(brains), block.atlas) for brains in ids),
+        split_seed=0,
+    )
+    whole = 20 * block.images.nbytes
+    config = BetaVAEConfig(
+        latent_dim=2, steps=4, batch_size=8, validate_every=4, initialisation="authors"
+    )
+    tracemalloc.start()
+    cohort = open_cohort(path)
+    fit(cohort, config, tmp_path / "runs", device="cpu")
+    small = cohort.resampled((40, 56)).split("train")
+    assert small.images[:64].shape == (64, 40, 56)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert whole > 70e6 and peak < 0.15 * whole
+
+
+# ---- damage, and what is no cohort ----
+
+
+def refused(words, make):
+    with pytest.raises(ValueError, match=words) as refusal:
+        make()
+    assert "\n" not in str(refusal.value)
+
+
+FILES = [*(f"{part}.npy" for part in ARRAYS), "metadata.csv", "factors.csv", "structures.csv"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
+@pytest.mark.parametrize("name", [*FILES, "atlas.npz", "cohort.json"])
+def test_a_damaged_cohort_is_refused(copy, name, damage):
+    file = copy / name
+    content = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    if damage == "flipped" and name.endswith(".npy"):
+        open_cohort(copy)  # reads no image
+    refused(f"copy.* (damaged: {name}|readable)", lambda: open_cohort(copy, verify=True))
+    if damage != "flipped" or not name.endswith(".npy"):
+        refused(f"copy.* (damaged: {name}|readable)", lambda: open_cohort(copy))
+
+
+@pytest.mark.parametrize("old", [b"(17, 40, 56)", b"<f4", b"\x93NUMPY"])
+def test_a_damaged_header_is_refused_at_once(copy, old):
+    content = (copy / "images.npy").read_bytes()
+    new = {b"<f4": b"<i4", b"\x93NUMPY": b"\x93NUMPX"}.get(old, b"(17, 56, 40)")
+    (copy / "images.npy").write_bytes(content.replace(old, new, 1))
+    refused("is damaged: images.npy", lambda: open_cohort(copy))
+
+
+def test_what_is_no_cohort_of_this_format_is_refused(copy, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no cohort at .*nowhere"):
+        open_cohort(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    refused("empty is not a readable cohort", lambda: open_cohort(tmp_path / "empty"))
+    (tmp_path / "old.zarr").mkdir()
+    (tmp_path / "old.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    refused(
+        "old.zarr is a cohort in Zarr.*make it anew", lambda: open_cohort(tmp_path / "old.zarr")
+    )
+    content = json.loads((copy / "cohort.json").read_text())
+    for version in (2, 4):
+        (copy / "cohort.json").write_text(json.dumps({**content, "format": version}))
+        refused(
+            f"copy has cohort format {version}; this library reads 3", lambda: open_cohort(copy)
+        )
+    for content in ("[]", "{}", "17"):
+        (copy / "cohort.json").write_text(content)
+        refused("not a readable cohort", lambda: open_cohort(copy))
+
+
+# ---- written at once and block by block ----
+
+
+def blocks(cohort, sizes=(5, 1, 11)):
+    starts = np.cumsum([0, *sizes[:-1]])
+    return (cohort.select(np.arange(a, a + n)) for a, n in zip(starts, sizes, strict=True))
+
+
+def test_blocks_make_the_cohort_that_was_never_in_memory(cohort, tmp_path):
+    longer = pd.Index([f"mouse-{i}" for i in range(9990, 9990 + N)], name="brain")
+    renamed = cohort._like(
+        metadata=cohort.metadata.set_axis(longer), factors=cohort.factors.set_axis(longer)
+    )
+    path = save_blocks(tmp_path / "deep" / "blocks", blocks(renamed), split_seed=3, name="named")
+    assert_same(renamed.with_split(3)._like(name="named"), open_cohort(path, verify=True))
+    assert [p.name for p in path.parent.iterdir()] == ["blocks"]
+    assert_same(renamed, open_cohort(save_blocks(tmp_path / "kept", blocks(renamed))))
+
+
+def test_blank_masks_take_no_room(cohort, saved):
+    blank = ~cohort.artefact_masks.any(axis=(1, 2))
+    assert blank.sum() > 10
+    file = saved / "artefact_masks.npy"
+    assert file.stat().st_size - cohort.artefact_masks.nbytes in (64, 128, 256)
+    assert file.stat().st_blocks * 512 <= file.stat().st_size
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_nothing_and_the_next_succeeds(cohort, tmp_path, error):
+    def fails():
+        yield from list(blocks(cohort))[:2]
+        raise error
+
+    with pytest.raises(type(error)):
+        save_blocks(tmp_path / "a", fails())
+    assert list(tmp_path.iterdir()) == []
+    assert len(open_cohort(save_blocks(tmp_path / "a", blocks(cohort)))) == N
+
+
+def test_blocks_that_do_not_fit_together_are_refused(cohort, tmp_path):
+    for others, words in (
+        ([], "no block of brains"),
+        ([cohort, cohort], "'sim-00000'.*occur twice"),
+        ([cohort, cohort._like(factors=None)], "other columns"),
+        ([cohort, cohort._like(metadata=cohort.metadata[["sex"]])], "other columns"),
+        ([cohort, cohort._like(clean=None)], "other columns"),
+        ([cohort, cohort._like(preprocessing=None)], "another preprocessing"),
+        ([cohort, simulate(2, shape=(80, 112))], "another atlas"),
+    ):
+        refused(words, lambda others=others: save_blocks(tmp_path / "a", others))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cohort_is_never_overwritten(cohort, saved):
+    for write in (cohort.save, lambda path: save_blocks(path, blocks(cohort))):
+        with pytest.raises(FileExistsError, match="cohort exists; a cohort is never overwritten"):
+            write(saved)
+    assert len(open_cohort(saved)) == N
