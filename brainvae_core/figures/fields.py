@@ -1,0 +1,371 @@
+"""Figures of fields: which regions move the latents and what latents paint (Figs 3, S2–S4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import CenteredNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from brainvae_core.figures import primitives as draw
+from brainvae_core.figures import style
+from brainvae_core.figures.style import styled
+
+CODE = "Code (prior standard deviations)"
+
+
+@styled
+def fig_3a(
+    rgb: np.ndarray,
+    scales: np.ndarray,
+    starred: np.ndarray,
+    pixel_um: float,
+    brain_contour_mask: np.ndarray,
+) -> Figure:
+    """Projective field of every latent as one colour image (Fig. 3A).
+
+    Each panel is a latent: how much each pixel of the decoded section varies (variance of grey
+    values) while c, in prior standard deviations, moves the latent. Cyan: c small and positive, in
+    the inner half of its range; magenta: small and negative; yellow: large c of either sign; white:
+    no change. Colours mix, all three to black, and are full at the variances in the legend, the
+    same for all latents. A star marks an outlier, a latent that does unusually much at large c;
+    a grey line outlines the brain.
+
+    Parameters
+    ----------
+    rgb : ndarray, shape (latent_dim, height, width, 3)
+        In [0, 1] (``stratified_rgb``).
+    scales : ndarray, shape (3,)
+        Variances at which red, green and blue run out, squared brightness.
+    starred : ndarray of bool, shape (latent_dim,)
+        Outliers (``outlier_latents``).
+    pixel_um : float
+    brain_contour_mask : ndarray of bool, shape (height, width)
+    """
+    rgb = style.check_shape("rgb", rgb, (len(starred), None, None, 3))
+    scales = style.check_shape("scales", scales, (3,))
+    names = zip(style.latent_names(len(rgb)), starred, strict=True)
+    titles = [f"{name} ★" if star else name for name, star in names]
+    figure, axes = draw.gallery(rgb, titles, pixel_um, columns=4, below=0.45)
+    for ax in axes:
+        draw.outline(ax, brain_contour_mask, "#888888", 0.6)
+    handles = []
+    where = {"cyan": "small positive c", "magenta": "small negative c", "yellow": "large |c|"}
+    for (colour, what), scale in zip(where.items(), scales, strict=True):
+        digits, power = f"{scale:.1e}".split("e")
+        label = rf"{what} (full at ${digits}\times10^{{{int(power)}}}$)"
+        handles.append(Patch(fc=colour, ec="#888888", lw=0.5, label=label))
+    title = "Variance of brightness (squared grey values) while c moves the latent; ★ outlier"
+    draw.legend(figure, handles, title=title)
+    return figure
+
+
+@styled
+def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarray) -> Figure:
+    """Receptive field of every latent as shares of each region's effect (Fig. 3B).
+
+    Rows are the regions changed in the input (Allen acronyms), columns the latents F1, F2 and so
+    on. Colour, and number where there is room, is the latent's share of the region's effect: the
+    divergence, in nats, between the codes of brains with the region at its darkest and at its
+    brightest. A row adds up to 1, and a bright cell is the latent that notices the region most.
+    Grey bars at the right, or dots on a logarithmic axis where sums differ a hundredfold, are the
+    row's sum in nats: where it is small, the row shares out next to nothing.
+
+    Parameters
+    ----------
+    normalised : ndarray, shape (n_rois, latent_dim)
+        Each region's divergences divided by their sum (``ReceptiveField.normalised``).
+    acronyms : sequence of str, n_rois
+    row_totals : ndarray, shape (n_rois,)
+        The sums, in nats.
+    """
+    normalised = style.check_shape("normalised", normalised, (len(acronyms), None))
+    row_totals = style.check_shape("row_totals", row_totals, (len(acronyms),))
+    latent_dim = normalised.shape[1]
+    figure = style.new_figure(1.1 + 0.36 * len(acronyms))
+    matrix, totals = figure.subplots(1, 2, width_ratios=[4, 1])
+    table = pd.DataFrame(normalised, list(acronyms), style.latent_names(latent_dim))
+    limits, write = (0, np.nanmax(normalised)), ".2f" if latent_dim <= 14 else ""
+    shown = draw.heat_map(matrix, table, limits=limits, write=write)
+    matrix.set(xlabel="Latent", ylabel="Region perturbed")
+    rows = np.arange(len(acronyms))
+    far = 0 < min(row_totals) < max(row_totals) / 100
+    if far:  # a bar has no length where there is no zero
+        low, high = min(row_totals) / 2, max(row_totals)
+        totals.plot(row_totals, rows, "o", ms=5, color=style.GREY)
+        totals.set(xscale="log", xlim=(low, high * (high / low) ** 0.6), xlabel="Sum (nats), log")
+        style.plain_log(totals.xaxis)
+        totals.xaxis.get_major_locator().set_params(numticks=4)
+    else:
+        totals.barh(rows, row_totals, height=0.7, color=style.PALE)
+        totals.set(xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")
+        totals.xaxis.set_major_locator(MaxNLocator(3))
+    for row, total in zip(rows, row_totals, strict=True):
+        beside = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": style.SMALL}
+        totals.annotate(style.written(float(f"{total:.3g}")), (total, row), va="center", **beside)
+    totals.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
+    shrink = min(1, 8 / len(acronyms))
+    draw.colour_bar(figure, shown, [matrix, totals], "Share of the region's sum", shrink=shrink)
+    return figure
+
+
+@styled
+def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_name: str) -> Figure:
+    """Distributions of some latents while one region's brightness changes (Fig. 3C).
+
+    Each panel is a latent; horizontal: its code, in prior standard deviations; vertical: smoothed
+    density over brains, each panel with its own scale. Each curve is the same brains with the
+    region (Allen acronym at the colour bar) at one brightness weight w, in units of its mean
+    brightness: dark curves for low w, yellow for high. Curves that move apart show a latent that
+    follows the region, curves that coincide one that does not see it. A vertical line instead of a
+    curve: all brains have the same code.
+
+    Parameters
+    ----------
+    codes : ndarray, shape (n_weights, n_brains, n_latents)
+        Codes of the perturbed brains, only the latents to show.
+    latents : sequence of int, n_latents
+        Their numbers, counted from 1.
+    weights : ndarray, shape (n_weights,)
+        w, in units of the region's mean brightness.
+    roi_name : str
+    """
+    codes = style.check_shape("codes", codes, (len(weights), None, len(latents)))
+    figure = style.new_figure(2.6)
+    figure.get_layout_engine().set(w_pad=0.12)  # or numbers of neighbours touch
+    axes = figure.subplots(1, len(latents), squeeze=False)[0]
+    norm = Normalize(min(weights), max(weights))
+    colours = matplotlib.colormaps["viridis"](norm(weights))
+    for ax, number, values in zip(axes, latents, np.moveaxis(codes, -1, 0), strict=True):
+        draw.densities(ax, values, colours)
+        label = style.wrapped(CODE, (style.WIDTH - 1.2) / len(latents) - 0.1)
+        ax.set(title=f"F{number}", xlabel=label)
+        ax.xaxis.set_major_locator(MaxNLocator(max(3, 12 // len(latents))))
+    axes[0].set_ylabel("Density over brains")
+    label = f"Brightness of {roi_name}, w"
+    draw.colour_bar(figure, ScalarMappable(norm, "viridis"), list(axes), label, aspect=20)
+    return figure
+
+
+@styled
+def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> Figure:
+    """Distributions of every latent while each region's brightness changes (Fig. S3).
+
+    Rows are latents F1, F2 and so on, columns regions (Allen acronyms), with the range of the
+    brightness weight w, in units of the region's mean brightness. Horizontal: the latent's code, in
+    prior standard deviations, alike within a row; vertical: smoothed density over brains, each
+    panel with its own scale. Each curve is the same brains at one w, dark at the region's lowest
+    and yellow at its highest. Curves that move apart show a latent that follows the region; curves
+    that coincide, one that does not see it.
+
+    Parameters
+    ----------
+    codes : ndarray, shape (n_rois, n_weights, n_brains, latent_dim)
+        ``ReceptiveField.codes``.
+    acronyms : sequence of str, n_rois
+    weights : ndarray, shape (n_rois, n_weights)
+        w of each region, rising.
+    """
+    codes = style.check_shape("codes", codes, (*np.shape(weights), None, None))
+    style.check_shape("weights", weights, (len(acronyms), None))
+    n_rois, n_weights, _, latent_dim = codes.shape
+    figure = style.new_figure(1.0 + 0.62 * latent_dim)
+    axes = figure.subplots(latent_dim, n_rois, sharex="row", squeeze=False)
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_weights))
+    for latent, roi in np.ndindex(latent_dim, n_rois):
+        ax = axes[latent, roi]
+        draw.densities(ax, codes[roi, :, :, latent], colours, width=1.0)
+        ax.set_xlabel("")
+        ax.tick_params(axis="x", labelsize=7, pad=1.5, length=2)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    for row, name in zip(axes, style.latent_names(latent_dim), strict=True):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for ax, acronym, w in zip(axes[0], acronyms, weights, strict=True):
+        ax.set_title(f"{acronym}\nw = {w[0]:.2f}–{w[-1]:.2f}", fontsize=style.SMALL)
+    axes[-1, n_rois // 2].set_xlabel(CODE)
+    scale, label = ScalarMappable(Normalize(0, 1), "viridis"), "Brightness of the region, w"
+    bar = draw.colour_bar(figure, scale, axes, label, shrink=0.5)
+    bar.set_ticks([0, 1], labels=["lowest", "highest"])
+    return figure
+
+
+@styled
+def fig_3d(covariance: np.ndarray) -> Figure:
+    """Covariance between latents of their shares of the regions' effects (Fig. 3D).
+
+    Rows and columns are the latents F1, F2 and so on. A latent's share of a region is the part that
+    it takes of the region's whole effect on the code. Colour is the covariance of two latents'
+    shares over regions, in squared shares: red where the same regions move both, blue where
+    different regions do, white where neither holds; the diagonal is each latent's own variance.
+    Shares add up to 1, so every row of the matrix adds up to 0 and some blue is unavoidable.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (latent_dim, latent_dim)
+        ``impact_covariance``.
+    """
+    covariance = style.check_shape("covariance", covariance, (len(covariance),) * 2)
+    names = style.latent_names(len(covariance))
+    figure = style.new_figure(3.7, width=4.8)
+    ax = figure.subplots()
+    limit = np.abs(covariance).max() or 1.0
+    table, limits = pd.DataFrame(covariance, names, names), (-limit, limit)
+    shown = draw.heat_map(ax, table, limits=limits, cmap=style.DIFFERENCE, most=(40, 12))
+    ax.set(xlabel="Latent", ylabel="Latent", aspect="equal")
+    bar = draw.colour_bar(figure, shown, ax, "Covariance over regions (squared shares)", aspect=20)
+    bar.formatter = style.PLAIN
+    return figure
+
+
+@styled
+def fig_3e(
+    scores: Mapping[str, object],
+    nulls: Mapping[str, np.ndarray],
+    rotated: Mapping[str, np.ndarray],
+) -> Figure:
+    """How uncorrelated the latents' impacts are, by model, beside chance (Fig. 3E).
+
+    Vertical: 1 minus the mean absolute correlation of two latents' shares of the regions' effects;
+    0 if all latents follow the same regions or opposite ones, 1 if none is related. A coloured
+    marker is the model's score, written above; its bar is the 95 % interval. The grey violin to its
+    left is chance, regions permuted for each latent alone; the sand-coloured one to its right is
+    random axes of the same codes; lines are medians. High is good, but only a score above both
+    violins says something of the latents.
+
+    Parameters
+    ----------
+    scores : mapping of model to estimate
+        ``uncorrelatedness``; an estimate has ``value``, ``low`` and ``high``.
+    nulls, rotated : mapping of model to ndarray, each (n,)
+        Scores of latents that have nothing to do with one another, and of random axes.
+    """
+    style.check_same_labels(scores=scores, nulls=nulls, rotated=rotated)
+    chances = {"regions permuted": (nulls, "#CFCFCF"), "random axes": (rotated, "#F0DDB0")}
+    table = pd.concat(
+        pd.DataFrame({"model": name, "chance": chance, "value": np.asarray(draws[name], float)})
+        for chance, (draws, _) in chances.items()
+        for name in scores
+    )
+    figure = style.new_figure(3.3, width=min(style.WIDTH, 2.2 + 0.95 * len(scores)))
+    ax = figure.subplots()
+    palette = {chance: colour for chance, (_, colour) in chances.items()}
+    sns.violinplot(
+        table, x="model", y="value", hue="chance", palette=palette, saturation=1, inner=None,
+        linewidth=0, cut=0, width=0.72, density_norm="width", legend=False, ax=ax,
+    )  # fmt: skip
+    medians = table.groupby(["chance", "model"])["value"].median()
+    for x, (label, look) in enumerate(style.model_looks(scores).items()):
+        for side, chance in ((-0.18, "regions permuted"), (0.18, "random axes")):
+            ax.hlines(
+                medians[chance, label], x + side - 0.08, x + side + 0.08, color=style.GREY, lw=0.8
+            )
+        found = scores[label]
+        ax.plot([x, x], [found.low, found.high], color=look["color"], lw=2)
+        ax.plot(x, found.value, **{**look, "ls": "", "ms": 8, "mec": "white"})
+        over = {
+            "xytext": (0, 2),
+            "textcoords": "offset points",
+            "ha": "center",
+            "va": "bottom",
+        }
+        ax.annotate(f"{found.value:.2f}", (x, found.high), fontsize=style.SMALL, **over)
+    ax.set_xticks(range(len(scores)), [label.replace(" ", "\n", 1) for label in scores])
+    ax.set(xlim=(-0.6, len(scores) - 0.4), ylim=(0, 1), xlabel="")
+    ax.set_ylabel("Uncorrelatedness of the latents")
+    handles = {chance: Patch(fc=colour) for chance, colour in palette.items()}
+    handles["median"] = Line2D([], [], color=style.GREY, lw=0.8)
+    handles["95 % interval"] = Line2D([], [], color=style.DARK, lw=2, marker="o", ms=6, mec="white")
+    draw.legend(figure, handles, ncols=4 if figure.get_figwidth() > 5.5 else 2)
+    return figure
+
+
+@styled
+def fig_s2(
+    images: np.ndarray, acronyms: Sequence[str], weights: np.ndarray, pixel_um: float
+) -> Figure:
+    """One brain with each region at several brightness weights (Fig. S2).
+
+    Rows are regions (Allen acronyms), outlined in orange; columns are rising brightness weights w,
+    written above each section: how bright the row's region is made, in units of its mean
+    brightness, so that 1 is average. All else is the brain as it is, and all sections share one
+    grey scale and the scale bar. These are the inputs from which the receptive fields are read: a
+    latent sees a region if its code changes along the region's row.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n_rois, n_weights, height, width)
+        Perturbed sections.
+    acronyms : sequence of str, n_rois
+    weights : ndarray, shape (n_rois, n_weights)
+        w, in units of the region's mean brightness.
+    pixel_um : float
+    """
+    weights = style.check_shape("weights", weights, (len(acronyms), None))
+    images = style.check_shape("images", images, (*weights.shape, None, None))
+    rows = dict(zip(acronyms, images, strict=True))
+    above = [""] * weights.shape[1]
+    white = {"cmap": "gray", "vmin": 0, "vmax": style.grey_limit(images)}
+    below = 0.17 * len(weights) - 0.25
+    figure, axes = draw.montage(
+        rows, above, pixel_um, shown=dict.fromkeys(rows, white), below=below
+    )
+    for row, of_region, w in zip(axes, images, weights, strict=True):
+        changed = np.ptp(of_region, axis=0) > 1e-6
+        for ax, weight in zip(row, w, strict=True):
+            draw.outline(ax, changed)
+            ax.set_title(f"w = {weight:.2f}".replace("-", "−"), fontsize=style.SMALL, pad=2)
+    return figure
+
+
+@styled
+def fig_s4(
+    images: np.ndarray, c_values: Sequence[float], pixel_um: float, *, difference: bool = False
+) -> Figure:
+    """Decoded images along each latent (Fig. S4): one row per latent, one column per c.
+
+    Each image is what the decoder paints when the row's latent is moved by the column's c, in prior
+    standard deviations, and all other latents stay; images share one grey scale. Where differences
+    are drawn, only the column of the c nearest to 0 is an image, and the others are the change from
+    it: red brighter, blue darker, white unchanged, in brightness, which runs from 0 (black) to 1
+    (white). Read along a row for what a latent paints; a row without change is a latent that does
+    nothing.
+
+    Parameters
+    ----------
+    images : ndarray, shape (latent_dim, n_c, height, width)
+        ``traversal``.
+    c_values : sequence of float, n_c
+        Prior standard deviations.
+    pixel_um : float
+    difference : bool
+        Show what changes against the c nearest to 0, which alone stays an image.
+    """
+    images = style.check_shape("images", images, (None, len(c_values), None, None))
+    middle = int(np.argmin(np.abs(c_values)))
+    titles = [f"c = {c:+g}".replace("-", "−") if c else "c = 0" for c in c_values]
+    grey = {"cmap": "gray", "norm": Normalize(0, style.grey_limit(images))}
+    changes = images - images[:, [middle]]
+    change = {
+        "cmap": style.DIFFERENCE,
+        "norm": CenteredNorm(0, halfrange=style.difference_limit(changes)),
+    }
+    names = style.latent_names(len(images))
+    rows = dict(zip(names, changes if difference else images, strict=True))
+    shown = dict.fromkeys(rows, change if difference else grey)
+    figure, axes = draw.montage(rows, titles, pixel_um, shown=shown, below=0.5 * difference)
+    if difference:
+        for ax, image in zip(axes[:, middle], images[:, middle], strict=True):
+            ax.images[0].set(data=image, **grey)
+        label = f"Difference of brightness from c = {c_values[middle]:g}"
+        draw.colour_bar(
+            figure, ScalarMappable(**change), axes, label, location="bottom", shrink=0.5, aspect=40
+        )
+    return figure
