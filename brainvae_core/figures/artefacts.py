@@ -14,7 +14,7 @@ from brainvae_core.figures.style import styled
 GUESSING = style.REFERENCE | {"zorder": 0}
 LOWEST = -1.2  # share of the brain kept
 # What nobody has to fit stands at three places.
-LANDMARKS = {"ideal": (0, 1), "copy of the input": (1, 1), "mean image": (0, 0)}
+LANDMARKS = {"ideal": (0, 1), "copy of the input": (1, 1), "mean\nimage": (0, 0)}
 
 
 @styled

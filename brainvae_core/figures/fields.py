@@ -13,7 +13,7 @@ from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from brainvae_core.figures import primitives as draw
 from brainvae_core.figures import style
@@ -102,8 +102,10 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
         low, high = min(row_totals) / 2, max(row_totals)
         totals.plot(row_totals, rows, "o", ms=5, color=style.GREY)
         totals.set(xscale="log", xlim=(low, high * (high / low) ** 0.6), xlabel="Sum (nats), log")
-        style.plain_log(totals.xaxis)
-        totals.xaxis.get_major_locator().set_params(numticks=4)
+        powers = np.arange(np.ceil(np.log10(low)), np.log10(high) + 1e-9)
+        totals.set_xticks(10.0 ** powers[:: -(-len(powers) // 3)])
+        totals.xaxis.set_major_formatter(style.PLAIN)
+        totals.xaxis.set_minor_locator(NullLocator())
     else:
         totals.barh(rows, row_totals, height=0.7, color=style.PALE)
         totals.set(xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")

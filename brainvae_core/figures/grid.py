@@ -145,7 +145,7 @@ def fig_rate_distortion(
     one.plot(
         *by_rate[:, :: max(by_rate.shape[1] - 1, 1)], color=style.GREY, lw=1, ls="--", zorder=1
     )
-    one.margins(x=0.25)
+    one.margins(x=0.35)
     _constant_bound(whole, means.sum(axis=0))
     for look, point in zip(MARKS, marks.values(), strict=False):
         if (place := _place(point, betas, latent_dims)) and known[place]:

@@ -96,7 +96,7 @@ def montage(
     names = {name: textwrap.fill(name, 12, break_long_words=False) for name in rows}
     longest = max(len(line) for name in names.values() for line in name.split("\n"))
     figure, axes = image_grid(
-        len(rows), len(titles), shape[1:], beside=0.15 + 0.075 * longest, below=below
+        len(rows), len(titles), shape[1:], beside=0.2 + 0.08 * longest, below=below
     )
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(names[name], rotation=0, ha="right", va="center")

@@ -110,18 +110,23 @@ def curve_panels(
         ylabel = ylabels[0] if len(ylabels) == 1 and i % columns == 0 else ""
         ylabel = ylabels[i] if len(ylabels) > max(i, 1) else ylabel
         ax.set_ylabel(style.wrapped(ylabel, 1.95))
-        for label, by_x in (orders or {}).items():
-            for x in set(by_x) & set(panels[title].get(label, {})):
-                place, look = (
-                    (x, panels[title][label][x].value),
-                    style.legible(looks[label]["color"]),
-                )
-                ax.annotate(
-                    by_x[x], place, (4, 4), textcoords="offset points", fontsize=7.5, **look
-                )
+        for k, (label, by_x) in enumerate((orders or {}).items()):
+            _name_points(ax, tables[title].query("model == @label"), by_x, looks[label], k % 2)
     handles = draw.drawn_handles(axes.flat[: len(panels)], looks)
     draw.legend(figure, handles, handlelength=3, ncols=min(4 if columns == 1 else 6, len(handles)))
     return figure
+
+
+def _name_points(ax, table, names, look, below: bool) -> None:
+    """Words at the points of one line, on the side where it does not run."""
+    rises = table["x"].corr(table["value"]) > 0
+    side, up = (1 if rises == below else -1), (-1 if below else 1)
+    where = {"ha": "left" if side > 0 else "right", "va": "top" if below else "bottom"}
+    for row in table.itertuples():
+        style_of = {"fontsize": 7.5, **where, **style.legible(look["color"])}
+        if row.x in names:
+            place = {"textcoords": "offset points", **style_of}
+            ax.annotate(names[row.x], (row.x, row.value), (4 * side, 4 * up), **place)
 
 
 def _floor(table, references, log_y: bool) -> float:
