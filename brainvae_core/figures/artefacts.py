@@ -103,7 +103,7 @@ def fig_keep_reject(
         style.panel_title(ax, letter, style.sentence(kind))
         ax.set_xlabel("Artefact reproduced (share)")
         ax.margins(0.1)
-    axes[0].set_ylim(max(axes[0].get_ylim()[0], LOWEST), 1.25)
+    axes[0].set_ylim(max(min(axes[0].get_ylim()[0], -0.4), LOWEST), 1.25)
     axes[0].set_ylabel("Brain outside the mask kept (share)")
     draw.legend(figure, draw.drawn_handles(axes, looks), handlelength=3)
     return figure

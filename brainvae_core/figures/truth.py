@@ -274,7 +274,7 @@ def fig_stability(
         "random axes, 95 %": Patch(fc="#CFCFCF"),
         "their median": Line2D([], [], lw=1, **grey),
     }
-    draw.legend(figure, handles, ncols=min(len(handles), 3 * n))
+    draw.legend(figure, handles, ncols=min(len(handles), 5))
     return figure
 
 
