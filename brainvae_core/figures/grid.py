@@ -1,4 +1,4 @@
-"""Figures of the β × L grid: every point of it, rate and distortion, knees (§ 2.1)."""
+"""Figures of the β × L grid: every point of it, and rate against distortion (§ 2.1)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from brainvae_core.figures import primitives as draw
 from brainvae_core.figures import style
-from brainvae_core.figures.style import PERCENT, styled
+from brainvae_core.figures.style import styled
 
 # Of the first mark and of the second: told apart by their line as well as by their colour.
 MARKS = ({"color": "#D55E00", "ls": "-"}, {"color": "black", "ls": (0, (2, 1.2))})
-PAPER = {"color": "black", "lw": 1, "ls": MARKS[1]["ls"]}
-RING = {"marker": "o", "ms": 10, "mfc": "none", "mec": style.ACCENT, "mew": 2, "ls": ""}
 SHAPES = "osD^vPX*<>hp"  # of the numbers of latents
 MOST_IN_CELLS = 8  # columns whose cells have room for a number
 
@@ -231,12 +229,8 @@ def _without_far(ax, rate, distortion, colours) -> None:
     if far.any():
         ax.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
     for row, column, seed in np.argwhere(far):
-        x, d, along = (
-            rate[row, column, seed],
-            distortion[row, column, seed],
-            ax.get_xaxis_transform(),
-        )
-        up = d > high
+        x, d = rate[row, column, seed], distortion[row, column, seed]
+        along, up = ax.get_xaxis_transform(), d > high
         look = {"color": colours[column], "mec": "white", "mew": 0.4, "ms": 8}
         ax.plot(x, float(up), "^" if up else "v", transform=along, clip_on=False, zorder=6, **look)
         words = {"xycoords": along, "textcoords": "offset points", "zorder": 6, "fontsize": 7}
@@ -253,15 +247,9 @@ def _label_betas(ax, rate, distortion, betas) -> None:
         if all(max(abs(places[row] - places[i])) >= 0.12 for i in few):
             few.append(row)
     for row in few:
-        text = {
-            "textcoords": "offset points",
-            "fontsize": 8,
-            "zorder": 7,
-            "va": "top",
-            "ha": "right",
-        }
-        place = rate[row], distortion[row]
-        ax.annotate(f"β = {betas[row]:g}", place, (-6, -4), **text, **style.legible("black"))
+        where = {"textcoords": "offset points", "va": "top", "ha": "right", "zorder": 7}
+        text, place = {"fontsize": 8, **style.legible("black")}, (rate[row], distortion[row])
+        ax.annotate(f"β = {betas[row]:g}", place, (-6, -4), **where, **text)
 
 
 def _constant_bound(ax, bound) -> None:
@@ -277,87 +265,3 @@ def _constant_bound(ax, bound) -> None:
             text = {"color": style.GREY, "fontsize": 7, "annotation_clip": False}
             ax.annotate(style.written(level), (right, level - right), **aside, **text)
     ax.set(xlim=(left, right), ylim=(low, high))
-
-
-@styled
-def fig_knee(
-    latent_dims: Sequence[int],
-    curves: Mapping[str, np.ndarray],
-    knees: Mapping[str, float],
-    shares: Mapping[str, np.ndarray],
-    *,
-    ylabel: str,
-    share_y: bool = False,
-) -> Figure:
-    """Curves over the number of latents, their chords and knees, one column per model.
-
-    Above, each point is a fit (one training with one seed), the line the mean over seeds of what
-    the axis names, the dashed grey line the chord that joins its ends. The orange ring is the knee,
-    the point farthest from the chord: beyond it more latents bring little. Below, bars show how
-    often each number of latents is the knee when seeds are resampled, pale where the curve has
-    none; a dotted black line is the paper's number. A column without numbers at its
-    left shares the axis there. Where curves are losses, those at different β are different
-    quantities.
-
-    Parameters
-    ----------
-    latent_dims : sequence of int, n_dims
-    curves : mapping of model to ndarray, each (n_dims, n_seeds)
-        n_seeds may differ. NaN where a fit failed.
-    knees : mapping of model to float
-        Number of latents at the knee; NaN where there is none, or none beyond noise.
-    shares : mapping of model to ndarray, each (n_dims,)
-        Of resamples with their knee there; NaN where not known.
-    ylabel : str
-        What the curves are, with their unit.
-    share_y : bool
-        One vertical axis for all columns, where the curves are one quantity.
-    """
-    style.check_same_labels(curves=curves, knees=knees, shares=shares)
-    figure = style.new_figure(4.2)
-    axes = figure.subplots(2, len(curves), sharex=True, squeeze=False, height_ratios=[3, 1])
-    dims = np.asarray(latent_dims, dtype=float)
-    names, looks = style.letters(len(curves)), style.model_looks(curves)
-    for letter, (above, below), label in zip(names, axes.T, curves, strict=True):
-        curve = style.check_shape(label, curves[label], (len(dims), None))
-        share = style.check_shape(f"shares of {label}", shares[label], (len(dims),))
-        colour, at = looks[label]["color"], knees[label]
-        above.plot(dims, curve, ".", ms=4, color=colour, alpha=0.45)
-        fitted = np.isfinite(curve).any(axis=1)
-        there, means = dims[fitted], np.nanmean(curve[fitted], axis=1)
-        above.plot(there, means, color=colour)
-        ends = slice(None, None, max(len(there) - 1, 1))
-        above.plot(there[ends], means[ends], color=style.GREY, lw=1, ls="--", zorder=1)
-        above.plot(there[there == at], means[there == at], **RING)
-        found = f"knee at L = {at:g}" if np.isfinite(at) else "no knee"
-        style.panel_title(above, letter, f"{label}: {found}")
-        above.yaxis.set_major_formatter(style.PLAIN)
-        if np.isnan(share).all():
-            why = "one fit at a point" if len(there) > 2 else "fewer than three L fitted"
-            text = {"ha": "center", "va": "center", "fontsize": 8, "transform": below.transAxes}
-            below.text(
-                0.5, 0.5, f"{why}:\nuncertainty not known", **text, **style.legible("black", 4)
-            )
-        else:
-            pale = {} if np.isfinite(at) else {"alpha": 0.35}
-            below.bar(dims, share, 0.8 * np.diff(np.sort(dims)).min(), color=colour, **pale)
-        below.set(ylim=(0, 1), xlabel="Number of latents L", yticks=[0, 0.5, 1])
-        below.yaxis.set_major_formatter(PERCENT)
-        below.set_xticks(dims, style.spaced(dims, dims, 1 / 12))
-        for ax in (above, below):
-            ax.axvline(8, **PAPER, zorder=0)
-    if share_y:
-        low, high = np.transpose([ax.get_ylim() for ax in axes[0]])
-        for ax in axes[0]:
-            ax.set_ylim(low.min(), high.max())
-            ax.tick_params(labelleft=ax is axes[0, 0])
-    axes[0, 0].set_ylabel(style.wrapped(ylabel, 2.4))
-    axes[1, 0].set_ylabel("Resamples")
-    handles = {
-        "mean of seeds, and each fit": Line2D([], [], color=style.GREY, marker=".", ms=4),
-        "chord": Line2D([], [], color=style.GREY, lw=1, ls="--"),
-        "knee: farthest from the chord": Line2D([], [], **RING),
-        "the paper's L = 8": Line2D([], [], **PAPER),
-    }
-    draw.legend(figure, handles, ncols=4)
-    return figure

@@ -20,24 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from brainvae_core.figures.style import (
-    ACCENT,
-    DIFFERENCE,
-    GREY,
-    MISSING,
-    PLAIN,
-    REFERENCE,
-    SMALL,
-    WIDTH,
-    BookFigure,
-    check_shape,
-    grey_limit,
-    is_reference,
-    mark,
-    new_figure,
-    spaced,
-    thinned,
-)
+from brainvae_core.figures import style
+from brainvae_core.figures.style import BookFigure
 
 LOCAL = 0.2  # of an image: what covers more is everywhere, and its outline would only hide it
 MOST_BANDS = 3  # models whose bands can lie on one another and still be told apart
@@ -57,13 +41,12 @@ def image_grid(
 ) -> tuple[BookFigure, np.ndarray]:
     """A figure of bare panels for images of one shape, and its Axes, (n_rows, n_columns).
 
-    ``titled_rows`` rows have titles; ``beside`` and ``below`` are inches for labels at the left
-    and for a legend or colour bar. It is 9 inches high at most, with narrower panels if it must.
+    ``beside`` and ``below`` are inches for labels at the left, and for a legend or colour bar.
     """
     others = 0.03 * n_rows + 0.25 * titled_rows + below + 0.21
     ratio = shape[0] / shape[1]
-    panel = min((WIDTH - 0.1 - beside) / n_columns, 2.8, (9 - others) / n_rows / ratio)
-    figure = new_figure(n_rows * panel * ratio + others, layout="compressed")
+    panel = min((style.WIDTH - 0.1 - beside) / n_columns, 2.8, (9 - others) / n_rows / ratio)
+    figure = style.new_figure(n_rows * panel * ratio + others, layout="compressed")
     figure.shown_as = "png"
     gap = 0.03 if titled_rows > 1 else 0.015
     figure.get_layout_engine().set(w_pad=0.015, h_pad=gap, wspace=0.01, hspace=0.005)
@@ -79,7 +62,7 @@ def montage(
     pixel_um: float,
     *,
     masks: np.ndarray | None = None,
-    outlines: str = ACCENT,
+    outlines: str = style.ACCENT,
     shown: Mapping[str, dict] | None = None,
     below: float = 0.0,
 ) -> tuple[BookFigure, np.ndarray]:
@@ -89,10 +72,10 @@ def montage(
     row where they are small enough to lie somewhere.
     """
     first = next(iter(rows))
-    shape = check_shape(first, rows[first], (len(titles), None, None)).shape
-    rows = {name: check_shape(name, images, shape) for name, images in rows.items()}
-    masks = np.zeros(shape) if masks is None else check_shape("masks", masks, shape)
-    grey = {"cmap": "gray", "vmin": 0, "vmax": grey_limit(rows[first])}
+    shape = style.check_shape(first, rows[first], (len(titles), None, None)).shape
+    rows = {name: style.check_shape(name, images, shape) for name, images in rows.items()}
+    masks = np.zeros(shape) if masks is None else style.check_shape("masks", masks, shape)
+    grey = {"cmap": "gray", "vmin": 0, "vmax": style.grey_limit(rows[first])}
     names = {name: textwrap.fill(name, 12, break_long_words=False) for name in rows}
     longest = max(len(line) for name in names.values() for line in name.split("\n"))
     figure, axes = image_grid(
@@ -118,7 +101,7 @@ def gallery(
     rows = -(-len(images) // columns)
     shape = images.shape[1:3]
     figure, axes = image_grid(rows, columns, shape, titled_rows=rows, below=below)
-    white = grey_limit(images) if images.ndim == 3 else None
+    white = style.grey_limit(images) if images.ndim == 3 else None
     for ax, image, title in zip(axes.flat, images, titles, strict=False):
         show_section(ax, image, white)
         ax.set_title(title)
@@ -143,7 +126,7 @@ def show_section(ax: Axes, image: np.ndarray, limit: float = 1.0) -> AxesImage:
 def show_difference(ax: Axes, difference: np.ndarray, limit: float) -> AxesImage:
     """A difference of brightness: red above 0, blue below, white at 0."""
     bare(ax)
-    return ax.imshow(difference, cmap=DIFFERENCE, norm=CenteredNorm(0, halfrange=limit))
+    return ax.imshow(difference, cmap=style.DIFFERENCE, norm=CenteredNorm(0, halfrange=limit))
 
 
 def scale_bar(ax: Axes, pixel_um: float) -> None:
@@ -157,19 +140,16 @@ def scale_bar(ax: Axes, pixel_um: float) -> None:
     right = width - 0.5
     below = ax.get_xaxis_transform() + ScaledTranslation(0, -6 / 72, ax.figure.dpi_scale_trans)
     ends = [right - length * 1000 / pixel_um, right]
-    style = {"color": "black", "lw": 2, "solid_capstyle": "butt", "clip_on": False}
-    ax.add_artist(Line2D(ends, [0, 0], transform=below, **style))
-    text = {"ha": "right", "va": "center", "fontsize": SMALL, "transform": below}
+    look = {"color": "black", "lw": 2, "solid_capstyle": "butt", "clip_on": False}
+    ax.add_artist(Line2D(ends, [0, 0], transform=below, **look))
+    text = {"ha": "right", "va": "center", "fontsize": style.SMALL, "transform": below}
     ax.text(ends[0] - 0.02 * width, 0, f"{length:g} mm", **text)
 
 
-def outline(ax: Axes, mask: np.ndarray, colour: str = ACCENT, width: float = 0.8) -> None:
+def outline(ax: Axes, mask: np.ndarray, colour: str = style.ACCENT, width: float = 0.8) -> None:
     """The border of a mask, (height, width) bool."""
     if np.any(mask) and not np.all(mask):
         ax.contour(np.asarray(mask, float), levels=[0.5], colors=[colour], linewidths=width)
-
-
-# ---- heat maps ----
 
 
 def heat_map(
@@ -179,7 +159,7 @@ def heat_map(
     limits: tuple[float, float] | None = None,
     cmap: str = "viridis",
     write: Callable[[float], str] | str = "",
-    fontsize: float = SMALL,
+    fontsize: float = style.SMALL,
     most: tuple[int, int] = (100, 100),
 ) -> QuadMesh:
     """A labelled table as colours; ``write`` puts numbers in its cells. NaN cells are hatched.
@@ -192,14 +172,14 @@ def heat_map(
     low, high = limits or (np.nanmin(values), np.nanmax(values))
     to_text = write if callable(write) else lambda value: f"{value:{write}}" if write else ""
     text = [["" if np.isnan(v) else to_text(v).replace("-", "−") for v in row] for row in values]
-    ax.patch.set(**MISSING)
+    ax.patch.set(**style.MISSING)
     sns.heatmap(
         values, vmin=low, vmax=high, cmap=cmap, cbar=False, ax=ax, xticklabels=False,
         yticklabels=False, annot=np.array(text) if write else None, fmt="",
         annot_kws={"fontsize": fontsize},
     )  # fmt: skip
-    ax.set_xticks(np.arange(values.shape[1]) + 0.5, thinned(map(str, table.columns), most[1]))
-    ax.set_yticks(np.arange(len(values)) + 0.5, thinned(map(str, table.index), most[0]))
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, style.thinned(map(str, table.columns), most[1]))
+    ax.set_yticks(np.arange(len(values)) + 0.5, style.thinned(map(str, table.index), most[0]))
     ax.tick_params(length=0)
     return ax.collections[0]
 
@@ -245,14 +225,14 @@ def lines(
     logarithmic axis labels are left out where they are nearer than the share ``least`` of it.
     """
     at = np.unique(table["x"].astype(float))
-    bars = sum(not is_reference(label) for label in looks) > MOST_BANDS
+    bars = sum(not style.is_reference(label) for label in looks) > MOST_BANDS
     asides = _asides(np.log2(at) if log_x else at, len(looks)) if bars else np.zeros(len(looks))
     for (model, look), aside in zip(looks.items(), asides, strict=True):
         x, value, low, high = table.loc[table["model"] == model, "x":].to_numpy(float).T
         if not len(x):
             continue
-        if is_reference(model):
-            ax.plot(x, value, label=model, zorder=1, **REFERENCE)
+        if style.is_reference(model):
+            ax.plot(x, value, label=model, zorder=1, **style.REFERENCE)
             continue
         low = np.maximum(low, floor)
         moved = x * 2**aside if log_x else x + aside
@@ -263,16 +243,16 @@ def lines(
             shade = {"color": look["color"], "alpha": 0.18, "lw": 0}
             ax.fill_between(x[by_x], low[by_x], high[by_x], **shade)
         every = {"markevery": max(1, len(x) // 24), "ls": look["ls"]}
-        ax.plot(moved, value, label=model, **mark(look, 5) | every)
+        ax.plot(moved, value, label=model, **style.mark(look, 5) | every)
     if log_x:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(at, spaced(at, np.log2(at), least))
+        ax.set_xticks(at, style.spaced(at, np.log2(at), least))
     else:
-        ax.xaxis.set_major_formatter(PLAIN)
+        ax.xaxis.set_major_formatter(style.PLAIN)
         if len(at) <= 6:
             ax.set_xticks(at)
-    ax.yaxis.set_major_formatter(PLAIN)
+    ax.yaxis.set_major_formatter(style.PLAIN)
 
 
 def _asides(places: np.ndarray, n: int) -> np.ndarray:
@@ -287,9 +267,9 @@ def reference_lines(ax: Axes, values: Mapping[str, object], floor: float = -np.i
     """Dashed grey lines, with bands for their intervals."""
     for found in values.values():
         value, low, high = interval(found)
-        ax.axhline(value, zorder=1, **REFERENCE)
+        ax.axhline(value, zorder=1, **style.REFERENCE)
         if high > low:
-            ax.axhspan(max(low, floor), high, color=GREY, alpha=0.12, lw=0, zorder=0)
+            ax.axhspan(max(low, floor), high, color=style.GREY, alpha=0.12, lw=0, zorder=0)
 
 
 def name_references(ax: Axes, values: Mapping[str, object], gap: float) -> None:
@@ -303,10 +283,10 @@ def name_references(ax: Axes, values: Mapping[str, object], gap: float) -> None:
         room = gap * (1 + text.count("\n"))
         place = max(share, free + room / 2)
         free = place + room / 2
-        line = {"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 0}
+        line = {"arrowstyle": "-", "color": style.GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 0}
         ax.annotate(
             text, (1, share), (1.025, place), xycoords="axes fraction", arrowprops=line,
-            va="center", ha="left", color=GREY, fontsize=7.5, linespacing=1,
+            va="center", ha="left", color=style.GREY, fontsize=7.5, linespacing=1,
         )  # fmt: skip
 
 
@@ -324,7 +304,7 @@ def points(ax: Axes, table: pd.DataFrame, looks: Mapping[str, dict], *, hollow: 
         ax.plot([row.low, row.high], [row.y, row.y], **bar)
         unsure = {"mfc": "white", "mec": look["color"], "mew": 1} if hollow else {}
         sure = row.low > 0 or row.high < 0
-        ax.plot(row.value, row.y, **mark(look, 6, **({} if sure else unsure)))
+        ax.plot(row.value, row.y, **style.mark(look, 6, **({} if sure else unsure)))
 
 
 # ---- distributions ----

@@ -14,7 +14,6 @@ from brainvae_core.figures import primitives as draw
 from brainvae_core.figures import style
 from brainvae_core.figures.style import styled
 
-MOST_WIDER = 1.7  # one axis for several panels, against the narrowest of their own
 RIGHT = "right: "  # of names that say what lies to the right of a line
 # Of scores whose names do not say it, and what at the end of a score's name is a unit.
 UNITS = {"PSNR": "Decibels", "PCA-FD": "Squared grey values"}
@@ -59,8 +58,7 @@ def fig_curves(
     log_x, log_y : bool
         A score of 0 has no place on a logarithmic axis: then there is none.
     share_y : bool, optional
-        One vertical axis for the panels of a row; left out, where they have one label and ranges
-        that allow it. Rows share it too where their ranges do.
+        One vertical axis for the panels of a row; left out, where they have one label.
     point_labels : mapping of model to mapping of float to str, optional
         What to write at a model's points, by their place on the horizontal axis; its line joins
         them in this order.
@@ -77,29 +75,32 @@ def curve_panels(
     n_rows = -(-len(panels) // columns)
     figure = style.new_figure(0.35 + 2.5 * n_rows, width=6.4 if columns == 1 else style.WIDTH)
     figure.get_layout_engine().set(w_pad=0.06)
-    axes, names = figure.subplots(n_rows, columns, squeeze=False), style.letters(len(panels))
+    share_y = len(ylabels) < 2 if share_y is None else share_y
+    axes = figure.subplots(n_rows, columns, squeeze=False, sharey="row" if share_y else False)
     looks = style.model_looks(dict.fromkeys(label for panel in panels.values() for label in panel))
     tables = {title: draw.lines_table(panel, orders) for title, panel in panels.items()}
-    floors = {title: _floor(tables[title], references.get(title, {}), log_y) for title in panels}
+    values = [value for table in tables.values() for value in table["value"]]
+    values += [draw.interval(v)[0] for found in references.values() for v in found.values()]
+    floor = 0.6 * min(values) if log_y and min(values) > 0 else -np.inf
+    ylabels = list(ylabels) if len(ylabels) > 1 else [*ylabels, *[""] * (columns - 1)] * n_rows
+    least, names = 0.05 * columns if columns < 3 else 0.14, style.letters(len(panels))
     for i, (ax, (title, table)) in enumerate(zip(axes.flat, tables.items(), strict=False)):
-        floor = floors[title]
-        least = 0.05 * columns if columns < 3 else 0.14
         draw.lines(ax, table, looks, log_x=log_x, least=least, floor=floor)
         draw.reference_lines(ax, references.get(title, {}), floor)
+        ylabel = ylabels[i] if i < len(ylabels) else ""
+        ax.set_ylabel(style.wrapped(ylabel, 1.95))
         if floor > -np.inf:
             high = ax.get_ylim()[1]
             ax.set_yscale("log")
             ax.set_ylim(floor, high)
             style.plain_log(ax.yaxis)
-        if any(t.startswith("Explained variance") for t in (title, *ylabels[:1])):
+        if "Explained variance" in (title, ylabel):
             ax.set_ylim(style.explained_limits(*ax.get_ylim()))
         style.panel_title(ax, names[i], title)
         if i + columns >= len(panels):
             ax.set_xlabel(xlabel)
     for ax in axes.flat[len(panels) :]:
         ax.remove()
-    used = [list(row[: max(len(panels) - i * columns, 0)]) for i, row in enumerate(axes)]
-    _share_axes(used, len(ylabels) < 2 if share_y is None else share_y, always=bool(share_y))
     titles = list(panels)
     for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):  # limits are known now
         beside = references.get(title, {})
@@ -107,9 +108,6 @@ def curve_panels(
         same = follows and references.get(titles[i + 1], {}) == beside
         if not (same and follows.get_ylim() == ax.get_ylim()):  # else the next panel names them
             draw.name_references(ax, beside, 0.065)
-        ylabel = ylabels[0] if len(ylabels) == 1 and i % columns == 0 else ""
-        ylabel = ylabels[i] if len(ylabels) > max(i, 1) else ylabel
-        ax.set_ylabel(style.wrapped(ylabel, 1.95))
         for k, (label, by_x) in enumerate((orders or {}).items()):
             _name_points(ax, tables[title].query("model == @label"), by_x, looks[label], k % 2)
     handles = draw.drawn_handles(axes.flat[: len(panels)], looks)
@@ -127,41 +125,6 @@ def _name_points(ax, table, names, look, below: bool) -> None:
         if row.x in names:
             place = {"textcoords": "offset points", **style_of}
             ax.annotate(names[row.x], (row.x, row.value), (4 * side, 4 * up), **place)
-
-
-def _floor(table, references, log_y: bool) -> float:
-    """Where a logarithmic axis that holds all values begins; a band may leave it below."""
-    values = [*table["value"], *(draw.interval(found)[0] for found in references.values())]
-    lowest = min(values, default=0)
-    return 0.6 * lowest if log_y and lowest > 0 else -np.inf
-
-
-def _share_axes(rows, within: bool, always: bool) -> None:
-    """One vertical axis for the panels of a row, and for all rows, where ranges allow."""
-    for row in rows:
-        if within and len(row) > 1 and (always or _alike(row)):
-            _one_axis(row)
-            for ax in row[1:]:
-                ax.tick_params(labelleft=False)
-    flat = [ax for row in rows for ax in row]
-    if within and len(rows) > 1 and _alike(flat):
-        _one_axis(flat)
-
-
-def _alike(axes) -> bool:
-    """Whether the range of all axes together is not much more than that of any."""
-    if len({ax.get_yscale() for ax in axes}) > 1:
-        return False
-    ends = np.array([ax.yaxis.get_transform().transform(np.array(ax.get_ylim())) for ax in axes])
-    return bool(np.ptp(ends) <= MOST_WIDER * np.ptp(ends, axis=1).min())
-
-
-def _one_axis(axes) -> None:
-    low, high = np.transpose([ax.get_ylim() for ax in axes])
-    for ax in axes:
-        ax.set_ylim(low.min(), high.max())
-        if ax.get_yscale() == "log":
-            style.plain_log(ax.yaxis)
 
 
 @styled
@@ -209,13 +172,13 @@ def fig_differences(
     if len(respects) > 1:
         dots = [Line2D([], [], label=name, **style.mark(looks[name], 6)) for name in respects]
         draw.legend(figure, dots, ncols=columns)
-    figure.draw_without_rendering()  # only then is known how wide the axis is
-    ax.set_xlabel(style.wrapped(xlabel, ax.bbox.width / figure.dpi))
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    ax.set_xlabel(style.wrapped(xlabel, 6.0 - 0.065 * longest))
     if better:  # there must be room for it at the right of zero
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        text = ax.annotate(f"{better} →", (0, 1), (4, 2), color=style.GREY, fontsize=8, **place)
-        share = min((text.get_window_extent().width + 10) / ax.bbox.width, 0.8)
+        ax.annotate(f"{better} →", (0, 1), (4, 2), color=style.GREY, fontsize=8, **place)
         left, right = ax.get_xlim()
+        share = min(0.2 + 0.065 * len(better) / (6.0 - 0.065 * longest), 0.8)
         ax.set_xlim(left, max(right, -left * share / (1 - share)))
     return figure
 

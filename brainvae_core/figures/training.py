@@ -1,4 +1,4 @@
-"""Figures of fits: learning curves, a row of β, explained variance, what codes hold."""
+"""Figures of fits: learning curves, a row of β, explained variance, knees."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from brainvae_core.figures import primitives as draw
@@ -19,6 +20,8 @@ CURVES = {
     "validation_kl": "KL divergence (nats per image)",
     "active_latents": "Active latents",
 }
+RING = {"marker": "o", "ms": 10, "mfc": "none", "mec": style.ACCENT, "mew": 2, "ls": ""}
+PAPER = {"color": "black", "lw": 1, "ls": (0, (2, 1.2))}
 
 
 @styled
@@ -176,36 +179,6 @@ def fig_row(
 
 
 @styled
-def fig_recovery(
-    r2: np.ndarray, model_labels: Sequence[str], factor_names: Sequence[str]
-) -> Figure:
-    """How well each planted factor is read off each model's code.
-
-    Rows are models, columns factors that were planted in simulated brains. Number and colour are
-    R², the share of the factor's variance over held-out brains that a linear prediction from the
-    whole code explains: 1 (yellow) the factor is known exactly, 0 (dark) not at all, below 0 worse
-    than guessing its mean. Colours stop at 0 and 1, numbers do not. High is good, but says that the
-    code as a whole holds the factor, not that a single latent does.
-
-    Parameters
-    ----------
-    r2 : ndarray, shape (n_models, n_factors)
-        R² on held-out brains (``linear_recovery``).
-    model_labels : sequence of str, n_models
-    factor_names : sequence of str, n_factors
-    """
-    r2 = style.check_shape("r2", r2, (len(model_labels), len(factor_names)))
-    figure = style.new_figure(1.25 + 0.36 * len(model_labels))
-    ax = figure.subplots()
-    names = [style.factor_label(name).replace(" ", "\n") for name in factor_names]
-    table = pd.DataFrame(r2, list(model_labels), names)
-    shown = draw.heat_map(ax, table, limits=(0, 1), write=".2f")
-    ax.set_xlabel("Planted factor")
-    draw.colour_bar(figure, shown, ax, "Held-out R²", aspect=12)
-    return figure
-
-
-@styled
 def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> Figure:
     """Share of the held-out brains' variance that each reconstruction explains.
 
@@ -239,4 +212,84 @@ def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> F
     ax.set_xlim(style.explained_limits(min(ax.get_xlim()[0], 0), 1))
     ax.xaxis.set_major_formatter(PERCENT)
     ax.set_xlabel("Variance of held-out brains explained (mean image: 0 %)")
+    return figure
+
+
+@styled
+def fig_knee(
+    latent_dims: Sequence[int],
+    curves: Mapping[str, np.ndarray],
+    knees: Mapping[str, float],
+    shares: Mapping[str, np.ndarray],
+    *,
+    ylabel: str,
+    share_y: bool = False,
+) -> Figure:
+    """Curves over the number of latents, their chords and knees, one column per model.
+
+    Above, each point is a fit (one training with one seed), the line the mean over seeds of what
+    the axis names, the dashed grey line the chord that joins its ends. The orange ring is the knee,
+    the point farthest from the chord: beyond it more latents bring little. Below, bars show how
+    often each number of latents is the knee when seeds are resampled, pale where the curve has
+    none; a dotted black line is the paper's number. A column without numbers at its
+    left shares the axis there. Where curves are losses, those at different β are different
+    quantities.
+
+    Parameters
+    ----------
+    latent_dims : sequence of int, n_dims
+    curves : mapping of model to ndarray, each (n_dims, n_seeds)
+        n_seeds may differ. NaN where a fit failed.
+    knees : mapping of model to float
+        Number of latents at the knee; NaN where there is none, or none beyond noise.
+    shares : mapping of model to ndarray, each (n_dims,)
+        Of resamples with their knee there; NaN where not known.
+    ylabel : str
+        What the curves are, with their unit.
+    share_y : bool
+        One vertical axis for all columns, where the curves are one quantity.
+    """
+    style.check_same_labels(curves=curves, knees=knees, shares=shares)
+    figure = style.new_figure(4.2)
+    grid = {"sharex": True, "sharey": "row" if share_y else False, "height_ratios": [3, 1]}
+    axes = figure.subplots(2, len(curves), squeeze=False, **grid)
+    dims = np.asarray(latent_dims, dtype=float)
+    names, looks = style.letters(len(curves)), style.model_looks(curves)
+    for letter, (above, below), label in zip(names, axes.T, curves, strict=True):
+        curve = style.check_shape(label, curves[label], (len(dims), None))
+        share = style.check_shape(f"shares of {label}", shares[label], (len(dims),))
+        colour, at = looks[label]["color"], knees[label]
+        above.plot(dims, curve, ".", ms=4, color=colour, alpha=0.45)
+        fitted = np.isfinite(curve).any(axis=1)
+        there, means = dims[fitted], np.nanmean(curve[fitted], axis=1)
+        above.plot(there, means, color=colour)
+        ends = slice(None, None, max(len(there) - 1, 1))
+        above.plot(there[ends], means[ends], color=style.GREY, lw=1, ls="--", zorder=1)
+        above.plot(there[there == at], means[there == at], **RING)
+        found = f"knee at L = {at:g}" if np.isfinite(at) else "no knee"
+        style.panel_title(above, letter, f"{label}: {found}")
+        above.yaxis.set_major_formatter(style.PLAIN)
+        if np.isnan(share).all():
+            why = "one fit at a point" if len(there) > 2 else "fewer than three L fitted"
+            text = {"ha": "center", "va": "center", "fontsize": 8, "transform": below.transAxes}
+            below.text(
+                0.5, 0.5, f"{why}:\nuncertainty not known", **text, **style.legible("black", 4)
+            )
+        else:
+            pale = {} if np.isfinite(at) else {"alpha": 0.35}
+            below.bar(dims, share, 0.8 * np.diff(np.sort(dims)).min(), color=colour, **pale)
+        below.set(ylim=(0, 1), xlabel="Number of latents L", yticks=[0, 0.5, 1])
+        below.yaxis.set_major_formatter(PERCENT)
+        below.set_xticks(dims, style.spaced(dims, dims, 1 / 12))
+        for ax in (above, below):
+            ax.axvline(8, **PAPER, zorder=0)
+    axes[0, 0].set_ylabel(style.wrapped(ylabel, 2.4))
+    axes[1, 0].set_ylabel("Resamples")
+    handles = {
+        "mean of seeds, and each fit": Line2D([], [], color=style.GREY, marker=".", ms=4),
+        "chord": Line2D([], [], color=style.GREY, lw=1, ls="--"),
+        "knee: farthest from the chord": Line2D([], [], **RING),
+        "the paper's L = 8": Line2D([], [], **PAPER),
+    }
+    draw.legend(figure, handles, ncols=4)
     return figure

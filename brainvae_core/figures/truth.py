@@ -1,4 +1,4 @@
-"""Figures of regions, several fits and planted truth: what agrees, comes back, or is recovered."""
+"""Figures of chance, other fits and planted truth beside what was found."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -18,89 +16,6 @@ from brainvae_core.figures import style
 from brainvae_core.figures.style import styled
 
 PAIRS = "osD^vPX"  # markers of pairs of fits
-FULL = 0.998  # share of a map's pixels that black is not too bright for
-PER_BLOCK = 5  # rows of maps before they go on at the right
-
-
-@styled
-def fig_region_profile(
-    profile: np.ndarray, acronyms: Sequence[str], receptive: np.ndarray | None = None
-) -> Figure:
-    """Which regions each latent moves and, where drawn, which regions move it.
-
-    Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. Projective: mean
-    variance of the region's grey values in the decoded section while the latent moves; receptive,
-    where drawn: divergence in nats of the latent's code when the region's brightness in the input
-    changes. Colour, and number where there is room (with many regions only from 0.05 on), is the
-    share of the latent's sum over regions, on one scale: each column adds up to 1, or is 0 where a
-    latent does nothing. Where both are drawn, columns alike: the latent paints what it sees.
-
-    Parameters
-    ----------
-    profile : ndarray, shape (latent_dim, n_rois)
-        Mean variance of each region's output (``region_profile``), squared brightness.
-    acronyms : sequence of str, n_rois
-    receptive : ndarray, shape (n_rois, latent_dim), optional
-        Divergences in nats (``ReceptiveField.divergence``).
-    """
-    profile = style.check_shape("profile", profile, (None, len(acronyms))).T
-    tables = {"Projective: regions that the latent moves": profile}
-    if receptive is not None:
-        found = style.check_shape("receptive", receptive, profile.shape)
-        tables["Receptive: regions that move the latent"] = found
-    shares = {  # a latent that does nothing stays 0
-        title: pd.DataFrame(table / np.where(table.sum(axis=0) > 0, table.sum(axis=0), 1))
-        for title, table in tables.items()
-    }
-    least = 0.05 if len(acronyms) > 10 else 0  # a large table is read by its large numbers
-    small = profile.shape[1] <= 16 // len(tables)
-    write = (lambda share: f"{share:.2f}" if share >= least else "") if small else ""
-    height, width = 1.15 + 0.32 * len(acronyms), 8 if len(tables) == 2 else 5
-    label = "Share of the latent's sum"
-    return field_panels(shares, acronyms, label, height, width, write=write, most=12)
-
-
-@styled
-def fig_fields(tables: Mapping[str, np.ndarray], acronyms: Sequence[str], label: str) -> Figure:
-    """Several fields side by side: one row per region, one column per latent.
-
-    Each panel, named above, is one way, model or fit of reading how regions and latents belong
-    together. Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. Colour is the
-    strength of the effect between the two, in the unit of the colour bar and on one scale for all
-    panels: dark is none, yellow the strongest; hatched cells were not read. Cells that are bright
-    at the same place in two panels mean that both readings agree.
-
-    Parameters
-    ----------
-    tables : mapping of title to ndarray, each (n_rois, latent_dim)
-        0 or more.
-    acronyms : sequence of str, n_rois
-    label : str
-        What the colours are, with the unit. All panels share them.
-    """
-    height = 0.8 + max(0.17 * len(acronyms), 1.3)
-    return field_panels(
-        tables, acronyms, label, height, most=16 if len(tables) < 3 else 36 // len(tables)
-    )
-
-
-def field_panels(tables, acronyms, label, height, width=style.WIDTH, *, write="", most) -> Figure:
-    """Tables of regions × latents side by side, on one scale from 0."""
-    tables = {k: style.check_shape(k, table, (len(acronyms), None)) for k, table in tables.items()}
-    figure = style.new_figure(height, width=width)
-    axes = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-    top = max(float(np.nanmax(table)) for table in tables.values()) or 1.0
-    for letter, ax, (title, table) in zip(
-        style.letters(len(tables)), axes, tables.items(), strict=True
-    ):
-        frame = pd.DataFrame(table, list(acronyms), style.latent_names(table.shape[1]))
-        shown = draw.heat_map(ax, frame, limits=(0, top), write=write, fontsize=7, most=(100, most))
-        style.panel_title(ax, letter, textwrap.fill(title, 84 // len(tables)))
-        ax.tick_params(axis="both", labelsize=7)
-        ax.set_xlabel("Latent")
-    axes[0].set_ylabel("Region")
-    draw.colour_bar(figure, shown, list(axes), label, shrink=min(1, 14 / len(acronyms)))
-    return figure
 
 
 @styled
@@ -279,6 +194,36 @@ def fig_stability(
 
 
 @styled
+def fig_recovery(
+    r2: np.ndarray, model_labels: Sequence[str], factor_names: Sequence[str]
+) -> Figure:
+    """How well each planted factor is read off each model's code.
+
+    Rows are models, columns factors that were planted in simulated brains. Number and colour are
+    R², the share of the factor's variance over held-out brains that a linear prediction from the
+    whole code explains: 1 (yellow) the factor is known exactly, 0 (dark) not at all, below 0 worse
+    than guessing its mean. Colours stop at 0 and 1, numbers do not. High is good, but says that the
+    code as a whole holds the factor, not that a single latent does.
+
+    Parameters
+    ----------
+    r2 : ndarray, shape (n_models, n_factors)
+        R² on held-out brains (``linear_recovery``).
+    model_labels : sequence of str, n_models
+    factor_names : sequence of str, n_factors
+    """
+    r2 = style.check_shape("r2", r2, (len(model_labels), len(factor_names)))
+    figure = style.new_figure(1.25 + 0.36 * len(model_labels))
+    ax = figure.subplots()
+    names = [style.factor_label(name).replace(" ", "\n") for name in factor_names]
+    table = pd.DataFrame(r2, list(model_labels), names)
+    shown = draw.heat_map(ax, table, limits=(0, 1), write=".2f")
+    ax.set_xlabel("Planted factor")
+    draw.colour_bar(figure, shown, ax, "Held-out R²", aspect=12)
+    return figure
+
+
+@styled
 def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -> Figure:
     """Which latent holds which planted factor, and where the fields point right.
 
@@ -333,86 +278,6 @@ def _below_half(r2: float) -> str:
     """Two digits, or three where two would make a half of less."""
     text = f"{r2:.2f}"
     return f"{np.floor(1000 * r2) / 1000:.3f}" if text == "0.50" and r2 < 0.5 else text
-
-
-@styled
-def fig_maps(
-    maps: Mapping[str, np.ndarray],
-    row_names: Sequence[str],
-    pixel_um: float,
-    brain_contour_mask: np.ndarray,
-    *,
-    notes: Mapping[str, Sequence[str]] | None = None,
-    one_scale: bool = False,
-) -> Figure:
-    """Maps of variance: one row per factor or latent, one column per model or truth.
-
-    Each map shows how much each pixel's brightness varies, as a standard deviation, while the row's
-    planted factor or latent moves; the column's title says whose map it is. White is nothing, black
-    the level below which 99.8 % of the pixels lie: of each map by itself, so that only places
-    compare, or of the row's maps together, so that amounts do too, except where a last column has
-    its own scale; the colour bar says which. Grey lines outline the brain; where given, a note
-    below a map says more of it; many rows go on in a block at the right.
-
-    Parameters
-    ----------
-    maps : mapping of title to ndarray, each (n_rows, height, width)
-        Variances.
-    row_names : sequence of str, n_rows
-    pixel_um : float
-    brain_contour_mask : ndarray of bool, shape (height, width)
-    notes : mapping of title to sequence of str, optional
-        A word on each map.
-    one_scale : bool
-        Up to 99.8 % of the row's maps together, so that they compare; a last column beside which
-        the others would not reach half of the scale has its own.
-    """
-    shape, notes, n = np.shape(brain_contour_mask), notes or {}, len(row_names)
-    for title, found in maps.items():
-        style.check_shape(title, found, (n, *shape))
-    for title, words in notes.items():
-        style.check_shape(f"notes on {title}", words, (n,))
-    blocks = max(1, min(6 // len(maps), -(-n // PER_BLOCK)))
-    per_block = -(-n // blocks)
-    below = 0.5 + 0.15 * per_block * bool(notes)
-    grid = {"beside": 0.4 * blocks, "below": below}
-    figure, axes = draw.image_grid(per_block, blocks * len(maps), shape, **grid)
-    spread = {title: np.sqrt(np.maximum(found, 0)) for title, found in maps.items()}
-    own = one_scale and _last_is_larger(list(spread.values()))
-    last = list(maps)[-1]
-    for block, row in np.ndindex(blocks, per_block):
-        at, line = block * per_block + row, axes[row, block * len(maps) : (block + 1) * len(maps)]
-        for ax in line[:: 1 if at >= n else len(line) + 1]:
-            ax.set_visible(at < n)
-        if at >= n:
-            continue
-        together = [found[at] for title, found in spread.items() if not (own and title == last)]
-        line[0].set_ylabel(style.factor_label(row_names[at]).replace(" ", "\n", 1), fontsize=7)
-        for ax, (title, found) in zip(line, spread.items(), strict=True):
-            of_row = one_scale and not (own and title == last)
-            top = np.quantile(together if of_row else found[at], FULL) or 1
-            ax.imshow(found[at], cmap="Greys", vmin=0, vmax=top)
-            draw.outline(ax, brain_contour_mask, "#888888", 0.6)
-            if row == 0:
-                ax.set_title(f"{title} (own scale)" if own and title == last else title)
-            if title in notes:
-                text = {"fontsize": 7, "va": "top", "ha": "center", "transform": ax.transAxes}
-                ax.text(0.5, -0.01, notes[title][at], **text)
-    draw.scale_bar(axes[-1, 0], pixel_um)
-    whose = "the row's" if one_scale else "each map's"
-    label = f"Standard deviation (grey values), relative: 0 to {whose} maximum (99.8 % of pixels)"
-    greys = ScalarMappable(Normalize(0, 1), "Greys")
-    draw.colour_bar(figure, greys, axes, label, location="bottom", shrink=0.4, ticks=[0, 0.5, 1])
-    return figure
-
-
-def _last_is_larger(maps: Sequence[np.ndarray]) -> bool:
-    """Whether the last column would leave the others in most rows below half of the scale."""
-    if len(maps) < 2:
-        return False
-    tops = np.array([[np.quantile(one, FULL) for one in found] for found in maps])
-    together = np.array([np.quantile(rows, FULL) for rows in zip(*maps, strict=True)])
-    return bool(np.median(tops[:-1].max(axis=0) < together / 2) > 0.5)
 
 
 @styled

@@ -1,4 +1,4 @@
-"""Figures of fields: which regions move the latents and what latents paint (Figs 3, S2–S4)."""
+"""Figures of what regions do to the latents: receptive fields (Figs 3B–3E, S2, S3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import CenteredNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -20,52 +20,6 @@ from brainvae_core.figures import style
 from brainvae_core.figures.style import styled
 
 CODE = "Code (prior standard deviations)"
-
-
-@styled
-def fig_3a(
-    rgb: np.ndarray,
-    scales: np.ndarray,
-    starred: np.ndarray,
-    pixel_um: float,
-    brain_contour_mask: np.ndarray,
-) -> Figure:
-    """Projective field of every latent as one colour image (Fig. 3A).
-
-    Each panel is a latent: how much each pixel of the decoded section varies (variance of grey
-    values) while c, in prior standard deviations, moves the latent. Cyan: c small and positive, in
-    the inner half of its range; magenta: small and negative; yellow: large c of either sign; white:
-    no change. Colours mix, all three to black, and are full at the variances in the legend, the
-    same for all latents. A star marks an outlier, a latent that does unusually much at large c;
-    a grey line outlines the brain.
-
-    Parameters
-    ----------
-    rgb : ndarray, shape (latent_dim, height, width, 3)
-        In [0, 1] (``stratified_rgb``).
-    scales : ndarray, shape (3,)
-        Variances at which red, green and blue run out, squared brightness.
-    starred : ndarray of bool, shape (latent_dim,)
-        Outliers (``outlier_latents``).
-    pixel_um : float
-    brain_contour_mask : ndarray of bool, shape (height, width)
-    """
-    rgb = style.check_shape("rgb", rgb, (len(starred), None, None, 3))
-    scales = style.check_shape("scales", scales, (3,))
-    names = zip(style.latent_names(len(rgb)), starred, strict=True)
-    titles = [f"{name} ★" if star else name for name, star in names]
-    figure, axes = draw.gallery(rgb, titles, pixel_um, columns=4, below=0.45)
-    for ax in axes:
-        draw.outline(ax, brain_contour_mask, "#888888", 0.6)
-    handles = []
-    where = {"cyan": "small positive c", "magenta": "small negative c", "yellow": "large |c|"}
-    for (colour, what), scale in zip(where.items(), scales, strict=True):
-        digits, power = f"{scale:.1e}".split("e")
-        label = rf"{what} (full at ${digits}\times10^{{{int(power)}}}$)"
-        handles.append(Patch(fc=colour, ec="#888888", lw=0.5, label=label))
-    title = "Variance of brightness (squared grey values) while c moves the latent; ★ outlier"
-    draw.legend(figure, handles, title=title)
-    return figure
 
 
 @styled
@@ -324,50 +278,4 @@ def fig_s2(
         for ax, weight in zip(row, w, strict=True):
             draw.outline(ax, changed)
             ax.set_title(f"w = {weight:.2f}".replace("-", "−"), fontsize=style.SMALL, pad=2)
-    return figure
-
-
-@styled
-def fig_s4(
-    images: np.ndarray, c_values: Sequence[float], pixel_um: float, *, difference: bool = False
-) -> Figure:
-    """Decoded images along each latent (Fig. S4): one row per latent, one column per c.
-
-    Each image is what the decoder paints when the row's latent is moved by the column's c, in prior
-    standard deviations, and all other latents stay; images share one grey scale. Where differences
-    are drawn, only the column of the c nearest to 0 is an image, and the others are the change from
-    it: red brighter, blue darker, white unchanged, in brightness, which runs from 0 (black) to 1
-    (white). Read along a row for what a latent paints; a row without change is a latent that does
-    nothing.
-
-    Parameters
-    ----------
-    images : ndarray, shape (latent_dim, n_c, height, width)
-        ``traversal``.
-    c_values : sequence of float, n_c
-        Prior standard deviations.
-    pixel_um : float
-    difference : bool
-        Show what changes against the c nearest to 0, which alone stays an image.
-    """
-    images = style.check_shape("images", images, (None, len(c_values), None, None))
-    middle = int(np.argmin(np.abs(c_values)))
-    titles = [f"c = {c:+g}".replace("-", "−") if c else "c = 0" for c in c_values]
-    grey = {"cmap": "gray", "norm": Normalize(0, style.grey_limit(images))}
-    changes = images - images[:, [middle]]
-    change = {
-        "cmap": style.DIFFERENCE,
-        "norm": CenteredNorm(0, halfrange=style.difference_limit(changes)),
-    }
-    names = style.latent_names(len(images))
-    rows = dict(zip(names, changes if difference else images, strict=True))
-    shown = dict.fromkeys(rows, change if difference else grey)
-    figure, axes = draw.montage(rows, titles, pixel_um, shown=shown, below=0.5 * difference)
-    if difference:
-        for ax, image in zip(axes[:, middle], images[:, middle], strict=True):
-            ax.images[0].set(data=image, **grey)
-        label = f"Difference of brightness from c = {c_values[middle]:g}"
-        draw.colour_bar(
-            figure, ScalarMappable(**change), axes, label, location="bottom", shrink=0.5, aspect=40
-        )
     return figure
