@@ -191,7 +191,7 @@ def test_stages_are_stale_when_code_that_they_reach_changes(story, tree):
         path.write_text(before)
         return set(jobs_of(printed)) - {"total", "fit"}
 
-    assert stale_after("brainvae_core/figures/curves.py") == {"notebook"}
+    assert stale_after("brainvae_core/figures/scores.py") == {"notebook"}
     fits = {"compared", "evaluated", "shard", "interpreted", "notebook"}
     assert stale_after("brainvae_core/models/training.py") == fits
     assert stale_after("notebooks/params/tiny.yaml") == fits | {"cohort"}

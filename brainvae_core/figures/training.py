@@ -52,9 +52,8 @@ def fig_training(
     table = pd.concat(rows, ignore_index=True)
     table["height"] = table.get("height", pd.Series(0, table.index)).fillna(0)
     last = table[table["height"] == table.groupby("model")["height"].transform("last")]
-    grown = sorted(
-        set(last.groupby("model")["step"].min()) - {*table["step"].groupby(table["model"]).min()}
-    )
+    starts = last.groupby("model")["step"].min()
+    grown = sorted(set(starts[starts > table.groupby("model")["step"].min()]))
     warm = max(_warm_up_end(history) for history in histories.values())
     figure = style.new_figure(4.8)
     axes = figure.subplots(2, 2, sharex=True)
@@ -109,11 +108,12 @@ def _warm_up_end(rows) -> float:
 
 def _without_first(ax, table, last, looks) -> None:
     """An axis of losses for what follows the first validation, which may dwarf it."""
-    later = last[last.groupby("model").cumcount() > 0]["validation_loss"]
+    first = table.groupby("model").head(1)
+    later = last.drop(first.index, errors="ignore")["validation_loss"]
     if len(later) and np.ptp(later) > 0:
         ax.set_ylim(later.min() - 0.08 * np.ptp(later), later.max() + 0.08 * np.ptp(later))
     low, high = ax.get_ylim()
-    for row in table.groupby("model").head(1).itertuples():
+    for row in first.itertuples():
         if not low <= row.validation_loss <= high:
             up = row.validation_loss > high
             place = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 4}
