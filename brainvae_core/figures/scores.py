@@ -117,14 +117,13 @@ def curve_panels(
 
 def _name_points(ax, table, names, look, below: bool) -> None:
     """Words at the points of one line, on the side where it does not run."""
-    rises = table["x"].corr(table["value"]) > 0
+    along = table.sort_values("x")["value"].to_numpy()
+    rises = len(along) > 0 and along[-1] >= along[0]
     side, up = (1 if rises == below else -1), (-1 if below else 1)
     where = {"ha": "left" if side > 0 else "right", "va": "top" if below else "bottom"}
-    for row in table.itertuples():
-        style_of = {"fontsize": 7.5, **where, **style.legible(look["color"])}
-        if row.x in names:
-            place = {"textcoords": "offset points", **style_of}
-            ax.annotate(names[row.x], (row.x, row.value), (4 * side, 4 * up), **place)
+    where |= {"textcoords": "offset points", "fontsize": 7.5, **style.legible(look["color"])}
+    for row in table[table["x"].isin(list(names))].itertuples():
+        ax.annotate(names[row.x], (row.x, row.value), (4 * side, 4 * up), **where)
 
 
 @styled
@@ -216,21 +215,14 @@ def fig_scores(
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
     width = (style.WIDTH - 0.9) / columns
-    names = {
-        name: textwrap.fill(name.removeprefix(RIGHT), max(int(width / 0.116), 8))
-        + " →" * name.startswith(RIGHT)
-        for found in references.values()
-        for name in found
-    }
-    head = max(
-        (0.75 * sum(names[k].count("\n") + 1 for k in v) for v in references.values()), default=0
-    )
+    letters = max(int(width / 0.116), 8)  # half of a panel is as long
+    names = {name: _words(name, letters) for found in references.values() for name in found}
+    lines = [sum(1 + names[k].count("\n") for k in found) for found in references.values()]
+    head = 0.75 * max(lines, default=0)
     figure = style.new_figure(n_rows * (0.76 + 0.19 * (len(labels) + head)))
     figure.get_layout_engine().set(w_pad=0.06)
-    axes, signs = (
-        figure.subplots(n_rows, columns, squeeze=False, sharey=True),
-        style.letters(len(panels)),
-    )
+    axes = figure.subplots(n_rows, columns, squeeze=False, sharey=True)
+    signs = style.letters(len(panels))
     for i, (ax, (title, panel)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
         draw.points(ax, draw.points_table(panel, map(labels.index, panel)), looks)
         ending = ENDING.search(title)
@@ -250,6 +242,12 @@ def fig_scores(
     for ax in axes.flat[len(panels) :]:
         ax.remove()
     return figure
+
+
+def _words(reference: str, letters: int) -> str:
+    """The name of a reference in lines, with an arrow where it says what lies to the right."""
+    arrow = "\u00a0→" if reference.startswith(RIGHT) else ""
+    return textwrap.fill(reference.removeprefix(RIGHT) + arrow, letters)
 
 
 def _named_lines(ax, references, names) -> None:
