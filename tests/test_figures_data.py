@@ -187,6 +187,11 @@ def test_a_grown_fit_shows_the_loss_of_its_last_size_and_marks_where_it_grew():
     assert len(with_marker(alone, "^")) == 2  # the first validation, beyond the upper edge
 
 
+def test_many_fits_keep_their_steps():
+    ax = figures.fig_training({f"β = {b}": history() for b in (1, 2, 3, 10)}, {}).axes[1]
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[100, 200, 300, 400]] * 4
+
+
 def test_explained_variance_ends_at_minus_ten_and_a_hundred_percent():
     bad = [
         {**row, "explained_variance": v}

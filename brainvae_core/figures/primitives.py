@@ -226,6 +226,7 @@ def lines(
     """
     at = np.unique(table["x"].astype(float))
     bars = sum(not style.is_reference(label) for label in looks) > MOST_BANDS
+    bars &= not table["low"].equals(table["high"])
     asides = _asides(np.log2(at) if log_x else at, len(looks)) if bars else np.zeros(len(looks))
     for (model, look), aside in zip(looks.items(), asides, strict=True):
         x, value, low, high = table.loc[table["model"] == model, "x":].to_numpy(float).T

@@ -70,14 +70,8 @@ def fig_training(
             ax.axvspan(0, warm, color="#F0F0F0", zorder=0)
             top = key == "explained_variance"  # where lines begin low
             where = {"transform": ax.get_xaxis_transform(), "va": "top" if top else "bottom"}
-            ax.text(
-                0.02 * warm,
-                0.98 if top else 0.02,
-                " β rising",
-                color=style.GREY,
-                fontsize=8,
-                **where,
-            )
+            text = {"color": style.GREY, "fontsize": 8}
+            ax.text(0.02 * warm, 0.98 if top else 0.02, " β rising", **where, **text)
         for step in grown:
             ax.axvline(step, color=style.GREY, lw=1, ls=":", zorder=0)
     loss, explained, kl, active = axes.flat
