@@ -1,8 +1,8 @@
 """What the book's latent explorer shows: one script with the decoder's weights and its readings.
 
-``python -m brainvae_core.explorer demo explorer_data.js`` loads a profile's cohort and
-β-VAE (chapter 4's) and writes a classic script that sets ``brainvaeExplorerData``. A page opened
-from disk may load such a script, but neither a module nor a file of numbers.
+``python -m brainvae_core.explorer demo explorer_data.js`` writes a classic script that
+sets ``brainvaeExplorerData`` from a profile's cohort and β-VAE (chapter 4's). A page opened from
+disk may load such a script, but neither a module nor a file of numbers.
 """
 
 from __future__ import annotations
@@ -38,21 +38,9 @@ N_C = 57  # values of c in a projective field; chapter 14 finds in them what 2,8
 def decoder_layers(model) -> list[dict]:
     """The layers of a model's decoder, in order, as the page's interpreter takes them.
 
-    Parameters
-    ----------
-    model
-        With a ``decoder``, a sequence of PyTorch layers from a code to an image's logits.
-
-    Returns
-    -------
-    list of dict
-        ``kind`` is "linear", "relu", "reshape" or "upsampling" (a transposed convolution); weights
-        and biases are float32, little-endian, in base64, with PyTorch's ``shape``.
-
-    Raises
-    ------
-    ValueError
-        The model has no decoder of layers, or one with a layer that the page does not know.
+    ``kind`` is "linear", "relu", "reshape" or "upsampling" (a transposed convolution); weights and
+    biases are float32, little-endian, in base64, with PyTorch's ``shape``. A ValueError says that
+    there is no decoder of layers, or one with a layer that the page does not know.
     """
     decoder = getattr(model, "decoder", None)
     if not isinstance(decoder, nn.Sequential) or not len(decoder):
@@ -61,24 +49,12 @@ def decoder_layers(model) -> list[dict]:
 
 
 def region_labels(atlas: Atlas, least_share: float) -> tuple[np.ndarray, list[dict]]:
-    """Every pixel's region, named.
+    """Every pixel's region, (height, width) uint16: 0, or 1 + its index among the named regions.
 
-    Parameters
-    ----------
-    atlas : Atlas
-    least_share : float
-        Of the brain's pixels; regions at least so large come first and are marked ``main``. What
-        lies in none of them is named by its own structure, a cortical layer by its area.
-
-    Returns
-    -------
-    labels : ndarray of uint16, shape (height, width)
-        0 outside the brain, else 1 + the index of the region.
-    regions : list of dict
-        ``acronym``, ``name`` and ``main``.
+    Regions of at least this share of the brain's pixels come first and are ``main``. What lies in
+    none of them is named by its own structure, a cortical layer by its area.
     """
-    structures = atlas.structures.set_index("id")
-    main = atlas.regions(least_share)
+    structures, main = atlas.structures.set_index("id"), atlas.regions(least_share)
     acronyms = list(main)
     number = {i: n for n, a in enumerate(acronyms, 1) for i in atlas.descendants(a).tolist()}
     labels = np.zeros(atlas.shape, np.uint16)
@@ -87,24 +63,17 @@ def region_labels(atlas: Atlas, least_share: float) -> tuple[np.ndarray, list[di
             named = structure
             while re.search(r"\blayers?\b", structures.at[named, "name"], re.IGNORECASE):
                 named = structures.at[named, "parent_id"]
-            acronym = structures.at[named, "acronym"]
-            if acronym not in acronyms:
-                acronyms.append(acronym)
-            found = acronyms.index(acronym) + 1
+            acronyms = list(dict.fromkeys([*acronyms, structures.at[named, "acronym"]]))
+            found = acronyms.index(structures.at[named, "acronym"]) + 1
         labels[atlas.annotation == structure] = found
     names = _names(atlas)
     return labels, [{"acronym": a, "name": names[a], "main": a in main} for a in acronyms]
 
 
 def shown_brains(cohort: Cohort, most: int) -> tuple[Cohort, list[str]]:
-    """Test brains to start from: about two thirds clean, and artefacts of every kind in turn.
+    """At most so many test brains to start from, and what is wrong with each, "" where nothing is.
 
-    Returns
-    -------
-    Cohort
-        At most ``most`` brains.
-    list of str
-        What is wrong with each, "" where nothing is.
+    About two thirds are clean, the others have artefacts of every kind in turn.
     """
     kinds = cohort.metadata.get("artefact")
     if kinds is None:  # not planted: suspected by chapter 2's rule
@@ -122,11 +91,10 @@ def shown_brains(cohort: Cohort, most: int) -> tuple[Cohort, list[str]]:
 def latent_readings(p: Settings, cohort: Cohort, model) -> dict:
     """Both fields of every latent, and where the brains are along it.
 
-    The receptive field is Fig. 3B's of chapter 13 before it is normalised; the projective field is
-    Fig. 3A's of chapter 14 in fewer steps, from the code of the same brain.
+    The receptive field is Fig. 3B's before it is normalised; the projective field is Fig. 3A's in
+    fewer steps, from the code of the same brain.
     """
-    clean = artefact_free(cohort)
-    test = (cohort.metadata["split"] == "test").to_numpy()
+    clean, test = artefact_free(cohort), (cohort.metadata["split"] == "test").to_numpy()
     held_out = cohort.images[clean & test]
     if not len(held_out):
         raise ValueError("no test brain is free of artefacts: there is none to read latents from")
@@ -136,12 +104,10 @@ def latent_readings(p: Settings, cohort: Cohort, model) -> dict:
     weights = weight_range(
         cohort.images[clean], masks, mean_brightness=mu, n_weights=p.fields.n_weights
     )
-    seen = receptive_field(
-        model, held_out, masks, weights[:, [0, -1]], mean_brightness=mu, missing=False
-    )
+    ends = {"mean_brightness": mu, "missing": False}
+    seen = receptive_field(model, held_out, masks, weights[:, [0, -1]], **ends)
     c = np.linspace(-p.fields.c_max, p.fields.c_max, N_C)
-    painted = projective_field(model, model.encode(held_out[:1])[0], c)
-    rgb, scales = stratified_rgb(painted)
+    rgb, scales = stratified_rgb(projective_field(model, model.encode(held_out[:1])[0], c))
     codes = model.encode(train)
     low, high = np.quantile(codes, [0.025, 0.975], axis=0)
     active = active_latents(model.encode(cohort.images[test]))
@@ -153,43 +119,20 @@ def latent_readings(p: Settings, cohort: Cohort, model) -> dict:
         "readers": len(held_out),
         "mean_code": _rounded(codes.mean(axis=0)),
         "latents": [
-            {
-                "low": _rounded(low[k]),
-                "high": _rounded(high[k]),
-                "active": bool(active[k]),
-                "receptive": _rounded(seen.divergence[:, k], 6),
-                "projective": _png(rgb[k]),
-            }
+            {"low": _rounded(low[k]), "high": _rounded(high[k]), "active": bool(active[k])}
+            | {"receptive": _rounded(seen.divergence[:, k], 6), "projective": _png(rgb[k])}
             for k in range(model.latent_dim)
         ],
     }
 
 
 def explorer_data(p: Settings, cohort: Cohort, model, fitted_as: str) -> dict:
-    """All that the page shows of one fitted β-VAE.
-
-    Parameters
-    ----------
-    p : Settings
-    cohort : Cohort
-    model : BetaVAE
-        Fitted to it.
-    fitted_as : str
-        Name of its run.
-
-    Returns
-    -------
-    dict
-        Ready for JSON.
-    """
-    height, width = model.image_shape
-    most = int(np.clip(BRAIN_BYTES // (height * width), 3, MOST_BRAINS))
+    """All that the page shows of one β-VAE, fitted to this cohort as the run of this name."""
+    most = int(np.clip(BRAIN_BYTES // np.prod(model.image_shape), 3, MOST_BRAINS))
     brains, faults = shown_brains(cohort, most)
     labels, regions = region_labels(cohort.atlas, p.fields.region_share)
-    # Links keep three decimals.
-    codes = [_rounded(code) for code in model.encode(brains.images)]
-    pixels = np.round(brains.images * 255)
-    layers = decoder_layers(model)
+    codes = _rounded(model.encode(brains.images))  # links keep three decimals
+    pixels, layers = np.round(brains.images * 255), decoder_layers(model)
     shown = zip(brains.metadata.index, faults, codes, pixels, strict=True)
     return {
         "format": FORMAT,
@@ -198,7 +141,7 @@ def explorer_data(p: Settings, cohort: Cohort, model, fitted_as: str) -> dict:
         "fit": hashlib.sha256(repr(layers).encode()).hexdigest()[:8],  # its weights, for links
         "cohort": f"{cohort.name}, {len(cohort)} brains",
         "simulated": p.cohort.brains == "simulated",
-        "shape": [height, width],
+        "shape": list(model.image_shape),
         "pixel_um": float(cohort.atlas.pixel_um),
         "limit": p.fields.c_max,
         "white": _rounded(grey_limit(brains.images)),
@@ -237,24 +180,21 @@ def _layer(module) -> dict:
     if isinstance(module, nn.Unflatten):
         return {"kind": "reshape", "shape": list(module.unflattened_size)}
     if isinstance(module, nn.Linear):
-        return {"kind": "linear", **_weights(module)}
-    if isinstance(module, nn.ConvTranspose2d) and _is_plain(module):
-        return {"kind": "upsampling", "stride": module.stride[0], **_weights(module)}
-    raise ValueError(f"the page's decoder does not know the layer {module}")
+        found, more = {"kind": "linear"}, {}
+    elif isinstance(module, nn.ConvTranspose2d) and _is_plain(module):
+        found = {"kind": "upsampling", "stride": module.stride[0]}
+        more = {"padding": module.padding[0]}
+    else:
+        raise ValueError(f"the page's decoder does not know the layer {module}")
+    found |= {"shape": list(module.weight.shape), "weights": _base64(module.weight)}
+    return found | more | {"bias": _base64(module.bias)}
 
 
 def _is_plain(module) -> bool:
     """Square strides and padding, one group: nothing that the page would silently get wrong."""
-    square = len(set(module.stride)) == 1 and len(set(module.padding)) == 1
-    plain = module.groups == 1 and set(module.dilation) == {1} and module.bias is not None
-    return square and plain and not any(module.output_padding)
-
-
-def _weights(module) -> dict:
-    found = {"shape": list(module.weight.shape), "weights": _base64(module.weight)}
-    if hasattr(module, "padding"):
-        found["padding"] = module.padding[0]
-    return found | {"bias": _base64(module.bias)}
+    square = len(set(module.stride)) == len(set(module.padding)) == len(set(module.dilation)) == 1
+    odd = module.groups > 1 or module.dilation[0] > 1 or any(module.output_padding)
+    return square and not odd and module.bias is not None
 
 
 def _base64(array, dtype: str = "<f4") -> str:

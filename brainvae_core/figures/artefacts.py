@@ -1,4 +1,4 @@
-"""Figures of artefacts: what is rejected and what is kept, and who notices them."""
+"""Figures of artefacts and of brains from elsewhere: what is painted back, and who notices."""
 
 from __future__ import annotations
 
@@ -6,31 +6,45 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from brainvae_core.figures.comparison import LOCAL
-from brainvae_core.figures.labels import freely_placed, sized
-from brainvae_core.figures.palette import GREY, REFERENCE, model_dashes, model_styles
-from brainvae_core.figures.style import (
-    check_same_labels,
-    check_shape,
-    colour_bar,
-    grey_limit,
-    image_grid,
-    letters,
-    new_figure,
-    outline,
-    panel_title,
-    scale_bar,
-    sentence,
-    show_section,
-    styled,
-)
+from brainvae_core.figures import primitives as draw
+from brainvae_core.figures import style
+from brainvae_core.figures.style import styled
 
-GUESSING = REFERENCE | {"zorder": 0}
+GUESSING = style.REFERENCE | {"zorder": 0}
 LOWEST = -1.2  # share of the brain kept
 # What nobody has to fit stands at three places.
 LANDMARKS = {"ideal": (0, 1), "copy of the input": (1, 1), "mean\nimage": (0, 0)}
+
+
+@styled
+def fig_reconstructions(
+    images: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    pixel_um: float,
+    titles: Sequence[str],
+    *,
+    first_row: str = "Input",
+) -> Figure:
+    """Brains and what each model makes of them: one column per brain, one row per model.
+
+    Each column has its title above, each row its name at the left. The first row, and any other
+    whose name is not a model's, are the sections as they are; a row of a model is what it makes of
+    the nearest row above it that is not a model's. All images share one grey scale, brightness from
+    black to white, and the scale bar. A model that paints the same in every column shows an average
+    and not the brain.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+        Brightness in [0, 1].
+    reconstructions : mapping of model to ndarray, each (n, height, width)
+    pixel_um : float
+    titles : sequence of str, n
+    first_row : str
+        What ``images`` are.
+    """
+    return draw.montage({first_row: images, **reconstructions}, titles, pixel_um)[0]
 
 
 @styled
@@ -51,55 +65,47 @@ def fig_keep_reject(
     Parameters
     ----------
     points : mapping of kind to mapping of model to (reproduced, kept)
-        Two estimates with ``value``, ``low`` and ``high``, drawn with their intervals.
+        Two estimates with ``value``, ``low`` and ``high``.
     paths : mapping of kind to mapping of str to sequence of (reproduced, kept)
-        Of a denoiser its amounts from weak to strong, of PCA its numbers of components; drawn as
-        lines with an open end where they are strongest.
-
-    Returns
-    -------
-    Figure
-        What copies its input stands at (1, 1), the mean image at (0, 0). Where less than −1.2 is
-        kept, a path leaves the frame at a triangle.
+        Of a denoiser its amounts from weak to strong, of PCA its numbers of components.
     """
-    check_same_labels(points=points, paths=paths)
-    figure = new_figure(3.7)
+    style.check_same_labels(points=points, paths=paths)
+    figure = style.new_figure(3.7)
     axes = figure.subplots(1, len(points), sharex=True, sharey=True, squeeze=False)[0]
-    names = dict.fromkeys(
-        label for by_label in (*points.values(), *paths.values()) for label in by_label
-    )
-    looks, dashes = model_styles(names), model_dashes(names)
+    every = (*points.values(), *paths.values())
+    looks = style.model_looks(dict.fromkeys(label for by_label in every for label in by_label))
     sizes = np.linspace(8.5, 6, max(map(len, points.values()), default=1))  # the last hides none
-    for letter, ax, kind in zip(letters(len(points)), axes, points, strict=True):
-        for x, y in LANDMARKS.values():
-            ax.plot(x, y, "+", color=GREY, markersize=9, mew=1)
+    for letter, ax, kind in zip(style.letters(len(points)), axes, points, strict=True):
+        for name, (x, y) in LANDMARKS.items():
+            ax.plot(x, y, "+", color=style.GREY, markersize=9, mew=1)
+            look = {
+                "ha": "center",
+                "va": "top" if y == 0 else "bottom",
+                **style.legible(style.GREY),
+            }
+            where = {"textcoords": "offset points", "fontsize": 7.5, "zorder": 5}
+            ax.annotate(name, (x, y), (0, -6 if y == 0 else 6), **where, **look)
         for label, path in paths[kind].items():
             xy, look = np.transpose(path), looks[label]
-            line = {"ls": dashes[label], "lw": 1.2, "mew": 0, "zorder": 2, "label": label}
-            ax.plot(*xy, **{**line, **sized(look, 3.5)})
+            line = {**style.mark(look, 3.5, mew=0), "ls": look["ls"], "lw": 1.2, "zorder": 2}
+            ax.plot(*xy, label=label, **line)
             ax.plot(*xy[:, -1:], "o", mfc="white", mec=look["color"], ms=5, zorder=2)
-        for size, (label, (x, y)) in zip(sizes, points[kind].items(), strict=False):
-            bars = {"xerr": _arms(x), "yerr": _arms(y), "elinewidth": 1.1, "zorder": 3}
-            large = {"mec": "white", **sized(looks[label], size)}
-            ax.errorbar(x.value, y.value, ls="", label=label, **bars, **large)
-        panel_title(ax, letter, sentence(kind))
+            for (x0, y0), (x1, y1) in zip(path, path[1:], strict=False):
+                if (y0 < LOWEST) != (y1 < LOWEST):  # it crosses the lower edge
+                    x = x0 + (x1 - x0) * (LOWEST - y0) / (y1 - y0)
+                    triangle = {"color": look["color"], "mec": "white", "mew": 0.4, "ms": 8}
+                    ax.plot(x, LOWEST, "v", clip_on=False, zorder=4, **triangle)
+        for size, (label, found) in zip(sizes, points[kind].items(), strict=False):
+            (x, *xs), (y, *ys) = map(draw.interval, found)
+            arms = [np.maximum([[v - low], [high - v]], 0) for v, (low, high) in ((x, xs), (y, ys))]
+            bars = {"xerr": arms[0], "yerr": arms[1], "elinewidth": 1.1, "zorder": 3}
+            ax.errorbar(x, y, label=label, **bars, **style.mark(looks[label], size, mew=1))
+        style.panel_title(ax, letter, style.sentence(kind))
         ax.set_xlabel("Artefact reproduced (share)")
         ax.margins(0.1)
-    axes[0].set_ylim(max(axes[0].get_ylim()[0], LOWEST), 1.25)
-    for ax, kind in zip(axes, points, strict=True):
-        for label, path in paths[kind].items():
-            _leaving(ax, np.asarray(path, float), looks[label]["color"])
+    axes[0].set_ylim(max(min(axes[0].get_ylim()[0], -0.4), LOWEST), 1.25)
     axes[0].set_ylabel("Brain outside the mask kept (share)")
-    handles = {}
-    for ax in axes:
-        handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    ordered = {name: handles[name] for name in names if name in handles}
-    most = {"loc": "outside upper center", "ncols": min(6, len(ordered)), "handlelength": 3}
-    figure.legend(ordered.values(), ordered, **most)
-    figure.draw_without_rendering()  # only then is known where there is room
-    for ax in axes:
-        for name, place in LANDMARKS.items():
-            freely_placed(ax, name, place, color=GREY, fontsize=7.5, linespacing=1)
+    draw.legend(figure, draw.drawn_handles(axes, looks), handlelength=3)
     return figure
 
 
@@ -118,37 +124,30 @@ def fig_detection(curves: Mapping[str, Mapping[str, object]]) -> Figure:
     ----------
     curves : mapping of kind to mapping of detector to curves
         ``share``, ``true_positive_rate``, ``precision``, ``prevalence`` (``detection_curves``).
-
-    Returns
-    -------
-    Figure
-        Dashed: what guessing gives.
     """
-    figure = new_figure(4.9)
+    figure = style.new_figure(4.9)
     axes = figure.subplots(2, len(curves), sharex=True, sharey=True, squeeze=False)
     names = list(dict.fromkeys(name for by_name in curves.values() for name in by_name))
-    looks, dashes = model_styles(names), model_dashes(names)
-    handles = {}
-    for letter, (above, below), kind in zip(letters(len(curves)), axes.T, curves, strict=True):
-        above.plot([0, 1], [0, 1], **GUESSING)
+    looks = style.model_looks(names)
+    for letter, (above, below), kind in zip(
+        style.letters(len(curves)), axes.T, curves, strict=True
+    ):
+        above.plot([0, 1], [0, 1], label="guessing", **GUESSING)
         for name, found in curves[kind].items():
             # Marks at a few places, which differ from line to line.
             every = {"markevery": (0.03 + 0.16 * names.index(name) / len(names), 0.16)}
-            line = {"mec": "white", "mew": 0.4, **sized(looks[name], 4.5), **every}
-            line |= {"ls": dashes[name], "lw": 1.3}
-            (handles[name],) = above.plot(found.share, found.true_positive_rate, **line)
+            line = style.mark(looks[name], 4.5) | {"ls": looks[name]["ls"], "lw": 1.3, **every}
+            above.plot(found.share, found.true_positive_rate, label=name, **line)
             below.plot(found.share, found.precision, **line)
             below.axhline(found.prevalence, **GUESSING)
-        panel_title(above, letter, sentence(kind))
+        style.panel_title(above, letter, style.sentence(kind))
         above.set_xlabel("False positive rate")
         below.set(xlabel="Recall", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         above.xaxis.label.set_visible(True)
         above.tick_params(labelbottom=True)
     axes[0, 0].set_ylabel("True positive rate")
     axes[1, 0].set_ylabel("Precision")
-    handles = {name: handles[name] for name in names} | {"guessing": Line2D([], [], **GUESSING)}
-    most = {"loc": "outside upper center", "ncols": min(7, len(handles)), "handlelength": 3}
-    figure.legend(handles.values(), handles, **most)
+    draw.legend(figure, draw.drawn_handles(axes[0], [*names, "guessing"]), handlelength=3)
     return figure
 
 
@@ -159,8 +158,6 @@ def fig_error_maps(
     names: Sequence[str],
     pixel_um: float,
     masks: np.ndarray,
-    *,
-    label: str = "Error (1: the root mean square in clean validation brains)",
 ) -> Figure:
     """Where a model does not paint a brain as it is: one column per brain, one row per model.
 
@@ -174,53 +171,127 @@ def fig_error_maps(
     Parameters
     ----------
     inputs : ndarray, shape (n, height, width)
-    maps : mapping of str to ndarray, each (n, height, width)
-        By model, from 0.
+    maps : mapping of model to ndarray, each (n, height, width)
+        From 0.
     names : sequence of str, n
-        Titles of the columns.
     pixel_um : float
     masks : ndarray of bool, shape (n, height, width)
-        Where the artefacts are; outlined where they are not all over the image.
-    label : str
-        Of the colour bar.
-
-    Returns
-    -------
-    Figure
+        Where the artefacts are.
     """
-    shape = check_shape("inputs", inputs, (len(names), None, None)).shape
-    maps = {name: check_shape(name, found, shape) for name, found in maps.items()}
-    masks = check_shape("masks", masks, shape)
-    figure, axes = image_grid(len(maps) + 1, len(names), shape[1:], row_labels=1, below=0.5)
-    for ax, image, name in zip(axes[0], inputs, names, strict=True):
-        show_section(ax, image, grey_limit(inputs))
-        ax.set_title(sentence(name))
     top = max(float(np.quantile(found, 0.99)) for found in maps.values())
-    for line, (name, found) in zip(axes[1:], maps.items(), strict=True):
-        line[0].set_ylabel(name)
-        for ax, one in zip(line, found, strict=True):
-            shown = ax.imshow(one, cmap="inferno", vmin=0, vmax=top)
-    axes[0, 0].set_ylabel("Input")
-    for column, mask in zip(axes.T, masks, strict=True):
-        if mask.mean() <= LOCAL:
-            for ax in column:
-                outline(ax, mask, colour="#56B4E9", width=0.7)
-    scale_bar(axes[-1, -1], pixel_um)
+    shown = dict.fromkeys(maps, {"cmap": "inferno", "vmin": 0, "vmax": top})
+    rows, titles = {"Input": inputs, **maps}, [style.sentence(name) for name in names]
+    marked = {"masks": masks, "outlines": "#56B4E9"}
+    figure, axes = draw.montage(rows, titles, pixel_um, shown=shown, below=0.5, **marked)
     more = "max" if any(np.max(found) > top for found in maps.values()) else "neither"
-    colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, extend=more)
+    label = "Error (1: the root mean square in clean validation brains)"
+    image, place = axes[-1, -1].images[0], {"location": "bottom", "shrink": 0.5, "extend": more}
+    draw.colour_bar(figure, image, axes, label, **place)
     return figure
 
 
-def _leaving(ax, path, colour) -> None:
-    """A triangle wherever a path crosses the lower edge."""
-    low = ax.get_ylim()[0]
-    for (x0, y0), (x1, y1) in zip(path, path[1:], strict=False):
-        if (y0 < low) != (y1 < low):
-            x = x0 + (x1 - x0) * (low - y0) / (y1 - y0)
-            look = {"color": colour, "mec": "white", "mew": 0.4, "ms": 8, "zorder": 4}
-            ax.plot(x, low, "v", clip_on=False, **look)
+@styled
+def fig_new_brain(
+    section: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    errors: Mapping[str, float],
+    cohort_errors: Mapping[str, np.ndarray],
+    pixel_um: float,
+    *,
+    error_name: str = "Mean squared error",
+) -> Figure:
+    """A brain from elsewhere: its reconstructions, residuals, and whether its error is usual.
+
+    A: the new brain; each further column is a model, with its reconstruction above on the same grey
+    scale. In the middle: brain minus reconstruction, red where the brain is brighter and blue where
+    it is darker, as the bar at the left says in brightness (1 is white). Below: the number of
+    held-out brains of the cohort (grey) at each error, in the unit of the axis, and the new brain
+    (coloured line). Above that, how many held-out brains err as much or more: few or none means
+    that the brain is unlike the cohort.
+
+    Parameters
+    ----------
+    section : ndarray, shape (height, width)
+        The brain, brightness in [0, 1].
+    reconstructions : mapping of model to ndarray, each (height, width)
+    errors : mapping of model to float
+        This brain's error.
+    cohort_errors : mapping of model to ndarray, each (n_brains,)
+        The same error of the cohort's held-out brains.
+    pixel_um : float
+    error_name : str
+        Label of the errors' axis, with its unit.
+    """
+    labels = {"reconstructions": reconstructions, "errors": errors}
+    style.check_same_labels(**labels, cohort_errors=cohort_errors)
+    section = style.check_shape("section", section, (None, None))
+    images = {k: style.check_shape(k, r, section.shape) for k, r in reconstructions.items()}
+    columns = len(images) + 1
+    panel = min(7.9 / columns, 2.4) * section.shape[0] / section.shape[1]
+    figure = style.new_figure(2 * panel + 2.0)
+    axes = figure.subplots(3, columns, squeeze=False, height_ratios=[panel, panel, 1.15])
+    limit = style.grey_limit(np.stack([section, *images.values()]))
+    change = style.difference_limit(*(section - r for r in images.values()))
+    letters, looks = style.letters(columns), style.model_looks(images)
+    style.panel_title(axes[0, 0], "A", "New brain")
+    draw.show_section(axes[0, 0], section, limit)
+    draw.scale_bar(axes[0, 0], pixel_um)
+    for letter, (label, image), column in zip(letters[1:], images.items(), axes.T[1:], strict=True):
+        style.panel_title(column[0], letter, label)
+        draw.show_section(column[0], image, limit)
+        shown = draw.show_difference(column[1], section - image, change)
+        of_cohort, colour = np.asarray(cohort_errors[label], float), looks[label]["color"]
+        beyond = draw.one_among(column[2], of_cohort, errors[label], colour, 25)
+        column[2].set_title(f"{beyond} of {len(of_cohort)} err as much", fontsize=8)
+        column[2].locator_params(axis="x", nbins=3)
+        column[2].set_xlabel(style.wrapped(error_name, 7 / columns))
+    words = (
+        "",
+        "Brain −\nreconstruction",
+        "Held-out brains\nof the cohort (grey)\nand this one (line)",
+    )
+    for ax, text in zip(axes[1:, 0], words[1:], strict=True):
+        ax.set_axis_off()
+        ax.text(0.98, 0.5, text, ha="right", va="center")
+    inset = axes[1, 0].inset_axes([0.22, 0.1, 0.05, 0.8])
+    figure.colorbar(shown, cax=inset).outline.set_visible(False)
+    inset.yaxis.set_ticks_position("left")
+    return figure
 
 
-def _arms(found):
-    """Lengths of an error bar, (2, 1), as matplotlib wants them."""
-    return np.maximum([[found.value - found.low], [found.high - found.value]], 0)
+@styled
+def fig_outside(
+    values: Mapping[str, Mapping[str, tuple[np.ndarray, float]]], names: Mapping[str, str]
+) -> Figure:
+    """Where one brain lies among others, by several measures (a row each) of several models.
+
+    Each column is a model, each row a measure with its unit below, on a logarithmic axis; farther
+    right is more unusual. Grey bars count the cohort's held-out brains, their height is on each
+    panel's own scale; the coloured line is the one brain. Above each panel stands how many held-out
+    brains lie as far out or farther: few or none means that the brain is unlike those of the
+    cohort, many that it is usual.
+
+    Parameters
+    ----------
+    values : mapping of measure to mapping of model to (ndarray (n_brains,), float)
+        The cohort's held-out brains, and this one.
+    names : mapping of measure to str
+        Label of the measure's axis, with its unit.
+    """
+    style.check_same_labels(values=values, names=names)
+    models = list(dict.fromkeys(label for by_model in values.values() for label in by_model))
+    figure = style.new_figure(0.3 + 1.5 * len(values))
+    axes = figure.subplots(len(values), len(models), squeeze=False)
+    looks = style.model_looks(models)
+    for line, (measure, by_model) in zip(axes, values.items(), strict=True):
+        for ax, label in zip(line, models, strict=True):
+            cohort, value = by_model[label]
+            low, high = np.min([*cohort, value]), np.max([*cohort, value])
+            bins = np.geomspace(low, high, 30)
+            beyond = draw.one_among(ax, cohort, value, looks[label]["color"], bins)
+            ax.set_title(f"{label}: {beyond} of {len(cohort)} as far out", fontsize=8)
+            ax.set_xscale("log")
+            style.plain_log(ax.xaxis)
+            ax.xaxis.get_major_locator().set_params(numticks=max(3, int(18 / len(models))))
+            ax.set_xlabel(names[measure])
+    return figure

@@ -1,32 +1,21 @@
-"""Figures of a cohort: its sections, its planted factors, its average and its regions (Fig. 2A)."""
+"""Figures of a cohort: its sections, what is known of them, and what quality control found."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.colors import ListedColormap
+import pandas as pd
 from matplotlib.figure import Figure
-from scipy import ndimage
+from matplotlib.ticker import MaxNLocator
 
-from brainvae_core.figures.style import (
-    SMALL,
-    bare,
-    check_shape,
-    colour_bar,
-    difference_limit,
-    factor_label,
-    grey_limit,
-    image_grid,
-    legible,
-    outline,
-    panel_title,
-    scale_bar,
-    show_difference,
-    show_section,
-    styled,
-    tints,
-)
+from brainvae_core.figures import primitives as draw
+from brainvae_core.figures import style
+from brainvae_core.figures.style import styled
+
+ORDINARY, MARKED = style.LOOKS["VAE"][0], style.LOOKS["β-VAE"][0]
+BINS = 40
 
 
 @styled
@@ -45,26 +34,13 @@ def fig_sections(
     images : ndarray, shape (n, height, width)
         Brightness in [0, 1].
     titles : sequence of str, n
-        What stands above each.
     pixel_um : float
         Side of a pixel in µm.
     columns : int
         Sections in a row.
-
-    Returns
-    -------
-    Figure
     """
-    images = check_shape("images", images, (len(titles), None, None))
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    figure, axes = image_grid(rows, columns, images.shape[1:], titled_rows=rows)
-    limit = grey_limit(images)
-    for ax, image, title in zip(axes.flat, images, titles, strict=False):
-        show_section(ax, image, limit)
-        ax.set_title(title)
-    scale_bar(axes.flat[len(images) - 1], pixel_um)
-    return figure
+    images = style.check_shape("images", images, (len(titles), None, None))
+    return draw.gallery(images, titles, pixel_um, columns)[0]
 
 
 @styled
@@ -74,7 +50,6 @@ def fig_factors(
     pixel_um: float,
     *,
     steps: tuple[str, str] = ("−2 SD", "+2 SD"),
-    columns: int = 2,
 ) -> Figure:
     """What goes with each factor: brains with little of it, with much, and the difference.
 
@@ -87,103 +62,203 @@ def fig_factors(
 
     Parameters
     ----------
-    low_high_images : mapping of str to (low, high), each (height, width)
+    low_high_images : mapping of factor to (low, high), each (height, width)
         Mean images of brains in which the factor is low or high.
     mean_image : ndarray, shape (height, width)
         The average section; its outlines lie over the differences.
     pixel_um : float
-        Side of a pixel in µm.
     steps : (str, str)
         How low and how high.
-    columns : int
-        Factors in a row.
-
-    Returns
-    -------
-    Figure
     """
-    mean_image = check_shape("mean_image", mean_image, (None, None))
-    pairs = {k: check_shape(k, v, (2, *mean_image.shape)) for k, v in low_high_images.items()}
-    limit = grey_limit(np.stack(list(pairs.values())))
-    change = difference_limit(*(high - low for low, high in pairs.values()))
-    columns = min(columns, len(pairs))
+    mean_image = style.check_shape("mean_image", mean_image, (None, None))
+    shape = (2, *mean_image.shape)
+    pairs = {k: style.check_shape(k, v, shape) for k, v in low_high_images.items()}
+    limit = style.grey_limit(np.stack(list(pairs.values())))
+    change = style.difference_limit(*(high - low for low, high in pairs.values()))
+    columns = min(2, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure, axes = image_grid(rows, 3 * columns, mean_image.shape, titled_rows=rows, below=0.5)
+    grid = {"titled_rows": rows, "below": 0.5}
+    figure, axes = draw.image_grid(rows, 3 * columns, mean_image.shape, **grid)
     blocks = axes.reshape(rows * columns, 3)
     for ax in blocks[len(pairs) :].flat:
         ax.set_visible(False)
     contours = [0.15 * mean_image.max(), 0.5 * mean_image.max()]
-    for (less, more, apart), (name, (low, high)) in zip(blocks, pairs.items(), strict=False):
-        less.set_title(factor_label(name), loc="left")
-        show_section(less, low, limit)
-        show_section(more, high, limit)
-        shown = show_difference(apart, high - low, change)
-        apart.contour(mean_image, levels=contours, colors="#888888", linewidths=0.3)
-        for ax, step in zip((less, more), steps, strict=True):
-            ax.text(0.02, 0.03, step, transform=ax.transAxes, fontsize=SMALL, **legible())
-    scale_bar(blocks[len(pairs) - 1, -1], pixel_um)
+    for block, (name, (low, high)) in zip(blocks, pairs.items(), strict=False):
+        block[0].set_title(style.factor_label(name), loc="left")
+        for ax, image, step in zip(block, (low, high), steps, strict=False):
+            draw.show_section(ax, image, limit)
+            text = {"transform": ax.transAxes, "fontsize": style.SMALL, **style.legible()}
+            ax.text(0.02, 0.03, step, **text)
+        shown = draw.show_difference(block[2], high - low, change)
+        block[2].contour(mean_image, levels=contours, colors="#888888", linewidths=0.3)
+    draw.scale_bar(blocks[len(pairs) - 1, -1], pixel_um)
     label = f"Difference of brightness, {steps[1]} minus {steps[0]}"
-    colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, aspect=40)
+    draw.colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, aspect=40)
     return figure
 
 
 @styled
-def fig_2a(
-    mean_section: np.ndarray,
-    template: np.ndarray,
-    annotation_masks: np.ndarray,
-    acronyms: Sequence[str],
-    pixel_um: float,
-    cohort_name: str,
-) -> Figure:
-    """Average section of a cohort, atlas template and regions of interest (Fig. 2A).
+def fig_quality(statistics: pd.DataFrame, is_outlier: np.ndarray, limit: float) -> Figure:
+    """How far each brain is from the usual one, by each statistic of quality control.
 
-    A: mean of the training brains' sections, of the cohort named below; B: the atlas template in
-    the same plane. C: the regions analysed, tinted over the darkened template and named by their
-    Allen acronyms; tints only tell regions apart. Greys run from black, no signal, to a white that
-    A and B set for themselves, so compare shapes and not brightness; the scale bar holds for all
-    three. Where the sections fit the atlas, the borders of A lie where those of B do.
+    Horizontal: distance from the median training brain in robust standard deviations (SD); where a
+    brain lies beyond the dashed grey limit for outliers, logarithmic from there. Vertical: the
+    number of brains, ordinary ones as blue bars. Difference: from the median section; missing:
+    share of the brain that is dark, natural dark spaces included; saturated: share that is white;
+    gain: the number that its brightness was multiplied by. Where there are outliers, each is an
+    orange triangle at its own values, whichever statistic made it one; the triangles' height means
+    nothing.
 
     Parameters
     ----------
-    mean_section, template : ndarray, shape (height, width)
-        The average of the cohort's training brains, and the atlas's.
-    annotation_masks : ndarray of bool, shape (n_rois, height, width)
-        Pixels of each region.
-    acronyms : sequence of str, n_rois
-    pixel_um : float
-        Side of a pixel in µm.
-    cohort_name : str
-        What the cohort is called.
-
-    Returns
-    -------
-    Figure
+    statistics : DataFrame, n brains × statistics
+        In robust standard deviations.
+    is_outlier : ndarray of bool, shape (n,)
+        Brains to mark, whichever statistic they are outliers in.
+    limit : float
+        Robust standard deviations; drawn at +limit, and at −limit where a brain lies below it.
     """
-    mean_section = check_shape("mean_section", mean_section, (None, None))
-    template = check_shape("template", template, mean_section.shape)
-    masks = check_shape("masks", annotation_masks, (len(acronyms), *mean_section.shape))
-    figure, axes = image_grid(1, 3, mean_section.shape, below=0.2)
-    average, atlas, regions = axes[0]
-    show_section(average, mean_section, grey_limit(mean_section))
-    show_section(atlas, template, grey_limit(template))
-    panel_title(average, "A", "Mean of training brains")
-    average.set_xlabel(f"Cohort: {cohort_name}", loc="left", fontsize=SMALL)
-    panel_title(atlas, "B", "Atlas template")
-    panel_title(regions, "C", "Regions")
-    bare(regions)
-    regions.imshow(0.55 * template, cmap="gray", vmin=0, vmax=grey_limit(template))
-    for mask, acronym, colour in zip(masks, acronyms, tints(len(masks)), strict=True):
-        filled = np.ma.masked_where(~mask.astype(bool), mask)
-        regions.imshow(filled, cmap=ListedColormap([colour]), alpha=0.65)
-        outline(regions, mask, colour, 0.6)
-        y, x = _inner_point(mask.astype(bool))
-        regions.text(x, y, acronym, ha="center", va="center", fontsize=8, **legible())
-    scale_bar(regions, pixel_um)
+    is_outlier = style.check_shape("is_outlier", is_outlier, (len(statistics),)).astype(bool)
+    if not np.isfinite(statistics.to_numpy(float)).all():
+        raise ValueError("statistics has a NaN or infinite entry; give finite ones")
+    columns = min(2, statistics.shape[1])
+    rows = -(-statistics.shape[1] // columns)
+    figure = style.new_figure(2.1 * rows + 0.3)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    names = style.letters(statistics.shape[1])
+    for ax in panels.flat[statistics.shape[1] :]:
+        ax.set_visible(False)
+    for ax, letter, (name, values) in zip(panels.flat, names, statistics.items(), strict=False):
+        _statistic(ax, values.to_numpy(float), is_outlier, limit)
+        style.panel_title(ax, letter, style.factor_label(str(name)))
+    for ax in panels[:, 0]:
+        ax.set_ylabel("Brains")
+    names = ["Brain", "Outlier", f"Limit, {limit:g} robust SD"]
+    draw.legend(figure, draw.drawn_handles(panels.flat, names), loc="outside upper right")
     return figure
 
 
-def _inner_point(mask: np.ndarray) -> tuple[int, int]:
-    """Row and column of the pixel farthest from a mask's border, where a label fits best."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    return np.unravel_index(depth.argmax(), mask.shape)
+def _statistic(ax, values, is_outlier, limit) -> None:
+    """One statistic: linear within the limit, logarithmic beyond."""
+    ax.set_xscale("symlog", linthresh=limit, linscale=1.5)
+    low, high = min(values.min(), -1), max(values.max(), 1.2 * limit)
+    scale = ax.xaxis.get_transform()
+    edges = np.linspace(*scale.transform([low, high]), BINS + 1)
+    edges = scale.inverted().transform(edges)
+    edges[[0, -1]] = low, high  # rounding may not leave the extreme brain out
+    limits = [limit, -limit] if low <= -limit else [limit]
+    for at in limits:  # no bar stands on both sides
+        edges[1 + np.abs(edges[1:-1] - at).argmin()] = at
+    ax.hist(values[~is_outlier], edges, color=ORDINARY, label="Brain")
+    if is_outlier.any():
+        heights = np.full(is_outlier.sum(), 0.12 * ax.get_ylim()[1])
+        look = {"color": MARKED, "mec": "white", "mew": 0.5, "ms": 6}
+        ax.plot(values[is_outlier], heights, "v", label="Outlier", **look)
+    for at in limits:
+        label = f"Limit, {limit:g} robust SD" if at > 0 else None
+        ax.axvline(at, color=style.GREY, lw=1, ls="--", label=label)
+    near = [-limit, -limit / 2, 0, limit / 2, limit]
+    far = [t for t in (10, 30, 100, 300, 1000, 3000) if t > 1.6 * limit]
+    ticks = [t for t in (*(-t for t in far), *near, *far) if low <= t <= high]
+    ax.set_xticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
+    ax.minorticks_off()
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.set_xlabel("Robust SD from the median training brain")
+
+
+@styled
+def fig_worst(
+    images: np.ndarray, names: Sequence[str], reasons: Sequence[str], pixel_um: float
+) -> Figure:
+    """The brains farthest from the usual one, the worst first.
+
+    Each image is the section of one brain, its id above, row by row from the most unusual on. Words
+    on it say what is unusual: a statistic of quality control and, where given, its distance from
+    the median training brain in robust standard deviations (SD), or that the brain is within the
+    limit. All sections share one grey scale, black for no signal, and the scale bar.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+        Brightness in [0, 1], worst first.
+    names : sequence of str, n
+        Brain ids.
+    reasons : sequence of str, n
+        Why each is an outlier; empty where it is none.
+    pixel_um : float
+    """
+    images = style.check_shape("images", images, (len(names), None, None))
+    reasons = style.check_shape("reasons", list(reasons), (len(names),))
+    if not len(images):
+        raise ValueError("images is empty; give one brain or more")
+    figure, axes = draw.gallery(images, list(map(str, names)), pixel_um, columns=4)
+    for ax, reason in zip(axes, reasons, strict=True):
+        text = {"transform": ax.transAxes, "va": "bottom", "fontsize": style.SMALL}
+        words = str(reason or "within the limit").replace(", ", ",\n")
+        ax.text(0.02, 0.03, words, **text, **style.legible())
+    return figure
+
+
+@styled
+def fig_ledger(kept: int, refused: Mapping[str, int]) -> Figure:
+    """An acquisition's ledger: brains kept, and those refused by reason.
+
+    Horizontal: the number of brains, also written at the end of each bar. The blue bar on top
+    counts the brains that were kept for the cohort. Where brains were refused, an orange bar below
+    it counts those of each reason, the most frequent first.
+
+    Parameters
+    ----------
+    kept : int
+    refused : mapping of reason to count
+    """
+    ranked = sorted(refused.items(), key=lambda item: -item[1])
+    labels = ["Kept", *(textwrap.fill(style.sentence(reason), 46) for reason, _ in ranked)]
+    counts = [kept, *(count for _, count in ranked)]
+    lines = sum(1 + 0.55 * label.count("\n") for label in labels)
+    figure = style.new_figure(0.27 * lines + 0.55)
+    ax = figure.subplots()
+    colours = [ORDINARY] + [MARKED] * len(ranked)
+    bars = ax.barh(range(len(labels)), counts, color=colours, height=0.7)
+    ax.bar_label(bars, padding=3, fontsize=style.SMALL)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set(ylim=(len(labels) - 0.5, -0.5), xlim=(0, 1.1 * max(*counts, 1)), xlabel="Brains")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.tick_params(axis="y", length=0)
+    return figure
+
+
+@styled
+def fig_brightness(before: np.ndarray, after: np.ndarray) -> Figure:
+    """Mean brightness inside each brain, before and after it is set to the cohort's average.
+
+    Horizontal: mean brightness of a brain, in raw grey values before the adjustment (A) and on a
+    scale where 1 is white after it (B); vertical: the number of brains. The black triangle above
+    the bars is the mean. Both horizontal axes run from 0 to the same multiple of that mean, so that
+    the widths compare; the coefficient of variation above is the standard deviation over the mean.
+    A narrow histogram in B is good: brains no longer differ by overall brightness.
+
+    Parameters
+    ----------
+    before, after : ndarray, shape (n,)
+        In raw greys, and in [0, 1].
+    """
+    before = style.check_shape("before", before, (None,))
+    after = style.check_shape("after", after, before.shape)
+    figure = style.new_figure(2.2)
+    panels = figure.subplots(1, 2)
+    reach = max(v.max() / v.mean() for v in (before, after)) * 1.08
+    told = ("A", "Before", "raw grey"), ("B", "After the adjustment", "1 is white")
+    for ax, values, (letter, title, unit) in zip(panels, (before, after), told, strict=True):
+        end = reach * values.mean()
+        ax.hist(values, np.linspace(0, end, BINS + 1), color=ORDINARY)
+        above = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 4}
+        ax.plot(values.mean(), 1.0, "v", color="black", ms=7, mew=0, **above)
+        ax.set(xlim=(0, end), ylim=(0, 1.1 * ax.get_ylim()[1]))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.set_xlabel(f"Mean brightness of a brain ({unit})")
+        spread = 100 * values.std() / values.mean()
+        style.panel_title(ax, letter, f"{title}, coefficient of variation {spread:.1f} %")
+    panels[0].set_ylabel("Brains")
+    return figure

@@ -1,33 +1,23 @@
-"""Figures of what the latents move: projective fields and traversals (Figs 3A, S4)."""
+"""Figures of what the latents paint: projective fields and traversals (Figs 3A, S4)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from brainvae_core.figures.style import (
-    SMALL,
-    check_shape,
-    colour_bar,
-    difference_limit,
-    grey_limit,
-    heat_map,
-    image_grid,
-    latent_names,
-    letters,
-    new_figure,
-    outline,
-    panel_title,
-    scale_bar,
-    scientific,
-    show_difference,
-    show_section,
-    styled,
-    thinned,
-)
+from brainvae_core.figures import primitives as draw
+from brainvae_core.figures import style
+from brainvae_core.figures.style import styled
+
+FULL = 0.998  # share of a map's pixels that black is not too bright for
+PER_BLOCK = 5  # rows of maps before they go on at the right
 
 
 @styled
@@ -36,9 +26,7 @@ def fig_3a(
     scales: np.ndarray,
     starred: np.ndarray,
     pixel_um: float,
-    brain_contour_mask: np.ndarray | None = None,
-    *,
-    columns: int = 4,
+    brain_contour_mask: np.ndarray,
 ) -> Figure:
     """Projective field of every latent as one colour image (Fig. 3A).
 
@@ -47,7 +35,7 @@ def fig_3a(
     the inner half of its range; magenta: small and negative; yellow: large c of either sign; white:
     no change. Colours mix, all three to black, and are full at the variances in the legend, the
     same for all latents. A star marks an outlier, a latent that does unusually much at large c;
-    where given, a grey line outlines the brain.
+    a grey line outlines the brain.
 
     Parameters
     ----------
@@ -58,36 +46,23 @@ def fig_3a(
     starred : ndarray of bool, shape (latent_dim,)
         Outliers (``outlier_latents``).
     pixel_um : float
-        Side of a pixel in µm.
-    brain_contour_mask : ndarray of bool, shape (height, width), optional
-        The brain, outlined in every panel.
-    columns : int
-        Latents in a row.
-
-    Returns
-    -------
-    Figure
+    brain_contour_mask : ndarray of bool, shape (height, width)
     """
-    rgb = check_shape("rgb", rgb, (len(starred), None, None, 3))
-    scales = check_shape("scales", scales, (3,))
-    columns = min(columns, len(rgb))
-    rows = -(-len(rgb) // columns)
-    figure, axes = image_grid(rows, columns, rgb.shape[1:3], titled_rows=rows, below=0.45)
-    names = latent_names(len(rgb))
-    for ax, image, name, star in zip(axes.flat, rgb, names, starred, strict=False):
-        ax.imshow(image)
-        ax.set_title(f"{name} ★" if star else name)
-        if brain_contour_mask is not None:
-            outline(ax, brain_contour_mask, "#888888", 0.6)
-    scale_bar(axes.flat[len(rgb) - 1], pixel_um)
+    rgb = style.check_shape("rgb", rgb, (len(starred), None, None, 3))
+    scales = style.check_shape("scales", scales, (3,))
+    names = zip(style.latent_names(len(rgb)), starred, strict=True)
+    titles = [f"{name} ★" if star else name for name, star in names]
+    figure, axes = draw.gallery(rgb, titles, pixel_um, columns=4, below=0.45)
+    for ax in axes:
+        draw.outline(ax, brain_contour_mask, "#888888", 0.6)
+    handles = []
     where = {"cyan": "small positive c", "magenta": "small negative c", "yellow": "large |c|"}
-    handles = [
-        Patch(fc=colour, ec="#888888", lw=0.5, label=f"{what} (full at {scientific(scale)})")
-        for (colour, what), scale in zip(where.items(), scales, strict=True)
-    ]
+    for (colour, what), scale in zip(where.items(), scales, strict=True):
+        digits, power = f"{scale:.1e}".split("e")
+        label = rf"{what} (full at ${digits}\times10^{{{int(power)}}}$)"
+        handles.append(Patch(fc=colour, ec="#888888", lw=0.5, label=label))
     title = "Variance of brightness (squared grey values) while c moves the latent; ★ outlier"
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title)
-    figure.legends[0].get_title().set_fontsize(SMALL)
+    draw.legend(figure, handles, title=title)
     return figure
 
 
@@ -111,36 +86,110 @@ def fig_s4(
     c_values : sequence of float, n_c
         Prior standard deviations.
     pixel_um : float
-        Side of a pixel in µm.
     difference : bool
         Show what changes against the c nearest to 0, which alone stays an image.
-
-    Returns
-    -------
-    Figure
     """
-    images = check_shape("images", images, (None, len(c_values), None, None))
+    images = style.check_shape("images", images, (None, len(c_values), None, None))
     middle = int(np.argmin(np.abs(c_values)))
+    titles = [f"c = {c:+g}".replace("-", "−") if c else "c = 0" for c in c_values]
+    grey = {"cmap": "gray", "norm": Normalize(0, style.grey_limit(images))}
     changes = images - images[:, [middle]]
-    limit, change = grey_limit(images), difference_limit(changes)
-    below = 0.5 if difference else 0
-    figure, axes = image_grid(*images.shape[:2], images.shape[2:], row_labels=1, below=below)
-    for name, row, of_latent, of_changes in zip(
-        latent_names(len(images)), axes, images, changes, strict=True
-    ):
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        for i, ax in enumerate(row):
-            if difference and i != middle:
-                shown = show_difference(ax, of_changes[i], change)
-            else:
-                show_section(ax, of_latent[i], limit)
-    for ax, c in zip(axes[0], c_values, strict=True):
-        ax.set_title(f"c = {c:+g}".replace("-", "−") if c else "c = 0")
-    scale_bar(axes[-1, -1], pixel_um)
+    change = {
+        "cmap": style.DIFFERENCE,
+        "norm": CenteredNorm(0, halfrange=style.difference_limit(changes)),
+    }
+    names = style.latent_names(len(images))
+    rows = dict(zip(names, changes if difference else images, strict=True))
+    shown = dict.fromkeys(rows, change if difference else grey)
+    figure, axes = draw.montage(rows, titles, pixel_um, shown=shown, below=0.5 * difference)
     if difference:
+        for ax, image in zip(axes[:, middle], images[:, middle], strict=True):
+            ax.images[0].set(data=image, **grey)
         label = f"Difference of brightness from c = {c_values[middle]:g}"
-        colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, aspect=40)
+        draw.colour_bar(
+            figure, ScalarMappable(**change), axes, label, location="bottom", shrink=0.5, aspect=40
+        )
     return figure
+
+
+@styled
+def fig_maps(
+    maps: Mapping[str, np.ndarray],
+    row_names: Sequence[str],
+    pixel_um: float,
+    brain_contour_mask: np.ndarray,
+    *,
+    notes: Mapping[str, Sequence[str]] | None = None,
+    one_scale: bool = False,
+) -> Figure:
+    """Maps of variance: one row per factor or latent, one column per model or truth.
+
+    Each map shows how much each pixel's brightness varies, as a standard deviation, while the row's
+    planted factor or latent moves; the column's title says whose map it is. White is nothing, black
+    the level below which 99.8 % of the pixels lie: of each map by itself, so that only places
+    compare, or of the row's maps together, so that amounts do too, except where a last column has
+    its own scale; the colour bar says which. Grey lines outline the brain; where given, a note
+    below a map says more of it; many rows go on in a block at the right.
+
+    Parameters
+    ----------
+    maps : mapping of title to ndarray, each (n_rows, height, width)
+        Variances.
+    row_names : sequence of str, n_rows
+    pixel_um : float
+    brain_contour_mask : ndarray of bool, shape (height, width)
+    notes : mapping of title to sequence of str, optional
+        A word on each map.
+    one_scale : bool
+        Up to 99.8 % of the row's maps together, so that they compare; a last column beside which
+        the others would not reach half of the scale has its own.
+    """
+    shape, notes, n = np.shape(brain_contour_mask), notes or {}, len(row_names)
+    for title, found in maps.items():
+        style.check_shape(title, found, (n, *shape))
+    for title, words in notes.items():
+        style.check_shape(f"notes on {title}", words, (n,))
+    blocks = max(1, min(6 // len(maps), -(-n // PER_BLOCK)))
+    per_block = -(-n // blocks)
+    below = 0.5 + 0.15 * per_block * bool(notes)
+    grid = {"beside": 0.4 * blocks, "below": below}
+    figure, axes = draw.image_grid(per_block, blocks * len(maps), shape, **grid)
+    spread = {title: np.sqrt(np.maximum(found, 0)) for title, found in maps.items()}
+    own = one_scale and _last_is_larger(list(spread.values()))
+    last = list(maps)[-1]
+    for block, row in np.ndindex(blocks, per_block):
+        at, line = block * per_block + row, axes[row, block * len(maps) : (block + 1) * len(maps)]
+        for ax in line[:: 1 if at >= n else len(line) + 1]:
+            ax.set_visible(at < n)
+        if at >= n:
+            continue
+        together = [found[at] for title, found in spread.items() if not (own and title == last)]
+        line[0].set_ylabel(style.factor_label(row_names[at]).replace(" ", "\n", 1), fontsize=7)
+        for ax, (title, found) in zip(line, spread.items(), strict=True):
+            of_row = one_scale and not (own and title == last)
+            top = np.quantile(together if of_row else found[at], FULL) or 1
+            ax.imshow(found[at], cmap="Greys", vmin=0, vmax=top)
+            draw.outline(ax, brain_contour_mask, "#888888", 0.6)
+            if row == 0:
+                ax.set_title(f"{title} (own scale)" if own and title == last else title)
+            if title in notes:
+                text = {"fontsize": 7, "va": "top", "ha": "center", "transform": ax.transAxes}
+                ax.text(0.5, -0.01, notes[title][at], **text)
+    draw.scale_bar(axes[-1, 0], pixel_um)
+    whose = "the row's" if one_scale else "each map's"
+    label = f"Standard deviation (grey values), relative: 0 to {whose} maximum (99.8 % of pixels)"
+    greys = ScalarMappable(Normalize(0, 1), "Greys")
+    draw.colour_bar(figure, greys, axes, label, location="bottom", shrink=0.4, ticks=[0, 0.5, 1])
+    return figure
+
+
+def _last_is_larger(maps: Sequence[np.ndarray]) -> bool:
+    """Whether the last column would leave the others in most rows below half of the scale."""
+    if len(maps) < 2:
+        return False
+    tops = np.array([[np.quantile(one, FULL) for one in found] for found in maps])
+    together = np.array([np.quantile(rows, FULL) for rows in zip(*maps, strict=True)])
+    return bool(np.median(tops[:-1].max(axis=0) < together / 2) > 0.5)
 
 
 @styled
@@ -163,42 +212,62 @@ def fig_region_profile(
     acronyms : sequence of str, n_rois
     receptive : ndarray, shape (n_rois, latent_dim), optional
         Divergences in nats (``ReceptiveField.divergence``).
-
-    Returns
-    -------
-    Figure
-        Each latent's values as shares of their sum over regions, so that ranks within a column are
-        those of the field.
     """
-    profile = check_shape("profile", profile, (None, len(acronyms)))
-    tables = {"Projective: regions that the latent moves": profile.T}
+    profile = style.check_shape("profile", profile, (None, len(acronyms))).T
+    tables = {"Projective: regions that the latent moves": profile}
     if receptive is not None:
-        shape = profile.T.shape
-        tables["Receptive: regions that move the latent"] = check_shape(
-            "receptive", receptive, shape
-        )
-    shares = {title: _column_shares(table) for title, table in tables.items()}
-    top = max(table.max() for table in shares.values())
-    latent_dim = len(profile)
-    figure = new_figure(1.15 + 0.32 * len(acronyms), width=8 if len(tables) == 2 else 5)
-    axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
-    fmt = ".2f" if latent_dim <= 16 // len(tables) else ""
+        found = style.check_shape("receptive", receptive, profile.shape)
+        tables["Receptive: regions that move the latent"] = found
+    shares = {  # a latent that does nothing stays 0
+        title: pd.DataFrame(table / np.where(table.sum(axis=0) > 0, table.sum(axis=0), 1))
+        for title, table in tables.items()
+    }
     least = 0.05 if len(acronyms) > 10 else 0  # a large table is read by its large numbers
-    inside = {"fmt": fmt, "least": least, "fontsize": 7}
-    for letter, ax, (title, table) in zip(letters(len(shares)), axes, shares.items(), strict=True):
-        names = thinned(latent_names(latent_dim), 12)
-        shown = heat_map(ax, table, list(acronyms), names, limits=(0, top), **inside)
-        panel_title(ax, letter, title)
+    small = profile.shape[1] <= 16 // len(tables)
+    write = (lambda share: f"{share:.2f}" if share >= least else "") if small else ""
+    height, width = 1.15 + 0.32 * len(acronyms), 8 if len(tables) == 2 else 5
+    label = "Share of the latent's sum"
+    return field_panels(shares, acronyms, label, height, width, write=write, most=12)
+
+
+@styled
+def fig_fields(tables: Mapping[str, np.ndarray], acronyms: Sequence[str], label: str) -> Figure:
+    """Several fields side by side: one row per region, one column per latent.
+
+    Each panel, named above, is one way, model or fit of reading how regions and latents belong
+    together. Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. Colour is the
+    strength of the effect between the two, in the unit of the colour bar and on one scale for all
+    panels: dark is none, yellow the strongest; hatched cells were not read. Cells that are bright
+    at the same place in two panels mean that both readings agree.
+
+    Parameters
+    ----------
+    tables : mapping of title to ndarray, each (n_rois, latent_dim)
+        0 or more.
+    acronyms : sequence of str, n_rois
+    label : str
+        What the colours are, with the unit. All panels share them.
+    """
+    height = 0.8 + max(0.17 * len(acronyms), 1.3)
+    return field_panels(
+        tables, acronyms, label, height, most=16 if len(tables) < 3 else 36 // len(tables)
+    )
+
+
+def field_panels(tables, acronyms, label, height, width=style.WIDTH, *, write="", most) -> Figure:
+    """Tables of regions × latents side by side, on one scale from 0."""
+    tables = {k: style.check_shape(k, table, (len(acronyms), None)) for k, table in tables.items()}
+    figure = style.new_figure(height, width=width)
+    axes = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    top = max(float(np.nanmax(table)) for table in tables.values()) or 1.0
+    for letter, ax, (title, table) in zip(
+        style.letters(len(tables)), axes, tables.items(), strict=True
+    ):
+        frame = pd.DataFrame(table, list(acronyms), style.latent_names(table.shape[1]))
+        shown = draw.heat_map(ax, frame, limits=(0, top), write=write, fontsize=7, most=(100, most))
+        style.panel_title(ax, letter, textwrap.fill(title, 84 // len(tables)))
+        ax.tick_params(axis="both", labelsize=7)
         ax.set_xlabel("Latent")
     axes[0].set_ylabel("Region")
-    colour_bar(
-        figure, shown, list(axes), "Share of the latent's sum", shrink=min(1, 8 / len(acronyms))
-    )
+    draw.colour_bar(figure, shown, list(axes), label, shrink=min(1, 14 / len(acronyms)))
     return figure
-
-
-def _column_shares(table: np.ndarray) -> np.ndarray:
-    """Columns divided by their sums; a latent that does nothing stays 0."""
-    table = np.asarray(table, dtype=float)
-    totals = table.sum(axis=0)
-    return np.divide(table, totals, out=np.zeros_like(table), where=totals > 0)

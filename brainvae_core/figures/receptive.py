@@ -1,4 +1,4 @@
-"""Figures of what the latents see: receptive fields and how they relate (Figs 3B–3E, S2, S3)."""
+"""Figures of what regions do to the latents: receptive fields (Figs 3B–3E, S2, S3)."""
 
 from __future__ import annotations
 
@@ -6,36 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
-from scipy.stats import gaussian_kde
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from brainvae_core.figures.labels import PLAIN, wrapped, written
-from brainvae_core.figures.palette import GREY, model_styles
-from brainvae_core.figures.style import (
-    DARK,
-    DIFFERENCE,
-    SMALL,
-    WIDTH,
-    check_same_labels,
-    check_shape,
-    colour_bar,
-    grey_limit,
-    heat_map,
-    image_grid,
-    latent_names,
-    new_figure,
-    outline,
-    scale_bar,
-    show_section,
-    styled,
-    thinned,
-)
+from brainvae_core.figures import primitives as draw
+from brainvae_core.figures import style
+from brainvae_core.figures.style import styled
+
+CODE = "Code (prior standard deviations)"
 
 
 @styled
@@ -56,43 +40,36 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     acronyms : sequence of str, n_rois
     row_totals : ndarray, shape (n_rois,)
         The sums, in nats.
-
-    Returns
-    -------
-    Figure
     """
-    normalised = check_shape("normalised", normalised, (len(acronyms), None))
-    row_totals = check_shape("row_totals", row_totals, (len(acronyms),))
+    normalised = style.check_shape("normalised", normalised, (len(acronyms), None))
+    row_totals = style.check_shape("row_totals", row_totals, (len(acronyms),))
     latent_dim = normalised.shape[1]
-    figure = new_figure(1.1 + 0.36 * len(acronyms))
+    figure = style.new_figure(1.1 + 0.36 * len(acronyms))
     matrix, totals = figure.subplots(1, 2, width_ratios=[4, 1])
-    fmt = ".2f" if latent_dim <= 14 else ""
-    limits = (0, np.nanmax(normalised))
-    inside = {"fmt": fmt, "limits": limits}
-    shown = heat_map(matrix, normalised, list(acronyms), latent_names(latent_dim), **inside)
+    table = pd.DataFrame(normalised, list(acronyms), style.latent_names(latent_dim))
+    limits, write = (0, np.nanmax(normalised)), ".2f" if latent_dim <= 14 else ""
+    shown = draw.heat_map(matrix, table, limits=limits, write=write)
     matrix.set(xlabel="Latent", ylabel="Region perturbed")
     rows = np.arange(len(acronyms))
     far = 0 < min(row_totals) < max(row_totals) / 100
     if far:  # a bar has no length where there is no zero
-        totals.plot(row_totals, rows, "o", ms=5, color="#6E6E6E")
-    else:
-        totals.barh(rows, row_totals, height=0.7, color="#B8B8B8")
-    for row, total in zip(rows, row_totals, strict=True):
-        beside = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": SMALL}
-        totals.annotate(written(float(f"{total:.3g}")), (total, row), va="center", **beside)
-    totals.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")
-    totals.set_yticks([])
-    if far:
         low, high = min(row_totals) / 2, max(row_totals)
+        totals.plot(row_totals, rows, "o", ms=5, color=style.GREY)
         totals.set(xscale="log", xlim=(low, high * (high / low) ** 0.6), xlabel="Sum (nats), log")
         powers = np.arange(np.ceil(np.log10(low)), np.log10(high) + 1e-9)
         totals.set_xticks(10.0 ** powers[:: -(-len(powers) // 3)])
-        totals.xaxis.set_major_formatter(PLAIN)
+        totals.xaxis.set_major_formatter(style.PLAIN)
         totals.xaxis.set_minor_locator(NullLocator())
     else:
-        totals.locator_params(axis="x", nbins=3)
+        totals.barh(rows, row_totals, height=0.7, color=style.PALE)
+        totals.set(xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")
+        totals.xaxis.set_major_locator(MaxNLocator(3))
+    for row, total in zip(rows, row_totals, strict=True):
+        beside = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": style.SMALL}
+        totals.annotate(style.written(float(f"{total:.3g}")), (total, row), va="center", **beside)
+    totals.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
     shrink = min(1, 8 / len(acronyms))
-    colour_bar(figure, shown, [matrix, totals], "Share of the region's sum", shrink=shrink)
+    draw.colour_bar(figure, shown, [matrix, totals], "Share of the region's sum", shrink=shrink)
     return figure
 
 
@@ -116,27 +93,21 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
     weights : ndarray, shape (n_weights,)
         w, in units of the region's mean brightness.
     roi_name : str
-        The region.
-
-    Returns
-    -------
-    Figure
     """
-    codes = check_shape("codes", codes, (len(weights), None, len(latents)))
-    figure = new_figure(2.6)
+    codes = style.check_shape("codes", codes, (len(weights), None, len(latents)))
+    figure = style.new_figure(2.6)
+    figure.get_layout_engine().set(w_pad=0.12)  # or numbers of neighbours touch
     axes = figure.subplots(1, len(latents), squeeze=False)[0]
     norm = Normalize(min(weights), max(weights))
+    colours = matplotlib.colormaps["viridis"](norm(weights))
     for ax, number, values in zip(axes, latents, np.moveaxis(codes, -1, 0), strict=True):
-        for weight, of_brains in zip(weights, values, strict=True):
-            _density(ax, of_brains, matplotlib.colormaps["viridis"](norm(weight)))
-        label = wrapped("Code (prior standard deviations)", (WIDTH - 1.2) / len(latents) - 0.1)
+        draw.densities(ax, values, colours)
+        label = style.wrapped(CODE, (style.WIDTH - 1.2) / len(latents) - 0.1)
         ax.set(title=f"F{number}", xlabel=label)
-        ax.locator_params(axis="x", nbins=max(3, 12 // len(latents)))
-        _only_shape(ax)
-    figure.get_layout_engine().set(w_pad=0.12)  # or numbers of neighbours touch
+        ax.xaxis.set_major_locator(MaxNLocator(max(3, 12 // len(latents))))
     axes[0].set_ylabel("Density over brains")
     label = f"Brightness of {roi_name}, w"
-    colour_bar(figure, ScalarMappable(norm, "viridis"), list(axes), label, aspect=20)
+    draw.colour_bar(figure, ScalarMappable(norm, "viridis"), list(axes), label, aspect=20)
     return figure
 
 
@@ -157,52 +128,29 @@ def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> F
         ``ReceptiveField.codes``.
     acronyms : sequence of str, n_rois
     weights : ndarray, shape (n_rois, n_weights)
-        w of each region, rising; colours run from each region's own lowest to its highest.
-
-    Returns
-    -------
-    Figure
+        w of each region, rising.
     """
-    codes = check_shape("codes", codes, (*np.shape(weights), None, None))
-    check_shape("weights", weights, (len(acronyms), None))
+    codes = style.check_shape("codes", codes, (*np.shape(weights), None, None))
+    style.check_shape("weights", weights, (len(acronyms), None))
     n_rois, n_weights, _, latent_dim = codes.shape
-    figure = new_figure(1.0 + 0.62 * latent_dim)
+    figure = style.new_figure(1.0 + 0.62 * latent_dim)
     axes = figure.subplots(latent_dim, n_rois, sharex="row", squeeze=False)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_weights))
-    for latent, row in enumerate(axes):
-        row[0].set_ylabel(f"F{latent + 1}", rotation=0, ha="right", va="center")
-        for roi, ax in enumerate(row):
-            for values, colour in zip(codes[roi, :, :, latent], colours, strict=True):
-                _density(ax, values, colour, width=1.0)
-            _only_shape(ax)
-            ax.tick_params(axis="x", labelsize=7, pad=1.5, length=2)
-            ax.locator_params(axis="x", nbins=4)
+    for latent, roi in np.ndindex(latent_dim, n_rois):
+        ax = axes[latent, roi]
+        draw.densities(ax, codes[roi, :, :, latent], colours, width=1.0)
+        ax.set_xlabel("")
+        ax.tick_params(axis="x", labelsize=7, pad=1.5, length=2)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    for row, name in zip(axes, style.latent_names(latent_dim), strict=True):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
     for ax, acronym, w in zip(axes[0], acronyms, weights, strict=True):
-        ax.set_title(f"{acronym}\nw = {w[0]:.2f}–{w[-1]:.2f}", fontsize=SMALL)
-    axes[-1, len(axes[-1]) // 2].set_xlabel("Code (prior standard deviations)")
-    bar = colour_bar(
-        figure, ScalarMappable(Normalize(0, 1), "viridis"), axes, "Brightness of the region, w",
-        shrink=0.5,
-    )  # fmt: skip
+        ax.set_title(f"{acronym}\nw = {w[0]:.2f}–{w[-1]:.2f}", fontsize=style.SMALL)
+    axes[-1, n_rois // 2].set_xlabel(CODE)
+    scale, label = ScalarMappable(Normalize(0, 1), "viridis"), "Brightness of the region, w"
+    bar = draw.colour_bar(figure, scale, axes, label, shrink=0.5)
     bar.set_ticks([0, 1], labels=["lowest", "highest"])
     return figure
-
-
-def _density(ax, values: np.ndarray, colour, width: float = 1.5) -> None:
-    """A smooth density; a line where every brain has the same code."""
-    values = np.asarray(values, dtype=float)
-    spread = values.std()
-    if spread <= 1e-9 * max(1.0, np.abs(values).max()):
-        ax.axvline(values[0], color=colour, lw=width)
-        return
-    x = np.linspace(values.min() - spread, values.max() + spread, 200)
-    ax.plot(x, gaussian_kde(values)(x), color=colour, lw=width)
-
-
-def _only_shape(ax) -> None:
-    ax.set_yticks([])
-    ax.spines["left"].set_visible(False)
-    ax.set_ylim(bottom=0)
 
 
 @styled
@@ -219,21 +167,17 @@ def fig_3d(covariance: np.ndarray) -> Figure:
     ----------
     covariance : ndarray, shape (latent_dim, latent_dim)
         ``impact_covariance``.
-
-    Returns
-    -------
-    Figure
     """
-    names = latent_names(len(covariance))
-    figure = new_figure(3.7, width=4.8)
+    covariance = style.check_shape("covariance", covariance, (len(covariance),) * 2)
+    names = style.latent_names(len(covariance))
+    figure = style.new_figure(3.7, width=4.8)
     ax = figure.subplots()
     limit = np.abs(covariance).max() or 1.0
-    shown = heat_map(ax, covariance, names, names, cmap=DIFFERENCE, limits=(-limit, limit))
-    ax.set_aspect("equal")
-    ax.set_xticks(range(len(names)), thinned(names, 12))
-    ax.set(xlabel="Latent", ylabel="Latent")
-    bar = colour_bar(figure, shown, ax, "Covariance over regions (squared shares)", aspect=20)
-    bar.formatter = PLAIN
+    table, limits = pd.DataFrame(covariance, names, names), (-limit, limit)
+    shown = draw.heat_map(ax, table, limits=limits, cmap=style.DIFFERENCE, most=(40, 12))
+    ax.set(xlabel="Latent", ylabel="Latent", aspect="equal")
+    bar = draw.colour_bar(figure, shown, ax, "Covariance over regions (squared shares)", aspect=20)
+    bar.formatter = style.PLAIN
     return figure
 
 
@@ -254,46 +198,48 @@ def fig_3e(
 
     Parameters
     ----------
-    scores : mapping of str to estimate
-        ``uncorrelatedness``, by model; an estimate has ``value``, ``low`` and ``high``.
-    nulls : mapping of str to ndarray, each (n,)
-        Scores of latents that have nothing to do with one another.
-    rotated : mapping of str to ndarray, each (n,)
-        Scores of random axes of the same codes.
-
-    Returns
-    -------
-    Figure
+    scores : mapping of model to estimate
+        ``uncorrelatedness``; an estimate has ``value``, ``low`` and ``high``.
+    nulls, rotated : mapping of model to ndarray, each (n,)
+        Scores of latents that have nothing to do with one another, and of random axes.
     """
-    check_same_labels(scores=scores, nulls=nulls, rotated=rotated)
-    figure = new_figure(3.3, width=min(WIDTH, 2.2 + 0.95 * len(scores)))
+    style.check_same_labels(scores=scores, nulls=nulls, rotated=rotated)
+    chances = {"regions permuted": (nulls, "#CFCFCF"), "random axes": (rotated, "#F0DDB0")}
+    table = pd.concat(
+        pd.DataFrame({"model": name, "chance": chance, "value": np.asarray(draws[name], float)})
+        for chance, (draws, _) in chances.items()
+        for name in scores
+    )
+    figure = style.new_figure(3.3, width=min(style.WIDTH, 2.2 + 0.95 * len(scores)))
     ax = figure.subplots()
-    for x, (label, look) in enumerate(model_styles(scores).items()):
-        for side, draws, colour in ((-0.18, nulls, "#CFCFCF"), (0.18, rotated, "#F0DDB0")):
-            shape = {"widths": 0.32, "showextrema": False, "showmedians": True}
-            drawn = ax.violinplot([draws[label]], [x + side], **shape)
-            drawn["bodies"][0].set(facecolor=colour, alpha=1, lw=0)
-            drawn["cmedians"].set(color=GREY, lw=0.8)
+    palette = {chance: colour for chance, (_, colour) in chances.items()}
+    sns.violinplot(
+        table, x="model", y="value", hue="chance", palette=palette, saturation=1, inner=None,
+        linewidth=0, cut=0, width=0.72, density_norm="width", legend=False, ax=ax,
+    )  # fmt: skip
+    medians = table.groupby(["chance", "model"])["value"].median()
+    for x, (label, look) in enumerate(style.model_looks(scores).items()):
+        for side, chance in ((-0.18, "regions permuted"), (0.18, "random axes")):
+            ax.hlines(
+                medians[chance, label], x + side - 0.08, x + side + 0.08, color=style.GREY, lw=0.8
+            )
         found = scores[label]
         ax.plot([x, x], [found.low, found.high], color=look["color"], lw=2)
-        ax.plot(x, found.value, **{"ms": 8, "mec": "white", "ls": "none", **look})
-        over = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-        ax.annotate(f"{found.value:.2f}", (x, found.high), fontsize=SMALL, **over)
+        ax.plot(x, found.value, **{**look, "ls": "", "ms": 8, "mec": "white"})
+        over = {
+            "xytext": (0, 2),
+            "textcoords": "offset points",
+            "ha": "center",
+            "va": "bottom",
+        }
+        ax.annotate(f"{found.value:.2f}", (x, found.high), fontsize=style.SMALL, **over)
     ax.set_xticks(range(len(scores)), [label.replace(" ", "\n", 1) for label in scores])
-    ax.set(xlim=(-0.6, len(scores) - 0.4), ylim=(0, 1), ylabel="Uncorrelatedness of the latents")
-    patches = {"regions permuted": "#CFCFCF", "random axes": "#F0DDB0"}
-    handles = [Patch(fc=colour) for colour in patches.values()]
-    handles.append(Line2D([], [], color=GREY, lw=0.8))
-    mark = {"ls": "", "color": DARK}
-    bar = Line2D([], [], marker="|", ms=13, mew=2, **mark)
-    handles.append((bar, Line2D([], [], marker="o", ms=6, mec="white", **mark)))
-    figure.legend(
-        handles,
-        [*patches, "median", "95 % interval"],
-        loc="outside upper center",
-        ncols=4 if figure.get_figwidth() > 5.5 else 2,
-        handler_map={tuple: HandlerTuple(ndivide=1)},
-    )
+    ax.set(xlim=(-0.6, len(scores) - 0.4), ylim=(0, 1), xlabel="")
+    ax.set_ylabel("Uncorrelatedness of the latents")
+    handles = {chance: Patch(fc=colour) for chance, colour in palette.items()}
+    handles["median"] = Line2D([], [], color=style.GREY, lw=0.8)
+    handles["95 % interval"] = Line2D([], [], color=style.DARK, lw=2, marker="o", ms=6, mec="white")
+    draw.legend(figure, handles, ncols=4 if figure.get_figwidth() > 5.5 else 2)
     return figure
 
 
@@ -317,25 +263,19 @@ def fig_s2(
     weights : ndarray, shape (n_rois, n_weights)
         w, in units of the region's mean brightness.
     pixel_um : float
-        Side of a pixel in µm.
-
-    Returns
-    -------
-    Figure
     """
-    weights = check_shape("weights", weights, (len(acronyms), None))
-    images = check_shape("images", images, (*weights.shape, None, None))
-    above = 0.17 * len(weights)
-    figure, axes = image_grid(
-        *weights.shape, images.shape[2:], titled_rows=0, row_labels=1, below=above
+    weights = style.check_shape("weights", weights, (len(acronyms), None))
+    images = style.check_shape("images", images, (*weights.shape, None, None))
+    rows = dict(zip(acronyms, images, strict=True))
+    above = [""] * weights.shape[1]
+    white = {"cmap": "gray", "vmin": 0, "vmax": style.grey_limit(images)}
+    below = 0.17 * len(weights) - 0.25
+    figure, axes = draw.montage(
+        rows, above, pixel_um, shown=dict.fromkeys(rows, white), below=below
     )
-    limit = grey_limit(images)
-    for row, acronym, of_region, w in zip(axes, acronyms, images, weights, strict=True):
-        row[0].set_ylabel(acronym)
+    for row, of_region, w in zip(axes, images, weights, strict=True):
         changed = np.ptp(of_region, axis=0) > 1e-6
-        for ax, image, weight in zip(row, of_region, w, strict=True):
-            show_section(ax, image, limit)
-            outline(ax, changed)
-            ax.set_title(f"w = {weight:.2f}".replace("-", "−"), fontsize=SMALL, pad=2)
-    scale_bar(axes[-1, -1], pixel_um)
+        for ax, weight in zip(row, w, strict=True):
+            draw.outline(ax, changed)
+            ax.set_title(f"w = {weight:.2f}".replace("-", "−"), fontsize=style.SMALL, pad=2)
     return figure

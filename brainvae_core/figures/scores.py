@@ -1,44 +1,134 @@
-"""Scores and differences side by side, with their intervals."""
+"""Figures of scores with their intervals: curves, differences, many side by side."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from brainvae_core.figures.curves import interval
-from brainvae_core.figures.labels import PLAIN, sized, wrapped
-from brainvae_core.figures.palette import GREY, model_styles
-from brainvae_core.figures.style import (
-    DARK,
-    WIDTH,
-    letters,
-    new_figure,
-    panel_title,
-    sentence,
-    styled,
-)
+from brainvae_core.figures import primitives as draw
+from brainvae_core.figures import style
+from brainvae_core.figures.style import styled
 
-NAME, GAP = 44, 0.8  # letters in a line of a row's name, rows between two groups
-LINE, LETTER = 0.75, 0.058  # of text: its height in rows, its width in inches
 RIGHT = "right: "  # of names that say what lies to the right of a line
-# Of scores whose names do not say it.
+# Of scores whose names do not say it, and what at the end of a score's name is a unit.
 UNITS = {"PSNR": "Decibels", "PCA-FD": "Squared grey values"}
-# What in parentheses at the end of a score's name is a unit, and not, say, a number of brains.
 KNOWN = ("nats", "dB", "prior SD", "SD", "squared grey values", "grey values", "µm")
-KNOWN += ("bits per pixel", "share", "%")
-ENDING = re.compile(rf"(?<=\S)\s+\(({'|'.join(map(re.escape, KNOWN))})\)$")
+ENDING = re.compile(rf"(?<=\S)\s+\(({'|'.join(KNOWN)}|bits per pixel|share|%)\)$")
+
+
+@styled
+def fig_curves(
+    panels: Mapping[str, Mapping[str, Mapping[float, object]]],
+    xlabel: str,
+    *,
+    references: Mapping[str, Mapping[str, object]] | None = None,
+    ylabels: Sequence[str] = (),
+    columns: int = 2,
+    log_x: bool = False,
+    log_y: bool = False,
+    share_y: bool | None = None,
+    point_labels: Mapping[str, Mapping[float, str]] | None = None,
+) -> Figure:
+    """Scores of several models against one parameter.
+
+    Horizontal: the parameter named below; vertical: the score named by axis and title; either may
+    be logarithmic. Panels without numbers at their left share the axis there; others may have
+    ranges of their own. A colour, marker and dash is one model in all panels; a marker is the
+    estimate, the shaded band (bars where there are more than three models, side by side at one
+    value) its 95 % interval over what was sampled: brains, fits or planted factors. Dashed grey
+    lines, where given, are references, grey bands their intervals. Whether high is good depends on
+    the score: similarities and explained shares should be high, errors and distances low.
+
+    Parameters
+    ----------
+    panels : mapping of title to mapping of model to mapping of float to estimate
+        An estimate has ``value``, ``low`` and ``high``.
+    xlabel : str
+        The parameter, with its unit.
+    references : mapping of title to mapping of str to float or estimate, optional
+        Values to compare with; an estimate's interval is a band.
+    ylabels : sequence of str
+        One for all panels, or one each.
+    columns : int
+    log_x, log_y : bool
+        A score of 0 has no place on a logarithmic axis: then there is none.
+    share_y : bool, optional
+        One vertical axis for the panels of a row; left out, where they have one label.
+    point_labels : mapping of model to mapping of float to str, optional
+        What to write at a model's points, by their place on the horizontal axis; its line joins
+        them in this order.
+    """
+    options = {"columns": columns, "log_x": log_x, "log_y": log_y, "share_y": share_y}
+    return curve_panels(panels, references or {}, xlabel, ylabels, orders=point_labels, **options)
+
+
+def curve_panels(
+    panels, references, xlabel, ylabels, *, columns, log_x, log_y, share_y=None, orders=None
+) -> Figure:
+    """The panels of :func:`fig_curves` and of Fig. 2D."""
+    columns = min(columns, len(panels))
+    n_rows = -(-len(panels) // columns)
+    figure = style.new_figure(0.35 + 2.5 * n_rows, width=6.4 if columns == 1 else style.WIDTH)
+    figure.get_layout_engine().set(w_pad=0.06)
+    share_y = len(ylabels) < 2 if share_y is None else share_y
+    axes = figure.subplots(n_rows, columns, squeeze=False, sharey="row" if share_y else False)
+    looks = style.model_looks(dict.fromkeys(label for panel in panels.values() for label in panel))
+    tables = {title: draw.lines_table(panel, orders) for title, panel in panels.items()}
+    values = [value for table in tables.values() for value in table["value"]]
+    values += [draw.interval(v)[0] for found in references.values() for v in found.values()]
+    floor = 0.6 * min(values) if log_y and min(values) > 0 else -np.inf
+    ylabels = list(ylabels) if len(ylabels) > 1 else [*ylabels, *[""] * (columns - 1)] * n_rows
+    least, names = 0.05 * columns if columns < 3 else 0.14, style.letters(len(panels))
+    for i, (ax, (title, table)) in enumerate(zip(axes.flat, tables.items(), strict=False)):
+        draw.lines(ax, table, looks, log_x=log_x, least=least, floor=floor)
+        draw.reference_lines(ax, references.get(title, {}), floor)
+        ylabel = ylabels[i] if i < len(ylabels) else ""
+        ax.set_ylabel(style.wrapped(ylabel, 1.95))
+        if floor > -np.inf:
+            high = ax.get_ylim()[1]
+            ax.set_yscale("log")
+            ax.set_ylim(floor, high)
+            style.plain_log(ax.yaxis)
+        if "Explained variance" in (title, ylabel):
+            ax.set_ylim(style.explained_limits(*ax.get_ylim()))
+        style.panel_title(ax, names[i], title)
+        if i + columns >= len(panels):
+            ax.set_xlabel(xlabel)
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    titles = list(panels)
+    for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):  # limits are known now
+        beside = references.get(title, {})
+        follows = i + 1 < len(titles) and (i + 1) % columns and axes.flat[i + 1]
+        same = follows and references.get(titles[i + 1], {}) == beside
+        if not (same and follows.get_ylim() == ax.get_ylim()):  # else the next panel names them
+            draw.name_references(ax, beside, 0.065)
+        for k, (label, by_x) in enumerate((orders or {}).items()):
+            _name_points(ax, tables[title].query("model == @label"), by_x, looks[label], k % 2)
+    handles = draw.drawn_handles(axes.flat[: len(panels)], looks)
+    draw.legend(figure, handles, handlelength=3, ncols=min(4 if columns == 1 else 6, len(handles)))
+    return figure
+
+
+def _name_points(ax, table, names, look, below: bool) -> None:
+    """Words at the points of one line, on the side where it does not run."""
+    along = table.sort_values("x")["value"].to_numpy()
+    rises = len(along) > 0 and along[-1] >= along[0]
+    side, up = (1 if rises == below else -1), (-1 if below else 1)
+    where = {"ha": "left" if side > 0 else "right", "va": "top" if below else "bottom"}
+    where |= {"textcoords": "offset points", "fontsize": 7.5, **style.legible(look["color"])}
+    for row in table[table["x"].isin(list(names))].itertuples():
+        ax.annotate(names[row.x], (row.x, row.value), (4 * side, 4 * up), **where)
 
 
 @styled
 def fig_differences(
-    rows: Mapping[str, Mapping[str, object]],
-    xlabel: str,
-    *,
-    better: str = "",
+    rows: Mapping[str, Mapping[str, object]], xlabel: str, *, better: str = ""
 ) -> Figure:
     """Differences with their intervals, beside the line of no difference.
 
@@ -52,57 +142,42 @@ def fig_differences(
     Parameters
     ----------
     rows : mapping of str to mapping of str to estimate
-        What is compared, and in which respect: one marker per respect. Filled where the
-        interval does not hold zero.
+        What is compared, and in which respect.
     xlabel : str
         The difference, with its unit.
     better : str
         What lies to the right of zero, in words.
-
-    Returns
-    -------
-    Figure
     """
     respects = list(dict.fromkeys(name for row in rows.values() for name in row))
-    names = [textwrap.fill(name, NAME) for name in rows]
-    tall = [
-        max(len(row), LINE * (1 + name.count("\n")))
-        for name, row in zip(names, rows.values(), strict=True)
-    ]
-    columns = max(1, min(len(respects), int(6.2 / (0.6 + LETTER * max(map(len, respects))))))
+    names = [textwrap.fill(name, 44) for name in rows]
+    pairs = zip(rows.values(), names, strict=True)
+    tall = [max(len(row), 0.75 * (1 + name.count("\n"))) for row, name in pairs]
+    tops = np.cumsum([0, *(height + 0.8 for height in tall)])  # a gap between two groups
+    columns = max(1, min(len(respects), int(6.2 / (0.6 + 0.058 * max(map(len, respects))))))
     above = 0.19 * -(-len(respects) // columns) if len(respects) > 1 else 0
-    figure = new_figure(0.9 + above + 0.2 * sum(h + GAP for h in tall), width=6.4)
+    figure = style.new_figure(0.9 + above + 0.2 * tops[-1], width=6.4)
     ax = figure.subplots()
-    plain = {"color": DARK, "marker": "o"}
-    looks = model_styles(respects) if len(respects) > 1 else dict.fromkeys(respects, plain)
-    top, ticks = 0.0, []
-    for row, height in zip(rows.values(), tall, strict=True):
-        ticks.append(top + (GAP + height) / 2)
-        y = ticks[-1] - (len(row) - 1) / 2
-        top += height + GAP
-        for name, found in row.items():
-            sure = found.low > 0 or found.high < 0
-            colour = looks[name]["color"]
-            ax.plot([found.low, found.high], [y, y], color=colour, lw=1.5, solid_capstyle="butt")
-            face = colour if sure else "white"
-            mark = {**sized(looks[name], 6), "mfc": face, "mec": colour, "mew": 1}
-            ax.plot(found.value, y, **mark)
-            y += 1
-    ax.axvline(0, color=GREY, lw=1, zorder=0)
-    ax.set_yticks(ticks, names)
+    plain = {"color": style.DARK, "marker": "o"}
+    looks = style.model_looks(respects) if len(respects) > 1 else dict.fromkeys(respects, plain)
+    middles = tops[:-1] + (0.8 + np.array(tall)) / 2
+    for row, middle in zip(rows.values(), middles, strict=True):
+        at = middle - (len(row) - 1) / 2 + np.arange(len(row))
+        draw.points(ax, draw.points_table(row, at), looks, hollow=True)
+    ax.axvline(0, color=style.GREY, lw=1, zorder=0)
+    ax.set_yticks(middles, names)
     ax.tick_params(axis="y", length=0)
-    ax.set(ylim=(top, 0))
-    if better:
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        text = ax.annotate(f"{better} →", (0, 1), (4, 2), color=GREY, fontsize=8, **place)
+    ax.set(ylim=(tops[-1], 0))
+    ax.xaxis.set_major_formatter(style.PLAIN)
     if len(respects) > 1:
-        dots = [Line2D([], [], ls="", label=name, **sized(looks[name], 6)) for name in respects]
-        figure.legend(handles=dots, loc="outside upper center", ncols=columns)
-    figure.draw_without_rendering()  # only then is known how wide the axis is
-    ax.set_xlabel(wrapped(xlabel, ax.bbox.width / figure.dpi))
+        dots = [Line2D([], [], label=name, **style.mark(looks[name], 6)) for name in respects]
+        draw.legend(figure, dots, ncols=columns)
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    ax.set_xlabel(style.wrapped(xlabel, 6.0 - 0.065 * longest))
     if better:  # there must be room for it at the right of zero
-        share = min((text.get_window_extent().width + 10) / ax.bbox.width, 0.8)
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        ax.annotate(f"{better} →", (0, 1), (4, 2), color=style.GREY, fontsize=8, **place)
         left, right = ax.get_xlim()
+        share = min(0.2 + 0.065 * len(better) / (6.0 - 0.065 * longest), 0.8)
         ax.set_xlim(left, max(right, -left * share / (1 - share)))
     return figure
 
@@ -129,91 +204,70 @@ def fig_scores(
     panels : mapping of title to mapping of model to estimate
         A model without this score is left out of the panel.
     references : mapping of title to mapping of str to float or estimate, optional
-        Values to compare with: a dashed line each, named beside its upper end; an estimate's
-        interval is a band. A name such as "right: β-VAE better" says what lies to the right.
+        Values to compare with. A name such as "right: β-VAE better" says what lies to the right.
     columns : int
-
-    Returns
-    -------
-    Figure
     """
     labels = list(dict.fromkeys(label for panel in panels.values() for label in panel))
-    looks, references = model_styles(labels), references or {}
+    looks, references = style.model_looks(labels), references or {}
     # Of latents there are more than spare colours, and a comparison is no model.
     if all(re.fullmatch(r"F\d+", label) or " − " in label for label in labels):
-        looks = dict.fromkeys(labels, {"color": DARK, "marker": "o"})
+        looks = dict.fromkeys(labels, {"color": style.DARK, "marker": "o"})
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
-    units = {title: _unit(title) for title in panels}
-    width = (WIDTH - 0.9) / columns
-    lines = max(
-        (sum(_lines(name, width) for name in found) for found in references.values()), default=0
-    )
-    head = LINE * lines
-    figure = new_figure(n_rows * (0.62 + 0.14 * any(units.values()) + 0.19 * (len(labels) + head)))
+    width = (style.WIDTH - 0.9) / columns
+    letters = max(int(width / 0.116), 8)  # half of a panel is as long
+    names = {name: _words(name, letters) for found in references.values() for name in found}
+    lines = [sum(1 + names[k].count("\n") for k in found) for found in references.values()]
+    head = 0.75 * max(lines, default=0)
+    figure = style.new_figure(n_rows * (0.76 + 0.19 * (len(labels) + head)))
     figure.get_layout_engine().set(w_pad=0.06)
-    axes, names = figure.subplots(n_rows, columns, squeeze=False, sharey=True), letters(len(panels))
-    for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):
-        for label, found in panels[title].items():
-            y, colour = labels.index(label), looks[label]["color"]
-            ax.plot([found.low, found.high], [y, y], color=colour, lw=1.5, solid_capstyle="butt")
-            ax.plot(found.value, y, **{"mec": "white", "mew": 0.5, **sized(looks[label], 6)})
-        for found in references.get(title, {}).values():
-            value, low, high = interval(found)
-            ax.axvline(value, color=GREY, ls=(0, (4, 3)), lw=1, zorder=0)
-            ax.axvspan(low, high, color=GREY, alpha=0.12, lw=0, zorder=0)
-        told = textwrap.fill(_name(title), int(width / 0.062) - 3, break_long_words=False)
-        panel_title(ax, names[i], told, fontsize=8)
-        ax.set_xlabel(units[title], fontsize=7.5)
+    axes = figure.subplots(n_rows, columns, squeeze=False, sharey=True)
+    signs = style.letters(len(panels))
+    for i, (ax, (title, panel)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
+        draw.points(ax, draw.points_table(panel, map(labels.index, panel)), looks)
+        ending = ENDING.search(title)
+        unit = ending[1] if ending else next((UNITS[k] for k in UNITS if title.startswith(k)), "")
+        ax.set_xlabel(unit if unit in ("dB", "µm") else style.sentence(unit), fontsize=7.5)
+        name = textwrap.fill(ENDING.sub("", title), int(width / 0.062) - 3, break_long_words=False)
+        style.panel_title(ax, signs[i], name, fontsize=8)
         ax.locator_params(axis="x", nbins=4 if columns < 3 else 3)
-        ax.xaxis.set_major_formatter(PLAIN)
+        ax.xaxis.set_major_formatter(style.PLAIN)
         ax.grid(axis="y", color="#EEEEEE", lw=0.7)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
         ax.tick_params(axis="x", labelsize=7)
-        if i == 0:
-            ax.set(yticks=range(len(labels)), yticklabels=labels)
-            ax.set_ylim(len(labels) - 0.5, -0.5 - head)
-        _say(ax, references.get(title, {}), width)
+        _named_lines(ax, references.get(title, {}), names)
+    axes[0, 0].set(yticks=range(len(labels)), yticklabels=labels)
+    axes[0, 0].set_ylim(len(labels) - 0.5, -0.5 - head)
     for ax in axes.flat[len(panels) :]:
         ax.remove()
     return figure
 
 
-def _say(ax, references, width) -> None:
-    """Names of vertical lines above the rows, on the side where this axis has more room."""
-    for name, found in references.items():
-        if name.startswith(RIGHT):  # half of the panel lies there
-            left, right = ax.get_xlim()
-            ax.set_xlim(left, max(right, 2 * interval(found)[0] - left))
-    left, right = ax.get_xlim()
+def _words(reference: str, letters: int) -> str:
+    """The name of a reference in lines, with an arrow where it says what lies to the right."""
+    arrow = "\u00a0→" if reference.startswith(RIGHT) else ""
+    return textwrap.fill(reference.removeprefix(RIGHT) + arrow, letters)
+
+
+def _named_lines(ax, references, names) -> None:
+    """Dashed vertical lines, bands for their intervals, and names on the side with more room."""
     y = -0.55
     for name, found in references.items():
-        value = interval(found)[0]
-        share = (value - left) / (right - left)
-        side = 1 if share < 0.5 or name.startswith(RIGHT) else -1
-        far = {"xytext": (3 * side, 0), "textcoords": "offset points", "va": "bottom"}
-        look = {"ha": "left" if side > 0 else "right", "color": GREY, "fontsize": 7}
-        room = max(int((1 - share if side > 0 else share) * width / LETTER), 8)
-        told = f"{name.removeprefix(RIGHT)}\u00a0→" if name.startswith(RIGHT) else name
-        ax.annotate(textwrap.fill(told, room), (value, y), linespacing=1, **far, **look)
-        y -= LINE * _lines(name, width)
-
-
-def _lines(name: str, width: float) -> int:
-    """Lines of text that a name takes at most, in axes so many inches wide."""
-    return -(-len(name) // int(0.5 * width / LETTER))
-
-
-def _name(title: str) -> str:
-    """A score's name without the unit in parentheses at its end."""
-    return ENDING.sub("", title)
-
-
-def _unit(title: str) -> str:
-    """The unit that a score's name ends with in parentheses, or that is known."""
-    told = ENDING.search(title)
-    known = [unit for name, unit in UNITS.items() if title.startswith(name)]
-    if not told:
-        return (known or [""])[0]
-    return told[1] if told[1] in ("dB", "µm") else sentence(told[1])
+        value, low, high = draw.interval(found)
+        ax.axvline(value, zorder=0, **style.REFERENCE)
+        ax.axvspan(low, high, color=style.GREY, alpha=0.12, lw=0, zorder=0)
+        left, right = ax.get_xlim()
+        if name.startswith(RIGHT):  # half of the panel lies there
+            right = max(right, 2 * value - left)
+            ax.set_xlim(left, right)
+        side = 1 if name.startswith(RIGHT) or value - left < right - value else -1
+        look = {
+            "ha": "left" if side > 0 else "right",
+            "va": "bottom",
+            "color": style.GREY,
+            "fontsize": 7,
+        }
+        offset = {"xytext": (3 * side, 0), "textcoords": "offset points", "linespacing": 1}
+        ax.annotate(names[name], (value, y), **offset, **look)
+        y -= 0.75 * (1 + names[name].count("\n"))

@@ -1,4 +1,4 @@
-"""The one look of every figure: sizes, colours, sections, scale bars and matrices."""
+"""The one look of every figure: sizes, colours of models, captions, text and numbers on axes."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import html
 import inspect
 import io
 import re
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from itertools import cycle
 from string import ascii_uppercase
 
 import numpy as np
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm
+from matplotlib.axis import Axis
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 WIDTH = 8.0  # inches, the width of the book's text
 DPI = 120
 SMALL = 8  # points; legible when 8 inches are shown on 720 pixels
 
-DARK = "#222222"
+DARK, GREY, PALE = "#222222", "#6E6E6E", "#B8B8B8"
 ACCENT = "#E69F00"
-
 DIFFERENCE = "RdBu_r"
+REFERENCE = {"color": GREY, "ls": (0, (4, 3)), "lw": 1}  # what nobody has to fit
+MISSING = {"fc": "#F2F2F2", "ec": "#AAAAAA", "hatch": "////", "lw": 0}
 # What decides how things are drawn. Not how they are saved: formats are the notebook's choice.
 DRAWN = ("axes.", "contour.", "errorbar.", "figure.", "font.", "grid.", "hatch.", "hist.", "image.")
 DRAWN += ("legend.", "lines.", "markers.", "mathtext.", "patch.", "text.", "xtick.", "ytick.")
@@ -43,6 +44,7 @@ STYLE = {key: value for key, value in rcParamsDefault.items() if key.startswith(
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
     "legend.fontsize": SMALL,
+    "legend.title_fontsize": SMALL,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -54,6 +56,39 @@ STYLE = {key: value for key, value in rcParamsDefault.items() if key.startswith(
     "lines.markersize": 4.5,
     "hatch.linewidth": 0.4,
 }
+
+# Colour, marker and dashes of what recurs, the same in every chapter. Okabe, Ito (2008): told apart
+# with every kind of colour vision. Relatives of PCA are green too, with markers and dashes apart.
+LOOKS = {
+    "PCA": ("#009E73", "o", "-"),
+    "VAE": ("#0072B2", "s", (0, (5, 1.5))),
+    "β-VAE": ("#D55E00", "D", (0, (6, 1.5, 1.2, 1.5))),
+    "nearest brain": ("#8C6D1F", "X", (0, (1.2, 1.2))),
+    "mean image": ("#000000", "*", "-"),
+    "probabilistic PCA": ("#005C43", "h", (0, (3, 1))),
+    "factor analysis": ("#74C69D", "p", (0, (8, 2))),
+    "median": ("#CC79A7", "^", (0, (3, 1))),
+    "non-local means": ("#E69F00", "v", (0, (3, 1.2, 1, 1.2, 1, 1.2))),
+    "total variation": ("#56B4E9", "P", (0, (8, 2))),
+    "corrupted input": ("#7F7F7F", "h", (0, (2, 2))),
+    "rule of chapter 2": ("#7B4FA3", "<", (0, (2, 2))),
+    "told the factors": ("#333333", (4, 1, 0), (0, (4, 1.5, 1, 1.5))),
+}
+OTHER_PCA = [("#8FBF3F", "H", (0, (3, 1))), ("#1E5B2E", ">", (0, (8, 2)))]
+OTHER_PCA += [("#B7D9A8", "d", (0, (2, 2)))]
+SPARE = [("#CC79A7", "^", (0, (3, 1))), ("#E69F00", "v", (0, (3, 1.2, 1, 1.2, 1, 1.2)))]
+SPARE += [
+    ("#56B4E9", "P", (0, (8, 2))),
+    ("#7F7F7F", "h", (0, (2, 2))),
+    ("#B2DF8A", "<", (0, (9, 1))),
+]
+# The same codes along other axes: the model's colour and marker, but hollow.
+RANDOM_AXES, RANDOM_DASHES = ", random axes", (0, (1, 2))
+# A VAE is β = 1, the β-VAE of the paper and of the profiles β = 3; other β lie between and beyond.
+BETAS = {0.3: "#56B4E9", 1.0: "#0072B2", 3.0: "#D55E00", 10.0: "#6B2A00", 30.0: "#2E1200"}
+# Of shapes that look smaller than a circle of the same size, and of some that look larger.
+SHAPE_SIZES = {(4, 1, 0): 2.0, "*": 1.8, "X": 1.3, "P": 1.25, "D": 0.95}
+SHAPE_SIZES |= dict.fromkeys("^v<", 1.2)
 
 
 class BookFigure(Figure):
@@ -101,16 +136,15 @@ class BookFigure(Figure):
 
 def styled(draw: Callable) -> Callable:
     """Let a figure function work under the book's style; its docstring captions the figure."""
-    told = re.split(r"\n\s*\w+\n\s*-{3,}\n", inspect.getdoc(draw) or "")[0]
-    caption = " ".join(re.sub(r":\w+:`~?(\w+)`|``(.+?)``", r"\1\2", told).split())
+    summary = re.split(r"\n\s*\w+\n\s*-{3,}\n", inspect.getdoc(draw) or "")[0]
+    caption = " ".join(re.sub(r":\w+:`~?(\w+)`|``(.+?)``", r"\1\2", summary).split())
 
     @wraps(draw)
     def drawn_in_style(*args, **kwargs):
         with rc_context(STYLE):
-            drawn = draw(*args, **kwargs)
-        if isinstance(drawn, BookFigure):
-            drawn.caption = caption
-        return drawn
+            figure = draw(*args, **kwargs)
+        figure.caption = caption
+        return figure
 
     return drawn_in_style
 
@@ -122,66 +156,74 @@ def new_figure(height: float, layout: str = "constrained", width: float = WIDTH)
     return figure
 
 
-def image_grid(
-    n_rows: int,
-    n_columns: int,
-    shape: tuple[int, int],
-    *,
-    titled_rows: int = 1,
-    row_labels: int = 0,
-    below: float = 0.0,
-    tallest: float = np.inf,
-) -> tuple[BookFigure, np.ndarray]:
-    """A figure of equal panels for images of one shape.
+def is_reference(label: str) -> bool:
+    """Whether a series of this name is something to compare with and no model."""
+    return label.startswith("guessing")
 
-    Parameters
-    ----------
-    n_rows, n_columns : int
-    shape : (int, int)
-        Height and width of an image in pixels.
-    titled_rows : int
-        Rows whose panels will have a title.
-    row_labels : int
-        Columns that will have labels at their left.
-    below : float
-        Inches to leave for a legend or a colour bar, besides the scale bar's.
-    tallest : float
-        Inches that the figure has at most: panels are smaller than the width allows, if they must.
 
-    Returns
-    -------
-    BookFigure and an object array of Axes, (n_rows, n_columns)
+def is_known(label: str) -> bool:
+    """Whether a label has a colour of its own in every chapter."""
+    return _family(label) is not None or _beta(label) is not None
+
+
+def model_looks(labels: Iterable[str]) -> dict[str, dict]:
+    """``color``, ``marker`` and ``ls`` of each label: fixed for what recurs, in order for others.
+
+    "β-VAE, β = 3" is a β-VAE and "β = 1" a VAE. Of PCA a second label is another green, of another
+    model a spare colour. "β-VAE, random axes" is the β-VAE with hollow markers.
     """
-    panel = min((WIDTH - 0.1 - 0.3 * row_labels) / n_columns, 2.8)
-    others = 0.03 * n_rows + 0.25 * titled_rows + below + 0.21
-    panel = min(panel, (tallest - others) / n_rows * shape[1] / shape[0])
-    height = n_rows * panel * shape[0] / shape[1] + others
-    figure = new_figure(height, layout="compressed")
-    figure.shown_as = "png"
-    gap = 0.03 if titled_rows > 1 else 0.015
-    figure.get_layout_engine().set(w_pad=0.015, h_pad=gap, wspace=0.01, hspace=0.005)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False)
-    for ax in axes.flat:
-        bare(ax)
-    return figure, axes
+    models = {label: label.removesuffix(RANDOM_AXES) for label in labels}
+    firsts = {}
+    for name in models.values():
+        firsts.setdefault(_family(name), name)
+    used = {LOOKS[family][0] for family in firsts if family}
+    spare, greens = cycle([s for s in SPARE if s[0] not in used]), cycle(OTHER_PCA)
+    looks = {}
+    for name in dict.fromkeys(models.values()):
+        family, beta = _family(name), _beta(name)
+        if is_reference(name):
+            looks[name] = (GREY, "", REFERENCE["ls"])
+        elif family and firsts[family] == name:
+            looks[name] = LOOKS[family]
+        elif beta is not None:
+            looks[name] = _of_beta(beta)
+        else:
+            looks[name] = next(greens if family == "PCA" else spare)
+    found = {}
+    for label, name in models.items():
+        found[label] = dict(zip(("color", "marker", "ls"), looks[name], strict=True))
+        if label != name:
+            hollow = {"mfc": "white", "mec": looks[name][0], "mew": 1.2, "ls": RANDOM_DASHES}
+            found[label] |= hollow
+    return found
 
 
-def bare(ax: Axes) -> None:
-    """Take ticks and frame away; titles and labels stay."""
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
+def mark(look: Mapping, size: float, **more) -> dict:
+    """A look without its line, and a size at which all markers look equally large."""
+    rim = {"mec": "white", "mew": 0.5}
+    size *= SHAPE_SIZES.get(look["marker"], 1)
+    return {**rim, **look, "ls": "", "ms": size, **more}
 
 
-def show_section(ax: Axes, image: np.ndarray, limit: float = 1.0) -> AxesImage:
-    """A section in greys from 0 to ``limit``."""
-    bare(ax)
-    return ax.imshow(image, cmap="gray", vmin=0, vmax=limit)
+def _family(label: str) -> str | None:
+    """The recurring name that a label begins with."""
+    return next((name for name in LOOKS if label.startswith(name)), None)
 
 
-def show_difference(ax: Axes, difference: np.ndarray, limit: float) -> AxesImage:
-    """A difference of brightness: red above 0, blue below, white at 0."""
-    bare(ax)
-    return ax.imshow(difference, cmap=DIFFERENCE, norm=CenteredNorm(0, halfrange=limit))
+def _beta(label: str) -> float | None:
+    """The value of a label such as "β = 3"."""
+    found = re.match(r"β = ([\d.]*\d)", label)
+    return float(found[1]) or None if found else None
+
+
+def _of_beta(beta: float) -> tuple:
+    """Colour, marker and dashes of a value of β: 1 is the VAE, 3 the β-VAE."""
+    if beta in (1.0, 3.0):
+        return LOOKS["VAE" if beta == 1 else "β-VAE"]
+    parts = np.transpose([to_rgb(colour) for colour in BETAS.values()])
+    colour = to_hex([np.interp(np.log(beta), np.log([*BETAS]), part) for part in parts]).upper()
+    step = round(4 * np.log2(beta))
+    return colour, "^vPXph<>"[step % 8], SPARE[step % len(SPARE)][2]
 
 
 def grey_limit(images: np.ndarray) -> float:
@@ -199,45 +241,26 @@ def difference_limit(*differences: np.ndarray) -> float:
     return max(1e-6, *(float(np.quantile(np.abs(d), 0.998)) for d in differences))
 
 
-def scale_bar(ax: Axes, pixel_um: float) -> None:
-    """A bar of whole millimetres (or a simple part of one) below the right end of a section.
-
-    Nothing lies under it there, so it is for panels of a last row.
-    """
-    height, width = ax.images[0].get_array().shape[:2]
-    mm = width * pixel_um / 1000
-    length = max((s for s in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if s <= 0.15 * mm), default=mm / 8)
-    right = width - 0.5
-    below = ax.get_xaxis_transform() + ScaledTranslation(0, -6 / 72, ax.figure.dpi_scale_trans)
-    ends = [right - length * 1000 / pixel_um, right]
-    line = Line2D(ends, [0, 0], color="black", lw=2, solid_capstyle="butt", transform=below)
-    line.set_clip_on(False)
-    ax.add_artist(line)
-    text = {"ha": "right", "va": "center", "fontsize": SMALL, "transform": below}
-    ax.text(ends[0] - 0.02 * width, 0, f"{length:g} mm", **text)
-
-
-def outline(ax: Axes, mask: np.ndarray, colour: str = ACCENT, width: float = 0.8) -> None:
-    """The border of a mask, (height, width) bool."""
-    if np.any(mask) and not np.all(mask):
-        ax.contour(np.asarray(mask, float), levels=[0.5], colors=[colour], linewidths=width)
-
-
-def legible(colour: str = "white", width: float = 2.0) -> dict:
-    """Text settings for a label that stands on an image."""
-    shade = "black" if colour == "white" else "white"
-    return {"color": colour, "path_effects": [withStroke(linewidth=width, foreground=shade)]}
-
-
 def latent_names(latent_dim: int) -> list[str]:
     """F1, F2, …: latents are numbered from 1."""
     return [f"F{k + 1}" for k in range(latent_dim)]
 
 
-def thinned(labels: list[str], most: int) -> list[str]:
+def thinned(labels: Iterable[str], most: int) -> list[str]:
     """Labels of an axis with room for ``most`` of them: the others are left empty."""
+    labels = list(labels)
     step = -(-len(labels) // most)
     return [label if i % step == 0 else "" for i, label in enumerate(labels)]
+
+
+def spaced(values: Iterable[float], places: Iterable[float], least: float) -> list[str]:
+    """Labels of ticks, left out where they lie closer than this share of the axis."""
+    places, labels, last = np.asarray(places, float), [], -np.inf
+    for value, place in zip(values, places, strict=True):
+        fits = place - last >= least * np.ptp(places)
+        labels.append(f"{value:.4g}" if fits else "")
+        last = place if fits else last
+    return labels
 
 
 def sentence(text: str) -> str:
@@ -251,10 +274,15 @@ def factor_label(factor: str) -> str:
     return sentence(factor.replace("_", " ").replace("ap ", "AP "))
 
 
-def scientific(value: float) -> str:
-    """Two digits and a power of ten, for text."""
-    digits, power = f"{value:.1e}".split("e")
-    return rf"${digits}\times10^{{{int(power)}}}$"
+def written(value: float, _=None) -> str:
+    """A number of an axis with commas and a proper minus, never as a power of ten."""
+    value = float(f"{value:.6g}")
+    text = np.format_float_positional(value, trim="-") if abs(value) < 1 else f"{value:,.10g}"
+    return text.replace("-", "−")
+
+
+PLAIN = FuncFormatter(written)
+PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
 
 
 def percent(share: float, decimals: int = 1) -> str:
@@ -262,48 +290,27 @@ def percent(share: float, decimals: int = 1) -> str:
     return f"{100 * share:.{decimals}f} %".replace("-", "−")
 
 
-def heat_map(
-    ax: Axes,
-    values: np.ndarray,
-    row_labels: list[str],
-    column_labels: list[str],
-    *,
-    cmap: str = "viridis",
-    limits: tuple[float, float] | None = None,
-    fmt: str | Callable[[float], str] = "",
-    least: float = -np.inf,
-    fontsize: float = SMALL,
-) -> AxesImage:
-    """A labelled matrix; ``fmt`` writes each value from ``least`` on. NaN cells are hatched."""
-    values = np.asarray(values, dtype=float)
-    check_shape("values", values, (len(row_labels), len(column_labels)))
-    if not np.isfinite(values).any():
-        raise ValueError("values has no finite entry, so nothing to draw")
-    vmin, vmax = limits or (np.nanmin(values), np.nanmax(values))
-    image = ax.imshow(values, cmap=cmap, vmin=vmin, vmax=vmax, aspect="auto")
-    ax.set_xticks(range(len(column_labels)), column_labels)
-    ax.set_yticks(range(len(row_labels)), row_labels)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    for row, column in np.ndindex(values.shape):
-        value = values[row, column]
-        if np.isnan(value):
-            cell = (column - 0.5, row - 0.5)
-            ax.add_patch(Rectangle(cell, 1, 1, fc="#F2F2F2", ec="#AAAAAA", hatch="////", lw=0))
-        elif fmt and value >= least:
-            red, green, blue, _ = image.cmap(image.norm(value))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            text = (fmt(value) if callable(fmt) else f"{value:{fmt}}").replace("-", "−")
-            colour = "white" if dark else "black"
-            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=fontsize)
-    return image
+def wrapped(label: str, inches: float) -> str:
+    """A label of an axis this long, in lines that are not longer."""
+    return textwrap.fill(label, max(int(inches / 0.068), 8), break_long_words=False)
 
 
-def colour_bar(figure, image, axes, label: str, **options):
-    """A slim colour bar without a frame."""
-    bar = figure.colorbar(image, ax=axes, label=label, **{"aspect": 30, "pad": 0.02, **options})
-    bar.outline.set_visible(False)
-    return bar
+def plain_log(axis: Axis) -> None:
+    """Ticks of a logarithmic axis: the closer, the fewer powers of ten it spans."""
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low)
+    subs = (1, 1.5, 2, 3, 4, 5, 6, 8)
+    for more, fewer in ((0.6, (1, 1.5, 2, 3, 5, 7)), (1.3, (1, 2, 5)), (2.5, (1,))):
+        subs = fewer if decades > more else subs
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(PLAIN)
+
+
+def explained_limits(low: float, high: float) -> tuple[float, float]:
+    """Ends of an axis of explained variance: never beyond −10 and 100 %."""
+    low = min(max(low, -0.1), 0.9)
+    return low, max(min(high, 1.0), low + 0.01)
 
 
 def letters(n: int) -> list[str]:
@@ -311,16 +318,16 @@ def letters(n: int) -> list[str]:
     return [""] if n == 1 else list(ascii_uppercase * -(-n // 26))[:n]
 
 
-def panel_title(ax: Axes, letter: str, text: str, pad: float | None = None, **style) -> None:
-    """A title at the left, behind a bold letter if there is one; ``pad`` points above the axes."""
+def panel_title(ax: Axes, letter: str, text: str, **style) -> None:
+    """A title at the left, behind a bold letter if there is one."""
     bold = rf"$\bf{{{letter}}}$  " if letter else ""
-    ax.set_title(bold + sentence(text), loc="left", pad=pad, **style)
+    ax.set_title(bold + sentence(text), loc="left", **style)
 
 
-def tints(n: int) -> list[str]:
-    """Colours of n regions, other than those of the models."""
-    wheel = ["#66C2A5", "#FC8D62", "#8DA0CB", "#E78AC3", "#A6D854", "#FFD92F", "#E5C494", "#B3B3B3"]
-    return np.resize(wheel, n).tolist()
+def legible(colour: str = "white", width: float = 2.0) -> dict:
+    """Text settings for a label that stands on an image or on lines."""
+    shade = "black" if colour == "white" else "white"
+    return {"color": colour, "path_effects": [withStroke(linewidth=width, foreground=shade)]}
 
 
 def check_same_labels(**mappings: Mapping) -> None:
@@ -331,13 +338,7 @@ def check_same_labels(**mappings: Mapping) -> None:
 
 
 def check_shape(name: str, array, shape: tuple) -> np.ndarray:
-    """The array, if it has this shape (None: any length).
-
-    Raises
-    ------
-    ValueError
-        It has not.
-    """
+    """The array, if it has this shape (None: any length), else a ValueError."""
     array = np.asarray(array)
     fits = array.ndim == len(shape) and all(
         want in (None, have) for have, want in zip(array.shape, shape, strict=False)

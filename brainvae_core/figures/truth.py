@@ -1,37 +1,226 @@
-"""Figures of what was planted beside what was found: latents, maps, and artefacts in tails."""
+"""Figures of chance, other fits and planted truth beside what was found."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from brainvae_core.figures.labels import sized
-from brainvae_core.figures.palette import MODEL_COLOURS, OTHER_COLOURS, OTHER_MARKERS
-from brainvae_core.figures.style import (
-    SMALL,
-    check_shape,
-    colour_bar,
-    factor_label,
-    heat_map,
-    image_grid,
-    latent_names,
-    letters,
-    new_figure,
-    outline,
-    panel_title,
-    scale_bar,
-    styled,
-    thinned,
-)
+from brainvae_core.figures import primitives as draw
+from brainvae_core.figures import style
+from brainvae_core.figures.style import styled
 
-FULL = 0.998  # share of a map's pixels that black is not too bright for
-PER_BLOCK = 5  # rows of maps before they go on at the right
+PAIRS = "osD^vPX"  # markers of pairs of fits
+
+
+@styled
+def fig_against_blobs(
+    totals: np.ndarray,
+    intervals: np.ndarray,
+    blobs: np.ndarray,
+    acronyms: Sequence[str],
+    xlabel: str,
+) -> Figure:
+    """Each region's effect beside those of random blobs of its size.
+
+    Each row is a region (Allen acronym); horizontal: the effect named below, in its unit,
+    logarithmic unless a value is 0. The orange diamond is the region's effect, its bar the 95 %
+    interval over resampled brains. Grey dots are the same for random patches of the region's size,
+    the grey line their median; the dots' height within a row means nothing. The percentage at the
+    right is the share of patches that the region exceeds: near 100 % it does more than its size
+    explains, near 50 % as much as any patch.
+
+    Parameters
+    ----------
+    totals : ndarray, shape (n_rois,)
+    intervals : ndarray, shape (n_rois, 2)
+        95 % over resampled brains.
+    blobs : ndarray, shape (n_rois, n_blobs)
+        The same of each region's own random blobs.
+    acronyms : sequence of str, n_rois
+    xlabel : str
+        The effect, with its unit.
+    """
+    totals = style.check_shape("totals", totals, (len(acronyms),))
+    intervals = style.check_shape("intervals", intervals, (len(acronyms), 2))
+    blobs = style.check_shape("blobs", blobs, (len(acronyms), None))
+    figure = style.new_figure(0.8 + 0.36 * len(acronyms), width=6.4)
+    ax = figure.subplots()
+    rows = np.arange(len(acronyms))
+    jitter = np.random.default_rng(0).uniform(-0.28, 0.28, blobs.shape[1])
+    dots = {"ls": "", "marker": "o", "color": style.PALE, "mew": 0}
+    ax.plot(blobs.T, rows + jitter[:, None], ms=2.5, zorder=1, **dots)
+    ax.vlines(np.median(blobs, axis=1), rows - 0.35, rows + 0.35, color=style.GREY, lw=1.5)
+    found = {"y": rows, "value": totals, "low": intervals[:, 0], "high": intervals[:, 1]}
+    looks = style.model_looks(["β-VAE"])
+    draw.points(ax, pd.DataFrame({"label": "β-VAE", **found}), looks)
+    for row, share in enumerate((blobs < totals[:, None]).mean(axis=1)):
+        beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": style.SMALL}
+        ax.annotate(f"above {style.percent(share, 0)}", (1.01, row), **beside)
+    ax.set_yticks(rows, list(acronyms))
+    ax.set(ylim=(len(acronyms) - 0.5, -0.5))
+    if min(totals.min(), intervals.min(), blobs.min()) > 0:
+        ax.set_xscale("log")
+        style.plain_log(ax.xaxis)
+    ax.tick_params(axis="y", length=0)
+    handles = {
+        f"{len(jitter)} blobs": Line2D([], [], ms=3, **dots),
+        "their median": Line2D([], [], ls="", marker="|", ms=10, mew=1.5, color=style.GREY),
+        "region, 95 % interval": Line2D([], [], **style.mark(looks["β-VAE"], 6) | {"ls": "-"}),
+    }
+    draw.legend(figure, handles)
+    figure.draw_without_rendering()  # only then is known how wide the axis is
+    ax.set_xlabel(style.wrapped(xlabel, ax.bbox.width / figure.dpi))
+    return figure
+
+
+@styled
+def fig_agreement(agreement: np.ndarray, intervals: np.ndarray) -> Figure:
+    """How far latents' receptive and projective fields agree: each with each, and its own.
+
+    A: colour is the rank correlation over regions of the row's receptive field (which regions move
+    the latent) with the column's projective field (which regions it moves): red the same order,
+    blue the opposite; framed cells are a latent's own two fields, hatched latents were left out. B:
+    each dot is a framed cell of A, its bar the 95 % interval over resampled brains and regions;
+    grey ticks are its receptive field with others' projective fields. A dot right of 0 and of its
+    ticks: the latent paints what it sees.
+
+    Parameters
+    ----------
+    agreement : ndarray, shape (latent_dim, latent_dim)
+        Rank correlations (``cross_agreement``): rows receive, columns project. Latents that were
+        left out are NaN.
+    intervals : ndarray, shape (latent_dim, 2)
+        95 % of the diagonal over resampled brains and regions.
+    """
+    n = len(agreement)
+    agreement = style.check_shape("agreement", agreement, (n, n))
+    intervals = style.check_shape("intervals", intervals, (n, 2))
+    names, rows = style.latent_names(n), np.arange(n)
+    figure = style.new_figure(max(4.2, 1.2 + 0.14 * n))
+    matrix, ax = figure.subplots(1, 2)
+    table, limits = pd.DataFrame(agreement, names, names), (-1, 1)
+    shown = draw.heat_map(matrix, table, limits=limits, cmap=style.DIFFERENCE, most=(20, 10))
+    matrix.set(xlabel="Projective field of", ylabel="Receptive field of", aspect="equal")
+    style.panel_title(matrix, "A", "Each latent with each")
+    for k in rows:
+        matrix.add_patch(Rectangle((k, k), 1, 1, fc="none", ec="black", lw=1))
+    label = "Rank correlation over regions"
+    draw.colour_bar(figure, shown, matrix, label, location="bottom", ticks=[-1, -0.5, 0, 0.5, 1])
+    others = np.where(np.eye(n) > 0, np.nan, agreement)
+    ticks = {"ls": "", "marker": "|", "color": style.GREY, "ms": 7}
+    ax.plot(others, np.broadcast_to(rows[:, None], (n, n)), **ticks)
+    found = {"y": rows, "value": np.diag(agreement), "low": intervals[:, 0]}
+    look = {"color": style.DARK, "marker": "o"}
+    table = pd.DataFrame({"label": "own", **found, "high": intervals[:, 1]})
+    draw.points(ax, table, {"own": look})
+    ax.axvline(0, color=style.GREY, lw=0.8, zorder=0)
+    ax.set_yticks(rows, names)
+    ax.set(ylim=(n - 0.5, -0.5), xlim=(-1, 1), xlabel=label)
+    style.panel_title(ax, "B", "Each latent with itself")
+    own = "a latent's own two fields, 95 % interval"
+    handles = {own: Line2D([], [], **style.mark(look, 6) | {"ls": "-"})}
+    handles["with others'"] = Line2D([], [], **ticks)
+    if np.isnan(agreement).any():
+        handles["left out"] = Patch(**style.MISSING)
+    draw.legend(figure, handles, loc="outside upper right")
+    return figure
+
+
+@styled
+def fig_stability(
+    correlations: Mapping[str, np.ndarray], chance: Mapping[str, np.ndarray]
+) -> Figure:
+    """How alike matched latents of several fits are, beside random axes of the same codes.
+
+    Each panel is a model; horizontal: pairs of latents, one of each of two fits (trainings with
+    different seeds), the most alike first; their numbers are ranks, not latents. Vertical: absolute
+    correlation of the two codes over brains, 1 if both say the same; each marker shape is a pair of
+    fits. Grey boxes hold 95 % of what random axes of the same codes give, the line is their median:
+    latents come back in another fit where markers lie above the boxes. Without a second fit a line
+    says so instead.
+
+    Parameters
+    ----------
+    correlations : mapping of model to ndarray, each (n_pairs, latent_dim)
+        ``|r|`` of matched latents of pairs of fits (``match_latents``).
+    chance : mapping of model to ndarray, each (n, latent_dim)
+        The same of rotated codes (``matching_null``). Of a pair as of a draw the largest is shown
+        first, for a latent has no number that holds for several fits.
+    """
+    style.check_same_labels(correlations=correlations, chance=chance)
+    n = len(correlations)
+    figure = style.new_figure(3.1 if n else 0.4, width=min(style.WIDTH, 1.5 + 3.2 * n))
+    if not n:
+        figure.text(0.05, 0.5, "one fit of each model", va="center", color=style.GREY)
+        return figure
+    axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
+    looks = style.model_looks(correlations)
+    for letter, ax, (title, found) in zip(
+        style.letters(n), axes, correlations.items(), strict=True
+    ):
+        random = style.check_shape(title, chance[title], (None, np.shape(found)[-1]))
+        found = np.sort(found, axis=1)[:, ::-1]
+        at = np.arange(1, found.shape[1] + 1)
+        low, middle, high = np.quantile(np.sort(random)[:, ::-1], [0.025, 0.5, 0.975], axis=0)
+        ax.bar(at, high - low, 1, low, color="#CFCFCF")
+        ax.hlines(middle, at - 0.5, at + 0.5, color=style.GREY, lw=1)
+        for row, marker in zip(found, np.resize(list(PAIRS), len(found)), strict=True):
+            ax.plot(at, row, **style.mark({**looks[title], "marker": marker}, 5))
+        names, room = list(map(str, at)), 32 // n
+        turned = 90 if len(at) > room // 2 else 0
+        ax.set_xticks(at, style.thinned(names, 2 * room), rotation=turned, fontsize=7)
+        ax.set(ylim=(0, 1.02), xlim=(0.4, len(at) + 0.6))
+        ax.set_xlabel(textwrap.fill("Pairs of latents, the most alike first", 90 // n))
+        style.panel_title(ax, letter, textwrap.fill(title, 72 // n))
+    axes[0].set_ylabel("|r| with the matched latent")
+    most = min(max(len(found) for found in correlations.values()), len(PAIRS))
+    grey = {"color": style.GREY}
+    handles = {
+        f"pair {i + 1}": Line2D([], [], **style.mark({**grey, "marker": PAIRS[i]}, 5))
+        for i in range(most)
+    }
+    handles |= {
+        "random axes, 95 %": Patch(fc="#CFCFCF"),
+        "their median": Line2D([], [], lw=1, **grey),
+    }
+    draw.legend(figure, handles, ncols=min(len(handles), 5))
+    return figure
+
+
+@styled
+def fig_recovery(
+    r2: np.ndarray, model_labels: Sequence[str], factor_names: Sequence[str]
+) -> Figure:
+    """How well each planted factor is read off each model's code.
+
+    Rows are models, columns factors that were planted in simulated brains. Number and colour are
+    R², the share of the factor's variance over held-out brains that a linear prediction from the
+    whole code explains: 1 (yellow) the factor is known exactly, 0 (dark) not at all, below 0 worse
+    than guessing its mean. Colours stop at 0 and 1, numbers do not. High is good, but says that the
+    code as a whole holds the factor, not that a single latent does.
+
+    Parameters
+    ----------
+    r2 : ndarray, shape (n_models, n_factors)
+        R² on held-out brains (``linear_recovery``).
+    model_labels : sequence of str, n_models
+    factor_names : sequence of str, n_factors
+    """
+    r2 = style.check_shape("r2", r2, (len(model_labels), len(factor_names)))
+    figure = style.new_figure(1.25 + 0.36 * len(model_labels))
+    ax = figure.subplots()
+    names = [style.factor_label(name).replace(" ", "\n") for name in factor_names]
+    table = pd.DataFrame(r2, list(model_labels), names)
+    shown = draw.heat_map(ax, table, limits=(0, 1), write=".2f")
+    ax.set_xlabel("Planted factor")
+    draw.colour_bar(figure, shown, ax, "Held-out R²", aspect=12)
+    return figure
 
 
 @styled
@@ -51,136 +240,44 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
         With ``r2`` (latent_dim, n_factors), ``latent``, ``has_latent``, ``receptive_right`` and
         ``projective_right`` (n_factors,).
     factor_names : sequence of str, n_factors
-
-    Returns
-    -------
-    Figure
-        Boxes where ``has_latent``; R and P above a factor whose best latent's receptive
-        (projective) field is right.
     """
-    names = [factor_label(name) for name in factor_names]
+    names, n = [style.factor_label(name) for name in factor_names], len(recoveries)
     for title, found in recoveries.items():
-        check_shape(f"r2 of {title}", found.r2, (None, len(names)))
+        style.check_shape(f"r2 of {title}", found.r2, (None, len(names)))
     rows = min(max(len(found.r2) for found in recoveries.values()), 40)
-    figure = new_figure(2.2 + 0.22 * rows)
-    axes = figure.subplots(1, len(recoveries), squeeze=False)[0]
-    for letter, ax, (title, found) in zip(
-        letters(len(recoveries)), axes, recoveries.items(), strict=True
-    ):
-        latents = thinned(latent_names(len(found.r2)), 40)
-        fmt = _told_from_half if len(recoveries) < 3 and len(found.r2) <= 40 else ""
-        shown = heat_map(ax, found.r2, latents, names, limits=(0, 1), fmt=fmt, fontsize=7)
+    figure = style.new_figure(2.2 + 0.22 * rows)
+    axes = figure.subplots(1, n, squeeze=False)[0]
+    frame = {"fc": "none", "ec": style.LOOKS["β-VAE"][0], "lw": 2}
+    for letter, ax, (title, found) in zip(style.letters(n), axes, recoveries.items(), strict=True):
+        table = pd.DataFrame(found.r2, style.latent_names(len(found.r2)), names)
+        cells = {"write": _below_half if n < 3 and len(found.r2) <= 40 else "", "fontsize": 7}
+        shown = draw.heat_map(ax, table, limits=(0, 1), most=(40, 100), **cells)
         for factor, latent in enumerate(found.latent):
             if found.has_latent[factor]:
-                corner, colour = (factor - 0.5, latent - 0.5), MODEL_COLOURS["β-VAE"]
-                ax.add_patch(Rectangle(corner, 1, 1, fc="none", ec=colour, lw=2))
+                ax.add_patch(Rectangle((factor, latent), 1, 1, clip_on=False, **frame))
             mark = "R" * bool(found.receptive_right[factor])
             mark += "P" * bool(found.projective_right[factor])
             above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
-            ax.annotate(mark, (factor, 1), xycoords=("data", "axes fraction"), fontsize=7, **above)
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        panel_title(ax, letter, title, pad=15)  # above the marks
+            place = {"xycoords": ("data", "axes fraction"), "fontsize": 7, **above}
+            ax.annotate(mark, (factor + 0.5, 1), **place)
+        ax.tick_params(axis="x", rotation=90, labelsize=7)
+        style.panel_title(ax, letter, title, pad=15)  # above the marks
     axes[0].set_ylabel("Latent")
-    colour_bar(figure, shown, list(axes), "R² of one latent", shrink=min(1, 14 / rows))
+    draw.colour_bar(figure, shown, list(axes), "R² of one latent", shrink=min(1, 14 / rows))
     glyph = {"ls": "", "color": "black", "ms": 6, "mew": 0.2}
-    handles = [
-        Patch(fc="none", ec=MODEL_COLOURS["β-VAE"], lw=2, label="best latent, R² ≥ 0.5"),
-        Line2D([], [], marker=r"$\mathrm{R}$", label="its receptive field is right", **glyph),
-        Line2D([], [], marker=r"$\mathrm{P}$", label="its projective field is right", **glyph),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    handles = {
+        "best latent, R² ≥ 0.5": Patch(**frame),
+        "its receptive field is right": Line2D([], [], marker=r"$\mathrm{R}$", **glyph),
+        "its projective field is right": Line2D([], [], marker=r"$\mathrm{P}$", **glyph),
+    }
+    draw.legend(figure, handles)
     return figure
 
 
-def _told_from_half(r2: float) -> str:
+def _below_half(r2: float) -> str:
     """Two digits, or three where two would make a half of less."""
     text = f"{r2:.2f}"
     return f"{np.floor(1000 * r2) / 1000:.3f}" if text == "0.50" and r2 < 0.5 else text
-
-
-@styled
-def fig_maps(
-    maps: Mapping[str, np.ndarray],
-    row_names: Sequence[str],
-    pixel_um: float,
-    brain_contour_mask: np.ndarray,
-    *,
-    notes: Mapping[str, Sequence[str]] | None = None,
-    one_scale: bool = False,
-) -> Figure:
-    """Maps of variance: one row per factor or latent, one column per model or truth.
-
-    Each map shows how much each pixel's brightness varies, as a standard deviation, while the row's
-    planted factor or latent moves; the column's title says whose map it is. White is nothing, black
-    the level below which 99.8 % of the pixels lie: of each map by itself, so that only places
-    compare, or of the row's maps together, so that amounts do too, except where a last column has
-    its own scale; the colour bar says which. Grey lines outline the brain; where given, a note
-    below a map says more of it; many rows go on in a block at the right.
-
-    Parameters
-    ----------
-    maps : mapping of title to ndarray, each (n_rows, height, width)
-        Variances; shown as standard deviations, up to 99.8 % of each map.
-    row_names : sequence of str, n_rows
-    pixel_um : float
-        Side of a pixel in µm.
-    brain_contour_mask : ndarray of bool, shape (height, width)
-    notes : mapping of title to sequence of str, optional
-        A word on each map.
-    one_scale : bool
-        Up to 99.8 % of the row's maps together, so that they compare; a last column beside which
-        the others would not reach half of the scale has its own.
-
-    Returns
-    -------
-    Figure
-    """
-    shape = np.shape(brain_contour_mask)
-    for title, found in maps.items():
-        check_shape(title, found, (len(row_names), *shape))
-    for title, words in (notes or {}).items():
-        check_shape(f"notes on {title}", words, (len(row_names),))
-    blocks = max(1, min(6 // len(maps), -(-len(row_names) // PER_BLOCK)))
-    per_block = -(-len(row_names) // blocks)
-    below = 0.5 + 0.15 * per_block * bool(notes)
-    figure, axes = image_grid(per_block, blocks * len(maps), shape, row_labels=blocks, below=below)
-    own = one_scale and _last_is_larger(list(maps.values()))
-    last = list(maps)[-1]
-    for row, block in np.ndindex(per_block, blocks):
-        at = block * per_block + row
-        of_row = axes[row, block * len(maps) : (block + 1) * len(maps)]
-        if at >= len(row_names):
-            for ax in of_row:
-                ax.set_visible(False)
-            continue
-        together = [found[at] for found in maps.values()]
-        of_row[0].set_ylabel(factor_label(row_names[at]).replace(" ", "\n", 1), fontsize=7)
-        for ax, title, found in zip(of_row, maps, together, strict=True):
-            shared = together[:-1] if own else together
-            of_all = one_scale and not (own and title == last)
-            top = np.sqrt(np.quantile(shared if of_all else found, FULL)) or 1
-            ax.imshow(np.sqrt(np.maximum(found, 0)), cmap="Greys", vmin=0, vmax=top)
-            outline(ax, brain_contour_mask, "#888888", 0.6)
-            if row == 0:
-                ax.set_title(f"{title} (own scale)" if own and title == last else title)
-            if notes and title in notes:
-                text = {"fontsize": 7, "va": "top", "ha": "center", "transform": ax.transAxes}
-                ax.text(0.5, -0.01, notes[title][at], **text)
-    scale_bar(axes[-1, 0], pixel_um)
-    whose = "the row's" if one_scale else "each map's"
-    label = f"Standard deviation (grey values), relative: 0 to {whose} maximum (99.8 % of pixels)"
-    greys = ScalarMappable(Normalize(0, 1), "Greys")
-    colour_bar(figure, greys, axes, label, location="bottom", shrink=0.4, ticks=[0, 0.5, 1])
-    return figure
-
-
-def _last_is_larger(maps: Sequence[np.ndarray]) -> bool:
-    """Whether the last column would leave the others in most rows below half of the scale."""
-    if len(maps) < 2:
-        return False
-    tops = np.sqrt([[np.quantile(one, FULL) for one in found] for found in maps])
-    together = np.sqrt([np.quantile(rows, FULL) for rows in zip(*maps, strict=True)])
-    return bool(np.median(tops[:-1].max(axis=0) < together / 2) > 0.5)
 
 
 @styled
@@ -204,43 +301,38 @@ def fig_tails(
         Between them lie 95 % of the clean brains.
     counts : mapping of kind to ndarray, each (latent_dim, 2)
         Brains below and above (``tail_counts``), of any of the kinds.
-
-    Returns
-    -------
-    Figure
     """
-    limits = check_shape("limits", limits, (2, None))
+    limits = style.check_shape("limits", limits, (2, None))
     latent_dim, spread = limits.shape[1], 0.8 / len(codes)
     for kind, found in codes.items():
-        check_shape(kind, found, (None, latent_dim))
+        style.check_shape(kind, found, (None, latent_dim))
     for kind, found in counts.items():
-        check_shape(f"counts of {kind}", found, (latent_dim, 2))
-    colours = ["#9A9A9A", *np.resize(OTHER_COLOURS, len(codes))]
-    shapes = ["o", *np.resize(OTHER_MARKERS, len(codes))]
-    looks = {k: {"color": c, "marker": m} for k, c, m in zip(codes, colours, shapes, strict=False)}
-    figure = new_figure(0.9 + max(0.56, 0.17 * len(codes)) * latent_dim)
+        style.check_shape(f"counts of {kind}", found, (latent_dim, 2))
+    looks = {"clean": {"color": "#9A9A9A", "marker": "o"}}
+    for i, kind in enumerate(list(codes)[1:]):
+        colour, marker, _ = style.SPARE[i % len(style.SPARE)]
+        looks[kind] = {"color": colour, "marker": marker}
+    looks = dict(zip(codes, looks.values(), strict=True))
+    figure = style.new_figure(0.9 + max(0.56, 0.17 * len(codes)) * latent_dim)
     ax = figure.subplots()
-    rng = np.random.default_rng(0)
+    rng, rows = np.random.default_rng(0), np.arange(latent_dim)
     for i, (kind, found) in enumerate(codes.items()):
-        for k in range(latent_dim):
-            y = k - 0.4 + (i + 0.5) * spread
-            jitter = rng.uniform(-0.35, 0.35, len(found)) * spread
-            size = 3 if i == 0 else 3.4
-            dots = {"ls": "", "mew": 0, "alpha": 0.8, **sized(looks[kind], size)}
-            ax.plot(found[:, k], y + jitter, **dots)
-            if kind in counts:
-                below, above = counts[kind][k]
-                aside = {"xycoords": ("axes fraction", "data"), "fontsize": 7, "va": "center"}
-                ax.annotate(f"{below}", (-0.005, y), ha="right", **aside)
-                ax.annotate(f"{above}", (1.005, y), ha="left", **aside)
-    for k in range(latent_dim):
-        ax.vlines(limits[:, k], k - 0.42, k + 0.42, color="black", lw=0.8)
-    ax.set_yticks(range(latent_dim), latent_names(latent_dim))
+        y = rows - 0.4 + (i + 0.5) * spread
+        jitter = rng.uniform(-0.35, 0.35, found.shape) * spread
+        ax.plot(
+            found, y + jitter, **style.mark(looks[kind], 3 if i == 0 else 3.4, mew=0, alpha=0.8)
+        )
+        for k, (below, above) in enumerate(counts.get(kind, [])):
+            aside = {"xycoords": ("axes fraction", "data"), "fontsize": 7, "va": "center"}
+            ax.annotate(f"{below}", (-0.005, y[k]), ha="right", **aside)
+            ax.annotate(f"{above}", (1.005, y[k]), ha="left", **aside)
+    for ends in limits:
+        ax.vlines(ends, rows - 0.42, rows + 0.42, color="black", lw=0.8)
+    ax.set_yticks(rows, style.latent_names(latent_dim))
     ax.tick_params(axis="y", length=0, pad=18)
     ax.spines["left"].set_visible(False)
     ax.set(ylim=(latent_dim - 0.5, -0.5), xlabel="Code (prior standard deviations)")
-    dots = [Line2D([], [], ls="", label=k, **sized(look, 5)) for k, look in looks.items()]
+    handles = {kind: Line2D([], [], **style.mark(look, 5)) for kind, look in looks.items()}
     title = "Bars: 95 % of clean brains; numbers: a kind's brains beyond them, from top to bottom"
-    figure.legend(handles=dots, loc="outside upper center", ncols=len(dots), title=title)
-    figure.legends[0].get_title().set_fontsize(SMALL)
+    draw.legend(figure, handles, ncols=len(handles), title=title)
     return figure

@@ -1,0 +1,325 @@
+"""Figures 1, 2 and S1 of the paper: the idea, the cohort, and models beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seaborn as sns
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy import ndimage
+
+from brainvae_core.figures import primitives as draw
+from brainvae_core.figures import style
+from brainvae_core.figures.scores import curve_panels
+from brainvae_core.figures.style import styled
+
+
+@styled
+def fig_1(
+    section: np.ndarray,
+    perturbed_section: np.ndarray,
+    code: np.ndarray,
+    perturbed_code: np.ndarray,
+    moved_code: np.ndarray,
+    decoded: np.ndarray,
+    decoded_moved: np.ndarray,
+    roi_mask: np.ndarray,
+    roi_name: str,
+    layer_shapes: Sequence[tuple[str, tuple[int, ...]]],
+    pixel_um: float,
+) -> Figure:
+    """Both directions of the analysis, receptive and projective, and the network (Fig. 1).
+
+    A: a region of a section (orange outline) is changed in brightness; bars are the codes before
+    (grey) and after (pink), in prior standard deviations (SD), a pair per latent F1, F2 and so on.
+    B: one latent of a code (grey) is moved (pink); both codes are decoded, and the difference in
+    brightness is red where it rises, blue where it falls. C: a box per layer, taller for larger
+    ones, with name and size: images grey, feature maps blue, flat layers pale orange, the code deep
+    orange; the decoder mirrors the encoder.
+
+    Parameters
+    ----------
+    section, perturbed_section : ndarray, shape (height, width)
+        A brain, and the same with one region's brightness changed.
+    code, perturbed_code, moved_code : ndarray, shape (latent_dim,)
+        Of the two sections, and ``code`` with one latent moved.
+    decoded, decoded_moved : ndarray, shape (height, width)
+        What the decoder makes of ``code`` and of ``moved_code``.
+    roi_mask : ndarray of bool, shape (height, width)
+    roi_name : str
+    layer_shapes : sequence of (name, shape)
+        The encoder from the image to the code; shapes are (height, width), (channels, height,
+        width) or (units,).
+    pixel_um : float
+    """
+    section = style.check_shape("section", section, (None, None))
+    images = {"perturbed_section": perturbed_section, "decoded": decoded}
+    images |= {"decoded_moved": decoded_moved, "roi_mask": roi_mask}
+    for name, image in images.items():
+        style.check_shape(name, image, section.shape)
+    for name, other in {"perturbed_code": perturbed_code, "moved_code": moved_code}.items():
+        style.check_shape(name, other, np.shape(code))
+    tall = 1.95 * section.shape[0] / section.shape[1]
+    figure = style.new_figure(2 * tall + 4.2)
+    rows = figure.subfigures(3, 1, height_ratios=[tall + 0.75, tall + 0.9, 2.55])
+    titles = ["Receptive field: change a region of the input, watch the latents"]
+    titles += ["Projective field: move a latent, watch the output"]
+    titles += ["The network: an encoder and its mirror image"]
+    for row, letter, title in zip(rows, "ABC", titles, strict=True):
+        row.suptitle(rf"$\bf{{{letter}}}$  {title}", x=0.01, ha="left")
+    limit = style.grey_limit(section)
+
+    before, after, arrow, bars = rows[0].subplots(1, 4, width_ratios=[1.95, 1.95, 0.6, 3.1])
+    for ax, brain in ((before, section), (after, perturbed_section)):
+        draw.show_section(ax, brain, limit)
+        draw.outline(ax, roi_mask)
+    before.set_title("Section")
+    after.set_title(f"A1  {roi_name} changed")
+    _arrow(arrow, "encode")
+    bars.set_title("A2  Code of each")
+    _paired_bars(bars, code, perturbed_code, ("section", f"{roi_name} changed"))
+    draw.scale_bar(before, pixel_um)
+
+    moved = f"F{int(np.argmax(np.abs(np.subtract(moved_code, code)))) + 1} moved"
+    widths = [2.1, 0.6, 1.7, 1.7, 1.7]
+    bars, arrow, before, after, change = rows[1].subplots(1, 5, width_ratios=widths)
+    bars.set_title(f"B1  {moved}")
+    _paired_bars(bars, code, moved_code, ("code", "moved"))
+    _arrow(arrow, "decode")
+    for ax, image, title in ((before, decoded, "Decoded"), (after, decoded_moved, moved)):
+        draw.show_section(ax, image, limit)
+        ax.set_title(title)
+    difference = np.subtract(decoded_moved, decoded)
+    shown = draw.show_difference(change, difference, style.difference_limit(difference))
+    change.set_title("B2  Difference")
+    inset = change.inset_axes([0.1, -0.14, 0.8, 0.05])
+    bar = rows[1].colorbar(shown, cax=inset, orientation="horizontal")
+    bar.outline.set_visible(False)
+    bar.ax.locator_params(nbins=3)
+    bar.set_label("Difference of brightness", fontsize=style.SMALL)
+
+    for ax in (*rows[0].axes, *rows[1].axes):
+        ax.set_anchor("N")  # the titles of a row at one height
+    _network(rows[2].subplots(), layer_shapes)
+    return figure
+
+
+def _paired_bars(ax, before, after, labels) -> None:
+    latents = np.arange(len(before))
+    ax.bar(latents - 0.2, before, 0.4, color=style.PALE, label=labels[0])
+    ax.bar(latents + 0.2, after, 0.4, color="#CC79A7", label=labels[1])
+    ax.axhline(0, color="black", lw=0.7)
+    ax.set_xticks(latents, style.thinned(style.latent_names(len(before)), 8))
+    ax.tick_params(axis="x", length=0)
+    ax.set_ylabel("Code (prior SD)")
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, borderpad=0)
+
+
+def _arrow(ax, text: str) -> None:
+    draw.bare(ax)
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    look = {"arrowstyle": "-|>", "lw": 1.5, "color": style.GREY, "mutation_scale": 12}
+    ax.annotate("", (1, 0.5), (0, 0.5), arrowprops=look)
+    ax.text(0.5, 0.56, text, ha="center", va="bottom", color=style.GREY, fontsize=style.SMALL)
+
+
+def _network(ax, layers) -> None:
+    """Layers as boxes whose sides go with the square root of a layer's own."""
+    draw.bare(ax)
+    largest = max(np.prod(shape[-2:]) for _, shape in layers if len(shape) > 1)
+    units = max((shape[0] for _, shape in layers if len(shape) == 1), default=1)
+    last = len(layers) - 1
+    for i, (name, shape) in enumerate(layers):
+        share = np.prod(shape[-2:]) / largest if len(shape) > 1 else 0.3 * shape[0] / units
+        height = max(0.06, share**0.25) if len(shape) > 1 else max(0.06, share**0.5)
+        colour = "#9ECAE1" if len(shape) > 1 else "#FDD0A2"
+        colour = style.ACCENT if i == last else "#BDBDBD" if i == 0 else colour
+        for x in {i, 2 * last - i}:
+            box = (x - 0.3, -height / 2)
+            ax.add_patch(Rectangle(box, 0.6, height, fc=colour, ec="#555555", lw=0.6))
+        size = "×".join(str(s) for s in shape)
+        ax.text(i, -0.58, f"{name}  {size}", rotation=90, ha="center", va="top", fontsize=7.5)
+    ax.text(
+        1.5 * last, -0.58, "the same sizes in reverse", ha="center", va="top", fontsize=style.SMALL
+    )
+    for x, text in ((0.5 * last, "encoder"), (last, "code"), (1.5 * last, "decoder")):
+        ax.text(x, 0.56, text, ha="center", va="bottom", color=style.GREY)
+    ax.set(xlim=(-0.6, 2 * last + 0.6), ylim=(-3.6, 0.75))
+
+
+@styled
+def fig_2a(
+    mean_section: np.ndarray,
+    template: np.ndarray,
+    annotation_masks: np.ndarray,
+    acronyms: Sequence[str],
+    pixel_um: float,
+    cohort_name: str,
+) -> Figure:
+    """Average section of a cohort, atlas template and regions of interest (Fig. 2A).
+
+    A: mean of the training brains' sections, of the cohort named below; B: the atlas template in
+    the same plane. C: the regions analysed, tinted over the darkened template and named by their
+    Allen acronyms; tints only tell regions apart. Greys run from black, no signal, to a white that
+    A and B set for themselves, so compare shapes and not brightness; the scale bar holds for all
+    three. Where the sections fit the atlas, the borders of A lie where those of B do.
+
+    Parameters
+    ----------
+    mean_section, template : ndarray, shape (height, width)
+    annotation_masks : ndarray of bool, shape (n_rois, height, width)
+    acronyms : sequence of str, n_rois
+    pixel_um : float
+    cohort_name : str
+    """
+    mean_section = style.check_shape("mean_section", mean_section, (None, None))
+    template = style.check_shape("template", template, mean_section.shape)
+    masks = style.check_shape("masks", annotation_masks, (len(acronyms), *mean_section.shape))
+    figure, axes = draw.image_grid(1, 3, mean_section.shape, below=0.2)
+    average, atlas, regions = axes[0]
+    draw.show_section(average, mean_section, style.grey_limit(mean_section))
+    draw.show_section(atlas, template, style.grey_limit(template))
+    draw.show_section(regions, 0.55 * template, style.grey_limit(template))
+    for ax, letter, title in zip(
+        axes[0], "ABC", ("Mean of training brains", "Atlas template", "Regions"), strict=True
+    ):
+        style.panel_title(ax, letter, title)
+    average.set_xlabel(f"Cohort: {cohort_name}", loc="left", fontsize=style.SMALL)
+    tints = sns.color_palette("Set2", len(masks)).as_hex()
+    for mask, acronym, colour in zip(masks.astype(bool), acronyms, tints, strict=True):
+        filled = np.ma.masked_where(~mask, mask)
+        regions.imshow(filled, cmap=ListedColormap([colour]), alpha=0.65)
+        draw.outline(regions, mask, colour, 0.6)
+        depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        y, x = np.unravel_index(depth.argmax(), mask.shape)  # farthest from the border
+        regions.text(x, y, acronym, ha="center", va="center", fontsize=8, **style.legible())
+    draw.scale_bar(regions, pixel_um)
+    return figure
+
+
+@styled
+def fig_2b(
+    inputs: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    artefact_names: Sequence[str],
+    pixel_um: float,
+    masks: np.ndarray | None = None,
+) -> Figure:
+    """What models make of sections with artefacts (Fig. 2B).
+
+    Each column is one section with the artefact named above, such as leak (bright signal from the
+    other channel), breakage (missing tissue) or grid (scanning pattern). The top row is the input;
+    each row below is a model's reconstruction, on the same grey scale. Where given, an orange
+    outline marks the artefact in every row, unless it covers more than a fifth of the image. A good
+    model leaves nothing of the artefact inside the outline and the anatomy outside as it was.
+
+    Parameters
+    ----------
+    inputs : ndarray, shape (n, height, width)
+        One section of each kind, brightness in [0, 1].
+    reconstructions : mapping of model to ndarray, each (n, height, width)
+    artefact_names : sequence of str, n
+    pixel_um : float
+    masks : ndarray of bool, shape (n, height, width), optional
+        Where the artefacts are.
+    """
+    titles = [style.sentence(name) for name in artefact_names]
+    return draw.montage({"Input": inputs, **reconstructions}, titles, pixel_um, masks=masks)[0]
+
+
+@styled
+def fig_s1(
+    clean: np.ndarray | None,
+    inputs: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    artefact_names: Sequence[str],
+    pixel_um: float,
+    masks: np.ndarray | None = None,
+) -> Figure:
+    """More sections with artefacts, and what models make of them (Fig. S1).
+
+    Each column is one brain with the artefact named above, such as leak (bright signal from the
+    other channel), breakage (missing tissue) or grid (scanning pattern). Rows: where known, the
+    truth, which is the section before its artefact; the input with it; then each model's
+    reconstruction, all on one grey scale. Where given, an orange outline marks the artefact in
+    every row, unless it covers more than a fifth of the image. A good reconstruction resembles the
+    truth, not the input.
+
+    Parameters
+    ----------
+    clean : ndarray, shape (n, height, width), or None
+        The same sections before their artefacts (simulated cohorts); the first row.
+    inputs, reconstructions, artefact_names, pixel_um, masks
+        As for :func:`fig_2b`, one column per brain.
+    """
+    rows = {"Truth": clean} if clean is not None else {}
+    rows |= {"Input": inputs, **reconstructions}
+    titles = [style.sentence(name) for name in artefact_names]
+    return draw.montage(rows, titles, pixel_um, masks=masks)[0]
+
+
+@styled
+def fig_2c(
+    scores: Mapping[str, Mapping[float, object]],
+    references: Mapping[str, object],
+    *,
+    ylabel: str = "CW-SSIM",
+) -> Figure:
+    """Similarity of reconstructions to brains against the number of latents (Fig. 2C).
+
+    Horizontal, logarithmic: the number of latents L, the values by which a model describes a
+    section. Vertical: the similarity named at the axis, such as CW-SSIM (complex wavelet structural
+    similarity), 1 for a perfect copy; high is good. A marker is a model's mean over brains and
+    fits, the shaded band its 95 % interval over both (bars where there are more than three models).
+    Dashed grey lines are references named at the right, such as the mean image or another brain,
+    grey bands their intervals: a model not above the mean image says nothing of a single brain.
+
+    Parameters
+    ----------
+    scores : mapping of model to mapping of int to estimate
+        By number of latents; an estimate has ``value``, ``low`` and ``high``.
+    references : mapping of str to float or estimate
+        Scores to compare with, such as those of the mean image and of another brain.
+    ylabel : str
+        What the score is, with its settings.
+    """
+    figure = style.new_figure(3.6, width=6.4)
+    ax = figure.subplots()
+    draw.lines(ax, draw.lines_table(scores), style.model_looks(scores), log_x=True, least=0.04)
+    draw.reference_lines(ax, references)
+    draw.name_references(ax, references, 0.043)
+    ax.set(xlabel="Number of latents L", ylabel=ylabel)
+    draw.legend(
+        figure, dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)), handlelength=3
+    )
+    return figure
+
+
+@styled
+def fig_2d(
+    distances: Mapping[str, Mapping[str, Mapping[float, object]]], floors: Mapping[str, object]
+) -> Figure:
+    """Fréchet distance to real brains against the number of latents (Fig. 2D).
+
+    Each panel compares one kind of image, such as reconstructions or samples of a model, with real
+    sections. Horizontal, logarithmic: the number of latents L; vertical: how far apart the two sets
+    of images are, in squared grey values, logarithmic unless a distance is 0; low is good. Panels
+    without numbers at their left share the axis there. A marker is a model's estimate, the shaded
+    band its 95 % interval over brains and fits (bars where there are more than three models). Where
+    given, the dashed line and grey band are the distance of real from real brains: a model there is
+    not told from real ones.
+
+    Parameters
+    ----------
+    distances : mapping of kind to mapping of model to mapping of int to estimate
+        Kinds such as "Reconstructions" and "Prior samples", by number of latents.
+    floors : mapping of kind to float or estimate
+        Real against real brains at the same n.
+    """
+    beside = {kind: {"real against real": floor} for kind, floor in floors.items()}
+    ylabels = ["PCA-FD (squared grey values)"]
+    both_log = {"log_x": True, "log_y": True}
+    return curve_panels(distances, beside, "Number of latents L", ylabels, columns=3, **both_log)

@@ -1,0 +1,710 @@
+"""Figures: known answers, read from what their artists hold."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+from test_figures import (
+    BRAIN,
+    DIMS,
+    FACTORS,
+    MODELS,
+    ROIS,
+    H,
+    L,
+    N,
+    W,
+    agreement,
+    blobs,
+    call,
+    curve,
+    detected,
+    estimate,
+    fits,
+    grey,
+    history,
+    masks,
+    per_model,
+    recovery,
+    table_of,
+    tails,
+    ticks,
+    variances,
+    with_marker,
+    words,
+    z_scores,
+)  # fmt: skip
+
+from brainvae_core import figures
+from brainvae_core.figures.style import LOOKS, WIDTH, model_looks
+
+rng = np.random.default_rng(0)
+
+
+# ---- looks ----
+
+
+def test_recurring_names_keep_their_colours_and_none_has_another_s():
+    names = ["factor analysis", "PCA, L = 30", "non-local means", "PCA", "rule of chapter 2", "own"]
+    looks = model_looks(names)
+    assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(names)
+    for i in range(len(names)):
+        one = model_looks(names[i:])
+        fixed = [n for n in one if n not in ("PCA", "PCA, L = 30", "own")]
+        assert all(one[name] == looks[name] for name in fixed)
+    for label, family in (("β = 1", "VAE"), ("β = 3", "β-VAE"), ("β-VAE, β = 3", "β-VAE")):
+        assert tuple(model_looks([label])[label].values()) == LOOKS[family]
+    assert model_looks(["β = 10", "β = 1"])["β = 10"] == model_looks(["β = 10"])["β = 10"]
+    models = model_looks(["my model", "β-VAE, β = 3", "VAE", "PCA", "β-VAE, β = 10"])
+    assert len({look["color"] for look in models.values()}) == 5
+
+
+def test_random_axes_of_a_model_have_its_colour_and_hollow_markers():
+    names = ["β-VAE, random axes", "β-VAE", "told the factors", "factor analysis", "mean image"]
+    looks = model_looks(names)
+    random, model = looks[names[0]], looks["β-VAE"]
+    assert model == model_looks(["β-VAE"])["β-VAE"] and "mfc" not in model
+    assert random["mfc"] == "white" and random["mec"] == random["color"] == model["color"]
+    assert len({str(look["ls"]) for look in looks.values()}) == len(names)
+    figure = figures.fig_scores({"Recovered": dict.fromkeys(names, estimate())})
+    faces = [line.get_mfc() for line in figure.axes[0].lines if line.get_marker() != "None"]
+    assert [face == "white" for face in faces] == [True, False, False, False, False]
+
+
+def test_a_beta_has_one_colour_in_both_figures_of_its_row():
+    courses = figures.fig_training({f"β = {b}": history() for b in (1, 3, 10)}, {}).axes[3]
+    ends = figures.fig_row([1, 3, 10], {"Rate": np.ones((3, 2))}, {}).axes[0]
+    points = [line.get_color() for line in ends.lines if line.get_marker() != "None"]
+    assert points == [line.get_color() for line in courses.lines]
+
+
+def test_detectors_are_told_apart_without_colour():
+    names = [*MODELS, "nearest brain", "rule"]
+    ax = figures.fig_detection({"leak": {name: detected() for name in names}}).axes[0]
+    lines = [line for line in ax.lines if line.get_marker() != "None"]
+    assert len({line.get_marker() for line in lines}) == len(lines) == 5
+    assert len({str(look["ls"]) for look in model_looks(names).values()}) == 5
+
+
+# ---- lines with bands ----
+
+
+def test_a_line_joins_the_values_of_a_model_and_its_band_is_the_interval():
+    by_model = {"VAE": {4: estimate(0.5), 2: estimate(0.25)}, "PCA": {2: estimate(0.75)}}
+    ax = figures.fig_2c(by_model, {}).axes[0]
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[2, 0.25], [4, 0.5]], [[2, 0.75]]]
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {(x, round(y, 3)) for x, y in band} >= {(2, 0.15), (2, 0.45), (4, 0.4), (4, 0.7)}
+
+
+def test_more_models_than_bands_can_tell_apart_have_bars_beside_one_another():
+    names, at = [*MODELS, "median"], [0.25, 0.5, 1]
+    found = {name: {x: estimate(i / 4) for x in at} for i, name in enumerate(names)}
+    ax = figures.fig_curves({"Kept": found}, "Strength").axes[0]
+    bars = [np.array(c.get_segments()) for c in ax.collections]
+    assert len({(line.get_marker(), line.get_color()) for line in ax.lines}) == 4
+    for line, segments, (i, _) in zip(ax.lines, bars, enumerate(names), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), i / 4)
+        np.testing.assert_allclose(segments[:, :, 0].T, [line.get_xdata()] * 2)
+        np.testing.assert_allclose(segments[:, :, 1], [[i / 4 - 0.1, i / 4 + 0.2]] * 3)
+        assert np.abs(line.get_xdata() - at).max() < 0.1
+    assert len({line.get_xdata()[0] for line in ax.lines}) == 4
+
+
+def test_guessing_is_a_reference_and_no_model():
+    found = per_model(curve, [*MODELS, "guessing"])
+    ax = figures.fig_curves({"a": found}, "Strength").axes[0]
+    (line,) = [line for line in ax.lines if line.get_label() == "guessing"]
+    assert (line.get_color(), line.get_marker()) == ("#6E6E6E", "None")
+    assert line.get_linestyle() == "--" and len(ax.collections) == 3  # bands of three models
+
+
+@pytest.mark.parametrize("names", [{"a": 0.5}, {"a": 0.5, "b": 0.51, "c c c c c c c c": 0.49}])
+def test_names_of_references_stand_beside_the_axes_and_apart(names):
+    figure = figures.fig_2c({"PCA": curve()}, {**names, "far": 0.1})
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    texts = [matplotlib.text.Text.get_window_extent(t).extents for t in ax.texts]
+    boxes = sorted(texts, key=lambda b: b[1])
+    assert len(boxes) == len(names) + 1
+    assert all(box[0] >= ax.bbox.x1 and box[2] < figure.bbox.x1 for box in boxes)
+    assert all(upper[1] > lower[3] - 1 for lower, upper in zip(boxes, boxes[1:], strict=False))
+
+
+def test_a_distance_of_zero_has_no_logarithm_and_each_number_of_latents_a_tick():
+    near = {"Reconstructions": {"PCA": {2: estimate(0.0), 4: estimate(1.0)}}}
+    assert figures.fig_2d(near, {}).axes[0].get_yscale() == "linear"
+    figure = figures.fig_2d({"R": {"PCA": curve()}}, {})
+    assert figure.axes[0].get_yscale() == "log"
+    assert ticks(figure.axes[0].xaxis) == [str(d) for d in DIMS]
+
+
+def test_only_several_panels_have_letters():
+    for n, bold in ((1, 0), (2, 2)):
+        panels = dict.fromkeys("ab"[:n])
+        curves = figures.fig_curves({k: {"PCA": curve()} for k in panels}, "x")
+        for figure in (curves, figures.fig_scores({k: per_model(estimate) for k in panels})):
+            titles = [ax.get_title(loc="left") for ax in figure.axes]
+            assert sum("bf" in title for title in titles) == bold
+
+
+def test_panels_of_one_quantity_share_an_axis():
+    panels = {k: {"PCA": {1: estimate(v), 2: estimate(v + 1)}} for k, v in (("a", 0), ("b", 9))}
+    for options, shared in (
+        ({"ylabels": ["y"]}, True),
+        ({"ylabels": ["y", "z"]}, False),
+        ({"ylabels": ["y", "z"], "share_y": True}, True),
+    ):
+        axes = figures.fig_curves(panels, "x", **options).axes
+        assert (len({ax.get_ylim() for ax in axes}) == 1) == shared
+
+
+def test_points_are_named_and_joined_in_the_order_of_their_names():
+    found = {"VAE": {3.0: estimate(1), 5.0: estimate(2), 4.0: estimate(3)}}
+    names = {"VAE": {3.0: "L = 2", 5.0: "L = 4", 4.0: "L = 8"}}
+    figure = figures.fig_curves({"a": found}, "Rate", point_labels=names)
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [3, 5, 4]
+    assert {t.get_text(): t.xy[0] for t in figure.axes[0].texts} == {
+        v: k for k, v in names["VAE"].items()
+    }
+
+
+# ---- training ----
+
+
+def test_a_grown_fit_shows_the_loss_of_its_last_size_and_marks_where_it_grew():
+    loss, *others = call("fig_training, grown").axes
+    courses = [line for line in loss.lines if line.get_marker() in "sD"]
+    assert [line.get_xdata().tolist() for line in courses] == [[300, 400]] * 2
+    assert loss.get_ylim()[1] < -8e3
+    assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [300]
+    for ax in others:
+        assert ax.lines[0].get_xdata().tolist() == [100, 200, 300, 400]
+    alone = call("fig_training").axes[0]
+    assert alone.lines[0].get_xdata().tolist() == [100, 200, 300, 400]
+    assert len(with_marker(alone, "^")) == 2  # the first validation, beyond the upper edge
+
+
+def test_many_fits_keep_their_steps():
+    ax = figures.fig_training({f"β = {b}": history() for b in (1, 2, 3, 10)}, {}).axes[1]
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[100, 200, 300, 400]] * 4
+
+
+def test_explained_variance_ends_at_minus_ten_and_a_hundred_percent():
+    bad = [
+        {**row, "explained_variance": v}
+        for row, v in zip(history(), (-9, -3, 0.2, 0.9), strict=True)
+    ]
+    axes = [figures.fig_training({"VAE": bad}, {"PCA": 0.99}).axes[1]]
+    far = {"PCA": {2: estimate(-0.8), 4: estimate(0.95)}}
+    axes.append(figures.fig_curves({"Explained variance": far}, "L").axes[0])
+    axes.append(figures.fig_row([1], {"Explained variance": [[-4, 0.5]]}, {}).axes[0])
+    assert all(ax.get_ylim()[0] >= -0.1 and ax.get_ylim()[1] <= 1 for ax in axes)
+    assert figures.fig_explained({"worse": -0.5, "PCA": 0.6}).axes[0].get_xlim() == (-0.1, 1)
+
+
+def test_a_narrow_logarithmic_axis_has_plain_numbers():
+    figure = figures.fig_training({"VAE": history(kl=(60, 110, 80, 47))}, {})
+    figure.draw_without_rendering()
+    ax = figure.axes[2]
+    low, high = ax.get_ylim()
+    shown = [t.get_text() for t in ax.get_yticklabels() if low < t.get_position()[1] < high]
+    assert len(shown) >= 3 and all(text.isdigit() for text in shown)
+
+
+# ---- scores and differences ----
+
+
+def test_a_score_has_its_unit_below_and_latents_have_one_colour():
+    names = ["log p(x) or bound (nats)", "PSNR", "log p(x)", "leak (11 brains)"]
+    latents = {f"F{k}": estimate() for k in range(1, 9)}
+    axes = figures.fig_scores(dict.fromkeys(names, latents)).axes
+    assert [ax.get_xlabel() for ax in axes] == ["Nats", "Decibels", "", ""]
+    titles = ["Log p(x) or bound", "PSNR", "Log p(x)", "Leak (11 brains)"]
+    assert [ax.get_title(loc="left").split("$  ")[1] for ax in axes] == titles
+    assert len({line.get_color() for ax in axes for line in ax.lines}) == 1
+
+
+def test_what_lies_right_of_a_reference_is_said_at_its_right():
+    right = {"right: the β-VAE is better": 0.0}
+    ax = figures.fig_scores({"a": {"β-VAE − VAE": estimate(-0.5)}}, references={"a": right}).axes[0]
+    (text,) = ax.texts
+    assert text.get_ha() == "left" and text.xy[0] == 0 < ax.get_xlim()[1]
+    assert " ".join(text.get_text().split()) == "the β-VAE is better →"
+
+
+def test_a_difference_that_may_be_none_is_not_filled():
+    rows = {k: {"leak": estimate(v)} for k, v in (("a", 0.5), ("b", 0.05), ("c", -1))}
+    ax = figures.fig_differences(rows, "Difference").axes[0]
+    marks = [line for line in ax.lines if line.get_marker() not in ("None", "")]
+    assert [line.get_mfc() != "white" for line in marks] == [True, False, True]
+    assert {line.get_color() for line in marks} == {"#222222"}  # one respect needs no colour
+    assert ticks(ax.yaxis) == ["a", "b", "c"] and ax.yaxis_inverted()
+
+
+def test_what_is_better_stands_at_the_right_of_zero():
+    figure = figures.fig_differences({"a": {"b": estimate(-1)}}, "x", better="β-VAE better")
+    figure.draw_without_rendering()
+    (text,) = figure.axes[0].texts
+    zero = figure.axes[0].transData.transform((0, 0))[0]
+    assert zero < text.get_window_extent().x0
+    assert text.get_window_extent().x1 < figure.axes[0].bbox.x1
+
+
+def test_a_line_that_leaves_the_panel_is_marked():
+    paths = {"leak": {"median": [(1, 1), (0.5, -4)]}}
+    ax = figures.fig_keep_reject({"leak": {}}, paths).axes[0]
+    (mark,) = with_marker(ax, "v")
+    assert mark[0, 1] == ax.get_ylim()[0] and 0.5 < mark[0, 0] < 1
+
+
+def test_detectors_are_drawn_at_all_thresholds():
+    found = detected()
+    above, below = figures.fig_detection({"leak": {"VAE": found}}).axes
+    (roc,) = [line for line in above.lines if line.get_marker() != "None"]
+    assert np.array_equal(roc.get_xydata(), np.c_[found.share, found.true_positive_rate])
+    assert np.array_equal(below.lines[0].get_xydata(), np.c_[found.share, found.precision])
+    assert below.lines[1].get_ydata()[0] == found.prevalence
+
+
+def test_a_colour_bar_says_that_values_lie_beyond_it():
+    bright = grey(2)
+    bright[0, 0, :30] = 9
+    for maps, more in ((bright, True), (np.ones((2, H, W)), False)):
+        figure = figures.fig_error_maps(grey(2), {"VAE": maps}, ["a", "b"], 50.0, masks(2))
+        assert (figure.axes[-1]._colorbar.extend == "max") == more
+
+
+def test_an_artefact_all_over_the_image_is_not_outlined():
+    everywhere = np.ones((2, H, W), bool)
+    everywhere[:, ::4] = False
+    everywhere[0] = masks()[0]
+    figure = figures.fig_2b(grey(2), {"PCA": grey(2)}, ["Leak", "Grid"], 50.0, everywhere)
+    assert [bool(ax.collections) for ax in figure.axes] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("top", [1.5, 4, 300, 1e6])
+def test_a_brain_outside_can_be_read_from_its_axis(top):
+    found = {"error": per_model(lambda: (np.geomspace(1, top, 9), top))}
+    figure = figures.fig_outside(found, {"error": "RMS error"})
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        shown = [t for t in ax.get_xticklabels() if low <= t.get_position()[0] <= high]
+        boxes = [t.get_window_extent() for t in shown if t.get_text()]
+        assert len(boxes) >= 2 and all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+        assert ax.get_title().endswith("1 of 9 as far out")
+
+
+# ---- the grid ----
+
+
+def test_both_marks_stand_on_their_cells_in_every_panel():
+    values = {"R": np.arange(6.0).reshape(2, 3), "D": np.ones((2, 3))}
+    marks = {"chosen": (3, 4), "the paper's": (1, 16)}
+    figure = figures.fig_grids(values, [1, 3], [4, 8, 16], marks)
+    for ax, table in zip(figure.axes, values.values(), strict=False):
+        assert np.array_equal(table_of(ax), table)
+        centres = [np.add(p.get_xy(), p.get_width() / 2) for p in ax.patches if not p.get_fill()]
+        assert np.allclose(centres, [(0.5, 1.5), (2.5, 0.5)])
+        assert not ax.yaxis_inverted()  # β rises
+
+
+def test_a_mark_that_is_drawn_nowhere_has_no_key():
+    values = np.arange(6.0).reshape(2, 3)
+    marks = {"chosen": (np.nan, np.nan), "the paper's": (3, 32)}
+    grid = figures.fig_grids({"R": values}, [1, 3], [4, 8, 16], marks)
+    assert not grid.legends[0].get_texts() and not grid.axes[0].patches
+    curves = figures.fig_rate_distortion(
+        values[..., None], values[..., None], [1, 3], DIMS[1:], marks
+    )
+    assert not any("chosen" in text or "paper" in text for text in words(curves))
+
+
+def test_one_fit_far_from_all_others_does_not_squeeze_them():
+    rate, distortion = np.random.default_rng(0).random((2, 3, 4, 3))
+    distortion[2, 1, 0] = 50.0
+    figure = figures.fig_rate_distortion(rate, distortion, [1, 3, 10], DIMS, {})
+    whole, alone = figure.axes[:2]
+    assert whole.get_ylim()[1] < 2 and "D = 50" in [t.get_text() for t in whole.texts]
+    assert "D = 50" not in [t.get_text() for t in alone.texts]
+    grid = figures.fig_grids({"D": distortion[:, :, 0]}, [1, 3, 10], DIMS, {})
+    assert grid.axes[0].collections[0].norm.vmax < 2 and grid.axes[-1]._colorbar.extend == "max"
+
+
+def test_numbers_are_written_with_the_digits_that_tell_them_apart_where_there_is_room():
+    values = {"D": [[-12345.6, -11000]], "S": [[0.8912, 0.931]], "n": [[2, 8]], "c": [[0.5, 0.5]]}
+    figure = figures.fig_grids({k: np.array(v) for k, v in values.items()}, [1], [4, 8], {})
+    shown = [[t.get_text() for t in ax.texts] for ax in figure.axes[:3]]
+    assert shown == [["−12,346", "−11,000"], ["0.891", "0.931"], ["2", "8"]]
+    assert not call("fig_grids, full").axes[0].texts
+
+
+def test_a_rate_distortion_line_joins_the_means_of_one_number_of_latents():
+    rate = np.arange(12.0).reshape(2, 3, 2)
+    figure = figures.fig_rate_distortion(rate, -rate, [1, 3], [4, 8, 16], {"chosen": (3, 8)})
+    whole, one = figure.axes[:2]
+    means = [line for line in whole.lines if line.get_linestyle() == "-" and line.get_lw() > 1]
+    joined = [line.get_xdata().tolist() for line in means]
+    assert joined == [[0.5, 6.5], [2.5, 8.5], [4.5, 10.5]]
+    assert len({line.get_marker() for line in means}) == 3
+    chord = [line.get_xdata().tolist() for line in one.lines if line.get_linestyle() == "--"]
+    assert chord == [[2.5, 8.5]]
+    assert [c.get_offsets().tolist() for c in whole.collections] == [[[8.5, -8.5]]]
+    values = np.random.default_rng(2).random((3, 4, 2))
+    whole = figures.fig_rate_distortion(values, values, [1, 3, 10], DIMS, {}).axes[0]
+    thin = [line for line in whole.lines if line.get_lw() < 1]  # where D + R is constant
+    slopes = [np.diff(line.get_ydata()) / np.diff(line.get_xdata()) for line in thin]
+    assert len(slopes) > 2 and np.allclose(slopes, -1)
+
+
+def test_the_knee_stands_on_the_mean_and_the_chord_joins_fitted_ends():
+    curve = np.array([[9.0, 11], [4, 6], [np.nan, 3], [2, np.nan], [np.nan, np.nan]])
+    dims, share = [2, 4, 5, 8, 16], np.array([0, 1.0, 0, 0, 0])
+    figure = figures.fig_knee(dims, {"VAE": curve}, {"VAE": 4.0}, {"VAE": share}, ylabel="Loss")
+    above, below = figure.axes
+    (chord,) = [line for line in above.lines if line.get_color() == "#6E6E6E"]
+    assert chord.get_xydata().tolist() == [[2, 10], [8, 2]]
+    assert with_marker(above, "o")[0].tolist() == [[4, 5]]
+    assert [bar.get_height() for bar in below.patches] == share.tolist()
+    assert {bar.get_alpha() for bar in below.patches} == {None}
+
+
+def test_a_curve_without_a_knee_says_so_and_why_nothing_more_is_known():
+    unknown, nothing = np.full(3, np.nan), np.full((3, 2), np.nan)
+    for values, shares, said in (
+        (rng.random((3, 1)), unknown, "one fit at a point"),
+        (np.r_[nothing[:1], rng.random((2, 2))], unknown, "fewer than three L fitted"),
+        (nothing, unknown, "fewer than three L fitted"),
+        (rng.random((3, 3)), np.array([0, 0.6, 0]), None),
+    ):
+        one = {"VAE": values}, {"VAE": np.nan}, {"VAE": shares}
+        above, below = figures.fig_knee([2, 4, 8], *one, ylabel="Loss").axes
+        assert above.get_title(loc="left") == "VAE: no knee"
+        assert [t.get_text().split(":")[0] for t in below.texts] == ([said] if said else [])
+        assert [bar.get_alpha() for bar in below.patches] == ([] if said else [0.35] * 3)
+
+
+def test_columns_of_one_quantity_can_share_their_axis():
+    curves, flat = {"VAE": np.ones((3, 1)), "PCA": 9 * np.eye(3)}, np.full(3, np.nan)
+    none = dict.fromkeys(curves, np.nan), dict.fromkeys(curves, flat)
+    figure = figures.fig_knee([2, 4, 8], curves, *none, ylabel="y", share_y=True)
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+
+
+# ---- fields ----
+
+
+def test_rows_and_columns_are_not_swapped():
+    codes = rng.normal(size=(4, 2, N, L))
+    codes[2, :, :, 1] += 100
+    panels = np.reshape(figures.fig_s3(codes, ROIS, np.array([[0.5, 1.5]] * 4)).axes[:-1], (L, 4))
+    assert np.mean(panels[1, 2].lines[0].get_xdata()) > 50
+    assert np.mean(panels[1, 1].lines[0].get_xdata()) < 50
+
+
+def test_a_curve_is_the_density_of_one_weight_and_a_latent_that_never_moves_a_line():
+    codes = np.stack([rng.normal(at, 1, (400, 1)) for at in (0, 5)])
+    ax = figures.fig_3c(codes, [4], np.array([0.5, 1.5]), "TH").axes[0]
+    peaks = {to_hex(c.get_color()): c.get_xdata()[c.get_ydata().argmax()] for c in ax.lines}
+    low, high = (to_hex(c) for c in matplotlib.colormaps["viridis"]([0.0, 1.0]))
+    assert abs(peaks[low] - 0) < 0.5 and abs(peaks[high] - 5) < 0.5
+    areas = [np.trapezoid(c.get_ydata(), c.get_xdata()) for c in ax.lines]
+    assert np.allclose(areas, 1, atol=0.01)
+    ax = figures.fig_3c(np.zeros((2, N, 1)), [4], np.array([0.5, 1.5]), "TH").axes[0]
+    assert [line.get_xdata() for line in ax.lines] == [[0, 0], [0, 0]]
+
+
+def test_sums_that_differ_a_hundredfold_are_on_a_logarithmic_axis():
+    shares = rng.random((4, L))
+    near, far = ([1.5, 22.25, 3, 4], [0.01, 1376.0, 3, 4])
+    bars, dots = (figures.fig_3b(shares, ROIS, np.array(s)).axes[1] for s in (near, far))
+    assert (bars.get_xscale(), dots.get_xscale()) == ("linear", "log")
+    assert [bar.get_width() for bar in bars.patches] == near
+    assert np.array_equal(dots.lines[0].get_xdata(), far) and not dots.patches
+    assert [t.get_text() for t in dots.texts] == ["0.01", "1,380", "3", "4"]
+
+
+def test_a_profile_is_shares_and_many_regions_have_numbers_only_where_they_are_large():
+    profile = np.r_[[0.9], np.full(11, 0.1 / 11)][None]
+    few = figures.fig_region_profile(profile[:, :4], ROIS).axes[0]
+    many = figures.fig_region_profile(profile, [f"R{i}" for i in range(12)]).axes[0]
+    assert [t.get_text() for t in many.texts if t.get_text()] == ["0.90"] and len(few.texts) == 4
+    np.testing.assert_allclose(table_of(few), profile[:, :4].T / profile[:, :4].sum())
+    still = figures.fig_region_profile(np.zeros((1, 4)), ROIS, np.ones((4, 1)))
+    assert not table_of(still.axes[0]).any() and np.allclose(table_of(still.axes[1]), 0.25)
+
+
+def test_a_covariance_is_written_out():
+    figure = figures.fig_3d(1e-3 * np.eye(L))
+    figure.draw_without_rendering()
+    assert "0.001" in ticks(figure.axes[1].yaxis)
+    assert not figure.axes[1].yaxis.get_offset_text().get_text()
+
+
+def test_a_perturbed_region_is_outlined_where_it_is_known():
+    base = np.broadcast_to(grey(), (4, 2, H, W)).copy()
+    base[:, 1][masks()] *= 0.5
+    changed, other = (figures.fig_s2(i, ROIS, np.ones((4, 2)), 50.0) for i in (base, grey(4, 2)))
+    assert all(len(ax.collections) == 1 for ax in changed.axes)
+    assert not any(ax.collections for ax in other.axes)
+
+
+def test_differences_of_a_traversal_are_from_the_image_at_zero():
+    images = grey(L, 3)
+    axes = np.reshape(figures.fig_s4(images, [-2, 0, 2], 50.0, difference=True).axes[:-1], (L, 3))
+    for row, of_latent in zip(axes, images, strict=True):
+        shown = [ax.images[0].get_array() for ax in row]
+        np.testing.assert_allclose(shown[2], of_latent[2] - of_latent[1])
+        np.testing.assert_allclose(shown[1], of_latent[1])
+
+
+def test_a_score_stands_between_its_two_chances_with_its_interval():
+    names = [*MODELS, "capacity VAE", "β-TCVAE", "MMD-VAE", "one of my own"]
+    scores = {name: estimate(0.3 + 0.08 * i) for i, name in enumerate(names)}
+    nulls, rotated = ({name: rng.uniform(low, 1, 50) for name in names} for low in (0, 0.5))
+    figure = figures.fig_3e(scores, nulls, rotated)
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    points = [line.get_xydata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
+    assert np.allclose(points, [(x, scores[name].value) for x, name in enumerate(names)])
+    ends = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 2]
+    assert np.allclose(ends, [(e.low, e.high) for e in scores.values()])
+    lines = [c for c in ax.collections if isinstance(c, LineCollection)]
+    medians = [c.get_segments()[0].mean(axis=0) for c in lines]
+    sides = ((-0.18, nulls), (0.18, rotated))
+    wanted = [(x + s, np.median(d[n])) for x, n in enumerate(names) for s, d in sides]
+    assert np.allclose(medians, wanted)
+    assert figure.get_figwidth() <= WIDTH and ax.get_ylim() == (0, 1)
+
+
+def test_chance_that_never_varies_is_drawn_too():
+    one = {"PCA": np.full(5, 0.5)}
+    figures.fig_3e({"PCA": estimate(0.6)}, one, one).draw_without_rendering()
+
+
+def test_fields_hold_the_tables_on_one_scale_and_hatch_what_was_not_read():
+    tables = {"a": rng.random((4, L)), "b": 9 * rng.random((4, L))}
+    tables["a"][1, 1] = np.nan
+    axes = figures.fig_fields(tables, ROIS, "Shift (SD)").axes
+    for ax, table in zip(axes, tables.values(), strict=False):
+        assert np.array_equal(table_of(ax), table, equal_nan=True)
+        assert ax.collections[0].get_clim() == (0, tables["b"].max())
+        assert ax.patch.get_hatch()
+    assert ticks(axes[0].yaxis) == ROIS and ticks(axes[0].xaxis) == ["F1", "F2", "F3"]
+    assert all(ticks(call("fig_fields, many").axes[0].yaxis))
+
+
+def test_regions_stand_beside_their_own_blobs():
+    totals, ends, others, names, label = blobs()
+    ax = figures.fig_against_blobs(totals, ends, others, names, label).axes[0]
+    assert np.array_equal(np.concatenate(with_marker(ax, "D")), np.c_[totals, range(4)])
+    for row, dots in enumerate(with_marker(ax, "o")):
+        assert np.array_equal(dots[:, 0], others[row]) and np.abs(dots[:, 1] - row).max() < 0.3
+    assert [d[:, 0].tolist() for d in with_marker(ax, "None")] == ends.tolist()
+    medians = [s[:, 0] for s in ax.collections[0].get_segments()]
+    assert np.allclose(medians, np.median(others, axis=1)[:, None])
+    above = [f"above {100 * np.mean(b < t):.0f} %" for b, t in zip(others, totals, strict=True)]
+    assert [t.get_text() for t in ax.texts] == above
+    assert ticks(ax.yaxis) == ROIS and ax.yaxis_inverted() and ax.get_xscale() == "log"
+    zero = figures.fig_against_blobs(np.zeros(2), np.zeros((2, 2)), np.zeros((2, N)), "ab", "E")
+    assert zero.axes[0].get_xscale() == "linear"
+
+
+def test_agreement_is_drawn_of_each_with_each_and_with_itself():
+    found, ends = agreement()
+    matrix, ax = figures.fig_agreement(found, ends).axes[:2]
+    assert np.array_equal(table_of(matrix), found)
+    assert matrix.collections[0].get_clim() == (-1, 1)
+    assert [p.get_xy() for p in matrix.patches] == [(k, k) for k in range(L)]
+    assert np.array_equal(np.concatenate(with_marker(ax, "o")), np.c_[np.diag(found), range(L)])
+    others = np.stack([d[:, 0] for d in with_marker(ax, "|")], axis=1)
+    assert np.array_equal(others[~np.eye(L, dtype=bool)], found[~np.eye(L, dtype=bool)])
+    assert np.isnan(np.diag(others)).all()
+    assert np.array_equal([d[:, 0] for d in with_marker(ax, "None")[:L]], ends)
+    assert ticks(ax.yaxis) == ["F1", "F2", "F3"]
+
+
+def test_a_latent_that_was_left_out_keeps_its_number():
+    found, ends = agreement()
+    found[1], found[:, 1], ends[1] = np.nan, np.nan, np.nan
+    figure = figures.fig_agreement(found, ends)
+    figure.draw_without_rendering()
+    assert "left out" in words(figure) and ticks(figure.axes[1].yaxis) == ["F1", "F2", "F3"]
+
+
+def test_latents_that_come_back_stand_beside_random_axes():
+    found, chance = fits(n=3)
+    figure = figures.fig_stability(found, chance)
+    for ax, name in zip(figure.axes, found, strict=True):
+        assert ticks(ax.xaxis) == [str(k + 1) for k in range(L)]
+        drawn = np.stack([line.get_ydata() for line in ax.lines])
+        assert np.array_equal(drawn, np.sort(found[name], axis=1)[:, ::-1])
+        assert {line.get_color() for line in ax.lines} == {LOOKS[name][0]}
+        ranked = np.sort(chance[name], axis=1)[:, ::-1]
+        ends = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in ax.patches]
+        np.testing.assert_allclose(ends, np.quantile(ranked, [0.025, 0.975], axis=0).T)
+        assert {line.get_marker() for line in ax.lines} == set("osD")
+    assert {"pair 1", "pair 3"} <= set(words(figure))
+    nothing = figures.fig_stability({}, {})
+    assert "one fit of each model" in words(nothing) and not nothing.axes
+
+
+# ---- what was planted ----
+
+
+def test_boxes_stand_where_a_factor_has_a_latent_and_marks_where_fields_are_right():
+    found = recovery()
+    ax = figures.fig_planted({"β-VAE": found}, FACTORS).axes[0]
+    assert np.array_equal(table_of(ax), found.r2)
+    assert ax.collections[0].get_clim() == (0, 1)
+    assert [p.get_xy() for p in ax.patches] == [(1, 0)]
+    marks = {t.xy[0]: t.get_text() for t in ax.texts if hasattr(t, "xy")}
+    assert marks == {0.5: "R", 1.5: "", 2.5: "RP", 3.5: "P", 4.5: "RP"}
+    labels = ["Brightness HPF", "AP position", "Width", "Illumination", "Contrast"]
+    assert ticks(ax.yaxis) == ["F1", "F2", "F3"] and ticks(ax.xaxis) == labels
+
+
+def test_no_number_below_a_half_is_written_as_a_half():
+    found = recovery(2)
+    found.r2[:, :2] = [[0.497, 0.4996], [0.5, 0.494]]
+    numbers = [t.get_text() for t in figures.fig_planted({"a": found}, FACTORS).axes[0].texts]
+    assert {"0.497", "0.499", "0.50", "0.49"} <= set(numbers) and numbers.count("0.50") == 1
+
+
+def shown_maps(figure, shape):
+    axes = [ax for ax in figure.axes if ax.images and ax.get_visible()]
+    return np.reshape(axes[: np.prod(shape)], shape)
+
+
+@pytest.mark.parametrize(("scale", "one_scale", "own"), [
+    (1, False, False), (2, True, False), (9, True, True), (100, True, True),
+])  # fmt: skip
+def test_maps_are_standard_deviations_on_their_own_or_the_rows_scale(scale, one_scale, own):
+    maps = {"c < 0": variances(2), "c > 0": variances(2), "all c": variances(2, scale)}
+    figure = figures.fig_maps(maps, ["F1", "F2"], 50.0, BRAIN, one_scale=one_scale)
+    for row, of_row in enumerate(shown_maps(figure, (2, 3))):
+        tops = [ax.images[0].get_clim()[1] for ax in of_row]
+        assert (tops[0] == tops[1]) == one_scale and (tops[2] > 2 * tops[1]) == own
+        for ax, found in zip(of_row, maps.values(), strict=True):
+            np.testing.assert_allclose(ax.images[0].get_array(), np.sqrt(found[row]), rtol=1e-6)
+            if not one_scale:
+                top = np.quantile(np.sqrt(found[row]), 0.998)
+                assert ax.images[0].get_clim() == (0, pytest.approx(top))
+    assert ("all c (own scale)" in words(figure)) == own
+    white = figures.fig_maps({"a": np.zeros((1, H, W))}, ["F1"], 50.0, BRAIN)
+    assert white.axes[0].images[0].get_clim() == (0, 1)
+
+
+def test_notes_and_names_are_on_the_right_map_in_two_blocks():
+    maps = {"planted": variances(7), "PCA": variances(7)}
+    names = [*FACTORS, "height", "brightness_TH"]
+    notes = {"PCA": [f"note {k}" for k in range(7)]}
+    figure = figures.fig_maps(maps, names, 50.0, BRAIN, notes=notes)
+    seen, of_row = {}, {}
+    for ax in shown_maps(figure, (14,)):
+        image = ax.images[0].get_array()
+        (at,) = [
+            (k, r)
+            for k in maps
+            for r in range(7)
+            if np.allclose(image, np.sqrt(maps[k][r]), rtol=1e-6)
+        ]
+        seen[at] = [t.get_text() for t in ax.texts if "mm" not in t.get_text()]
+        of_row[at] = ax.get_ylabel()
+    assert all(seen["PCA", k] == [f"note {k}"] and not seen["planted", k] for k in range(7))
+    labels = ["Brightness\nHPF", "AP\nposition", "Width", "Illumination", "Contrast", "Height"]
+    assert [of_row["planted", k] for k in range(7)] == [*labels, "Brightness\nTH"]
+    assert {of_row["PCA", k] for k in range(7)} == {""}
+    assert sorted(ax.get_title() for ax in figure.axes if ax.get_title()) == [
+        "PCA",
+        "PCA",
+        "planted",
+        "planted",
+    ]
+
+
+def test_brains_limits_and_counts_are_where_they_belong():
+    codes, limits, counts = tails()
+    ax = figures.fig_tails(codes, limits, counts).axes[0]
+    wanted = [z[:, k] for z in codes.values() for k in range(L)]
+    assert all(np.array_equal(a.get_xdata(), z) for a, z in zip(ax.lines, wanted, strict=True))
+    assert all((np.round(a.get_ydata()) == i % L).all() for i, a in enumerate(ax.lines))
+    looks = [(to_hex(a.get_color()), a.get_marker()) for a in ax.lines]
+    assert len(set(looks)) == 3 and all(len(set(looks[i : i + L])) == 1 for i in (0, L, 2 * L))
+    bars = [segment[:, 0] for c in ax.collections for segment in c.get_segments()]
+    assert sorted(x[0] for x in bars) == sorted(limits.ravel())
+    noted = [int(t.get_text()) for t in ax.texts]
+    assert noted == [n for kind in counts.values() for pair in kind for n in pair]
+    assert [t.get_ha() for t in ax.texts] == ["right", "left"] * (2 * L)
+
+
+# ---- cohort and quality ----
+
+
+def bars_of(ax):
+    return [p for p in ax.patches if p.get_width() > 0]
+
+
+def test_every_brain_is_counted_once_and_outliers_are_marked_where_they_lie():
+    z, is_outlier, limit = z_scores()
+    for ax, name in zip(figures.fig_quality(z, is_outlier, limit).axes, z, strict=True):
+        assert sum(p.get_height() for p in bars_of(ax)) == len(z) - 1
+        assert [m[:, 0].tolist() for m in with_marker(ax, "v")] == [[z.loc[7, name]]]
+        assert limit in [x for line in ax.lines for x in line.get_xdata()]
+    ax = figures.fig_quality(pd.DataFrame({"gain": [-20.0, 40.0]}), np.ones(2, bool), limit).axes[0]
+    assert with_marker(ax, "v")[0][:, 0].tolist() == [-20, 40]
+    alike = figures.fig_quality(pd.DataFrame(np.zeros((1, 3)), columns=list("abc")), [False], limit)
+    assert "Outlier" not in words(alike)
+    assert [ax.get_visible() for ax in alike.axes] == [True, True, True, False]
+
+
+def test_an_extreme_brain_does_not_flatten_the_others():
+    ax = figures.fig_quality(*z_scores(1e5)).axes[1]
+    ax.figure.draw_without_rendering()
+    at = ax.transData.transform([[x, 0] for x in (-1, 1, 6, 1e5)])
+    shown = ax.transAxes.inverted().transform(at)[:, 0]
+    assert shown[1] - shown[0] > 0.05 and shown[2] - shown[1] > 0.1 and shown[3] <= 1
+    assert sum(p.get_height() > 0 for p in bars_of(ax)) >= 5
+
+
+def test_no_bar_stands_on_both_sides_of_a_limit_and_the_lower_one_is_drawn_where_it_matters():
+    z, _, limit = z_scores(12)
+    z.loc[3, "gain"] = -30
+    figure = figures.fig_quality(z, (z.abs() > limit).any(axis=1), limit)
+    for ax in figure.axes:
+        for bar in bars_of(ax):
+            left, right = bar.get_x(), bar.get_x() + bar.get_width()
+            assert not any(left + 1e-9 < at < right - 1e-9 for at in (limit, -limit))
+    below = [-limit in [x for line in ax.lines for x in line.get_xdata()] for ax in figure.axes]
+    assert below == [False, False, False, True]
+
+
+def test_the_worst_are_named_with_their_reasons():
+    figure = call("fig_worst")
+    notes = [t.get_text() for ax in figure.axes for t in ax.texts if "mm" not in t.get_text()]
+    assert notes == ["difference,\nmissing", "gain", *["within the limit"] * 3]
+    assert [ax.get_title() for ax in figure.axes[:5]] == list("abcde")
+    assert [bool(ax.images) for ax in figure.axes] == [True] * 5 + [False] * 3
+
+
+@pytest.mark.parametrize(("kept", "refused"), [(0, {}), (9, {}), (12, {"rare": 1, "no volume": 2})])
+def test_the_ledger_counts_every_reason_the_most_frequent_first(kept, refused):
+    ax = figures.fig_ledger(kept, refused).axes[0]
+    assert [b.get_width() for b in ax.patches] == [kept, *sorted(refused.values(), reverse=True)]
+    assert ticks(ax.yaxis) == ["Kept", *(["No volume", "Rare"] if refused else [])]
+    assert ax.yaxis_inverted()
+
+
+def test_brightness_before_and_after_is_on_axes_from_zero():
+    before = np.random.default_rng(0).uniform(2000, 9000, 50)
+    figure = figures.fig_brightness(before, np.full(50, 0.4))
+    for ax, mean in zip(figure.axes, (before.mean(), 0.4), strict=True):
+        assert ax.get_xlim()[0] == 0 and sum(p.get_height() for p in ax.patches) == 50
+        assert ax.lines[0].get_xdata()[0] == pytest.approx(mean)
+    left, right = (ax.get_xlim()[1] for ax in figure.axes)
+    assert left / before.mean() == pytest.approx(right / 0.4)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert f"{100 * before.std() / before.mean():.1f} %" in titles[0] and "0.0 %" in titles[1]
