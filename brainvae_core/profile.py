@@ -32,7 +32,7 @@ from brainvae_core.models import (
     Study,
     fit_all,
 )
-from brainvae_core.models.config import as_steps
+from brainvae_core.models.schedule import as_steps
 from brainvae_core.models.study import counted
 from brainvae_core.prepare import prepare_cohort
 

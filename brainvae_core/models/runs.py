@@ -1,4 +1,4 @@
-"""Fitted models on disk: ``runs/<name>/`` with config.json, history.csv, metrics.json, weights."""
+"""Fitted models on disk: ``runs/<name>/`` with config.json, history.csv and the weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -21,21 +21,17 @@ from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 
 FORMAT = 3  # with what a fit was made; before it β was of another strength at every size
-
-
-NAMED = ("kind", "config", "cohort")  # what a run's name is made from
+HOLDS = ("kind", "config", "cohort", "weights_sha256", "failure", "made")  # config.json, and that
+KINDS = {BetaVAEConfig.kind: BetaVAEConfig, **BASELINES}
 
 
 class FailedRun(ValueError):
     """A run whose fit ended before its time; its folder says why."""
 
 
-KINDS = {BetaVAEConfig.kind: BetaVAEConfig, **BASELINES}
-
-
 @dataclass(frozen=True)
 class Run:
-    """One fitted model with its configuration, history and metrics.
+    """One fitted model with its configuration and history.
 
     Attributes
     ----------
@@ -51,8 +47,6 @@ class Run:
         A row a validation: step, loss and its two terms in nats per image, and more.
     made : dict
         Of a fitted VAE: the device, PyTorch's version, and the precision of the layers.
-    metrics : dict of str to float
-        What `with_metrics` has added.
     """
 
     folder: Path
@@ -61,15 +55,6 @@ class Run:
     model: object
     history: list[dict[str, float]]
     made: dict
-    metrics: dict
-
-    def with_metrics(self, metrics: Mapping[str, float]) -> Run:
-        """The same run with more numbers, which are also written to its metrics.json."""
-        # From disk, not from self: another notebook may have added its own meanwhile.
-        path = self.folder / "metrics.json"
-        merged = {**_read_json(path), **{name: float(value) for name, value in metrics.items()}}
-        _write_json(path, merged)
-        return replace(self, metrics=merged)
 
 
 def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
@@ -236,8 +221,7 @@ def save_run(
             table = csv.DictWriter(file, fieldnames=list(history[0]) if history else ["step"])
             table.writeheader()
             table.writerows(history)
-        _write_json(beside / "metrics.json", {})
-        _write_json(beside / "config.json", described)
+        (beside / "config.json").write_text(json.dumps(described, indent=1) + "\n")
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -268,7 +252,7 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"no run at {folder} (it would hold a config.json)")
-    for name in ("config.json", "history.csv", "metrics.json"):
+    for name in ("config.json", "history.csv"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"run {folder} lacks {name}; delete the folder and fit it anew")
     described = _read_json(folder / "config.json")
@@ -276,7 +260,7 @@ def load_run(folder: str | Path) -> Run:
         raise ValueError(
             f"run {folder} has format {described.get('format')}; this library reads {FORMAT}"
         )
-    lacks = [k for k in (*NAMED, "weights_sha256", "failure", "made") if k not in described]
+    lacks = [name for name in HOLDS if name not in described]
     if lacks:
         raise ValueError(f"{folder}/config.json lacks {', '.join(lacks)}; fit the run anew")
     config = _config(described, folder)
@@ -307,8 +291,24 @@ def load_run(folder: str | Path) -> Run:
         model,
         _read_history(folder / "history.csv"),
         described["made"],
-        _read_json(folder / "metrics.json"),
     )
+
+
+def diagnose(history: list[dict], latent_dim: int) -> str:
+    """What became of the latents, in a sentence."""
+    active = history[-1]["active_latents"]
+    if active == latent_dim:
+        return f"All {latent_dim} latents are active."
+    alive = [row["step"] for row in history if row["active_latents"] > 0]
+    if active == 0 and not alive:
+        return (
+            f"Posterior collapse: none of {latent_dim} latents was active at any validation; the "
+            'model decodes the mean image. initialisation="data", a longer kl_warmup or a smaller '
+            "beta keep latents alive."
+        )
+    if active == 0:
+        return f"Posterior collapse after step {alive[-1]}: none of {latent_dim} latents is active."
+    return f"{active} of {latent_dim} latents are active; the others carry nothing."
 
 
 def _config(described, folder):
@@ -346,9 +346,3 @@ def _read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold names and values; fit the run anew")
     return content
-
-
-def _write_json(path: Path, content) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(beside, path)

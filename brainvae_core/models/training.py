@@ -24,15 +24,12 @@ from brainvae_core.models.devices import (
     pick_precision,
     shared_threads,
 )
-from brainvae_core.models.grow import grow
+from brainvae_core.models.grow import INITIALISATIONS, grow
 from brainvae_core.models.images import Images, on_device
-from brainvae_core.models.initialisation import INITIALISATIONS
-from brainvae_core.models.likelihoods import LIKELIHOODS, sigma_at
-from brainvae_core.models.objectives import OBJECTIVES, Batch
+from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES, Batch, sigma_at
 from brainvae_core.models.optimise import Optimiser
-from brainvae_core.models.posterior import kl_divergence, reparameterise
 from brainvae_core.models.schedule import Schedule, mix
-from brainvae_core.models.vae import BetaVAE
+from brainvae_core.models.vae import CHANNELS_LAST, BetaVAE, kl_divergence, reparameterise
 
 ACTIVE = 0.01  # variance of a latent's posterior means over brains (Burda et al. 2016)
 
@@ -57,9 +54,9 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     ----------
     configs : sequence of BetaVAEConfig
     train, validation : ndarray of float32, shape (n, height, width), or array-like, or Images
-        Grey values in [0, 1]; at least two of each. An array-like that is no ndarray (it has
-        ``shape`` and gives NumPy for rows) is streamed where the device has no room for it;
-        `Images` are on the device already.
+        Grey values in [0, 1]; at least two of each. What is in a file (a memory map, or what else
+        has ``shape`` and gives NumPy for rows) is streamed where there is no room for it; `Images`
+        are on the device already.
     checkpoints : sequence of paths, optional
         One a model, written at every validation; where one exists its fit goes on from it, on a CPU
         to the same weights bit for bit as an uninterrupted fit.
@@ -137,8 +134,11 @@ class Fit:
         self.history = self.kept.history if self.kept else []
         self.done = self.history[-1]["step"] if self.kept else 0
         here = {"device": device.type, "torch": torch.__version__}
-        here["precision"] = pick_precision(config.precision, device)
-        self.made = self.kept.made if self.kept else here
+        self.made = dict(self.kept.made) if self.kept else here
+        begun = self.made.get("precision")
+        self.made["precision"] = pick_precision(config.precision, device, begun)
+        if begun not in (None, self.made["precision"]):
+            self.made["begun_in"] = begun
         self.model, self.failure = None, None
 
     def has_to_do_at(self, shape) -> bool:
@@ -166,7 +166,7 @@ class Fit:
             self.model = grow(self.model, train, mix(config.seed, 4, *shape))
             if not learns_sigma:
                 self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
-        self.model.to(memory_format=torch.channels_last)
+        self.model.to(memory_format=CHANNELS_LAST)
         self.model.log_sigma.requires_grad_(learns_sigma)
         self.working = self.model
         if self.made["precision"] == "bfloat16":
@@ -179,9 +179,8 @@ class Fit:
             self.kept = None
         size = config.batch_size
         self.images = torch.zeros((size, *shape), device=device)
-        self.noise, self.prior = (
-            torch.zeros((size, config.latent_dim), device=device) for _ in range(2)
-        )
+        self.noise = torch.zeros((size, config.latent_dim), device=device)
+        self.prior = torch.zeros_like(self.noise)
         self.progress = torch.ones((), device=device)
         self.terms = torch.zeros(3, device=device)  # loss, reconstruction, kl
         self.advance, self.stream = self.step, None
@@ -205,11 +204,11 @@ class Fit:
                 for step in self.train.batches(self.schedule, range(first, self.done), self.images):
                     if stop.is_set():
                         return
-                    draws = self.schedule(step)
-                    self.noise.copy_(draws.noise)
-                    self.prior.copy_(draws.prior)
-                    self.optimiser.factor.copy_(draws.rate)
-                    self.progress.copy_(draws.progress)
+                    _, noise, prior, rate, progress = self.schedule(step)
+                    self.noise.copy_(noise)
+                    self.prior.copy_(prior)
+                    self.optimiser.factor.copy_(rate)
+                    self.progress.copy_(progress)
                     self.advance()
                     log[step - first].copy_(self.terms)
                     tick()
@@ -224,16 +223,8 @@ class Fit:
 
     def step(self):
         """One step on what the tensors hold; nothing here waits for the device."""
-        batch = _terms(
-            self.working,
-            self.images,
-            self.noise,
-            self.prior,
-            self.progress,
-            self.config,
-            len(self.train),
-            self.model.log_sigma,
-        )
+        draws = self.images, self.noise, self.prior, self.progress
+        batch = _terms(self.working, *draws, self.config, len(self.train), self.model.log_sigma)
         loss = OBJECTIVES[self.config.objective](batch, self.config)
         self.optimiser.forget_gradients()
         loss.backward()
@@ -296,23 +287,6 @@ def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, 
     ]
     distortion, rate = torch.cat(parts, dim=1).cpu().double().numpy()
     return distortion, rate
-
-
-def diagnose(history: list[dict], latent_dim: int) -> str:
-    """What became of the latents, in a sentence."""
-    active = history[-1]["active_latents"]
-    if active == latent_dim:
-        return f"All {latent_dim} latents are active."
-    alive = [row["step"] for row in history if row["active_latents"] > 0]
-    if active == 0 and not alive:
-        return (
-            f"Posterior collapse: none of {latent_dim} latents was active at any validation; the "
-            'model decodes the mean image. initialisation="data", a longer kl_warmup or a smaller '
-            "beta keep latents alive."
-        )
-    if active == 0:
-        return f"Posterior collapse after step {alive[-1]}: none of {latent_dim} latents is active."
-    return f"{active} of {latent_dim} latents are active; the others carry nothing."
 
 
 def progress_bar(iterable=None, **options):
