@@ -27,8 +27,8 @@ from setting import ROOT, Setting
 from brainvae_core.cohorts import known_factors
 from brainvae_core.metrics import linear_recovery
 from brainvae_core.models import PCAConfig, fit, fit_all
-from brainvae_core.models.schedule import told_steps
 from brainvae_core.models.devices import pick_device
+from brainvae_core.models.schedule import told_steps
 
 # What the fast recipe is without one of its ingredients.
 WITHOUT = {

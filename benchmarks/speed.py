@@ -14,8 +14,8 @@ from limits import measure_limits, memory_floor
 from measure import interleaved, line, part, seconds_a_step, spread
 from setting import ROOT, Setting
 
-from brainvae_core.models.schedule import told_steps
 from brainvae_core.models.devices import pick_device
+from brainvae_core.models.schedule import told_steps
 from brainvae_core.models.training import train_together
 
 GRID = 20 * 17  # values of β by values of L

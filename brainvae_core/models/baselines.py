@@ -15,7 +15,6 @@ from brainvae_core.models.images import checked_codes, checked_images, checked_p
 from brainvae_core.models.linear import PCA, Arrays, LinearGaussian, checked_latent_dim
 from brainvae_core.models.training import Fitted
 
-
 SWEEPS = 400  # of coordinate descent: 200 reach 0.3 % of the variance less, 1600 0.3 % more
 
 
