@@ -1,4 +1,4 @@
-"""What a VAE minimises, in nats per image: four objectives, and four likelihoods under them.
+"""What a VAE minimises, in nats per image: objectives, and the likelihoods under them.
 
 A new objective is one function and one line of ``OBJECTIVES``, a new likelihood one function and
 one line of ``LIKELIHOODS``. No function here draws, branches on a value or waits for the device, so
@@ -11,11 +11,16 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brainvae_core.models.vae import PAPER_SHAPE, kl_divergence
+from brainvae_core.models.images import Images
+from brainvae_core.models.schedule import mix
+from brainvae_core.models.vae import PAPER_SHAPE, BetaVAE, kl_divergence, reparameterise
+
+ACTIVE = 0.01  # variance of a latent's posterior means over brains (Burda et al. 2016)
 
 # ---- likelihoods: −log p(x|z), summed over pixels and as strong at every size ----
 #
@@ -250,3 +255,77 @@ def _kernel(a, b):
     # Not cdist: the gradient of its root is not finite at 0.
     squares = (a.unsqueeze(1) - b).square().sum(2)
     return scale / (scale + squares)
+
+
+# ---- of a model and images ----
+
+
+def terms_of(model, images, noise, prior, progress, config, n_train, log_sigma) -> Batch:
+    """What an objective reads, of one batch."""
+    mean, logvar = model.posterior_parameters(images)
+    z = reparameterise(mean, logvar, noise)
+    distortion = LIKELIHOODS[config.likelihood].negative_log(model.logits(z), images, log_sigma)
+    return Batch(distortion, mean, logvar, z, prior, progress, n_train)
+
+
+def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distortion and rate of images under a fitted model.
+
+    Parameters
+    ----------
+    model : BetaVAE
+    config : BetaVAEConfig
+        The configuration it was fitted with: its likelihood; its seed draws the samples of z.
+    images : ndarray, shape (n, height, width)
+
+    Returns
+    -------
+    distortion, rate : ndarray of float64, each (n,)
+        −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image; −ELBO is their sum.
+    """
+    blocks = _held_out(model, Images(images, model.device), config, len(images))
+    parts = [
+        torch.stack([batch.distortion, kl_divergence(batch.mean, batch.logvar).sum(1)])
+        for _, batch in blocks
+    ]
+    distortion, rate = torch.cat(parts, dim=1).cpu().double().numpy()
+    return distortion, rate
+
+
+@torch.no_grad()
+def _held_out(model, images: Images, config, n_train):
+    """Each block of images with its terms at full strength; the same noise every time."""
+    generator = torch.Generator().manual_seed(mix(config.seed, 3))
+    full = torch.ones((), device=model.device)
+    for block in images.blocks():
+        shape = (len(block), config.latent_dim)
+        noise, prior = (torch.randn(shape, generator=generator).to(model.device) for _ in range(2))
+        draws = block, noise, prior, full
+        yield block, terms_of(model, *draws, config, n_train, model.log_sigma)
+
+
+@torch.no_grad()
+def validate(model, images: Images, config, n_train):
+    """The objective, rate and distortion of held-out images, and what the means explain."""
+    loss = distortion = rate = residual = 0.0
+    means = []
+    for block, batch in _held_out(model, images, config, n_train):
+        loss += len(block) * OBJECTIVES[config.objective](batch, config)
+        distortion += batch.distortion.sum()
+        rate += kl_divergence(batch.mean, batch.logvar).sum()
+        residual += _sum_of_squares(torch.sigmoid(model.logits(batch.mean)) - block)
+        means.append(batch.mean)
+    active = torch.cat(means).var(0) > ACTIVE
+    return {
+        "validation_loss": (loss / len(images)).item(),
+        "validation_reconstruction": (distortion / len(images)).item(),
+        "validation_kl": (rate / len(images)).item(),
+        "explained_variance": 1 - residual.item() / images.sum_of_squares,
+        "active_latents": int(active.sum()),
+    }
+
+
+def _sum_of_squares(values):
+    # Millions of small squares want float64, which MPS does not have.
+    values = values.cpu() if values.device.type == "mps" else values
+    return values.double().square().sum()

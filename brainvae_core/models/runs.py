@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -73,25 +73,17 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     device : str
         ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
 
-    Returns
-    -------
-    Run
-
     Raises
     ------
     FailedRun
         The fit ended before its time, now or when it was first tried.
     """
-    folder = Path(runs) / run_name(config, cohort.fingerprint)
-    if not folder.exists():
-        with _alone(_lock(folder)):
-            if not folder.exists():  # another process may have fitted it while this one waited
-                _fit_and_keep(cohort, [config], [folder], device, parts_of(cohort))
-    return load_run(folder)
+    fit_together(cohort, [config], runs, device, wait=True)
+    return load_run(Path(runs) / run_name(config, cohort.fingerprint))
 
 
 def fit_together(
-    cohort, configs: Sequence, runs: str | Path = "runs", device="auto", parts=None
+    cohort, configs: Sequence, runs: str | Path = "runs", device="auto", parts=None, wait=False
 ) -> None:
     """Fit those of several models of one kind that are missing and that no other process fits.
 
@@ -102,6 +94,8 @@ def fit_together(
     configs : sequence of BetaVAEConfig, or of one baseline's
     parts : (train, validation) of Images, optional
         The cohort's, where they are on the device already.
+    wait : bool
+        For what another process fits, instead of leaving it out.
 
     Raises
     ------
@@ -112,7 +106,7 @@ def fit_together(
         wanted, folders = [], []
         for config in configs:
             folder = Path(runs) / run_name(config, cohort.fingerprint)
-            mine = not folder.exists() and locks.enter_context(_alone(_lock(folder), wait=False))
+            mine = not folder.exists() and locks.enter_context(_alone(_lock(folder), wait))
             if mine and not folder.exists():  # it may have been fitted just before the lock
                 wanted.append(config), folders.append(folder)
         if wanted:
@@ -139,7 +133,7 @@ def _lock(folder: Path) -> Path:
 
 
 @contextmanager
-def _alone(lock: Path, wait: bool = True):
+def _alone(lock: Path, wait: bool = True) -> Iterator[bool]:
     """One process at a time, by a lock on a file that ends with its process, however that ends.
 
     Yields whether it is held, which it always is after waiting.
@@ -160,12 +154,7 @@ def _alone(lock: Path, wait: bool = True):
 def run_name(config, fingerprint: str) -> str:
     """Name of a run's folder: what varies in a study, and a hash of all that its weights depend on.
 
-    Parameters
-    ----------
-    config
-        What is fitted, such as a `BetaVAEConfig`.
-    fingerprint : str
-        ``Cohort.fingerprint`` of what it is fitted to.
+    These are the configuration and the ``Cohort.fingerprint`` of what it is fitted to.
     """
     everything = json.dumps([config.kind, asdict(config), fingerprint], sort_keys=True)
     return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
@@ -228,16 +217,7 @@ def save_run(
 
 
 def load_run(folder: str | Path) -> Run:
-    """Read a run and check that it is what its name says.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Such as ``runs/beta_vae-L8-beta3-seed0-0123abcd``.
-
-    Returns
-    -------
-    Run
+    """Read a run, such as ``runs/beta_vae-L8-beta3-seed0-0123abcd``, and check that it is whole.
 
     Raises
     ------
@@ -284,14 +264,8 @@ def load_run(folder: str | Path) -> Run:
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         what = str(error).splitlines()[0]
         raise ValueError(f"weights of run {folder} do not fit its configuration: {what}") from error
-    return Run(
-        folder,
-        config,
-        described["cohort"]["name"],
-        model,
-        _read_history(folder / "history.csv"),
-        described["made"],
-    )
+    history = _read_history(folder / "history.csv")
+    return Run(folder, config, described["cohort"]["name"], model, history, described["made"])
 
 
 def diagnose(history: list[dict], latent_dim: int) -> str:

@@ -10,7 +10,6 @@ import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -26,12 +25,10 @@ from brainvae_core.models.devices import (
 )
 from brainvae_core.models.grow import INITIALISATIONS, grow
 from brainvae_core.models.images import Images, on_device
-from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES, Batch, sigma_at
+from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES, sigma_at, terms_of, validate
 from brainvae_core.models.optimise import Optimiser
 from brainvae_core.models.schedule import Schedule, mix
-from brainvae_core.models.vae import CHANNELS_LAST, BetaVAE, kl_divergence, reparameterise
-
-ACTIVE = 0.01  # variance of a latent's posterior means over brains (Burda et al. 2016)
+from brainvae_core.models.vae import CHANNELS_LAST, BetaVAE, kl_divergence
 
 
 class Fitted(NamedTuple):
@@ -47,8 +44,8 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     """Fit several β-VAEs to the same images at once, each to what it would be fitted to alone.
 
     Every model has a thread of its own, and a stream of its own on a GPU, where a step is one CUDA
-    graph. The numbers are those of single fits up to rounding: a CPU shares out its threads. A fit
-    that grows is fitted to block means of the images first; the others wait for its coarse stages.
+    graph. The numbers are those of single fits up to rounding: a CPU shares out its threads. Fits
+    that grow are fitted to block means of the images first; the others wait for these stages.
 
     Parameters
     ----------
@@ -85,7 +82,7 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     """
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
-    n, image_shape = len(configs), tuple(np.shape(train)[1:])
+    n, image_shape = len(configs), tuple(train.shape[1:])
     batch_size = max(config.batch_size for config in configs)
     # Eager convolutions in float32 are in float32 too, which is not PyTorch's default.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -114,11 +111,7 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
                 parts = [part.at(shape) for part in images] if at_this_size else []
                 for fit in at_this_size:
                     fit.enter(shape, *parts)
-                if len(at_this_size) == 1 or device.type == "mps":  # which has one queue
-                    for fit in at_this_size:
-                        fit.run(tick, stop)
-                elif at_this_size:
-                    _run_in_threads(at_this_size, tick, stop)
+                _run_all(at_this_size, tick, stop)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     return [Fitted(fit.model, fit.history, fit.failure, fit.made) for fit in fits]
@@ -177,9 +170,8 @@ class Fit:
         if self.kept:
             _write(self.optimiser.state(), self.kept.optimiser)
             self.kept = None
-        size = config.batch_size
-        self.images = torch.zeros((size, *shape), device=device)
-        self.noise = torch.zeros((size, config.latent_dim), device=device)
+        self.images = torch.zeros((config.batch_size, *shape), device=device)
+        self.noise = torch.zeros((config.batch_size, config.latent_dim), device=device)
         self.prior = torch.zeros_like(self.noise)
         self.progress = torch.ones((), device=device)
         self.terms = torch.zeros(3, device=device)  # loss, reconstruction, kl
@@ -214,7 +206,7 @@ class Fit:
                     tick()
                 try:
                     self.history.append(self._row(first, log.tolist(), started))
-                except FloatingPointError as error:
+                except FloatingPointError as error:  # it ends this fit alone
                     self.failure = str(error)
                     return
                 kept = self.model.state_dict(), self.optimiser.state(), self.history, self.made
@@ -224,7 +216,7 @@ class Fit:
     def step(self):
         """One step on what the tensors hold; nothing here waits for the device."""
         draws = self.images, self.noise, self.prior, self.progress
-        batch = _terms(self.working, *draws, self.config, len(self.train), self.model.log_sigma)
+        batch = terms_of(self.working, *draws, self.config, len(self.train), self.model.log_sigma)
         loss = OBJECTIVES[self.config.objective](batch, self.config)
         self.optimiser.forget_gradients()
         loss.backward()
@@ -247,9 +239,8 @@ class Fit:
             named = dict(zip(("loss", "reconstruction", "kl"), terms, strict=True))
             self._stop_if_not_finite(first + i, **named)
         row = {"step": self.done, "height": self.stage.shape[0], **named}
-        row["progress"] = self.progress.item()
-        row["sigma"] = self.model.log_sigma.exp().item()
-        row |= _validate(self.model, self.validation, self.config, len(self.train))
+        row |= {"progress": self.progress.item(), "sigma": self.model.log_sigma.exp().item()}
+        row |= validate(self.model, self.validation, self.config, len(self.train))
         self._stop_if_not_finite(self.done - 1, validation=row["validation_loss"])
         return row | {"seconds": time.perf_counter() - started}
 
@@ -266,29 +257,6 @@ class Fit:
             )
 
 
-def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distortion and rate of images under a fitted model.
-
-    Parameters
-    ----------
-    model : BetaVAE
-    config : BetaVAEConfig
-        The configuration it was fitted with: its likelihood; its seed draws the samples of z.
-    images : ndarray, shape (n, height, width)
-
-    Returns
-    -------
-    distortion, rate : ndarray of float64, each (n,)
-        −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image; −ELBO is their sum.
-    """
-    parts = [
-        torch.stack([batch.distortion, kl_divergence(batch.mean, batch.logvar).sum(1)])
-        for _, batch in _held_out(model, Images(images, model.device), config, len(images))
-    ]
-    distortion, rate = torch.cat(parts, dim=1).cpu().double().numpy()
-    return distortion, rate
-
-
 def progress_bar(iterable=None, **options):
     """A bar in a terminal, a line now and then in a batch log."""
     if sys.stderr.isatty():
@@ -303,7 +271,12 @@ def _write(state, values):
         tensor.copy_(values[name])
 
 
-def _run_in_threads(fits, tick, stop):
+def _run_all(fits, tick, stop):
+    """Run fits to the end of their stages, at once where there are several."""
+    if len(fits) < 2 or fits[0].device.type == "mps":  # which has one queue
+        for fit in fits:
+            fit.run(tick, stop)
+        return
     with ThreadPoolExecutor(len(fits), "fit") as pool:
         running = [pool.submit(fit.run, tick, stop) for fit in fits]
         try:
@@ -313,50 +286,3 @@ def _run_in_threads(fits, tick, stop):
                 stop.set()
     for done in running:
         done.result()
-
-
-def _terms(model, images, noise, prior, progress, config, n_train, log_sigma) -> Batch:
-    """What an objective reads, of one batch."""
-    mean, logvar = model.posterior_parameters(images)
-    z = reparameterise(mean, logvar, noise)
-    distortion = LIKELIHOODS[config.likelihood].negative_log(model.logits(z), images, log_sigma)
-    return Batch(distortion, mean, logvar, z, prior, progress, n_train)
-
-
-@torch.no_grad()
-def _held_out(model, images: Images, config, n_train):
-    """Each block of images with its terms at full strength; the same noise every time."""
-    generator = torch.Generator().manual_seed(mix(config.seed, 3))
-    full = torch.ones((), device=model.device)
-    for block in images.blocks():
-        shape = (len(block), config.latent_dim)
-        noise, prior = (torch.randn(shape, generator=generator).to(model.device) for _ in range(2))
-        terms = (noise, prior, full, config, n_train, model.log_sigma)
-        yield block, _terms(model, block, *terms)
-
-
-@torch.no_grad()
-def _validate(model, images: Images, config, n_train):
-    """The objective, rate and distortion of held-out images, and what the means explain."""
-    loss = distortion = rate = residual = 0.0
-    means = []
-    for block, batch in _held_out(model, images, config, n_train):
-        loss += len(block) * OBJECTIVES[config.objective](batch, config)
-        distortion += batch.distortion.sum()
-        rate += kl_divergence(batch.mean, batch.logvar).sum()
-        residual += _sum_of_squares(torch.sigmoid(model.logits(batch.mean)) - block)
-        means.append(batch.mean)
-    active = torch.cat(means).var(0) > ACTIVE
-    return {
-        "validation_loss": (loss / len(images)).item(),
-        "validation_reconstruction": (distortion / len(images)).item(),
-        "validation_kl": (rate / len(images)).item(),
-        "explained_variance": 1 - residual.item() / images.sum_of_squares,
-        "active_latents": int(active.sum()),
-    }
-
-
-def _sum_of_squares(values):
-    # Millions of small squares want float64, which MPS does not have.
-    values = values.cpu() if values.device.type == "mps" else values
-    return values.double().square().sum()
