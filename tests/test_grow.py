@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainvae_core.models import BetaVAE, BetaVAEConfig
-from brainvae_core.models.grow import grow
+from brainvae_core.models.grow import INITIALISATIONS, grow
 from brainvae_core.models.images import Images
-from brainvae_core.models.initialisation import INITIALISATIONS
 from brainvae_core.models.schedule import Stage
 
 CPU = torch.device("cpu")

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 from brainvae_core import cohorts
-from brainvae_core.models import BASELINES, BetaVAEConfig, PCAConfig, run_name, save_run
-from brainvae_core.models.recipes import fast_config, paper_config
+from brainvae_core.models import (
+    BASELINES,
+    BetaVAEConfig,
+    PCAConfig,
+    fast_config,
+    paper_config,
+    run_name,
+    save_run,
+)
 from brainvae_core.prepare import new_section, open_atlas, prepare_cohort
 from brainvae_core.profile import (
     Parameters,
