@@ -104,7 +104,7 @@ class MeanImage(Arrays):
     @classmethod
     def fit(cls, images: np.ndarray) -> MeanImage:
         """The mean of images (n, height, width), of which there is at least one."""
-        return cls(_some(images).mean(axis=0, dtype=np.float64))
+        return cls(_at_least_one(images).mean(axis=0, dtype=np.float64))
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Nothing about images (n, height, width): (n, 0) float32."""
@@ -144,7 +144,7 @@ class NearestBrain(Arrays):
     @classmethod
     def fit(cls, images: np.ndarray) -> NearestBrain:
         """The brains of images (n, height, width), of which there is at least one."""
-        return cls(_some(images))
+        return cls(_at_least_one(images))
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """The nearest training brain's number for images (n, height, width), (n, 1) float32."""
@@ -171,7 +171,7 @@ class NearestBrain(Arrays):
         return self.images[numbers.astype(int)]
 
 
-def _some(images):
+def _at_least_one(images):
     images = checked_images(images)
     if not len(images):
         raise ValueError("there are no images; give at least one")
@@ -300,5 +300,14 @@ class NearestBrainConfig(Baseline):
     kind, model, latent_dim = "nearest_brain", NearestBrain, 1
 
 
-CONFIGS = (PCAConfig, PPCAConfig, FactorAnalysisConfig, NMFConfig)
-BASELINES = {c.kind: c for c in (*CONFIGS, MeanImageConfig, NearestBrainConfig)}
+BASELINES = {
+    config.kind: config
+    for config in (
+        PCAConfig,
+        PPCAConfig,
+        FactorAnalysisConfig,
+        NMFConfig,
+        MeanImageConfig,
+        NearestBrainConfig,
+    )
+}

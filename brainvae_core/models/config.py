@@ -12,7 +12,7 @@ import torch
 from brainvae_core.models.devices import PRECISIONS
 from brainvae_core.models.grow import INITIALISATIONS
 from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES
-from brainvae_core.models.schedule import Stage, as_steps, told_steps
+from brainvae_core.models.schedule import Stage, as_steps, format_steps
 from brainvae_core.models.training import train_together
 from brainvae_core.models.vae import BetaVAE, halvings
 
@@ -183,7 +183,7 @@ class BetaVAEConfig:
         if self.steps[-1][:2] != image_shape:
             ends, theirs = ("×".join(map(str, s)) for s in (self.steps[-1][:2], image_shape))
             raise ValueError(
-                f"steps={told_steps(self.steps)!r} end at {ends} and the images are {theirs}; the "
+                f"steps={format_steps(self.steps)!r} end at {ends} and the images are {theirs}; the "
                 "last stage must be theirs"
             )
         shapes = [(height, width) for height, width, _ in self.steps]

@@ -130,7 +130,7 @@ def shared_threads(n: int) -> Iterator[None]:
 
 
 @contextmanager
-def memory_named(n_models: int, batch_size: int, image_shape, device) -> Iterator[None]:
+def explained_when_full(n_models: int, batch_size: int, image_shape, device) -> Iterator[None]:
     """Tell an allocation that failed in one line: what was needed, and what lowers it.
 
     Raises

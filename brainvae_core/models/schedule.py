@@ -128,14 +128,14 @@ def as_steps(steps, name: str = "steps") -> int | tuple[tuple[int, int, int], ..
     for (h, w, _), (height, width, _) in zip(stages or (), (stages or ())[1:], strict=False):
         if (height, width) != (2 * h, 2 * w):
             raise ValueError(
-                f"{name}={told_steps(stages)!r}: {height}x{width} is not twice {h}x{w}; every "
+                f"{name}={format_steps(stages)!r}: {height}x{width} is not twice {h}x{w}; every "
                 "stage must be twice the one before"
             )
     return stages or whole
 
 
-def told_steps(steps) -> str:
-    """Steps as `as_steps` reads them."""
+def format_steps(steps) -> str:
+    """Steps as text that `as_steps` reads."""
     if isinstance(steps, int):
         return str(steps)
     return ", ".join(f"{height}x{width}: {n}" for height, width, n in steps)

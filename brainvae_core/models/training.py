@@ -17,7 +17,7 @@ from brainvae_core.models.checkpoint import Checkpoint, read_checkpoint, save_ch
 from brainvae_core.models.devices import (
     WARM_UP,
     captured,
-    memory_named,
+    explained_when_full,
     on_stream,
     pick_device,
     pick_precision,
@@ -86,7 +86,7 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     batch_size = max(config.batch_size for config in configs)
     # Eager convolutions in float32 are in float32 too, which is not PyTorch's default.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with memory_named(n, batch_size, image_shape, device), exact:
+    with explained_when_full(n, batch_size, image_shape, device), exact:
         images = on_device(train, validation, device)
         if batch_size > len(images[0]):
             raise ValueError(
@@ -107,7 +107,7 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
 
         with bar, shared_threads(n):
             for shape in sorted({stage.shape for fit in fits for stage in fit.stages}):
-                at_this_size = [fit for fit in fits if fit.has_to_do_at(shape)]
+                at_this_size = [fit for fit in fits if fit.has_steps_at(shape)]
                 parts = [part.at(shape) for part in images] if at_this_size else []
                 for fit in at_this_size:
                     fit.enter(shape, *parts)
@@ -134,7 +134,7 @@ class Fit:
             self.made["begun_in"] = begun
         self.model, self.failure = None, None
 
-    def has_to_do_at(self, shape) -> bool:
+    def has_steps_at(self, shape) -> bool:
         """Whether a stage has that size and is not passed; one that is just done is grown from."""
         return self.failure is None and any(
             stage.shape == shape and self.done <= stage.last for stage in self.stages
