@@ -183,8 +183,8 @@ class BetaVAEConfig:
         if self.steps[-1][:2] != image_shape:
             ends, theirs = ("×".join(map(str, s)) for s in (self.steps[-1][:2], image_shape))
             raise ValueError(
-                f"steps={format_steps(self.steps)!r} end at {ends} and the images are {theirs}; the "
-                "last stage must be theirs"
+                f"steps={format_steps(self.steps)!r} end at {ends} and the images are {theirs}; "
+                "the last stage must be theirs"
             )
         shapes = [(height, width) for height, width, _ in self.steps]
         for shape in shapes:  # before hours at the coarse ones

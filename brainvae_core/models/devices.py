@@ -65,15 +65,14 @@ def pick_precision(precision: str, device: torch.device, begun: str | None = Non
     """
     if precision != "auto":
         return precision
-    gain = bfloat16_gain(device)
-    if begun == "bfloat16" and gain < EMULATED:
+    if begun == "bfloat16" and bfloat16_gain(device) < EMULATED:
         print(
             f"begun in bfloat16, which this {device.type} has not: going on in float32 "
             '(precision="bfloat16" would keep it, emulated and slow)',
             file=sys.stderr,
         )
         return "float32"
-    return begun or ("bfloat16" if gain >= GAIN else "float32")
+    return begun or ("bfloat16" if bfloat16_gain(device) >= GAIN else "float32")
 
 
 @cache
