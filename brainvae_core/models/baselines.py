@@ -7,7 +7,7 @@ linear models with Gaussian noise in `linear`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -185,14 +185,8 @@ def _at_least_one(images):
 class Baseline:
     """What every baseline's configuration has.
 
-    Attributes
-    ----------
-    kind : str
-        Its key in ``BASELINES``, and the first word of its runs' names.
-    model : type
-        What it fits; made again from its own ``tensors()``.
-    latent_dim : int
-        A field, or a constant where there is no choice.
+    ``kind`` is its key in ``BASELINES`` and the first word of its runs' names, ``model`` the type
+    that it fits, ``latent_dim`` a field, or a constant where there is no choice.
     """
 
     @property
@@ -203,7 +197,7 @@ class Baseline:
     @classmethod
     def models(cls, configs: Sequence, images: np.ndarray) -> Iterable:
         """The model of each configuration, fitted to images (n, height, width)."""
-        return [cls.model.fit(images) for _ in configs]
+        return (cls.model.fit(images, *astuple(config)) for config in configs)
 
     def fit(self, train, validation, checkpoint=None, device="auto"):
         """The model and its one-row history."""
@@ -244,10 +238,6 @@ class WithLatents(Baseline):
     @property
     def label(self) -> str:
         return f"{self.kind}-L{self.latent_dim}"
-
-    @classmethod
-    def models(cls, configs, images):
-        return (cls.model.fit(images, config.latent_dim) for config in configs)
 
 
 class PCAConfig(WithLatents):

@@ -74,19 +74,9 @@ class Denoiser:
 
 
 def tuned_denoiser(name: str, clean: np.ndarray, corrupted: np.ndarray) -> Denoiser:
-    """The amount that brings corrupted images nearest to their clean truth.
+    """The amount that brings corrupted images (n, height, width) nearest to their clean truth.
 
-    Parameters
-    ----------
-    name : str
-        A key of ``DENOISERS``.
-    clean, corrupted : ndarray, shape (n, height, width)
-        Brains that the denoiser will not be judged by.
-
-    Returns
-    -------
-    Denoiser
-        Of least squared error, pooled over all pixels.
+    Nearest by squared error, pooled over all pixels of brains that it will not be measured on.
 
     Raises
     ------

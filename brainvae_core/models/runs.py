@@ -169,14 +169,10 @@ def save_run(
     ----------
     folder : str or Path
         Its name is `run_name`'s.
-    config
-        What was fitted, such as a `BetaVAEConfig`.
-    fingerprint, cohort_name : str
-        ``Cohort.fingerprint`` and ``Cohort.name`` of what it was fitted to.
-    model
-        What the fit ended in; its ``tensors()`` are written as safetensors.
-    history : sequence of dict
-        Rows of ``history.csv``, all of the same columns.
+    config, fingerprint, cohort_name
+        What was fitted, and ``Cohort.fingerprint`` and ``Cohort.name`` of what it was fitted to.
+    model, history
+        What the fit ended in, whose ``tensors()`` are kept; rows of ``history.csv``, all alike.
     failure : str, optional
         Why the fit ended before its time; no weights are kept then.
     made : dict, optional

@@ -257,11 +257,11 @@ class Fit:
             )
 
 
-def progress_bar(iterable=None, **options):
+def progress_bar(**options):
     """A bar in a terminal, a line now and then in a batch log."""
     if sys.stderr.isatty():
-        return tqdm(iterable, dynamic_ncols=True, **options)
-    return tqdm(iterable, ncols=110, mininterval=15, maxinterval=60, **options)
+        return tqdm(dynamic_ncols=True, **options)
+    return tqdm(ncols=110, mininterval=15, maxinterval=60, **options)
 
 
 @torch.no_grad()
