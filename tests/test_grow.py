@@ -43,7 +43,8 @@ def fitted(fine, latent_dim, seed):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.05 * weight.abs().mean() * torch.randn(weight.shape, generator=generator))
+            scale = 0.05 * weight.abs().mean() + 0.01  # some biases are zero
+            weight.add_(scale * torch.randn(weight.shape, generator=generator))
     return model
 
 
