@@ -27,8 +27,8 @@ from setting import ROOT, Setting
 from brainvae_core.cohorts import known_factors
 from brainvae_core.metrics import linear_recovery
 from brainvae_core.models import PCAConfig, fit, fit_all
-from brainvae_core.models.config import told_steps
 from brainvae_core.models.devices import pick_device
+from brainvae_core.models.schedule import format_steps
 
 # What the fast recipe is without one of its ingredients.
 WITHOUT = {
@@ -83,7 +83,7 @@ def race(setting: Setting):
         for length in setting.tried:
             base = setting.fast(beta=beta, steps=length)
             told = _judged(setting, cohort, base, wanted, whole)
-            name = f"recipe fast of {told_steps(base.steps)}, β = {beta:g}"
+            name = f"recipe fast of {format_steps(base.steps)}, β = {beta:g}"
             line(name, told, f"{setting.seeds} seeds")
 
 
@@ -109,7 +109,7 @@ def headline(setting: Setting):
             "active latents": [row["active_latents"] for row in ends],
             "seconds": [row["seconds"] for row in ends],
         }
-        what = f"{told_steps(base.steps)}, β = {beta:g}, at {setting.size}"
+        what = f"{format_steps(base.steps)}, β = {beta:g}, at {setting.size}"
         told = "; ".join(f"{name} {interval(values)}" for name, values in figures.items())
         line(what, told, f"{setting.seeds} seeds")
         line(f"{what}: R² of the planted factors", _recovered(cohort, runs, factors), "")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from brainvae_core.models.config import BetaVAEConfig
-from brainvae_core.models.recipes import FAST_STAGES, paper_config
+from brainvae_core.models.config import FAST_STAGES, BetaVAEConfig, paper_config
+from brainvae_core.models.vae import PAPER_SHAPE
 
 ROOT = Path(__file__).parent.parent
-PAPER_SHAPE = (320, 448)
 # What the fast recipe is tried with at each size, steps or stages; the last is the recipe.
 LENGTHS = {
     (40, 56): (500, 1000),

@@ -14,8 +14,8 @@ from limits import measure_limits, memory_floor
 from measure import interleaved, line, part, seconds_a_step, spread
 from setting import ROOT, Setting
 
-from brainvae_core.models.config import told_steps
 from brainvae_core.models.devices import pick_device
+from brainvae_core.models.schedule import format_steps
 from brainvae_core.models.training import train_together
 
 GRID = 20 * 17  # values of β by values of L
@@ -93,7 +93,9 @@ def one_model(setting: Setting):
     """One model by each recipe, from its start to its end."""
     images = setting.noise_images()
     for name, config in {"paper": setting.paper(), "fast": setting.fast()}.items():
-        what = f"one model by the {name} recipe at {setting.size}, {told_steps(config.steps)} steps"
+        what = (
+            f"one model by the {name} recipe at {setting.size}, {format_steps(config.steps)} steps"
+        )
         with part(what):
             start = time.perf_counter()
             (fitted,) = train_together([config], images, images[:64], device=setting.device)
@@ -108,7 +110,7 @@ def models_per_hour(setting: Setting):
     warm_up = replace(base, steps=2, validate_every=2)
     train_together([warm_up], images, images[:8], device=setting.device)
     for n in setting.together:
-        what = f"{n} models of {told_steps(base.steps)} steps of {base.batch_size} together"
+        what = f"{n} models of {format_steps(base.steps)} steps of {base.batch_size} together"
         with part(what):
             configs = [replace(base, seed=seed) for seed in range(n)]
             start = time.perf_counter()

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from brainvae_core.models import BetaVAEConfig
-from brainvae_core.models.config import as_steps
+from brainvae_core.models.schedule import as_steps
 
 FOLDERS = ("params", "notebooks/params")  # as seen from the notebooks, and from the project
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}

@@ -16,7 +16,7 @@ from benchmarks.train_step import PlainVAE
 from brainvae_core.cohorts import known_factors
 from brainvae_core.fields import projective_field
 from brainvae_core.models import BetaVAEConfig, elbo_terms, fast_config, paper_config, sigma_at
-from brainvae_core.models.recipes import FAST_STAGES
+from brainvae_core.models.config import FAST_STAGES
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 

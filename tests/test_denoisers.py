@@ -46,16 +46,6 @@ def test_a_constant_stays_and_the_input_is_left_alone(name):
 
 
 @each
-def test_a_larger_amount_takes_more_away(name):
-    images = noisy(smooth())
-    rough = [
-        error(Denoiser(name, amount).reconstruct(images), images)
-        for amount in DENOISERS[name].amounts
-    ]
-    assert (np.diff(rough) > 0).all()
-
-
-@each
 def test_the_amount_is_that_of_least_error(name):
     clean = smooth()
     found = tuned_denoiser(name, clean, noisy(clean))

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_brains import sections
 
 from brainvae_core.metrics import CWSSIM
 from brainvae_core.models import BetaVAEConfig, OutOfDeviceMemory, train_together, training
-from brainvae_core.models.devices import free_memory
+from brainvae_core.models.devices import free_memory, pick_precision
 from brainvae_core.models.images import Images
 from brainvae_core.models.objectives import OBJECTIVES
 
@@ -17,16 +18,7 @@ SHAPE = (40, 56)
 CONFIG = BetaVAEConfig(latent_dim=3, steps=30, validate_every=10, batch_size=8)
 
 
-def sections(n, seed=0):
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j]
-    brain = np.exp(-2 * (x**2 + y**2))
-    maps = 0.15 * brain * np.stack([x, y, np.ones(SHAPE)])
-    images = 0.6 * brain + np.einsum("nk,khw->nhw", rng.normal(size=(n, 3)), maps)
-    return np.clip(images, 0, 1).astype(np.float32)
-
-
-TRAIN, VALIDATION = sections(48), sections(10, 1)
+TRAIN, VALIDATION = sections(48, 0, SHAPE), sections(10, 1, SHAPE)
 
 
 def fit(config, **options):
@@ -48,6 +40,27 @@ def test_a_graph_does_what_its_steps_do(monkeypatch, objective):
 
 def test_a_fit_is_that_of_the_cpu():
     assert_close(fit(CONFIG)[1], CONFIG.fit(TRAIN, VALIDATION, device="cpu")[1], 0.05)
+
+
+def test_growth_is_that_of_the_cpu_and_keeps_the_codes():
+    config = replace(CONFIG, steps="20x28: 20, 40x56: 10", precision="float32")
+    found, expected = (config.fit(TRAIN, VALIDATION, device=d) for d in ("cuda", "cpu"))
+    assert_close(found[1], expected[1], 0.05)
+    assert [row["height"] for row in found[1]] == [20, 20, 40]
+    images = Images(TRAIN, torch.device("cuda"))
+    begun = training.Fit(config, SHAPE, None, images.device)
+    begun.enter((20, 28), images.at((20, 28)), images.at((20, 28)))
+    codes = begun.model.encode(TRAIN.reshape(48, 20, 2, 28, 2).mean((2, 4)))
+    begun.enter(SHAPE, images, images)
+    grown = begun.model.encode(TRAIN)
+    np.testing.assert_allclose(grown, codes, rtol=1e-3, atol=1e-3 * np.abs(codes).max())
+
+
+def test_bfloat16_is_taken_where_the_card_has_it_and_nothing_is_timed(monkeypatch):
+    monkeypatch.setattr("brainvae_core.models.devices.time.perf_counter", None)
+    has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    expected = "bfloat16" if has_it else "float32"
+    assert pick_precision("auto", torch.device("cuda")) == expected
 
 
 def test_cw_ssim_is_that_of_the_cpu():

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainvae_core.models import BetaVAE, BetaVAEConfig
-from brainvae_core.models.grow import grow
+from brainvae_core.models.grow import INITIALISATIONS, grow
 from brainvae_core.models.images import Images
-from brainvae_core.models.initialisation import INITIALISATIONS
 from brainvae_core.models.schedule import Stage
 
 CPU = torch.device("cpu")
@@ -44,7 +43,8 @@ def fitted(fine, latent_dim, seed):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.05 * weight.abs().mean() * torch.randn(weight.shape, generator=generator))
+            scale = 0.05 * weight.abs().mean() + 0.01  # some biases are zero
+            weight.add_(scale * torch.randn(weight.shape, generator=generator))
     return model
 
 
@@ -55,7 +55,7 @@ def interpolated(logits):
 
 
 @settings(deadline=None, max_examples=12)
-@given(halvings=st.integers(2, 6), latent_dim=st.integers(1, 9), seed=st.integers(0, 5))
+@given(halvings=st.integers(2, 5), latent_dim=st.integers(1, 9), seed=st.integers(0, 5))
 def test_codes_are_those_of_block_means_and_logits_their_interpolation(halvings, latent_dim, seed):
     fine = sections(7, halvings, seed)
     model = fitted(fine, latent_dim, seed)
@@ -169,12 +169,9 @@ def test_stages_end_at_the_images_size_and_fit_the_network():
         BetaVAEConfig(steps="5x7: 2, 10x14: 3, 20x28: 4", batch_size=4).fit(
             images, images, device="cpu"
         )
+    for steps in ("6x8: 1, 12x16: 1", "320x448: 1, 640x896: 1"):  # before any is fitted
+        config = BetaVAEConfig(steps=steps)
+        with pytest.raises(ValueError, match="does not fit the network; 320×448, .* do"):
+            config.stages(config.steps[-1][:2])
     with pytest.raises(ValueError, match="initialisation='authors' cannot grow"):
         BetaVAEConfig(steps="10x14: 3, 20x28: 4", initialisation="authors")
-
-
-@pytest.mark.parametrize("steps", ["6x8: 1, 12x16: 1", "320x448: 1, 640x896: 1"])
-def test_a_stage_that_does_not_fit_the_network_is_refused_before_any_is_fitted(steps):
-    config = BetaVAEConfig(steps=steps)
-    with pytest.raises(ValueError, match="does not fit the network; 320×448, .* do"):
-        config.stages(config.steps[-1][:2])

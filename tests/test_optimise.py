@@ -82,7 +82,14 @@ def test_the_hidden_weights_are_muons_and_all_else_is_adams_biases_at_a_quarter(
     adams = copy.deepcopy(model)
     for weight, other in zip(model.parameters(), adams.parameters(), strict=True):
         other.grad = weight.grad.clone()
-    Optimiser(model, model, BetaVAEConfig(latent_dim=3)).step()
+    ours = Optimiser(model, model, BetaVAEConfig(latent_dim=3))
+    for group in ours.muon:
+        for layer, of_muon in zip(group.layers, group.rates, strict=True):
+            is_linear = isinstance(layer, nn.Linear)
+            share = 0.5 if any(layer is other for other in model.encoder) else 1.0
+            share *= 0.5 * max(1, layer.out_features / layer.in_features) ** 0.5 if is_linear else 1
+            assert of_muon.item() == pytest.approx(0.02 * share)
+    ours.step()
     of_each = [[w for w in adams.parameters() if (w.ndim == 1) == bias] for bias in (False, True)]
     groups = [{"params": of_each[0], "lr": 4e-3}, {"params": of_each[1], "lr": 1e-3}]
     torch.optim.Adam(groups, betas=(0.9, 0.99)).step()

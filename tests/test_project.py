@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from brainvae_core.models import BetaVAEConfig
-from brainvae_core.models.recipes import RECIPES
+from brainvae_core.models.config import PAPER
 from brainvae_core.settings import Settings, full_name, read_settings
 
 ROOT = Path(__file__).parent.parent
@@ -188,7 +188,6 @@ def test_the_projects_words_name_no_machine():
 
 def test_the_method_page_holds_the_recipes():
     page = (ROOT / "book/method.md").read_text()
-    for name, stated in RECIPES.items():
+    for name, paper in PAPER.items():
         fast = getattr(BetaVAEConfig(), name)
-        row = f"| `{name}` | {stated.paper} | {stated.source} | {fast} | {stated.why} |"
-        assert row in page, row
+        assert re.search(rf"\| `{name}` \| {paper} \| .+ \| {fast} \| .+ \|", page), name

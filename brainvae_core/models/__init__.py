@@ -2,26 +2,25 @@
 
 from brainvae_core.models.baselines import (
     BASELINES,
+    NMF,
     FactorAnalysisConfig,
+    MeanImage,
     MeanImageConfig,
+    NearestBrain,
     NearestBrainConfig,
     NMFConfig,
     PCAConfig,
     PPCAConfig,
 )
-from brainvae_core.models.config import BetaVAEConfig
-from brainvae_core.models.denoisers import DENOISERS, Denoiser, tuned_denoiser
+from brainvae_core.models.config import BetaVAEConfig, fast_config, paper_config
+from brainvae_core.models.denoise import DENOISERS, Denoiser, tuned_denoiser
 from brainvae_core.models.devices import OutOfDeviceMemory
 from brainvae_core.models.foreign import FromSklearn, FromTorch
-from brainvae_core.models.likelihoods import effective_strength, sigma_at
-from brainvae_core.models.linear_gaussian import LinearGaussian
-from brainvae_core.models.nmf import NMF
-from brainvae_core.models.pca import PCA
-from brainvae_core.models.recipes import fast_config, paper_config
-from brainvae_core.models.references import MeanImage, NearestBrain
-from brainvae_core.models.runs import FailedRun, Run, fit, load_run, run_name, save_run
+from brainvae_core.models.linear import PCA, LinearGaussian
+from brainvae_core.models.objectives import effective_strength, elbo_terms, sigma_at
+from brainvae_core.models.runs import FailedRun, Run, diagnose, fit, load_run, run_name, save_run
 from brainvae_core.models.study import fit_all
-from brainvae_core.models.training import diagnose, elbo_terms, train_together
+from brainvae_core.models.training import train_together
 from brainvae_core.models.vae import BetaVAE
 
 __all__ = [

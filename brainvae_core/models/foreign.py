@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from brainvae_core.models.arrays import batches, checked_codes, checked_images
 from brainvae_core.models.devices import pick_device
+from brainvae_core.models.images import batches, checked_codes, checked_images
 
 
 class _Foreign:

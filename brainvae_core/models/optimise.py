@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from brainvae_core.models.initialisation import weighted
+from brainvae_core.models.vae import weighted
 
 # Jordan 2024, kellerjordan.github.io/posts/muon
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

@@ -1,4 +1,4 @@
-"""Fitted models on disk: ``runs/<name>/`` with config.json, history.csv, metrics.json, weights."""
+"""Fitted models on disk: ``runs/<name>/`` with config.json, history.csv and the weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -22,20 +22,17 @@ from brainvae_core.models.config import BetaVAEConfig
 
 FORMAT = 3  # with what a fit was made; before it β was of another strength at every size
 LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
-
-NAMED = ("kind", "config", "cohort")  # what a run's name is made from
+HOLDS = ("kind", "config", "cohort", "weights_sha256", "failure", "made")  # config.json, and that
+KINDS = {BetaVAEConfig.kind: BetaVAEConfig, **BASELINES}
 
 
 class FailedRun(ValueError):
     """A run whose fit ended before its time; its folder says why."""
 
 
-KINDS = {BetaVAEConfig.kind: BetaVAEConfig, **BASELINES}
-
-
 @dataclass(frozen=True)
 class Run:
-    """One fitted model with its configuration, history and metrics.
+    """One fitted model with its configuration and history.
 
     Attributes
     ----------
@@ -51,8 +48,6 @@ class Run:
         A row a validation: step, loss and its two terms in nats per image, and more.
     made : dict
         Of a fitted VAE: the device, PyTorch's version, and the precision of the layers.
-    metrics : dict of str to float
-        What `with_metrics` has added.
     """
 
     folder: Path
@@ -61,15 +56,6 @@ class Run:
     model: object
     history: list[dict[str, float]]
     made: dict
-    metrics: dict
-
-    def with_metrics(self, metrics: Mapping[str, float]) -> Run:
-        """The same run with more numbers, which are also written to its metrics.json."""
-        # From disk, not from self: another notebook may have added its own meanwhile.
-        path = self.folder / "metrics.json"
-        merged = {**_read_json(path), **{name: float(value) for name, value in metrics.items()}}
-        _write_json(path, merged)
-        return replace(self, metrics=merged)
 
 
 def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
@@ -88,25 +74,17 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     device : str
         ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
 
-    Returns
-    -------
-    Run
-
     Raises
     ------
     FailedRun
         The fit ended before its time, now or when it was first tried.
     """
-    folder = Path(runs) / run_name(config, cohort.fingerprint)
-    if not folder.exists():
-        with _alone(_lock(folder)):
-            if not folder.exists():  # another process may have fitted it while this one waited
-                _fit_and_keep(cohort, [config], [folder], device, parts_of(cohort))
-    return load_run(folder)
+    fit_together(cohort, [config], runs, device, wait=True)
+    return load_run(Path(runs) / run_name(config, cohort.fingerprint))
 
 
 def fit_together(
-    cohort, configs: Sequence, runs: str | Path = "runs", device="auto", parts=None
+    cohort, configs: Sequence, runs: str | Path = "runs", device="auto", parts=None, wait=False
 ) -> None:
     """Fit those of several models of one kind that are missing and that no other process fits.
 
@@ -117,6 +95,8 @@ def fit_together(
     configs : sequence of BetaVAEConfig, or of one baseline's
     parts : (train, validation) of Images, optional
         The cohort's, where they are on the device already.
+    wait : bool
+        For what another process fits, instead of leaving it out.
 
     Raises
     ------
@@ -127,7 +107,7 @@ def fit_together(
         wanted, folders = [], []
         for config in configs:
             folder = Path(runs) / run_name(config, cohort.fingerprint)
-            mine = not folder.exists() and locks.enter_context(_alone(_lock(folder), wait=False))
+            mine = not folder.exists() and locks.enter_context(_alone(_lock(folder), wait))
             if mine and not folder.exists():  # it may have been fitted just before the lock
                 wanted.append(config), folders.append(folder)
         if wanted:
@@ -154,7 +134,7 @@ def _lock(folder: Path) -> Path:
 
 
 @contextmanager
-def _alone(lock: Path, wait: bool = True):
+def _alone(lock: Path, wait: bool = True) -> Iterator[bool]:
     """One process at a time, by a lock on a file that ends with its process, however that ends.
 
     Yields whether it is held, which it always is after waiting.
@@ -175,12 +155,7 @@ def _alone(lock: Path, wait: bool = True):
 def run_name(config, fingerprint: str) -> str:
     """Name of a run's folder: what varies in a study, and a hash of all that its weights depend on.
 
-    Parameters
-    ----------
-    config
-        What is fitted, such as a `BetaVAEConfig`.
-    fingerprint : str
-        ``Cohort.fingerprint`` of what it is fitted to.
+    These are the configuration and the ``Cohort.fingerprint`` of what it is fitted to.
     """
     everything = json.dumps([config.kind, asdict(config), fingerprint], sort_keys=True)
     return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
@@ -195,14 +170,10 @@ def save_run(
     ----------
     folder : str or Path
         Its name is `run_name`'s.
-    config
-        What was fitted, such as a `BetaVAEConfig`.
-    fingerprint, cohort_name : str
-        ``Cohort.fingerprint`` and ``Cohort.name`` of what it was fitted to.
-    model
-        What the fit ended in; its ``tensors()`` are written as safetensors.
-    history : sequence of dict
-        Rows of ``history.csv``, all of the same columns.
+    config, fingerprint, cohort_name
+        What was fitted, and ``Cohort.fingerprint`` and ``Cohort.name`` of what it was fitted to.
+    model, history
+        What the fit ended in, whose ``tensors()`` are kept; rows of ``history.csv``, all alike.
     failure : str, optional
         Why the fit ended before its time; no weights are kept then.
     made : dict, optional
@@ -236,24 +207,14 @@ def save_run(
             table = csv.DictWriter(file, fieldnames=list(history[0]) if history else ["step"])
             table.writeheader()
             table.writerows(history)
-        _write_json(beside / "metrics.json", {})
-        _write_json(beside / "config.json", described)
+        (beside / "config.json").write_text(json.dumps(described, indent=1) + "\n")
         os.replace(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def load_run(folder: str | Path) -> Run:
-    """Read a run and check that it is what its name says.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Such as ``runs/beta_vae-L8-beta3-seed0-0123abcd``.
-
-    Returns
-    -------
-    Run
+    """Read a run, such as ``runs/beta_vae-L8-beta3-seed0-0123abcd``, and check that it is whole.
 
     Raises
     ------
@@ -268,7 +229,7 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"no run at {folder} (it would hold a config.json)")
-    for name in ("config.json", "history.csv", "metrics.json"):
+    for name in ("config.json", "history.csv"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"run {folder} lacks {name}; delete the folder and fit it anew")
     described = _read_json(folder / "config.json")
@@ -276,7 +237,7 @@ def load_run(folder: str | Path) -> Run:
         raise ValueError(
             f"run {folder} has format {described.get('format')}; this library reads {FORMAT}"
         )
-    lacks = [k for k in (*NAMED, "weights_sha256", "failure", "made") if k not in described]
+    lacks = [name for name in HOLDS if name not in described]
     if lacks:
         raise ValueError(f"{folder}/config.json lacks {', '.join(lacks)}; fit the run anew")
     config = _config(described, folder)
@@ -301,15 +262,25 @@ def load_run(folder: str | Path) -> Run:
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         what = str(error).splitlines()[0]
         raise ValueError(f"weights of run {folder} do not fit its configuration: {what}") from error
-    return Run(
-        folder,
-        config,
-        described["cohort"]["name"],
-        model,
-        _read_history(folder / "history.csv"),
-        described["made"],
-        _read_json(folder / "metrics.json"),
-    )
+    history = _read_history(folder / "history.csv")
+    return Run(folder, config, described["cohort"]["name"], model, history, described["made"])
+
+
+def diagnose(history: list[dict], latent_dim: int) -> str:
+    """What became of the latents, in a sentence."""
+    active = history[-1]["active_latents"]
+    if active == latent_dim:
+        return f"All {latent_dim} latents are active."
+    alive = [row["step"] for row in history if row["active_latents"] > 0]
+    if active == 0 and not alive:
+        return (
+            f"Posterior collapse: none of {latent_dim} latents was active at any validation; the "
+            'model decodes the mean image. initialisation="data", a longer kl_warmup or a smaller '
+            "beta keep latents alive."
+        )
+    if active == 0:
+        return f"Posterior collapse after step {alive[-1]}: none of {latent_dim} latents is active."
+    return f"{active} of {latent_dim} latents are active; the others carry nothing."
 
 
 def _config(described, folder):
@@ -347,9 +318,3 @@ def _read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold names and values; fit the run anew")
     return content
-
-
-def _write_json(path: Path, content) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(beside, path)

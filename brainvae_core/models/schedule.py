@@ -1,11 +1,13 @@
-"""What each step of a fit reads besides the images: drawn ahead, from (seed, step) alone.
+"""The stages of a fit, and what each step reads besides the images.
 
-A resumed fit therefore goes on with what it would have drawn, on every device the same.
+Everything is drawn ahead, from (seed, step) alone: a resumed fit goes on with what it would have
+drawn, on every device the same.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -87,6 +89,70 @@ def progress(config, stage: Stage, step: int) -> float:
 def mix(*numbers: int) -> int:
     """A seed that follows from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def as_steps(steps, name: str = "steps") -> int | tuple[tuple[int, int, int], ...]:
+    """A number of steps as an int, stages as a tuple of (height, width, steps).
+
+    Parameters
+    ----------
+    steps : int, or str, mapping or sequence of stages
+        Text such as ``"80x112: 1500, 160x224: 800"``, its mapping, or triples.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    ValueError
+        What is given is none of these, a stage is not twice the one before, or a number is not
+        positive.
+    """
+    given = steps
+    if isinstance(given, str) and ":" in given:
+        given = [part.partition(":")[::2] for part in given.split(",")]
+    elif isinstance(given, dict):
+        given = list(given.items())
+    stages = whole = None
+    try:
+        if isinstance(given, list | tuple):
+            stages = tuple(map(_stage, given))
+        else:
+            whole = _whole(given)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        pass
+    if not (whole or stages):
+        raise ValueError(
+            f"{name}={steps!r} must be a whole positive number, or stages such as "
+            '"80x112: 1500, 160x224: 800"'
+        )
+    for (h, w, _), (height, width, _) in zip(stages or (), (stages or ())[1:], strict=False):
+        if (height, width) != (2 * h, 2 * w):
+            raise ValueError(
+                f"{name}={format_steps(stages)!r}: {height}x{width} is not twice {h}x{w}; every "
+                "stage must be twice the one before"
+            )
+    return stages or whole
+
+
+def format_steps(steps) -> str:
+    """Steps as text that `as_steps` reads."""
+    if isinstance(steps, int):
+        return str(steps)
+    return ", ".join(f"{height}x{width}: {n}" for height, width, n in steps)
+
+
+def _stage(given):
+    if len(given) == 2:
+        size, n = given
+        given = (*re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", size).groups(), n)
+    height, width, n = map(_whole, given)
+    return height, width, n
+
+
+def _whole(value):
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+        raise ValueError
+    return int(value)
 
 
 def _ramp(step, length):

@@ -10,7 +10,6 @@ import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -18,23 +17,18 @@ from brainvae_core.models.checkpoint import Checkpoint, read_checkpoint, save_ch
 from brainvae_core.models.devices import (
     WARM_UP,
     captured,
-    memory_named,
+    explained_when_full,
     on_stream,
     pick_device,
     pick_precision,
     shared_threads,
 )
-from brainvae_core.models.grow import grow
+from brainvae_core.models.grow import INITIALISATIONS, grow
 from brainvae_core.models.images import Images, on_device
-from brainvae_core.models.initialisation import INITIALISATIONS
-from brainvae_core.models.likelihoods import LIKELIHOODS, sigma_at
-from brainvae_core.models.objectives import OBJECTIVES, Batch
+from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES, sigma_at, terms_of, validate
 from brainvae_core.models.optimise import Optimiser
-from brainvae_core.models.posterior import kl_divergence, reparameterise
 from brainvae_core.models.schedule import Schedule, mix
-from brainvae_core.models.vae import BetaVAE
-
-ACTIVE = 0.01  # variance of a latent's posterior means over brains (Burda et al. 2016)
+from brainvae_core.models.vae import CHANNELS_LAST, BetaVAE, kl_divergence
 
 
 class Fitted(NamedTuple):
@@ -50,16 +44,16 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     """Fit several β-VAEs to the same images at once, each to what it would be fitted to alone.
 
     Every model has a thread of its own, and a stream of its own on a GPU, where a step is one CUDA
-    graph. The numbers are those of single fits up to rounding: a CPU shares out its threads. A fit
-    that grows is fitted to block means of the images first; the others wait for its coarse stages.
+    graph. The numbers are those of single fits up to rounding: a CPU shares out its threads. Fits
+    that grow are fitted to block means of the images first; the others wait for these stages.
 
     Parameters
     ----------
     configs : sequence of BetaVAEConfig
     train, validation : ndarray of float32, shape (n, height, width), or array-like, or Images
-        Grey values in [0, 1]; at least two of each. An array-like that is no ndarray (it has
-        ``shape`` and gives NumPy for rows) is streamed where the device has no room for it;
-        `Images` are on the device already.
+        Grey values in [0, 1]; at least two of each. What is in a file (a memory map, or what else
+        has ``shape`` and gives NumPy for rows) is streamed where there is no room for it; `Images`
+        are on the device already.
     checkpoints : sequence of paths, optional
         One a model, written at every validation; where one exists its fit goes on from it, on a CPU
         to the same weights bit for bit as an uninterrupted fit.
@@ -88,11 +82,11 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     """
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
-    n, image_shape = len(configs), tuple(np.shape(train)[1:])
+    n, image_shape = len(configs), tuple(train.shape[1:])
     batch_size = max(config.batch_size for config in configs)
     # Eager convolutions in float32 are in float32 too, which is not PyTorch's default.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with memory_named(n, batch_size, image_shape, device), exact:
+    with explained_when_full(n, batch_size, image_shape, device), exact:
         images = on_device(train, validation, device)
         if batch_size > len(images[0]):
             raise ValueError(
@@ -113,15 +107,11 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
 
         with bar, shared_threads(n):
             for shape in sorted({stage.shape for fit in fits for stage in fit.stages}):
-                at_this_size = [fit for fit in fits if fit.has_to_do_at(shape)]
+                at_this_size = [fit for fit in fits if fit.has_steps_at(shape)]
                 parts = [part.at(shape) for part in images] if at_this_size else []
                 for fit in at_this_size:
                     fit.enter(shape, *parts)
-                if len(at_this_size) == 1 or device.type == "mps":  # which has one queue
-                    for fit in at_this_size:
-                        fit.run(tick, stop)
-                elif at_this_size:
-                    _run_in_threads(at_this_size, tick, stop)
+                _run_all(at_this_size, tick, stop)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     return [Fitted(fit.model, fit.history, fit.failure, fit.made) for fit in fits]
@@ -137,11 +127,14 @@ class Fit:
         self.history = self.kept.history if self.kept else []
         self.done = self.history[-1]["step"] if self.kept else 0
         here = {"device": device.type, "torch": torch.__version__}
-        here["precision"] = pick_precision(config.precision, device)
-        self.made = self.kept.made if self.kept else here
+        self.made = dict(self.kept.made) if self.kept else here
+        begun = self.made.get("precision")
+        self.made["precision"] = pick_precision(config.precision, device, begun)
+        if begun not in (None, self.made["precision"]):
+            self.made["begun_in"] = begun
         self.model, self.failure = None, None
 
-    def has_to_do_at(self, shape) -> bool:
+    def has_steps_at(self, shape) -> bool:
         """Whether a stage has that size and is not passed; one that is just done is grown from."""
         return self.failure is None and any(
             stage.shape == shape and self.done <= stage.last for stage in self.stages
@@ -166,7 +159,7 @@ class Fit:
             self.model = grow(self.model, train, mix(config.seed, 4, *shape))
             if not learns_sigma:
                 self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
-        self.model.to(memory_format=torch.channels_last)
+        self.model.to(memory_format=CHANNELS_LAST)
         self.model.log_sigma.requires_grad_(learns_sigma)
         self.working = self.model
         if self.made["precision"] == "bfloat16":
@@ -177,11 +170,9 @@ class Fit:
         if self.kept:
             _write(self.optimiser.state(), self.kept.optimiser)
             self.kept = None
-        size = config.batch_size
-        self.images = torch.zeros((size, *shape), device=device)
-        self.noise, self.prior = (
-            torch.zeros((size, config.latent_dim), device=device) for _ in range(2)
-        )
+        self.images = torch.zeros((config.batch_size, *shape), device=device)
+        self.noise = torch.zeros((config.batch_size, config.latent_dim), device=device)
+        self.prior = torch.zeros_like(self.noise)
         self.progress = torch.ones((), device=device)
         self.terms = torch.zeros(3, device=device)  # loss, reconstruction, kl
         self.advance, self.stream = self.step, None
@@ -205,17 +196,17 @@ class Fit:
                 for step in self.train.batches(self.schedule, range(first, self.done), self.images):
                     if stop.is_set():
                         return
-                    draws = self.schedule(step)
-                    self.noise.copy_(draws.noise)
-                    self.prior.copy_(draws.prior)
-                    self.optimiser.factor.copy_(draws.rate)
-                    self.progress.copy_(draws.progress)
+                    _, noise, prior, rate, progress = self.schedule(step)
+                    self.noise.copy_(noise)
+                    self.prior.copy_(prior)
+                    self.optimiser.factor.copy_(rate)
+                    self.progress.copy_(progress)
                     self.advance()
                     log[step - first].copy_(self.terms)
                     tick()
                 try:
                     self.history.append(self._row(first, log.tolist(), started))
-                except FloatingPointError as error:
+                except FloatingPointError as error:  # it ends this fit alone
                     self.failure = str(error)
                     return
                 kept = self.model.state_dict(), self.optimiser.state(), self.history, self.made
@@ -224,16 +215,8 @@ class Fit:
 
     def step(self):
         """One step on what the tensors hold; nothing here waits for the device."""
-        batch = _terms(
-            self.working,
-            self.images,
-            self.noise,
-            self.prior,
-            self.progress,
-            self.config,
-            len(self.train),
-            self.model.log_sigma,
-        )
+        draws = self.images, self.noise, self.prior, self.progress
+        batch = terms_of(self.working, *draws, self.config, len(self.train), self.model.log_sigma)
         loss = OBJECTIVES[self.config.objective](batch, self.config)
         self.optimiser.forget_gradients()
         loss.backward()
@@ -256,9 +239,8 @@ class Fit:
             named = dict(zip(("loss", "reconstruction", "kl"), terms, strict=True))
             self._stop_if_not_finite(first + i, **named)
         row = {"step": self.done, "height": self.stage.shape[0], **named}
-        row["progress"] = self.progress.item()
-        row["sigma"] = self.model.log_sigma.exp().item()
-        row |= _validate(self.model, self.validation, self.config, len(self.train))
+        row |= {"progress": self.progress.item(), "sigma": self.model.log_sigma.exp().item()}
+        row |= validate(self.model, self.validation, self.config, len(self.train))
         self._stop_if_not_finite(self.done - 1, validation=row["validation_loss"])
         return row | {"seconds": time.perf_counter() - started}
 
@@ -275,51 +257,11 @@ class Fit:
             )
 
 
-def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distortion and rate of images under a fitted model.
-
-    Parameters
-    ----------
-    model : BetaVAE
-    config : BetaVAEConfig
-        The configuration it was fitted with: its likelihood; its seed draws the samples of z.
-    images : ndarray, shape (n, height, width)
-
-    Returns
-    -------
-    distortion, rate : ndarray of float64, each (n,)
-        −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image; −ELBO is their sum.
-    """
-    parts = [
-        torch.stack([batch.distortion, kl_divergence(batch.mean, batch.logvar).sum(1)])
-        for _, batch in _held_out(model, Images(images, model.device), config, len(images))
-    ]
-    distortion, rate = torch.cat(parts, dim=1).cpu().double().numpy()
-    return distortion, rate
-
-
-def diagnose(history: list[dict], latent_dim: int) -> str:
-    """What became of the latents, in a sentence."""
-    active = history[-1]["active_latents"]
-    if active == latent_dim:
-        return f"All {latent_dim} latents are active."
-    alive = [row["step"] for row in history if row["active_latents"] > 0]
-    if active == 0 and not alive:
-        return (
-            f"Posterior collapse: none of {latent_dim} latents was active at any validation; the "
-            'model decodes the mean image. initialisation="data", a longer kl_warmup or a smaller '
-            "beta keep latents alive."
-        )
-    if active == 0:
-        return f"Posterior collapse after step {alive[-1]}: none of {latent_dim} latents is active."
-    return f"{active} of {latent_dim} latents are active; the others carry nothing."
-
-
-def progress_bar(iterable=None, **options):
+def progress_bar(**options):
     """A bar in a terminal, a line now and then in a batch log."""
     if sys.stderr.isatty():
-        return tqdm(iterable, dynamic_ncols=True, **options)
-    return tqdm(iterable, ncols=110, mininterval=15, maxinterval=60, **options)
+        return tqdm(dynamic_ncols=True, **options)
+    return tqdm(ncols=110, mininterval=15, maxinterval=60, **options)
 
 
 @torch.no_grad()
@@ -329,7 +271,12 @@ def _write(state, values):
         tensor.copy_(values[name])
 
 
-def _run_in_threads(fits, tick, stop):
+def _run_all(fits, tick, stop):
+    """Run fits to the end of their stages, at once where there are several."""
+    if len(fits) < 2 or fits[0].device.type == "mps":  # which has one queue
+        for fit in fits:
+            fit.run(tick, stop)
+        return
     with ThreadPoolExecutor(len(fits), "fit") as pool:
         running = [pool.submit(fit.run, tick, stop) for fit in fits]
         try:
@@ -339,50 +286,3 @@ def _run_in_threads(fits, tick, stop):
                 stop.set()
     for done in running:
         done.result()
-
-
-def _terms(model, images, noise, prior, progress, config, n_train, log_sigma) -> Batch:
-    """What an objective reads, of one batch."""
-    mean, logvar = model.posterior_parameters(images)
-    z = reparameterise(mean, logvar, noise)
-    distortion = LIKELIHOODS[config.likelihood].negative_log(model.logits(z), images, log_sigma)
-    return Batch(distortion, mean, logvar, z, prior, progress, n_train)
-
-
-@torch.no_grad()
-def _held_out(model, images: Images, config, n_train):
-    """Each block of images with its terms at full strength; the same noise every time."""
-    generator = torch.Generator().manual_seed(mix(config.seed, 3))
-    full = torch.ones((), device=model.device)
-    for block in images.blocks():
-        shape = (len(block), config.latent_dim)
-        noise, prior = (torch.randn(shape, generator=generator).to(model.device) for _ in range(2))
-        terms = (noise, prior, full, config, n_train, model.log_sigma)
-        yield block, _terms(model, block, *terms)
-
-
-@torch.no_grad()
-def _validate(model, images: Images, config, n_train):
-    """The objective, rate and distortion of held-out images, and what the means explain."""
-    loss = distortion = rate = residual = 0.0
-    means = []
-    for block, batch in _held_out(model, images, config, n_train):
-        loss += len(block) * OBJECTIVES[config.objective](batch, config)
-        distortion += batch.distortion.sum()
-        rate += kl_divergence(batch.mean, batch.logvar).sum()
-        residual += _sum_of_squares(torch.sigmoid(model.logits(batch.mean)) - block)
-        means.append(batch.mean)
-    active = torch.cat(means).var(0) > ACTIVE
-    return {
-        "validation_loss": (loss / len(images)).item(),
-        "validation_reconstruction": (distortion / len(images)).item(),
-        "validation_kl": (rate / len(images)).item(),
-        "explained_variance": 1 - residual.item() / images.sum_of_squares,
-        "active_latents": int(active.sum()),
-    }
-
-
-def _sum_of_squares(values):
-    # Millions of small squares want float64, which MPS does not have.
-    values = values.cpu() if values.device.type == "mps" else values
-    return values.double().square().sum()

@@ -6,15 +6,17 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from brainvae_core.models.arrays import batches, checked_codes, checked_images, keep_freed_memory
-from brainvae_core.models.layers import FromImage, Upsampling, UpsamplingToImage
+from brainvae_core.models.devices import keep_freed_memory
+from brainvae_core.models.images import batches, checked_codes, checked_images
 
 CHANNELS, HIDDEN, KERNEL = 32, 256, 4
 COARSEST = (5, 7)  # what the stride-2 layers end on
 STRIDED = 6  # of them at 320 × 448, which is the paper's size
 PAPER_SHAPE = tuple(side * 2**STRIDED for side in COARSEST)
+CHANNELS_LAST = torch.channels_last  # faster for these kernels on CPU and GPU, and no other numbers
 
 
 class BetaVAE(nn.Module):
@@ -40,7 +42,7 @@ class BetaVAE(nn.Module):
     Notes
     -----
     Architecture: github.com/nerdslab/brainsynth. `encode`, `decode`, `reconstruct` and `posterior`
-    take and give NumPy arrays; `forward` is what training uses.
+    take and give NumPy arrays; `posterior_parameters` and `logits` are what training uses.
     """
 
     def __init__(self, latent_dim: int, image_shape: tuple[int, int]):
@@ -78,8 +80,7 @@ class BetaVAE(nn.Module):
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        # Faster for these kernels on CPU and GPU alike, and no other numbers.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=CHANNELS_LAST)
         self.eval()
 
     @property
@@ -108,17 +109,7 @@ class BetaVAE(nn.Module):
 
     @torch.no_grad()
     def posterior(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of q(z|x).
-
-        Parameters
-        ----------
-        images : ndarray, shape (n, height, width)
-            Grey values in [0, 1].
-
-        Returns
-        -------
-        mean, std : ndarray of float32, each (n, latent_dim)
-            In prior standard deviations.
+        """Mean and standard deviation of q(z|x), float32 (n, latent_dim), of greys in [0, 1].
 
         Raises
         ------
@@ -152,10 +143,9 @@ class BetaVAE(nn.Module):
         shapes = [("image", tuple(signal.shape[1:]))]
         for layer in self.encoder:
             signal = layer(signal)
-            if isinstance(layer, nn.Conv2d | nn.Sequential):
-                shapes.append(("convolution", tuple(signal.shape[1:])))
-            elif isinstance(layer, nn.Linear):
-                shapes.append(("fully connected", tuple(signal.shape[1:])))
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                name = "convolution" if isinstance(layer, nn.Conv2d) else "fully connected"
+                shapes.append((name, tuple(signal.shape[1:])))
         return [*shapes[:-1], ("mean and log-variance", shapes[-1][1])]
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -163,16 +153,136 @@ class BetaVAE(nn.Module):
         return {k: np.ascontiguousarray(v.cpu().numpy()) for k, v in self.state_dict().items()}
 
 
-def _with_relu(*layers):
-    return [module for layer in layers for module in (layer, nn.ReLU(inplace=True))]
+def kl_divergence(mean, logvar):
+    """KL(N(mean, e^logvar) ‖ N(0, 1)) of every latent, nats, (n, latent_dim)."""
+    # expm1, not exp − 1: a latent close to the prior would lose its last digits.
+    return 0.5 * (mean.square() + torch.expm1(logvar) - logvar)
+
+
+def reparameterise(mean, logvar, noise):
+    """The posterior's sample that standard-normal ``noise`` makes, all (n, latent_dim)."""
+    return mean + noise * (0.5 * logvar).exp()
+
+
+def weighted(network) -> list[nn.Module]:
+    """The layers of an encoder or decoder that have weights, in order."""
+    return [layer for layer in network if hasattr(layer, "weight")]
 
 
 def halvings(image_shape) -> int:
     """How often an image is halved until it is the network's coarsest; ValueError if never."""
-    for k in range(1, STRIDED + 1):
-        if image_shape == (COARSEST[0] * 2**k, COARSEST[1] * 2**k):
-            return k
-    allowed = ", ".join(f"{COARSEST[0] * 2**k}×{COARSEST[1] * 2**k}" for k in range(STRIDED, 0, -1))
-    raise ValueError(
-        f"image_shape {'×'.join(map(str, image_shape))} does not fit the network; {allowed} do"
-    )
+    sizes = {(COARSEST[0] * 2**k, COARSEST[1] * 2**k): k for k in range(STRIDED, 0, -1)}
+    if image_shape not in sizes:
+        allowed = ", ".join(f"{height}×{width}" for height, width in sizes)
+        raise ValueError(
+            f"image_shape {'×'.join(map(str, image_shape))} does not fit the network; {allowed} do"
+        )
+    return sizes[image_shape]
+
+
+def _with_relu(*layers):
+    return [module for layer in layers for module in (layer, nn.ReLU(inplace=True))]
+
+
+# ---- the 4 × 4 convolutions with PyTorch's parameters and numbers, arranged to be faster ----
+# Chosen by CPU time layer by layer; `benchmarks/train_step.py` times the whole network.
+
+
+class FromImage(nn.Conv2d):
+    """A 4 × 4, stride-2, pad-1 convolution of one channel.
+
+    Run as a 2 × 2 convolution of four channels, one for each place in a block of 2 × 2 pixels: one
+    channel leaves a CPU's vector lanes empty.
+    """
+
+    def __init__(self, out_channels: int):
+        super().__init__(1, out_channels, kernel_size=4, stride=2, padding=1)
+
+    def forward(self, x):
+        n, _, height, width = x.shape
+        rows, columns = height // 2 + 1, width // 2 + 1
+        # Row 2·i + p, of the image and of the kernel, is place p of block i. (·, i, p, j, q)
+        blocks = F.pad(x, (1, 1, 1, 1)).reshape(n, rows, 2, columns, 2).permute(0, 2, 4, 1, 3)
+        blocks = blocks.reshape(n, 4, rows, columns)
+        kernel = self.weight.reshape(-1, 2, 2, 2, 2).permute(0, 2, 4, 1, 3).reshape(-1, 4, 2, 2)
+        return F.conv2d(
+            blocks.contiguous(memory_format=CHANNELS_LAST),
+            kernel.contiguous(memory_format=CHANNELS_LAST),
+            self.bias,
+        )
+
+
+class Upsampling(nn.ConvTranspose2d):
+    """A transposed convolution whose bias has a gradient of its own.
+
+    oneDNN takes three times as long for a transposed convolution's gradients if the bias's is among
+    them; as a sum of its own that gradient costs next to nothing.
+    """
+
+    def forward(self, x):
+        return _Upsample.apply(x, self.weight, self.bias, self.stride, self.padding)
+
+
+class UpsamplingToImage(nn.ConvTranspose2d):
+    """A 4 × 4, stride-2, pad-1 transposed convolution to one channel.
+
+    Run forward as a 2 × 2 convolution to four channels, as `FromImage` is.
+    """
+
+    def __init__(self, in_channels: int):
+        super().__init__(in_channels, 1, kernel_size=4, stride=2, padding=1)
+
+    def forward(self, x):
+        return _ToImage.apply(x, self.weight) + self.bias
+
+
+class _Upsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, padding):
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = stride, padding
+        return F.conv_transpose2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        to_x, to_weight = _gradients(gradient, *ctx.saved_tensors, *ctx.geometry)
+        return to_x, to_weight, gradient.sum((0, 2, 3)), None, None
+
+
+class _ToImage(torch.autograd.Function):
+    """(n, channels, h, w) and (channels, 1, 4, 4) to (n, 1, 2h, 2w)."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        # Row 2·i + p of the kernel reaches place p of the block i further on. (c, i, p, j, q)
+        kernel = weight.reshape(-1, 2, 2, 2, 2).flip(1, 3).permute(2, 4, 0, 1, 3)
+        kernel = kernel.reshape(4, -1, 2, 2).contiguous(memory_format=CHANNELS_LAST)
+        blocks = F.conv2d(x, kernel, padding=1).permute(0, 2, 3, 1)  # (n, h + 1, w + 1, 4)
+        # F.pixel_shuffle, in a third of its time on a CPU.
+        image = blocks.unflatten(3, (2, 2)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return image[:, None, 1:-1, 1:-1]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        # The transposed convolution's own: a convolution of one channel, which is fast.
+        return _gradients(gradient, *ctx.saved_tensors, (2, 2), (1, 1))
+
+
+def _gradients(gradient, x, weight, stride, padding):
+    """Of a transposed convolution, to its input and its weight."""
+    return torch.ops.aten.convolution_backward(
+        gradient.contiguous(memory_format=CHANNELS_LAST),
+        x,
+        weight,
+        bias_sizes=None,
+        stride=stride,
+        padding=padding,
+        dilation=[1, 1],
+        transposed=True,
+        output_padding=[0, 0],
+        groups=1,
+        output_mask=[True, True, False],
+    )[:2]

@@ -1,4 +1,8 @@
-"""Probabilistic PCA and factor analysis: one linear model with Gaussian noise, fitted two ways."""
+"""Linear models of sections: PCA, and probabilistic PCA and factor analysis.
+
+Each is made from the arrays that ``tensors()`` gives; ``fit`` finds these. Decoded images are not
+clipped to [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,106 @@ import warnings
 
 import numpy as np
 
-from brainvae_core.models.arrays import checked_codes, checked_images, checked_latent_dim
-from brainvae_core.models.pca import PCA, with_fixed_signs
+from brainvae_core.models.images import BLOCK, checked_codes, checked_images
 
 NOISE_FLOOR = 1e-6  # grey²: a border that is black in every brain would have noise 0, density ∞
 GAIN = 0.01  # nats per image; factor analysis stops when an iteration adds less
 MAX_ITERATIONS = 500
-BLOCK = 64  # images whose likelihood is taken together
 
 
-class LinearGaussian:
+class Arrays:
+    """A model that is nothing but arrays, float32, named in ``kept`` as its constructor has them.
+
+    Attributes
+    ----------
+    image_shape : (height, width)
+    latent_dim : int
+    """
+
+    kept: tuple[str, ...]
+
+    def _keep(self, *arrays):
+        for name, array in zip(self.kept, arrays, strict=True):
+            setattr(self, name, np.ascontiguousarray(array, dtype=np.float32))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What is kept on disk, by name."""
+        return {name: getattr(self, name) for name in self.kept}
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """``decode(encode(images))``, (n, height, width) float32."""
+        return self.decode(self.encode(images))
+
+
+class PCA(Arrays):
+    """Principal components with codes of unit variance.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (height, width)
+        The training brains' mean section.
+    components : ndarray, shape (latent_dim, height, width)
+        Orthonormal over pixels, in order of falling variance.
+    variances : ndarray, shape (latent_dim,)
+        The training codes' variances before they are divided out (n − 1 in the denominator).
+
+    Notes
+    -----
+    Codes are divided by √variance, so that a step along a latent means a standard deviation here
+    as it does for a VAE's prior. There is no posterior: a code is a point.
+    """
+
+    kept = ("mean", "components", "variances")
+
+    def __init__(self, mean, components, variances):
+        self._keep(mean, components, variances)
+        self.latent_dim, self.image_shape = len(self.components), self.mean.shape
+        self._flat = self.components.reshape(self.latent_dim, -1)
+
+    @classmethod
+    def fit(cls, images: np.ndarray, latent_dim: int) -> PCA:
+        """The first ``latent_dim`` components of images (n, height, width), by their Gram matrix.
+
+        Raises
+        ------
+        ValueError
+            Fewer than ``latent_dim + 1`` images, or fewer directions in which they differ.
+        """
+        images = checked_images(images)
+        n = len(images)
+        checked_latent_dim(latent_dim, n, n - 1, "components")
+        mean = images.mean(axis=0, dtype=np.float64).astype(np.float32)
+        flat = (images - mean).reshape(n, -1)
+        # n × n instead of pixels × pixels: the eigenvectors of one give those of the other.
+        eigenvalues, vectors = np.linalg.eigh((flat @ flat.T).astype(np.float64))
+        eigenvalues, vectors = eigenvalues[::-1][:latent_dim], vectors[:, ::-1][:, :latent_dim]
+        rank = int((eigenvalues > 1e-6 * max(eigenvalues[0], 1e-12)).sum())
+        if rank < latent_dim:
+            raise ValueError(
+                f"latent_dim={latent_dim}: these {n} images differ in only {rank} directions"
+            )
+        components = _with_fixed_signs((vectors / np.sqrt(eigenvalues)).T.astype(np.float32) @ flat)
+        return cls(mean, components.reshape(latent_dim, *mean.shape), eigenvalues / (n - 1))
+
+    def truncated(self, latent_dim: int) -> PCA:
+        """The same fit with fewer components."""
+        if not 1 <= latent_dim <= self.latent_dim:
+            raise ValueError(f"latent_dim={latent_dim}: this fit has 1 to {self.latent_dim}")
+        return PCA(self.mean, self.components[:latent_dim], self.variances[:latent_dim])
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Codes of images (n, height, width), (n, latent_dim) float32, standard deviations."""
+        images = checked_images(images, self.image_shape)
+        scores = (images - self.mean).reshape(-1, self.mean.size) @ self._flat.T
+        return scores / np.sqrt(self.variances)
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Images of codes (n, latent_dim), (n, height, width) float32."""
+        scores = checked_codes(z, self.latent_dim) * np.sqrt(self.variances)
+        return self.mean + (scores @ self._flat).reshape(-1, *self.image_shape)
+
+
+class LinearGaussian(Arrays):
     """p(x|z) = N(mean + Σ_k z_k loadings_k, noise) with z ~ N(0, I), and its exact posterior.
 
     Parameters
@@ -30,17 +124,18 @@ class LinearGaussian:
 
     Notes
     -----
-    Variances are those of maximum likelihood, with n in the denominator. Both fits leave loadings
-    that are orthogonal when each pixel is divided by its noise, so that the posterior's covariance
-    is diagonal and the same for every image. Codes are posterior means: those of the training
-    brains vary by less than 1, the less the more of a latent is lost in the noise.
+    Variances are those of maximum likelihood, with n in the denominator. Probabilistic PCA and
+    factor analysis leave loadings that are orthogonal when each pixel is divided by its noise, so
+    that the posterior's covariance is diagonal and the same for every image. Codes are posterior
+    means: those of the training brains vary by less than 1, the less the more of a latent is lost
+    in the noise, and a reconstruction is drawn towards the mean by as much.
     """
 
+    kept = ("mean", "loadings", "noise")
+
     def __init__(self, mean, loadings, noise):
-        self.mean = np.ascontiguousarray(mean, dtype=np.float32)
-        self.loadings = np.ascontiguousarray(loadings, dtype=np.float32)
-        noise = np.ascontiguousarray(noise, dtype=np.float32)
-        self.noise = np.maximum(noise, np.float32(NOISE_FLOOR))
+        self._keep(mean, loadings, noise)
+        self.noise = np.maximum(self.noise, np.float32(NOISE_FLOOR))
         self.latent_dim, self.image_shape = len(self.loadings), self.mean.shape
         # Everything in latent_dim × latent_dim; the images' own covariance is pixels × pixels.
         flat = self.loadings.reshape(self.latent_dim, -1).astype(np.float64)
@@ -56,19 +151,8 @@ class LinearGaussian:
         """Probabilistic PCA of images (n, height, width): one noise variance for all pixels.
 
         The closed form of Tipping and Bishop (1999): the noise is the mean variance over the
-        directions, of all that the pixels have, which the latents leave out.
-
-        Parameters
-        ----------
-        images : ndarray, shape (n, height, width)
-        latent_dim : int
-        pca : PCA, optional
-            A fit to the same images with at least as many components, where there is one.
-
-        Raises
-        ------
-        ValueError
-            As `PCA.fit`.
+        directions, of all that the pixels have, which the latents leave out. ``pca``, where there
+        is one, is a fit to the same images with at least as many components. Raises as `PCA.fit`.
         """
         pca = (pca or PCA.fit(images, latent_dim)).truncated(latent_dim)
         images = checked_images(images, pca.image_shape)
@@ -96,7 +180,7 @@ class LinearGaussian:
         from sklearn.decomposition import FactorAnalysis
         from sklearn.exceptions import ConvergenceWarning
 
-        images = checked_images(images, np.shape(images)[1:])
+        images = checked_images(images)
         n, flat = len(images), images.reshape(len(images), -1)
         checked_latent_dim(latent_dim, n, n - 1, "factors")
         varies = flat.var(axis=0, dtype=np.float64) > NOISE_FLOOR
@@ -130,7 +214,7 @@ class LinearGaussian:
         # Where the fit stopped early or noise was raised, scikit-learn's factors are not quite
         # orthogonal. A rotation of z, which changes no p(x), makes them so.
         _, axes = np.linalg.eigh((loadings / noise) @ loadings.T)
-        loadings = with_fixed_signs(axes.T[::-1] @ loadings)
+        loadings = _with_fixed_signs(axes.T[::-1] @ loadings)
         mean, shape = images.mean(axis=0, dtype=np.float64), images.shape[1:]
         return cls(mean, loadings.reshape(latent_dim, *shape), noise.reshape(shape))
 
@@ -139,14 +223,8 @@ class LinearGaussian:
         """The linear model that is told the factors: each pixel regressed on them.
 
         A reference for models without labels: where an analysis of its latents fails, the latents
-        are not to blame. Its latents are the factors, in their order, and the
-        loadings are not orthogonal: the posterior's stds leave out its correlations.
-
-        Parameters
-        ----------
-        images : ndarray, shape (n, height, width)
-        factors : ndarray, shape (n, n_factors)
-            Of mean 0 and variance 1, as z.
+        are not to blame. Its latents are the factors, (n, n_factors) of mean 0 and variance 1 as z,
+        and the loadings are not orthogonal: the posterior's stds leave out its correlations.
 
         Raises
         ------
@@ -154,7 +232,7 @@ class LinearGaussian:
             Rows differ, a factor is not finite or does not vary, or there are not more images than
             factors + 1.
         """
-        images = checked_images(images, np.shape(images)[1:])
+        images = checked_images(images)
         factors = np.asarray(factors, dtype=np.float64)
         if factors.ndim != 2 or len(factors) != len(images):
             raise ValueError(f"factors {factors.shape} must have a row for each of {len(images)}")
@@ -180,13 +258,9 @@ class LinearGaussian:
         return self.posterior(images)[0]
 
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """Mean images of codes (n, latent_dim), (n, height, width) float32, not clipped."""
+        """Mean images of codes (n, latent_dim), (n, height, width) float32."""
         z = checked_codes(z, self.latent_dim)
         return self.mean + np.tensordot(z, self.loadings, axes=1)
-
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """``decode(encode(images))``: drawn towards the mean by as much as is taken for noise."""
-        return self.decode(self.encode(images))
 
     def log_likelihood(self, images: np.ndarray) -> np.ndarray:
         """log p(x) of images (n, height, width), exact, (n,) float64, nats summed over pixels."""
@@ -208,6 +282,17 @@ class LinearGaussian:
             result[first : first + BLOCK] = constant - 0.5 * distance
         return result
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        """What is kept on disk, by name."""
-        return {"mean": self.mean, "loadings": self.loadings, "noise": self.noise}
+
+def checked_latent_dim(latent_dim, n_images, most, what):
+    """A ValueError where images do not have so many of ``what``, of which they have ``most``."""
+    if not 1 <= latent_dim <= most:
+        raise ValueError(f"latent_dim={latent_dim}: {n_images} images have 1 to {most} {what}")
+
+
+def _with_fixed_signs(rows: np.ndarray) -> np.ndarray:
+    """Eigenvectors (latent_dim, pixels) whose largest entries are positive.
+
+    The sign of an eigenvector is arbitrary; this one is the same on every machine.
+    """
+    largest = np.abs(rows).argmax(axis=1)
+    return rows * np.sign(rows[np.arange(len(rows)), largest])[:, None]

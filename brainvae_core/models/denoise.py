@@ -8,22 +8,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brainvae_core.models.arrays import checked_images
+from brainvae_core.models.images import checked_images
+
+
+def _median(image, amount):
+    from scipy.ndimage import median_filter
+
+    return median_filter(image, round(amount))
+
+
+def _non_local_means(image, amount):
+    from skimage.restoration import denoise_nl_means
+
+    return denoise_nl_means(image, patch_size=5, patch_distance=6, h=amount, fast_mode=True)
+
+
+def _total_variation(image, amount):
+    from skimage.restoration import denoise_tv_chambolle
+
+    return denoise_tv_chambolle(image, weight=amount)
 
 
 class Filter(NamedTuple):
-    """One kind of denoiser.
-
-    Attributes
-    ----------
-    apply : callable
-        ``apply(image, amount)``, of one image (height, width).
-    amounts : tuple of float
-        From weak to strong, to choose from.
-    """
+    """One kind of denoiser: ``apply(image, amount)``, and amounts from weak to strong."""
 
     apply: Callable[[np.ndarray, float], np.ndarray]
     amounts: tuple[float, ...]
+
+
+DENOISERS = {
+    "median": Filter(_median, (3, 5, 7, 9, 13)),
+    "non-local means": Filter(_non_local_means, (0.01, 0.02, 0.05, 0.1, 0.2)),
+    "total variation": Filter(_total_variation, (0.01, 0.03, 0.1, 0.3, 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class Denoiser:
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Denoised images, (n, height, width) float32."""
-        images = checked_images(images, np.shape(images)[1:])
+        images = checked_images(images)
         found = np.empty_like(images)
         for image, denoised in zip(images, found, strict=True):
             denoised[:] = _filter(self.name).apply(image, self.amount)
@@ -57,19 +74,9 @@ class Denoiser:
 
 
 def tuned_denoiser(name: str, clean: np.ndarray, corrupted: np.ndarray) -> Denoiser:
-    """The amount that brings corrupted images nearest to their clean truth.
+    """The amount that brings corrupted images (n, height, width) nearest to their clean truth.
 
-    Parameters
-    ----------
-    name : str
-        A key of ``DENOISERS``.
-    clean, corrupted : ndarray, shape (n, height, width)
-        Brains that the denoiser will not be judged by.
-
-    Returns
-    -------
-    Denoiser
-        Of least squared error, pooled over all pixels.
+    Nearest by squared error, pooled over all pixels of brains that it will not be measured on.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def tuned_denoiser(name: str, clean: np.ndarray, corrupted: np.ndarray) -> Denoi
         raise ValueError(
             f"clean {np.shape(clean)} and corrupted {np.shape(corrupted)} must have one shape"
         )
-    clean = checked_images(clean, np.shape(clean)[1:])
+    clean = checked_images(clean)
     candidates = [Denoiser(name, amount) for amount in _filter(name).amounts]
     return min(candidates, key=lambda d: np.square(d.reconstruct(corrupted) - clean).sum())
 
@@ -89,28 +96,3 @@ def _filter(name) -> Filter:
     if name not in DENOISERS:
         raise ValueError(f"no denoiser {name!r}; there are {', '.join(DENOISERS)}")
     return DENOISERS[name]
-
-
-def _median(image, amount):
-    from scipy.ndimage import median_filter
-
-    return median_filter(image, round(amount))
-
-
-def _non_local_means(image, amount):
-    from skimage.restoration import denoise_nl_means
-
-    return denoise_nl_means(image, patch_size=5, patch_distance=6, h=amount, fast_mode=True)
-
-
-def _total_variation(image, amount):
-    from skimage.restoration import denoise_tv_chambolle
-
-    return denoise_tv_chambolle(image, weight=amount)
-
-
-DENOISERS = {
-    "median": Filter(_median, (3, 5, 7, 9, 13)),
-    "non-local means": Filter(_non_local_means, (0.01, 0.02, 0.05, 0.1, 0.2)),
-    "total variation": Filter(_total_variation, (0.01, 0.03, 0.1, 0.3, 1.0)),
-}
