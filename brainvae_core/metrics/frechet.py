@@ -1,11 +1,12 @@
-"""Fréchet distance between two sets of images, in a basis of principal components."""
+"""Two sets of images in a basis of principal components: Fréchet distance, precision, recall."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from brainvae_core.metrics.checks import checked_images, checked_rows
 
@@ -20,8 +21,7 @@ class PCABasis:
     ----------
     mean : ndarray of float64, shape (height, width)
     components : ndarray of float64, shape (d, height, width)
-        Unit length, mutually orthogonal, the one with most variance first. The first of them are
-        themselves the smaller basis.
+        The one with most variance first; the first of them are themselves the smaller basis.
     """
 
     mean: np.ndarray
@@ -56,10 +56,6 @@ def pca_basis(images: np.ndarray, d: int) -> PCABasis:
     images : ndarray, shape (n, height, width)
     d : int
         At most n − 1.
-
-    Returns
-    -------
-    PCABasis
 
     Raises
     ------
@@ -99,11 +95,10 @@ def pca_basis(images: np.ndarray, d: int) -> PCABasis:
 def frechet_distance(scores_a: np.ndarray, scores_b: np.ndarray) -> float:
     """Squared 2-Wasserstein distance between Gaussians fitted to two samples.
 
-    ``‖μ_a − μ_b‖² + tr Σ_a + tr Σ_b − 2 tr (Σ_a Σ_b)^½``. The last trace is the nuclear norm of
-    R_a R_bᵀ, with R the triangular factor of the centred scores / √(n − 1): no matrix square
-    root, so singular covariances (n ≤ d) are as good as others.
-
-    Its expectation falls as n grows: compare values of one n, beside real against real.
+    ``‖μ_a − μ_b‖² + tr Σ_a + tr Σ_b − 2 tr (Σ_a Σ_b)^½`` (Dowson, Landau 1982). The last trace is
+    the nuclear norm of R_a R_bᵀ, with R the triangular factor of the centred scores / √(n − 1): no
+    matrix square root, so singular covariances (n ≤ d) are as good as others. Its expectation
+    falls as n grows: compare values of one n, beside real against real.
 
     Parameters
     ----------
@@ -118,10 +113,6 @@ def frechet_distance(scores_a: np.ndarray, scores_b: np.ndarray) -> float:
     ------
     ValueError
         Different d, fewer than two rows, or a score that is not finite.
-
-    References
-    ----------
-    Dowson, Landau (1982), J. Multivariate Anal. 12:450.
     """
     a, b = checked_rows(scores_a, "scores_a"), checked_rows(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
@@ -129,7 +120,9 @@ def frechet_distance(scores_a: np.ndarray, scores_b: np.ndarray) -> float:
             f"scores_a {a.shape} and scores_b {b.shape} must have one number of columns; "
             "rows are samples and columns are dimensions"
         )
-    factor_a, factor_b = _covariance_factor(a), _covariance_factor(b)
+    factor_a, factor_b = (
+        np.linalg.qr((s - s.mean(axis=0)) / np.sqrt(len(s) - 1), mode="r") for s in (a, b)
+    )
     shift = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
     spread = np.square(factor_a).sum() + np.square(factor_b).sum()
     overlap = np.linalg.norm(factor_a @ factor_b.T, "nuc")
@@ -137,7 +130,7 @@ def frechet_distance(scores_a: np.ndarray, scores_b: np.ndarray) -> float:
 
 
 def pca_frechet_distance(basis: PCABasis, real: np.ndarray, generated: np.ndarray) -> float:
-    """Fréchet distance between two sets of images in a PCA basis.
+    """Fréchet distance between two sets of images in a PCA basis, squared grey values.
 
     Parameters
     ----------
@@ -147,48 +140,117 @@ def pca_frechet_distance(basis: PCABasis, real: np.ndarray, generated: np.ndarra
         Held-out brains, and as many images of a model: samples of its prior, or reconstructions
         of *other* brains than the real side's.
 
-    Returns
-    -------
-    float
-        In squared grey values summed over pixels.
-
     Raises
     ------
     ValueError
         The two sets have different sizes, or do not fit the basis.
-    """
-    return float(frechet_profile(basis, real, generated, [len(basis.components)])[0])
-
-
-def frechet_profile(
-    basis: PCABasis, real: np.ndarray, generated: np.ndarray, dims: Sequence[int]
-) -> np.ndarray:
-    """`pca_frechet_distance` in the first ``dims`` components of a basis.
-
-    Parameters
-    ----------
-    basis, real, generated
-        As for `pca_frechet_distance`.
-    dims : sequence of int
-        Numbers of components, each at most the basis's own d.
-
-    Returns
-    -------
-    ndarray of float64, shape (len(dims),)
     """
     if len(real) != len(generated):
         raise ValueError(
             f"{len(real)} real and {len(generated)} generated images; the distance falls as n "
             "grows, so give equally many of both"
         )
-    largest = len(basis.components)
-    if unfit := [d for d in dims if d not in range(1, largest + 1)]:
-        raise ValueError(f"dims {unfit} are not in this basis; 1 to {largest} are")
-    a, b = basis.project(real), basis.project(generated)
-    return np.array([frechet_distance(a[:, :d], b[:, :d]) for d in dims])
+    return frechet_distance(basis.project(real), basis.project(generated))
 
 
-def _covariance_factor(scores: np.ndarray) -> np.ndarray:
-    """R, (min(n, d), d), with RᵀR the sample covariance."""
-    centred = (scores - scores.mean(axis=0)) / np.sqrt(len(scores) - 1)
-    return np.linalg.qr(centred, mode="r")
+def sample_precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
+    """Share of generated images that lie among the real ones (Kynkäänniemi et al. 2019).
+
+    That is within a ball around a real image that reaches to its k-th nearest real neighbour.
+
+    Parameters
+    ----------
+    real, generated : ndarray, shape (n, d)
+        Scores in a basis (``PCABasis.project``), as many of each: the share grows with n.
+    k : int
+
+    Returns
+    -------
+    float
+        1 for a set and itself. Of two samples of one distribution it is well below 1 in many
+        dimensions: show real against real beside it.
+
+    Raises
+    ------
+    ValueError
+        Different shapes, a score that is not finite, or not more than k images.
+    """
+    real, generated = checked_rows(real, "real"), checked_rows(generated, "generated")
+    if real.shape != generated.shape:
+        raise ValueError(
+            f"real {real.shape} and generated {generated.shape} must have one shape: as many "
+            "images of each, in one basis"
+        )
+    if k not in range(1, len(real)):
+        raise ValueError(f"k={k} neighbours of {len(real)} images; 1 to {len(real) - 1} exist")
+    reach = cKDTree(real).query(real, k + 1)[0][:, k]
+    return float((cdist(real, generated) <= reach[:, np.newaxis]).any(axis=0).mean())
+
+
+def sample_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
+    """Share of real images that lie among the generated ones: `sample_precision` the other way."""
+    return sample_precision(generated, real, k)
+
+
+def aggregate_codes(model, images: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
+    """Codes from the aggregate posterior: of brains drawn at random, with their uncertainty.
+
+    Where codes are wider or narrower than the prior, samples of the prior are none of the model's
+    brains; these are.
+
+    Parameters
+    ----------
+    model
+        Anything with ``encode(images)``; where it has ``posterior(images) -> mean, std``, a sample
+        of it is drawn for every brain.
+    images : ndarray, shape (n_brains, height, width)
+        Training brains; drawn with replacement.
+    n, seed : int
+
+    Returns
+    -------
+    ndarray of float32, shape (n, latent_dim)
+    """
+    images = checked_images(images, "images")
+    if n < 1:
+        raise ValueError(f"n={n}: draw at least 1 code")
+    rng = np.random.default_rng(seed)
+    drawn = images[rng.integers(len(images), size=n)]
+    if not hasattr(model, "posterior"):
+        return model.encode(drawn)
+    mean, std = model.posterior(drawn)
+    return (mean + std * rng.standard_normal(np.shape(mean))).astype(np.float32)
+
+
+def generated_scores(
+    model, basis, others: np.ndarray, train: np.ndarray, has_prior: bool = True, seed: int = 0
+) -> dict:
+    """A model's images in a basis: reconstructions, and samples of two kinds, as many of each.
+
+    Parameters
+    ----------
+    model
+        Anything with ``encode`` and ``decode``.
+    basis : PCABasis
+    others : ndarray, shape (n, height, width)
+        Held-out brains to reconstruct, not those of the real side.
+    train : ndarray, shape (n_train, height, width)
+        Whose codes are the aggregate posterior's.
+    has_prior : bool
+        Whether the model's codes are to follow N(0, I); where not, it has no samples of a prior.
+    seed : int
+
+    Returns
+    -------
+    dict of str to ndarray, each (n, d)
+        ``"reconstructions"``; ``"prior samples"`` of N(0, I); ``"aggregate posterior"``.
+    """
+    codes = {
+        "reconstructions": model.encode(others),
+        "aggregate posterior": aggregate_codes(model, train, len(others), seed),
+    }
+    if has_prior:
+        shape = np.shape(codes["reconstructions"])
+        prior = np.random.default_rng(seed).standard_normal(shape)
+        codes["prior samples"] = prior.astype(np.float32)
+    return {kind: basis.project(model.decode(z)) for kind, z in codes.items()}
