@@ -27,14 +27,11 @@ def perturb(
     Parameters
     ----------
     images : ndarray, shape (n, height, width)
-        Brightness in [0, 1].
     roi_mask : ndarray of bool, shape (height, width)
-    weight : float
-        w, in units of μ_R.
-    mean_brightness : float
-        μ_R, the training brains' mean brightness in the region.
+    weight, mean_brightness : float
+        w, and μ_R: the training brains' mean brightness in the region.
     mode : {"mask", "add"}
-        ``"swap"`` needs other brains: see :func:`swap_donors`.
+        ``"swap"`` needs other brains: see :func:`receptive_field`.
 
     Returns
     -------
@@ -53,7 +50,7 @@ def perturb(
 
 
 def swap_donors(brightness: np.ndarray, level: float) -> np.ndarray:
-    """Which brain each brain gets a region from, to be about as bright as a level.
+    """Which brain each brain gets a region from, to be about as bright as a level, (n_brains,) int.
 
     A painted patch of one grey is no brain: what an encoder makes of it says little about brains.
     Here the region is that of another real brain, one of the 5 % whose own brightness in it is
@@ -61,21 +58,7 @@ def swap_donors(brightness: np.ndarray, level: float) -> np.ndarray:
     the seam is off the manifold. A level at the end of the range is reached in part, since the
     nearest 5 % of brains lie inside of it.
 
-    Parameters
-    ----------
-    brightness : ndarray, shape (n_brains,)
-        Each brain's mean brightness in the region.
-    level : float
-        The brightness wanted, w·μ_R.
-
-    Returns
-    -------
-    ndarray of int, shape (n_brains,)
-
-    Raises
-    ------
-    ValueError
-        Fewer than 3 brains.
+    ``brightness`` is each brain's (n_brains,) in the region, at least 3; ``level`` is w·μ_R.
     """
     brightness = np.asarray(brightness, dtype=np.float64)
     n_brains = len(brightness)
@@ -106,18 +89,14 @@ def weight_range(
 
     Evenly from the 1st to the 99th percentile over brains of the region's mean brightness, divided
     by μ_R. Given to :func:`receptive_field` with the same μ_R, which then cancels. For ``"add"``
-    1 is taken off: there w is what comes on top of the brain's own brightness, and a range around
-    1 would double it.
+    1 is taken off: there w is what comes on top of the brain's own brightness.
 
     Parameters
     ----------
     images : ndarray, shape (n_brains, height, width)
-        The cohort.
     roi_masks : ndarray of bool, shape (n_rois, height, width)
-    mean_brightness : ndarray, shape (n_rois,), optional
-        μ_R; by default the mean over ``images``.
-    mode : {"mask", "add", "swap"}
-        As it will be given to :func:`receptive_field`.
+    mean_brightness, mode
+        As for :func:`receptive_field`.
     n_weights : int
         Weights a region, the two ends included.
 
@@ -142,16 +121,9 @@ def weight_range(
 
 
 def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
-    """Mean variance of each region's pixels (a sum would favour large regions).
+    """Mean variance (latent_dim, height, width) of each region's pixels, (latent_dim, n_rois).
 
-    Parameters
-    ----------
-    field_variance_all : ndarray, shape (latent_dim, height, width)
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-
-    Returns
-    -------
-    ndarray, shape (latent_dim, n_rois), squared brightness
+    A sum would favour large regions.
     """
     variance, masks = np.asarray(field_variance_all), np.asarray(roi_masks, dtype=bool)
     if variance.ndim != 3 or masks.ndim != 3 or variance.shape[1:] != masks.shape[1:]:
@@ -167,17 +139,9 @@ def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.
 def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
     """How much more the upper outer quartile of c moves each region than the lower one.
 
-    Parameters
-    ----------
-    field_variance : ndarray, shape (latent_dim, 4, height, width)
-        ``ProjectiveField.variance``.
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-
-    Returns
-    -------
-    ndarray, shape (latent_dim, n_rois)
-        (V₊ − V₋) / (V₊ + V₋) of the region's mean variances, from −1 to 1; 0 where neither moves
-        it. A latent's sign is arbitrary: only whether regions share a sign says anything.
+    From ``ProjectiveField.variance`` and masks: (V₊ − V₋) / (V₊ + V₋) of the region's mean
+    variances, (latent_dim, n_rois), −1 to 1; 0 where neither moves it. A latent's sign is
+    arbitrary: only whether regions share a sign says anything.
     """
     below, above = (region_profile(np.asarray(field_variance)[:, q], roi_masks) for q in (0, 3))
     both = below + above
@@ -195,12 +159,9 @@ def random_blobs(
     Parameters
     ----------
     brain_mask : ndarray of bool, shape (height, width)
-    n_pixels : int
-        Of each blob; a region's own number, for blobs matched to it.
-    n : int
-        Blobs.
+    n_pixels, n : int
+        Pixels of each blob (a region's own number, for blobs matched to it), and blobs.
     seed : int
-        Of the random generator.
     mirrored : bool
         Half of the pixels in the left half of the image and their mirror image across the middle,
         as most atlas regions are; an odd number of pixels loses one.
