@@ -17,14 +17,10 @@ ATTEMPTS = 1000  # draws of regions before a bootstrap gives up
 
 
 class BothDirections(NamedTuple):
-    """What one model's latents see and move.
+    """What one model's latents see and move: both fields, and what is moved by region.
 
-    Attributes
-    ----------
-    receptive : ReceptiveField
-    projective : ProjectiveField
-    profile : ndarray, shape (latent_dim, n_rois)
-        Mean variance of each region's output, squared brightness (``region_profile``).
+    ``profile`` (latent_dim, n_rois) is the mean variance of each region's output, squared
+    brightness.
     """
 
     receptive: ReceptiveField
@@ -35,19 +31,11 @@ class BothDirections(NamedTuple):
 def both_directions(
     model, images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray, **options
 ) -> BothDirections:
-    """Receptive fields of some brains, and projective fields around their mean code.
+    """Receptive fields of some clean brains, and projective fields around their mean code.
 
-    Parameters
-    ----------
-    model
-        Anything with ``encode`` and ``decode``.
-    images : ndarray, shape (n_brains, height, width)
-        Clean brains. Each region's weights are the two ends of :func:`weight_range`.
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-    c : ndarray, shape (n_c,)
-        Interpolation weights, prior standard deviations.
-    **options
-        Of :func:`receptive_field`, such as ``variance_floor``.
+    Each region's weights are the two ends of :func:`weight_range`; c are interpolation weights,
+    prior standard deviations; further options, such as ``variance_floor``, are
+    :func:`receptive_field`'s.
     """
     of_range = {k: options[k] for k in ("mode", "mean_brightness") if k in options}
     weights = weight_range(images, roi_masks, **of_range)
@@ -129,16 +117,11 @@ def agreement_draws(
     seed: int,
     active: np.ndarray | None = None,
 ) -> np.ndarray:
-    """:func:`cross_agreement` of resampled brains and regions, (n, latent_dim, latent_dim).
+    """`cross_agreement` of n resamples of brains and regions, (n, latent_dim, latent_dim).
 
-    Parameters
-    ----------
-    divergences : ndarray, shape (n_resamples, n_rois, latent_dim)
-        Of resampled brains (``ReceptiveField.bootstrapped``); each draw takes one at random.
-    projective_region_profile, active
-        As for :func:`cross_agreement`.
-    n, seed : int
-        Draws. One that leaves a latent alike in every region is drawn again.
+    ``divergences`` (n_resamples, n_rois, latent_dim) are of resampled brains
+    (``ReceptiveField.bootstrapped``); each draw takes one at random. One that leaves a latent alike
+    in every region is drawn again.
     """
     stack = np.asarray(divergences)
     if stack.ndim != 3 or not len(stack):
@@ -173,7 +156,7 @@ class AgreementOfFits(NamedTuple):
     own : ndarray, shape (n_fits,)
         Mean rank correlation of a latent's two fields.
     beyond : ndarray, shape (n_fits,)
-        How much that exceeds the mean of two different latents (:func:`own_over_others`).
+        How much that exceeds the mean of two different latents.
     own_resamples, beyond_resamples : ndarray, shape (n_fits, n)
         The same of resampled brains and regions.
     """
@@ -189,13 +172,8 @@ def agreement_of_fits(
 ) -> AgreementOfFits:
     """Agreement of several fits of one model, with what resampling makes of it.
 
-    Parameters
-    ----------
-    fits : sequence of BothDirections
-        Over the same regions and brains.
-    actives : sequence of ndarray of bool, each (latent_dim,)
-    n, seed : int
-        Draws of brains and regions.
+    The fits are over the same regions and brains; ``actives`` are the active latents of each; n are
+    the draws of brains and regions.
     """
     whole, drawn = [], []
     for both, active in zip(fits, actives, strict=True):

@@ -70,18 +70,8 @@ def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> f
     :func:`normalised_impacts` over regions: 0 where every pair moves together or in opposition.
     Independent columns score far below 1 when regions are few (0.63 ± 0.05 at 6 regions and 8
     latents), and closing the rows to 1 forces 0 at two latents: compare models at equal numbers of
-    active latents and beside :func:`uncorrelatedness_null`.
-
-    Parameters
-    ----------
-    impacts, active
-        As for :func:`normalised_impacts`.
-
-    Raises
-    ------
-    ValueError
-        Fewer than 3 regions or 2 active latents, a region that moves none, or a latent whose share
-        is the same in every region and so has no correlation.
+    active latents and beside :func:`uncorrelatedness_null`. A ValueError where there are fewer than
+    3 regions or 2 active latents, or a latent has the same share in every region.
     """
     shares = normalised_impacts(impacts, active)
     columns = np.flatnonzero(checked_active(active, shares.shape[1]))
@@ -120,16 +110,10 @@ def bootstrap_uncorrelatedness(
     """Scores (n,) of resampled regions, and of resampled brains where their fields are given.
 
     Regions drawn twice leave fewer different ones, and fewer regions correlate more by chance, so
-    the mean of these scores lies below the score itself: read their spread only.
-
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim) or (n_resamples, n_rois, latent_dim)
-        One field, or the fields of resampled brains (``ReceptiveField.bootstrapped``): each draw
-        then takes one of them at random before it draws regions.
-    n, seed : int
-        Draws; one with fewer than 3 different regions is drawn again.
-    active : ndarray of bool, shape (latent_dim,), optional
+    the mean of these scores lies below the score itself: read their spread only. Impacts are
+    (n_rois, latent_dim), or (n_resamples, n_rois, latent_dim) of resampled brains
+    (``ReceptiveField.bootstrapped``), of which each draw then takes one at random. A draw with
+    fewer than 3 different regions is drawn again.
     """
     stack = np.asarray(impacts, dtype=np.float64)
     stack = stack[None] if stack.ndim == 2 else stack
@@ -154,10 +138,8 @@ class ScoredFits(NamedTuple):
         The score of each fit.
     resamples : ndarray, shape (n_fits, n)
         Of resampled brains and regions (:func:`bootstrap_uncorrelatedness`).
-    null : ndarray, shape (n,)
-        Mean over fits of :func:`uncorrelatedness_null`.
-    rotated : ndarray, shape (n_rotations,)
-        Mean over fits of the score along random axes of the same codes.
+    null, rotated : ndarray, shape (n,) and (n_rotations,)
+        Means over fits of :func:`uncorrelatedness_null`, and of the score along random axes.
     """
 
     values: np.ndarray
@@ -201,7 +183,7 @@ def scored_fits(
 
 
 def impact_covariance(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Covariance between latents of their shares of each region, (latent_dim, latent_dim) (Fig. 3D).
+    """Covariance (latent_dim, latent_dim) between latents of their shares of regions (Fig. 3D).
 
     Of a sample (n_rois − 1); each row sums to 0, for shares sum to 1, and is 0 of a latent that is
     not active.

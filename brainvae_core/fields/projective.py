@@ -29,10 +29,8 @@ class ProjectiveField:
         and brightness.
     variance_all, mean_all : ndarray of float32, shape (latent_dim, height, width)
         Over every c.
-    c : ndarray, shape (n_c,)
-        Interpolation weights, prior standard deviations.
-    z0 : ndarray, shape (latent_dim,)
-        Code around which the latents moved.
+    c, z0 : ndarray, shape (n_c,) and (latent_dim,)
+        Interpolation weights, prior standard deviations, and the code around which latents moved.
     absolute : bool
         Whether latent k was set to c rather than moved by c.
     """
@@ -150,9 +148,8 @@ def stratified_rgb(
 
     Returns
     -------
-    rgb : ndarray, shape (latent_dim, height, width, 3), in [0, 1]
-    scales : ndarray, shape (3,)
-        Variances that saturate R, G and B, squared brightness: print them.
+    rgb, scales : ndarray, shape (latent_dim, height, width, 3), in [0, 1], and (3,)
+        The scales are the variances that saturate R, G and B, squared brightness: print them.
     """
     v = field.variance.astype(np.float64)
     channels = np.stack([v[:, 2], v[:, 1], (v[:, 0] + v[:, 3]) / 2], axis=-1)
@@ -190,24 +187,12 @@ def tail_ratio(field: ProjectiveField) -> np.ndarray:
 def outlier_latents(
     field: ProjectiveField, active: np.ndarray | None = None, threshold: float = 2.5
 ) -> np.ndarray:
-    """Latents to star (Fig. 3A): their tail does unusually much.
+    """Latents to star (Fig. 3A), (latent_dim,) bool: their tail does unusually much.
 
     The rule: log :func:`tail_ratio` lies above the median of the active latents by more than
     ``threshold`` × 1.4826 × MAD, and by at least log 1.1 (latents that are all alike have a MAD of
-    rounding size). The paper shows stars and gives no rule; this one is ours.
-
-    Parameters
-    ----------
-    field : ProjectiveField
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that set the median and may be starred; all of them by default.
-    threshold : float
-        In robust standard deviations.
-
-    Raises
-    ------
-    ValueError
-        Fewer than 3 active latents, or most of them move pixels in their tails only.
+    rounding size). The paper shows stars and gives no rule; this one is ours. At least 3 latents
+    must be active.
     """
     ratio = tail_ratio(field)
     active = checked_active(active, len(ratio))
@@ -290,7 +275,6 @@ class Rotated:
     images : ndarray, shape (n_brains, height, width)
         Brains whose codes are to be white.
     seed : int
-        Of the rotation.
     active : ndarray of bool, shape (latent_dim,), optional
         Latents to turn; the others stay at their mean and are no longer latents.
     variance_floor : float

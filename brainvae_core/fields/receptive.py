@@ -248,20 +248,9 @@ def null_divergence(
 ) -> ReceptiveField:
     """The field of random blobs as large as a region, each over its own range of brightness.
 
-    Parameters
-    ----------
-    model, images, mode
-        As for :func:`receptive_field`. The blobs' weights come from :func:`weight_range` of these
-        images; take the region's from the same ones.
-    brain_mask, n_pixels, n_blobs, seed, mirrored
-        As for :func:`random_blobs`.
-    **options
-        ``variance_floor`` and ``batch_size`` of :func:`receptive_field`.
-
-    Returns
-    -------
-    ReceptiveField
-        Blobs for regions: ``.divergence`` is (n_blobs, latent_dim).
+    Blobs (:func:`random_blobs`) for regions: ``.divergence`` is (n_blobs, latent_dim). Their
+    weights come from :func:`weight_range` of these images; take the region's from the same ones.
+    Further options are ``variance_floor`` and ``batch_size`` of :func:`receptive_field`.
     """
     blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed, mirrored=mirrored)
     weights = weight_range(images, blobs, mode=mode)

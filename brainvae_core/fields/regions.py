@@ -18,7 +18,7 @@ def perturb(
     mean_brightness: float,
     mode: str = "mask",
 ) -> np.ndarray:
-    """Images with one region's brightness replaced or raised (Liu et al. 2020, § 2.2).
+    """Images with one region's brightness replaced or raised, float32 (Liu et al. 2020, § 2.2).
 
     ``"mask"``: x₀ ⊙ (1 − m) + w·μ_R·m. ``"add"``: x₀ + w·μ_R·m. The result may leave [0, 1]: it is
     not clipped, so that equal steps of w stay equal steps of the input and a linear model's answer
@@ -26,16 +26,11 @@ def perturb(
 
     Parameters
     ----------
-    images : ndarray, shape (n, height, width)
-    roi_mask : ndarray of bool, shape (height, width)
+    images, roi_mask : ndarray, shape (n, height, width) and (height, width)
     weight, mean_brightness : float
         w, and μ_R: the training brains' mean brightness in the region.
     mode : {"mask", "add"}
         ``"swap"`` needs other brains: see :func:`receptive_field`.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, height, width)
     """
     if mode == "swap":
         raise ValueError("mode 'swap' takes regions from other brains; use receptive_field")
@@ -151,30 +146,13 @@ def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndar
 def random_blobs(
     brain_mask: np.ndarray, n_pixels: int, n: int, seed: int, *, mirrored: bool = False
 ) -> np.ndarray:
-    """Connected random regions of one size inside the brain, the null of a receptive field.
+    """Connected random regions (n, height, width) of one size inside the brain: a null.
 
     From a random pixel a blob takes the ``n_pixels`` nearest ones along paths inside the brain,
     where smooth noise makes some ground longer than other: irregular outlines, no holes cut off.
-
-    Parameters
-    ----------
-    brain_mask : ndarray of bool, shape (height, width)
-    n_pixels, n : int
-        Pixels of each blob (a region's own number, for blobs matched to it), and blobs.
-    seed : int
-    mirrored : bool
-        Half of the pixels in the left half of the image and their mirror image across the middle,
-        as most atlas regions are; an odd number of pixels loses one.
-
-    Returns
-    -------
-    ndarray of bool, shape (n, height, width)
-
-    Raises
-    ------
-    ValueError
-        No connected piece of the brain has ``n_pixels`` pixels (of a half, where mirrored, half as
-        many), or that is fewer than 4.
+    Mirrored, half of the pixels are in the left half of the image and their mirror image across the
+    middle, as most atlas regions are; an odd number of pixels loses one. A ValueError where no
+    connected piece of the brain (of a half) has room, or for fewer than 4 pixels.
     """
     brain_mask = np.asarray(brain_mask, dtype=bool)
     if mirrored:

@@ -33,9 +33,7 @@ class PlantedFields:
         over the variance of that brightness over brains: where a reader of regions could see it.
     moved : ndarray, shape (n_factors, n_rois)
         Mean variance of each region's pixels while the factor alone moves through c, squared
-        brightness: what a latent that is the factor would paint.
-    variance : ndarray of float32, shape (n_factors, height, width)
-        The same of every pixel.
+        brightness; ``variance`` (n_factors, height, width) is the same of every pixel.
     """
 
     factors: tuple[str, ...]
@@ -105,9 +103,9 @@ def planted_fields(
     simulator
         A model whose latents are the factors: anything with ``names`` and
         ``decode(factors) -> images``, such as ``PlantedModel``.
-    images : ndarray, shape (n_brains, height, width)
-        Clean brains; how much their regions' brightness varies.
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
+    images, roi_masks
+        Clean brains (n_brains, height, width), whose regions (n_rois, height, width) vary in
+        brightness.
     c : ndarray, shape (n_c,)
         Factor values, such as -3 to 3: a simulator's tissue folds beyond.
     """
@@ -156,24 +154,16 @@ def recover(
     ----------
     model
         Anything with ``encode`` and ``decode``.
-    images : ndarray, shape (n_brains, height, width)
+    images, factors : ndarray, shape (n_brains, height, width) and (n_brains, n_factors)
         Clean brains that the model was not fitted to.
-    factors : ndarray, shape (n_brains, n_factors)
-        Of the same brains.
-    planted : PlantedFields
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-        The regions of ``planted``.
+    planted, roi_masks
+        `planted_fields`, and the regions they were given.
     c : ndarray, shape (n_c,)
         Interpolation weights of the projective field, prior standard deviations.
     active : ndarray of bool, shape (latent_dim,), optional
         Latents that count; all of them by default. A model without any recovers nothing.
     n_read : int
         Receptive fields are read on so many of the brains, the first ones.
-
-    Raises
-    ------
-    ValueError
-        Of the functions it calls; or the factors are not those of ``planted``.
     """
     factors = np.asarray(factors)
     if factors.ndim != 2 or factors.shape[1] != len(planted.factors):

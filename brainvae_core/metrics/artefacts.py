@@ -65,16 +65,12 @@ def artefact_removal(
 
     Parameters
     ----------
-    clean, corrupted : ndarray, shape (n, height, width)
-        The same brains without and with an artefact.
+    clean, corrupted, of_clean, of_corrupted : ndarray, shape (n, height, width)
+        The same brains without and with an artefact, and a model's answers to the two.
     masks : ndarray of bool, shape (n, height, width)
-        Where the artefacts are.
-    of_clean, of_corrupted : ndarray, shape (n, height, width)
-        A model's answers to the two.
     mean_image : ndarray, shape (height, width)
         Of the training brains.
     pixel_um : float
-        Side of a pixel in µm.
 
     Raises
     ------
@@ -122,26 +118,11 @@ def artefact_removal(
 def reproduced_change(
     before: np.ndarray, after: np.ndarray, of_before: np.ndarray, of_after: np.ndarray
 ) -> np.ndarray:
-    """How much of a change of brains comes back as a change of a model's answers.
+    """How much of a change of brains comes back as a change of a model's answers, (n,).
 
-    Parameters
-    ----------
-    before, after : ndarray, shape (n, height, width)
-        The same brains without and with the change, such as a rare anatomy or a misplaced section.
-    of_before, of_after : ndarray, shape (n, height, width)
-        A model's answers to the two.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Σ d (r(after) − r(before)) / Σ d² with d = after − before: 1 where the change comes back
-        whole, 0 where it is ignored. Where it moves noise and texture too, a model that knew the
-        change itself but not these would stay below 1.
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, a pixel is not finite, or a brain does not change.
+    Σ d (r(after) − r(before)) / Σ d² with d = after − before: 1 where the change comes back whole,
+    0 where it is ignored. Where it moves noise and texture too, a model that knew the change itself
+    but not these would stay below 1. All four sets of images are (n, height, width).
     """
     for name, images in {"of_before": of_before, "of_after": of_after}.items():
         checked_pair(before, images, ("before", name))
@@ -157,22 +138,16 @@ def reproduced_change(
 
 
 def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
-    """`artefact_removal` of the same brains with every artefact at every strength.
+    """`artefact_removal` of every artefact at every strength, of arrays (n_kinds, n_strengths, n).
 
     Parameters
     ----------
     model
         Anything with ``reconstruct(images)``, or with ``encode`` and ``decode``.
     graded
-        Has ``clean`` (n_brains, height, width), ``images`` and ``masks`` (n_kinds, n_strengths,
-        n_brains, height, width), and ``pixel_um``: ``graded_artefacts``.
+        Has ``clean`` (n, height, width), ``images`` and ``masks`` (n_kinds, n_strengths, n, height,
+        width), and ``pixel_um``: ``graded_artefacts``.
     mean_image : ndarray, shape (height, width)
-        Of the training brains.
-
-    Returns
-    -------
-    ArtefactRemoval
-        Of arrays (n_kinds, n_strengths, n_brains).
     """
     *cells, n, height, width = graded.images.shape
     times = int(np.prod(cells))
@@ -190,20 +165,16 @@ def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
 
 
 class ErrorMap:
-    """Where a model does not paint a brain as it is, held against what is usual.
+    """Where a model does not reconstruct a brain as it is, held against what is usual.
 
     Parameters
     ----------
     model
         Anything with ``reconstruct(images)``, or with ``encode`` and ``decode``.
     ordinary : ndarray, shape (n, height, width)
-        Clean brains that the model was not fitted to.
-
-    Attributes
-    ----------
-    spread : ndarray, shape (height, width)
-        Root mean square of the model's error over the ordinary brains, at least 0.01 grey values:
-        borders that always differ count for less.
+        Clean brains that the model was not fitted to. ``spread`` (height, width) is the root mean
+        square of its error over them, at least 0.01 grey values: borders that always differ count
+        for less.
     """
 
     def __init__(self, model, ordinary: np.ndarray):
@@ -247,16 +218,8 @@ class Curves(NamedTuple):
 def detection_curves(scores: np.ndarray, truth: np.ndarray, n_points: int = 201) -> Curves:
     """How many are found at which price, over all thresholds.
 
-    Parameters
-    ----------
-    scores, truth : ndarray of number and of bool, of one shape
-        Scores, higher where something is more likely wrong, and where something is.
-    n_points : int
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, a score is not finite, or the truth is all true or all false.
+    Scores of any shape are higher where something is more likely wrong; the truth, of that shape,
+    says where something is, and may be neither all true nor all false.
     """
     scores, truth = _checked(scores, truth)
     share = np.linspace(0, 1, n_points)
@@ -294,13 +257,7 @@ class PixelDetection(NamedTuple):
 
 
 def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> PixelDetection:
-    """Every brain's error map against its mask, both (n, height, width).
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, a map is not finite, or a mask is empty or covers the whole image.
-    """
+    """Every brain's error map against its mask, neither empty nor full; (n, height, width)."""
     maps, masks = checked_images(maps, "maps"), np.asarray(masks, dtype=bool)
     if masks.shape != maps.shape:
         raise ValueError(f"maps {maps.shape} and masks {masks.shape} must have one shape")

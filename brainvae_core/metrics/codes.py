@@ -44,17 +44,8 @@ class Matching(NamedTuple):
 def match_latents(reference: np.ndarray, codes: np.ndarray) -> Matching:
     """Pair the latents of two fits, one to one, so that ``|r|`` over brains is largest in sum.
 
-    A latent's number and sign mean nothing across fits: F1 of one seed is not F1 of another.
-
-    Parameters
-    ----------
-    reference, codes : ndarray, shape (n_brains, latent_dim)
-        Codes of the same brains by two fits.
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, fewer than 3 brains, or a number is not finite.
+    A latent's number and sign mean nothing across fits: F1 of one seed is not F1 of another. Both
+    codes are (n_brains, latent_dim) of the same brains, at least 3.
     """
     reference, codes = checked_rows(reference, "reference"), checked_rows(codes, "codes")
     if reference.shape != codes.shape or len(codes) < 3:
@@ -69,21 +60,10 @@ def match_latents(reference: np.ndarray, codes: np.ndarray) -> Matching:
 
 
 def matching_null(reference: np.ndarray, codes: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """``|r|`` of matched latents where the other fit's axes are random directions of its own space.
+    """``|r|`` (n, latent_dim) of latents matched to random axes of the other fit's own space.
 
     What two fits share anyway is the space that their codes span; axes come back where ``|r|``
-    exceeds what any axes of that space would give.
-
-    Parameters
-    ----------
-    reference, codes : ndarray, shape (n_brains, latent_dim)
-        As for :func:`match_latents`.
-    n, seed : int
-        Rotations of the whitened codes, and the seed of the first; the others follow.
-
-    Returns
-    -------
-    ndarray, shape (n, latent_dim)
+    exceeds what any axes of that space would give. ``codes`` are whitened and turned n times.
     """
     codes = checked_rows(codes, "codes")
     left, size, _ = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
@@ -104,7 +84,7 @@ def spread(codes: np.ndarray) -> float:
 
 
 def nearest_distances(codes: np.ndarray) -> np.ndarray:
-    """Distance of every code (n, latent_dim) to its nearest neighbour, (n,).
+    """Distance (n,) of every code (n, latent_dim) to its nearest neighbour.
 
     Of posterior means divided by the posterior's standard deviations, distances are in units of
     what the model itself cannot tell apart.
@@ -116,25 +96,10 @@ def nearest_distances(codes: np.ndarray) -> np.ndarray:
 def clustering(codes: np.ndarray, seed: int = 0) -> float:
     """How much nearer neighbours are than in a Gaussian sample.
 
-    The ratio of Clark and Evans (1954), with a Gaussian in place of a uniform field.
-
-    Parameters
-    ----------
-    codes : ndarray, shape (n, latent_dim)
-    seed : int
-        Of the Gaussian samples, 20 of them.
-
-    Returns
-    -------
-    float
-        Mean nearest distance over what it is in Gaussian samples of the same size, mean and
-        covariance: 1 for Gaussian codes, below 1 where they lie in clusters, above 1 where they
-        keep apart. Moving codes, or turning and stretching them as a whole, changes nothing.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two codes, a code that is not finite, or codes that are all the same.
+    Mean nearest distance of codes (n, latent_dim) over what it is in Gaussian samples of the same
+    size, mean and covariance: 1 for Gaussian codes, below 1 where they lie in clusters, above 1
+    where they keep apart. Moving codes, or turning and stretching them as a whole, changes nothing.
+    It is the ratio of Clark and Evans (1954), with a Gaussian in place of a uniform field.
     """
     codes = checked_rows(codes, "codes")
     if not np.ptp(codes, axis=0).any():
@@ -148,18 +113,11 @@ def clustering(codes: np.ndarray, seed: int = 0) -> float:
 
 
 def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """How far codes lie outside those of the training brains: squared Mahalanobis distance.
+    """Squared Mahalanobis distance (n,) of codes (n, latent_dim) from those of the training brains.
 
-    Parameters
-    ----------
-    train_codes, codes : ndarray, shape (n, latent_dim)
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        About ``latent_dim`` for a training brain. Turning, moving and stretching latents changes
-        nothing; those that do not move over the training brains are left out. One that hardly
-        moves, such as a latent that is not active, weighs as much as the others.
+    About ``latent_dim`` for a training brain. Turning, moving and stretching latents changes
+    nothing; those that do not move over the training brains are left out. One that hardly moves,
+    such as a latent that is not active, weighs as much as the others.
 
     Raises
     ------
@@ -196,17 +154,7 @@ def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def tail_counts(clean: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> np.ndarray:
     """How many brains lie beyond the clean brains' middle, below and above: (latent_dim, 2) int.
 
-    Parameters
-    ----------
-    clean, unusual : ndarray, shape (n, latent_dim)
-        Codes of clean brains, which set the limits, and of those in question.
-    level : float
-        Share of the clean brains between the two limits.
-
-    Raises
-    ------
-    ValueError
-        Numbers of latents differ, a number is not finite, or the level is outside (0, 1).
+    Both codes are (n, latent_dim); ``level`` is the share of clean brains between the two limits.
     """
     clean, unusual = checked_rows(clean, "clean"), checked_rows(unusual, "unusual", least=1)
     if clean.shape[1] != unusual.shape[1] or not 0 < level < 1:
@@ -229,7 +177,12 @@ def sidedness(counts: np.ndarray) -> float:
 
 
 def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> float:
-    """How much more than by chance unusual brains keep to one side of each latent.
+    """How much more than by chance unusual brains keep to one side of each latent, −1 to 1.
+
+    :func:`sidedness` less its expectation where sides are drawn at random. Not quite 0 on average
+    where the brains in question are as the clean ones: limits that are quantiles of few clean
+    brains are not equally far out on both sides (0.05 of 300 clean and 100 others, 0.09 of 100 and
+    40).
 
     Parameters
     ----------
@@ -238,19 +191,6 @@ def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray, level: float
         Which of the brains; the others are the clean ones.
     level : float
         Share of the clean brains between the limits of :func:`tail_counts`.
-
-    Returns
-    -------
-    float
-        :func:`sidedness` less its expectation where sides are drawn at random; −1 to 1. Not quite
-        0 on average where the brains in question are as the clean ones: limits that are quantiles
-        of few clean brains are not equally far out on both sides (0.05 of 300 clean and 100
-        others, 0.09 of 100 and 40).
-
-    Raises
-    ------
-    ValueError
-        As for :func:`tail_counts`, or none or all of the brains are unusual.
     """
     codes, unusual = checked_rows(codes, "codes"), np.asarray(unusual)
     if unusual.dtype != bool or unusual.shape != codes.shape[:1] or unusual.all() | ~unusual.any():

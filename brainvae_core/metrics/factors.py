@@ -29,22 +29,16 @@ def linear_recovery(
     codes_test: np.ndarray,
     factors_test: np.ndarray,
 ) -> np.ndarray:
-    """How well each planted factor is read off the code by linear regression.
+    """R² (n_factors,) of each planted factor, read off the code of test brains by regression.
 
-    Least squares with an intercept on one set of brains, scored on another. Rotating, permuting,
-    shifting or rescaling latents changes nothing: this asks whether a factor is in the code, not
-    whether one latent is that factor.
+    Least squares with an intercept on the training brains. Rotating, permuting, shifting or
+    rescaling latents changes nothing: this asks whether a factor is in the code, not whether one
+    latent is that factor. 1 is perfect, 0 no better than the test brains' average factor.
 
     Parameters
     ----------
     codes_train, codes_test : ndarray, shape (n, latent_dim)
     factors_train, factors_test : ndarray, shape (n, n_factors)
-
-    Returns
-    -------
-    ndarray of float64, shape (n_factors,)
-        R² on the test brains: 1 perfect, 0 no better than the test brains' average factor,
-        negative worse than that.
 
     Raises
     ------
@@ -78,26 +72,9 @@ def explained_by_factors(
 ) -> float:
     """How much of what makes brains differ is a polynomial of the known factors, pixel by pixel.
 
-    At degree 1 that is all a linear model could paint that knew the factors themselves; what
-    degree 2 adds (all squares and products) is a nonlinear model's to gain.
-
-    Parameters
-    ----------
-    factors_train, factors_test : ndarray, shape (n, n_factors)
-    images_train, images_test : ndarray, shape (n, height, width)
-    degree : int
-        1 or 2.
-
-    Returns
-    -------
-    float
-        Explained variance of the test brains about the training mean.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not match, a number is not finite, another degree, or no more training brains
-        than coefficients.
+    Explained variance of the test brains about the training mean. At degree 1 that is all a linear
+    model could paint that knew the factors themselves; what degree 2 adds (squares and products) is
+    a nonlinear model's to gain. Factors are (n, n_factors), images (n, height, width).
     """
     if degree not in (1, 2):
         raise ValueError(f"degree={degree} must be 1 or 2")
@@ -136,11 +113,9 @@ def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, bins: int = B
     A factor that two latents share has no gap, be it mixed into both or copied. The entropy of a
     continuous factor is that of its bins, so gaps compare only at one number of bins, and noise
     costs more than in a regression: a latent that correlates 0.9 with its factor (R² 0.81) and
-    shares it with no other has a gap of 0.34 with 8 bins.
-
-    What bias `mutual_information` leaves mostly cancels between the two latents. The second best
-    is the luckiest of many, though: in that example with 7 unrelated latents besides, 200 brains
-    give a gap lower by 0.02 (uncorrected 0.05), 700 brains by 0.00.
+    shares it with no other has a gap of 0.34 with 8 bins. The second best is the luckiest of many:
+    in that example with 7 unrelated latents besides, 200 brains give a gap lower by 0.02
+    (uncorrected 0.05), 700 brains by 0.00.
 
     Parameters
     ----------
@@ -153,8 +128,7 @@ def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, bins: int = B
     -------
     ndarray of float64, shape (n_factors,)
         Of the factor's entropy, 0 to 1: 1 where one latent orders brains as the factor does and no
-        other latent knows of it. Of a single latent the second largest is 0. The published score
-        is the mean.
+        other latent knows of it. Of a single latent the second largest is 0.
 
     Raises
     ------
@@ -241,22 +215,9 @@ def dci(
 
     A forest that predicts badly shares its importance out all the same, among all latents. So
     noise lowers the first two scores even where each latent serves one factor (latents that
-    correlate 0.9 with theirs, of 9 factors: about 0.76), and so does a factor that the code lacks:
-    compare codes of similar informativeness. Two factors mixed in two latents still score
-    1 − log 2 / log n_factors, for they are told from all the others.
-
-    Parameters
-    ----------
-    codes_train, codes_test : ndarray, shape (n, latent_dim)
-    factors_train, factors_test : ndarray, shape (n, n_factors)
-    seed : int
-        Of the forests.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not match, a number is not finite, there are fewer than 20 training brains, or a
-        factor does not vary.
+    correlate 0.9 with theirs, of 9 factors: about 0.76): compare codes of similar informativeness.
+    Two factors mixed in two latents still score 1 − log 2 / log n_factors, for they are told from
+    all the others. Arguments are as for `linear_recovery`, with at least 20 training brains.
     """
     codes_train, factors_train, codes_test, factors_test = _checked_sets(
         codes_train, factors_train, codes_test, factors_test

@@ -46,21 +46,10 @@ class PCABasis:
 
 
 def pca_basis(images: np.ndarray, d: int) -> PCABasis:
-    """The first ``d`` principal components of images, exactly.
+    """The first ``d`` principal components of images (n, height, width), exactly; d < n.
 
     To judge a PCA model, take brains that it was *not* fitted to: in its own basis its
     reconstructions would be at distance 0.
-
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width)
-    d : int
-        At most n − 1.
-
-    Raises
-    ------
-    ValueError
-        ``d`` is more than the images span, or a pixel is not finite.
     """
     images = np.asarray(images)
     if images.ndim != 3 or len(images) < 2:
@@ -104,11 +93,6 @@ def frechet_distance(scores_a: np.ndarray, scores_b: np.ndarray) -> float:
     ----------
     scores_a, scores_b : ndarray, shape (n_a, d) and (n_b, d)
 
-    Returns
-    -------
-    float
-        In squared units of the scores; 0 for a sample and itself.
-
     Raises
     ------
     ValueError
@@ -135,15 +119,10 @@ def pca_frechet_distance(basis: PCABasis, real: np.ndarray, generated: np.ndarra
     Parameters
     ----------
     basis : PCABasis
-        From brains that are in neither set (`pca_basis`).
+        From brains that are in neither set.
     real, generated : ndarray, shape (n, height, width)
         Held-out brains, and as many images of a model: samples of its prior, or reconstructions
         of *other* brains than the real side's.
-
-    Raises
-    ------
-    ValueError
-        The two sets have different sizes, or do not fit the basis.
     """
     if len(real) != len(generated):
         raise ValueError(
@@ -156,24 +135,10 @@ def pca_frechet_distance(basis: PCABasis, real: np.ndarray, generated: np.ndarra
 def sample_precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
     """Share of generated images that lie among the real ones (Kynkäänniemi et al. 2019).
 
-    That is within a ball around a real image that reaches to its k-th nearest real neighbour.
-
-    Parameters
-    ----------
-    real, generated : ndarray, shape (n, d)
-        Scores in a basis (``PCABasis.project``), as many of each: the share grows with n.
-    k : int
-
-    Returns
-    -------
-    float
-        1 for a set and itself. Of two samples of one distribution it is well below 1 in many
-        dimensions: show real against real beside it.
-
-    Raises
-    ------
-    ValueError
-        Different shapes, a score that is not finite, or not more than k images.
+    That is within a ball around a real image that reaches to its k-th nearest real neighbour. 1 for
+    a set and itself. Of two samples of one distribution it is well below 1 in many dimensions: show
+    real against real beside it. Scores in a basis are (n, d), as many of
+    each: the share grows with n.
     """
     real, generated = checked_rows(real, "real"), checked_rows(generated, "generated")
     if real.shape != generated.shape:
@@ -193,23 +158,11 @@ def sample_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
 
 
 def aggregate_codes(model, images: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
-    """Codes from the aggregate posterior: of brains drawn at random, with their uncertainty.
+    """Codes (n, latent_dim) from the aggregate posterior: of brains drawn at random.
 
     Where codes are wider or narrower than the prior, samples of the prior are none of the model's
-    brains; these are.
-
-    Parameters
-    ----------
-    model
-        Anything with ``encode(images)``; where it has ``posterior(images) -> mean, std``, a sample
-        of it is drawn for every brain.
-    images : ndarray, shape (n_brains, height, width)
-        Training brains; drawn with replacement.
-    n, seed : int
-
-    Returns
-    -------
-    ndarray of float32, shape (n, latent_dim)
+    brains; these are. Where the model has ``posterior(images) -> mean, std``, a sample of it is
+    drawn for every brain, else its ``encode`` answers.
     """
     images = checked_images(images, "images")
     if n < 1:
@@ -229,9 +182,8 @@ def generated_scores(
 
     Parameters
     ----------
-    model
-        Anything with ``encode`` and ``decode``.
-    basis : PCABasis
+    model, basis
+        Anything with ``encode`` and ``decode``; a `PCABasis`.
     others : ndarray, shape (n, height, width)
         Held-out brains to reconstruct, not those of the real side.
     train : ndarray, shape (n_train, height, width)

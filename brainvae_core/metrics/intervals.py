@@ -77,12 +77,7 @@ def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) 
     """Mean of a − b on the same brains, with its interval.
 
     Brains are paired, fits are not: seed 0 of one model has nothing to do with seed 0 of another.
-
-    Parameters
-    ----------
-    scores_a, scores_b : ndarray, shape (n_brains,) or (n_seeds, n_brains)
-        The numbers of seeds may differ; ``n_seeds`` of the result is the smaller.
-    level : float
+    Scores are as for `estimate`; the numbers of seeds may differ, and ``n_seeds`` is the smaller.
     """
     a, b = _checked(scores_a, "scores_a"), _checked(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
@@ -99,7 +94,7 @@ def jackknife(
     level: float = 0.95,
     bounds=UNBOUNDED,
 ) -> Estimate:
-    """A statistic of many brains together, with its interval.
+    """A statistic of many brains together, with its interval (Efron, Tibshirani 1993, ch. 11).
 
     For what is no mean over brains. A bootstrap would count some brains twice, which a Fréchet
     distance or a nearest neighbour sees as fewer brains; here 20 groups of brains are left out in
@@ -114,18 +109,10 @@ def jackknife(
         Of one fit's arrays, such as `frechet_distance` or `auc`.
     fits : sequence of sequence of ndarray, each (n_brains, …)
         What the statistic is computed from, a fit each; rows are left out of every array together.
+        At least three brains, as many in every array.
     level : float
     bounds : (low, high)
         (0, 1) says that the statistic is a share, such as an area under a curve.
-
-    Raises
-    ------
-    ValueError
-        Fewer than three brains, arrays of different lengths, or a value that is not finite.
-
-    References
-    ----------
-    Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
     """
     return _jackknife(statistic, [fits], [1], level, bounds)
 
@@ -135,12 +122,7 @@ def jackknife_difference(
 ) -> Estimate:
     """`jackknife` of a − b, both of the same brains, which are left out of both together.
 
-    Parameters
-    ----------
-    statistic, level
-        As for `jackknife`.
-    fits_a, fits_b : sequence of sequence of ndarray, each (n_brains, …)
-        Of two models; fits are not paired.
+    Fits are not paired.
     """
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
 
@@ -166,20 +148,13 @@ def from_resamples(
         The statistic, a fit each.
     resamples : ndarray, shape (n_seeds, n)
         The same of each fit's resamples; draw i of every fit is of the same brains and regions.
-    n_brains : int
-        That were resampled.
     less : (values, resamples), optional
         Of another model, to be subtracted; its draws are of the same brains and regions too.
-    n_regions : int, optional
-        That were resampled too. The fewer of brains and regions decides how much the spread of the
-        resamples is widened, as Student's t is for so few.
+    n_brains, n_regions : int
+        That were resampled. The fewer decides how much the spread of the resamples is widened, as
+        Student's t is for so few.
     level, bounds
         As for `estimate`.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not match, a number is not finite, or the level is outside (0, 1).
     """
     _check_level(level)
     terms = [_checked_resamples(*term) for term in ((values, resamples), *([less] if less else []))]
@@ -200,17 +175,9 @@ def from_resamples(
 def verdict(estimates: Iterable[Estimate]) -> str:
     """What intervals say of a claim that each of these numbers should be positive.
 
-    Parameters
-    ----------
-    estimates : iterable of Estimate
-        Differences in the direction of the claim, such as one a kind of artefact.
-
-    Returns
-    -------
-    str
-        ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
-        hold"`` where none is and some are below, ``"not shown"`` where every interval holds zero:
-        the claim may still be true.
+    ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
+    hold"`` where none is and some are below, ``"not shown"`` where every interval holds zero: the
+    claim may still be true.
     """
     signs = [found.sign for found in estimates]
     if not signs:

@@ -26,19 +26,17 @@ class Knee:
     points : ndarray, shape (n_points,)
         The grid's values, such as numbers of latents.
     at : float
-        The one at the knee of the mean over seeds; NaN if there is no knee, or none beyond what
-        noise makes of a straight line.
+        The one at the knee of the mean over seeds; NaN if there is none beyond what noise makes of
+        a straight line.
     distance : float
-        From the curve to its chord there, as a share of the curve's range: 0 to 1; NaN with fewer
-        than three points.
+        From the curve to its chord there, as a share of the curve's range; NaN with fewer than
+        three points.
     p_straight : float
         How often the mean of as many seeds of a straight line is at least as far from its chord,
         in units of the curve; NaN where not known, and the curve alone decides.
-    shares : ndarray, shape (n_points,)
-        Share of the resamples that have their knee at each point, as `knee` finds it; NaN where
-        not known.
-    no_knee : float
-        Share of the resamples without one. It and ``shares`` add up to 1.
+    shares, no_knee : ndarray, shape (n_points,), and float
+        Shares of the resamples that have their knee at each point, and of those without one; they
+        add up to 1. NaN where not known.
     interval : (float, float)
         Of 95 % of the resamples that have one; both are grid values.
     n_seeds : int
@@ -96,23 +94,16 @@ def knee(
     ----------
     x, y : sequence of float, shape (n,)
         In any order. Points that are not finite, such as failed fits, are left out.
-    shape : str
-        ``"convex falling"``: a loss that comes to a plateau, its knee below the chord;
-        ``"concave rising"``: a score that does, its knee above.
+    shape : {"convex falling", "concave rising"}
+        A loss that comes to a plateau, its knee below the chord, or a score that does.
     log_x : bool
         Take x on a logarithmic axis.
 
     Returns
     -------
-    x : float
-        At the knee, one of those given; NaN if there is none.
-    distance : float
-        To the chord, along y, as a share of the curve's range. NaN with fewer than three points.
-
-    Raises
-    ------
-    ValueError
-        Lengths differ, ``shape`` is unknown, or an x on the logarithmic axis is not positive.
+    x, distance : float
+        At the knee, one of those given (NaN if there is none), and to the chord along y, as a share
+        of the curve's range (NaN with fewer than three points).
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
@@ -152,16 +143,8 @@ def knee_over_seeds(
     x : ndarray, shape (n_points, n_seeds), optional
         Where each fit lies on the other axis, if that was measured too: the rates of a
         rate–distortion curve. Otherwise it is the point itself.
-    shape, log_x
-        As for `knee`.
     resamples, seed : int
         How many, of either kind, and where their random numbers begin.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not fit, a point occurs twice, ``x`` and ``values`` lack different fits, or as
-        for `knee`.
     """
     points = np.asarray(points, dtype=np.float64)
     values = np.asarray(values, dtype=np.float64)
@@ -212,12 +195,10 @@ def choose_point(
 
     Parameters
     ----------
-    betas : sequence of float, n_betas
-    latent_dims : sequence of int, n_dims
+    betas, latent_dims : sequence of number
     rate, distortion : ndarray, shape (n_betas, n_dims, n_seeds)
         R and D of *validation* brains, nats per image; NaN where a fit failed.
     resamples, seed : int
-        As for `knee_over_seeds`.
 
     Returns
     -------
@@ -225,11 +206,6 @@ def choose_point(
         That of β is of the chosen L's curve, and NaN where there is no such L. The shares and
         intervals of both are of the whole rule: every resample redraws the seeds of every point
         and takes its own least bound, its own L and β at the knee of that L's curve.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not fit, or as for `knee_over_seeds`.
     """
     rate, distortion = np.asarray(rate, np.float64), np.asarray(distortion, np.float64)
     wanted = (len(betas), len(latent_dims))

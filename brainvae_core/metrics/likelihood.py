@@ -54,12 +54,6 @@ def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed
         likelihood, or with a σ that was set by hand, is given its best by `fitted_sigma`.
     n_samples, seed : int
         Samples of z a brain, and their seed.
-
-    Raises
-    ------
-    ValueError
-        An image or a decoded image that is not finite, a σ that is not positive or of another
-        shape, or fewer than 1 sample.
     """
     images = checked_images(images, "images")
     n, *shape = images.shape
@@ -94,20 +88,9 @@ def fitted_sigma(
 ) -> float | np.ndarray:
     """The σ that makes images most probable, at one sample of the posterior a brain.
 
-    Parameters
-    ----------
-    model, seed
-        As for `likelihood_bound`.
-    images : ndarray, shape (n, height, width)
-        Brains that the bound will not be computed on.
-    per_pixel : bool
-        A σ for every pixel (height, width), as factor analysis has it, in place of one for all.
-
-    Returns
-    -------
-    float or ndarray
-        Root mean square of x − decode(z), grey values; at least 0.001, since a pixel that is black
-        in every brain would make any other brain impossible.
+    Root mean square of x − decode(z), grey values, of brains that the bound will not be computed
+    on: one number or, as factor analysis has it, one ``per_pixel`` (height, width). At least 0.001,
+    since a pixel that is black in every brain would make any other brain impossible.
     """
     images = checked_images(images, "images")
     mean, std = _posterior(model, images)

@@ -64,22 +64,13 @@ def explained_variance(
 ) -> float:
     """Share of the squared difference from the mean image that reconstructions account for.
 
+    ``1 − Σ (x − r)² / Σ (x − mean)²``, both sums over all brains and pixels: 1 perfect, 0 the mean
+    image of the *training* brains, which a model that learned nothing would answer, negative worse.
+
     Parameters
     ----------
     images, reconstructions : ndarray, shape (n, height, width)
     mean_image : ndarray, shape (height, width)
-        Of the *training* brains: what a model that learned nothing would answer.
-
-    Returns
-    -------
-    float
-        ``1 − Σ (x − r)² / Σ (x − mean)²``, both sums over all brains and pixels: 1 perfect, 0 the
-        mean image, negative worse than it.
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, a pixel is not finite, or every image is the mean image.
     """
     residual, total = _squares(images, reconstructions, mean_image)
     if not total.sum() > 0:
@@ -102,18 +93,10 @@ def explained_variance_per_brain(
 def norm_ratio(
     images: np.ndarray, reconstructions: np.ndarray, mean_image: np.ndarray
 ) -> np.ndarray:
-    """How far reconstructions deviate from the mean image, over how far the brains do.
+    """How far reconstructions deviate from the mean image, over how far the brains do, (n,).
 
-    Parameters
-    ----------
-    images, reconstructions, mean_image
-        As for `explained_variance`.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        ``‖r − mean‖ / ‖x − mean‖``: 0 for the mean image, 1 for a copy; what a projection keeps is
-        the root of its explained variance.
+    ``‖r − mean‖ / ‖x − mean‖``: 0 for the mean image, 1 for a copy; what a projection keeps is the
+    root of its explained variance.
     """
     _, total = _squares(images, reconstructions, mean_image)
     deviation = _squares(reconstructions, images, mean_image)[1]
@@ -122,28 +105,13 @@ def norm_ratio(
 
 
 def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Multi-scale structural similarity of every image with its reference (Wang et al. 2003).
+    """Multi-scale structural similarity (n,) of images with their references (Wang et al. 2003).
 
-    Scales that SSIM's window does not fit into are left out, the *finest* ones: 5 at 320 × 448
-    pixels, 4 at 160 × 224, so that the coarsest has one size in micrometres; the other weights are
-    divided by their sum. plenoptic's implementation in single precision: ten times faster, and the
-    same to 1e-4.
-
-    Parameters
-    ----------
-    reference, images : ndarray, shape (n, height, width)
-        Grey values, clipped to [0, 1], which the index's constants are made for.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        At most 1, for identical images and, by its constants, for two that are black; 0 where
-        structure is reversed at any scale.
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, a pixel is not finite, or a side has fewer than 11 pixels.
+    Of grey values, clipped to [0, 1]: at most 1, for identical images; 0 where structure is
+    reversed at any scale. Scales that SSIM's window does not fit into are left out, the *finest*
+    ones: 5 at 320 × 448 pixels, 4 at 160 × 224, so that the coarsest has one size in micrometres;
+    the other weights are divided by their sum. plenoptic's implementation in single precision: ten
+    times faster, and the same to 1e-4.
     """
     from plenoptic.metric import ms_ssim as of_plenoptic  # here: two seconds
 
@@ -185,7 +153,6 @@ def radial_spectrum(
     images : ndarray, shape (n, height, width)
         Such as residuals.
     pixel_um : float
-        Side of a pixel in µm.
     n_bins : int
         Rings of equal width in log frequency, from one period an image's shorter side to the
         Nyquist frequency. With many, some hold no frequency of a small image; their power is 0.
@@ -195,11 +162,6 @@ def radial_spectrum(
     frequencies : ndarray, shape (n_bins,)
         Geometric middle of each ring, in cycles per mm.
     power : ndarray, shape (n, n_bins)
-
-    Raises
-    ------
-    ValueError
-        An image that is not finite, no positive pixel size, or fewer than 1 bin.
     """
     images = checked_images(images, "images")
     if not 0 < pixel_um < np.inf or n_bins < 1:

@@ -280,7 +280,7 @@ def removal_by_share(fits: Mapping[str, Sequence[ArtefactRemoval]]) -> dict[str,
 
 
 def painted_back(fits: Mapping[object, Sequence[ArtefactRemoval]], kinds: Sequence[str]) -> dict:
-    """How much of each artefact comes back, mean over strengths: by artefact and model, (n_fits, n).
+    """How much of each artefact comes back, mean over strengths: (n_fits, n) by kind and model.
 
     Of a grid its lines (``pattern``) are told from the darkening of the whole brain, which is most
     of ``reproduced``.
