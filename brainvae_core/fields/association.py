@@ -36,6 +36,11 @@ def both_directions(
     Each region's weights are the two ends of :func:`weight_range`; c are interpolation weights,
     prior standard deviations; further options, such as ``variance_floor``, are
     :func:`receptive_field`'s.
+
+    Parameters
+    ----------
+    model, images, roi_masks, c, **options
+        As for :func:`receptive_field` and :func:`projective_field`.
     """
     of_range = {k: options[k] for k in ("mode", "mean_brightness") if k in options}
     weights = weight_range(images, roi_masks, **of_range)
@@ -52,7 +57,14 @@ def both_directions(
 def read_fits(
     models: Mapping[str, Sequence], images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray
 ) -> dict[str, list[BothDirections]]:
-    """:func:`both_directions` of every fit of every model."""
+    """:func:`both_directions` of every fit of every model.
+
+    Parameters
+    ----------
+    models : mapping of str to sequence of models
+    images, roi_masks, c
+        As for `both_directions`.
+    """
     return {
         name: [both_directions(model, images, roi_masks, c) for model in fits]
         for name, fits in models.items()
@@ -67,6 +79,11 @@ def field_agreement(
     """Whether the regions that move a latent are those that it moves: Spearman over regions.
 
     The diagonal of :func:`cross_agreement`, (latent_dim,); NaN of latents that are not active.
+
+    Parameters
+    ----------
+    receptive_divergence, projective_region_profile, active
+        As for `cross_agreement`.
     """
     agreement = cross_agreement(receptive_divergence, projective_region_profile, active)
     return np.diag(agreement).copy()
@@ -122,6 +139,11 @@ def agreement_draws(
     ``divergences`` (n_resamples, n_rois, latent_dim) are of resampled brains
     (``ReceptiveField.bootstrapped``); each draw takes one at random. One that leaves a latent alike
     in every region is drawn again.
+
+    Parameters
+    ----------
+    divergences, projective_region_profile, n, seed, active
+        As above, and as for `cross_agreement`.
     """
     stack = np.asarray(divergences)
     if stack.ndim != 3 or not len(stack):
@@ -172,8 +194,13 @@ def agreement_of_fits(
 ) -> AgreementOfFits:
     """Agreement of several fits of one model, with what resampling makes of it.
 
-    The fits are over the same regions and brains; ``actives`` are the active latents of each; n are
-    the draws of brains and regions.
+    The fits are over the same regions and brains; n are the draws of brains and regions.
+
+    Parameters
+    ----------
+    fits : sequence of BothDirections
+    actives : sequence of ndarray of bool, each (latent_dim,)
+    n, seed : int
     """
     whole, drawn = [], []
     for both, active in zip(fits, actives, strict=True):

@@ -51,7 +51,12 @@ def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) ->
 def most_moved(impacts: np.ndarray, n: int, active: np.ndarray | None = None) -> np.ndarray:
     """The n latents with the largest sums of shares, (latent_dim,) bool: for others' ``active``.
 
-    So that fits are compared at one number of latents; arguments as of `normalised_impacts`.
+    So that fits are compared at one number of latents.
+
+    Parameters
+    ----------
+    impacts, n, active
+        As for `normalised_impacts`; how many.
     """
     shares = normalised_impacts(impacts, active)
     active = checked_active(active, shares.shape[1])
@@ -97,6 +102,11 @@ def uncorrelatedness_null(
     The shares of each latent are permuted over regions by themselves and the rows are closed to 1
     again. Shares and not raw divergences: a region that moves everything ten times as much would
     otherwise hand its scale to a random latent of each row.
+
+    Parameters
+    ----------
+    impacts, n, seed, active
+        As for `normalised_impacts`; draws and their seed.
     """
     uncorrelatedness(impacts, active)
     shares = normalised_impacts(impacts, active)[:, checked_active(active, np.shape(impacts)[1])]
@@ -114,6 +124,12 @@ def bootstrap_uncorrelatedness(
     (n_rois, latent_dim), or (n_resamples, n_rois, latent_dim) of resampled brains
     (``ReceptiveField.bootstrapped``), of which each draw then takes one at random. A draw with
     fewer than 3 different regions is drawn again.
+
+    Parameters
+    ----------
+    impacts, active
+        As above, and as for `normalised_impacts`.
+    n, seed : int
     """
     stack = np.asarray(impacts, dtype=np.float64)
     stack = stack[None] if stack.ndim == 2 else stack

@@ -120,7 +120,10 @@ def traversal(
 ) -> np.ndarray:
     """Decoded images along each latent, (latent_dim, n_c, height, width) float32 (Fig. S4).
 
-    Any few interpolation weights will do; the rest is as for :func:`projective_field`.
+    Parameters
+    ----------
+    model, z0, c_values, batch_size, absolute
+        As for :func:`projective_field`, but any few interpolation weights will do.
     """
     z0, c = _checked_code(z0), np.asarray(c_values, dtype=np.float64)
     if c.ndim != 1 or not c.size or not np.isfinite(c).all():
@@ -193,6 +196,11 @@ def outlier_latents(
     ``threshold`` × 1.4826 × MAD, and by at least log 1.1 (latents that are all alike have a MAD of
     rounding size). The paper shows stars and gives no rule; this one is ours. At least 3 latents
     must be active.
+
+    Parameters
+    ----------
+    field, active, threshold
+        A `ProjectiveField`, the latents that count, robust standard deviations.
     """
     ratio = tail_ratio(field)
     active = checked_active(active, len(ratio))
@@ -316,9 +324,12 @@ def rotated_fits(
     actives: Mapping[str, Sequence[np.ndarray]],
     n: int = 1,
 ) -> dict[str, list[Rotated]]:
-    """Every fit of every model along n random axes each, named with ", random axes".
+    """Every fit of every model along n random axes each, named with ", random axes"; seeds from 0.
 
-    ``actives`` are the active latents of each fit; seeds of the rotations count from 0.
+    Parameters
+    ----------
+    models, images, actives, n
+        As for `Rotated`; models and active latents by name, and rotations of each fit.
     """
     return {
         f"{name}, random axes": [

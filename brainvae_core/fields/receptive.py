@@ -251,6 +251,13 @@ def null_divergence(
     Blobs (:func:`random_blobs`) for regions: ``.divergence`` is (n_blobs, latent_dim). Their
     weights come from :func:`weight_range` of these images; take the region's from the same ones.
     Further options are ``variance_floor`` and ``batch_size`` of :func:`receptive_field`.
+
+    Parameters
+    ----------
+    model, images, mode, **options
+        As for :func:`receptive_field`.
+    brain_mask, n_pixels, n_blobs, seed, mirrored
+        As for :func:`random_blobs`.
     """
     blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed, mirrored=mirrored)
     weights = weight_range(images, blobs, mode=mode)

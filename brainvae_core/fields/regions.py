@@ -153,6 +153,13 @@ def random_blobs(
     Mirrored, half of the pixels are in the left half of the image and their mirror image across the
     middle, as most atlas regions are; an odd number of pixels loses one. A ValueError where no
     connected piece of the brain (of a half) has room, or for fewer than 4 pixels.
+
+    Parameters
+    ----------
+    brain_mask : ndarray of bool, shape (height, width)
+    n_pixels, n, seed : int
+        Pixels of each blob (a region's own number, for blobs matched to it), blobs, seed.
+    mirrored : bool
     """
     brain_mask = np.asarray(brain_mask, dtype=bool)
     if mirrored:

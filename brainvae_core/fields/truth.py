@@ -206,7 +206,15 @@ def recover_fits(
     actives: Mapping[str, Sequence[np.ndarray]] | None = None,
     n_read: int = 64,
 ) -> dict[str, list[Recovery]]:
-    """:func:`recover` of every fit of every model, whose active latents ``actives`` has."""
+    """:func:`recover` of every fit of every model.
+
+    Parameters
+    ----------
+    models, actives
+        Fits by the name of their model, and active latents of each; all by default.
+    images, factors, planted, roi_masks, c, n_read
+        As for :func:`recover`.
+    """
     return {
         name: [
             recover(model, images, factors, planted, roi_masks, c, active, n_read)

@@ -123,6 +123,11 @@ def reproduced_change(
     Σ d (r(after) − r(before)) / Σ d² with d = after − before: 1 where the change comes back whole,
     0 where it is ignored. Where it moves noise and texture too, a model that knew the change itself
     but not these would stay below 1. All four sets of images are (n, height, width).
+
+    Parameters
+    ----------
+    before, after, of_before, of_after : ndarray, shape (n, height, width)
+        Brains without and with the change, and a model's answers to the two.
     """
     for name, images in {"of_before": of_before, "of_after": of_after}.items():
         checked_pair(before, images, ("before", name))
@@ -220,6 +225,11 @@ def detection_curves(scores: np.ndarray, truth: np.ndarray, n_points: int = 201)
 
     Scores of any shape are higher where something is more likely wrong; the truth, of that shape,
     says where something is, and may be neither all true nor all false.
+
+    Parameters
+    ----------
+    scores, truth : ndarray of number and of bool, of one shape
+    n_points : int
     """
     scores, truth = _checked(scores, truth)
     share = np.linspace(0, 1, n_points)

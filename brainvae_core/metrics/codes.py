@@ -64,6 +64,11 @@ def matching_null(reference: np.ndarray, codes: np.ndarray, n: int, seed: int) -
 
     What two fits share anyway is the space that their codes span; axes come back where ``|r|``
     exceeds what any axes of that space would give. ``codes`` are whitened and turned n times.
+
+    Parameters
+    ----------
+    reference, codes : ndarray, shape (n_brains, latent_dim)
+    n, seed : int
     """
     codes = checked_rows(codes, "codes")
     left, size, _ = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
@@ -155,6 +160,11 @@ def tail_counts(clean: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> 
     """How many brains lie beyond the clean brains' middle, below and above: (latent_dim, 2) int.
 
     Both codes are (n, latent_dim); ``level`` is the share of clean brains between the two limits.
+
+    Parameters
+    ----------
+    clean, unusual : ndarray, shape (n, latent_dim)
+    level : float
     """
     clean, unusual = checked_rows(clean, "clean"), checked_rows(unusual, "unusual", least=1)
     if clean.shape[1] != unusual.shape[1] or not 0 < level < 1:

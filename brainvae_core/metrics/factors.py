@@ -75,6 +75,12 @@ def explained_by_factors(
     Explained variance of the test brains about the training mean. At degree 1 that is all a linear
     model could paint that knew the factors themselves; what degree 2 adds (squares and products) is
     a nonlinear model's to gain. Factors are (n, n_factors), images (n, height, width).
+
+    Parameters
+    ----------
+    factors_train, factors_test : ndarray, shape (n, n_factors)
+    images_train, images_test : ndarray, shape (n, height, width)
+    degree : {1, 2}
     """
     if degree not in (1, 2):
         raise ValueError(f"degree={degree} must be 1 or 2")
@@ -217,7 +223,14 @@ def dci(
     noise lowers the first two scores even where each latent serves one factor (latents that
     correlate 0.9 with theirs, of 9 factors: about 0.76): compare codes of similar informativeness.
     Two factors mixed in two latents still score 1 − log 2 / log n_factors, for they are told from
-    all the others. Arguments are as for `linear_recovery`, with at least 20 training brains.
+    all the others.
+
+    Parameters
+    ----------
+    codes_train, factors_train, codes_test, factors_test
+        As for `linear_recovery`, with at least 20 training brains.
+    seed : int
+        Of the forests.
     """
     codes_train, factors_train, codes_test, factors_test = _checked_sets(
         codes_train, factors_train, codes_test, factors_test

@@ -139,6 +139,11 @@ def sample_precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> flo
     a set and itself. Of two samples of one distribution it is well below 1 in many dimensions: show
     real against real beside it. Scores in a basis are (n, d), as many of
     each: the share grows with n.
+
+    Parameters
+    ----------
+    real, generated : ndarray, shape (n, d)
+    k : int
     """
     real, generated = checked_rows(real, "real"), checked_rows(generated, "generated")
     if real.shape != generated.shape:
@@ -153,7 +158,13 @@ def sample_precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> flo
 
 
 def sample_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
-    """Share of real images that lie among the generated ones: `sample_precision` the other way."""
+    """Share of real images that lie among the generated ones: `sample_precision` the other way.
+
+    Parameters
+    ----------
+    real, generated, k
+        As for `sample_precision`.
+    """
     return sample_precision(generated, real, k)
 
 
@@ -163,6 +174,11 @@ def aggregate_codes(model, images: np.ndarray, n: int, seed: int = 0) -> np.ndar
     Where codes are wider or narrower than the prior, samples of the prior are none of the model's
     brains; these are. Where the model has ``posterior(images) -> mean, std``, a sample of it is
     drawn for every brain, else its ``encode`` answers.
+
+    Parameters
+    ----------
+    model, images, n, seed
+        A model, training brains (n_brains, height, width) to draw from with replacement, how many.
     """
     images = checked_images(images, "images")
     if n < 1:

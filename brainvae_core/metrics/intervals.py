@@ -77,7 +77,12 @@ def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) 
     """Mean of a − b on the same brains, with its interval.
 
     Brains are paired, fits are not: seed 0 of one model has nothing to do with seed 0 of another.
-    Scores are as for `estimate`; the numbers of seeds may differ, and ``n_seeds`` is the smaller.
+    The numbers of seeds may differ, and ``n_seeds`` is the smaller.
+
+    Parameters
+    ----------
+    scores_a, scores_b : ndarray, shape (n_brains,) or (n_seeds, n_brains)
+    level : float
     """
     a, b = _checked(scores_a, "scores_a"), _checked(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
@@ -123,6 +128,11 @@ def jackknife_difference(
     """`jackknife` of a − b, both of the same brains, which are left out of both together.
 
     Fits are not paired.
+
+    Parameters
+    ----------
+    statistic, fits_a, fits_b, level
+        As for `jackknife`.
     """
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
 

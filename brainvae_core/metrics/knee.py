@@ -143,6 +143,8 @@ def knee_over_seeds(
     x : ndarray, shape (n_points, n_seeds), optional
         Where each fit lies on the other axis, if that was measured too: the rates of a
         rate–distortion curve. Otherwise it is the point itself.
+    shape, log_x
+        As for `knee`.
     resamples, seed : int
         How many, of either kind, and where their random numbers begin.
     """

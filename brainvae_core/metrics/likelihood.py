@@ -91,6 +91,12 @@ def fitted_sigma(
     Root mean square of x − decode(z), grey values, of brains that the bound will not be computed
     on: one number or, as factor analysis has it, one ``per_pixel`` (height, width). At least 0.001,
     since a pixel that is black in every brain would make any other brain impossible.
+
+    Parameters
+    ----------
+    model, images, seed
+        As for `likelihood_bound`.
+    per_pixel : bool
     """
     images = checked_images(images, "images")
     mean, std = _posterior(model, images)

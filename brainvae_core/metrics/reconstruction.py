@@ -84,6 +84,11 @@ def explained_variance_per_brain(
     """`explained_variance` of every brain by itself, (n,) float64.
 
     Their mean is not the pooled value: there, an unusual brain weighs more.
+
+    Parameters
+    ----------
+    images, reconstructions, mean_image
+        As for `explained_variance`.
     """
     residual, total = _squares(images, reconstructions, mean_image)
     _check_deviates(total)
@@ -97,6 +102,11 @@ def norm_ratio(
 
     ``‖r − mean‖ / ‖x − mean‖``: 0 for the mean image, 1 for a copy; what a projection keeps is the
     root of its explained variance.
+
+    Parameters
+    ----------
+    images, reconstructions, mean_image
+        As for `explained_variance`.
     """
     _, total = _squares(images, reconstructions, mean_image)
     deviation = _squares(reconstructions, images, mean_image)[1]

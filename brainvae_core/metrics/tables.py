@@ -236,7 +236,13 @@ def estimates(scores: Mapping, bounds=UNBOUNDED) -> dict:
 
 
 def jackknives(statistic: Callable[..., float], fits: Mapping, bounds=UNBOUNDED) -> dict:
-    """`jackknife` of every entry of a table, which may hold tables in turn."""
+    """`jackknife` of every entry of a table, which may hold tables in turn.
+
+    Parameters
+    ----------
+    statistic, fits, bounds
+        As for `jackknife`.
+    """
     return in_each(fits, lambda found: jackknife(statistic, found, bounds=bounds))
 
 
@@ -298,8 +304,11 @@ def graded_table(
 ) -> dict[str, dict[str, dict[float, Estimate]]]:
     """Estimates by title ("Leak: kept", or "Leak" without ``what``), model and strength.
 
-    ``values`` are (n_fits, n_kinds, n_strengths, n_brains) of every model; ``graded`` has
-    ``kinds`` and ``strengths``.
+    Parameters
+    ----------
+    values, graded, what, bounds
+        ``values`` are (n_fits, n_kinds, n_strengths, n_brains) of every model; ``graded`` has
+        ``kinds`` and ``strengths``.
     """
     return {
         kind.capitalize() + (f": {what}" if what else ""): {
