@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from scipy.stats import ortho_group
 
 from brainvae_core.metrics import (
-    PCABasis,
     frechet_distance,
-    frechet_profile,
     pca_basis,
     pca_frechet_distance,
 )
@@ -91,12 +90,6 @@ def test_a_translation_costs_its_squared_length():
     assert (np.diff(costs) > 0).all()
 
 
-def test_scaling_costs_the_difference_in_spread():
-    a = sample(20, 5) - sample(20, 5).mean(axis=0)
-    spread = a.var(axis=0, ddof=1).sum()
-    assert frechet_distance(a, 3 * a) == pytest.approx(4 * spread, rel=1e-9)
-
-
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), n=st.integers(2, 12), m=st.integers(2, 12), d=st.integers(2, 7))
 def test_symmetric_not_negative_and_blind_to_rotations(seed, n, m, d):
@@ -157,39 +150,28 @@ def test_pca_distance_sees_what_generated_images_lack():
     assert pca_frechet_distance(basis, real, collapsed) == pytest.approx(worst, rel=1e-9)
 
 
-def test_the_profile_is_the_distance_in_the_first_dimensions():
-    basis, real, other = pca_basis(brains(60, seed=1), 6), brains(40, seed=2), brains(40, seed=3)
-    profile = frechet_profile(basis, real, other, [1, 4, 6])
-    parts = [
-        pca_frechet_distance(PCABasis(basis.mean, basis.components[:d]), real, other)
-        for d in (1, 4, 6)
-    ]
-    assert profile.shape == (3,)
-    np.testing.assert_allclose(profile, parts, rtol=1e-9)
-    assert (np.diff(profile) > 0).all()
-
-
 def test_nonsense_is_refused_by_name():
     a = sample(8, 3)
-    with pytest.raises(ValueError, match=r"\(8, 3\).*\(3, 8\).*columns"):
-        frechet_distance(a, a.T)
-    with pytest.raises(ValueError, match="scores_b.*at least 2 rows"):
-        frechet_distance(a, a[:1])
-    with pytest.raises(ValueError, match="scores_a.*not finite"):
-        frechet_distance(np.where(a == a[0, 0], np.inf, a), a)
+    cases = [
+        (r"\(8, 3\).*\(3, 8\).*columns", lambda: frechet_distance(a, a.T)),
+        ("scores_b.*at least 2 rows", lambda: frechet_distance(a, a[:1])),
+        ("scores_a.*not finite", lambda: frechet_distance(np.where(a == a[0, 0], np.inf, a), a)),
+    ]
+    refused(cases)
     images = brains(6)
-    with pytest.raises(ValueError, match="d = 6 .* 1 to 5"):
-        pca_basis(images, 6)
-    with pytest.raises(ValueError, match="span only 2"):
-        pca_basis(np.concatenate([images[:3], images[:3]]), 3)
-    with pytest.raises(ValueError, match="not finite"):
-        pca_basis(np.where(images == images[0, 0, 0], np.nan, images), 2)
+    cases = [
+        ("d = 6 .* 1 to 5", lambda: pca_basis(images, 6)),
+        ("span only 2", lambda: pca_basis(np.concatenate([images[:3], images[:3]]), 3)),
+        ("not finite", lambda: pca_basis(np.where(images == images[0, 0, 0], np.nan, images), 2)),
+    ]
+    refused(cases)
     basis = pca_basis(images, 3)
-    with pytest.raises(ValueError, match=r"\(6, 17, 12\).*12, 17"):
-        basis.project(images.transpose(0, 2, 1))
-    with pytest.raises(ValueError, match=r"images\[0\] has pixels that are not finite"):
-        basis.project(np.full_like(images, np.nan))
-    with pytest.raises(ValueError, match="6 real and 5 generated"):
-        pca_frechet_distance(basis, images, images[:5])
-    with pytest.raises(ValueError, match=r"dims \[4\].*1 to 3"):
-        frechet_profile(basis, images, images, [2, 4])
+    cases = [
+        (r"\(6, 17, 12\).*12, 17", lambda: basis.project(images.transpose(0, 2, 1))),
+        (
+            r"images\[0\] has pixels that are not finite",
+            lambda: basis.project(np.full_like(images, np.nan)),
+        ),
+        ("6 real and 5 generated", lambda: pca_frechet_distance(basis, images, images[:5])),
+    ]
+    refused(cases)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ortho_group
+from refusals import refused
 
 from brainvae_core.metrics import match_latents, matching_null
 
@@ -28,7 +28,7 @@ def white(z):
 
 @given(
     order=st.permutations(range(LATENTS)),
-    sizes=st.lists(st.sampled_from([-30, -1, -1e-5, 1e-5, 0.5, 1]), min_size=5, max_size=5),
+    sizes=st.lists(st.sampled_from([-30, -1, -1e-5, 1e-14, 0.5, 1]), min_size=5, max_size=5),
     shift=st.floats(-100, 100),
 )
 def test_another_order_sign_scale_and_mean_are_seen_through(order, sizes, shift):
@@ -51,15 +51,6 @@ def test_against_every_one_of_the_24_pairings(seed):
     found = match_latents(a, b)
     assert tuple(found.order) == best
     np.testing.assert_allclose(found.sign * found.correlation, r[range(4), best], atol=1e-12)
-
-
-def test_the_best_sum_may_need_a_latent_to_give_way():
-    """Both latents are most like the first one of the other fit; only one can have it."""
-    a, noise = white(codes(1, 400, 3)), white(codes(2, 400, 3))
-    b = np.column_stack([a[:, 0] + a[:, 1] * 0.9, a[:, 0] * 0.8 + noise[:, 0], noise[:, 1]])
-    r = np.abs(np.corrcoef(a.T, b.T)[:3, 3:])
-    assert list(r.argmax(axis=1)[:2]) == [0, 0] and r[0, 0] > r[1, 0]
-    np.testing.assert_array_equal(match_latents(a, b).order, [1, 0, 2])
 
 
 @given(seed=st.integers(0, 2**16))
@@ -94,34 +85,7 @@ def test_dead_latents_are_left_for_dead_latents():
     assert sorted(nothing.order) == [0, 1, 2] and not nothing.correlation.any()
 
 
-def test_small_codes_vary_too():
-    np.testing.assert_allclose(match_latents(REFERENCE, 1e-14 * REFERENCE).correlation, 1)
-
-
 # ---- random axes ----
-
-
-def test_a_rotation_of_the_same_codes_is_one_of_the_null():
-    reference = white(codes(4, 80))
-    null = matching_null(reference, reference, 300, seed=0).mean(axis=1)
-    low, high = np.quantile(null, [0.005, 0.995])
-    for seed in range(5):
-        turned = reference @ ortho_group.rvs(LATENTS, random_state=1000 + seed)
-        assert low < match_latents(reference, turned).correlation.mean() < high
-    true = match_latents(reference, reference[:, ::-1] * -1).correlation
-    assert true.min() > 0.99 > null.max()
-
-
-def test_the_null_is_that_of_whatever_space_the_codes_span():
-    """How a fit's axes lie in its space, and their scales, change nothing of the null."""
-    null = matching_null(REFERENCE, REFERENCE, 400, seed=0)
-    assert null.shape == (400, LATENTS) and (null >= 0).all() and (null <= 1).all()
-    skewed = REFERENCE @ (np.diag([1e-3, 1, 50, 2, 1]) @ codes(9, LATENTS))
-    other = matching_null(REFERENCE, skewed, 400, seed=0)
-    np.testing.assert_allclose(other.mean(axis=0), null.mean(axis=0), atol=0.05)
-    np.testing.assert_allclose(other.std(axis=0), null.std(axis=0), atol=0.03)
-    apart = matching_null(REFERENCE, codes(8), 100, seed=0)
-    assert apart.mean() < 0.5 * null.mean()
 
 
 def test_the_null_by_another_way():
@@ -174,6 +138,4 @@ def test_nonsense_is_refused_by_name():
         (r"\(60, 5\) and codes \(60, 4\)", lambda: matching_null(REFERENCE, codes(0, 60, 4), 1, 0)),
         ("codes has entries", lambda: matching_null(REFERENCE, REFERENCE * np.nan, 1, 0)),
     ]
-    for message, call in cases:
-        with pytest.raises(ValueError, match=message):
-            call()
+    refused(cases)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from scipy.stats import ortho_group
 from sklearn.linear_model import LinearRegression
 
@@ -92,22 +93,29 @@ def test_active_latents_are_those_that_vary_over_brains():
 
 def test_nonsense_is_refused_by_name():
     constant = TRAIN * [1, 0, 1]
-    with pytest.raises(ValueError, match=r"factor columns \[1\].*training"):
-        linear_recovery(TRAIN, constant, TEST, TEST)
-    with pytest.raises(ValueError, match=r"factor columns \[1\].*test"):
-        linear_recovery(TRAIN, TRAIN, TEST, TEST * [1, 0, 1])
-    with pytest.raises(ValueError, match=r"codes_train \(60, 3\).*factors_train \(41, 3\)"):
-        linear_recovery(TRAIN, TEST, TEST, TEST)
-    with pytest.raises(ValueError, match="codes_test .* equal columns"):
-        linear_recovery(TRAIN, TRAIN, TEST[:, :2], TEST)
-    with pytest.raises(ValueError, match="4 training brains .* at least 5"):
-        linear_recovery(TRAIN[:4], TRAIN[:4], TEST, TEST)
-    with pytest.raises(ValueError, match="codes_train has entries that are not finite"):
-        linear_recovery(TRAIN * np.nan, TRAIN, TEST, TEST)
-    with pytest.raises(ValueError, match=r"codes_train is \(60,\)"):
-        linear_recovery(TRAIN[:, 0], TRAIN, TEST, TEST)
-    with pytest.raises(ValueError, match="at least 2 rows"):
-        active_latents(TRAIN[:1])
+    cases = [
+        (r"factor columns \[1\].*training", lambda: linear_recovery(TRAIN, constant, TEST, TEST)),
+        (
+            r"factor columns \[1\].*test",
+            lambda: linear_recovery(TRAIN, TRAIN, TEST, TEST * [1, 0, 1]),
+        ),
+        (
+            r"codes_train \(60, 3\).*factors_train \(41, 3\)",
+            lambda: linear_recovery(TRAIN, TEST, TEST, TEST),
+        ),
+        ("codes_test .* equal columns", lambda: linear_recovery(TRAIN, TRAIN, TEST[:, :2], TEST)),
+        (
+            "4 training brains .* at least 5",
+            lambda: linear_recovery(TRAIN[:4], TRAIN[:4], TEST, TEST),
+        ),
+        (
+            "codes_train has entries that are not finite",
+            lambda: linear_recovery(TRAIN * np.nan, TRAIN, TEST, TEST),
+        ),
+        (r"codes_train is \(60,\)", lambda: linear_recovery(TRAIN[:, 0], TRAIN, TEST, TEST)),
+        ("at least 2 rows", lambda: active_latents(TRAIN[:1])),
+    ]
+    refused(cases)
 
 
 def painted(factors, noise=0.0, curved=0.0, seed=0):
@@ -149,9 +157,18 @@ def test_what_is_explained_is_counted_from_the_training_mean():
 
 def test_factors_that_do_not_fit_their_images_are_refused():
     a, b = planted(20, 2, 1), planted(10, 2, 2)
-    with pytest.raises(ValueError, match="degree=3 must be 1 or 2"):
-        explained_by_factors(a, painted(a), b, painted(b), degree=3)
-    with pytest.raises(ValueError, match="factors_test and images_test have 9 and 10 brains"):
-        explained_by_factors(a, painted(a), b[:9], painted(b))
-    with pytest.raises(ValueError, match="5 training brains and 6 coefficients"):
-        explained_by_factors(a[:5], painted(a[:5]), b, painted(b), degree=2)
+    cases = [
+        (
+            "degree=3 must be 1 or 2",
+            lambda: explained_by_factors(a, painted(a), b, painted(b), degree=3),
+        ),
+        (
+            "factors_test and images_test have 9 and 10 brains",
+            lambda: explained_by_factors(a, painted(a), b[:9], painted(b)),
+        ),
+        (
+            "5 training brains and 6 coefficients",
+            lambda: explained_by_factors(a[:5], painted(a[:5]), b, painted(b), degree=2),
+        ),
+    ]
+    refused(cases)

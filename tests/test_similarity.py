@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 
@@ -17,8 +18,7 @@ from brainvae_core.metrics import (
     reconstruction_estimates,
     reconstruction_scores,
 )
-from brainvae_core.metrics.reconstruction import LIMITS
-from brainvae_core.metrics.similarity import SCALE_WEIGHTS
+from brainvae_core.metrics.reconstruction import LIMITS, SCALE_WEIGHTS
 
 
 def brains(n=3, shape=(48, 67), seed=0):
@@ -84,7 +84,7 @@ def test_greys_beyond_0_and_1_are_clipped():
 def test_chunks_change_nothing(monkeypatch):
     x, y = brains(7), brains(7, seed=1)
     whole = ms_ssim(x, y)
-    monkeypatch.setattr("brainvae_core.metrics.similarity.CHUNK_PIXELS", 3 * 48 * 67)
+    monkeypatch.setattr("brainvae_core.metrics.reconstruction.CHUNK_PIXELS", 3 * 48 * 67)
     np.testing.assert_allclose(ms_ssim(x, y), whole, rtol=1e-5)
 
 
@@ -105,14 +105,16 @@ def test_nonsense_is_refused_by_name(metric):
     x = brains()
     broken = x.copy()
     broken[1, 2, 3] = np.nan
-    with pytest.raises(ValueError, match=r"images \(3, 67, 48\) and reference \(3, 48, 67\)"):
-        metric(x, x.transpose(0, 2, 1))
-    with pytest.raises(ValueError, match=r"images\[1\] has pixels that are not finite"):
-        metric(x, broken)
-    with pytest.raises(ValueError, match=r"reference\[1\] has pixels"):
-        metric(broken, x)
-    with pytest.raises(ValueError, match=r"\(48, 67\); it must be \(n, height, width\)"):
-        metric(x[0], x)
+    cases = [
+        (
+            r"images \(3, 67, 48\) and reference \(3, 48, 67\)",
+            lambda: metric(x, x.transpose(0, 2, 1)),
+        ),
+        (r"images\[1\] has pixels that are not finite", lambda: metric(x, broken)),
+        (r"reference\[1\] has pixels", lambda: metric(broken, x)),
+        (r"\(48, 67\); it must be \(n, height, width\)", lambda: metric(x[0], x)),
+    ]
+    refused(cases)
 
 
 def test_images_smaller_than_the_window_are_refused():

@@ -155,7 +155,7 @@ def compare(
                 f"{where}: {a} has {len(brains)} brains and {b} {len(others)}, not all of them the "
                 "same; a difference is of the same brains"
             )
-        found = _said(where, difference, of_a, of_b[:, order], level)
+        found = _said(where, difference, of_a, of_b.take(order, axis=1), level)
         rows.append({of: f"{a} − {b}"} | key | found._asdict())
     return pd.DataFrame(rows, columns=[of, *by, *Estimate._fields])
 
