@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from refusals import refused
 from scipy import stats
 
 from brainvae_core.fields import (
@@ -32,16 +33,6 @@ def test_independent_columns_score_063_at_six_regions_and_eight_latents():
     scores = [uncorrelatedness(independent(s)) for s in range(300)]
     assert np.mean(scores) == pytest.approx(0.63, abs=0.015)
     assert np.std(scores) == pytest.approx(0.05, abs=0.015)
-
-
-def test_two_latents_are_forced_to_zero():
-    assert uncorrelatedness(independent(0, latents=2)) == pytest.approx(0, abs=1e-12)
-
-
-def test_more_regions_raise_the_score_of_independent_columns():
-    few = np.mean([uncorrelatedness(independent(s)) for s in range(50)])
-    many = np.mean([uncorrelatedness(independent(s, n_rois=200)) for s in range(20)])
-    assert many > 0.85 > few
 
 
 def test_opposed_columns_score_as_low_as_equal_ones():
@@ -230,26 +221,6 @@ def test_the_draws_of_every_fit_are_of_the_same_brains_and_regions():
     assert found.resamples.std() > 0.01
 
 
-def test_a_seed_scores_alike():
-    field, alive = field_of(mixed(4)), np.ones(5, dtype=bool)
-    first, again, other = (
-        scored_fits([field], [alive], 4, n=8, n_rotations=3, seed=s) for s in (1, 1, 2)
-    )
-    for a, b, c in zip(first[1:], again[1:], other[1:], strict=True):
-        np.testing.assert_array_equal(a, b)
-        assert not np.allclose(a, c)
-    np.testing.assert_array_equal(first.values, other.values)
-
-
-def test_latents_without_order_are_as_uncorrelated_as_chance():
-    reads = [np.random.default_rng(seed).exponential(size=(6, 9)) for seed in range(6)]
-    fields = [field_of(r) for r in reads]
-    found = scored_fits(fields, [np.ones(6, dtype=bool)] * 6, 6, n=100, n_rotations=1)
-    low, high = np.quantile(found.null, [0.005, 0.995])
-    assert low < found.values.mean() < high
-    assert high - low < 0.25
-
-
 def test_latents_that_see_a_region_each_are_above_their_rotated_axes():
     own = scored_fits([field_of(np.eye(8) + 0.03)], [np.ones(8, dtype=bool)], 8, 60, 30)
     assert own.values[0] == pytest.approx(1 - 1 / 7, abs=0.01)  # as uncorrelated as can be
@@ -285,6 +256,4 @@ def test_errors_name_what_was_given():
         ("n=6 latents of 5 active", lambda: scored_fits([field_of(mixed(0))], [alive], 6)),
         ("shorter", lambda: scored_fits([field_of(mixed(0))] * 2, [alive], 3, 3, 1)),
     ]
-    for message, call in cases:
-        with pytest.raises(ValueError, match=message):
-            call()
+    refused(cases)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from brainvae_core.fields import (
     ProjectiveField,
@@ -93,13 +94,6 @@ def test_streamed_moments_equal_numpys(absolute, batch_size):
             np.testing.assert_allclose(field.mean[k, q], images[members].mean(0), atol=1e-6)
         np.testing.assert_allclose(field.variance_all[k], images.var(0), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(field.mean_all[k], images.mean(0), atol=1e-6)
-
-
-def test_a_large_mean_does_not_swamp_a_small_variance():
-    model = Answers(lambda z: 1000 + 0.25 * z[:, :1, None] + np.zeros((1, 3, 4)))
-    field = projective_field(model, np.zeros(2), np.arange(-8, 9), batch_size=3)
-    np.testing.assert_allclose(field.variance_all[0], np.var(0.25 * np.arange(-8, 9)), rtol=1e-9)
-    assert np.all(field.variance_all[1] == 0)
 
 
 @pytest.mark.parametrize("first", [1000, 0])
@@ -261,15 +255,12 @@ def test_errors_name_what_was_given():
         ("must be", lambda: region_profile(np.ones((2, 3, 4)), np.ones((1, 4, 3)))),
         ("at least 3", lambda: outlier_latents(made_field(np.ones((2, 4))))),
         (
-            r"\(5,\), 0 of them true; give one bool for each of 5 latents, at least 3",
-            lambda: outlier_latents(made_field(np.ones((5, 4))), np.zeros(5, dtype=bool)),
+            "^2 active latents have no outliers; give at least 3",
+            lambda: outlier_latents(made_field(np.ones((5, 4))), np.arange(5) < 2),
         ),
         (
             "none of the 5 latents is active",
             lambda: field_agreement(np.eye(6, 5), np.eye(5, 6), np.zeros(5, dtype=bool)),
         ),
     ]
-    for message, call in cases:
-        with pytest.raises(ValueError, match=message) as error:
-            call()
-        assert "\n" not in str(error.value)
+    refused(cases)
