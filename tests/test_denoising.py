@@ -47,16 +47,6 @@ def grids(clean):
 ARTEFACTS = pytest.mark.parametrize("corrupt", [leaks, breakages, grids])
 
 
-def test_explained_variance_of_perfect_worthless_and_in_between():
-    images = brains()
-    mean = np.broadcast_to(MEAN, images.shape)
-    assert explained_variance(images, images, MEAN) == 1
-    assert explained_variance(images, mean, MEAN) == pytest.approx(0, abs=1e-12)
-    half_way = (images + mean) / 2
-    assert explained_variance(images, half_way, MEAN) == pytest.approx(0.75, abs=1e-6)
-    assert explained_variance(images, 1 - images, MEAN) < 0
-
-
 def test_explained_variance_is_about_the_training_mean():
     images = brains() + 0.5
     own_mean = np.broadcast_to(images.mean(axis=0), images.shape)
@@ -84,27 +74,6 @@ def test_a_model_that_copies_reproduces_all_and_keeps_all_but_recovers_not_all(c
     np.testing.assert_allclose(result.reproduced, 1, atol=1e-6)
     np.testing.assert_allclose(result.kept, 1, atol=1e-6)
     assert (result.recovered < 0.95).all()
-
-
-@ARTEFACTS
-def test_a_perfect_model_reproduces_nothing_keeps_all_and_recovers_all(corrupt):
-    clean = brains()
-    corrupted, masks = corrupt(clean)
-    result = artefact_removal(clean, corrupted, masks, clean, clean, MEAN, 50)
-    np.testing.assert_array_equal(result.reproduced, 0)
-    np.testing.assert_array_equal(result.kept, 1)
-    np.testing.assert_array_equal(result.recovered, 1)
-
-
-@ARTEFACTS
-def test_the_mean_image_reproduces_keeps_and_recovers_nothing(corrupt):
-    clean = brains()
-    corrupted, masks = corrupt(clean)
-    mean = np.broadcast_to(MEAN, clean.shape)
-    answer = artefact_removal(clean, corrupted, masks, mean, mean, MEAN, 50)
-    np.testing.assert_array_equal(answer.reproduced, 0)
-    np.testing.assert_allclose(answer.kept, 0, atol=1e-12)
-    np.testing.assert_allclose(answer.recovered, 0, atol=1e-12)
 
 
 @ARTEFACTS
@@ -173,16 +142,6 @@ def test_changes_outside_the_mask_are_no_artefact():
         for x in (corrupted, elsewhere)
     )
     np.testing.assert_array_equal(inside.reproduced, whole.reproduced)
-
-
-def test_norms_of_a_copy_of_the_mean_and_of_what_overshoots():
-    images = brains()
-    mean = np.broadcast_to(MEAN, images.shape)
-    np.testing.assert_allclose(norm_ratio(images, images, MEAN), 1)
-    np.testing.assert_allclose(norm_ratio(images, mean, MEAN), 0, atol=1e-12)
-    np.testing.assert_allclose(
-        norm_ratio(images, mean + 1.7 * (images - mean), MEAN), 1.7, rtol=1e-5
-    )
 
 
 def test_the_norm_of_a_projection_is_the_root_of_what_it_explains():

@@ -1,4 +1,4 @@
-"""Fréchet distance: closed forms, degenerate samples, invariances, and the PCA basis."""
+"""Sets of images: closed forms, degenerate samples, a plain second count, invariances."""
 
 import mpmath
 import numpy as np
@@ -9,10 +9,17 @@ from refusals import refused
 from scipy.stats import ortho_group
 
 from brainvae_core.metrics import (
+    aggregate_codes,
+    beside,
     frechet_distance,
+    generated_scores,
     pca_basis,
     pca_frechet_distance,
+    sample_precision,
+    sample_recall,
 )
+
+# ---- fréchet distance ----
 
 
 def sample(n, d, seed=0, shift=0.0):
@@ -175,3 +182,170 @@ def test_nonsense_is_refused_by_name():
         ("6 real and 5 generated", lambda: pca_frechet_distance(basis, images, images[:5])),
     ]
     refused(cases)
+
+
+# ---- precision and recall of samples ----
+
+
+def cloud(n=40, d=5, seed=0, spread=1.0, shift=0.0):
+    return np.random.default_rng(seed).normal(shift, spread, (n, d))
+
+
+def both(real, generated, k=3):
+    return sample_precision(real, generated, k), sample_recall(real, generated, k)
+
+
+def counted(real, generated, k):
+    """Point by point, ball by ball."""
+
+    def covered(points, balls):
+        hits = 0
+        for point in points:
+            for i, centre in enumerate(balls):
+                others = np.delete(balls, i, axis=0)
+                radius = sorted(np.sqrt(((others - centre) ** 2).sum(axis=1)))[k - 1]
+                if np.sqrt(((point - centre) ** 2).sum()) <= radius:
+                    hits += 1
+                    break
+        return hits / len(points)
+
+    return covered(generated, real), covered(real, generated)
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_a_plain_count_agrees(k):
+    real, generated = cloud(23, 3), cloud(23, 3, 1, spread=1.4, shift=0.5)
+    assert both(real, generated, k) == pytest.approx(counted(real, generated, k))
+
+
+def test_one_good_image_again_and_again_is_precise_and_recalls_little():
+    real = cloud(60)
+    middle = np.repeat(real.mean(axis=0)[np.newaxis], 60, axis=0)
+    assert both(real, middle) == (1, 0)
+    nearly = middle + 0.01 * cloud(60, seed=3)
+    assert sample_precision(real, nearly) == 1 and sample_recall(real, nearly) < 0.05
+
+
+def test_too_wide_a_spread_recalls_and_is_not_precise():
+    precise, recalled = both(cloud(80, 4), cloud(80, 4, 1, spread=3.0))
+    assert recalled > 0.9 and precise < 0.4
+
+
+def test_two_samples_of_one_distribution_stay_below_1_in_many_dimensions():
+    many, few = (sample_precision(cloud(60, d), cloud(60, d, 1)) for d in (24, 2))
+    assert few > 0.85 and many < few
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 10), st.floats(-5, 5))
+def test_moving_and_scaling_both_changes_nothing(seed, scale, shift):
+    a, b = cloud(15, 3, seed), cloud(15, 3, seed + 1)
+    assert both(scale * a + shift, scale * b + shift, 2) == both(a, b, 2)
+    assert both(b, a, 2) == both(a, b, 2)[::-1]
+
+
+def test_nonsense_is_neither_precise_nor_recalled():
+    a = cloud(8, 3)
+    cases = [
+        (r"real \(8, 3\) and generated \(7, 3\)", lambda: sample_precision(a, a[:7])),
+        ("k=8 neighbours of 8 images; 1 to 7", lambda: sample_precision(a, a, 8)),
+        (
+            "generated has entries that are not finite",
+            lambda: sample_precision(a, np.where(a == a[0, 0], np.nan, a)),
+        ),
+    ]
+    refused(cases)
+
+
+# ---- codes of the aggregate posterior ----
+
+IMAGES = np.random.default_rng(0).random((5, 4, 6)).astype(np.float32)
+OTHERS = 1 + np.random.default_rng(1).random((4, 4, 6)).astype(np.float32)
+
+
+class Points:
+    def encode(self, images):
+        return np.stack([images.mean(axis=(1, 2)), images[:, 0, 0]], axis=1)
+
+
+class Clouds(Points):
+    def posterior(self, images):
+        return self.encode(images), np.full((len(images), 2), [0.5, 0.0])
+
+
+def test_without_a_posterior_they_are_codes_of_brains_each_as_often_as_another():
+    codes = aggregate_codes(Points(), IMAGES, 5000)
+    own = Points().encode(IMAGES)
+    which = np.abs(codes[:, None] - own).max(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(codes, own[which])
+    np.testing.assert_allclose(np.bincount(which) / 5000, 0.2, atol=0.03)
+
+
+def test_with_one_its_noise_is_drawn():
+    codes = aggregate_codes(Clouds(), IMAGES, 20000)
+    own = Points().encode(IMAGES)
+    assert codes.dtype == np.float32 and codes.shape == (20000, 2)
+    assert codes[:, 0].var() == pytest.approx(own[:, 0].var() + 0.25, rel=0.05)
+    assert set(codes[:, 1]) <= set(own[:, 1])
+
+
+def test_draws_follow_from_the_seed():
+    first, again, other = (aggregate_codes(Clouds(), IMAGES, 7, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+class Painter(Clouds):
+    latent_dim = 2
+
+    def decode(self, z):
+        return np.ones((len(z), 4, 6)) * z[:, :1, None] + 0.1 * z[:, 1:, None]
+
+
+def test_images_of_three_kinds_are_as_many_scores_in_the_basis():
+    basis = pca_basis(IMAGES, 3)
+    found = generated_scores(Painter(), basis, OTHERS, IMAGES, seed=3)
+    assert {kind: scores.shape for kind, scores in found.items()} == dict.fromkeys(
+        ("reconstructions", "prior samples", "aggregate posterior"), (4, 3)
+    )
+    no_prior = generated_scores(Painter(), basis, OTHERS, IMAGES, has_prior=False)
+    assert set(no_prior) == {"reconstructions", "aggregate posterior"}
+    again = generated_scores(Painter(), basis, OTHERS, IMAGES, seed=3)
+    np.testing.assert_array_equal(again["prior samples"], found["prior samples"])
+
+
+def test_others_are_reconstructed_and_the_aggregate_posterior_is_of_training_brains():
+    model, basis = Painter(), pca_basis(IMAGES, 3)
+    found = generated_scores(model, basis, OTHERS, IMAGES, seed=3)
+    codes = {
+        "reconstructions": model.encode(OTHERS),
+        "aggregate posterior": aggregate_codes(model, IMAGES, len(OTHERS), seed=3),
+    }
+    for kind, z in codes.items():
+        np.testing.assert_allclose(found[kind], basis.project(model.decode(z)), err_msg=kind)
+
+
+def test_a_latents_prior_is_standard_normal():
+    basis = pca_basis(IMAGES, 1)
+    found = generated_scores(Painter(), basis, np.repeat(OTHERS, 5000, axis=0), IMAGES)
+    prior = found["prior samples"] - basis.project(Painter().decode(np.zeros((1, 2))))
+    one_step = np.abs(basis.components.sum()) * np.hypot(1, 0.1)
+    assert prior.std() == pytest.approx(one_step, rel=0.02)
+    assert prior.mean() == pytest.approx(0, abs=0.03 * one_step)
+
+
+def test_generated_scores_stand_beside_the_real_ones_by_kind():
+    real = np.zeros((4, 3))
+    fit = {"reconstructions": 1, "prior samples": 2, "aggregate posterior": 3}
+    found = beside(real, {"VAE": {8: [fit, fit]}})
+    assert [g for _, g in found["prior samples"]["VAE"][8]] == [2, 2]
+    assert all(r is real for by in found.values() for r, _ in by["VAE"][8])
+    without = {"reconstructions": 1, "aggregate posterior": 3}
+    found = beside(real, {"VAE": [fit], "NMF": [without]})
+    assert list(found["prior samples"]) == ["VAE"] and len(found["reconstructions"]) == 2
+
+
+def test_nonsense_generates_nothing():
+    with pytest.raises(ValueError, match="n=0: draw at least 1"):
+        aggregate_codes(Points(), IMAGES, 0)
+    with pytest.raises(ValueError, match="images is"):
+        aggregate_codes(Points(), IMAGES[:0], 3)
