@@ -47,12 +47,6 @@ def grids(clean):
 ARTEFACTS = pytest.mark.parametrize("corrupt", [leaks, breakages, grids])
 
 
-def test_explained_variance_is_about_the_training_mean():
-    images = brains() + 0.5
-    own_mean = np.broadcast_to(images.mean(axis=0), images.shape)
-    assert explained_variance(images, own_mean, MEAN) > 0.5
-
-
 def test_explained_variance_pools_brains_and_pixels():
     images, reconstructions = brains(), brains(seed=1)
     images[0] *= 3
@@ -64,16 +58,6 @@ def test_explained_variance_pools_brains_and_pixels():
         alone = explained_variance(images[i : i + 1], reconstructions[i : i + 1], MEAN)
         assert value == pytest.approx(alone, rel=1e-12)
     assert abs(each.mean() - wanted) > 0.01
-
-
-@ARTEFACTS
-def test_a_model_that_copies_reproduces_all_and_keeps_all_but_recovers_not_all(corrupt):
-    clean = brains()
-    corrupted, masks = corrupt(clean)
-    result = artefact_removal(clean, corrupted, masks, clean, corrupted, MEAN, 50)
-    np.testing.assert_allclose(result.reproduced, 1, atol=1e-6)
-    np.testing.assert_allclose(result.kept, 1, atol=1e-6)
-    assert (result.recovered < 0.95).all()
 
 
 @ARTEFACTS
@@ -106,18 +90,6 @@ def test_lines_are_told_from_a_brain_that_gets_darker():
     np.testing.assert_array_equal(flat.pattern, 0)
 
 
-def test_more_of_a_stronger_artefact_is_more_of_it():
-    clean = brains()
-    corrupted, masks = leaks(clean)
-    for_share = [
-        artefact_removal(clean, corrupted, masks, clean, clean + s * (corrupted - clean), MEAN, 50)
-        for s in (0, 0.3, 0.6, 1)
-    ]
-    assert (np.diff([r.reproduced for r in for_share], axis=0) > 0).all()
-    assert (np.diff([r.recovered for r in for_share], axis=0) < 0).all()
-    np.testing.assert_allclose([r.kept for r in for_share], 1)
-
-
 def test_a_second_implementation_agrees():
     clean, of_clean, of_corrupted = brains(3), brains(3, seed=4), brains(3, seed=5)
     corrupted, masks = breakages(clean)
@@ -131,17 +103,6 @@ def test_a_second_implementation_agrees():
             pixels = [x[where][np.newaxis, np.newaxis] for x in (clean[i], of_corrupted[i])]
             share = explained_variance(*pixels, MEAN[where][np.newaxis])
             assert shares[i] == pytest.approx(share, rel=1e-5)
-
-
-def test_changes_outside_the_mask_are_no_artefact():
-    clean = brains()
-    corrupted, masks = leaks(clean)
-    elsewhere = np.where(masks, corrupted, corrupted + 0.3)
-    inside, whole = (
-        artefact_removal(clean, x, masks, brains(seed=3), brains(seed=4), MEAN, 50)
-        for x in (corrupted, elsewhere)
-    )
-    np.testing.assert_array_equal(inside.reproduced, whole.reproduced)
 
 
 def test_the_norm_of_a_projection_is_the_root_of_what_it_explains():

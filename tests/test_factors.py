@@ -49,42 +49,11 @@ def dci_of(codes_train, codes_test, **options):
     return dci(codes_train, TRAIN, codes_test, TEST, **options)
 
 
-def test_permuted_latents_keep_their_gaps_and_permuted_factors_permute_them():
-    noisy = CODES + [0.2, 0.5, 1.0, 0, 0] * normal(N, 5, 7)
-    gaps = mutual_information_gap(noisy, FACTORS)
-    assert gaps[0] > gaps[1] + 0.1 > gaps[2] + 0.2
-    shuffled = mutual_information_gap(noisy[:, [3, 1, 4, 0, 2]], FACTORS)
-    np.testing.assert_allclose(shuffled, gaps, rtol=1e-12)
-    turned = mutual_information_gap(noisy, FACTORS[:, [2, 0, 1]])
-    np.testing.assert_allclose(turned, gaps[[2, 0, 1]], rtol=1e-12)
-
-
-def test_two_mixed_factors_have_no_gap_and_the_third_keeps_its_own():
-    gaps = mutual_information_gap(mixed(CODES, 0, 2), FACTORS)
-    assert gaps[[0, 2]].max() < 0.05 and gaps[1] > 0.95
-
-
-def test_copied_latents_leave_no_gap():
-    copied = np.column_stack([CODES, -2 * FACTORS + 1])
-    np.testing.assert_allclose(mutual_information_gap(copied, FACTORS), 0, atol=1e-9)
-
-
 def test_noise_has_neither_gap_nor_information():
     assert mutual_information_gap(normal(N, 7, 8), FACTORS).max() < 0.02
     # Uncorrected it would be 0.135 nats on average.
     found = mutual_information(normal(200, 40, 9), normal(200, 30, 10))
     assert found.shape == (40, 30) and found.mean() < 0.03 and (found >= 0).all()
-
-
-def test_information_of_a_two_by_two_table_is_the_closed_form():
-    # 400 brains of which the latent tells a fifth wrong: log 2 − H(1/5), and one cell more than
-    # two margins of two cells, each 1 / 2n.
-    factor = np.repeat([0.0, 1.0], 200)
-    code = factor.copy()
-    code[:40], code[-40:] = 1, 0
-    found = mutual_information(np.column_stack([code, 1 - code, 0 * code]), factor[:, None], 2)
-    expected = np.log(2) + 0.2 * np.log(0.2) + 0.8 * np.log(0.8) - 1 / 800
-    np.testing.assert_allclose(found[:, 0], [expected, expected, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("bins", [4, 10])
@@ -147,13 +116,6 @@ def test_a_single_latent_and_dead_latents_have_defined_gaps():
     assert gaps[1] == pytest.approx(1) and gaps[[0, 2]].max() < 0.02
     np.testing.assert_allclose(mutual_information(np.ones((N, 2)), FACTORS), 0, atol=1e-12)
     np.testing.assert_allclose(mutual_information_gap(np.ones((N, 2)), FACTORS), 0, atol=1e-12)
-
-
-def test_factors_themselves_are_disentangled_complete_and_informative():
-    for found in (dci_of(TRAIN, TEST), dci_of(CODES_TRAIN, CODES_TEST)):
-        assert found.disentanglement > 0.97 and found.completeness > 0.97
-        assert found.informativeness < 0.15
-    np.testing.assert_allclose(found.importance, np.eye(5, 4), atol=0.02)
 
 
 def test_mixed_factors_are_informative_and_not_disentangled():
@@ -298,21 +260,6 @@ def test_rotated_scaled_and_shifted_codes_hold_the_same(seed, scale, shift):
     np.testing.assert_allclose(found, 1, atol=1e-6)
 
 
-def test_permuted_latents_keep_the_order_of_factors():
-    train, test = KNOWN[:, [2, 0]], OTHER[:, [2, 0]]  # the code lacks factor 1
-    found = linear_recovery(train, KNOWN, test, OTHER)
-    np.testing.assert_allclose(found[[0, 2]], 1, atol=1e-12)
-    assert found[1] < 0.1
-
-
-def test_noise_of_equal_variance_halves_the_recovery():
-    train, test = planted(4000, seed=3), planted(3000, seed=4)
-    found = linear_recovery(
-        train + planted(4000, seed=5), train, test + planted(3000, seed=6), test
-    )
-    np.testing.assert_allclose(found, 0.5, atol=0.05)
-
-
 def test_a_second_implementation_of_recovery_agrees():
     train, test = planted(60, 4, 7), planted(41, 4, 8)
     train[:, :3] += KNOWN
@@ -333,11 +280,6 @@ def test_dead_and_duplicated_latents_do_no_harm():
         return np.column_stack([codes, dead, codes[:, :1], 2 * codes[:, 1:2] + 1])
 
     found = linear_recovery(widened(KNOWN), KNOWN, widened(OTHER), OTHER)
-    np.testing.assert_allclose(found, 1, atol=1e-9)
-
-
-def test_float32_codes_will_do():
-    found = linear_recovery(KNOWN.astype(np.float32), KNOWN, OTHER.astype(np.float32), OTHER)
     np.testing.assert_allclose(found, 1, atol=1e-9)
 
 
@@ -401,15 +343,6 @@ def test_what_is_linear_in_the_factors_is_explained_whole_and_what_is_curved_by_
     sides = (a, painted(a, curved=1.0), b, painted(b, curved=1.0))
     linear, quadratic = (explained_by_factors(*sides, degree=d) for d in (1, 2))
     assert linear < 0.9 and quadratic == pytest.approx(1)
-
-
-def test_noise_is_explained_by_nothing():
-    a, b = planted(400, 2, 1), planted(300, 2, 2)
-    noise = explained_by_factors(a, painted(0 * a, 1.0), b, painted(0 * b, 1.0, seed=1))
-    assert -0.05 < noise < 0.01
-    half = explained_by_factors(a, painted(a, 1.0), b, painted(b, 1.0, seed=1))
-    signal = painted(b).var(axis=0).sum()
-    assert half == pytest.approx(signal / (signal + 35), abs=0.05)
 
 
 def test_what_is_explained_is_counted_from_the_training_mean():

@@ -90,13 +90,6 @@ def test_a_sample_and_itself_are_at_0(n, d):
     assert frechet_distance(a, a[::-1]) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_translation_costs_its_squared_length():
-    a, move = sample(20, 5), np.array([1.0, -2.0, 0.5, 0.0, 3.0])
-    assert frechet_distance(a, a + move) == pytest.approx((move**2).sum(), rel=1e-9)
-    costs = [frechet_distance(a, a + step * move) for step in (0, 0.1, 0.5, 1, 2)]
-    assert (np.diff(costs) > 0).all()
-
-
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), n=st.integers(2, 12), m=st.integers(2, 12), d=st.integers(2, 7))
 def test_symmetric_not_negative_and_blind_to_rotations(seed, n, m, d):
@@ -107,13 +100,6 @@ def test_symmetric_not_negative_and_blind_to_rotations(seed, n, m, d):
     assert frechet_distance(b, a) == pytest.approx(distance, rel=1e-9, abs=1e-9)
     rotated = frechet_distance(a @ rotation, b @ rotation)
     assert rotated == pytest.approx(distance, rel=1e-9, abs=1e-9)
-
-
-def test_the_distance_falls_with_n():
-    def floor(n):
-        return np.mean([frechet_distance(*np.split(sample(2 * n, 6, s), 2)) for s in range(10)])
-
-    assert floor(10) > 2 * floor(60)
 
 
 @pytest.mark.parametrize("n", [9, 40])
@@ -138,12 +124,6 @@ def test_blocks_change_nothing(monkeypatch):
     monkeypatch.setattr("brainvae_core.metrics.frechet.BLOCK", 3 * 12 * 17 + 1)
     parts = pca_basis(images, 5)
     np.testing.assert_allclose(parts.project(images), whole.project(images), atol=1e-9)
-
-
-def test_the_basis_is_nested():
-    images = brains(20)
-    small, large = pca_basis(images, 3), pca_basis(images, 8)
-    np.testing.assert_allclose(large.components[:3], small.components, atol=1e-9)
 
 
 def test_pca_distance_sees_what_generated_images_lack():
@@ -216,31 +196,6 @@ def counted(real, generated, k):
 def test_a_plain_count_agrees(k):
     real, generated = cloud(23, 3), cloud(23, 3, 1, spread=1.4, shift=0.5)
     assert both(real, generated, k) == pytest.approx(counted(real, generated, k))
-
-
-def test_one_good_image_again_and_again_is_precise_and_recalls_little():
-    real = cloud(60)
-    middle = np.repeat(real.mean(axis=0)[np.newaxis], 60, axis=0)
-    assert both(real, middle) == (1, 0)
-    nearly = middle + 0.01 * cloud(60, seed=3)
-    assert sample_precision(real, nearly) == 1 and sample_recall(real, nearly) < 0.05
-
-
-def test_too_wide_a_spread_recalls_and_is_not_precise():
-    precise, recalled = both(cloud(80, 4), cloud(80, 4, 1, spread=3.0))
-    assert recalled > 0.9 and precise < 0.4
-
-
-def test_two_samples_of_one_distribution_stay_below_1_in_many_dimensions():
-    many, few = (sample_precision(cloud(60, d), cloud(60, d, 1)) for d in (24, 2))
-    assert few > 0.85 and many < few
-
-
-@given(st.integers(0, 1000), st.floats(0.1, 10), st.floats(-5, 5))
-def test_moving_and_scaling_both_changes_nothing(seed, scale, shift):
-    a, b = cloud(15, 3, seed), cloud(15, 3, seed + 1)
-    assert both(scale * a + shift, scale * b + shift, 2) == both(a, b, 2)
-    assert both(b, a, 2) == both(a, b, 2)[::-1]
 
 
 def test_nonsense_is_neither_precise_nor_recalled():

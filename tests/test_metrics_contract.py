@@ -1,4 +1,4 @@
-"""What every metric says of a perfect answer, of a worthless one, and where there is nothing to say.
+"""What every metric says of a perfect answer, of a worthless one, and of nothing.
 
 A metric is two or three rows of the table; what it says in between is its own file's.
 """

@@ -4,8 +4,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from refusals import refused
 
 from brainvae_core.fields import (
@@ -139,15 +137,6 @@ def test_the_papers_c_falls_into_its_quartiles_despite_rounding(c):
     quartile = quartile_of(c)
     assert [int((quartile == q).sum()) for q in (-1, 0, 1, 2, 3)] == [1, 700, 700, 700, 700]
     assert quartile[700] == 1 and quartile[1400] == -1 and quartile[2100] == 2
-
-
-@given(st.permutations(list(range(-9, 10))))
-@settings(max_examples=20, deadline=None)
-def test_the_order_of_c_does_not_matter(order):
-    c, model = np.array(order, dtype=float), Curved()
-    shuffled = projective_field(model, np.zeros(3), c, batch_size=5)
-    rising = projective_field(model, np.zeros(3), np.sort(c), batch_size=5)
-    np.testing.assert_allclose(shuffled.variance, rising.variance, rtol=1e-5, atol=1e-10)
 
 
 def test_colours_of_the_four_strata():
