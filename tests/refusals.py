@@ -4,8 +4,8 @@ import pytest
 
 
 def refused(cases):
-    """Each call of (message, call) is a ValueError of one line that matches its message."""
-    for message, call in cases:
+    """Each (message, function, *arguments) is a ValueError of one line that matches its message."""
+    for message, function, *arguments in cases:
         with pytest.raises(ValueError, match=message) as error:
-            call()
+            function(*arguments)
         assert "\n" not in str(error.value), message

@@ -223,23 +223,23 @@ def test_errors_name_what_was_given(masks, images):
     read = both_directions(Toy(masks, SHARES, SHARES), images, masks, C)
     one = np.arange(3) == 1
     cases = [
-        (r"\(9, 4\) and projective \(9, 4\)", lambda: cross_agreement(a, a)),
-        (r"\(9, 4\) and projective \(3, 9\)", lambda: cross_agreement(a, b[:3])),
-        ("at least 3 regions", lambda: cross_agreement(a[:2], b[:, :2])),
-        (r"index \[2\] are alike", lambda: cross_agreement(flat, b)),
-        (r"index \[2\] are alike", lambda: field_agreement(b.T, flat.T)),
-        ("not finite", lambda: cross_agreement(a, holed)),
-        ("one bool for each of the 4", lambda: cross_agreement(a, b, ACTIVE)),
-        ("none of the 4", lambda: cross_agreement(a, b, np.zeros(4, dtype=bool))),
-        (r"divergences \(9, 4\) must be", lambda: agreement_draws(a, b, 5, 0)),
-        (r"divergences \(0, 9, 4\) must be", lambda: agreement_draws(a[None][:0], b, 5, 0)),
-        (r"index \[2\] are alike", lambda: agreement_draws(np.stack([a, flat]), b, 5, 0)),
+        (r"\(9, 4\) and projective \(9, 4\)", cross_agreement, a, a),
+        (r"\(9, 4\) and projective \(3, 9\)", cross_agreement, a, b[:3]),
+        ("at least 3 regions", cross_agreement, a[:2], b[:, :2]),
+        (r"index \[2\] are alike", cross_agreement, flat, b),
+        (r"index \[2\] are alike", field_agreement, b.T, flat.T),
+        ("not finite", cross_agreement, a, holed),
+        ("one bool for each of the 4", cross_agreement, a, b, ACTIVE),
+        ("none of the 4", cross_agreement, a, b, np.zeros(4, dtype=bool)),
+        (r"divergences \(9, 4\) must be", agreement_draws, a, b, 5, 0),
+        (r"divergences \(0, 9, 4\) must be", agreement_draws, a[None][:0], b, 5, 0),
+        (r"index \[2\] are alike", agreement_draws, np.stack([a, flat]), b, 5, 0),
         (
             "^1000 draws of regions left a latent without ranks; add regions$",
             lambda: agreement_draws(np.eye(20)[None], np.eye(20), 1, 0),
         ),
-        ("^1 latents have no others", lambda: own_over_others(np.ones((2, 1, 1)))),
+        ("^1 latents have no others", own_over_others, np.ones((2, 1, 1))),
         ("^1 latents have no others", lambda: agreement_of_fits([read], [one], n=3)),
-        ("shorter", lambda: agreement_of_fits([read, read], [ACTIVE])),
+        ("shorter", agreement_of_fits, [read, read], [ACTIVE]),
     ]
     refused(cases)

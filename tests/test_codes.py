@@ -124,14 +124,14 @@ def test_dead_latents_are_no_axes_of_the_null():
 
 def test_nonsense_is_refused_by_name():
     cases = [
-        (r"\(60, 5\) and codes \(60, 4\)", lambda: match_latents(REFERENCE, REFERENCE[:, :4])),
-        (r"\(60, 5\) and codes \(59, 5\)", lambda: match_latents(REFERENCE, REFERENCE[:59])),
-        ("at least 3", lambda: match_latents(REFERENCE[:2], REFERENCE[:2])),
-        ("codes has entries", lambda: match_latents(REFERENCE, REFERENCE * np.nan)),
-        ("reference has entries", lambda: match_latents(REFERENCE * np.inf, REFERENCE)),
-        (r"reference is \(60,\)", lambda: match_latents(REFERENCE[:, 0], REFERENCE)),
-        (r"\(60, 5\) and codes \(60, 4\)", lambda: matching_null(REFERENCE, codes(0, 60, 4), 1, 0)),
-        ("codes has entries", lambda: matching_null(REFERENCE, REFERENCE * np.nan, 1, 0)),
+        (r"\(60, 5\) and codes \(60, 4\)", match_latents, REFERENCE, REFERENCE[:, :4]),
+        (r"\(60, 5\) and codes \(59, 5\)", match_latents, REFERENCE, REFERENCE[:59]),
+        ("at least 3", match_latents, REFERENCE[:2], REFERENCE[:2]),
+        ("codes has entries", match_latents, REFERENCE, REFERENCE * np.nan),
+        ("reference has entries", match_latents, REFERENCE * np.inf, REFERENCE),
+        (r"reference is \(60,\)", match_latents, REFERENCE[:, 0], REFERENCE),
+        (r"\(60, 5\) and codes \(60, 4\)", matching_null, REFERENCE, codes(0, 60, 4), 1, 0),
+        ("codes has entries", matching_null, REFERENCE, REFERENCE * np.nan, 1, 0),
     ]
     refused(cases)
 
@@ -262,18 +262,18 @@ def test_signs_scales_and_the_order_of_latents_and_brains_change_nothing(turned,
 def test_nonsense_has_no_tails():
     z, unusual = some_codes(7)
     cases = [
-        ("equally many latents", lambda: tail_counts(z, z[:, :2])),
-        ("level=95", lambda: tail_counts(z, z, 95)),
-        ("level=0", lambda: tail_counts(z, z, 0)),
-        ("level=1", lambda: sidedness_beyond_chance(z, unusual, 1)),
-        ("clean has entries", lambda: tail_counts(z * np.nan, z)),
-        ("unusual has entries", lambda: tail_counts(z, z * np.inf)),
-        (r"clean is \(1, 3\)", lambda: tail_counts(z[:1], z)),
-        (r"unusual is \(0, 3\).*at least 1 rows", lambda: tail_counts(z, z[:0])),
-        ("codes has entries", lambda: sidedness_beyond_chance(z * np.nan, unusual)),
-        ("unusual is int64", lambda: sidedness_beyond_chance(z, unusual.astype(int))),
-        (r"shape \(230,\)", lambda: sidedness_beyond_chance(z, unusual[:-1])),
-        ("some of them true", lambda: sidedness_beyond_chance(z, unusual | True)),
-        ("some of them true", lambda: sidedness_beyond_chance(z, unusual & False)),
+        ("equally many latents", tail_counts, z, z[:, :2]),
+        ("level=95", tail_counts, z, z, 95),
+        ("level=0", tail_counts, z, z, 0),
+        ("level=1", sidedness_beyond_chance, z, unusual, 1),
+        ("clean has entries", tail_counts, z * np.nan, z),
+        ("unusual has entries", tail_counts, z, z * np.inf),
+        (r"clean is \(1, 3\)", tail_counts, z[:1], z),
+        (r"unusual is \(0, 3\).*at least 1 rows", tail_counts, z, z[:0]),
+        ("codes has entries", sidedness_beyond_chance, z * np.nan, unusual),
+        ("unusual is int64", sidedness_beyond_chance, z, unusual.astype(int)),
+        (r"shape \(230,\)", sidedness_beyond_chance, z, unusual[:-1]),
+        ("some of them true", sidedness_beyond_chance, z, unusual | True),
+        ("some of them true", sidedness_beyond_chance, z, unusual & False),
     ]
     refused(cases)

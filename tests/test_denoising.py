@@ -126,57 +126,33 @@ def test_a_change_comes_back_by_its_share(share):
 def test_nonsense_is_refused_by_name():
     clean = brains()
     corrupted, masks = leaks(clean)
-    broken, empty = clean.copy(), masks.copy()
-    broken[2, 0, 0] = np.nan
-    empty[3] = False
+    broken, empty, turned = clean.copy(), masks.copy(), clean.transpose(0, 2, 1)
+    broken[2, 0, 0], empty[3] = np.nan, False
     mean = np.broadcast_to(MEAN, clean.shape)
+    one, two = np.stack([clean[0], MEAN]), clean[:2]
+    given = {"clean": clean, "corrupted": corrupted, "masks": masks, "mean_image": MEAN}
+    given |= {"of_clean": clean, "of_corrupted": clean, "pixel_um": 50}
+
+    def removed(**changed):
+        artefact_removal(**given | changed)
+
     cases = [
-        (
-            r"\(5, 18, 13\).*\(5, 13, 18\)",
-            lambda: explained_variance(clean, clean.transpose(0, 2, 1), MEAN),
-        ),
-        (r"mean image is \(18, 13\)", lambda: explained_variance(clean, clean, MEAN.T)),
-        (r"reconstructions\[2\].*not finite", lambda: explained_variance(clean, broken, MEAN)),
-        ("no variance", lambda: explained_variance(mean, clean, MEAN)),
-        (
-            "image 1 equals the mean",
-            lambda: explained_variance_per_brain(np.stack([clean[0], MEAN]), clean[:2], MEAN),
-        ),
-        (
-            "image 1 equals the mean",
-            lambda: norm_ratio(np.stack([clean[0], MEAN]), clean[:2], MEAN),
-        ),
-    ]
-    refused(cases)
-    answers = (clean, clean, MEAN, 50)
-    cases = [
-        ("mask of brain 3 is empty", lambda: artefact_removal(clean, corrupted, empty, *answers)),
-        (
-            "mask of brain 3 covers the whole image",
-            lambda: artefact_removal(clean, corrupted, ~empty, *answers),
-        ),
-        ("brain 0 is the same", lambda: artefact_removal(clean, clean, masks, *answers)),
-        ("masks .* one shape", lambda: artefact_removal(clean, corrupted, masks[0], *answers)),
-        (r"corrupted\[2\].*not finite", lambda: artefact_removal(clean, broken, masks, *answers)),
-        (
-            r"of_corrupted\[2\].*not finite",
-            lambda: artefact_removal(clean, corrupted, masks, clean, broken, MEAN, 50),
-        ),
-        (
-            r"of_clean \(5, 18, 13\)",
-            lambda: artefact_removal(
-                clean, corrupted, masks, clean.transpose(0, 2, 1), clean, MEAN, 50
-            ),
-        ),
-        (
-            "clean image 0 is the mean image outside",
-            lambda: artefact_removal(mean, leaks(mean)[0], masks, *answers),
-        ),
-        (
-            "pixel_um=0 must be positive",
-            lambda: artefact_removal(clean, corrupted, masks, clean, clean, MEAN, 0),
-        ),
-        ("brain 0 does not change", lambda: reproduced_change(clean, clean, clean, clean)),
-        (r"of_after\[2\].*not finite", lambda: reproduced_change(clean, corrupted, clean, broken)),
+        (r"\(5, 18, 13\).*\(5, 13, 18\)", explained_variance, clean, turned, MEAN),
+        (r"mean image is \(18, 13\)", explained_variance, clean, clean, MEAN.T),
+        (r"reconstructions\[2\].*not finite", explained_variance, clean, broken, MEAN),
+        ("no variance", explained_variance, mean, clean, MEAN),
+        ("image 1 equals the mean", explained_variance_per_brain, one, two, MEAN),
+        ("image 1 equals the mean", norm_ratio, one, two, MEAN),
+        ("mask of brain 3 is empty", lambda: removed(masks=empty)),
+        ("mask of brain 3 covers the whole image", lambda: removed(masks=~empty)),
+        ("brain 0 is the same", lambda: removed(corrupted=clean)),
+        ("masks .* one shape", lambda: removed(masks=masks[0])),
+        (r"corrupted\[2\].*not finite", lambda: removed(corrupted=broken)),
+        (r"of_corrupted\[2\].*not finite", lambda: removed(of_corrupted=broken)),
+        (r"of_clean \(5, 18, 13\)", lambda: removed(of_clean=turned)),
+        ("0 is the mean image outside", lambda: removed(clean=mean, corrupted=leaks(mean)[0])),
+        ("pixel_um=0 must be positive", lambda: removed(pixel_um=0)),
+        ("brain 0 does not change", reproduced_change, clean, clean, clean, clean),
+        (r"of_after\[2\].*not finite", reproduced_change, clean, corrupted, clean, broken),
     ]
     refused(cases)

@@ -198,39 +198,16 @@ def test_nonsense_is_refused_by_name():
 
 
 def test_nonsense_is_refused_by_dci_by_name():
+    a, b, c, d = CODES_TRAIN, TRAIN, CODES_TEST, TEST
     cases = [
-        (
-            r"codes_train \(299, 5\) and factors_train \(300, 4\)",
-            lambda: dci(CODES_TRAIN[1:], TRAIN, CODES_TEST, TEST),
-        ),
-        (
-            r"codes_test \(170, 5\) and factors_test \(169, 4\)",
-            lambda: dci(CODES_TRAIN, TRAIN, CODES_TEST, TEST[1:]),
-        ),
-        (
-            r"codes_train .* codes_test .* equal columns",
-            lambda: dci(CODES_TRAIN, TRAIN, CODES_TEST[:, 1:], TEST),
-        ),
-        (
-            r"factors_train .* factors_test .* equal columns",
-            lambda: dci(CODES_TRAIN, TRAIN, CODES_TEST, TEST[:, 1:]),
-        ),
-        (
-            r"factor columns \[2\].*training brains",
-            lambda: dci(CODES_TRAIN, TRAIN * [1, 1, 0, 1], CODES_TEST, TEST),
-        ),
-        (
-            r"factor columns \[0, 2\].*test brains",
-            lambda: dci(CODES_TRAIN, TRAIN, CODES_TEST, TEST * [0, 1, 0, 1]),
-        ),
-        (
-            "19 training brains are too few .* at least 20",
-            lambda: dci(CODES_TRAIN[:19], TRAIN[:19], CODES_TEST, TEST),
-        ),
-        (
-            "factors_test has entries that are not finite",
-            lambda: dci(CODES_TRAIN, TRAIN, CODES_TEST, TEST * np.inf),
-        ),
+        (r"codes_train \(299, 5\) and factors_train \(300, 4\)", dci, a[1:], b, c, d),
+        (r"codes_test \(170, 5\) and factors_test \(169, 4\)", dci, a, b, c, d[1:]),
+        (r"codes_train .* codes_test .* equal columns", dci, a, b, c[:, 1:], d),
+        (r"factors_train .* factors_test .* equal columns", dci, a, b, c, d[:, 1:]),
+        (r"factor columns \[2\].*training brains", dci, a, b * [1, 1, 0, 1], c, d),
+        (r"factor columns \[0, 2\].*test brains", dci, a, b, c, d * [0, 1, 0, 1]),
+        ("19 training brains are too few .* at least 20", dci, a[:19], b[:19], c, d),
+        ("factors_test has entries that are not finite", dci, a, b, c, d * np.inf),
     ]
     refused(cases)
 
@@ -291,37 +268,16 @@ def test_active_latents_are_those_that_vary_over_brains():
 
 
 def test_nonsense_is_not_recovered():
-    constant = KNOWN * [1, 0, 1]
+    a, b, of = KNOWN, OTHER, linear_recovery
     cases = [
-        (
-            r"factor columns \[1\].*training",
-            lambda: linear_recovery(KNOWN, constant, OTHER, OTHER),
-        ),
-        (
-            r"factor columns \[1\].*test",
-            lambda: linear_recovery(KNOWN, KNOWN, OTHER, OTHER * [1, 0, 1]),
-        ),
-        (
-            r"codes_train \(60, 3\).*factors_train \(41, 3\)",
-            lambda: linear_recovery(KNOWN, OTHER, OTHER, OTHER),
-        ),
-        (
-            "codes_test .* equal columns",
-            lambda: linear_recovery(KNOWN, KNOWN, OTHER[:, :2], OTHER),
-        ),
-        (
-            "4 training brains .* at least 5",
-            lambda: linear_recovery(KNOWN[:4], KNOWN[:4], OTHER, OTHER),
-        ),
-        (
-            "codes_train has entries that are not finite",
-            lambda: linear_recovery(KNOWN * np.nan, KNOWN, OTHER, OTHER),
-        ),
-        (
-            r"codes_train is \(60,\)",
-            lambda: linear_recovery(KNOWN[:, 0], KNOWN, OTHER, OTHER),
-        ),
-        ("at least 2 rows", lambda: active_latents(KNOWN[:1])),
+        (r"factor columns \[1\].*training", of, a, a * [1, 0, 1], b, b),
+        (r"factor columns \[1\].*test", of, a, a, b, b * [1, 0, 1]),
+        (r"codes_train \(60, 3\).*factors_train \(41, 3\)", of, a, b, b, b),
+        ("codes_test .* equal columns", of, a, a, b[:, :2], b),
+        ("4 training brains .* at least 5", of, a[:4], a[:4], b, b),
+        ("codes_train has entries that are not finite", of, a * np.nan, a, b, b),
+        (r"codes_train is \(60,\)", of, a[:, 0], a, b, b),
+        ("at least 2 rows", active_latents, a[:1]),
     ]
     refused(cases)
 

@@ -140,26 +140,26 @@ def test_pca_distance_sees_what_generated_images_lack():
 def test_nonsense_is_refused_by_name():
     a = sample(8, 3)
     cases = [
-        (r"\(8, 3\).*\(3, 8\).*columns", lambda: frechet_distance(a, a.T)),
-        ("scores_b.*at least 2 rows", lambda: frechet_distance(a, a[:1])),
-        ("scores_a.*not finite", lambda: frechet_distance(np.where(a == a[0, 0], np.inf, a), a)),
+        (r"\(8, 3\).*\(3, 8\).*columns", frechet_distance, a, a.T),
+        ("scores_b.*at least 2 rows", frechet_distance, a, a[:1]),
+        ("scores_a.*not finite", frechet_distance, np.where(a == a[0, 0], np.inf, a), a),
     ]
     refused(cases)
     images = brains(6)
     cases = [
-        ("d = 6 .* 1 to 5", lambda: pca_basis(images, 6)),
-        ("span only 2", lambda: pca_basis(np.concatenate([images[:3], images[:3]]), 3)),
-        ("not finite", lambda: pca_basis(np.where(images == images[0, 0, 0], np.nan, images), 2)),
+        ("d = 6 .* 1 to 5", pca_basis, images, 6),
+        ("span only 2", pca_basis, np.concatenate([images[:3], images[:3]]), 3),
+        ("not finite", pca_basis, np.where(images == images[0, 0, 0], np.nan, images), 2),
     ]
     refused(cases)
     basis = pca_basis(images, 3)
     cases = [
-        (r"\(6, 17, 12\).*12, 17", lambda: basis.project(images.transpose(0, 2, 1))),
+        (r"\(6, 17, 12\).*12, 17", basis.project, images.transpose(0, 2, 1)),
         (
             r"images\[0\] has pixels that are not finite",
             lambda: basis.project(np.full_like(images, np.nan)),
         ),
-        ("6 real and 5 generated", lambda: pca_frechet_distance(basis, images, images[:5])),
+        ("6 real and 5 generated", pca_frechet_distance, basis, images, images[:5]),
     ]
     refused(cases)
 
@@ -201,8 +201,8 @@ def test_a_plain_count_agrees(k):
 def test_nonsense_is_neither_precise_nor_recalled():
     a = cloud(8, 3)
     cases = [
-        (r"real \(8, 3\) and generated \(7, 3\)", lambda: sample_precision(a, a[:7])),
-        ("k=8 neighbours of 8 images; 1 to 7", lambda: sample_precision(a, a, 8)),
+        (r"real \(8, 3\) and generated \(7, 3\)", sample_precision, a, a[:7]),
+        ("k=8 neighbours of 8 images; 1 to 7", sample_precision, a, a, 8),
         (
             "generated has entries that are not finite",
             lambda: sample_precision(a, np.where(a == a[0, 0], np.nan, a)),

@@ -145,16 +145,13 @@ def test_nonsense_is_refused_by_name():
     broken = images.copy()
     broken[1, 0, 0] = np.inf
     cases = [
-        (
-            r"images\[1\] has pixels that are not finite",
-            lambda: likelihood_bound(model, broken, SIGMA),
-        ),
-        ("sigma must be positive", lambda: likelihood_bound(model, images, 0.0)),
+        (r"images\[1\] has pixels that are not finite", likelihood_bound, model, broken, SIGMA),
+        ("sigma must be positive", likelihood_bound, model, images, 0.0),
         (
             r"sigma is \(5, 3\); it must be one number or \(3, 5\)",
             lambda: likelihood_bound(model, images, np.ones((5, 3))),
         ),
-        ("n_samples=0", lambda: likelihood_bound(model, images, SIGMA, 0)),
+        ("n_samples=0", likelihood_bound, model, images, SIGMA, 0),
     ]
     refused(cases)
     posterior = model.posterior

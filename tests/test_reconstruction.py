@@ -105,13 +105,10 @@ def test_nonsense_is_refused_by_name(metric):
     broken = x.copy()
     broken[1, 2, 3] = np.nan
     cases = [
-        (
-            r"images \(3, 67, 48\) and reference \(3, 48, 67\)",
-            lambda: metric(x, x.transpose(0, 2, 1)),
-        ),
-        (r"images\[1\] has pixels that are not finite", lambda: metric(x, broken)),
-        (r"reference\[1\] has pixels", lambda: metric(broken, x)),
-        (r"\(48, 67\); it must be \(n, height, width\)", lambda: metric(x[0], x)),
+        (r"images \(3, 67, 48\) and reference \(3, 48, 67\)", metric, x, x.transpose(0, 2, 1)),
+        (r"images\[1\] has pixels that are not finite", metric, x, broken),
+        (r"reference\[1\] has pixels", metric, broken, x),
+        (r"\(48, 67\); it must be \(n, height, width\)", metric, x[0], x),
     ]
     refused(cases)
 

@@ -338,19 +338,16 @@ def test_nonsense_is_refused_by_name(planted, images, factors, masks):
         return recover(model, images, f, planted, masks, C, active)
 
     cases = [
-        (r"codes \(50, 7\) and factors \(49, 4\)", lambda: single_latent_r2(codes, factors[1:])),
-        ("at least 3", lambda: single_latent_r2(codes[:2], factors[:2])),
-        ("one row a brain", lambda: single_latent_r2(codes, factors[:, 0])),
-        ("not finite", lambda: single_latent_r2(codes, holed)),
-        ("not finite", lambda: single_latent_r2(codes / holed[:, [1]], factors)),
-        (r"factors \(50, 3\) must have a column for each of 4", lambda: recovered(factors[:, :3])),
-        (r"factors \(50,\) must", lambda: recovered(factors[:, 0])),
-        ("one row a brain", lambda: recovered(factors[:-1])),
+        (r"codes \(50, 7\) and factors \(49, 4\)", single_latent_r2, codes, factors[1:]),
+        ("at least 3", single_latent_r2, codes[:2], factors[:2]),
+        ("one row a brain", single_latent_r2, codes, factors[:, 0]),
+        ("not finite", single_latent_r2, codes, holed),
+        ("not finite", single_latent_r2, codes / holed[:, [1]], factors),
+        (r"factors \(50, 3\) must have a column for each of 4", recovered, factors[:, :3]),
+        (r"factors \(50,\) must", recovered, factors[:, 0]),
+        ("one row a brain", recovered, factors[:-1]),
         ("one bool for each of the 7", lambda: recovered(active=np.ones(4, dtype=bool))),
-        (
-            "shorter",
-            lambda: recover_fits({"m": [model] * 2}, images, factors, planted, masks, C, some),
-        ),
+        ("shorter", recover_fits, {"m": [model] * 2}, images, factors, planted, masks, C, some),
     ]
     refused(cases)
 

@@ -9,6 +9,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from brainvae_core.metrics.checks import checked_images
+
 WEIGHTINGS = ("gaussian", "uniform")
 NOTHING = 1e-12  # a band this weak beside its image is rounding error
 WINDOW = 7  # pixels of the band, the reference code's
@@ -61,7 +63,7 @@ def cw_ssim(
         Shapes differ, a pixel is not finite, an argument is out of range, or an image has nothing
         at this scale (a constant image), which at k = 0 is 0/0.
     """
-    reference, images = _checked(reference, "reference"), _checked(images, "image")
+    reference, images = _stack(reference, "reference"), _stack(images, "images")
     _check_match(reference.shape, images.shape)
     settings = (level, orientations, weighting, k, device)
     if len(reference) == 1:
@@ -97,7 +99,7 @@ class CWSSIM:
         device="auto",
         first=0,
     ):
-        reference = _checked(reference, "reference")
+        reference = _stack(reference, "reference")
         self.shape = reference.shape
         _check_arguments(self.shape[1:], level, orientations, weighting, k)
         self.level, self.orientations, self.k, self.first = level, orientations, k, first
@@ -114,7 +116,7 @@ class CWSSIM:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Scores of images (n, height, width), (n,) float64: one reference for all, or one each."""
-        images = _checked(images, "image")
+        images = _stack(images, "images")
         _check_match(self.shape, images.shape)
         scores = np.empty(len(images))
         for start in range(0, len(images), self.chunk):
@@ -168,20 +170,9 @@ def cw_ssim_level(pixel_um: float, scale_um: float = 800.0) -> int:
     return max(1, round(float(np.log2(scale_um / pixel_um))) - 1)
 
 
-def _checked(images, what: str) -> np.ndarray:
+def _stack(images, name: str) -> np.ndarray:
     images = np.asarray(images)
-    if images.ndim not in (2, 3) or not images.size:
-        raise ValueError(
-            f"the {what} array is {images.shape}; it must be (height, width) or (n, height, width)"
-        )
-    images = images[np.newaxis] if images.ndim == 2 else images
-    finite = np.isfinite(images).all(axis=(1, 2))
-    if not finite.all():
-        raise ValueError(
-            f"{what} {np.flatnonzero(~finite)[0]} has pixels that are not finite; "
-            "leave it out or mend them first"
-        )
-    return images
+    return checked_images(images[np.newaxis] if images.ndim == 2 else images, name)
 
 
 def _check_arguments(shape, level, orientations, weighting, k) -> None:

@@ -51,14 +51,10 @@ def pca_basis(images: np.ndarray, d: int) -> PCABasis:
     To judge a PCA model, take brains that it was *not* fitted to: in its own basis its
     reconstructions would be at distance 0.
     """
-    images = np.asarray(images)
-    if images.ndim != 3 or len(images) < 2:
-        raise ValueError(f"images are {images.shape}; a basis needs (n, height, width), n ≥ 2")
+    images = checked_images(images, "images")
     n, *shape = images.shape
     if d not in range(1, n):
         raise ValueError(f"d = {d} components of {n} images; 1 to {n - 1} are possible")
-    if not np.isfinite(images).all():
-        raise ValueError("images of the basis have pixels that are not finite; leave those out")
     flat = images.reshape(n, -1)
     mean = flat.mean(axis=0, dtype=np.float64)
     step = max(1, BLOCK // n)

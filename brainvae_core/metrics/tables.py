@@ -79,7 +79,8 @@ def summarise(
     DataFrame
         A group a row, in the order in which they first appear: the columns of ``by``, ``value``,
         ``low``, ``high``, ``n_brains``, ``n_seeds``. Fits whose values are all NaN failed and are
-        left out; a group without any other is a row of NaN with 0 seeds.
+        left out; a group without any other is a row of NaN with 0 seeds. What is no mean over
+        brains joins such a table as a row of its own: ``labels | jackknife(…)._asdict()``.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def summarise(
                 )
             limits = bounds[key["score"]]
         values, _ = _fits(group, where)
-        found = _said(where, estimate, values, level, limits) if len(values) else NOTHING
+        found = _in_group(where, estimate, values, level, limits) if len(values) else NOTHING
         rows.append(key | found._asdict())
     return pd.DataFrame(rows)
 
@@ -155,7 +156,7 @@ def compare(
                 f"{where}: {a} has {len(brains)} brains and {b} {len(others)}, not all of them the "
                 "same; a difference is of the same brains"
             )
-        found = _said(where, difference, of_a, of_b.take(order, axis=1), level)
+        found = _in_group(where, difference, of_a, of_b.take(order, axis=1), level)
         rows.append({of: f"{a} − {b}"} | key | found._asdict())
     return pd.DataFrame(rows, columns=[of, *by, *Estimate._fields])
 
@@ -200,7 +201,7 @@ def _fits(rows: pd.DataFrame, where: str) -> tuple[np.ndarray, pd.Index]:
     return values, pd.Index(brains)
 
 
-def _said(where, interval, *arguments) -> Estimate:
+def _in_group(where, interval, *arguments) -> Estimate:
     """An interval, or the reason why there is none with the group's name before it."""
     try:
         return interval(*arguments)
