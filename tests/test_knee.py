@@ -64,7 +64,7 @@ def test_a_logarithmic_axis_moves_the_knee_to_where_it_is_in_closed_form():
     assert np.isnan(knee(x, np.log(x), log_x=True)[0])
 
 
-@pytest.mark.parametrize("y", [[0, 1, 2, 3, 30, 60], [0, 9, 5, 6, 30, 60]])
+@pytest.mark.parametrize("y", [[0, 1, 2, 3, 30, 60], [0, 9, 5, 6, 30, 60], [0, 9, 9, 0, 30, 60]])
 def test_a_loss_that_only_grows_has_no_knee(y):
     x, distance = knee(DIMS, y)
     assert np.isnan(x) and distance > 0.2
