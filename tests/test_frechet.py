@@ -1,19 +1,25 @@
-"""Fréchet distance: closed forms, degenerate samples, invariances, and the PCA basis."""
+"""Sets of images: closed forms, degenerate samples, a plain second count, invariances."""
 
 import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from scipy.stats import ortho_group
 
 from brainvae_core.metrics import (
-    PCABasis,
+    aggregate_codes,
+    beside,
     frechet_distance,
-    frechet_profile,
+    generated_scores,
     pca_basis,
     pca_frechet_distance,
+    sample_precision,
+    sample_recall,
 )
+
+# ---- fréchet distance ----
 
 
 def sample(n, d, seed=0, shift=0.0):
@@ -84,19 +90,6 @@ def test_a_sample_and_itself_are_at_0(n, d):
     assert frechet_distance(a, a[::-1]) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_translation_costs_its_squared_length():
-    a, move = sample(20, 5), np.array([1.0, -2.0, 0.5, 0.0, 3.0])
-    assert frechet_distance(a, a + move) == pytest.approx((move**2).sum(), rel=1e-9)
-    costs = [frechet_distance(a, a + step * move) for step in (0, 0.1, 0.5, 1, 2)]
-    assert (np.diff(costs) > 0).all()
-
-
-def test_scaling_costs_the_difference_in_spread():
-    a = sample(20, 5) - sample(20, 5).mean(axis=0)
-    spread = a.var(axis=0, ddof=1).sum()
-    assert frechet_distance(a, 3 * a) == pytest.approx(4 * spread, rel=1e-9)
-
-
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), n=st.integers(2, 12), m=st.integers(2, 12), d=st.integers(2, 7))
 def test_symmetric_not_negative_and_blind_to_rotations(seed, n, m, d):
@@ -107,13 +100,6 @@ def test_symmetric_not_negative_and_blind_to_rotations(seed, n, m, d):
     assert frechet_distance(b, a) == pytest.approx(distance, rel=1e-9, abs=1e-9)
     rotated = frechet_distance(a @ rotation, b @ rotation)
     assert rotated == pytest.approx(distance, rel=1e-9, abs=1e-9)
-
-
-def test_the_distance_falls_with_n():
-    def floor(n):
-        return np.mean([frechet_distance(*np.split(sample(2 * n, 6, s), 2)) for s in range(10)])
-
-    assert floor(10) > 2 * floor(60)
 
 
 @pytest.mark.parametrize("n", [9, 40])
@@ -140,12 +126,6 @@ def test_blocks_change_nothing(monkeypatch):
     np.testing.assert_allclose(parts.project(images), whole.project(images), atol=1e-9)
 
 
-def test_the_basis_is_nested():
-    images = brains(20)
-    small, large = pca_basis(images, 3), pca_basis(images, 8)
-    np.testing.assert_allclose(large.components[:3], small.components, atol=1e-9)
-
-
 def test_pca_distance_sees_what_generated_images_lack():
     basis, real, other = pca_basis(brains(60, seed=1), 6), brains(40, seed=2), brains(40, seed=3)
     floor = pca_frechet_distance(basis, real, other)
@@ -157,39 +137,170 @@ def test_pca_distance_sees_what_generated_images_lack():
     assert pca_frechet_distance(basis, real, collapsed) == pytest.approx(worst, rel=1e-9)
 
 
-def test_the_profile_is_the_distance_in_the_first_dimensions():
-    basis, real, other = pca_basis(brains(60, seed=1), 6), brains(40, seed=2), brains(40, seed=3)
-    profile = frechet_profile(basis, real, other, [1, 4, 6])
-    parts = [
-        pca_frechet_distance(PCABasis(basis.mean, basis.components[:d]), real, other)
-        for d in (1, 4, 6)
-    ]
-    assert profile.shape == (3,)
-    np.testing.assert_allclose(profile, parts, rtol=1e-9)
-    assert (np.diff(profile) > 0).all()
-
-
 def test_nonsense_is_refused_by_name():
     a = sample(8, 3)
-    with pytest.raises(ValueError, match=r"\(8, 3\).*\(3, 8\).*columns"):
-        frechet_distance(a, a.T)
-    with pytest.raises(ValueError, match="scores_b.*at least 2 rows"):
-        frechet_distance(a, a[:1])
-    with pytest.raises(ValueError, match="scores_a.*not finite"):
-        frechet_distance(np.where(a == a[0, 0], np.inf, a), a)
+    cases = [
+        (r"\(8, 3\).*\(3, 8\).*columns", frechet_distance, a, a.T),
+        ("scores_b.*at least 2 rows", frechet_distance, a, a[:1]),
+        ("scores_a.*not finite", frechet_distance, np.where(a == a[0, 0], np.inf, a), a),
+    ]
+    refused(cases)
     images = brains(6)
-    with pytest.raises(ValueError, match="d = 6 .* 1 to 5"):
-        pca_basis(images, 6)
-    with pytest.raises(ValueError, match="span only 2"):
-        pca_basis(np.concatenate([images[:3], images[:3]]), 3)
-    with pytest.raises(ValueError, match="not finite"):
-        pca_basis(np.where(images == images[0, 0, 0], np.nan, images), 2)
+    cases = [
+        ("d = 6 .* 1 to 5", pca_basis, images, 6),
+        ("span only 2", pca_basis, np.concatenate([images[:3], images[:3]]), 3),
+        ("not finite", pca_basis, np.where(images == images[0, 0, 0], np.nan, images), 2),
+    ]
+    refused(cases)
     basis = pca_basis(images, 3)
-    with pytest.raises(ValueError, match=r"\(6, 17, 12\).*12, 17"):
-        basis.project(images.transpose(0, 2, 1))
-    with pytest.raises(ValueError, match=r"images\[0\] has pixels that are not finite"):
-        basis.project(np.full_like(images, np.nan))
-    with pytest.raises(ValueError, match="6 real and 5 generated"):
-        pca_frechet_distance(basis, images, images[:5])
-    with pytest.raises(ValueError, match=r"dims \[4\].*1 to 3"):
-        frechet_profile(basis, images, images, [2, 4])
+    cases = [
+        (r"\(6, 17, 12\).*12, 17", basis.project, images.transpose(0, 2, 1)),
+        (
+            r"images\[0\] has pixels that are not finite",
+            lambda: basis.project(np.full_like(images, np.nan)),
+        ),
+        ("6 real and 5 generated", pca_frechet_distance, basis, images, images[:5]),
+    ]
+    refused(cases)
+
+
+# ---- precision and recall of samples ----
+
+
+def cloud(n=40, d=5, seed=0, spread=1.0, shift=0.0):
+    return np.random.default_rng(seed).normal(shift, spread, (n, d))
+
+
+def both(real, generated, k=3):
+    return sample_precision(real, generated, k), sample_recall(real, generated, k)
+
+
+def counted(real, generated, k):
+    """Point by point, ball by ball."""
+
+    def covered(points, balls):
+        hits = 0
+        for point in points:
+            for i, centre in enumerate(balls):
+                others = np.delete(balls, i, axis=0)
+                radius = sorted(np.sqrt(((others - centre) ** 2).sum(axis=1)))[k - 1]
+                if np.sqrt(((point - centre) ** 2).sum()) <= radius:
+                    hits += 1
+                    break
+        return hits / len(points)
+
+    return covered(generated, real), covered(real, generated)
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_a_plain_count_agrees(k):
+    real, generated = cloud(23, 3), cloud(23, 3, 1, spread=1.4, shift=0.5)
+    assert both(real, generated, k) == pytest.approx(counted(real, generated, k))
+
+
+def test_nonsense_is_neither_precise_nor_recalled():
+    a = cloud(8, 3)
+    cases = [
+        (r"real \(8, 3\) and generated \(7, 3\)", sample_precision, a, a[:7]),
+        ("k=8 neighbours of 8 images; 1 to 7", sample_precision, a, a, 8),
+        (
+            "generated has entries that are not finite",
+            lambda: sample_precision(a, np.where(a == a[0, 0], np.nan, a)),
+        ),
+    ]
+    refused(cases)
+
+
+# ---- codes of the aggregate posterior ----
+
+IMAGES = np.random.default_rng(0).random((5, 4, 6)).astype(np.float32)
+OTHERS = 1 + np.random.default_rng(1).random((4, 4, 6)).astype(np.float32)
+
+
+class Points:
+    def encode(self, images):
+        return np.stack([images.mean(axis=(1, 2)), images[:, 0, 0]], axis=1)
+
+
+class Clouds(Points):
+    def posterior(self, images):
+        return self.encode(images), np.full((len(images), 2), [0.5, 0.0])
+
+
+def test_without_a_posterior_they_are_codes_of_brains_each_as_often_as_another():
+    codes = aggregate_codes(Points(), IMAGES, 5000)
+    own = Points().encode(IMAGES)
+    which = np.abs(codes[:, None] - own).max(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(codes, own[which])
+    np.testing.assert_allclose(np.bincount(which) / 5000, 0.2, atol=0.03)
+
+
+def test_with_one_its_noise_is_drawn():
+    codes = aggregate_codes(Clouds(), IMAGES, 20000)
+    own = Points().encode(IMAGES)
+    assert codes.dtype == np.float32 and codes.shape == (20000, 2)
+    assert codes[:, 0].var() == pytest.approx(own[:, 0].var() + 0.25, rel=0.05)
+    assert set(codes[:, 1]) <= set(own[:, 1])
+
+
+def test_draws_follow_from_the_seed():
+    first, again, other = (aggregate_codes(Clouds(), IMAGES, 7, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+class Painter(Clouds):
+    latent_dim = 2
+
+    def decode(self, z):
+        return np.ones((len(z), 4, 6)) * z[:, :1, None] + 0.1 * z[:, 1:, None]
+
+
+def test_images_of_three_kinds_are_as_many_scores_in_the_basis():
+    basis = pca_basis(IMAGES, 3)
+    found = generated_scores(Painter(), basis, OTHERS, IMAGES, seed=3)
+    assert {kind: scores.shape for kind, scores in found.items()} == dict.fromkeys(
+        ("reconstructions", "prior samples", "aggregate posterior"), (4, 3)
+    )
+    no_prior = generated_scores(Painter(), basis, OTHERS, IMAGES, has_prior=False)
+    assert set(no_prior) == {"reconstructions", "aggregate posterior"}
+    again = generated_scores(Painter(), basis, OTHERS, IMAGES, seed=3)
+    np.testing.assert_array_equal(again["prior samples"], found["prior samples"])
+
+
+def test_others_are_reconstructed_and_the_aggregate_posterior_is_of_training_brains():
+    model, basis = Painter(), pca_basis(IMAGES, 3)
+    found = generated_scores(model, basis, OTHERS, IMAGES, seed=3)
+    codes = {
+        "reconstructions": model.encode(OTHERS),
+        "aggregate posterior": aggregate_codes(model, IMAGES, len(OTHERS), seed=3),
+    }
+    for kind, z in codes.items():
+        np.testing.assert_allclose(found[kind], basis.project(model.decode(z)), err_msg=kind)
+
+
+def test_a_latents_prior_is_standard_normal():
+    basis = pca_basis(IMAGES, 1)
+    found = generated_scores(Painter(), basis, np.repeat(OTHERS, 5000, axis=0), IMAGES)
+    prior = found["prior samples"] - basis.project(Painter().decode(np.zeros((1, 2))))
+    one_step = np.abs(basis.components.sum()) * np.hypot(1, 0.1)
+    assert prior.std() == pytest.approx(one_step, rel=0.02)
+    assert prior.mean() == pytest.approx(0, abs=0.03 * one_step)
+
+
+def test_generated_scores_stand_beside_the_real_ones_by_kind():
+    real = np.zeros((4, 3))
+    fit = {"reconstructions": 1, "prior samples": 2, "aggregate posterior": 3}
+    found = beside(real, {"VAE": {8: [fit, fit]}})
+    assert [g for _, g in found["prior samples"]["VAE"][8]] == [2, 2]
+    assert all(r is real for by in found.values() for r, _ in by["VAE"][8])
+    without = {"reconstructions": 1, "aggregate posterior": 3}
+    found = beside(real, {"VAE": [fit], "NMF": [without]})
+    assert list(found["prior samples"]) == ["VAE"] and len(found["reconstructions"]) == 2
+
+
+def test_nonsense_generates_nothing():
+    with pytest.raises(ValueError, match="n=0: draw at least 1"):
+        aggregate_codes(Points(), IMAGES, 0)
+    with pytest.raises(ValueError, match="images is"):
+        aggregate_codes(Points(), IMAGES[:0], 3)

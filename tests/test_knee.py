@@ -44,11 +44,6 @@ def test_a_line_and_a_constant_have_no_knee(y):
     assert np.isnan(x) and distance == pytest.approx(0, abs=1e-12)
 
 
-def test_a_curve_bent_the_other_way_has_no_knee():
-    x, distance = knee(DIMS, hinge(DIMS, 8), shape="concave rising")
-    assert np.isnan(x) and distance == pytest.approx(0, abs=1e-12)
-
-
 def test_a_line_that_noise_bends_a_little_has_no_knee():
     y = -np.arange(17.0)
     y[5] -= 0.04 * 16
@@ -62,14 +57,6 @@ def test_fewer_than_three_points_have_neither_knee_nor_distance(y):
     assert np.isnan(knee(np.arange(len(y)), y)).all()
 
 
-def test_the_knee_of_a_hyperbola_is_the_geometric_mean_of_its_ends():
-    x = np.linspace(2, 18, 1601)
-    at, distance = knee(x, 1 / x)
-    assert at == pytest.approx(6, abs=0.01)  # where 1/x² is the chord's slope, 1/(2·18)
-    chord = 1 / 2 - (6 - 2) / (2 * 18)
-    assert distance == pytest.approx((chord - 1 / 6) / (1 / 2 - 1 / 18), abs=1e-5)
-
-
 def test_a_logarithmic_axis_moves_the_knee_to_where_it_is_in_closed_form():
     x = np.linspace(2, 18, 1601)
     at, _ = knee(x, 1 / x, log_x=True)
@@ -77,11 +64,7 @@ def test_a_logarithmic_axis_moves_the_knee_to_where_it_is_in_closed_form():
     assert np.isnan(knee(x, np.log(x), log_x=True)[0])
 
 
-def test_a_loss_that_rises_again_bends_where_it_is_low():
-    assert knee(DIMS, [9, 5, 3, 0.5, 2, 4])[0] == 8
-
-
-@pytest.mark.parametrize("y", [[0, 1, 2, 3, 30, 60], [0, 9, 5, 6, 30, 60]])
+@pytest.mark.parametrize("y", [[0, 1, 2, 3, 30, 60], [0, 9, 5, 6, 30, 60], [0, 9, 9, 0, 30, 60]])
 def test_a_loss_that_only_grows_has_no_knee(y):
     x, distance = knee(DIMS, y)
     assert np.isnan(x) and distance > 0.2
@@ -103,15 +86,6 @@ def test_turning_the_chord_onto_the_axis_finds_the_same_knee(x, y):
         assert at == x[farthest]
 
 
-@given(places, curves, st.floats(0.01, 100), st.floats(-30, 30), st.floats(0.01, 100))
-def test_units_and_offsets_of_both_axes_do_not_matter(x, y, scale, offset, stretch):
-    at, distance = knee(x, y)
-    moved_at, moved = knee(stretch * x + offset, scale * y - offset)
-    assert moved == pytest.approx(distance, abs=1e-6)
-    if abs(distance - 0.05) > 1e-4 and _one_is_farthest(x, y):
-        assert moved_at == pytest.approx(stretch * at + offset, nan_ok=True)
-
-
 @given(places, curves)
 def test_a_mirrored_curve_has_the_same_knee(x, y):
     at, distance = knee(x, y)
@@ -124,11 +98,6 @@ def _one_is_farthest(x, y):
     below = y[0] + (y[-1] - y[0]) * (x - x[0]) / np.ptp(x) - y
     apart = 1e-5 * np.ptp(y)
     return np.diff(np.sort(below))[-1] > apart and abs(y[below.argmax()] - y[0]) > apart
-
-
-def test_the_order_of_the_points_does_not_matter():
-    order = np.random.default_rng(0).permutation(6)
-    assert knee(DIMS[order], hinge(DIMS, 5)[order]) == knee(DIMS, hinge(DIMS, 5))
 
 
 def test_failed_fits_are_left_out_and_never_chosen():
@@ -149,16 +118,6 @@ def test_seeds_that_agree_leave_no_doubt():
     assert found.distance == knee(DIMS, hinge(DIMS, 8))[1]
     assert str(found).startswith("knee at 8, 0.53 of the range")
     assert str(found).endswith("seeds most often 8, 95 % from 8 to 8, none in 0 % of resamples")
-
-
-def test_a_noisy_plateau_spreads_over_it_and_keeps_to_it():
-    dims = np.arange(4, 21)
-    noise = np.random.default_rng(1).normal(0, 2.0, (17, 4))
-    found = knee_over_seeds(dims, 100 * np.exp(-(dims - 4) / 2.5)[:, None] + noise)
-    assert found.shares.sum() + found.no_knee == pytest.approx(1)
-    assert (found.shares > 0).sum() > 1
-    assert found.interval[0] <= found.at <= found.interval[1]
-    assert found.shares[(dims < 7) | (dims > 13)].sum() < 0.02
 
 
 def test_shares_are_what_counting_all_resamples_gives():
@@ -195,12 +154,6 @@ def test_a_point_with_one_seed_left_leaves_the_uncertainty_unknown():
     assert found.n_seeds == 3 and found.shares[1] == 0 and found.shares[3] == 1
 
 
-def test_a_failed_seed_is_left_out_of_its_points_mean():
-    values = np.repeat(hinge(DIMS, 8.0)[:, None], 3, axis=1)
-    values[3] = np.nan, values[3, 0] - 1, values[3, 0] + 1
-    assert knee_over_seeds(DIMS, values).distance == knee(DIMS, hinge(DIMS, 8))[1]
-
-
 def test_a_line_has_no_knee_in_any_resample():
     found = knee_over_seeds(
         DIMS, np.stack([-3.0 * DIMS, 5 - 3.0 * DIMS], axis=1)[:, :1].repeat(2, 1)
@@ -229,12 +182,6 @@ def knees_in_noise(curve, noise, draws=400):
 @pytest.mark.parametrize("slope", [0, -1 / 14])
 def test_noise_and_a_line_with_noise_rarely_have_a_knee(slope):
     assert np.isfinite(knees_in_noise(slope * DIMS, 0.11)).mean() <= 0.115
-
-
-def test_a_hinge_is_found_through_small_noise():
-    hinged = hinge(DIMS, 8) / np.ptp(hinge(DIMS, 8))
-    found = knees_in_noise(hinged, 0.1, draws=200)
-    assert (found == 8).mean() >= 0.8 and np.isfinite(found).mean() >= 0.95
 
 
 def test_how_often_a_line_is_as_far_is_what_counting_all_draws_gives():
@@ -276,23 +223,9 @@ def test_the_null_is_what_a_loop_over_its_definition_gives():
     assert found.p_straight == pytest.approx(as_far / 3000, abs=0.035)
 
 
-def test_units_and_direction_do_not_change_how_often_a_line_is_as_far():
-    values = hinge(DIMS, 8)[:, None] + np.random.default_rng(3).normal(0, 9, (6, 3))
-    found = knee_over_seeds(DIMS, values).p_straight
-    assert 0.01 < found < 1
-    assert knee_over_seeds(DIMS, 256 * values).p_straight == found
-    assert knee_over_seeds(DIMS, -values, shape="concave rising").p_straight == found
-
-
 def test_lines_without_noise_are_no_farther_than_themselves():
     values = np.repeat(-3.0 * DIMS[:, None] + 0.1, 3, axis=1)
     assert knee_over_seeds(DIMS, values).p_straight == 1
-
-
-def test_the_same_call_answers_the_same():
-    values = hinge(DIMS, 8)[:, None] + np.random.default_rng(3).normal(0, 3, (6, 3))
-    once, again = (knee_over_seeds(DIMS, values) for _ in range(2))
-    assert once.shares.tolist() == again.shares.tolist()
 
 
 def test_a_measured_axis_places_the_points():

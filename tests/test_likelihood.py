@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from refusals import refused
 from scipy.stats import multivariate_normal, norm
 
 from brainvae_core.metrics import fitted_sigma, likelihood_bound
@@ -117,16 +116,6 @@ def test_chunks_and_seeds(monkeypatch):
     assert not np.allclose(other.elbo, whole.elbo, rtol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 999), widen=st.floats(0.5, 3), n_samples=st.integers(1, 20))
-def test_the_importance_weighted_bound_is_never_below_the_elbo(seed, widen, n_samples):
-    model = Linear(widen=widen)
-    found = likelihood_bound(model, model.sample(5, seed), SIGMA, n_samples, seed)
-    assert (found.importance_weighted >= found.elbo - 1e-9).all()
-    assert (found.effective_samples >= 1 - 1e-9).all()
-    assert (found.effective_samples <= n_samples + 1e-9).all()
-
-
 def test_the_fitted_sigma_is_the_noise():
     model = Linear(sigma=0.2)
     images = model.sample(4000, seed=1)
@@ -155,14 +144,16 @@ def test_nonsense_is_refused_by_name():
     model, images = Linear(), Linear().sample(3)
     broken = images.copy()
     broken[1, 0, 0] = np.inf
-    with pytest.raises(ValueError, match=r"images\[1\] has pixels that are not finite"):
-        likelihood_bound(model, broken, SIGMA)
-    with pytest.raises(ValueError, match="sigma must be positive"):
-        likelihood_bound(model, images, 0.0)
-    with pytest.raises(ValueError, match=r"sigma is \(5, 3\); it must be one number or \(3, 5\)"):
-        likelihood_bound(model, images, np.ones((5, 3)))
-    with pytest.raises(ValueError, match="n_samples=0"):
-        likelihood_bound(model, images, SIGMA, 0)
+    cases = [
+        (r"images\[1\] has pixels that are not finite", likelihood_bound, model, broken, SIGMA),
+        ("sigma must be positive", likelihood_bound, model, images, 0.0),
+        (
+            r"sigma is \(5, 3\); it must be one number or \(3, 5\)",
+            lambda: likelihood_bound(model, images, np.ones((5, 3))),
+        ),
+        ("n_samples=0", likelihood_bound, model, images, SIGMA, 0),
+    ]
+    refused(cases)
     posterior = model.posterior
     mean, std = posterior(images)
     for wrong, said in ((-std, "logarithm of the variance"), (std[0], r"a std of \(\d,\)")):

@@ -4,8 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from refusals import refused
 
 from brainvae_core.fields import (
     ProjectiveField,
@@ -95,13 +94,6 @@ def test_streamed_moments_equal_numpys(absolute, batch_size):
         np.testing.assert_allclose(field.mean_all[k], images.mean(0), atol=1e-6)
 
 
-def test_a_large_mean_does_not_swamp_a_small_variance():
-    model = Answers(lambda z: 1000 + 0.25 * z[:, :1, None] + np.zeros((1, 3, 4)))
-    field = projective_field(model, np.zeros(2), np.arange(-8, 9), batch_size=3)
-    np.testing.assert_allclose(field.variance_all[0], np.var(0.25 * np.arange(-8, 9)), rtol=1e-9)
-    assert np.all(field.variance_all[1] == 0)
-
-
 @pytest.mark.parametrize("first", [1000, 0])
 def test_steps_of_single_precision_on_a_large_mean_are_seen(first):
     """Also where the image that deviations are taken from is far from all others."""
@@ -145,15 +137,6 @@ def test_the_papers_c_falls_into_its_quartiles_despite_rounding(c):
     quartile = quartile_of(c)
     assert [int((quartile == q).sum()) for q in (-1, 0, 1, 2, 3)] == [1, 700, 700, 700, 700]
     assert quartile[700] == 1 and quartile[1400] == -1 and quartile[2100] == 2
-
-
-@given(st.permutations(list(range(-9, 10))))
-@settings(max_examples=20, deadline=None)
-def test_the_order_of_c_does_not_matter(order):
-    c, model = np.array(order, dtype=float), Curved()
-    shuffled = projective_field(model, np.zeros(3), c, batch_size=5)
-    rising = projective_field(model, np.zeros(3), np.sort(c), batch_size=5)
-    np.testing.assert_allclose(shuffled.variance, rising.variance, rtol=1e-5, atol=1e-10)
 
 
 def test_colours_of_the_four_strata():
@@ -248,28 +231,25 @@ def test_errors_name_what_was_given():
     wrong = Answers(lambda z: np.zeros((len(z), 4)))
     nan = Answers(lambda z: np.full((len(z), 2, 2), np.nan))
     cases = [
-        ("both sides", lambda: projective_field(model, z0, np.linspace(0, 7, 50))),
-        ("both sides", lambda: projective_field(model, z0, np.linspace(-7, 3, 50))),
-        ("both sides", lambda: projective_field(model, z0, np.zeros(50))),
-        ("at least 8", lambda: projective_field(model, z0, [-1, 1])),
-        ("each needs", lambda: projective_field(model, z0, [-7, -2, -1, -0.5, 0.5, 1, 2, 7])),
-        ("one finite code", lambda: projective_field(model, np.zeros((1, 3)), C)),
-        ("decode answered shape", lambda: projective_field(wrong, z0, C)),
-        ("not finite", lambda: projective_field(nan, z0, C)),
-        ("vector", lambda: traversal(model, z0, [])),
-        ("no pixel", lambda: region_profile(np.ones((2, 3, 4)), np.zeros((1, 3, 4)))),
-        ("must be", lambda: region_profile(np.ones((2, 3, 4)), np.ones((1, 4, 3)))),
-        ("at least 3", lambda: outlier_latents(made_field(np.ones((2, 4))))),
+        ("both sides", projective_field, model, z0, np.linspace(0, 7, 50)),
+        ("both sides", projective_field, model, z0, np.linspace(-7, 3, 50)),
+        ("both sides", projective_field, model, z0, np.zeros(50)),
+        ("at least 8", projective_field, model, z0, [-1, 1]),
+        ("each needs", projective_field, model, z0, [-7, -2, -1, -0.5, 0.5, 1, 2, 7]),
+        ("one finite code", projective_field, model, np.zeros((1, 3)), C),
+        ("decode answered shape", projective_field, wrong, z0, C),
+        ("not finite", projective_field, nan, z0, C),
+        ("vector", traversal, model, z0, []),
+        ("no pixel", region_profile, np.ones((2, 3, 4)), np.zeros((1, 3, 4))),
+        ("must be", region_profile, np.ones((2, 3, 4)), np.ones((1, 4, 3))),
+        ("at least 3", outlier_latents, made_field(np.ones((2, 4)))),
         (
-            r"\(5,\), 0 of them true; give one bool for each of 5 latents, at least 3",
-            lambda: outlier_latents(made_field(np.ones((5, 4))), np.zeros(5, dtype=bool)),
+            "^2 active latents have no outliers; give at least 3",
+            lambda: outlier_latents(made_field(np.ones((5, 4))), np.arange(5) < 2),
         ),
         (
             "none of the 5 latents is active",
             lambda: field_agreement(np.eye(6, 5), np.eye(5, 6), np.zeros(5, dtype=bool)),
         ),
     ]
-    for message, call in cases:
-        with pytest.raises(ValueError, match=message) as error:
-            call()
-        assert "\n" not in str(error.value)
+    refused(cases)

@@ -8,7 +8,6 @@ from brainvae_core.fields.association import (
     both_directions,
     cross_agreement,
     field_agreement,
-    own_over_others,
     read_fits,
 )
 from brainvae_core.fields.independence import (
@@ -23,9 +22,11 @@ from brainvae_core.fields.independence import (
 )
 from brainvae_core.fields.projective import (
     ProjectiveField,
+    Rotated,
     asymmetry,
     outlier_latents,
     projective_field,
+    rotated_fits,
     stratified_rgb,
     tail_ratio,
     traversal,
@@ -36,11 +37,9 @@ from brainvae_core.fields.regions import (
     random_blobs,
     region_brightness,
     region_profile,
-    swap_donors,
     tail_asymmetry,
     weight_range,
 )
-from brainvae_core.fields.rotated import Rotated, rotated_fits
 from brainvae_core.fields.truth import (
     PlantedFields,
     Recovery,
@@ -49,7 +48,6 @@ from brainvae_core.fields.truth import (
     recover,
     recover_fits,
     recovery_rates,
-    single_latent_r2,
 )
 
 __all__ = [
@@ -74,7 +72,6 @@ __all__ = [
     "normalised_impacts",
     "null_divergence",
     "outlier_latents",
-    "own_over_others",
     "perturb",
     "planted_fields",
     "projective_field",
@@ -88,9 +85,7 @@ __all__ = [
     "region_profile",
     "rotated_fits",
     "scored_fits",
-    "single_latent_r2",
     "stratified_rgb",
-    "swap_donors",
     "tail_asymmetry",
     "tail_ratio",
     "traversal",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from brainvae_core.fields.independence import checked_active
+from brainvae_core.fields.independence import checked_active, correlations
 from brainvae_core.fields.projective import ProjectiveField, projective_field
 from brainvae_core.fields.receptive import ReceptiveField, receptive_field
 from brainvae_core.fields.regions import region_profile, weight_range
@@ -17,14 +17,10 @@ ATTEMPTS = 1000  # draws of regions before a bootstrap gives up
 
 
 class BothDirections(NamedTuple):
-    """What one model's latents see and move.
+    """What one model's latents see and move: both fields, and what is moved by region.
 
-    Attributes
-    ----------
-    receptive : ReceptiveField
-    projective : ProjectiveField
-    profile : ndarray, shape (latent_dim, n_rois)
-        Mean variance of each region's output, squared brightness (``region_profile``).
+    ``profile`` (latent_dim, n_rois) is the mean variance of each region's output, squared
+    brightness.
     """
 
     receptive: ReceptiveField
@@ -35,23 +31,16 @@ class BothDirections(NamedTuple):
 def both_directions(
     model, images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray, **options
 ) -> BothDirections:
-    """Receptive fields of some brains, and projective fields around their mean code.
+    """Receptive fields of some clean brains, and projective fields around their mean code.
+
+    Each region's weights are the two ends of :func:`weight_range`; c are interpolation weights,
+    prior standard deviations; further options, such as ``variance_floor``, are
+    :func:`receptive_field`'s.
 
     Parameters
     ----------
-    model
-        Anything with ``encode`` and ``decode``.
-    images : ndarray, shape (n_brains, height, width)
-        Clean brains. Each region's weights are the two ends of :func:`weight_range`.
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-    c : ndarray, shape (n_c,)
-        Interpolation weights, prior standard deviations.
-    **options
-        Of :func:`receptive_field`, such as ``variance_floor``.
-
-    Returns
-    -------
-    BothDirections
+    model, images, roi_masks, c, **options
+        As for :func:`receptive_field` and :func:`projective_field`.
     """
     of_range = {k: options[k] for k in ("mode", "mean_brightness") if k in options}
     weights = weight_range(images, roi_masks, **of_range)
@@ -73,13 +62,8 @@ def read_fits(
     Parameters
     ----------
     models : mapping of str to sequence of models
-        The fits of each.
     images, roi_masks, c
-        As for :func:`both_directions`.
-
-    Returns
-    -------
-    dict of str to list of BothDirections
+        As for `both_directions`.
     """
     return {
         name: [both_directions(model, images, roi_masks, c) for model in fits]
@@ -94,25 +78,12 @@ def field_agreement(
 ) -> np.ndarray:
     """Whether the regions that move a latent are those that it moves: Spearman over regions.
 
+    The diagonal of :func:`cross_agreement`, (latent_dim,); NaN of latents that are not active.
+
     Parameters
     ----------
-    receptive_divergence : ndarray, shape (n_rois, latent_dim)
-        Nats; ``ReceptiveField.divergence``.
-    projective_region_profile : ndarray, shape (latent_dim, n_rois)
-        Mean variance in each region; ``region_profile``.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents to compare; all of them by default.
-
-    Returns
-    -------
-    ndarray, shape (latent_dim,)
-        Rank correlations; NaN marks only what the caller's own ``active`` leaves out.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not match, fewer than 3 regions, or an active latent is not finite or alike in
-        every region.
+    receptive_divergence, projective_region_profile, active
+        As for `cross_agreement`.
     """
     agreement = cross_agreement(receptive_divergence, projective_region_profile, active)
     return np.diag(agreement).copy()
@@ -130,17 +101,29 @@ def cross_agreement(
 
     Parameters
     ----------
-    receptive_divergence, projective_region_profile, active
-        As for :func:`field_agreement`.
+    receptive_divergence : ndarray, shape (n_rois, latent_dim)
+        Nats; ``ReceptiveField.divergence``.
+    projective_region_profile : ndarray, shape (latent_dim, n_rois)
+        Mean variance in each region; ``region_profile``.
+    active : ndarray of bool, shape (latent_dim,), optional
+        Latents to compare; all of them by default.
 
     Returns
     -------
     ndarray, shape (latent_dim, latent_dim)
-        Spearman's rank correlation over regions: rows receive, columns project.
+        Spearman's rank correlation over regions: rows receive, columns project; NaN of latents
+        that are not active.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not match, fewer than 3 regions, or an active latent is not finite or alike in
+        every region.
     """
     receptive, profile, kept = _checked(receptive_divergence, projective_region_profile, active)
     agreement = np.full((len(kept), len(kept)), np.nan)
-    agreement[np.ix_(kept, kept)] = rank_correlations(receptive.T[kept], profile[kept])
+    ranks = (rankdata(x, axis=1) for x in (receptive.T[kept], profile[kept]))
+    agreement[np.ix_(kept, kept)] = correlations(*ranks)
     return agreement
 
 
@@ -151,22 +134,16 @@ def agreement_draws(
     seed: int,
     active: np.ndarray | None = None,
 ) -> np.ndarray:
-    """:func:`cross_agreement` of resampled brains and regions.
+    """`cross_agreement` of n resamples of brains and regions, (n, latent_dim, latent_dim).
+
+    ``divergences`` (n_resamples, n_rois, latent_dim) are of resampled brains
+    (``ReceptiveField.bootstrapped``); each draw takes one at random. One that leaves a latent alike
+    in every region is drawn again.
 
     Parameters
     ----------
-    divergences : ndarray, shape (n_resamples, n_rois, latent_dim)
-        Of resampled brains (``ReceptiveField.bootstrapped``); each draw takes one at random.
-    projective_region_profile : ndarray, shape (latent_dim, n_rois)
-    n : int
-        Draws. One that leaves a latent alike in every region is drawn again.
-    seed : int
-        Of the random generator.
-    active : ndarray of bool, shape (latent_dim,), optional
-
-    Returns
-    -------
-    ndarray, shape (n, latent_dim, latent_dim)
+    divergences, projective_region_profile, n, seed, active
+        As above, and as for `cross_agreement`.
     """
     stack = np.asarray(divergences)
     if stack.ndim != 3 or not len(stack):
@@ -201,7 +178,7 @@ class AgreementOfFits(NamedTuple):
     own : ndarray, shape (n_fits,)
         Mean rank correlation of a latent's two fields.
     beyond : ndarray, shape (n_fits,)
-        How much that exceeds the mean of two different latents (:func:`own_over_others`).
+        How much that exceeds the mean of two different latents.
     own_resamples, beyond_resamples : ndarray, shape (n_fits, n)
         The same of resampled brains and regions.
     """
@@ -217,17 +194,13 @@ def agreement_of_fits(
 ) -> AgreementOfFits:
     """Agreement of several fits of one model, with what resampling makes of it.
 
+    The fits are over the same regions and brains; n are the draws of brains and regions.
+
     Parameters
     ----------
     fits : sequence of BothDirections
-        Over the same regions and brains.
     actives : sequence of ndarray of bool, each (latent_dim,)
     n, seed : int
-        Draws of brains and regions, and their seed.
-
-    Returns
-    -------
-    AgreementOfFits
     """
     whole, drawn = [], []
     for both, active in zip(fits, actives, strict=True):
@@ -246,20 +219,8 @@ def agreement_of_fits(
 def own_over_others(agreement: np.ndarray) -> np.ndarray:
     """How much better a latent's two fields agree than those of two different latents.
 
-    Parameters
-    ----------
-    agreement : ndarray, shape (..., latent_dim, latent_dim)
-        Of :func:`cross_agreement` or :func:`agreement_draws`; NaN rows and columns are left out.
-
-    Returns
-    -------
-    ndarray, shape (...)
-        Mean of the diagonal less mean of the rest; 0 where fields say nothing of single latents.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two latents are left.
+    Of agreements (…, latent_dim, latent_dim): mean of the diagonal less mean of the rest, (…); NaN
+    rows and columns are left out. 0 where fields say nothing of single latents.
     """
     agreement = np.asarray(agreement, dtype=np.float64)
     same = np.eye(agreement.shape[-1], dtype=bool)
@@ -267,14 +228,6 @@ def own_over_others(agreement: np.ndarray) -> np.ndarray:
     if left.min(initial=len(same)) < 2:
         raise ValueError(f"{left.min()} latents have no others to compare with; give at least 2")
     return np.nanmean(agreement[..., same], axis=-1) - np.nanmean(agreement[..., ~same], axis=-1)
-
-
-def rank_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation of every row of a with every row of b, (n_a, n_b)."""
-    ranks = [rankdata(x, axis=1) for x in (a, b)]
-    ranks = [r - r.mean(axis=1, keepdims=True) for r in ranks]
-    a, b = (r / np.linalg.norm(r, axis=1, keepdims=True) for r in ranks)
-    return np.clip(a @ b.T, -1.0, 1.0)
 
 
 def _checked(receptive, profile, active):

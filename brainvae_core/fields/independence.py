@@ -49,27 +49,14 @@ def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) ->
 
 
 def most_moved(impacts: np.ndarray, n: int, active: np.ndarray | None = None) -> np.ndarray:
-    """The active latents that the regions move most, to compare models at equal numbers.
+    """The n latents with the largest sums of shares, (latent_dim,) bool: for others' ``active``.
+
+    So that fits are compared at one number of latents.
 
     Parameters
     ----------
-    impacts : ndarray, shape (n_rois, latent_dim)
-        Divergences in nats.
-    n : int
-        Latents to keep.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents to choose from; all of them by default.
-
-    Returns
-    -------
-    ndarray of bool, shape (latent_dim,)
-        For the ``active`` of the other functions: the n with the largest sums over regions of
-        their share of each region.
-
-    Raises
-    ------
-    ValueError
-        There are fewer active latents than that, or as for :func:`normalised_impacts`.
+    impacts, n, active
+        As for `normalised_impacts`; how many.
     """
     shares = normalised_impacts(impacts, active)
     active = checked_active(active, shares.shape[1])
@@ -82,30 +69,14 @@ def most_moved(impacts: np.ndarray, n: int, active: np.ndarray | None = None) ->
 
 
 def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> float:
-    """How differently the latents are driven by the regions (Fig. 3E).
+    """How differently the latents are driven by the regions, 0 to 1 (Fig. 3E).
 
     1 − mean ``|correlation|`` over pairs of active latents, of the shares of
-    :func:`normalised_impacts` over regions. Independent columns score far below 1 when regions are
-    few (0.63 ± 0.05 at 6 regions and 8 latents), and closing the rows to 1 forces 0 at two latents:
-    compare models at equal numbers of active latents and beside :func:`uncorrelatedness_null`.
-
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim)
-        Divergences in nats.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; all of them by default.
-
-    Returns
-    -------
-    float
-        From 0 (every pair moves together or in opposition) to 1.
-
-    Raises
-    ------
-    ValueError
-        Fewer than 3 regions or 2 active latents, a region that moves none, or a latent whose share
-        is the same in every region and so has no correlation.
+    :func:`normalised_impacts` over regions: 0 where every pair moves together or in opposition.
+    Independent columns score far below 1 when regions are few (0.63 ± 0.05 at 6 regions and 8
+    latents), and closing the rows to 1 forces 0 at two latents: compare models at equal numbers of
+    active latents and beside :func:`uncorrelatedness_null`. A ValueError where there are fewer than
+    3 regions or 2 active latents, or a latent has the same share in every region.
     """
     shares = normalised_impacts(impacts, active)
     columns = np.flatnonzero(checked_active(active, shares.shape[1]))
@@ -126,7 +97,7 @@ def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> f
 def uncorrelatedness_null(
     impacts: np.ndarray, n: int, seed: int, active: np.ndarray | None = None
 ) -> np.ndarray:
-    """Scores when the latents' profiles over regions have nothing to do with one another.
+    """Scores (n,) when the latents' profiles over regions have nothing to do with one another.
 
     The shares of each latent are permuted over regions by themselves and the rows are closed to 1
     again. Shares and not raw divergences: a region that moves everything ten times as much would
@@ -134,16 +105,8 @@ def uncorrelatedness_null(
 
     Parameters
     ----------
-    impacts, active
-        As for :func:`uncorrelatedness`.
-    n : int
-        Permutations.
-    seed : int
-        Of the random generator.
-
-    Returns
-    -------
-    ndarray, shape (n,)
+    impacts, n, seed, active
+        As for `normalised_impacts`; draws and their seed.
     """
     uncorrelatedness(impacts, active)
     shares = normalised_impacts(impacts, active)[:, checked_active(active, np.shape(impacts)[1])]
@@ -154,26 +117,19 @@ def uncorrelatedness_null(
 def bootstrap_uncorrelatedness(
     impacts: np.ndarray, n: int, seed: int, active: np.ndarray | None = None
 ) -> np.ndarray:
-    """Scores of resampled regions, and of resampled brains where their fields are given.
+    """Scores (n,) of resampled regions, and of resampled brains where their fields are given.
 
     Regions drawn twice leave fewer different ones, and fewer regions correlate more by chance, so
-    the mean of these scores lies below the score itself: read their spread only.
+    the mean of these scores lies below the score itself: read their spread only. Impacts are
+    (n_rois, latent_dim), or (n_resamples, n_rois, latent_dim) of resampled brains
+    (``ReceptiveField.bootstrapped``), of which each draw then takes one at random. A draw with
+    fewer than 3 different regions is drawn again.
 
     Parameters
     ----------
-    impacts : ndarray, shape (n_rois, latent_dim) or (n_resamples, n_rois, latent_dim)
-        One field, or the fields of resampled brains (``ReceptiveField.bootstrapped``): each draw
-        then takes one of them at random before it draws regions.
-    n : int
-        Draws. One with fewer than 3 different regions is drawn again.
-    seed : int
-        Of the random generator.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; all of them by default.
-
-    Returns
-    -------
-    ndarray, shape (n,)
+    impacts, active
+        As above, and as for `normalised_impacts`.
+    n, seed : int
     """
     stack = np.asarray(impacts, dtype=np.float64)
     stack = stack[None] if stack.ndim == 2 else stack
@@ -198,10 +154,8 @@ class ScoredFits(NamedTuple):
         The score of each fit.
     resamples : ndarray, shape (n_fits, n)
         Of resampled brains and regions (:func:`bootstrap_uncorrelatedness`).
-    null : ndarray, shape (n,)
-        Mean over fits of :func:`uncorrelatedness_null`.
-    rotated : ndarray, shape (n_rotations,)
-        Mean over fits of the score along random axes of the same codes.
+    null, rotated : ndarray, shape (n,) and (n_rotations,)
+        Means over fits of :func:`uncorrelatedness_null`, and of the score along random axes.
     """
 
     values: np.ndarray
@@ -227,14 +181,9 @@ def scored_fits(
     actives : sequence of ndarray of bool, each (latent_dim,)
         Which latents of each fit are active.
     n_latents : int
-        As many of these count in every fit (:func:`most_moved`); the same for all models that are
-        to be compared.
+        As many of these count in every fit (:func:`most_moved`) and in models to be compared.
     n, n_rotations, seed : int
         Draws of brains and regions and of the null; random axes; seed.
-
-    Returns
-    -------
-    ScoredFits
     """
     values, resamples, null, rotated = [], [], [], []
     for field, active in zip(receptive_fields, actives, strict=True):
@@ -250,19 +199,10 @@ def scored_fits(
 
 
 def impact_covariance(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Covariance between latents of their shares of each region (Fig. 3D).
+    """Covariance (latent_dim, latent_dim) between latents of their shares of regions (Fig. 3D).
 
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim)
-        Divergences in nats.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; the others' rows and columns are 0.
-
-    Returns
-    -------
-    ndarray, shape (latent_dim, latent_dim)
-        Sample covariance (n_rois − 1) of squared shares; each row sums to 0, for shares sum to 1.
+    Of a sample (n_rois − 1); each row sums to 0, for shares sum to 1, and is 0 of a latent that is
+    not active.
     """
     shares = normalised_impacts(impacts, active)
     if len(shares) < 2:
@@ -311,3 +251,16 @@ def checked_active(active: np.ndarray | None, latent_dim: int) -> np.ndarray:
             "there is no field to read; fit it longer or with a smaller beta"
         )
     return active
+
+
+def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of every row of a with every row of b, (n_a, n_b); 0 of flat rows."""
+    units = []
+    for rows in (a, b):
+        rows = np.asarray(rows, dtype=np.float64)
+        centred = rows - rows.mean(axis=1, keepdims=True)
+        length = np.linalg.norm(centred, axis=1, keepdims=True)
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        varies = length > CONSTANT * rows.shape[1] ** 0.5 * np.maximum(largest, 1e-30)
+        units.append(np.divide(centred, length, out=np.zeros_like(centred), where=varies))
+    return np.clip(units[0] @ units[1].T, -1.0, 1.0)

@@ -1,13 +1,15 @@
-"""Projective fields: which output pixels each latent moves."""
+"""Projective fields: which output pixels each latent moves; and models along random axes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-from tqdm import tqdm
+
+from brainvae_core.fields.independence import checked_active
+from brainvae_core.fields.receptive import encoded, random_axes
 
 # Latents alike up to this ratio are not outliers, however small the spread of the others is.
 LEAST_OUTLIER_RATIO = 1.1
@@ -27,10 +29,8 @@ class ProjectiveField:
         and brightness.
     variance_all, mean_all : ndarray of float32, shape (latent_dim, height, width)
         Over every c.
-    c : ndarray, shape (n_c,)
-        Interpolation weights, prior standard deviations.
-    z0 : ndarray, shape (latent_dim,)
-        Code around which the latents moved.
+    c, z0 : ndarray, shape (n_c,) and (latent_dim,)
+        Interpolation weights, prior standard deviations, and the code around which latents moved.
     absolute : bool
         Whether latent k was set to c rather than moved by c.
     """
@@ -51,7 +51,6 @@ def projective_field(
     *,
     batch_size: int = 128,
     absolute: bool = False,
-    progress: bool = False,
 ) -> ProjectiveField:
     """Move each latent through c, decode, and see which pixels vary (Liu et al. 2020, § 2.2).
 
@@ -67,12 +66,6 @@ def projective_field(
         Images decoded at once: no more than these are ever in memory.
     absolute : bool
         Set latent k to c, as the authors' code does, instead of adding c as the paper writes.
-    progress : bool
-        Show a bar over latents.
-
-    Returns
-    -------
-    ProjectiveField
 
     Raises
     ------
@@ -85,7 +78,7 @@ def projective_field(
     groups = [quartile == q for q in range(4)]
     at_zero = [quartile == -1] if (quartile == -1).any() else []
     variance, mean, variance_all, mean_all = [], [], [], []
-    for k in tqdm(range(len(z0)), desc="projective field", disable=not progress):
+    for k in range(len(z0)):
         codes = _moved(z0, k, c, absolute)
         moments = [_moments(_decoded(model, codes[g], batch_size)) for g in groups + at_zero]
         n, total_mean, total_squares = reduce(_merged, moments)
@@ -100,12 +93,8 @@ def projective_field(
 def quartile_of(c: np.ndarray) -> np.ndarray:
     """Which quarter of the range of c each value is in, 0 to 3 in rising order; −1 for c = 0.
 
-    Raises
-    ------
-    ValueError
-        c is not a finite vector, is not alike on both sides of 0 (to 1 % of its largest value:
-        another sampling of one side would pass for an asymmetry), or leaves fewer than two values
-        to a quartile.
+    c must be alike on both sides of 0 (to 1 % of its largest value): another sampling of one side
+    would pass for an asymmetry.
     """
     c = np.asarray(c, dtype=np.float64)
     if c.ndim != 1 or c.size < 8 or not np.isfinite(c).all():
@@ -129,18 +118,12 @@ def quartile_of(c: np.ndarray) -> np.ndarray:
 def traversal(
     model, z0: np.ndarray, c_values: np.ndarray, *, batch_size: int = 128, absolute: bool = False
 ) -> np.ndarray:
-    """Decoded images along each latent (Fig. S4).
+    """Decoded images along each latent, (latent_dim, n_c, height, width) float32 (Fig. S4).
 
     Parameters
     ----------
-    model, z0, batch_size, absolute
-        As for :func:`projective_field`.
-    c_values : ndarray, shape (n_c,)
-        A few interpolation weights; any will do.
-
-    Returns
-    -------
-    ndarray of float32, shape (latent_dim, n_c, height, width)
+    model, z0, c_values, batch_size, absolute
+        As for :func:`projective_field`, but any few interpolation weights will do.
     """
     z0, c = _checked_code(z0), np.asarray(c_values, dtype=np.float64)
     if c.ndim != 1 or not c.size or not np.isfinite(c).all():
@@ -168,9 +151,8 @@ def stratified_rgb(
 
     Returns
     -------
-    rgb : ndarray, shape (latent_dim, height, width, 3), in [0, 1]
-    scales : ndarray, shape (3,)
-        Variances that saturate R, G and B, squared brightness: print them.
+    rgb, scales : ndarray, shape (latent_dim, height, width, 3), in [0, 1], and (3,)
+        The scales are the variances that saturate R, G and B, squared brightness: print them.
     """
     v = field.variance.astype(np.float64)
     channels = np.stack([v[:, 2], v[:, 1], (v[:, 0] + v[:, 3]) / 2], axis=-1)
@@ -183,11 +165,8 @@ def asymmetry(field: ProjectiveField) -> np.ndarray:
     """How unlike the negative and the positive side of each latent are, whichever is which.
 
     ``|V₋ − V₊| / (V₋ + V₊)``, with V the variance of a side's two quartiles summed over pixels.
-
-    Returns
-    -------
-    ndarray, shape (latent_dim,)
-        0 (alike, or a latent that moves nothing) to 1 (only one side moves anything).
+    (latent_dim,), from 0 (alike, or a latent that moves nothing) to 1 (only one side moves
+    anything).
     """
     total = field.variance.sum(axis=(2, 3), dtype=np.float64)
     below, above = total[:, :2].sum(axis=1), total[:, 2:].sum(axis=1)
@@ -199,12 +178,8 @@ def tail_ratio(field: ProjectiveField) -> np.ndarray:
     """Variance in the stronger outer quartile over the mean of the two inner ones.
 
     Variances are summed over pixels; the stronger tail is taken because a latent's sign is
-    arbitrary.
-
-    Returns
-    -------
-    ndarray, shape (latent_dim,)
-        1 for a linear model and for a latent that moves nothing; inf where only tails move pixels.
+    arbitrary. (latent_dim,): 1 for a linear model and for a latent that moves nothing; inf where
+    only tails move pixels.
     """
     total = field.variance.sum(axis=(2, 3), dtype=np.float64)
     tail, inner = np.maximum(total[:, 0], total[:, 3]), total[:, 1:3].mean(axis=1)
@@ -215,36 +190,22 @@ def tail_ratio(field: ProjectiveField) -> np.ndarray:
 def outlier_latents(
     field: ProjectiveField, active: np.ndarray | None = None, threshold: float = 2.5
 ) -> np.ndarray:
-    """Latents to star (Fig. 3A): their tail does unusually much.
+    """Latents to star (Fig. 3A), (latent_dim,) bool: their tail does unusually much.
 
     The rule: log :func:`tail_ratio` lies above the median of the active latents by more than
     ``threshold`` × 1.4826 × MAD, and by at least log 1.1 (latents that are all alike have a MAD of
-    rounding size). The paper shows stars and gives no rule; this one is ours.
+    rounding size). The paper shows stars and gives no rule; this one is ours. At least 3 latents
+    must be active.
 
     Parameters
     ----------
-    field : ProjectiveField
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that set the median and may be starred; all of them by default.
-    threshold : float
-        In robust standard deviations.
-
-    Returns
-    -------
-    ndarray of bool, shape (latent_dim,)
-
-    Raises
-    ------
-    ValueError
-        Fewer than 3 active latents, or most of them move pixels in their tails only.
+    field, active, threshold
+        A `ProjectiveField`, the latents that count, robust standard deviations.
     """
     ratio = tail_ratio(field)
-    active = np.ones(len(ratio), dtype=bool) if active is None else np.asarray(active)
-    if active.dtype != bool or active.shape != ratio.shape or active.sum() < 3:
-        raise ValueError(
-            f"active is {active.dtype} of shape {active.shape}, {int(active.sum())} of them true; "
-            f"give one bool for each of {len(ratio)} latents, at least 3 of them true"
-        )
+    active = checked_active(active, len(ratio))
+    if active.sum() < 3:
+        raise ValueError(f"{active.sum()} active latents have no outliers; give at least 3")
     # A tail that moves nothing while the rest does is at −inf: never an outlier upwards.
     with np.errstate(divide="ignore"):
         log_ratio = np.log(ratio)
@@ -305,3 +266,76 @@ def _checked_code(z0: np.ndarray) -> np.ndarray:
     if z0.ndim != 1 or not z0.size or not np.isfinite(z0).all():
         raise ValueError(f"z0 of shape {z0.shape} must be one finite code, (latent_dim,)")
     return z0
+
+
+class Rotated:
+    """A model whose latents are random directions of another model's latents.
+
+    Codes are whitened over some brains (posterior variance included), so that a latent's unit is
+    its standard deviation over brains, and turned by a rotation drawn uniformly. It encodes and
+    decodes the same images as the model does: whatever is found of its latents is a property of
+    the space and not of the axes that the model found.
+
+    Parameters
+    ----------
+    model
+        Anything with ``encode`` and ``decode``.
+    images : ndarray, shape (n_brains, height, width)
+        Brains whose codes are to be white.
+    seed : int
+    active : ndarray of bool, shape (latent_dim,), optional
+        Latents to turn; the others stay at their mean and are no longer latents.
+    variance_floor : float
+        Least variance of a direction, squared latent units.
+    """
+
+    def __init__(self, model, images, seed, active=None, variance_floor=1e-4):
+        means, variances = encoded(model, np.asarray(images, dtype=np.float32))
+        self._model, self._centre = model, means.mean(axis=0, dtype=np.float64)
+        self._kept = checked_active(active, means.shape[1])
+        kept = means[:, self._kept], variances[:, self._kept]
+        self._turn = random_axes(*kept, variance_floor, seed)
+        self._back = np.linalg.inv(self._turn)
+        if hasattr(model, "posterior"):
+            self.posterior = self._posterior
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Codes of images along the new axes, (n, n_active)."""
+        return self._turned(np.asarray(self._model.encode(images), dtype=np.float64))
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Images of codes along the new axes."""
+        codes = np.tile(self._centre, (len(z), 1))
+        codes[:, self._kept] += np.asarray(z, dtype=np.float64) @ self._back
+        return self._model.decode(codes.astype(np.float32))
+
+    def _posterior(self, images):
+        mean, std = self._model.posterior(images)
+        variance = np.square(np.asarray(std, dtype=np.float64))[:, self._kept] @ self._turn**2
+        return self._turned(np.asarray(mean, dtype=np.float64)), np.sqrt(variance)
+
+    def _turned(self, codes):
+        return ((codes - self._centre)[:, self._kept] @ self._turn).astype(np.float32)
+
+
+def rotated_fits(
+    models: Mapping[str, Sequence],
+    images: np.ndarray,
+    actives: Mapping[str, Sequence[np.ndarray]],
+    n: int = 1,
+) -> dict[str, list[Rotated]]:
+    """Every fit of every model along n random axes each, named with ", random axes"; seeds from 0.
+
+    Parameters
+    ----------
+    models, images, actives, n
+        As for `Rotated`; models and active latents by name, and rotations of each fit.
+    """
+    return {
+        f"{name}, random axes": [
+            Rotated(model, images, seed, active)
+            for model, active in zip(fits, actives[name], strict=True)
+            for seed in range(n)
+        ]
+        for name, fits in models.items()
+    }

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import ortho_group, wilcoxon
-from tqdm import tqdm
+from scipy.stats import ortho_group
 
 from brainvae_core.fields.independence import checked_active, normalised_impacts
 from brainvae_core.fields.regions import (
@@ -40,12 +39,9 @@ class ReceptiveField:
     variance_floor : float
         Least variance of a fitted Gaussian, squared latent units.
     codes, posterior_variances : ndarray of float32, shape (n_rois, n_weights, n_brains, latent_dim)
-        Of the perturbed images.
-    codes_masked, posterior_variances_masked : ndarray, shape (n_rois, n_brains, latent_dim)
-        Of the images with the region set to 0; of length 0 over regions where they were not asked
-        for.
-    codes_original, posterior_variances_original : ndarray, shape (n_brains, latent_dim)
-        Of the images as they are.
+        Of the perturbed images; ``…_masked`` (n_rois, n_brains, latent_dim) of those with the
+        region set to 0, of length 0 where they were not asked for; ``…_original``
+        (n_brains, latent_dim) of the images as they are.
     """
 
     weights: np.ndarray
@@ -95,10 +91,8 @@ class ReceptiveField:
             raise ValueError("this field was read without missing=True; read it again with it")
         std = self._std(self.codes_original, self.posterior_variances_original)
         std_masked = self._std(self.codes_masked, self.posterior_variances_masked)
-        mean, mean_masked = (
-            self.codes_original.mean(axis=0, dtype=float),
-            self.codes_masked.mean(axis=1, dtype=float),
-        )
+        means = (c.mean(axis=-2, dtype=float) for c in (self.codes_original, self.codes_masked))
+        mean, mean_masked = means
         return _kl(mean, std, mean_masked, std_masked)
 
     @property
@@ -109,16 +103,6 @@ class ReceptiveField:
         """
         pooled = np.sqrt((self.stds[:, 0] ** 2 + self.stds[:, -1] ** 2) / 2)
         return (self.means[:, -1] - self.means[:, 0]) / pooled
-
-    @property
-    def p_values(self) -> np.ndarray:
-        """Wilcoxon's signed-rank test of highest against lowest w, (n_rois, latent_dim).
-
-        Paired by brain. Nearly always tiny with hundreds of brains: read :attr:`effect_size` first.
-        """
-        moved = self.codes[:, -1].astype(np.float64) - self.codes[:, 0]
-        test = wilcoxon(moved, axis=1, zero_method="zsplit", method="asymptotic")
-        return np.asarray(test.pvalue)
 
     def normalised(self, active: np.ndarray | None = None) -> np.ndarray:
         """Each region's divergence as shares over the ``active`` latents (Fig. 3B)."""
@@ -139,12 +123,8 @@ class ReceptiveField:
         """The field along random axes of the same latent space: a null for the latents' axes.
 
         The active codes of the original images are whitened (posterior variance included) and
-        turned by a rotation drawn uniformly, and everything else by the same map.
-
-        Returns
-        -------
-        ReceptiveField
-            With as many latents as were active.
+        turned by a rotation drawn uniformly, and everything else by the same map; the result has
+        as many latents as were active.
         """
         kept = checked_active(active, self.codes_original.shape[1])
         turn = random_axes(
@@ -183,7 +163,6 @@ def receptive_field(
     missing: bool = True,
     variance_floor: float = 1e-4,
     batch_size: int = 64,
-    progress: bool = False,
 ) -> ReceptiveField:
     """Perturb each region of the input, encode, and measure how far each latent moves.
 
@@ -201,19 +180,14 @@ def receptive_field(
     mean_brightness : ndarray, shape (n_rois,), optional
         μ_R over the training brains; by default the mean over ``images``.
     mode : {"mask", "add", "swap"}
-        See :func:`perturb`, and :func:`swap_donors` for regions that come from the other images.
+        See :func:`perturb`; "swap" takes the region from other brains of about that brightness.
     missing : bool
-        Whether the images are encoded with each region set to 0 as well, for
-        ``missing_information``.
+        Whether the images are encoded with each region set to 0 as well.
     variance_floor : float
         Least variance of a fitted Gaussian: without a posterior, masking all of what a latent looks
         at would leave none, and the divergence no bound.
-    batch_size, progress
-        Brains encoded at once; whether to show a bar over batches.
-
-    Returns
-    -------
-    ReceptiveField
+    batch_size : int
+        Brains encoded at once.
 
     Raises
     ------
@@ -239,7 +213,7 @@ def receptive_field(
         donors = swap_donors(of_brains, weight * mean)[rows]
         return np.where(mask, np.asarray(images[donors], dtype=np.float32), batch)
 
-    for start in tqdm(range(0, len(images), batch_size), desc="brains", disable=not progress):
+    for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
         batch = np.asarray(images[rows], dtype=np.float32)
         original.append(encoded(model, batch))
@@ -274,20 +248,16 @@ def null_divergence(
 ) -> ReceptiveField:
     """The field of random blobs as large as a region, each over its own range of brightness.
 
+    Blobs (:func:`random_blobs`) for regions: ``.divergence`` is (n_blobs, latent_dim). Their
+    weights come from :func:`weight_range` of these images; take the region's from the same ones.
+    Further options are ``variance_floor`` and ``batch_size`` of :func:`receptive_field`.
+
     Parameters
     ----------
-    model, images, mode
-        As for :func:`receptive_field`. The blobs' weights come from :func:`weight_range` of these
-        images; take the region's from the same ones.
+    model, images, mode, **options
+        As for :func:`receptive_field`.
     brain_mask, n_pixels, n_blobs, seed, mirrored
         As for :func:`random_blobs`.
-    **options
-        ``variance_floor``, ``batch_size`` and ``progress`` of :func:`receptive_field`.
-
-    Returns
-    -------
-    ReceptiveField
-        Blobs for regions: ``.divergence`` is (n_blobs, latent_dim).
     """
     blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed, mirrored=mirrored)
     weights = weight_range(images, blobs, mode=mode)

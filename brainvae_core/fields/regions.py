@@ -18,7 +18,7 @@ def perturb(
     mean_brightness: float,
     mode: str = "mask",
 ) -> np.ndarray:
-    """Images with one region's brightness replaced or raised (Liu et al. 2020, § 2.2).
+    """Images with one region's brightness replaced or raised, float32 (Liu et al. 2020, § 2.2).
 
     ``"mask"``: x₀ ⊙ (1 − m) + w·μ_R·m. ``"add"``: x₀ + w·μ_R·m. The result may leave [0, 1]: it is
     not clipped, so that equal steps of w stay equal steps of the input and a linear model's answer
@@ -26,19 +26,11 @@ def perturb(
 
     Parameters
     ----------
-    images : ndarray, shape (n, height, width)
-        Brightness in [0, 1].
-    roi_mask : ndarray of bool, shape (height, width)
-    weight : float
-        w, in units of μ_R.
-    mean_brightness : float
-        μ_R, the training brains' mean brightness in the region.
+    images, roi_mask : ndarray, shape (n, height, width) and (height, width)
+    weight, mean_brightness : float
+        w, and μ_R: the training brains' mean brightness in the region.
     mode : {"mask", "add"}
-        ``"swap"`` needs other brains: see :func:`swap_donors`.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, height, width)
+        ``"swap"`` needs other brains: see :func:`receptive_field`.
     """
     if mode == "swap":
         raise ValueError("mode 'swap' takes regions from other brains; use receptive_field")
@@ -53,7 +45,7 @@ def perturb(
 
 
 def swap_donors(brightness: np.ndarray, level: float) -> np.ndarray:
-    """Which brain each brain gets a region from, to be about as bright as a level.
+    """Which brain each brain gets a region from, to be about as bright as a level, (n_brains,) int.
 
     A painted patch of one grey is no brain: what an encoder makes of it says little about brains.
     Here the region is that of another real brain, one of the 5 % whose own brightness in it is
@@ -61,21 +53,7 @@ def swap_donors(brightness: np.ndarray, level: float) -> np.ndarray:
     the seam is off the manifold. A level at the end of the range is reached in part, since the
     nearest 5 % of brains lie inside of it.
 
-    Parameters
-    ----------
-    brightness : ndarray, shape (n_brains,)
-        Each brain's mean brightness in the region.
-    level : float
-        The brightness wanted, w·μ_R.
-
-    Returns
-    -------
-    ndarray of int, shape (n_brains,)
-
-    Raises
-    ------
-    ValueError
-        Fewer than 3 brains.
+    ``brightness`` is each brain's (n_brains,) in the region, at least 3; ``level`` is w·μ_R.
     """
     brightness = np.asarray(brightness, dtype=np.float64)
     n_brains = len(brightness)
@@ -106,18 +84,14 @@ def weight_range(
 
     Evenly from the 1st to the 99th percentile over brains of the region's mean brightness, divided
     by μ_R. Given to :func:`receptive_field` with the same μ_R, which then cancels. For ``"add"``
-    1 is taken off: there w is what comes on top of the brain's own brightness, and a range around
-    1 would double it.
+    1 is taken off: there w is what comes on top of the brain's own brightness.
 
     Parameters
     ----------
     images : ndarray, shape (n_brains, height, width)
-        The cohort.
     roi_masks : ndarray of bool, shape (n_rois, height, width)
-    mean_brightness : ndarray, shape (n_rois,), optional
-        μ_R; by default the mean over ``images``.
-    mode : {"mask", "add", "swap"}
-        As it will be given to :func:`receptive_field`.
+    mean_brightness, mode
+        As for :func:`receptive_field`.
     n_weights : int
         Weights a region, the two ends included.
 
@@ -142,16 +116,9 @@ def weight_range(
 
 
 def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
-    """Mean variance of each region's pixels (a sum would favour large regions).
+    """Mean variance (latent_dim, height, width) of each region's pixels, (latent_dim, n_rois).
 
-    Parameters
-    ----------
-    field_variance_all : ndarray, shape (latent_dim, height, width)
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-
-    Returns
-    -------
-    ndarray, shape (latent_dim, n_rois), squared brightness
+    A sum would favour large regions.
     """
     variance, masks = np.asarray(field_variance_all), np.asarray(roi_masks, dtype=bool)
     if variance.ndim != 3 or masks.ndim != 3 or variance.shape[1:] != masks.shape[1:]:
@@ -167,17 +134,9 @@ def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.
 def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
     """How much more the upper outer quartile of c moves each region than the lower one.
 
-    Parameters
-    ----------
-    field_variance : ndarray, shape (latent_dim, 4, height, width)
-        ``ProjectiveField.variance``.
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-
-    Returns
-    -------
-    ndarray, shape (latent_dim, n_rois)
-        (V₊ − V₋) / (V₊ + V₋) of the region's mean variances, from −1 to 1; 0 where neither moves
-        it. A latent's sign is arbitrary: only whether regions share a sign says anything.
+    From ``ProjectiveField.variance`` and masks: (V₊ − V₋) / (V₊ + V₋) of the region's mean
+    variances, (latent_dim, n_rois), −1 to 1; 0 where neither moves it. A latent's sign is
+    arbitrary: only whether regions share a sign says anything.
     """
     below, above = (region_profile(np.asarray(field_variance)[:, q], roi_masks) for q in (0, 3))
     both = below + above
@@ -187,33 +146,20 @@ def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndar
 def random_blobs(
     brain_mask: np.ndarray, n_pixels: int, n: int, seed: int, *, mirrored: bool = False
 ) -> np.ndarray:
-    """Connected random regions of one size inside the brain, the null of a receptive field.
+    """Connected random regions (n, height, width) of one size inside the brain: a null.
 
     From a random pixel a blob takes the ``n_pixels`` nearest ones along paths inside the brain,
     where smooth noise makes some ground longer than other: irregular outlines, no holes cut off.
+    Mirrored, half of the pixels are in the left half of the image and their mirror image across the
+    middle, as most atlas regions are; an odd number of pixels loses one. A ValueError where no
+    connected piece of the brain (of a half) has room, or for fewer than 4 pixels.
 
     Parameters
     ----------
     brain_mask : ndarray of bool, shape (height, width)
-    n_pixels : int
-        Of each blob; a region's own number, for blobs matched to it.
-    n : int
-        Blobs.
-    seed : int
-        Of the random generator.
+    n_pixels, n, seed : int
+        Pixels of each blob (a region's own number, for blobs matched to it), blobs, seed.
     mirrored : bool
-        Half of the pixels in the left half of the image and their mirror image across the middle,
-        as most atlas regions are; an odd number of pixels loses one.
-
-    Returns
-    -------
-    ndarray of bool, shape (n, height, width)
-
-    Raises
-    ------
-    ValueError
-        No connected piece of the brain has ``n_pixels`` pixels (of a half, where mirrored, half as
-        many), or that is fewer than 4.
     """
     brain_mask = np.asarray(brain_mask, dtype=bool)
     if mirrored:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from brainvae_core.fields.association import both_directions
-from brainvae_core.fields.independence import checked_active
+from brainvae_core.fields.independence import checked_active, correlations
 from brainvae_core.fields.projective import projective_field
 from brainvae_core.fields.regions import region_brightness, region_profile
 
@@ -33,9 +33,7 @@ class PlantedFields:
         over the variance of that brightness over brains: where a reader of regions could see it.
     moved : ndarray, shape (n_factors, n_rois)
         Mean variance of each region's pixels while the factor alone moves through c, squared
-        brightness: what a latent that is the factor would paint.
-    variance : ndarray of float32, shape (n_factors, height, width)
-        The same of every pixel.
+        brightness; ``variance`` (n_factors, height, width) is the same of every pixel.
     """
 
     factors: tuple[str, ...]
@@ -103,17 +101,13 @@ def planted_fields(
     Parameters
     ----------
     simulator
-        Anything with ``names`` and ``decode(factors) -> images``, such as ``PlantedModel``: a
-        model whose latents are the factors.
-    images : ndarray, shape (n_brains, height, width)
-        Clean brains; how much their regions' brightness varies.
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
+        A model whose latents are the factors: anything with ``names`` and
+        ``decode(factors) -> images``, such as ``PlantedModel``.
+    images, roi_masks
+        Clean brains (n_brains, height, width), whose regions (n_rois, height, width) vary in
+        brightness.
     c : ndarray, shape (n_c,)
         Factor values, such as -3 to 3: a simulator's tissue folds beyond.
-
-    Returns
-    -------
-    PlantedFields
     """
     names = tuple(simulator.names)
     steps = np.eye(len(names))
@@ -126,23 +120,11 @@ def planted_fields(
 
 
 def single_latent_r2(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Squared correlation of every latent with every factor over brains.
+    """Squared correlation of every latent with every factor over brains, (latent_dim, n_factors).
 
-    Parameters
-    ----------
-    codes : ndarray, shape (n, latent_dim)
-    factors : ndarray, shape (n, n_factors)
-
-    Returns
-    -------
-    ndarray, shape (latent_dim, n_factors)
-        0 where a latent does not vary. A latent's entries sum to at most about 1 where factors are
-        independent, so that at 0.5 or more it holds one factor and no other.
-
-    Raises
-    ------
-    ValueError
-        Rows differ, a number is not finite, or there are fewer than 3 brains.
+    Of codes (n, latent_dim) and factors (n, n_factors); 0 where a latent does not vary. A latent's
+    entries sum to at most about 1 where factors are independent, so that at 0.5 or more it holds
+    one factor and no other.
     """
     codes, factors = np.asarray(codes, dtype=np.float64), np.asarray(factors, dtype=np.float64)
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) < 3:
@@ -153,13 +135,7 @@ def single_latent_r2(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
         raise ValueError(
             "codes or factors have entries that are not finite; leave those brains out"
         )
-    units = []
-    for columns in (codes, factors):
-        centred = columns - columns.mean(axis=0)
-        length = np.linalg.norm(centred, axis=0)
-        flat = length <= 1e-9 * np.maximum(np.abs(columns).max(axis=0), 1e-30) * len(columns) ** 0.5
-        units.append(np.divide(centred, length, out=np.zeros_like(centred), where=~flat))
-    return np.clip(np.square(units[0].T @ units[1]), 0.0, 1.0)
+    return np.square(correlations(codes.T, factors.T))
 
 
 def recover(
@@ -178,28 +154,16 @@ def recover(
     ----------
     model
         Anything with ``encode`` and ``decode``.
-    images : ndarray, shape (n_brains, height, width)
+    images, factors : ndarray, shape (n_brains, height, width) and (n_brains, n_factors)
         Clean brains that the model was not fitted to.
-    factors : ndarray, shape (n_brains, n_factors)
-        Of the same brains.
-    planted : PlantedFields
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-        The regions of ``planted``.
+    planted, roi_masks
+        `planted_fields`, and the regions they were given.
     c : ndarray, shape (n_c,)
         Interpolation weights of the projective field, prior standard deviations.
     active : ndarray of bool, shape (latent_dim,), optional
         Latents that count; all of them by default. A model without any recovers nothing.
     n_read : int
         Receptive fields are read on so many of the brains, the first ones.
-
-    Returns
-    -------
-    Recovery
-
-    Raises
-    ------
-    ValueError
-        Of the functions it calls; or the factors are not those of ``planted``.
     """
     factors = np.asarray(factors)
     if factors.ndim != 2 or factors.shape[1] != len(planted.factors):
@@ -246,16 +210,10 @@ def recover_fits(
 
     Parameters
     ----------
-    models : mapping of str to sequence of models
-        The fits of each.
+    models, actives
+        Fits by the name of their model, and active latents of each; all by default.
     images, factors, planted, roi_masks, c, n_read
         As for :func:`recover`.
-    actives : mapping of str to sequence of ndarray of bool, optional
-        Active latents of each fit; all of them by default.
-
-    Returns
-    -------
-    dict of str to list of Recovery
     """
     return {
         name: [
@@ -271,20 +229,11 @@ def recover_fits(
 def recovery_rates(
     found: Mapping[str, Sequence[Recovery]], per_fit: int = 1
 ) -> dict[str, dict[str, list[tuple[np.ndarray]]]]:
-    """What is asked of every factor, by question and model.
+    """What is asked of every factor, by question and model; 1 where the answer is yes.
 
-    Parameters
-    ----------
-    found : mapping of str to sequence of Recovery
-    per_fit : int
-        How many recoveries in a row are of one fit, such as of several random axes: their mean
-        counts, for they are no fits of their own.
-
-    Returns
-    -------
-    dict of str to dict of str to list of one-tuples of ndarray, each (n_factors,)
-        A tuple a fit, as ``metrics.jackknives`` takes them; 1 where the answer is yes: "has a
-        latent", "receptive field right", "projective field right", "recovered" (all three).
+    A one-tuple of (n_factors,) a fit, as ``metrics.jackknives`` takes them. Where ``per_fit``
+    recoveries in a row are of one fit, such as of several random axes, their mean counts: they are
+    no fits of their own.
     """
     return {
         question: {
@@ -302,31 +251,13 @@ def fit_means(rows: Sequence[np.ndarray], per_fit: int) -> np.ndarray:
 
 
 def profile_correlations(found: np.ndarray, planted: np.ndarray) -> np.ndarray:
-    """How alike profiles over regions are, each with each.
+    """How alike profiles over regions are, each with each, (n_found, n_planted).
 
     Pearson's correlation of square roots: divergences and variances are squares of shifts, and one
     strong region would decide alone. Not of ranks: a factor that acts in one region leaves the
-    others to noise, and their order would decide.
-
-    Parameters
-    ----------
-    found : ndarray, shape (n_found, n_rois)
-        0 or more, such as nats or variances.
-    planted : ndarray, shape (n_planted, n_rois)
-
-    Returns
-    -------
-    ndarray, shape (n_found, n_planted)
-        0 for a profile that is alike in every region.
+    others to noise, and their order would decide. 0 for a profile that is alike in every region.
     """
-    units = []
-    for profile in (found, planted):
-        root = np.sqrt(np.asarray(profile, dtype=np.float64))
-        centred = root - root.mean(axis=1, keepdims=True)
-        length = np.linalg.norm(centred, axis=1, keepdims=True)
-        flat = length <= 1e-9 * root.max(axis=1, keepdims=True)
-        units.append(np.divide(centred, length, out=np.zeros_like(centred), where=~flat))
-    return units[0] @ units[1].T
+    return correlations(np.sqrt(found), np.sqrt(planted))
 
 
 def _first(agreement: np.ndarray) -> np.ndarray:

@@ -1,73 +1,82 @@
-"""How good a model is: arrays in, numbers out."""
+"""How good a model is: arrays in, numbers and long tables out."""
 
-from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level, cw_ssim_scale_um
-from brainvae_core.metrics.denoising import (
+from brainvae_core.metrics.artefacts import (
     ArtefactRemoval,
-    artefact_removal,
-    explained_variance,
-    explained_variance_per_brain,
-    norm_ratio,
-    reproduced_change,
-)
-from brainvae_core.metrics.detection import (
     Curves,
     ErrorMap,
     PixelDetection,
+    artefact_removal,
     auc,
     detection_curves,
     error_score,
-    outlier_score,
+    graded_removal,
     pixel_detection,
+    reproduced_change,
 )
-from brainvae_core.metrics.disentanglement import (
+from brainvae_core.metrics.codes import (
+    Matching,
+    active_latents,
+    clustering,
+    match_latents,
+    matching_null,
+    nearest_distances,
+    outlier_score,
+    sidedness_beyond_chance,
+    spread,
+    tail_counts,
+)
+from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level, cw_ssim_scale_um
+from brainvae_core.metrics.factors import (
     DCI,
     dci,
-    importance_scores,
-    mutual_information,
+    explained_by_factors,
+    linear_recovery,
     mutual_information_gap,
 )
-from brainvae_core.metrics.dispersion import clustering, nearest_distances, spread
 from brainvae_core.metrics.frechet import (
     PCABasis,
+    aggregate_codes,
     frechet_distance,
-    frechet_profile,
+    generated_scores,
     pca_basis,
     pca_frechet_distance,
+    sample_precision,
+    sample_recall,
 )
-from brainvae_core.metrics.generation import aggregate_codes, beside, generated_scores
-from brainvae_core.metrics.graded import (
-    graded_removal,
-    graded_table,
-    painted_back,
-    removal_by_share,
+from brainvae_core.metrics.intervals import (
+    Estimate,
+    difference,
+    estimate,
+    from_resamples,
+    jackknife,
+    jackknife_difference,
+    verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
-from brainvae_core.metrics.matching import Matching, match_latents, matching_null
-from brainvae_core.metrics.precision_recall import sample_precision, sample_recall
-from brainvae_core.metrics.reconstruction import reconstruction_estimates, reconstruction_scores
-from brainvae_core.metrics.recovery import active_latents, explained_by_factors, linear_recovery
-from brainvae_core.metrics.similarity import ms_ssim, psnr
-from brainvae_core.metrics.spectrum import radial_spectrum
-from brainvae_core.metrics.tails import (
-    sidedness,
-    sidedness_beyond_chance,
-    sidedness_null,
-    tail_counts,
+from brainvae_core.metrics.reconstruction import (
+    explained_variance,
+    explained_variance_per_brain,
+    ms_ssim,
+    norm_ratio,
+    psnr,
+    radial_spectrum,
+    reconstruction_estimates,
+    reconstruction_scores,
 )
-from brainvae_core.metrics.uncertainty import (
-    Estimate,
-    difference,
+from brainvae_core.metrics.tables import (
+    beside,
+    compare,
     differences,
-    estimate,
     estimates,
-    from_resamples,
+    graded_table,
     in_each,
-    jackknife,
-    jackknife_difference,
     jackknives,
+    painted_back,
     picked,
-    verdict,
+    removal_by_share,
+    scores_table,
+    summarise,
 )
 
 __all__ = [
@@ -89,6 +98,7 @@ __all__ = [
     "beside",
     "choose_point",
     "clustering",
+    "compare",
     "cw_ssim",
     "cw_ssim_level",
     "cw_ssim_scale_um",
@@ -104,12 +114,10 @@ __all__ = [
     "explained_variance_per_brain",
     "fitted_sigma",
     "frechet_distance",
-    "frechet_profile",
     "from_resamples",
     "generated_scores",
     "graded_removal",
     "graded_table",
-    "importance_scores",
     "in_each",
     "jackknife",
     "jackknife_difference",
@@ -121,7 +129,6 @@ __all__ = [
     "match_latents",
     "matching_null",
     "ms_ssim",
-    "mutual_information",
     "mutual_information_gap",
     "nearest_distances",
     "norm_ratio",
@@ -139,10 +146,10 @@ __all__ = [
     "reproduced_change",
     "sample_precision",
     "sample_recall",
-    "sidedness",
+    "scores_table",
     "sidedness_beyond_chance",
-    "sidedness_null",
     "spread",
+    "summarise",
     "tail_counts",
     "verdict",
 ]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from functools import lru_cache
+
 import numpy as np
 import torch
 
-from brainvae_core.metrics.pyramid import NOTHING, bands
+from brainvae_core.metrics.checks import checked_images
 
 WEIGHTINGS = ("gaussian", "uniform")
+NOTHING = 1e-12  # a band this weak beside its image is rounding error
 WINDOW = 7  # pixels of the band, the reference code's
 # Of images or bands held at once, whichever are more: fastest on one core; a GPU wants more work.
 CHUNK_PIXELS, CHUNK_PIXELS_GPU = 2**19, 2**24
@@ -22,7 +27,7 @@ def cw_ssim(
     k: float = 0.0,
     device: str = "auto",
 ) -> np.ndarray:
-    """CW-SSIM of images with a reference.
+    """CW-SSIM of images with a reference (Sampat et al. 2009).
 
     The oriented bands of one scale of a complex steerable pyramid are compared window by window:
     ``(2 |Σ c_x c_y*| + k) / (Σ |c_x|² + Σ |c_y|² + k)`` over 7 × 7 coefficients, averaged over
@@ -33,16 +38,14 @@ def cw_ssim(
     Parameters
     ----------
     reference : ndarray, shape (height, width) or (n, height, width)
-        The clean or input image: one for all, or one for each.
+        The clean or input image: one for all, or one for each. The score is symmetric in the two.
     images : ndarray, shape (n, height, width) or (height, width)
-        What is compared with it. The score is symmetric in the two.
     level : int
         Scale of the pyramid, 1 the finest; `cw_ssim_scale_um` says how large its structures are.
     orientations : int
         Oriented bands, 2 to 16.
     weighting : {"gaussian", "uniform"}
-        Spatial weight of the windows: a centred Gaussian with σ = band height / 4 (the reference),
-        or all windows alike.
+        Of the windows: a centred Gaussian with σ = band height / 4 (the reference), or all alike.
     k : float
         Stabiliser, in squared coefficients summed over one window (the reference code takes the
         window's average, so its K is this one / 49).
@@ -59,21 +62,13 @@ def cw_ssim(
     ValueError
         Shapes differ, a pixel is not finite, an argument is out of range, or an image has nothing
         at this scale (a constant image), which at k = 0 is 0/0.
-
-    See Also
-    --------
-    CWSSIM : The same where one set of references is compared with several sets of images.
-
-    References
-    ----------
-    Sampat, Wang, Gupta, Bovik, Markey (2009), IEEE Trans. Image Process. 18:2385.
     """
-    reference, images = _checked(reference, "reference"), _checked(images, "image")
+    reference, images = _stack(reference, "reference"), _stack(images, "images")
     _check_match(reference.shape, images.shape)
     settings = (level, orientations, weighting, k, device)
     if len(reference) == 1:
         return CWSSIM(reference, *settings)(images)
-    chunk = _chunk(images.shape[1:], level, orientations, _picked(device))
+    chunk = _chunk(images.shape[1:], level, orientations, _device(device))
     scores = np.empty(len(images))
     for first in range(0, len(images), chunk):
         part = slice(first, first + chunk)
@@ -82,7 +77,7 @@ def cw_ssim(
 
 
 class CWSSIM:
-    """CW-SSIM with references whose bands are computed once.
+    """CW-SSIM with references whose bands are computed once, for several sets of images.
 
     Parameters
     ----------
@@ -104,11 +99,11 @@ class CWSSIM:
         device="auto",
         first=0,
     ):
-        reference = _checked(reference, "reference")
+        reference = _stack(reference, "reference")
         self.shape = reference.shape
         _check_arguments(self.shape[1:], level, orientations, weighting, k)
         self.level, self.orientations, self.k, self.first = level, orientations, k, first
-        self.device = _picked(device)
+        self.device = _device(device)
         self.chunk = _chunk(self.shape[1:], level, orientations, self.device)
         parts = [
             self._bands(reference[i : i + self.chunk], "reference", i)
@@ -121,7 +116,7 @@ class CWSSIM:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Scores of images (n, height, width), (n,) float64: one reference for all, or one each."""
-        images = _checked(images, "image")
+        images = _stack(images, "images")
         _check_match(self.shape, images.shape)
         scores = np.empty(len(images))
         for start in range(0, len(images), self.chunk):
@@ -156,64 +151,28 @@ class CWSSIM:
 
 
 def cw_ssim_scale_um(level: int, pixel_um: float) -> float:
-    """Wavelength in micrometres at which the bands of a level respond most.
+    """Wavelength in µm at which a level's bands respond most: 800 for level 4 at 25 µm.
 
-    A level passes one octave to either side of it: level 1 is centred on half the Nyquist
-    frequency (a period of 4 pixels), and every further level doubles the period.
-
-    Parameters
-    ----------
-    level : int
-        Scale of the pyramid, 1 the finest.
-    pixel_um : float
-        Side of one pixel in micrometres.
-
-    Returns
-    -------
-    float
-        ``pixel_um * 2 ** (level + 1)``: 800 µm for level 4 at 25 µm.
+    Level 1 is centred on a period of 4 pixels, every further one doubles it, and each passes one
+    octave to either side.
     """
     return float(pixel_um * 2 ** (level + 1))
 
 
 def cw_ssim_level(pixel_um: float, scale_um: float = 800.0) -> int:
-    """The level whose bands lie nearest a scale at some pixel size, at least 1.
+    """The level, at least 1, whose bands lie nearest a wavelength at some pixel size.
 
-    Parameters
-    ----------
-    pixel_um : float
-        Side of one pixel in micrometres.
-    scale_um : float
-        Wavelength in micrometres; the default is that of level 4 at 25 µm.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        A length that is not positive and finite.
+    The default wavelength is that of level 4 at 25 µm; a length that is not positive and finite is
+    a ValueError.
     """
     if not (0 < pixel_um < np.inf and 0 < scale_um < np.inf):
         raise ValueError(f"pixel_um={pixel_um} and scale_um={scale_um} must be positive and finite")
     return max(1, round(float(np.log2(scale_um / pixel_um))) - 1)
 
 
-def _checked(images, what: str) -> np.ndarray:
+def _stack(images, name: str) -> np.ndarray:
     images = np.asarray(images)
-    if images.ndim not in (2, 3) or not images.size:
-        raise ValueError(
-            f"the {what} array is {images.shape}; it must be (height, width) or (n, height, width)"
-        )
-    images = images[np.newaxis] if images.ndim == 2 else images
-    finite = np.isfinite(images).all(axis=(1, 2))
-    if not finite.all():
-        raise ValueError(
-            f"{what} {np.flatnonzero(~finite)[0]} has pixels that are not finite; "
-            "leave it out or mend them first"
-        )
-    return images
+    return checked_images(images[np.newaxis] if images.ndim == 2 else images, name)
 
 
 def _check_arguments(shape, level, orientations, weighting, k) -> None:
@@ -244,7 +203,7 @@ def _chunk(shape, level, orientations, device) -> int:
     return max(1, int((CHUNK_PIXELS if device.type == "cpu" else CHUNK_PIXELS_GPU) / numbers))
 
 
-def _picked(device: str) -> torch.device:
+def _device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
@@ -268,3 +227,58 @@ def _weights(shape: tuple[int, int], band_height: int, weighting: str) -> torch.
     rows, columns = (np.arange(size) - (size - 1) / 2 for size in shape)
     weights = np.exp(-(rows[:, np.newaxis] ** 2 + columns**2) / (2 * sigma**2))
     return torch.from_numpy(weights / weights.sum())
+
+
+def bands(images: np.ndarray, level: int, orientations: int, device="cpu") -> torch.Tensor:
+    """Complex coefficients of one level, complex128 (n, orientations, band height, band width).
+
+    A band is a filter of the image's spectrum and a crop of it, so one short transform an image
+    and one a band do what the pyramid does by working its way down; the filters are plenoptic's,
+    read off its answer to a single bright pixel. Means are taken off first: the pyramid's
+    frequency grid is half a step off for odd sizes, and its coarsest band then lets brightness in.
+    """
+    images = torch.from_numpy(np.array(images, dtype=np.float64)).to(device)
+    height, width = images.shape[1:]
+    rows, columns = _kept(height, level), _kept(width, level)
+    centred = images - images.mean((1, 2), keepdim=True)
+    spectrum = torch.fft.rfft(centred)[..., : max(abs(columns)) + 1]
+    spectrum = torch.fft.fft(spectrum, dim=1)
+    there = spectrum[:, rows % height]
+    mirrored = spectrum[:, -rows % height].conj()  # negative frequencies of a real image
+    cropped = torch.cat(
+        [there[..., columns[columns >= 0]], mirrored[..., -columns[columns < 0]]], 2
+    )
+    filters = _filters((height, width), level, orientations, torch.device(device))
+    return torch.fft.ifft2(cropped[:, None] * filters)
+
+
+def _kept(size: int, level: int) -> np.ndarray:
+    """Frequencies of one axis that a level's band keeps, in the order of an FFT.
+
+    Halved level by level about the centre, as the pyramid does; of odd sizes the centre is not
+    frequency 0, and the band's own order not an FFT's of it.
+    """
+    kept = np.arange(size) - size // 2
+    for _ in range(level - 1):
+        start = math.ceil((len(kept) + 0.5) / 2) - math.ceil(
+            (math.ceil((len(kept) - 0.5) / 2) + 0.5) / 2
+        )
+        kept = kept[start : start + math.ceil((len(kept) - 0.5) / 2)]
+    return np.fft.ifftshift(kept)
+
+
+@lru_cache(maxsize=8)
+def _filters(shape, level, orientations, device) -> torch.Tensor:
+    # Here, because it takes two seconds that the other metrics need not pay.
+    from plenoptic.process import SteerablePyramidFreq
+
+    with warnings.catch_warnings():
+        # Odd sizes are reconstructed inexactly; nothing is reconstructed here.
+        warnings.filterwarnings("ignore", message="Reconstruction will not be perfect")
+        pyramid = SteerablePyramidFreq(
+            shape, height=level, order=orientations - 1, is_complex=True, tight_frame=False
+        )
+    pixel = torch.zeros((1, 1, *shape), dtype=torch.float64)
+    pixel[..., 0, 0] = 1
+    answer = pyramid.double()(pixel, scales=[level - 1])[level - 1][0, 0]
+    return torch.fft.fft2(answer).to(device)

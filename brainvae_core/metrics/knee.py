@@ -26,19 +26,17 @@ class Knee:
     points : ndarray, shape (n_points,)
         The grid's values, such as numbers of latents.
     at : float
-        The one at the knee of the mean over seeds; NaN if there is no knee, or none beyond what
-        noise makes of a straight line.
+        The one at the knee of the mean over seeds; NaN if there is none beyond what noise makes of
+        a straight line.
     distance : float
-        From the curve to its chord there, as a share of the curve's range: 0 to 1; NaN with fewer
-        than three points.
+        From the curve to its chord there, as a share of the curve's range; NaN with fewer than
+        three points.
     p_straight : float
         How often the mean of as many seeds of a straight line is at least as far from its chord,
         in units of the curve; NaN where not known, and the curve alone decides.
-    shares : ndarray, shape (n_points,)
-        Share of the resamples that have their knee at each point, as `knee` finds it: a straight
-        line's have theirs all over, and ``p_straight`` tells. NaN where not known.
-    no_knee : float
-        Share of the resamples without one. It and ``shares`` add up to 1.
+    shares, no_knee : ndarray, shape (n_points,), and float
+        Shares of the resamples that have their knee at each point, and of those without one; they
+        add up to 1. NaN where not known.
     interval : (float, float)
         Of 95 % of the resamples that have one; both are grid values.
     n_seeds : int
@@ -84,7 +82,7 @@ class Knee:
 def knee(
     x: Sequence[float], y: Sequence[float], *, shape: str = "convex falling", log_x: bool = False
 ) -> tuple[float, float]:
-    """Where a curve is farthest from the straight line between its ends.
+    """Where a curve is farthest from the straight line between its ends (Satopää et al. 2011).
 
     The core of Kneedle, without its smoothing and its threshold by sensitivity: both axes are
     divided by the curve's range, so units do not matter. Whether x is on a logarithmic axis does
@@ -95,30 +93,17 @@ def knee(
     Parameters
     ----------
     x, y : sequence of float, shape (n,)
-        In any order. Points that are not finite, such as failed fits, are left out; where that is
-        an end, the chord begins at the next point.
-    shape : str
-        ``"convex falling"``: a loss that comes to a plateau, its knee below the chord;
-        ``"concave rising"``: a score that does, its knee above.
+        In any order. Points that are not finite, such as failed fits, are left out.
+    shape : {"convex falling", "concave rising"}
+        A loss that comes to a plateau, its knee below the chord, or a score that does.
     log_x : bool
         Take x on a logarithmic axis.
 
     Returns
     -------
-    x : float
-        At the knee, one of those given; NaN if there is none.
-    distance : float
-        To the chord, along y, as a share of the curve's range: 0 to 1. NaN with fewer than three
-        points.
-
-    Raises
-    ------
-    ValueError
-        Lengths differ, ``shape`` is unknown, or an x on the logarithmic axis is not positive.
-
-    References
-    ----------
-    Satopää, Albrecht, Irwin, Raghavan (2011), ICDCS workshops, "Finding a 'Kneedle' in a haystack".
+    x, distance : float
+        At the knee, one of those given (NaN if there is none), and to the chord along y, as a share
+        of the curve's range (NaN with fewer than three points).
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
@@ -142,14 +127,12 @@ def knee_over_seeds(
     The null is the chord through the ends of the mean curve, with the noise of the seeds: each
     point's residuals from its own mean, times √(n/(n − 1)), drawn anew and averaged. There is a
     knee if `knee` finds one and if at most 5 % of such curves are as far from their own chords, in
-    units of the curve: not of its range, which noise has too. Points may differ in their noise, so
-    residuals are not pooled. From few seeds p comes out too small: of straight lines with normal
-    noise, six points of three seeds, about 10 % pass (1000 simulated), not 5 %. With one seed the
-    noise is not known, and a knee is what `knee` finds.
+    units of the curve: not of its range, which noise has too. From few seeds p comes out too
+    small: of straight lines with normal noise, six points of three seeds, about 10 % pass (1000
+    simulated), not 5 %. With one seed the noise is not known, and a knee is what `knee` finds.
 
     For the shares, each point's seeds are drawn anew by themselves: a seed's number says nothing
-    across points. With n seeds the spread comes out too small, by √((n − 1)/n) in the mean of a
-    point.
+    across points. With n seeds the spread comes out too small, by √((n − 1)/n).
 
     Parameters
     ----------
@@ -164,16 +147,6 @@ def knee_over_seeds(
         As for `knee`.
     resamples, seed : int
         How many, of either kind, and where their random numbers begin.
-
-    Returns
-    -------
-    Knee
-
-    Raises
-    ------
-    ValueError
-        Shapes do not fit, a point occurs twice, ``x`` and ``values`` lack different fits, or as
-        for `knee`.
     """
     points = np.asarray(points, dtype=np.float64)
     values = np.asarray(values, dtype=np.float64)
@@ -218,36 +191,23 @@ def choose_point(
 
     L is at the knee, over L, of the least D + R that any β reaches: of the bound on the evidence
     (β = 1), which is one quantity for every β where −ELBO_β is not, and which charges for latents
-    where distortion does not. β is at the knee of the rate–distortion curve at that L. Along such a
-    curve the slope dD/dR is −β, so its knee is where β is nearest the chord's slope: at a smaller
-    β one more nat of rate buys less distortion than it does on average over the scanned range, at
-    a larger one more. Both knees are relative to the range that was scanned.
+    where distortion does not. β is at the knee of the rate–distortion curve at that L, whose slope
+    dD/dR is −β (Alemi et al. 2018): at a smaller β one more nat of rate buys less distortion than
+    it does on average over the scanned range, at a larger one more.
 
     Parameters
     ----------
-    betas : sequence of float, n_betas
-    latent_dims : sequence of int, n_dims
+    betas, latent_dims : sequence of number
     rate, distortion : ndarray, shape (n_betas, n_dims, n_seeds)
         R and D of *validation* brains, nats per image; NaN where a fit failed.
     resamples, seed : int
-        As for `knee_over_seeds`.
 
     Returns
     -------
     latent_dim, beta : Knee
         That of β is of the chosen L's curve, and NaN where there is no such L. The shares and
         intervals of both are of the whole rule: every resample redraws the seeds of every point
-        and takes its own least bound, its own L and β at the knee of that L's curve. One without
-        an L has no β.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not fit, or as for `knee_over_seeds`.
-
-    References
-    ----------
-    Alemi, Poole, Fischer, Dillon, Saurous, Murphy (2018), ICML, "Fixing a broken ELBO".
+        and takes its own least bound, its own L and β at the knee of that L's curve.
     """
     rate, distortion = np.asarray(rate, np.float64), np.asarray(distortion, np.float64)
     wanted = (len(betas), len(latent_dims))

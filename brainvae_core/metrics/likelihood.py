@@ -24,8 +24,7 @@ class Bound(NamedTuple):
     importance_weighted : ndarray of float64, shape (n,)
         Logarithm of the weights' mean: at least the ELBO, and log p(x) for infinitely many samples.
     effective_samples : ndarray of float64, shape (n,)
-        (Σ w)² / Σ w². Near 1, a single sample decides and the second bound is hardly better than
-        the first; near ``n_samples``, it is tight.
+        (Σ w)² / Σ w²: near 1, a single sample decides; near ``n_samples``, the bound is tight.
     """
 
     elbo: np.ndarray
@@ -39,7 +38,7 @@ class Bound(NamedTuple):
 
 
 def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed: int = 0) -> Bound:
-    """ELBO and importance-weighted bound of images under a model with a Gaussian likelihood.
+    """ELBO and importance-weighted bound (Burda et al. 2016) under a Gaussian likelihood.
 
     ``log w = log N(x; decode(z), σ²) + log N(z; 0, I) − log N(z; mean, std²)`` with z from the
     model's posterior, every constant included (of P pixels, ``−P/2 log 2π − Σ log σ``), so that
@@ -53,23 +52,8 @@ def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed
     sigma : float or ndarray, shape (height, width)
         Standard deviation of the pixels' noise, grey values. A model that was fitted with another
         likelihood, or with a σ that was set by hand, is given its best by `fitted_sigma`.
-    n_samples : int
-        Samples of z a brain.
-    seed : int
-
-    Returns
-    -------
-    Bound
-
-    Raises
-    ------
-    ValueError
-        An image or a decoded image that is not finite, a σ that is not positive or of another
-        shape, or fewer than 1 sample.
-
-    References
-    ----------
-    Burda, Grosse, Salakhutdinov (2016), ICLR.
+    n_samples, seed : int
+        Samples of z a brain, and their seed.
     """
     images = checked_images(images, "images")
     n, *shape = images.shape
@@ -104,21 +88,15 @@ def fitted_sigma(
 ) -> float | np.ndarray:
     """The σ that makes images most probable, at one sample of the posterior a brain.
 
+    Root mean square of x − decode(z), grey values, of brains that the bound will not be computed
+    on: one number or, as factor analysis has it, one ``per_pixel`` (height, width). At least 0.001,
+    since a pixel that is black in every brain would make any other brain impossible.
+
     Parameters
     ----------
-    model
+    model, images, seed
         As for `likelihood_bound`.
-    images : ndarray, shape (n, height, width)
-        Brains that the bound will not be computed on.
     per_pixel : bool
-        A σ for every pixel, as factor analysis has it, in place of one for all.
-    seed : int
-
-    Returns
-    -------
-    float or ndarray, shape (height, width)
-        Root mean square of x − decode(z), grey values; at least 0.001, since a pixel that is black
-        in every brain would make any other brain impossible.
     """
     images = checked_images(images, "images")
     mean, std = _posterior(model, images)

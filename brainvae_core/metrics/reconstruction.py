@@ -1,16 +1,22 @@
-"""All that is asked of a reconstruction, by name, one number a brain."""
+"""How near reconstructions come to brains: explained variance, MS-SSIM, PSNR, spectra."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+import torch
+from skimage.metrics import peak_signal_noise_ratio
 
+from brainvae_core.metrics.checks import checked_images, checked_mean, checked_pair
 from brainvae_core.metrics.cw_ssim import CWSSIM
-from brainvae_core.metrics.denoising import explained_variance_per_brain, norm_ratio
-from brainvae_core.metrics.similarity import ms_ssim, psnr
-from brainvae_core.metrics.uncertainty import estimate, in_each
+from brainvae_core.metrics.tables import estimates, picked
 
+# Wang, Simoncelli, Bovik (2003): of a pixel's scale, then of every doubling.
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW = 11  # pixels, SSIM's
+CHUNK_PIXELS = 2**21
+CHUNK = 64  # images of a spectrum at once
 LIMITS = {
     "explained variance": (-np.inf, 1),
     "CW-SSIM": (0, 1),
@@ -23,7 +29,7 @@ LIMITS = {
 def reconstruction_scores(
     images: np.ndarray, reconstructions: np.ndarray, mean_image: np.ndarray, similarity: CWSSIM
 ) -> dict[str, np.ndarray]:
-    """How near reconstructions come to the brains, and how far from the mean image they dare.
+    """All that is asked of a reconstruction, by name, one number a brain.
 
     Parameters
     ----------
@@ -37,7 +43,7 @@ def reconstruction_scores(
     -------
     dict of str to ndarray of float64, each (n,)
         ``"explained variance"``, ``"CW-SSIM"``, ``"MS-SSIM"``, ``"PSNR"`` (decibels) and
-        ``"norm ratio"``.
+        ``"norm ratio"``; ``LIMITS`` has what they cannot pass.
     """
     return {
         "explained variance": explained_variance_per_brain(images, reconstructions, mean_image),
@@ -49,21 +55,169 @@ def reconstruction_scores(
 
 
 def reconstruction_estimates(scores: Mapping) -> dict[str, dict]:
-    """Scores of several fits, regrouped by what was asked, with intervals.
+    """Tables of sequences of `reconstruction_scores`, a fit each, as intervals by score."""
+    return {name: estimates(picked(scores, name), bounds=LIMITS[name]) for name in LIMITS}
+
+
+def explained_variance(
+    images: np.ndarray, reconstructions: np.ndarray, mean_image: np.ndarray
+) -> float:
+    """Share of the squared difference from the mean image that reconstructions account for.
+
+    ``1 − Σ (x − r)² / Σ (x − mean)²``, both sums over all brains and pixels: 1 perfect, 0 the mean
+    image of the *training* brains, which a model that learned nothing would answer, negative worse.
 
     Parameters
     ----------
-    scores : mapping of anything to sequence of `reconstruction_scores`, or such a mapping
-        A sequence a model, an entry a fit.
+    images, reconstructions : ndarray, shape (n, height, width)
+    mean_image : ndarray, shape (height, width)
+    """
+    residual, total = _squares(images, reconstructions, mean_image)
+    if not total.sum() > 0:
+        raise ValueError("every image equals the mean image, so there is no variance to explain")
+    return float(1 - residual.sum() / total.sum())
+
+
+def explained_variance_per_brain(
+    images: np.ndarray, reconstructions: np.ndarray, mean_image: np.ndarray
+) -> np.ndarray:
+    """`explained_variance` of every brain by itself, (n,) float64.
+
+    Their mean is not the pooled value: there, an unusual brain weighs more.
+
+    Parameters
+    ----------
+    images, reconstructions, mean_image
+        As for `explained_variance`.
+    """
+    residual, total = _squares(images, reconstructions, mean_image)
+    _check_deviates(total)
+    return 1 - residual / total
+
+
+def norm_ratio(
+    images: np.ndarray, reconstructions: np.ndarray, mean_image: np.ndarray
+) -> np.ndarray:
+    """How far reconstructions deviate from the mean image, over how far the brains do, (n,).
+
+    ``‖r − mean‖ / ‖x − mean‖``: 0 for the mean image, 1 for a copy; what a projection keeps is the
+    root of its explained variance.
+
+    Parameters
+    ----------
+    images, reconstructions, mean_image
+        As for `explained_variance`.
+    """
+    _, total = _squares(images, reconstructions, mean_image)
+    deviation = _squares(reconstructions, images, mean_image)[1]
+    _check_deviates(total)
+    return np.sqrt(deviation / total)
+
+
+def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Multi-scale structural similarity (n,) of images with their references (Wang et al. 2003).
+
+    Of grey values, clipped to [0, 1]: at most 1, for identical images; 0 where structure is
+    reversed at any scale. Scales that SSIM's window does not fit into are left out, the *finest*
+    ones: 5 at 320 × 448 pixels, 4 at 160 × 224, so that the coarsest has one size in micrometres;
+    the other weights are divided by their sum. plenoptic's implementation in single precision: ten
+    times faster, and the same to 1e-4.
+    """
+    from plenoptic.metric import ms_ssim as of_plenoptic  # here: two seconds
+
+    reference, images = checked_pair(reference, images)
+    smallest = min(images.shape[1:])
+    if smallest < WINDOW:
+        raise ValueError(f"images of {images.shape[1:]} are too small; MS-SSIM needs 11 pixels")
+    scales = min(len(SCALE_WEIGHTS), int(np.log2(smallest / WINDOW)) + 1)
+    weights = torch.tensor(SCALE_WEIGHTS[-scales:])
+    scores, step = np.empty(len(images)), max(1, CHUNK_PIXELS // images[0].size)
+    for start in range(0, len(images), step):
+        x, y = (
+            torch.from_numpy(part[start : start + step].astype(np.float32)).clamp(0, 1)[:, None]
+            for part in (reference, images)
+        )
+        scores[start : start + step] = of_plenoptic(x, y, weights / weights.sum())[:, 0]
+    return scores
+
+
+def psnr(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio of every image, decibels for a peak of 1; ∞ if identical."""
+    reference, images = checked_pair(reference, images)
+    pairs = zip(reference.astype(np.float64), images.astype(np.float64), strict=True)
+    with np.errstate(divide="ignore"):
+        return np.array([peak_signal_noise_ratio(x, y, data_range=1.0) for x, y in pairs])
+
+
+def radial_spectrum(
+    images: np.ndarray, pixel_um: float, n_bins: int = 24
+) -> tuple[np.ndarray, np.ndarray]:
+    """Power of images by spatial frequency, whatever the direction.
+
+    A Hann window takes the borders' jump away. A power is the part of the windowed image's mean
+    square (over the window's own) that lies in a ring of frequencies. Slower than one period a
+    side, and the corners beyond an axis's Nyquist frequency, are in no ring.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+        Such as residuals.
+    pixel_um : float
+    n_bins : int
+        Rings of equal width in log frequency, from one period an image's shorter side to the
+        Nyquist frequency. With many, some hold no frequency of a small image; their power is 0.
 
     Returns
     -------
-    dict of str to dict
-        By score; below it the keys of ``scores``, and an `Estimate`.
+    frequencies : ndarray, shape (n_bins,)
+        Geometric middle of each ring, in cycles per mm.
+    power : ndarray, shape (n, n_bins)
     """
-    return {
-        name: in_each(
-            scores, lambda fits, name=name: estimate([f[name] for f in fits], bounds=LIMITS[name])
+    images = checked_images(images, "images")
+    if not 0 < pixel_um < np.inf or n_bins < 1:
+        raise ValueError(
+            f"pixel_um={pixel_um} must be positive and finite, and n_bins={n_bins} at least 1"
         )
-        for name in LIMITS
-    }
+    n, *shape = images.shape
+    pixel_mm = pixel_um / 1000
+    edges = np.geomspace(1 / (min(shape) * pixel_mm), 0.5 / pixel_mm, n_bins + 1)
+    radius = np.hypot(
+        np.fft.fftfreq(shape[0], pixel_mm)[:, None], np.fft.rfftfreq(shape[1], pixel_mm)
+    )
+    ring = np.searchsorted(edges, radius, side="right") - 1
+    ring[np.isclose(radius, edges[-1])] = n_bins - 1
+    ring[ring < 0] = n_bins  # those in no ring
+    window = np.outer(*(np.hanning(size + 2)[1:-1] for size in shape))
+    # Every frequency but those of the first and (of an even width) last column stands for two.
+    twice = np.full(shape[1] // 2 + 1, 2.0)
+    twice[0] = 1.0
+    if shape[1] % 2 == 0:
+        twice[-1] = 1.0
+    scale = twice / (np.square(window).sum() * window.size)
+    power = np.empty((n, n_bins))
+    for start in range(0, n, CHUNK):
+        part = images[start : start + CHUNK].astype(np.float64)
+        spectrum = np.square(np.abs(np.fft.rfft2(part * window))) * scale
+        for i, one in enumerate(spectrum, start):
+            power[i] = np.bincount(ring.ravel(), one.ravel(), n_bins + 1)[:n_bins]
+    return np.sqrt(edges[:-1] * edges[1:]), power
+
+
+def _squares(images, reconstructions, mean_image) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distance of every brain from its reconstruction and from the mean, (n,) each."""
+    images, reconstructions = checked_pair(images, reconstructions, ("images", "reconstructions"))
+    mean_image = checked_mean(mean_image, images)
+    residual, total = np.empty((2, len(images)))
+    # Brain by brain: in float64 a whole cohort would not fit into memory twice.
+    for i, image in enumerate(images):
+        image = image.astype(np.float64)
+        residual[i] = np.square(image - reconstructions[i]).sum()
+        total[i] = np.square(image - mean_image).sum()
+    return residual, total
+
+
+def _check_deviates(total) -> None:
+    if not (total > 0).all():
+        raise ValueError(
+            f"image {np.argmin(total > 0)} equals the mean image, so it has no variance to explain"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,23 +18,16 @@ SHARE = (0.0, 1.0)
 
 
 class Estimate(NamedTuple):
-    """A number, its interval, and what it was made from.
+    """A number, the ends of its interval, and how many brains and fits (seeds) it is made from.
 
-    Attributes
-    ----------
-    value, low, high : float
-        The number and the ends of its interval, in the number's own unit.
-    n_brains : int
-        Brains that it is a mean over, or that were left out in turn.
-    n_seeds : int
-        Fits that it is a mean over; 1 says nothing about other fits.
+    One seed says nothing about other fits.
     """
 
     value: float
     low: float
     high: float
     n_brains: int
-    n_seeds: int  # fits; 1 says nothing about other fits
+    n_seeds: int
 
     def __str__(self):
         # Two digits of the interval's half: more would say nothing.
@@ -72,10 +65,6 @@ def estimate(scores: np.ndarray, level: float = 0.95, bounds=UNBOUNDED) -> Estim
     bounds : (low, high)
         What the score cannot pass; the interval ends there.
 
-    Returns
-    -------
-    Estimate
-
     Raises
     ------
     ValueError
@@ -88,17 +77,12 @@ def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) 
     """Mean of a − b on the same brains, with its interval.
 
     Brains are paired, fits are not: seed 0 of one model has nothing to do with seed 0 of another.
+    The numbers of seeds may differ, and ``n_seeds`` is the smaller.
 
     Parameters
     ----------
     scores_a, scores_b : ndarray, shape (n_brains,) or (n_seeds, n_brains)
-        The numbers of seeds may differ.
     level : float
-
-    Returns
-    -------
-    Estimate
-        ``n_seeds`` is the smaller of the two.
     """
     a, b = _checked(scores_a, "scores_a"), _checked(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
@@ -115,7 +99,7 @@ def jackknife(
     level: float = 0.95,
     bounds=UNBOUNDED,
 ) -> Estimate:
-    """A statistic of many brains together, with its interval.
+    """A statistic of many brains together, with its interval (Efron, Tibshirani 1993, ch. 11).
 
     For what is no mean over brains. A bootstrap would count some brains twice, which a Fréchet
     distance or a nearest neighbour sees as fewer brains; here 20 groups of brains are left out in
@@ -130,25 +114,10 @@ def jackknife(
         Of one fit's arrays, such as `frechet_distance` or `auc`.
     fits : sequence of sequence of ndarray, each (n_brains, …)
         What the statistic is computed from, a fit each; rows are left out of every array together.
-        The same brains in the same rows where brains are compared; of a distance between two sets
-        they may be different ones.
+        At least three brains, as many in every array.
     level : float
     bounds : (low, high)
-        What the statistic cannot pass; (0, 1) says that it is a share, such as an area under a
-        curve.
-
-    Returns
-    -------
-    Estimate
-
-    Raises
-    ------
-    ValueError
-        Fewer than three brains, arrays of different lengths, or a value that is not finite.
-
-    References
-    ----------
-    Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
+        (0, 1) says that the statistic is a share, such as an area under a curve.
     """
     return _jackknife(statistic, [fits], [1], level, bounds)
 
@@ -158,18 +127,12 @@ def jackknife_difference(
 ) -> Estimate:
     """`jackknife` of a − b, both of the same brains, which are left out of both together.
 
+    Fits are not paired.
+
     Parameters
     ----------
-    statistic : callable
-        Of one fit's arrays.
-    fits_a, fits_b : sequence of sequence of ndarray, each (n_brains, …)
-        As for `jackknife`, of two models; fits are not paired.
-    level : float
-        Share of intervals that are to hold the truth.
-
-    Returns
-    -------
-    Estimate
+    statistic, fits_a, fits_b, level
+        As for `jackknife`.
     """
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
 
@@ -187,8 +150,7 @@ def from_resamples(
 
     For statistics that are resampled over more than brains, such as over regions too. What
     resampling adds to a statistic on the whole (regions drawn twice are fewer regions) is taken
-    off: of each fit's resamples only the spread about their mean counts. Seeds enter as for
-    `estimate`.
+    off: only the spread of each fit's resamples about their mean counts.
 
     Parameters
     ----------
@@ -196,24 +158,13 @@ def from_resamples(
         The statistic, a fit each.
     resamples : ndarray, shape (n_seeds, n)
         The same of each fit's resamples; draw i of every fit is of the same brains and regions.
-    n_brains : int
-        That were resampled.
     less : (values, resamples), optional
         Of another model, to be subtracted; its draws are of the same brains and regions too.
-    n_regions : int, optional
-        That were resampled too. The fewer of brains and regions decides how much the spread of the
-        resamples is widened, as Student's t is for so few.
-    level : float
-    bounds : (low, high)
-
-    Returns
-    -------
-    Estimate
-
-    Raises
-    ------
-    ValueError
-        Shapes do not match, a number is not finite, or the level is outside (0, 1).
+    n_brains, n_regions : int
+        That were resampled. The fewer decides how much the spread of the resamples is widened, as
+        Student's t is for so few.
+    level, bounds
+        As for `estimate`.
     """
     _check_level(level)
     terms = [_checked_resamples(*term) for term in ((values, resamples), *([less] if less else []))]
@@ -231,96 +182,12 @@ def from_resamples(
     return _estimate(value, draws, level, bounds, n_brains, min(len(found) for found, _ in terms))
 
 
-def estimates(scores: Mapping, bounds=UNBOUNDED) -> dict:
-    """`estimate` of every entry of a table, which may hold tables in turn.
-
-    Parameters
-    ----------
-    scores : mapping of anything to ndarray, sequence of ndarray, or such a mapping
-        Scores (n_brains,) or (n_seeds, n_brains), such as by model and number of latents.
-    bounds : (low, high)
-
-    Returns
-    -------
-    dict
-        Of the same keys.
-    """
-    return in_each(scores, lambda found: estimate(found, bounds=bounds))
-
-
-def jackknives(statistic: Callable[..., float], fits: Mapping, bounds=UNBOUNDED) -> dict:
-    """`jackknife` of every entry of a table, which may hold tables in turn.
-
-    Parameters
-    ----------
-    statistic, bounds
-        As for `jackknife`.
-    fits : mapping of anything to what `jackknife` takes, or such a mapping
-
-    Returns
-    -------
-    dict
-        Of the same keys, with an `Estimate` each.
-    """
-    return in_each(fits, lambda found: jackknife(statistic, found, bounds=bounds))
-
-
-def differences(scores: Mapping, pairs: Iterable[tuple]) -> dict[str, Estimate]:
-    """`difference` of pairs of entries of a table, by ``"a − b"``; of those that are there."""
-    return {
-        f"{a} − {b}": difference(scores[a], scores[b])
-        for a, b in pairs
-        if a in scores and b in scores
-    }
-
-
-def in_each(table: Mapping, function: Callable) -> dict:
-    """A function of every entry of a table, which may hold tables in turn."""
-    return {
-        key: in_each(entry, function) if isinstance(entry, Mapping) else function(entry)
-        for key, entry in table.items()
-    }
-
-
-def picked(table: Mapping, name: str) -> dict:
-    """One score of every fit in a table, which may hold tables in turn.
-
-    Parameters
-    ----------
-    table : mapping of anything to sequence of mapping or object, or such a mapping
-        A sequence a model, an entry a fit, such as of `reconstruction_scores` or `Bound`.
-    name : str
-        A key of the mappings, or an attribute of the objects.
-
-    Returns
-    -------
-    dict
-        Of the same keys, with a list of scores, one a fit.
-    """
-    return in_each(
-        table, lambda fits: [f[name] if isinstance(f, Mapping) else getattr(f, name) for f in fits]
-    )
-
-
 def verdict(estimates: Iterable[Estimate]) -> str:
     """What intervals say of a claim that each of these numbers should be positive.
 
-    Parameters
-    ----------
-    estimates : iterable of Estimate
-        Differences in the direction of the claim, such as one a kind of artefact.
-
-    Returns
-    -------
-    str
-        ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
-        hold"`` where none is and some are below, ``"not shown"`` where every interval holds zero:
-        the claim may still be true.
-
-    Raises
-    ------
-    ValueError
-        No estimates.
+    ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
+    hold"`` where none is and some are below, ``"not shown"`` where every interval holds zero: the
+    claim may still be true.
     """
     signs = [found.sign for found in estimates]
     if not signs:
@@ -337,8 +204,7 @@ def _bootstrap(scores, signs, level, bounds) -> Estimate:
     value = by_brain.mean()
     draws = value + _widened(n_brains, level) * (_resamples(n_brains) @ by_brain - value)
     draws += _student(_seed_error(s.mean(axis=1)) for s in scores)
-    seeds = min(len(s) for s in scores)
-    return _estimate(value, draws, level, bounds, n_brains, seeds)
+    return _estimate(value, draws, level, bounds, n_brains, min(len(s) for s in scores))
 
 
 def _widened(n: int, level: float) -> float:
@@ -402,8 +268,7 @@ def _student(errors, seed: int = 1) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _quantiles(freedom: float) -> np.ndarray:
-    shares = (np.arange(DRAWS) + 0.5) / DRAWS
-    return stats.t.ppf(shares, freedom)
+    return stats.t.ppf((np.arange(DRAWS) + 0.5) / DRAWS, freedom)
 
 
 def _seed_error(by_seed: np.ndarray) -> tuple[float, int]:

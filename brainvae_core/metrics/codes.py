@@ -1,0 +1,227 @@
+"""What codes say without an image: active latents, which is which, neighbours, outliers, tails."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
+from scipy.stats import binom, ortho_group
+
+from brainvae_core.metrics.checks import checked_rows
+
+NULL_DRAWS = 20
+
+
+def active_latents(means: np.ndarray, threshold: float = 0.01) -> np.ndarray:
+    """Which latents tell brains apart (Burda et al. 2016, § 5.2), (latent_dim,) bool.
+
+    Those whose posterior mean (n, latent_dim) varies over brains by more than the threshold, where
+    the prior's variance is 1.
+    """
+    return checked_rows(means, "means").var(axis=0) > threshold
+
+
+class Matching(NamedTuple):
+    """For each latent of a reference fit, the latent of another fit that stands for it.
+
+    Attributes
+    ----------
+    order : ndarray of int, shape (latent_dim,)
+        ``codes[:, order]`` are in the reference's order.
+    sign : ndarray, shape (latent_dim,)
+        1, or -1 where the other fit has the latent the other way round.
+    correlation : ndarray, shape (latent_dim,)
+        Absolute Pearson's r of the pairs over brains, 0 to 1.
+    """
+
+    order: np.ndarray
+    sign: np.ndarray
+    correlation: np.ndarray
+
+
+def match_latents(reference: np.ndarray, codes: np.ndarray) -> Matching:
+    """Pair the latents of two fits, one to one, so that ``|r|`` over brains is largest in sum.
+
+    A latent's number and sign mean nothing across fits: F1 of one seed is not F1 of another. Both
+    codes are (n_brains, latent_dim) of the same brains, at least 3.
+    """
+    reference, codes = checked_rows(reference, "reference"), checked_rows(codes, "codes")
+    if reference.shape != codes.shape or len(codes) < 3:
+        raise ValueError(
+            f"reference {reference.shape} and codes {codes.shape} must be of the same brains, at "
+            "least 3, and have equally many latents"
+        )
+    correlation = _units(reference).T @ _units(codes)
+    rows, order = linear_sum_assignment(-np.abs(correlation))
+    pairs = correlation[rows, order]
+    return Matching(order, np.where(pairs < 0, -1, 1), np.minimum(np.abs(pairs), 1.0))
+
+
+def matching_null(reference: np.ndarray, codes: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """``|r|`` (n, latent_dim) of latents matched to random axes of the other fit's own space.
+
+    What two fits share anyway is the space that their codes span; axes come back where ``|r|``
+    exceeds what any axes of that space would give. ``codes`` are whitened and turned n times.
+
+    Parameters
+    ----------
+    reference, codes : ndarray, shape (n_brains, latent_dim)
+    n, seed : int
+    """
+    codes = checked_rows(codes, "codes")
+    left, size, _ = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
+    white = left[:, size > 1e-9 * size.max()]
+    missing = np.zeros((len(codes), codes.shape[1] - white.shape[1]))
+    rng, size = np.random.default_rng(seed), white.shape[1]
+    found = []
+    for _ in range(n):
+        # SciPy 1.14 draws no rotation of one axis.
+        turn = ortho_group.rvs(size, random_state=rng) if size > 1 else np.eye(size)
+        found.append(match_latents(reference, np.hstack([white @ turn, missing])).correlation)
+    return np.stack(found)
+
+
+def spread(codes: np.ndarray) -> float:
+    """Root mean square distance of codes (n, latent_dim) from their mean, in their unit."""
+    return float(np.sqrt(checked_rows(codes, "codes").var(axis=0).sum()))
+
+
+def nearest_distances(codes: np.ndarray) -> np.ndarray:
+    """Distance (n,) of every code (n, latent_dim) to its nearest neighbour.
+
+    Of posterior means divided by the posterior's standard deviations, distances are in units of
+    what the model itself cannot tell apart.
+    """
+    codes = checked_rows(codes, "codes")
+    return cKDTree(codes).query(codes, 2)[0][:, 1]
+
+
+def clustering(codes: np.ndarray, seed: int = 0) -> float:
+    """How much nearer neighbours are than in a Gaussian sample.
+
+    Mean nearest distance of codes (n, latent_dim) over what it is in Gaussian samples of the same
+    size, mean and covariance: 1 for Gaussian codes, below 1 where they lie in clusters, above 1
+    where they keep apart. Moving codes, or turning and stretching them as a whole, changes nothing.
+    It is the ratio of Clark and Evans (1954), with a Gaussian in place of a uniform field.
+    """
+    codes = checked_rows(codes, "codes")
+    if not np.ptp(codes, axis=0).any():
+        raise ValueError("the codes are all the same, so they have no neighbours to speak of")
+    centred = codes - codes.mean(axis=0)
+    rng, n = np.random.default_rng(seed), len(codes)
+    # A product with the codes themselves has their covariance, singular or not.
+    samples = (rng.standard_normal((n, n)) @ centred / np.sqrt(n - 1) for _ in range(NULL_DRAWS))
+    expected = np.mean([nearest_distances(sample).mean() for sample in samples])
+    return float(nearest_distances(codes).mean() / expected)
+
+
+def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Squared Mahalanobis distance (n,) of codes (n, latent_dim) from those of the training brains.
+
+    About ``latent_dim`` for a training brain. Turning, moving and stretching latents changes
+    nothing; those that do not move over the training brains are left out. One that hardly moves,
+    such as a latent that is not active, weighs as much as the others.
+
+    Raises
+    ------
+    ValueError
+        Different numbers of latents, fewer training brains than latents + 2, a code that is not
+        finite, or training codes that are all the same or of which one is a sum of others.
+    """
+    train_codes, codes = checked_rows(train_codes, "train_codes"), np.asarray(codes, np.float64)
+    if codes.ndim != 2 or codes.shape[1] != train_codes.shape[1] or not np.isfinite(codes).all():
+        raise ValueError(
+            f"codes {codes.shape} must be finite and have the {train_codes.shape[1]} columns of "
+            "train_codes"
+        )
+    deviation = train_codes.std(axis=0)
+    moves = deviation > 1e-6 * deviation.max()
+    if not moves.any():
+        raise ValueError("the training codes are all the same: nothing lies outside them")
+    if len(train_codes) < moves.sum() + 2:
+        raise ValueError(
+            f"{len(train_codes)} training brains do not span {moves.sum()} latents; give at least "
+            f"{moves.sum() + 2}"
+        )
+    centre = train_codes[:, moves].mean(axis=0)
+    factor = np.linalg.qr(train_codes[:, moves] - centre, mode="r") / np.sqrt(len(train_codes) - 1)
+    if (np.abs(np.diag(factor)) <= 1e-6 * deviation[moves]).any():
+        raise ValueError(
+            "some latent of the training brains is a sum of others, so distances along it have no "
+            "unit; leave it out"
+        )
+    whitened = np.linalg.lstsq(factor.T, (codes[:, moves] - centre).T, rcond=None)[0]
+    return np.square(whitened).sum(axis=0)
+
+
+def tail_counts(clean: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """How many brains lie beyond the clean brains' middle, below and above: (latent_dim, 2) int.
+
+    Both codes are (n, latent_dim); ``level`` is the share of clean brains between the two limits.
+
+    Parameters
+    ----------
+    clean, unusual : ndarray, shape (n, latent_dim)
+    level : float
+    """
+    clean, unusual = checked_rows(clean, "clean"), checked_rows(unusual, "unusual", least=1)
+    if clean.shape[1] != unusual.shape[1] or not 0 < level < 1:
+        raise ValueError(
+            f"clean {clean.shape} and unusual {unusual.shape} must have equally many latents, and "
+            f"level={level} lie between 0 and 1"
+        )
+    low, high = np.quantile(clean, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.stack([(unusual < low).sum(axis=0), (unusual > high).sum(axis=0)], axis=1)
+
+
+def sidedness(counts: np.ndarray) -> float:
+    """``Σ |above − below| / Σ (above + below)`` of `tail_counts`, whichever side a latent has.
+
+    1 where every latent has its brains in one tail, 0 where both tails hold as many or none lies
+    in a tail. Chance is not 0.
+    """
+    total = counts.sum()
+    return float(np.abs(np.diff(counts.astype(np.int64), axis=1)).sum() / total) if total else 0.0
+
+
+def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> float:
+    """How much more than by chance unusual brains keep to one side of each latent, −1 to 1.
+
+    :func:`sidedness` less its expectation where sides are drawn at random. Not quite 0 on average
+    where the brains in question are as the clean ones: limits that are quantiles of few clean
+    brains are not equally far out on both sides (0.05 of 300 clean and 100 others, 0.09 of 100 and
+    40).
+
+    Parameters
+    ----------
+    codes : ndarray, shape (n_brains, latent_dim)
+    unusual : ndarray of bool, shape (n_brains,)
+        Which of the brains; the others are the clean ones.
+    level : float
+        Share of the clean brains between the limits of :func:`tail_counts`.
+    """
+    codes, unusual = checked_rows(codes, "codes"), np.asarray(unusual)
+    if unusual.dtype != bool or unusual.shape != codes.shape[:1] or unusual.all() | ~unusual.any():
+        raise ValueError(
+            f"unusual is {unusual.dtype} of shape {unusual.shape}; give one bool a brain of "
+            f"{len(codes)}, some of them true and some not"
+        )
+    counts = tail_counts(codes[~unusual], codes[unusual], level)
+    outside = counts.sum(axis=1)
+    if not outside.sum():
+        return 0.0
+    # E|n − 2B| of a binomial: the expected difference of two tails of n brains.
+    expected = [
+        np.abs(n - 2 * np.arange(n + 1)) @ binom.pmf(np.arange(n + 1), n, 0.5) for n in outside
+    ]
+    return sidedness(counts) - float(np.sum(expected) / outside.sum())
+
+
+def _units(codes: np.ndarray) -> np.ndarray:
+    """Centred columns of length 1; those that do not vary are 0."""
+    centred = codes - codes.mean(axis=0)
+    length = np.linalg.norm(centred, axis=0)
+    rounding = 1e-9 * len(codes) ** 0.5 * np.abs(codes).max(axis=0)
+    return np.divide(centred, length, out=np.zeros_like(centred), where=length > rounding)

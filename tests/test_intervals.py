@@ -1,0 +1,333 @@
+"""Intervals hold what they say: coverage on simulated scores, second formulas, bad input."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from brainvae_core.metrics import (
+    Estimate,
+    auc,
+    difference,
+    estimate,
+    frechet_distance,
+    from_resamples,
+    jackknife,
+    jackknife_difference,
+    verdict,
+)
+
+
+def scores(rng, n_seeds, n_brains, seeds=1.0, brains=1.0, rest=0.3, mean=0.0):
+    """Effects of seeds and of brains, and what neither explains."""
+    a, b = rng.normal(0, seeds, (n_seeds, 1)), rng.normal(0, brains, n_brains)
+    return mean + a + b + rng.normal(0, rest, (n_seeds, n_brains))
+
+
+def resampled(x, n=200, seed=0):
+    """Means of fits (n_seeds, n_brains) and of their resamples, the same brains for every fit."""
+    draws = np.random.default_rng(seed).integers(x.shape[1], size=(n, x.shape[1]))
+    return x.mean(axis=1), x[:, draws].mean(axis=2)
+
+
+def half(found):
+    return (found.high - found.low) / 2
+
+
+# ---- coverage: how often an interval holds the truth ----
+
+
+def of_pairs(rng):
+    brains = rng.normal(0, 2, 40)
+    a = 1.0 + brains + rng.normal(0, 0.2, (3, 1)) + rng.normal(0, 0.3, (3, 40))
+    return difference(a, brains + rng.normal(0, 0.3, 40))  # a model that is fitted exactly
+
+
+def of_areas(true):
+    apart = 2**0.5 * stats.norm.ppf(true)
+    return lambda r: jackknife(auc, [(r.normal(0, 1, 20), r.normal(apart, 1, 20))], bounds=(0, 1))
+
+
+def of_resamples(n_seeds, less):
+    seeds = 0.0 if n_seeds == 1 else 0.5
+
+    def make(rng):
+        x = scores(rng, n_seeds + 3 * less, 40, seeds, 1.0, mean=5.0)
+        other = resampled(x[n_seeds:] - 2) if less else None
+        return from_resamples(*resampled(x[:n_seeds]), 40, less=other)
+
+    return make
+
+
+def of_regions(n):
+    """200 draws, as the chapters have; the number of brains is no help where regions are few."""
+    return lambda rng: from_resamples(
+        *resampled(scores(rng, 1, n, 0.0, 1.0, mean=5.0), 200), 48, n_regions=n
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "truth", "n", "least", "most"),
+    [
+        (lambda r: estimate(scores(r, 3, 40, 1.0, 1.0, mean=5.0)), 5.0, 300, 0.92, 0.995),
+        (lambda r: estimate(scores(r, 3, 40, 0.3, 2.0, mean=5.0)), 5.0, 300, 0.92, 0.995),
+        (lambda r: estimate(scores(r, 3, 40, 0.1, 0.5, mean=5.0)), 5.0, 300, 0.92, 0.995),
+        *(
+            (lambda r, n=n: estimate(r.normal(1, 2, n)), 1.0, 600, 0.92, 0.98)
+            for n in (3, 4, 8, 20)
+        ),
+        (of_pairs, 1.0, 300, 0.92, 0.995),
+        (lambda r: jackknife(np.mean, [[s] for s in scores(r, 3, 40, mean=5)]), 5, 300, 0.92, 0.99),
+        *((of_areas(true), true, 300, 0.94, 1.0) for true in (0.75, 0.96, 0.99)),
+        *((of_resamples(n, False), 5.0, 300, 0.9, 0.995) for n in (1, 3)),
+        *((of_resamples(n, True), 2.0, 300, 0.9, 0.999) for n in (1, 3)),
+        *((of_regions(n), 5.0, 300, 0.91, 0.995) for n in (6, 8, 21)),
+    ],
+)
+def test_intervals_hold_the_truth_often_enough(make, truth, n, least, most):
+    found = (make(np.random.default_rng(seed)) for seed in range(n))
+    assert least <= np.mean([f.low <= truth <= f.high for f in found]) <= most
+
+
+def test_the_jackknife_holds_a_frechet_distance():
+    """Truth: its expectation at this n, from many samples."""
+
+    def pair(seed):
+        rng = np.random.default_rng(seed)
+        return rng.normal(0, 1, (60, 4)), rng.normal(0.5, 1.5, (60, 4))
+
+    truth = np.mean([frechet_distance(*pair(seed)) for seed in range(10_000, 10_400)])
+    found = [jackknife(frechet_distance, [pair(seed)]) for seed in range(120)]
+    assert np.mean([f.low <= truth <= f.high for f in found]) >= 0.9
+
+
+# ---- second formulas ----
+
+
+def test_one_fit_has_the_interval_of_its_brains():
+    x = np.random.default_rng(0).normal(3, 2, 150)
+    found = estimate(x)
+    wanted = stats.norm.ppf(0.975) * x.std() / 150**0.5
+    assert found.value == pytest.approx(x.mean())
+    assert (found.n_brains, found.n_seeds) == (150, 1)
+    assert found[1:3] == pytest.approx((x.mean() - wanted, x.mean() + wanted), abs=0.05 * wanted)
+
+
+def test_differences_are_narrower_for_pairs():
+    rng = np.random.default_rng(0)
+    brains = rng.normal(0, 2, 40)
+    a, b = brains + rng.normal(0, 0.1, 40), brains + rng.normal(0, 0.1, 40)
+    assert half(difference(a, b)) < half(estimate(a)) / 5
+
+
+@pytest.mark.parametrize(
+    ("of", "wrap"),
+    [
+        (difference, np.asarray),
+        (lambda a, b: jackknife_difference(np.mean, a, b), lambda x: [[row] for row in x]),
+        (lambda a, b: from_resamples(*a, 30, less=b), resampled),
+    ],
+)
+def test_the_second_models_seeds_count_as_the_firsts(of, wrap):
+    exact, fits = np.zeros((1, 30)), scores(np.random.default_rng(0), 3, 30, brains=0.1)
+    one, other = of(wrap(exact), wrap(fits)), of(wrap(fits), wrap(exact))
+    wanted = stats.t.ppf(0.975, 2) * fits.mean(axis=1).std(ddof=1) / 3**0.5
+    assert half(one) == pytest.approx(wanted, rel=0.1)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), rel=0.1)
+    assert (one.n_seeds, other.n_seeds) == (1, 1)
+    both = of(wrap(fits), wrap(fits[:2]))
+    assert both.n_seeds == 2 and half(both) > 1.2 * half(one)
+
+
+def test_seeds_of_two_models_are_not_paired():
+    rng = np.random.default_rng(3)
+    a, b = scores(rng, 3, 30), scores(rng, 3, 30)
+    assert difference(a, b) == difference(a, b[[2, 0, 1]])
+    assert difference(a, a).value == 0 and difference(a, a).sign == 0
+
+
+@pytest.mark.parametrize("n", [17, 100])
+def test_the_jackknife_of_a_mean_is_the_textbook_error(n):
+    x = np.random.default_rng(1).normal(2, 1, n)
+    found = jackknife(np.mean, [[x]])
+    assert found.value == pytest.approx(x.mean())
+    assert (found.n_brains, found.n_seeds) == (n, 1)
+    if n == 17:  # every brain by itself: exact
+        wanted = stats.t.ppf(0.975, 16) * x.std(ddof=1) / 17**0.5
+        assert half(found) == pytest.approx(wanted, rel=0.01)
+
+
+def test_groups_of_brains_give_the_textbook_error_on_average():
+    samples = [np.random.default_rng(seed).normal(2, 1, 100) for seed in range(200)]
+    textbook = [stats.t.ppf(0.975, 19) * x.std(ddof=1) / 10 for x in samples]
+    found = [half(jackknife(np.mean, [[x]])) for x in samples]
+    assert np.mean(np.divide(found, textbook)) == pytest.approx(1, abs=0.03)
+
+
+def test_the_jackknife_adds_the_seeds():
+    x = scores(np.random.default_rng(2), 3, 40, seeds=2.0, brains=0.1)
+    alone, seeds = jackknife(np.mean, [[x[0]]]), jackknife(np.mean, [[row] for row in x])
+    assert seeds.n_seeds == 3 and half(seeds) > 3 * half(alone)
+
+
+def test_a_share_without_a_miss_has_an_interval():
+    apart = [(np.arange(20.0), np.arange(20.0) + 30)]
+    found = jackknife(auc, apart, bounds=(0, 1))
+    assert (found.value, found.high) == (1, 1)
+    assert found.low == pytest.approx(0.025 ** (1 / 20), abs=0.02)  # Clopper, Pearson (1934)
+    none = jackknife(auc, [apart[0][::-1]], bounds=(0, 1))
+    assert (none.value, none.low) == (0, 0)
+    assert none.high == pytest.approx(1 - found.low, abs=0.01)
+
+
+def test_a_difference_of_distances_is_of_the_same_brains():
+    a = np.random.default_rng(0).normal(0, 1, (60, 4))
+    near, far = [[a, a + 0.1]], [[a, a + 0.5]]
+    found = jackknife_difference(frechet_distance, far, near)
+    assert found.value == pytest.approx(4 * (0.25 - 0.01), rel=1e-9)
+    assert half(found) < 1e-9 and found.sign == 1
+    three = jackknife_difference(frechet_distance, far * 3, near)
+    assert three.value == pytest.approx(found.value) and three.n_seeds == 1
+
+
+def test_of_one_fit_only_the_spread_of_its_resamples_counts():
+    """Of −10 to 10 about their mean, 95 % lie within 9.5, and the mean's own place is forgotten."""
+    found = from_resamples([7.0], [100 + np.arange(-10.0, 11)], 33)
+    assert found[:1] + found[3:] == (7.0, 33, 1)
+    wider = stats.t.ppf(0.975, 32) / stats.norm.ppf(0.975) * (33 / 32) ** 0.5
+    assert (found.low, found.high) == pytest.approx((7 - 10 * wider, 7 + 10 * wider), abs=0.5)
+    narrow = from_resamples([7.0], [np.arange(-10.0, 11)], 33, level=0.5)
+    assert (narrow.low, narrow.high) == pytest.approx((2, 12), abs=0.5)
+    lopsided = from_resamples([0.0], [[0, 0, 0, 0, 10]], 5, level=0.5)
+    wider = stats.t.ppf(0.75, 4) / stats.norm.ppf(0.75) * (5 / 4) ** 0.5  # for so few
+    assert (lopsided.low, lopsided.high) == pytest.approx((-2 * wider, -2 * wider))
+
+
+def test_fits_whose_resamples_do_not_vary_have_students_interval():
+    values = np.array([1.0, 2, 4, 5, 8])
+    found = from_resamples(values, np.zeros((5, 3)), 9)
+    wanted = stats.t.ppf(0.975, 4) * values.std(ddof=1) / 5**0.5
+    assert (found.value, found.n_brains, found.n_seeds) == (4, 9, 5)
+    assert (found.low, found.high) == pytest.approx((4 - wanted, 4 + wanted), rel=0.01)
+
+
+def test_resamples_are_averaged_over_fits_draw_by_draw():
+    """What one fit gains by a draw and the other loses leaves no spread."""
+    drawn = np.random.default_rng(0).normal(size=50)
+    opposed = from_resamples([2.0, 2.0], [drawn, 3 - drawn], 9)
+    assert (opposed.low, opposed.high) == pytest.approx((2, 2))
+    alike, alone = from_resamples([2.0, 2.0], [drawn, drawn], 9), from_resamples([2.0], [drawn], 9)
+    assert alike[:3] == pytest.approx(alone[:3])
+
+
+def test_resamples_of_means_give_what_estimate_gives():
+    x = scores(np.random.default_rng(1), 3, 150, seeds=0.1)
+    found, wanted = from_resamples(*resampled(x, 4000), 150), estimate(x)
+    assert found.value == pytest.approx(wanted.value)
+    assert found[1:3] == pytest.approx(wanted[1:3], abs=0.06 * half(wanted))
+    assert found[3:] == (150, 3)
+
+
+def test_what_is_less_is_taken_off_draw_by_draw():
+    rng = np.random.default_rng(2)
+    brains = rng.normal(0, 2, 40)
+    a, b = 1 + brains + rng.normal(0, 0.1, (1, 40)), brains + rng.normal(0, 0.1, (1, 40))
+    paired, wanted = from_resamples(*resampled(a), 40, less=resampled(b)), difference(a, b)
+    assert paired.value == pytest.approx(a.mean() - b.mean())
+    assert paired[1:3] == pytest.approx(wanted[1:3], abs=0.02)
+    unpaired = from_resamples(*resampled(a), 40, less=resampled(b, seed=1))
+    assert half(unpaired) > 5 * half(paired)
+    nothing = from_resamples(*resampled(a), 40, less=resampled(a))
+    assert nothing[:3] == pytest.approx((0, 0, 0), abs=1e-12)
+
+
+# ---- properties ----
+
+
+@given(st.integers(0, 1000), st.floats(-5, 5), st.floats(0.1, 10))
+def test_intervals_move_and_stretch_with_the_scores(seed, shift, scale):
+    x = scores(np.random.default_rng(seed), 3, 12)
+    plain, moved = estimate(x), estimate(scale * x + shift)
+    for now, before in zip(moved[:3], plain[:3], strict=True):
+        assert now == pytest.approx(scale * before + shift, abs=1e-9 * scale + 1e-9)
+    assert plain.low <= plain.value <= plain.high
+    assert estimate(x, 0.5).high < plain.high < estimate(x, 0.99).high
+
+
+@given(st.lists(st.floats(-100, 100), min_size=3, max_size=3), st.floats(-100, 100))
+def test_where_the_resamples_lie_on_the_whole_means_nothing(shifts, moved):
+    values, drawn = resampled(scores(np.random.default_rng(0), 3, 20))
+    found = from_resamples(values, drawn, 20)
+    elsewhere = from_resamples(values, drawn + np.array(shifts)[:, None], 20)
+    assert elsewhere[:3] == pytest.approx(found[:3], abs=1e-9)
+    together = from_resamples(values + moved, drawn, 20)
+    assert together[:3] == pytest.approx([x + moved for x in found[:3]], abs=1e-9)
+
+
+def test_an_interval_ends_where_values_do():
+    shares = np.array([0.9, 1.0, 1.0, 0.95, 1.0])
+    free, cut = estimate(shares), estimate(shares, bounds=(0, 0.98))
+    assert free.high > 0.98 and cut == free._replace(high=0.98)
+    seeds, drawn = [[shares], [shares - 0.4]], [np.linspace(-1, 1, 9)]
+    for wide, held in (
+        (jackknife(np.mean, seeds), jackknife(np.mean, seeds, bounds=(0, 1))),
+        (from_resamples([0.5], drawn, 9), from_resamples([0.5], drawn, 9, bounds=(0, 1))),
+    ):
+        assert wide.low < 0 and wide.high > 1 and held == wide._replace(low=0.0, high=1.0)
+
+
+# ---- what is said of intervals ----
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said", "sign"),
+    [
+        ((-0.1234, -0.2, 0.4), "−0.12 [−0.20, 0.40]", 0),
+        ((-1052.7, -1270.2, -792.1), "−1,053 [−1,270, −792]", -1),
+        ((0.90612, 0.8971, 0.9142), "0.9061 [0.8971, 0.9142]", 1),
+        ((7.0, 7.0, 7.0), "7.000 [7.000, 7.000]", 1),
+        ((-1e-9, -2e-9, 0.0), "0.0000 [0.0000, 0.0000]", 0),
+    ],
+)
+def test_as_many_digits_are_written_as_the_interval_has(numbers, said, sign):
+    assert str(Estimate(*numbers, 9, 3)) == said and Estimate(*numbers, 9, 3).sign == sign
+
+
+def test_a_claim_is_judged_by_all_its_intervals():
+    above, below, open_ = (Estimate(0, low, low + 2, 9, 3) for low in (1, -4, -1))
+    assert verdict([above]) == verdict([above, above]) == "holds"
+    assert verdict([below, below]) == verdict([open_, below]) == "does not hold"
+    assert verdict([open_]) == verdict([open_, open_]) == "not shown"
+    assert verdict([above, open_]) == verdict([above, below]) == "depends"
+
+
+X = np.zeros((3, 5))
+RESAMPLES = r"values \(.*\) and resamples \(.*must be \(n_seeds,\)"
+REFUSED = [
+    (r"scores is \(1,\).*at least 2 brains", lambda: estimate([1.0])),
+    ("scores has entries that are not finite", lambda: estimate([1.0, np.nan])),
+    ("scores_a has 5 brains and scores_b 4", lambda: difference(X, X[:, :4])),
+    ("level=95 must lie", lambda: estimate(X, level=95)),
+    (r"have \[2\] brains; .*at least 3", lambda: jackknife(np.mean, [[np.zeros(2)]])),
+    (r"have \[4, 5\] brains", lambda: jackknife(np.dot, [[np.zeros(5), np.zeros(4)]])),
+    ("the statistic is not finite", lambda: jackknife(np.mean, [[np.full(5, np.nan)]])),
+    *(
+        (RESAMPLES, lambda v=v, d=d: from_resamples(v, d, 5))
+        for v, d in (([1.0], X), (X, X), ([], X[:0]), (1.0, X), ([1.0], [1.0]))
+    ),
+    *(
+        ("are empty or not finite", lambda v=v, d=d: from_resamples(v, d, 5))
+        for v, d in ((X[:, 0], X * np.nan), (X[:, 0] + np.inf, X), ([1.0], [[]]))
+    ),
+    (RESAMPLES, lambda: from_resamples(X[:, 0], X, 5, less=(X[:2, 0], X))),
+    ("draw as many of both", lambda: from_resamples(X[:, 0], X, 5, less=(X[:, 0], X[:, :4]))),
+    ("level=0 must lie", lambda: from_resamples(X[:, 0], X, 5, level=0)),
+    ("no estimates", lambda: verdict([])),
+]
+
+
+@pytest.mark.parametrize(("message", "call"), REFUSED)
+def test_nonsense_is_refused_by_name(message, call):
+    with pytest.raises(ValueError, match=message):
+        call()

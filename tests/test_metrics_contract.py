@@ -1,0 +1,159 @@
+"""What every metric says of a perfect answer, of a worthless one, and of nothing.
+
+A metric is two or three rows of the table; what it says in between is its own file's.
+"""
+
+import numpy as np
+import pytest
+
+from brainvae_core.metrics import (
+    artefact_removal,
+    auc,
+    clustering,
+    cw_ssim,
+    dci,
+    detection_curves,
+    explained_variance,
+    explained_variance_per_brain,
+    frechet_distance,
+    linear_recovery,
+    match_latents,
+    ms_ssim,
+    mutual_information_gap,
+    norm_ratio,
+    pixel_detection,
+    psnr,
+    reproduced_change,
+    sample_precision,
+    sample_recall,
+    sidedness_beyond_chance,
+)
+
+RNG = np.random.default_rng(0)
+SHAPE = (24, 31)
+IMAGES, OTHERS = RNG.random((2, 6, *SHAPE)).astype(np.float32)
+MEAN = RNG.random((40, *SHAPE)).mean(axis=0)
+MEANS = np.broadcast_to(MEAN, IMAGES.shape)
+MASKS = np.zeros(IMAGES.shape, dtype=bool)
+MASKS[:, 5:15, 4:20] = True
+DIRTY = np.where(MASKS, IMAGES + 0.3 + 0.2 * OTHERS, IMAGES)
+CODES, NOISE = RNG.standard_normal((2, 300, 3))
+UNUSUAL = np.arange(300) < 40
+DEAD, FAR = np.ones_like(CODES), CODES + 100
+ONE_SIDED = np.where(UNUSUAL[:, None], 9, CODES)
+LATTICE = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), axis=-1).reshape(-1, 3)
+
+
+def removal(of_clean, of_dirty, what):
+    found = artefact_removal(IMAGES, DIRTY, MASKS, of_clean, of_dirty, MEAN, 50)
+    return getattr(found, what)
+
+
+def forests(codes):
+    return dci(codes[:200], CODES[:200], codes[200:], CODES[200:])
+
+
+def recovery(codes):
+    return linear_recovery(codes[:200], CODES[:200], codes[200:], CODES[200:])
+
+
+def level_2(images):
+    return cw_ssim(IMAGES, images, level=2)
+
+
+PERFECT = {
+    "explained variance": (lambda: explained_variance(IMAGES, IMAGES, MEAN), 1),
+    "explained variance a brain": (lambda: explained_variance_per_brain(IMAGES, IMAGES, MEAN), 1),
+    "norm ratio": (lambda: norm_ratio(IMAGES, IMAGES, MEAN), 1),
+    "CW-SSIM": (lambda: level_2(IMAGES), 1),
+    "MS-SSIM": (lambda: ms_ssim(IMAGES, IMAGES), 1),
+    "PSNR": (lambda: psnr(IMAGES, IMAGES), np.inf),
+    "Fréchet distance": (lambda: frechet_distance(CODES, CODES[::-1]), 0),
+    "precision": (lambda: sample_precision(CODES, CODES), 1),
+    "recall": (lambda: sample_recall(CODES, CODES), 1),
+    "reproduced": (lambda: removal(IMAGES, IMAGES, "reproduced"), 0),
+    "pattern": (lambda: removal(IMAGES, IMAGES, "pattern"), 0),
+    "kept": (lambda: removal(IMAGES, IMAGES, "kept"), 1),
+    "recovered": (lambda: removal(IMAGES, IMAGES, "recovered"), 1),
+    "reproduced change": (lambda: reproduced_change(IMAGES, DIRTY, IMAGES, DIRTY), 1),
+    "area under the curve": (lambda: auc(np.zeros(4), np.ones(3)), 1),
+    "true positive rate": (lambda: detection_curves(UNUSUAL * 1.0, UNUSUAL)[1], 1),
+    "precision of detection": (lambda: detection_curves(UNUSUAL * 1.0, UNUSUAL)[2], 1),
+    "outline": (lambda: pixel_detection(DIRTY - IMAGES, MASKS), 1),
+    "linear recovery": (lambda: recovery(CODES @ np.triu(np.ones((3, 3)))), 1),
+    "information gap": (lambda: mutual_information_gap(CODES, CODES), pytest.approx(1, abs=0.02)),
+    "DCI": (lambda: forests(CODES)[:3], pytest.approx([1, 1, 0], abs=0.2)),
+    "matching": (lambda: match_latents(CODES, -CODES[:, ::-1])[2], 1),
+    "clustering": (lambda: clustering(CODES), pytest.approx(1, abs=0.08)),
+    "one side": (
+        lambda: sidedness_beyond_chance(ONE_SIDED, UNUSUAL),
+        pytest.approx(0.87, abs=0.01),
+    ),
+}
+WORTHLESS = {
+    "explained variance": (lambda: explained_variance(IMAGES, MEANS, MEAN), 0),
+    "explained variance a brain": (lambda: explained_variance_per_brain(IMAGES, MEANS, MEAN), 0),
+    "norm ratio": (lambda: norm_ratio(IMAGES, MEANS, MEAN), 0),
+    "CW-SSIM": (lambda: level_2(OTHERS), pytest.approx(0.3, abs=0.2)),
+    "MS-SSIM": (lambda: ms_ssim(IMAGES, 1 - IMAGES), 0),
+    "PSNR": (lambda: psnr(0 * IMAGES, 0 * IMAGES + 1), 0),
+    "Fréchet distance": (lambda: frechet_distance(CODES, FAR), 3e4),
+    "precision": (lambda: sample_precision(CODES, FAR), 0),
+    "recall": (lambda: sample_recall(CODES, FAR), 0),
+    "reproduced": (lambda: removal(IMAGES, DIRTY, "reproduced"), 1),
+    "pattern": (lambda: removal(IMAGES, DIRTY, "pattern"), 1),
+    "kept": (lambda: removal(MEANS, MEANS, "kept"), 0),
+    "recovered": (lambda: removal(MEANS, MEANS, "recovered"), 0),
+    "reproduced change": (lambda: reproduced_change(IMAGES, DIRTY, MEANS, MEANS), 0),
+    "area under the curve": (lambda: auc(np.zeros(4), np.zeros(3)), 0.5),
+    "area of the reverse": (lambda: auc(np.ones(4), np.zeros(3)), 0),
+    "precision of detection": (lambda: detection_curves(np.zeros(300), UNUSUAL)[2], 40 / 300),
+    "outline": (lambda: pixel_detection(IMAGES - DIRTY, MASKS).auc, 0),
+    "linear recovery": (lambda: recovery(NOISE), pytest.approx(0, abs=0.1)),
+    "information gap": (lambda: mutual_information_gap(NOISE, CODES), pytest.approx(0, abs=0.05)),
+    "DCI": (lambda: forests(NOISE)[:3], pytest.approx([0, 0, 1], abs=0.1)),
+    "matching": (lambda: match_latents(CODES, NOISE)[2], pytest.approx(0, abs=0.2)),
+    "clustering": (lambda: clustering(LATTICE) > 1.3, 1),
+    "one side": (lambda: sidedness_beyond_chance(CODES, UNUSUAL), pytest.approx(0, abs=0.5)),
+}
+DEGENERATE = {
+    "MS-SSIM of black images": (lambda: ms_ssim(0 * IMAGES, 0 * IMAGES), 1),
+    "CW-SSIM of a constant with k": (lambda: cw_ssim(0 * IMAGES, 0 * IMAGES, 2, k=1.0), 1),
+    "Fréchet distance of equal points": (lambda: frechet_distance(DEAD, 2 * DEAD), 3),
+    "precision of equal points": (lambda: sample_precision(DEAD, DEAD), 1),
+    "recovery from dead latents": (lambda: recovery(DEAD), pytest.approx(0, abs=0.2)),
+    "gap of dead latents": (lambda: mutual_information_gap(DEAD, CODES), 0),
+    "DCI of dead latents": (lambda: forests(DEAD)[:3], pytest.approx([0, 0, 1], abs=0.03)),
+    "matching of dead latents": (lambda: match_latents(CODES, DEAD)[2], 0),
+    "no brain in a tail": (
+        lambda: sidedness_beyond_chance(np.where(UNUSUAL[:, None], 0, CODES), UNUSUAL),
+        0,
+    ),
+    "one brain, one fit": (lambda: explained_variance(IMAGES[:1], IMAGES[:1], MEAN), 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "wanted"),
+    [
+        pytest.param(*row, id=f"{kind}: {name}")
+        for kind, table in {
+            "perfect": PERFECT,
+            "worthless": WORTHLESS,
+            "degenerate": DEGENERATE,
+        }.items()
+        for name, row in table.items()
+    ],
+)
+def test_what_a_metric_says_of_it(metric, wanted):
+    found = np.asarray(metric(), dtype=np.float64)
+    if isinstance(wanted, int | float):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    else:
+        near = np.asarray(wanted.expected, dtype=np.float64)
+        np.testing.assert_allclose(found, np.broadcast_to(near, found.shape), atol=wanted.abs)
+
+
+def test_every_metric_has_a_perfect_and_a_worthless_answer():
+    same = {"true positive rate", "area of the reverse"}
+    assert set(PERFECT) ^ set(WORTHLESS) == same

@@ -1,0 +1,223 @@
+"""Long tables: the same numbers as arrays give, whatever else the table holds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainvae_core.metrics import (
+    Estimate,
+    compare,
+    difference,
+    differences,
+    estimate,
+    estimates,
+    in_each,
+    jackknife,
+    jackknives,
+    picked,
+    scores_table,
+    summarise,
+)
+
+FIELDS = list(Estimate._fields)
+RECORDED = {
+    "VAE": (0.598, 0.4755137936633258, 0.7225623656199314, 5, 2),
+    "PCA": (0.546, 0.4478053794663234, 0.6568648941509252, 5, 1),
+    "VAE − PCA": (0.052, -0.027015883462385183, 0.13534028405247636, 5, 1),
+}
+
+
+def scores(seed, n_seeds=3, n_brains=12):
+    rng = np.random.default_rng(seed)
+    return rng.normal(seed, 0.3, (n_seeds, 1)) + rng.normal(0, 1, (n_seeds, n_brains))
+
+
+def study(**arrays):
+    """A table of several models, named as the arrays are."""
+    tables = [scores_table(values, model=name) for name, values in arrays.items()]
+    return pd.concat(tables, ignore_index=True)
+
+
+def of_row(row):
+    return Estimate(*row[FIELDS])
+
+
+# ---- from arrays to rows ----
+
+
+def test_every_score_is_a_row():
+    values = scores(0, 2, 3)
+    table = scores_table(values, seeds=[7, 9], brains=["a", "b", "c"], model="VAE", beta=3)
+    assert list(table) == ["model", "beta", "seed", "brain", "value"] and len(table) == 6
+    for i, seed in enumerate([7, 9]):
+        for j, brain in enumerate("abc"):
+            row = table[(table.seed == seed) & (table.brain == brain)].squeeze()
+            assert (row.model, row.beta, row.value) == ("VAE", 3, values[i, j])
+    one = scores_table([0.1, 0.2])
+    assert one.seed.tolist() == [0, 0] and one.brain.tolist() == [0, 1]
+    two = scores_table({"PSNR": values, "EV": values[:1]}, model="VAE")
+    assert two.groupby("score", sort=False).size().to_dict() == {"PSNR": 6, "EV": 3}
+    assert list(two) == ["model", "score", "seed", "brain", "value"]
+
+
+# ---- means ----
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 4), st.integers(2, 9)), min_size=1, max_size=4),
+    seed=st.integers(0, 999),
+    level=st.sampled_from([0.5, 0.95]),
+)
+def test_a_summary_is_estimates_of_every_group(shapes, seed, level):
+    """Models of unequal numbers of seeds and brains, one seed among them."""
+    arrays = {f"m{i}": scores(seed + i, *shape) for i, shape in enumerate(shapes)}
+    found = summarise(study(**arrays), by="model", level=level, bounds=(-1, 2))
+    assert list(found) == ["model", *FIELDS] and found.model.tolist() == list(arrays)
+    for (_, row), values in zip(found.iterrows(), arrays.values(), strict=True):
+        assert of_row(row) == estimate(values, level, (-1, 2))
+
+
+def test_summaries_of_recorded_scores():
+    """Intervals as they were before there were tables."""
+    values = np.array([[0.61, 0.55, 0.72, 0.48, 0.66], [0.58, 0.57, 0.7, 0.5, 0.61]])
+    other = np.array([0.5, 0.52, 0.66, 0.45, 0.6])
+    table = study(VAE=values, PCA=other)
+    (vae, pca) = (of_row(row) for _, row in summarise(table, by="model").iterrows())
+    assert vae == pytest.approx(RECORDED["VAE"], rel=1e-12)
+    assert pca == pytest.approx(RECORDED["PCA"], rel=1e-12)
+    (less,) = (of_row(row) for _, row in compare(table, "VAE", "PCA").iterrows())
+    assert less == pytest.approx(RECORDED["VAE − PCA"], rel=1e-12)
+
+
+def test_groups_keep_their_order_and_their_labels():
+    tables = [
+        scores_table(scores(i), model=model, beta=beta, score=score)
+        for i, (model, beta, score) in enumerate(
+            [("VAE", 3, "PSNR"), ("PCA", np.nan, "PSNR"), ("VAE", 1, "EV")]
+        )
+    ]
+    table = pd.concat(tables)
+    found = summarise(table, by=["model", "beta", "score"])
+    assert found.model.tolist() == ["VAE", "PCA", "VAE"] and found.beta.isna().tolist()[1]
+    for i, (_, row) in enumerate(found.iterrows()):
+        assert of_row(row) == estimate(scores(i))
+    limits = {"PSNR": (-np.inf, np.inf), "EV": (-1, 1)}
+    bounded = summarise(table, by=["score", "model"], bounds=limits)
+    assert of_row(bounded.iloc[2]) == estimate(scores(2), bounds=(-1, 1))
+    table["score"] = table["score"].astype("category")
+    assert summarise(table[table.score == "EV"], by="score").score.tolist() == ["EV"]
+
+
+def test_a_table_without_groups_or_seeds_is_one_fit():
+    table = scores_table(scores(0, 1)).drop(columns="seed")
+    (row,) = (row for _, row in summarise(table).iterrows())
+    assert of_row(row) == estimate(scores(0, 1)) and row.n_seeds == 1
+    table = scores_table(scores(0, 1), seeds=[np.nan])
+    assert of_row(summarise(table).iloc[0]) == estimate(scores(0, 1))
+
+
+def test_fits_that_failed_are_left_out_and_may_leave_nothing():
+    values, failed = scores(0, 3), scores(1, 3)
+    values[1], failed[:] = np.nan, np.nan
+    table = study(VAE=values, other=failed)
+    # A failed fit may as well be a single row that names no brain.
+    alone = pd.DataFrame({"model": ["VAE"], "seed": [9], "brain": [None], "value": [np.nan]})
+    found = summarise(pd.concat([table, alone]), by="model")
+    assert of_row(found.iloc[0]) == estimate(values[[0, 2]])
+    assert found.iloc[1][["value", "low", "high"]].isna().all()
+    assert found.iloc[1][["n_brains", "n_seeds"]].tolist() == [0, 0]
+    assert compare(table, "VAE", "other").empty
+
+
+# ---- differences ----
+
+
+@settings(max_examples=30, deadline=None)
+@given(a=st.integers(1, 4), b=st.integers(1, 4), seed=st.integers(0, 999))
+def test_a_comparison_is_the_difference_of_the_same_brains(a, b, seed):
+    of_a, of_b = scores(seed, a), scores(seed + 1, b)
+    order = np.random.default_rng(seed).permutation(12)
+    shuffled = scores_table(of_b[:, order], brains=order, model="b")
+    found = compare(pd.concat([study(a=of_a), shuffled]), "a", "b")
+    assert list(found) == ["model", *FIELDS] and found.model.tolist() == ["a − b"]
+    assert of_row(found.iloc[0]) == difference(of_a, of_b)
+
+
+def test_comparisons_are_of_every_group_that_has_both():
+    tables = [
+        scores_table(scores(i), model=model, latent_dim=n)
+        for i, (model, n) in enumerate([("a", 2), ("b", 2), ("a", 4), ("b", 4), ("a", 8)])
+    ]
+    found = compare(pd.concat(tables), "b", "a", by="latent_dim", level=0.5)
+    assert found.latent_dim.tolist() == [2, 4] and found.model.tolist() == ["b − a"] * 2
+    assert of_row(found.iloc[1]) == difference(scores(3), scores(2), 0.5)
+    dims = compare(pd.concat(tables), 8, 2, by="model", of="latent_dim")
+    assert dims.latent_dim.tolist() == ["8 − 2"] and dims.model.tolist() == ["a"]
+    summary = summarise(pd.concat(tables), by=["model", "latent_dim"])
+    assert set(found) == set(summary)  # the two stand below one another
+
+
+# ---- what is refused ----
+
+TABLE = study(VAE=scores(0), PCA=scores(1, 1))
+TWICE = pd.concat([TABLE, TABLE])
+HOLED = TABLE.drop(index=TABLE.index[4])
+OTHERS = pd.concat([study(VAE=scores(0)), scores_table(scores(1), brains=range(1, 13), model="b")])
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        (r"^scores are \(2, 3, 4\)", lambda: scores_table(np.ones((2, 3, 4)))),
+        ("each of 2 seeds and", lambda: scores_table(scores(0), seeds=[1, 2])),
+        ("each of 3 brains$", lambda: scores_table(scores(0), brains=[1, 2, 3])),
+        (
+            "^model=VAE: scores is .*at least 2 brains",
+            lambda: summarise(study(VAE=scores(0, 3, 1)), by="model"),
+        ),
+        ("^model=VAE: some rows are of one seed and brain", lambda: summarise(TWICE, by="model")),
+        ("^the table: some rows are of one seed", lambda: summarise(TABLE)),
+        ("^model=VAE: a fit has values of 11 of 12 brains", lambda: summarise(HOLED, by="model")),
+        ("^the table has no column 'beta'; it has model, seed", lambda: summarise(TABLE, "beta")),
+        ("no column 'brain'", lambda: summarise(TABLE.drop(columns="brain"))),
+        ("no column 'value'", lambda: summarise(TABLE.rename(columns={"value": "x"}))),
+        ("^the table has no rows$", lambda: summarise(TABLE[:0])),
+        ("none for model=VAE; name 'score'", lambda: summarise(TABLE, "model", bounds={"a": 1})),
+        ("level=95", lambda: summarise(TABLE, "model", level=95)),
+        (
+            "^no 'NMF' in the column 'model'; there are VAE, PCA$",
+            lambda: compare(TABLE, "VAE", "NMF"),
+        ),
+        ("VAE has 12 brains and b 12, not all", lambda: compare(OTHERS, "VAE", "b")),
+        ("no column 'kind'", lambda: compare(TABLE, "VAE", "PCA", of="kind")),
+    ],
+)
+def test_what_has_no_answer_is_refused_in_a_line(message, call):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+# ---- nested tables ----
+
+
+def test_nested_tables_are_judged_entry_by_entry():
+    a, b, c = scores(0), scores(1, 1), scores(2, 1)[0]
+    table = {"VAE": {2: list(a), 4: b}, "PCA": c}
+    found = estimates(table, bounds=(0, 1))
+    assert found["VAE"][2] == estimate(a, bounds=(0, 1)) and found["PCA"] == estimate(
+        c, 0.95, (0, 1)
+    )
+    assert found["VAE"][4].n_seeds == 1
+    fits = {"VAE": {2: [[row] for row in a]}}
+    assert jackknives(np.mean, fits) == {"VAE": {2: jackknife(np.mean, fits["VAE"][2])}}
+    assert in_each({"a": {"b": 2}, "c": 3}, str) == {"a": {"b": "2"}, "c": "3"}
+    fits = [{"CW-SSIM": 1, "PSNR": 2}, {"CW-SSIM": 3, "PSNR": 4}]
+    assert picked({"VAE": {8: fits}, "PCA": fits[:1]}, "PSNR") == {"VAE": {8: [2, 4]}, "PCA": [2]}
+    assert picked({"VAE": [Estimate(1, 0, 2, 9, 3)]}, "high") == {"VAE": [2]}
+    found = differences({"VAE": a, "PCA": c}, [("VAE", "PCA"), ("VAE", "NMF"), ("PCA", "VAE")])
+    assert list(found) == ["VAE − PCA", "PCA − VAE"]
+    assert found["VAE − PCA"] == difference(a, c)
