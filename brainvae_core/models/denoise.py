@@ -74,9 +74,14 @@ class Denoiser:
 
 
 def tuned_denoiser(name: str, clean: np.ndarray, corrupted: np.ndarray) -> Denoiser:
-    """The amount that brings corrupted images (n, height, width) nearest to their clean truth.
+    """The amount that brings corrupted images nearest to their clean truth.
 
-    Nearest by squared error, pooled over all pixels of brains that it will not be measured on.
+    Parameters
+    ----------
+    name : str
+        Of `DENOISERS`.
+    clean, corrupted : ndarray, shape (n, height, width)
+        Brains that it will not be measured on; nearest by squared error over all their pixels.
 
     Raises
     ------
