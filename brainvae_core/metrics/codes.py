@@ -189,7 +189,7 @@ def sidedness(counts: np.ndarray) -> float:
 def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> float:
     """How much more than by chance unusual brains keep to one side of each latent, −1 to 1.
 
-    :func:`sidedness` less its expectation where sides are drawn at random. Not quite 0 on average
+    ``sidedness`` less its expectation where sides are drawn at random. Not quite 0 on average
     where the brains in question are as the clean ones: limits that are quantiles of few clean
     brains are not equally far out on both sides (0.05 of 300 clean and 100 others, 0.09 of 100 and
     40).
