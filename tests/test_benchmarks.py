@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks.train_step import PlainVAE
+from benchmarks.peers.plain import PlainVAE
 from brainvae_core.cohorts import known_factors
 from brainvae_core.fields import projective_field
 from brainvae_core.models import BetaVAEConfig, elbo_terms, fast_config, paper_config, sigma_at
@@ -30,7 +30,7 @@ def bench(monkeypatch):
 
 @pytest.fixture
 def setting(bench, tmp_path):
-    return bench("setting").Setting(
+    return bench("reach").Setting(
         device="cpu",
         folder=tmp_path,
         shape=(40, 56),
@@ -113,10 +113,10 @@ def test_contenders_take_turns(bench):
 def test_the_interval_is_students(bench):
     values = [3.0, 5.5, 4.0]
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-    middle, half = map(float, bench("measure").interval(values).split(" ± "))
+    middle, half = map(float, bench("reach").interval(values).split(" ± "))
     assert middle == pytest.approx((low + high) / 2, rel=1e-3)
     assert half == pytest.approx((high - low) / 2, rel=0.05)
-    assert "no interval" in bench("measure").interval([2.0])
+    assert "no interval" in bench("reach").interval([2.0])
 
 
 def test_the_median_is_given_with_its_range(bench):
@@ -128,18 +128,18 @@ def test_the_networks_activations_are_counted(bench):
     # Each way: six layers from 160 × 224 to 5 × 7, and fully connected ones.
     convolutions = sum(32 * (320 // 2**k) * (448 // 2**k) for k in range(1, 7))
     connected = 32 * 4 * 6 + 256 + 256
-    assert bench("limits").activations((320, 448)) == 2 * (convolutions + connected)
-    assert bench("limits").activations((320, 448)) == pytest.approx(3.06e6, rel=2e-3)
+    assert bench("gpu").activations((320, 448)) == 2 * (convolutions + connected)
+    assert bench("gpu").activations((320, 448)) == pytest.approx(3.06e6, rel=2e-3)
 
 
 def test_the_memory_floor_of_an_h200_is_half_a_millisecond_in_bfloat16(bench):
-    floor = bench("limits").memory_floor
+    floor = bench("gpu").memory_floor
     assert floor((320, 448), 64, "bfloat16", 4.3e12) == pytest.approx(0.46e-3, rel=0.02)
     assert floor((320, 448), 64, "float32", 4.3e12) == 2 * floor((320, 448), 64, "bfloat16", 4.3e12)
 
 
 def test_rates_are_of_the_right_order(bench, monkeypatch):
-    limits = bench("limits")
+    limits = bench("gpu")
     monkeypatch.setattr(limits, "seconds", lambda function, device: [function() is None or 2.0])
     assert limits.copy_rates(torch.device("cpu")) == [2**27]  # read and written, in 2 s
     assert limits.matrix_rates(torch.device("cpu"), torch.float32) == [512**3]
@@ -165,17 +165,17 @@ def test_elbos_of_a_history_are_without_the_gaussians_constant(bench):
     distortion, rate = elbo_terms(model, config, validation)
     constant = 560 * (np.log(sigma_at("gaussian", (20, 28))) + 0.5 * np.log(2 * np.pi))
     expected = -(distortion.mean() - constant + 4 * rate.mean())
-    assert bench("measure").elbo(history[-1], 4) == pytest.approx(expected, rel=1e-5)
+    assert bench("reach").elbo(history[-1], 4) == pytest.approx(expected, rel=1e-5)
     assert expected < 0
 
 
 def test_the_settings_recipes_are_the_projects(bench, tmp_path):
-    setting = bench("setting").Setting(device="cpu", folder=tmp_path)
+    setting = bench("reach").Setting(device="cpu", folder=tmp_path)
     expected = paper_config(likelihood="gaussian", validate_every=250, seed=4)
     assert setting.paper(seed=4) == expected
     assert setting.tried[-1] == FAST_STAGES
     assert replace(setting, lengths=(FAST_STAGES,)).fast(seed=4) == fast_config(seed=4)
-    for shape, lengths in bench("setting").LENGTHS.items():
+    for shape, lengths in bench("reach").LENGTHS.items():
         for steps in lengths:
             assert BetaVAEConfig(steps=steps).stages(shape)[-1].shape == shape
 
@@ -276,8 +276,8 @@ def test_one_latent_is_the_same_streamed_kept_and_among_the_others(bench):
 
 
 def test_a_step_is_held_against_the_machine(bench, setting, capsys, monkeypatch):
-    monkeypatch.setattr(bench("limits").seconds, "__defaults__", (0.01, 2))
-    bench("speed").step_and_limits(setting)
+    monkeypatch.setattr(bench("gpu").seconds, "__defaults__", (0.01, 2))
+    bench("gpu").step_and_limits(setting)
     found = rows(capsys)
     assert not failures(found)
     assert [w for w, *_ in found][:3] == [
@@ -290,15 +290,15 @@ def test_a_step_is_held_against_the_machine(bench, setting, capsys, monkeypatch)
 
 @pytest.mark.workflow
 def test_a_peer_that_cannot_run_is_told_and_the_others_do(bench, setting, capsys):
-    bench("speed").peers(replace(setting, peers_python="/no/such/python"))
+    bench("gpu").peers(replace(setting, peers_python="/no/such/python"))
     found = rows(capsys)
     assert [w for w, *_ in failures(found)] == ["first run of pythae's trainer"]
     assert any(w == "ours, recipe fast, against eager PyTorch + DataLoader" for w, *_ in found)
 
 
 def test_models_together_run(bench, setting, capsys):
-    bench("speed").models_per_hour(setting)
-    bench("speed").one_model(setting)
+    bench("gpu").models_per_hour(setting)
+    bench("gpu").one_model(setting)
     found = rows(capsys)
     assert not failures(found)
     assert len([w for w, f, *_ in found if f.endswith("(projection)")]) >= 1
