@@ -45,7 +45,8 @@ def main():
     files = [given.page, *(static / name for name in OWN)]
     if missing := [str(f) for f in files if not f.is_file()]:
         sys.exit(f"error: no {', '.join(missing)}; make book renders the page")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
+    programs = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    program = next(filter(None, programs), None)
     if program is None:
         sys.exit("error: no Chromium or Chrome is installed")
     random = np.random.default_rng(0).uniform(-7, 7, given.frames + 20).round(1).tolist()

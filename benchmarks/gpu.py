@@ -57,7 +57,9 @@ def matrix_rates(device: torch.device, precision: str) -> list[float]:
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     left, right = (torch.randn((size, size), device=device).to(dtype) for _ in range(2))
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    return [2 * size**3 / s for s in seconds(lambda: left @ right)]
+    found = seconds(lambda: left @ right)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return [2 * size**3 / s for s in found]
 
 
 @torch.no_grad()
