@@ -44,7 +44,7 @@ def line(what: str, figure: str, n: str = "", limit: str = "") -> None:
 def heading(title: str, device: torch.device, note: str = "") -> None:
     """The machine and its versions, what else is to be known, and the table's head."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu, processor = "", platform.processor() or platform.machine()
+    gpu, processor = "", platform.machine()
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
         gpu = f"{found.name}, {found.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}; "
