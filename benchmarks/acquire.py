@@ -1,29 +1,40 @@
 """Acquiring brains from a local server, against curl of the same bytes and unzip.
 
+    python benchmarks/acquire.py [--small]
+
 Two brains at a time on two cores; zips have three channels of 154 MB that deflate to about 45 %.
 Ways alternate in one run, so that their ratio holds on a shared machine.
 """
 
 import contextlib
-import csv
 import os
 import re
-import resource
-import shutil
-import statistics
 import subprocess
-import sys
 import tempfile
-import time
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import torch
+from measure import (
+    heading,
+    in_own_process,
+    interleaved,
+    line,
+    options,
+    part,
+    peak_gib,
+    seconds_of,
+    spread,
+)
+
+from brainvae_core.cohorts.allen import acquire
 
 ROUNDS, BRAINS, WORKERS = 5, 4, 2
-LIMITS = {"time": 1 / 0.8, "memory": 400}
 CHANNELS = ("blue", "red", "green")
 MHD = """NDims = 3
 DimSize = 528 320 456
@@ -69,96 +80,71 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.sendfile(file, start, stop - start)
 
 
-def serve(path):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.path = path
-    print(server.server_port, flush=True)
-    server.serve_forever()
-
-
-def acquire_all(folder, url, workers, brains):
-    """A process of its own acquires; prints seconds, bytes moved and whole, and its peak in MB."""
-    from brainvae_core.cohorts.allen import acquire
-
-    folder = Path(folder)
-    with open(folder / "experiments.csv", "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "url", "refused"])
-        rows.writerows([i, f"{url}/{i}", ""] for i in range(brains))
-    before = (
-        int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    )
-    start = time.perf_counter()
-    ledger = acquire(folder, workers=workers)
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def acquire_all(url: str, brains: int) -> tuple[float, int, int, float]:
+    """Seconds, bytes moved, bytes whole, and the peak above the start in MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = ["id,url,refused", *(f"{i},{url}/{i}," for i in range(brains))]
+        Path(folder, "experiments.csv").write_text("\n".join(rows) + "\n")
+        before, ledgers = peak_gib(), []
+        seconds = seconds_of(lambda: ledgers.append(acquire(folder, workers=WORKERS)))
+    (ledger,) = ledgers
     assert len(ledger.kept) == brains
-    print(seconds, ledger.bytes_moved, ledger.bytes_whole, peak - before)
+    return seconds, ledger.bytes_moved, ledger.bytes_whole, 1024 * (peak_gib() - before)
 
 
-def ours(scratch, url, workers=WORKERS, brains=BRAINS):
-    folder = tempfile.mkdtemp(dir=scratch)
-    command = [sys.executable, __file__, "acquire", folder, url, str(workers), str(brains)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    shutil.rmtree(folder)
-    return [float(word) for word in answer.stdout.split()]
-
-
-def theirs(scratch, url, span):
+def curl_and_unzip(folder: Path, url: str, span, brains: int) -> float:
     """curl of the red members' bytes, then unzip of a zip that is there already: no resume."""
 
     def one(i):
-        target = f"{scratch}/{i}.part"
+        target = folder / f"{i}.part"
         curl = ["curl", "-s", "-f", "-r", f"{span[0]}-{span[1] - 1}", "-o", target, f"{url}/{i}"]
         subprocess.run(curl, check=True)
-        unzip = ["unzip", "-p", f"{scratch}/zip", "resampled_red.raw"]
+        unzip = ["unzip", "-p", folder / "zip", "resampled_red.raw"]
         subprocess.run(unzip, check=True, stdout=subprocess.DEVNULL)
-        os.unlink(target)
+        target.unlink()
 
-    start = time.perf_counter()
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(one, range(BRAINS)))
-    return time.perf_counter() - start
+        return seconds_of(lambda: list(pool.map(one, range(brains))))
 
 
-def say(what, value, limit, unit):
-    print(f"{what}: {value:.2f} {unit}; limit {limit:.2f}: {'met' if value <= limit else 'MISSED'}")
-
-
-def compare(scratch, url):
-    path = f"{scratch}/zip"
-    make_zip(path)
-    with zipfile.ZipFile(path) as archive:
+def compare(folder: Path, url: str, rounds: int, brains: int):
+    """Lines of both ways, in turn."""
+    with zipfile.ZipFile(folder / "zip") as archive:
         info = archive.getinfo("resampled_red.raw")
         span = [archive.getinfo(f"resampled_{n}.mhd").header_offset for n in ("red", "green")]
-    packed = info.compress_size / info.file_size
-    print(f"red channel: {info.file_size / 1e6:.0f} MB deflated to {packed:.0%}")
-    pairs, answers = [], []
-    ours(scratch, url, brains=1), theirs(scratch, url, span)
-    for i in range(ROUNDS):
-        answers.append(ours(scratch, url))
-        pairs.append((answers[-1][0], theirs(scratch, url, span)))
-        own, other = pairs[-1]
-        print(f"round {i + 1}: acquired in {own:.2f} s, curl + unzip in {other:.2f} s")
+    answers = []
+
+    def ours():
+        answers.append(in_own_process(acquire_all, url, brains))
+        return answers[-1][0]
+
+    ways = {"acquired": ours, "curl + unzip": partial(curl_and_unzip, folder, url, span, brains)}
+    interleaved(ways, 1)  # warms up
+    del answers[:]
+    own, other = interleaved(ways, rounds).values()
     _, moved, whole, _ = answers[0]
-    print(f"moved {moved / 1e6:.0f} of {whole / 1e6:.0f} MB ({moved / whole:.0%})")
-    rate = BRAINS * info.file_size / statistics.median(own for own, _ in pairs) / 1e6
-    print(f"throughput: {rate:.0f} MB of voxels/s, median of {ROUNDS}")
-    ratios = [own / other for own, other in pairs]
-    say("time against curl + unzip", statistics.median(ratios), LIMITS["time"], "×")
-    peak = max(answer[3] for answer in answers) / WORKERS
-    say("peak memory a worker above baseline", peak, LIMITS["memory"], "MB")
+    n = f"{rounds} alternating rounds of {brains} brains"
+    line("acquired, time over curl + unzip", spread(np.divide(own, other), "×"), n, "1.25 ×")
+    rates = [brains * info.file_size / s / 1e6 for s in own]
+    line("voxels", spread(rates, "MB/s"), n)
+    share = f"{moved / 1e6:.0f} of {whole / 1e6:.0f} MB ({moved / whole:.0%})"
+    line("bytes moved of the zips'", share, f"{brains} brains")
+    memory = [megabytes / WORKERS for *_, megabytes in answers]
+    line("memory of one worker above the start", spread(memory, "MB"), n, "400 MB")
 
 
-if sys.argv[1:2] == ["serve"]:
-    serve(sys.argv[2])
-elif sys.argv[1:2] == ["acquire"]:
-    acquire_all(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
-else:
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, __file__, "serve", f"{scratch}/zip"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                compare(scratch, f"http://127.0.0.1:{server.stdout.readline().strip()}")
-            finally:
-                server.kill()
+def main():
+    given = options(__doc__, "one round of two brains").parse_args()
+    rounds, brains = (1, 2) if given.small else (ROUNDS, BRAINS)
+    heading("Acquisition", torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder, part("acquisition"):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.path = f"{folder}/zip"
+        make_zip(server.path)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        compare(Path(folder), f"http://127.0.0.1:{server.server_port}", rounds, brains)
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    main()

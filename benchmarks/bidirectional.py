@@ -12,17 +12,24 @@ the same whatever its weights.
 
 from __future__ import annotations
 
-import argparse
-import resource
-import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from measure import heading, interleaved, line, part, spread
-from scale import in_own_process
+from measure import (
+    GIB,
+    Clock,
+    heading,
+    in_own_process,
+    interleaved,
+    line,
+    options,
+    part,
+    peak_gib,
+    spread,
+)
 
 from brainvae_core.cohorts import simulate
 from brainvae_core.fields import projective_field, receptive_field, weight_range
@@ -32,16 +39,12 @@ from brainvae_core.models.devices import pick_device
 ROIS = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
 CONFIG = BetaVAEConfig(steps=20, validate_every=20)
 C_MAX = 7.0
-WRONG = (
-    1e-3  # of the largest variance: single precision does better, and no other figure is so near
-)
+WRONG = 1e-3  # of the largest variance: single precision does better, no other figure is so near
 STREAMED = "ours, streamed"
 KEPT = {"one image at a time, as the notebook": 1, "in batches of 64": 64}
-GIB = 2**30
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """What the fields are taken of."""
 
     name: str
@@ -65,22 +68,11 @@ SMALL = (
 
 
 class Clocked:
-    """A model that counts the seconds spent in it."""
+    """A model whose seconds are counted."""
 
-    def __init__(self, model):
-        self.model, self.seconds = model, 0.0
-
-    def _timed(self, function, given):
-        start = time.perf_counter()
-        found = function(given)
-        self.seconds += time.perf_counter() - start
-        return found
-
-    def posterior(self, images):
-        return self._timed(self.model.posterior, images)
-
-    def decode(self, z):
-        return self._timed(self.model.decode, z)
+    def __init__(self, model, clock: Clock):
+        self.posterior = partial(clock, "encoding", model.posterior)
+        self.decode = partial(clock, "decoding", model.decode)
 
 
 class Along:
@@ -98,30 +90,38 @@ class Along:
 def prepare(folder: Path, size: Size, device) -> None:
     """Brains, the masks of their regions and a model of them, as files."""
     cohort = simulate(size.brains, shape=size.shape, seed=0)
-    train, validation = cohort.images[:64], cohort.images[-16:]
-    model, _ = CONFIG.fit(train, validation, device=device)
+    model, _ = CONFIG.fit(cohort.images[:64], cohort.images[-16:], device=device)
     np.save(folder / "images.npy", cohort.images)
     np.save(folder / "masks.npy", cohort.atlas.roi_masks(ROIS))
     np.savez(folder / "model.npz", **model.tensors())
 
 
+def prepared(folder: Path, images: np.ndarray, device):
+    """The model, warm, and the code of the first of these images."""
+    with np.load(folder / "model.npz") as tensors:
+        model = CONFIG.restore(dict(tensors)).to(device)
+    z0 = model.encode(images)[0].astype(np.float64)
+    model.decode(z0[None])
+    return model, z0
+
+
+def receptive(model, images, masks, n_weights: int):
+    """The receptive fields of all regions."""
+    weights = weight_range(images, masks, n_weights=n_weights)
+    return receptive_field(model, images, masks, weights)
+
+
 def analyse(folder: Path, size: Size, device) -> dict[str, float]:
     """Seconds of both fields of all brains and latents, and GiB above the brains after each."""
     images, masks = np.load(folder / "images.npy"), np.load(folder / "masks.npy")
-    model, z0 = _model(folder, images[:1], device)
-    before = _peak_gib()
-    found, encoder, decoder = {}, Clocked(model), Clocked(model)
-    start = time.perf_counter()
-    brightness = images.mean(axis=0)
-    mean_brightness = np.array([brightness[mask].mean() for mask in masks])
-    weights = weight_range(images, masks, mean_brightness=mean_brightness, n_weights=size.n_weights)
-    receptive_field(encoder, images, masks, weights, mean_brightness=mean_brightness)
-    found["receptive"], found["encoding"] = time.perf_counter() - start, encoder.seconds
-    found["receptive GiB"] = _peak_gib() - before
-    start = time.perf_counter()
-    projective_field(decoder, z0, size.c)
-    found["projective"], found["decoding"] = time.perf_counter() - start, decoder.seconds
-    return found | {"GiB": _peak_gib() - before, "brains GiB": images.nbytes / GIB}
+    model, z0 = prepared(folder, images[:1], device)
+    before, clock = peak_gib(), Clock()
+    clocked = Clocked(model, clock)
+    clock("receptive", receptive, clocked, images, masks, size.n_weights)
+    after = peak_gib() - before
+    clock("projective", projective_field, clocked, z0, size.c)
+    memory = {"receptive GiB": after, "GiB": peak_gib() - before, "brains GiB": images.nbytes / GIB}
+    return {**clock, **memory}
 
 
 def variances(folder: Path, size: Size, device, at_once: int | None) -> tuple:
@@ -130,14 +130,14 @@ def variances(folder: Path, size: Size, device, at_once: int | None) -> tuple:
     Images are streamed, or kept and decoded so many at once.
     """
     first = np.array(np.load(folder / "images.npy", mmap_mode="r")[:1])
-    model, z0 = _model(folder, first, device)
-    before, start = _peak_gib(), time.perf_counter()
+    model, z0 = prepared(folder, first, device)
+    before, clock = peak_gib(), Clock()
     if at_once is None:
-        field = projective_field(Along(model, z0, 0), z0[:1], size.c)
+        field = clock("", projective_field, Along(model, z0, 0), z0[:1], size.c)
         found = np.concatenate([field.variance[0], field.variance_all])
     else:
-        found = kept(model, z0, 0, size.c, at_once)
-    return time.perf_counter() - start, _peak_gib() - before, found
+        found = clock("", kept, model, z0, 0, size.c, at_once)
+    return clock[""], peak_gib() - before, found
 
 
 def kept(model, z0: np.ndarray, k: int, c: np.ndarray, at_once: int) -> np.ndarray:
@@ -160,10 +160,8 @@ def both_fields(folder: Path, size: Size, device) -> None:
     found = in_own_process(analyse, folder, size, device)
     encoded = f"{size.brains} × {len(ROIS)} × {size.n_weights}"
     decoded = f"{CONFIG.latent_dim} × {len(size.c):,}"
-    for what, inside, n in (
-        ("receptive", "encoding", encoded),
-        ("projective", "decoding", decoded),
-    ):
+    shares = (("receptive", "encoding", encoded), ("projective", "decoding", decoded))
+    for what, inside, n in shares:
         whole = found[what]
         share = f"{whole:.1f} s, of it {inside} {found[inside]:.1f} s ({found[inside] / whole:.0%})"
         line(f"{size.name}: {what} fields", share, n)
@@ -184,10 +182,7 @@ def against_kept(folder: Path, size: Size, device, rounds: int) -> None:
         return seconds
 
     ways = {STREAMED: None, **KEPT}
-    contenders = {
-        n: lambda n=n, at_once=at_once: contender(n, at_once) for n, at_once in ways.items()
-    }
-    seconds = interleaved(contenders, rounds)
+    seconds = interleaved({name: partial(contender, name, n) for name, n in ways.items()}, rounds)
     for name in ways:
         figure = f"{spread(seconds[name])}, {spread(memory[name], 'GiB')}"
         line(f"one latent, {name}", figure, f"{rounds} × {len(size.c):,}")
@@ -206,12 +201,9 @@ def against_kept(folder: Path, size: Size, device, rounds: int) -> None:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--small", action="store_true", help="few brains, small, in a minute")
-    options = parser.parse_args()
-    device = pick_device(options.device)
-    sizes, rounds = (SMALL, 1) if options.small else ((PAPER, DEMO), 3)
+    given = options(__doc__, "few brains, small, in a minute").parse_args()
+    device = pick_device(given.device)
+    sizes, rounds = (SMALL, 1) if given.small else ((PAPER, DEMO), 3)
     sized = [f"{s.name}: {s.brains} brains at {s.shape[0]} × {s.shape[1]}" for s in sizes]
     heading("Receptive and projective fields", device, f"{'; '.join(sized)}.")
     for size in sizes:
@@ -222,20 +214,6 @@ def main():
             if size is sizes[0]:
                 with part(f"{size.name}: one latent"):
                     against_kept(Path(folder), size, device, rounds)
-
-
-def _model(folder: Path, images: np.ndarray, device):
-    """The model, warm, and the code of the first of these images."""
-    with np.load(folder / "model.npz") as tensors:
-        model = CONFIG.restore(dict(tensors)).to(device)
-    z0 = model.encode(images)[0].astype(np.float64)
-    model.decode(z0[None])
-    return model, z0
-
-
-def _peak_gib() -> float:
-    unit = 2**20 if sys.platform == "linux" else 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 if __name__ == "__main__":

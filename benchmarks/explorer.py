@@ -40,21 +40,21 @@ def main():
     default = ROOT / "_build/html/book/explorer.html"
     parser.add_argument("page", nargs="?", type=Path, default=default)
     parser.add_argument("--frames", type=int, default=300)
-    options = parser.parse_args()
-    static = options.page.resolve().parent.parent / "_static"
-    files = [options.page, *(static / name for name in OWN)]
+    given = parser.parse_args()
+    static = given.page.resolve().parent.parent / "_static"
+    files = [given.page, *(static / name for name in OWN)]
     if missing := [str(f) for f in files if not f.is_file()]:
         sys.exit(f"error: no {', '.join(missing)}; make book renders the page")
     programs = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
     program = next(filter(None, programs), None)
     if program is None:
         sys.exit("error: no Chromium or Chrome is installed")
-    random = np.random.default_rng(0).uniform(-7, 7, options.frames + 20).round(1).tolist()
+    random = np.random.default_rng(0).uniform(-7, 7, given.frames + 20).round(1).tolist()
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=program, args=flags)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.goto(options.page.resolve().as_uri())
+        page.goto(given.page.resolve().as_uri())
         page.wait_for_function("window.brainvaeExplorer?.state.shown.image")
         height, width = page.evaluate("brainvaeExplorerData.shape")
         times = np.array(page.evaluate(FRAMES, [len(random), random]))[20:]

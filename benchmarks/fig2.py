@@ -7,25 +7,32 @@
 posterior, and the artefacts of Fig. 2B. What a network computes costs the same whatever its
 weights, so they are those of an initialisation. One fit a point, no intervals, and not the MS-SSIM
 and PSNR that chapter 7 shows beside the figure. The cohort is made by another process and read
-from disk, as a chapter reads it; its memory counts.
+from disk, as a chapter reads it; its memory counts. Then two of its parts alone: CW-SSIM of a
+pair, and simulating 256 brains.
 """
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
-import resource
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from measure import heading, line, part
+from measure import (
+    Clock,
+    heading,
+    in_own_process,
+    line,
+    noise,
+    options,
+    part,
+    peak_gib,
+    seconds_of,
+    spread,
+)
 
-from brainvae_core.cohorts import Cohort, corrupted_brains, open_cohort, simulate
-from brainvae_core.metrics import CWSSIM, aggregate_codes, frechet_distance, pca_basis
+from brainvae_core.cohorts import Cohort, corrupted_brains, drawn_atlas, open_cohort, simulate
+from brainvae_core.metrics import CWSSIM, aggregate_codes, cw_ssim, frechet_distance, pca_basis
 from brainvae_core.models import PCA, BetaVAE
 from brainvae_core.models.devices import pick_device
 
@@ -40,78 +47,78 @@ def make_cohort(path: Path, n_brains: int, shape) -> None:
     Cohort(made.images, made.metadata, made.atlas, name=made.name).save(path)
 
 
-def models(latent_dim: int, widest: PCA, device):
-    """PCA, a VAE and a β-VAE of so many latents."""
-    torch.manual_seed(latent_dim)
-    vaes = [BetaVAE(latent_dim, widest.image_shape).to(device) for _ in range(2)]
-    return (widest.truncated(latent_dim), *vaes)
-
-
-def fig2(parts, corrupted, widest: PCA, latent_dims, level: int, device) -> dict[str, float]:
+def fig2(parts, corrupted, widest: PCA, latent_dims, level: int, device) -> Clock:
     """Seconds of each part of the figure, of training, validation and test brains."""
-    seconds = dict.fromkeys(("reconstructions", "CW-SSIM", "samples", "PCA-FD"), 0.0)
-
-    def timed(name, function, *args):
-        start = time.perf_counter()
-        found = function(*args)
-        seconds[name] += time.perf_counter() - start
-        return found
-
+    clock = Clock()
     train, validation, test = parts
     basis, rng = pca_basis(validation, 16), np.random.default_rng(0)
     half = len(test) // 2
-    similarity = timed("CW-SSIM", CWSSIM, test, level)
-    real = timed("PCA-FD", basis.project, test[:half])
+    similarity = clock("CW-SSIM", CWSSIM, test, level)
+    real = clock("PCA-FD", basis.project, test[:half])
     for latent_dim in latent_dims:
         prior = rng.standard_normal((half, latent_dim)).astype(np.float32)
-        for model in models(latent_dim, widest, device):
-            seen = timed("reconstructions", model.reconstruct, test)
-            timed("reconstructions", model.reconstruct, corrupted)
-            timed("CW-SSIM", similarity, seen)
-            codes = timed("samples", aggregate_codes, model, train, half)
+        torch.manual_seed(latent_dim)
+        vaes = [BetaVAE(latent_dim, widest.image_shape).to(device) for _ in range(2)]
+        for model in (widest.truncated(latent_dim), *vaes):
+            seen = clock("reconstructions", model.reconstruct, test)
+            clock("reconstructions", model.reconstruct, corrupted)
+            clock("CW-SSIM", similarity, seen)
+            codes = clock("samples", aggregate_codes, model, train, half)
             sides = [seen[half : 2 * half]]
-            sides += [timed("samples", model.decode, z) for z in (prior, codes)]
+            sides += [clock("samples", model.decode, z) for z in (prior, codes)]
             for side in sides:
-                timed("PCA-FD", frechet_distance, real, timed("PCA-FD", basis.project, side))
-    return seconds
+                clock("PCA-FD", frechet_distance, real, clock("PCA-FD", basis.project, side))
+    return clock
+
+
+def whole_figure(folder: Path, brains: int, shape, latent_dims, level: int, device, limit: str):
+    """Lines of the figure, from a saved cohort on."""
+    in_own_process(make_cohort, folder / "cohort", 5 * brains, shape)
+    cohort = open_cohort(folder / "cohort")
+    corrupted = corrupted_brains(cohort).images[:3]
+    parts = [cohort.split(name).images for name in ("train", "validation", "test")]
+    del cohort
+    widest = PCA.fit(parts[0][: max(latent_dims) + 20], max(latent_dims))
+    before = peak_gib()
+    seconds = fig2(parts, corrupted, widest, latent_dims, level, device)
+    count = f"{brains} × 3 × {len(latent_dims)}"
+    for name, value in seconds.items():
+        line(f"of it {name}", f"{value:.1f} s", count)
+    line("Fig. 2 of fitted models", f"{sum(seconds.values()):.1f} s", count, limit)
+    line("peak memory, the whole cohort in it", f"{peak_gib():.2f} GiB", "", "4 GiB")
+    line("… of it to read and split the cohort", f"{before:.2f} GiB")
+
+
+def pairs(n: int, shape, level: int) -> None:
+    """Milliseconds of a pair's CW-SSIM."""
+    reference, images = noise(2 * n, shape).reshape(2, n, *shape)
+    cw_ssim(reference[0], images[:2], level)
+    for name, against in (("a reference each", reference), ("one shared", reference[0])):
+        ms = [1000 * seconds_of(cw_ssim, against, images, level) / n for _ in range(5)]
+        line(f"CW-SSIM of a pair, {name}", spread(ms, "ms"), f"5 × {n} pairs", "8 ms")
+
+
+def simulation(n_brains: int, shape) -> None:
+    """Seconds of a simulated cohort on the drawn atlas."""
+    atlas = drawn_atlas()
+    simulate(n_brains // 8, atlas, shape)
+    seconds = [seconds_of(simulate, n_brains, atlas, shape, seed=seed) for seed in range(3)]
+    line(f"{n_brains} brains simulated", spread(seconds), "3 rounds", "10 s")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--small", action="store_true", help="40 brains at 80 × 112, 3 of the 22")
-    options = parser.parse_args()
-    device = pick_device(options.device)
-    small = options.small
+    given = options(__doc__, "40 brains at 80 × 112, 3 of the 22").parse_args()
+    device, small = pick_device(given.device), given.small
     brains, shape = (40, (80, 112)) if small else (HELD_OUT, SHAPE)
     latent_dims, level = (LATENT_DIMS[::8], 2) if small else (LATENT_DIMS, LEVEL)
+    limit = "" if small else LIMITS.get(device.type, "")
     heading("Fig. 2", device, f"{brains} held-out brains at {shape[0]} × {shape[1]}.")
     with part("fig. 2"), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "cohort"
-        maker = multiprocessing.get_context("spawn").Process(
-            target=make_cohort, args=(path, 5 * brains, shape)
-        )
-        maker.start()
-        maker.join()
-        cohort = open_cohort(path)
-        corrupted = corrupted_brains(cohort).images[:3]
-        parts = [cohort.split(name).images for name in ("train", "validation", "test")]
-        del cohort
-        widest = PCA.fit(parts[0][: max(latent_dims) + 20], max(latent_dims))
-        before = _peak_gib()
-        seconds = fig2(parts, corrupted, widest, latent_dims, level, device)
-        count = f"{brains} × 3 × {len(latent_dims)}"
-        for name, value in seconds.items():
-            line(f"of it {name}", f"{value:.1f} s", count)
-        limit = "" if small else LIMITS.get(device.type, "")
-        line("Fig. 2 of fitted models", f"{sum(seconds.values()):.1f} s", count, limit)
-        line("peak memory, the whole cohort in it", f"{_peak_gib():.2f} GiB", "", "4 GiB")
-        line("… of it to read and split the cohort", f"{before:.2f} GiB")
-
-
-def _peak_gib() -> float:
-    unit = 2**20 if sys.platform == "linux" else 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        whole_figure(Path(folder), brains, shape, latent_dims, level, device, limit)
+    with part("CW-SSIM"):
+        pairs(32, shape, level)
+    with part("simulation"):
+        simulation(32 if small else 256, shape)
 
 
 if __name__ == "__main__":

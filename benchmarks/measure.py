@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: lines written as they come, and parts that fail alone.
+"""What the benchmarks share: lines written as they come, parts that fail alone, time and memory.
 
 A line is ``| what | figure | n | limit |``, as in RESULTS.md. A part that fails writes one line
 with its reason, and the next one goes on.
@@ -6,14 +6,17 @@ with its reason, and the next one goes on.
 
 from __future__ import annotations
 
-import math
+import argparse
+import multiprocessing
 import os
 import platform
+import resource
 import statistics
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm
 
@@ -21,6 +24,16 @@ import numpy as np
 import torch
 
 from brainvae_core.models.training import train_together
+
+GIB = 2**30
+
+
+def options(doc: str, small: str) -> argparse.ArgumentParser:
+    """A command line with a device and a small setting."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--small", action="store_true", help=small)
+    return parser
 
 
 def line(what: str, figure: str, n: str = "", limit: str = "") -> None:
@@ -30,16 +43,19 @@ def line(what: str, figure: str, n: str = "", limit: str = "") -> None:
 
 def heading(title: str, device: torch.device, note: str = "") -> None:
     """The machine and its versions, what else is to be known, and the table's head."""
-    names = ("torch", "numpy")
-    versions = ", ".join(f"{name} {_version(name)}" for name in names)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = ""
+    gpu, processor = "", platform.machine()
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
-        gpu = f"{found.name}, {found.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}; "
-    print(f"# {title}\n")
-    print(f"{gpu}{cores} cores ({_processor()}), {torch.get_num_threads()} threads, ", end="")
-    print(f"{platform.system()}, Python {platform.python_version()}, {versions}.\n")
+        gpu = f"{found.name}, {found.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}; "
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = (x.split(":")[1].strip() for x in file if x.startswith("model name"))
+            processor = next(names, processor)
+    print(f"# {title}\n\n{gpu}{cores} cores ({processor}), ", end="")
+    print(f"{torch.get_num_threads()} threads, ", end="")
+    print(f"{platform.system()}, Python {platform.python_version()}, ", end="")
+    print(f"torch {torch.__version__}, numpy {np.__version__}.\n")
     if note:
         print(f"{note}\n")
     print("| what | figure | n | limit |\n|---|---|---|---|", flush=True)
@@ -63,6 +79,23 @@ def spread(values, unit: str = "s", digits: int = 3) -> str:
     if len(values) == 1:
         return middle
     return f"{middle} ({min(values):.{digits}g} to {max(values):.{digits}g})"
+
+
+class Clock(dict):
+    """Seconds by name, of functions that are called through it."""
+
+    def __call__(self, name: str, function, *arguments, **named):
+        start = time.perf_counter()
+        found = function(*arguments, **named)
+        self[name] = self.get(name, 0.0) + time.perf_counter() - start
+        return found
+
+
+def seconds_of(function, *arguments, **named) -> float:
+    """Seconds that one call takes."""
+    clock = Clock()
+    clock("call", function, *arguments, **named)
+    return clock["call"]
 
 
 def interleaved(contenders: dict, rounds: int) -> dict[str, list[float]]:
@@ -91,34 +124,19 @@ def seconds_a_step(configs, train, validation, device, steps: tuple[int, int]) -
     return (seconds[1] - seconds[0]) / (steps[1] - steps[0])
 
 
-def elbo(row: dict, beta: float) -> float:
-    """Held-out ELBO_β of a row of a history, nats per image, without the Gaussian's constant."""
-    pixels = row["height"] ** 2 * 7 / 5
-    constant = pixels * (math.log(row["sigma"]) + 0.5 * math.log(2 * math.pi))
-    return -(row["validation_reconstruction"] - constant + beta * row["validation_kl"])
+def noise(n: int, shape: tuple[int, int]) -> np.ndarray:
+    """Images for what does not depend on them: how long a step takes."""
+    return np.random.default_rng(0).random((n, *shape), dtype=np.float32)
 
 
-def interval(values) -> str:
-    """Mean and 95 % interval of Student's t."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return f"{values[0]:.4g} (one value: no interval)"
-    from scipy.stats import t
-
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{values.mean():.4g} ± {half:.3g}"
+def peak_gib() -> float:
+    """The most memory that this process has had."""
+    unit = 2**20 if sys.platform == "linux" else GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def _version(name):
-    try:
-        return version(name)
-    except Exception:
-        return "absent"
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(x.split(":")[1].strip() for x in file if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def in_own_process(function, *arguments):
+    """What a function gives in a fresh process: peak memory is a process's."""
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawned) as pool:
+        return pool.submit(function, *arguments).result()

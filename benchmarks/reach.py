@@ -14,22 +14,35 @@ compared over sizes. Test brains are not looked at.
 
 from __future__ import annotations
 
-import argparse
+import math
+import os
 import statistics
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from measure import elbo, heading, interleaved, interval, line, part, seconds_a_step, spread
-from setting import ROOT, Setting
+from measure import heading, interleaved, line, noise, options, part, seconds_a_step, spread
+from scipy.stats import t
 
-from brainvae_core.cohorts import known_factors
+from brainvae_core.cohorts import ccf_atlas, drawn_atlas, known_factors, open_cohort, simulate
 from brainvae_core.metrics import linear_recovery
 from brainvae_core.models import PCAConfig, fit, fit_all
+from brainvae_core.models.config import FAST_STAGES, BetaVAEConfig, paper_config
 from brainvae_core.models.devices import pick_device
 from brainvae_core.models.schedule import format_steps
+from brainvae_core.models.vae import PAPER_SHAPE
 
+ROOT = Path(__file__).parent.parent
+# What the fast recipe is tried with at each size, steps or stages; the last is the recipe.
+LENGTHS = {
+    (40, 56): (500, 1000),
+    (80, 112): (600, 800, 1000, 1500),
+    (160, 224): ("80x112: 800, 160x224: 400", "80x112: 800, 160x224: 800"),
+    PAPER_SHAPE: ("80x112: 500, 160x224: 200, 320x448: 400", FAST_STAGES),
+}
 # What the fast recipe is without one of its ingredients.
 WITHOUT = {
     "everything in": {},
@@ -45,17 +58,98 @@ WITHOUT = {
 ALIVE = tuple(product((1.0, 3.0, 10.0, 20.0), (2, 4, 8, 20, 50, 100)))  # β, L
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a run of the training benchmarks is made of."""
+
+    device: str
+    folder: Path  # the cohort, the runs, and what one part tells another
+    shape: tuple[int, int] = PAPER_SHAPE
+    brains: int = 1_723
+    betas: tuple[float, ...] = (3.0,)
+    seeds: int = 5
+    reference_seeds: int = 1
+    reference_steps: int = 10_000
+    lengths: tuple = ()  # of the fast recipe; those of the size where there are none
+    timed: tuple[int, int] = (200, 1200)  # numbers of steps between which a slope is taken
+    rounds: int = 5
+    together: tuple[int, ...] = (1, 2, 4, 8, 16)
+    peers_python: str = sys.executable
+
+    def paper(self, **changes) -> BetaVAEConfig:
+        """The paper recipe, with the likelihood that its ELBO can be compared by."""
+        steps, every = self.reference_steps, max(1, self.reference_steps // 40)
+        given = {"likelihood": "gaussian", "steps": steps, "validate_every": every}
+        return paper_config(**given | changes)
+
+    def fast(self, **changes) -> BetaVAEConfig:
+        """The fast recipe at this size, in the last of its lengths."""
+        return BetaVAEConfig(**{"steps": self.tried[-1], **changes})
+
+    @property
+    def tried(self) -> tuple:
+        return self.lengths or LENGTHS[self.shape]
+
+    @property
+    def size(self) -> str:
+        return f"{self.shape[0]} × {self.shape[1]}"
+
+    def noise_images(self) -> np.ndarray:
+        return noise(1280, self.shape)
+
+    def cohort(self):
+        """The simulated cohort: on the CCF slice where its files are at hand, else on the drawn."""
+        data = os.environ.get("BRAINVAE_DATA")
+        path = self.folder / f"{'ccf' if data else 'drawn'}-{self.brains}-{self.shape[0]}"
+        if not path.exists():
+            whole = simulate(self.brains, ccf_atlas(data) if data else drawn_atlas(), seed=0)
+            (whole if self.shape == PAPER_SHAPE else whole.resampled(self.shape)).save(path)
+        return open_cohort(path)
+
+    def fit(self, cohort, config):
+        """The run of a configuration, fitted or loaded."""
+        return fit(cohort, config, self.folder / "runs", self.device)
+
+    def ends(self, cohort, base, n_seeds: int) -> list[dict]:
+        """How the fits of several seeds end; their models are let go one by one."""
+        configs = [replace(base, seed=seed) for seed in range(n_seeds)]
+        return [_end(self.fit(cohort, config)) for config in configs]
+
+
+def _end(run) -> dict:
+    """The last row of a run's history, with its ELBO_β and in what precision it was fitted."""
+    row = run.history[-1]
+    return row | {"elbo": elbo(row, run.config.beta), "precision": run.made["precision"]}
+
+
+def elbo(row: dict, beta: float) -> float:
+    """Held-out ELBO_β of a row of a history, nats per image, without the Gaussian's constant."""
+    pixels = row["height"] ** 2 * 7 / 5
+    constant = pixels * (math.log(row["sigma"]) + 0.5 * math.log(2 * math.pi))
+    return -(row["validation_reconstruction"] - constant + beta * row["validation_kl"])
+
+
+def interval(values) -> str:
+    """Mean and 95 % interval of Student's t."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return f"{values[0]:.4g} (one value: no interval)"
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return f"{values.mean():.4g} ± {half:.3g}"
+
+
 def reference(setting: Setting):
     """The paper recipe's curve for every β and seed."""
     cohort = setting.cohort()
     for beta, seed in product(setting.betas, range(setting.reference_seeds)):
-        run = fit(cohort, setting.paper(beta=beta, seed=seed), _runs(setting), setting.device)
+        config = setting.paper(beta=beta, seed=seed)
+        history = setting.fit(cohort, config).history
         what = f"recipe paper at {setting.size}, β = {beta:g}, seed {seed}"
-        curve = ", ".join(
-            f"{row['step']:,}: {elbo(row, beta):.0f}" for row in run.history if _told(row, run)
-        )
+        tenth = max(config.n_steps // 10, config.validate_every)
+        told = [row for row in history if row["step"] % tenth < config.validate_every]
+        curve = ", ".join(f"{row['step']:,}: {elbo(row, beta):.0f}" for row in told)
         line(f"{what}: ELBO_β after steps", curve, "1")
-        end = run.history[-1]
+        end = history[-1]
         rest = f"explained {end['explained_variance']:.3f}, rate {end['validation_kl']:.1f} nats"
         line(f"{what}, its end", f"{elbo(end, beta):.1f} nats, {rest}", "1")
 
@@ -64,21 +158,23 @@ def race(setting: Setting):
     """Whole fits of the fast recipe in every length, and what a step of each recipe takes."""
     cohort = setting.cohort()
     images = [cohort.split(name).images for name in ("train", "validation")]
-    paper, fast = setting.paper(), setting.fast()
-
-    def step(config):
-        return seconds_a_step([config], *images, setting.device, setting.timed)
-
-    timed = interleaved({"paper": lambda: step(paper), "fast": lambda: step(fast)}, setting.rounds)
-    for (name, seconds), config in zip(timed.items(), (paper, fast), strict=True):
+    recipes = {"paper": setting.paper(), "fast": setting.fast()}
+    steps = {
+        name: partial(seconds_a_step, [config], *images, setting.device, setting.timed)
+        for name, config in recipes.items()
+    }
+    timed = interleaved(steps, setting.rounds)
+    del images, steps  # every fit reads its own
+    for name, config in recipes.items():
         what = f"recipe {name} at {setting.size}, a step of {config.batch_size}"
-        line(what, spread([1000 * s for s in seconds], "ms"), f"{setting.rounds} rounds")
-    whole = statistics.median(timed["paper"]) * paper.n_steps
+        line(what, spread([1000 * s for s in timed[name]], "ms"), f"{setting.rounds} rounds")
+    n_steps = recipes["paper"].n_steps
+    whole = statistics.median(timed["paper"]) * n_steps
     what = f"recipe paper at {setting.size}"
-    line(f"{what}, {paper.n_steps:,} steps at that rate", f"{whole:,.0f} s", "")
+    line(f"{what}, {n_steps:,} steps at that rate", f"{whole:,.0f} s", "")
     for beta in setting.betas:
-        ends = [_end(setting, cohort, beta, seed) for seed in range(setting.reference_seeds)]
-        wanted = statistics.mean(ends)
+        ends = setting.ends(cohort, setting.paper(beta=beta), setting.reference_seeds)
+        wanted = statistics.mean(end["elbo"] for end in ends)
         line(f"{what}, β = {beta:g}: ELBO_β to reach", f"{wanted:.1f} nats", f"{len(ends)} seeds")
         for length in setting.tried:
             base = setting.fast(beta=beta, steps=length)
@@ -90,29 +186,27 @@ def race(setting: Setting):
 def headline(setting: Setting):
     """The longest fits of every β, and PCA: how well they do, and the planted factors in codes."""
     cohort = setting.cohort()
-    factors = known_factors(cohort)
-    pca = fit(cohort, PCAConfig(latent_dim=setting.fast().latent_dim), _runs(setting))
+    pca = PCAConfig(latent_dim=setting.fast().latent_dim)
     what = f"PCA at {setting.size}"
-    line(what, f"explained {pca.history[-1]['explained_variance']:.3f}", "")
-    line(f"{what}: R² of the planted factors", _recovered(cohort, [pca], factors), "")
+    explained = setting.fit(cohort, pca).history[-1]["explained_variance"]
+    line(what, f"explained {explained:.3f}", "")
+    line(f"{what}: R² of the planted factors", _recovered(setting, cohort, [pca]), "")
     for beta in setting.betas:
         base = setting.fast(beta=beta)
-        configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
-        runs = [fit(cohort, config, _runs(setting), setting.device) for config in configs]
-        ends = [run.history[-1] for run in runs]
-        bounds, rates = [elbo(row, beta) for row in ends], [row["validation_kl"] for row in ends]
+        ends = setting.ends(cohort, base, setting.seeds)
         figures = {
-            "explained": [row["explained_variance"] for row in ends],
-            "ELBO_β": bounds,
-            "distortion": [-b - beta * r for b, r in zip(bounds, rates, strict=True)],
-            "rate": rates,
-            "active latents": [row["active_latents"] for row in ends],
-            "seconds": [row["seconds"] for row in ends],
+            "explained": [end["explained_variance"] for end in ends],
+            "ELBO_β": [end["elbo"] for end in ends],
+            "distortion": [-end["elbo"] - beta * end["validation_kl"] for end in ends],
+            "rate": [end["validation_kl"] for end in ends],
+            "active latents": [end["active_latents"] for end in ends],
+            "seconds": [end["seconds"] for end in ends],
         }
         what = f"{format_steps(base.steps)}, β = {beta:g}, at {setting.size}"
         told = "; ".join(f"{name} {interval(values)}" for name, values in figures.items())
         line(what, told, f"{setting.seeds} seeds")
-        line(f"{what}: R² of the planted factors", _recovered(cohort, runs, factors), "")
+        configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
+        line(f"{what}: R² of the planted factors", _recovered(setting, cohort, configs), "")
 
 
 def ingredients(setting: Setting):
@@ -128,93 +222,59 @@ def ingredients(setting: Setting):
 
 def alive(setting: Setting):
     """Fits over β and L that keep no latent, or explain nothing."""
-    cohort = setting.cohort()
-    seeds = range(setting.seeds)
-    configs = [setting.fast(beta=b, latent_dim=n, seed=s) for s in seeds for b, n in ALIVE]
-    runs = fit_all(cohort, configs, _runs(setting), setting.device, together=2, halve=True)
-    ends = [(run.config, run.history[-1]) for run in runs]
-    dead = [c.label for c, end in ends if not end["active_latents"]]
-    mean = [c.label for c, end in ends if end["explained_variance"] < 0.1]
-    figure = f"{len(configs) - len(runs)} failed, {len(dead)} collapsed, {len(mean)} at the mean"
-    line(f"β 1 to 20, L 2 to 100 at {setting.size}", figure, f"{len(configs)} fits", "0")
+    cohort, ends = setting.cohort(), []
+    for seed in range(setting.seeds):  # the models of one seed are held at once
+        configs = [setting.fast(beta=b, latent_dim=n, seed=seed) for b, n in ALIVE]
+        folder = setting.folder / "runs"
+        runs = fit_all(cohort, configs, folder, setting.device, together=2, halve=True)
+        ends += [run.history[-1] for run in runs]
+        del runs
+    n = len(ALIVE) * setting.seeds
+    dead = sum(not end["active_latents"] for end in ends)
+    mean = sum(end["explained_variance"] < 0.1 for end in ends)
+    figure = f"{n - len(ends)} failed, {dead} collapsed, {mean} at the mean"
+    line(f"β 1 to 20, L 2 to 100 at {setting.size}", figure, f"{n} fits", "0")
 
 
 def _judged(setting, cohort, base, wanted=None, whole=None) -> str:
     """The ends of a configuration's fits over seeds, and how they stand to what is wanted."""
-    configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
-    runs = [fit(cohort, c, _runs(setting), setting.device) for c in configs]
-    ends = [elbo(run.history[-1], base.beta) for run in runs]
-    seconds = [run.history[-1]["seconds"] for run in runs]
-    explained = interval([run.history[-1]["explained_variance"] for run in runs])
+    rows = setting.ends(cohort, base, setting.seeds)
+    ends, seconds = [row["elbo"] for row in rows], [row["seconds"] for row in rows]
+    explained = interval([row["explained_variance"] for row in rows])
     told = f"{interval(ends)} nats, explained {explained}, {spread(seconds, 's')}"
     if wanted is None:
-        return f"{told}, {runs[0].made['precision']}"
+        return f"{told}, {rows[0]['precision']}"
     reached = sum(end >= wanted for end in ends)
     return f"{told}; {reached} of {len(ends)} reach it; {whole / statistics.median(seconds):.3g} ×"
 
 
-def _end(setting, cohort, beta, seed) -> float:
-    run = fit(cohort, setting.paper(beta=beta, seed=seed), _runs(setting), setting.device)
-    return elbo(run.history[-1], beta)
-
-
-def _recovered(cohort, runs, factors) -> str:
+def _recovered(setting, cohort, configs) -> str:
     """How well validation brains' factors are read off codes by a map fitted on training brains."""
+    factors, found = known_factors(cohort), []
     parts = [cohort.split(name) for name in ("train", "validation")]
-    known = [factors[cohort.metadata["split"] == name] for name in ("train", "validation")]
-    found = []
-    for run in runs:
-        codes = [run.model.encode(part.images) for part in parts]
+    known = [factors.loc[part.metadata.index] for part in parts]
+    for config in configs:
+        model = setting.fit(cohort, config).model
+        codes = [model.encode(part.images) for part in parts]
         found.append(linear_recovery(codes[0], known[0], codes[1], known[1]))
     means = np.mean(found, axis=0)
     return ", ".join(f"{name} {r2:.2f}" for name, r2 in zip(factors, means, strict=True))
 
 
-def _told(row, run) -> bool:
-    """About ten rows of a curve."""
-    steps = run.config.n_steps
-    return row["step"] * 10 % steps < 10 * run.config.validate_every or row["step"] == steps
+PARTS = {each.__name__: each for each in (reference, race, headline, ingredients, alive)}
+SMALL = {"shape": (40, 56), "brains": 400, "seeds": 2, "reference_seeds": 1, "timed": (5, 25)}
+SMALL |= {"reference_steps": 1000, "lengths": (150, 300), "rounds": 2}
 
 
-def _runs(setting) -> Path:
-    return setting.folder / "runs"
-
-
-PARTS = {
-    "reference": reference,
-    "race": race,
-    "headline": headline,
-    "ingredients": ingredients,
-    "alive": alive,
-}
-SMALL = {
-    "shape": (40, 56),
-    "brains": 400,
-    "seeds": 2,
-    "reference_seeds": 1,
-    "reference_steps": 1000,
-    "lengths": (150, 300),
-    "timed": (5, 25),
-    "rounds": 2,
-}
-
-
-def options() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--small", action="store_true", help="40 × 56, 400 brains: minutes")
+def main():
+    parser = options(__doc__, "40 × 56, 400 brains: minutes")
     parser.add_argument("--shape", type=int, nargs=2, default=[80, 112], help="height and width")
     parser.add_argument("--betas", type=float, nargs="+", default=[3.0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--reference-seeds", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=PARTS, help="some of the parts")
-    parser.add_argument("--device", default="auto")
     parser.add_argument("--folder", type=Path, default=ROOT / "_build/reach")
-    return parser
-
-
-def main():
-    given = options().parse_args()
+    given = parser.parse_args()
     setting = Setting(
         device=given.device,
         folder=given.folder / ("small" if given.small else "full"),

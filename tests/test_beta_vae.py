@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.train_step import PlainVAE, negative_elbo
+from benchmarks.peers.plain import PlainVAE
 from brainvae_core.models import BetaVAE
 from brainvae_core.models.vae import FromImage, Upsampling, UpsamplingToImage
 
@@ -78,6 +78,15 @@ def test_every_stage_at_the_papers_size_has_the_authors_shape():
     up = [("ConvTranspose2d", (32, *s)) for s in sizes[::-1]]
     last = [("ConvTranspose2d", (1, 320, 448))]
     assert stages(model.decoder, torch.zeros(1, 8)) == connected + up + last
+
+
+def negative_elbo(network, images, noise, beta=3.0, sigma=0.05):
+    """Nats per image but for a constant."""
+    mean, logvar = network.posterior_parameters(images)
+    logits = network.logits(mean + noise * (0.5 * logvar).exp())
+    misfit = (torch.sigmoid(logits) - images).square().sum() / (2 * sigma**2)
+    kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum()
+    return (misfit + beta * kl) / len(images)
 
 
 @pytest.mark.parametrize(

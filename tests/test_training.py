@@ -2,11 +2,13 @@
 
 import contextlib
 import functools
+import gc
 import math
 import re
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import fields, replace
 
 import numpy as np
@@ -125,6 +127,32 @@ def test_validation_is_at_full_beta_and_over_every_image():
 
 
 # ---- it is repeatable ----
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_a_fit_read_is_let_go_when_it_ends(monkeypatch, n):
+    """At once, not when Python next looks for cycles: it may be a gigabyte."""
+    from brainvae_core.models import training
+
+    def fitted():
+        configs = [BetaVAEConfig(steps="10x14: 1, 20x28: 1", batch_size=4)] * n
+        training.train_together(configs, sections(8), sections(4), device="cpu")
+
+    fitted()  # what torch imports on the way may hold the frame that first needs it
+    seen = []
+    for kind in (Images, training.Fit):
+        made = kind.__init__
+        monkeypatch.setattr(
+            kind,
+            "__init__",
+            lambda self, *given, made=made: seen.append(weakref.ref(self)) or made(self, *given),
+        )
+    gc.disable()
+    try:
+        fitted()
+        assert len(seen) == n + 4 and not any(one() for one in seen)
+    finally:
+        gc.enable()
 
 
 def test_a_fit_follows_from_its_seed():

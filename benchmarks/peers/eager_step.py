@@ -1,49 +1,27 @@
 """Seconds a step of a plain PyTorch loop: float32, NCHW, Adam, two loader processes, a log a step.
 
-    PYTHONPATH=. python benchmarks/peers/eager_step.py images.npy --batch 64 --device cuda
+    python benchmarks/peers/eager_step.py images.npy --batch 64 --device cuda
 
 The loop is written as the authors' base code (1Konny/Beta-VAE) goes about it: images from a
 DataLoader in shuffled batches, Bernoulli loss on logits summed over pixels, numbers logged at once.
 The network is the paper's in PyTorch's own layers, none of ours among them.
 """
 
-import argparse
 import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset
-
-from benchmarks.train_step import PlainVAE
-
-WARM_UP = 5  # steps
-
-
-class Brains(Dataset):
-    """Images in memory, one at a time, (height, width)."""
-
-    def __init__(self, images):
-        self.images = torch.from_numpy(images)
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, i):
-        return self.images[i]
+from plain import WARM_UP, PlainVAE, told
+from torch.utils.data import DataLoader
 
 
 def main():
-    options = argparse.ArgumentParser()
-    options.add_argument("images")
-    options.add_argument("--batch", type=int, default=64)
-    options.add_argument("--steps", type=int, default=60)
-    options.add_argument("--device", default="cpu")
-    given = options.parse_args()
+    given = told()
     device = torch.device(given.device)
     images = np.load(given.images)
     loader = DataLoader(
-        Brains(images),
+        torch.from_numpy(images),  # one at a time, (height, width)
         batch_size=given.batch,
         shuffle=True,
         drop_last=True,

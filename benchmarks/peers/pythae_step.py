@@ -2,28 +2,24 @@
 
 The network is in PyTorch's own layers, none of ours among them.
 
-    PYTHONPATH=. python benchmarks/peers/pythae_step.py images.npy --batch 64 --steps 60
+    python benchmarks/peers/pythae_step.py images.npy --batch 64 --steps 60
 
 Runs in an environment of its own (constraints.txt beside this file). pythae takes a GPU where there
 is one.
 """
 
-import argparse
 import tempfile
 import time
 
 import numpy as np
 import torch
+from plain import WARM_UP, PlainVAE, told
 from pythae.data.datasets import BaseDataset
 from pythae.models import BetaVAE, BetaVAEConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
-
-from benchmarks.train_step import PlainVAE
-
-WARM_UP = 5  # steps
 
 
 class Encoder(BaseEncoder):
@@ -56,12 +52,7 @@ class Clock(TrainingCallback):
 
 
 def main():
-    options = argparse.ArgumentParser()
-    options.add_argument("images")
-    options.add_argument("--batch", type=int, default=64)
-    options.add_argument("--steps", type=int, default=60)
-    options.add_argument("--device", default="cpu")
-    given = options.parse_args()
+    given = told()
     images = np.load(given.images)[:, None]
     per_epoch = -(-len(images) // given.batch)
     network = PlainVAE(8, images.shape[2:])

@@ -175,7 +175,7 @@ class Fit:
         self.prior = torch.zeros_like(self.noise)
         self.progress = torch.ones((), device=device)
         self.terms = torch.zeros(3, device=device)  # loss, reconstruction, kl
-        self.advance, self.stream = self.step, None
+        self.replay, self.stream = None, None  # of a CUDA graph of a step
         if device.type == "cuda" and self.done < self.stage.last:
             self.stream = torch.cuda.Stream(device)
             torch.cuda.synchronize(device)
@@ -183,12 +183,14 @@ class Fit:
             with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
                 with on_stream(self.stream):
                     self.rehearse()
-                self.advance = captured(self.step, self.stream)
+                self.replay = captured(self.step, self.stream)
 
     def run(self, tick, stop):
         """Every step of the stage that is left, validated and kept as the configuration says."""
         every, last = self.config.validate_every, self.stage.last
         started = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0)
+        # A fit that held its own method would live, and its images, until Python looks for cycles.
+        advance = self.replay or self.step
         with on_stream(self.stream):
             while self.done < last:
                 first, self.done = self.done, min(last, (self.done // every + 1) * every)
@@ -201,7 +203,7 @@ class Fit:
                     self.prior.copy_(prior)
                     self.optimiser.factor.copy_(rate)
                     self.progress.copy_(progress)
-                    self.advance()
+                    advance()
                     log[step - first].copy_(self.terms)
                     tick()
                 try:

@@ -185,7 +185,7 @@ def _with_relu(*layers):
 
 
 # ---- the 4 × 4 convolutions with PyTorch's parameters and numbers, arranged to be faster ----
-# Chosen by CPU time layer by layer; `benchmarks/train_step.py` times the whole network.
+# Chosen by CPU time layer by layer.
 
 
 class FromImage(nn.Conv2d):
