@@ -91,7 +91,7 @@ def test_every_figure_has_words_and_a_caption(page):
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_every_chapter_says_what_it_was_made_with(page):
     last = soup(HTML / f"{page}.html").select(".cell_output")[-1]
-    assert "Made with brainvae_core" in last.get_text()
+    assert "Made with profile" in last.get_text()
 
 
 def test_the_ledger_has_every_row_with_numbers_and_links_to_cells():
