@@ -1,6 +1,7 @@
 """The project around the library: notebooks, book and environment say one thing."""
 
 import ast
+import graphlib
 import importlib.metadata
 import json
 import re
@@ -9,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import grimp
 import jupytext
 import pytest
 import yaml
@@ -160,22 +162,14 @@ def requirements():
     ]
 
 
-def test_rooms_are_entered_in_one_direction():
-    allowed = {
-        "cohorts": {"cohorts"},
-        "models": {"models"},
-        "metrics": {"metrics"},
-        "fields": {"fields"},
-        "figures": {"figures"},
-    }
-    for path in (ROOT / "brainvae_core").rglob("*.py"):
-        room = path.relative_to(ROOT / "brainvae_core").parts[0]
-        rooms = set(re.findall(r"(?:from|import) brainvae_core\.(\w+)", path.read_text()))
-        above = {"settings.py": {"models"}, "prepare.py": {"cohorts"}}
-        above["study.py"] = {"cohorts", "models", "prepare", "settings"}
-        above["record.py"] = {"metrics", "models", "prepare", "settings"}
-        above["explorer.py"] = {*allowed, "prepare", "settings", "study"}
-        assert rooms <= (allowed | above).get(room, set()), path
+def test_rooms_know_nothing_of_one_another_and_no_import_comes_back():
+    graph = grimp.build_graph("brainvae_core", cache_dir=None)
+    arrows = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
+    for room in ("cohorts", "models", "metrics", "fields", "figures"):
+        inside = f"brainvae_core.{room}."
+        seen = {found for m, of in arrows.items() if f"{m}.".startswith(inside) for found in of}
+        assert {found for found in seen if not f"{found}.".startswith(inside)} == set(), room
+    graphlib.TopologicalSorter(arrows).prepare()  # refuses a circle
 
 
 def test_the_projects_words_name_no_machine():
