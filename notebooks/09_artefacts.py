@@ -198,9 +198,9 @@ for name in DENOISERS:
     for k, kind in enumerate(graded.kinds):
         denoiser = tuned_denoiser(name, *(x[k].reshape(-1, *shape) for x in (truth, dirty)))
         amounts.loc[name, kind] = denoiser.amount
-        removal = graded_removal(denoiser, graded.of_kind(kind), mean_section)._asdict()
-        of_kind = axes | {"kind": [kind]}
-        rows.append(scores_table(removal, model=name, axes=of_kind))
+        found = graded_removal(denoiser, graded.of_kind(kind), mean_section)
+        removal = {what: getattr(found, what) for what in ("reproduced", "pattern", "kept")}
+        rows.append(scores_table(removal, model=name, axes=axes | {"kind": [kind]}))
 print(amounts)
 
 # %%
