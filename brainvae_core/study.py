@@ -282,13 +282,16 @@ def varied(p: Settings, cohort: Cohort) -> list[tuple[dict, Run]]:
         out.
     """
     n, beta, found = p.model.latent_dim, p.model.beta, []
-    for of, run in fitted(p, "through", cohort):
-        linear = run.config.kind == PCAConfig.kind
-        of = of | {"model": "PCA" if linear else "β-VAE"}
+    through = [
+        (of | {"model": "β-VAE" if "beta" in of else "PCA"}, run)
+        for of, run in fitted(p, "through", cohort)
+    ]
+    for of, run in through:
         if of["latent_dim"] == n:
-            betas = p.grid.betas if linear else [of["beta"]]
+            betas = [of["beta"]] if "beta" in of else p.grid.betas
             found += [(of | {"varies": "beta", "at": x}, run) for x in betas]
-        if linear or of["beta"] == beta:
+    for of, run in through:
+        if of.get("beta", beta) == beta:
             found.append((of | {"varies": "latent_dim", "at": of["latent_dim"]}, run))
     for what, of_value in varied_cohorts(p, cohort).items():
         for x, other in of_value.items():
