@@ -228,8 +228,14 @@ STAGES = {
 }
 
 
-def fitted_runs(p: Settings, stage: str, cohort: Cohort) -> dict[str, list[Run]]:
-    """The runs of a stage on one of its cohorts, by model, fitted where they are missing.
+def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
+    """The runs of a stage on one of its cohorts, each with its labels, fitted where missing.
+
+    Returns
+    -------
+    list of (labels, Run)
+        Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``:
+        the columns of a long table. Model by model; a run of two models is there twice.
 
     Raises
     ------
@@ -239,25 +245,28 @@ def fitted_runs(p: Settings, stage: str, cohort: Cohort) -> dict[str, list[Run]]
     wanted, places = STAGES[stage].models(p), p.places
     configs = STAGES[stage].configs(p)
     runs = fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
-    found = {name: [r for r in runs if r.config in of_model] for name, of_model in wanted.items()}
-    if missing := [name for name, of_model in found.items() if not of_model]:
+    found = [(labels(k, r.config), r) for k, of in wanted.items() for r in runs if r.config in of]
+    if missing := [name for name in wanted if name not in {of["model"] for of, _ in found}]:
         raise ValueError(f"no fit of {', '.join(missing)} succeeded; see above for why")
     return found
 
 
+def labels(model: str, config) -> dict:
+    """What rows of a long table say of a fit: its model, β, number of latents and seed."""
+    names = ("beta", "latent_dim", "seed")
+    return {"model": model} | {n: getattr(config, n) for n in names if hasattr(config, n)}
+
+
 def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
-    """As `fitted_runs`, the models alone."""
-    found = fitted_runs(p, stage, cohort)
-    return {name: [run.model for run in runs] for name, runs in found.items()}
+    """As `fitted`, the models alone, by name."""
+    found = {}
+    for of, run in fitted(p, stage, cohort):
+        found.setdefault(of["model"], []).append(run.model)
+    return found
 
 
-def curve_runs(p: Settings, cohort: Cohort) -> dict[str, dict[int, list[Run]]]:
-    """The curve's runs, by model and number of latents."""
-    return {name: _by(r, "latent_dim") for name, r in fitted_runs(p, "curve", cohort).items()}
-
-
-def varied_models(p: Settings, cohort: Cohort) -> dict[str, dict[str, dict[float, list]]]:
-    """Fits to planted cohorts as one thing varies, by what varies, model and value.
+def varied(p: Settings, cohort: Cohort) -> list[tuple[dict, Run]]:
+    """Fits to planted cohorts as one thing varies, each with its labels.
 
     Parameters
     ----------
@@ -267,32 +276,28 @@ def varied_models(p: Settings, cohort: Cohort) -> dict[str, dict[str, dict[float
 
     Returns
     -------
-    dict of ``"beta"``, ``"latent_dim"``, ``"brains"`` and ``"share"``
-        PCA's at every β is the same. Values without a fit are left out.
+    list of (labels, Run)
+        As of `fitted`, with what ``varies`` (``"beta"``, ``"latent_dim"``, ``"brains"`` or
+        ``"share"``) and its value ``at``. PCA is the same at every β. Values without a fit are left
+        out.
     """
-    (runs,) = fitted_runs(p, "through", cohort).values()
-    n, beta = p.model.latent_dim, p.model.beta
-    pcas = _by([r for r in runs if r.config.kind == PCAConfig.kind], "latent_dim")
-    vaes = [r for r in runs if r.config.kind != PCAConfig.kind]
-    of_beta = _by([r for r in vaes if r.config.latent_dim == n], "beta")
-    of_latents = _by([r for r in vaes if r.config.beta == beta], "latent_dim")
-    found = {
-        "beta": {"PCA": dict.fromkeys(grid(p).betas, pcas[n]), "β-VAE": of_beta},
-        "latent_dim": {"PCA": pcas, "β-VAE": of_latents},
-    }
+    n, beta, found = p.model.latent_dim, p.model.beta, []
+    through = [
+        (of | {"model": "β-VAE" if "beta" in of else "PCA"}, run)
+        for of, run in fitted(p, "through", cohort)
+    ]
+    for of, run in through:
+        if of["latent_dim"] == n:
+            betas = [of["beta"]] if "beta" in of else p.grid.betas
+            found += [(of | {"varies": "beta", "at": x}, run) for x in betas]
+    for of, run in through:
+        if of.get("beta", beta) == beta:
+            found.append((of | {"varies": "latent_dim", "at": of["latent_dim"]}, run))
     for what, of_value in varied_cohorts(p, cohort).items():
-        fits = {x: fitted_runs(p, "varied", varied) for x, varied in of_value.items()}
-        found[what] = {k: {x: of_x[k] for x, of_x in fits.items()} for k in ("PCA", "β-VAE")}
-    return {
-        what: {k: {x: [r.model for r in runs] for x, runs in of.items()} for k, of in by.items()}
-        for what, by in found.items()
-    }
-
-
-def _by(runs, name):
-    """Runs by a value of their configurations, in its order."""
-    values = sorted({getattr(run.config, name) for run in runs})
-    return {x: [run for run in runs if getattr(run.config, name) == x] for x in values}
+        for x, other in of_value.items():
+            more = {"varies": what, "at": x}
+            found += [(of | more, run) for of, run in fitted(p, "varied", other)]
+    return found
 
 
 def counted(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
@@ -336,7 +341,7 @@ def _work_on(p, name, options):
                 places = p.places
                 fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
             elif configs:
-                fitted_runs(p, name, cohort)
+                fitted(p, name, cohort)
         print(f"{cohort}: {counted(configs, cohort, p.places.runs) or 'made'}", flush=True)
 
 

@@ -34,28 +34,27 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.metrics import (
     CWSSIM,
-    beside,
+    LIMITS,
+    as_text,
+    compare,
     cw_ssim_level,
     cw_ssim_scale_um,
-    difference,
-    differences,
-    estimate,
     explained_variance_per_brain,
     frechet_distance,
     generated_scores,
-    jackknife,
-    jackknives,
+    named,
     pca_basis,
-    picked,
-    reconstruction_estimates,
     reconstruction_scores,
     sample_precision,
     sample_recall,
+    scores_table,
+    summarise,
+    summarise_samples,
 )
 from brainvae_core.models import NearestBrain, effective_strength
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record
-from brainvae_core.study import curve, curve_runs, fitted_models
+from brainvae_core.study import curve, fitted
 from IPython.display import display
 
 # %%
@@ -71,10 +70,9 @@ print(cohort)
 # PCA, which is exact and needs no seed. A fit that failed is a gap.
 
 # %%
-runs = curve_runs(p, cohort)
-n_runs = sum(len(fits) for by_dim in runs.values() for fits in by_dim.values())
+fits = fitted(p, "curve", cohort)
 print(curve(p))
-print(f"{n_runs} of {len(curve(p).configs)} runs fitted")
+print(f"{len(fits)} of {len(curve(p).configs)} runs fitted")
 for beta in (1.0, p.model.beta):
     strength = effective_strength(beta, p.model.likelihood)
     print(f"β = {beta:g} has the effective strength {strength:.2g}")
@@ -97,14 +95,12 @@ print(f"CW-SSIM level {level}, 8 orientations: bands around {scale:.0f} µm")
 similarity, mean_section = CWSSIM(test, level), train.mean(axis=0)
 
 # %%
-scores = {label: {} for label in runs}
-for label, by_dim in runs.items():
-    for n, fits in by_dim.items():
-        painted = [run.model.reconstruct(test) for run in fits]
-        scores[label][n] = [
-            reconstruction_scores(test, r, mean_section, similarity) for r in painted
-        ]
-panels = reconstruction_estimates(scores)
+rows = []
+for labels, run in fits:
+    found = reconstruction_scores(test, run.model.reconstruct(test), mean_section, similarity)
+    rows.append(scores_table(found, **labels))
+scores = pd.concat(rows)
+summary = summarise(scores, by=["score", "model", "latent_dim"], bounds=LIMITS)
 
 # %%
 without_model = {
@@ -112,18 +108,17 @@ without_model = {
     "another brain": np.roll(test, 1, axis=0),
     "nearest brain": NearestBrain.fit(train).reconstruct(test),
 }
-without_model = pd.DataFrame(
-    {
-        what: reconstruction_scores(test, images, mean_section, similarity)
-        for what, images in without_model.items()
-    }
-)
-floors = without_model.map(np.mean)
+rows = [
+    scores_table(reconstruction_scores(test, images, mean_section, similarity), model=what)
+    for what, images in without_model.items()
+]
+no_model = pd.concat(rows)
+floors = no_model.groupby(["score", "model"], sort=False)["value"].mean().reset_index()
 
 # %%
 figures.fig_2c(
-    panels["CW-SSIM"],
-    floors.loc["CW-SSIM"].to_dict(),
+    summary.query("score == 'CW-SSIM'"),
+    floors.query("score == 'CW-SSIM'"),
     ylabel=f"CW-SSIM, level {level} ({scale:.0f} µm)",
 ).shows("CW-SSIM of the test brains' reconstructions to the brains.").made_from(source)
 
@@ -142,13 +137,13 @@ figures.fig_2c(
 # the brain does. The paper says in words that reconstructions do "not deviate much from the mean"; this is that in a number.
 
 # %%
-few_floors = floors[["mean image", "nearest brain"]]
-references = {name: few_floors.loc[name].to_dict() for name in panels if name != "CW-SSIM"}
-references["norm ratio"] = {"the brains": 1.0}
+ideal = pd.DataFrame({"score": ["norm ratio"], "model": ["the brains"], "value": [1.0]})
+beside = floors.query("model != 'another brain' and score != 'norm ratio'")
 figures.fig_curves(
-    {name: panel for name, panel in panels.items() if name != "CW-SSIM"},
+    summary.query("score != 'CW-SSIM'"),
+    "latent_dim",
     "Number of latents L",
-    references=references,
+    references=pd.concat([beside, ideal]),
     ylabels=["Share", "MS-SSIM", "Decibels", "‖r − mean‖ / ‖x − mean‖"],
     log_x=True,
 ).shows(
@@ -170,31 +165,29 @@ figures.fig_curves(
 # has also each model's CW-SSIM less the mean image's.
 
 # %%
-chosen = sorted({p.model.latent_dim, max(curve(p).latent_dims)})
-by_name = {
-    f"{label}, L = {n}": by_dim[n]
-    for label, by_dim in scores.items()
-    for n in chosen
-    if n in by_dim
-}
-pairs = [(f"β-VAE, L = {n}", f"{rival}, L = {n}") for n in chosen for rival in ("VAE", "PCA")]
+shown = ["explained variance", "CW-SSIM", "MS-SSIM"]
+chosen = {p.model.latent_dim, max(curve(p).latent_dims)}
+of_chosen = scores[scores["score"].isin(shown) & scores["latent_dim"].isin(chosen)]
+compared = pd.concat(
+    [
+        compare(of_chosen, "β-VAE", rival, by=["latent_dim", "score"]).assign(rival=rival)
+        for rival in ("VAE", "PCA")
+    ]
+).sort_values("latent_dim", kind="stable")
+at = ", L = " + compared["latent_dim"].astype(str)
+compared["model"] = "β-VAE" + at + " − " + compared["rival"] + at
 
 # %%
-compared = {
-    name: differences(picked(by_name, name), pairs)
-    for name in ("explained variance", "CW-SSIM", "MS-SSIM")
-}
-better = dict.fromkeys(compared, {"the β-VAE is better →": 0.0})
+better = pd.DataFrame({"model": ["the β-VAE is better →"], "value": [0.0]})
 figures.fig_scores(compared, references=better, columns=3).shows(
     "How far the β-VAE's score of the same test brains is above a rival's, by three scores."
 ).made_from(source)
 
 # %%
-mean_scores = without_model.loc["CW-SSIM", "mean image"]
-less_mean = {label: {} for label in runs}
-for label, by_dim in scores.items():
-    for n, fits in by_dim.items():
-        less_mean[label][n] = difference([s["CW-SSIM"] for s in fits], mean_scores)
+alike = pd.concat([scores, no_model]).query("score == 'CW-SSIM'")
+less_mean = pd.concat(
+    [compare(alike, label, "mean image", by="latent_dim") for label in ("PCA", "VAE", "β-VAE")]
+)
 
 # %% [markdown]
 # The β-VAE and the VAE cannot be told apart by any of the three at 8 latents; at 100 the VAE is ahead by explained variance, by
@@ -207,24 +200,21 @@ for label, by_dim in scores.items():
 # less what is explained of as many test brains. A model that learned only what all brains share has none.
 
 # %%
-few = min(len(train), len(test))
-gap = {label: {} for label in runs}
-for label, by_dim in runs.items():
-    for n, fits in by_dim.items():
-        seen = [
-            explained_variance_per_brain(
-                train[:few], run.model.reconstruct(train[:few]), mean_section
-            )
-            for run in fits
-        ]
-        unseen = [s["explained variance"][:few] for s in scores[label][n]]
-        gap[label][n] = estimate(np.subtract(seen, unseen))
+few, rows = min(len(train), len(test)), []
+for labels, run in fits:
+    seen, unseen = (
+        explained_variance_per_brain(images, run.model.reconstruct(images), mean_section)
+        for images in (train[:few], test[:few])
+    )
+    rows.append(scores_table(seen - unseen, **labels))
+gap = summarise(pd.concat(rows), by=["model", "latent_dim"])
 
 # %%
 figures.fig_curves(
-    {"Training less test brains": gap},
+    gap.assign(score="Training less test brains"),
+    "latent_dim",
     "Number of latents L",
-    references={"Training less test brains": {"no overfitting": 0.0}},
+    references=pd.DataFrame({"model": ["no overfitting"], "value": [0.0]}),
     ylabels=["Explained variance"],
     log_x=True,
 ).shows(
@@ -248,18 +238,21 @@ figures.fig_curves(
 fine = whole.resampled(p.evaluation.shape)
 sections, pixel_um = fine.split("test").images[:64], fine.atlas.pixel_um
 shown = ("PCA", "VAE", "β-VAE", "mean image", "nearest brain")
-evaluated = fitted_models(p, "evaluated", fine)
-painted = {label: [m.reconstruct(sections) for m in evaluated[label]] for label in shown}
+painted = [
+    (labels, run.model.reconstruct(sections))
+    for name in shown
+    for labels, run in fitted(p, "evaluated", fine)
+    if labels["model"] == name
+]
 
 # %%
-by_level = {}
+rows = []
 for weighting in ("gaussian", "uniform"):
-    panel = by_level[f"{weighting} weights"] = {label: {} for label in shown}
     for n in range(1, int(np.log2(min(sections.shape[1:]))) - 1):
         at_level = CWSSIM(sections, n, weighting=weighting)
-        for label, of_fits in painted.items():
-            found = estimate([at_level(r) for r in of_fits], bounds=(0, 1))
-            panel[label][cw_ssim_scale_um(n, pixel_um)] = found
+        at = {"score": f"{weighting} weights", "scale_um": cw_ssim_scale_um(n, pixel_um)}
+        rows += [scores_table(at_level(r), **labels, **at) for labels, r in painted]
+by_level = summarise(pd.concat(rows), by=["score", "model", "scale_um"], bounds=(0, 1))
 
 # %%
 fine_source = f"Cohort {fine.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}, "
@@ -268,7 +261,7 @@ fine_source += f"{len(p.evaluation.seeds)} fits of each VAE, 95 % intervals"
 
 # %%
 figures.fig_curves(
-    by_level, "Scale of the level (µm)", ylabels=["CW-SSIM"], log_x=True, share_y=True
+    by_level, "scale_um", "Scale of the level (µm)", ylabels=["CW-SSIM"], log_x=True, share_y=True
 ).shows(
     "CW-SSIM of the test brains' reconstructions at each level of the pyramid, by "
     "the scale it looks at, under two weightings of the windows."
@@ -295,20 +288,21 @@ real, other = basis.project(test[:half]), basis.project(test[half : 2 * half])
 print(f"basis of {fd_dim} components from {len(validation)} brains; {half} against {half} brains")
 
 # %%
-others, generated = test[half : 2 * half], {label: {} for label in runs}
-for label, by_dim in runs.items():
-    for n, fits in by_dim.items():
-        made = [generated_scores(run.model, basis, others, train) for run in fits]
-        generated[label][n] = made
+kinds = ("reconstructions", "prior samples", "aggregate posterior")
+others, sides = test[half : 2 * half], []
+for labels, run in fits:
+    made = generated_scores(run.model, basis, others, train)
+    sides += [(labels | {"kind": kind}, (real, made[kind])) for kind in kinds]
 
 # %%
-sides = beside(real, generated)
-distances = jackknives(frechet_distance, sides, bounds=(0, np.inf))
-floor = jackknife(frechet_distance, [(real, other)], bounds=(0, np.inf))
+by, positive = ["kind", "model", "latent_dim"], (0, np.inf)
+distances = summarise_samples(frechet_distance, sides, by, bounds=positive)
+between = [({"model": "real against real"}, (real, other))]
+floor = summarise_samples(frechet_distance, between, "model", bounds=positive)
 halves = source.replace(f"{len(test)} test brains", f"{half} against {half} test brains")
 
 # %%
-figures.fig_2d(distances, dict.fromkeys(distances, floor)).shows(
+figures.fig_2d(distances, floor).shows(
     "PCA-based Fréchet distance between one half of the test brains and what each model paints."
 ).made_from(halves)
 
@@ -327,25 +321,26 @@ figures.fig_2d(distances, dict.fromkeys(distances, floor)).shows(
 # %%
 profile_dims = sorted({d for d in (2, 4, 8, fd_dim, 2 * fd_dim) if d < len(validation)})
 wide = pca_basis(validation, profile_dims[-1])
-at_dim = {
-    label: [r.model for r in by_dim.get(p.model.latent_dim, [])] for label, by_dim in runs.items()
-}
-projected = {
-    label: [wide.project(m.reconstruct(test[half : 2 * half])) for m in fits]
-    for label, fits in at_dim.items()
-    if fits
-} | {"another half of brains": [wide.project(test[half : 2 * half])]}
+projected = [
+    (labels, wide.project(run.model.reconstruct(others)))
+    for labels, run in fits
+    if labels["latent_dim"] == p.model.latent_dim
+]
+projected.append(({"model": "another half of brains"}, wide.project(others)))
 
 # %%
-real_wide, by_dim = wide.project(test[:half]), {label: {} for label in projected}
-for label, of_fits in projected.items():
-    for d in profile_dims:
-        pairs_of_sides = [(real_wide[:, :d], found[:, :d]) for found in of_fits]
-        by_dim[label][d] = jackknife(frechet_distance, pairs_of_sides, bounds=(0, np.inf))
+real_wide = wide.project(test[:half])
+samples = [
+    (labels | {"d": d}, (real_wide[:, :d], found[:, :d]))
+    for labels, found in projected
+    for d in profile_dims
+]
+by_dim = summarise_samples(frechet_distance, samples, ["model", "d"], bounds=positive)
 
 # %%
 figures.fig_curves(
-    {f"Reconstructions at L = {p.model.latent_dim}": by_dim},
+    by_dim.assign(score=f"Reconstructions at L = {p.model.latent_dim}"),
+    "d",
     "Components d of the basis",
     ylabels=["PCA-FD (squared grey values)"],
     log_x=True,
@@ -367,22 +362,24 @@ figures.fig_curves(
 # real ones lie among the model's. The dashed line is real against real.
 
 # %%
-kinds = ("prior samples", "aggregate posterior")
-measures = {"Precision": sample_precision, "Recall": sample_recall}
-shares = {
-    f"{name} of {kind}": jackknives(measure, sides[kind], bounds=(0, 1))
-    for kind in kinds
-    for name, measure in measures.items()
-}
-ceilings = {
-    f"{name} of {kind}": {"real against real": jackknife(measure, [(real, other)], bounds=(0, 1))}
-    for kind in kinds
-    for name, measure in measures.items()
-}
+shares, ceilings = [], []
+for kind in kinds[1:]:
+    of_kind = [(labels, arrays) for labels, arrays in sides if labels["kind"] == kind]
+    for name, measure in (("Precision", sample_precision), ("Recall", sample_recall)):
+        at, share = {"score": f"{name} of {kind}"}, {"bounds": (0, 1)}
+        shares.append(summarise_samples(measure, of_kind, by[1:], **share).assign(**at))
+        ceilings.append(summarise_samples(measure, between, "model", **share).assign(**at))
+shares, ceilings = pd.concat(shares), pd.concat(ceilings)
 
 # %%
 figures.fig_curves(
-    shares, "Number of latents L", references=ceilings, ylabels=["Share"], log_x=True, share_y=True
+    shares,
+    "latent_dim",
+    "Number of latents L",
+    references=ceilings,
+    ylabels=["Share"],
+    log_x=True,
+    share_y=True,
 ).shows(
     "Precision and recall of images that each model paints from samples of the "
     "prior and of the aggregate posterior."
@@ -403,38 +400,29 @@ figures.fig_curves(
 # processors; the second what holds in the demo profile, on any processor.
 
 # %% tags=["nbval-ignore-output"]
-of_sets = {f"PCA-FD, {kind}": found for kind, found in distances.items()} | shares
-real_sides = {name: ceilings.get(name, {"real against real": floor}) for name in of_sets}
-for table in (panels, of_sets):
-    at = {name: {m: by[p.model.latent_dim] for m, by in of.items()} for name, of in table.items()}
-    beside_it = pd.DataFrame(real_sides).T
-    if table is panels:
-        beside_it = floors.map("{:.3f}".format).replace("-", "−", regex=True)
-    display(pd.DataFrame(at).T.join(beside_it).map(str))
-display(pd.DataFrame(compared).map(str))
+named_kinds = "PCA-FD, " + distances["kind"]
+of_sets = pd.concat([distances.assign(score=named_kinds), shares])
+real_sides = pd.concat([*(floor.assign(score=name) for name in named_kinds.unique()), ceilings])
+for table, beside in ((summary, floors), (of_sets, real_sides)):
+    at = table[table["latent_dim"] == p.model.latent_dim]
+    display(as_text(pd.concat([at, beside]), "score", "model"))
+display(as_text(compared, "model", "score"))
 print("CW-SSIM less the mean image's, by the number of latents")
-display(pd.DataFrame(less_mean).map(str))
-Record(
-    {
-        f"training less test brains explained, {label}, L = {n}": found
-        for label, row in gap.items()
-        for n, found in row.items()
-    }
-)
+display(as_text(less_mean.astype({"latent_dim": int}), "latent_dim", "model"))
+Record(named(gap, "training less test brains explained, {model}, L = {latent_dim}"))
 
 # %%
-pca = panels["explained variance"]["PCA"]
+explained = summary.query("model == 'PCA' and score == 'explained variance'")
+at = summary[summary["latent_dim"] == p.model.latent_dim].query("score != 'norm ratio'")
+at = at.pivot(index="score", columns="model", values="value")
 pd.Series(
     {
-        "every point has its fits": n_runs == len(curve(p).configs),
-        "PCA explains more with every component": bool(
-            (np.diff([pca[n].value for n in sorted(pca)]) > 0).all()
-        ),
-        "PCA is ahead of both VAEs by every score at the profile's L": all(
-            panels[name]["PCA"][p.model.latent_dim].value
-            > panels[name][label][p.model.latent_dim].value
-            for name in ("explained variance", "CW-SSIM", "MS-SSIM", "PSNR")
-            for label in ("VAE", "β-VAE")
+        "every point has its fits": len(fits) == len(curve(p).configs),
+        "PCA explains more with every component": explained.sort_values("latent_dim")[
+            "value"
+        ].is_monotonic_increasing,
+        "PCA is ahead of both VAEs by every score at the profile's L": bool(
+            (at["PCA"] > at[["VAE", "β-VAE"]].max(axis=1)).all()
         ),
     }
 )

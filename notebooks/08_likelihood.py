@@ -34,17 +34,18 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import clean_part
 from brainvae_core.metrics import (
-    difference,
-    estimate,
-    estimates,
+    as_text,
+    compare,
     fitted_sigma,
     likelihood_bound,
-    picked,
+    named,
+    scores_table,
+    summarise,
 )
 from brainvae_core.models import FactorAnalysisConfig, LinearGaussian, PPCAConfig, fit_all
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record
-from brainvae_core.study import curve, curve_runs
+from brainvae_core.study import curve, fitted
 from IPython.display import display
 
 # %%
@@ -71,7 +72,7 @@ print(f"brains whose likelihood is bounded (n, height, width) = {few.shape}")
 # decide everything.
 
 # %%
-vaes = {label: by_dim for label, by_dim in curve_runs(p, cohort).items() if label != "PCA"}
+fits = fitted(p, "curve", cohort)
 source = f"Cohort {cohort.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: "
 source += f"{len(few)} clean test brains, {len(p.grid.seeds)} fits of each VAE, "
 source += f"{p.evaluation.n_importance} samples, 95 % intervals"
@@ -85,43 +86,53 @@ linear = fit_all(
     p.places.runs,
     p.places.device,
 )
-exact = {"ppca": {}, "factor_analysis": {}}
-for run in linear:
-    exact[run.config.kind][run.config.latent_dim] = run.model.log_likelihood(few)
-
-# %%
-bounds = {False: {}, True: {}}  # a σ for every pixel?
-for per_pixel, by_model in bounds.items():
-    for label, by_dim in vaes.items():
-        by_model[label] = {n: [] for n in by_dim}
-        for n, model in ((n, run.model) for n, fits in by_dim.items() for run in fits):
-            sigma = fitted_sigma(model, train[:256], per_pixel)
-            by_model[label][n].append(
-                likelihood_bound(model, few, sigma, p.evaluation.n_importance)
-            )
+titles = {False: "One σ for all pixels", True: "A σ for every pixel"}
+exact = {False: ("ppca", "probabilistic PCA (exact)")}
+exact[True] = ("factor_analysis", "factor analysis (exact)")
+rows = []
+for per_pixel, title in titles.items():
+    kind, name = exact[per_pixel]
+    at = {"score": title, "model": name, "bound": "importance_weighted"}
+    rows += [
+        scores_table(run.model.log_likelihood(few), **at, latent_dim=run.config.latent_dim)
+        for run in linear
+        if run.config.kind == kind
+    ]
+    for labels, run in fits:
+        if labels["model"] == "PCA":
+            continue
+        sigma = fitted_sigma(run.model, train[:256], per_pixel)
+        bound = likelihood_bound(run.model, few, sigma, p.evaluation.n_importance)
+        for name in ("elbo", "importance_weighted", "gap", "effective_samples"):
+            values = getattr(bound, name)
+            rows.append(scores_table(values, **labels, score=title, bound=name))
+bounds = pd.concat(rows, ignore_index=True)
 
 # %%
 mean_section, nothing = train.mean(axis=0), np.zeros((1, *train.shape[1:]))
 spread = (train - mean_section).std(axis=0)
 noises = {False: np.full_like(spread, np.square(spread).mean()), True: np.square(spread)}
-floor = {
-    per_pixel: estimate(LinearGaussian(mean_section, nothing, noise).log_likelihood(few))
+rows = [
+    scores_table(
+        LinearGaussian(mean_section, nothing, noise).log_likelihood(few),
+        score=titles[per_pixel],
+        model="mean image",
+    )
     for per_pixel, noise in noises.items()
-}
+]
+floor = summarise(pd.concat(rows), by=["score", "model"])
 
 # %%
-weighted = picked(bounds, "importance_weighted")
-panels = {
-    "One σ for all pixels": {"probabilistic PCA (exact)": exact["ppca"]} | weighted[False],
-    "A σ for every pixel": {"factor analysis (exact)": exact["factor_analysis"]} | weighted[True],
-}
-found = estimates(panels)
+by = ["score", "model", "latent_dim"]
+weighted = bounds.query("bound == 'importance_weighted'")
+found = summarise(weighted, by=by)
 
 # %%
 figures.fig_curves(
     found,
+    "latent_dim",
     "Number of latents L",
-    references={title: {"mean image": floor[bool(i)]} for i, title in enumerate(found)},
+    references=floor,
     ylabels=["log p(x) or its bound (nats per image)"],
     log_x=True,
     share_y=True,
@@ -147,17 +158,19 @@ figures.fig_curves(
 # that a VAE's true likelihood may be higher than it looks.
 
 # %%
-gap = estimates(picked(bounds[False], "gap"), bounds=(0, np.inf))
-effective = estimates(
-    picked(bounds[False], "effective_samples"), bounds=(1, p.evaluation.n_importance)
-)
+checked = {
+    "gap": "Importance-weighted bound less ELBO",
+    "effective_samples": f"Effective samples of {p.evaluation.n_importance}",
+}
+limits = {"gap": (0, np.inf), "effective_samples": (1, p.evaluation.n_importance)}
+of_one = bounds[bounds["score"] == titles[False]]
+of_one = of_one[of_one["bound"].isin(checked)].assign(score=of_one["bound"])
+checks = summarise(of_one, by=by, bounds=limits)
 
 # %%
 figures.fig_curves(
-    {
-        "Importance-weighted bound less ELBO": gap,
-        f"Effective samples of {p.evaluation.n_importance}": effective,
-    },
+    checks.assign(score=checks["score"].map(checked)),
+    "latent_dim",
     "Number of latents L",
     ylabels=["Nats per image", "Samples"],
     log_x=True,
@@ -178,55 +191,46 @@ figures.fig_curves(
 # a density can exceed 1, so they are no size of a file; lower is better. A difference's number of fits is that of the side with fewer: probabilistic PCA is one exact fit.
 
 # %% tags=["nbval-ignore-output"]
+one = weighted[weighted["score"] == titles[False]]
+linear_name = exact[False][1]
 behind = {}
-for label, by_dim in weighted[False].items():
-    for n, fits in by_dim.items():
-        name = f"log p(x), probabilistic PCA less the {label}'s bound, L = {n} (nats)"
-        behind[name] = difference(exact["ppca"][n], fits)
-rows = {
-    f"{title}: {label}": by_dim[p.model.latent_dim]
-    for title, panel in found.items()
-    for label, by_dim in panel.items()
-    if p.model.latent_dim in by_dim
-}
-rows |= {f"{title}: mean image": floor[bool(i)] for i, title in enumerate(found)}
-bits = {
-    label: f"{-e.value / few[0].size / np.log(2):.2f}".replace("-", "−")
-    for label, e in rows.items()
-}
-display(pd.DataFrame({"log p(x) or bound, nats": rows, "bits per pixel": bits}).map(str))
-checks = {f"gain on the ELBO, nats: {label}": by_dim for label, by_dim in gap.items()}
-checks |= {f"effective samples: {label}": by_dim for label, by_dim in effective.items()}
-display(pd.DataFrame(checks).rename_axis("L").map(str))
+for label in ("VAE", "β-VAE"):
+    name = f"log p(x), probabilistic PCA less the {label}'s bound, L = {{latent_dim}} (nats)"
+    behind |= named(compare(one, linear_name, label, by="latent_dim"), name)
+at = pd.concat([found[found["latent_dim"] == p.model.latent_dim], floor])
+at["model"] = at["score"] + ": " + at["model"]
+bits = -at["value"] / few[0].size / np.log(2)
+at_text = as_text(at.assign(score="log p(x) or bound, nats"), "model", "score")
+at_text["bits per pixel"] = [f"{b:.2f}".replace("-", "−") for b in bits]
+display(at_text)
+words = {"gap": "gain on the ELBO, nats: ", "effective_samples": "effective samples: "}
+told = checks.assign(model=checks["score"].map(words) + checks["model"])
+display(as_text(told, "latent_dim", "model"))
 print(f"fits: probabilistic PCA 1, each VAE {len(p.grid.seeds)}")
 Record(behind)
 
 # %%
+one_sigma, per_pixel = (
+    found[found["score"] == title].set_index(["model", "latent_dim"]) for title in titles.values()
+)
+wide, ours = (one_sigma.xs(n, level="latent_dim") for n in (few_dims[-1], p.model.latent_dim))
+vaes = ["VAE", "β-VAE"]
 pd.Series(
     {
-        "the importance-weighted bound is never below the ELBO": all(
-            bool((b.importance_weighted >= b.elbo - 1e-6).all())
-            for by_dim in bounds[False].values()
-            for fits in by_dim.values()
-            for b in fits
+        "the importance-weighted bound is never below the ELBO": bool(
+            (bounds.query("bound == 'gap'")["value"] >= -1e-6).all()
         ),
-        "at twice as many latents both VAEs' bounds are below probabilistic PCA": all(
-            found["One σ for all pixels"][label][few_dims[-1]].high
-            < found["One σ for all pixels"]["probabilistic PCA (exact)"][few_dims[-1]].low
-            for label in vaes
+        "at twice as many latents both VAEs' bounds are below probabilistic PCA": bool(
+            (wide.loc[vaes, "high"] < wide.loc[linear_name, "low"]).all()
         ),
-        "both make them more probable than the mean image with its own σ does": all(
-            found["One σ for all pixels"][label][p.model.latent_dim].low > floor[False].high
-            for label in vaes
+        "both make them more probable than the mean image with its own σ does": bool(
+            (ours.loc[vaes, "low"] > floor["high"][0]).all()
         ),
-        "a σ of its own for every pixel makes brains more probable": all(
-            found["A σ for every pixel"][label][n].value
-            > found["One σ for all pixels"][label][n].value
-            for label, by_dim in vaes.items()
-            for n in by_dim
+        "a σ of its own for every pixel makes brains more probable": bool(
+            (per_pixel.loc[vaes, "value"] > one_sigma.loc[vaes, "value"]).all()
         ),
         "at twice as many latents probabilistic PCA is more probable": bool(
-            exact["ppca"][few_dims[-1]].mean() > exact["ppca"][p.model.latent_dim].mean()
+            wide.loc[linear_name, "value"] > ours.loc[linear_name, "value"]
         ),
     }
 )

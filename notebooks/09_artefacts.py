@@ -37,29 +37,33 @@ from brainvae_core import figures
 from brainvae_core.cohorts import ARTEFACTS, corrupted_brains, graded_artefacts, judged
 from brainvae_core.metrics import (
     CWSSIM,
+    as_text,
+    compare,
     cw_ssim_level,
     cw_ssim_scale_um,
-    differences,
-    estimate,
-    estimates,
     graded_removal,
-    graded_table,
-    removal_by_share,
+    scores_table,
+    summarise,
 )
 from brainvae_core.models import DENOISERS, PCA, Denoiser, effective_strength, tuned_denoiser
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.study import curve_runs, fitted_models
+from brainvae_core.study import fitted
 from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
 cohort = whole.resampled(p.evaluation.shape)
 train, compared = cohort.split("train").images, ("PCA", "VAE", "β-VAE")
-models = {
-    name: fits for name, fits in fitted_models(p, "evaluated", cohort).items() if name in compared
-}
+fits = [
+    (labels, run.model)
+    for labels, run in fitted(p, "evaluated", cohort)
+    if labels["model"] in compared
+]
+models = {labels["model"]: model for labels, model in reversed(fits)}  # the first fit of each
+models = {name: models[name] for name in compared}
 print(cohort)
-print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
+counts = pd.Series([labels["model"] for labels, _ in fits]).value_counts(sort=False)
+print("fits: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
 planted = cohort.split("train").metadata.get("artefact", pd.Series(dtype=str)).value_counts()
 print(f"known artefacts of the {len(train)} training brains: {planted.to_dict()}")
 for beta in (1.0, p.model.beta):
@@ -77,7 +81,7 @@ for beta in (1.0, p.model.beta):
 corrupted = corrupted_brains(cohort)
 kinds = corrupted.metadata["artefact"].to_numpy()
 strength = corrupted.metadata["artefact_strength"].to_numpy()
-reconstructed = {name: fits[0].reconstruct(corrupted.images) for name, fits in models.items()}
+reconstructed = {name: m.reconstruct(corrupted.images) for name, m in models.items()}
 source = f"Cohort {cohort.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}"
 counts = pd.Series(kinds).value_counts().to_dict()
 print(f"corrupted test brains (n, height, width) = {corrupted.images.shape}; {counts}")
@@ -141,7 +145,7 @@ print(f"brains among them that Fig. 2B shows as well: {len(also)} of {len(highes
 # %%
 figures.fig_reconstructions(
     suspected,
-    {name: fits[0].reconstruct(suspected) for name, fits in models.items()},
+    {name: m.reconstruct(suspected) for name, m in models.items()},
     pixel_um=cohort.atlas.pixel_um,
     titles=[f"Suspected {kind}" for kind in ARTEFACTS],
 ).shows(
@@ -182,35 +186,40 @@ print(f"graded sections (kind, strength, brain, height, width) = {graded.images.
 
 # %%
 mean_section = train.mean(axis=0)
-removal = {
-    name: [graded_removal(m, graded, mean_section) for m in fits] for name, fits in models.items()
-}
-shares = removal_by_share(removal)
+axes = {"kind": graded.kinds, "strength": graded.strengths}
+rows = [
+    scores_table(graded_removal(m, graded, mean_section)._asdict(), **labels, axes=axes)
+    for labels, m in fits
+]
 
 # %%
 amounts = pd.DataFrame(index=list(DENOISERS), columns=list(graded.kinds), dtype=float)
-by_denoiser = {name: [] for name in DENOISERS}
 for name in DENOISERS:
     for k, kind in enumerate(graded.kinds):
         denoiser = tuned_denoiser(name, *(x[k].reshape(-1, *shape) for x in (truth, dirty)))
         amounts.loc[name, kind] = denoiser.amount
-        by_denoiser[name].append(graded_removal(denoiser, graded.of_kind(kind), mean_section))
-for what in ("reproduced", "pattern", "kept"):
-    for name, of_kinds in by_denoiser.items():
-        shares[what][name] = np.concatenate([getattr(r, what) for r in of_kinds])[np.newaxis]
+        found = graded_removal(denoiser, graded.of_kind(kind), mean_section)
+        removal = {what: getattr(found, what) for what in ("reproduced", "pattern", "kept")}
+        rows.append(scores_table(removal, model=name, axes=axes | {"kind": [kind]}))
 print(amounts)
 
 # %%
-panels = {}
-for what, by_name in shares.items():
-    panels |= graded_table(by_name, graded, what)
+shares = pd.concat(rows, ignore_index=True)
+shares["panel"] = shares["kind"].str.capitalize() + ": " + shares["score"]
+panels = summarise(shares, by=["score", "kind", "panel", "model", "strength"])
 n_brains = len(graded.clean)
 graded_source = f"{source}, L = {p.model.latent_dim}: {n_brains} clean test brains, "
 graded_source += f"{len(p.evaluation.seeds)} fits of each VAE, 95 % intervals"
 
 # %%
 figures.fig_curves(
-    panels, "Strength of the artefact", ylabels=["Share"], columns=3, share_y=True
+    panels,
+    "strength",
+    "Strength of the artefact",
+    panel="panel",
+    ylabels=["Share"],
+    columns=3,
+    share_y=True,
 ).shows(
     "What comes back of artefacts planted at growing strength (reproduced, "
     "pattern), and of the brain around them (kept) and behind them (recovered)."
@@ -245,22 +254,24 @@ for name, kind_of_filter in DENOISERS.items():
     families[name] = [Denoiser(name, amount) for amount in kind_of_filter.amounts]
 components = ", ".join(f"{m.latent_dim}" for m in families["PCA"])
 worst = graded.strongest()
-paths_of = {
-    name: [graded_removal(m, worst, mean_section) for m in family]
-    for name, family in families.items()
-}
+paths = pd.concat(
+    [
+        scores_table(
+            graded_removal(m, worst, mean_section)._asdict(),
+            model=name,
+            step=step,
+            axes={"kind": worst.kinds, "strength": worst.strengths},
+        )
+        for name, family in families.items()
+        for step, m in enumerate(family)
+    ]
+)
 
 # %%
-points, paths = {}, {}
-for k, kind in enumerate(graded.kinds):
-    points[kind] = {
-        name: tuple(estimate(shares[what][name][:, k, -1]) for what in ("reproduced", "kept"))
-        for name in compared
-    }
-    paths[kind] = {
-        name: [(r.reproduced[k].mean(), r.kept[k].mean()) for r in family]
-        for name, family in paths_of.items()
-    }
+along = ["kind", "model", "step", "score"]
+paths = paths.groupby(along, sort=False)["value"].mean().unstack().reset_index()
+at_full = panels[panels["strength"] == max(graded.strengths)]
+points = at_full[at_full["model"].isin(compared)]
 
 # %%
 figures.fig_keep_reject(points, paths).shows(
@@ -280,20 +291,23 @@ figures.fig_keep_reject(points, paths).shows(
 
 # %%
 pairs = [("β-VAE", "VAE"), ("β-VAE", "PCA"), ("VAE", "PCA")]
-paired = {what: {f"{a} − {b}": {} for a, b in pairs} for what in shares}
-for what, by_name in shares.items():
-    for k, kind in enumerate(graded.kinds):
-        of_kind = {name: found[:, k].mean(axis=1) for name, found in by_name.items()}
-        for pair, found in differences(of_kind, pairs).items():
-            paired[what][pair][kind] = found
+over_strengths = ["score", "kind", "model", "seed", "brain"]
+means = shares.groupby(over_strengths, sort=False, dropna=False)["value"].mean().reset_index()
+paired = pd.concat(
+    [
+        compare(of_score, a, b, by=["score", "kind"])
+        for _, of_score in means.groupby("score", sort=False)
+        for a, b in pairs
+    ]
+)
 
 # %%
-for pair, by_kind in paired["reproduced"].items():
-    by_kind["a grid's pattern"] = paired["pattern"][pair]["grid"]
-
-# %%
+is_pattern = (paired["score"] == "pattern") & (paired["kind"] == "grid")
+pattern = paired[is_pattern].assign(kind="a grid's pattern")
 figures.fig_differences(
-    paired["reproduced"], "Difference of the share reproduced", better="reproduces more"
+    pd.concat([paired[paired["score"] == "reproduced"], pattern]),
+    "Difference of the share reproduced",
+    better="reproduces more",
 ).shows(
     "How much more of an artefact the first model of a pair paints back than the "
     "second, in the same brains, mean over the strengths."
@@ -318,20 +332,21 @@ print(f"CW-SSIM level {level}: bands around {scale:.0f} µm")
 # %%
 cells, flat = graded.images.shape[:3], graded.images.reshape(-1, *shape)
 similarity = CWSSIM(np.tile(graded.clean, (cells[0] * cells[1], 1, 1)), level)
-answers = {name: [m.reconstruct(flat) for m in fits] for name, fits in models.items()}
-answers["mean image"] = [np.broadcast_to(mean_section, flat.shape)]
-answers["corrupted input"] = [flat]
+answers = [(labels, m.reconstruct(flat)) for labels, m in fits]
+answers.append(({"model": "mean image"}, np.broadcast_to(mean_section, flat.shape)))
+answers.append(({"model": "corrupted input"}, flat))
 
 # %%
-scores = {
-    name: np.stack([similarity(r).reshape(cells) for r in of_fits])
-    for name, of_fits in answers.items()
-}
+rows = [scores_table(similarity(r).reshape(cells), **labels, axes=axes) for labels, r in answers]
+scores = pd.concat(rows, ignore_index=True)
+similar = summarise(scores, by=["kind", "model", "strength"], bounds=(0, 1))
 
 # %%
 figures.fig_curves(
-    graded_table(scores, graded, bounds=(0, 1)),
+    similar.assign(kind=similar["kind"].str.capitalize()),
+    "strength",
     "Strength of the artefact",
+    panel="kind",
     ylabels=["CW-SSIM to the clean section"],
     columns=3,
     share_y=True,
@@ -342,12 +357,14 @@ figures.fig_curves(
 ).made_from(graded_source)
 
 # %%
-against = {f"{name} − {other}": {} for other in list(answers)[-2:] for name in compared}
-for k, kind in enumerate(graded.kinds):
-    at_full = {name: found[:, k, -1] for name, found in scores.items()}
-    pairs_here = [pair.split(" − ") for pair in against]
-    for pair, found in differences(at_full, pairs_here).items():
-        against[pair][kind] = found
+at_full = scores[scores["strength"] == max(graded.strengths)]
+against = pd.concat(
+    [
+        compare(at_full, name, other, by="kind")
+        for other in ("mean image", "corrupted input")
+        for name in compared
+    ]
+)
 
 # %% [markdown]
 # A leak changes the section so locally that the untouched input is nearer to the truth than any model, at every strength. For a breakage its mean is
@@ -362,31 +379,32 @@ for k, kind in enumerate(graded.kinds):
 
 # %%
 small = whole.resampled(p.grid.shape)
-runs = curve_runs(p, small)
+runs = fitted(p, "curve", small)
 worst = graded_artefacts(whole, p.evaluation.artefact_strengths[-1:], p.evaluation.n_graded)
 worst = worst.resampled(small.atlas.shape)
 small_mean = small.split("train").images.mean(axis=0)
 
 # %%
-against_dims = {}
-for label, by_dim in runs.items():
-    for n, fits in by_dim.items():
-        found = [graded_removal(run.model, worst, small_mean) for run in fits]
-        for k, kind in enumerate(worst.kinds):
-            for what in ("reproduced", "pattern", "kept"):
-                values = [getattr(r, what)[k, 0] for r in found]
-                panel = against_dims.setdefault(f"{kind.capitalize()}: {what}", {})
-                panel.setdefault(label, {})[n] = values
+whats, at_end = ("reproduced", "pattern", "kept"), {"kind": worst.kinds}
+rows = []
+for labels, run in runs:
+    found = graded_removal(run.model, worst, small_mean)
+    of_what = {what: getattr(found, what)[:, 0] for what in whats}
+    rows.append(scores_table(of_what, **labels, axes=at_end))
+against_dims = pd.concat(rows, ignore_index=True)
 
 # %%
-whats = ("reproduced", "pattern", "kept")
-by_row = [title for what in whats for title in against_dims if title.endswith(what)]
-at_most = {label: max(by_dim) for label, by_dim in against_dims["Leak: reproduced"].items()}
+panel = against_dims["kind"].str.capitalize() + ": " + against_dims["score"]
+by = ["score", "kind", "panel", "model", "latent_dim"]
+along_dims = summarise(against_dims.assign(panel=panel), by=by)
+by_what = pd.concat([along_dims[along_dims["score"] == what] for what in whats])
 
 # %%
 figures.fig_curves(
-    estimates({title: against_dims[title] for title in by_row}),
+    by_what,
+    "latent_dim",
     "Number of latents L",
+    panel="panel",
     ylabels=["Share"],
     columns=3,
     log_x=True,
@@ -411,45 +429,36 @@ figures.fig_curves(
 
 # %% tags=["nbval-ignore-output"]
 print("shares at full strength")
-full = {
-    title: {name: by_strength[max(by_strength)] for name, by_strength in by_name.items()}
-    for title, by_name in panels.items()
-}
-display(pd.DataFrame(full).T.map(str, na_action="ignore").fillna("–"))
+strongest = panels[panels["strength"] == max(graded.strengths)]
+display(as_text(strongest, "panel", "model"))
 print("paired differences of the shares, mean over strengths")
-rows = {f"{what}, {pair}": d for what, by in paired.items() for pair, d in by.items()}
-display(pd.DataFrame(rows).T[list(graded.kinds)].map(str))
+row = paired["score"] + ", " + paired["model"]
+display(as_text(paired.assign(row=row), "row", "kind"))
 print("paired differences of CW-SSIM to the clean section, full strength")
-display(pd.DataFrame(against).T.map(str))
+display(as_text(against, "model", "kind"))
 print("full strength, the models of chapter 7")
-ends = (p.model.latent_dim, max(at_most.values()))
-pd.DataFrame(
-    {
-        title: {f"{m}, L = {n}": estimate(by[n]) for n in ends for m, by in of.items() if n in by}
-        for title, of in against_dims.items()
-    }
-).T.map(str)
+ends = (p.model.latent_dim, along_dims["latent_dim"].max())
+at_ends = pd.concat([along_dims[along_dims["latent_dim"] == n] for n in ends])
+point = at_ends["model"] + ", L = " + at_ends["latent_dim"].astype(str)
+as_text(at_ends.assign(point=point), "panel", "point")
 
 # %%
-mean_over = {name: found.mean(axis=(0, 2, 3)) for name, found in shares["reproduced"].items()}
-leak, breakage, grid = range(3)
-painted = {
-    label: np.mean(against_dims["Leak: reproduced"][label][n]) for label, n in at_most.items()
-}
+back = shares[shares["score"] == "reproduced"].groupby(["model", "kind"])["value"].mean().unstack()
+most = along_dims.query("score == 'reproduced' and kind == 'leak'").set_index("model")
+painted = most[most["latent_dim"] == most.groupby("model")["latent_dim"].transform("max")]["value"]
 pd.Series(
     {
         "β-VAE paints back less than a third of leaks and breakages": bool(
-            (mean_over["β-VAE"][[leak, breakage]] < 1 / 3).all()
+            back.loc["β-VAE", ["leak", "breakage"]].max() < 1 / 3
         ),
         "β-VAE paints back more of a grid than of a leak": bool(
-            mean_over["β-VAE"][grid] > mean_over["β-VAE"][leak]
+            back.loc["β-VAE", "grid"] > back.loc["β-VAE", "leak"]
         ),
         "a denoiser paints back more of a leak than any of the three models": bool(
-            min(mean_over[name][leak] for name in DENOISERS)
-            > max(mean_over[name][leak] for name in compared)
+            back.loc[[*DENOISERS], "leak"].min() > back.loc[[*compared], "leak"].max()
         ),
         "PCA with very many components paints leaks back, the VAEs with as many latents do not": bool(
-            painted["PCA"] > 0.5 > max(painted["VAE"], painted["β-VAE"])
+            painted["PCA"] > 0.5 > painted[["VAE", "β-VAE"]].max()
         ),
     }
 )

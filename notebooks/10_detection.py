@@ -37,17 +37,19 @@ from brainvae_core.cohorts import clean_part, graded_artefacts
 from brainvae_core.cohorts.artefacts import artefact_scores, reference_brains
 from brainvae_core.metrics import (
     ErrorMap,
+    as_text,
     auc,
+    compare,
     detection_curves,
-    differences,
     error_score,
-    graded_table,
-    jackknife,
     outlier_score,
     pixel_detection,
+    scores_table,
+    summarise,
+    summarise_samples,
 )
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.study import fitted_models
+from brainvae_core.study import fitted
 from IPython.display import display
 
 # %%
@@ -55,9 +57,11 @@ whole = prepare_cohort(p)
 cohort = whole.resampled(p.evaluation.shape)
 train, shape = cohort.split("train").images, cohort.atlas.shape
 detectors = ("PCA", "VAE", "β-VAE", "nearest brain", "mean image")
-models = {
-    name: fits for name, fits in fitted_models(p, "evaluated", cohort).items() if name in detectors
-}
+fits = [
+    (labels, run.model)
+    for labels, run in fitted(p, "evaluated", cohort)
+    if labels["model"] in detectors
+]
 print(cohort)
 
 # %%
@@ -80,15 +84,15 @@ print(f"graded sections (kind, strength, brain) = {cells}")
 
 # %%
 ordinary = clean_part(whole, "validation").resampled(shape).images
-error_of = {name: [ErrorMap(m, ordinary) for m in fits] for name, fits in models.items()}
-maps = {name: [error(flat) for error in fits] for name, fits in error_of.items()}
+errors = [(labels, ErrorMap(m, ordinary)) for labels, m in fits]
+maps = [(labels, error(flat).reshape(*cells, *shape)) for labels, error in errors]
 
 # %%
 middle = cells[1] // 2
-of_first = {name: fits[0].reshape(*cells, *shape)[:, middle, 0] for name, fits in maps.items()}
+firsts = {labels["model"]: found[:, middle] for labels, found in reversed(maps)}
 figures.fig_error_maps(
     graded.images[:, middle, 0],
-    of_first,
+    {name: firsts[name][:, 0] for name in detectors},
     graded.kinds,
     cohort.atlas.pixel_um,
     graded.masks[:, middle, 0],
@@ -104,22 +108,28 @@ figures.fig_error_maps(
 # fits.
 
 # %%
-found = {name: [pixel_detection(one, masks) for one in fits] for name, fits in maps.items()}
-area = {n: np.stack([f.auc.reshape(cells) for f in fits]) for n, fits in found.items()}
-average = {
-    n: np.stack([f.average_precision.reshape(cells) for f in fits]) for n, fits in found.items()
-}
+axes, rows = {"kind": graded.kinds, "strength": graded.strengths}, []
+for labels, one in maps:
+    found = pixel_detection(one.reshape(-1, *shape), masks)
+    values = {"ROC": found.auc, "average precision": found.average_precision}
+    values = {score: of_score.reshape(cells) for score, of_score in values.items()}
+    rows.append(scores_table(values, **labels, axes=axes))
 
 # %%
-average["guessing"] = graded.masks.mean(axis=(3, 4))[np.newaxis]
-area["guessing"] = np.full_like(average["guessing"], 0.5)
-panels = graded_table(area, graded, "area under ROC", bounds=(0, 1))
-panels |= graded_table(average, graded, "average precision", bounds=(0, 1))
+share = graded.masks.mean(axis=(3, 4))
+chance = {"ROC": np.full_like(share, 0.5), "average precision": share}
+rows.append(scores_table(chance, model="guessing", axes=axes))
+pixels = pd.concat(rows, ignore_index=True)
+titles = pixels["kind"].str.capitalize() + ": " + pixels["score"].replace("ROC", "area under ROC")
+by = ["score", "kind", "panel", "model", "strength"]
+panels = summarise(pixels.assign(panel=titles), by=by, bounds=(0, 1))
 
 # %%
 figures.fig_curves(
     panels,
+    "strength",
     "Strength of the artefact",
+    panel="panel",
     ylabels=["Pixels, area under ROC", "", "", "Pixels, average precision", "", ""],
     columns=3,
     share_y=True,
@@ -139,11 +149,10 @@ figures.fig_curves(
 # The whole curves, at the same strength as the maps, all brains and pixels of a kind together.
 
 # %%
-curves = {kind: {} for kind in graded.kinds}
-for name, fits in maps.items():
-    of_strength = fits[0].reshape(*cells, *shape)[:, middle]
-    for k, kind in enumerate(graded.kinds):
-        curves[kind][name] = detection_curves(of_strength[k], graded.masks[k, middle])
+curves = {
+    kind: {name: detection_curves(firsts[name][k], graded.masks[k, middle]) for name in detectors}
+    for k, kind in enumerate(graded.kinds)
+}
 
 # %%
 figures.fig_detection(curves).shows("Pixels of the error maps as detectors.").made_from(
@@ -158,18 +167,11 @@ figures.fig_detection(curves).shows("Pixels of the error maps as detectors.").ma
 # clean one. The rule of chapter 2, which looks at images alone, is the detector to beat.
 
 # %%
-scores = {"latent outlier": {}, "error": {}}
-for name in ("PCA", "VAE", "β-VAE"):
-    scores["latent outlier"][name] = [
-        [outlier_score(m.encode(train), m.encode(images)) for images in (clean, flat)]
-        for m in models[name]
-    ]
-
-# %%
-for name, fits in error_of.items():
-    scores["error"][name] = [
-        [error_score(error(images)) for images in (clean, flat)] for error in fits
-    ]
+scored, ours = [], ["PCA", "VAE", "β-VAE"]
+for labels, m in fits:
+    if labels["model"] in ours:
+        outlying = [outlier_score(m.encode(train), m.encode(images)) for images in (clean, flat)]
+        scored.append((labels | {"what": "latent outlier"}, outlying))
 
 # %%
 stacked = np.concatenate([cohort.images, clean, flat])
@@ -177,24 +179,32 @@ reference = np.zeros(len(stacked), dtype=bool)
 reference[: len(cohort)] = reference_brains(cohort.metadata)
 by_rule = artefact_scores(stacked, reference, cohort.atlas).max(axis=1)[len(cohort) :]
 rule = [by_rule[: len(clean)], by_rule[len(clean) :]]
+scored.append(({"model": "rule of chapter 2", "what": "latent outlier"}, rule))
+for labels, error in errors:
+    of_error = [error_score(error(images)) for images in (clean, flat)]
+    scored.append((labels | {"what": "error"}, of_error))
+scored.append(({"model": "rule of chapter 2", "what": "error"}, rule))
 
 # %%
-brains = {f"{k.capitalize()}: {what}": {} for what in scores for k in graded.kinds}
-for what, by_name in scores.items():
-    for name, fits in (by_name | {"rule of chapter 2": [rule]}).items():
-        for k, kind in enumerate(graded.kinds):
-            brains[f"{kind.capitalize()}: {what}"][name] = {
-                strength: jackknife(
-                    auc, [(a, b.reshape(cells)[k, s]) for a, b in fits], bounds=(0, 1)
-                )
-                for s, strength in enumerate(graded.strengths)
-            }
+samples = [
+    (
+        labels | {"kind": kind, "strength": strength, "panel": f"{kind.capitalize()}: {what}"},
+        (of_clean, of_corrupted.reshape(cells)[k, s]),
+    )
+    for labels, (of_clean, of_corrupted) in scored
+    for what in [labels["what"]]
+    for k, kind in enumerate(graded.kinds)
+    for s, strength in enumerate(graded.strengths)
+]
+brains = summarise_samples(auc, samples, ["what", *by[1:]], bounds=(0, 1))
 
 # %%
 figures.fig_curves(
     brains,
+    "strength",
     "Strength of the artefact",
-    references=dict.fromkeys(brains, {"guessing": 0.5}),
+    panel="panel",
+    references=pd.DataFrame({"model": ["guessing"], "value": [0.5]}),
     ylabels=["Area under ROC, brains"],
     columns=3,
     share_y=True,
@@ -223,59 +233,54 @@ figures.fig_curves(
 # %%
 at, weakest = graded.strengths[middle], graded.strengths[0]
 pairs = [("β-VAE", "VAE"), ("β-VAE", "PCA"), ("β-VAE", "mean image"), ("PCA", "mean image")]
-paired = {}
-for what, values in (("ROC", area), ("average precision", average)):
-    for k, kind in enumerate(graded.kinds):
-        of_kind = {name: found[:, k] for name, found in values.items()}
-        mean_of = {name: found.mean(axis=1) for name, found in of_kind.items()}
-        first = {name: found[:, 0] for name, found in of_kind.items()}
-        paired[f"{kind}, {what}, mean over strengths"] = differences(mean_of, pairs)
-        paired[f"{kind}, {what}, strength {weakest:g}"] = differences(first, pairs)
+paired = []
+for (score, kind), table in pixels.groupby(["score", "kind"], sort=False):
+    of_fit = table.groupby(["model", "seed", "brain"], sort=False)["value"]
+    over = {"mean over strengths": of_fit.mean().reset_index()}
+    over[f"strength {weakest:g}"] = table[table["strength"] == weakest]
+    for name, here in over.items():
+        row = f"{kind}, {score}, {name}"
+        paired += [compare(here, a, b).assign(row=row) for a, b in pairs]
 
 # %%
-by_strength, at_weakest, noticed = {}, {}, {}
-for kind in graded.kinds:
-    for name in scores["latent outlier"]:
-        by_strength[f"{kind}, {name}"] = brains[f"{kind.capitalize()}: latent outlier"][name]
-    of_error = brains[f"{kind.capitalize()}: error"]
-    at_weakest[kind] = {name: by[weakest] for name, by in of_error.items()}
-
-# %%
-for name, fits in scores["latent outlier"].items():
-    over = [b.reshape(cells) > np.sort(a)[-2] for a, b in fits]  # one clean brain is flagged
-    for kind, share in zip(graded.kinds, np.mean(over, axis=(0, 3)), strict=True):
-        noticed[f"{kind}, {name}"] = dict(zip(graded.strengths, share.round(2), strict=True))
+rows = [
+    scores_table(values.reshape(cells) > np.sort(of_clean)[-2], **labels, axes=axes)
+    for labels, (of_clean, values) in scored
+    if labels["what"] == "latent outlier" and labels["model"] in ours
+]  # one clean brain is flagged
+found = pd.concat(rows).groupby(["model", "kind", "strength"], sort=False)["value"].mean()
 
 # %% tags=["nbval-ignore-output"]
-for title, of_strength in {
-    f"pixels, strength {at:g}": {
-        t: {m: by[at] for m, by in of.items()} for t, of in panels.items()
-    },
-    "pixels, paired differences": paired,
-    "brains, by the code": by_strength,
-    f"brains, by the error, strength {weakest:g}": at_weakest,
-    "brains found by the code at one false alarm": noticed,
-}.items():
+by_code, by_error = (brains[brains["what"] == what] for what in ("latent outlier", "error"))
+by_code = by_code[by_code["model"] != "rule of chapter 2"].sort_values("kind", kind="stable")
+named = by_code["kind"] + ", " + by_code["model"]
+tables = {
+    f"pixels, strength {at:g}": as_text(panels[panels["strength"] == at], "panel", "model"),
+    "pixels, paired differences": as_text(pd.concat(paired), "row", "model"),
+    "brains, by the code": as_text(by_code.assign(row=named), "row", "strength"),
+    f"brains, by the error, strength {weakest:g}": as_text(
+        by_error[by_error["strength"] == weakest], "kind", "model"
+    ),
+    "brains found by the code at one false alarm": found.unstack().round(2).map(str),
+}
+for title, table in tables.items():
     print(title)
-    display(pd.DataFrame(of_strength).T.map(str).replace("0.500 [0.500, 0.500]", "0.5"))
+    display(table.replace("0.500 [0.500, 0.500]", "0.5"))
 
 # %%
-mean_area = {name: values.mean(axis=(0, 2, 3)) for name, values in area.items()}
-leak, breakage, grid = range(3)
+mean_area = pixels[pixels["score"] == "ROC"].groupby(["model", "kind"])["value"].mean().unstack()
+at_middle = brains[brains["strength"] == at].set_index(["what", "model"])["value"]
 pd.Series(
     {
-        "every model outlines leaks and breakages better than guessing": all(
-            (mean_area[name][[leak, breakage]] > 0.6).all() for name in ("PCA", "VAE", "β-VAE")
+        "every model outlines leaks and breakages better than guessing": bool(
+            (mean_area.loc[ours, ["leak", "breakage"]] > 0.6).all(axis=None)
         ),
-        "the mean image outlines grids better than any model": all(
-            mean_area["mean image"][grid] > mean_area[name][grid]
-            for name in ("PCA", "VAE", "β-VAE")
+        "the mean image outlines grids better than any model": bool(
+            mean_area.loc["mean image", "grid"] > mean_area.loc[ours, "grid"].max()
         ),
-        "the error tells corrupted brains from clean ones where the code does not": all(
-            brains[f"{kind.capitalize()}: error"][name][at].value > 0.9
-            and brains[f"{kind.capitalize()}: latent outlier"][name][at].value < 0.8
-            for kind in graded.kinds
-            for name in ("PCA", "VAE", "β-VAE")
+        "the error tells corrupted brains from clean ones where the code does not": bool(
+            (at_middle.loc["error"].loc[ours] > 0.9).all()
+            and (at_middle.loc["latent outlier"].loc[ours] < 0.8).all()
         ),
     }
 )

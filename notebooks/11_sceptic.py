@@ -30,6 +30,7 @@ from brainvae_core.settings import read_settings
 p = read_settings(globals())
 
 # %% tags=["hide-input"]
+from itertools import pairwise
 from math import comb
 
 import numpy as np
@@ -39,32 +40,37 @@ from brainvae_core.cohorts import clean_part, displaced, known_factors, rendered
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import (
     active_latents,
+    as_text,
     clustering,
     difference,
-    estimate,
-    estimates,
     explained_by_factors,
     explained_variance,
     explained_variance_per_brain,
-    jackknives,
     linear_recovery,
+    named,
     nearest_distances,
     radial_spectrum,
     reproduced_change,
+    scores_table,
     spread,
+    summarise,
+    summarise_samples,
 )
 from brainvae_core.models import PCA, elbo_terms, fit_all
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record
-from brainvae_core.study import curve_runs, fitted_models
+from brainvae_core.study import fitted
 from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
 small, cohort = whole.resampled(p.grid.shape), whole.resampled(p.evaluation.shape)
 compared = ("PCA", "VAE", "β-VAE")
-evaluated = fitted_models(p, "evaluated", cohort)
-models = {name: evaluated[name] for name in compared}
+fits = [
+    (labels, run.model)
+    for labels, run in fitted(p, "evaluated", cohort)
+    if labels["model"] in compared
+]
 where = f"Cohort {cohort.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}, L = {p.model.latent_dim}"
 print(small)
 print(cohort)
@@ -123,39 +129,32 @@ source = f"Cohort {small.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: {len(t
 source += f"{n_seeds} fits, 95 % intervals"
 
 # %%
-vaes = {
-    (label, n): fits
-    for label, by_dim in curve_runs(p, small).items()
-    for n, fits in by_dim.items()
-    if label != "PCA" and n <= 2 * p.model.latent_dim
-}
+vaes = [
+    (labels, run)
+    for labels, run in fitted(p, "curve", small)
+    if labels["model"] != "PCA" and labels["latent_dim"] <= 2 * p.model.latent_dim
+]
 
 # %%
-terms = {at: [elbo_terms(r.model, r.config, test) for r in fits] for at, fits in vaes.items()}
-rate = {at: float(np.mean([nats for _, nats in found])) for at, found in terms.items()}
+rows, active = [], []
+for labels, run in vaes:
+    distortion, nats = elbo_terms(run.model, run.config, test)
+    kept = explained_variance_per_brain(test, run.model.reconstruct(test), mean_section)
+    values = {"Distortion": distortion, "Explained variance": kept, "rate": nats}
+    rows.append(scores_table(values, **labels))
+    active.append(labels | {"active": int(active_latents(run.model.encode(train)).sum())})
+scores, active = pd.concat(rows, ignore_index=True), pd.DataFrame(active)
 
 # %%
-kept = {
-    at: [explained_variance_per_brain(test, r.model.reconstruct(test), mean_section) for r in fits]
-    for at, fits in vaes.items()
-}
-active = {
-    at: [int(active_latents(r.model.encode(train)).sum()) for r in fits]
-    for at, fits in vaes.items()
-}
-
-# %%
-at_rate = {title: {"VAE": {}, "β-VAE": {}} for title in ("Distortion", "Explained variance")}
-of_latents = {"VAE": {}, "β-VAE": {}}
-for (label, n), nats in rate.items():
-    at_rate["Distortion"][label][nats] = [distortion for distortion, _ in terms[label, n]]
-    at_rate["Explained variance"][label][nats] = kept[label, n]
-    of_latents[label][nats] = f"{n}"
+point = ["model", "latent_dim"]
+rate = scores.query("score == 'rate'").groupby(point)["value"].mean().rename("rate")
+at_rate = summarise(scores.query("score != 'rate'"), by=["score", *point]).join(rate, on=point)
 figures.fig_curves(
-    estimates(at_rate),
+    at_rate,
+    "rate",
     "Rate (nats per image)",
     ylabels=["Nats per image", "Share"],
-    point_labels=of_latents,
+    point_labels="latent_dim",
 ).shows(
     "Distortion and explained variance of test brains against the rate; the number "
     "at a point is its number of latents."
@@ -166,19 +165,20 @@ figures.fig_curves(
 # the VAE's scores are interpolated, brain by brain, to the β-VAE's rate.
 
 # %%
-ladder = sorted((nats, at) for at, nats in rate.items() if at[0] == "VAE")
-equal_rate = {}
-for at in sorted(at for at in rate if at[0] == "β-VAE"):
-    for (low, a), (high, b) in zip(ladder, ladder[1:], strict=False):
-        if low <= rate[at] < high:
-            share = (rate[at] - low) / (high - low)
-            fits = min(len(kept[a]), len(kept[b]))
-            vae = (1 - share) * np.stack(kept[a][:fits]) + share * np.stack(kept[b][:fits])
-            title = f"L = {at[1]}, {rate[at]:.1f} nats"
-            equal_rate[title] = {"explained variance": difference(kept[at], vae)}
-print(
-    f"{len(equal_rate)} of {sum(at[0] == 'β-VAE' for at in rate)} β-VAEs have a VAE at their rate"
-)
+kept = {
+    at: of.pivot(index="seed", columns="brain", values="value").to_numpy()
+    for at, of in scores.query("score == 'Explained variance'").groupby(point)
+}
+ladder, equal_rate = rate["VAE"].sort_values(), []
+for n, nats in rate["β-VAE"].items():
+    for (a, low), (b, high) in pairwise(ladder.items()):
+        if low <= nats < high:
+            share, n_fits = (nats - low) / (high - low), min(len(kept["VAE", x]) for x in (a, b))
+            vae = (1 - share) * kept["VAE", a][:n_fits] + share * kept["VAE", b][:n_fits]
+            found = difference(kept["β-VAE", n], vae)
+            equal_rate.append({"model": f"L = {n}, {nats:.1f} nats"} | found._asdict())
+equal_rate = pd.DataFrame(equal_rate)
+print(f"{len(equal_rate)} of {len(rate['β-VAE'])} β-VAEs have a VAE at their rate")
 
 # %%
 figures.fig_differences(
@@ -197,12 +197,11 @@ figures.fig_differences(
 # the number it has.
 
 # %%
-by_active = {"VAE": {}, "β-VAE": {}}
-for (label, _), counts in active.items():
-    by_active[label][float(np.mean(counts))] = kept[label, _]
-figures.fig_curves(
-    {"Explained variance": estimates(by_active)}, "Active latents", ylabels=["Share"], log_x=True
-).shows("Explained variance of test brains against the number of latents in use.").made_from(source)
+in_use = active.groupby(point)["active"].mean()
+by_active = at_rate.query("score == 'Explained variance'").join(in_use, on=point)
+figures.fig_curves(by_active, "active", "Active latents", ylabels=["Share"], log_x=True).shows(
+    "Explained variance of test brains against the number of latents in use."
+).made_from(source)
 
 # %% [markdown]
 # Up to 16 latents every latent of every fit is active in the demo profile, so equal numbers of active latents are equal numbers of latents, and the curves
@@ -236,7 +235,8 @@ changed = {
 # %%
 wide = changed["Ventricles wider"][amounts[-1]][:3]
 rows = {f"Ventricles + {amounts[-1]:g} SD": wide}
-rows |= {f"{name}'s answer": fits[0].reconstruct(wide) for name, fits in models.items()}
+firsts = {labels["model"]: m for labels, m in reversed(fits)}
+rows |= {f"{name}'s answer": firsts[name].reconstruct(wide) for name in compared}
 figures.fig_reconstructions(
     ordinary[:3],
     rows,
@@ -251,26 +251,24 @@ figures.fig_reconstructions(
 # %%
 most = min(100, len(cohort.split("train")) - 1)
 widest = PCA.fit(cohort.split("train").images, most)
-wider = {f"PCA, L = {n}": [widest.truncated(n)] for n in sorted({min(30, most), most})}
-comes_back = {title: {name: {} for name in models | wider} for title in changed}
-for name, fits in (models | wider).items():
-    usual = [m.reconstruct(ordinary) for m in fits]
+wider = [({"model": f"PCA, L = {n}"}, widest.truncated(n)) for n in sorted({min(30, most), most})]
+rows = []
+for labels, m in [*fits, *wider]:
+    usual = m.reconstruct(ordinary)
     for title, by_amount in changed.items():
-        comes_back[title][name] = {
-            s: [
-                reproduced_change(ordinary, after, r, m.reconstruct(after))
-                for m, r in zip(fits, usual, strict=True)
-            ]
-            for s, after in by_amount.items()
-        }
+        for amount, after in by_amount.items():
+            comes_back = reproduced_change(ordinary, after, usual, m.reconstruct(after))
+            rows.append(scores_table(comes_back, **labels, change=title, amount=amount))
 
 # %%
-shown = estimates(comes_back)
+shown = summarise(pd.concat(rows), by=["change", "model", "amount"])
 moved_source = f"{where} unless named: {len(ordinary)} clean test brains, "
 moved_source += f"{len(p.evaluation.seeds)} fits of each VAE, 95 % intervals"
 figures.fig_curves(
     shown,
+    "amount",
     "Standard deviations of the cohort",
+    panel="change",
     ylabels=["Share that comes back"],
     columns=3,
     share_y=True,
@@ -303,14 +301,15 @@ splits = [cohort.split(name) for name in ("train", "test")]
 known = [factors.loc[s.metadata.index].to_numpy() for s in splits]
 
 # %%
-recovery = {name: [] for name in models}
-for name, m in ((name, m) for name, fits in models.items() for m in fits):
+rows = []
+for labels, m in fits:
     codes = [m.encode(s.images) for s in splits]
-    recovery[name].append(linear_recovery(codes[0], known[0], codes[1], known[1]))
+    r2 = linear_recovery(codes[0], known[0], codes[1], known[1])
+    rows.append({"model": labels["model"]} | dict(zip(factors, r2, strict=True)))
+recovery = pd.DataFrame(rows).groupby("model", sort=False)
 
 # %%
-matrix = np.stack([np.mean(found, axis=0) for found in recovery.values()])
-figures.fig_recovery(matrix, list(recovery), list(factors)).shows(
+figures.fig_recovery(recovery.mean().to_numpy(), list(recovery.groups), list(factors)).shows(
     "Factors of anatomy and brightness first, the three misplacements last."
 ).made_from(
     f"{where}: {len(splits[1])} test brains, mean of {len(p.evaluation.seeds)} fits of each VAE"
@@ -332,28 +331,24 @@ figures.fig_recovery(matrix, list(recovery), list(factors)).shows(
 
 # %%
 sections, pixel_um = held_out.images, cohort.atlas.pixel_um
-painted = {name: [m.reconstruct(sections) for m in fits] for name, fits in (models | wider).items()}
-painted |= {"rendered from the factors": [drawn]} if cohort.factors is not None else {}
+painted = [(labels, m.reconstruct(sections)) for labels, m in [*fits, *wider]]
+if cohort.factors is not None:
+    painted.append(({"model": "rendered from the factors"}, drawn))
 
 # %%
 frequencies, deviation = radial_spectrum(sections - average, pixel_um, 12)
-lost = {
-    name: np.stack([radial_spectrum(sections - r, pixel_um, 12)[1] / deviation for r in of_fits])
-    for name, of_fits in painted.items()
-}
+sizes, rows = [round(1000 / f) for f in frequencies], []
+for labels, r in painted:
+    left = radial_spectrum(sections - r, pixel_um, 12)[1] / deviation
+    rows.append(scores_table(left.T, **labels, axes={"size_um": sizes}))
+by_size = summarise(pd.concat(rows), by=["model", "size_um"])
 
 # %%
-by_size = {
-    name: {round(1000 / f): estimate(ratio[:, :, i]) for i, f in enumerate(frequencies)}
-    for name, ratio in lost.items()
-}
-
-# %%
-title = "Residual over deviation from the mean"
 figures.fig_curves(
-    {title: by_size},
+    by_size.assign(score="Residual over deviation from the mean"),
+    "size_um",
     "Wavelength (µm)",
-    references={title: {"nothing of this size is painted": 1.0}},
+    references=pd.DataFrame({"model": ["nothing of this size is painted"], "value": [1.0]}),
     ylabels=["Share of the power"],
     log_x=True,
 ).shows(
@@ -382,30 +377,33 @@ figures.fig_curves(
 # %%
 in_row, places = study.row(p, p.model.latent_dim).configs, p.places
 row = fit_all(small, in_row, places.runs, places.device, places.together, halve=True)
-posteriors = {}
+codes, rows = [], []
 for run in (run for run in row if run.config.kind == "beta_vae"):
-    posteriors.setdefault(run.config.beta, []).append(run.model.posterior(test))
+    mean, std = run.model.posterior(test)
+    at = {"beta": run.config.beta}
+    codes.append((at, [mean]))
+    distances = nearest_distances(mean / std.mean(axis=0))
+    rows.append(scores_table(distances, **at, seed=run.config.seed))
 
 # %%
-codes = {beta: [[mean] for mean, _ in found] for beta, found in posteriors.items()}
-nearest = {
-    beta: [nearest_distances(mean / std.mean(axis=0)) for mean, std in found]
-    for beta, found in posteriors.items()
-}
-
-# %%
+nearest = summarise(pd.concat(rows), by="beta", bounds=(0, np.inf))
+clustered = summarise_samples(clustering, codes, "beta", bounds=(0, np.inf))
 dispersed = {
-    "Spread of the codes": {"β-VAE": jackknives(spread, codes)},
-    "Nearest neighbour": {"β-VAE": estimates(nearest, bounds=(0, np.inf))},
-    "Clustering": {"β-VAE": jackknives(clustering, codes, bounds=(0, np.inf))},
+    "Spread of the codes": summarise_samples(spread, codes, "beta"),
+    "Nearest neighbour": nearest,
+    "Clustering": clustered,
 }
+dispersed = pd.concat(
+    [table.assign(score=score, model="β-VAE") for score, table in dispersed.items()]
+)
+ideal = {"Spread of the codes": ("the prior's", p.model.latent_dim**0.5)}
+ideal |= {"Clustering": ("Gaussian", 1.0)}
+ideal = [{"score": score, "model": k, "value": v} for score, (k, v) in ideal.items()]
 figures.fig_curves(
     dispersed,
+    "beta",
     "β",
-    references={
-        "Spread of the codes": {"the prior's": p.model.latent_dim**0.5},
-        "Clustering": {"Gaussian": 1.0},
-    },
+    references=pd.DataFrame(ideal),
     ylabels=["Prior standard deviations", "Posterior standard deviations", "Ratio"],
     columns=3,
     log_x=True,
@@ -424,67 +422,52 @@ figures.fig_curves(
 
 # %% tags=["nbval-ignore-output"]
 print({what: round(share, 3) for what, share in ceiling.items()})
-rates = {}
-for (label, n), nats in rate.items():
-    rates.setdefault(f"rate of the {label}, nats", {})[f"L = {n}"] = f"{nats:.1f}"
-display(pd.DataFrame(rates).T)
-all_active = all(min(found) == n for (_, n), found in active.items())
+rates = rate.unstack().rename("rate of the {}, nats".format).rename("L = {}".format, axis=1)
+display(rates.loc[["rate of the VAE, nats", "rate of the β-VAE, nats"]].map("{:.1f}".format))
+all_active = bool((active["active"] == active["latent_dim"]).all())
 print(f"every latent of every fit is active: {all_active}")
-print(*(f"equal rate, {k}: {v['explained variance']}" for k, v in equal_rate.items()), sep="\n")
-for panel, by_name in dispersed.items():
-    print(f"{panel}: " + "; ".join(f"β = {b:g} {e}" for b, e in by_name["β-VAE"].items()))
+at_equal = named(equal_rate, "equal rate, {model}") if len(equal_rate) else {}
+print(*(f"{name}: {found}" for name, found in at_equal.items()), sep="\n")
+for panel, of in dispersed.groupby("score", sort=False):
+    of_beta = named(of, "β = {beta:g}")
+    print(f"{panel}: " + "; ".join(f"{name} {found}" for name, found in of_beta.items()))
 print("R² of each factor: mean (smallest to largest) over the fits")
-texts = {
-    name: [f"{np.mean(r):.2f} ({min(r):.2f} to {max(r):.2f})" for r in zip(*fits, strict=True)]
-    for name, fits in recovery.items()
-}
-display(pd.DataFrame(texts, list(factors)))
+ends = recovery.agg(["mean", "min", "max"]).stack(0, future_stack=True)
+texts = [f"{mean:.2f} ({low:.2f} to {high:.2f})" for mean, low, high in ends.to_numpy()]
+display(pd.Series(texts, ends.index).unstack(0).loc[list(factors), list(compared)])
 print("share of the change that comes back")
-ends = {
-    f"{title} by {s:g} SD": {name: by[s] for name, by in by_name.items()}
-    for title, by_name in shown.items()
-    for s in (amounts[0], amounts[-1])
-}
-display(pd.DataFrame(ends).T.map(str))
+ends = shown[shown["amount"].isin([amounts[0], amounts[-1]])]
+moved_by = ends["change"] + [f" by {amount:g} SD" for amount in ends["amount"]]
+display(as_text(ends.assign(moved_by=moved_by), "moved_by", "model"))
+lower = shown.assign(change=shown["change"].str.lower())
 Record(
-    {
-        f"change that comes back, {title.lower()} by {s:g} SD, {name}": e
-        for title, by_name in shown.items()
-        for name, by in by_name.items()
-        for s, e in by.items()
-    }
-    | {
-        f"power left at {size} µm, {name}": e
-        for name, by in by_size.items()
-        for size, e in by.items()
-    }
-    | {
-        f"{panel.lower()}, β = {b:g}": e
-        for panel, by_name in dispersed.items()
-        for b, e in by_name["β-VAE"].items()
-    }
+    named(lower, "change that comes back, {change} by {amount:g} SD, {model}")
+    | named(by_size, "power left at {size_um} µm, {model}")
+    | named(dispersed.assign(score=dispersed["score"].str.lower()), "{score}, β = {beta:g}")
 )
 
 # %%
-neighbours = dispersed["Nearest neighbour"]["β-VAE"]
+broader, ventricles = (
+    shown[shown["change"] == title].set_index(["amount", "model"])
+    for title in ("Brain wider", "Ventricles wider")
+)
+left = by_size.pivot(index="size_um", columns="model", values="value")
 pd.Series(
     {
         "the largest β leaves neighbours closest together": bool(
-            neighbours[max(codes)].value == min(e.value for e in neighbours.values())
+            nearest["value"].idxmin() == nearest["beta"].idxmax()
         ),
-        "PCA with very many components loses less of every size": all(
-            by_size[f"PCA, L = {most}"][size].value <= by_size["PCA"][size].value + 0.02
-            for size in by_size["PCA"]
+        "PCA with very many components loses less of every size": bool(
+            (left[f"PCA, L = {most}"] <= left["PCA"] + 0.02).all()
         ),
-        "no model paints the widest ventricles as they are": all(
-            by_amount[amounts[-1]].high < 1 for by_amount in shown["Ventricles wider"].values()
+        "no model paints the widest ventricles as they are": bool(
+            (ventricles.loc[amounts[-1], "high"] < 1).all()
         ),
-        "a third of an ordinary difference in width comes back from every model": all(
-            by_amount[amounts[0]].low > 1 / 3 for by_amount in shown["Brain wider"].values()
+        "a third of an ordinary difference in width comes back from every model": bool(
+            (broader.loc[amounts[0], "low"] > 1 / 3).all()
         ),
-        "every model follows the width of a brain better than that of its ventricles": all(
-            shown["Brain wider"][name][1.0].value > shown["Ventricles wider"][name][1.0].value
-            for name in models
+        "every model follows the width of a brain better than that of its ventricles": bool(
+            (broader["value"] > ventricles["value"]).loc[1.0][list(compared)].all()
         ),
     }
 )

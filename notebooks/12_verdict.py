@@ -32,47 +32,49 @@ from brainvae_core.settings import read_settings
 p = read_settings(globals())
 
 # %% tags=["hide-input"]
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import clean_part, graded_artefacts
 from brainvae_core.metrics import (
     CWSSIM,
+    LIMITS,
     ErrorMap,
-    beside,
+    as_text,
+    compare,
     cw_ssim_level,
     cw_ssim_scale_um,
     difference,
-    estimates,
     explained_variance_per_brain,
     fitted_sigma,
     frechet_distance,
     generated_scores,
     graded_removal,
-    jackknife,
     jackknife_difference,
-    jackknives,
     likelihood_bound,
-    painted_back,
+    named,
     pca_basis,
-    picked,
     pixel_detection,
-    reconstruction_estimates,
     reconstruction_scores,
     sample_precision,
     sample_recall,
+    scores_table,
+    summarise,
+    summarise_samples,
 )
 from brainvae_core.models import effective_strength
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record
-from brainvae_core.study import curve_runs, fitted_models
+from brainvae_core.study import fitted
 from IPython.display import display
 
 # %%
 whole = prepare_cohort(p)
 cohort = whole.resampled(p.evaluation.shape)
 train, validation, test = (cohort.split(name).images for name in ("train", "validation", "test"))
-models = fitted_models(p, "evaluated", cohort)
+fits = [(labels, run.model) for labels, run in fitted(p, "evaluated", cohort)]
 half = len(test) // 2
 source = (
     f"Cohort {cohort.name} at {p.evaluation.shape[0]} × {p.evaluation.shape[1]}, L = {p.model.latent_dim}: {len(test)} test brains "
@@ -82,7 +84,8 @@ source = (
 
 # %%
 print(cohort)
-print("fits: " + ", ".join(f"{name} {len(fits)}" for name, fits in models.items()))
+counts = pd.Series([labels["model"] for labels, _ in fits]).value_counts(sort=False)
+print("fits: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
 for beta in (1.0, p.model.beta):
     strength = effective_strength(beta, p.model.likelihood)
     print(f"β = {beta:g} has the effective strength {strength:.2g}")
@@ -98,11 +101,12 @@ print(
 similarity, mean_section = CWSSIM(test, level), train.mean(axis=0)
 
 # %%
-scores = {name: [] for name in models}
-for name, m in ((name, m) for name, fits in models.items() for m in fits):
-    painted = m.reconstruct(test)
-    scores[name].append(reconstruction_scores(test, painted, mean_section, similarity))
-metrics = reconstruction_estimates(scores)
+rows = []
+for labels, m in fits:
+    found = reconstruction_scores(test, m.reconstruct(test), mean_section, similarity)
+    rows.append(scores_table(found, **labels))
+scores = pd.concat(rows, ignore_index=True)
+summaries = [summarise(scores, by=["score", "model"], bounds=LIMITS)]
 
 # %% [markdown]
 # ## Generation
@@ -114,22 +118,22 @@ metrics = reconstruction_estimates(scores)
 basis = pca_basis(validation, min(p.evaluation.fd_dim, len(validation) - 1))
 real, others = basis.project(test[:half]), test[half : 2 * half]
 with_prior = ("PCA", "VAE", "β-VAE", "probabilistic PCA", "factor analysis")
-generated = {
-    name: [generated_scores(m, basis, others, train, name in with_prior) for m in fits]
-    for name, fits in models.items()
-}
-sides = beside(real, generated)
+kinds, sides = ("reconstructions", "prior samples", "aggregate posterior"), []
+for labels, m in fits:
+    made = generated_scores(m, basis, others, train, labels["model"] in with_prior)
+    sides += [(labels | {"kind": kind}, (real, made[kind])) for kind in kinds if kind in made]
 
 # %%
-floors, other = {}, basis.project(others)
-for kind, by_name in sides.items():
-    metrics[f"PCA-FD, {kind}"] = jackknives(frechet_distance, by_name, bounds=(0, np.inf))
-    level_of = jackknife(frechet_distance, [(real, other)], bounds=(0, np.inf))
-    floors[f"PCA-FD, {kind}"] = {"real against real": level_of}
-for what, measure in (("precision", sample_precision), ("recall", sample_recall)):
-    metrics[f"{what}, aggregate"] = jackknives(measure, sides["aggregate posterior"], bounds=(0, 1))
-    level_of = jackknife(measure, [(real, other)], bounds=(0, 1))
-    floors[f"{what}, aggregate"] = {"real against real": level_of}
+floors, between = [], [({"model": "real against real"}, (real, basis.project(others)))]
+asked = [(f"PCA-FD, {kind}", frechet_distance, kind, (0, np.inf)) for kind in kinds]
+asked.append(("precision, aggregate", sample_precision, "aggregate posterior", (0, 1)))
+asked.append(("recall, aggregate", sample_recall, "aggregate posterior", (0, 1)))
+for score, measure, kind, bounds in asked:
+    of_kind = [(labels, arrays) for labels, arrays in sides if labels["kind"] == kind]
+    for table, samples in ((summaries, of_kind), (floors, between)):
+        found = summarise_samples(measure, samples, "model", bounds=bounds)
+        table.append(found.assign(score=score))
+floors = pd.concat(floors)
 
 # %% [markdown]
 # ## Likelihood
@@ -138,12 +142,16 @@ for what, measure in (("precision", sample_precision), ("recall", sample_recall)
 
 # %%
 clean = clean_part(cohort).images[:half]
-bounds = {name: [] for name in ("VAE", "β-VAE")}
-for name, m in ((label, m) for label in bounds for m in models[label]):
-    found = likelihood_bound(m, clean, fitted_sigma(m, train[:256]), p.evaluation.n_importance)
-    bounds[name].append(found.importance_weighted)
-bounds["probabilistic PCA"] = models["probabilistic PCA"][0].log_likelihood(clean)
-metrics["log p(x) or bound (nats)"] = estimates(bounds)
+rows = []
+for labels, m in fits:
+    if labels["model"] in ("VAE", "β-VAE"):
+        sigma = fitted_sigma(m, train[:256])
+        found = likelihood_bound(m, clean, sigma, p.evaluation.n_importance)
+        rows.append(scores_table(found.importance_weighted, **labels))
+    elif labels["model"] == "probabilistic PCA":
+        rows.append(scores_table(m.log_likelihood(clean), **labels))
+bounds = summarise(pd.concat(rows), by="model")
+summaries.append(bounds.assign(score="log p(x) or bound (nats)"))
 
 # %% [markdown]
 # ## Artefacts
@@ -155,26 +163,35 @@ metrics["log p(x) or bound (nats)"] = estimates(bounds)
 graded = graded_artefacts(whole, p.evaluation.artefact_strengths, p.evaluation.n_graded).resampled(
     cohort.atlas.shape
 )
-removal = {
-    name: [graded_removal(m, graded, mean_section) for m in fits] for name, fits in models.items()
-}
-back = painted_back(removal, graded.kinds)
-kept = {name: np.stack([r.kept.mean(axis=(0, 1)) for r in fits]) for name, fits in removal.items()}
+axes = {"kind": graded.kinds, "strength": graded.strengths}
+rows = [
+    scores_table(graded_removal(m, graded, mean_section)._asdict(), **labels, axes=axes)
+    for labels, m in fits
+]
+removal = pd.concat(rows, ignore_index=True)
+
+# %%
+is_back = removal["score"] == np.where(removal["kind"] == "grid", "pattern", "reproduced")
+part, one = removal["kind"].replace("grid", "grid's lines"), ["model", "seed", "brain"]
+back = removal[is_back].assign(part=part).groupby(["part", *one], sort=False)
+back = back["value"].mean().reset_index()
+kept = removal[removal["score"] == "kept"].groupby(one, sort=False)["value"].mean().reset_index()
 
 # %%
 middle, size = len(graded.strengths) // 2, cohort.atlas.shape
 flat, masks = (x[:, middle].reshape(-1, *size) for x in (graded.images, graded.masks))
-ordinary = clean_part(cohort, "validation").images
-pixels = {name: [] for name in models}
-for name, m in ((name, m) for name, fits in models.items() for m in fits):
+ordinary, rows = clean_part(cohort, "validation").images, []
+for labels, m in fits:
     area = pixel_detection(ErrorMap(m, ordinary)(flat), masks).auc
-    pixels[name].append(area.reshape(len(graded.kinds), -1).mean(axis=0))
+    rows.append(scores_table(area.reshape(len(graded.kinds), -1).mean(axis=0), **labels))
 
 # %%
-rejected = [part for part in back if part != "grid's darkening"]
-metrics |= {f"{part} reproduced": estimates(back[part]) for part in rejected}
-metrics["brain kept around it"] = estimates(kept)
-metrics["artefact pixels, ROC"] = estimates(pixels, bounds=(0, 1))
+named_parts = back.assign(score=back["part"] + " reproduced")
+summaries.append(summarise(named_parts, by=["score", "model"]))
+summaries.append(summarise(kept, by="model").assign(score="brain kept around it"))
+pixels = summarise(pd.concat(rows), by="model", bounds=(0, 1))
+summaries.append(pixels.assign(score="artefact pixels, ROC"))
+metrics = pd.concat(summaries, ignore_index=True)
 
 # %% [markdown]
 # ## Everything at once
@@ -201,25 +218,28 @@ figures.fig_scores(metrics, references=floors).shows(
 # %%
 claims, rivals = {}, ("VAE", "PCA")
 for rival in rivals:
-    claims[f"β-VAE paints back less of artefacts than {rival}"] = {
-        part: difference(back[part][rival], back[part]["β-VAE"]) for part in rejected
-    }
-    claims[f"β-VAE keeps more of the brain around them than {rival}"] = {
-        "all": difference(kept["β-VAE"], kept[rival])
-    }
+    less = compare(back, rival, "β-VAE", by="part")
+    claims[f"β-VAE paints back less of artefacts than {rival}"] = named(less, "{part}")
+    more = compare(kept, "β-VAE", rival)
+    claims[f"β-VAE keeps more of the brain around them than {rival}"] = named(more, "all")
 
 # %%
-alike = picked(scores, "CW-SSIM")
+alike = scores[scores["score"] == "CW-SSIM"]
 for rival in (*rivals, "mean image"):
-    claims[f"β-VAE is ahead of {rival} on CW-SSIM"] = {
-        "all": difference(alike["β-VAE"], alike[rival])
-    }
+    ahead = compare(alike, "β-VAE", rival)
+    claims[f"β-VAE is ahead of {rival} on CW-SSIM"] = named(ahead, "all")
 
 # %%
 for rival in rivals:
     claims[f"β-VAE is ahead of {rival} on PCA-FD"] = {
-        kind: jackknife_difference(frechet_distance, sides[kind][rival], sides[kind]["β-VAE"])
-        for kind in ("reconstructions", "prior samples")
+        kind: jackknife_difference(
+            frechet_distance,
+            *(
+                [arrays for of, arrays in sides if (of["kind"], of["model"]) == (kind, name)]
+                for name in (rival, "β-VAE")
+            ),
+        )
+        for kind in kinds[:2]
     }
 
 # %% [markdown]
@@ -233,54 +253,53 @@ average = small.split("train").images.mean(axis=0)
 worst = graded_artefacts(
     whole, p.evaluation.artefact_strengths[-1:], p.evaluation.n_graded
 ).resampled(small.atlas.shape)
-runs = curve_runs(p, small)
+runs = fitted(p, "curve", small)
 
 # %%
-at, most = p.model.latent_dim, max(runs["PCA"])
-dims = [n for n in sorted({at, 30, most}) if n in runs["PCA"]]
-wanted = {(label, n): runs[label][n] for label in runs for n in dims if n in runs[label]}
+at = p.model.latent_dim
+there = {labels["latent_dim"] for labels, _ in runs if labels["model"] == "PCA"}
+most = max(there)
+dims = [n for n in sorted({at, 30, most}) if n in there]
+wanted = [(labels, run.model) for labels, run in runs if labels["latent_dim"] in dims]
 
 # %%
-strongest = {
-    point: [graded_removal(r.model, worst, average) for r in fits] for point, fits in wanted.items()
-}
-strongest_back = painted_back(strongest, worst.kinds)
-explained = {
-    name: {
-        point: [explained_variance_per_brain(x, r.model.reconstruct(x), average) for r in fits]
-        for point, fits in wanted.items()
-    }
-    for name, x in parts.items()
-}
+rows, explained = [], []
+for labels, m in wanted:
+    found = graded_removal(m, worst, average)
+    found = {"reproduced": found.reproduced[:, 0], "pattern": found.pattern[:, 0]}
+    rows.append(scores_table(found, **labels, axes={"kind": worst.kinds}))
+    for name, x in parts.items():
+        share = explained_variance_per_brain(x, m.reconstruct(x), average)
+        explained.append(scores_table(share, **labels, split=name))
+removal, explained = (pd.concat(of, ignore_index=True) for of in (rows, explained))
+is_back = removal["score"] == np.where(removal["kind"] == "grid", "pattern", "reproduced")
+strongest = removal[is_back].assign(part=removal["kind"].replace("grid", "grid's lines"))
 
 # %%
 for n, rival in ((n, rival) for n in dims for rival in rivals):
-    if {(rival, n), ("β-VAE", n)} <= set(strongest):
-        claims[f"with {n} latents, β-VAE paints back less at full strength than {rival}"] = {
-            part: difference(strongest_back[part][rival, n], strongest_back[part]["β-VAE", n])
-            for part in rejected
-        }
+    of_dim = strongest[strongest["latent_dim"] == n]
+    if {rival, "β-VAE"} <= {*of_dim["model"]}:
+        less = compare(of_dim, rival, "β-VAE", by="part")
+        claim = f"with {n} latents, β-VAE paints back less at full strength than {rival}"
+        claims[claim] = named(less, "{part}")
 
 # %%
-seen = explained["test"]
-for fewer, more in zip(dims, dims[1:], strict=False):
-    claims[f"PCA explains more with {more} components than with {fewer}"] = {
-        "all": difference(seen["PCA", more], seen["PCA", fewer])
-    }
+seen = dict(iter(explained[explained["split"] == "test"].groupby("model")))
+for fewer, more in pairwise(dims):
+    gained = compare(seen["PCA"], more, fewer, of="latent_dim")
+    claims[f"PCA explains more with {more} components than with {fewer}"] = named(gained, "all")
 
 # %%
 for name in ("VAE", "β-VAE"):
-    if {(name, at), (name, most)} <= set(seen):
-        claims[f"{name} explains less with {most} latents than with {at}"] = {
-            "all": difference(seen[name, at], seen[name, most])
-        }
+    if {at, most} <= {*seen[name]["latent_dim"]}:
+        lost = compare(seen[name], at, most, of="latent_dim")
+        claims[f"{name} explains less with {most} latents than with {at}"] = named(lost, "all")
 
 # %%
 few = min(map(len, parts.values()))
-gap = {
-    n: np.subtract(*(np.stack(explained[name]["PCA", n])[:, :few] for name in ("train", "test")))
-    for n in dims
-}
+of_pca = explained[(explained["model"] == "PCA") & (explained["brain"] < few)]
+of_pca = of_pca.pivot(index="brain", columns=["latent_dim", "split"], values="value")
+gap = {n: of_pca[n, "train"] - of_pca[n, "test"] for n in dims}
 claims[
     f"PCA's gap of training less test brains is larger with {most} components than with {at}"
 ] = {"all": difference(gap[most], gap[at])}
@@ -292,25 +311,22 @@ claims[
 # claim with its verdict.
 
 # %%
-table = pd.DataFrame(metrics).T
-table["real against real"] = pd.Series({k: v["real against real"] for k, v in floors.items()})
-units = {k: f"{k} (squared grey values)" for k in metrics if k.startswith("PCA-FD")}
+table = as_text(pd.concat([metrics, floors]), "score", "model").replace("–", "")
+units = {k: f"{k} (squared grey values)" for k in table.index if k.startswith("PCA-FD")}
 table = table.rename(index=units | {"PSNR": "PSNR (dB)"})
-table = table.map(str, na_action="ignore").fillna("")
 first = ["PCA", "VAE", "β-VAE", "nearest brain", "mean image", "real against real"]
 
 # %% tags=["nbval-ignore-output"]
 pd.set_option("display.max_colwidth", None)
 display(table[first], table.drop(columns=first))
-Record(
-    {
-        f"{score}, {name}": metrics[score][name]
-        for score in ("explained variance", "norm ratio", "CW-SSIM")
-        for name in first[:5]
-        if name in metrics[score]
-    },
-    claims,
-)
+of = metrics.set_index(["score", "model"], drop=False)
+recorded = [
+    (score, name)
+    for score in ("explained variance", "norm ratio", "CW-SSIM")
+    for name in first[:5]
+    if (score, name) in of.index
+]
+Record(named(of.loc[recorded], "{score}, {model}"), claims)
 
 # %% [markdown]
 # What the table says in the demo profile, claim by claim:
@@ -342,23 +358,18 @@ Record(
 # None of this is about real mice yet.
 
 # %%
+explained, ratio = of.loc["explained variance"], of.loc["norm ratio"]
+of_mean = [of[of["model"] == "mean image"]["value"].abs().max() for of in (back, kept)]
 pd.Series(
     {
         "PCA and either VAE explain shares less than 0.05 apart at this size": all(
-            abs(
-                metrics["explained variance"]["PCA"].value
-                - metrics["explained variance"][name].value
-            )
-            < 0.05
+            abs(explained.loc["PCA", "value"] - explained.loc[name, "value"]) < 0.05
             for name in ("VAE", "β-VAE")
         ),
-        "reconstructions deviate less from the mean than brains do": all(
-            metrics["norm ratio"][name].high < 1 for name in ("PCA", "VAE", "β-VAE")
+        "reconstructions deviate less from the mean than brains do": bool(
+            (ratio.loc[["PCA", "VAE", "β-VAE"], "high"] < 1).all()
         ),
-        "the mean image reproduces no artefact and keeps nothing": bool(
-            max(np.abs(by_name["mean image"]).max() for by_name in back.values()) < 1e-6
-            and np.abs(kept["mean image"]).max() < 1e-6
-        ),
+        "the mean image reproduces no artefact and keeps nothing": max(of_mean) < 1e-6,
     }
 )
 

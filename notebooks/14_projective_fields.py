@@ -44,7 +44,7 @@ from brainvae_core.fields import (
     tail_ratio,
     traversal,
 )
-from brainvae_core.metrics import active_latents, estimates
+from brainvae_core.metrics import active_latents, scores_table, summarise
 from brainvae_core.models import fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record
@@ -195,16 +195,21 @@ tails = np.array([tail_ratio(found) for found in from_brains])
 
 # %%
 linear = projective_field(models["PCA"], models["PCA"].encode(brains[:1])[0], few)
-figures.fig_scores(
-    {
-        "Asymmetry of the two sides": estimates(dict(zip(latents, sides.T, strict=True))),
-        "Tail ratio": estimates(dict(zip(latents, tails.T, strict=True))),
-    },
-    references={
-        "Asymmetry of the two sides": {"PCA": float(asymmetry(linear).max())},
-        "Tail ratio": {"PCA": float(tail_ratio(linear).max())},
-    },
-).shows("How far each latent of the β-VAE is from a linear one.").made_from(
+measures = {
+    "Asymmetry of the two sides": (sides, asymmetry(linear)),
+    "Tail ratio": (tails, tail_ratio(linear)),
+}
+found = [
+    summarise(scores_table(values.T, axes={"model": latents}), by="model").assign(score=score)
+    for score, (values, _) in measures.items()
+]
+of_pca = [
+    {"score": score, "model": "PCA", "value": float(values.max())}
+    for score, (_, values) in measures.items()
+]
+figures.fig_scores(pd.concat(found), references=pd.DataFrame(of_pca)).shows(
+    "How far each latent of the β-VAE is from a linear one."
+).made_from(
     f"Cohort {cohort.name}: from {len(many)} clean test brains' codes, {len(few)} values of c, "
     f"one β-VAE (seed {p.model.seed}); PCA from one brain's code, its largest value"
 )

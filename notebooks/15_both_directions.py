@@ -44,7 +44,14 @@ from brainvae_core.fields import (
     read_fits,
     scored_fits,
 )
-from brainvae_core.metrics import active_latents, from_resamples, match_latents, matching_null
+from brainvae_core.metrics import (
+    active_latents,
+    as_text,
+    from_resamples,
+    match_latents,
+    matching_null,
+    named,
+)
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record
 from brainvae_core.study import fitted_models
@@ -107,13 +114,22 @@ figures.fig_agreement(agreement, ends).shows(
 # %%
 found = {name: agreement_of_fits(both[name], active[name]) for name in compared}
 at = {"n_brains": n, "n_regions": len(regions)}
-own = {k: from_resamples(f.own, f.own_resamples, **at) for k, f in found.items()}
-beyond = {k: from_resamples(f.beyond, f.beyond_resamples, **at) for k, f in found.items()}
+panels = {"own": "Own fields: rank correlation"}
+panels["beyond"] = "Excess over other latents' fields"
+agreed = pd.DataFrame(
+    [
+        {"part": part, "score": title, "model": k}
+        | from_resamples(getattr(f, part), getattr(f, f"{part}_resamples"), **at)._asdict()
+        for part, title in panels.items()
+        for k, f in found.items()
+    ]
+)
 
 # %%
-panels = {"Own fields: rank correlation": own, "Excess over other latents' fields": beyond}
-nothing = dict(zip(panels, ({"no agreement": 0.0}, {"no excess": 0.0}), strict=True))
-figures.fig_scores(panels, references=nothing, columns=2).shows(
+nothing = pd.DataFrame(
+    {"score": panels.values(), "model": ["no agreement", "no excess"], "value": 0.0}
+)
+figures.fig_scores(agreed, references=nothing, columns=2).shows(
     "How far a latent's two fields agree, and how far more than those of two latents."
 ).made_from(f"{source}, {all_fits}")
 
@@ -201,24 +217,25 @@ scored = {
 }
 
 # %%
-scores = {
-    sets: {
-        k: from_resamples(f.values, f.resamples, n, n_regions=n_of[sets], bounds=(0, 1))
-        for k, f in found.items()
-    }
-    for sets, found in scored.items()
-}
+scores = pd.DataFrame(
+    [
+        {"regions": sets, "model": k}
+        | from_resamples(f.values, f.resamples, n, n_regions=n_of[sets], bounds=(0, 1))._asdict()
+        for sets, by_model in scored.items()
+        for k, f in by_model.items()
+    ]
+)
 nulls = {sets: {k: f.null for k, f in found.items()} for sets, found in scored.items()}
 rotated = {sets: {k: f.rotated for k, f in found.items()} for sets, found in scored.items()}
 print(f"{equal} active latents of each model")
 
 # %%
-figures.fig_3e(scores["six"], nulls["six"], rotated["six"]).shows(
+figures.fig_3e(scores.query("regions == 'six'"), nulls["six"], rotated["six"]).shows(
     "Uncorrelatedness over the six regions."
 ).made_from(f"Cohort {cohort.name}: {n} clean test brains, {all_fits}; {', '.join(p.fields.rois)}")
 
 # %%
-figures.fig_3e(scores["all"], nulls["all"], rotated["all"]).shows(
+figures.fig_3e(scores.query("regions == 'all'"), nulls["all"], rotated["all"]).shows(
     "Uncorrelatedness over every region of this slice."
 ).made_from(f"{source}, {all_fits}")
 
@@ -235,7 +252,7 @@ if dead := [name for name, fits in family.items() if not fits]:
     raise ValueError(f"no fit of {', '.join(dead)} has 2 active latents; fit longer or lower beta")
 alive_of = {k: [active_latents(m.encode(small)) for m in fits] for k, fits in family.items()}
 fewest = min(int(alive.sum()) for fits in alive_of.values() for alive in fits)
-of_family, of_all = {}, {}
+of_family, of_all = {}, []
 
 # %%
 for sets, acronyms in (("six", p.fields.rois), ("all", parts)):
@@ -243,10 +260,12 @@ for sets, acronyms in (("six", p.fields.rois), ("all", parts)):
     of_family[sets] = {
         k: scored_fits([b.receptive for b in fits], alive_of[k], fewest) for k, fits in seen.items()
     }
-    of_all[sets] = {
-        k: from_resamples(f.values, f.resamples, n, n_regions=len(acronyms), bounds=(0, 1))
+    of_all += [
+        {"regions": sets, "model": k}
+        | from_resamples(f.values, f.resamples, n, n_regions=len(acronyms), bounds=(0, 1))._asdict()
         for k, f in of_family[sets].items()
-    }
+    ]
+of_all = pd.DataFrame(of_all)
 print(f"{len(p.fields.rois)} and {len(parts)} regions, {fewest} active latents of each model")
 
 # %%
@@ -256,31 +275,31 @@ small_source = (
     f"Cohort {coarse.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: {n} clean test brains, "
 )
 small_source += f"{len(p.grid.seeds)} fits of each VAE, one of PCA"
-figures.fig_3e(of_all["six"], nulls_of["six"], rotated_of["six"]).shows(
+figures.fig_3e(of_all.query("regions == 'six'"), nulls_of["six"], rotated_of["six"]).shows(
     "The family of objectives over the six regions."
 ).made_from(small_source)
 
 # %%
-figures.fig_3e(of_all["all"], nulls_of["all"], rotated_of["all"]).shows(
+figures.fig_3e(of_all.query("regions == 'all'"), nulls_of["all"], rotated_of["all"]).shows(
     "The family of objectives over every region of that size."
 ).made_from(f"{small_source}; {len(parts)} regions")
 
 # %% tags=["nbval-ignore-output"]
 upper = {k: np.quantile(r, 0.975) for k, r in by_chance.items()}
 strong = {k: (r >= 0.9).sum(axis=1).mean() for k, r in correlation.items()}
-named = {"six": f"{len(p.fields.rois)} regions", "all": f"{len(parts)} regions"}
-by_size = {f"uncorrelatedness over {named[sets]}": by for sets, by in of_all.items()}
+counted = {"six": f"{len(p.fields.rois)} regions", "all": f"{len(parts)} regions"}
+over = "uncorrelatedness over " + of_all["regions"].map(counted)
 stable = {"mean |r| of two fits": back, "97.5 % of random axes": upper, "latents above 0.9": strong}
-display(pd.DataFrame(by_size).map(str), pd.DataFrame(stable).round(2))
+display(as_text(of_all.assign(over=over), "model", "over"), pd.DataFrame(stable).round(2))
 Record(
     {
-        **{f"agreement of a latent's two fields, {k}": e for k, e in own.items()},
-        **{f"that less two latents' agreement, {k}": e for k, e in beyond.items()},
-        **{
-            f"uncorrelatedness over {len(p.fields.rois)} regions, {k}": e
-            for k, e in scores["six"].items()
-        },
-        **{f"uncorrelatedness over all regions, {k}": e for k, e in scores["all"].items()},
+        **named(agreed.query("part == 'own'"), "agreement of a latent's two fields, {model}"),
+        **named(agreed.query("part == 'beyond'"), "that less two latents' agreement, {model}"),
+        **named(
+            scores.query("regions == 'six'"),
+            f"uncorrelatedness over {len(p.fields.rois)} regions, {{model}}",
+        ),
+        **named(scores.query("regions == 'all'"), "uncorrelatedness over all regions, {model}"),
         **{f"|r| of matched latents of two fits, {k}": r for k, r in back.items()},
     },
     n_brains=len(brains),
@@ -296,23 +315,28 @@ Record(
 
 # %%
 random_axes = {name: np.quantile(draws, 0.975) for name, draws in rotated["all"].items()}
+beyond = agreed.query("part == 'beyond'").set_index("model")
+over_all = scores.query("regions == 'all'").set_index("model")
+vaes = ["VAE", "β-VAE"]
 pd.Series(
     {
-        "PCA's two fields of a latent agree more than two latents' (interval)": beyond["PCA"].sign
+        "PCA's two fields of a latent agree more than two latents' (interval)": beyond.loc[
+            "PCA", "low"
+        ]
         > 0,
-        "so do the VAE's and the β-VAE's, by their estimates (more than 0.05)": all(
-            beyond[name].value > 0.05 for name in ("VAE", "β-VAE")
-        ),
+        "so do the VAE's and the β-VAE's, by their estimates (more than 0.05)": (
+            beyond.loc[vaes, "value"] > 0.05
+        ).all(),
         "two fits share little more than random axes would (|r| less than 0.1 above 97.5 %)": all(
             back[name] < upper[name] + 0.1 for name in back
         ),
         "no fit gives another's latents back (mean |r| below 0.9)": max(back.values(), default=0.0)
         < 0.9,
         "all models have 8 active latents": equal == p.model.latent_dim,
-        "PCA is above random axes of its codes over all regions": scores["all"]["PCA"].value
+        "PCA is above random axes of its codes over all regions": over_all.loc["PCA", "value"]
         > random_axes["PCA"],
         "VAE and β-VAE are not shown to be (their intervals reach them)": all(
-            scores["all"][name].low < random_axes[name] for name in ("VAE", "β-VAE")
+            over_all.loc[name, "low"] < random_axes[name] for name in vaes
         ),
     }
 ).astype(bool)

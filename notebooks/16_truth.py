@@ -38,26 +38,28 @@ from brainvae_core.cohorts import PlantedModel, clean_part
 from brainvae_core.fields import (
     fit_means,
     planted_fields,
+    recover,
     recover_fits,
     recovery_rates,
     rotated_fits,
 )
 from brainvae_core.metrics import (
     active_latents,
+    compare,
     dci,
-    difference,
-    estimates,
-    jackknife,
     jackknife_difference,
-    jackknives,
     mutual_information_gap,
+    named,
+    scores_table,
     sidedness_beyond_chance,
+    summarise,
+    summarise_samples,
     tail_counts,
 )
 from brainvae_core.models import LinearGaussian
 from brainvae_core.prepare import freeform_cohort, planted_cohort
 from brainvae_core.record import Record
-from brainvae_core.study import fitted_models, varied_models
+from brainvae_core.study import fitted_models, varied
 from IPython.display import display
 
 # %%
@@ -139,13 +141,13 @@ if dead := [name for name, fits in compared.items() if not fits]:
     raise ValueError(f"no fit of {', '.join(dead)} has an active latent; fit longer or lower beta")
 turned = rotated_fits(compared, test.images, living_active, n=3)
 chance = recover_fits(turned, test.images, factors, planted, masks, c, n_read=p.fields.n_read)
-answers = recovery_rates(found), recovery_rates(chance, per_fit=3)
-rates = {q: jackknives(np.mean, answers[0][q] | answers[1][q], bounds=(0, 1)) for q in answers[0]}
+answers, asked = recovery_rates(found) + recovery_rates(chance, per_fit=3), ["score", "model"]
+rates = summarise_samples(np.mean, answers, asked, bounds=(0, 1))
 
 # %%
-one_of = {f"1 of {len(names)}": 1 / len(names)}
-pointing = ("receptive field right", "projective field right")
-figures.fig_scores(rates, references=dict.fromkeys(pointing, one_of)).shows(
+pointing = ["receptive field right", "projective field right"]
+one_of = {"score": pointing, "model": f"1 of {len(names)}", "value": 1 / len(names)}
+figures.fig_scores(rates, references=pd.DataFrame(one_of)).shows(
     "The share of the planted factors of which each is true."
 ).made_from(
     f"{source}, {len(names)} factors, {len(p.evaluation.seeds)} fits of each VAE and one of the others, "
@@ -175,24 +177,30 @@ codes = {
     for k, f in models.items()
 }
 codes = {k: [(z, zt) for z, zt in fits if z.shape[1]] for k, fits in codes.items()}
-gaps = {k: [mutual_information_gap(z, told, bins) for z, _ in fits] for k, fits in codes.items()}
-parts = {k: [dci(z, told, zt, factors) for z, zt in fits] for k, fits in codes.items()}
+rows, parts = [], []
+for k, fits in codes.items():
+    for i, (z, zt) in enumerate(fits):
+        gap = mutual_information_gap(z, told, bins)
+        rows.append(scores_table(gap, model=k, seed=i, brains=names))
+        parts.append({"model": k} | dci(z, told, zt, factors)._asdict())
+gaps = pd.concat(rows)
 
 # %%
-table = pd.DataFrame({"MIG": {name: np.mean(fits) for name, fits in gaps.items()}})
-for score in ("disentanglement", "completeness", "informativeness"):
-    table[score] = {k: np.mean([getattr(d, score) for d in fits]) for k, fits in parts.items()}
-table = table.rename(columns={"informativeness": "error"})
+mean_gap = gaps.groupby("model", sort=False)["value"].mean()
+of_parts = ["disentanglement", "completeness", "informativeness"]
+table = pd.DataFrame(parts).groupby("model", sort=False)[of_parts].mean()
+table.insert(0, "MIG", mean_gap)
+table = table.rename(columns={"informativeness": "error"}).rename_axis(None)
 
 # %% tags=["nbval-ignore-output"]
 display(table.round(2))
-shown = {f"{what}, {name}": e for what, by in rates.items() for name, e in by.items()}
+by_question = pd.concat([of for _, of in rates.groupby("score", sort=False)])
+shown = named(by_question, "{score}, {model}")
 Record(shown, of=dict.fromkeys(shown, "factors"))
 
 # %%
-figures.fig_scores({"MIG, mean over factors": estimates(gaps, bounds=(0, 1))}).shows(
-    "How far one latent, and no other, has each factor."
-).made_from(
+mig = summarise(gaps, by="model", bounds=(0, 1)).assign(score="MIG, mean over factors")
+figures.fig_scores(mig).shows("How far one latent, and no other, has each factor.").made_from(
     f"Cohort {cohort.name}: {len(train)} training brains, {len(names)} factors, "
     f"{len(p.evaluation.seeds)} fits of each VAE"
 )
@@ -222,23 +230,24 @@ figures.fig_tails(by_kind, limits, counts).made_from(
 # %%
 z = {name: [m.encode(part.images) for m in fits] for name, fits in compared.items()}
 sets = {kind: kinds == kind for kind in ("leak", "breakage", "grid")} | {"any": kinds != "clean"}
-beyond = {
-    f"{kind}, {unusual.sum()} brains": {
-        name: jackknife(sidedness_beyond_chance, [(one[rows], unusual[rows]) for one in fits])
-        for name, fits in z.items()
-    }
+sided = [
+    ({"score": f"{kind}, {unusual.sum()} brains", "model": name}, (one[rows], unusual[rows]))
     for kind, unusual in sets.items()
     if unusual.sum() > 2
     for rows in [unusual | (kinds == "clean")]
-}
+    for name, fits in z.items()
+    for one in fits
+]
+beyond = summarise_samples(sidedness_beyond_chance, sided, ["score", "model"])
 
 # %%
-figures.fig_scores(beyond, references=dict.fromkeys(beyond, {"chance": 0.0})).shows(
+no_side = pd.DataFrame({"model": ["chance"], "value": [0.0]})
+figures.fig_scores(beyond, references=no_side).shows(
     "Brains with artefacts on one side of a latent: the share, less what random sides would give."
 ).made_from(
     f"Cohort {cohort.name}: beside {(kinds == 'clean').sum()} clean test brains, "
     f"{len(p.evaluation.seeds)} fits of each VAE"
-) if beyond else "fewer than 3 test brains with an artefact"
+) if len(beyond) else "fewer than 3 test brains with an artefact"
 
 # %% [markdown]
 # ## A second simulator
@@ -280,11 +289,8 @@ figures.fig_planted(
 )
 
 # %%
-answers_again = recovery_rates(again), recovery_rates(at_random, per_fit=3)
-rates_again = {
-    q: jackknives(np.mean, answers_again[0][q] | answers_again[1][q], bounds=(0, 1))
-    for q in answers_again[0]
-}
+answers_again = recovery_rates(again) + recovery_rates(at_random, per_fit=3)
+rates_again = summarise_samples(np.mean, answers_again, asked, bounds=(0, 1))
 figures.fig_scores(rates_again).shows(
     "The share of the second simulator's factors of which each is true."
 ).made_from(
@@ -296,30 +302,31 @@ figures.fig_scores(rates_again).shows(
 # Both simulators in one figure: the best latent's R² and the share of factors recovered, as differences (filled: the interval does not hold 0).
 
 # %%
-r2 = {
-    which: {k: np.stack([f.best_r2 for f in fits]) for k, fits in table.items()}
-    | {k: fit_means([f.best_r2 for f in fits], 3) for k, fits in random.items()}
-    for which, table, random in (
-        ("first simulator", found, chance),
-        ("second simulator", again, at_random),
-    )
-}
+simulators = {"first simulator": (found, chance, answers)}
+simulators["second simulator"] = (again, at_random, answers_again)
 pairs = (("β-VAE", "β-VAE, random axes"), ("β-VAE", "PCA"), ("told the factors", "β-VAE"))
-rows = {
-    f"R²: {a} − {b}": {which: difference(table[a], table[b]) for which, table in r2.items()}
-    for a, b in pairs
-}
-shares = {
-    which: a["recovered"] | b["recovered"]
-    for which, (a, b) in (("first simulator", answers), ("second simulator", answers_again))
-}
-rows |= {
-    f"recovered: {a} − {b}": {
-        which: jackknife_difference(np.mean, by[a], by[b]) for which, by in shares.items()
-    }
-    for a, b in pairs
-}
-figures.fig_differences(rows, "Difference, mean over factors").shows(
+rows = []
+for which, (of_model, at_chance, _) in simulators.items():
+    for of, per_fit in ((of_model, 1), (at_chance, 3)):
+        for k, fits in of.items():
+            best = fit_means([f.best_r2 for f in fits], per_fit)
+            rows.append(scores_table(best, model=k, kind=which))
+r2 = pd.concat([compare(pd.concat(rows), a, b, by="kind") for a, b in pairs])
+
+# %%
+shares = []
+for a, b in pairs:
+    for which, (_, _, of) in simulators.items():
+        recovered = [
+            [row for labels, row in of if labels == {"score": "recovered", "model": name}]
+            for name in (a, b)
+        ]
+        less = jackknife_difference(np.mean, *recovered)
+        shares.append({"model": f"recovered: {a} − {b}", "kind": which} | less._asdict())
+
+# %%
+against = pd.concat([r2.assign(model="R²: " + r2["model"]), pd.DataFrame(shares)])
+figures.fig_differences(against, "Difference, mean over factors").shows(
     "Models against each other on both simulators. "
     "Differences of shares lie within ±1; their intervals are not cut there."
 ).made_from(
@@ -344,11 +351,12 @@ arguments = small.images, small.factors.to_numpy(), truth, halves, c
 n_small = max(p.fields.n_read // 2, 3)
 
 # %%
-varied = {what: {} for what in ("beta", "latent_dim", "brains", "share")}
-for what, by_model in varied_models(p, coarse).items():
-    for name, by_value in by_model.items():
-        used = {x: [active_latents(m.encode(small.images)) for m in f] for x, f in by_value.items()}
-        varied[what][name] = recover_fits(by_value, *arguments, used, n_small)
+rows, samples = [], []
+for labels, run in varied(p, coarse):
+    alive = active_latents(run.model.encode(small.images))
+    of_run = recover(run.model, *arguments, alive, n_small)
+    rows.append(scores_table(of_run.best_r2, **labels))
+    samples.append((labels, (of_run.recovered.astype(float),)))
 
 # %%
 titles = {
@@ -357,62 +365,59 @@ titles = {
     "brains": "Training brains",
     "share": "Artefact share",
 }
-curves = {
-    titles[what]: estimates(
-        {
-            k: {x: np.stack([f.best_r2 for f in fits]) for x, fits in by.items()}
-            for k, by in table.items()
-        },
-        bounds=(0, 1),
-    )
-    for what, table in varied.items()
-}
+points = ["varies", "model", "at"]
+curves = summarise(pd.concat(rows), by=points, bounds=(0, 1))
+recovered = summarise_samples(np.mean, samples, points, bounds=(0, 1))
 small_source = (
     f"Cohort {cohort.name} at {p.grid.shape[0]} × {p.grid.shape[1]}: {len(test)} test brains without "
     f"artefacts, {len(names)} factors, {len(p.grid.seeds)} fits of the β-VAE a point, one of PCA"
 )
 
 # %%
-below = "What the panel's title names"
-figures.fig_curves(curves, below, ylabels=["R² of the best latent"], share_y=True).shows(
+below = ("at", "What the panel's title names")
+curves["score"] = curves["varies"].map(titles)
+figures.fig_curves(curves, *below, ylabels=["R² of the best latent"], share_y=True).shows(
     "How much of a factor its best latent has as one thing changes."
 ).made_from(small_source)
 
 # %%
-recovered = {
-    titles[what]: jackknives(
-        np.mean, {k: recovery_rates(by)["recovered"] for k, by in table.items()}, bounds=(0, 1)
-    )
-    for what, table in varied.items()
-}
-figures.fig_curves(recovered, below, ylabels=["Share of factors recovered"], share_y=True).shows(
+recovered["score"] = recovered["varies"].map(titles)
+figures.fig_curves(recovered, *below, ylabels=["Share of factors recovered"], share_y=True).shows(
     "How many factors are recovered as one thing changes."
 ).made_from(small_source)
 
 # %%
-of, best = rates["recovered"], max(f.best_r2.mean() for f in found["β-VAE"])
-lacking = rates["receptive field right"]["told the factors"].value
+of = rates.set_index(["score", "model"])
+best = max(f.best_r2.mean() for f in found["β-VAE"])
+axes = r2.set_index(["model", "kind"]).loc["β-VAE − β-VAE, random axes"]
 pd.Series(
     {
-        "told the factors, every projective field points right": rates["projective field right"][
-            "told the factors"
-        ].value
+        "told the factors, every projective field points right": of.loc[
+            ("projective field right", "told the factors"), "value"
+        ]
         == 1,
-        "but not every receptive field": lacking < 1,
-        "PCA recovers more factors than the β-VAE": of["PCA"].value > of["β-VAE"].value,
-        "the β-VAE's latents are not shown to beat random axes of its codes": rows[
-            "R²: β-VAE − β-VAE, random axes"
-        ]["first simulator"].sign
-        == 0,
-        "nor in the second simulator": rows["R²: β-VAE − β-VAE, random axes"][
-            "second simulator"
-        ].sign
-        == 0,
-        "each model's MIG is below that of one that was told": max(
-            np.mean(gaps[name]) for name in gaps if name != "told the factors"
-        )
-        < np.mean(gaps["told the factors"]),
-        "a latent of the β-VAE holds half of some factor": rates["has a latent"]["β-VAE"].value > 0,
+        "but not every receptive field": of.loc[
+            ("receptive field right", "told the factors"), "value"
+        ]
+        < 1,
+        "PCA recovers more factors than the β-VAE": of.loc[("recovered", "PCA"), "value"]
+        > of.loc[("recovered", "β-VAE"), "value"],
+        "the β-VAE's latents are not shown to beat random axes of its codes": axes.loc[
+            "first simulator", "low"
+        ]
+        <= 0
+        <= axes.loc["first simulator", "high"],
+        "nor in the second simulator": axes.loc["second simulator", "low"]
+        <= 0
+        <= axes.loc["second simulator", "high"],
+        "each model's MIG is below that of one that was told": mean_gap.drop(
+            "told the factors"
+        ).max()
+        < mean_gap["told the factors"],
+        "a latent of the β-VAE holds half of some factor": of.loc[
+            ("has a latent", "β-VAE"), "value"
+        ]
+        > 0,
         "and its best latents a fifth of a factor on average": best > 0.2,
     }
 ).astype(bool)

@@ -213,14 +213,14 @@ verdicts = pd.Series({claim: verdict(found.values()) for claim, found in claims.
 print(f"{len(claims)} claims, {n} brains, {len(p.evaluation.seeds)} fits of each VAE")
 
 # %%
-asked = {
-    claim: dict(zip(("first", "second"), of.values(), strict=False)) for claim, of in claims.items()
-}
-label = {
-    "first": f"the only one, or {len(p.fields.rois)} regions",
-    "second": f"{len(regions)} regions",
-}
-numbers = {k: {label[which]: e for which, e in of.items()} for k, of in asked.items()}
+label = [f"the only one, or {len(p.fields.rois)} regions", f"{len(regions)} regions"]
+numbers = pd.DataFrame(
+    [
+        {"model": claim, "kind": which, **found._asdict()}
+        for claim, of in claims.items()
+        for which, found in zip(label, of.values(), strict=False)
+    ]
+)
 
 # %% tags=["nbval-ignore-output"]
 ends = ("almost all latents", "(stars)", "by one tail", "another fit (ours)")

@@ -49,6 +49,16 @@ def estimate(value=None, half=0.1):
     return SimpleNamespace(value=value, low=value - half, high=value + 2 * half)
 
 
+def rows(found, *names):
+    """Nested estimates as a table, a level of nesting a column; a plain number has no interval."""
+    flat = [((), found)]
+    for _ in names:
+        flat = [((*key, k), v) for key, of in flat for k, v in of.items()]
+    ends = [vars(v) if isinstance(v, SimpleNamespace) else {"value": v} for _, v in flat]
+    labels = [dict(zip(names, key, strict=True)) for key, _ in flat]
+    return pd.DataFrame([a | b for a, b in zip(labels, ends, strict=True)])
+
+
 def curve(dims=DIMS):
     return {d: estimate() for d in dims}
 
@@ -125,6 +135,14 @@ def knee(n_seeds=3):
     return DIMS, curves, {"PCA": np.nan, "β-VAE": 4.0}, shares
 
 
+def paths(*kinds):
+    """Of each kind two lines of two points."""
+    ends = {"PCA": [(0, 0), (0.5, 0.7)], "median": [(1, 1), (0.2, 0.4)]}
+    found = [(kind, k, *xy) for kind in kinds for k, of in ends.items() for xy in of]
+    return pd.DataFrame(found, columns=["kind", "model", "reproduced", "kept"])
+
+
+KIND_MODEL_L = ("kind", "model", "latent_dim")
 LAYERS = [("image", (1, H, W)), ("conv 1", (32, 10, 14)), ("fc", (256,)), ("code", (L,))]
 ROW = [rng.normal(size=L) for _ in range(2)]
 LONG = "a very long name of a fit that somebody made elsewhere and registered since"
@@ -137,23 +155,25 @@ CALLS = {
     "fig_2b": ((grey(2), per_model(lambda: grey(2)), KINDS, 50.0, masks(2)), {}, [0, 1]),
     "fig_s1": ((grey(N), grey(N), per_model(lambda: grey(N)), list("abcde"), 50.0, masks(5)), {},
                [0, 1, 2]),
-    "fig_2c": (({"PCA": curve(), "VAE": curve([2, 16]), "β-VAE": {}}, {"mean image": 0.89}), {},
-               [0]),
-    "fig_2d": (({k: per_model(curve) for k in ("Reconstructions", "Samples")}, {"Samples": 0.5}),
-               {}, [0]),
-    "fig_curves": (({"Kept": {"PCA": curve([0.2, 0.5, 1]), "median": curve([0.2, 1])},
-                     "Found": {"PCA": curve([0.2])}, "Lost": {}}, "Strength"),
-                   {"references": {"Kept": {"copy": 1.0}}, "ylabels": ["Share", "Rate"]}, [0]),
-    "fig_differences": (({"β-VAE − VAE": {"leak": estimate(0.3), "grid": estimate(0.02)},
-                          "β-VAE − PCA": {"leak": estimate(-0.5)}}, "Difference"),
+    "fig_2c": ((rows({"PCA": curve(), "VAE": curve([2, 16])}, "model", "latent_dim"),
+                rows({"mean image": 0.89}, "model")), {}, [0, 1]),
+    "fig_2d": ((rows({k: per_model(curve) for k in ("Reconstructions", "Samples")}, *KIND_MODEL_L),
+                rows({"Samples": {"real": estimate()}}, "kind", "model")), {}, [0]),
+    "fig_curves": ((rows({"Kept": {"PCA": curve([0.2, 0.5, 1]), "median": curve([0.2, 1])},
+                          "Found": {"PCA": curve([0.2])}}, "score", "model", "s"), "s", "Strength"),
+                   {"references": rows({"Kept": {"copy": 1.0}}, "score", "model"),
+                    "ylabels": ["Share", "Rate"]}, [0]),
+    "fig_differences": ((rows({"β-VAE − VAE": {"leak": estimate(0.3), "grid": estimate(0.02)},
+                               "β-VAE − PCA": {"leak": estimate(-0.5)}}, "model", "kind"), "x"),
                         {"better": "β-VAE better"}, [0]),
-    "fig_differences, long": (({LONG * 2: per_model(estimate, [LONG, "b"])}, LONG), {}, [0]),
-    "fig_scores": (({"CW-SSIM": per_model(estimate), "PCA-FD": {"PCA": estimate()}, "Kept": {}},),
-                   {"references": {"PCA-FD": {"real against real": 0.5}}, "columns": 2}, [0]),
-    "fig_keep_reject": ((
-        {k: per_model(lambda: (estimate(0.3), estimate(0.5))) for k in KINDS},
-        {k: {"PCA": [(0, 0), (0.5, 0.7)], "median": [(1, 1), (0.2, 0.4)]} for k in KINDS}), {},
-        [0]),
+    "fig_differences, long": ((rows({LONG * 2: per_model(estimate, [LONG, "b"])}, "model", "kind"),
+                               LONG), {}, [0]),
+    "fig_scores": ((rows({"CW-SSIM": per_model(estimate), "PCA-FD": {"PCA": estimate()}},
+                         "score", "model"),),
+                   {"references": rows({"PCA-FD": {"real": 0.5}}, "score", "model"), "columns": 2},
+                   [0]),
+    "fig_keep_reject": ((rows({k: per_model(lambda: {"kept": estimate(), "reproduced": estimate()})
+                               for k in KINDS}, "kind", "model", "score"), paths(*KINDS)), {}, [0]),
     "fig_detection": (({k: {"VAE": detected(), "mean image": detected()} for k in KINDS},), {}, []),
     "fig_error_maps": ((grey(2), {"VAE": grey(2), "PCA": grey(2)}, KINDS, 50.0, masks(2)), {},
                        [0, 1]),
@@ -171,7 +191,7 @@ CALLS = {
     "fig_3b": ((rng.random((4, L)), ROIS, np.array([1.5, 22.25, 3, 4])), {}, [0, 2]),
     "fig_3c": ((rng.normal(size=(6, N, 2)), (1, 5), np.linspace(0.5, 2, 6), "HPF"), {}, []),
     "fig_3d": ((np.cov(rng.random((L, 9))),), {}, [0]),
-    "fig_3e": ((per_model(lambda: estimate(0.6)), per_model(lambda: rng.random(40)),
+    "fig_3e": ((rows(per_model(lambda: estimate(0.6)), "model"), per_model(lambda: rng.random(40)),
                 per_model(lambda: rng.random(30))), {}, [0]),
     "fig_s2": ((grey(4, 2), ROIS, np.array([[0.5, 1.5]] * 4), 50.0), {}, [0]),
     "fig_s3": ((rng.normal(size=(4, 2, N, L)), ROIS, np.array([[0.5, 1.5]] * 4)), {}, []),
@@ -216,6 +236,7 @@ CALLS = {
     "fig_tails": (tails(), {}, [0, 1]),
     "fig_tails, one": (tails(1), {}, [0, 1]),
 }  # fmt: skip
+ONE = rows({"PCA": estimate()}, "model")
 SECTIONS = "1 2a 2b s1 3a s2 s4 sections factors reconstructions error_maps new_brain worst maps"
 SECTIONS = [f"fig_{name}" for name in SECTIONS.split()]
 every = pytest.mark.parametrize("name", CALLS)
@@ -275,8 +296,8 @@ def numbers(given):
     """Every number of an argument: of arrays, estimates and what holds them."""
     if isinstance(given, dict):
         given = list(given.values())
-    if isinstance(given, SimpleNamespace):
-        given = [given.value, given.low, given.high]
+    if isinstance(given, pd.DataFrame):
+        given = given[[name for name in ("value", "low", "high") if name in given]].to_numpy()
     if isinstance(given, list | tuple):
         return np.concatenate([np.empty(0), *map(numbers, given)])
     return np.asarray(given, float).ravel()
@@ -427,7 +448,7 @@ def test_figures_know_neither_models_nor_cohorts():
         lambda f: f.fig_sections(grey(3), ["a", "b"], pixel_um=50.0),
         lambda f: f.fig_3b(rng.random((L, 4)), ROIS, np.ones(4)),
         lambda f: f.fig_3d(np.ones((2, 3))),
-        lambda f: f.fig_keep_reject({"leak": {}}, {"grid": {}}),
+        lambda f: f.fig_keep_reject(paths("leak").assign(score="kept"), paths("grid")),
         lambda f: f.fig_error_maps(grey(2), {"PCA": grey(3)}, ["a", "b"], 50.0, masks(2)),
         lambda f: f.fig_grids({"R": np.ones((3, 2))}, [1, 3], [2, 4, 8], {}),
         lambda f: f.fig_grids({"R": np.full((2, 2), np.nan)}, [1, 3], [2, 4], {}),
@@ -438,8 +459,10 @@ def test_figures_know_neither_models_nor_cohorts():
         lambda f: f.fig_rate_distortion(np.ones((3, 4, 2)), np.ones((3, 4, 2)), [1, 3], DIMS, {}),
         lambda f: f.fig_row([1, 3], {"Rate": np.ones((3, 2))}, {}),
         lambda f: f.fig_2b(grey(2), {"PCA": grey(3)}, KINDS, 50.0),
-        lambda f: f.fig_3e({"PCA": estimate()}, {"VAE": np.ones(3)}, {"PCA": np.ones(3)}),
-        lambda f: f.fig_3e({"PCA": estimate()}, {"PCA": np.ones(3)}, {}),
+        lambda f: f.fig_3e(ONE, {"VAE": np.ones(3)}, {"PCA": np.ones(3)}),
+        lambda f: f.fig_3e(ONE, {"PCA": np.ones(3)}, {}),
+        lambda f: f.fig_scores(ONE[:0]),
+        lambda f: f.fig_curves(ONE.assign(x=1)[:0], "x", "x"),
         lambda f: f.fig_quality(z_scores()[0], np.zeros(49, bool), 6.0),
         lambda f: f.fig_quality(z_scores()[0] * np.nan, np.zeros(50, bool), 6.0),
         lambda f: f.fig_worst(grey(3), ["a", "b"], ["", ""], 50.0),

@@ -10,7 +10,6 @@ from scipy.stats import ortho_group
 
 from brainvae_core.metrics import (
     aggregate_codes,
-    beside,
     frechet_distance,
     generated_scores,
     pca_basis,
@@ -286,17 +285,6 @@ def test_a_latents_prior_is_standard_normal():
     one_step = np.abs(basis.components.sum()) * np.hypot(1, 0.1)
     assert prior.std() == pytest.approx(one_step, rel=0.02)
     assert prior.mean() == pytest.approx(0, abs=0.03 * one_step)
-
-
-def test_generated_scores_stand_beside_the_real_ones_by_kind():
-    real = np.zeros((4, 3))
-    fit = {"reconstructions": 1, "prior samples": 2, "aggregate posterior": 3}
-    found = beside(real, {"VAE": {8: [fit, fit]}})
-    assert [g for _, g in found["prior samples"]["VAE"][8]] == [2, 2]
-    assert all(r is real for by in found.values() for r, _ in by["VAE"][8])
-    without = {"reconstructions": 1, "aggregate posterior": 3}
-    found = beside(real, {"VAE": [fit], "NMF": [without]})
-    assert list(found["prior samples"]) == ["VAE"] and len(found["reconstructions"]) == 2
 
 
 def test_nonsense_generates_nothing():

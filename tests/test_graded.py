@@ -7,11 +7,7 @@ import pytest
 
 from brainvae_core.metrics import (
     artefact_removal,
-    estimate,
     graded_removal,
-    graded_table,
-    painted_back,
-    removal_by_share,
 )
 
 KINDS, STRENGTHS, N, SHAPE = ("leak", "grid"), (0.3, 0.6, 1.0), 4, (5, 7)
@@ -77,25 +73,3 @@ def test_what_a_model_answers_is_checked(graded):
     flat = SimpleNamespace(reconstruct=lambda images: images[:, None])
     with pytest.raises(ValueError, match=r"the model's reconstructions are \(4, 1, 5, 7\); of"):
         graded_removal(flat, graded, MEAN)
-
-
-def test_models_are_regrouped_by_share_and_tabled_by_kind_and_strength(graded):
-    one = graded_removal(Halves(), graded, MEAN)
-    shares = removal_by_share({"VAE": [one, one], "PCA": [one]})
-    assert shares["kept"]["VAE"].shape == (2, 2, 3, N) and list(shares) == [
-        "reproduced",
-        "pattern",
-        "kept",
-        "recovered",
-    ]
-    back = painted_back({("VAE", 2): [one, one]}, KINDS)
-    assert list(back) == ["leak", "grid's lines", "grid's darkening"]
-    wanted = one.pattern[1].mean(axis=0)
-    np.testing.assert_array_equal(back["grid's lines"]["VAE", 2], [wanted, wanted])
-    np.testing.assert_array_equal(back["leak"]["VAE", 2][0], one.reproduced[0].mean(axis=0))
-    table = graded_table(shares["recovered"], graded, "recovered", bounds=(-1, 1))
-    assert list(table) == ["Leak: recovered", "Grid: recovered"]
-    assert list(table["Grid: recovered"]["VAE"]) == list(STRENGTHS)
-    wanted = estimate(shares["recovered"]["PCA"][:, 1, 2], bounds=(-1, 1))
-    assert table["Grid: recovered"]["PCA"][1.0] == wanted
-    assert list(graded_table(shares["kept"], graded)) == ["Leak", "Grid"]

@@ -11,13 +11,13 @@ from scipy.signal import convolve2d
 from brainvae_core.metrics import (
     CWSSIM,
     cw_ssim,
-    estimate,
     ms_ssim,
     norm_ratio,
     psnr,
     radial_spectrum,
-    reconstruction_estimates,
     reconstruction_scores,
+    scores_table,
+    summarise,
 )
 from brainvae_core.metrics.reconstruction import LIMITS, SCALE_WEIGHTS
 
@@ -131,20 +131,11 @@ def test_a_reconstruction_is_asked_everything_by_name():
     np.testing.assert_array_equal(found["norm ratio"], norm_ratio(x, y, mean))
 
 
-def test_scores_of_several_fits_are_regrouped_with_intervals():
-    x, mean = brains(6), brains(20, seed=2).mean(axis=0)
-    similarity = CWSSIM(x, 2, 4)
-    fits = [reconstruction_scores(x, brains(6, seed=s), mean, similarity) for s in (3, 4)]
-    found = reconstruction_estimates({"VAE": {8: fits}, "PCA": fits[:1]})
-    assert list(found) == list(fits[0])
-    assert found["PSNR"]["VAE"][8] == estimate([f["PSNR"] for f in fits])
-    assert found["CW-SSIM"]["PCA"].n_seeds == 1
-
-
 def test_intervals_of_seeds_that_differ_end_where_their_score_does():
-    fits = [dict.fromkeys(LIMITS, np.array([s, s + 0.1, s + 0.05])) for s in (0.1, 0.8)]
-    found = {name: by["VAE"] for name, by in reconstruction_estimates({"VAE": fits}).items()}
-    assert {name: (e.low < 0, e.high > 1) for name, e in found.items()} == {
+    fits = [[s, s + 0.1, s + 0.05] for s in (0.1, 0.8)]
+    table = scores_table(dict.fromkeys(LIMITS, fits))
+    found = summarise(table, by="score", bounds=LIMITS).set_index("score")
+    assert {name: (row.low < 0, row.high > 1) for name, row in found.iterrows()} == {
         "explained variance": (True, False),
         "CW-SSIM": (False, False),
         "MS-SSIM": (False, False),

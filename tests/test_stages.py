@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +28,13 @@ from brainvae_core.study import (
     STAGES,
     compared_configs,
     curve,
-    curve_runs,
+    fitted,
     fitted_models,
-    fitted_runs,
     grid,
     row,
     row_configs,
     rows,
-    varied_models,
+    varied,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -292,40 +292,43 @@ def test_the_command_fits_all_that_the_chapters_load(p, planted, ahead):
     assert len(ahead) == 3 + 10 + 8 + 9 + 4 + 3 + 2 * 3
     coarse = planted.resampled(p.grid.shape)
     with no_fits():
-        fitted_runs(p, "compared", planted)
+        fitted(p, "compared", planted)
         assert {k: len(v) for k, v in fitted_models(p, "families", coarse).items()} == {
             "PCA": 1, "VAE": 2, "β-VAE": 2, "capacity VAE": 2, "MMD-VAE": 2,
         }  # fmt: skip
         fitted_models(p, "evaluated", planted.resampled(p.evaluation.shape))
         fitted_models(p, "freeform", freeform_cohort(p))
-        found = varied_models(p, coarse)
-        runs = curve_runs(p, coarse)
+        found = varied(p, coarse)
+        runs = fitted(p, "curve", coarse)
     assert fits_of(p) == ahead
-    assert {k: list(by) for k, by in found["brains"].items()} == {"PCA": [9, 28], "β-VAE": [9, 28]}
+    counts = Counter((of["varies"], of["model"], of["at"]) for of, _ in found)
     expected = {"beta": [1, 3, 5], "latent_dim": [2, 3], "brains": [9, 28], "share": [0, 0.15]}
-    for what, values in expected.items():
-        for name, by_value in found[what].items():
-            n = 2 if name == "β-VAE" and what in ("brains", "share") else 1
-            assert list(by_value) == values and {len(f) for f in by_value.values()} == {n}
-    sizes = [f[0].encode(coarse.images[:2]).shape for f in found["latent_dim"]["β-VAE"].values()]
-    assert sizes == [(2, 2), (2, 3)]
+    assert counts == {
+        (what, model, x): 2 if model == "β-VAE" and what in ("brains", "share") else 1
+        for what, values in expected.items()
+        for model in ("PCA", "β-VAE")
+        for x in values
+    }
+    assert all(run.config.latent_dim == of["latent_dim"] for of, run in found)
     # The same fit on the same brains is the same model, whatever it stands beside.
     own = [
-        found[what]["β-VAE"][x][0] for what, x in (("beta", 3), ("latent_dim", 3), ("share", 0.15))
+        next(r for of, r in found if (of["varies"], of["model"], of["at"]) == (what, "β-VAE", x))
+        for what, x in (("beta", 3), ("latent_dim", 3), ("share", 0.15))
     ]
-    codes = [model.encode(coarse.images) for model in own]
+    codes = [run.model.encode(coarse.images) for run in own]
     assert np.array_equal(codes[0], codes[1]) and np.array_equal(codes[0], codes[2])
-    assert {(k, n): len(r) for k, by in runs.items() for n, r in by.items()} == {
+    assert Counter((of["model"], of["latent_dim"]) for of, _ in runs) == {
         (k, n): 1 if k == "PCA" else 2 for k in ("PCA", "VAE", "β-VAE") for n in (2, 3, 4)
     }
-    assert {(r.config.beta, r.config.latent_dim) for r in runs["β-VAE"][4]} == {(3.0, 4)}
+    assert {of.get("beta") for of, _ in runs if of["model"] == "β-VAE"} == {3.0}
+    assert all(of["seed"] == run.config.seed for of, run in runs if of["model"] != "PCA")
 
 
 def test_of_a_profile_whose_beta_is_one_both_names_are_the_vae(p, planted, ahead):
     plain = p.changed({"beta": 1})
-    runs = curve_runs(plain, planted.resampled(p.grid.shape))
-    assert runs["β-VAE"].keys() == runs["VAE"].keys()
-    assert {r.config.beta for of_n in runs["β-VAE"].values() for r in of_n} == {1}
+    runs = fitted(plain, "curve", planted.resampled(p.grid.shape))
+    names = [[run.config for of, run in runs if of["model"] == name] for name in ("VAE", "β-VAE")]
+    assert names[0] == names[1] and {of.get("beta", 1) for of, _ in runs} == {1}
 
 
 def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, planted, tmp_path):
@@ -343,7 +346,8 @@ def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, plant
     for config in curve(q).configs:
         if config.latent_dim == 2 and getattr(config, "beta", None) == 1:
             fail(q, coarse, config)
-    assert list(curve_runs(q, coarse)["VAE"]) == [3, 4]
+    vaes = [of["latent_dim"] for of, _ in fitted(q, "curve", coarse) if of["model"] == "VAE"]
+    assert set(vaes) == {3, 4}
 
 
 # ---- the command ----

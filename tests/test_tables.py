@@ -8,17 +8,15 @@ from hypothesis import strategies as st
 
 from brainvae_core.metrics import (
     Estimate,
+    as_text,
     compare,
     difference,
-    differences,
     estimate,
-    estimates,
-    in_each,
     jackknife,
-    jackknives,
-    picked,
+    named,
     scores_table,
     summarise,
+    summarise_samples,
 )
 
 FIELDS = list(Estimate._fields)
@@ -60,6 +58,19 @@ def test_every_score_is_a_row():
     two = scores_table({"PSNR": values, "EV": values[:1]}, model="VAE")
     assert two.groupby("score", sort=False).size().to_dict() == {"PSNR": 6, "EV": 3}
     assert list(two) == ["model", "score", "seed", "brain", "value"]
+    fit = scores_table(values[0], model="VAE", seed=9)
+    assert list(fit) == ["model", "seed", "brain", "value"] and set(fit.seed) == {9}
+
+
+def test_axes_between_fits_and_brains_are_columns():
+    values = scores(0, 2, 12).reshape(2, 2, 3, 2)
+    axes = {"kind": ["leak", "grid"], "strength": [0.25, 0.5, 1]}
+    table = scores_table(values, axes=axes, brains="ab")
+    assert list(table) == ["seed", "kind", "strength", "brain", "value"]
+    at = table.query("seed == 1 and kind == 'grid' and strength == 0.5 and brain == 'a'")
+    assert at.value.tolist() == [values[1, 1, 1, 0]]
+    one = scores_table(values[1], axes=axes, seed=1)
+    assert one.value.tolist() == table.query("seed == 1").value.tolist()
 
 
 # ---- means ----
@@ -132,6 +143,38 @@ def test_fits_that_failed_are_left_out_and_may_leave_nothing():
     assert compare(table, "VAE", "other").empty
 
 
+# ---- what is no mean, and what is read ----
+
+
+def spans(*arrays):
+    return max(map(np.ptp, arrays))
+
+
+def test_a_statistic_of_a_groups_fits_has_their_jackknife():
+    fits = [(scores(i, 1)[0], scores(i + 9, 1)[0]) for i in range(5)]
+    models = ["VAE", "PCA", "VAE", "VAE", "PCA"]
+    samples = [
+        ({"model": m, "seed": i}, f) for i, (m, f) in enumerate(zip(models, fits, strict=True))
+    ]
+    found = summarise_samples(spans, samples, "model", level=0.5, bounds=(0, 3))
+    assert list(found) == ["model", *FIELDS] and found.model.tolist() == ["VAE", "PCA"]
+    for name, (_, row) in zip(["VAE", "PCA"], found.iterrows(), strict=True):
+        of_model = [f for m, f in zip(models, fits, strict=True) if m == name]
+        assert of_row(row) == jackknife(spans, of_model, 0.5, (0, 3))
+    assert summarise_samples(spans, [], "model").empty
+
+
+def test_rows_are_named_and_read_as_text():
+    table = summarise(study(VAE=scores(0), PCA=scores(1, 1)), by="model").assign(beta=3)
+    found = named(table, "PSNR, {model}, β = {beta:g}")
+    assert found == {f"PSNR, {row.model}, β = 3": of_row(row) for _, row in table.iterrows()}
+    plain = pd.DataFrame({"model": ["ceiling"], "beta": [1], "value": [-0.5]})
+    shown = as_text(pd.concat([table, plain]), "model", "beta")
+    assert shown.index.tolist() == ["VAE", "PCA", "ceiling"] and list(shown) == [3, 1]
+    assert shown.loc["VAE", 3] == str(estimate(scores(0))) and shown.loc["VAE", 1] == "–"
+    assert shown.loc["ceiling", 1] == "−0.500"
+
+
 # ---- differences ----
 
 
@@ -156,6 +199,10 @@ def test_comparisons_are_of_every_group_that_has_both():
     assert of_row(found.iloc[1]) == difference(scores(3), scores(2), 0.5)
     dims = compare(pd.concat(tables), 8, 2, by="model", of="latent_dim")
     assert dims.latent_dim.tolist() == ["8 − 2"] and dims.model.tolist() == ["a"]
+    mean_image = scores_table(scores(9, 1), model="mean image")
+    less = compare(pd.concat([*tables, mean_image]), "a", "mean image", by="latent_dim")
+    assert less.latent_dim.tolist() == [2, 4, 8]
+    assert of_row(less.iloc[2]) == difference(scores(4), scores(9, 1))
     summary = summarise(pd.concat(tables), by=["model", "latent_dim"])
     assert set(found) == set(summary)  # the two stand below one another
 
@@ -172,8 +219,15 @@ OTHERS = pd.concat([study(VAE=scores(0)), scores_table(scores(1), brains=range(1
     ("message", "call"),
     [
         (r"^scores are \(2, 3, 4\)", lambda: scores_table(np.ones((2, 3, 4)))),
-        ("each of 2 seeds and", lambda: scores_table(scores(0), seeds=[1, 2])),
-        ("each of 3 brains$", lambda: scores_table(scores(0), brains=[1, 2, 3])),
+        ("every of 2 seeds, 12 brains", lambda: scores_table(scores(0), seeds=[1, 2])),
+        ("every of 3 seeds, 3 brains$", lambda: scores_table(scores(0), brains=[1, 2, 3])),
+        ("2 kinds, 12 brains", lambda: scores_table(scores(0), axes={"kind": "ab"})),
+        ("^'x' gives two rows one name", lambda: named(summarise(TABLE, "model"), "x")),
+        (
+            "^a sample has no 'beta'; it has m",
+            lambda: summarise_samples(spans, [({"m": 1}, [])], "beta"),
+        ),
+        ("^m=1: the arrays have", lambda: summarise_samples(spans, [({"m": 1}, [[1, 2]])], "m")),
         (
             "^model=VAE: scores is .*at least 2 brains",
             lambda: summarise(study(VAE=scores(0, 3, 1)), by="model"),
@@ -199,25 +253,3 @@ def test_what_has_no_answer_is_refused_in_a_line(message, call):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
-
-
-# ---- nested tables ----
-
-
-def test_nested_tables_are_judged_entry_by_entry():
-    a, b, c = scores(0), scores(1, 1), scores(2, 1)[0]
-    table = {"VAE": {2: list(a), 4: b}, "PCA": c}
-    found = estimates(table, bounds=(0, 1))
-    assert found["VAE"][2] == estimate(a, bounds=(0, 1)) and found["PCA"] == estimate(
-        c, 0.95, (0, 1)
-    )
-    assert found["VAE"][4].n_seeds == 1
-    fits = {"VAE": {2: [[row] for row in a]}}
-    assert jackknives(np.mean, fits) == {"VAE": {2: jackknife(np.mean, fits["VAE"][2])}}
-    assert in_each({"a": {"b": 2}, "c": 3}, str) == {"a": {"b": "2"}, "c": "3"}
-    fits = [{"CW-SSIM": 1, "PSNR": 2}, {"CW-SSIM": 3, "PSNR": 4}]
-    assert picked({"VAE": {8: fits}, "PCA": fits[:1]}, "PSNR") == {"VAE": {8: [2, 4]}, "PCA": [2]}
-    assert picked({"VAE": [Estimate(1, 0, 2, 9, 3)]}, "high") == {"VAE": [2]}
-    found = differences({"VAE": a, "PCA": c}, [("VAE", "PCA"), ("VAE", "NMF"), ("PCA", "VAE")])
-    assert list(found) == ["VAE − PCA", "PCA − VAE"]
-    assert found["VAE − PCA"] == difference(a, c)

@@ -287,6 +287,13 @@ def test_what_points_right_is_first_among_all_factors():
     np.testing.assert_array_equal(better.recovered, [True, False, True])
 
 
+def by_question(rates):
+    found = {}
+    for labels, (row,) in rates:
+        found.setdefault((labels["score"], labels["model"]), []).append(row)
+    return found
+
+
 def test_rates_are_of_every_fit_and_factor(planted, images, factors, masks):
     table = np.zeros((3, 4))
     table[[0, 1, 2], [2, 0, 1]] = 1
@@ -297,28 +304,25 @@ def test_rates_are_of_every_fit_and_factor(planted, images, factors, masks):
     again = recover(models["some"][1], images, factors, planted, masks, C, actives["some"][1], 20)
     np.testing.assert_array_equal(found["some"][1].r2, again.r2)
     np.testing.assert_array_equal(found["some"][1].seen, again.seen)
-    answers = recovery_rates(found)
-    assert list(answers) == [
-        "has a latent",
-        "receptive field right",
-        "projective field right",
-        "recovered",
-    ]
-    for by_model in answers.values():
-        assert np.shape(by_model["some"]) == (2, 1, 4) and np.shape(by_model["none"]) == (1, 1, 4)
-        assert by_model["some"][1][0].dtype == float and not np.any(by_model["none"])
-    rates = {question: np.array(by["some"])[:, 0] for question, by in answers.items()}
-    np.testing.assert_array_equal(rates["has a latent"], [[1, 1, 1, 0], [1, 0, 1, 1]])
-    np.testing.assert_array_equal(rates["recovered"], [[1, 1, 1, 0], [1, 0, 1, 1]])
+    rates = by_question(recovery_rates(found))
+    questions = ["has a latent", "receptive field right", "projective field right", "recovered"]
+    assert list(rates) == [(q, name) for q in questions for name in ("some", "none")]
+    for (_, name), rows in rates.items():
+        assert np.shape(rows) == ((2, 4) if name == "some" else (1, 4))
+        assert rows[0].dtype == float and (name == "some" or not np.any(rows))
+    np.testing.assert_array_equal(rates["has a latent", "some"], [[1, 1, 1, 0], [1, 0, 1, 1]])
+    np.testing.assert_array_equal(rates["recovered", "some"], [[1, 1, 1, 0], [1, 0, 1, 1]])
     every = recover_fits(models, images, factors, planted, masks, C, n_read=20)
-    np.testing.assert_array_equal(recovery_rates(every)["recovered"]["some"][1], [[1, 1, 1, 1]])
+    rates = by_question(recovery_rates(every))
+    np.testing.assert_array_equal(rates["recovered", "some"][1], [1, 1, 1, 1])
 
 
 def test_questions_are_answered_by_their_own_attribute():
     yes, no = np.eye(2), np.eye(2)[::-1]
     of = Recovery(("a", "b"), 0.4 * yes, np.array([0, 1]), yes, no, np.zeros((2, 1, 1)))
-    rates = recovery_rates({"x": [of, replace(of, r2=yes), replace(of, moved=yes, seen=no)]})
-    answers = {question: [fit[0][0] for fit in found["x"]] for question, found in rates.items()}
+    three = [of, replace(of, r2=yes), replace(of, moved=yes, seen=no)]
+    rates = by_question(recovery_rates({"x": three}))
+    answers = {question: [row[0] for row in rows] for (question, _), rows in rates.items()}
     assert answers == {
         "has a latent": [0, 1, 0],
         "receptive field right": [1, 1, 0],

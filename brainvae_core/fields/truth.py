@@ -228,20 +228,19 @@ def recover_fits(
 
 def recovery_rates(
     found: Mapping[str, Sequence[Recovery]], per_fit: int = 1
-) -> dict[str, dict[str, list[tuple[np.ndarray]]]]:
-    """What is asked of every factor, by question and model; 1 where the answer is yes.
+) -> list[tuple[dict, tuple[np.ndarray]]]:
+    """What is asked of every factor, 1 where the answer is yes, as `summarise_samples` takes it.
 
-    A one-tuple of (n_factors,) a fit, as ``metrics.jackknives`` takes them. Where ``per_fit``
-    recoveries in a row are of one fit, such as of several random axes, their mean counts: they are
-    no fits of their own.
+    Labels are the question (``score``) and the ``model``, with (n_factors,) of each fit. Where
+    ``per_fit`` recoveries in a row are of one fit, such as of several random axes, their mean
+    counts: they are no fits of their own.
     """
-    return {
-        question: {
-            name: [(row,) for row in fit_means([getattr(f, attribute) for f in fits], per_fit)]
-            for name, fits in found.items()
-        }
+    return [
+        ({"score": question, "model": name}, (row,))
         for question, attribute in QUESTIONS.items()
-    }
+        for name, fits in found.items()
+        for row in fit_means([getattr(f, attribute) for f in fits], per_fit)
+    ]
 
 
 def fit_means(rows: Sequence[np.ndarray], per_fit: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from brainvae_core.figures import primitives as draw
@@ -48,10 +49,7 @@ def fig_reconstructions(
 
 
 @styled
-def fig_keep_reject(
-    points: Mapping[str, Mapping[str, tuple[object, object]]],
-    paths: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
-) -> Figure:
+def fig_keep_reject(points: pd.DataFrame, paths: pd.DataFrame) -> Figure:
     """Artefacts reproduced against brains kept, one panel per kind of artefact.
 
     Horizontal: share of the artefact that comes back in the reconstruction, 0 for none and 1 for
@@ -64,17 +62,21 @@ def fig_keep_reject(
 
     Parameters
     ----------
-    points : mapping of kind to mapping of model to (reproduced, kept)
-        Two estimates with ``value``, ``low`` and ``high``.
-    paths : mapping of kind to mapping of str to sequence of (reproduced, kept)
-        Of a denoiser its amounts from weak to strong, of PCA its numbers of components.
+    points : DataFrame
+        An estimate a row: ``kind``, ``model``, ``score`` (``"reproduced"`` and ``"kept"``),
+        ``value``, ``low``, ``high``.
+    paths : DataFrame
+        ``kind``, ``model``, ``reproduced``, ``kept``: of a denoiser its amounts from weak to
+        strong, of PCA its numbers of components.
     """
+    labels = dict.fromkeys([*points["model"], *paths["model"]])
+    points, paths = draw.by_panel(points, "kind"), draw.by_panel(paths, "kind")
     style.check_same_labels(points=points, paths=paths)
     figure = style.new_figure(3.7)
     axes = figure.subplots(1, len(points), sharex=True, sharey=True, squeeze=False)[0]
-    every = (*points.values(), *paths.values())
-    looks = style.model_looks(dict.fromkeys(label for by_label in every for label in by_label))
-    sizes = np.linspace(8.5, 6, max(map(len, points.values()), default=1))  # the last hides none
+    looks = style.model_looks(labels)
+    # The last hides none.
+    sizes = np.linspace(8.5, 6, max(of["model"].nunique() for of in points.values()))
     for letter, ax, kind in zip(style.letters(len(points)), axes, points, strict=True):
         for name, (x, y) in LANDMARKS.items():
             ax.plot(x, y, "+", color=style.GREY, markersize=9, mew=1)
@@ -85,8 +87,9 @@ def fig_keep_reject(
             }
             where = {"textcoords": "offset points", "fontsize": 7.5, "zorder": 5}
             ax.annotate(name, (x, y), (0, -6 if y == 0 else 6), **where, **look)
-        for label, path in paths[kind].items():
-            xy, look = np.transpose(path), looks[label]
+        for label, path in draw.by_panel(paths[kind], "model").items():
+            path, look = path[["reproduced", "kept"]].to_numpy(float), looks[label]
+            xy = path.T
             line = {**style.mark(look, 3.5, mew=0), "ls": look["ls"], "lw": 1.2, "zorder": 2}
             ax.plot(*xy, label=label, **line)
             ax.plot(*xy[:, -1:], "o", mfc="white", mec=look["color"], ms=5, zorder=2)
@@ -95,8 +98,10 @@ def fig_keep_reject(
                     x = x0 + (x1 - x0) * (LOWEST - y0) / (y1 - y0)
                     triangle = {"color": look["color"], "mec": "white", "mew": 0.4, "ms": 8}
                     ax.plot(x, LOWEST, "v", clip_on=False, zorder=4, **triangle)
-        for size, (label, found) in zip(sizes, points[kind].items(), strict=False):
-            (x, *xs), (y, *ys) = map(draw.interval, found)
+        of_model = draw.by_panel(points[kind], "model")
+        for size, (label, found) in zip(sizes, of_model.items(), strict=False):
+            found = found.set_index("score").loc[["reproduced", "kept"], ["value", "low", "high"]]
+            (x, *xs), (y, *ys) = found.to_numpy(float)
             arms = [np.maximum([[v - low], [high - v]], 0) for v, (low, high) in ((x, xs), (y, ys))]
             bars = {"xerr": arms[0], "yerr": arms[1], "elinewidth": 1.1, "zorder": 3}
             ax.errorbar(x, y, label=label, **bars, **style.mark(looks[label], size, mew=1))

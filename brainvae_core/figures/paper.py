@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from scipy import ndimage
 
 from brainvae_core.figures import primitives as draw
 from brainvae_core.figures import style
-from brainvae_core.figures.scores import curve_panels
+from brainvae_core.figures.scores import fig_curves
 from brainvae_core.figures.style import styled
 
 
@@ -262,12 +263,7 @@ def fig_s1(
 
 
 @styled
-def fig_2c(
-    scores: Mapping[str, Mapping[float, object]],
-    references: Mapping[str, object],
-    *,
-    ylabel: str = "CW-SSIM",
-) -> Figure:
+def fig_2c(table: pd.DataFrame, references: pd.DataFrame, *, ylabel: str = "CW-SSIM") -> Figure:
     """Similarity of reconstructions to brains against the number of latents (Fig. 2C).
 
     Horizontal, logarithmic: the number of latents L, the values by which a model describes a
@@ -279,18 +275,22 @@ def fig_2c(
 
     Parameters
     ----------
-    scores : mapping of model to mapping of int to estimate
-        By number of latents; an estimate has ``value``, ``low`` and ``high``.
-    references : mapping of str to float or estimate
-        Scores to compare with, such as those of the mean image and of another brain.
+    table : DataFrame
+        An estimate a row: ``model``, ``latent_dim``, ``value``, ``low``, ``high``.
+    references : DataFrame
+        Scores to compare with, such as those of the mean image and of another brain: ``model``,
+        ``value``.
     ylabel : str
         What the score is, with its settings.
     """
     figure = style.new_figure(3.6, width=6.4)
     ax = figure.subplots()
-    draw.lines(ax, draw.lines_table(scores), style.model_looks(scores), log_x=True, least=0.04)
-    draw.reference_lines(ax, references)
-    draw.name_references(ax, references, 0.043)
+    looks = style.model_looks(table["model"].unique())
+    table = table.rename(columns={"latent_dim": "x"}).sort_values("x", kind="stable")
+    beside = draw.references_by_panel(references, "", [""])[""]
+    draw.lines(ax, table, looks, log_x=True, least=0.04)
+    draw.reference_lines(ax, beside)
+    draw.name_references(ax, beside, 0.043)
     ax.set(xlabel="Number of latents L", ylabel=ylabel)
     draw.legend(
         figure, dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)), handlelength=3
@@ -299,9 +299,7 @@ def fig_2c(
 
 
 @styled
-def fig_2d(
-    distances: Mapping[str, Mapping[str, Mapping[float, object]]], floors: Mapping[str, object]
-) -> Figure:
+def fig_2d(table: pd.DataFrame, references: pd.DataFrame) -> Figure:
     """Fréchet distance to real brains against the number of latents (Fig. 2D).
 
     Each panel compares one kind of image, such as reconstructions or samples of a model, with real
@@ -314,12 +312,12 @@ def fig_2d(
 
     Parameters
     ----------
-    distances : mapping of kind to mapping of model to mapping of int to estimate
-        Kinds such as "Reconstructions" and "Prior samples", by number of latents.
-    floors : mapping of kind to float or estimate
-        Real against real brains at the same n.
+    table : DataFrame
+        An estimate a row: ``kind`` (of images), ``model``, ``latent_dim``, ``value``, ``low``,
+        ``high``.
+    references : DataFrame
+        Real against real brains at the same n: ``model``, ``value``, ``low``, ``high``.
     """
-    beside = {kind: {"real against real": floor} for kind, floor in floors.items()}
+    looks = {"panel": "kind", "references": references, "columns": 3, "log_x": True, "log_y": True}
     ylabels = ["PCA-FD (squared grey values)"]
-    both_log = {"log_x": True, "log_y": True}
-    return curve_panels(distances, beside, "Number of latents L", ylabels, columns=3, **both_log)
+    return fig_curves(table, "latent_dim", "Number of latents L", ylabels=ylabels, **looks)

@@ -194,20 +194,24 @@ def colour_bar(figure, image, axes, label: str, **options):
 # ---- estimates: lines with bands, points with intervals ----
 
 
-def interval(found) -> tuple[float, float, float]:
-    """Value, low and high of an estimate; of a number the number itself."""
-    return (found.value, found.low, found.high) if hasattr(found, "low") else (found,) * 3
+def by_panel(table: pd.DataFrame, panel: str) -> dict[str, pd.DataFrame]:
+    """Rows of each panel, by title; all of them where the table does not tell panels apart."""
+    if table.empty:
+        raise ValueError("the table has no rows, so there is nothing to draw")
+    return dict(iter(table.groupby(panel, sort=False))) if panel in table else {"": table}
 
 
-def lines_table(by_model: Mapping[str, Mapping[float, object]], orders=None) -> pd.DataFrame:
-    """Estimates by model and x, rising or in the order given for a model, as rows."""
-    rows = [
-        (model, x, *interval(by_x[x]))
-        for model, by_x in by_model.items()
-        for x in (orders or {}).get(model, sorted(by_x))
-        if x in by_x
-    ]
-    return pd.DataFrame(rows, columns=["model", "x", "value", "low", "high"])
+def references_by_panel(
+    references: pd.DataFrame | None, panel: str, titles: Iterable[str]
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Value, low and high of what each panel is compared with, by name; without a panel, of all."""
+    found = {title: {} for title in titles}
+    for row in [] if references is None else references.to_dict("records"):
+        at = {title: of for title, of in found.items() if title == row.get(panel, title)}
+        for of_panel in at.values():
+            value, ends = row["value"], (row.get(end, np.nan) for end in ("low", "high"))
+            of_panel[row["model"]] = (value, *(value if np.isnan(end) else end for end in ends))
+    return found
 
 
 def lines(
@@ -229,7 +233,8 @@ def lines(
     bars &= not table["low"].equals(table["high"])
     asides = _asides(np.log2(at) if log_x else at, len(looks)) if bars else np.zeros(len(looks))
     for (model, look), aside in zip(looks.items(), asides, strict=True):
-        x, value, low, high = table.loc[table["model"] == model, "x":].to_numpy(float).T
+        rows = table.loc[table["model"] == model, ["x", "value", "low", "high"]]
+        x, value, low, high = rows.to_numpy(float).T
         if not len(x):
             continue
         if style.is_reference(model):
@@ -264,20 +269,19 @@ def _asides(places: np.ndarray, n: int) -> np.ndarray:
     return step * (np.arange(n) - (n - 1) / 2)
 
 
-def reference_lines(ax: Axes, values: Mapping[str, object], floor: float = -np.inf) -> None:
+def reference_lines(ax: Axes, values: Mapping[str, tuple], floor: float = -np.inf) -> None:
     """Dashed grey lines, with bands for their intervals."""
-    for found in values.values():
-        value, low, high = interval(found)
+    for value, low, high in values.values():
         ax.axhline(value, zorder=1, **style.REFERENCE)
         if high > low:
             ax.axhspan(max(low, floor), high, color=style.GREY, alpha=0.12, lw=0, zorder=0)
 
 
-def name_references(ax: Axes, values: Mapping[str, object], gap: float) -> None:
+def name_references(ax: Axes, values: Mapping[str, tuple], gap: float) -> None:
     """Names of references beside the axes, ``gap`` of their height apart at least."""
     ax.get_ylim()  # which sets limits that wait for a drawing
     to_share = ax.transData + ax.transAxes.inverted()
-    shares = {k: to_share.transform((1, interval(v)[0]))[1] for k, v in values.items()}
+    shares = {k: to_share.transform((1, v[0]))[1] for k, v in values.items()}
     free = 0.0  # from below upwards, each above the one before
     for name, share in sorted(shares.items(), key=lambda item: item[1]):
         text = textwrap.fill(name, 13)
@@ -289,12 +293,6 @@ def name_references(ax: Axes, values: Mapping[str, object], gap: float) -> None:
             text, (1, share), (1.025, place), xycoords="axes fraction", arrowprops=line,
             va="center", ha="left", color=style.GREY, fontsize=7.5, linespacing=1,
         )  # fmt: skip
-
-
-def points_table(by_label: Mapping[str, object], places: Iterable[float]) -> pd.DataFrame:
-    """Estimates at their heights, as rows."""
-    rows = [(k, y, *interval(v)) for (k, v), y in zip(by_label.items(), places, strict=True)]
-    return pd.DataFrame(rows, columns=["label", "y", "value", "low", "high"])
 
 
 def points(ax: Axes, table: pd.DataFrame, looks: Mapping[str, dict], *, hollow: bool = False):

@@ -183,7 +183,7 @@ def fig_3d(covariance: np.ndarray) -> Figure:
 
 @styled
 def fig_3e(
-    scores: Mapping[str, object],
+    table: pd.DataFrame,
     nulls: Mapping[str, np.ndarray],
     rotated: Mapping[str, np.ndarray],
 ) -> Figure:
@@ -198,26 +198,27 @@ def fig_3e(
 
     Parameters
     ----------
-    scores : mapping of model to estimate
-        ``uncorrelatedness``; an estimate has ``value``, ``low`` and ``high``.
+    table : DataFrame
+        `uncorrelatedness`, a model a row: ``model``, ``value``, ``low``, ``high``.
     nulls, rotated : mapping of model to ndarray, each (n,)
         Scores of latents that have nothing to do with one another, and of random axes.
     """
+    scores = {row.model: row for row in table.itertuples()}
     style.check_same_labels(scores=scores, nulls=nulls, rotated=rotated)
     chances = {"regions permuted": (nulls, "#CFCFCF"), "random axes": (rotated, "#F0DDB0")}
-    table = pd.concat(
-        pd.DataFrame({"model": name, "chance": chance, "value": np.asarray(draws[name], float)})
-        for chance, (draws, _) in chances.items()
+    draws = pd.concat(
+        pd.DataFrame({"model": name, "chance": chance, "value": np.asarray(of[name], float)})
+        for chance, (of, _) in chances.items()
         for name in scores
     )
     figure = style.new_figure(3.3, width=min(style.WIDTH, 2.2 + 0.95 * len(scores)))
     ax = figure.subplots()
     palette = {chance: colour for chance, (_, colour) in chances.items()}
     sns.violinplot(
-        table, x="model", y="value", hue="chance", palette=palette, saturation=1, inner=None,
+        draws, x="model", y="value", hue="chance", palette=palette, saturation=1, inner=None,
         linewidth=0, cut=0, width=0.72, density_norm="width", legend=False, ax=ax,
     )  # fmt: skip
-    medians = table.groupby(["chance", "model"])["value"].median()
+    medians = draws.groupby(["chance", "model"])["value"].median()
     for x, (label, look) in enumerate(style.model_looks(scores).items()):
         for side, chance in ((-0.18, "regions permuted"), (0.18, "random axes")):
             ax.hlines(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -23,16 +24,18 @@ ENDING = re.compile(rf"(?<=\S)\s+\(({'|'.join(KNOWN)}|bits per pixel|share|%)\)$
 
 @styled
 def fig_curves(
-    panels: Mapping[str, Mapping[str, Mapping[float, object]]],
+    table: pd.DataFrame,
+    x: str,
     xlabel: str,
     *,
-    references: Mapping[str, Mapping[str, object]] | None = None,
+    panel: str = "score",
+    references: pd.DataFrame | None = None,
     ylabels: Sequence[str] = (),
     columns: int = 2,
     log_x: bool = False,
     log_y: bool = False,
     share_y: bool | None = None,
-    point_labels: Mapping[str, Mapping[float, str]] | None = None,
+    point_labels: str = "",
 ) -> Figure:
     """Scores of several models against one parameter.
 
@@ -46,12 +49,18 @@ def fig_curves(
 
     Parameters
     ----------
-    panels : mapping of title to mapping of model to mapping of float to estimate
-        An estimate has ``value``, ``low`` and ``high``.
+    table : DataFrame
+        An estimate a row: ``model``, ``value``, ``low``, ``high`` (as of `summarise`), the
+        parameter, and what tells panels apart and is their title.
+    x : str
+        The parameter's column.
     xlabel : str
         The parameter, with its unit.
-    references : mapping of title to mapping of str to float or estimate, optional
-        Values to compare with; an estimate's interval is a band.
+    panel : str
+        The titles' column; a table without it is one panel.
+    references : DataFrame, optional
+        Values to compare with, by name in ``model``; ``low`` and ``high``, where there are such
+        columns, are a band. Without a column of titles they stand in every panel.
     ylabels : sequence of str
         One for all panels, or one each.
     columns : int
@@ -59,34 +68,27 @@ def fig_curves(
         A score of 0 has no place on a logarithmic axis: then there is none.
     share_y : bool, optional
         One vertical axis for the panels of a row; left out, where they have one label.
-    point_labels : mapping of model to mapping of float to str, optional
-        What to write at a model's points, by their place on the horizontal axis; its line joins
-        them in this order.
+    point_labels : str
+        A column of what to write at the points; lines then join them in the order of the rows.
     """
-    options = {"columns": columns, "log_x": log_x, "log_y": log_y, "share_y": share_y}
-    return curve_panels(panels, references or {}, xlabel, ylabels, orders=point_labels, **options)
-
-
-def curve_panels(
-    panels, references, xlabel, ylabels, *, columns, log_x, log_y, share_y=None, orders=None
-) -> Figure:
-    """The panels of :func:`fig_curves` and of Fig. 2D."""
+    panels = draw.by_panel(table.rename(columns={x: "x"}), panel)
+    if not point_labels:
+        panels = {title: rows.sort_values("x", kind="stable") for title, rows in panels.items()}
+    references = draw.references_by_panel(references, panel, panels)
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
     figure = style.new_figure(0.35 + 2.5 * n_rows, width=6.4 if columns == 1 else style.WIDTH)
     figure.get_layout_engine().set(w_pad=0.06)
     share_y = len(ylabels) < 2 if share_y is None else share_y
     axes = figure.subplots(n_rows, columns, squeeze=False, sharey="row" if share_y else False)
-    looks = style.model_looks(dict.fromkeys(label for panel in panels.values() for label in panel))
-    tables = {title: draw.lines_table(panel, orders) for title, panel in panels.items()}
-    values = [value for table in tables.values() for value in table["value"]]
-    values += [draw.interval(v)[0] for found in references.values() for v in found.values()]
+    looks = style.model_looks(table["model"].unique())
+    values = [*table["value"], *(v for of in references.values() for v, _, _ in of.values())]
     floor = 0.6 * min(values) if log_y and min(values) > 0 else -np.inf
     ylabels = list(ylabels) if len(ylabels) > 1 else [*ylabels, *[""] * (columns - 1)] * n_rows
     least, names = 0.05 * columns if columns < 3 else 0.14, style.letters(len(panels))
-    for i, (ax, (title, table)) in enumerate(zip(axes.flat, tables.items(), strict=False)):
-        draw.lines(ax, table, looks, log_x=log_x, least=least, floor=floor)
-        draw.reference_lines(ax, references.get(title, {}), floor)
+    for i, (ax, (title, rows)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
+        draw.lines(ax, rows, looks, log_x=log_x, least=least, floor=floor)
+        draw.reference_lines(ax, references[title], floor)
         ylabel = ylabels[i] if i < len(ylabels) else ""
         ax.set_ylabel(style.wrapped(ylabel, 1.95))
         if floor > -np.inf:
@@ -103,32 +105,33 @@ def curve_panels(
         ax.remove()
     titles = list(panels)
     for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):  # limits are known now
-        beside = references.get(title, {})
+        beside = references[title]
         follows = i + 1 < len(titles) and (i + 1) % columns and axes.flat[i + 1]
-        same = follows and references.get(titles[i + 1], {}) == beside
+        same = follows and references[titles[i + 1]] == beside
         if not (same and follows.get_ylim() == ax.get_ylim()):  # else the next panel names them
             draw.name_references(ax, beside, 0.065)
-        for k, (label, by_x) in enumerate((orders or {}).items()):
-            _name_points(ax, tables[title].query("model == @label"), by_x, looks[label], k % 2)
+        for k, (label, look) in enumerate(looks.items() if point_labels else ()):
+            rows = panels[title]
+            _name_points(ax, rows[rows["model"] == label], point_labels, look, k % 2)
     handles = draw.drawn_handles(axes.flat[: len(panels)], looks)
     draw.legend(figure, handles, handlelength=3, ncols=min(4 if columns == 1 else 6, len(handles)))
     return figure
 
 
-def _name_points(ax, table, names, look, below: bool) -> None:
+def _name_points(ax, table, names: str, look, below: bool) -> None:
     """Words at the points of one line, on the side where it does not run."""
     along = table.sort_values("x")["value"].to_numpy()
     rises = len(along) > 0 and along[-1] >= along[0]
     side, up = (1 if rises == below else -1), (-1 if below else 1)
     where = {"ha": "left" if side > 0 else "right", "va": "top" if below else "bottom"}
     where |= {"textcoords": "offset points", "fontsize": 7.5, **style.legible(look["color"])}
-    for row in table[table["x"].isin(list(names))].itertuples():
-        ax.annotate(names[row.x], (row.x, row.value), (4 * side, 4 * up), **where)
+    for name, x, y in zip(table[names], table["x"], table["value"], strict=True):
+        ax.annotate(f"{name}", (x, y), (4 * side, 4 * up), **where)
 
 
 @styled
 def fig_differences(
-    rows: Mapping[str, Mapping[str, object]], xlabel: str, *, better: str = ""
+    table: pd.DataFrame, xlabel: str, *, group: str = "model", of: str = "kind", better: str = ""
 ) -> Figure:
     """Differences with their intervals, beside the line of no difference.
 
@@ -141,14 +144,18 @@ def fig_differences(
 
     Parameters
     ----------
-    rows : mapping of str to mapping of str to estimate
-        What is compared, and in which respect.
+    table : DataFrame
+        A difference a row (as of `compare`): ``value``, ``low``, ``high``, and what is compared and
+        in which respect.
+    group, of : str
+        These two columns. A table without the second has one respect.
     xlabel : str
         The difference, with its unit.
     better : str
         What lies to the right of zero, in words.
     """
-    respects = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = table.assign(label=table.get(of, ""))
+    respects, rows = list(table["label"].unique()), draw.by_panel(table, group)
     names = [textwrap.fill(name, 44) for name in rows]
     pairs = zip(rows.values(), names, strict=True)
     tall = [max(len(row), 0.75 * (1 + name.count("\n"))) for row, name in pairs]
@@ -162,7 +169,7 @@ def fig_differences(
     middles = tops[:-1] + (0.8 + np.array(tall)) / 2
     for row, middle in zip(rows.values(), middles, strict=True):
         at = middle - (len(row) - 1) / 2 + np.arange(len(row))
-        draw.points(ax, draw.points_table(row, at), looks, hollow=True)
+        draw.points(ax, row.assign(y=at), looks, hollow=True)
     ax.axvline(0, color=style.GREY, lw=1, zorder=0)
     ax.set_yticks(middles, names)
     ax.tick_params(axis="y", length=0)
@@ -184,9 +191,10 @@ def fig_differences(
 
 @styled
 def fig_scores(
-    panels: Mapping[str, Mapping[str, object]],
+    table: pd.DataFrame,
     *,
-    references: Mapping[str, Mapping[str, object]] | None = None,
+    panel: str = "score",
+    references: pd.DataFrame | None = None,
     columns: int = 4,
 ) -> Figure:
     """Several scores of several models side by side, with intervals.
@@ -201,14 +209,16 @@ def fig_scores(
 
     Parameters
     ----------
-    panels : mapping of title to mapping of model to estimate
-        A model without this score is left out of the panel.
-    references : mapping of title to mapping of str to float or estimate, optional
-        Values to compare with. A name such as "right: β-VAE better" says what lies to the right.
+    table : DataFrame
+        An estimate a row: ``model``, ``value``, ``low``, ``high`` (as of `summarise`), and what
+        tells panels apart and is their title. A model without a score is left out of its panel.
+    panel, references
+        As for :func:`fig_curves`. A reference such as "right: β-VAE better" says what lies there.
     columns : int
     """
-    labels = list(dict.fromkeys(label for panel in panels.values() for label in panel))
-    looks, references = style.model_looks(labels), references or {}
+    labels, panels = list(table["model"].unique()), draw.by_panel(table, panel)
+    looks = style.model_looks(labels)
+    references = draw.references_by_panel(references, panel, panels)
     # Of latents there are more than spare colours, and a comparison is no model.
     if all(re.fullmatch(r"F\d+", label) or " − " in label for label in labels):
         looks = dict.fromkeys(labels, {"color": style.DARK, "marker": "o"})
@@ -223,8 +233,8 @@ def fig_scores(
     figure.get_layout_engine().set(w_pad=0.06)
     axes = figure.subplots(n_rows, columns, squeeze=False, sharey=True)
     signs = style.letters(len(panels))
-    for i, (ax, (title, panel)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
-        draw.points(ax, draw.points_table(panel, map(labels.index, panel)), looks)
+    for i, (ax, (title, rows)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
+        draw.points(ax, rows.assign(label=rows["model"], y=rows["model"].map(labels.index)), looks)
         ending = ENDING.search(title)
         unit = ending[1] if ending else next((UNITS[k] for k in UNITS if title.startswith(k)), "")
         ax.set_xlabel(unit if unit in ("dB", "µm") else style.sentence(unit), fontsize=7.5)
@@ -236,7 +246,7 @@ def fig_scores(
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
         ax.tick_params(axis="x", labelsize=7)
-        _named_lines(ax, references.get(title, {}), names)
+        _named_lines(ax, references[title], names)
     axes[0, 0].set(yticks=range(len(labels)), yticklabels=labels)
     axes[0, 0].set_ylim(len(labels) - 0.5, -0.5 - head)
     for ax in axes.flat[len(panels) :]:
@@ -253,8 +263,7 @@ def _words(reference: str, letters: int) -> str:
 def _named_lines(ax, references, names) -> None:
     """Dashed vertical lines, bands for their intervals, and names on the side with more room."""
     y = -0.55
-    for name, found in references.items():
-        value, low, high = draw.interval(found)
+    for name, (value, low, high) in references.items():
         ax.axvline(value, zorder=0, **style.REFERENCE)
         ax.axvspan(low, high, color=style.GREY, alpha=0.12, lw=0, zorder=0)
         left, right = ax.get_xlim()

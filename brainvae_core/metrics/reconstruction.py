@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from brainvae_core.metrics.checks import checked_images, checked_mean, checked_pair
 from brainvae_core.metrics.cw_ssim import CWSSIM
-from brainvae_core.metrics.tables import estimates, picked
 
 # Wang, Simoncelli, Bovik (2003): of a pixel's scale, then of every doubling.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -52,11 +49,6 @@ def reconstruction_scores(
         "PSNR": psnr(images, reconstructions),
         "norm ratio": norm_ratio(images, reconstructions, mean_image),
     }
-
-
-def reconstruction_estimates(scores: Mapping) -> dict[str, dict]:
-    """Tables of sequences of `reconstruction_scores`, a fit each, as intervals by score."""
-    return {name: estimates(picked(scores, name), bounds=LIMITS[name]) for name in LIMITS}
 
 
 def explained_variance(

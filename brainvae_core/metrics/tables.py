@@ -7,50 +7,58 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from brainvae_core.metrics.artefacts import ArtefactRemoval
 from brainvae_core.metrics.intervals import UNBOUNDED, Estimate, difference, estimate, jackknife
 
 
 def scores_table(
-    scores, *, seeds: Sequence | None = None, brains: Sequence | None = None, **labels
-):
-    """Scores of the fits of one model as rows of a long table.
+    scores,
+    *,
+    seeds: Sequence | None = None,
+    brains: Sequence | None = None,
+    axes: Mapping[str, Sequence] | None = None,
+    **labels,
+) -> pd.DataFrame:
+    """Scores of a fit, or of several fits of one model, as rows of a long table.
 
     Parameters
     ----------
-    scores : ndarray, shape (n_brains,) or (n_seeds, n_brains), or a mapping of score to such
+    scores : ndarray, shape (…, n_brains) or (n_seeds, …, n_brains), or a mapping of score to such
         A mapping's keys become the column ``score``. A fit that failed is a row of NaN.
     seeds, brains : sequence, optional
         What tells fits and brains apart; by default they are counted from 0.
+    axes : mapping of str to sequence, optional
+        Names and labels of the axes before that of brains, such as ``{"strength": [0.5, 1]}``.
     **labels
-        Columns that are alike in every row, such as ``model="β-VAE", beta=3, latent_dim=8``.
+        Columns that are alike in every row, such as ``model="β-VAE", beta=3, latent_dim=8``; with
+        ``seed=2`` it is one fit.
 
     Returns
     -------
     DataFrame
-        Columns: the labels, ``score`` where there are several, ``seed``, ``brain``, ``value``.
+        Columns: the labels, ``score`` where there are several, ``seed``, the axes, ``brain``,
+        ``value``.
 
     Raises
     ------
     ValueError
-        The scores have another shape, or not one row a seed and one column a brain.
+        The scores have another shape than seeds, axes and brains say.
     """
     if isinstance(scores, Mapping):
-        tables = [
-            scores_table(found, seeds=seeds, brains=brains, **labels, score=name)
-            for name, found in scores.items()
-        ]
+        told = {"seeds": seeds, "brains": brains, "axes": axes}
+        tables = [scores_table(of, **told, **labels, score=name) for name, of in scores.items()]
         return pd.concat(tables, ignore_index=True)
-    values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    n_seeds, n_brains = values.shape if values.ndim == 2 else (0, 0)
+    if "seed" in labels:
+        seeds = [labels.pop("seed")]
+    axes, values = dict(axes or {}), np.asarray(scores, dtype=np.float64)
+    values = values[np.newaxis] if values.ndim == len(axes) + 1 else values
+    n_seeds, n_brains = (values.shape[0], values.shape[-1]) if values.ndim > 1 else (0, 0)
     seeds = list(range(n_seeds) if seeds is None else seeds)
     brains = list(range(n_brains) if brains is None else brains)
-    if not values.size or values.shape != (len(seeds), len(brains)):
-        raise ValueError(
-            f"scores are {np.shape(scores)}; give (n_seeds, n_brains), one row for each of "
-            f"{len(seeds)} seeds and one column for each of {len(brains)} brains"
-        )
-    index = pd.MultiIndex.from_product([seeds, brains], names=["seed", "brain"])
+    each = {"seed": seeds, **axes, "brain": brains}
+    if not values.size or values.shape != tuple(map(len, each.values())):
+        wanted = ", ".join(f"{len(found)} {name}s" for name, found in each.items())
+        raise ValueError(f"scores are {np.shape(scores)}; give one of every of {wanted}")
+    index = pd.MultiIndex.from_product(each.values(), names=each)
     table = pd.Series(values.ravel(), index, name="value").reset_index()
     for place, (name, label) in enumerate(labels.items()):
         table.insert(place, name, label)
@@ -79,8 +87,7 @@ def summarise(
     DataFrame
         A group a row, in the order in which they first appear: the columns of ``by``, ``value``,
         ``low``, ``high``, ``n_brains``, ``n_seeds``. Fits whose values are all NaN failed and are
-        left out; a group without any other is a row of NaN with 0 seeds. What is no mean over
-        brains joins such a table as a row of its own: ``labels | jackknife(…)._asdict()``.
+        left out; a group without any other is a row of NaN with 0 seeds.
 
     Raises
     ------
@@ -131,7 +138,8 @@ def compare(
     -------
     DataFrame
         As of `summarise`, with ``"a − b"`` in the column ``of``. Groups that lack either are left
-        out.
+        out; a b without a label of ``by`` (NaN), such as the mean image's number of latents, stands
+        in every group.
 
     Raises
     ------
@@ -144,16 +152,18 @@ def compare(
         if not (table[of] == name).any():
             known = ", ".join(map(str, table[of].unique()))
             raise ValueError(f"no {name!r} in the column {of!r}; there are {known}")
-    rows = []
-    for key, group in _groups(table, by):
+    rows, others = [], table[table[of] == b]
+    for key, group in _groups(table[table[of] == a], by):
         where = _named({of: f"{a} − {b}"} | key)
-        (of_a, brains), (of_b, others) = (_fits(group[group[of] == x], where) for x in (a, b))
+        here = [(others[name] == label) | others[name].isna() for name, label in key.items()]
+        beside = others[np.logical_and.reduce(here)] if here else others
+        (of_a, brains), (of_b, same) = (_fits(found, where) for found in (group, beside))
         if not len(of_a) or not len(of_b):
             continue
-        order = others.get_indexer(brains)
-        if len(others) != len(brains) or (order < 0).any():
+        order = same.get_indexer(brains)
+        if len(same) != len(brains) or (order < 0).any():
             raise ValueError(
-                f"{where}: {a} has {len(brains)} brains and {b} {len(others)}, not all of them the "
+                f"{where}: {a} has {len(brains)} brains and {b} {len(same)}, not all of them the "
                 "same; a difference is of the same brains"
             )
         found = _in_group(where, difference, of_a, of_b.take(order, axis=1), level)
@@ -161,7 +171,61 @@ def compare(
     return pd.DataFrame(rows, columns=[of, *by, *Estimate._fields])
 
 
-SETS = ("reconstructions", "prior samples", "aggregate posterior")
+def summarise_samples(
+    statistic: Callable[..., float],
+    samples: Iterable[tuple[Mapping, Sequence[np.ndarray]]],
+    by: str | Sequence[str] = (),
+    *,
+    level: float = 0.95,
+    bounds=UNBOUNDED,
+) -> pd.DataFrame:
+    """As `summarise`, of what is no mean over brains: by `jackknife`, a group's fits together.
+
+    Parameters
+    ----------
+    statistic, level, bounds
+        As for `jackknife`.
+    samples : iterable of (labels, arrays)
+        Of every fit its labels, by column, and the arrays that the statistic is computed from.
+    by : str or sequence of str
+        Labels that tell groups apart.
+    """
+    by, groups = [by] if isinstance(by, str) else list(by), {}
+    for labels, arrays in samples:
+        if missing := [name for name in by if name not in labels]:
+            raise ValueError(f"a sample has no {missing[0]!r}; it has {', '.join(labels)}")
+        groups.setdefault(tuple(labels[name] for name in by), []).append(arrays)
+    rows = []
+    for values, fits in groups.items():
+        key = dict(zip(by, values, strict=True))
+        found = _in_group(_named(key), jackknife, statistic, fits, level, bounds)
+        rows.append(key | found._asdict())
+    return pd.DataFrame(rows, columns=[*by, *Estimate._fields])
+
+
+def named(table: pd.DataFrame, name: str) -> dict[str, Estimate]:
+    """Rows of a summary as estimates, such as by ``"CW-SSIM, {model}, L = {latent_dim}"``."""
+    rows = table.to_dict("records")
+    found = {name.format(**row): Estimate(*(row[f] for f in Estimate._fields)) for row in rows}
+    if len(found) < len(rows):
+        raise ValueError(f"{name!r} gives two rows one name; name what tells them apart")
+    return found
+
+
+def as_text(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
+    """A summary as "value [low, high]": labels of ``rows`` down, of ``columns`` across.
+
+    What has no interval is a number of three digits.
+    """
+    texts = {}
+    for row in table.to_dict("records"):
+        found = Estimate(*(row.get(f, np.nan) for f in Estimate._fields))
+        plain = f"{found.value:.3f}".replace("-", "−")
+        text = plain if np.isnan(found.low) else str(found)
+        texts.setdefault(row[columns], {})[row[rows]] = text
+    return pd.DataFrame(texts, index=table[rows].unique()).fillna("–")
+
+
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0, 0)
 
 
@@ -218,106 +282,3 @@ def _check_columns(table, names) -> None:
         raise ValueError(
             f"the table has no column {missing[0]!r}; it has {', '.join(map(str, table))}"
         )
-
-
-# Tables as nested mappings, which chapters and figures still take; the long table replaces them.
-
-
-def in_each(table: Mapping, function: Callable) -> dict:
-    """A function of every entry of a table, which may hold tables in turn."""
-    return {
-        key: in_each(entry, function) if isinstance(entry, Mapping) else function(entry)
-        for key, entry in table.items()
-    }
-
-
-def estimates(scores: Mapping, bounds=UNBOUNDED) -> dict:
-    """`estimate` of every entry of a table, which may hold tables in turn."""
-    return in_each(scores, lambda found: estimate(found, bounds=bounds))
-
-
-def jackknives(statistic: Callable[..., float], fits: Mapping, bounds=UNBOUNDED) -> dict:
-    """`jackknife` of every entry of a table, which may hold tables in turn.
-
-    Parameters
-    ----------
-    statistic, fits, bounds
-        As for `jackknife`.
-    """
-    return in_each(fits, lambda found: jackknife(statistic, found, bounds=bounds))
-
-
-def differences(scores: Mapping, pairs: Iterable[tuple]) -> dict[str, Estimate]:
-    """`difference` of pairs of entries of a table, by ``"a − b"``; of those that are there."""
-    return {
-        f"{a} − {b}": difference(scores[a], scores[b])
-        for a, b in pairs
-        if a in scores and b in scores
-    }
-
-
-def picked(table: Mapping, name: str) -> dict:
-    """One score, a key or an attribute, of every fit in a table of sequences of fits."""
-    return in_each(
-        table, lambda fits: [f[name] if isinstance(f, Mapping) else getattr(f, name) for f in fits]
-    )
-
-
-def beside(real: np.ndarray, generated: Mapping) -> dict[str, dict]:
-    """Real scores with the generated ones of every fit, by kind: tables that `jackknife` takes."""
-
-    def of_kind(table, kind):
-        found = {}
-        for key, entry in table.items():
-            if isinstance(entry, Mapping):
-                found[key] = of_kind(entry, kind)
-            elif kind in entry[0]:
-                found[key] = [(real, fit[kind]) for fit in entry]
-        return found
-
-    return {kind: of_kind(generated, kind) for kind in SETS}
-
-
-def removal_by_share(fits: Mapping[str, Sequence[ArtefactRemoval]]) -> dict[str, dict]:
-    """Several models' removals, regrouped: by share, by model, (n_fits, …, n_brains)."""
-    return {
-        what: {name: np.stack([getattr(r, what) for r in found]) for name, found in fits.items()}
-        for what in ArtefactRemoval._fields
-    }
-
-
-def painted_back(fits: Mapping[object, Sequence[ArtefactRemoval]], kinds: Sequence[str]) -> dict:
-    """How much of each artefact comes back, mean over strengths: (n_fits, n) by kind and model.
-
-    Of a grid its lines (``pattern``) are told from the darkening of the whole brain, which is most
-    of ``reproduced``.
-    """
-    shares, found = removal_by_share(fits), {}
-    for k, kind in enumerate(kinds):
-        grid = {"grid's lines": "pattern", "grid's darkening": "reproduced"}
-        for part, what in (grid if kind == "grid" else {kind: "reproduced"}).items():
-            found[part] = {name: of[:, k].mean(axis=1) for name, of in shares[what].items()}
-    return found
-
-
-def graded_table(
-    values: Mapping[str, np.ndarray], graded, what: str = "", bounds=UNBOUNDED
-) -> dict[str, dict[str, dict[float, Estimate]]]:
-    """Estimates by title ("Leak: kept", or "Leak" without ``what``), model and strength.
-
-    Parameters
-    ----------
-    values, graded, what, bounds
-        ``values`` are (n_fits, n_kinds, n_strengths, n_brains) of every model; ``graded`` has
-        ``kinds`` and ``strengths``.
-    """
-    return {
-        kind.capitalize() + (f": {what}" if what else ""): {
-            name: {
-                strength: estimate(found[:, k, s], bounds=bounds)
-                for s, strength in enumerate(graded.strengths)
-            }
-            for name, found in values.items()
-        }
-        for k, kind in enumerate(graded.kinds)
-    }
