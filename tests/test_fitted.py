@@ -70,7 +70,7 @@ def test_every_notebook_that_reads_a_model_fails_when_its_weights_are_shuffled(
     readers = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         text = path.read_text()
-        if re.search(r"\b(fit|fit_all|fitted_models)\(", text):
+        if re.search(r"\b(fit|fit_all|fitted|fitted_models|varied)\(", text):
             readers.append(path.stem)
             content = json.loads(text)
             first = next(c for c in content["cells"] if c["cell_type"] == "code")

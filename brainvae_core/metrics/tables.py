@@ -213,9 +213,14 @@ def named(table: pd.DataFrame, name: str) -> dict[str, Estimate]:
 
 
 def as_text(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
-    """A summary as "value [low, high]": labels of ``rows`` down, of ``columns`` across.
+    """A summary to read: "value [low, high]", or three digits of what has no interval.
 
-    What has no interval is a number of three digits.
+    Parameters
+    ----------
+    table : DataFrame
+        As of `summarise`.
+    rows, columns : str
+        Columns whose labels stand at the left and above.
     """
     texts = {}
     for row in table.to_dict("records"):
