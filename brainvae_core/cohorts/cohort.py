@@ -187,7 +187,9 @@ def split_of(brains: pd.Index, seed: int) -> pd.Series:
     order = np.random.default_rng(seed).permutation(len(brains))
     ends = np.round(np.cumsum(list(SPLITS.values())) * len(brains)).astype(int)
     part = np.repeat(list(SPLITS), np.diff(ends, prepend=0))
-    return pd.Series(part, index=brains[order]).reindex(brains)
+    split = np.empty_like(part)
+    split[order] = part
+    return pd.Series(split, index=brains)
 
 
 def open_cohort(path: str | Path, verify: bool = False) -> Cohort:
