@@ -1,6 +1,5 @@
 """Where sections come from and what makes them comparable."""
 
-from brainvae_core.cohorts.acquired import cause, read_acquired, read_ledger
 from brainvae_core.cohorts.artefacts import (
     ARTEFACTS,
     GradedArtefacts,
@@ -27,8 +26,9 @@ from brainvae_core.cohorts.preprocess import (
     known_factors,
     preprocess,
 )
-from brainvae_core.cohorts.read import read_section, read_sections
+from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, displaced, rendered, simulate
+from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [
     "ARTEFACTS",

@@ -22,10 +22,19 @@ from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+import numpy as np
 import requests
 import urllib3
 
-from brainvae_core.cohorts.volumes import SHAPE_25, VolumeError, suffix_of
+from brainvae_core.cohorts.volumes import (
+    SHAPE_25,
+    Volume,
+    VolumeError,
+    along_axes,
+    checked_shape,
+    in_micrometres,
+    suffix_of,
+)
 
 HEADERS, DATA = (".mhd", ".nrrd", ".nii", ".nii.gz"), (".raw", ".zraw")  # the latter of a .mhd
 LARGEST = 2 * math.prod(SHAPE_25) + (1 << 20)  # bytes of a member: 16-bit voxels and a header
@@ -35,6 +44,9 @@ LARGEST_ZIP = 1 << 30
 SLOWEST = 1024  # bytes/s; less over a whole timeout is a stall
 LONGEST_WAIT = 600  # s; a server that asks for more is left for another run
 TRIES = 3  # of a zip that comes damaged
+META_TYPES = {"MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2"}
+META_FIXED = {"ObjectType": "Image", "NDims": "3", "BinaryData": "True", "HeaderSize": "0"}
+META_FIXED |= {"ElementNumberOfChannels": "1"}
 
 
 class FetchError(Exception):
@@ -99,17 +111,14 @@ def fetch_volume(
     timeout: float = 30,
     retries: int = 5,
 ) -> Fetched:
-    """The files that are a channel's volume, each with its checksum compared.
+    """The files that are a channel's volume, ``resampled_<channel>`` in any folder of the zip.
 
     Parameters
     ----------
     session : requests.Session
         The thread's own.
-    url : str
-    channel : str
-        The volume is ``resampled_<channel>``, in any folder of the zip.
+    url, channel : str
     meter : Meter
-        Given the size of every piece that came. What it raises ends the fetch.
     timeout : float
         Seconds to connect, between two pieces, and over which 1 KiB/s must come.
     retries : int
@@ -122,7 +131,7 @@ def fetch_volume(
     VolumeError
         The zip is not one that has this volume.
     """
-    moved = 0
+    moved, later = 0, "run the same command later"
 
     def count(n):
         nonlocal moved
@@ -134,7 +143,6 @@ def fetch_volume(
             found = _fetch(partial(_get, session, url, timeout, count), channel)
             return found._replace(moved=moved)
         except _AgainError as error:
-            later = "run the same command later"
             if error.is_damaged and n >= min(TRIES, retries + 1):
                 raise FetchError(f"{error}, {n} times, from {url}; {later}") from None
             if n > retries:
@@ -146,6 +154,9 @@ def fetch_volume(
                 said = f"{error} at {url}, which asks to wait {wait:.0f} s"
                 raise UnansweredError(f"{said}; {later}") from None
         meter.sleep(wait)
+
+
+# ---- the zip ----
 
 
 def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
@@ -223,6 +234,9 @@ def _damage():
         raise _AgainError(f"the zip came damaged ({error})", is_damaged=True) from error
 
 
+# ---- the server ----
+
+
 def _get(session, url, timeout, count, span):
     """[start, stop) of a file of some size, or its end (None), or all of it; and its size."""
     asked = f"{span[0]}-{span[1] - 1}" if span else f"-{TAIL}"
@@ -296,3 +310,40 @@ def _retry_after(value):
         return urllib3.Retry().parse_retry_after(value)
     except urllib3.exceptions.InvalidHeader:
         return None
+
+
+def read_metaimage(contents: dict[str, bytes]) -> Volume:
+    """The volume of a MetaImage header (the first file) and of the data file that it names."""
+    head = next(iter(contents.values()))[: 1 << 16].decode("latin-1")
+    lines = (line.partition("=") for line in head.splitlines())
+    fields = META_FIXED | {name.strip(): value.strip() for name, _, value in lines}
+    for name, value in META_FIXED.items():
+        if fields[name] != value:
+            raise VolumeError(f"MetaImage has {name} = {fields[name]}; {value} is read")
+    orders = {fields[k] for k in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB") if k in fields}
+    kind = META_TYPES.get(fields.get("ElementType"))
+    if kind is None or not (orders <= {"True"} or orders <= {"False"}):
+        raise VolumeError(
+            f"MetaImage has ElementType = {fields.get('ElementType')}, byte order MSB = {orders}; "
+            f"{', '.join(META_TYPES)} in one byte order are read"
+        )
+    dtype = np.dtype(kind).newbyteorder(">" if "True" in orders else "<")
+    content = contents.get(fields.get("ElementDataFile"))
+    if content is None:
+        raise VolumeError(f"names the data file {fields.get('ElementDataFile')}, not there")
+    spacing, backwards = fields.get("ElementSpacing"), (False, False, False)
+    try:
+        shape = checked_shape(fields.get("DimSize", "").split())
+        expected = math.prod(shape) * dtype.itemsize
+        if fields.get("CompressedData", "False") != "False":
+            content = zlib.decompressobj().decompress(content, expected + 1)
+        spacing = in_micrometres(spacing and spacing.split(), shape)
+        if "TransformMatrix" in fields:
+            matrix = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
+            _, backwards = along_axes(matrix)
+    except (ValueError, zlib.error) as error:
+        raise VolumeError(str(error)) from error
+    if len(content) != expected:
+        raise VolumeError(f"{len(content)} bytes of voxels; the header says {expected}")
+    voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
+    return Volume(voxels, spacing, None, backwards)
