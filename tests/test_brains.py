@@ -10,7 +10,7 @@ import pytest
 
 from brainvae_core import prepare
 from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
-from brainvae_core.cohorts.acquired import add_to_manifest, save_section, write_refused
+from brainvae_core.cohorts.allen import add_to_manifest, save_section
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
 from brainvae_core.prepare import new_section, prepare_cohort
 from brainvae_core.settings import Settings
@@ -52,8 +52,8 @@ def acquired(brains, tmp_path):
         save_section(folder, i, section)
         facts = {"id": i, "url": "http://x/1", "crc32": 1, "bytes": 1, "zip_bytes": 3}
         add_to_manifest(folder, facts)
-    experiments = {i: ("http://x/1", "") for i in ids}
-    write_refused(folder, experiments, {ids[N]: f"brain {ids[N]}: no red volume at http://x/1"})
+    why = f"brain {ids[N]}: no red volume at http://x/1"
+    (folder / "refused.csv").write_text(f"id,url,reason\n{ids[N]},http://x/1,{why}\n")
     return folder
 
 
