@@ -175,13 +175,6 @@ def test_request_faults_for_good(server, tmp_path, fault):
     check_kept(folder, PAIR)
 
 
-def test_a_file_that_changes_between_two_ranges_is_kept_as_it_is_now(server, tmp_path):
-    server.faults[ODD] = ["ok", "changed"]
-    run(asked_folder(server, tmp_path, PAIR))
-    check_kept(tmp_path, PAIR, dict(server.sections))
-    assert server.sections[ODD] is not SECTIONS[ODD]
-
-
 CONTENT_REASONS = {
     "corrupt_crc": "came damaged .*Bad CRC-32.* 3 times",
     "wrong_dimensions": "528 × 320 × 448 voxels of 25 .*; 528 × 320 × 456 in any order",
@@ -255,15 +248,6 @@ def test_a_damaged_directory_costs_one_brain(server, tmp_path, mark, at, change)
         assert server.bytes_sent(ODD) - before < 20 * len(sound)
     finally:
         path.write_bytes(sound)
-
-
-def test_server_without_ranges(server, tmp_path):
-    server.ranges = False
-    server.faults[ODD] = ["short", "short_no_length", "ok"]
-    folder = asked_folder(server, tmp_path)
-    ledger = run(folder)
-    check_kept(folder, IDS)
-    assert ledger.bytes_moved > ledger.bytes_whole == sum(server.zip_size(i) for i in IDS)
 
 
 # ---- kills, full disks, read-only folders ----
@@ -363,36 +347,6 @@ def test_a_disk_that_fills_at_any_write(server, tmp_path, monkeypatch, call):
         assert set(run(folder).kept_before) == set(kept)
         assert not set(server.started) & {server.link(int(experiment)) for experiment in kept}
         check_kept(folder, PAIR)
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of its own, which can be made smaller and read-only."""
-    if os.geteuid() != 0:
-        pytest.skip("only root mounts a file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.parametrize(
-    ("option", "said"), [("size=350k", "No space left on device"), ("ro", "Read-only file system")]
-)
-def test_a_disk_that_is_full_or_read_only(server, disk, option, said):
-    """A plane of 292 KB fits once."""
-    run(asked_folder(server, disk, [GOOD]))
-    asked_folder(server, disk)
-    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
-    with pytest.raises(StorageError, match=rf"\({said}\); what was kept stays kept"):
-        run(disk)
-    assert read_ledger(disk).kept == ("303",)
-    subprocess.run(["mount", "-o", "remount,size=20m,rw", str(disk)], check=True)
-    assert run(disk).kept_before == ("303",)
-    check_kept(disk, IDS)
 
 
 # ---- the folder ----

