@@ -72,30 +72,11 @@ def acquire(
 ) -> Ledger:
     """Keep one plane of every experiment in ``experiments.csv`` that is not kept yet.
 
-    Parameters
-    ----------
-    folder : path
-        Acquisition folder, with ``experiments.csv``.
-    plane : int
-        Index on the AP axis of the 25 µm grid.
-    channel : str
-        The volume ``resampled_<channel>`` is read; ``"red"`` is auto-fluorescence.
-    workers : int
-        Brains fetched at a time; each takes about 300 MB of memory.
-    rate_limit : float, optional
-        Bytes per second of all workers together.
-    retries, timeout
-        As for `fetch_volume`.
-    sleep : callable, optional
-        What waits between tries.
-
-    Raises
-    ------
-    AcquisitionError
-        No experiments, another acquisition at work in the folder, a folder of another plane or
-        channel or of a newer format, or an option out of range.
-    StorageError
-        The folder cannot be written, or the disk is full. What was kept stays kept.
+    ``plane`` is an index on the AP axis of the 25 µm grid; of each zip ``resampled_<channel>`` is
+    read, red being auto-fluorescence. Each worker takes about 300 MB of memory; ``rate_limit`` is
+    bytes/s of all of them together, ``timeout`` and ``retries`` are `fetch_volume`'s, and ``sleep``
+    is what waits between tries. Raises `AcquisitionError` for a folder or an option that nothing can
+    be acquired with, `StorageError` where the folder takes no more; what was kept stays kept.
     """
     folder = Path(folder)
     _check_options(plane, channel, workers, rate_limit, retries, timeout)

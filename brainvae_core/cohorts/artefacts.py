@@ -32,7 +32,6 @@ def leak(image, *, strength, seed, pixel_um, site=None):
         In (0, 1]. Peak brightness added; the radius grows with it from 0.15 to 0.6 mm.
     seed : int or Generator
         The same seed gives the same artefact at every strength.
-    pixel_um : float
     site : (row, column), optional
         Centre in pixels; drawn from the tissue when it is not given.
 
@@ -80,8 +79,6 @@ ARTEFACTS = {"leak": leak, "breakage": breakage, "grid": grid}
 
 def _checked(image, strength, seed):
     image = np.asarray(image, dtype=np.float32)
-    if image.ndim != 2:
-        raise ValueError(f"an artefact needs one (height, width) image, not shape {image.shape}")
     if not ((image >= 0) & (image <= 1)).all():
         raise ValueError(
             f"an artefact needs grey values in [0, 1]; these are {image.min()} to {image.max()}"
@@ -144,12 +141,8 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     """Test brains with an artefact whose uncorrupted truth is known.
 
     A simulated cohort's own; where there are none, each brain of `clean_part` with one artefact
-    planted by ``seed``: the kinds in turn, strengths uniform between 0.4 and 1.
-
-    Returns
-    -------
-    Cohort
-        With ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
+    planted by ``seed``: the kinds in turn, strengths uniform between 0.4 and 1. They have
+    ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
     """
     test = cohort.split("test")
     if cohort.clean is not None and cohort.artefact_masks is not None:
@@ -242,9 +235,7 @@ def graded_artefacts(
     seed : int
     """
     if len(strengths) == 0 or n_brains < 1:
-        raise ValueError(
-            f"strengths={list(strengths)}, n_brains={n_brains}: give at least 1 of each"
-        )
+        raise ValueError(f"{strengths=}, {n_brains=}: give at least 1 of each")
     clean = clean_part(cohort, split).images[:n_brains]
     pixel_um, makers = cohort.atlas.pixel_um, list(ARTEFACTS.values())
     images = np.empty((len(makers), len(strengths), *clean.shape), dtype=np.float32)
@@ -261,27 +252,12 @@ def graded_artefacts(
 
 
 def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
-    """How unlike the reference brains each section is, in three ways an artefact shows.
+    """How unlike the reference brains each section is, in three ways an artefact shows, (n, 3).
 
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width)
-    is_reference : ndarray of bool, shape (n,)
-        The brains, at least 3, that medians and spreads are taken from: `reference_brains`.
-    atlas : Atlas
-
-    Returns
-    -------
-    ndarray, shape (n, 3)
-        Signs of a leak, a breakage and a grid: brightest and darkest block of 0.2 mm, and stripes
-        along rows or columns, as robust standard deviations above the reference brains' median.
+    Signs of a leak, a breakage and a grid: brightest and darkest block of 0.2 mm, and stripes along
+    rows or columns, as robust standard deviations above the median of at least 3 reference brains
+    (``is_reference``, (n,) bool: see `reference_brains`).
     """
-    is_reference = np.asarray(is_reference)
-    if is_reference.shape != (len(images),) or is_reference.dtype != bool:
-        raise ValueError(
-            f"is_reference must be {len(images)} booleans, one a brain, not "
-            f"{is_reference.dtype} of shape {is_reference.shape}"
-        )
     if is_reference.sum() < 3:
         raise ValueError(
             f"{is_reference.sum()} reference brains have no spread to compare with; give 3 or more"

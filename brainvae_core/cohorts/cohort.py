@@ -66,12 +66,11 @@ class Cohort:
         self.images = self._checked(images, "images")
         self.clean = None if clean is None else self._checked(clean, "clean images")
         masks = None if artefact_masks is None else np.asarray(artefact_masks, dtype=bool)
-        self.artefact_masks = masks
         if masks is not None and masks.shape != self.images.shape:
             raise ValueError(
-                f"artefact masks {masks.shape} and images {self.images.shape} of cohort {name!r} "
-                "must have one shape"
+                f"artefact masks of cohort {name!r} are {masks.shape}, not {self.images.shape}"
             )
+        self.artefact_masks = masks
         self._check_brains()
 
     def _checked(self, images, what) -> np.ndarray:
@@ -261,7 +260,7 @@ def save_blocks(
     split_seed : int, optional
         Splits all brains anew, as `Cohort.with_split` does; otherwise each keeps its part.
     name : str, optional
-        What a caption calls the cohort; else the first block's name.
+        Else the first block's.
     """
     path = Path(path)
     with written_beside(path) as folder:
@@ -271,8 +270,7 @@ def save_blocks(
             if _shared(block) != _shared(first):
                 raise ValueError(
                     f"the block from brain {block.metadata.index[0]!r} on has another atlas, other "
-                    "columns or another preprocessing than the first; blocks of one cohort share "
-                    "them"
+                    "columns or another preprocessing than the first"
                 )
             for part in ARRAYS:
                 if getattr(block, part) is not None:

@@ -113,23 +113,10 @@ def fetch_volume(
 ) -> Fetched:
     """The files that are a channel's volume, ``resampled_<channel>`` in any folder of the zip.
 
-    Parameters
-    ----------
-    session : requests.Session
-        The thread's own.
-    url, channel : str
-    meter : Meter
-    timeout : float
-        Seconds to connect, between two pieces, and over which 1 KiB/s must come.
-    retries : int
-        Failures after the first; a zip that comes damaged is tried 3 times at most.
-
-    Raises
-    ------
-    FetchError
-        The server gives no such file, a web page, a damaged file, or nothing in all tries.
-    VolumeError
-        The zip is not one that has this volume.
+    ``timeout`` is in seconds: to connect, between two pieces, and over which 1 KiB/s must come;
+    ``retries`` are failures after the first, of a zip that comes damaged 3 tries at most. Raises
+    `FetchError` where the server gives no such file, or nothing in all tries, and `VolumeError`
+    where the zip is not one that has this volume.
     """
     moved, later = 0, "run the same command later"
 

@@ -56,7 +56,7 @@ def simulate_freeform(
     artefact_share: float = 0.15,
     seed: int = 0,
 ) -> Cohort:
-    """Draw brains by `FREEFORM_FACTORS`, in another way than `simulate`.
+    """Draw a cohort by `FREEFORM_FACTORS`, in another way than `simulate`.
 
     A seed makes the same clean brains at every resolution, but for their noise.
 

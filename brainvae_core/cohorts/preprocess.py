@@ -112,12 +112,8 @@ def comparable_section(
         On the CCF's 25 µm grid, in any grey values; columns 4 to 452 of 456 are kept.
     atlas : Atlas
     preprocessing : Preprocessing
-        What the cohort went through (``Preprocessing.of(cohort)``).
-
-    Returns
-    -------
-    ndarray of float32, shape ``atlas.shape``
-        In [0, 1]; a brain of the cohort comes out as it is there.
+        What the cohort went through (``Preprocessing.of(cohort)``). A brain of it comes out as it
+        is there.
     """
     section = _on_grid(section, atlas)
     section *= preprocessing.brightness / _own_brightness(section, atlas)
@@ -154,14 +150,12 @@ def preprocess(
     refused, name
         As in `Cohort`.
 
-    Returns
-    -------
-    Cohort
-        With its ``preprocessing`` and the metadata columns ``split``, ``gain``, ``difference_z``,
-        ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the
-        limit, joined by ", ", or "none"), ``leak_score``, ``breakage_score``, ``grid_score``
-        (`artefact_scores`) and ``artefact``: the kind of the highest score where that reaches 4,
-        else "none". Truth that metadata has under that name is kept.
+    Notes
+    -----
+    Adds ``preprocessing`` and the columns ``split``, ``gain``, ``difference_z``, ``missing_z``,
+    ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the limit, or "none"),
+    ``leak_score``, ``breakage_score``, ``grid_score`` (`artefact_scores`) and, where there is no
+    truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
     """
     grid = atlas if shape is None else atlas.resampled(shape)
     images, own = _read(sections, metadata.index, grid)
@@ -326,10 +320,6 @@ def factor_extremes(
     share : float
         Of the brains at either end, in (0, 0.5]; at least one, and all that tie with the last: of
         a 0/1 factor that occurs often enough the ends are its two groups.
-
-    Returns
-    -------
-    dict of name to (low, high), each (height, width)
     """
     if len(factors) != len(images) or not len(images):
         raise ValueError(

@@ -44,8 +44,7 @@ def read_sections(
     Returns
     -------
     sections : ndarray of float32, shape (n, 320, 456)
-    metadata : DataFrame
-        One row a section, indexed by brain id.
+    metadata : DataFrame, by brain id
     refused : dict of str to str
         Brains that could not be read and other entries of the folder, and why.
     """

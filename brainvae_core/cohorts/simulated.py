@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import pandas as pd
@@ -72,18 +73,7 @@ class Simulator:
             2 + -(-n_brains // CHUNK)
         )
         metadata, factors = self.draw(n_brains, brain_rng)
-        maps = self.maps(atlas)
-        clean = np.empty((n_brains, *atlas.shape), dtype=np.float32)
-
-        def fill(job):
-            start, rng = job
-            rows = slice(start, min(start + CHUNK, n_brains))
-            images = self.disturb(self.render(factors.iloc[rows], atlas, maps), atlas, rng)
-            np.clip(images, 0, 1, out=clean[rows])
-
-        # SciPy's and NumPy's heavy calls release the interpreter lock.
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(fill, zip(range(0, n_brains, CHUNK), chunk_rngs, strict=True)))
+        clean = self._sections(factors, atlas, chunk_rngs)
         images, masks, columns = _with_artefacts(
             clean, atlas, metadata["injection_structure"], artefact_share, artefact_rng
         )
@@ -99,16 +89,23 @@ class Simulator:
 
     def rendered(self, factors, atlas) -> np.ndarray:
         """Sections as their factors alone make them, (n, height, width)."""
-        if missing := [name for name in self.factors if name not in factors]:
-            raise ValueError(
-                f"factors lack {', '.join(missing)}; give all of {', '.join(self.factors)}"
-            )
-        factors, maps = factors[list(self.factors)].astype(np.float32), self.maps(atlas)
+        return self._sections(factors[list(self.factors)].astype(np.float32), atlas, repeat(None))
+
+    def _sections(self, factors, atlas, rngs):
+        """Sections by their factors, disturbed by one generator a chunk where there is one."""
+        maps = self.maps(atlas)
         images = np.empty((len(factors), *atlas.shape), dtype=np.float32)
-        for start in range(0, len(factors), CHUNK):
+
+        def fill(start, rng):
             rows = slice(start, start + CHUNK)
-            images[rows] = self.render(factors.iloc[rows], atlas, maps)
-        return np.clip(images, 0, 1, out=images)
+            made = self.render(factors.iloc[rows], atlas, maps)
+            made = made if rng is None else self.disturb(made, atlas, rng)
+            np.clip(made, 0, 1, out=images[rows])
+
+        # SciPy's and NumPy's heavy calls release the interpreter lock.
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(fill, range(0, len(factors), CHUNK), rngs))
+        return images
 
 
 def simulate(
@@ -118,7 +115,7 @@ def simulate(
     artefact_share: float = 0.15,
     seed: int = 0,
 ) -> Cohort:
-    """Draw brains from an atlas slice by known factors.
+    """Draw a split cohort by `FACTORS`, with its ``factors``, ``clean`` and ``artefact_masks``.
 
     Parameters
     ----------
@@ -131,11 +128,6 @@ def simulate(
     artefact_share : float
         Share in [0, 1] of brains with a leak, a breakage or a grid, in equal numbers.
     seed : int
-
-    Returns
-    -------
-    Cohort
-        Split; with ``clean``, ``artefact_masks`` and ``factors`` (`FACTORS`, standard deviations).
     """
     return ANATOMICAL.cohort(n_brains, atlas, shape, artefact_share, seed)
 
@@ -254,14 +246,9 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
         Of any cohort on this atlas.
     atlas : Atlas
     factor : str
-        A key of ``DISPLACEMENT_MM``: ``"ventricle_size"`` widens the ventricles, ``"ap_position"``
-        is a section from another plane.
+        Such as ``"ventricle_size"``, or ``"ap_position"``: a section from another plane.
     amount : float
         Standard deviations of the simulated cohort, added to what a section has by itself.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, height, width)
     """
     if factor not in DISPLACEMENT_MM:
         raise ValueError(f"factor={factor!r} moves no tissue; {', '.join(DISPLACEMENT_MM)} do")
@@ -269,8 +256,6 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
     if images.ndim != 3 or images.shape[1:] != atlas.shape:
         height, width = atlas.shape
         raise ValueError(f"images are {images.shape}; this atlas takes (n, {height}, {width})")
-    if not math.isfinite(amount):
-        raise ValueError(f"amount={amount} must be finite")
     # Larger steps would leap over thin ventricles and fold tissue where the field changes fast.
     n_steps = max(1, math.ceil(abs(amount) / STEP))
     field = displacement_maps(atlas)[factor] * np.float32(amount / n_steps)
