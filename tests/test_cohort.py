@@ -56,7 +56,7 @@ def test_what_is_no_cohort_is_refused_in_one_line(full):
         ("factors .*'tiny cohort' .*same brains", {"factors": factors[::-1]}),
         ("factors .* must list the same brains", {"factors": factors[:-1]}),
         (
-            r"masks \(7, 10, 6\) and images \(7, 6, 10\) of cohort 'tiny cohort'",
+            r"masks of cohort 'tiny cohort' are \(7, 10, 6\), not \(7, 6, 10\)",
             {"artefact_masks": np.zeros((N, WIDTH, HEIGHT), dtype=bool)},
         ),
         (

@@ -348,15 +348,8 @@ def test_planted_artefacts_are_found_and_clean_brains_are_kept(cohort, is_train)
     assert passed(cohort.clean).mean() >= 0.95  # it never sees the truth
     expected = np.median(cohort.images[is_train], axis=0)
     assert np.array_equal(median_section(cohort.images, is_train), expected)
-    images, only_two = cohort.images, np.arange(300) < 2
-    which = "is_reference must be 300 booleans, one a brain"
-    refused(
-        [
-            (which, artefact_scores, images, np.flatnonzero(is_train), cohort.atlas),
-            (which, artefact_scores, images, is_train.astype(int), cohort.atlas),
-            ("2 reference brains have no spread", artefact_scores, images, only_two, cohort.atlas),
-        ]
-    )
+    two = (cohort.images, np.arange(300) < 2, cohort.atlas)
+    refused([("2 reference brains have no spread.*3 or more", artefact_scores, *two)])
 
 
 def test_each_score_answers_to_its_artefact(cohort, is_train):
