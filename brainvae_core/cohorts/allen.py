@@ -75,8 +75,8 @@ def acquire(
     ``plane`` is an index on the AP axis of the 25 µm grid; of each zip ``resampled_<channel>`` is
     read, red being auto-fluorescence. Each worker takes about 300 MB of memory; ``rate_limit`` is
     bytes/s of all of them together, ``timeout`` and ``retries`` are `fetch_volume`'s, and ``sleep``
-    is what waits between tries. Raises `AcquisitionError` for a folder or option that nothing can be
-    acquired with, `StorageError` where the folder takes no more; what was kept stays kept.
+    is what waits between tries. Raises `AcquisitionError` for what nothing can be acquired with,
+    `StorageError` where the folder takes no more; what was kept stays kept.
     """
     folder = Path(folder)
     _check_options(plane, channel, workers, rate_limit, retries, timeout)
