@@ -21,6 +21,7 @@ from brainvae_core.cohorts import (
     simulate,
 )
 from brainvae_core.cohorts.artefacts import artefact_scores, plant
+from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.preprocess import preprocess
 from brainvae_core.cohorts.simulated import DISPLACEMENT_MM, displacement_maps
 
@@ -42,14 +43,16 @@ def unknown(simulated):
     return Cohort(simulated.images, metadata, simulated.atlas, name="unknown")
 
 
-def test_of_a_simulated_cohort_they_are_its_own(simulated):
-    found = corrupted_brains(simulated)
-    test = simulated.split("test")
-    kind = test.metadata["artefact"] != "none"
-    assert found.metadata.equals(test.metadata[kind])
-    assert np.array_equal(found.images, test.images[kind])
-    assert np.array_equal(found.clean, test.clean[kind])
-    assert np.array_equal(found.artefact_masks, test.artefact_masks[kind])
+def test_a_simulated_cohort_has_its_own_truth(simulated):
+    found, test = corrupted_brains(simulated), simulated.split("test")
+    kind = (test.metadata["artefact"] != "none").to_numpy()
+    assert found.metadata.equals(test.metadata[kind]) and 0 < len(found) < len(test)
+    for part in ("images", "clean", "artefact_masks"):
+        assert np.array_equal(getattr(found, part), getattr(test, part)[kind])
+    clean = clean_part(simulated)
+    assert np.array_equal(clean.images, test.clean) and clean.factors.equals(test.factors)
+    assert clean.metadata.index.equals(test.metadata.index)
+    assert (clean.metadata["artefact"] == "none").all()
 
 
 def test_without_truth_clean_test_brains_are_planted(simulated, unknown):
@@ -84,56 +87,31 @@ def test_outliers_are_never_planted_in(simulated):
         assert found.preprocessing == cohort.preprocessing and len(found) > 10
 
 
-def test_the_clean_part_of_a_simulated_cohort_is_every_brain_before_its_artefact(simulated):
-    for split in ("validation", "test"):
-        part, clean = simulated.split(split), clean_part(simulated, split)
-        assert np.array_equal(clean.images, part.clean)
-        assert clean.metadata.index.equals(part.metadata.index)
-        assert (clean.metadata["artefact"] == "none").all() and clean.factors.equals(part.factors)
-
-
 @pytest.mark.parametrize("truth", ["simulated", "unknown"])
 def test_every_kind_at_every_strength_in_the_same_brains(truth, request):
     cohort = request.getfixturevalue(truth)
     found, before = graded_artefacts(cohort, STRENGTHS, 4), clean_part(cohort)
     assert (found.kinds, found.strengths) == (tuple(ARTEFACTS), STRENGTHS)
-    assert found.images.shape == found.masks.shape == (3, 3, 4, *SHAPE)
+    assert found.images.shape == (3, 3, 4, *SHAPE)
     assert np.array_equal(found.clean, before.images[:4])
+    for k, s, i in np.ndindex(3, 3, 4):  # each brain has its own, of one form at every strength
+        own = {"strength": STRENGTHS[s], "seed": i, "pixel_um": 100.0}
+        image, _ = ARTEFACTS[found.kinds[k]](found.clean[i], **own)
+        assert np.array_equal(found.images[k, s, i], image)
+    assert not np.array_equal(graded_artefacts(cohort, STRENGTHS, 4, seed=7).images, found.images)
     assert np.array_equal(found.masks, np.abs(found.images - found.clean) > 0.02)
-    assert found.masks.any(axis=(3, 4)).all()
-    leaks, breakages, _ = found.images[:, -1] - found.clean
-    assert leaks.min() >= 0 and breakages.max() <= 0
-
-
-def test_an_artefact_grows_where_it_is(simulated):
-    found = graded_artefacts(simulated, STRENGTHS, 3)
-    weak, middle, strong = found.masks.swapaxes(0, 1)
-    assert not (weak & ~middle).any() and not (middle & ~strong).any()
-    change = np.abs(found.images - found.clean).sum(axis=(3, 4))
-    assert (np.diff(change, axis=1) > 0).all()
-    # Each brain has its own, and another seed another.
-    assert not np.array_equal(strong[0, 0], strong[0, 1])
-    other = graded_artefacts(simulated, STRENGTHS, 3, seed=100)
-    assert not np.array_equal(other.images, found.images)
-    n = len(simulated.split("validation"))
-    assert len(graded_artefacts(simulated, [0.5], 10_000, "validation").clean) == n
-
-
-def test_fewer_pixels_are_those_of_a_cohort(simulated):
-    found = graded_artefacts(simulated, STRENGTHS, 3)
+    n = len(clean_part(cohort, "validation"))
+    assert len(graded_artefacts(cohort, [0.5], 10_000, "validation").clean) == n
     small = found.resampled((40, 56))
-    assert small.images.shape == small.masks.shape == (3, 3, 3, 40, 56)
-    wanted = found.images[1, 2, 0].reshape(40, 2, 56, 2).mean(axis=(1, 3))
-    np.testing.assert_allclose(small.images[1, 2, 0], wanted, atol=1e-6)
-    half = found.masks[1, 2, 0].reshape(40, 2, 56, 2).mean(axis=(1, 3)) >= 0.5
-    assert np.array_equal(small.masks[1, 2, 0], half)
+    np.testing.assert_allclose(small.images, block_mean(found.images, 2), atol=1e-6)
+    np.testing.assert_allclose(small.clean, block_mean(found.clean, 2), atol=1e-6)
+    assert np.array_equal(small.masks, block_mean(found.masks, 2) >= 0.5)
     assert small.pixel_um == 2 * found.pixel_um
-    grids = small.of_kind("grid")
-    assert grids.kinds == ("grid",) and np.array_equal(grids.images[0], small.images[2])
-    assert np.array_equal(grids.masks[0], small.masks[2])
-    last = small.strongest()
-    assert last.strengths == (1.0,) and np.array_equal(last.images[:, 0], small.images[:, 2])
-    assert np.array_equal(last.masks[:, 0], small.masks[:, 2])
+    grids, last = small.of_kind("grid"), small.strongest()
+    assert (grids.kinds, last.strengths) == (("grid",), (1.0,))
+    for part in ("images", "masks"):
+        assert np.array_equal(getattr(grids, part), getattr(small, part)[2:])
+        assert np.array_equal(getattr(last, part), getattr(small, part)[:, 2:])
 
 
 ATLAS = drawn_atlas().resampled(SHAPE)
@@ -328,11 +306,14 @@ def test_what_is_recorded_becomes_numbers(nine):
 
 
 def test_planted_factors_come_first_and_nothing_may_be_known(nine):
-    np.testing.assert_array_equal(known_factors(nine), nine.factors)
-    assert list(known_factors(nine)) == list(nine.factors)
-    assert known_factors(recorded(nine, strain=["a"] * 9)).shape == (9, 0)
-    assert known_factors(recorded(nine, sex=[None] * 9, gain=[1.0] * 9)).shape == (9, 0)
-    assert known_factors(recorded(nine)).shape == (9, 0)
+    pd.testing.assert_frame_equal(known_factors(nine), nine.factors.astype(float))
+    for columns in ({}, {"strain": ["a"] * 9}, {"sex": [None] * 9, "gain": [1.0] * 9}):
+        assert known_factors(recorded(nine, **columns)).shape == (9, 0)
+    split = [*["train"] * 4, "validation", *["test"] * 4]
+    dv = [1.0, 2.0, 2.5, 7.0, 7.0, *[7.0] * 4]  # one value among the test brains
+    cohort = recorded(nine, gain=np.arange(1.0, 10), injection_dv=dv, split=split)
+    assert list(known_factors(cohort)) == ["log_gain"]
+    assert list(known_factors(cohort.split("train"))) == ["injection_dv", "log_gain"]
 
 
 def test_extremes_are_the_means_at_either_end():
@@ -357,19 +338,3 @@ def test_extremes_are_the_means_at_either_end():
             ("share=0.6 is outside", factor_extremes, five, black, 0.6),
         ]
     )
-
-
-def test_what_does_not_vary_in_a_part_of_the_split_is_left_out():
-    metadata = pd.DataFrame(
-        {
-            "gain": [1.0, 2.0, 3.0, 4.0, 5.0],
-            "injection_dv": [1.0, 2.0, 2.5, 7.0, 7.0],  # one value among the test brains
-            "split": ["train", "train", "validation", "test", "test"],
-        },
-        index=list("abcde"),
-    )
-    atlas = drawn_atlas().resampled((20, 28))
-    images = np.random.default_rng(0).random((5, 20, 28))
-    cohort = Cohort(images, metadata, atlas)
-    assert list(known_factors(cohort)) == ["log_gain"]
-    assert list(known_factors(cohort.split("train"))) == ["injection_dv", "log_gain"]
