@@ -27,7 +27,7 @@ from brainvae_core.cohorts import Atlas, drawn_atlas, simulate
 
 REQUEST_FAULTS = (
     *("500", "503", "429", "404", "html", "rma_error", "reset", "short", "short_no_length"),
-    *("stall", "drip", "wrong_range", "no_range", "changed", "ok"),
+    *("stall", "drip", "wrong_range", "no_range", "ok"),
 )
 RECOVERABLE = ("500", "503", "429", "reset", "short", "short_no_length", "html", "wrong_range")
 
@@ -243,11 +243,6 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.plain(int(fault), "the service is not well", extra)
             if fault == "html":
                 return self.plain(200, "<html><body>Down for maintenance</body></html>")
-            if fault == "changed":
-                section = server.sections[key]  # as a reprocessing would
-                with server.lock:
-                    server.sections[key] = section + (section > 0).astype(section.dtype)
-                    server._path(key).unlink(missing_ok=True)
             if records is not None or fault == "rma_error":
                 self.records(records, fault)
             else:

@@ -61,16 +61,11 @@ def server(running):
     running.faults.clear()
     running.drip_s = 0.02
     running.started.clear()
-    for experiment in [
-        *running.contents,
-        *(i for i in IDS if running.sections[i] is not SECTIONS[i]),
-    ]:
-        running._path(experiment).unlink(missing_ok=True)
+    if running.contents:
+        running._path(ODD).unlink(missing_ok=True)
     running.contents.clear()
-    running.sections.update(SECTIONS)
-    running.ranges, running.container = True, "mhd"
-    for experiment in IDS:
-        running.file(experiment)
+    running.container = "mhd"
+    running.file(ODD)
     return running
 
 
@@ -94,13 +89,13 @@ def run(folder, **options):
     return acquire(folder, **{"timeout": 5, "retries": 2, "sleep": lambda s: None, **options})
 
 
-def check_kept(folder, ids, sections=SECTIONS):
+def check_kept(folder, ids):
     """Exactly these are kept, and each is what was served."""
     assert {path.name for path in (folder / "sections").iterdir()} == {f"{i}.npy" for i in ids}
     kept, metadata = read_acquired(folder)
     assert metadata.index.tolist() == [str(i) for i in IDS if i in ids]
     for section, experiment in zip(kept, metadata.index, strict=True):
-        np.testing.assert_array_equal(section, sections[int(experiment)])
+        np.testing.assert_array_equal(section, SECTIONS[int(experiment)])
 
 
 def check_refused(ledger, server, experiment, said):

@@ -83,10 +83,9 @@ class Atlas:
         rows = self.structures.loc[self.structures["acronym"] == acronym, "id"]
         if rows.empty:
             near = difflib.get_close_matches(acronym, self.acronyms, n=3, cutoff=0.4)
-            offer = f"; did you mean {', '.join(near)}?" if near else ""
             raise ValueError(
-                f"no structure {acronym!r} in atlas {self.name!r}{offer} "
-                f"(this slice has {self._offer()})"
+                f"no structure {acronym!r} in atlas {self.name!r}; did you mean "
+                f"{', '.join(near) or 'another'}? This slice has {self._offer()}"
             )
         found = frontier = rows.to_numpy()
         while frontier.size:
