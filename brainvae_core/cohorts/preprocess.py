@@ -6,7 +6,7 @@ divided by the grey that becomes 1. Everything that is fitted is fitted on the t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -81,22 +81,10 @@ class Preprocessing:
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, content: dict) -> Preprocessing:
-        """What `to_dict` wrote; an error where entries are missing, unknown or out of range."""
-        content = dict(content)
-        version = content.pop("format", None)
-        if version != FORMAT:
-            raise ValueError(f"preprocessing has format {version}; this library reads {FORMAT}")
-        wrong = {f.name for f in fields(cls)} ^ set(content)
-        if wrong:
-            raise ValueError(f"preprocessing has missing or unknown entries {sorted(wrong)}")
-        return cls(**content)
-
-    @classmethod
     def of(cls, cohort: Cohort) -> Preprocessing:
         """The cohort's own; of a simulated one the training brains' brightness, and 1 as white."""
         if cohort.preprocessing is not None:
-            return cls.from_dict(cohort.preprocessing)
+            return cls(**{k: v for k, v in cohort.preprocessing.items() if k != "format"})
         train = cohort.split("train").images
         return cls(brightness=float(train[:, cohort.atlas.brain_mask].mean()), white=1.0)
 
