@@ -158,7 +158,5 @@ def _files(folder, pattern):
 def _expanded(path: str) -> str:
     expanded = os.path.expandvars(path)
     if "$" in expanded:
-        raise ValueError(
-            f"{path} names an environment variable that is not set; set it or give a path"
-        )
+        raise ValueError(f"{path} names an environment variable that is not set")
     return expanded

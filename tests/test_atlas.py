@@ -66,7 +66,7 @@ def test_what_is_no_atlas_or_region_is_refused_in_one_line():
         ("side='top' must be one of both, left, right", atlas.roi_masks, ["CTX"], "top"),
         (r"\(2, 3\) and template \(3, 2\)", made, (2, 3), (3, 2)),
         (r"structure ids \[77\]", made, (2, 3), (2, 3), 77),
-        (r"no region of atlas 'tiny' has 60.0% of its pixels$", two_trees().regions, 0.6),
+        (r"no region of atlas 'tiny' has 60.0% of it$", two_trees().regions, 0.6),
     ]
     for share in (0, 1.01, float("nan")):
         cases.append((rf"least_share={share} must lie in \(0, 1\]", atlas.regions, share))
@@ -211,7 +211,7 @@ def test_ccf_atlas_reads_the_plane_asked_for_and_names_what_is_not_there(tmp_pat
     assert one.name == "CCFv3 plane 1" and "Allen Institute" in one.terms
     refused(
         [
-            ("plane 3 is outside the annotation volume; 0 to 2 exist", ccf_atlas, tmp_path, 3),
+            ("plane 3 is outside; 0 to 2 exist", ccf_atlas, tmp_path, 3),
             ("plane -1 is outside", ccf_atlas, tmp_path, -1),
             ("no template of plane 0 .*1–2", ccf_atlas, tmp_path, 0),
         ]

@@ -246,7 +246,7 @@ def test_what_takes_no_artefact_and_cannot_be_moved_is_refused(simulated, unknow
             cases.append((r"^artefact strength .* is outside \(0, 1\]$", make, name, strength))
         for value in (np.nan, 1.5, -0.2):
             image = np.where(np.eye(*SHAPE) > 0, value, IMAGE)
-            cases.append((r"grey values in \[0, 1\]; these are .* to", make, name, 0.8, 3, image))
+            cases.append((r"needs greys in \[0, 1\], not .* to", make, name, 0.8, 3, image))
         if name != "grid":
             black = np.zeros((8, 12), dtype=np.float32)
             cases.append(("black.*give a site", make, name, 0.8, 3, black))

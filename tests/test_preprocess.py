@@ -242,7 +242,7 @@ def test_what_makes_no_cohort_is_refused_in_a_line(drawn, atlas):
             "2 of 3 training brains are no outliers and 3 are needed.*outlier_limit=6",
             *(made, raw[:4], metadata[:4], atlas),
         ),
-        ("2 training brains are too few to preprocess; give", made, raw[:3], metadata[:3], atlas),
+        ("2 training brains are too few; give 3", made, raw[:3], metadata[:3], atlas),
         (
             r"split of cohort 'raw' has \['val'\]; every brain is one of train, ",
             *(made, raw, metadata.assign(split=["val", *["train"] * (N - 1)]), atlas),

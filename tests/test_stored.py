@@ -49,23 +49,19 @@ def on_disk(saved, monkeypatch):
 
 
 def assert_same(left, right):
-    for part in ARRAYS:
-        expected, found = getattr(left, part), getattr(right, part)
-        assert (expected is None) == (found is None)
-        if expected is not None:
-            assert np.array_equal(expected, found) and expected.dtype == found.dtype
-    pd.testing.assert_frame_equal(left.metadata, right.metadata)
-    assert (left.factors is None) == (right.factors is None)
-    if left.factors is not None:
-        pd.testing.assert_frame_equal(left.factors, right.factors)
-    pd.testing.assert_frame_equal(left.atlas.structures, right.atlas.structures)
-    for name in ("annotation", "template"):
-        expected, found = getattr(left.atlas, name), getattr(right.atlas, name)
+    for part in (*ARRAYS, "factors", "metadata", "name", "fingerprint", "preprocessing", "refused"):
+        assert_equal(getattr(left, part), getattr(right, part))
+    for part in ("annotation", "template", "structures", "pixel_um", "name", "terms"):
+        assert_equal(getattr(left.atlas, part), getattr(right.atlas, part))
+
+
+def assert_equal(expected, found):
+    if isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(expected, found)
+    elif hasattr(expected, "dtype"):
         assert np.array_equal(expected, found) and expected.dtype == found.dtype
-    for name in ("pixel_um", "name", "terms"):
-        assert getattr(left.atlas, name) == getattr(right.atlas, name)
-    for name in ("name", "fingerprint", "preprocessing", "refused"):
-        assert getattr(left, name) == getattr(right, name)
+    else:
+        assert expected == found
 
 
 # ---- to disk and back ----

@@ -205,9 +205,7 @@ def locked(folder: Path):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AcquisitionError(
-                f"another acquisition is at work in {folder}; wait for it, or use another folder"
-            ) from None
+            raise AcquisitionError(f"another acquisition is at work in {folder}") from None
         yield
     finally:
         os.close(handle)
@@ -276,9 +274,7 @@ def _ask(python, folder, options):
     with locked(folder):
         code = subprocess.run([python, program, folder, *options], check=False).returncode
     if code not in (0, 1):
-        raise AcquisitionError(
-            f"asking the service failed with code {code}; the line before says why"
-        )
+        raise AcquisitionError(f"asking the service failed with code {code}; it said why")
     return code
 
 

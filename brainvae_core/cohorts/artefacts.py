@@ -80,9 +80,7 @@ ARTEFACTS = {"leak": leak, "breakage": breakage, "grid": grid}
 def _checked(image, strength, seed):
     image = np.asarray(image, dtype=np.float32)
     if not ((image >= 0) & (image <= 1)).all():
-        raise ValueError(
-            f"an artefact needs grey values in [0, 1]; these are {image.min()} to {image.max()}"
-        )
+        raise ValueError(f"an artefact needs greys in [0, 1], not {image.min()} to {image.max()}")
     if not 0 < strength <= 1:
         raise ValueError(f"artefact strength {strength} is outside (0, 1]")
     return image, np.random.default_rng(seed)
@@ -131,9 +129,7 @@ def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
         return _cohort(part, part.clean, none)
     clean = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == split).to_numpy())
     if not len(clean):
-        raise ValueError(
-            f"no {split} brain of cohort {cohort.name!r} is clean; nothing to plant in"
-        )
+        raise ValueError(f"no {split} brain of cohort {cohort.name!r} is clean")
     return clean
 
 
@@ -179,9 +175,7 @@ class GradedArtefacts:
         height, width = self.clean.shape[1:]
         factor = whole_factor((height, width), shape)
         if not factor:
-            raise ValueError(
-                f"shape {shape} does not divide sections of {height} × {width} by one whole number"
-            )
+            raise ValueError(f"shape {shape} does not divide sections of {height} × {width}")
         return replace(
             self,
             clean=block_mean(self.clean, factor),
@@ -259,9 +253,7 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
     (``is_reference``, (n,) bool: see `reference_brains`).
     """
     if is_reference.sum() < 3:
-        raise ValueError(
-            f"{is_reference.sum()} reference brains have no spread to compare with; give 3 or more"
-        )
+        raise ValueError(f"{is_reference.sum()} reference brains have no spread; give 3 or more")
     usual, block = median_section(images, is_reference), round(200 / atlas.pixel_um)
     parts = []
     for start in range(0, len(images), CHUNK):

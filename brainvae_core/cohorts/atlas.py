@@ -121,9 +121,7 @@ class Atlas:
 
         found = [region for root in parts[0] for region in finest(root)]
         if not found:
-            raise ValueError(
-                f"no region of atlas {self.name!r} has {least_share:.1%} of its pixels"
-            )
+            raise ValueError(f"no region of atlas {self.name!r} has {least_share:.1%} of it")
         return found
 
     def roi_masks(self, acronyms: Sequence[str], side: str = "both") -> np.ndarray:
@@ -201,9 +199,7 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
     folder = Path(folder)
     volume, _ = nrrd.read(str(_find(folder, "annotation_25.nrrd")))
     if not 0 <= plane < volume.shape[0]:
-        raise ValueError(
-            f"plane {plane} is outside the annotation volume; 0 to {volume.shape[0] - 1} exist"
-        )
+        raise ValueError(f"plane {plane} is outside; 0 to {volume.shape[0] - 1} exist")
     template = _template_plane(folder, plane).astype(np.float32)
     return Atlas(
         annotation=np.ascontiguousarray(volume[plane][:, AUTHORS_CROP], dtype=np.uint32),

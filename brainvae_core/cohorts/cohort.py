@@ -67,9 +67,7 @@ class Cohort:
         self.clean = None if clean is None else self._checked(clean, "clean images")
         masks = None if artefact_masks is None else np.asarray(artefact_masks, dtype=bool)
         if masks is not None and masks.shape != self.images.shape:
-            raise ValueError(
-                f"artefact masks of cohort {name!r} are {masks.shape}, not {self.images.shape}"
-            )
+            raise ValueError(f"masks of cohort {name!r} are {masks.shape}, not {self.images.shape}")
         self.artefact_masks = masks
         self._check_brains()
 
@@ -77,9 +75,7 @@ class Cohort:
         images, brains = np.asarray(images, dtype=np.float32), self.metadata.index
         expected, what = (len(brains), *self.atlas.shape), f"{what} of cohort {self.name!r}"
         if images.shape != expected:
-            raise ValueError(
-                f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}"
-            )
+            raise ValueError(f"{what} are {images.shape}; (n_brains, height, width) is {expected}")
         low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
         bad = np.flatnonzero(~((low >= 0) & (high <= 1) & (low < high)))  # of a NaN too
         if bad.size:

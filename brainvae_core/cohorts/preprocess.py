@@ -151,9 +151,7 @@ def preprocess(
     metadata = metadata.assign(split=split)
     is_train = (metadata["split"] == "train").to_numpy()
     if is_train.sum() < 3:
-        raise ValueError(
-            f"{is_train.sum()} training brains are too few to preprocess; give 3 or more"
-        )
+        raise ValueError(f"{is_train.sum()} training brains are too few; give 3 or more")
     brightness = float(own[is_train].mean())
     metadata["gain"] = brightness / own
     images *= metadata["gain"].to_numpy(np.float32)[:, None, None]
@@ -203,9 +201,7 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
 def _read(sections, brains, grid):
     """Sections on the grid in raw greys, (n, height, width), and their mean brightness, (n,)."""
     if len(sections) != len(brains):
-        raise ValueError(
-            f"{len(sections)} sections and {len(brains)} rows of metadata; give one row a section"
-        )
+        raise ValueError(f"{len(sections)} sections and {len(brains)} rows of metadata")
     images = np.empty((len(brains), *grid.shape), dtype=np.float32)
     own = np.empty(len(brains))
     for i, brain in enumerate(brains):
@@ -310,9 +306,7 @@ def factor_extremes(
         a 0/1 factor that occurs often enough the ends are its two groups.
     """
     if len(factors) != len(images) or not len(images):
-        raise ValueError(
-            f"{len(factors)} rows of factors and {len(images)} images; give one row an image"
-        )
+        raise ValueError(f"{len(factors)} rows of factors and {len(images)} images")
     if not 0 < share <= 0.5:
         raise ValueError(f"share={share} is outside (0, 0.5]")
     few = max(int(share * len(images)), 1)

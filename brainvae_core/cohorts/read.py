@@ -263,9 +263,7 @@ def read_manifest(folder: Path) -> dict[str, dict]:
             facts = json.loads(line)
             manifest[facts["id"]] = {key: facts[key] for key in MANIFEST}
         except (ValueError, KeyError, TypeError) as error:
-            raise AcquisitionError(
-                f"line {number} of {path} is damaged; delete it, and that brain is fetched again"
-            ) from error
+            raise AcquisitionError(f"line {number} of {path} is damaged; delete it") from error
     return manifest
 
 
