@@ -131,9 +131,7 @@ def _made(p):
 def _contents(folder):
     """What tells whether a folder of brains has changed, without reading the brains."""
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no folder of brains at {folder}; `make acquire` leaves the Allen cohort in data/allen"
-        )
+        raise FileNotFoundError(f"no folder of brains at {folder}; `make acquire` leaves one")
     if (folder / "experiments.csv").exists():  # the manifest holds every section's sha256
         names = ("experiments.csv", "manifest.jsonl", "refused.csv")
         return [(folder / n).read_bytes() for n in names if (folder / n).exists()]

@@ -118,9 +118,7 @@ def _metadata(path, brains):
             f"the brain's name, with commas between columns{hint}"
         )
     if reserved := sorted(c for c in table if c in RESERVED or c.endswith(("_z", "_score"))):
-        raise ValueError(
-            f"{path} has columns {', '.join(reserved)}, which quality control writes; rename them"
-        )
+        raise ValueError(f"{path} has columns of quality control: {', '.join(reserved)}")
     return table.loc[brains]
 
 
@@ -178,9 +176,7 @@ def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndar
     """
     folder = Path(folder)
     if plane is not None and (found := read_request(folder)[0]) != plane:
-        raise AcquisitionError(
-            f"{folder} holds plane {found}, not plane {plane}; set plane, or use another folder"
-        )
+        raise AcquisitionError(f"{folder} holds plane {found}, not plane {plane}")
     manifest = read_manifest(folder)
     ids = [id for id in read_experiments(folder) if id in manifest]
     if not ids:
