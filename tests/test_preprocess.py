@@ -151,6 +151,10 @@ def test_ruined_brains_are_flagged_and_do_not_spoil_the_reference(ruined, atlas)
     assert reasons.iloc[HALF] == "difference, missing, saturated"
     assert reasons.iloc[MOVED] == "difference, missing"
     assert np.flatnonzero(is_outlier(found.metadata)).tolist() == [HALF, MOVED]
+    dim = raw.copy()
+    dim[1], dim[2] = raw[1] / 40, raw[2] * 40
+    reasons = made(dim, metadata, atlas).metadata["outlier"]
+    assert reasons.iloc[1] == reasons.iloc[2] == "gain"
     ordinary = np.isin(np.arange(N), [HALF, MOVED], invert=True)
     reference = ordinary & (found.metadata["split"] == "train").to_numpy()
     assert np.array_equal(reference_brains(found.metadata), reference)
@@ -207,8 +211,11 @@ def test_suspected_artefacts_are_the_highest_score(cohort, atlas):
     named = found["truth"] == found["artefact"]
     assert named[found["truth"] == "none"].mean() > 0.95
     assert named[found["truth"] != "none"].mean() > 0.75
-    truth = made(raw, cohort.metadata, atlas, seed=4).metadata["artefact"]
-    assert truth.equals(cohort.metadata["artefact"])
+    unclipped = made(raw, cohort.metadata, atlas, seed=4, clip_pixels=False)
+    assert unclipped.metadata["artefact"].equals(cohort.metadata["artefact"])
+    free = reference_brains(found) & (scores < 4).all(axis=1)  # where the brightest pixel may be
+    white = (raw.max(axis=(1, 2)) * found["gain"])[free].max()
+    assert unclipped.preprocessing["white"] == pytest.approx(white, rel=1e-5)
 
 
 # ---- what is refused ----
