@@ -1,7 +1,7 @@
 """A cohort's folder: arrays as NPY, tables as CSV, the atlas as NPZ, the rest in one JSON.
 
-CSV holds text only, so the JSON keeps each column's dtype (and a category's levels); an empty cell
-is a missing value. Nothing is pickled, and ``sha256sum`` can check what the JSON lists.
+CSV holds text only, so the JSON keeps each column's dtype; an empty cell is a missing value, and
+categories come back as their values. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -137,11 +137,9 @@ def _write_table(path, table) -> list[dict]:
     columns = [(table.index.name, table.index), *table.items()]
     kinds, cells = [], []
     for name, values in columns:
-        kind, missing = {"name": name, "dtype": str(values.dtype)}, pd.isna(values)
         if isinstance(values.dtype, pd.CategoricalDtype):
-            levels = values.dtype.categories
-            kind |= {"levels": levels.tolist(), "of": str(levels.dtype)}
-            kind["ordered"] = bool(values.dtype.ordered)
+            values = values.astype(object)
+        kind, missing = {"name": name, "dtype": str(values.dtype)}, pd.isna(values)
         values = [None if none else value for value, none in zip(values, missing, strict=True)]
         is_text = kind["dtype"] != "object" or all(isinstance(v, str | None) for v in values)
         if not is_text:  # such as True, False and missing
@@ -172,12 +170,7 @@ def _typed(cells, kind) -> pd.Series:
     values = pd.Series([cell or missing for cell in cells], dtype=object)
     if kind.get("json"):
         return values.map(json.loads, na_action="ignore").astype(object)
-    if "levels" in kind:
-        levels = pd.Index(kind["levels"], dtype=kind["of"])
-        of_text = {str(level): level for level in levels}
-        dtype = pd.CategoricalDtype(levels, kind["ordered"])
-        values = values.map(of_text)
-    elif dtype.startswith("bool"):
+    if dtype.startswith("bool"):
         values = values.map({"True": True, "False": False})
     return values.astype(dtype)
 
