@@ -225,16 +225,16 @@ def test_members_have_to_be_one_volume():
             setattr(info, key, value)
         return found
 
-    found = members("x/resampled_red.zraw", "resampled_green.mhd", "x/resampled_red.mhd", "readme")
+    found = members("x/resampled_red.raw", "resampled_green.mhd", "x/resampled_red.mhd", "readme")
     chosen = channel_members(found, "red")
-    assert [m.filename for m in chosen] == ["x/resampled_red.mhd", "x/resampled_red.zraw"]
+    assert [m.filename for m in chosen] == ["x/resampled_red.mhd", "x/resampled_red.raw"]
     nrrd, one = "resampled_red.nrrd", "must have one volume of channel red; it has "
     cases = [
         (f"{one}nothing", members()),
         (f"{one}'resampled_green.nrrd'", members("resampled_green.nrrd")),
         *((one, members(f"resampled_red.{kind}")) for kind in ("mhd", "raw")),
         *((one, members(nrrd, other)) for other in (f"a/{nrrd}", "resampled_red.raw")),
-        (one, members("resampled_red.mhd", "resampled_red.raw", "resampled_red.zraw")),
+        (one, members("resampled_red.mhd", "resampled_red.raw", "a/resampled_red.raw")),
         *(("unsafe name", members(f"{at}{nrrd}")) for at in ("/", "a/../", "..\\", "C:/")),
         ("unsafe name", members(nrrd, "../harmless")),
         ("neither stored nor deflated", members(nrrd, flag_bits=1)),

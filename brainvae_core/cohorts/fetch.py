@@ -36,7 +36,7 @@ from brainvae_core.cohorts.volumes import (
     suffix_of,
 )
 
-HEADERS, DATA = (".mhd", ".nrrd", ".nii", ".nii.gz"), (".raw", ".zraw")  # the latter of a .mhd
+HEADERS = (".mhd", ".nrrd", ".nii", ".nii.gz")  # a .mhd has its voxels in a .raw
 LARGEST = 2 * math.prod(SHAPE_25) + (1 << 20)  # bytes of a member: 16-bit voxels and a header
 CHUNK = 1 << 18  # bytes read at once
 TAIL = 1 << 17  # holds the longest comment, the end records and the directory of a few volumes
@@ -46,7 +46,7 @@ LONGEST_WAIT = 600  # s; a server that asks for more is left for another run
 TRIES = 3  # of a zip that comes damaged
 META_TYPES = {"MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2"}
 META_FIXED = {"ObjectType": "Image", "NDims": "3", "BinaryData": "True", "HeaderSize": "0"}
-META_FIXED |= {"ElementNumberOfChannels": "1"}
+META_FIXED |= {"ElementNumberOfChannels": "1", "CompressedData": "False"}
 
 
 class FetchError(Exception):
@@ -159,7 +159,7 @@ def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
     stem = f"resampled_{channel}."
     own = [m for m in members if Path(m.filename).name.lower().startswith(stem)]
     headers = [m for m in own if suffix_of(Path(m.filename)) in HEADERS]
-    data = [m for m in own if suffix_of(Path(m.filename)) in DATA]
+    data = [m for m in own if suffix_of(Path(m.filename)) == ".raw"]
     if len(headers) != 1 or len(data) != headers[0].filename.lower().endswith(".mhd"):
         there = ", ".join(repr(m.orig_filename) for m in members[:6]) or "nothing"
         raise VolumeError(f"the zip must have one volume of channel {channel}; it has {there}")
@@ -322,13 +322,11 @@ def read_metaimage(contents: dict[str, bytes]) -> Volume:
     try:
         shape = checked_shape(fields.get("DimSize", "").split())
         expected = math.prod(shape) * dtype.itemsize
-        if fields.get("CompressedData", "False") != "False":
-            content = zlib.decompressobj().decompress(content, expected + 1)
         spacing = in_micrometres(spacing and spacing.split(), shape)
         if "TransformMatrix" in fields:
             matrix = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
             _, backwards = along_axes(matrix)
-    except (ValueError, zlib.error) as error:
+    except ValueError as error:
         raise VolumeError(str(error)) from error
     if len(content) != expected:
         raise VolumeError(f"{len(content)} bytes of voxels; the header says {expected}")
