@@ -123,6 +123,7 @@ def test_regions_are_the_finest_that_are_large_enough():
     assert atlas.regions(0.5) == ["CTX"]
     assert atlas.regions(1.0) == ["root"]
     assert atlas.regions() == ["SSp", "SSs", "PIR", "TH", "HY"]
+    assert two_trees().regions(0.5) == ["L", "R"]
 
 
 def test_regions_count_pixels_of_their_own_and_those_outside_the_brain_do_not():
