@@ -176,7 +176,7 @@ def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndar
     """
     folder = Path(folder)
     if plane is not None and (found := read_request(folder)[0]) != plane:
-        raise AcquisitionError(f"{folder} holds plane {found}, not plane {plane}")
+        raise AcquisitionError(f"{folder} holds plane {found}, not plane {plane}; set plane")
     manifest = read_manifest(folder)
     ids = [id for id in read_experiments(folder) if id in manifest]
     if not ids:
