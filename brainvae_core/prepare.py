@@ -28,22 +28,15 @@ def prepare_cohort(p) -> cohorts.Cohort:
     """The profile's cohort: read from ``data`` where it was made before, else made and kept there.
 
     Its name carries a hash of what it was made from, the code that made it included.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no folder of brains, or no atlas.
-    ValueError
-        The brains cannot be used; the message says which and why.
     """
     s = p.cohort
     made_from = [_atlas_files(s.atlas), s.plane, s.shape, s.seed]
     if s.brains == "simulated":
-        name, make = f"simulated-{s.n_brains}", _simulated
+        name = f"simulated-{s.n_brains}"
         made_from += [s.n_brains, s.artefact_share]
     else:
         folder = Path(_expanded(s.brains))
-        name, make = folder.name, _registered
+        name = folder.name
         made_from += [s.orientation, s.clip_pixels, s.drop_brains, s.outlier_limit]
         made_from += _contents(folder)
     digest = hashlib.sha256(repr(made_from).encode())
@@ -51,7 +44,7 @@ def prepare_cohort(p) -> cohorts.Cohort:
         digest.update(module.read_bytes())
     path = Path(p.places.data) / f"{name}-{digest.hexdigest()[:8]}"
     if not path.exists():
-        made = make(p)
+        made = _made(p)
         try:
             made.save(path)
         except OSError:
@@ -73,28 +66,18 @@ def freeform_cohort(p) -> cohorts.Cohort:
 
 
 def with_training_brains(cohort: cohorts.Cohort, n: int) -> cohorts.Cohort:
-    """The same validation and test brains, and the first n of the training brains.
-
-    Raises
-    ------
-    ValueError
-        There are not so many.
-    """
-    train = np.flatnonzero(cohort.metadata["split"] == "train")
-    if not 2 <= n <= len(train):
-        raise ValueError(f"n={n} training brains of {len(train)}; give 2 to {len(train)}")
-    others = np.flatnonzero(cohort.metadata["split"] != "train")
-    return cohort.select(np.sort([*train[:n], *others]))
+    """The same validation and test brains, and the first n of the training brains."""
+    is_train = (cohort.metadata["split"] == "train").to_numpy()
+    if not 2 <= n <= is_train.sum():
+        raise ValueError(f"n={n} training brains of {is_train.sum()}; give 2 to {is_train.sum()}")
+    return cohort.select(~is_train | (is_train.cumsum() <= n))
 
 
 def varied_cohorts(p, cohort: cohorts.Cohort) -> dict[str, dict[float, cohorts.Cohort]]:
-    """The planted cohort with other training brains or artefacts, all at the size of the grid.
+    """The planted cohort with fewer training brains, or other shares with artefacts, by value.
 
-    Returns
-    -------
-    dict of what varies to dict of value to Cohort
-        ``"brains"`` and ``"share"``, the own value of ``cohort``, which has the size of the grid,
-        among them. The clean brains of one seed are the same whatever share is corrupted.
+    Keys are ``"brains"`` and ``"share"``; the own values of ``cohort``, which has the size of the
+    grid, are among the values. The clean brains are the same whatever share is corrupted.
     """
     n_train = int((cohort.metadata["split"] == "train").sum())
     fewer = [n for n in p.fields.varied_brains if n < n_train]
@@ -118,15 +101,13 @@ def new_section(p, cohort: cohorts.Cohort) -> np.ndarray:
     return cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
 
 
-def _simulated(p):
+def _made(p):
+    """The cohort that is simulated, or of a folder that `acquire` left, or of one's own brains."""
     s = p.cohort
-    return cohorts.simulate(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
-
-
-def _registered(p):
-    """The cohort of a folder of sections: one that `acquire` left, or one's own brains."""
-    s, folder = p.cohort, Path(_expanded(p.cohort.brains))
-    if _is_acquired(folder):
+    if s.brains == "simulated":
+        return cohorts.simulate(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
+    folder = Path(_expanded(s.brains))
+    if (folder / "experiments.csv").exists():
         sections, metadata = cohorts.read_acquired(folder, s.plane)
         ledger = cohorts.read_ledger(folder)
         refused = {i: cohorts.cause(why) for i, why in ledger.refused.items()}
@@ -150,17 +131,11 @@ def _registered(p):
 def _contents(folder):
     """What tells whether a folder of brains has changed, without reading the brains."""
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no folder of brains at {folder}; `make acquire` leaves the Allen cohort in data/allen"
-        )
-    if _is_acquired(folder):  # the manifest holds every section's sha256
+        raise FileNotFoundError(f"no folder of brains at {folder}; `make acquire` leaves one")
+    if (folder / "experiments.csv").exists():  # the manifest holds every section's sha256
         names = ("experiments.csv", "manifest.jsonl", "refused.csv")
         return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
     return _files(folder, "*")
-
-
-def _is_acquired(folder):
-    return (folder / "experiments.csv").exists()
 
 
 def _atlas_files(atlas):
@@ -181,7 +156,5 @@ def _files(folder, pattern):
 def _expanded(path: str) -> str:
     expanded = os.path.expandvars(path)
     if "$" in expanded:
-        raise ValueError(
-            f"{path} names an environment variable that is not set; set it or give a path"
-        )
+        raise ValueError(f"{path} names an environment variable that is not set")
     return expanded

@@ -21,21 +21,13 @@ from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
-from allen_volumes import (
-    CONTENT_FAULTS,
-    MARGIN,
-    atlas_nrrd,
-    full_size,
-    volume_zip,
-)
+from allen_volumes import CONTENT_FAULTS, MARGIN, atlas_nrrd, full_size, volume_zip
 
 from brainvae_core.cohorts import Atlas, drawn_atlas, simulate
 
-LAST_MODIFIED = "Tue, 01 Oct 2024 12:00:00 GMT"
-
 REQUEST_FAULTS = (
     *("500", "503", "429", "404", "html", "rma_error", "reset", "short", "short_no_length"),
-    *("stall", "drip", "wrong_range", "no_range", "changed", "ok"),
+    *("stall", "drip", "wrong_range", "no_range", "ok"),
 )
 RECOVERABLE = ("500", "503", "429", "reset", "short", "short_no_length", "html", "wrong_range")
 
@@ -49,12 +41,11 @@ STRAINS = ("C57BL/6J", "FVB.CD1(ICR)", "B6.129")
 def experiment_records(ids, metadata: pd.DataFrame | None, atlas: Atlas) -> list[dict]:
     """Rows of the service's table ApiConnectivity; what the metadata lacks is invented."""
     structures = atlas.structures.set_index("acronym")
-    known = metadata
-    if metadata is not None:
-        known = metadata.astype(object).where(metadata.notna(), None)
+    metadata = pd.DataFrame(index=list(ids)) if metadata is None else metadata
+    known = metadata.astype(object).where(metadata.notna(), None)
     records = []
     for i, experiment in enumerate(ids):
-        row = {} if known is None else known.loc[experiment].to_dict()
+        row = known.loc[experiment].to_dict()
         acronym = row.get("injection_structure", ("SSp", "TH", "HPF")[i % 3])
         where = np.argwhere(np.isin(atlas.annotation, atlas.descendants(acronym))).mean(axis=0)
         structure_id, line = int(structures.loc[acronym, "id"]), LINES[i % len(LINES)]
@@ -112,23 +103,15 @@ def structure_records(atlas: Atlas) -> list[dict]:
 class AllenServer:
     """Serve an invented part of the Allen Mouse Brain Connectivity Atlas from this machine.
 
-    Parameters
-    ----------
-    sections : dict of int to ndarray of uint16, each (320, 456)
-        What plane ``plane`` of each experiment's red volume holds.
-    metadata : DataFrame, optional
-        One row an experiment id; any of sex, strain, transgenic_line, injection_structure,
-        injection_volume, product_id.
-    atlas : Atlas, optional
-        Of 320 × 448 pixels; the drawn one when it is not given.
-    ranges : bool
-        Whether a part of a file can be asked for.
-    plane : int
-        AP index of the sections and of the atlas slice.
-    container : {"mhd", "nrrd", "nii", "nii.gz"}
+    ``sections``, each (320, 456) uint16, are plane 286 of the experiments' red volumes by id;
+    ``metadata`` has any of sex, strain, transgenic_line, injection_structure, injection_volume and
+    product_id. The atlas is the drawn one.
 
     Attributes
     ----------
+    ranges : bool
+        Whether a part of a file can be asked for.
+    container : {"mhd", "nrrd", "nii", "nii.gz"}
     faults : dict of (int or str) to list of str
         `REQUEST_FAULTS`, one taken by each request for an experiment's zip (its id), or for
         ``"experiments"``, ``"structures"``, ``"annotation"``, ``"template"``, ``"url <id>"``.
@@ -140,18 +123,9 @@ class AllenServer:
         A request is listed before the client has its answer.
     """
 
-    def __init__(
-        self,
-        sections,
-        metadata=None,
-        atlas=None,
-        ranges=True,
-        plane=286,
-        container="mhd",
-    ):
-        self.sections, self.ranges, self.plane = dict(sections), ranges, plane
-        self.container = container
-        self.atlas = atlas or drawn_atlas()
+    def __init__(self, sections, metadata=None):
+        self.sections, self.ranges, self.container = dict(sections), True, "mhd"
+        self.atlas = drawn_atlas()
         self.experiments = experiment_records(self.sections, metadata, self.atlas)
         self.faults, self.contents, self.without_url = {}, {}, set()
         self.requests, self.retry_after, self.stall_s, self.drip_s = [], 1, 30.0, 0.02
@@ -191,12 +165,6 @@ class AllenServer:
     def bytes_sent(self, experiment: int) -> int:
         return sum(sent for path, _, _, sent in self.requests if path == self.link(experiment))
 
-    def replace(self, experiment: int, section: np.ndarray) -> None:
-        """Put another volume in place of an experiment's, as a reprocessing would."""
-        with self.lock:
-            self.sections[experiment] = section
-            self._path(experiment).unlink(missing_ok=True)
-
     def _path(self, key) -> Path:
         return Path(self.folder.name) / f"{key}"
 
@@ -206,13 +174,13 @@ class AllenServer:
             path = self._path(key)
             if not path.exists():
                 if key == "annotation":
-                    content = atlas_nrrd(self.atlas.annotation, self.plane, "<u4")
+                    content = atlas_nrrd(self.atlas.annotation, "<u4")
                 elif key == "template":
                     template = (500 * self.atlas.template).astype("<u2")
-                    content = atlas_nrrd(template, self.plane, "<u2")
+                    content = atlas_nrrd(template, "<u2")
                 else:
                     section, fault = self.sections[key].astype("<u2"), self.contents.get(key)
-                    content = volume_zip(section, self.plane, self.container, fault)
+                    content = volume_zip(section, self.container, fault)
                 path.write_bytes(content)
             return path
 
@@ -257,9 +225,6 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def do_HEAD(self):
-        self.do_GET()
-
     def do_GET(self):
         server, fault, found = self.allen, "ok", self.allen.find(self.path)
         self.asked = self.headers.get("Range")
@@ -269,9 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
             if found is None:
                 return self.plain(404, "no such page")
             key, records = found
-            if self.command == "GET":
-                with server.lock:
-                    fault = (server.faults.get(key) or ["ok"]).pop(0)
+            with server.lock:
+                fault = (server.faults.get(key) or ["ok"]).pop(0)
             if fault not in REQUEST_FAULTS:
                 raise ValueError(f"no fault {fault!r}; there are {', '.join(REQUEST_FAULTS)}")
             if fault.isdigit():
@@ -279,9 +243,6 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.plain(int(fault), "the service is not well", extra)
             if fault == "html":
                 return self.plain(200, "<html><body>Down for maintenance</body></html>")
-            if fault == "changed":
-                section = server.sections[key]
-                server.replace(key, section + (section > 0).astype(section.dtype))
             if records is not None or fault == "rma_error":
                 self.records(records, fault)
             else:
@@ -299,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send(self, body):
-        for start in range(0, len(body) if self.command == "GET" else 0, 1 << 16):
+        for start in range(0, len(body), 1 << 16):
             piece = body[start : start + (1 << 16)]
             self.log[3] += len(piece)  # first, so that a client that has it finds it counted
             self.wfile.write(piece)
@@ -319,14 +280,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.body(200, headers, json.dumps(answer).encode(), fault)
 
     def range_of_file(self, content, fault):
-        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-        headers = {"Content-Type": "application/zip", "ETag": tag, "Last-Modified": LAST_MODIFIED}
-        if self.allen.ranges:
-            headers["Accept-Ranges"] = "bytes"
+        headers = {"Content-Type": "application/zip"}
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.asked or "")
-        current = self.headers.get("If-Range", tag) in (tag, LAST_MODIFIED)
         start, stop, size = 0, len(content), len(content)
-        partial = bool(asked and any(asked.groups()) and current and self.allen.ranges)
+        partial = bool(asked and any(asked.groups()) and self.allen.ranges)
         if partial and fault != "no_range":
             first, last = asked.groups()
             start = int(first) if first else max(size - int(last), 0)

@@ -11,9 +11,9 @@ from functools import lru_cache
 import nibabel
 import numpy as np
 
+PLANE = 286
 SHAPE = (528, 320, 456)  # AP, DV, ML of the 25 µm grid; AP is the fastest axis of a file
 MARGIN = (456 - 448) // 2  # columns on each side that an atlas slice of 448 does not have
-CHANNELS = ("blue", "red", "green")  # in zip order: red lies between the others
 CONTENT_FAULTS = (
     *("corrupt_crc", "wrong_dimensions", "wrong_spacing", "missing_red", "zip_slip", "bomb"),
     *("lying_bomb", "duplicate", "wrong_dtype", "truncated_gzip", "short_volume", "constant"),
@@ -76,8 +76,8 @@ def stored(name: str, content: bytes) -> Member:
     return Member(name, content, zlib.crc32(content), len(content), 0)
 
 
-def deflated(name: str, chunks: Iterable[bytes], level: int = 1) -> Member:
-    deflate, pieces, crc, size = zlib.compressobj(level, zlib.DEFLATED, -15), [], 0, 0
+def deflated(name: str, chunks: Iterable[bytes]) -> Member:
+    deflate, pieces, crc, size = zlib.compressobj(1, zlib.DEFLATED, -15), [], 0, 0
     for chunk in chunks:
         pieces.append(deflate.compress(chunk))
         crc, size = zlib.crc32(chunk, crc), size + len(chunk)
@@ -133,11 +133,11 @@ def header(channel: str, container: str, fault: str | None) -> bytes:
     return nifti.binaryblock + bytes(4)
 
 
-def channel_members(channel, section, plane, container, fault, level) -> list[Member]:
+def channel_members(channel, section, container, fault) -> list[Member]:
     """The members of one channel; the neighbours of its plane hold a fainter copy."""
     head = header(channel, container, fault)
     columns = 448 if fault == "wrong_dimensions" else SHAPE[2]
-    rows = {plane - 1: section // 2, plane: section, plane + 1: section // 3}
+    rows = {PLANE - 1: section // 2, PLANE: section, PLANE + 1: section // 3}
     voxels, name = slabs(rows, "<u2", columns), f"resampled_{channel}"
     if fault == "short_volume":
         voxels = slabs(rows, "<u2", columns - 1)
@@ -150,25 +150,25 @@ def channel_members(channel, section, plane, container, fault, level) -> list[Me
         cut = len(body) // 2 if fault == "truncated_gzip" else None
         members = [stored(f"{name}.nii.gz", body[:cut])]
     elif container == "nii":
-        members = [deflated(f"{name}.nii", [head, *voxels], level)]
+        members = [deflated(f"{name}.nii", [head, *voxels])]
     else:
-        members = [stored(f"{name}.mhd", head), deflated(f"{name}.raw", voxels, level)]
+        members = [stored(f"{name}.mhd", head), deflated(f"{name}.raw", voxels)]
     return members
 
 
-def volume_zip(section, plane=286, container="mhd", fault=None, level=1) -> bytes:
+def volume_zip(section, container="mhd", fault=None) -> bytes:
     """The zip of one experiment: three channels, of which only red holds the section."""
     if fault == "truncated_gzip" and container != "nii.gz":
         container = "nrrd"
     if fault == "constant":
         section = np.full_like(section, 100)
-    red = channel_members("red", section, plane, container, fault, level)
+    red = channel_members("red", section, container, fault)
     if fault == "corrupt_crc":
         red[-1].crc ^= 1
     elif fault == "missing_red":
         red = []
     elif fault == "duplicate":
-        red += channel_members("red", section[::-1], plane, container, None, level)[-1:]
+        red += channel_members("red", section[::-1], container, None)[-1:]
     elif fault in ("bomb", "lying_bomb"):
         bomb = repeated(red[-1].name, 0, 1 << 20, 1024)
         declared = red[-1].size if fault == "lying_bomb" else bomb.size
@@ -191,8 +191,8 @@ def full_size(plane: np.ndarray) -> np.ndarray:
     return np.pad(plane, ((0, 0), (MARGIN, MARGIN)))
 
 
-def atlas_nrrd(plane: np.ndarray, ap_index: int, dtype: str) -> bytes:
+def atlas_nrrd(plane: np.ndarray, dtype: str) -> bytes:
     """A volume as the service stores it, with one plane that is not zero."""
     name = {"<u4": "unsigned int", "<u2": "unsigned short"}[dtype]
     head = NRRD.format(dtype=name, size=" ".join(map(str, SHAPE)), spacing=25)
-    return head.encode() + gzipped(slabs({ap_index: full_size(plane)}, dtype))
+    return head.encode() + gzipped(slabs({PLANE: full_size(plane)}, dtype))

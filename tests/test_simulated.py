@@ -6,7 +6,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.ndimage import binary_dilation, distance_transform_edt, map_coordinates
+from refusals import refused
+from scipy.ndimage import binary_dilation, map_coordinates
 
 from brainvae_core.cohorts import (
     FACTORS,
@@ -16,7 +17,6 @@ from brainvae_core.cohorts import (
     drawn_atlas,
     freeform,
     judged,
-    known_factors,
     rendered,
     rendered_freeform,
     simulate,
@@ -38,26 +38,19 @@ from brainvae_core.cohorts.simulated import (
     STRAINS,
     displacement_maps,
     gain_maps,
-    smooth_fields,
 )
 
 SHAPE = (80, 112)
 # simulate, render, factors, module, what is no factor in it
 ANATOMICAL = (simulate, rendered, FACTORS, simulated, {"TEXTURE": {}, "NOISE": 0})
-FREEFORM_NUISANCES = {"LIGHT": 0, "STREAKS": 0, "NOISE": 0}
-FREEFORM = (simulate_freeform, rendered_freeform, FREEFORM_FACTORS, freeform, FREEFORM_NUISANCES)
+BARE = {"LIGHT": 0, "STREAKS": 0, "NOISE": 0}
+FREEFORM = (simulate_freeform, rendered_freeform, FREEFORM_FACTORS, freeform, BARE)
 each_simulator = pytest.mark.parametrize("kind", [ANATOMICAL, FREEFORM], ids=["one", "freeform"])
-each_cohort = pytest.mark.parametrize("which", ["anatomical", "free"])
 
 
 @pytest.fixture(scope="module")
 def atlas():
     return drawn_atlas().resampled(SHAPE)
-
-
-@pytest.fixture(scope="module")
-def anatomical():
-    return simulate(300, shape=SHAPE, artefact_share=0.2, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +78,33 @@ def section(atlas, **values):
 
 # ---- what both share ----
 
+# Mean, deviation, mean difference of neighbouring brains, and how a fixed pattern fits each.
+RECORDED = {
+    "one": {
+        "factors": (0.040557, 0.932427, 1.06898, 4.09465),
+        "clean": (0.271953, 0.215259, 0.0636263, 0.00382723),
+        "images": (0.2655, 0.214384, 0.0739727, 0.00368365),
+        "artefact_masks": (0.06644, 0.24905, 0.13126, 0.00362269),
+    },
+    "freeform": {
+        "factors": (0.0180625, 1.00132, 1.18328, 5.62947),
+        "clean": (0.268491, 0.213698, 0.0395405, 0.0046285),
+        "images": (0.261834, 0.212564, 0.050585, 0.00503866),
+        "artefact_masks": (0.0681966, 0.252083, 0.133773, 0.00413683),
+    },
+}
+
+
+@each_simulator
+def test_a_seed_makes_the_cohort_that_it_always_made(kind, request):
+    cohort = kind[0](24, shape=(160, 224), artefact_share=0.5, seed=3)
+    for part, expected in RECORDED[request.node.callspec.id].items():
+        values = np.asarray(getattr(cohort, part), dtype=float)
+        pattern = np.cos(np.arange(values[0].size).reshape(values.shape[1:]) * 0.37)
+        fits = (values * pattern).reshape(len(values), -1).mean(axis=1)
+        found = (values.mean(), values.std(), np.abs(np.diff(values, axis=0)).mean())
+        assert (*found, np.abs(fits).sum()) == pytest.approx(expected, rel=1e-4), part
+
 
 @each_simulator
 def test_what_is_rendered_is_the_cohort_without_what_is_no_factor(kind, atlas, monkeypatch):
@@ -101,31 +121,22 @@ def test_what_is_rendered_is_the_cohort_without_what_is_no_factor(kind, atlas, m
         monkeypatch.setattr(module, name, value)
     bare = simulated_by(n, shape=SHAPE, artefact_share=0, seed=2)
     np.testing.assert_array_equal(bare.images, render(bare.factors, atlas))
-    with pytest.raises(ValueError, match=f"^factors lack {names[-1]}; give all of {names[0]}, "):
+    with pytest.raises(KeyError, match=names[-1]):
         render(cohort.factors.drop(columns=names[-1]), atlas)
 
 
 @each_simulator
-def test_a_seed_makes_one_cohort(kind):
-    first, again, other = (kind[0](CHUNK + 5, shape=(40, 56), seed=s) for s in (3, 3, 4))
-    for part in ("images", "clean", "artefact_masks"):
-        assert np.array_equal(getattr(first, part), getattr(again, part))
-    pd.testing.assert_frame_equal(first.metadata, again.metadata)
-    pd.testing.assert_frame_equal(first.factors, again.factors)
-    assert first.fingerprint == again.fingerprint != other.fingerprint
-    assert not first.factors.equals(other.factors)
-    assert not np.isclose(first.clean.mean(axis=0), other.clean.mean(axis=0), atol=1e-4).all()
-
-
-@each_simulator
 @pytest.mark.parametrize("n", [2, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
-def test_every_brain_is_drawn_whatever_the_number(kind, n):
-    cohort = kind[0](n, shape=(40, 56), seed=0)
+def test_every_brain_is_drawn_whatever_the_number_and_a_seed_draws_it_again(kind, n):
+    cohort, again, other = (kind[0](n, shape=(40, 56), seed=seed) for seed in (0, 0, 4))
     assert cohort.images.shape == cohort.clean.shape == (n, 40, 56)
     assert cohort.factors.shape == (n, len(kind[2])) and tuple(cohort.factors) == kind[2]
     inside = cohort.clean[:, cohort.atlas.brain_mask].mean(axis=1)
     assert inside.min() > 0.2 and len(np.unique(inside)) == n  # nobody twice
-    assert set(cohort.metadata["split"]) <= {"train", "validation", "test"}
+    assert cohort.fingerprint == again.fingerprint != other.fingerprint
+    assert np.array_equal(cohort.artefact_masks, again.artefact_masks)
+    pd.testing.assert_frame_equal(cohort.metadata, again.metadata)
+    assert not cohort.factors.equals(other.factors)
 
 
 def test_they_are_drawn_on_the_drawn_atlas_at_its_own_size_by_default():
@@ -138,47 +149,15 @@ def test_they_are_drawn_on_the_drawn_atlas_at_its_own_size_by_default():
 
 
 @each_simulator
-def test_a_factor_acts_alike_at_half_the_pixels(kind, atlas):
-    fine_atlas = drawn_atlas().resampled((160, 224))
-    least = 0.9 if kind is ANATOMICAL else 0.94
-    for factor in kind[2]:
-        fine, coarse = (
-            section(a, **{factor: 2.0}) - section(a, **{factor: -2.0}) for a in (fine_atlas, atlas)
-        )
-        assert np.corrcoef(block_mean(fine, 2).ravel(), coarse.ravel())[0, 1] > least, factor
-        size = np.abs(block_mean(fine, 2)).sum() / np.abs(coarse).sum()
-        assert kind is ANATOMICAL or size == pytest.approx(1, abs=0.15), factor
-
-
-def test_half_the_pixels_show_the_same_brains():
-    fine, coarse = (simulate(64, shape=s, artefact_share=0, seed=2) for s in ((160, 224), SHAPE))
-    assert coarse.factors.equals(fine.factors)
-    averages = block_mean(fine.images.mean(axis=0), 2), coarse.images.mean(axis=0)
-    assert np.corrcoef(*map(np.ravel, averages))[0, 1] > 0.99
-    assert np.abs(averages[0] - averages[1])[coarse.atlas.brain_mask].mean() < 0.01
-    fine, coarse = (
-        simulate_freeform(32, shape=s, artefact_share=0, seed=2) for s in ((160, 224), SHAPE)
-    )
-    assert coarse.factors.equals(fine.factors)
-    shown, expected = coarse.images, block_mean(fine.images, 2)
-    assert np.abs(shown - expected)[:, coarse.atlas.brain_mask].mean() < 0.015
-    of_brains = [(images - images.mean(axis=0)).ravel() for images in (shown, expected)]
-    assert np.corrcoef(*of_brains)[0, 1] > 0.9
-
-
-@each_simulator
 def test_it_works_on_the_real_slice(kind, real_data):
     atlas = ccf_atlas(real_data)
-    n = 20 if kind is ANATOMICAL else 400
-    cohort = kind[0](n, atlas, SHAPE, artefact_share=0.3, seed=0)
-    assert cohort.images.shape == (n, *SHAPE) and cohort.atlas.terms == atlas.terms
+    cohort = kind[0](20, atlas, SHAPE, artefact_share=0.3, seed=0)
+    assert cohort.images.shape == (20, *SHAPE) and cohort.atlas.terms == atlas.terms
     template = 0.75 * cohort.atlas.template
     assert np.corrcoef(cohort.clean.mean(axis=0).ravel(), template.ravel())[0, 1] > 0.98
     assert cohort.images.std(axis=0)[cohort.atlas.brain_mask].mean() > 0.02
-    if kind is FREEFORM:
-        assert shares(cohort).between(0.04, 0.15).all()
-        for u in deformation_maps(cohort.atlas).values():
-            assert min(stretch(3 * u).min(), stretch(-3 * u).min()) > 0.5
+    for u in deformation_maps(cohort.atlas).values():
+        assert min(stretch(3 * u).min(), stretch(-3 * u).min()) > 0.5
 
 
 # ---- factors over brains ----
@@ -229,27 +208,12 @@ def test_freeform_factors_have_unit_variance_and_are_not_gaussian(many_free):
     assert between.abs().max().max() < 4 / np.sqrt(len(many_free))
 
 
-def test_eight_components_do_not_explain_everything(anatomical):
-    fit_on = (anatomical.metadata["split"] == "train").to_numpy()
-    flat = anatomical.images.reshape(len(anatomical), -1).astype(np.float64)
-    flat -= flat[fit_on].mean(axis=0)
-    _, _, components = np.linalg.svd(flat[fit_on], full_matrices=False)
-    codes = flat[~fit_on] @ components[:8].T
-    assert 0.4 < np.square(codes).sum() / np.square(flat[~fit_on]).sum() < 0.8
-
-
-def shares(cohort):
-    """Of the clean images' variance about their mean, what is linear in each factor."""
-    flat = cohort.clean.reshape(len(cohort), -1) - cohort.clean.mean(axis=0).ravel()
-    scores = ((cohort.factors - cohort.factors.mean()) / cohort.factors.std(ddof=0)).to_numpy()
-    slopes = scores.T @ flat / len(flat)
-    return pd.Series(np.square(slopes).sum(axis=1) / flat.var(axis=0).sum(), FREEFORM_FACTORS)
-
-
 def test_every_freeform_factor_has_a_comparable_part_in_the_variance(free):
-    share = shares(free)
-    assert share.between(0.04, 0.15).all(), share
-    assert 0.5 < share.sum() < 0.75
+    flat = free.clean.reshape(len(free), -1) - free.clean.mean(axis=0).ravel()
+    scores = ((free.factors - free.factors.mean()) / free.factors.std(ddof=0)).to_numpy()
+    slopes = scores.T @ flat / len(flat)
+    share = np.square(slopes).sum(axis=1) / flat.var(axis=0).sum()
+    assert share.min() > 0.04 and share.max() < 0.15 and 0.5 < share.sum() < 0.75
 
 
 # ---- where each factor acts ----
@@ -266,18 +230,16 @@ def stretch(u):
     return (1 - yy) * (1 - xx) - yx * xy
 
 
-def test_every_factor_has_one_map(atlas):
+def test_every_factor_has_one_map_of_its_size_in_mm(atlas):
     gains, moves = gain_maps(atlas), displacement_maps(atlas)
     assert {*gains, *moves} == set(FACTORS) and [*moves] == [*DISPLACEMENT_MM]
     added, deformed = added_maps(atlas), deformation_maps(atlas)
     assert (*added, *deformed) == (*ADDED, *DISPLACED_MM) == FREEFORM_FACTORS
-    assert all(gain.shape == SHAPE for gain in gains.values())
     for factor, grey in added.items():
-        assert grey.shape == SHAPE and not grey[~atlas.brain_mask].any()
+        assert not grey[~atlas.brain_mask].any()
         assert np.abs(grey).max() == pytest.approx(ADDED[factor], rel=0.05)
     fine = deformation_maps(drawn_atlas().resampled((160, 224)))
     for factor, u in {**moves, **deformed}.items():
-        assert u.shape == (2, *SHAPE) and np.isfinite(u).all()
         furthest = np.hypot(*u)[atlas.brain_mask].max() * atlas.pixel_um / 1000
         if factor in moves:
             assert furthest == pytest.approx(DISPLACEMENT_MM[factor], rel=0.2)
@@ -287,25 +249,21 @@ def test_every_factor_has_one_map(atlas):
             np.testing.assert_allclose(in_mm, u * 0.1, atol=0.03 * DISPLACED_MM[factor])
 
 
-@pytest.mark.parametrize("factor", FACTORS)
-def test_a_factor_changes_nothing_where_its_map_is_zero(atlas, factor):
-    maps = gain_maps(atlas)
-    size = np.abs(maps[factor]) if factor in maps else np.hypot(*displacement_maps(atlas)[factor])
-    change = np.abs(section(atlas, **{factor: 2.0}) - section(atlas))
+@pytest.mark.parametrize("factor", [*FACTORS, *FREEFORM_FACTORS])
+def test_a_factor_acts_where_its_map_is_and_nowhere_else(atlas, factor):
+    maps = gain_maps(atlas) | displacement_maps(atlas) | added_maps(atlas) | deformation_maps(atlas)
+    size = np.hypot(*maps[factor]) if maps[factor].ndim == 3 else np.abs(maps[factor])
+    change = np.abs(section(atlas, **{factor: 2.0}) - section(atlas, **{factor: 0.0}))
     assert change[size < 1e-6].max(initial=0) < 1e-5
     assert change[atlas.brain_mask & (size > 0.5 * size.max())].mean() > 0.005
 
 
-@pytest.mark.parametrize("region", ["HPF", "TH"])
-def test_a_regions_brightness_changes_that_region(atlas, region):
-    def log_ratio(name):
-        mask = atlas.roi_masks([name])[0]
-        return np.log(brighter[mask].mean() / base[mask].mean())
-
-    base, brighter = section(atlas), section(atlas, **{f"brightness_{region}": 2.0})
-    assert log_ratio(region) == pytest.approx(0.20, abs=0.015)
-    for other in {"HPF", "TH", "HY", "SSp", "STR"} - {region}:
-        assert abs(log_ratio(other)) < 0.01
+def test_a_regions_brightness_changes_that_region(atlas):
+    base = section(atlas)
+    for region, other in product(("HPF", "TH"), ("HPF", "TH", "HY", "SSp", "STR")):
+        brighter, mask = section(atlas, **{f"brightness_{region}": 2.0}), atlas.roi_masks([other])
+        gain = np.log(brighter[mask[0]].mean() / base[mask[0]].mean())
+        assert gain == pytest.approx(0.20 if other == region else 0, abs=0.015), (region, other)
 
 
 def test_brightness_is_one_gain_and_illumination_rises_to_the_right(atlas):
@@ -317,13 +275,18 @@ def test_brightness_is_one_gain_and_illumination_rises_to_the_right(atlas):
     np.testing.assert_allclose(gain, np.linspace(-0.2, 0.2, columns.size), atol=1e-3)
 
 
-def test_a_larger_ventricle_is_a_larger_dark_hole(atlas):
+def test_a_larger_ventricle_is_a_larger_dark_hole_and_a_thicker_cortex_grows_inwards(atlas):
     ventricle = atlas.roi_masks(["VS"])[0]
     around = binary_dilation(ventricle, iterations=3)
     base = section(atlas)
     border = (base[ventricle].mean() + base[around & ~ventricle].mean()) / 2
     dark = [np.sum(section(atlas, ventricle_size=s)[around] < border) for s in (-2.0, 0, 2.0)]
     assert dark[0] < 0.7 * dark[1] and dark[2] > 1.2 * dark[1]
+    u = 2 * displacement_maps(atlas)["cortical_thickness"]
+    isocortex, thalamus = atlas.roi_masks(["Isocortex", "TH"])
+    assert warped_area(atlas, isocortex, u) > 1.03 > 0.95 > warped_area(atlas, isocortex, -u)
+    assert warped_area(atlas, thalamus, u) == pytest.approx(1, abs=0.002)
+    assert warped_area(atlas, atlas.brain_mask, u) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(("factor", "axis"), [("brain_width", 0), ("brain_height", 1)])
@@ -335,48 +298,6 @@ def test_a_wider_and_a_higher_brain_have_a_larger_outline(atlas, factor, axis):
     assert len({image.any(axis=1 - axis).sum() for image in (small, base, large)}) == 1
 
 
-def test_a_thicker_cortex_grows_inwards(atlas):
-    u = 2 * displacement_maps(atlas)["cortical_thickness"]
-    isocortex, thalamus = atlas.roi_masks(["Isocortex", "TH"])
-    assert warped_area(atlas, isocortex, u) > 1.03 > 0.95 > warped_area(atlas, isocortex, -u)
-    assert warped_area(atlas, thalamus, u) == pytest.approx(1, abs=0.002)
-    assert warped_area(atlas, atlas.brain_mask, u) == pytest.approx(1, abs=0.02)
-
-
-def test_ap_position_moves_the_middle_of_the_section_down(atlas):
-    down, across = displacement_maps(atlas)["ap_position"]
-    assert down.min() >= 0 and not across.any()
-    hippocampus, thalamus = atlas.roi_masks(["HPF", "TH"])
-    row = np.average(np.arange(SHAPE[0]), weights=down.sum(axis=1))
-    assert np.nonzero(hippocampus)[0].mean() < row < np.nonzero(thalamus)[0].mean()
-    assert warped_area(atlas, thalamus, np.stack([down, across])) < 1
-    assert warped_area(atlas, hippocampus, np.stack([down, across])) > 1
-
-
-def where(atlas, factor):
-    """Where a freeform factor is known to act, (height, width) bool."""
-    middle = (np.array(SHAPE) - 1).reshape(2, 1, 1) / 2
-    y, x = (np.indices(SHAPE) - middle) * atlas.pixel_um / 1000  # mm from the section's middle
-    places = {
-        "midline_shift": np.abs(x) < 1.2,
-        "sag_ventral": y > 1,
-        "tilt": distance_transform_edt(atlas.brain_mask) * atlas.pixel_um < 300,  # the surface
-    }
-    if factor in places:
-        return places[factor]
-    region = {"twist_hippocampus": "HPF"}.get(factor, factor.split("_")[1])
-    return atlas.roi_masks([region], side="left" if factor.endswith("left") else "both")[0]
-
-
-@pytest.mark.parametrize("factor", FREEFORM_FACTORS)
-def test_a_freeform_factor_changes_its_own_place_more_than_any_other(atlas, factor):
-    change = np.abs(section(atlas, **{factor: 2.0}) - section(atlas, **{factor: -2.0}))
-    there = where(atlas, factor) & atlas.brain_mask
-    assert change[there].mean() > 0.02
-    times = 2 if factor == "tilt" else 4  # a tilt moves everything, and the surface furthest
-    assert change[there].mean() > times * change[atlas.brain_mask & ~there].mean()
-
-
 @pytest.mark.parametrize("factor", ADDED)
 def test_what_is_added_changes_grey_values_alike_whatever_they_are(atlas, factor):
     base, grey = section(atlas), added_maps(atlas)[factor]
@@ -384,18 +305,10 @@ def test_what_is_added_changes_grey_values_alike_whatever_they_are(atlas, factor
         changed = section(atlas, **{factor: size})
         inside = changed > 0  # black stays black
         np.testing.assert_allclose((changed - base)[inside], size * grey[inside], atol=1e-6)
-    assert np.abs(grey[atlas.roi_masks(["HPF"])[0]]).max() < 0.05 * ADDED[factor]
-
-
-def test_added_greys_stay_on_their_side(atlas):
-    striatum, grey = where(atlas, "contrast_STR"), added_maps(atlas)["contrast_STR"]
-    assert grey[striatum].mean() > 0.02
-    assert grey[~striatum].min() < -0.02 and grey[~striatum].mean() < 0
-    base, brighter = section(atlas), section(atlas, offset_SSp_left=2.0)
-    right = np.arange(SHAPE[1]) >= SHAPE[1] / 2
-    assert np.array_equal(brighter[:, right], base[:, right])
-    left = where(atlas, "offset_SSp_left")
-    assert (brighter - base)[left].mean() == pytest.approx(0.15, abs=0.03)
+    if factor == "contrast_STR":
+        assert grey[atlas.roi_masks(["STR"])[0]].mean() > 0.02 and grey.min() < -0.02
+    if factor == "offset_SSp_left":
+        assert not grey[:, 56:].any()
 
 
 def test_no_deformation_folds_tissue(atlas):
@@ -408,27 +321,6 @@ def test_no_deformation_folds_tissue(atlas):
         assert stretch(together).min() > 0.5, signs
 
 
-def test_deformations_have_their_forms(atlas):
-    maps = deformation_maps(atlas)
-    (yy, yx), (xy, xx) = map(np.gradient, maps["tilt"])  # one turn of the whole section
-    np.testing.assert_allclose(yx, -xy, atol=1e-5)
-    np.testing.assert_allclose(yx, yx[0, 0], atol=1e-5)
-    assert yx[0, 0] > 0 and np.abs([yy, xx]).max() < 1e-5
-    down, across = maps["twist_hippocampus"]  # in mirrored directions
-    np.testing.assert_allclose(down, down[:, ::-1], atol=1e-4)
-    np.testing.assert_allclose(across, -across[:, ::-1], atol=1e-4)
-    turn = np.gradient(down, axis=1) - np.gradient(across, axis=0)
-    left, right = (atlas.roi_masks(["HPF"], side=side)[0] for side in ("left", "right"))
-    assert turn[left].mean() > 0.01 and turn[right].mean() < -0.01
-    assert np.hypot(down, across)[atlas.roi_masks(["HY"])[0]].max() < 0.02
-    down, across = maps["midline_shift"]
-    assert not down.any() and across.min() >= 0 and set(across.argmax(axis=1)) <= {55, 56}
-    assert across[:, :20].max() < 0.01 * across.max()
-    down, across = maps["sag_ventral"]
-    assert not across.any() and down.min() >= 0
-    assert down[:25].max() == 0 and (np.diff(down, axis=0) >= -1e-6).all()
-
-
 def test_tissue_moves_the_way_its_map_says_and_as_far(atlas):
     low, high = (section(atlas, sag_ventral=size)[:, 50:62].mean(axis=1) for size in (-2.0, 2.0))
     moved = np.flatnonzero(high > 0.1)[-1] - np.flatnonzero(low > 0.1)[-1]
@@ -437,68 +329,6 @@ def test_tissue_moves_the_way_its_map_says_and_as_far(atlas):
     low, high = (section(atlas, midline_shift=size)[45:65, 50:62] for size in (-2.0, 2.0))
     moved = high.mean(axis=0).argmin() - low.mean(axis=0).argmin()
     assert moved == pytest.approx(4 * DISPLACED_MM["midline_shift"] * 1000 / atlas.pixel_um, abs=1)
-
-
-# ---- what is no factor ----
-
-
-@pytest.mark.parametrize("length", [2.0, 6.5])
-def test_texture_has_unit_variance_and_its_length(length):
-    rng, shape = np.random.default_rng(0), (39, 52)
-    nodes = [np.arange(-2 * length, size + 2 * length, length / 2) for size in shape]
-    reaches = [np.arange(s)[:, None] - n for s, n in zip(shape, nodes, strict=True)]
-    fields = smooth_fields(400, reaches, (length, length), rng.standard_normal)
-    assert fields.shape == (400, *shape)
-    assert fields.mean() == pytest.approx(0, abs=0.05)
-    variance = fields.var(axis=0)
-    assert variance.mean() == pytest.approx(1, abs=0.05) and variance.min() > 0.6
-    for axis in (1, 2):
-        lag = round(length)
-        left, right = (np.take(fields, range(a, a + 30), axis) for a in (0, lag))
-        # A Gaussian kernel exp(−d²/l²) with itself gives exp(−d²/2l²).
-        expected = np.exp(-(lag**2) / (2 * length**2))
-        products = (left * right).mean(axis=0)
-        assert products.mean() == pytest.approx(expected, abs=0.05)
-        assert np.abs(products - expected).max() < 0.3  # alike everywhere
-
-
-def residuals(monkeypatch, atlas, **only):
-    """What one nuisance alone adds to sections by their factors."""
-    for name in FREEFORM_NUISANCES:
-        monkeypatch.setattr(freeform, name, only.get(name, 0))
-    cohort = simulate_freeform(200, shape=SHAPE, artefact_share=0, seed=3)
-    base = rendered_freeform(cohort.factors, atlas)
-    return base, cohort.clean - base
-
-
-def test_streaks_run_across_and_are_skewed(monkeypatch, atlas):
-    base, rest = residuals(monkeypatch, atlas, STREAKS=0.05)
-    thalamus = atlas.roi_masks(["TH"])[0]
-    streaks = rest[:, thalamus] / base[:, thalamus]
-    assert streaks.mean() == pytest.approx(0, abs=2e-3)
-    assert streaks.std() == pytest.approx(0.05, rel=0.1)
-    assert pd.Series(streaks.ravel()).skew() > 0.3
-    middle = (rest / np.maximum(base, 1e-3))[:, 30:50, 40:72]
-    down, across = (
-        (np.take(middle, range(15), axis) * np.take(middle, range(3, 18), axis)).mean()
-        for axis in (1, 2)
-    )
-    assert across > 0.5 * 0.05**2 > 5 * down
-
-
-def test_noise_grows_with_brightness_and_light_falls_off(monkeypatch, atlas):
-    base, rest = residuals(monkeypatch, atlas, NOISE=0.02)
-    bright, dim = (rest[(base > low) & (base < low + 0.05)].std() for low in (0.55, 0.15))
-    assert bright == pytest.approx(0.01 * np.sqrt(0.675), rel=0.05)  # at 0.1 mm half of 0.02
-    assert dim == pytest.approx(0.01 * np.sqrt(0.275), rel=0.05)
-    assert rest.std(axis=0).min() > 1e-3  # no pixel is the same in every brain
-    base, rest = residuals(monkeypatch, atlas, LIGHT=0.05)
-    rows = np.flatnonzero(atlas.brain_mask.any(axis=1))
-    total = np.log((base + rest)[:, rows].sum(axis=2) / base[:, rows].sum(axis=2))
-    slope = total[:, -1]
-    assert slope.std() == pytest.approx(0.05, rel=0.2)
-    expected = slope[:, None] * np.linspace(-1, 1, rows.size)
-    np.testing.assert_allclose(total, expected, atol=1e-4)
 
 
 # ---- artefacts in the cohorts ----
@@ -516,20 +346,15 @@ def test_any_share_is_kept_in_equal_numbers(kind, share, expected):
     assert np.array_equal((metadata["artefact_strength"] > 0).to_numpy(), corrupted)
 
 
-@each_cohort
-def test_images_are_clean_but_for_their_masked_artefacts(which, request):
-    cohort = request.getfixturevalue(which)
+@each_simulator
+def test_images_are_clean_but_for_their_masked_artefacts_and_leaks_lie_where_injected(kind):
+    cohort = kind[0](300, shape=SHAPE, artefact_share=0.2, seed=5)
     change = np.abs(cohort.images - cohort.clean)
     assert np.array_equal(cohort.artefact_masks, change > 0.02)
     corrupted = (cohort.metadata["artefact"] != "none").to_numpy()
     assert np.array_equal(cohort.artefact_masks.any(axis=(1, 2)), corrupted)
     assert not change[~corrupted].any()
     assert cohort.metadata["artefact_strength"][corrupted].between(0.4, 1).all()
-
-
-@each_cohort
-def test_injections_and_leaks_lie_in_their_structure_in_the_right_hemisphere(which, request):
-    cohort = request.getfixturevalue(which)
     sites = cohort.metadata[["injection_dv_um", "injection_ml_um"]] / cohort.atlas.pixel_um
     rows, columns = sites.round().astype(int).to_numpy().T
     for structure in INJECTED:
@@ -549,32 +374,22 @@ def test_the_clean_rule_tells_its_artefacts(free):
     passed = artefact_free(free)
     assert passed[clean].mean() > 0.97 and passed[~clean].mean() < 0.2
     assert (artefact_free(judged(free))[clean]).mean() > 0.97
-    pd.testing.assert_frame_equal(known_factors(free), free.factors.astype(float))
 
 
 # ---- what they refuse ----
 
 
 @each_simulator
-def test_what_cannot_be_simulated_is_refused(kind):
-    for n in (1, 0, -3):
-        with pytest.raises(ValueError, match=f"^n_brains={n}: a cohort has at least 2 brains$"):
-            kind[0](n)
-    for share in (-0.1, 1.5, np.nan):
-        with pytest.raises(ValueError, match=r"^artefact_share=.* is outside \[0, 1\]$"):
-            kind[0](4, artefact_share=share)
-    with pytest.raises(ValueError, match="320×448 to 100×140.*160×224, 80×112"):
-        kind[0](4, shape=(100, 140))
-
-
-LACKING = [(simulate, region, "both") for region in ("VS", "Isocortex", "HPF", "TH", "HY")]
-LACKING += [(simulate_freeform, r, side) for r in ("SSp", "HPF") for side in ("both", "left")]
-
-
-@pytest.mark.parametrize(("simulated_by", "region", "side"), LACKING)
-def test_an_atlas_without_a_region_is_refused(atlas, simulated_by, region, side):
-    mask = atlas.roi_masks([region], side=side)[0]
-    cc = int(atlas.structures.set_index("acronym").loc["cc", "id"])
-    annotation = np.where(mask, np.uint32(cc), atlas.annotation)
-    with pytest.raises(ValueError, match=f"{region}.* no pixel in atlas 'drawn atlas'"):
-        simulated_by(4, replace(atlas, annotation=annotation))
+def test_what_cannot_be_simulated_is_refused(kind, atlas):
+    share, make = r"^artefact_share=.* is outside \[0, 1\]$", kind[0]
+    cases = [(f"^n_brains={n}: a cohort has at least 2 brains$", make, n) for n in (1, 0, -3)]
+    cases += [(share, make, 4, None, None, value) for value in (-0.1, 1.5, np.nan)]
+    cases += [("320×448 to 100×140.*160×224, 80×112", make, 4, None, (100, 140))]
+    regions = ("VS", "Isocortex", "HPF", "TH", "HY") if kind is ANATOMICAL else ("SSp", "HPF")
+    for region, side in product(regions, ("both",) if kind is ANATOMICAL else ("both", "left")):
+        cc = int(atlas.structures.set_index("acronym").loc["cc", "id"])
+        mask = atlas.roi_masks([region], side=side)[0]
+        without = np.where(mask, np.uint32(cc), atlas.annotation)
+        words = f"{region}.* no pixel in atlas 'drawn atlas'"
+        cases.append((words, make, 4, replace(atlas, annotation=without)))
+    refused(cases)

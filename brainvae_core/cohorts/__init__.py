@@ -1,9 +1,12 @@
 """Where sections come from and what makes them comparable."""
 
-from brainvae_core.cohorts.acquired import cause, read_acquired, read_ledger
 from brainvae_core.cohorts.artefacts import (
     ARTEFACTS,
+    GradedArtefacts,
     artefact_free,
+    clean_part,
+    corrupted_brains,
+    graded_artefacts,
     is_outlier,
 )
 from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
@@ -11,27 +14,21 @@ from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.freeform import (
     FREEFORM_FACTORS,
+    PlantedModel,
     rendered_freeform,
     simulate_freeform,
-)
-from brainvae_core.cohorts.planted import (
-    GradedArtefacts,
-    PlantedModel,
-    clean_part,
-    corrupted_brains,
-    displaced,
-    factor_extremes,
-    graded_artefacts,
-    known_factors,
 )
 from brainvae_core.cohorts.preprocess import (
     Preprocessing,
     comparable_section,
+    factor_extremes,
     judged,
+    known_factors,
     preprocess,
 )
-from brainvae_core.cohorts.read import read_section, read_sections
-from brainvae_core.cohorts.simulated import FACTORS, rendered, simulate
+from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
+from brainvae_core.cohorts.simulated import FACTORS, displaced, rendered, simulate
+from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [
     "ARTEFACTS",

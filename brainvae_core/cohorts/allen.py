@@ -8,37 +8,46 @@ way it goes on with the next brain when it is started again.
 from __future__ import annotations
 
 import argparse
+import fcntl
+import hashlib
 import io
+import json
+import os
 import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import requests
 from tqdm import tqdm
 
-from brainvae_core.cohorts.acquired import (
+from brainvae_core.cohorts.fetch import (
+    FetchError,
+    Meter,
+    UnansweredError,
+    fetch_volume,
+    read_metaimage,
+)
+from brainvae_core.cohorts.read import (
+    ACQUISITION_FORMAT,
     COMMAND,
     AcquisitionError,
     Ledger,
-    StorageError,
-    add_to_manifest,
-    agree,
     is_kept,
-    locked,
     read_experiments,
     read_ledger,
     read_manifest,
-    save_section,
+    read_request,
+    section_path,
     without_address,
-    write_refused,
-    writing,
 )
-from brainvae_core.cohorts.fetch import FetchError, Meter, UnansweredError, fetch_volume
 from brainvae_core.cohorts.volumes import (
     SHAPE_25,
     VolumeError,
@@ -63,32 +72,11 @@ def acquire(
 ) -> Ledger:
     """Keep one plane of every experiment in ``experiments.csv`` that is not kept yet.
 
-    Parameters
-    ----------
-    folder : path
-        Acquisition folder, with ``experiments.csv``.
-    plane : int
-        Index on the AP axis of the 25 µm grid.
-    channel : str
-        The volume ``resampled_<channel>`` is read; ``"red"`` is auto-fluorescence.
-    workers : int
-        Brains fetched at a time; each takes about 300 MB of memory.
-    rate_limit : float, optional
-        Bytes per second of all workers together.
-    retries : int
-        Failures after the first, after which a brain is given up.
-    timeout : float
-        Seconds without bytes that are a failure.
-    sleep : callable, optional
-        What waits between tries.
-
-    Raises
-    ------
-    AcquisitionError
-        No experiments, another acquisition at work in the folder, a folder of another plane or
-        channel or of a newer format, or an option out of range.
-    StorageError
-        The folder cannot be written, or the disk is full. What was kept stays kept.
+    ``plane`` is an index on the AP axis of the 25 µm grid; of each zip ``resampled_<channel>`` is
+    read, red being auto-fluorescence. Each worker takes about 300 MB of memory; ``rate_limit`` is
+    bytes/s of all of them together, ``timeout`` and ``retries`` are `fetch_volume`'s, and ``sleep``
+    is what waits between tries. Raises `AcquisitionError` for what nothing can be acquired with,
+    `StorageError` where the folder takes no more; what was kept stays kept.
     """
     folder = Path(folder)
     _check_options(plane, channel, workers, rate_limit, retries, timeout)
@@ -132,7 +120,9 @@ def acquire(
             meter.stop.set()
             pool.shutdown(cancel_futures=True)
             bar.close()
-            write_refused(folder, experiments, refused)
+            rows = [(id, experiments[id][0], reason) for id, reason in sorted(refused.items())]
+            table = pd.DataFrame(rows, columns=["id", "url", "reason"])
+            _write(folder / "refused.csv", table.to_csv(index=False).encode())
         ledger = replace(read_ledger(folder), bytes_moved=meter.n, bytes_whole=whole)
         return replace(ledger, kept_before=kept)
 
@@ -166,7 +156,8 @@ def registered_plane(contents: dict[str, bytes], plane: int) -> np.ndarray:
     Raises `VolumeError` where the content is no 8- or 16-bit volume on the CCF's 25 µm grid.
     """
     name, content = next(iter(contents.items()))
-    volume = read_volume(name, io.BytesIO(content), contents)
+    is_meta = name.lower().endswith(".mhd")
+    volume = read_metaimage(contents) if is_meta else read_volume(name, io.BytesIO(content))
     voxels, spacing = volume.voxels, volume.spacing_um or ()
     said = " × ".join(map(str, voxels.shape)), " × ".join(f"{s:g}" for s in spacing) or "no size"
     if sorted(voxels.shape) != sorted(SHAPE_25) or set(np.round(spacing, 3)) != {25}:
@@ -184,6 +175,84 @@ def registered_plane(contents: dict[str, bytes], plane: int) -> np.ndarray:
     if found.min() == found.max() or found.min() < 0:
         raise VolumeError(f"plane {plane} has grey values {found.min()} to {found.max()} only")
     return found.astype(found.dtype.newbyteorder("<"))
+
+
+# ---- writing ----
+
+
+class StorageError(Exception):
+    """The disk does not take what comes (full, read-only): trying on is no use."""
+
+
+@contextmanager
+def writing(path):
+    """Tell errors of the local disk from those of the network: OSError becomes StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path} ({error.strerror or error}); what was kept stays kept: make room "
+            "or make the folder writable, then run the same command again"
+        ) from error
+
+
+@contextmanager
+def locked(folder: Path):
+    """One acquisition a folder; the lock ends with its process, however that ends."""
+    with writing(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AcquisitionError(f"another acquisition is at work in {folder}") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def agree(folder: Path, plane: int, channel: str):
+    """Make the request the folder's own, or raise where the folder has another."""
+    path = folder / "request.json"
+    if not path.exists():
+        asked = {"format": ACQUISITION_FORMAT, "plane": plane, "channel": channel}
+        return _write(path, (json.dumps(asked) + "\n").encode())
+    own = read_request(folder)
+    if own != (plane, channel):
+        raise AcquisitionError(
+            f"{folder} holds plane {own[0]} of channel {own[1]}, not plane {plane} of {channel}; "
+            "use another folder"
+        )
+
+
+def save_section(folder: Path, id: str, section: np.ndarray):
+    """A brain's plane, whole or not at all."""
+    content = io.BytesIO()
+    np.save(content, section, allow_pickle=False)
+    _write(section_path(folder, id), content.getvalue())
+
+
+def add_to_manifest(folder: Path, facts: dict):
+    """Add a line on a saved section; a torn last line is dropped."""
+    path = folder / "manifest.jsonl"
+    sha256 = hashlib.sha256(section_path(folder, facts["id"]).read_bytes()).hexdigest()
+    facts = {**facts, "date": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": sha256}
+    before = path.read_bytes() if path.exists() else b""
+    _write(path, before[: before.rfind(b"\n") + 1] + json.dumps(facts).encode() + b"\n")
+
+
+def _write(path, content):
+    """All of the file or nothing of it."""
+    beside = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        try:
+            with open(beside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 # ---- the command line ----
@@ -205,9 +274,7 @@ def _ask(python, folder, options):
     with locked(folder):
         code = subprocess.run([python, program, folder, *options], check=False).returncode
     if code not in (0, 1):
-        raise AcquisitionError(
-            f"asking the service failed with code {code}; the line before says why"
-        )
+        raise AcquisitionError(f"asking the service failed with code {code}; it said why")
     return code
 
 

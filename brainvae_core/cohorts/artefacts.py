@@ -1,18 +1,24 @@
-"""The three artefacts of the paper's Fig. 2B: planting them, suspecting them."""
+"""The three artefacts of the paper's Fig. 2B: planting them at known strengths, suspecting them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
-from brainvae_core.cohorts.atlas import Atlas, block_mean
+from brainvae_core.cohorts.atlas import Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort
 
 VISIBLE = 0.02  # a change of grey value below this is not counted as artefact
 STRENGTHS = (0.4, 1.0)  # planted strengths are uniform between these
 CLEAN_LIMIT = 4.0  # robust standard deviations
 CHUNK = 64  # brains compared with the reference at once
+
+
+# ---- planting ----
 
 
 def leak(image, *, strength, seed, pixel_um, site=None):
@@ -26,8 +32,6 @@ def leak(image, *, strength, seed, pixel_um, site=None):
         In (0, 1]. Peak brightness added; the radius grows with it from 0.15 to 0.6 mm.
     seed : int or Generator
         The same seed gives the same artefact at every strength.
-    pixel_um : float
-        Side of a pixel in µm.
     site : (row, column), optional
         Centre in pixels; drawn from the tissue when it is not given.
 
@@ -48,25 +52,20 @@ def leak(image, *, strength, seed, pixel_um, site=None):
 
 
 def breakage(image, *, strength, seed, pixel_um, site=None):
-    """Missing tissue: an irregular piece with sharp edges goes dark.
-
-    Parameters and returns are those of `leak`; the mean radius of the piece grows with
-    ``strength`` up to 1 mm.
-    """
+    """Missing tissue: an irregular piece of a mean radius of up to 1 mm goes dark, as `leak`."""
     image, rng = _checked(image, strength, seed)
     row, column = _tissue_site(image, rng) if site is None else site
     y, x = np.indices(image.shape, dtype=np.float32)
-    rough = _smooth_noise(image.shape, 150 / pixel_um, rng)
+    rough = gaussian_filter(rng.standard_normal(image.shape, dtype=np.float32), 150 / pixel_um)
     distance = np.hypot(y - row, x - column) * pixel_um / 1000
-    gone = distance < strength * (1 + 0.35 * rough)
+    gone = distance < strength * (1 + 0.35 * (rough / rough.std()))
     return _with_mask(image, np.where(gone, 0.0, image))
 
 
 def grid(image, *, strength, seed, pixel_um, site=None):
-    """Scanning pattern: tiles of 0.9 mm, each darker towards its seams.
+    """Scanning pattern: tiles of 0.9 mm, whose seams lose up to 60 % of their brightness.
 
-    Parameters and returns are those of `leak`; at ``strength`` 1 the seams lose 60 % of their
-    brightness. ``site`` is where a seam crossing lies; drawn when it is not given.
+    As `leak`; ``site`` is where a seam crossing lies.
     """
     image, rng = _checked(image, strength, seed)
     row, column = rng.uniform(0, 900 / pixel_um, size=2) if site is None else site
@@ -78,11 +77,33 @@ def grid(image, *, strength, seed, pixel_um, site=None):
 ARTEFACTS = {"leak": leak, "breakage": breakage, "grid": grid}
 
 
+def _checked(image, strength, seed):
+    image = np.asarray(image, dtype=np.float32)
+    if not ((image >= 0) & (image <= 1)).all():
+        raise ValueError(f"an artefact needs greys in [0, 1], not {image.min()} to {image.max()}")
+    if not 0 < strength <= 1:
+        raise ValueError(f"artefact strength {strength} is outside (0, 1]")
+    return image, np.random.default_rng(seed)
+
+
+def _tissue_site(image, rng):
+    """One pixel of tissue: brighter than a fifth of the bright end."""
+    rows, columns = np.nonzero(image > 0.2 * np.percentile(image, 99))
+    if not rows.size:
+        raise ValueError("the image is black: no tissue to draw a site from; give a site")
+    pick = rng.integers(rows.size)
+    return rows[pick], columns[pick]
+
+
+def _with_mask(image, changed):
+    changed = np.clip(changed, 0, 1).astype(np.float32)
+    return changed, np.abs(changed - image) > VISIBLE
+
+
 def plant(images, kinds, strengths, *, pixel_um, seed, sites=None):
     """One artefact in each of some sections (n, height, width), as `leak` returns them.
 
-    ``kinds``, ``strengths`` and, where given, ``sites`` have one entry a section; a site that is
-    None is drawn.
+    ``kinds``, ``strengths`` and, where given, ``sites`` have one entry a section; None is drawn.
     """
     rng = np.random.default_rng(seed)
     planted, masks = np.empty_like(images), np.empty(images.shape, dtype=bool)
@@ -94,33 +115,145 @@ def plant(images, kinds, strengths, *, pixel_um, seed, sites=None):
     return planted, masks
 
 
-def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
-    """How unlike the reference brains each section is, in three ways an artefact shows.
+# ---- brains with a known truth ----
+
+
+def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
+    """The brains of one part without artefacts; an error where there is none.
+
+    Simulated brains are given as they were before their artefact, others if `artefact_free`.
+    """
+    part = cohort.split(split)
+    if cohort.clean is not None and len(part):
+        none = part.metadata.assign(artefact="none", artefact_strength=0.0)
+        return _cohort(part, part.clean, none)
+    clean = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == split).to_numpy())
+    if not len(clean):
+        raise ValueError(f"no {split} brain of cohort {cohort.name!r} is clean")
+    return clean
+
+
+def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
+    """Test brains with an artefact whose uncorrupted truth is known.
+
+    A simulated cohort's own; where there are none, each brain of `clean_part` with one artefact
+    planted by ``seed``: the kinds in turn, strengths uniform between 0.4 and 1. They have
+    ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
+    """
+    test = cohort.split("test")
+    if cohort.clean is not None and cohort.artefact_masks is not None:
+        own = test.artefact_masks.any(axis=(1, 2))
+        if own.any():
+            return test.select(own)
+    before = clean_part(cohort)
+    rng = np.random.default_rng(seed)
+    kinds = np.resize(list(ARTEFACTS), len(before))
+    strengths = rng.uniform(*STRENGTHS, len(before))
+    images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
+    metadata = before.metadata.assign(artefact=kinds, artefact_strength=strengths)
+    return _cohort(before, images, metadata, clean=before.images, artefact_masks=masks)
+
+
+def _cohort(like, images, metadata, **parts) -> Cohort:
+    parts |= {name: getattr(like, name) for name in ("factors", "preprocessing", "name")}
+    return Cohort(images, metadata, like.atlas, **parts)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GradedArtefacts:
+    """Clean brains, and the same with every kind of artefact at every strength."""
+
+    kinds: tuple[str, ...]
+    strengths: tuple[float, ...]
+    clean: np.ndarray  # (n_brains, height, width) float32
+    images: np.ndarray  # (n_kinds, n_strengths, n_brains, height, width) float32
+    masks: np.ndarray  # the same shape: where each artefact is
+    pixel_um: float
+
+    def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
+        """The same brains with fewer pixels: block means, by one whole number on both axes."""
+        height, width = self.clean.shape[1:]
+        factor = whole_factor((height, width), shape)
+        if not factor:
+            raise ValueError(f"shape {shape} does not divide sections of {height} × {width}")
+        return replace(
+            self,
+            clean=block_mean(self.clean, factor),
+            images=block_mean(self.images, factor),
+            masks=block_mean(self.masks, factor) >= 0.5,
+            pixel_um=self.pixel_um * factor,
+        )._visible()
+
+    def of_kind(self, kind: str) -> GradedArtefacts:
+        """One kind alone, of ``kinds``."""
+        one = [self.kinds.index(kind)]
+        return replace(self, kinds=(kind,), images=self.images[one], masks=self.masks[one])
+
+    def strongest(self) -> GradedArtefacts:
+        """The last strength alone."""
+        images, masks = self.images[:, -1:], self.masks[:, -1:]
+        return replace(self, strengths=self.strengths[-1:], images=images, masks=masks)
+
+    def _visible(self) -> GradedArtefacts:
+        """The same, if every artefact can be seen."""
+        seen = self.masks.any(axis=(3, 4))
+        if not seen.all():
+            k, s, i = np.argwhere(~seen)[0]
+            raise ValueError(
+                f"a {self.kinds[k]} of strength {self.strengths[s]:g} changes no pixel of "
+                f"{self.pixel_um:g} µm of brain {i} visibly; give larger strengths"
+            )
+        return self
+
+
+def graded_artefacts(
+    cohort: Cohort,
+    strengths: Sequence[float],
+    n_brains: int,
+    split: str = "test",
+    seed: int = 0,
+) -> GradedArtefacts:
+    """Every kind of artefact at every strength, in the same clean brains.
+
+    An artefact's place depends on the size of the sections: to compare models of different sizes,
+    plant once in the largest and take `GradedArtefacts.resampled`.
 
     Parameters
     ----------
-    images : ndarray, shape (n, height, width)
-    is_reference : ndarray of bool, shape (n,)
-        The brains, at least 3, that medians and spreads are taken from: `reference_brains`.
-    atlas : Atlas
-        Gives pixel size and which pixels are brain.
-
-    Returns
-    -------
-    ndarray, shape (n, 3)
-        Signs of a leak, a breakage and a grid: brightest and darkest block of 0.2 mm, and stripes
-        along rows or columns, as robust standard deviations above the reference brains' median.
+    cohort : Cohort
+    strengths : sequence of float
+        In (0, 1]; one that cannot be seen is an error. An artefact keeps its place and form.
+    n_brains : int
+        The first brains of `clean_part`; all of them where there are fewer.
+    split : str
+    seed : int
     """
-    is_reference = np.asarray(is_reference)
-    if is_reference.shape != (len(images),) or is_reference.dtype != bool:
-        raise ValueError(
-            f"is_reference must be {len(images)} booleans, one a brain, not "
-            f"{is_reference.dtype} of shape {is_reference.shape}"
+    if len(strengths) == 0 or n_brains < 1:
+        raise ValueError(f"{strengths=}, {n_brains=}: give at least 1 of each")
+    clean = clean_part(cohort, split).images[:n_brains]
+    pixel_um, makers = cohort.atlas.pixel_um, list(ARTEFACTS.values())
+    images = np.empty((len(makers), len(strengths), *clean.shape), dtype=np.float32)
+    masks = np.empty(images.shape, dtype=bool)
+    for k, s, i in np.ndindex(images.shape[:3]):
+        images[k, s, i], masks[k, s, i] = makers[k](
+            clean[i], strength=strengths[s], seed=seed + i, pixel_um=pixel_um
         )
+    kinds, strengths = tuple(ARTEFACTS), tuple(strengths)
+    return GradedArtefacts(kinds, strengths, clean, images, masks, pixel_um)._visible()
+
+
+# ---- suspecting ----
+
+
+def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
+    """How unlike the reference brains each section is, in three ways an artefact shows, (n, 3).
+
+    Signs of a leak, a breakage and a grid: brightest and darkest block of 0.2 mm, and stripes along
+    rows or columns, as robust standard deviations above the median of at least 3 reference brains
+    (``is_reference``, (n,) bool: see `reference_brains`).
+    """
     if is_reference.sum() < 3:
-        raise ValueError(
-            f"{is_reference.sum()} reference brains have no spread to compare with; give 3 or more"
-        )
+        raise ValueError(f"{is_reference.sum()} reference brains have no spread; give 3 or more")
     usual, block = median_section(images, is_reference), round(200 / atlas.pixel_um)
     parts = []
     for start in range(0, len(images), CHUNK):
@@ -140,15 +273,11 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
 
 
 def artefact_free(cohort: Cohort) -> np.ndarray:
-    """Brains without a visible artefact, by a rule on images alone that is fixed before any fit.
+    """Brains without a visible artefact, (n,) bool, by a rule that is fixed before any fit.
 
     They are no outliers, and no score of `artefact_scores` reaches 4: by the scores that
-    `preprocess` kept from before the brightest pixels were clipped; by the images where a cohort
-    has none, in comparison with its `reference_brains`.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
+    `preprocess` kept from before the brightest pixels were clipped; by the images where there are
+    none, in comparison with the cohort's `reference_brains`.
     """
     names = [f"{kind}_score" for kind in ARTEFACTS]
     if set(names) <= set(cohort.metadata):
@@ -179,35 +308,3 @@ def _against_own_spread(values, is_reference):
     spread = 1.4826 * np.median(np.abs(values[is_reference]), axis=0)
     usual = np.median(spread[spread > 0]) if (spread > 0).any() else 1.0
     return values / np.maximum(spread, usual)
-
-
-def _checked(image, strength, seed):
-    image = np.asarray(image, dtype=np.float32)
-    if image.ndim != 2:
-        raise ValueError(f"an artefact needs one (height, width) image, not shape {image.shape}")
-    if not ((image >= 0) & (image <= 1)).all():
-        raise ValueError(
-            f"an artefact needs grey values in [0, 1]; these are {image.min()} to {image.max()}"
-        )
-    if not 0 < strength <= 1:
-        raise ValueError(f"artefact strength {strength} is outside (0, 1]")
-    return image, np.random.default_rng(seed)
-
-
-def _with_mask(image, changed):
-    changed = np.clip(changed, 0, 1).astype(np.float32)
-    return changed, np.abs(changed - image) > VISIBLE
-
-
-def _tissue_site(image, rng):
-    """One pixel of tissue: brighter than a fifth of the bright end."""
-    rows, columns = np.nonzero(image > 0.2 * np.percentile(image, 99))
-    if not rows.size:
-        raise ValueError("the image is black: no tissue to draw a site from; give a site")
-    pick = rng.integers(rows.size)
-    return rows[pick], columns[pick]
-
-
-def _smooth_noise(shape, sigma, rng):
-    noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma)
-    return noise / noise.std()

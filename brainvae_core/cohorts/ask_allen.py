@@ -57,6 +57,9 @@ BLOCK = 100  # experiments between two writings of experiments.csv
 GIVE_UP = 12  # experiments in a row without an answer: the service is down, not an experiment odd
 
 
+# ---- experiments ----
+
+
 def ask_experiments(cache, folder: Path) -> list[dict]:
     """Rows of every experiment the service lists, by id, with neither ``url`` nor ``refused``."""
 
@@ -92,7 +95,7 @@ def row_of(record: dict) -> dict:
 
 def ask_urls(api, rows: list[dict], keep) -> None:
     """Fill ``url`` and ``refused`` of the rows that have no url, calling ``keep`` now and then."""
-    todo = [row for row in rows if not row["url"] and row["refused"] == NOT_ASKED]
+    todo = [row for row in rows if row["refused"] == NOT_ASKED]
     in_a_row = 0
 
     def ask(row):
@@ -124,7 +127,7 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
     for option, column in (("sex", "sex"), ("strain", "strain"), ("line", "transgenic_line")):
         if wanted := getattr(args, option):
             check_known(wanted, {str(row[column]) for row in rows} - {""}, f"--{option}")
-            filters[f"--{option}"] = lambda row, c=column, w=set(wanted): str(row[c]) in w
+            filters[f"--{option}"] = lambda row, c=column, w=wanted: str(row[c]) in w
     if args.no_line:
         filters["--no-line"] = lambda row: not row["transgenic_line"]
     if args.injection_structure:
@@ -138,7 +141,7 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
     if args.without:
         filters["--without"] = lambda row: row["id"] not in args.without
     chosen = [row for row in rows if all(passes(row) for passes in filters.values())]
-    unlisted = sorted(set(args.experiments or ()) - {row["id"] for row in rows})
+    unlisted = sorted(set(args.experiments) - {row["id"] for row in rows})
     if not chosen and not unlisted:
         alone = ", ".join(f"{name} alone {sum(map(f, rows))}" for name, f in filters.items())
         raise Usage(f"no experiment of {len(rows)} passes every filter ({alone}); loosen one")
@@ -148,21 +151,13 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
 
 
 def check_known(wanted, known: set[str], option: str) -> None:
-    """Raise `Usage` for a value that the service does not have, with the nearest that it has."""
+    """Raise `Usage` for a value that the service does not have, with those that it has."""
     for value in wanted:
         if value not in known:
             lower = {name.lower(): name for name in sorted(known)}
             near = difflib.get_close_matches(value.lower(), lower, n=3, cutoff=0.4)
-            there = list(dict.fromkeys([*(lower[name] for name in near), *sorted(known)]))
-            more = f" and {len(there) - 40} more" if len(there) > 40 else ""
-            raise Usage(
-                f"{option} {value!r} does not exist; there are {', '.join(there[:40])}{more}"
-            )
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """The table of experiments, whole or not at all."""
-    write_beside(path, pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(index=False))
+            there = list(dict.fromkeys([*(lower[name] for name in near), *sorted(known)]))[:40]
+            raise Usage(f"{option} {value!r} does not exist; there are {', '.join(there)}")
 
 
 def kept_urls(path: Path, service: str) -> dict[int, str]:
@@ -174,6 +169,9 @@ def kept_urls(path: Path, service: str) -> dict[int, str]:
         raise Usage(f"{path} is not of this program; move it away")
     table = table[table["url"].str.startswith(service + "/")]
     return dict(zip(table["id"].astype(int), table["url"]))  # noqa: B905
+
+
+# ---- the command line ----
 
 
 def parse(argv):
@@ -200,8 +198,6 @@ def parse(argv):
         raise Usage(f"--limit {args.limit}: give a number of brains from 1 on")
     if args.atlas_from and not args.atlas_from.is_dir():
         raise Usage(f"--atlas-from {args.atlas_from} is no folder")
-    if args.folder.exists() and not args.folder.is_dir():
-        raise Usage(f"{args.folder} is a file; name a folder")
     args.experiments = read_ids(args.experiments, "--experiments")
     args.without = read_ids(args.without, "--without")
     args.base_url, args.download_url = args.base_url.rstrip("/"), args.download_url.rstrip("/")
@@ -243,8 +239,13 @@ def run(args, partial: Path) -> int:
     for row in rows:
         row.setdefault("url", kept.get(row["id"], ""))
         row.setdefault("refused", "" if row["url"] else NOT_ASKED)
-    ask_urls(cache.api, rows, lambda: write_rows(table, rows))
-    write_rows(table, rows)
+
+    def keep():
+        content = pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(index=False)
+        write_beside(table, content.encode())
+
+    ask_urls(cache.api, rows, keep)
+    keep()
     without = [row for row in rows if row["refused"]]
     print(f"{table}: {len(rows)} experiments, {len(without)} refused")
     for row in without[:5]:

@@ -67,12 +67,12 @@ def one_line(error) -> str:
     return text if said_here else f"{type(error).__name__}: {text}"
 
 
-def write_beside(path: Path, text: str) -> None:
+def write_beside(path: Path, content: bytes) -> None:
     """All of a file or nothing of it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            file.write(text)
+        with open(beside, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -82,42 +82,7 @@ def write_beside(path: Path, text: str) -> None:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_nrrd(path: Path) -> None:
-    """Refuse a file that is no whole NRRD volume of the 25 µm grid."""
-    try:
-        with open(path, "rb") as file:
-            head = nrrd.read_header(file)
-            voxels = file if head["encoding"] == "raw" else gzip.GzipFile(fileobj=file)
-            sizes, found = [int(s) for s in head["sizes"]], len(voxels.read())
-    except EOFError as error:
-        raise Refused(f"not whole: {one_line(error)}") from error
-    except (nrrd.NRRDError, zlib.error, KeyError, ValueError, OSError) as error:
-        raise Refused(f"no NRRD volume: {one_line(error)}") from error
-    expected = math.prod(SHAPE) * VOXEL_BYTES.get(head["type"], 0)
-    if sizes != SHAPE or found != expected:
-        raise Refused(f"not whole: sizes {sizes} for {SHAPE}, {found} bytes for {expected}")
-
-
-def check_structures(path: Path) -> None:
-    """Refuse a list of structures that is no tree with every parent in it."""
-    try:
-        nodes = json.loads(path.read_text(encoding="utf-8"))
-        ids = {node["id"] for node in nodes}
-        whole = all(
-            node["structure_id_path"][-1] == node["id"]
-            and ids.issuperset(node["structure_id_path"])
-            and node["acronym"]
-            and isinstance(node["name"], str)
-            for node in nodes
-        )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise Refused(f"no list of structures: {one_line(error)}") from error
-    if not ids or len(ids) < len(nodes) or not whole:
-        raise Refused(f"no whole tree: {len(nodes)} structures, {len(ids)} ids")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
@@ -156,10 +121,34 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
             raise Refused(f"{local[0]}: {error}") from error
     else:
         fresh = persevere(question)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     known[name] = sha256_of(fresh)
-    with open(fresh, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(fresh, target)
-    write_beside(checksums, json.dumps(known, indent=1))
+    write_beside(target, fresh.read_bytes())
+    write_beside(checksums, json.dumps(known, indent=1).encode())
     return target
+
+
+def check_nrrd(path: Path) -> None:
+    """Refuse a file that is no whole NRRD volume of the 25 µm grid."""
+    try:
+        with open(path, "rb") as file:
+            head = nrrd.read_header(file)
+            voxels = file if head["encoding"] == "raw" else gzip.GzipFile(fileobj=file)
+            sizes, found = [int(s) for s in head["sizes"]], len(voxels.read())
+    except (EOFError, nrrd.NRRDError, zlib.error, KeyError, ValueError, OSError) as error:
+        raise Refused(f"not whole: {one_line(error)}") from error
+    expected = math.prod(SHAPE) * VOXEL_BYTES.get(head["type"], 0)
+    if sizes != SHAPE or found != expected:
+        raise Refused(f"not whole: sizes {sizes} for {SHAPE}, {found} bytes for {expected}")
+
+
+def check_structures(path: Path) -> None:
+    """Refuse a list of structures that is no tree with every parent in it."""
+    try:
+        nodes = json.loads(path.read_text(encoding="utf-8"))
+        ids = {node["structure_id_path"][-1] for node in nodes if node["acronym"] and node["name"]}
+        parents = {id for node in nodes for id in node["structure_id_path"]}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise Refused(f"no list of structures: {one_line(error)}") from error
+    if not ids or len(ids) < len(nodes) or parents - ids:
+        raise Refused(f"no whole tree: {len(nodes)} structures, {len(ids)} ids")

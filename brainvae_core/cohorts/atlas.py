@@ -34,7 +34,6 @@ class Atlas:
     structures : DataFrame
         Columns ``id``, ``acronym``, ``name``, ``parent_id`` (0 at the root).
     pixel_um : float
-        Side of one pixel in micrometres.
     name, terms : str
         What a caption calls it; whose it is and how it is cited, where it is not the project's own.
     """
@@ -84,10 +83,9 @@ class Atlas:
         rows = self.structures.loc[self.structures["acronym"] == acronym, "id"]
         if rows.empty:
             near = difflib.get_close_matches(acronym, self.acronyms, n=3, cutoff=0.4)
-            offer = f"; did you mean {', '.join(near)}?" if near else ""
             raise ValueError(
-                f"no structure {acronym!r} in atlas {self.name!r}{offer} "
-                f"(this slice has {self._offer()})"
+                f"no structure {acronym!r} in atlas {self.name!r}; did you mean "
+                f"{', '.join(near) or 'another'}? This slice has {self._offer()}"
             )
         found = frontier = rows.to_numpy()
         while frontier.size:
@@ -97,11 +95,10 @@ class Atlas:
         return found
 
     def regions(self, least_share: float = 0.01) -> list[str]:
-        """The finest regions of this slice that do not overlap and are not too small.
+        """The finest regions of this slice that do not overlap and are not too small, by acronym.
 
         From the root down, a region gives way to its parts wherever one of them has at least
         ``least_share`` of the brain's pixels; layers of a cortical area do not count as parts.
-        Acronyms in the ontology's order; what is in smaller structures only is in none.
         """
         if not 0 < least_share <= 1:
             raise ValueError(f"least_share={least_share} must lie in (0, 1]")
@@ -124,20 +121,14 @@ class Atlas:
 
         found = [region for root in parts[0] for region in finest(root)]
         if not found:
-            raise ValueError(
-                f"no region of atlas {self.name!r} has {least_share:.1%} of its pixels"
-            )
+            raise ValueError(f"no region of atlas {self.name!r} has {least_share:.1%} of it")
         return found
 
     def roi_masks(self, acronyms: Sequence[str], side: str = "both") -> np.ndarray:
         """Pixels of each region, descendants included, (n_rois, height, width) bool.
 
-        Parameters
-        ----------
-        acronyms : sequence of str
-            CCF acronyms, such as ``["SSp", "HPF"]``; one without a pixel here is an error.
-        side : {"both", "left", "right"}
-            Hemisphere, as seen in the image.
+        ``side`` is the hemisphere as seen in the image, "left" or "right", or "both". A region
+        without a pixel here is an error.
         """
         if isinstance(acronyms, str) or not len(acronyms):
             raise ValueError(f"acronyms must be a list such as ['SSp', 'HPF'], not {acronyms!r}")
@@ -157,19 +148,15 @@ class Atlas:
         return masks
 
     def resampled(self, shape: tuple[int, int]) -> Atlas:
-        """The same slice with fewer pixels, by one whole number on both axes.
-
-        A block takes its most frequent label and its mean brightness.
-        """
+        """The same slice with fewer pixels: a block's mean brightness and most frequent label."""
         factor = whole_factor(self.shape, shape)
         if not factor:
             height, width = self.shape
             possible = [f for f in (1, 2, 4, 8) if height % f == width % f == 0]
-            allowed = [f"{height // f}×{width // f}" for f in possible]
+            allowed = ", ".join(f"{height // f}×{width // f}" for f in possible)
             raise ValueError(
                 f"cannot resample atlas {self.name!r} of {height}×{width} to "
-                f"{'×'.join(map(str, shape))}; whole-number reductions such as "
-                f"{', '.join(allowed)} are possible"
+                f"{'×'.join(map(str, shape))}; reductions such as {allowed} are possible"
             )
         return replace(
             self,
@@ -203,28 +190,16 @@ def _block_majority(labels: np.ndarray, factor: int) -> np.ndarray:
 
 
 def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
-    """The real CCFv3 slice, read from local files.
+    """The real CCFv3 slice of an AP plane, 320 × 448 pixels of 25 µm (columns 4 to 452 of 456).
 
-    Parameters
-    ----------
-    folder : path
-        Searched with everything below it for ``annotation_25.nrrd``, the ontology
-        (``structure_graph_1.json`` or ``structures.json``) and the average template: the volume
-        ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
-    plane : int
-        0-based index on the AP axis of the 25 µm grid; the paper's is 286 of 528.
-
-    Returns
-    -------
-    Atlas
-        320 × 448 pixels of 25 µm: columns 4 to 452 of 456, the authors' own crop.
+    The folder is searched with everything below it for ``annotation_25.nrrd``, the ontology
+    (``structure_graph_1.json`` or ``structures.json``) and the average template: the volume
+    ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
     """
     folder = Path(folder)
     volume, _ = nrrd.read(str(_find(folder, "annotation_25.nrrd")))
     if not 0 <= plane < volume.shape[0]:
-        raise ValueError(
-            f"plane {plane} is outside the annotation volume; 0 to {volume.shape[0] - 1} exist"
-        )
+        raise ValueError(f"plane {plane} is outside; 0 to {volume.shape[0] - 1} exist")
     template = _template_plane(folder, plane).astype(np.float32)
     return Atlas(
         annotation=np.ascontiguousarray(volume[plane][:, AUTHORS_CROP], dtype=np.uint32),

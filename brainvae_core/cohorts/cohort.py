@@ -11,20 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainvae_core.cohorts.stored import (
-    ARRAYS,
-    BLOCK,
-    OnDisk,
-    append,
-    coarser,
-    describe,
-    read,
-    written_beside,
-)
+from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.cohorts.stored import ARRAYS, BLOCK, append, describe, read, written_beside
 
+IN_MEMORY = 2**30  # bytes; a larger part of an opened cohort stays on disk
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SET_ASIDE = "set aside"  # outliers: no fit and no score reads them
-IN_MEMORY = 2**30  # bytes; a larger part of an opened cohort stays on disk
 
 
 class Cohort:
@@ -74,33 +66,23 @@ class Cohort:
         self.images = self._checked(images, "images")
         self.clean = None if clean is None else self._checked(clean, "clean images")
         masks = None if artefact_masks is None else np.asarray(artefact_masks, dtype=bool)
-        self.artefact_masks = masks
         if masks is not None and masks.shape != self.images.shape:
-            raise ValueError(
-                f"artefact masks {masks.shape} and images {self.images.shape} of cohort {name!r} "
-                "must have one shape"
-            )
+            raise ValueError(f"masks of cohort {name!r} are {masks.shape}, not {self.images.shape}")
+        self.artefact_masks = masks
         self._check_brains()
 
     def _checked(self, images, what) -> np.ndarray:
         images, brains = np.asarray(images, dtype=np.float32), self.metadata.index
         expected, what = (len(brains), *self.atlas.shape), f"{what} of cohort {self.name!r}"
         if images.shape != expected:
-            raise ValueError(
-                f"{what} have shape {images.shape}; (n_brains, height, width) is {expected}"
-            )
+            raise ValueError(f"{what} are {images.shape}; (n_brains, height, width) is {expected}")
         low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
-        finite = np.isfinite(low) & np.isfinite(high)
-        for bad, fault in (
-            (~finite, "a NaN or infinite pixel"),
-            (finite & ((low < 0) | (high > 1)), "grey values outside [0, 1]"),
-            (finite & (low == high), "one constant value"),
-        ):
-            if bad.any():
-                first = brains[np.flatnonzero(bad)[0]]
-                raise ValueError(
-                    f"{what}: brain {first!r} has {fault} (as have {bad.sum() - 1} others)"
-                )
+        bad = np.flatnonzero(~((low >= 0) & (high <= 1) & (low < high)))  # of a NaN too
+        if bad.size:
+            raise ValueError(
+                f"{what}: brain {brains[bad[0]]!r} has greys from {low[bad[0]]:g} to "
+                f"{high[bad[0]]:g}, and {bad.size - 1} others are bad; they differ in [0, 1]"
+            )
         return images
 
     def _check_brains(self):
@@ -108,8 +90,7 @@ class Cohort:
         if not brains.is_unique:
             twice = brains[brains.duplicated()].unique()[:5].tolist()
             raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
-        unknown = set(self.metadata.get("split", ())) - {*SPLITS, SET_ASIDE}
-        if unknown:
+        if unknown := set(self.metadata.get("split", ())) - {*SPLITS, SET_ASIDE}:
             raise ValueError(
                 f"split of cohort {name!r} has {sorted(map(str, unknown))[:5]}; every brain is one "
                 f"of {', '.join(SPLITS)} or {SET_ASIDE}"
@@ -159,11 +140,9 @@ class Cohort:
 
     def _like(self, **changes) -> Cohort:
         """A cohort that differs in some parts, whose images were checked before."""
-        parts = {**self.__dict__, **changes}
-        if "fingerprint" not in changes:
-            parts.pop("fingerprint", None)
         other = object.__new__(Cohort)
-        other.__dict__ = parts
+        other.__dict__ = {**self.__dict__, **changes}
+        other.__dict__.pop("fingerprint", None)
         other._check_brains()
         return other
 
@@ -187,7 +166,60 @@ def split_of(brains: pd.Index, seed: int) -> pd.Series:
     order = np.random.default_rng(seed).permutation(len(brains))
     ends = np.round(np.cumsum(list(SPLITS.values())) * len(brains)).astype(int)
     part = np.repeat(list(SPLITS), np.diff(ends, prepend=0))
-    return pd.Series(part, index=brains[order]).reindex(brains)
+    split = np.empty_like(part)
+    split[order] = part
+    return pd.Series(split, index=brains)
+
+
+# ---- parts that stay on disk ----
+
+
+class OnDisk:
+    """Brains of an array on disk, read when they are indexed: as NumPy, on the first axis."""
+
+    ndim = 3
+
+    def __init__(self, array: np.memmap | OnDisk, rows: np.ndarray, factor: int = 1):
+        self.array, self.rows, self.factor = array, rows, factor
+        self.dtype = array.dtype
+        self.shape = (len(rows), *(size // factor for size in array.shape[1:]))
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, which) -> np.ndarray:
+        rows = self.rows[which]
+        if rows.ndim == 0:
+            return self[[which]][0]
+        found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        for first in range(0, rows.size, BLOCK):
+            some = self.array[rows[first : first + BLOCK]]
+            found[first : first + BLOCK] = _coarser(some, self.factor)
+        return found
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def _part(array, rows, factor=1):
+    """Some brains of an array, with fewer pixels: in memory, or on disk where they are many."""
+    if array is None:
+        return None
+    if not isinstance(array, np.memmap | OnDisk):
+        return _coarser(array[rows], factor)
+    part = OnDisk(array, np.arange(len(array))[rows], factor)
+    return part if math.prod(part.shape) * part.dtype.itemsize > IN_MEMORY else part[:]
+
+
+def _coarser(images, factor):
+    """Block means of images; of masks what most of each block is."""
+    if factor == 1:
+        return images
+    means = block_mean(images, factor)
+    return means >= 0.5 if images.dtype == bool else means
+
+
+# ---- in a folder ----
 
 
 def open_cohort(path: str | Path, verify: bool = False) -> Cohort:
@@ -198,11 +230,6 @@ def open_cohort(path: str | Path, verify: bool = False) -> Cohort:
     """
     found = object.__new__(Cohort)
     found.__dict__ = read(Path(path), verify)
-    expected = (len(found.metadata), *found.atlas.shape)
-    for name, dtype in zip(ARRAYS, (np.float32, np.float32, bool), strict=True):
-        array = getattr(found, name)
-        if array is not None and (array.shape, array.dtype) != (expected, dtype):
-            raise ValueError(f"{path} is damaged: {name}.npy is {array.shape}, not {expected}")
     return found
 
 
@@ -220,19 +247,22 @@ def save_blocks(
     path : path
         Where nothing is yet.
     blocks : iterable of Cohort
-        Of one atlas and with the same columns; ids are unique over all of them. One is in memory
-        at a time.
+        Of one atlas and with the same columns; one is in memory at a time.
     split_seed : int, optional
         Splits all brains anew, as `Cohort.with_split` does; otherwise each keeps its part.
     name : str, optional
-        What a caption calls the cohort; the first block's name when it is not given.
+        Else the first block's.
     """
     path = Path(path)
     with written_beside(path) as folder:
         first, metadata, factors = None, [], []
         for block in blocks:
             first = block if first is None else first
-            _check_block(first, block)
+            if _shared(block) != _shared(first):
+                raise ValueError(
+                    f"the block from brain {block.metadata.index[0]!r} on has another atlas, other "
+                    "columns or another preprocessing than the first"
+                )
             for part in ARRAYS:
                 if getattr(block, part) is not None:
                     append(folder / f"{part}.npy", getattr(block, part))
@@ -248,32 +278,11 @@ def save_blocks(
         )
         if split_seed is not None:
             whole = whole.with_split(split_seed)
-        describe(folder, whole, whole.fingerprint)
+        describe(folder, whole)
     return path
 
 
-def _check_block(first, block):
-    shared = [
-        (
-            c.atlas.annotation.tobytes(),
-            list(c.metadata),
-            [getattr(c, part) is None for part in (*ARRAYS, "factors")],
-            c.preprocessing,
-        )
-        for c in (first, block)
-    ]
-    if shared[0] != shared[1]:
-        raise ValueError(
-            f"the block from brain {block.metadata.index[0]!r} on has another atlas, other columns "
-            "or another preprocessing than the first; blocks of one cohort share them"
-        )
-
-
-def _part(array, rows, factor=1):
-    """Some brains of an array, with fewer pixels: in memory, or on disk where they are many."""
-    if array is None:
-        return None
-    if not isinstance(array, np.memmap | OnDisk):
-        return coarser(array[rows], factor)
-    part = OnDisk(array, np.arange(len(array))[rows], factor)
-    return part if math.prod(part.shape) * part.dtype.itemsize > IN_MEMORY else part[:]
+def _shared(block):
+    """What blocks of one cohort have in common."""
+    has = [getattr(block, part) is None for part in (*ARRAYS, "factors")]
+    return block.atlas.annotation.tobytes(), list(block.metadata), has, block.preprocessing

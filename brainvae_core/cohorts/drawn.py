@@ -133,15 +133,10 @@ TINTS = [
 def drawn_atlas() -> Atlas:
     """The project's own atlas slice, drawn by hand.
 
-    Its regions carry the ids, acronyms and parents of the CCFv3 ontology and lie about where
-    coronal plane 286 has them: the points were chosen by eye beside pictures of that plane, nothing
-    was fitted to it and no Allen data is part of it. Every caller gets the same object, so its
-    arrays are read-only.
-
-    Returns
-    -------
-    Atlas
-        320 × 448 pixels of 25 µm, exactly symmetric about the midline between columns 223 and 224.
+    320 × 448 pixels of 25 µm, symmetric about the midline between columns 223 and 224. Its regions
+    carry the ids, acronyms and parents of the CCFv3 ontology and lie about where coronal plane 286
+    has them: the points were chosen by eye beside pictures of that plane, nothing was fitted to it
+    and no Allen data is part of it. Every caller gets the same object, so arrays are read-only.
     """
     labels = _paint()
     template = _shade(labels)

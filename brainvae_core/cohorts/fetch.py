@@ -22,12 +22,21 @@ from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+import numpy as np
 import requests
 import urllib3
 
-from brainvae_core.cohorts.volumes import SHAPE_25, VolumeError, suffix_of
+from brainvae_core.cohorts.volumes import (
+    SHAPE_25,
+    Volume,
+    VolumeError,
+    along_axes,
+    checked_shape,
+    in_micrometres,
+    suffix_of,
+)
 
-HEADERS, DATA = (".mhd", ".nrrd", ".nii", ".nii.gz"), (".raw", ".zraw")  # the latter of a .mhd
+HEADERS = (".mhd", ".nrrd", ".nii", ".nii.gz")  # a .mhd has its voxels in a .raw
 LARGEST = 2 * math.prod(SHAPE_25) + (1 << 20)  # bytes of a member: 16-bit voxels and a header
 CHUNK = 1 << 18  # bytes read at once
 TAIL = 1 << 17  # holds the longest comment, the end records and the directory of a few volumes
@@ -35,6 +44,9 @@ LARGEST_ZIP = 1 << 30
 SLOWEST = 1024  # bytes/s; less over a whole timeout is a stall
 LONGEST_WAIT = 600  # s; a server that asks for more is left for another run
 TRIES = 3  # of a zip that comes damaged
+META_TYPES = {"MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2"}
+META_FIXED = {"ObjectType": "Image", "NDims": "3", "BinaryData": "True", "HeaderSize": "0"}
+META_FIXED |= {"ElementNumberOfChannels": "1", "CompressedData": "False"}
 
 
 class FetchError(Exception):
@@ -99,30 +111,14 @@ def fetch_volume(
     timeout: float = 30,
     retries: int = 5,
 ) -> Fetched:
-    """The files that are a channel's volume, each with its checksum compared.
+    """The files that are a channel's volume, ``resampled_<channel>`` in any folder of the zip.
 
-    Parameters
-    ----------
-    session : requests.Session
-        The thread's own.
-    url : str
-    channel : str
-        The volume is ``resampled_<channel>``, in any folder of the zip.
-    meter : Meter
-        Given the size of every piece that came. What it raises ends the fetch.
-    timeout : float
-        Seconds to connect, between two pieces, and over which 1 KiB/s must come.
-    retries : int
-        Failures after the first; a zip that comes damaged is tried 3 times at most.
-
-    Raises
-    ------
-    FetchError
-        The server gives no such file, a web page, a damaged file, or nothing in all tries.
-    VolumeError
-        The zip is not one that has this volume.
+    ``timeout`` is in seconds: to connect, between two pieces, and over which 1 KiB/s must come;
+    ``retries`` are failures after the first, of a zip that comes damaged 3 tries at most. Raises
+    `FetchError` where the server gives no such file, or nothing in all tries, and `VolumeError`
+    where the zip is not one that has this volume.
     """
-    moved = 0
+    moved, later = 0, "run the same command later"
 
     def count(n):
         nonlocal moved
@@ -134,7 +130,6 @@ def fetch_volume(
             found = _fetch(partial(_get, session, url, timeout, count), channel)
             return found._replace(moved=moved)
         except _AgainError as error:
-            later = "run the same command later"
             if error.is_damaged and n >= min(TRIES, retries + 1):
                 raise FetchError(f"{error}, {n} times, from {url}; {later}") from None
             if n > retries:
@@ -146,6 +141,9 @@ def fetch_volume(
                 said = f"{error} at {url}, which asks to wait {wait:.0f} s"
                 raise UnansweredError(f"{said}; {later}") from None
         meter.sleep(wait)
+
+
+# ---- the zip ----
 
 
 def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
@@ -161,7 +159,7 @@ def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
     stem = f"resampled_{channel}."
     own = [m for m in members if Path(m.filename).name.lower().startswith(stem)]
     headers = [m for m in own if suffix_of(Path(m.filename)) in HEADERS]
-    data = [m for m in own if suffix_of(Path(m.filename)) in DATA]
+    data = [m for m in own if suffix_of(Path(m.filename)) == ".raw"]
     if len(headers) != 1 or len(data) != headers[0].filename.lower().endswith(".mhd"):
         there = ", ".join(repr(m.orig_filename) for m in members[:6]) or "nothing"
         raise VolumeError(f"the zip must have one volume of channel {channel}; it has {there}")
@@ -221,6 +219,9 @@ def _damage():
         yield
     except (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise _AgainError(f"the zip came damaged ({error})", is_damaged=True) from error
+
+
+# ---- the server ----
 
 
 def _get(session, url, timeout, count, span):
@@ -296,3 +297,38 @@ def _retry_after(value):
         return urllib3.Retry().parse_retry_after(value)
     except urllib3.exceptions.InvalidHeader:
         return None
+
+
+def read_metaimage(contents: dict[str, bytes]) -> Volume:
+    """The volume of a MetaImage header (the first file) and of the data file that it names."""
+    head = next(iter(contents.values()))[: 1 << 16].decode("latin-1")
+    lines = (line.partition("=") for line in head.splitlines())
+    fields = META_FIXED | {name.strip(): value.strip() for name, _, value in lines}
+    for name, value in META_FIXED.items():
+        if fields[name] != value:
+            raise VolumeError(f"MetaImage has {name} = {fields[name]}; {value} is read")
+    orders = {fields[k] for k in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB") if k in fields}
+    kind = META_TYPES.get(fields.get("ElementType"))
+    if kind is None or not (orders <= {"True"} or orders <= {"False"}):
+        raise VolumeError(
+            f"MetaImage has ElementType = {fields.get('ElementType')}, byte order MSB = {orders}; "
+            f"{', '.join(META_TYPES)} in one byte order are read"
+        )
+    dtype = np.dtype(kind).newbyteorder(">" if "True" in orders else "<")
+    content = contents.get(fields.get("ElementDataFile"))
+    if content is None:
+        raise VolumeError(f"names the data file {fields.get('ElementDataFile')}, not there")
+    spacing, backwards = fields.get("ElementSpacing"), (False, False, False)
+    try:
+        shape = checked_shape(fields.get("DimSize", "").split())
+        expected = math.prod(shape) * dtype.itemsize
+        spacing = in_micrometres(spacing and spacing.split(), shape)
+        if "TransformMatrix" in fields:
+            matrix = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
+            _, backwards = along_axes(matrix)
+    except ValueError as error:
+        raise VolumeError(str(error)) from error
+    if len(content) != expected:
+        raise VolumeError(f"{len(content)} bytes of voxels; the header says {expected}")
+    voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
+    return Volume(voxels, spacing, None, backwards)

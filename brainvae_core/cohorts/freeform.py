@@ -1,12 +1,13 @@
 """A second cohort whose truth is known, planted in another way than `simulated` plants its own.
 
 A section is ``light · streaks · warp(template + added greys) + shot noise``. The factors are not
-Gaussian and depend on no covariate. Each acts through one map that is known in advance: a grey
-value that is added to a region, or a free-form deformation (a lattice of control points,
-interpolated by cubic B-splines).
+Gaussian and depend on no covariate; each acts through a grey that is added to a region, or through
+a free-form deformation (a lattice of control points, interpolated by cubic B-splines).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.cohort import Cohort
 from brainvae_core.cohorts.simulated import (
+    ANATOMICAL,
     INJECTED,
     STRAINS,
     TISSUE,
@@ -54,7 +56,7 @@ def simulate_freeform(
     artefact_share: float = 0.15,
     seed: int = 0,
 ) -> Cohort:
-    """Draw brains from an atlas slice by known factors, in another way than `simulate`.
+    """Draw a cohort by `FREEFORM_FACTORS`, in another way than `simulate`.
 
     A seed makes the same clean brains at every resolution, but for their noise.
 
@@ -62,7 +64,6 @@ def simulate_freeform(
     ----------
     n_brains, atlas, shape, artefact_share, seed
         As for `simulate`; the slice must have SSp and HPF in its left half too.
-        Factors are `FREEFORM_FACTORS`.
     """
     return FREEFORM.cohort(n_brains, atlas, shape, artefact_share, seed)
 
@@ -73,10 +74,7 @@ def rendered_freeform(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
 
 
 def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:
-    """Grey value that one standard deviation of each factor of `ADDED` adds, each (height, width).
-
-    In atlas space, 0 outside the brain; region borders are softened by 0.05 mm.
-    """
+    """Grey that one standard deviation of each factor of `ADDED` adds, 0 outside the brain."""
     retrosplenial, hypothalamus, striatum = atlas.roi_masks(["RSP", "HY", "STR"])
     around = (distance_transform_edt(~striatum) * atlas.pixel_um < 300) & ~striatum
     unit = {
@@ -90,10 +88,7 @@ def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:
 
 
 def deformation_maps(atlas: Atlas) -> dict[str, np.ndarray]:
-    """Displacement by one standard deviation of each factor of `DISPLACED_MM`.
-
-    Each (2, height, width): pixels along rows and columns; tissue moves by +u.
-    """
+    """Displacement by one standard deviation of each factor of `DISPLACED_MM`, as `simulated`'s."""
     pixels, nodes, distances = _lattice(atlas, (NODES_MM, NODES_MM))
     y, x = np.meshgrid(*nodes, indexing="ij")
     zero = np.zeros_like(y)
@@ -194,3 +189,31 @@ FREEFORM = Simulator(
     _render,
     _disturb,
 )
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedModel:
+    """What a model would be that had found every factor: its latents are the factors, ``names``."""
+
+    simulator: Simulator
+    atlas: Atlas
+
+    @classmethod
+    def anatomical(cls, atlas: Atlas) -> PlantedModel:
+        """The simulator behind `simulate`."""
+        return cls(ANATOMICAL, atlas)
+
+    @classmethod
+    def freeform(cls, atlas: Atlas) -> PlantedModel:
+        """The simulator behind `simulate_freeform`."""
+        return cls(FREEFORM, atlas)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The factors, one a latent."""
+        return self.simulator.factors
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Sections of factors (n, n_factors), without texture and noise, (n, height, width)."""
+        factors = pd.DataFrame(np.asarray(z), columns=list(self.names))
+        return self.simulator.rendered(factors, self.atlas)

@@ -1,4 +1,4 @@
-"""What makes registered sections comparable, and which of them are no usable brains.
+"""What makes registered sections comparable, which are no usable brains, and what is known of them.
 
 A section is cropped, averaged in blocks, scaled to the training brains' average brightness and
 divided by the grey that becomes 1. Everything that is fitted is fitted on the training brains.
@@ -6,7 +6,7 @@ divided by the grey that becomes 1. Everything that is fitted is fitted on the t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from brainvae_core.cohorts.artefacts import (
     reference_brains,
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
-from brainvae_core.cohorts.cohort import SET_ASIDE, SPLITS, Cohort, split_of
+from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, split_of
 
 FORMAT = 1
 BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
@@ -36,6 +36,8 @@ SPREAD_FLOOR = {
     "saturated": 0.01,  # share that is brighter than the median brain's 99.9th percentile
     "gain": 0.05,  # log of the factor that adjusted the brightness; counts both ways
 }
+# Columns of metadata that say what was done to a brain, not what it is.
+DERIVED = ("artefact", "artefact_strength", "gain", "outlier", "product_id", "split")
 
 
 @dataclass(frozen=True)
@@ -79,22 +81,10 @@ class Preprocessing:
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, content: dict) -> Preprocessing:
-        """What `to_dict` wrote; an error where entries are missing, unknown or out of range."""
-        content = dict(content)
-        version = content.pop("format", None)
-        if version != FORMAT:
-            raise ValueError(f"preprocessing has format {version}; this library reads {FORMAT}")
-        wrong = {f.name for f in fields(cls)} ^ set(content)
-        if wrong:
-            raise ValueError(f"preprocessing has missing or unknown entries {sorted(wrong)}")
-        return cls(**content)
-
-    @classmethod
     def of(cls, cohort: Cohort) -> Preprocessing:
         """The cohort's own; of a simulated one the training brains' brightness, and 1 as white."""
         if cohort.preprocessing is not None:
-            return cls.from_dict(cohort.preprocessing)
+            return cls(**{k: v for k, v in cohort.preprocessing.items() if k != "format"})
         train = cohort.split("train").images
         return cls(brightness=float(train[:, cohort.atlas.brain_mask].mean()), white=1.0)
 
@@ -109,14 +99,9 @@ def comparable_section(
     section : ndarray, shape (320, 456) or (320, 448), or the atlas's own
         On the CCF's 25 µm grid, in any grey values; columns 4 to 452 of 456 are kept.
     atlas : Atlas
-        Gives the grid and which pixels are brain.
     preprocessing : Preprocessing
-        What the cohort went through (``Preprocessing.of(cohort)``).
-
-    Returns
-    -------
-    ndarray of float32, shape ``atlas.shape``
-        In [0, 1]; a brain of the cohort comes out as it is there.
+        What the cohort went through (``Preprocessing.of(cohort)``). A brain of it comes out as it
+        is there.
     """
     section = _on_grid(section, atlas)
     section *= preprocessing.brightness / _own_brightness(section, atlas)
@@ -141,41 +126,32 @@ def preprocess(
     Parameters
     ----------
     sections : sequence of ndarray, as `comparable_section` takes them
-        One a brain, in any grey values; read one at a time.
     metadata : DataFrame
-        One row a brain, indexed by a unique brain id. A ``split`` that it has is kept.
+        One row a section, indexed by a unique brain id. A ``split`` that it has is kept.
     atlas : Atlas
     shape : (height, width), optional
-        Whole-number reduction of the atlas's shape; the atlas's own when it is not given.
+        Whole-number reduction of the atlas's shape; else the atlas's own.
     seed : int
-        Of the split into train, validation and test, which comes before any fit.
+        Of the split, which comes before any fit.
     clip_pixels, drop_brains, outlier_limit
         As in `Preprocessing`. Outliers that are dropped stay readable, as the split "set aside".
-    refused : dict of str to str, optional
-        Brains that are not among the sections, and why; kept with the cohort.
-    name : str
-        What a caption calls the cohort.
+    refused, name
+        As in `Cohort`.
 
-    Returns
-    -------
-    Cohort
-        With its ``preprocessing`` and the metadata columns ``split``, ``gain``, ``difference_z``,
-        ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the
-        limit, joined by ", ", or "none"), ``leak_score``, ``breakage_score``, ``grid_score``
-        (`artefact_scores`) and ``artefact``: what the clean rule suspects, the kind of the highest
-        score where that reaches 4, else "none". Truth that metadata has under that name is kept.
+    Notes
+    -----
+    Adds ``preprocessing`` and the columns ``split``, ``gain``, ``difference_z``, ``missing_z``,
+    ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the limit, or "none"),
+    ``leak_score``, ``breakage_score``, ``grid_score`` (`artefact_scores`) and, where there is no
+    truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
     """
     grid = atlas if shape is None else atlas.resampled(shape)
     images, own = _read(sections, metadata.index, grid)
     split = metadata["split"] if "split" in metadata else split_of(metadata.index, seed)
-    if unknown := sorted(set(map(str, split)) - {*SPLITS, SET_ASIDE}):
-        raise ValueError(f"metadata has split {unknown[:3]}; {', '.join(SPLITS)} are parts")
     metadata = metadata.assign(split=split)
     is_train = (metadata["split"] == "train").to_numpy()
     if is_train.sum() < 3:
-        raise ValueError(
-            f"{is_train.sum()} training brains are too few to preprocess; give 3 or more"
-        )
+        raise ValueError(f"{is_train.sum()} training brains are too few; give 3 or more")
     brightness = float(own[is_train].mean())
     metadata["gain"] = brightness / own
     images *= metadata["gain"].to_numpy(np.float32)[:, None, None]
@@ -215,11 +191,7 @@ def preprocess(
 
 
 def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
-    """A cohort with what quality control finds in it.
-
-    One that went through `preprocess` is returned as it is. The sections of any other (a simulated
-    one) go through it now, with the split they have.
-    """
+    """A cohort with what quality control finds in it, as it is where it went through it before."""
     if cohort.preprocessing is not None:
         return cohort
     given = {"outlier_limit": outlier_limit, "refused": cohort.refused, "name": cohort.name}
@@ -229,12 +201,7 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
 def _read(sections, brains, grid):
     """Sections on the grid in raw greys, (n, height, width), and their mean brightness, (n,)."""
     if len(sections) != len(brains):
-        raise ValueError(
-            f"{len(sections)} sections and {len(brains)} rows of metadata; give one row a section"
-        )
-    if not brains.is_unique:
-        twice = brains[brains.duplicated()].unique()[:5].tolist()
-        raise ValueError(f"brain ids must be unique; {twice} occur twice or more")
+        raise ValueError(f"{len(sections)} sections and {len(brains)} rows of metadata")
     images = np.empty((len(brains), *grid.shape), dtype=np.float32)
     own = np.empty(len(brains))
     for i, brain in enumerate(brains):
@@ -289,3 +256,63 @@ def _statistics(images, gains, is_train, atlas, brightness):
         dark, saturated = (pixels < DARK * brightness).mean(), (pixels > bright).mean()
         rows.append((difference, dark, saturated, np.log(gain)))
     return pd.DataFrame(rows, index=gains.index, columns=list(SPREAD_FLOOR)), bright
+
+
+# ---- what is known of each brain ----
+
+
+def known_factors(cohort: Cohort) -> pd.DataFrame:
+    """The planted factors of a simulated cohort, else what is recorded of each brain and varies.
+
+    Recorded are the numbers in its metadata, texts of two kinds such as sex as 0 and 1 (named after
+    the kind that is 1, such as ``sex M``), and ``log_gain`` of the brightness adjustment. A missing
+    value is its column's mean. A column of one value, in the cohort or in a part of its split, is
+    left out.
+    """
+    if cohort.factors is not None:
+        return cohort.factors.astype(float)
+    metadata, found = cohort.metadata, {}
+    for name, values in metadata.items():
+        if name in DERIVED or name.endswith(("_z", "_score")):
+            continue
+        kinds = sorted(values.dropna().astype(str).unique())
+        numbers = pd.to_numeric(values, errors="coerce")
+        if numbers.notna().sum() == values.notna().sum():
+            found[name] = numbers
+        elif len(kinds) == 2:
+            found[f"{name} {kinds[1]}"] = values.astype(str).map({kinds[0]: 0.0, kinds[1]: 1.0})
+    if "gain" in metadata:
+        found["log_gain"] = np.log(metadata["gain"])
+    factors = pd.DataFrame(found, index=metadata.index, dtype=float)
+    factors = factors.replace([np.inf, -np.inf], np.nan)
+    factors = factors.fillna(factors.mean())
+    split = metadata.get("split", pd.Series("train", index=metadata.index))
+    parts = [part for name, part in factors.groupby(split) if name in ("train", "test")]
+    varies = [all(part[name].nunique() > 1 for part in parts) for name in factors]
+    return factors.loc[:, varies]
+
+
+def factor_extremes(
+    factors: pd.DataFrame, images: np.ndarray, share: float = 0.05
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean section of the brains lowest and of those highest in each factor.
+
+    Parameters
+    ----------
+    factors : DataFrame, n rows
+    images : ndarray, shape (n, height, width)
+    share : float
+        Of the brains at either end, in (0, 0.5]; at least one, and all that tie with the last: of
+        a 0/1 factor that occurs often enough the ends are its two groups.
+    """
+    if len(factors) != len(images) or not len(images):
+        raise ValueError(f"{len(factors)} rows of factors and {len(images)} images")
+    if not 0 < share <= 0.5:
+        raise ValueError(f"share={share} is outside (0, 0.5]")
+    few = max(int(share * len(images)), 1)
+    extremes = {}
+    for name, values in factors.items():
+        ranked = np.sort(values)
+        low, high = (values <= ranked[few - 1]).to_numpy(), (values >= ranked[-few]).to_numpy()
+        extremes[str(name)] = (images[low].mean(axis=0), images[high].mean(axis=0))
+    return extremes

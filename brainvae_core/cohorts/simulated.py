@@ -1,15 +1,16 @@
 """A cohort whose truth is known: brains drawn from one atlas slice by planted factors.
 
 A section is ``gain · illumination · texture · warp(template · region brightness) + noise``. Every
-factor is standard normal over brains and acts through one map that is known in advance: a
-displacement field (geometry) or a logarithmic gain (brightness).
+factor is standard normal and acts through one known map: a displacement or a logarithmic gain.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ TISSUE = 0.75  # grey value of the template's brightest point: leaves room above
 TEXTURE = {0.6: 0.035, 0.2: 0.04}  # correlation length in mm: relative standard deviation
 NOISE = 0.02  # sensor noise, grey values
 CHUNK = 32  # brains made at once
+STEP = 0.25  # standard deviations that `displaced` moves tissue at once
 
 # Effects of one standard deviation of each factor.
 BRIGHTNESS = {"brightness": 0.08, "brightness_HPF": 0.10, "brightness_TH": 0.10}  # log gain
@@ -38,14 +40,11 @@ DISPLACEMENT_MM = {
 FACTORS = ("brightness", "illumination", "brightness_HPF", "brightness_TH", *DISPLACEMENT_MM)
 
 STRAINS = ("C57BL/6J", "FVB.CD1", "B6.129")
-# Shift of a factor's mean, in its standard deviations. Age acts per standard deviation of age.
+# Shift of a factor's mean, in its standard deviations: of males (of females its negative), of
+# C57BL/6J (of FVB.CD1 its negative), and by one standard deviation of age.
 EFFECTS = {
-    "sex": {"M": {"brain_width": 0.4}, "F": {"brain_width": -0.4}},
-    "strain": {
-        "C57BL/6J": {"cortical_thickness": 0.5, "brightness_HPF": -0.3},
-        "FVB.CD1": {"cortical_thickness": -0.5, "brightness_HPF": 0.3},
-        "B6.129": {},
-    },
+    "sex": {"brain_width": 0.4},
+    "strain": {"cortical_thickness": 0.5, "brightness_HPF": -0.3},
     "age": {"ventricle_size": 0.4, "brightness": 0.3},
 }
 INJECTED = ("SSp", "RSP", "HPF", "STR", "TH", "HY")
@@ -74,18 +73,7 @@ class Simulator:
             2 + -(-n_brains // CHUNK)
         )
         metadata, factors = self.draw(n_brains, brain_rng)
-        maps = self.maps(atlas)
-        clean = np.empty((n_brains, *atlas.shape), dtype=np.float32)
-
-        def fill(job):
-            start, rng = job
-            rows = slice(start, min(start + CHUNK, n_brains))
-            images = self.disturb(self.render(factors.iloc[rows], atlas, maps), atlas, rng)
-            np.clip(images, 0, 1, out=clean[rows])
-
-        # SciPy's and NumPy's heavy calls release the interpreter lock.
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(fill, zip(range(0, n_brains, CHUNK), chunk_rngs, strict=True)))
+        clean = self._sections(factors, atlas, chunk_rngs)
         images, masks, columns = _with_artefacts(
             clean, atlas, metadata["injection_structure"], artefact_share, artefact_rng
         )
@@ -99,18 +87,25 @@ class Simulator:
             name=f"{self.name} on {atlas.name}",
         ).with_split(seed)
 
-    def rendered(self, factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
+    def rendered(self, factors, atlas) -> np.ndarray:
         """Sections as their factors alone make them, (n, height, width)."""
-        if missing := [name for name in self.factors if name not in factors]:
-            raise ValueError(
-                f"factors lack {', '.join(missing)}; give all of {', '.join(self.factors)}"
-            )
-        factors, maps = factors[list(self.factors)].astype(np.float32), self.maps(atlas)
+        return self._sections(factors[list(self.factors)].astype(np.float32), atlas, repeat(None))
+
+    def _sections(self, factors, atlas, rngs):
+        """Sections by their factors, disturbed by one generator a chunk where there is one."""
+        maps = self.maps(atlas)
         images = np.empty((len(factors), *atlas.shape), dtype=np.float32)
-        for start in range(0, len(factors), CHUNK):
+
+        def fill(start, rng):
             rows = slice(start, start + CHUNK)
-            images[rows] = self.render(factors.iloc[rows], atlas, maps)
-        return np.clip(images, 0, 1, out=images)
+            made = self.render(factors.iloc[rows], atlas, maps)
+            made = made if rng is None else self.disturb(made, atlas, rng)
+            np.clip(made, 0, 1, out=images[rows])
+
+        # SciPy's and NumPy's heavy calls release the interpreter lock.
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(fill, range(0, len(factors), CHUNK), rngs))
+        return images
 
 
 def simulate(
@@ -120,27 +115,19 @@ def simulate(
     artefact_share: float = 0.15,
     seed: int = 0,
 ) -> Cohort:
-    """Draw brains from an atlas slice by known factors.
+    """Draw a split cohort by `FACTORS`, with its ``factors``, ``clean`` and ``artefact_masks``.
 
     Parameters
     ----------
     n_brains : int
         At least 2.
     atlas : Atlas, optional
-        Any slice that has Isocortex, VS and, in its right half too, each of `INJECTED`; the drawn
-        one when it is not given.
+        A slice that has Isocortex, VS and, in its right half too, each of `INJECTED`; else drawn.
     shape : (height, width), optional
-        Resolution of the sections; the atlas's own when it is not given.
+        Of the sections; else the atlas's own.
     artefact_share : float
         Share in [0, 1] of brains with a leak, a breakage or a grid, in equal numbers.
     seed : int
-        Everything drawn follows from it.
-
-    Returns
-    -------
-    Cohort
-        Split into train, validation and test; with ``clean``, ``artefact_masks`` and ``factors``
-        (n_brains rows, one column each of `FACTORS`, standard deviations).
     """
     return ANATOMICAL.cohort(n_brains, atlas, shape, artefact_share, seed)
 
@@ -151,10 +138,7 @@ def rendered(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
 
 
 def gain_maps(atlas: Atlas) -> dict[str, np.ndarray]:
-    """Logarithmic gain of one standard deviation of each brightness factor, each (height, width).
-
-    In atlas space; region borders are softened by 0.05 mm.
-    """
+    """Log gain of one standard deviation of each brightness factor, borders softened by 0.05 mm."""
     maps = {}
     for factor, gain in BRIGHTNESS.items():
         region = factor.removeprefix("brightness").removeprefix("_")
@@ -168,9 +152,9 @@ def gain_maps(atlas: Atlas) -> dict[str, np.ndarray]:
 
 
 def displacement_maps(atlas: Atlas) -> dict[str, np.ndarray]:
-    """Displacement by one standard deviation of each geometric factor, each (2, height, width).
+    """Displacement u by one standard deviation of each geometric factor, each (2, height, width).
 
-    Pixels along rows and columns; tissue moves by +u, so images are read at x − u.
+    In pixels; tissue moves by +u, so images are read at x − u.
     """
     mm = 1000 / atlas.pixel_um
     isocortex, hippocampus, thalamus, ventricles = atlas.roi_masks(["Isocortex", "HPF", "TH", "VS"])
@@ -217,12 +201,11 @@ def _draw(n_brains, rng):
         index=pd.Index([f"sim-{i:05d}" for i in range(n_brains)], name="brain"),
     )
     mean = pd.DataFrame(0.0, index=metadata.index, columns=list(FACTORS))
-    for column, values in (("sex", sex), ("strain", strain)):
-        for level, effects in EFFECTS[column].items():
-            for factor, shift in effects.items():
-                mean.loc[values == level, factor] += shift
-    for factor, slope in EFFECTS["age"].items():
-        mean[factor] += slope * age
+    of_strain = (strain == "C57BL/6J") * 1.0 - (strain == "FVB.CD1")
+    scores = {"sex": np.where(sex == "M", 1, -1), "strain": of_strain, "age": age}
+    for covariate, score in scores.items():
+        for factor, effect in EFFECTS[covariate].items():
+            mean[factor] += effect * score
     mean -= mean.mean()
     spread = np.sqrt(1 - mean.var(ddof=0).to_numpy())
     # Extremes would tear tissue: the ventricle's field folds even here, where its walls meet.
@@ -249,12 +232,41 @@ def _render(factors, atlas, maps):
 
 
 def moved(images, shift) -> np.ndarray:
-    """Images whose tissue is moved, each (height, width) by its own (2, height, width) pixels."""
+    """Images (n, height, width), the tissue of each moved by its own (2, height, width) pixels."""
     where = np.indices(images.shape[1:], dtype=np.float32) - shift
-    found = np.empty_like(images)
-    for section, coordinates, image in zip(images, where, found, strict=True):
-        map_coordinates(section, coordinates, output=image, order=1, mode="nearest")
-    return found
+    return np.stack([_read(*of_one) for of_one in zip(images, where, strict=True)])
+
+
+def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> np.ndarray:
+    """Sections with their tissue moved as one geometric factor of the simulator moves it.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height, width)
+        Of any cohort on this atlas.
+    atlas : Atlas
+    factor : str
+        Such as ``"ventricle_size"``, or ``"ap_position"``: a section from another plane.
+    amount : float
+        Standard deviations of the simulated cohort, added to what a section has by itself.
+    """
+    if factor not in DISPLACEMENT_MM:
+        raise ValueError(f"factor={factor!r} moves no tissue; {', '.join(DISPLACEMENT_MM)} do")
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 3 or images.shape[1:] != atlas.shape:
+        height, width = atlas.shape
+        raise ValueError(f"images are {images.shape}; this atlas takes (n, {height}, {width})")
+    # Larger steps would leap over thin ventricles and fold tissue where the field changes fast.
+    n_steps = max(1, math.ceil(abs(amount) / STEP))
+    field = displacement_maps(atlas)[factor] * np.float32(amount / n_steps)
+    where = np.indices(atlas.shape, dtype=np.float32)
+    for _ in range(n_steps):
+        where = where - [_read(along, where) for along in field]
+    return np.stack([_read(image, where) for image in images])
+
+
+def _read(image, where):
+    return map_coordinates(image, where, order=1, mode="nearest")
 
 
 def _disturb(images, atlas, rng):
@@ -274,8 +286,8 @@ def _disturb(images, atlas, rng):
 def smooth_fields(n, reaches, lengths, noise) -> np.ndarray:
     """Random fields of unit variance with a correlation length on each axis, (n, height, width).
 
-    White noise on nodes, spread by a Gaussian of their distance (``reaches``: pixels × nodes) along
-    each axis: two matrix products instead of a filter over every pixel.
+    White noise on nodes, spread along each axis by a Gaussian of distance (``reaches``: pixels ×
+    nodes): two matrix products instead of a filter over every pixel.
     """
     spreads = []
     for reach, length in zip(reaches, lengths, strict=True):
@@ -286,10 +298,7 @@ def smooth_fields(n, reaches, lengths, noise) -> np.ndarray:
 
 
 def _with_artefacts(clean, atlas, structures, share, rng):
-    """Images of which a share is corrupted, their masks and what metadata says of it.
-
-    The kinds come in equal numbers; a leak lies at the injection site, right of the midline.
-    """
+    """Images, masks and columns of metadata; a leak lies at the injection site, on the right."""
     right = np.arange(atlas.shape[1]) >= atlas.shape[1] / 2
     masks = dict(zip(INJECTED, atlas.roi_masks(INJECTED) & right, strict=True))
     pixels = {name: np.argwhere(mask) for name, mask in masks.items()}

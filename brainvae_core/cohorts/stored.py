@@ -1,7 +1,7 @@
 """A cohort's folder: arrays as NPY, tables as CSV, the atlas as NPZ, the rest in one JSON.
 
-CSV holds text only, so the JSON keeps each column's dtype (and a category's levels); an empty cell
-is a missing value. Nothing is pickled, and ``sha256sum`` can check what the JSON lists.
+CSV holds text only, so the JSON keeps each column's dtype; an empty cell is a missing value, and
+categories come back as their values. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -13,55 +13,18 @@ import math
 import os
 import shutil
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brainvae_core.cohorts.atlas import Atlas, block_mean
+from brainvae_core.cohorts.atlas import Atlas
 
 FORMAT = 3  # 1 and 2 were Zarr
 DESCRIPTION = "cohort.json"
 ARRAYS = ("images", "clean", "artefact_masks")  # one value a pixel of each brain; the rest is small
 BLOCK = 64  # brains that are read or written at once
-
-
-class OnDisk:
-    """Brains of an array on disk, read when they are indexed, as NumPy.
-
-    Indexing is NumPy's on the first axis and gives an array of its own; ``np.asarray`` reads all.
-    """
-
-    ndim = 3
-
-    def __init__(self, array: np.memmap | OnDisk, rows: np.ndarray, factor: int = 1):
-        self.array, self.rows, self.factor = array, rows, factor
-        self.dtype = array.dtype
-        self.shape = (len(rows), *(size // factor for size in array.shape[1:]))
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, which) -> np.ndarray:
-        rows = self.rows[which]
-        found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
-        if rows.ndim == 0:
-            found[:] = coarser(self.array[rows], self.factor)
-        for first in range(0, rows.size if rows.ndim else 0, BLOCK):
-            some = rows[first : first + BLOCK]
-            found[first : first + BLOCK] = coarser(self.array[some], self.factor)
-        return found
-
-    def __array__(self, dtype=None, copy=None):
-        return self[:].astype(dtype or self.dtype, copy=False)
-
-
-def coarser(images: np.ndarray, factor: int) -> np.ndarray:
-    """Block means of images; of masks what most of each block is."""
-    if factor == 1:
-        return images
-    means = block_mean(images, factor)
-    return means >= 0.5 if images.dtype == bool else means
 
 
 @contextmanager
@@ -98,17 +61,17 @@ def append(path: Path, images) -> None:
         file.truncate()
 
 
-def describe(folder: Path, cohort, fingerprint: str) -> None:
+def describe(folder: Path, cohort) -> None:
     """Write everything of a cohort but its `ARRAYS`, which are in `folder` already."""
-    tables = {"metadata": cohort.metadata, "structures": cohort.atlas.structures}
+    atlas = cohort.atlas
+    tables = {"metadata": cohort.metadata, "structures": atlas.structures}
     if cohort.factors is not None:
         tables["factors"] = cohort.factors
-    atlas = cohort.atlas
     np.savez_compressed(folder / "atlas.npz", annotation=atlas.annotation, template=atlas.template)
     content = {
         "format": FORMAT,
         "name": cohort.name,
-        "fingerprint": fingerprint,
+        "fingerprint": cohort.fingerprint,
         "atlas": {"pixel_um": atlas.pixel_um, "name": atlas.name, "terms": atlas.terms},
         "preprocessing": cohort.preprocessing,
         "refused": cohort.refused,
@@ -126,14 +89,9 @@ def describe(folder: Path, cohort, fingerprint: str) -> None:
 
 
 def read(path: Path, verify: bool) -> dict:
-    """What makes up a `Cohort`, with the `ARRAYS` mapped and not read."""
+    """What makes up a `Cohort`, its `ARRAYS` mapped and not read."""
     if not path.is_dir():
         raise FileNotFoundError(f"no cohort at {path}")
-    if (path / ".zgroup").exists():
-        raise ValueError(
-            f"{path} is a cohort in Zarr, which this library no longer reads; delete it and make "
-            "it anew from what it was made from"
-        )
     try:
         content = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
         version, expected = content["format"], content.get("sha256")
@@ -155,18 +113,23 @@ def read(path: Path, verify: bool) -> dict:
     tables = {name: _read_table(path / f"{name}.csv", k) for name, k in content["tables"].items()}
     with np.load(path / "atlas.npz") as arrays:
         atlas = Atlas(**arrays, structures=tables.pop("structures"), **content["atlas"])
-    parts = {name: _mapped(path, name, content) for name in ARRAYS}
+    shape = (len(tables["metadata"]), *atlas.shape)
+    parts = {name: _mapped(path, name, content, shape) for name in ARRAYS}
     kept = {k: content[k] for k in ("name", "fingerprint", "preprocessing", "refused")}
     return {"factors": None, **tables, **parts, "atlas": atlas, **kept}
 
 
-def _mapped(path, name, content):
+def _mapped(path, name, content, shape):
     if f"{name}.npy" not in content["files"]:
         return None
-    try:
-        return np.load(path / f"{name}.npy", mmap_mode="r")
-    except ValueError as error:  # the header is what a size does not check
-        raise _damaged(path, f"{name}.npy") from error
+    dtype = bool if name == "artefact_masks" else np.float32
+    try:  # the header is what a size does not check
+        array = np.load(path / f"{name}.npy", mmap_mode="r")
+        if (array.shape, array.dtype) == (shape, dtype):
+            return array
+    except ValueError:
+        pass
+    raise _damaged(path, f"{name}.npy")
 
 
 def _write_table(path, table) -> list[dict]:
@@ -174,16 +137,14 @@ def _write_table(path, table) -> list[dict]:
     columns = [(table.index.name, table.index), *table.items()]
     kinds, cells = [], []
     for name, values in columns:
-        kind, missing = {"name": name, "dtype": str(values.dtype)}, pd.isna(values)
         if isinstance(values.dtype, pd.CategoricalDtype):
-            levels = values.dtype.categories
-            kind |= {"levels": levels.tolist(), "of": str(levels.dtype)}
-            kind["ordered"] = bool(values.dtype.ordered)
+            values = values.astype(object)
+        kind, missing = {"name": name, "dtype": str(values.dtype)}, pd.isna(values)
         values = [None if none else value for value, none in zip(values, missing, strict=True)]
         is_text = kind["dtype"] != "object" or all(isinstance(v, str | None) for v in values)
         if not is_text:  # such as True, False and missing
             kind["json"] = True
-        write = str if is_text else _as_json
+        write = str if is_text else partial(json.dumps, default=np.generic.item)
         cells.append(["" if value is None else write(value) for value in values])
         kinds.append(kind)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -191,10 +152,6 @@ def _write_table(path, table) -> list[dict]:
         writer.writerow([str(kind["name"]) for kind in kinds])
         writer.writerows(zip(*cells, strict=True))
     return kinds
-
-
-def _as_json(value) -> str:
-    return json.dumps(value.item() if isinstance(value, np.generic) else value)
 
 
 def _read_table(path, kinds) -> pd.DataFrame:
@@ -213,12 +170,7 @@ def _typed(cells, kind) -> pd.Series:
     values = pd.Series([cell or missing for cell in cells], dtype=object)
     if kind.get("json"):
         return values.map(json.loads, na_action="ignore").astype(object)
-    if "levels" in kind:
-        levels = pd.Index(kind["levels"], dtype=kind["of"])
-        of_text = {str(level): level for level in levels}
-        dtype = pd.CategoricalDtype(levels, kind["ordered"])
-        values = values.map(of_text)
-    elif dtype.startswith("bool"):
+    if dtype.startswith("bool"):
         values = values.map({"True": True, "False": False})
     return values.astype(dtype)
 

@@ -1,10 +1,11 @@
-"""Whole volumes in atlas space: what a file holds, which way its axes run, and a coronal plane."""
+"""One section of a brain from any file: what the file holds, which way its axes run, one grid."""
 
 from __future__ import annotations
 
 import gzip
 import io
-import zlib
+import json
+import re
 from dataclasses import dataclass
 from itertools import permutations
 from math import prod
@@ -14,15 +15,149 @@ from typing import BinaryIO
 import nibabel as nib
 import nrrd
 import numpy as np
+import tifffile
+from scipy.ndimage import gaussian_filter, map_coordinates
 
+PIXEL_UM = 25.0
 SHAPE_25 = (528, 320, 456)  # AP, DV, ML
 EXTENT_UM = (13200.0, 8000.0, 11400.0)
 AXES = ("ap", "si", "rl")  # where an axis comes from, forwards or backwards
 MOST_VOXELS = 2 * prod(s * 25 // 10 for s in SHAPE_25)  # the atlas at 10 µm fits twice
-_META_TYPES = {"UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4"}
-_META_TYPES |= {"FLOAT": "f4", "DOUBLE": "f8"}
-_META_FIXED = {"ObjectType": "Image", "NDims": "3", "BinaryData": "True", "HeaderSize": "0"}
-_META_FIXED |= {"ElementNumberOfChannels": "1"}
+FORMATS = (".npy", ".npz", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd")
+ACCEPTED = "a brainreg folder, a volume (.nii, .nii.gz, .nrrd, .tif) or section (.npy, .npz, .tif)"
+
+
+def read_section(path: str | Path, plane: int = 286, orientation: str = "header") -> np.ndarray:
+    """One coronal section of a brain that is registered to the atlas.
+
+    Parameters
+    ----------
+    path : path
+        A brainreg output folder, a volume in atlas space (``.nii``, ``.nii.gz``, ``.nrrd`` or a
+        3-D ``.tif``), or a single registered section (``.npy``, ``.npz`` with one array, ``.tif``).
+    plane : int
+        0-based index on the AP axis of the 25 µm grid; a single section is taken as that plane.
+    orientation : str
+        ``"header"``: as the NIfTI affine says; other files run from anterior, superior and right.
+        A code such as ``"psl"`` names where each axis of the file comes from and wins over it.
+
+    Returns
+    -------
+    ndarray of float32, shape (320, 456)
+        In the file's greys, rows from superior, columns from right; a single section that is not
+        the whole plane keeps its own shape.
+    """
+    check_orientation(orientation)
+    name = Path(path)
+    path, voxel_um = _brainreg_output(name) if name.is_dir() else (name, None)
+    if not path.is_file():
+        raise FileNotFoundError(f"no section at {path}")
+    suffix = suffix_of(path)
+    if suffix not in FORMATS:
+        raise ValueError(f"{path} is of a format that is not read; {ACCEPTED} is")
+    try:
+        if suffix.startswith(".np"):
+            found = np.load(path, allow_pickle=False)
+            arrays = [found] if suffix == ".npy" else [*found.values()]
+            if len(arrays) != 1:
+                raise ValueError(f"it holds {len(arrays)} arrays; a file with one is read")
+            return _single_section(arrays[0], orientation)
+        if not suffix.startswith(".tif"):
+            with path.open("rb") as file:
+                return _section_of(read_volume(path.name, file), plane, orientation)
+        with tifffile.TiffFile(path) as tiff:
+            voxels = _tiff_array(tiff)
+        if voxels.ndim == 2:
+            return _single_section(voxels, orientation)
+        spacing = voxel_um and (voxel_um,) * 3
+        return _section_of(Volume(voxels, spacing, "asr"), plane, orientation)
+    except Exception as error:  # of whichever library: it stops this brain, in one line
+        raise ValueError(f"{name} is no readable section: {first_line(error)}") from error
+
+
+def _brainreg_output(folder):
+    """The brain's image in atlas space, and the atlas's voxel size where its name says it."""
+    about = folder / "brainreg.json"
+    if not about.is_file():
+        raise ValueError(f"{folder} has no brainreg.json; {ACCEPTED} is read")
+    try:
+        atlas = json.loads(about.read_text()).get("atlas", "")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{about} is not what brainreg writes; run brainreg again") from error
+    name = "downsampled_standard.tiff"
+    images = [*folder.glob(name)] or sorted(folder.glob("downsampled_standard_*.tiff"))
+    if len(images) != 1:
+        found = ", ".join(image.name for image in images) or "nor another"
+        raise ValueError(f"{folder} has no {name} ({found}); give the file itself as a brain")
+    voxel = re.search(r"_(\d+(?:\.\d+)?)um", str(atlas))
+    return images[0], float(voxel[1]) if voxel else None
+
+
+def _tiff_array(tiff):
+    """The section or volume of a TIFF; a stack that is cut off would read as its first plane."""
+    series = tiff.series[0]
+    if series.keyframe.samplesperpixel > 1 or len(series.shape) not in (2, 3):
+        raise ValueError(f"it holds colours or channels, shape {series.shape}; greys are read")
+    images = (tiff.imagej_metadata or {}).get("images", 1)
+    shape = (tiff.shaped_metadata or ({},))[0].get("shape", ())
+    if len(series.shape) == 2 and max(len(tiff.pages), images, int(np.prod(shape[:-2]))) > 1:
+        raise ValueError("it holds several planes of which one is readable; is it cut off?")
+    return series.asarray(out="memmap")
+
+
+def _single_section(section, orientation):
+    """On the 25 µm grid if it is the atlas's whole plane."""
+    if section.ndim != 2:
+        raise ValueError(f"it holds an array of shape {section.shape}; one (height, width) is read")
+    if orientation != "header":
+        section = upright(section, re.sub("[ap]", "", orientation))
+    section = _finite(section)
+    height, width = section.shape
+    if height * EXTENT_UM[2] != width * EXTENT_UM[1]:
+        return section
+    return _on_atlas_grid(section, (EXTENT_UM[1] / height,) * 2)
+
+
+def _section_of(volume, plane, orientation):
+    """The plane at its place along AP, between two stored planes where it falls between."""
+    if not 0 <= plane < SHAPE_25[0]:
+        raise ValueError(f"plane {plane} is outside the atlas; 0 to {SHAPE_25[0] - 1} exist")
+    axes, (ap_um, *sides_um) = in_atlas_space(volume, orientation)
+
+    slope, intercept = np.float32(volume.scaling)
+
+    def stored(index):
+        return _finite(coronal_plane(volume.voxels, axes, index) * slope + intercept)
+
+    n_planes = volume.voxels.shape[re.search("[ap]", axes).start()]
+    place = min(plane * PIXEL_UM / ap_um, n_planes - 1)
+    low = int(place)
+    section = stored(low)
+    if place > low:
+        section += np.float32(place - low) * (stored(low + 1) - section)
+    return _on_atlas_grid(section, sides_um)
+
+
+def _on_atlas_grid(section, voxel_um):
+    """A plane of voxels of (DV, ML) µm on the 25 µm grid."""
+    ratios = [PIXEL_UM / size for size in voxel_um]
+    section = gaussian_filter(section, [max(0, ratio - 1) / 2 for ratio in ratios])
+    # Voxel i lies at i × spacing: the atlas's coarser volumes are every n-th voxel of its finer.
+    places = np.indices(SHAPE_25[1:], dtype=np.float32)
+    places *= np.float32(ratios)[:, None, None]
+    return map_coordinates(section, places, order=1, mode="nearest")
+
+
+def _finite(section):
+    if section.dtype.kind not in "biuf":
+        raise ValueError(f"it holds {section.dtype}; grey values are read")
+    section = section.astype(np.float32)
+    if not np.isfinite(section).all():
+        raise ValueError("it has a NaN or infinite pixel")
+    return section
+
+
+# ---- whole volumes ----
 
 
 class VolumeError(ValueError):
@@ -33,9 +168,9 @@ class VolumeError(ValueError):
 class Volume:
     """A volume as a file stores it.
 
-    `orientation` says where each axis comes from, such as ``"asr"`` (anterior, superior, right);
-    None where the format does not say so reliably: then `backwards` are the axes that the header's
-    matrix runs backwards. `scaling` (slope, intercept) turns stored into measured values.
+    `orientation` says where each axis comes from, such as ``"asr"`` (anterior, superior, right), or
+    is None where the format does not say so reliably; then `backwards` are the axes that the
+    header's matrix runs backwards. `scaling` (slope, intercept) turns stored into measured values.
     """
 
     voxels: np.ndarray  # stored values, three axes in the file's order
@@ -45,34 +180,16 @@ class Volume:
     scaling: tuple[float, float] = (1.0, 0.0)
 
 
-def read_volume(name: str, file: BinaryIO, beside: dict[str, bytes] | None = None) -> Volume:
-    """The volume in an open file, held against its header.
+def read_volume(name: str, file: BinaryIO) -> Volume:
+    """The volume in an open .nrrd, .nii or .nii.gz file of this name, held against its header.
 
-    Parameters
-    ----------
-    name : str
-        Its suffix names the format: .nrrd, .nii, .nii.gz or .mhd.
-    file : binary file
-    beside : dict of str to bytes, optional
-        For .mhd: the files, one of which its header names.
-
-    Raises
-    ------
-    VolumeError
-        Another format, a damaged file, or no 3-D volume of grey values.
+    Raises `VolumeError` where it is damaged or no 3-D volume of grey values.
     """
     suffix = suffix_of(Path(name))
+    file = gzip.GzipFile(fileobj=file) if suffix == ".nii.gz" else file
     try:
         with np.errstate(invalid="ignore", over="ignore"):  # of a damaged header's numbers
-            if suffix == ".nrrd":
-                volume = _read_nrrd(file)
-            elif suffix in (".nii", ".nii.gz"):
-                is_packed = suffix == ".nii.gz"
-                volume = _read_nifti(gzip.GzipFile(fileobj=file) if is_packed else file)
-            elif suffix == ".mhd":
-                volume = _read_metaimage(file.read(1 << 16), beside or {})
-            else:
-                raise VolumeError("its format is not read; .nrrd, .nii, .nii.gz and .mhd are")
+            volume = _read_nrrd(file) if suffix == ".nrrd" else _read_nifti(file)
         if volume.voxels.dtype.kind not in "iuf":
             raise VolumeError(f"voxels are {volume.voxels.dtype}; grey values are read")
     except Exception as error:  # of whichever library
@@ -84,7 +201,7 @@ def _read_nrrd(file):
     fields = nrrd.read_header(file)
     if {"data file", "datafile"} & set(fields):
         raise VolumeError("NRRD header names a detached data file; one file with both is read")
-    shape = _checked_shape(fields.get("sizes", ()))
+    shape = checked_shape(fields.get("sizes", ()))
     if fields["encoding"] in ("gzip", "gz"):  # pynrrd checks neither its end nor its checksum
         file = io.BytesIO(gzip.GzipFile(fileobj=file).read(8 * prod(shape) + 1))
         fields["encoding"] = "raw"
@@ -92,8 +209,8 @@ def _read_nrrd(file):
     _check_end(file)
     spacing, backwards = fields.get("spacings"), (False, False, False)
     if "space directions" in fields:
-        spacing, backwards = _along_axes(fields["space directions"])
-    return Volume(voxels, _in_micrometres(spacing, shape), None, backwards)
+        spacing, backwards = along_axes(fields["space directions"])
+    return Volume(voxels, in_micrometres(spacing, shape), None, backwards)
 
 
 def _read_nifti(file):
@@ -102,50 +219,17 @@ def _read_nifti(file):
     is_second = 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
     image = (nib.Nifti2Image if is_second else nib.Nifti1Image).from_stream(file)
     header, stored = image.header, image.dataobj
-    shape = _checked_shape(stored.shape[:3] if set(stored.shape[3:]) <= {1} else stored.shape)
+    shape = checked_shape(stored.shape[:3] if set(stored.shape[3:]) <= {1} else stored.shape)
     voxels = stored.get_unscaled().reshape(shape, order="F")
     file.seek(stored.offset + voxels.nbytes)
     _check_end(file)
     spacing, orientation = header.get_zooms()[:3], None
     if header["sform_code"] > 0 or header["qform_code"] > 0:
-        spacing, _ = _along_axes(image.affine[:3, :3].T)
+        spacing, _ = along_axes(image.affine[:3, :3].T)
         towards = "".join(nib.aff2axcodes(image.affine)).lower()
         orientation = towards.translate(str.maketrans("apsirl", "paislr"))
     scaling = (float(stored.slope), float(stored.inter))
-    return Volume(voxels, _in_micrometres(spacing, shape), orientation, scaling=scaling)
-
-
-def _read_metaimage(head, beside):
-    lines = (line.partition("=") for line in head.decode("latin-1").splitlines())
-    fields = _META_FIXED | {name.strip(): value.strip() for name, _, value in lines}
-    for name, value in _META_FIXED.items():
-        if fields[name] != value:
-            raise VolumeError(f"MetaImage has {name} = {fields[name]}; {value} is read")
-    orders = {fields[k] for k in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB") if k in fields}
-    kind = _META_TYPES.get(fields.get("ElementType", "").removeprefix("MET_"))
-    if kind is None or not (orders <= {"True"} or orders <= {"False"}):
-        raise VolumeError(
-            f"MetaImage has ElementType = {fields.get('ElementType')}, byte order MSB = {orders}; "
-            f"MET_{', MET_'.join(_META_TYPES)} in one byte order are read"
-        )
-    dtype = np.dtype(kind).newbyteorder(">" if "True" in orders else "<")
-    shape = _checked_shape(fields.get("DimSize", "").split())
-    content = beside.get(fields.get("ElementDataFile"))
-    if content is None:
-        raise VolumeError(f"names the data file {fields.get('ElementDataFile')}, not there")
-    expected = prod(shape) * dtype.itemsize
-    if fields.get("CompressedData", "False") != "False":
-        content = zlib.decompressobj().decompress(content, expected + 1)
-    if len(content) != expected:
-        raise VolumeError(f"{len(content)} bytes of voxels; the header says {expected}")
-    voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
-    spacing, backwards = None, (False, False, False)
-    if "ElementSpacing" in fields:
-        spacing = _in_micrometres(fields["ElementSpacing"].split(), shape)
-    if "TransformMatrix" in fields:
-        matrix = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
-        _, backwards = _along_axes(matrix)
-    return Volume(voxels, spacing, None, backwards)
+    return Volume(voxels, in_micrometres(spacing, shape), orientation, scaling=scaling)
 
 
 # ---- which way the axes run ----
@@ -156,12 +240,7 @@ def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tu
 
     The Allen Institute's files carry anatomical directions that are not those of their axes, so
     axes are told apart by their extents, which all differ. Voxels without a size are taken as cubes
-    that fill the atlas.
-
-    Raises
-    ------
-    VolumeError
-        The extents are not the atlas's, to a voxel, along these axes.
+    that fill the atlas. Raises `VolumeError` where the extents are not the atlas's, to a voxel.
     """
     shape, spacing, axes = volume.voxels.shape, volume.spacing_um, orientation
     if orientation == "header" and not (axes := volume.orientation):
@@ -187,7 +266,7 @@ def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tu
 
 def coronal_plane(voxels: np.ndarray, axes: str, index: int) -> np.ndarray:
     """The plane at `index` from anterior: (DV, ML), rows from superior, columns from right."""
-    axis = next(i for i, letter in enumerate(axes) if letter in "ap")
+    axis = re.search("[ap]", axes).start()
     if axes[axis] == "p":
         index = voxels.shape[axis] - 1 - index
     plane = voxels[(slice(None),) * axis + (index,)]
@@ -205,10 +284,8 @@ def check_orientation(code: str) -> None:
     letters = code if isinstance(code, str) else ""
     found = [[i for i, pair in enumerate(AXES) if letter in pair] for letter in letters]
     if code != "header" and sorted(found) != [[0], [1], [2]]:
-        raise ValueError(
-            f"orientation={code!r} is none; give 'header' or three letters, one each of a or p, "
-            "s or i, r or l, such as 'asr'"
-        )
+        given = "give 'header' or one each of a or p, s or i, r or l, such as 'asr'"
+        raise ValueError(f"orientation={code!r} is none; {given}")
 
 
 def suffix_of(path: Path) -> str:
@@ -221,13 +298,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
-def _checked_shape(sizes):
+def checked_shape(sizes):
     shape = tuple(int(s) for s in sizes)
     if len(shape) != 3 or min(shape) < 1 or prod(shape) > MOST_VOXELS:
-        raise VolumeError(
-            f"volume has sizes {' × '.join(map(str, shape))}; three from 1 on are read, up to "
-            f"{MOST_VOXELS} voxels"
-        )
+        sizes = " × ".join(map(str, shape))
+        raise VolumeError(f"volume has sizes {sizes}; three are read, up to {MOST_VOXELS} voxels")
     return shape
 
 
@@ -236,7 +311,7 @@ def _check_end(file):
         raise VolumeError("bytes are left over after the voxels")
 
 
-def _along_axes(vectors):
+def along_axes(vectors):
     """Step of each axis, and whether it runs backwards."""
     vectors = np.asarray(vectors, dtype=float)
     if vectors.shape != (3, 3) or not np.isfinite(vectors).all():
@@ -248,7 +323,7 @@ def _along_axes(vectors):
     return size.max(axis=1), tuple(bool(v[m] < 0) for v, m in zip(vectors, main, strict=True))
 
 
-def _in_micrometres(spacing, shape):
+def in_micrometres(spacing, shape):
     """Headers give micrometres or millimetres and seldom say which: what fits the atlas is it."""
     if spacing is None:
         return None
