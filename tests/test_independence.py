@@ -153,7 +153,7 @@ def test_errors_name_what_was_given():
         ("too few", uncorrelatedness, table[:, :1]),
         (r"regions \[2\]", uncorrelatedness, zero_row),
         (r"index \[0\]", uncorrelatedness, constant),
-        ("finite", uncorrelatedness, -table),
+        ("finite", uncorrelatedness, -1e-3 * table),
         ("finite", normalised_impacts, table * np.nan),
         ("one bool", uncorrelatedness, table, np.ones(7, dtype=bool)),
         ("one bool", most_moved, table, 1, np.ones(8)),

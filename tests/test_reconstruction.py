@@ -135,6 +135,11 @@ def test_a_wave_is_found_at_its_frequency_in_every_direction(per_mm, angle, pixe
     assert power[0].sum() == pytest.approx(0.5, rel=0.05)
 
 
+def test_the_nyquist_frequency_is_in_the_last_ring():
+    rows = np.broadcast_to(np.indices(SHAPE)[:1] % 2 * 2.0 - 1, (1, *SHAPE))
+    assert radial_spectrum(rows, 50.0, 12)[1][0].argmax() == 11
+
+
 @pytest.mark.parametrize("shape", [(60, 85), (61, 84), (64, 96)])
 def test_noise_has_as_much_power_as_a_ring_has_frequencies(shape):
     noise = np.random.default_rng(0).standard_normal((200, *shape))
