@@ -29,7 +29,10 @@ def test_the_knee_of_a_corner_is_its_corner(corner):
     assert knee(DIMS, -hinge(DIMS, corner), shape="concave rising")[0] == corner
 
 
-@pytest.mark.parametrize("y", [DIMS * -7.0 + 3, np.full(6, 4.2), np.full(6, 0.1) * 3])
+ROUNDED = 1e6 + 1e-4 * np.array([2, 1, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("y", [DIMS * -7.0 + 3, np.full(6, 4.2), np.full(6, 0.1) * 3, ROUNDED])
 def test_a_line_and_a_constant_have_no_knee(y):
     x, distance = knee(DIMS, y)
     assert np.isnan(x) and distance == pytest.approx(0, abs=1e-12)
