@@ -32,57 +32,47 @@ def pyrtools_bands(image, level, orientations):
     return [pyramid.pyr_coeffs[level - 1, i] for i in range(orientations)]
 
 
-def plain_cw_ssim(reference, image, level, orientations, weighting, k=0.0):
+def plain_cw_ssim(reference, image, level, orientations, weighting):
     """The score written out window by window, for even sizes."""
     scores = []
-    for x, y in zip(
-        pyrtools_bands(reference, level, orientations),
-        pyrtools_bands(image, level, orientations),
-        strict=True,
-    ):
+    pairs = (pyrtools_bands(x, level, orientations) for x in (reference, image))
+    for x, y in zip(*pairs, strict=True):
         height, width = x.shape
         total = weight_sum = 0.0
-        for top in range(height - 6):
-            for left in range(width - 6):
-                u, v = x[top : top + 7, left : left + 7], y[top : top + 7, left : left + 7]
-                value = 2 * abs(np.vdot(v, u)) + k
-                value /= (abs(u) ** 2).sum() + (abs(v) ** 2).sum() + k
-                from_centre = (top - (height - 7) / 2) ** 2 + (left - (width - 7) / 2) ** 2
-                weight = np.exp(-from_centre / (2 * (height / 4) ** 2))
-                weight = weight if weighting == "gaussian" else 1.0
-                total, weight_sum = total + weight * value, weight_sum + weight
+        for top, left in np.ndindex(height - 6, width - 6):
+            u, v = x[top : top + 7, left : left + 7], y[top : top + 7, left : left + 7]
+            value = 2 * abs(np.vdot(v, u)) / ((abs(u) ** 2).sum() + (abs(v) ** 2).sum())
+            from_centre = (top - (height - 7) / 2) ** 2 + (left - (width - 7) / 2) ** 2
+            weight = np.exp(-from_centre / (2 * (height / 4) ** 2))
+            weight = weight if weighting == "gaussian" else 1.0
+            total, weight_sum = total + weight * value, weight_sum + weight
         scores.append(total / weight_sum)
     return np.mean(scores)
 
 
-@pytest.mark.parametrize(("weighting", "k"), [("gaussian", 0), ("uniform", 0), ("gaussian", 30)])
+@pytest.mark.parametrize("weighting", ["gaussian", "uniform"])
 @pytest.mark.parametrize(
     ("shape", "level", "orientations"),
     [((320, 448), 4, 8), ((320, 448), 5, 16), ((96, 128), 2, 4), ((40, 56), 1, 8)],
 )
-def test_a_second_implementation_gives_the_same_score(shape, level, orientations, weighting, k):
+def test_a_second_implementation_gives_the_same_score(shape, level, orientations, weighting):
     a, b = random_images(2, shape, seed=5, blur=1.0)
-    expected = plain_cw_ssim(a, b, level, orientations, weighting, k)
-    assert k or 0.05 < expected < 0.95
-    found = cw_ssim(a, b, level, orientations, weighting, k)
+    expected = plain_cw_ssim(a, b, level, orientations, weighting)
+    assert 0.05 < expected < 0.95
+    found = cw_ssim(a, b, level, orientations, weighting)
     np.testing.assert_allclose(found, [expected], rtol=1e-6)
-    if k:
-        assert found > cw_ssim(a, b, level, orientations, weighting)
+    np.testing.assert_allclose(cw_ssim(b, a, level, orientations, weighting), found, atol=1e-10)
 
 
 @pytest.mark.parametrize("weighting", ["gaussian", "uniform"])
-@pytest.mark.parametrize(
-    ("shape", "level"),
-    [((96, 128), 3), ((45, 77), 3), ((320, 448), 3), ((17, 17), 2), ((35, 33), 3)],
-)
+@pytest.mark.parametrize(("shape", "level"), [((96, 128), 3), ((45, 77), 3), ((17, 17), 2)])
 def test_identical_images_score_1_and_brightness_changes_nothing(shape, level, weighting):
     images = random_images(2, shape).astype(np.float64)
     for same in (images, images + 0.3, images + 100):
         np.testing.assert_allclose(cw_ssim(images, same, level, 4, weighting), 1, atol=1e-9)
-    np.testing.assert_allclose(cw_ssim(images, images, level, 4, weighting), 1, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     shape=st.tuples(st.integers(17, 90), st.integers(17, 90)),
     level=st.integers(1, 4),
@@ -103,51 +93,25 @@ def test_bands_of_any_shape_are_those_of_the_whole_pyramid(shape, level, orienta
     assert (found - wanted).abs().max() <= 1e-12 * wanted.abs().max()
 
 
-@pytest.mark.parametrize("s", [0.1, 0.5, 3.0])
-def test_an_image_scaled_by_s_scores_2s_over_1_plus_s_squared(s):
-    image = random_images(1, (64, 96))[0].astype(np.float64)
-    np.testing.assert_allclose(cw_ssim(image, s * image), 2 * s / (1 + s**2), atol=1e-10)
-    assert cw_ssim(image, s * image, k=1.0)[0] > 2 * s / (1 + s**2)
-
-
-@pytest.mark.parametrize("n_references", [1, 5])
-def test_references_that_are_kept_serve_again_and_again(n_references, monkeypatch):
+@pytest.mark.parametrize("n_references", [1, 7])
+def test_references_are_kept_and_chunks_change_nothing(n_references, monkeypatch):
+    references, images = random_images(n_references, (48, 64), 1), random_images(7, (48, 64), 2)
+    one_by_one = np.broadcast_to(references, images.shape)
+    wanted = [cw_ssim(x, y, 2, 4)[0] for x, y in zip(one_by_one, images, strict=True)]
+    whole = CWSSIM(references, 2, 4)
     module = importlib.import_module("brainvae_core.metrics.cw_ssim")
     monkeypatch.setattr(module, "CHUNK_PIXELS", 2 * 48 * 64)
-    references = random_images(n_references, (48, 64), 1)
-    kept = CWSSIM(references, 2, 4, "uniform", k=0.5)
-    for seed in (2, 3):
-        images = random_images(5, (48, 64), seed)
-        wanted = cw_ssim(references, images, 2, 4, "uniform", k=0.5)
-        np.testing.assert_allclose(kept(images), wanted, atol=1e-12)
-    with pytest.raises(ValueError, match=r"images \(5, 64, 48\) do not match"):
+    kept = CWSSIM(references, 2, 4)
+    assert whole.chunk > 7 and kept.chunk == 2 and CWSSIM(references, 1, 4).chunk == 1
+    for similarity in (whole, kept, kept):
+        np.testing.assert_allclose(similarity(images), wanted, atol=1e-12)
+    with pytest.raises(ValueError, match=r"images \(7, 64, 48\) do not match"):
         kept(images.transpose(0, 2, 1))
-
-
-def test_an_empty_image_far_down_is_counted_from_the_first(monkeypatch):
-    module = importlib.import_module("brainvae_core.metrics.cw_ssim")
-    monkeypatch.setattr(module, "CHUNK_PIXELS", 2 * 48 * 64)
-    images = random_images(7, (48, 64))
     images[5] = 0.25
-    with pytest.raises(ValueError, match="image 5 has nothing at level 2"):
-        cw_ssim(random_images(7, (48, 64), 1), images, 2, 4)
+    with pytest.raises(ValueError, match="image 5 has nothing at level 2, orientation 1 of 4"):
+        kept(images)
     with pytest.raises(ValueError, match="reference 5 has nothing at level 2"):
-        cw_ssim(images, random_images(7, (48, 64), 1), 2, 4)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 2**31),
-    shape=st.tuples(st.integers(32, 61), st.integers(32, 75)),
-    level=st.integers(1, 3),
-    orientations=st.integers(2, 6),
-    blur=st.sampled_from([0.0, 1.0, 4.0]),
-)
-def test_symmetric_and_between_0_and_1(seed, shape, level, orientations, blur):
-    a, b = random_images(2, shape, seed, blur)
-    score = cw_ssim(a, b, level, orientations)
-    assert 0 <= score[0] <= 1
-    np.testing.assert_allclose(cw_ssim(b, a, level, orientations), score, atol=1e-10)
+        CWSSIM(images, 2, 4)
 
 
 def test_a_level_responds_most_at_the_wavelength_it_is_said_to_have():
@@ -161,66 +125,32 @@ def test_a_level_responds_most_at_the_wavelength_it_is_said_to_have():
 
 
 @pytest.mark.parametrize(
-    ("pixel_um", "level"), [(25, 4), (50, 3), (100, 2), (200, 1), (400, 1), (12.5, 5)]
+    ("pixel_um", "level"), [(25, 4), (50, 3), (100, 2), (200, 1), (400, 1), (12.5, 5), (0.5, 10)]
 )
 def test_a_scale_has_its_level_at_every_pixel_size(pixel_um, level):
     assert cw_ssim_level(pixel_um) == level
-    if pixel_um <= 200:
-        assert cw_ssim_scale_um(level, pixel_um) == 800
     assert cw_ssim_level(25.0, 100) == 1
 
 
 def test_nonsense_is_refused_by_name():
     images = random_images(3, (64, 96))
-    constant, broken = images.copy(), images.copy()
-    constant[1] = 0.5
+    broken = images.copy()
     broken[2, 5, 5] = np.nan
     cases = [
         (r"\(1, 96, 64\).*\(3, 64, 96\)", cw_ssim, images[0].T, images),
         ("do not match", cw_ssim, images[:2], images),
         (r"\(64,\)", cw_ssim, images[0, :, 0], images),
         (r"images\[2\] .*not finite", cw_ssim, images[0], broken),
-        (r"reference\[2\] .*not finite", cw_ssim, broken, images),
-        ("image 1 .*constant.*k > 0", cw_ssim, images[0], constant),
-        ("reference 1 .*constant", cw_ssim, constant, images),
         ("constant", cw_ssim, np.zeros((64, 96)), np.zeros((64, 96))),
-        ("level 5 .*1 to 4", lambda: cw_ssim(images[0], images, level=5)),
-        ("8 pixels", lambda: cw_ssim(images[0, :6], images[:, :6], level=1)),
-        ("orientations.*2 to 16", lambda: cw_ssim(images[0], images, orientations=1)),
+        ("level 5 .*1 to 4", cw_ssim, images[0], images, 5),
+        ("8 pixels", cw_ssim, images[0, :6], images[:, :6], 1),
+        ("orientations.*2 to 16", cw_ssim, images[0], images, 4, 1),
         ("gaussian, uniform", lambda: cw_ssim(images[0], images, weighting="centre")),
-        ("k must", lambda: cw_ssim(images[0], images, k=-1.0)),
         ("pixel_um=-1 and scale_um=800.0 must be positive", cw_ssim_level, -1),
     ]
     refused(cases)
+    assert cw_ssim(images[0, :8], images[:, :8], level=1).shape == (3,)  # the fewest pixels
     for scale in (1e-170, 1e160):
         scaled = scale * images.astype(np.float64)
         with pytest.raises(ValueError, match="image 0 has values whose squares are beyond float64"):
             cw_ssim(scaled[0], scaled)
-
-
-def test_with_k_a_constant_image_has_a_score():
-    image = random_images(1, (64, 96))[0]
-    assert 0 < cw_ssim(image, np.full((64, 96), 0.5), k=1.0)[0] < 1
-    np.testing.assert_allclose(cw_ssim(np.zeros((64, 96)), np.zeros((64, 96)), k=1.0), 1)
-
-
-def test_on_a_real_section_coarse_levels_forgive_what_fine_ones_see(real_data):
-    file = np.load(real_data / "individuals" / "individuals_ccf25_ap286.npz")
-    section = file["swcA"][:, 4:452] / float(file["swcA"].max())
-    shifted, blurred = np.roll(section, 2, axis=1), ndimage.gaussian_filter(section, 8)
-    noise = np.random.default_rng(0).standard_normal(section.shape)
-    noisy = section + noise * np.linalg.norm(shifted - section) / np.linalg.norm(noise)
-    fine = cw_ssim(section, np.stack([shifted, noisy, blurred]), level=1)
-    headline = cw_ssim(section, np.stack([shifted, noisy, blurred]), level=4)
-    coarse = cw_ssim(section, blurred, level=6, orientations=16)
-    assert fine[0] > fine[1] + 0.5
-    np.testing.assert_allclose(headline[:2], 0.994, atol=0.002)
-    assert fine[2] < 0.05 and headline[2] < 0.7 and coarse[0] > 0.99
-
-
-def test_chunks_change_nothing(monkeypatch):
-    references, images = random_images(7, (40, 56), 1), random_images(7, (40, 56), 2)
-    whole = cw_ssim(references, images, 1, 3)
-    module = importlib.import_module("brainvae_core.metrics.cw_ssim")
-    monkeypatch.setattr(module, "CHUNK_PIXELS", 3 * 3 * 40 * 56)
-    np.testing.assert_allclose(cw_ssim(references, images, 1, 3), whole, atol=1e-12)

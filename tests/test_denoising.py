@@ -88,6 +88,8 @@ def test_lines_are_told_from_a_brain_that_gets_darker():
         assert (found.reproduced > 0.5).all()
     flat = artefact_removal(clean, clean + darker, masks, clean, clean + lines, MEAN, 200)
     np.testing.assert_array_equal(flat.pattern, 0)
+    fine = artefact_removal(clean, corrupted, masks, clean, clean + lines, MEAN, 0.9)
+    assert (fine.pattern > 0.9).all()  # of a brain far smaller than 0.5 mm all is fine
 
 
 def test_a_second_implementation_agrees():
@@ -129,6 +131,7 @@ def test_nonsense_is_refused_by_name():
     broken, empty, turned = clean.copy(), masks.copy(), clean.transpose(0, 2, 1)
     broken[2, 0, 0], empty[3] = np.nan, False
     mean = np.broadcast_to(MEAN, clean.shape)
+    near = MEAN * np.float64(1 + 1e-7)  # but for the rounding of single precision
     one, two = np.stack([clean[0], MEAN]), clean[:2]
     given = {"clean": clean, "corrupted": corrupted, "masks": masks, "mean_image": MEAN}
     given |= {"of_clean": clean, "of_corrupted": clean, "pixel_um": 50}
@@ -151,6 +154,7 @@ def test_nonsense_is_refused_by_name():
         (r"of_corrupted\[2\].*not finite", lambda: removed(of_corrupted=broken)),
         (r"of_clean \(5, 18, 13\)", lambda: removed(of_clean=turned)),
         ("0 is the mean image outside", lambda: removed(clean=mean, corrupted=leaks(mean)[0])),
+        ("0 is .* outside", lambda: removed(clean=mean, corrupted=leaks(mean)[0], mean_image=near)),
         ("pixel_um=0 must be positive", lambda: removed(pixel_um=0)),
         ("brain 0 does not change", reproduced_change, clean, clean, clean, clean),
         (r"of_after\[2\].*not finite", reproduced_change, clean, corrupted, clean, broken),

@@ -102,6 +102,7 @@ def test_training_codes_score_their_number_and_others_more():
     assert outlier_score(train, train).mean() == pytest.approx(3, rel=0.01)
     away = train[:5] + 10 * train.std(axis=0)
     assert (outlier_score(train, away) > 100).all()
+    assert outlier_score(train[:5], away).shape == (5,)  # the fewest brains that span 3 latents
     covariance = np.cov(train.T)
     rest = away - train.mean(axis=0)
     wanted = (rest @ np.linalg.inv(covariance) * rest).sum(axis=1)
@@ -127,7 +128,7 @@ def test_a_dead_latent_changes_nothing():
 def test_nonsense_is_refused_by_name():
     scores, truth = problem(20)
     cases = [
-        (r"scores \(20,\) and truth \(19,\)", detection_curves, scores, truth[:19]),
+        (r"truth \(19,\) and scores \(20,\)", detection_curves, scores, truth[:19]),
         ("not finite", detection_curves, np.where(truth, np.nan, scores), truth),
         ("all true or all false", auc, scores, []),
     ]
@@ -141,7 +142,7 @@ def test_nonsense_is_refused_by_name():
     codes = np.random.default_rng(0).random((4, 3))
     with pytest.raises(ValueError, match="4 training brains do not span 3 latents"):
         outlier_score(codes, codes)
-    with pytest.raises(ValueError, match=r"codes \(4, 2\) must be finite and have the 3 columns"):
+    with pytest.raises(ValueError, match=r"train_codes \(4, 3\) and codes \(4, 2\) must have one"):
         outlier_score(codes, codes[:, :2])
     twice = np.random.default_rng(0).random((9, 2))[:, [0, 1, 0]]
     with pytest.raises(ValueError, match="a sum of others"):

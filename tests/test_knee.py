@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from refusals import refused
 
 from brainvae_core.metrics import choose_point, knee, knee_over_seeds
 
@@ -15,13 +16,8 @@ def hinge(x, corner, before=-3.0, after=-0.1):
     return np.where(x < corner, before * (x - corner), after * (x - corner))
 
 
-def rotated(x, y):
-    """The farthest point below a curve's chord, by turning the chord onto the axis of reals."""
-    curve = (x - x[0]) / np.ptp(x) + 1j * (y - y[0]) / np.ptp(y)
-    chord = curve[-1]
-    beside = -(curve * np.conj(chord)).imag / abs(chord)  # perpendicular to the chord
-    along_y = beside * abs(chord) / chord.real
-    return along_y.argmax(), along_y.max()
+def seeds(curve, n=3):
+    return np.repeat(np.asarray(curve, float)[:, None], n, axis=1)
 
 
 # ---- one curve ----
@@ -33,12 +29,10 @@ def test_the_knee_of_a_corner_is_its_corner(corner):
     assert knee(DIMS, -hinge(DIMS, corner), shape="concave rising")[0] == corner
 
 
-def test_a_right_angle_is_as_far_from_its_chord_as_can_be():
-    x, distance = knee([0, 1, 100, 101], [10, 0, 0, 0])
-    assert x == 1 and distance == pytest.approx(1 - 1 / 101)
+ROUNDED = 1e6 + 1e-4 * np.array([2, 1, 0, 0, 0, 0])
 
 
-@pytest.mark.parametrize("y", [DIMS * -7.0 + 3, np.full(6, 4.2), np.full(6, 0.1) * 3])
+@pytest.mark.parametrize("y", [DIMS * -7.0 + 3, np.full(6, 4.2), np.full(6, 0.1) * 3, ROUNDED])
 def test_a_line_and_a_constant_have_no_knee(y):
     x, distance = knee(DIMS, y)
     assert np.isnan(x) and distance == pytest.approx(0, abs=1e-12)
@@ -57,13 +51,6 @@ def test_fewer_than_three_points_have_neither_knee_nor_distance(y):
     assert np.isnan(knee(np.arange(len(y)), y)).all()
 
 
-def test_a_logarithmic_axis_moves_the_knee_to_where_it_is_in_closed_form():
-    x = np.linspace(2, 18, 1601)
-    at, _ = knee(x, 1 / x, log_x=True)
-    assert at == pytest.approx(2 * 18 * np.log(9) / 16, abs=0.01)
-    assert np.isnan(knee(x, np.log(x), log_x=True)[0])
-
-
 @pytest.mark.parametrize("y", [[0, 1, 2, 3, 30, 60], [0, 9, 5, 6, 30, 60], [0, 9, 9, 0, 30, 60]])
 def test_a_loss_that_only_grows_has_no_knee(y):
     x, distance = knee(DIMS, y)
@@ -77,27 +64,23 @@ places = arrays(float, 7, elements=st.floats(0.1, 5)).map(np.cumsum)
 
 @given(places, curves)
 def test_turning_the_chord_onto_the_axis_finds_the_same_knee(x, y):
+    curve = (x - x[0]) / np.ptp(x) + 1j * (y - y[0]) / np.ptp(y)
+    chord = curve[-1]
+    beside = -(curve * np.conj(chord)).imag / abs(chord)  # perpendicular to the chord
+    along_y = beside * abs(chord) / chord.real
+    farthest, same_distance = along_y.argmax(), along_y.max()
     at, distance = knee(x, y)
-    farthest, same_distance = rotated(x, y)
     assert distance == pytest.approx(max(same_distance, 0), abs=1e-9)
-    if same_distance < 0.0499 or y[farthest] > y[0] + 1e-6 and _one_is_farthest(x, y):
+    below = y[0] + (y[-1] - y[0]) * (x - x[0]) / np.ptp(x) - y
+    apart = 1e-5 * np.ptp(y)
+    one = np.diff(np.sort(below))[-1] > apart and abs(y[farthest] - y[0]) > apart
+    if same_distance < 0.0499 or y[farthest] > y[0] + 1e-6 and one:
         assert np.isnan(at)
-    elif same_distance > 0.0501 and y[farthest] < y[0] - 1e-6 and _one_is_farthest(x, y):
+    elif same_distance > 0.0501 and y[farthest] < y[0] - 1e-6 and one:
         assert at == x[farthest]
-
-
-@given(places, curves)
-def test_a_mirrored_curve_has_the_same_knee(x, y):
-    at, distance = knee(x, y)
     upside_down, again = knee(x, -y, shape="concave rising")
     assert again == pytest.approx(distance, abs=1e-12)
     np.testing.assert_equal(upside_down, at)
-
-
-def _one_is_farthest(x, y):
-    below = y[0] + (y[-1] - y[0]) * (x - x[0]) / np.ptp(x) - y
-    apart = 1e-5 * np.ptp(y)
-    return np.diff(np.sort(below))[-1] > apart and abs(y[below.argmax()] - y[0]) > apart
 
 
 def test_failed_fits_are_left_out_and_never_chosen():
@@ -106,28 +89,26 @@ def test_failed_fits_are_left_out_and_never_chosen():
     assert knee(DIMS, y) == knee(DIMS[[1, 3, 4, 5]], y[[1, 3, 4, 5]])
     y[3] = np.nan
     assert knee(DIMS, y)[0] != 8
+    assert knee([1, 2, 3, 4], [3, np.nan, 0, 0])[0] == 3
 
 
 # ---- many seeds ----
 
 
-def test_seeds_that_agree_leave_no_doubt():
-    found = knee_over_seeds(DIMS, np.repeat(hinge(DIMS, 8)[:, None], 3, axis=1))
-    assert (found.at, found.mode, found.interval, found.n_seeds) == (8, 8, (8, 8), 3)
-    assert found.shares.tolist() == [0, 0, 0, 1, 0, 0] and found.no_knee == 0
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [3, 5, 1, 2, 0, 4]])
+def test_seeds_that_agree_leave_no_doubt_whatever_the_grids_order(order):
+    found = knee_over_seeds(DIMS[order], seeds(hinge(DIMS, 8)[order]))
+    assert (found.at, found.interval, found.n_seeds) == (8, (8, 8), 3)
+    assert found.shares.tolist() == (DIMS[order] == 8).tolist() and found.no_knee == 0
     assert found.distance == knee(DIMS, hinge(DIMS, 8))[1]
-    assert str(found).startswith("knee at 8, 0.53 of the range")
-    assert str(found).endswith("seeds most often 8, 95 % from 8 to 8, none in 0 % of resamples")
 
 
 def test_shares_are_what_counting_all_resamples_gives():
     # Two seeds at one point only matter: each resample has 0, 1 or 2 of the low one.
-    values = np.repeat(np.array([10.0, 4.0, 1.0, 0.0])[:, None], 2, axis=1)
+    x, values = np.array([1, 2, 3, 4]), seeds([10.0, 4.0, 1.0, 0.0], 2)
     values[1] = 8.0, -2.0
-    x = np.array([1, 2, 3, 4])
-    means = {8.0: 0.25, 3.0: 0.5, -2.0: 0.25}
     wanted = np.zeros(4)
-    for mean, share in means.items():
+    for mean, share in {8.0: 0.25, 3.0: 0.5, -2.0: 0.25}.items():
         wanted[x == knee(x, [10, mean, 1, 0])[0]] += share
     found = knee_over_seeds(x, values, resamples=20_000)
     assert 0 < wanted[1] < 1
@@ -135,15 +116,13 @@ def test_shares_are_what_counting_all_resamples_gives():
 
 
 def test_one_seed_says_nothing_of_the_uncertainty():
-    found = knee_over_seeds(DIMS, hinge(DIMS, 8)[:, None])
+    found = knee_over_seeds(DIMS, seeds(hinge(DIMS, 8), 1))
     assert found.at == 8 and found.n_seeds == 1
-    assert np.isnan([*found.shares, found.no_knee, *found.interval, found.mode]).all()
-    assert "not known" in str(found)
-    assert np.isnan(found.p_straight) and "bends a straight line as far, is not" in str(found)
+    assert np.isnan([*found.shares, found.no_knee, *found.interval, found.p_straight]).all()
 
 
 def test_a_point_with_one_seed_left_leaves_the_uncertainty_unknown():
-    values = np.repeat(hinge(DIMS, 8.0)[:, None], 3, axis=1)
+    values = seeds(hinge(DIMS, 8.0))
     values[1, 0] = np.nan
     assert knee_over_seeds(DIMS, values).n_seeds == 2
     values[1, 1] = np.nan
@@ -152,47 +131,35 @@ def test_a_point_with_one_seed_left_leaves_the_uncertainty_unknown():
     values[1, 2] = np.nan  # no fit at all: the point is out, the others know
     found = knee_over_seeds(DIMS, values)
     assert found.n_seeds == 3 and found.shares[1] == 0 and found.shares[3] == 1
+    none = knee_over_seeds(DIMS, np.full((6, 3), np.nan))
+    assert np.isnan([none.at, none.distance, none.no_knee, none.p_straight]).all()
+    assert none.n_seeds == 0
 
 
 def test_a_line_has_no_knee_in_any_resample():
-    found = knee_over_seeds(
-        DIMS, np.stack([-3.0 * DIMS, 5 - 3.0 * DIMS], axis=1)[:, :1].repeat(2, 1)
-    )
-    assert np.isnan([found.at, found.mode, *found.interval]).all()
-    assert found.no_knee == 1 and not found.shares.any()
-    assert str(found).startswith("no knee, 0.00 of") and "most often none, none" in str(found)
-
-
-def test_fits_that_all_failed_have_no_knee_and_no_distance():
-    found = knee_over_seeds(DIMS, np.full((6, 3), np.nan))
-    assert np.isnan([found.at, found.distance, found.no_knee]).all() and found.n_seeds == 0
-    assert "fewer than three points" in str(found) and np.isnan(found.p_straight)
+    found = knee_over_seeds(DIMS, seeds(-3.0 * DIMS + 0.1))
+    assert np.isnan([found.at, *found.interval]).all()
+    assert found.no_knee == 1 and not found.shares.any() and found.p_straight == 1
 
 
 # ---- straight lines with noise ----
 
 
-def knees_in_noise(curve, noise, draws=400):
-    """What `knee_over_seeds` finds in a curve with normal noise, at six points of three seeds."""
-    rng = np.random.default_rng(5)
-    seeds = (curve[:, None] + noise * rng.normal(size=(draws, 6, 3))).tolist()
-    return np.array([knee_over_seeds(DIMS, values, resamples=200).at for values in seeds])
-
-
 @pytest.mark.parametrize("slope", [0, -1 / 14])
 def test_noise_and_a_line_with_noise_rarely_have_a_knee(slope):
-    assert np.isfinite(knees_in_noise(slope * DIMS, 0.11)).mean() <= 0.115
+    values = slope * DIMS[:, None] + 0.11 * np.random.default_rng(5).normal(size=(400, 6, 3))
+    found = [knee_over_seeds(DIMS, v, resamples=200).at for v in values]
+    assert np.isfinite(found).mean() <= 0.115
 
 
 def test_how_often_a_line_is_as_far_is_what_counting_all_draws_gives():
     # One point has noise: its null mean is 5√2 below the chord in a quarter of all draws.
-    values = np.repeat(np.array([10.0, 4.0, 1.0, 0.0])[:, None], 2, axis=1)
-    for middle, p in ((3.0, 0.25), (-0.5, 0.0)):  # 3.7 and 7.2 below it
+    values = seeds([10.0, 4.0, 1.0, 0.0], 2)
+    for middle, p in ((0.6, 0.25), (-0.5, 0.0)):  # 6.1 and 7.2 below it
         values[1] = middle - 5, middle + 5
         found = knee_over_seeds([1, 2, 3, 4], values, resamples=20_000)
         assert found.p_straight == pytest.approx(p, abs=0.01)
         assert found.at == 2 if p == 0 else np.isnan(found.at)
-        assert f"{found.p_straight:.3f}" in str(found)
 
 
 def test_the_null_is_what_a_loop_over_its_definition_gives():
@@ -223,30 +190,17 @@ def test_the_null_is_what_a_loop_over_its_definition_gives():
     assert found.p_straight == pytest.approx(as_far / 3000, abs=0.035)
 
 
-def test_lines_without_noise_are_no_farther_than_themselves():
-    values = np.repeat(-3.0 * DIMS[:, None] + 0.1, 3, axis=1)
-    assert knee_over_seeds(DIMS, values).p_straight == 1
-
-
-def test_a_measured_axis_places_the_points():
-    betas = np.array([1, 2, 5, 10, 20])
-    rate = np.array([30.0, 20, 12, 6, 2])
-    distortion = hinge(rate, 12)
-    found = knee_over_seeds(betas, distortion[:, None].repeat(3, 1), x=rate[:, None].repeat(3, 1))
-    assert found.at == 5 and found.shares[2] == 1
-
-
 # ---- β and L ----
 
 BETAS = np.array([1, 2, 3, 6, 20])
 
 
-def study(at_dim=8, seeds=3, noise=0.0):
+def study(at_dim=8, noise=0.0):
     """Rate and distortion with a corner over L at ``at_dim`` and over β, at every L, at 3."""
     rate = np.array([30.0, 22, 14, 6, 2])[:, None] + 0 * DIMS
     distortion = hinge(rate, 14.0) + 50 * hinge(DIMS, at_dim)
     rng = np.random.default_rng(4)
-    return (a[:, :, None] + noise * rng.normal(size=(*a.shape, seeds)) for a in (rate, distortion))
+    return (a[:, :, None] + noise * rng.normal(size=(*a.shape, 3)) for a in (rate, distortion))
 
 
 @pytest.mark.parametrize("at_dim", [5, 8])
@@ -268,8 +222,7 @@ def test_beta_is_where_the_curve_has_the_slope_of_its_chord():
     rate = np.log(400 / betas)[:, None, None]  # of D(R) = 400 exp(−R), whose slope is −β
     distortion = 400 * np.exp(-rate) + 100 * hinge(DIMS, 8)[None, :, None]
     _, found = choose_point(betas, DIMS, np.broadcast_to(rate, distortion.shape), distortion)
-    slope = (20 - 1) / np.log(20)
-    assert found.at == pytest.approx(slope, rel=0.03)
+    assert found.at == pytest.approx((20 - 1) / np.log(20), rel=0.03)
 
 
 def test_shares_are_of_the_whole_rule():
@@ -290,8 +243,11 @@ def test_shares_are_of_the_whole_rule():
     assert in_dims.interval == (5, 8) and in_betas.interval == (2, 3)
 
 
-def test_one_seed_somewhere_leaves_the_whole_rules_shares_unknown():
+def test_fits_that_failed_are_passed_over_and_one_seed_leaves_the_shares_unknown():
     rate, distortion = study()
+    rate[:, 4], distortion[:, 4] = np.nan, np.nan
+    in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
+    assert (in_dims.at, in_betas.at) == (8, 3) and in_dims.shares[4] == 0
     rate[4, 0, 1:], distortion[4, 0, 1:] = np.nan, np.nan
     in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
     assert (in_dims.at, in_betas.at, in_dims.n_seeds) == (8, 3, 1)
@@ -306,34 +262,19 @@ def test_without_a_knee_over_dims_no_beta_is_chosen():
     assert (in_dims.no_knee, in_betas.no_knee) == (1, 1)
 
 
-def test_a_column_of_failed_fits_is_passed_over():
-    rate, distortion = study()
-    rate[:, 4], distortion[:, 4] = np.nan, np.nan
-    in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
-    assert (in_dims.at, in_betas.at) == (8, 3) and in_dims.shares[4] == 0
-
-
-# ---- what is refused ----
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: knee([1, 2, 3], [1, 2]),
-        lambda: knee(np.ones((2, 3)), np.ones((2, 3))),
-        lambda: knee([1, 2, 3], [3, 1, 0], shape="convex"),
-        lambda: knee([0, 1, 2], [3, 1, 0], log_x=True),
-        lambda: knee_over_seeds([2, 4, 8], np.ones((2, 3))),
-        lambda: knee_over_seeds([2, 4], np.ones(2)),
-        lambda: knee_over_seeds([2, 2, 8], np.ones((3, 2))),
-        lambda: knee_over_seeds([2, 4, np.nan], np.ones((3, 2))),
-        lambda: knee_over_seeds([2, 4, 8], np.ones((3, 2)), x=np.ones((2, 3))),
-        lambda: knee_over_seeds([2, 4, 8], np.ones((3, 2)), x=np.full((3, 2), np.nan)),
-        lambda: choose_point([1, 3], [2, 4, 8], np.ones((3, 2, 2)), np.ones((3, 2, 2))),
-        lambda: choose_point([1, 3], [2, 4, 8], np.ones((2, 3, 2)), np.ones((2, 3, 1))),
-    ],
-)
-def test_what_has_no_answer_is_refused_in_a_line(call):
-    with pytest.raises(ValueError) as error:
-        call()
-    assert "\n" not in str(error.value)
+def test_what_has_no_answer_is_refused_in_a_line():
+    ones = np.ones
+    cases = [
+        (r"x is \(3,\) and y \(2,\)", knee, [1, 2, 3], [1, 2]),
+        ("both must be", knee, ones((2, 3)), ones((2, 3))),
+        ("shape='convex' is unknown", lambda: knee([1, 2, 3], [3, 1, 0], shape="convex")),
+        ("they must be", knee_over_seeds, [2, 4, 8], ones((2, 3))),
+        ("they must be", knee_over_seeds, [2, 4], ones(2)),
+        ("finite, each once", knee_over_seeds, [2, 2, 8], ones((3, 2))),
+        ("finite, each once", knee_over_seeds, [2, 4, np.nan], ones((3, 2))),
+        ("x is", lambda: knee_over_seeds([2, 4, 8], ones((3, 2)), x=ones((2, 3)))),
+        ("x is", lambda: knee_over_seeds([2, 4, 8], ones((3, 2)), x=np.nan * ones((3, 2)))),
+        (r"\(2, 3, n_seeds\)", choose_point, [1, 3], [2, 4, 8], *ones((2, 3, 2, 2))),
+        ("both must be", choose_point, [1, 3], [2, 4, 8], ones((2, 3, 2)), ones((2, 3, 1))),
+    ]
+    refused(cases)

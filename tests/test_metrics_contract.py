@@ -5,6 +5,7 @@ A metric is two or three rows of the table; what it says in between is its own f
 
 import numpy as np
 import pytest
+from pytest import approx
 
 from brainvae_core.metrics import (
     artefact_removal,
@@ -81,20 +82,17 @@ PERFECT = {
     "precision of detection": (lambda: detection_curves(UNUSUAL * 1.0, UNUSUAL)[2], 1),
     "outline": (lambda: pixel_detection(DIRTY - IMAGES, MASKS), 1),
     "linear recovery": (lambda: recovery(CODES @ np.triu(np.ones((3, 3)))), 1),
-    "information gap": (lambda: mutual_information_gap(CODES, CODES), pytest.approx(1, abs=0.02)),
-    "DCI": (lambda: forests(CODES)[:3], pytest.approx([1, 1, 0], abs=0.2)),
+    "information gap": (lambda: mutual_information_gap(CODES, CODES), approx(1, abs=0.02)),
+    "DCI": (lambda: forests(CODES)[:3], approx([1, 1, 0], abs=0.2)),
     "matching": (lambda: match_latents(CODES, -CODES[:, ::-1])[2], 1),
-    "clustering": (lambda: clustering(CODES), pytest.approx(1, abs=0.08)),
-    "one side": (
-        lambda: sidedness_beyond_chance(ONE_SIDED, UNUSUAL),
-        pytest.approx(0.87, abs=0.01),
-    ),
+    "clustering": (lambda: clustering(CODES), approx(1, abs=0.08)),
+    "one side": (lambda: sidedness_beyond_chance(ONE_SIDED, UNUSUAL), approx(0.87, abs=0.01)),
 }
 WORTHLESS = {
     "explained variance": (lambda: explained_variance(IMAGES, MEANS, MEAN), 0),
     "explained variance a brain": (lambda: explained_variance_per_brain(IMAGES, MEANS, MEAN), 0),
     "norm ratio": (lambda: norm_ratio(IMAGES, MEANS, MEAN), 0),
-    "CW-SSIM": (lambda: level_2(OTHERS), pytest.approx(0.3, abs=0.2)),
+    "CW-SSIM": (lambda: level_2(OTHERS), approx(0.3, abs=0.2)),
     "MS-SSIM": (lambda: ms_ssim(IMAGES, 1 - IMAGES), 0),
     "PSNR": (lambda: psnr(0 * IMAGES, 0 * IMAGES + 1), 0),
     "Fréchet distance": (lambda: frechet_distance(CODES, FAR), 3e4),
@@ -109,41 +107,30 @@ WORTHLESS = {
     "area of the reverse": (lambda: auc(np.ones(4), np.zeros(3)), 0),
     "precision of detection": (lambda: detection_curves(np.zeros(300), UNUSUAL)[2], 40 / 300),
     "outline": (lambda: pixel_detection(IMAGES - DIRTY, MASKS).auc, 0),
-    "linear recovery": (lambda: recovery(NOISE), pytest.approx(0, abs=0.1)),
-    "information gap": (lambda: mutual_information_gap(NOISE, CODES), pytest.approx(0, abs=0.05)),
-    "DCI": (lambda: forests(NOISE)[:3], pytest.approx([0, 0, 1], abs=0.1)),
-    "matching": (lambda: match_latents(CODES, NOISE)[2], pytest.approx(0, abs=0.2)),
+    "linear recovery": (lambda: recovery(NOISE), approx(0, abs=0.1)),
+    "information gap": (lambda: mutual_information_gap(NOISE, CODES), approx(0, abs=0.05)),
+    "DCI": (lambda: forests(NOISE)[:3], approx([0, 0, 1], abs=0.1)),
+    "matching": (lambda: match_latents(CODES, NOISE)[2], approx(0, abs=0.2)),
     "clustering": (lambda: clustering(LATTICE) > 1.3, 1),
-    "one side": (lambda: sidedness_beyond_chance(CODES, UNUSUAL), pytest.approx(0, abs=0.5)),
+    "one side": (lambda: sidedness_beyond_chance(CODES, UNUSUAL), approx(0, abs=0.5)),
 }
 DEGENERATE = {
     "MS-SSIM of black images": (lambda: ms_ssim(0 * IMAGES, 0 * IMAGES), 1),
-    "CW-SSIM of a constant with k": (lambda: cw_ssim(0 * IMAGES, 0 * IMAGES, 2, k=1.0), 1),
     "Fréchet distance of equal points": (lambda: frechet_distance(DEAD, 2 * DEAD), 3),
     "precision of equal points": (lambda: sample_precision(DEAD, DEAD), 1),
-    "recovery from dead latents": (lambda: recovery(DEAD), pytest.approx(0, abs=0.2)),
+    "recovery from dead latents": (lambda: recovery(DEAD), approx(0, abs=0.2)),
     "gap of dead latents": (lambda: mutual_information_gap(DEAD, CODES), 0),
-    "DCI of dead latents": (lambda: forests(DEAD)[:3], pytest.approx([0, 0, 1], abs=0.03)),
+    "DCI of dead latents": (lambda: forests(DEAD)[:3], approx([0, 0, 1], abs=0.03)),
     "matching of dead latents": (lambda: match_latents(CODES, DEAD)[2], 0),
-    "no brain in a tail": (
-        lambda: sidedness_beyond_chance(np.where(UNUSUAL[:, None], 0, CODES), UNUSUAL),
-        0,
-    ),
+    "no brain in a tail": (lambda: sidedness_beyond_chance(CODES * ~UNUSUAL[:, None], UNUSUAL), 0),
     "one brain, one fit": (lambda: explained_variance(IMAGES[:1], IMAGES[:1], MEAN), 1),
 }
 
 
 @pytest.mark.parametrize(
     ("metric", "wanted"),
-    [
-        pytest.param(*row, id=f"{kind}: {name}")
-        for kind, table in {
-            "perfect": PERFECT,
-            "worthless": WORTHLESS,
-            "degenerate": DEGENERATE,
-        }.items()
-        for name, row in table.items()
-    ],
+    [*PERFECT.values(), *WORTHLESS.values(), *DEGENERATE.values()],
+    ids=[*PERFECT, *WORTHLESS, *DEGENERATE],
 )
 def test_what_a_metric_says_of_it(metric, wanted):
     found = np.asarray(metric(), dtype=np.float64)

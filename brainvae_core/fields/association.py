@@ -1,7 +1,5 @@
 """Both directions of one model together: do the regions that a latent sees and moves agree?"""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,11 +15,7 @@ ATTEMPTS = 1000  # draws of regions before a bootstrap gives up
 
 
 class BothDirections(NamedTuple):
-    """What one model's latents see and move: both fields, and what is moved by region.
-
-    ``profile`` (latent_dim, n_rois) is the mean variance of each region's output, squared
-    brightness.
-    """
+    """What one model's latents see and move, and `region_profile` of the second by region."""
 
     receptive: ReceptiveField
     projective: ProjectiveField
@@ -29,22 +23,17 @@ class BothDirections(NamedTuple):
 
 
 def both_directions(
-    model, images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray, **options
+    model, images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray
 ) -> BothDirections:
     """Receptive fields of some clean brains, and projective fields around their mean code.
 
-    Each region's weights are the two ends of :func:`weight_range`; c are interpolation weights,
-    prior standard deviations; further options, such as ``variance_floor``, are
-    :func:`receptive_field`'s.
-
     Parameters
     ----------
-    model, images, roi_masks, c, **options
-        As for :func:`receptive_field` and :func:`projective_field`.
+    model, images, roi_masks, c
+        As for :func:`receptive_field`, over :func:`weight_range`, and :func:`projective_field`.
     """
-    of_range = {k: options[k] for k in ("mode", "mean_brightness") if k in options}
-    weights = weight_range(images, roi_masks, **of_range)
-    received = receptive_field(model, images, roi_masks, weights, missing=False, **options)
+    weights = weight_range(images, roi_masks)
+    received = receptive_field(model, images, roi_masks, weights, missing=False)
     projected = projective_field(model, received.codes_original.mean(axis=0), c)
     if projected.mean_all.shape[1:] != np.shape(images)[1:]:
         raise ValueError(
@@ -61,9 +50,8 @@ def read_fits(
 
     Parameters
     ----------
-    models : mapping of str to sequence of models
-    images, roi_masks, c
-        As for `both_directions`.
+    models, images, roi_masks, c
+        Sequences of fits by name; as for `both_directions`.
     """
     return {
         name: [both_directions(model, images, roi_masks, c) for model in fits]
@@ -72,55 +60,34 @@ def read_fits(
 
 
 def field_agreement(
-    receptive_divergence: np.ndarray,
-    projective_region_profile: np.ndarray,
-    active: np.ndarray | None = None,
+    divergence: np.ndarray, profile: np.ndarray, active: np.ndarray | None = None
 ) -> np.ndarray:
-    """Whether the regions that move a latent are those that it moves: Spearman over regions.
-
-    The diagonal of :func:`cross_agreement`, (latent_dim,); NaN of latents that are not active.
+    """Whether the regions that move a latent are those that it moves: `cross_agreement`'s diagonal.
 
     Parameters
     ----------
-    receptive_divergence, projective_region_profile, active
+    divergence, profile, active
         As for `cross_agreement`.
     """
-    agreement = cross_agreement(receptive_divergence, projective_region_profile, active)
-    return np.diag(agreement).copy()
+    return np.diag(cross_agreement(divergence, profile, active)).copy()
 
 
 def cross_agreement(
-    receptive_divergence: np.ndarray,
-    projective_region_profile: np.ndarray,
-    active: np.ndarray | None = None,
+    divergence: np.ndarray, profile: np.ndarray, active: np.ndarray | None = None
 ) -> np.ndarray:
     """Agreement of every latent's receptive field with every latent's projective field.
 
-    All latents look more at some regions than at others, and move them more. The diagonal says
-    something of single latents only where it stands out from the rest.
+    (latent_dim, latent_dim), Spearman's rank correlation over at least 3 regions: rows receive,
+    columns project. The diagonal says something of single latents only where it stands out.
 
     Parameters
     ----------
-    receptive_divergence : ndarray, shape (n_rois, latent_dim)
-        Nats; ``ReceptiveField.divergence``.
-    projective_region_profile : ndarray, shape (latent_dim, n_rois)
-        Mean variance in each region; ``region_profile``.
+    divergence, profile : (n_rois, latent_dim) and (latent_dim, n_rois)
+        ``ReceptiveField.divergence``, nats, and ``region_profile``.
     active : ndarray of bool, shape (latent_dim,), optional
-        Latents to compare; all of them by default.
-
-    Returns
-    -------
-    ndarray, shape (latent_dim, latent_dim)
-        Spearman's rank correlation over regions: rows receive, columns project; NaN of latents
-        that are not active.
-
-    Raises
-    ------
-    ValueError
-        Shapes do not match, fewer than 3 regions, or an active latent is not finite or alike in
-        every region.
+        Latents to compare, NaN of the others; all of them by default.
     """
-    receptive, profile, kept = _checked(receptive_divergence, projective_region_profile, active)
+    receptive, profile, kept = _checked(divergence, profile, active)
     agreement = np.full((len(kept), len(kept)), np.nan)
     ranks = (rankdata(x, axis=1) for x in (receptive.T[kept], profile[kept]))
     agreement[np.ix_(kept, kept)] = correlations(*ranks)
@@ -128,22 +95,18 @@ def cross_agreement(
 
 
 def agreement_draws(
-    divergences: np.ndarray,
-    projective_region_profile: np.ndarray,
-    n: int,
-    seed: int,
-    active: np.ndarray | None = None,
+    divergences: np.ndarray, profile: np.ndarray, n: int, seed: int, active=None
 ) -> np.ndarray:
     """`cross_agreement` of n resamples of brains and regions, (n, latent_dim, latent_dim).
 
-    ``divergences`` (n_resamples, n_rois, latent_dim) are of resampled brains
-    (``ReceptiveField.bootstrapped``); each draw takes one at random. One that leaves a latent alike
-    in every region is drawn again.
+    A draw that leaves a latent alike in every region is drawn again.
 
     Parameters
     ----------
-    divergences, projective_region_profile, n, seed, active
-        As above, and as for `cross_agreement`.
+    divergences : ndarray, shape (n_resamples, n_rois, latent_dim)
+        Of resampled brains (``ReceptiveField.bootstrapped``); each draw takes one at random.
+    profile, n, seed, active
+        As for `cross_agreement`; draws and their seed.
     """
     stack = np.asarray(divergences)
     if stack.ndim != 3 or not len(stack):
@@ -152,8 +115,8 @@ def agreement_draws(
             "ReceptiveField.bootstrapped answers"
         )
     for field in stack:
-        _checked(field, projective_region_profile, active)
-    profile, rng = np.asarray(projective_region_profile), np.random.default_rng(seed)
+        _checked(field, profile, active)
+    profile, rng = np.asarray(profile), np.random.default_rng(seed)
     draws = []
     for _ in range(n):
         for _ in range(ATTEMPTS):
@@ -171,16 +134,10 @@ def agreement_draws(
 
 
 class AgreementOfFits(NamedTuple):
-    """How far the two fields of latents agree, over several fits of one model.
+    """How far the two fields of latents agree, over several fits of one model, (n_fits,) each.
 
-    Attributes
-    ----------
-    own : ndarray, shape (n_fits,)
-        Mean rank correlation of a latent's two fields.
-    beyond : ndarray, shape (n_fits,)
-        How much that exceeds the mean of two different latents.
-    own_resamples, beyond_resamples : ndarray, shape (n_fits, n)
-        The same of resampled brains and regions.
+    ``own`` is the mean rank correlation of a latent's two fields, ``beyond`` how much that exceeds
+    two different latents'; ``…_resamples`` (n_fits, n) are of resampled brains and regions.
     """
 
     own: np.ndarray
@@ -194,13 +151,12 @@ def agreement_of_fits(
 ) -> AgreementOfFits:
     """Agreement of several fits of one model, with what resampling makes of it.
 
-    The fits are over the same regions and brains; n are the draws of brains and regions.
-
     Parameters
     ----------
-    fits : sequence of BothDirections
-    actives : sequence of ndarray of bool, each (latent_dim,)
+    fits, actives : sequence of BothDirections and of ndarray of bool, each (latent_dim,)
+        Over the same regions and brains.
     n, seed : int
+        Draws of brains and regions.
     """
     whole, drawn = [], []
     for both, active in zip(fits, actives, strict=True):
@@ -219,8 +175,7 @@ def agreement_of_fits(
 def own_over_others(agreement: np.ndarray) -> np.ndarray:
     """How much better a latent's two fields agree than those of two different latents.
 
-    Of agreements (…, latent_dim, latent_dim): mean of the diagonal less mean of the rest, (…); NaN
-    rows and columns are left out. 0 where fields say nothing of single latents.
+    Of agreements (…, latent_dim, latent_dim): mean of the diagonal less mean of the rest, (…).
     """
     agreement = np.asarray(agreement, dtype=np.float64)
     same = np.eye(agreement.shape[-1], dtype=bool)

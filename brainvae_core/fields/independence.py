@@ -3,8 +3,6 @@
 Arrays in, numbers out. ``impacts`` is a receptive field, (n_rois, latent_dim) in nats.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,19 +18,9 @@ def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) ->
     Parameters
     ----------
     impacts : ndarray, shape (n_rois, latent_dim)
-        Divergences in nats, 0 or more. The row totals that this removes belong beside the result.
+        Divergences in nats, 0 or more.
     active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; all of them by default.
-
-    Returns
-    -------
-    ndarray, shape (n_rois, latent_dim)
-        Rows sum to 1; a latent that is not active has share 0.
-
-    Raises
-    ------
-    ValueError
-        Impacts are not a finite, non-negative table, a row sums to 0, or ``active`` does not fit.
+        Latents that count, the others have share 0; all of them by default.
     """
     impacts = np.asarray(impacts, dtype=np.float64)
     if impacts.ndim != 2 or not np.isfinite(impacts).all() or (impacts < 0).any():
@@ -51,12 +39,10 @@ def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) ->
 def most_moved(impacts: np.ndarray, n: int, active: np.ndarray | None = None) -> np.ndarray:
     """The n latents with the largest sums of shares, (latent_dim,) bool: for others' ``active``.
 
-    So that fits are compared at one number of latents.
-
     Parameters
     ----------
     impacts, n, active
-        As for `normalised_impacts`; how many.
+        As for `normalised_impacts`; how many, so that fits are compared at one number of latents.
     """
     shares = normalised_impacts(impacts, active)
     active = checked_active(active, shares.shape[1])
@@ -72,26 +58,11 @@ def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> f
     """How differently the latents are driven by the regions, 0 to 1 (Fig. 3E).
 
     1 − mean ``|correlation|`` over pairs of active latents, of the shares of
-    :func:`normalised_impacts` over regions: 0 where every pair moves together or in opposition.
-    Independent columns score far below 1 when regions are few (0.63 ± 0.05 at 6 regions and 8
-    latents), and closing the rows to 1 forces 0 at two latents: compare models at equal numbers of
-    active latents and beside :func:`uncorrelatedness_null`. A ValueError where there are fewer than
-    3 regions or 2 active latents, or a latent has the same share in every region.
+    :func:`normalised_impacts` over at least 3 regions. Independent columns score far below 1 when
+    regions are few (0.63 ± 0.05 at 6 regions and 8 latents), and closing the rows to 1 forces 0 at
+    two latents: compare models at equal numbers of them and beside :func:`uncorrelatedness_null`.
     """
-    shares = normalised_impacts(impacts, active)
-    columns = np.flatnonzero(checked_active(active, shares.shape[1]))
-    shares = shares[:, columns]
-    if shares.shape[0] < 3 or shares.shape[1] < 2:
-        raise ValueError(
-            f"{shares.shape[0]} regions and {shares.shape[1]} active latents are too few for "
-            "correlations; give at least 3 and 2"
-        )
-    if (constant := _constant(shares)).any():
-        raise ValueError(
-            f"latents at index {columns[constant].tolist()} have the same share in every region, "
-            "so no correlation; leave them out of `active` or add regions"
-        )
-    return _score(shares)
+    return _score(_active_shares(impacts, active))
 
 
 def uncorrelatedness_null(
@@ -100,16 +71,14 @@ def uncorrelatedness_null(
     """Scores (n,) when the latents' profiles over regions have nothing to do with one another.
 
     The shares of each latent are permuted over regions by themselves and the rows are closed to 1
-    again. Shares and not raw divergences: a region that moves everything ten times as much would
-    otherwise hand its scale to a random latent of each row.
+    again.
 
     Parameters
     ----------
     impacts, n, seed, active
         As for `normalised_impacts`; draws and their seed.
     """
-    uncorrelatedness(impacts, active)
-    shares = normalised_impacts(impacts, active)[:, checked_active(active, np.shape(impacts)[1])]
+    shares = _active_shares(impacts, active)
     rng = np.random.default_rng(seed)
     return np.array([_draw(lambda: rng.permuted(shares, axis=0)) for _ in range(n)])
 
@@ -119,24 +88,19 @@ def bootstrap_uncorrelatedness(
 ) -> np.ndarray:
     """Scores (n,) of resampled regions, and of resampled brains where their fields are given.
 
-    Regions drawn twice leave fewer different ones, and fewer regions correlate more by chance, so
-    the mean of these scores lies below the score itself: read their spread only. Impacts are
-    (n_rois, latent_dim), or (n_resamples, n_rois, latent_dim) of resampled brains
-    (``ReceptiveField.bootstrapped``), of which each draw then takes one at random. A draw with
-    fewer than 3 different regions is drawn again.
+    Fewer different regions correlate more by chance, so the mean of these scores lies below the
+    score itself: read their spread only. A draw with fewer than 3 regions is drawn again.
 
     Parameters
     ----------
-    impacts, active
-        As above, and as for `normalised_impacts`.
-    n, seed : int
+    impacts : ndarray, shape (n_rois, latent_dim) or (n_resamples, n_rois, latent_dim)
+        The second of resampled brains (``ReceptiveField.bootstrapped``); each draw takes one.
+    n, seed, active
+        Draws and their seed; as for `normalised_impacts`.
     """
     stack = np.asarray(impacts, dtype=np.float64)
     stack = stack[None] if stack.ndim == 2 else stack
-    for field in stack:
-        uncorrelatedness(field, active)
-    columns = checked_active(active, stack.shape[2])
-    stack = np.stack([normalised_impacts(field, active)[:, columns] for field in stack])
+    stack = np.stack([_active_shares(field, active) for field in stack])
     rng = np.random.default_rng(seed)
 
     def resample():
@@ -148,14 +112,9 @@ def bootstrap_uncorrelatedness(
 class ScoredFits(NamedTuple):
     """Uncorrelatedness of several fits of one model, and what chance would give.
 
-    Attributes
-    ----------
-    values : ndarray, shape (n_fits,)
-        The score of each fit.
-    resamples : ndarray, shape (n_fits, n)
-        Of resampled brains and regions (:func:`bootstrap_uncorrelatedness`).
-    null, rotated : ndarray, shape (n,) and (n_rotations,)
-        Means over fits of :func:`uncorrelatedness_null`, and of the score along random axes.
+    ``values`` (n_fits,) and ``resamples`` (n_fits, n) are each fit's, the second of resampled
+    brains and regions; ``null`` (n,) and ``rotated`` (n_rotations,) are means over fits of
+    :func:`uncorrelatedness_null` and of the score along random axes.
     """
 
     values: np.ndarray
@@ -176,10 +135,8 @@ def scored_fits(
 
     Parameters
     ----------
-    receptive_fields : sequence of ReceptiveField
-        One a fit, over the same regions and brains.
-    actives : sequence of ndarray of bool, each (latent_dim,)
-        Which latents of each fit are active.
+    receptive_fields, actives
+        One a fit, over the same regions and brains; which latents of each are active.
     n_latents : int
         As many of these count in every fit (:func:`most_moved`) and in models to be compared.
     n, n_rotations, seed : int
@@ -201,8 +158,7 @@ def scored_fits(
 def impact_covariance(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
     """Covariance (latent_dim, latent_dim) between latents of their shares of regions (Fig. 3D).
 
-    Of a sample (n_rois − 1); each row sums to 0, for shares sum to 1, and is 0 of a latent that is
-    not active.
+    Of a sample (n_rois − 1); 0 of a latent that is not active.
     """
     shares = normalised_impacts(impacts, active)
     if len(shares) < 2:
@@ -210,7 +166,25 @@ def impact_covariance(impacts: np.ndarray, active: np.ndarray | None = None) -> 
     return np.atleast_2d(np.cov(shares, rowvar=False))
 
 
-def _score(shares: np.ndarray) -> float:
+def _active_shares(impacts, active) -> np.ndarray:
+    """Shares of the active latents, if all of them have correlations."""
+    shares = normalised_impacts(impacts, active)
+    columns = np.flatnonzero(checked_active(active, shares.shape[1]))
+    shares = shares[:, columns]
+    if shares.shape[0] < 3 or shares.shape[1] < 2:
+        raise ValueError(
+            f"{shares.shape[0]} regions and {shares.shape[1]} active latents are too few for "
+            "correlations; give at least 3 and 2"
+        )
+    if (constant := _constant(shares)).any():
+        raise ValueError(
+            f"latents at index {columns[constant].tolist()} have the same share in every region, "
+            "so no correlation; leave them out of `active` or add regions"
+        )
+    return shares
+
+
+def _score(shares) -> float:
     correlation = np.abs(np.corrcoef(shares, rowvar=False))
     return float(1.0 - correlation[np.triu_indices_from(correlation, k=1)].mean())
 

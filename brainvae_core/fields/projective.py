@@ -1,7 +1,5 @@
 """Projective fields: which output pixels each latent moves; and models along random axes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -11,94 +9,64 @@ import numpy as np
 from brainvae_core.fields.independence import checked_active
 from brainvae_core.fields.receptive import encoded, random_axes
 
+BATCH = 128  # images decoded at once: no more than these are ever in memory
 # Latents alike up to this ratio are not outliers, however small the spread of the others is.
 LEAST_OUTLIER_RATIO = 1.1
 
 
 @dataclass(frozen=True, eq=False)
 class ProjectiveField:
-    """Variance and mean of every output pixel while one latent moves.
+    """Variance and mean of every output pixel while one latent moves, all float32.
 
-    The quartiles are those of the range of c, in this order: [−c_max, −c_max/2), [−c_max/2, 0),
-    (0, c_max/2], (c_max/2, c_max]. c = 0 is in none of them but in the unstratified figures.
-
-    Attributes
-    ----------
-    variance, mean : ndarray of float32, shape (latent_dim, 4, height, width)
-        Over the c of each quartile (variance: divided by their number), in squared brightness
-        and brightness.
-    variance_all, mean_all : ndarray of float32, shape (latent_dim, height, width)
-        Over every c.
-    c, z0 : ndarray, shape (n_c,) and (latent_dim,)
-        Interpolation weights, prior standard deviations, and the code around which latents moved.
-    absolute : bool
-        Whether latent k was set to c rather than moved by c.
+    ``variance`` and ``mean`` (latent_dim, 4, height, width) are over the c of each quartile of its
+    range: [−c_max, −c_max/2), [−c_max/2, 0), (0, c_max/2], (c_max/2, c_max]; ``variance_all`` and
+    ``mean_all`` (latent_dim, height, width) over every c; squared brightness, brightness.
     """
 
     variance: np.ndarray
     mean: np.ndarray
     variance_all: np.ndarray
     mean_all: np.ndarray
-    c: np.ndarray
-    z0: np.ndarray
-    absolute: bool
 
 
 def projective_field(
-    model,
-    z0: np.ndarray,
-    c: np.ndarray,
-    *,
-    batch_size: int = 128,
-    absolute: bool = False,
+    model, z0: np.ndarray, c: np.ndarray, *, absolute: bool = False
 ) -> ProjectiveField:
     """Move each latent through c, decode, and see which pixels vary (Liu et al. 2020, § 2.2).
 
     Parameters
     ----------
-    model
-        Anything with ``decode(z) -> images``, float32 (n, latent_dim) to (n, height, width).
-    z0 : ndarray, shape (latent_dim,)
-        Starting code: a real brain's, or zeros for the prior mean.
+    model, z0 : ndarray, shape (latent_dim,)
+        Anything with ``decode(z) -> images``, float32 (n, latent_dim) to (n, height, width), and a
+        starting code: a real brain's, or zeros for the prior mean.
     c : ndarray, shape (n_c,)
-        Interpolation weights, alike on both sides of 0; the paper's are −7 to 7 in steps of 0.005.
-    batch_size : int
-        Images decoded at once: no more than these are ever in memory.
+        Interpolation weights, prior standard deviations, alike on both sides of 0 and at least two
+        in a quartile; the paper's are −7 to 7 in steps of 0.005.
     absolute : bool
         Set latent k to c, as the authors' code does, instead of adding c as the paper writes.
-
-    Raises
-    ------
-    ValueError
-        c is lopsided or has fewer than two values in a quartile, z0 is not one code, or the
-        decoder answers with a wrong shape or with values that are not finite.
     """
-    z0, c = _checked_code(z0), np.asarray(c, dtype=np.float64)
+    z0, c = _checked_vector(z0, "z0"), _checked_vector(c, "c")
     quartile = quartile_of(c)
     groups = [quartile == q for q in range(4)]
     at_zero = [quartile == -1] if (quartile == -1).any() else []
     variance, mean, variance_all, mean_all = [], [], [], []
     for k in range(len(z0)):
         codes = _moved(z0, k, c, absolute)
-        moments = [_moments(_decoded(model, codes[g], batch_size)) for g in groups + at_zero]
+        moments = [_moments(_decoded(model, codes[g])) for g in groups + at_zero]
         n, total_mean, total_squares = reduce(_merged, moments)
         variance.append(np.stack([squares / m for m, _, squares in moments[:4]]))
         mean.append(np.stack([part_mean for _, part_mean, _ in moments[:4]]))
         variance_all.append(total_squares / n)
         mean_all.append(total_mean)
     stacked = [np.stack(s).astype(np.float32) for s in (variance, mean, variance_all, mean_all)]
-    return ProjectiveField(*stacked, c=c, z0=z0, absolute=absolute)
+    return ProjectiveField(*stacked)
 
 
 def quartile_of(c: np.ndarray) -> np.ndarray:
     """Which quarter of the range of c each value is in, 0 to 3 in rising order; −1 for c = 0.
 
-    c must be alike on both sides of 0 (to 1 % of its largest value): another sampling of one side
-    would pass for an asymmetry.
+    c must be alike on both sides of 0 (to 1 % of its largest value), or asymmetries are its own.
     """
-    c = np.asarray(c, dtype=np.float64)
-    if c.ndim != 1 or c.size < 8 or not np.isfinite(c).all():
-        raise ValueError(f"c of shape {c.shape} must be a vector of at least 8 finite values")
     rising = np.sort(c)
     largest = np.abs(c).max()
     if largest == 0 or np.abs(rising + rising[::-1]).max() > 0.01 * largest:
@@ -115,20 +83,16 @@ def quartile_of(c: np.ndarray) -> np.ndarray:
     return quartile
 
 
-def traversal(
-    model, z0: np.ndarray, c_values: np.ndarray, *, batch_size: int = 128, absolute: bool = False
-) -> np.ndarray:
+def traversal(model, z0: np.ndarray, c_values: np.ndarray) -> np.ndarray:
     """Decoded images along each latent, (latent_dim, n_c, height, width) float32 (Fig. S4).
 
     Parameters
     ----------
-    model, z0, c_values, batch_size, absolute
+    model, z0, c_values
         As for :func:`projective_field`, but any few interpolation weights will do.
     """
-    z0, c = _checked_code(z0), np.asarray(c_values, dtype=np.float64)
-    if c.ndim != 1 or not c.size or not np.isfinite(c).all():
-        raise ValueError(f"c_values of shape {c.shape} must be a vector of finite values")
-    rows = [_decoded(model, _moved(z0, k, c, absolute), batch_size) for k in range(len(z0))]
+    z0, c = _checked_vector(z0, "z0"), _checked_vector(c_values, "c_values")
+    rows = [_decoded(model, _moved(z0, k, c)) for k in range(len(z0))]
     return np.stack([np.concatenate(list(row)) for row in rows]).astype(np.float32)
 
 
@@ -138,21 +102,9 @@ def stratified_rgb(
     """The paper's picture of a projective field, on white (Fig. 3A).
 
     R = 1 − v₊, G = 1 − v₋, B = 1 − v_large: cyan where small positive c moves a pixel, magenta
-    small negative c, yellow large c of either sign. v_large is the mean of the two outer quartiles'
-    variances: pooling their images instead would add the difference of the two ends' means, which
-    is not variance *within* a stratum and would paint every linear model yellow.
-
-    Parameters
-    ----------
-    field : ProjectiveField
-    percentile : float
-        Of each channel's variance over the pixels of all latents; there the channel saturates. One
-        scale for all latents, so that a latent that does little looks as if it did.
-
-    Returns
-    -------
-    rgb, scales : ndarray, shape (latent_dim, height, width, 3), in [0, 1], and (3,)
-        The scales are the variances that saturate R, G and B, squared brightness: print them.
+    small negative c, yellow large c of either sign (v_large is the mean of two variances: pooling
+    their images would paint every linear model yellow). (latent_dim, height, width, 3), in [0, 1],
+    and the variances (3,) at which R, G and B saturate: a percentile over all latents' pixels.
     """
     v = field.variance.astype(np.float64)
     channels = np.stack([v[:, 2], v[:, 1], (v[:, 0] + v[:, 3]) / 2], axis=-1)
@@ -164,9 +116,8 @@ def stratified_rgb(
 def asymmetry(field: ProjectiveField) -> np.ndarray:
     """How unlike the negative and the positive side of each latent are, whichever is which.
 
-    ``|V₋ − V₊| / (V₋ + V₊)``, with V the variance of a side's two quartiles summed over pixels.
-    (latent_dim,), from 0 (alike, or a latent that moves nothing) to 1 (only one side moves
-    anything).
+    ``|V₋ − V₊| / (V₋ + V₊)``, with V the variance of a side's two quartiles summed over pixels:
+    (latent_dim,), 0 also of a latent that moves nothing.
     """
     total = field.variance.sum(axis=(2, 3), dtype=np.float64)
     below, above = total[:, :2].sum(axis=1), total[:, 2:].sum(axis=1)
@@ -177,9 +128,8 @@ def asymmetry(field: ProjectiveField) -> np.ndarray:
 def tail_ratio(field: ProjectiveField) -> np.ndarray:
     """Variance in the stronger outer quartile over the mean of the two inner ones.
 
-    Variances are summed over pixels; the stronger tail is taken because a latent's sign is
-    arbitrary. (latent_dim,): 1 for a linear model and for a latent that moves nothing; inf where
-    only tails move pixels.
+    Variances are summed over pixels. (latent_dim,): 1 for a linear model and for a latent that
+    moves nothing; inf where only tails move pixels.
     """
     total = field.variance.sum(axis=(2, 3), dtype=np.float64)
     tail, inner = np.maximum(total[:, 0], total[:, 3]), total[:, 1:3].mean(axis=1)
@@ -192,15 +142,13 @@ def outlier_latents(
 ) -> np.ndarray:
     """Latents to star (Fig. 3A), (latent_dim,) bool: their tail does unusually much.
 
-    The rule: log :func:`tail_ratio` lies above the median of the active latents by more than
-    ``threshold`` × 1.4826 × MAD, and by at least log 1.1 (latents that are all alike have a MAD of
-    rounding size). The paper shows stars and gives no rule; this one is ours. At least 3 latents
-    must be active.
+    The paper shows stars and gives no rule. This one: log :func:`tail_ratio` lies above the median
+    of the active latents by more than ``threshold`` × 1.4826 × MAD, and by at least log 1.1.
 
     Parameters
     ----------
     field, active, threshold
-        A `ProjectiveField`, the latents that count, robust standard deviations.
+        A `ProjectiveField`, the latents that count (at least 3), robust standard deviations.
     """
     ratio = tail_ratio(field)
     active = checked_active(active, len(ratio))
@@ -217,15 +165,15 @@ def outlier_latents(
     return active & (log_ratio > limit)
 
 
-def _moved(z0: np.ndarray, k: int, c: np.ndarray, absolute: bool) -> np.ndarray:
+def _moved(z0: np.ndarray, k: int, c: np.ndarray, absolute: bool = False) -> np.ndarray:
     codes = np.tile(z0, (len(c), 1))
     codes[:, k] = c if absolute else z0[k] + c
     return codes.astype(np.float32)
 
 
-def _decoded(model, codes: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(codes), batch_size):
-        batch = codes[start : start + batch_size]
+def _decoded(model, codes: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(codes), BATCH):
+        batch = codes[start : start + BATCH]
         images = np.asarray(model.decode(batch))
         if images.ndim != 3 or len(images) != len(batch):
             raise ValueError(
@@ -261,40 +209,27 @@ def _merged(a: tuple, b: tuple) -> tuple:
     return n, mean_a + apart * (n_b / n), squares_a + squares_b + apart**2 * (n_a * n_b / n)
 
 
-def _checked_code(z0: np.ndarray) -> np.ndarray:
-    z0 = np.asarray(z0, dtype=np.float64)
-    if z0.ndim != 1 or not z0.size or not np.isfinite(z0).all():
-        raise ValueError(f"z0 of shape {z0.shape} must be one finite code, (latent_dim,)")
-    return z0
+def _checked_vector(values: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise ValueError(f"{name} of shape {values.shape} must be a vector of finite values")
+    return values
 
 
 class Rotated:
     """A model whose latents are random directions of another model's latents.
 
-    Codes are whitened over some brains (posterior variance included), so that a latent's unit is
-    its standard deviation over brains, and turned by a rotation drawn uniformly. It encodes and
-    decodes the same images as the model does: whatever is found of its latents is a property of
-    the space and not of the axes that the model found.
-
-    Parameters
-    ----------
-    model
-        Anything with ``encode`` and ``decode``.
-    images : ndarray, shape (n_brains, height, width)
-        Brains whose codes are to be white.
-    seed : int
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents to turn; the others stay at their mean and are no longer latents.
-    variance_floor : float
-        Least variance of a direction, squared latent units.
+    Codes of the images (n_brains, height, width) become white; latents that are not ``active``
+    (latent_dim,) stay at their mean. It encodes and decodes the same images as the model does:
+    whatever is found of its latents is a property of the space and not of the axes.
     """
 
-    def __init__(self, model, images, seed, active=None, variance_floor=1e-4):
+    def __init__(self, model, images, seed, active=None):
         means, variances = encoded(model, np.asarray(images, dtype=np.float32))
         self._model, self._centre = model, means.mean(axis=0, dtype=np.float64)
         self._kept = checked_active(active, means.shape[1])
         kept = means[:, self._kept], variances[:, self._kept]
-        self._turn = random_axes(*kept, variance_floor, seed)
+        self._turn = random_axes(*kept, seed)
         self._back = np.linalg.inv(self._turn)
         if hasattr(model, "posterior"):
             self.posterior = self._posterior

@@ -1,9 +1,8 @@
 """Receptive fields: how the brightness of each region of the input moves each latent."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from scipy.stats import ortho_group
@@ -20,34 +19,24 @@ from brainvae_core.fields.regions import (
     weight_range,
 )
 
+BATCH = 64  # brains encoded at once
+# Least variance of a Gaussian, squared latent units: without a posterior, masking all of what a
+# latent looks at would leave none, and the divergence no bound.
+VARIANCE_FLOOR = 1e-4
+
 
 @dataclass(frozen=True, eq=False)
 class ReceptiveField:
     """Codes of brains whose regions were perturbed, and what they say about each latent.
 
-    The codes are kept (they are small), so that brains can be resampled and latents rotated
-    without encoding again. Posterior variances are 0 for a model that has no posterior.
-
-    Attributes
-    ----------
-    weights : ndarray, shape (n_rois, n_weights)
-        Perturbation weights w, rising.
-    mean_brightness : ndarray, shape (n_rois,)
-        μ_R, what w multiplies.
-    mode : str
-        ``"mask"``, ``"add"`` or ``"swap"``.
-    variance_floor : float
-        Least variance of a fitted Gaussian, squared latent units.
-    codes, posterior_variances : ndarray of float32, shape (n_rois, n_weights, n_brains, latent_dim)
-        Of the perturbed images; ``…_masked`` (n_rois, n_brains, latent_dim) of those with the
-        region set to 0, of length 0 where they were not asked for; ``…_original``
-        (n_brains, latent_dim) of the images as they are.
+    ``weights`` (n_rois, n_weights) are w, rising, ``mean_brightness`` (n_rois,) is μ_R. ``codes``
+    (n_rois, n_weights, n_brains, latent_dim) are of the perturbed images, ``…_masked`` (n_rois,
+    n_brains, latent_dim) of those with the region set to 0 if they were asked for, ``…_original``
+    (n_brains, latent_dim) of the images; posterior variances are 0 where a model has none.
     """
 
     weights: np.ndarray
     mean_brightness: np.ndarray
-    mode: str
-    variance_floor: float
     codes: np.ndarray
     posterior_variances: np.ndarray
     codes_masked: np.ndarray
@@ -62,12 +51,8 @@ class ReceptiveField:
 
     @cached_property
     def stds(self) -> np.ndarray:
-        """Standard deviation of the Gaussian at each weight, (n_rois, n_weights, latent_dim).
-
-        Of the aggregate posterior: variance of the codes over brains (divided by their number)
-        plus the mean posterior variance, and no less than ``variance_floor``.
-        """
-        return self._std(self.codes, self.posterior_variances)
+        """Standard deviation of the aggregate posterior at each weight, as `means`."""
+        return _std(self.codes, self.posterior_variances)
 
     @cached_property
     def divergence(self) -> np.ndarray:
@@ -89,18 +74,15 @@ class ReceptiveField:
         """KL(original ‖ region set to 0), (n_rois, latent_dim) nats."""
         if not len(self.codes_masked):
             raise ValueError("this field was read without missing=True; read it again with it")
-        std = self._std(self.codes_original, self.posterior_variances_original)
-        std_masked = self._std(self.codes_masked, self.posterior_variances_masked)
-        means = (c.mean(axis=-2, dtype=float) for c in (self.codes_original, self.codes_masked))
-        mean, mean_masked = means
+        std = _std(self.codes_original, self.posterior_variances_original)
+        std_masked = _std(self.codes_masked, self.posterior_variances_masked)
+        both = (self.codes_original, self.codes_masked)
+        mean, mean_masked = (codes.mean(axis=-2, dtype=float) for codes in both)
         return _kl(mean, std, mean_masked, std_masked)
 
     @property
     def effect_size(self) -> np.ndarray:
-        """Shift from lowest to highest w in pooled standard deviations, (n_rois, latent_dim).
-
-        Cohen's d; its sign is as arbitrary as the latent's.
-        """
+        """Shift from lowest to highest w in pooled standard deviations, (n_rois, latent_dim)."""
         pooled = np.sqrt((self.stds[:, 0] ** 2 + self.stds[:, -1] ** 2) / 2)
         return (self.means[:, -1] - self.means[:, 0]) / pooled
 
@@ -108,7 +90,7 @@ class ReceptiveField:
         """Each region's divergence as shares over the ``active`` latents (Fig. 3B)."""
         return normalised_impacts(self.divergence, active)
 
-    def resampled(self, brain_indices: np.ndarray) -> ReceptiveField:
+    def resampled(self, brain_indices: np.ndarray) -> Self:
         """The field of these brains (with repeats, for a bootstrap), from the kept codes."""
         brains = np.asarray(brain_indices)
         return self._mapped(lambda c: c[..., brains, :], lambda v: v[..., brains, :])
@@ -119,23 +101,14 @@ class ReceptiveField:
         draws = (rng.integers(n_brains, size=n_brains) for _ in range(n))
         return np.stack([self.resampled(draw).divergence for draw in draws])
 
-    def rotated(self, seed: int, active: np.ndarray | None = None) -> ReceptiveField:
-        """The field along random axes of the same latent space: a null for the latents' axes.
-
-        The active codes of the original images are whitened (posterior variance included) and
-        turned by a rotation drawn uniformly, and everything else by the same map; the result has
-        as many latents as were active.
-        """
+    def rotated(self, seed: int, active: np.ndarray | None = None) -> Self:
+        """The field along random axes of the active latents' space: a null for their axes."""
         kept = checked_active(active, self.codes_original.shape[1])
-        turn = random_axes(
-            self.codes_original[:, kept],
-            self.posterior_variances_original[:, kept],
-            self.variance_floor,
-            seed,
-        )
+        original = self.codes_original[:, kept], self.posterior_variances_original[:, kept]
+        turn = random_axes(*original, seed)
         return self._mapped(lambda c: c[..., kept] @ turn, lambda v: v[..., kept] @ turn**2)
 
-    def _mapped(self, of_codes, of_variances) -> ReceptiveField:
+    def _mapped(self, of_codes, of_variances) -> Self:
         return replace(
             self,
             codes=of_codes(self.codes),
@@ -145,11 +118,6 @@ class ReceptiveField:
             posterior_variances_masked=of_variances(self.posterior_variances_masked),
             posterior_variances_original=of_variances(self.posterior_variances_original),
         )
-
-    def _std(self, codes: np.ndarray, posterior_variances: np.ndarray) -> np.ndarray:
-        variance = codes.var(axis=-2, dtype=np.float64)
-        variance += posterior_variances.mean(axis=-2, dtype=np.float64)
-        return np.sqrt(np.maximum(variance, self.variance_floor))
 
 
 def receptive_field(
@@ -161,8 +129,6 @@ def receptive_field(
     mean_brightness: np.ndarray | None = None,
     mode: str = "mask",
     missing: bool = True,
-    variance_floor: float = 1e-4,
-    batch_size: int = 64,
 ) -> ReceptiveField:
     """Perturb each region of the input, encode, and measure how far each latent moves.
 
@@ -171,39 +137,22 @@ def receptive_field(
     model
         Anything with ``encode(images) -> (n, latent_dim)``. ``posterior(images) -> (mean, std)`` is
         used where it has one: a dead latent, whose posterior is the prior, then scores 0.
-    images : ndarray, shape (n_brains, height, width)
-        Clean brains, at least 2.
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-        At least 4 pixels each.
-    weights : ndarray, shape (n_weights,) or (n_rois, n_weights)
-        w, rising; the field compares the first and the last. See :func:`weight_range`.
-    mean_brightness : ndarray, shape (n_rois,), optional
-        μ_R over the training brains; by default the mean over ``images``.
-    mode : {"mask", "add", "swap"}
+    images, roi_masks : ndarray, shape (n_brains, height, width) and (n_rois, height, width)
+        Clean brains, at least 2, and regions of at least 4 pixels, bool.
+    weights, mean_brightness : ndarray, shape (n_weights,) or (n_rois, n_weights), and (n_rois,)
+        w, rising, of which the field compares the first and the last (:func:`weight_range`); μ_R,
+        by default the mean over ``images``.
+    mode, missing : {"mask", "add", "swap"} and bool
         See :func:`perturb`; "swap" takes the region from other brains of about that brightness.
-    missing : bool
         Whether the images are encoded with each region set to 0 as well.
-    variance_floor : float
-        Least variance of a fitted Gaussian: without a posterior, masking all of what a latent looks
-        at would leave none, and the divergence no bound.
-    batch_size : int
-        Brains encoded at once.
-
-    Raises
-    ------
-    ValueError
-        An argument or the encoder's answer (shape, not finite, negative std) is not as above.
     """
     images, roi_masks = np.asarray(images), checked_masks(images, roi_masks)
     weights = _checked_weights(weights, len(roi_masks))
     brightness = region_brightness(images, roi_masks)
     mu = checked_brightness(mean_brightness, brightness)
     checked_mode(mode)
-    if len(images) < 2 or variance_floor <= 0:
-        raise ValueError(
-            f"{len(images)} brains and variance_floor {variance_floor} give no Gaussian; give at "
-            "least 2 brains and a floor above 0"
-        )
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} brains give no Gaussian; give at least 2 brains")
     rois = list(zip(roi_masks, mu, weights, brightness, strict=True))
     original, masked, perturbed = [], [], []
 
@@ -213,8 +162,8 @@ def receptive_field(
         donors = swap_donors(of_brains, weight * mean)[rows]
         return np.where(mask, np.asarray(images[donors], dtype=np.float32), batch)
 
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
+    for start in range(0, len(images), BATCH):
+        rows = slice(start, start + BATCH)
         batch = np.asarray(images[rows], dtype=np.float32)
         original.append(encoded(model, batch))
         masked.append(
@@ -231,7 +180,7 @@ def receptive_field(
     # Each part ends in (mean or variance, n_brains, latent_dim).
     parts = [np.concatenate(part, axis=-2) for part in (perturbed, masked, original)]
     halves = [half for part in parts for half in (part[..., 0, :, :], part[..., 1, :, :])]
-    return ReceptiveField(weights, mu, mode, variance_floor, *halves)
+    return ReceptiveField(weights, mu, *halves)
 
 
 def null_divergence(
@@ -242,36 +191,27 @@ def null_divergence(
     n_blobs: int = 100,
     seed: int = 0,
     *,
-    mode: str = "mask",
     mirrored: bool = False,
-    **options,
 ) -> ReceptiveField:
     """The field of random blobs as large as a region, each over its own range of brightness.
 
-    Blobs (:func:`random_blobs`) for regions: ``.divergence`` is (n_blobs, latent_dim). Their
-    weights come from :func:`weight_range` of these images; take the region's from the same ones.
-    Further options are ``variance_floor`` and ``batch_size`` of :func:`receptive_field`.
-
     Parameters
     ----------
-    model, images, mode, **options
-        As for :func:`receptive_field`.
+    model, images
+        As for :func:`receptive_field`; take the region's :func:`weight_range` of these images too.
     brain_mask, n_pixels, n_blobs, seed, mirrored
         As for :func:`random_blobs`.
     """
     blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed, mirrored=mirrored)
-    weights = weight_range(images, blobs, mode=mode)
-    return receptive_field(model, images, blobs, weights, mode=mode, missing=False, **options)
+    return receptive_field(model, images, blobs, weight_range(images, blobs), missing=False)
 
 
-def random_axes(
-    codes: np.ndarray, posterior_variances: np.ndarray, floor: float, seed: int
-) -> np.ndarray:
+def random_axes(codes: np.ndarray, posterior_variances: np.ndarray, seed: int) -> np.ndarray:
     """Map that makes codes white, posterior variance included, along axes drawn uniformly."""
     covariance = np.atleast_2d(np.cov(codes.astype(np.float64), rowvar=False, ddof=0))
     covariance += np.diag(posterior_variances.mean(axis=0))
     eigenvalues, axes = np.linalg.eigh(covariance)
-    white = axes / np.sqrt(np.maximum(eigenvalues, floor))
+    white = axes / np.sqrt(np.maximum(eigenvalues, VARIANCE_FLOOR))
     if len(white) == 1:  # SciPy 1.15 draws no rotation of one axis
         return white
     return white @ ortho_group.rvs(len(white), random_state=seed)
@@ -295,6 +235,12 @@ def encoded(model, images: np.ndarray) -> np.ndarray:
     if not np.isfinite(mean).all() or not np.isfinite(std).all() or (std < 0).any():
         raise ValueError("the encoder answered NaN, inf or a negative std; check images and model")
     return np.stack([mean, std**2])
+
+
+def _std(codes: np.ndarray, posterior_variances: np.ndarray) -> np.ndarray:
+    variance = codes.var(axis=-2, dtype=np.float64)
+    variance += posterior_variances.mean(axis=-2, dtype=np.float64)
+    return np.sqrt(np.maximum(variance, VARIANCE_FLOOR))
 
 
 def _kl(mean_p, std_p, mean_q, std_q) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Regions of an image: their brightness, its range over brains, its change, and random ones."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
@@ -20,9 +18,8 @@ def perturb(
 ) -> np.ndarray:
     """Images with one region's brightness replaced or raised, float32 (Liu et al. 2020, § 2.2).
 
-    ``"mask"``: x₀ ⊙ (1 − m) + w·μ_R·m. ``"add"``: x₀ + w·μ_R·m. The result may leave [0, 1]: it is
-    not clipped, so that equal steps of w stay equal steps of the input and a linear model's answer
-    is known in closed form.
+    ``"mask"``: x₀ ⊙ (1 − m) + w·μ_R·m. ``"add"``: x₀ + w·μ_R·m. Not clipped to [0, 1], so that
+    equal steps of w stay equal steps of the input.
 
     Parameters
     ----------
@@ -30,7 +27,6 @@ def perturb(
     weight, mean_brightness : float
         w, and μ_R: the training brains' mean brightness in the region.
     mode : {"mask", "add"}
-        ``"swap"`` needs other brains: see :func:`receptive_field`.
     """
     if mode == "swap":
         raise ValueError("mode 'swap' takes regions from other brains; use receptive_field")
@@ -47,13 +43,8 @@ def perturb(
 def swap_donors(brightness: np.ndarray, level: float) -> np.ndarray:
     """Which brain each brain gets a region from, to be about as bright as a level, (n_brains,) int.
 
-    A painted patch of one grey is no brain: what an encoder makes of it says little about brains.
-    Here the region is that of another real brain, one of the 5 % whose own brightness in it is
-    nearest to the level (at least two), which the brains take in turn; none keeps its own. Only
-    the seam is off the manifold. A level at the end of the range is reached in part, since the
-    nearest 5 % of brains lie inside of it.
-
-    ``brightness`` is each brain's (n_brains,) in the region, at least 3; ``level`` is w·μ_R.
+    One of the 5 % (at least two) whose own ``brightness`` (n_brains,) in it is nearest to the level
+    w·μ_R, which the brains take in turn; none keeps its own. Only the seam is no brain's.
     """
     brightness = np.asarray(brightness, dtype=np.float64)
     n_brains = len(brightness)
@@ -82,27 +73,15 @@ def weight_range(
 ) -> np.ndarray:
     """Weights that span each region's own variability, so that regions are comparable.
 
-    Evenly from the 1st to the 99th percentile over brains of the region's mean brightness, divided
-    by μ_R. Given to :func:`receptive_field` with the same μ_R, which then cancels. For ``"add"``
-    1 is taken off: there w is what comes on top of the brain's own brightness.
+    (n_rois, n_weights), evenly from the 1st to the 99th percentile over brains of the region's mean
+    brightness, divided by μ_R; for ``"add"`` less 1. With the same μ_R in the field it cancels.
 
     Parameters
     ----------
-    images : ndarray, shape (n_brains, height, width)
-    roi_masks : ndarray of bool, shape (n_rois, height, width)
-    mean_brightness, mode
+    images, roi_masks, mean_brightness, mode
         As for :func:`receptive_field`.
     n_weights : int
         Weights a region, the two ends included.
-
-    Returns
-    -------
-    ndarray, shape (n_rois, n_weights)
-
-    Raises
-    ------
-    ValueError
-        A region is alike in every brain, so has no range; or as for :func:`receptive_field`.
     """
     brightness = region_brightness(images, roi_masks)
     mu = checked_brightness(mean_brightness, brightness)
@@ -116,10 +95,7 @@ def weight_range(
 
 
 def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
-    """Mean variance (latent_dim, height, width) of each region's pixels, (latent_dim, n_rois).
-
-    A sum would favour large regions.
-    """
+    """Mean variance (latent_dim, height, width) of each region's pixels, (latent_dim, n_rois)."""
     variance, masks = np.asarray(field_variance_all), np.asarray(roi_masks, dtype=bool)
     if variance.ndim != 3 or masks.ndim != 3 or variance.shape[1:] != masks.shape[1:]:
         raise ValueError(
@@ -134,9 +110,8 @@ def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.
 def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
     """How much more the upper outer quartile of c moves each region than the lower one.
 
-    From ``ProjectiveField.variance`` and masks: (V₊ − V₋) / (V₊ + V₋) of the region's mean
-    variances, (latent_dim, n_rois), −1 to 1; 0 where neither moves it. A latent's sign is
-    arbitrary: only whether regions share a sign says anything.
+    Of ``ProjectiveField.variance``: (V₊ − V₋) / (V₊ + V₋) of the region's mean variances,
+    (latent_dim, n_rois), 0 where neither moves it. Only whether regions share a sign says anything.
     """
     below, above = (region_profile(np.asarray(field_variance)[:, q], roi_masks) for q in (0, 3))
     both = below + above
@@ -149,17 +124,15 @@ def random_blobs(
     """Connected random regions (n, height, width) of one size inside the brain: a null.
 
     From a random pixel a blob takes the ``n_pixels`` nearest ones along paths inside the brain,
-    where smooth noise makes some ground longer than other: irregular outlines, no holes cut off.
-    Mirrored, half of the pixels are in the left half of the image and their mirror image across the
-    middle, as most atlas regions are; an odd number of pixels loses one. A ValueError where no
-    connected piece of the brain (of a half) has room, or for fewer than 4 pixels.
+    where smooth noise makes some ground longer than other: irregular outlines.
 
     Parameters
     ----------
     brain_mask : ndarray of bool, shape (height, width)
     n_pixels, n, seed : int
-        Pixels of each blob (a region's own number, for blobs matched to it), blobs, seed.
+        Pixels of each blob (at least 4, in one connected piece of the brain), blobs, seed.
     mirrored : bool
+        Half of the pixels left, and their mirror image; an odd number loses one.
     """
     brain_mask = np.asarray(brain_mask, dtype=bool)
     if mirrored:

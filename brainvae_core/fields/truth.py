@@ -1,7 +1,5 @@
 """Does the analysis find what was planted? For cohorts whose factors are known."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,15 +23,9 @@ FOUND = 0.5  # R² of one latent: two factors that are independent cannot both h
 class PlantedFields:
     """Where each factor truly acts, in the same terms as a latent's two fields.
 
-    Attributes
-    ----------
-    factors : tuple of str
-    seen : ndarray, shape (n_factors, n_rois)
-        Squared change of each region's mean brightness by one standard deviation of the factor,
-        over the variance of that brightness over brains: where a reader of regions could see it.
-    moved : ndarray, shape (n_factors, n_rois)
-        Mean variance of each region's pixels while the factor alone moves through c, squared
-        brightness; ``variance`` (n_factors, height, width) is the same of every pixel.
+    ``seen`` (n_factors, n_rois) is the squared change of each region's mean brightness by one
+    standard deviation of the factor, over that brightness's variance over brains; ``moved`` the
+    `region_profile` of ``variance`` (n_factors, height, width), the factor's projective field.
     """
 
     factors: tuple[str, ...]
@@ -46,18 +38,10 @@ class PlantedFields:
 class Recovery:
     """What a model's latents found of each factor.
 
-    Attributes
-    ----------
-    factors : tuple of str
-    r2 : ndarray, shape (latent_dim, n_factors)
-        Squared correlation of each latent's codes with each factor over the brains.
-    latent : ndarray of int, shape (n_factors,)
-        The latent with the largest R²; its fields are judged, whatever that R² is.
-    seen, moved : ndarray, shape (n_factors, n_factors)
-        `profile_correlations` of that latent's receptive (projective) field, row by row of the
-        factor it is judged for, with where each factor can be seen (acts).
-    variance : ndarray of float32, shape (n_factors, height, width)
-        That latent's projective field, squared brightness.
+    ``r2`` (latent_dim, n_factors) are squared correlations over brains, ``latent`` (n_factors,) the
+    index of the largest. ``seen`` and ``moved`` (n_factors, n_factors) are `profile_correlations`
+    of that latent's receptive and projective field, a row each, with where each factor can be seen
+    and acts; ``variance`` (n_factors, height, width) is its projective field.
     """
 
     factors: tuple[str, ...]
@@ -101,13 +85,9 @@ def planted_fields(
     Parameters
     ----------
     simulator
-        A model whose latents are the factors: anything with ``names`` and
-        ``decode(factors) -> images``, such as ``PlantedModel``.
-    images, roi_masks
-        Clean brains (n_brains, height, width), whose regions (n_rois, height, width) vary in
-        brightness.
-    c : ndarray, shape (n_c,)
-        Factor values, such as -3 to 3: a simulator's tissue folds beyond.
+        A model whose latents are the factors: with ``names`` and ``decode``, as ``PlantedModel``.
+    images, roi_masks, c
+        As for :func:`receptive_field`; factor values, such as -3 to 3: tissue folds beyond.
     """
     names = tuple(simulator.names)
     steps = np.eye(len(names))
@@ -122,9 +102,7 @@ def planted_fields(
 def single_latent_r2(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """Squared correlation of every latent with every factor over brains, (latent_dim, n_factors).
 
-    Of codes (n, latent_dim) and factors (n, n_factors); 0 where a latent does not vary. A latent's
-    entries sum to at most about 1 where factors are independent, so that at 0.5 or more it holds
-    one factor and no other.
+    Of codes (n, latent_dim) and factors (n, n_factors); 0 where a latent does not vary.
     """
     codes, factors = np.asarray(codes, dtype=np.float64), np.asarray(factors, dtype=np.float64)
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) < 3:
@@ -156,14 +134,10 @@ def recover(
         Anything with ``encode`` and ``decode``.
     images, factors : ndarray, shape (n_brains, height, width) and (n_brains, n_factors)
         Clean brains that the model was not fitted to.
-    planted, roi_masks
-        `planted_fields`, and the regions they were given.
-    c : ndarray, shape (n_c,)
-        Interpolation weights of the projective field, prior standard deviations.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count; all of them by default. A model without any recovers nothing.
-    n_read : int
-        Receptive fields are read on so many of the brains, the first ones.
+    planted, roi_masks, c
+        `planted_fields`, the regions they were given, and as for :func:`projective_field`.
+    active, n_read : ndarray of bool, shape (latent_dim,), and int
+        Latents that count, all of them by default; receptive fields are of the first brains.
     """
     factors = np.asarray(factors)
     if factors.ndim != 2 or factors.shape[1] != len(planted.factors):
@@ -210,10 +184,8 @@ def recover_fits(
 
     Parameters
     ----------
-    models, actives
-        Fits by the name of their model, and active latents of each; all by default.
-    images, factors, planted, roi_masks, c, n_read
-        As for :func:`recover`.
+    models, images, factors, planted, roi_masks, c, actives, n_read
+        As for :func:`recover`; fits by name, and active latents of each.
     """
     return {
         name: [
@@ -231,9 +203,8 @@ def recovery_rates(
 ) -> list[tuple[dict, tuple[np.ndarray]]]:
     """What is asked of every factor, 1 where the answer is yes, as `summarise_samples` takes it.
 
-    Labels are the question (``score``) and the ``model``, with (n_factors,) of each fit. Where
-    ``per_fit`` recoveries in a row are of one fit, such as of several random axes, their mean
-    counts: they are no fits of their own.
+    Labels are the question (``score``) and the ``model``, with (n_factors,) of each fit: the mean
+    of ``per_fit`` recoveries in a row, such as of several random axes.
     """
     return [
         ({"score": question, "model": name}, (row,))
@@ -252,9 +223,8 @@ def fit_means(rows: Sequence[np.ndarray], per_fit: int) -> np.ndarray:
 def profile_correlations(found: np.ndarray, planted: np.ndarray) -> np.ndarray:
     """How alike profiles over regions are, each with each, (n_found, n_planted).
 
-    Pearson's correlation of square roots: divergences and variances are squares of shifts, and one
-    strong region would decide alone. Not of ranks: a factor that acts in one region leaves the
-    others to noise, and their order would decide. 0 for a profile that is alike in every region.
+    Pearson's correlation of square roots, since one strong region would decide squares alone; not
+    of ranks, which noise decides where a factor does not act.
     """
     return correlations(np.sqrt(found), np.sqrt(planted))
 

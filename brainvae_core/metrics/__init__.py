@@ -33,11 +33,14 @@ from brainvae_core.metrics.factors import (
     linear_recovery,
     mutual_information_gap,
 )
-from brainvae_core.metrics.frechet import (
+from brainvae_core.metrics.generative import (
+    Bound,
     PCABasis,
     aggregate_codes,
+    fitted_sigma,
     frechet_distance,
     generated_scores,
+    likelihood_bound,
     pca_basis,
     pca_frechet_distance,
     sample_precision,
@@ -53,7 +56,6 @@ from brainvae_core.metrics.intervals import (
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
-from brainvae_core.metrics.likelihood import Bound, fitted_sigma, likelihood_bound
 from brainvae_core.metrics.reconstruction import (
     LIMITS,
     explained_variance,

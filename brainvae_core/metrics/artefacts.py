@@ -1,7 +1,5 @@
 """What a model makes of artefacts: how much it reproduces, removes, notices and outlines."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +11,14 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from brainvae_core.metrics.checks import checked_images, checked_mean, checked_pair, reconstructed
+from brainvae_core.metrics.checks import (
+    check_one_shape,
+    check_positive,
+    checked_alike,
+    checked_images,
+    checked_mean,
+    reconstructed,
+)
 
 PATTERN_UM = 500  # σ of the mean that is taken away: about half a tile of a grid
 SPREAD_FLOOR = 0.01  # grey values
@@ -21,20 +26,12 @@ ROUNDING = 1e-12  # a rate of 3/10 is found at 0.3
 
 
 class ArtefactRemoval(NamedTuple):
-    """What became of an artefact and of the brain around and behind it, one number a brain.
+    """What became of an artefact and of the brain around and behind it, (n,) each.
 
-    Attributes
-    ----------
-    reproduced : ndarray of float64, shape (n,)
-        Inside the mask: 1 where the artefact is fully reproduced, 0 where nothing of it is left.
-    pattern : ndarray of float64, shape (n,)
-        The same of what is finer than 0.5 mm: of a grid its lines, not that the brain gets darker.
-        0 of an artefact that has nothing so fine.
-    kept : ndarray of float64, shape (n,)
-        Outside the mask: 1 where the reconstruction is the clean brain, 0 where it is as far from
-        it as the mean image, negative where it is further.
-    recovered : ndarray of float64, shape (n,)
-        Inside the mask, against the clean brain that the artefact hides: as ``kept``.
+    ``reproduced``: 1 where the artefact is fully reproduced, 0 where nothing of it is left;
+    ``pattern``: of what is finer than 0.5 mm alone, such as a grid's lines. ``kept`` outside and
+    ``recovered`` inside the mask: 1 where the reconstruction is the clean brain, 0 where it is as
+    far from it as the mean image, negative where it is further.
     """
 
     reproduced: np.ndarray
@@ -56,40 +53,27 @@ def artefact_removal(
 
     With x the corrupted brain, c the clean one, r(·) the model's answers, and a = x − c:
 
-    - ``reproduced`` = Σ a (r(x) − r(c)) / Σ a² over the pixels *inside* the mask. What a model gets
-      wrong without any artefact (a dim answer looks a little like a bright leak removed) is in
-      both answers and cancels;
+    - ``reproduced`` = Σ a (r(x) − r(c)) / Σ a² inside the mask; what a model gets wrong without
+      any artefact is in both answers and cancels;
     - ``pattern`` = the same of a and r(x) − r(c) less their Gaussian means (σ = 0.5 mm);
-    - ``kept`` = 1 − Σ (r(x) − c)² / Σ (mean − c)² over the pixels *outside* the mask;
-    - ``recovered`` = the same over the pixels *inside* it.
+    - ``kept`` = 1 − Σ (r(x) − c)² / Σ (mean − c)² outside it, ``recovered`` the same inside it.
 
     Parameters
     ----------
     clean, corrupted, of_clean, of_corrupted : ndarray, shape (n, height, width)
         The same brains without and with an artefact, and a model's answers to the two.
-    masks : ndarray of bool, shape (n, height, width)
-    mean_image : ndarray, shape (height, width)
-        Of the training brains.
-    pixel_um : float
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, a pixel is not finite, a mask is empty, covers everything or holds no
-        artefact, or a clean image equals the mean image inside or outside its mask.
+    masks, mean_image, pixel_um
+        Of the same shape, neither empty nor full; of the training brains, (height, width).
     """
-    for name, images in {"of_clean": of_clean, "of_corrupted": of_corrupted}.items():
-        checked_pair(clean, images, ("clean", name))
-    clean, corrupted = checked_pair(clean, corrupted, ("clean", "corrupted"))
-    mean_image = checked_mean(mean_image, clean)
-    masks = np.asarray(masks, dtype=bool)
-    if masks.shape != clean.shape:
-        raise ValueError(f"masks {masks.shape} and clean {clean.shape} must have one shape")
+    clean, corrupted, of_clean, of_corrupted = checked_alike(
+        clean=clean, corrupted=corrupted, of_clean=of_clean, of_corrupted=of_corrupted
+    )
+    mean_image, masks = checked_mean(mean_image, clean), np.asarray(masks, dtype=bool)
+    check_one_shape(clean=clean, masks=masks)
     for part, what in ((masks, "is empty"), (~masks, "covers the whole image")):
         if not (some := part.any(axis=(1, 2))).all():
             raise ValueError(f"the mask of brain {np.argmin(some)} {what}; leave that brain out")
-    if not 0 < pixel_um < np.inf:
-        raise ValueError(f"pixel_um={pixel_um} must be positive and finite")
+    check_positive(pixel_um=pixel_um)
     reproduced, pattern, kept, recovered = np.empty((4, len(clean)))
     for i, mask in enumerate(masks):
         truth, answer = clean[i].astype(np.float64), of_corrupted[i].astype(np.float64)
@@ -121,23 +105,20 @@ def reproduced_change(
     """How much of a change of brains comes back as a change of a model's answers, (n,).
 
     Σ d (r(after) − r(before)) / Σ d² with d = after − before: 1 where the change comes back whole,
-    0 where it is ignored. Where it moves noise and texture too, a model that knew the change itself
-    but not these would stay below 1. All four sets of images are (n, height, width).
+    0 where it is ignored.
 
     Parameters
     ----------
     before, after, of_before, of_after : ndarray, shape (n, height, width)
         Brains without and with the change, and a model's answers to the two.
     """
-    for name, images in {"of_before": of_before, "of_after": of_after}.items():
-        checked_pair(before, images, ("before", name))
-    before, after = checked_pair(before, after, ("before", "after"))
+    sets = checked_alike(before=before, after=after, of_before=of_before, of_after=of_after)
     shares = np.empty(len(before))
-    for i in range(len(before)):
-        change = after[i].astype(np.float64) - before[i]
+    for i, (start, end, of_start, of_end) in enumerate(zip(*sets, strict=True)):
+        change = end.astype(np.float64) - start
         if not change.any():
             raise ValueError(f"brain {i} does not change; leave it out")
-        comes_back = of_after[i].astype(np.float64) - of_before[i]
+        comes_back = of_end.astype(np.float64) - of_start
         shares[i] = (change * comes_back).sum() / np.square(change).sum()
     return shares
 
@@ -147,12 +128,8 @@ def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
 
     Parameters
     ----------
-    model
-        Anything with ``reconstruct(images)``, or with ``encode`` and ``decode``.
-    graded
-        Has ``clean`` (n, height, width), ``images`` and ``masks`` (n_kinds, n_strengths, n, height,
-        width), and ``pixel_um``: ``graded_artefacts``.
-    mean_image : ndarray, shape (height, width)
+    model, graded, mean_image
+        With ``reconstruct(images)``, or ``encode`` and ``decode``; of ``graded_artefacts``.
     """
     *cells, n, height, width = graded.images.shape
     times = int(np.prod(cells))
@@ -172,14 +149,9 @@ def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
 class ErrorMap:
     """Where a model does not reconstruct a brain as it is, held against what is usual.
 
-    Parameters
-    ----------
-    model
-        Anything with ``reconstruct(images)``, or with ``encode`` and ``decode``.
-    ordinary : ndarray, shape (n, height, width)
-        Clean brains that the model was not fitted to. ``spread`` (height, width) is the root mean
-        square of its error over them, at least 0.01 grey values: borders that always differ count
-        for less.
+    ``spread`` (height, width) is the root mean square of the model's error over ``ordinary`` clean
+    brains (n, height, width) that it was not fitted to, at least 0.01 grey values: borders that
+    always differ count for less. The model has ``reconstruct``, or ``encode`` and ``decode``.
     """
 
     def __init__(self, model, ordinary: np.ndarray):
@@ -200,18 +172,11 @@ def error_score(maps: np.ndarray) -> np.ndarray:
 
 
 class Curves(NamedTuple):
-    """Receiver operating characteristic and precision–recall curve on fixed grids.
+    """Receiver operating characteristic and precision–recall curve on one grid, (n_points,) each.
 
-    Attributes
-    ----------
-    share : ndarray, shape (n_points,)
-        False positive rate of the first curve, recall of the second.
-    true_positive_rate : ndarray, shape (n_points,)
-        Highest at each false positive rate or below.
-    precision : ndarray, shape (n_points,)
-        Highest at each recall or above.
-    prevalence : float
-        Share of positives: the precision of a detector that guesses.
+    ``share`` is the false positive rate of the first and the recall of the second; of the first the
+    highest at each or below, of the second at each or above. ``prevalence`` is the share of
+    positives: the precision of a detector that guesses.
     """
 
     share: np.ndarray
@@ -223,12 +188,11 @@ class Curves(NamedTuple):
 def detection_curves(scores: np.ndarray, truth: np.ndarray, n_points: int = 201) -> Curves:
     """How many are found at which price, over all thresholds.
 
-    Scores of any shape are higher where something is more likely wrong; the truth, of that shape,
-    says where something is, and may be neither all true nor all false.
-
     Parameters
     ----------
     scores, truth : ndarray of number and of bool, of one shape
+        Scores are higher where something is more likely wrong; the truth says where something is,
+        and may be neither all true nor all false.
     n_points : int
     """
     scores, truth = _checked(scores, truth)
@@ -253,13 +217,9 @@ def auc(clean: np.ndarray, corrupted: np.ndarray) -> float:
 
 
 class PixelDetection(NamedTuple):
-    """How well an error map outlines what is wrong, one number a brain.
+    """How well an error map outlines what is wrong: two areas under curves over pixels, (n,) each.
 
-    Attributes
-    ----------
-    auc, average_precision : ndarray, shape (n,)
-        Areas under the ROC and the precision–recall curve over pixels; guessing is 0.5 of the
-        first, the share of wrong pixels of the second.
+    Guessing is 0.5 of ``auc`` (ROC), the share of wrong pixels of ``average_precision``.
     """
 
     auc: np.ndarray
@@ -269,8 +229,7 @@ class PixelDetection(NamedTuple):
 def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> PixelDetection:
     """Every brain's error map against its mask, neither empty nor full; (n, height, width)."""
     maps, masks = checked_images(maps, "maps"), np.asarray(masks, dtype=bool)
-    if masks.shape != maps.shape:
-        raise ValueError(f"maps {maps.shape} and masks {masks.shape} must have one shape")
+    check_one_shape(maps=maps, masks=masks)
     size = masks.sum(axis=(1, 2))
     if bad := np.flatnonzero((size == 0) | (size == masks[0].size)).tolist():
         raise ValueError(
@@ -284,8 +243,7 @@ def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> PixelDetection:
 
 def _checked(scores, truth) -> tuple[np.ndarray, np.ndarray]:
     scores, truth = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
-    if scores.shape != truth.shape or not scores.size:
-        raise ValueError(f"scores {scores.shape} and truth {truth.shape} must have one shape")
+    check_one_shape(scores=scores, truth=truth)
     if not np.isfinite(scores).all():
         raise ValueError("scores has entries that are not finite; leave those out")
     if truth.all() or not truth.any():

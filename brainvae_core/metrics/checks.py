@@ -1,6 +1,4 @@
-"""What every metric asks of its images."""
-
-from __future__ import annotations
+"""What every metric asks of its images, its rows and its model."""
 
 import numpy as np
 
@@ -18,22 +16,24 @@ def checked_images(images, name: str) -> np.ndarray:
     return images
 
 
-def checked_pair(reference, images, names=("reference", "images")) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of images of one shape."""
-    reference, images = checked_images(reference, names[0]), checked_images(images, names[1])
-    if reference.shape != images.shape:
-        raise ValueError(
-            f"{names[1]} {images.shape} and {names[0]} {reference.shape} must have one shape"
-        )
-    return reference, images
+def checked_alike(**sets) -> list[np.ndarray]:
+    """Sets of images (n, height, width), all finite and of one shape, told by their names."""
+    found = [checked_images(images, name) for name, images in sets.items()]
+    check_one_shape(**dict(zip(sets, found, strict=True)))
+    return found
+
+
+def check_one_shape(**arrays) -> None:
+    """Arrays of unequal shapes are a ValueError that names the first that differs."""
+    (first, shape), *others = ((name, np.shape(array)) for name, array in arrays.items())
+    for name, other in others:
+        if other != shape:
+            raise ValueError(f"{name} {other} and {first} {shape} must have one shape")
 
 
 def reconstructed(model, images: np.ndarray) -> np.ndarray:
-    """A model's answer to images: ``reconstruct``, or ``decode(encode(…))`` where it has none.
-
-    The model gets a copy, for one that works in place would change what it is judged by.
-    """
-    given = images.copy()
+    """A model's answer to images: ``reconstruct``, or ``decode(encode(…))`` where it has none."""
+    given = images.copy()  # a model that works in place would change what it is judged by
     answer = getattr(model, "reconstruct", None)
     found = np.asarray(answer(given) if answer else model.decode(model.encode(given)))
     if found.shape != images.shape:
@@ -68,3 +68,17 @@ def checked_rows(values, name: str, least: int = 2) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"{name} has entries that are not finite; leave those brains out")
     return values
+
+
+def check_columns(**tables: np.ndarray) -> None:
+    """Two tables of unequal numbers of columns are a ValueError that names them."""
+    if len({table.shape[1] for table in tables.values()}) > 1:
+        told = " and ".join(f"{name} {table.shape}" for name, table in tables.items())
+        raise ValueError(f"{told} must have one number of columns")
+
+
+def check_positive(**lengths: float) -> None:
+    """Lengths that are neither positive nor finite are a ValueError that names them."""
+    if not all(0 < length < np.inf for length in lengths.values()):
+        told = " and ".join(f"{name}={length}" for name, length in lengths.items())
+        raise ValueError(f"{told} must be positive and finite")

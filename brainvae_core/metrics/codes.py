@@ -1,7 +1,5 @@
 """What codes say without an image: active latents, which is which, neighbours, outliers, tails."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.stats import binom, ortho_group
 
-from brainvae_core.metrics.checks import checked_rows
+from brainvae_core.metrics.checks import check_columns, check_one_shape, checked_rows
 
 NULL_DRAWS = 20
 
@@ -17,8 +15,7 @@ NULL_DRAWS = 20
 def active_latents(means: np.ndarray, threshold: float = 0.01) -> np.ndarray:
     """Which latents tell brains apart (Burda et al. 2016, § 5.2), (latent_dim,) bool.
 
-    Those whose posterior mean (n, latent_dim) varies over brains by more than the threshold, where
-    the prior's variance is 1.
+    Those whose posterior mean (n, latent_dim) has a variance over brains above the threshold.
     """
     return checked_rows(means, "means").var(axis=0) > threshold
 
@@ -26,14 +23,8 @@ def active_latents(means: np.ndarray, threshold: float = 0.01) -> np.ndarray:
 class Matching(NamedTuple):
     """For each latent of a reference fit, the latent of another fit that stands for it.
 
-    Attributes
-    ----------
-    order : ndarray of int, shape (latent_dim,)
-        ``codes[:, order]`` are in the reference's order.
-    sign : ndarray, shape (latent_dim,)
-        1, or -1 where the other fit has the latent the other way round.
-    correlation : ndarray, shape (latent_dim,)
-        Absolute Pearson's r of the pairs over brains, 0 to 1.
+    ``sign * codes[:, order]`` are the reference's latents; ``correlation`` (latent_dim,) is the
+    absolute Pearson's r of the pairs over brains.
     """
 
     order: np.ndarray
@@ -44,15 +35,10 @@ class Matching(NamedTuple):
 def match_latents(reference: np.ndarray, codes: np.ndarray) -> Matching:
     """Pair the latents of two fits, one to one, so that ``|r|`` over brains is largest in sum.
 
-    A latent's number and sign mean nothing across fits: F1 of one seed is not F1 of another. Both
-    codes are (n_brains, latent_dim) of the same brains, at least 3.
+    Both codes are (n_brains, latent_dim) of the same brains, at least 3.
     """
-    reference, codes = checked_rows(reference, "reference"), checked_rows(codes, "codes")
-    if reference.shape != codes.shape or len(codes) < 3:
-        raise ValueError(
-            f"reference {reference.shape} and codes {codes.shape} must be of the same brains, at "
-            "least 3, and have equally many latents"
-        )
+    reference, codes = checked_rows(reference, "reference", 3), checked_rows(codes, "codes", 3)
+    check_one_shape(reference=reference, codes=codes)
     correlation = _units(reference).T @ _units(codes)
     rows, order = linear_sum_assignment(-np.abs(correlation))
     pairs = correlation[rows, order]
@@ -63,12 +49,12 @@ def matching_null(reference: np.ndarray, codes: np.ndarray, n: int, seed: int) -
     """``|r|`` (n, latent_dim) of latents matched to random axes of the other fit's own space.
 
     What two fits share anyway is the space that their codes span; axes come back where ``|r|``
-    exceeds what any axes of that space would give. ``codes`` are whitened and turned n times.
+    exceeds what any axes of that space would give.
 
     Parameters
     ----------
-    reference, codes : ndarray, shape (n_brains, latent_dim)
-    n, seed : int
+    reference, codes, n, seed
+        As of `match_latents`; the second's are whitened and turned n times.
     """
     codes = checked_rows(codes, "codes")
     left, size, _ = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
@@ -89,11 +75,7 @@ def spread(codes: np.ndarray) -> float:
 
 
 def nearest_distances(codes: np.ndarray) -> np.ndarray:
-    """Distance (n,) of every code (n, latent_dim) to its nearest neighbour.
-
-    Of posterior means divided by the posterior's standard deviations, distances are in units of
-    what the model itself cannot tell apart.
-    """
+    """Distance (n,) of every code (n, latent_dim) to its nearest neighbour."""
     codes = checked_rows(codes, "codes")
     return cKDTree(codes).query(codes, 2)[0][:, 1]
 
@@ -102,9 +84,8 @@ def clustering(codes: np.ndarray, seed: int = 0) -> float:
     """How much nearer neighbours are than in a Gaussian sample.
 
     Mean nearest distance of codes (n, latent_dim) over what it is in Gaussian samples of the same
-    size, mean and covariance: 1 for Gaussian codes, below 1 where they lie in clusters, above 1
-    where they keep apart. Moving codes, or turning and stretching them as a whole, changes nothing.
-    It is the ratio of Clark and Evans (1954), with a Gaussian in place of a uniform field.
+    size, mean and covariance: 1 for Gaussian codes, below 1 in clusters, above 1 where they keep
+    apart. The ratio of Clark and Evans (1954), with a Gaussian in place of a uniform field.
     """
     codes = checked_rows(codes, "codes")
     if not np.ptp(codes, axis=0).any():
@@ -120,22 +101,12 @@ def clustering(codes: np.ndarray, seed: int = 0) -> float:
 def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Squared Mahalanobis distance (n,) of codes (n, latent_dim) from those of the training brains.
 
-    About ``latent_dim`` for a training brain. Turning, moving and stretching latents changes
-    nothing; those that do not move over the training brains are left out. One that hardly moves,
-    such as a latent that is not active, weighs as much as the others.
-
-    Raises
-    ------
-    ValueError
-        Different numbers of latents, fewer training brains than latents + 2, a code that is not
-        finite, or training codes that are all the same or of which one is a sum of others.
+    About ``latent_dim`` for a training brain. Latents that do not move over the training brains are
+    left out; one that hardly moves, such as one that is not active, weighs as much as the others.
+    A ValueError where there are fewer training brains than latents + 2, or one is a sum of others.
     """
-    train_codes, codes = checked_rows(train_codes, "train_codes"), np.asarray(codes, np.float64)
-    if codes.ndim != 2 or codes.shape[1] != train_codes.shape[1] or not np.isfinite(codes).all():
-        raise ValueError(
-            f"codes {codes.shape} must be finite and have the {train_codes.shape[1]} columns of "
-            "train_codes"
-        )
+    train_codes, codes = checked_rows(train_codes, "train_codes"), checked_rows(codes, "codes", 1)
+    check_columns(train_codes=train_codes, codes=codes)
     deviation = train_codes.std(axis=0)
     moves = deviation > 1e-6 * deviation.max()
     if not moves.any():
@@ -159,29 +130,22 @@ def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def tail_counts(clean: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> np.ndarray:
     """How many brains lie beyond the clean brains' middle, below and above: (latent_dim, 2) int.
 
-    Both codes are (n, latent_dim); ``level`` is the share of clean brains between the two limits.
-
     Parameters
     ----------
     clean, unusual : ndarray, shape (n, latent_dim)
     level : float
+        Share of the clean brains between the two limits.
     """
     clean, unusual = checked_rows(clean, "clean"), checked_rows(unusual, "unusual", least=1)
-    if clean.shape[1] != unusual.shape[1] or not 0 < level < 1:
-        raise ValueError(
-            f"clean {clean.shape} and unusual {unusual.shape} must have equally many latents, and "
-            f"level={level} lie between 0 and 1"
-        )
+    check_columns(clean=clean, unusual=unusual)
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1")
     low, high = np.quantile(clean, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return np.stack([(unusual < low).sum(axis=0), (unusual > high).sum(axis=0)], axis=1)
 
 
 def sidedness(counts: np.ndarray) -> float:
-    """``Σ |above − below| / Σ (above + below)`` of `tail_counts`, whichever side a latent has.
-
-    1 where every latent has its brains in one tail, 0 where both tails hold as many or none lies
-    in a tail. Chance is not 0.
-    """
+    """``Σ |above − below| / Σ (above + below)`` of `tail_counts`, 0 to 1; chance is not 0."""
     total = counts.sum()
     return float(np.abs(np.diff(counts.astype(np.int64), axis=1)).sum() / total) if total else 0.0
 
@@ -189,18 +153,14 @@ def sidedness(counts: np.ndarray) -> float:
 def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> float:
     """How much more than by chance unusual brains keep to one side of each latent, −1 to 1.
 
-    ``sidedness`` less its expectation where sides are drawn at random. Not quite 0 on average
-    where the brains in question are as the clean ones: limits that are quantiles of few clean
-    brains are not equally far out on both sides (0.05 of 300 clean and 100 others, 0.09 of 100 and
-    40).
+    ``sidedness`` less its expectation where sides are drawn at random. Limits that are quantiles of
+    few clean brains lie unequally far out, so brains like the clean ones are not quite at 0 (0.05
+    of 300 clean and 100 others, 0.09 of 100 and 40).
 
     Parameters
     ----------
-    codes : ndarray, shape (n_brains, latent_dim)
-    unusual : ndarray of bool, shape (n_brains,)
-        Which of the brains; the others are the clean ones.
-    level : float
-        Share of the clean brains between the limits of :func:`tail_counts`.
+    codes, unusual, level
+        (n_brains, latent_dim); which brains, (n_brains,) bool; as for :func:`tail_counts`.
     """
     codes, unusual = checked_rows(codes, "codes"), np.asarray(unusual)
     if unusual.dtype != bool or unusual.shape != codes.shape[:1] or unusual.all() | ~unusual.any():

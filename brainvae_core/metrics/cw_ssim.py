@@ -1,7 +1,5 @@
 """Complex-wavelet structural similarity: are two images alike at one scale?"""
 
-from __future__ import annotations
-
 import math
 import warnings
 from functools import lru_cache
@@ -9,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from brainvae_core.metrics.checks import checked_images
+from brainvae_core.metrics.checks import check_positive, checked_images
 
 WEIGHTINGS = ("gaussian", "uniform")
 NOTHING = 1e-12  # a band this weak beside its image is rounding error
@@ -24,87 +22,49 @@ def cw_ssim(
     level: int = 4,
     orientations: int = 8,
     weighting: str = "gaussian",
-    k: float = 0.0,
     device: str = "auto",
 ) -> np.ndarray:
-    """CW-SSIM of images with a reference (Sampat et al. 2009).
+    """CW-SSIM of images with a reference (Sampat et al. 2009, with K = 0), (n,) float64.
 
     The oriented bands of one scale of a complex steerable pyramid are compared window by window:
-    ``(2 |Σ c_x c_y*| + k) / (Σ |c_x|² + Σ |c_y|² + k)`` over 7 × 7 coefficients, averaged over
-    windows with a spatial weight, then over orientations. Borders are circular, and no guard band
-    is cut off. Odd sizes work, but the pyramid's frequency grid is half a step off there (a change
-    of about 0.002 at 45 × 77).
+    ``2 |Σ c_x c_y*| / (Σ |c_x|² + Σ |c_y|²)`` over 7 × 7 coefficients, averaged over windows with a
+    spatial weight, then over orientations: 1 for identical images, 2s / (1 + s²) for an image and
+    s times itself. Borders are circular. At odd sizes the pyramid's frequency grid is half a step
+    off (a change of about 0.002 at 45 × 77).
 
     Parameters
     ----------
     reference : ndarray, shape (height, width) or (n, height, width)
         The clean or input image: one for all, or one for each. The score is symmetric in the two.
     images : ndarray, shape (n, height, width) or (height, width)
-    level : int
-        Scale of the pyramid, 1 the finest; `cw_ssim_scale_um` says how large its structures are.
-    orientations : int
-        Oriented bands, 2 to 16.
-    weighting : {"gaussian", "uniform"}
-        Of the windows: a centred Gaussian with σ = band height / 4 (the reference), or all alike.
-    k : float
-        Stabiliser, in squared coefficients summed over one window (the reference code takes the
-        window's average, so its K is this one / 49).
-    device : str
-        A torch device with float64, or "auto": CUDA where there is one, else the CPU.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        In [0, 1]; 1 for identical images, 2s / (1 + s²) for an image and s times itself at k = 0.
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, a pixel is not finite, an argument is out of range, or an image has nothing
-        at this scale (a constant image), which at k = 0 is 0/0.
+    level, orientations : int
+        Scale of the pyramid, 1 the finest (`cw_ssim_scale_um`); oriented bands, 2 to 16.
+    weighting, device : {"gaussian", "uniform"} and str
+        Of the windows, a centred Gaussian with σ = band height / 4 (the reference) or all alike; a
+        torch device with float64, or "auto": CUDA where there is one, else the CPU.
     """
     reference, images = _stack(reference, "reference"), _stack(images, "images")
     _check_match(reference.shape, images.shape)
-    settings = (level, orientations, weighting, k, device)
-    if len(reference) == 1:
-        return CWSSIM(reference, *settings)(images)
-    chunk = _chunk(images.shape[1:], level, orientations, _device(device))
-    scores = np.empty(len(images))
-    for first in range(0, len(images), chunk):
-        part = slice(first, first + chunk)
-        scores[part] = CWSSIM(reference[part], *settings, first=first)(images[part])
-    return scores
+    return CWSSIM(reference, level, orientations, weighting, device)(images)
 
 
 class CWSSIM:
-    """CW-SSIM with references whose bands are computed once, for several sets of images.
+    """`cw_ssim` with references whose bands are computed once, for several sets of images.
 
-    Parameters
-    ----------
-    reference : ndarray, shape (height, width) or (n, height, width)
-        Kept as complex128 bands: ``orientations / 4 ** (level - 1)`` numbers a pixel.
-    level, orientations, weighting, k, device
-        As of `cw_ssim`; `cw_ssim_level` gives the level of one scale at any pixel size.
-    first : int
-        What an error message counts the references, and the images compared with them, from.
+    They are kept as complex128: ``orientations / 4 ** (level - 1)`` numbers a pixel.
     """
 
-    def __init__(
-        self,
-        reference,
-        level=4,
-        orientations=8,
-        weighting="gaussian",
-        k=0.0,
-        device="auto",
-        first=0,
-    ):
+    def __init__(self, reference, level=4, orientations=8, weighting="gaussian", device="auto"):
         reference = _stack(reference, "reference")
         self.shape = reference.shape
-        _check_arguments(self.shape[1:], level, orientations, weighting, k)
-        self.level, self.orientations, self.k, self.first = level, orientations, k, first
-        self.device = _device(device)
-        self.chunk = _chunk(self.shape[1:], level, orientations, self.device)
+        _check_arguments(self.shape[1:], level, orientations, weighting)
+        self.level, self.orientations = level, orientations
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        pixels = CHUNK_PIXELS if self.device.type == "cpu" else CHUNK_PIXELS_GPU
+        of_image = np.prod(self.shape[1:]) * max(1, orientations / 4 ** (level - 1))
+        self.chunk = max(1, int(pixels / of_image))
         parts = [
             self._bands(reference[i : i + self.chunk], "reference", i)
             for i in range(0, len(reference), self.chunk)
@@ -125,48 +85,40 @@ class CWSSIM:
             y = self._bands(images[part], "image", start)
             cross = _windowed(torch.view_as_real(self.bands[own] * y.conj()).movedim(-1, 1))
             energy = self.energy[own] + _windowed(_square(y))
-            similarity = 2 * torch.hypot(cross[:, 0], cross[:, 1]).add(self.k / 2)
-            similarity /= energy.add_(self.k)
+            similarity = 2 * torch.hypot(cross[:, 0], cross[:, 1]) / energy
             scores[part] = (similarity * self.weights).sum((-2, -1)).mean(1).cpu().numpy()
-        if not np.isfinite(scores).all():
-            wrong = self.first + int(np.argmin(np.isfinite(scores)))
+        if not (finite := np.isfinite(scores)).all():
             raise ValueError(
-                f"image {wrong} has values whose squares are beyond float64; give grey values"
+                f"image {np.argmin(finite)} has values whose squares are beyond float64; give grey "
+                "values"
             )
         return np.minimum(scores, 1.0)  # rounding may pass it by 1e-16
 
     def _bands(self, images, what, start):
         found = bands(images, self.level, self.orientations, self.device)
-        if self.k == 0:
-            strongest = found.abs().amax((-2, -1)).cpu().numpy()
-            empty = strongest <= NOTHING * np.abs(images).max(axis=(1, 2))[:, np.newaxis]
-            if empty.any():
-                image, orientation = np.argwhere(empty)[0]
-                raise ValueError(
-                    f"{what} {self.first + start + image} has nothing at level {self.level}, "
-                    f"orientation {orientation + 1} of {self.orientations} (a constant image?), so "
-                    "its score at k = 0 would be 0/0; leave it out, or give k > 0"
-                )
+        strongest = found.abs().amax((-2, -1)).cpu().numpy()
+        empty = strongest <= NOTHING * np.abs(images).max(axis=(1, 2))[:, np.newaxis]
+        if empty.any():
+            image, orientation = np.argwhere(empty)[0]
+            raise ValueError(
+                f"{what} {start + image} has nothing at level {self.level}, orientation "
+                f"{orientation + 1} of {self.orientations} (a constant image?), so its score would "
+                "be 0/0; leave it out"
+            )
         return found
 
 
 def cw_ssim_scale_um(level: int, pixel_um: float) -> float:
     """Wavelength in µm at which a level's bands respond most: 800 for level 4 at 25 µm.
 
-    Level 1 is centred on a period of 4 pixels, every further one doubles it, and each passes one
-    octave to either side.
+    Level 1 is centred on a period of 4 pixels, and every further one doubles it.
     """
     return float(pixel_um * 2 ** (level + 1))
 
 
 def cw_ssim_level(pixel_um: float, scale_um: float = 800.0) -> int:
-    """The level, at least 1, whose bands lie nearest a wavelength at some pixel size.
-
-    The default wavelength is that of level 4 at 25 µm; a length that is not positive and finite is
-    a ValueError.
-    """
-    if not (0 < pixel_um < np.inf and 0 < scale_um < np.inf):
-        raise ValueError(f"pixel_um={pixel_um} and scale_um={scale_um} must be positive and finite")
+    """The level, at least 1, whose bands lie nearest a wavelength at some pixel size."""
+    check_positive(pixel_um=pixel_um, scale_um=scale_um)
     return max(1, round(float(np.log2(scale_um / pixel_um))) - 1)
 
 
@@ -175,7 +127,7 @@ def _stack(images, name: str) -> np.ndarray:
     return checked_images(images[np.newaxis] if images.ndim == 2 else images, name)
 
 
-def _check_arguments(shape, level, orientations, weighting, k) -> None:
+def _check_arguments(shape, level, orientations, weighting) -> None:
     deepest = int(np.log2(min(shape))) - 2
     if deepest < 1:
         raise ValueError(f"images of {shape} are too small; the pyramid needs 8 pixels a side")
@@ -185,8 +137,6 @@ def _check_arguments(shape, level, orientations, weighting, k) -> None:
         raise ValueError(f"orientations must be a whole number from 2 to 16, not {orientations}")
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {weighting!r}")
-    if not 0 <= k < np.inf:
-        raise ValueError(f"k must be a finite number of at least 0, not {k}")
 
 
 def _check_match(reference, images) -> None:
@@ -195,18 +145,6 @@ def _check_match(reference, images) -> None:
             f"reference {reference} and images {images} do not match; "
             "give one reference (height, width), or one of that shape for each image"
         )
-
-
-def _chunk(shape, level, orientations, device) -> int:
-    """How many images go together."""
-    numbers = np.prod(shape) * max(1, orientations / 4 ** (level - 1))
-    return max(1, int((CHUNK_PIXELS if device.type == "cpu" else CHUNK_PIXELS_GPU) / numbers))
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
 
 
 def _square(values: torch.Tensor) -> torch.Tensor:
@@ -232,10 +170,9 @@ def _weights(shape: tuple[int, int], band_height: int, weighting: str) -> torch.
 def bands(images: np.ndarray, level: int, orientations: int, device="cpu") -> torch.Tensor:
     """Complex coefficients of one level, complex128 (n, orientations, band height, band width).
 
-    A band is a filter of the image's spectrum and a crop of it, so one short transform an image
-    and one a band do what the pyramid does by working its way down; the filters are plenoptic's,
-    read off its answer to a single bright pixel. Means are taken off first: the pyramid's
-    frequency grid is half a step off for odd sizes, and its coarsest band then lets brightness in.
+    A band is a filter of the image's spectrum and a crop of it; the filters are plenoptic's, read
+    off its answer to a single bright pixel. Means are taken off first: at odd sizes the coarsest
+    band lets brightness in.
     """
     images = torch.from_numpy(np.array(images, dtype=np.float64)).to(device)
     height, width = images.shape[1:]

@@ -1,7 +1,5 @@
 """Does the code hold the planted factors, and is each of them one latent?"""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -10,7 +8,7 @@ from scipy.special import entr
 from scipy.stats import rankdata
 from sklearn.ensemble import RandomForestRegressor
 
-from brainvae_core.metrics.checks import checked_images, checked_rows
+from brainvae_core.metrics.checks import check_columns, checked_images, checked_rows
 from brainvae_core.metrics.reconstruction import explained_variance
 
 # Of two unrelated columns of 200 brains the corrected information is 0.02 nats with 8 bins, 0.06
@@ -31,20 +29,14 @@ def linear_recovery(
 ) -> np.ndarray:
     """R² (n_factors,) of each planted factor, read off the code of test brains by regression.
 
-    Least squares with an intercept on the training brains. Rotating, permuting, shifting or
-    rescaling latents changes nothing: this asks whether a factor is in the code, not whether one
-    latent is that factor. 1 is perfect, 0 no better than the test brains' average factor.
+    Least squares with an intercept on the training brains: whether a factor is in the code, not
+    whether one latent is that factor. 1 is perfect, 0 no better than the test brains' average.
 
     Parameters
     ----------
     codes_train, codes_test : ndarray, shape (n, latent_dim)
+        Of more training brains than latents + 1.
     factors_train, factors_test : ndarray, shape (n, n_factors)
-
-    Raises
-    ------
-    ValueError
-        Shapes do not match, a number is not finite, there are no more training brains than
-        latents + 1, or a factor does not vary.
     """
     codes_train, factors_train, codes_test, factors_test = _checked_sets(
         codes_train, factors_train, codes_test, factors_test
@@ -74,7 +66,7 @@ def explained_by_factors(
 
     Explained variance of the test brains about the training mean. At degree 1 that is all a linear
     model could paint that knew the factors themselves; what degree 2 adds (squares and products) is
-    a nonlinear model's to gain. Factors are (n, n_factors), images (n, height, width).
+    a nonlinear model's to gain.
 
     Parameters
     ----------
@@ -85,23 +77,20 @@ def explained_by_factors(
     if degree not in (1, 2):
         raise ValueError(f"degree={degree} must be 1 or 2")
 
-    def terms_of(factors, name):
-        """One, the factors, and at degree 2 their squares and products, (n, n_terms)."""
-        factors = checked_rows(factors, name)
+    def checked_side(part, factors, images):
+        """Terms (n, n_terms): one, the factors, and at degree 2 their squares and products."""
+        factors = checked_rows(factors, f"factors_{part}")
+        images = checked_images(images, f"images_{part}")
+        if len(factors) != len(images):
+            raise ValueError(
+                f"factors_{part} and images_{part} have {len(factors)} and {len(images)} brains"
+            )
         first, second = np.triu_indices(factors.shape[1])
         products = [factors[:, first] * factors[:, second]] if degree == 2 else []
-        return np.column_stack([np.ones(len(factors)), factors, *products])
+        return np.column_stack([np.ones(len(factors)), factors, *products]), images
 
-    terms_train = terms_of(factors_train, "factors_train")
-    terms_test = terms_of(factors_test, "factors_test")
-    images_train = checked_images(images_train, "images_train")
-    images_test = checked_images(images_test, "images_test")
-    sides = (("train", terms_train, images_train), ("test", terms_test, images_test))
-    for part, terms, images in sides:
-        if len(terms) != len(images):
-            raise ValueError(
-                f"factors_{part} and images_{part} have {len(terms)} and {len(images)} brains"
-            )
+    terms_train, images_train = checked_side("train", factors_train, images_train)
+    terms_test, images_test = checked_side("test", factors_test, images_test)
     if terms_train.shape[1] != terms_test.shape[1] or len(terms_train) <= terms_train.shape[1]:
         raise ValueError(
             f"{len(terms_train)} training brains and {terms_train.shape[1]} coefficients, "
@@ -116,31 +105,15 @@ def explained_by_factors(
 def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> np.ndarray:
     """By how much the best latent for a factor beats the second best (Chen et al. 2018, § 4).
 
-    A factor that two latents share has no gap, be it mixed into both or copied. The entropy of a
-    continuous factor is that of its bins, so gaps compare only at one number of bins, and noise
-    costs more than in a regression: a latent that correlates 0.9 with its factor (R² 0.81) and
-    shares it with no other has a gap of 0.34 with 8 bins. The second best is the luckiest of many:
-    in that example with 7 unrelated latents besides, 200 brains give a gap lower by 0.02
-    (uncorrected 0.05), 700 brains by 0.00.
+    (n_factors,) shares of the factor's entropy: 1 where one latent orders brains as the factor does
+    and no other knows of it, 0 where two share it, be it mixed into both or copied. A latent that
+    correlates 0.9 with its factor, alone, has 0.34 with 8 bins; gaps compare at one number only.
 
     Parameters
     ----------
-    codes : ndarray, shape (n, latent_dim)
-    factors : ndarray, shape (n, n_factors)
+    codes, factors : ndarray, shape (n, latent_dim) and (n, n_factors)
     bins : int
-        Equally filled bins a column, at least 2.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_factors,)
-        Of the factor's entropy, 0 to 1: 1 where one latent orders brains as the factor does and no
-        other latent knows of it. Of a single latent the second largest is 0.
-
-    Raises
-    ------
-    ValueError
-        Rows do not match, a number is not finite, there are fewer than two brains a cell of the
-        table (2 bins²), or a factor does not vary.
+        Equally filled bins a column, at least 2; two brains a cell of their table (2 bins²).
     """
     information = mutual_information(codes, factors, bins)
     # What a factor says of itself is its entropy, corrected like the rest, so that no gap passes 1.
@@ -152,23 +125,18 @@ def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, bins: int = B
 def mutual_information(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> np.ndarray:
     """Mutual information of every latent with every factor, (latent_dim, n_factors) nats.
 
-    Brains are sorted into equally filled bins of either column, equal values into one bin, so any
-    increasing function of a column changes nothing (nor a decreasing one, where ``bins`` divides
-    the number of brains). Counting gives unrelated columns about (bins − 1)² / 2n nats too much:
-    0.13 with 8 bins and 200 brains. Every entropy is therefore raised by (occupied bins − 1) / 2n
-    (Miller 1955), which leaves 0.02. Parameters and errors are `mutual_information_gap`'s.
+    Brains are sorted into equally filled bins of either column, equal values into one bin. Counting
+    gives unrelated columns about (bins − 1)² / 2n nats too much (0.13 of 200 brains), so every
+    entropy is raised by (occupied bins − 1) / 2n (Miller 1955), which leaves 0.02.
     """
     codes, factors = checked_rows(codes, "codes"), checked_rows(factors, "factors")
     _check_paired(codes, factors)
-    _check_vary(factors, "")
-    n = len(codes)
+    _check_vary(factors)
+    n, fewest = len(codes), BRAINS_PER_CELL * bins**2
     if bins != int(bins) or bins < 2:
         raise ValueError(f"bins={bins} must be a whole number, at least 2")
-    if n < BRAINS_PER_CELL * bins**2:
-        raise ValueError(
-            f"{n} brains are too few for {bins} bins; give at least {BRAINS_PER_CELL * bins**2} "
-            "brains, or fewer bins"
-        )
+    if n < fewest:
+        raise ValueError(f"{n} brains are too few for {bins} bins; give at least {fewest} brains")
 
     def in_bins(values):
         """1 in each value's bin and 0 elsewhere, (n, columns, bins)."""
@@ -187,16 +155,9 @@ def mutual_information(codes: np.ndarray, factors: np.ndarray, bins: int = BINS)
 class DCI(NamedTuple):
     """What random forests that predict factors from the code say of it.
 
-    Attributes
-    ----------
-    disentanglement : float
-        0 to 1; 1: each latent serves one factor.
-    completeness : float
-        0 to 1; 1: each factor is served by one latent.
-    informativeness : float
-        An error, in standard deviations of the factors: 0 is best, 1 is guessing the mean.
-    importance : ndarray, shape (latent_dim, n_factors)
-        How much each latent matters to each factor; columns sum to 1.
+    ``disentanglement`` and ``completeness`` are 1 where each latent serves one factor and each
+    factor is served by one latent, down to 0; ``informativeness`` is an error, in standard
+    deviations of the factors; ``importance`` (latent_dim, n_factors) has columns that sum to 1.
     """
 
     disentanglement: float
@@ -214,23 +175,15 @@ def dci(
 ) -> DCI:
     """Disentanglement, completeness and informativeness (Eastwood, Williams 2018).
 
-    A random forest a factor predicts it from all latents; how much each latent lowered the
-    squared error is its importance, of which every forest has 1 to share out. The informativeness
-    is of the test brains, the rest of the training brains. Latents are standardised: one that
-    barely moves counts like any other, and `active_latents` says which to leave out.
-
-    A forest that predicts badly shares its importance out all the same, among all latents. So
-    noise lowers the first two scores even where each latent serves one factor (latents that
-    correlate 0.9 with theirs, of 9 factors: about 0.76): compare codes of similar informativeness.
-    Two factors mixed in two latents still score 1 − log 2 / log n_factors, for they are told from
-    all the others.
+    A random forest a factor predicts it from all latents, standardised; how much each lowered the
+    squared error is its importance. The informativeness is of the test brains. Noise lowers the
+    first two scores too (latents that correlate 0.9 with theirs, of 9 factors: about 0.76). Two
+    factors mixed in two latents still score 1 − log 2 / log n_factors.
 
     Parameters
     ----------
-    codes_train, factors_train, codes_test, factors_test
-        As for `linear_recovery`, with at least 20 training brains.
-    seed : int
-        Of the forests.
+    codes_train, factors_train, codes_test, factors_test, seed
+        As for `linear_recovery`, with at least 20 training brains; of the forests.
     """
     codes_train, factors_train, codes_test, factors_test = _checked_sets(
         codes_train, factors_train, codes_test, factors_test
@@ -260,11 +213,10 @@ def dci(
 def importance_scores(importance: np.ndarray) -> tuple[float, float]:
     """Disentanglement and completeness from importances (latent_dim, n_factors), 0 or more.
 
-    The first is 1 − the entropy, base n_factors, of what a latent's importance is divided among;
-    averaged over latents, each weighted by its share of all importance, so that a dead latent does
-    not count. The second is 1 − the entropy, base latent_dim, of the latents a factor is divided
-    among; averaged over factors alike, as in the authors' code (the paper gives it by factor); a
-    factor to which no latent matters counts 0. Among one there is nothing to divide: 1.
+    1 − the entropy (base: their number) of the factors a latent is divided among, averaged over
+    latents by their importance; the same of the latents a factor is divided among, averaged over
+    factors alike, as in the authors' code (the paper gives it by factor). Among one there is
+    nothing to divide: 1.
     """
     of_latent, total = importance.sum(axis=1), importance.sum()
     disentanglement = _concentration(importance) @ of_latent / total if total > 0 else 0.0
@@ -291,20 +243,15 @@ def _vary(values) -> np.ndarray:
     return values.std(axis=0) > 1e-9 * np.abs(values).max(axis=0)
 
 
-def _checked_sets(codes_train, factors_train, codes_test, factors_test) -> list[np.ndarray]:
-    """Codes and factors of two sets of brains that fit one another, or a ValueError."""
+def _checked_sets(*sets) -> list[np.ndarray]:
+    """Codes and factors of training and of test brains that fit one another, or a ValueError."""
     names = ("codes_train", "factors_train", "codes_test", "factors_test")
-    sets = (codes_train, factors_train, codes_test, factors_test)
     sets = [checked_rows(values, name) for values, name in zip(sets, names, strict=True)]
     for part, codes, factors in (("train", *sets[:2]), ("test", *sets[2:])):
         _check_paired(codes, factors, f"_{part}")
+        _check_vary(factors, f"{part} ")
     for name, train, test in (("codes", *sets[::2]), ("factors", *sets[1::2])):
-        if train.shape[1] != test.shape[1]:
-            raise ValueError(
-                f"{name}_train {train.shape} and {name}_test {test.shape} must have equal columns"
-            )
-    _check_vary(sets[1], "training ")
-    _check_vary(sets[3], "test ")
+        check_columns(**{f"{name}_train": train, f"{name}_test": test})
     return sets
 
 
@@ -315,7 +262,7 @@ def _check_paired(codes, factors, part="") -> None:
         )
 
 
-def _check_vary(factors, part) -> None:
+def _check_vary(factors, part="") -> None:
     constant = np.flatnonzero(~_vary(factors))
     if constant.size:
         raise ValueError(

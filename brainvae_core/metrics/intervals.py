@@ -1,7 +1,5 @@
 """How far a number could be off: intervals over brains and over seeds of a fit."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -18,10 +16,7 @@ SHARE = (0.0, 1.0)
 
 
 class Estimate(NamedTuple):
-    """A number, the ends of its interval, and how many brains and fits (seeds) it is made from.
-
-    One seed says nothing about other fits.
-    """
+    """A number, the ends of its interval, and how many brains and fits (seeds) it is made from."""
 
     value: float
     low: float
@@ -52,23 +47,16 @@ class Estimate(NamedTuple):
 def estimate(scores: np.ndarray, level: float = 0.95, bounds=UNBOUNDED) -> Estimate:
     """Mean score with its interval.
 
-    Brains are resampled with replacement, the same for every seed, and the resamples' spread is
-    widened to what Student's t gives for so few brains. The seeds are too few for resampling (a
-    bootstrap of three is too narrow), so their part is Student's t of the seeds' means.
+    Brains, at least two, are resampled with replacement, the same for every seed, and the
+    resamples' spread is widened to what Student's t gives for so few. The seeds are too few for
+    resampling (a bootstrap of three is too narrow): their part is Student's t of the seeds' means.
 
     Parameters
     ----------
     scores : ndarray, shape (n_brains,) or (n_seeds, n_brains)
         Of one fit, or of several fits of one model to the same brains.
-    level : float
-        Share of intervals that are to hold the truth.
-    bounds : (low, high)
-        What the score cannot pass; the interval ends there.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two brains, a score that is not finite, or a level outside (0, 1).
+    level, bounds : float and (low, high)
+        Share of intervals that are to hold the truth; what the score, and so they, cannot pass.
     """
     return _bootstrap([_checked(scores, "scores")], [1], level, bounds)
 
@@ -76,13 +64,12 @@ def estimate(scores: np.ndarray, level: float = 0.95, bounds=UNBOUNDED) -> Estim
 def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) -> Estimate:
     """Mean of a − b on the same brains, with its interval.
 
-    Brains are paired, fits are not: seed 0 of one model has nothing to do with seed 0 of another.
-    The numbers of seeds may differ, and ``n_seeds`` is the smaller.
+    Brains are paired, fits are not: ``n_seeds`` is the smaller of their numbers.
 
     Parameters
     ----------
-    scores_a, scores_b : ndarray, shape (n_brains,) or (n_seeds, n_brains)
-    level : float
+    scores_a, scores_b, level
+        As for `estimate`.
     """
     a, b = _checked(scores_a, "scores_a"), _checked(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
@@ -101,23 +88,18 @@ def jackknife(
 ) -> Estimate:
     """A statistic of many brains together, with its interval (Efron, Tibshirani 1993, ch. 11).
 
-    For what is no mean over brains. A bootstrap would count some brains twice, which a Fréchet
-    distance or a nearest neighbour sees as fewer brains; here 20 groups of brains are left out in
-    turn (each brain by itself where there are fewer), and seeds enter as for `estimate`. Intervals
-    of shares hold also the one on the logit scale with half a brain added on either side, so that
-    1 of 20 brains without a miss is [0.85, 1]. For statistics that jump, such as nearest
-    neighbours, and for a Fréchet distance near 0, intervals are wider than they need be.
+    For what is no mean over brains, such as a Fréchet distance, to which a bootstrap's repeats
+    would be fewer brains: 20 groups of brains are left out in turn (each brain by itself where
+    there are fewer), and seeds enter as for `estimate`. Intervals of shares hold also the one on
+    the logit scale with half a brain added on either side, so that 1 of 20 brains without a miss is
+    [0.85, 1]. For nearest neighbours, and for a Fréchet distance near 0, they are too wide.
 
     Parameters
     ----------
-    statistic : callable
-        Of one fit's arrays, such as `frechet_distance` or `auc`.
-    fits : sequence of sequence of ndarray, each (n_brains, …)
-        What the statistic is computed from, a fit each; rows are left out of every array together.
-        At least three brains, as many in every array.
-    level : float
-    bounds : (low, high)
-        (0, 1) says that the statistic is a share, such as an area under a curve.
+    statistic, fits : callable and sequence of sequence of ndarray, each (n_brains, …)
+        Of one fit's arrays, such as `auc`; the arrays, a fit each, of at least three brains.
+    level, bounds
+        As for `estimate`; (0, 1) says that the statistic is a share.
     """
     return _jackknife(statistic, [fits], [1], level, bounds)
 
@@ -127,12 +109,10 @@ def jackknife_difference(
 ) -> Estimate:
     """`jackknife` of a − b, both of the same brains, which are left out of both together.
 
-    Fits are not paired.
-
     Parameters
     ----------
     statistic, fits_a, fits_b, level
-        As for `jackknife`.
+        As for `jackknife`; fits are not paired.
     """
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
 
@@ -146,29 +126,26 @@ def from_resamples(
     level: float = 0.95,
     bounds=UNBOUNDED,
 ) -> Estimate:
-    """Mean over fits of a statistic whose resamples are at hand, or a difference of two.
+    """Mean over fits of a statistic whose resamples, of brains and of regions, are at hand.
 
-    For statistics that are resampled over more than brains, such as over regions too. What
-    resampling adds to a statistic on the whole (regions drawn twice are fewer regions) is taken
-    off: only the spread of each fit's resamples about their mean counts.
+    What resampling adds to a statistic on the whole (regions drawn twice are fewer regions) is
+    taken off: only the spread of each fit's resamples about their mean counts.
 
     Parameters
     ----------
-    values : ndarray, shape (n_seeds,)
-        The statistic, a fit each.
-    resamples : ndarray, shape (n_seeds, n)
-        The same of each fit's resamples; draw i of every fit is of the same brains and regions.
+    values, resamples : ndarray, shape (n_seeds,) and (n_seeds, n)
+        The statistic, a fit each, and the same of its resamples; draw i of every fit is of the
+        same brains and regions.
     less : (values, resamples), optional
         Of another model, to be subtracted; its draws are of the same brains and regions too.
     n_brains, n_regions : int
-        That were resampled. The fewer decides how much the spread of the resamples is widened, as
-        Student's t is for so few.
+        That were resampled; the fewer decides how much their spread is widened, as Student's t is.
     level, bounds
         As for `estimate`.
     """
     _check_level(level)
     terms = [_checked_resamples(*term) for term in ((values, resamples), *([less] if less else []))]
-    if len({term.shape[1] for _, term in terms}) > 1:
+    if len({drawn.shape[1] for _, drawn in terms}) > 1:
         raise ValueError("the two models have different numbers of resamples; draw as many of both")
     signs = (1, -1)[: len(terms)]
     value = sum(sign * found.mean() for sign, (found, _) in zip(signs, terms, strict=True))
@@ -185,9 +162,8 @@ def from_resamples(
 def verdict(estimates: Iterable[Estimate]) -> str:
     """What intervals say of a claim that each of these numbers should be positive.
 
-    ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
-    hold"`` where none is and some are below, ``"not shown"`` where every interval holds zero: the
-    claim may still be true.
+    ``"holds"`` where all are above zero, ``"depends"`` where some are, ``"does not hold"`` where
+    none is and some are below, ``"not shown"`` where all hold zero: it may still be true.
     """
     signs = [found.sign for found in estimates]
     if not signs:

@@ -4,8 +4,6 @@ A straight line with noise bends somewhere too, so a knee has to be farther from
 such lines are (`knee_over_seeds`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,24 +21,16 @@ class Knee:
 
     Attributes
     ----------
-    points : ndarray, shape (n_points,)
-        The grid's values, such as numbers of latents.
-    at : float
-        The one at the knee of the mean over seeds; NaN if there is none beyond what noise makes of
-        a straight line.
-    distance : float
-        From the curve to its chord there, as a share of the curve's range; NaN with fewer than
-        three points.
-    p_straight : float
-        How often the mean of as many seeds of a straight line is at least as far from its chord,
-        in units of the curve; NaN where not known, and the curve alone decides.
-    shares, no_knee : ndarray, shape (n_points,), and float
-        Shares of the resamples that have their knee at each point, and of those without one; they
-        add up to 1. NaN where not known.
-    interval : (float, float)
-        Of 95 % of the resamples that have one; both are grid values.
-    n_seeds : int
-        Fewest at a point that has any; 0 if none has. With 1 the uncertainty is not known.
+    points, shares : ndarray, shape (n_points,)
+        The grid's values, and which share of the resamples has its knee at each.
+    at, distance : float
+        The knee of the mean over seeds, NaN if there is none beyond what noise makes of a straight
+        line; from the curve to its chord there, as a share of the curve's range.
+    p_straight, no_knee : float
+        How often the mean of as many seeds of a straight line is at least as far from its chord;
+        the share of the resamples without a knee. NaN, as the shares, where not known.
+    interval, n_seeds : (float, float) and int
+        Of 95 % of the resamples' knees; fewest at a point that has any.
     """
 
     points: np.ndarray
@@ -52,43 +42,16 @@ class Knee:
     interval: tuple[float, float]
     n_seeds: int
 
-    @property
-    def mode(self) -> float:
-        """The most frequent knee of the resamples; NaN if it is none, or not known."""
-        if not self.shares.max() >= self.no_knee:
-            return float("nan")
-        return float(self.points[self.shares.argmax()])
-
-    def __str__(self):
-        found = f"knee at {self.at:g}" if np.isfinite(self.at) else "no knee"
-        if np.isfinite(self.distance):
-            found += f", {self.distance:.2f} of the range from the chord"
-        else:
-            found += ", fewer than three points to read it from (β is read at the knee over L)"
-        if np.isfinite(self.p_straight):
-            found += f", a straight line as far with p = {self.p_straight:.3f}"
-        if np.isnan(self.no_knee):
-            unknown = "what other seeds would give"
-            if np.isnan(self.p_straight):
-                unknown += ", and whether noise bends a straight line as far,"
-            return f"{found}; {unknown} is not known"
-        often = "none" if np.isnan(self.mode) else f"{self.mode:g}"
-        found += f"; over {self.n_seeds} seeds most often {often}"
-        if np.isfinite(self.interval[0]):
-            found += ", 95 % from {:g} to {:g}".format(*self.interval)
-        return f"{found}, none in {100 * self.no_knee:.0f} % of resamples"
-
 
 def knee(
-    x: Sequence[float], y: Sequence[float], *, shape: str = "convex falling", log_x: bool = False
+    x: Sequence[float], y: Sequence[float], *, shape: str = "convex falling"
 ) -> tuple[float, float]:
     """Where a curve is farthest from the straight line between its ends (Satopää et al. 2011).
 
-    The core of Kneedle, without its smoothing and its threshold by sensitivity: both axes are
-    divided by the curve's range, so units do not matter. Whether x is on a logarithmic axis does
-    matter, and so does the range that was scanned, for the chord ends there. No knee has a curve
-    that keeps within 5 % of its range of the chord, one that is no better at its farthest point
-    than at its beginning, a constant, or fewer than three points.
+    The core of Kneedle, without its smoothing and its threshold by sensitivity: x at the knee, and
+    its distance to the chord along y, as a share of the curve's range. NaN of a curve that keeps
+    within 5 % of its range of the chord, that is no better at its farthest point than at its
+    beginning, a constant, or fewer than three points (the distance too).
 
     Parameters
     ----------
@@ -96,19 +59,11 @@ def knee(
         In any order. Points that are not finite, such as failed fits, are left out.
     shape : {"convex falling", "concave rising"}
         A loss that comes to a plateau, its knee below the chord, or a score that does.
-    log_x : bool
-        Take x on a logarithmic axis.
-
-    Returns
-    -------
-    x, distance : float
-        At the knee, one of those given (NaN if there is none), and to the chord along y, as a share
-        of the curve's range (NaN with fewer than three points).
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"x is {x.shape} and y {y.shape}; both must be (n,)")
-    (index,), (distance,), _ = _farthest(_placed(x, log_x)[None], y[None], _sign(shape))
+    (index,), (distance,), _ = _farthest(x[None], y[None], _sign(shape))
     return (float("nan") if index < 0 else float(x[index])), float(distance)
 
 
@@ -118,7 +73,6 @@ def knee_over_seeds(
     *,
     x: np.ndarray | None = None,
     shape: str = "convex falling",
-    log_x: bool = False,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Knee:
@@ -128,28 +82,21 @@ def knee_over_seeds(
     point's residuals from its own mean, times √(n/(n − 1)), drawn anew and averaged. There is a
     knee if `knee` finds one and if at most 5 % of such curves are as far from their own chords, in
     units of the curve: not of its range, which noise has too. From few seeds p comes out too
-    small: of straight lines with normal noise, six points of three seeds, about 10 % pass (1000
-    simulated), not 5 %. With one seed the noise is not known, and a knee is what `knee` finds.
-
-    For the shares, each point's seeds are drawn anew by themselves: a seed's number says nothing
-    across points. With n seeds the spread comes out too small, by √((n − 1)/n).
+    small: of straight lines with normal noise, six points of three seeds, about 10 % pass, not 5 %.
+    With one seed the noise is not known, and a knee is what `knee` finds. For the shares, each
+    point's seeds are drawn anew; with n seeds their spread is too small by √((n − 1)/n).
 
     Parameters
     ----------
-    points : sequence of float, shape (n_points,)
-        The grid's values, each once.
-    values : ndarray, shape (n_points, n_seeds)
-        NaN where a fit failed.
+    points, values : sequence of float, shape (n_points,), and ndarray, shape (n_points, n_seeds)
+        The grid's values, each once; NaN where a fit failed.
     x : ndarray, shape (n_points, n_seeds), optional
         Where each fit lies on the other axis, if that was measured too: the rates of a
         rate–distortion curve. Otherwise it is the point itself.
-    shape, log_x
-        As for `knee`.
-    resamples, seed : int
-        How many, of either kind, and where their random numbers begin.
+    shape, resamples, seed
+        As for `knee`; how many, of either kind, and where their random numbers begin.
     """
-    points = np.asarray(points, dtype=np.float64)
-    values = np.asarray(values, dtype=np.float64)
+    points, values = np.asarray(points, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or points.shape != values.shape[:1] or not values.size:
         raise ValueError(
             f"points are {points.shape} and values {values.shape}; they must be (n_points,) and "
@@ -161,9 +108,7 @@ def knee_over_seeds(
     fitted = np.isfinite(values)
     if x.shape != values.shape or (np.isfinite(x) < fitted).any():
         raise ValueError(f"x is {x.shape}; it must be {values.shape} and finite where values are")
-    x, sign = _placed(x, log_x), _sign(shape)
-    counts = fitted.sum(axis=1)
-    n_seeds = int(counts[counts > 0].min()) if fitted.any() else 0
+    sign, n_seeds = _sign(shape), _fewest(fitted)
     mean = np.stack([_seed_means(x, fitted), _seed_means(values, fitted)])
     (index,), (distance,), (farthest,) = _farthest(*mean[:, None], sign)
     p_straight, found = float("nan"), None
@@ -190,24 +135,22 @@ def choose_point(
     """L and β by two knees, one after the other; nothing is left to the eye.
 
     L is at the knee, over L, of the least D + R that any β reaches: of the bound on the evidence
-    (β = 1), which is one quantity for every β where −ELBO_β is not, and which charges for latents
-    where distortion does not. β is at the knee of the rate–distortion curve at that L, whose slope
-    dD/dR is −β (Alemi et al. 2018): at a smaller β one more nat of rate buys less distortion than
-    it does on average over the scanned range, at a larger one more.
+    (β = 1), which is one quantity for every β and charges for latents. β is at the knee of the
+    rate–distortion curve at that L, whose slope dD/dR is −β (Alemi et al. 2018).
 
     Parameters
     ----------
     betas, latent_dims : sequence of number
     rate, distortion : ndarray, shape (n_betas, n_dims, n_seeds)
         R and D of *validation* brains, nats per image; NaN where a fit failed.
-    resamples, seed : int
+    resamples, seed
+        As for `knee_over_seeds`.
 
     Returns
     -------
     latent_dim, beta : Knee
-        That of β is of the chosen L's curve, and NaN where there is no such L. The shares and
-        intervals of both are of the whole rule: every resample redraws the seeds of every point
-        and takes its own least bound, its own L and β at the knee of that L's curve.
+        Their shares and intervals are of the whole rule: every resample redraws the seeds of every
+        point and takes its own least bound, its own L, and β of that L's curve.
     """
     rate, distortion = np.asarray(rate, np.float64), np.asarray(distortion, np.float64)
     wanted = (len(betas), len(latent_dims))
@@ -224,29 +167,27 @@ def choose_point(
     there = (np.asarray(latent_dims) == in_dims.at)[:, None]
     at_knee = np.where(there, distortion, np.nan)[:, there.argmax()]
     in_betas = knee_over_seeds(betas, at_knee, x=rate[:, there.argmax()], **options)
-    counts = fitted.sum(axis=2)
-    n_seeds = int(counts[counts > 0].min()) if fitted.any() else 0
-    found = None, None
+    n_seeds, found = _fewest(fitted), (None, None)
     if n_seeds > 1:
         found = _both_resampled(in_dims.points, rate, distortion, resamples, seed)
-    spreads = (_spread(k.points, i) for k, i in zip((in_dims, in_betas), found, strict=True))
-    return tuple(
-        replace(k, shares=shares, no_knee=no_knee, interval=interval, n_seeds=n_seeds)
-        for k, (shares, no_knee, interval) in zip((in_dims, in_betas), spreads, strict=True)
-    )
-
-
-def _placed(x, log_x):
-    """x as it lies on its axis."""
-    if log_x and (x <= 0).any():
-        raise ValueError(f"x has {x.min():g}, which has no place on a logarithmic axis")
-    return np.log(x) if log_x else x
+    chosen = []
+    for one, resampled in zip((in_dims, in_betas), found, strict=True):
+        shares, no_knee, interval = _spread(one.points, resampled)
+        new = {"shares": shares, "no_knee": no_knee, "interval": interval, "n_seeds": n_seeds}
+        chosen.append(replace(one, **new))
+    return tuple(chosen)
 
 
 def _sign(shape):
     if shape not in SHAPES:
         raise ValueError(f"shape={shape!r} is unknown; {' and '.join(SHAPES)} have a knee")
     return SHAPES[shape]
+
+
+def _fewest(fitted) -> int:
+    """Fewest seeds at a point that has any."""
+    counts = fitted.sum(axis=-1)
+    return int(counts[counts > 0].min()) if counts.any() else 0
 
 
 def _farthest(x, y, sign):

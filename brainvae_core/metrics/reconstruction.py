@@ -1,12 +1,10 @@
 """How near reconstructions come to brains: explained variance, MS-SSIM, PSNR, spectra."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from brainvae_core.metrics.checks import checked_images, checked_mean, checked_pair
+from brainvae_core.metrics.checks import check_positive, checked_alike, checked_images, checked_mean
 from brainvae_core.metrics.cw_ssim import CWSSIM
 
 # Wang, Simoncelli, Bovik (2003): of a pixel's scale, then of every doubling.
@@ -26,21 +24,14 @@ LIMITS = {
 def reconstruction_scores(
     images: np.ndarray, reconstructions: np.ndarray, mean_image: np.ndarray, similarity: CWSSIM
 ) -> dict[str, np.ndarray]:
-    """All that is asked of a reconstruction, by name, one number a brain.
+    """All that is asked of a reconstruction, by name, (n,) float64 each.
 
     Parameters
     ----------
-    images, reconstructions : ndarray, shape (n, height, width)
-    mean_image : ndarray, shape (height, width)
-        Of the training brains.
+    images, reconstructions, mean_image
+        As for `explained_variance`.
     similarity : CWSSIM
         With these images as its references.
-
-    Returns
-    -------
-    dict of str to ndarray of float64, each (n,)
-        ``"explained variance"``, ``"CW-SSIM"``, ``"MS-SSIM"``, ``"PSNR"`` (decibels) and
-        ``"norm ratio"``; ``LIMITS`` has what they cannot pass.
     """
     return {
         "explained variance": explained_variance_per_brain(images, reconstructions, mean_image),
@@ -57,12 +48,13 @@ def explained_variance(
     """Share of the squared difference from the mean image that reconstructions account for.
 
     ``1 − Σ (x − r)² / Σ (x − mean)²``, both sums over all brains and pixels: 1 perfect, 0 the mean
-    image of the *training* brains, which a model that learned nothing would answer, negative worse.
+    image, which a model that learned nothing would answer, negative worse.
 
     Parameters
     ----------
     images, reconstructions : ndarray, shape (n, height, width)
     mean_image : ndarray, shape (height, width)
+        Of the *training* brains.
     """
     residual, total = _squares(images, reconstructions, mean_image)
     if not total.sum() > 0:
@@ -75,15 +67,12 @@ def explained_variance_per_brain(
 ) -> np.ndarray:
     """`explained_variance` of every brain by itself, (n,) float64.
 
-    Their mean is not the pooled value: there, an unusual brain weighs more.
-
     Parameters
     ----------
     images, reconstructions, mean_image
         As for `explained_variance`.
     """
-    residual, total = _squares(images, reconstructions, mean_image)
-    _check_deviates(total)
+    residual, total = _squares(images, reconstructions, mean_image, deviates=True)
     return 1 - residual / total
 
 
@@ -92,32 +81,29 @@ def norm_ratio(
 ) -> np.ndarray:
     """How far reconstructions deviate from the mean image, over how far the brains do, (n,).
 
-    ``‖r − mean‖ / ‖x − mean‖``: 0 for the mean image, 1 for a copy; what a projection keeps is the
-    root of its explained variance.
+    ``‖r − mean‖ / ‖x − mean‖``: 0 for the mean image, 1 for a copy, of a projection the root of
+    what it explains.
 
     Parameters
     ----------
     images, reconstructions, mean_image
         As for `explained_variance`.
     """
-    _, total = _squares(images, reconstructions, mean_image)
-    deviation = _squares(reconstructions, images, mean_image)[1]
-    _check_deviates(total)
-    return np.sqrt(deviation / total)
+    _, total = _squares(images, reconstructions, mean_image, deviates=True)
+    return np.sqrt(_squares(reconstructions, images, mean_image)[1] / total)
 
 
 def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Multi-scale structural similarity (n,) of images with their references (Wang et al. 2003).
 
-    Of grey values, clipped to [0, 1]: at most 1, for identical images; 0 where structure is
-    reversed at any scale. Scales that SSIM's window does not fit into are left out, the *finest*
-    ones: 5 at 320 × 448 pixels, 4 at 160 × 224, so that the coarsest has one size in micrometres;
-    the other weights are divided by their sum. plenoptic's implementation in single precision: ten
-    times faster, and the same to 1e-4.
+    Of grey values, clipped to [0, 1]: 1 for identical images, 0 where structure is reversed at any
+    scale. Where SSIM's window fits into fewer than 5 scales the *finest* are left out (4 remain at
+    160 × 224), so that the coarsest has one size in micrometres, and the other weights are divided
+    by their sum. plenoptic's implementation in single precision, right to 1e-4.
     """
     from plenoptic.metric import ms_ssim as of_plenoptic  # here: two seconds
 
-    reference, images = checked_pair(reference, images)
+    reference, images = checked_alike(reference=reference, images=images)
     smallest = min(images.shape[1:])
     if smallest < WINDOW:
         raise ValueError(f"images of {images.shape[1:]} are too small; MS-SSIM needs 11 pixels")
@@ -135,7 +121,7 @@ def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 def psnr(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio of every image, decibels for a peak of 1; ∞ if identical."""
-    reference, images = checked_pair(reference, images)
+    reference, images = checked_alike(reference=reference, images=images)
     pairs = zip(reference.astype(np.float64), images.astype(np.float64), strict=True)
     with np.errstate(divide="ignore"):
         return np.array([peak_signal_noise_ratio(x, y, data_range=1.0) for x, y in pairs])
@@ -146,14 +132,12 @@ def radial_spectrum(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Power of images by spatial frequency, whatever the direction.
 
-    A Hann window takes the borders' jump away. A power is the part of the windowed image's mean
-    square (over the window's own) that lies in a ring of frequencies. Slower than one period a
-    side, and the corners beyond an axis's Nyquist frequency, are in no ring.
+    A power is the part of an image's mean square that lies in a ring of frequencies, both under a
+    Hann window, which takes the borders' jump away.
 
     Parameters
     ----------
     images : ndarray, shape (n, height, width)
-        Such as residuals.
     pixel_um : float
     n_bins : int
         Rings of equal width in log frequency, from one period an image's shorter side to the
@@ -161,15 +145,11 @@ def radial_spectrum(
 
     Returns
     -------
-    frequencies : ndarray, shape (n_bins,)
-        Geometric middle of each ring, in cycles per mm.
-    power : ndarray, shape (n, n_bins)
+    frequencies, power : ndarray, shape (n_bins,) and (n, n_bins)
+        The first are the rings' geometric middles, in cycles per mm.
     """
     images = checked_images(images, "images")
-    if not 0 < pixel_um < np.inf or n_bins < 1:
-        raise ValueError(
-            f"pixel_um={pixel_um} must be positive and finite, and n_bins={n_bins} at least 1"
-        )
+    check_positive(pixel_um=pixel_um, n_bins=n_bins)
     n, *shape = images.shape
     pixel_mm = pixel_um / 1000
     edges = np.geomspace(1 / (min(shape) * pixel_mm), 0.5 / pixel_mm, n_bins + 1)
@@ -195,21 +175,18 @@ def radial_spectrum(
     return np.sqrt(edges[:-1] * edges[1:]), power
 
 
-def _squares(images, reconstructions, mean_image) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distance of every brain from its reconstruction and from the mean, (n,) each."""
-    images, reconstructions = checked_pair(images, reconstructions, ("images", "reconstructions"))
+def _squares(images, reconstructions, mean_image, deviates=False) -> np.ndarray:
+    """Squared distance of every brain from its reconstruction and from the mean, (2, n)."""
+    images, reconstructions = checked_alike(images=images, reconstructions=reconstructions)
     mean_image = checked_mean(mean_image, images)
-    residual, total = np.empty((2, len(images)))
+    residual, total = squares = np.empty((2, len(images)))
     # Brain by brain: in float64 a whole cohort would not fit into memory twice.
     for i, image in enumerate(images):
         image = image.astype(np.float64)
         residual[i] = np.square(image - reconstructions[i]).sum()
         total[i] = np.square(image - mean_image).sum()
-    return residual, total
-
-
-def _check_deviates(total) -> None:
-    if not (total > 0).all():
+    if deviates and not (total > 0).all():
         raise ValueError(
             f"image {np.argmin(total > 0)} equals the mean image, so it has no variance to explain"
         )
+    return squares

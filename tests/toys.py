@@ -1,0 +1,35 @@
+"""Models that read and paint regions by a table, and brains of such regions."""
+
+import numpy as np
+
+
+class Toy:
+    """Reads the regions' brightness by one table, (latent_dim, n_rois), and paints by another."""
+
+    def __init__(self, masks, reads, paints=None):
+        self.masks, self.reads = masks, np.asarray(reads)
+        self.paints = self.reads if paints is None else np.asarray(paints)
+
+    def encode(self, images):
+        means = np.stack([images[:, m].mean(axis=1) for m in self.masks], axis=1) - 0.5
+        return (means @ self.reads.T).astype(np.float32)
+
+    def decode(self, z):
+        levels = 0.5 + np.asarray(z) @ self.paints
+        return np.tensordot(levels, self.masks.astype(float), 1).astype(np.float32)
+
+
+def brains_of_regions(masks, n):
+    """Brains whose regions are equally bright on average and vary alike and independently."""
+    rng, spread = np.random.default_rng(0), np.linspace(-1, 1, n)
+    levels = 0.5 + 0.2 * rng.permuted(np.tile(spread, (len(masks), 1)), axis=1)
+    return np.tensordot(levels.T, masks.astype(np.float32), 1).astype(np.float32)
+
+
+class Answers:
+    """Answers what it is told to, whatever it is asked."""
+
+    def __init__(self, encode=None, decode=None, posterior=None):
+        for name, answer in {"encode": encode, "decode": decode, "posterior": posterior}.items():
+            if answer:
+                setattr(self, name, answer)
