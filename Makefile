@@ -1,21 +1,16 @@
 # `make book` renders the book, `make test` runs every test. The environment is made on the way.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.DELETE_ON_ERROR:
-.SUFFIXES:
 
 PROFILE ?= demo
 PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
-OUT := _build/$(PROFILE)
-# The road from cohort to book stands in workflow/Snakefile, for this machine and for a cluster.
-# Without a GPU to share, two notebooks run at once.
+# The road stands in workflow/Snakefile. Without a GPU to share, two notebooks run at once.
 GPUS := $(if $(shell command -v nvidia-smi),1,2)
 SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) --
 # One thread a worker: two that share two cores wait for each other many times longer.
 PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
-
 # uv reads its own variables only; where pip was told of a folder of wheels, uv is told too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without compiled bytecode every import of torch takes twice as long.
@@ -28,11 +23,9 @@ endif
 # The environment's kernels only, whatever the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-# `make acquire KEEP=folder ASK='--sex F --limit 40' FETCH='--workers 4 --rate-limit 20'`
 KEEP ?= data/allen
-ACQUIRE = $(BIN)/python -m brainvae_core.cohorts.allen
 
-.PHONY: help env check fit test book html records ccf acquire rehearsal notebooks nightly lint bench clean clean-all FORCE
+.PHONY: help env check fit test book html records ccf acquire rehearsal notebooks nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -46,15 +39,11 @@ env: .venv/made ## the environment alone
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -c constraints.txt -e '.[book]'
 	touch $@
 
-# Environments of their own: AllenSDK, which only asks, needs NumPy 1; pythae is a peer of the benchmarks.
-.venv-acquire/made: PINS := constraints-acquire.txt
-.venv-peers/made: PINS := benchmarks/peers/constraints.txt
-.venv-acquire/made: constraints-acquire.txt
-.venv-peers/made: benchmarks/peers/constraints.txt
-.venv-acquire/made .venv-peers/made: .venv/made
+# An environment of its own: AllenSDK, which only asks, needs NumPy 1.
+.venv-acquire/made: .venv/made constraints-acquire.txt
 	@echo '── environment $(@D)'
 	$(BIN)/uv venv --quiet --clear --python 3.11 $(@D)
-	VIRTUAL_ENV=$(@D) $(BIN)/uv pip install --compile-bytecode -r $(PINS)
+	VIRTUAL_ENV=$(@D) $(BIN)/uv pip install --compile-bytecode -r constraints-acquire.txt
 	touch $@
 
 lint: .venv/made ## ruff on every script
@@ -65,10 +54,8 @@ check: lint ## unit tests and lint only
 	$(PYTEST_TWO) -m 'not fitted and not server and not workflow and not book' tests
 
 test: .venv-acquire/made check fit ## every test: unit tests, fitted models, executed notebooks
-	@echo '── the acquisition against a local server that misbehaves'
-	$(PYTEST_TWO) --dist loadfile -m server tests
-	@echo '── the road, killed and taken up again, and submitted to a cluster that is not there'
-	$(PYTEST_TWO) --dist loadfile -m workflow tests
+	@echo '── the acquisition against a local server that misbehaves, and the road, killed and taken up again'
+	$(PYTEST_TWO) --dist loadfile -m 'server or workflow' tests
 	@echo '── tests on the fitted models'
 	$(BIN)/pytest -q -m fitted tests
 	@echo '── the notebooks against their committed outputs, one thread a kernel: two run at once'
@@ -92,38 +79,32 @@ html: .venv/made ## render the book from the committed notebooks, which are the 
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
 records: .venv/made ## keep what a profile's book recorded beside the demo's numbers in the ledger
-	$(BIN)/python book/_ext/chapters.py $(OUT)/notebooks book/records/$(PROFILE).json
-
-# Any file of the road, such as $(OUT)/notebooks/04_training.ipynb.
-$(OUT)/%: .venv/made FORCE
-	$(SNAKEMAKE) $@
+	$(BIN)/python book/_ext/chapters.py _build/$(PROFILE)/notebooks book/records/$(PROFILE).json
 
 ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
 	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see the README'; exit 1; }
 	$(MAKE) book PROFILE=ccf
 
+# `make acquire KEEP=folder ASK='--sex F --limit 40' FETCH='--workers 4 --rate-limit 20'`
 acquire: .venv/made .venv-acquire/made ## the Allen cohort, one section a brain, to KEEP
-	$(ACQUIRE) $(KEEP) $(ASK) $(FETCH)
+	$(BIN)/python -m brainvae_core.cohorts.allen $(KEEP) $(ASK) $(FETCH)
 
 # The refused brains are the server's doing: that some were is part of the rehearsal.
 rehearsal: .venv/made .venv-acquire/made ## the same from a local server that misbehaves, 60 brains, and their book
 	$(BIN)/python tests/rehearse.py data/rehearsal
 	$(MAKE) book PROFILE=rehearsal
 
-# Rows of the grid are fitted by a notebook: as the script beside it now is.
 notebooks: .venv/made ## refresh the outputs of the committed notebooks
 	$(BIN)/jupytext -q --to ipynb --set-kernel python3 notebooks/*.py
 	$(MAKE) fit
 	printf '%s\n' notebooks/*.ipynb | OMP_NUM_THREADS=1 TQDM_DISABLE=1 \
 	  xargs -P 2 -I{} sh -c 'echo "── {}"; $(BIN)/jupyter execute --inplace {}'
 
-bench: .venv/made .venv-peers/made ## speed and scale measured on this machine; BENCH=--small in minutes
+bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
 	for one in gpu scale fig2 bidirectional; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
-	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
 
-MADE := _build .snakemake runs data .venv .venv-acquire .venv-peers
+MADE := _build .snakemake runs data .venv .venv-acquire
 clean: ## say what would be freed; make clean-all frees it
 	@du -sh $(MADE) 2>/dev/null || true
-	@echo 'make clean-all removes these'
 clean-all:
 	rm -rf $(MADE)

@@ -4,11 +4,9 @@
 
 345 held-out brains × PCA, VAE and β-VAE × 22 numbers of latents: reconstructions, their CW-SSIM
 (level 4, 8 orientations), PCA-FD of reconstructions, of samples of the prior and of the aggregate
-posterior, and the artefacts of Fig. 2B. What a network computes costs the same whatever its
-weights, so they are those of an initialisation. One fit a point, no intervals, and not the MS-SSIM
-and PSNR that chapter 7 shows beside the figure. The cohort is made by another process and read
-from disk, as a chapter reads it; its memory counts. Then two of its parts alone: CW-SSIM of a
-pair, and simulating 256 brains.
+posterior, and the artefacts of Fig. 2B, by networks as they are initialised: one fit a point, no
+intervals, no MS-SSIM and PSNR. The cohort is read from disk, as a chapter reads it. Then two of its
+parts alone: CW-SSIM of a pair, and simulating 256 brains.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Each part is a process of its own, so that none is lost with another, and writes each line when it
 has it: a step over the time that moving its activations takes; one model by each recipe; the race
-to the paper recipe's held-out ELBO; models an hour, several together; peers on the same network.
+to the paper recipe's held-out ELBO; models an hour, several together; a peer on the same network.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from reach import ROOT, Setting, race
 from torch import nn
 from torch.utils.benchmark import Timer
 
+from brainvae_core.models.config import format_steps
 from brainvae_core.models.devices import pick_device
-from brainvae_core.models.schedule import format_steps
 from brainvae_core.models.training import train_together
 from brainvae_core.models.vae import BetaVAE
 
@@ -49,17 +49,6 @@ def copy_rates(device: torch.device) -> list[float]:
     source = torch.ones(n_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return [2 * n_bytes / s for s in seconds(lambda: target.copy_(source))]
-
-
-def matrix_rates(device: torch.device, precision: str) -> list[float]:
-    """Floating-point operations a second of a product of two large square matrices."""
-    size = 8192 if device.type == "cuda" else 512
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    left, right = (torch.randn((size, size), device=device).to(dtype) for _ in range(2))
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    found = seconds(lambda: left @ right)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return [2 * size**3 / s for s in found]
 
 
 @torch.no_grad()
@@ -85,10 +74,6 @@ def step(setting: Setting):
     device, images = pick_device(setting.device), setting.noise_images()
     rates = copy_rates(device)
     line("copy on the device", spread([r / 1e9 for r in rates], "GB/s"), f"{len(rates)} rounds")
-    for precision in ("float32", "bfloat16", *["tf32"] * (device.type == "cuda")):
-        with part(f"matrix product in {precision}"):
-            found = [r / 1e12 for r in matrix_rates(device, precision)]
-            line(f"matrix product in {precision}", spread(found, "TFLOP/s"), f"{len(found)} rounds")
     configs = {"recipe paper": setting.paper()}
     for precision in ("float32", "bfloat16"):
         configs[f"recipe fast in {precision}"] = setting.fast(steps=1, precision=precision)
@@ -134,42 +119,30 @@ def models_per_hour(setting: Setting):
                 line(f"grid of {GRID} points at that rate", projected, "1", "60 min (near 10 min)")
 
 
-def peers(setting: Setting):
-    """Steps a second of other trainers on the same network, images and machine."""
+def peer(setting: Setting):
+    """Steps a second of plain PyTorch with a DataLoader on the same network, images and machine."""
     images, batch = setting.noise_images(), setting.paper().batch_size
     saved = setting.folder / "images.npy"
     np.save(saved, images)
+    command = [sys.executable, str(ROOT / "benchmarks/peers/eager_step.py"), str(saved)]
+    command += ["--device", pick_device(setting.device).type, "--batch", str(batch)]
+    command += ["--steps", str(max(setting.timed[1] // 4, 10))]
 
-    def theirs(python, script):
-        command = [python, str(ROOT / "benchmarks/peers" / script), str(saved)]
-        command += ["--device", pick_device(setting.device).type, "--batch", str(batch)]
-        command += ["--steps", str(max(setting.timed[1] // 4, 10))]
-        answer = subprocess.run(command, capture_output=True, text=True)
-        if answer.returncode:
-            raise RuntimeError(answer.stderr.strip().split("\n")[-1])
+    def eager():
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
         return float(answer.stdout.strip().split("\n")[-1])
 
-    fast = setting.fast(steps=1, batch_size=batch)
     contenders = {
-        "ours, recipe fast": partial(_step, setting, images, fast),
-        "ours, recipe paper": partial(_step, setting, images, setting.paper()),
-        "eager PyTorch + DataLoader": partial(theirs, sys.executable, "eager_step.py"),
-        "pythae's trainer": partial(theirs, setting.peers_python, "pythae_step.py"),
+        "ours": partial(_step, setting, images, setting.fast(steps=1, batch_size=batch)),
+        "eager PyTorch + DataLoader": eager,
     }
-    running = {}
-    for name, contender in contenders.items():
-        with part(f"first run of {name}"):
-            contender()
-            running[name] = contender
-    found, n = interleaved(running, setting.rounds), f"{setting.rounds} rounds, interleaved"
+    interleaved(contenders, 1)  # warms up
+    found, n = interleaved(contenders, setting.rounds), f"{setting.rounds} rounds, interleaved"
     for name, timed in found.items():
-        line(
-            f"{name}, batch {batch} at {setting.size}", spread([1 / s for s in timed], "steps/s"), n
-        )
-        if not name.startswith("ours") and "ours, recipe fast" in found:
-            ratios = np.divide(timed, found["ours, recipe fast"])
-            limit = "5 × (near 10 ×)" if name.startswith("eager") else ""
-            line(f"ours, recipe fast, against {name}", spread(ratios, "×"), n, limit)
+        what = f"{name}, batch {batch} at {setting.size}"
+        line(what, spread([1 / s for s in timed], "steps/s"), n)
+    own, other = found.values()
+    line("ours against eager PyTorch", spread(np.divide(other, own), "×"), n, "5 × (near 10 ×)")
 
 
 def _step(setting, images, config) -> float:
@@ -185,28 +158,22 @@ def _whole_fits(configs, train, validation, device) -> tuple[float, str]:
     return taken, f"{taken:.4g} s" + (f"; {len(failed)} failed: {failed[0]}" if failed else "")
 
 
-PARTS = {"step": step, "one": one_model, "race": race, "models": models_per_hour, "peers": peers}
+PARTS = {"step": step, "one": one_model, "race": race, "models": models_per_hour, "peer": peer}
 SMALL = {"shape": (40, 56), "brains": 100, "seeds": 1, "reference_steps": 20, "lengths": (20,)}
 SMALL |= {"timed": (2, 12), "rounds": 1, "together": (1, 2)}
 
 
 def main():
-    own = ROOT / ".venv-peers/bin/python"
     parser = options(__doc__, "the same in a minute, on two cores")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shape", type=int, nargs=2, default=[320, 448], help="height and width")
-    python = str(own if own.exists() else sys.executable)
-    parser.add_argument("--peers-python", default=python, help="has pythae")
     parser.add_argument("--folder", type=Path, help="cohort and runs stay here")
     parser.add_argument("--part", choices=PARTS, help=SUPPRESS)
     given = parser.parse_args()
     device, start = pick_device(given.device), time.perf_counter()
     if given.part:
-        told = {
-            name: getattr(given, name) for name in ("device", "folder", "seeds", "peers_python")
-        }
-        setting = Setting(shape=tuple(given.shape), **told)
+        setting = Setting(given.device, given.folder, tuple(given.shape), seeds=given.seeds)
         if device.type != "cuda":
             setting = replace(setting, timed=(2, 12), rounds=3)
         with part(given.part):

@@ -3,10 +3,9 @@
     python benchmarks/scale.py [--times 1 5 20] [--device auto] [--folder DIR] [--small]
 
 Cohorts of 1, 5 and 20 times the paper's 1,723 brains are simulated and written block by block, then
-trained on from memory and from disk, each in a process of its own, whose peak memory is measured:
-its own, without the pages of mapped files, which all processes share and any may lose. The cohorts
-stay in ``--folder`` for another time (0.57 MB a brain at 320 × 448); without it they lie in a
-temporary folder and are removed. What resolution and models together cost, gpu.py tells.
+trained on from memory and from disk, each in a process of its own, whose peak memory is measured
+without the pages of mapped files, which all processes share. The cohorts stay in ``--folder`` for
+another time (0.57 MB a brain at 320 × 448); without it they are removed.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from measure import (
 
 from brainvae_core.cohorts import Cohort, drawn_atlas, open_cohort, save_blocks, simulate
 from brainvae_core.cohorts import cohort as cohorts_cohort
-from brainvae_core.models import images as models_images
+from brainvae_core.models import devices as models_devices
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import pick_device
 from brainvae_core.models.vae import PAPER_SHAPE
@@ -76,7 +75,7 @@ def train_from(path: Path, streamed: bool, config, device, steps, rounds) -> dic
     watcher = threading.Thread(target=_watch_memory, args=(peak, done), daemon=True)
     watcher.start()
     if streamed:
-        models_images.SHARE = 0  # a GPU with room would otherwise take all images in
+        models_devices.SHARE = 0  # a GPU with room would otherwise take all images in
     cohorts_cohort.IN_MEMORY = 0 if streamed else np.inf
 
     def parts():

@@ -36,11 +36,10 @@ N_C = 57  # values of c in a projective field; chapter 14 finds in them what 2,8
 
 
 def decoder_layers(model) -> list[dict]:
-    """The layers of a model's decoder, in order, as the page's interpreter takes them.
+    """The layers of a model's decoder as the page's interpreter takes them; ValueError if it can't.
 
     ``kind`` is "linear", "relu", "reshape" or "upsampling" (a transposed convolution); weights and
-    biases are float32, little-endian, in base64, with PyTorch's ``shape``. A ValueError says that
-    there is no decoder of layers, or one with a layer that the page does not know.
+    biases are float32, little-endian, in base64, with PyTorch's ``shape``.
     """
     decoder = getattr(model, "decoder", None)
     if not isinstance(decoder, nn.Sequential) or not len(decoder):
@@ -232,7 +231,7 @@ def main():
         cohort = prepare_cohort(p)
         run = fit(cohort, compared_configs(p)["β-VAE"], p.places.runs, p.places.device)
         path = write_script(out, explorer_data(p, cohort, run.model, run.folder.name))
-    except (ValueError, OSError, FloatingPointError, OutOfDeviceMemory) as error:
+    except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{options.out}: {path.stat().st_size / 1e6:.2f} MB")
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -18,12 +19,7 @@ from brainvae_core.settings import Settings
 LONG = 30  # rows; a longer table is shown folded
 MIME = "application/vnd.brainvae.numbers+json"
 STAMP = "brainvae"  # of an output's metadata
-COLUMNS = {
-    "number": "number",
-    "found": "found [95 % interval]",
-    "n": "n",
-    "verdict": "verdict",
-}
+COLUMNS = {c: c for c in ("number", "found", "n", "verdict")} | {"found": "found [95 % interval]"}
 
 
 class Record:
@@ -43,17 +39,17 @@ class Record:
     def __init__(
         self,
         numbers: Mapping[str, Estimate | float],
-        claims: Mapping[str, Mapping[str, Estimate]] | None = None,
+        claims: Mapping[str, Mapping[str, Estimate]] = MappingProxyType({}),
         n_brains: int | None = None,
         n_seeds: int | None = None,
-        of: Mapping[str, str] | None = None,
+        of: Mapping[str, str] = MappingProxyType({}),
     ):
-        self.rows, of = [], of or {}
+        self.rows = []
         for name, found in numbers.items():
             plain = not isinstance(found, Estimate)
             found = Estimate(found, None, None, n_brains, n_seeds) if plain else found
             self._add(name, found, of.get(name, "brains"))
-        for claim, by_setting in (claims or {}).items():
+        for claim, by_setting in claims.items():
             judged = verdict(by_setting.values())
             for setting, found in by_setting.items():
                 name = f"{claim} ({setting})" if len(by_setting) > 1 else claim

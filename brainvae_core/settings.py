@@ -15,17 +15,10 @@ from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    ValidationError,
-    create_model,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError, create_model
 
 from brainvae_core.models import BetaVAEConfig
-from brainvae_core.models.schedule import as_steps
+from brainvae_core.models.config import as_steps
 
 FOLDERS = ("params", "notebooks/params")  # as seen from the notebooks, and from the project
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
@@ -35,8 +28,8 @@ Shape = tuple[int, int]  # (height, width) in pixels
 Steps = Annotated[int | tuple[tuple[int, int, int], ...], BeforeValidator(as_steps)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class _Section(BaseModel, extra="forbid", frozen=True, strict=True):
+    pass
 
 
 class CohortSettings(_Section):
@@ -112,9 +105,7 @@ _ModelSettings = create_model(
 )
 
 
-def _config(given) -> BetaVAEConfig:
-    """The model's settings as what `fit` takes, their values checked."""
-    return BetaVAEConfig(**vars(given))
+_AsConfig = AfterValidator(lambda given: BetaVAEConfig(**vars(given)))
 
 
 class Settings(_Section):
@@ -122,20 +113,14 @@ class Settings(_Section):
 
     profile: str = "demo"
     cohort: CohortSettings = CohortSettings()
-    model: Annotated[_ModelSettings, AfterValidator(_config)] = MODEL  # a BetaVAEConfig
+    model: Annotated[_ModelSettings, _AsConfig] = MODEL  # a BetaVAEConfig, as `fit` takes it
     grid: GridSettings = GridSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     fields: FieldsSettings = FieldsSettings()
     places: PlacesSettings = PlacesSettings()
 
     def changed(self, changes: Mapping[str, object], origin: str = "settings") -> Settings:
-        """The same with other values, by name such as ``"model.beta"``, or ``"beta"``.
-
-        Raises
-        ------
-        ValueError
-            A name that is no setting, or of several; a value of a wrong type.
-        """
+        """The same with other values, by name such as ``"model.beta"``, or ``"beta"``."""
         content = {s: dict(vars(getattr(self, s))) for s in SECTIONS}
         for given, value in changes.items():
             section, name = full_name(given, origin).split(".")
@@ -155,13 +140,7 @@ DEMO = Settings().flat()
 
 
 def full_name(given: str, origin: str = "settings") -> str:
-    """A setting's name with its section: a name that several have is the model's, if it has it.
-
-    Raises
-    ------
-    ValueError
-        There is no such setting, or there are several and none of them is the model's.
-    """
+    """A setting's name with its section: a name that several have is the model's, if it has it."""
     if given in DEMO:
         return given
     found = [name for name in DEMO if name.partition(".")[2] == given]
@@ -178,14 +157,8 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
     """A profile's settings, from a file or by the name of one in ``params/``.
 
     With ``enter`` the working directory becomes the notebooks' folder, where ``params/`` lies: a
-    profile's relative places are seen from there.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such profile; the message lists those there are.
-    ValueError
-        It is no YAML or no mapping, has a name that is no setting, or a value of a wrong type.
+    profile's relative places are seen from there. FileNotFoundError and ValueError say in a line
+    what is wrong.
     """
     path = Path(profile)
     if path.suffix not in (".yaml", ".yml"):
@@ -209,26 +182,15 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
 def read_settings(namespace: Mapping[str, object], show: bool = True) -> Settings:
     """A notebook's settings from its ``globals()``, before anything else is defined.
 
-    Parameters
-    ----------
-    namespace : mapping
-        ``profile``, a name or the path of a YAML file; ``settings``, text such as
-        ``"model.steps=2000, grid.seeds=[0, 1]"``; and settings by their own names, of which None
-        is the profile's.
-    show : bool
-        Print the profile's name and what is not as it says.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As of `read_profile` and `Settings.changed`.
+    These are ``profile``, a name or the path of a YAML file; ``settings``, text such as
+    ``"model.steps=2000, grid.seeds=[0, 1]"``; and settings by their own names, of which None is the
+    profile's. ``show`` prints the profile's name and what is not as it says.
     """
+    tools = types.ModuleType | types.FunctionType | type
     given = {
         name: value
         for name, value in namespace.items()
-        if not name.startswith("_")
-        and name not in NOTEBOOK_NAMES
-        and not isinstance(value, types.ModuleType | types.FunctionType | type)
+        if name[0] != "_" and name not in NOTEBOOK_NAMES and not isinstance(value, tools)
     }
     profile, changes = read_profile(given.pop("profile", "demo")), {}
     others = _assignments(given.pop("settings", "") or "")
@@ -299,6 +261,7 @@ def _unknown(name, origin: str) -> ValueError:
 
 
 def _tuples(value):
+    """Lists as tuples, all the way down: settings are frozen."""
     if isinstance(value, Mapping):
         return {name: _tuples(part) for name, part in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

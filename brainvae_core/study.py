@@ -42,15 +42,8 @@ OBJECTIVES = {"capacity": "capacity VAE", "total_correlation": "β-TCVAE", "mmd"
 class Study:
     """Every β at every L with every seed, otherwise as ``base`` says; and PCA at every L.
 
-    Attributes
-    ----------
-    configs : tuple of BetaVAEConfig and PCAConfig
-        PCA at every L, then the β-VAEs row by row (L), β by β, seed by seed.
-
-    Raises
-    ------
-    ValueError
-        A value occurs twice or is out of range, or an axis is empty.
+    ``configs`` are PCA at every L, then the β-VAEs row by row (L), β by β, seed by seed. A value
+    that occurs twice or is out of range, or an empty axis, is a ValueError.
     """
 
     base: BetaVAEConfig
@@ -110,8 +103,7 @@ def row(p: Settings, latent_dim: int) -> Study:
     if latent_dim not in rows(p):
         there = ", ".join(map(str, rows(p)))
         raise ValueError(f"latent_dim={latent_dim} is no row of this profile; it has {there}")
-    study = grid(p) if latent_dim in grid(p).latent_dims else curve(p)
-    return study.row(latent_dim)
+    return (grid(p) if latent_dim in grid(p).latent_dims else curve(p)).row(latent_dim)
 
 
 def row_configs(p: Settings, latent_dim: int) -> tuple:
@@ -169,11 +161,6 @@ def _families(p):
     }
 
 
-def _freeform(p):
-    base = replace(p.model, steps=p.evaluation.steps)
-    return {"PCA": [PCAConfig(p.model.latent_dim)], "β-VAE": _fits(base, p.evaluation.seeds)}
-
-
 def _through(p):
     """The row and the column of the grid that meet in the profile's model."""
     n, beta = p.model.latent_dim, p.model.beta
@@ -181,8 +168,9 @@ def _through(p):
     return {"of the grid": met}
 
 
-def _varied(p):
-    return {"PCA": [PCAConfig(p.model.latent_dim)], "β-VAE": _fits(grid(p).base, _seeds(p))}
+def _two(models):
+    """PCA and β-VAE of a stage's models."""
+    return lambda p: {name: models(p)[name] for name in ("PCA", "β-VAE")}
 
 
 @dataclass(frozen=True)
@@ -202,14 +190,14 @@ def _whole(p):
     return [prepare_cohort(p)]
 
 
-def _coarse(p):
-    return [prepare_cohort(p).resampled(p.grid.shape)]
+def _at(size, made=prepare_cohort):
+    """The cohort at the size of a section of the settings."""
+    return lambda p: [made(p).resampled(getattr(p, size).shape)]
 
 
 def _every_varied(p):
-    coarse = planted_cohort(p).resampled(p.grid.shape)
-    for of_value in varied_cohorts(p, coarse).values():
-        yield from of_value.values()
+    (coarse,) = _at("grid", planted_cohort)(p)
+    return [c for of_value in varied_cohorts(p, coarse).values() for c in of_value.values()]
 
 
 # The last five are what the chapters on the latents read: whatever brains a profile has, the truth
@@ -217,34 +205,26 @@ def _every_varied(p):
 STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
     "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
-    "evaluated": Stage(_evaluated, lambda p: [prepare_cohort(p).resampled(p.evaluation.shape)]),
-    "grid": Stage(lambda p: {"PCA and β-VAEs": grid(p).configs}, _coarse),
-    "curve": Stage(_curve, _coarse),
-    "families": Stage(_families, _coarse),
-    "planted": Stage(_evaluated, lambda p: [planted_cohort(p).resampled(p.evaluation.shape)]),
-    "freeform": Stage(_freeform, lambda p: [freeform_cohort(p)]),
-    "through": Stage(_through, lambda p: [planted_cohort(p).resampled(p.grid.shape)]),
-    "varied": Stage(_varied, _every_varied),
+    "evaluated": Stage(_evaluated, _at("evaluation")),
+    "grid": Stage(lambda p: {"PCA and β-VAEs": grid(p).configs}, _at("grid")),
+    "curve": Stage(_curve, _at("grid")),
+    "families": Stage(_families, _at("grid")),
+    "planted": Stage(_evaluated, _at("evaluation", planted_cohort)),
+    "freeform": Stage(_two(_evaluated), lambda p: [freeform_cohort(p)]),
+    "through": Stage(_through, _at("grid", planted_cohort)),
+    "varied": Stage(_two(_families), _every_varied),
 }
 
 
 def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
     """The runs of a stage on one of its cohorts, each with its labels, fitted where missing.
 
-    Returns
-    -------
-    list of (labels, Run)
-        Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``:
-        the columns of a long table. Model by model; a run of two models is there twice.
-
-    Raises
-    ------
-    ValueError
-        No fit of a model succeeded. Single fits that failed are left out.
+    Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``: the
+    columns of a long table. Model by model; a run of two models is there twice. Fits that failed
+    are left out; a ValueError names a model of which none succeeded.
     """
-    wanted, places = STAGES[stage].models(p), p.places
-    configs = STAGES[stage].configs(p)
-    runs = fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
+    wanted = STAGES[stage].models(p)
+    runs = _fitted(p, STAGES[stage].configs(p), cohort)
     found = [(labels(k, r.config), r) for k, of in wanted.items() for r in runs if r.config in of]
     if missing := [name for name in wanted if name not in {of["model"] for of, _ in found}]:
         raise ValueError(f"no fit of {', '.join(missing)} succeeded; see above for why")
@@ -255,6 +235,11 @@ def labels(model: str, config) -> dict:
     """What rows of a long table say of a fit: its model, β, number of latents and seed."""
     names = ("beta", "latent_dim", "seed")
     return {"model": model} | {n: getattr(config, n) for n in names if hasattr(config, n)}
+
+
+def _fitted(p, configs, cohort):
+    places = p.places
+    return fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
 
 
 def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
@@ -268,18 +253,9 @@ def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
 def varied(p: Settings, cohort: Cohort) -> list[tuple[dict, Run]]:
     """Fits to planted cohorts as one thing varies, each with its labels.
 
-    Parameters
-    ----------
-    p : Settings
-    cohort : Cohort
-        Of `planted_cohort`, at the size of the grid.
-
-    Returns
-    -------
-    list of (labels, Run)
-        As of `fitted`, with what ``varies`` (``"beta"``, ``"latent_dim"``, ``"brains"`` or
-        ``"share"``) and its value ``at``. PCA is the same at every β. Values without a fit are left
-        out.
+    Labels are those of `fitted`, with what ``varies`` (``"beta"``, ``"latent_dim"``, ``"brains"``,
+    ``"share"``) and its value ``at``; ``cohort`` is `planted_cohort`'s, at the size of the grid.
+    PCA is the same at every β. Values without a fit are left out.
     """
     n, beta, found = p.model.latent_dim, p.model.beta, []
     through = [
@@ -325,24 +301,20 @@ def main():
         if options.latent_dim:
             row(p, options.latent_dim)
         for name in options.only:
-            _work_on(p, name, options)
-    except (ValueError, OSError, FloatingPointError, OutOfDeviceMemory) as error:
+            stage = STAGES[name]
+            configs = stage.configs(p, options.latent_dim)
+            told = ", ".join(f"{k} {len(of_model)}" for k, of_model in stage.models(p).items())
+            print(f"── {name}: {told}", flush=True)
+            for cohort in stage.cohorts(p):
+                if options.latent_dim and not options.print:
+                    _fitted(p, configs, cohort)
+                elif configs and not options.print:
+                    fitted(p, name, cohort)
+                told = counted(configs, cohort, p.places.runs) or "made"
+                print(f"{cohort}: {told}", flush=True)
+    except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"cohort in {p.places.data}, models in {p.places.runs}")
-
-
-def _work_on(p, name, options):
-    configs = STAGES[name].configs(p, options.latent_dim)
-    models = {k: len(of_model) for k, of_model in STAGES[name].models(p).items()}
-    print(f"── {name}: " + ", ".join(f"{k} {n}" for k, n in models.items()), flush=True)
-    for cohort in STAGES[name].cohorts(p):
-        if not options.print:
-            if options.latent_dim:
-                places = p.places
-                fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
-            elif configs:
-                fitted(p, name, cohort)
-        print(f"{cohort}: {counted(configs, cohort, p.places.runs) or 'made'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from brainvae_core.models import train_together
+
 
 def sections(n, seed=0, shape=(20, 28)):
     """Images whose two halves and overall grey vary from brain to brain."""
@@ -27,3 +29,17 @@ class Brains:
         if name == "test":
             raise AssertionError("a fit read the test brains")
         return SimpleNamespace(images=self.parts[name])
+
+
+def fit_alone(config, train, validation, checkpoint=None, device="cpu"):
+    """What became of one fit to arrays."""
+    fit_together = getattr(config, "fit_together", train_together)
+    (found,) = fit_together([config], train, validation, checkpoints=[checkpoint], device=device)
+    return found
+
+
+def assert_same(one, other):
+    """Two fits have the same history, but for its times, and the same bits."""
+    assert [r | {"seconds": 0} for r in one.history] == [r | {"seconds": 0} for r in other.history]
+    for name, value in one.model.tensors().items():
+        assert np.array_equal(value, other.model.tensors()[name]), name

@@ -22,22 +22,6 @@ def model():
     return BetaVAE(3, SMALL)
 
 
-def stages(network, signal):
-    """Kind and output shape of every layer with weights, in the order they run."""
-    kinds, seen = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear), []
-
-    def note(layer, _, output):
-        kind = next(k.__name__ for k in kinds if isinstance(layer, k))
-        seen.append((kind, tuple(output.shape[1:])))
-
-    hooks = [m.register_forward_hook(note) for m in network.modules() if hasattr(m, "weight")]
-    with torch.no_grad():
-        network(signal)
-    for hook in hooks:
-        hook.remove()
-    return seen
-
-
 def test_the_authors_state_dict_loads_into_the_network_of_the_papers_size():
     """Layers as github.com/nerdslab/brainsynth numbers them, one Sequential on each side."""
     hidden, image = [(32, 32, 4, 4)] * 6, [(32, 1, 4, 4)]
@@ -58,26 +42,19 @@ def test_the_authors_state_dict_loads_into_the_network_of_the_papers_size():
     assert not odd and set(lacks) == {"input_mean", "input_scale", "output_offset", "log_sigma"}
     for name, array in theirs.items():
         assert np.array_equal(model.tensors()[name], array), name
+    sizes = [(160, 224), (80, 112), (40, 56), (20, 28), (10, 14), (5, 7), (4, 6)]
+    assert model.layer_shapes() == [
+        ("image", (1, 320, 448)),
+        *[("convolution", (32, *size)) for size in sizes],
+        *[("fully connected", (256,))] * 2,
+        ("mean and log-variance", (16,)),
+    ]
 
 
-@pytest.mark.parametrize("halvings", range(6))
+@pytest.mark.parametrize("halvings", [1, 5])
 def test_the_parameter_count_is_the_authors_less_a_layer_on_each_side_a_halving(halvings):
     model = BetaVAE(8, (320 // 2**halvings, 448 // 2**halvings))
     assert model.n_parameters == 730_289 - halvings * 2 * (32 * 32 * 16 + 32)
-
-
-def test_every_stage_at_the_papers_size_has_the_authors_shape():
-    model = BetaVAE(8, (320, 448))
-    sizes = [(160, 224), (80, 112), (40, 56), (20, 28), (10, 14), (5, 7)]
-    down = [("Conv2d", (32, *s)) for s in [*sizes, (4, 6)]]
-    connected = [("Linear", (256,)), ("Linear", (256,)), ("Linear", (16,))]
-    assert stages(model.encoder, torch.zeros(1, 1, 320, 448)) == down + connected
-    assert next(m for m in model.encoder if isinstance(m, nn.Linear)).in_features == 768
-
-    connected = [("Linear", (256,)), ("Linear", (256,)), ("Linear", (768,))]
-    up = [("ConvTranspose2d", (32, *s)) for s in sizes[::-1]]
-    last = [("ConvTranspose2d", (1, 320, 448))]
-    assert stages(model.decoder, torch.zeros(1, 8)) == connected + up + last
 
 
 def negative_elbo(network, images, noise, beta=3.0, sigma=0.05):
@@ -142,26 +119,20 @@ def test_a_rearranged_layer_is_pytorchs(kind, layout, dtype):
         assert (mine.double() - theirs).norm() < tolerance * theirs.norm()
 
 
-@pytest.mark.parametrize("shape", [(20, 28), (40, 56)])
-def test_arrays_in_and_out_are_float32_of_the_named_shapes(shape):
-    model, images = BetaVAE(3, shape), sections(5, shape)
+def test_arrays_in_and_out_are_float32_of_the_named_shapes(model):
+    images = sections(5)
     mean, std = model.posterior(images.astype(np.float64))
     z, decoded, reconstructed = model.encode(images), model.decode(mean), model.reconstruct(images)
     assert mean.shape == std.shape == z.shape == (5, 3)
-    assert decoded.shape == reconstructed.shape == (5, *shape)
+    assert decoded.shape == reconstructed.shape == (5, *SMALL)
     assert {a.dtype for a in (mean, std, z, decoded, reconstructed)} == {np.dtype(np.float32)}
-    assert all(isinstance(a, np.ndarray) for a in (mean, std, z, decoded, reconstructed))
     with torch.no_grad():
         expected, logvar = model.posterior_parameters(torch.from_numpy(images))
     np.testing.assert_allclose(std**2, logvar.exp(), rtol=1e-5)
     np.testing.assert_allclose(mean, expected, rtol=1e-6)
     assert np.array_equal(z, mean) and np.array_equal(reconstructed, model.decode(z))
-
-
-def test_decoded_images_are_greys_however_far_the_code(model):
-    z = np.random.default_rng(1).normal(0, 1000, (7, 3))
-    decoded = model.decode(z)
-    assert np.isfinite(decoded).all() and decoded.min() >= 0 and decoded.max() <= 1
+    far = model.decode(np.random.default_rng(1).normal(0, 1000, (7, 3)))
+    assert np.isfinite(far).all() and far.min() >= 0 and far.max() <= 1
 
 
 def test_the_surroundings_centre_what_enters_and_offset_what_leaves():
@@ -182,9 +153,8 @@ def test_the_surroundings_centre_what_enters_and_offset_what_leaves():
     np.testing.assert_allclose(dressed.decode(z), odds / (1 + odds), atol=1e-6)
 
 
-@pytest.mark.parametrize("n", [1, 64, 130])
-def test_batches_change_nothing(model, n):
-    images = sections(n)
+def test_batches_change_nothing(model):
+    images = sections(130)
     one_by_one = np.concatenate([model.encode(i[None]) for i in images])
     np.testing.assert_allclose(model.encode(images), one_by_one, rtol=1e-4, atol=1e-5)
     decoded = np.concatenate([model.decode(z[None]) for z in one_by_one])
@@ -193,22 +163,11 @@ def test_batches_change_nothing(model, n):
     assert model.decode(np.empty((0, 3))).shape == (0, *SMALL)
 
 
-def test_layer_shapes_go_from_the_image_to_the_posterior():
-    shapes = BetaVAE(8, (320, 448)).layer_shapes()
-    assert shapes[0] == ("image", (1, 320, 448)) and shapes[-1][1] == (16,)
-    assert [s for _, s in shapes[1:8]] == [
-        s for kind, s in stages(BetaVAE(8, (320, 448)).encoder, torch.zeros(1, 1, 320, 448))
-    ][:7]
-    assert [len(shapes), len(BetaVAE(8, SMALL).layer_shapes())] == [11, 7]
-
-
 @pytest.mark.parametrize("shape", [(320, 456), (448, 320), (5, 7), (640, 896)])
 def test_a_size_that_does_not_fit_is_refused_with_those_that_do(shape):
-    with pytest.raises(ValueError, match=f"{shape[0]}×{shape[1]} does not fit") as error:
+    allowed = "320×448, 160×224, 80×112, 40×56, 20×28, 10×14 do"
+    with pytest.raises(ValueError, match=f"{shape[0]}×{shape[1]} does not fit .*{allowed}"):
         BetaVAE(8, shape)
-    for allowed in ("320×448", "160×224", "80×112", "40×56", "20×28", "10×14"):
-        assert allowed in str(error.value)
-    assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="latent_dim=0"):
         BetaVAE(0, SMALL)
 
@@ -224,8 +183,6 @@ def spoiled(value):
     [
         (sections(4, (28, 20)), r"shape \(4, 28, 20\); this model takes \(n, 20, 28\)"),
         (sections(4)[0], r"shape \(20, 28\); this model takes \(n, 20, 28\)"),
-        (sections(4)[..., None], r"shape \(4, 20, 28, 1\); this model takes"),
-        (spoiled(np.nan), "image 2 of 4 has a NaN or infinite pixel"),
         (spoiled(np.inf), "image 2 of 4 has a NaN or infinite pixel"),
         (np.zeros((5, 4)), r"codes have shape \(5, 4\); this model takes \(n, 3\)"),
         (np.zeros(3), r"codes have shape \(3,\); this model takes \(n, 3\)"),

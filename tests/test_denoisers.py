@@ -37,15 +37,6 @@ def test_noise_is_taken_away(name):
 
 
 @each
-def test_a_constant_stays_and_the_input_is_left_alone(name):
-    images = np.full((2, *SHAPE), 0.3, dtype=np.float32)
-    before = images.copy()
-    found = Denoiser(name, DENOISERS[name].amounts[1]).reconstruct(images)
-    np.testing.assert_allclose(found, 0.3, atol=1e-6)
-    np.testing.assert_array_equal(images, before)
-
-
-@each
 def test_the_amount_is_that_of_least_error(name):
     clean = smooth()
     found = tuned_denoiser(name, clean, noisy(clean))

@@ -87,20 +87,15 @@ def test_scikit_learns_pca_has_the_fields_of_our_own_up_to_signs():
     weights = weight_range(images, MASKS, n_weights=3)
     field, found = (receptive_field(m, images, MASKS, weights) for m in (ours, theirs))
     np.testing.assert_allclose(found.divergence, field.divergence, rtol=0.01, atol=1e-4)
-    np.testing.assert_allclose(found.effect_size * signs, field.effect_size, rtol=0.01, atol=1e-3)
-
     field, found = projective_field(ours, codes[0], C), projective_field(theirs, other[0], C)
     np.testing.assert_allclose(found.variance_all, field.variance_all, rtol=0.01, atol=1e-6)
-    turned = np.where(signs[:, None, None, None] > 0, found.mean, found.mean[:, ::-1])
-    np.testing.assert_allclose(turned, field.mean, atol=1e-3)
 
 
 @pytest.mark.parametrize(
     "steps",
     [
-        (StandardScaler(), decomposition.TruncatedSVD(3, random_state=0)),
         (StandardScaler(with_std=False), decomposition.FastICA(3, random_state=0, tol=0.1)),
-        ("passthrough", decomposition.NMF(3, random_state=0, max_iter=2000)),
+        ("passthrough", decomposition.TruncatedSVD(3, random_state=0)),
         (
             FunctionTransformer(np.sqrt, np.square, check_inverse=False),
             decomposition.IncrementalPCA(3),
@@ -119,22 +114,11 @@ def test_a_pipeline_answers_as_itself_and_goes_through_the_analysis(steps):
     np.testing.assert_array_equal(model.reconstruct(images), model.decode(z))
     assert z.dtype == model.decode(z.astype(np.float64)).dtype == np.float32
     assert not hasattr(model, "posterior")
-
     scaled = FromSklearn(pipeline, SHAPE, images=images)
+    np.testing.assert_allclose(scaled.encode(images), z / z.std(axis=0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(scaled.reconstruct(images), model.reconstruct(images), atol=1e-5)
     field = receptive_field(scaled, images, MASKS, weight_range(images, MASKS))
     assert (field.divergence.max(axis=1) > 0.01).all()
-    assert (
-        projective_field(scaled, scaled.encode(images)[0], C).variance_all.max((1, 2)) > 0
-    ).all()
-
-
-def test_images_give_codes_unit_variance_and_images_stay_as_they_are():
-    images, pipeline = sections(), fitted(StandardScaler(), decomposition.PCA(3, random_state=0))
-    own, scaled = FromSklearn(pipeline, SHAPE), FromSklearn(pipeline, SHAPE, images=images)
-    z = own.encode(images)
-    np.testing.assert_allclose(scaled.encode(images), z / z.std(axis=0, ddof=1), rtol=1e-5)
-    np.testing.assert_allclose(scaled.encode(images).std(axis=0, ddof=1), 1, atol=1e-5)
-    np.testing.assert_allclose(scaled.reconstruct(images), own.reconstruct(images), atol=1e-5)
 
 
 def test_a_latent_that_is_alike_in_every_brain_is_not_blown_up():
@@ -148,47 +132,38 @@ def test_a_latent_that_is_alike_in_every_brain_is_not_blown_up():
     np.testing.assert_allclose(z[:, 3:].std(axis=0, ddof=1), 1, atol=1e-4)
 
 
-def test_an_estimator_that_works_in_place_leaves_images_and_codes_alone():
-    scaler = StandardScaler(copy=False).fit(flat(sections()))
-    model, images = FromSklearn(scaler, SHAPE), sections()
-    z = model.encode(images)
-    kept = z.copy()
-    model.decode(z)
-    np.testing.assert_array_equal(images, sections())
-    np.testing.assert_array_equal(z, kept)
+def test_nothing_is_changed_in_place():
+    images, kept = sections() - 0.5, sections() - 0.5
+    z = np.ones((2, PIXELS), np.float32)
+    in_place = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten())
+    for model in (
+        FromSklearn(StandardScaler(copy=False).fit(flat(sections())), SHAPE),
+        FromTorch(in_place, nn.Unflatten(1, SHAPE), SHAPE),
+        FromTorch(lambda x: x.mul_(2).flatten(1), lambda z: z.div_(2).reshape(-1, *SHAPE), SHAPE),
+    ):
+        model.encode(images), model.decode(z)
+        np.testing.assert_array_equal(images, kept)
+        np.testing.assert_array_equal(z, 1)
 
 
 def test_what_a_scikit_learn_model_must_have_is_said_by_the_step():
-    images = flat(sections())
-    pipeline = make_pipeline(StandardScaler(), decomposition.FactorAnalysis(2)).fit(images)
-    with pytest.raises(ValueError, match="^factoranalysis has no inverse_transform; PCA, Fast"):
-        FromSklearn(pipeline, SHAPE)
-    labels = np.arange(30) % 2
-    with pytest.raises(ValueError, match="^LogisticRegression has no inverse_transform"):
-        FromSklearn(LogisticRegression().fit(images, labels), SHAPE)
-    with pytest.raises(ValueError, match="not fitted yet"):
-        FromSklearn(make_pipeline(StandardScaler(), decomposition.PCA(2)), SHAPE)
-    with pytest.raises(ValueError, match="not fitted yet"):
-        FromSklearn(decomposition.NMF(2), SHAPE)
-    with pytest.raises(ValueError, match="fit_inverse_transform"):
-        FromSklearn(decomposition.KernelPCA(2).fit(images), SHAPE)
-    with pytest.raises(ValueError, match="expecting 66 features"):
-        FromSklearn(decomposition.PCA(2).fit(images), (6, 12))
-
-
-def test_a_wrong_number_of_columns_is_refused_when_it_is_wrapped():
+    images, pca = flat(sections()), decomposition.PCA(2)
+    without = make_pipeline(StandardScaler(), decomposition.FactorAnalysis(2)).fit(images)
+    labelled = LogisticRegression().fit(images, np.arange(30) % 2)
     fewer = FunctionTransformer(inverse_func=lambda z: z[:, :-1])
-    with pytest.raises(ValueError, match=r"decoder answered a ndarray \(2, 65\); .* \(2, 66\)"):
-        FromSklearn(fewer, SHAPE)
     one_row = FunctionTransformer(lambda x: x.mean(axis=1))
-    with pytest.raises(ValueError, match=r"ndarray \(2,\); it must answer \(2, latent_dim\)"):
-        FromSklearn(one_row, SHAPE)
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_fewer_than_two_images_have_no_standard_deviation(n):
-    with pytest.raises(ValueError, match=f"{n} images have no standard deviation; give 2 or more"):
-        FromSklearn(fitted(decomposition.PCA(2)), SHAPE, images=sections()[:n])
+    cases = [
+        ("^factoranalysis has no inverse_transform; PCA, Fast", without),
+        ("^LogisticRegression has no inverse_transform", labelled),
+        ("not fitted yet", make_pipeline(StandardScaler(), decomposition.PCA(2))),
+        (r"decoder answered a ndarray \(2, 65\); .* \(2, 66\)", fewer),
+        (r"ndarray \(2,\); it must answer \(2, latent_dim\)", one_row),
+    ]
+    for message, estimator in cases:
+        with pytest.raises(ValueError, match=message):
+            FromSklearn(estimator, SHAPE)
+    with pytest.raises(ValueError, match="1 images have no standard deviation; give 2 or more"):
+        FromSklearn(pca.fit(images), SHAPE, images=sections()[:1])
 
 
 # ---- torch ----
@@ -207,22 +182,6 @@ def test_linear_modules_have_the_answers_of_their_weights(dtype):
     assert linear.encoder[1].weight.dtype == dtype
 
 
-def test_a_linear_modules_fields_have_their_closed_form():
-    images, linear = sections(), Linear()
-    model = FromTorch(linear.encoder, linear.decoder, SHAPE, images=images)
-    scale = linear.codes(images).std(axis=0, ddof=1)
-    loadings = linear.decoder[0].weight.detach().numpy().T.reshape(3, *SHAPE) * scale[:, None, None]
-    painted = projective_field(model, model.encode(images)[0], C)
-    np.testing.assert_allclose(painted.variance_all, loadings**2 * C.var(), rtol=1e-3, atol=1e-5)
-
-    weights = weight_range(images, MASKS)
-    seen = receptive_field(model, images, MASKS, weights)
-    rows = linear.encoder[1].weight.detach().numpy() / scale[:, None]
-    step = (weights[:, -1] - weights[:, 0]) * seen.mean_brightness
-    shift = step[:, None] * (MASKS.reshape(3, -1) @ rows.T)
-    np.testing.assert_allclose(seen.means[:, -1] - seen.means[:, 0], shift, atol=1e-4)
-
-
 def test_methods_of_one_module_with_a_posterior():
     torch.manual_seed(0)
     vae, images = VAE(), sections()
@@ -233,16 +192,8 @@ def test_methods_of_one_module_with_a_posterior():
     np.testing.assert_allclose(mean, expected[:, :2], atol=1e-5)
     np.testing.assert_allclose(std, np.exp(expected[:, 2:] / 2), rtol=1e-4)
     np.testing.assert_array_equal(model.encode(images), mean)
-    field = receptive_field(model, images, MASKS, weight_range(images, MASKS))
-    np.testing.assert_allclose(field.posterior_variances_original, std**2, rtol=1e-4)
-
-
-def test_images_scale_a_posteriors_mean_and_standard_deviation_alike():
-    vae, images = VAE(), sections()
-    own = FromTorch(vae.encode, vae.paint, SHAPE)
-    scaled = FromTorch(vae.encode, vae.paint, SHAPE, images=images)
-    mean, std = own.posterior(images)
-    for found, before in zip(scaled.posterior(images), (mean, std), strict=True):
+    scaled = FromTorch(vae.encode, vae.paint, SHAPE, images=images).posterior(images)
+    for found, before in zip(scaled, (mean, std), strict=True):
         np.testing.assert_allclose(found, before / mean.std(axis=0, ddof=1), rtol=1e-5)
 
 
@@ -262,38 +213,6 @@ def test_dropout_is_off_and_every_mode_is_as_before_after_an_error_too():
     assert vae.training and not vae.head.training
 
 
-def test_modules_that_work_in_place_leave_images_alone():
-    images, encoder = sections() - 0.5, nn.Sequential(nn.ReLU(inplace=True), nn.Flatten())
-    kept = images.copy()
-    model = FromTorch(encoder, nn.Unflatten(1, SHAPE), SHAPE)
-    np.testing.assert_array_equal(model.reconstruct(images), np.maximum(kept, 0))
-    np.testing.assert_array_equal(images, kept)
-
-
-def test_plain_functions_get_float32():
-    seen = []
-
-    def encoder(x):
-        seen.append((x.dtype, x.shape[1:], x.requires_grad, torch.is_grad_enabled()))
-        return x.flatten(1)[:, :2]
-
-    model = FromTorch(encoder, lambda z: z.repeat(1, PIXELS // 2).reshape(-1, *SHAPE), SHAPE)
-    images = sections()
-    np.testing.assert_array_equal(model.encode(images), flat(images)[:, :2])
-    assert set(seen) == {(torch.float32, (1, *SHAPE), False, False)}
-
-
-def test_functions_that_work_in_place_leave_images_and_codes_alone():
-    images, z = sections(), np.ones((2, PIXELS), np.float32)
-    model = FromTorch(
-        lambda x: x.mul_(2).flatten(1), lambda z: z.div_(2).reshape(-1, *SHAPE), SHAPE
-    )
-    np.testing.assert_array_equal(model.reconstruct(images), sections())
-    model.decode(z)
-    np.testing.assert_array_equal(images, sections())
-    np.testing.assert_array_equal(z, 1)
-
-
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -301,9 +220,7 @@ def test_functions_that_work_in_place_leave_images_and_codes_alone():
             lambda x: x,
             r"encoder answered a Tensor \(2, 1, 6, 11\); .* \(2, latent_dim\)",
         ),
-        (lambda x: x.mean((1, 2, 3)), r"encoder answered a Tensor \(2,\)"),
         (lambda x: {"mean": x}, r"encoder answered a dict \(\); it must answer \(2, latent_dim\)"),
-        (lambda x: (x.flatten(1),) * 3, r"encoder answered a tuple \(\)"),
         (lambda x: (x.flatten(1), x.flatten(1)[:, :2]), r"Tensor \([12], 2\); .*\([12], 66\)"),
     ],
 )
@@ -317,7 +234,6 @@ def test_a_wrong_encoder_is_refused_when_it_is_wrapped(answer, message):
     ("answer", "message"),
     [
         (lambda z: z, r"decoder answered a Tensor \(2, 3\); it must answer \(2, 6, 11\)"),
-        (lambda z: torch.zeros(len(z), 3, *SHAPE), r"decoder answered a Tensor \(2, 3, 6, 11\)"),
         (lambda z: torch.zeros(len(z), 1, 11, 6), r"decoder answered a Tensor \(2, 11, 6\)"),
         (lambda z: torch.zeros(1, *SHAPE), r"decoder answered a Tensor \(1, 6, 11\)"),
         (lambda z: [z], r"decoder answered a list \(\)"),
@@ -326,10 +242,5 @@ def test_a_wrong_encoder_is_refused_when_it_is_wrapped(answer, message):
 def test_a_wrong_decoder_is_refused_when_it_is_wrapped(answer, message):
     with pytest.raises(ValueError, match=message):
         FromTorch(Linear().encoder, answer, SHAPE)
-
-
-def test_a_device_that_is_not_here_is_refused():
     with pytest.raises(ValueError, match="device='tpu9' is not here; auto, cpu"):
         FromTorch(Linear().encoder, Linear().decoder, SHAPE, device="tpu9")
-    model = FromTorch(Linear().encoder, Linear().decoder, SHAPE, device="cpu")
-    assert model.encode(sections()).shape == (30, 3)

@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_brains import sections
+from small_brains import fit_alone, sections
 
 from brainvae_core.metrics import CWSSIM
 from brainvae_core.models import BetaVAEConfig, OutOfDeviceMemory, train_together, training
-from brainvae_core.models.devices import free_memory, pick_precision
-from brainvae_core.models.images import Images
+from brainvae_core.models.devices import Images, free_memory, pick_precision
 from brainvae_core.models.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -21,32 +20,32 @@ CONFIG = BetaVAEConfig(latent_dim=3, steps=30, validate_every=10, batch_size=8)
 TRAIN, VALIDATION = sections(48, 0, SHAPE), sections(10, 1, SHAPE)
 
 
-def fit(config, **options):
-    return config.fit(TRAIN, VALIDATION, device="cuda", **options)
+def fit(config, device="cuda", **options):
+    return fit_alone(config, TRAIN, VALIDATION, device=device, **options)
 
 
 def assert_close(one, other, tolerance=1e-2):
-    for row, expected in zip(one, other, strict=True):
+    for row, expected in zip(one.history, other.history, strict=True):
         assert row["validation_loss"] == pytest.approx(expected["validation_loss"], rel=tolerance)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_graph_does_what_its_steps_do(monkeypatch, objective):
     config = replace(CONFIG, objective=objective, likelihood="gaussian_learned")
-    graph = fit(config)[1]
+    graph = fit(config)
     monkeypatch.setattr(training, "captured", lambda step, stream: step)
-    assert_close(graph, fit(config)[1])
+    assert_close(graph, fit(config))
 
 
 def test_a_fit_is_that_of_the_cpu():
-    assert_close(fit(CONFIG)[1], CONFIG.fit(TRAIN, VALIDATION, device="cpu")[1], 0.05)
+    assert_close(fit(CONFIG), fit(CONFIG, device="cpu"), 0.05)
 
 
 def test_growth_is_that_of_the_cpu_and_keeps_the_codes():
     config = replace(CONFIG, steps="20x28: 20, 40x56: 10", precision="float32")
-    found, expected = (config.fit(TRAIN, VALIDATION, device=d) for d in ("cuda", "cpu"))
-    assert_close(found[1], expected[1], 0.05)
-    assert [row["height"] for row in found[1]] == [20, 20, 40]
+    found, expected = (fit(config, device=d) for d in ("cuda", "cpu"))
+    assert_close(found, expected, 0.05)
+    assert [row["height"] for row in found.history] == [20, 20, 40]
     images = Images(TRAIN, torch.device("cuda"))
     begun = training.Fit(config, SHAPE, None, images.device)
     begun.enter((20, 28), images.at((20, 28)), images.at((20, 28)))
@@ -76,7 +75,7 @@ def test_a_team_is_what_each_is_alone():
     team = train_together(configs, TRAIN, VALIDATION, device="cuda")
     for config, fitted in zip(configs, team, strict=True):
         assert fitted.failure is None
-        assert_close(fitted.history, fit(config)[1])
+        assert_close(fitted, fit(config))
 
 
 def test_a_nan_in_one_leaves_the_others():
@@ -86,21 +85,21 @@ def test_a_nan_in_one_leaves_the_others():
 
 
 def test_a_fit_goes_on_from_its_checkpoint(tmp_path):
-    whole = fit(CONFIG)[1]
+    whole = fit(CONFIG)
     fit(replace(CONFIG), checkpoint=tmp_path / "c")
-    assert_close(whole, fit(CONFIG, checkpoint=tmp_path / "c")[1])
+    assert_close(whole, fit(CONFIG, checkpoint=tmp_path / "c"))
 
 
 def test_what_has_no_room_is_streamed(monkeypatch):
-    resident = fit(CONFIG)[1]
-    monkeypatch.setattr("brainvae_core.models.images.SHARE", 0.0)
+    resident = fit(CONFIG)
+    monkeypatch.setattr("brainvae_core.models.devices.SHARE", 0.0)
     assert Images(TRAIN, torch.device("cuda")).resident is None
-    assert_close(resident, fit(CONFIG)[1])
+    assert_close(resident, fit(CONFIG))
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 def test_lower_precision_stays_near(precision):
-    assert_close(fit(CONFIG)[1], fit(replace(CONFIG, precision=precision))[1], 0.05)
+    assert_close(fit(CONFIG), fit(replace(CONFIG, precision=precision)), 0.05)
 
 
 def test_models_leave_no_memory_behind():
@@ -116,8 +115,7 @@ def test_a_full_device_is_told():
     torch.cuda.set_per_process_memory_fraction(0.001)
     try:
         with pytest.raises(OutOfDeviceMemory, match="cuda is out of memory: 1 model at once"):
-            replace(CONFIG, batch_size=40).fit(
-                np.tile(TRAIN, (1, 8, 8)), np.tile(VALIDATION, (1, 8, 8)), device="cuda"
-            )
+            large = (np.tile(part, (1, 8, 8)) for part in (TRAIN, VALIDATION))
+            fit_alone(replace(CONFIG, batch_size=40), *large, device="cuda")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -4,30 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from small_brains import fit_alone, sections
 
 from brainvae_core.models import BetaVAE, BetaVAEConfig
-from brainvae_core.models.grow import INITIALISATIONS, grow
-from brainvae_core.models.images import Images
-from brainvae_core.models.schedule import Stage
+from brainvae_core.models.config import Stage
+from brainvae_core.models.devices import Images
+from brainvae_core.models.optimise import INITIALISATIONS, grow
 
 CPU = torch.device("cpu")
-
-
-def sections(n, halvings, seed=0):
-    shape = (5 * 2**halvings, 7 * 2**halvings)
-    y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
-    rng = np.random.default_rng(seed)
-    brain = np.exp(-2 * (x**2 + y**2))
-    images = (
-        0.5
-        * brain
-        * (1 + 0.2 * rng.normal(size=(n, 3)) @ np.stack([x, y, 1 + 0 * x]).reshape(3, -1)).reshape(
-            n, *shape
-        )
-    )
-    return np.clip(images + rng.normal(0, 0.02, images.shape), 0, 1).astype(np.float32)
 
 
 def block_mean(images):
@@ -54,52 +38,30 @@ def interpolated(logits):
     return F.interpolate(wide, scale_factor=2, mode="bilinear")[:, 0, 2:-2, 2:-2]
 
 
-@settings(deadline=None, max_examples=12)
-@given(halvings=st.integers(2, 5), latent_dim=st.integers(1, 9), seed=st.integers(0, 5))
-def test_codes_are_those_of_block_means_and_logits_their_interpolation(halvings, latent_dim, seed):
-    fine = sections(7, halvings, seed)
-    model = fitted(fine, latent_dim, seed)
-    grown = grow(model, Images(fine, CPU), seed)
-    for given_, expected in zip(
+@pytest.mark.parametrize(("halvings", "latent_dim"), [(2, 1), (3, 4), (6, 9)])
+def test_codes_are_those_of_block_means_and_logits_their_interpolation(halvings, latent_dim):
+    fine = sections(7, shape=(5 * 2**halvings, 7 * 2**halvings))
+    model = fitted(fine, latent_dim, 3)
+    grown, other = (grow(model, Images(fine, CPU), seed) for seed in (3, 4))
+    assert grown.tensors().keys() == BetaVAE(latent_dim, fine.shape[1:]).tensors().keys()
+    assert not torch.equal(grown.encoder[0].weight, other.encoder[0].weight)
+    for found, expected in zip(
         grown.posterior(fine), model.posterior(block_mean(fine)), strict=True
     ):
-        np.testing.assert_allclose(given_, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
-    z = torch.randn((5, latent_dim), generator=torch.Generator().manual_seed(seed))
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    z = torch.randn((5, latent_dim), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        fine_logits, coarse_logits = (m.logits(z) - m.output_offset for m in (grown, model))
-    torch.testing.assert_close(
-        fine_logits,
-        interpolated(coarse_logits),
-        rtol=1e-3,
-        atol=1e-4 * coarse_logits.abs().max().item(),
-    )
-    assert grown.n_parameters - model.n_parameters == 2 * (32 * 32 * 16 + 32)
-
-
-def test_the_detail_of_the_mean_image_comes_with_the_offset():
-    fine = sections(20, 3)
-    grown = grow(fitted(fine, 4, 0), Images(fine, CPU), 0)
+        logits, coarse = (m.logits(z) - m.output_offset for m in (grown, model))
+    tolerance = 1e-4 * coarse.abs().max().item()
+    torch.testing.assert_close(logits, interpolated(coarse), rtol=1e-3, atol=tolerance)
     mean = fine.mean(0, dtype=np.float64)
     np.testing.assert_allclose(grown.input_mean, mean, rtol=1e-5)
-    np.testing.assert_allclose(
-        grown.output_offset, np.log(mean.clip(1e-3) / (1 - mean.clip(1e-3))), atol=1e-4
-    )
-
-
-def test_growing_twice_is_at_the_authors_network():
-    fine = sections(4, 6)
-    small = fitted(block_mean(fine), 8, 1)
-    grown = grow(grow(small, Images(block_mean(fine), CPU), 0), Images(fine, CPU), 0)
-    assert grown.n_parameters == 730_289
-    assert grown.tensors().keys() == BetaVAE(8, (320, 448)).tensors().keys()
-    codes = small.encode(block_mean(block_mean(fine)))
-    np.testing.assert_allclose(
-        grown.encode(fine), codes, rtol=1e-3, atol=1e-4 * np.abs(codes).max()
-    )
+    odds = np.log(mean.clip(1e-3) / (1 - mean.clip(1e-3)))
+    np.testing.assert_allclose(grown.output_offset, odds, atol=1e-4)
 
 
 def test_new_channels_are_alive_and_learn_from_the_first_step():
-    fine = sections(16, 3)
+    fine = sections(16, shape=(40, 56))
     grown = grow(fitted(fine, 4, 0), Images(fine, CPU), 0)
     first, second = grown.encoder[0], grown.encoder[2]
     with torch.no_grad():
@@ -115,14 +77,6 @@ def test_new_channels_are_alive_and_learn_from_the_first_step():
     assert (grown.decoder[-1].weight.grad[2:].abs().amax((1, 2, 3)) > 0).all()
 
 
-def test_growth_follows_from_its_seed():
-    fine = sections(9, 2)
-    model = fitted(fine, 3, 0)
-    one, same, other = (grow(model, Images(fine, CPU), seed).tensors() for seed in (1, 1, 2))
-    assert all(np.array_equal(one[name], same[name]) for name in one)
-    assert any(not np.array_equal(one[name], other[name]) for name in one)
-
-
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
@@ -130,12 +84,8 @@ def test_growth_follows_from_its_seed():
         ("80x112: 5, 40x56: 5", "40x56 is not twice 80x112"),
         ("80x112: 0", "must be a whole positive number, or stages such as"),
         ("80x112", "must be a whole positive number, or stages such as"),
-        ("80x112: many", "must be a whole positive number, or stages such as"),
-        ("", "must be a whole positive number"),
         ((), "must be a whole positive number"),
         (((80, 112, 1.5),), "must be a whole positive number"),
-        (True and 2.5, "must be a whole positive number"),
-        (-3, "must be a whole positive number"),
         (None, "must be a whole positive number"),
     ],
 )
@@ -145,12 +95,11 @@ def test_steps_that_are_none_are_refused_in_one_line(steps, message):
     assert "\n" not in str(error.value)
 
 
-def test_stages_are_read_from_text_mappings_and_triples():
+def test_stages_are_read_from_text_and_triples():
     expected = ((10, 14, 3), (20, 28, 4))
     for steps in (
         "10x14: 3, 20x28: 4",
         " 10 × 14:3,20×28: 4 ",
-        {"10x14": 3, "20x28": 4},
         [[10, 14, 3], [20, 28, 4]],
     ):
         config = BetaVAEConfig(steps=steps)
@@ -162,14 +111,10 @@ def test_stages_are_read_from_text_mappings_and_triples():
 
 
 def test_stages_end_at_the_images_size_and_fit_the_network():
-    images = sections(20, 2)
+    images = sections(20)
     with pytest.raises(ValueError, match="end at 10×14 and the images are 20×28; the last stage"):
-        BetaVAEConfig(steps="10x14: 3", batch_size=4).fit(images, images, device="cpu")
-    with pytest.raises(ValueError, match="5×7 does not fit the network"):
-        BetaVAEConfig(steps="5x7: 2, 10x14: 3, 20x28: 4", batch_size=4).fit(
-            images, images, device="cpu"
-        )
-    for steps in ("6x8: 1, 12x16: 1", "320x448: 1, 640x896: 1"):  # before any is fitted
+        fit_alone(BetaVAEConfig(steps="10x14: 3", batch_size=4), images, images)
+    for steps in ("5x7: 1, 10x14: 1", "6x8: 1, 12x16: 1", "320x448: 1, 640x896: 1"):
         config = BetaVAEConfig(steps=steps)
         with pytest.raises(ValueError, match="does not fit the network; 320×448, .* do"):
             config.stages(config.steps[-1][:2])

@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import norm
 from torch.distributions import Bernoulli, Normal
@@ -124,7 +123,6 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     n=st.integers(1, 7),
@@ -159,25 +157,7 @@ def test_the_gradient_is_that_of_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("logvar", [-15.0, 10.0])
-def test_far_and_narrow_and_wide_posteriors_stay_finite(name, logvar):
-    batch = batch_of()
-    mean = (50 * batch.mean).requires_grad_()
-    logvars = torch.full_like(mean, logvar).requires_grad_()
-    z = reparameterise(mean, logvars, drawn(N, L, seed=7))
-    loss = OBJECTIVES[name](batch._replace(mean=mean, logvar=logvars, z=z), config_of())
-    loss.backward()
-    assert loss.isfinite() and mean.grad.isfinite().all() and logvars.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_an_objective_never_asks_for_a_value_of_the_device(name, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("the host waited for the device")
-
-    for method in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
-        monkeypatch.setattr(torch.Tensor, method, refuse)
-    OBJECTIVES[name](batch_of(), config_of())
+def test_an_objective_never_asks_for_a_value_of_the_device(name):
     # A meta tensor has no values: whatever needs one raises, inside PyTorch too.
     batch = batch_of()
     tensors = {f: v.to("meta") for f, v in batch._asdict().items() if f != "n_train"}
@@ -188,13 +168,6 @@ def test_an_objective_never_asks_for_a_value_of_the_device(name, monkeypatch):
 
 
 # ---- total correlation ----
-
-
-def test_each_part_is_that_of_the_second_implementation():
-    b = batch_of(n=7, latent_dim=4, dtype=torch.float64)
-    expected = reference_decomposition(b.mean.numpy(), b.logvar.numpy(), b.z.numpy(), N_TRAIN)
-    found = decomposition(b.mean, b.logvar, b.z, N_TRAIN)
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 def aggregate_of(correlation, n=1500, spread=0.25, seed=0):
@@ -208,64 +181,18 @@ def aggregate_of(correlation, n=1500, spread=0.25, seed=0):
 
 
 @pytest.mark.parametrize(
-    "correlation",
-    [
-        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
-        [[1.0, 0.6], [0.6, 1.0]],
-        [[1.0, 0.5, -0.3], [0.5, 1.0, 0.2], [-0.3, 0.2, 1.0]],
-    ],
+    "correlation", [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.5, -0.3], [0.5, 1.0, 0.2], [-0.3, 0.2, 1.0]]]
 )
 def test_the_total_correlation_of_gaussians_is_half_the_log_determinant(correlation):
     mean, logvar, z = aggregate_of(correlation)
     expected = -0.5 * np.log(np.linalg.det(correlation))
-    found = decomposition(mean, logvar, z, n_train=1)
-    assert found.total_correlation.item() == pytest.approx(expected, abs=0.06)
+    _, total_correlation, dimension_wise_kl = decomposition(mean, logvar, z, n_train=1)
+    assert total_correlation.item() == pytest.approx(expected, abs=0.06)
     # And every latent by itself is the prior.
-    assert found.dimension_wise_kl.item() == pytest.approx(0, abs=0.06)
-
-
-def test_images_that_never_overlap_are_told_apart_by_log_n_nats():
-    mean = 100 * torch.arange(8.0).unsqueeze(1).repeat(1, L)
-    logvar = torch.zeros(8, L)
-    z = reparameterise(mean, logvar, drawn(8, L))
-    assert decomposition(mean, logvar, z, 1).index_code_mi.item() == pytest.approx(math.log(8))
-    # S5 is a bound: it adds the log of what the batch stands for.
-    stands_for = decomposition(mean, logvar, z, N_TRAIN).index_code_mi.item()
-    assert stands_for == pytest.approx(math.log(8 * N_TRAIN))
+    assert dimension_wise_kl.item() == pytest.approx(0, abs=0.06)
 
 
 # ---- maximum mean discrepancy ----
-
-
-def expected_kernel(shift, variance):
-    """E[2L / (2L + |d|²)] of d ~ N(shift, variance): ∫ e^−t E[e^(−t|d|² / 2L)] dt over t > 0."""
-    latent_dim = len(shift)
-
-    def integrand(t):
-        widths = 1 + t * variance / latent_dim
-        return math.exp(-t - t * (shift**2 / widths).sum() / (2 * latent_dim)) / math.sqrt(
-            widths.prod()
-        )
-
-    return quad(integrand, 0, np.inf)[0]
-
-
-@pytest.mark.parametrize(
-    "shift, scale", [([0.0, 0, 0], [1.0, 1, 1]), ([1.0, -0.5, 0], [0.3, 1, 2])]
-)
-def test_the_estimate_averages_to_the_closed_form_of_two_gaussians(shift, scale):
-    shift, scale = np.array(shift), np.array(scale)
-    zero = np.zeros(3)
-    expected = (
-        expected_kernel(zero, 2 * scale**2)
-        + expected_kernel(zero, 2 * np.ones(3))
-        - 2 * expected_kernel(shift, scale**2 + 1)
-    )
-    a, b = drawn(2000, 7, 3, seed=1) * torch.tensor(scale) + torch.tensor(shift), drawn(2000, 7, 3)
-    estimates = torch.func.vmap(squared_mmd)(a, b.double())
-    error = estimates.std().item() / math.sqrt(2000)
-    assert estimates.mean().item() == pytest.approx(expected, abs=4 * error)
-    assert 4 * error < 0.02
 
 
 def test_identical_samples_have_no_discrepancy_and_far_ones_have_2():
@@ -276,18 +203,9 @@ def test_identical_samples_have_no_discrepancy_and_far_ones_have_2():
     assert apart == pytest.approx(2, abs=1e-6)
 
 
-def test_two_images_give_the_kernel_by_hand():
-    a, b = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [3.0]])
-    # C = 2: k(1) = 2/3, k(3) = 2/11, then a₁b₂ at distance 3 and a₂b₁ at distance 1.
-    assert squared_mmd(a, b).item() == pytest.approx(2 / 3 + 2 / 11 - 2 / 11 - 2 / 3, abs=1e-7)
-    b = torch.tensor([[2.0], [3.0]])
-    assert squared_mmd(a, b).item() == pytest.approx(2 * 2 / 3 - 2 / 11 - 2 / 3, abs=1e-6)
-
-
 # ---- the posterior ----
 
 
-@settings(max_examples=50, deadline=None)
 @given(mean=st.floats(-5, 5), logvar=st.floats(-8, 4))
 def test_kl_is_that_of_two_normals(mean, logvar):
     mean, logvar = torch.tensor([[mean]]).double(), torch.tensor([[logvar]]).double()
@@ -299,16 +217,6 @@ def test_kl_keeps_its_digits_next_to_the_prior():
     # KL ≈ logvar²/4 there; 1 + logvar has lost it in float32.
     logvar = torch.tensor([1e-3, -1e-3])
     np.testing.assert_allclose(kl_divergence(torch.zeros(2), logvar), 2.5e-7, rtol=2e-3)
-
-
-def test_samples_follow_from_the_noise_and_let_gradients_through():
-    mean, logvar = drawn(4, 3).requires_grad_(), drawn(4, 3, seed=1).requires_grad_()
-    z = reparameterise(mean, logvar, drawn(4, 3, seed=5))
-    expected = mean + logvar.exp().sqrt() * drawn(4, 3, seed=5)
-    torch.testing.assert_close(z, expected)
-    z.sum().backward()
-    assert torch.equal(mean.grad, torch.ones(4, 3))
-    np.testing.assert_allclose(logvar.grad, (z - mean).detach() / 2, rtol=1e-4, atol=1e-6)
 
 
 # ---- what every likelihood owes ----
@@ -331,18 +239,6 @@ def test_nats_are_summed_over_pixels_and_not_over_the_batch(name):
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_a_likelihoods_gradient_is_that_of_finite_differences(name):
-    logits = drawn(*SHAPE).double().requires_grad_()
-    images, log_sigma = greys(*SHAPE).double(), torch.tensor(-0.7).double()
-    log_sigma.requires_grad_(LIKELIHOODS[name].learns_sigma)
-    assert torch.autograd.gradcheck(
-        lambda *inputs: LIKELIHOODS[name].negative_log(inputs[0], images, inputs[1]),
-        (logits, log_sigma),
-    )
-
-
-@pytest.mark.parametrize("name", LIKELIHOODS)
-@settings(max_examples=30, deadline=None)
 @given(logit=st.floats(-1e4, 1e4), grey=st.floats(0, 1, width=32), log_sigma=st.floats(-8, 3))
 def test_no_float32_logit_gives_nan_or_infinity(name, logit, grey, log_sigma):
     logits = torch.full(SHAPE, logit).requires_grad_()
@@ -397,15 +293,6 @@ def test_gaussian_is_that_of_scipy_summed_over_pixels(name, sigma):
     np.testing.assert_allclose(negative_log(name, logits, images, sigma), -reference, rtol=1e-5)
 
 
-def test_a_perfect_decoding_costs_the_constant_of_every_pixel():
-    # float32 at the paper's number of pixels; below σ = 1/√2π a density is above 1: negative.
-    logits = drawn(1, 320, 448)
-    loss = negative_log("gaussian", logits, torch.sigmoid(logits), 0.05)
-    expected = 143_360 * math.log(0.05 * math.sqrt(2 * math.pi))
-    assert expected < 0
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)
-
-
 # ---- how strong β is ----
 
 
@@ -437,26 +324,6 @@ def test_nats_but_for_a_constant_are_those_of_the_same_image_at_any_size(name):
         cost = negative_log(name, one, other, sigma) - negative_log(name, best, other, sigma)
         costs.append(cost)
     torch.testing.assert_close(*costs, rtol=1e-3, atol=1e-2)
-
-
-def test_the_sum_of_squares_is_that_of_the_base_code():
-    logits, images = drawn(3, 5, 7), greys(3, 5, 7)
-    sigma = math.sqrt(0.5)  # what it has at 320 × 448, where no pixel is worth more than one
-    constant = 35 * math.log(sigma * math.sqrt(2 * math.pi))
-    squares = (torch.sigmoid(logits) - images).square().sum((1, 2))
-    found = negative_log("squares", logits, images, sigma) - constant
-    torch.testing.assert_close(found, squares, rtol=1e-4, atol=1e-4)
-
-
-def test_effective_strength_is_the_weight_of_kl_in_the_gradient():
-    # Of σ²/n_pixels times (squares / 2σ² + β·KL), the squares are half the mean squared error.
-    logits, images = drawn(1, 3, 4), greys(1, 3, 4)
-    sigma, n_pixels = sigma_at("gaussian", (3, 4)), 12
-    constant = n_pixels * math.log(sigma * math.sqrt(2 * math.pi))
-    distortion = negative_log("gaussian", logits, images, sigma) - constant
-    half_error = (torch.sigmoid(logits) - images).square().mean() / 2
-    weight = effective_strength(1, "gaussian")
-    np.testing.assert_allclose(distortion * weight, half_error, rtol=1e-4)
 
 
 @pytest.mark.parametrize("asked", [effective_strength, sigma_at])

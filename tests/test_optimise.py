@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -23,7 +23,6 @@ def with_gradients(model, seed=0):
     return model
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     rows=st.integers(1, 40), columns=st.integers(1, 40), n=st.integers(1, 3), seed=st.integers(0, 9)
 )

@@ -1,6 +1,5 @@
 """The project around the library: notebooks, book and environment say one thing."""
 
-import ast
 import graphlib
 import importlib.metadata
 import json
@@ -63,22 +62,6 @@ def test_every_cell_was_executed_in_order_and_without_an_error(path):
 
 
 @each_notebook
-def test_notebooks_tell_and_the_library_does(path):
-    cells = [source(c) for c in code_cells(path)]
-    assert not [c for c in cells if re.search(r"^\s*(def|class) ", c, re.M)]
-    lengths = sorted(len(c.splitlines()) for c in cells)
-    assert lengths[len(lengths) // 2] <= 7
-
-
-@each_notebook
-def test_a_chapter_opens_with_its_question_and_ends_with_what_was_found_and_how_sure(path):
-    cells = json.loads(path.read_text())["cells"]
-    told = [source(c) for c in cells if c["cell_type"] == "markdown"]
-    assert re.match(r"# \d+ · .+\n\n\*\*[^*]+\?\*\*", told[0])
-    assert told[-1].startswith("**Found.**") and "How sure: " in " ".join(told[-1].split())
-
-
-@each_notebook
 def test_what_has_to_hold_holds_in_the_committed_outputs(path):
     shown = [
         "".join(o["data"]["text/plain"])
@@ -111,21 +94,6 @@ def test_a_notebooks_parameters_are_few_and_leave_the_profile_as_it_is(path, mon
     assert own and not any(own.values()) and all(map(full_name, own))
     monkeypatch.chdir(ROOT / "notebooks")
     assert read_settings(namespace, show=False) == Settings()
-
-
-@each_notebook
-def test_every_setting_that_a_notebook_reads_is_one(path):
-    reads = [n for n in ast.walk(ast.parse(path.with_suffix(".py").read_text())) if is_of_p(n)]
-    assert reads
-    for node in reads:
-        getattr(Settings(), node.attr)
-    for node in ast.walk(ast.parse(path.with_suffix(".py").read_text())):
-        if isinstance(node, ast.Attribute) and is_of_p(node.value):
-            getattr(getattr(Settings(), node.value.attr), node.attr)
-
-
-def is_of_p(node):
-    return isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == "p"
 
 
 def test_papermill_run_with_an_unknown_parameter_is_refused(tmp_path):

@@ -16,8 +16,7 @@ from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
 from brainvae_core.metrics import Estimate
-from brainvae_core.record import MIME, STAMP, Record, cells_hash, described
-from brainvae_core.settings import Settings
+from brainvae_core.record import STAMP, Record, cells_hash
 
 ROOT = Path(__file__).parent.parent
 LEDGER = yaml.safe_load((ROOT / "book/ledger.yaml").read_text())
@@ -76,6 +75,19 @@ def notebook(*records):
     return {"cells": cells}
 
 
+def test_a_record_is_a_table_for_people_and_folded_where_it_is_long(record):
+    shown = record._repr_mimebundle_()
+    for text in ("0.50 [0.40, 0.60]", "1,723", "depends", "200"):
+        assert text in shown["text/plain"] and text in shown["text/html"]
+    assert "None" not in shown["text/html"] and "<details>" not in shown["text/html"]
+    many = Record({f"n{i}": Estimate(i, i - 1, i + 1, 9, 1) for i in range(40)})
+    assert "<summary>40 numbers" in many._repr_mimebundle_()["text/html"]
+    moves = {"moves": {"all": Estimate(0.3, -np.inf, np.inf, 8, 1)}}
+    (row,) = Record({}, moves, of={"moves": "latents"}).rows
+    assert (row["number"], row["n"]) == ("moves", "8 latents, 1 fit")
+    assert row["low"] is None and row["high"] is None and row["value"] == 0.3
+
+
 def test_what_is_read_from_a_notebook_is_what_was_recorded(record):
     found = record_of(notebook(record))
     assert list(found) == ["share", "brains", "r", "it is ahead (drawn)", "it is ahead (real)"]
@@ -86,42 +98,6 @@ def test_what_is_read_from_a_notebook_is_what_was_recorded(record):
     assert found["r"]["low"] is None and found["r"]["found"] == "0.988"
     assert share["n"] == "200 brains, 3 fits"
     assert {found[f"it is ahead ({w})"]["verdict"] for w in ("drawn", "real")} == {"depends"}
-
-
-def test_it_is_a_table_for_people(record):
-    shown = record._repr_mimebundle_()
-    for text in ("0.50 [0.40, 0.60]", "1,723", "depends", "200"):
-        assert text in shown["text/plain"] and text in shown["text/html"]
-    assert "nan" not in shown["text/html"].lower() and "None" not in shown["text/html"]
-
-
-def test_a_long_record_is_folded_and_one_without_intervals_says_value():
-    few = Record({"brains": 3})._repr_mimebundle_()["text/html"]
-    assert "<details>" not in few and "<th>value</th>" in few and "interval" not in few
-    many = Record({f"n{i}": Estimate(i, i - 1, i + 1, 9, 1) for i in range(40)})
-    assert "<summary>40 numbers" in many._repr_mimebundle_()["text/html"]
-
-
-def test_what_n_counts_is_named_where_it_is_no_brains():
-    one = {"recovered": Estimate(0.3, 0.1, 0.5, 9, 1)}
-    (row,) = Record(one, of={"recovered": "factors"}).rows
-    assert row["n"] == "9 factors, 1 fit"
-    (row,) = Record(
-        {}, {"moves": {"all": Estimate(0.3, 0.1, 0.5, 8, 3)}}, of={"moves": "latents"}
-    ).rows
-    assert (row["number"], row["n"]) == ("moves", "8 latents, 3 fits")
-
-
-def test_two_numbers_of_one_name_are_refused(record):
-    with pytest.raises(ValueError, match="two numbers are called 'share'"):
-        record_of(notebook(record, record))
-
-
-def test_an_interval_without_an_end_is_none_in_the_data():
-    record = Record({"a": Estimate(1.0, -np.inf, np.inf, 3, 1)})
-    (row,) = record._repr_mimebundle_()[MIME]["numbers"]
-    assert row["low"] is None and row["high"] is None and row["value"] == 1
-    json.dumps(row, allow_nan=False)
 
 
 def test_the_numbers_of_another_book_are_kept_whole_or_not_at_all(
@@ -187,14 +163,6 @@ def test_every_figure_of_the_paper_is_in_the_ledger_and_made_by_a_cell():
         assert f"figures.{call}(" in (ROOT / f"notebooks/{chapter}.py").read_text()
 
 
-def test_no_number_of_ours_is_typed_into_the_ledger():
-    # What is measured is an interval or has decimals; the paper's own numbers have neither.
-    import re
-
-    words = [row.get("differs") or "" for part in LEDGER.values() for row in part]
-    assert not [w for w in words if re.search(r"\d\.\d|\[−?\d", w)]
-
-
 # ---- what a chapter was made with ----
 
 
@@ -244,13 +212,6 @@ def test_what_stands_before_the_settings_is_no_cell():
     # Written down once: newer Pythons have further fields in their syntax trees, which are empty.
     cell = "class A(B):\n    def f(self, x=1, *y):\n        return f'{x!r:{y[0]}}' + y[0]\n"
     assert cells_hash([cell]) == "7c04c2f596ad"
-
-
-def test_settings_are_described_as_json_reads_them_back():
-    p = Settings()
-    assert described(p) == json.loads(json.dumps(described(p)))
-    assert described(p.changed({"device": "cpu", "together": 5})) == described(p)
-    assert described(p.changed({"muon_rate": 0.03})) != described(p)
 
 
 def book_of(folder, notebooks):

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from pydantic import ValidationError
 
 from brainvae_core.models import BetaVAEConfig, fast_config, paper_config
 from brainvae_core.settings import Settings, full_name, read_profile, read_settings, read_yaml
@@ -54,12 +52,9 @@ def test_a_notebook_takes_defaults_then_its_profile_then_what_it_is_given(writte
     assert (p.model.beta, p.model.latent_dim, p.grid.betas) == (7.0, 5, (1.0, 2.0))
     assert (p.grid.seeds, p.fields.n_read, p.profile) == ((3, 5), 9, "own")
     assert p.cohort == DEMO.cohort and p.model.steps == DEMO.model.steps
-
-
-def test_a_profile_that_says_nothing_is_the_demo(written):
-    assert given() == given(profile="demo") == DEMO
-    for text in ("", "# nothing\n", "model: {}\n"):
-        assert read_profile(written(text)).flat() == DEMO.flat()
+    assert given(betas="[1, 4]").grid.betas == (1.0, 4.0)  # as papermill passes a list
+    assert given() == DEMO and read_profile(written("# nothing\n")).flat() == DEMO.flat()
+    assert isinstance(hash(p), int) and len(str(p).splitlines()) == len(DEMO.flat())
 
 
 def test_a_profile_is_read_by_name_from_the_notebooks_and_from_the_project(monkeypatch, tmp_path):
@@ -82,25 +77,17 @@ def test_what_is_not_as_the_profile_says_is_shown(capsys):
 @pytest.mark.parametrize(
     ("text", "name", "value"),
     [
-        ("model.steps=2000, grid.seeds=[0,1]", "model.steps", 2000),
         ("model.steps=2000, grid.seeds=[0,1]", "grid.seeds", (0, 1)),
         ("steps=80x112: 8, 160x224: 5, beta=2", "model.steps", ((80, 112, 8), (160, 224, 5))),
-        ("grid.steps={40x56: 3, 80x112: 5}", "grid.steps", ((40, 56, 3), (80, 112, 5))),
-        ("learning_rate=1e-3", "model.learning_rate", 1e-3),
-        ("n_brains=010", "cohort.n_brains", 10),
+        ("grid.steps=[[40, 56, 3], [80, 112, 5]]", "grid.steps", ((40, 56, 3), (80, 112, 5))),
         ("brains=2024_01", "cohort.brains", "2024_01"),
         ('brains="7"', "cohort.brains", "7"),
         ("atlas=${A_FOLDER}/a b, plane=250", "cohort.atlas", "${A_FOLDER}/a b"),
         ("rois=[SSp, HPF],", "fields.rois", ("SSp", "HPF")),
-        ("lr_cosine=false", "model.lr_cosine", False),
     ],
 )  # fmt: skip
 def test_any_setting_is_given_as_text(text, name, value):
     assert given(settings=text).flat()[name] == value
-
-
-def test_lists_come_as_text_from_the_command_line():
-    assert given(betas="[1, 4]", rois="[TH]").flat()["grid.betas"] == (1.0, 4.0)
 
 
 def test_a_notebooks_own_names_are_no_settings():
@@ -126,15 +113,11 @@ def test_a_short_name_is_one_setting_the_models_first():
     ("names", "told"),
     [
         ({"betta": 3}, "this notebook: unknown setting 'betta'; did you mean model.beta?"),
-        ({"betta": None}, "did you mean model.beta?"),
-        ({"settings": "model.betaa=3"}, "'model.betaa'; did you mean model.beta?"),
         ({"zzz": 4}, "'zzz'; the sections are cohort, model, grid, evaluation, fields, places"),
         ({"model": {"beta": 3}}, "unknown setting 'model'"),
         ({"seeds": [1]}, "'seeds' may be grid.seeds or evaluation.seeds; say which"),
         ({"beta": 3, "settings": "model.beta=4"}, "model.beta is given twice"),
-        ({"settings": "beta=3, model.beta=4"}, "model.beta is given twice"),
         ({"settings": "beta"}, "'beta' must be name=value, such as model.beta=4"),
-        ({"settings": "=3"}, "must be name=value"),
         ({"profile": "dmeo"}, "no profile params/dmeo.yaml; params has ccf, demo"),
     ],
 )
@@ -148,28 +131,17 @@ def test_a_name_that_is_no_setting_is_refused_with_the_nearest(names, told):
         ("model:\n  betta: 3\n", "unknown setting 'model.betta'; did you mean model.beta?"),
         ("beta: 3\n", "unknown setting 'beta'; did you mean model.beta?"),
         ("fields: {ROIs: [TH]}\n", "unknown setting 'fields.ROIs'; did you mean fields.rois?"),
-        ("modle: {beta: 3}\n", "unknown setting 'modle'"),
         ("3: beta\n", "unknown setting 3"),
         ("model: 3\n", "model=3 must be"),
-        ("grid:\n", "grid=None must be"),
         ("model: {beta: many}\n", "model.beta='many' must be a valid number, such as 3.0"),
-        ("grid: {betas: [1, b]}\n", r"grid.betas[1]='b' must be a valid number"),
         ("- beta\n", "must map sections to settings"),
         ("profile: mine\n", "must map sections to settings; its name is the file's"),
-        ("model: {3: 1}\n", "model[3]=3 Keys should be strings"),
         ("model: {beta: 1, beta: 2}\n", "is no YAML: 'beta' is given twice"),
-        ("model: [1, 2\ngrid: 3\n", "is no YAML: "),
     ],
 )
 def test_a_file_that_is_no_profile_is_refused_in_one_line(written, text, told):
     message = error_of(read_profile, written(text))
     assert told in message and re.match(r"profile .*own\.yaml", message)
-
-
-def test_a_missing_profile_is_told_with_those_beside_it(tmp_path):
-    there = "has ccf, demo, fast, paper"
-    assert there in error_of(read_profile, PROFILES[0].with_name("dmo.yaml"))
-    assert "has none" in error_of(read_profile, tmp_path / "demo.yaml")
 
 
 # ---- values ----
@@ -190,47 +162,21 @@ def test_values_are_read_as_yaml_1_2_reads_them(text, value):
     assert found == value and type(found) is type(value)
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.getcwd []", "!x 3", "{a: 1, a: 2}"])
-def test_what_yaml_cannot_hold_is_an_error(text):
-    with pytest.raises(yaml.YAMLError):
-        read_yaml(text)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("steps", 10.5, "steps=10.5 must be a whole positive number, or stages such as"),
-        ("evaluation.steps", "many", "evaluation: steps='many' must be a whole positive number"),
-        ("grid.steps", True, "steps=True must be a whole positive number"),
         ("learning_rate", "1e-3", "model.learning_rate='1e-3' must be a valid number, such"),
         ("lr_cosine", 1, "model.lr_cosine=1 must be a valid boolean, such as True"),
-        ("beta", True, "model.beta=True must be a valid number"),
-        ("n_brains", 3.5, "cohort.n_brains=3.5 must be a valid integer"),
         ("brains", 202401, "cohort.brains=202401 must be a valid string (papermill's -r passes"),
         ("rois", "SSp", "fields.rois='SSp' must be a valid list, such as ('SSp', 'HPF'"),
-        ("rois", [1], "fields.rois[0]=1 must be a valid string"),
-        ("betas", 3, "grid.betas=3 must be a valid list"),
         ("latent_dims", [2, 2.5], "grid.latent_dims[1]=2.5 must be a valid integer"),
-        ("cohort.shape", [3], "cohort.shape"),
         ("beta", -1, "model: beta=-1.0 must be finite and not negative"),
-        ("precision", "x", "model: precision='x' is unknown; auto, float32"),
         ("adam_beta2", 1, "adam_beta2=1.0 must be below 1"),
     ],
 )  # fmt: skip
 def test_a_value_of_a_wrong_type_or_range_is_refused_with_an_example(name, value, told):
     assert told in error_of(DEMO.changed, {name: value})
-
-
-def test_settings_are_frozen_hashable_and_printed_one_a_line():
-    p = DEMO.changed({"beta": 5, "betas": [1, 2.5]})
-    for part, name in ((p, "grid"), (p.grid, "betas"), (p.model, "beta")):
-        with pytest.raises((ValidationError, AttributeError)):
-            setattr(part, name, None)
-    assert isinstance(hash(p), int) and all(type(b) is float for b in p.grid.betas)
-    assert p == DEMO.changed({"betas": (1, 2.5)}).changed({"model.beta": 5.0}) != DEMO
-    lines = str(p).splitlines()
-    assert len(lines) == len(DEMO.flat())
-    assert any(line.split() == ["model.beta", "5.0"] for line in lines)
 
 
 def test_the_model_is_the_configuration_that_is_fitted():

@@ -9,31 +9,28 @@ import subprocess
 import sys
 import threading
 import weakref
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from small_brains import sections
+from small_brains import assert_same, fit_alone, sections
 
 from brainvae_core.models import (
     BetaVAE,
     BetaVAEConfig,
     devices,
     diagnose,
-    elbo_terms,
     fast_config,
     objectives,
     paper_config,
     train_together,
     training,
 )
-from brainvae_core.models.config import FAST_STAGES, PAPER
-from brainvae_core.models.devices import keep_freed_memory, pick_device, pick_precision
-from brainvae_core.models.grow import INITIALISATIONS
-from brainvae_core.models.images import Images
-from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES, sigma_at
-from brainvae_core.models.schedule import Schedule, Stage, progress, rate
+from brainvae_core.models.config import FAST_STAGES, PAPER, Schedule, Stage, progress, rate
+from brainvae_core.models.devices import Images, pick_device, pick_precision
+from brainvae_core.models.objectives import OBJECTIVES, sigma_at
+from brainvae_core.models.optimise import INITIALISATIONS
 
 SHAPE = (20, 28)
 SHORT = {"latent_dim": 3, "steps": 12, "validate_every": 4, "batch_size": 4}
@@ -45,25 +42,14 @@ TRAIN, VALIDATION = sections(48), sections(10, seed=1)
 
 
 def fit(config, checkpoint=None, train=TRAIN, validation=VALIDATION):
-    return config.fit(train, validation, checkpoint=checkpoint, device="cpu")
+    return fit_alone(config, train, validation, checkpoint)
 
 
 uninterrupted = functools.cache(fit)
 
 
-def without_seconds(history):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
-
-
-def assert_same(one, other):
-    assert without_seconds(one[1]) == without_seconds(other[1])
-    for name, value in one[0].tensors().items():
-        assert np.array_equal(value, other[0].tensors()[name]), name
-
-
 def interrupt_at(monkeypatch, step):
     """Ctrl-C where the loop asks for the rows of one step."""
-
     whole = Schedule.__call__
 
     def draws(schedule, asked):
@@ -74,12 +60,21 @@ def interrupt_at(monkeypatch, step):
     monkeypatch.setattr(Schedule, "__call__", draws)
 
 
+def resumed(config, checkpoint, monkeypatch, step):
+    """A fit that was interrupted at a step and taken up again."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(config, checkpoint)
+    return fit(config, checkpoint)
+
+
 # ---- it learns ----
 
 
 def test_the_loss_falls_and_the_latents_come_alive():
     config = BetaVAEConfig(latent_dim=3, steps=160, validate_every=40, beta=1)
-    model, history = fit(config, train=sections(256, seed=2))
+    model, history, *_ = fit(config, train=sections(256, seed=2))
     assert [row["step"] for row in history] == [40, 80, 120, 160]
     assert history[-1]["validation_loss"] < history[0]["validation_loss"]
     assert history[-1]["explained_variance"] > 0.5
@@ -91,7 +86,7 @@ def test_the_loss_falls_and_the_latents_come_alive():
 
 
 def test_a_row_says_what_the_docstring_promises():
-    _, history = fit(BetaVAEConfig(**SHORT, beta=2, kl_warmup=0.5))
+    history = fit(BetaVAEConfig(**SHORT, beta=2, kl_warmup=0.5)).history
     names = "step height loss reconstruction kl progress sigma validation_loss "
     names += "validation_reconstruction "
     names += "validation_kl explained_variance active_latents seconds"
@@ -105,6 +100,8 @@ def test_a_row_says_what_the_docstring_promises():
         assert row["sigma"] == pytest.approx(math.sqrt(0.2 * 560 / 143_360))
         assert row["height"] == 20
     assert [row["progress"] for row in history] == pytest.approx([4 / 6, 1, 1])
+    steps = [(row["step"], row["height"]) for row in uninterrupted(GROWN).history]
+    assert steps == [(2, 10), (4, 10), (6, 20), (8, 20), (10, 20)]
 
 
 def validate(model, images, config):
@@ -132,7 +129,6 @@ def test_validation_is_at_full_beta_and_over_every_image():
 @pytest.mark.parametrize("n", [1, 2])
 def test_what_a_fit_read_is_let_go_when_it_ends(monkeypatch, n):
     """At once, not when Python next looks for cycles: it may be a gigabyte."""
-    from brainvae_core.models import training
 
     def fitted():
         configs = [BetaVAEConfig(steps="10x14: 1, 20x28: 1", batch_size=4)] * n
@@ -155,15 +151,6 @@ def test_what_a_fit_read_is_let_go_when_it_ends(monkeypatch, n):
         gc.enable()
 
 
-def test_a_fit_follows_from_its_seed():
-    config = BetaVAEConfig(**SHORT)
-    first = fit(config)
-    torch.randn(5)  # whatever else was drawn meanwhile
-    assert_same(first, fit(config))
-    other = fit(BetaVAEConfig(**SHORT, seed=1))
-    assert not np.array_equal(first[0].encode(VALIDATION), other[0].encode(VALIDATION))
-
-
 def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
     drawn = []
 
@@ -181,38 +168,21 @@ def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
     assert len({str(noise) for noise in [*drawn, validated[0]]}) == 13
 
 
-@pytest.mark.parametrize(("initialisation", "optimiser"), [("data", "muon"), ("authors", "adam")])
-@pytest.mark.parametrize("stopped_at", [2, 9])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_interrupted_fit_goes_on_to_the_same_bits(
-    tmp_path, monkeypatch, stopped_at, initialisation, optimiser, precision
-):
-    config = BetaVAEConfig(
-        **SHORT, initialisation=initialisation, optimiser=optimiser, precision=precision
-    )
-    whole = uninterrupted(config)
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    interrupt_at(monkeypatch, stopped_at)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, checkpoint)
-    assert checkpoint.exists() == (stopped_at >= 4)
-    monkeypatch.undo()
-    assert_same(whole, fit(config, checkpoint))
+@pytest.mark.parametrize(
+    ("changes", "stopped_at"),
+    [
+        ({"precision": "float32"}, 2),
+        ({"precision": "float32"}, 9),
+        ({"precision": "bfloat16", "steps": 5}, 4),
+        ({"precision": "float32", "initialisation": "authors", "optimiser": "adam"}, 9),
+        *[({"objective": name}, 6) for name in OBJECTIVES],
+        *[({"steps": "10x14: 4, 20x28: 8"}, step) for step in (3, 4, 5, 9)],
+    ],
+)
+def test_an_interrupted_fit_goes_on_to_the_same_bits(tmp_path, monkeypatch, changes, stopped_at):
+    config, checkpoint = BetaVAEConfig(**SHORT | changes), tmp_path / "checkpoint.safetensors"
+    assert_same(uninterrupted(config), resumed(config, checkpoint, monkeypatch, stopped_at))
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
-
-
-@pytest.mark.parametrize("stopped_at", [2, 4, 5, 7, 9, 11])
-def test_a_growing_fit_goes_on_in_every_stage(tmp_path, monkeypatch, stopped_at):
-    config = GROWN
-    whole = uninterrupted(config)
-    assert [(row["step"], row["height"]) for row in whole[1]] == [
-        (2, 10), (4, 10), (6, 20), (8, 20), (10, 20)
-    ]  # fmt: skip
-    interrupt_at(monkeypatch, stopped_at)
-    with contextlib.suppress(KeyboardInterrupt):  # of 10 steps
-        fit(config, tmp_path / "c")
-    monkeypatch.undo()
-    assert_same(whole, fit(config, tmp_path / "c"))
 
 
 @pytest.fixture
@@ -227,11 +197,14 @@ def one_thread():
 def test_a_nan_in_a_coarse_stage_ends_its_own_fit_and_the_others_end_as_alone(one_thread):
     configs = [GROWN, replace(GROWN, muon_rate=1e30, lr_warmup=0), replace(GROWN, steps=5, seed=1)]
     first, failed, last = train_together(configs, TRAIN, VALIDATION, device="cpu")
-    assert re.search("step [0-3]: .* not finite; lower learning_rate and muon_rate", failed.failure)
+    assert re.search(
+        "step [0-3]: the [^l][a-z ]+ term is not finite; lower learning_rate and muon_rate",
+        failed.failure,
+    )
     assert failed.model.image_shape == (10, 14) and not failed.history
     for found, config in ((first, GROWN), (last, configs[2])):
         assert found.failure is None
-        assert_same(fit(config), found[:2])
+        assert_same(fit(config), found)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_learned"])
@@ -259,12 +232,9 @@ def test_growth_keeps_codes_rate_and_a_learned_sigma_at_the_boundary(likelihood)
         assert sigma_after == pytest.approx(math.log(sigma_at(likelihood, SHAPE)))
 
 
-def test_a_checkpoint_is_refused_by_another_configuration(tmp_path, monkeypatch):
+def test_a_checkpoint_is_refused_by_another_configuration(tmp_path):
     config = GROWN
-    interrupt_at(monkeypatch, 3)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, tmp_path / "c")
-    monkeypatch.undo()
+    fit(config, tmp_path / "c")
     for steps in ("10x14: 4, 20x28: 8", "10x14: 6, 20x28: 6", 6):
         with pytest.raises(ValueError, match="was made with another steps; delete"):
             fit(replace(config, steps=steps), tmp_path / "c")
@@ -279,12 +249,13 @@ def test_a_finished_checkpoint_takes_no_step_more(tmp_path, monkeypatch):
     assert_same(done, fit(config, checkpoint))
 
 
-@pytest.mark.parametrize("keep", [0, 5, 0.5])
+@pytest.mark.parametrize("keep", [0, 0.5, "a bit"])
 def test_a_damaged_checkpoint_is_named(tmp_path, keep):
     config, checkpoint = BetaVAEConfig(**SHORT), tmp_path / "c"
     fit(config, checkpoint)
-    content = checkpoint.read_bytes()
-    checkpoint.write_bytes(content[: keep if keep != 0.5 else len(content) // 2])
+    content = bytearray(checkpoint.read_bytes())
+    content[-5] ^= keep == "a bit"
+    checkpoint.write_bytes(content if keep == "a bit" else content[: int(keep * len(content))])
     with pytest.raises(ValueError, match="checkpoint .*/c is damaged .* delete it") as error:
         fit(config, checkpoint)
     assert "\n" not in str(error.value)
@@ -311,29 +282,11 @@ def test_batches_take_each_brain_once_an_epoch(n, size):
 # ---- when it goes wrong ----
 
 
-@pytest.mark.parametrize("term", ["kl", "reconstruction"])
-def test_a_term_that_is_not_finite_is_named_with_its_step(monkeypatch, term):
-    steps = iter(range(100))
-
-    def bad(logits_or_mean, *_):
-        value = logits_or_mean.flatten(1) * 0
-        return value + (math.nan if next(steps) == 5 else 1)
-
-    if term == "kl":
-        monkeypatch.setattr(training, "kl_divergence", bad)
-    else:
-        spoiled = LIKELIHOODS["gaussian"]._replace(negative_log=lambda *a: bad(*a).sum(1))
-        monkeypatch.setitem(LIKELIHOODS, "gaussian", spoiled)
-    config = BetaVAEConfig(latent_dim=2, batch_size=2, steps=9)
-    with pytest.raises(FloatingPointError, match=f"step 5: the {term} term is not finite; lower"):
-        fit(config)
-
-
 def test_weights_spoiled_by_the_last_step_are_never_kept(tmp_path, monkeypatch):
     nothing = {"validation_loss": math.nan, "explained_variance": math.nan, "active_latents": 0}
     monkeypatch.setattr(training, "validate", lambda *_: nothing)
-    with pytest.raises(FloatingPointError, match="step 3: the validation term is not finite"):
-        fit(BetaVAEConfig(**SHORT), tmp_path / "c")
+    found = fit(BetaVAEConfig(**SHORT), tmp_path / "c")
+    assert "step 3: the validation term is not finite" in found.failure
     assert not list(tmp_path.iterdir())
 
 
@@ -363,7 +316,7 @@ def test_images_that_cannot_be_fitted_are_refused_in_one_line(train, validation,
 # ---- how it starts ----
 
 
-@pytest.mark.parametrize("n", [5, 48, 90])
+@pytest.mark.parametrize("n", [5, 90])
 def test_data_initialisation_starts_at_the_mean_image(n):
     images = sections(n)
     model = BetaVAE(4, SHAPE)
@@ -430,25 +383,15 @@ def test_beta_rises_linearly_over_its_share_of_the_first_stage():
     ("change", "message"),
     [
         ({"likelihood": "poisson"}, "likelihood='poisson' is unknown; gaussian, bernoulli"),
-        ({"initialisation": "he"}, "initialisation='he' is unknown; data, authors exist"),
         ({"latent_dim": 0}, "latent_dim=0 must be positive"),
-        ({"steps": -1}, "steps=-1 must be a whole positive number"),
         ({"steps": 10.5}, "steps=10.5 must be a whole positive number"),
-        ({"batch_size": 0}, "batch_size=0 must be positive"),
-        ({"validate_every": 0}, "validate_every=0 must be positive"),
-        ({"learning_rate": 0}, "learning_rate=0.0 must be positive"),
-        ({"learning_rate": math.nan}, "learning_rate=nan must be positive"),
         ({"learning_rate": math.inf}, "learning_rate=inf must be positive and finite"),
-        ({"steps": math.inf}, "steps=inf must be a whole positive number"),
         ({"adam_beta2": 1}, "adam_beta2=1.0 must be below 1"),
         ({"muon_rate": 0}, "muon_rate=0.0 must be positive"),
         ({"adam_beta2": 1.5}, "adam_beta2=1.5 is a share of 1, 0 to 1"),
-        ({"optimiser": "sgd"}, "optimiser='sgd' is unknown; muon, adam exist"),
         ({"lr_warmup": 1.5}, "lr_warmup=1.5 is a share of each stage"),
         ({"kl_warmup": -0.1}, "kl_warmup=-0.1 is a share of the first stage"),
         ({"beta": -1}, "beta=-1.0 must be finite"),
-        ({"beta": math.inf}, "beta=inf must be finite"),
-        ({"objective": "elbo"}, "objective='elbo' is unknown; beta, capacity, total_corr"),
         ({"precision": "float16"}, "precision='float16' is unknown; auto, float32, tf32, bfloat16"),
         ({"capacity": -1}, "capacity=-1.0 must not be negative"),
         ({"objective": "mmd", "mmd_weight": 2}, "mmd_weight=2.0 must be at least beta=3.0"),
@@ -457,11 +400,6 @@ def test_beta_rises_linearly_over_its_share_of_the_first_stage():
 def test_a_configuration_out_of_range_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         BetaVAEConfig(**change)
-
-
-def test_a_label_names_the_objective_and_the_point():
-    assert BetaVAEConfig(beta=0).label == "beta_vae-L8-beta0-seed0"
-    assert BetaVAEConfig(objective="capacity", seed=4).label == "capacity_vae-L8-beta3-seed4"
 
 
 # ---- what became of the latents ----
@@ -492,21 +430,10 @@ def test_diagnose_says_what_became_of_the_latents(active, sentence):
 # ---- surroundings ----
 
 
-def test_freed_memory_can_be_kept_anywhere(monkeypatch):
-    assert keep_freed_memory() is None
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(devices.ctypes, "CDLL", None)
-    assert keep_freed_memory() is None
-
-
-def have(monkeypatch, cuda, mps):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-
-
 def test_a_device_is_picked_in_the_order_cuda_mps_cpu(monkeypatch):
     for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
-        have(monkeypatch, cuda, mps)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
         assert pick_device("auto").type == expected
         assert pick_device("cpu") == CPU
     for device in ("gpu", "cuda", "cuda:1", "mps", ""):
@@ -523,9 +450,8 @@ def test_a_cpu_takes_bfloat16_only_where_it_is_measured_to_be_faster(monkeypatch
     assert pick_precision("auto", CPU) == chosen
     for precision in ("float32", "tf32", "bfloat16"):
         assert pick_precision(precision, CPU) == precision
-    (fitted,) = train_together([BetaVAEConfig(**SHORT)], TRAIN, VALIDATION, device="cpu")
     expected = {"device": "cpu", "torch": torch.__version__, "precision": chosen}
-    assert fitted.made == expected
+    assert fit(BetaVAEConfig(**SHORT | {"steps": 1})).made == expected
 
 
 def test_the_gain_of_bfloat16_is_a_ratio_of_times_measured_once_and_on_a_cpu_only(monkeypatch):
@@ -552,41 +478,24 @@ def test_the_gain_of_bfloat16_is_a_ratio_of_times_measured_once_and_on_a_cpu_onl
 def test_a_fit_goes_on_in_its_precision_but_in_no_emulated_one(
     tmp_path, monkeypatch, capfd, asked, gain, ends
 ):
-    config = BetaVAEConfig(**SHORT, precision=asked)
+    config = BetaVAEConfig(**SHORT | {"steps": 5}, precision=asked)
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: 3)
-    whole = fit(config)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 9)
+        interrupt_at(patch, 4)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "c")
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: gain)
     capfd.readouterr()
-    (found,) = train_together(
-        [config], TRAIN, VALIDATION, checkpoints=[tmp_path / "c"], device="cpu"
-    )
+    found = fit(config, tmp_path / "c")
     told = "begun in bfloat16, which this cpu has not: going on in float32"
     assert capfd.readouterr().err.count(told) == (ends == "float32")
     assert found.made["precision"] == ends
-    if ends == "bfloat16":
-        assert_same(whole, found[:2])
-    else:
-        assert found.made["begun_in"] == "bfloat16"
-        assert without_seconds(found.history[:2]) == without_seconds(whole[1][:2])
-        assert found.history[-1]["step"] == 12 and math.isfinite(found.history[-1]["loss"])
-
-
-def test_half_precision_is_of_the_layers_only():
-    config = BetaVAEConfig(**SHORT, precision="bfloat16")
-    model, history = fit(config)
-    assert model.encode(VALIDATION).dtype == np.float32
-    assert all(p.dtype == torch.float32 for p in model.parameters())
-    exact = uninterrupted(replace(config, precision="float32"))[1]
-    assert history[-1]["validation_loss"] == pytest.approx(exact[-1]["validation_loss"], rel=0.05)
-    assert history[-1]["validation_loss"] != exact[-1]["validation_loss"]
+    assert found.made.get("begun_in") == ("bfloat16" if ends == "float32" else None)
+    assert found.history[-1]["step"] == 5 and math.isfinite(found.history[-1]["loss"])
 
 
 def test_a_batch_larger_than_the_training_set_is_refused():
-    message = "batch_size=49 is more than the 48 training images; give at most 48"
+    message = "batch_size=49 is more than the 48 training images"
     with pytest.raises(ValueError, match=message):
         fit(BetaVAEConfig(latent_dim=2, steps=2, batch_size=49))
 
@@ -621,32 +530,21 @@ class InFile:
         return found
 
 
-@pytest.fixture
-def no_room(monkeypatch):
-    monkeypatch.setattr("brainvae_core.models.images.SHARE", 0)
-
-
-@pytest.mark.parametrize("config", [BetaVAEConfig(**SHORT, initialisation="authors"), GROWN])
-def test_a_streamed_fit_is_the_fit_in_memory(no_room, config):
-    many = sections(150, seed=4)
+def test_a_streamed_fit_is_the_fit_in_memory(tmp_path, monkeypatch):
+    many, config = sections(150, seed=4), GROWN
+    np.save(tmp_path / "many.npy", many)
+    mapped = np.load(tmp_path / "many.npy", mmap_mode="r")
+    assert Images(mapped, CPU).resident is not None  # there is room
+    monkeypatch.setattr(devices, "SHARE", 0)
+    assert Images(mapped, CPU).resident is None
     train, validation = InFile(many), InFile(VALIDATION)
     assert_same(fit(config, train=many), fit(config, train=train, validation=validation))
     assert max(train.asked) <= 64  # never the whole of it
     assert train.asked.count(4) == config.n_steps
 
 
-def test_a_memory_map_is_streamed_where_there_is_no_room_and_kept_where_there_is(
-    tmp_path, monkeypatch
-):
-    np.save(tmp_path / "train.npy", TRAIN)
-    mapped = np.load(tmp_path / "train.npy", mmap_mode="r")
-    for share, kept in ((0, False), (0.25, True)):
-        monkeypatch.setattr("brainvae_core.models.images.SHARE", share)
-        assert (Images(mapped, CPU).resident is not None) == kept
-        assert_same(uninterrupted(GROWN), fit(GROWN, train=mapped))
-
-
-def test_what_is_streamed_is_checked_as_far_as_it_is_read(no_room):
+def test_what_is_streamed_is_checked_as_far_as_it_is_read(monkeypatch):
+    monkeypatch.setattr(devices, "SHARE", 0)
     config = BetaVAEConfig(**SHORT, initialisation="authors")
     with pytest.raises(ValueError, match="1 validation images; a fit needs at least 2"):
         fit(config, train=InFile(TRAIN), validation=InFile(VALIDATION[:1]))
@@ -666,18 +564,6 @@ def test_what_is_streamed_is_checked_as_far_as_it_is_read(no_room):
         fit(config, train=Gone(TRAIN))
 
 
-def test_statistics_of_images_are_those_of_numpy(no_room):
-    many = sections(130, seed=5)
-    for images in (Images(many, CPU), Images(InFile(many), CPU)):
-        np.testing.assert_allclose(images.mean, many.mean(0, dtype=np.float64), rtol=1e-6)
-        expected = np.square(many - many.mean(0, dtype=np.float64)).sum()
-        assert images.sum_of_squares == pytest.approx(expected, rel=1e-5)
-        assert len(images) == 130 and images.shape == many.shape
-        rows = np.array([5, 2, 129])
-        assert np.array_equal(images.take(rows).numpy(), many[rows])
-        assert np.array_equal(torch.cat(list(images.blocks())).numpy(), many)
-
-
 # ---- likelihoods, objectives ----
 
 
@@ -685,25 +571,11 @@ def test_a_learned_sigma_moves_towards_the_residual():
     config = BetaVAEConfig(
         latent_dim=3, steps=400, likelihood="gaussian_learned", learning_rate=2e-2, batch_size=16
     )
-    model, history = fit(config)
+    model, history, *_ = fit(config)
     residual = np.sqrt(np.square(model.reconstruct(TRAIN) - TRAIN).mean())
     start, sigma = sigma_at("gaussian_learned", SHAPE), history[-1]["sigma"]
     assert abs(sigma - residual) < abs(start - residual)
     assert config.restore(model.tensors()).log_sigma.exp() == pytest.approx(sigma, rel=1e-5)
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_is_learned_and_resumed(tmp_path, monkeypatch, objective):
-    config = BetaVAEConfig(
-        latent_dim=3, steps=40, validate_every=10, objective=objective, batch_size=8
-    )
-    whole = uninterrupted(config)
-    assert whole[1][-1]["validation_loss"] < whole[1][0]["validation_loss"]
-    interrupt_at(monkeypatch, 15)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, tmp_path / "c")
-    monkeypatch.undo()
-    assert_same(whole, fit(config, tmp_path / "c"))
 
 
 def test_a_step_never_waits_for_the_device(monkeypatch):
@@ -719,33 +591,20 @@ def test_a_step_never_waits_for_the_device(monkeypatch):
     begun.step()
 
 
-def test_terms_of_the_elbo_are_those_of_the_history():
-    config = BetaVAEConfig(**SHORT, beta=2)
-    model, history = uninterrupted(config)
-    distortion, rate = elbo_terms(model, config, VALIDATION)
-    assert distortion.shape == rate.shape == (10,)
-    assert distortion.mean() == pytest.approx(history[-1]["validation_reconstruction"], rel=1e-5)
-    assert rate.mean() == pytest.approx(history[-1]["validation_kl"], rel=1e-5)
-    mean, std = model.posterior(VALIDATION)
-    expected = 0.5 * (mean**2 + std**2 - 1 - 2 * np.log(std)).sum(1)
-    np.testing.assert_allclose(rate, expected, rtol=1e-4)
-
-
 # ---- recipes ----
 
 
 def test_the_recipes_hold_what_they_state():
-    names = {f.name for f in fields(BetaVAEConfig)}
-    assert PAPER.keys() <= names
     paper, fast = (make(latent_dim=5, beta=2) for make in (paper_config, fast_config))
-    assert (paper.latent_dim, fast.beta) == (5, 2)
-    assert all(getattr(paper, name) == value for name, value in PAPER.items())
-    assert replace(fast, steps=1500) == BetaVAEConfig(latent_dim=5, beta=2)
+    assert replace(paper, **PAPER) == paper and (paper.latent_dim, paper.beta) == (5, 2)
     assert fast == BetaVAEConfig(latent_dim=5, beta=2, steps=FAST_STAGES)
     assert len(fast.stages((320, 448))) == 3
     assert (paper.learning_rate, paper.batch_size, paper.steps) == (2e-4, 64, 10_000)
-    assert (paper.initialisation, paper.precision, paper.kl_warmup) == ("authors", "float32", 0)
-    assert (paper.optimiser, paper.adam_beta2, paper.lr_cosine) == ("adam", 0.999, False)
+    assert (paper.initialisation, paper.precision, paper.adam_beta2) == (
+        "authors",
+        "float32",
+        0.999,
+    )
     (stage,) = paper.stages(SHAPE)
     factors = [f(paper, stage, s) for f in (rate, progress) for s in range(0, 10_000, 500)]
     assert set(factors) == {1}  # constant learning rate and β

@@ -13,13 +13,26 @@ from brainvae_core.models.baselines import (
     PPCAConfig,
 )
 from brainvae_core.models.config import BetaVAEConfig, fast_config, paper_config
-from brainvae_core.models.denoise import DENOISERS, Denoiser, tuned_denoiser
 from brainvae_core.models.devices import OutOfDeviceMemory
-from brainvae_core.models.foreign import FromSklearn, FromTorch
+from brainvae_core.models.foreign import (
+    DENOISERS,
+    Denoiser,
+    FromSklearn,
+    FromTorch,
+    tuned_denoiser,
+)
 from brainvae_core.models.linear import PCA, LinearGaussian
 from brainvae_core.models.objectives import effective_strength, elbo_terms, sigma_at
-from brainvae_core.models.runs import FailedRun, Run, diagnose, fit, load_run, run_name, save_run
-from brainvae_core.models.study import fit_all
+from brainvae_core.models.runs import (
+    FailedRun,
+    Run,
+    diagnose,
+    fit,
+    fit_all,
+    load_run,
+    run_name,
+    save_run,
+)
 from brainvae_core.models.training import train_together
 from brainvae_core.models.vae import BetaVAE
 

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from brainvae_core.models.images import checked_codes, checked_images, checked_parts
+from brainvae_core.models.devices import checked_codes, checked_images, checked_parts
 from brainvae_core.models.linear import PCA, Arrays, LinearGaussian, checked_latent_dim
 from brainvae_core.models.training import Fitted
 
@@ -21,17 +21,9 @@ SWEEPS = 400  # of coordinate descent: 200 reach 0.3 % of the variance less, 160
 class NMF(Arrays):
     """Parts without negative pixels, and codes without negative entries.
 
-    Parameters
-    ----------
-    components : ndarray, shape (latent_dim, height, width)
-        What a step of one standard deviation of a latent's training codes adds, grey values.
-
-    Notes
-    -----
-    There is no mean to add: a code of zeros is a black image, and codes of brains are centred on
-    no zero. As for `PCA`, a step along a latent means a standard deviation over training brains.
-    Parts differ with ``latent_dim``: unlike PCA's, the first of many are not those of a smaller
-    fit. There is no posterior: a code is a point.
+    ``components`` (latent_dim, height, width) are what a step of one standard deviation of a
+    latent's training codes adds, grey values. A code of zeros is a black image, and codes of brains
+    are centred on no zero. Unlike PCA's, the first of many parts are not those of a smaller fit.
     """
 
     kept = ("components",)
@@ -49,13 +41,8 @@ class NMF(Arrays):
     def fit(cls, images: np.ndarray, latent_dim: int) -> NMF:
         """Parts of images (n, height, width) by scikit-learn's coordinate descent.
 
-        From the NNDSVDa start, which is the same every time, a fixed number of sweeps, ``SWEEPS``:
-        the gain falls off slowly, and no tolerance suits few and many latents.
-
-        Raises
-        ------
-        ValueError
-            A negative pixel, or more parts than ``n - 1`` or the pixels.
+        From the NNDSVDa start, which is the same every time, a fixed number of sweeps: the gain
+        falls off slowly, and no tolerance suits few and many latents.
         """
         from sklearn.decomposition import NMF as Factorisation  # here: it takes seconds
 
@@ -103,8 +90,8 @@ class MeanImage(Arrays):
 
     @classmethod
     def fit(cls, images: np.ndarray) -> MeanImage:
-        """The mean of images (n, height, width), of which there is at least one."""
-        return cls(_at_least_one(images).mean(axis=0, dtype=np.float64))
+        """The mean of images (n, height, width)."""
+        return cls(checked_images(images).mean(axis=0, dtype=np.float64))
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Nothing about images (n, height, width): (n, 0) float32."""
@@ -118,16 +105,8 @@ class MeanImage(Arrays):
 class NearestBrain(Arrays):
     """The training brain that is nearest to an image, by squared distance over pixels.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n_brains, height, width)
-        The training brains; they are kept whole, in memory and on disk.
-
-    Notes
-    -----
-    A code is a name, not a coordinate: the number of a training brain, from 0, as float32. Codes
-    that are close name brains that need not be alike; a step along this latent, its variance or
-    a perturbation of it mean nothing.
+    The training brains are kept whole, in memory and on disk. A code is a name, not a coordinate:
+    the number of one of them, from 0. A step along this latent or its variance mean nothing.
     """
 
     kept, latent_dim = ("images",), 1
@@ -143,8 +122,8 @@ class NearestBrain(Arrays):
 
     @classmethod
     def fit(cls, images: np.ndarray) -> NearestBrain:
-        """The brains of images (n, height, width), of which there is at least one."""
-        return cls(_at_least_one(images))
+        """The brains of images (n, height, width)."""
+        return cls(checked_images(images))
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """The nearest training brain's number for images (n, height, width), (n, 1) float32."""
@@ -156,13 +135,7 @@ class NearestBrain(Arrays):
         return (self._spread - 2 * products).argmin(axis=1)[:, None].astype(np.float32)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """The training brains of codes (n, 1), rounded to a number, (n, height, width) float32.
-
-        Raises
-        ------
-        ValueError
-            There is no brain of that number.
-        """
+        """The training brains of codes (n, 1), rounded to a number; ValueError of none."""
         numbers = np.rint(checked_codes(z, 1)[:, 0])
         wrong = numbers[(numbers < 0) | (numbers >= len(self.images))]
         if len(wrong):
@@ -171,23 +144,12 @@ class NearestBrain(Arrays):
         return self.images[numbers.astype(int)]
 
 
-def _at_least_one(images):
-    images = checked_images(images)
-    if not len(images):
-        raise ValueError("there are no images; give at least one")
-    return images
-
-
 # ---- configurations: what is fitted in one step ----
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What every baseline's configuration has.
-
-    ``kind`` is its key in ``BASELINES`` and the first word of its runs' names, ``model`` the type
-    that it fits, ``latent_dim`` a field, or a constant where there is no choice.
-    """
+    """What every baseline's configuration has: its ``kind``, ``model`` and ``latent_dim``."""
 
     @property
     def label(self) -> str:
@@ -199,15 +161,8 @@ class Baseline:
         """The model of each configuration, fitted to images (n, height, width)."""
         return (cls.model.fit(images, *astuple(config)) for config in configs)
 
-    def fit(self, train, validation, checkpoint=None, device="auto"):
-        """The model and its one-row history."""
-        (fitted,) = self.fit_together([self], train, validation)
-        return fitted.model, fitted.history
-
     @classmethod
-    def fit_together(
-        cls, configs, train, validation, checkpoints=None, device="auto"
-    ) -> list[Fitted]:
+    def fit_together(cls, configs, train, validation, **_) -> list[Fitted]:
         """Every configuration's model with its held-out explained variance."""
         train, validation = checked_parts(np.asarray(train), np.asarray(validation))
         total = np.square(validation - validation.mean(0)).sum(dtype=np.float64)
@@ -290,14 +245,6 @@ class NearestBrainConfig(Baseline):
     kind, model, latent_dim = "nearest_brain", NearestBrain, 1
 
 
-BASELINES = {
-    config.kind: config
-    for config in (
-        PCAConfig,
-        PPCAConfig,
-        FactorAnalysisConfig,
-        NMFConfig,
-        MeanImageConfig,
-        NearestBrainConfig,
-    )
-}
+LINEAR = (PCAConfig, PPCAConfig, FactorAnalysisConfig)
+OTHERS = (NMFConfig, MeanImageConfig, NearestBrainConfig)
+BASELINES = {config.kind: config for config in (*LINEAR, *OTHERS)}

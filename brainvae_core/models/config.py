@@ -1,21 +1,27 @@
-"""The configuration of a fit, with its two recipes: the fast one, its defaults, and the paper's."""
+"""What is fitted, and when: a fit's configuration with its two recipes, its stages and its draws.
+
+Everything that a step draws is drawn ahead, from (seed, step) alone: a resumed fit goes on with
+what it would have drawn, on every device the same.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from brainvae_core.models.devices import PRECISIONS
-from brainvae_core.models.grow import INITIALISATIONS
+from brainvae_core.models.devices import PRECISIONS, mix
 from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES
-from brainvae_core.models.schedule import Stage, as_steps, format_steps
-from brainvae_core.models.training import train_together
+from brainvae_core.models.optimise import INITIALISATIONS
 from brainvae_core.models.vae import BetaVAE, halvings
 
+BLOCK = 64  # steps that are drawn, and sent to the device, at once
 CHOICES = {
     "objective": OBJECTIVES,
     "likelihood": LIKELIHOODS,
@@ -24,7 +30,6 @@ CHOICES = {
     "precision": PRECISIONS,
 }
 POSITIVE = ("latent_dim", "batch_size", "validate_every", "learning_rate", "muon_rate")
-NOT_NEGATIVE = ("capacity", "mmd_weight")
 SHARES = {"lr_warmup": "of each stage", "kl_warmup": "of the first stage", "adam_beta2": "of 1"}
 
 # The paper's settings, and where it is silent those of the code that its authors released or built
@@ -59,10 +64,8 @@ class BetaVAEConfig:
         320 × 448; 1 is the vanilla VAE.
     objective : str
         ``"beta"``, ``"capacity"``, ``"total_correlation"`` or ``"mmd"``.
-    capacity : float
-        Nats that the rate is led to; of ``objective="capacity"``.
-    mmd_weight : float
-        Nats per image; of ``objective="mmd"``.
+    capacity, mmd_weight : float
+        Nats that the rate is led to, and nats per image; of the objectives of these names.
     likelihood : str
         ``"gaussian"`` (as strong as Bernoulli), ``"bernoulli"``, ``"squares"`` (the sum of squares)
         or ``"gaussian_learned"``.
@@ -74,10 +77,8 @@ class BetaVAEConfig:
     batch_size : int
     optimiser : str
         ``"muon"`` (with Adam for first and last layers and biases) or ``"adam"``.
-    learning_rate, adam_beta2 : float
-        Of Adam.
-    muon_rate : float
-        Of Muon.
+    learning_rate, adam_beta2, muon_rate : float
+        Two of Adam, one of Muon.
     lr_warmup : float
         Share of each stage over which the learning rates rise.
     lr_cosine : bool
@@ -91,11 +92,6 @@ class BetaVAEConfig:
         it, else float32), ``"float32"``, ``"tf32"`` (a GPU's convolutions) or ``"bfloat16"``.
     validate_every : int
         Steps between two rows of the history.
-
-    Raises
-    ------
-    ValueError
-        A value out of its range, a choice that is none, or stages that do not double.
     """
 
     latent_dim: int = 8
@@ -119,7 +115,6 @@ class BetaVAEConfig:
     validate_every: int = 250
 
     kind = "beta_vae"
-    fit_together = staticmethod(train_together)
 
     def __post_init__(self):
         object.__setattr__(self, "steps", as_steps(self.steps))
@@ -131,33 +126,27 @@ class BetaVAEConfig:
                 # beta=3 and beta=3.0 are one configuration, so they must name one run.
                 object.__setattr__(self, field.name, wanted(value))
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is unknown; {', '.join(allowed)} exist"
-                )
+            value, there = getattr(self, name), ", ".join(allowed)
+            self._must(value in allowed, name, f"is unknown; {there} exist")
         for name in POSITIVE:
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
-        for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+            value = getattr(self, name)
+            self._must(0 < value < math.inf, name, "must be positive and finite")
         for name, of_what in SHARES.items():
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is a share {of_what}, 0 to 1")
-        if self.adam_beta2 == 1:
-            raise ValueError("adam_beta2=1.0 must be below 1: Adam would forget nothing")
-        if not 0 <= self.beta < math.inf:
-            raise ValueError(f"beta={self.beta} must be finite and not negative")
-        if self.objective == "mmd" and self.mmd_weight < self.beta:
-            raise ValueError(
-                f"mmd_weight={self.mmd_weight} must be at least beta={self.beta}: below it, the "
-                "discrepancy would be rewarded"
-            )
-        if isinstance(self.steps, tuple) and self.initialisation != "data":
-            raise ValueError(
-                f"initialisation={self.initialisation!r} cannot grow; give one number of steps, or "
-                'initialisation="data"'
-            )
+            self._must(0 <= getattr(self, name) <= 1, name, f"is a share {of_what}, 0 to 1")
+        for name in ("capacity", "mmd_weight"):
+            self._must(getattr(self, name) >= 0, name, "must not be negative")
+        self._must(self.adam_beta2 < 1, "adam_beta2", "must be below 1: Adam would forget nothing")
+        self._must(0 <= self.beta < math.inf, "beta", "must be finite and not negative")
+        rewarded = f"must be at least beta={self.beta}: below it, the discrepancy would be rewarded"
+        weighs = self.objective != "mmd" or self.mmd_weight >= self.beta
+        self._must(weighs, "mmd_weight", rewarded)
+        can_grow = isinstance(self.steps, int) or self.initialisation == "data"
+        cannot = 'cannot grow; give one number of steps, or initialisation="data"'
+        self._must(can_grow, "initialisation", cannot)
+
+    def _must(self, holds, name, what):
+        if not holds:
+            raise ValueError(f"{name}={getattr(self, name)!r} {what}")
 
     @property
     def label(self) -> str:
@@ -170,13 +159,7 @@ class BetaVAEConfig:
         return self.steps if isinstance(self.steps, int) else sum(n for *_, n in self.steps)
 
     def stages(self, image_shape) -> list[Stage]:
-        """The stages of a fit to images of that shape.
-
-        Raises
-        ------
-        ValueError
-            The last stage is of another size, or one does not fit the network.
-        """
+        """The stages of a fit to images of that shape; ValueError where they do not end there."""
         image_shape = tuple(image_shape)
         if isinstance(self.steps, int):
             return [Stage(image_shape, 0, self.steps)]
@@ -195,15 +178,6 @@ class BetaVAEConfig:
             for shape, first, last in zip(shapes, ends, ends[1:], strict=False)
         ]
 
-    def fit(self, train, validation, checkpoint=None, device="auto"):
-        """The model and its history (`train_together`); FloatingPointError where the fit fails."""
-        (fitted,) = train_together(
-            [self], train, validation, checkpoints=[checkpoint], device=device
-        )
-        if fitted.failure:
-            raise FloatingPointError(fitted.failure)
-        return fitted.model, fitted.history
-
     def restore(self, tensors: dict[str, np.ndarray]) -> BetaVAE:
         """The model whose ``state_dict`` these tensors are."""
         model = BetaVAE(self.latent_dim, tensors["input_mean"].shape)
@@ -212,10 +186,7 @@ class BetaVAEConfig:
 
 
 def paper_config(**changes) -> BetaVAEConfig:
-    """What the paper says, and where it is silent what its authors' released code says.
-
-    ``changes``, such as ``latent_dim=8``, win.
-    """
+    """What the paper says, and where it is silent its authors' code; ``changes`` win."""
     return BetaVAEConfig(**PAPER | changes)
 
 
@@ -225,3 +196,133 @@ def fast_config(**changes) -> BetaVAEConfig:
     ``changes``, such as ``latent_dim=8``, win. At another size than 320 × 448, ``steps`` too.
     """
     return BetaVAEConfig(**{"steps": FAST_STAGES} | changes)
+
+
+# ---- stages ----
+
+
+class Stage(NamedTuple):
+    """The steps of a fit at one image size."""
+
+    shape: tuple[int, int]
+    first: int  # counted from the fit's start
+    last: int  # after which the next stage is grown from this one
+    final: bool = True  # whether there is no next one
+
+
+def as_steps(steps) -> int | tuple[tuple[int, int, int], ...]:
+    """A number of steps as an int; stages, as text or triples, as (height, width, steps)."""
+    given, read = steps, None
+    if isinstance(given, str) and ":" in given:
+        given = [part.partition(":")[::2] for part in given.split(",")]
+    try:
+        is_stages = isinstance(given, list | tuple)
+        read = tuple(map(_stage, given)) if is_stages else _whole(given)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        pass
+    if not read:
+        raise ValueError(
+            f"steps={steps!r} must be a whole positive number, or stages such as "
+            '"80x112: 1500, 160x224: 800"'
+        )
+    stages = read if isinstance(read, tuple) else ()
+    for (h, w, _), (height, width, _) in zip(stages, stages[1:], strict=False):
+        if (height, width) != (2 * h, 2 * w):
+            raise ValueError(
+                f"steps={format_steps(stages)!r}: {height}x{width} is not twice {h}x{w}; every "
+                "stage must be twice the one before"
+            )
+    return read
+
+
+def format_steps(steps) -> str:
+    """Steps as text that `as_steps` reads."""
+    if isinstance(steps, int):
+        return str(steps)
+    return ", ".join(f"{height}x{width}: {n}" for height, width, n in steps)
+
+
+def _stage(given):
+    if len(given) == 2:
+        size, n = given
+        given = (*re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", size).groups(), n)
+    height, width, n = map(_whole, given)
+    return height, width, n
+
+
+def _whole(value):
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+        raise ValueError
+    return int(value)
+
+
+# ---- draws ----
+
+
+class Draws(NamedTuple):
+    """What one step reads; tensors on the device."""
+
+    rows: torch.Tensor  # (batch,) of the training images
+    noise: torch.Tensor  # (batch, latent_dim), standard normal: samples the posterior
+    prior: torch.Tensor  # (batch, latent_dim), standard normal
+    rate: torch.Tensor  # (), what learning rates are multiplied with
+    progress: torch.Tensor  # (), share of the KL warm-up
+
+
+class Schedule:
+    """The draws of every step of one stage of a fit to ``n`` images."""
+
+    def __init__(self, config, stage: Stage, n: int, device):
+        self.config, self.stage, self.n, self.device = config, stage, n, device
+        self._block, self._draws = None, None
+
+    def __call__(self, step: int) -> Draws:
+        block, place = divmod(step, BLOCK)
+        if block != self._block:
+            self._block, self._draws = block, self._drawn(block)
+        return Draws(*(part[place] for part in self._draws))
+
+    def rows(self, step: int) -> np.ndarray:
+        """Rows of one batch: every brain once an epoch, but for those that fill no batch."""
+        size = self.config.batch_size
+        epoch, place = divmod(step, self.n // size)
+        return _epoch_order(self.config.seed, epoch, self.n)[place * size : (place + 1) * size]
+
+    def _drawn(self, block):
+        config, steps = self.config, range(block * BLOCK, (block + 1) * BLOCK)
+        rows = torch.from_numpy(np.stack([self.rows(step) for step in steps]))
+        generator = torch.Generator().manual_seed(mix(config.seed, 1, block))
+        shape = (BLOCK, rows.shape[1], config.latent_dim)
+        noise, prior = (torch.randn(shape, generator=generator) for _ in range(2))
+        rates = [rate(config, self.stage, step) for step in steps]
+        warm = [progress(config, self.stage, step) for step in steps]
+        draws = (rows, noise, prior, torch.tensor(rates), torch.tensor(warm))
+        if self.device.type == "cuda":  # else the copy waits for the steps before it
+            draws = (part.pin_memory() for part in draws)
+        return [part.to(self.device, non_blocking=True) for part in draws]
+
+
+def rate(config, stage: Stage, step: int) -> float:
+    """Share of the learning rates at a step: linear warm-up, then constant or half a cosine.
+
+    Only the final stage ends in a cosine: what a coarse one settled the next would unsettle.
+    """
+    done, steps = step - stage.first, stage.last - stage.first
+    warmup = config.lr_warmup * steps
+    if done < warmup or not (config.lr_cosine and stage.final):
+        return _ramp(done, warmup)
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (steps - warmup)))
+
+
+def progress(config, stage: Stage, step: int) -> float:
+    """Share of the KL warm-up at a step, from just above 0 to 1; it is of the first stage."""
+    return _ramp(step, config.kl_warmup * (stage.last - stage.first)) if stage.first == 0 else 1.0
+
+
+def _ramp(step, length):
+    return min(1.0, (step + 1) / length) if length else 1.0
+
+
+@lru_cache(maxsize=64)
+def _epoch_order(seed, epoch, n):
+    return np.random.default_rng((seed, 2, epoch)).permutation(n)

@@ -1,15 +1,19 @@
-"""The device a fit runs on: which, its precision, its threads, and what when it is full."""
+"""The device a fit runs on, its precision and memory, and images on their way onto it."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import cache
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache, cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -17,11 +21,13 @@ PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 GAIN = 1.2  # what bfloat16 must be faster by to be chosen
 EMULATED = 0.5  # at less than this speed bfloat16 is emulated, which is ten and more times slower
 TIMED = (16, 32, 40, 56)  # images, channels, height and width of the layer that is timed
-
-WARM_UP = 3  # steps before a capture: kernels are chosen and the optimiser's state is made
 ACTIVATIONS = 50  # numbers kept per pixel and image in a step (45 to 50 by peak RSS on a CPU)
 # What a full device is called where it is not called torch.OutOfMemoryError.
 FULL = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
+
+SHARE = 0.25  # that images may take: of a GPU's free memory, else of the machine's
+AHEAD = 4  # batches that are read before they are needed
+BLOCK = 64  # images that are looked at together
 
 
 class OutOfDeviceMemory(RuntimeError):
@@ -29,13 +35,7 @@ class OutOfDeviceMemory(RuntimeError):
 
 
 def pick_device(device: str) -> torch.device:
-    """``"auto"`` as CUDA, else MPS, else CPU; anything else as torch reads it.
-
-    Raises
-    ------
-    ValueError
-        There is no such device here.
-    """
+    """``"auto"`` as CUDA, else MPS, else CPU; what is not here is a ValueError."""
     here = {"cpu": True}
     here |= {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -51,17 +51,9 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device, begun: str | None = None) -> str:
-    """The precision of a fit's layers.
+    """The precision of a fit's layers: of ``"auto"`` bfloat16 where it is faster, else float32.
 
-    Parameters
-    ----------
-    precision : str
-        The configuration's. ``"auto"`` is bfloat16 on a GPU that has it and on a processor that
-        is faster in it, else float32; anything else is as it is.
-    device : torch.device
-    begun : str, optional
-        The precision in which the fit was begun: it goes on in that, but for a bfloat16 of
-        ``"auto"`` that is only emulated here; then in float32, which is told on stderr.
+    A fit that was ``begun`` goes on as it was, but not in a bfloat16 that is emulated here.
     """
     if precision != "auto":
         return precision
@@ -77,11 +69,7 @@ def pick_precision(precision: str, device: torch.device, begun: str | None = Non
 
 @cache
 def bfloat16_gain(device: torch.device) -> float:
-    """How many times faster layers are in bfloat16 than in float32.
-
-    On a CPU as measured in a few milliseconds: the time of a convolution with its gradients, best
-    of five. Elsewhere nothing is timed: infinite on a GPU that has bfloat16, else 0.
-    """
+    """How many times faster layers are in bfloat16: measured on a CPU, by one convolution."""
     if device.type == "cuda":
         has_it = torch.cuda.is_bf16_supported(including_emulation=False)
         return float("inf") if has_it else 0.0
@@ -103,20 +91,6 @@ def bfloat16_gain(device: torch.device) -> float:
     return seconds[0] / seconds[1]
 
 
-def captured(step: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
-    """A step that was run before, as one CUDA graph: its ~120 kernels cost one launch."""
-    graph = torch.cuda.CUDAGraph()
-    torch.cuda.synchronize(stream.device)
-    with torch.cuda.graph(graph, stream=stream):
-        step()
-    return graph.replay
-
-
-def on_stream(stream):
-    """The context in which work goes to a CUDA stream; without one, none."""
-    return nullcontext() if stream is None else torch.cuda.stream(stream)
-
-
 @contextmanager
 def shared_threads(n: int) -> Iterator[None]:
     """The CPU's threads divided among ``n`` models."""
@@ -130,12 +104,7 @@ def shared_threads(n: int) -> Iterator[None]:
 
 @contextmanager
 def explained_when_full(n_models: int, batch_size: int, image_shape, device) -> Iterator[None]:
-    """Tell an allocation that failed in one line: what was needed, and what lowers it.
-
-    Raises
-    ------
-    OutOfDeviceMemory
-    """
+    """Tell an allocation that failed in one line, an `OutOfDeviceMemory`."""
     try:
         yield
     except RuntimeError as error:
@@ -149,6 +118,20 @@ def explained_when_full(n_models: int, batch_size: int, image_shape, device) -> 
             f"batches of {batch_size} × {height} × {width} need about {needed:.1f} GiB; "
             f"lower {lower}"
         ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is of memory: a broken capture hides its cause."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError) or any(t in str(error) for t in FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def mix(*numbers: int) -> int:
+    """A seed that follows from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def free_memory() -> None:
@@ -171,10 +154,169 @@ def keep_freed_memory() -> None:
             libc.mallopt(mmap_max, 0)
 
 
-def _is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, is of memory: a broken capture hides its cause."""
-    while error is not None:
-        if isinstance(error, torch.OutOfMemoryError) or any(t in str(error) for t in FULL):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+# ---- images ----
+
+
+class Images:
+    """Images (n, height, width) on a device, or streamed to it where they do not fit.
+
+    A memory map, or what else has ``shape`` and gives NumPy for a slice or an array of rows, is
+    read block by block, and kept only where it takes at most ``SHARE`` of the memory.
+    """
+
+    def __init__(self, images, device: torch.device):
+        self.array, self.device = images, device
+        self.shape = tuple(images.shape)
+        self.resident = None
+        if in_memory(images) and device.type != "cuda":
+            self.resident = torch.from_numpy(np.require(images, requirements="CW")).to(device)
+        elif np.prod(self.shape) * 4 <= _room(device):
+            self.resident = torch.empty(self.shape, device=device)
+            for first in range(0, len(self), BLOCK):
+                self.resident[first : first + BLOCK] = self._read(slice(first, first + BLOCK))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype=dtype)
+
+    def at(self, shape) -> Images:
+        """The same images with fewer pixels: block means, by one whole number on both axes."""
+        if shape == self.shape[1:]:
+            return self
+        coarse = Coarse(self.array, self.shape[1] // shape[0])
+        return Images(coarse[:] if in_memory(self.array) else coarse, self.device)
+
+    def take(self, rows) -> torch.Tensor:
+        """The images of a slice or an array of rows, on the device."""
+        return self._read(rows).to(self.device) if self.resident is None else self.resident[rows]
+
+    def blocks(self) -> Iterator[torch.Tensor]:
+        """All images in order, 64 at a time, on the device."""
+        return (self.take(slice(i, i + BLOCK)) for i in range(0, len(self), BLOCK))
+
+    def batches(self, schedule, steps: Iterable[int], out: torch.Tensor) -> Iterator[int]:
+        """Fill ``out`` with the images of each step in turn; yields the steps."""
+        if self.resident is not None:
+            for step in steps:
+                torch.index_select(self.resident, 0, schedule(step).rows, out=out)
+                yield step
+            return
+        waiting = deque()
+        with ThreadPoolExecutor(1, "images") as pool:  # which stays a few steps ahead
+            for step in steps:
+                waiting.append((step, pool.submit(lambda s: self._read(schedule.rows(s)), step)))
+                if len(waiting) == AHEAD:
+                    yield _fill(out, *waiting.popleft())
+            while waiting:
+                yield _fill(out, *waiting.popleft())
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """The mean image, (height, width) float64."""
+        total = np.zeros(self.shape[1:])
+        for block in self.blocks():
+            total += block.cpu().numpy().sum(axis=0, dtype=np.float64)
+        return total / len(self)
+
+    @cached_property
+    def sum_of_squares(self) -> float:
+        """Of the deviations from the mean image, over all pixels."""
+        mean = self.mean.astype(np.float32)
+        return float(
+            sum(np.square(b.cpu().numpy() - mean).sum(dtype=np.float64) for b in self.blocks())
+        )
+
+    def _read(self, rows) -> torch.Tensor:
+        images = checked_images(self.array[rows], self.shape[1:])
+        images = torch.from_numpy(np.require(images, requirements="W"))  # a file's is read-only
+        return images.pin_memory() if self.device.type == "cuda" else images
+
+
+class Coarse:
+    """Block means of an array-like's images, computed as they are read."""
+
+    def __init__(self, array, factor: int):
+        n, height, width = array.shape
+        self.array, self.factor = array, factor
+        self.shape = (n, height // factor, width // factor)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        images, k = self.array[rows], self.factor
+        blocks = images.reshape(len(images), self.shape[1], k, self.shape[2], k)
+        return blocks.mean((2, 4), dtype=np.float32)
+
+
+def on_device(train, validation, device: torch.device) -> tuple[Images, Images]:
+    """Both parts as `Images`, checked; what is on the device already stays as it is."""
+    if isinstance(train, Images):
+        return train, validation
+    return tuple(Images(part, device) for part in checked_parts(train, validation))
+
+
+def checked_parts(train, validation):
+    """Training and validation images as float32, at least two of each and of one size.
+
+    What is not in memory is left as it is, and checked when it is read.
+    """
+    for name, images in (("training", train), ("validation", validation)):
+        if len(images) < 2:
+            raise ValueError(
+                f"{len(images)} {name} images; a fit needs at least 2 of them: "
+                "give more brains (15 split into 10, 2 and 3), or a column split in their metadata"
+            )
+    if in_memory(train) and in_memory(validation):
+        train = checked_images(train)
+        return train, checked_images(validation, train.shape[1:])
+    here, there = (tuple(images.shape[1:]) for images in (train, validation))
+    if here != there:
+        raise ValueError(f"training images are {here} and validation images {there}")
+    return train, validation
+
+
+def checked_images(images, image_shape=None) -> np.ndarray:
+    """Images as float32 (n, height, width), or a ValueError that says what is wrong."""
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 3 or (image_shape and images.shape[1:] != tuple(image_shape)):
+        takes = ", ".join(map(str, image_shape or ("height", "width")))
+        raise ValueError(f"images have shape {images.shape}; this model takes (n, {takes})")
+    if not np.isfinite(images).all():
+        first = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))[0]
+        raise ValueError(f"image {first} of {len(images)} has a NaN or infinite pixel")
+    return images
+
+
+def checked_codes(z, latent_dim) -> np.ndarray:
+    """Codes as float32 (n, latent_dim), or a ValueError that says what is wrong."""
+    z = np.asarray(z, dtype=np.float32)
+    if z.ndim != 2 or z.shape[1] != latent_dim:
+        raise ValueError(f"codes have shape {z.shape}; this model takes (n, {latent_dim})")
+    if not np.isfinite(z).all():
+        raise ValueError("codes hold a NaN or infinite value")
+    return z
+
+
+def batches(array: np.ndarray, device) -> Iterator[torch.Tensor]:
+    """Tensors of at most ``BLOCK`` rows on a device; of no rows, one empty tensor."""
+    for start in range(0, max(len(array), 1), BLOCK):
+        part = np.require(array[start : start + BLOCK], requirements="CW")
+        yield torch.from_numpy(part).to(device)
+
+
+def in_memory(images) -> bool:
+    """Whether images are a NumPy array of their own, not one of a file."""
+    return isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
+
+
+def _room(device: torch.device) -> float:
+    """Bytes that images may take on a device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch only keeps for later is free, too
+        return SHARE * torch.cuda.mem_get_info(device)[0]
+    return SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _fill(out, step, images):
+    out.copy_(images.result(), non_blocking=True)
+    return step

@@ -1,8 +1,4 @@
-"""Linear models of sections: PCA, and probabilistic PCA and factor analysis.
-
-Each is made from the arrays that ``tensors()`` gives; ``fit`` finds these. Decoded images are not
-clipped to [0, 1].
-"""
+"""Linear models of sections: PCA, and probabilistic PCA and factor analysis; images not clipped."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from brainvae_core.models.images import BLOCK, checked_codes, checked_images
+from brainvae_core.models.devices import BLOCK, checked_codes, checked_images
 
 NOISE_FLOOR = 1e-6  # grey²: a border that is black in every brain would have noise 0, density ∞
 GAIN = 0.01  # nats per image; factor analysis stops when an iteration adds less
@@ -19,13 +15,7 @@ MAX_ITERATIONS = 500
 
 
 class Arrays:
-    """A model that is nothing but arrays, float32, named in ``kept`` as its constructor has them.
-
-    Attributes
-    ----------
-    image_shape : (height, width)
-    latent_dim : int
-    """
+    """A model that is nothing but float32 arrays, named in ``kept`` as in its constructor."""
 
     kept: tuple[str, ...]
 
@@ -45,19 +35,10 @@ class Arrays:
 class PCA(Arrays):
     """Principal components with codes of unit variance.
 
-    Parameters
-    ----------
-    mean : ndarray, shape (height, width)
-        The training brains' mean section.
-    components : ndarray, shape (latent_dim, height, width)
-        Orthonormal over pixels, in order of falling variance.
-    variances : ndarray, shape (latent_dim,)
-        The training codes' variances before they are divided out (n − 1 in the denominator).
-
-    Notes
-    -----
-    Codes are divided by √variance, so that a step along a latent means a standard deviation here
-    as it does for a VAE's prior. There is no posterior: a code is a point.
+    ``mean`` (height, width) is the training brains'; ``components`` (latent_dim, height, width) are
+    orthonormal over pixels, in order of falling ``variances`` (latent_dim,) of the training codes
+    (n − 1 in the denominator). Codes are divided by √variance, so that a step along a latent means
+    a standard deviation, as it does for a VAE's prior. There is no posterior: a code is a point.
     """
 
     kept = ("mean", "components", "variances")
@@ -69,13 +50,7 @@ class PCA(Arrays):
 
     @classmethod
     def fit(cls, images: np.ndarray, latent_dim: int) -> PCA:
-        """The first ``latent_dim`` components of images (n, height, width), by their Gram matrix.
-
-        Raises
-        ------
-        ValueError
-            Fewer than ``latent_dim + 1`` images, or fewer directions in which they differ.
-        """
+        """The first ``latent_dim`` components of images (n, height, width), by a Gram matrix."""
         images = checked_images(images)
         n = len(images)
         checked_latent_dim(latent_dim, n, n - 1, "components")
@@ -113,22 +88,12 @@ class PCA(Arrays):
 class LinearGaussian(Arrays):
     """p(x|z) = N(mean + Σ_k z_k loadings_k, noise) with z ~ N(0, I), and its exact posterior.
 
-    Parameters
-    ----------
-    mean : ndarray, shape (height, width)
-        The training brains' mean section.
-    loadings : ndarray, shape (latent_dim, height, width)
-        What a step of one prior standard deviation along each latent adds, grey values.
-    noise : ndarray, shape (height, width)
-        Every pixel's noise variance, grey²; at least ``NOISE_FLOOR``, to which less is raised.
-
-    Notes
-    -----
-    Variances are those of maximum likelihood, with n in the denominator. Probabilistic PCA and
-    factor analysis leave loadings that are orthogonal when each pixel is divided by its noise, so
-    that the posterior's covariance is diagonal and the same for every image. Codes are posterior
-    means: those of the training brains vary by less than 1, the less the more of a latent is lost
-    in the noise, and a reconstruction is drawn towards the mean by as much.
+    ``loadings`` (latent_dim, height, width) are what a step of one prior standard deviation adds,
+    grey values; ``noise`` (height, width) is every pixel's variance, grey², raised to at least
+    ``NOISE_FLOOR``. Variances are those of maximum likelihood, with n in the denominator.
+    Probabilistic PCA and factor analysis leave loadings that are orthogonal when each pixel is
+    divided by its noise, so that the posterior's covariance is diagonal and the same for every
+    image. Codes are posterior means: they vary the less the more is lost in the noise.
     """
 
     kept = ("mean", "loadings", "noise")
@@ -148,11 +113,10 @@ class LinearGaussian(Arrays):
     def fit_ppca(
         cls, images: np.ndarray, latent_dim: int, pca: PCA | None = None
     ) -> LinearGaussian:
-        """Probabilistic PCA of images (n, height, width): one noise variance for all pixels.
+        """Probabilistic PCA (Tipping and Bishop 1999): one noise variance for all pixels.
 
-        The closed form of Tipping and Bishop (1999): the noise is the mean variance over the
-        directions, of all that the pixels have, which the latents leave out. ``pca``, where there
-        is one, is a fit to the same images with at least as many components. Raises as `PCA.fit`.
+        It is the mean variance over the directions which the latents leave out. ``pca`` is a fit
+        to the same images with at least as many components.
         """
         pca = (pca or PCA.fit(images, latent_dim)).truncated(latent_dim)
         images = checked_images(images, pca.image_shape)
@@ -166,15 +130,9 @@ class LinearGaussian(Arrays):
 
     @classmethod
     def fit_factor_analysis(cls, images: np.ndarray, latent_dim: int) -> LinearGaussian:
-        """Factor analysis of images (n, height, width): a noise variance for every pixel.
+        """Factor analysis: a noise variance for every pixel, and factors by signal to noise.
 
-        Pixels whose variance is below ``NOISE_FLOOR`` get no loading. Factors are in order of
-        falling signal to noise, each with its largest entry positive.
-
-        Raises
-        ------
-        ValueError
-            Fewer than ``latent_dim + 1`` images, or fewer pixels that vary.
+        Pixels whose variance is below ``NOISE_FLOOR`` get no loading.
         """
         # Here, for who only trains needs no scikit-learn, and its import takes seconds.
         from sklearn.decomposition import FactorAnalysis
@@ -223,14 +181,8 @@ class LinearGaussian(Arrays):
         """The linear model that is told the factors: each pixel regressed on them.
 
         A reference for models without labels: where an analysis of its latents fails, the latents
-        are not to blame. Its latents are the factors, (n, n_factors) of mean 0 and variance 1 as z,
-        and the loadings are not orthogonal: the posterior's stds leave out its correlations.
-
-        Raises
-        ------
-        ValueError
-            Rows differ, a factor is not finite or does not vary, or there are not more images than
-            factors + 1.
+        are not to blame. ``factors`` (n, n_factors) are of mean 0 and variance 1 as z, and loadings
+        are not orthogonal: the posterior's stds leave out its correlations.
         """
         images = checked_images(images)
         factors = np.asarray(factors, dtype=np.float64)
@@ -290,9 +242,6 @@ def checked_latent_dim(latent_dim, n_images, most, what):
 
 
 def _with_fixed_signs(rows: np.ndarray) -> np.ndarray:
-    """Eigenvectors (latent_dim, pixels) whose largest entries are positive.
-
-    The sign of an eigenvector is arbitrary; this one is the same on every machine.
-    """
+    """Eigenvectors (latent_dim, pixels), largest entries positive: the same on every machine."""
     largest = np.abs(rows).argmax(axis=1)
     return rows * np.sign(rows[np.arange(len(rows)), largest])[:, None]

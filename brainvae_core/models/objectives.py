@@ -16,37 +16,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brainvae_core.models.images import Images
-from brainvae_core.models.schedule import mix
+from brainvae_core.models.devices import Images, mix
 from brainvae_core.models.vae import PAPER_SHAPE, BetaVAE, kl_divergence, reparameterise
 
 ACTIVE = 0.01  # variance of a latent's posterior means over brains (Burda et al. 2016)
 
 # ---- likelihoods: −log p(x|z), summed over pixels and as strong at every size ----
-#
-# β weighs against a sum over pixels, so half the resolution would make it four times as strong.
-# Every likelihood is therefore given at the paper's size, 320 × 448: at another size a Gaussian's
-# σ² goes with the number of pixels, and Bernoulli's nats go against it.
+# β weighs against a sum over pixels: half the resolution would make it four times as strong. At
+# another size than 320 × 448 a Gaussian's σ² goes with the pixels, Bernoulli's nats against them.
 
 
 class Likelihood(NamedTuple):
     """How decoded logits are held against images.
 
-    Attributes
-    ----------
-    negative_log : callable
-        ``negative_log(logits, images, log_sigma)``: nats per image, (n,), of logits and images
-        (n, height, width). ``log_sigma`` is a 0-d tensor in the precision to compute in, whatever
-        that of logits and images.
-    variance : float
-        The variance of a pixel's grey value at 320 × 448; β is as strong as it is large.
-    learns_sigma : bool
-        Whether σ is a weight of the model, trained from there on; β then has no fixed strength.
+    ``negative_log(logits, images, log_sigma)`` gives nats per image, (n,), of logits and images
+    (n, height, width), computed in the precision of the 0-d ``log_sigma``.
     """
 
     negative_log: Callable
-    variance: float
-    learns_sigma: bool = False
+    variance: float  # of a pixel's grey value at 320 × 448; β is as strong as it is large
+    learns_sigma: bool = False  # σ is a weight of the model: β then has no fixed strength
 
 
 def bernoulli(logits, images, log_sigma):
@@ -91,8 +80,7 @@ def sigma_at(likelihood: str, image_shape) -> float:
 def effective_strength(beta: float, likelihood: str = "gaussian") -> float:
     """How much KL weighs against one pixel's squared error: βσ² over the number of pixels.
 
-    Comparable across likelihoods (keys of ``LIKELIHOODS``; ValueError for another) as β, in nats
-    per nat, is not, and the same at every size.
+    Comparable across likelihoods as β, in nats per nat, is not, and the same at every size.
     """
     return beta * _known(likelihood).variance / math.prod(PAPER_SHAPE)
 
@@ -107,29 +95,15 @@ def _known(likelihood):
 
 
 class Batch(NamedTuple):
-    """A batch after its pass through the model; all tensors of one precision, float32 or wider.
+    """A batch after its pass through the model; all tensors of one precision, float32 or wider."""
 
-    Attributes
-    ----------
-    distortion : Tensor, shape (n,)
-        −log p(x|z), nats per image.
-    mean, logvar, z : Tensor, shape (n, latent_dim)
-        The posterior's parameters and the sample that was decoded.
-    prior : Tensor, shape (n, latent_dim)
-        Fresh standard-normal draws: not those that made ``z``.
-    progress : Tensor, shape ()
-        Share of the warm-up that is done, in (0, 1]; 1 at validation.
-    n_train : int
-        Images in the training set.
-    """
-
-    distortion: Tensor
-    mean: Tensor
+    distortion: Tensor  # (n,), −log p(x|z), nats per image
+    mean: Tensor  # (n, latent_dim), with the next two: the posterior and the sample decoded
     logvar: Tensor
     z: Tensor
-    prior: Tensor
-    progress: Tensor
-    n_train: int
+    prior: Tensor  # (n, latent_dim), fresh standard-normal draws: not those that made z
+    progress: Tensor  # (), share of the warm-up that is done, in (0, 1]; 1 at validation
+    n_train: int  # images in the training set
 
 
 def beta_vae(batch: Batch, config):
@@ -145,9 +119,8 @@ def capacity_vae(batch: Batch, config):
     """The β-VAE of controlled capacity (Burgess et al. 2018, arXiv:1804.03599, eq. 8).
 
     Distortion + β·|KL − C|, with C rising over the warm-up to ``capacity`` nats. β is the paper's
-    γ and does not rise: it holds the KL at C where it exceeds the distortion that one more nat
-    would save. As in eq. 8 the distance is taken of every image (some implementations take it of
-    the batch's mean): the loss of a set is its images' mean, however they are batched.
+    γ and does not rise. As in eq. 8 the distance is of every image, not of the batch's mean: the
+    loss of a set is its images' mean, however they are batched.
     """
     kl = kl_divergence(batch.mean, batch.logvar).sum(1)
     target = batch.progress * config.capacity
@@ -160,8 +133,8 @@ def beta_tc_vae(batch: Batch, config):
     Distortion + index-code MI + β·total correlation + dimension-wise KL, the three rising with the
     warm-up. At β = 1 their expectation is the KL of the VAE.
     """
-    parts = decomposition(batch.mean, batch.logvar, batch.z, batch.n_train)
-    rate = parts.index_code_mi + config.beta * parts.total_correlation + parts.dimension_wise_kl
+    mi, total_correlation, dimension_wise = decomposition(*batch[1:4], batch.n_train)
+    rate = mi + config.beta * total_correlation + dimension_wise
     return batch.distortion.mean() + batch.progress * rate
 
 
@@ -169,9 +142,8 @@ def info_vae(batch: Batch, config):
     """InfoVAE with the maximum mean discrepancy (Zhao, Song, Ermon 2019, arXiv:1706.02262).
 
     Distortion + β·KL + (λ − β)·MMD²(z, prior), both rising with the warm-up: the paper's
-    (1 − α)·KL + (α + λ − 1)·MMD² with α = 1 − β and λ = ``mmd_weight``, in nats per image. β = 0 is
-    its MMD-VAE, λ = β the β-VAE; below β the discrepancy would be rewarded. As MMD² is at most 2, λ
-    must be large to weigh against a sum over pixels.
+    (1 − α)·KL + (α + λ − 1)·MMD² with α = 1 − β and λ = ``mmd_weight``, in nats per image. As MMD²
+    is at most 2, λ must be large to weigh against a sum over pixels.
     """
     kl = kl_divergence(batch.mean, batch.logvar).sum(1).mean()
     discrepancy = squared_mmd(batch.z, batch.prior)
@@ -187,31 +159,13 @@ OBJECTIVES = {
 }
 
 
-class Decomposition(NamedTuple):
-    """The KL to the prior in three parts (eq. 2 of the β-TCVAE), nats per image, 0-d each."""
+def decomposition(mean, logvar, z, n_train: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The KL to the prior as index-code MI, total correlation and dimension-wise KL, 0-d each.
 
-    index_code_mi: Tensor
-    total_correlation: Tensor
-    dimension_wise_kl: Tensor
-
-
-def decomposition(mean, logvar, z, n_train: int) -> Decomposition:
-    """The three parts by minibatch-weighted sampling (eq. S5), one sample an image.
-
-    Parameters
-    ----------
-    mean, logvar, z : Tensor, shape (n, latent_dim)
-        Row i of ``z`` is a sample of the posterior in row i.
-    n_train : int
-        Images that the batch stands for. 1 takes the batch's own mixture for the aggregate
-        posterior: the choice when the batch holds all images.
-
-    Notes
-    -----
-    The estimate of log q(z), and of every log q(z_l), has an ``n_train`` that does not depend on
-    the model: the total correlation grows by (latent_dim − 1)·log ``n_train`` over that of the
-    batch's own mixture, and its gradient by nothing. So values compare at one batch size,
-    ``n_train`` and latent_dim only. The sum of the parts is free of it.
+    Nats per image (eq. 2 of the β-TCVAE) by minibatch-weighted sampling (eq. S5). ``n_train`` is
+    what the batch stands for; 1, where it holds all images, takes the batch's own mixture for the
+    aggregate posterior. The total correlation grows with it by (latent_dim − 1)·log ``n_train`` and
+    its gradient by nothing: values compare at one batch size, ``n_train`` and latent_dim only.
     """
     # (n samples, n posteriors, latent_dim): every z under every image's posterior.
     crossed = _log_normal(z.unsqueeze(1), mean, logvar)
@@ -220,7 +174,7 @@ def decomposition(mean, logvar, z, n_train: int) -> Decomposition:
     log_product = (torch.logsumexp(crossed, 1) - weight).sum(1).mean()
     log_conditional = _log_normal(z, mean, logvar).sum(1).mean()
     log_prior = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1).mean()
-    return Decomposition(log_conditional - log_q, log_q - log_product, log_product - log_prior)
+    return log_conditional - log_q, log_q - log_product, log_product - log_prior
 
 
 def _log_normal(z, mean, logvar):
@@ -232,16 +186,10 @@ def _log_normal(z, mean, logvar):
 def squared_mmd(a, b):
     """MMD² of the distributions that two independent samples (n, latent_dim) were drawn from, 0-d.
 
-    The unbiased estimate, hence now and then below 0; exactly 0 where a is b. A batch of one has no
-    pair to learn from and gives 0.
-
-    Notes
-    -----
-    Gretton et al. 2012 (JMLR 13), eq. 4: the mean over pairs i ≠ j of
-    k(aᵢ, aⱼ) + k(bᵢ, bⱼ) − k(aᵢ, bⱼ) − k(aⱼ, bᵢ). Means that kept i = j would pull small batches
-    of codes together. The kernel is the inverse multiquadric k = C / (C + distance²), C = 2·
-    latent_dim, the mean squared distance of two draws of the prior: unlike a Gaussian's its
-    gradient still reaches codes far out, and one bandwidth serves every latent_dim.
+    The unbiased estimate of Gretton et al. 2012 (JMLR 13), eq. 4, hence now and then below 0: means
+    that kept i = j would pull small batches of codes together. The kernel is the inverse
+    multiquadric k = C / (C + distance²), C = 2·latent_dim, the mean squared distance of two draws
+    of the prior: unlike a Gaussian's its gradient still reaches codes far out.
     """
     n = len(a)
     crossed = _kernel(a, b)
@@ -269,19 +217,16 @@ def terms_of(model, images, noise, prior, progress, config, n_train, log_sigma) 
 
 
 def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distortion and rate of images under a fitted model.
+    """Distortion and rate of images under a fitted model, float64, each (n,); −ELBO is their sum.
+
+    These are −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image.
 
     Parameters
     ----------
     model : BetaVAE
     config : BetaVAEConfig
-        The configuration it was fitted with: its likelihood; its seed draws the samples of z.
+        What it was fitted with; its seed draws the samples of z.
     images : ndarray, shape (n, height, width)
-
-    Returns
-    -------
-    distortion, rate : ndarray of float64, each (n,)
-        −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image; −ELBO is their sum.
     """
     blocks = _held_out(model, Images(images, model.device), config, len(images))
     parts = [

@@ -9,9 +9,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby, islice
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -19,10 +20,11 @@ from safetensors.numpy import load_file, save_file
 
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
+from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_device, pick_device
+from brainvae_core.models.training import progress_bar, train_together
 
 FORMAT = 3  # with what a fit was made; before it β was of another strength at every size
 LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
-HOLDS = ("kind", "config", "cohort", "weights_sha256", "failure", "made")  # config.json, and that
 KINDS = {BetaVAEConfig.kind: BetaVAEConfig, **BASELINES}
 
 
@@ -32,101 +34,126 @@ class FailedRun(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """One fitted model with its configuration and history.
+    """One fitted model with its configuration and history."""
 
-    Attributes
-    ----------
-    folder : Path
-        Where it lies; its name is `run_name`'s.
-    config
-        What was fitted, such as a `BetaVAEConfig`.
-    cohort : str
-        Name of what it was fitted to.
-    model
-        With ``encode(images)`` and ``decode(z)``.
-    history : list of dict
-        A row a validation: step, loss and its two terms in nats per image, and more.
-    made : dict
-        Of a fitted VAE: the device, PyTorch's version, and the precision of the layers.
-    """
-
-    folder: Path
+    folder: Path  # where it lies; its name is `run_name`'s
     config: BetaVAEConfig | Baseline
-    cohort: str
-    model: object
-    history: list[dict[str, float]]
-    made: dict
+    cohort: str  # name of what it was fitted to
+    model: object  # with ``encode(images)`` and ``decode(z)``
+    history: list[dict[str, float]]  # a row a validation, losses in nats per image
+    made: dict  # of a VAE: the device, PyTorch's version, the precision of the layers
 
 
 def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
     """Fit a model to a cohort's training brains, or load what was fitted.
 
+    An interrupted fit leaves a hidden folder behind, from which the next call goes on. Of several
+    processes that are asked for one run, one fits it and the others wait. A fit that ended before
+    its time, now or when it was first tried, is a `FailedRun`.
+
     Parameters
     ----------
     cohort : Cohort
-        Anything with ``split(name).images``, ``name`` and ``fingerprint``. The test brains are
-        never read here.
+        Anything with ``split(name).images``, ``name`` and ``fingerprint``; its test brains are not
+        read.
     config : BetaVAEConfig, or a baseline's such as PCAConfig
     runs : path
-        Folder of runs. A run's name is made from its configuration and its cohort; an interrupted
-        fit leaves a hidden folder behind, from which the next call goes on. Of several processes
-        that are asked for one run, one fits it and the others wait.
+        Folder of runs, each named by its configuration and its cohort.
     device : str
         ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
-
-    Raises
-    ------
-    FailedRun
-        The fit ended before its time, now or when it was first tried.
     """
     fit_together(cohort, [config], runs, device, wait=True)
     return load_run(Path(runs) / run_name(config, cohort.fingerprint))
 
 
-def fit_together(
-    cohort, configs: Sequence, runs: str | Path = "runs", device="auto", parts=None, wait=False
-) -> None:
-    """Fit those of several models of one kind that are missing and that no other process fits.
+def fit_all(
+    cohort, configs: Iterable, runs: str | Path = "runs", device="auto", together=1, halve=False
+) -> list[Run]:
+    """Fit what is missing, load the rest, in the order of ``configs``.
+
+    Runs that failed are told on stderr and left out.
 
     Parameters
     ----------
     cohort, runs, device
         As of `fit`.
-    configs : sequence of BetaVAEConfig, or of one baseline's
-    parts : (train, validation) of Images, optional
-        The cohort's, where they are on the device already.
-    wait : bool
-        For what another process fits, instead of leaving it out.
+    configs : iterable of BetaVAEConfig and of baselines' configurations
+    together : int
+        How many models of one kind are trained at once.
+    halve : bool
+        Where the device's memory does not hold so many, go on with half as many.
+    """
+    if together < 1:
+        raise ValueError(f"together={together}: at least 1 model is trained at a time")
+    configs = list(configs)
+    missing = [c for c in configs if not (Path(runs) / run_name(c, cohort.fingerprint)).exists()]
+    if missing:
+        parts = on_device(*_parts_of(cohort), pick_device(device))  # once, not for every team
+        bar = progress_bar(desc="grid", unit="model", total=len(configs))
+        bar.update(len(configs) - len(missing))
+        for _, group in groupby(missing, key=type):
+            waiting = iter(group)
+            while team := list(islice(waiting, together)):
+                together = _fit_team(cohort, team, runs, device, together, halve, parts)
+                bar.update(len(team))
+        bar.close()
+    fitted = []
+    for config in configs:
+        try:
+            fitted.append(fit(cohort, config, runs, device))
+        except FailedRun as error:
+            print(error, file=sys.stderr)
+    return fitted
 
-    Raises
-    ------
-    OutOfDeviceMemory
-        The device does not hold so many at once.
+
+def _fit_team(cohort, team, runs, device, together, halve, parts) -> int:
+    """Fit a team, in parts where need be; returns how many models go together from here on."""
+    while True:
+        try:
+            for first in range(0, len(team), together):
+                fit_together(cohort, team[first : first + together], runs, device, parts)
+            return together
+        except OutOfDeviceMemory as error:
+            if not halve or together == 1:
+                raise
+            told = str(error)
+        # Out of the except: the error's traceback held the models, and with them their memory.
+        free_memory()
+        together //= 2
+        print(f"{told}; going on with {together} at once", file=sys.stderr)
+
+
+def fit_together(cohort, configs: Sequence, runs, device="auto", parts=None, wait=False) -> None:
+    """Fit those of several models of one kind that are missing and that no other process fits.
+
+    ``parts`` are the cohort's `Images` where they are on the device already; with ``wait``, what
+    another process fits is waited for instead of left out.
     """
     with ExitStack() as locks:
-        wanted, folders = [], []
+        wanted = {}
         for config in configs:
             folder = Path(runs) / run_name(config, cohort.fingerprint)
             mine = not folder.exists() and locks.enter_context(_alone(_lock(folder), wait))
             if mine and not folder.exists():  # it may have been fitted just before the lock
-                wanted.append(config), folders.append(folder)
-        if wanted:
-            _fit_and_keep(cohort, wanted, folders, device, parts or parts_of(cohort))
+                wanted[folder] = config
+        if not wanted:
+            return
+        begun = [folder.with_name(f".{folder.name}") for folder in wanted]
+        train = getattr(type(configs[0]), "fit_together", train_together)  # a baseline's own
+        fitted = train(
+            list(wanted.values()),
+            *(parts or _parts_of(cohort)),
+            checkpoints=[folder / "checkpoint.safetensors" for folder in begun],
+            device=device,
+        )
+        for (folder, config), found, unfinished in zip(wanted.items(), fitted, begun, strict=True):
+            if not folder.exists():
+                save_run(folder, config, cohort.fingerprint, cohort.name, *found)
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def parts_of(cohort) -> tuple:
-    """What a fit reads: training and validation images."""
+def _parts_of(cohort) -> tuple:
     return cohort.split("train").images, cohort.split("validation").images
-
-
-def _fit_and_keep(cohort, configs, folders, device, parts):
-    unfinished = [folder.with_name(f".{folder.name}") for folder in folders]
-    checkpoints = [folder / "checkpoint.safetensors" for folder in unfinished]
-    fitted = type(configs[0]).fit_together(configs, *parts, checkpoints=checkpoints, device=device)
-    for config, folder, begun, found in zip(configs, folders, unfinished, fitted, strict=True):
-        if not folder.exists():
-            save_run(folder, config, cohort.fingerprint, cohort.name, *found)
-        shutil.rmtree(begun, ignore_errors=True)
 
 
 def _lock(folder: Path) -> Path:
@@ -135,10 +162,7 @@ def _lock(folder: Path) -> Path:
 
 @contextmanager
 def _alone(lock: Path, wait: bool = True) -> Iterator[bool]:
-    """One process at a time, by a lock on a file that ends with its process, however that ends.
-
-    Yields whether it is held, which it always is after waiting.
-    """
+    """One process at a time, by a lock that ends with its process; yields whether it is held."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
@@ -153,10 +177,7 @@ def _alone(lock: Path, wait: bool = True) -> Iterator[bool]:
 
 
 def run_name(config, fingerprint: str) -> str:
-    """Name of a run's folder: what varies in a study, and a hash of all that its weights depend on.
-
-    These are the configuration and the ``Cohort.fingerprint`` of what it is fitted to.
-    """
+    """Name of a run's folder: what varies in a study, and a hash of all its weights depend on."""
     everything = json.dumps([config.kind, asdict(config), fingerprint], sort_keys=True)
     return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
 
@@ -166,6 +187,8 @@ def save_run(
 ) -> None:
     """Write a run; its folder appears under its name only when it is complete.
 
+    A run is never overwritten: a folder that exists is a FileExistsError.
+
     Parameters
     ----------
     folder : str or Path
@@ -174,15 +197,9 @@ def save_run(
         What was fitted, and ``Cohort.fingerprint`` and ``Cohort.name`` of what it was fitted to.
     model, history
         What the fit ended in, whose ``tensors()`` are kept; rows of ``history.csv``, all alike.
-    failure : str, optional
-        Why the fit ended before its time; no weights are kept then.
-    made : dict, optional
-        On which device, with what, in which precision.
-
-    Raises
-    ------
-    FileExistsError
-        The folder exists: a run is never overwritten.
+    failure, made
+        Why the fit ended before its time (no weights are kept then); on which device, with what,
+        in which precision.
     """
     folder = Path(folder)
     if folder.exists():
@@ -216,31 +233,17 @@ def save_run(
 def load_run(folder: str | Path) -> Run:
     """Read a run, such as ``runs/beta_vae-L8-beta3-seed0-0123abcd``, and check that it is whole.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no run in that folder.
-    FailedRun
-        Its fit ended before its time.
-    ValueError
-        The run is of another format, its configuration does not match its name, or its weights
-        are damaged.
+    What is not there is a FileNotFoundError, a fit that ended before its time a `FailedRun`, and
+    another format, a configuration that does not match the name or damage a ValueError.
     """
-    folder = Path(folder)
+    folder, anew = Path(folder), "delete the folder and fit it anew"
     if not folder.exists():
         raise FileNotFoundError(f"no run at {folder} (it would hold a config.json)")
     for name in ("config.json", "history.csv"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"run {folder} lacks {name}; delete the folder and fit it anew")
-    described = _read_json(folder / "config.json")
-    if described.get("format") != FORMAT:
-        raise ValueError(
-            f"run {folder} has format {described.get('format')}; this library reads {FORMAT}"
-        )
-    lacks = [name for name in HOLDS if name not in described]
-    if lacks:
-        raise ValueError(f"{folder}/config.json lacks {', '.join(lacks)}; fit the run anew")
-    config = _config(described, folder)
+            raise FileNotFoundError(f"run {folder} lacks {name}; {anew}")
+    described = _described(folder)
+    config = KINDS[described["kind"]](**described["config"])
     expected = run_name(config, described["cohort"]["fingerprint"])
     if folder.name != expected:
         raise ValueError(
@@ -254,7 +257,7 @@ def load_run(folder: str | Path) -> Run:
     if digest != described["weights_sha256"]:
         raise ValueError(
             f"weights of run {folder} are damaged (sha256 {digest[:12]}, written as "
-            f"{described['weights_sha256'][:12]}); delete the folder and fit it anew"
+            f"{described['weights_sha256'][:12]}); {anew}"
         )
     LOADED[folder.name] = digest
     try:
@@ -266,32 +269,21 @@ def load_run(folder: str | Path) -> Run:
     return Run(folder, config, described["cohort"]["name"], model, history, described["made"])
 
 
-def diagnose(history: list[dict], latent_dim: int) -> str:
-    """What became of the latents, in a sentence."""
-    active = history[-1]["active_latents"]
-    if active == latent_dim:
-        return f"All {latent_dim} latents are active."
-    alive = [row["step"] for row in history if row["active_latents"] > 0]
-    if active == 0 and not alive:
-        return (
-            f"Posterior collapse: none of {latent_dim} latents was active at any validation; the "
-            'model decodes the mean image. initialisation="data", a longer kl_warmup or a smaller '
-            "beta keep latents alive."
-        )
-    if active == 0:
-        return f"Posterior collapse after step {alive[-1]}: none of {latent_dim} latents is active."
-    return f"{active} of {latent_dim} latents are active; the others carry nothing."
-
-
-def _config(described, folder):
-    kind, given = described["kind"], described["config"]
+def _described(folder) -> dict:
+    """What a run's config.json holds, its names checked."""
+    path = folder / "config.json"
+    try:
+        described = json.loads(path.read_text())
+        version, kind = described.get("format"), described.get("kind")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); fit the run anew") from error
+    if version != FORMAT:
+        raise ValueError(f"run {folder} has format {version}; this library reads {FORMAT}")
     if kind not in KINDS:
         raise ValueError(f"run {folder} is of kind {kind!r}; {', '.join(KINDS)} are known")
-    names = {f.name for f in fields(KINDS[kind])}
-    if names != set(given):
-        odd = sorted(names ^ set(given))
+    if odd := sorted({f.name for f in fields(KINDS[kind])} ^ set(described["config"])):
         raise ValueError(f"configuration of run {folder} does not match {kind}: {', '.join(odd)}")
-    return KINDS[kind](**given)
+    return described
 
 
 def _digest(path: Path) -> str:
@@ -310,11 +302,18 @@ def _number(text):
     return int(text) if str(text).isdigit() else float(text)
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); fit the run anew") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} does not hold names and values; fit the run anew")
-    return content
+def diagnose(history: list[dict], latent_dim: int) -> str:
+    """What became of the latents, in a sentence."""
+    active = history[-1]["active_latents"]
+    if active == latent_dim:
+        return f"All {latent_dim} latents are active."
+    if active:
+        return f"{active} of {latent_dim} latents are active; the others carry nothing."
+    alive = [row["step"] for row in history if row["active_latents"] > 0]
+    if alive:
+        return f"Posterior collapse after step {alive[-1]}: none of {latent_dim} latents is active."
+    return (
+        f"Posterior collapse: none of {latent_dim} latents was active at any validation; the "
+        'model decodes the mean image. initialisation="data", a longer kl_warmup or a smaller '
+        "beta keep latents alive."
+    )

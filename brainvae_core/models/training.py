@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
+import os
 import sys
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from tqdm import tqdm
 
-from brainvae_core.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from brainvae_core.models.config import Schedule
 from brainvae_core.models.devices import (
-    WARM_UP,
-    captured,
+    Images,
     explained_when_full,
-    on_stream,
+    mix,
+    on_device,
     pick_device,
     pick_precision,
     shared_threads,
 )
-from brainvae_core.models.grow import INITIALISATIONS, grow
-from brainvae_core.models.images import Images, on_device
 from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES, sigma_at, terms_of, validate
-from brainvae_core.models.optimise import Optimiser
-from brainvae_core.models.schedule import Schedule, mix
+from brainvae_core.models.optimise import INITIALISATIONS, Optimiser, grow
 from brainvae_core.models.vae import CHANNELS_LAST, BetaVAE, kl_divergence
+
+WARM_UP = 3  # steps before a capture: kernels are chosen and the optimiser's state is made
 
 
 class Fitted(NamedTuple):
@@ -44,16 +51,15 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     """Fit several β-VAEs to the same images at once, each to what it would be fitted to alone.
 
     Every model has a thread of its own, and a stream of its own on a GPU, where a step is one CUDA
-    graph. The numbers are those of single fits up to rounding: a CPU shares out its threads. Fits
-    that grow are fitted to block means of the images first; the others wait for these stages.
+    graph. Numbers are those of single fits up to rounding: a CPU shares out its threads. Fits that
+    grow are fitted to block means of the images first; the others wait for these stages.
 
     Parameters
     ----------
     configs : sequence of BetaVAEConfig
     train, validation : ndarray of float32, shape (n, height, width), or array-like, or Images
-        Grey values in [0, 1]; at least two of each. What is in a file (a memory map, or what else
-        has ``shape`` and gives NumPy for rows) is streamed where there is no room for it; `Images`
-        are on the device already.
+        Grey values in [0, 1]; at least two of each. What is in a file is streamed where there is
+        no room for it (see `Images`).
     checkpoints : sequence of paths, optional
         One a model, written at every validation; where one exists its fit goes on from it, on a CPU
         to the same weights bit for bit as an uninterrupted fit.
@@ -63,22 +69,19 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     Returns
     -------
     list of Fitted
-        ``model``, ``history``, ``failure`` and ``made`` of each. A loss that stops being finite
-        ends its own fit alone and is told in ``failure``. The history has a row a validation:
-        ``step`` and ``height`` of the images; ``loss``, ``reconstruction`` and ``kl`` of the last
-        training batch (nats per image), ``progress`` of the KL warm-up, ``sigma``;
-        ``validation_loss`` (the objective at full strength), ``validation_reconstruction``
-        (distortion D), ``validation_kl`` (rate R; the held-out ELBO is −D − R),
-        ``explained_variance``, ``active_latents``, ``seconds``. Validation is in float32.
+        A loss that stops being finite ends its own fit alone and is told in ``failure``. The
+        history has a row a validation: ``step`` and ``height`` of the images; ``loss``,
+        ``reconstruction`` and ``kl`` of the last training batch (nats per image), ``progress`` of
+        the KL warm-up, ``sigma``; ``validation_loss`` (the objective at full strength),
+        ``validation_reconstruction`` (distortion D), ``validation_kl`` (rate R; the held-out ELBO
+        is −D − R), ``explained_variance``, ``active_latents``, ``seconds``; all in float32.
 
     Raises
     ------
     OutOfDeviceMemory
-        The device does not hold so many models at once; says what was needed and what lowers it.
+        The device does not hold so many models at once.
     ValueError
-        The images are too few, of two sizes, all the same or hold a NaN; a batch is larger than the
-        training set; stages do not end at the images' size; or a checkpoint is damaged or belongs
-        to another configuration.
+        Images, stages or a checkpoint that cannot be fitted or gone on from.
     """
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
@@ -90,8 +93,7 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
         images = on_device(train, validation, device)
         if batch_size > len(images[0]):
             raise ValueError(
-                f"batch_size={batch_size} is more than the {len(images[0])} training images; give "
-                f"at most {len(images[0])}"
+                f"batch_size={batch_size} is more than the {len(images[0])} training images"
             )
         paths = checkpoints or [None] * n
         fits = [Fit(c, image_shape, p, device) for c, p in zip(configs, paths, strict=True)]
@@ -124,10 +126,10 @@ class Fit:
         self.config, self.checkpoint, self.device = config, checkpoint, device
         self.stages = config.stages(image_shape)
         self.kept = read_checkpoint(checkpoint, config)
-        self.history = self.kept.history if self.kept else []
-        self.done = self.history[-1]["step"] if self.kept else 0
         here = {"device": device.type, "torch": torch.__version__}
-        self.made = dict(self.kept.made) if self.kept else here
+        kept = self.kept or {"history": [], "made": here}
+        self.history, self.made = kept["history"], kept["made"]
+        self.done = self.history[-1]["step"] if self.history else 0
         begun = self.made.get("precision")
         self.made["precision"] = pick_precision(config.precision, device, begun)
         if begun not in (None, self.made["precision"]):
@@ -147,18 +149,18 @@ class Fit:
         self.train, self.validation = train, validation
         self.schedule = Schedule(config, self.stage, len(train), device)
         learns_sigma = LIKELIHOODS[config.likelihood].learns_sigma
-        if self.model is None:
+        is_new = self.model is None
+        if is_new:
             torch.manual_seed(config.seed)
             self.model = BetaVAE(config.latent_dim, shape).to(device)
-            self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
-            if self.kept:
-                self.model.load_state_dict(self.kept.model)
-            else:
-                INITIALISATIONS[config.initialisation](self.model, train, config.seed)
         else:
             self.model = grow(self.model, train, mix(config.seed, 4, *shape))
-            if not learns_sigma:
-                self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
+        if is_new or not learns_sigma:
+            self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
+        if is_new and self.kept:
+            self.model.load_state_dict(self.kept["model"])
+        elif is_new:
+            INITIALISATIONS[config.initialisation](self.model, train, config.seed)
         self.model.to(memory_format=CHANNELS_LAST)
         self.model.log_sigma.requires_grad_(learns_sigma)
         self.working = self.model
@@ -168,7 +170,7 @@ class Fit:
                 part.to(torch.bfloat16)
         self.optimiser = Optimiser(self.model, self.working, config)
         if self.kept:
-            _write(self.optimiser.state(), self.kept.optimiser)
+            _write(self.optimiser.state(), self.kept["optimiser"])
             self.kept = None
         self.images = torch.zeros((config.batch_size, *shape), device=device)
         self.noise = torch.zeros((config.batch_size, config.latent_dim), device=device)
@@ -181,7 +183,7 @@ class Fit:
             torch.cuda.synchronize(device)
             tf32 = self.made["precision"] == "tf32"
             with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
-                with on_stream(self.stream):
+                with torch.cuda.stream(self.stream):
                     self.rehearse()
                 self.replay = captured(self.step, self.stream)
 
@@ -191,7 +193,7 @@ class Fit:
         started = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0)
         # A fit that held its own method would live, and its images, until Python looks for cycles.
         advance = self.replay or self.step
-        with on_stream(self.stream):
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             while self.done < last:
                 first, self.done = self.done, min(last, (self.done // every + 1) * every)
                 log = torch.zeros((self.done - first, 3), device=self.device)
@@ -211,8 +213,10 @@ class Fit:
                 except FloatingPointError as error:  # it ends this fit alone
                     self.failure = str(error)
                     return
-                kept = self.model.state_dict(), self.optimiser.state(), self.history, self.made
-                save_checkpoint(self.checkpoint, self.config, Checkpoint(*kept))
+                if self.checkpoint:
+                    states = {"model": self.model.state_dict(), "optimiser": self.optimiser.state()}
+                    told = {"config": asdict(self.config), "made": self.made}
+                    save_checkpoint(self.checkpoint, states, history=self.history, **told)
         self.optimiser.forget_gradients()  # they would keep a graph's memory
 
     def step(self):
@@ -259,11 +263,19 @@ class Fit:
             )
 
 
+def captured(step, stream):
+    """A step that was run before, as one CUDA graph: its ~120 kernels cost one launch."""
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize(stream.device)
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    return graph.replay
+
+
 def progress_bar(**options):
     """A bar in a terminal, a line now and then in a batch log."""
-    if sys.stderr.isatty():
-        return tqdm(dynamic_ncols=True, **options)
-    return tqdm(ncols=110, mininterval=15, maxinterval=60, **options)
+    in_log = {"ncols": 110, "mininterval": 15, "maxinterval": 60}
+    return tqdm(**({"dynamic_ncols": True} if sys.stderr.isatty() else in_log), **options)
 
 
 @torch.no_grad()
@@ -288,3 +300,51 @@ def _run_all(fits, tick, stop):
                 stop.set()
     for done in running:
         done.result()
+
+
+# ---- an unfinished fit on disk: one safetensors file that is whole or not there ----
+
+
+def save_checkpoint(path, states: dict[str, dict[str, torch.Tensor]], **described) -> None:
+    """Write the states of model and optimiser, and what JSON can describe of their fit."""
+    tensors = {f"{part}.{name}": t for part, state in states.items() for name, t in state.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    described = {name: json.dumps(value) for name, value in described.items()}
+    beside = Path(f"{path}.{os.getpid()}")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(tensors, beside, described | {"sha256": _digest(tensors, described)})
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_checkpoint(path, config) -> dict | None:
+    """A checkpoint where there is one; ValueError where it is damaged or of another config."""
+    if path is None or not Path(path).exists():
+        return None
+    damaged, anew = f"checkpoint {path} is damaged", "delete it to start anew"
+    try:
+        with safe_open(path, "pt") as file:
+            described = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{damaged} ({error}); {anew}") from error
+    if described.pop("sha256", None) != _digest(tensors, described):
+        raise ValueError(f"{damaged} (checksum); {anew}")
+    described = {name: json.loads(text) for name, text in described.items()}
+    theirs, ours = described["config"], json.loads(json.dumps(asdict(config)))
+    other = sorted(name for name in theirs | ours if theirs.get(name) != ours.get(name))
+    if other:
+        raise ValueError(f"checkpoint {path} was made with another {', '.join(other)}; {anew}")
+    for part in ("model", "optimiser"):
+        of_part = [name for name in tensors if name.startswith(f"{part}.")]
+        described[part] = {name.removeprefix(f"{part}."): tensors[name] for name in of_part}
+    return described
+
+
+def _digest(tensors: dict[str, torch.Tensor], described: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from brainvae_core.models.devices import keep_freed_memory
-from brainvae_core.models.images import batches, checked_codes, checked_images
+from brainvae_core.models.devices import batches, checked_codes, checked_images, keep_freed_memory
 
 CHANNELS, HIDDEN, KERNEL = 32, 256, 4
 COARSEST = (5, 7)  # what the stride-2 layers end on
@@ -22,27 +21,11 @@ CHANNELS_LAST = torch.channels_last  # faster for these kernels on CPU and GPU, 
 class BetaVAE(nn.Module):
     """Encoder and decoder of k + 1 convolutions and three fully connected layers each.
 
-    Parameters
-    ----------
-    latent_dim : int
-        Number of latents, at least 1.
-    image_shape : (height, width)
-        (5·2ᵏ, 7·2ᵏ) with k = 1…6; 320 × 448 (k = 6) is the authors' network. A smaller image has
-        one stride-2 convolution less on each side for every halving, all else equal, so that
-        `grow` can go from one to the other.
-
-    Attributes
-    ----------
-    n_parameters : int
-        730,289 at ``latent_dim=8`` and 320 × 448.
-    input_mean, input_scale, output_offset : Tensor
-        Surroundings of the network: images enter as (x − mean)/scale and the offset is added to
-        the output's logits. Zero, one and zero until ``initialisation="data"`` sets them.
-
-    Notes
-    -----
-    Architecture: github.com/nerdslab/brainsynth. `encode`, `decode`, `reconstruct` and `posterior`
-    take and give NumPy arrays; `posterior_parameters` and `logits` are what training uses.
+    ``image_shape`` is (5·2ᵏ, 7·2ᵏ) with k = 1…6; 320 × 448 is the authors' network
+    (github.com/nerdslab/brainsynth). A smaller image has one stride-2 convolution less on each side
+    for every halving, all else equal, so that `grow` can go from one to the other. Images enter as
+    (x − ``input_mean``) / ``input_scale``, and ``output_offset`` is added to the output's logits:
+    zero, one and zero until ``initialisation="data"`` sets them.
     """
 
     def __init__(self, latent_dim: int, image_shape: tuple[int, int]):
@@ -85,7 +68,7 @@ class BetaVAE(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Number of trained weights."""
+        """Number of trained weights, 730,289 at ``latent_dim=8`` and 320 × 448."""
         return sum(p.numel() for p in self.parameters())
 
     @property
@@ -109,13 +92,7 @@ class BetaVAE(nn.Module):
 
     @torch.no_grad()
     def posterior(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of q(z|x), float32 (n, latent_dim), of greys in [0, 1].
-
-        Raises
-        ------
-        ValueError
-            Images of another shape, or with a NaN.
-        """
+        """Mean and standard deviation of q(z|x), float32 (n, latent_dim), of greys in [0, 1]."""
         images = checked_images(images, self.image_shape)
         parts = [self.posterior_parameters(b) for b in batches(images, self.device)]
         mean, logvar = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
@@ -189,10 +166,9 @@ def _with_relu(*layers):
 
 
 class FromImage(nn.Conv2d):
-    """A 4 × 4, stride-2, pad-1 convolution of one channel.
+    """A 4 × 4, stride-2, pad-1 convolution of one channel, which leaves vector lanes empty.
 
-    Run as a 2 × 2 convolution of four channels, one for each place in a block of 2 × 2 pixels: one
-    channel leaves a CPU's vector lanes empty.
+    Run as a 2 × 2 convolution of four channels, one for each place in a block of 2 × 2 pixels.
     """
 
     def __init__(self, out_channels: int):
@@ -213,21 +189,14 @@ class FromImage(nn.Conv2d):
 
 
 class Upsampling(nn.ConvTranspose2d):
-    """A transposed convolution whose bias has a gradient of its own.
-
-    oneDNN takes three times as long for a transposed convolution's gradients if the bias's is among
-    them; as a sum of its own that gradient costs next to nothing.
-    """
+    """A transposed convolution whose bias has its own gradient: oneDNN is three times faster so."""
 
     def forward(self, x):
         return _Upsample.apply(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class UpsamplingToImage(nn.ConvTranspose2d):
-    """A 4 × 4, stride-2, pad-1 transposed convolution to one channel.
-
-    Run forward as a 2 × 2 convolution to four channels, as `FromImage` is.
-    """
+    """A 4 × 4, stride-2, pad-1 transposed convolution to one channel, run as `FromImage` is."""
 
     def __init__(self, in_channels: int):
         super().__init__(in_channels, 1, kernel_size=4, stride=2, padding=1)
