@@ -1,6 +1,7 @@
 # `make book` renders the book, `make test` runs every test. The environment is made on the way.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
 
 PROFILE ?= demo
 PYTHON ?= python3
@@ -53,19 +54,26 @@ lint: .venv/made ## ruff on every script
 check: lint ## unit tests and lint only
 	$(PYTEST_TWO) -m 'not fitted and not server and not workflow and not book' tests
 
-test: .venv-acquire/made check fit ## every test: unit tests, fitted models, executed notebooks
+# Chapters executed against their outputs: here those that need few fits, every night all.
+SAMPLE ?= 01 02 03 04 13 14
+FITTED ?= _build/$(PROFILE)/compared
+export SAMPLE
+
+test: .venv-acquire/made check ## every test, of the chapters' outputs a sample; make nightly takes all
+	$(SNAKEMAKE) $(FITTED)
 	@echo '── the acquisition against a local server that misbehaves, and the road, killed and taken up again'
 	$(PYTEST_TWO) --dist loadfile -m 'server or workflow' tests
 	@echo '── tests on the fitted models'
 	$(BIN)/pytest -q -m fitted tests
-	@echo '── the notebooks against their committed outputs, one thread a kernel: two run at once'
-	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg notebooks
+	@echo '── notebooks against their committed outputs, one thread a kernel: two run at once'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
+	  $(foreach chapter,$(SAMPLE),$(wildcard notebooks/$(chapter)_*.ipynb))
 	$(MAKE) html
 	@echo '── the pages, in a browser'
 	$(PYTEST_TWO) -m book tests
 
-nightly: .venv/made ## make test with long property tests
-	HYPOTHESIS_PROFILE=nightly $(MAKE) test
+nightly: .venv/made ## make test with long property tests, every fit of the demo and every chapter
+	HYPOTHESIS_PROFILE=nightly $(MAKE) test FITTED=fit SAMPLE="$$(cd notebooks && echo *.ipynb | sed -E 's/_[^ ]*//g')"
 
 fit: .venv/made ## make a profile's cohort and fit its models, without notebooks; what is there is loaded
 	$(SNAKEMAKE) fit
@@ -102,9 +110,11 @@ notebooks: .venv/made ## refresh the outputs of the committed notebooks
 
 bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
 	for one in gpu scale fig2 bidirectional; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
+	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
 
 MADE := _build .snakemake runs data .venv .venv-acquire
 clean: ## say what would be freed; make clean-all frees it
 	@du -sh $(MADE) 2>/dev/null || true
+	@echo 'make clean-all removes these'
 clean-all:
 	rm -rf $(MADE)

@@ -1,15 +1,18 @@
 """The latent explorer: what is written decodes as the model does, and the page works."""
 
 import base64
+import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from brainvae_core import explorer
 from brainvae_core.cohorts import drawn_atlas, simulate
 from brainvae_core.explorer import decoder_layers, explorer_data, region_labels, write_script
 from brainvae_core.models import PCA, BetaVAE, load_run, run_name
@@ -59,6 +62,45 @@ def read_floats(text):
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
+def decode_written(layers, offset, z):
+    """One code through the written layers, transposed convolutions by adding stamps."""
+    x = np.asarray(z, float)
+    for layer in layers:
+        kind = layer["kind"]
+        if "weights" in layer:
+            w = read_floats(layer["weights"]).reshape(layer["shape"]).astype(float)
+            bias = read_floats(layer["bias"]).astype(float)
+        if kind == "linear":
+            x = w @ x + bias
+        elif kind == "relu":
+            x = np.maximum(x, 0)
+        elif kind == "reshape":
+            x = x.reshape(layer["shape"])
+        elif kind == "upsampling":
+            s, p, (ky, kx) = layer["stride"], layer["padding"], w.shape[2:]
+            _, h, wide = x.shape
+            full = np.zeros((w.shape[1], (h - 1) * s + ky, (wide - 1) * s + kx))
+            for i, j in np.ndindex(h, wide):
+                stamp = np.tensordot(x[:, i, j], w, 1)
+                full[:, i * s : i * s + ky, j * s : j * s + kx] += stamp
+            x = full[:, p : full.shape[1] - p, p : full.shape[2] - p] + bias[:, None, None]
+        else:
+            raise AssertionError(kind)
+    return 1 / (1 + np.exp(-(x[0] + read_floats(offset).reshape(x.shape[1:]))))
+
+
+@pytest.mark.parametrize(("latent_dim", "shape"), [(3, (20, 28)), (5, (40, 56)), (2, (80, 112))])
+def test_the_written_layers_decode_as_the_model_does(latent_dim, shape):
+    model = random_model(latent_dim, shape, seed=latent_dim)
+    layers = json.loads(json.dumps(decoder_layers(model)))
+    offset = explorer._base64(model.output_offset)
+    codes = np.random.default_rng(0).normal(0, 2, (3, latent_dim)).astype(np.float32)
+    wanted = model.decode(codes)
+    assert wanted.std(axis=0).mean() > 0.01
+    found = np.stack([decode_written(layers, offset, z) for z in codes])
+    assert np.abs(found - wanted).max() < 1e-5
+
+
 def test_a_model_without_layers_is_refused_in_one_line():
     with pytest.raises(ValueError, match="^PCA has no decoder of layers to show in a page$"):
         decoder_layers(object.__new__(PCA))
@@ -81,6 +123,12 @@ def test_the_script_appears_complete_or_not_at_all(tmp_path, monkeypatch):
         write_script(path, {"name": "other"})
     assert "β" in path.read_text("utf-8")
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["explorer", str(tmp_path / "no.yaml"), str(tmp_path / "x")])
+    with pytest.raises(SystemExit, match="^error: no profile .*no.yaml"):
+        explorer.main()
 
 
 def test_every_pixel_of_the_brain_has_a_named_region(cohort):
@@ -113,16 +161,18 @@ def test_the_brains_are_held_out_and_artefacts_are_said(cohort, small):
 # ---- the page ----
 
 
-def write_page(folder, data):
+def write_page(folder, data, theme="light"):
     """The container of the book's page on a page of its own, as files."""
     container = re.search(
         r"```\{raw\} html\n(.*?)```", (ROOT / "book/explorer.md").read_text(), re.S
     )
+    style = 'html[data-theme="dark"] { background: #14181e; color: #ced6dd; } body { margin: 8px; }'
     page = folder / "book/explorer.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Explorer</title></head>'
-        f"<body><main>{container[1]}</main></body>"
+        f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>Explorer</title>'
+        f"<style>{style}</style></head><body><main><h1>Explorer</h1>{container[1]}</main></body>"
     )
     (folder / "_static").mkdir(exist_ok=True)
     for name in ("explorer.js", "explorer.css"):
@@ -204,9 +254,9 @@ def page_file(small, tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("explorer"), small[1])
 
 
-def test_the_browser_decodes_as_pytorch_does(visit, tmp_path, cohort):
-    latent_dim = 11
-    model, data = made(cohort, latent_dim, (80, 112))
+@pytest.mark.parametrize(("latent_dim", "shape"), [(3, (40, 56)), (11, (80, 112))])
+def test_the_browser_decodes_as_pytorch_does(visit, tmp_path, cohort, latent_dim, shape):
+    model, data = made(cohort, latent_dim, shape)
     page = visit(write_page(tmp_path, data))
     assert page.locator("#lx-root input[type=range]").count() == latent_dim
     codes = np.random.default_rng(1).uniform(-7, 7, (40, latent_dim)).astype(np.float32)
@@ -251,13 +301,17 @@ def test_keys_move_a_slider_and_the_numbers_and_words_agree(visit, page_file, sm
     page.keyboard.press("Home")
     assert state(page)["z"].tolist() == [0, 0, -7]
     assert page.locator("output").nth(2).inner_text() == "−7.00"
-    page.get_by_role("button", name="Play F3").click()
-    page.wait_for_function(f"{STATE}.z[2] > -6.5")
-    page.get_by_role("button", name="Pause F3").click()
-    assert (
-        not state(page)["playing"]
-        and page.locator(".lx-field").get_attribute("src") == (small[1]["latents"][2]["projective"])
-    )
+    for _ in range(40):  # from the first control to the last, by Tab alone
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement.id") == "lx-start":
+            break
+    reached = []
+    for _ in range(30):
+        reached.append(
+            page.evaluate("document.activeElement.id || document.activeElement.textContent")
+        )
+        page.keyboard.press("Tab")
+    assert {"lx-start", "Reset", "Play F3", "Copy link", "lx-outlines", "lx-f1"} <= set(reached)
 
 
 def test_a_brain_is_a_start_and_reset_goes_back_to_it(visit, page_file, small, cohort):
@@ -304,12 +358,52 @@ def test_what_is_told_is_what_changed(visit, page_file, small):
     mean = np.abs(a - b)[labels > 0].mean()
     assert float(re.search(r"brain (\d\.\d+);", told)[1]) == pytest.approx(mean, abs=6e-4)
     assert re.findall(r"(\S+) [+−]\d", told) == most[:3]
+    label = page.locator(".lx-pixels").nth(1).get_attribute("aria-label")
+    assert told in label and "F1 6.00" in page.locator(".lx-pixels").nth(0).get_attribute(
+        "aria-label"
+    )
     row = page.locator(".lx-table tbody tr").nth(0)
     assert row.locator("th").inner_text().startswith(most[0])
     number = float(row.locator("td").nth(1).inner_text().replace("−", "-"))
     assert number == pytest.approx(change[most[0]], abs=6e-4)
     row.locator("button").focus()
     assert data["regions"][state(page)["region"] - 1]["acronym"] == most[0]
+
+
+def test_the_difference_is_red_where_the_section_became_brighter(visit, page_file):
+    page = visit(page_file)
+    slide(page, 1, 6)
+    drawn(page)
+    found = state(page)
+    change = found["image"] - found["begin"]
+    limit = float(page.locator(".lx-key").nth(1).locator("span").nth(2).inner_text())
+    assert (np.abs(change) <= limit).mean() >= 0.998
+    colours = (
+        page.locator(".lx-pixels")
+        .nth(1)
+        .evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
+    )
+    red, _, blue, _ = np.reshape(colours, (-1, 4)).T
+    brighter, darker = change > 0.2 * limit, change < -0.2 * limit
+    assert brighter.any() and darker.any()
+    assert (red[brighter] > blue[brighter]).all() and (red[darker] < blue[darker]).all()
+
+
+def test_play_moves_one_latent_until_it_is_paused(visit, page_file):
+    page = visit(page_file)
+    page.locator("#lx-f2").focus()
+    page.get_by_role("button", name="Play F2").click()
+    page.wait_for_function(f"{STATE}.z[1] > 0.5")
+    page.get_by_role("button", name="Pause F2").click()
+    drawn(page)
+    z = state(page)["z"]
+    page.wait_for_timeout(200)
+    assert state(page)["z"].tolist() == z.tolist() and z[0] == z[2] == 0
+    assert not state(page)["playing"]
+    calm = visit(page_file, reduced_motion="reduce")
+    calm.get_by_role("button", name="Play F1").click()
+    calm.wait_for_function(f"{STATE}.z[0] > 0")
+    assert state(calm)["z"][0] == 1  # one step a second, no glide
 
 
 def test_a_link_restores_the_state_in_a_new_page(visit, page_file, small):
@@ -330,10 +424,23 @@ def test_a_link_restores_the_state_in_a_new_page(visit, page_file, small):
     assert (state(second)["image"] == first["image"]).all()
     second.evaluate("location.hash = location.hash.replace(/z=[^&]*/, 'z=1,2,3')")
     second.wait_for_function(f"String({STATE}.z) === '1,2,3'")
-    other = visit(link.replace(f"fit={small[1]['fit']}", "fit=other"))
-    assert state(other)["start"] == "prior" and (state(other)["z"] == 0).all()
-    status = "document.querySelector('.lx-status').textContent"
-    other.wait_for_function(f"{status}.includes('another fit')")
+    for broken in (f"fit={small[1]['fit']}", "z="):
+        other = visit(link.replace(broken, broken + "9,x" if "z" in broken else "fit=other"))
+        assert state(other)["start"] == "prior" and (state(other)["z"] == 0).all()
+        told = "another fit" if "fit" in broken else "incomplete"
+        other.wait_for_function(
+            f"document.querySelector('.lx-status').textContent.includes('{told}')"
+        )
+    heading = visit(link.split("#")[0] + "#how-to-use-it")
+    heading.wait_for_timeout(600)
+    assert heading.evaluate("location.hash") == "#how-to-use-it"
+
+
+def test_without_a_clipboard_the_link_stands_in_a_field(visit, page_file):
+    page = visit(page_file, script="navigator.clipboard.writeText = async () => { throw 1 }")
+    page.get_by_role("button", name="Copy link").click()
+    field = page.get_by_label("Link to this state")
+    assert field.is_visible() and field.input_value() == page.evaluate("location.href")
 
 
 def test_pointing_names_the_region_under_the_pointer(visit, tmp_path, small):
@@ -358,12 +465,55 @@ def test_pointing_names_the_region_under_the_pointer(visit, tmp_path, small):
         assert page.locator(".lx-tip").is_hidden()
 
 
-@pytest.mark.parametrize("data", [None, {"format": 0}])
-def test_a_page_without_its_data_or_with_older_data_says_what_to_run(browser, tmp_path, data):
-    page = browser.new_page()
-    page.goto(write_page(tmp_path, data).as_uri())
-    assert "run make book" in page.locator("#lx-root").inner_text()
-    page.close()
+def test_both_fields_of_the_latent_in_hand_stand_beside_it(visit, page_file, small):
+    page = visit(page_file)
+    for k, latent in enumerate(small[1]["latents"], 1):
+        page.locator(f"#lx-f{k}").focus()
+        assert page.locator(".lx-field").get_attribute("src") == latent["projective"]
+        assert (
+            page.locator(".lx-field").evaluate("e => e.decode().then(() => e.naturalWidth)") == 56
+        )
+        values = page.locator(".lx-value").all_inner_texts()
+        assert values == [f"{v:.2f}" if v >= 0.01 else "< 0.01" for v in latent["receptive"]]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(visit, tmp_path, small, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(write_page(tmp_path, small[1], theme))
+    slide(page, 1, 4)
+    drawn(page)
+    found = Axe().run(page, options={"preload": False})
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_nothing_overflows_sideways(visit, page_file, width):
+    page = visit(page_file, viewport={"width": width, "height": 800})
+    slide(page, 1, 4)
+    drawn(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    inside = page.evaluate(
+        """w => [...document.querySelectorAll("#lx-root *")].every(e => {
+        const b = e.getBoundingClientRect(); return b.left >= -1 && b.right <= w + 1 })""",
+        width,
+    )
+    assert inside
+
+
+def test_a_page_without_its_data_or_with_older_data_says_what_to_run(browser, tmp_path, small):
+    for data in (None, {"format": 0}):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(write_page(tmp_path / str(data is None), data).as_uri())
+        assert "run make book" in page.locator("#lx-root").inner_text()
+        context.close()
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(write_page(tmp_path / "off", small[1]).as_uri())
+    assert "needs JavaScript" in page.locator("#lx-root").inner_text()
+    context.close()
 
 
 # ---- the demo's own weights ----

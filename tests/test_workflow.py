@@ -192,9 +192,6 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
     assert all("mem_mb=" in r and "runtime=" in r for _, r in asked)
 
 
-@pytest.mark.skipif(
-    os.environ.get("HYPOTHESIS_PROFILE") != "nightly", reason="a minute and more: make nightly"
-)
 def test_every_chapter_goes_through_with_few_brains_and_bad_fits(tree):
     chapters = sorted(path.stem for path in (tree / "notebooks").glob("*.ipynb"))
     snakemake(tree, "--cores", "2", "book")
