@@ -115,7 +115,7 @@ figures.fig_worst(
 # of the brain but outside a small brain is background, and dark pixels count as missing. Below, the kind
 # of artefact of the twelve and, of simulated brains, the planted factors of size, in standard deviations.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 size = known_factors(cohort).set_index(metadata.index).filter(like="brain_")
 metadata[["artefact"]].join(size).iloc[worst].round(1)
 
