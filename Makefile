@@ -1,4 +1,4 @@
-# `make book` renders the book, `make test` runs every test. The environment is made on the way.
+# `make book` makes the book, `make test` tests it all but for what a night is for. The environment is made on the way.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
