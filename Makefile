@@ -90,7 +90,7 @@ records: .venv/made ## keep what a profile's book recorded beside the demo's num
 	$(BIN)/python book/_ext/chapters.py _build/$(PROFILE)/notebooks book/records/$(PROFILE).json
 
 ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
-	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see the README'; exit 1; }
+	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see book/running.md'; exit 1; }
 	$(MAKE) book PROFILE=ccf
 
 # `make acquire KEEP=folder ASK='--sex F --limit 40' FETCH='--workers 4 --rate-limit 20'`

@@ -17,7 +17,7 @@
 # **What does β do at a given number of latents?** The β × L grid is a product: every β at every L, from
 # several seeds. It is fitted row by row, a row of β for one L, so that starting up is paid once a row and
 # not once a model; on a cluster every row is a job of its own. This chapter is such a job: it fits
-# the row `shard_latent_dim`, or loads what was fitted, and the next chapter reads the whole grid.
+# the row of L = `row`, or loads what was fitted, and the next chapter reads the whole grid.
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"  # params/demo.yaml, or the path of a YAML file

@@ -165,7 +165,7 @@ figures.fig_3b(seen.normalised(), p.fields.rois, seen.divergence.sum(axis=1)).sh
 
 # %% [markdown]
 # In the demo profile HPF, TH and HY move one parcel each. Sums of hundreds of nats do not say how well they are seen: a parcel that lies within a region is as bright in
-# every brain once the region is set to one brightness, and the width of the Gaussians is then the `variance_floor`.
+# every brain once the region is set to one brightness, and the width of the Gaussians is then the least that is assumed (a variance of 1e-4).
 
 # %%
 figures.fig_3b(ae_seen.normalised(), p.fields.rois, ae_seen.divergence.sum(axis=1)).shows(

@@ -462,6 +462,7 @@ def test_figures_know_neither_models_nor_cohorts():
         lambda f: f.fig_3e(ONE, {"VAE": np.ones(3)}, {"PCA": np.ones(3)}),
         lambda f: f.fig_3e(ONE, {"PCA": np.ones(3)}, {}),
         lambda f: f.fig_scores(ONE[:0]),
+        lambda f: f.fig_curves(ONE.assign(x=1), "x", "x", ylabels=["a", "b"]),
         lambda f: f.fig_curves(ONE.assign(x=1)[:0], "x", "x"),
         lambda f: f.fig_quality(z_scores()[0], np.zeros(49, bool), 6.0),
         lambda f: f.fig_quality(z_scores()[0] * np.nan, np.zeros(50, bool), 6.0),

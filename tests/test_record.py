@@ -195,6 +195,15 @@ def test_other_settings_or_cells_make_a_chapter_stale_and_comments_and_places_do
         assert told in why and bool(told) == bool(why)
 
 
+def test_a_setting_that_came_since_is_stale_where_it_is_not_at_its_default(executed):
+    earlier = copy.deepcopy(executed)
+    for name in ("fields.n_blobs", "model.beta"):  # these two of the library of today
+        del stamp_of(earlier)["settings"][name]
+    assert "settings changed" in why_stale(earlier)  # it gives beta
+    stamp_of(earlier)["settings"]["model.beta"] = 2
+    assert why_stale(earlier) == ""
+
+
 def test_a_notebook_without_all_its_outputs_is_refused(executed):
     empty = copy.deepcopy(executed)
     empty["cells"][-1]["outputs"] = []

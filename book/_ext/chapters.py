@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from brainvae_core.record import MIME, STAMP, cells_hash, described
-from brainvae_core.settings import read_settings
+from brainvae_core.settings import Settings, read_settings
 
 
 def stamp_of(notebook: dict) -> dict | None:
@@ -33,9 +33,12 @@ def why_stale(notebook: dict) -> str:
     if found is None:
         return "it was never executed to its end: no stamp at its foot"
     try:
-        now = {"settings": described(settings_of(notebook))}
+        settings, default = (described(s) for s in (settings_of(notebook), Settings()))
     except (ValueError, OSError) as error:
         return str(error)
+    # A setting that is new and at its default changed nothing.
+    told = {k: v for k, v in settings.items() if k in found["settings"] or v != default[k]}
+    now = {"settings": told}
     now["cells"] = cells_hash(["".join(cell["source"]) for cell in code])
     changed = [name for name, value in now.items() if found[name] != value]
     return f"its {' and its '.join(changed)} changed since it was executed" if changed else ""

@@ -84,6 +84,8 @@ def fig_curves(
     looks = style.model_looks(table["model"].unique())
     values = [*table["value"], *(v for of in references.values() for v, _, _ in of.values())]
     floor = 0.6 * min(values) if log_y and min(values) > 0 else -np.inf
+    if len(ylabels) not in (0, 1, len(panels)):
+        raise ValueError(f"{len(ylabels)} labels of {len(panels)} axes; give one, or one each")
     ylabels = list(ylabels) if len(ylabels) > 1 else [*ylabels, *[""] * (columns - 1)] * n_rows
     least, names = 0.05 * columns if columns < 3 else 0.14, style.letters(len(panels))
     for i, (ax, (title, rows)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
