@@ -1,7 +1,7 @@
 """What this book asks of Sphinx: fresh chapters, the ledger, and names for cells and figures.
 
-- A chapter whose cells or settings changed since it was executed stops the build. Whether the library
-  still gives its numbers is shown by executing it again: `make test`, `make nightly`.
+- A chapter whose cells or settings changed since it was executed stops the build. Whether the
+  library still gives its numbers is shown by executing it again: `make test`, `make nightly`.
 - The ledger's tables are made from what the executed notebooks recorded.
 - Every cell can be linked to, and every figure has its caption as alternative text.
 """
