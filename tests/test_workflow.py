@@ -66,7 +66,7 @@ def started(tree, *options, **environment):
 def snakemake(tree, *options, **environment):
     """What a call printed; it must have ended well."""
     process = started(tree, *options, **environment)
-    printed, _ = process.communicate(timeout=900)
+    printed, _ = process.communicate(timeout=3600)
     assert process.returncode == 0, printed
     return printed
 
