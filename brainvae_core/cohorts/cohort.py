@@ -16,6 +16,7 @@ from brainvae_core.cohorts.stored import ARRAYS, BLOCK, append, describe, read, 
 
 IN_MEMORY = 2**30  # bytes; a larger part of an opened cohort stays on disk
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+LEAST_BRAINS = 15  # from here on two or more are left to validate with, and to judge on
 SET_ASIDE = "set aside"  # outliers: no fit and no score reads them
 
 
@@ -108,6 +109,8 @@ class Cohort:
         if "split" in self.metadata:
             found = self.metadata["split"].value_counts()
             counts = "; " + ", ".join(f"{found[s]} {s}" for s in (*SPLITS, SET_ASIDE) if s in found)
+        if "copy_of" in self.metadata:
+            counts += f"; {self.metadata['copy_of'].notna().sum()} are copies of another brain"
         return f"Cohort {self.name!r}: {n} brains of {size} on {self.atlas.name}{counts}"
 
     def split(self, name: str) -> Cohort:
@@ -165,6 +168,8 @@ def split_of(brains: pd.Index, seed: int) -> pd.Series:
     """Train, validation or test for every brain (`SPLITS`' shares), drawn by ``seed``."""
     order = np.random.default_rng(seed).permutation(len(brains))
     ends = np.round(np.cumsum(list(SPLITS.values())) * len(brains)).astype(int)
+    if len(brains) >= LEAST_BRAINS:  # of 18 rounding would leave one
+        ends[0] = min(ends[0], ends[1] - 2)
     part = np.repeat(list(SPLITS), np.diff(ends, prepend=0))
     split = np.empty_like(part)
     split[order] = part
