@@ -9,7 +9,8 @@ from brainvae_core.cohorts.artefacts import (
     graded_artefacts,
     is_outlier,
 )
-from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
+from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.ccf import ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.freeform import (

@@ -88,14 +88,7 @@ class Cohort:
 
     def _check_brains(self):
         name, brains = self.name, self.metadata.index
-        if not brains.is_unique:
-            twice = brains[brains.duplicated()].unique()[:5].tolist()
-            raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
-        if unknown := set(self.metadata.get("split", ())) - {*SPLITS, SET_ASIDE}:
-            raise ValueError(
-                f"split of cohort {name!r} has {sorted(map(str, unknown))[:5]}; every brain is one "
-                f"of {', '.join(SPLITS)} or {SET_ASIDE}"
-            )
+        check_brains(self.metadata, name)
         if self.factors is not None and not self.factors.index.equals(brains):
             raise ValueError(f"factors and metadata of cohort {name!r} must list the same brains")
 
@@ -162,6 +155,19 @@ class Cohort:
     def save(self, path: str | Path) -> Path:
         """Write a folder that `open_cohort` reads; it appears only when it is complete."""
         return save_blocks(path, [self])
+
+
+def check_brains(metadata: pd.DataFrame, name: str) -> None:
+    """Refuse ids that occur twice, and parts of a split that there are not."""
+    brains = metadata.index
+    if not brains.is_unique:
+        twice = brains[brains.duplicated()].unique()[:5].tolist()
+        raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
+    if unknown := set(metadata.get("split", ())) - {*SPLITS, SET_ASIDE}:
+        raise ValueError(
+            f"split of cohort {name!r} has {sorted(map(str, unknown))[:5]}; every brain is one "
+            f"of {', '.join(SPLITS)} or {SET_ASIDE}"
+        )
 
 
 def split_of(brains: pd.Index, seed: int) -> pd.Series:

@@ -20,7 +20,7 @@ from brainvae_core.cohorts.artefacts import (
     reference_brains,
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
-from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort
+from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, check_brains
 from brainvae_core.cohorts.copies import check_split, copies_of, split_together
 
 FORMAT = 1
@@ -148,6 +148,7 @@ def preprocess(
     truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
     """
     grid = atlas if shape is None else atlas.resampled(shape)
+    check_brains(metadata, name)
     images, own = _read(sections, metadata.index, grid)
     original = copies_of(images, own, metadata.index)
     split = metadata["split"] if "split" in metadata else split_together(original, seed)
