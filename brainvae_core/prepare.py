@@ -47,9 +47,12 @@ def prepare_cohort(p) -> cohorts.Cohort:
         made = _made(p)
         try:
             made.save(path)
-        except OSError:
+        except OSError as error:
             if not path.exists():  # another notebook may have made it meanwhile
-                raise
+                raise ValueError(
+                    f"the cohort cannot be kept in {path.parent} ({error.strerror or error}); make "
+                    "room there, or give another folder with -p data"
+                ) from error
     return cohorts.open_cohort(path)
 
 

@@ -248,7 +248,9 @@ def test_both_kinds_of_ontology_file_say_the_same(tmp_path):
 
 
 def flat(path=lambda p, i: [p, i] if p else [i]):
-    return [{"id": i, "acronym": a, "name": n, "structure_id_path": path(p, i)} for i, a, n, p in ROWS]
+    return [
+        {"id": i, "acronym": a, "name": n, "structure_id_path": path(p, i)} for i, a, n, p in ROWS
+    ]
 
 
 @pytest.mark.parametrize("envelope", [lambda nodes: nodes, lambda n: {"success": True, "msg": n}])
@@ -293,7 +295,9 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
 
 def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
     write_ccf(tmp_path)
-    good = {name: (tmp_path / name).read_bytes() for name in ("annotation_25.nrrd", "structures.json")}
+    good = {
+        name: (tmp_path / name).read_bytes() for name in ("annotation_25.nrrd", "structures.json")
+    }
     good |= {path.name: path.read_bytes() for path in tmp_path.glob("average*")}
     loose = [{**node, "structure_id_path": [9, node["id"]]} for node in flat()]
     failed = json.dumps({"success": False, "msg": "Error"}).encode()
@@ -308,8 +312,14 @@ def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
             (b"[" * 100_000, "."),
             (json.dumps(loose).encode(), r"structures \[1, 2, 3\] hang from no root"),
             (json.dumps(flat() * 2).encode(), "ids twice"),
-            (json.dumps(flat(lambda p, i: f"{p};{i}")).encode(), "'0;1' is none such as /997/8/567/"),
-            (json.dumps(flat(lambda p, i: [i, 1])).encode(), "structure 2 has a path that ends in 1"),
+            (
+                json.dumps(flat(lambda p, i: f"{p};{i}")).encode(),
+                "'0;1' is none such as /997/8/567/",
+            ),
+            (
+                json.dumps(flat(lambda p, i: [i, 1])).encode(),
+                "structure 2 has a path that ends in 1",
+            ),
         ],
         "annotation_25.nrrd": [
             (LFS, "a pointer of Git LFS; run git lfs pull"),

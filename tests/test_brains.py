@@ -135,6 +135,15 @@ def test_brains_that_make_no_cohort_say_why(own, acquired, tmp_path):
     refused([("no brain is kept in .*; run python -m", prepare_cohort, p)])
 
 
+@atlas_of_the_brains
+def test_a_folder_that_keeps_nothing_and_too_few_brains_are_told(own, tmp_path):
+    (tmp_path / "data").write_text("a file")  # as root, who runs some tests, may write anywhere
+    p = told(tmp_path, brains=str(own))
+    refused([("cohort cannot be kept in .*data .*give another folder with -p", prepare_cohort, p)])
+    (own / "mouse-00.npy").unlink()
+    refused([("14 different brains are too few; give 15 or more", prepare_cohort, p)])
+
+
 def test_another_plane_of_the_real_atlas(own, real_data, tmp_path):
     p = told(tmp_path, brains=str(own), atlas=str(real_data), plane=300)
     assert "plane 300" in prepare_cohort(p).atlas.name

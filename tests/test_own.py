@@ -308,17 +308,6 @@ def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):
     )
     (empty / "bad.tif").write_bytes(b"<html>")
     refused([("none of the 1 brains in .*no readable section", read_sections, empty)])
-    for rows, words in (
-        ("id,sex\nc,F\n007,M\n", "no row for brains mouse.1"),
-        ("id,sex\nc,F\n007,M\nmouse-1,M\n", "brains mouse.1: .*no brain here are mouse-1"),
-        ("id;sex\nc;F\n007;M\nmouse.1;M\n", "commas between columns"),
-        ("id,gain,a_z\nc,1,2\n007,1,2\nmouse.1,1,2\n", "columns of quality control: a_z, gain"),
-        ("id,sex\nc,F\n007,M\nmouse.1,M\nc,M\n", "ids twice: c"),
-        ("", "no table of brains"),
-    ):
-        (lab / "metadata.csv").write_text(rows)
-        refused([(words, read_sections, lab, PLANE)])
-    (lab / "metadata.csv").unlink()
     np.save(lab / "cropped.npy", np.arange(320.0 * 448).reshape(320, 448))
     words = "differ in shape .*c is 320 × 456|cropped is 320 × 448"
     refused([(words, read_sections, lab, PLANE)])

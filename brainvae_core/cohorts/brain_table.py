@@ -1,4 +1,4 @@
-"""What a lab's ``metadata.csv`` says of its brains: text first, then a type a column, which is told."""
+"""What a lab's ``metadata.csv`` says of its brains: read as text, then a type a column is told."""
 
 from __future__ import annotations
 
@@ -65,19 +65,16 @@ def _text(path):
     if not path.is_file():
         raise ValueError(f"{path} is no file that can be read; a table of brains is a CSV file")
     content = path.read_bytes()
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as Excel's "Unicode text"
-        encoding = "utf-16"
-    else:
-        encoding = "utf-8-sig"
+    is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # as Excel's "Unicode text"
     try:
-        text = content.decode(encoding)
+        text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         text = f"\0{error.start}"
     if "\0" in text:
         raise ValueError(f"{path} is no table of brains in UTF-8; save it as CSV UTF-8")
     if found := re.match(r"sep=([,;\t])\r?\n", text):  # as Excel's
         text = text[found.end() :]
-    first = next((line for line in text.splitlines() if line.strip(",;\t \"")), "")
+    first = next((line for line in text.splitlines() if line.strip(',;\t "')), "")
     separator = re.search(r"[,;\t]", re.sub(r'"[^"]*"', "", first))
     separator = found[1] if found else separator[0] if separator else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -102,10 +99,11 @@ def _text(path):
     for line, cells in rows:
         if len(cells) > len(names):
             raise ValueError(
-                f"{path}: line {line} has {len(cells)} values for {len(names)} columns; put a value "
-                f"with {separator!r} in it (a decimal comma?) in quotes"
+                f"{path}: line {line} has {len(cells)} values for {len(names)} columns; put a "
+                f"value with {separator!r} in it (a decimal comma?) in quotes"
             )
-    return names, [(line, cells + [""] * (len(names) - len(cells))) for line, cells in rows], separator
+    filled = [(line, cells + [""] * (len(names) - len(cells))) for line, cells in rows]
+    return names, filled, separator
 
 
 def _typed(cells, separator):
@@ -131,7 +129,11 @@ def _typed(cells, separator):
     odd = [c for c in kinds if c not in words and not _is_number(c)]
     shown = ", ".join(kinds[:4]) + (", …" if len(kinds) > 4 else "")
     if thousands:
-        kind = f"text, not used: {with_commas[0]} may be thousands or a decimal comma, write a point"
+        kind = (
+            f"text, not used: {with_commas[0]} may be thousands or a decimal comma, write a point"
+        )
+    elif len(kinds) == 1:
+        kind = "text, the same in every brain, not used"
     elif len(kinds) == 2:
         kind = f"text of two kinds ({shown})"
     elif odd and 2 * sum(map(_is_number, known)) >= len(known):

@@ -29,8 +29,8 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
 
     The folder is searched with everything below it, through links, for ``annotation_25.nrrd``, the
     ontology (``structure_graph_1.json`` or ``structures.json``) and the average template: the
-    volume ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
-    Two of a kind have to say the same; a file that is damaged or another thing is a ValueError.
+    volume ``average_template_25.nrrd``, or planes ``average_template_25_ap<first>-<last>.tif``. Two
+    of a kind have to say the same; a file that is damaged or another thing is a ValueError.
     """
     folder = Path(folder)
     files = _files_below(folder)
