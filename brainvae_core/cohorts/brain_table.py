@@ -81,11 +81,11 @@ def _text(path):
     rows = []
     try:
         for cells in reader:
-            cells = [normal(cell) for cell in cells]
-            while cells and not cells[-1]:
-                cells.pop()
-            if cells:
-                rows.append((reader.line_num, cells))
+            found = [normal(cell) for cell in cells]
+            while found and not found[-1]:
+                found.pop()
+            if found:
+                rows.append((reader.line_num, found, len(cells)))
     except csv.Error as error:
         line = reader.line_num
         raise ValueError(f"{path} is no table of brains: line {line}: {error}") from error
@@ -96,13 +96,18 @@ def _text(path):
         raise ValueError(f"{path}: column {names.index('', 1) + 1} has no name")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path} has columns twice: {', '.join(twice)}; rename one")
-    for line, cells in rows:
+    for line, cells, n_cells in rows:
+        if n_cells < len(names):  # which one is left out, nobody can tell
+            raise ValueError(
+                f"{path}: line {line} has {n_cells} values for {len(names)} columns; leave a value "
+                "empty where nothing is known"
+            )
         if len(cells) > len(names):
             raise ValueError(
                 f"{path}: line {line} has {len(cells)} values for {len(names)} columns; put a "
                 f"value with {separator!r} in it (a decimal comma?) in quotes"
             )
-    filled = [(line, cells + [""] * (len(names) - len(cells))) for line, cells in rows]
+    filled = [(line, cells + [""] * (len(names) - len(cells))) for line, cells, _ in rows]
     return names, filled, separator
 
 

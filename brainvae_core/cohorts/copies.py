@@ -9,7 +9,7 @@ from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.cohort import LEAST_BRAINS, SET_ASIDE, SPLITS, split_of
 
 SAME = (
-    0.003  # root mean square of the difference, of the mean brightness; two brains differ by 0.05
+    0.003  # root mean square of the difference, of the mean brightness; two brains differ by 0.04
 )
 
 

@@ -142,8 +142,9 @@ def preprocess(
 
     Notes
     -----
-    Adds ``preprocessing`` and the columns ``split``, ``copy_of`` (where there are copies), ``gain``,
-    ``difference_z``, ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the limit, or "none"),
+    Adds ``preprocessing`` and the columns ``split``, ``copy_of`` (where there are any), ``gain``,
+    ``difference_z``, ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that
+    reach the limit, or "none"),
     ``leak_score``, ``breakage_score``, ``grid_score`` (`artefact_scores`) and, where there is no
     truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
     """
