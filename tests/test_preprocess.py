@@ -331,7 +331,7 @@ def test_copies_of_a_brain_are_named_and_come_to_one_part(drawn, atlas, capsys):
     assert copy_of[:20].isna().all() and copy_of[20:].tolist() == names[:20] * 2
     assert split[:20].tolist() == split[20:40].tolist() == split[40:].tolist()
     assert split[:20].equals(split_of(pd.Index(names[:20]), 3).rename("split"))
-    assert "copies, kept in one part of the split: b00 of a00, " in capsys.readouterr().out
+    assert "same pixels, kept in one part of the split: b00 and a00, " in capsys.readouterr().out
     assert repr(found).endswith("; 40 are copies of another brain")
     assert "copy_of" not in made(*drawn[:2], atlas).metadata
 

@@ -64,7 +64,10 @@ def _text(path):
     """Names of the columns, rows of text with their line numbers, and what separates them."""
     if not path.is_file():
         raise ValueError(f"{path} is no file that can be read; a table of brains is a CSV file")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # as Excel's "Unicode text"
     try:
         text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
@@ -104,8 +107,8 @@ def _text(path):
             )
         if len(cells) > len(names):
             raise ValueError(
-                f"{path}: line {line} has {len(cells)} values for {len(names)} columns; put a "
-                f"value with {separator!r} in it (a decimal comma?) in quotes"
+                f"{path}: line {line} has {len(cells)} values for {len(names)} columns; "
+                f"is a name missing in the header, or a value with {separator!r} in it not in quotes?"
             )
     filled = [(line, cells + [""] * (len(names) - len(cells))) for line, cells, _ in rows]
     return names, filled, separator

@@ -157,8 +157,8 @@ def preprocess(
     metadata = metadata.assign(split=split)
     if (is_copy := (original != metadata.index).to_numpy()).any():
         metadata["copy_of"] = original.where(is_copy)
-        told = ", ".join(f"{copy} of {of}" for copy, of in original[is_copy].items())
-        print(f"copies, kept in one part of the split: {told}")
+        told = ", ".join(f"{copy} and {of}" for copy, of in original[is_copy].items())
+        print(f"brains with the same pixels, kept in one part of the split: {told}")
     is_train = (metadata["split"] == "train").to_numpy()
     brightness = float(own[is_train].mean())
     metadata["gain"] = brightness / own
