@@ -108,7 +108,7 @@ def _text(path):
         if len(cells) > len(names):
             raise ValueError(
                 f"{path}: line {line} has {len(cells)} values for {len(names)} columns; "
-                f"is a name missing in the header, or a value with {separator!r} in it not in quotes?"
+                f"does the header lack a name, or a value with {separator!r} in it its quotes?"
             )
     filled = [(line, cells + [""] * (len(names) - len(cells))) for line, cells, _ in rows]
     return names, filled, separator
