@@ -46,8 +46,18 @@ def save_nifti(path, volume=VOLUME, spacing_mm=0.2, codes="PIL", order=(0, 1, 2)
 
 
 def save_nrrd(path, volume=VOLUME, spacing=200.0):
-    directions = np.eye(3) * spacing
+    directions = np.eye(3) * spacing  # which does not say where the axes of "asr" come from
     nrrd.write(str(path), volume, {"space": "LPS", "space directions": directions})
+    return path
+
+
+def save_true_nrrd(path, volume, codes):
+    """As SimpleITK writes a volume whose axes go to where codes say."""
+    affine = nib.load(save_nifti(path.with_suffix(".nii"), volume, codes=codes)).affine[:3, :3]
+    directions = (affine * [[-1], [-1], [1]]).T  # RAS to LPS, a row an axis
+    nrrd.write(
+        str(path), volume, {"space": "left-posterior-superior", "space directions": directions}
+    )
     return path
 
 
@@ -106,8 +116,11 @@ def test_an_orientation_wins_over_the_header(tmp_path, code):
         found = read_section(path, PLANE, orientation=code)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=0.01)
     true = code.translate(str.maketrans("apsirl", "PAISLR"))
-    path = save_nifti(tmp_path / "true.nii", volume, codes=true)
-    np.testing.assert_allclose(read_section(path, PLANE), expected, rtol=1e-5)
+    for path in (
+        save_nifti(tmp_path / "true.nii", volume, codes=true),
+        save_true_nrrd(tmp_path / "true.nrrd", volume, true),
+    ):
+        np.testing.assert_allclose(read_section(path, PLANE), expected, rtol=1e-5)
 
 
 def test_a_nifti_that_says_nothing_takes_an_orientation(tmp_path):
