@@ -15,8 +15,10 @@ from tqdm import tqdm
 from brainvae_core.cohorts.volumes import (
     ACCEPTED,
     FORMATS,
+    brainreg_folders,
     check_orientation,
     first_line,
+    not_fetched,
     read_section,
     suffix_of,
 )
@@ -84,8 +86,8 @@ def _brains(folder):
         if path.name.startswith(".") or path.name == "metadata.csv":
             continue
         is_file = path.is_file() and suffix_of(path) in FORMATS
-        if not (is_file or (path / "brainreg.json").is_file()):
-            missing = "a folder without brainreg.json" if path.is_dir() else None
+        if not (is_file or brainreg_folders(path)):
+            missing = "a folder without brainreg.json" if path.is_dir() else not_fetched(path)
             others[path.name] = missing or "of no format that is read"
             continue
         brain = path.name[: -len(suffix_of(path))] if is_file else path.name

