@@ -50,7 +50,10 @@ def prepare_cohort(p) -> cohorts.Cohort:
         except OSError:
             if not path.exists():  # another notebook may have made it meanwhile
                 raise
-    return cohorts.open_cohort(path)
+    cohort = cohorts.open_cohort(path)
+    if told := cohorts.told_turned(cohort):
+        print(told)
+    return cohort
 
 
 def planted_cohort(p) -> cohorts.Cohort:
@@ -98,7 +101,10 @@ def new_section(p, cohort: cohorts.Cohort) -> np.ndarray:
         section = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, s.seed + 1).images[0]
     else:
         section = cohorts.read_section(_expanded(s.new_brain), s.plane, s.orientation)
-    return cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
+    section = cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
+    if cohorts.upside_down(section[None], cohort.atlas).any():
+        print(f"warning: {s.new_brain} fits the atlas's template better upside down; is it?")
+    return section
 
 
 def _made(p):

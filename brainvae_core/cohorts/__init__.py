@@ -28,6 +28,7 @@ from brainvae_core.cohorts.preprocess import (
 )
 from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, displaced, rendered, simulate
+from brainvae_core.cohorts.turned import told_turned, turned_sections, upside_down
 from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [
@@ -63,4 +64,7 @@ __all__ = [
     "save_blocks",
     "simulate",
     "simulate_freeform",
+    "told_turned",
+    "turned_sections",
+    "upside_down",
 ]

@@ -21,6 +21,7 @@ from brainvae_core.cohorts.artefacts import (
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, split_of
+from brainvae_core.cohorts.turned import turned_sections
 
 FORMAT = 1
 BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
@@ -37,7 +38,7 @@ SPREAD_FLOOR = {
     "gain": 0.05,  # log of the factor that adjusted the brightness; counts both ways
 }
 # Columns of metadata that say what was done to a brain, not what it is.
-DERIVED = ("artefact", "artefact_strength", "gain", "outlier", "product_id", "split")
+DERIVED = ("artefact", "artefact_strength", "gain", "outlier", "product_id", "split", "turned")
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,9 @@ def preprocess(
     -----
     Adds ``preprocessing`` and the columns ``split``, ``gain``, ``difference_z``, ``missing_z``,
     ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the limit, or "none"),
-    ``leak_score``, ``breakage_score``, ``grid_score`` (`artefact_scores`) and, where there is no
-    truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
+    ``turned`` (how it fits the template better, or "none"), ``leak_score``, ``breakage_score``,
+    ``grid_score`` (`artefact_scores`) and, where there is no truth, ``artefact``: the kind of the
+    highest score where that reaches 4, else "none".
     """
     grid = atlas if shape is None else atlas.resampled(shape)
     images, own = _read(sections, metadata.index, grid)
@@ -181,6 +183,7 @@ def preprocess(
         ordinary = free if free.any() else ordinary
         white = max(float(images[i].max()) for i in np.flatnonzero(ordinary))
     images = _in_range(images, white)
+    metadata["turned"] = turned_sections(images, grid, is_train)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
     limit, of_train = float(outlier_limit), (centre.to_dict(), spread.to_dict())

@@ -23,7 +23,7 @@ from brainvae_core.cohorts.volumes import (
     suffix_of,
 )
 
-RESERVED = ("artefact", "gain", "outlier")  # columns that quality control writes
+RESERVED = ("artefact", "gain", "outlier", "turned")  # columns that quality control writes
 COMMAND = "python -m brainvae_core.cohorts.allen"
 ACQUISITION_FORMAT = 1
 MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
