@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import tifffile
 
+from brainvae_core.cohorts.files import files_below
+
 AUTHORS_CROP = slice(4, 452)  # of 456 columns; on plane 286 the tissue ends at 432
 ALLEN_TERMS = (
     "Allen Mouse Brain CCFv3 © Allen Institute for Brain Science (Wang et al. 2020, Cell 181:936). "
@@ -192,9 +194,9 @@ def _block_majority(labels: np.ndarray, factor: int) -> np.ndarray:
 def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
     """The real CCFv3 slice of an AP plane, 320 × 448 pixels of 25 µm (columns 4 to 452 of 456).
 
-    The folder is searched with everything below it for ``annotation_25.nrrd``, the ontology
-    (``structure_graph_1.json`` or ``structures.json``) and the average template: the volume
-    ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
+    The folder is searched with everything below it, through links, for ``annotation_25.nrrd``, the
+    ontology (``structure_graph_1.json`` or ``structures.json``) and the average template: the
+    volume ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
     """
     folder = Path(folder)
     volume, _ = nrrd.read(str(_find(folder, "annotation_25.nrrd")))
@@ -227,11 +229,11 @@ def read_ontology(path: Path) -> pd.DataFrame:
 
 
 def _template_plane(folder: Path, plane: int) -> np.ndarray:
-    if volumes := sorted(folder.rglob("average_template_25.nrrd")):
+    if volumes := files_below(folder, "average_template_25.nrrd"):
         return nrrd.read(str(volumes[0]))[0][plane]
     pattern = re.compile(r"average_template_25_ap(\d+)(?:-(\d+))?\.tif")
     offered = []
-    for path in sorted(folder.rglob("average_template_25_ap*.tif")):
+    for path in files_below(folder, "average_template_25_ap*.tif"):
         if match := pattern.fullmatch(path.name):
             first, last = int(match[1]), int(match[2] or match[1])
             offered.append(f"{first}–{last}")
@@ -247,6 +249,6 @@ def _template_plane(folder: Path, plane: int) -> np.ndarray:
 
 def _find(folder: Path, *names: str) -> Path:
     for name in names:
-        if found := sorted(folder.rglob(name)):
+        if found := files_below(folder, name):
             return found[0]
     raise FileNotFoundError(f"no {' or '.join(names)} in {folder} or below it")

@@ -75,6 +75,21 @@ def read_sections(
     return np.stack(list(sections.values())), metadata.loc[list(sections)], refused
 
 
+def source_files(folder: str | Path) -> list[Path]:
+    """The files that `read_sections` reads of a folder, in order; links are left as they are."""
+    table = [Path(folder, "metadata.csv")]
+    entries = sorted(p for p in Path(folder).iterdir() if not p.name.startswith("."))
+    return [f for path in entries for f in brain_files(path)] + [t for t in table if t.is_file()]
+
+
+def brain_files(path: Path) -> list[Path]:
+    """The files that `read_section` may read of a brain: a file itself, or brainreg's."""
+    if not path.is_dir():
+        return [path] if path.is_file() and suffix_of(path) in FORMATS else []
+    names = ("brainreg.json", "downsampled_standard*.tif*")
+    return [f for at in brainreg_folders(path) for name in names for f in sorted(at.glob(name))]
+
+
 def _brains(folder):
     """Paths by brain id, and what is no brain."""
     if not folder.is_dir():

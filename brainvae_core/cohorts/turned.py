@@ -9,7 +9,7 @@ from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.cohort import Cohort
 
 EDGE_UM = 100.0  # what is wider says little about the sides: shading, an injection
-SIDES_APART = 3.0  # robust standard deviations from 0 from which the sides of a brain are told
+SIDES_APART = 2.0  # robust standard deviations from 0 from which a cohort's sides are told
 SIDE_SPREAD = 0.05  # smallest that a spread of correlations counts as
 
 
@@ -18,8 +18,9 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
 
     Upside down is what correlates better with the template that way. A template is nearly the same
     on both sides, so a section is called mirrored by what is left after its mirror image was
-    taken from it, without slow shading: where that correlates with the template's against its sign,
-    and the reference brains' correlations, signs apart, lie clear of 0.
+    taken from it, without slow shading: where that correlates with the template's against its sign, at
+    least half as strongly as the median reference brain's does with or against it. Where theirs do
+    not lie clear of 0, no section is called mirrored.
 
     Parameters
     ----------
@@ -39,8 +40,9 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     size = np.abs(sides[is_reference])
     spread = 1.4826 * np.median(np.abs(size - np.median(size)))
     is_told = np.median(size) > SIDES_APART * max(spread, SIDE_SPREAD)
+    is_mirrored = is_told & (sides < -np.median(size) / 2)
     names = np.array([["none", "mirrored"], ["upside down", "rotated by 180°"]])
-    return names[turned.astype(int), (is_told & (sides < 0)).astype(int)].tolist()
+    return names[turned.astype(int), is_mirrored.astype(int)].tolist()
 
 
 def upside_down(images: np.ndarray, atlas: Atlas) -> np.ndarray:
