@@ -195,8 +195,8 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
     """The real CCFv3 slice of an AP plane, 320 × 448 pixels of 25 µm (columns 4 to 452 of 456).
 
     The folder is searched with everything below it, through links, for ``annotation_25.nrrd``, the
-    ontology (``structure_graph_1.json`` or ``structures.json``) and the average template: the
-    volume ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
+    ontology (``structure_graph_1.json`` or ``structures.json``) and the average template:
+    ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
     """
     folder = Path(folder)
     volume, _ = nrrd.read(str(_find(folder, "annotation_25.nrrd")))

@@ -18,9 +18,9 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
 
     Upside down is what correlates better with the template that way. A template is nearly the same
     on both sides, so a section is called mirrored by what is left after its mirror image was
-    taken from it, without slow shading: where that correlates with the template's against its sign, at
-    least half as strongly as the median reference brain's does with or against it. Where theirs do
-    not lie clear of 0, no section is called mirrored.
+    taken from it, without slow shading: where that correlates with the template's against its sign,
+    at least half as strongly as the median reference brain's does with or against it. Where theirs
+    do not lie clear of 0, no section is called mirrored.
 
     Parameters
     ----------
