@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from brainvae_core import cohorts
+from brainvae_core.cohorts.files import content_hashes, files_below
+from brainvae_core.cohorts.read import brain_files, source_files
+from brainvae_core.cohorts.turned import upside_down
 
 
 def open_atlas(p) -> cohorts.Atlas:
@@ -51,7 +54,7 @@ def new_brain_content(p) -> str:
     new_brain = p.cohort.new_brain
     if new_brain == "simulated":
         return new_brain
-    return repr(_hashed(p, cohorts.brain_files(Path(_expanded(new_brain)))))
+    return repr(_hashed(p, brain_files(Path(_expanded(new_brain)))))
 
 
 def prepare_cohort(p) -> cohorts.Cohort:
@@ -119,7 +122,7 @@ def new_section(p, cohort: cohorts.Cohort) -> np.ndarray:
     else:
         section = cohorts.read_section(_expanded(s.new_brain), s.plane, s.orientation)
     section = cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
-    if cohorts.upside_down(section[None], cohort.atlas).any():
+    if upside_down(section[None], cohort.atlas).any():
         print(f"warning: {s.new_brain} fits the atlas's template better upside down; is it?")
     return section
 
@@ -159,7 +162,7 @@ def _contents(p, folder):
         names = ("experiments.csv", "manifest.jsonl", "refused.csv")
         return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
     # Entries that are no brain are listed with the cohort.
-    return [sorted(os.listdir(folder)), _hashed(p, cohorts.source_files(folder), folder)]
+    return [sorted(os.listdir(folder)), _hashed(p, source_files(folder), folder)]
 
 
 def _atlas_files(p):
@@ -168,12 +171,12 @@ def _atlas_files(p):
         return p.cohort.atlas
     folder = Path(_expanded(p.cohort.atlas))
     names = ("annotation_25.nrrd", "average_template_25*", "struct*.json")
-    return _hashed(p, cohorts.files_below(folder, *names), folder)
+    return _hashed(p, files_below(folder, *names), folder)
 
 
 def _hashed(p, files, folder="/"):
     """Each file by its path in a folder and its content."""
-    hashes = cohorts.content_hashes(files, Path(p.places.data, ".hashes.json"))
+    hashes = content_hashes(files, Path(p.places.data, ".hashes.json"))
     return [(os.path.relpath(f, folder), h) for f, h in zip(files, hashes, strict=True)]
 
 

@@ -14,17 +14,16 @@ from brainvae_core import prepare
 from brainvae_core.cohorts import (
     ccf_atlas,
     comparable_section,
-    content_hashes,
     drawn_atlas,
-    files_below,
     judged,
     preprocess,
     simulate,
     told_turned,
     turned_sections,
-    upside_down,
 )
+from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.preprocess import Preprocessing
+from brainvae_core.cohorts.turned import upside_down
 from brainvae_core.prepare import cohort_folder, new_brain_content, prepare_cohort
 from brainvae_core.settings import Settings
 

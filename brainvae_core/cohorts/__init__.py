@@ -12,7 +12,6 @@ from brainvae_core.cohorts.artefacts import (
 from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
-from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.freeform import (
     FREEFORM_FACTORS,
     PlantedModel,
@@ -27,16 +26,9 @@ from brainvae_core.cohorts.preprocess import (
     known_factors,
     preprocess,
 )
-from brainvae_core.cohorts.read import (
-    brain_files,
-    cause,
-    read_acquired,
-    read_ledger,
-    read_sections,
-    source_files,
-)
+from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, displaced, rendered, simulate
-from brainvae_core.cohorts.turned import told_turned, turned_sections, upside_down
+from brainvae_core.cohorts.turned import told_turned, turned_sections
 from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [
@@ -49,17 +41,14 @@ __all__ = [
     "PlantedModel",
     "Preprocessing",
     "artefact_free",
-    "brain_files",
     "cause",
     "ccf_atlas",
     "clean_part",
     "comparable_section",
-    "content_hashes",
     "corrupted_brains",
     "displaced",
     "drawn_atlas",
     "factor_extremes",
-    "files_below",
     "graded_artefacts",
     "is_outlier",
     "judged",
@@ -75,8 +64,6 @@ __all__ = [
     "save_blocks",
     "simulate",
     "simulate_freeform",
-    "source_files",
     "told_turned",
     "turned_sections",
-    "upside_down",
 ]
