@@ -162,7 +162,8 @@ def _contents(p, folder):
         names = ("experiments.csv", "manifest.jsonl", "refused.csv")
         return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
     # Entries that are no brain are listed with the cohort.
-    return [sorted(os.listdir(folder)), _hashed(p, source_files(folder), folder)]
+    entries = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return [entries, _hashed(p, source_files(folder), folder)]
 
 
 def _atlas_files(p):

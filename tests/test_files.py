@@ -91,6 +91,7 @@ def test_the_same_content_is_the_same_cohort_and_another_labs_folder_is_not(p, t
     for file in files_below(tmp_path / "A", "*.npy", "*.tiff"):
         os.utime(file)
     (tmp_path / "A/store/m0/downsampled.tiff").write_bytes(b"what no cohort reads")
+    (tmp_path / "A/brains/.DS_Store").write_bytes(b"nor this")
     assert cohort_folder(p) == before
     of_b = p.changed({"brains": str(farm(tmp_path, "B", seed=1))})
     again = p.changed({"brains": str(farm(tmp_path, "C"))})

@@ -172,18 +172,19 @@ def test_forms_and_fields_of_a_header_speak_for_each_other_or_are_refused(axes):
     own = nib.Nifti1Image.from_bytes(nifti_bytes(axes))
     other = nib.Nifti1Image.from_bytes(nifti_bytes("asl"))
     for sform, qform, is_read in [(1, 0, True), (0, 1, True), (2, 1, True), (2, 1, False)]:
-        image = nib.Nifti1Image(VOLUME, None, own.header)
+        image = nib.Nifti1Image(turned(axes)[0], None, own.header)
         image.set_sform(own.affine, sform)
         image.set_qform(own.affine if is_read else other.affine, qform)
         if is_read:
             assert read(image.to_bytes()).orientation == axes
         else:
-            words = f"its sform says '{axes}', its qform says 'asl'; set orientation"
-            refused([(words, read, image.to_bytes())])
+            words = f"its header says '{axes}' by its sform, 'asl' by its qform; set orientation"
+            refused([(words, placed, image.to_bytes())])
+            assert in_atlas_space(read(image.to_bytes()), axes) == placed(own.to_bytes())
     assert read_metaimage(metaimage(axes, TransformMatrix=None)).orientation == axes
     assert read_metaimage(metaimage(axes, AnatomicalOrientation=None)).orientation == axes
-    words = f"TransformMatrix says '{axes}', AnatomicalOrientation 'asl'"
-    refused([(words, read_metaimage, metaimage(axes, AnatomicalOrientation="ASL"))])
+    words = f"says '{axes}' by its TransformMatrix, 'asl' by its AnatomicalOrientation"
+    refused([(words, placed, metaimage(axes, AnatomicalOrientation="ASL"))])
 
 
 def test_the_allen_institutes_own_headers_are_read_by_their_extents(tmp_path):

@@ -26,7 +26,12 @@ import numpy as np
 import requests
 import urllib3
 
-from brainvae_core.cohorts.orientation import VolumeError, along_axes, check_orientation
+from brainvae_core.cohorts.orientation import (
+    VolumeError,
+    along_axes,
+    check_orientation,
+    either,
+)
 from brainvae_core.cohorts.volumes import (
     SHAPE_25,
     Volume,
@@ -328,10 +333,8 @@ def read_metaimage(contents: dict[str, bytes]) -> Volume:
         said = fields.get("AnatomicalOrientation", "???").lower()
         if "?" not in said:
             check_orientation(said)
-            if orientation not in (None, said):
-                both = f"TransformMatrix says {orientation!r}, AnatomicalOrientation {said!r}"
-                raise VolumeError(f"{both}; one is read")
-            orientation = said
+            fields_said = {"TransformMatrix": orientation or said, "AnatomicalOrientation": said}
+            orientation = either(fields_said)
     except ValueError as error:
         raise VolumeError(str(error)) from error
     if len(content) != expected:

@@ -13,10 +13,6 @@ import numpy as np
 
 AXES = ("ap", "si", "rl")  # where an axis comes from, forwards or backwards
 OPPOSITE = str.maketrans("apsirl", "paislr")
-UNSAID = (
-    "its header does not say which way its axes run; set orientation to where they come from, "
-    "such as 'asr' (from anterior, superior, right)"
-)
 # The TIFF tag 274 as a code: what its rows and columns come from; an image's left is the right.
 OF_TIFF_TAG = dict(enumerate(("sr", "sl", "il", "ir", "rs", "ls", "li", "ri"), 1))
 
@@ -55,16 +51,38 @@ def nrrd_space(space: str | None) -> str | None:
 
 
 def nifti_orientation(header) -> tuple[np.ndarray, str] | None:
-    """Step of each axis and code by the sform, else the qform; None where neither is set."""
+    """Step of each axis and code by the sform, else the qform; None where neither is set.
+
+    Where they name other axes the code is both, which `one_code` refuses.
+    """
     found = {}
     for name in ("sform", "qform"):
         affine, code = getattr(header, f"get_{name}")(coded=True)
         if code:
             found[name] = along_axes(affine[:3, :3].T, "ras")
-    if len({code for _, code in found.values()}) > 1:
-        said = ", ".join(f"its {name} says {code!r}" for name, (_, code) in found.items())
-        raise VolumeError(f"{said}; set orientation to where its axes come from")
-    return next(iter(found.values()), None)
+    if not found:
+        return None
+    step, _ = next(iter(found.values()))
+    return step, either({name: code for name, (_, code) in found.items()})
+
+
+def either(said: dict[str, str]) -> str:
+    """The one code that several fields of a header say, or all of them by field."""
+    codes = set(said.values())
+    return (
+        codes.pop() if len(codes) == 1 else ", ".join(f"{c!r} by its {f}" for f, c in said.items())
+    )
+
+
+def one_code(said: str | None) -> str:
+    """What a header says of its axes; `VolumeError` where that is nothing or two things."""
+    if said is None or len(said) != 3:
+        what = "does not say which way its axes run" if said is None else f"says {said}"
+        raise VolumeError(
+            f"its header {what}; set orientation to where its axes come from, such as 'asr' (from "
+            "anterior, superior, right)"
+        )
+    return said
 
 
 def axis_order(code: str) -> list[int]:

@@ -20,7 +20,6 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
-    UNSAID,
     VolumeError,
     along_axes,
     axis_order,
@@ -28,6 +27,7 @@ from brainvae_core.cohorts.orientation import (
     coronal_plane,
     nifti_orientation,
     nrrd_space,
+    one_code,
     upright,
 )
 
@@ -282,9 +282,7 @@ def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tu
     fill the atlas. The Allen Institute's own files name directions that are not those of their axes
     (``"rai"`` by the header, ``"asr"`` by their extents): they are read as what they hold.
     """
-    axes = volume.orientation if orientation == "header" else orientation
-    if axes is None:
-        raise VolumeError(UNSAID)
+    axes = one_code(volume.orientation) if orientation == "header" else orientation
     if orientation == "header" and axes == "rai" and _is_atlas(volume, "asr"):
         axes = "asr"
     spacing, own, extents = _extents(volume, axes)
