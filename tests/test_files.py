@@ -120,6 +120,7 @@ def test_what_was_hashed_and_is_as_it_was_is_not_read_again(tmp_path):
     file, known = tmp_path / "a", tmp_path / "data/known.json"
     file.write_bytes(b"x")
     right = content_hashes([file], known)
+    assert content_hashes([tmp_path / "none"], known) == ["No such file or directory"]
     assert right == [hashlib.sha256(b"x").hexdigest()]
     assert len(right[0]) == 64 and not known.exists()  # it may change within the clock's tick
     stat = file.stat()

@@ -27,7 +27,7 @@ def files_below(folder: str | Path, *patterns: str) -> list[Path]:
 
 
 def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
-    """SHA-256 of each file's content.
+    """SHA-256 of each file's content, or why it cannot be read.
 
     A file that has the place, size and times that it had when it was hashed before is not read
     again; `known` is a JSON file with what was hashed, which is written where it can be.
@@ -40,13 +40,18 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
         before = {}
     hashes, after = [], dict(before)
     for file in files:
-        place, stat = os.path.realpath(file), file.stat()
-        times = stat.st_mtime_ns, stat.st_ctime_ns
-        state = [stat.st_dev, stat.st_ino, stat.st_size, *times]
-        *same, sha256 = before.get(place) or [None]
+        try:
+            place, stat = os.path.realpath(file), file.stat()
+            times = stat.st_mtime_ns, stat.st_ctime_ns
+            state = [stat.st_dev, stat.st_ino, stat.st_size, *times]
+            *same, sha256 = before.get(place) or [None]
+            if same != state:
+                with file.open("rb") as content:
+                    sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:  # whoever reads it says so
+            hashes.append(str(error.strerror))
+            continue
         if same != state:
-            with file.open("rb") as content:
-                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
             after.pop(place, None)
             if time.time_ns() - max(times) > SETTLED_NS:
                 after[place] = [*state, sha256]

@@ -87,7 +87,10 @@ def brain_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if path.is_file() and suffix_of(path) in FORMATS else []
     names = ("brainreg.json", "downsampled_standard*.tif*")
-    return [f for at in brainreg_folders(path) for name in names for f in sorted(at.glob(name))]
+    try:
+        return [f for at in brainreg_folders(path) for name in names for f in sorted(at.glob(name))]
+    except OSError:  # a folder that nobody may enter
+        return []
 
 
 def _brains(folder):
