@@ -29,6 +29,7 @@ from brainvae_core.cohorts.preprocess import (
 )
 from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, displaced, rendered, simulate
+from brainvae_core.cohorts.turned import told_turned, turned_sections
 from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [
@@ -64,4 +65,6 @@ __all__ = [
     "save_blocks",
     "simulate",
     "simulate_freeform",
+    "told_turned",
+    "turned_sections",
 ]

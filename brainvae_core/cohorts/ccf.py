@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import json
-import os
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pandas as pd
 import tifffile
 
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas
+from brainvae_core.cohorts.files import files_below
 from brainvae_core.cohorts.volumes import first_line
 
 PLANE = (320, 456)  # DV × ML at 25 µm
@@ -33,7 +33,9 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
     of a kind have to say the same; a file that is damaged or another thing is a ValueError.
     """
     folder = Path(folder)
-    files = _files_below(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of the atlas at {folder}")
+    files = files_below(folder, "annotation_25.nrrd", "average_template_25*", *ONTOLOGIES)
     volume = _volume(_only(folder, files, "annotation_25.nrrd"))
     if not 0 <= plane < volume.shape[0]:
         raise ValueError(f"plane {plane} is outside; 0 to {volume.shape[0] - 1} exist")
@@ -48,18 +50,6 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
         name=f"CCFv3 plane {plane}",
         terms=TERMS,
     )
-
-
-def _files_below(folder):
-    """Every file in a folder and below it, through links, in order of their names."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of the atlas at {folder}")
-    found, entered = [], set()
-    for path, folders, files in os.walk(folder, followlinks=True):
-        entered.add(os.path.realpath(path))
-        folders[:] = [f for f in folders if os.path.realpath(Path(path, f)) not in entered]
-        found += [Path(path, name) for name in files]
-    return sorted(found)
 
 
 def _only(folder, files, name):

@@ -22,6 +22,7 @@ from brainvae_core.cohorts.artefacts import (
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, check_brains
 from brainvae_core.cohorts.copies import check_split, copies_of, split_together
+from brainvae_core.cohorts.turned import turned_sections
 
 FORMAT = 1
 BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
@@ -38,7 +39,16 @@ SPREAD_FLOOR = {
     "gain": 0.05,  # log of the factor that adjusted the brightness; counts both ways
 }
 # Columns of metadata that say what was done to a brain, not what it is.
-DERIVED = ("artefact", "artefact_strength", "copy_of", "gain", "outlier", "product_id", "split")
+DERIVED = (
+    "artefact",
+    "artefact_strength",
+    "copy_of",
+    "gain",
+    "outlier",
+    "product_id",
+    "split",
+    "turned",
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,7 @@ def preprocess(
     -----
     Adds ``preprocessing`` and the columns ``split``, ``copy_of`` (where there are any), ``gain``,
     ``difference_z``, ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that
-    reach the limit, or "none"),
+    reach the limit, or "none"), ``turned`` (how it fits the template better, or "none"),
     ``leak_score``, ``breakage_score``, ``grid_score`` (`artefact_scores`) and, where there is no
     truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
     """
@@ -189,6 +199,7 @@ def preprocess(
         ordinary = free if free.any() else ordinary
         white = max(float(images[i].max()) for i in np.flatnonzero(ordinary))
     images = _in_range(images, white)
+    metadata["turned"] = turned_sections(images, grid, is_train)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
     limit, of_train = float(outlier_limit), (centre.to_dict(), spread.to_dict())

@@ -16,8 +16,10 @@ from brainvae_core.cohorts.brain_table import normal, read_brain_table
 from brainvae_core.cohorts.volumes import (
     ACCEPTED,
     FORMATS,
+    brainreg_folders,
     check_orientation,
     first_line,
+    not_fetched,
     read_section,
     suffix_of,
 )
@@ -74,6 +76,24 @@ def read_sections(
     return np.stack(list(sections.values())), metadata.loc[list(sections)], refused
 
 
+def source_files(folder: str | Path) -> list[Path]:
+    """The files that `read_sections` reads of a folder, in order; links are left as they are."""
+    table = [Path(folder, "metadata.csv")]
+    entries = sorted(p for p in Path(folder).iterdir() if not p.name.startswith("."))
+    return [f for path in entries for f in brain_files(path)] + [t for t in table if t.is_file()]
+
+
+def brain_files(path: Path) -> list[Path]:
+    """The files that `read_section` may read of a brain: a file itself, or brainreg's."""
+    if not path.is_dir():
+        return [path] if path.is_file() and suffix_of(path) in FORMATS else []
+    names = ("brainreg.json", "downsampled_standard*.tif*")
+    try:
+        return [f for at in brainreg_folders(path) for name in names for f in sorted(at.glob(name))]
+    except OSError:  # a folder that nobody may enter
+        return []
+
+
 def _brains(folder):
     """Paths by brain id, and what is no brain."""
     if not folder.is_dir():
@@ -86,7 +106,7 @@ def _brains(folder):
             continue
         try:
             is_file = path.is_file() and suffix_of(path) in FORMATS
-            if not (is_file or (path / "brainreg.json").is_file()):
+            if not (is_file or brainreg_folders(path)):
                 others[path.name] = _what_it_is(path)
                 continue
         except OSError as error:  # such as lost+found, which nobody may enter
@@ -108,7 +128,8 @@ def _what_it_is(path):
     """Why an entry of a folder is no brain."""
     if path.stem.lower() == "metadata":
         return "no brain; the table of brains has the name metadata.csv"
-    return "a folder without brainreg.json" if path.is_dir() else "of no format that is read"
+    missing = "a folder without brainreg.json" if path.is_dir() else not_fetched(path)
+    return missing or "of no format that is read"
 
 
 def _metadata(path, brains):
