@@ -1,6 +1,7 @@
 """Raw sections made comparable, outliers, a brain of one's own, and the rule for clean brains."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from brainvae_core.cohorts.artefacts import (
     median_section,
     reference_brains,
 )
-from brainvae_core.cohorts.cohort import SET_ASIDE, split_of
+from brainvae_core.cohorts.cohort import LEAST_BRAINS, SET_ASIDE, split_of
 from brainvae_core.cohorts.preprocess import (
     SPREAD_FLOOR,
     Preprocessing,
@@ -337,7 +338,9 @@ def test_copies_of_a_brain_are_named_and_come_to_one_part(drawn, atlas, capsys):
 
 
 def test_from_15_brains_on_every_part_has_two():
-    for n in range(15, 60):
+    page = Path(__file__).parents[1] / "book" / "acquisition.md"
+    assert f"least {LEAST_BRAINS} different brains" in page.read_text() and LEAST_BRAINS == 15
+    for n in range(LEAST_BRAINS, 60):
         counts = split_of(pd.RangeIndex(n), 0).value_counts()
         assert counts.min() >= 2 and counts.sum() == n
     assert split_of(pd.RangeIndex(18), 0).value_counts().to_dict() == {
