@@ -25,7 +25,10 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     Parameters
     ----------
     images : ndarray, shape (n, height, width)
+    atlas : Atlas
+        Of the same height and width.
     is_reference : ndarray of bool, shape (n,)
+        Brains to compare with, such as the training brains.
     """
     turned = upside_down(images, atlas)
     sigma = EDGE_UM / atlas.pixel_um
