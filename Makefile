@@ -9,7 +9,7 @@ BIN := .venv/bin
 CORES ?= all
 # The road stands in workflow/Snakefile. Without a GPU to share, two notebooks run at once.
 GPUS := $(if $(shell command -v nvidia-smi),1,2)
-SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) --
+SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile='"'"$$PROFILE"'"' --
 # One thread a worker: two that share two cores wait for each other many times longer.
 PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 # uv reads its own variables only; where pip was told of a folder of wheels, uv is told too.
@@ -17,14 +17,16 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without compiled bytecode every import of torch takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 # Kernels start in notebooks/: a relative folder of real data would be another one there.
+# (abspath would make two folders of one whose name has a blank.)
 ifdef BRAINVAE_DATA
-override BRAINVAE_DATA := $(abspath $(BRAINVAE_DATA))
+override BRAINVAE_DATA := $(if $(filter /%,$(firstword $(BRAINVAE_DATA))),,$(CURDIR)/)$(BRAINVAE_DATA)
 export BRAINVAE_DATA
 endif
 # The environment's kernels only, whatever the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 
 KEEP ?= data/allen
+export KEEP PROFILE
 
 .PHONY: help env check fit test book html records ccf acquire rehearsal notebooks nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
@@ -60,7 +62,7 @@ FITTED ?= _build/$(PROFILE)/compared
 export SAMPLE
 
 test: .venv-acquire/made check ## every test, of the chapters' outputs a sample; make nightly takes all
-	$(SNAKEMAKE) $(FITTED)
+	$(SNAKEMAKE) '$(FITTED)'
 	@echo '── the acquisition against a local server that misbehaves, and the road, killed and taken up again'
 	$(PYTEST_TWO) --dist loadfile -m 'server or workflow' tests
 	@echo '── tests on the fitted models'
@@ -87,7 +89,7 @@ html: .venv/made ## render the book from the committed notebooks, which are the 
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
 records: .venv/made ## keep what a profile's book recorded beside the demo's numbers in the ledger
-	$(BIN)/python book/_ext/chapters.py _build/$(PROFILE)/notebooks book/records/$(PROFILE).json
+	$(BIN)/python book/_ext/chapters.py "_build/$$PROFILE/notebooks" "book/records/$$PROFILE.json"
 
 ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
 	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see book/running.md'; exit 1; }
@@ -95,7 +97,7 @@ ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
 
 # `make acquire KEEP=folder ASK='--sex F --limit 40' FETCH='--workers 4 --rate-limit 20'`
 acquire: .venv/made .venv-acquire/made ## the Allen cohort, one section a brain, to KEEP
-	$(BIN)/python -m brainvae_core.cohorts.allen $(KEEP) $(ASK) $(FETCH)
+	$(BIN)/python -m brainvae_core.cohorts.allen "$$KEEP" $(ASK) $(FETCH)
 
 # The refused brains are the server's doing: that some were is part of the rehearsal.
 rehearsal: .venv/made .venv-acquire/made ## the same from a local server that misbehaves, 60 brains, and their book

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from brainvae_core import cohorts
+from brainvae_core.cohorts.files import content_hashes, files_below
+from brainvae_core.cohorts.read import brain_files, source_files
+from brainvae_core.cohorts.turned import upside_down
 
 
 def open_atlas(p) -> cohorts.Atlas:
@@ -24,33 +27,56 @@ def open_atlas(p) -> cohorts.Atlas:
     return cohorts.ccf_atlas(_expanded(p.cohort.atlas), p.cohort.plane)
 
 
-def prepare_cohort(p) -> cohorts.Cohort:
-    """The profile's cohort: read from ``data`` where it was made before, else made and kept there.
+def cohort_folder(p) -> Path:
+    """Where the profile's cohort is kept, whether it was made or not.
 
-    Its name carries a hash of what it was made from, the code that made it included.
+    Its name carries a hash of what it is made from: the settings, the content of the files of its
+    brains and its atlas, and the code that makes it.
     """
     s = p.cohort
-    made_from = [_atlas_files(s.atlas), s.plane, s.shape, s.seed]
+    made_from = [_atlas_files(p), s.plane, s.shape, s.seed]
     if s.brains == "simulated":
         name = f"simulated-{s.n_brains}"
         made_from += [s.n_brains, s.artefact_share]
     else:
-        folder = Path(_expanded(s.brains))
+        folder = Path(os.path.abspath(_expanded(s.brains)))
         name = folder.name
         made_from += [s.orientation, s.clip_pixels, s.drop_brains, s.outlier_limit]
-        made_from += _contents(folder)
+        made_from += _contents(p, folder)
     digest = hashlib.sha256(repr(made_from).encode())
     for module in sorted(Path(cohorts.__file__).parent.glob("*.py")):
         digest.update(module.read_bytes())
-    path = Path(p.places.data) / f"{name}-{digest.hexdigest()[:8]}"
+    return Path(p.places.data) / f"{name}-{digest.hexdigest()[:8]}"
+
+
+def new_brain_content(p) -> str:
+    """What tells whether the profile's new brain has changed."""
+    new_brain = p.cohort.new_brain
+    if new_brain == "simulated":
+        return new_brain
+    return repr(_hashed(p, brain_files(Path(_expanded(new_brain)))))
+
+
+def prepare_cohort(p) -> cohorts.Cohort:
+    """The profile's cohort: read from ``data`` where it was made before, else made and kept there.
+
+    What is wrong with how its brains lie is printed.
+    """
+    path = cohort_folder(p)
     if not path.exists():
         made = _made(p)
         try:
             made.save(path)
-        except OSError:
+        except OSError as error:
             if not path.exists():  # another notebook may have made it meanwhile
-                raise
-    return cohorts.open_cohort(path)
+                raise ValueError(
+                    f"the cohort cannot be kept in {path.parent} ({error.strerror or error}); make "
+                    "room there, or give another folder with -p data"
+                ) from error
+    cohort = cohorts.open_cohort(path)
+    if told := cohorts.told_turned(cohort):
+        print(told)
+    return cohort
 
 
 def planted_cohort(p) -> cohorts.Cohort:
@@ -98,7 +124,10 @@ def new_section(p, cohort: cohorts.Cohort) -> np.ndarray:
         section = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, s.seed + 1).images[0]
     else:
         section = cohorts.read_section(_expanded(s.new_brain), s.plane, s.orientation)
-    return cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
+    section = cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
+    if upside_down(section[None], cohort.atlas).any():
+        print(f"warning: {s.new_brain} fits the atlas's template better upside down; is it?")
+    return section
 
 
 def _made(p):
@@ -128,29 +157,31 @@ def _made(p):
     )
 
 
-def _contents(folder):
-    """What tells whether a folder of brains has changed, without reading the brains."""
+def _contents(p, folder):
+    """What tells whether a folder of brains has changed."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of brains at {folder}; `make acquire` leaves one")
     if (folder / "experiments.csv").exists():  # the manifest holds every section's sha256
         names = ("experiments.csv", "manifest.jsonl", "refused.csv")
         return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
-    return _files(folder, "*")
+    # Entries that are no brain are listed with the cohort.
+    entries = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return [entries, _hashed(p, source_files(folder), folder)]
 
 
-def _atlas_files(atlas):
+def _atlas_files(p):
     """What tells whether the atlas has changed."""
-    if atlas == "drawn":
-        return atlas
-    folder = Path(_expanded(atlas))
-    patterns = ("annotation_25.nrrd", "average_template_25*", "struct*.json")
-    return [found for pattern in patterns for found in _files(folder, pattern)]
+    if p.cohort.atlas == "drawn":
+        return p.cohort.atlas
+    folder = Path(_expanded(p.cohort.atlas))
+    names = ("annotation_25.nrrd", "average_template_25*", "struct*.json")
+    return _hashed(p, files_below(folder, *names), folder)
 
 
-def _files(folder, pattern):
-    """Every such file in a folder or below it, with its size and the time of its last change."""
-    files = sorted(f for f in folder.rglob(pattern) if f.is_file())
-    return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+def _hashed(p, files, folder="/"):
+    """Each file by its path in a folder and its content."""
+    hashes = content_hashes(files, Path(p.places.data, ".hashes.json"))
+    return [(os.path.relpath(f, folder), h) for f, h in zip(files, hashes, strict=True)]
 
 
 def _expanded(path: str) -> str:

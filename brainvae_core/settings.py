@@ -21,6 +21,7 @@ from brainvae_core.models import BetaVAEConfig
 from brainvae_core.models.config import as_steps
 
 FOLDERS = ("params", "notebooks/params")  # as seen from the notebooks, and from the project
+PATHS = ("cohort.brains", "cohort.atlas", "cohort.new_brain", "places.data", "places.runs")
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 MODEL = BetaVAEConfig(steps=((80, 112, 800), (160, 224, 500)), validate_every=100)
 
@@ -160,16 +161,15 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
     profile's relative places are seen from there. FileNotFoundError and ValueError say in a line
     what is wrong.
     """
-    path = Path(profile)
+    path = Path(str(profile))
     if path.suffix not in (".yaml", ".yml"):
-        folder = next(filter(Path.is_dir, map(Path, FOLDERS)), Path(FOLDERS[0]))
-        path = folder / f"{profile}.yaml"
+        path = Path(_folder()) / f"{profile}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"no profile {path}; {path.parent} has {there}")
     try:
-        content = read_yaml(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        content = read_yaml(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"profile {path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or "profile" in content:
         raise ValueError(f"profile {path} must map sections to settings; its name is the file's")
@@ -184,7 +184,9 @@ def read_settings(namespace: Mapping[str, object], show: bool = True) -> Setting
 
     These are ``profile``, a name or the path of a YAML file; ``settings``, text such as
     ``"model.steps=2000, grid.seeds=[0, 1]"``; and settings by their own names, of which None is the
-    profile's. ``show`` prints the profile's name and what is not as it says.
+    profile's. ``show`` prints the profile's name and what is not as it says, and has a kernel that
+    started in the project's root go on in ``notebooks/``: the profile's places are seen from there,
+    given ones from where the kernel started.
     """
     tools = types.ModuleType | types.FunctionType | type
     given = {
@@ -192,21 +194,65 @@ def read_settings(namespace: Mapping[str, object], show: bool = True) -> Setting
         for name, value in namespace.items()
         if name[0] != "_" and name not in NOTEBOOK_NAMES and not isinstance(value, tools)
     }
-    profile, changes = read_profile(given.pop("profile", "demo")), {}
+    name = given.pop("profile", "demo")
+    profile, changes = read_profile(_as_typed(name, Path(_folder()).glob("*.yaml"))), {}
     others = _assignments(given.pop("settings", "") or "")
     for short, value in (*given.items(), *others):
         name = full_name(short, "this notebook")
         if name in changes:
             raise ValueError(f"this notebook: {name} is given twice")
-        if value is not None:  # -p passes a list as its text
-            is_list = isinstance(value, str) and value.startswith("[")
-            changes[name] = _value(value) if is_list else value
+        if isinstance(value, _Text) or (isinstance(value, str) and value.startswith("[")):
+            read = _value(value)  # -p passes a list as its text
+            is_text = isinstance(DEMO[name], str) and not isinstance(read, str | None)
+            value = str(value) if is_text else read
+        if name in PATHS and value is not None:
+            value = _from_notebooks(name, _as_typed(value, Path().iterdir()))
+        if value is not None:
+            changes[name] = value
     settings = profile.changed(changes, "this notebook")
     if show:
         before = profile.flat()
         told = [f"{n} = {value!r}" for n, value in settings.flat().items() if value != before[n]]
         print("; ".join([f"profile {profile.profile}", *told]))
+        if _folder() == FOLDERS[1]:
+            os.chdir("notebooks")
     return settings
+
+
+def _folder() -> str:
+    """Where the profiles are: as seen from the notebooks, or else from the project's root."""
+    return next(filter(os.path.isdir, FOLDERS), FOLDERS[0])
+
+
+def _as_typed(value, paths):
+    """papermill's -p makes a number of 2024_01: the name of the one path that reads as it."""
+    if isinstance(value, str | Path):
+        return value
+    names = {path.stem if path.suffix == ".yaml" else path.name for path in paths}
+    found = [name for name in names if _value_of_p(name) == value]
+    return found[0] if len(found) == 1 else value
+
+
+def _value_of_p(text):
+    """What papermill makes of the text of a -p."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def _from_notebooks(name, value):
+    """A place that is given in the project's root, as it is seen from the notebooks."""
+    is_relative = isinstance(value, str) and not os.path.isabs(value) and value[:1] not in ("$", "")
+    if _folder() == FOLDERS[1] and is_relative and (name[:6] == "places" or os.path.exists(value)):
+        return os.path.relpath(value, "notebooks")
+    return value
+
+
+class _Text(str):
+    """A value in the text ``settings``, as it was written."""
 
 
 def _assignments(text) -> list[tuple[str, object]]:
@@ -216,7 +262,7 @@ def _assignments(text) -> list[tuple[str, object]]:
         name, equals, value = (piece.strip(" \n,") for piece in part.partition("="))
         if not equals or not name:
             raise ValueError(f"settings: {part.strip()!r} must be name=value, such as model.beta=4")
-        found.append((name, _value(value)))
+        found.append((name, _Text(value)))
     return found
 
 

@@ -13,7 +13,8 @@ from refusals import refused
 from scipy.ndimage import label
 
 from brainvae_core.cohorts import Atlas, ccf_atlas, drawn_atlas
-from brainvae_core.cohorts.atlas import block_mean, read_ontology
+from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.cohorts.ccf import read_ontology
 from brainvae_core.cohorts.drawn import REGIONS, STRUCTURES
 
 ROWS = [
@@ -244,6 +245,113 @@ def test_both_kinds_of_ontology_file_say_the_same(tmp_path):
     for name in ("structure_graph_1.json", "structures.json"):
         found = read_ontology(tmp_path / name).sort_values("id").reset_index(drop=True)
         pd.testing.assert_frame_equal(found, table(), check_dtype=False)
+
+
+def flat(path=lambda p, i: [p, i] if p else [i]):
+    return [
+        {"id": i, "acronym": a, "name": n, "structure_id_path": path(p, i)} for i, a, n, p in ROWS
+    ]
+
+
+@pytest.mark.parametrize("envelope", [lambda nodes: nodes, lambda n: {"success": True, "msg": n}])
+@pytest.mark.parametrize("path", ["/1/{p}/{i}/", "1/{p}/{i}", "/{p}/{i}/"])
+def test_paths_written_as_text_are_read(tmp_path, envelope, path):
+    nodes = flat(lambda p, i: path.format(p=p, i=i) if p else "/1/")
+    write_ccf(tmp_path)
+    (tmp_path / "structures.json").write_text(json.dumps(envelope(nodes)), encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(read_ontology(tmp_path / "structures.json"), table())
+    atlas = ccf_atlas(tmp_path, plane=1)
+    assert atlas.regions() == ["SSs"] and atlas.roi_masks(["CTX"]).sum() == 290 * 400
+
+
+def test_two_files_of_a_kind_are_refused_unless_they_say_the_same(tmp_path):
+    """Copied below, through a link, in other folders: never the first that is found."""
+    write_ccf(tmp_path)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "copy")
+    (tmp_path / "copy" / "again").symlink_to(tmp_path)  # a circle
+    names = ("annotation_25.nrrd", "structures.json", "average_template_25_ap001-002.tif")
+    for name in names:
+        (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
+    whole = ccf_atlas(tmp_path, 1)
+    assert whole.acronyms == ["root", "CTX", "SSs"]
+    tifffile.imwrite(tmp_path / "copy" / "average_template_25_ap001.tif", np.ones((320, 456)))
+    (tmp_path / "structure_graph_1.json").write_text(json.dumps(flat()[:5]))
+    nrrd.write(str(tmp_path / "copy" / names[0]), np.ones((3, 320, 456), np.uint32))
+    for name, other in (
+        (names[0], f"copy/{names[0]}"),
+        (names[2], "copy/average_template_25_ap001.tif"),
+        ("structure_graph_1.json", f"copy/{names[1]}"),
+    ):
+        message = rf"^{name} and {other} in .* differ; leave the one that is meant$"
+        refused([(message, ccf_atlas, tmp_path, 1)])
+        (tmp_path / other).unlink()
+    (tmp_path / names[1]).unlink()
+    assert ccf_atlas(tmp_path, 1).structures.shape == (5, 4)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+
+
+def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
+    write_ccf(tmp_path)
+    good = {
+        name: (tmp_path / name).read_bytes() for name in ("annotation_25.nrrd", "structures.json")
+    }
+    good |= {path.name: path.read_bytes() for path in tmp_path.glob("average*")}
+    loose = [{**node, "structure_id_path": [9, node["id"]]} for node in flat()]
+    failed = json.dumps({"success": False, "msg": "Error"}).encode()
+    spoilt = {
+        "structures.json": [
+            (failed, r"the answer of a query that failed \(Error\)"),
+            (b"<html>503</html>", "it is a web page; fetch it again"),
+            (b"", "it is empty"),
+            (b'{"msg": [{"id": 1}]}', "no 'acronym'"),
+            (b"[3]", "."),
+            (b"\xff\xfe[", "."),
+            (b"[" * 100_000, "."),
+            (json.dumps(loose).encode(), r"structures \[1, 2, 3\] hang from no root"),
+            (json.dumps(flat() * 2).encode(), "ids twice"),
+            (
+                json.dumps(flat(lambda p, i: f"{p};{i}")).encode(),
+                "'0;1' is none such as /997/8/567/",
+            ),
+            (
+                json.dumps(flat(lambda p, i: [i, 1])).encode(),
+                "structure 2 has a path that ends in 1",
+            ),
+        ],
+        "annotation_25.nrrd": [
+            (LFS, "a pointer of Git LFS; run git lfs pull"),
+            (good["annotation_25.nrrd"][:-500], "."),
+            (b"NRRD0005\n", "."),
+        ],
+        "average_template_25_ap001-002.tif": [(LFS, "Git LFS"), (b"<!DOCTYPE html>", "web page")],
+    }
+    cases = []
+    for name, contents in spoilt.items():
+        for content, words in contents:
+            (tmp_path / name).write_bytes(content)
+            message = rf"{name} cannot be read as a file of the atlas: .*{words}"
+            refused([(message, ccf_atlas, tmp_path, 2)])
+        (tmp_path / name).write_bytes(good[name])
+    nrrd.write(str(tmp_path / "annotation_25.nrrd"), np.zeros((456, 3, 320), np.uint32))
+    cases.append((r"annotation_25.nrrd .* voxels are 456 × 3 × 320; AP ×", ccf_atlas, tmp_path, 1))
+    refused(cases)
+    nrrd.write(str(tmp_path / "annotation_25.nrrd"), np.zeros((3, 320, 456), np.float32))
+    refused([("annotation_25.nrrd in .* holds float32, no structure ids", ccf_atlas, tmp_path, 1)])
+    (tmp_path / "annotation_25.nrrd").write_bytes(good["annotation_25.nrrd"])
+    template = tmp_path / "average_template_25_ap001-002.tif"
+    tifffile.imwrite(template, np.zeros((2, 320, 456), np.uint16), photometric="minisblack")
+    refused([("has no greys from 0 up in plane 1", ccf_atlas, tmp_path, 1)])
+    tifffile.imwrite(template, np.ones((320, 456), np.uint16))
+    refused([("ap001-002.tif cannot be read as a file of the atlas", ccf_atlas, tmp_path, 2)])
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(nrrd, "read", forbidden)
+    refused([("annotation_25.nrrd cannot be read: Permission denied", ccf_atlas, tmp_path, 1)])
 
 
 @pytest.fixture(scope="module")

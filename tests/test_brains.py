@@ -16,7 +16,7 @@ from brainvae_core.cohorts.atlas import AUTHORS_CROP
 from brainvae_core.prepare import new_section, prepare_cohort
 from brainvae_core.settings import Settings
 
-N = 14
+N = 15
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def own(brains, tmp_path):
     folder.mkdir()
     for i, section in enumerate(brains[0]):
         np.save(folder / f"mouse-{i:02}.npy", section)
-    table = pd.DataFrame({"mouse": [f"mouse-{i:02}" for i in range(N)], "sex": ["F", "M"] * 7})
+    table = pd.DataFrame({"mouse": [f"mouse-{i:02}" for i in range(N)], "sex": ["F", "M", "M"] * 5})
     table.to_csv(folder / "metadata.csv", index=False)
     return folder
 
@@ -79,7 +79,7 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
     assert cohort.images.shape == (N, 80, 112) and (cohort.name, other.name) == ("lab", "allen")
     assert np.array_equal(cohort.images, other.images)
     assert list(cohort.metadata.index) == [f"mouse-{i:02}" for i in range(N)]
-    assert cohort.metadata["sex"].tolist() == ["F", "M"] * 7
+    assert cohort.metadata["sex"].tolist() == ["F", "M", "M"] * 5
     inside = cohort.images[:, cohort.atlas.brain_mask].mean(axis=1)
     assert np.ptp(inside) < 0.03 * inside.mean()  # the gains are undone, but for clipped pixels
     truth = brains[1].resampled((80, 112)).images
@@ -101,7 +101,7 @@ def test_other_switches_brains_or_atlas_make_another_cohort(own, tmp_path):
 
     def made(**change):
         prepare_cohort(told(tmp_path, brains=str(own), atlas=str(atlas.parent), **change))
-        return len(list((tmp_path / "data").iterdir()))
+        return len(list((tmp_path / "data").glob("[!.]*")))
 
     assert made() == made() == 1
     changes = ({"clip_pixels": False}, {"outlier_limit": 5.0}, {"cohort.seed": 1})
@@ -135,6 +135,15 @@ def test_brains_that_make_no_cohort_say_why(own, acquired, tmp_path):
     refused([("no brain is kept in .*; run python -m", prepare_cohort, p)])
 
 
+@atlas_of_the_brains
+def test_a_folder_that_keeps_nothing_and_too_few_brains_are_told(own, tmp_path):
+    (tmp_path / "data").write_text("a file")  # as root, who runs some tests, may write anywhere
+    p = told(tmp_path, brains=str(own))
+    refused([("cohort cannot be kept in .*data .*give another folder with -p", prepare_cohort, p)])
+    (own / "mouse-00.npy").unlink()
+    refused([("14 different brains are too few; give 15 or more", prepare_cohort, p)])
+
+
 def test_another_plane_of_the_real_atlas(own, real_data, tmp_path):
     p = told(tmp_path, brains=str(own), atlas=str(real_data), plane=300)
     assert "plane 300" in prepare_cohort(p).atlas.name
@@ -152,7 +161,7 @@ def test_the_same_sections_acquired_otherwise_are_the_same_cohort_byte_for_byte(
     for folder in (acquired, other):
         data = tmp_path / f"data-{folder.parent.name}"
         prepare_cohort(told(tmp_path, brains=str(folder)).changed({"data": str(data)}))
-        (cohort,) = data.iterdir()
+        (cohort,) = data.glob("[!.]*")
         files.append(
             {str(f.relative_to(cohort)): f.read_bytes() for f in cohort.rglob("*") if f.is_file()}
         )

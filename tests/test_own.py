@@ -46,8 +46,18 @@ def save_nifti(path, volume=VOLUME, spacing_mm=0.2, codes="PIL", order=(0, 1, 2)
 
 
 def save_nrrd(path, volume=VOLUME, spacing=200.0):
-    directions = np.eye(3) * spacing
+    directions = np.eye(3) * spacing  # which does not say where the axes of "asr" come from
     nrrd.write(str(path), volume, {"space": "LPS", "space directions": directions})
+    return path
+
+
+def save_true_nrrd(path, volume, codes):
+    """As SimpleITK writes a volume whose axes go to where codes say."""
+    affine = nib.load(save_nifti(path.with_suffix(".nii"), volume, codes=codes)).affine[:3, :3]
+    directions = (affine * [[-1], [-1], [1]]).T  # RAS to LPS, a row an axis
+    nrrd.write(
+        str(path), volume, {"space": "left-posterior-superior", "space directions": directions}
+    )
     return path
 
 
@@ -106,8 +116,11 @@ def test_an_orientation_wins_over_the_header(tmp_path, code):
         found = read_section(path, PLANE, orientation=code)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=0.01)
     true = code.translate(str.maketrans("apsirl", "PAISLR"))
-    path = save_nifti(tmp_path / "true.nii", volume, codes=true)
-    np.testing.assert_allclose(read_section(path, PLANE), expected, rtol=1e-5)
+    for path in (
+        save_nifti(tmp_path / "true.nii", volume, codes=true),
+        save_true_nrrd(tmp_path / "true.nrrd", volume, true),
+    ):
+        np.testing.assert_allclose(read_section(path, PLANE), expected, rtol=1e-5)
 
 
 def test_a_nifti_that_says_nothing_takes_an_orientation(tmp_path):
@@ -164,7 +177,74 @@ def test_a_single_section_is_returned_as_it_is_or_brought_to_the_grid(tmp_path, 
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-# ---- the real brain ----
+@pytest.mark.parametrize(
+    ("tag", "stored"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[..., ::-1]),
+        (3, lambda a: a[..., ::-1, ::-1]),
+        (4, lambda a: a[..., ::-1, :]),
+        (5, lambda a: a.swapaxes(-1, -2)),
+        (6, lambda a: a.swapaxes(-1, -2)[..., ::-1, :]),
+        (7, lambda a: a.swapaxes(-1, -2)[..., ::-1, ::-1]),
+        (8, lambda a: a.swapaxes(-1, -2)[..., ::-1]),
+    ],
+)
+def test_a_tiffs_tag_orientation_is_applied(tmp_path, tag, stored):
+    """By TIFF 6.0: 1 rows from the top, columns from the left; 6 rows from the right, and so on."""
+    for array in (VOLUME, VOLUME[20]):
+        path = tmp_path / "a.tif"
+        save_tiff(path, np.ascontiguousarray(stored(array)), extratags=[(274, 3, 1, tag, True)])
+        found = read_section(path, PLANE)
+        np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5, atol=0.01)
+
+
+# ---- the same brain in every format ----
+
+
+def same_brain(folder, volume):
+    """One volume that runs asr, in all formats and orders of axes that people store it in."""
+    nrrd_of = {"sitk": "PIL", "ras": "RAS", "las": "LAS"}
+    paths = [
+        save_tiff(folder / "plain.tif", volume),
+        save_tiff(folder / "ij.tif", volume, imagej=1),
+    ]
+    for name, codes in {"asr": "PIL", "ras": "RAS", "lps": "LPS", **nrrd_of}.items():
+        # The codes say where axes go to; the volume's own go to PIL.
+        turn = nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt("PIL"), nib.orientations.axcodes2ornt(codes)
+        )
+        turned = np.ascontiguousarray(nib.orientations.apply_orientation(volume, turn))
+        spacing = 13.2 / volume.shape[0]
+        path = save_nifti(folder / f"{name}.nii.gz", turned, spacing, codes)
+        if name in nrrd_of:
+            affine = nib.load(path).affine[:3, :3]
+            space = {"sitk": "left-posterior-superior"}.get(name, codes)
+            signs = {"sitk": [[-1], [-1], [1]], "ras": [[1], [1], [1]], "las": [[-1], [1], [1]]}[
+                name
+            ]
+            header = {"space": space, "space directions": (affine * signs).T}
+            path = folder / f"{name}.nrrd"
+            nrrd.write(str(path), turned, header)
+        paths.append(path)
+    return paths
+
+
+def test_one_brain_in_every_format_gives_one_section(tmp_path):
+    paths = same_brain(tmp_path, VOLUME)
+    np.save(tmp_path / "section.npy", VOLUME[20])
+    for path in (*paths, tmp_path / "section.npy"):
+        found = read_section(path, PLANE)
+        np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5, atol=0.01)
+
+
+def test_the_real_brain_in_every_format_gives_one_section(real_data, tmp_path):
+    brain = tifffile.imread(real_data / "individuals" / "swcA_stpt_ccf50.tif")
+    with np.load(real_data / "individuals" / "individuals_ccf25_ap286.npz") as kept:
+        expected = kept["swcA"]
+    np.save(tmp_path / "section.npy", brain[143])
+    for path in (*same_brain(tmp_path, brain), tmp_path / "section.npy"):
+        assert np.abs(read_section(path, 286) - expected).max() <= 0.5, path.name
 
 
 def test_a_real_brainreg_folder_gives_the_plane_made_from_it(real_data, tmp_path):
@@ -232,6 +312,19 @@ def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
     case("colours", tmp_path / "rgb.tif")
     path = save_tiff(tmp_path / "channels.tif", np.zeros((2, 6, 4, 5), np.uint8))
     case(r"shape \(2, 6, 4, 5\)", path)
+    for name, target in (("gone.nii.gz", "no/such/file"), ("gone", "/no/such/folder")):
+        (tmp_path / name).symlink_to(target)
+        case(rf"a link to nothing \({target}\); fetch", tmp_path / name)
+    for name, text, words in (
+        ("lfs.tif", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("annex.nii.gz", "/annex/objects/MD5E-s1--0.nii.gz\n", "git annex get"),
+    ):
+        (tmp_path / name).write_text(text)
+        case(f"a pointer to content that was not fetched; run {words}", tmp_path / name)
+    several = [brainreg_folder(tmp_path / "group" / name) for name in "ab"][0].parent
+    case(r"holds several brains \(a, b\); give one", several)
+    (brainreg_folder(tmp_path / "nojson") / "brainreg.json").unlink()
+    case("no brainreg.json; give its downsampled_standard.tiff itself", tmp_path / "nojson")
     (tmp_path / "empty").mkdir()
     case("no brainreg.json; a brainreg folder", tmp_path / "empty")
     case("no downsampled_standard.tiff", brainreg_folder(tmp_path / "half", name="downsampled"))
@@ -268,14 +361,18 @@ def lab(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"x")
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "figures").mkdir()
+    (tmp_path / "gone.tif").symlink_to("nothing.tif")
+    brainreg_folder(tmp_path / "mapped" / "registration")  # as brainmapper leaves it
     return tmp_path
 
 
 def test_every_brain_of_a_folder_is_read(lab):
     sections, metadata, others = read_sections(lab, PLANE)
-    assert sections.shape == (3, 320, 456) and sections.dtype == np.float32
-    assert list(metadata.index) == ["007", "c", "mouse.1"] and metadata.empty
+    assert sections.shape == (4, 320, 456) and sections.dtype == np.float32
+    assert list(metadata.index) == ["007", "c", "mapped", "mouse.1"] and metadata.empty
+    gone = "a link to nothing (nothing.tif); fetch what it names, or mend the link"
     assert others == {
+        "gone.tif": gone,
         "figures": "a folder without brainreg.json",
         "notes.txt": "of no format that is read",
     }
@@ -286,6 +383,8 @@ def test_every_brain_of_a_folder_is_read(lab):
 def test_metadata_is_matched_by_id_and_a_bad_brain_does_not_stop_the_others(lab):
     (lab / "bad.tif").write_bytes(b"<html>")
     np.save(lab / "black.npy", np.zeros((320, 456)))
+    shutil.rmtree(lab / "mapped")
+    (lab / "gone.tif").unlink()
     rows = ["c,F,21.5", "mouse.1,M,25", "007,M,24", "bad,F,1", "black,F,1", "9,M,1"]
     (lab / "metadata.csv").write_text("\n".join(["mouse,sex,weight", *rows, ""]))
     sections, metadata, others = read_sections(lab, PLANE)
@@ -298,6 +397,7 @@ def test_metadata_is_matched_by_id_and_a_bad_brain_does_not_stop_the_others(lab)
 
 def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
+    shutil.rmtree(lab / "mapped")
     with pytest.raises(FileNotFoundError, match="no folder of brains"):
         read_sections(empty / "none")
     refused(
@@ -308,17 +408,6 @@ def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):
     )
     (empty / "bad.tif").write_bytes(b"<html>")
     refused([("none of the 1 brains in .*no readable section", read_sections, empty)])
-    for rows, words in (
-        ("id,sex\nc,F\n007,M\n", "no row for brains mouse.1"),
-        ("id,sex\nc,F\n007,M\nmouse-1,M\n", "brains mouse.1: .*no brain here are mouse-1"),
-        ("id;sex\nc;F\n007;M\nmouse.1;M\n", "commas between columns"),
-        ("id,gain,a_z\nc,1,2\n007,1,2\nmouse.1,1,2\n", "columns of quality control: a_z, gain"),
-        ("id,sex\nc,F\n007,M\nmouse.1,M\nc,M\n", "ids twice: c"),
-        ("", "no table of brains"),
-    ):
-        (lab / "metadata.csv").write_text(rows)
-        refused([(words, read_sections, lab, PLANE)])
-    (lab / "metadata.csv").unlink()
     np.save(lab / "cropped.npy", np.arange(320.0 * 448).reshape(320, 448))
     words = "differ in shape .*c is 320 × 456|cropped is 320 × 448"
     refused([(words, read_sections, lab, PLANE)])

@@ -1,6 +1,7 @@
 """Raw sections made comparable, outliers, a brain of one's own, and the rule for clean brains."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from brainvae_core.cohorts.artefacts import (
     median_section,
     reference_brains,
 )
-from brainvae_core.cohorts.cohort import SET_ASIDE, split_of
+from brainvae_core.cohorts.cohort import LEAST_BRAINS, SET_ASIDE, split_of
 from brainvae_core.cohorts.preprocess import (
     SPREAD_FLOOR,
     Preprocessing,
@@ -167,9 +168,10 @@ def test_ruined_brains_are_flagged_and_do_not_spoil_the_reference(ruined, atlas)
 
 def test_brains_that_are_all_alike_have_no_outlier(atlas):
     one = simulate(2, shape=SHAPE, artefact_share=0, seed=0).images[0]
-    brains = pd.DataFrame(index=pd.Index([f"b{i}" for i in range(9)], name="brain"))
-    found = made(np.repeat(one[None], 9, axis=0), brains, atlas).metadata
-    assert not found[[f"{s}_z" for s in SPREAD_FLOOR]].any(axis=None)
+    brains = pd.DataFrame(index=pd.Index([f"b{i}" for i in range(15)], name="brain"))
+    apart = np.random.default_rng(0).normal(1, 0.02, (15, 20, 28)).repeat(4, axis=1).repeat(4, 2)
+    found = made(one * apart, brains, atlas).metadata
+    assert (found[[f"{s}_z" for s in SPREAD_FLOOR]].abs() < 1).all(axis=None)
     assert (found[["outlier", "artefact"]] == "none").all(axis=None)
     assert np.isfinite(found[SCORES]).all(axis=None)
 
@@ -238,8 +240,25 @@ SPOILT = {
 
 def test_what_makes_no_cohort_is_refused_in_a_line(drawn, atlas):
     raw, metadata, _ = drawn
-    assert len(made(raw[:4], metadata[:4], atlas, outlier_limit=20)) == 4
+    assert len(made(raw[:15], metadata[:15], atlas, outlier_limit=20)) == 15
+    few = ["train"] * 3 + ["validation"] * 6 + ["test"] * 6
+    of_three = metadata[:15].assign(split=few)
+    copied = [*raw[:14], raw[2] * 0.5]
     cases = [
+        ("14 different brains are too few; give 15 or more", made, raw[:14], metadata[:14], atlas),
+        ("14 different brains are too few", made, copied, metadata[:15], atlas),
+        (
+            r"'sim-00002' \(train\) and 'sim-00014' \(test\) have the same pixels",
+            *(made, copied, of_three, atlas),
+        ),
+        (
+            "has 2 train, 7 validation, 6 test brains; each part needs 2, train 3",
+            *(made, raw[:15], of_three.assign(split=["validation", *few[1:]]), atlas),
+        ),
+        (
+            "has 3 train, 1 validation, 11 test brains; each part needs 2",
+            *(made, raw[:15], of_three.assign(split=[*few[:4], *["test"] * 11]), atlas),
+        ),
         ("60 sections and 59 rows of metadata", made, raw, metadata[:-1], atlas),
         (
             r"ids .* must be unique; \['sim-00007'\] occur twice",
@@ -247,9 +266,8 @@ def test_what_makes_no_cohort_is_refused_in_a_line(drawn, atlas):
         ),
         (
             "2 of 3 training brains are no outliers and 3 are needed.*outlier_limit=6",
-            *(made, raw[:4], metadata[:4], atlas),
+            *(made, [raw[0], raw[1] * (np.arange(112) > 56), *raw[2:15]], of_three, atlas),
         ),
-        ("2 training brains are too few; give 3", made, raw[:3], metadata[:3], atlas),
         (
             r"split of cohort 'raw' has \['val'\]; every brain is one of train, ",
             *(made, raw, metadata.assign(split=["val", *["train"] * (N - 1)]), atlas),
@@ -291,12 +309,45 @@ def test_columns_4_to_452_are_kept_and_averaged_in_blocks(atlas):
     section[100:108, 200:208], section[0, 0] = 60_000, -30
     found = comparable_section(section, atlas, Preprocessing(0.4, 1.0))
     assert found.max() == 1 and found.min() >= 0
-    brains = pd.DataFrame(index=list("abcdef"))
-    whole = [section.astype(np.uint16) + i for i in range(6)]
-    small = made(whole, brains, drawn_atlas(), shape=SHAPE)
-    assert small.images.shape == (6, *SHAPE) and small.atlas.pixel_um == 100
+    brains = pd.DataFrame(index=list("abcdefghijklmno"))
+    options = {"shape": SHAPE, "outlier_limit": 1e6}
+    whole = [np.roll(section.astype(np.uint16), i, axis=0) for i in range(15)]
+    small = made(whole, brains, drawn_atlas(), **options)
+    assert small.images.shape == (15, *SHAPE) and small.atlas.pixel_um == 100
     cropped = [one[:, 4:452] for one in whole]
-    assert np.array_equal(small.images, made(cropped, brains, drawn_atlas(), shape=SHAPE).images)
+    assert np.array_equal(small.images, made(cropped, brains, drawn_atlas(), **options).images)
+
+
+# ---- copies ----
+
+
+def test_copies_of_a_brain_are_named_and_come_to_one_part(drawn, atlas, capsys):
+    """Under other names, at half the brightness, in 8 bits: 40 copies of 20 brains."""
+    raw, metadata, _ = drawn
+    raw = raw[:20]
+    eight_bits = np.round(raw * (255 / raw.max(axis=(1, 2), keepdims=True)))
+    names = [f"{kind}{i:02}" for kind in "abc" for i in range(20)]
+    found = made([*raw, *raw / 2, *eight_bits], pd.DataFrame(index=names), atlas)
+    split, copy_of = found.metadata["split"], found.metadata["copy_of"]
+    assert copy_of[:20].isna().all() and copy_of[20:].tolist() == names[:20] * 2
+    assert split[:20].tolist() == split[20:40].tolist() == split[40:].tolist()
+    assert split[:20].equals(split_of(pd.Index(names[:20]), 3).rename("split"))
+    assert "same pixels, kept in one part of the split: b00 and a00, " in capsys.readouterr().out
+    assert repr(found).endswith("; 40 are copies of another brain")
+    assert "copy_of" not in made(*drawn[:2], atlas).metadata
+
+
+def test_from_15_brains_on_every_part_has_two():
+    page = Path(__file__).parents[1] / "book" / "acquisition.md"
+    assert f"least {LEAST_BRAINS} different brains" in page.read_text() and LEAST_BRAINS == 15
+    for n in range(LEAST_BRAINS, 60):
+        counts = split_of(pd.RangeIndex(n), 0).value_counts()
+        assert counts.min() >= 2 and counts.sum() == n
+    assert split_of(pd.RangeIndex(18), 0).value_counts().to_dict() == {
+        "train": 12,
+        "validation": 2,
+        "test": 4,
+    }
 
 
 # ---- clean brains ----

@@ -3,6 +3,7 @@
 import graphlib
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -153,3 +154,18 @@ def test_the_method_page_holds_the_recipes():
     for name, paper in PAPER.items():
         fast = getattr(BetaVAEConfig(), name)
         assert re.search(rf"\| `{name}` \| {paper} \| .+ \| {fast} \| .+ \|", page), name
+
+
+@pytest.mark.parametrize("folder", ["/my ccf", "my/ccf two", "/ccf"])
+def test_make_takes_folders_with_blanks(folder):
+    show = 'show: ; @printf \'%s|%s\' "$$BRAINVAE_DATA" "$$KEEP"'
+    command = ["make", "-s", f"--eval={show}", "show", f"BRAINVAE_DATA={folder}", f"KEEP={folder}"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown == f"{ROOT / folder}|{folder}"
+    makefile = (ROOT / "Makefile").read_text()
+    assert '"$$KEEP"' in makefile and "$(KEEP)" not in makefile
+    for name in ("BRAINVAE_DATA", "KEEP"):  # from the environment too
+        command = ["make", "-s", f"--eval={show}", "show"]
+        given = os.environ | {name: folder}
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=given).stdout
+        assert folder in shown

@@ -266,10 +266,38 @@ def test_weights_of_another_model_are_refused(tmp_path):
         refused([("weights of run .* do not fit its configuration", load_run, folder)])
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cohort": None}, "config.json is damaged"),
+        ({"cohort": {"name": "brains"}}, "damaged .no 'fingerprint'"),
+        ({"weights_sha256": 3}, "other types"),
+        ({"config": {"latent_dim": "three"}}, "config.json is damaged"),
+        ({"config": None}, "config.json is damaged"),
+        ({"kind": ["pca"]}, "of kind .* are known"),
+    ],
+)
+def test_a_description_of_other_types_is_named(quick_run, change, words):
+    path = quick_run.folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    refused([(words, load_run, quick_run.folder)])
+    path.write_bytes(b"\xff{")
+    refused([("config.json is damaged", load_run, quick_run.folder)])
+
+
 def test_a_run_that_is_not_there_or_lacks_a_file_is_told(tmp_path, quick_run):
-    with pytest.raises(FileNotFoundError, match="no run at .*nowhere"):
-        load_run(tmp_path / "nowhere")
+    def told(words, folder):
+        with pytest.raises(FileNotFoundError, match=words) as error:
+            load_run(folder)
+        assert "\n" not in str(error.value)
+
+    told("no run at .*nowhere: it is not there", tmp_path / "nowhere")
+    (tmp_path / "notes.txt").touch()
+    told("notes.txt: it is a file; a run is a folder", tmp_path / "notes.txt")
+    told(f"a folder of them; name one in it, such as {quick_run.folder.name}$", tmp_path)
     for name in ("history.csv", "config.json"):
         (quick_run.folder / name).unlink()
-        with pytest.raises(FileNotFoundError, match=f"lacks {name}; delete the folder and fit it"):
-            load_run(quick_run.folder)
+        told(r"lacks \S+; delete the folder and fit it anew", quick_run.folder)
+    told("such as pca-", tmp_path)
+    (tmp_path / "empty").mkdir()
+    told("empty lacks config.json; name the folder of a run", tmp_path / "empty")

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,53 @@ def test_what_is_not_as_the_profile_says_is_shown(capsys):
 )  # fmt: skip
 def test_any_setting_is_given_as_text(text, name, value):
     assert given(settings=text).flat()[name] == value
+
+
+@pytest.mark.parametrize(
+    ("there", "passed", "arrives"),
+    [
+        (["2024_01", "other"], 202401, "2024_01"),
+        (["007"], 7, "007"),
+        (["1.10"], 1.1, "1.10"),
+        (["1e3"], 1000.0, "1e3"),
+        (["True"], True, "True"),
+        (["[old] mice"], "[old] mice", "[old] mice"),
+        (["my mice"], "my mice", "my mice"),
+    ],
+)
+def test_a_folder_that_papermill_takes_for_a_number_arrives_as_typed(
+    tmp_path, monkeypatch, there, passed, arrives
+):
+    shutil.copytree("params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    for name in there:
+        (tmp_path / name).mkdir()
+        (tmp_path / "params" / f"{name}.yaml").write_text("model: {beta: 9}")
+    assert given(brains=passed).cohort.brains == arrives
+    assert given(settings=f"brains={arrives}, beta=2").cohort.brains == arrives
+    assert given(profile=passed).model.beta == 9
+    assert "no profile params/5.yaml" in error_of(given, profile=5)
+    (tmp_path / "20240_1").mkdir()
+    if passed == 202401:  # either may be meant
+        assert "papermill's -r passes text as it is" in error_of(given, brains=passed)
+
+
+def test_a_kernel_in_the_projects_root_goes_on_in_the_notebooks_folder(tmp_path, monkeypatch):
+    """A profile's places are seen from there, given ones from where they were typed."""
+    shutil.copytree("params", tmp_path / "notebooks" / "params")
+    (tmp_path / "my lab").mkdir()
+    names = {"brains": "my lab", "atlas": "/a b", "new_brain": "$BRAIN/x", "data": "kept"}
+    monkeypatch.chdir(tmp_path)
+    before = given(**names)
+    assert Path.cwd() == tmp_path and before.places.runs == "../runs"
+    p = read_settings(names)
+    assert Path.cwd() == tmp_path / "notebooks" and p == before
+    assert (p.cohort.brains, p.cohort.atlas) == ("../my lab", "/a b")
+    assert (p.places.data, p.cohort.new_brain) == ("../kept", "$BRAIN/x")
+    assert given(settings="data=kept").places.data == "kept"  # typed in the notebooks' folder
+    for name in ("data", "runs"):
+        place = Path(getattr(read_settings({}, show=False).places, name)).resolve()
+        assert place == tmp_path / name
 
 
 def test_a_notebooks_own_names_are_no_settings():

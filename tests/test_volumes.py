@@ -15,14 +15,8 @@ from refusals import refused
 
 from brainvae_core.cohorts.allen import registered_plane
 from brainvae_core.cohorts.fetch import read_metaimage
-from brainvae_core.cohorts.volumes import (
-    AXES,
-    Volume,
-    VolumeError,
-    coronal_plane,
-    in_atlas_space,
-    read_volume,
-)
+from brainvae_core.cohorts.orientation import AXES, VolumeError, coronal_plane
+from brainvae_core.cohorts.volumes import Volume, in_atlas_space, read_volume
 
 SHAPE, SPACING = (33, 20, 57), (400, 400, 200)  # of the whole atlas, anterior-superior-right
 VOLUME = np.random.default_rng(0).integers(0, 60_000, SHAPE, dtype=np.uint16)
@@ -34,24 +28,34 @@ ORIENTATIONS = [
 
 
 def turned(axes):
-    """The volume stored with other axes, its spacing, and which axes run backwards."""
+    """The volume stored with other axes, and its spacing."""
     order = [next(i for i, pair in enumerate(AXES) if letter in pair) for letter in axes]
-    backwards = [letter in "pil" for letter in axes]
-    flips = tuple(slice(None, None, -1 if b else 1) for b in backwards)
-    return VOLUME.transpose(order)[flips], [SPACING[i] for i in order], backwards
+    flips = tuple(slice(None, None, -1 if letter in "pil" else 1) for letter in axes)
+    return VOLUME.transpose(order)[flips], [SPACING[i] for i in order]
+
+
+def vectors(axes, towards="LPS"):
+    """Unit steps of axes that come from where a code says, along directions of a space."""
+    ends = axes.translate(str.maketrans("apsirl", "PAISLR"))
+    steps = np.zeros((3, 3))
+    for step, end in zip(steps, ends, strict=True):
+        kind = next(pair for pair in ("RL", "AP", "IS") if end in pair)
+        at = next(i for i, letter in enumerate(towards) if letter in kind)
+        step[at] = 1 if towards[at] == end else -1
+    return steps
 
 
 def metaimage(axes="asr", order="<", **changed):
     """Files of a MetaImage, the header first."""
-    voxels, spacing, backwards = turned(axes)
+    voxels, spacing = turned(axes)
     raw = voxels.astype(voxels.dtype.newbyteorder(order)).tobytes("F")
     fields = {
         "ObjectType": "Image",
         "NDims": 3,
         "BinaryData": True,
         "BinaryDataByteOrderMSB": order == ">",
-        "TransformMatrix": " ".join(str(v) for v in np.diag(1 - 2 * np.array(backwards)).flat),
-        "AnatomicalOrientation": "RAI",
+        "TransformMatrix": " ".join(str(v) for v in vectors(axes).flat),
+        "AnatomicalOrientation": axes.upper(),
         "ElementSpacing": " ".join(map(str, spacing)),
         "DimSize": " ".join(map(str, voxels.shape)),
         "ElementType": "MET_USHORT",
@@ -62,12 +66,11 @@ def metaimage(axes="asr", order="<", **changed):
     return {"a.mhd": "".join(lines).encode(), "a.raw": raw}
 
 
-def nrrd_bytes(folder, axes="asr", order="<", encoding="raw", **fields):
-    voxels, spacing, backwards = turned(axes)
-    signs = [-1 if b else 1 for b in backwards]
+def nrrd_bytes(folder, axes="asr", order="<", encoding="raw", space="LPS", **fields):
+    voxels, spacing = turned(axes)
     header = {
-        "space": "left-posterior-superior",  # as the Allen Institute's files say
-        "space directions": np.diag(np.multiply(spacing, signs)),
+        "space": space,
+        "space directions": vectors(axes, space) * np.array(spacing)[:, None],
         "encoding": encoding,
         "endian": {"<": "little", ">": "big"}[order],
         **fields,
@@ -77,7 +80,7 @@ def nrrd_bytes(folder, axes="asr", order="<", encoding="raw", **fields):
 
 
 def nifti_bytes(axes="asr", order="<", kind=nib.Nifti1Image, unit=0.001):
-    voxels, spacing, _ = turned(axes)
+    voxels, spacing = turned(axes)
     going_to = axes.translate(str.maketrans("apsirl", "PAISLR"))
     affine = np.diag([0.0, 0.0, 0.0, 1.0])
     for i, (axis, sign) in enumerate(nib.orientations.axcodes2ornt(going_to)):
@@ -103,7 +106,8 @@ def test_every_format_and_axis_order_gives_the_same_planes(tmp_path, axes, order
     volumes = [
         read_metaimage(metaimage(axes, order)),
         read(nrrd_bytes(tmp_path, axes, order), "A.NRRD"),
-        read(nrrd_bytes(tmp_path, axes, order, "gzip"), "a.nrrd"),
+        read(nrrd_bytes(tmp_path, axes, order, "gzip", "RAS"), "a.nrrd"),
+        read(nrrd_bytes(tmp_path, axes, order, space="LAS"), "a.nrrd"),
         read(nifti_bytes(axes, order)),
         read(nifti_bytes(axes, order, nib.Nifti2Image), "A.NII"),
         read(gzip.compress(nifti_bytes(axes, order), 1), "a.nii.gz"),
@@ -119,7 +123,7 @@ def test_every_format_and_axis_order_gives_the_same_planes(tmp_path, axes, order
 
 @pytest.mark.parametrize("unit", [1, 0.001])
 def test_spacing_is_in_micrometres_or_millimetres(tmp_path, unit):
-    directions = {"space directions": np.diag(SPACING) * unit}
+    directions = {"space directions": vectors("asr") * np.array(SPACING)[:, None] * unit}
     for volume in (
         read_metaimage(metaimage(ElementSpacing=" ".join(str(s * unit) for s in SPACING))),
         read(nifti_bytes(unit=unit)),
@@ -129,7 +133,7 @@ def test_spacing_is_in_micrometres_or_millimetres(tmp_path, unit):
 
 
 def test_voxels_without_a_size_fill_the_atlas_and_other_extents_are_refused():
-    cubes = Volume(np.empty((66, 40, 57)), None)
+    cubes = Volume(np.empty((66, 40, 57)), None, "asr")
     assert in_atlas_space(cubes) == ("asr", (200, 200, 200))
     assert in_atlas_space(Volume(np.empty((57, 66, 40)), None), "ras")[1] == (200, 200, 200)
     words = "extend over .* mm, the atlas over .* mm along axes"
@@ -141,16 +145,64 @@ def test_voxels_without_a_size_fill_the_atlas_and_other_extents_are_refused():
         ((57, 20, 57), SPACING, None),
         ((33, 20, 57), SPACING, "rsa"),
     ]
-    refused((words, in_atlas_space, Volume(np.empty(n), *of)) for n, *of in cases)
+    refused(
+        (words, in_atlas_space, Volume(np.empty(n), spacing, axes or "asr"))
+        for n, spacing, axes in cases
+    )
 
 
-def test_nifti_without_an_affine_has_no_orientation():
+def test_a_header_that_does_not_say_the_orientation_is_refused(tmp_path):
     content = bytearray(nifti_bytes())
     content[252:256] = bytes(4)  # qform_code and sform_code
     content[76:92] = struct.pack("<4f", 1, 0.4, 0.4, 0.2)
-    volume = read(bytes(content))
-    assert volume.orientation is None and volume.spacing_um == pytest.approx(SPACING, rel=1e-6)
-    assert in_atlas_space(volume)[0] == "asr" and np.array_equal(volume.voxels, VOLUME)
+    silent = [
+        read(bytes(content)),
+        read(nrrd_bytes(tmp_path).replace(b"space: LPS", b"space: 3D-right-handed"), "a.nrrd"),
+        read_metaimage(metaimage(TransformMatrix=None, AnatomicalOrientation=None)),
+        read_metaimage(metaimage(TransformMatrix=None, AnatomicalOrientation="???")),
+    ]
+    for volume in silent:
+        assert volume.orientation is None and volume.spacing_um == pytest.approx(SPACING, rel=1e-6)
+        assert in_atlas_space(volume, "asr")[0] == "asr" and np.array_equal(volume.voxels, VOLUME)
+    refused(("does not say .*; set orientation to .*'asr'", in_atlas_space, v) for v in silent)
+
+
+@pytest.mark.parametrize("axes", ["asr", "lpi", "sal"])
+def test_forms_and_fields_of_a_header_speak_for_each_other_or_are_refused(axes):
+    own = nib.Nifti1Image.from_bytes(nifti_bytes(axes))
+    other = nib.Nifti1Image.from_bytes(nifti_bytes("asl"))
+    for sform, qform, is_read in [(1, 0, True), (0, 1, True), (2, 1, True), (2, 1, False)]:
+        image = nib.Nifti1Image(turned(axes)[0], None, own.header)
+        image.set_sform(own.affine, sform)
+        image.set_qform(own.affine if is_read else other.affine, qform)
+        if is_read:
+            assert read(image.to_bytes()).orientation == axes
+        else:
+            words = f"its header says '{axes}' by its sform, 'asl' by its qform; set orientation"
+            refused([(words, placed, image.to_bytes())])
+            assert in_atlas_space(read(image.to_bytes()), axes) == placed(own.to_bytes())
+    assert read_metaimage(metaimage(axes, TransformMatrix=None)).orientation == axes
+    assert read_metaimage(metaimage(axes, AnatomicalOrientation=None)).orientation == axes
+    words = f"says '{axes}' by its TransformMatrix, 'asl' by its AnatomicalOrientation"
+    refused([(words, placed, metaimage(axes, AnatomicalOrientation="ASL"))])
+
+
+def test_the_allen_institutes_own_headers_are_read_by_their_extents(tmp_path):
+    """Their space and directions say ``"rai"`` of arrays that run ``"asr"``."""
+    for space, signs in (("LPS", (1, 1, 1)), ("RAS", (-1, -1, 1))):
+        directions = np.diag(np.multiply(SPACING, signs))
+        content = nrrd_bytes(tmp_path, space=space, **{"space directions": directions})
+        assert in_atlas_space(read(content, "a.nrrd")) == ("asr", SPACING)
+    found = read_metaimage(
+        metaimage(TransformMatrix="1 0 0 0 1 0 0 0 1", AnatomicalOrientation="RAI")
+    )
+    assert in_atlas_space(found) == ("asr", SPACING)
+    # The same header where the extents agree with it is taken at its word.
+    assert placed(nrrd_bytes(tmp_path, "rai"), "a.nrrd") == ("rai", SPACING)
+    upside_down = nrrd_bytes(tmp_path, **{"space directions": np.diag(SPACING) * [1, -1, 1]})
+    refused(
+        [("extend over .* along axes 'rpi'; give its orientation", placed, upside_down, "a.nrrd")]
+    )
 
 
 def test_nifti_extensions_scaling_and_a_fourth_axis_of_one():
@@ -217,8 +269,8 @@ NRRD = [
     (b"sizes: 33 20 57", b"sizes: 33 20", "sizes 33 × 20; three"),
     (b"sizes: 33 20 57", b"content: x", "sizes ; three"),
     (b"sizes: 33 20 57", b"sizes: 99999999999999999999 2 3", "sizes|int"),
-    (b"(400,0,0)", b"none", "not three vectors"),
-    (b"(400,0,0)", b"(300,200,0)", "oblique"),
+    (b"(0,400,0)", b"none", "not three vectors"),
+    (b"(0,400,0)", b"(200,300,0)", "oblique"),
     (b"NRRD", b"NERD", "NRRD"),
 ]
 NIFTI = [
@@ -232,7 +284,7 @@ NIFTI = [
 
 def test_headers_of_another_kind_are_refused(tmp_path):
     cases = [(words, placed, metaimage(**{field: value})) for field, value, words in META]
-    content = nrrd_bytes(tmp_path).replace(b"(400.0,0.0,0.0)", b"(400,0,0)")
+    content = nrrd_bytes(tmp_path).replace(b"(0.0,400.0,0.0)", b"(0,400,0)")
     for old, new, words in NRRD:
         assert content.count(old) >= 1
         cases.append((words, placed, content.replace(old, new, 1), "a.nrrd"))

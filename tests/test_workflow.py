@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -40,6 +41,7 @@ def tree(tmp_path_factory):
 
 
 def copied_tree(folder):
+    folder.mkdir(exist_ok=True)
     for name in TREE:
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
@@ -168,6 +170,30 @@ def test_what_follows_a_stage_stays_stale_when_a_call_ended_after_it(road):
     printed = snakemake(tree, "-n", "--cores", "2", "fit", GRID)
     stale = {"compared", "evaluated", "shard", "interpreted", "notebook"}
     assert set(jobs_of(printed)) - {"total", "fit"} == stale
+
+
+def test_brains_are_known_by_content_through_links(real_data, tmp_path):
+    """The same size and time of last change do not hide that a linked brain is another."""
+    tree, store = copied_tree(tmp_path / "tree"), tmp_path / "store"
+    brains, (annotation,) = tree / "brains", real_data.rglob("annotation_25.nrrd")
+    for folder in (store, brains, tree / "atlas"):
+        folder.mkdir()
+    for path in (annotation.parent, real_data / "ontology"):
+        (tree / "atlas" / path.name).symlink_to(path)
+    rng = np.random.default_rng(0)
+    for i in range(15):
+        np.save(store / f"{i}.npy", rng.integers(1, 60_000, (320, 456), dtype=np.uint16))
+        (brains / f"{i}.npy").symlink_to(store / f"{i}.npy")
+    own = PROFILE.replace("n_brains: 60,", "brains: ../brains, atlas: ../atlas,")
+    (tree / "notebooks/params/tiny.yaml").write_text(own)
+    snakemake(tree, "--cores", "2", "_build/tiny/cohort")
+    unchanged = snakemake(tree, "-n", "--cores", "2", "_build/tiny/cohort")
+    assert "Nothing to be done" in unchanged
+    before = (store / "3.npy").stat()
+    np.save(store / "3.npy", rng.integers(1, 60_000, (320, 456), dtype=np.uint16))
+    os.utime(store / "3.npy", ns=(before.st_atime_ns, before.st_mtime_ns))
+    printed = snakemake(tree, "-n", "--cores", "2", "_build/tiny/cohort")
+    assert jobs_of(printed) == {"cohort": 1, "total": 1}
 
 
 def test_a_profile_that_is_not_there_is_told(tree):

@@ -9,7 +9,8 @@ from brainvae_core.cohorts.artefacts import (
     graded_artefacts,
     is_outlier,
 )
-from brainvae_core.cohorts.atlas import Atlas, ccf_atlas
+from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.ccf import ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.freeform import (
@@ -28,6 +29,7 @@ from brainvae_core.cohorts.preprocess import (
 )
 from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, displaced, rendered, simulate
+from brainvae_core.cohorts.turned import told_turned, turned_sections
 from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [
@@ -63,4 +65,6 @@ __all__ = [
     "save_blocks",
     "simulate",
     "simulate_freeform",
+    "told_turned",
+    "turned_sections",
 ]

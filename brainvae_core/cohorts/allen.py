@@ -35,6 +35,7 @@ from brainvae_core.cohorts.fetch import (
     fetch_volume,
     read_metaimage,
 )
+from brainvae_core.cohorts.orientation import VolumeError, coronal_plane
 from brainvae_core.cohorts.read import (
     ACQUISITION_FORMAT,
     COMMAND,
@@ -48,13 +49,7 @@ from brainvae_core.cohorts.read import (
     section_path,
     without_address,
 )
-from brainvae_core.cohorts.volumes import (
-    SHAPE_25,
-    VolumeError,
-    coronal_plane,
-    in_atlas_space,
-    read_volume,
-)
+from brainvae_core.cohorts.volumes import SHAPE_25, in_atlas_space, read_volume
 
 IN_A_ROW = 10  # brains that could not be fetched, after which the service is taken to be down
 

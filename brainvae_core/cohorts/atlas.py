@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import nrrd
 import numpy as np
 import pandas as pd
-import tifffile
 
 AUTHORS_CROP = slice(4, 452)  # of 456 columns; on plane 286 the tissue ends at 432
-ALLEN_TERMS = (
-    "Allen Mouse Brain CCFv3 © Allen Institute for Brain Science (Wang et al. 2020, Cell 181:936). "
-    "Use is subject to the Allen Institute's terms of use and citation policy."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,66 +179,3 @@ def _block_majority(labels: np.ndarray, factor: int) -> np.ndarray:
     """Most frequent label of each block; the smallest id where two are equally frequent."""
     ids = np.unique(labels)
     return ids[np.argmax([block_mean(labels == i, factor) for i in ids], axis=0)]
-
-
-def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
-    """The real CCFv3 slice of an AP plane, 320 × 448 pixels of 25 µm (columns 4 to 452 of 456).
-
-    The folder is searched with everything below it for ``annotation_25.nrrd``, the ontology
-    (``structure_graph_1.json`` or ``structures.json``) and the average template: the volume
-    ``average_template_25.nrrd``, or TIFF planes ``average_template_25_ap<first>-<last>.tif``.
-    """
-    folder = Path(folder)
-    volume, _ = nrrd.read(str(_find(folder, "annotation_25.nrrd")))
-    if not 0 <= plane < volume.shape[0]:
-        raise ValueError(f"plane {plane} is outside; 0 to {volume.shape[0] - 1} exist")
-    template = _template_plane(folder, plane).astype(np.float32)
-    return Atlas(
-        annotation=np.ascontiguousarray(volume[plane][:, AUTHORS_CROP], dtype=np.uint32),
-        template=template[:, AUTHORS_CROP] / template.max(),
-        structures=read_ontology(_find(folder, "structure_graph_1.json", "structures.json")),
-        pixel_um=25.0,
-        name=f"CCFv3 plane {plane}",
-        terms=ALLEN_TERMS,
-    )
-
-
-def read_ontology(path: Path) -> pd.DataFrame:
-    """Structures of an Allen ontology file: the API's graph, or AllenSDK's cached list."""
-    content = json.loads(Path(path).read_text())
-    if isinstance(content, dict):
-        nodes, todo = [], list(content["msg"])
-        while todo:
-            node = todo.pop(0)
-            nodes.append({**node, "parent_id": node["parent_structure_id"]})
-            todo = node["children"] + todo
-    else:
-        nodes = [{**node, "parent_id": [0, *node["structure_id_path"]][-2]} for node in content]
-    table = pd.DataFrame(nodes, columns=["id", "acronym", "name", "parent_id"])
-    return table.assign(parent_id=table["parent_id"].fillna(0).astype(np.int64))
-
-
-def _template_plane(folder: Path, plane: int) -> np.ndarray:
-    if volumes := sorted(folder.rglob("average_template_25.nrrd")):
-        return nrrd.read(str(volumes[0]))[0][plane]
-    pattern = re.compile(r"average_template_25_ap(\d+)(?:-(\d+))?\.tif")
-    offered = []
-    for path in sorted(folder.rglob("average_template_25_ap*.tif")):
-        if match := pattern.fullmatch(path.name):
-            first, last = int(match[1]), int(match[2] or match[1])
-            offered.append(f"{first}–{last}")
-            if first <= plane <= last:
-                return tifffile.imread(path, key=plane - first)
-    if offered:
-        raise ValueError(f"no template of plane {plane} in {folder}; planes {offered} are there")
-    raise FileNotFoundError(
-        f"no average template in {folder}: looked for average_template_25.nrrd and "
-        "average_template_25_ap<first>-<last>.tif"
-    )
-
-
-def _find(folder: Path, *names: str) -> Path:
-    for name in names:
-        if found := sorted(folder.rglob(name)):
-            return found[0]
-    raise FileNotFoundError(f"no {' or '.join(names)} in {folder} or below it")

@@ -16,6 +16,7 @@ from brainvae_core.cohorts.stored import ARRAYS, BLOCK, append, describe, read, 
 
 IN_MEMORY = 2**30  # bytes; a larger part of an opened cohort stays on disk
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+LEAST_BRAINS = 15  # from here on two or more are left to validate with, and to judge on
 SET_ASIDE = "set aside"  # outliers: no fit and no score reads them
 
 
@@ -87,14 +88,7 @@ class Cohort:
 
     def _check_brains(self):
         name, brains = self.name, self.metadata.index
-        if not brains.is_unique:
-            twice = brains[brains.duplicated()].unique()[:5].tolist()
-            raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
-        if unknown := set(self.metadata.get("split", ())) - {*SPLITS, SET_ASIDE}:
-            raise ValueError(
-                f"split of cohort {name!r} has {sorted(map(str, unknown))[:5]}; every brain is one "
-                f"of {', '.join(SPLITS)} or {SET_ASIDE}"
-            )
+        check_brains(self.metadata, name)
         if self.factors is not None and not self.factors.index.equals(brains):
             raise ValueError(f"factors and metadata of cohort {name!r} must list the same brains")
 
@@ -108,6 +102,8 @@ class Cohort:
         if "split" in self.metadata:
             found = self.metadata["split"].value_counts()
             counts = "; " + ", ".join(f"{found[s]} {s}" for s in (*SPLITS, SET_ASIDE) if s in found)
+        if "copy_of" in self.metadata:
+            counts += f"; {self.metadata['copy_of'].notna().sum()} are copies of another brain"
         return f"Cohort {self.name!r}: {n} brains of {size} on {self.atlas.name}{counts}"
 
     def split(self, name: str) -> Cohort:
@@ -161,10 +157,25 @@ class Cohort:
         return save_blocks(path, [self])
 
 
+def check_brains(metadata: pd.DataFrame, name: str) -> None:
+    """Refuse ids that occur twice, and parts of a split that there are not."""
+    brains = metadata.index
+    if not brains.is_unique:
+        twice = brains[brains.duplicated()].unique()[:5].tolist()
+        raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")
+    if unknown := set(metadata.get("split", ())) - {*SPLITS, SET_ASIDE}:
+        raise ValueError(
+            f"split of cohort {name!r} has {sorted(map(str, unknown))[:5]}; every brain is one "
+            f"of {', '.join(SPLITS)} or {SET_ASIDE}"
+        )
+
+
 def split_of(brains: pd.Index, seed: int) -> pd.Series:
     """Train, validation or test for every brain (`SPLITS`' shares), drawn by ``seed``."""
     order = np.random.default_rng(seed).permutation(len(brains))
     ends = np.round(np.cumsum(list(SPLITS.values())) * len(brains)).astype(int)
+    if len(brains) >= LEAST_BRAINS:  # of 18 rounding would leave one
+        ends[0] = min(ends[0], ends[1] - 2)
     part = np.repeat(list(SPLITS), np.diff(ends, prepend=0))
     split = np.empty_like(part)
     split[order] = part

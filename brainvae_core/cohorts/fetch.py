@@ -26,11 +26,15 @@ import numpy as np
 import requests
 import urllib3
 
+from brainvae_core.cohorts.orientation import (
+    VolumeError,
+    along_axes,
+    check_orientation,
+    either,
+)
 from brainvae_core.cohorts.volumes import (
     SHAPE_25,
     Volume,
-    VolumeError,
-    along_axes,
     checked_shape,
     in_micrometres,
     suffix_of,
@@ -318,17 +322,22 @@ def read_metaimage(contents: dict[str, bytes]) -> Volume:
     content = contents.get(fields.get("ElementDataFile"))
     if content is None:
         raise VolumeError(f"names the data file {fields.get('ElementDataFile')}, not there")
-    spacing, backwards = fields.get("ElementSpacing"), (False, False, False)
+    spacing, orientation = fields.get("ElementSpacing"), None
     try:
         shape = checked_shape(fields.get("DimSize", "").split())
         expected = math.prod(shape) * dtype.itemsize
         spacing = in_micrometres(spacing and spacing.split(), shape)
         if "TransformMatrix" in fields:
             matrix = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
-            _, backwards = along_axes(matrix)
+            _, orientation = along_axes(matrix, "lps")
+        said = fields.get("AnatomicalOrientation", "???").lower()
+        if "?" not in said:
+            check_orientation(said)
+            fields_said = {"TransformMatrix": orientation or said, "AnatomicalOrientation": said}
+            orientation = either(fields_said)
     except ValueError as error:
         raise VolumeError(str(error)) from error
     if len(content) != expected:
         raise VolumeError(f"{len(content)} bytes of voxels; the header says {expected}")
     voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
-    return Volume(voxels, spacing, None, backwards)
+    return Volume(voxels, spacing, orientation)

@@ -20,7 +20,9 @@ from brainvae_core.cohorts.artefacts import (
     reference_brains,
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
-from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, split_of
+from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, check_brains
+from brainvae_core.cohorts.copies import check_split, copies_of, split_together
+from brainvae_core.cohorts.turned import turned_sections
 
 FORMAT = 1
 BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
@@ -37,7 +39,16 @@ SPREAD_FLOOR = {
     "gain": 0.05,  # log of the factor that adjusted the brightness; counts both ways
 }
 # Columns of metadata that say what was done to a brain, not what it is.
-DERIVED = ("artefact", "artefact_strength", "gain", "outlier", "product_id", "split")
+DERIVED = (
+    "artefact",
+    "artefact_strength",
+    "copy_of",
+    "gain",
+    "outlier",
+    "product_id",
+    "split",
+    "turned",
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,8 @@ def preprocess(
     ----------
     sections : sequence of ndarray, as `comparable_section` takes them
     metadata : DataFrame
-        One row a section, indexed by a unique brain id. A ``split`` that it has is kept.
+        One row a section, indexed by a unique brain id. A ``split`` that it has is kept; otherwise
+        copies of a brain come to one part. 15 different brains are the fewest.
     atlas : Atlas
     shape : (height, width), optional
         Whole-number reduction of the atlas's shape; else the atlas's own.
@@ -140,18 +152,24 @@ def preprocess(
 
     Notes
     -----
-    Adds ``preprocessing`` and the columns ``split``, ``gain``, ``difference_z``, ``missing_z``,
-    ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that reach the limit, or "none"),
+    Adds ``preprocessing`` and the columns ``split``, ``copy_of`` (where there are any), ``gain``,
+    ``difference_z``, ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that
+    reach the limit, or "none"), ``turned`` (how it fits the template better, or "none"),
     ``leak_score``, ``breakage_score``, ``grid_score`` (`artefact_scores`) and, where there is no
     truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
     """
     grid = atlas if shape is None else atlas.resampled(shape)
+    check_brains(metadata, name)
     images, own = _read(sections, metadata.index, grid)
-    split = metadata["split"] if "split" in metadata else split_of(metadata.index, seed)
+    original = copies_of(images, own, metadata.index)
+    split = metadata["split"] if "split" in metadata else split_together(original, seed)
+    check_split(split, original)
     metadata = metadata.assign(split=split)
+    if (is_copy := (original != metadata.index).to_numpy()).any():
+        metadata["copy_of"] = original.where(is_copy)
+        told = ", ".join(f"{copy} and {of}" for copy, of in original[is_copy].items())
+        print(f"brains with the same pixels, kept in one part of the split: {told}")
     is_train = (metadata["split"] == "train").to_numpy()
-    if is_train.sum() < 3:
-        raise ValueError(f"{is_train.sum()} training brains are too few; give 3 or more")
     brightness = float(own[is_train].mean())
     metadata["gain"] = brightness / own
     images *= metadata["gain"].to_numpy(np.float32)[:, None, None]
@@ -181,6 +199,7 @@ def preprocess(
         ordinary = free if free.any() else ordinary
         white = max(float(images[i].max()) for i in np.flatnonzero(ordinary))
     images = _in_range(images, white)
+    metadata["turned"] = turned_sections(images, grid, is_train)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
     limit, of_train = float(outlier_limit), (centre.to_dict(), spread.to_dict())

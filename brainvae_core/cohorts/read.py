@@ -12,16 +12,18 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from brainvae_core.cohorts.brain_table import normal, read_brain_table
 from brainvae_core.cohorts.volumes import (
     ACCEPTED,
     FORMATS,
+    brainreg_folders,
     check_orientation,
     first_line,
+    not_fetched,
     read_section,
     suffix_of,
 )
 
-RESERVED = ("artefact", "gain", "outlier")  # columns that quality control writes
 COMMAND = "python -m brainvae_core.cohorts.allen"
 ACQUISITION_FORMAT = 1
 MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
@@ -37,7 +39,7 @@ def read_sections(
     folder : path
         Every brainreg folder and every file that `read_section` reads is a brain; its name without
         suffix is its id. A table ``metadata.csv`` may say more: ids in its first column, anything
-        in the others; rows of brains that are not there are passed over.
+        in the others (`read_brain_table`); rows of brains that are not there are passed over.
     plane, orientation
         As for `read_section`.
 
@@ -59,8 +61,9 @@ def read_sections(
             if section.min() == section.max():
                 raise ValueError(f"it has the one grey value {section.min():g} everywhere")
             sections[brain] = section
-        except (ValueError, OSError) as error:
-            refused[brain] = str(error).removeprefix(f"{path} is ").removeprefix(f"{path}: ")
+        except Exception as error:  # of whichever library: it stops this brain, not the folder
+            told = first_line(error)
+            refused[brain] = told.removeprefix(f"{path} is ").removeprefix(f"{path}: ")
     if not sections:
         raise ValueError(
             f"none of the {len(brains)} brains in {folder} can be read; the first: "
@@ -73,6 +76,24 @@ def read_sections(
     return np.stack(list(sections.values())), metadata.loc[list(sections)], refused
 
 
+def source_files(folder: str | Path) -> list[Path]:
+    """The files that `read_sections` reads of a folder, in order; links are left as they are."""
+    table = [Path(folder, "metadata.csv")]
+    entries = sorted(p for p in Path(folder).iterdir() if not p.name.startswith("."))
+    return [f for path in entries for f in brain_files(path)] + [t for t in table if t.is_file()]
+
+
+def brain_files(path: Path) -> list[Path]:
+    """The files that `read_section` may read of a brain: a file itself, or brainreg's."""
+    if not path.is_dir():
+        return [path] if path.is_file() and suffix_of(path) in FORMATS else []
+    names = ("brainreg.json", "downsampled_standard*.tif*")
+    try:
+        return [f for at in brainreg_folders(path) for name in names for f in sorted(at.glob(name))]
+    except OSError:  # a folder that nobody may enter
+        return []
+
+
 def _brains(folder):
     """Paths by brain id, and what is no brain."""
     if not folder.is_dir():
@@ -83,12 +104,15 @@ def _brains(folder):
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "metadata.csv":
             continue
-        is_file = path.is_file() and suffix_of(path) in FORMATS
-        if not (is_file or (path / "brainreg.json").is_file()):
-            missing = "a folder without brainreg.json" if path.is_dir() else None
-            others[path.name] = missing or "of no format that is read"
+        try:
+            is_file = path.is_file() and suffix_of(path) in FORMATS
+            if not (is_file or brainreg_folders(path)):
+                others[path.name] = _what_it_is(path)
+                continue
+        except OSError as error:  # such as lost+found, which nobody may enter
+            others[path.name] = f"it may not be read: {error.strerror or error}"
             continue
-        brain = path.name[: -len(suffix_of(path))] if is_file else path.name
+        brain = normal(path.name[: -len(suffix_of(path))] if is_file else path.name)
         if brain in brains:
             raise ValueError(
                 f"{brains[brain].name} and {path.name} in {folder} are both brain {brain!r}; "
@@ -100,26 +124,18 @@ def _brains(folder):
     return brains, others
 
 
+def _what_it_is(path):
+    """Why an entry of a folder is no brain."""
+    if path.stem.lower() == "metadata":
+        return "no brain; the table of brains has the name metadata.csv"
+    missing = "a folder without brainreg.json" if path.is_dir() else not_fetched(path)
+    return missing or "of no format that is read"
+
+
 def _metadata(path, brains):
-    if not path.is_file():
+    if not (path.exists() or path.is_symlink()):
         return pd.DataFrame(index=pd.Index(brains, name="id", dtype=str))
-    try:
-        table = pd.read_csv(path, converters={0: str.strip}, index_col=0)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table of brains: {first_line(error)}") from error
-    table.index.name = "id"
-    if twice := sorted(set(table.index[table.index.duplicated()])):
-        raise ValueError(f"{path} has ids twice: {', '.join(twice)}; leave one row each")
-    if missing := sorted(set(brains) - set(table.index)):
-        others = sorted(set(table.index) - set(brains))
-        hint = f"; rows of no brain here are {', '.join(others[:5])}" if others else ""
-        raise ValueError(
-            f"{path} has no row for brains {', '.join(missing[:5])}: its first column has to be "
-            f"the brain's name, with commas between columns{hint}"
-        )
-    if reserved := sorted(c for c in table if c in RESERVED or c.endswith(("_z", "_score"))):
-        raise ValueError(f"{path} has columns of quality control: {', '.join(reserved)}")
-    return table.loc[brains]
+    return read_brain_table(path, brains)
 
 
 # ---- what an acquisition keeps ----
@@ -188,7 +204,9 @@ def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndar
                 f"{folder}"
             )
     sections = [np.load(section_path(folder, id), allow_pickle=False) for id in ids]
-    metadata = pd.read_csv(folder / "experiments.csv", dtype={"id": str}).set_index("id")
+    table = folder / "experiments.csv"  # where only an empty cell is no value
+    metadata = pd.read_csv(table, dtype={"id": str}, keep_default_na=False, na_values=[""])
+    metadata = metadata.set_index("id")
     return np.stack(sections).astype(np.uint16), metadata.drop(columns=["url", "refused"]).loc[ids]
 
 
@@ -202,8 +220,12 @@ def read_ledger(folder: str | Path) -> Ledger:
     kept = tuple(id for id in experiments if id in manifest and is_kept(folder, manifest[id]))
     refused = without_address(experiments)
     if (folder / "refused.csv").exists():
-        table = pd.read_csv(folder / "refused.csv", dtype=str)
-        refused |= dict(zip(table["id"], table["reason"], strict=True))
+        try:
+            table = pd.read_csv(folder / "refused.csv", dtype=str, keep_default_na=False)
+            refused |= dict(zip(table["id"], table["reason"], strict=True))
+        except (KeyError, ValueError) as error:
+            said = f"{folder / 'refused.csv'} is damaged ({first_line(error)}); delete it"
+            raise AcquisitionError(said) from error
     refused = {id: why for id, why in refused.items() if id in experiments and id not in kept}
     moved, whole = (sum(manifest[id][k] for id in kept) for k in ("bytes", "zip_bytes"))
     return Ledger(tuple(experiments), kept, kept, refused, moved, whole)

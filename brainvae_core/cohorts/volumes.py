@@ -18,12 +18,28 @@ import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from brainvae_core.cohorts.orientation import (
+    OF_TIFF_TAG,
+    VolumeError,
+    along_axes,
+    axis_order,
+    check_orientation,
+    coronal_plane,
+    nifti_orientation,
+    nrrd_space,
+    one_code,
+    upright,
+)
+
 PIXEL_UM = 25.0
 SHAPE_25 = (528, 320, 456)  # AP, DV, ML
 EXTENT_UM = (13200.0, 8000.0, 11400.0)
-AXES = ("ap", "si", "rl")  # where an axis comes from, forwards or backwards
 MOST_VOXELS = 2 * prod(s * 25 // 10 for s in SHAPE_25)  # the atlas at 10 µm fits twice
 FORMATS = (".npy", ".npz", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd")
+POINTERS = {  # what stands in place of a file that was not fetched
+    b"version https://git-lfs": "git lfs pull",
+    b"/annex/objects/": "git annex get (or datalad get)",
+}
 ACCEPTED = "a brainreg folder, a volume (.nii, .nii.gz, .nrrd, .tif) or section (.npy, .npz, .tif)"
 
 
@@ -38,8 +54,10 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
     plane : int
         0-based index on the AP axis of the 25 µm grid; a single section is taken as that plane.
     orientation : str
-        ``"header"``: as the NIfTI affine says; other files run from anterior, superior and right.
-        A code such as ``"psl"`` names where each axis of the file comes from and wins over it.
+        ``"header"``: as a NIfTI or NRRD header says, which is refused where it says nothing. TIFF
+        and NumPy have no word for it and run as brainreg writes: from anterior, superior and right,
+        a TIFF's tag Orientation applied. A code such as ``"psl"`` names where each axis of the file
+        comes from and wins over all of this.
 
     Returns
     -------
@@ -50,6 +68,8 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
     check_orientation(orientation)
     name = Path(path)
     path, voxel_um = _brainreg_output(name) if name.is_dir() else (name, None)
+    if why := not_fetched(path):
+        raise ValueError(f"{name} is {why}")
     if not path.is_file():
         raise FileNotFoundError(f"no section at {path}")
     suffix = suffix_of(path)
@@ -67,19 +87,46 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
                 return _section_of(read_volume(path.name, file), plane, orientation)
         with tifffile.TiffFile(path) as tiff:
             voxels = _tiff_array(tiff)
+            said = OF_TIFF_TAG.get(int(tiff.pages[0].tags.valueof(274, 1)), "sr")
         if voxels.ndim == 2:
-            return _single_section(voxels, orientation)
+            code = f"a{said}" if orientation == "header" else orientation
+            return _single_section(voxels, code)
         spacing = voxel_um and (voxel_um,) * 3
-        return _section_of(Volume(voxels, spacing, "asr"), plane, orientation)
+        return _section_of(Volume(voxels, spacing, f"a{said}"), plane, orientation)
     except Exception as error:  # of whichever library: it stops this brain, in one line
         raise ValueError(f"{name} is no readable section: {first_line(error)}") from error
 
 
+def brainreg_folders(folder: Path) -> list[Path]:
+    """The folder where brainreg wrote into it, else those in it, as brainmapper leaves one."""
+    if (folder / "brainreg.json").is_file():
+        return [folder]
+    return sorted(about.parent for about in folder.glob("[!.]*/brainreg.json") if about.is_file())
+
+
+def not_fetched(path: Path) -> str | None:
+    """What stands at a path in place of content: a link to nothing, a pointer to it, or None."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to nothing ({path.readlink()}); fetch what it names, or mend the link"
+    if path.is_file() and path.stat().st_size < 1024:
+        start = path.read_bytes()
+        for mark, command in POINTERS.items():
+            if start.startswith(mark):
+                return f"a pointer to content that was not fetched; run {command}"
+    return None
+
+
 def _brainreg_output(folder):
     """The brain's image in atlas space, and the atlas's voxel size where its name says it."""
+    found = brainreg_folders(folder)
+    if len(found) != 1:
+        name = "downsampled_standard.tiff"
+        beside = f"; give its {name} itself as a brain" if (folder / name).is_file() else ""
+        several = f"{folder} holds several brains ({', '.join(f.name for f in found)}); give one"
+        said = several if found else f"{folder} has no brainreg.json{beside}; {ACCEPTED} is read"
+        raise ValueError(said)
+    (folder,) = found
     about = folder / "brainreg.json"
-    if not about.is_file():
-        raise ValueError(f"{folder} has no brainreg.json; {ACCEPTED} is read")
     try:
         atlas = json.loads(about.read_text()).get("atlas", "")
     except (ValueError, AttributeError) as error:
@@ -160,23 +207,18 @@ def _finite(section):
 # ---- whole volumes ----
 
 
-class VolumeError(ValueError):
-    """A volume whose header or content cannot be used; the message is one line."""
-
-
 @dataclass(frozen=True)
 class Volume:
     """A volume as a file stores it.
 
     `orientation` says where each axis comes from, such as ``"asr"`` (anterior, superior, right), or
-    is None where the format does not say so reliably; then `backwards` are the axes that the
-    header's matrix runs backwards. `scaling` (slope, intercept) turns stored into measured values.
+    is None where the header does not say. `scaling` (slope, intercept) turns stored into measured
+    values.
     """
 
     voxels: np.ndarray  # stored values, three axes in the file's order
     spacing_um: tuple[float, float, float] | None  # None where the header does not say
     orientation: str | None = None
-    backwards: tuple[bool, bool, bool] = (False, False, False)
     scaling: tuple[float, float] = (1.0, 0.0)
 
 
@@ -207,10 +249,11 @@ def _read_nrrd(file):
         fields["encoding"] = "raw"
     voxels = nrrd.read_data(fields, file)
     _check_end(file)
-    spacing, backwards = fields.get("spacings"), (False, False, False)
+    spacing, orientation = fields.get("spacings"), None
     if "space directions" in fields:
-        spacing, backwards = along_axes(fields["space directions"])
-    return Volume(voxels, in_micrometres(spacing, shape), None, backwards)
+        towards = nrrd_space(fields.get("space"))
+        spacing, orientation = along_axes(fields["space directions"], towards)
+    return Volume(voxels, in_micrometres(spacing, shape), orientation)
 
 
 def _read_nifti(file):
@@ -223,69 +266,50 @@ def _read_nifti(file):
     voxels = stored.get_unscaled().reshape(shape, order="F")
     file.seek(stored.offset + voxels.nbytes)
     _check_end(file)
-    spacing, orientation = header.get_zooms()[:3], None
-    if header["sform_code"] > 0 or header["qform_code"] > 0:
-        spacing, _ = along_axes(image.affine[:3, :3].T)
-        towards = "".join(nib.aff2axcodes(image.affine)).lower()
-        orientation = towards.translate(str.maketrans("apsirl", "paislr"))
+    spacing, orientation = nifti_orientation(header) or (header.get_zooms()[:3], None)
     scaling = (float(stored.slope), float(stored.inter))
-    return Volume(voxels, in_micrometres(spacing, shape), orientation, scaling=scaling)
+    return Volume(voxels, in_micrometres(spacing, shape), orientation, scaling)
 
 
-# ---- which way the axes run ----
+# ---- held against the atlas ----
 
 
 def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tuple]:
     """Where a volume's axes come from, and the sides of a voxel along AP, DV and ML in µm.
 
-    The Allen Institute's files carry anatomical directions that are not those of their axes, so
-    axes are told apart by their extents, which all differ. Voxels without a size are taken as cubes
-    that fill the atlas. Raises `VolumeError` where the extents are not the atlas's, to a voxel.
+    Raises `VolumeError` where the header does not say it, or where the extents along these axes,
+    which all differ, are not the atlas's, to a voxel. Voxels without a size are taken as cubes that
+    fill the atlas. The Allen Institute's own files name directions that are not those of their axes
+    (``"rai"`` by the header, ``"asr"`` by their extents): they are read as what they hold.
     """
-    shape, spacing, axes = volume.voxels.shape, volume.spacing_um, orientation
-    if orientation == "header" and not (axes := volume.orientation):
-        found = spacing and _match_extents(shape, spacing, tolerance=1)
-        pairs = [AXES[axis] for axis in found or range(3)]
-        axes = "".join(pair[b] for pair, b in zip(pairs, volume.backwards, strict=True))
-    order = [next(i for i, pair in enumerate(AXES) if letter in pair) for letter in axes]
-    extents = [EXTENT_UM[i] for i in order]
+    axes = one_code(volume.orientation) if orientation == "header" else orientation
+    if orientation == "header" and axes == "rai" and _is_atlas(volume, "asr"):
+        axes = "asr"
+    spacing, own, extents = _extents(volume, axes)
+    if not _is_atlas(volume, axes):
+        own, extents = (" × ".join(f"{e / 1000:.2f}" for e in many) for many in (own, extents))
+        raise VolumeError(
+            f"its {' × '.join(map(str, volume.voxels.shape))} voxels extend over {own} mm, the "
+            f"atlas over {extents} mm along axes {axes!r}; give its orientation or register it to "
+            "the atlas, for example with brainreg"
+        )
+    order = axis_order(axes)
+    return axes, tuple(round(float(spacing[order.index(i)]), 3) for i in range(3))
+
+
+def _extents(volume, axes):
+    """Sides of a voxel, the volume's extents and the atlas's, in the file's order."""
+    shape, spacing = volume.voxels.shape, volume.spacing_um
+    extents = [EXTENT_UM[i] for i in axis_order(axes)]
     if spacing is None:
         # Where one axis is a voxel longer, the roundest of the three is the voxel size meant.
         candidates = [extent / n for extent, n in zip(extents, shape, strict=True)]
         spacing = [min(candidates, key=lambda v: abs(2 * v - round(2 * v)))] * 3
-    own = [n * side for n, side in zip(shape, spacing, strict=True)]
-    if any(abs(o - e) > side for o, e, side in zip(own, extents, spacing, strict=True)):
-        own, extents = (" × ".join(f"{e / 1000:.2f}" for e in many) for many in (own, extents))
-        raise VolumeError(
-            f"its {' × '.join(map(str, shape))} voxels extend over {own} mm, the atlas over "
-            f"{extents} mm along axes {axes!r}; give its orientation or register it to the "
-            "atlas, for example with brainreg"
-        )
-    return axes, tuple(round(float(spacing[order.index(i)]), 3) for i in range(3))
+    return spacing, [n * side for n, side in zip(shape, spacing, strict=True)], extents
 
 
-def coronal_plane(voxels: np.ndarray, axes: str, index: int) -> np.ndarray:
-    """The plane at `index` from anterior: (DV, ML), rows from superior, columns from right."""
-    axis = re.search("[ap]", axes).start()
-    if axes[axis] == "p":
-        index = voxels.shape[axis] - 1 - index
-    plane = voxels[(slice(None),) * axis + (index,)]
-    return upright(plane, axes.replace(axes[axis], ""))
-
-
-def upright(plane: np.ndarray, axes: str) -> np.ndarray:
-    """A plane whose two axes come from where `axes` says, with rows from superior."""
-    plane = plane[tuple(slice(None, None, -1 if letter in "il" else 1) for letter in axes)]
-    return np.ascontiguousarray(plane if axes[0] in "si" else plane.T)
-
-
-def check_orientation(code: str) -> None:
-    """Refuse what is neither ``"header"`` nor a BrainGlobe code such as ``"asr"``."""
-    letters = code if isinstance(code, str) else ""
-    found = [[i for i, pair in enumerate(AXES) if letter in pair] for letter in letters]
-    if code != "header" and sorted(found) != [[0], [1], [2]]:
-        given = "give 'header' or one each of a or p, s or i, r or l, such as 'asr'"
-        raise ValueError(f"orientation={code!r} is none; {given}")
+def _is_atlas(volume, axes):
+    return all(abs(o - e) <= side for side, o, e in zip(*_extents(volume, axes), strict=True))
 
 
 def suffix_of(path: Path) -> str:
@@ -309,18 +333,6 @@ def checked_shape(sizes):
 def _check_end(file):
     if file.read(1):
         raise VolumeError("bytes are left over after the voxels")
-
-
-def along_axes(vectors):
-    """Step of each axis, and whether it runs backwards."""
-    vectors = np.asarray(vectors, dtype=float)
-    if vectors.shape != (3, 3) or not np.isfinite(vectors).all():
-        raise VolumeError("axes of the volume are not three vectors of three numbers")
-    size = np.abs(vectors)
-    main = size.argmax(axis=1)
-    if len(set(main)) < 3 or (np.sort(size, axis=1)[:, 1] > 1e-3 * size.max(axis=1)).any():
-        raise VolumeError("axes of the volume are oblique; in atlas space they run along its axes")
-    return size.max(axis=1), tuple(bool(v[m] < 0) for v, m in zip(vectors, main, strict=True))
 
 
 def in_micrometres(spacing, shape):

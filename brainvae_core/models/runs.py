@@ -237,13 +237,19 @@ def load_run(folder: str | Path) -> Run:
     another format, a configuration that does not match the name or damage a ValueError.
     """
     folder, anew = Path(folder), "delete the folder and fit it anew"
-    if not folder.exists():
-        raise FileNotFoundError(f"no run at {folder} (it would hold a config.json)")
-    for name in ("config.json", "history.csv"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"run {folder} lacks {name}; {anew}")
-    described = _described(folder)
-    config = KINDS[described["kind"]](**described["config"])
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "is not there"
+        raise FileNotFoundError(f"no run at {folder}: it {what}; a run is a folder in runs/")
+    lacks = [n for n in ("config.json", "history.csv") if not (folder / n).is_file()]
+    if "config.json" in lacks and (inside := _runs_in(folder)):
+        raise FileNotFoundError(
+            f"{folder} is no run but a folder of them; name one in it, such as {inside[0]}"
+        )
+    if lacks:
+        is_run = len(lacks) == 1 or (folder / "weights.safetensors").exists()
+        advice = anew if is_run else "name the folder of a run"
+        raise FileNotFoundError(f"run {folder} lacks {lacks[0]}; {advice}")
+    described, config = _described(folder)
     expected = run_name(config, described["cohort"]["fingerprint"])
     if folder.name != expected:
         raise ValueError(
@@ -262,28 +268,45 @@ def load_run(folder: str | Path) -> Run:
     LOADED[folder.name] = digest
     try:
         model = config.restore(load_file(weights))
-    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
-        what = str(error).splitlines()[0]
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        what = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"weights of run {folder} do not fit its configuration: {what}") from error
     history = _read_history(folder / "history.csv")
     return Run(folder, config, described["cohort"]["name"], model, history, described["made"])
 
 
-def _described(folder) -> dict:
-    """What a run's config.json holds, its names checked."""
+def _runs_in(folder) -> list[str]:
+    """Names of the runs in a folder; where none is whole, of its folders."""
+    inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    whole = [f for f in inside if (f / "config.json").is_file()]
+    return [f.name for f in whole or inside]
+
+
+def _described(folder) -> tuple[dict, object]:
+    """What a run's config.json holds, its names checked, and the configuration."""
     path = folder / "config.json"
     try:
-        described = json.loads(path.read_text())
+        described = json.loads(path.read_text(encoding="utf-8"))
         version, kind = described.get("format"), described.get("kind")
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); fit the run anew") from error
     if version != FORMAT:
         raise ValueError(f"run {folder} has format {version}; this library reads {FORMAT}")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"run {folder} is of kind {kind!r}; {', '.join(KINDS)} are known")
-    if odd := sorted({f.name for f in fields(KINDS[kind])} ^ set(described["config"])):
+    try:
+        odd = sorted({f.name for f in fields(KINDS[kind])} ^ set(described["config"]))
+        config = None if odd else KINDS[kind](**described["config"])
+        texts = [described["cohort"]["name"], described["cohort"]["fingerprint"]]
+        texts += [described["failure"] or "", described["weights_sha256"] or ""]
+        if not all(isinstance(text, str) for text in texts) or "made" not in described:
+            raise TypeError("what it says of the fit has other types")
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is damaged ({what}); fit the run anew") from error
+    if odd:
         raise ValueError(f"configuration of run {folder} does not match {kind}: {', '.join(odd)}")
-    return described
+    return described, config
 
 
 def _digest(path: Path) -> str:

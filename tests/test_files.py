@@ -1,0 +1,221 @@
+"""What a cohort is made from is known by content, through links; brains that lie wrong are told."""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import gaussian_filter, shift
+
+from brainvae_core import prepare
+from brainvae_core.cohorts import (
+    ccf_atlas,
+    comparable_section,
+    drawn_atlas,
+    judged,
+    preprocess,
+    simulate,
+    told_turned,
+    turned_sections,
+)
+from brainvae_core.cohorts.files import content_hashes, files_below
+from brainvae_core.cohorts.preprocess import Preprocessing
+from brainvae_core.cohorts.turned import upside_down
+from brainvae_core.prepare import cohort_folder, new_brain_content, prepare_cohort
+from brainvae_core.settings import Settings
+
+
+def farm(root, lab, n=3, seed=0):
+    """A folder of links to n brains, brainreg's and sections, that lie in the lab's store."""
+    rng, brains, store = np.random.default_rng(seed), root / lab / "brains", root / lab / "store"
+    brains.mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        if i % 2:
+            path = store / f"m{i}.npy"
+            path.write_bytes(rng.bytes(200))
+        else:
+            path = store / f"m{i}"
+            path.mkdir(parents=True)
+            (path / "brainreg.json").write_text("{}")
+            (path / "downsampled_standard.tiff").write_bytes(rng.bytes(200))
+        (brains / path.name).symlink_to(path)
+    return brains
+
+
+@pytest.fixture
+def p(tmp_path):
+    """A profile of linked brains and a linked atlas; nothing of them can be read, only hashed."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/annotation_25.nrrd").write_bytes(b"labels")
+    (tmp_path / "atlas").mkdir()
+    (tmp_path / "atlas/ccf").symlink_to(tmp_path / "far")
+    brains, places = farm(tmp_path, "A"), {"data": str(tmp_path / "data")}
+    return Settings().changed({"brains": str(brains), "atlas": str(tmp_path / "atlas"), **places})
+
+
+def rewritten(path):
+    """Another content of the same size and time of last change."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+CHANGES = {
+    "another brain": lambda at: farm(at, "A", 0) and (at / "A/brains/m9.npy").write_bytes(b"x"),
+    "a section's pixels": lambda at: rewritten(at / "A/store/m1.npy"),
+    "a brainreg image": lambda at: rewritten(at / "A/store/m0/downsampled_standard.tiff"),
+    "a second image": lambda at: (at / "A/store/m0/downsampled_standard_1.tiff").write_bytes(b"x"),
+    "a brainreg.json": lambda at: (at / "A/store/m2/brainreg.json").write_text("[]"),
+    "a lost brain": lambda at: (at / "A/store/m1.npy").unlink(),
+    "what is known": lambda at: (at / "A/brains/metadata.csv").write_text("id\n"),
+    "what is refused": lambda at: (at / "A/brains/notes.txt").write_text("x"),
+    "the atlas": lambda at: rewritten(at / "far/annotation_25.nrrd"),
+    "an atlas file": lambda at: (at / "far/structures.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_content_is_another_cohort(p, tmp_path, change):
+    before = cohort_folder(p)
+    assert before.name.startswith("brains-") and cohort_folder(p) == before
+    CHANGES[change](tmp_path)
+    assert cohort_folder(p) != before
+
+
+def test_the_same_content_is_the_same_cohort_and_another_labs_folder_is_not(p, tmp_path):
+    before = cohort_folder(p)
+    for file in files_below(tmp_path / "A", "*.npy", "*.tiff"):
+        os.utime(file)
+    (tmp_path / "A/store/m0/downsampled.tiff").write_bytes(b"what no cohort reads")
+    (tmp_path / "A/brains/.DS_Store").write_bytes(b"nor this")
+    assert cohort_folder(p) == before
+    of_b = p.changed({"brains": str(farm(tmp_path, "B", seed=1))})
+    again = p.changed({"brains": str(farm(tmp_path, "C"))})
+    assert cohort_folder(of_b).name.startswith("brains-")
+    assert cohort_folder(of_b) != before == cohort_folder(again)
+    new = [p.changed({"new_brain": str(tmp_path / "A/brains" / name)}) for name in ("m0", "m1.npy")]
+    contents = [new_brain_content(q) for q in new]
+    rewritten(tmp_path / "A/store/m0/downsampled_standard.tiff")
+    rewritten(tmp_path / "A/store/m1.npy")
+    assert all(new_brain_content(q) != c for q, c in zip(new, contents, strict=True))
+
+
+def test_files_are_found_through_links_each_once_and_a_loop_ends(tmp_path):
+    (tmp_path / "far/deep").mkdir(parents=True)
+    (tmp_path / "far/deep/a.txt").write_text("x")
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near/link").symlink_to(tmp_path / "far")
+    (tmp_path / "far/deep/up").symlink_to(tmp_path / "near")
+    (tmp_path / "near/b.txt").symlink_to(tmp_path / "far/deep/a.txt")
+    (tmp_path / "near/gone.txt").symlink_to(tmp_path / "nothing")
+    found = files_below(tmp_path / "near", "*.txt")
+    assert found == [tmp_path / "near/b.txt", tmp_path / "near/link/deep/a.txt"]
+
+
+def test_what_was_hashed_and_is_as_it_was_is_not_read_again(tmp_path):
+    file, known = tmp_path / "a", tmp_path / "data/known.json"
+    file.write_bytes(b"x")
+    right = content_hashes([file], known)
+    assert content_hashes([tmp_path / "none"], known) == ["No such file or directory"]
+    assert right == [hashlib.sha256(b"x").hexdigest()]
+    assert len(right[0]) == 64 and not known.exists()  # it may change within the clock's tick
+    stat = file.stat()
+    state = [stat.st_dev, stat.st_ino, 1, stat.st_mtime_ns, stat.st_ctime_ns]
+    known.parent.mkdir()
+    known.write_text(json.dumps({str(file): [*state, "kept"]}))
+    assert content_hashes([file], known) == ["kept"]
+    for i in range(5):
+        other = [*state]
+        other[i] += 1
+        known.write_text(json.dumps({str(file): [*other, "kept"]}))
+        assert content_hashes([file], known) == right
+    for damaged in ("", "[1]", "{"):
+        known.write_text(damaged)
+        assert content_hashes([file], known) == right
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("brainvae_core.cohorts.files.SETTLED_NS", -1)
+        assert content_hashes([file], known) == right
+        assert json.loads(known.read_text()) == {str(file): [*state, right[0]]}
+        assert content_hashes([file], file / "known.json") == right  # where none can be written
+
+
+# ---- brains that lie wrong ----
+
+SHAPE = (80, 112)
+TURNS = {
+    "none": lambda a: a,
+    "upside down": lambda a: a[::-1],
+    "mirrored": lambda a: a[:, ::-1],
+    "rotated by 180°": lambda a: a[::-1, ::-1],
+}
+
+
+@pytest.fixture(scope="module")
+def asymmetric():
+    """An atlas whose midline lies off the grid's, as the CCF's does, and brains on it."""
+    drawn, rng = drawn_atlas().resampled(SHAPE), np.random.default_rng(0)
+    atlas = replace(drawn, template=shift(drawn.template, [0, 0.3], order=1))
+    shading = gaussian_filter(rng.normal(size=(24, *SHAPE)), (0, 10, 10))
+    noise = rng.normal(0, 0.02, (24, *SHAPE))
+    return atlas, np.maximum(atlas.template * (1 + 0.15 * shading / shading.std() + noise), 0)
+
+
+@pytest.mark.parametrize("how", TURNS)
+@pytest.mark.parametrize("which", [[4], [1, 3, 8, 20], range(24)])
+def test_turned_brains_are_told_one_some_and_all(asymmetric, how, which):
+    atlas, images = asymmetric
+    sections = [TURNS[how](s) if i in which else s for i, s in enumerate(images)]
+    metadata = pd.DataFrame(index=[f"m{i}" for i in range(24)])
+    cohort = preprocess(np.array(sections) * 20_000, metadata, atlas, outlier_limit=50)
+    expected = [how if i in which else "none" for i in range(24)]
+    assert cohort.metadata["turned"].tolist() == expected
+    told = told_turned(cohort)
+    if how == "none":
+        assert told is None
+    else:
+        first = f"warning: {len(which)} of 24 brains fit the atlas's template better turned: "
+        assert told.startswith(f"{first}m{which[0]} ({how})") and "\n" not in told
+        assert ("and 19 more. " in told) == (len(which) == 24) and "set orientation" in told
+
+
+def test_sides_are_told_only_where_they_differ_and_what_is_simulated_lies_right(asymmetric):
+    atlas, images = asymmetric
+    rng, reference = np.random.default_rng(0), np.ones(24, dtype=bool)
+    mirrored = np.where(rng.random((24, 1, 1)) < 0.5, images, images[..., ::-1])
+    symmetric = (mirrored + mirrored[..., ::-1]) / 2 + rng.normal(0, 0.05, images.shape)
+    assert set(turned_sections(symmetric, atlas, reference)) == {"none"}
+    assert set(turned_sections(images, drawn_atlas().resampled(SHAPE), reference)) == {"none"}
+    simulated = simulate(60, shape=SHAPE, artefact_share=0.9, seed=1)
+    brains = np.array([shift(image, [0, 0.4], order=1) for image in simulated.images])
+    assert set(turned_sections(brains, atlas, np.ones(60, dtype=bool))) == {"none"}
+    assert told_turned(simulated) is None and told_turned(judged(simulated)) is None
+
+
+def test_turned_brains_on_the_real_atlas_are_told_whenever_the_cohort_is_opened(
+    real_data, tmp_path, capsys
+):
+    folder, atlas = tmp_path / "brains", ccf_atlas(real_data)
+    folder.mkdir()
+    with np.load(real_data / "individuals" / "individuals_ccf25_ap286.npz") as kept:
+        section = kept["swcA"].astype(np.float32)
+    for i, varied in enumerate(simulate(15, atlas, seed=1, artefact_share=0).images):
+        varied = np.pad(varied, ((0, 0), (4, 4)))
+        np.save(folder / f"m{i:02}.npy", varied[::-1] if i == 7 else varied)
+    settings = {"brains": str(folder), "atlas": str(real_data), "cohort.shape": [80, 112]}
+    p = Settings().changed({**settings, "data": str(tmp_path / "data")})
+    for _ in range(2):
+        cohort = prepare_cohort(p)
+        assert capsys.readouterr().out == f"{told_turned(cohort)}\n"
+    assert cohort.metadata["turned"].drop("m07").eq("none").all()
+    assert cohort.metadata.at["m07", "turned"] == "upside down"
+    for how, is_down in (("none", False), ("mirrored", False), ("upside down", True)):
+        np.save(tmp_path / "new.npy", TURNS[how](section))
+        new = prepare.new_section(p.changed({"new_brain": str(tmp_path / "new.npy")}), cohort)
+        assert upside_down(new[None], cohort.atlas).tolist() == [is_down]
+        assert ("better upside down" in capsys.readouterr().out) == is_down
+    greys = Preprocessing.of(cohort)
+    assert np.array_equal(new, comparable_section(section[::-1], cohort.atlas, greys))
