@@ -156,8 +156,8 @@ OTHER_UNITS = {
     "0 to 255": (lambda x: 255 * x, "0.* to 25.*"),
     "8 bits": (lambda x: (255 * x).astype(np.uint8), "0 to 25."),
     "dark whole numbers": (lambda x: np.rint(2 * x), "0 to 2"),
-    "16 bits": (lambda x: (65535 * x).astype(np.uint16), "0 to 65.*"),
-    "-1 to 1": (lambda x: 2 * np.minimum(x, 0.6) - 1, "-1 to 0.2"),
+    "16 bits": (lambda x: (65535 * x).astype(np.uint16), "12 to 65506"),
+    "-1 to 1": (lambda x: 2 * np.minimum(x, 0.6) - 1, "-0.99962 to 0.2"),
     "standard deviations": (lambda x: (x - x.mean()) / (0.4 * x.std()), "-4.* to 4.*"),
     "one brain of the set": (lambda x: x * np.r_[np.ones(5), 255][:, None, None], "0.* to 25.*"),
 }

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-
 WITHIN = (-1.0, 2.0)  # all but a few pixels of what linear models answer to greys in [0, 1]
 MOST_OUTSIDE = 0.01  # of an image's pixels
 
@@ -30,7 +29,7 @@ def checked_images(images, name: str, greys: bool = True) -> np.ndarray:
 
 def _check_unit(images, name):
     least, most = images.min(), images.max()
-    if 0 <= least and most <= 1:
+    if least >= 0 and most <= 1:
         return
     another = most > 1 and (images.dtype.kind in "iu" or (images == np.rint(images)).all())
     another |= images.mean(dtype=np.float64) < -0.1
