@@ -21,6 +21,7 @@ from brainvae_core.cohorts.artefacts import (
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, split_of
+from brainvae_core.cohorts.greys import brain_brightness, unwrapped
 
 FORMAT = 1
 BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
@@ -104,7 +105,7 @@ def comparable_section(
         is there.
     """
     section = _on_grid(section, atlas)
-    section *= preprocessing.brightness / _own_brightness(section, atlas)
+    section *= preprocessing.brightness / brain_brightness(section, atlas.brain_mask)
     return _in_range(section, preprocessing.white)
 
 
@@ -207,14 +208,14 @@ def _read(sections, brains, grid):
     for i, brain in enumerate(brains):
         try:
             images[i] = _on_grid(sections[i], grid)
-            own[i] = _own_brightness(images[i], grid)
+            own[i] = brain_brightness(images[i], grid.brain_mask)
         except ValueError as error:
             raise ValueError(f"brain {brain!r}: {error}") from error
     return images, own
 
 
 def _on_grid(section, atlas):
-    section = np.asarray(section)
+    section = unwrapped(np.asarray(section))
     if section.shape == (320, 456):
         section = section[:, AUTHORS_CROP]
     factor = whole_factor(section.shape, atlas.shape)
@@ -226,13 +227,6 @@ def _on_grid(section, atlas):
     if not np.isfinite(section).all():
         raise ValueError("section has a NaN or infinite pixel")
     return block_mean(section, factor)
-
-
-def _own_brightness(section, atlas):
-    own = float(section[atlas.brain_mask].mean(dtype=np.float64))
-    if own <= 0 or section.min() == section.max():
-        raise ValueError("section has no brightness inside the brain; is it registered?")
-    return own
 
 
 def _in_range(image, white):

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import prod
 from pathlib import Path
@@ -17,6 +17,9 @@ import nrrd
 import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
+
+from brainvae_core.cohorts.greys import as_greys, nrrd_scaling
+from brainvae_core.cohorts.tiffs import read_tiff
 
 PIXEL_UM = 25.0
 SHAPE_25 = (528, 320, 456)  # AP, DV, ML
@@ -66,11 +69,12 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
             with path.open("rb") as file:
                 return _section_of(read_volume(path.name, file), plane, orientation)
         with tifffile.TiffFile(path) as tiff:
-            voxels = _tiff_array(tiff)
+            voxels, scaling, said_um = read_tiff(tiff)
         if voxels.ndim == 2:
-            return _single_section(voxels, orientation)
+            return _single_section(voxels, orientation, scaling)
         spacing = voxel_um and (voxel_um,) * 3
-        return _section_of(Volume(voxels, spacing, "asr"), plane, orientation)
+        volume = Volume(voxels, spacing, "asr", scaling=scaling)
+        return _section_of(volume, plane, orientation, said_um)
     except Exception as error:  # of whichever library: it stops this brain, in one line
         raise ValueError(f"{name} is no readable section: {first_line(error)}") from error
 
@@ -93,41 +97,36 @@ def _brainreg_output(folder):
     return images[0], float(voxel[1]) if voxel else None
 
 
-def _tiff_array(tiff):
-    """The section or volume of a TIFF; a stack that is cut off would read as its first plane."""
-    series = tiff.series[0]
-    if series.keyframe.samplesperpixel > 1 or len(series.shape) not in (2, 3):
-        raise ValueError(f"it holds colours or channels, shape {series.shape}; greys are read")
-    images = (tiff.imagej_metadata or {}).get("images", 1)
-    shape = (tiff.shaped_metadata or ({},))[0].get("shape", ())
-    if len(series.shape) == 2 and max(len(tiff.pages), images, int(np.prod(shape[:-2]))) > 1:
-        raise ValueError("it holds several planes of which one is readable; is it cut off?")
-    return series.asarray(out="memmap")
-
-
-def _single_section(section, orientation):
+def _single_section(section, orientation, scaling=(1, 0)):
     """On the 25 µm grid if it is the atlas's whole plane."""
     if section.ndim != 2:
         raise ValueError(f"it holds an array of shape {section.shape}; one (height, width) is read")
     if orientation != "header":
         section = upright(section, re.sub("[ap]", "", orientation))
-    section = _finite(section)
+    section = as_greys(section, scaling)
     height, width = section.shape
     if height * EXTENT_UM[2] != width * EXTENT_UM[1]:
         return section
     return _on_atlas_grid(section, (EXTENT_UM[1] / height,) * 2)
 
 
-def _section_of(volume, plane, orientation):
-    """The plane at its place along AP, between two stored planes where it falls between."""
+def _section_of(volume, plane, orientation, otherwise_um=None):
+    """The plane at its place along AP, between two stored planes where it falls between.
+
+    Voxels without a size that are no cubes may be of the size `otherwise_um`.
+    """
     if not 0 <= plane < SHAPE_25[0]:
         raise ValueError(f"plane {plane} is outside the atlas; 0 to {SHAPE_25[0] - 1} exist")
-    axes, (ap_um, *sides_um) = in_atlas_space(volume, orientation)
-
-    slope, intercept = np.float32(volume.scaling)
+    try:
+        axes, (ap_um, *sides_um) = in_atlas_space(volume, orientation)
+    except VolumeError:
+        if volume.spacing_um or not otherwise_um:
+            raise
+        volume = replace(volume, spacing_um=otherwise_um)
+        axes, (ap_um, *sides_um) = in_atlas_space(volume, orientation)
 
     def stored(index):
-        return _finite(coronal_plane(volume.voxels, axes, index) * slope + intercept)
+        return as_greys(coronal_plane(volume.voxels, axes, index), volume.scaling)
 
     n_planes = volume.voxels.shape[re.search("[ap]", axes).start()]
     place = min(plane * PIXEL_UM / ap_um, n_planes - 1)
@@ -146,15 +145,6 @@ def _on_atlas_grid(section, voxel_um):
     places = np.indices(SHAPE_25[1:], dtype=np.float32)
     places *= np.float32(ratios)[:, None, None]
     return map_coordinates(section, places, order=1, mode="nearest")
-
-
-def _finite(section):
-    if section.dtype.kind not in "biuf":
-        raise ValueError(f"it holds {section.dtype}; grey values are read")
-    section = section.astype(np.float32)
-    if not np.isfinite(section).all():
-        raise ValueError("it has a NaN or infinite pixel")
-    return section
 
 
 # ---- whole volumes ----
@@ -210,7 +200,8 @@ def _read_nrrd(file):
     spacing, backwards = fields.get("spacings"), (False, False, False)
     if "space directions" in fields:
         spacing, backwards = along_axes(fields["space directions"])
-    return Volume(voxels, in_micrometres(spacing, shape), None, backwards)
+    scaling = nrrd_scaling(fields, voxels.dtype)
+    return Volume(voxels, in_micrometres(spacing, shape), None, backwards, scaling)
 
 
 def _read_nifti(file):
@@ -242,7 +233,7 @@ def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tu
     axes are told apart by their extents, which all differ. Voxels without a size are taken as cubes
     that fill the atlas. Raises `VolumeError` where the extents are not the atlas's, to a voxel.
     """
-    shape, spacing, axes = volume.voxels.shape, volume.spacing_um, orientation
+    shape, spacing, axes, sized = volume.voxels.shape, volume.spacing_um, orientation, ""
     if orientation == "header" and not (axes := volume.orientation):
         found = spacing and _match_extents(shape, spacing, tolerance=1)
         pairs = [AXES[axis] for axis in found or range(3)]
@@ -253,12 +244,14 @@ def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tu
         # Where one axis is a voxel longer, the roundest of the three is the voxel size meant.
         candidates = [extent / n for extent, n in zip(extents, shape, strict=True)]
         spacing = [min(candidates, key=lambda v: abs(2 * v - round(2 * v)))] * 3
+        sized = f", taken as cubes of {spacing[0]:.4g} µm since the file gives them no size,"
     own = [n * side for n, side in zip(shape, spacing, strict=True)]
     if any(abs(o - e) > side for o, e, side in zip(own, extents, spacing, strict=True)):
         own, extents = (" × ".join(f"{e / 1000:.2f}" for e in many) for many in (own, extents))
         raise VolumeError(
-            f"its {' × '.join(map(str, shape))} voxels extend over {own} mm, the atlas over "
-            f"{extents} mm along axes {axes!r}; give its orientation or register it to the "
+            f"its {' × '.join(map(str, shape))} voxels{sized} extend over {own} mm, the atlas over "
+            f"{extents} mm along axes {axes!r}; give its orientation"
+            f"{', a format that says the size of voxels' * bool(sized)} or register it to the "
             "atlas, for example with brainreg"
         )
     return axes, tuple(round(float(spacing[order.index(i)]), 3) for i in range(3))
