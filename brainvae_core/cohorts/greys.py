@@ -44,7 +44,7 @@ def unwrapped(section: np.ndarray) -> np.ndarray:
     is_alone = maximum(around, groups, np.arange(n + 1)) < end / 2
     wrapped = high & is_alone[groups]
     others = ((section >= end / 2) & ~wrapped).sum()
-    if not others < wrapped.sum() < section.size / 2:
+    if not others < wrapped.sum() < section.size / 2 or not section[~wrapped].any():
         return section
     found = section.astype(np.float64 if end == ENDS[-1] else np.float32)
     found[wrapped] -= end

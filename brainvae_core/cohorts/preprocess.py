@@ -25,6 +25,7 @@ from brainvae_core.cohorts.greys import brain_brightness, unwrapped
 
 FORMAT = 1
 BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
+MOST_CONTRAST = 20  # of the brightest pixels to the average
 DARK = 0.2  # of the target brightness: darker is ventricle, or missing tissue
 # Robust standard deviations. Far out: an outlier is a section that is no usable brain, not one with
 # an artefact, which is what `artefact_scores` is for.
@@ -157,6 +158,12 @@ def preprocess(
     metadata["gain"] = brightness / own
     images *= metadata["gain"].to_numpy(np.float32)[:, None, None]
     statistics, white = _statistics(images, metadata["gain"], is_train, grid, brightness)
+    if white > MOST_CONTRAST * brightness:
+        raise ValueError(
+            f"the training brains' brightest pixels are {white / brightness:.0f} times as bright "
+            "as the brains are on average, so all tissue would be black; look for damaged pixels, "
+            "such as negative values stored without a sign"
+        )
     centre = statistics[is_train].median()
     mad = (statistics[is_train] - centre).abs().median()
     spread = np.maximum(1.4826 * mad, pd.Series(SPREAD_FLOOR))
