@@ -219,6 +219,15 @@ def test_undershoot_and_a_background_that_was_taken_off_get_their_sign_back(tiss
                 np.testing.assert_array_equal(unwrapped(wrapped.astype(np.float32)), whole)
 
 
+def test_what_is_too_bright_for_a_sign_is_bright_again(tissue):
+    noise = np.rint(np.random.default_rng(4).normal(0, 3, tissue.shape)).astype(np.int32)
+    blurred = np.rint(gaussian_filter(tissue.astype(float), 2)).astype(np.int32)
+    for kind, scale in (("i1", 1 / 64), ("i2", 3.5)):
+        whole = np.rint(blurred * scale).astype(np.int32) + noise
+        np.testing.assert_array_equal(unwrapped(whole.astype(kind)), whole)
+        np.testing.assert_array_equal(unwrapped(whole.astype(kind).astype(np.float32)), whole)
+
+
 def test_what_is_bright_stays_bright(tissue):
     leak = tissue.astype(float)
     leak[30:40, 40:60] = 90_000
@@ -227,7 +236,8 @@ def test_what_is_bright_stays_bright(tissue):
     noisy = np.random.default_rng(5).integers(0, 65_536, (80, 96), dtype=np.uint16)
     mask = (tissue > 0).astype(np.uint8) * 255
     stained = np.where(mask, 130 + tissue % 126, 0).astype(np.uint8)
-    for section in (blurred, noisy, mask, stained, tissue, tissue / 12_000, tissue - 99.5):
+    signed = (noisy - 32_768.0, blurred.astype(int) - 32_768, tissue - 5_000)
+    for section in (blurred, noisy, mask, stained, tissue, tissue / 12_000, tissue - 99.5, *signed):
         assert unwrapped(section) is section
 
 

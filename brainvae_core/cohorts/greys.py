@@ -23,20 +23,25 @@ def as_greys(stored: np.ndarray, scaling: tuple[float, float] = (1, 0)) -> np.nd
 
 
 def unwrapped(section: np.ndarray) -> np.ndarray:
-    """A section with the sign of its negative pixels back, where they were stored without one.
+    """A section whose pixels left the range of the whole numbers it was stored in, brought back.
 
     Interpolation undershoots beside bright edges, and a background that is taken off leaves noise
     around 0; kept as whole numbers without sign, −6 becomes 65,530. Taken for such are pixels in
     the highest sixteenth of the numbers' range that have, in groups, no neighbour in the rest of
     its upper half, if there are more of them than other pixels there.
+
+    And where numbers with a sign reach both ends, those far below 0 were above it, if most of
+    them are in the lower half and fewer than are near 0: 40,000 with a sign is −25,536 in 16 bits.
     """
     if section.dtype.kind not in "uif" or section.ndim != 2 or not section.size:
         return section
     least, most = section.min(), section.max()
-    end = next((end for end in ENDS if most < end), None)
-    if end is None or least < 0 or most < end * 15 / 16:
-        return section
     if section.dtype.kind == "f" and not (section == np.rint(section)).all():
+        return section
+    if least < 0:
+        return _above_a_sign(section, least, most)
+    end = next((end for end in ENDS if most < end), None)
+    if end is None or most < end * 15 / 16:
         return section
     high = section >= end * 15 / 16
     groups, n = label(high, np.ones((3, 3)))
@@ -46,9 +51,17 @@ def unwrapped(section: np.ndarray) -> np.ndarray:
     others = ((section >= end / 2) & ~wrapped).sum()
     if not others < wrapped.sum() < section.size / 2 or not section[~wrapped].any():
         return section
-    found = section.astype(np.float64 if end == ENDS[-1] else np.float32)
-    found[wrapped] -= end
-    return found
+    return np.where(wrapped, section - np.float64(end), section)
+
+
+def _above_a_sign(section, least, most):
+    half = next((end // 2 for end in ENDS if -end // 2 <= least and most < end // 2), None)
+    if half is None or most < half * 15 / 16 or least > -half * 15 / 16:
+        return section
+    wrapped, black = section < -half / 8, np.abs(section) < half / 8
+    if not 0.8 * wrapped.sum() < (section < -half / 2).sum() < black.sum():
+        return section
+    return np.where(wrapped, section + np.float64(2 * half), section)
 
 
 def nrrd_scaling(fields: dict, dtype: np.dtype) -> tuple[float, float]:
