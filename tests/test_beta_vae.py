@@ -141,11 +141,11 @@ def test_the_surroundings_centre_what_enters_and_offset_what_leaves():
     dressed.load_state_dict(bare.state_dict())
     mean, offset = sections(2, seed=3)
     dressed.input_mean.copy_(torch.from_numpy(mean))
-    dressed.input_scale.fill_(0.5)
+    dressed.input_scale.fill_(2)
     dressed.output_offset.copy_(torch.from_numpy(offset))
     images = sections(4)
     np.testing.assert_allclose(
-        dressed.encode(images), bare.encode((images - mean) / 0.5), rtol=1e-4, atol=1e-5
+        dressed.encode(images), bare.encode((images - mean) / 2), rtol=1e-4, atol=1e-5
     )
     z = np.float32([[0.3, -1, 2]])
     decoded = bare.decode(z)

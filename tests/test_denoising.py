@@ -49,7 +49,7 @@ ARTEFACTS = pytest.mark.parametrize("corrupt", [leaks, breakages, grids])
 
 def test_explained_variance_pools_brains_and_pixels():
     images, reconstructions = brains(), brains(seed=1)
-    images[0] *= 3
+    images[0] *= 1.9
     wanted = 1 - ((images - reconstructions) ** 2).sum() / ((images - MEAN) ** 2).sum()
     assert explained_variance(images, reconstructions, MEAN) == pytest.approx(wanted, rel=1e-5)
     each = explained_variance_per_brain(images, reconstructions, MEAN)
@@ -119,7 +119,7 @@ def test_the_norm_of_a_projection_is_the_root_of_what_it_explains():
 
 @given(share=st.floats(-1, 2))
 def test_a_change_comes_back_by_its_share(share):
-    before, after, other = brains(), brains(seed=1), brains(seed=2).astype(np.float64)
+    before, after, other = (brains(seed=seed).astype(np.float64) / 2 for seed in range(3))
     found = reproduced_change(before, after, other, other + share * (after - before))
     np.testing.assert_allclose(found, share, atol=1e-6)
     np.testing.assert_array_equal(reproduced_change(before, after, other, other), 0)

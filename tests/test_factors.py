@@ -183,7 +183,8 @@ def painted(factors, noise=0.0, curved=0.0, seed=0):
     straight, bend = rng.random((2, 5, 7)), rng.random((5, 7))
     images = np.tensordot(factors, straight, 1)
     images += curved * (factors[:, 0] * factors[:, 1])[:, None, None] * bend
-    return images + noise * np.random.default_rng(seed).standard_normal(images.shape)
+    images += noise * np.random.default_rng(seed).standard_normal(images.shape)
+    return 0.5 + 0.1 * images
 
 
 def test_what_is_linear_in_the_factors_is_explained_whole_and_what_is_curved_by_degree_2():

@@ -142,7 +142,7 @@ class Painter(Points):
         return self.encode(images), np.full((len(images), 2), [0.5, 0.0])
 
     def decode(self, z):
-        return np.ones((len(z), 4, 6)) * z[:, :1, None] + 0.1 * z[:, 1:, None]
+        return 0.5 + 0.1 * np.ones((len(z), 4, 6)) * (z[:, :1, None] + 0.1 * z[:, 1:, None])
 
 
 def test_without_a_posterior_they_are_codes_of_brains_each_as_often_as_another():
@@ -182,7 +182,7 @@ def test_a_latents_prior_is_standard_normal():
     basis = pca_basis(IMAGES, 1)
     found = generated_scores(Painter(), basis, np.repeat(OTHERS, 5000, axis=0), IMAGES)
     prior = found["prior samples"] - basis.project(Painter().decode(np.zeros((1, 2))))
-    one_step = np.abs(basis.components.sum()) * np.hypot(1, 0.1)
+    one_step = 0.1 * np.abs(basis.components.sum()) * np.hypot(1, 0.1)
     assert prior.std() == pytest.approx(one_step, rel=0.02)
     assert prior.mean() == pytest.approx(0, abs=0.03 * one_step)
 

@@ -6,6 +6,7 @@ A metric is two or three rows of the table; what it says in between is its own f
 import numpy as np
 import pytest
 from pytest import approx
+from refusals import refused
 
 from brainvae_core.metrics import (
     artefact_removal,
@@ -14,6 +15,7 @@ from brainvae_core.metrics import (
     cw_ssim,
     dci,
     detection_curves,
+    explained_by_factors,
     explained_variance,
     explained_variance_per_brain,
     frechet_distance,
@@ -22,8 +24,10 @@ from brainvae_core.metrics import (
     ms_ssim,
     mutual_information_gap,
     norm_ratio,
+    pca_basis,
     pixel_detection,
     psnr,
+    radial_spectrum,
     reproduced_change,
     sample_precision,
     sample_recall,
@@ -144,3 +148,58 @@ def test_what_a_metric_says_of_it(metric, wanted):
 def test_every_metric_has_a_perfect_and_a_worthless_answer():
     same = {"true positive rate", "area of the reverse"}
     assert set(PERFECT) ^ set(WORTHLESS) == same
+
+
+# ---- greys of another unit ----
+
+OTHER_UNITS = {
+    "0 to 255": (lambda x: 255 * x, "0.* to 25.*"),
+    "8 bits": (lambda x: (255 * x).astype(np.uint8), "0 to 25."),
+    "dark whole numbers": (lambda x: np.rint(2 * x), "0 to 2"),
+    "16 bits": (lambda x: (65535 * x).astype(np.uint16), "12 to 65506"),
+    "-1 to 1": (lambda x: 2 * np.minimum(x, 0.6) - 1, "-0.99962 to 0.2"),
+    "standard deviations": (lambda x: (x - x.mean()) / (0.4 * x.std()), "-4.* to 4.*"),
+    "one brain of the set": (lambda x: x * np.r_[np.ones(5), 255][:, None, None], "0.* to 25.*"),
+}
+
+
+@pytest.mark.parametrize(("turned", "told"), OTHER_UNITS.values(), ids=OTHER_UNITS)
+def test_greys_of_another_unit_are_refused_with_their_range(turned, told):
+    other, words = turned(IMAGES), f"has values from {told}; greys from 0 to 1 are taken"
+    cases = [
+        (f"^{name} {words}", metric, *images, *rest)
+        for metric, rest in (
+            (psnr, ()),
+            (ms_ssim, ()),
+            (cw_ssim, (2,)),
+            (explained_variance, (MEAN,)),
+            (explained_variance_per_brain, (MEAN,)),
+            (norm_ratio, (MEAN,)),
+        )
+        for name, images in (
+            ("(reference|images)", (other, IMAGES)),
+            ("(images|reconstructions)", (IMAGES, other)),
+        )
+    ]
+    cases += [
+        ("^the mean image has values from 8", explained_variance, IMAGES, IMAGES, 255 * MEAN),
+        (words, reproduced_change, IMAGES, other, IMAGES, IMAGES),
+        (words, artefact_removal, IMAGES, DIRTY, MASKS, IMAGES, other, MEAN, 50),
+        (words, pca_basis, other, 2),
+        (words, pca_basis(IMAGES, 2).project, other),
+        (words, explained_by_factors, CODES[:6, :1], other, CODES[:6, :1], IMAGES),
+    ]
+    refused(cases)
+
+
+def test_what_leaves_the_greys_by_a_little_is_scored():
+    """Linear models answer below 0 and above 1; whatever is no grey is not asked for one."""
+    little, edge = 1.6 * IMAGES - 0.3, IMAGES.copy()
+    edge[0].flat[:7], edge[1].flat[:7] = 2.5, -3.0  # of 744 pixels
+    for answer in (little, edge, IMAGES > 0.5, np.zeros(IMAGES.shape, dtype=np.uint8)):
+        assert (psnr(IMAGES, answer) > 0).all()
+        assert explained_variance(IMAGES, answer, MEAN) < 1
+    edge[0].flat[:8] = 2.5  # more than 1 %
+    refused([("^images has values from -3 to 2.5; greys", psnr, IMAGES, edge)])
+    assert np.isfinite(radial_spectrum(IMAGES - MEAN, 25.0)[1]).all()
+    assert np.isfinite(pixel_detection(99 * (DIRTY - IMAGES), MASKS)).all()

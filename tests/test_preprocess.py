@@ -117,6 +117,7 @@ def test_only_training_brains_are_fitted(drawn, atlas):
     changed = raw.copy()
     judged = np.flatnonzero(before.metadata["split"] != "train")
     changed[judged] = np.random.default_rng(0).random((len(judged), *SHAPE)) * 60_000
+    changed[judged] *= atlas.brain_mask
     for options in ({}, {"clip_pixels": False}, {"drop_brains": True}):
         before, after = (made(r, metadata, atlas, **options) for r in (raw, changed))
         assert after.preprocessing == before.preprocessing

@@ -22,10 +22,12 @@ from brainvae_core.cohorts.artefacts import (
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, check_brains
 from brainvae_core.cohorts.copies import check_split, copies_of, split_together
+from brainvae_core.cohorts.greys import brain_brightness, unwrapped
 from brainvae_core.cohorts.turned import turned_sections
 
 FORMAT = 1
 BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
+MOST_CONTRAST = 20  # of the brightest pixels to the average
 DARK = 0.2  # of the target brightness: darker is ventricle, or missing tissue
 # Robust standard deviations. Far out: an outlier is a section that is no usable brain, not one with
 # an artefact, which is what `artefact_scores` is for.
@@ -115,7 +117,7 @@ def comparable_section(
         is there.
     """
     section = _on_grid(section, atlas)
-    section *= preprocessing.brightness / _own_brightness(section, atlas)
+    section *= preprocessing.brightness / brain_brightness(section, atlas.brain_mask)
     return _in_range(section, preprocessing.white)
 
 
@@ -174,6 +176,12 @@ def preprocess(
     metadata["gain"] = brightness / own
     images *= metadata["gain"].to_numpy(np.float32)[:, None, None]
     statistics, white = _statistics(images, metadata["gain"], is_train, grid, brightness)
+    if white > MOST_CONTRAST * brightness:
+        raise ValueError(
+            f"the training brains' brightest pixels are {white / brightness:.0f} times as bright "
+            "as the brains are on average, so all tissue would be black; look for damaged pixels, "
+            "such as negative values stored without a sign"
+        )
     centre = statistics[is_train].median()
     mad = (statistics[is_train] - centre).abs().median()
     spread = np.maximum(1.4826 * mad, pd.Series(SPREAD_FLOOR))
@@ -226,14 +234,14 @@ def _read(sections, brains, grid):
     for i, brain in enumerate(brains):
         try:
             images[i] = _on_grid(sections[i], grid)
-            own[i] = _own_brightness(images[i], grid)
+            own[i] = brain_brightness(images[i], grid.brain_mask)
         except ValueError as error:
             raise ValueError(f"brain {brain!r}: {error}") from error
     return images, own
 
 
 def _on_grid(section, atlas):
-    section = np.asarray(section)
+    section = unwrapped(np.asarray(section))
     if section.shape == (320, 456):
         section = section[:, AUTHORS_CROP]
     factor = whole_factor(section.shape, atlas.shape)
@@ -245,13 +253,6 @@ def _on_grid(section, atlas):
     if not np.isfinite(section).all():
         raise ValueError("section has a NaN or infinite pixel")
     return block_mean(section, factor)
-
-
-def _own_brightness(section, atlas):
-    own = float(section[atlas.brain_mask].mean(dtype=np.float64))
-    if own <= 0 or section.min() == section.max():
-        raise ValueError("section has no brightness inside the brain; is it registered?")
-    return own
 
 
 def _in_range(image, white):

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import prod
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from brainvae_core.cohorts.greys import as_greys, nrrd_scaling
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
     VolumeError,
@@ -30,6 +31,7 @@ from brainvae_core.cohorts.orientation import (
     one_code,
     upright,
 )
+from brainvae_core.cohorts.tiffs import read_tiff
 
 PIXEL_UM = 25.0
 SHAPE_25 = (528, 320, 456)  # AP, DV, ML
@@ -86,13 +88,14 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
             with path.open("rb") as file:
                 return _section_of(read_volume(path.name, file), plane, orientation)
         with tifffile.TiffFile(path) as tiff:
-            voxels = _tiff_array(tiff)
+            voxels, scaling, said_um = read_tiff(tiff)
             said = OF_TIFF_TAG.get(int(tiff.pages[0].tags.valueof(274, 1)), "sr")
         if voxels.ndim == 2:
             code = f"a{said}" if orientation == "header" else orientation
-            return _single_section(voxels, code)
+            return _single_section(voxels, code, scaling)
         spacing = voxel_um and (voxel_um,) * 3
-        return _section_of(Volume(voxels, spacing, f"a{said}"), plane, orientation)
+        volume = Volume(voxels, spacing, f"a{said}", scaling)
+        return _section_of(volume, plane, orientation, said_um)
     except Exception as error:  # of whichever library: it stops this brain, in one line
         raise ValueError(f"{name} is no readable section: {first_line(error)}") from error
 
@@ -140,41 +143,33 @@ def _brainreg_output(folder):
     return images[0], float(voxel[1]) if voxel else None
 
 
-def _tiff_array(tiff):
-    """The section or volume of a TIFF; a stack that is cut off would read as its first plane."""
-    series = tiff.series[0]
-    if series.keyframe.samplesperpixel > 1 or len(series.shape) not in (2, 3):
-        raise ValueError(f"it holds colours or channels, shape {series.shape}; greys are read")
-    images = (tiff.imagej_metadata or {}).get("images", 1)
-    shape = (tiff.shaped_metadata or ({},))[0].get("shape", ())
-    if len(series.shape) == 2 and max(len(tiff.pages), images, int(np.prod(shape[:-2]))) > 1:
-        raise ValueError("it holds several planes of which one is readable; is it cut off?")
-    return series.asarray(out="memmap")
-
-
-def _single_section(section, orientation):
+def _single_section(section, orientation, scaling=(1, 0)):
     """On the 25 µm grid if it is the atlas's whole plane."""
     if section.ndim != 2:
         raise ValueError(f"it holds an array of shape {section.shape}; one (height, width) is read")
     if orientation != "header":
         section = upright(section, re.sub("[ap]", "", orientation))
-    section = _finite(section)
+    section = as_greys(section, scaling)
     height, width = section.shape
     if height * EXTENT_UM[2] != width * EXTENT_UM[1]:
         return section
     return _on_atlas_grid(section, (EXTENT_UM[1] / height,) * 2)
 
 
-def _section_of(volume, plane, orientation):
+def _section_of(volume, plane, orientation, otherwise_um=None):
     """The plane at its place along AP, between two stored planes where it falls between."""
     if not 0 <= plane < SHAPE_25[0]:
         raise ValueError(f"plane {plane} is outside the atlas; 0 to {SHAPE_25[0] - 1} exist")
-    axes, (ap_um, *sides_um) = in_atlas_space(volume, orientation)
-
-    slope, intercept = np.float32(volume.scaling)
+    try:
+        axes, (ap_um, *sides_um) = in_atlas_space(volume, orientation)
+    except VolumeError:
+        if volume.spacing_um or not otherwise_um:
+            raise
+        volume = replace(volume, spacing_um=otherwise_um)
+        axes, (ap_um, *sides_um) = in_atlas_space(volume, orientation)
 
     def stored(index):
-        return _finite(coronal_plane(volume.voxels, axes, index) * slope + intercept)
+        return as_greys(coronal_plane(volume.voxels, axes, index), volume.scaling)
 
     n_planes = volume.voxels.shape[re.search("[ap]", axes).start()]
     place = min(plane * PIXEL_UM / ap_um, n_planes - 1)
@@ -193,15 +188,6 @@ def _on_atlas_grid(section, voxel_um):
     places = np.indices(SHAPE_25[1:], dtype=np.float32)
     places *= np.float32(ratios)[:, None, None]
     return map_coordinates(section, places, order=1, mode="nearest")
-
-
-def _finite(section):
-    if section.dtype.kind not in "biuf":
-        raise ValueError(f"it holds {section.dtype}; grey values are read")
-    section = section.astype(np.float32)
-    if not np.isfinite(section).all():
-        raise ValueError("it has a NaN or infinite pixel")
-    return section
 
 
 # ---- whole volumes ----
@@ -253,7 +239,8 @@ def _read_nrrd(file):
     if "space directions" in fields:
         towards = nrrd_space(fields.get("space"))
         spacing, orientation = along_axes(fields["space directions"], towards)
-    return Volume(voxels, in_micrometres(spacing, shape), orientation)
+    scaling = nrrd_scaling(fields, voxels.dtype)
+    return Volume(voxels, in_micrometres(spacing, shape), orientation, scaling)
 
 
 def _read_nifti(file):
@@ -288,10 +275,12 @@ def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tu
     spacing, own, extents = _extents(volume, axes)
     if not _is_atlas(volume, axes):
         own, extents = (" × ".join(f"{e / 1000:.2f}" for e in many) for many in (own, extents))
+        sized = "" if volume.spacing_um else f", taken as cubes of {spacing[0]:.4g} µm,"
         raise VolumeError(
-            f"its {' × '.join(map(str, volume.voxels.shape))} voxels extend over {own} mm, the "
-            f"atlas over {extents} mm along axes {axes!r}; give its orientation or register it to "
-            "the atlas, for example with brainreg"
+            f"its {' × '.join(map(str, volume.voxels.shape))} voxels{sized} extend over {own} mm, "
+            f"the atlas over {extents} mm along axes {axes!r}; give its orientation"
+            f"{', a format that says the size of voxels' * bool(sized)} or register it to the "
+            "atlas, for example with brainreg"
         )
     order = axis_order(axes)
     return axes, tuple(round(float(spacing[order.index(i)]), 3) for i in range(3))

@@ -228,7 +228,7 @@ class PixelDetection(NamedTuple):
 
 def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> PixelDetection:
     """Every brain's error map against its mask, neither empty nor full; (n, height, width)."""
-    maps, masks = checked_images(maps, "maps"), np.asarray(masks, dtype=bool)
+    maps, masks = checked_images(maps, "maps", greys=False), np.asarray(masks, dtype=bool)
     check_one_shape(maps=maps, masks=masks)
     size = masks.sum(axis=(1, 2))
     if bad := np.flatnonzero((size == 0) | (size == masks[0].size)).tolist():

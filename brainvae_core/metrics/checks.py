@@ -2,9 +2,18 @@
 
 import numpy as np
 
+WITHIN = (-1.0, 2.0)  # all but a few pixels of what linear models answer to greys in [0, 1]
+MOST_OUTSIDE = 0.01  # of an image's pixels
 
-def checked_images(images, name: str) -> np.ndarray:
-    """Images (n, height, width), all finite, or a ValueError that says what is wrong."""
+
+def checked_images(images, name: str, greys: bool = True) -> np.ndarray:
+    """Images (n, height, width), all finite, or a ValueError that says what is wrong.
+
+    Greys are from 0 to 1, which a linear model's answers leave by a little. Refused is what is
+    plainly of another unit: whole numbers beyond 1, as of 8 bits; an image with more than 1 % of
+    its pixels below −1 or above 2; images that are negative on average, as those from −1 to 1 are.
+    Differences, and what is right in any unit, are checked without ``greys``.
+    """
     images = np.asarray(images)
     if images.ndim != 3 or not images.size:
         raise ValueError(f"{name} is {images.shape}; it must be (n, height, width)")
@@ -13,7 +22,25 @@ def checked_images(images, name: str) -> np.ndarray:
         raise ValueError(
             f"{name}[{np.argmin(finite)}] has pixels that are not finite; leave that brain out"
         )
+    if greys:
+        _check_unit(images, name)
     return images
+
+
+def _check_unit(images, name):
+    least, most = images.min(), images.max()
+    if least >= 0 and most <= 1:
+        return
+    another = most > 1 and (images.dtype.kind in "iu" or (images == np.rint(images)).all())
+    another |= images.mean(dtype=np.float64) < -0.1
+    if least < WITHIN[0] or most > WITHIN[1]:
+        outside = (images < WITHIN[0]) | (images > WITHIN[1])
+        another |= outside.mean(axis=(1, 2)).max() > MOST_OUTSIDE
+    if another:
+        raise ValueError(
+            f"{name} has values from {least:g} to {most:g}; greys from 0 to 1 are taken: bring "
+            "them there, for example by dividing by 255"
+        )
 
 
 def checked_alike(**sets) -> list[np.ndarray]:
@@ -55,6 +82,7 @@ def checked_mean(mean_image, images: np.ndarray) -> np.ndarray:
             f"the mean image is {mean_image.shape}; for images {images.shape} it must be "
             f"{images.shape[1:]} and finite"
         )
+    _check_unit(mean_image[np.newaxis], "the mean image")
     return mean_image
 
 

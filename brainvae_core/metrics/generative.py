@@ -219,7 +219,7 @@ def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed
     n_samples, seed : int
         Samples of z a brain, and their seed.
     """
-    images = checked_images(images, "images")
+    images = checked_images(images, "images", greys=False)
     n, *shape = images.shape
     sigma = np.asarray(sigma, dtype=np.float64)
     if sigma.shape not in ((), tuple(shape)):
@@ -263,7 +263,7 @@ def fitted_sigma(
     model, images, per_pixel, seed
         As for `likelihood_bound`, of other brains; whether one σ a pixel, (height, width).
     """
-    images = checked_images(images, "images")
+    images = checked_images(images, "images", greys=False)
     mean, std = _posterior(model, images)
     z = mean + std * np.random.default_rng(seed).standard_normal(mean.shape)
     squares, step = np.zeros(images.shape[1:]), max(1, CHUNK_PIXELS // images[0].size)

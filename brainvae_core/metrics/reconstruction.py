@@ -148,7 +148,7 @@ def radial_spectrum(
     frequencies, power : ndarray, shape (n_bins,) and (n, n_bins)
         The first are the rings' geometric middles, in cycles per mm.
     """
-    images = checked_images(images, "images")
+    images = checked_images(images, "images", greys=False)  # deviations too
     check_positive(pixel_um=pixel_um, n_bins=n_bins)
     n, *shape = images.shape
     pixel_mm = pixel_um / 1000

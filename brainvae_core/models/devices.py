@@ -229,7 +229,7 @@ class Images:
         )
 
     def _read(self, rows) -> torch.Tensor:
-        images = checked_images(self.array[rows], self.shape[1:])
+        images = checked_images(self.array[rows], self.shape[1:], greys=True)
         images = torch.from_numpy(np.require(images, requirements="W"))  # a file's is read-only
         return images.pin_memory() if self.device.type == "cuda" else images
 
@@ -267,16 +267,20 @@ def checked_parts(train, validation):
                 "give more brains (15 split into 10, 2 and 3), or a column split in their metadata"
             )
     if in_memory(train) and in_memory(validation):
-        train = checked_images(train)
-        return train, checked_images(validation, train.shape[1:])
+        train = checked_images(train, greys=True)
+        return train, checked_images(validation, train.shape[1:], greys=True)
     here, there = (tuple(images.shape[1:]) for images in (train, validation))
     if here != there:
         raise ValueError(f"training images are {here} and validation images {there}")
     return train, validation
 
 
-def checked_images(images, image_shape=None) -> np.ndarray:
-    """Images as float32 (n, height, width), or a ValueError that says what is wrong."""
+def checked_images(images, image_shape=None, greys: bool = False) -> np.ndarray:
+    """Images as float32 (n, height, width), or a ValueError that says what is wrong.
+
+    With ``greys`` in [0, 1], of which noise may lead a little out: an image with more than 1 % of
+    its pixels below −1 or above 2 is of another unit.
+    """
     images = np.asarray(images, dtype=np.float32)
     if images.ndim != 3 or (image_shape and images.shape[1:] != tuple(image_shape)):
         takes = ", ".join(map(str, image_shape or ("height", "width")))
@@ -284,6 +288,14 @@ def checked_images(images, image_shape=None) -> np.ndarray:
     if not np.isfinite(images).all():
         first = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))[0]
         raise ValueError(f"image {first} of {len(images)} has a NaN or infinite pixel")
+    if greys and images.size and (images.min() < -1 or images.max() > 2):
+        is_outside = ((images < -1) | (images > 2)).mean(axis=(1, 2)) > 0.01
+        if is_outside.any():
+            first = images[is_outside.argmax()]
+            raise ValueError(
+                f"image {is_outside.argmax()} of {len(images)} has values from {first.min():g} to "
+                f"{first.max():g}; this model takes greys from 0 to 1, as a cohort has them"
+            )
     return images
 
 

@@ -93,7 +93,7 @@ class BetaVAE(nn.Module):
     @torch.no_grad()
     def posterior(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x), float32 (n, latent_dim), of greys in [0, 1]."""
-        images = checked_images(images, self.image_shape)
+        images = checked_images(images, self.image_shape, greys=True)
         parts = [self.posterior_parameters(b) for b in batches(images, self.device)]
         mean, logvar = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
         return mean, np.exp(logvar / 2)
