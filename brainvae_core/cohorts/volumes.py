@@ -18,6 +18,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from brainvae_core.cohorts.files import brainreg_folders, not_fetched
 from brainvae_core.cohorts.greys import as_greys, nrrd_scaling
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
@@ -38,10 +39,6 @@ SHAPE_25 = (528, 320, 456)  # AP, DV, ML
 EXTENT_UM = (13200.0, 8000.0, 11400.0)
 MOST_VOXELS = 2 * prod(s * 25 // 10 for s in SHAPE_25)  # the atlas at 10 µm fits twice
 FORMATS = (".npy", ".npz", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd")
-POINTERS = {  # what stands in place of a file that was not fetched
-    b"version https://git-lfs": "git lfs pull",
-    b"/annex/objects/": "git annex get (or datalad get)",
-}
 ACCEPTED = "a brainreg folder, a volume (.nii, .nii.gz, .nrrd, .tif) or section (.npy, .npz, .tif)"
 
 
@@ -98,25 +95,6 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
         return _section_of(volume, plane, orientation, said_um)
     except Exception as error:  # of whichever library: it stops this brain, in one line
         raise ValueError(f"{name} is no readable section: {first_line(error)}") from error
-
-
-def brainreg_folders(folder: Path) -> list[Path]:
-    """The folder where brainreg wrote into it, else those in it, as brainmapper leaves one."""
-    if (folder / "brainreg.json").is_file():
-        return [folder]
-    return sorted(about.parent for about in folder.glob("[!.]*/brainreg.json") if about.is_file())
-
-
-def not_fetched(path: Path) -> str | None:
-    """What stands at a path in place of content: a link to nothing, a pointer to it, or None."""
-    if path.is_symlink() and not path.exists():
-        return f"a link to nothing ({path.readlink()}); fetch what it names, or mend the link"
-    if path.is_file() and path.stat().st_size < 1024:
-        start = path.read_bytes()
-        for mark, command in POINTERS.items():
-            if start.startswith(mark):
-                return f"a pointer to content that was not fetched; run {command}"
-    return None
 
 
 def _brainreg_output(folder):
