@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 
 from brainvae_core import cohorts
+from brainvae_core.models import ReleasedConfig, Run, load_run, run_name
+
+SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
 
 
 def open_atlas(p) -> cohorts.Atlas:
@@ -21,7 +25,10 @@ def open_atlas(p) -> cohorts.Atlas:
                 "(`make acquire` leaves one)"
             )
         return cohorts.drawn_atlas()
-    return cohorts.ccf_atlas(_expanded(p.cohort.atlas), p.cohort.plane)
+    folder = Path(_expanded(p.cohort.atlas))
+    if (folder / SAVED).is_dir():
+        return cohorts.open_cohort(folder / SAVED).atlas
+    return cohorts.ccf_atlas(folder, p.cohort.plane)
 
 
 def prepare_cohort(p) -> cohorts.Cohort:
@@ -30,6 +37,8 @@ def prepare_cohort(p) -> cohorts.Cohort:
     Its name carries a hash of what it was made from, the code that made it included.
     """
     s = p.cohort
+    if s.brains != "simulated" and (Path(_expanded(s.brains)) / SAVED).is_dir():
+        return _released_cohort(p)
     made_from = [_atlas_files(s.atlas), s.plane, s.shape, s.seed]
     if s.brains == "simulated":
         name = f"simulated-{s.n_brains}"
@@ -51,6 +60,49 @@ def prepare_cohort(p) -> cohorts.Cohort:
             if not path.exists():  # another notebook may have made it meanwhile
                 raise
     return cohorts.open_cohort(path)
+
+
+def released_run(p) -> Run | None:
+    """The run of the authors' model beside the profile's brains; None where there is none.
+
+    ValueError where the profile's L or β is another: that would be another model.
+    """
+    folder = Path(p.cohort.brains if p.cohort.brains == "simulated" else _expanded(p.cohort.brains))
+    found = sorted(folder.glob(f"{ReleasedConfig.kind}-*"))
+    if p.cohort.brains == "simulated" or not found:
+        return None
+    run = load_run(found[0])
+    for name in ("latent_dim", "beta"):
+        theirs, asked = getattr(run.config, name), getattr(p.model, name)
+        if theirs != asked:
+            raise ValueError(
+                f"{name}={asked:g}: the authors' model in {folder} has {theirs:g} and is not "
+                f"fitted; leave it, or move {run.folder.name} away to fit one's own"
+            )
+    return run
+
+
+def _released_cohort(p):
+    """The cohort that `make authors` left, its run among the profile's runs."""
+    folder, usual = Path(_expanded(p.cohort.brains)), type(p.cohort)()
+    for name in ("plane", "seed", "orientation", "clip_pixels", "drop_brains"):
+        if (asked := getattr(p.cohort, name)) != (left := getattr(usual, name)):
+            raise ValueError(
+                f"{name}={asked}: the cohort in {folder} is as `make authors` left it; leave {left}"
+            )
+    cohort, run = cohorts.open_cohort(folder / SAVED), released_run(p)
+    if run is not None and run.folder.name == run_name(run.config, cohort.fingerprint):
+        kept = Path(p.places.runs) / run.folder.name
+        if not kept.exists():
+            beside = kept.with_name(f".{kept.name}.{os.getpid()}")
+            shutil.copytree(run.folder, beside, dirs_exist_ok=True)
+            try:
+                os.replace(beside, kept)
+            except OSError:
+                shutil.rmtree(beside, ignore_errors=True)
+                if not kept.exists():  # another notebook may have kept it meanwhile
+                    raise
+    return cohort if cohort.atlas.shape == p.cohort.shape else cohort.resampled(p.cohort.shape)
 
 
 def planted_cohort(p) -> cohorts.Cohort:
@@ -143,6 +195,8 @@ def _atlas_files(atlas):
     if atlas == "drawn":
         return atlas
     folder = Path(_expanded(atlas))
+    if (folder / SAVED).is_dir():
+        return [(folder / SAVED / "cohort.json").read_bytes()]
     patterns = ("annotation_25.nrrd", "average_template_25*", "struct*.json")
     return [found for pattern in patterns for found in _files(folder, pattern)]
 
