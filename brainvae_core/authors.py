@@ -13,6 +13,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from brainvae_core.cohorts import Atlas, authors_cohort, ccf_atlas, drawn_atlas, open_cohort
 from brainvae_core.cohorts.allen import locked
 from brainvae_core.cohorts.atlas import ALLEN_TERMS, whole_factor
@@ -82,6 +84,7 @@ def keep_release(
                 *refused,
                 "grey values as they are; nothing is known of the brains: no sex, age or strain",
                 f"atlas: {cohort.atlas.name}",
+                *_directions(cohort),
                 f"the authors' model: L = {config.latent_dim}, iteration {config.steps}, explains "
                 f"{row['explained_variance']:.1%} of the validation brains' variance; it was "
                 "trained on all brains of the array: none is held out for it",
@@ -136,6 +139,19 @@ def _cohort(folder, array, atlas):
             "delete it and its run to make it anew, or use another folder"
         )
     return cohort
+
+
+def _directions(cohort) -> list[str]:
+    """A warning where the mean section fits the template better upside down."""
+    mean, template = cohort.images.mean(axis=0), cohort.atlas.template.ravel()
+    upright, turned = (np.corrcoef(m.ravel(), template)[0, 1] for m in (mean, mean[::-1]))
+    if turned <= upright:
+        return []
+    return [
+        f"WARNING: the mean section fits the atlas's template better upside down (correlation "
+        f"{turned:.2f} against {upright:.2f}): the array's directions are not those assumed, and "
+        "regions are in the wrong place"
+    ]
 
 
 def _validated(cohort, model, config) -> dict:

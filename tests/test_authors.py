@@ -13,7 +13,7 @@ import numpy as np
 import papermill
 import pytest
 import yaml
-from authors_release import AuthorsNetwork, checkpoint, on_their_side
+from authors_release import AuthorsNetwork, answering, checkpoint, on_their_side
 from refusals import refused
 
 from brainvae_core import authors
@@ -248,7 +248,8 @@ def files(tmp_path_factory, sections):
     """An array and a checkpoint of one size."""
     folder = tmp_path_factory.mktemp("downloads of a browser")
     array = saved(folder / "norm_brain_dataset_np_float32.npy", on_their_side(sections)[:, None])
-    (folder / "checkpoint").write_bytes(checkpoint(AuthorsNetwork(3, 3, seed=1), legacy=True))
+    network = answering(AuthorsNetwork(3, 3, seed=1), sections)
+    (folder / "checkpoint").write_bytes(checkpoint(network, legacy=True))
     return array, folder / "checkpoint"
 
 
@@ -295,7 +296,10 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(release, f
     assert np.isfinite(run.history[-1]["explained_variance"])
     for said in ("60 brains", "nothing is known of the brains", "drawn atlas in the CCF's place"):
         assert said in printed
-    assert "none is held out for it" in printed
+    assert "none is held out for it" in printed and "WARNING" not in printed
+    turned = saved(files[0].with_name("turned.npy"), on_their_side(sections[:, ::-1]))
+    told = authors.keep_release(folder.with_name("turned"), str(turned), str(files[1]))
+    assert "better upside down" in told
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*")}
     authors.keep_release(folder, *map(str, files))
     assert {f: f.stat().st_mtime_ns for f in folder.rglob("*")} == before
@@ -376,7 +380,7 @@ def test_a_chapter_reads_their_cohort_and_their_model(profile, release, tmp_path
     )
     outputs = [o for c in nbformat.read(done, as_version=4).cells for o in c.get("outputs", [])]
     assert "authors' release" in "".join(o.get("text", "") for o in outputs)
-    assert any("image/png" in o.get("data", {}) for o in outputs)
+    assert any(kind.startswith("image/") for o in outputs for kind in o.get("data", {}))
     assert not [o for o in outputs if o.get("name") == "stderr"]
     (run,) = release[0].glob("released_vae-*")
     assert (Path(read_profile(profile).places.runs) / run.name).is_dir()
