@@ -75,7 +75,7 @@ def keep_release(
             )
         row = _validated(cohort, model, config)
         if not run.exists():
-            made = {"checkpoint": config.checkpoint_sha256, "device": "not known"}
+            made = {"checkpoint": config.checkpoint_sha256}
             save_run(run, config, cohort.fingerprint, cohort.name, model, [row], made=made)
         refused = [f"  refused: {brain}: {why}" for brain, why in cohort.refused.items()]
         return "\n".join(

@@ -40,6 +40,8 @@ class ReleasedConfig(BetaVAEConfig):
         """The beginning of the run's name."""
         return f"released_vae-L{self.latent_dim}-beta{self.beta:g}"
 
+    told = "the authors' own β-VAE"
+
     @staticmethod
     def fit_together(*_, **__):
         """Refuse: where the run of a cohort is missing, nothing may take its place."""
