@@ -13,6 +13,7 @@ from brainvae_core import cohorts
 from brainvae_core.models import ReleasedConfig, Run, load_run, run_name
 
 SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
+DESCRIBED = "cohort.json"  # what every saved cohort has
 
 
 def open_atlas(p) -> cohorts.Atlas:
@@ -25,10 +26,9 @@ def open_atlas(p) -> cohorts.Atlas:
                 "(`make acquire` leaves one)"
             )
         return cohorts.drawn_atlas()
-    folder = Path(_expanded(p.cohort.atlas))
-    if (folder / SAVED).is_dir():
-        return cohorts.open_cohort(folder / SAVED).atlas
-    return cohorts.ccf_atlas(folder, p.cohort.plane)
+    if saved := _saved(p.cohort.atlas):
+        return cohorts.open_cohort(saved).atlas
+    return cohorts.ccf_atlas(_expanded(p.cohort.atlas), p.cohort.plane)
 
 
 def prepare_cohort(p) -> cohorts.Cohort:
@@ -37,8 +37,8 @@ def prepare_cohort(p) -> cohorts.Cohort:
     Its name carries a hash of what it was made from, the code that made it included.
     """
     s = p.cohort
-    if s.brains != "simulated" and (Path(_expanded(s.brains)) / SAVED).is_dir():
-        return _released_cohort(p)
+    if saved := _saved(s.brains):
+        return _as_saved(p, saved)
     made_from = [_atlas_files(s.atlas), s.plane, s.shape, s.seed]
     if s.brains == "simulated":
         name = f"simulated-{s.n_brains}"
@@ -67,41 +67,57 @@ def released_run(p) -> Run | None:
 
     ValueError where the profile's L or β is another: that would be another model.
     """
-    folder = Path(p.cohort.brains if p.cohort.brains == "simulated" else _expanded(p.cohort.brains))
-    found = sorted(folder.glob(f"{ReleasedConfig.kind}-*"))
-    if p.cohort.brains == "simulated" or not found:
+    saved = _saved(p.cohort.brains)
+    if saved is None or str(saved) == _expanded(p.cohort.brains):
         return None
+    found = sorted(saved.parent.glob(f"{ReleasedConfig.kind}-*"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{saved.parent} has {len(found)} runs of the authors' model; run `make authors` again"
+        )
     run = load_run(found[0])
     for name in ("latent_dim", "beta"):
         theirs, asked = getattr(run.config, name), getattr(p.model, name)
         if theirs != asked:
             raise ValueError(
-                f"{name}={asked:g}: the authors' model in {folder} has {theirs:g} and is not "
-                f"fitted; leave it, or move {run.folder.name} away to fit one's own"
+                f"{name}={asked:g}: the authors' model in {saved.parent} has {theirs:g} and is not "
+                f"fitted; leave it, or fit one's own to their sections with -p brains {saved}"
             )
     return run
 
 
-def _released_cohort(p):
-    """The cohort that `make authors` left, its run among the profile's runs."""
-    folder, usual = Path(_expanded(p.cohort.brains)), type(p.cohort)()
+def _saved(folder: str) -> Path | None:
+    """The saved cohort that a folder of brains or of an atlas is, or that `make authors` left."""
+    if folder in ("simulated", "drawn"):
+        return None
+    given = Path(_expanded(folder))
+    return next((f for f in (given, given / SAVED) if (f / DESCRIBED).is_file()), None)
+
+
+def _as_saved(p, saved) -> cohorts.Cohort:
+    """A cohort that was saved, and the run beside it among the profile's runs."""
+    usual = type(p.cohort)()
     for name in ("plane", "seed", "orientation", "clip_pixels", "drop_brains"):
         if (asked := getattr(p.cohort, name)) != (left := getattr(usual, name)):
             raise ValueError(
-                f"{name}={asked}: the cohort in {folder} is as `make authors` left it; leave {left}"
+                f"{name}={asked}: the cohort in {saved} is as it was saved; leave {left}"
             )
-    cohort, run = cohorts.open_cohort(folder / SAVED), released_run(p)
-    if run is not None and run.folder.name == run_name(run.config, cohort.fingerprint):
+    cohort, run = cohorts.open_cohort(saved), released_run(p)
+    if run is not None:
+        if run.folder.name != run_name(run.config, cohort.fingerprint):
+            raise ValueError(
+                f"{run.folder} is of another cohort than {saved}; run `make authors` again"
+            )
         kept = Path(p.places.runs) / run.folder.name
+        beside = kept.with_name(f".{kept.name}.{os.getpid()}")
         if not kept.exists():
-            beside = kept.with_name(f".{kept.name}.{os.getpid()}")
-            shutil.copytree(run.folder, beside, dirs_exist_ok=True)
             try:
-                os.replace(beside, kept)
+                os.replace(shutil.copytree(run.folder, beside), kept)
             except OSError:
-                shutil.rmtree(beside, ignore_errors=True)
                 if not kept.exists():  # another notebook may have kept it meanwhile
                     raise
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
     return cohort if cohort.atlas.shape == p.cohort.shape else cohort.resampled(p.cohort.shape)
 
 
@@ -183,7 +199,9 @@ def _made(p):
 def _contents(folder):
     """What tells whether a folder of brains has changed, without reading the brains."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of brains at {folder}; `make acquire` leaves one")
+        raise FileNotFoundError(
+            f"no folder of brains at {folder}; `make acquire` or `make authors` leaves one"
+        )
     if (folder / "experiments.csv").exists():  # the manifest holds every section's sha256
         names = ("experiments.csv", "manifest.jsonl", "refused.csv")
         return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
@@ -194,9 +212,9 @@ def _atlas_files(atlas):
     """What tells whether the atlas has changed."""
     if atlas == "drawn":
         return atlas
+    if saved := _saved(atlas):
+        return [(saved / DESCRIBED).read_bytes()]
     folder = Path(_expanded(atlas))
-    if (folder / SAVED).is_dir():
-        return [(folder / SAVED / "cohort.json").read_bytes()]
     patterns = ("annotation_25.nrrd", "average_template_25*", "struct*.json")
     return [found for pattern in patterns for found in _files(folder, pattern)]
 

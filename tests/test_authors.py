@@ -323,6 +323,9 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
     assert open_atlas(p).name == cohort.atlas.name
     assert planted_cohort(p).atlas.shape == SHAPE
     assert released_run(p.changed({"cohort.brains": "simulated"})) is None
+    own = p.changed({"cohort.brains": str(release[0] / "cohort"), "latent_dim": 4})
+    assert prepare_cohort(own).fingerprint == cohort.fingerprint
+    assert compared_configs(own)["β-VAE"] == own.model
     refused(
         [
             ("latent_dim=4: .* has 3", compared_configs, p.changed({"latent_dim": 4})),
