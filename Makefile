@@ -27,8 +27,10 @@ export JUPYTER_PREFER_ENV_PATH := 1
 
 KEEP ?= data/allen
 export KEEP PROFILE
+AUTHORS ?= data/authors
+ATLAS ?= $(wildcard data/allen/atlas)
 
-.PHONY: help env check fit test book html records ccf acquire rehearsal notebooks nightly lint bench clean clean-all
+.PHONY: help env check fit test book html records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -94,6 +96,12 @@ records: .venv/made ## keep what a profile's book recorded beside the demo's num
 ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
 	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see book/running.md'; exit 1; }
 	$(MAKE) book PROFILE=ccf
+
+# Paths or addresses; without them the addresses that the authors' notebook links.
+authors: .venv/made ## the paper's own sections and model (ARRAY=file.npy CHECKPOINT=file ATLAS=folder), to data/authors
+	$(BIN)/python -m brainvae_core.authors "$(AUTHORS)" $(if $(ARRAY),--array "$(ARRAY)") \
+	  $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(ATLAS),--atlas "$(ATLAS)")
+	@echo 'then: make book PROFILE=authors'
 
 # `make acquire KEEP=folder ASK='--sex F --limit 40' FETCH='--workers 4 --rate-limit 20'`
 acquire: .venv/made .venv-acquire/made ## the Allen cohort, one section a brain, to KEEP

@@ -132,10 +132,11 @@ def explorer_data(p: Settings, cohort: Cohort, model, fitted_as: str) -> dict:
     labels, regions = region_labels(cohort.atlas, p.fields.region_share)
     codes = _rounded(model.encode(brains.images))  # links keep three decimals
     pixels, layers = np.round(brains.images * 255), decoder_layers(model)
+    config = compared_configs(p)["β-VAE"]
     shown = zip(brains.metadata.index, faults, codes, pixels, strict=True)
     return {
         "format": FORMAT,
-        "model": f"{p.model.label}, seed {p.model.seed}",
+        "model": f"{config.label}, seed {config.seed}",
         "run": fitted_as,
         "fit": hashlib.sha256(repr(layers).encode()).hexdigest()[:8],  # its weights, for links
         "cohort": f"{cohort.name}, {len(cohort)} brains",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from brainvae_core import cohorts
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.read import brain_files, source_files
 from brainvae_core.cohorts.turned import upside_down
+from brainvae_core.models import ReleasedConfig, Run, load_run, run_name
+
+SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
+DESCRIBED = "cohort.json"  # what every saved cohort has
 
 
 def open_atlas(p) -> cohorts.Atlas:
@@ -24,6 +29,8 @@ def open_atlas(p) -> cohorts.Atlas:
                 "(`make acquire` leaves one)"
             )
         return cohorts.drawn_atlas()
+    if saved := _saved(p.cohort.atlas):
+        return cohorts.open_cohort(saved).atlas
     return cohorts.ccf_atlas(_expanded(p.cohort.atlas), p.cohort.plane)
 
 
@@ -34,6 +41,8 @@ def cohort_folder(p) -> Path:
     brains and its atlas, and the code that makes it.
     """
     s = p.cohort
+    if saved := _saved(s.brains):
+        return saved
     made_from = [_atlas_files(p), s.plane, s.shape, s.seed]
     if s.brains == "simulated":
         name = f"simulated-{s.n_brains}"
@@ -62,6 +71,8 @@ def prepare_cohort(p) -> cohorts.Cohort:
 
     What is wrong with how its brains lie is printed.
     """
+    if saved := _saved(p.cohort.brains):
+        return _as_saved(p, saved)
     path = cohort_folder(p)
     if not path.exists():
         made = _made(p)
@@ -77,6 +88,65 @@ def prepare_cohort(p) -> cohorts.Cohort:
     if told := cohorts.told_turned(cohort):
         print(told)
     return cohort
+
+
+def released_run(p) -> Run | None:
+    """The run of the authors' model beside the profile's brains; None where there is none.
+
+    ValueError where the profile's L or β is another: that would be another model.
+    """
+    saved = _saved(p.cohort.brains)
+    if saved is None or str(saved) == _expanded(p.cohort.brains):
+        return None
+    found = sorted(saved.parent.glob(f"{ReleasedConfig.kind}-*"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{saved.parent} has {len(found)} runs of the authors' model; run `make authors` again"
+        )
+    run = load_run(found[0])
+    for name in ("latent_dim", "beta"):
+        theirs, asked = getattr(run.config, name), getattr(p.model, name)
+        if theirs != asked:
+            raise ValueError(
+                f"{name}={asked:g}: the authors' model in {saved.parent} has {theirs:g} and is not "
+                f"fitted; leave it, or fit one's own to their sections with -p brains {saved}"
+            )
+    return run
+
+
+def _saved(folder: str) -> Path | None:
+    """The saved cohort that a folder of brains or of an atlas is, or that `make authors` left."""
+    if folder in ("simulated", "drawn"):
+        return None
+    given = Path(_expanded(folder))
+    return next((f for f in (given, given / SAVED) if (f / DESCRIBED).is_file()), None)
+
+
+def _as_saved(p, saved) -> cohorts.Cohort:
+    """A cohort that was saved, and the run beside it among the profile's runs."""
+    usual = type(p.cohort)()
+    for name in ("plane", "seed", "orientation", "clip_pixels", "drop_brains"):
+        if (asked := getattr(p.cohort, name)) != (left := getattr(usual, name)):
+            raise ValueError(
+                f"{name}={asked}: the cohort in {saved} is as it was saved; leave {left}"
+            )
+    cohort, run = cohorts.open_cohort(saved), released_run(p)
+    if run is not None:
+        if run.folder.name != run_name(run.config, cohort.fingerprint):
+            raise ValueError(
+                f"{run.folder} is of another cohort than {saved}; run `make authors` again"
+            )
+        kept = Path(p.places.runs) / run.folder.name
+        beside = kept.with_name(f".{kept.name}.{os.getpid()}")
+        if not kept.exists():
+            try:
+                os.replace(shutil.copytree(run.folder, beside), kept)
+            except OSError:
+                if not kept.exists():  # another notebook may have kept it meanwhile
+                    raise
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+    return cohort if cohort.atlas.shape == p.cohort.shape else cohort.resampled(p.cohort.shape)
 
 
 def planted_cohort(p) -> cohorts.Cohort:
@@ -160,7 +230,9 @@ def _made(p):
 def _contents(p, folder):
     """What tells whether a folder of brains has changed."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of brains at {folder}; `make acquire` leaves one")
+        raise FileNotFoundError(
+            f"no folder of brains at {folder}; `make acquire` or `make authors` leaves one"
+        )
     if (folder / "experiments.csv").exists():  # the manifest holds every section's sha256
         names = ("experiments.csv", "manifest.jsonl", "refused.csv")
         return [(folder / n).read_bytes() for n in names if (folder / n).exists()]
@@ -173,6 +245,8 @@ def _atlas_files(p):
     """What tells whether the atlas has changed."""
     if p.cohort.atlas == "drawn":
         return p.cohort.atlas
+    if saved := _saved(p.cohort.atlas):
+        return _hashed(p, [saved / DESCRIBED], saved)
     folder = Path(_expanded(p.cohort.atlas))
     names = ("annotation_25.nrrd", "average_template_25*", "struct*.json")
     return _hashed(p, files_below(folder, *names), folder)

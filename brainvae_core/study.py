@@ -31,6 +31,7 @@ from brainvae_core.prepare import (
     freeform_cohort,
     planted_cohort,
     prepare_cohort,
+    released_run,
     varied_cohorts,
 )
 from brainvae_core.settings import Settings, read_profile
@@ -123,9 +124,13 @@ def _fits(config, seeds, **changes):
 
 
 def compared_configs(p: Settings) -> dict[str, BetaVAEConfig | PCAConfig]:
-    """The three models of the paper at the profile's L: PCA, VAE (β = 1) and β-VAE."""
-    vae = replace(p.model, beta=1.0)
-    return {"PCA": PCAConfig(p.model.latent_dim), "VAE": vae, "β-VAE": p.model}
+    """The three models of the paper at the profile's L: PCA, VAE (β = 1) and β-VAE.
+
+    The β-VAE is the authors' own where `make authors` left it beside the profile's brains.
+    """
+    vae, released = replace(p.model, beta=1.0), released_run(p)
+    beta_vae = p.model if released is None else released.config
+    return {"PCA": PCAConfig(p.model.latent_dim), "VAE": vae, "β-VAE": beta_vae}
 
 
 def _evaluated(p):
@@ -222,10 +227,14 @@ def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
 
     Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``: the
     columns of a long table. Model by model; a run of two models is there twice. Fits that failed
-    are left out; a ValueError names a model of which none succeeded.
+    are left out; a ValueError names a model of which none succeeded. Of "evaluated", on the cohort
+    of the authors' model, that one is the β-VAE, and those fitted here are "β-VAE, fitted here".
     """
-    wanted = STAGES[stage].models(p)
-    runs = _fitted(p, STAGES[stage].configs(p), cohort)
+    wanted, released = STAGES[stage].models(p), released_run(p)
+    on_theirs = released and released.folder.name == run_name(released.config, cohort.fingerprint)
+    if stage == "evaluated" and on_theirs:
+        wanted |= {"β-VAE": [released.config], "β-VAE, fitted here": wanted["β-VAE"]}
+    runs = _fitted(p, list(dict.fromkeys(c for of in wanted.values() for c in of)), cohort)
     found = [(labels(k, r.config), r) for k, of in wanted.items() for r in runs if r.config in of]
     if missing := [name for name in wanted if name not in {of["model"] for of, _ in found}]:
         raise ValueError(f"no fit of {', '.join(missing)} succeeded; see above for why")

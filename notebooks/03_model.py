@@ -38,6 +38,7 @@ from brainvae_core import figures
 from brainvae_core.fields import perturb
 from brainvae_core.models import BetaVAE, effective_strength, fit, sigma_at
 from brainvae_core.prepare import prepare_cohort
+from brainvae_core.study import compared_configs
 
 # %%
 cohort = prepare_cohort(p)
@@ -91,7 +92,7 @@ pd.DataFrame({"size (pixels)": sizes.values(), "σ (grey values)": sigmas}, size
 # B1 → B2: one latent is moved, and the decoded section changes.
 
 # %%
-run = fit(cohort, p.model, p.places.runs, p.places.device)
+run = fit(cohort, compared_configs(p)["β-VAE"], p.places.runs, p.places.device)
 section = cohort.split("test").images[:1]
 roi_mask = cohort.atlas.roi_masks(["HPF"])[0]
 code = run.model.encode(section)

@@ -53,14 +53,15 @@ from IPython.display import display
 # %%
 whole = prepare_cohort(p)
 cohort = whole.resampled(p.evaluation.shape)
-train, compared = cohort.split("train").images, ("PCA", "VAE", "β-VAE")
+train, compared = cohort.split("train").images, ("PCA", "VAE", "β-VAE", "β-VAE, fitted here")
 fits = [
     (labels, run.model)
     for labels, run in fitted(p, "evaluated", cohort)
     if labels["model"] in compared
 ]
 models = {labels["model"]: model for labels, model in reversed(fits)}  # the first fit of each
-models = {name: models[name] for name in compared}
+models = {name: models[name] for name in compared if name in models}
+compared = tuple(models)
 print(cohort)
 counts = pd.Series([labels["model"] for labels, _ in fits]).value_counts(sort=False)
 print("fits: " + ", ".join(f"{name} {n}" for name, n in counts.items()))

@@ -45,7 +45,8 @@ from brainvae_core.study import compared_configs
 
 # %%
 cohort = prepare_cohort(p)
-model = fit(cohort, compared_configs(p)["β-VAE"], p.places.runs, p.places.device).model
+config = compared_configs(p)["β-VAE"]
+model = fit(cohort, config, p.places.runs, p.places.device).model
 clean = artefact_free(cohort)
 print(cohort)
 
@@ -64,10 +65,10 @@ weights = weight_range(
 
 # %%
 active = active_latents(model.encode(cohort.split("test").images))
-source = f"Cohort {cohort.name}: {len(held_out)} clean test brains, one β-VAE (seed {p.model.seed})"
+source = f"Cohort {cohort.name}: {len(held_out)} clean test brains, {config.told}"
 fewer = (
     f"Cohort {cohort.name}: {min(p.fields.n_read, len(held_out))} clean test brains, "
-    f"each region's range over them, one β-VAE (seed {p.model.seed})"
+    f"each region's range over them, {config.told}"
 )
 print(
     f"brains (n, height, width) = {held_out.shape}; weights (n_rois, n_weights) = {weights.shape}"
@@ -180,7 +181,7 @@ blobs = [
 ]
 
 # %%
-few_source = f"Cohort {cohort.name}: {len(few)} clean test brains, one β-VAE (seed {p.model.seed})"
+few_source = f"Cohort {cohort.name}: {len(few)} clean test brains, {config.told}"
 chance = np.stack([blob.divergence[:, active].sum(axis=1) for blob in blobs])
 figures.fig_against_blobs(
     mine.divergence[:, active].sum(axis=1),

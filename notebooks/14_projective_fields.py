@@ -69,9 +69,7 @@ c = np.arange(-n_steps, n_steps + 1) * (p.fields.c_max / n_steps)
 
 # %%
 field = projective_field(model, z0, c)
-one_code = (
-    f"Cohort {cohort.name}: from one clean test brain's code, one β-VAE (seed {p.model.seed})"
-)
+one_code = f"Cohort {cohort.name}: from one clean test brain's code, {configs['β-VAE'].told}"
 source = f"{one_code}, c = ±{p.fields.c_max:g} by {p.fields.c_step:g}"
 print(f"c: {len(c)} values a latent, {len(c) * p.model.latent_dim:,} images decoded")
 print(f"variance (latent_dim, quartiles, height, width) = {field.variance.shape}")
@@ -149,7 +147,7 @@ fields["one brain, set to c"] = projective_field(model, z0, few, absolute=True)
 figures.fig_maps(
     {name: found.variance_all for name, found in fields.items()}, latents, **named, one_scale=True
 ).shows("What each latent paints from four starting points.").made_from(
-    f"Cohort {cohort.name}: one β-VAE (seed {p.model.seed}), {len(few)} values of c = ±{p.fields.c_max:g}; "
+    f"Cohort {cohort.name}: {configs['β-VAE'].told}, {len(few)} values of c = ±{p.fields.c_max:g}; "
     f"mean code of {len(brains)} clean test brains"
 )
 
@@ -211,7 +209,7 @@ figures.fig_scores(pd.concat(found), references=pd.DataFrame(of_pca)).shows(
     "How far each latent of the β-VAE is from a linear one."
 ).made_from(
     f"Cohort {cohort.name}: from {len(many)} clean test brains' codes, {len(few)} values of c, "
-    f"one β-VAE (seed {p.model.seed}); PCA from one brain's code, its largest value"
+    f"{configs['β-VAE'].told}; PCA from one brain's code, its largest value"
 )
 
 # %% tags=["nbval-ignore-output"]

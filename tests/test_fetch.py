@@ -193,10 +193,10 @@ def test_what_leads_nowhere_says_so(server, monkeypatch):
 
 def test_waits_that_are_asked_for(server):
     later = datetime.now(UTC) + timedelta(seconds=100)
-    assert 95 < fetch._retry_after(format_datetime(later, usegmt=True)) <= 100
-    assert fetch._retry_after("7") == 7
-    assert fetch._retry_after("Mon, 01 Jan 2001 00:00:00 -0000") == 0
-    assert fetch._retry_after("") is fetch._retry_after("soon") is None
+    assert 95 < fetch.retry_after(format_datetime(later, usegmt=True)) <= 100
+    assert fetch.retry_after("7") == 7
+    assert fetch.retry_after("Mon, 01 Jan 2001 00:00:00 -0000") == 0
+    assert fetch.retry_after("") is fetch.retry_after("soon") is None
     server.retry_after, server.faults[ID] = fetch.LONGEST_WAIT + 1, ["429"]
     with pytest.raises(UnansweredError, match="asks to wait 601 s; run the same command"):
         get(server)

@@ -10,6 +10,7 @@ from brainvae_core.cohorts.artefacts import (
     is_outlier,
 )
 from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.authors import authors_cohort
 from brainvae_core.cohorts.ccf import ccf_atlas
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
@@ -42,6 +43,7 @@ __all__ = [
     "PlantedModel",
     "Preprocessing",
     "artefact_free",
+    "authors_cohort",
     "cause",
     "ccf_atlas",
     "clean_part",

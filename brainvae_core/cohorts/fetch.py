@@ -61,7 +61,7 @@ class UnansweredError(FetchError):
     """It may give it later: all tries failed, or it asks to wait for long."""
 
 
-class _AgainError(Exception):
+class AgainError(Exception):
     """This try failed; the next may not."""
 
     def __init__(self, reason, after=None, is_damaged=False):
@@ -122,18 +122,24 @@ def fetch_volume(
     `FetchError` where the server gives no such file, or nothing in all tries, and `VolumeError`
     where the zip is not one that has this volume.
     """
-    moved, later = 0, "run the same command later"
+    moved = 0
 
     def count(n):
         nonlocal moved
         moved += n
         meter.count(n)
 
+    get = partial(_get, session, url, timeout, count)
+    return persevere(lambda: _fetch(get, channel), url, meter, retries)._replace(moved=moved)
+
+
+def persevere(attempt, url: str, meter: Meter, retries: int = 5):
+    """What ``attempt()`` gives, tried anew after a failure that may pass, with growing waits."""
+    later = "run the same command later"
     for n in itertools.count(1):
         try:
-            found = _fetch(partial(_get, session, url, timeout, count), channel)
-            return found._replace(moved=moved)
-        except _AgainError as error:
+            return attempt()
+        except AgainError as error:
             if error.is_damaged and n >= min(TRIES, retries + 1):
                 raise FetchError(f"{error}, {n} times, from {url}; {later}") from None
             if n > retries:
@@ -222,7 +228,7 @@ def _damage():
     try:
         yield
     except (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-        raise _AgainError(f"the zip came damaged ({error})", is_damaged=True) from error
+        raise AgainError(f"the zip came damaged ({error})", is_damaged=True) from error
 
 
 # ---- the server ----
@@ -236,21 +242,21 @@ def _get(session, url, timeout, count, span):
     try:
         with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
             expected, size = _announced(response, url, span)
-            for piece in _pieces(response, timeout):
+            for piece in pieces(response, timeout):
                 content += piece
                 count(len(piece))
                 if response.status_code == 200 and content[:2] not in (b"P", b"PK"):
                     kind = response.headers.get("Content-Type", "of no type")
                     kind = "a web page" if "html" in kind else f"data ({kind})"
-                    raise _AgainError(f"{kind} instead of a zip came (of a proxy or maintenance?)")
+                    raise AgainError(f"{kind} instead of a zip came (of a proxy or maintenance?)")
                 if len(content) > (expected or LARGEST_ZIP):
                     break
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-        raise _AgainError(f"connection failed ({type(error).__name__})") from None
+        raise AgainError(f"connection failed ({type(error).__name__})") from None
     except requests.RequestException as error:
         raise FetchError(f"{type(error).__name__} at {url}; check the address") from None
     if len(content) != (expected or min(len(content), LARGEST_ZIP)):
-        raise _AgainError(f"{len(content)} of {expected or LARGEST_ZIP} bytes came")
+        raise AgainError(f"{len(content)} of {expected or LARGEST_ZIP} bytes came")
     return content, size or len(content)
 
 
@@ -258,7 +264,7 @@ def _announced(response, url, span):
     """How many bytes an answer says that come, and of what size the file is, where it does."""
     status, headers = response.status_code, response.headers
     if status in (416, 429) or status >= 500:
-        raise _AgainError(f"HTTP {status}", _retry_after(headers.get("Retry-After", "")))
+        raise AgainError(f"HTTP {status}", retry_after(headers.get("Retry-After", "")))
     if status not in (200, 206):
         raise FetchError(
             f"HTTP {status} at {url}; open the address in a browser, and ask for the experiment's "
@@ -271,14 +277,14 @@ def _announced(response, url, span):
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", said.strip())
         start, last, size = map(int, found.groups()) if found else (0, 0, 0)
         if (start, last + 1, size) != (span or (max(0, size - TAIL), size, size)):
-            raise _AgainError(f"Content-Range {said!r} came for other bytes")
+            raise AgainError(f"Content-Range {said!r} came for other bytes")
         expected = last + 1 - start
     if size > LARGEST_ZIP:
         raise FetchError(f"{size} bytes would come from {url}, too many for a zip; check it there")
     return expected, size
 
 
-def _pieces(response, timeout):
+def pieces(response, timeout):
     """The body as it comes; a drip is a stall like silence."""
     waited = came = 0
     while True:
@@ -291,11 +297,11 @@ def _pieces(response, timeout):
         yield piece
         if waited > timeout:
             if came < SLOWEST * waited:
-                raise _AgainError(f"only {came} bytes came in {waited:.0f} s")
+                raise AgainError(f"only {came} bytes came in {waited:.0f} s")
             waited = came = 0
 
 
-def _retry_after(value):
+def retry_after(value):
     """Seconds from a Retry-After of seconds or a date; None where it is neither."""
     try:
         return urllib3.Retry().parse_retry_after(value)

@@ -23,6 +23,7 @@ from brainvae_core.models.foreign import (
 )
 from brainvae_core.models.linear import PCA, LinearGaussian
 from brainvae_core.models.objectives import effective_strength, elbo_terms, sigma_at
+from brainvae_core.models.released import ReleasedConfig, read_released
 from brainvae_core.models.runs import (
     FailedRun,
     Run,
@@ -57,6 +58,7 @@ __all__ = [
     "OutOfDeviceMemory",
     "PCAConfig",
     "PPCAConfig",
+    "ReleasedConfig",
     "Run",
     "diagnose",
     "effective_strength",
@@ -66,6 +68,7 @@ __all__ = [
     "fit_all",
     "load_run",
     "paper_config",
+    "read_released",
     "run_name",
     "save_run",
     "sigma_at",

@@ -154,6 +154,11 @@ class BetaVAEConfig:
         return f"{self.objective}_vae-L{self.latent_dim}-beta{self.beta:g}-seed{self.seed}"
 
     @property
+    def told(self) -> str:
+        """What a caption calls one such fit."""
+        return f"one β-VAE (seed {self.seed})"
+
+    @property
     def n_steps(self) -> int:
         """Steps of all stages together."""
         return self.steps if isinstance(self.steps, int) else sum(n for *_, n in self.steps)

@@ -21,11 +21,12 @@ from safetensors.numpy import load_file, save_file
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_device, pick_device
+from brainvae_core.models.released import ReleasedConfig
 from brainvae_core.models.training import progress_bar, train_together
 
 FORMAT = 3  # with what a fit was made; before it β was of another strength at every size
 LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
-KINDS = {BetaVAEConfig.kind: BetaVAEConfig, **BASELINES}
+KINDS = {c.kind: c for c in (BetaVAEConfig, ReleasedConfig)} | BASELINES
 
 
 class FailedRun(ValueError):

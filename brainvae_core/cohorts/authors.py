@@ -1,0 +1,225 @@
+"""The sections that the paper's authors released: a file from an address, an array as a cohort.
+
+Their array holds sections on their side: left to right down the rows, top to bottom along them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import requests
+import urllib3
+from tqdm import tqdm
+
+from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, whole_factor
+from brainvae_core.cohorts.cohort import Cohort
+from brainvae_core.cohorts.fetch import (
+    AgainError,
+    FetchError,
+    Meter,
+    persevere,
+    pieces,
+    retry_after,
+)
+from brainvae_core.cohorts.preprocess import preprocess
+from brainvae_core.cohorts.volumes import first_line
+
+BLOCK = 64  # sections that are looked at at once
+
+
+# ---- the array ----
+
+
+def read_authors_array(path: str | Path) -> np.ndarray:
+    """Sections as they stand, (n, height, width) float32, mapped from the authors' NPY file.
+
+    It holds (n, 456, 320), of which rows 4 to 452 are taken, (n, 1, 448, 320) or (n, 448, 320), or
+    one of the last two with as many times fewer pixels on both sides. Anything else is a ValueError
+    in one line.
+    """
+    path, read = Path(path), "(n, 456, 320) or (n, 1, 448, 320) of float32 is read"
+    if not path.is_file():
+        raise ValueError(f"no array at {path}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # of pickle or a damaged header
+        said = first_line(error)
+        raise ValueError(f"{path} is no whole NPY file ({said}); {read}") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; one, {read}")
+    shape, dtype = array.shape, array.dtype
+    if dtype.newbyteorder("=") != np.float32:
+        raise ValueError(f"{path} holds {dtype} of shape {shape}; {read}")
+    if array.ndim == 4 and shape[1] == 1:
+        array = array[:, 0]
+    if array.shape[1:] == (456, 320):
+        array = array[:, AUTHORS_CROP]
+    if array.ndim != 3 or not len(array) or not whole_factor((448, 320), array.shape[1:]):
+        raise ValueError(
+            f"{path} holds an array of shape {shape}; {read}: sections on their side, left to "
+            "right down the rows"
+        )
+    return array.transpose(0, 2, 1)
+
+
+def authors_cohort(path: str | Path, atlas: Atlas, seed: int = 0, name: str = "authors") -> Cohort:
+    """The authors' array as a cohort: grey values as they are, nothing known of the brains.
+
+    Parameters
+    ----------
+    path : path
+        As `read_authors_array` takes it.
+    atlas : Atlas
+        Says what is brain and which region; no grey value depends on it.
+    seed : int
+        Of the split, of which the authors say nothing.
+    name : str
+        As in `Cohort`.
+
+    Notes
+    -----
+    Brains are numbered in the array's order, ``brain-0000`` on. Metadata are what `preprocess`
+    finds in the images; its ``gain`` was not applied. A section that is of one grey or not finite
+    is refused; an array with greys outside [0, 1], or too few brains, is a ValueError.
+    """
+    sections = read_authors_array(path)
+    n, width = len(sections), max(4, len(str(len(sections) - 1)))
+    brains = np.array([f"brain-{i:0{width}d}" for i in range(n)])
+    blocks = [sections[i : i + BLOCK] for i in range(0, n, BLOCK)]
+    low, high = (np.concatenate([f(b, axis=(1, 2)) for b in blocks]) for f in (np.min, np.max))
+    finite, varies = np.isfinite(low) & np.isfinite(high), low != high
+    if (outside := finite & ((low < 0) | (high > 1))).any():
+        raise ValueError(
+            f"{path} has greys from {low[finite].min():g} to {high[finite].max():g}, outside [0, 1]"
+            f" in {outside.sum()} of {n} sections; the released greys are taken to lie in it"
+        )
+    why = np.where(finite, "it has one grey value everywhere", "it has a NaN or infinite pixel")
+    kept = finite & varies
+    metadata = pd.DataFrame(index=pd.Index(brains[kept], name="id"))
+    try:
+        images = np.ascontiguousarray(sections[kept], dtype=np.float32)
+        found = preprocess(images, metadata, atlas, shape=images.shape[1:], seed=seed)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    refused = dict(zip(brains[~kept].tolist(), why[~kept].tolist(), strict=True))
+    return Cohort(images, found.metadata, found.atlas, refused=refused, name=name)
+
+
+# ---- a file from an address ----
+
+
+def fetch_file(
+    url: str,
+    path: str | Path,
+    check: Callable[[Path], object],
+    timeout: float = 30,
+    retries: int = 5,
+    meter: Meter | None = None,
+) -> Path:
+    """A file from an address, which appears under its name when it is whole and checked.
+
+    What came of it lies beside as ``.<name>.part``; another call goes on from there if the server
+    still has the same file, by its ETag, and begins anew if not. What was fetched from the same
+    address before is not fetched again.
+
+    Parameters
+    ----------
+    url, path
+        From where and to where.
+    check : callable
+        Reads the file and raises ValueError, in one line, where it is not what it should be.
+    timeout, retries, meter
+        As for `fetch_volume`.
+
+    Raises
+    ------
+    FetchError
+        In one line: the server has no such file, gives a web page instead, or does not answer.
+    """
+    path, meter = Path(path), meter or Meter()
+    part, about = (path.with_name(f".{path.name}{end}") for end in (".part", ".json"))
+    url = re.sub(r"(//www\.dropbox\.com/.*[?&])dl=0", r"\1dl=1", url)  # else a page about the file
+    if path.is_file() and _about(about) == {"url": url, "bytes": path.stat().st_size}:
+        return path
+    with requests.Session() as session:
+        session.headers["User-Agent"] = "brainvae"
+        persevere(lambda: _fetch_on(session, url, part, about, timeout, meter), url, meter, retries)
+    try:
+        check(part)
+    except ValueError as error:
+        part.unlink()
+        said = str(error).replace(str(part), "what came")
+        raise FetchError(f"not the file that is expected came from {url}: {said}") from None
+    about.write_text(json.dumps({"url": url, "bytes": part.stat().st_size}))
+    os.replace(part, path)
+    return path
+
+
+def _about(path) -> dict:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _fetch_on(session, url, part, about, timeout, meter):
+    """One try at the rest of a file."""
+    kept, headers = _about(about), {"Accept-Encoding": "identity"}
+    came = part.stat().st_size if part.exists() and kept.get("url") == url else 0
+    if not came or not kept.get("etag"):
+        came = 0
+    else:
+        headers |= {"Range": f"bytes={came}-", "If-Range": kept["etag"]}
+    try:
+        with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            start, size = _announced(response, url, came, kept.get("etag"), part)
+            etag = response.headers.get("ETag", "")
+            etag = etag if etag.startswith('"') else ""  # a weak one says nothing of bytes
+            about.write_text(json.dumps({"url": url, "etag": etag}))
+            bar = tqdm(desc=part.name[1:-5], initial=start, total=size, unit="B", unit_scale=True)
+            with part.open("r+b" if start else "wb") as file, bar:
+                file.seek(start)
+                for piece in pieces(response, timeout):
+                    if file.tell() == 0 and piece.lstrip()[:1] == b"<":
+                        raise FetchError(f"a web page instead of a file came from {url}")
+                    file.write(piece)
+                    bar.update(len(piece))
+                    meter.count(len(piece))
+                file.flush()
+                os.fsync(file.fileno())
+                came = file.tell()
+    except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+        raise AgainError(f"connection failed ({type(error).__name__})") from None
+    except (requests.RequestException, ValueError) as error:
+        raise FetchError(f"{type(error).__name__} at {url}; check the address") from None
+    if size is not None and came != size:
+        if came > size:
+            part.unlink()
+        raise AgainError(f"{came} of {size} bytes came")
+
+
+def _announced(response, url, came, etag, part):
+    """From where on an answer has the file's bytes, and of what size it is, where it says so."""
+    status, headers = response.status_code, response.headers
+    said, whole = headers.get("Content-Range", ""), headers.get("Content-Length", "")
+    if status == 200:
+        return 0, int(whole) if whole.isdecimal() else None
+    if status == 206:
+        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", said.strip())
+        start, last, size = map(int, found.groups()) if found else (0, 0, 0)
+        if (start, last + 1) == (came, size) and headers.get("ETag", etag) == etag:
+            return start, size
+    if status in (206, 416):
+        part.unlink(missing_ok=True)
+        raise AgainError(f"HTTP {status}, Content-Range {said!r}, came for other bytes")
+    if status == 429 or status >= 500:
+        raise AgainError(f"HTTP {status}", retry_after(headers.get("Retry-After", "")))
+    raise FetchError(
+        f"HTTP {status} at {url}: the file was moved, or may not be had without asking"
+    )

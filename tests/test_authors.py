@@ -1,0 +1,389 @@
+"""The authors' release: an array as a cohort, a file from an address, the profile's chapters."""
+
+import contextlib
+import io
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import jupytext
+import nbformat
+import numpy as np
+import papermill
+import pytest
+import yaml
+from authors_release import AuthorsNetwork, answering, checkpoint, on_their_side
+from refusals import refused
+
+from brainvae_core import authors
+from brainvae_core.cohorts import authors as released_files
+from brainvae_core.cohorts import authors_cohort, drawn_atlas, open_cohort, simulate
+from brainvae_core.cohorts.authors import fetch_file, read_authors_array
+from brainvae_core.cohorts.fetch import FetchError, Meter, StoppedError
+from brainvae_core.models import fit, load_run
+from brainvae_core.prepare import open_atlas, planted_cohort, prepare_cohort, released_run
+from brainvae_core.settings import read_profile
+from brainvae_core.study import compared_configs, fitted
+
+ROOT = Path(__file__).parent.parent
+SHAPE = (40, 56)
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return drawn_atlas().resampled(SHAPE)
+
+
+@pytest.fixture(scope="module")
+def sections():
+    return simulate(n_brains=60, shape=SHAPE, artefact_share=0.2, seed=3).images
+
+
+def saved(path, array):
+    np.save(path, array)
+    return path
+
+
+# ---- the array ----
+
+
+def test_every_form_of_the_array_is_the_same_sections(tmp_path):
+    whole = np.random.default_rng(0).random((3, 456, 320), dtype=np.float32)
+    path = saved(tmp_path / "a.npy", whole)
+    expected = np.stack([[[s[4 + ml, dv] for ml in (0, 5, 447)] for dv in (0, 319)] for s in whole])
+    found = read_authors_array(path)
+    assert found.shape == (3, 320, 448) and found.dtype == np.float32
+    assert np.array_equal(found[:, [[0], [319]], [0, 5, 447]], expected)
+    others = (whole[:, 4:452], whole[:, None, 4:452], np.asfortranarray(whole), whole.astype(">f4"))
+    for i, other in enumerate(others):
+        assert np.array_equal(read_authors_array(saved(tmp_path / f"{i}.npy", other)), found)
+
+
+def test_other_arrays_are_refused_in_one_line(tmp_path):
+    cut = saved(tmp_path / "cut.npy", np.zeros((4, 56, 40), np.float32)).read_bytes()[:-9]
+    (tmp_path / "cut.npy").write_bytes(cut)
+    (tmp_path / "page.npy").write_text("<!DOCTYPE html>")
+    np.savez(tmp_path / "many.npz", a=np.zeros(3), b=np.zeros(3))
+    arrays = {
+        r"float64 of shape \(4, 56, 40\)": np.zeros((4, 56, 40)),
+        r"shape \(4, 40, 56\).*on their side": np.zeros((4, 40, 56), np.float32),
+        r"shape \(4, 3, 56, 40\)": np.zeros((4, 3, 56, 40), np.float32),
+        r"shape \(0, 56, 40\)": np.zeros((0, 56, 40), np.float32),
+        "no whole NPY file": np.array([{}], dtype=object),
+    }
+    cases = [
+        (message, saved(tmp_path / f"{i}.npy", array))
+        for i, (message, array) in enumerate(arrays.items())
+    ]
+    cases += [("no array at", tmp_path / "none.npy"), ("no whole NPY", tmp_path / "cut.npy")]
+    cases += [("no whole NPY", tmp_path / "page.npy"), ("several", tmp_path / "many.npz")]
+    for message, path in cases:
+        refused([(message, read_authors_array, path), (path.name, read_authors_array, path)])
+
+
+def test_a_cohort_has_the_arrays_greys_and_what_is_found_in_them(tmp_path, sections, atlas):
+    spoiled = sections.copy()
+    spoiled[7], spoiled[11, 3, 4] = 0.5, np.nan
+    path = saved(tmp_path / "a.npy", on_their_side(spoiled)[:, None])
+    cohort = authors_cohort(path, atlas, seed=1)
+    kept = np.delete(np.arange(60), [7, 11])
+    assert np.array_equal(cohort.images, spoiled[kept])
+    assert list(cohort.metadata.index) == [f"brain-{i:04d}" for i in kept]
+    assert set(cohort.refused) == {"brain-0007", "brain-0011"}
+    assert cohort.preprocessing is None and cohort.factors is None
+    assert {"split", "artefact", "outlier", "leak_score"} <= set(cohort.metadata)
+    own = saved(
+        tmp_path / "b.npy", on_their_side(np.where(sections == sections.max(), 1.5, sections))
+    )
+    dark = saved(tmp_path / "c.npy", on_their_side(sections - 0.1))
+    few = saved(tmp_path / "d.npy", on_their_side(sections[:3]))
+    refused(
+        [
+            ("b.npy has greys from .* to 1.5, outside", authors_cohort, own, atlas),
+            ("c.npy has greys from -0.1", authors_cohort, dark, atlas),
+            ("d.npy: 2 training brains are too few", authors_cohort, few, atlas),
+        ]
+    )
+
+
+# ---- a file from an address ----
+
+
+class Server(ThreadingHTTPServer):
+    """Serves ``content`` at every address, and does wrong what ``faults`` say, one a request."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.etag, self.ranges = b"", '"one"', True
+        self.faults, self.asked, self.sent = [], [], 0
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/file?dl=1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        server, content = self.server, self.server.content
+        fault = server.faults.pop(0) if server.faults else "ok"
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        server.asked.append(asked and int(asked[1]))
+        if fault.isdigit():
+            return self.answer(int(fault), b"<html>no</html>", {"Content-Type": "text/html"})
+        if fault == "html":
+            return self.answer(200, b" <!DOCTYPE html><html></html>", {})
+        start = int(asked[1]) if asked and server.ranges else 0
+        if start and self.headers.get("If-Range") != server.etag:
+            start = 0
+        if start >= len(content):
+            return self.answer(416, b"", {})
+        headers = {"ETag": server.etag} if server.etag else {}
+        if start:
+            size, first = len(content), start + 3 * (fault == "shifted")
+            headers["Content-Range"] = f"bytes {first}-{size - 1}/{size}"
+        length = None if fault == "no_length" else len(content) - start
+        end = (start + len(content)) // 2 if fault == "short" else len(content)
+        self.answer(206 if start else 200, content[start:end], headers, length)
+
+    def answer(self, status, body, headers, length=-1):
+        self.send_response(status)
+        if length is not None:
+            self.send_header("Content-Length", len(body) if length < 0 else length)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
+        self.server.sent += len(body)
+        self.close_connection = True
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        running.content = np.random.default_rng(0).bytes(3_000_000)
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def fetched(server, folder, content=None, **options):
+    def check(path):
+        if path.read_bytes() != (content or server.content):
+            raise ValueError(f"{path} has other bytes")
+
+    options = {"meter": Meter(sleep=lambda _: None), "timeout": 2} | options
+    return fetch_file(server.url, folder / "file", check, **options)
+
+
+@pytest.mark.parametrize("fault", ["ok", "short", "503", "429", "shifted", "no_length"])
+def test_a_file_comes_whole_whatever_the_connection_does(server, tmp_path, fault):
+    server.faults = ["short", fault, fault] if fault != "no_length" else [fault]
+    path = fetched(server, tmp_path)
+    assert path.read_bytes() == server.content
+    assert {f.name for f in tmp_path.iterdir()} == {"file", ".file.json"}
+    assert server.sent < 1.1 * len(server.content) or fault == "shifted"  # it was gone on with
+    n = len(server.asked)
+    assert fetched(server, tmp_path) == path and len(server.asked) == n
+
+
+def test_what_was_stopped_is_gone_on_with(server, tmp_path):
+    stop = Meter()
+    stop.wait = lambda _: stop.stop.set() if stop.n > 1_000_000 else None
+    stop.bytes_per_second = 1e9
+    with pytest.raises(StoppedError):
+        fetched(server, tmp_path, meter=stop)
+    kept = (tmp_path / ".file.part").stat().st_size
+    assert kept > 500_000 and not (tmp_path / "file").exists()
+    fetched(server, tmp_path)
+    assert server.asked[-1] == kept
+
+
+@pytest.mark.parametrize("etag", ['"two"', "", 'W/"one"'])
+def test_another_file_is_begun_anew(server, tmp_path, etag):
+    server.faults = ["short", "404"]
+    with pytest.raises(FetchError):
+        fetched(server, tmp_path)
+    server.content, server.etag = np.random.default_rng(1).bytes(2_500_000), etag
+    server.faults = ["short"]
+    assert fetched(server, tmp_path).read_bytes() == server.content
+
+
+def test_what_cannot_be_had_is_one_line_and_leaves_no_file(server, tmp_path):
+    cases = {
+        "HTTP 404 at http.*: the file was moved": ["404"],
+        "HTTP 403 at http": ["403"],
+        "a web page instead of a file came from": ["html"],
+        "HTTP 503 at http.*, 3 times in a row; run the same command later": ["503"] * 3,
+    }
+    for message, faults in cases.items():
+        server.faults = faults
+        with pytest.raises(FetchError, match=message) as error:
+            fetched(server, tmp_path, retries=2)
+        assert "\n" not in str(error.value) and not (tmp_path / "file").exists()
+    with pytest.raises(FetchError, match="not the file that is expected came.*: what came has"):
+        fetched(server, tmp_path, content=b"other")
+    assert not (tmp_path / "file").exists() and not (tmp_path / ".file.part").exists()
+
+
+def test_a_dropbox_page_is_asked_for_as_a_file(tmp_path, monkeypatch):
+    asked = []
+
+    def fetch_on(session, url, part, *_):
+        asked.append(url)
+        part.write_bytes(b"x")
+
+    monkeypatch.setattr(released_files, "_fetch_on", fetch_on)
+    for i, end in enumerate(("?dl=0", "?dl=1", "?rlkey=a&dl=0")):
+        fetch_file(f"https://www.dropbox.com/s/abc/x{end}", tmp_path / f"{i}", bool)
+    assert [url.partition("?")[2] for url in asked] == ["dl=1", "dl=1", "rlkey=a&dl=1"]
+
+
+# ---- the command, and what the profile reads ----
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, sections):
+    """An array and a checkpoint of one size."""
+    folder = tmp_path_factory.mktemp("downloads of a browser")
+    array = saved(folder / "norm_brain_dataset_np_float32.npy", on_their_side(sections)[:, None])
+    network = answering(AuthorsNetwork(3, 3, seed=1), sections)
+    (folder / "checkpoint").write_bytes(checkpoint(network, legacy=True))
+    return array, folder / "checkpoint"
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory, files):
+    folder = tmp_path_factory.mktemp("made") / "authors"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        given = ["--array", str(files[0]), "--checkpoint", str(files[1])]
+        assert authors.main([str(folder), *given]) == 0
+    return folder, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def profile(release, tmp_path_factory):
+    """A tiny variant of the profile."""
+    content = yaml.safe_load((ROOT / "notebooks/params/authors.yaml").read_text())
+    folder = tmp_path_factory.mktemp("tiny")
+    places = {"data": f"{folder}/data", "runs": f"{folder}/runs", "device": "cpu"}
+    tiny = {
+        "cohort": {"brains": str(release[0]), "atlas": str(release[0]), "n_brains": 60},
+        "model": {"latent_dim": 3, "steps": 20, "batch_size": 4},
+        "grid": {"betas": [1, 3], "latent_dims": [2, 3], "seeds": [0], "steps": 15, "row": 3},
+        "evaluation": {"steps": 10, "seeds": [0, 1], "curve_latent_dims": [2, 3], "n_graded": 4},
+        "fields": {"n_blobs": 10, "region_share": 0.05, "n_weights": 3, "n_read": 8, "c_step": 0.5},
+        "places": places,
+    }
+    tiny["evaluation"] |= {"n_importance": 3, "fd_dim": 3}
+    for section, values in tiny.items():
+        content[section] = content.get(section, {}) | values
+        if section in ("cohort", "grid", "evaluation"):
+            content[section]["shape"] = list(SHAPE)
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(release, files, sections):
+    folder, printed = release
+    cohort = open_cohort(folder / "cohort", verify=True)
+    assert np.array_equal(cohort.images, sections)
+    (run,) = map(load_run, folder.glob("released_vae-*"))
+    assert (run.config.latent_dim, run.config.steps) == (3, 10_000)
+    assert np.isfinite(run.history[-1]["explained_variance"])
+    for said in ("60 brains", "nothing is known of the brains", "drawn atlas in the CCF's place"):
+        assert said in printed
+    assert "none is held out for it" in printed and "WARNING" not in printed
+    turned = saved(files[0].with_name("turned.npy"), on_their_side(sections[:, ::-1]))
+    told = authors.keep_release(folder.with_name("turned"), str(turned), str(files[1]))
+    assert "better upside down" in told
+    before = {f: f.stat().st_mtime_ns for f in folder.rglob("*")}
+    authors.keep_release(folder, *map(str, files))
+    assert {f: f.stat().st_mtime_ns for f in folder.rglob("*")} == before
+
+
+def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release, monkeypatch):
+    p = read_profile(profile)
+    cohort, config = prepare_cohort(p), compared_configs(p)["β-VAE"]
+    (run,) = release[0].glob("released_vae-*")
+    found = fit(cohort, config, p.places.runs, "cpu")
+    assert found.folder == Path(p.places.runs) / run.name
+    assert (found.folder / "weights.safetensors").read_bytes() == (
+        run / "weights.safetensors"
+    ).read_bytes()
+    assert compared_configs(p)["VAE"].kind == "beta_vae"
+    of = {}
+    for labels, run_of in fitted(p, "evaluated", cohort.resampled(p.evaluation.shape)):
+        of.setdefault(labels["model"], []).append(run_of)
+    assert [r.folder.name for r in of["β-VAE"]] == [run.name]
+    assert [r.config.seed for r in of["β-VAE, fitted here"]] == [0, 1] and "PCA" in of
+    assert open_atlas(p).name == cohort.atlas.name
+    assert planted_cohort(p).atlas.shape == SHAPE
+    assert released_run(p.changed({"cohort.brains": "simulated"})) is None
+    own = p.changed({"cohort.brains": str(release[0] / "cohort"), "latent_dim": 4})
+    assert prepare_cohort(own).fingerprint == cohort.fingerprint
+    assert compared_configs(own)["β-VAE"] == own.model
+    refused(
+        [
+            ("latent_dim=4: .* has 3", compared_configs, p.changed({"latent_dim": 4})),
+            ("beta=4: .* has 3 and is not fitted", prepare_cohort, p.changed({"beta": 4.0})),
+            ("plane=250: .* leave 286", prepare_cohort, p.changed({"plane": 250})),
+            ("read, never fitted", fit, cohort.resampled((20, 28)), config, p.places.runs, "cpu"),
+        ]
+    )
+
+
+def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, server, monkeypatch):
+    array, network = map(str, files)
+    larger = tmp_path / "larger"
+    larger.write_bytes(checkpoint(AuthorsNetwork(3, 4)))
+    other = saved(tmp_path / "other.npy", np.load(array)[::-1])
+    server.faults = ["404", "html", "404"]
+    monkeypatch.setattr(authors, "ADDRESSES", dict.fromkeys(authors.ADDRESSES, server.url))
+    links = "the authors' notebook .* links this address; or .* make authors ARRAY=/path/to/norm"
+    cases = [
+        (["--array", "none.npy", "--checkpoint", network], "ARRAY=none.npy: no such file"),
+        (["--array", "ftp://a/b", "--checkpoint", network], "ARRAY=ftp://a/b: a path, or an"),
+        (["--array", array, "--checkpoint", array], "no checkpoint that can be read as weights"),
+        (["--array", network, "--checkpoint", network], "checkpoint is no whole NPY file"),
+        (
+            ["--array", array, "--checkpoint", str(larger)],
+            "are 40 × 56, the network in .* 80 × 112",
+        ),
+        (["--checkpoint", network], f"HTTP 404 at .*: the file was moved.*; {links}"),
+        (["--checkpoint", network], f"a web page instead of a file came.*; {links}"),
+        (["--array", array, "--checkpoint", server.url], "HTTP 404 .* make authors CHECKPOINT=/"),
+        (["--array", array, "--checkpoint", server.url], "not the file that is expected came"),
+    ]
+    for given, message in cases:
+        assert authors.main([str(tmp_path / "folder"), *given]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search(message, line), line
+    given = ["--array", str(other), "--checkpoint", network]
+    assert authors.main([str(release[0]), *given]) == 2
+    assert "made from another array or atlas" in capsys.readouterr().err
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("chapter", ["03", "09", "13", "14"])
+def test_a_chapter_reads_their_cohort_and_their_model(profile, release, tmp_path, chapter):
+    (source,) = (ROOT / "notebooks").glob(f"{chapter}_*.py")
+    notebook, done = tmp_path / "chapter.ipynb", tmp_path / "done.ipynb"
+    jupytext.write(jupytext.read(source), notebook)
+    papermill.execute_notebook(
+        notebook,
+        done,
+        {"profile": str(profile)},
+        cwd=ROOT / "notebooks",
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    outputs = [o for c in nbformat.read(done, as_version=4).cells for o in c.get("outputs", [])]
+    assert "authors' release" in "".join(o.get("text", "") for o in outputs)
+    assert any(kind.startswith("image/") for o in outputs for kind in o.get("data", {}))
+    assert not [o for o in outputs if o.get("name") == "stderr"]
+    (run,) = release[0].glob("released_vae-*")
+    assert (Path(read_profile(profile).places.runs) / run.name).is_dir()

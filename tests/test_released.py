@@ -1,0 +1,121 @@
+"""The authors' checkpoint as one of our models: the same codes and images, or one line why not."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from authors_release import AuthorsNetwork, checkpoint, on_their_side
+from refusals import refused
+
+from brainvae_core.models import ReleasedConfig, fit, load_run, read_released, run_name, save_run
+
+
+def written(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(("k", "latent_dim"), [(1, 1), (2, 3), (3, 8), (4, 11), (5, 2), (6, 8)])
+@pytest.mark.parametrize("legacy", [True, False])
+def test_codes_and_images_are_their_networks(tmp_path, k, latent_dim, legacy):
+    theirs = AuthorsNetwork(latent_dim, k, seed=k).eval()
+    prefix = "module." if k % 2 else ""
+    path = written(tmp_path / "checkpoint", checkpoint(theirs, prefix, 1234, legacy))
+    ours, config = read_released(path)
+    shape = (5 * 2**k, 7 * 2**k)
+    assert (ours.image_shape, ours.latent_dim) == (shape, latent_dim)
+    assert (config.latent_dim, config.beta, config.steps) == (latent_dim, 3.0, 1234)
+    rng = np.random.default_rng(k)
+    images = rng.random((3, *shape), dtype=np.float32)
+    z = rng.normal(0, 2, (3, latent_dim)).astype(np.float32)
+    with torch.no_grad():
+        said = theirs.encoder(torch.from_numpy(on_their_side(images))[:, None])
+        painted = torch.sigmoid(theirs.decoder(torch.from_numpy(z)))[:, 0].mT.numpy()
+    mean, logvar = said.numpy()[:, :latent_dim], said.numpy()[:, latent_dim:]
+    found, spread = ours.posterior(images)
+    assert mean.std(axis=0).max() > 0.01 and painted.std(axis=0).max() > 0.01
+    np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(spread, np.exp(logvar / 2), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours.decode(z), painted, rtol=1e-5, atol=1e-5)
+    for turned in (images[:, ::-1], images[:, :, ::-1]):  # it sees how sections stand
+        assert np.abs(ours.encode(turned.copy()) - mean).max() > 1e-3
+    assert ours.n_parameters == sum(w.numel() for w in theirs.parameters())
+    assert k < 6 or latent_dim != 8 or ours.n_parameters == 730_289
+
+
+class Brains:
+    name, fingerprint = "brains", "0123456789abcdef"
+
+    def split(self, _):
+        return type("Part", (), {"images": np.random.default_rng(0).random((3, 20, 28))})
+
+
+def test_a_released_run_is_loaded_and_never_fitted(tmp_path):
+    path = written(tmp_path / "checkpoint", checkpoint(AuthorsNetwork(3, 2)))
+    model, config = read_released(path)
+    with pytest.raises(ValueError, match="read, never fitted.*`make authors`") as error:
+        fit(Brains(), config, tmp_path, "cpu")
+    assert "\n" not in str(error.value)
+    name = run_name(config, Brains.fingerprint)
+    assert name.startswith("released_vae-L3-beta3-") and len(config.checkpoint_sha256) == 64
+    save_run(tmp_path / name, config, Brains.fingerprint, "brains", model, [{"step": 5}])
+    for run in (fit(Brains(), config, tmp_path, "cpu"), load_run(tmp_path / name)):
+        assert run.config == config and type(run.config) is ReleasedConfig
+        for key, value in run.model.tensors().items():
+            assert np.array_equal(value, model.tensors()[key]), key
+
+
+def changed(name, change):
+    network = AuthorsNetwork(3, 2)
+    weights = network.state_dict()
+    weights[name] = change(weights[name])
+    network.state_dict = lambda: weights
+    network.parameters = lambda: iter([torch.zeros(1, requires_grad=True)])
+    return checkpoint(network)
+
+
+def saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+class Unsafe:
+    """What runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def test_other_files_are_refused_in_one_line(tmp_path, capsys):
+    good = checkpoint(AuthorsNetwork(3, 2))
+    cases = {
+        "no checkpoint at": None,
+        "whole file of torch.save": b"<!DOCTYPE html><html></html>",
+        "(?s)whole file of torch.save ": good[: len(good) // 2],
+        "whole file of torch.save with": checkpoint(AuthorsNetwork(3, 2), legacy=True)[:-500],
+        "read as weights alone": checkpoint(AuthorsNetwork(3, 2), extra=Unsafe()),
+        r"no weights under .*; it has state_dict": saved({"state_dict": {}}),
+        r"no weights under .*; it has list": saved([1, 2]),
+        "another network.*it has no layer": saved({"model_states": {"net": {}}}),
+        "another network.*it has fc.weight": saved(
+            {"model_states": {"net": {"fc.weight": torch.zeros(3)}}}
+        ),
+        r"encoder.7.weight is \(256, 700\) and \(256, 768\) there": changed(
+            "encoder.7.weight", lambda w: w[:, :700]
+        ),
+        r"encoder.2.weight is \(16, 32, 4, 4\) and \(32, 32, 4, 4\)": changed(
+            "encoder.2.weight", lambda w: w[:16]
+        ),
+        "decoder.2.bias of .* no finite number": changed("decoder.2.bias", lambda w: w * torch.nan),
+        "encoder.0.bias of .* no finite number": changed("encoder.0.bias", lambda w: w.long()),
+    }
+    for i, (message, content) in enumerate(cases.items()):
+        path = tmp_path / f"checkpoint{i}"
+        if content is not None:
+            path.write_bytes(content)
+        refused([(message, read_released, path)])
+        with pytest.raises(ValueError, match=path.name):
+            read_released(path)
+    assert "unpickled" not in capsys.readouterr().out
