@@ -17,8 +17,9 @@ import numpy as np
 
 from brainvae_core.cohorts import Atlas, authors_cohort, ccf_atlas, drawn_atlas, open_cohort
 from brainvae_core.cohorts.allen import locked
-from brainvae_core.cohorts.atlas import ALLEN_TERMS, whole_factor
+from brainvae_core.cohorts.atlas import whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
+from brainvae_core.cohorts.ccf import TERMS
 from brainvae_core.cohorts.fetch import FetchError
 from brainvae_core.models import ReleasedConfig, read_released, run_name, save_run
 from brainvae_core.models.devices import on_device, pick_device
@@ -120,7 +121,7 @@ def _atlas(folder, shape) -> Atlas:
         atlas = ccf_atlas(folder)
     else:
         name = "drawn atlas in the CCF's place: regions are approximate (give ATLAS=folder)"
-        atlas = replace(drawn_atlas(), name=name, terms=ALLEN_TERMS)  # the sections are Allen's
+        atlas = replace(drawn_atlas(), name=name, terms=TERMS)  # the sections are Allen's
     return atlas.resampled(shape) if whole_factor(atlas.shape, shape) else atlas
 
 

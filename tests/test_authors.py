@@ -102,7 +102,7 @@ def test_a_cohort_has_the_arrays_greys_and_what_is_found_in_them(tmp_path, secti
         [
             ("b.npy has greys from .* to 1.5, outside", authors_cohort, own, atlas),
             ("c.npy has greys from -0.1", authors_cohort, dark, atlas),
-            ("d.npy: 2 training brains are too few", authors_cohort, few, atlas),
+            ("d.npy: 3 different brains are too few; give 15", authors_cohort, few, atlas),
         ]
     )
 

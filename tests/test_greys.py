@@ -246,7 +246,7 @@ def test_what_is_bright_stays_bright(tissue):
 
 @pytest.fixture(scope="module")
 def raw():
-    brains = simulate(12, shape=(80, 112), artefact_share=0, seed=2)
+    brains = simulate(16, shape=(80, 112), artefact_share=0, seed=2)
     return np.rint(brains.images * 3000).astype(int), pd.DataFrame(index=brains.metadata.index)
 
 

@@ -253,7 +253,8 @@ def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tu
     spacing, own, extents = _extents(volume, axes)
     if not _is_atlas(volume, axes):
         own, extents = (" × ".join(f"{e / 1000:.2f}" for e in many) for many in (own, extents))
-        sized = "" if volume.spacing_um else f", taken as cubes of {spacing[0]:.4g} µm,"
+        cubes = f", taken as cubes of {spacing[0]:.4g} µm since the file gives them no size,"
+        sized = "" if volume.spacing_um else cubes
         raise VolumeError(
             f"its {' × '.join(map(str, volume.voxels.shape))} voxels{sized} extend over {own} mm, "
             f"the atlas over {extents} mm along axes {axes!r}; give its orientation"
