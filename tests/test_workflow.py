@@ -180,9 +180,11 @@ def test_brains_are_known_by_content_through_links(real_data, tmp_path):
         folder.mkdir()
     for path in (annotation.parent, real_data / "ontology"):
         (tree / "atlas" / path.name).symlink_to(path)
-    rng = np.random.default_rng(0)
+    rng, inside = np.random.default_rng(0), np.zeros((320, 456), dtype=np.uint16)
+    inside[60:260, 80:376] = 1  # outside a brain it is dark
     for i in range(15):
-        np.save(store / f"{i}.npy", rng.integers(1, 60_000, (320, 456), dtype=np.uint16))
+        noise = rng.integers(1, 60_000, inside.shape, dtype=np.uint16)
+        np.save(store / f"{i}.npy", inside * noise)
         (brains / f"{i}.npy").symlink_to(store / f"{i}.npy")
     own = PROFILE.replace("n_brains: 60,", "brains: ../brains, atlas: ../atlas,")
     (tree / "notebooks/params/tiny.yaml").write_text(own)
@@ -190,7 +192,7 @@ def test_brains_are_known_by_content_through_links(real_data, tmp_path):
     unchanged = snakemake(tree, "-n", "--cores", "2", "_build/tiny/cohort")
     assert "Nothing to be done" in unchanged
     before = (store / "3.npy").stat()
-    np.save(store / "3.npy", rng.integers(1, 60_000, (320, 456), dtype=np.uint16))
+    np.save(store / "3.npy", inside * rng.integers(1, 60_000, inside.shape, dtype=np.uint16))
     os.utime(store / "3.npy", ns=(before.st_atime_ns, before.st_mtime_ns))
     printed = snakemake(tree, "-n", "--cores", "2", "_build/tiny/cohort")
     assert jobs_of(printed) == {"cohort": 1, "total": 1}
@@ -200,7 +202,10 @@ def test_a_profile_that_is_not_there_is_told(tree):
     command = [sys.executable, "-m", "snakemake", "-n", "--config", "profile=dmeo"]
     answer = subprocess.run(command, cwd=tree, capture_output=True, text=True)
     assert answer.returncode != 0
-    assert "no profile notebooks/params/dmeo.yaml; notebooks/params has ccf, demo" in answer.stdout
+    assert (
+        "no profile notebooks/params/dmeo.yaml; notebooks/params has authors, ccf, demo"
+        in answer.stdout
+    )
 
 
 def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
