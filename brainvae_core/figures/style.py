@@ -207,10 +207,7 @@ def mark(look: Mapping, size: float, **more) -> dict:
 
 def _family(label: str) -> str | None:
     """The recurring name that a label is, or begins with before a comma or a bracket."""
-    begins = (
-        name for name in LOOKS if label == name or label.startswith((f"{name},", f"{name} ("))
-    )
-    return next(begins, None)
+    return next((n for n in LOOKS if re.match(rf"{re.escape(n)}(,| \(|$)", label)), None)
 
 
 def _beta(label: str) -> float | None:
