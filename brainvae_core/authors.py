@@ -13,21 +13,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from brainvae_core.cohorts import Atlas, authors_cohort, ccf_atlas, drawn_atlas, open_cohort
 from brainvae_core.cohorts.allen import locked
 from brainvae_core.cohorts.atlas import whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.ccf import TERMS
 from brainvae_core.cohorts.fetch import FetchError
+from brainvae_core.cohorts.turned import upside_down
 from brainvae_core.models import ReleasedConfig, read_released, run_name, save_run
 from brainvae_core.models.devices import on_device, pick_device
 from brainvae_core.models.objectives import validate
 from brainvae_core.prepare import SAVED
 
 # As the first cell of brainsynth.ipynb (github.com/nerdslab/brainsynth) links them, with dl=1 in
-# the place of dl=0, which is a page about the file. No one has tried them from here.
+# the place of dl=0, which is a page about the file. Neither has been tried.
 ADDRESSES = {
     "array": "https://www.dropbox.com/s/msj3amctgtbkodb/norm_brain_dataset_np_float32.npy?dl=1",
     "checkpoint": "https://www.dropbox.com/s/uth8ppqttf9c2wv/checkpoint?dl=1",
@@ -144,14 +143,11 @@ def _cohort(folder, array, atlas):
 
 def _directions(cohort) -> list[str]:
     """A warning where the mean section fits the template better upside down."""
-    mean, template = cohort.images.mean(axis=0), cohort.atlas.template.ravel()
-    upright, turned = (np.corrcoef(m.ravel(), template)[0, 1] for m in (mean, mean[::-1]))
-    if turned <= upright:
+    if not upside_down(cohort.images.mean(axis=0, keepdims=True), cohort.atlas).any():
         return []
     return [
-        f"WARNING: the mean section fits the atlas's template better upside down (correlation "
-        f"{turned:.2f} against {upright:.2f}): the array's directions are not those assumed, and "
-        "regions are in the wrong place"
+        "WARNING: the mean section fits the atlas's template better upside down: the array's "
+        "directions are not those assumed, and regions are in the wrong place"
     ]
 
 

@@ -96,7 +96,7 @@ def released_run(p) -> Run | None:
     ValueError where the profile's L or β is another: that would be another model.
     """
     saved = _saved(p.cohort.brains)
-    if saved is None or str(saved) == _expanded(p.cohort.brains):
+    if saved is None or saved == Path(_expanded(p.cohort.brains)):
         return None
     found = sorted(saved.parent.glob(f"{ReleasedConfig.kind}-*"))
     if len(found) != 1:

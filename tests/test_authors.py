@@ -326,6 +326,7 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
     own = p.changed({"cohort.brains": str(release[0] / "cohort"), "latent_dim": 4})
     assert prepare_cohort(own).fingerprint == cohort.fingerprint
     assert compared_configs(own)["β-VAE"] == own.model
+    assert released_run(own.changed({"cohort.brains": f"{release[0]}/cohort/"})) is None
     refused(
         [
             ("latent_dim=4: .* has 3", compared_configs, p.changed({"latent_dim": 4})),

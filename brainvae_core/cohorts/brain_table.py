@@ -11,13 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-RESERVED = (
-    "artefact",
-    "copy_of",
-    "gain",
-    "outlier",
-    "turned",
-)  # columns that quality control writes
+RESERVED = ("artefact", "copy_of", "gain", "outlier", "turned")  # quality control writes these
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 GROUPED = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3})+")  # 1,234: thousands, or a decimal comma
 NO_VALUE = ("", "na", "n/a", "nan", "none", "null", "-", "?")  # in a column of numbers

@@ -8,9 +8,7 @@ import pandas as pd
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.cohort import LEAST_BRAINS, SET_ASIDE, SPLITS, split_of
 
-SAME = (
-    0.003  # root mean square of the difference, of the mean brightness; two brains differ by 0.04
-)
+SAME = 0.003  # root mean square difference, of the mean brightness; two brains differ by 0.04
 
 
 def copies_of(images: np.ndarray, own: np.ndarray, brains: pd.Index) -> pd.Series:
