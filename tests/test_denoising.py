@@ -28,7 +28,7 @@ def leaks(clean):
     masks = np.zeros(clean.shape, dtype=bool)
     masks[:, 3:8, 2:13] = True
     bright = np.random.default_rng(5).uniform(0.2, 0.9, clean.shape)
-    return np.where(masks, clean + bright, clean).astype(np.float32), masks
+    return np.where(masks, clean + bright * (1 - clean), clean).astype(np.float32), masks
 
 
 def breakages(clean):
