@@ -1,4 +1,4 @@
-"""A profile's cohorts, atlas and new brain: made once, kept, and read from then on."""
+"""A profile's cohorts, atlas and lab's brains: made once, kept, and read from then on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from brainvae_core import cohorts
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.read import brain_files, source_files
-from brainvae_core.cohorts.turned import upside_down
 from brainvae_core.models import ReleasedConfig, Run, load_run, run_name
 
 SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
@@ -58,12 +57,12 @@ def cohort_folder(p) -> Path:
     return Path(p.places.data) / f"{name}-{digest.hexdigest()[:8]}"
 
 
-def new_brain_content(p) -> str:
-    """What tells whether the profile's new brain has changed."""
-    new_brain = p.cohort.new_brain
-    if new_brain == "simulated":
-        return new_brain
-    return repr(_hashed(p, brain_files(Path(_expanded(new_brain)))))
+def lab_content(p) -> str:
+    """What tells whether the lab's brains have changed."""
+    if p.lab.brains == "simulated":
+        return p.lab.brains
+    given = Path(_expanded(p.lab.brains))
+    return repr(_hashed(p, brain_files(given) or (source_files(given) if given.is_dir() else [])))
 
 
 def prepare_cohort(p) -> cohorts.Cohort:
@@ -187,17 +186,27 @@ def varied_cohorts(p, cohort: cohorts.Cohort) -> dict[str, dict[float, cohorts.C
     }
 
 
-def new_section(p, cohort: cohorts.Cohort) -> np.ndarray:
-    """A brain that is not of the cohort, on its grid and grey values, (height, width)."""
-    s = p.cohort
-    if s.new_brain == "simulated":
-        section = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, s.seed + 1).images[0]
+def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
+    """The lab's brains on the reference cohort's grid and grey values; those that cannot be
+    brought there are ``refused``. A folder of registered brains, or one brain.
+    """
+    s = p.lab
+    if s.brains == "simulated":
+        made = cohorts.simulate_groups(
+            12, 12, "ventricle", 1.5, atlas=open_atlas(p), shape=reference.atlas.shape, seed=1
+        )
+        return cohorts.comparable_brains(
+            made.images, made.metadata, reference, name="twelve and twelve"
+        )
+    given = Path(_expanded(s.brains))
+    if brain_files(given):  # one brain
+        metadata = pd.DataFrame(index=pd.Index([given.name], name="id"))
+        sections, refused = cohorts.read_section(given, p.cohort.plane, s.orientation)[None], {}
     else:
-        section = cohorts.read_section(_expanded(s.new_brain), s.plane, s.orientation)
-    section = cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
-    if upside_down(section[None], cohort.atlas).any():
-        print(f"warning: {s.new_brain} fits the atlas's template better upside down; is it?")
-    return section
+        sections, metadata, refused = cohorts.read_sections(given, p.cohort.plane, s.orientation)
+    return cohorts.comparable_brains(
+        sections, metadata, reference, refused=refused, name=given.name
+    )
 
 
 def _made(p):

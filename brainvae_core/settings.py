@@ -21,7 +21,8 @@ from brainvae_core.models import BetaVAEConfig
 from brainvae_core.models.config import as_steps
 
 FOLDERS = ("params", "notebooks/params")  # as seen from the notebooks, and from the project
-PATHS = ("cohort.brains", "cohort.atlas", "cohort.new_brain", "places.data", "places.runs")
+PATHS = ("cohort.brains", "cohort.atlas", "lab.brains")
+PATHS += ("places.data", "places.runs", "places.reports")
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 MODEL = BetaVAEConfig(steps=((80, 112, 800), (160, 224, 500)), validate_every=100)
 
@@ -47,7 +48,6 @@ class CohortSettings(_Section):
     clip_pixels: bool = True  # pixels brighter than the training brains' 99.9 % become white
     drop_brains: bool = False  # outliers are set aside: no fit and no score reads them
     outlier_limit: float = 6.0  # robust standard deviations
-    new_brain: str = "simulated"  # or the file of a registered section
 
 
 class GridSettings(_Section):
@@ -89,11 +89,22 @@ class FieldsSettings(_Section):
     varied_artefact_shares: tuple[float, ...] = (0.0, 0.4)
 
 
+class LabSettings(_Section):
+    """Brains that no model was fitted to, and what is asked of them (chapter 19)."""
+
+    brains: str = "simulated"  # 12 and 12 planted; or a folder of registered brains, or one brain
+    orientation: str = "header"  # as in the cohort's settings
+    group: str = ""  # the column of metadata.csv that tells the groups; empty asks nothing
+    covariates: tuple[str, ...] = ()  # other columns, whose part in a difference is taken out
+    n_permutations: int = 1999
+
+
 class PlacesSettings(_Section):
     """Where and how, not what: no result depends on these."""
 
     data: str = "../data"
     runs: str = "../runs"
+    reports: str = "../_build/reports"
     device: str = "auto"  # CUDA, else MPS, else CPU
     together: int = 2  # models trained at once
 
@@ -118,6 +129,7 @@ class Settings(_Section):
     grid: GridSettings = GridSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     fields: FieldsSettings = FieldsSettings()
+    lab: LabSettings = LabSettings()
     places: PlacesSettings = PlacesSettings()
 
     def changed(self, changes: Mapping[str, object], origin: str = "settings") -> Settings:
@@ -140,13 +152,17 @@ SECTIONS = tuple(Settings.model_fields)[1:]
 DEMO = Settings().flat()
 
 
-def full_name(given: str, origin: str = "settings") -> str:
-    """A setting's name with its section: a name that several have is the model's, if it has it."""
+def full_name(given: str, origin: str = "settings", about: str = "model") -> str:
+    """A setting's name with its section: a name that several have is of what it is about.
+
+    The lab's settings have short names only where it is about them.
+    """
     if given in DEMO:
         return given
     found = [name for name in DEMO if name.partition(".")[2] == given]
-    if f"model.{given}" in found:
-        return f"model.{given}"
+    if f"{about}.{given}" in found:
+        return f"{about}.{given}"
+    found = [name for name in found if name[:4] != "lab."]
     if len(found) > 1:
         raise ValueError(f"{origin}: {given!r} may be {' or '.join(found)}; say which")
     if not found:
@@ -179,14 +195,17 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
     return settings
 
 
-def read_settings(namespace: Mapping[str, object], show: bool = True) -> Settings:
+def read_settings(
+    namespace: Mapping[str, object], about: str = "model", show: bool = True
+) -> Settings:
     """A notebook's settings from its ``globals()``, before anything else is defined.
 
     These are ``profile``, a name or the path of a YAML file; ``settings``, text such as
     ``"model.steps=2000, grid.seeds=[0, 1]"``; and settings by their own names, of which None is the
     profile's. ``show`` prints the profile's name and what is not as it says, and has a kernel that
     started in the project's root go on in ``notebooks/``: the profile's places are seen from there,
-    given ones from where the kernel started.
+    given ones from where the kernel started. A short name that several sections have is of the
+    section ``about``.
     """
     tools = types.ModuleType | types.FunctionType | type
     given = {
@@ -198,7 +217,7 @@ def read_settings(namespace: Mapping[str, object], show: bool = True) -> Setting
     profile, changes = read_profile(_as_typed(name, Path(_folder()).glob("*.yaml"))), {}
     others = _assignments(given.pop("settings", "") or "")
     for short, value in (*given.items(), *others):
-        name = full_name(short, "this notebook")
+        name = full_name(short, "this notebook", about)
         if name in changes:
             raise ValueError(f"this notebook: {name} is given twice")
         if isinstance(value, _Text) or (isinstance(value, str) and value.startswith("[")):

@@ -74,7 +74,7 @@ def told(tmp_path, atlas="a folder", **changes):
 
 @atlas_of_the_brains
 def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
-    p = told(tmp_path, brains=str(own), new_brain=str(own / "mouse-03.npy"))
+    p = told(tmp_path, brains=str(own), **{"lab.brains": str(own / "mouse-03.npy")})
     cohort, other = prepare_cohort(p), prepare_cohort(told(tmp_path, brains=str(acquired)))
     assert cohort.images.shape == (N, 80, 112) and (cohort.name, other.name) == ("lab", "allen")
     assert np.array_equal(cohort.images, other.images)
@@ -85,7 +85,7 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
     truth = brains[1].resampled((80, 112)).images
     for mine, true in zip(cohort.images, truth, strict=True):
         assert np.corrcoef(mine.ravel(), true.ravel())[0, 1] > 0.99
-    assert np.array_equal(new_section(p, cohort), cohort.images[3])
+    assert np.array_equal(lab_brains(p, cohort).images[0], cohort.images[3])
     assert list(other.metadata.index) == [str(1000 - i) for i in range(N)]
     assert other.refused == {str(1000 - N): "no red volume"}
     assert {"log_gain", "injection_dv"} <= set(known_factors(other))

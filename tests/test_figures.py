@@ -208,10 +208,12 @@ CALLS = {
     "fig_reconstructions": ((grey(2), per_model(lambda: grey(2)), 50.0, ["brain 1", "brain 2"]), {},
                             [0, 1]),
     "fig_explained": (({"Mean image": 0.0, "PCA": (0.4, 0.35, 0.45)},), {}, [0]),
-    "fig_outside": (({m: per_model(lambda: (1 + rng.random(9), 1.5)) for m in ("error", "code")},
-                     {"error": "RMS error", "code": "Squared distance"}), {}, []),
-    "fig_new_brain": ((grey(), per_model(grey), per_model(lambda: 0.5),
-                       per_model(lambda: rng.random(9)), 50.0), {}, [0, 1]),
+    "fig_contact_sheet": ((grey(N), list("abcde"), ["leak 0.97", "", "", "none", ""], 50.0),
+                          {"masks": np.stack([BRAIN & (np.arange(W) < 4)] * N)}, [0]),
+    "fig_deviations": ((pd.DataFrame(rng.normal(size=(9, 4)), columns=ROIS),), {}, []),
+    "fig_group_maps": ((grey(), {k: rng.normal(size=(H, W)) for k in ("KO − WT", "decoded")},
+                        np.where(np.arange(W) < 5, 0.01, 1.0) * np.ones((H, 1)), "WT", 50.0),
+                       {}, [0, 1]),
     "fig_quality": (z_scores(), {}, []),
     "fig_worst": ((grey(N), list("abcde"), ["difference, missing", "gain", "", None, ""], 50.0), {},
                   [0]),
@@ -237,7 +239,8 @@ CALLS = {
     "fig_tails, one": (tails(1), {}, [0, 1]),
 }  # fmt: skip
 ONE = rows({"PCA": estimate()}, "model")
-SECTIONS = "1 2a 2b s1 3a s2 s4 sections factors reconstructions error_maps new_brain worst maps"
+SECTIONS = "1 2a 2b s1 3a s2 s4 sections factors reconstructions error_maps worst maps"
+SECTIONS += " contact_sheet group_maps"
 SECTIONS = [f"fig_{name}" for name in SECTIONS.split()]
 every = pytest.mark.parametrize("name", CALLS)
 
@@ -335,7 +338,7 @@ def test_a_figure_is_captioned_fits_the_book_and_belongs_to_no_pyplot_state(draw
     summary = getattr(figures, name.split(",")[0]).__doc__.split("\n\n    Parameters\n    ---")[0]
     assert figure.caption == " ".join(summary.replace("``", "").split())
     assert figure.get_figwidth() <= WIDTH and figure.get_figheight() < 17
-    mostly_images = name.split(",")[0] in set(SECTIONS) - {"fig_1", "fig_new_brain"}
+    mostly_images = name.split(",")[0] in set(SECTIONS) - {"fig_1"}
     assert figure.shown_as == ("png" if mostly_images else "svg")
     assert pyplot.get_fignums() == []
 
@@ -395,7 +398,7 @@ def test_latents_count_from_one(drawn, name):
     assert not {"F0", f"F{L + 1}"} & set(words(drawn[name]))
 
 
-@pytest.mark.parametrize("name", ["fig_s4, difference", "fig_factors", "fig_1", "fig_new_brain"])
+@pytest.mark.parametrize("name", ["fig_s4, difference", "fig_factors", "fig_1", "fig_group_maps"])
 def test_differences_are_centred_at_zero(drawn, name):
     images = [i for ax in panels(drawn[name]) for i in ax.images]
     shown = [i for i in images if i.get_cmap().name == "RdBu_r"]

@@ -24,7 +24,7 @@ from brainvae_core.cohorts import (
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.preprocess import Preprocessing
 from brainvae_core.cohorts.turned import upside_down
-from brainvae_core.prepare import cohort_folder, new_brain_content, prepare_cohort
+from brainvae_core.prepare import cohort_folder, lab_content, prepare_cohort
 from brainvae_core.settings import Settings
 
 
@@ -97,11 +97,11 @@ def test_the_same_content_is_the_same_cohort_and_another_labs_folder_is_not(p, t
     again = p.changed({"brains": str(farm(tmp_path, "C"))})
     assert cohort_folder(of_b).name.startswith("brains-")
     assert cohort_folder(of_b) != before == cohort_folder(again)
-    new = [p.changed({"new_brain": str(tmp_path / "A/brains" / name)}) for name in ("m0", "m1.npy")]
-    contents = [new_brain_content(q) for q in new]
+    new = [p.changed({"lab.brains": str(tmp_path / "A/brains" / name)}) for name in ("m0", "m1.npy")]
+    contents = [lab_content(q) for q in new]
     rewritten(tmp_path / "A/store/m0/downsampled_standard.tiff")
     rewritten(tmp_path / "A/store/m1.npy")
-    assert all(new_brain_content(q) != c for q, c in zip(new, contents, strict=True))
+    assert all(lab_content(q) != c for q, c in zip(new, contents, strict=True))
 
 
 def test_files_are_found_through_links_each_once_and_a_loop_ends(tmp_path):

@@ -47,6 +47,19 @@ def error_of(call, *arguments, **names):
 # ---- which value wins ----
 
 
+def test_a_short_name_is_of_what_the_notebook_is_about(tmp_path):
+    names = {"brains": str(tmp_path), "orientation": "asr"}
+    of_lab = read_settings(names | {"group": "sex", "covariates": "[age]"}, "lab", show=False)
+    of_cohort = given(**names)
+    assert (of_lab.lab.brains, of_lab.lab.orientation) == (str(tmp_path), "asr")
+    assert (of_lab.lab.group, of_lab.lab.covariates) == ("sex", ("age",))
+    assert of_lab.cohort == DEMO.cohort and of_cohort.lab == DEMO.lab
+    assert (of_cohort.cohort.brains, of_cohort.cohort.orientation) == (str(tmp_path), "asr")
+    assert "unknown setting 'covariates'; did you mean lab.covariates?" in error_of(
+        given, covariates=[]
+    )
+
+
 def test_a_notebook_takes_defaults_then_its_profile_then_what_it_is_given(written):
     own = str(written("model:\n  latent_dim: 5\n  beta: 4\ngrid:\n  betas: [1, 2]\n"))
     p = given(profile=own, beta=7, latent_dim=None, settings="grid.seeds=[3, 5], n_read=9")
@@ -124,14 +137,14 @@ def test_a_kernel_in_the_projects_root_goes_on_in_the_notebooks_folder(tmp_path,
     """A profile's places are seen from there, given ones from where they were typed."""
     shutil.copytree("params", tmp_path / "notebooks" / "params")
     (tmp_path / "my lab").mkdir()
-    names = {"brains": "my lab", "atlas": "/a b", "new_brain": "$BRAIN/x", "data": "kept"}
+    names = {"brains": "my lab", "atlas": "/a b", "lab.brains": "$BRAIN/x", "data": "kept"}
     monkeypatch.chdir(tmp_path)
     before = given(**names)
     assert Path.cwd() == tmp_path and before.places.runs == "../runs"
     p = read_settings(names)
     assert Path.cwd() == tmp_path / "notebooks" and p == before
     assert (p.cohort.brains, p.cohort.atlas) == ("../my lab", "/a b")
-    assert (p.places.data, p.cohort.new_brain) == ("../kept", "$BRAIN/x")
+    assert (p.places.data, p.lab.brains) == ("../kept", "$BRAIN/x")
     assert given(settings="data=kept").places.data == "kept"  # typed in the notebooks' folder
     for name in ("data", "runs"):
         place = Path(getattr(read_settings({}, show=False).places, name)).resolve()
@@ -161,7 +174,7 @@ def test_a_short_name_is_one_setting_the_models_first():
     ("names", "told"),
     [
         ({"betta": 3}, "this notebook: unknown setting 'betta'; did you mean model.beta?"),
-        ({"zzz": 4}, "'zzz'; the sections are cohort, model, grid, evaluation, fields, places"),
+        ({"zzz": 4}, "'zzz'; the sections are cohort, model, grid, evaluation, fields, lab, places"),
         ({"model": {"beta": 3}}, "unknown setting 'model'"),
         ({"seeds": [1]}, "'seeds' may be grid.seeds or evaluation.seeds; say which"),
         ({"beta": 3, "settings": "model.beta=4"}, "model.beta is given twice"),

@@ -36,11 +36,12 @@ def why_stale(notebook: dict) -> str:
         settings, default = (described(s) for s in (settings_of(notebook), Settings()))
     except (ValueError, OSError) as error:
         return str(error)
-    # A setting that is new and at its default changed nothing.
-    told = {k: v for k, v in settings.items() if k in found["settings"] or v != default[k]}
-    now = {"settings": told}
-    now["cells"] = cells_hash(["".join(cell["source"]) for cell in code])
-    changed = [name for name, value in now.items() if found[name] != value]
+    # A setting that is new and at its default, or that is no more, changed nothing.
+    before = {k: v for k, v in found["settings"].items() if k in settings}
+    told = {k: v for k, v in settings.items() if k in before or v != default[k]}
+    cells = cells_hash(["".join(cell["source"]) for cell in code])
+    pairs = {"settings": (before, told), "cells": (found["cells"], cells)}
+    changed = [name for name, (then, now) in pairs.items() if then != now]
     return f"its {' and its '.join(changed)} changed since it was executed" if changed else ""
 
 

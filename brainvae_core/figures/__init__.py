@@ -11,8 +11,6 @@ from brainvae_core.figures.artefacts import (
     fig_detection,
     fig_error_maps,
     fig_keep_reject,
-    fig_new_brain,
-    fig_outside,
     fig_reconstructions,
 )
 from brainvae_core.figures.cohort import (
@@ -24,6 +22,7 @@ from brainvae_core.figures.cohort import (
     fig_worst,
 )
 from brainvae_core.figures.grid import fig_grids, fig_rate_distortion
+from brainvae_core.figures.lab import fig_contact_sheet, fig_deviations, fig_group_maps
 from brainvae_core.figures.paper import fig_1, fig_2a, fig_2b, fig_2c, fig_2d, fig_s1
 from brainvae_core.figures.projective import (
     fig_3a,

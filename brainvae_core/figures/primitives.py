@@ -322,15 +322,6 @@ def densities(ax: Axes, codes: np.ndarray, colours: Sequence, width: float = 1.5
     ax.spines["left"].set_visible(False)
 
 
-def one_among(ax: Axes, values: np.ndarray, one: float, colour, bins) -> int:
-    """Bars count values in grey, a line is the one; how many lie as far out is returned."""
-    ax.hist(values, bins, color="#C8C8C8")
-    ax.axvline(one, color=colour, lw=2)
-    ax.set_yticks([])
-    ax.spines["left"].set_visible(False)
-    return int((np.asarray(values) >= one).sum())
-
-
 def legend(figure, handles: Mapping[str, object] | Sequence, **options) -> None:
     """One legend above all panels: artists by label, or artists with labels."""
     where = {"loc": "outside upper center", "ncols": min(6, max(len(handles), 1)), **options}
