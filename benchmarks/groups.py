@@ -1,0 +1,128 @@
+"""Two groups of a lab's brains: how often each tool finds a planted difference, or one that is not.
+
+    python benchmarks/groups.py [--small] [--device auto]
+
+Studies of 12 + 12, 30 + 30 and 100 + 100 brains of both simulators, at 80 × 112: latents of a
+β-VAE beside what labs use today, which are region means, every pixel, and scores of PCA. The models
+were fitted to a reference cohort of the same simulator, and saw none of a study's brains.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from measure import heading, options, part
+from scipy.stats import binomtest, false_discovery_control, ttest_ind
+
+from brainvae_core.cohorts import (
+    comparable_brains,
+    planted_difference,
+    simulate,
+    simulate_freeform,
+    simulate_groups,
+)
+from brainvae_core.fields import region_brightness
+from brainvae_core.metrics import design_of, group_differences
+from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
+from brainvae_core.models.devices import pick_device
+
+SHAPE, SEED, LEVEL = (80, 112), 7, 0.05
+EFFECTS = {"none": 0.0, "thickness": 1.0, "ventricle": 1.0, "brightness HPF": 1.0}  # planted SD
+GROUPS = {12: 60, 30: 60, 100: 30}  # brains a group: studies of each effect
+MOST_PERMUTATIONS = 499
+TOOLS = ("β-VAE, latents", "PCA, scores", "regions, Welch and FDR", "regions, largest t", "pixels")
+STUDIES = {"anatomical": simulate, "freeform": simulate_freeform}
+
+
+def reference_of(simulator: str, n_brains: int, steps: int, device: str):
+    """A reference cohort and the models that were fitted to it."""
+    cohort = STUDIES[simulator](n_brains, shape=SHAPE, artefact_share=0.15, seed=0)
+    configs = {"β-VAE": BetaVAEConfig(steps=steps), "PCA": PCAConfig(latent_dim=8)}
+    return cohort, {name: fit(cohort, c, "runs", device).model for name, c in configs.items()}
+
+
+def study(simulator, reference, models, effect, n, seed) -> dict[str, tuple[bool, bool]]:
+    """Of every tool whether it finds a difference, and whether it does so in the right place."""
+    size, regions = EFFECTS[effect], reference.atlas.regions(0.01)
+    made = simulate_groups(n, n, effect, size, shape=SHAPE, seed=seed, simulator=simulator)
+    lab = comparable_brains(made.images, made.metadata, reference)
+    masks, inside = reference.atlas.roi_masks(regions), reference.atlas.brain_mask
+    planted = np.abs(planted_difference(effect, size, reference.atlas, simulator))
+    in_region = np.array([planted[mask].mean() for mask in masks])
+    design = design_of(lab.metadata, "group")
+    by_region = region_brightness(lab.images, masks).T
+    second = design.matrix[:, design.tested][:, 0] > 0
+    found = {}
+    for name, values in (
+        ("β-VAE, latents", models["β-VAE"].encode(lab.images)),
+        ("PCA, scores", models["PCA"].encode(lab.images)),
+        ("regions, largest t", by_region),
+        ("pixels", lab.images[:, inside]),
+    ):
+        table = group_differences(values, design, n_permutations=MOST_PERMUTATIONS, seed=seed)
+        is_clear, best = table["p_family"].to_numpy() < LEVEL, int(table["p"].argmin())
+        right = np.nan  # a latent has no place
+        if name == "pixels":
+            right = planted[inside][best] >= planted.max() / 4
+        elif name.startswith("regions"):
+            right = in_region[best] >= in_region.max() / 2
+        found[name] = (is_clear.any(), right)
+    p = ttest_ind(by_region[second], by_region[~second], equal_var=False).pvalue
+    right = in_region[p.argmin()] >= in_region.max() / 2
+    found["regions, Welch and FDR"] = (false_discovery_control(p).min() < LEVEL, right)
+    return found
+
+
+def studies(simulator, reference, models, effect, n, count) -> pd.DataFrame:
+    """A row a tool: the share of studies in which it finds something, and where."""
+    made = [study(simulator, reference, models, effect, n, SEED + i) for i in range(count)]
+    rows = []
+    for tool in TOOLS:
+        found = np.array([one[tool] for one in made], dtype=float)
+        ends = binomtest(int(found[:, 0].sum()), count).proportion_ci(method="wilson")
+        rows.append({"tool": tool, "found": found[:, 0].mean(), "low": ends.low, "high": ends.high})
+        rows[-1]["right"] = found[found[:, 0] > 0, 1].mean() if found[:, 0].any() else np.nan
+    return pd.DataFrame(rows)
+
+
+def main():
+    parser = options(__doc__, "two studies of each kind, with models of a few steps")
+    given = parser.parse_args()
+    small, device = given.small, pick_device(given.device)
+    heading("Two groups", device, f"{MOST_PERMUTATIONS} permutations, {LEVEL} over all measures.")
+    print("\n| simulator | brains | planted | " + " | ".join(TOOLS) + " | studies |")
+    print("|---" * (len(TOOLS) + 4) + "|", flush=True)
+    torch.set_num_threads(1)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for simulator in STUDIES:
+            with part(simulator):
+                size = (60, 40) if small else (1024, 1500)
+                reference, models = reference_of(simulator, *size, given.device)
+                cells = list(product(GROUPS, EFFECTS))
+                jobs = [
+                    pool.submit(
+                        studies, simulator, reference, models, effect, n, 2 if small else GROUPS[n]
+                    )
+                    for n, effect in cells
+                ]
+                for (n, effect), job in zip(cells, jobs, strict=True):
+                    told = [_told(row) for row in job.result().to_dict("records")]
+                    count = 2 if small else GROUPS[n]
+                    print(
+                        f"| {simulator} | {n} + {n} | {effect} | {' | '.join(told)} | {count} |",
+                        flush=True,
+                    )
+
+
+def _told(row) -> str:
+    where = "" if np.isnan(row["right"]) else f", right {row['right']:.0%}"
+    return f"{row['found']:.0%} [{row['low']:.0%}, {row['high']:.0%}]{where}"
+
+
+if __name__ == "__main__":
+    main()
