@@ -20,6 +20,7 @@ from brainvae_core.cohorts.freeform import (
     rendered_freeform,
     simulate_freeform,
 )
+from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
 from brainvae_core.cohorts.preprocess import (
     Preprocessing,
     comparable_section,
@@ -35,6 +36,7 @@ from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [
     "ARTEFACTS",
+    "EFFECTS",
     "FACTORS",
     "FREEFORM_FACTORS",
     "Atlas",
@@ -57,6 +59,7 @@ __all__ = [
     "judged",
     "known_factors",
     "open_cohort",
+    "planted_difference",
     "preprocess",
     "read_acquired",
     "read_ledger",
@@ -67,6 +70,7 @@ __all__ = [
     "save_blocks",
     "simulate",
     "simulate_freeform",
+    "simulate_groups",
     "told_turned",
     "turned_sections",
 ]
