@@ -21,6 +21,7 @@ from brainvae_core.cohorts.freeform import (
     simulate_freeform,
 )
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
+from brainvae_core.cohorts.lab import comparable_brains, suitability
 from brainvae_core.cohorts.preprocess import (
     Preprocessing,
     comparable_section,
@@ -49,6 +50,7 @@ __all__ = [
     "cause",
     "ccf_atlas",
     "clean_part",
+    "comparable_brains",
     "comparable_section",
     "corrupted_brains",
     "displaced",
@@ -71,6 +73,7 @@ __all__ = [
     "simulate",
     "simulate_freeform",
     "simulate_groups",
+    "suitability",
     "told_turned",
     "turned_sections",
 ]
