@@ -20,6 +20,8 @@ from brainvae_core.cohorts.freeform import (
     rendered_freeform,
     simulate_freeform,
 )
+from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
+from brainvae_core.cohorts.lab import comparable_brains, suitability
 from brainvae_core.cohorts.preprocess import (
     Preprocessing,
     comparable_section,
@@ -35,6 +37,7 @@ from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [
     "ARTEFACTS",
+    "EFFECTS",
     "FACTORS",
     "FREEFORM_FACTORS",
     "Atlas",
@@ -47,6 +50,7 @@ __all__ = [
     "cause",
     "ccf_atlas",
     "clean_part",
+    "comparable_brains",
     "comparable_section",
     "corrupted_brains",
     "displaced",
@@ -57,6 +61,7 @@ __all__ = [
     "judged",
     "known_factors",
     "open_cohort",
+    "planted_difference",
     "preprocess",
     "read_acquired",
     "read_ledger",
@@ -67,6 +72,8 @@ __all__ = [
     "save_blocks",
     "simulate",
     "simulate_freeform",
+    "simulate_groups",
+    "suitability",
     "told_turned",
     "turned_sections",
 ]

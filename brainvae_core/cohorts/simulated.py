@@ -74,7 +74,7 @@ class Simulator:
         )
         metadata, factors = self.draw(n_brains, brain_rng)
         clean = self._sections(factors, atlas, chunk_rngs)
-        images, masks, columns = _with_artefacts(
+        images, masks, columns = with_artefacts(
             clean, atlas, metadata["injection_structure"], artefact_share, artefact_rng
         )
         return Cohort(
@@ -297,7 +297,7 @@ def smooth_fields(n, reaches, lengths, noise) -> np.ndarray:
     return down @ noise((n, down.shape[1], across.shape[1])) @ across.T
 
 
-def _with_artefacts(clean, atlas, structures, share, rng):
+def with_artefacts(clean, atlas, structures, share, rng):
     """Images, masks and columns of metadata; a leak lies at the injection site, on the right."""
     right = np.arange(atlas.shape[1]) >= atlas.shape[1] / 2
     masks = dict(zip(INJECTED, atlas.roi_masks(INJECTED) & right, strict=True))

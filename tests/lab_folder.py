@@ -1,0 +1,21 @@
+"""A cohort as a lab hands it in: a folder of registered sections and its table of brains."""
+
+import numpy as np
+
+from brainvae_core.cohorts.atlas import AUTHORS_CROP
+
+
+def write_lab(folder, cohort, white=20_000):
+    """One NPY a brain on the 320 × 456 grid, and ``metadata.csv`` without the planted truth.
+
+    Brains of a coarser cohort come back as they are; greys are whole numbers, 1 becomes ``white``.
+    """
+    folder.mkdir(parents=True)
+    factor = 320 // cohort.atlas.shape[0]
+    for brain, image in zip(cohort.metadata.index, cohort.images, strict=True):
+        section = np.zeros((320, 456), dtype=np.uint16)
+        section[:, AUTHORS_CROP] = np.rint(white * image).repeat(factor, 0).repeat(factor, 1)
+        np.save(folder / f"{brain}.npy", section)
+    recorded = cohort.metadata.drop(columns=["artefact", "artefact_strength"])
+    recorded.to_csv(folder / "metadata.csv", index_label="brain")
+    return folder

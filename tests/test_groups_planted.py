@@ -1,0 +1,201 @@
+"""Two groups of a lab's brains: they differ where they were planted to differ, and only there."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lab_folder import write_lab
+from refusals import refused
+
+from brainvae_core.cohorts import (
+    EFFECTS,
+    drawn_atlas,
+    planted_difference,
+    read_sections,
+    rendered,
+    simulate,
+    simulate_groups,
+)
+from brainvae_core.cohorts.groups import SIMULATORS
+from brainvae_core.cohorts.simulated import ANATOMICAL, FACTORS
+
+SHAPE = (40, 56)
+ATLAS = drawn_atlas().resampled(SHAPE)
+each_simulator = pytest.mark.parametrize("simulator", SIMULATORS)
+
+
+def made(n_a=30, n_b=25, effect="none", size=0.0, **options):
+    return simulate_groups(n_a, n_b, effect, size, **{"atlas": ATLAS, "seed": 2} | options)
+
+
+def is_knockout(cohort):
+    return (cohort.metadata["group"] == "KO").to_numpy()
+
+
+def correlation(one, other):
+    inside = ATLAS.brain_mask
+    return np.corrcoef(one[inside], other[inside])[0, 1]
+
+
+@each_simulator
+@pytest.mark.parametrize("effect", [e for e in EFFECTS if EFFECTS[e].factor])
+def test_an_effect_changes_the_knockouts_by_its_factor_alone(effect, simulator):
+    factor = EFFECTS[effect].factor
+    before, after = (made(effect=effect, size=s, simulator=simulator) for s in (0, -0.8))
+    knockout = is_knockout(after)
+    assert np.array_equal(knockout, is_knockout(before)) and knockout.sum() == 25
+    assert np.array_equal(after.clean[~knockout], before.clean[~knockout])
+    wanted = before.factors.copy()
+    wanted[factor] = (wanted[factor] - np.float32(0.8) * knockout).clip(-3, 3)
+    pd.testing.assert_frame_equal(after.factors, wanted, atol=1e-6)
+    assert 0.6 < after.factors.loc[~knockout, factor].std() < 1.4
+    change = (after.clean - before.clean)[knockout].mean(axis=0)
+    planted = planted_difference(effect, -0.8, ATLAS, simulator)
+    assert correlation(change, planted) > 0.95
+    assert (change * planted).sum() / (planted**2).sum() == pytest.approx(1, abs=0.2)
+    # Artefacts do not depend on it.
+    assert after.metadata.equals(before.metadata)
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_the_truth_of_a_region_lies_in_it(effect):
+    kind, factor, regions = EFFECTS[effect]
+    planted, opposite = (planted_difference(effect, size, ATLAS) for size in (1, -1))
+    assert planted.shape == SHAPE and (factor is None) == (not planted.any())
+    if factor is None:
+        return
+    assert correlation(planted, opposite) < -0.8
+    if factor in FACTORS:  # by another road: other brains, of the simulator itself
+        _, before = ANATOMICAL.draw(200, np.random.default_rng(5))
+        sections = [
+            rendered(f, ATLAS) for f in (before, before.assign(**{factor: before[factor] + 1}))
+        ]
+        assert correlation(planted, (sections[1] - sections[0]).mean(axis=0)) > 0.95
+    size = np.abs(planted)
+    if regions:
+        own = ATLAS.roi_masks(regions).any(axis=0)
+        assert size[own].mean() > 2 * size[ATLAS.brain_mask & ~own].mean()
+    elif kind != "anatomy":
+        assert (size[ATLAS.brain_mask] > 0.005).mean() > 0.1  # all over
+
+
+@each_simulator
+def test_no_effect_is_none_and_damage_is_of_knockouts_alone(simulator):
+    null, damaged = (
+        made(40, 20, e, s, simulator=simulator) for e, s in (("none", 0), ("damage", 0.5))
+    )
+    assert np.array_equal(null.clean, damaged.clean) and null.factors.equals(damaged.factors)
+    knockout, more = is_knockout(null), damaged.metadata["artefact"] != "none"
+    before = null.metadata["artefact"] != "none"
+    assert before.sum() == 9 and more.sum() == 9 + 10 and not (more & ~before)[~knockout].any()
+    assert np.array_equal(damaged.artefact_masks.any(axis=(1, 2)), more)
+    changed = np.abs(damaged.images - damaged.clean) > 0.02
+    assert np.array_equal(changed, damaged.artefact_masks)
+    own = null.metadata.columns[:1].tolist() + ["sex", "strain"]
+    assert null.metadata[own].equals(damaged.metadata[own])
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 7), st.integers(0, 2**32), st.sampled_from([*SIMULATORS]))
+def test_every_lab_has_its_brains_and_a_seed_makes_it_again(n_a, n_b, seed, simulator):
+    effect = list(EFFECTS)[seed % len(EFFECTS)]
+    given = {"seed": seed, "simulator": simulator, "artefact_share": 0.3}
+    one, again = (made(n_a, n_b, effect, 1, **given) for _ in range(2))
+    assert is_knockout(one).sum() == n_b and len(one) == n_a + n_b
+    assert one.fingerprint == again.fingerprint and "split" not in one.metadata
+    assert one.metadata.notna().all(axis=None) and len(np.unique(one.clean[:, 20])) > 50
+    kept = one.metadata["artefact"] == "none"
+    assert np.array_equal(one.images[kept], one.clean[kept])
+
+
+# ---- covariates ----
+
+
+def lab_table(n):
+    """Unbalanced, incomplete, and with the sex that the group half has."""
+    group = np.repeat(["WT", "KO"], [n - n // 3, n // 3])
+    rng = np.random.default_rng(0)
+    sex = np.where(rng.random(n) < 0.8, np.where(group == "KO", "M", "F"), None)
+    strain = rng.choice(["C57BL/6J", "FVB.CD1(ICR)", "B6.C3H"], n, p=[0.5, 0.3, 0.2])
+    age = np.where(rng.random(n) < 0.1, np.nan, np.round(rng.normal(58, 3, n), 1))
+    line = rng.choice(["Ai75(RCL-nT)", None], n)
+    site = rng.choice(["VISp", "TH"], n)
+    columns = {"group": group, "sex": sex, "strain": strain, "age_days": age}
+    return pd.DataFrame(columns | {"line": line, "injection_structure": site})
+
+
+def test_a_labs_table_stays_as_it_is_and_its_brains_are_like_it():
+    table, n = lab_table(300), 300
+    cohort = made(200, 100, design=table.sample(frac=1, random_state=1), artefact_share=0.2)
+    shuffled = table.sample(frac=1, random_state=1).set_axis(cohort.metadata.index)
+    pd.testing.assert_frame_equal(cohort.metadata[[*table]], shuffled)
+    factors, recorded = cohort.factors, cohort.metadata
+    male, female = ((recorded["sex"] == s).to_numpy() for s in "MF")
+    # Effects of sex, strain and age of the population: +0.8, +1.0 and 0.1 a day.
+    wider = factors["brain_width"][male].mean() - factors["brain_width"][female].mean()
+    thicker = factors["cortical_thickness"].groupby(recorded["strain"]).mean()
+    aged = recorded["age_days"].notna()
+    slope = np.polyfit(recorded["age_days"][aged], factors["ventricle_size"][aged], 1)[0]
+    assert wider == pytest.approx(0.8, abs=0.35)
+    assert thicker["C57BL/6J"] - thicker["FVB.CD1(ICR)"] == pytest.approx(1.0, abs=0.4)
+    assert slope == pytest.approx(0.1, abs=0.06)
+    assert (recorded["artefact"] != "none").sum() == round(0.2 * n)
+    # Confounded: what the sexes differ in looks like a difference of the groups.
+    knockout = is_knockout(cohort)
+    assert factors["brain_width"][knockout].mean() - factors["brain_width"][~knockout].mean() > 0.4
+
+
+def test_without_a_design_a_lab_is_like_the_reference():
+    many = made(300, 300).factors
+    _, reference = ANATOMICAL.draw(2000, np.random.default_rng(9))
+    assert np.abs(many.mean() - reference.mean()).max() < 0.15
+    assert np.abs(many.std() - reference.std()).max() < 0.1
+    lab, other = made(12, 12, seed=9).images, simulate(24, ATLAS, seed=9).images
+    assert np.abs(lab[:, None] - other).max(axis=(2, 3)).min() > 0.05  # nobody is in both
+
+
+def test_a_real_design_is_taken(real_data):
+    real = pd.read_csv(real_data / "allen_api/connectivity_experiments_2024.csv")
+    names = {"gender": "sex", "strain": "strain", "transgenic-line": "line"}
+    names["structure-abbrev"] = "injection_structure"
+    design = real[[*names]].rename(columns=names).sample(60, random_state=0)
+    cohort = made(40, 20, "ventricle", 1, design=design)
+    pd.testing.assert_frame_equal(
+        cohort.metadata[[*design]].reset_index(drop=True), design.reset_index(drop=True)
+    )
+    assert list(cohort.metadata)[:5] == ["group", *names.values()]
+    assert cohort.metadata["strain"].isna().any()
+
+
+def test_a_lab_hands_in_files_that_are_read_again(tmp_path):
+    cohort = made(4, 3, "thickness", 1)
+    sections, metadata, refused_brains = read_sections(write_lab(tmp_path / "lab", cohort))
+    assert sections.shape == (7, 320, 456) and not refused_brains
+    given = cohort.metadata.drop(columns=["artefact", "artefact_strength"])
+    pd.testing.assert_frame_equal(metadata, given, check_names=False, check_dtype=False)
+    small = sections[:, ::8, 4:452:8]
+    np.testing.assert_allclose(small / 20_000, cohort.images, atol=1e-4)
+
+
+def test_what_is_no_lab_is_refused():
+    table = lab_table(9)
+    more = pd.DataFrame({"group": ["WT"] * 5 + ["wt"] * 4})
+    refused(
+        [
+            ("^no effect 'size'; there are none, thickness,", made, 3, 3, "size"),
+            ("^no effect 'x'", planted_difference, "x", 1, ATLAS),
+            (r"^size=2.5 of effect 'width' is outside \[-2, 2\]$", made, 3, 3, "width", 2.5),
+            (r"^size=nan of effect 'width' is outside", made, 3, 3, "width", np.nan),
+            (r"^size=-0.1 of effect 'damage' is outside \[0, 1\]$", made, 3, 3, "damage", -0.1),
+            ("^0 wild types and 3 knockouts; give at least 1 of each$", made, 0, 3),
+            ("^no simulator 'real'", lambda: made(simulator="real")),
+            ("^the design has 9 rows for 3 . 5 brains$", lambda: made(3, 5, design=table)),
+            (
+                "^the design's group has 6 WT, 3 KO of 5 WT and 4 KO",
+                lambda: made(5, 4, design=table),
+            ),
+            ("^the design's group has 5 WT, 0 KO", lambda: made(5, 4, design=more)),
+            (r"^artefact_share=2 is outside", lambda: made(artefact_share=2)),
+        ]
+    )

@@ -1,0 +1,284 @@
+"""A lab's brains beside a reference: on its greys, and told where they are of another kind."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from refusals import refused
+from scipy.ndimage import gaussian_filter, shift
+
+from brainvae_core.cohorts import (
+    Cohort,
+    Preprocessing,
+    ccf_atlas,
+    comparable_brains,
+    comparable_section,
+    drawn_atlas,
+    preprocess,
+    read_section,
+    simulate,
+    simulate_groups,
+    suitability,
+)
+
+SHAPE = (80, 112)
+INSIDE = drawn_atlas().resampled(SHAPE).brain_mask
+TURNS = {
+    "none": lambda a: a,
+    "upside down": lambda a: a[::-1],
+    "mirrored": lambda a: a[:, ::-1],
+    "rotated by 180°": lambda a: a[::-1, ::-1],
+}
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return simulate(120, shape=SHAPE, seed=0)
+
+
+@pytest.fixture(scope="module")
+def lab():
+    return simulate_groups(12, 12, "ventricle", 1, shape=SHAPE, seed=0)
+
+
+def table(n, **columns):
+    return pd.DataFrame(columns, index=pd.Index([f"m{i}" for i in range(n)], name="brain"))
+
+
+def inverted(section, inside=INSIDE):
+    """White matter bright, around it dark as before."""
+    return np.where(inside, np.percentile(section[inside], 99.9) - section, 0).clip(0)
+
+
+def judged(sections, reference, planes=None, **columns):
+    brains = comparable_brains(sections, table(len(sections), **columns), reference)
+    assert not brains.refused
+    return suitability(brains, reference, planes)
+
+
+# ---- on the reference's greys ----
+
+
+def test_brains_come_out_as_each_section_does_and_keep_what_is_known_of_them(reference, lab):
+    gains = np.linspace(0.5, 9_000, len(lab))
+    brains = comparable_brains(lab.images * gains[:, None, None], lab.metadata, reference)
+    greys = Preprocessing.of(reference)
+    for image, section in zip(brains.images, lab.images, strict=True):
+        np.testing.assert_allclose(
+            image, comparable_section(section, reference.atlas, greys), atol=1e-6
+        )
+    pd.testing.assert_frame_equal(brains.metadata[[*lab.metadata]], lab.metadata)
+    wanted = greys.brightness / (lab.images[:, INSIDE].mean(axis=1) * gains)
+    np.testing.assert_allclose(brains.metadata["gain"], wanted, rtol=1e-5)
+    assert brains.atlas is reference.atlas and not brains.refused
+    assert brains.preprocessing == greys.to_dict() and brains.factors is None
+    one = comparable_brains(lab.images[:1], lab.metadata[:1], reference, name="mouse")
+    assert len(one) == 1 and one.name == "mouse" and "split" not in one.metadata
+
+
+def test_a_brain_of_the_reference_comes_out_as_it_is_there(lab):
+    raw = simulate(30, shape=SHAPE, seed=4).images * 800
+    reference = preprocess(raw, table(30), drawn_atlas(), shape=SHAPE, seed=0)
+    brains = comparable_brains(raw, table(30), reference)
+    np.testing.assert_allclose(brains.images, reference.images, atol=1e-6)
+    np.testing.assert_allclose(brains.metadata["gain"], reference.metadata["gain"], rtol=1e-6)
+    assert suitability(brains, reference)["unsuited"].eq("").all()
+
+
+def test_what_cannot_be_compared_is_named_with_why(reference, lab):
+    good, half, nan = lab.images[0], lab.images[1][:40], lab.images[2].copy()
+    nan[3, 4] = np.nan
+    black, offset = np.zeros(SHAPE), 1 - lab.images[3]
+    before = {"m9": "not read"}
+    brains = comparable_brains(
+        [good, half, nan, black, offset], table(5), reference, refused=before
+    )
+    assert brains.metadata.index.tolist() == ["m0"] and before == {"m9": "not read"}
+    for brain, why in {
+        "m9": "not read",
+        "m1": r"shape \(40, 112\) does not fit",
+        "m2": "NaN or infinite",
+        "m3": "no brightness",
+        "m4": "outside has to be dark",
+    }.items():
+        assert re.search(why, brains.refused[brain]), brain
+    assert len(brains.refused) == 5
+
+
+@pytest.mark.parametrize("form", ["pixel by pixel", "brighter", "whole numbers"])
+def test_copies_under_two_names_are_named_and_counted_once(reference, lab, form):
+    make = {
+        "pixel by pixel": lambda s: s.copy(),
+        "brighter": lambda s: s * 7,
+        "whole numbers": lambda s: np.rint(s * 250).astype(np.uint8),
+    }[form]
+    sections = [*lab.images[:4], make(lab.images[1]), make(lab.images[2])]
+    recorded = table(6, sex=["F", "M", None, "F", "M", None], age=[1, 2, np.nan, 3, 2, np.nan])
+    brains = comparable_brains(sections, recorded, reference)
+    assert brains.metadata.index.tolist() == ["m0", "m1", "m2", "m3"]
+    said = "it has the same pixels as m{}, which is taken; remove one of them"
+    assert brains.refused == {"m4": said.format(1), "m5": said.format(2)}
+
+
+def test_of_copies_whose_rows_differ_none_is_taken(reference, lab):
+    sections = [*lab.images[:3], lab.images[1], lab.images[1]]
+    columns = {"group": ["a", "a", "b", "b", "a"], "age": [1, 2, 3, 2, np.nan]}
+    brains = comparable_brains(sections, table(5, **columns), reference)
+    assert brains.metadata.index.tolist() == ["m0", "m2"]
+    assert brains.refused["m3"].startswith("it has the same pixels as m1 and another group; give")
+    assert brains.refused["m4"].startswith("it has the same pixels as m1 and another age; give")
+    assert brains.refused["m1"].startswith("it has the same pixels as m")
+
+
+# ---- whether they can be judged ----
+
+
+def test_brains_of_the_reference_kind_are_suited_whatever_their_units(reference, lab):
+    for effect, size in (("none", 0), ("damage", 1), ("plane", 2), ("brightness", -2)):
+        for simulator in ("anatomical", "freeform"):
+            made = simulate_groups(12, 12, effect, size, shape=SHAPE, simulator=simulator)
+            gains = np.geomspace(1e-3, 1e6, 24)
+            found = judged(made.images * gains[:, None, None], reference)
+            assert found["unsuited"].eq("").all(), (effect, simulator)
+            assert found["contrast"].eq("as the reference").all()
+            assert found["turned"].eq("sides cannot be told").all()  # the drawn atlas is symmetric
+            assert found["plane"].isna().all() and found["gain"].is_monotonic_decreasing
+            if effect == "none" and simulator == "anatomical":
+                assert found["unlike"].eq("").all() and found["fit_z"].abs().median() < 1.5
+
+
+def test_the_fit_is_the_correlation_with_the_mean_brain(reference, lab):
+    found = judged(lab.images, reference)
+    mean = reference.split("train").images.mean(axis=0)[INSIDE]
+    wanted = [np.corrcoef(image[INSIDE], mean)[0, 1] for image in lab.images]
+    np.testing.assert_allclose(found["fit"], wanted, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def asymmetric():
+    """A reference and nine sections, on an atlas whose midline lies off the grid's."""
+    drawn, rng = drawn_atlas().resampled(SHAPE), np.random.default_rng(0)
+    atlas = replace(drawn, template=0.7 * shift(drawn.template, [0, 0.4], order=1))
+    shading = gaussian_filter(rng.normal(size=(39, *SHAPE)), (0, 10, 10))
+    noise = rng.normal(0, 0.02, (39, *SHAPE))
+    images = np.clip(atlas.template * (1 + 0.1 * shading / shading.std() + noise), 0, 1)
+    return Cohort(images[:30], table(30), atlas).with_split(0), images[30:]
+
+
+@pytest.mark.parametrize("is_inverted", [False, True])
+@pytest.mark.parametrize("how", TURNS)
+def test_what_lies_wrong_or_is_inverted_is_named(asymmetric, how, is_inverted):
+    reference, images = asymmetric
+    sections = [inverted(s) for s in images] if is_inverted else images
+    found = judged([np.ascontiguousarray(TURNS[how](s)) for s in sections], reference)
+    assert found["turned"].eq(how).all()
+    assert found["contrast"].eq("inverted" if is_inverted else "as the reference").all()
+    words = [how] * (how != "none") + ["contrast inverted, such as white"] * is_inverted
+    assert found["unsuited"].ne("").all() == bool(words)
+    for word in words:
+        assert found["unsuited"].str.contains(word).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000))
+def test_what_is_no_section_of_this_kind_is_another_modality(reference, seed):
+    rng = np.random.default_rng(seed)
+    rough, blank = rng.random(SHAPE) * INSIDE, INSIDE * 1.0
+    found = judged([rough, blank + 1e-3 * rough, np.roll(rough, 1)], reference)
+    assert found["contrast"].eq("other").all()
+    number = r"0\.\d\d"
+    pattern = (
+        f"another plane or modality: correlation -?{number}, reference brains {number}–{number}"
+    )
+    assert found["unsuited"].str.fullmatch(f"{pattern}; not scored").all()
+
+
+def test_a_plane_is_told_by_templates(reference, lab):
+    atlas = reference.atlas
+    planes = {286 + 5 * k: shift(atlas.template, [2 * k, 0], order=1) for k in range(-4, 5)}
+    sections = [
+        shift(image, [2 * k, 0], order=1)
+        for k, image in zip((-4, 0, 1, 3), lab.images, strict=False)
+    ]
+    for finer in (1, 2):
+        given = {p: t.repeat(finer, 0).repeat(finer, 1) for p, t in planes.items()}
+        found = judged(sections, reference, given)
+        assert found["plane"].tolist() == [266, 286, 291, 301]
+        assert found["unsuited"].ne("").tolist() == [True, False, False, True]
+        assert "more like plane 266 than like the reference's 286" in found["unsuited"].iloc[0]
+
+
+def test_real_brains_and_what_was_made_of_them(real_data):
+    atlas, folder = ccf_atlas(real_data), real_data / "individuals"
+    reference = simulate(64, atlas, (160, 224), seed=0)
+    inside = np.pad(atlas.brain_mask, ((0, 0), (4, 4)))
+    two_photon = read_section(folder / "swcA_stpt_ccf50.tif")
+    other = read_section(folder / "swcC_section_ccf25_ap293.tif")
+    swapped = two_photon.astype(np.float64) * 65_535 / 1e9
+    templates = tifffile.imread(real_data / "ccf/average_template_25_ap246-326.tif")[:, :, 4:452]
+    planes = {246 + k: templates[k] for k in range(0, 81, 4)}
+    sections = {
+        "two-photon": two_photon,
+        "section": other,
+        "inverted": inverted(two_photon, inside),
+        "inverted section": inverted(other, inside),
+        "down": two_photon[::-1],
+        "inverted and down": inverted(two_photon, inside)[::-1],
+        "plane 246": read_section(folder / "swcA_stpt_ccf50.tif", plane=246),
+        "plane 306": np.pad(templates[60].astype(float), ((0, 0), (4, 4))),
+    }
+    metadata = pd.DataFrame(index=pd.Index(sections, name="brain"))
+    brains = comparable_brains([*sections.values()], metadata, reference)
+    assert not brains.refused
+    found = suitability(brains, reference, planes)
+    why = found["unsuited"]
+    assert why["two-photon"] == why["section"] == ""
+    assert found["unlike"][["two-photon", "section"]].str.match("^correlation 0.[45]").all()
+    assert found.at["two-photon", "plane"] == 286 and abs(found.at["section", "plane"] - 293) < 8
+    for brain in ("inverted", "inverted section", "inverted and down"):
+        assert "contrast inverted" in why[brain] and ("upside down" in why[brain]) == (
+            "down" in brain
+        )
+    assert why["down"].startswith("upside down") and "inverted" not in why["down"]
+    assert why["plane 246"].startswith("another plane or modality: correlation 0.2")
+    assert why["plane 306"].startswith("more like plane 306 than like the reference's 286")
+    # Two names of one brain in other units: a copy, not an outlier.
+    units = comparable_brains([two_photon, swapped], table(2), reference)
+    assert units.refused == {
+        "m1": "it has the same pixels as m0, which is taken; remove one of them"
+    }
+
+
+def test_what_is_no_lab_is_refused(reference, lab):
+    twice = lab.metadata.set_axis(["m0"] * len(lab))
+    small = lab.resampled((40, 56))
+    refused(
+        [
+            ("ids of cohort 'lab' must be unique", comparable_brains, lab.images, twice, reference),
+            (
+                "^23 sections and 24 rows",
+                comparable_brains,
+                lab.images[1:],
+                lab.metadata,
+                reference,
+            ),
+            (
+                "^none of the 2 brains of 'lab' can be compared; m0: section has no brightness",
+                comparable_brains,
+                np.zeros((2, *SHAPE)),
+                table(2),
+                reference,
+            ),
+            (
+                r"^brains of \(40, 56\) and a reference of \(80, 112\)",
+                suitability,
+                small,
+                reference,
+            ),
+        ]
+    )
