@@ -26,6 +26,7 @@ from brainvae_core.metrics.codes import (
     tail_counts,
 )
 from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level, cw_ssim_scale_um
+from brainvae_core.metrics.designs import Design, design_of, usable_brains
 from brainvae_core.metrics.factors import (
     DCI,
     dci,
@@ -46,6 +47,7 @@ from brainvae_core.metrics.generative import (
     sample_precision,
     sample_recall,
 )
+from brainvae_core.metrics.groups import group_differences
 from brainvae_core.metrics.intervals import (
     Estimate,
     difference,
@@ -56,6 +58,7 @@ from brainvae_core.metrics.intervals import (
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
+from brainvae_core.metrics.power import brains_needed, power_curve, smallest_difference
 from brainvae_core.metrics.reconstruction import (
     LIMITS,
     explained_variance,
@@ -81,6 +84,7 @@ __all__ = [
     "ArtefactRemoval",
     "Bound",
     "Curves",
+    "Design",
     "LIMITS",
     "ErrorMap",
     "Estimate",
@@ -93,6 +97,7 @@ __all__ = [
     "artefact_removal",
     "as_text",
     "auc",
+    "brains_needed",
     "choose_point",
     "clustering",
     "compare",
@@ -100,6 +105,7 @@ __all__ = [
     "cw_ssim_level",
     "cw_ssim_scale_um",
     "dci",
+    "design_of",
     "detection_curves",
     "difference",
     "error_score",
@@ -112,6 +118,7 @@ __all__ = [
     "from_resamples",
     "generated_scores",
     "graded_removal",
+    "group_differences",
     "jackknife",
     "jackknife_difference",
     "knee",
@@ -129,6 +136,7 @@ __all__ = [
     "pca_basis",
     "pca_frechet_distance",
     "pixel_detection",
+    "power_curve",
     "psnr",
     "radial_spectrum",
     "reconstruction_scores",
@@ -137,9 +145,11 @@ __all__ = [
     "sample_recall",
     "scores_table",
     "sidedness_beyond_chance",
+    "smallest_difference",
     "spread",
     "summarise",
     "summarise_samples",
     "tail_counts",
+    "usable_brains",
     "verdict",
 ]

@@ -1,0 +1,224 @@
+"""Who is compared with whom: a lab's columns as the design matrix of a linear model."""
+
+import difflib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+CONTROLS = (
+    *("wt", "wild type", "wild-type", "wildtype", "+/+", "control", "controls", "ctrl", "ctl"),
+    *("vehicle", "veh", "saline", "pbs", "placebo", "sham", "untreated", "naive", "baseline"),
+)
+MISSING = ("", "na", "n/a", "nan", "null", "?", "unknown")
+FEW = 0.1  # of a column's entries: so many that are no numbers are taken for slips
+
+
+class Design(NamedTuple):
+    """Design matrix of a linear model and which of its columns are asked about.
+
+    ``matrix`` (n, k), the intercept first, with the names ``columns``; ``tested`` (k,) bool;
+    ``contrast`` is "KO − WT", "per unit of age" or "WT, HET, KO"; ``brains`` (n,) are its rows.
+    """
+
+    term: str
+    contrast: str
+    columns: list[str]
+    matrix: np.ndarray
+    tested: np.ndarray
+    brains: pd.Index
+
+
+def usable_brains(
+    metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ()
+) -> tuple[np.ndarray, dict[str, str]]:
+    """Brains that a linear model can take, (n,) bool, and of every other why not, by its name.
+
+    Left out are brains without a value ("no age_days") and those alone in a level of a covariate,
+    which explains them away ("the only brain with batch 'B3'").
+
+    Parameters
+    ----------
+    metadata : DataFrame
+        A brain a row; blanks, NA and "unknown" are missing values.
+    term, covariates : str and sequence of str
+        Columns: what is asked about, and what is adjusted for.
+    """
+    columns = _columns(metadata, term, covariates)
+    missing = {name: _missing(metadata[name]) for name in columns}
+    why = {
+        place: "no " + ", ".join(names)
+        for place in range(len(metadata))
+        if (names := [name for name in columns if missing[name][place]])
+    }
+    texts = [name for name in columns[1:] if not _is_number(metadata[name][~missing[name]])]
+    found = -1
+    while found != len(why):  # who is left out may leave another alone
+        found = len(why)
+        kept = [place for place in range(len(metadata)) if place not in why]
+        for name in texts:
+            levels = _levels(metadata[name].iloc[kept])
+            counts = levels.value_counts()
+            if 2 * len(counts) <= len(kept):  # else it tells brains apart, which is refused
+                for place, level in zip(kept, levels, strict=True):
+                    if counts[level] == 1:
+                        why.setdefault(place, f"the only brain with {name} {level!r}")
+    usable = ~np.isin(np.arange(len(metadata)), list(why))
+    return usable, {str(metadata.index[place]): why[place] for place in sorted(why)}
+
+
+def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ()) -> Design:
+    """Design of a term adjusted for covariates, in treatment coding.
+
+    Of two groups the second less the first is asked about, which is a control by its name ("WT",
+    "control", "vehicle", "sham", …) or else comes first in the alphabet. Numbers are slopes, but
+    for a term of two numbers, which are groups. More than two groups are tested together.
+
+    Parameters
+    ----------
+    metadata, term, covariates
+        As for `usable_brains`, of the brains that it keeps.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, has missing values, one level, a level of one brain or as many levels
+        as an identifier; terms are collinear; there are fewer brains than columns + 2.
+    """
+    names = _columns(metadata, term, covariates)
+    coded = {name: _coded(metadata[name], name) for name in names}
+    sources = [name for name in names for _ in coded[name]]
+    columns = {column: values for name in names for column, values in coded[name].items()}
+    matrix = np.column_stack([np.ones(len(metadata)), *columns.values()])
+    if len(matrix) < matrix.shape[1] + 2:
+        raise ValueError(
+            f"{len(matrix)} brains are too few for {matrix.shape[1]} columns of the model "
+            f"({', '.join(['intercept', *columns])}); give at least {matrix.shape[1] + 2}, or "
+            "fewer covariates"
+        )
+    _check_collinear(matrix, sources)
+    tested = np.array([False, *(name == term for name in sources)])
+    levels = _groups_of(metadata[term], _numbers(metadata[term], term))
+    contrast = f"per unit of {term}"
+    if levels is not None:
+        contrast = " − ".join(levels[::-1]) if len(levels) == 2 else ", ".join(levels)
+    return Design(term, contrast, ["intercept", *columns], matrix, tested, metadata.index)
+
+
+def _columns(metadata, term, covariates) -> list[str]:
+    """The term and the covariates, each a column and each once."""
+    if isinstance(covariates, str):
+        raise ValueError(f"covariates={covariates!r} is one name; give a list of names")
+    names = [term, *covariates]
+    for name in names:
+        if name not in metadata:
+            near = difflib.get_close_matches(str(name), map(str, metadata), 1)
+            told = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(metadata)}"
+            raise ValueError(f"the table of brains has no column {name!r}; {told}")
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is named twice; a column is the term or a covariate, once")
+    return names
+
+
+def _missing(column: pd.Series) -> np.ndarray:
+    texts = column.astype(str).str.strip().str.lower()
+    numbers = pd.to_numeric(texts, errors="coerce")
+    return (column.isna() | texts.isin(MISSING) | np.isinf(numbers)).to_numpy()
+
+
+def _levels(column: pd.Series) -> pd.Series:
+    return column.astype(str).str.strip()
+
+
+def _is_number(column: pd.Series) -> bool:
+    if column.dtype == bool:
+        return False
+    return bool(pd.to_numeric(_levels(column), errors="coerce").notna().all())
+
+
+def _numbers(column: pd.Series, name: str) -> np.ndarray | None:
+    """The column as numbers, None of a column of words, or why it is neither."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        raise ValueError(f"{name} holds dates; give a number, such as days since the first of them")
+    if _missing(column).any():
+        raise ValueError(
+            f"{name} has no value for {_some(column.index[_missing(column)])}; leave these brains "
+            "out, as usable_brains does, or fill it in"
+        )
+    if _is_number(column):
+        return pd.to_numeric(_levels(column)).to_numpy(dtype=float)
+    texts = _levels(column)
+    point = pd.to_numeric(texts.str.replace(",", "."), errors="coerce").notna()
+    comma = point & texts.str.contains(",")
+    if comma.any() and point.all():
+        raise ValueError(
+            f"{name} has a decimal comma, {texts[comma].iloc[0]!r}, for "
+            f"{_some(column.index[comma])}; write a point"
+        )
+    if 0 < (~point).sum() <= FEW * len(texts):
+        raise ValueError(
+            f"{name} holds numbers, but {texts[~point].iloc[0]!r} for "
+            f"{_some(column.index[~point])}; write a number, or leave it empty"
+        )
+    return None
+
+
+def _groups_of(column: pd.Series, numbers: np.ndarray | None) -> list[str] | None:
+    """Levels of words, a control first, or of two numbers; None of what is a slope."""
+    if numbers is not None:
+        found = np.unique(numbers)
+        return [f"{value:g}" for value in found] if len(found) == 2 else None
+    return sorted(set(_levels(column)), key=lambda x: (x.lower() not in CONTROLS, x))
+
+
+def _coded(column: pd.Series, name: str) -> dict[str, np.ndarray]:
+    """Columns of the design matrix that a column of the table makes."""
+    numbers = _numbers(column, name)
+    if numbers is not None:
+        if np.ptp(numbers) == 0:
+            raise ValueError(f"{name} is {numbers[0]:g} for every brain; leave it out")
+        if len(set(numbers)) > 2:
+            return {name: numbers}
+        return {name: (numbers == numbers.max()).astype(float)}
+    counts, levels = _levels(column).value_counts(), _groups_of(column, None)
+    if len(levels) == 1:
+        raise ValueError(
+            f"{name} is {levels[0]!r} for every brain; a comparison takes two levels: leave it out"
+        )
+    if 2 * len(levels) > len(column) > 3:
+        raise ValueError(
+            f"{name} has {len(levels)} values for {len(column)} brains; it tells brains apart and "
+            "not groups: name another column"
+        )
+    alike = {}
+    for level in levels:
+        if (other := alike.setdefault(level.lower(), level)) != level:
+            raise ValueError(f"{name} has {other!r} and {level!r}; write one of them throughout")
+    if alone := [level for level in levels if counts[level] == 1]:
+        raise ValueError(
+            f"{name} has one brain with {alone[0]!r}; a group takes two: add one, join it to "
+            "another group, or leave it out"
+        )
+    texts = _levels(column)
+    return {f"{name} {level}": (texts == level).to_numpy(dtype=float) for level in levels[1:]}
+
+
+def _check_collinear(matrix, sources) -> None:
+    """Columns that are sums of those before them are refused, with the names of those."""
+    centred = matrix[:, 1:] - matrix[:, 1:].mean(axis=0)
+    centred = centred / np.linalg.norm(centred, axis=0)
+    for last in range(1, len(sources)):
+        share = np.linalg.lstsq(centred[:, :last], centred[:, last], rcond=None)[0]
+        if np.linalg.norm(centred[:, last] - centred[:, :last] @ share) < 1e-7:
+            others = {sources[j] for j in np.flatnonzero(np.abs(share) > 1e-7)} - {sources[last]}
+            told = " and ".join(name for name in dict.fromkeys(sources) if name in others)
+            raise ValueError(
+                f"{sources[last]} says the same as {told}: their effects cannot be told apart; "
+                "leave one of them out"
+            )
+
+
+def _some(brains) -> str:
+    told = ", ".join(map(str, brains[:3]))
+    return told if len(brains) <= 3 else f"{told} and {len(brains) - 3} more"

@@ -1,0 +1,243 @@
+"""Where groups differ: linear models of many measures at once, with permutations."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from brainvae_core.metrics.checks import checked_rows
+from brainvae_core.metrics.designs import Design
+
+CHUNK = 250_000  # statistics held at once: a processor's cache
+NOTHING = 1e-9  # a share of a measure's size that is rounding
+FAR = 1e3  # of a t or an F: beyond it its interval is no longer looked for
+TINY, MOST = 1e-14, 1e12  # a square that is rounding, and the largest that is compared
+SIZES = ["value", "low", "high", "effect", "effect_low", "effect_high", "statistic"]
+CHANCES = ["p", "p_permuted", "p_family", "q"]
+
+
+def group_differences(
+    values,
+    design: Design,
+    *,
+    n_permutations: int = 1999,
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Adjusted difference, or slope, of every measure, with effect size and p values.
+
+    Groups may vary unequally: a difference's error is HC2 (without covariates, Welch's) and its t
+    has Bell and McCaffrey's degrees of freedom (Imbens, Kolesár 2016). Residuals of the model
+    without the term are permuted (Freedman, Lane 1983), every distinct order where there are no
+    more than asked for; the largest ``|t|`` over measures gives the family-wise p (Westfall, Young
+    1993). Several groups are compared by the classical F, which takes them to vary equally.
+
+    Parameters
+    ----------
+    values : DataFrame or ndarray, shape (n, k)
+        A brain a row, a measure a column: latents, regions or pixels.
+    design : Design
+        Of the same brains.
+    n_permutations, seed : int
+        Orders to draw, and their seed; 0 leaves ``p_permuted`` and ``p_family`` NaN.
+    level : float
+        Share of intervals that are to hold the truth.
+
+    Returns
+    -------
+    DataFrame
+        A measure a row. ``value``, ``low``, ``high`` in the measure's unit, NaN of several groups.
+        ``effect``, with an interval by the noncentral t or F: Hedges' g on the residual standard
+        deviation, of a slope for one standard deviation of the term; of several groups partial η².
+        ``statistic`` t or F, ``p`` by its distribution, ``p_permuted``, ``p_family`` over all
+        measures, ``q`` of ``p`` (Benjamini, Hochberg). A measure that does not vary beyond the
+        covariates is NaN, with every p and q 1.
+
+    Raises
+    ------
+    ValueError
+        Values are missing, or of other brains than the design.
+    """
+    if not 0 < level < 1 or n_permutations < 0:
+        raise ValueError(
+            f"level={level} must lie between 0 and 1, n_permutations={n_permutations} from 0 on"
+        )
+    names, values = _measures(values, design)
+    tested, n = int(design.tested.sum()), len(values)
+    # The tested columns stand last: what they add is what no other column explains.
+    columns = np.hstack([design.matrix[:, ~design.tested], design.matrix[:, design.tested]])
+    lengths = np.linalg.norm(columns, axis=0)
+    basis, corner = np.linalg.qr(columns / lengths)
+    basis = basis * np.sign(np.diag(corner))
+    rest = basis[:, :-tested]
+    residuals = values - rest @ (rest.T @ values)
+    size = np.sqrt(np.square(residuals).mean(axis=0))
+    varies = size > NOTHING * np.abs(values).max(axis=0)
+    residuals, size = residuals[:, varies] / size[varies], size[varies]
+    if tested == 1:
+        taken = columns[:, -1]
+        step = np.ptp(taken) if len(np.unique(taken)) == 2 else taken.std(ddof=1)
+        found = _difference(basis, residuals, level)
+        unit = abs(corner[-1, -1]) * lengths[-1]
+        for name, factor in zip(SIZES[:6], [size / unit] * 3 + [step / unit] * 3, strict=True):
+            found[name] = found[name] * factor
+    else:
+        found = _several(basis, tested, residuals, level)
+    if n_permutations:
+        orders = _orders(design.matrix, n_permutations, seed)
+        permuted = _permuted(basis, tested, residuals, np.abs(found["statistic"]), orders)
+        found["p_permuted"], found["p_family"] = permuted
+    found["q"] = stats.false_discovery_control(found["p"]) if varies.any() else found["p"]
+    table = pd.DataFrame(np.nan, index=range(len(names)), columns=SIZES + CHANCES)
+    table.loc[varies, list(found)] = pd.DataFrame(found).to_numpy()
+    table.loc[~varies, [name for name in CHANCES if name in found]] = 1
+    table.insert(0, "measure", names)
+    table.insert(1, "contrast", design.contrast)
+    return table.assign(n_brains=n)
+
+
+def _measures(values, design) -> tuple[list, np.ndarray]:
+    """Names of the measures, and values (n, k) of the design's brains."""
+    names = range(np.shape(values)[-1] if np.ndim(values) else 0)
+    if isinstance(values, pd.DataFrame):
+        names, counted = values.columns, isinstance(values.index, pd.RangeIndex)
+        if not counted and not values.index.equals(design.brains):
+            raise ValueError(
+                "values and design are of other brains, or of the same in another order; take "
+                "both by one list of brains"
+            )
+        if words := [name for name in names if not pd.api.types.is_numeric_dtype(values[name])]:
+            raise ValueError(f"measure {words[0]!r} holds words; give columns of numbers")
+        if (gaps := values.isna()).to_numpy().any():
+            name = gaps.any().idxmax()
+            brains = list(map(str, values.index[gaps[name]]))
+            raise ValueError(
+                f"measure {name!r} has no value for brain {', '.join(brains[:3])} "
+                f"({len(brains)} in all); leave out that measure, or these brains"
+            )
+    values = checked_rows(values, "values")
+    if len(values) != len(design.matrix):
+        raise ValueError(
+            f"values are of {len(values)} brains and the design of {len(design.matrix)}; give "
+            "the same brains to both"
+        )
+    return list(names), values
+
+
+def _difference(basis, residuals, level) -> dict[str, np.ndarray]:
+    """Of the one column that stands last: t, with value and effect as shares of that column."""
+    seen, left, spread, freedom = _fitted(basis, residuals)
+    weights = _weights(basis)
+    error = np.sqrt(weights @ np.square(left))
+    maker = np.eye(len(basis)) - basis @ basis.T
+    form = maker @ (weights[:, np.newaxis] * maker)
+    told = np.trace(form) ** 2 / np.square(form).sum()
+    t, tail = _ratio(seen[-1], error), (1 + level) / 2
+    half = stats.t.ppf(tail, told) * error
+    # Hedges's correction, exact.
+    small = math.exp(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2))
+    small /= math.sqrt(freedom / 2)
+    effect = small * _ratio(seen[-1], spread)
+    low, high = (
+        np.where(np.isinf(t), effect, small * _ratio(_shift(t, told, share) * error, spread))
+        for share in (tail, 1 - tail)
+    )
+    found = (seen[-1], seen[-1] - half, seen[-1] + half, effect, low, high, t)
+    return dict(zip(SIZES, found, strict=True)) | {"p": 2 * stats.t.sf(np.abs(t), told)}
+
+
+def _several(basis, tested, residuals, level) -> dict[str, np.ndarray]:
+    """Of several columns that stand last: F, and η² of what the others leave."""
+    seen, _, spread, freedom = _fitted(basis, residuals)
+    f = _ratio(np.square(seen[-tested:]).mean(axis=0), np.square(spread))
+    effect = np.where(np.isinf(f), 1.0, f * tested / (f * tested + freedom))
+    tails = ((1 + level) / 2, (1 - level) / 2)
+    shifts = (special.ncfdtrinc(tested, freedom, tail, np.minimum(f, FAR)) for tail in tails)
+    low, high = (np.where(f > FAR, effect, shift / (shift + len(basis))) for shift in shifts)
+    found = dict(zip(SIZES[3:], (effect, low, high, f), strict=True))
+    return found | {"p": stats.f.sf(f, tested, freedom)}
+
+
+def _fitted(basis, residuals):
+    """Share of every column, what is left, its standard deviation and degrees of freedom."""
+    seen, freedom = basis.T @ residuals, len(basis) - basis.shape[1]
+    left = residuals - basis @ seen
+    return seen, left, np.sqrt(np.square(left).sum(axis=0) / freedom), freedom
+
+
+def _weights(basis) -> np.ndarray:
+    """What a brain's squared residual adds to HC2; nothing where the model fits it by itself."""
+    free = 1 - np.square(basis).sum(axis=1)
+    return np.divide(basis[:, -1] ** 2, free, out=np.zeros(len(basis)), where=free > NOTHING)
+
+
+def _ratio(above, below) -> np.ndarray:
+    """Infinite where nothing is left below, and 0 where nothing is above either."""
+    above = np.where(np.abs(above) > NOTHING, above, 0.0)
+    below = np.where(below > 1e-7, below, 0.0)  # of a square root of rounding
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(above / below, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+
+def _shift(t, freedom, share) -> np.ndarray:
+    """Noncentrality of which so large a share of t lies below this one."""
+    t = np.where(np.isinf(t), 0.0, t)
+    near = np.clip(t, -FAR, FAR)  # beyond, it grows as t does
+    return special.nctdtrinc(freedom, share, near) * np.maximum(1, np.abs(t) / FAR)
+
+
+def _orders(matrix, n, seed) -> np.ndarray:
+    """Rows of the design that the brains are moved to, (n + 1, brains), or every distinct order."""
+    _, kinds, counts = np.unique(matrix, axis=0, return_inverse=True, return_counts=True)
+    logs = special.gammaln(len(matrix) + 1) - special.gammaln(counts + 1).sum()
+    if logs > math.log(n + 1.5):
+        rows = np.tile(np.arange(len(matrix)), (n + 1, 1))
+        rows[1:] = np.random.default_rng(seed).permuted(rows[1:], axis=1)
+        return rows
+    places = np.argsort(kinds, kind="stable")
+    orders = np.empty((round(math.exp(logs)), len(matrix)), dtype=int)
+    for order, arrangement in zip(orders, _arrangements(counts.tolist()), strict=True):
+        order[np.argsort(arrangement, kind="stable")] = places
+    return orders
+
+
+def _arrangements(counts):
+    """Every order of so many of each kind."""
+    if not any(counts):
+        yield ()
+    for kind, left in enumerate(counts):
+        if left:
+            for after in _arrangements([*counts[:kind], left - 1, *counts[kind + 1 :]]):
+                yield kind, *after
+
+
+def _permuted(basis, tested, residuals, statistic, orders) -> tuple[np.ndarray, np.ndarray]:
+    """Share of orders whose statistic is as large, of each measure and of the largest of all."""
+    weights, freedom = _weights(basis), len(basis) - basis.shape[1]
+    # Residuals sum to 0 in every order: the intercept, which stands first, has no share of them.
+    basis = basis[:, 1:]
+    moved = [column[orders] for column in basis.T]
+    weighted = [(weights * column)[orders] for column in basis.T]
+    squared, table = weights[orders], basis.T @ (weights[:, np.newaxis] * basis)
+    # Compared as squares; orders that are one to the eye differ by rounding.
+    wanted = np.minimum(np.square(statistic) if tested == 1 else statistic, MOST) * (1 - 1e-8)
+    reached, largest = np.zeros(len(wanted)), np.zeros(len(orders))
+    width = max(1, CHUNK // len(orders))
+    for start in range(0, len(wanted), width):
+        here = slice(start, start + width)
+        values = residuals[:, here]
+        squares, seen = np.square(values), [column @ values for column in moved]
+        if tested == 1:  # HC2 of what every order leaves, multiplied out
+            above, below = np.square(seen[-1]), squared @ squares
+            for row, column, share in zip(table, weighted, seen, strict=True):
+                cross = sum(one * other for one, other in zip(row, seen, strict=True))
+                below += share * (cross - 2 * (column @ values))
+        else:
+            above = sum(np.square(share) for share in seen[-tested:]) * (freedom / tested)
+            below = squares.sum(axis=0) - sum(np.square(share) for share in seen)
+        found = above / np.maximum(below, TINY)
+        reached[here] = (found >= wanted[here]).mean(axis=0)
+        np.maximum(largest, found.max(axis=1), out=largest)
+    below = np.searchsorted(np.sort(largest), wanted)
+    return reached, 1 - below / len(largest)
