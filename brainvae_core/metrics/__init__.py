@@ -13,6 +13,7 @@ from brainvae_core.metrics.artefacts import (
     pixel_detection,
     reproduced_change,
 )
+from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, cleaned
 from brainvae_core.metrics.codes import (
     Matching,
     active_latents,
@@ -58,6 +59,7 @@ from brainvae_core.metrics.intervals import (
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
+from brainvae_core.metrics.normative import Norm
 from brainvae_core.metrics.power import brains_needed, power_curve, smallest_difference
 from brainvae_core.metrics.reconstruction import (
     LIMITS,
@@ -81,6 +83,7 @@ from brainvae_core.metrics.tables import (
 __all__ = [
     "CWSSIM",
     "DCI",
+    "ArtefactJudge",
     "ArtefactRemoval",
     "Bound",
     "Curves",
@@ -88,8 +91,10 @@ __all__ = [
     "LIMITS",
     "ErrorMap",
     "Estimate",
+    "Judgement",
     "Knee",
     "Matching",
+    "Norm",
     "PCABasis",
     "PixelDetection",
     "active_latents",
@@ -99,6 +104,7 @@ __all__ = [
     "auc",
     "brains_needed",
     "choose_point",
+    "cleaned",
     "clustering",
     "compare",
     "cw_ssim",
