@@ -59,6 +59,7 @@ from brainvae_core.metrics.intervals import (
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
+from brainvae_core.metrics.likeness import Likeness, difference_kind, section_changes
 from brainvae_core.metrics.normative import Norm
 from brainvae_core.metrics.power import brains_needed, power_curve, smallest_difference
 from brainvae_core.metrics.reconstruction import (
@@ -93,6 +94,7 @@ __all__ = [
     "Estimate",
     "Judgement",
     "Knee",
+    "Likeness",
     "Matching",
     "Norm",
     "PCABasis",
@@ -114,6 +116,7 @@ __all__ = [
     "design_of",
     "detection_curves",
     "difference",
+    "difference_kind",
     "error_score",
     "estimate",
     "explained_by_factors",
@@ -150,6 +153,7 @@ __all__ = [
     "sample_precision",
     "sample_recall",
     "scores_table",
+    "section_changes",
     "sidedness_beyond_chance",
     "smallest_difference",
     "spread",
