@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from brainvae_core import cohorts
@@ -16,6 +17,7 @@ from brainvae_core.models import ReleasedConfig, Run, load_run, run_name
 
 SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
 DESCRIBED = "cohort.json"  # what every saved cohort has
+EXAMPLE = {"n_a": 12, "n_b": 12, "effect": "brightness HPF", "size": 2.0}  # in place of a lab's
 
 
 def open_atlas(p) -> cohorts.Atlas:
@@ -187,19 +189,18 @@ def varied_cohorts(p, cohort: cohorts.Cohort) -> dict[str, dict[float, cohorts.C
 
 
 def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
-    """The lab's brains on the reference cohort's grid and grey values; those that cannot be
-    brought there are ``refused``. A folder of registered brains, or one brain.
+    """A lab's brains, of a folder or one alone, on the reference cohort's grid and greys.
+
+    Those that cannot be brought there are ``refused``. Simulated ones are `EXAMPLE`.
     """
     s = p.lab
     if s.brains == "simulated":
         made = cohorts.simulate_groups(
-            12, 12, "ventricle", 1.5, atlas=open_atlas(p), shape=reference.atlas.shape, seed=1
+            **EXAMPLE, atlas=open_atlas(p), shape=reference.atlas.shape, seed=p.cohort.seed + 1
         )
-        return cohorts.comparable_brains(
-            made.images, made.metadata, reference, name="twelve and twelve"
-        )
+        return cohorts.comparable_brains(made.images, made.metadata, reference, name="example")
     given = Path(_expanded(s.brains))
-    if brain_files(given):  # one brain
+    if brain_files(given):
         metadata = pd.DataFrame(index=pd.Index([given.name], name="id"))
         sections, refused = cohorts.read_section(given, p.cohort.plane, s.orientation)[None], {}
     else:
@@ -207,6 +208,14 @@ def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
     return cohorts.comparable_brains(
         sections, metadata, reference, refused=refused, name=given.name
     )
+
+
+def lab_truth(p, reference: cohorts.Cohort) -> dict[str, np.ndarray]:
+    """What was planted between the groups, by name, (height, width); nothing of real brains."""
+    if p.lab.brains != "simulated":
+        return {}
+    effect, size = EXAMPLE["effect"], EXAMPLE["size"]
+    return {effect: cohorts.planted_difference(effect, size, reference.atlas)}
 
 
 def _made(p):

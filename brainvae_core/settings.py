@@ -94,7 +94,7 @@ class LabSettings(_Section):
 
     brains: str = "simulated"  # 12 and 12 planted; or a folder of registered brains, or one brain
     orientation: str = "header"  # as in the cohort's settings
-    group: str = ""  # the column of metadata.csv that tells the groups; empty asks nothing
+    group: str = "group"  # the column of metadata.csv that tells the groups; "" asks about none
     covariates: tuple[str, ...] = ()  # other columns, whose part in a difference is taken out
     n_permutations: int = 1999
 

@@ -45,13 +45,14 @@ from brainvae_core.metrics import (
     brains_needed,
     cleaned,
     design_of,
+    difference_kind,
     group_differences,
-    power_curve,
+    section_changes,
     smallest_difference,
     usable_brains,
 )
 from brainvae_core.models import fit
-from brainvae_core.prepare import lab_brains, prepare_cohort
+from brainvae_core.prepare import lab_brains, lab_truth, prepare_cohort
 from brainvae_core.record import Record
 from brainvae_core.study import compared_configs
 from IPython.display import display
@@ -128,7 +129,6 @@ figures.fig_reconstructions(
 # %%
 regions = brains.atlas.regions(p.fields.region_share)
 masks = brains.atlas.roi_masks(regions)
-held_out = reference.select((reference.metadata["split"] != "train").to_numpy())
 usual = region_brightness(clean_part(reference, "train").images, masks).T
 mine = pd.DataFrame(region_brightness(brains.images, masks).T, names, regions)
 norm = Norm(usual)
@@ -139,7 +139,7 @@ print(f"z (brains, regions) = {z.shape}")
 figures.fig_deviations(z).made_from(f"{len(brains)} brains of {came.name}; norm of {len(usual)} clean brains of {reference.name}")
 
 # %%
-of_brain = came.metadata.join(suited).assign(used=fits)
+of_brain = came.metadata.drop(columns="gain").join(suited).assign(used=fits)
 of_brain.loc[names, "artefact_probability"] = judged.probability
 of_brain.loc[names, "artefact_kind"] = judged.kind
 of_brain.loc[names, "whole_z"] = norm.whole(mine)
@@ -151,82 +151,148 @@ of_brain.loc[names[worst], ["fit", "artefact_probability", "artefact_kind", "who
 # ## In what the groups differ
 #
 # A linear model a measure, with the covariates as terms. Three kinds of measures are asked: the mean brightness of each region, which is what
-# labs use today; the latents; and every pixel. Chance is what the same brains give when the groups are dealt out anew. A region's q is
-# the share of false finds among all regions that are as clear; a pixel or latent is taken only if no chance map has one as clear anywhere.
+# labs use today; the latents; and every pixel. Chance is what the same brains give when the groups are dealt out anew. A region counts by its q, the share
+# of false finds among all regions that are as clear; a pixel or a latent only if no more than one deal in twenty has one as clear anywhere.
 
 # %%
-asked = [p.lab.group] if p.lab.group else []  # nothing below is done where no groups are asked about
+asked = [p.lab.group] if p.lab.group else []  # where no groups are asked about, nothing below is done
+codes = pd.DataFrame(model.encode(brains.images), names, [f"F{i + 1}" for i in range(p.model.latent_dim)])
+inside = brains.atlas.brain_mask
+measures = {"region": mine, "latent": codes, "pixel": pd.DataFrame(brains.images[:, inside], names)}
 for term in asked:
     used, without = usable_brains(brains.metadata, term, p.lab.covariates)
     design = design_of(brains.metadata[used], term, p.lab.covariates)
-    print(design, *(f"{brain} is left out: {why}" for brain, why in without.items()), sep="\n")
+    print(f"{design.contrast}: {used.sum()} brains; terms: {', '.join(design.columns)}")
+    print(*(f"{brain} is left out: {why}" for brain, why in without.items()), sep="\n")
 
 # %%
-codes = pd.DataFrame(model.encode(brains.images), names, [f"F{i + 1}" for i in range(p.model.latent_dim)])
-inside = brains.atlas.brain_mask
-tables = {}
-for term in asked:
-    measures = {"region": mine, "latent": codes, "pixel": brains.images[:, inside]}
-    for kind, values in measures.items():
-        tables[kind] = group_differences(values[used], design, n_permutations=p.lab.n_permutations)
+tables = {
+    kind: group_differences(values[used], design, n_permutations=p.lab.n_permutations)
+    for _ in asked
+    for kind, values in measures.items()
+}
 
 # %%
-for term in asked:
-    of_region = tables["region"].sort_values("p").head(16)
-    shown = of_region.drop(columns=["value", "low", "high"]).rename(
-        columns={"effect": "value", "effect_low": "low", "effect_high": "high"}
-    )
-    told = shown["measure"] + ", q " + shown["q"].map("{:.2g}".format)
-    source = f"{int(used.sum())} brains of {came.name}"
+for _ in asked:
+    clearest = tables["region"].sort_values("p").head(14)
+    in_sd = clearest[["effect", "effect_low", "effect_high"]].set_axis(["value", "low", "high"], axis=1)
+    told = clearest["measure"] + ", q = " + clearest["q"].map("{:.2g}".format)
+    source = f"{used.sum()} brains of {came.name}, intervals of 95 %"
     display(
         figures.fig_differences(
-            shown.assign(measure=told), f"{design.contrast}, brightness in standard deviations", group="measure"
-        ).shows("The clearest differences between regions.").made_from(source)
+            in_sd.assign(region=told), f"{design.contrast}, brightness in standard deviations", group="region"
+        )
+        .shows("The regions that differ most, and the q of each.")
+        .made_from(source)
     )
 
 # %%
-for term in asked:
-    maps = {name: np.zeros(brains.atlas.shape) for name in (design.contrast, "the same by the latents")}
+for _ in asked:
+    maps = {name: np.zeros(brains.atlas.shape) for name in (design.contrast, "as the latents have it")}
     maps[design.contrast][inside] = tables["pixel"]["value"].fillna(0)
     half = (tables["latent"]["value"].fillna(0) / 2).to_numpy()
-    low, high = model.decode((codes[used].mean() + np.stack([-half, half])).astype(np.float32))
-    maps["the same by the latents"] = high - low
+    low, high = model.decode((codes[used].mean().to_numpy() + np.stack([-half, half])).astype(np.float32))
+    maps["as the latents have it"] = high - low
     p_family = np.ones(brains.atlas.shape)
     p_family[inside] = tables["pixel"]["p_family"]
     mean = brains.images[used].mean(axis=0)
     display(
         figures.fig_group_maps(mean, maps, p_family, "mean of all", brains.atlas.pixel_um)
-        .shows("The difference by pixel, and what the models of the latents make of their differences.")
+        .shows("The difference by pixel, and the model's picture of how the mean codes differ.")
         .made_from(source)
     )
 
 # %%
-found = [table.assign(of=kind) for kind, table in tables.items() if kind != "pixel"]
-for term in asked:
-    table = pd.concat(found, ignore_index=True)
+for _ in asked:
+    of_measure = [table.assign(of=kind) for kind, table in tables.items() if kind != "pixel"]
+    table = pd.concat(of_measure, ignore_index=True)
     table.to_csv(out / "differences.csv", index=False)
-    clear = (table["of"].eq("region") & (table["q"] < 0.05)) | (table["p_family"] < 0.05)
+    clear = table["of"].eq("region") & (table["q"] < 0.05) | (table["p_family"] < 0.05)
     print(f"clear: {', '.join(table.loc[clear, 'measure']) or 'no region and no latent'}")
     print(f"pixels beyond chance: {(p_family < 0.05).sum()} of {inside.sum()}")
 
 # %% [markdown]
 # ## Of which kind is it?
 #
-# A difference between groups may be anatomy, brightness, registration, or damage in a few brains. The map of the difference is
-# held against maps of each kind; where none fits clearly, that is said.
+# A difference may be anatomy, brightness, registration, or damage in a few brains. Each section is explained by measures of each kind, and the kind
+# whose measures differ most is named where it leads clearly.
 
 # %%
-for term in asked:
-    display(difference_kind(brains.images[used], design.matrix, design.tested, brains.atlas, judged.kind[used] != "none"))
+changes = section_changes(
+    brains.images,
+    reference.split("train").images.mean(axis=0),
+    inside,
+    dict(zip(regions, masks, strict=True)),
+    brains.atlas.pixel_um,
+)
+for _ in asked:
+    is_damaged = judged.kind != "none"
+    like = difference_kind(
+        changes[used], design.matrix, design.tested, flagged=is_damaged[used], n_permutations=p.lab.n_permutations
+    )
+    print(f"it looks like: {like.kind}")
+    display(like.table.round(3))
 
 # %% [markdown]
 # ## How many brains?
 #
-# The spread of a region's brightness within the groups says what a study of this size can see, and how many brains a smaller difference
-# takes. Regions are tested together, so each at 0.05 divided by their number.
+# How far brains of one group differ in a region says what so many brains can show. The regions are tested together, so each at 0.05
+# divided by their number.
 
 # %%
-for term in asked:
-    rest = mine[used] - design.matrix @ np.linalg.lstsq(design.matrix, mine[used], rcond=None)[0]
-    spread = np.sqrt((rest**2).sum() / (used.sum() - design.matrix.shape[1]))
-    counts = np.unique(design.matrix[:, design.tested].argmax(axis=1), return_counts=True)[1]
+for _ in asked:
+    fitted = design.matrix @ np.linalg.lstsq(design.matrix, mine[used], rcond=None)[0]
+    spread = np.sqrt(np.square(mine[used] - fitted).sum() / (used.sum() - design.matrix.shape[1]))
+    share = 100 * spread / mine[used].mean()  # of a region's brightness, in %
+    few, many = np.sort(np.unique(design.matrix[:, -1], return_counts=True)[1])[-2:]
+    n = len(regions)
+    table = pd.DataFrame(
+        {
+            "spread within groups, %": share,
+            f"smallest difference with {few} + {many}, %": [
+                smallest_difference(s, few, many, n_measures=n) for s in share
+            ],
+            "brains a group for 5 %": [brains_needed(s, 5.0, n_measures=n) for s in share],
+            "for 10 %": [brains_needed(s, 10.0, n_measures=n) for s in share],
+        }
+    )
+    table.to_csv(out / "power.csv")
+    display(table.sort_values("spread within groups, %").round(1))
+
+# %% [markdown]
+# ## What was planted
+#
+# Of simulated brains the truth is known. Of a lab's own it is not, and nothing is shown here.
+
+# %%
+for name, truth in lab_truth(p, reference).items():
+    print(f"planted: {name}")
+    display(
+        figures.fig_group_maps(
+            mean, {"found": maps[design.contrast], "planted": truth}, p_family, "mean of all", brains.atlas.pixel_um
+        )
+        .shows("What was found, and what was planted.")
+        .made_from(source)
+    )
+    best = tables["region"].set_index("measure")["p"].idxmin()
+    planted = pd.Series([np.abs(truth[mask]).mean() for mask in masks], regions)
+    print(f"the clearest region is {best}; the planted difference is largest in {planted.idxmax()}")
+
+# %% tags=["nbval-ignore-output"]
+Record(
+    {
+        "brains with an artefact, found": int((judged.kind != "none").sum()),
+        "brains beyond 3 SD as a whole": int((np.abs(of_brain["whole_z"]) > 3).sum()),
+        "median correlation with the reference": float(suited["fit"].median()),
+    },
+    n_brains=len(brains),
+    n_seeds=1,
+)
+
+# %% [markdown]
+# **Found.** In the demo profile the brains are simulated: see what was found beside what was planted.
+
+# %% tags=["hide-input"]
+from brainvae_core.record import stamp
+
+stamp(p)

@@ -13,7 +13,7 @@ from brainvae_core import prepare
 from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
 from brainvae_core.cohorts.allen import add_to_manifest, save_section
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
-from brainvae_core.prepare import new_section, prepare_cohort
+from brainvae_core.prepare import lab_brains, prepare_cohort
 from brainvae_core.settings import Settings
 
 N = 15

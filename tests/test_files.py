@@ -97,7 +97,9 @@ def test_the_same_content_is_the_same_cohort_and_another_labs_folder_is_not(p, t
     again = p.changed({"brains": str(farm(tmp_path, "C"))})
     assert cohort_folder(of_b).name.startswith("brains-")
     assert cohort_folder(of_b) != before == cohort_folder(again)
-    new = [p.changed({"lab.brains": str(tmp_path / "A/brains" / name)}) for name in ("m0", "m1.npy")]
+    new = [
+        p.changed({"lab.brains": str(tmp_path / "A/brains" / name)}) for name in ("m0", "m1.npy")
+    ]
     contents = [lab_content(q) for q in new]
     rewritten(tmp_path / "A/store/m0/downsampled_standard.tiff")
     rewritten(tmp_path / "A/store/m1.npy")
@@ -214,8 +216,9 @@ def test_turned_brains_on_the_real_atlas_are_told_whenever_the_cohort_is_opened(
     assert cohort.metadata.at["m07", "turned"] == "upside down"
     for how, is_down in (("none", False), ("mirrored", False), ("upside down", True)):
         np.save(tmp_path / "new.npy", TURNS[how](section))
-        new = prepare.new_section(p.changed({"new_brain": str(tmp_path / "new.npy")}), cohort)
-        assert upside_down(new[None], cohort.atlas).tolist() == [is_down]
-        assert ("better upside down" in capsys.readouterr().out) == is_down
+        new = prepare.lab_brains(
+            p.changed({"lab.brains": str(tmp_path / "new.npy")}), cohort
+        ).images
+        assert upside_down(new, cohort.atlas).tolist() == [is_down]
     greys = Preprocessing.of(cohort)
-    assert np.array_equal(new, comparable_section(section[::-1], cohort.atlas, greys))
+    assert np.array_equal(new[0], comparable_section(section[::-1], cohort.atlas, greys))

@@ -174,7 +174,10 @@ def test_a_short_name_is_one_setting_the_models_first():
     ("names", "told"),
     [
         ({"betta": 3}, "this notebook: unknown setting 'betta'; did you mean model.beta?"),
-        ({"zzz": 4}, "'zzz'; the sections are cohort, model, grid, evaluation, fields, lab, places"),
+        (
+            {"zzz": 4},
+            "'zzz'; the sections are cohort, model, grid, evaluation, fields, lab, places",
+        ),
         ({"model": {"beta": 3}}, "unknown setting 'model'"),
         ({"seeds": [1]}, "'seeds' may be grid.seeds or evaluation.seeds; say which"),
         ({"beta": 3, "settings": "model.beta=4"}, "model.beta is given twice"),

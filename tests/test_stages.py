@@ -15,7 +15,8 @@ from brainvae_core.cohorts import clean_part
 from brainvae_core.models import BASELINES, run_name, runs, save_run
 from brainvae_core.prepare import (
     freeform_cohort,
-    new_section,
+    lab_brains,
+    lab_truth,
     open_atlas,
     planted_cohort,
     prepare_cohort,
@@ -137,10 +138,17 @@ def test_a_cohort_is_made_once_and_then_read_and_another_never_takes_its_place(t
     for change in ({"cohort.seed": 1}, {"artefact_share": 0.5}, {"n_brains": 21}):
         assert prepare_cohort(p.changed(change)).fingerprint != made.fingerprint
     assert len(list((tmp_path / "d").iterdir())) == 4
-    section = new_section(p, made)
-    assert section.shape == (80, 112) and section.dtype == np.float32
-    assert section.min() >= 0 and section.max() <= 1
-    assert np.abs(made.images - section).mean(axis=(1, 2)).min() > 1e-3
+
+
+def test_the_example_is_two_groups_of_other_brains_with_a_planted_difference(p, planted):
+    lab, (truth,) = lab_brains(p, planted), lab_truth(p, planted).values()
+    assert lab.metadata["group"].value_counts().to_dict() == {"WT": 12, "KO": 12}
+    assert lab.images.shape[1:] == truth.shape == planted.atlas.shape and not lab.refused
+    apart = np.abs(planted.images[:, None] - lab.images[None]).mean(axis=(2, 3))
+    assert apart.min() > 1e-3
+    hippocampus = planted.atlas.roi_masks(["HPF"])[0]
+    assert truth[hippocampus].mean() > 10 * np.abs(truth[~hippocampus]).mean()
+    assert lab_truth(p.changed({"lab.brains": "a folder"}), planted) == {}
 
 
 def test_the_planted_cohort_is_the_profiles_own_or_on_its_atlas(p, planted):
