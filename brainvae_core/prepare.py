@@ -58,6 +58,15 @@ def cohort_folder(p) -> Path:
     return Path(p.places.data) / f"{name}-{digest.hexdigest()[:8]}"
 
 
+def cohort_content(p) -> str:
+    """What tells whether the profile's cohort, or the authors' model beside it, has changed."""
+    if not (saved := _saved(p.cohort.brains)):
+        return str(cohort_folder(p))  # its name tells
+    brains = Path(_expanded(p.cohort.brains))
+    runs = sorted(brains.glob(f"{ReleasedConfig.kind}-*/config.json"))
+    return repr([_atlas_files(p), _hashed(p, [saved / DESCRIBED, *runs], brains)])
+
+
 def new_brain_content(p) -> str:
     """What tells whether the profile's new brain has changed."""
     new_brain = p.cohort.new_brain
