@@ -37,7 +37,7 @@ ADDRESSES = {
 NAMES = {"checkpoint": "checkpoint", "array": "norm_brain_dataset_np_float32.npy"}
 READERS = {"checkpoint": read_released, "array": read_authors_array}
 ELSEWHERE = "give another folder with AUTHORS=folder"
-DRAWN = "drawn atlas in the CCF's place: regions are approximate (give ATLAS=folder)"
+DRAWN = "drawn atlas in the CCF's place"
 
 
 def keep_release(
@@ -82,7 +82,8 @@ def keep_release(
                 str(cohort),
                 *refused,
                 "grey values as they are; nothing is known of the brains: no sex, age or strain",
-                f"atlas: {cohort.atlas.name}",
+                f"atlas: {cohort.atlas.name}"
+                + (": regions are approximate (give ATLAS=folder)" * (cohort.atlas.name == DRAWN)),
                 f"the authors' model: L = {run.config.latent_dim}, iteration {run.config.steps}, "
                 f"explains {explained:.1%} of the validation brains' variance; it was "
                 "trained on all brains of the array: none is held out for it",
@@ -137,10 +138,8 @@ def _made(folder, checkpoint, array, atlas):
 
 
 def _atlas(folder, shape) -> Atlas:
-    if folder:
-        atlas = ccf_atlas(folder)
-    else:
-        atlas = replace(drawn_atlas(), name=DRAWN, terms=TERMS)  # the sections are Allen's
+    drawn = replace(drawn_atlas(), name=DRAWN, terms=TERMS)  # the sections are Allen's
+    atlas = ccf_atlas(folder) if folder else drawn
     return atlas.resampled(shape) if whole_factor(atlas.shape, shape) else atlas
 
 

@@ -239,11 +239,10 @@ def test_what_cannot_be_had_is_one_line_and_leaves_no_file(server, tmp_path):
         with pytest.raises(FetchError, match=message) as error:
             fetched(server, tmp_path, retries=2)
         assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
-    for url, cause in {"http://127.0.0.1:9": "NewConnection", "http://a.invalid": "Name"}.items():
-        with pytest.raises(
-            FetchError, match=rf"connection failed \({cause}\w*\) at {url}, 1 times"
-        ):
-            fetch_file(url, tmp_path / "file", bool, retries=0)
+    with pytest.raises(
+        FetchError, match=r"failed \(NewConnection\w+\) at http://127.0.0.1:9, 1 tim"
+    ):
+        fetch_file("http://127.0.0.1:9", tmp_path / "file", bool, retries=0)
     with pytest.raises(FetchError, match="not the file that is expected came.*: what came has"):
         fetched(server, tmp_path, content=b"other")
     assert not list(tmp_path.iterdir())
@@ -445,8 +444,11 @@ def test_a_chapter_reads_their_cohort_and_their_model(profile, release, tmp_path
         progress_bar=False,
     )
     outputs = [o for c in nbformat.read(done, as_version=4).cells for o in c.get("outputs", [])]
-    assert "authors' release" in "".join(o.get("text", "") for o in outputs)
-    assert any(kind.startswith("image/") for o in outputs for kind in o.get("data", {}))
+    # Chapter 16 is of simulated brains, chapter 17 has no figure.
+    said = "drawn atlas in the CCF's place" if chapter == "16" else ", regions approximate)"
+    assert said in "".join(o.get("text", "") for o in outputs)
+    images = [kind for o in outputs for kind in o.get("data", {}) if kind.startswith("image/")]
+    assert bool(images) == (chapter != "17")
     assert not [o for o in outputs if o.get("name") == "stderr"]
     (run,) = release[0].glob("released_vae-*")
     assert (Path(read_profile(profile).places.runs) / run.name).is_dir()
