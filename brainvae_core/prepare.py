@@ -80,8 +80,6 @@ def prepare_cohort(p) -> cohorts.Cohort:
 
     What is wrong with how its brains lie is printed.
     """
-    if saved := _saved(p.cohort.brains):
-        return _as_saved(p, saved)
     path = cohort_folder(p)
     if not path.exists():
         made = _made(p)
@@ -93,7 +91,8 @@ def prepare_cohort(p) -> cohorts.Cohort:
                     f"the cohort cannot be kept in {path.parent} ({error.strerror or error}); make "
                     "room there, or give another folder with -p data"
                 ) from error
-    cohort = cohorts.open_cohort(path)
+    as_saved = path == _saved(p.cohort.brains)
+    cohort = _as_saved(p, path) if as_saved else cohorts.open_cohort(path)
     if told := cohorts.told_turned(cohort):
         print(told)
     return cohort

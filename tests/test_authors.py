@@ -310,7 +310,9 @@ def profile(release, tmp_path_factory):
     return path
 
 
-def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(release, files, sections):
+def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(
+    release, files, sections, tmp_path, capsys
+):
     folder, printed = release
     cohort = open_cohort(folder / "cohort", verify=True)
     assert np.array_equal(cohort.images, sections)
@@ -325,6 +327,9 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(release, f
     turned = saved(files[0].with_name("turned.npy"), on_their_side(sections[:, ::-1]))
     told = authors.keep_release(folder.with_name("turned"), str(turned), str(files[1]))
     assert "better upside down" in told
+    given = {"cohort.brains": str(folder.with_name("turned") / "cohort"), "cohort.shape": SHAPE}
+    prepare_cohort(Settings().changed(given | {"places.data": str(tmp_path)}))
+    assert "upside down" in capsys.readouterr().out
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*")}
     for given in (map(str, files), ()):  # without files: nothing is asked for that is there
         told = authors.keep_release(folder, *given)
@@ -444,11 +449,10 @@ def test_a_chapter_reads_their_cohort_and_their_model(profile, release, tmp_path
         progress_bar=False,
     )
     outputs = [o for c in nbformat.read(done, as_version=4).cells for o in c.get("outputs", [])]
-    # Chapter 16 is of simulated brains, chapter 17 has no figure.
+    # Chapter 16 is of simulated brains on their atlas.
     said = "drawn atlas in the CCF's place" if chapter == "16" else ", regions approximate)"
     assert said in "".join(o.get("text", "") for o in outputs)
-    images = [kind for o in outputs for kind in o.get("data", {}) if kind.startswith("image/")]
-    assert bool(images) == (chapter != "17")
+    assert any(kind.startswith("image/") for o in outputs for kind in o.get("data", {}))
     assert not [o for o in outputs if o.get("name") == "stderr"]
     (run,) = release[0].glob("released_vae-*")
     assert (Path(read_profile(profile).places.runs) / run.name).is_dir()
