@@ -406,7 +406,7 @@ def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, serve
         (["--array", "ftp://a/b", "--checkpoint", network], "ARRAY=ftp://a/b: a path, or an"),
         (
             ["--array", array, "--checkpoint", array],
-            f"no checkpoint that can be read as weights .it is a NumPy array.*{own_network}",
+            f"no checkpoint that can be read as weights alone .it is a NumPy array.*{own_network}",
         ),
         (
             ["--array", network, "--checkpoint", network],

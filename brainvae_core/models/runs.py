@@ -213,7 +213,9 @@ def save_run(
             try:
                 save_file(model.tensors(), beside / "weights.safetensors")
             except SafetensorError as error:  # of a full disk, which is no OSError
-                raise OSError(f"weights of {folder} cannot be written ({error})") from None
+                raise OSError(
+                    f"weights of {folder} cannot be written ({error}); make room"
+                ) from None
             digest = _digest(beside / "weights.safetensors")
         described = {
             "format": FORMAT,
