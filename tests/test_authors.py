@@ -212,6 +212,9 @@ def test_what_was_stopped_is_gone_on_with(server, tmp_path):
         fetched(server, tmp_path, meter=stop)
     kept = (tmp_path / ".file.part").stat().st_size
     assert kept > 500_000 and not (tmp_path / "file").exists()
+    server.faults = ["html"]
+    with pytest.raises(FetchError, match="a web page"):
+        fetched(server, tmp_path)
     fetched(server, tmp_path)
     assert server.asked[-1] == kept
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,8 @@ def fetch_file(
     try:
         check(part)
     except ValueError as error:
-        part.unlink(), about.unlink()
+        part.unlink()
+        about.unlink()
         said = str(error).replace(str(part), "what came")
         raise FetchError(f"not the file that is expected came from {url}: {said}") from None
     about.write_text(json.dumps({"url": url, "bytes": part.stat().st_size}))
@@ -197,15 +199,16 @@ def _fetch_on(session, url, part, about, timeout, meter):
             start, size = _announced(response, url, came, kept.get("etag"), part)
             etag = response.headers.get("ETag", "")
             etag = "" if etag.startswith("W/") else etag  # a weak one says nothing of bytes
+            body = pieces(response, timeout)
+            first = next(body, b"")
+            if not start and first.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":  # what came is kept
+                led = f", which led to {response.url}" if response.url != url else ""
+                raise FetchError(f"a web page instead of a file came from {url}{led}")
             about.write_text(json.dumps({"url": url, "etag": etag}))
             bar = tqdm(desc=part.name[1:-5], initial=start, total=size, unit="B", unit_scale=True)
             with part.open("r+b" if start else "wb") as file, bar:
                 file.seek(start)
-                for piece in pieces(response, timeout):
-                    if file.tell() == 0 and piece.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
-                        part.unlink(), about.unlink()
-                        led = f", which led to {response.url}" if response.url != url else ""
-                        raise FetchError(f"a web page instead of a file came from {url}{led}")
+                for piece in chain([first], body):
                     file.write(piece)
                     bar.update(len(piece))
                     meter.count(len(piece))
