@@ -29,9 +29,9 @@ KEEP ?= data/allen
 BRAINS ?= simulated
 GROUP ?= $(if $(filter simulated,$(BRAINS)),group)
 COVARIATES ?=
-export KEEP PROFILE BRAINS GROUP COVARIATES
 AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
+export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES
 
 .PHONY: help env check fit test book html report records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
@@ -111,9 +111,8 @@ ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
 
 # Paths or addresses; without them the addresses that the authors' notebook links.
 authors: .venv/made ## the paper's own sections and model (ARRAY=file.npy CHECKPOINT=file ATLAS=folder), to data/authors
-	$(BIN)/python -m brainvae_core.authors "$(AUTHORS)" $(if $(ARRAY),--array "$(ARRAY)") \
-	  $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(ATLAS),--atlas "$(ATLAS)")
-	@echo 'then: make book PROFILE=authors'
+	$(BIN)/python -m brainvae_core.authors "$$AUTHORS" --array "$$ARRAY" --checkpoint "$$CHECKPOINT" --atlas "$$ATLAS"
+	@echo 'then: make book PROFILE=authors, which reads data/authors'
 
 # `make acquire KEEP=folder ASK='--sex F --limit 40' FETCH='--workers 4 --rate-limit 20'`
 acquire: .venv/made .venv-acquire/made ## the Allen cohort, one section a brain, to KEEP

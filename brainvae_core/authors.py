@@ -9,30 +9,35 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from brainvae_core.cohorts import Atlas, authors_cohort, ccf_atlas, drawn_atlas, open_cohort
-from brainvae_core.cohorts.allen import locked
+from brainvae_core.cohorts.allen import StorageError, locked
 from brainvae_core.cohorts.atlas import whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.ccf import TERMS
 from brainvae_core.cohorts.fetch import FetchError
 from brainvae_core.cohorts.turned import upside_down
-from brainvae_core.models import ReleasedConfig, read_released, run_name, save_run
-from brainvae_core.models.devices import on_device, pick_device
+from brainvae_core.models import ReleasedConfig, load_run, read_released, run_name, save_run
+from brainvae_core.models.devices import Images, pick_device
 from brainvae_core.models.objectives import validate
 from brainvae_core.prepare import SAVED
 
 # As the first cell of brainsynth.ipynb (github.com/nerdslab/brainsynth) links them, with dl=1 in
-# the place of dl=0, which is a page about the file. Neither has been tried.
+# the place of dl=0, which is a page about the file. Neither has been tried. The small one first.
 ADDRESSES = {
-    "array": "https://www.dropbox.com/s/msj3amctgtbkodb/norm_brain_dataset_np_float32.npy?dl=1",
     "checkpoint": "https://www.dropbox.com/s/uth8ppqttf9c2wv/checkpoint?dl=1",
+    "array": "https://www.dropbox.com/s/msj3amctgtbkodb/norm_brain_dataset_np_float32.npy?dl=1",
 }
-NAMES = {"array": "norm_brain_dataset_np_float32.npy", "checkpoint": "checkpoint"}
-CHECKS = {"array": read_authors_array, "checkpoint": read_released}
+NAMES = {"checkpoint": "checkpoint", "array": "norm_brain_dataset_np_float32.npy"}
+READERS = {"checkpoint": read_released, "array": read_authors_array}
+ELSEWHERE = "give another folder with AUTHORS=folder"
+DRAWN = "drawn atlas in the CCF's place"
 
 
 def keep_release(
@@ -49,7 +54,7 @@ def keep_release(
     folder : path
         Receives ``cohort/``, the run, and the files that were fetched.
     array, checkpoint : str, optional
-        A file's path or address; by default the published addresses.
+        A file's path or address; by default what was made is left, or else the published addresses.
     atlas : str, optional
         Folder with the CCF's files; without it regions are the drawn atlas's, approximately.
     **fetching
@@ -58,69 +63,83 @@ def keep_release(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        given = {"array": array, "checkpoint": checkpoint}
-        paths = {what: _local(what, source, folder, fetching) for what, source in given.items()}
-        model, config = read_released(paths["checkpoint"])
-        sections = read_authors_array(paths["array"])
-        if sections.shape[1:] != model.image_shape:
-            raise ValueError(
-                f"sections of {paths['array']} are {_by(sections.shape[1:])}, the network in "
-                f"{paths['checkpoint']} is of {_by(model.image_shape)}; give two of one release"
-            )
-        cohort = _cohort(folder, paths["array"], _atlas(atlas, sections.shape[1:]))
-        run = folder / run_name(config, cohort.fingerprint)
-        if others := [f for f in folder.glob(f"{ReleasedConfig.kind}-*") if f != run]:
-            raise ValueError(
-                f"{others[0]} is of another checkpoint; delete it, or use another folder"
-            )
-        row = _validated(cohort, model, config)
-        if not run.exists():
-            made = {"checkpoint": config.checkpoint_sha256}
-            save_run(run, config, cohort.fingerprint, cohort.name, model, [row], made=made)
+        for begun in (*folder.glob(f".{SAVED}.*"), *folder.glob(f".{ReleasedConfig.kind}-*")):
+            shutil.rmtree(begun)  # of a call that was killed
+        runs = list(folder.glob(f"{ReleasedConfig.kind}-*"))
+        is_there = (folder / SAVED).exists() and len(runs) == 1
+        if is_there and not (array or checkpoint):
+            cohort, run = open_cohort(folder / SAVED), load_run(runs[0])
+            if atlas:
+                _check_atlas(cohort, _atlas(atlas, cohort.atlas.shape), folder)
+        else:
+            given = {"checkpoint": checkpoint, "array": array}
+            found = [_read(what, source, folder, fetching) for what, source in given.items()]
+            cohort, run = _made(folder, *found, atlas)
         refused = [f"  refused: {brain}: {why}" for brain, why in cohort.refused.items()]
+        explained = run.history[-1]["explained_variance"]
         return "\n".join(
             [
                 str(cohort),
                 *refused,
                 "grey values as they are; nothing is known of the brains: no sex, age or strain",
-                f"atlas: {cohort.atlas.name}",
-                *_directions(cohort),
-                f"the authors' model: L = {config.latent_dim}, iteration {config.steps}, explains "
-                f"{row['explained_variance']:.1%} of the validation brains' variance; it was "
+                f"atlas: {cohort.atlas.name}"
+                + (": regions are approximate (give ATLAS=folder)" * (cohort.atlas.name == DRAWN)),
+                f"the authors' model: L = {run.config.latent_dim}, iteration {run.config.steps}, "
+                f"explains {explained:.1%} of the validation brains' variance; it was "
                 "trained on all brains of the array: none is held out for it",
-                f"kept in {folder}",
+                *_warnings(cohort, explained),
+                f"{'nothing to do: all was' if is_there else 'kept'} in {folder}",
             ]
         )
 
 
-def _local(what, source, folder, fetching) -> Path:
-    """The file that was given, fetched if it is an address."""
-    from_where, option = "", what.upper()
+def _read(what, source, folder, fetching):
+    """Path and content of the file that was given, fetched if it is an address."""
+    option, from_where = what.upper(), ""
+    give = f"give its path: make authors {option}=/path/to/{NAMES[what]}"
     if not source:
         source = ADDRESSES[what]
         from_where = "; the authors' notebook (github.com/nerdslab/brainsynth) links this address"
-    if "://" not in source:
-        path = Path(source).expanduser()
-        if not path.is_file():
-            raise ValueError(f"{option}={source}: no such file")
-        return path
-    if not source.startswith(("http://", "https://")):
-        raise ValueError(f"{option}={source}: a path, or an address with http:// or https://")
     try:
-        return fetch_file(source, folder / NAMES[what], CHECKS[what], **fetching)
+        if source.startswith(("http://", "https://")):
+            path = fetch_file(source, folder / NAMES[what], READERS[what], **fetching)
+        elif "://" in source:
+            raise ValueError(f"{option}={source}: a path, or an address with http:// or https://")
+        elif not (path := Path(source).expanduser()).is_file():
+            kind = "that is a folder" if path.is_dir() else "no such file"
+            raise ValueError(f"{option}={source}: {kind}")
+        return path, READERS[what](path)
     except FetchError as error:
         raise ValueError(
             f"{error}{from_where}; or download the file in a browser, or ask the paper's authors "
-            f"for it, and give its path: make authors {option}=/path/to/{NAMES[what]}"
+            f"for it, and {give}"
         ) from None
+    except ValueError as error:
+        raise ValueError(f"{error}; {give}") from None
+
+
+def _made(folder, checkpoint, array, atlas):
+    """The cohort and the run: made, or there already and of these files and this atlas."""
+    (network, (model, config)), (array, sections) = checkpoint, array
+    if sections.shape[1:] != model.image_shape:
+        raise ValueError(
+            f"sections of {array} are {_by(sections.shape[1:])}, the network in {network} is of "
+            f"{_by(model.image_shape)}; give two of one release: ARRAY=… CHECKPOINT=…"
+        )
+    cohort = _cohort(folder, array, _atlas(atlas, sections.shape[1:]))
+    run = folder / run_name(config, cohort.fingerprint)
+    if others := [f for f in folder.glob(f"{ReleasedConfig.kind}-*") if f != run]:
+        raise ValueError(f"{others[0]} is of another checkpoint; delete it, or {ELSEWHERE}")
+    if not run.exists():
+        made = {"checkpoint": config.checkpoint_sha256}
+        row = _validated(cohort, model, config)
+        save_run(run, config, cohort.fingerprint, cohort.name, model, [row], made=made)
+    return cohort, load_run(run)
 
 
 def _atlas(folder, shape) -> Atlas:
-    if folder:
-        atlas = ccf_atlas(folder)
-    else:
-        name = "drawn atlas in the CCF's place: regions are approximate (give ATLAS=folder)"
-        atlas = replace(drawn_atlas(), name=name, terms=TERMS)  # the sections are Allen's
+    drawn = replace(drawn_atlas(), name=DRAWN, terms=TERMS)  # the sections are Allen's
+    atlas = ccf_atlas(folder) if folder else drawn
     return atlas.resampled(shape) if whole_factor(atlas.shape, shape) else atlas
 
 
@@ -129,39 +148,55 @@ def _cohort(folder, array, atlas):
     path = folder / SAVED
     with array.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    name = f"authors' release ({digest})"
     if not path.exists():
+        regions = ", regions approximate" if atlas.name == DRAWN else ""  # for every caption
+        name = f"authors' release ({digest}{regions})"
         authors_cohort(array, atlas, name=name).save(path)
     cohort = open_cohort(path)
-    if (cohort.name, cohort.atlas.name) != (name, atlas.name):
+    if digest not in cohort.name:
         raise ValueError(
-            f"{path} was made from another array or atlas ({cohort.name}, {cohort.atlas.name}); "
-            "delete it and its run to make it anew, or use another folder"
+            f"{path} was made from another array ({cohort.name}) than {array}; delete it and its "
+            f"run to make it anew, or {ELSEWHERE}"
         )
+    _check_atlas(cohort, atlas, folder)
     return cohort
 
 
-def _directions(cohort) -> list[str]:
-    """A warning where the mean section fits the template better upside down."""
-    if not upside_down(cohort.images.mean(axis=0, keepdims=True), cohort.atlas).any():
-        return []
-    return [
-        "WARNING: the mean section fits the atlas's template better upside down: the array's "
-        "directions are not those assumed, and regions are in the wrong place"
-    ]
+def _check_atlas(cohort, atlas, folder):
+    same = np.array_equal(cohort.atlas.annotation, atlas.annotation)
+    if not same or cohort.atlas.name != atlas.name:
+        raise ValueError(
+            f"{folder / SAVED} was made with another atlas ({cohort.atlas.name}) than "
+            f"{atlas.name}; delete it and its run to make it anew, or {ELSEWHERE}"
+        )
+
+
+def _warnings(cohort, explained) -> list[str]:
+    """Where an assumption about the files does not hold."""
+    told, mean = [], cohort.images.mean(axis=0, keepdims=True)
+    if upside_down(mean, cohort.atlas).any():
+        told.append(
+            "WARNING: the mean section fits the atlas's template better upside down: the array's "
+            "directions are not those assumed, and regions are in the wrong place"
+        )
+    if explained <= 0:
+        told.append(
+            "WARNING: the model paints these sections worse than their mean would: array and "
+            "checkpoint are not of one release, or directions or greys are not those assumed"
+        )
+    return told
 
 
 def _validated(cohort, model, config) -> dict:
     """The one row of the run's history: what is not known of their fit is not a number."""
     device = pick_device("auto")
-    train, validation = on_device(
-        cohort.split("train").images, cohort.split("validation").images, device
-    )
+    validation = Images(cohort.split("validation").images, device)
+    n_train = int((cohort.metadata["split"] == "train").sum())
     model = model.to(device)
     row = {"step": config.steps, "height": model.image_shape[0]}
     row |= dict.fromkeys(("loss", "reconstruction", "kl"), math.nan) | {"progress": 1.0}
     row |= {"sigma": model.log_sigma.exp().item()}
-    row |= validate(model, validation, config, len(train)) | {"seconds": math.nan}
+    row |= validate(model, validation, config, n_train) | {"seconds": math.nan}
     model.to("cpu")
     return row
 
@@ -180,7 +215,12 @@ def main(arguments=None) -> int:
     given = parser.parse_args(arguments)
     try:
         print(keep_release(given.folder, given.array, given.checkpoint, given.atlas))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StorageError) as error:
+        if getattr(error, "errno", None):  # the disk's, whose words need not name a file
+            error = (
+                f"{error.filename or given.folder}: {error.strerror}; what came is kept: see to "
+                f"room and permission, then run the same command again, or {ELSEWHERE}"
+            )
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -59,6 +59,15 @@ def cohort_folder(p) -> Path:
     return Path(p.places.data) / f"{name}-{digest.hexdigest()[:8]}"
 
 
+def cohort_content(p) -> str:
+    """What tells whether the profile's cohort, or the authors' model beside it, has changed."""
+    if not (saved := _saved(p.cohort.brains)):
+        return str(cohort_folder(p))  # its name tells
+    brains = Path(_expanded(p.cohort.brains))
+    runs = sorted(brains.glob(f"{ReleasedConfig.kind}-*/config.json"))
+    return repr([_atlas_files(p), _hashed(p, [saved / DESCRIBED, *runs], brains)])
+
+
 def lab_content(p) -> str:
     """What tells whether the lab's brains have changed."""
     if p.lab.brains == "simulated":
@@ -72,8 +81,6 @@ def prepare_cohort(p) -> cohorts.Cohort:
 
     What is wrong with how its brains lie is printed.
     """
-    if saved := _saved(p.cohort.brains):
-        return _as_saved(p, saved)
     path = cohort_folder(p)
     if not path.exists():
         made = _made(p)
@@ -85,7 +92,8 @@ def prepare_cohort(p) -> cohorts.Cohort:
                     f"the cohort cannot be kept in {path.parent} ({error.strerror or error}); make "
                     "room there, or give another folder with -p data"
                 ) from error
-    cohort = cohorts.open_cohort(path)
+    as_saved = path == _saved(p.cohort.brains)
+    cohort = _as_saved(p, path) if as_saved else cohorts.open_cohort(path)
     if told := cohorts.told_turned(cohort):
         print(told)
     return cohort

@@ -14,6 +14,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from authors_release import AuthorsNetwork, checkpoint, on_their_side
+
+from brainvae_core.authors import keep_release
+from brainvae_core.cohorts import simulate
 
 ROOT = Path(__file__).parent.parent
 TREE = ("workflow", "notebooks", "book", "brainvae_core", "_config.yml", "_toc.yml")
@@ -196,6 +200,28 @@ def test_brains_are_known_by_content_through_links(real_data, tmp_path):
     os.utime(store / "3.npy", ns=(before.st_atime_ns, before.st_mtime_ns))
     printed = snakemake(tree, "-n", "--cores", "2", "_build/tiny/cohort")
     assert jobs_of(printed) == {"cohort": 1, "total": 1}
+
+
+def test_the_authors_release_is_known_by_content(tmp_path):
+    """What was made anew from another checkpoint makes the chapters stale."""
+    tree, made = copied_tree(tmp_path / "tree"), tmp_path / "tree/authors"
+    array, network = tmp_path / "array.npy", tmp_path / "checkpoint"
+    np.save(array, on_their_side(simulate(n_brains=20, shape=(40, 56), seed=3).images))
+    own = PROFILE.replace("n_brains: 60,", "brains: ../authors, atlas: ../authors,")
+    (tree / "notebooks/params/tiny.yaml").write_text(own)
+
+    def remade(seed):
+        shutil.rmtree(made, ignore_errors=True)
+        network.write_bytes(checkpoint(AuthorsNetwork(2, 3, seed=seed)))
+        keep_release(made, str(array), str(network))
+
+    remade(seed=1)
+    snakemake(tree, "--cores", "2", "_build/tiny/cohort")
+    remade(seed=1)
+    assert "Nothing to be done" in snakemake(tree, "-n", "--cores", "2", "_build/tiny/cohort")
+    remade(seed=2)
+    printed = snakemake(tree, "-n", "--cores", "2", "_build/tiny/compared")
+    assert jobs_of(printed) == {"cohort": 1, "compared": 1, "total": 2}
 
 
 def test_a_profile_that_is_not_there_is_told(tree):

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from brainvae_core.cohorts.fetch import (
     pieces,
     retry_after,
 )
+from brainvae_core.cohorts.greys import brain_brightness
 from brainvae_core.cohorts.preprocess import preprocess
 from brainvae_core.cohorts.volumes import first_line
 
@@ -46,13 +48,16 @@ def read_authors_array(path: str | Path) -> np.ndarray:
     path, read = Path(path), "(n, 456, 320) or (n, 1, 448, 320) of float32 is read"
     if not path.is_file():
         raise ValueError(f"no array at {path}")
+    with path.open("rb") as file:
+        start = file.read(12)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # of pickle or a damaged header
-        said = first_line(error)
+        said = first_line(error) if start[:6] == b"\x93NUMPY" else f"it begins with {start!r}"
+        said = "it is a pickle, as checkpoints are" if start[:1] == b"\x80" else said
         raise ValueError(f"{path} is no whole NPY file ({said}); {read}") from None
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} holds several arrays; one, {read}")
+        raise ValueError(f"{path} holds several arrays, or is a checkpoint or zip; one, {read}")
     shape, dtype = array.shape, array.dtype
     if dtype.newbyteorder("=") != np.float32:
         raise ValueError(f"{path} holds {dtype} of shape {shape}; {read}")
@@ -85,30 +90,42 @@ def authors_cohort(path: str | Path, atlas: Atlas, seed: int = 0, name: str = "a
     Notes
     -----
     Brains are numbered in the array's order, ``brain-0000`` on. Metadata are what `preprocess`
-    finds in the images; its ``gain`` was not applied. A section that is of one grey or not finite
-    is refused; an array with greys outside [0, 1], or too few brains, is a ValueError.
+    finds in the images; its ``gain`` was not applied. A section that is of one grey, not finite or
+    not dark outside the brain is refused; an array of which half are, with greys outside [0, 1], or
+    with too few brains, is a ValueError.
     """
     sections = read_authors_array(path)
     n, width = len(sections), max(4, len(str(len(sections) - 1)))
     brains = np.array([f"brain-{i:0{width}d}" for i in range(n)])
     blocks = [sections[i : i + BLOCK] for i in range(0, n, BLOCK)]
     low, high = (np.concatenate([f(b, axis=(1, 2)) for b in blocks]) for f in (np.min, np.max))
-    finite, varies = np.isfinite(low) & np.isfinite(high), low != high
+    finite = np.isfinite(low) & np.isfinite(high)
     if (outside := finite & ((low < 0) | (high > 1))).any():
         raise ValueError(
             f"{path} has greys from {low[finite].min():g} to {high[finite].max():g}, outside [0, 1]"
             f" in {outside.sum()} of {n} sections; the released greys are taken to lie in it"
         )
-    why = np.where(finite, "it has one grey value everywhere", "it has a NaN or infinite pixel")
-    kept = finite & varies
+    refused, inside = {}, atlas.resampled(sections.shape[1:]).brain_mask
+    for i, brain in enumerate(brains.tolist()):
+        try:
+            if not finite[i]:
+                raise ValueError("section has a NaN or infinite pixel")
+            brain_brightness(sections[i], inside)
+        except ValueError as error:
+            refused[brain] = str(error)
+    if len(refused) > n / 2:
+        brain, why = next(iter(refused.items()))
+        raise ValueError(f"{path}: {len(refused)} of {n} sections are no brains; {brain}: {why}")
+    kept = ~np.isin(brains, list(refused))
     metadata = pd.DataFrame(index=pd.Index(brains[kept], name="id"))
+    of_kept = [sections[i] for i in np.flatnonzero(kept)]  # of the map, not in memory
     try:
-        images = np.ascontiguousarray(sections[kept], dtype=np.float32)
-        found = preprocess(images, metadata, atlas, shape=images.shape[1:], seed=seed)
+        found = preprocess(of_kept, metadata, atlas, shape=sections.shape[1:], seed=seed)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    refused = dict(zip(brains[~kept].tolist(), why[~kept].tolist(), strict=True))
-    return Cohort(images, found.metadata, found.atlas, refused=refused, name=name)
+    for image, section in zip(found.images, of_kept, strict=True):  # the greys as they are again
+        image[:] = section
+    return Cohort(found.images, found.metadata, found.atlas, refused=refused, name=name)
 
 
 # ---- a file from an address ----
@@ -154,6 +171,7 @@ def fetch_file(
         check(part)
     except ValueError as error:
         part.unlink()
+        about.unlink()
         said = str(error).replace(str(part), "what came")
         raise FetchError(f"not the file that is expected came from {url}: {said}") from None
     about.write_text(json.dumps({"url": url, "bytes": part.stat().st_size}))
@@ -180,14 +198,17 @@ def _fetch_on(session, url, part, about, timeout, meter):
         with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
             start, size = _announced(response, url, came, kept.get("etag"), part)
             etag = response.headers.get("ETag", "")
-            etag = etag if etag.startswith('"') else ""  # a weak one says nothing of bytes
+            etag = "" if etag.startswith("W/") else etag  # a weak one says nothing of bytes
+            body = pieces(response, timeout)
+            first = next(body, b"")
+            if not start and first.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":  # what came is kept
+                led = f", which led to {response.url}" if response.url != url else ""
+                raise FetchError(f"a web page instead of a file came from {url}{led}")
             about.write_text(json.dumps({"url": url, "etag": etag}))
             bar = tqdm(desc=part.name[1:-5], initial=start, total=size, unit="B", unit_scale=True)
             with part.open("r+b" if start else "wb") as file, bar:
                 file.seek(start)
-                for piece in pieces(response, timeout):
-                    if file.tell() == 0 and piece.lstrip()[:1] == b"<":
-                        raise FetchError(f"a web page instead of a file came from {url}")
+                for piece in chain([first], body):
                     file.write(piece)
                     bar.update(len(piece))
                     meter.count(len(piece))
@@ -195,7 +216,8 @@ def _fetch_on(session, url, part, about, timeout, meter):
                 os.fsync(file.fileno())
                 came = file.tell()
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-        raise AgainError(f"connection failed ({type(error).__name__})") from None
+        cause = getattr(error.args[0] if error.args else None, "reason", None) or error
+        raise AgainError(f"connection failed ({type(cause).__name__})") from None
     except (requests.RequestException, ValueError) as error:
         raise FetchError(f"{type(error).__name__} at {url}; check the address") from None
     if size is not None and came != size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -101,10 +102,19 @@ def read_released(path: str | Path) -> Released:
 def _content(path):
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}")
+    with path.open("rb") as file:
+        start = file.read(12)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of pickle, zip or torch, which say it in many lines
-        said = (str(error).strip() or type(error).__name__).partition("\n")[0][:150]
+        said = str(error).strip() or type(error).__name__
+        if start[:6] == b"\x93NUMPY":
+            said = "it is a NumPy array"
+        elif start[:1] not in (b"P", b"\x80"):  # of a zip, of a pickle
+            said = f"it begins with {start!r}"
+        elif found := re.search(r"Unsupported \w+:? [\w.]+( [\w.]+)?", said):
+            said = found[0]  # and not torch's advice to read it otherwise
+        said = said.partition("\n")[0][:150]
         raise ValueError(
             f"{path} is no checkpoint that can be read as weights alone ({said}); it must be a "
             "whole file of torch.save with tensors, numbers and text only"

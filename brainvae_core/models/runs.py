@@ -210,7 +210,12 @@ def save_run(
     try:
         digest = None
         if failure is None:
-            save_file(model.tensors(), beside / "weights.safetensors")
+            try:
+                save_file(model.tensors(), beside / "weights.safetensors")
+            except SafetensorError as error:  # of a full disk, which is no OSError
+                raise OSError(
+                    f"weights of {folder} cannot be written ({error}); make room"
+                ) from None
             digest = _digest(beside / "weights.safetensors")
         described = {
             "format": FORMAT,
