@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_folder import write_lab
 from refusals import refused
 from scipy.ndimage import gaussian_filter, shift
 
@@ -22,6 +23,7 @@ from brainvae_core.cohorts import (
     drawn_atlas,
     preprocess,
     read_section,
+    read_sections,
     simulate,
     simulate_groups,
     suitability,
@@ -89,6 +91,16 @@ def test_a_brain_of_the_reference_comes_out_as_it_is_there(lab):
     np.testing.assert_allclose(brains.images, reference.images, atol=1e-6)
     np.testing.assert_allclose(brains.metadata["gain"], reference.metadata["gain"], rtol=1e-6)
     assert suitability(brains, reference)["unsuited"].eq("").all()
+
+
+def test_a_folder_of_a_lab_is_read_and_compared(reference, lab, tmp_path):
+    few = lab.select(range(5))
+    sections, metadata, others = read_sections(write_lab(tmp_path / "lab", few))
+    brains = comparable_brains(sections, metadata, reference, refused=others)
+    direct = comparable_brains(few.images, few.metadata, reference)
+    np.testing.assert_allclose(brains.images, direct.images, atol=1e-3)
+    assert brains.metadata["group"].tolist() == few.metadata["group"].tolist()
+    np.testing.assert_allclose(brains.metadata["gain"] * 20_000, direct.metadata["gain"], rtol=1e-3)
 
 
 def test_what_cannot_be_compared_is_named_with_why(reference, lab):
