@@ -214,10 +214,8 @@ def test_what_is_no_section_of_this_kind_is_another_modality(reference, seed):
 def test_a_plane_is_told_by_templates(reference, lab):
     atlas = reference.atlas
     planes = {286 + 5 * k: shift(atlas.template, [2 * k, 0], order=1) for k in range(-4, 5)}
-    sections = [
-        shift(image, [2 * k, 0], order=1)
-        for k, image in zip((-4, 0, 1, 3), lab.images, strict=False)
-    ]
+    ordinary = lab.images.mean(axis=0)
+    sections = [shift(ordinary, [2 * k, 0], order=1) for k in (-4, 0, 1, 3)]
     for finer in (1, 2):
         given = {p: t.repeat(finer, 0).repeat(finer, 1) for p, t in planes.items()}
         found = judged(sections, reference, given)
