@@ -55,7 +55,14 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
 def ccf_templates(folder: str | Path, plane: int = 286, reach: int = 40) -> dict[int, np.ndarray]:
     """The average template of a plane and of every fourth one up to ``reach`` planes away.
 
-    As far as the folder of `ccf_atlas` has them; each (320, 448), in the files' own greys.
+    By number; each (320, 448), in the files' own greys.
+
+    Parameters
+    ----------
+    folder : path
+        As for `ccf_atlas`; planes that its template files do not have are left out.
+    plane, reach : int
+        Planes of 25 µm.
     """
     folder = Path(folder)
     planes = [plane, *(p for p in range(plane - reach, plane + reach + 1, 4) if p != plane)]
