@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from refusals import refused
 from scipy.ndimage import label
 
-from brainvae_core.cohorts import Atlas, ccf_atlas, drawn_atlas
+from brainvae_core.cohorts import Atlas, ccf_atlas, ccf_templates, drawn_atlas
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.ccf import read_ontology
 from brainvae_core.cohorts.drawn import REGIONS, STRUCTURES
@@ -206,6 +206,8 @@ def write_ccf(folder, n_planes=3, template="average_template_25_ap001-002.tif"):
 def test_ccf_atlas_reads_the_plane_asked_for_and_names_what_is_not_there(tmp_path):
     write_ccf(tmp_path)
     one, two = ccf_atlas(tmp_path, plane=1), ccf_atlas(tmp_path, plane=2)
+    ((number, template),) = ccf_templates(tmp_path, plane=1, reach=5).items()  # of -3, 1 and 5
+    assert number == 1 and np.array_equal(template / template.max(), one.template)
     assert one.shape == two.shape == (320, 448)
     assert one.acronyms == ["root", "CTX", "SSs"] and two.acronyms == ["root", "TH"]
     assert one.template[100, 0] == 1 and two.template[100, 447] == 1

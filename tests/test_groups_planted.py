@@ -38,8 +38,17 @@ def correlation(one, other):
     return np.corrcoef(one[inside], other[inside])[0, 1]
 
 
-@each_simulator
-@pytest.mark.parametrize("effect", [e for e in EFFECTS if EFFECTS[e].factor])
+OWN = [
+    (effect, name)
+    for name, simulator in SIMULATORS.items()
+    for effect in EFFECTS
+    if EFFECTS[effect].factor in simulator.factors
+]
+BORROWED = [("twist", "anatomical"), ("brightness RSP", "anatomical")]
+BORROWED += [("thickness", "freeform"), ("brightness HPF", "freeform")]
+
+
+@pytest.mark.parametrize(("effect", "simulator"), OWN + BORROWED)
 def test_an_effect_changes_the_knockouts_by_its_factor_alone(effect, simulator):
     factor = EFFECTS[effect].factor
     before, after = (made(effect=effect, size=s, simulator=simulator) for s in (0, -0.8))
@@ -52,7 +61,7 @@ def test_an_effect_changes_the_knockouts_by_its_factor_alone(effect, simulator):
     assert 0.6 < after.factors.loc[~knockout, factor].std() < 1.4
     change = (after.clean - before.clean)[knockout].mean(axis=0)
     planted = planted_difference(effect, -0.8, ATLAS, simulator)
-    assert correlation(change, planted) > 0.95
+    assert correlation(change, planted) > 0.9
     assert (change * planted).sum() / (planted**2).sum() == pytest.approx(1, abs=0.2)
     # Artefacts do not depend on it.
     assert after.metadata.equals(before.metadata)

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_folder import write_lab
 from refusals import refused
 from scipy.ndimage import gaussian_filter, shift
 
@@ -16,11 +17,13 @@ from brainvae_core.cohorts import (
     Cohort,
     Preprocessing,
     ccf_atlas,
+    ccf_templates,
     comparable_brains,
     comparable_section,
     drawn_atlas,
     preprocess,
     read_section,
+    read_sections,
     simulate,
     simulate_groups,
     suitability,
@@ -90,6 +93,16 @@ def test_a_brain_of_the_reference_comes_out_as_it_is_there(lab):
     assert suitability(brains, reference)["unsuited"].eq("").all()
 
 
+def test_a_folder_of_a_lab_is_read_and_compared(reference, lab, tmp_path):
+    few = lab.select(range(5))
+    sections, metadata, others = read_sections(write_lab(tmp_path / "lab", few))
+    brains = comparable_brains(sections, metadata, reference, refused=others)
+    direct = comparable_brains(few.images, few.metadata, reference)
+    np.testing.assert_allclose(brains.images, direct.images, atol=1e-3)
+    assert brains.metadata["group"].tolist() == few.metadata["group"].tolist()
+    np.testing.assert_allclose(brains.metadata["gain"] * 20_000, direct.metadata["gain"], rtol=1e-3)
+
+
 def test_what_cannot_be_compared_is_named_with_why(reference, lab):
     good, half, nan = lab.images[0], lab.images[1][:40], lab.images[2].copy()
     nan[3, 4] = np.nan
@@ -138,18 +151,18 @@ def test_of_copies_whose_rows_differ_none_is_taken(reference, lab):
 # ---- whether they can be judged ----
 
 
-def test_brains_of_the_reference_kind_are_suited_whatever_their_units(reference, lab):
-    for effect, size in (("none", 0), ("damage", 1), ("plane", 2), ("brightness", -2)):
-        for simulator in ("anatomical", "freeform"):
-            made = simulate_groups(12, 12, effect, size, shape=SHAPE, simulator=simulator)
-            gains = np.geomspace(1e-3, 1e6, 24)
-            found = judged(made.images * gains[:, None, None], reference)
-            assert found["unsuited"].eq("").all(), (effect, simulator)
-            assert found["contrast"].eq("as the reference").all()
-            assert found["turned"].eq("sides cannot be told").all()  # the drawn atlas is symmetric
-            assert found["plane"].isna().all() and found["gain"].is_monotonic_decreasing
-            if effect == "none" and simulator == "anatomical":
-                assert found["unlike"].eq("").all() and found["fit_z"].abs().median() < 1.5
+def test_brains_of_the_reference_kind_are_suited_whatever_their_units(reference):
+    labs = [("none", 0, "anatomical"), ("damage", 1, "freeform"), ("plane", 2, "anatomical")]
+    for effect, size, simulator in (*labs, ("brightness", -2, "freeform")):
+        made = simulate_groups(12, 12, effect, size, shape=SHAPE, simulator=simulator)
+        gains = np.geomspace(1e-3, 1e6, 24)
+        found = judged(made.images * gains[:, None, None], reference)
+        assert found["unsuited"].eq("").all(), effect
+        assert found["contrast"].eq("as the reference").all()
+        assert found["turned"].eq("sides cannot be told").all()  # the drawn atlas is symmetric
+        assert found["plane"].isna().all() and found["gain"].is_monotonic_decreasing
+        if effect == "none":
+            assert found["unlike"].eq("").all() and found["fit_z"].abs().median() < 1.5
 
 
 def test_the_fit_is_the_correlation_with_the_mean_brain(reference, lab):
@@ -201,10 +214,8 @@ def test_what_is_no_section_of_this_kind_is_another_modality(reference, seed):
 def test_a_plane_is_told_by_templates(reference, lab):
     atlas = reference.atlas
     planes = {286 + 5 * k: shift(atlas.template, [2 * k, 0], order=1) for k in range(-4, 5)}
-    sections = [
-        shift(image, [2 * k, 0], order=1)
-        for k, image in zip((-4, 0, 1, 3), lab.images, strict=False)
-    ]
+    ordinary = lab.images.mean(axis=0)
+    sections = [shift(ordinary, [2 * k, 0], order=1) for k in (-4, 0, 1, 3)]
     for finer in (1, 2):
         given = {p: t.repeat(finer, 0).repeat(finer, 1) for p, t in planes.items()}
         found = judged(sections, reference, given)
@@ -215,13 +226,15 @@ def test_a_plane_is_told_by_templates(reference, lab):
 
 def test_real_brains_and_what_was_made_of_them(real_data):
     atlas, folder = ccf_atlas(real_data), real_data / "individuals"
-    reference = simulate(64, atlas, (160, 224), seed=0)
+    reference = simulate(40, atlas, SHAPE, seed=0)
     inside = np.pad(atlas.brain_mask, ((0, 0), (4, 4)))
     two_photon = read_section(folder / "swcA_stpt_ccf50.tif")
     other = read_section(folder / "swcC_section_ccf25_ap293.tif")
     swapped = two_photon.astype(np.float64) * 65_535 / 1e9
-    templates = tifffile.imread(real_data / "ccf/average_template_25_ap246-326.tif")[:, :, 4:452]
-    planes = {246 + k: templates[k] for k in range(0, 81, 4)}
+    planes = ccf_templates(real_data)
+    stored = tifffile.imread(real_data / "ccf/average_template_25_ap246-326.tif")
+    assert list(planes) == list(range(246, 327, 4))
+    assert all(np.array_equal(planes[p], stored[p - 246, :, 4:452]) for p in planes)
     sections = {
         "two-photon": two_photon,
         "section": other,
@@ -230,7 +243,7 @@ def test_real_brains_and_what_was_made_of_them(real_data):
         "down": two_photon[::-1],
         "inverted and down": inverted(two_photon, inside)[::-1],
         "plane 246": read_section(folder / "swcA_stpt_ccf50.tif", plane=246),
-        "plane 306": np.pad(templates[60].astype(float), ((0, 0), (4, 4))),
+        "plane 306": stored[60].astype(float),
     }
     metadata = pd.DataFrame(index=pd.Index(sections, name="brain"))
     brains = comparable_brains([*sections.values()], metadata, reference)

@@ -11,7 +11,7 @@ from brainvae_core.cohorts.artefacts import (
 )
 from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.authors import authors_cohort
-from brainvae_core.cohorts.ccf import ccf_atlas
+from brainvae_core.cohorts.ccf import ccf_atlas, ccf_templates
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.freeform import (
@@ -49,6 +49,7 @@ __all__ = [
     "authors_cohort",
     "cause",
     "ccf_atlas",
+    "ccf_templates",
     "clean_part",
     "comparable_brains",
     "comparable_section",

@@ -41,7 +41,7 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
         raise ValueError(f"plane {plane} is outside; 0 to {volume.shape[0] - 1} exist")
     if volume.dtype.kind not in "ui":
         raise ValueError(f"annotation_25.nrrd in {folder} holds {volume.dtype}, no structure ids")
-    template = _template_plane(folder, files, plane)
+    template = _templates(folder, files, [plane])[plane]
     return Atlas(
         annotation=np.ascontiguousarray(volume[plane][:, AUTHORS_CROP], dtype=np.uint32),
         template=template[:, AUTHORS_CROP] / template.max(),
@@ -50,6 +50,24 @@ def ccf_atlas(folder: str | Path, plane: int = 286) -> Atlas:
         name=f"CCFv3 plane {plane}",
         terms=TERMS,
     )
+
+
+def ccf_templates(folder: str | Path, plane: int = 286, reach: int = 40) -> dict[int, np.ndarray]:
+    """The average template of a plane and of every fourth one up to ``reach`` planes away.
+
+    By number; each (320, 448), in the files' own greys.
+
+    Parameters
+    ----------
+    folder : path
+        As for `ccf_atlas`; planes that its template files do not have are left out.
+    plane, reach : int
+        Planes of 25 µm.
+    """
+    folder = Path(folder)
+    planes = [plane, *(p for p in range(plane - reach, plane + reach + 1, 4) if p != plane)]
+    found = _templates(folder, files_below(folder, "average_template_25*"), planes)
+    return {p: template[:, AUTHORS_CROP] for p, template in sorted(found.items())}
 
 
 def _only(folder, files, name):
@@ -111,8 +129,8 @@ def _volume(path):
 # ---- the template ----
 
 
-def _template_plane(folder, files, plane):
-    """The plane of the average template, (320, 456) float32; every file that has it must agree."""
+def _templates(folder, files, planes):
+    """Planes of the average template that there are, (320, 456); all files of one must agree."""
     pattern = re.compile(r"average_template_25(?:_ap(\d+)(?:-(\d+))?\.tiff?|\.nrrd)")
     offered, found = [], {}
     for path in sorted(files, key=lambda path: (path.suffix != ".nrrd", path)):
@@ -124,23 +142,25 @@ def _template_plane(folder, files, plane):
         else:
             first, last = int(match[1]), int(match[2] or match[1])
         offered.append(f"{first}–{last}")
-        if first <= plane <= last:
+        for plane in (p for p in planes if first <= p <= last):
             is_volume = path.suffix == ".nrrd"
-            found[path] = volume[plane] if is_volume else _read_page(path, plane - first)
+            pixels = volume[plane] if is_volume else _read_page(path, plane - first)
+            other, same = found.setdefault(plane, (path, pixels))
+            if not np.array_equal(same, pixels):
+                raise _differ(folder, other, path)
     if not offered:
         raise FileNotFoundError(
             f"no average template in {folder}: looked for average_template_25.nrrd and "
             "average_template_25_ap<first>-<last>.tif"
         )
     if not found:
-        raise ValueError(f"no template of plane {plane} in {folder}; planes {offered} are there")
-    (path, template), *others = found.items()
-    for other, pixels in others:
-        if not np.array_equal(pixels, template):
-            raise _differ(folder, path, other)
-    if not np.isfinite(template).all() or template.min() < 0 or not template.any():
-        raise ValueError(f"{path} has no greys from 0 up in plane {plane}; fetch it again")
-    return template.astype(np.float32)
+        raise ValueError(
+            f"no template of plane {planes[0]} in {folder}; planes {offered} are there"
+        )
+    for plane, (path, template) in found.items():
+        if not np.isfinite(template).all() or template.min() < 0 or not template.any():
+            raise ValueError(f"{path} has no greys from 0 up in plane {plane}; fetch it again")
+    return {plane: template.astype(np.float32) for plane, (_, template) in found.items()}
 
 
 def _read_page(path, page):

@@ -55,7 +55,7 @@ SIMULATORS = {"anatomical": ANATOMICAL, "freeform": FREEFORM}
 MOST_SIZE = 2.0  # planted standard deviations; more than that and the clipping at 3 takes it away
 MATCHED = ("sex", "strain")  # what a simulated brain and a row of a design have in common
 AVERAGED = 128  # brains that a planted difference is averaged over
-POPULATION = 4096  # brains that a lab's are drawn from, or 40 for each of them
+POPULATION = 1024  # brains that a lab's are drawn from, or 40 for each of them
 
 
 def simulate_groups(
