@@ -218,6 +218,13 @@ def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
     )
 
 
+def planes_beside(p) -> dict[int, np.ndarray]:
+    """Templates of planes around the profile's own, as far as its atlas's folder has them."""
+    if p.cohort.atlas == "drawn" or _saved(p.cohort.atlas):
+        return {}
+    return cohorts.ccf_templates(_expanded(p.cohort.atlas), p.cohort.plane)
+
+
 def lab_truth(p, reference: cohorts.Cohort) -> dict[str, np.ndarray]:
     """What was planted between the groups, by name, (height, width); nothing of real brains."""
     if p.lab.brains != "simulated":

@@ -52,7 +52,7 @@ from brainvae_core.metrics import (
     usable_brains,
 )
 from brainvae_core.models import fit
-from brainvae_core.prepare import lab_brains, lab_truth, prepare_cohort
+from brainvae_core.prepare import lab_brains, lab_truth, planes_beside, prepare_cohort
 from brainvae_core.record import Record
 from brainvae_core.study import compared_configs
 from IPython.display import display
@@ -72,7 +72,7 @@ print(came)
 # of another contrast, plane or modality. Another unit of brightness is no reason.
 
 # %%
-suited = suitability(came, reference)
+suited = suitability(came, reference, planes_beside(p))
 fits = (suited["unsuited"] == "").to_numpy()
 brains = came.select(fits)
 left_out = came.refused | suited.loc[~fits, "unsuited"].to_dict()
@@ -206,6 +206,7 @@ for _ in asked:
 for _ in asked:
     of_measure = [table.assign(of=kind) for kind, table in tables.items() if kind != "pixel"]
     table = pd.concat(of_measure, ignore_index=True)
+    table["name"] = table["measure"].map(brains.atlas.structures.set_index("acronym")["name"])
     table.to_csv(out / "differences.csv", index=False)
     clear = table["of"].eq("region") & (table["q"] < 0.05) | (table["p_family"] < 0.05)
     print(f"clear: {', '.join(table.loc[clear, 'measure']) or 'no region and no latent'}")
