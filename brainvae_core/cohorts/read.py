@@ -66,7 +66,7 @@ def read_sections(
     if not sections:
         raise ValueError(
             f"none of the {len(brains)} brains in {folder} can be read; the first: "
-            f"{next(iter(refused.values()))}"
+            f"{refused[next(iter(brains))]}"
         )
     shapes = {section.shape: brain for brain, section in sections.items()}
     if len(shapes) > 1:
