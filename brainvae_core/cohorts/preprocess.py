@@ -141,8 +141,8 @@ def preprocess(
     sections : sequence of ndarray, as `comparable_section` takes them
     metadata : DataFrame
         One row a section, indexed by a unique brain id. A ``split`` that it has is kept; otherwise
-        copies of a brain come to one part. 15 different brains are the fewest. A brain whose section
-        is none that `comparable_section` takes is refused and told; the others go on.
+        copies of a brain come to one part. 15 different brains are the fewest. What is no
+        section for `comparable_section` is refused and told, and the other brains go on.
     atlas : Atlas
     shape : (height, width), optional
         Whole-number reduction of the atlas's shape; else the atlas's own.

@@ -13,12 +13,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from brainvae_core.cohorts.brain_table import normal, read_brain_table
-from brainvae_core.cohorts.files import brainreg_folders, not_fetched
+from brainvae_core.cohorts.files import brainreg_folders, first_line, not_fetched
 from brainvae_core.cohorts.volumes import (
     ACCEPTED,
     FORMATS,
     check_orientation,
-    first_line,
     read_section,
     suffix_of,
 )
