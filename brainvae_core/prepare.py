@@ -202,7 +202,11 @@ def new_section(p, cohort: cohorts.Cohort) -> np.ndarray:
         section = cohorts.simulate(2, open_atlas(p), cohort.atlas.shape, 0, s.seed + 1).images[0]
     else:
         section = cohorts.read_section(_expanded(s.new_brain), s.plane, s.orientation)
-    section = cohorts.comparable_section(section, cohort.atlas, cohorts.Preprocessing.of(cohort))
+    greys = cohorts.Preprocessing.of(cohort)
+    try:
+        section = cohorts.comparable_section(section, cohort.atlas, greys)
+    except ValueError as error:
+        raise ValueError(f"new_brain={s.new_brain}: {error}") from error
     if upside_down(section[None], cohort.atlas).any():
         print(f"warning: {s.new_brain} fits the atlas's template better upside down; is it?")
     return section

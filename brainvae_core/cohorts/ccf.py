@@ -72,7 +72,9 @@ def _read(path, read):
     try:
         return read(path)
     except Exception as error:  # of whichever library
-        raise ValueError(f"{path} cannot be read: {damage(path, error)}") from error
+        of_system = isinstance(error, OSError) and error.strerror  # such as no permission
+        as_what = "" if of_system else " as a file of the atlas"
+        raise ValueError(f"{path} cannot be read{as_what}: {damage(path, error)}") from error
 
 
 def _volume(path):

@@ -63,9 +63,10 @@ def read_sections(
             told = first_line(error)
             refused[brain] = told.removeprefix(f"{path} is ").removeprefix(f"{path}: ")
     if not sections:
+        first = next(iter(brains))
         raise ValueError(
-            f"none of the {len(brains)} brains in {folder} can be read; the first: "
-            f"{refused[next(iter(brains))]}"
+            f"none of the {len(brains)} brains in {folder} can be read; the first, {first!r}: "
+            f"{refused[first]}"
         )
     shapes = {section.shape: brain for brain, section in sections.items()}
     if len(shapes) > 1:
