@@ -86,6 +86,9 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
     for mine, true in zip(cohort.images, truth, strict=True):
         assert np.corrcoef(mine.ravel(), true.ravel())[0, 1] > 0.99
     assert np.array_equal(lab_brains(p, cohort).images[0], cohort.images[3])
+    np.save(tmp_path / "inverted.npy", 65_535 - brains[0][3])
+    inverted = told(tmp_path, **{"lab.brains": str(tmp_path / "inverted.npy")})
+    refused([("none of .*; inverted.npy: section is .* outside", lab_brains, inverted, cohort)])
     assert list(other.metadata.index) == [str(1000 - i) for i in range(N)]
     assert other.refused == {str(1000 - N): "no red volume"}
     assert {"log_gain", "injection_dv"} <= set(known_factors(other))

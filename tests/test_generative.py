@@ -45,9 +45,9 @@ def brains(n, shape=(12, 17), seed=0, noise=0.01):
     """A few smooth ways of varying, and noise."""
     rng = np.random.default_rng(seed)
     ways = np.random.default_rng(99).random((4, *shape))
-    weights = rng.standard_normal((n, 4)) * [0.2, 0.1, 0.05, 0.02]
+    weights = rng.standard_normal((n, 4)) * [0.1, 0.05, 0.03, 0.02]
     images = 0.5 + np.tensordot(weights, ways, 1) + noise * rng.standard_normal((n, *shape))
-    return images.astype(np.float32)
+    return images.clip(0, 1).astype(np.float32)
 
 
 @pytest.mark.parametrize(("n_a", "n_b", "d"), [(30, 41, 1), (60, 50, 8), (5, 7, 9)])
@@ -129,7 +129,7 @@ def test_a_plain_count_agrees(k):
 # ---- codes of the aggregate posterior ----
 
 IMAGES = np.random.default_rng(0).random((5, 4, 6)).astype(np.float32)
-OTHERS = 1 + np.random.default_rng(1).random((4, 4, 6)).astype(np.float32)
+OTHERS = 1 - np.random.default_rng(1).random((4, 4, 6)).astype(np.float32) / 2
 
 
 class Points:

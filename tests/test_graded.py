@@ -22,7 +22,8 @@ def graded():
     clean = rng.random((N, *SHAPE))
     masks = np.zeros((2, 3, N, *SHAPE), bool)
     masks[0, :, :, 1:3, 2:5] = masks[1, :, :, 3:, 1:] = True
-    images = clean + masks * rng.random(masks.shape) * np.array(STRENGTHS)[:, None, None, None]
+    strengths = rng.random(masks.shape) * np.array(STRENGTHS)[:, None, None, None]
+    images = clean + masks * strengths * (1 - clean)
     found = {"kinds": KINDS, "strengths": STRENGTHS, "clean": clean, "images": images}
     return SimpleNamespace(**found, masks=masks, pixel_um=50)
 

@@ -1,5 +1,7 @@
 """What stored numbers mean: TIFFs of every kind, rescaled, wrapped, and turned greys."""
 
+import re
+
 import nrrd
 import numpy as np
 import pandas as pd
@@ -237,7 +239,9 @@ def test_what_is_bright_stays_bright(tissue):
     mask = (tissue > 0).astype(np.uint8) * 255
     stained = np.where(mask, 130 + tissue % 126, 0).astype(np.uint8)
     signed = (noisy - 32_768.0, blurred.astype(int) - 32_768, tissue - 5_000)
-    for section in (blurred, noisy, mask, stained, tissue, tissue / 12_000, tissue - 99.5, *signed):
+    halves = (np.float16(tissue), np.where(tissue, np.inf, 0).astype(np.float16))
+    same = (blurred, noisy, mask, stained, tissue, tissue / 12_000, tissue - 99.5)
+    for section in (*same, *signed, *halves):
         assert unwrapped(section) is section
 
 
@@ -283,8 +287,11 @@ def test_greys_with_an_offset_or_the_wrong_way_round_are_refused(raw, atlas):
     for words, several in turns.items():
         for turned in several:
             of_one = (comparable_section, turned[0], atlas, Preprocessing(0.3, 1.0))
-            refused([(f"^brain 'sim-00000': section .*{words}", preprocess, turned, brains, atlas)])
+            told = f"^all 16 brains are refused; the first, 'sim-00000': section .*{words}"
+            refused([(told, preprocess, turned, brains, atlas)])
             refused([(f"^section .*{words}", *of_one)])
+            found = preprocess([turned[0], *sections[1:]], brains, atlas)
+            assert len(found) == 15 and re.search(words, found.refused["sim-00000"])
     right = preprocess(sections, brains, atlas).images
     for small in (sections - 60, sections + 100):  # undershoot, a camera's offset
         assert np.abs(preprocess(small, brains, atlas).images - right).mean() < 0.05

@@ -9,6 +9,9 @@ from pytest import approx
 from refusals import refused
 
 from brainvae_core.metrics import (
+    CWSSIM,
+    ErrorMap,
+    aggregate_codes,
     artefact_removal,
     auc,
     clustering,
@@ -19,12 +22,14 @@ from brainvae_core.metrics import (
     explained_variance,
     explained_variance_per_brain,
     frechet_distance,
+    generated_scores,
     linear_recovery,
     match_latents,
     ms_ssim,
     mutual_information_gap,
     norm_ratio,
     pca_basis,
+    pca_frechet_distance,
     pixel_detection,
     psnr,
     radial_spectrum,
@@ -41,7 +46,7 @@ MEAN = RNG.random((40, *SHAPE)).mean(axis=0)
 MEANS = np.broadcast_to(MEAN, IMAGES.shape)
 MASKS = np.zeros(IMAGES.shape, dtype=bool)
 MASKS[:, 5:15, 4:20] = True
-DIRTY = np.where(MASKS, IMAGES + 0.3 + 0.2 * OTHERS, IMAGES)
+DIRTY = np.where(MASKS, IMAGES + (0.3 + 0.2 * OTHERS) * (1 - IMAGES), IMAGES)
 CODES, NOISE = RNG.standard_normal((2, 300, 3))
 UNUSUAL = np.arange(300) < 40
 DEAD, FAR = np.ones_like(CODES), CODES + 100
@@ -190,6 +195,39 @@ def test_greys_of_another_unit_are_refused_with_their_range(turned, told):
         (words, explained_by_factors, CODES[:6, :1], other, CODES[:6, :1], IMAGES),
     ]
     refused(cases)
+
+
+@pytest.mark.parametrize("turn", [lambda x: 2 * x, lambda x: x - 0.01, lambda x: x + 0.01])
+def test_brains_that_leave_the_greys_are_refused_and_answers_are_scored(turn):
+    """A model answers a little below 0 and above 1; what it is given and held against does not."""
+    edges = np.concatenate([0 * IMAGES[:1], 0 * IMAGES[:1] + 1, IMAGES[2:]])
+    other, basis = turn(edges), pca_basis(edges, 2)
+    rest = (MASKS, edges, edges, MEAN, 50)
+    cases = [
+        ("^reference has", psnr, other, edges),
+        ("^reference has", ms_ssim, other, edges),
+        ("^reference has", CWSSIM, other[2:], 2),
+        ("^images has", explained_variance, other, edges, MEAN),
+        ("^images has", norm_ratio, other, edges, MEAN),
+        ("^the mean image has", explained_variance, edges, edges, turn(np.eye(*SHAPE))),
+        ("^clean has", artefact_removal, other, edges, *rest),
+        ("^corrupted has", artefact_removal, edges, other, *rest),
+        ("^before has", reproduced_change, other, edges, edges, edges),
+        ("^after has", reproduced_change, edges, other, edges, edges),
+        ("^images has", pca_basis, other, 2),
+        ("^real has", pca_frechet_distance, basis, other, edges),
+        ("^others has", generated_scores, None, basis, other, edges),
+        ("^images has", aggregate_codes, None, other, 3),
+        ("^ordinary has", ErrorMap, None, other),
+        ("^images_test has", explained_by_factors, CODES[:6, :1], edges, CODES[:6, :1], other),
+    ]
+    refused((f"{words} values from .*greys from 0 to 1", *rest) for words, *rest in cases)
+    assert (psnr(edges, other) >= 0).all() and (cw_ssim(edges[2:], other[2:], 2) > 0.79).all()
+    assert np.isfinite(norm_ratio(edges, other, MEAN)).all()
+    assert (artefact_removal(IMAGES, DIRTY, MASKS, other, other, MEAN, 50).reproduced == 0).all()
+    assert basis.project(other).shape == (6, 2)
+    rounded = edges.astype(np.float64) * (1 + 1e-6) - 5e-7
+    assert (psnr(rounded, edges) > 90).all()
 
 
 def test_what_leaves_the_greys_by_a_little_is_scored():

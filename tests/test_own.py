@@ -335,18 +335,40 @@ def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
         folder = brainreg_folder(tmp_path / f"json{i}")
         (folder / "brainreg.json").write_text(text)
         case("not what brainreg writes", folder)
+    case(r"holds an array of shape \(0, 5\)", saved(tmp_path / "none.npy", np.empty((0, 5))))
     refused(cases)
-    with pytest.raises(FileNotFoundError, match="no section at .*none.npy"):
-        read_section(tmp_path / "none.npy")
+    with pytest.raises(FileNotFoundError, match="no section at .*none.tif"):
+        read_section(tmp_path / "none.tif")
 
 
-@pytest.mark.parametrize("source", ["tif", "packed tif", "ImageJ tif", "nii", "nii.gz", "nrrd"])
-def test_a_damaged_volume_is_refused(tmp_path, source):
-    path = SOURCES[source](tmp_path)
+def saved(path, array=VOLUME[20]):
+    np.savez(path, array) if path.suffix == ".npz" else np.save(path, array)
+    return path
+
+
+FILES = {name: SOURCES[name] for name in SOURCES if name not in ("brainreg", "a channel")} | {
+    "big tif": lambda folder: save_tiff(folder / "a.tif", bigtiff=True),
+    "OME tif": lambda folder: save_tiff(folder / "a.tif", ome=True),
+    "page after page": lambda folder: save_tiff(folder / "a.tif", metadata=None, rowsperstrip=1),
+    "section.tif": lambda folder: save_tiff(folder / "a.tif", VOLUME[20]),
+    "npy": lambda folder: saved(folder / "a.npy"),
+    "npz": lambda folder: saved(folder / "a.npz"),
+}
+
+
+@pytest.mark.parametrize("source", FILES)
+def test_a_damaged_file_is_refused_with_what_it_is(tmp_path, source):
+    path = FILES[source](tmp_path)
     whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", b"<html>"):
-        path.write_bytes(damaged)
-        refused([("no readable section: .", read_section, path, 500)])
+    ends = [whole[: int(len(whole) * share)] for share in (0.02, 0.3, 0.5, 0.8)]
+    cases = [(part, "it is damaged, cut off or of|cut off") for part in ends]
+    begins = re.escape(f"it is no {''.join(path.suffixes)} file: it begins with b'")
+    random = np.random.default_rng(0).bytes(3000)
+    cases += [(text, begins) for text in (b'{"error": 404}', bytes(3000), b"\x89PNG", random)]
+    cases += [(b" <!DOCTYPE html>", "it is a web page; fetch it again"), (b"", "it is empty")]
+    for content, words in cases:
+        path.write_bytes(content)
+        refused([(f"{path.name} is no readable section: .*{words}", read_section, path, 500)])
 
 
 # ---- a folder of brains ----

@@ -1,6 +1,7 @@
 """Raw sections made comparable, outliers, a brain of one's own, and the rule for clean brains."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from brainvae_core.cohorts.artefacts import (
     median_section,
     reference_brains,
 )
-from brainvae_core.cohorts.cohort import LEAST_BRAINS, SET_ASIDE, split_of
+from brainvae_core.cohorts.cohort import LEAST_BRAINS, SET_ASIDE, Cohort, split_of
 from brainvae_core.cohorts.preprocess import (
     SPREAD_FLOOR,
     Preprocessing,
@@ -279,11 +280,42 @@ def test_what_makes_no_cohort_is_refused_in_a_line(drawn, atlas):
     ]
     for words, spoilers in SPOILT.items():
         for spoil in spoilers:
-            sections = [*raw[:7], spoil(raw[7]), *raw[8:]]
-            cases.append((f"^brain 'sim-00007': .*{words}", made, sections, metadata, atlas))
-            section = (sections[7], atlas, Preprocessing(0.3, 1.0))
+            section = (spoil(raw[7]), atlas, Preprocessing(0.3, 1.0))
             cases.append((words, comparable_section, *section))
     refused(cases)
+
+
+@pytest.mark.parametrize("words", SPOILT)
+def test_a_brain_that_is_none_is_refused_and_the_others_go_on(drawn, atlas, words, capsys):
+    raw, metadata, _ = drawn
+    rest = [i for i in range(N) if i not in (7, 9)]
+    alone = made(raw[rest], metadata.iloc[rest], atlas)
+    for spoil in SPOILT[words]:
+        sections = [spoil(s) if i in (7, 9) else s for i, s in enumerate(raw)]
+        found = made(sections, metadata, atlas, refused={"x": "why"})
+        why = found.refused["sim-00007"]
+        assert found.refused == {"sim-00007": why, "sim-00009": why, "x": "why"}
+        assert re.search(words, why) and found.fingerprint == alone.fingerprint
+        pd.testing.assert_frame_equal(found.metadata, alone.metadata)
+        told = f"2 of 60 brains are refused; the first, 'sim-00007': {why}\n"
+        assert capsys.readouterr().out == told
+    few = f"^14 different brains are too few.*; 2 were refused, the first 'sim-00007': .*{words}"
+    every = f"^all 60 brains are refused; the first, 'sim-00000': section .*{words}"
+    spoilt = [spoil(section) for section in raw]
+    refused([(few, made, sections[:16], metadata[:16], atlas)])
+    refused([(every, made, spoilt, metadata, atlas)])
+
+
+def test_what_a_refused_brain_leaves_has_to_be_enough(drawn, atlas):
+    raw, metadata, _ = drawn
+    split = metadata.assign(split=["train"] * 58 + ["test", "validation"])
+    sections = [*raw[:58], raw[58] * np.nan, raw[59]]
+    words = "has 58 train, 1 validation, 0 test brains.*; 1 were refused, the first 'sim-00058': "
+    refused([(words, made, sections, split, atlas)])
+    bright = np.clip(raw / raw.max(), 0, 1)
+    bright[8] = 1 - 0.9 * bright[8]
+    lit = Cohort(bright, metadata, atlas, name="lit")
+    refused([("^brain 'sim-00008' of 'lit': section is .* outside the brain", judged, lit)])
 
 
 # ---- a comparable section ----

@@ -28,9 +28,9 @@ from brainvae_core.cohorts.fetch import (
     pieces,
     retry_after,
 )
+from brainvae_core.cohorts.files import first_line
 from brainvae_core.cohorts.greys import brain_brightness
 from brainvae_core.cohorts.preprocess import preprocess
-from brainvae_core.cohorts.volumes import first_line
 
 BLOCK = 64  # sections that are looked at at once
 

@@ -35,17 +35,17 @@ def read_brain_table(path: Path, brains: list[str]) -> pd.DataFrame:
     ids = pd.Index([cells[0] for _, cells in rows], name="id", dtype=str)
     if nameless := [line for line, cells in rows if not cells[0]]:
         raise ValueError(f"{path}: line {nameless[0]} has no brain's name in its first column")
-    if twice := sorted(set(ids[ids.duplicated()])):
-        where = ", ".join(str(lines[i]) for i in (ids == twice[0]).nonzero()[0])
-        raise ValueError(
-            f"{path} has ids twice: {', '.join(twice[:5])} (lines {where}); leave one row each"
-        )
     if missing := sorted(set(brains) - set(ids)):
         others = sorted(set(ids) - set(brains))
         hint = f"; rows of no brain here are {', '.join(others[:5])}" if others else ""
         raise ValueError(
             f"{path} has no row for brains {', '.join(missing[:5])}: its first column has to be "
             f"the brain's name, with commas, semicolons or tabs between columns{hint}"
+        )
+    if twice := sorted(set(ids[ids.duplicated()])):
+        where = ", ".join(str(lines[i]) for i in (ids == twice[0]).nonzero()[0])
+        raise ValueError(
+            f"{path} has ids twice: {', '.join(twice[:5])} (lines {where}); leave one row each"
         )
     if reserved := sorted(c for c in names[1:] if c in RESERVED or c.endswith(("_z", "_score"))):
         raise ValueError(f"{path} has columns of quality control: {', '.join(reserved)}")

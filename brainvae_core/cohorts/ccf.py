@@ -13,8 +13,7 @@ import pandas as pd
 import tifffile
 
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas
-from brainvae_core.cohorts.files import files_below
-from brainvae_core.cohorts.volumes import first_line
+from brainvae_core.cohorts.files import damage, files_below
 
 PLANE = (320, 456)  # DV × ML at 25 µm
 ONTOLOGIES = ("structure_graph_1.json", "structures.json")
@@ -86,33 +85,14 @@ def _differ(folder, one, other):
     return ValueError(f"{one} and {other} in {folder} differ; leave the one that is meant")
 
 
-def _damaged(path, error):
-    """What is wrong with an atlas file, by its beginning where that tells."""
-    with open(path, "rb") as file:
-        begins = file.read(200).lstrip().lower()
-    causes = {
-        b"version https://git-lfs": "it is a pointer of Git LFS; run git lfs pull",
-        b"<": "it is a web page; fetch it again",
-    }
-    told = next((cause for start, cause in causes.items() if begins.startswith(start)), None)
-    if not begins:
-        told = "it is empty; fetch it again"
-    if told is None:
-        what = f"no {error}" if isinstance(error, KeyError) else first_line(error)
-        told = f"{what}; fetch it again"
-    return ValueError(f"{path} cannot be read as a file of the atlas: {told}")
-
-
 def _read(path, read):
     """What `read` makes of a file; whatever it raises is one line with the file's name."""
     try:
         return read(path)
-    except OSError as error:
-        if error.strerror:  # the system's, such as no permission
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-        raise _damaged(path, error) from error
     except Exception as error:  # of whichever library
-        raise _damaged(path, error) from error
+        of_system = isinstance(error, OSError) and error.strerror  # such as no permission
+        as_what = "" if of_system else " as a file of the atlas"
+        raise ValueError(f"{path} cannot be read{as_what}: {damage(path, error)}") from error
 
 
 def _volume(path):

@@ -41,8 +41,11 @@ def split_together(original: pd.Series, seed: int) -> pd.Series:
     return pd.Series(split.loc[original].to_numpy(), index=brains)
 
 
-def check_split(split: pd.Series, original: pd.Series) -> None:
-    """Refuse a split with copies on two sides, and too few different brains to fit and judge on."""
+def check_split(split: pd.Series, original: pd.Series, refused: dict[str, str]) -> None:
+    """Refuse a split with copies on two sides, and too few different brains to fit and judge on.
+
+    The first of the brains that were refused before are named, with the reasons.
+    """
     other = split.loc[original].to_numpy()
     if (apart := np.flatnonzero(split.to_numpy() != other)).size:
         copy, of = split.index[apart[0]], original.iloc[apart[0]]
@@ -52,10 +55,12 @@ def check_split(split: pd.Series, original: pd.Series) -> None:
         )
     different = split[(original == original.index).to_numpy() & (split != SET_ASIDE).to_numpy()]
     counts = {part: int((different == part).sum()) for part in SPLITS}
+    first = "; ".join(f"{brain!r}: {why}" for brain, why in [*refused.items()][:2])
+    also = f"; {len(refused)} were refused, the first {first}" if refused else ""
     if len(different) < LEAST_BRAINS:
         raise ValueError(
-            f"{len(different)} different brains are too few; give {LEAST_BRAINS} or more"
+            f"{len(different)} different brains are too few; give {LEAST_BRAINS} or more{also}"
         )
     if min(counts.values()) < 2 or counts["train"] < 3:
         told = ", ".join(f"{n} {part}" for part, n in counts.items())
-        raise ValueError(f"the split has {told} brains; each part needs 2, train 3")
+        raise ValueError(f"the split has {told} brains; each part needs 2, train 3{also}")

@@ -10,7 +10,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
+from traceback import walk_tb
 
+STARTS = {  # the first bytes of every format
+    ".npy": (b"\x93NUMPY",),
+    ".npz": (b"PK\3\4",),
+    ".tif": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    ".nii": (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),
+    ".nii.gz": (b"\x1f\x8b",),
+    ".nrrd": (b"NRRD",),
+}
+STARTS[".tiff"] = STARTS[".tif"]
 POINTERS = {  # what stands in place of a file that was not fetched
     b"version https://git-lfs": "git lfs pull",
     b"/annex/objects/": "git annex get (or datalad get)",
@@ -47,6 +57,37 @@ def not_fetched(path: Path) -> str | None:
             if start.startswith(mark):
                 return f"a pointer to content that was not fetched; run {command}"
     return None
+
+
+def damage(path: Path, error: Exception) -> str:
+    """What is wrong with a file that raised this, in one line: by its beginning if that tells."""
+    if isinstance(error, OSError) and error.strerror:  # the system's, such as no permission
+        return error.strerror
+    with path.open("rb") as file:
+        begins = file.read(200)
+    text = begins.lstrip().lower()
+    if not text or text.startswith(b"<"):
+        return f"it is {'a web page' if text else 'empty'}; fetch it again"
+    if text.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; run git lfs pull"
+    found = [end for end in STARTS if path.name.lower().endswith(end)]
+    if found and not begins.startswith(STARTS[found[-1]]):
+        return f"it is no {found[-1]} file: it begins with {begins[:8]!r}"
+    return told(error)
+
+
+def told(error: Exception) -> str:
+    """The first line of an error; of a library's with what it means for the file that was read."""
+    line = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    if isinstance(error, ValueError) and frame.f_globals["__name__"].startswith(__package__):
+        return line
+    return f"it is damaged, cut off or of a kind that is not read ({line}); fetch it again"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
 def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:

@@ -35,7 +35,7 @@ def unwrapped(section: np.ndarray) -> np.ndarray:
     """
     if section.dtype.kind not in "uif" or section.ndim != 2 or not section.size:
         return section
-    least, most = section.min(), section.max()
+    least, most = float(section.min()), float(section.max())  # 2³² is too much for float16
     if section.dtype.kind == "f" and not (section == np.rint(section)).all():
         return section
     if least < 0:

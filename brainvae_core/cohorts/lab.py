@@ -14,7 +14,7 @@ from brainvae_core.cohorts.atlas import block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort, check_brains
 from brainvae_core.cohorts.copies import copies_of
 from brainvae_core.cohorts.greys import brain_brightness
-from brainvae_core.cohorts.preprocess import Preprocessing, _on_grid, comparable_section
+from brainvae_core.cohorts.preprocess import Preprocessing, on_grid, comparable_section
 from brainvae_core.cohorts.turned import turned_sections
 
 LEAST_FIT = 1 / 3  # of the median reference brain's fit: less is no section of this kind
@@ -53,7 +53,7 @@ def comparable_brains(
     for brain, section in zip(metadata.index, sections, strict=True):
         try:
             images[brain] = comparable_section(section, atlas, preprocessing)
-            own = brain_brightness(_on_grid(section, atlas), atlas.brain_mask)
+            own = brain_brightness(on_grid(section, atlas), atlas.brain_mask)
             gain[brain] = preprocessing.brightness / own
         except ValueError as error:
             refused[brain] = str(error)

@@ -116,7 +116,7 @@ def comparable_section(
         What the cohort went through (``Preprocessing.of(cohort)``). A brain of it comes out as it
         is there.
     """
-    section = _on_grid(section, atlas)
+    section = on_grid(section, atlas)
     section *= preprocessing.brightness / brain_brightness(section, atlas.brain_mask)
     return _in_range(section, preprocessing.white)
 
@@ -141,7 +141,8 @@ def preprocess(
     sections : sequence of ndarray, as `comparable_section` takes them
     metadata : DataFrame
         One row a section, indexed by a unique brain id. A ``split`` that it has is kept; otherwise
-        copies of a brain come to one part. 15 different brains are the fewest.
+        copies of a brain come to one part. 15 different brains are the fewest. What is no
+        section for `comparable_section` is refused and told, and the other brains go on.
     atlas : Atlas
     shape : (height, width), optional
         Whole-number reduction of the atlas's shape; else the atlas's own.
@@ -162,10 +163,11 @@ def preprocess(
     """
     grid = atlas if shape is None else atlas.resampled(shape)
     check_brains(metadata, name)
-    images, own = _read(sections, metadata.index, grid)
+    images, own, unusable = _read(sections, metadata.index, grid)
+    metadata, refused = metadata.drop(index=list(unusable)), unusable | (refused or {})
     original = copies_of(images, own, metadata.index)
     split = metadata["split"] if "split" in metadata else split_together(original, seed)
-    check_split(split, original)
+    check_split(split, original, refused)
     metadata = metadata.assign(split=split)
     if (is_copy := (original != metadata.index).to_numpy()).any():
         metadata["copy_of"] = original.where(is_copy)
@@ -222,25 +224,35 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     if cohort.preprocessing is not None:
         return cohort
     given = {"outlier_limit": outlier_limit, "refused": cohort.refused, "name": cohort.name}
-    return preprocess(cohort.images, cohort.metadata, cohort.atlas, **given)
+    found = preprocess(cohort.images, cohort.metadata, cohort.atlas, **given)
+    if lost := cohort.metadata.index.difference(found.metadata.index).tolist():
+        raise ValueError(f"brain {lost[0]!r} of {cohort.name!r}: {found.refused[lost[0]]}")
+    return found
 
 
 def _read(sections, brains, grid):
-    """Sections on the grid in raw greys, (n, height, width), and their mean brightness, (n,)."""
+    """Usable sections on the grid in raw greys, their mean brightness, and why others are none."""
     if len(sections) != len(brains):
         raise ValueError(f"{len(sections)} sections and {len(brains)} rows of metadata")
     images = np.empty((len(brains), *grid.shape), dtype=np.float32)
-    own = np.empty(len(brains))
+    own, unusable = np.empty(len(brains)), {}
     for i, brain in enumerate(brains):
         try:
-            images[i] = _on_grid(sections[i], grid)
+            images[i] = on_grid(sections[i], grid)
             own[i] = brain_brightness(images[i], grid.brain_mask)
         except ValueError as error:
-            raise ValueError(f"brain {brain!r}: {error}") from error
-    return images, own
+            unusable[brain] = str(error)
+    if not unusable:
+        return images, own, unusable
+    is_usable, (first, why) = ~brains.isin(list(unusable)), next(iter(unusable.items()))
+    told = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
+    if not is_usable.any():
+        raise ValueError(f"all {told}")
+    print(f"{len(unusable)} of {told}")
+    return images[is_usable], own[is_usable], unusable
 
 
-def _on_grid(section, atlas):
+def on_grid(section, atlas):
     section = unwrapped(np.asarray(section))
     if section.shape == (320, 456):
         section = section[:, AUTHORS_CROP]

@@ -13,12 +13,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from brainvae_core.cohorts.brain_table import normal, read_brain_table
-from brainvae_core.cohorts.files import brainreg_folders, not_fetched
+from brainvae_core.cohorts.files import brainreg_folders, first_line, not_fetched
 from brainvae_core.cohorts.volumes import (
     ACCEPTED,
     FORMATS,
     check_orientation,
-    first_line,
     read_section,
     suffix_of,
 )
@@ -64,9 +63,10 @@ def read_sections(
             told = first_line(error)
             refused[brain] = told.removeprefix(f"{path} is ").removeprefix(f"{path}: ")
     if not sections:
+        first = next(iter(brains))
         raise ValueError(
-            f"none of the {len(brains)} brains in {folder} can be read; the first: "
-            f"{next(iter(refused.values()))}"
+            f"none of the {len(brains)} brains in {folder} can be read; the first, {first!r}: "
+            f"{refused[first]}"
         )
     shapes = {section.shape: brain for brain, section in sections.items()}
     if len(shapes) > 1:

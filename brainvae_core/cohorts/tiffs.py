@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from math import prod
+from struct import unpack
 
 import numpy as np
 import tifffile
@@ -54,6 +56,11 @@ def read_tiff(tiff: tifffile.TiffFile) -> tuple[np.ndarray, tuple[float, float],
 
 def _only_series(tiff):
     """The images that belong together; smaller copies that say that they are such do not count."""
+    if _breaks_off(tiff):
+        raise ValueError(
+            f"its list of images breaks off after {len(tiff.pages)}; it is cut off or damaged: "
+            "fetch it again"
+        )
     if len(tiff.series) != 1:
         shapes = ", ".join(" × ".join(map(str, s.shape)) for s in tiff.series[:4])
         raise ValueError(
@@ -62,10 +69,22 @@ def _only_series(tiff):
         )
     (series,) = tiff.series
     shape = (tiff.shaped_metadata or ({},))[0].get("shape", ())
-    said = max((tiff.imagej_metadata or {}).get("images", 1), prod(shape[:-2]))
+    of_ome = prod(map(int, re.findall(r'\bSize[CTZ]="(\d+)"', tiff.ome_metadata or "")))
+    said = max((tiff.imagej_metadata or {}).get("images", 1), prod(shape[:-2]), of_ome)
     if len(series.shape) == 2 and said > 1:
         raise ValueError(f"it says that it holds {said} planes and 1 is there; is it cut off?")
     return series
+
+
+def _breaks_off(tiff):
+    """Whether the last image's directory names one more, which is not there."""
+    if not len(tiff.pages):
+        return True
+    file, form = tiff.filehandle, tiff.tiff
+    file.seek(tiff.pages[-1].offset)
+    (n_tags,) = unpack(form.tagnoformat, file.read(form.tagnosize))
+    file.seek(n_tags * form.tagsize, os.SEEK_CUR)
+    return any(file.read(form.offsetsize))
 
 
 def _calibration(imagej):

@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from brainvae_core.cohorts.files import brainreg_folders, not_fetched
+from brainvae_core.cohorts.files import brainreg_folders, damage, not_fetched, told
 from brainvae_core.cohorts.greys import as_greys, nrrd_scaling
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
@@ -94,7 +94,7 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
         volume = Volume(voxels, spacing, f"a{said}", scaling)
         return _section_of(volume, plane, orientation, said_um)
     except Exception as error:  # of whichever library: it stops this brain, in one line
-        raise ValueError(f"{name} is no readable section: {first_line(error)}") from error
+        raise ValueError(f"{name} is no readable section: {damage(path, error)}") from error
 
 
 def _brainreg_output(folder):
@@ -123,7 +123,7 @@ def _brainreg_output(folder):
 
 def _single_section(section, orientation, scaling=(1, 0)):
     """On the 25 µm grid if it is the atlas's whole plane."""
-    if section.ndim != 2:
+    if section.ndim != 2 or not section.size:
         raise ValueError(f"it holds an array of shape {section.shape}; one (height, width) is read")
     if orientation != "header":
         section = upright(section, re.sub("[ap]", "", orientation))
@@ -199,7 +199,7 @@ def read_volume(name: str, file: BinaryIO) -> Volume:
         if volume.voxels.dtype.kind not in "iuf":
             raise VolumeError(f"voxels are {volume.voxels.dtype}; grey values are read")
     except Exception as error:  # of whichever library
-        raise VolumeError(first_line(error)) from error
+        raise VolumeError(told(error)) from error
     return volume
 
 
@@ -283,11 +283,6 @@ def _is_atlas(volume, axes):
 def suffix_of(path: Path) -> str:
     """The format's suffix in lower case, ``.nii.gz`` included."""
     return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error; its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
 def checked_shape(sizes):

@@ -66,7 +66,8 @@ def artefact_removal(
         Of the same shape, neither empty nor full; of the training brains, (height, width).
     """
     clean, corrupted, of_clean, of_corrupted = checked_alike(
-        clean=clean, corrupted=corrupted, of_clean=of_clean, of_corrupted=of_corrupted
+        {"clean": clean, "corrupted": corrupted},
+        {"of_clean": of_clean, "of_corrupted": of_corrupted},
     )
     mean_image, masks = checked_mean(mean_image, clean), np.asarray(masks, dtype=bool)
     check_one_shape(clean=clean, masks=masks)
@@ -112,7 +113,9 @@ def reproduced_change(
     before, after, of_before, of_after : ndarray, shape (n, height, width)
         Brains without and with the change, and a model's answers to the two.
     """
-    sets = checked_alike(before=before, after=after, of_before=of_before, of_after=of_after)
+    sets = checked_alike(
+        {"before": before, "after": after}, {"of_before": of_before, "of_after": of_after}
+    )
     shares = np.empty(len(before))
     for i, (start, end, of_start, of_end) in enumerate(zip(*sets, strict=True)):
         change = end.astype(np.float64) - start
@@ -228,7 +231,7 @@ class PixelDetection(NamedTuple):
 
 def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> PixelDetection:
     """Every brain's error map against its mask, neither empty nor full; (n, height, width)."""
-    maps, masks = checked_images(maps, "maps", greys=False), np.asarray(masks, dtype=bool)
+    maps, masks = checked_images(maps, "maps", None), np.asarray(masks, dtype=bool)
     check_one_shape(maps=maps, masks=masks)
     size = masks.sum(axis=(1, 2))
     if bad := np.flatnonzero((size == 0) | (size == masks[0].size)).tolist():

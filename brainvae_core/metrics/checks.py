@@ -2,17 +2,18 @@
 
 import numpy as np
 
+ROUNDING = 1e-3  # by which brains may leave [0, 1]
 WITHIN = (-1.0, 2.0)  # all but a few pixels of what linear models answer to greys in [0, 1]
 MOST_OUTSIDE = 0.01  # of an image's pixels
 
 
-def checked_images(images, name: str, greys: bool = True) -> np.ndarray:
+def checked_images(images, name: str, unit: str | None = "greys") -> np.ndarray:
     """Images (n, height, width), all finite, or a ValueError that says what is wrong.
 
-    Greys are from 0 to 1, which a linear model's answers leave by a little. Refused is what is
-    plainly of another unit: whole numbers beyond 1, as of 8 bits; an image with more than 1 % of
-    its pixels below −1 or above 2; images that are negative on average, as those from −1 to 1 are.
-    Differences, and what is right in any unit, are checked without ``greys``.
+    Brains are ``"greys"`` from 0 to 1. A model's ``"answers"`` may leave that by a little, as those
+    of linear models do; refused is what is plainly of another unit: whole numbers beyond 1, as of 8
+    bits; an image with more than 1 % of its pixels below −1 or above 2; images that are negative on
+    average, as those from −1 to 1 are. Differences, and what is right in any unit, have None.
     """
     images = np.asarray(images)
     if images.ndim != 3 or not images.size:
@@ -22,16 +23,17 @@ def checked_images(images, name: str, greys: bool = True) -> np.ndarray:
         raise ValueError(
             f"{name}[{np.argmin(finite)}] has pixels that are not finite; leave that brain out"
         )
-    if greys:
-        _check_unit(images, name)
+    if unit:
+        _check_unit(images, name, unit)
     return images
 
 
-def _check_unit(images, name):
+def _check_unit(images, name, unit="greys"):
     least, most = images.min(), images.max()
-    if least >= 0 and most <= 1:
+    if least >= -ROUNDING and most <= 1 + ROUNDING:
         return
-    another = most > 1 and (images.dtype.kind in "iu" or (images == np.rint(images)).all())
+    another = unit == "greys"
+    another |= most > 1 and (images.dtype.kind in "iu" or (images == np.rint(images)).all())
     another |= images.mean(dtype=np.float64) < -0.1
     if least < WITHIN[0] or most > WITHIN[1]:
         outside = (images < WITHIN[0]) | (images > WITHIN[1])
@@ -43,11 +45,12 @@ def _check_unit(images, name):
         )
 
 
-def checked_alike(**sets) -> list[np.ndarray]:
-    """Sets of images (n, height, width), all finite and of one shape, told by their names."""
-    found = [checked_images(images, name) for name, images in sets.items()]
-    check_one_shape(**dict(zip(sets, found, strict=True)))
-    return found
+def checked_alike(brains: dict, answers: dict) -> list[np.ndarray]:
+    """Brains, then a model's answers (n, height, width), of one shape and told by their names."""
+    found = {name: checked_images(images, name) for name, images in brains.items()}
+    found |= {name: checked_images(images, name, "answers") for name, images in answers.items()}
+    check_one_shape(**found)
+    return [*found.values()]
 
 
 def check_one_shape(**arrays) -> None:

@@ -43,7 +43,7 @@ def cw_ssim(
         Of the windows, a centred Gaussian with σ = band height / 4 (the reference) or all alike; a
         torch device with float64, or "auto": CUDA where there is one, else the CPU.
     """
-    reference, images = _stack(reference, "reference"), _stack(images, "images")
+    reference, images = _stack(reference, "reference"), _stack(images, "images", "answers")
     _check_match(reference.shape, images.shape)
     return CWSSIM(reference, level, orientations, weighting, device)(images)
 
@@ -76,7 +76,7 @@ class CWSSIM:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Scores of images (n, height, width), (n,) float64: one reference for all, or one each."""
-        images = _stack(images, "images")
+        images = _stack(images, "images", "answers")
         _check_match(self.shape, images.shape)
         scores = np.empty(len(images))
         for start in range(0, len(images), self.chunk):
@@ -122,9 +122,9 @@ def cw_ssim_level(pixel_um: float, scale_um: float = 800.0) -> int:
     return max(1, round(float(np.log2(scale_um / pixel_um))) - 1)
 
 
-def _stack(images, name: str) -> np.ndarray:
+def _stack(images, name: str, unit: str = "greys") -> np.ndarray:
     images = np.asarray(images)
-    return checked_images(images[np.newaxis] if images.ndim == 2 else images, name)
+    return checked_images(images[np.newaxis] if images.ndim == 2 else images, name, unit)
 
 
 def _check_arguments(shape, level, orientations, weighting) -> None:

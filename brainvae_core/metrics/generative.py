@@ -30,7 +30,7 @@ class PCABasis:
 
     def project(self, images: np.ndarray) -> np.ndarray:
         """Scores of images (n, height, width) in this basis, (n, d) float64."""
-        images = checked_images(images, "images")
+        images = checked_images(images, "images", "answers")
         check_one_shape(**{"the basis": self.mean, "an image": images[0]})
         flat = self.components.reshape(len(self.components), -1)
         step = max(1, BLOCK // self.mean.size)
@@ -105,6 +105,7 @@ def pca_frechet_distance(basis: PCABasis, real: np.ndarray, generated: np.ndarra
             f"{len(real)} real and {len(generated)} generated images; the distance falls as n "
             "grows, so give equally many of both"
         )
+    real = checked_images(real, "real")
     return frechet_distance(basis.project(real), basis.project(generated))
 
 
@@ -172,6 +173,7 @@ def generated_scores(
     has_prior, seed
         Whether codes are to follow N(0, I), so that there are ``"prior samples"``.
     """
+    others = checked_images(others, "others")
     codes = {
         "reconstructions": model.encode(others),
         "aggregate posterior": aggregate_codes(model, train, len(others), seed),
@@ -219,7 +221,7 @@ def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed
     n_samples, seed : int
         Samples of z a brain, and their seed.
     """
-    images = checked_images(images, "images", greys=False)
+    images = checked_images(images, "images", None)
     n, *shape = images.shape
     sigma = np.asarray(sigma, dtype=np.float64)
     if sigma.shape not in ((), tuple(shape)):
@@ -263,7 +265,7 @@ def fitted_sigma(
     model, images, per_pixel, seed
         As for `likelihood_bound`, of other brains; whether one σ a pixel, (height, width).
     """
-    images = checked_images(images, "images", greys=False)
+    images = checked_images(images, "images", None)
     mean, std = _posterior(model, images)
     z = mean + std * np.random.default_rng(seed).standard_normal(mean.shape)
     squares, step = np.zeros(images.shape[1:]), max(1, CHUNK_PIXELS // images[0].size)

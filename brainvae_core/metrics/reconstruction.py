@@ -56,7 +56,7 @@ def explained_variance(
     mean_image : ndarray, shape (height, width)
         Of the *training* brains.
     """
-    residual, total = _squares(images, reconstructions, mean_image)
+    residual, total, _ = _squares(images, reconstructions, mean_image)
     if not total.sum() > 0:
         raise ValueError("every image equals the mean image, so there is no variance to explain")
     return float(1 - residual.sum() / total.sum())
@@ -72,7 +72,7 @@ def explained_variance_per_brain(
     images, reconstructions, mean_image
         As for `explained_variance`.
     """
-    residual, total = _squares(images, reconstructions, mean_image, deviates=True)
+    residual, total, _ = _squares(images, reconstructions, mean_image, deviates=True)
     return 1 - residual / total
 
 
@@ -89,8 +89,8 @@ def norm_ratio(
     images, reconstructions, mean_image
         As for `explained_variance`.
     """
-    _, total = _squares(images, reconstructions, mean_image, deviates=True)
-    return np.sqrt(_squares(reconstructions, images, mean_image)[1] / total)
+    _, total, deviation = _squares(images, reconstructions, mean_image, deviates=True)
+    return np.sqrt(deviation / total)
 
 
 def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -103,7 +103,7 @@ def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
     """
     from plenoptic.metric import ms_ssim as of_plenoptic  # here: two seconds
 
-    reference, images = checked_alike(reference=reference, images=images)
+    reference, images = checked_alike({"reference": reference}, {"images": images})
     smallest = min(images.shape[1:])
     if smallest < WINDOW:
         raise ValueError(f"images of {images.shape[1:]} are too small; MS-SSIM needs 11 pixels")
@@ -121,7 +121,7 @@ def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 def psnr(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio of every image, decibels for a peak of 1; ∞ if identical."""
-    reference, images = checked_alike(reference=reference, images=images)
+    reference, images = checked_alike({"reference": reference}, {"images": images})
     pairs = zip(reference.astype(np.float64), images.astype(np.float64), strict=True)
     with np.errstate(divide="ignore"):
         return np.array([peak_signal_noise_ratio(x, y, data_range=1.0) for x, y in pairs])
@@ -148,7 +148,7 @@ def radial_spectrum(
     frequencies, power : ndarray, shape (n_bins,) and (n, n_bins)
         The first are the rings' geometric middles, in cycles per mm.
     """
-    images = checked_images(images, "images", greys=False)  # deviations too
+    images = checked_images(images, "images", None)  # deviations too
     check_positive(pixel_um=pixel_um, n_bins=n_bins)
     n, *shape = images.shape
     pixel_mm = pixel_um / 1000
@@ -176,15 +176,18 @@ def radial_spectrum(
 
 
 def _squares(images, reconstructions, mean_image, deviates=False) -> np.ndarray:
-    """Squared distance of every brain from its reconstruction and from the mean, (2, n)."""
-    images, reconstructions = checked_alike(images=images, reconstructions=reconstructions)
+    """Squared distances brain to answer, brain to mean and answer to mean, (3, n)."""
+    images, reconstructions = checked_alike(
+        {"images": images}, {"reconstructions": reconstructions}
+    )
     mean_image = checked_mean(mean_image, images)
-    residual, total = squares = np.empty((2, len(images)))
+    residual, total, deviation = squares = np.empty((3, len(images)))
     # Brain by brain: in float64 a whole cohort would not fit into memory twice.
     for i, image in enumerate(images):
-        image = image.astype(np.float64)
-        residual[i] = np.square(image - reconstructions[i]).sum()
+        image, answer = (x.astype(np.float64) for x in (image, reconstructions[i]))
+        residual[i] = np.square(image - answer).sum()
         total[i] = np.square(image - mean_image).sum()
+        deviation[i] = np.square(answer - mean_image).sum()
     if deviates and not (total > 0).all():
         raise ValueError(
             f"image {np.argmin(total > 0)} equals the mean image, so it has no variance to explain"
