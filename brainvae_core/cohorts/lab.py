@@ -14,7 +14,7 @@ from brainvae_core.cohorts.atlas import block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort, check_brains
 from brainvae_core.cohorts.copies import copies_of
 from brainvae_core.cohorts.greys import brain_brightness
-from brainvae_core.cohorts.preprocess import Preprocessing, on_grid, comparable_section
+from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, on_grid
 from brainvae_core.cohorts.turned import turned_sections
 
 LEAST_FIT = 1 / 3  # of the median reference brain's fit: less is no section of this kind
