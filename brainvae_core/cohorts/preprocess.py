@@ -252,7 +252,8 @@ def _read(sections, brains, grid):
     return images[is_usable], own[is_usable], unusable
 
 
-def on_grid(section, atlas):
+def on_grid(section, atlas: Atlas) -> np.ndarray:
+    """A section, as `comparable_section` takes it, on the atlas's grid in its own greys."""
     section = unwrapped(np.asarray(section))
     if section.shape == (320, 456):
         section = section[:, AUTHORS_CROP]
@@ -288,9 +289,6 @@ def _statistics(images, gains, is_train, atlas, brightness):
         dark, saturated = (pixels < DARK * brightness).mean(), (pixels > bright).mean()
         rows.append((difference, dark, saturated, np.log(gain)))
     return pd.DataFrame(rows, index=gains.index, columns=list(SPREAD_FLOOR)), bright
-
-
-# ---- what is known of each brain ----
 
 
 def known_factors(cohort: Cohort) -> pd.DataFrame:
