@@ -59,11 +59,11 @@ def usable_brains(
         kept = [place for place in range(len(metadata)) if place not in why]
         for name in texts:
             levels = _levels(metadata[name].iloc[kept])
-            counts = levels.value_counts()
-            if 2 * len(counts) <= len(kept):  # else it tells brains apart, which is refused
-                for place, level in zip(kept, levels, strict=True):
-                    if counts[level] == 1:
-                        why.setdefault(place, f"the only brain with {name} {level!r}")
+            alone = dict(zip(levels, kept, strict=True))
+            alone = {level: alone[level] for level in _alone(levels)}
+            if 2 * len(alone) <= len(kept):  # else it tells brains apart, which is refused
+                for level, place in alone.items():
+                    why.setdefault(place, f"the only brain with {name} {level!r}")
     usable = ~np.isin(np.arange(len(metadata)), list(why))
     return usable, {str(metadata.index[place]): why[place] for place in sorted(why)}
 
@@ -131,6 +131,11 @@ def _levels(column: pd.Series) -> pd.Series:
     return column.astype(str).str.strip()
 
 
+def _alone(levels: pd.Series) -> list[str]:
+    """Levels of one brain."""
+    return [level for level, count in sorted(levels.value_counts().items()) if count == 1]
+
+
 def _is_number(column: pd.Series) -> bool:
     if column.dtype == bool:
         return False
@@ -181,12 +186,13 @@ def _coded(column: pd.Series, name: str) -> dict[str, np.ndarray]:
         if len(set(numbers)) > 2:
             return {name: numbers}
         return {name: (numbers == numbers.max()).astype(float)}
-    counts, levels = _levels(column).value_counts(), _groups_of(column, None)
+    texts, levels = _levels(column), _groups_of(column, None)
+    alone = _alone(texts)
     if len(levels) == 1:
         raise ValueError(
             f"{name} is {levels[0]!r} for every brain; a comparison takes two levels: leave it out"
         )
-    if 2 * len(levels) > len(column) > 3:
+    if 2 * len(alone) > len(column):
         raise ValueError(
             f"{name} has {len(levels)} values for {len(column)} brains; it tells brains apart and "
             "not groups: name another column"
@@ -195,12 +201,11 @@ def _coded(column: pd.Series, name: str) -> dict[str, np.ndarray]:
     for level in levels:
         if (other := alike.setdefault(level.lower(), level)) != level:
             raise ValueError(f"{name} has {other!r} and {level!r}; write one of them throughout")
-    if alone := [level for level in levels if counts[level] == 1]:
+    if alone:
         raise ValueError(
             f"{name} has one brain with {alone[0]!r}; a group takes two: add one, join it to "
             "another group, or leave it out"
         )
-    texts = _levels(column)
     return {f"{name} {level}": (texts == level).to_numpy(dtype=float) for level in levels[1:]}
 
 

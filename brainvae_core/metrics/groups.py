@@ -89,12 +89,14 @@ def group_differences(
         permuted = _permuted(basis, tested, residuals, np.abs(found["statistic"]), orders)
         found["p_permuted"], found["p_family"] = permuted
     found["q"] = stats.false_discovery_control(found["p"]) if varies.any() else found["p"]
-    table = pd.DataFrame(np.nan, index=range(len(names)), columns=SIZES + CHANCES)
-    table.loc[varies, list(found)] = pd.DataFrame(found).to_numpy()
-    table.loc[~varies, [name for name in CHANCES if name in found]] = 1
-    table.insert(0, "measure", names)
-    table.insert(1, "contrast", design.contrast)
-    return table.assign(n_brains=n)
+    table = {"measure": names, "contrast": design.contrast}
+    for name in SIZES + CHANCES:
+        # What does not vary is no finding, and is not drawn by lot either.
+        nothing = 1.0 if name in CHANCES and name in found else np.nan
+        table[name] = np.full(len(names), nothing)
+        if name in found:
+            table[name][varies] = found[name]
+    return pd.DataFrame(table | {"n_brains": n})
 
 
 def _measures(values, design) -> tuple[list, np.ndarray]:
@@ -155,7 +157,7 @@ def _several(basis, tested, residuals, level) -> dict[str, np.ndarray]:
     tails = ((1 + level) / 2, (1 - level) / 2)
     shifts = (special.ncfdtrinc(tested, freedom, tail, np.minimum(f, FAR)) for tail in tails)
     low, high = (np.where(f > FAR, effect, shift / (shift + len(basis))) for shift in shifts)
-    found = dict(zip(SIZES[3:], (effect, low, high, f), strict=True))
+    found = dict(zip(SIZES[3:], (effect, low, np.maximum(high, effect), f), strict=True))
     return found | {"p": stats.f.sf(f, tested, freedom)}
 
 
@@ -240,4 +242,4 @@ def _permuted(basis, tested, residuals, statistic, orders) -> tuple[np.ndarray, 
         reached[here] = (found >= wanted[here]).mean(axis=0)
         np.maximum(largest, found.max(axis=1), out=largest)
     below = np.searchsorted(np.sort(largest), wanted)
-    return reached, 1 - below / len(largest)
+    return reached, (len(largest) - below) / len(largest)
