@@ -153,7 +153,7 @@ def _several(basis, tested, residuals, level) -> dict[str, np.ndarray]:
     """Of several columns that stand last: F, and η² of what the others leave."""
     seen, _, spread, freedom = _fitted(basis, residuals)
     f = _ratio(np.square(seen[-tested:]).mean(axis=0), np.square(spread))
-    effect = np.where(np.isinf(f), 1.0, f * tested / (f * tested + freedom))
+    effect = 1 - freedom / (f * tested + freedom)
     tails = ((1 + level) / 2, (1 - level) / 2)
     shifts = (special.ncfdtrinc(tested, freedom, tail, np.minimum(f, FAR)) for tail in tails)
     low, high = (np.where(f > FAR, effect, shift / (shift + len(basis))) for shift in shifts)
