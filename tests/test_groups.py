@@ -337,7 +337,7 @@ def test_the_control_comes_first_and_numbers_are_slopes():
             "line": ["Het", "+/+", "Hom"] * 4,
             "side": ["right", "left"] * 6,
             "treated": [False, True] * 6,
-            "dose": [0, 5] * 6,
+            "dose": [5, 10] * 6,
             "age": range(12),
             "weight": [f"{x}.5" for x in range(12)],
         }
@@ -348,13 +348,13 @@ def test_the_control_comes_first_and_numbers_are_slopes():
         "line": "+/+, Het, Hom",
         "side": "right − left",
         "treated": "True − False",
-        "dose": "5 − 0",
+        "dose": "10 − 5",
         "age": "per unit of age",
         "weight": "per unit of weight",
     }
     assert {name: design_of(brains, name).contrast for name in contrasts} == contrasts
     design = design_of(brains, "line", ["dose", "age"])
-    assert design.columns == ["intercept", "line Het", "line Hom", "dose", "age"]
+    assert design.columns == ["intercept", "line Het", "line Hom", "dose 10", "age"]
     np.testing.assert_array_equal(design.tested, [False, True, True, False, False])
     np.testing.assert_array_equal(design.matrix[:3, 1:4], [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
     numbers = design_of(brains, "weight").matrix[:, 1]
@@ -381,6 +381,9 @@ def test_every_brain_that_is_left_out_is_told_with_why():
         "m9": "no genotype, age",
     }
     assert brains.index[usable].tolist() == ["m0", "m3", "m5", "m6"]
+    doses = brains[:9].assign(dose=[0.0, 0, 0, 0, 10, 0, 0, 0, 0])
+    _, why = usable_brains(doses, "genotype", ["dose"])
+    assert why == {"m4": "the only brain with dose '10'"}
     everyone, nothing = usable_brains(brains.dropna()[:5], "genotype")
     assert everyone.all() and not nothing
 
@@ -404,13 +407,15 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do():
             ("'age' is one name; give a list", design_of, brains, "genotype", "age"),
             ("'age' is named twice", design_of, brains, "age", ["age"]),
             ("genotype is 'WT' for every brain.*two", design_of, brains[:6], "genotype"),
-            ("age is 5 for every brain", design_of, with_(age=5), "genotype", ["age"]),
+            ("age is '5' for every brain", design_of, with_(age=5), "genotype", ["age"]),
             (
                 "one brain with 'HET'",
                 design_of,
                 with_(genotype=[*"aabb" * 2, *"aab", "HET"]),
                 "genotype",
             ),
+            ("two rows are of brain m1;", usable_brains, brains.iloc[[0, 1, 1]], "age"),
+            ("one brain with '1'", design_of, with_(age=[0] * 11 + [1]), "age"),
             ("id has 12 values for 12 brains", design_of, with_(id=[*"abcdefghijkl"]), "id"),
             ("id has 11 values", design_of, with_(id=[*"aacdefghijkl"]), "genotype", ["id"]),
             (
