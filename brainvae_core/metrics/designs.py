@@ -52,18 +52,18 @@ def usable_brains(
         for place in range(len(metadata))
         if (names := [name for name in columns if missing[name][place]])
     }
-    texts = [name for name in columns[1:] if not _is_number(metadata[name][~missing[name]])]
+    levels = {name: _levels(metadata[name][~missing[name]], name) for name in columns[1:]}
+    levels = {name: found for name, found in levels.items() if found is not None}
+    places = pd.Series(range(len(metadata)), metadata.index)
     found = -1
     while found != len(why):  # who is left out may leave another alone
         found = len(why)
-        kept = [place for place in range(len(metadata)) if place not in why]
-        for name in texts:
-            levels = _levels(metadata[name].iloc[kept])
-            counts = levels.value_counts()
-            if 2 * len(counts) <= len(kept):  # else it tells brains apart, which is refused
-                for place, level in zip(kept, levels, strict=True):
-                    if counts[level] == 1:
-                        why.setdefault(place, f"the only brain with {name} {level!r}")
+        for name, column in levels.items():
+            column = column[~places[column.index].isin(list(why))]
+            alone = _alone(column)
+            if 2 * len(alone) <= len(column):  # else it tells brains apart, which is refused
+                for brain, level in column[column.isin(alone)].items():
+                    why.setdefault(places[brain], f"the only brain with {name} {level!r}")
     usable = ~np.isin(np.arange(len(metadata)), list(why))
     return usable, {str(metadata.index[place]): why[place] for place in sorted(why)}
 
@@ -99,9 +99,9 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
         )
     _check_collinear(matrix, sources)
     tested = np.array([False, *(name == term for name in sources)])
-    levels = _groups_of(metadata[term], _numbers(metadata[term], term))
-    contrast = f"per unit of {term}"
-    if levels is not None:
+    contrast, texts = f"per unit of {term}", _levels(metadata[term], term)
+    if texts is not None:
+        levels = _ordered(texts)
         contrast = " − ".join(levels[::-1]) if len(levels) == 2 else ", ".join(levels)
     return Design(term, contrast, ["intercept", *columns], matrix, tested, metadata.index)
 
@@ -110,11 +110,15 @@ def _columns(metadata, term, covariates) -> list[str]:
     """The term and the covariates, each a column and each once."""
     if isinstance(covariates, str):
         raise ValueError(f"covariates={covariates!r} is one name; give a list of names")
+    if (twice := metadata.index.duplicated()).any():
+        raise ValueError(f"two rows are of brain {_some(metadata.index[twice])}; keep one of them")
     names = [term, *covariates]
     for name in names:
         if name not in metadata:
             near = difflib.get_close_matches(str(name), map(str, metadata), 1)
-            told = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(metadata)}"
+            told = (
+                f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(str, metadata))}"
+            )
             raise ValueError(f"the table of brains has no column {name!r}; {told}")
         if names.count(name) > 1:
             raise ValueError(f"{name!r} is named twice; a column is the term or a covariate, once")
@@ -127,17 +131,32 @@ def _missing(column: pd.Series) -> np.ndarray:
     return (column.isna() | texts.isin(MISSING) | np.isinf(numbers)).to_numpy()
 
 
-def _levels(column: pd.Series) -> pd.Series:
+def _levels(column: pd.Series, name: str) -> pd.Series | None:
+    """Every brain's level, of words or of no more than two numbers; None of what is a slope."""
+    numbers = _numbers(column, name)
+    if numbers is None:
+        return _texts(column)
+    return numbers.map("{:.10g}".format) if numbers.nunique() <= 2 else None
+
+
+def _texts(column: pd.Series) -> pd.Series:
     return column.astype(str).str.strip()
 
 
-def _is_number(column: pd.Series) -> bool:
-    if column.dtype == bool:
-        return False
-    return bool(pd.to_numeric(_levels(column), errors="coerce").notna().all())
+def _ordered(levels: pd.Series) -> list[str]:
+    """Levels as they are compared: a control first, numbers by size."""
+    numbers = pd.to_numeric(pd.Series(levels.unique()), errors="coerce")
+    if numbers.notna().all():
+        return [x for _, x in sorted(zip(numbers, levels.unique(), strict=True))]
+    return sorted(levels.unique(), key=lambda level: (level.lower() not in CONTROLS, level))
 
 
-def _numbers(column: pd.Series, name: str) -> np.ndarray | None:
+def _alone(levels: pd.Series) -> list[str]:
+    """Levels of one brain."""
+    return [level for level, count in sorted(levels.value_counts().items()) if count == 1]
+
+
+def _numbers(column: pd.Series, name: str) -> pd.Series | None:
     """The column as numbers, None of a column of words, or why it is neither."""
     if pd.api.types.is_datetime64_any_dtype(column):
         raise ValueError(f"{name} holds dates; give a number, such as days since the first of them")
@@ -146,9 +165,10 @@ def _numbers(column: pd.Series, name: str) -> np.ndarray | None:
             f"{name} has no value for {_some(column.index[_missing(column)])}; leave these brains "
             "out, as usable_brains does, or fill it in"
         )
-    if _is_number(column):
-        return pd.to_numeric(_levels(column)).to_numpy(dtype=float)
-    texts = _levels(column)
+    texts = _texts(column)
+    numbers = pd.to_numeric(texts, errors="coerce")
+    if numbers.notna().all():
+        return numbers.astype(float)
     point = pd.to_numeric(texts.str.replace(",", "."), errors="coerce").notna()
     comma = point & texts.str.contains(",")
     if comma.any() and point.all():
@@ -164,29 +184,18 @@ def _numbers(column: pd.Series, name: str) -> np.ndarray | None:
     return None
 
 
-def _groups_of(column: pd.Series, numbers: np.ndarray | None) -> list[str] | None:
-    """Levels of words, a control first, or of two numbers; None of what is a slope."""
-    if numbers is not None:
-        found = np.unique(numbers)
-        return [f"{value:g}" for value in found] if len(found) == 2 else None
-    return sorted(set(_levels(column)), key=lambda x: (x.lower() not in CONTROLS, x))
-
-
 def _coded(column: pd.Series, name: str) -> dict[str, np.ndarray]:
     """Columns of the design matrix that a column of the table makes."""
-    numbers = _numbers(column, name)
-    if numbers is not None:
-        if np.ptp(numbers) == 0:
-            raise ValueError(f"{name} is {numbers[0]:g} for every brain; leave it out")
-        if len(set(numbers)) > 2:
-            return {name: numbers}
-        return {name: (numbers == numbers.max()).astype(float)}
-    counts, levels = _levels(column).value_counts(), _groups_of(column, None)
+    texts = _levels(column, name)
+    if texts is None:
+        return {name: _numbers(column, name).to_numpy()}
+    levels = _ordered(texts)
+    alone = _alone(texts)
     if len(levels) == 1:
         raise ValueError(
             f"{name} is {levels[0]!r} for every brain; a comparison takes two levels: leave it out"
         )
-    if 2 * len(levels) > len(column) > 3:
+    if 2 * len(alone) > len(column):
         raise ValueError(
             f"{name} has {len(levels)} values for {len(column)} brains; it tells brains apart and "
             "not groups: name another column"
@@ -195,12 +204,11 @@ def _coded(column: pd.Series, name: str) -> dict[str, np.ndarray]:
     for level in levels:
         if (other := alike.setdefault(level.lower(), level)) != level:
             raise ValueError(f"{name} has {other!r} and {level!r}; write one of them throughout")
-    if alone := [level for level in levels if counts[level] == 1]:
+    if alone:
         raise ValueError(
             f"{name} has one brain with {alone[0]!r}; a group takes two: add one, join it to "
             "another group, or leave it out"
         )
-    texts = _levels(column)
     return {f"{name} {level}": (texts == level).to_numpy(dtype=float) for level in levels[1:]}
 
 

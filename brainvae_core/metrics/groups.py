@@ -9,10 +9,10 @@ from scipy import special, stats
 from brainvae_core.metrics.checks import checked_rows
 from brainvae_core.metrics.designs import Design
 
-CHUNK = 250_000  # statistics held at once: a processor's cache
+CHUNK = 100_000  # statistics held at once: what a processor keeps near
 NOTHING = 1e-9  # a share of a measure's size that is rounding
 FAR = 1e3  # of a t or an F: beyond it its interval is no longer looked for
-TINY, MOST = 1e-14, 1e12  # a square that is rounding, and the largest that is compared
+TINY = 1e-14  # a square that is rounding
 SIZES = ["value", "low", "high", "effect", "effect_low", "effect_high", "statistic"]
 CHANCES = ["p", "p_permuted", "p_family", "q"]
 
@@ -27,11 +27,12 @@ def group_differences(
 ) -> pd.DataFrame:
     """Adjusted difference, or slope, of every measure, with effect size and p values.
 
-    Groups may vary unequally: a difference's error is HC2 (without covariates, Welch's) and its t
-    has Bell and McCaffrey's degrees of freedom (Imbens, Kolesár 2016). Residuals of the model
-    without the term are permuted (Freedman, Lane 1983), every distinct order where there are no
-    more than asked for; the largest ``|t|`` over measures gives the family-wise p (Westfall, Young
-    1993). Several groups are compared by the classical F, which takes them to vary equally.
+    Groups may vary unequally: without covariates a difference is Welch's test; with them its error
+    is HC2 and its degrees of freedom are Bell and McCaffrey's (Imbens, Kolesár 2016), each group
+    with its own spread. Residuals of the model without the term are permuted (Freedman, Lane 1983),
+    every distinct order where there are no more than asked for; the largest ``|t|`` over measures,
+    brought to a normal's scale, gives the family-wise p (Westfall, Young 1993). Several groups are
+    compared by the classical F, which takes them to vary equally.
 
     Parameters
     ----------
@@ -76,25 +77,29 @@ def group_differences(
     varies = size > NOTHING * np.abs(values).max(axis=0)
     residuals, size = residuals[:, varies] / size[varies], size[varies]
     if tested == 1:
-        taken = columns[:, -1]
-        step = np.ptp(taken) if len(np.unique(taken)) == 2 else taken.std(ddof=1)
-        found = _difference(basis, residuals, level)
+        taken, levels = columns[:, -1], np.unique(columns[:, -1])
+        two = len(levels) == 2
+        step = np.ptp(taken) if two else taken.std(ddof=1)
+        sides = 1.0 * (taken == levels[:, np.newaxis]) if two else np.ones((1, n))
+        found = _difference(basis, sides, residuals, level)
         unit = abs(corner[-1, -1]) * lengths[-1]
         for name, factor in zip(SIZES[:6], [size / unit] * 3 + [step / unit] * 3, strict=True):
             found[name] = found[name] * factor
     else:
-        found = _several(basis, tested, residuals, level)
+        sides, found = None, _several(basis, tested, residuals, level)
     if n_permutations:
         orders = _orders(design.matrix, n_permutations, seed)
-        permuted = _permuted(basis, tested, residuals, np.abs(found["statistic"]), orders)
+        permuted = _permuted(basis, tested, sides, residuals, orders)
         found["p_permuted"], found["p_family"] = permuted
     found["q"] = stats.false_discovery_control(found["p"]) if varies.any() else found["p"]
-    table = pd.DataFrame(np.nan, index=range(len(names)), columns=SIZES + CHANCES)
-    table.loc[varies, list(found)] = pd.DataFrame(found).to_numpy()
-    table.loc[~varies, [name for name in CHANCES if name in found]] = 1
-    table.insert(0, "measure", names)
-    table.insert(1, "contrast", design.contrast)
-    return table.assign(n_brains=n)
+    table = {"measure": names, "contrast": design.contrast}
+    for name in SIZES + CHANCES:
+        # What does not vary is no finding, and is not drawn by lot either.
+        nothing = 1.0 if name in CHANCES and name in found else np.nan
+        table[name] = np.full(len(names), nothing)
+        if name in found:
+            table[name][varies] = found[name]
+    return pd.DataFrame(table | {"n_brains": n})
 
 
 def _measures(values, design) -> tuple[list, np.ndarray]:
@@ -125,14 +130,11 @@ def _measures(values, design) -> tuple[list, np.ndarray]:
     return list(names), values
 
 
-def _difference(basis, residuals, level) -> dict[str, np.ndarray]:
+def _difference(basis, sides, residuals, level) -> dict[str, np.ndarray]:
     """Of the one column that stands last: t, with value and effect as shares of that column."""
     seen, left, spread, freedom = _fitted(basis, residuals)
-    weights = _weights(basis)
-    error = np.sqrt(weights @ np.square(left))
-    maker = np.eye(len(basis)) - basis @ basis.T
-    form = maker @ (weights[:, np.newaxis] * maker)
-    told = np.trace(form) ** 2 / np.square(form).sum()
+    parts = (sides * _weights(basis)) @ np.square(left)
+    error, told = np.sqrt(parts.sum(axis=0)), _freedom(basis, sides)(parts)
     t, tail = _ratio(seen[-1], error), (1 + level) / 2
     half = stats.t.ppf(tail, told) * error
     # Hedges's correction, exact.
@@ -151,11 +153,11 @@ def _several(basis, tested, residuals, level) -> dict[str, np.ndarray]:
     """Of several columns that stand last: F, and η² of what the others leave."""
     seen, _, spread, freedom = _fitted(basis, residuals)
     f = _ratio(np.square(seen[-tested:]).mean(axis=0), np.square(spread))
-    effect = np.where(np.isinf(f), 1.0, f * tested / (f * tested + freedom))
+    effect = 1 - freedom / (f * tested + freedom)
     tails = ((1 + level) / 2, (1 - level) / 2)
     shifts = (special.ncfdtrinc(tested, freedom, tail, np.minimum(f, FAR)) for tail in tails)
     low, high = (np.where(f > FAR, effect, shift / (shift + len(basis))) for shift in shifts)
-    found = dict(zip(SIZES[3:], (effect, low, high, f), strict=True))
+    found = dict(zip(SIZES[3:], (effect, low, np.maximum(high, effect), f), strict=True))
     return found | {"p": stats.f.sf(f, tested, freedom)}
 
 
@@ -170,6 +172,26 @@ def _weights(basis) -> np.ndarray:
     """What a brain's squared residual adds to HC2; nothing where the model fits it by itself."""
     free = 1 - np.square(basis).sum(axis=1)
     return np.divide(basis[:, -1] ** 2, free, out=np.zeros(len(basis)), where=free > NOTHING)
+
+
+def _freedom(basis, sides):
+    """What makes degrees of freedom of HC2 from each side's part of it, (sides, …).
+
+    Bell and McCaffrey's, with each side's own spread; of two groups alone they are Welch's.
+    """
+    maker = np.eye(len(basis)) - basis @ basis.T
+    form = maker @ (_weights(basis)[:, np.newaxis] * maker)
+    shares, traces = sides @ np.square(basis[:, -1]), sides @ np.diag(form)
+    blocks = sides @ np.square(form) @ sides.T / np.outer(shares, shares)
+
+    def freedom(parts):
+        parts = np.maximum(parts, TINY)
+        return np.square(np.tensordot(traces / shares, parts, 1)) / sum(
+            one * sum(factor * other for factor, other in zip(row, parts, strict=True))
+            for row, one in zip(blocks, parts, strict=True)
+        )
+
+    return freedom
 
 
 def _ratio(above, below) -> np.ndarray:
@@ -212,32 +234,45 @@ def _arrangements(counts):
                 yield kind, *after
 
 
-def _permuted(basis, tested, residuals, statistic, orders) -> tuple[np.ndarray, np.ndarray]:
+def _permuted(basis, tested, sides, residuals, orders) -> tuple[np.ndarray, np.ndarray]:
     """Share of orders whose statistic is as large, of each measure and of the largest of all."""
-    weights, freedom = _weights(basis), len(basis) - basis.shape[1]
+    orders = np.vstack([np.arange(len(basis)), orders])
+    left_over = len(basis) - basis.shape[1]
+    if tested == 1:
+        freedom, weights = _freedom(basis, sides), sides * _weights(basis)
     # Residuals sum to 0 in every order: the intercept, which stands first, has no share of them.
     basis = basis[:, 1:]
     moved = [column[orders] for column in basis.T]
-    weighted = [(weights * column)[orders] for column in basis.T]
-    squared, table = weights[orders], basis.T @ (weights[:, np.newaxis] * basis)
-    # Compared as squares; orders that are one to the eye differ by rounding.
-    wanted = np.minimum(np.square(statistic) if tested == 1 else statistic, MOST) * (1 - 1e-8)
-    reached, largest = np.zeros(len(wanted)), np.zeros(len(orders))
-    width = max(1, CHUNK // len(orders))
+    if tested == 1:  # what multiplies out to each side's part of HC2
+        squared = [side[orders] for side in weights]
+        weighted = [[(side * column)[orders] for column in basis.T] for side in weights]
+        tables = [basis.T @ (side[:, np.newaxis] * basis) for side in weights]
+
+    def compared(values):
+        squares, seen = np.square(values), [column @ values for column in moved]
+        if tested > 1:
+            above = sum(np.square(share) for share in seen[-tested:])
+            left = squares.sum(axis=0) - sum(np.square(share) for share in seen)
+            return above / np.maximum(left, TINY) * left_over / tested
+        parts = np.empty((len(sides), *seen[0].shape))
+        for part, square, columns, table in zip(parts, squared, weighted, tables, strict=True):
+            part[:] = square @ squares
+            for row, column, share in zip(table, columns, seen, strict=True):
+                cross = sum(one * other for one, other in zip(row, seen, strict=True))
+                part += share * (cross - 2 * (column @ values))
+        # A t on the scale of a normal (Wallace 1959): its degrees of freedom are every order's own.
+        told = freedom(parts)
+        t_squared = np.square(seen[-1]) / np.maximum(parts.sum(axis=0), TINY)
+        return told * np.log1p(t_squared / told) * np.square((8 * told + 1) / (8 * told + 3))
+
+    reached, wanted = np.zeros((2, residuals.shape[1]))
+    largest, width = np.zeros(len(orders) - 1), max(1, CHUNK // len(orders))
     for start in range(0, len(wanted), width):
         here = slice(start, start + width)
-        values = residuals[:, here]
-        squares, seen = np.square(values), [column @ values for column in moved]
-        if tested == 1:  # HC2 of what every order leaves, multiplied out
-            above, below = np.square(seen[-1]), squared @ squares
-            for row, column, share in zip(table, weighted, seen, strict=True):
-                cross = sum(one * other for one, other in zip(row, seen, strict=True))
-                below += share * (cross - 2 * (column @ values))
-        else:
-            above = sum(np.square(share) for share in seen[-tested:]) * (freedom / tested)
-            below = squares.sum(axis=0) - sum(np.square(share) for share in seen)
-        found = above / np.maximum(below, TINY)
-        reached[here] = (found >= wanted[here]).mean(axis=0)
-        np.maximum(largest, found.max(axis=1), out=largest)
+        found = compared(residuals[:, here])
+        # Orders that are one to the eye differ by rounding.
+        wanted[here] = found[0] * (1 - 1e-8)
+        reached[here] = (found[1:] >= wanted[here]).mean(axis=0)
+        np.maximum(largest, found[1:].max(axis=1), out=largest)
     below = np.searchsorted(np.sort(largest), wanted)
-    return reached, 1 - below / len(largest)
+    return reached, (len(largest) - below) / len(largest)
