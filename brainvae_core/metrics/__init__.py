@@ -13,6 +13,7 @@ from brainvae_core.metrics.artefacts import (
     pixel_detection,
     reproduced_change,
 )
+from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, cleaned
 from brainvae_core.metrics.codes import (
     Matching,
     active_latents,
@@ -56,6 +57,7 @@ from brainvae_core.metrics.intervals import (
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
+from brainvae_core.metrics.normative import Norm
 from brainvae_core.metrics.reconstruction import (
     LIMITS,
     explained_variance,
@@ -78,14 +80,17 @@ from brainvae_core.metrics.tables import (
 __all__ = [
     "CWSSIM",
     "DCI",
+    "ArtefactJudge",
     "ArtefactRemoval",
     "Bound",
     "Curves",
     "LIMITS",
     "ErrorMap",
     "Estimate",
+    "Judgement",
     "Knee",
     "Matching",
+    "Norm",
     "PCABasis",
     "PixelDetection",
     "active_latents",
@@ -94,6 +99,7 @@ __all__ = [
     "as_text",
     "auc",
     "choose_point",
+    "cleaned",
     "clustering",
     "compare",
     "cw_ssim",

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, uniform_filter1d
+from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter1d
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -19,7 +19,9 @@ NONE = "none"
 FEWEST = 4  # planted brains
 SCALES_UM = (50, 150)  # σ: of a seam's width, and of a small leak or hole
 PIECE_UM = 100  # σ: an artefact is no single pixel
+RIM_UM = 50  # around a mask: where an artefact fades
 TILE_UM = 900  # a seam is darker than the rows or columns within this
+CROSS = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], dtype=bool)  # neighbours in a section
 N_LOOKS = 9
 PIXELS = 400  # of every planted section, to learn what they look like
 LEAST = 1e-6  # share of a brain that counts as nothing
@@ -95,14 +97,17 @@ class ArtefactJudge:
     def __call__(self, images: np.ndarray) -> Judgement:
         """The `Judgement` of images (n, height, width)."""
         images, found = checked_images(images, "images"), []
-        check_one_shape(images=images[0], ordinary=self._spread[0, 0])
+        check_one_shape(ordinary=self._spread[0, 0], brains=images[0])
         for some in _chunks(images):
             by_pixel = self._by_pixel(some)
             by_kind = self._brains.predict_proba(self._amounts(by_pixel))[:, 1:]
             probability, likeliest = by_kind.sum(axis=1), by_kind.argmax(axis=1)
-            there = by_pixel[np.arange(len(some)), 1 + likeliest] > by_pixel[:, 0]
             kind = np.where(probability < 0.5, NONE, np.array(self.kinds)[likeliest])
-            found.append((probability, kind, there & (kind != NONE)[:, None, None], by_kind))
+            there = by_pixel[np.arange(len(some)), 1 + likeliest] > by_pixel[:, 0]
+            there &= (kind != NONE)[:, None, None]
+            if n_steps := round(RIM_UM / self.pixel_um):
+                there = binary_dilation(there, CROSS, n_steps)
+            found.append((probability, kind, there, by_kind))
         return Judgement(*map(np.concatenate, zip(*found, strict=True)))
 
     def _rests(self, images):

@@ -1,0 +1,170 @@
+"""Norms: known deviations, tails of further brains, covariates taken out, an independent fit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from refusals import refused
+from scipy.optimize import minimize
+from scipy.stats import binom, kstest, norm, t
+
+from brainvae_core.metrics import Norm
+from brainvae_core.metrics.normative import SHAPE_SPREAD
+
+DRAWS = {
+    "Gaussian": lambda rng, size: rng.standard_normal(size),
+    "skewed": lambda rng, size: np.exp(0.5 * rng.standard_normal(size)),
+    "exponential": lambda rng, size: rng.exponential(size=size),
+    "heavy tails": lambda rng, size: rng.standard_t(5, size),
+}
+
+
+def rows(n=400, k=3, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, k))
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_further_ordinary_brains_are_standard_normal(draw):
+    rng = np.random.default_rng(1)
+    found = Norm(draw(rng, (800, 30))).z(draw(rng, (500, 30)))
+    for beyond in (found > norm.isf(0.025), found < norm.isf(0.975)):
+        assert 0.015 < beyond.mean() < 0.035
+    assert (np.abs(found) > norm.isf(0.0005)).mean() < 0.003
+    assert found.mean() == pytest.approx(0, abs=0.05) and found.std() == pytest.approx(1, abs=0.05)
+
+
+def test_few_reference_brains_hardly_make_others_unusual():
+    """Plain standard deviations of 20 brains call more than twice as many far out as there are."""
+    values, others = rows(20, 500), rows(200, 500, seed=1)
+    plain = (others - values.mean(axis=0)) / values.std(axis=0)
+    found, plain = ((np.abs(z) > norm.isf(0.005)).mean() for z in (Norm(values).z(others), plain))
+    assert 0.01 < found < 0.02 < 0.023 < plain
+
+
+def test_a_gaussian_norm_is_the_predictive_t_distribution():
+    """Without a warp the deviation has the tail probability of Student's prediction interval."""
+    values, age = rows(60, 1), rows(60, 1, seed=1)
+    norm_of = Norm(values, age)
+    norm_of._warp = np.zeros((4, 1))
+    design = np.column_stack([np.ones(60), age])
+    inverse = np.linalg.inv(design.T @ design)
+    coefficients = inverse @ design.T @ values
+    spread = np.sqrt(np.square(values - design @ coefficients).sum() / 58)
+    for value, at in ((0.3, 0.0), (2.0, -1.0), (-4.0, 3.0)):
+        term = np.array([1.0, at])
+        error = spread * np.sqrt(1 + term @ inverse @ term)
+        wanted = norm.isf(t.sf((value - term @ coefficients[:, 0]) / error, 58))
+        assert norm_of.z([[value]], [[at]])[0, 0] == pytest.approx(wanted, abs=2e-3)
+
+
+def test_the_warp_is_the_most_likely_one():
+    values = DRAWS["skewed"](np.random.default_rng(0), (300, 1))
+    x = ((values - values.mean()) / values.std(ddof=1) / np.sqrt(1 - 1 / 300))[:, 0]
+
+    def unlikely(p):
+        centre, log_scale, skew, log_tail = p
+        y = (x - centre) / np.exp(log_scale)
+        z = np.sinh(np.exp(log_tail) * np.arcsinh(y) - skew)
+        slope = np.exp(log_tail - log_scale) * np.sqrt((1 + z**2) / (1 + y**2))
+        shape = norm.logpdf([skew, log_tail], scale=SHAPE_SPREAD).sum()
+        return -(norm.logpdf(z) + np.log(slope)).sum() - shape
+
+    found = Norm(values)._warp[:, 0]
+    best = minimize(unlikely, np.zeros(4), method="Nelder-Mead", options={"maxiter": 9000})
+    assert unlikely(found) < best.fun + 1e-3
+    assert (np.diff(Norm(values).z(np.linspace(-99, 99, 400)[:, None])[:, 0]) > 0).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    scale=st.floats(1e-3, 1e3),
+    shift=st.floats(-1e3, 1e3),
+    k=st.integers(1, 4),
+)
+def test_units_and_order_change_nothing_and_the_far_is_finite(seed, scale, shift, k):
+    values, others = rows(60, k, seed), rows(20, k, seed + 1)
+    found = Norm(values).z(others)
+    np.testing.assert_allclose(
+        Norm(scale * values + shift).z(scale * others + shift), found, atol=0.01
+    )
+    shuffled = np.random.default_rng(seed).permutation(60)
+    np.testing.assert_allclose(Norm(values[shuffled]).z(others), found, atol=0.01)
+    far = Norm(values).z(np.array([[1e12], [-1e12]]) * np.ones(k))
+    assert np.isfinite(far).all() and (far[0] > 5).all() and (far[1] < -5).all()
+
+
+def test_what_covariates_explain_is_no_deviation():
+    rng = np.random.default_rng(0)
+    age, sex = rng.normal(56, 4, 600), rng.integers(0, 2, 600)
+    covariates = np.column_stack([age, sex])
+    values = np.column_stack([0.3 * age + 2 * sex, -age]) + rng.standard_normal((600, 2))
+    known, unknown = Norm(values[:400], covariates[:400]), Norm(values[:400])
+    found = known.z(values[400:], covariates[400:])
+    assert kstest(found.ravel(), "norm").pvalue > 0.01
+    assert np.abs(np.corrcoef(found.T, covariates[400:].T)[:2, 2:]).max() < 0.2
+    young = [[0.3 * 48 + 2, -48 + 3.0]]  # ordinary of a male of 48 days, but for the second
+    np.testing.assert_allclose(known.z(young, [[48, 1]]), [[0, 3]], atol=0.4)
+    assert abs(unknown.z(young)[0, 1]) > 2
+    np.testing.assert_allclose(
+        known.z(values, covariates),
+        Norm(values[:400], covariates[:400] @ [[1, 2], [0, 5]]).z(
+            values, covariates @ [[1, 2], [0, 5]]
+        ),
+        atol=0.01,
+    )
+    assert known.covers([[56, 1], [90, 0], [56, 2]]).tolist() == [True, False, False]
+    assert abs(known.z([[0.3 * 900 + 3, -900]], [[900, 0]])[0, 0]) < 1.5  # far off is uncertain
+
+
+def test_a_brain_as_a_whole_is_judged_once_for_all_measures():
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((30, 30)) / 5 + np.eye(30)
+    reference, others = rows(300, 30) @ mixing, rows(2000, 30, seed=1) @ mixing
+    norm_of = Norm(reference)
+    for judge in (norm_of.whole, norm_of.largest):
+        found = judge(others)
+        assert found.shape == (2000,)
+        low, high = binom.interval(0.999, 2000, 0.05)
+        assert 0.4 * low < (found > norm.isf(0.05)).sum() < 1.6 * high
+    shift = np.zeros(30)
+    shift[4] = 6 * others[:, 4].std()
+    assert np.median(norm_of.largest(others + shift)) > 3
+    assert np.median(norm_of.whole(others + shift)) > 3
+    against = np.linalg.eigh(np.cov(reference.T))[1][:, 0]  # how no reference brain varies
+    hidden = others + 0.3 * against
+    assert np.median(norm_of.whole(hidden)) > np.median(norm_of.largest(hidden))
+
+
+def test_one_measure_as_a_whole_is_its_size():
+    norm_of, others = Norm(rows(200, 1)), rows(50, 1, seed=1)
+    sizes = np.abs(norm_of.z(others)[:, 0])
+    for judge in (norm_of.whole, norm_of.largest):
+        assert (np.argsort(judge(others)) == np.argsort(sizes)).all()
+
+
+def test_what_gives_no_norm_is_refused_by_name():
+    values, ages = rows(50, 2), rows(50, 1, seed=1)
+    norm_of = Norm(values, ages)
+    alone = np.eye(50)[:, :1]
+    refused(
+        [
+            ("19 reference brains are too few for a norm with 0", Norm, values[:19]),
+            ("give at least 21", Norm, values[:20], ages[:20]),
+            ("50 brains have 49 rows of covariates", Norm, values, ages[:49]),
+            (
+                "covariates has entries that are not finite",
+                Norm,
+                values,
+                np.where(alone, np.nan, 1),
+            ),
+            ("covariate 1 is the same in all", Norm, values, np.hstack([ages, 0 * ages + 3])),
+            ("covariate 1 is a sum", Norm, values, np.hstack([ages, 2 * ages - 1])),
+            ("reference brain 0 is the only one with its level", Norm, values, alone),
+            (r"measures \[1\] do not vary", Norm, np.column_stack([values[:, 0], 0.3 + 0 * alone])),
+            (r"measures \[1\] do not vary", Norm, np.hstack([values[:, :1], 2 * ages + 1]), ages),
+            ("the brains have 3 measures, the norm 2", norm_of.z, rows(4, 3), ages[:4]),
+            ("the brains have 0 covariates, the norm 1", norm_of.whole, values),
+            ("the brains have 1 covariates, the norm 0", Norm(values).largest, values, ages),
+        ]
+    )
