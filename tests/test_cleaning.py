@@ -10,6 +10,7 @@ from refusals import refused
 from toys import Answers
 
 from brainvae_core.cohorts import graded_artefacts, simulate
+from brainvae_core.cohorts import displaced, graded_artefacts, simulate
 from brainvae_core.metrics import ArtefactJudge, auc, cleaned
 from brainvae_core.models import PCA
 
@@ -69,6 +70,14 @@ def test_a_brain_is_judged_alone_and_by_the_share_expected(brains):
     )
     np.testing.assert_array_equal(often, again)
     assert rarely.mean() < often.mean()
+
+
+def test_unusual_anatomy_that_was_shown_as_ordinary_is_no_artefact(brains):
+    atlas, ordinary = brains.cohort.atlas, brains.cohort.split("test").images
+    large = displaced(brains.further.clean[:30], atlas, "ventricle_size", 3)
+    shown = np.concatenate([ordinary, displaced(ordinary[:30], atlas, "ventricle_size", 2.5)])
+    taught = ArtefactJudge(brains.model, shown, brains.graded, share=0.5)
+    assert (taught(large).kind != "none").sum() < 0.5 * (brains.judge(large).kind != "none").sum()
 
 
 # ---- cleaning alone ----

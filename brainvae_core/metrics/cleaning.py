@@ -51,6 +51,8 @@ class ArtefactJudge:
     two scales in units of what is usual there, by how dark its row and column are, and by grey.
     Another tells brains apart, by how much of each kind there is and how clearly. One learns from
     every other planted brain, the other from those between and the ordinary ones.
+    Another tells brains apart, by how much of each kind there is and how clearly. Both learn from
+    the ordinary brains; one from every other planted brain, the other from those between.
 
     Parameters
     ----------
@@ -58,6 +60,8 @@ class ArtefactJudge:
         With ``reconstruct``, or ``encode`` and ``decode``.
     ordinary : ndarray, shape (n, height, width)
         Clean brains that the model was not fitted to.
+        Brains without an artefact that the model was not fitted to, with the anatomy that is not to
+        be taken for one: the judge knows no larger ventricle than they have.
     graded
         Of ``graded_artefacts``: at least 4 brains that the model was not fitted to.
     share : float
@@ -87,6 +91,17 @@ class ArtefactJudge:
         self._pixels = _regression().fit(np.concatenate(looks), np.concatenate(labels))
 
         brains = [ordinary, *(_flat(images[:, 1::2]) for images in graded.images)]
+        taught = [(ordinary, np.zeros(ordinary.shape, dtype=bool))]
+        taught += zip(_every_other(graded.images, 0), _every_other(graded.masks, 0), strict=True)
+        for number, (images, masks) in enumerate(taught):
+            for some, there in zip(_chunks(images), _chunks(masks), strict=True):
+                picked = rng.integers(there[0].size, size=(len(some), PIXELS))
+                picked = (picked + there[0].size * np.arange(len(some))[:, np.newaxis]).ravel()
+                looks.append(self._looks(some).reshape(N_LOOKS, -1)[:, picked].T)
+                labels.append(number * there.ravel()[picked])
+        self._pixels = _regression().fit(np.concatenate(looks), np.concatenate(labels))
+
+        brains = [ordinary, *_every_other(graded.images, 1)]
         amounts = [self._amounts(self._by_pixel(some)) for part in brains for some in _chunks(part)]
         n_each = [len(part) for part in brains]
         expected = [1 - share, *[share / len(self.kinds)] * len(self.kinds)]
@@ -149,6 +164,9 @@ def _regression():
 
 def _flat(images):
     return images.reshape(-1, *images.shape[-2:])
+def _every_other(graded, first):
+    """Of each kind, what every other brain is at all strengths, (n, height, width)."""
+    return [part[:, first::2].reshape(-1, *part.shape[-2:]) for part in graded]
 
 
 def _chunks(images):

@@ -14,6 +14,7 @@ COLUMNS = 512  # measures fitted at once
 STEPS = 100
 SETTLED = 1e-3  # standard deviations
 FOLDS = 10
+KFOLD = KFold(10, shuffle=True, random_state=0)
 SINGULAR = 1e-9
 
 
@@ -75,6 +76,7 @@ class Norm:
         rest /= self._spread * np.sqrt(1 - leverage)
         self._warp = _fitted_warp(rest)
         self._reference = self._gaussian(rest)
+        self._warp, self._rest = _fitted_warp(rest), rest
 
     def z(self, values, covariates=None) -> np.ndarray:
         """Deviations of brains (n, n_measures) from the norm in standard deviations, same shape.
@@ -95,6 +97,7 @@ class Norm:
         leverage = np.square(terms @ self._unmixed).sum(axis=1, keepdims=True)
         rest = values - terms @ self._coefficients
         return self._gaussian(rest / (self._spread * np.sqrt(1 + leverage)))
+        return self._gaussian(rest / (self._spread * np.sqrt(1 + leverage)), self._warp)
 
     def whole(self, values, covariates=None) -> np.ndarray:
         """One z for all measures of a brain together, (n,): high where it is unlike the others.
@@ -123,6 +126,20 @@ class Norm:
         z, held_out = self._reference, np.empty((len(self._reference), 1))
         shrunk = LedoitWolf(assume_centered=True)
         for fitted, left in KFold(FOLDS, shuffle=True, random_state=0).split(z):
+    def _reference(self):
+        """Deviations of the reference's own brains, each as if the norm had not seen it."""
+        free, z = self._free, np.empty_like(self._rest)
+        alone = self._rest * np.sqrt((free - 1) / (free - np.square(self._rest)).clip(min=SINGULAR))
+        for fitted, left in KFOLD.split(z):
+            warp = _fitted_warp(self._rest[fitted], self._warp)
+            z[left] = self._gaussian(alone[left], warp)
+        return z
+
+    @cached_property
+    def _together(self):
+        z, held_out = self._reference, np.empty((len(self._reference), 1))
+        shrunk = LedoitWolf(assume_centered=True)
+        for fitted, left in KFOLD.split(z):
             held_out[left] = _log_distance(shrunk.fit(z[fitted]), z[left])
         return shrunk.fit(z), Norm(held_out)
 
@@ -137,6 +154,9 @@ class Norm:
     def _gaussian(self, rest):
         """Standardised residuals as deviations on a Gaussian's scale."""
         z, free = _warped(rest, self._warp)[0], self._free
+    def _gaussian(self, rest, warp):
+        """Standardised residuals, warped, as deviations on a Gaussian's scale."""
+        z, free = _warped(rest, warp)[0], self._free
         size = np.sqrt(free * np.log1p(np.square(z) / free)) * (8 * free + 1) / (8 * free + 3)
         return np.copysign(size, z)
 
@@ -181,6 +201,17 @@ def _ascended(x):
     """Damped scoring of all columns at once: a step that makes one less likely is not taken."""
     n, k = x.shape
     warp, damping = np.zeros((4, k)), np.full(k, 0.01)
+def _fitted_warp(x, start=None):
+    """The most likely warp (4, k) of each column of x (n, k), ε and log δ near 0 beforehand."""
+    start = np.zeros((4, x.shape[1])) if start is None else start
+    blocks = [slice(first, first + COLUMNS) for first in range(0, x.shape[1], COLUMNS)]
+    return np.concatenate([_ascended(x[:, some], start[:, some]) for some in blocks], axis=1)
+
+
+def _ascended(x, start):
+    """Damped scoring of all columns at once: a step that makes one less likely is not taken."""
+    n, k = x.shape
+    warp, damping = start.copy(), np.full(k, 0.01)
     prior = np.array([[0], [0], [1], [1]]) / (n * SHAPE_SPREAD**2)
     value, slope, curve = _likelihood(x, warp, prior)
     moving = np.arange(k)
