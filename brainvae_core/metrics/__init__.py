@@ -56,6 +56,7 @@ from brainvae_core.metrics.intervals import (
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
+from brainvae_core.metrics.likeness import Likeness, difference_kind, section_changes
 from brainvae_core.metrics.reconstruction import (
     LIMITS,
     explained_variance,
@@ -85,6 +86,7 @@ __all__ = [
     "ErrorMap",
     "Estimate",
     "Knee",
+    "Likeness",
     "Matching",
     "PCABasis",
     "PixelDetection",
@@ -102,6 +104,7 @@ __all__ = [
     "dci",
     "detection_curves",
     "difference",
+    "difference_kind",
     "error_score",
     "estimate",
     "explained_by_factors",
@@ -136,6 +139,7 @@ __all__ = [
     "sample_precision",
     "sample_recall",
     "scores_table",
+    "section_changes",
     "sidedness_beyond_chance",
     "spread",
     "summarise",

@@ -1,0 +1,322 @@
+"""What a difference between groups looks like: anatomy, brightness, registration or damage.
+
+Every section is explained, to first order, by four kinds of change of a mean image, and each kind's
+measures are tested. Which kind a difference is follows from which of them it stands out in most.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.stats import rankdata
+
+from brainvae_core.metrics.checks import (
+    check_one_shape,
+    check_positive,
+    checked_images,
+    checked_mean,
+    checked_rows,
+)
+from brainvae_core.metrics.intervals import from_resamples
+
+KINDS = ("anatomy", "brightness", "registration", "damage")
+NO_DIFFERENCE, CANNOT_TELL = "no difference", "cannot tell"
+LEVEL = 0.05  # of a difference of any kind
+CLEAR = 1.15  # the leading kind's score over the next one's; below it the kind is not told
+DRAWS = 200  # resamples of an interval
+
+SMOOTH_UM = 60  # σ: borders become wide enough for their movement to be linear
+OUTLINE_MM = 0.3  # from the brain's surface: where registration is read
+LATTICE_MM = 0.8  # between the points that tissue moves about
+LEAST_MM2 = 0.08  # of a region's half, or it is too small to have a brightness of its own
+# What is expected of a brain; a measure that images say little of is held near zero.
+GAIN, MOVE_UM, NOISE = 0.1, 50, 0.04  # log gain of a region, movement, grey of a pixel of 0.1 mm
+OUTLYING = 4  # robust standard deviations: damage, and left out of the other kinds
+PASSES = 4  # of fitting a brain and leaving out what is outlying
+SPREAD_FLOOR = 0.005  # grey values
+LIGHT = ("overall", "ventral over dorsal", "right over left")
+
+
+class Likeness(NamedTuple):
+    """Of which kind a difference looks: one of `KINDS`, "cannot tell" or "no difference".
+
+    ``table`` has a row a kind, the likeliest first: ``kind``; ``score``, its largest test statistic
+    over what 95 % of permutations stay below; ``share`` of the squared scores with ``low`` and
+    ``high``; ``p``, corrected for the kind's measures, and ``p_family``, for all kinds together;
+    ``measure``, where the kind differs most, and by how much (``value``, of the first tested
+    column).
+    """
+
+    kind: str
+    table: pd.DataFrame
+
+
+def difference_kind(
+    changes: pd.DataFrame,
+    matrix: np.ndarray,
+    tested: np.ndarray,
+    *,
+    flagged: np.ndarray | None = None,
+    n_permutations: int = 999,
+    seed: int = 0,
+) -> Likeness:
+    """Which kind of difference between brains the tested columns of a design go with.
+
+    Freedman–Lane permutations of every measure together, maximum |t| (of several tested columns
+    √F) within a kind. "no difference" where no kind has ``p_family`` ≤ 0.05; "cannot tell" where
+    the leading score is less than 1.15 times the next. It looks so: two kinds at once are told as
+    the stronger or not at all, and a change that the first order misses can pass as another kind.
+
+    Parameters
+    ----------
+    changes : DataFrame, (n, measures)
+        As `section_changes` answers.
+    matrix, tested : ndarray, (n, k) and (k,) bool
+        Of full rank, with the intercept; which columns are asked about.
+    flagged : ndarray of bool, shape (n,), optional
+        Brains found to be damaged by another rule: a measure of damage more.
+    """
+    kinds = changes.columns.get_level_values(0).to_numpy()
+    if {*kinds} != {*KINDS}:
+        raise ValueError(f"the kinds of measures are {sorted({*kinds})}; give {', '.join(KINDS)}")
+    matrix, tested = _checked_design(matrix, tested, len(changes))
+    values, measures = checked_rows(changes, "changes"), [*changes.columns.get_level_values(1)]
+    if flagged is not None:
+        check_one_shape(flagged=flagged, brains=matrix[:, 0])
+        values = np.column_stack([values, np.asarray(flagged, dtype=bool)])
+        kinds, measures = np.append(kinds, "damage"), [*measures, "flagged"]
+    if not np.ptp(values, axis=0).any():
+        raise ValueError("no measure differs between the brains: they are copies of one section")
+    rng = np.random.default_rng(seed)
+    orders = np.stack([rng.permutation(len(values)) for _ in range(n_permutations + 1)])
+    orders[0] = np.arange(len(values))
+    found = _statistics(values, matrix, tested, orders)
+    largest = np.stack([found[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1)
+    p = (1 + len(largest) - rankdata(largest, "min", axis=0)) / len(largest)
+    p_family = (p.min(axis=1)[:, None] <= p[0]).mean(axis=0)
+    usual = np.quantile(largest[1:], 0.95, axis=0).clip(min=1e-9)
+    score = largest[0] / usual
+
+    slopes = np.linalg.lstsq(matrix, values, rcond=None)[0]
+    fitted = matrix @ slopes
+    freedom = len(values) - matrix.shape[1]
+    rest = (values - fitted) * np.sqrt(len(values) / freedom)
+    drawn = (rest[rng.integers(len(rest), size=len(rest))] for _ in range(DRAWS))
+    again = np.vstack([_statistics(fitted + noise, matrix, tested, orders[:1]) for noise in drawn])
+    again = np.stack([again[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1) / usual
+    rows = []
+    for i, kind in enumerate(KINDS):
+        own = np.flatnonzero(kinds == kind)
+        most = own[found[0, own].argmax()]
+        shares = [np.square(s[..., i]) / np.square(s).sum(axis=-1) for s in (score, again)]
+        share = from_resamples([shares[0]], [shares[1]], freedom + 1, bounds=(0, 1))
+        rows.append(
+            {
+                "kind": kind,
+                "score": score[i],
+                "share": share.value,
+                "low": share.low,
+                "high": share.high,
+                "p": p[0, i],
+                "p_family": p_family[i],
+                "measure": measures[most],
+                "value": slopes[tested, most][0],
+            }
+        )
+    table = pd.DataFrame(rows).sort_values("score", ascending=False, ignore_index=True)
+    if table["p_family"].min() > LEVEL:
+        return Likeness(NO_DIFFERENCE, table)
+    leads = table["score"][0] >= CLEAR * table["score"][1]
+    return Likeness(table["kind"][0] if leads else CANNOT_TELL, table)
+
+
+def section_changes(
+    images: np.ndarray,
+    mean_image: np.ndarray,
+    brain_mask: np.ndarray,
+    regions: Mapping[str, np.ndarray],
+    pixel_um: float,
+    plane_change: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """How each section differs from what all have in common, in measures of four kinds.
+
+    One linear fit a brain of the mean image's gradient and brightness, in this order: registration
+    moves, stretches and turns the section as its outline says (µm at the brain's edges; a plane's
+    shift); brightness is a log gain, overall, by gradients and of each region's halves; anatomy
+    moves tissue about points of a lattice (µm), which leaves the outline and the plane as they are.
+    Pixels far from the fit are left out of it; how many and how far is damage, as ranks.
+
+    Parameters
+    ----------
+    images, mean_image : ndarray, shape (n, height, width) and (height, width)
+        Of the brains to compare; of the reference.
+    brain_mask : ndarray of bool, shape (height, width)
+    regions : mapping of str to ndarray of bool, each (height, width)
+        That do not overlap, by acronym.
+    pixel_um : float
+    plane_change : ndarray, shape (height, width), optional
+        What a section one step on along the axis adds to the mean image, such as the template's
+        next plane less this one. Without it a section from another plane looks like anatomy.
+
+    Returns
+    -------
+    DataFrame, (n, measures)
+        Columns ``kind`` and ``measure``.
+    """
+    images, mean = checked_images(images, "images"), checked_mean(mean_image, images)
+    brain_mask = np.asarray(brain_mask, dtype=bool)
+    masks = {name: np.asarray(mask, dtype=bool) for name, mask in regions.items()}
+    check_positive(pixel_um=pixel_um)
+    check_one_shape(mean_image=mean, brain_mask=brain_mask, **masks)
+    if not brain_mask.any():
+        raise ValueError("the brain's mask is empty; give the atlas's labelled pixels")
+    blur, mm = SMOOTH_UM / pixel_um, pixel_um / 1000
+    depth = distance_transform_edt(brain_mask) + distance_transform_edt(~brain_mask)
+    seen = brain_mask | (depth * mm <= OUTLINE_MM)
+    outline = (depth * mm <= OUTLINE_MM)[seen]
+
+    mean = gaussian_filter(mean, blur)
+    names, light, moves, gains, about = _atoms(mean, brain_mask, masks, pixel_um)
+    light, moves, gains, about = (
+        np.stack([atom[seen] for atom in atoms], axis=1).astype(np.float32)
+        for atoms in (light, moves, gains, about)
+    )
+    plane = np.empty((seen.sum(), 0), dtype=np.float32)
+    if plane_change is not None:
+        check_one_shape(mean_image=mean, plane_change=plane_change)
+        plane = gaussian_filter(np.asarray(plane_change, dtype=np.float32), blur)[seen][:, None]
+    of_outline = np.linalg.pinv(np.hstack([moves, light])[outline])[: moves.shape[1]]
+    wide = np.hstack([light, plane])
+    of_wide = np.linalg.pinv(wide)
+    near = np.hstack([gains * GAIN, about * MOVE_UM])
+    near -= wide @ (of_wide @ near)
+    noise = NOISE * 100 / pixel_um
+    of_near = np.linalg.solve(
+        near.T @ near + np.float32(noise**2) * np.eye(near.shape[1], dtype=np.float32), near.T
+    )
+
+    given = np.stack([gaussian_filter(image.astype(np.float32), blur)[seen] for image in images])
+    given -= np.median(given, axis=0)
+    inside, kept = brain_mask[seen], given
+    for _ in range(PASSES):
+        moved = kept[:, outline] @ of_outline.T
+        left = kept - moved @ moves.T
+        widely = left @ of_wide.T
+        nearly = (left - widely @ wide.T) @ of_near.T
+        fit = moved @ moves.T + widely @ wide.T + nearly @ near.T
+        spread = 1.4826 * np.median(np.abs(given - fit), axis=0).clip(min=SPREAD_FLOOR)
+        # Noise grows with brightness, and a brighter brain is not a damaged one.
+        lit = 1 + fit[:, inside].mean(axis=1) / mean[seen][inside].mean()
+        far = np.abs(given - fit) / (spread * lit[:, None])
+        kept = np.where(far > OUTLYING, fit, given)
+    damage = [(far > OUTLYING).mean(axis=1), np.sqrt(np.square(far.clip(max=10)).mean(axis=1))]
+    n_light, n_gains = light.shape[1], gains.shape[1]
+    nearly *= np.repeat([GAIN, MOVE_UM], [n_gains, about.shape[1]])
+    found = {
+        "anatomy": nearly[:, n_gains:],
+        "brightness": np.hstack([widely[:, :n_light], nearly[:, :n_gains]]),
+        "registration": np.hstack([moved, widely[:, n_light:]]),
+        "damage": rankdata(damage, axis=1).T,
+    }
+    names["registration"] += ["plane"] * plane.shape[1]
+    names["damage"] = ["share of pixels that do not fit", "distance from the fit"]
+    columns = [(kind, name) for kind in KINDS for name in names[kind]]
+    return pd.DataFrame(
+        np.hstack([found[kind] for kind in KINDS]),
+        columns=pd.MultiIndex.from_tuples(columns, names=["kind", "measure"]),
+    )
+
+
+def _statistics(values, matrix, tested, orders):
+    """√F of the tested columns (|t| of one) for each measure and order of the brains' residuals."""
+    others = np.linalg.qr(matrix[:, ~tested])[0]
+    asked = matrix[:, tested]
+    asked = np.linalg.qr(asked - others @ (others.T @ asked))[0]
+    rest = values - others @ (others.T @ values)
+    freedom = len(matrix) - matrix.shape[1]
+    found = []
+    for order in orders:
+        # Putting the design's rows in another order is putting the residuals in the inverse one.
+        explained = np.square(asked[order].T @ rest).sum(axis=0)
+        unexplained = np.square(rest).sum(axis=0) - explained
+        unexplained -= np.square(others[order].T @ rest).sum(axis=0)
+        variance = np.maximum(unexplained, 1e-12 * np.square(values).sum(axis=0)) / freedom
+        found.append(
+            np.divide(explained / tested.sum(), variance, where=variance > 0, out=0 * variance)
+        )
+    return np.sqrt(found)
+
+
+def _checked_design(matrix, tested, n_brains):
+    """A design of full rank for so many brains, and which of its columns are tested."""
+    matrix, tested = checked_rows(matrix, "the design"), np.asarray(tested)
+    if len(matrix) != n_brains:
+        raise ValueError(f"the design has {len(matrix)} rows; the changes are of {n_brains} brains")
+    if (
+        tested.dtype != bool
+        or tested.shape != matrix.shape[1:]
+        or not 0 < tested.sum() < tested.size
+    ):
+        raise ValueError(
+            f"tested is {tested.dtype} {tested.shape}; of a design {matrix.shape} it must be bool "
+            f"({matrix.shape[1]},), true of the columns asked about and of no intercept"
+        )
+    if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
+        raise ValueError("columns of the design say the same as others; leave one of them out")
+    if n_brains < matrix.shape[1] + 2:
+        raise ValueError(
+            f"{n_brains} brains are too few for the design's {matrix.shape[1]} columns; it takes "
+            f"{matrix.shape[1] + 2}"
+        )
+    return matrix, tested
+
+
+def _atoms(mean, brain_mask, masks, pixel_um):
+    """Names by kind, and what a unit of each measure changes, lists of (height, width)."""
+    down, across = np.gradient(mean, pixel_um)
+    spans = [np.flatnonzero(brain_mask.any(axis=axis)) for axis in (1, 0)]
+    middles, halves = ([(s[-1] + sign * s[0]) / 2 for s in spans] for sign in (1, -1))
+    y, x = (np.arange(size) - middle for size, middle in zip(mean.shape, middles, strict=True))
+    flat = [np.ones_like(mean), *np.meshgrid(y / halves[0], x / halves[1], indexing="ij")]
+    light = [mean * shape for shape in flat]
+    moves = [-gradient * shape for gradient in (down, across) for shape in flat]
+    names = {
+        "brightness": [*LIGHT],
+        "registration": [
+            *("down", "height", "turned down on the right"),
+            *("to the right", "turned right below", "width"),
+        ],
+        "anatomy": [],
+    }
+    mm, gains, about = pixel_um / 1000, [], []
+    for name, mask in masks.items():
+        for side, half in (("left", flat[2] < 0), ("right", flat[2] >= 0)):
+            if (mask & half).sum() * mm**2 >= LEAST_MM2:
+                gains.append(mean * gaussian_filter((mask & half) * 1.0, 50 / pixel_um))
+                names["brightness"].append(f"{name} {side}")
+    reaches = [int(np.ceil(half * mm / LATTICE_MM)) + 1 for half in halves]
+    nodes = (
+        (a, b)
+        for a in range(-reaches[0], reaches[0] + 1)
+        for b in range(-reaches[1], reaches[1] + 1)
+    )
+    for a, b in nodes:
+        near = np.outer(_spline(y * mm / LATTICE_MM - a), _spline(x * mm / LATTICE_MM - b))
+        if (near * brain_mask).sum() < 0.3 * near.sum():
+            continue
+        within = {name: (near * mask).sum() for name, mask in masks.items()}
+        here = max(within, key=within.get) if within and max(within.values()) > 0 else "tissue"
+        where = f"{abs(b) * LATTICE_MM:.1f} mm {'left' if b < 0 else 'right'}"
+        where += f", {abs(a) * LATTICE_MM:.1f} mm {'up' if a < 0 else 'down'}"
+        for gradient, way in ((down, "down"), (across, "to the right")):
+            about.append(-gradient * near)
+            names["anatomy"].append(f"{here} moves {way} ({where})")
+    return names, light, moves, gains, about
+
+
+def _spline(distance):
+    """Cubic B-spline: a point's weight at a distance in points."""
+    d = np.abs(distance)
+    return np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.clip(2 - d, 0, None) ** 3 / 6)

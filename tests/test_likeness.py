@@ -1,0 +1,221 @@
+"""Of which kind a difference looks: planted ones, none, and designs that ask nothing."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from refusals import refused
+from scipy.stats import binomtest, f_oneway, ttest_ind
+
+from brainvae_core.cohorts import FACTORS, drawn_atlas, rendered
+from brainvae_core.metrics import difference_kind, section_changes
+from brainvae_core.metrics.likeness import KINDS, _statistics
+
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+ATLAS = drawn_atlas().resampled((80, 112))
+REGIONS = dict(zip(ATLAS.regions(), ATLAS.roi_masks(ATLAS.regions()), strict=True))
+N = 20
+TESTED = np.array([False, True])
+GROUPS = np.column_stack([np.ones(N), np.arange(N) >= N // 2])
+
+
+def drawn(n, seed, **planted):
+    """Sections of planted factors that vary a little in all of them, with noise."""
+    rng = np.random.default_rng(seed)
+    factors = pd.DataFrame(0.3 * rng.standard_normal((n, len(FACTORS))), columns=list(FACTORS))
+    images = rendered(factors.assign(**{f: factors[f] + by for f, by in planted.items()}), ATLAS)
+    return (images + rng.normal(0, 0.01, images.shape)).clip(0, 1).astype(np.float32)
+
+
+MEAN = drawn(40, 99).mean(axis=0)
+AXIS = rendered(pd.DataFrame(0.0, range(2), list(FACTORS)).assign(ap_position=[0.0, 1]), ATLAS)
+PLANE = AXIS[1] - AXIS[0]
+
+
+def measured(images, plane_change=PLANE):
+    return section_changes(images, MEAN, ATLAS.brain_mask, REGIONS, ATLAS.pixel_um, plane_change)
+
+
+def table_of(rng, n, shift=0.0, kind="anatomy"):
+    """Three measures a kind that are noise, one kind's with a difference between the groups."""
+    columns = pd.MultiIndex.from_product([KINDS, "abc"], names=["kind", "measure"])
+    changes = pd.DataFrame(rng.standard_exponential((n, 12)), columns=columns)
+    changes[kind] += shift * (np.arange(n) >= n // 2)[:, None]
+    return changes
+
+
+# ---- planted differences ----
+
+
+@pytest.mark.parametrize(
+    "kind, planted",
+    [
+        ("anatomy", {"cortical_thickness": 1}),
+        ("anatomy", {"ventricle_size": 1}),
+        ("brightness", {"brightness": 0.6}),
+        ("brightness", {"brightness_HPF": 0.8}),
+        ("registration", {"brain_height": -1}),
+        ("registration", {"brain_width": 1}),
+        ("registration", {"ap_position": 1}),
+        ("no difference", {}),
+    ],
+)
+def test_a_planted_difference_is_told_for_what_it_is(kind, planted):
+    images = drawn(N, 1, **{f: by * GROUPS[:, 1] for f, by in planted.items()})
+    found = difference_kind(measured(images), GROUPS, TESTED, n_permutations=299)
+    assert found.kind == kind
+    assert set(found.table["kind"]) == {*KINDS}
+    assert found.table["share"].sum() == pytest.approx(1)
+    assert (found.table["low"] <= found.table["share"]).all()
+    assert (found.table["share"] <= found.table["high"]).all()
+    assert (found.table["p_family"] >= found.table["p"]).all()
+
+
+def test_holes_in_one_group_are_damage_and_move_no_other_measure():
+    images = drawn(N, 2)
+    whole = measured(images)
+    for i in range(N // 2, N - 2):  # each elsewhere, with tissue around
+        images[i, 24 + 2 * i : 32 + 2 * i, 20 + 3 * i : 28 + 3 * i] = 0
+    holed = measured(images)
+    assert difference_kind(holed, GROUPS, TESTED).kind == "damage"
+    change = (holed - whole)["registration"].abs().max() / whole["registration"].std()
+    assert change.max() < 1
+
+
+def test_a_rule_of_another_kind_can_name_the_damaged_brains():
+    changes = table_of(np.random.default_rng(3), 30)
+    late = np.arange(30) >= 15
+    design = np.column_stack([np.ones(30), late])
+    found = difference_kind(changes, design, TESTED, flagged=late & (np.arange(30) != 20))
+    assert found.kind == "damage" and found.table["measure"][0] == "flagged"
+    assert found.table["value"][0] == pytest.approx(14 / 15)
+
+
+def test_without_the_next_plane_there_is_no_measure_of_it():
+    assert "plane" in measured(drawn(3, 4))["registration"]
+    assert "plane" not in measured(drawn(3, 4), None)["registration"]
+
+
+# ---- what is measured ----
+
+
+def test_a_measure_is_what_was_planted():
+    still = pd.DataFrame(0.0, range(4), list(FACTORS))
+    still.loc[3, ["brain_height", "brain_width", "brightness"]] = [1, -0.5, 0.5]
+    found = section_changes(
+        rendered(still, ATLAS), rendered(still, ATLAS)[0], ATLAS.brain_mask, REGIONS, 100
+    )
+    assert found["registration"]["height"][3] == pytest.approx(70, rel=0.2)  # µm at the surface
+    assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.2)
+    assert found["brightness"]["overall"][3] == pytest.approx(0.04, rel=0.25)  # log gain
+    np.testing.assert_allclose(found[["anatomy", "brightness", "registration"]][:3], 0, atol=1e-4)
+
+
+def test_what_all_brains_share_is_no_difference():
+    images = drawn(6, 5)
+    dimmer, brighter = measured(images * 0.8), measured(images * 0.8 + 0.1)
+    pd.testing.assert_frame_equal(dimmer, brighter, rtol=1e-3, atol=1e-3)
+
+
+# ---- tests ----
+
+
+@given(seed=st.integers(0, 2**16), n_a=st.integers(3, 9), n_b=st.integers(3, 9))
+def test_statistics_are_those_of_scipy(seed, n_a, n_b):
+    rng = np.random.default_rng(seed)
+    values, group = rng.normal(size=(n_a + n_b, 4)), np.arange(n_a + n_b) >= n_a
+    order = rng.permutation(n_a + n_b)
+    design = np.column_stack([np.ones(n_a + n_b), group])
+    found = _statistics(values, design, TESTED, [np.arange(n_a + n_b), order])
+    for statistic, of in zip(found, (group, group[order]), strict=True):
+        np.testing.assert_allclose(statistic, abs(ttest_ind(values[of], values[~of]).statistic))
+
+    third = np.arange(n_a + n_b) % 3
+    design = np.column_stack([np.ones(n_a + n_b), third == 1, third == 2])
+    expected = f_oneway(*(values[third == i] for i in range(3))).statistic
+    found = _statistics(values, design, np.array([False, True, True]), [np.arange(n_a + n_b)])
+    np.testing.assert_allclose(found[0] ** 2, expected)
+
+
+def test_covariates_are_adjusted_for():
+    rng = np.random.default_rng(6)
+    age, group = rng.normal(size=40), np.arange(40) >= 20
+    values = rng.normal(size=(40, 2)) + np.outer(age, [3, 0])
+    design = np.column_stack([np.ones(40), group, age])
+    tested = np.array([False, True, False])
+    (found,) = _statistics(values, design, tested, [np.arange(40)])
+    without, whole = (
+        np.square(values - x @ np.linalg.lstsq(x, values, rcond=None)[0]).sum(axis=0)
+        for x in (design[:, ~tested], design)
+    )
+    np.testing.assert_allclose(found, np.sqrt((without - whole) / (whole / 37)))
+
+
+@pytest.mark.parametrize("covariate", [False, True])
+def test_nothing_is_found_in_nothing_as_often_as_is_said(covariate):
+    n_cohorts, n, found = (1000 if NIGHTLY else 100), 14, 0
+    rng = np.random.default_rng(7)
+    for _ in range(n_cohorts):
+        group = (
+            np.arange(n) >= 5
+        )  # unequal groups of skewed values, and a covariate that goes along
+        design = np.column_stack([np.ones(n), group])
+        changes = table_of(rng, n)
+        if covariate:
+            weight = rng.normal(size=n) + group
+            design, changes = np.column_stack([design, weight]), changes.add(2 * weight, axis=0)
+        tested = np.arange(design.shape[1]) == 1
+        kind = difference_kind(changes, design, tested, n_permutations=99).kind
+        found += kind != "no difference"
+    assert binomtest(found, n_cohorts, 0.05).pvalue > 0.01
+
+
+@given(seed=st.integers(0, 2**16))
+def test_units_and_signs_change_no_verdict(seed):
+    rng = np.random.default_rng(seed)
+    changes = table_of(rng, 16, shift=rng.uniform(0, 3), kind=rng.choice(KINDS))
+    design = np.column_stack([np.ones(16), np.arange(16) >= 8])
+    first = difference_kind(changes, design, TESTED, n_permutations=49)
+    scaled = changes * rng.choice([-100, 0.01, 1], 12)
+    again = difference_kind(scaled, design * [1, -3], TESTED, n_permutations=49)
+    assert again.kind == first.kind
+    numbers = ["score", "share", "p", "p_family"]
+    np.testing.assert_allclose(again.table[numbers], first.table[numbers], rtol=1e-6)
+
+
+def test_two_kinds_alike_are_not_told():
+    changes = table_of(np.random.default_rng(8), 40, shift=2)
+    changes["brightness"] = changes["anatomy"].to_numpy()
+    design = np.column_stack([np.ones(40), np.arange(40) >= 20])
+    assert difference_kind(changes, design, TESTED).kind == "cannot tell"
+
+
+def test_refusals():
+    changes = table_of(np.random.default_rng(9), N)
+    twice = np.column_stack([GROUPS, GROUPS[:, 1]])
+    three = np.array([False, True, False])
+    few = np.eye(4, 3) + [[1, 0, 0]]
+    images, mask = drawn(3, 9), ATLAS.brain_mask
+    refused(
+        [
+            ("design has 20 rows.* 19 brains", difference_kind, changes[1:], GROUPS, TESTED),
+            ("tested is int64", difference_kind, changes, GROUPS, np.array([0, 1])),
+            ("tested is bool", difference_kind, changes, GROUPS, np.array([True, True])),
+            ("say the same", difference_kind, changes, twice, three),
+            ("4 brains are too few.* 3 columns", difference_kind, changes[:4], few, three),
+            ("kinds of measures", difference_kind, changes[["anatomy"]], GROUPS, TESTED),
+            ("no measure differs", difference_kind, changes * 0, GROUPS, TESTED),
+            ("not finite", difference_kind, changes / 0, GROUPS, TESTED),
+            ("mean image is", section_changes, images, MEAN[1:], mask, REGIONS, 100),
+            ("brain_mask .*one shape", section_changes, images, MEAN, mask[1:], REGIONS, 100),
+            ("DG .*one shape", section_changes, images, MEAN, mask, {"DG": mask[1:]}, 100),
+            ("pixel_um=0", section_changes, images, MEAN, mask, REGIONS, 0),
+            ("mask is empty", section_changes, images, MEAN, mask & False, REGIONS, 100),
+            ("plane_change", section_changes, images, MEAN, mask, REGIONS, 100, MEAN[1:]),
+        ]
+    )
+    with pytest.raises(ValueError, match="flagged"):
+        difference_kind(changes, GROUPS, TESTED, flagged=np.ones(3, dtype=bool))
