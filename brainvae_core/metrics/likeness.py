@@ -30,7 +30,7 @@ DRAWS = 200  # resamples of an interval
 SMOOTH_UM = 60  # σ: borders become wide enough for their movement to be linear
 OUTLINE_MM = 0.3  # from the brain's surface: where registration is read
 LATTICE_MM = 0.8  # between the points that tissue moves about
-LEAST_MM2 = 0.08  # of a region's half, or it is too small to have a brightness of its own
+DEPTH_MM = 0.25  # of a region's half: what is thinner, as ventricles, changes brightness by size
 # What is expected of a brain; a measure that images say little of is held near zero.
 GAIN, MOVE_UM, NOISE = 0.1, 50, 0.04  # log gain of a region, movement, grey of a pixel of 0.1 mm
 OUTLYING = 4  # robust standard deviations: damage, and left out of the other kinds
@@ -188,39 +188,34 @@ def section_changes(
         check_one_shape(mean_image=mean, plane_change=plane_change)
         plane = gaussian_filter(np.asarray(plane_change, dtype=np.float32), blur)[seen][:, None]
     of_outline = np.linalg.pinv(np.hstack([moves, light])[outline])[: moves.shape[1]]
-    wide = np.hstack([light, plane])
-    of_wide = np.linalg.pinv(wide)
-    near = np.hstack([gains * GAIN, about * MOVE_UM])
-    near -= wide @ (of_wide @ near)
-    noise = NOISE * 100 / pixel_um
-    of_near = np.linalg.solve(
-        near.T @ near + np.float32(noise**2) * np.eye(near.shape[1], dtype=np.float32), near.T
-    )
+    rest = np.hstack([light, plane, gains * GAIN, about * MOVE_UM]).astype(np.float64)
+    penalty = np.full(rest.shape[1], (NOISE * 100 / pixel_um) ** 2)
+    penalty[: light.shape[1] + plane.shape[1]] = 0
+    of_rest = np.linalg.solve(rest.T @ rest + np.diag(penalty), rest.T).astype(np.float32)
+    rest = rest.astype(np.float32)
 
     given = np.stack([gaussian_filter(image.astype(np.float32), blur)[seen] for image in images])
     given -= np.median(given, axis=0)
     inside, kept = brain_mask[seen], given
     for _ in range(PASSES):
         moved = kept[:, outline] @ of_outline.T
-        left = kept - moved @ moves.T
-        widely = left @ of_wide.T
-        nearly = (left - widely @ wide.T) @ of_near.T
-        fit = moved @ moves.T + widely @ wide.T + nearly @ near.T
+        found = (kept - moved @ moves.T) @ of_rest.T
+        fit = moved @ moves.T + found @ rest.T
         spread = 1.4826 * np.median(np.abs(given - fit), axis=0).clip(min=SPREAD_FLOOR)
         # Noise grows with brightness, and a brighter brain is not a damaged one.
         lit = 1 + fit[:, inside].mean(axis=1) / mean[seen][inside].mean()
         far = np.abs(given - fit) / (spread * lit[:, None])
         kept = np.where(far > OUTLYING, fit, given)
     damage = [(far > OUTLYING).mean(axis=1), np.sqrt(np.square(far.clip(max=10)).mean(axis=1))]
-    n_light, n_gains = light.shape[1], gains.shape[1]
-    nearly *= np.repeat([GAIN, MOVE_UM], [n_gains, about.shape[1]])
+    ends = np.cumsum([light.shape[1], plane.shape[1], gains.shape[1]])
+    light, plane, gains, about = np.split(found, ends, axis=1)
     found = {
-        "anatomy": nearly[:, n_gains:],
-        "brightness": np.hstack([widely[:, :n_light], nearly[:, :n_gains]]),
-        "registration": np.hstack([moved, widely[:, n_light:]]),
+        "anatomy": about * MOVE_UM,
+        "brightness": np.hstack([light, gains * GAIN]),
+        "registration": np.hstack([moved, plane]),
         "damage": rankdata(damage, axis=1).T,
     }
-    names["registration"] += ["plane"] * plane.shape[1]
+    names["registration"] += ["plane"] * (plane_change is not None)
     names["damage"] = ["share of pixels that do not fit", "distance from the fit"]
     columns = [(kind, name) for kind in KINDS for name in names[kind]]
     return pd.DataFrame(
@@ -293,7 +288,7 @@ def _atoms(mean, brain_mask, masks, pixel_um):
     mm, gains, about = pixel_um / 1000, [], []
     for name, mask in masks.items():
         for side, half in (("left", flat[2] < 0), ("right", flat[2] >= 0)):
-            if (mask & half).sum() * mm**2 >= LEAST_MM2:
+            if distance_transform_edt(mask & half).max() * mm >= DEPTH_MM:
                 gains.append(mean * gaussian_filter((mask & half) * 1.0, 50 / pixel_um))
                 names["brightness"].append(f"{name} {side}")
     reaches = [int(np.ceil(half * mm / LATTICE_MM)) + 1 for half in halves]
