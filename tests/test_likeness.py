@@ -41,7 +41,7 @@ def measured(images, plane_change=PLANE):
 
 def table_of(rng, n, shift=0.0, kind="anatomy"):
     """Three measures a kind that are noise, one kind's with a difference between the groups."""
-    columns = pd.MultiIndex.from_product([KINDS, "abc"], names=["kind", "measure"])
+    columns = pd.MultiIndex.from_product([KINDS, list("abc")], names=["kind", "measure"])
     changes = pd.DataFrame(rng.standard_exponential((n, 12)), columns=columns)
     changes[kind] += shift * (np.arange(n) >= n // 2)[:, None]
     return changes
@@ -64,7 +64,7 @@ def table_of(rng, n, shift=0.0, kind="anatomy"):
     ],
 )
 def test_a_planted_difference_is_told_for_what_it_is(kind, planted):
-    images = drawn(N, 1, **{f: by * GROUPS[:, 1] for f, by in planted.items()})
+    images = drawn(N, 3, **{f: by * GROUPS[:, 1] for f, by in planted.items()})
     found = difference_kind(measured(images), GROUPS, TESTED, n_permutations=299)
     assert found.kind == kind
     assert set(found.table["kind"]) == {*KINDS}
@@ -81,8 +81,8 @@ def test_holes_in_one_group_are_damage_and_move_no_other_measure():
         images[i, 24 + 2 * i : 32 + 2 * i, 20 + 3 * i : 28 + 3 * i] = 0
     holed = measured(images)
     assert difference_kind(holed, GROUPS, TESTED).kind == "damage"
-    change = (holed - whole)["registration"].abs().max() / whole["registration"].std()
-    assert change.max() < 1
+    moved = (holed - whole)["registration"].drop(columns="plane")
+    assert moved.abs().max().max() < 20  # µm, a fifth of a pixel
 
 
 def test_a_rule_of_another_kind_can_name_the_damaged_brains():
@@ -108,8 +108,8 @@ def test_a_measure_is_what_was_planted():
     found = section_changes(
         rendered(still, ATLAS), rendered(still, ATLAS)[0], ATLAS.brain_mask, REGIONS, 100
     )
-    assert found["registration"]["height"][3] == pytest.approx(70, rel=0.2)  # µm at the surface
-    assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.2)
+    assert found["registration"]["height"][3] == pytest.approx(70, rel=0.1)  # µm at the surface
+    assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.1)
     assert found["brightness"]["overall"][3] == pytest.approx(0.04, rel=0.25)  # log gain
     np.testing.assert_allclose(found[["anatomy", "brightness", "registration"]][:3], 0, atol=1e-4)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from scipy.stats import rankdata
 
 from brainvae_core.metrics.checks import (
@@ -34,7 +34,7 @@ DEPTH_MM = 0.25  # of a region's half: what is thinner, as ventricles, changes b
 # What is expected of a brain; a measure that images say little of is held near zero.
 GAIN, MOVE_UM, NOISE = 0.1, 50, 0.04  # log gain of a region, movement, grey of a pixel of 0.1 mm
 OUTLYING = 4  # robust standard deviations: damage, and left out of the other kinds
-PASSES = 4  # of fitting a brain and leaving out what is outlying
+PASSES = (2, 3)  # of fitting a brain without what is outlying; it is registered after the first two
 SPREAD_FLOOR = 0.005  # grey values
 LIGHT = ("overall", "ventral over dorsal", "right over left")
 
@@ -178,7 +178,7 @@ def section_changes(
     outline = (depth * mm <= OUTLINE_MM)[seen]
 
     mean = gaussian_filter(mean, blur)
-    names, light, moves, gains, about = _atoms(mean, brain_mask, masks, pixel_um)
+    names, flat, light, moves, gains, about = _atoms(mean, brain_mask, masks, pixel_um)
     light, moves, gains, about = (
         np.stack([atom[seen] for atom in atoms], axis=1).astype(np.float32)
         for atoms in (light, moves, gains, about)
@@ -188,31 +188,37 @@ def section_changes(
         check_one_shape(mean_image=mean, plane_change=plane_change)
         plane = gaussian_filter(np.asarray(plane_change, dtype=np.float32), blur)[seen][:, None]
     of_outline = np.linalg.pinv(np.hstack([moves, light])[outline])[: moves.shape[1]]
-    rest = np.hstack([light, plane, gains * GAIN, about * MOVE_UM]).astype(np.float64)
+    near = np.hstack([gains * GAIN, about * MOVE_UM])
+    near -= light @ (np.linalg.pinv(light) @ near)
+    rest = np.hstack([light, plane, near]).astype(np.float64)
     penalty = np.full(rest.shape[1], (NOISE * 100 / pixel_um) ** 2)
     penalty[: light.shape[1] + plane.shape[1]] = 0
     of_rest = np.linalg.solve(rest.T @ rest + np.diag(penalty), rest.T).astype(np.float32)
     rest = rest.astype(np.float32)
 
-    given = np.stack([gaussian_filter(image.astype(np.float32), blur)[seen] for image in images])
-    given -= np.median(given, axis=0)
-    inside, kept = brain_mask[seen], given
-    for _ in range(PASSES):
-        moved = kept[:, outline] @ of_outline.T
-        found = (kept - moved @ moves.T) @ of_rest.T
-        fit = moved @ moves.T + found @ rest.T
-        spread = 1.4826 * np.median(np.abs(given - fit), axis=0).clip(min=SPREAD_FLOOR)
-        # Noise grows with brightness, and a brighter brain is not a damaged one.
-        lit = 1 + fit[:, inside].mean(axis=1) / mean[seen][inside].mean()
-        far = np.abs(given - fit) / (spread * lit[:, None])
-        kept = np.where(far > OUTLYING, fit, given)
+    sections = np.stack([gaussian_filter(image.astype(np.float32), blur) for image in images])
+    inside, registered = brain_mask[seen], 0
+    for passes in PASSES:
+        given = sections[:, seen] - np.median(sections[:, seen], axis=0)
+        kept = given
+        for _ in range(passes):
+            moved = kept[:, outline] @ of_outline.T
+            found = (kept - moved @ moves.T) @ of_rest.T
+            fit = moved @ moves.T + found @ rest.T
+            spread = 1.4826 * np.median(np.abs(given - fit), axis=0).clip(min=SPREAD_FLOOR)
+            # Noise grows with brightness, and a brighter brain is not a damaged one.
+            lit = 1 + fit[:, inside].mean(axis=1) / mean[seen][inside].mean()
+            far = np.abs(given - fit) / (spread * lit[:, None])
+            kept = np.where(far > OUTLYING, fit, given)
+        registered = registered + moved
+        sections = _moved_back(sections, moved.reshape(len(moved), 2, -1) / pixel_um, flat)
     damage = [(far > OUTLYING).mean(axis=1), np.sqrt(np.square(far.clip(max=10)).mean(axis=1))]
     ends = np.cumsum([light.shape[1], plane.shape[1], gains.shape[1]])
     light, plane, gains, about = np.split(found, ends, axis=1)
     found = {
         "anatomy": about * MOVE_UM,
         "brightness": np.hstack([light, gains * GAIN]),
-        "registration": np.hstack([moved, plane]),
+        "registration": np.hstack([registered, plane]),
         "damage": rankdata(damage, axis=1).T,
     }
     names["registration"] += ["plane"] * (plane_change is not None)
@@ -308,7 +314,14 @@ def _atoms(mean, brain_mask, masks, pixel_um):
         for gradient, way in ((down, "down"), (across, "to the right")):
             about.append(-gradient * near)
             names["anatomy"].append(f"{here} moves {way} ({where})")
-    return names, light, moves, gains, about
+    return names, flat, light, moves, gains, about
+
+
+def _moved_back(sections, moved, flat):
+    """Sections with their tissue where it was before it moved, down and across in pixels."""
+    where = np.indices(sections.shape[1:]) + np.tensordot(moved, np.stack(flat), 1)
+    pairs = zip(sections, where, strict=True)
+    return np.stack([map_coordinates(one, at, mode="nearest") for one, at in pairs])
 
 
 def _spline(distance):
