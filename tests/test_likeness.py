@@ -108,8 +108,8 @@ def test_a_measure_is_what_was_planted():
     found = section_changes(
         rendered(still, ATLAS), rendered(still, ATLAS)[0], ATLAS.brain_mask, REGIONS, 100
     )
-    assert found["registration"]["height"][3] == pytest.approx(70, rel=0.1)  # µm at the surface
-    assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.1)
+    assert found["registration"]["height"][3] == pytest.approx(70, rel=0.15)  # µm at the surface
+    assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.15)
     assert found["brightness"]["overall"][3] == pytest.approx(0.04, rel=0.25)  # log gain
     np.testing.assert_allclose(found[["anatomy", "brightness", "registration"]][:3], 0, atol=1e-4)
 
@@ -212,6 +212,7 @@ def test_refusals():
             ("mean image is", section_changes, images, MEAN[1:], mask, REGIONS, 100),
             ("brain_mask .*one shape", section_changes, images, MEAN, mask[1:], REGIONS, 100),
             ("DG .*one shape", section_changes, images, MEAN, mask, {"DG": mask[1:]}, 100),
+            ("0.5 mm thick", section_changes, images, MEAN, mask, {}, 100),
             ("pixel_um=0", section_changes, images, MEAN, mask, REGIONS, 0),
             ("mask is empty", section_changes, images, MEAN, mask & False, REGIONS, 100),
             ("plane_change", section_changes, images, MEAN, mask, REGIONS, 100, MEAN[1:]),

@@ -291,12 +291,20 @@ def _atoms(mean, brain_mask, masks, pixel_um):
         ],
         "anatomy": [],
     }
-    mm, gains, about = pixel_um / 1000, [], []
+    mm, halves_of = pixel_um / 1000, {}
     for name, mask in masks.items():
         for side, half in (("left", flat[2] < 0), ("right", flat[2] >= 0)):
             if distance_transform_edt(mask & half).max() * mm >= DEPTH_MM:
-                gains.append(mean * gaussian_filter((mask & half) * 1.0, 50 / pixel_um))
-                names["brightness"].append(f"{name} {side}")
+                halves_of[f"{name} {side}"] = mask & half
+    if not halves_of:
+        raise ValueError(f"no region is {2 * DEPTH_MM:g} mm thick; give larger ones")
+    names["brightness"] += halves_of
+    # Each pixel counts to the nearest, so that all together are the brightness overall.
+    distances = np.stack([distance_transform_edt(~half) for half in halves_of.values()])
+    nearest, about = distances.argmin(axis=0), []
+    gains = [
+        mean * gaussian_filter((nearest == i) * 1.0, 50 / pixel_um) for i in range(len(halves_of))
+    ]
     reaches = [int(np.ceil(half * mm / LATTICE_MM)) + 1 for half in halves]
     nodes = (
         (a, b)
