@@ -89,10 +89,10 @@ def difference_kind(
         kinds, measures = np.append(kinds, "damage"), [*measures, "flagged"]
     if not np.ptp(values, axis=0).any():
         raise ValueError("no measure differs between the brains: they are copies of one section")
-    rng = np.random.default_rng(seed)
+    bases, rng = _bases(matrix, tested), np.random.default_rng(seed)
     orders = np.stack([rng.permutation(len(values)) for _ in range(n_permutations + 1)])
     orders[0] = np.arange(len(values))
-    found = _statistics(values, matrix, tested, orders)
+    found = _statistics(values, *bases, orders)
     largest = np.stack([found[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1)
     p = (1 + len(largest) - rankdata(largest, "min", axis=0)) / len(largest)
     p_family = (p.min(axis=1)[:, None] <= p[0]).mean(axis=0)
@@ -104,7 +104,7 @@ def difference_kind(
     freedom = len(values) - matrix.shape[1]
     rest = (values - fitted) * np.sqrt(len(values) / freedom)
     drawn = (rest[rng.integers(len(rest), size=len(rest))] for _ in range(DRAWS))
-    again = np.vstack([_statistics(fitted + noise, matrix, tested, orders[:1]) for noise in drawn])
+    again = np.vstack([_statistics(fitted + noise, *bases, orders[:1]) for noise in drawn])
     again = np.stack([again[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1) / usual
     rows = []
     for i, kind in enumerate(KINDS):
@@ -230,23 +230,24 @@ def section_changes(
     )
 
 
-def _statistics(values, matrix, tested, orders):
+def _bases(matrix, tested):
+    """Orthonormal columns of what is adjusted for, and of what is asked beyond it."""
+    others, asked = np.linalg.qr(matrix[:, ~tested])[0], matrix[:, tested]
+    return others, np.linalg.qr(asked - others @ (others.T @ asked))[0]
+
+
+def _statistics(values, others, asked, orders):
     """√F of the tested columns (|t| of one) for each measure and order of the brains' residuals."""
-    others = np.linalg.qr(matrix[:, ~tested])[0]
-    asked = matrix[:, tested]
-    asked = np.linalg.qr(asked - others @ (others.T @ asked))[0]
     rest = values - others @ (others.T @ values)
-    freedom = len(matrix) - matrix.shape[1]
-    found = []
-    for order in orders:
+    total, least = np.square(rest).sum(axis=0), 1e-12 * np.square(values).sum(axis=0)
+    ratio = (len(rest) - others.shape[1] - asked.shape[1]) / asked.shape[1]
+    found = np.zeros((len(orders), values.shape[1]))
+    for order, row in zip(orders, found, strict=True):
         # Putting the design's rows in another order is putting the residuals in the inverse one.
         explained = np.square(asked[order].T @ rest).sum(axis=0)
-        unexplained = np.square(rest).sum(axis=0) - explained
-        unexplained -= np.square(others[order].T @ rest).sum(axis=0)
-        variance = np.maximum(unexplained, 1e-12 * np.square(values).sum(axis=0)) / freedom
-        found.append(
-            np.divide(explained / tested.sum(), variance, where=variance > 0, out=0 * variance)
-        )
+        left = total - explained - np.square(others[order].T @ rest).sum(axis=0)
+        left = np.maximum(left, least)
+        np.divide(ratio * explained, left, where=left > 0, out=row)
     return np.sqrt(found)
 
 
