@@ -221,5 +221,9 @@ def test_refusals():
             ("plane_change", section_changes, images, MEAN, mask, REGIONS, 100, MEAN[1:]),
         ]
     )
-    with pytest.raises(ValueError, match="flagged"):
-        difference_kind(changes, GROUPS, TESTED, flagged=np.ones(3, dtype=bool))
+    for message, options in (
+        ("flagged", {"flagged": np.ones(3, dtype=bool)}),
+        ("at least 19", {"n_permutations": 18}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            difference_kind(changes, GROUPS, TESTED, **options)

@@ -77,11 +77,14 @@ def difference_kind(
         Of full rank, with the intercept; which columns are asked about.
     flagged : ndarray of bool, shape (n,), optional
         Brains found to be damaged by another rule: a measure of damage more.
+    n_permutations, seed : int
     """
     kinds = changes.columns.get_level_values(0).to_numpy()
     if {*kinds} != {*KINDS}:
         raise ValueError(f"the kinds of measures are {sorted({*kinds})}; give {', '.join(KINDS)}")
     matrix, tested = _checked_design(matrix, tested, len(changes))
+    if n_permutations < 19:
+        raise ValueError(f"n_permutations={n_permutations}; 1 in 20 takes at least 19")
     values, measures = checked_rows(changes, "changes"), [*changes.columns.get_level_values(1)]
     if flagged is not None:
         check_one_shape(flagged=flagged, brains=matrix[:, 0])
@@ -128,7 +131,7 @@ def difference_kind(
     table = pd.DataFrame(rows).sort_values("score", ascending=False, ignore_index=True)
     if table["p_family"].min() > LEVEL:
         return Likeness(NO_DIFFERENCE, table)
-    leads = table["score"][0] >= CLEAR * table["score"][1]
+    leads = table["p_family"][0] <= LEVEL and table["score"][0] >= CLEAR * table["score"][1]
     return Likeness(table["kind"][0] if leads else CANNOT_TELL, table)
 
 
@@ -328,9 +331,13 @@ def _atoms(mean, brain_mask, masks, pixel_um):
 
 def _moved_back(sections, moved, flat):
     """Sections with their tissue where it was before it moved, down and across in pixels."""
-    where = np.indices(sections.shape[1:]) + np.tensordot(moved, np.stack(flat), 1)
-    pairs = zip(sections, where, strict=True)
-    return np.stack([map_coordinates(one, at, mode="nearest") for one, at in pairs])
+    pixels, flat = np.indices(sections.shape[1:], dtype=np.float32), np.stack(flat)
+    return np.stack(
+        [
+            map_coordinates(section, pixels + np.tensordot(by, flat, 1), mode="nearest")
+            for section, by in zip(sections, moved, strict=True)
+        ]
+    )
 
 
 def _spline(distance):
