@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from scipy.stats import rankdata
 
 from brainvae_core.metrics.checks import (
@@ -35,6 +36,11 @@ LEAST_MM2 = 0.08  # of a region's half, or it is too small to have a brightness 
 GAIN, MOVE_UM, NOISE = 0.1, 50, 0.04  # log gain of a region, movement, grey of a pixel of 0.1 mm
 OUTLYING = 4  # robust standard deviations: damage, and left out of the other kinds
 PASSES = 4  # of fitting a brain and leaving out what is outlying
+DEPTH_MM = 0.25  # of a region's half: what is thinner, as ventricles, changes brightness by size
+# What is expected of a brain; a measure that images say little of is held near zero.
+GAIN, MOVE_UM, NOISE = 0.1, 50, 0.04  # log gain of a region, movement, grey of a pixel of 0.1 mm
+OUTLYING = 4  # robust standard deviations: damage, and left out of the other kinds
+PASSES = (2, 3)  # of fitting a brain without what is outlying; it is registered after the first two
 SPREAD_FLOOR = 0.005  # grey values
 LIGHT = ("overall", "ventral over dorsal", "right over left")
 
@@ -77,11 +83,14 @@ def difference_kind(
         Of full rank, with the intercept; which columns are asked about.
     flagged : ndarray of bool, shape (n,), optional
         Brains found to be damaged by another rule: a measure of damage more.
+    n_permutations, seed : int
     """
     kinds = changes.columns.get_level_values(0).to_numpy()
     if {*kinds} != {*KINDS}:
         raise ValueError(f"the kinds of measures are {sorted({*kinds})}; give {', '.join(KINDS)}")
     matrix, tested = _checked_design(matrix, tested, len(changes))
+    if n_permutations < 19:
+        raise ValueError(f"n_permutations={n_permutations}; 1 in 20 takes at least 19")
     values, measures = checked_rows(changes, "changes"), [*changes.columns.get_level_values(1)]
     if flagged is not None:
         check_one_shape(flagged=flagged, brains=matrix[:, 0])
@@ -93,6 +102,10 @@ def difference_kind(
     orders = np.stack([rng.permutation(len(values)) for _ in range(n_permutations + 1)])
     orders[0] = np.arange(len(values))
     found = _statistics(values, matrix, tested, orders)
+    bases, rng = _bases(matrix, tested), np.random.default_rng(seed)
+    orders = np.stack([rng.permutation(len(values)) for _ in range(n_permutations + 1)])
+    orders[0] = np.arange(len(values))
+    found = _statistics(values, *bases, orders)
     largest = np.stack([found[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1)
     p = (1 + len(largest) - rankdata(largest, "min", axis=0)) / len(largest)
     p_family = (p.min(axis=1)[:, None] <= p[0]).mean(axis=0)
@@ -105,6 +118,7 @@ def difference_kind(
     rest = (values - fitted) * np.sqrt(len(values) / freedom)
     drawn = (rest[rng.integers(len(rest), size=len(rest))] for _ in range(DRAWS))
     again = np.vstack([_statistics(fitted + noise, matrix, tested, orders[:1]) for noise in drawn])
+    again = np.vstack([_statistics(fitted + noise, *bases, orders[:1]) for noise in drawn])
     again = np.stack([again[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1) / usual
     rows = []
     for i, kind in enumerate(KINDS):
@@ -129,6 +143,7 @@ def difference_kind(
     if table["p_family"].min() > LEVEL:
         return Likeness(NO_DIFFERENCE, table)
     leads = table["score"][0] >= CLEAR * table["score"][1]
+    leads = table["p_family"][0] <= LEVEL and table["score"][0] >= CLEAR * table["score"][1]
     return Likeness(table["kind"][0] if leads else CANNOT_TELL, table)
 
 
@@ -179,6 +194,7 @@ def section_changes(
 
     mean = gaussian_filter(mean, blur)
     names, light, moves, gains, about = _atoms(mean, brain_mask, masks, pixel_um)
+    names, flat, light, moves, gains, about = _atoms(mean, brain_mask, masks, pixel_um)
     light, moves, gains, about = (
         np.stack([atom[seen] for atom in atoms], axis=1).astype(np.float32)
         for atoms in (light, moves, gains, about)
@@ -221,6 +237,40 @@ def section_changes(
         "damage": rankdata(damage, axis=1).T,
     }
     names["registration"] += ["plane"] * plane.shape[1]
+    near = np.hstack([gains * GAIN, about * MOVE_UM])
+    near -= light @ (np.linalg.pinv(light) @ near)
+    rest = np.hstack([light, plane, near]).astype(np.float64)
+    penalty = np.full(rest.shape[1], (NOISE * 100 / pixel_um) ** 2)
+    penalty[: light.shape[1] + plane.shape[1]] = 0
+    of_rest = np.linalg.solve(rest.T @ rest + np.diag(penalty), rest.T).astype(np.float32)
+    rest = rest.astype(np.float32)
+
+    sections = np.stack([gaussian_filter(image.astype(np.float32), blur) for image in images])
+    inside, registered = brain_mask[seen], 0
+    for passes in PASSES:
+        given = sections[:, seen] - np.median(sections[:, seen], axis=0)
+        kept = given
+        for _ in range(passes):
+            moved = kept[:, outline] @ of_outline.T
+            found = (kept - moved @ moves.T) @ of_rest.T
+            fit = moved @ moves.T + found @ rest.T
+            spread = 1.4826 * np.median(np.abs(given - fit), axis=0).clip(min=SPREAD_FLOOR)
+            # Noise grows with brightness, and a brighter brain is not a damaged one.
+            lit = 1 + fit[:, inside].mean(axis=1) / mean[seen][inside].mean()
+            far = np.abs(given - fit) / (spread * lit[:, None])
+            kept = np.where(far > OUTLYING, fit, given)
+        registered = registered + moved
+        sections = _moved_back(sections, moved.reshape(len(moved), 2, -1) / pixel_um, flat)
+    damage = [(far > OUTLYING).mean(axis=1), np.sqrt(np.square(far.clip(max=10)).mean(axis=1))]
+    ends = np.cumsum([light.shape[1], plane.shape[1], gains.shape[1]])
+    light, plane, gains, about = np.split(found, ends, axis=1)
+    found = {
+        "anatomy": about * MOVE_UM,
+        "brightness": np.hstack([light, gains * GAIN]),
+        "registration": np.hstack([registered, plane]),
+        "damage": rankdata(damage, axis=1).T,
+    }
+    names["registration"] += ["plane"] * (plane_change is not None)
     names["damage"] = ["share of pixels that do not fit", "distance from the fit"]
     columns = [(kind, name) for kind in KINDS for name in names[kind]]
     return pd.DataFrame(
@@ -246,6 +296,24 @@ def _statistics(values, matrix, tested, orders):
         found.append(
             np.divide(explained / tested.sum(), variance, where=variance > 0, out=0 * variance)
         )
+def _bases(matrix, tested):
+    """Orthonormal columns of what is adjusted for, and of what is asked beyond it."""
+    others, asked = np.linalg.qr(matrix[:, ~tested])[0], matrix[:, tested]
+    return others, np.linalg.qr(asked - others @ (others.T @ asked))[0]
+
+
+def _statistics(values, others, asked, orders):
+    """√F of the tested columns (|t| of one) for each measure and order of the brains' residuals."""
+    rest = values - others @ (others.T @ values)
+    total, least = np.square(rest).sum(axis=0), 1e-12 * np.square(values).sum(axis=0)
+    ratio = (len(rest) - others.shape[1] - asked.shape[1]) / asked.shape[1]
+    found = np.zeros((len(orders), values.shape[1]))
+    for order, row in zip(orders, found, strict=True):
+        # Putting the design's rows in another order is putting the residuals in the inverse one.
+        explained = np.square(asked[order].T @ rest).sum(axis=0)
+        left = total - explained - np.square(others[order].T @ rest).sum(axis=0)
+        left = np.maximum(left, least)
+        np.divide(ratio * explained, left, where=left > 0, out=row)
     return np.sqrt(found)
 
 
@@ -296,6 +364,20 @@ def _atoms(mean, brain_mask, masks, pixel_um):
             if (mask & half).sum() * mm**2 >= LEAST_MM2:
                 gains.append(mean * gaussian_filter((mask & half) * 1.0, 50 / pixel_um))
                 names["brightness"].append(f"{name} {side}")
+    mm, halves_of = pixel_um / 1000, {}
+    for name, mask in masks.items():
+        for side, half in (("left", flat[2] < 0), ("right", flat[2] >= 0)):
+            if distance_transform_edt(mask & half).max() * mm >= DEPTH_MM:
+                halves_of[f"{name} {side}"] = mask & half
+    if not halves_of:
+        raise ValueError(f"no region is {2 * DEPTH_MM:g} mm thick; give larger ones")
+    names["brightness"] += halves_of
+    # Each pixel counts to the nearest, so that all together are the brightness overall.
+    distances = np.stack([distance_transform_edt(~half) for half in halves_of.values()])
+    nearest, about = distances.argmin(axis=0), []
+    gains = [
+        mean * gaussian_filter((nearest == i) * 1.0, 50 / pixel_um) for i in range(len(halves_of))
+    ]
     reaches = [int(np.ceil(half * mm / LATTICE_MM)) + 1 for half in halves]
     nodes = (
         (a, b)
@@ -314,6 +396,18 @@ def _atoms(mean, brain_mask, masks, pixel_um):
             about.append(-gradient * near)
             names["anatomy"].append(f"{here} moves {way} ({where})")
     return names, light, moves, gains, about
+    return names, flat, light, moves, gains, about
+
+
+def _moved_back(sections, moved, flat):
+    """Sections with their tissue where it was before it moved, down and across in pixels."""
+    pixels, flat = np.indices(sections.shape[1:], dtype=np.float32), np.stack(flat)
+    return np.stack(
+        [
+            map_coordinates(section, pixels + np.tensordot(by, flat, 1), mode="nearest")
+            for section, by in zip(sections, moved, strict=True)
+        ]
+    )
 
 
 def _spline(distance):
