@@ -32,8 +32,8 @@ from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
 from brainvae_core.models.devices import pick_device
 
 SHAPE, SEED, LEVEL = (80, 112), 7, 0.05
-EFFECTS = {"none": 0.0, "thickness": 1.0, "ventricle": 1.0, "brightness HPF": 1.0}  # planted SD
-GROUPS = {12: 60, 30: 60, 100: 30}  # brains a group: studies of each effect
+EFFECTS = {"none": 0.0, "thickness": 1.5, "ventricle": 1.5, "brightness HPF": 1.5}  # planted SD
+GROUPS = {12: 40, 30: 40, 100: 20}  # brains a group: studies of each effect
 MOST_PERMUTATIONS = 499
 TOOLS = ("β-VAE, latents", "PCA, scores", "regions, Welch and FDR", "regions, largest t", "pixels")
 STUDIES = {"anatomical": simulate, "freeform": simulate_freeform}

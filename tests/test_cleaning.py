@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from refusals import refused
 from toys import Answers
 
-from brainvae_core.cohorts import graded_artefacts, simulate
 from brainvae_core.cohorts import displaced, graded_artefacts, simulate
 from brainvae_core.metrics import ArtefactJudge, auc, cleaned
 from brainvae_core.models import PCA

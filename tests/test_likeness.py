@@ -5,7 +5,6 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
@@ -13,7 +12,6 @@ from scipy.stats import binomtest, f_oneway, ttest_ind
 
 from brainvae_core.cohorts import FACTORS, drawn_atlas, rendered
 from brainvae_core.metrics import difference_kind, section_changes
-from brainvae_core.metrics.likeness import KINDS, _statistics
 from brainvae_core.metrics.likeness import KINDS, _bases, _statistics
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
@@ -43,7 +41,6 @@ def measured(images, plane_change=PLANE):
 
 def table_of(rng, n, shift=0.0, kind="anatomy"):
     """Three measures a kind that are noise, one kind's with a difference between the groups."""
-    columns = pd.MultiIndex.from_product([KINDS, "abc"], names=["kind", "measure"])
     columns = pd.MultiIndex.from_product([KINDS, list("abc")], names=["kind", "measure"])
     changes = pd.DataFrame(rng.standard_exponential((n, 12)), columns=columns)
     changes[kind] += shift * (np.arange(n) >= n // 2)[:, None]
@@ -58,7 +55,6 @@ def table_of(rng, n, shift=0.0, kind="anatomy"):
     [
         ("anatomy", {"cortical_thickness": 1}),
         ("anatomy", {"ventricle_size": 1}),
-        ("brightness", {"brightness": 0.6}),
         ("brightness", {"brightness": 1}),
         ("brightness", {"brightness_HPF": 0.8}),
         ("registration", {"brain_height": -1}),
@@ -68,7 +64,6 @@ def table_of(rng, n, shift=0.0, kind="anatomy"):
     ],
 )
 def test_a_planted_difference_is_told_for_what_it_is(kind, planted):
-    images = drawn(N, 1, **{f: by * GROUPS[:, 1] for f, by in planted.items()})
     images = drawn(N, 3, **{f: by * GROUPS[:, 1] for f, by in planted.items()})
     found = difference_kind(measured(images), GROUPS, TESTED, n_permutations=299)
     assert found.kind == kind
@@ -86,8 +81,6 @@ def test_holes_in_one_group_are_damage_and_move_no_other_measure():
         images[i, 24 + 2 * i : 32 + 2 * i, 20 + 3 * i : 28 + 3 * i] = 0
     holed = measured(images)
     assert difference_kind(holed, GROUPS, TESTED).kind == "damage"
-    change = (holed - whole)["registration"].abs().max() / whole["registration"].std()
-    assert change.max() < 1
     moved = (holed - whole)["registration"].drop(columns="plane")
     assert moved.abs().max().max() < 20  # µm, a fifth of a pixel
 
@@ -115,8 +108,6 @@ def test_a_measure_is_what_was_planted():
     found = section_changes(
         rendered(still, ATLAS), rendered(still, ATLAS)[0], ATLAS.brain_mask, REGIONS, 100
     )
-    assert found["registration"]["height"][3] == pytest.approx(70, rel=0.2)  # µm at the surface
-    assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.2)
     assert found["registration"]["height"][3] == pytest.approx(70, rel=0.15)  # µm at the surface
     assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.15)
     assert found["brightness"]["overall"][3] == pytest.approx(0.04, rel=0.25)  # log gain
@@ -139,7 +130,6 @@ def test_statistics_are_those_of_scipy(seed, n_a, n_b):
     values, group = rng.normal(size=(n_a + n_b, 4)), np.arange(n_a + n_b) >= n_a
     order = rng.permutation(n_a + n_b)
     design = np.column_stack([np.ones(n_a + n_b), group])
-    found = _statistics(values, design, TESTED, [np.arange(n_a + n_b), order])
     found = _statistics(values, *_bases(design, TESTED), [np.arange(n_a + n_b), order])
     for statistic, of in zip(found, (group, group[order]), strict=True):
         np.testing.assert_allclose(statistic, abs(ttest_ind(values[of], values[~of]).statistic))
@@ -147,7 +137,6 @@ def test_statistics_are_those_of_scipy(seed, n_a, n_b):
     third = np.arange(n_a + n_b) % 3
     design = np.column_stack([np.ones(n_a + n_b), third == 1, third == 2])
     expected = f_oneway(*(values[third == i] for i in range(3))).statistic
-    found = _statistics(values, design, np.array([False, True, True]), [np.arange(n_a + n_b)])
     bases = _bases(design, np.array([False, True, True]))
     found = _statistics(values, *bases, [np.arange(n_a + n_b)])
     np.testing.assert_allclose(found[0] ** 2, expected)
@@ -159,7 +148,6 @@ def test_covariates_are_adjusted_for():
     values = rng.normal(size=(40, 2)) + np.outer(age, [3, 0])
     design = np.column_stack([np.ones(40), group, age])
     tested = np.array([False, True, False])
-    (found,) = _statistics(values, design, tested, [np.arange(40)])
     (found,) = _statistics(values, *_bases(design, tested), [np.arange(40)])
     without, whole = (
         np.square(values - x @ np.linalg.lstsq(x, values, rcond=None)[0]).sum(axis=0)
@@ -233,8 +221,6 @@ def test_refusals():
             ("plane_change", section_changes, images, MEAN, mask, REGIONS, 100, MEAN[1:]),
         ]
     )
-    with pytest.raises(ValueError, match="flagged"):
-        difference_kind(changes, GROUPS, TESTED, flagged=np.ones(3, dtype=bool))
     for message, options in (
         ("flagged", {"flagged": np.ones(3, dtype=bool)}),
         ("at least 19", {"n_permutations": 18}),

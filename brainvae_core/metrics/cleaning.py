@@ -49,8 +49,6 @@ class ArtefactJudge:
 
     A logistic regression tells the pixels of each kind from others, by the model's signed error at
     two scales in units of what is usual there, by how dark its row and column are, and by grey.
-    Another tells brains apart, by how much of each kind there is and how clearly. One learns from
-    every other planted brain, the other from those between and the ordinary ones.
     Another tells brains apart, by how much of each kind there is and how clearly. Both learn from
     the ordinary brains; one from every other planted brain, the other from those between.
 
@@ -59,7 +57,6 @@ class ArtefactJudge:
     model
         With ``reconstruct``, or ``encode`` and ``decode``.
     ordinary : ndarray, shape (n, height, width)
-        Clean brains that the model was not fitted to.
         Brains without an artefact that the model was not fitted to, with the anatomy that is not to
         be taken for one: the judge knows no larger ventricle than they have.
     graded
@@ -81,16 +78,6 @@ class ArtefactJudge:
         self._spread = np.sqrt(squares / len(ordinary)).clip(min=SPREAD_FLOOR)[:, np.newaxis]
 
         rng, looks, labels = np.random.default_rng(0), [], []
-        for number, (images, masks) in enumerate(zip(graded.images, graded.masks, strict=True), 1):
-            images, masks = (_flat(part[:, ::2]) for part in (images, masks))
-            for some, there in zip(_chunks(images), _chunks(masks), strict=True):
-                picked = rng.integers(there[0].size, size=(len(some), PIXELS))
-                picked = picked + there[0].size * np.arange(len(some))[:, np.newaxis]
-                looks.append(self._looks(some).reshape(N_LOOKS, -1)[:, picked.ravel()].T)
-                labels.append(number * there.ravel()[picked.ravel()])
-        self._pixels = _regression().fit(np.concatenate(looks), np.concatenate(labels))
-
-        brains = [ordinary, *(_flat(images[:, 1::2]) for images in graded.images)]
         taught = [(ordinary, np.zeros(ordinary.shape, dtype=bool))]
         taught += zip(_every_other(graded.images, 0), _every_other(graded.masks, 0), strict=True)
         for number, (images, masks) in enumerate(taught):
@@ -162,8 +149,6 @@ def _regression():
     return LogisticRegression(C=STRENGTH, max_iter=1000)
 
 
-def _flat(images):
-    return images.reshape(-1, *images.shape[-2:])
 def _every_other(graded, first):
     """Of each kind, what every other brain is at all strengths, (n, height, width)."""
     return [part[:, first::2].reshape(-1, *part.shape[-2:]) for part in graded]

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from scipy.stats import rankdata
 
@@ -31,11 +30,6 @@ DRAWS = 200  # resamples of an interval
 SMOOTH_UM = 60  # σ: borders become wide enough for their movement to be linear
 OUTLINE_MM = 0.3  # from the brain's surface: where registration is read
 LATTICE_MM = 0.8  # between the points that tissue moves about
-LEAST_MM2 = 0.08  # of a region's half, or it is too small to have a brightness of its own
-# What is expected of a brain; a measure that images say little of is held near zero.
-GAIN, MOVE_UM, NOISE = 0.1, 50, 0.04  # log gain of a region, movement, grey of a pixel of 0.1 mm
-OUTLYING = 4  # robust standard deviations: damage, and left out of the other kinds
-PASSES = 4  # of fitting a brain and leaving out what is outlying
 DEPTH_MM = 0.25  # of a region's half: what is thinner, as ventricles, changes brightness by size
 # What is expected of a brain; a measure that images say little of is held near zero.
 GAIN, MOVE_UM, NOISE = 0.1, 50, 0.04  # log gain of a region, movement, grey of a pixel of 0.1 mm
@@ -98,10 +92,6 @@ def difference_kind(
         kinds, measures = np.append(kinds, "damage"), [*measures, "flagged"]
     if not np.ptp(values, axis=0).any():
         raise ValueError("no measure differs between the brains: they are copies of one section")
-    rng = np.random.default_rng(seed)
-    orders = np.stack([rng.permutation(len(values)) for _ in range(n_permutations + 1)])
-    orders[0] = np.arange(len(values))
-    found = _statistics(values, matrix, tested, orders)
     bases, rng = _bases(matrix, tested), np.random.default_rng(seed)
     orders = np.stack([rng.permutation(len(values)) for _ in range(n_permutations + 1)])
     orders[0] = np.arange(len(values))
@@ -117,7 +107,6 @@ def difference_kind(
     freedom = len(values) - matrix.shape[1]
     rest = (values - fitted) * np.sqrt(len(values) / freedom)
     drawn = (rest[rng.integers(len(rest), size=len(rest))] for _ in range(DRAWS))
-    again = np.vstack([_statistics(fitted + noise, matrix, tested, orders[:1]) for noise in drawn])
     again = np.vstack([_statistics(fitted + noise, *bases, orders[:1]) for noise in drawn])
     again = np.stack([again[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1) / usual
     rows = []
@@ -142,7 +131,6 @@ def difference_kind(
     table = pd.DataFrame(rows).sort_values("score", ascending=False, ignore_index=True)
     if table["p_family"].min() > LEVEL:
         return Likeness(NO_DIFFERENCE, table)
-    leads = table["score"][0] >= CLEAR * table["score"][1]
     leads = table["p_family"][0] <= LEVEL and table["score"][0] >= CLEAR * table["score"][1]
     return Likeness(table["kind"][0] if leads else CANNOT_TELL, table)
 
@@ -193,7 +181,6 @@ def section_changes(
     outline = (depth * mm <= OUTLINE_MM)[seen]
 
     mean = gaussian_filter(mean, blur)
-    names, light, moves, gains, about = _atoms(mean, brain_mask, masks, pixel_um)
     names, flat, light, moves, gains, about = _atoms(mean, brain_mask, masks, pixel_um)
     light, moves, gains, about = (
         np.stack([atom[seen] for atom in atoms], axis=1).astype(np.float32)
@@ -204,39 +191,6 @@ def section_changes(
         check_one_shape(mean_image=mean, plane_change=plane_change)
         plane = gaussian_filter(np.asarray(plane_change, dtype=np.float32), blur)[seen][:, None]
     of_outline = np.linalg.pinv(np.hstack([moves, light])[outline])[: moves.shape[1]]
-    wide = np.hstack([light, plane])
-    of_wide = np.linalg.pinv(wide)
-    near = np.hstack([gains * GAIN, about * MOVE_UM])
-    near -= wide @ (of_wide @ near)
-    noise = NOISE * 100 / pixel_um
-    of_near = np.linalg.solve(
-        near.T @ near + np.float32(noise**2) * np.eye(near.shape[1], dtype=np.float32), near.T
-    )
-
-    given = np.stack([gaussian_filter(image.astype(np.float32), blur)[seen] for image in images])
-    given -= np.median(given, axis=0)
-    inside, kept = brain_mask[seen], given
-    for _ in range(PASSES):
-        moved = kept[:, outline] @ of_outline.T
-        left = kept - moved @ moves.T
-        widely = left @ of_wide.T
-        nearly = (left - widely @ wide.T) @ of_near.T
-        fit = moved @ moves.T + widely @ wide.T + nearly @ near.T
-        spread = 1.4826 * np.median(np.abs(given - fit), axis=0).clip(min=SPREAD_FLOOR)
-        # Noise grows with brightness, and a brighter brain is not a damaged one.
-        lit = 1 + fit[:, inside].mean(axis=1) / mean[seen][inside].mean()
-        far = np.abs(given - fit) / (spread * lit[:, None])
-        kept = np.where(far > OUTLYING, fit, given)
-    damage = [(far > OUTLYING).mean(axis=1), np.sqrt(np.square(far.clip(max=10)).mean(axis=1))]
-    n_light, n_gains = light.shape[1], gains.shape[1]
-    nearly *= np.repeat([GAIN, MOVE_UM], [n_gains, about.shape[1]])
-    found = {
-        "anatomy": nearly[:, n_gains:],
-        "brightness": np.hstack([widely[:, :n_light], nearly[:, :n_gains]]),
-        "registration": np.hstack([moved, widely[:, n_light:]]),
-        "damage": rankdata(damage, axis=1).T,
-    }
-    names["registration"] += ["plane"] * plane.shape[1]
     near = np.hstack([gains * GAIN, about * MOVE_UM])
     near -= light @ (np.linalg.pinv(light) @ near)
     rest = np.hstack([light, plane, near]).astype(np.float64)
@@ -279,23 +233,6 @@ def section_changes(
     )
 
 
-def _statistics(values, matrix, tested, orders):
-    """√F of the tested columns (|t| of one) for each measure and order of the brains' residuals."""
-    others = np.linalg.qr(matrix[:, ~tested])[0]
-    asked = matrix[:, tested]
-    asked = np.linalg.qr(asked - others @ (others.T @ asked))[0]
-    rest = values - others @ (others.T @ values)
-    freedom = len(matrix) - matrix.shape[1]
-    found = []
-    for order in orders:
-        # Putting the design's rows in another order is putting the residuals in the inverse one.
-        explained = np.square(asked[order].T @ rest).sum(axis=0)
-        unexplained = np.square(rest).sum(axis=0) - explained
-        unexplained -= np.square(others[order].T @ rest).sum(axis=0)
-        variance = np.maximum(unexplained, 1e-12 * np.square(values).sum(axis=0)) / freedom
-        found.append(
-            np.divide(explained / tested.sum(), variance, where=variance > 0, out=0 * variance)
-        )
 def _bases(matrix, tested):
     """Orthonormal columns of what is adjusted for, and of what is asked beyond it."""
     others, asked = np.linalg.qr(matrix[:, ~tested])[0], matrix[:, tested]
@@ -358,12 +295,6 @@ def _atoms(mean, brain_mask, masks, pixel_um):
         ],
         "anatomy": [],
     }
-    mm, gains, about = pixel_um / 1000, [], []
-    for name, mask in masks.items():
-        for side, half in (("left", flat[2] < 0), ("right", flat[2] >= 0)):
-            if (mask & half).sum() * mm**2 >= LEAST_MM2:
-                gains.append(mean * gaussian_filter((mask & half) * 1.0, 50 / pixel_um))
-                names["brightness"].append(f"{name} {side}")
     mm, halves_of = pixel_um / 1000, {}
     for name, mask in masks.items():
         for side, half in (("left", flat[2] < 0), ("right", flat[2] >= 0)):
@@ -395,7 +326,6 @@ def _atoms(mean, brain_mask, masks, pixel_um):
         for gradient, way in ((down, "down"), (across, "to the right")):
             about.append(-gradient * near)
             names["anatomy"].append(f"{here} moves {way} ({where})")
-    return names, light, moves, gains, about
     return names, flat, light, moves, gains, about
 
 

@@ -13,7 +13,6 @@ SHAPE_SPREAD = 0.5  # of ε and log δ before the data: few brains leave the nor
 COLUMNS = 512  # measures fitted at once
 STEPS = 100
 SETTLED = 1e-3  # standard deviations
-FOLDS = 10
 KFOLD = KFold(10, shuffle=True, random_state=0)
 SINGULAR = 1e-9
 
@@ -74,8 +73,6 @@ class Norm:
                 "covariate; leave it out"
             )
         rest /= self._spread * np.sqrt(1 - leverage)
-        self._warp = _fitted_warp(rest)
-        self._reference = self._gaussian(rest)
         self._warp, self._rest = _fitted_warp(rest), rest
 
     def z(self, values, covariates=None) -> np.ndarray:
@@ -96,7 +93,6 @@ class Norm:
         terms = self._terms(covariates)
         leverage = np.square(terms @ self._unmixed).sum(axis=1, keepdims=True)
         rest = values - terms @ self._coefficients
-        return self._gaussian(rest / (self._spread * np.sqrt(1 + leverage)))
         return self._gaussian(rest / (self._spread * np.sqrt(1 + leverage)), self._warp)
 
     def whole(self, values, covariates=None) -> np.ndarray:
@@ -122,10 +118,6 @@ class Norm:
         return ((covariates >= low) & (covariates <= high)).all(axis=1)
 
     @cached_property
-    def _together(self):
-        z, held_out = self._reference, np.empty((len(self._reference), 1))
-        shrunk = LedoitWolf(assume_centered=True)
-        for fitted, left in KFold(FOLDS, shuffle=True, random_state=0).split(z):
     def _reference(self):
         """Deviations of the reference's own brains, each as if the norm had not seen it."""
         free, z = self._free, np.empty_like(self._rest)
@@ -151,9 +143,6 @@ class Norm:
         scaled = (covariates - self._centre) / self._scale
         return np.column_stack([np.ones(len(covariates)), scaled])
 
-    def _gaussian(self, rest):
-        """Standardised residuals as deviations on a Gaussian's scale."""
-        z, free = _warped(rest, self._warp)[0], self._free
     def _gaussian(self, rest, warp):
         """Standardised residuals, warped, as deviations on a Gaussian's scale."""
         z, free = _warped(rest, warp)[0], self._free
@@ -191,16 +180,6 @@ def _warped(x, warp):
     return np.sinh(np.clip(stretched - skew, -50, 50)), y, stretched
 
 
-def _fitted_warp(x):
-    """The most likely warp (4, k) of each column of x (n, k), ε and log δ near 0 beforehand."""
-    warps = [_ascended(x[:, i : i + COLUMNS]) for i in range(0, x.shape[1], COLUMNS)]
-    return np.concatenate(warps, axis=1)
-
-
-def _ascended(x):
-    """Damped scoring of all columns at once: a step that makes one less likely is not taken."""
-    n, k = x.shape
-    warp, damping = np.zeros((4, k)), np.full(k, 0.01)
 def _fitted_warp(x, start=None):
     """The most likely warp (4, k) of each column of x (n, k), ε and log δ near 0 beforehand."""
     start = np.zeros((4, x.shape[1])) if start is None else start
