@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import torch
-from measure import heading, options, part
+from measure import options, part
 from scipy.stats import binomtest, false_discovery_control, ttest_ind
 
 from brainvae_core.cohorts import (
@@ -29,11 +29,10 @@ from brainvae_core.cohorts import (
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import design_of, group_differences
 from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
-from brainvae_core.models.devices import pick_device
 
 SHAPE, SEED, LEVEL = (80, 112), 7, 0.05
 EFFECTS = {"none": 0.0, "thickness": 1.5, "ventricle": 1.5, "brightness HPF": 1.5}  # planted SD
-GROUPS = {12: 40, 30: 40, 100: 20}  # brains a group: studies of each effect
+GROUPS = {12: 60, 30: 60, 100: 20}  # brains a group: studies of each effect
 MOST_PERMUTATIONS = 499
 TOOLS = ("β-VAE, latents", "PCA, scores", "regions, Welch and FDR", "regions, largest t", "pixels")
 STUDIES = {"anatomical": simulate, "freeform": simulate_freeform}
@@ -46,13 +45,11 @@ def reference_of(simulator: str, n_brains: int, steps: int, device: str):
     return cohort, {name: fit(cohort, c, "runs", device).model for name, c in configs.items()}
 
 
-def study(simulator, reference, models, effect, n, seed) -> dict[str, tuple[bool, bool]]:
+def study(made, planted, reference, models, seed) -> dict[str, tuple[bool, bool]]:
     """Of every tool whether it finds a difference, and whether it does so in the right place."""
-    size, regions = EFFECTS[effect], reference.atlas.regions(0.01)
-    made = simulate_groups(n, n, effect, size, shape=SHAPE, seed=seed, simulator=simulator)
     lab = comparable_brains(made.images, made.metadata, reference)
-    masks, inside = reference.atlas.roi_masks(regions), reference.atlas.brain_mask
-    planted = np.abs(planted_difference(effect, size, reference.atlas, simulator))
+    masks = reference.atlas.roi_masks(reference.atlas.regions(0.01))
+    inside = reference.atlas.brain_mask
     in_region = np.array([planted[mask].mean() for mask in masks])
     design = design_of(lab.metadata, "group")
     by_region = region_brightness(lab.images, masks).T
@@ -80,8 +77,11 @@ def study(simulator, reference, models, effect, n, seed) -> dict[str, tuple[bool
 
 def studies(simulator, reference, models, effect, n, count) -> pd.DataFrame:
     """A row a tool: the share of studies in which it finds something, and where."""
-    made = [study(simulator, reference, models, effect, n, SEED + i) for i in range(count)]
-    rows = []
+    size, rows, made = EFFECTS[effect], [], []
+    planted = np.abs(planted_difference(effect, size, reference.atlas, simulator))
+    for seed in range(SEED, SEED + count):
+        brains = simulate_groups(n, n, effect, size, shape=SHAPE, seed=seed, simulator=simulator)
+        made.append(study(brains, planted, reference, models, seed))
     for tool in TOOLS:
         found = np.array([one[tool] for one in made], dtype=float)
         ends = binomtest(int(found[:, 0].sum()), count).proportion_ci(method="wilson")
@@ -93,8 +93,8 @@ def studies(simulator, reference, models, effect, n, count) -> pd.DataFrame:
 def main():
     parser = options(__doc__, "two studies of each kind, with models of a few steps")
     given = parser.parse_args()
-    small, device = given.small, pick_device(given.device)
-    heading("Two groups", device, f"{MOST_PERMUTATIONS} permutations, {LEVEL} over all measures.")
+    small = given.small
+    print(f"{MOST_PERMUTATIONS} permutations, {LEVEL} over all measures; planted {EFFECTS} SD.")
     print("\n| simulator | brains | planted | " + " | ".join(TOOLS) + " | studies |")
     print("|---" * (len(TOOLS) + 4) + "|", flush=True)
     torch.set_num_threads(1)
