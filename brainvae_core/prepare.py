@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core import cohorts
+from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.read import brain_files, source_files
 from brainvae_core.models import ReleasedConfig, Run, load_run, run_name
@@ -223,6 +224,19 @@ def planes_beside(p) -> dict[int, np.ndarray]:
     if p.cohort.atlas == "drawn" or _saved(p.cohort.atlas):
         return {}
     return cohorts.ccf_templates(_expanded(p.cohort.atlas), p.cohort.plane)
+
+
+def plane_change(p, mean: np.ndarray, atlas: cohorts.Atlas) -> np.ndarray:
+    """What a section from a little further along the axis adds to a mean section.
+
+    By the templates beside the profile's plane; where there are none as the simulator moves tissue.
+    """
+    planes, own = planes_beside(p), p.cohort.plane
+    before, after = [q for q in planes if q < own], [q for q in planes if q > own]
+    if not before or not after:
+        return cohorts.displaced(mean[None], atlas, "ap_position", 1.0)[0] - mean
+    change = (planes[min(after)] - planes[max(before)]) * (mean.mean() / planes[own].mean())
+    return block_mean(change, len(change) // len(mean))
 
 
 def lab_truth(p, reference: cohorts.Cohort) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"  # params/demo.yaml, or the path of a YAML file
-settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+settings = ""  # any others, as text: book/running.md
 latent_dim = None  # the profile's, as the next
 beta = None
 objective = None

@@ -21,7 +21,7 @@
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"  # params/demo.yaml, or the path of a YAML file
-settings = ""  # others, such as "model.batch_size=32, grid.seeds=[0, 1]"
+settings = ""  # any others, as text: book/running.md
 row = None  # the profile's, as the next
 betas = None
 

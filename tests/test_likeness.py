@@ -94,9 +94,10 @@ def test_a_rule_of_another_kind_can_name_the_damaged_brains():
     assert found.table["value"][0] == pytest.approx(14 / 15)
 
 
-def test_without_the_next_plane_there_is_no_measure_of_it():
-    assert "plane" in measured(drawn(3, 4))["registration"]
-    assert "plane" not in measured(drawn(3, 4), None)["registration"]
+def test_without_the_next_plane_another_plane_looks_like_anatomy():
+    changes = measured(drawn(N, 3, ap_position=1.5 * GROUPS[:, 1]), None)
+    assert "plane" not in changes["registration"]
+    assert difference_kind(changes, GROUPS, TESTED).kind == "anatomy"
 
 
 # ---- what is measured ----

@@ -75,7 +75,7 @@ def test_the_warp_is_the_most_likely_one():
     assert (np.diff(Norm(values).z(np.linspace(-99, 99, 400)[:, None])[:, 0]) > 0).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 99),
     scale=st.floats(1e-3, 1e3),

@@ -163,6 +163,8 @@ def fig_error_maps(
     names: Sequence[str],
     pixel_um: float,
     masks: np.ndarray,
+    *,
+    label: str = "Error (1: the root mean square in clean validation brains)",
 ) -> Figure:
     """Where a model does not paint a brain as it is: one column per brain, one row per model.
 
@@ -182,6 +184,8 @@ def fig_error_maps(
     pixel_um : float
     masks : ndarray of bool, shape (n, height, width)
         Where the artefacts are.
+    label : str
+        Of the colour bar, with the unit.
     """
     top = max(float(np.quantile(found, 0.99)) for found in maps.values())
     shown = dict.fromkeys(maps, {"cmap": "inferno", "vmin": 0, "vmax": top})
@@ -189,7 +193,6 @@ def fig_error_maps(
     marked = {"masks": masks, "outlines": "#56B4E9"}
     figure, axes = draw.montage(rows, titles, pixel_um, shown=shown, below=0.5, **marked)
     more = "max" if any(np.max(found) > top for found in maps.values()) else "neither"
-    label = "Error (1: the root mean square in clean validation brains)"
     image, place = axes[-1, -1].images[0], {"location": "bottom", "shrink": 0.5, "extend": more}
     draw.colour_bar(figure, image, axes, label, **place)
     return figure
