@@ -170,14 +170,15 @@ figures.fig_error_maps(
     f"{len(brains)} brains of {came.name}; norm of {len(held_out)} clean brains of {reference.name}"
 )
 
-# %% tags=["nbval-ignore-output"]
+# %%
 of_brain = came.metadata.drop(columns="gain").join(suited).assign(used=fits)
 of_brain.loc[names, "artefact_probability"] = judged.probability
 of_brain.loc[names, "artefact_kind"] = judged.kind
 of_brain.loc[names, "whole_z"] = norm.whole(mine)
 of_brain.loc[names, "local_z"] = local_z
 of_brain.join(z.add_suffix("_z")).to_csv(out / "brains.csv")
-of_brain.loc[names[worst], ["fit", "artefact_probability", "artefact_kind", "whole_z", "local_z"]].round(2).head(12)
+shown = ["fit", "artefact_probability", "artefact_kind", "whole_z", "local_z"]
+in_numbers = {"brains, those first that need a look": of_brain.loc[names[worst], shown].round(2).head(12)}
 
 # %% [markdown]
 # ## In what the groups differ
@@ -233,15 +234,15 @@ for _ in asked:
         .made_from(source)
     )
 
-# %% tags=["nbval-ignore-output"]
+# %%
 for _ in asked:
     of_measure = [table.assign(of=kind) for kind, table in tables.items() if kind != "pixel"]
     table = pd.concat(of_measure, ignore_index=True)
     table["name"] = table["measure"].map(brains.atlas.structures.set_index("acronym")["name"])
     table.to_csv(out / "differences.csv", index=False)
     clear = table["of"].eq("region") & (table["q"] < 0.05) | (table["p_family"] < 0.05)
-    print(f"clear: {', '.join(table.loc[clear, 'measure']) or 'no region and no latent'}")
-    print(f"pixels beyond chance: {(p_family < 0.05).sum()} of {inside.sum()}")
+    in_numbers[f"clear differences, {design.contrast}"] = table[clear].round(3)
+    in_numbers["pixels beyond chance"] = f"{(p_family < 0.05).sum()} of {inside.sum()}"
 
 # %% [markdown]
 # ## Of which kind is it?
@@ -249,7 +250,7 @@ for _ in asked:
 # A difference may be anatomy, brightness, registration, or damage in a few brains. Each section is explained by measures of each kind, and the kind
 # whose measures differ most is named where it leads clearly.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 usual_mean = reference.split("train").images.mean(axis=0)
 changes = section_changes(
     brains.images,
@@ -265,15 +266,15 @@ for _ in asked:
         changes[used], design.matrix, design.tested, flagged=is_damaged[used], n_permutations=p.lab.n_permutations
     )
     print(f"it looks like: {like.kind}")
-    display(like.table.round(3))
+    in_numbers["kinds of difference"] = like.table.round(3)
 
 # %% [markdown]
 # ## How many brains?
 #
 # How far brains of one group differ in a region says what so many brains can show. The regions are tested together, so each at 0.05
-# divided by their number.
+# divided by their number. The table stands below, and in `power.csv`.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 for _ in asked:
     fitted = design.matrix @ np.linalg.lstsq(design.matrix, mine[used], rcond=None)[0]
     spread = np.sqrt(np.square(mine[used] - fitted).sum() / (used.sum() - design.matrix.shape[1]))
@@ -291,14 +292,14 @@ for _ in asked:
         }
     )
     table.to_csv(out / "power.csv", index_label="region")
-    display(table.sort_values("spread within groups, %").round(1))
+    in_numbers["power"] = table.sort_values("spread within groups, %").round(1)
 
 # %% [markdown]
 # ## What was planted
 #
 # Of simulated brains the truth is known. Of a lab's own it is not, and nothing is shown here.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 for name, truth in lab_truth(p, reference).items():
     print(f"planted: {name}")
     display(
@@ -308,20 +309,23 @@ for name, truth in lab_truth(p, reference).items():
         .shows("What was found, and what was planted.")
         .made_from(source)
     )
-    best = tables["region"].set_index("measure")["p"].idxmin()
     change = pd.Series([np.abs(truth[mask]).mean() for mask in masks], regions)
-    print(f"the clearest region is {best}; the planted difference is largest in {change.idxmax()}")
+    told = tables["region"].set_index("measure")[["value", "low", "high", "q"]].assign(planted=change)
+    in_numbers["planted and found, by region"] = told.sort_values("planted").tail(5).round(3)
+
+# %% [markdown]
+# ## The figures in numbers
 
 # %% tags=["nbval-ignore-output"]
-Record(
-    {
-        "brains with an artefact, found": int((judged.kind != "none").sum()),
-        "brains beyond 3 SD as a whole": int((np.abs(of_brain["whole_z"]) > 3).sum()),
-        "median correlation with the reference": float(suited["fit"].median()),
-    },
-    n_brains=len(brains),
-    n_seeds=1,
-)
+numbers = {
+    "brains with an artefact, found": int((judged.kind != "none").sum()),
+    "brains beyond 3 SD as a whole": int((np.abs(of_brain["whole_z"]) > 3).sum()),
+    "median correlation with the reference": float(suited["fit"].median()),
+}
+display(Record(numbers, n_brains=len(brains), n_seeds=1))
+for title, table in in_numbers.items():
+    print(title)
+    display(table)
 
 # %% [markdown]
 # **Found.** In the demo profile the knockouts' hippocampus was made 20 % brighter. Its two parts, CA and DG, are the clearest of 21 regions, and the difference is told as one of
