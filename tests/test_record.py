@@ -15,8 +15,9 @@ from chapters import disagreement, made_on, record_of, stamp_of, why_stale
 from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
+from brainvae_core.cohorts import Cohort, simulate
 from brainvae_core.metrics import Estimate
-from brainvae_core.record import STAMP, Record, cells_hash
+from brainvae_core.record import STAMP, Record, cells_hash, identity
 
 ROOT = Path(__file__).parent.parent
 LEDGER = yaml.safe_load((ROOT / "book/ledger.yaml").read_text())
@@ -164,6 +165,18 @@ def test_every_figure_of_the_paper_is_in_the_ledger_and_made_by_a_cell():
 
 
 # ---- what a chapter was made with ----
+
+
+def test_a_cohort_is_the_same_but_for_its_last_bits():
+    cohort = simulate(20, shape=(40, 56), seed=0)
+    images = np.nextafter(cohort.images, np.float32(2)).clip(0, 1)
+    last_bits = Cohort(images, cohort.metadata, cohort.atlas)
+    images = np.concatenate([cohort.images[:1], cohort.images[:1], cohort.images[2:]])
+    replaced = Cohort(images, cohort.metadata, cohort.atlas)
+    renamed = Cohort(cohort.images, cohort.metadata.rename({"sim-00003": "m3"}), cohort.atlas)
+    assert identity(last_bits) == identity(cohort)
+    others = (replaced, renamed, simulate(20, shape=(40, 56), seed=1))
+    assert len({identity(cohort), *map(identity, others)}) == 4
 
 
 def test_a_chapter_that_was_just_executed_is_fresh_and_says_what_it_read(executed):

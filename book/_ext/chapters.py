@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 from pathlib import Path
 
 from brainvae_core.record import MIME, STAMP, cells_hash, described
@@ -47,12 +48,14 @@ def why_stale(notebook: dict) -> str:
 
 def settings_of(notebook: dict):
     """The settings that a notebook states, those that papermill put in it included."""
+    sources = ["".join(cell["source"]) for cell in notebook["cells"]]
+    about = re.search(r'read_settings\(globals\(\), about="(\w+)"\)', "\n".join(sources))
     given = {}
     for cell in notebook["cells"]:
         if {"parameters", "injected-parameters"} & set(cell["metadata"].get("tags", [])):
             for node in ast.parse("".join(cell["source"])).body:
                 given[node.targets[0].id] = ast.literal_eval(node.value)
-    return read_settings(given, show=False)
+    return read_settings(given, about[1] if about else "model", show=False)
 
 
 def disagreement(chapters: dict[str, dict]) -> str:
