@@ -92,9 +92,11 @@ def test_a_notebooks_parameters_are_few_and_leave_the_profile_as_it_is(path, mon
     del namespace["__builtins__"]
     assert len(tagged["source"].splitlines()) <= 7
     own = {n: v for n, v in namespace.items() if n not in ("profile", "settings")}
-    assert own and not any(own.values()) and all(map(full_name, own))
+    about = re.search(r'about="(\w+)"', path.with_suffix(".py").read_text())
+    about = about[1] if about else "model"
+    assert own and not any(own.values()) and all(full_name(name, about=about) for name in own)
     monkeypatch.chdir(ROOT / "notebooks")
-    assert read_settings(namespace, show=False) == Settings()
+    assert read_settings(namespace, about, show=False) == Settings()
 
 
 def test_papermill_run_with_an_unknown_parameter_is_refused(tmp_path):
