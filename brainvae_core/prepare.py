@@ -133,7 +133,10 @@ def _saved(folder: str) -> Path | None:
 def _as_saved(p, saved) -> cohorts.Cohort:
     """A cohort that was saved, and the run beside it among the profile's runs."""
     usual = type(p.cohort)()
-    for name in ("plane", "seed", "orientation", "clip_pixels", "drop_brains"):
+    names = ["plane", "seed", "clip_pixels", "drop_brains", "outlier_limit"]
+    if p.cohort.new_brain == "simulated":  # else it is that brain's
+        names += ["orientation"]
+    for name in names:
         if (asked := getattr(p.cohort, name)) != (left := getattr(usual, name)):
             raise ValueError(
                 f"{name}={asked}: the cohort in {saved} is as it was saved; leave {left}"

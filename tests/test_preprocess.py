@@ -27,6 +27,7 @@ from brainvae_core.cohorts.preprocess import (
     judged,
     preprocess,
 )
+from brainvae_core.models.devices import checked_parts
 
 SHAPE = (80, 112)
 N = 60
@@ -306,8 +307,16 @@ def test_a_brain_that_is_none_is_refused_and_the_others_go_on(drawn, atlas, word
     refused([(every, made, spoilt, metadata, atlas)])
 
 
-def test_what_a_refused_brain_leaves_has_to_be_enough(drawn, atlas):
+def test_what_a_refused_or_dropped_brain_leaves_has_to_be_enough(drawn, atlas):
     raw, metadata, _ = drawn
+    dropped, drop = raw[:16].copy(), {"outlier_limit": 20, "drop_brains": True}
+    dropped[[3, 5], :, :56] = 0
+    words = (
+        "^14 different brains .*give 15 .*; 2 were refused, the first 'sim-00003': .*drop_brains"
+    )
+    refused([(words, lambda: made(dropped, metadata[:16], atlas, **drop))])
+    assert len(made(dropped, metadata[:16], atlas, outlier_limit=20)) == 16
+    assert len(made(raw[:15], metadata[:15], atlas, **drop)) == 15
     split = metadata.assign(split=["train"] * 58 + ["test", "validation"])
     sections = [*raw[:58], raw[58] * np.nan, raw[59]]
     words = "has 58 train, 1 validation, 0 test brains.*; 1 were refused, the first 'sim-00058': "
@@ -372,7 +381,12 @@ def test_copies_of_a_brain_are_named_and_come_to_one_part(drawn, atlas, capsys):
 
 def test_from_15_brains_on_every_part_has_two():
     page = Path(__file__).parents[1] / "book" / "acquisition.md"
-    assert f"least {LEAST_BRAINS} different brains" in page.read_text() and LEAST_BRAINS == 15
+    said, counts = page.read_text(), split_of(pd.RangeIndex(LEAST_BRAINS), 0).value_counts()
+    for words in (f"least {LEAST_BRAINS} different brains", f"fewer than {LEAST_BRAINS} brains"):
+        assert words in said and LEAST_BRAINS == 15
+    assert f"{LEAST_BRAINS} different brains are the fewest" in preprocess.__doc__
+    into = r"{} split into {train}, {validation} and {test}\)".format(LEAST_BRAINS, **counts)
+    refused([(into, checked_parts, np.zeros((9, 4, 4)), np.zeros((1, 4, 4)))])
     for n in range(LEAST_BRAINS, 60):
         counts = split_of(pd.RangeIndex(n), 0).value_counts()
         assert counts.min() >= 2 and counts.sum() == n

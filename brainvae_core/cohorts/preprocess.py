@@ -21,7 +21,7 @@ from brainvae_core.cohorts.artefacts import (
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, check_brains
-from brainvae_core.cohorts.copies import check_split, copies_of, split_together
+from brainvae_core.cohorts.copies import check_parts, check_split, copies_of, split_together
 from brainvae_core.cohorts.greys import brain_brightness, unwrapped
 from brainvae_core.cohorts.turned import turned_sections
 
@@ -141,8 +141,8 @@ def preprocess(
     sections : sequence of ndarray, as `comparable_section` takes them
     metadata : DataFrame
         One row a section, indexed by a unique brain id. A ``split`` that it has is kept; otherwise
-        copies of a brain come to one part. 15 different brains are the fewest. What is no
-        section for `comparable_section` is refused and told, and the other brains go on.
+        copies of a brain come to one part. 15 different brains are the fewest, without those set
+        aside. What is no section for `comparable_section` is refused and told; the others go on.
     atlas : Atlas
     shape : (height, width), optional
         Whole-number reduction of the atlas's shape; else the atlas's own.
@@ -166,9 +166,8 @@ def preprocess(
     images, own, unusable = _read(sections, metadata.index, grid)
     metadata, refused = metadata.drop(index=list(unusable)), unusable | (refused or {})
     original = copies_of(images, own, metadata.index)
-    split = metadata["split"] if "split" in metadata else split_together(original, seed)
-    check_split(split, original, refused)
-    metadata = metadata.assign(split=split)
+    metadata = metadata.assign(split=metadata.get("split", split_together(original, seed)))
+    check_split(metadata["split"], original, refused)
     if (is_copy := (original != metadata.index).to_numpy()).any():
         metadata["copy_of"] = original.where(is_copy)
         told = ", ".join(f"{copy} and {of}" for copy, of in original[is_copy].items())
@@ -212,6 +211,8 @@ def preprocess(
     metadata["turned"] = turned_sections(images, grid, is_train)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
+        aside = "set aside by drop_brains as an outlier: " + metadata.loc[is_out, "outlier"]
+        check_parts(metadata["split"], original, refused | aside.to_dict())
     limit, of_train = float(outlier_limit), (centre.to_dict(), spread.to_dict())
     fitted = Preprocessing(brightness, white, clip_pixels, drop_brains, limit, *of_train)
     return Cohort(
@@ -235,21 +236,20 @@ def _read(sections, brains, grid):
     if len(sections) != len(brains):
         raise ValueError(f"{len(sections)} sections and {len(brains)} rows of metadata")
     images = np.empty((len(brains), *grid.shape), dtype=np.float32)
-    own, unusable = np.empty(len(brains)), {}
+    own, unusable = [], {}
     for i, brain in enumerate(brains):
-        try:
-            images[i] = _on_grid(sections[i], grid)
-            own[i] = brain_brightness(images[i], grid.brain_mask)
+        try:  # a usable one takes the place of one that is none
+            images[len(own)] = _on_grid(sections[i], grid)
+            own.append(brain_brightness(images[len(own)], grid.brain_mask))
         except ValueError as error:
             unusable[brain] = str(error)
-    if not unusable:
-        return images, own, unusable
-    is_usable, (first, why) = ~brains.isin(list(unusable)), next(iter(unusable.items()))
-    told = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
-    if not is_usable.any():
-        raise ValueError(f"all {told}")
-    print(f"{len(unusable)} of {told}")
-    return images[is_usable], own[is_usable], unusable
+    if unusable:
+        first, why = next(iter(unusable.items()))
+        told = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
+        if not own:
+            raise ValueError(f"all {told}")
+        print(f"{len(unusable)} of {told}")
+    return images[: len(own)], np.array(own), unusable
 
 
 def _on_grid(section, atlas):
@@ -309,7 +309,7 @@ def known_factors(cohort: Cohort) -> pd.DataFrame:
             continue
         kinds = sorted(values.dropna().astype(str).unique())
         numbers = pd.to_numeric(values, errors="coerce")
-        if numbers.notna().sum() == values.notna().sum():
+        if np.isfinite(numbers[values.notna()]).all():
             found[name] = numbers
         elif len(kinds) == 2:
             found[f"{name} {kinds[1]}"] = values.astype(str).map({kinds[0]: 0.0, kinds[1]: 1.0})
