@@ -106,6 +106,8 @@ def test_a_cohort_has_the_arrays_greys_and_what_is_found_in_them(tmp_path, secti
     own = saved(
         tmp_path / "b.npy", on_their_side(np.where(sections == sections.max(), 1.5, sections))
     )
+    hair = np.where(sections == sections.max(), np.nextafter(np.float32(1), 2), sections)
+    over = saved(tmp_path / "g.npy", on_their_side(hair))
     dark = saved(tmp_path / "c.npy", on_their_side(sections - 0.1))
     few = saved(tmp_path / "d.npy", on_their_side(sections[:3]))
     turned = np.arange(60)[:, None, None] % 3 > 0
@@ -115,6 +117,7 @@ def test_a_cohort_has_the_arrays_greys_and_what_is_found_in_them(tmp_path, secti
         [
             ("b.npy has greys from .* to 1.5, outside", authors_cohort, own, atlas),
             ("c.npy has greys from -0.1", authors_cohort, dark, atlas),
+            ("g.npy has greys .* to 1.00000012, outside.*save", authors_cohort, over, atlas),
             ("d.npy: 3 different brains are too few; give 15", authors_cohort, few, atlas),
             ("e.npy: all 60 brains are refused; .* 'brain-0000': ", authors_cohort, light, atlas),
             ("f.npy: 40 of 60 sections are no brains; brain-0001: ", authors_cohort, most, atlas),

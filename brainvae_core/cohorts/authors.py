@@ -100,8 +100,9 @@ def authors_cohort(path: str | Path, atlas: Atlas, seed: int = 0, name: str = "a
     finite = np.isfinite(low) & np.isfinite(high)
     if (outside := finite & ((low < 0) | (high > 1))).any():
         raise ValueError(
-            f"{path} has greys from {low[finite].min():g} to {high[finite].max():g}, outside [0, 1]"
-            f" in {outside.sum()} of {n} sections; the released greys are taken to lie in it"
+            f"{path} has greys from {low[finite].min():.9g} to {high[finite].max():.9g}, outside "
+            f"[0, 1] in {outside.sum()} of {n} sections; the released are taken to lie in it: "
+            "save the array with greys that do"
         )
     brains = pd.DataFrame(index=pd.Index([f"brain-{i:0{width}d}" for i in range(n)], name="id"))
     try:
