@@ -141,6 +141,12 @@ def _as_saved(p, saved) -> cohorts.Cohort:
             raise ValueError(
                 f"{name}={asked}: the cohort in {saved} is as it was saved; leave {left}"
             )
+    own = _saved(p.cohort.atlas)
+    if p.cohort.atlas != "drawn" and not (own and own.samefile(saved)):
+        raise ValueError(
+            f"atlas={p.cohort.atlas}: the cohort in {saved} keeps the atlas that it was made with; "
+            f"give atlas={saved}, or make the cohort anew with another"
+        )
     cohort, run = cohorts.open_cohort(saved), released_run(p)
     if run is not None:
         if run.folder.name != run_name(run.config, cohort.fingerprint):

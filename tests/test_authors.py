@@ -397,6 +397,7 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
             ("beta=4: .* has 3 and is not fitted", prepare_cohort, p.changed({"beta": 4.0})),
             ("plane=250: .* leave 286", prepare_cohort, p.changed({"plane": 250})),
             ("outlier_limit=3.* leave 6", prepare_cohort, p.changed({"outlier_limit": 3.0})),
+            ("atlas=/a/ccf: .* give atlas=", prepare_cohort, p.changed({"atlas": "/a/ccf"})),
             ("orientation=asr: .* leave head", prepare_cohort, p.changed({"orientation": "asr"})),
             ("read, never fitted", fit, cohort.resampled((20, 28)), config, p.places.runs, "cpu"),
         ]
