@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from brainvae_core import cohorts
+from brainvae_core.cohorts.copies import check_parts
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.read import brain_files, source_files
 from brainvae_core.cohorts.turned import upside_down
@@ -234,7 +235,7 @@ def _made(p):
         refused |= dict.fromkeys(ledger.not_tried, "not tried yet; run make acquire again")
     else:
         sections, metadata, refused = cohorts.read_sections(folder, s.plane, s.orientation)
-    return cohorts.preprocess(
+    made = cohorts.preprocess(
         sections,
         metadata,
         open_atlas(p),
@@ -246,6 +247,12 @@ def _made(p):
         refused=refused,
         name=folder.name,
     )
+    if s.drop_brains:
+        found, brains = made.metadata, made.metadata.index.to_series()
+        original, outlier = found.get("copy_of", brains).fillna(brains), found["outlier"]
+        aside = "set aside by drop_brains as an outlier: " + outlier[outlier != "none"]
+        check_parts(found["split"], original, made.refused | aside.to_dict())
+    return made
 
 
 def _contents(p, folder):

@@ -21,7 +21,7 @@ from brainvae_core.cohorts.artefacts import (
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
 from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, check_brains
-from brainvae_core.cohorts.copies import check_parts, check_split, copies_of, split_together
+from brainvae_core.cohorts.copies import check_split, copies_of, split_together
 from brainvae_core.cohorts.greys import brain_brightness, unwrapped
 from brainvae_core.cohorts.turned import turned_sections
 
@@ -141,8 +141,8 @@ def preprocess(
     sections : sequence of ndarray, as `comparable_section` takes them
     metadata : DataFrame
         One row a section, indexed by a unique brain id. A ``split`` that it has is kept; otherwise
-        copies of a brain come to one part. 15 different brains are the fewest, without those set
-        aside. What is no section for `comparable_section` is refused and told; the others go on.
+        copies of a brain come to one part. 15 different brains are the fewest. What is no
+        section for `comparable_section` is refused and told, and the other brains go on.
     atlas : Atlas
     shape : (height, width), optional
         Whole-number reduction of the atlas's shape; else the atlas's own.
@@ -211,8 +211,6 @@ def preprocess(
     metadata["turned"] = turned_sections(images, grid, is_train)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
-        aside = "set aside by drop_brains as an outlier: " + metadata.loc[is_out, "outlier"]
-        check_parts(metadata["split"], original, refused | aside.to_dict())
     limit, of_train = float(outlier_limit), (centre.to_dict(), spread.to_dict())
     fitted = Preprocessing(brightness, white, clip_pixels, drop_brains, limit, *of_train)
     return Cohort(
