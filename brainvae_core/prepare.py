@@ -12,6 +12,7 @@ import pandas as pd
 
 from brainvae_core import cohorts
 from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.cohorts.copies import check_parts
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.read import brain_files, source_files
 from brainvae_core.models import ReleasedConfig, Run, load_run, run_name
@@ -135,11 +136,17 @@ def _saved(folder: str) -> Path | None:
 def _as_saved(p, saved) -> cohorts.Cohort:
     """A cohort that was saved, and the run beside it among the profile's runs."""
     usual = type(p.cohort)()
-    for name in ("plane", "seed", "orientation", "clip_pixels", "drop_brains"):
+    for name in ("plane", "seed", "orientation", "clip_pixels", "drop_brains", "outlier_limit"):
         if (asked := getattr(p.cohort, name)) != (left := getattr(usual, name)):
             raise ValueError(
                 f"{name}={asked}: the cohort in {saved} is as it was saved; leave {left}"
             )
+    own = _saved(p.cohort.atlas)
+    if p.cohort.atlas != "drawn" and not (own and own.samefile(saved)):
+        raise ValueError(
+            f"atlas={p.cohort.atlas}: the cohort in {saved} keeps the atlas that it was made with; "
+            f"give atlas={saved}, or make the cohort anew with another"
+        )
     cohort, run = cohorts.open_cohort(saved), released_run(p)
     if run is not None:
         if run.folder.name != run_name(run.config, cohort.fingerprint):
@@ -260,7 +267,7 @@ def _made(p):
         refused |= dict.fromkeys(ledger.not_tried, "not tried yet; run make acquire again")
     else:
         sections, metadata, refused = cohorts.read_sections(folder, s.plane, s.orientation)
-    return cohorts.preprocess(
+    made = cohorts.preprocess(
         sections,
         metadata,
         open_atlas(p),
@@ -272,6 +279,12 @@ def _made(p):
         refused=refused,
         name=folder.name,
     )
+    if s.drop_brains:
+        found, brains = made.metadata, made.metadata.index.to_series()
+        original, outlier = found.get("copy_of", brains).fillna(brains), found["outlier"]
+        aside = "set aside by drop_brains as an outlier: " + outlier[outlier != "none"]
+        check_parts(found["split"], original, made.refused | aside.to_dict())
+    return made
 
 
 def _contents(p, folder):

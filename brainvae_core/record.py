@@ -113,9 +113,9 @@ def stamp(p: Settings) -> Stamp:
 
 
 def identity(cohort) -> str:
-    """The same of a cohort that differs in the last bits alone, as a simulated one does by processor.
+    """A cohort by its brains' names, their size, and the mean brightness of each eighth of them.
 
-    A hash of its brains' names, their size, and the mean brightness of each eighth of them.
+    The last bits of simulated pixels differ between processors, and make no other cohort.
     """
     each = cohort.images.mean(axis=(1, 2), dtype=float)
     brightness = [f"{part.mean():.4f}" for part in np.array_split(each, min(8, len(each)))]

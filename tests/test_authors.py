@@ -106,15 +106,21 @@ def test_a_cohort_has_the_arrays_greys_and_what_is_found_in_them(tmp_path, secti
     own = saved(
         tmp_path / "b.npy", on_their_side(np.where(sections == sections.max(), 1.5, sections))
     )
+    hair = np.where(sections == sections.max(), np.nextafter(np.float32(1), 2), sections)
+    over = saved(tmp_path / "g.npy", on_their_side(hair))
     dark = saved(tmp_path / "c.npy", on_their_side(sections - 0.1))
     few = saved(tmp_path / "d.npy", on_their_side(sections[:3]))
+    turned = np.arange(60)[:, None, None] % 3 > 0
     light = saved(tmp_path / "e.npy", on_their_side(1 - sections))
+    most = saved(tmp_path / "f.npy", on_their_side(np.where(turned, 1 - sections, sections)))
     refused(
         [
             ("b.npy has greys from .* to 1.5, outside", authors_cohort, own, atlas),
             ("c.npy has greys from -0.1", authors_cohort, dark, atlas),
+            ("g.npy has greys .* to 1.00000012, outside.*save", authors_cohort, over, atlas),
             ("d.npy: 3 different brains are too few; give 15", authors_cohort, few, atlas),
-            ("e.npy: 60 of 60 sections are no brains; brain-0000: ", authors_cohort, light, atlas),
+            ("e.npy: all 60 brains are refused; .* 'brain-0000': ", authors_cohort, light, atlas),
+            ("f.npy: 40 of 60 sections are no brains; brain-0001: ", authors_cohort, most, atlas),
         ]
     )
 
@@ -378,6 +384,8 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
     assert [r.config.seed for r in of["β-VAE, fitted here"]] == [0, 1] and "PCA" in of
     assert open_atlas(p).name == cohort.atlas.name
     assert planted_cohort(p).atlas.shape == SHAPE
+    of_lab = p.changed({"lab.orientation": "asr", "lab.brains": "brain.nrrd"})
+    assert prepare_cohort(of_lab).fingerprint == cohort.fingerprint
     assert released_run(p.changed({"cohort.brains": "simulated"})) is None
     own = p.changed({"cohort.brains": str(release[0] / "cohort"), "latent_dim": 4})
     assert prepare_cohort(own).fingerprint == cohort.fingerprint
@@ -388,6 +396,9 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
             ("latent_dim=4: .* has 3", compared_configs, p.changed({"latent_dim": 4})),
             ("beta=4: .* has 3 and is not fitted", prepare_cohort, p.changed({"beta": 4.0})),
             ("plane=250: .* leave 286", prepare_cohort, p.changed({"plane": 250})),
+            ("outlier_limit=3.* leave 6", prepare_cohort, p.changed({"outlier_limit": 3.0})),
+            ("atlas=/a/ccf: .* give atlas=", prepare_cohort, p.changed({"atlas": "/a/ccf"})),
+            ("orientation=asr: .* leave head", prepare_cohort, p.changed({"orientation": "asr"})),
             ("read, never fitted", fit, cohort.resampled((20, 28)), config, p.places.runs, "cpu"),
         ]
     )

@@ -8,6 +8,7 @@ import pytest
 from refusals import refused
 
 from brainvae_core.cohorts import (
+    Cohort,
     drawn_atlas,
     known_factors,
     open_cohort,
@@ -94,6 +95,24 @@ def test_a_columns_type_is_decided_by_all_of_its_values_and_told(read, cells, va
     rows = rows.replace(",x,", ";x;").replace('"', "")
     if "thousands" in told:  # where commas separate nothing they are decimal
         assert read(f"id;note;column\n{rows}\n")[0]["column"] == [1.234, 2.345, 500]
+
+
+def test_points_stand_between_thousands_where_commas_are_decimal(read):
+    found, told = read("id;n;g;w\nm0;950;0.500;1,5\nm1;1.050;1.250;2\nm2;1.200.000;2;3\n")
+    assert found == {"n": [950, 1050, 1_200_000], "g": [0.5, 1.25, 2], "w": [1.5, 2, 3]}
+    assert told.startswith("n: numbers with points between thousands; g: numbers; w: numbers with")
+    assert read("id;n\nm0;950\nm1;1.050\nm2;1.2\n")[0] == {"n": [950, 1.05, 1.2]}
+
+
+@pytest.mark.parametrize("cells", ["inf|2|3", "1e999|2|3", "1,234|2,345|3,456", "1,234|2,345|,"])
+def test_what_is_told_of_a_column_is_what_becomes_of_it(read, cells):
+    made = simulate(30, shape=(40, 56), artefact_share=0, seed=1)
+    brains, values = list(made.metadata.index), cells.split("|")
+    rows = "\n".join(f'{b},"{values[i % 3].strip(",")}"' for i, b in enumerate(brains))
+    found, told = read(f"id,column\n{rows}\n", brains)
+    table = pd.DataFrame(found, index=made.metadata.index)
+    known = known_factors(Cohort(made.images, table, made.atlas))
+    assert len(known.columns) == ("not used" not in told) == ("two kinds" in told)
 
 
 def test_names_of_brains_are_text_in_one_unicode_form(read, tmp_path):

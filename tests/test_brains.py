@@ -118,6 +118,19 @@ def test_other_switches_brains_or_atlas_make_another_cohort(own, tmp_path):
     assert made() == 6
 
 
+@atlas_of_the_brains
+def test_brains_that_are_dropped_leave_enough(own, brains, tmp_path):
+    np.save(own / "mouse-05.npy", brains[0][5] * (np.arange(456) > 228))
+    p = told(tmp_path, brains=str(own), outlier_limit=20.0)
+    why = "the first 'mouse-05': set aside by drop_brains as an outlier: "
+    words = f"^14 different brains are too few; give 15 or more; 1 were refused, {why}"
+    refused([(words, prepare_cohort, p.changed({"drop_brains": True}))])
+    assert not (tmp_path / "data").exists() or not list((tmp_path / "data").glob("lab-*"))
+    assert len(prepare_cohort(p)) == 15
+    np.save(own / "mouse-05.npy", brains[0][5])
+    assert len(prepare_cohort(p.changed({"drop_brains": True}))) == 15
+
+
 def test_brains_that_make_no_cohort_say_why(own, acquired, tmp_path):
     lab, allen = {"brains": str(own)}, {"brains": str(acquired)}
     nowhere = told(tmp_path, brains=str(tmp_path / "nowhere"))

@@ -27,6 +27,7 @@ from brainvae_core.cohorts.preprocess import (
     judged,
     preprocess,
 )
+from brainvae_core.models.devices import checked_parts
 
 SHAPE = (80, 112)
 N = 60
@@ -372,7 +373,12 @@ def test_copies_of_a_brain_are_named_and_come_to_one_part(drawn, atlas, capsys):
 
 def test_from_15_brains_on_every_part_has_two():
     page = Path(__file__).parents[1] / "book" / "acquisition.md"
-    assert f"least {LEAST_BRAINS} different brains" in page.read_text() and LEAST_BRAINS == 15
+    said, counts = page.read_text(), split_of(pd.RangeIndex(LEAST_BRAINS), 0).value_counts()
+    for words in (f"least {LEAST_BRAINS} different brains", f"fewer than {LEAST_BRAINS} brains"):
+        assert words in said and LEAST_BRAINS == 15
+    assert f"{LEAST_BRAINS} different brains are the fewest" in preprocess.__doc__
+    into = r"{} split into {train}, {validation} and {test}\)".format(LEAST_BRAINS, **counts)
+    refused([(into, checked_parts, np.zeros((9, 4, 4)), np.zeros((1, 4, 4)))])
     for n in range(LEAST_BRAINS, 60):
         counts = split_of(pd.RangeIndex(n), 0).value_counts()
         assert counts.min() >= 2 and counts.sum() == n

@@ -29,7 +29,6 @@ from brainvae_core.cohorts.fetch import (
     retry_after,
 )
 from brainvae_core.cohorts.files import first_line
-from brainvae_core.cohorts.greys import brain_brightness
 from brainvae_core.cohorts.preprocess import preprocess
 
 BLOCK = 64  # sections that are looked at at once
@@ -96,36 +95,27 @@ def authors_cohort(path: str | Path, atlas: Atlas, seed: int = 0, name: str = "a
     """
     sections = read_authors_array(path)
     n, width = len(sections), max(4, len(str(len(sections) - 1)))
-    brains = np.array([f"brain-{i:0{width}d}" for i in range(n)])
     blocks = [sections[i : i + BLOCK] for i in range(0, n, BLOCK)]
     low, high = (np.concatenate([f(b, axis=(1, 2)) for b in blocks]) for f in (np.min, np.max))
     finite = np.isfinite(low) & np.isfinite(high)
     if (outside := finite & ((low < 0) | (high > 1))).any():
         raise ValueError(
-            f"{path} has greys from {low[finite].min():g} to {high[finite].max():g}, outside [0, 1]"
-            f" in {outside.sum()} of {n} sections; the released greys are taken to lie in it"
+            f"{path} has greys from {low[finite].min():.9g} to {high[finite].max():.9g}, outside "
+            f"[0, 1] in {outside.sum()} of {n} sections; the released are taken to lie in it: "
+            "save the array with greys that do"
         )
-    refused, inside = {}, atlas.resampled(sections.shape[1:]).brain_mask
-    for i, brain in enumerate(brains.tolist()):
-        try:
-            if not finite[i]:
-                raise ValueError("section has a NaN or infinite pixel")
-            brain_brightness(sections[i], inside)
-        except ValueError as error:
-            refused[brain] = str(error)
-    if len(refused) > n / 2:
-        brain, why = next(iter(refused.items()))
-        raise ValueError(f"{path}: {len(refused)} of {n} sections are no brains; {brain}: {why}")
-    kept = ~np.isin(brains, list(refused))
-    metadata = pd.DataFrame(index=pd.Index(brains[kept], name="id"))
-    of_kept = [sections[i] for i in np.flatnonzero(kept)]  # of the map, not in memory
+    brains = pd.DataFrame(index=pd.Index([f"brain-{i:0{width}d}" for i in range(n)], name="id"))
     try:
-        found = preprocess(of_kept, metadata, atlas, shape=sections.shape[1:], seed=seed)
+        found = preprocess(sections, brains, atlas, shape=sections.shape[1:], seed=seed)
+        if len(found) < n / 2:
+            brain, why = next(iter(found.refused.items()))
+            raise ValueError(f"{n - len(found)} of {n} sections are no brains; {brain}: {why}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    for image, section in zip(found.images, of_kept, strict=True):  # the greys as they are again
-        image[:] = section
-    return Cohort(found.images, found.metadata, found.atlas, refused=refused, name=name)
+    kept = brains.index.get_indexer(found.metadata.index)
+    for image, i in zip(found.images, kept, strict=True):  # the greys as they are again
+        image[:] = sections[i]
+    return Cohort(found.images, found.metadata, found.atlas, refused=found.refused, name=name)
 
 
 # ---- a file from an address ----

@@ -14,6 +14,7 @@ import pandas as pd
 RESERVED = ("artefact", "copy_of", "gain", "outlier", "turned")  # quality control writes these
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 GROUPED = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3})+")  # 1,234: thousands, or a decimal comma
+POINTED = re.compile(r"[-+]?[1-9][0-9]{0,2}(\.[0-9]{3})+")  # thousands where commas are decimal
 NO_VALUE = ("", "na", "n/a", "nan", "none", "null", "-", "?")  # in a column of numbers
 
 
@@ -50,9 +51,11 @@ def read_brain_table(path: Path, brains: list[str]) -> pd.DataFrame:
     if reserved := sorted(c for c in names[1:] if c in RESERVED or c.endswith(("_z", "_score"))):
         raise ValueError(f"{path} has columns of quality control: {', '.join(reserved)}")
     of_brain = {cells[0]: cells for _, cells in rows}
+    is_decimal = re.compile(r"[-+]?[0-9]+,[0-9]+").fullmatch
+    commas = separator == ";" and any(is_decimal(cell) for _, cells in rows for cell in cells[1:])
     table, told = pd.DataFrame(index=pd.Index(brains, name="id", dtype=str)), []
     for i, name in enumerate(names[1:], 1):
-        values, kind = _typed([of_brain[brain][i] for brain in brains], separator)
+        values, kind = _typed([of_brain[brain][i] for brain in brains], separator, commas)
         table[name] = values.to_numpy() if values.dtype != "str" else values.array
         told.append(f"{name}: {kind if name != 'split' else 'the split'}")
     if told:
@@ -114,21 +117,23 @@ def _text(path):
     return names, filled, separator
 
 
-def _typed(cells, separator):
-    """A column as numbers or as text, and in words what it is."""
+def _typed(cells, separator, commas):
+    """A column as numbers or as text, and in words what it is; a table may have decimal commas."""
     known = [c.replace("\N{MINUS SIGN}", "-") for c in cells if c.casefold() not in NO_VALUE]
     if not any(cells):
         return pd.Series([math.nan] * len(cells)), "no value, not used"
-    with_commas = [c for c in known if "," in c]
+    with_commas, with_points = ([c for c in known if mark in c] for mark in ",.")
     thousands = separator != ";" and with_commas and all(map(GROUPED.fullmatch, with_commas))
-    decimal = "," if with_commas and not any("." in c for c in known) else "."
-    numbers = [c.replace(decimal, ".") for c in known]
+    is_pointed = commas and with_points and all(map(POINTED.fullmatch, with_points))
+    decimal = "," if with_commas and not with_points else "."
+    numbers = [c.replace(".", "") if is_pointed else c.replace(decimal, ".") for c in known]
     if known and not thousands and all(_is_number(c) for c in numbers):
         found = iter(numbers)
         values = [next(found) if c.casefold() not in NO_VALUE else "nan" for c in cells]
         is_whole = all(re.fullmatch(r"[-+]?[0-9]{1,18}", v) for v in values)
         without = sorted({c for c in cells if c and c.casefold() in NO_VALUE})
         kind = "numbers" + (" with decimal commas" if decimal == "," else "")
+        kind += " with points between thousands" if is_pointed else ""
         kind += f" ({', '.join(without)} is no value)" if without else ""
         same = ", the same in every brain, not used" if len(set(numbers)) == 1 else ""
         return pd.Series(map(int if is_whole else float, values)), kind + same
@@ -136,14 +141,14 @@ def _typed(cells, separator):
     words = [c for c in kinds if c.casefold() in NO_VALUE]
     odd = [c for c in kinds if c not in words and not _is_number(c)]
     shown = ", ".join(kinds[:4]) + (", …" if len(kinds) > 4 else "")
-    if thousands:
-        kind = (
-            f"text, not used: {with_commas[0]} may be thousands or a decimal comma, write a point"
-        )
-    elif len(kinds) == 1:
+    if len(kinds) == 1:
         kind = "text, the same in every brain, not used"
     elif len(kinds) == 2:
         kind = f"text of two kinds ({shown})"
+    elif thousands:
+        kind = (
+            f"text, not used: {with_commas[0]} may be thousands or a decimal comma, write a point"
+        )
     elif odd and 2 * sum(map(_is_number, known)) >= len(known):
         kind = f"text, not used: {odd[0]!r} is no number"
     elif words and len(kinds) - len(words) == 2:

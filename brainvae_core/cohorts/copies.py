@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core.cohorts.atlas import block_mean
-from brainvae_core.cohorts.cohort import LEAST_BRAINS, SET_ASIDE, SPLITS, split_of
+from brainvae_core.cohorts.cohort import LEAST_BRAINS, SPLITS, split_of
 
 SAME = 0.003  # root mean square difference, of the mean brightness; two brains differ by 0.04
 
@@ -42,10 +42,7 @@ def split_together(original: pd.Series, seed: int) -> pd.Series:
 
 
 def check_split(split: pd.Series, original: pd.Series, refused: dict[str, str]) -> None:
-    """Refuse a split with copies on two sides, and too few different brains to fit and judge on.
-
-    The first of the brains that were refused before are named, with the reasons.
-    """
+    """Refuse a split with copies on two sides, or with too few brains (`check_parts`)."""
     other = split.loc[original].to_numpy()
     if (apart := np.flatnonzero(split.to_numpy() != other)).size:
         copy, of = split.index[apart[0]], original.iloc[apart[0]]
@@ -53,13 +50,21 @@ def check_split(split: pd.Series, original: pd.Series, refused: dict[str, str]) 
             f"brains {of!r} ({split[of]}) and {copy!r} ({split[copy]}) have the same pixels; "
             "leave one of them, or put both in one part of the split"
         )
-    different = split[(original == original.index).to_numpy() & (split != SET_ASIDE).to_numpy()]
-    counts = {part: int((different == part).sum()) for part in SPLITS}
+    check_parts(split, original, refused)
+
+
+def check_parts(split: pd.Series, original: pd.Series, refused: dict[str, str]) -> None:
+    """Refuse too few different brains to fit and judge on.
+
+    The first of the brains that are not among them are named, with the reasons.
+    """
+    counts = {part: original[(split == part).to_numpy()].nunique() for part in SPLITS}
+    different = sum(counts.values())
     first = "; ".join(f"{brain!r}: {why}" for brain, why in [*refused.items()][:2])
     also = f"; {len(refused)} were refused, the first {first}" if refused else ""
-    if len(different) < LEAST_BRAINS:
+    if different < LEAST_BRAINS:
         raise ValueError(
-            f"{len(different)} different brains are too few; give {LEAST_BRAINS} or more{also}"
+            f"{different} different brains are too few; give {LEAST_BRAINS} or more{also}"
         )
     if min(counts.values()) < 2 or counts["train"] < 3:
         told = ", ".join(f"{n} {part}" for part, n in counts.items())

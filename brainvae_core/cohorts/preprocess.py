@@ -166,9 +166,8 @@ def preprocess(
     images, own, unusable = _read(sections, metadata.index, grid)
     metadata, refused = metadata.drop(index=list(unusable)), unusable | (refused or {})
     original = copies_of(images, own, metadata.index)
-    split = metadata["split"] if "split" in metadata else split_together(original, seed)
-    check_split(split, original, refused)
-    metadata = metadata.assign(split=split)
+    metadata = metadata.assign(split=metadata.get("split", split_together(original, seed)))
+    check_split(metadata["split"], original, refused)
     if (is_copy := (original != metadata.index).to_numpy()).any():
         metadata["copy_of"] = original.where(is_copy)
         told = ", ".join(f"{copy} and {of}" for copy, of in original[is_copy].items())
@@ -235,21 +234,20 @@ def _read(sections, brains, grid):
     if len(sections) != len(brains):
         raise ValueError(f"{len(sections)} sections and {len(brains)} rows of metadata")
     images = np.empty((len(brains), *grid.shape), dtype=np.float32)
-    own, unusable = np.empty(len(brains)), {}
+    own, unusable = [], {}
     for i, brain in enumerate(brains):
-        try:
-            images[i] = on_grid(sections[i], grid)
-            own[i] = brain_brightness(images[i], grid.brain_mask)
+        try:  # a usable one takes the place of one that is none
+            images[len(own)] = on_grid(sections[i], grid)
+            own.append(brain_brightness(images[len(own)], grid.brain_mask))
         except ValueError as error:
             unusable[brain] = str(error)
-    if not unusable:
-        return images, own, unusable
-    is_usable, (first, why) = ~brains.isin(list(unusable)), next(iter(unusable.items()))
-    told = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
-    if not is_usable.any():
-        raise ValueError(f"all {told}")
-    print(f"{len(unusable)} of {told}")
-    return images[is_usable], own[is_usable], unusable
+    if unusable:
+        first, why = next(iter(unusable.items()))
+        told = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
+        if not own:
+            raise ValueError(f"all {told}")
+        print(f"{len(unusable)} of {told}")
+    return images[: len(own)], np.array(own), unusable
 
 
 def on_grid(section, atlas: Atlas) -> np.ndarray:
@@ -307,7 +305,7 @@ def known_factors(cohort: Cohort) -> pd.DataFrame:
             continue
         kinds = sorted(values.dropna().astype(str).unique())
         numbers = pd.to_numeric(values, errors="coerce")
-        if numbers.notna().sum() == values.notna().sum():
+        if np.isfinite(numbers[values.notna()]).all():
             found[name] = numbers
         elif len(kinds) == 2:
             found[f"{name} {kinds[1]}"] = values.astype(str).map({kinds[0]: 0.0, kinds[1]: 1.0})

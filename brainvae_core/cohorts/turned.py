@@ -64,8 +64,8 @@ def told_turned(cohort: Cohort) -> str | None:
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return (
         f"warning: {len(found)} of {len(turned)} brains fit the atlas's template better turned: "
-        f"{named}{more}. They are left as they are: correct the files, or set orientation to where "
-        "their axes come from"
+        f"{named}{more}. They are left as they are: correct the files, or for a folder of your own "
+        "set orientation to where their axes come from"
     )
 
 
