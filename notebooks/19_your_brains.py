@@ -61,7 +61,8 @@ from IPython.display import display
 # %%
 reference = prepare_cohort(p)
 pca, model = (
-    fit(reference, compared_configs(p)[name], p.places.runs, p.places.device).model for name in ("PCA", "β-VAE")
+    fit(reference, compared_configs(p)[name], p.places.runs, p.places.device).model
+    for name in ("PCA", "β-VAE")
 )
 came = lab_brains(p, reference)
 out = Path(p.places.reports) / came.name
@@ -91,7 +92,11 @@ pd.Series(left_out, name="why it is left out", dtype=str)
 
 # %%
 ordinary = clean_part(reference, "validation").images
-ways = [(factor, 2.5 * way) for factor in ("ventricle_size", "cortical_thickness", "ap_position") for way in (-1, 1)]
+ways = [
+    (factor, 2.5 * way)
+    for factor in ("ventricle_size", "cortical_thickness", "ap_position")
+    for way in (-1, 1)
+]
 unusual = [displaced(ordinary[:20], reference.atlas, *way) for way in ways]
 planted = graded_artefacts(reference, p.evaluation.artefact_strengths, p.evaluation.n_graded)
 judge = ArtefactJudge(pca, np.concatenate([ordinary, *unusual]), planted)
@@ -107,7 +112,9 @@ sheet = figures.fig_contact_sheet(
     np.array(words)[worst],
     brains.atlas.pixel_um,
     masks=judged.masks[worst],
-).made_from(f"{len(brains)} brains of {came.name}; reference {reference.name}, {len(ordinary)} clean brains")
+).made_from(
+    f"{len(brains)} brains of {came.name}; reference {reference.name}, {len(ordinary)} clean brains"
+)
 sheet.savefig(out / "contact_sheet.png")
 sheet
 
@@ -143,7 +150,9 @@ z = pd.DataFrame(norm.z(mine), names, regions)
 print(f"z (brains, regions) = {z.shape}")
 
 # %%
-figures.fig_deviations(z).made_from(f"{len(brains)} brains of {came.name}; norm of {len(usual)} clean brains of {reference.name}")
+figures.fig_deviations(z).made_from(
+    f"{len(brains)} brains of {came.name}; norm of {len(usual)} clean brains of {reference.name}"
+)
 
 # %%
 inside = brains.atlas.brain_mask
@@ -153,7 +162,9 @@ held_out = np.concatenate([ordinary, clean_part(reference, "test").images])
 errors = [block_mean(x - pca.reconstruct(x), side)[:, tiles] for x in (held_out, brains.images)]
 local = Norm(errors[0])
 local_z = local.largest(errors[1])
-print(f"tiles of {side * brains.atlas.pixel_um:g} µm: {tiles.sum()}; norm of {len(held_out)} brains")
+print(
+    f"tiles of {side * brains.atlas.pixel_um:g} µm: {tiles.sum()}; norm of {len(held_out)} brains"
+)
 
 # %%
 odd = np.argsort(-local_z, kind="stable")[:4]
@@ -178,7 +189,9 @@ of_brain.loc[names, "whole_z"] = norm.whole(mine)
 of_brain.loc[names, "local_z"] = local_z
 of_brain.join(z.add_suffix("_z")).to_csv(out / "brains.csv")
 shown = ["fit", "artefact_probability", "artefact_kind", "whole_z", "local_z"]
-in_numbers = {"brains, those first that need a look": of_brain.loc[names[worst], shown].round(2).head(12)}
+in_numbers = {
+    "brains, those first that need a look": of_brain.loc[names[worst], shown].round(2).head(12)
+}
 
 # %% [markdown]
 # ## In what the groups differ
@@ -188,8 +201,12 @@ in_numbers = {"brains, those first that need a look": of_brain.loc[names[worst],
 # of false finds among all regions that are as clear; a pixel or a latent only if no more than one deal in twenty has one as clear anywhere.
 
 # %%
-asked = [p.lab.group] if p.lab.group else []  # where no groups are asked about, nothing below is done
-codes = pd.DataFrame(model.encode(brains.images), names, [f"F{i + 1}" for i in range(p.model.latent_dim)])
+asked = (
+    [p.lab.group] if p.lab.group else []
+)  # where no groups are asked about, nothing below is done
+codes = pd.DataFrame(
+    model.encode(brains.images), names, [f"F{i + 1}" for i in range(p.model.latent_dim)]
+)
 measures = {"region": mine, "latent": codes, "pixel": pd.DataFrame(brains.images[:, inside], names)}
 for term in asked:
     used, without = usable_brains(brains.metadata, term, p.lab.covariates)
@@ -207,12 +224,16 @@ tables = {
 # %%
 for _ in asked:
     clearest = tables["region"].sort_values("p").head(14)
-    in_sd = clearest[["effect", "effect_low", "effect_high"]].set_axis(["value", "low", "high"], axis=1)
+    in_sd = clearest[["effect", "effect_low", "effect_high"]].set_axis(
+        ["value", "low", "high"], axis=1
+    )
     told = clearest["measure"] + ", q = " + clearest["q"].map("{:.2g}".format)
     source = f"{used.sum()} brains of {came.name}, intervals of 95 %"
     display(
         figures.fig_differences(
-            in_sd.assign(region=told), f"{design.contrast}, brightness in standard deviations", group="region"
+            in_sd.assign(region=told),
+            f"{design.contrast}, brightness in standard deviations",
+            group="region",
         )
         .shows("The regions that differ most, and the q of each.")
         .made_from(source)
@@ -220,10 +241,14 @@ for _ in asked:
 
 # %%
 for _ in asked:
-    maps = {name: np.zeros(brains.atlas.shape) for name in (design.contrast, "as the latents have it")}
+    maps = {
+        name: np.zeros(brains.atlas.shape) for name in (design.contrast, "as the latents have it")
+    }
     maps[design.contrast][inside] = tables["pixel"]["value"].fillna(0)
     half = (tables["latent"]["value"].fillna(0) / 2).to_numpy()
-    low, high = model.decode((codes[used].mean().to_numpy() + np.stack([-half, half])).astype(np.float32))
+    low, high = model.decode(
+        (codes[used].mean().to_numpy() + np.stack([-half, half])).astype(np.float32)
+    )
     maps["as the latents have it"] = high - low
     p_family = np.ones(brains.atlas.shape)
     p_family[inside] = tables["pixel"]["p_family"]
@@ -263,7 +288,11 @@ changes = section_changes(
 for _ in asked:
     is_damaged = judged.kind != "none"
     like = difference_kind(
-        changes[used], design.matrix, design.tested, flagged=is_damaged[used], n_permutations=p.lab.n_permutations
+        changes[used],
+        design.matrix,
+        design.tested,
+        flagged=is_damaged[used],
+        n_permutations=p.lab.n_permutations,
     )
     print(f"it looks like: {like.kind}")
     in_numbers["kinds of difference"] = like.table.round(3)
@@ -304,13 +333,19 @@ for name, truth in lab_truth(p, reference).items():
     print(f"planted: {name}")
     display(
         figures.fig_group_maps(
-            mean, {"found": maps[design.contrast], "planted": truth}, p_family, "mean of all", brains.atlas.pixel_um
+            mean,
+            {"found": maps[design.contrast], "planted": truth},
+            p_family,
+            "mean of all",
+            brains.atlas.pixel_um,
         )
         .shows("What was found, and what was planted.")
         .made_from(source)
     )
     change = pd.Series([np.abs(truth[mask]).mean() for mask in masks], regions)
-    told = tables["region"].set_index("measure")[["value", "low", "high", "q"]].assign(planted=change)
+    told = (
+        tables["region"].set_index("measure")[["value", "low", "high", "q"]].assign(planted=change)
+    )
     in_numbers["planted and found, by region"] = told.sort_values("planted").tail(5).round(3)
 
 # %% [markdown]

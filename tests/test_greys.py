@@ -239,8 +239,10 @@ def test_what_is_bright_stays_bright(tissue):
     mask = (tissue > 0).astype(np.uint8) * 255
     stained = np.where(mask, 130 + tissue % 126, 0).astype(np.uint8)
     signed = (noisy - 32_768.0, blurred.astype(int) - 32_768, tissue - 5_000)
+    cells = tissue.astype(np.uint16)
+    cells[20:60:4, 30:66:4] = 65_535  # each alone in tissue
     halves = (np.float16(tissue), np.where(tissue, np.inf, 0).astype(np.float16))
-    same = (blurred, noisy, mask, stained, tissue, tissue / 12_000, tissue - 99.5)
+    same = (cells, blurred, noisy, mask, stained, tissue, tissue / 12_000, tissue - 99.5)
     for section in (*same, *signed, *halves):
         assert unwrapped(section) is section
 

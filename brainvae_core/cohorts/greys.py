@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import label, maximum, maximum_filter
+from scipy.ndimage import label, maximum, maximum_filter, minimum, minimum_filter
 
 ENDS = (2**8, 2**16, 2**32)  # where whole numbers without sign begin again at 0
 AS_BRIGHT = 0.8  # of the brain: a background like that is no background
@@ -27,8 +27,8 @@ def unwrapped(section: np.ndarray) -> np.ndarray:
 
     Interpolation undershoots beside bright edges, and a background that is taken off leaves noise
     around 0; kept as whole numbers without sign, −6 becomes 65,530. Taken for such are pixels in
-    the highest sixteenth of the numbers' range that have, in groups, no neighbour in the rest of
-    its upper half, if there are more of them than other pixels there.
+    the highest sixteenth of the numbers' range that have, in groups, a neighbour that is nearly
+    black and none in the rest of its upper half, if there are more of them than other pixels there.
 
     And where numbers with a sign reach both ends, those far below 0 were above it, if most of
     them are in the lower half and fewer than are near 0: 40,000 with a sign is −25,536 in 16 bits.
@@ -46,8 +46,10 @@ def unwrapped(section: np.ndarray) -> np.ndarray:
     high = section >= end * 15 / 16
     groups, n = label(high, np.ones((3, 3)))
     around = maximum_filter(np.where(high, 0, section), size=3)
+    below = minimum_filter(np.where(high, most, section), size=3)
     is_alone = maximum(around, groups, np.arange(n + 1)) < end / 2
-    wrapped = high & is_alone[groups]
+    is_by_black = minimum(below, groups, np.arange(n + 1)) < end / 16  # else a cell in tissue
+    wrapped = high & (is_alone & is_by_black)[groups]
     others = ((section >= end / 2) & ~wrapped).sum()
     if not others < wrapped.sum() < section.size / 2 or not section[~wrapped].any():
         return section
