@@ -37,7 +37,7 @@ from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
 SHAPE, SEED, LEVEL = (80, 112), 7, 0.05
 EFFECTS = {"none": 0.0, "thickness": 1.5, "ventricle": 1.5, "brightness HPF": 1.5}  # planted SD
 EFFECTS |= {"plane": 1.5, "damage": 0.4}  # of damage the share of knockouts damaged besides
-GROUPS = {12: 60, 30: 60, 100: 20}  # brains a group: studies of each effect
+GROUPS = {12: 24, 30: 24, 100: 8}  # brains a group: studies of each effect
 MOST_PERMUTATIONS = 499
 TOOLS = ("β-VAE, latents", "PCA, scores", "regions, Welch and FDR", "regions, largest t", "pixels")
 TOOLS += ("kind told, right",)

@@ -73,7 +73,8 @@ print(came)
 # ## What is left out
 #
 # A brain is left out of everything below where it cannot be read, or where it is no section such as the model knows: upside down, mirrored,
-# of another contrast, plane or modality. Another unit of brightness is no reason.
+# of another contrast, plane or modality. Another unit of brightness is no reason. A brain that is unlike the reference's is used, but what is said of it
+# below by artefacts, norms and latents need not be its own; where the groups differ is not touched by that.
 
 # %%
 suited = suitability(came, reference, planes_beside(p))
@@ -81,7 +82,9 @@ fits = (suited["unsuited"] == "").to_numpy()
 brains = came.select(fits)
 left_out = came.refused | suited.loc[~fits, "unsuited"].to_dict()
 print(f"{len(brains)} of {len(came) + len(came.refused)} brains are used")
-pd.Series(left_out, name="why it is left out", dtype=str)
+print(*(f"{brain} is left out: {why}" for brain, why in left_out.items()), sep="\n")
+unlike = suited.loc[fits, "unlike"]
+print(*(f"{brain} is unlike the reference: {why}" for brain, why in unlike.items() if why), sep="\n")
 
 # %% [markdown]
 # ## Artefacts
@@ -103,7 +106,9 @@ judge = ArtefactJudge(pca, np.concatenate([ordinary, *unusual]), planted)
 judged = judge(brains.images)
 names = brains.metadata.index
 worst = np.argsort(-judged.probability, kind="stable")
-words = [f"{kind} {p:.2f}" for kind, p in zip(judged.kind, judged.probability, strict=True)]
+words = [
+    f"{kind} {p:.2f}{why and ', unlike'}" for kind, p, why in zip(judged.kind, judged.probability, unlike, strict=True)
+]
 
 # %%
 sheet = figures.fig_contact_sheet(
