@@ -27,7 +27,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 
 KEEP ?= data/allen
 BRAINS ?= simulated
-GROUP ?= $(if $(filter simulated,$(BRAINS)),group)
+GROUP ?=
 COVARIATES ?=
 AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
@@ -93,14 +93,8 @@ html: .venv/made ## render the book from the committed notebooks, which are the 
 	$(BIN)/snakemake --cores $(CORES) --config profile=demo executed=notebooks -- book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
-# Chapter 19 from its own outputs, as one page without code.
 report: .venv/made ## a lab's own brains: BRAINS=folder GROUP=genotype COVARIATES='sex, age_days', to _build/reports
-	mkdir -p _build/reports
-	$(BIN)/papermill -r profile "$$PROFILE" -r brains "$$BRAINS" -r group "$$GROUP" -r covariates "[$$COVARIATES]" \
-	  --log-output notebooks/19_your_brains.ipynb _build/reports/report.ipynb
-	$(BIN)/jupyter nbconvert --log-level WARN --to html --no-input --HTMLExporter.mathjax_url= --HTMLExporter.require_js_url= \
-	  _build/reports/report.ipynb
-	@echo "The report is at file://$(CURDIR)/_build/reports/report.html; tables and pictures lie beside it"
+	$(BIN)/python -m brainvae_core.report "$$BRAINS" --group "$$GROUP" --covariates "$$COVARIATES" --profile "$$PROFILE"
 
 records: .venv/made ## keep what a profile's book recorded beside the demo's numbers in the ledger
 	$(BIN)/python book/_ext/chapters.py "_build/$$PROFILE/notebooks" "book/records/$$PROFILE.json"

@@ -84,7 +84,9 @@ left_out = came.refused | suited.loc[~fits, "unsuited"].to_dict()
 print(f"{len(brains)} of {len(came) + len(came.refused)} brains are used")
 print(*(f"{brain} is left out: {why}" for brain, why in left_out.items()), sep="\n")
 unlike = suited.loc[fits, "unlike"]
-print(*(f"{brain} is unlike the reference: {why}" for brain, why in unlike.items() if why), sep="\n")
+print(
+    *(f"{brain} is unlike the reference: {why}" for brain, why in unlike.items() if why), sep="\n"
+)
 
 # %% [markdown]
 # ## Artefacts
@@ -107,7 +109,8 @@ judged = judge(brains.images)
 names = brains.metadata.index
 worst = np.argsort(-judged.probability, kind="stable")
 words = [
-    f"{kind} {p:.2f}{why and ', unlike'}" for kind, p, why in zip(judged.kind, judged.probability, unlike, strict=True)
+    f"{kind} {p:.2f}{why and ', unlike'}"
+    for kind, p, why in zip(judged.kind, judged.probability, unlike, strict=True)
 ]
 
 # %%
@@ -313,7 +316,8 @@ for _ in asked:
     fitted = design.matrix @ np.linalg.lstsq(design.matrix, mine[used], rcond=None)[0]
     spread = np.sqrt(np.square(mine[used] - fitted).sum() / (used.sum() - design.matrix.shape[1]))
     share = 100 * spread / mine[used].mean()  # of a region's brightness, in %
-    few, many = np.sort(np.unique(design.matrix[:, -1], return_counts=True)[1])[-2:]
+    counts = np.sort(np.unique(design.matrix[:, design.tested], axis=0, return_counts=True)[1])
+    few, many = counts[:2] if counts[0] > 1 else [used.sum() // 2] * 2  # of a slope: halves
     n = len(regions)
     table = pd.DataFrame(
         {

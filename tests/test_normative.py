@@ -149,7 +149,7 @@ def test_what_gives_no_norm_is_refused_by_name():
     alone = np.eye(50)[:, :1]
     refused(
         [
-            ("19 reference brains are too few for a norm with 0", Norm, values[:19]),
+            ("11 reference brains are too few for a norm with 0", Norm, values[:11]),
             ("give at least 21", Norm, values[:20], ages[:20]),
             ("50 brains have 49 rows of covariates", Norm, values, ages[:49]),
             (

@@ -8,7 +8,7 @@ from sklearn.model_selection import KFold
 
 from brainvae_core.metrics.checks import checked_rows
 
-FEWEST = 20  # reference brains, and one more a covariate
+FEWEST = 12  # reference brains, and one more a covariate; calibrated from about 100 on
 SHAPE_SPREAD = 0.5  # of ε and log δ before the data: few brains leave the norm near a Gaussian
 COLUMNS = 512  # measures fitted at once
 STEPS = 100
@@ -29,7 +29,7 @@ class Norm:
     Parameters
     ----------
     values : array, shape (n_brains, n_measures)
-        Of ordinary reference brains, at least 20 and one more a covariate. What a model gives, such
+        Of ordinary reference brains, at least 12 and one more a covariate. What a model gives, such
         as its error, is taken of brains that it was not fitted to.
     covariates : array, shape (n_brains, n_covariates), optional
         Numbers, such as the age; 0 or 1 for each level of a factor but the first.
