@@ -431,8 +431,13 @@ def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):
     (empty / "bad.tif").write_bytes(b"<html>")
     refused([("none of the 1 brains in .*no readable section", read_sections, empty)])
     np.save(lab / "cropped.npy", np.arange(320.0 * 448).reshape(320, 448))
-    words = "differ in shape .*c is 320 × 456|cropped is 320 × 448"
-    refused([(words, read_sections, lab, PLANE)])
+    *_, others = read_sections(lab, PLANE)
+    assert re.fullmatch("its section is 320 × 448, those of . others 320 × 456", others["cropped"])
+    (empty / "bad.tif").unlink()
+    for name in ("c", "cropped"):
+        shutil.copy(lab / f"{name}.npy", empty)
+    words = "differ in shape .1 of 320 × 456, 1 of 320 × 448.; give one shape"
+    refused([(words, read_sections, empty, PLANE)])
     shutil.copy(lab / "c.npy", lab / "007.npy")
     refused([("007.n.* and 007.n.* are both brain '007'; rename one", read_sections, lab, PLANE)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +69,14 @@ def read_sections(
             f"none of the {len(brains)} brains in {folder} can be read; the first, {first!r}: "
             f"{refused[first]}"
         )
-    shapes = {section.shape: brain for brain, section in sections.items()}
-    if len(shapes) > 1:
-        examples = ", ".join(f"{brain} is {h} × {w}" for (h, w), brain in shapes.items())
-        raise ValueError(f"sections in {folder} differ in shape ({examples}); give one shape")
+    shapes = Counter(section.shape for section in sections.values())
+    (usual, n), *others = shapes.most_common()
+    if any(count == n for _, count in others):
+        told = ", ".join(f"{count} of {h} × {w}" for (h, w), count in shapes.items())
+        raise ValueError(f"sections in {folder} differ in shape ({told}); give one shape")
+    for brain in [brain for brain, section in sections.items() if section.shape != usual]:
+        (h, w), (height, width) = sections.pop(brain).shape, usual
+        refused[brain] = f"its section is {h} × {w}, those of {n} others {height} × {width}"
     return np.stack(list(sections.values())), metadata.loc[list(sections)], refused
 
 
