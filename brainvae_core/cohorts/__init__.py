@@ -1,5 +1,9 @@
 """Where sections come from and what makes them comparable."""
 
+# ruff: noqa: F401
+
+import inspect
+
 from brainvae_core.cohorts.artefacts import (
     ARTEFACTS,
     GradedArtefacts,
@@ -35,46 +39,4 @@ from brainvae_core.cohorts.simulated import FACTORS, displaced, rendered, simula
 from brainvae_core.cohorts.turned import told_turned, turned_sections
 from brainvae_core.cohorts.volumes import read_section
 
-__all__ = [
-    "ARTEFACTS",
-    "EFFECTS",
-    "FACTORS",
-    "FREEFORM_FACTORS",
-    "Atlas",
-    "Cohort",
-    "GradedArtefacts",
-    "PlantedModel",
-    "Preprocessing",
-    "artefact_free",
-    "authors_cohort",
-    "cause",
-    "ccf_atlas",
-    "ccf_templates",
-    "clean_part",
-    "comparable_brains",
-    "comparable_section",
-    "corrupted_brains",
-    "displaced",
-    "drawn_atlas",
-    "factor_extremes",
-    "graded_artefacts",
-    "is_outlier",
-    "judged",
-    "known_factors",
-    "open_cohort",
-    "planted_difference",
-    "preprocess",
-    "read_acquired",
-    "read_ledger",
-    "read_section",
-    "read_sections",
-    "rendered",
-    "rendered_freeform",
-    "save_blocks",
-    "simulate",
-    "simulate_freeform",
-    "simulate_groups",
-    "suitability",
-    "told_turned",
-    "turned_sections",
-]
+__all__ = [name for name in dir() if name[0] != "_" and not inspect.ismodule(globals()[name])]

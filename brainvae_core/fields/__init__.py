@@ -1,5 +1,9 @@
 """What a model learned: which inputs move its latents, and which outputs its latents move."""
 
+# ruff: noqa: F401
+
+import inspect
+
 from brainvae_core.fields.association import (
     AgreementOfFits,
     BothDirections,
@@ -50,46 +54,4 @@ from brainvae_core.fields.truth import (
     recovery_rates,
 )
 
-__all__ = [
-    "AgreementOfFits",
-    "BothDirections",
-    "PlantedFields",
-    "ProjectiveField",
-    "ReceptiveField",
-    "Recovery",
-    "Rotated",
-    "ScoredFits",
-    "agreement_draws",
-    "agreement_of_fits",
-    "asymmetry",
-    "bootstrap_uncorrelatedness",
-    "both_directions",
-    "cross_agreement",
-    "field_agreement",
-    "fit_means",
-    "impact_covariance",
-    "most_moved",
-    "normalised_impacts",
-    "null_divergence",
-    "outlier_latents",
-    "perturb",
-    "planted_fields",
-    "projective_field",
-    "random_blobs",
-    "read_fits",
-    "receptive_field",
-    "recover",
-    "recover_fits",
-    "recovery_rates",
-    "region_brightness",
-    "region_profile",
-    "rotated_fits",
-    "scored_fits",
-    "stratified_rgb",
-    "tail_asymmetry",
-    "tail_ratio",
-    "traversal",
-    "uncorrelatedness",
-    "uncorrelatedness_null",
-    "weight_range",
-]
+__all__ = [name for name in dir() if name[0] != "_" and not inspect.ismodule(globals()[name])]

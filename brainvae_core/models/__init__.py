@@ -1,5 +1,9 @@
 """What can be fitted to a cohort; each model has ``encode(images)`` and ``decode(z)``."""
 
+# ruff: noqa: F401
+
+import inspect
+
 from brainvae_core.models.baselines import (
     BASELINES,
     NMF,
@@ -37,41 +41,4 @@ from brainvae_core.models.runs import (
 from brainvae_core.models.training import train_together
 from brainvae_core.models.vae import BetaVAE
 
-__all__ = [
-    "BASELINES",
-    "DENOISERS",
-    "NMF",
-    "PCA",
-    "BetaVAE",
-    "BetaVAEConfig",
-    "Denoiser",
-    "FactorAnalysisConfig",
-    "FailedRun",
-    "FromSklearn",
-    "FromTorch",
-    "LinearGaussian",
-    "MeanImage",
-    "MeanImageConfig",
-    "NMFConfig",
-    "NearestBrain",
-    "NearestBrainConfig",
-    "OutOfDeviceMemory",
-    "PCAConfig",
-    "PPCAConfig",
-    "ReleasedConfig",
-    "Run",
-    "diagnose",
-    "effective_strength",
-    "elbo_terms",
-    "fast_config",
-    "fit",
-    "fit_all",
-    "load_run",
-    "paper_config",
-    "read_released",
-    "run_name",
-    "save_run",
-    "sigma_at",
-    "train_together",
-    "tuned_denoiser",
-]
+__all__ = [name for name in dir() if name[0] != "_" and not inspect.ismodule(globals()[name])]
