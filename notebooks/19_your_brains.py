@@ -76,7 +76,7 @@ print(came)
 # of another contrast, plane or modality. Another unit of brightness is no reason. A brain that is unlike the reference's is used, but what is said of it
 # below by artefacts, norms and latents need not be its own; where the groups differ is not touched by that.
 
-# %%
+# %% tags=["hide-input"]
 suited = suitability(came, reference, planes_beside(p))
 fits = (suited["unsuited"] == "").to_numpy()
 brains = came.select(fits)
@@ -174,7 +174,7 @@ print(
     f"tiles of {side * brains.atlas.pixel_um:g} µm: {tiles.sum()}; norm of {len(held_out)} brains"
 )
 
-# %%
+# %% tags=["hide-input"]
 odd = np.argsort(-local_z, kind="stable")[:4]
 where = np.zeros((len(odd), *tiles.shape))
 where[:, tiles] = np.abs(local.z(errors[1][odd]))
@@ -189,7 +189,7 @@ figures.fig_error_maps(
     f"{len(brains)} brains of {came.name}; norm of {len(held_out)} clean brains of {reference.name}"
 )
 
-# %%
+# %% tags=["hide-input"]
 of_brain = came.metadata.drop(columns="gain").join(suited).assign(used=fits)
 of_brain.loc[names, "artefact_probability"] = judged.probability
 of_brain.loc[names, "artefact_kind"] = judged.kind
@@ -229,7 +229,7 @@ tables = {
     for kind, values in measures.items()
 }
 
-# %%
+# %% tags=["hide-input"]
 for _ in asked:
     clearest = tables["region"].sort_values("p").head(14)
     in_sd = clearest[["effect", "effect_low", "effect_high"]].set_axis(
@@ -247,7 +247,7 @@ for _ in asked:
         .made_from(source)
     )
 
-# %%
+# %% tags=["hide-input"]
 for _ in asked:
     maps = {
         name: np.zeros(brains.atlas.shape) for name in (design.contrast, "as the latents have it")
@@ -267,7 +267,7 @@ for _ in asked:
         .made_from(source)
     )
 
-# %%
+# %% tags=["hide-input"]
 for _ in asked:
     of_measure = [table.assign(of=kind) for kind, table in tables.items() if kind != "pixel"]
     table = pd.concat(of_measure, ignore_index=True)
@@ -283,7 +283,7 @@ for _ in asked:
 # A difference may be anatomy, brightness, registration, or damage in a few brains. Each section is explained by measures of each kind, and the kind
 # whose measures differ most is named where it leads clearly.
 
-# %%
+# %% tags=["hide-input"]
 usual_mean = reference.split("train").images.mean(axis=0)
 changes = section_changes(
     brains.images,
@@ -311,7 +311,7 @@ for _ in asked:
 # How far brains of one group differ in a region says what so many brains can show. The regions are tested together, so each at 0.05
 # divided by their number. The table stands below, and in `power.csv`.
 
-# %%
+# %% tags=["hide-input"]
 for _ in asked:
     fitted = design.matrix @ np.linalg.lstsq(design.matrix, mine[used], rcond=None)[0]
     spread = np.sqrt(np.square(mine[used] - fitted).sum() / (used.sum() - design.matrix.shape[1]))
@@ -337,7 +337,7 @@ for _ in asked:
 #
 # Of simulated brains the truth is known. Of a lab's own it is not, and nothing is shown here.
 
-# %%
+# %% tags=["hide-input"]
 for name, truth in lab_truth(p, reference).items():
     print(f"planted: {name}")
     display(

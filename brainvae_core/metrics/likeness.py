@@ -67,7 +67,8 @@ def difference_kind(
     Freedman–Lane permutations of every measure together, maximum ``|t|`` (of several tested
     columns √F) within a kind. "no difference" where no kind has ``p_family`` ≤ 0.05; "cannot tell"
     where the leading score is less than 1.15 times the next, or that kind itself not beyond chance.
-    It looks so: two kinds at once are told as the stronger or not at all, and a change that the first order misses can pass as another kind.
+    It looks so: two kinds at once are told as the stronger or not at all, and a change that the
+    first order misses can pass as another kind.
 
     Parameters
     ----------
