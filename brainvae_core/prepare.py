@@ -12,6 +12,7 @@ import pandas as pd
 
 from brainvae_core import cohorts
 from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.copies import check_parts
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.read import brain_files, source_files
@@ -207,7 +208,8 @@ def varied_cohorts(p, cohort: cohorts.Cohort) -> dict[str, dict[float, cohorts.C
 def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
     """A lab's brains, of a folder or one alone, on the reference cohort's grid and greys.
 
-    Those that cannot be brought there are ``refused``. Simulated ones are `EXAMPLE`.
+    Those that cannot be brought there are ``refused``, as are rows of the table without a brain.
+    Simulated ones are `EXAMPLE`. ValueError where a folder has no table and groups are asked about.
     """
     s = p.lab
     if s.brains == "simulated":
@@ -215,12 +217,26 @@ def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
             **EXAMPLE, atlas=open_atlas(p), shape=reference.atlas.shape, seed=p.cohort.seed + 1
         )
         return cohorts.comparable_brains(made.images, made.metadata, reference, name="example")
+    if p.cohort.atlas == "drawn":
+        print(
+            f"the atlas of profile {p.profile} is drawn: of real brains its regions are not the "
+            "CCF's; give a profile on the CCF, such as ccf, authors or paper"
+        )
     given = Path(_expanded(s.brains))
     if brain_files(given):
         metadata = pd.DataFrame(index=pd.Index([given.name], name="id"))
         sections, refused = cohorts.read_section(given, p.cohort.plane, s.orientation)[None], {}
     else:
+        table, asked = given / "metadata.csv", [name for name in (s.group, *s.covariates) if name]
+        if asked and given.is_dir() and not os.path.lexists(table):
+            raise ValueError(
+                f"{given} has no metadata.csv, which is to tell {', '.join(asked)} of each brain; "
+                "add it, or give group='' and no covariates to compare nothing"
+            )
         sections, metadata, refused = cohorts.read_sections(given, p.cohort.plane, s.orientation)
+        if table.is_file():
+            rows = [brain for brain in brain_ids(table) if brain not in {*metadata.index, *refused}]
+            refused |= dict.fromkeys(rows, "no brain here, only a row in metadata.csv")
     return cohorts.comparable_brains(
         sections, metadata, reference, refused=refused, name=given.name
     )

@@ -16,6 +16,8 @@ from nbconvert import HTMLExporter
 from brainvae_core.settings import read_profile
 
 CHAPTER = Path(__file__).parents[1] / "notebooks/19_your_brains.ipynb"
+LEFT = ("report.html", "contact_sheet.png", "brains.csv", "differences.csv", "power.csv")
+FOUND = "**Found.**"  # begins what the chapter tells of its own example
 
 
 def main(arguments=None) -> int:
@@ -28,6 +30,8 @@ def main(arguments=None) -> int:
     given = parser.parse_args(arguments)
     is_example = given.brains == "simulated"
     brains = given.brains if is_example else os.path.abspath(given.brains)
+    if given.profile.endswith((".yaml", ".yml")):  # the chapter runs in another folder
+        given.profile = os.path.abspath(given.profile)
     try:
         reports = CHAPTER.parent / read_profile(given.profile).places.reports
     except (ValueError, OSError) as error:
@@ -35,6 +39,8 @@ def main(arguments=None) -> int:
         return 2
     out = reports.resolve() / ("example" if is_example else Path(brains).name)
     out.mkdir(parents=True, exist_ok=True)
+    for name in LEFT:  # of an earlier report, which may have asked for more
+        (out / name).unlink(missing_ok=True)
     os.environ.setdefault("TQDM_DISABLE", "1")  # of the chapter's kernel, whose lines are the page
     told = {
         "profile": given.profile,
@@ -45,6 +51,8 @@ def main(arguments=None) -> int:
     executed, page = out / ".report.ipynb", out / ".report.html"
     try:
         notebook = papermill.execute_notebook(CHAPTER, executed, told, cwd=CHAPTER.parent)
+        if not is_example:
+            notebook.cells = [c for c in notebook.cells if not c.source.startswith(FOUND)]
         exporter = HTMLExporter(exclude_input=True, mathjax_url="", require_js_url="")
         page.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
         os.replace(page, out / "report.html")

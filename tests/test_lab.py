@@ -28,6 +28,8 @@ from brainvae_core.cohorts import (
     simulate_groups,
     suitability,
 )
+from brainvae_core.prepare import lab_brains
+from brainvae_core.settings import Settings, read_profile
 
 SHAPE = (80, 112)
 INSIDE = drawn_atlas().resampled(SHAPE).brain_mask
@@ -101,6 +103,21 @@ def test_a_folder_of_a_lab_is_read_and_compared(reference, lab, tmp_path):
     np.testing.assert_allclose(brains.images, direct.images, atol=1e-3)
     assert brains.metadata["group"].tolist() == few.metadata["group"].tolist()
     np.testing.assert_allclose(brains.metadata["gain"] * 20_000, direct.metadata["gain"], rtol=1e-3)
+
+
+def test_rows_without_a_brain_a_missing_table_and_a_drawn_atlas_are_told(tmp_path, capsys):
+    shape, folder = (40, 56), tmp_path / "lab"
+    write_lab(folder, simulate_groups(2, 2, shape=shape))
+    (folder / "lab-0002.npy").unlink()
+    p = Settings().changed({"cohort.shape": shape, "lab.brains": str(folder)})
+    reference = simulate(20, shape=shape, seed=0)
+    brains = lab_brains(p, reference)
+    assert brains.refused == {"lab-0002": "no brain here, only a row in metadata.csv"}
+    assert "the atlas of profile demo is drawn" in capsys.readouterr().out
+    (folder / "metadata.csv").unlink()
+    refused([("has no metadata.csv, which is to tell group of each", lab_brains, p, reference)])
+    assert len(lab_brains(p.changed({"lab.group": ""}), reference)) == 3
+    assert read_profile("ccf").lab.group == ""  # its one brain is in no group
 
 
 def test_what_cannot_be_compared_is_named_with_why(reference, lab):

@@ -1,5 +1,8 @@
 """A lab's report: a folder of brains and a table in, a page, tables and a picture out."""
 
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +58,24 @@ def test_one_brain_is_judged_without_groups(profile, tmp_path):
     assert report.main([str(lab / "lab-0001.npy"), "--profile", str(profile)]) == 0
     out = profile.parent / "reports/lab-0001.npy"
     assert {p.name for p in out.iterdir()} == {"brains.csv", "contact_sheet.png", "report.html"}
+
+
+def test_a_page_tells_nothing_of_the_example_or_of_an_earlier_report(tmp_path, monkeypatch):
+    given, out = {}, tmp_path / "reports/lab"
+
+    def executed(chapter, _, told, cwd):
+        given.update(told)
+        return nbformat.read(chapter, 4)
+
+    monkeypatch.setattr(report.papermill, "execute_notebook", executed)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(PROFILE.format(tmp_path))
+    out.mkdir(parents=True)
+    (out / "differences.csv").touch()
+    assert report.main(["lab", "--profile", "tiny.yaml"]) == 0
+    assert [p.name for p in out.iterdir()] == ["report.html"]
+    assert given["profile"] == str(tmp_path / "tiny.yaml")  # the chapter runs elsewhere
+    assert "Found." not in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,11 @@ def read_brain_table(path: Path, brains: list[str]) -> pd.DataFrame:
     return table
 
 
+def brain_ids(path: Path) -> list[str]:
+    """Names in a table's first column, of whichever brains."""
+    return [cells[0] for _, cells in _text(path)[1]]
+
+
 def _text(path):
     """Names of the columns, rows of text with their line numbers, and what separates them."""
     if not path.is_file():

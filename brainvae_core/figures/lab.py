@@ -88,7 +88,7 @@ def fig_group_maps(
 ) -> Figure:
     """Where two groups differ, pixel by pixel.
 
-    Left: the mean section of the first group. Then the second group's minus the first's, red where
+    Left: a mean section, as its title says. Then the second group's minus the first's, red where
     the second is brighter and blue where it is darker, each panel as its title says; all share one
     scale of brightness (1 is white). A black outline holds the pixels whose difference is beyond
     chance: in 19 of 20 studies without any difference there is no outline at all. Grey lines are
@@ -97,7 +97,7 @@ def fig_group_maps(
     Parameters
     ----------
     first : ndarray, shape (height, width)
-        Mean section of the first group.
+        Mean section.
     differences : mapping of title to ndarray, each (height, width)
     p_family : ndarray, shape (height, width)
         Of the first difference's pixels, over all pixels together.
