@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 import papermill
@@ -17,6 +18,7 @@ from brainvae_core.settings import read_profile
 
 CHAPTER = Path(__file__).parents[1] / "notebooks/19_your_brains.ipynb"
 LEFT = ("report.html", "contact_sheet.png", "brains.csv", "differences.csv", "power.csv")
+LEFT += ("cleaned.npz",)
 FOUND = "**Found.**"  # begins what the chapter tells of its own example
 
 
@@ -39,8 +41,7 @@ def main(arguments=None) -> int:
         return 2
     out = reports.resolve() / ("example" if is_example else Path(brains).name)
     out.mkdir(parents=True, exist_ok=True)
-    for name in LEFT:  # of an earlier report, which may have asked for more
-        (out / name).unlink(missing_ok=True)
+    started = time.time()
     os.environ.setdefault("TQDM_DISABLE", "1")  # of the chapter's kernel, whose lines are the page
     told = {
         "profile": given.profile,
@@ -56,6 +57,9 @@ def main(arguments=None) -> int:
         exporter = HTMLExporter(exclude_input=True, mathjax_url="", require_js_url="")
         page.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
         os.replace(page, out / "report.html")
+        for left in map(out.joinpath, LEFT):  # of an earlier report, which may have asked for more
+            if left.exists() and left.stat().st_mtime < started:
+                left.unlink()
     except papermill.PapermillExecutionError as error:
         print(f"error: {error.evalue}", file=sys.stderr)
         return 2

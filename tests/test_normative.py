@@ -150,7 +150,7 @@ def test_what_gives_no_norm_is_refused_by_name():
     refused(
         [
             ("11 reference brains are too few for a norm with 0", Norm, values[:11]),
-            ("give at least 21", Norm, values[:20], ages[:20]),
+            ("give at least 13", Norm, values[:12], ages[:12]),
             ("50 brains have 49 rows of covariates", Norm, values, ages[:49]),
             (
                 "covariates has entries that are not finite",

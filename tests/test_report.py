@@ -41,7 +41,7 @@ def test_a_folder_of_brains_and_a_table_become_a_report(profile, tmp_path, capsy
     assert report.main(given) == 0
     out = profile.parent / "reports/my lab"
     assert sorted(p.name for p in out.iterdir()) == [
-        "brains.csv", "contact_sheet.png", "differences.csv", "power.csv", "report.html"
+        "brains.csv", "cleaned.npz", "contact_sheet.png", "differences.csv", "power.csv", "report.html"
     ]  # fmt: skip
     page = (out / "report.html").read_text()
     assert "lab-0005 is left out: upside down" in page and "no age_days" in page
@@ -57,7 +57,12 @@ def test_one_brain_is_judged_without_groups(profile, tmp_path):
     lab = write_lab(tmp_path / "two", simulate_groups(1, 1, shape=(40, 56)))
     assert report.main([str(lab / "lab-0001.npy"), "--profile", str(profile)]) == 0
     out = profile.parent / "reports/lab-0001.npy"
-    assert {p.name for p in out.iterdir()} == {"brains.csv", "contact_sheet.png", "report.html"}
+    assert {p.name for p in out.iterdir()} == {
+        "brains.csv",
+        "cleaned.npz",
+        "contact_sheet.png",
+        "report.html",
+    }
 
 
 def test_a_page_tells_nothing_of_the_example_or_of_an_earlier_report(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from brainvae_core.cohorts.freeform import (
     simulate_freeform,
 )
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
-from brainvae_core.cohorts.lab import comparable_brains, suitability
+from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part
 from brainvae_core.cohorts.preprocess import (
     Preprocessing,
     comparable_section,

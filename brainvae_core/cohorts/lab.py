@@ -153,6 +153,17 @@ def suitability(
     return found
 
 
+def suited_part(brains: Cohort, suited: pd.DataFrame) -> Cohort:
+    """The brains that `suitability` finds nothing against; a ValueError where there is none."""
+    kept = (suited["unsuited"] == "").to_numpy()
+    if not kept.any():
+        raise ValueError(
+            f"none of the {len(brains)} brains is a section such as the reference's; the first, "
+            f"{suited.index[0]!r}: {suited['unsuited'].iloc[0]}"
+        )
+    return brains.select(kept)
+
+
 def _turned(upright, is_down, usual, mean, atlas):
     """How each section lies, by its contrast put right; (n,)."""
     images = np.concatenate([usual, mean[None, :, ::-1], upright])

@@ -29,6 +29,15 @@ class Design(NamedTuple):
     tested: np.ndarray
     brains: pd.Index
 
+    @property
+    def effect(self) -> str:
+        """What its effect sizes are, in words."""
+        if self.tested.sum() > 1:
+            return f"partial η² of {self.contrast}"
+        if self.contrast.startswith("per unit"):
+            return f"standard deviations by one of {self.term}"
+        return f"{self.contrast}, in standard deviations"
+
 
 def usable_brains(
     metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ()
