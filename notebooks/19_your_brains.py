@@ -199,7 +199,10 @@ figures.fig_error_maps(
 )
 
 # %% tags=["hide-input"]
-of_brain = came.metadata.drop(columns="gain").join(suited, lsuffix=" (table)").assign(used=fits)
+of_brain = came.metadata.drop(columns="gain").merge(
+    suited, left_index=True, right_index=True, suffixes=(" (table)", "")
+)
+of_brain["used"] = fits
 of_brain.loc[names, "artefact_probability"] = judged.probability
 of_brain.loc[names, "artefact_kind"] = judged.kind
 of_brain.loc[names, "whole_z"] = norm.whole(mine)
