@@ -67,7 +67,7 @@ pca, model = (
 came = lab_brains(p, reference)
 out = Path(p.places.reports) / came.name
 out.mkdir(parents=True, exist_ok=True)
-print(came)
+print(f"reference: {reference}", came, sep="\n")
 
 # %% [markdown]
 # ## What is left out
