@@ -182,7 +182,10 @@ def test_a_short_name_is_one_setting_the_models_first():
         ({"seeds": [1]}, "'seeds' may be grid.seeds or evaluation.seeds; say which"),
         ({"beta": 3, "settings": "model.beta=4"}, "model.beta is given twice"),
         ({"settings": "beta"}, "'beta' must be name=value, such as model.beta=4"),
-        ({"profile": "dmeo"}, "no profile params/dmeo.yaml; params has authors, ccf, demo"),
+        (
+            {"profile": "dmeo"},
+            "no profile params/dmeo.yaml; params has authors, authors_fitted, ccf, demo",
+        ),
     ],
 )
 def test_a_name_that_is_no_setting_is_refused_with_the_nearest(names, told):
