@@ -29,9 +29,10 @@ KEEP ?= data/allen
 BRAINS ?= simulated
 GROUP ?=
 COVARIATES ?=
+ORIENTATION ?= header
 AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
-export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES
+export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES ORIENTATION
 
 .PHONY: help env check fit test book html report records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
@@ -94,7 +95,8 @@ html: .venv/made ## render the book from the committed notebooks, which are the 
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
 report: .venv/made ## a lab's own brains: BRAINS=folder GROUP=genotype COVARIATES='sex, age_days', to _build/reports
-	$(BIN)/python -m brainvae_core.report "$$BRAINS" --group "$$GROUP" --covariates "$$COVARIATES" --profile "$$PROFILE"
+	$(BIN)/python -m brainvae_core.report "$$BRAINS" --group "$$GROUP" --covariates "$$COVARIATES" \
+	  --orientation "$$ORIENTATION" --profile "$$PROFILE"
 
 records: .venv/made ## keep what a profile's book recorded beside the demo's numbers in the ledger
 	$(BIN)/python book/_ext/chapters.py "_build/$$PROFILE/notebooks" "book/records/$$PROFILE.json"

@@ -224,6 +224,8 @@ def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
         )
     given = Path(_expanded(s.brains))
     if brain_files(given):
+        if s.group:
+            raise ValueError(f"{given} is one brain, which has no groups: ask about none")
         metadata = pd.DataFrame(index=pd.Index([given.name], name="id"))
         sections, refused = cohorts.read_section(given, p.cohort.plane, s.orientation)[None], {}
     else:

@@ -28,6 +28,7 @@ def main(arguments=None) -> int:
     parser.add_argument("brains", nargs="?", default="simulated", help="a folder, or one brain")
     parser.add_argument("--group", default="", help="the column of metadata.csv that tells groups")
     parser.add_argument("--covariates", default="", help="other columns, with commas between")
+    parser.add_argument("--orientation", default="header", help="as files say, or such as asr")
     parser.add_argument("--profile", default="demo", help="the reference cohort and its model")
     given = parser.parse_args(arguments)
     is_example = given.brains == "simulated"
@@ -46,6 +47,7 @@ def main(arguments=None) -> int:
     told = {
         "profile": given.profile,
         "brains": brains,
+        "settings": f"lab.orientation={given.orientation}",
         "group": given.group or ("group" if is_example else ""),
         "covariates": [name.strip() for name in given.covariates.split(",") if name.strip()],
     }

@@ -16,8 +16,8 @@
 #
 # **Which of these brains can be used, which are unusual, and in what do two groups differ?** The chapter takes a folder of
 # registered brains and a table of them. No model is fitted to them: a large reference cohort says what is usual, and a model of that cohort
-# finds artefacts. In the demo profile the folder holds 12 wild types and 12 knockouts that were simulated; what was planted in them is
-# told at the end.
+# finds artefacts. Where no folder is
+# given, 12 wild types and 12 knockouts are simulated; what was planted in them is told at the end.
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"  # params/demo.yaml, or the path of a YAML file: the reference cohort and its model
@@ -249,7 +249,9 @@ for _ in asked:
         figures.fig_differences(
             in_sd.assign(region=told), f"Brightness: {design.effect}", group="region"
         )
-        .shows("The regions that differ most, and the q of each.")
+        .shows(
+            "The regions that differ most. A filled marker is of that region alone; what counts is q."
+        )
         .made_from(source)
     )
 
@@ -276,11 +278,19 @@ for _ in asked:
     of_measure = [table.assign(of=kind) for kind, table in tables.items() if kind != "pixel"]
     table = pd.concat(of_measure, ignore_index=True)
     table["name"] = table["measure"].map(brains.atlas.structures.set_index("acronym")["name"])
-    table.to_csv(out / "differences.csv", index=False)
     is_region = table["of"] == "region"
+    table.loc[is_region, "percent"] = 100 * table["value"] / table["measure"].map(mine[used].mean())
+    table.to_csv(out / "differences.csv", index=False)
     clear = is_region & (table["q"] < 0.05) | ~is_region & (table["p_family"] < 0.05)
     in_numbers[f"clear differences, {design.contrast}"] = table[clear].round(3)
     in_numbers["pixels beyond chance"] = f"{(p_family < 0.05).sum()} of {inside.sum()}"
+    damaged = ", ".join(names[used & (judged.kind != "none")]) or "none"
+    print(
+        f"compared though they have an artefact: {damaged}; without their files they are left out"
+    )
+    print(
+        "none is clear, which is not the same as no difference: see the power" * (not clear.any())
+    )
 
 # %% [markdown]
 # ## Of which kind is it?

@@ -74,7 +74,9 @@ def told(tmp_path, atlas="a folder", **changes):
 
 @atlas_of_the_brains
 def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
-    p = told(tmp_path, brains=str(own), **{"lab.brains": str(own / "mouse-03.npy")})
+    p = told(
+        tmp_path, brains=str(own), **{"lab.brains": str(own / "mouse-03.npy"), "lab.group": ""}
+    )
     cohort, other = prepare_cohort(p), prepare_cohort(told(tmp_path, brains=str(acquired)))
     assert cohort.images.shape == (N, 80, 112) and (cohort.name, other.name) == ("lab", "allen")
     assert np.array_equal(cohort.images, other.images)
@@ -87,7 +89,7 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
         assert np.corrcoef(mine.ravel(), true.ravel())[0, 1] > 0.99
     assert np.array_equal(lab_brains(p, cohort).images[0], cohort.images[3])
     np.save(tmp_path / "inverted.npy", 65_535 - brains[0][3])
-    inverted = told(tmp_path, **{"lab.brains": str(tmp_path / "inverted.npy")})
+    inverted = told(tmp_path, **{"lab.brains": str(tmp_path / "inverted.npy"), "lab.group": ""})
     refused([("none of .*; inverted.npy: section is .* outside", lab_brains, inverted, cohort)])
     assert list(other.metadata.index) == [str(1000 - i) for i in range(N)]
     assert other.refused == {str(1000 - N): "no red volume"}

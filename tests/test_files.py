@@ -98,7 +98,8 @@ def test_the_same_content_is_the_same_cohort_and_another_labs_folder_is_not(p, t
     assert cohort_folder(of_b).name.startswith("brains-")
     assert cohort_folder(of_b) != before == cohort_folder(again)
     new = [
-        p.changed({"lab.brains": str(tmp_path / "A/brains" / name)}) for name in ("m0", "m1.npy")
+        p.changed({"lab.brains": str(tmp_path / "A/brains" / name), "lab.group": ""})
+        for name in ("m0", "m1.npy")
     ]
     contents = [lab_content(q) for q in new]
     rewritten(tmp_path / "A/store/m0/downsampled_standard.tiff")
@@ -217,7 +218,7 @@ def test_turned_brains_on_the_real_atlas_are_told_whenever_the_cohort_is_opened(
     for how, is_down in (("none", False), ("mirrored", False), ("upside down", True)):
         np.save(tmp_path / "new.npy", TURNS[how](section))
         new = prepare.lab_brains(
-            p.changed({"lab.brains": str(tmp_path / "new.npy")}), cohort
+            p.changed({"lab.brains": str(tmp_path / "new.npy"), "lab.group": ""}), cohort
         ).images
         assert upside_down(new, cohort.atlas).tolist() == [is_down]
     greys = Preprocessing.of(cohort)

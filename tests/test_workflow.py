@@ -229,7 +229,7 @@ def test_a_profile_that_is_not_there_is_told(tree):
     answer = subprocess.run(command, cwd=tree, capture_output=True, text=True)
     assert answer.returncode != 0
     assert (
-        "no profile notebooks/params/dmeo.yaml; notebooks/params has authors, authors_fitted, ccf, demo"
+        "no profile notebooks/params/dmeo.yaml; notebooks/params has authors, authors_fitted, ccf"
         in answer.stdout
     )
 

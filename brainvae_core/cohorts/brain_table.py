@@ -40,8 +40,9 @@ def read_brain_table(path: Path, brains: list[str]) -> pd.DataFrame:
         others = sorted(set(ids) - set(brains))
         hint = f"; rows of no brain here are {', '.join(others[:5])}" if others else ""
         raise ValueError(
-            f"{path} has no row for brains {', '.join(missing[:5])}: its first column has to be "
-            f"the brain's name, with commas, semicolons or tabs between columns{hint}"
+            f"{path} has no row for brains {', '.join(missing[:5])}: add one, or take the brain "
+            "out of the folder; the first column has to be the brain's name, with commas, "
+            f"semicolons or tabs between columns{hint}"
         )
     if twice := sorted(set(ids[ids.duplicated()])):
         where = ", ".join(str(lines[i]) for i in (ids == twice[0]).nonzero()[0])

@@ -25,7 +25,7 @@ def fig_contact_sheet(
     *,
     masks: np.ndarray | None = None,
 ) -> Figure:
-    """Every brain that came, those first that need a look.
+    """Every brain that is used, those first that need a look.
 
     Each image is the section of one brain, its id above. Words on it say what was found; an orange
     outline marks where, unless that is more than a fifth of the image. All sections share one grey
