@@ -285,7 +285,8 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
 
 
-def checked_shape(sizes):
+def checked_shape(sizes) -> tuple[int, ...]:
+    """A volume's three sizes, or why a header's numbers are none."""
     shape = tuple(int(s) for s in sizes)
     if len(shape) != 3 or min(shape) < 1 or prod(shape) > MOST_VOXELS:
         sizes = " × ".join(map(str, shape))
