@@ -12,7 +12,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from matplotlib.image import imsave
 from torch import nn
 
 from brainvae_core.cohorts import Atlas, Cohort, artefact_free
+from brainvae_core.disk import appearing
 from brainvae_core.fields import projective_field, receptive_field, stratified_rgb, weight_range
 from brainvae_core.figures.style import grey_limit
 from brainvae_core.metrics import active_latents
@@ -160,17 +160,9 @@ def explorer_data(p: Settings, cohort: Cohort, model, fitted_as: str) -> dict:
 def write_script(path: str | Path, data: dict) -> Path:
     """Write the data as a script, which appears under its name only when it is complete."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(f"window.{GLOBAL} = {text};\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    with appearing(path) as beside:
+        beside.write_text(f"window.{GLOBAL} = {text};\n", encoding="utf-8")
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.copies import check_parts
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.read import brain_files, source_files
-from brainvae_core.models import ReleasedConfig, Run, load_run, run_name
+from brainvae_core.models import ReleasedConfig, Run, copy_run, load_run, place, run_name
 
 SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
 DESCRIBED = "cohort.json"  # what every saved cohort has
@@ -82,7 +81,8 @@ def lab_content(p) -> str:
 def prepare_cohort(p) -> cohorts.Cohort:
     """The profile's cohort: read from ``data`` where it was made before, else made and kept there.
 
-    What is wrong with how its brains lie is printed.
+    Runs of it that come with the project are put among the profile's. What is wrong with how its
+    brains lie is printed.
     """
     path = cohort_folder(p)
     if not path.exists():
@@ -97,6 +97,7 @@ def prepare_cohort(p) -> cohorts.Cohort:
                 ) from error
     as_saved = path == _saved(p.cohort.brains)
     cohort = _as_saved(p, path) if as_saved else cohorts.open_cohort(path)
+    place(cohort, p.places.results, p.places.runs)
     if told := cohorts.told_turned(cohort):
         print(told)
     return cohort
@@ -154,16 +155,7 @@ def _as_saved(p, saved) -> cohorts.Cohort:
             raise ValueError(
                 f"{run.folder} is of another cohort than {saved}; run `make authors` again"
             )
-        kept = Path(p.places.runs) / run.folder.name
-        beside = kept.with_name(f".{kept.name}.{os.getpid()}")
-        if not kept.exists():
-            try:
-                os.replace(shutil.copytree(run.folder, beside), kept)
-            except OSError:
-                if not kept.exists():  # another notebook may have kept it meanwhile
-                    raise
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
+        copy_run(run.folder, cohort, p.places.runs)
     return cohort if cohort.atlas.shape == p.cohort.shape else cohort.resampled(p.cohort.shape)
 
 

@@ -23,7 +23,7 @@ from brainvae_core.yaml12 import read_yaml
 
 FOLDERS = ("params", "notebooks/params")  # as seen from the notebooks, and from the project
 PATHS = ("cohort.brains", "cohort.atlas", "lab.brains")
-PATHS += ("places.data", "places.runs", "places.reports")
+PATHS += tuple(f"places.{name}" for name in ("data", "runs", "results", "reports"))
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 MODEL = BetaVAEConfig(steps=((80, 112, 800), (160, 224, 500)), validate_every=100)
 
@@ -105,6 +105,7 @@ class PlacesSettings(_Section):
 
     data: str = "../data"
     runs: str = "../runs"
+    results: str = "../results"  # runs that come with the project; elsewhere to fit them anew
     reports: str = "../_build/reports"
     device: str = "auto"  # CUDA, else MPS, else CPU
     together: int = 2  # models trained at once

@@ -25,6 +25,7 @@ from brainvae_core.models import (
     PPCAConfig,
     Run,
     fit_all,
+    keep,
     run_name,
 )
 from brainvae_core.prepare import (
@@ -304,6 +305,9 @@ def main():
     parser.add_argument("profile", help="its name in notebooks/params, or a YAML file")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--latent-dim", type=int, help="one L of these stages")
+    parser.add_argument(
+        "--keep", action="store_true", help="copy the VAEs to results/, in half precision"
+    )
     parser.add_argument("--print", action="store_true", help="count what is fitted, fit nothing")
     options = parser.parse_args()
     try:
@@ -319,7 +323,10 @@ def main():
                 if options.latent_dim and not options.print:
                     _fitted(p, configs, cohort)
                 elif configs and not options.print:
-                    fitted(p, name, cohort)
+                    runs = [run for _, run in fitted(p, name, cohort)]
+                    if options.keep:
+                        vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
+                        keep(cohort, vaes, Path(p.places.results) / p.profile)
                 told = counted(configs, cohort, p.places.runs) or "made"
                 print(f"{cohort}: {told}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:

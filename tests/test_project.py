@@ -139,14 +139,15 @@ def test_rooms_know_nothing_of_one_another_and_no_import_comes_back():
     for room in ("cohorts", "models", "metrics", "fields", "figures"):
         inside = f"brainvae_core.{room}."
         seen = {found for m, of in arrows.items() if f"{m}.".startswith(inside) for found in of}
-        assert {found for found in seen if not f"{found}.".startswith(inside)} == set(), room
+        outside = {found for found in seen if not f"{found}.".startswith(inside)}
+        assert outside <= {"brainvae_core.disk"}, room
     graphlib.TopologicalSorter(arrows).prepare()  # refuses a circle
 
 
 def test_the_projects_words_name_no_machine():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     for name in tracked.stdout.split():
-        if not name.endswith((".png", ".svg")) and (ROOT / name).is_file():
+        if not name.endswith((".png", ".svg", ".safetensors")) and (ROOT / name).is_file():
             text = (ROOT / name).read_text()
             assert not re.search(r"(?<![\w.])/(home|root|Users)/[a-z]", text), name
 

@@ -223,7 +223,7 @@ def test_a_damaged_cohort_is_refused(copy, name, damage):
         file.write_bytes(content[:middle])
     else:
         file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    words = f"copy.* (damaged: {name}|readable)"
+    words = f"copy/{name} is damaged"
     refused([(words, open_cohort, copy, True)])
     if damage == "flipped" and is_image:
         open_cohort(copy)  # reads no image
@@ -236,7 +236,7 @@ def test_a_damaged_header_is_refused_at_once(copy, old):
     content = (copy / "images.npy").read_bytes()
     new = {b"<f4": b"<i4", b"\x93NUMPY": b"\x93NUMPX"}.get(old, b"(17, 56, 40)")
     (copy / "images.npy").write_bytes(content.replace(old, new, 1))
-    refused([("is damaged: images.npy", open_cohort, copy)])
+    refused([("images.npy is damaged", open_cohort, copy)])
 
 
 def test_what_is_no_cohort_of_this_format_is_refused_and_none_is_overwritten(cohort, copy):
@@ -247,12 +247,12 @@ def test_what_is_no_cohort_of_this_format_is_refused_and_none_is_overwritten(coh
             write(copy)
     content = json.loads((copy / "cohort.json").read_text())
     for changed, words in (
-        (json.dumps({**content, "format": 2}), "has cohort format 2; this library reads 3"),
-        (json.dumps({**content, "format": 4}), "has cohort format 4; this library reads 3"),
-        *((text, "not a readable cohort") for text in ("[]", "{}", "17", "")),
+        (json.dumps({**content, "format": 2}), "has format 2; this library reads 3"),
+        (json.dumps({**content, "format": 4}), "has format 4; this library reads 3"),
+        *((text, "/cohort.json is damaged") for text in ("[]", "{}", "17", "")),
     ):
         (copy / "cohort.json").write_text(changed)
-        refused([(f"copy {words}|copy is {words}", open_cohort, copy)])
+        refused([(f"copy ?{words}", open_cohort, copy)])
 
 
 # ---- written at once and block by block ----

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core.cohorts.atlas import block_mean
-from brainvae_core.cohorts.stored import ARRAYS, BLOCK, append, describe, read, written_beside
+from brainvae_core.cohorts.stored import ARRAYS, BLOCK, append, describe, read
+from brainvae_core.disk import appearing
 
 IN_MEMORY = 2**30  # bytes; a larger part of an opened cohort stays on disk
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
@@ -138,7 +139,8 @@ class Cohort:
         """A cohort that differs in some parts, whose images were checked before."""
         other = object.__new__(Cohort)
         other.__dict__ = {**self.__dict__, **changes}
-        other.__dict__.pop("fingerprint", None)
+        for of_images in ("fingerprint", "identity"):
+            other.__dict__.pop(of_images, None)
         other._check_brains()
         return other
 
@@ -151,6 +153,18 @@ class Cohort:
         split = self.metadata.get("split", pd.Series("", index=self.metadata.index))
         digest.update("\n".join(f"{b},{s}" for b, s in split.items()).encode())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the brains' names, their size, and the mean brightness of each eighth of them.
+
+        The last bits of simulated pixels differ between processors, and make no other cohort.
+        """
+        blocks = (self.images[start : start + BLOCK] for start in range(0, len(self), BLOCK))
+        each = np.concatenate([block.mean(axis=(1, 2), dtype=float) for block in blocks])
+        brightness = [f"{part.mean():.4f}" for part in np.array_split(each, min(8, len(each)))]
+        told = [list(map(str, self.metadata.index)), self.images.shape, brightness]
+        return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def save(self, path: str | Path) -> Path:
         """Write a folder that `open_cohort` reads; it appears only when it is complete."""
@@ -265,7 +279,10 @@ def save_blocks(
         Else the first block's.
     """
     path = Path(path)
-    with written_beside(path) as folder:
+    if path.exists():
+        raise FileExistsError(f"{path} exists; a cohort is never overwritten")
+    with appearing(path) as folder:
+        folder.mkdir()
         first, metadata, factors = None, [], []
         for block in blocks:
             first = block if first is None else first

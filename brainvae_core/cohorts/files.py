@@ -12,6 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from traceback import walk_tb
 
+from brainvae_core.disk import appearing
+
 STARTS = {  # the first bytes of every format
     ".npy": (b"\x93NUMPY",),
     ".npz": (b"PK\3\4",),
@@ -121,13 +123,6 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
                 after[place] = [*state, sha256]
         hashes.append(sha256)
     if after != before:
-        _write_beside(known, json.dumps(after))
+        with suppress(OSError), appearing(known) as beside:  # it only saves time
+            beside.write_text(json.dumps(after))
     return hashes
-
-
-def _write_beside(path, text):
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    with suppress(OSError):  # it only saves time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text)
-        os.replace(beside, path)

@@ -7,12 +7,9 @@ categories come back as their values. Nothing is pickled.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import os
-import shutil
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,26 +17,13 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.disk import read_sealed, seal
 
 FORMAT = 3  # 1 and 2 were Zarr
 DESCRIPTION = "cohort.json"
+ANEW = "copy the cohort again, or make it anew"
 ARRAYS = ("images", "clean", "artefact_masks")  # one value a pixel of each brain; the rest is small
 BLOCK = 64  # brains that are read or written at once
-
-
-@contextmanager
-def written_beside(path: Path):
-    """A folder to write to, which appears as `path` once all of it is there."""
-    if path.exists():
-        raise FileExistsError(f"{path} exists; a cohort is never overwritten")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.mkdir()
-        yield beside
-        os.replace(beside, path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def append(path: Path, images) -> None:
@@ -79,37 +63,15 @@ def describe(folder: Path, cohort) -> None:
             name: _write_table(folder / f"{name}.csv", table) for name, table in tables.items()
         },
     }
-    content["files"] = {
-        file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-        for file in sorted(folder.iterdir())
-    }
-    content["sha256"] = _digest(content)
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+    seal(folder, DESCRIPTION, content)
 
 
 def read(path: Path, verify: bool) -> dict:
     """What makes up a `Cohort`, its `ARRAYS` mapped and not read."""
     if not path.is_dir():
         raise FileNotFoundError(f"no cohort at {path}")
-    try:
-        content = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
-        version, expected = content["format"], content.get("sha256")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a readable cohort: no usable {DESCRIPTION}") from error
-    if version != FORMAT:
-        raise ValueError(
-            f"{path} has cohort format {version}; this library reads {FORMAT}: make it anew, or "
-            "read it with the library that wrote it"
-        )
-    if expected != _digest({k: v for k, v in content.items() if k != "sha256"}):
-        raise _damaged(path, DESCRIPTION)
-    for name, file in content["files"].items():
-        same = (path / name).is_file() and (path / name).stat().st_size == file["bytes"]
-        if same and (verify or name.removesuffix(".npy") not in ARRAYS):
-            same = _sha256(path / name) == file["sha256"]
-        if not same:
-            raise _damaged(path, name)
+    large = () if verify else [f"{name}.npy" for name in ARRAYS]
+    content = read_sealed(path, DESCRIPTION, FORMAT, ANEW, large)
     tables = {name: _read_table(path / f"{name}.csv", k) for name, k in content["tables"].items()}
     with np.load(path / "atlas.npz") as arrays:
         atlas = Atlas(**arrays, structures=tables.pop("structures"), **content["atlas"])
@@ -129,7 +91,7 @@ def _mapped(path, name, content, shape):
             return array
     except ValueError:
         pass
-    raise _damaged(path, f"{name}.npy")
+    raise ValueError(f"{path / name}.npy is damaged: its header is not what was saved; {ANEW}")
 
 
 def _write_table(path, table) -> list[dict]:
@@ -173,16 +135,3 @@ def _typed(cells, kind) -> pd.Series:
     if dtype.startswith("bool"):
         values = values.map({"True": True, "False": False})
     return values.astype(dtype)
-
-
-def _sha256(path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(content) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _damaged(path, name) -> ValueError:
-    return ValueError(f"{path} is damaged: {name} is not what was saved; copy the cohort again")

@@ -6,7 +6,6 @@ import csv
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,13 +17,16 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from brainvae_core.disk import appearing, read_sealed, seal
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_device, pick_device
 from brainvae_core.models.released import ReleasedConfig
 from brainvae_core.models.training import progress_bar, train_together
 
-FORMAT = 3  # with what a fit was made; before it β was of another strength at every size
+FORMAT = 4  # with checksums of all files; before 3 β was of another strength at every size
+DESCRIPTION, WEIGHTS = "config.json", "weights.safetensors"
+ANEW = "delete the folder and fit it anew"
 LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
 KINDS = {c.kind: c for c in (BetaVAEConfig, ReleasedConfig)} | BASELINES
 
@@ -205,35 +207,28 @@ def save_run(
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a run is never overwritten")
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    beside.mkdir(parents=True, exist_ok=True)
-    try:
-        digest = None
+    with appearing(folder) as beside:
+        beside.mkdir()
         if failure is None:
             try:
-                save_file(model.tensors(), beside / "weights.safetensors")
+                save_file(model.tensors(), beside / WEIGHTS)
             except SafetensorError as error:  # of a full disk, which is no OSError
                 raise OSError(
                     f"weights of {folder} cannot be written ({error}); make room"
                 ) from None
-            digest = _digest(beside / "weights.safetensors")
+        with (beside / "history.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, fieldnames=list(history[0]) if history else ["step"])
+            table.writeheader()
+            table.writerows(history)
         described = {
             "format": FORMAT,
             "kind": config.kind,
             "config": asdict(config),
             "cohort": {"name": cohort_name, "fingerprint": fingerprint},
-            "weights_sha256": digest,
             "failure": failure,
             "made": made or {},
         }
-        with (beside / "history.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, fieldnames=list(history[0]) if history else ["step"])
-            table.writeheader()
-            table.writerows(history)
-        (beside / "config.json").write_text(json.dumps(described, indent=1) + "\n")
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        seal(beside, DESCRIPTION, described)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -242,20 +237,20 @@ def load_run(folder: str | Path) -> Run:
     What is not there is a FileNotFoundError, a fit that ended before its time a `FailedRun`, and
     another format, a configuration that does not match the name or damage a ValueError.
     """
-    folder, anew = Path(folder), "delete the folder and fit it anew"
+    folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
         raise FileNotFoundError(f"no run at {folder}: it {what}; a run is a folder in runs/")
-    lacks = [n for n in ("config.json", "history.csv") if not (folder / n).is_file()]
-    if "config.json" in lacks and (inside := _runs_in(folder)):
+    lacks = [n for n in (DESCRIPTION, "history.csv") if not (folder / n).is_file()]
+    if DESCRIPTION in lacks and (inside := _runs_in(folder)):
         raise FileNotFoundError(
             f"{folder} is no run but a folder of them; name one in it, such as {inside[0]}"
         )
     if lacks:
-        is_run = len(lacks) == 1 or (folder / "weights.safetensors").exists()
-        advice = anew if is_run else "name the folder of a run"
+        is_run = len(lacks) == 1 or (folder / WEIGHTS).exists()
+        advice = ANEW if is_run else "name the folder of a run"
         raise FileNotFoundError(f"run {folder} lacks {lacks[0]}; {advice}")
-    described, config = _described(folder)
+    described, config = read_description(folder)
     expected = run_name(config, described["cohort"]["fingerprint"])
     if folder.name != expected:
         raise ValueError(
@@ -264,16 +259,9 @@ def load_run(folder: str | Path) -> Run:
         )
     if described["failure"]:
         raise FailedRun(f"run {folder} failed: {described['failure']} (delete it to fit it again)")
-    weights = folder / "weights.safetensors"
-    digest = _digest(weights) if weights.is_file() else "missing"
-    if digest != described["weights_sha256"]:
-        raise ValueError(
-            f"weights of run {folder} are damaged (sha256 {digest[:12]}, written as "
-            f"{described['weights_sha256'][:12]}); {anew}"
-        )
-    LOADED[folder.name] = digest
+    LOADED[folder.name] = described["files"][WEIGHTS]["sha256"]
     try:
-        model = config.restore(load_file(weights))
+        model = config.restore(load_file(folder / WEIGHTS))
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"weights of run {folder} do not fit its configuration: {what}") from error
@@ -284,39 +272,22 @@ def load_run(folder: str | Path) -> Run:
 def _runs_in(folder) -> list[str]:
     """Names of the runs in a folder; where none is whole, of its folders."""
     inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    whole = [f for f in inside if (f / "config.json").is_file()]
+    whole = [f for f in inside if (f / DESCRIPTION).is_file()]
     return [f.name for f in whole or inside]
 
 
-def _described(folder) -> tuple[dict, object]:
+def read_description(folder) -> tuple[dict, object]:
     """What a run's config.json holds, its names checked, and the configuration."""
-    path = folder / "config.json"
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        version, kind = described.get("format"), described.get("kind")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); fit the run anew") from error
-    if version != FORMAT:
-        raise ValueError(f"run {folder} has format {version}; this library reads {FORMAT}")
-    if not isinstance(kind, str) or kind not in KINDS:
+    described = read_sealed(folder, DESCRIPTION, FORMAT, ANEW)
+    kind = described["kind"]
+    if kind not in KINDS:
         raise ValueError(f"run {folder} is of kind {kind!r}; {', '.join(KINDS)} are known")
-    try:
-        odd = sorted({f.name for f in fields(KINDS[kind])} ^ set(described["config"]))
-        config = None if odd else KINDS[kind](**described["config"])
-        texts = [described["cohort"]["name"], described["cohort"]["fingerprint"]]
-        texts += [described["failure"] or "", described["weights_sha256"] or ""]
-        if not all(isinstance(text, str) for text in texts) or "made" not in described:
-            raise TypeError("what it says of the fit has other types")
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} is damaged ({what}); fit the run anew") from error
-    if odd:
+    if odd := sorted({f.name for f in fields(KINDS[kind])} ^ set(described["config"])):
         raise ValueError(f"configuration of run {folder} does not match {kind}: {', '.join(odd)}")
-    return described, config
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return described, KINDS[kind](**described["config"])
+    except (TypeError, ValueError) as error:  # whose settings another version allowed
+        raise ValueError(f"configuration of run {folder} is not allowed: {error}") from error
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import math
-import os
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from brainvae_core.disk import appearing
 from brainvae_core.models.config import Schedule
 from brainvae_core.models.devices import (
     Images,
@@ -310,13 +310,8 @@ def save_checkpoint(path, states: dict[str, dict[str, torch.Tensor]], **describe
     tensors = {f"{part}.{name}": t for part, state in states.items() for name, t in state.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {name: json.dumps(value) for name, value in described.items()}
-    beside = Path(f"{path}.{os.getpid()}")
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with appearing(path) as beside:
         save_file(tensors, beside, described | {"sha256": _digest(tensors, described)})
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path, config) -> dict | None:

@@ -1,0 +1,134 @@
+"""Runs that come with the project: fitted elsewhere, kept in ``results/`` in half precision.
+
+``results/<name>/`` has cohort.json, which says of which cohort they are, and ``runs/``. A cohort
+simulated on another processor differs in its last bits: kept runs are told by its ``identity``, and
+among a user's own they get the name that `fit` looks for.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from brainvae_core.disk import appearing, seal
+from brainvae_core.models.runs import DESCRIPTION, Run, read_description, run_name, save_run
+
+FORMAT = 1
+LARGEST = 1e-3  # grey values between an image that a kept model decodes and the fitted one's
+CODES = 64  # validation brains that this is asked of
+
+
+def keep(cohort, runs: Iterable[Run], folder: str | Path) -> None:
+    """Add runs to a folder of kept ones, in half precision; those that are there are left alone.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        What all of them were fitted to.
+    runs : iterable of Run
+        Of VAEs.
+    folder : path
+        Such as ``results/full``; made where it is missing.
+
+    Raises
+    ------
+    ValueError
+        A folder of another cohort, or a model that half precision changes by more than 0.001 grey
+        values, of 64 validation brains' codes.
+    """
+    folder = Path(folder)
+    about = _about(cohort)
+    if (folder / "cohort.json").exists() and (there := _read(folder / "cohort.json")) != about:
+        raise ValueError(
+            f"{folder} keeps runs of cohort {there['name']!r} {there['shape']} and not of "
+            f"{about['name']!r} {about['shape']}; give another folder"
+        )
+    images = cohort.split("validation").images[:CODES]
+    for run in runs:
+        kept = folder / "runs" / run.folder.name
+        if kept.exists() or "kept" in run.made:
+            continue
+        tensors = {name: _half(values) for name, values in run.model.tensors().items()}
+        codes = run.model.encode(images)
+        again = run.config.restore(tensors)
+        apart = float(np.abs(again.decode(codes) - run.model.decode(codes)).max())
+        if not apart <= LARGEST:
+            raise ValueError(
+                f"{run.folder.name} decodes other images in half precision, by up to {apart:.2g} "
+                f"grey values; at most {LARGEST:g} is allowed"
+            )
+        half = SimpleNamespace(tensors=lambda tensors=tensors: tensors)
+        made = run.made | {"kept": f"float16, decoded images within {apart:.1e} of the fitted"}
+        of_cohort = cohort.fingerprint, cohort.name
+        save_run(kept, run.config, *of_cohort, half, run.history, made=made)
+    with appearing(folder / "cohort.json") as beside:
+        beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def place(cohort, results: str | Path, runs: str | Path) -> list[str]:
+    """Copy kept runs of a cohort among a user's own, where `fit` finds them; gives their names.
+
+    A run that is there is left alone: what a user fitted is never replaced.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Anything with ``identity``, ``fingerprint``, ``name`` and ``images``.
+    results, runs : path
+        The folder whose folders `keep` wrote, and the user's runs.
+    """
+    about = None
+    names = []
+    for told in sorted(Path(results).glob("*/cohort.json")):
+        there = _read(told)
+        if there["shape"] != [*cohort.images.shape]:
+            continue  # the identity takes reading all images
+        about = about or _about(cohort)
+        if there["identity"] == about["identity"]:
+            names += [copy_run(f, cohort, runs) for f in sorted((told.parent / "runs").iterdir())]
+    return names
+
+
+def copy_run(folder: Path, cohort, runs: str | Path) -> str:
+    """Copy a run of the same cohort among others, under the name that `fit` looks for."""
+    content, config = read_description(folder)
+    name = run_name(config, cohort.fingerprint)
+    copied = Path(runs) / name
+    if copied.exists():
+        return name
+    content["cohort"] = {"name": cohort.name, "fingerprint": cohort.fingerprint}
+    try:
+        with appearing(copied) as beside:
+            shutil.copytree(folder, beside)
+            seal(beside, DESCRIPTION, content)
+    except OSError:
+        if not copied.exists():  # another process may have copied it meanwhile
+            raise
+    return name
+
+
+def _about(cohort) -> dict:
+    shape, identity = [*cohort.images.shape], cohort.identity
+    return {"format": FORMAT, "name": cohort.name, "shape": shape, "identity": identity}
+
+
+def _read(path: Path) -> dict:
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if there["format"] != FORMAT:
+            raise ValueError(f"it has format {there['format']}; this library reads {FORMAT}")
+        if not {"name", "shape", "identity"} <= there.keys():
+            raise ValueError("it does not say of which cohort")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); restore it from git") from None
+    return there
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    """Single numbers stay as they are: a Gaussian's σ is counted once a pixel."""
+    return values.astype(np.float16) if values.size > 1 else values

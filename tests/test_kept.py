@@ -1,0 +1,128 @@
+"""Runs that come with the project: half precision, the same images, found on any processor."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from refusals import refused
+
+from brainvae_core.cohorts import Cohort, simulate
+from brainvae_core.models import BetaVAEConfig, fit, keep, load_run, place, run_name
+from brainvae_core.models.kept import LARGEST
+from brainvae_core.models.runs import LOADED
+
+CONFIG = BetaVAEConfig(latent_dim=3, steps=30, batch_size=4, validate_every=10)
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return simulate(24, shape=(40, 56), seed=0)
+
+
+@pytest.fixture(scope="module")
+def run(cohort, tmp_path_factory):
+    return fit(cohort, CONFIG, tmp_path_factory.mktemp("runs"), "cpu")
+
+
+@pytest.fixture
+def results(cohort, run, tmp_path):
+    keep(cohort, [run], tmp_path / "results/own")
+    return tmp_path / "results"
+
+
+def other_processor(cohort):
+    """The same cohort but for the last bits of its pixels."""
+    images = np.nextafter(cohort.images, np.float32(2)).clip(0, 1)
+    return Cohort(images, cohort.metadata, cohort.atlas, name=cohort.name)
+
+
+def test_a_kept_model_is_found_by_fit_wherever_its_cohort_is_made(cohort, run, results, tmp_path):
+    for there in (cohort, other_processor(cohort)):
+        runs = tmp_path / there.fingerprint
+        loaded = dict(LOADED)
+        (name,) = place(there, results, runs)
+        assert name == run_name(CONFIG, there.fingerprint) and loaded == LOADED
+        found = fit(there, CONFIG, runs, "cpu")
+        assert [f.name for f in runs.iterdir() if f.name != ".locks"] == [name]
+        assert found.history == run.history and found.config == CONFIG
+        assert found.made["kept"].startswith("float16, decoded images within ")
+        codes = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+        apart = np.abs(found.model.decode(codes) - run.model.decode(codes)).max()
+        assert 0 < apart <= LARGEST
+        assert float(found.model.log_sigma) == float(run.model.log_sigma)
+    assert cohort.fingerprint != there.fingerprint
+
+
+def test_its_weights_take_half_the_room(run, results):
+    (kept,) = (results / "own/runs").iterdir()
+    sizes = [(f / "weights.safetensors").stat().st_size for f in (kept, run.folder)]
+    headers = 16_384  # names of tensors, in both
+    assert sizes[0] <= sizes[1] / 2 + headers
+
+
+def test_of_another_cohort_nothing_is_placed(cohort, results, tmp_path):
+    others = [simulate(24, shape=(40, 56), seed=1), cohort.select(range(20))]
+    for other in (*others, cohort.resampled((20, 28))):
+        assert place(other, results, tmp_path / "runs") == []
+    assert place(cohort, tmp_path / "no results", tmp_path / "runs") == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_user_fitted_is_never_replaced(cohort, run, results, tmp_path):
+    runs = shutil.copytree(run.folder.parent, tmp_path / "runs")
+    before = (runs / run.folder.name / "weights.safetensors").read_bytes()
+    assert place(cohort, results, runs) == [run.folder.name]
+    assert (runs / run.folder.name / "weights.safetensors").read_bytes() == before
+
+
+def test_keeping_adds_what_is_missing_and_refuses_another_cohort(cohort, run, results, tmp_path):
+    folder = results / "own"
+    before = (folder / "runs" / run.folder.name / "config.json").stat().st_mtime_ns
+    second = fit(cohort, replace(CONFIG, seed=1), tmp_path / "runs", "cpu")
+    keep(cohort, [run, second], folder)
+    assert sorted(f.name for f in (folder / "runs").iterdir()) == sorted(
+        r.folder.name for r in (run, second)
+    )
+    assert (folder / "runs" / run.folder.name / "config.json").stat().st_mtime_ns == before
+    other = simulate(30, shape=(40, 56), seed=0)
+    refused([(r"keeps runs of cohort .*\[24, 40, 56\] and not of", keep, other, [run], folder)])
+
+
+def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
+    model = CONFIG.restore(run.model.tensors())
+    model.output_offset.add_(3000)  # a step of float16 is 2 there
+    model.decoder[-1].bias.data.sub_(3000)
+    changed = replace(run, model=model)
+    refused([("decodes other images in half precision", keep, cohort, [changed], tmp_path / "own")])
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("change", ["cut", "format", "lacks", "list"])
+def test_a_damaged_folder_of_kept_runs_is_named(cohort, results, tmp_path, change):
+    path = results / "own/cohort.json"
+    about = json.loads(path.read_text())
+    texts = {
+        "cut": path.read_text()[:20],
+        "format": json.dumps(about | {"format": 9}),
+        "lacks": json.dumps({"format": 1}),
+        "list": "[]",
+    }
+    path.write_text(texts[change])
+    refused([(f"{path} cannot be read", place, cohort, results, tmp_path / "runs")])
+
+
+def test_the_projects_own_are_whole_and_small():
+    kept = sorted(RESULTS.glob("*/runs/*"))
+    assert kept, "no run comes with the project"
+    for folder in kept:
+        run = load_run(folder)
+        LOADED.pop(folder.name)
+        assert run.model.n_parameters == 730_289 and run.model.image_shape == (320, 448)
+        assert run.history[-1]["step"] == run.config.n_steps
+        assert float(run.made["kept"].split("within ")[1].split()[0]) <= LARGEST
+        assert run.history[-1]["active_latents"] == 8
+    assert sum(f.stat().st_size for f in RESULTS.rglob("*") if f.is_file()) < 40e6
