@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from refusals import refused
 
+from brainvae_core import study
 from brainvae_core.cohorts import Cohort, simulate
 from brainvae_core.models import BetaVAEConfig, fit, keep, load_run, place, run_name
+from brainvae_core.models import runs as models_runs
 from brainvae_core.models.kept import LARGEST
 from brainvae_core.models.runs import LOADED
 
@@ -115,13 +118,34 @@ def test_a_damaged_folder_of_kept_runs_is_named(cohort, results, tmp_path, chang
     refused([(f"{path} cannot be read", place, cohort, results, tmp_path / "runs")])
 
 
+def test_a_profiles_models_are_kept_by_one_command_and_never_fitted_again(tmp_path, monkeypatch):
+    profile = tmp_path / "tiny.yaml"
+    places = f"places: {{data: {tmp_path}/data, results: {tmp_path}/results, device: cpu, runs: "
+    own = (
+        "cohort: {n_brains: 24, shape: [40, 56]}\nmodel: {latent_dim: 3, steps: 4, batch_size: 4}\n"
+    )
+    for runs in ("first", "second"):
+        profile.write_text(f"{own}{places}{tmp_path}/{runs}}}\n")
+        command = ["study", str(profile), "--only", "compared", "--keep"]
+        monkeypatch.setattr(sys, "argv", command)
+        study.main()
+        monkeypatch.setattr(models_runs, "train_together", None)
+    kept = sorted(f.name for f in (tmp_path / "results/tiny/runs").iterdir())
+    assert [name.rsplit("-", 1)[0] for name in kept] == [
+        "beta_vae-L3-beta1-seed0",
+        "beta_vae-L3-beta3-seed0",
+    ]
+    assert {*kept} < {f.name for f in (tmp_path / "second").iterdir()}
+
+
 def test_the_projects_own_are_whole_and_small():
     kept = sorted(RESULTS.glob("*/runs/*"))
     assert kept, "no run comes with the project"
     for folder in kept:
         run = load_run(folder)
         LOADED.pop(folder.name)
-        assert run.model.n_parameters == 730_289 and run.model.image_shape == (320, 448)
+        if folder.parts[-3] == "full":
+            assert run.model.n_parameters == 730_289 and run.model.image_shape == (320, 448)
         assert run.history[-1]["step"] == run.config.n_steps
         assert float(run.made["kept"].split("within ")[1].split()[0]) <= LARGEST
         assert run.history[-1]["active_latents"] == 8

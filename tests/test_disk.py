@@ -1,0 +1,104 @@
+"""What is written appears whole or not at all, and any change of it afterwards is told."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from refusals import refused
+
+from brainvae_core.disk import appearing, read_sealed, seal
+
+CONTENT = {"format": 2, "name": "Mäuse", "of": {"mean": 0.1, "none": None}}
+FILES = {"history.csv": b"step,loss\n1,0.5\n", "weights.bin": bytes(range(256))}
+
+
+def sealed(folder):
+    folder.mkdir(exist_ok=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    seal(folder, "about.json", CONTENT)
+    return folder
+
+
+def read(folder, sized=()):
+    return read_sealed(folder, "about.json", 2, "make it anew", sized)
+
+
+def test_what_was_sealed_is_read(tmp_path):
+    found = read(sealed(tmp_path / "a"))
+    assert {name: found[name] for name in CONTENT} == CONTENT
+    assert {name: of["bytes"] for name, of in found["files"].items()} == {
+        name: len(content) for name, content in FILES.items()
+    }
+
+
+@given(name=st.sampled_from([*FILES, "about.json"]), at=st.floats(0, 0.999), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_told_with_the_files_name(tmp_path_factory, name, at, bit):
+    file = sealed(tmp_path_factory.mktemp("flipped") / "a") / name
+    content = bytearray(file.read_bytes())
+    content[int(at * len(content))] ^= 1 << bit
+    if name == "about.json" and bytes(content).split() == file.read_bytes().split():
+        return  # a blank for another blank says the same
+    file.write_bytes(content)
+    refused([(f"{name} is damaged.*; make it anew|has format .* reads 2", read, file.parent)])
+
+
+@given(name=st.sampled_from([*FILES, "about.json"]), at=st.floats(0, 0.98))
+def test_what_is_cut_off_is_told_with_the_files_name(tmp_path_factory, name, at):
+    file = sealed(tmp_path_factory.mktemp("cut") / "a") / name
+    content = file.read_bytes()
+    file.write_bytes(content[: int(at * len(content))])
+    refused([(f"{name} is damaged", read, file.parent)])
+    file.unlink()
+    refused([(f"{name} is damaged", read, file.parent)])
+
+
+def test_of_a_large_file_the_size_alone_is_read(tmp_path):
+    file = sealed(tmp_path / "a") / "weights.bin"
+    file.write_bytes(FILES["weights.bin"][::-1])
+    read(file.parent, ["weights.bin"])
+    refused([("weights.bin is damaged", read, file.parent)])
+    file.write_bytes(b"short")
+    refused([("weights.bin is damaged", read, file.parent, ["weights.bin"])])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "17", "null", '{"format": 2}', "[" * 100_000])
+def test_what_is_no_description_is_told(tmp_path, text):
+    folder = sealed(tmp_path / "a")
+    (folder / "about.json").write_text(text)
+    refused([("about.json is damaged", read, folder)])
+
+
+def test_another_format_is_told_before_its_checksum(tmp_path):
+    folder = sealed(tmp_path / "a")
+    (folder / "about.json").write_text(json.dumps({"format": 3, "new": []}))
+    refused([("a has format 3; this library reads 2", read, folder)])
+
+
+def test_nothing_is_left_of_what_failed(tmp_path):
+    file = tmp_path / "new/file.txt"
+    with appearing(file) as beside:
+        beside.write_text("first")
+    for make in ("file", "folder", "nothing"):
+        with pytest.raises(KeyboardInterrupt), appearing(file) as beside:
+            if make == "folder":
+                beside.mkdir()
+                (beside / "part").write_text("half")
+            elif make == "file":
+                beside.write_text("half")
+            raise KeyboardInterrupt
+    assert file.read_text() == "first"
+    assert [f.name for f in file.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_file_is_replaced_and_a_full_folder_is_not(tmp_path):
+    for text in ("first", "second"):
+        with appearing(tmp_path / "file") as beside:
+            beside.write_text(text)
+    assert (tmp_path / "file").read_text() == "second"
+    sealed(tmp_path / "a")
+    with pytest.raises(OSError), appearing(tmp_path / "a") as beside:
+        beside.mkdir()
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["a", "file"]
+    read(tmp_path / "a")
