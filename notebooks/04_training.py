@@ -172,7 +172,6 @@ Record(
         for name, value in explained.items()
     }
     | {
-        "seconds to fit the β-VAE": fitted["β-VAE"].history[-1]["seconds"],
         "steps of the fit": configs["β-VAE"].n_steps,
         "batch": p.model.batch_size,
         "parameters of the β-VAE": models["β-VAE"].n_parameters,
