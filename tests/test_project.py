@@ -169,6 +169,6 @@ def test_make_takes_folders_with_blanks(folder):
     assert '"$$KEEP"' in makefile and "$(KEEP)" not in makefile
     for name in ("BRAINVAE_DATA", "KEEP"):  # from the environment too
         command = ["make", "-s", f"--eval={show}", "show"]
-        given = os.environ | {name: folder}
+        given = os.environ | {"BRAINVAE_DATA": "/data", name: folder}
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=given).stdout
         assert folder in shown
