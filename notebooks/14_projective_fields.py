@@ -246,7 +246,7 @@ pd.Series(
 
 # %% [markdown]
 # **Found.** Most latents paint several places at once, and none is alike on its two sides. From where a latent
-# is moved matters little: maps from any two of the four starts correlate by 0.941 or more, though single spots differ. Fine steps cost much and add little:
+# is moved matters little: maps from any two of the four starts correlate by 0.93 or more, though single spots differ. Fine steps cost much and add little:
 # 57 values of c show the same pattern as 2,801 (variances of so few are somewhat larger).
 # How sure: one fit; asymmetry and tails are means over the codes of 17 brains, with intervals; maps are from one brain's code.
 
