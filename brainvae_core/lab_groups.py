@@ -25,6 +25,7 @@ from brainvae_core.prepare import lab_truth, plane_change
 
 SHOWN = 14  # regions
 CLEAR = 0.05
+NOTHING = 1e-6  # % of spread that is rounding
 NOT_ASKED = "no groups are asked about"
 SIZES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96)  # brains a group
 
@@ -119,10 +120,9 @@ def told_differences(brains, groups: Groups | None, table, judged) -> str:
     """In lines, how much is clear, and which damaged brains were compared."""
     if groups is None:
         return NOT_ASKED
-    of = clear_differences(table)["of"].value_counts()
-    counts = [
-        f"{of.get(kind, 0)} of {n} {kind}s" for kind, n in table["of"].value_counts()[::-1].items()
-    ]
+    of = clear_differences(table)["of"].value_counts(sort=False)
+    asked = table["of"].value_counts(sort=False)
+    counts = [f"{of.get(kind, 0)} of {n} {kind}s" for kind, n in asked.items()]
     damaged = ", ".join(brains.metadata.index[groups.used & (judged.kind != "none")]) or "none"
     told = ["clear are " + ", ".join(counts)]
     if not of.sum():
@@ -193,7 +193,7 @@ def power_of(groups: Groups, means: pd.DataFrame) -> Power | None:
     rest = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
     spread = np.sqrt(np.square(rest).sum() / (len(rest) - matrix.shape[1]))
     share = 100 * spread / values.mean()
-    share, n = share[np.isfinite(share) & (share > 0)], len(share)
+    share, n = share[np.isfinite(share) & (share > NOTHING)], len(share)
     counts = np.unique(matrix[:, groups.design.tested], axis=0, return_counts=True)[1]
     few, many = sorted(map(int, counts))
     smallest = {size: smallest_difference(1, size, size, n_measures=n) for size in SIZES}

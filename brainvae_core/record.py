@@ -83,10 +83,12 @@ class Record:
 
 
 class Tables:
-    """Tables with their titles, one below the other; those that are None are left out."""
+    """Tables with their titles, one below the other; those that are None or empty are left out."""
 
     def __init__(self, tables: Mapping[str, pd.DataFrame | None]):
-        self.tables = {title: table for title, table in tables.items() if table is not None}
+        self.tables = {
+            title: table for title, table in tables.items() if table is not None and len(table)
+        }
 
     def __repr__(self):
         return "\n\n".join(f"{title}\n{table.to_string()}" for title, table in self.tables.items())

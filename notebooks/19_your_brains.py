@@ -16,8 +16,10 @@
 #
 # **Which of these brains can be used, which are unusual, and in what do two groups differ?** The chapter takes a folder of
 # registered brains and a table of them. No model is fitted to them: a large reference cohort says what is usual, and a model of that cohort
-# finds artefacts. Where no folder is
-# given, 12 wild types and 12 knockouts are simulated; what was planted in them is told at the end.
+# finds artefacts.
+
+# %% [markdown] tags=["example"]
+# Where no folder is given, 12 wild types and 12 knockouts are simulated; what was planted in them is told at the end.
 
 # %% tags=["parameters", "hide-input"]
 profile = "demo"  # params/demo.yaml, or the path of a YAML file: the reference cohort and its model
@@ -26,7 +28,7 @@ brains = None  # a folder of registered brains, or one brain
 group = None  # the column of metadata.csv that tells the groups; "" where there are none
 covariates = None  # other columns, such as ["sex", "age_days"]
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "read"]
 from brainvae_core.settings import read_settings
 
 p = read_settings(globals(), about="lab")
@@ -42,6 +44,11 @@ from brainvae_core.record import Record, Tables
 from brainvae_core.study import compared_configs
 from IPython.display import display
 
+# %% tags=["read"]
+reference = prepare_cohort(p)
+came = lab_brains(p, reference)
+print(f"reference: {reference}", came, sep="\n")
+
 # %% [markdown]
 # ## What is left out
 #
@@ -49,13 +56,11 @@ from IPython.display import display
 # of another contrast, plane or modality. Another unit of brightness is no reason. A brain that is unlike the reference's is used, but what is said of it
 # below by artefacts, norms and latents need not be its own; where the groups differ is not touched by that.
 
-# %%
-reference = prepare_cohort(p)
-came = lab_brains(p, reference)
+# %% tags=["left-out"]
 suited = suitability(came, reference, planes_beside(p))
 brains = suited_part(came, suited)
 groups = lab_groups.asked_groups(p, brains)
-print(lab.told_brains(p, came, suited, groups), came, f"reference: {reference}", sep="\n")
+print(lab.told_brains(p, came, suited, groups))
 
 # %%
 fitted = compared_configs(p)
@@ -120,7 +125,7 @@ deviations
 by_tile = lab.tile_deviations(reference, brains, pca)
 odd = np.argsort(-by_tile.overall, kind="stable")[:4]
 where = lab.tile_maps(by_tile, brains, odd)
-print(f"z (brains, tiles) = {by_tile.z.shape}")
+print(f"z (brains, tiles) = {by_tile.z.shape}", by_tile.told, sep="\n")
 
 # %%
 places = (
@@ -196,7 +201,7 @@ curves
 # %% [markdown] tags=["example"]
 # ## What was planted
 #
-# Of simulated brains the truth is known. Of a lab's own it is not, and nothing is shown here.
+# Of simulated brains the truth is known. Of a lab's own it is not: nothing is shown here.
 
 # %% tags=["example"]
 planted = maps and lab_groups.planted_maps(p, reference, maps)
