@@ -39,7 +39,7 @@ def told_brains(p, came, suited: pd.DataFrame, groups) -> str:
     """In lines, what is left out and why, then who is used and for what."""
     unsuited, unlike = (suited[name][suited[name] != ""] for name in ("unsuited", "unlike"))
     out, used = came.refused | unsuited.to_dict(), len(suited) - len(unsuited)
-    told = [f"{len(out) or 'no'} entries of the folder or its table are left out; {used} are used"]
+    told = [f"{len(out) or 'no'} entries of the folder or its table are left out; {used} brains are used"]
     told += [f"{brain} is left out: {why}" for brain, why in out.items()]
     if groups:
         told += [f"{brain} is not compared: {why}" for brain, why in groups.left_out.items()]
