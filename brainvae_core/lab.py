@@ -35,11 +35,16 @@ OWN_FIT = 100  # brains from which on a model of their own can be fitted
 # ---- who is used ----
 
 
+def left_out(came, suited: pd.DataFrame) -> dict[str, str]:
+    """Entries of the folder or its table that nothing below is said of, and why."""
+    return came.refused | suited.loc[suited["unsuited"] != "", "unsuited"].to_dict()
+
+
 def told_brains(p, came, suited: pd.DataFrame, groups) -> str:
     """In lines, what is left out and why, then who is used and for what."""
-    unsuited, unlike = (suited[name][suited[name] != ""] for name in ("unsuited", "unlike"))
-    out, used = came.refused | unsuited.to_dict(), len(suited) - len(unsuited)
-    told = [f"{len(out) or 'no'} entries of the folder or its table are left out; {used} brains are used"]
+    out, unlike = left_out(came, suited), suited["unlike"][suited["unlike"] != ""]
+    used = int((suited["unsuited"] == "").sum())
+    told = [f"left out: {len(out) or 'nothing'}; used: {used} brains"]
     told += [f"{brain} is left out: {why}" for brain, why in out.items()]
     if groups:
         told += [f"{brain} is not compared: {why}" for brain, why in groups.left_out.items()]

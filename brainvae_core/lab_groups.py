@@ -6,6 +6,7 @@ One call a part of chapter 19; where no groups are asked about, there is no `Gro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ from brainvae_core.prepare import lab_truth, plane_change
 
 SHOWN = 14  # regions
 CLEAR = 0.05
+NOBODY = MappingProxyType({})
+TOLD = 5  # brains in an error
 NOTHING = 1e-6  # % of spread that is rounding
 NOT_ASKED = "no groups are asked about"
 SIZES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96)  # brains a group
@@ -48,10 +51,20 @@ class Groups(NamedTuple):
         return self.design.tested.sum() == 1
 
 
-def asked_groups(p, brains) -> Groups | None:
-    """What the profile asks to compare; a ValueError says in a line why it cannot be."""
+def asked_groups(p, brains, out: Mapping[str, str] = NOBODY) -> Groups | None:
+    """What the profile asks to compare; a ValueError says in a line why it cannot be.
+
+    Whoever was left ``out`` before, and why, is told with it: it may be for that.
+    """
     if p.lab.group:
-        return Groups(*asked_design(brains.metadata, p.lab.group, p.lab.covariates))
+        try:
+            return Groups(*asked_design(brains.metadata, p.lab.group, p.lab.covariates))
+        except ValueError as error:
+            if not out:
+                raise
+            told = "; ".join(f"{brain}: {why}" for brain, why in [*out.items()][:TOLD])
+            more = f"; and {len(out) - TOLD} more" if len(out) > TOLD else ""
+            raise ValueError(f"{error}. Left out before: {told}{more}") from None
     if p.lab.covariates:
         raise ValueError(
             f"covariates {', '.join(p.lab.covariates)} are given, and no group that is to be "

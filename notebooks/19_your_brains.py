@@ -59,7 +59,7 @@ print(f"reference: {reference}", came, sep="\n")
 # %% tags=["left-out"]
 suited = suitability(came, reference, planes_beside(p))
 brains = suited_part(came, suited)
-groups = lab_groups.asked_groups(p, brains)
+groups = lab_groups.asked_groups(p, brains, lab.left_out(came, suited))
 print(lab.told_brains(p, came, suited, groups))
 
 # %%

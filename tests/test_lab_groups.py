@@ -127,10 +127,13 @@ def test_without_groups_nothing_is_compared_and_it_is_said(brains, judged):
     assert lab_groups.told_kind(None) == lab_groups.NOT_ASKED
     alone = nobody.changed({"lab.covariates": ("sex",)})
     one = P.changed({"lab.group": "sex"}), brains.select([0])
+    out = {f"m{i}": "upside down" for i in range(7)}
+    told = r"sex is '.' for every brain.* Left out before: m0: upside down; .*m4: .*; and 2 more$"
     refused(
         [
             ("covariates sex are given, and no group", lab_groups.asked_groups, alone, brains),
-            ("sex is '.' for every brain", lab_groups.asked_groups, *one),
+            (r"sex is '.' for every brain.*out$", lab_groups.asked_groups, *one),
+            (told, lab_groups.asked_groups, *one, out),
         ]
     )
 
