@@ -34,7 +34,7 @@ def test_each_brain_is_judged_by_what_is_known_of_it(what):
     table.loc["m1", "sex"], table.loc["m2", "age_days"] = None, np.nan
     table.loc["m3", ["sex", "age_days"]] = ["?", np.nan]
     table.loc["m4", "age_days"] = 400
-    table.loc["m5", "sex"] = "f"
+    table.loc["m5", ["sex", "age_days"]] = ["f", 81.5]  # a little beyond 79
     numbers = np.column_stack([table["sex"] == "M", table["age_days"]]).astype(float)
     known = np.isin(np.arange(12), [0, *range(5, 12)])
     found = getattr(NORM, what)(values, table)

@@ -12,6 +12,7 @@ from brainvae_core.metrics.normative import FEWEST, SINGULAR, Norm
 RECORDED = ("sex", "age_days", "strain")
 LEAST = 10  # reference brains of a level; of fewer nothing is known
 MOST = 8  # levels; more tell brains apart
+MARGIN = 0.1  # of the range of numbers: a little beyond it the norm still holds
 NO_VALUE = "no value"
 
 
@@ -19,9 +20,10 @@ class AdjustedNorm:
     """A `Norm` that is adjusted for those covariates that are known of a brain, brain by brain.
 
     A covariate is numbers or words, as it is in the reference. A brain without a value, with a
-    level that fewer than 10 reference brains have, or with a number beyond the reference's gets the
-    norm without that covariate. A covariate is left out altogether if fewer than half of the
-    reference brains have it and those before it, or if it says the same as they do.
+    level that fewer than 10 reference brains have, or with a number more than a tenth of the
+    reference's range beyond it gets the norm without that covariate. A covariate is left out
+    altogether if fewer than half of the reference brains have it and those before it, or if it says
+    the same as they do.
 
     Parameters
     ----------
@@ -125,7 +127,7 @@ def _coded(column, scale):
         numbers = pd.to_numeric(words, errors="coerce").to_numpy(dtype=float)
         low, high = scale
         with np.errstate(invalid="ignore"):
-            within = (numbers >= low) & (numbers <= high)
+            within = np.abs(numbers - (low + high) / 2) <= (0.5 + MARGIN) * (high - low)
         beyond = f"beyond the reference's {low:g} to {high:g}"
         why = [
             f"{word} is {beyond if np.isfinite(x) else 'no number'}"
