@@ -129,20 +129,22 @@ def clear_differences(table: pd.DataFrame) -> pd.DataFrame:
     return table[np.where(is_region, table["q"], table["p_family"]) < CLEAR]
 
 
+def clear_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """How many measures of each kind differ clearly, and of how many."""
+    clear, of = (t["of"].value_counts(sort=False) for t in (clear_differences(table), table))
+    return pd.DataFrame({"clear": clear.reindex(of.index, fill_value=0), "of": of})
+
+
 def told_differences(brains, groups: Groups | None, table, judged) -> str:
-    """In lines, how much is clear, and which damaged brains were compared."""
+    """In lines, how many regions are clear, and which damaged brains were compared."""
     if groups is None:
         return NOT_ASKED
-    of = clear_differences(table)["of"].value_counts(sort=False)
-    asked = table["of"].value_counts(sort=False)
-    counts = [f"{of.get(kind, 0)} of {n} {kind}s" for kind, n in asked.items()]
+    counts = clear_counts(table)
+    told = ["clear are {} of {} regions".format(*counts.loc["region"])]
+    if not counts["clear"].any():
+        told.append("nothing is clear, which is not the same as no difference: see the power")
     damaged = ", ".join(brains.metadata.index[groups.used & (judged.kind != "none")]) or "none"
-    told = ["clear are " + ", ".join(counts)]
-    if not of.sum():
-        told.append("none is clear, which is not the same as no difference: see the power")
-    told.append(
-        f"compared though they have an artefact: {damaged}; without their files they are left out"
-    )
+    told.append(f"compared though they have an artefact: {damaged}")
     return "\n".join(told)
 
 

@@ -148,7 +148,7 @@ places
 # A linear model a measure, with the covariates as terms. Three kinds of measures are asked: the mean brightness of each region, which is what
 # labs use today; the latents; and every pixel. A region counts by its q, the share of false finds among all regions that are as clear. A pixel or a latent
 # counts if of twenty deals, in which what the covariates leave is dealt out to the brains anew, no more than one has one as clear anywhere. With fewer than
-# five brains in a group take `p_permuted`. The map and the power below are of two groups; of a slope there is the map alone.
+# five brains in a group take `p_permuted`. Brains with an artefact are compared like any other; without their files they are left out. The map and the power below are of two groups; of a slope there is the map alone.
 
 # %% tags=["groups"]
 means = lab.region_means(p, brains)
@@ -224,6 +224,7 @@ display(Record(numbers, n_brains=len(brains), n_seeds=1))
 Tables(
     {
         "brains, those first that need a look": of_brain.loc[names[worst[:12]], shown].round(2),
+        "how many are clear": groups and lab_groups.clear_counts(differ),
         "clear differences": groups
         and lab_groups.of_measures(lab_groups.clear_differences(differ)).round(3),
         "kinds of difference": like and like.table.round(3),

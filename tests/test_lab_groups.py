@@ -65,8 +65,15 @@ def test_two_groups_three_groups_and_a_slope(column, brains, model, judged, refe
     assert table["of"].value_counts()[["latent", "pixel"]].tolist() == [3, inside.sum()]
     assert list(table["measure"][table["of"] == "latent"]) == ["F1", "F2", "F3"]
     power = lab_groups.power_of(groups, lab.region_means(p, brains))
+    counts = lab_groups.clear_counts(table)
+    clear = lab_groups.clear_differences(table)
+    assert list(counts.index) == ["region", "latent", "pixel"] and counts["clear"].sum() == len(
+        clear
+    )
+    assert counts["of"].tolist() == [(table["of"] == of).sum() for of in counts.index]
     told = lab_groups.told_differences(brains, groups, table, judged)
-    assert f"of {inside.sum()} pixels" in told and "an artefact: lab-0014;" in told
+    assert f"of {counts.at['region', 'of']} regions" in told and told.endswith(": lab-0014")
+    assert ("nothing is clear" in told) == (len(clear) == 0)
     assert len(lab_groups.clearest(table)) == (table["of"] == "region").sum()
     like = lab_groups.kind_of_difference(p, reference, brains, groups, judged)
     assert lab_groups.told_kind(like).startswith("it looks like: ")
