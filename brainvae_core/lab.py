@@ -44,7 +44,7 @@ def told_brains(p, came, suited: pd.DataFrame, groups) -> str:
     """In lines, what is left out and why, then who is used and for what."""
     out, unlike = left_out(came, suited), suited["unlike"][suited["unlike"] != ""]
     used = int((suited["unsuited"] == "").sum())
-    told = [f"left out: {len(out) or 'nothing'}; used: {used} brains"]
+    told = [f"left out: {len(out) or 'nothing'}; brains used: {used}"]
     told += [f"{brain} is left out: {why}" for brain, why in out.items()]
     if groups:
         told += [f"{brain} is not compared: {why}" for brain, why in groups.left_out.items()]
@@ -117,7 +117,7 @@ class Deviations(NamedTuple):
         for name, why in self.without.items():
             for reason, brains in why[why != ""].groupby(why, sort=False):
                 every = len(brains) == len(why)
-                who = f"all {len(why)} brains" if every else ", ".join(map(str, brains.index))
+                who = "every brain" if every else ", ".join(map(str, brains.index))
                 told.append(f"without {name}: {who} ({reason})")
         return "\n".join(told)
 

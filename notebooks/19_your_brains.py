@@ -194,7 +194,7 @@ print(lab_groups.told_kind(like))
 # %% tags=["groups"]
 power = groups and lab_groups.power_of(groups, means)
 curves = power and figures.fig_power(power.curve, power.n_now).made_from(
-    f"spread within groups of {groups.used.sum()} brains of {came.name}"
+    f"Spread within groups of {groups.used.sum()} brains of {came.name}"
 )
 curves
 

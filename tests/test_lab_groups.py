@@ -159,3 +159,19 @@ def test_one_brain_is_judged_as_it_is_among_others(brains, model, reference):
         np.testing.assert_allclose(one.overall, all_.overall[[3]], atol=1e-4)
         assert one.told.startswith("norms are adjusted for sex, age_days")
     assert lab.tile_maps(one, alone, [0]).shape == (1, 40, 56)
+
+
+def test_of_what_the_norms_are_adjusted_is_told_brain_by_brain(brains, reference):
+    known = brains.select([0, 1, 2])
+    known.metadata = known.metadata.drop(columns="strain").assign(age_days=55)
+    known.metadata.loc[known.metadata.index[1], "sex"] = None
+    found = lab.region_deviations(P, reference, known)
+    assert found.told.splitlines() == [
+        "norms are adjusted for sex, age_days",
+        f"without sex: {known.metadata.index[1]} (no value)",
+        "without strain: every brain (no value)",
+    ]
+    known.metadata = known.metadata[["group"]]
+    assert lab.region_deviations(P, reference, known).told.startswith(
+        "norms are adjusted for nothing"
+    )

@@ -46,7 +46,7 @@ def test_what_is_left_out_is_told_first_and_what_for_the_others_are_used(referen
     p = settings(tmp_path)
     told = lab.told_brains(p, came, suited, asked_groups(p, brains)).splitlines()
     assert told == [
-        "left out: 2; used: 11 brains",
+        "left out: 2; brains used: 11",
         "m7.txt is left out: no brain",
         "m1 is left out: upside down",
         "m3 is not compared: no group",
