@@ -240,8 +240,6 @@ Tables(
 # How sure: one simulated lab of 12 and 12 (n = 1); how often each tool finds such a difference stands in [Your brains](../book/your_brains.md).
 
 # %% tags=["hide-input"]
-from brainvae_core.record import stamp
-
 report = {
     "brains.csv": of_brain,
     "cleaned.npz": {"brains": list(names), "cleaned": clean, "masks": judged.masks},
@@ -258,4 +256,6 @@ report = {
 folder = lab.keep(p, came.name, report)
 
 # %% tags=["hide-input"]
+from brainvae_core.record import stamp
+
 stamp(p)

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from lab_folder import write_lab
 
 from brainvae_core import lab
 from brainvae_core.cohorts import comparable_brains, simulate, suitability
+from brainvae_core.cohorts.cohort import SPLITS
 from brainvae_core.figures import fig_deviations
 from brainvae_core.lab_groups import asked_groups
+from brainvae_core.prepare import prepare_cohort
 from brainvae_core.settings import Settings, read_profile
 
 SHAPE = (40, 56)
@@ -57,24 +60,32 @@ def test_what_is_left_out_is_told_first_and_what_for_the_others_are_used(referen
     assert told[3] == "no groups are asked about: none are compared"
 
 
-@pytest.mark.parametrize("atlas", ["drawn", "/an/atlas"])
+@pytest.mark.parametrize("is_drawn", [True, False])
 def test_a_hundred_brains_are_told_how_to_fit_models_to_them(
-    reference, tmp_path, monkeypatch, atlas
+    reference, tmp_path, monkeypatch, is_drawn
 ):
-    came = a_hundred(reference)
+    came, atlas = a_hundred(reference), "drawn"
+    if not is_drawn:
+        atlas = str(reference.save(tmp_path / "an atlas"))
+    folder = write_lab(tmp_path / "my lab", came)
     suited = suitability(came, reference).assign(unsuited="", unlike="")
-    p = settings(tmp_path, **{"cohort.atlas": atlas, "lab.orientation": "asr"})
+    p = settings(tmp_path, **{"cohort.atlas": atlas, "lab.brains": str(folder)})
     told = lab.told_brains(p, came, suited, None).splitlines()
     (at,) = [i for i, line in enumerate(told) if line.startswith("100 brains are enough")]
-    assert ("for ATLAS give a folder" in told[at]) == (atlas == "drawn")
+    assert ("for ATLAS give a folder" in told[at]) == is_drawn
     assert told[at + 2] == "  make book PROFILE=my_lab"
-    # The command, as a shell takes it, writes a profile of these brains.
+    # The command, as a shell takes it, writes a profile of these brains, which makes their cohort.
     Path(tmp_path, "notebooks/params").mkdir(parents=True)
     subprocess.run(["sh", "-c", told[at + 1]], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
-    own = read_profile("my_lab").cohort
-    assert (own.brains, own.orientation) == ("/a/my lab", "asr")
-    assert own.atlas == ("ATLAS" if atlas == "drawn" else atlas)
+    own = read_profile("my_lab")
+    assert (own.cohort.brains, own.cohort.orientation) == (str(folder), "header")
+    assert own.cohort.atlas == ("ATLAS" if is_drawn else atlas)
+    if not is_drawn:
+        cohort = prepare_cohort(own.changed({"cohort.shape": SHAPE, "data": f"{tmp_path}/data"}))
+        assert len(cohort) == 100 and set(cohort.metadata["split"]) == set(SPLITS)
+    turned = p.changed({"lab.orientation": "asr"})
+    assert 'orientation: "asr"' in lab.own_fit(turned, "my lab", 100)[1]
     suited.loc["m0", "unsuited"] = "upside down"
     assert "are enough" not in lab.told_brains(p, came, suited, None)
     assert lab.own_fit(settings(tmp_path, **{"lab.brains": "simulated"}), "example", 500) == []
