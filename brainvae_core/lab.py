@@ -178,21 +178,19 @@ def _deviations(norm, overall, mine, reference, n_usual, brains):
 
 
 def brain_table(came, suited, judged, by_region: Deviations, by_tile: Deviations) -> pd.DataFrame:
-    """All that is said of each brain that came, a brain a row."""
-    found = came.metadata.drop(columns="gain").merge(
-        suited, left_index=True, right_index=True, suffixes=(" (table)", "")
-    )
-    names, without = by_region.z.index, by_region.without
-    found["used"] = suited["unsuited"] == ""
+    """All that is said of each brain that came, a brain a row, beside the table's own columns."""
+    found, names = suited.assign(used=suited["unsuited"] == ""), by_region.z.index
     found.loc[names, "artefact_probability"] = judged.probability
     found.loc[names, "artefact_kind"] = judged.kind
     found.loc[names, "whole_z"] = by_region.overall
     found.loc[names, "local_z"] = by_tile.overall
     found.loc[names, "norm_without"] = [
         "; ".join(f"{name}: {why}" for name, why in row.items() if why)
-        for row in without.to_dict("index").values()
+        for row in by_region.without.to_dict("index").values()
     ]
-    return found.join(by_region.z.add_suffix("_z"))
+    found = found.join(by_region.z.add_suffix("_z"))
+    own = came.metadata.drop(columns="gain", errors="ignore")
+    return own.merge(found, left_index=True, right_index=True, suffixes=(" (table)", ""))
 
 
 # ---- what is kept ----

@@ -6,7 +6,7 @@ import pytest
 from refusals import refused
 
 from brainvae_core import lab, lab_groups
-from brainvae_core.cohorts import simulate, simulate_groups
+from brainvae_core.cohorts import Cohort, simulate, simulate_groups, suitability
 from brainvae_core.metrics import Judgement, smallest_difference
 from brainvae_core.models import PCA
 from brainvae_core.settings import Settings
@@ -175,3 +175,25 @@ def test_of_what_the_norms_are_adjusted_is_told_brain_by_brain(brains, reference
     assert lab.region_deviations(P, reference, known).told.startswith(
         "norms are adjusted for nothing"
     )
+
+
+def test_a_brains_row_holds_what_was_said_of_it_beside_its_own_columns(brains, model, reference):
+    p = P.changed({"lab.group": ""})
+    own = brains.metadata[["group", "sex"]].assign(used="by us", fit=3, gain=1.0)
+    came = Cohort(brains.images[:4], own[:4], brains.atlas, name="lab")
+    suited = suitability(came, reference).assign(unsuited="", unlike="")
+    suited.iloc[1, suited.columns.get_loc("unsuited")] = "upside down"
+    some = came.select([0, 2, 3])
+    kinds = Judgement(np.array([0.1, 0.9, 0.2]), np.array(["none", "leak", "none"]), None, None)
+    deviations = (
+        lab.region_deviations(p, reference, some),
+        lab.tile_deviations(reference, some, model),
+    )
+    table = lab.brain_table(came, suited, kinds, *deviations)
+    assert table["used"].tolist() == [True, False, True, True]
+    assert table["used (table)"].eq("by us").all() and table["fit (table)"].eq(3).all()
+    assert table["group"].equals(own["group"][:4]) and table["fit"].equals(suited["fit"])
+    of = table[["artefact_kind", "whole_z", "TH_z", "norm_without"]]
+    assert of.iloc[1].isna().all() and of["artefact_kind"].iloc[2] == "leak"
+    np.testing.assert_allclose(table["TH_z"].iloc[[0, 2, 3]], deviations[0].z["TH"])
+    assert table["norm_without"].iloc[0].startswith("age_days: no value") and len(table) == 4
