@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import html
 import json
 import math
 from collections.abc import Mapping
@@ -78,6 +79,22 @@ class Record:
             told = f"{len(self.rows)} numbers, for the ledger"
             table = f"<details><summary>{told}</summary>{table}</details>"
         return {"text/plain": repr(self), "text/html": table, MIME: {"numbers": self.rows}}
+
+
+class Tables:
+    """Tables with their titles, one below the other; those that are None or empty are left out."""
+
+    def __init__(self, tables: Mapping[str, pd.DataFrame | None]):
+        self.tables = {
+            title: table for title, table in tables.items() if table is not None and len(table)
+        }
+
+    def __repr__(self):
+        return "\n\n".join(f"{title}\n{table.to_string()}" for title, table in self.tables.items())
+
+    def _repr_html_(self):
+        told = (f"<p>{html.escape(k)}</p>{t.to_html(border=0)}" for k, t in self.tables.items())
+        return "".join(told)
 
 
 class Stamp:

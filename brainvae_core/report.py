@@ -6,24 +6,36 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import html
+import json
 import os
+import re
+import signal
 import sys
-import time
+import tempfile
 from pathlib import Path
 
+import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
+from brainvae_core.lab import report_folder, take_place
 from brainvae_core.settings import read_profile
 
-CHAPTER = Path(__file__).parents[1] / "notebooks/19_your_brains.ipynb"
-LEFT = ("report.html", "contact_sheet.png", "brains.csv", "differences.csv", "power.csv")
-LEFT += ("cleaned.npz",)
-FOUND = "**Found.**"  # begins what the chapter tells of its own example
+PROJECT = Path(__file__).parents[1]
+CHAPTER = PROJECT / "notebooks/19_your_brains.ipynb"
+BOOK = PROJECT / "_build/html"
+LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#]+)\.(?:md|ipynb)(#[^)\s]*)?\)")  # to a page of the book
+PICTURES = {"image/png": lambda data: data, "image/svg+xml": lambda data: _base64(data)}
 
 
 def main(arguments=None) -> int:
-    """Write ``report.html`` beside the tables and pictures of these brains; 2 where it cannot."""
+    """Write ``report.html`` beside the tables and pictures of these brains; 2 where it cannot.
+
+    They appear when all are there, in the place of an earlier report of the same brains.
+    """
     parser = argparse.ArgumentParser(prog="python -m brainvae_core.report", description=__doc__)
     parser.add_argument("brains", nargs="?", default="simulated", help="a folder, or one brain")
     parser.add_argument("--group", default="", help="the column of metadata.csv that tells groups")
@@ -35,44 +47,90 @@ def main(arguments=None) -> int:
     brains = given.brains if is_example else os.path.abspath(given.brains)
     if given.profile.endswith((".yaml", ".yml")):  # the chapter runs in another folder
         given.profile = os.path.abspath(given.profile)
-    try:
-        reports = CHAPTER.parent / read_profile(given.profile).places.reports
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    out = reports.resolve() / ("example" if is_example else Path(brains).name)
-    out.mkdir(parents=True, exist_ok=True)
-    started = time.time()
+    group = given.group or ("group" if is_example else "")
+    covariates = [name.strip() for name in given.covariates.split(",") if name.strip()]
+    gone = {tag for tag, is_gone in (("example", not is_example), ("groups", not group)) if is_gone}
     os.environ.setdefault("TQDM_DISABLE", "1")  # of the chapter's kernel, whose lines are the page
-    told = {
-        "profile": given.profile,
-        "brains": brains,
-        "settings": f"lab.orientation={given.orientation}",
-        "group": given.group or ("group" if is_example else ""),
-        "covariates": [name.strip() for name in given.covariates.split(",") if name.strip()],
-    }
-    executed, page = out / ".report.ipynb", out / ".report.html"
     try:
-        notebook = papermill.execute_notebook(CHAPTER, executed, told, cwd=CHAPTER.parent)
-        if not is_example:
-            notebook.cells = [c for c in notebook.cells if not c.source.startswith(FOUND)]
-        exporter = HTMLExporter(exclude_input=True, mathjax_url="", require_js_url="")
-        page.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
-        os.replace(page, out / "report.html")
-        for left in map(out.joinpath, LEFT):  # of an earlier report, which may have asked for more
-            if left.exists() and left.stat().st_mtime < started:
-                left.unlink()
+        reports = (CHAPTER.parent / read_profile(given.profile).places.reports).resolve()
+        reports.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=reports) as beside:
+            told = {
+                "profile": given.profile,
+                "brains": brains,
+                "settings": f"lab.orientation={given.orientation}, "
+                f"places.reports={json.dumps(beside, ensure_ascii=False)}",
+                "group": group,
+                "covariates": covariates,
+            }
+            notebook = papermill.execute_notebook(
+                CHAPTER, Path(beside, "report.ipynb"), told, cwd=CHAPTER.parent
+            )
+            (new,) = (entry for entry in Path(beside).iterdir() if entry.is_dir())
+            page = page_of(notebook, new.name, gone)
+            Path(new, "report.html").write_text(page, encoding="utf-8")
+            out = take_place(new, report_folder(reports, new.name, brains))
     except papermill.PapermillExecutionError as error:
-        print(f"error: {error.evalue}", file=sys.stderr)
-        return 2
-    finally:
-        executed.unlink(missing_ok=True)
-        page.unlink(missing_ok=True)
-        if not any(out.iterdir()):
-            out.rmdir()
+        kind = "" if error.ename in ("ValueError", "FileNotFoundError") else f"{error.ename}: "
+        return _failed(f"{kind}{error.evalue}")
+    except DeadKernelError:
+        return _failed("the chapter's kernel ended; was there too little memory?")
+    except (ValueError, OSError) as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        return _failed("interrupted; an earlier report is as it was")
     print(f"the report is at {(out / 'report.html').as_uri()}; tables and pictures lie beside it")
     return 0
 
 
+def page_of(notebook, name: str, gone: set[str]) -> str:
+    """An executed chapter 19 as HTML, without cells of some tags; what is left out comes first."""
+    tags = [{*cell.metadata.get("tags", ())} for cell in notebook.cells]
+    kept = [(c, of) for c, of in zip(notebook.cells, tags, strict=True) if not of & gone]
+    cells = [cell for cell, of in kept if "read" not in of]
+    after = next(
+        i for i, cell in enumerate(cells, 1) if "left-out" in cell.metadata.get("tags", ())
+    )
+    cells[after:after] = [cell for cell, of in kept if "read" in of]
+    cells[0] = nbformat.v4.new_markdown_cell(re.sub("^# .*", f"# {name}", cells[0].source))
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(_link, cell.source)
+        for output in cell.get("outputs", ()):
+            _put_words(output)
+            if output.output_type == "stream":  # where it was written until it was whole
+                output.text = re.sub(r"(; )?places\.reports = '.*?'", "", output.text)
+    notebook.cells = cells
+    exporter = HTMLExporter(
+        exclude_input=True, exclude_output_prompt=True, mathjax_url="", require_js_url=""
+    )
+    return exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
+
+
+def _link(found):
+    """A link to the rendered book where it is, else its words."""
+    page = (BOOK / "notebooks" / f"{found[2]}.html").resolve()
+    return f"[{found[1]}]({page.as_uri()}{found[3] or ''})" if page.is_file() else found[1]
+
+
+def _put_words(output):
+    """A picture's text as its alternative text."""
+    data = output.get("data", {})
+    for kind in PICTURES.keys() & data.keys():
+        words, picture = html.escape(data["text/plain"]), PICTURES[kind](data[kind])
+        image = f'<img alt="{words}" src="data:{kind};base64,{picture}">'
+        output.data = {"text/html": image}
+
+
+def _base64(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+def _failed(why):
+    print(f"error: {why}", file=sys.stderr)
+    return 2
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -212,10 +212,11 @@ figures.fig_against_blobs(
 # 89 % of its blobs, and 91 % per unit of brightness. SSp, STR, RSP and HY do not: they exceed between 40 % and 45 %, and between 3 % and 59 % per
 # unit of brightness. The rows of these four in Fig. 3B, normalised to 1, are mostly shape and little effect.
 #
-# ## Held-out brains and all brains
+# ## Test brains and all brains
 #
 # The paper's "all image examples" were also what its model had been fitted to. Here the same field is
-# read on all clean brains and on those held out.
+# read on all clean brains and on the clean test brains. These are held out from a model that is fitted here. From the authors' own model (profile `authors`)
+# no brain is held out: there both fields are of brains that it was fitted to.
 
 # %%
 everyone = receptive_field(
@@ -375,7 +376,7 @@ pd.Series(
 # %% [markdown]
 # **Found.** In the demo profile two of six regions, HPF and TH, move the latents more than the other four do, and these
 # two were planted as brightness factors of their own. Only HPF stands out from random pieces of brain of its size; for TH it is not shown.
-# Which latents a region moves hardly turns on how it is changed, how far does; and held-out brains answer as training brains do.
+# Which latents a region moves hardly turns on how it is changed, how far does; and test brains, held out from this fit, answer as all brains do.
 # What a receptive field says of a latent's *meaning* is another question: chapters 15 and 16.
 # How sure: one fit of one β-VAE; other fits have other latents (chapter 15). The field is read on 181 clean test brains, and its interval over brains
 # is narrow. The comparison with random pieces is read on 24 of them, where HPF's interval runs from about 10 to 19 nats: above all its blobs, and

@@ -16,6 +16,8 @@ def write_lab(folder, cohort, white=20_000):
         section = np.zeros((320, 456), dtype=np.uint16)
         section[:, AUTHORS_CROP] = np.rint(white * image).repeat(factor, 0).repeat(factor, 1)
         np.save(folder / f"{brain}.npy", section)
-    recorded = cohort.metadata.drop(columns=["artefact", "artefact_strength"])
+    recorded = cohort.metadata.drop(
+        columns=["artefact", "artefact_strength", "gain"], errors="ignore"
+    )
     recorded.to_csv(folder / "metadata.csv", index_label="brain")
     return folder

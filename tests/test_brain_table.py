@@ -74,14 +74,14 @@ def test_a_table_is_read_however_a_program_wrote_it(read, content):
         ("1|NA|3", [1, np.nan, 3], "numbers (NA is no value)"),
         ("1,5|2|-0,25", [1.5, 2, -0.25], "numbers with decimal commas"),
         ("1,234|2,5|3", [1.234, 2.5, 3], "numbers with decimal commas"),
-        ("7|7|7", [7, 7, 7], "numbers, the same in every brain, not used"),
+        ("7|7|7", [7, 7, 7], "numbers, the same in every brain, not set against latents"),
         ("wt|ko|", ["wt", "ko", np.nan], "text of two kinds (ko, wt)"),
         ("None|CNO|CNO", ["None", "CNO", "CNO"], "text of two kinds (CNO, None)"),
         ("F|M|NA", ["F", "M", "NA"], "NA is a third kind; leave such a cell empty"),
-        ("F|M|f", ["F", "M", "f"], "text, not used: 3 kinds (F, M, f) for two"),
-        ("a|a|a", ["a", "a", "a"], "text, the same in every brain, not used"),
-        ("56|P57|58", ["56", "P57", "58"], "text, not used: 'P57' is no number"),
-        ("1.5|2,5|3", ["1.5", "2,5", "3"], "text, not used: '2,5' is no number"),
+        ("F|M|f", ["F", "M", "f"], "text, not set against latents: 3 kinds (F, M, f) for two"),
+        ("a|a|a", ["a", "a", "a"], "text, the same in every brain, not set against latents"),
+        ("56|P57|58", ["56", "P57", "58"], "text, not set against latents: 'P57' is no number"),
+        ("1.5|2,5|3", ["1.5", "2,5", "3"], "text, not set against latents: '2,5' is no number"),
         ("1e999|2|3", ["1e999", "2", "3"], "'1e999' is no number"),
         ("1_0|2|3", ["1_0", "2", "3"], "'1_0' is no number"),
         ("1,234|2,345|500", ["1,234", "2,345", "500"], "1,234 may be thousands or a decimal"),
@@ -112,7 +112,7 @@ def test_what_is_told_of_a_column_is_what_becomes_of_it(read, cells):
     found, told = read(f"id,column\n{rows}\n", brains)
     table = pd.DataFrame(found, index=made.metadata.index)
     known = known_factors(Cohort(made.images, table, made.atlas))
-    assert len(known.columns) == ("not used" not in told) == ("two kinds" in told)
+    assert len(known.columns) == ("not set against latents" not in told) == ("two kinds" in told)
 
 
 def test_names_of_brains_are_text_in_one_unicode_form(read, tmp_path):

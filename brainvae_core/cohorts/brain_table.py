@@ -127,7 +127,7 @@ def _typed(cells, separator, commas):
     """A column as numbers or as text, and in words what it is; a table may have decimal commas."""
     known = [c.replace("\N{MINUS SIGN}", "-") for c in cells if c.casefold() not in NO_VALUE]
     if not any(cells):
-        return pd.Series([math.nan] * len(cells)), "no value, not used"
+        return pd.Series([math.nan] * len(cells)), "no value, not set against latents"
     with_commas, with_points = ([c for c in known if mark in c] for mark in ",.")
     thousands = separator != ";" and with_commas and all(map(GROUPED.fullmatch, with_commas))
     is_pointed = commas and with_points and all(map(POINTED.fullmatch, with_points))
@@ -141,26 +141,29 @@ def _typed(cells, separator, commas):
         kind = "numbers" + (" with decimal commas" if decimal == "," else "")
         kind += " with points between thousands" if is_pointed else ""
         kind += f" ({', '.join(without)} is no value)" if without else ""
-        same = ", the same in every brain, not used" if len(set(numbers)) == 1 else ""
+        same = (
+            ", the same in every brain, not set against latents" if len(set(numbers)) == 1 else ""
+        )
         return pd.Series(map(int if is_whole else float, values)), kind + same
     kinds = sorted({c for c in cells if c})
     words = [c for c in kinds if c.casefold() in NO_VALUE]
     odd = [c for c in kinds if c not in words and not _is_number(c)]
     shown = ", ".join(kinds[:4]) + (", …" if len(kinds) > 4 else "")
     if len(kinds) == 1:
-        kind = "text, the same in every brain, not used"
+        kind = "text, the same in every brain, not set against latents"
     elif len(kinds) == 2:
         kind = f"text of two kinds ({shown})"
     elif thousands:
         kind = (
-            f"text, not used: {with_commas[0]} may be thousands or a decimal comma, write a point"
+            f"text, not set against latents: {with_commas[0]} may be thousands or a decimal comma, "
+            "write a point"
         )
     elif odd and 2 * sum(map(_is_number, known)) >= len(known):
-        kind = f"text, not used: {odd[0]!r} is no number"
+        kind = f"text, not set against latents: {odd[0]!r} is no number"
     elif words and len(kinds) - len(words) == 2:
-        kind = f"text, not used: {words[0]} is a third kind; leave such a cell empty"
+        kind = f"text, not set against latents: {words[0]} is a third kind; leave such a cell empty"
     else:
-        kind = f"text, not used: {len(kinds)} kinds ({shown}) for two"
+        kind = f"text, not set against latents: {len(kinds)} kinds ({shown}) for two"
     return pd.Series([c or None for c in cells], dtype="str"), kind
 
 

@@ -22,7 +22,12 @@ from brainvae_core.figures.cohort import (
     fig_worst,
 )
 from brainvae_core.figures.grid import fig_grids, fig_rate_distortion
-from brainvae_core.figures.lab import fig_contact_sheet, fig_deviations, fig_group_maps
+from brainvae_core.figures.lab import (
+    fig_contact_sheet,
+    fig_deviations,
+    fig_group_maps,
+    fig_power,
+)
 from brainvae_core.figures.paper import fig_1, fig_2a, fig_2b, fig_2c, fig_2d, fig_s1
 from brainvae_core.figures.projective import (
     fig_3a,

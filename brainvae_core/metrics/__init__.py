@@ -30,8 +30,9 @@ from brainvae_core.metrics.codes import (
     spread,
     tail_counts,
 )
+from brainvae_core.metrics.covariates import AdjustedNorm
 from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level, cw_ssim_scale_um
-from brainvae_core.metrics.designs import Design, design_of, usable_brains
+from brainvae_core.metrics.designs import Design, asked_design, design_of, usable_brains
 from brainvae_core.metrics.factors import (
     DCI,
     dci,

@@ -55,7 +55,7 @@ def usable_brains(
         Columns: what is asked about, and what is adjusted for.
     """
     columns = _columns(metadata, term, covariates)
-    missing = {name: _missing(metadata[name]) for name in columns}
+    missing = {name: is_missing(metadata[name]) for name in columns}
     why = {
         place: "no " + ", ".join(names)
         for place in range(len(metadata))
@@ -115,6 +115,37 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
     return Design(term, contrast, ["intercept", *columns], matrix, tested, metadata.index)
 
 
+def asked_design(
+    metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ()
+) -> tuple[Design, np.ndarray, dict[str, str]]:
+    """`design_of` the `usable_brains`, with which these are, (n,) bool, and why not the others.
+
+    Parameters
+    ----------
+    metadata, term, covariates
+        As for `usable_brains`.
+
+    Raises
+    ------
+    ValueError
+        As `design_of`; and where brains that are left out for a covariate leave fewer than two of a
+        group, by the names of these brains.
+    """
+    used, why = usable_brains(metadata, term, covariates)
+    groups = _levels(metadata[term][~is_missing(metadata[term])], term)
+    for group in [] if groups is None else _ordered(groups):
+        names = list(map(str, groups.index[groups == group]))
+        lost = [f"{name} ({why[name]})" for name in names if name in why]
+        left = [name for name in names if name not in why]
+        if lost and len(left) < 2:
+            told = f"one brain, {left[0]}, is" if left else "no brain is"
+            raise ValueError(
+                f"of {term} {group!r} {told} left, and a group takes two; left out for a "
+                f"covariate: {_some(lost)}; correct the table, or leave out that covariate"
+            )
+    return design_of(metadata[used], term, covariates), used, why
+
+
 def _columns(metadata, term, covariates) -> list[str]:
     """The term and the covariates, each a column and each once."""
     if isinstance(covariates, str):
@@ -134,7 +165,8 @@ def _columns(metadata, term, covariates) -> list[str]:
     return names
 
 
-def _missing(column: pd.Series) -> np.ndarray:
+def is_missing(column: pd.Series) -> np.ndarray:
+    """Which entries of a column are blank, NA, "unknown" or no finite number, (n,) bool."""
     texts = column.astype(str).str.strip().str.lower()
     numbers = pd.to_numeric(texts, errors="coerce")
     return (column.isna() | texts.isin(MISSING) | np.isinf(numbers)).to_numpy()
@@ -169,10 +201,10 @@ def _numbers(column: pd.Series, name: str) -> pd.Series | None:
     """The column as numbers, None of a column of words, or why it is neither."""
     if pd.api.types.is_datetime64_any_dtype(column):
         raise ValueError(f"{name} holds dates; give a number, such as days since the first of them")
-    if _missing(column).any():
+    if (missing := is_missing(column)).any():
         raise ValueError(
-            f"{name} has no value for {_some(column.index[_missing(column)])}; leave these brains "
-            "out, as usable_brains does, or fill it in"
+            f"{name} has no value for {_some(column.index[missing])}; leave these brains out, as "
+            "usable_brains does, or fill it in"
         )
     texts = _texts(column)
     numbers = pd.to_numeric(texts, errors="coerce")

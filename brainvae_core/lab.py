@@ -1,0 +1,263 @@
+"""What is asked of each brain of a lab beside a reference cohort, and what is kept of the answers.
+
+One call a part of chapter 19; groups are compared by `lab_groups`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from brainvae_core import __version__
+from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
+from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.fields import region_brightness
+from brainvae_core.metrics import (
+    AdjustedNorm,
+    ArtefactJudge,
+)
+
+UNUSUAL = ("ventricle_size", "cortical_thickness", "ap_position")  # anatomy that is no damage
+TILE_UM = 400  # what is in one place shows in
+CHUNK = 64  # brains reconstructed at once
+OWN_FIT = 100  # brains from which on a model of their own can be fitted
+
+
+# ---- who is used ----
+
+
+def left_out(came, suited: pd.DataFrame) -> dict[str, str]:
+    """Entries of the folder or its table that nothing below is said of, and why."""
+    return came.refused | suited.loc[suited["unsuited"] != "", "unsuited"].to_dict()
+
+
+def told_brains(p, came, suited: pd.DataFrame, groups) -> str:
+    """In lines, what is left out and why, then who is used and for what."""
+    out, unlike = left_out(came, suited), suited["unlike"][suited["unlike"] != ""]
+    used = int((suited["unsuited"] == "").sum())
+    told = [f"left out: {len(out) or 'nothing'}; brains used: {used}"]
+    told += [f"{brain} is left out: {why}" for brain, why in out.items()]
+    if groups:
+        told += [f"{brain} is not compared: {why}" for brain, why in groups.left_out.items()]
+        terms = ", ".join(groups.design.columns)
+        told.append(f"{groups.design.contrast}: {groups.used.sum()} brains; terms: {terms}")
+    else:
+        told.append("no groups are asked about: none are compared")
+    told += [f"{brain} is unlike the reference: {why}" for brain, why in unlike.items()]
+    return "\n".join([*told, *own_fit(p, came.name, used)])
+
+
+def own_fit(p, name: str, n_brains: int) -> list[str]:
+    """From 100 brains on, the commands that fit models to them; else nothing."""
+    if n_brains < OWN_FIT or p.lab.brains == "simulated":
+        return []
+    atlas, own = p.cohort.atlas, "".join(c if c.isalnum() else "_" for c in name)
+    content = {"brains": p.lab.brains, "atlas": "ATLAS" if atlas == "drawn" else atlas}
+    content |= {} if p.lab.orientation == "header" else {"orientation": p.lab.orientation}
+    made = ", ".join(f"{key}: {json.dumps(value)}" for key, value in content.items())
+    where = "the same atlas"
+    if atlas == "drawn":
+        where = "the CCF: for ATLAS give a folder with its files (make acquire leaves one)"
+    return [
+        f"{n_brains} brains are enough to fit models to them alone, on {where}. In the project:",
+        f"  echo {shlex.quote(f'cohort: {{{made}}}')} > notebooks/params/{own}.yaml",
+        f"  make book PROFILE={own}",
+        f"and this report beside them: make report with PROFILE={own}",
+    ]
+
+
+# ---- each brain ----
+
+
+def artefact_judge(p, reference, model) -> ArtefactJudge:
+    """A judge that has seen artefacts, and unusual anatomy, in brains held out from the model."""
+    ordinary = clean_part(reference, "validation").images
+    unusual = [
+        displaced(ordinary[:20], reference.atlas, factor, size)
+        for factor in UNUSUAL
+        for size in (-2.5, 2.5)
+    ]
+    planted = graded_artefacts(reference, p.evaluation.artefact_strengths, p.evaluation.n_graded)
+    return ArtefactJudge(model, np.concatenate([ordinary, *unusual]), planted)
+
+
+def said_of(judged, suited: pd.DataFrame) -> np.ndarray:
+    """What the contact sheet says of each brain that is used: artefact, probability, unlike."""
+    unlike = suited.loc[suited["unsuited"] == "", "unlike"] != ""
+    told = zip(judged.kind, judged.probability, unlike, strict=True)
+    return np.array([f"{kind} {p:.2f}" + ", unlike" * is_unlike for kind, p, is_unlike in told])
+
+
+class Deviations(NamedTuple):
+    """How far brains lie from the norm: ``z`` (brains × measures), and ``overall`` one z a brain.
+
+    ``without`` says why a brain's norm is not adjusted for a covariate, ``source`` what the norm
+    is of.
+    """
+
+    z: pd.DataFrame
+    overall: np.ndarray
+    without: pd.DataFrame
+    source: str
+
+    @property
+    def told(self) -> str:
+        """In lines, what the norm is adjusted for, and of which brains it is not."""
+        names = [name for name in self.without if (self.without[name] == "").any()]
+        told = [f"norms are adjusted for {', '.join(names) or 'nothing'}"]
+        for name, why in self.without.items():
+            for reason, brains in why[why != ""].groupby(why, sort=False):
+                every = len(brains) == len(why)
+                who = "every brain" if every else ", ".join(map(str, brains.index))
+                told.append(f"without {name}: {who} ({reason})")
+        return "\n".join(told)
+
+
+def region_means(p, brains) -> pd.DataFrame:
+    """Mean brightness, brains × regions."""
+    regions = brains.atlas.regions(p.fields.region_share)
+    means = region_brightness(brains.images, brains.atlas.roi_masks(regions))
+    return pd.DataFrame(means.T, brains.metadata.index, regions)
+
+
+def region_deviations(p, reference, brains) -> Deviations:
+    """Each region's brightness against the reference's clean brains; overall all at once."""
+    usual, mine = clean_part(reference, "train"), region_means(p, brains)
+    norm = AdjustedNorm(region_means(p, usual), usual.metadata)
+    return _deviations(norm, norm.whole, mine, reference, len(usual), brains)
+
+
+def tile_deviations(reference, brains, model) -> Deviations:
+    """A model's error in tiles of 0.4 mm against clean brains that it was not fitted to.
+
+    Overall it is the tile that deviates most: what is in one place only.
+    """
+    parts = [clean_part(reference, name) for name in ("validation", "test")]
+    errors = [_tile_errors(part, model) for part in (*parts, brains)]
+    norm = AdjustedNorm(pd.concat(errors[:2]), pd.concat([part.metadata for part in parts]))
+    return _deviations(
+        norm, norm.largest, errors[2], reference, len(errors[0]) + len(errors[1]), brains
+    )
+
+
+def tile_maps(found: Deviations, brains, which) -> np.ndarray:
+    """Size of the deviation of every tile of some brains, (n, height, width)."""
+    side, tiles = _tiles(brains.atlas)
+    maps = np.zeros((len(which), *tiles.shape))
+    maps[:, tiles] = np.abs(found.z.to_numpy()[which])
+    return maps.repeat(side, axis=1).repeat(side, axis=2)
+
+
+def _tiles(atlas):
+    side = round(TILE_UM / atlas.pixel_um)
+    return side, block_mean(atlas.brain_mask.astype(np.float32), side) > 0.5
+
+
+def _tile_errors(brains, model):
+    side, tiles = _tiles(brains.atlas)
+    starts = range(0, len(brains), CHUNK)
+    chunks = (np.asarray(brains.images[start : start + CHUNK]) for start in starts)
+    errors = [block_mean(x - model.reconstruct(x), side)[:, tiles] for x in chunks]
+    return pd.DataFrame(np.concatenate(errors), brains.metadata.index)
+
+
+def _deviations(norm, overall, mine, reference, n_usual, brains):
+    of = brains.metadata
+    z = pd.DataFrame(norm.z(mine, of), mine.index, mine.columns)
+    source = f"{len(z)} brains of {brains.name}; norm of {n_usual} clean brains of {reference.name}"
+    return Deviations(z, overall(mine, of), norm.unknown(of), source)
+
+
+def brain_table(came, suited, judged, by_region: Deviations, by_tile: Deviations) -> pd.DataFrame:
+    """All that is said of each brain that came, a brain a row, beside the table's own columns."""
+    found, names = suited.assign(used=suited["unsuited"] == ""), by_region.z.index
+    found.loc[names, "artefact_probability"] = judged.probability
+    found.loc[names, "artefact_kind"] = judged.kind
+    found.loc[names, "whole_z"] = by_region.overall
+    found.loc[names, "local_z"] = by_tile.overall
+    found.loc[names, "norm_without"] = [
+        "; ".join(f"{name}: {why}" for name, why in row.items() if why)
+        for row in by_region.without.to_dict("index").values()
+    ]
+    found = found.join(by_region.z.add_suffix("_z"))
+    own = came.metadata.drop(columns="gain", errors="ignore")
+    return own.merge(found, left_index=True, right_index=True, suffixes=(" (table)", ""))
+
+
+# ---- what is kept ----
+
+ABOUT = "report.json"  # in a report's folder: of which brains it is, and what was asked
+
+
+def keep(p, name: str, files: Mapping[str, object]) -> Path:
+    """Write tables, pictures and arrays of a report to a folder, which appears when all are there.
+
+    Parameters
+    ----------
+    p : Settings
+    name : str
+        Of the folder; with a number where there is a report of other brains under this name.
+    files : mapping of file name to DataFrame, Figure or mapping of arrays
+        What is None is left out.
+    """
+    reports = Path(p.places.reports)
+    reports.mkdir(parents=True, exist_ok=True)
+    asked = {"group": p.lab.group, "covariates": list(p.lab.covariates), "profile": p.profile}
+    about = {"brains": _brains(p.lab.brains), **asked, "brainvae": __version__}
+    with tempfile.TemporaryDirectory(prefix=".", dir=reports) as beside:
+        new = Path(beside, name)
+        new.mkdir()
+        Path(new, ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        for file, content in files.items():
+            if isinstance(content, pd.DataFrame):
+                content.to_csv(new / file, index=not isinstance(content.index, pd.RangeIndex))
+            elif isinstance(content, Mapping):
+                np.savez_compressed(new / file, **content)
+            elif content is not None:
+                content.savefig(new / file)
+        return take_place(new, report_folder(reports, name, p.lab.brains))
+
+
+def report_folder(reports: Path, name: str, brains: str) -> Path:
+    """Where a report of these brains belongs: never in the place of one of other brains."""
+    number, folder = 1, reports / name
+    while folder.exists() and _reported(folder) != _brains(brains):
+        number += 1
+        folder = reports / f"{name}-{number}"
+    return folder
+
+
+def take_place(new: Path, folder: Path) -> Path:
+    """Put a folder in the place of an earlier one, which stays as it was until then."""
+    earlier = new.with_name(f"{new.name} before")
+    if folder.exists():
+        os.replace(folder, earlier)
+    try:
+        os.replace(new, folder)
+    except BaseException:
+        if earlier.exists():
+            os.replace(earlier, folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
+    return folder
+
+
+def _brains(given):
+    return given if given == "simulated" else os.path.realpath(os.path.expandvars(given))
+
+
+def _reported(folder):
+    """Of which brains a report is; None of what is no report."""
+    try:
+        return json.loads(Path(folder, ABOUT).read_text(encoding="utf-8"))["brains"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,199 @@
+"""What chapter 19 asks of groups: of two, of three, of a slope, of none, and of one brain."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import refused
+
+from brainvae_core import lab, lab_groups
+from brainvae_core.cohorts import Cohort, simulate, simulate_groups, suitability
+from brainvae_core.metrics import Judgement, smallest_difference
+from brainvae_core.models import PCA
+from brainvae_core.settings import Settings
+
+P = Settings().changed(
+    {
+        "cohort.shape": (40, 56),
+        "evaluation.n_graded": 4,
+        "fields.region_share": 0.05,
+        "lab.n_permutations": 99,
+    }
+)
+COLUMNS = {
+    "group": P,
+    "three": P.changed({"lab.group": "three"}),
+    "age_days": P.changed({"lab.group": "age_days"}),
+}
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return simulate(80, shape=(40, 56), seed=0)
+
+
+@pytest.fixture(scope="module")
+def brains():
+    made = simulate_groups(8, 7, "brightness TH", 2, shape=(40, 56), artefact_share=0)
+    made.metadata["three"] = ["WT", "HET", "KO"] * 5
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(reference):
+    return PCA.fit(reference.split("train").images, 3)
+
+
+@pytest.fixture(scope="module")
+def judged(brains):
+    kind = np.array(["none"] * 14 + ["leak"])
+    return Judgement(np.zeros(15), kind, np.zeros(brains.images.shape, bool), np.zeros((15, 3)))
+
+
+def compared(p, brains, model):
+    groups = lab_groups.asked_groups(p, brains)
+    codes = lab_groups.codes_of(model, brains)
+    measures = {"region": lab.region_means(p, brains), "latent": codes}
+    table = lab_groups.differences(p, brains, groups, measures)
+    return groups, table, lab_groups.group_maps(brains, groups, table, codes, model)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_two_groups_three_groups_and_a_slope(column, brains, model, judged, reference):
+    p = COLUMNS[column]
+    groups, table, maps = compared(p, brains, model)
+    inside = brains.atlas.brain_mask
+    assert table["of"].value_counts()[["latent", "pixel"]].tolist() == [3, inside.sum()]
+    assert list(table["measure"][table["of"] == "latent"]) == ["F1", "F2", "F3"]
+    power = lab_groups.power_of(groups, lab.region_means(p, brains))
+    counts = lab_groups.clear_counts(table)
+    clear = lab_groups.clear_differences(table)
+    assert list(counts.index) == ["region", "latent", "pixel"] and counts["clear"].sum() == len(
+        clear
+    )
+    assert counts["of"].tolist() == [(table["of"] == of).sum() for of in counts.index]
+    told = lab_groups.told_differences(brains, groups, table, judged)
+    assert f"of {counts.at['region', 'of']} regions" in told and told.endswith(": lab-0014")
+    assert ("nothing is clear" in told) == (len(clear) == 0)
+    assert len(lab_groups.clearest(table)) == (table["of"] == "region").sum()
+    like = lab_groups.kind_of_difference(p, reference, brains, groups, judged)
+    assert lab_groups.told_kind(like).startswith("it looks like: ")
+    if column == "three":
+        assert groups.design.contrast == "WT, HET, KO" and maps is None and power is None
+        assert table["value"].isna().all() and table["effect"].notna().any()
+        return
+    assert (power is None) == (column == "age_days") == groups.design.contrast.startswith("per")
+    decoded = maps.differences.pop("as the latents have it")
+    ((contrast, by_pixel),) = maps.differences.items()
+    assert contrast == groups.design.contrast and not by_pixel[~inside].any()
+    if column == "group":
+        is_ko = (brains.metadata["group"] == "KO").to_numpy()
+        wanted = brains.images[is_ko].mean(axis=0) - brains.images[~is_ko].mean(axis=0)
+        np.testing.assert_allclose(by_pixel[inside], wanted[inside], atol=1e-6)
+        # PCA is linear: what it decodes of the mean codes is the difference of its reconstructions.
+        seen = model.reconstruct(brains.images)
+        wanted = seen[is_ko].mean(axis=0) - seen[~is_ko].mean(axis=0)
+        np.testing.assert_allclose(decoded, wanted, atol=0.01)
+        region = table[table["measure"] == "TH"].iloc[0]
+        mean = lab.region_means(p, brains)["TH"].mean()
+        assert region["percent"] == pytest.approx(100 * region["value"] / mean)
+        assert region["name"] == "Thalamus" and region["percent"] > 5
+
+
+def test_power_is_of_the_spread_within_the_groups(brains):
+    groups = lab_groups.asked_groups(P, brains)
+    values = pd.DataFrame(
+        {"TH": np.tile([90.0, 110.0], 8)[:15], "same": 3.0}, brains.metadata.index
+    )
+    is_ko = (brains.metadata["group"] == "KO").to_numpy()
+    values.loc[is_ko, "TH"] += 1000  # a difference is no spread
+    power = lab_groups.power_of(groups, values)
+    rest = values["TH"] - values["TH"].groupby(is_ko).transform("mean")
+    spread = 100 * np.sqrt(np.square(rest).sum() / 13) / values["TH"].mean()
+    assert list(power.table.index) == ["TH"] and power.n_now == 7  # what does not vary says nothing
+    assert power.table.iloc[0, 0] == pytest.approx(spread)
+    wanted = smallest_difference(spread, 7, 8, n_measures=2)
+    assert power.table["smallest difference with 7 + 8, %"].iloc[0] == pytest.approx(wanted)
+    at = power.curve.set_index("n_per_group")["value"]
+    assert at[12] == pytest.approx(smallest_difference(spread, 12, 12, n_measures=2))
+
+
+def test_what_was_planted_is_told_of_the_example_alone(brains, model, reference):
+    groups, table, maps = compared(P, brains, model)
+    both = lab_groups.planted_maps(P, reference, maps)
+    assert list(both.differences) == ["found", "planted: brightness HPF"]
+    told = lab_groups.planted_regions(brains, both, table)
+    assert told["planted"].idxmax() == "CA" and len(told) == 5
+    own = P.changed({"lab.brains": "/a/folder"})
+    assert lab_groups.planted_maps(own, reference, maps) is None
+
+
+def test_without_groups_nothing_is_compared_and_it_is_said(brains, judged):
+    nobody = P.changed({"lab.group": ""})
+    assert lab_groups.asked_groups(nobody, brains) is None
+    assert lab_groups.told_differences(brains, None, None, judged) == lab_groups.NOT_ASKED
+    assert lab_groups.told_kind(None) == lab_groups.NOT_ASKED
+    alone = nobody.changed({"lab.covariates": ("sex",)})
+    one = P.changed({"lab.group": "sex"}), brains.select([0])
+    out = {f"m{i}": "upside down" for i in range(7)}
+    told = r"sex is '.' for every brain.* Left out before: m0: upside down; .*m4: .*; and 2 more$"
+    refused(
+        [
+            ("covariates sex are given, and no group", lab_groups.asked_groups, alone, brains),
+            (r"sex is '.' for every brain.*out$", lab_groups.asked_groups, *one),
+            (told, lab_groups.asked_groups, *one, out),
+        ]
+    )
+
+
+def test_one_brain_is_judged_as_it_is_among_others(brains, model, reference):
+    p = P.changed({"lab.group": ""})
+    alone = brains.select([3])
+    for one, all_ in (
+        (lab.region_deviations(p, reference, alone), lab.region_deviations(p, reference, brains)),
+        (
+            lab.tile_deviations(reference, alone, model),
+            lab.tile_deviations(reference, brains, model),
+        ),
+    ):
+        np.testing.assert_allclose(one.z, all_.z.iloc[[3]], atol=1e-4)
+        np.testing.assert_allclose(one.overall, all_.overall[[3]], atol=1e-4)
+        assert one.told.startswith("norms are adjusted for sex, age_days")
+    assert lab.tile_maps(one, alone, [0]).shape == (1, 40, 56)
+
+
+def test_of_what_the_norms_are_adjusted_is_told_brain_by_brain(brains, reference):
+    known = brains.select([0, 1, 2])
+    known.metadata = known.metadata.drop(columns="strain").assign(age_days=55)
+    known.metadata.loc[known.metadata.index[1], "sex"] = None
+    found = lab.region_deviations(P, reference, known)
+    assert found.told.splitlines() == [
+        "norms are adjusted for sex, age_days",
+        f"without sex: {known.metadata.index[1]} (no value)",
+        "without strain: every brain (no value)",
+    ]
+    known.metadata = known.metadata[["group"]]
+    assert lab.region_deviations(P, reference, known).told.startswith(
+        "norms are adjusted for nothing"
+    )
+
+
+def test_a_brains_row_holds_what_was_said_of_it_beside_its_own_columns(brains, model, reference):
+    p = P.changed({"lab.group": ""})
+    own = brains.metadata[["group", "sex"]].assign(used="by us", fit=3, gain=1.0)
+    came = Cohort(brains.images[:4], own[:4], brains.atlas, name="lab")
+    suited = suitability(came, reference).assign(unsuited="", unlike="")
+    suited.iloc[1, suited.columns.get_loc("unsuited")] = "upside down"
+    some = came.select([0, 2, 3])
+    kinds = Judgement(np.array([0.1, 0.9, 0.2]), np.array(["none", "leak", "none"]), None, None)
+    deviations = (
+        lab.region_deviations(p, reference, some),
+        lab.tile_deviations(reference, some, model),
+    )
+    table = lab.brain_table(came, suited, kinds, *deviations)
+    assert table["used"].tolist() == [True, False, True, True]
+    assert table["used (table)"].eq("by us").all() and table["fit (table)"].eq(3).all()
+    assert table["group"].equals(own["group"][:4]) and table["fit"].equals(suited["fit"])
+    of = table[["artefact_kind", "whole_z", "TH_z", "norm_without"]]
+    assert of.iloc[1].isna().all() and of["artefact_kind"].iloc[2] == "leak"
+    np.testing.assert_allclose(table["TH_z"].iloc[[0, 2, 3]], deviations[0].z["TH"])
+    assert table["norm_without"].iloc[0].startswith("age_days: no value") and len(table) == 4

@@ -1,0 +1,164 @@
+"""What is told of a lab's brains before all else, and how a report takes an earlier one's place."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from lab_folder import write_lab
+
+from brainvae_core import lab
+from brainvae_core.cohorts import comparable_brains, simulate, suitability
+from brainvae_core.cohorts.cohort import SPLITS
+from brainvae_core.figures import fig_deviations
+from brainvae_core.lab_groups import asked_groups
+from brainvae_core.prepare import prepare_cohort
+from brainvae_core.settings import Settings, read_profile
+
+SHAPE = (40, 56)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return simulate(40, shape=SHAPE, seed=0)
+
+
+def a_hundred(reference, n=100):
+    images = simulate(n, shape=SHAPE, seed=5, artefact_share=0).images
+    table = pd.DataFrame({"group": ["WT", "KO"] * (n // 2)}, [f"m{i}" for i in range(n)])
+    return comparable_brains(
+        images, table, reference, name="my lab", refused={"m7.txt": "no brain"}
+    )
+
+
+def settings(tmp_path, **changes):
+    return Settings().changed(
+        {"reports": str(tmp_path / "reports"), "lab.brains": "/a/my lab"} | changes
+    )
+
+
+def test_what_is_left_out_is_told_first_and_what_for_the_others_are_used(reference, tmp_path):
+    came = a_hundred(reference, 12)
+    came.metadata.loc["m3", "group"] = None
+    suited = suitability(came, reference).assign(unsuited="", unlike="")
+    suited.loc["m1", "unsuited"], suited.loc["m2", "unlike"] = "upside down", "correlation 0.40"
+    brains = came.select((suited["unsuited"] == "").to_numpy())
+    p = settings(tmp_path)
+    told = lab.told_brains(p, came, suited, asked_groups(p, brains)).splitlines()
+    assert told == [
+        "left out: 2; brains used: 11",
+        "m7.txt is left out: no brain",
+        "m1 is left out: upside down",
+        "m3 is not compared: no group",
+        "KO − WT: 10 brains; terms: intercept, group KO",
+        "m2 is unlike the reference: correlation 0.40",
+    ]
+    told = lab.told_brains(p, came, suited, None).splitlines()
+    assert told[3] == "no groups are asked about: none are compared"
+
+
+@pytest.mark.parametrize("is_drawn", [True, False])
+def test_a_hundred_brains_are_told_how_to_fit_models_to_them(
+    reference, tmp_path, monkeypatch, is_drawn
+):
+    came, atlas = a_hundred(reference), "drawn"
+    if not is_drawn:
+        atlas = str(reference.save(tmp_path / "an atlas"))
+    folder = write_lab(tmp_path / "my lab", came)
+    suited = suitability(came, reference).assign(unsuited="", unlike="")
+    p = settings(tmp_path, **{"cohort.atlas": atlas, "lab.brains": str(folder)})
+    told = lab.told_brains(p, came, suited, None).splitlines()
+    (at,) = [i for i, line in enumerate(told) if line.startswith("100 brains are enough")]
+    assert ("for ATLAS give a folder" in told[at]) == is_drawn
+    assert told[at + 2] == "  make book PROFILE=my_lab"
+    # The command, as a shell takes it, writes a profile of these brains, which makes their cohort.
+    Path(tmp_path, "notebooks/params").mkdir(parents=True)
+    subprocess.run(["sh", "-c", told[at + 1]], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    own = read_profile("my_lab")
+    assert (own.cohort.brains, own.cohort.orientation) == (str(folder), "header")
+    assert own.cohort.atlas == ("ATLAS" if is_drawn else atlas)
+    if not is_drawn:
+        cohort = prepare_cohort(own.changed({"cohort.shape": SHAPE, "data": f"{tmp_path}/data"}))
+        assert len(cohort) == 100 and set(cohort.metadata["split"]) == set(SPLITS)
+    turned = p.changed({"lab.orientation": "asr"})
+    assert 'orientation: "asr"' in lab.own_fit(turned, "my lab", 100)[1]
+    suited.loc["m0", "unsuited"] = "upside down"
+    assert "are enough" not in lab.told_brains(p, came, suited, None)
+    assert lab.own_fit(settings(tmp_path, **{"lab.brains": "simulated"}), "example", 500) == []
+
+
+def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path):
+    p, broken = settings(tmp_path), {"a.csv": pd.DataFrame({"x": [1]}), "b.png": "no figure"}
+    with pytest.raises(AttributeError):
+        lab.keep(p, "my lab", broken)
+    assert not list(Path(tmp_path, "reports").iterdir())
+    table = pd.DataFrame({"x": [1.5]}, pd.Index(["m1"], name="brain"))
+    files = {"a.csv": table, "z.npz": {"x": np.eye(2)}, "none.csv": None}
+    files["b.png"] = fig_deviations(pd.DataFrame(np.eye(3)))
+    folder = lab.keep(p, "my lab", files)
+    assert {f.name for f in folder.iterdir()} == {"a.csv", "z.npz", "b.png", lab.ABOUT}
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "a.csv", index_col=0), table)
+    assert (np.load(folder / "z.npz")["x"] == np.eye(2)).all()
+    assert json.loads((folder / lab.ABOUT).read_text())["brains"] == "/a/my lab"
+    with pytest.raises(AttributeError):
+        lab.keep(p, "my lab", broken)
+    assert {f.name for f in folder.iterdir()} == {"a.csv", "z.npz", "b.png", lab.ABOUT}
+    assert lab.keep(p, "my lab", {"a.csv": table}) == folder  # of the same brains: nothing is mixed
+    assert {f.name for f in folder.iterdir()} == {"a.csv", lab.ABOUT}
+
+
+def test_a_report_takes_no_place_of_other_brains(tmp_path):
+    reports = tmp_path / "reports"
+    first, second = (settings(tmp_path, **{"lab.brains": f"/{of}/my lab"}) for of in "ab")
+    for p, name in (
+        (first, "my lab"),
+        (second, "my lab-2"),
+        (first, "my lab"),
+        (second, "my lab-2"),
+    ):
+        assert lab.keep(p, "my lab", {}) == reports / name
+    Path(reports, "other").mkdir()  # of which nothing is known
+    assert lab.report_folder(reports, "other", "/a/other") == reports / "other-2"
+    Path(reports, "other", lab.ABOUT).write_text("[")
+    assert lab.report_folder(reports, "other", "/a/other") == reports / "other-2"
+    own, link = tmp_path / "own", tmp_path / "link"
+    own.mkdir()
+    link.symlink_to(own)
+    own_p, link_p = (settings(tmp_path, **{"lab.brains": str(path)}) for path in (own, link))
+    assert lab.keep(own_p, "own", {}) == lab.keep(link_p, "own", {}) == reports / "own"
+
+
+def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypatch):
+    new, folder = tmp_path / ".x/new", tmp_path / "old"
+    for path in (new, folder):
+        path.mkdir(parents=True)
+        Path(path, "page").write_text(path.name)
+    moved, replace = [], lab.os.replace
+
+    def interrupted(one, other):
+        moved.append(one)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        replace(one, other)
+
+    monkeypatch.setattr(lab.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab.take_place(new, folder)
+    assert Path(folder, "page").read_text() == "old" and Path(new, "page").read_text() == "new"
+    assert lab.take_place(new, folder) == folder and Path(folder, "page").read_text() == "new"
+    assert sorted(f.name for f in tmp_path.rglob("*")) == [".x", "old", "page"]
+
+
+def test_the_page_shows_every_picture_of_a_report_and_none_is_large():
+    book = Path(__file__).parent.parent / "book"
+    shown = set(
+        re.findall(r"_static/your_brains/(\w+\.png)", (book / "your_brains.md").read_text())
+    )
+    kept = {path.name: path.stat().st_size for path in book.glob("_static/your_brains/*")}
+    chapter = (book.parent / "notebooks/19_your_brains.py").read_text()
+    assert shown == set(kept) == set(re.findall(r'"(\w+\.png)": ', chapter))
+    assert max(kept.values()) <= 150_000
