@@ -96,7 +96,7 @@ html: .venv/made ## render the book from the committed notebooks, which are the 
 
 report: .venv/made ## a lab's own brains: BRAINS=folder GROUP=genotype COVARIATES='sex, age_days', to _build/reports
 	$(BIN)/python -m brainvae_core.report "$$BRAINS" --group "$$GROUP" --covariates "$$COVARIATES" \
-	  --orientation "$$ORIENTATION" --profile "$$PROFILE"
+	  --orientation "$$ORIENTATION" --profile "$(if $(filter file,$(origin PROFILE)),full,$$PROFILE)"
 
 records: .venv/made ## keep what a profile's book recorded beside the demo's numbers in the ledger
 	$(BIN)/python book/_ext/chapters.py "_build/$$PROFILE/notebooks" "book/records/$$PROFILE.json"

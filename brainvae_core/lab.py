@@ -21,14 +21,12 @@ from brainvae_core import __version__
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.fields import region_brightness
-from brainvae_core.metrics import (
-    AdjustedNorm,
-    ArtefactJudge,
-)
+from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
 
 UNUSUAL = ("ventricle_size", "cortical_thickness", "ap_position")  # anatomy that is no damage
 TILE_UM = 400  # what is in one place shows in
 CHUNK = 64  # brains reconstructed at once
+TAUGHT = 20  # brains in which a judge sees every artefact at every strength
 OWN_FIT = 100  # brains from which on a model of their own can be fitted
 
 
@@ -86,7 +84,8 @@ def artefact_judge(p, reference, model) -> ArtefactJudge:
         for factor in UNUSUAL
         for size in (-2.5, 2.5)
     ]
-    planted = graded_artefacts(reference, p.evaluation.artefact_strengths, p.evaluation.n_graded)
+    n_graded = min(p.evaluation.n_graded, TAUGHT)
+    planted = graded_artefacts(reference, p.evaluation.artefact_strengths, n_graded)
     return ArtefactJudge(model, np.concatenate([ordinary, *unusual]), planted)
 
 

@@ -41,7 +41,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--group", default="", help="the column of metadata.csv that tells groups")
     parser.add_argument("--covariates", default="", help="other columns, with commas between")
     parser.add_argument("--orientation", default="header", help="as files say, or such as asr")
-    parser.add_argument("--profile", default="demo", help="the reference cohort and its model")
+    parser.add_argument("--profile", default="full", help="the reference cohort and its model")
     given = parser.parse_args(arguments)
     is_example = given.brains == "simulated"
     brains = given.brains if is_example else os.path.abspath(given.brains)
