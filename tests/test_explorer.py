@@ -520,6 +520,7 @@ def test_a_page_without_its_data_or_with_older_data_says_what_to_run(browser, tm
 
 
 @pytest.mark.fitted
+@pytest.mark.nightly
 def test_the_demos_page_is_small_and_agrees_on_a_thousand_latents(visit, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
     p = read_profile("demo")

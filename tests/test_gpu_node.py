@@ -6,11 +6,13 @@ import io
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from unittest import mock
@@ -18,6 +20,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from executed import dry_run as dry_road
 from papermill.cli import papermill
 
 from brainvae_core.settings import read_profile, read_settings
@@ -87,7 +90,8 @@ def dry_make(arguments, folder):
 
 def dry_snakemake(arguments, folder):
     # What stands after -- are targets.
-    printed = prints([sys.executable, "-m", "snakemake", "-n", *arguments], folder)
+    code, printed = dry_road(folder, *arguments)
+    assert code == 0, printed
     assert re.search(r"^total +\d+$|Nothing to be done", printed, re.M), printed
 
 
@@ -95,18 +99,16 @@ def dry_python(arguments, folder):
     """A script or a module of the project: it has every option, and every profile is one."""
     first = arguments[0]
     program = arguments[1:] if first == "-m" else arguments
-    assert first == "-m" or first.endswith(".py"), arguments
     if first == "-m":
-        module = importlib.import_module(program[0])
         assert program[0].startswith("brainvae_core.")
+        main = importlib.import_module(program[0]).main
     else:
-        assert (folder / first).is_file()
-    with mock.patch.object(sys, "argv", [first, "--help"]):
-        printed = (
-            helped(module.main)
-            if first == "-m"
-            else prints([sys.executable, str(folder / first), "--help"], folder)
-        )
+        script = folder / first
+        assert script.suffix == ".py" and script.is_file()
+        main = partial(runpy.run_path, str(script), run_name="__main__")
+    path = [*sys.path] if first == "-m" else [str(script.parent), *sys.path]
+    with mock.patch.object(sys, "argv", [first, "--help"]), mock.patch.object(sys, "path", path):
+        printed = helped(main)
     for argument in program[1:]:
         assert not argument.startswith("--") or argument in printed, argument
     if program[0] == "brainvae_core.study":

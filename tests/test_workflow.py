@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from authors_release import AuthorsNetwork, checkpoint, on_their_side
+from executed import NOTEBOOKS, chapter, dry_run
 
 from brainvae_core.authors import keep_release
 from brainvae_core.cohorts import simulate
@@ -71,6 +72,10 @@ def started(tree, *options, **environment):
 
 def snakemake(tree, *options, **environment):
     """What a call printed; it must have ended well."""
+    if options[0] == "-n":
+        code, printed = dry_run(tree, *options, "--config", "profile=tiny")
+        assert code == 0, printed
+        return printed
     process = started(tree, *options, **environment)
     printed, _ = process.communicate(timeout=3600)
     assert process.returncode == 0, printed
@@ -225,12 +230,11 @@ def test_the_authors_release_is_known_by_content(tmp_path):
 
 
 def test_a_profile_that_is_not_there_is_told(tree):
-    command = [sys.executable, "-m", "snakemake", "-n", "--config", "profile=dmeo"]
-    answer = subprocess.run(command, cwd=tree, capture_output=True, text=True)
-    assert answer.returncode != 0
+    code, printed = dry_run(tree, "--config", "profile=dmeo")
+    assert code != 0
     assert (
         "no profile notebooks/params/dmeo.yaml; notebooks/params has authors, authors_fitted, ccf"
-        in answer.stdout
+        in printed
     )
 
 
@@ -249,7 +253,14 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
     assert all("mem_mb=" in r and "runtime=" in r for _, r in asked)
 
 
-def test_every_chapter_goes_through_with_few_brains_and_bad_fits(tree):
+@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.py")))
+def test_a_chapter_goes_through_with_few_brains_and_bad_fits(road, name):
+    _, shown = chapter(name, road / "notebooks", profile="tiny")
+    assert any(kind.startswith("image/") for kind in shown)
+
+
+@pytest.mark.nightly
+def test_the_book_is_made_of_few_brains_and_bad_fits(tree):
     chapters = sorted(path.stem for path in (tree / "notebooks").glob("*.ipynb"))
     snakemake(tree, "--cores", "2", "book")
     pages = [tree / f"_build/html/notebooks/{chapter}.html" for chapter in chapters]
