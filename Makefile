@@ -11,7 +11,8 @@ CORES ?= all
 GPUS := $(if $(shell command -v nvidia-smi),1,2)
 SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile='"'"$$PROFILE"'"' --
 # One thread a worker: two that share two cores wait for each other many times longer.
-PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+# A file's tests stay in one worker, so that what they share is made once.
+PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 # uv reads its own variables only; where pip was told of a folder of wheels, uv is told too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without compiled bytecode every import of torch takes twice as long.
@@ -68,16 +69,14 @@ FITTED ?= _build/$(PROFILE)/compared
 
 test: .venv-acquire/made check ## every test, of the chapters' outputs a sample; make nightly takes all
 	$(SNAKEMAKE) '$(FITTED)'
-	@echo '── the acquisition against a local server that misbehaves, and the road, killed and taken up again'
-	$(PYTEST_TWO) --dist loadfile -m 'server or workflow' tests
-	@echo '── tests on the fitted models'
-	$(BIN)/pytest -q -m fitted tests
+	@echo '── the acquisition against a local server that misbehaves, the road, killed and taken up again, the fitted models'
+	$(PYTEST_TWO) -m 'server or workflow or fitted' tests
 	@echo '── notebooks against their committed outputs, one thread a kernel: two run at once'
 	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 	  $(foreach chapter,$(SAMPLE),$(wildcard notebooks/$(chapter)_*.ipynb))
 	$(MAKE) html
 	@echo '── the pages, in a browser'
-	$(PYTEST_TWO) -m book tests
+	$(PYTEST_TWO) --dist loadgroup -m book tests
 
 nightly: .venv/made ## make test with long property tests, every fit of the demo and every chapter
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test FITTED=fit SAMPLE="$$(cd notebooks && echo *.ipynb | sed -E 's/_[^ ]*//g')"

@@ -50,7 +50,8 @@ def chapters(fitted, tmp_path):
                 shutil.rmtree(folder)
                 failure = "step 3: the loss is not finite"
                 save_run(folder, config, cohort.fingerprint, cohort.name, None, [], failure)
-        return chapter(name, settings=f"{TINY}, data={p.places.data}, runs={runs}")[0]
+        given = {"settings": f"{TINY}, data={p.places.data}, runs={runs}"}
+        return "\n".join(chapter(name, **given)[:2])
 
     return executed
 

@@ -8,7 +8,6 @@ import os
 import re
 import runpy
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from executed import clone
 from executed import dry_run as dry_road
 from papermill.cli import papermill
 
@@ -28,8 +28,6 @@ from brainvae_core.study import STAGES, row
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", *(f"book/{page}.md" for page in ("gpu_node", "running", "acquisition")))
-TREE = ("workflow", "notebooks", "book", "brainvae_core", "_config.yml", "_toc.yml", "Makefile")
-TREE += ("pyproject.toml", "constraints.txt", "constraints-acquire.txt")
 
 pytestmark = pytest.mark.workflow
 
@@ -60,15 +58,7 @@ def commands() -> list:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of the project, so that no dry run writes into this one."""
-    folder = tmp_path_factory.mktemp("a clone")
-    for name in (*TREE, "benchmarks"):
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "_static")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder)
-    return folder
+    return clone(tmp_path_factory.mktemp("a clone"))
 
 
 # ---- one function a program: runs a command of it as far as it goes without doing anything ----

@@ -9,19 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from authors_release import AuthorsNetwork, checkpoint, on_their_side
-from executed import NOTEBOOKS, chapter, dry_run
+from executed import NOTEBOOKS, chapter, clone, dry_run
 
 from brainvae_core.authors import keep_release
 from brainvae_core.cohorts import simulate
 
-ROOT = Path(__file__).parent.parent
-TREE = ("workflow", "notebooks", "book", "brainvae_core", "_config.yml", "_toc.yml")
 # Two values of β at L = 2 and 3, one seed (two for Figs 2C and 2D); unequal sizes of everything.
 PROFILE = """\
 cohort: {n_brains: 60, shape: [40, 56]}
@@ -47,12 +44,7 @@ def tree(tmp_path_factory):
 
 def copied_tree(folder):
     folder.mkdir(exist_ok=True)
-    for name in TREE:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder)
+    clone(folder)
     (folder / "notebooks/params/tiny.yaml").write_text(PROFILE)
     return folder
 
@@ -255,7 +247,7 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.py")))
 def test_a_chapter_goes_through_with_few_brains_and_bad_fits(road, name):
-    _, shown = chapter(name, road / "notebooks", profile="tiny")
+    *_, shown = chapter(name, road / "notebooks", profile="tiny")
     assert any(kind.startswith("image/") for kind in shown)
 
 
