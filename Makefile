@@ -35,7 +35,7 @@ AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
 export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES ORIENTATION
 
-.PHONY: help env check fit test book html report records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
+.PHONY: help env check fit test outputs book html report records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -71,12 +71,15 @@ test: .venv-acquire/made check ## every test, of the chapters' outputs a sample;
 	$(SNAKEMAKE) '$(FITTED)'
 	@echo '── the acquisition against a local server that misbehaves, the road, killed and taken up again, the fitted models'
 	$(PYTEST_TWO) -m 'server or workflow or fitted' tests
-	@echo '── notebooks against their committed outputs, one thread a kernel: two run at once'
-	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
-	  $(foreach chapter,$(SAMPLE),$(wildcard notebooks/$(chapter)_*.ipynb))
-	$(MAKE) html
+	@echo '── notebooks against their committed outputs, and the pages, which take one core'
+	$(MAKE) -j 2 outputs html
 	@echo '── the pages, in a browser'
 	$(PYTEST_TWO) --dist loadgroup -m book tests
+
+# One thread a kernel: two run at once.
+outputs: .venv/made
+	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
+	  $(foreach chapter,$(SAMPLE),$(wildcard notebooks/$(chapter)_*.ipynb))
 
 nightly: .venv/made ## make test with long property tests, every fit of the demo and every chapter
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test FITTED=fit SAMPLE="$$(cd notebooks && echo *.ipynb | sed -E 's/_[^ ]*//g')"

@@ -1,4 +1,4 @@
-"""Chapters and dry runs of the road in this process: no kernel and no import of torch for each."""
+"""Chapters and the road's dry runs in this process: no kernel and no import of torch for each."""
 
 import contextlib
 import io
@@ -58,8 +58,8 @@ def chapter(name, folder=NOTEBOOKS, **given):
     return "\n".join(printed), "".join(told), kinds
 
 
-def dry_run(folder, *arguments):
-    """Snakemake's exit code for a dry run in a folder, and what it printed."""
+def snakemake(folder, *arguments):
+    """Snakemake's exit code in a folder, and what it printed."""
     printed = io.StringIO()
     with (
         contextlib.chdir(folder),
@@ -68,7 +68,7 @@ def dry_run(folder, *arguments):
         contextlib.redirect_stderr(printed),
     ):
         try:
-            main(["-n", *arguments])
+            main([*arguments])
         except SystemExit as ended:
             return ended.code, printed.getvalue()
     raise AssertionError("Snakemake did not end")

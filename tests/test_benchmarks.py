@@ -110,6 +110,7 @@ def test_a_length_is_judged_by_its_ends_and_its_seconds(bench, setting, monkeypa
     assert told.endswith("1 of 2 reach it; 80 ×")
 
 
+@pytest.mark.nightly
 def test_the_race_runs_and_goes_on_from_what_is_there(bench, setting, capsys):
     reach = bench("reach")
     reach.reference(setting)

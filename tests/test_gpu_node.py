@@ -19,8 +19,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from executed import clone
-from executed import dry_run as dry_road
+from executed import clone, snakemake
 from papermill.cli import papermill
 
 from brainvae_core.settings import read_profile, read_settings
@@ -80,7 +79,7 @@ def dry_make(arguments, folder):
 
 def dry_snakemake(arguments, folder):
     # What stands after -- are targets.
-    code, printed = dry_road(folder, *arguments)
+    code, printed = snakemake(folder, "-n", *arguments)
     assert code == 0, printed
     assert re.search(r"^total +\d+$|Nothing to be done", printed, re.M), printed
 

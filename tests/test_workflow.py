@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 
+import executed
 import numpy as np
 import psutil
 import pytest
 from authors_release import AuthorsNetwork, checkpoint, on_their_side
-from executed import NOTEBOOKS, chapter, clone, dry_run
+from executed import NOTEBOOKS, chapter, clone
 
 from brainvae_core.authors import keep_release
 from brainvae_core.cohorts import simulate
@@ -65,7 +66,7 @@ def started(tree, *options, **environment):
 def snakemake(tree, *options, **environment):
     """What a call printed; it must have ended well."""
     if options[0] == "-n":
-        code, printed = dry_run(tree, *options, "--config", "profile=tiny")
+        code, printed = executed.snakemake(tree, *options, "--config", "profile=tiny")
         assert code == 0, printed
         return printed
     process = started(tree, *options, **environment)
@@ -115,8 +116,9 @@ def road(tree):
     """Killed while a row is being fitted, called while another call works, called to the end."""
     first = started(tree, "--cores", "2", "fit", GRID)
     wait_for(lambda: any("beta_vae" in name for name in fitted(tree)), first)
-    beside = started(tree, "--cores", "2", "fit").communicate(timeout=300)[0]
-    assert "another snakemake (or make) works in this folder" in beside
+    given = ("--config", "profile=tiny", "--cores", "2", "--", "fit")
+    code, beside = executed.snakemake(tree, *given)
+    assert code != 0 and "another snakemake (or make) works in this folder" in beside
     killed(first)
     at_the_kill, rows_then = fitted(tree), rows(tree)
     snakemake(tree, "--cores", "2", "fit", GRID)
@@ -125,8 +127,8 @@ def road(tree):
     assert rows_then < rows(tree) == {"L2.ipynb", "L3.ipynb"}
     for name, weights in at_the_kill.items():  # nothing is fitted twice
         assert in_the_end[name] == weights, name
-    assert "Nothing to be done" in snakemake(tree, "--cores", "2", "fit", GRID)
-    assert written(tree) == files
+    code, again = executed.snakemake(tree, *given, GRID)
+    assert code == 0 and "Nothing to be done" in again and written(tree) == files
     return tree
 
 
@@ -222,7 +224,7 @@ def test_the_authors_release_is_known_by_content(tmp_path):
 
 
 def test_a_profile_that_is_not_there_is_told(tree):
-    code, printed = dry_run(tree, "--config", "profile=dmeo")
+    code, printed = executed.snakemake(tree, "-n", "--config", "profile=dmeo")
     assert code != 0
     assert (
         "no profile notebooks/params/dmeo.yaml; notebooks/params has authors, authors_fitted, ccf"
