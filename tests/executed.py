@@ -54,6 +54,7 @@ def chapter(name, folder=NOTEBOOKS, **given):
                 printed += [shown.stdout, *(o.data.get("text/plain", "") for o in shown.outputs)]
                 kinds += [kind for o in shown.outputs for kind in o.data]
     finally:
+        shell.restore_sys_module_state()  # this process's own __main__
         InteractiveShell.clear_instance()
     return "\n".join(printed), "".join(told), kinds
 
