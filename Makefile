@@ -74,7 +74,7 @@ test: .venv-acquire/made check ## every test, of the chapters' outputs a sample;
 	@echo '── notebooks against their committed outputs, and the pages, which take one core'
 	$(MAKE) -j 2 outputs html
 	@echo '── the pages, in a browser'
-	$(PYTEST_TWO) --dist loadgroup -m book tests
+	$(PYTEST_TWO) --dist load -m book tests
 
 # One thread a kernel: two run at once.
 outputs: .venv/made

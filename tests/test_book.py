@@ -50,7 +50,6 @@ def address(page, fragment=""):
 # ---- without a browser ----
 
 
-@pytest.mark.xdist_group("links")  # in one process, which reads each page once
 @each_page
 def test_every_link_leads_somewhere(page):
     path = HTML / f"{page}.html"
