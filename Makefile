@@ -11,7 +11,8 @@ CORES ?= all
 GPUS := $(if $(shell command -v nvidia-smi),1,2)
 SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile='"'"$$PROFILE"'"' --
 # One thread a worker: two that share two cores wait for each other many times longer.
-PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+# A file's tests stay in one worker, so that what they share is made once.
+PYTEST_TWO = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 # uv reads its own variables only; where pip was told of a folder of wheels, uv is told too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without compiled bytecode every import of torch takes twice as long.
@@ -34,7 +35,7 @@ AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
 export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES ORIENTATION
 
-.PHONY: help env check fit test book html report records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
+.PHONY: help env check fit test outputs book html report records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -62,23 +63,23 @@ lint: .venv/made ## ruff on every script
 check: lint ## unit tests and lint only
 	$(PYTEST_TWO) -m 'not fitted and not server and not workflow and not book' tests
 
-# Chapters executed against their outputs: here those that need few fits, every night all.
-SAMPLE ?= 01 02 03 04 13 14
+# Chapters executed against their outputs: here those that need few fits and few minutes, every night all.
+SAMPLE ?= 01 02 03 04 14
 FITTED ?= _build/$(PROFILE)/compared
-export SAMPLE
 
 test: .venv-acquire/made check ## every test, of the chapters' outputs a sample; make nightly takes all
 	$(SNAKEMAKE) '$(FITTED)'
-	@echo '── the acquisition against a local server that misbehaves, and the road, killed and taken up again'
-	$(PYTEST_TWO) --dist loadfile -m 'server or workflow' tests
-	@echo '── tests on the fitted models'
-	$(BIN)/pytest -q -m fitted tests
-	@echo '── notebooks against their committed outputs, one thread a kernel: two run at once'
+	@echo '── the acquisition against a local server that misbehaves, the road, killed and taken up again, the fitted models'
+	$(PYTEST_TWO) -m 'server or workflow or fitted' tests
+	@echo '── notebooks against their committed outputs, and the pages, which take one core'
+	$(MAKE) -j 2 outputs html
+	@echo '── the pages, in a browser'
+	$(PYTEST_TWO) --dist load -m book tests
+
+# One thread a kernel: two run at once.
+outputs: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 	  $(foreach chapter,$(SAMPLE),$(wildcard notebooks/$(chapter)_*.ipynb))
-	$(MAKE) html
-	@echo '── the pages, in a browser'
-	$(PYTEST_TWO) -m book tests
 
 nightly: .venv/made ## make test with long property tests, every fit of the demo and every chapter
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test FITTED=fit SAMPLE="$$(cd notebooks && echo *.ipynb | sed -E 's/_[^ ]*//g')"

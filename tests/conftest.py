@@ -12,6 +12,14 @@ CHROMIUM = (
 )
 
 
+def pytest_collection_modifyitems(config, items):
+    """What is marked `nightly` is run by make nightly alone."""
+    if os.environ.get("HYPOTHESIS_PROFILE") != "nightly":
+        of_a_night = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=of_a_night)
+        items[:] = [item for item in items if item not in of_a_night]
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real atlas and brains, named by BRAINVAE_DATA; skips where there is none."""

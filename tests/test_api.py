@@ -52,26 +52,6 @@ def test_the_example_of_a_page_prints_what_it_shows(room):
     assert not failures, "".join(failures)
 
 
-def described(room):
-    """Public functions and classes of a room with their public methods and properties."""
-    for name, value in public(room).items():
-        if inspect.isclass(value) or callable(value):
-            yield name, value
-        if inspect.isclass(value):
-            for member in vars(value):
-                found = inspect.getattr_static(value, member)
-                own = isinstance(found, property) or inspect.isroutine(found)
-                if own and not member.startswith("_"):
-                    yield f"{name}.{member}", getattr(value, member)
-
-
-@each_room
-def test_every_public_name_says_in_one_sentence_what_it_is(room):
-    for name, value in described(room):
-        first = (inspect.getdoc(value) or "").split("\n")[0]
-        assert first.endswith("."), name
-
-
 @each_room
 def test_functions_of_several_arguments_say_what_each_is(room):
     for name, function in public(room).items():

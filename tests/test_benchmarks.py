@@ -110,6 +110,7 @@ def test_a_length_is_judged_by_its_ends_and_its_seconds(bench, setting, monkeypa
     assert told.endswith("1 of 2 reach it; 80 ×")
 
 
+@pytest.mark.nightly
 def test_the_race_runs_and_goes_on_from_what_is_there(bench, setting, capsys):
     reach = bench("reach")
     reach.reference(setting)
@@ -146,6 +147,7 @@ def test_a_step_is_held_against_the_machine(bench, setting, capsys, monkeypatch)
 
 
 @pytest.mark.workflow
+@pytest.mark.nightly
 def test_a_peer_is_timed_in_turn_with_ours(bench, setting, capsys):
     bench("gpu").peer(setting)
     assert [w.split(",")[0] for w, *_ in whole(capsys)] == [
@@ -163,7 +165,13 @@ COMMANDS = {
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize(("command", "told"), COMMANDS.items())
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        pytest.param(*of, marks=[pytest.mark.nightly] if of[0] != "fig2.py" else [])
+        for of in COMMANDS.items()
+    ],
+)
 def test_a_command_runs(command, told, tmp_path):
     name, *given = command.split()
     command = [sys.executable, BENCHMARKS / name, *given, "--small", "--device", "cpu"]

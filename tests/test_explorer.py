@@ -15,10 +15,9 @@ import torch
 from brainvae_core import explorer
 from brainvae_core.cohorts import drawn_atlas, simulate
 from brainvae_core.explorer import decoder_layers, explorer_data, region_labels, write_script
-from brainvae_core.models import PCA, BetaVAE, load_run, run_name
+from brainvae_core.models import PCA, BetaVAE, fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.settings import Settings, read_profile
-from brainvae_core.study import compared_configs
 
 ROOT = Path(__file__).parent.parent
 STATIC = ROOT / "book/_static"
@@ -520,13 +519,13 @@ def test_a_page_without_its_data_or_with_older_data_says_what_to_run(browser, tm
 
 
 @pytest.mark.fitted
+@pytest.mark.nightly
 def test_the_demos_page_is_small_and_agrees_on_a_thousand_latents(visit, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
     p = read_profile("demo")
     cohort = prepare_cohort(p)
-    name = run_name(compared_configs(p)["β-VAE"], cohort.fingerprint)
-    model = load_run(ROOT / "runs" / name).model
-    file = write_page(tmp_path, explorer_data(p, cohort, model, name))
+    run = fit(cohort, p.model, p.places.runs)
+    file = write_page(tmp_path, explorer_data(p, cohort, run.model, run.folder.name))
     size = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())
     assert size <= 6e6, f"{size / 1e6:.2f} MB"
     page = visit(file)
@@ -534,7 +533,7 @@ def test_the_demos_page_is_small_and_agrees_on_a_thousand_latents(visit, tmp_pat
     codes = np.concatenate([rng.normal(0, 1, (500, 8)), rng.uniform(-7, 7, (500, 8))])
     apart = 0.0
     for part in np.array_split(codes.astype(np.float32), 25):
-        wanted = model.decode(part).reshape(len(part), -1)
+        wanted = run.model.decode(part).reshape(len(part), -1)
         apart = max(apart, float(np.abs(decoded(page, part) - wanted).max()))
     print(f"{len(codes)} latents: at most {apart:.2g} apart; page {size / 1e6:.2f} MB")
     assert apart < 1e-3

@@ -6,11 +6,12 @@ import io
 import json
 import os
 import re
+import runpy
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from unittest import mock
@@ -18,6 +19,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from executed import clone, snakemake
 from papermill.cli import papermill
 
 from brainvae_core.settings import read_profile, read_settings
@@ -25,8 +27,6 @@ from brainvae_core.study import STAGES, row
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", *(f"book/{page}.md" for page in ("gpu_node", "running", "acquisition")))
-TREE = ("workflow", "notebooks", "book", "brainvae_core", "_config.yml", "_toc.yml", "Makefile")
-TREE += ("pyproject.toml", "constraints.txt", "constraints-acquire.txt")
 
 pytestmark = pytest.mark.workflow
 
@@ -57,15 +57,7 @@ def commands() -> list:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of the project, so that no dry run writes into this one."""
-    folder = tmp_path_factory.mktemp("a clone")
-    for name in (*TREE, "benchmarks"):
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "_static")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder)
-    return folder
+    return clone(tmp_path_factory.mktemp("a clone"))
 
 
 # ---- one function a program: runs a command of it as far as it goes without doing anything ----
@@ -87,7 +79,8 @@ def dry_make(arguments, folder):
 
 def dry_snakemake(arguments, folder):
     # What stands after -- are targets.
-    printed = prints([sys.executable, "-m", "snakemake", "-n", *arguments], folder)
+    code, printed = snakemake(folder, "-n", *arguments)
+    assert code == 0, printed
     assert re.search(r"^total +\d+$|Nothing to be done", printed, re.M), printed
 
 
@@ -95,18 +88,16 @@ def dry_python(arguments, folder):
     """A script or a module of the project: it has every option, and every profile is one."""
     first = arguments[0]
     program = arguments[1:] if first == "-m" else arguments
-    assert first == "-m" or first.endswith(".py"), arguments
     if first == "-m":
-        module = importlib.import_module(program[0])
         assert program[0].startswith("brainvae_core.")
+        main = importlib.import_module(program[0]).main
     else:
-        assert (folder / first).is_file()
-    with mock.patch.object(sys, "argv", [first, "--help"]):
-        printed = (
-            helped(module.main)
-            if first == "-m"
-            else prints([sys.executable, str(folder / first), "--help"], folder)
-        )
+        script = folder / first
+        assert script.suffix == ".py" and script.is_file()
+        main = partial(runpy.run_path, str(script), run_name="__main__")
+    path = [*sys.path] if first == "-m" else [str(script.parent), *sys.path]
+    with mock.patch.object(sys, "argv", [first, "--help"]), mock.patch.object(sys, "path", path):
+        printed = helped(main)
     for argument in program[1:]:
         assert not argument.startswith("--") or argument in printed, argument
     if program[0] == "brainvae_core.study":

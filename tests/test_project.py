@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import grimp
 import jupytext
 import pytest
 import yaml
+from executed import chapter
 from packaging.requirements import Requirement
 
 from brainvae_core.models import BetaVAEConfig
@@ -99,13 +99,9 @@ def test_a_notebooks_parameters_are_few_and_leave_the_profile_as_it_is(path, mon
     assert read_settings(namespace, about, show=False) == Settings()
 
 
-def test_papermill_run_with_an_unknown_parameter_is_refused(tmp_path):
-    target = tmp_path / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", "--cwd", str(ROOT / "notebooks")]
-    command += ["-p", "betta", "3", str(NOTEBOOKS[0]), str(target)]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    assert answer.returncode != 0
-    assert "unknown setting 'betta'; did you mean model.beta?" in answer.stderr
+def test_a_chapter_with_an_unknown_parameter_is_refused():
+    with pytest.raises(ValueError, match="unknown setting 'betta'; did you mean model.beta?"):
+        chapter(NOTEBOOKS[0].stem, betta=3)
 
 
 def test_conda_and_pip_describe_one_environment():

@@ -39,6 +39,8 @@ CPU = torch.device("cpu")
 
 
 TRAIN, VALIDATION = sections(48), sections(10, seed=1)
+# The fewest pixels, for bfloat16: a processor without it takes a hundred times as long.
+COARSE = [part.reshape(-1, 10, 2, 14, 2).mean((2, 4)) for part in (TRAIN, VALIDATION)]
 
 
 def fit(config, checkpoint=None, train=TRAIN, validation=VALIDATION):
@@ -173,7 +175,6 @@ def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
     [
         ({"precision": "float32"}, 2),
         ({"precision": "float32"}, 9),
-        ({"precision": "bfloat16", "steps": 5}, 4),
         ({"precision": "float32", "initialisation": "authors", "optimiser": "adam"}, 9),
         *[({"objective": name}, 6) for name in OBJECTIVES],
         *[({"steps": "10x14: 4, 20x28: 8"}, step) for step in (3, 4, 5, 9)],
@@ -478,20 +479,22 @@ def test_the_gain_of_bfloat16_is_a_ratio_of_times_measured_once_and_on_a_cpu_onl
 def test_a_fit_goes_on_in_its_precision_but_in_no_emulated_one(
     tmp_path, monkeypatch, capfd, asked, gain, ends
 ):
-    config = BetaVAEConfig(**SHORT | {"steps": 5}, precision=asked)
+    config = BetaVAEConfig(**SHORT | {"steps": 3, "validate_every": 2}, precision=asked)
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: 3)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 4)
+        interrupt_at(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            fit(config, tmp_path / "c")
+            fit(config, tmp_path / "c", *COARSE)
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: gain)
     capfd.readouterr()
-    found = fit(config, tmp_path / "c")
+    found = fit(config, tmp_path / "c", *COARSE)
     told = "begun in bfloat16, which this cpu has not: going on in float32"
     assert capfd.readouterr().err.count(told) == (ends == "float32")
     assert found.made["precision"] == ends
     assert found.made.get("begun_in") == ("bfloat16" if ends == "float32" else None)
-    assert found.history[-1]["step"] == 5 and math.isfinite(found.history[-1]["loss"])
+    assert found.history[-1]["step"] == 3 and math.isfinite(found.history[-1]["loss"])
+    if asked == "bfloat16":
+        assert_same(fit(config, None, *COARSE), found)
 
 
 def test_a_batch_larger_than_the_training_set_is_refused():
@@ -568,13 +571,16 @@ def test_what_is_streamed_is_checked_as_far_as_it_is_read(monkeypatch):
 
 
 def test_a_learned_sigma_moves_towards_the_residual():
+    """Of images that are noise, far wider than it starts: in a few steps it has to be wider."""
+    rng = np.random.default_rng(0)
+    images = [rng.normal(0.5, 0.1, part.shape).clip(0, 1).astype("f4") for part in COARSE]
     config = BetaVAEConfig(
-        latent_dim=3, steps=400, likelihood="gaussian_learned", learning_rate=2e-2, batch_size=16
+        latent_dim=3, steps=60, likelihood="gaussian_learned", learning_rate=2e-2, batch_size=16
     )
-    model, history, *_ = fit(config)
-    residual = np.sqrt(np.square(model.reconstruct(TRAIN) - TRAIN).mean())
-    start, sigma = sigma_at("gaussian_learned", SHAPE), history[-1]["sigma"]
-    assert abs(sigma - residual) < abs(start - residual)
+    model, history, *_ = fit(config, None, *images)
+    residual = np.sqrt(np.square(model.reconstruct(images[0]) - images[0]).mean())
+    start, sigma = sigma_at("gaussian_learned", (10, 14)), history[-1]["sigma"]
+    assert 1.3 * start < sigma < residual
     assert config.restore(model.tensors()).log_sigma.exp() == pytest.approx(sigma, rel=1e-5)
 
 

@@ -9,18 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import executed
 import numpy as np
 import psutil
 import pytest
 from authors_release import AuthorsNetwork, checkpoint, on_their_side
+from executed import NOTEBOOKS, chapter, clone
 
 from brainvae_core.authors import keep_release
 from brainvae_core.cohorts import simulate
 
-ROOT = Path(__file__).parent.parent
-TREE = ("workflow", "notebooks", "book", "brainvae_core", "_config.yml", "_toc.yml")
 # Two values of β at L = 2 and 3, one seed (two for Figs 2C and 2D); unequal sizes of everything.
 PROFILE = """\
 cohort: {n_brains: 60, shape: [40, 56]}
@@ -46,12 +45,7 @@ def tree(tmp_path_factory):
 
 def copied_tree(folder):
     folder.mkdir(exist_ok=True)
-    for name in TREE:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder)
+    clone(folder)
     (folder / "notebooks/params/tiny.yaml").write_text(PROFILE)
     return folder
 
@@ -71,6 +65,10 @@ def started(tree, *options, **environment):
 
 def snakemake(tree, *options, **environment):
     """What a call printed; it must have ended well."""
+    if options[0] == "-n":
+        code, printed = executed.snakemake(tree, *options, "--config", "profile=tiny")
+        assert code == 0, printed
+        return printed
     process = started(tree, *options, **environment)
     printed, _ = process.communicate(timeout=3600)
     assert process.returncode == 0, printed
@@ -118,8 +116,9 @@ def road(tree):
     """Killed while a row is being fitted, called while another call works, called to the end."""
     first = started(tree, "--cores", "2", "fit", GRID)
     wait_for(lambda: any("beta_vae" in name for name in fitted(tree)), first)
-    beside = started(tree, "--cores", "2", "fit").communicate(timeout=300)[0]
-    assert "another snakemake (or make) works in this folder" in beside
+    given = ("--config", "profile=tiny", "--cores", "2", "--", "fit")
+    code, beside = executed.snakemake(tree, *given)
+    assert code != 0 and "another snakemake (or make) works in this folder" in beside
     killed(first)
     at_the_kill, rows_then = fitted(tree), rows(tree)
     snakemake(tree, "--cores", "2", "fit", GRID)
@@ -128,8 +127,8 @@ def road(tree):
     assert rows_then < rows(tree) == {"L2.ipynb", "L3.ipynb"}
     for name, weights in at_the_kill.items():  # nothing is fitted twice
         assert in_the_end[name] == weights, name
-    assert "Nothing to be done" in snakemake(tree, "--cores", "2", "fit", GRID)
-    assert written(tree) == files
+    code, again = executed.snakemake(tree, *given, GRID)
+    assert code == 0 and "Nothing to be done" in again and written(tree) == files
     return tree
 
 
@@ -225,12 +224,11 @@ def test_the_authors_release_is_known_by_content(tmp_path):
 
 
 def test_a_profile_that_is_not_there_is_told(tree):
-    command = [sys.executable, "-m", "snakemake", "-n", "--config", "profile=dmeo"]
-    answer = subprocess.run(command, cwd=tree, capture_output=True, text=True)
-    assert answer.returncode != 0
+    code, printed = executed.snakemake(tree, "-n", "--config", "profile=dmeo")
+    assert code != 0
     assert (
         "no profile notebooks/params/dmeo.yaml; notebooks/params has authors, authors_fitted, ccf"
-        in answer.stdout
+        in printed
     )
 
 
@@ -249,7 +247,14 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
     assert all("mem_mb=" in r and "runtime=" in r for _, r in asked)
 
 
-def test_every_chapter_goes_through_with_few_brains_and_bad_fits(tree):
+@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.py")))
+def test_a_chapter_goes_through_with_few_brains_and_bad_fits(road, name):
+    *_, shown = chapter(name, road / "notebooks", profile="tiny")
+    assert any(kind.startswith("image/") for kind in shown)
+
+
+@pytest.mark.nightly
+def test_the_book_is_made_of_few_brains_and_bad_fits(tree):
     chapters = sorted(path.stem for path in (tree / "notebooks").glob("*.ipynb"))
     snakemake(tree, "--cores", "2", "book")
     pages = [tree / f"_build/html/notebooks/{chapter}.html" for chapter in chapters]
