@@ -8,11 +8,18 @@ from scipy import special, stats
 
 from brainvae_core.metrics.checks import checked_rows
 from brainvae_core.metrics.designs import Design
+from brainvae_core.metrics.permutations import (
+    NOTHING,
+    basis_of,
+    freedom_of,
+    orders_of,
+    residuals_of,
+    statistics_of,
+    weights_of,
+)
 
 CHUNK = 100_000  # statistics held at once: what a processor keeps near
-NOTHING = 1e-9  # a share of a measure's size that is rounding
 FAR = 1e3  # of a t or an F: beyond it its interval is no longer looked for
-TINY = 1e-14  # a square that is rounding
 SIZES = ["value", "low", "high", "effect", "effect_low", "effect_high", "statistic"]
 CHANCES = ["p", "p_permuted", "p_family", "q"]
 
@@ -67,31 +74,23 @@ def group_differences(
         )
     names, values = _measures(values, design)
     tested, n = int(design.tested.sum()), len(values)
-    # The tested columns stand last: what they add is what no other column explains.
-    columns = np.hstack([design.matrix[:, ~design.tested], design.matrix[:, design.tested]])
-    lengths = np.linalg.norm(columns, axis=0)
-    basis, corner = np.linalg.qr(columns / lengths)
-    basis = basis * np.sign(np.diag(corner))
-    rest = basis[:, :-tested]
-    residuals = values - rest @ (rest.T @ values)
-    size = np.sqrt(np.square(residuals).mean(axis=0))
-    varies = size > NOTHING * np.abs(values).max(axis=0)
-    residuals, size = residuals[:, varies] / size[varies], size[varies]
+    basis, unit = basis_of(design.matrix, design.tested)
+    residuals, size, varies = residuals_of(basis, tested, values)
     if tested == 1:
-        taken, levels = columns[:, -1], np.unique(columns[:, -1])
+        taken = design.matrix[:, design.tested][:, 0]
+        levels = np.unique(taken)
         two = len(levels) == 2
         step = np.ptp(taken) if two else taken.std(ddof=1)
         sides = 1.0 * (taken == levels[:, np.newaxis]) if two else np.ones((1, n))
         found = _difference(basis, sides, residuals, level)
-        unit = abs(corner[-1, -1]) * lengths[-1]
         for name, factor in zip(SIZES[:6], [size / unit] * 3 + [step / unit] * 3, strict=True):
             found[name] = found[name] * factor
     else:
         sides, found = None, _several(basis, tested, residuals, level)
     if n_permutations:
-        orders = _orders(design.matrix, n_permutations, seed)
-        permuted = _permuted(basis, tested, sides, residuals, orders)
-        found["p_permuted"], found["p_family"] = permuted
+        orders = orders_of(design.matrix, n_permutations, seed)
+        statistics = statistics_of(basis, tested, orders, sides)
+        found["p_permuted"], found["p_family"] = _chances(statistics, len(orders), residuals)
     found["q"] = stats.false_discovery_control(found["p"]) if varies.any() else found["p"]
     table = {"measure": names, "contrast": design.contrast}
     for name in SIZES + CHANCES:
@@ -134,8 +133,8 @@ def _measures(values, design) -> tuple[list, np.ndarray]:
 def _difference(basis, sides, residuals, level) -> dict[str, np.ndarray]:
     """Of the one column that stands last: t, with value and effect as shares of that column."""
     seen, left, spread, freedom = _fitted(basis, residuals)
-    parts = (sides * _weights(basis)) @ np.square(left)
-    error, told = np.sqrt(parts.sum(axis=0)), _freedom(basis, sides)(parts)
+    parts = (sides * weights_of(basis)) @ np.square(left)
+    error, told = np.sqrt(parts.sum(axis=0)), freedom_of(basis, sides)(parts)
     t, tail = _ratio(seen[-1], error), (1 + level) / 2
     half = stats.t.ppf(tail, told) * error
     # Hedges's correction, exact.
@@ -169,32 +168,6 @@ def _fitted(basis, residuals):
     return seen, left, np.sqrt(np.square(left).sum(axis=0) / freedom), freedom
 
 
-def _weights(basis) -> np.ndarray:
-    """What a brain's squared residual adds to HC2; nothing where the model fits it by itself."""
-    free = 1 - np.square(basis).sum(axis=1)
-    return np.divide(basis[:, -1] ** 2, free, out=np.zeros(len(basis)), where=free > NOTHING)
-
-
-def _freedom(basis, sides):
-    """What makes degrees of freedom of HC2 from each side's part of it, (sides, …).
-
-    Bell and McCaffrey's, with each side's own spread; of two groups alone they are Welch's.
-    """
-    maker = np.eye(len(basis)) - basis @ basis.T
-    form = maker @ (_weights(basis)[:, np.newaxis] * maker)
-    shares, traces = sides @ np.square(basis[:, -1]), sides @ np.diag(form)
-    blocks = sides @ np.square(form) @ sides.T / np.outer(shares, shares)
-
-    def freedom(parts):
-        parts = np.maximum(parts, TINY)
-        return np.square(np.tensordot(traces / shares, parts, 1)) / sum(
-            one * sum(factor * other for factor, other in zip(row, parts, strict=True))
-            for row, one in zip(blocks, parts, strict=True)
-        )
-
-    return freedom
-
-
 def _ratio(above, below) -> np.ndarray:
     """Infinite where nothing is left below, and 0 where nothing is above either."""
     above = np.where(np.abs(above) > NOTHING, above, 0.0)
@@ -210,70 +183,16 @@ def _shift(t, freedom, share) -> np.ndarray:
     return special.nctdtrinc(freedom, share, near) * np.maximum(1, np.abs(t) / FAR)
 
 
-def _orders(matrix, n, seed) -> np.ndarray:
-    """Rows of the design that the brains are moved to, (n + 1, brains), or every distinct order."""
-    _, kinds, counts = np.unique(matrix, axis=0, return_inverse=True, return_counts=True)
-    logs = special.gammaln(len(matrix) + 1) - special.gammaln(counts + 1).sum()
-    if logs > math.log(n + 1.5):
-        rows = np.tile(np.arange(len(matrix)), (n + 1, 1))
-        rows[1:] = np.random.default_rng(seed).permuted(rows[1:], axis=1)
-        return rows
-    places = np.argsort(kinds, kind="stable")
-    orders = np.empty((round(math.exp(logs)), len(matrix)), dtype=int)
-    for order, arrangement in zip(orders, _arrangements(counts.tolist()), strict=True):
-        order[np.argsort(arrangement, kind="stable")] = places
-    return orders
-
-
-def _arrangements(counts):
-    """Every order of so many of each kind."""
-    if not any(counts):
-        yield ()
-    for kind, left in enumerate(counts):
-        if left:
-            for after in _arrangements([*counts[:kind], left - 1, *counts[kind + 1 :]]):
-                yield kind, *after
-
-
-def _permuted(basis, tested, sides, residuals, orders) -> tuple[np.ndarray, np.ndarray]:
+def _chances(statistics, n_orders, residuals) -> tuple[np.ndarray, np.ndarray]:
     """Share of orders whose statistic is as large, of each measure and of the largest of all."""
-    orders = np.vstack([np.arange(len(basis)), orders])
-    left_over = len(basis) - basis.shape[1]
-    if tested == 1:
-        freedom, weights = _freedom(basis, sides), sides * _weights(basis)
-    # Residuals sum to 0 in every order: the intercept, which stands first, has no share of them.
-    basis = basis[:, 1:]
-    moved = [column[orders] for column in basis.T]
-    if tested == 1:  # what multiplies out to each side's part of HC2
-        squared = [side[orders] for side in weights]
-        weighted = [[(side * column)[orders] for column in basis.T] for side in weights]
-        tables = [basis.T @ (side[:, np.newaxis] * basis) for side in weights]
-
-    def compared(values):
-        squares, seen = np.square(values), [column @ values for column in moved]
-        if tested > 1:
-            above = sum(np.square(share) for share in seen[-tested:])
-            left = squares.sum(axis=0) - sum(np.square(share) for share in seen)
-            return above / np.maximum(left, TINY) * left_over / tested
-        parts = np.empty((len(sides), *seen[0].shape))
-        for part, square, columns, table in zip(parts, squared, weighted, tables, strict=True):
-            part[:] = square @ squares
-            for row, column, share in zip(table, columns, seen, strict=True):
-                cross = sum(one * other for one, other in zip(row, seen, strict=True))
-                part += share * (cross - 2 * (column @ values))
-        # A t on the scale of a normal (Wallace 1959): its degrees of freedom are every order's own.
-        told = freedom(parts)
-        t_squared = np.square(seen[-1]) / np.maximum(parts.sum(axis=0), TINY)
-        return told * np.log1p(t_squared / told) * np.square((8 * told + 1) / (8 * told + 3))
-
     reached, wanted = np.zeros((2, residuals.shape[1]))
-    largest, width = np.zeros(len(orders) - 1), max(1, CHUNK // len(orders))
+    largest, width = np.zeros(n_orders), max(1, CHUNK // n_orders)
     for start in range(0, len(wanted), width):
         here = slice(start, start + width)
-        found = compared(residuals[:, here])
+        found = statistics(residuals[:, here])
         # Orders that are one to the eye differ by rounding.
         wanted[here] = found[0] * (1 - 1e-8)
-        reached[here] = (found[1:] >= wanted[here]).mean(axis=0)
-        np.maximum(largest, found[1:].max(axis=1), out=largest)
+        reached[here] = (found >= wanted[here]).mean(axis=0)
+        np.maximum(largest, found.max(axis=1), out=largest)
     below = np.searchsorted(np.sort(largest), wanted)
-    return reached, (len(largest) - below) / len(largest)
+    return reached, (n_orders - below) / n_orders

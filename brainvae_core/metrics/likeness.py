@@ -20,6 +20,7 @@ from brainvae_core.metrics.checks import (
     checked_rows,
 )
 from brainvae_core.metrics.intervals import from_resamples
+from brainvae_core.metrics.permutations import basis_of, orders_of, residuals_of, statistics_of
 
 KINDS = ("anatomy", "brightness", "registration", "damage")
 NO_DIFFERENCE, CANNOT_TELL = "no difference", "cannot tell"
@@ -93,10 +94,9 @@ def difference_kind(
         kinds, measures = np.append(kinds, "damage"), [*measures, "flagged"]
     if not np.ptp(values, axis=0).any():
         raise ValueError("no measure differs between the brains: they are copies of one section")
-    bases, rng = _bases(matrix, tested), np.random.default_rng(seed)
-    orders = np.stack([rng.permutation(len(values)) for _ in range(n_permutations + 1)])
-    orders[0] = np.arange(len(values))
-    found = _statistics(values, *bases, orders)
+    basis, n_tested = basis_of(matrix, tested)[0], int(tested.sum())
+    orders = orders_of(matrix, n_permutations, seed)
+    found = _statistics(values, basis, n_tested, orders)
     largest = np.stack([found[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1)
     p = (1 + len(largest) - rankdata(largest, "min", axis=0)) / len(largest)
     p_family = (p.min(axis=1)[:, None] <= p[0]).mean(axis=0)
@@ -107,8 +107,9 @@ def difference_kind(
     fitted = matrix @ slopes
     freedom = len(values) - matrix.shape[1]
     rest = (values - fitted) * np.sqrt(len(values) / freedom)
-    drawn = (rest[rng.integers(len(rest), size=len(rest))] for _ in range(DRAWS))
-    again = np.vstack([_statistics(fitted + noise, *bases, orders[:1]) for noise in drawn])
+    drawn = np.random.default_rng(seed).integers(len(rest), size=(DRAWS, len(rest)))
+    again = [_statistics(fitted + rest[rows], basis, n_tested, orders[:1]) for rows in drawn]
+    again = np.vstack(again)
     again = np.stack([again[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1) / usual
     rows = []
     for i, kind in enumerate(KINDS):
@@ -234,25 +235,12 @@ def section_changes(
     )
 
 
-def _bases(matrix, tested):
-    """Orthonormal columns of what is adjusted for, and of what is asked beyond it."""
-    others, asked = np.linalg.qr(matrix[:, ~tested])[0], matrix[:, tested]
-    return others, np.linalg.qr(asked - others @ (others.T @ asked))[0]
-
-
-def _statistics(values, others, asked, orders):
-    """√F of the tested columns (|t| of one) for each measure and order of the brains' residuals."""
-    rest = values - others @ (others.T @ values)
-    total, least = np.square(rest).sum(axis=0), 1e-12 * np.square(values).sum(axis=0)
-    ratio = (len(rest) - others.shape[1] - asked.shape[1]) / asked.shape[1]
+def _statistics(values, basis, n_tested, orders):
+    """√F of the tested columns (|t| of one) for each order and measure; 0 of one that stays."""
+    residuals, _, varies = residuals_of(basis, n_tested, values)
     found = np.zeros((len(orders), values.shape[1]))
-    for order, row in zip(orders, found, strict=True):
-        # Putting the design's rows in another order is putting the residuals in the inverse one.
-        explained = np.square(asked[order].T @ rest).sum(axis=0)
-        left = total - explained - np.square(others[order].T @ rest).sum(axis=0)
-        left = np.maximum(left, least)
-        np.divide(ratio * explained, left, where=left > 0, out=row)
-    return np.sqrt(found)
+    found[:, varies] = np.sqrt(statistics_of(basis, n_tested, orders)(residuals))
+    return found
 
 
 def _checked_design(matrix, tested, n_brains):
