@@ -11,7 +11,7 @@ study is written to the file of rows, a row a tool; what stands there is not don
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -38,11 +38,12 @@ from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
 SHAPE, SEED, LEVEL = (80, 112), 7, 0.05
 EFFECTS = {"none": 0.0, "thickness": 1.5, "ventricle": 1.5, "brightness HPF": 1.5}  # planted SD
 EFFECTS |= {"plane": 1.5, "damage": 0.4}  # of damage the share of knockouts damaged besides
-GROUPS = {12: 40, 30: 40, 100: 12}  # brains a group: studies of each effect
+GROUPS = {12: 24, 30: 24, 100: 8}  # brains a group: studies of each effect
 TOGETHER = 4  # studies of a job
 MOST_PERMUTATIONS = 499
 TOOLS = ("β-VAE latents", "PCA scores", "regions, Welch and FDR", "regions, largest t", "pixels")
 TOOLS += ("kind of difference",)
+CELL = ["simulator", "n", "effect", "seed"]
 STUDIES = {"anatomical": simulate, "freeform": simulate_freeform}
 
 
@@ -102,7 +103,7 @@ def studies(simulator, reference, models, effect, n, seeds) -> pd.DataFrame:
     planted = np.abs(planted_difference(effect, size, reference.atlas, simulator))
     for seed in seeds:
         brains = simulate_groups(n, n, effect, size, shape=SHAPE, seed=seed, simulator=simulator)
-        cell = {"simulator": simulator, "n": n, "effect": effect, "seed": seed}
+        cell = dict(zip(CELL, (simulator, n, effect, seed), strict=True))
         found = study(brains, effect, planted, reference, models, seed)
         rows += [cell | row for row in found]
     return pd.DataFrame(rows)
@@ -144,22 +145,25 @@ def main():
     print(f"{MOST_PERMUTATIONS} permutations, {LEVEL} over all measures; planted {EFFECTS} SD.")
     torch.set_num_threads(1)
     given.rows.parent.mkdir(parents=True, exist_ok=True)
-    there = given.rows.exists()
-    done = pd.read_csv(given.rows)[["simulator", "n", "effect", "seed"]] if there else []
-    done = {*done.itertuples(index=False, name=None)} if there else set()
-    fitted = {simulator: reference_of(simulator, *size, given.device) for simulator in STUDIES}
+    there = pd.read_csv(given.rows) if given.rows.exists() else pd.DataFrame(columns=CELL)
+    done = {*there[CELL].itertuples(index=False, name=None)}
+
+    def keep(job):
+        new = not given.rows.exists()
+        job.result().to_csv(given.rows, mode="a", header=new, index=False)
+
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        jobs = []
-        for first in range(0, max(counts.values()), TOGETHER):  # an end at any time is of all cells
-            for n, simulator, effect in product(counts, STUDIES, EFFECTS):
+        for simulator in STUDIES:  # models of the second are fitted beside studies of the first
+            reference, models = reference_of(simulator, *size, given.device)
+            cells = product(counts, EFFECTS)
+            blocks = [(k, *cell) for cell in cells for k in range(0, counts[cell[0]], TOGETHER)]
+            # An end at any time leaves the same share of every cell.
+            for first, n, effect in sorted(blocks, key=lambda block: block[0] / counts[block[1]]):
                 seeds = range(SEED + first, SEED + min(first + TOGETHER, counts[n]))
-                if seeds := [s for s in seeds if (simulator, n, effect, s) not in done]:
-                    cell = simulator, *fitted[simulator], effect, n, seeds
-                    jobs.append(pool.submit(studies, *cell))
-        for number, job in enumerate(as_completed(jobs), 1):
-            job.result().to_csv(given.rows, mode="a", header=not there, index=False)
-            there = True
-            print(f"<!-- {number} of {len(jobs)} -->", flush=True)
+                seeds = [s for s in seeds if (simulator, n, effect, s) not in done]
+                cell = simulator, reference, models, effect, n, seeds
+                if seeds:
+                    pool.submit(studies, *cell).add_done_callback(keep)
     print("\n" + summary(pd.read_csv(given.rows)))
 
 
