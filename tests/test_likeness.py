@@ -12,8 +12,8 @@ from scipy.stats import binomtest, f_oneway, ttest_ind
 
 from brainvae_core.cohorts import FACTORS, drawn_atlas, rendered
 from brainvae_core.metrics import difference_kind, section_changes
+from brainvae_core.metrics.groups import basis_of
 from brainvae_core.metrics.likeness import KINDS, _statistics
-from brainvae_core.metrics.permutations import basis_of
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 ATLAS = drawn_atlas().resampled((80, 112))
@@ -210,7 +210,7 @@ def test_refusals():
             ("design has 20 rows.* 19 brains", difference_kind, changes[1:], GROUPS, TESTED),
             ("tested is int64", difference_kind, changes, GROUPS, np.array([0, 1])),
             ("tested is bool", difference_kind, changes, GROUPS, np.array([True, True])),
-            ("say the same", difference_kind, changes, twice, three),
+            ("column 2 says the same as column 1", difference_kind, changes, twice, three),
             ("4 brains are too few.* 3 columns", difference_kind, changes[:4], few, three),
             ("kinds of measures", difference_kind, changes[["anatomy"]], GROUPS, TESTED),
             ("no measure differs", difference_kind, changes * 0, GROUPS, TESTED),
