@@ -38,7 +38,7 @@ from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
 SHAPE, SEED, LEVEL = (80, 112), 7, 0.05
 EFFECTS = {"none": 0.0, "thickness": 1.5, "ventricle": 1.5, "brightness HPF": 1.5}  # planted SD
 EFFECTS |= {"plane": 1.5, "damage": 0.4}  # of damage the share of knockouts damaged besides
-GROUPS = {12: 24, 30: 24, 100: 8}  # brains a group: studies of each effect
+GROUPS = {12: 40, 30: 40, 100: 16}  # brains a group: studies of each effect
 TOGETHER = 4  # studies of a job
 MOST_PERMUTATIONS = 499
 TOOLS = ("β-VAE latents", "PCA scores", "regions, Welch and FDR", "regions, largest t", "pixels")
@@ -110,7 +110,10 @@ def studies(simulator, reference, models, effect, n, seeds) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> str:
-    """A table of how often each tool finds something, and where or of what kind."""
+    """Share of studies in which a tool finds something, with its interval; how many at the place.
+
+    Of kinds: how many are told rightly, wrongly and not.
+    """
     lines = ["| simulator | brains | planted | " + " | ".join(TOOLS) + " | studies |"]
     lines.append("|---" * (len(TOOLS) + 4) + "|")
     for simulator, effect, n in product(STUDIES, EFFECTS, GROUPS):
@@ -125,14 +128,12 @@ def summary(rows: pd.DataFrame) -> str:
 def _told(cell) -> str:
     found = cell[cell["found"].astype(bool)]
     ends = binomtest(len(found), len(cell)).proportion_ci(method="wilson")
-    text = f"{len(found) / len(cell):.0%} [{ends.low:.0%}, {ends.high:.0%}]"
-    if (cell["effect"] == "none").all() or found["right"].isna().all():
-        return text
-    if (right := found["right"].astype(bool)).all() or found["told"].isna().all():
-        return f"{text}, right {right.sum()} of {len(found)}"
-    untold = (found["told"] == CANNOT_TELL).sum()
-    wrong = len(found) - right.sum() - untold
-    return f"{text}, right {right.sum()}, wrong {wrong}, untold {untold}"
+    share, low, high = (f"{100 * x:.0f}" for x in (len(found) / len(cell), ends.low, ends.high))
+    text, right = f"{share} % [{low}, {high}]", found["right"]
+    if found["told"].notna().any():
+        unclear, rightly = (found["told"] == CANNOT_TELL).sum(), right.astype(bool).sum()
+        return f"{text}; {rightly}, {len(found) - rightly - unclear}, {unclear}"
+    return text if right.isna().all() else f"{text}; {right.astype(bool).sum()} of {len(found)}"
 
 
 def main():
