@@ -208,6 +208,7 @@ def test_refusals():
     refused(
         [
             ("design has 20 rows.* 19 brains", difference_kind, changes[1:], GROUPS, TESTED),
+            ("intercept is the first", difference_kind, changes, GROUPS[:, ::-1], TESTED[::-1]),
             ("tested is int64", difference_kind, changes, GROUPS, np.array([0, 1])),
             ("tested is bool", difference_kind, changes, GROUPS, np.array([True, True])),
             ("column 2 says the same as column 1", difference_kind, changes, twice, three),

@@ -224,7 +224,10 @@ def check_model(matrix, sources) -> None:
             f"{matrix.shape[1] + 2}, or fewer covariates"
         )
     centred = matrix[:, 1:] - matrix[:, 1:].mean(axis=0)
-    centred = centred / np.linalg.norm(centred, axis=0)
+    lengths = np.linalg.norm(centred, axis=0)
+    if (lengths <= 1e-12 * np.abs(matrix[:, 1:]).max(axis=0)).any():
+        raise ValueError("a column of the model is the same for all; the intercept is the first")
+    centred = centred / lengths
     for last in range(1, len(sources)):
         share = np.linalg.lstsq(centred[:, :last], centred[:, last], rcond=None)[0]
         if np.linalg.norm(centred[:, last] - centred[:, :last] @ share) < 1e-7:
