@@ -127,7 +127,7 @@ notebooks: .venv/made ## refresh the outputs of the committed notebooks
 	  xargs -P 2 -I{} sh -c 'echo "── {}"; $(BIN)/jupyter execute --inplace {}'
 
 bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
-	for one in gpu scale fig2 bidirectional one_brain; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
+	for one in gpu scale fig2 bidirectional groups power one_brain; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
 	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
 
 MADE := _build .snakemake runs data .venv .venv-acquire

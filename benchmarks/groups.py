@@ -1,11 +1,11 @@
 """Two groups of a lab's brains: how often each tool finds a planted difference, or one that is not.
 
-    python benchmarks/groups.py [--small] [--device auto]
+    python benchmarks/groups.py [--small] [--device auto] [--rows runs/groups.csv]
 
 Studies of 12 + 12, 30 + 30 and 100 + 100 brains of both simulators, at 80 × 112: latents of a
 β-VAE beside what labs use today, which are region means, every pixel, and scores of PCA. The models
-were fitted to a reference cohort of the same simulator, and saw none of a study's brains. The last
-column is how often a kind of difference is told, and how many of those told are right.
+were fitted to a reference cohort of the same simulator, and saw none of a study's brains. Every
+study is written to the file of rows, a row a tool; what stands there is not done again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from measure import options, part
+from measure import options
 from scipy.stats import binomtest, false_discovery_control, ttest_ind
 
 from brainvae_core.cohorts import EFFECTS as KNOWN
@@ -31,16 +32,18 @@ from brainvae_core.cohorts import (
 )
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import design_of, difference_kind, group_differences, section_changes
-from brainvae_core.metrics.likeness import KINDS
+from brainvae_core.metrics.likeness import CANNOT_TELL
 from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
 
 SHAPE, SEED, LEVEL = (80, 112), 7, 0.05
 EFFECTS = {"none": 0.0, "thickness": 1.5, "ventricle": 1.5, "brightness HPF": 1.5}  # planted SD
 EFFECTS |= {"plane": 1.5, "damage": 0.4}  # of damage the share of knockouts damaged besides
-GROUPS = {12: 24, 30: 24, 100: 8}  # brains a group: studies of each effect
+GROUPS = {12: 40, 30: 40, 100: 16}  # brains a group: studies of each effect
+TOGETHER = 4  # studies of a job
 MOST_PERMUTATIONS = 499
-TOOLS = ("β-VAE, latents", "PCA, scores", "regions, Welch and FDR", "regions, largest t", "pixels")
-TOOLS += ("kind told, right",)
+TOOLS = ("β-VAE latents", "PCA scores", "regions, Welch and FDR", "regions, largest t", "pixels")
+TOOLS += ("kind of difference",)
+CELL = ["simulator", "n", "effect", "seed"]
 STUDIES = {"anatomical": simulate, "freeform": simulate_freeform}
 
 
@@ -51,93 +54,117 @@ def reference_of(simulator: str, n_brains: int, steps: int, device: str):
     return cohort, {name: fit(cohort, c, "runs", device).model for name, c in configs.items()}
 
 
-def study(made, effect, planted, reference, models, seed) -> dict[str, tuple[bool, float]]:
-    """Of every tool whether it finds a difference, and whether of the right place or kind."""
+def study(made, effect, planted, reference, models, seed) -> list[dict]:
+    """A row a tool: whether it finds a difference, and whether of the right place or kind."""
     lab = comparable_brains(made.images, made.metadata, reference)
-    masks = reference.atlas.roi_masks(reference.atlas.regions(0.01))
-    inside = reference.atlas.brain_mask
+    regions, um = reference.atlas.regions(0.01), reference.atlas.pixel_um
+    masks, inside = reference.atlas.roi_masks(regions), reference.atlas.brain_mask
     in_region = np.array([planted[mask].mean() for mask in masks])
     design = design_of(lab.metadata, "group")
     by_region = region_brightness(lab.images, masks).T
     second = design.matrix[:, design.tested][:, 0] > 0
-    found = {}
-    for name, values in (
-        ("β-VAE, latents", models["β-VAE"].encode(lab.images)),
-        ("PCA, scores", models["PCA"].encode(lab.images)),
-        ("regions, largest t", by_region),
-        ("pixels", lab.images[:, inside]),
-    ):
-        table = group_differences(values, design, n_permutations=MOST_PERMUTATIONS, seed=seed)
-        is_clear, best = table["p_family"].to_numpy() < LEVEL, int(table["p"].argmin())
-        right = np.nan  # a latent has no place
-        if name == "pixels":
-            right = planted[inside][best] >= planted.max() / 4
-        elif name.startswith("regions"):
-            right = in_region[best] >= in_region.max() / 2
-        found[name] = (is_clear.any(), right)
+
+    def is_right(change):  # where the change in greys is largest, a quarter of the most or more
+        return planted[inside][np.abs(change).argmax()] >= planted[inside].max() / 4
+
+    asked, rows = {"n_permutations": MOST_PERMUTATIONS, "seed": seed}, []
+    for tool, name in zip(TOOLS, ("β-VAE", "PCA"), strict=False):
+        codes = models[name].encode(lab.images)
+        table = group_differences(codes, design, **asked)
+        means = np.stack([codes[which].mean(axis=0) for which in (second, ~second)])
+        here, there = models[name].decode(means.astype(np.float32))[:, inside]
+        rows.append({"tool": tool, "p": table["p_family"].min(), "right": is_right(here - there)})
     p = ttest_ind(by_region[second], by_region[~second], equal_var=False).pvalue
-    right = in_region[p.argmin()] >= in_region.max() / 2
-    found["regions, Welch and FDR"] = (false_discovery_control(p).min() < LEVEL, right)
-    if not planted.any():  # no tool can be right about where
-        found = {name: (is_clear, np.nan) for name, (is_clear, _) in found.items()}
+    table = group_differences(by_region, design, **asked)
+    tested = (false_discovery_control(p).min(), p), (table["p_family"].min(), table["p"])
+    for tool, (least, of_region) in zip(TOOLS[2:], tested, strict=False):
+        right = in_region[np.argmin(of_region)] >= in_region.max() / 2
+        rows.append({"tool": tool, "p": least, "right": right})
+    table = group_differences(lab.images[:, inside], design, **asked)
+    right = planted[inside][table["p"].argmin()] >= planted[inside].max() / 4
+    rows.append({"tool": TOOLS[4], "p": table["p_family"].min(), "right": right})
     mean = reference.split("train").images.mean(axis=0)
     plane = displaced(mean[None], reference.atlas, "ap_position", 1.0)[0] - mean
-    regions, um = reference.atlas.regions(0.01), reference.atlas.pixel_um
     by_name = dict(zip(regions, masks, strict=True))
     changes = section_changes(lab.images, mean, inside, by_name, um, plane)
-    asked = {"n_permutations": MOST_PERMUTATIONS, "seed": seed}
-    kind = difference_kind(changes, design.matrix, design.tested, **asked).kind
-    found["kind told, right"] = (kind in KINDS, kind == KNOWN[effect].kind)
-    return found
+    told = difference_kind(changes, design.matrix, design.tested, **asked)
+    rows.append({"tool": TOOLS[5], "p": told.table["p_family"].min(), "told": told.kind})
+    for row in rows:
+        row["found"] = row["p"] <= LEVEL
+        if not planted.any():  # no tool can be right about where
+            row["right"] = None
+    rows[-1]["right"] = told.kind == KNOWN[effect].kind
+    return rows
 
 
-def studies(simulator, reference, models, effect, n, count) -> pd.DataFrame:
-    """A row a tool: the share of studies in which it finds something, and where."""
-    size, rows, made = EFFECTS[effect], [], []
+def studies(simulator, reference, models, effect, n, seeds) -> pd.DataFrame:
+    """A row a study and tool."""
+    size, rows = EFFECTS[effect], []
     planted = np.abs(planted_difference(effect, size, reference.atlas, simulator))
-    for seed in range(SEED, SEED + count):
+    for seed in seeds:
         brains = simulate_groups(n, n, effect, size, shape=SHAPE, seed=seed, simulator=simulator)
-        made.append(study(brains, effect, planted, reference, models, seed))
-    for tool in TOOLS:
-        found = np.array([one[tool] for one in made], dtype=float)
-        ends = binomtest(int(found[:, 0].sum()), count).proportion_ci(method="wilson")
-        rows.append({"tool": tool, "found": found[:, 0].mean(), "low": ends.low, "high": ends.high})
-        rows[-1]["right"] = found[found[:, 0] > 0, 1].mean() if found[:, 0].any() else np.nan
+        cell = dict(zip(CELL, (simulator, n, effect, seed), strict=True))
+        found = study(brains, effect, planted, reference, models, seed)
+        rows += [cell | row for row in found]
     return pd.DataFrame(rows)
 
 
+def summary(rows: pd.DataFrame) -> str:
+    """Share of studies in which a tool finds something, with its interval; how many at the place.
+
+    Of kinds: how many are told rightly, wrongly and not.
+    """
+    lines = ["| simulator | brains | planted | " + " | ".join(TOOLS) + " | studies |"]
+    lines.append("|---" * (len(TOOLS) + 4) + "|")
+    for simulator, effect, n in product(STUDIES, EFFECTS, GROUPS):
+        cell = rows.query("simulator == @simulator and effect == @effect and n == @n")
+        if not (count := cell["seed"].nunique()):
+            continue
+        told = [_told(cell[cell["tool"] == tool]) for tool in TOOLS]
+        lines.append(f"| {simulator} | {n} + {n} | {effect} | {' | '.join(told)} | {count} |")
+    return "\n".join(lines)
+
+
+def _told(cell) -> str:
+    found = cell[cell["found"].astype(bool)]
+    ends = binomtest(len(found), len(cell)).proportion_ci(method="wilson")
+    share, low, high = (f"{100 * x:.0f}" for x in (len(found) / len(cell), ends.low, ends.high))
+    text, right = f"{share} % [{low}, {high}]", found["right"]
+    if found["told"].notna().any():
+        unclear, rightly = (found["told"] == CANNOT_TELL).sum(), right.astype(bool).sum()
+        return f"{text}; {rightly}, {len(found) - rightly - unclear}, {unclear}"
+    return text if right.isna().all() else f"{text}; {right.astype(bool).sum()} of {len(found)}"
+
+
 def main():
-    parser = options(__doc__, "two studies of each kind, with models of a few steps")
+    parser = options(__doc__, "one study of 12 + 12 of each kind, with models of a few steps")
+    parser.add_argument("--rows", type=Path, default=Path("runs/groups.csv"))
     given = parser.parse_args()
-    small = given.small
+    size = (60, 40) if given.small else (1024, 1500)
+    counts = {12: 1} if given.small else GROUPS
     print(f"{MOST_PERMUTATIONS} permutations, {LEVEL} over all measures; planted {EFFECTS} SD.")
-    print("\n| simulator | brains | planted | " + " | ".join(TOOLS) + " | studies |")
-    print("|---" * (len(TOOLS) + 4) + "|", flush=True)
     torch.set_num_threads(1)
+    given.rows.parent.mkdir(parents=True, exist_ok=True)
+    there = pd.read_csv(given.rows) if given.rows.exists() else pd.DataFrame(columns=CELL)
+    done = {*there[CELL].itertuples(index=False, name=None)}
+
+    def keep(job):
+        new = not given.rows.exists()
+        job.result().to_csv(given.rows, mode="a", header=new, index=False)
+
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for simulator in STUDIES:
-            with part(simulator):
-                size = (60, 40) if small else (1024, 1500)
-                reference, models = reference_of(simulator, *size, given.device)
-                cells = list(product(GROUPS, EFFECTS))
-                jobs = [
-                    pool.submit(
-                        studies, simulator, reference, models, effect, n, 2 if small else GROUPS[n]
-                    )
-                    for n, effect in cells
-                ]
-                for (n, effect), job in zip(cells, jobs, strict=True):
-                    told = [_told(row) for row in job.result().to_dict("records")]
-                    count = 2 if small else GROUPS[n]
-                    print(
-                        f"| {simulator} | {n} + {n} | {effect} | {' | '.join(told)} | {count} |",
-                        flush=True,
-                    )
-
-
-def _told(row) -> str:
-    where = "" if np.isnan(row["right"]) else f", right {row['right']:.0%}"
-    return f"{row['found']:.0%} [{row['low']:.0%}, {row['high']:.0%}]{where}"
+        for simulator in STUDIES:  # models of the second are fitted beside studies of the first
+            reference, models = reference_of(simulator, *size, given.device)
+            cells = product(counts, EFFECTS)
+            blocks = [(k, *cell) for cell in cells for k in range(0, counts[cell[0]], TOGETHER)]
+            # An end at any time leaves the same share of every cell.
+            for first, n, effect in sorted(blocks, key=lambda block: block[0] / counts[block[1]]):
+                seeds = range(SEED + first, SEED + min(first + TOGETHER, counts[n]))
+                seeds = [s for s in seeds if (simulator, n, effect, s) not in done]
+                cell = simulator, reference, models, effect, n, seeds
+                if seeds:
+                    pool.submit(studies, *cell).add_done_callback(keep)
+    print("\n" + summary(pd.read_csv(given.rows)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,15 @@
-"""A cohort as a lab hands it in: a folder of registered sections and its table of brains."""
+"""A cohort as a lab hands it in: registered sections, some turned, and its table of brains."""
 
 import numpy as np
 
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
+
+TURNS = {
+    "none": lambda a: a,
+    "upside down": lambda a: a[::-1],
+    "mirrored": lambda a: a[:, ::-1],
+    "rotated by 180°": lambda a: a[::-1, ::-1],
+}
 
 
 def write_lab(folder, cohort, white=20_000):

@@ -160,6 +160,8 @@ COMMANDS = {
     "fig2.py": "| Fig. 2 of fitted; of it CW-SSIM; peak memory; pair, one shared; 32 brains",
     "bidirectional.py": "| paper, small: both; | demo, small: both",
     "one_brain.py": "calibration, PCA; missing tissue, 0.3 mm; by the rule; mask, mean image",
+    "groups.py --rows rows.csv": "| anatomical | 12 + 12 | none |; | freeform | 12 + 12 | damage |",
+    "power.py": "anatomical, brightness HPF: ; freeform, plane: ; by table of one t test",
     "scale.py --times 1": "opening; at random; a step of 8, in memory; a step of 8, from disk",
 }
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from lab_folder import TURNS
 from scipy.ndimage import gaussian_filter, shift
 
 from brainvae_core import prepare
@@ -149,12 +150,6 @@ def test_what_was_hashed_and_is_as_it_was_is_not_read_again(tmp_path):
 # ---- brains that lie wrong ----
 
 SHAPE = (80, 112)
-TURNS = {
-    "none": lambda a: a,
-    "upside down": lambda a: a[::-1],
-    "mirrored": lambda a: a[:, ::-1],
-    "rotated by 180°": lambda a: a[::-1, ::-1],
-}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Two groups of a lab's brains: they differ where they were planted to differ, and only there."""
 
+import itertools
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_folder import write_lab
 from refusals import refused
+from scipy.stats import binom
 
 from brainvae_core.cohorts import (
     EFFECTS,
+    comparable_brains,
+    displaced,
     drawn_atlas,
     planted_difference,
     read_sections,
@@ -19,7 +25,16 @@ from brainvae_core.cohorts import (
 )
 from brainvae_core.cohorts.groups import SIMULATORS
 from brainvae_core.cohorts.simulated import ANATOMICAL, FACTORS
+from brainvae_core.fields import region_brightness
+from brainvae_core.metrics import (
+    design_of,
+    difference_kind,
+    group_differences,
+    section_changes,
+    usable_brains,
+)
 
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 SHAPE = (40, 56)
 ATLAS = drawn_atlas().resampled(SHAPE)
 each_simulator = pytest.mark.parametrize("simulator", SIMULATORS)
@@ -116,6 +131,61 @@ def test_every_lab_has_its_brains_and_a_seed_makes_it_again(n_a, n_b, seed, simu
     assert one.metadata.notna().all(axis=None) and len(np.unique(one.clean[:, 20])) > 50
     kept = one.metadata["artefact"] == "none"
     assert np.array_equal(one.images[kept], one.clean[kept])
+
+
+# ---- no difference, from the sections on ----
+
+
+def model_of(brains, covariates):
+    """Brains that can be compared, and their design, without covariates that are all the same."""
+    usable, _ = usable_brains(brains, "group", covariates)
+    varying = [name for name in covariates if brains.loc[usable, name].nunique() > 1]
+    return usable, design_of(brains[usable], "group", varying)
+
+
+def real_tables(folder):
+    """12 wild types and 12 injected brains with a Cre line, of the sexes and strains that occur."""
+    table = pd.read_csv(folder / "allen_api/connectivity_experiments_2024.csv")
+    table = table.rename(columns={"gender": "sex"}).dropna(subset=["sex", "strain"])
+    table["group"] = np.where(table["transgenic-line"].isna(), "WT", "KO")
+    for seed in itertools.count():
+        drawn = table.groupby("group").sample(12, random_state=seed)[["group", "sex", "strain"]]
+        try:
+            model_of(drawn, ["sex", "strain"])
+        except ValueError as refusal:  # no lab can tell these groups from a strain
+            assert "says the same as" in str(refusal)
+            continue
+        yield drawn
+
+
+@pytest.mark.parametrize(("where", "n"), [("any lab", 100), ("real table", 25)])
+def test_cohorts_without_a_difference_raise_as_many_alarms_as_told(where, n, request):
+    """Sections of 12 + 12 made comparable: in regions and of a kind; groups alone, and adjusted."""
+    n = 1000 if NIGHTLY else n  # 25 real tables, so that all takes 40 s
+    models, tables = {"alone": [], "adjusted": ["sex", "age_days"]}, [None] * n
+    if where == "real table":  # whose groups differ by sex and strain, unless adjusted
+        models = {"adjusted": ["sex", "strain"]}
+        tables = itertools.islice(real_tables(request.getfixturevalue("real_data")), n)
+    reference, names = simulate(200, ATLAS, seed=0), ATLAS.regions(0.01)
+    mean, masks = reference.split("train").images.mean(axis=0), ATLAS.roi_masks(names)
+    plane = displaced(mean[None], ATLAS, "ap_position", 1.0)[0] - mean
+    about = mean, ATLAS.brain_mask, dict(zip(names, masks, strict=True)), ATLAS.pixel_um, plane
+    alarms = {(model, what): 0 for model in models for what in ("regions", "kind")}
+    for seed, table in enumerate(tables):
+        cohort = made(12, 12, design=table, seed=seed)
+        lab = comparable_brains(cohort.images, cohort.metadata, reference)
+        by_region = region_brightness(lab.images, masks).T
+        changes = section_changes(lab.images, *about)
+        for model, covariates in models.items():
+            usable, design = model_of(lab.metadata, covariates)
+            asked = {"n_permutations": 99, "seed": seed}
+            regions = group_differences(by_region[usable], design, **asked)
+            told = difference_kind(changes[usable], design.matrix, design.tested, **asked)
+            alarms[model, "regions"] += regions["p_family"].min() <= 0.05
+            alarms[model, "kind"] += told.kind != "no difference"
+    print(f"{where}: false alarms of {n}: {alarms}")
+    low, high = binom.interval(0.99, n, 0.05)
+    assert all(low <= count <= high for count in alarms.values())
 
 
 # ---- covariates ----

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab_folder import write_lab
+from lab_folder import TURNS, write_lab
 from refusals import refused
 from scipy.ndimage import gaussian_filter, shift
 
@@ -33,12 +33,6 @@ from brainvae_core.settings import Settings, read_profile
 
 SHAPE = (80, 112)
 INSIDE = drawn_atlas().resampled(SHAPE).brain_mask
-TURNS = {
-    "none": lambda a: a,
-    "upside down": lambda a: a[::-1],
-    "mirrored": lambda a: a[:, ::-1],
-    "rotated by 180°": lambda a: a[::-1, ::-1],
-}
 
 
 @pytest.fixture(scope="module")

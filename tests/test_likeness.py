@@ -12,7 +12,8 @@ from scipy.stats import binomtest, f_oneway, ttest_ind
 
 from brainvae_core.cohorts import FACTORS, drawn_atlas, rendered
 from brainvae_core.metrics import difference_kind, section_changes
-from brainvae_core.metrics.likeness import KINDS, _bases, _statistics
+from brainvae_core.metrics.groups import basis_of
+from brainvae_core.metrics.likeness import KINDS, _statistics
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 ATLAS = drawn_atlas().resampled((80, 112))
@@ -131,15 +132,16 @@ def test_statistics_are_those_of_scipy(seed, n_a, n_b):
     values, group = rng.normal(size=(n_a + n_b, 4)), np.arange(n_a + n_b) >= n_a
     order = rng.permutation(n_a + n_b)
     design = np.column_stack([np.ones(n_a + n_b), group])
-    found = _statistics(values, *_bases(design, TESTED), [np.arange(n_a + n_b), order])
+    orders = np.stack([np.arange(n_a + n_b), order])
+    found = _statistics(values, basis_of(design, TESTED)[0], 1, orders)
     for statistic, of in zip(found, (group, group[order]), strict=True):
         np.testing.assert_allclose(statistic, abs(ttest_ind(values[of], values[~of]).statistic))
 
     third = np.arange(n_a + n_b) % 3
     design = np.column_stack([np.ones(n_a + n_b), third == 1, third == 2])
     expected = f_oneway(*(values[third == i] for i in range(3))).statistic
-    bases = _bases(design, np.array([False, True, True]))
-    found = _statistics(values, *bases, [np.arange(n_a + n_b)])
+    basis, _ = basis_of(design, np.array([False, True, True]))
+    found = _statistics(values, basis, 2, orders[:1])
     np.testing.assert_allclose(found[0] ** 2, expected)
 
 
@@ -149,7 +151,7 @@ def test_covariates_are_adjusted_for():
     values = rng.normal(size=(40, 2)) + np.outer(age, [3, 0])
     design = np.column_stack([np.ones(40), group, age])
     tested = np.array([False, True, False])
-    (found,) = _statistics(values, *_bases(design, tested), [np.arange(40)])
+    (found,) = _statistics(values, basis_of(design, tested)[0], 1, np.arange(40)[None])
     without, whole = (
         np.square(values - x @ np.linalg.lstsq(x, values, rcond=None)[0]).sum(axis=0)
         for x in (design[:, ~tested], design)
@@ -206,9 +208,10 @@ def test_refusals():
     refused(
         [
             ("design has 20 rows.* 19 brains", difference_kind, changes[1:], GROUPS, TESTED),
+            ("intercept is the first", difference_kind, changes, GROUPS[:, ::-1], TESTED[::-1]),
             ("tested is int64", difference_kind, changes, GROUPS, np.array([0, 1])),
             ("tested is bool", difference_kind, changes, GROUPS, np.array([True, True])),
-            ("say the same", difference_kind, changes, twice, three),
+            ("column 2 says the same as column 1", difference_kind, changes, twice, three),
             ("4 brains are too few.* 3 columns", difference_kind, changes[:4], few, three),
             ("kinds of measures", difference_kind, changes[["anatomy"]], GROUPS, TESTED),
             ("no measure differs", difference_kind, changes * 0, GROUPS, TESTED),

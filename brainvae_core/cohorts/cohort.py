@@ -171,9 +171,11 @@ class Cohort:
         return save_blocks(path, [self])
 
 
-def check_brains(metadata: pd.DataFrame, name: str) -> None:
-    """Refuse ids that occur twice, and parts of a split that there are not."""
+def check_brains(metadata: pd.DataFrame, name: str, n_sections: int | None = None) -> None:
+    """Refuse ids that occur twice, parts of a split that there are not, rows without a section."""
     brains = metadata.index
+    if n_sections not in (None, len(brains)):
+        raise ValueError(f"{n_sections} sections and {len(brains)} rows of metadata")
     if not brains.is_unique:
         twice = brains[brains.duplicated()].unique()[:5].tolist()
         raise ValueError(f"brain ids of cohort {name!r} must be unique; {twice} occur twice")

@@ -45,9 +45,7 @@ def comparable_brains(
         As in `Cohort`. Brains that cannot be compared are added to the refused, each with why. Of
         copies of one brain the first is taken, and none where their rows differ.
     """
-    check_brains(metadata, name)
-    if len(sections) != len(metadata):
-        raise ValueError(f"{len(sections)} sections and {len(metadata)} rows of metadata")
+    check_brains(metadata, name, len(sections))
     atlas, refused = reference.atlas, dict(refused or {})
     preprocessing, images, gain = Preprocessing.of(reference), {}, {}
     for brain, section in zip(metadata.index, sections, strict=True):

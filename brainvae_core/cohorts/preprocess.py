@@ -162,7 +162,7 @@ def preprocess(
     truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
     """
     grid = atlas if shape is None else atlas.resampled(shape)
-    check_brains(metadata, name)
+    check_brains(metadata, name, len(sections))
     images, own, unusable = _read(sections, metadata.index, grid)
     metadata, refused = metadata.drop(index=list(unusable)), unusable | (refused or {})
     original = copies_of(images, own, metadata.index)
@@ -231,8 +231,6 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
 
 def _read(sections, brains, grid):
     """Usable sections on the grid in raw greys, their mean brightness, and why others are none."""
-    if len(sections) != len(brains):
-        raise ValueError(f"{len(sections)} sections and {len(brains)} rows of metadata")
     images = np.empty((len(brains), *grid.shape), dtype=np.float32)
     own, unusable = [], {}
     for i, brain in enumerate(brains):

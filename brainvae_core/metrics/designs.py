@@ -100,13 +100,7 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
     sources = [name for name in names for _ in coded[name]]
     columns = {column: values for name in names for column, values in coded[name].items()}
     matrix = np.column_stack([np.ones(len(metadata)), *columns.values()])
-    if len(matrix) < matrix.shape[1] + 2:
-        raise ValueError(
-            f"{len(matrix)} brains are too few for {matrix.shape[1]} columns of the model "
-            f"({', '.join(['intercept', *columns])}); give at least {matrix.shape[1] + 2}, or "
-            "fewer covariates"
-        )
-    _check_collinear(matrix, sources)
+    check_model(matrix, sources)
     tested = np.array([False, *(name == term for name in sources)])
     contrast, texts = f"per unit of {term}", _levels(metadata[term], term)
     if texts is not None:
@@ -253,10 +247,19 @@ def _coded(column: pd.Series, name: str) -> dict[str, np.ndarray]:
     return {f"{name} {level}": (texts == level).to_numpy(dtype=float) for level in levels[1:]}
 
 
-def _check_collinear(matrix, sources) -> None:
-    """Columns that are sums of those before them are refused, with the names of those."""
+def check_model(matrix, sources) -> None:
+    """Too few brains for the columns, and columns that are sums of others, are refused by name."""
+    if len(matrix) < matrix.shape[1] + 2:
+        raise ValueError(
+            f"{len(matrix)} brains are too few for {matrix.shape[1]} columns of the model "
+            f"({', '.join(dict.fromkeys(['intercept', *sources]))}); give at least "
+            f"{matrix.shape[1] + 2}, or fewer covariates"
+        )
     centred = matrix[:, 1:] - matrix[:, 1:].mean(axis=0)
-    centred = centred / np.linalg.norm(centred, axis=0)
+    lengths = np.linalg.norm(centred, axis=0)
+    if (lengths <= 1e-12 * np.abs(matrix[:, 1:]).max(axis=0)).any():
+        raise ValueError("a column of the model is the same for all; the intercept is the first")
+    centred = centred / lengths
     for last in range(1, len(sources)):
         share = np.linalg.lstsq(centred[:, :last], centred[:, last], rcond=None)[0]
         if np.linalg.norm(centred[:, last] - centred[:, :last] @ share) < 1e-7:

@@ -1,6 +1,7 @@
 """Where groups differ: linear models of many measures at once, with permutations."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -67,31 +68,23 @@ def group_differences(
         )
     names, values = _measures(values, design)
     tested, n = int(design.tested.sum()), len(values)
-    # The tested columns stand last: what they add is what no other column explains.
-    columns = np.hstack([design.matrix[:, ~design.tested], design.matrix[:, design.tested]])
-    lengths = np.linalg.norm(columns, axis=0)
-    basis, corner = np.linalg.qr(columns / lengths)
-    basis = basis * np.sign(np.diag(corner))
-    rest = basis[:, :-tested]
-    residuals = values - rest @ (rest.T @ values)
-    size = np.sqrt(np.square(residuals).mean(axis=0))
-    varies = size > NOTHING * np.abs(values).max(axis=0)
-    residuals, size = residuals[:, varies] / size[varies], size[varies]
+    basis, unit = basis_of(design.matrix, design.tested)
+    residuals, size, varies = residuals_of(basis, tested, values)
     if tested == 1:
-        taken, levels = columns[:, -1], np.unique(columns[:, -1])
+        taken = design.matrix[:, design.tested][:, 0]
+        levels = np.unique(taken)
         two = len(levels) == 2
         step = np.ptp(taken) if two else taken.std(ddof=1)
         sides = 1.0 * (taken == levels[:, np.newaxis]) if two else np.ones((1, n))
         found = _difference(basis, sides, residuals, level)
-        unit = abs(corner[-1, -1]) * lengths[-1]
         for name, factor in zip(SIZES[:6], [size / unit] * 3 + [step / unit] * 3, strict=True):
             found[name] = found[name] * factor
     else:
         sides, found = None, _several(basis, tested, residuals, level)
     if n_permutations:
-        orders = _orders(design.matrix, n_permutations, seed)
-        permuted = _permuted(basis, tested, sides, residuals, orders)
-        found["p_permuted"], found["p_family"] = permuted
+        orders = orders_of(design.matrix, n_permutations, seed)
+        statistics = statistics_of(basis, tested, orders, sides)
+        found["p_permuted"], found["p_family"] = _chances(statistics, len(orders), residuals)
     found["q"] = stats.false_discovery_control(found["p"]) if varies.any() else found["p"]
     table = {"measure": names, "contrast": design.contrast}
     for name in SIZES + CHANCES:
@@ -169,13 +162,91 @@ def _fitted(basis, residuals):
     return seen, left, np.sqrt(np.square(left).sum(axis=0) / freedom), freedom
 
 
+def _ratio(above, below) -> np.ndarray:
+    """Infinite where nothing is left below, and 0 where nothing is above either."""
+    above = np.where(np.abs(above) > NOTHING, above, 0.0)
+    below = np.where(below > 1e-7, below, 0.0)  # of a square root of rounding
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(above / below, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+
+def _shift(t, freedom, share) -> np.ndarray:
+    """Noncentrality of which so large a share of t lies below this one."""
+    t = np.where(np.isinf(t), 0.0, t)
+    near = np.clip(t, -FAR, FAR)  # beyond, it grows as t does
+    return special.nctdtrinc(freedom, share, near) * np.maximum(1, np.abs(t) / FAR)
+
+
+def _chances(statistics, n_orders, residuals) -> tuple[np.ndarray, np.ndarray]:
+    """Share of orders whose statistic is as large, of each measure and of the largest of all."""
+    reached, wanted = np.zeros((2, residuals.shape[1]))
+    largest, width = np.zeros(n_orders), max(1, CHUNK // n_orders)
+    for start in range(0, len(wanted), width):
+        here = slice(start, start + width)
+        found = statistics(residuals[:, here])
+        # Orders that are one to the eye differ by rounding.
+        wanted[here] = found[0] * (1 - 1e-8)
+        reached[here] = (found >= wanted[here]).mean(axis=0)
+        np.maximum(largest, found.max(axis=1), out=largest)
+    below = np.searchsorted(np.sort(largest), wanted)
+    return reached, (n_orders - below) / n_orders
+
+
+# ---- one linear model of many measures, its residuals in many orders ----
+
+
+def basis_of(matrix, tested) -> tuple[np.ndarray, float]:
+    """Orthonormal columns of a design, the tested ones last, and how long the last one was."""
+    columns = np.hstack([matrix[:, ~tested], matrix[:, tested]])
+    lengths = np.linalg.norm(columns, axis=0)
+    basis, corner = np.linalg.qr(columns / lengths)
+    return basis * np.sign(np.diag(corner)), abs(corner[-1, -1]) * lengths[-1]
+
+
+def residuals_of(basis, n_tested, values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What columns not tested leave of measures, in units of its size; that; which have any."""
+    rest = basis[:, :-n_tested]
+    residuals = values - rest @ (rest.T @ values)
+    size = np.sqrt(np.square(residuals).mean(axis=0))
+    varies = size > NOTHING * np.abs(values).max(axis=0)
+    return residuals[:, varies] / size[varies], size[varies], varies
+
+
+def orders_of(matrix, n, seed) -> np.ndarray:
+    """Rows of the design for the brains, as they are and n more, or every distinct order."""
+    rows = np.arange(len(matrix))
+    _, kinds, counts = np.unique(matrix, axis=0, return_inverse=True, return_counts=True)
+    logs = special.gammaln(len(matrix) + 1) - special.gammaln(counts + 1).sum()
+    if logs > math.log(n + 1.5):
+        orders = np.tile(rows, (n + 1, 1))
+        orders[1:] = np.random.default_rng(seed).permuted(orders[1:], axis=1)
+        return orders
+    places = np.argsort(kinds, kind="stable")
+    orders = np.empty((round(math.exp(logs)), len(matrix)), dtype=int)
+    for order, arrangement in zip(orders, _arrangements(counts.tolist()), strict=True):
+        order[np.argsort(arrangement, kind="stable")] = places
+    own = (orders == rows).all(axis=1).argmax()
+    orders[[0, own]] = orders[[own, 0]]
+    return orders
+
+
+def _arrangements(counts):
+    """Every order of so many of each kind."""
+    if not any(counts):
+        yield ()
+    for kind, left in enumerate(counts):
+        if left:
+            for after in _arrangements([*counts[:kind], left - 1, *counts[kind + 1 :]]):
+                yield kind, *after
+
+
 def _weights(basis) -> np.ndarray:
     """What a brain's squared residual adds to HC2; nothing where the model fits it by itself."""
     free = 1 - np.square(basis).sum(axis=1)
     return np.divide(basis[:, -1] ** 2, free, out=np.zeros(len(basis)), where=free > NOTHING)
 
 
-def _freedom(basis, sides):
+def _freedom(basis, sides) -> Callable:
     """What makes degrees of freedom of HC2 from each side's part of it, (sides, …).
 
     Bell and McCaffrey's, with each side's own spread; of two groups alone they are Welch's.
@@ -195,66 +266,25 @@ def _freedom(basis, sides):
     return freedom
 
 
-def _ratio(above, below) -> np.ndarray:
-    """Infinite where nothing is left below, and 0 where nothing is above either."""
-    above = np.where(np.abs(above) > NOTHING, above, 0.0)
-    below = np.where(below > 1e-7, below, 0.0)  # of a square root of rounding
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(above / below, nan=0.0, posinf=np.inf, neginf=-np.inf)
-
-
-def _shift(t, freedom, share) -> np.ndarray:
-    """Noncentrality of which so large a share of t lies below this one."""
-    t = np.where(np.isinf(t), 0.0, t)
-    near = np.clip(t, -FAR, FAR)  # beyond, it grows as t does
-    return special.nctdtrinc(freedom, share, near) * np.maximum(1, np.abs(t) / FAR)
-
-
-def _orders(matrix, n, seed) -> np.ndarray:
-    """Rows of the design that the brains are moved to, (n + 1, brains), or every distinct order."""
-    _, kinds, counts = np.unique(matrix, axis=0, return_inverse=True, return_counts=True)
-    logs = special.gammaln(len(matrix) + 1) - special.gammaln(counts + 1).sum()
-    if logs > math.log(n + 1.5):
-        rows = np.tile(np.arange(len(matrix)), (n + 1, 1))
-        rows[1:] = np.random.default_rng(seed).permuted(rows[1:], axis=1)
-        return rows
-    places = np.argsort(kinds, kind="stable")
-    orders = np.empty((round(math.exp(logs)), len(matrix)), dtype=int)
-    for order, arrangement in zip(orders, _arrangements(counts.tolist()), strict=True):
-        order[np.argsort(arrangement, kind="stable")] = places
-    return orders
-
-
-def _arrangements(counts):
-    """Every order of so many of each kind."""
-    if not any(counts):
-        yield ()
-    for kind, left in enumerate(counts):
-        if left:
-            for after in _arrangements([*counts[:kind], left - 1, *counts[kind + 1 :]]):
-                yield kind, *after
-
-
-def _permuted(basis, tested, sides, residuals, orders) -> tuple[np.ndarray, np.ndarray]:
-    """Share of orders whose statistic is as large, of each measure and of the largest of all."""
-    orders = np.vstack([np.arange(len(basis)), orders])
+def statistics_of(basis, n_tested, orders, sides=None) -> Callable:
+    """What makes F of residuals (brains, k) in every order; with sides, t² on a normal's scale."""
     left_over = len(basis) - basis.shape[1]
-    if tested == 1:
+    if sides is not None:
         freedom, weights = _freedom(basis, sides), sides * _weights(basis)
-    # Residuals sum to 0 in every order: the intercept, which stands first, has no share of them.
-    basis = basis[:, 1:]
+    # Residuals sum to 0 in every order: the intercept has no share of them.
+    basis = basis[:, np.ptp(basis, axis=0) > NOTHING]
     moved = [column[orders] for column in basis.T]
-    if tested == 1:  # what multiplies out to each side's part of HC2
+    if sides is not None:  # what multiplies out to each side's part of HC2
         squared = [side[orders] for side in weights]
         weighted = [[(side * column)[orders] for column in basis.T] for side in weights]
         tables = [basis.T @ (side[:, np.newaxis] * basis) for side in weights]
 
-    def compared(values):
+    def statistics(values):
         squares, seen = np.square(values), [column @ values for column in moved]
-        if tested > 1:
-            above = sum(np.square(share) for share in seen[-tested:])
+        if sides is None:
+            above = sum(np.square(share) for share in seen[-n_tested:])
             left = squares.sum(axis=0) - sum(np.square(share) for share in seen)
-            return above / np.maximum(left, TINY) * left_over / tested
+            return above / np.maximum(left, TINY) * left_over / n_tested
         parts = np.empty((len(sides), *seen[0].shape))
         for part, square, columns, table in zip(parts, squared, weighted, tables, strict=True):
             part[:] = square @ squares
@@ -266,14 +296,4 @@ def _permuted(basis, tested, sides, residuals, orders) -> tuple[np.ndarray, np.n
         t_squared = np.square(seen[-1]) / np.maximum(parts.sum(axis=0), TINY)
         return told * np.log1p(t_squared / told) * np.square((8 * told + 1) / (8 * told + 3))
 
-    reached, wanted = np.zeros((2, residuals.shape[1]))
-    largest, width = np.zeros(len(orders) - 1), max(1, CHUNK // len(orders))
-    for start in range(0, len(wanted), width):
-        here = slice(start, start + width)
-        found = compared(residuals[:, here])
-        # Orders that are one to the eye differ by rounding.
-        wanted[here] = found[0] * (1 - 1e-8)
-        reached[here] = (found[1:] >= wanted[here]).mean(axis=0)
-        np.maximum(largest, found[1:].max(axis=1), out=largest)
-    below = np.searchsorted(np.sort(largest), wanted)
-    return reached, (len(largest) - below) / len(largest)
+    return statistics

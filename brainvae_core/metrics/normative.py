@@ -44,7 +44,6 @@ class Norm:
                 f"{n} reference brains are too few for a norm with {self.n_covariates} covariates; "
                 f"give at least {FEWEST + self.n_covariates}"
             )
-        self._range = covariates.min(axis=0), covariates.max(axis=0)
         self._centre, self._scale = covariates.mean(axis=0), covariates.std(axis=0)
         if (same := self._scale <= SINGULAR * np.abs(covariates).max(axis=0)).any():
             raise ValueError(
@@ -111,11 +110,6 @@ class Norm:
         many brains unusual.
         """
         return self._extremes.z(_log_largest(self.z(values, covariates)))[:, 0]
-
-    def covers(self, covariates) -> np.ndarray:
-        """Which brains' covariates (n, n_covariates) lie in the reference's range, (n,) bool."""
-        covariates, (low, high) = checked_rows(covariates, "covariates", 1), self._range
-        return ((covariates >= low) & (covariates <= high)).all(axis=1)
 
     @cached_property
     def _reference(self):

@@ -96,7 +96,8 @@ def power_curve(
     """Share of small studies, drawn from reference brains, that find a planted difference.
 
     Of every size two groups are drawn without replacement, one gets the difference, and Student's
-    t test is asked; the noncentral t's answer, which takes values to be normal, stands beside.
+    t test is asked; the noncentral t's answer, which takes values to be normal, stands beside. A
+    change that makes brains vary more is found less often than both say.
 
     Parameters
     ----------
