@@ -134,7 +134,7 @@ figures.fig_fields(
 # %% [markdown]
 # In the demo profile HPF and TH stand out, and rightly so: their own brightness was planted as a factor, so
 # it varies more (wider weights) and latents attend to it. In nats (Fig. 3B) each of the other four regions
-# moves the latents by less than a tenth of what HPF or TH does.
+# moves the latents by less than a seventh of what HPF or TH does.
 #
 # ## Effect sizes
 #
@@ -208,8 +208,8 @@ figures.fig_against_blobs(
 )
 
 # %% [markdown]
-# In the demo profile HPF lies above every blob of its size, and above 99 % of them per unit of brightness. That TH stands out is not shown: it exceeds
-# 89 % of its blobs, and 91 % per unit of brightness. SSp, STR, RSP and HY do not: they exceed between 40 % and 45 %, and between 3 % and 59 % per
+# In the demo profile HPF lies above every blob of its size, and above 94 % of them per unit of brightness. That TH stands out is not shown: it exceeds
+# 85 % of its blobs, and 90 % per unit of brightness. SSp, STR, RSP and HY do not: they exceed between 36 % and 71 %, and between 33 % and 63 % per
 # unit of brightness. The rows of these four in Fig. 3B, normalised to 1, are mostly shape and little effect.
 #
 # ## Test brains and all brains
@@ -379,8 +379,8 @@ pd.Series(
 # Which latents a region moves hardly turns on how it is changed, how far does; and test brains, held out from this fit, answer as all brains do.
 # What a receptive field says of a latent's *meaning* is another question: chapters 15 and 16.
 # How sure: one fit of one β-VAE; other fits have other latents (chapter 15). The field is read on 181 clean test brains, and its interval over brains
-# is narrow. The comparison with random pieces is read on 24 of them, where HPF's interval runs from about 10 to 19 nats: above all its blobs, and
-# overlapping TH's.
+# is narrow. The comparison with random pieces is read on 24 of them, where HPF's interval runs from about 7 to 14 nats and
+# overlaps TH's.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp
