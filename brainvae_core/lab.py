@@ -20,6 +20,7 @@ import pandas as pd
 from brainvae_core import __version__
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.cohorts.lab import GAIN
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
 
@@ -58,7 +59,7 @@ def own_fit(p, name: str, n_brains: int) -> list[str]:
     """From 100 brains on, the commands that fit models to them; else nothing."""
     if n_brains < OWN_FIT or p.lab.brains == "simulated":
         return []
-    atlas, own = p.cohort.atlas, "".join(c if c.isalnum() else "_" for c in name)
+    atlas, own = p.cohort.atlas, "".join(c if c.isalnum() else "_" for c in f"own_{name}")
     content = {"brains": p.lab.brains, "atlas": "ATLAS" if atlas == "drawn" else atlas}
     content |= {} if p.lab.orientation == "header" else {"orientation": p.lab.orientation}
     made = ", ".join(f"{key}: {json.dumps(value)}" for key, value in content.items())
@@ -176,9 +177,16 @@ def _deviations(norm, overall, mine, reference, n_usual, brains):
     return Deviations(z, overall(mine, of), norm.unknown(of), source)
 
 
-def brain_table(came, suited, judged, by_region: Deviations, by_tile: Deviations) -> pd.DataFrame:
-    """All that is said of each brain that came, a brain a row, beside the table's own columns."""
+def brain_table(
+    came, suited, groups, judged, by_region: Deviations, by_tile: Deviations
+) -> pd.DataFrame:
+    """All that is said of each brain that came, a brain a row, beside the table's own columns.
+
+    Entries that could not be taken as brains have a row too, which says why.
+    """
     found, names = suited.assign(used=suited["unsuited"] == ""), by_region.z.index
+    if groups:
+        found["not_compared"] = found.index.map(groups.left_out.get)
     found.loc[names, "artefact_probability"] = judged.probability
     found.loc[names, "artefact_kind"] = judged.kind
     found.loc[names, "whole_z"] = by_region.overall
@@ -188,8 +196,10 @@ def brain_table(came, suited, judged, by_region: Deviations, by_tile: Deviations
         for row in by_region.without.to_dict("index").values()
     ]
     found = found.join(by_region.z.add_suffix("_z"))
-    own = came.metadata.drop(columns="gain", errors="ignore")
-    return own.merge(found, left_index=True, right_index=True, suffixes=(" (table)", ""))
+    own = came.metadata.drop(columns=GAIN, errors="ignore")
+    table = own.merge(found, left_index=True, right_index=True, suffixes=(" (table)", ""))
+    refused = pd.DataFrame({"unsuited": pd.Series(came.refused, dtype=object), "used": False})
+    return pd.concat([table, refused]).rename_axis(index=table.index.name)
 
 
 # ---- what is kept ----
@@ -210,8 +220,7 @@ def keep(p, name: str, files: Mapping[str, object]) -> Path:
     """
     reports = Path(p.places.reports)
     reports.mkdir(parents=True, exist_ok=True)
-    asked = {"group": p.lab.group, "covariates": list(p.lab.covariates), "profile": p.profile}
-    about = {"brains": _brains(p.lab.brains), **asked, "brainvae": __version__}
+    about = {**asked_of(p), "brainvae": __version__}
     with tempfile.TemporaryDirectory(prefix=".", dir=reports) as beside:
         new = Path(beside, name)
         new.mkdir()
@@ -223,13 +232,22 @@ def keep(p, name: str, files: Mapping[str, object]) -> Path:
                 np.savez_compressed(new / file, **content)
             elif content is not None:
                 content.savefig(new / file)
-        return take_place(new, report_folder(reports, name, p.lab.brains))
+        return take_place(new, report_folder(reports, name, asked_of(p)))
 
 
-def report_folder(reports: Path, name: str, brains: str) -> Path:
-    """Where a report of these brains belongs: never in the place of one of other brains."""
+def asked_of(p) -> dict:
+    """Of which brains a report is, and what is asked of them."""
+    asked = {"group": p.lab.group, "covariates": list(p.lab.covariates), "profile": p.profile}
+    brains = p.lab.brains
+    if brains != "simulated":
+        brains = os.path.realpath(os.path.expandvars(brains))
+    return {"brains": brains, **asked}
+
+
+def report_folder(reports: Path, name: str, asked: Mapping[str, object]) -> Path:
+    """Where a report belongs: never in the place of one of other brains or another question."""
     number, folder = 1, reports / name
-    while folder.exists() and _reported(folder) != _brains(brains):
+    while folder.exists() and reported(folder) != asked:
         number += 1
         folder = reports / f"{name}-{number}"
     return folder
@@ -250,13 +268,10 @@ def take_place(new: Path, folder: Path) -> Path:
     return folder
 
 
-def _brains(given):
-    return given if given == "simulated" else os.path.realpath(os.path.expandvars(given))
-
-
-def _reported(folder):
-    """Of which brains a report is; None of what is no report."""
+def reported(folder):
+    """Of which brains a report is, and what was asked; None of what is no report."""
     try:
-        return json.loads(Path(folder, ABOUT).read_text(encoding="utf-8"))["brains"]
-    except (OSError, ValueError, KeyError, TypeError):
+        about = json.loads(Path(folder, ABOUT).read_text(encoding="utf-8"))
+        return {name: value for name, value in about.items() if name != "brainvae"}
+    except (OSError, ValueError, AttributeError):
         return None

@@ -26,9 +26,10 @@ from brainvae_core.prepare import lab_truth, plane_change
 
 SHOWN = 14  # regions
 CLEAR = 0.05
+FEW = 5  # brains a group, below which p by its distribution can be too small
 NOBODY = MappingProxyType({})
 TOLD = 5  # brains in an error
-NOTHING = 1e-6  # % of spread that is rounding
+NOTHING, TOO_MUCH = 1e-6, 500  # % of spread: rounding; a region that is dark but in one brain
 NOT_ASKED = "no groups are asked about"
 SIZES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96)  # brains a group
 
@@ -44,6 +45,13 @@ class Groups(NamedTuple):
     def are_two(self) -> bool:
         """Whether they are two groups, and no slope."""
         return len(np.unique(self.design.matrix[:, self.design.tested], axis=0)) == 2
+
+    @property
+    def fewest(self) -> int:
+        """Brains of the smallest group; all of them where there is a slope."""
+        if not np.isin(matrix := self.design.matrix[:, self.design.tested], (0, 1)).all():
+            return len(matrix)
+        return int(np.unique(matrix, axis=0, return_counts=True)[1].min())
 
     @property
     def has_sign(self) -> bool:
@@ -143,6 +151,8 @@ def told_differences(brains, groups: Groups | None, table, judged) -> str:
     told = ["clear are {} of {} regions".format(*counts.loc["region"])]
     if not counts["clear"].any():
         told.append("nothing is clear, which is not the same as no difference: see the power")
+    if groups.fewest < FEW:
+        told.append(f"fewer than {FEW} brains in a group: q can be too small; take p_permuted")
     damaged = ", ".join(brains.metadata.index[groups.used & (judged.kind != "none")]) or "none"
     told.append(f"compared though they have an artefact: {damaged}")
     return "\n".join(told)
@@ -196,11 +206,12 @@ class Power(NamedTuple):
     n_now: int
 
 
-def power_of(groups: Groups, means: pd.DataFrame) -> Power | None:
+def power_of(groups: Groups, means: pd.DataFrame, usual: pd.DataFrame) -> Power | None:
     """How small a difference of each region two groups show, and how many brains it takes.
 
     Found in 80 of 100 studies, each region being tested at 0.05 divided by their number. None of a
-    slope, and of several groups.
+    slope, and of several groups. ``usual`` are the means of the reference's clean brains, whose
+    spread is known better than that of a few brains, and holds what covariates explain.
     """
     if not groups.are_two:
         return None
@@ -208,7 +219,8 @@ def power_of(groups: Groups, means: pd.DataFrame) -> Power | None:
     rest = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
     spread = np.sqrt(np.square(rest).sum() / (len(rest) - matrix.shape[1]))
     share = 100 * spread / values.mean()
-    share, n = share[np.isfinite(share) & (share > NOTHING)], len(share)
+    share, n = share[(share > NOTHING) & (share < TOO_MUCH)], len(share)
+    of_reference = (100 * usual.std() / usual.mean())[share.index]
     counts = np.unique(matrix[:, groups.design.tested], axis=0, return_counts=True)[1]
     few, many = sorted(map(int, counts))
     smallest = {size: smallest_difference(1, size, size, n_measures=n) for size in SIZES}
@@ -218,6 +230,11 @@ def power_of(groups: Groups, means: pd.DataFrame) -> Power | None:
         * smallest_difference(1, few, many, n_measures=n),
         "brains a group for 5 %": [brains_needed(s, 5.0, n_measures=n) for s in share],
         "for 10 %": [brains_needed(s, 10.0, n_measures=n) for s in share],
+        "spread in the reference, %": of_reference,
+        "for 10 % by that": [
+            brains_needed(s, 10.0, n_measures=n) if NOTHING < s < TOO_MUCH else np.nan
+            for s in of_reference
+        ],
     }
     rows = [
         {"region": region, "n_per_group": size, "value": s * unit}

@@ -15,7 +15,8 @@ from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.copies import check_parts
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.read import brain_files, source_files
-from brainvae_core.models import ReleasedConfig, Run, copy_run, load_run, place, run_name
+from brainvae_core.models import ReleasedConfig, Run, load_run, place_runs, run_name
+from brainvae_core.models.kept import copy_run
 
 SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
 DESCRIBED = "cohort.json"  # what every saved cohort has
@@ -97,7 +98,7 @@ def prepare_cohort(p) -> cohorts.Cohort:
                 ) from error
     as_saved = path == _saved(p.cohort.brains)
     cohort = _as_saved(p, path) if as_saved else cohorts.open_cohort(path)
-    place(cohort, p.places.results, p.places.runs)
+    place_runs(cohort, p.places.results, p.places.runs)
     if told := cohorts.told_turned(cohort):
         print(told)
     return cohort

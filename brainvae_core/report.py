@@ -21,7 +21,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
-from brainvae_core.lab import report_folder, take_place
+from brainvae_core.lab import report_folder, reported, take_place
 from brainvae_core.settings import read_profile
 
 PROJECT = Path(__file__).parents[1]
@@ -69,7 +69,7 @@ def main(arguments=None) -> int:
             (new,) = (entry for entry in Path(beside).iterdir() if entry.is_dir())
             page = page_of(notebook, new.name, gone)
             Path(new, "report.html").write_text(page, encoding="utf-8")
-            out = take_place(new, report_folder(reports, new.name, brains))
+            out = take_place(new, report_folder(reports, new.name, reported(new)))
     except papermill.PapermillExecutionError as error:
         kind = "" if error.ename in ("ValueError", "FileNotFoundError") else f"{error.ename}: "
         return _failed(f"{kind}{error.evalue}")

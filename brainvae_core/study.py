@@ -25,7 +25,7 @@ from brainvae_core.models import (
     PPCAConfig,
     Run,
     fit_all,
-    keep,
+    keep_runs,
     run_name,
 )
 from brainvae_core.prepare import (
@@ -326,7 +326,7 @@ def main():
                     runs = [run for _, run in fitted(p, name, cohort)]
                     if options.keep:
                         vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
-                        keep(cohort, vaes, Path(p.places.results) / p.profile)
+                        keep_runs(cohort, vaes, Path(p.places.results) / p.profile)
                 told = counted(configs, cohort, p.places.runs) or "made"
                 print(f"{cohort}: {told}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:

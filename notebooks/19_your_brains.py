@@ -36,7 +36,7 @@ p = read_settings(globals(), about="lab")
 # %% tags=["hide-input"]
 import numpy as np
 from brainvae_core import figures, lab, lab_groups
-from brainvae_core.cohorts import suitability, suited_part
+from brainvae_core.cohorts import clean_part, suitability, suited_part
 from brainvae_core.metrics import cleaned
 from brainvae_core.models import fit
 from brainvae_core.prepare import lab_brains, planes_beside, prepare_cohort
@@ -192,7 +192,8 @@ print(lab_groups.told_kind(like))
 # divided by their number, and found in 80 of 100 studies. The table stands below, and in `power.csv`.
 
 # %% tags=["groups"]
-power = groups and lab_groups.power_of(groups, means)
+usual = lab.region_means(p, clean_part(reference, "train"))
+power = groups and lab_groups.power_of(groups, means, usual)
 curves = power and figures.fig_power(power.curve, power.n_now).made_from(
     f"Spread within groups of {groups.used.sum()} brains of {came.name}"
 )
@@ -213,11 +214,11 @@ planted and figures.fig_group_maps(*planted).shows(
 # ## The figures in numbers
 
 # %% tags=["nbval-ignore-output"]
-of_brain = lab.brain_table(came, suited, judged, by_region, by_tile)
+of_brain = lab.brain_table(came, suited, groups, judged, by_region, by_tile)
 shown = ["fit", "artefact_probability", "artefact_kind", "whole_z", "local_z"]
 numbers = {
     "brains with an artefact, found": int((judged.kind != "none").sum()),
-    "brains beyond 3 SD as a whole": int((np.abs(by_region.overall) > 3).sum()),
+    "brains beyond 3 SD as a whole": int((by_region.overall > 3).sum()),
     "median correlation with the reference": float(suited["fit"].median()),
 }
 display(Record(numbers, n_brains=len(brains), n_seeds=1))
@@ -235,7 +236,7 @@ Tables(
 )
 
 # %% [markdown] tags=["example"]
-# **Found.** In the demo profile the knockouts' hippocampus was made 20 % brighter. Its two parts, CA and DG, are the clearest of 21 regions, and the difference is told as one of
+# **Found.** The knockouts' hippocampus was made 20 % brighter. Its two parts, CA and DG, are the clearest of 21 regions, and the difference is told as one of
 # brightness. The four brains with a planted artefact come first in the contact sheet. So few pixels pass that a map by pixel alone would have missed most of it.
 # How sure: one simulated lab of 12 and 12 (n = 1); how often each tool finds such a difference stands in [Your brains](../book/your_brains.md).
 

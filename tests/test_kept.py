@@ -12,7 +12,7 @@ from refusals import refused
 
 from brainvae_core import study
 from brainvae_core.cohorts import Cohort, simulate
-from brainvae_core.models import BetaVAEConfig, fit, keep, load_run, place, run_name
+from brainvae_core.models import BetaVAEConfig, fit, keep_runs, load_run, place_runs, run_name
 from brainvae_core.models import runs as models_runs
 from brainvae_core.models.kept import LARGEST
 from brainvae_core.models.runs import LOADED
@@ -33,7 +33,7 @@ def run(cohort, tmp_path_factory):
 
 @pytest.fixture
 def results(cohort, run, tmp_path):
-    keep(cohort, [run], tmp_path / "results/own")
+    keep_runs(cohort, [run], tmp_path / "results/own")
     return tmp_path / "results"
 
 
@@ -47,7 +47,7 @@ def test_a_kept_model_is_found_by_fit_wherever_its_cohort_is_made(cohort, run, r
     for there in (cohort, other_processor(cohort)):
         runs = tmp_path / there.fingerprint
         loaded = dict(LOADED)
-        (name,) = place(there, results, runs)
+        (name,) = place_runs(there, results, runs)
         assert name == run_name(CONFIG, there.fingerprint) and loaded == LOADED
         found = fit(there, CONFIG, runs, "cpu")
         assert [f.name for f in runs.iterdir() if f.name != ".locks"] == [name]
@@ -70,15 +70,15 @@ def test_its_weights_take_half_the_room(run, results):
 def test_of_another_cohort_nothing_is_placed(cohort, results, tmp_path):
     others = [simulate(24, shape=(40, 56), seed=1), cohort.select(range(20))]
     for other in (*others, cohort.resampled((20, 28))):
-        assert place(other, results, tmp_path / "runs") == []
-    assert place(cohort, tmp_path / "no results", tmp_path / "runs") == []
+        assert place_runs(other, results, tmp_path / "runs") == []
+    assert place_runs(cohort, tmp_path / "no results", tmp_path / "runs") == []
     assert not (tmp_path / "runs").exists()
 
 
 def test_what_a_user_fitted_is_never_replaced(cohort, run, results, tmp_path):
     runs = shutil.copytree(run.folder.parent, tmp_path / "runs")
     before = (runs / run.folder.name / "weights.safetensors").read_bytes()
-    assert place(cohort, results, runs) == [run.folder.name]
+    assert place_runs(cohort, results, runs) == [run.folder.name]
     assert (runs / run.folder.name / "weights.safetensors").read_bytes() == before
 
 
@@ -86,13 +86,15 @@ def test_keeping_adds_what_is_missing_and_refuses_another_cohort(cohort, run, re
     folder = results / "own"
     before = (folder / "runs" / run.folder.name / "config.json").stat().st_mtime_ns
     second = fit(cohort, replace(CONFIG, seed=1), tmp_path / "runs", "cpu")
-    keep(cohort, [run, second], folder)
+    keep_runs(cohort, [run, second], folder)
     assert sorted(f.name for f in (folder / "runs").iterdir()) == sorted(
         r.folder.name for r in (run, second)
     )
     assert (folder / "runs" / run.folder.name / "config.json").stat().st_mtime_ns == before
     other = simulate(30, shape=(40, 56), seed=0)
-    refused([(r"keeps runs of cohort .*\[24, 40, 56\] and not of", keep, other, [run], folder)])
+    refused(
+        [(r"keeps runs of cohort .*\[24, 40, 56\] and not of", keep_runs, other, [run], folder)]
+    )
 
 
 def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
@@ -100,7 +102,9 @@ def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
     model.output_offset.add_(3000)  # a step of float16 is 2 there
     model.decoder[-1].bias.data.sub_(3000)
     changed = replace(run, model=model)
-    refused([("decodes other images in half precision", keep, cohort, [changed], tmp_path / "own")])
+    refused(
+        [("decodes other images in half precision", keep_runs, cohort, [changed], tmp_path / "own")]
+    )
     assert not (tmp_path / "own").exists()
 
 
@@ -115,7 +119,7 @@ def test_a_damaged_folder_of_kept_runs_is_named(cohort, results, tmp_path, chang
         "list": "[]",
     }
     path.write_text(texts[change])
-    refused([(f"{path} cannot be read", place, cohort, results, tmp_path / "runs")])
+    refused([(f"{path} cannot be read", place_runs, cohort, results, tmp_path / "runs")])
 
 
 def test_a_profiles_models_are_kept_by_one_command_and_never_fitted_again(tmp_path, monkeypatch):

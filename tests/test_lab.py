@@ -28,6 +28,7 @@ from brainvae_core.cohorts import (
     simulate_groups,
     suitability,
 )
+from brainvae_core.cohorts.lab import GAIN
 from brainvae_core.prepare import lab_brains
 from brainvae_core.settings import Settings, read_profile
 
@@ -73,7 +74,7 @@ def test_brains_come_out_as_each_section_does_and_keep_what_is_known_of_them(ref
         )
     pd.testing.assert_frame_equal(brains.metadata[[*lab.metadata]], lab.metadata)
     wanted = greys.brightness / (lab.images[:, INSIDE].mean(axis=1) * gains)
-    np.testing.assert_allclose(brains.metadata["gain"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(brains.metadata[GAIN], wanted, rtol=1e-5)
     assert brains.atlas is reference.atlas and not brains.refused
     assert brains.preprocessing == greys.to_dict() and brains.factors is None
     one = comparable_brains(lab.images[:1], lab.metadata[:1], reference, name="mouse")
@@ -85,7 +86,7 @@ def test_a_brain_of_the_reference_comes_out_as_it_is_there(lab):
     reference = preprocess(raw, table(30), drawn_atlas(), shape=SHAPE, seed=0)
     brains = comparable_brains(raw, table(30), reference)
     np.testing.assert_allclose(brains.images, reference.images, atol=1e-6)
-    np.testing.assert_allclose(brains.metadata["gain"], reference.metadata["gain"], rtol=1e-6)
+    np.testing.assert_allclose(brains.metadata[GAIN], reference.metadata["gain"], rtol=1e-6)
     assert suitability(brains, reference)["unsuited"].eq("").all()
 
 
@@ -96,7 +97,7 @@ def test_a_folder_of_a_lab_is_read_and_compared(reference, lab, tmp_path):
     direct = comparable_brains(few.images, few.metadata, reference)
     np.testing.assert_allclose(brains.images, direct.images, atol=1e-3)
     assert brains.metadata["group"].tolist() == few.metadata["group"].tolist()
-    np.testing.assert_allclose(brains.metadata["gain"] * 20_000, direct.metadata["gain"], rtol=1e-3)
+    np.testing.assert_allclose(brains.metadata[GAIN] * 20_000, direct.metadata[GAIN], rtol=1e-3)
 
 
 def test_rows_without_a_brain_a_missing_table_and_a_drawn_atlas_are_told(tmp_path, capsys):

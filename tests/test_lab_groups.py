@@ -7,7 +7,7 @@ from refusals import refused
 
 from brainvae_core import lab, lab_groups
 from brainvae_core.cohorts import Cohort, simulate, simulate_groups, suitability
-from brainvae_core.metrics import Judgement, smallest_difference
+from brainvae_core.metrics import Judgement, brains_needed, smallest_difference
 from brainvae_core.models import PCA
 from brainvae_core.settings import Settings
 
@@ -64,7 +64,8 @@ def test_two_groups_three_groups_and_a_slope(column, brains, model, judged, refe
     inside = brains.atlas.brain_mask
     assert table["of"].value_counts()[["latent", "pixel"]].tolist() == [3, inside.sum()]
     assert list(table["measure"][table["of"] == "latent"]) == ["F1", "F2", "F3"]
-    power = lab_groups.power_of(groups, lab.region_means(p, brains))
+    means = lab.region_means(p, brains)
+    power = lab_groups.power_of(groups, means, means)
     counts = lab_groups.clear_counts(table)
     clear = lab_groups.clear_differences(table)
     assert list(counts.index) == ["region", "latent", "pixel"] and counts["clear"].sum() == len(
@@ -99,6 +100,22 @@ def test_two_groups_three_groups_and_a_slope(column, brains, model, judged, refe
         assert region["name"] == "Thalamus" and region["percent"] > 5
 
 
+def test_few_brains_and_a_dark_region_are_told_and_stop_nothing(brains, judged):
+    few = brains.select(np.r_[0:3, -3:0])
+    groups = lab_groups.asked_groups(P, few)
+    assert groups.fewest == 2
+    table = lab_groups.differences(P, few, groups, {"region": lab.region_means(P, few)})
+    of_few = judged._replace(kind=judged.kind[np.r_[0:3, -3:0]])
+    assert "fewer than 5 brains in a group" in lab_groups.told_differences(
+        few, groups, table, of_few
+    )
+    all_groups = lab_groups.asked_groups(P, brains)
+    values = lab.region_means(P, brains).assign(dark=0.0)
+    values.iloc[0, -1] = 1e-3
+    power = lab_groups.power_of(all_groups, values, values * 0)
+    assert "dark" in values and power.table["for 10 % by that"].isna().all()
+
+
 def test_power_is_of_the_spread_within_the_groups(brains):
     groups = lab_groups.asked_groups(P, brains)
     values = pd.DataFrame(
@@ -106,13 +123,16 @@ def test_power_is_of_the_spread_within_the_groups(brains):
     )
     is_ko = (brains.metadata["group"] == "KO").to_numpy()
     values.loc[is_ko, "TH"] += 1000  # a difference is no spread
-    power = lab_groups.power_of(groups, values)
+    usual = pd.DataFrame({"TH": [90.0, 100.0, 110.0], "same": [3.0, 3.1, 3.2]})
+    power = lab_groups.power_of(groups, values, usual)
     rest = values["TH"] - values["TH"].groupby(is_ko).transform("mean")
     spread = 100 * np.sqrt(np.square(rest).sum() / 13) / values["TH"].mean()
     assert list(power.table.index) == ["TH"] and power.n_now == 7  # what does not vary says nothing
     assert power.table.iloc[0, 0] == pytest.approx(spread)
     wanted = smallest_difference(spread, 7, 8, n_measures=2)
     assert power.table["smallest difference with 7 + 8, %"].iloc[0] == pytest.approx(wanted)
+    assert power.table["spread in the reference, %"].iloc[0] == pytest.approx(10)
+    assert power.table["for 10 % by that"].iloc[0] == brains_needed(10, 10, n_measures=2)
     at = power.curve.set_index("n_per_group")["value"]
     assert at[12] == pytest.approx(smallest_difference(spread, 12, 12, n_measures=2))
 
@@ -180,7 +200,8 @@ def test_of_what_the_norms_are_adjusted_is_told_brain_by_brain(brains, reference
 def test_a_brains_row_holds_what_was_said_of_it_beside_its_own_columns(brains, model, reference):
     p = P.changed({"lab.group": ""})
     own = brains.metadata[["group", "sex"]].assign(used="by us", fit=3, gain=1.0)
-    came = Cohort(brains.images[:4], own[:4], brains.atlas, name="lab")
+    refused = {"m99": "no brain here, only a row in metadata.csv"}
+    came = Cohort(brains.images[:4], own[:4], brains.atlas, name="lab", refused=refused)
     suited = suitability(came, reference).assign(unsuited="", unlike="")
     suited.iloc[1, suited.columns.get_loc("unsuited")] = "upside down"
     some = came.select([0, 2, 3])
@@ -189,8 +210,16 @@ def test_a_brains_row_holds_what_was_said_of_it_beside_its_own_columns(brains, m
         lab.region_deviations(p, reference, some),
         lab.tile_deviations(reference, some, model),
     )
-    table = lab.brain_table(came, suited, kinds, *deviations)
-    assert table["used"].tolist() == [True, False, True, True]
+    first, third = some.metadata.index[[0, 2]]
+    groups = lab_groups.Groups(None, None, {third: "no sex"})
+    table = lab.brain_table(came, suited, groups, kinds, *deviations)
+    assert table.loc["m99", "unsuited"] == refused["m99"] and not table.loc["m99", "used"]
+    assert table.loc["m99", "TH_z":].isna().all() and table.index.name == own.index.name
+    assert table["gain (table)"].iloc[:4].eq(1).all()  # the lab's own
+    assert table.loc[third, "not_compared"] == "no sex"
+    assert pd.isna(table.loc[first, "not_compared"])
+    table = lab.brain_table(came, suited, None, kinds, *deviations).iloc[:4]
+    assert table["used"].tolist() == [True, False, True, True] and "not_compared" not in table
     assert table["used (table)"].eq("by us").all() and table["fit (table)"].eq(3).all()
     assert table["group"].equals(own["group"][:4]) and table["fit"].equals(suited["fit"])
     of = table[["artefact_kind", "whole_z", "TH_z", "norm_without"]]

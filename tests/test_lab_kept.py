@@ -73,12 +73,12 @@ def test_a_hundred_brains_are_told_how_to_fit_models_to_them(
     told = lab.told_brains(p, came, suited, None).splitlines()
     (at,) = [i for i, line in enumerate(told) if line.startswith("100 brains are enough")]
     assert ("for ATLAS give a folder" in told[at]) == is_drawn
-    assert told[at + 2] == "  make book PROFILE=my_lab"
+    assert told[at + 2] == "  make book PROFILE=own_my_lab"
     # The command, as a shell takes it, writes a profile of these brains, which makes their cohort.
     Path(tmp_path, "notebooks/params").mkdir(parents=True)
     subprocess.run(["sh", "-c", told[at + 1]], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
-    own = read_profile("my_lab")
+    own = read_profile("own_my_lab")
     assert (own.cohort.brains, own.cohort.orientation) == (str(folder), "header")
     assert own.cohort.atlas == ("ATLAS" if is_drawn else atlas)
     if not is_drawn:
@@ -122,14 +122,23 @@ def test_a_report_takes_no_place_of_other_brains(tmp_path):
     ):
         assert lab.keep(p, "my lab", {}) == reports / name
     Path(reports, "other").mkdir()  # of which nothing is known
-    assert lab.report_folder(reports, "other", "/a/other") == reports / "other-2"
+    assert lab.report_folder(reports, "other", lab.asked_of(first)) == reports / "other-2"
     Path(reports, "other", lab.ABOUT).write_text("[")
-    assert lab.report_folder(reports, "other", "/a/other") == reports / "other-2"
+    assert lab.report_folder(reports, "other", lab.asked_of(first)) == reports / "other-2"
     own, link = tmp_path / "own", tmp_path / "link"
     own.mkdir()
     link.symlink_to(own)
     own_p, link_p = (settings(tmp_path, **{"lab.brains": str(path)}) for path in (own, link))
     assert lab.keep(own_p, "own", {}) == lab.keep(link_p, "own", {}) == reports / "own"
+
+
+def test_another_question_to_the_same_brains_is_another_report(tmp_path):
+    p = settings(tmp_path, **{"lab.brains": "/a/mice"})
+    names = []
+    for group, covariates in (("genotype", ()), ("treatment", ()), ("genotype", ("sex",))) * 2:
+        asked = p.changed({"lab.group": group, "lab.covariates": covariates})
+        names.append(lab.keep(asked, "mice", {}).name)
+    assert names == ["mice", "mice-2", "mice-3"] * 2
 
 
 def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypatch):

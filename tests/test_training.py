@@ -512,7 +512,7 @@ import brainvae_core.models
 print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("brainvae_core.")}))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "['models']\n", done.stderr
+    assert done.stdout == "['disk', 'models']\n", done.stderr
 
 
 # ---- images that are not in memory ----

@@ -17,6 +17,7 @@ from brainvae_core.cohorts.greys import brain_brightness
 from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, on_grid
 from brainvae_core.cohorts.turned import turned_sections
 
+GAIN = "gain_to_reference"  # in the brains' table, beside a lab's own columns
 LEAST_FIT = 1 / 3  # of the median reference brain's fit: less is no section of this kind
 MOST_AWAY = 12  # planes of 25 µm; three of the simulator's standard deviations are 0.3 mm
 UNTOLD = "sides cannot be told"
@@ -38,7 +39,7 @@ def comparable_brains(
     ----------
     sections : sequence of ndarray, as `comparable_section` takes them
     metadata : DataFrame
-        One row a section, indexed by a unique brain id; it is kept, with ``gain`` besides: the
+        One row a section, indexed by a unique brain id; it is kept, with `GAIN` besides: the
         factor from the lab's greys to the reference's.
     reference : Cohort
     refused, name
@@ -62,7 +63,7 @@ def comparable_brains(
         raise ValueError(f"none of the {len(metadata)} brains of {name!r} can be compared; {told}")
     return Cohort(
         np.stack([images[brain] for brain in kept]),
-        metadata.loc[kept].assign(gain=[gain[brain] for brain in kept]),
+        metadata.loc[kept].assign(**{GAIN: [gain[brain] for brain in kept]}),
         atlas,
         preprocessing=preprocessing.to_dict(),
         refused=refused,
@@ -140,7 +141,7 @@ def suitability(
     found["contrast"] = contrast
     found["turned"] = _turned(upright, is_down & is_kind, usual, mean, atlas)
     found["plane"], own = _best_planes(upright, planes, atlas)
-    found["gain"] = brains.metadata.get("gain", np.nan)
+    found["gain"] = brains.metadata.get(GAIN, np.nan)
     low, high = np.percentile(of_reference, [1, 99])
     usually = f"reference brains {low:.2f}–{high:.2f}"
     found["unsuited"] = [_why_not(row, own, usually) for row in found.itertuples()]

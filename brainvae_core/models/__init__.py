@@ -25,7 +25,7 @@ from brainvae_core.models.foreign import (
     FromTorch,
     tuned_denoiser,
 )
-from brainvae_core.models.kept import copy_run, keep, place
+from brainvae_core.models.kept import keep_runs, place_runs
 from brainvae_core.models.linear import PCA, LinearGaussian
 from brainvae_core.models.objectives import effective_strength, elbo_terms, sigma_at
 from brainvae_core.models.released import ReleasedConfig, read_released

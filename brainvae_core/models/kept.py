@@ -23,7 +23,7 @@ LARGEST = 1e-3  # grey values between an image that a kept model decodes and the
 CODES = 64  # validation brains that this is asked of
 
 
-def keep(cohort, runs: Iterable[Run], folder: str | Path) -> None:
+def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
     """Add runs to a folder of kept ones, in half precision; those that are there are left alone.
 
     Parameters
@@ -70,7 +70,7 @@ def keep(cohort, runs: Iterable[Run], folder: str | Path) -> None:
         beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def place(cohort, results: str | Path, runs: str | Path) -> list[str]:
+def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
     """Copy kept runs of a cohort among a user's own, where `fit` finds them; gives their names.
 
     A run that is there is left alone: what a user fitted is never replaced.
@@ -80,7 +80,7 @@ def place(cohort, results: str | Path, runs: str | Path) -> list[str]:
     cohort : Cohort
         Anything with ``identity``, ``fingerprint``, ``name`` and ``images``.
     results, runs : path
-        The folder whose folders `keep` wrote, and the user's runs.
+        The folder whose folders `keep_runs` wrote, and the user's runs.
     """
     about = None
     names = []
