@@ -14,13 +14,17 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest, norm
 from sklearn.ensemble import IsolationForest
 
+from brainvae_core import lab
 from brainvae_core.cohorts import ARTEFACTS, clean_part, displaced, graded_artefacts, simulate
 from brainvae_core.cohorts.artefacts import artefact_scores, plant, reference_brains
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import ArtefactJudge, Norm, cleaned, estimate, from_resamples
-from brainvae_core.models import MeanImage
+from brainvae_core.models import MeanImage, fit
 from brainvae_core.models.devices import pick_device
+from brainvae_core.prepare import prepare_cohort
+from brainvae_core.settings import read_profile
+from brainvae_core.study import compared_configs
 
 MOVED = ("ventricle_size", "cortical_thickness", "ap_position")
 BRAINS = {"cohort": 1024, "reference": 500, "held out": 400, "changed": 80, "judged": 300}
@@ -142,6 +146,30 @@ def judges(n, cohort, models) -> None:
         line(f"RMS error × 1000 in the true mask, {name}", "; ".join(told), f"{len(images)}")
 
 
+def in_a_report(n: int) -> None:
+    """Lines of the judge and the cleaning as a report has them, 15 in 100 expected damaged."""
+    p = read_profile("full", enter=True)
+    reference, configs = prepare_cohort(p), compared_configs(p)
+    pca, vae = (fit(reference, configs[name], p.places.runs).model for name in ("PCA", "β-VAE"))
+    brains = simulate(n, reference.atlas, artefact_share=0.5, seed=78)
+    kind = brains.metadata["artefact"].to_numpy(dtype=str)
+    larger = displaced(brains.images[kind == "none"][:30], brains.atlas, "ventricle_size", 3)
+    judge, of = lab.artefact_judge(p, reference, pca), np.append(kind, ["ventricle +3 SD"] * 30)
+    said = judge(np.concatenate([brains.images, larger]))
+    found = (said.probability >= 0.5, said.kind == of)
+    told = [f"{k} {_share(found[0][of == k])}" for k in ("none", *ARTEFACTS, of[-1])]
+    line("called damaged by a report's judge", "; ".join(told), f"{len(of)}")
+    told = [f"{k} {_share(found[1][of == k])}" for k in ARTEFACTS]
+    line("called what they are", "; ".join(told), f"{(kind != 'none').sum()}")
+    bad = (kind != "none") & (said.kind[: len(kind)] != "none")
+    before, truth, there = brains.images[bad], brains.clean[bad], brains.artefact_masks[bad]
+    after = cleaned(vae, before, said.masks[: len(kind)][bad])
+    for what, filled in {"as it was": before, "cleaned": after}.items():
+        squares = (np.square(filled - truth) * there).sum(axis=(1, 2)) / there.sum(axis=(1, 2))
+        told = [f"{k} {estimate(1000 * np.sqrt(squares[kind[bad] == k]))}" for k in ARTEFACTS]
+        line(f"RMS error × 1000 in the true mask, {what}", "; ".join(told), f"{bad.sum()}")
+
+
 def _share(hits):
     ends = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
     return f"{hits.sum()}/{len(hits)} [{ends.low:.2f}, {ends.high:.2f}]"
@@ -164,6 +192,9 @@ def main():
         norms(n, cohort.atlas, models)
     with part("judge and cleaning"):
         judges(n, cohort, models)
+    if not given.small:
+        with part("a report's own judge and cleaning, profile full"):
+            in_a_report(n["judged"])
 
 
 if __name__ == "__main__":
