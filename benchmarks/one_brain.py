@@ -8,7 +8,7 @@ Models are fitted as in `groups.py`; what they are asked about is planted in fur
 from __future__ import annotations
 
 import numpy as np
-from groups import SHAPE, reference_of
+from groups import SHAPE, STUDIES, reference_of
 from measure import heading, line, options, part
 from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest, norm
@@ -74,10 +74,11 @@ def changes(images, atlas) -> dict[str, np.ndarray]:
     return made
 
 
-def norms(n, atlas, models) -> None:
+def norms(n, simulator, atlas, models) -> None:
     """Lines of how well norms are calibrated, and what is found by them and by other scores."""
-    usual = simulate(n["reference"], atlas, artefact_share=0, seed=101)
-    own = simulate(n["held out"], atlas, artefact_share=0, seed=102)
+    drawn = STUDIES[simulator]
+    usual = drawn(n["reference"], atlas, artefact_share=0, seed=101)
+    own = drawn(n["held out"], atlas, artefact_share=0, seed=102)
     of_usual, of_own = (measures(c.images, atlas, models) for c in (usual, own))
     known, mine = (covariates(c.metadata) for c in (usual, own))
     normal = {name: Norm(values, known) for name, values in of_usual.items()}
@@ -105,7 +106,7 @@ def norms(n, atlas, models) -> None:
         line(f"ROC area, {what}", "; ".join(told), f"{few} / {len(own)}")
 
 
-def judges(n, cohort, models) -> None:
+def judges(n, simulator, cohort, models) -> None:
     """Lines of the judge on each model and of the rule, and of what cleaning leaves."""
     atlas, train = cohort.atlas, cohort.split("train")
     models = models | {"mean image": MeanImage.fit(train.images)}
@@ -114,7 +115,7 @@ def judges(n, cohort, models) -> None:
     unusual = [displaced(some, atlas, name, sd) for name in MOVED for sd in (-2.5, 2.5)]
     unusual += [brighter(some, atlas, sd) for sd in (-2.5, 2.5)]
     shown = {"": ordinary, ", shown unusual anatomy": np.concatenate([ordinary, *unusual])}
-    brains = simulate(n["judged"], atlas, artefact_share=0.5, seed=78)
+    brains = STUDIES[simulator](n["judged"], atlas, artefact_share=0.5, seed=78)
     kind = brains.metadata["artefact"].to_numpy(dtype=str)
     bad = kind != "none"
     larger = displaced(brains.images[~bad][:30], atlas, "ventricle_size", 3)
@@ -187,11 +188,12 @@ def main():
     few, steps = (8, 40) if given.small else (1, 1500)
     n = {name: count // few for name, count in BRAINS.items()}
     heading("One brain of a lab", pick_device(given.device), f"At {SHAPE}, brains: {n}.")
-    cohort, models = reference_of("anatomical", n["cohort"], steps, given.device)
-    with part("norms"):
-        norms(n, cohort.atlas, models)
-    with part("judge and cleaning"):
-        judges(n, cohort, models)
+    for simulator in STUDIES:
+        cohort, models = reference_of(simulator, n["cohort"], steps, given.device)
+        with part(f"{simulator}: norms"):
+            norms(n, simulator, cohort.atlas, models)
+        with part(f"{simulator}: judge and cleaning"):
+            judges(n, simulator, cohort, models)
     if not given.small:
         with part("a report's own judge and cleaning, profile full"):
             in_a_report(n["judged"])

@@ -7,6 +7,7 @@ the notebooks, which then load them; ``--print`` counts what there is and fits n
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -331,6 +332,9 @@ def main():
                 print(f"{cohort}: {told}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        print("stopped; what is fitted stays, and the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
     print(f"cohort in {p.places.data}, models in {p.places.runs}")
 
 

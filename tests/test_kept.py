@@ -142,6 +142,21 @@ def test_a_profiles_models_are_kept_by_one_command_and_never_fitted_again(tmp_pa
     assert {*kept} < {f.name for f in (tmp_path / "second").iterdir()}
 
 
+def test_an_interrupted_study_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "prepare_cohort", interrupted)
+    monkeypatch.setattr(sys, "argv", ["study", "demo", "--only", "compared"])
+    monkeypatch.chdir(RESULTS.parent)
+    with pytest.raises(SystemExit) as end:
+        study.main()
+    assert end.value.code == 130
+    assert (
+        capsys.readouterr().err == "stopped; what is fitted stays, and the same command goes on\n"
+    )
+
+
 def test_the_projects_own_are_whole_and_small():
     kept = sorted(RESULTS.glob("*/runs/*"))
     assert kept, "no run comes with the project"
