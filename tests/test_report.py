@@ -89,6 +89,8 @@ def executed_as(chapter, tmp_path, monkeypatch, given):
         new = Path(out).parent / "lab"
         new.mkdir()
         (new / "brains.csv").touch()
+        asked = {name: told[name] for name in ("brains", "group", "covariates")}
+        (new / "report.json").write_text(json.dumps(asked))
         return nbformat.read(chapter, 4)
 
     monkeypatch.setattr(report.papermill, "execute_notebook", executed)
@@ -101,10 +103,10 @@ def test_a_page_tells_nothing_of_the_example_or_of_an_earlier_report(tmp_path, m
     executed_as(report.CHAPTER, tmp_path, monkeypatch, given)
     out.mkdir(parents=True)
     (out / "differences.csv").touch()
-    about = {"brains": str(tmp_path / "lab")}
-    (out / "report.json").write_text(json.dumps(about))
+    asked = {"brains": str(tmp_path / "lab"), "group": "", "covariates": []}
+    (out / "report.json").write_text(json.dumps(asked))
     assert report.main(["lab", "--profile", "tiny.yaml"]) == 0
-    assert {p.name for p in out.iterdir()} == {"brains.csv", "report.html"}
+    assert {p.name for p in out.iterdir()} == {"brains.csv", "report.html", "report.json"}
     assert given["profile"] == str(tmp_path / "tiny.yaml")  # the chapter runs elsewhere
     page = (out / "report.html").read_text()
     for words in ("Found.", "Where no folder is given", "What was planted"):
@@ -140,7 +142,6 @@ def test_what_stops_a_report_leaves_the_earlier_one(tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(report, "page_of", stopped)
     out = tmp_path / "reports"
-    (out / "lab/report.json").write_text(json.dumps({"brains": str(tmp_path / "lab")}))
     before = {p.name: p.read_bytes() for p in (out / "lab").iterdir()}
     assert report.main(["lab", "--profile", "tiny.yaml"]) == 2
     assert {p.name: p.read_bytes() for p in (out / "lab").iterdir()} == before
