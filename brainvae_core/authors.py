@@ -7,7 +7,6 @@ the profile ``authors`` reads: the sections as a cohort, and the model as a run 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import shutil
 import sys
@@ -23,6 +22,7 @@ from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.ccf import TERMS
 from brainvae_core.cohorts.fetch import FetchError
 from brainvae_core.cohorts.turned import upside_down
+from brainvae_core.disk import sha256_of
 from brainvae_core.models import ReleasedConfig, load_run, read_released, run_name, save_run
 from brainvae_core.models.devices import Images, pick_device
 from brainvae_core.models.objectives import validate
@@ -146,8 +146,7 @@ def _atlas(folder, shape) -> Atlas:
 def _cohort(folder, array, atlas):
     """The saved cohort: made, or there already and of this array and atlas."""
     path = folder / SAVED
-    with array.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    digest = sha256_of(array)[:12]
     if not path.exists():
         regions = ", regions approximate" if atlas.name == DRAWN else ""  # for every caption
         name = f"authors' release ({digest}{regions})"

@@ -265,7 +265,7 @@ print(f"smallest correlation between two modes: {by_mode.min(axis=None):.1f}")
 #
 # The striatum of this plane is about half caudoputamen (CP) and half striatum-like amygdala (sAMY); each
 # region's two sides are perturbed by themselves. In the demo profile one side of HPF moves the latent that both sides move most
-# about half as far or less. The two sides of TH move different latents most.
+# a little more than half as far. The two sides of TH move the same latent most.
 
 # %%
 names = [*p.fields.rois, *(a for a in ("CP", "sAMY") if a in cohort.atlas.acronyms)]
@@ -283,7 +283,7 @@ figures.fig_fields(
 # ## Every region of this slice
 #
 # The finest regions that do not overlap and have at least `region_share` of the brain's pixels, which depends a little on the
-# size of the sections. Acronyms are in the [glossary](../book/glossary.md). In the demo profile CA, DG (the hippocampus) and TH have most of the effect; totals
+# size of the sections. Acronyms are in the [glossary](../book/glossary.md). In the demo profile TH and CA (of the hippocampus) have most of the effect; totals
 # differ from those above because each region's range is over these brains.
 
 # %%

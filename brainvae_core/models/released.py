@@ -7,7 +7,6 @@ make it the same function of sections as they stand.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from brainvae_core.disk import sha256_of
 from brainvae_core.models.config import PAPER, BetaVAEConfig
 from brainvae_core.models.objectives import sigma_at
 from brainvae_core.models.vae import CHANNELS, COARSEST, STRIDED, BetaVAE
@@ -93,7 +93,7 @@ def read_released(path: str | Path) -> Released:
         **PAPER
         | {"steps": steps if is_count else PAPER["steps"]}
         | {"latent_dim": model.latent_dim, "beta": BETA},
-        checkpoint_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        checkpoint_sha256=sha256_of(path),
     )
     model.log_sigma.fill_(math.log(sigma_at(config.likelihood, model.image_shape)))
     return Released(model, config)
