@@ -1,7 +1,7 @@
 """What the book's latent explorer shows: one script with the decoder's weights and its readings.
 
 ``python -m brainvae_core.explorer demo explorer_data.js`` writes a classic script that
-sets ``brainvaeExplorerData`` from a profile's cohort and β-VAE (chapter 4's). A page opened from
+sets ``brainvaeExplorerData`` from a profile's cohort and β-VAE (chapter 3's). A page opened from
 disk may load such a script, but neither a module nor a file of numbers.
 """
 
@@ -32,7 +32,7 @@ from brainvae_core.study import compared_configs
 
 FORMAT, GLOBAL = 1, "brainvaeExplorerData"
 MOST_BRAINS, BRAIN_BYTES = 12, 800_000  # fewer brains where sections are large
-N_C = 57  # values of c in a projective field; chapter 14 finds in them what 2,801 show
+N_C = 57  # values of c in a projective field; chapter 8 finds in them what 2,801 show
 
 
 def decoder_layers(model) -> list[dict]:
@@ -75,7 +75,7 @@ def shown_brains(cohort: Cohort, most: int) -> tuple[Cohort, list[str]]:
     About two thirds are clean, the others have artefacts of every kind in turn.
     """
     kinds = cohort.metadata.get("artefact")
-    if kinds is None:  # not planted: suspected by chapter 2's rule
+    if kinds is None:  # not planted: suspected by chapter 1's rule
         kinds = np.where(artefact_free(cohort), "none", "suspected artefact")
     test = np.flatnonzero(cohort.metadata["split"] == "test")
     of_test = np.asarray(kinds)[test]

@@ -1,6 +1,6 @@
 """What is asked of each brain of a lab beside a reference cohort, and what is kept of the answers.
 
-One call a part of chapter 19; groups are compared by `lab_groups`.
+One call a part of chapter 11; groups are compared by `lab_groups`.
 """
 
 from __future__ import annotations

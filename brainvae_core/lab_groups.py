@@ -1,6 +1,6 @@
 """In what a lab's groups of brains differ, of which kind that looks, and what so many can show.
 
-One call a part of chapter 19; where no groups are asked about, there is no `Groups`.
+One call a part of chapter 11; where no groups are asked about, there is no `Groups`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A lab's report: chapter 19 on its brains, as one page without code.
+"""A lab's report: chapter 11 on its brains, as one page without code.
 
 ``python -m brainvae_core.report folder --group genotype --covariates "sex, age_days"``
 """
@@ -25,7 +25,7 @@ from brainvae_core.lab import report_folder, reported, take_place
 from brainvae_core.settings import read_profile
 
 PROJECT = Path(__file__).parents[1]
-CHAPTER = PROJECT / "notebooks/19_your_brains.ipynb"
+CHAPTER = PROJECT / "notebooks/11_your_brains.ipynb"
 BOOK = PROJECT / "_build/html"
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#]+)\.(?:md|ipynb)(#[^)\s]*)?\)")  # to a page of the book
 PICTURES = {"image/png": lambda data: data, "image/svg+xml": lambda data: _base64(data)}
@@ -84,7 +84,7 @@ def main(arguments=None) -> int:
 
 
 def page_of(notebook, name: str, gone: set[str]) -> str:
-    """An executed chapter 19 as HTML, without cells of some tags; what is left out comes first."""
+    """An executed chapter 11 as HTML, without cells of some tags; what is left out comes first."""
     tags = [{*cell.metadata.get("tags", ())} for cell in notebook.cells]
     kept = [(c, of) for c, of in zip(notebook.cells, tags, strict=True) if not of & gone]
     cells = [cell for cell, of in kept if "read" not in of]

@@ -57,7 +57,7 @@ class GridSettings(_Section):
     betas: tuple[float, ...] = (1.0, 3.0, 10.0)
     latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16)
     seeds: tuple[int, ...] = (0, 1, 2)
-    row: int = 8  # the L that chapter 5 fits
+    row: int = 8  # the L that chapter 4 fits
     shape: Shape = (40, 56)
     steps: Steps = 1000
 
@@ -91,7 +91,7 @@ class FieldsSettings(_Section):
 
 
 class LabSettings(_Section):
-    """Brains that no model was fitted to, and what is asked of them (chapter 19)."""
+    """Brains that no model was fitted to, and what is asked of them (chapter 11)."""
 
     brains: str = "simulated"  # 12 and 12 planted; or a folder of registered brains, or one brain
     orientation: str = "header"  # as in the cohort's settings

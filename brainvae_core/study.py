@@ -216,7 +216,7 @@ STAGES = {
     "grid": Stage(lambda p: {"PCA and β-VAEs": grid(p).configs}, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
     "families": Stage(_families, _at("grid")),
-    # Chapter 16 reads these as "evaluated" of its planted cohort.
+    # Chapter 10 reads these as "evaluated" of its planted cohort.
     "planted": Stage(_evaluated, _at("evaluation", planted_cohort)),
     "freeform": Stage(_two(_evaluated), lambda p: [freeform_cohort(p)]),
     "through": Stage(_through, _at("grid", planted_cohort)),

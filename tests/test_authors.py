@@ -452,7 +452,7 @@ def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, serve
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_reads_their_cohort_and_their_model(profile, release, name):
     printed, complaints, shown = chapter(name, profile=str(profile))
-    # Chapter 16 is of simulated brains on their atlas.
+    # Chapter 10 is of simulated brains on their atlas.
     said = "drawn atlas in the CCF's place" if name[:2] == "16" else ", regions approximate)"
     assert said in printed and not complaints
     assert any(kind.startswith("image/") for kind in shown)

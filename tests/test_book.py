@@ -34,7 +34,7 @@ def listed(chapters):
 DOCUMENTS = [TOC["root"], *(d for part in TOC["parts"] for d in listed(part["chapters"]))]
 CHAPTERS = [d for d in DOCUMENTS if d.startswith("notebooks/")]
 # Pages of every kind; a night reads all with axe, which takes longer than opening them.
-SAMPLE = ("intro", "ledger", "method", "metrics", "explorer", "14_projective_fields", "genindex")
+SAMPLE = ("intro", "ledger", "method", "metrics", "explorer", "08_projective_fields", "genindex")
 each_page = pytest.mark.parametrize("page", [*DOCUMENTS, "search", "genindex"])
 
 
@@ -170,7 +170,7 @@ def test_mathematics_is_set_without_a_network(opened):
 
 
 def test_a_figure_opens_large_and_closes_again(opened):
-    opened.goto(address("notebooks/14_projective_fields"), wait_until="load")
+    opened.goto(address("notebooks/08_projective_fields"), wait_until="load")
     first = opened.locator("button.zoom").first
     first.focus()
     opened.keyboard.press("Enter")

@@ -49,7 +49,7 @@ rng = np.random.default_rng(0)
 
 
 def test_recurring_names_keep_their_colours_and_none_has_another_s():
-    names = ["factor analysis", "PCA, L = 30", "non-local means", "PCA", "rule of chapter 2", "own"]
+    names = ["factor analysis", "PCA, L = 30", "non-local means", "PCA", "rule of chapter 1", "own"]
     looks = model_looks(names)
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(names)
     for i in range(len(names)):

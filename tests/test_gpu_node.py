@@ -184,7 +184,7 @@ def test_the_pages_have_commands_of_every_kind_and_a_wrong_one_fails(tree, tmp_p
         with pytest.raises(AssertionError):
             dry_run(command, tree, tmp_path)
     with pytest.raises(ValueError, match="unknown setting 'betta'"):
-        wrong = "papermill 04_training.ipynb out.ipynb -p betta 3"
+        wrong = "papermill 03_training.ipynb out.ipynb -p betta 3"
         dry_run(wrong, tree / "notebooks", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What chapter 19 asks of groups: of two, of three, of a slope, of none, and of one brain."""
+"""What chapter 11 asks of groups: of two, of three, of a slope, of none, and of one brain."""
 
 import numpy as np
 import pandas as pd

@@ -168,6 +168,6 @@ def test_the_page_shows_every_picture_of_a_report_and_none_is_large():
         re.findall(r"_static/your_brains/(\w+\.png)", (book / "your_brains.md").read_text())
     )
     kept = {path.name: path.stat().st_size for path in book.glob("_static/your_brains/*")}
-    chapter = (book.parent / "notebooks/19_your_brains.py").read_text()
+    chapter = (book.parent / "notebooks/11_your_brains.py").read_text()
     assert shown == set(kept) == set(re.findall(r'"(\w+\.png)": ', chapter))
     assert max(kept.values()) <= 150_000

@@ -118,7 +118,7 @@ def test_a_page_tells_nothing_of_the_example_or_of_an_earlier_report(tmp_path, m
 
 @pytest.mark.parametrize("is_rendered", [True, False])
 def test_a_page_links_the_rendered_book_or_nothing(tmp_path, monkeypatch, is_rendered):
-    cells = ["# 19 · Title", "[Your brains](../book/your_brains.md#tools), [a](11_sceptic.ipynb)"]
+    cells = ["# 19 · Title", "[Your brains](../book/your_brains.md#tools), [a](06_artefacts.ipynb)"]
     cells = [nbformat.v4.new_markdown_cell(text) for text in cells]
     cells.append(nbformat.v4.new_code_cell(metadata={"tags": ["left-out"]}))
     notebook, page = nbformat.v4.new_notebook(cells=cells), tmp_path / "book/your_brains.html"

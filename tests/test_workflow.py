@@ -32,7 +32,7 @@ fields:
   {n_blobs: 10, region_share: 0.05, n_weights: 3, n_read: 8, c_step: 0.5, objectives: [mmd],
    varied_brains: [16], varied_artefact_shares: [0.0]}
 """
-GRID = "_build/tiny/notebooks/06_grid.ipynb"
+GRID = "_build/tiny/notebooks/04_grid.ipynb"
 
 pytestmark = pytest.mark.workflow
 

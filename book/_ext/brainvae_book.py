@@ -72,11 +72,11 @@ class Ledger(SphinxDirective):
         rows = yaml.safe_load((book / "ledger.yaml").read_text())[self.arguments[0]]
         self.chapters = notebooks(self.env.srcdir)
         self.records = {name: record_of(notebook) for name, notebook in self.chapters.items()}
-        here = stamp_of(self.chapters["01_acquisition"])["settings"]["profile"]
+        here = stamp_of(self.chapters["01_brains"])["settings"]["profile"]
         self.demo = here == "demo"
         others = {p.stem: json.loads(p.read_text()) for p in sorted(book.glob("records/*.json"))}
         others.pop(here, None)
-        heads = [f"This book: {made_on(self.chapters['01_acquisition'])}"]
+        heads = [f"This book: {made_on(self.chapters['01_brains'])}"]
         if self.arguments[0] == "figures":
             heads = ["The paper", "What it shows", *heads, "How it differs"]
             return [self.table(heads, [self.of_figure(row) for row in rows])]

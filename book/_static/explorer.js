@@ -634,7 +634,7 @@
       const most = data.rois.map((r, i) => [latent.receptive[i], r.acronym]).sort((a, b) => b[0] - a[0])[0];
       field.alt = `Projective field of F${k + 1}: the pixels that change while it moves over ±${data.limit}.`;
       bars.forEach(({ fill, value }, i) => {
-        // Shifts, as in chapter 13: √ tames what spans four orders of magnitude.
+        // Shifts, as in chapter 7: √ tames what spans four orders of magnitude.
         fill.style.width = `${100 * Math.sqrt(latent.receptive[i] / strongest)}%`;
         fill.classList.toggle("lx-most", data.rois[i].acronym === most[1]);
         value.textContent = latent.receptive[i] < 0.01 ? "< 0.01" : latent.receptive[i].toFixed(2);

@@ -71,7 +71,7 @@ LOOKS = {
     "non-local means": ("#E69F00", "v", (0, (3, 1.2, 1, 1.2, 1, 1.2))),
     "total variation": ("#56B4E9", "P", (0, (8, 2))),
     "corrupted input": ("#7F7F7F", "h", (0, (2, 2))),
-    "rule of chapter 2": ("#7B4FA3", "<", (0, (2, 2))),
+    "rule of chapter 1": ("#7B4FA3", "<", (0, (2, 2))),
     "told the factors": ("#333333", (4, 1, 0), (0, (4, 1.5, 1, 1.5))),
 }
 OTHER_PCA = [("#8FBF3F", "H", (0, (3, 1))), ("#1E5B2E", ">", (0, (8, 2)))]

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 7 · Reconstructions and samples against the number of latents
+# # 5 · Reconstructions and samples against the number of latents
 #
 # **Does the β-VAE paint brains better than the VAE and PCA, and with how many latents?** The paper's Figs 2C
 # and 2D say yes by two numbers, CW-SSIM and a PCA-based Fréchet distance. Here both stand beside their floors and
@@ -66,7 +66,7 @@ print(cohort)
 # %% [markdown]
 # ## The models
 #
-# VAE (β = 1) and β-VAE at every number of latents with several seeds, at the size of the grid (chapter 6), and
+# VAE (β = 1) and β-VAE at every number of latents with several seeds, at the size of the grid (chapter 4), and
 # PCA, which is exact and needs no seed. A fit that failed is a gap.
 
 # %%
@@ -84,7 +84,7 @@ source += f"{len(test)} test brains, {len(p.grid.seeds)} fits of each VAE, 95 % 
 # %% [markdown]
 # ## Fig. 2C · CW-SSIM
 #
-# The reference is the input section as it is, with its artefact where it has one (chapter 9 has clean ones). Level and orientations are choices, so they are printed; the level is that whose
+# The reference is the input section as it is, with its artefact where it has one (chapter 6 has clean ones). Level and orientations are choices, so they are printed; the level is that whose
 # band lies at the same scale in micrometres at every resolution. Three lines need no model: the mean image in place
 # of the brain, another test brain in its place, and the nearest of all training brains.
 
@@ -311,7 +311,7 @@ figures.fig_2d(distances, floor).shows(
 # four latents. At two latents both VAEs are nearer to real brains than PCA; at L = 8 nothing tells the three apart (PCA 0.85 [0.35, 1.34],
 # VAE 0.69 [0.20, 1.19], β-VAE 0.70 [0.21, 1.19]). The VAEs' prior samples are further off: 8.0 [4.1, 11.7] and 3.4 [0.9, 6.0] (β-VAE), where PCA's are at
 # 0.56 [0.36, 0.75]. The β-VAE's points are below the VAE's at every number of latents; the intervals overlap, so that a larger β helps is not shown.
-# Decoded from codes that occur, images are about as near as reconstructions: the prior is not how codes are spread (chapter 11). A model can fall
+# Decoded from codes that occur, images are about as near as reconstructions: the prior is not how codes are spread (chapter 6). A model can fall
 # below the floor: its images lie nearer the middle than another handful of brains does.
 
 # %% [markdown]

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 9 · Artefacts: what is painted back, what is kept
+# # 6 · Artefacts: what is painted back, what is kept
 #
 # **Does a β-VAE remove artefacts that PCA and the VAE reproduce?** The paper's Fig. 2B shows three sections where it
 # does. Here artefacts are planted in clean brains that no model was fitted to, so the truth is known: how much of the
@@ -131,7 +131,7 @@ figures.fig_s1(
 # %% [markdown]
 # ## Artefacts as they come
 #
-# Held-out brains that the rule of chapter 2 suspects, without looking at any truth, brains that were set
+# Held-out brains that the rule of chapter 1 suspects, without looking at any truth, brains that were set
 # aside among them: the one with the highest score of each kind. What was behind the artefact is taken as not known here, as in an
 # acquired cohort, so how far they are cleaned can be seen, not scored. The rule picks mostly the brains of Fig. 2B again: two of the three.
 
@@ -376,7 +376,7 @@ against = pd.concat(
 # %% [markdown]
 # ## More latents, more artefact?
 #
-# The models of chapter 7, at every number of latents, and the strongest artefacts.
+# The models of chapter 5, at every number of latents, and the strongest artefacts.
 
 # %%
 small = whole.resampled(p.grid.shape)
@@ -437,7 +437,7 @@ row = paired["score"] + ", " + paired["model"]
 display(as_text(paired.assign(row=row), "row", "kind"))
 print("paired differences of CW-SSIM to the clean section, full strength")
 display(as_text(against, "model", "kind"))
-print("full strength, the models of chapter 7")
+print("full strength, the models of chapter 5")
 ends = (p.model.latent_dim, along_dims["latent_dim"].max())
 at_ends = pd.concat([along_dims[along_dims["latent_dim"] == n] for n in ends])
 point = at_ends["model"] + ", L = " + at_ends["latent_dim"].astype(str)

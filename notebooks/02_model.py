@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 3 · The model, and the bi-directional idea
+# # 2 · The model, and the bi-directional idea
 #
 # **What is fitted, and how will it be read?** A β-VAE squeezes a section into a few numbers (the
 # *latents*) and paints a section back from them. It is then read in both directions: *receptive

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 6 · The β × L grid
+# # 4 · The β × L grid
 #
 # **How many latents, and how much pressure on them?** The paper scanned β = 1…20 and L = 4…20 and
 # chose L = 8, β = 3 at an inflection point that it does not define. Here the point is found by a stated
@@ -58,7 +58,7 @@ print(cohort)
 # %% [markdown]
 # ## The study
 #
-# The grid is a product of β, L and seeds, with PCA at every L beside it. What chapter 5 or a cluster
+# The grid is a product of β, L and seeds, with PCA at every L beside it. What chapter 4 or a cluster
 # fitted is loaded; what is missing is fitted here.
 
 # %%

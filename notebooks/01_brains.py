@@ -116,7 +116,7 @@ cohort.metadata.head(4).convert_dtypes().rename(columns=names).T
 # Three brains without an artefact, and one of each kind of artefact: a **leak** of the bright
 # injection into the auto-fluorescence channel, a **breakage** (missing tissue) and a **grid** left
 # by the scanner. In a simulated cohort the artefact is known; of real brains it is what the rule of
-# chapter 2 suspects.
+# chapter 1 suspects.
 
 # %%
 kind = cohort.metadata["artefact"].to_numpy()

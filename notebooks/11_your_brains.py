@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 19 · Your own brains
+# # 11 · Your own brains
 #
 # **Which of these brains can be used, which are unusual, and in what do two groups differ?** The chapter takes a folder of
 # registered brains and a table of them. No model is fitted to them: a large reference cohort says what is usual, and a model of that cohort

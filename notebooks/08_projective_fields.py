@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 14 · Projective fields: move a latent, watch the brain
+# # 8 · Projective fields: move a latent, watch the brain
 #
 # **What does each latent paint?** One latent is moved over ±7 prior standard deviations (`c_max`) from the code
 # of one real brain of the cohort, in steps of 0.005 as in the paper, everything is decoded, and the
@@ -162,7 +162,7 @@ print(f"57 steps against {len(c)}: correlation {finer:.3f}")
 # ## By region
 #
 # The mean variance of each region's pixels (a sum would favour large regions) as a share of the latent's sum over regions, for the six regions of
-# chapter 13 and for every region of this slice.
+# chapter 7 and for every region of this slice.
 
 # %%
 regions = cohort.atlas.regions(p.fields.region_share)

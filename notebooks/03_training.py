@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 4 · Training
+# # 3 · Training
 #
 # **Did the model learn, and is what it learned alive?** Registered brains are nearly identical, and
 # a β-VAE can forget its input early in training (*posterior collapse*): it then

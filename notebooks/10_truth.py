@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 16 · Does the analysis find the truth?
+# # 10 · Does the analysis find the truth?
 #
 # **When the factors that make brains differ are known, do the latents find them, and do their fields point
 # at the right regions?** The paper could not ask this of mice. Here brains are simulated, so every factor is known, and where
@@ -157,7 +157,7 @@ figures.fig_scores(rates, references=pd.DataFrame(one_of)).shows(
 # %% [markdown]
 # One limit is the *method's*. Told the factors, a linear model's projective fields are right for every one, and its
 # receptive fields, in this simulator, for six of nine: perturbing a region's brightness asks little of a factor that shades
-# the whole brain or moves its outline. The rest is the models': their codes hold most factors (chapter 4), but a latent
+# the whole brain or moves its outline. The rest is the models': their codes hold most factors (chapter 3), but a latent
 # holds several of them at once.
 #
 # ## Disentanglement by the published scores

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 13 · Receptive fields: perturb the brain, watch the latents
+# # 7 · Receptive fields: perturb the brain, watch the latents
 #
 # **Which latents listen to which region?** A region's brightness is replaced by *w* times its
 # average, for every brain and a range of *w*; a Gaussian is fitted to each latent's codes at each
@@ -51,7 +51,7 @@ clean = artefact_free(cohort)
 print(cohort)
 
 # %% [markdown]
-# Held-out brains without a visible artefact, by the rule of chapter 2. The weights run from the 1st
+# Held-out brains without a visible artefact, by the rule of chapter 1. The weights run from the 1st
 # to the 99th percentile of each region's own brightness over the cohort, so that regions compare.
 
 # %%
@@ -377,8 +377,8 @@ pd.Series(
 # **Found.** In the demo profile two of six regions, HPF and TH, move the latents more than the other four do, and these
 # two were planted as brightness factors of their own. Only HPF stands out from random pieces of brain of its size; for TH it is not shown.
 # Which latents a region moves hardly turns on how it is changed, how far does; and test brains, held out from this fit, answer as all brains do.
-# What a receptive field says of a latent's *meaning* is another question: chapters 15 and 16.
-# How sure: one fit of one β-VAE; other fits have other latents (chapter 15). The field is read on 181 clean test brains, and its interval over brains
+# What a receptive field says of a latent's *meaning* is another question: chapters 9 and 10.
+# How sure: one fit of one β-VAE; other fits have other latents (chapter 9). The field is read on 181 clean test brains, and its interval over brains
 # is narrow. The comparison with random pieces is read on 24 of them, where HPF's interval runs from about 7 to 14 nats and
 # overlaps TH's.
 

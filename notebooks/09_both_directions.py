@@ -12,10 +12,10 @@
 # ---
 
 # %% [markdown]
-# # 15 · Both directions at once
+# # 9 · Both directions at once
 #
 # **Is what a latent sees what it paints, do latents share their regions, and do they come back?** The two
-# fields of chapters 13 and 14 are read together, on several fits of each model (80 × 112 pixels), over
+# fields of chapters 7 and 8 are read together, on several fits of each model (80 × 112 pixels), over
 # every region of the slice, and never without what chance would give.
 
 # %% tags=["parameters", "hide-input"]
