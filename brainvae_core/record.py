@@ -19,6 +19,7 @@ from brainvae_core.settings import Settings
 
 LONG = 30  # rows; a longer table is shown folded
 MIME = "application/vnd.brainvae.numbers+json"
+GLUE = "application/papermill.record/"  # where myst_nb.glue looks
 STAMP = "brainvae"  # of an output's metadata
 COLUMNS = {c: c for c in ("number", "found", "n", "verdict")} | {"found": "found [95 % interval]"}
 
@@ -79,6 +80,21 @@ class Record:
             told = f"{len(self.rows)} numbers, for the ledger"
             table = f"<details><summary>{told}</summary>{table}</details>"
         return {"text/plain": repr(self), "text/html": table, MIME: {"numbers": self.rows}}
+
+
+def quoted(**told: Estimate | float | str) -> None:
+    """Numbers and words that sentences of a chapter take from its run, as ``{glue:text}`name```."""
+    from IPython.display import display
+
+    for name, found in told.items():
+        if not isinstance(found, str | Estimate):
+            found = Estimate(found, None, None, None, None)
+        text = found if isinstance(found, str) else _shown(found)
+        display(
+            {f"{GLUE}text/plain": repr(text)},
+            raw=True,
+            metadata={"scrapbook": {"name": name, "mime_prefix": GLUE}},
+        )
 
 
 class Tables:
