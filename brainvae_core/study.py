@@ -34,7 +34,6 @@ from brainvae_core.prepare import (
     planted_cohort,
     prepare_cohort,
     released_run,
-    varied_cohorts,
 )
 from brainvae_core.settings import Settings, read_profile
 
@@ -168,16 +167,10 @@ def _families(p):
     }
 
 
-def _through(p):
-    """The row and the column of the grid that meet in the profile's model."""
-    n, beta = p.model.latent_dim, p.model.beta
-    met = [c for c in grid(p).configs if c.latent_dim == n or getattr(c, "beta", beta) == beta]
-    return {"of the grid": met}
-
-
-def _two(models):
-    """PCA and β-VAE of a stage's models."""
-    return lambda p: {name: models(p)[name] for name in ("PCA", "β-VAE")}
+def _truth(p):
+    """PCA and β-VAEs with at least a latent for every planted factor."""
+    base = replace(grid(p).base, latent_dim=p.fields.truth_latent_dim)
+    return {"PCA": [PCAConfig(base.latent_dim)], "β-VAE": _fits(base, p.grid.seeds)}
 
 
 @dataclass(frozen=True)
@@ -202,13 +195,7 @@ def _at(size, made=prepare_cohort):
     return lambda p: [made(p).resampled(getattr(p, size).shape)]
 
 
-def _every_varied(p):
-    (coarse,) = _at("grid", planted_cohort)(p)
-    return [c for of_value in varied_cohorts(p, coarse).values() for c in of_value.values()]
-
-
-# The last five are what the chapters on the latents read: whatever brains a profile has, the truth
-# is asked of simulated ones, on its atlas and at its sizes.
+# Whatever brains a profile has, the last two are of simulated ones on its atlas (chapter 10).
 STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
     "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
@@ -216,11 +203,8 @@ STAGES = {
     "grid": Stage(lambda p: {"PCA and β-VAEs": grid(p).configs}, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
     "families": Stage(_families, _at("grid")),
-    # Chapter 10 reads these as "evaluated" of its planted cohort.
-    "planted": Stage(_evaluated, _at("evaluation", planted_cohort)),
-    "freeform": Stage(_two(_evaluated), lambda p: [freeform_cohort(p)]),
-    "through": Stage(_through, _at("grid", planted_cohort)),
-    "varied": Stage(_two(_families), _every_varied),
+    "planted": Stage(_truth, lambda p: [planted_cohort(p)]),
+    "freeform": Stage(_truth, lambda p: [freeform_cohort(p)]),
 }
 
 
@@ -259,32 +243,6 @@ def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
     found = {}
     for of, run in fitted(p, stage, cohort):
         found.setdefault(of["model"], []).append(run.model)
-    return found
-
-
-def varied(p: Settings, cohort: Cohort) -> list[tuple[dict, Run]]:
-    """Fits to planted cohorts as one thing varies, each with its labels.
-
-    Labels are those of `fitted`, with what ``varies`` (``"beta"``, ``"latent_dim"``, ``"brains"``,
-    ``"share"``) and its value ``at``; ``cohort`` is `planted_cohort`'s, at the size of the grid.
-    PCA is the same at every β. Values without a fit are left out.
-    """
-    n, beta, found = p.model.latent_dim, p.model.beta, []
-    through = [
-        (of | {"model": "β-VAE" if "beta" in of else "PCA"}, run)
-        for of, run in fitted(p, "through", cohort)
-    ]
-    for of, run in through:
-        if of["latent_dim"] == n:
-            betas = [of["beta"]] if "beta" in of else p.grid.betas
-            found += [(of | {"varies": "beta", "at": x}, run) for x in betas]
-    for of, run in through:
-        if of.get("beta", beta) == beta:
-            found.append((of | {"varies": "latent_dim", "at": of["latent_dim"]}, run))
-    for what, of_value in varied_cohorts(p, cohort).items():
-        for x, other in of_value.items():
-            more = {"varies": what, "at": x}
-            found += [(of | more, run) for of, run in fitted(p, "varied", other)]
     return found
 
 
