@@ -93,7 +93,7 @@ def curve(p: Settings) -> Study:
     """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
     betas = sorted({1.0, p.model.beta})
     latent_dims = sorted({p.model.latent_dim, *p.evaluation.curve_latent_dims})
-    return Study(grid(p).base, betas, latent_dims, _seeds(p))
+    return Study(grid(p).base, betas, latent_dims, p.grid.seeds)
 
 
 def rows(p: Settings) -> tuple[int, ...]:
