@@ -87,6 +87,7 @@ class FieldsSettings(_Section):
     c_step: float = 0.005
     objectives: tuple[str, ...] = ("capacity", "total_correlation", "mmd")  # beside the β-VAE's
     truth_latent_dim: int = 12  # at least as many as factors are planted (chapter 10)
+    truth_seeds: tuple[int, ...] = (0, 1, 2)
     n_rotations: int = 100  # random axes of each fit, beside its latents
 
 

@@ -178,7 +178,7 @@ def _families(p):
 def _truth(p):
     """PCA and β-VAEs with at least a latent for every planted factor."""
     base = replace(grid(p).base, latent_dim=p.fields.truth_latent_dim)
-    return {"PCA": [PCAConfig(base.latent_dim)], "β-VAE": _fits(base, p.grid.seeds)}
+    return {"PCA": [PCAConfig(base.latent_dim)], "β-VAE": _fits(base, p.fields.truth_seeds)}
 
 
 @dataclass(frozen=True)
