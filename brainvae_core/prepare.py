@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -160,15 +161,20 @@ def _as_saved(p, saved) -> cohorts.Cohort:
     return cohort if cohort.atlas.shape == p.cohort.shape else cohort.resampled(p.cohort.shape)
 
 
+@lru_cache(maxsize=1)
 def planted_cohort(p) -> cohorts.Cohort:
     """The profile's simulated brains at the grid's size, of one brightness.
 
-    The factor of a section's brightness is not among its factors: equalising takes it away.
+    The factor of a section's brightness is not among its factors: equalising takes it away. Runs of
+    it that come with the project are put among the profile's.
     """
     made = prepare_cohort(p.changed({"cohort.brains": "simulated"})).resampled(p.grid.shape)
-    return _equalised(made, made.factors.drop(columns="brightness"))
+    cohort = _equalised(made, made.factors.drop(columns="brightness"))
+    place_runs(cohort, p.places.results, p.places.runs)
+    return cohort
 
 
+@lru_cache(maxsize=1)
 def freeform_cohort(p) -> cohorts.Cohort:
     """As `planted_cohort`, as many brains of the second simulator with all of its factors."""
     s, shape = p.cohort, p.grid.shape

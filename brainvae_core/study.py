@@ -265,6 +265,13 @@ def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
     return found
 
 
+def _kept(p, stage, vaes):
+    """Which of a stage's models come with the project, and the folder of their cohort."""
+    if stage in ("planted", "freeform"):  # what their fits found is a table; one is pictured
+        return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
+    return vaes, Path(p.places.results) / p.profile
+
+
 def counted(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
     """How many of some configurations are fitted, failed, begun and missing, in a line."""
     folders = [Path(runs) / run_name(config, cohort.fingerprint) for config in configs]
@@ -304,7 +311,7 @@ def main():
                     runs = [run for _, run in fitted(p, name, cohort)]
                     if options.keep:
                         vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
-                        keep_runs(cohort, vaes, Path(p.places.results) / p.profile)
+                        keep_runs(cohort, *_kept(p, name, vaes))
                 told = counted(configs, cohort, p.places.runs) or "made"
                 print(f"{cohort}: {told}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:

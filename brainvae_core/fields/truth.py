@@ -10,12 +10,6 @@ from brainvae_core.fields.projective import Rotated, projective_field
 from brainvae_core.fields.receptive import receptive_field
 from brainvae_core.fields.regions import region_brightness, region_profile, weight_range
 
-QUESTIONS = {
-    "has a latent": "has_latent",
-    "receptive field right": "receptive_right",
-    "projective field right": "projective_right",
-    "recovered": "recovered",
-}
 FOUND = 0.5  # R² of one latent: two factors that are independent cannot both have the same one
 
 
