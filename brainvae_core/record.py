@@ -21,7 +21,9 @@ LONG = 30  # rows; a longer table is shown folded
 MIME = "application/vnd.brainvae.numbers+json"
 GLUE = "application/papermill.record/"  # where myst_nb.glue looks
 STAMP = "brainvae"  # of an output's metadata
-COLUMNS = {c: c for c in ("number", "found", "margin", "n", "verdict")} | {"found": "found [95 % interval]"}
+COLUMNS = {c: c for c in ("number", "found", "margin", "n", "verdict")} | {
+    "found": "found [95 % interval]"
+}
 
 
 class Record:
