@@ -13,6 +13,7 @@ import grimp
 import jupytext
 import pytest
 import yaml
+from chapters import quoted_of
 from executed import chapter
 from packaging.requirements import Requirement
 
@@ -105,12 +106,7 @@ def test_a_chapter_is_short_and_its_sentences_take_their_numbers_from_the_run(pa
     prose = "\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
     code = "\n".join(c["source"] for c in cells if c["cell_type"] == "code")
     assert len(prose.split()) <= 900 and len(re.findall(r"figures\.fig_", code)) <= 8
-    told = {
-        o["metadata"]["scrapbook"]["name"]
-        for c in code_cells(path)
-        for o in c["outputs"]
-        if "scrapbook" in o.get("metadata", {})
-    }
+    told = set(quoted_of(json.loads(path.read_text())))
     asked = set(re.findall(r"{glue:text}`(\w+)`", prose))
     assert asked and asked == told
 
