@@ -16,16 +16,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core import readings, scores
 from brainvae_core.disk import appearing
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
+from brainvae_core.scores import TABLES
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import STAGES, labelled
 
 FORMAT = 1
-TABLES = scores.TABLES | readings.TABLES
 
 
 def table(p: Settings, name: str) -> pd.DataFrame:
@@ -35,7 +34,7 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     ----------
     p : Settings
     name : str
-        One of `TABLES`.
+        One of ``scores.TABLES``.
 
     Returns
     -------

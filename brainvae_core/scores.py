@@ -16,6 +16,7 @@ from brainvae_core.metrics import (
     pca_frechet_distance,
 )
 from brainvae_core.models import elbo_terms
+from brainvae_core.planted import recovered
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ def grid(p, cohort):
     return of_run
 
 
+OF_FACTORS = tuple(f"fields.{s}" for s in ("c_max", "n_read", "n_rotations", "region_share"))
 TABLES = {
     "grid": Table("grid", grid, ("evaluation.fd_dim",)),
+    "planted": Table("planted", recovered, OF_FACTORS),
+    "freeform": Table("freeform", recovered, OF_FACTORS),
 }

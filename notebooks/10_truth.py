@@ -36,8 +36,8 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.metrics import compare, named, summarise, summarise_samples, verdict
 from brainvae_core.models import fit
+from brainvae_core.planted import Asked
 from brainvae_core.prepare import freeform_cohort, planted_cohort
-from brainvae_core.readings import Asked
 from brainvae_core.record import Record, quoted
 from brainvae_core.results import table
 from brainvae_core.study import STAGES

@@ -1,4 +1,4 @@
-"""What readings of latents say of a fit, as tables: each function is as in `scores`."""
+"""What was planted in simulated brains, and how much of it the latents of a fit have."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from brainvae_core.cohorts import (
 from brainvae_core.fields import PlantedFields, Recovery, planted_fields, recover, recover_at_random
 from brainvae_core.metrics import active_latents, linear_recovery, scores_table
 from brainvae_core.models import LinearGaussian
-from brainvae_core.scores import Table
 
 FACTOR_RANGE = 1.7  # standard deviations: as far as a uniform factor goes
 STEPS = 29  # of a factor, and of c
@@ -110,14 +109,7 @@ class Asked:
         return *asked, active, self.fields.n_read
 
 
-def planted(p, cohort):
-    """What latents found of the factors that a simulator planted, and what random axes find."""
+def recovered(p, cohort):
+    """What latents have of the factors of a simulated cohort, and what random axes have."""
     asked = Asked(p, cohort)
     return lambda run: asked.rows(run.model)
-
-
-ASKED_WITH = tuple(f"fields.{s}" for s in ("c_max", "n_read", "n_rotations", "region_share"))
-TABLES = {
-    "planted": Table("planted", planted, ASKED_WITH),
-    "freeform": Table("freeform", planted, ASKED_WITH),
-}
