@@ -58,9 +58,11 @@ from brainvae_core.metrics.intervals import (
     Estimate,
     difference,
     estimate,
+    from_left_out,
     from_resamples,
     jackknife,
     jackknife_difference,
+    left_out_values,
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
