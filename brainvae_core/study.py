@@ -93,7 +93,7 @@ def curve(p: Settings) -> Study:
     """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
     betas = sorted({1.0, p.model.beta})
     latent_dims = sorted({p.model.latent_dim, *p.evaluation.curve_latent_dims})
-    return Study(grid(p).base, betas, latent_dims, _seeds(p))
+    return Study(grid(p).base, betas, latent_dims, p.grid.seeds)
 
 
 def rows(p: Settings) -> tuple[int, ...]:
@@ -146,6 +146,14 @@ def _evaluated(p):
         "NMF": [NMFConfig(n)],
         "nearest brain": [NearestBrainConfig()],
         "mean image": [MeanImageConfig()],
+    }
+
+
+def _grid(p):
+    configs = grid(p).configs
+    return {
+        "PCA": [c for c in configs if type(c) is PCAConfig],
+        "β-VAE": [c for c in configs if type(c) is BetaVAEConfig],
     }
 
 
@@ -213,7 +221,7 @@ STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
     "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
     "evaluated": Stage(_evaluated, _at("evaluation")),
-    "grid": Stage(lambda p: {"PCA and β-VAEs": grid(p).configs}, _at("grid")),
+    "grid": Stage(_grid, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
     "families": Stage(_families, _at("grid")),
     # Chapter 10 reads these as "evaluated" of its planted cohort.
@@ -232,15 +240,26 @@ def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
     are left out; a ValueError names a model of which none succeeded. Of "evaluated", on the cohort
     of the authors' model, that one is the β-VAE, and those fitted here are "β-VAE, fitted here".
     """
-    wanted, released = STAGES[stage].models(p), released_run(p)
-    on_theirs = released and released.folder.name == run_name(released.config, cohort.fingerprint)
-    if stage == "evaluated" and on_theirs:
-        wanted |= {"β-VAE": [released.config], "β-VAE, fitted here": wanted["β-VAE"]}
+    wanted = _by_model(p, stage, cohort)
     runs = _fitted(p, list(dict.fromkeys(c for of in wanted.values() for c in of)), cohort)
     found = [(labels(k, r.config), r) for k, of in wanted.items() for r in runs if r.config in of]
     if missing := [name for name in wanted if name not in {of["model"] for of, _ in found}]:
         raise ValueError(f"no fit of {', '.join(missing)} succeeded; see above for why")
     return found
+
+
+def labelled(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, object]]:
+    """As `fitted`, the configurations alone: nothing is fitted or loaded."""
+    wanted = _by_model(p, stage, cohort)
+    return [(labels(name, config), config) for name, of in wanted.items() for config in of]
+
+
+def _by_model(p, stage, cohort):
+    wanted, released = STAGES[stage].models(p), released_run(p)
+    on_theirs = released and released.folder.name == run_name(released.config, cohort.fingerprint)
+    if stage == "evaluated" and on_theirs:
+        wanted |= {"β-VAE": [released.config], "β-VAE, fitted here": wanted["β-VAE"]}
+    return wanted
 
 
 def labels(model: str, config) -> dict:

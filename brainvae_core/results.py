@@ -1,0 +1,175 @@
+"""Scores of fits as long tables: read where they come with the project, else made once and kept.
+
+``python -m brainvae_core.results full`` scores the fits of a profile that are there, fits nothing,
+and keeps the rows in ``results/full/tables``. A table's file is gzipped CSV below one line of JSON:
+of which cohort and settings it is, and the checksum of the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from brainvae_core.disk import appearing
+from brainvae_core.models import fit, fit_all, run_name
+from brainvae_core.models.runs import LOADED
+from brainvae_core.models.training import progress_bar
+from brainvae_core.scores import TABLES
+from brainvae_core.settings import Settings, read_profile
+from brainvae_core.study import STAGES, labelled
+
+FORMAT = 1
+
+
+def table(p: Settings, name: str) -> pd.DataFrame:
+    """A score a row, of every fit of the table's stage, fitted and scored where it is missing.
+
+    Parameters
+    ----------
+    p : Settings
+    name : str
+        One of ``scores.TABLES``.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``model``, ``beta``, ``latent_dim``, ``seed`` (of models that have them), those of
+        the table's function, and ``value`` to six digits. A run of two models is there twice.
+    """
+    of, cohort, about = _asked(p, name)
+    wanted = labelled(p, of.stage, cohort)
+    rows, place = _known(p, about), _place(p, about)
+    if missing := _missing(wanted, cohort, rows):
+        fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together, True)
+        _score(name, of.made(p, cohort), fits, cohort, rows, place, about)
+    parts = [
+        rows[key].assign(**{"seed": 0} | labels)
+        for labels, config in wanted
+        if (key := _key(config, cohort)) in rows
+    ]
+    found = pd.concat(parts, ignore_index=True)
+    first = [c for c in ("model", "beta", "latent_dim", "seed") if c in found]
+    found = found[[*first, *(c for c in found if c not in first and c != "value"), "value"]]
+    LOADED[f"table {name}"] = hashlib.sha256(found.to_csv().encode()).hexdigest()
+    return found
+
+
+def keep(p: Settings, name: str, results: str | Path) -> str:
+    """Score the fits of a table that are there, and keep all its rows; says how many fits."""
+    of, cohort, about = _asked(p, name)
+    wanted = labelled(p, of.stage, cohort)
+    rows = _known(p, about)
+    missing = _missing(wanted, cohort, rows)
+    there = [c for c in missing if (_run(p, c, cohort) / "weights.safetensors").exists()]
+    fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
+    _score(name, of.made(p, cohort) if there else None, fits, cohort, rows, _place(p, about), about)
+    if rows:
+        _write(Path(results) / "tables" / f"{name}.csv.gz", rows, about)
+    n = len({_key(config, cohort) for _, config in wanted})
+    return f"{name}: {len(rows)} fits, of {n} of the profile {n - len(missing) + len(there)}"
+
+
+def _asked(p, name):
+    if name not in TABLES:
+        raise ValueError(f"no table {name!r}; there are {', '.join(TABLES)}")
+    of, flat = TABLES[name], p.flat()
+    (cohort,) = STAGES[of.stage].cohorts(p)
+    settings = json.loads(json.dumps({n: flat[n] for n in of.settings}))
+    about = {"format": FORMAT, "table": name, "cohort": cohort.identity, "settings": settings}
+    return of, cohort, about
+
+
+def _key(config, cohort) -> str:
+    """A fit's name on any processor."""
+    return run_name(config, cohort.identity)
+
+
+def _run(p, config, cohort) -> Path:
+    return Path(p.places.runs) / run_name(config, cohort.fingerprint)
+
+
+def _missing(wanted, cohort, rows) -> list:
+    return list(dict.fromkeys(c for _, c in wanted if _key(c, cohort) not in rows))
+
+
+def _score(name, rows_of, fits, cohort, rows, place, about) -> None:
+    """Add the rows of fits, and keep them after each: an interrupted table goes on."""
+    for run in progress_bar(iterable=fits, desc=f"scores, {name}", unit="fit"):
+        found = rows_of(run)
+        found["value"] = [float(f"{value:.6g}") for value in found["value"]]
+        rows[_key(run.config, cohort)] = _parsed(_text(found))
+        _write(place, rows, about)
+
+
+def _place(p, about) -> Path:
+    """Where the rows of one's own fits are kept."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return Path(p.places.data) / "tables" / f"{about['table']}-{digest[:8]}.csv.gz"
+
+
+def _known(p, about) -> dict[str, pd.DataFrame]:
+    """Rows by the fit, of what comes with the project and of one's own."""
+    rows = {}
+    kept = sorted(Path(p.places.results).glob(f"*/tables/{about['table']}.csv.gz"))
+    for path in (_place(p, about), *kept):
+        if path.exists():
+            told, text = _read(path)
+            if {n: told.get(n) for n in about} == about:
+                parts = _parsed(text).groupby("fit", sort=False)
+                rows |= {key: of.drop(columns="fit").dropna(axis=1, how="all") for key, of in parts}
+    return rows
+
+
+def _read(path) -> tuple[dict, str]:
+    try:
+        head, _, text = gzip.decompress(path.read_bytes()).decode().partition("\n")
+        told = json.loads(head)
+        if told["sha256"] != hashlib.sha256(text.encode()).hexdigest():
+            raise ValueError("its rows are not those that were written")
+    except (OSError, EOFError, ValueError, KeyError, TypeError, gzip.zlib.error) as error:
+        what = str(error) or type(error).__name__
+        raise ValueError(
+            f"{path} is damaged ({what}); restore it from git, or delete it to have it made anew"
+        ) from None
+    return told, text
+
+
+def _write(path, rows, about) -> None:
+    text = _text(pd.concat([of.assign(fit=key) for key, of in rows.items()], ignore_index=True))
+    told = about | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    content = f"{json.dumps(told, ensure_ascii=False)}\n{text}".encode()
+    with appearing(path) as beside:
+        beside.write_bytes(gzip.compress(content, mtime=0))
+
+
+def _text(rows) -> str:
+    return rows.to_csv(index=False, lineterminator="\n")
+
+
+def _parsed(text) -> pd.DataFrame:
+    """As a reader of the file has it: rows that were just made are the same as rows of old."""
+    return pd.read_csv(io.StringIO(text))
+
+
+def main():
+    """Score a profile's fits that are there, and keep the rows in results/."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("profile", help="its name in notebooks/params, or a YAML file")
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
+    options = parser.parse_args()
+    try:
+        p = read_profile(options.profile, enter=True)
+        for name in options.only:
+            print(keep(p, name, Path(p.places.results) / p.profile), flush=True)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

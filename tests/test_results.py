@@ -1,0 +1,134 @@
+"""Tables of scores: made once, read from then on, and told when they are damaged."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainvae_core import results
+from brainvae_core.models import runs as runs_module
+from brainvae_core.settings import Settings
+
+SMALL = {
+    "cohort.n_brains": 48,
+    "cohort.shape": (40, 56),
+    "grid.shape": (20, 28),
+    "grid.steps": 12,
+    "grid.betas": (1.0, 3.0),
+    "grid.latent_dims": (2, 8),
+    "grid.seeds": (0, 1),
+    "evaluation.fd_dim": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    root = tmp_path_factory.mktemp("places")
+    return {f"places.{name}": str(root / name) for name in ("data", "runs", "results")}
+
+
+@pytest.fixture(scope="module")
+def p(places):
+    return Settings().changed(SMALL | places)
+
+
+@pytest.fixture(scope="module")
+def made(p):
+    return results.table(p, "grid")
+
+
+@pytest.fixture
+def nothing_is_fitted(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a fit was asked for")
+
+    monkeypatch.setattr(results, "fit_all", refuse)
+
+
+def test_every_fit_has_its_rows_and_labels(made):
+    fits = made[["model", "beta", "latent_dim", "seed"]].drop_duplicates()
+    assert len(fits) == 2 + 2 * 2 * 2
+    assert set(made["model"]) == {"PCA", "β-VAE"}
+    assert made.groupby(["model", "latent_dim", "beta", "seed"], dropna=False).ngroups == len(fits)
+    of_vae = set(made.loc[made["model"] == "β-VAE", "score"])
+    assert of_vae - set(made.loc[made["model"] == "PCA", "score"]) == {
+        "distortion", "rate", "distortion, validation", "rate, validation",
+    }  # fmt: skip
+    assert made["value"].notna().all()
+
+
+def test_scores_are_those_of_the_models(p, made):
+    (cohort,) = results.STAGES["grid"].cohorts(p)
+    test, train = cohort.split("test").images, cohort.split("train").images
+    deviation = np.square(test - train.mean(axis=0)).sum()
+    for labels, run in _fits(p, cohort):
+        rest = np.square(test - run.model.reconstruct(test)).sum()
+        of = made[(made["score"] == "explained variance") & (made["model"] == labels["model"])]
+        for name in ("beta", "latent_dim", "seed"):
+            if name in labels:
+                of = of[of[name] == labels[name]]
+        assert of["value"].item() == pytest.approx(1 - rest / deviation, rel=1e-4)
+
+
+def _fits(p, cohort):
+    from brainvae_core.study import fitted
+
+    return fitted(p, "grid", cohort)
+
+
+def test_a_table_is_read_again_and_nothing_is_fitted(p, made, nothing_is_fitted):
+    again = results.table(p, "grid")
+    pd.testing.assert_frame_equal(again, made)
+    assert "table grid" in runs_module.LOADED
+
+
+def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
+    p, made, tmp_path, places, nothing_is_fitted
+):
+    told = results.keep(p, "grid", f"{places['places.results']}/small")
+    assert told == "grid: 10 fits, of 10 of the profile 10"
+    elsewhere = p.changed({"places.runs": str(tmp_path / "runs")})
+    for path in (tmp_path.parent / "places0" / "data" / "tables").glob("*"):
+        path.unlink()
+    pd.testing.assert_frame_equal(results.table(elsewhere, "grid"), made)
+
+
+def test_keeping_scores_what_is_there_and_fits_nothing(p, made, tmp_path, nothing_is_fitted):
+    more = p.changed({"grid.seeds": (0, 1, 2)})
+    assert results.keep(more, "grid", tmp_path) == "grid: 10 fits, of 14 of the profile 10"
+
+
+def test_another_setting_or_cohort_has_rows_of_its_own(p, made):
+    other = results.table(p.changed({"evaluation.fd_dim": 2}), "grid")
+    apart = made.set_index(["model", "beta", "latent_dim", "seed", "score"])["value"]
+    apart = apart - other.set_index(apart.index.names)["value"]
+    told = apart.groupby("score").apply(lambda of: (of != 0).all())
+    assert set(told[told].index) == {"PCA-FD", "PCA-FD, prior"}
+    names = {path.name for path in results.Path(p.places.data, "tables").iterdir()}
+    results.table(p.changed({"cohort.seed": 5, "grid.latent_dims": (8,)}), "grid")
+    assert len({path.name for path in results.Path(p.places.data, "tables").iterdir()} - names) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[: len(b) // 2],
+        lambda b: b"",
+        lambda b: b"no gzip",
+        lambda b: gzip.compress(b"[]\n"),
+        lambda b: gzip.compress(b'{"format": 1}\nfit,value\n'),
+        lambda b: gzip.compress(gzip.decompress(b).replace(b",0.", b",1.", 1)),
+    ],
+)
+def test_damage_is_told_with_the_files_name(p, made, damage, tmp_path):
+    results.keep(p, "grid", tmp_path / "results" / "small")
+    path = tmp_path / "results" / "small" / "tables" / "grid.csv.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"grid\.csv\.gz is damaged .*restore it from git"):
+        results.table(p.changed({"places.results": str(tmp_path / "results")}), "grid")
+
+
+def test_a_table_that_there_is_not_is_told(p):
+    with pytest.raises(ValueError, match="no table 'grids'; there are grid"):
+        results.table(p, "grids")
