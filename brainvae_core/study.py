@@ -17,13 +17,10 @@ from pathlib import Path
 from brainvae_core.cohorts import Cohort
 from brainvae_core.models import (
     BetaVAEConfig,
-    FactorAnalysisConfig,
     MeanImageConfig,
     NearestBrainConfig,
-    NMFConfig,
     OutOfDeviceMemory,
     PCAConfig,
-    PPCAConfig,
     Run,
     fit_all,
     keep_runs,
@@ -38,6 +35,7 @@ from brainvae_core.prepare import (
 )
 from brainvae_core.settings import Settings, read_profile
 
+WIDE = (30, 100)  # components of PCA beyond which the paper has it overfit
 OBJECTIVES = {"capacity": "capacity VAE", "total_correlation": "β-TCVAE", "mmd": "MMD-VAE"}
 
 
@@ -137,16 +135,25 @@ def compared_configs(p: Settings) -> dict[str, BetaVAEConfig | PCAConfig]:
 
 def _evaluated(p):
     base, n = replace(p.model, steps=p.evaluation.steps), p.model.latent_dim
+    wide = [m for m in WIDE if m in curve(p).latent_dims and m > n]
     return {
         "PCA": [PCAConfig(n)],
+        **{f"PCA, L = {m}": [PCAConfig(m)] for m in wide},
         "VAE": _fits(base, p.evaluation.seeds, beta=1.0),
         "β-VAE": _fits(base, p.evaluation.seeds),
-        "probabilistic PCA": [PPCAConfig(n)],
-        "factor analysis": [FactorAnalysisConfig(n)],
-        "NMF": [NMFConfig(n)],
-        "nearest brain": [NearestBrainConfig()],
-        "mean image": [MeanImageConfig()],
+        **_floors(p),
     }
+
+
+def _floors(p):
+    """What needs no latents."""
+    return {"nearest brain": [NearestBrainConfig()], "mean image": [MeanImageConfig()]}
+
+
+def _row(p):
+    """The β-VAEs of the grid at the profile's L."""
+    row = grid(p).row(p.model.latent_dim).configs
+    return {"β-VAE": [c for c in row if type(c) is BetaVAEConfig]}
 
 
 def _grid(p):
@@ -223,6 +230,8 @@ STAGES = {
     "evaluated": Stage(_evaluated, _at("evaluation")),
     "grid": Stage(_grid, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
+    "floors": Stage(_floors, _at("grid")),
+    "row": Stage(_row, _at("grid")),
     "families": Stage(_families, _at("grid")),
     # Chapter 10 reads these as "evaluated" of its planted cohort.
     "planted": Stage(_evaluated, _at("evaluation", planted_cohort)),
