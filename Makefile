@@ -35,7 +35,7 @@ AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
 export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES ORIENTATION
 
-.PHONY: help env check fit test outputs book html report records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
+.PHONY: help env check fit test outputs book html report ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -91,16 +91,13 @@ book: .venv/made ## run every notebook with a profile and render the book
 	$(SNAKEMAKE) book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
-html: .venv/made ## render the book from the committed notebooks, which are the demo's, as they were executed
-	$(BIN)/snakemake --cores $(CORES) --config profile=demo executed=notebooks -- book
+html: .venv/made ## render the book from the committed notebooks, which are of the profile full, as they were executed
+	$(BIN)/snakemake --cores $(CORES) --config profile=full executed=notebooks -- book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
 report: .venv/made ## a lab's own brains: BRAINS=folder GROUP=genotype COVARIATES='sex, age_days', to _build/reports
 	$(BIN)/python -m brainvae_core.report "$$BRAINS" --group "$$GROUP" --covariates "$$COVARIATES" \
 	  --orientation "$$ORIENTATION" --profile "$(if $(filter file,$(origin PROFILE)),full,$$PROFILE)"
-
-records: .venv/made ## keep what a profile's book recorded beside the demo's numbers in the ledger
-	$(BIN)/python book/_ext/chapters.py "_build/$$PROFILE/notebooks" "book/records/$$PROFILE.json"
 
 ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
 	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see book/running.md'; exit 1; }

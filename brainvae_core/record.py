@@ -1,4 +1,4 @@
-"""What a chapter says of itself: the numbers that the ledger quotes, and what it was made with."""
+"""What a chapter says of itself: the numbers that the verdicts quote, and what it was made with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ LONG = 30  # rows; a longer table is shown folded
 MIME = "application/vnd.brainvae.numbers+json"
 GLUE = "application/papermill.record/"  # where myst_nb.glue looks
 STAMP = "brainvae"  # of an output's metadata
-COLUMNS = {c: c for c in ("number", "found", "n", "verdict")} | {"found": "found [95 % interval]"}
+COLUMNS = {c: c for c in ("number", "found", "margin", "n", "verdict")} | {
+    "found": "found [95 % interval]"
+}
 
 
 class Record:
@@ -32,6 +34,8 @@ class Record:
     numbers : mapping of str to Estimate or number
     claims : mapping of str to mapping of str to Estimate
         Of each claim, by setting, numbers that are positive where it holds: they get its verdict.
+    margins : mapping of str to float
+        Of claims, the least effect that would matter, in the unit of their numbers.
     n_brains, n_seeds : int, optional
         What plain numbers were made from.
     of : mapping of str to str, optional
@@ -42,6 +46,7 @@ class Record:
         self,
         numbers: Mapping[str, Estimate | float],
         claims: Mapping[str, Mapping[str, Estimate]] = MappingProxyType({}),
+        margins: Mapping[str, float] = MappingProxyType({}),
         n_brains: int | None = None,
         n_seeds: int | None = None,
         of: Mapping[str, str] = MappingProxyType({}),
@@ -52,10 +57,12 @@ class Record:
             found = Estimate(found, None, None, n_brains, n_seeds) if plain else found
             self._add(name, found, of.get(name, "brains"))
         for claim, by_setting in claims.items():
-            judged = verdict(by_setting.values())
+            margin = margins.get(claim, 0.0)
+            judged = {"verdict": verdict(by_setting.values(), margin)}
+            judged |= {"margin": f"± {margin:g}"} if margin else {}
             for setting, found in by_setting.items():
                 name = f"{claim} ({setting})" if len(by_setting) > 1 else claim
-                self._add(name, found, of.get(claim, "brains"), verdict=judged)
+                self._add(name, found, of.get(claim, "brains"), **judged)
 
     def _add(self, name, estimate, of, **more):
         numbers = {k: _plain(v) for k, v in estimate._asdict().items()}
@@ -77,7 +84,7 @@ class Record:
         with pd.option_context("display.max_colwidth", None):
             table = self._table().to_html(index_names=False, border=0)
         if len(self.rows) > LONG:
-            told = f"{len(self.rows)} numbers, for the ledger"
+            told = f"{len(self.rows)} numbers, for the verdicts"
             table = f"<details><summary>{told}</summary>{table}</details>"
         return {"text/plain": repr(self), "text/html": table, MIME: {"numbers": self.rows}}
 
@@ -116,7 +123,7 @@ class Tables:
 class Stamp:
     """A notebook's last value: the profile it was made with, in words and as its output's metadata.
 
-    What a chapter depends on are its settings, its cells, and the results that it read.
+    What a chapter depends on are its settings, its cells, and the models and tables it read.
     """
 
     def __init__(self, p: Settings, cells: list[str], cohort: str, runs: Mapping[str, str]):
@@ -128,9 +135,10 @@ class Stamp:
         }
 
     def __repr__(self):
-        runs = len(self.content["runs"])
         profile, cohort = self.content["settings"]["profile"], self.content["cohort"]
-        return f"Made with profile {profile} on cohort {cohort}; fitted models read: {runs}"
+        tables = sum(name.startswith("table ") for name in self.content["runs"])
+        read = f"{len(self.content['runs']) - tables} fitted models and {tables} tables"
+        return f"Made with profile {profile} on cohort {cohort}; read: {read}"
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/plain": repr(self)}, {STAMP: self.content}
