@@ -41,6 +41,7 @@ from brainvae_core.prepare import prepare_cohort
 
 PER_GRADED = 4  # clean brains whose spectrum or likelihood is asked, for each with every artefact
 N_BINS = 12  # of the spectrum
+FINE_UM, COARSE_UM = (100, 300), (500, np.inf)  # below 100 µm there is sensor noise alone
 SIGMA_BRAINS = 256  # training brains that a model's σ is fitted to
 CHANGES = {
     "ventricles wider": "ventricle_size",
@@ -103,9 +104,10 @@ def grid(p, cohort):
 
 
 def reconstruction(p, cohort):
-    """What reconstructions of test brains are worth, and of as many training brains.
+    """What reconstructions of test brains are worth.
 
-    ``norm ratio`` is how far they deviate from the mean image, over how far the brains do.
+    ``deviation`` is how far they lie from the mean image, over how far the brains do; ``training
+    less test`` what is explained of as many training brains less what is of test brains.
     """
     train, test = cohort.split("train").images, cohort.split("test").images
     similarity = CWSSIM(test, cw_ssim_level(cohort.atlas.pixel_um))
@@ -113,17 +115,15 @@ def reconstruction(p, cohort):
 
     def of_run(run):
         answers = run.model.reconstruct(test)
-        of_seen = run.model.reconstruct(seen)
+        of_test = explained_variance_per_brain(test, answers, mean_section)
+        of_seen = explained_variance_per_brain(seen, run.model.reconstruct(seen), mean_section)
         found = {
-            "explained variance": explained_variance_per_brain(test, answers, mean_section),
+            "explained variance": of_test,
             "CW-SSIM": similarity(answers),
-            "norm ratio": norm_ratio(test, answers, mean_section),
-            "explained variance, training": explained_variance_per_brain(
-                seen, of_seen, mean_section
-            ),
+            "deviation": norm_ratio(test, answers, mean_section),
+            "training less test": of_seen - of_test[: len(seen)],
         }
-        parts = [scores_table({name: values}) for name, values in found.items()]
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat([scores_table({k: of}) for k, of in found.items()], ignore_index=True)
 
     return of_run
 
@@ -198,16 +198,23 @@ def _mean_nearest(rows):
 def spectrum(p, cohort):
     """Power that a model leaves of clean test brains, over that of their deviation from the mean.
 
-    By the size of structures, µm: 0 where all is reproduced, 1 where nothing is.
+    By the size of structures, µm: 0 where all is reproduced, 1 where nothing is. ``fine`` and
+    ``coarse`` are means over the sizes of `FINE_UM` and of `COARSE_UM`.
     """
     brains = clean_part(cohort).images[: PER_GRADED * p.evaluation.n_graded]
     mean_section, pixel_um = cohort.split("train").images.mean(axis=0), cohort.atlas.pixel_um
     frequencies, deviation = radial_spectrum(brains - mean_section, pixel_um, N_BINS)
-    sizes = [round(1000 / frequency) for frequency in frequencies]
+    sizes = 1000 / frequencies
+    parts = {"fine": FINE_UM, "coarse": COARSE_UM}
+    parts = {name: (sizes > low) & (sizes < high) for name, (low, high) in parts.items()}
 
     def of_run(run):
         _, left = radial_spectrum(brains - run.model.reconstruct(brains), pixel_um, N_BINS)
-        return scores_table({"power left": (left / deviation).T}, axes={"size_um": sizes})
+        shares = (left / deviation).T
+        means = {name: shares[of].mean(axis=0) for name, of in parts.items() if of.any()}
+        axes = {"size_um": [round(size) for size in sizes]}
+        by_size = scores_table({"power left": shares}, axes=axes)
+        return pd.concat([by_size, scores_table(means)], ignore_index=True)
 
     return of_run
 
@@ -219,21 +226,27 @@ def _graded(p, cohort, strengths):
 
 
 def removal(p, cohort, strengths=None):
-    """What comes back of artefacts at every strength, and of the brain: `graded_removal`.
+    """What comes back of artefacts at every strength, and of the brain: of `graded_removal`.
 
-    ``explained`` is the explained variance of the same brains before their artefacts.
+    ``reproduced`` is the share of the artefact; of a grid that of its lines, for a darker brain is
+    nothing to reject. ``kept`` is the share of the brain around it, ``explained`` the explained
+    variance of the same brain without it.
     """
     graded = _graded(p, cohort, strengths or p.evaluation.artefact_strengths)
     mean_section = cohort.split("train").images.mean(axis=0)
-    axes = {"kind": graded.kinds, "strength": graded.strengths}
+    lines = np.array([kind == "grid" for kind in graded.kinds])[:, None, None]
+    kinds = ["grid's lines" if kind == "grid" else kind for kind in graded.kinds]
 
     def of_run(run):
-        found = graded_removal(run.model, graded, mean_section)._asdict()
-        del found["recovered"]  # dominated by what is outside [0, 1] of wide linear models
+        back = graded_removal(run.model, graded, mean_section)
         answers = run.model.reconstruct(graded.clean)
         of_clean = explained_variance_per_brain(graded.clean, answers, mean_section)
-        found["explained"] = np.broadcast_to(of_clean, found["kept"].shape)
-        return scores_table(found, axes=axes)
+        found = {
+            "reproduced": np.where(lines, back.pattern, back.reproduced),
+            "kept": back.kept,
+            "explained": np.broadcast_to(of_clean, back.kept.shape),
+        }
+        return scores_table(found, axes={"kind": kinds, "strength": graded.strengths})
 
     return of_run
 

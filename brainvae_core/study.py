@@ -36,7 +36,7 @@ from brainvae_core.prepare import (
 )
 from brainvae_core.settings import Settings, read_profile
 
-WIDE = (30, 100)  # components of PCA beyond which the paper has it overfit
+WIDE = (30, 100)  # components of PCA with which artefacts come back
 OBJECTIVES = {"capacity": "capacity VAE", "total_correlation": "β-TCVAE", "mmd": "MMD-VAE"}
 
 
@@ -139,12 +139,22 @@ def compared_configs(p: Settings) -> dict[str, BetaVAEConfig | PCAConfig]:
     return {"PCA": PCAConfig(p.model.latent_dim), "VAE": vae, "β-VAE": beta_vae}
 
 
+def _wide(p):
+    wide = [n for n in WIDE if n in curve(p).latent_dims and n > p.model.latent_dim]
+    return {f"PCA, L = {n}": [PCAConfig(n)] for n in wide}
+
+
+def _pictured(p):
+    """One fit of each, with wider PCAs, in the order of Fig. 2B."""
+    pca, vae, beta_vae = ([config] for config in compared_configs(p).values())
+    return {"PCA": pca, **_wide(p), "VAE": vae, "β-VAE": beta_vae}
+
+
 def _evaluated(p):
-    base, n = replace(p.model, steps=p.evaluation.steps), p.model.latent_dim
-    wide = [m for m in WIDE if m in curve(p).latent_dims and m > n]
+    base = replace(p.model, steps=p.evaluation.steps)
     return {
-        "PCA": [PCAConfig(n)],
-        **{f"PCA, L = {m}": [PCAConfig(m)] for m in wide},
+        "PCA": [PCAConfig(p.model.latent_dim)],
+        **_wide(p),
         "VAE": _fits(base, p.evaluation.seeds, beta=1.0),
         "β-VAE": _fits(base, p.evaluation.seeds),
         **_floors(p),
@@ -233,6 +243,7 @@ def _every_varied(p):
 STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
     "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
+    "pictured": Stage(_pictured, _whole),
     "evaluated": Stage(_evaluated, _at("evaluation")),
     "grid": Stage(_grid, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
