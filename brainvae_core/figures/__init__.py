@@ -7,12 +7,7 @@ maps, lines with bands, points with intervals, distributions).
 
 # ruff: noqa: F401
 
-from brainvae_core.figures.artefacts import (
-    fig_detection,
-    fig_error_maps,
-    fig_keep_reject,
-    fig_reconstructions,
-)
+from brainvae_core.figures.artefacts import fig_error_maps, fig_reconstructions
 from brainvae_core.figures.cohort import (
     fig_brightness,
     fig_factors,
