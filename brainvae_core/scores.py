@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from brainvae_core import readings
 from brainvae_core.metrics import (
     CWSSIM,
     cw_ssim_level,
@@ -70,6 +71,10 @@ def grid(p, cohort):
     return of_run
 
 
+READ = ("fields.rois", "fields.region_share", "fields.n_read", "fields.c_max")
 TABLES = {
     "grid": Table("grid", grid, ("evaluation.fd_dim",)),
+    "fields": Table("read", readings.fields, READ),
+    "tails": Table("read", readings.tails, ("fields.rois", "fields.c_max")),
+    "codes": Table("read", readings.codes),
 }
