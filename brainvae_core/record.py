@@ -21,7 +21,9 @@ LONG = 30  # rows; a longer table is shown folded
 MIME = "application/vnd.brainvae.numbers+json"
 GLUE = "application/papermill.record/"  # where myst_nb.glue looks
 STAMP = "brainvae"  # of an output's metadata
-COLUMNS = {c: c for c in ("number", "found", "n", "verdict")} | {"found": "found [95 % interval]"}
+COLUMNS = {c: c for c in ("number", "found", "margin", "n", "verdict")} | {
+    "found": "found [95 % interval]"
+}
 
 
 class Record:
@@ -32,6 +34,8 @@ class Record:
     numbers : mapping of str to Estimate or number
     claims : mapping of str to mapping of str to Estimate
         Of each claim, by setting, numbers that are positive where it holds: they get its verdict.
+    margins : mapping of str to float
+        Of claims, the least effect that would matter, in the unit of their numbers.
     n_brains, n_seeds : int, optional
         What plain numbers were made from.
     of : mapping of str to str, optional
@@ -42,6 +46,7 @@ class Record:
         self,
         numbers: Mapping[str, Estimate | float],
         claims: Mapping[str, Mapping[str, Estimate]] = MappingProxyType({}),
+        margins: Mapping[str, float] = MappingProxyType({}),
         n_brains: int | None = None,
         n_seeds: int | None = None,
         of: Mapping[str, str] = MappingProxyType({}),
@@ -52,10 +57,12 @@ class Record:
             found = Estimate(found, None, None, n_brains, n_seeds) if plain else found
             self._add(name, found, of.get(name, "brains"))
         for claim, by_setting in claims.items():
-            judged = verdict(by_setting.values())
+            margin = margins.get(claim, 0.0)
+            judged = {"verdict": verdict(by_setting.values(), margin)}
+            judged |= {"margin": f"± {margin:g}"} if margin else {}
             for setting, found in by_setting.items():
                 name = f"{claim} ({setting})" if len(by_setting) > 1 else claim
-                self._add(name, found, of.get(claim, "brains"), verdict=judged)
+                self._add(name, found, of.get(claim, "brains"), **judged)
 
     def _add(self, name, estimate, of, **more):
         numbers = {k: _plain(v) for k, v in estimate._asdict().items()}

@@ -48,6 +48,9 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     if missing := _missing(wanted, cohort, rows):
         fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together, True)
         _score(name, of.made(p, cohort), fits, cohort, rows, place, about)
+    there = {labels["model"] for labels, config in wanted if _key(config, cohort) in rows}
+    if without := sorted({labels["model"] for labels, _ in wanted} - there):
+        raise ValueError(f"no fit of {', '.join(without)} succeeded; see above for why")
     parts = [
         rows[key].assign(**{"seed": 0} | labels)
         for labels, config in wanted

@@ -57,7 +57,6 @@ class GridSettings(_Section):
     betas: tuple[float, ...] = (1.0, 3.0, 10.0)
     latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16)
     seeds: tuple[int, ...] = (0, 1, 2)
-    row: int = 8  # the L that chapter 4 fits
     shape: Shape = (40, 56)
     steps: Steps = 1000
 

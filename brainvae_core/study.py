@@ -7,6 +7,7 @@ the notebooks, which then load them; ``--print`` counts what there is and fits n
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -67,7 +68,12 @@ class Study:
 
     def __len__(self):
         """How many β-VAEs the product has."""
-        return len(self.latent_dims) * len(self.betas) * len(self.seeds)
+        return math.prod(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many values of β, numbers of latents and seeds."""
+        return len(self.betas), len(self.latent_dims), len(self.seeds)
 
     def __str__(self):
         axes = (("L", self.latent_dims), ("β", self.betas), ("seed", self.seeds))

@@ -11,8 +11,8 @@ from brainvae_core.prepare import prepare_cohort
 from brainvae_core.settings import read_settings
 from brainvae_core.study import grid
 
-TINY = "n_brains=40, cohort.shape=[40, 56], latent_dim=3, batch_size=4, device=cpu, fd_dim=3, "
-TINY += "betas=[1, 3], latent_dims=[2, 3], grid.seeds=[0, 1], grid.steps=5, row=2"
+TINY = "n_brains=40, cohort.shape=[40, 56], latent_dim=8, batch_size=4, device=cpu, fd_dim=3, "
+TINY += "betas=[1, 3], latent_dims=[2, 8], grid.seeds=[0, 1], grid.steps=5"
 
 
 pytestmark = pytest.mark.workflow
@@ -41,6 +41,7 @@ def chapters(fitted, tmp_path):
 
     def executed(name, failed):
         runs = tmp_path / "runs"
+        shutil.rmtree(f"{p.places.data}/tables", ignore_errors=True)  # scores of all fits
         if not runs.exists():
             shutil.copytree(p.places.runs, runs)
             vaes = [c for c in grid(p).configs if c.kind == "beta_vae" and failed(c)]
@@ -50,7 +51,7 @@ def chapters(fitted, tmp_path):
                 shutil.rmtree(folder)
                 failure = "step 3: the loss is not finite"
                 save_run(folder, config, cohort.fingerprint, cohort.name, None, [], failure)
-        given = {"settings": f"{TINY}, data={p.places.data}, runs={runs}"}
+        given = {"profile": "demo", "settings": f"{TINY}, data={p.places.data}, runs={runs}"}
         return "\n".join(chapter(name, **given)[:2])
 
     return executed
@@ -70,14 +71,7 @@ def one_beta(config):
 
 def one_point_and_one_seed_of_another(config):
     point = (config.beta, config.latent_dim)
-    return point == (3, 2) or (*point, config.seed) == (1, 3, 0)
-
-
-def test_a_row_of_the_grid_shows_the_gap_of_fits_that_failed(chapters):
-    printed = chapters("04_grid", one_point_and_one_seed_of_another)
-    assert "step 3: the loss is not finite" in printed
-    assert not claims(printed)["every model of the row was fitted"]
-    assert not claims(printed)["the largest β has the smallest rate"]
+    return point == (3, 2) or (*point, config.seed) == (1, 8, 0)
 
 
 @pytest.mark.parametrize("failed", [one_beta, one_point_and_one_seed_of_another])
@@ -89,8 +83,6 @@ def test_the_grid_shows_the_gaps_of_fits_that_failed(chapters, failed):
     assert claims(printed)["PCA explains more with every component"]
 
 
-@pytest.mark.parametrize("name", ["04_grid", "04_grid"])
-def test_without_any_vae_a_chapter_ends_with_one_line(chapters, name):
-    with pytest.raises(RuntimeError, match="^no VAE of the .*$") as error:
-        chapters(name, lambda config: True)
-    assert "\n" not in str(error.value)
+def test_without_any_vae_the_chapter_ends_with_one_line(chapters):
+    with pytest.raises(ValueError, match="^no fit of β-VAE succeeded; see above for why$"):
+        chapters("04_grid", lambda config: True)

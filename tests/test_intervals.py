@@ -229,8 +229,19 @@ def test_a_claim_is_judged_by_all_its_intervals():
     above, below, open_ = (Estimate(0, low, low + 2, 9, 3) for low in (1, -4, -1))
     assert verdict([above]) == verdict([above, above]) == "holds"
     assert verdict([below, below]) == verdict([open_, below]) == "does not hold"
-    assert verdict([open_]) == verdict([open_, open_]) == "not shown"
+    assert verdict([open_]) == verdict([open_, open_]) == "undecided"
     assert verdict([above, open_]) == verdict([above, below]) == "depends"
+
+
+@given(st.floats(-3, 3), st.floats(0.01, 3), st.floats(0.1, 2))
+def test_an_effect_smaller_than_would_matter_is_none(middle, half, margin):
+    found = Estimate(middle, middle - half, middle + half, 9, 3)
+    within = abs(middle) + half < margin
+    expected = verdict([found]) if not within else "equivalent"
+    assert verdict([found], margin) == verdict([found] * 2, margin) == expected
+    tiny, clear = (Estimate(x, x - 0.01, x + 0.01, 9, 3) for x in (0.02, 2.5))
+    assert verdict([tiny, clear], margin=0.1) == "depends"
+    assert verdict([tiny]) == verdict([tiny], margin=0.03) == "holds"
 
 
 def test_nonsense_is_refused_by_name():
@@ -253,5 +264,6 @@ def test_nonsense_is_refused_by_name():
             (shapes, from_resamples, x[:, 0], x, 5, (x[:2, 0], x)),
             ("draw as many of both", from_resamples, x[:, 0], x, 5, (x[:, 0], x[:, :4])),
             ("no estimates", verdict, []),
+            ("margin=-1 is a size", verdict, [], -1.0),
         ]
     )

@@ -166,7 +166,7 @@ def test_a_notebooks_own_names_are_no_settings():
 def test_a_short_name_is_one_setting_the_models_first():
     for name in DEMO.flat():
         assert full_name(name) == name
-    assert full_name("beta") == "model.beta" and full_name("row") == "grid.row"
+    assert full_name("beta") == "model.beta" and full_name("latent_dims") == "grid.latent_dims"
     assert full_name("seed") == "model.seed" and full_name("steps") == "model.steps"
 
 

@@ -24,7 +24,7 @@ from brainvae_core.cohorts import simulate
 PROFILE = """\
 cohort: {n_brains: 60, shape: [40, 56]}
 model: {latent_dim: 2, steps: 20, batch_size: 4}
-grid: {betas: [1, 3], latent_dims: [2, 3], seeds: [0], shape: [40, 56], steps: 15, row: 3}
+grid: {betas: [1, 3], latent_dims: [2, 3], seeds: [0], shape: [40, 56], steps: 15}
 evaluation:
   {shape: [40, 56], steps: 10, seeds: [0, 1], curve_latent_dims: [2, 3], n_graded: 4,
    n_importance: 3, fd_dim: 3}
@@ -133,7 +133,7 @@ def road(tree):
 
 
 def rows(tree):
-    return {f.name for f in (tree / "_build/tiny/shards").glob("L*.ipynb")}
+    return {f.name for f in (tree / "_build/tiny/shards").glob("L*")}
 
 
 def test_a_road_that_was_killed_is_completed(road):

@@ -127,6 +127,8 @@ class Ledger(SphinxDirective):
                 told += [number, nodes.Text(f" ({row['n']})" if row["n"] else "")]
                 if "verdict" in row:
                     told += [nodes.Text("; "), nodes.emphasis("", row["verdict"])]
+                if "margin" in row:
+                    told += nodes.Text(f", margin {row['margin']}")
                 items.append(nodes.list_item("", told))
         return [nodes.bullet_list("", *items)] if items else []
 

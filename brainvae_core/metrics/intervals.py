@@ -159,18 +159,36 @@ def from_resamples(
     return _estimate(value, draws, level, bounds, n_brains, min(len(found) for found, _ in terms))
 
 
-def verdict(estimates: Iterable[Estimate]) -> str:
+def verdict(estimates: Iterable[Estimate], margin: float = 0.0) -> str:
     """What intervals say of a claim that each of these numbers should be positive.
 
-    ``"holds"`` where all are above zero, ``"depends"`` where some are, ``"does not hold"`` where
-    none is and some are below, ``"not shown"`` where all hold zero: it may still be true.
+    Parameters
+    ----------
+    estimates : iterable of Estimate
+        One of every setting in which the claim is made.
+    margin : float
+        The least effect that would matter, stated before it is measured. An interval within
+        (−margin, margin) says that there is none, whichever side of zero it lies on.
+
+    Returns
+    -------
+    str
+        ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
+        hold"`` where none is and some are below, ``"equivalent"`` where all are within the margin;
+        else ``"undecided"``: it may be true, more brains or fits would tell.
     """
-    signs = [found.sign for found in estimates]
+    if not margin >= 0:
+        raise ValueError(f"margin={margin:g} is a size: 0 or more")
+    estimates = list(estimates)
+    within = [-margin < found.low and found.high < margin for found in estimates]
+    signs = [0 if small else found.sign for small, found in zip(within, estimates, strict=True)]
     if not signs:
         raise ValueError("there are no estimates to judge by; give at least one")
     if 1 in signs:
         return "holds" if min(signs) == 1 else "depends"
-    return "does not hold" if -1 in signs else "not shown"
+    if -1 in signs:
+        return "does not hold"
+    return "equivalent" if all(within) else "undecided"
 
 
 def _bootstrap(scores, signs, level, bounds) -> Estimate:
