@@ -147,8 +147,8 @@ def reading(
     **options
         ``bounds``, as for `from_resamples`.
     """
-    less = None if less is None else _by_fit(less)
-    return from_resamples(*_by_fit(rows), n_brains, less, n_regions, **options)
+    less = None if less is None else by_fit(less)
+    return from_resamples(*by_fit(rows), n_brains, less, n_regions, **options)
 
 
 def matrix(rows: pd.DataFrame, acronyms) -> np.ndarray:
@@ -163,7 +163,8 @@ def code_matrix(rows: pd.DataFrame) -> np.ndarray:
     return wide[sorted(wide, key=lambda name: int(name[1:]))].to_numpy()
 
 
-def _by_fit(rows) -> tuple[np.ndarray, np.ndarray]:
+def by_fit(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """One score of `fields` of one model: the number of each fit, (n_fits,), and (n_fits, n) draws."""
     of_kind = {
         kind: [of["value"].to_numpy() for _, of in rows[rows["kind"] == kind].groupby("seed")]
         for kind in ("value", "draw")

@@ -15,7 +15,6 @@ from brainvae_core.fields.association import (
 )
 from brainvae_core.fields.independence import (
     Scored,
-    bootstrap_uncorrelatedness,
     impact_correlation,
     most_moved,
     normalised_impacts,

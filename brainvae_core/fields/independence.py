@@ -82,37 +82,11 @@ def uncorrelatedness_null(
     return np.array([_draw(lambda: rng.permuted(shares, axis=0)) for _ in range(n)])
 
 
-def bootstrap_uncorrelatedness(
-    impacts: np.ndarray, n: int, seed: int, active: np.ndarray | None = None
-) -> np.ndarray:
-    """Scores (n,) of resampled regions, and of resampled brains where their fields are given.
-
-    Fewer different regions correlate more by chance, so the mean of these scores lies below the
-    score itself: read their spread only. A draw with fewer than 3 regions is drawn again.
-
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim) or (n_resamples, n_rois, latent_dim)
-        The second of resampled brains (``ReceptiveField.bootstrapped``); each draw takes one.
-    n, seed, active
-        Draws and their seed; as for `normalised_impacts`.
-    """
-    stack = np.asarray(impacts, dtype=np.float64)
-    stack = stack[None] if stack.ndim == 2 else stack
-    stack = np.stack([_active_shares(field, active) for field in stack])
-    rng = np.random.default_rng(seed)
-
-    def resample():
-        return rng.choice(stack)[rng.integers(stack.shape[1], size=stack.shape[1])]
-
-    return np.array([_draw(resample) for _ in range(n)])
-
-
 class Scored(NamedTuple):
     """Uncorrelatedness of a fit, and what chance would give.
 
-    ``resamples`` (n,) are of resampled brains and regions, ``permuted`` (n,) of
-    :func:`uncorrelatedness_null`, ``rotated`` (n_rotations,) of random axes of the codes.
+    ``resamples`` (n,) are of resampled brains (a region drawn twice would correlate with itself),
+    ``permuted`` (n,) of :func:`uncorrelatedness_null`, ``rotated`` (n_rotations,) of random axes.
     """
 
     value: float
@@ -129,14 +103,13 @@ def scored_field(
     Parameters
     ----------
     field, active : ReceptiveField and ndarray of bool, shape (latent_dim,)
-        With more than one seed, all over the same regions and brains.
     n, n_rotations, seed : int
-        Draws of brains and regions and of the null; random axes; seed.
+        Draws of brains and of the null; random axes; seed.
     """
     turned = (field.rotated(seed + i, active) for i in range(n_rotations))
     return Scored(
         uncorrelatedness(field.divergence, active),
-        bootstrap_uncorrelatedness(field.bootstrapped(min(n, 100), seed), n, seed, active),
+        np.array([uncorrelatedness(drawn, active) for drawn in field.bootstrapped(n, seed)]),
         uncorrelatedness_null(field.divergence, n, seed, active),
         np.array([uncorrelatedness(t.divergence) for t in turned]),
     )
