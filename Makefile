@@ -35,7 +35,7 @@ AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
 export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES ORIENTATION
 
-.PHONY: help env check fit test outputs book html report records ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
+.PHONY: help env check fit test outputs book html report ccf authors acquire rehearsal notebooks full nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -91,16 +91,13 @@ book: .venv/made ## run every notebook with a profile and render the book
 	$(SNAKEMAKE) book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
-html: .venv/made ## render the book from the committed notebooks, which are the demo's, as they were executed
-	$(BIN)/snakemake --cores $(CORES) --config profile=demo executed=notebooks -- book
+html: .venv/made ## render the book from the committed notebooks, which are of the profile full, as they were executed
+	$(BIN)/snakemake --cores $(CORES) --config profile=full executed=notebooks -- book
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
 report: .venv/made ## a lab's own brains: BRAINS=folder GROUP=genotype COVARIATES='sex, age_days', to _build/reports
 	$(BIN)/python -m brainvae_core.report "$$BRAINS" --group "$$GROUP" --covariates "$$COVARIATES" \
 	  --orientation "$$ORIENTATION" --profile "$(if $(filter file,$(origin PROFILE)),full,$$PROFILE)"
-
-records: .venv/made ## keep what a profile's book recorded beside the demo's numbers in the ledger
-	$(BIN)/python book/_ext/chapters.py "_build/$$PROFILE/notebooks" "book/records/$$PROFILE.json"
 
 ccf: ## the book on the real CCF slice with a real brain (BRAINVAE_DATA=folder)
 	@test -n "$${BRAINVAE_DATA:-}" || { echo 'error: set BRAINVAE_DATA to the folder with the atlas; see book/running.md'; exit 1; }
@@ -120,11 +117,15 @@ rehearsal: .venv/made .venv-acquire/made ## the same from a local server that mi
 	$(BIN)/python tests/rehearse.py data/rehearsal
 	$(MAKE) book PROFILE=rehearsal
 
-notebooks: .venv/made ## refresh the outputs of the committed notebooks
+notebooks: .venv/made ## execute the committed notebooks anew, from results/
 	$(BIN)/jupytext -q --to ipynb --set-kernel python3 notebooks/*.py
-	$(MAKE) fit
 	printf '%s\n' notebooks/*.ipynb | OMP_NUM_THREADS=1 TQDM_DISABLE=1 \
 	  xargs -P 2 -I{} sh -c 'echo "── {}"; $(BIN)/jupyter execute --inplace {}'
+
+full: .venv/made ## fit and score what results/full lacks of its profile: hours
+	$(BIN)/python -m brainvae_core.study full --only evaluated --keep
+	$(BIN)/python -m brainvae_core.study full --only grid curve planted freeform
+	$(BIN)/python -m brainvae_core.results full
 
 bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
 	for one in gpu scale fig2 bidirectional groups power one_brain; do $(BIN)/python benchmarks/$$one.py $(BENCH); done

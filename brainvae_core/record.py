@@ -1,4 +1,4 @@
-"""What a chapter says of itself: the numbers that the ledger quotes, and what it was made with."""
+"""What a chapter says of itself: the numbers that the verdicts quote, and what it was made with."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Record:
         with pd.option_context("display.max_colwidth", None):
             table = self._table().to_html(index_names=False, border=0)
         if len(self.rows) > LONG:
-            told = f"{len(self.rows)} numbers, for the ledger"
+            told = f"{len(self.rows)} numbers, for the verdicts"
             table = f"<details><summary>{told}</summary>{table}</details>"
         return {"text/plain": repr(self), "text/html": table, MIME: {"numbers": self.rows}}
 
@@ -123,7 +123,7 @@ class Tables:
 class Stamp:
     """A notebook's last value: the profile it was made with, in words and as its output's metadata.
 
-    What a chapter depends on are its settings, its cells, and the results that it read.
+    What a chapter depends on are its settings, its cells, and the models and tables it read.
     """
 
     def __init__(self, p: Settings, cells: list[str], cohort: str, runs: Mapping[str, str]):
@@ -135,9 +135,10 @@ class Stamp:
         }
 
     def __repr__(self):
-        runs = len(self.content["runs"])
         profile, cohort = self.content["settings"]["profile"], self.content["cohort"]
-        return f"Made with profile {profile} on cohort {cohort}; fitted models read: {runs}"
+        tables = sum(name.startswith("table ") for name in self.content["runs"])
+        read = f"{len(self.content['runs']) - tables} fitted models and {tables} tables"
+        return f"Made with profile {profile} on cohort {cohort}; read: {read}"
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/plain": repr(self)}, {STAMP: self.content}

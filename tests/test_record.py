@@ -1,4 +1,4 @@
-"""What a chapter says of itself: numbers for the ledger, and what it was made with."""
+"""What a chapter says of itself: numbers for the verdicts, and what it was made with."""
 
 import copy
 import json
@@ -6,12 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import brainvae_book
-import chapters as read
 import nbformat
 import numpy as np
 import pytest
 import yaml
-from chapters import disagreement, made_on, record_of, stamp_of, why_stale
+from chapters import disagreement, record_of, stamp_of, why_stale
 from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
@@ -20,7 +19,7 @@ from brainvae_core.metrics import Estimate
 from brainvae_core.record import STAMP, Record, cells_hash
 
 ROOT = Path(__file__).parent.parent
-LEDGER = yaml.safe_load((ROOT / "book/ledger.yaml").read_text())
+VERDICTS = yaml.safe_load((ROOT / "book/verdicts.yaml").read_text())
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -101,31 +100,6 @@ def test_what_is_read_from_a_notebook_is_what_was_recorded(record):
     assert {found[f"it is ahead ({w})"]["verdict"] for w in ("drawn", "real")} == {"depends"}
 
 
-def test_the_numbers_of_another_book_are_kept_whole_or_not_at_all(
-    tmp_path, record, executed, monkeypatch
-):
-    folder, target = tmp_path / "notebooks", tmp_path / "kept/ccf.json"
-    folder.mkdir()
-    monkeypatch.setattr("sys.argv", ["chapters", str(folder), str(target)])
-    with pytest.raises(SystemExit, match="holds no executed chapter"):
-        read.main()
-    recorded = copy.deepcopy(executed)
-    recorded["cells"][2]["outputs"] = notebook(record)["cells"][1]["outputs"]
-    recorded["cells"][2]["outputs"][0]["output_type"] = "display_data"
-    stale = changed(recorded, 2, "x = 3", "x = 4")
-    (folder / "01_a.ipynb").write_text(json.dumps(stale))
-    with pytest.raises(SystemExit, match="stale chapters: 01_a"):
-        read.main()
-    assert not target.exists()
-    (folder / "01_a.ipynb").write_text(json.dumps(recorded))
-    read.main()
-    kept = json.loads(target.read_text())
-    assert kept["made_on"] == made_on(recorded) == "simulated, drawn atlas"
-    assert kept["chapters"]["01_a"] == record_of(recorded)
-    assert kept["cells"]["01_a"] == stamp_of(recorded)["cells"]
-    assert [path.name for path in target.parent.iterdir()] == ["ccf.json"]
-
-
 @pytest.mark.parametrize(
     "numbers, said",
     [
@@ -142,24 +116,22 @@ def test_numbers_without_a_value_or_an_interval_are_said_in_words(numbers, said)
     assert "nan" not in Record({"a": Estimate(*numbers, 9, 3)})._repr_mimebundle_()["text/html"]
 
 
-def test_every_pattern_of_the_ledger_names_recorded_numbers():
+def test_every_pattern_of_the_verdicts_names_recorded_numbers():
     from fnmatch import fnmatchcase
 
     chapters = {
         p.stem: record_of(json.loads(p.read_text())) for p in (ROOT / "notebooks").glob("*.ipynb")
     }
-    kept = json.loads((ROOT / "book/records/ccf.json").read_text())
-    asked = [part.split(": ", 1) for row in LEDGER["numbers"] for part in row.get("ours", [])]
+    asked = [part.split(": ", 1) for row in VERDICTS["claims"] for part in row.get("ours", [])]
     assert len(asked) > 25
     for chapter, pattern in asked:
         assert any(fnmatchcase(name, pattern) for name in chapters[chapter]), (chapter, pattern)
-        assert any(fnmatchcase(name, pattern) for name in kept["chapters"][chapter]), pattern
 
 
-def test_every_figure_of_the_paper_is_in_the_ledger_and_made_by_a_cell():
+def test_every_figure_of_the_paper_is_in_the_verdicts_and_made_by_a_cell():
     wanted = ["1", "2A", "2B", "2C", "2D", "3A", "3B", "3C", "3D", "3E", "S1", "S2", "S3", "S4"]
-    assert [row["paper"] for row in LEDGER["figures"]] == [f"Fig. {w}" for w in wanted]
-    for row in LEDGER["figures"]:
+    assert [row["paper"] for row in VERDICTS["figures"]] == [f"Fig. {w}" for w in wanted]
+    for row in VERDICTS["figures"]:
         chapter, call = row["made by"].split(".")
         assert f"figures.{call}(" in (ROOT / f"notebooks/{chapter}.py").read_text()
 
@@ -188,7 +160,7 @@ def test_a_chapter_that_was_just_executed_is_fresh_and_says_what_it_read(execute
     assert name.startswith("beta_vae-L8-beta2-seed0-")
     assert len(weights) == len(found["cohort"]) == len(found["cells"]) == 12
     shown = "".join(executed["cells"][-1]["outputs"][-1]["data"]["text/plain"])
-    told = f"Made with profile own on cohort {found['cohort']}; fitted models read: 1"
+    told = f"Made with profile own on cohort {found['cohort']}; read: 1 fitted models and 0 tables"
     assert shown == told
 
 

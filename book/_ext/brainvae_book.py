@@ -1,8 +1,8 @@
-"""What this book asks of Sphinx: fresh chapters, the ledger, and names for cells and figures.
+"""What this book asks of Sphinx: fresh chapters, the verdicts, and names for cells and figures.
 
 - A chapter whose cells or settings changed since it was executed stops the build. Whether the
   library still gives its numbers is shown by executing it again: `make test`, `make nightly`.
-- The ledger's tables are made from what the executed notebooks recorded.
+- The verdicts' tables are made from what the executed notebooks recorded.
 - Every cell can be linked to, and every figure has its caption as alternative text.
 """
 
@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
-from chapters import disagreement, made_on, record_of, stamp_of, why_stale
+from chapters import disagreement, made_on, quoted_of, record_of, stamp_of, why_stale
 from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -60,36 +60,25 @@ class NamedCells(SphinxPostTransform):
                     image["alt"] = told[0] if told else ""
 
 
-class Ledger(SphinxDirective):
-    """A table of the ledger: ``figures`` or ``numbers``, as book/ledger.yaml lists them."""
+class Verdicts(SphinxDirective):
+    """A table of the verdicts: ``figures`` or ``claims``, as book/verdicts.yaml lists them."""
 
     required_arguments = 1
 
     def run(self):
-        book = Path(self.env.srcdir, "book")
-        for path in (book / "ledger.yaml", *book.glob("records/*.json")):
-            self.env.note_dependency(str(path))
-        rows = yaml.safe_load((book / "ledger.yaml").read_text())[self.arguments[0]]
+        listed = Path(self.env.srcdir, "book/verdicts.yaml")
+        self.env.note_dependency(str(listed))
+        rows = yaml.safe_load(listed.read_text())[self.arguments[0]]
         self.chapters = notebooks(self.env.srcdir)
         self.records = {name: record_of(notebook) for name, notebook in self.chapters.items()}
-        here = stamp_of(self.chapters["01_brains"])["settings"]["profile"]
-        self.demo = here == "demo"
-        others = {p.stem: json.loads(p.read_text()) for p in sorted(book.glob("records/*.json"))}
-        others.pop(here, None)
-        heads = [f"This book: {made_on(self.chapters['01_brains'])}"]
+        first = self.chapters["01_brains"]
+        self.committed = stamp_of(first)["settings"]["profile"] == "full"
+        here = f"This book: {made_on(first)}"
         if self.arguments[0] == "figures":
-            heads = ["The paper", "What it shows", *heads, "How it differs"]
+            heads = ["The paper", "What it shows", here, "How it differs"]
             return [self.table(heads, [self.of_figure(row) for row in rows])]
-        heads += [f"Profile {name}: {self.told_of(kept)}" for name, kept in others.items()]
-        heads = ["The paper", *heads, "How it differs"]
-        return [self.table(heads, [self.of_number(row, others.values()) for row in rows])]
-
-    def told_of(self, kept):
-        """What another book was made on, and whether its chapters have changed since."""
-        now = {name: stamp_of(notebook)["cells"] for name, notebook in self.chapters.items()}
-        changed = [n[:2] for n, cells in kept["cells"].items() if now.get(n) != cells]
-        since = f"; before chapters {', '.join(changed)} were changed" if changed else ""
-        return f"{kept['made_on']}{since}"
+        heads = ["The paper", here, "How it is measured, and why"]
+        return [self.table(heads, [self.of_claim(row) for row in rows])]
 
     def of_figure(self, row):
         made = self.cell_link(row["made by"])
@@ -99,38 +88,35 @@ class Ledger(SphinxDirective):
             made += nodes.Text(f": {html.unescape(source[1])}")
         return [[self.text(row["paper"])], [self.text(row["shows"])], [made], self.differs(row)]
 
-    def of_number(self, row, others):
-        asked = [part.split(": ", 1) for part in row.get("ours", [])]
-        columns = [self.found(asked, self.records, linked=True)]
-        columns += [self.found(asked, other["chapters"]) for other in others]
+    def of_claim(self, row):
         if "see" in row:
-            columns[0] = [self.cell_link(row["see"])]
-        return [[self.text(row["paper"])], *columns, self.differs(row)]
+            found = self.cell_link(row["see"])
+        else:
+            asked = [part.split(": ", 1) for part in row["ours"]]
+            found = nodes.bullet_list("", *(item for part in asked for item in self.found(*part)))
+        return [[self.text(row["paper"])], [found], self.differs(row)]
 
-    def found(self, asked, records, linked=False):
-        """A list of the numbers that patterns name, each with n and, here, a link to its cell."""
-        items = []
-        for chapter, pattern in asked:
-            of_chapter = records.get(chapter, {})
-            names = [name for name in of_chapter if fnmatchcase(name, pattern)]
-            if not names and linked and self.demo:
-                known = ", ".join(of_chapter) or "nothing"
-                raise ExtensionError(f"ledger: {chapter} recorded no {pattern!r} but {known}")
-            if not names:
-                missing = nodes.paragraph("", f"{pattern}: not recorded with this profile")
-                items.append(nodes.list_item("", missing))
-            for row in (of_chapter[name] for name in names):
-                number = nodes.strong("", row["found"])
-                if linked:
-                    number = self.link(chapter, row["cell"], row["found"])
-                told = nodes.paragraph("", f"{row['number']}: ")
-                told += [number, nodes.Text(f" ({row['n']})" if row["n"] else "")]
-                if "verdict" in row:
-                    told += [nodes.Text("; "), nodes.emphasis("", row["verdict"])]
-                if "margin" in row:
-                    told += nodes.Text(f", margin {row['margin']}")
-                items.append(nodes.list_item("", told))
-        return [nodes.bullet_list("", *items)] if items else []
+    def found(self, chapter, pattern):
+        """Every number that a pattern names, with n, its verdict and a link to its cell."""
+        of_chapter = self.records.get(chapter, {})
+        names = [name for name in of_chapter if fnmatchcase(name, pattern)]
+        if not names and self.committed:
+            known = ", ".join(of_chapter) or "nothing"
+            raise ExtensionError(f"verdicts: {chapter} recorded no {pattern!r} but {known}")
+        if not names:
+            missing = nodes.paragraph("", f"{pattern}: not recorded with this profile")
+            return [nodes.list_item("", missing)]
+        return [nodes.list_item("", self.number(chapter, of_chapter[name])) for name in names]
+
+    def number(self, chapter, row):
+        told = nodes.paragraph("", f"{row['number']}: ")
+        told += [self.link(chapter, row["cell"], row["found"])]
+        told += nodes.Text(f" ({row['n']})" if row["n"] else "")
+        if "verdict" in row:
+            told += [nodes.Text("; "), nodes.strong("", row["verdict"])]
+        if "margin" in row:
+            told += nodes.Text(f" (margin {row['margin']})")
+        return told
 
     def differs(self, row):
         return [self.text(row["differs"])] if row.get("differs") else []
@@ -141,7 +127,7 @@ class Ledger(SphinxDirective):
         for position, cell in enumerate(self.chapters[chapter]["cells"]):
             if f"figures.{call}(" in "".join(cell["source"]):
                 return position, cell["outputs"]
-        raise ExtensionError(f"ledger: no cell of {chapter} calls figures.{call}")
+        raise ExtensionError(f"verdicts: no cell of {chapter} calls figures.{call}")
 
     def cell_link(self, made_by):
         chapter, (position, _) = made_by.split(".")[0], self.cell_of(made_by)
@@ -165,12 +151,24 @@ class Ledger(SphinxDirective):
         head += nodes.row("", *(nodes.entry("", nodes.paragraph("", h)) for h in heads))
         body += [nodes.row("", *(nodes.entry("", *cell) for cell in row)) for row in rows]
         group += [head, body]
-        return nodes.table("", group, classes=["ledger"])
+        return nodes.table("", group, classes=["verdicts"])
+
+
+def quoted(name, rawtext, text, lineno, inliner, options=None, content=None):
+    """``{quoted}`04_grid: grid_latents```: what a chapter's run says, on another page."""
+    env, (chapter, key) = inliner.document.settings.env, text.split(": ")
+    path = Path(env.srcdir, f"notebooks/{chapter}.ipynb")
+    env.note_dependency(str(path))
+    told = quoted_of(json.loads(path.read_text()))
+    if key not in told:
+        raise ExtensionError(f"{env.docname}: {chapter} quotes no {key!r} but {', '.join(told)}")
+    return [nodes.Text(told[key])], []
 
 
 def setup(app):
     app.connect("config-inited", without_thebe)
     app.connect("builder-inited", refuse_stale_chapters)
     app.add_post_transform(NamedCells)
-    app.add_directive("ledger", Ledger)
+    app.add_directive("verdicts", Verdicts)
+    app.add_role("quoted", quoted)
     return {"parallel_read_safe": True}

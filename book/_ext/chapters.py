@@ -1,19 +1,14 @@
-"""What executed notebooks hold for the book: the numbers they recorded, and whether they are fresh.
-
-``python book/_ext/chapters.py _build/ccf/notebooks book/records/ccf.json`` keeps the numbers of one
-book for the ledger of another.
-"""
+"""What executed notebooks hold for the book: the numbers they recorded, and if they are fresh."""
 
 from __future__ import annotations
 
-import argparse
 import ast
-import json
 import re
-from pathlib import Path
 
-from brainvae_core.record import MIME, STAMP, cells_hash, described
+from brainvae_core.record import GLUE, MIME, STAMP, cells_hash, described
 from brainvae_core.settings import Settings, read_settings
+
+TEXT = f"{GLUE}text/plain"
 
 
 def stamp_of(notebook: dict) -> dict | None:
@@ -91,39 +86,19 @@ def record_of(notebook: dict) -> dict[str, dict]:
     return found
 
 
+def quoted_of(notebook: dict) -> dict[str, str]:
+    """The numbers and words that an executed notebook gives to sentences, by their names."""
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    return {
+        o["metadata"]["scrapbook"]["name"]: ast.literal_eval("".join(o["data"][TEXT]))
+        for o in outputs
+        if "scrapbook" in o.get("metadata", {})
+    }
+
+
 def made_on(notebook: dict) -> str:
     """What kind of brains an executed notebook was made on, in words."""
     settings = stamp_of(notebook)["settings"]
     if settings["cohort.brains"] != "simulated":
         return "registered brains"
     return f"simulated, {'drawn' if settings['cohort.atlas'] == 'drawn' else 'real'} atlas"
-
-
-def main():
-    """Keep what the executed chapters of a book recorded, for another book's ledger."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("notebooks", type=Path, help="folder of executed notebooks")
-    parser.add_argument("target", type=Path, help="the file to write (JSON)")
-    options = parser.parse_args()
-    paths = sorted(options.notebooks.glob("[0-9]*.ipynb"))
-    if not paths:
-        raise SystemExit(f"error: {options.notebooks} holds no executed chapter; make book first")
-    chapters = {path.stem: json.loads(path.read_text()) for path in paths}
-    if stale := [name for name, notebook in chapters.items() if why_stale(notebook)]:
-        raise SystemExit(f"error: stale chapters: {', '.join(stale)}; make book again")
-    if apart := disagreement(chapters):
-        raise SystemExit(f"error: {apart}; make book again")
-    kept = {
-        "made_on": made_on(chapters[paths[0].stem]),
-        "cells": {name: stamp_of(notebook)["cells"] for name, notebook in chapters.items()},
-        "chapters": {name: record_of(notebook) for name, notebook in chapters.items()},
-    }
-    options.target.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.target.with_suffix(".partial")
-    partial.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-    partial.replace(options.target)
-    print(f"{sum(map(len, kept['chapters'].values()))} numbers in {options.target}")
-
-
-if __name__ == "__main__":
-    main()
