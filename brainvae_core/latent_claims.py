@@ -51,10 +51,12 @@ ANATOMICAL = ("SSp", "HPF", "RSP")  # barrel fields, hippocampus, retrosplenial 
 
 
 def receptive_claims(rows: pd.DataFrame, n_brains: int) -> dict[str, dict[str, Estimate]]:
-    """Of one model's rows of the table "fields", over ``n_brains`` brains."""
+    """Of one model's rows of the table "statements", over ``n_brains`` brains."""
     moved = rows[rows["score"] == "share moved"]
     regions = list(moved["region"].unique())
-    of = {name: reading(moved[moved["region"] == name], n_brains, bounds=(0, 1)) for name in regions}
+    of = {
+        name: reading(moved[moved["region"] == name], n_brains, bounds=(0, 1)) for name in regions
+    }
     claims = {}
     if "HPF" in of:
         others = [by_fit(moved[moved["region"] == name]) for name in regions if name != "HPF"]
@@ -104,14 +106,17 @@ def projective_claims(
 
 
 def association_claims(
-    rows: pd.DataFrame, codes: Mapping[str, Sequence[np.ndarray]], n_brains: int
+    rows: pd.DataFrame,
+    codes: Mapping[str, Sequence[np.ndarray]],
+    n_brains: int,
+    n_regions: int,
 ) -> dict[str, dict[str, Estimate]]:
-    """Of the rows of the table "fields" of PCA, VAE and β-VAE, and of codes of clean brains.
+    """Of the rows of the table "statements" of PCA, VAE and β-VAE, and of codes of clean brains.
 
     Parameters
     ----------
-    rows, n_brains
-        As for `receptive_claims`, of all three models; models are compared from two fits on.
+    rows, n_brains, n_regions
+        As for `receptive_claims`, with the number of all regions, of all three models; models are compared from two fits on.
     codes : mapping of model to sequence of ndarray, each (n_brains, latent_dim)
         A fit each.
     """
@@ -121,15 +126,14 @@ def association_claims(
         found = found if over is None else found[found["over"] == over]
         return found if region is None else found[found["region"] == region]
 
-    sets = rows.groupby("over", sort=False)["region"].nunique().to_dict()
-    every = list(sets)[-1]
-    claims = {}
+    sets = list(rows["over"].dropna().unique())
+    every, claims = sets[-1], {}
     if len(gap := of("largest gap", "β-VAE", region="HPF")):
         claims["what a latent sees of HPF and what it moves of it differ"] = {
             "largest difference − 0.2": reading(gap, n_brains, bounds=(0, 1)).above(GAP)
         }
     for model in ("PCA", "VAE", "β-VAE"):
-        beyond = reading(of("agreement beyond", model, every), n_brains, sets[every])
+        beyond = reading(of("agreement beyond", model, every), n_brains, n_regions)
         claims[f"{model}: a latent moves what it sees"] = {"agreement − with others": beyond}
     own = {over: of("uncorrelatedness", "β-VAE", over) for over in sets}
     for other in ("VAE", "PCA"):

@@ -49,32 +49,63 @@ def regions_read(p, atlas) -> dict[str, tuple[str, ...]]:
 
 
 def fields(p, cohort):
-    """Both fields of every latent, region by region, and what is said of them.
+    """Both fields of every latent: what is read of a region and a latent, none below 0.
 
-    Columns ``over`` (which regions), ``score``, ``region``, ``latent`` and ``kind``: "value", the
-    number; "draw", of resampled brains and regions; "permuted" and "rotated", of chance. The
-    regions' ranges of brightness are those of all clean test brains.
+    Columns ``over`` (which regions), ``region``, ``latent`` and ``score``: "divergence" in nats;
+    "shift", the size of the effect in standard deviations; "profile", the variance that the latent
+    gives the region. The regions' ranges of brightness are those of all clean test brains.
     """
-    brains = clean_test(p, cohort)
-    few, c = brains[: p.fields.n_read], np.linspace(-p.fields.c_max, p.fields.c_max, N_C)
-    read = {}
-    for over, acronyms in regions_read(p, cohort.atlas).items():
-        masks = cohort.atlas.roi_masks(acronyms)
-        read[over] = acronyms, masks, weight_range(brains, masks)
+    read_both = _both(p, cohort)
 
     def of_run(run):
-        active = active_latents(run.model.encode(brains))
-        parts = [pd.DataFrame({"score": ["active latents"], "kind": "value", "value": active.sum()})]
-        for i, (over, (acronyms, masks, weights)) in enumerate(read.items()):
-            both = both_directions(run.model, few, masks, c, weights)
-            found = _matrices(both, acronyms)
-            if active.sum() > 1:
-                named = acronyms if i == 0 else ()
-                found = pd.concat([found, _statements(both, active, acronyms, named)])
-            parts.append(found.assign(over=over))
+        parts = []
+        for over, acronyms, both in read_both(run.model):
+            field, latents = both.receptive, _names(len(both.profile))
+            found = {"divergence": field.divergence, "shift": np.abs(field.effect_size)}
+            for score, values in (found | {"profile": both.profile.T}).items():
+                wide = pd.DataFrame(values, acronyms, latents).rename_axis("region").reset_index()
+                parts.append(wide.melt("region", var_name="latent").assign(score=score, over=over))
         return pd.concat(parts, ignore_index=True)
 
     return of_run
+
+
+def statements(p, cohort):
+    """What is said of those fields, as numbers of a fit.
+
+    Columns ``over`` (which regions), ``score``, ``region`` (of some) and ``kind``: "value", the
+    number; "draw", of resampled brains, and regions where fields agree; "permuted" and "rotated",
+    of chance. Without two active latents a fit has their number alone.
+    """
+    brains, read_both = clean_test(p, cohort), _both(p, cohort)
+
+    def of_run(run):
+        active = active_latents(run.model.encode(brains))
+        parts = [_draws("active latents", "value", [active.sum()])]
+        for i, (over, acronyms, both) in enumerate(read_both(run.model)):
+            if active.sum() > 1:
+                named = () if i else acronyms
+                parts.append(_statements(both, active, acronyms, named).assign(over=over))
+        return pd.concat(parts, ignore_index=True)
+
+    return of_run
+
+
+def _both(p, cohort):
+    """Of a model both directions over each set of regions, with its name and acronyms."""
+    brains = clean_test(p, cohort)
+    few, c = brains[: p.fields.n_read], np.linspace(-p.fields.c_max, p.fields.c_max, N_C)
+    sets = [
+        (over, acronyms, cohort.atlas.roi_masks(acronyms))
+        for over, acronyms in regions_read(p, cohort.atlas).items()
+    ]
+    ranges = [weight_range(brains, masks) for *_, masks in sets]
+
+    def read_both(model):
+        for (over, acronyms, masks), weights in zip(sets, ranges, strict=True):
+            yield over, acronyms, both_directions(model, few, masks, c, weights)
+
+    return read_both
 
 
 def tails(p, cohort):
@@ -103,7 +134,9 @@ def tails(p, cohort):
                         for k, v in scores.items()]  # fmt: skip
             sides = zip(p.fields.rois, tail_asymmetry(field.variance, masks).T, strict=True)
             of_brain += [
-                pd.DataFrame({"score": "tail asymmetry", "region": r, "latent": latents, "value": v})
+                pd.DataFrame(
+                    {"score": "tail asymmetry", "region": r, "latent": latents, "value": v}
+                )
                 for r, v in sides
             ]
             parts.append(pd.concat(of_brain).assign(brain=brain))
@@ -136,7 +169,7 @@ def codes(p, cohort):
 def reading(
     rows: pd.DataFrame, n_brains: int, n_regions: int | None = None, less=None, **options
 ) -> Estimate:
-    """One score of `fields` of one model with its interval, or how much it exceeds another's.
+    """One score of `statements` of one model with its interval, or how much it exceeds another's.
 
     Parameters
     ----------
@@ -164,7 +197,7 @@ def code_matrix(rows: pd.DataFrame) -> np.ndarray:
 
 
 def by_fit(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """One score of `fields` of one model: the number of each fit, (n_fits,), and (n_fits, n) draws."""
+    """One score of `statements` of one model: the number of each fit, (n_fits,), and (n_fits, n) draws."""
     of_kind = {
         kind: [of["value"].to_numpy() for _, of in rows[rows["kind"] == kind].groupby("seed")]
         for kind in ("value", "draw")
@@ -176,19 +209,6 @@ def by_fit(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
             "one set of regions, one score and, where it has them, one region"
         )
     return np.concatenate(values), np.stack(draws)
-
-
-def _matrices(both, acronyms) -> pd.DataFrame:
-    field, latents = both.receptive, _names(len(both.profile))
-    found = {"divergence": field.divergence, "shift": field.effect_size, "profile": both.profile.T}
-    return pd.concat(
-        pd.DataFrame(values, acronyms, latents)
-        .rename_axis("region")
-        .reset_index()
-        .melt("region", var_name="latent")
-        .assign(score=score, kind="value")
-        for score, values in found.items()
-    )
 
 
 def _statements(both, active, acronyms, named) -> pd.DataFrame:

@@ -75,6 +75,7 @@ READ = ("fields.rois", "fields.region_share", "fields.n_read", "fields.c_max")
 TABLES = {
     "grid": Table("grid", grid, ("evaluation.fd_dim",)),
     "fields": Table("read", readings.fields, READ),
+    "statements": Table("read", readings.statements, READ),
     "tails": Table("read", readings.tails, ("fields.rois", "fields.c_max")),
     "codes": Table("read", readings.codes),
 }

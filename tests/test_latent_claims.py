@@ -10,6 +10,7 @@ from toys import Toy, brains_of_regions
 
 from brainvae_core import readings
 from brainvae_core.fields import (
+    both_directions,
     has_spot,
     share_gap,
     share_localised,
@@ -71,7 +72,7 @@ def toy(reads, paints=None):
     return Noisy(masks_of(EVERY), reads, paints)
 
 
-def rows(model, table="fields", name="β-VAE", seeds=1):
+def rows(model, table="statements", name="β-VAE", seeds=1):
     of_run = getattr(readings, table)(P, SimpleNamespace(atlas=ATLAS))
     found = of_run(SimpleNamespace(model=model))
     fits = [found.assign(model=name, seed=seed) for seed in range(seeds)]
@@ -135,6 +136,21 @@ def test_shares_keep_leading_axes_and_leave_out_what_is_not_active():
     assert share_moved(stack).shape == (2, 3) and share_unmoved(stack).tolist()[1] == 1
     gap = share_gap(np.array([[3.0, 0], [1, 0]]), np.array([[1.0, 1], [2, 0]]))
     np.testing.assert_allclose(gap, [[0.25, -1], [-0.25, 0]])
+
+
+def test_fields_are_those_of_the_model_whatever_the_order_of_its_rows():
+    found = rows(toy(ONE_EACH), "fields")
+    assert (found["value"] >= 0).all() and set(found["over"]) == {*readings.regions_read(P, ATLAS)}
+    of = found[(found["over"] == "all 10 regions")].sample(frac=1, random_state=0)
+    masks = masks_of(EVERY)
+    both = both_directions(toy(ONE_EACH), IMAGES, masks, np.linspace(-7, 7, readings.N_C))
+    for score, expected in {
+        "divergence": both.receptive.divergence,
+        "shift": np.abs(both.receptive.effect_size),
+        "profile": both.profile.T,
+    }.items():
+        found = readings.matrix(of[of["score"] == score], EVERY)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 # ---- what latents do ----
@@ -236,7 +252,7 @@ def test_a_model_whose_latents_see_and_move_one_region_each():
     z = np.random.default_rng(3).normal(size=(N, LATENTS))
     mixed = toy(ALL)
     table = three(toy(ONE_EACH), VAE=mixed, PCA=mixed)
-    found = association_claims(table, codes_of(z, z[:, ::-1], -z), N)
+    found = association_claims(table, codes_of(z, z[:, ::-1], -z), N, 10)
     assert decided(found) == {
         "what a latent sees of HPF and what it moves of it differ": "does not hold",
         "PCA: a latent moves what it sees": "holds",
@@ -249,7 +265,7 @@ def test_a_model_whose_latents_see_and_move_one_region_each():
     }
     assert [*found["β-VAE less correlated than VAE"]] == ["6 named regions", "all 10 regions"]
     # Of one fit no model is compared and no latent comes back.
-    of_one = association_claims(table[table["seed"] == 0], codes_of(z), N)
+    of_one = association_claims(table[table["seed"] == 0], codes_of(z), N, 10)
     assert {*found} - {*of_one} == {
         "β-VAE less correlated than VAE",
         "β-VAE less correlated than PCA",
@@ -257,7 +273,7 @@ def test_a_model_whose_latents_see_and_move_one_region_each():
     }
     same = table[table["model"] == "β-VAE"]
     same = pd.concat([same.assign(model=name) for name in ("PCA", "VAE", "β-VAE")])
-    found = decided(association_claims(same, codes_of(z, z), N))
+    found = decided(association_claims(same, codes_of(z, z), N, 10))
     assert found["β-VAE less correlated than VAE"] == "equivalent"
 
 
@@ -265,7 +281,7 @@ def test_a_model_that_moves_what_it_does_not_see():
     paints = np.roll(ONE_EACH, 1, axis=1)
     z = np.random.default_rng(3).normal(size=(N, LATENTS))
     turned = z @ np.linalg.qr(np.random.default_rng(5).normal(size=(LATENTS, LATENTS)))[0]
-    found = decided(association_claims(three(toy(ONE_EACH, paints)), codes_of(z, turned), N))
+    found = decided(association_claims(three(toy(ONE_EACH, paints)), codes_of(z, turned), N, 10))
     assert found["what a latent sees of HPF and what it moves of it differ"] == "holds"
     assert found["β-VAE: a latent moves what it sees"] != "holds"
     assert found["latents come back in another fit"] == "does not hold"
@@ -284,8 +300,13 @@ def test_errors_name_what_was_given():
         [
             (r"shifts of shape \(3,\)", share_moved, np.ones(3)),
             ("finite", share_moved, np.full((2, 2), np.nan)),
-            (r"divergences \(2, 3\) and profile \(2, 3\)", share_gap, np.ones((2, 3)), np.ones((2, 3))),
+            (
+                r"divergences \(2, 3\) and profile \(2, 3\)",
+                share_gap,
+                np.ones((2, 3)),
+                np.ones((2, 3)),
+            ),
             ("of one size", has_spot, np.ones((2, 3)), np.ones((3, 2)), np.ones((3, 2))),
-            ("are not one score of one model", readings.reading, table, N),
+            ("^.* rows are not one score of one model", readings.reading, table, N),
         ]
     )

@@ -143,9 +143,7 @@ def random_blobs(
 def checked_mode(mode: str) -> str:
     """The mode as given, if it is one."""
     if mode not in MODES:
-        raise ValueError(
-            f"mode {mode!r} is unknown; 'mask' replaces the region, 'add' adds to it"
-        )
+        raise ValueError(f"mode {mode!r} is unknown; 'mask' replaces the region, 'add' adds to it")
     return mode
 
 

@@ -45,7 +45,6 @@ class Estimate(NamedTuple):
         """1 or −1 where the interval is on one side of zero, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
-
     def above(self, threshold: float) -> Estimate:
         """How far it lies above a threshold: positive where it does."""
         ends = (end - threshold for end in self[:3])
