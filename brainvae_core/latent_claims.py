@@ -53,13 +53,11 @@ ANATOMICAL = ("SSp", "HPF", "RSP")  # barrel fields, hippocampus, retrosplenial 
 def receptive_claims(rows: pd.DataFrame, n_brains: int) -> dict[str, dict[str, Estimate]]:
     """Of one model's rows of the table "statements", over ``n_brains`` brains."""
     moved = rows[rows["score"] == "share moved"]
-    regions = list(moved["region"].unique())
-    of = {
-        name: reading(moved[moved["region"] == name], n_brains, bounds=(0, 1)) for name in regions
-    }
+    by_region = dict(iter(moved.groupby("region", sort=False)))
+    of = {name: reading(one, n_brains, bounds=(0, 1)) for name, one in by_region.items()}
     claims = {}
     if "HPF" in of:
-        others = [by_fit(moved[moved["region"] == name]) for name in regions if name != "HPF"]
+        others = [by_fit(one) for name, one in by_region.items() if name != "HPF"]
         values, draws = (np.max(part, axis=0) for part in zip(*others, strict=True))
         most = from_resamples(values, draws, n_brains, bounds=(0, 1))
         claims["HPF modulates almost all latents"] = {"share − ¾": of["HPF"].above(ALMOST_ALL)}
@@ -116,7 +114,8 @@ def association_claims(
     Parameters
     ----------
     rows, n_brains, n_regions
-        As for `receptive_claims`, with the number of all regions, of all three models; models are compared from two fits on.
+        As for `receptive_claims`, with the number of all regions, of all three models; models are
+        compared from two fits on.
     codes : mapping of model to sequence of ndarray, each (n_brains, latent_dim)
         A fit each.
     """

@@ -37,7 +37,7 @@ NEAR = 2.0  # prior standard deviations: nearly all brains are within
 
 
 def clean_test(p, cohort) -> np.ndarray:
-    """Test brains without an artefact, (n, height, width), by chapter 1's rule on the whole size."""
+    """Test brains without an artefact, (n, height, width), by chapter 1's rule at full size."""
     whole = prepare_cohort(p)
     return cohort.images[artefact_free(whole) & (whole.metadata["split"] == "test").to_numpy()]
 
@@ -197,7 +197,7 @@ def code_matrix(rows: pd.DataFrame) -> np.ndarray:
 
 
 def by_fit(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """One score of `statements` of one model: the number of each fit, (n_fits,), and (n_fits, n) draws."""
+    """One score of `statements` of one model: each fit's number, (n_fits,), and (n_fits, n) draws."""
     of_kind = {
         kind: [of["value"].to_numpy() for _, of in rows[rows["kind"] == kind].groupby("seed")]
         for kind in ("value", "draw")

@@ -249,7 +249,8 @@ def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
     Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``: the
     columns of a long table. Model by model; a run of two models is there twice. Fits that failed
     are left out; a ValueError names a model of which none succeeded. Of "evaluated" and "read", on
-    the cohort of the authors' model, that one is the β-VAE, and those fitted here are "β-VAE, fitted here".
+    the cohort of the authors' model, that one is the β-VAE, and those fitted here are
+    "β-VAE, fitted here".
     """
     wanted = _by_model(p, stage, cohort)
     runs = _fitted(p, list(dict.fromkeys(c for of in wanted.values() for c in of)), cohort)

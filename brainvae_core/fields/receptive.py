@@ -71,7 +71,7 @@ class ReceptiveField:
         return self._mapped(lambda c: c[..., brains, :], lambda v: v[..., brains, :])
 
     def bootstrapped(self, n: int, seed: int, of: str = "divergence") -> np.ndarray:
-        """Divergence or ``"effect_size"`` of n resampled sets of brains, (n, n_rois, latent_dim)."""
+        """Divergence, or ``"effect_size"``, of n resamples of brains, (n, n_rois, latent_dim)."""
         rng, n_brains = np.random.default_rng(seed), len(self.codes_original)
         draws = (rng.integers(n_brains, size=n_brains) for _ in range(n))
         return np.stack([getattr(self.resampled(draw), of) for draw in draws])
