@@ -171,6 +171,10 @@ def _row(p):
     return {"β-VAE": [c for c in row if type(c) is BetaVAEConfig]}
 
 
+def _read(p):
+    return {name: _evaluated(p)[name] for name in ("PCA", "VAE", "β-VAE")}
+
+
 def _grid(p):
     configs = grid(p).configs
     return {
@@ -232,6 +236,7 @@ STAGES = {
     "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
     "pictured": Stage(_pictured, _whole),
     "evaluated": Stage(_evaluated, _at("evaluation")),
+    "read": Stage(_read, _at("evaluation")),  # of these whose latents are read
     "grid": Stage(_grid, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
     "floors": Stage(_floors, _at("grid")),
@@ -247,8 +252,9 @@ def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
 
     Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``: the
     columns of a long table. Model by model; a run of two models is there twice. Fits that failed
-    are left out; a ValueError names a model of which none succeeded. Of "evaluated", on the cohort
-    of the authors' model, that one is the β-VAE, and those fitted here are "β-VAE, fitted here".
+    are left out; a ValueError names a model of which none succeeded. Of "evaluated" and "read", on
+    the cohort of the authors' model, that one is the β-VAE, and those fitted here are
+    "β-VAE, fitted here".
     """
     wanted = _by_model(p, stage, cohort)
     runs = _fitted(p, list(dict.fromkeys(c for of in wanted.values() for c in of)), cohort)
@@ -267,7 +273,7 @@ def labelled(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, object
 def _by_model(p, stage, cohort):
     wanted, released = STAGES[stage].models(p), released_run(p)
     on_theirs = released and released.folder.name == run_name(released.config, cohort.fingerprint)
-    if stage == "evaluated" and on_theirs:
+    if stage in ("evaluated", "read") and on_theirs:
         wanted |= {"β-VAE": [released.config], "β-VAE, fitted here": wanted["β-VAE"]}
     return wanted
 
