@@ -48,13 +48,15 @@ def measured(images, cohort, model, regions, plane) -> pd.DataFrame:
         frequencies, power = radial_spectrum(rest, um, BANDS)
         for f, of_band in zip(frequencies, power.T, strict=True):
             found[f"{what}, power", round(1000 / f)] = of_band
-        squares = np.square(rest)
-        found[f"{what}, RMS", 0] = np.sqrt(squares[:, inside].mean(axis=1))
-        found[f"{what}, share at the edge", 0] = squares[:, edge].sum(1) / squares.sum((1, 2))
+    squares = np.square(apart["error"] * inside)
+    found["error of PCA (RMS greys)", 0] = np.sqrt(squares[:, inside].mean(axis=1))
+    whole = np.maximum(squares.sum(axis=(1, 2)), 1e-12)
+    found["error of PCA (share in the rim)", 0] = squares[:, edge].sum(axis=1) / whole
     of_tiles = [block_mean(image, side)[:, tiles] for image in (images, np.square(images))]
     spread = np.sqrt(np.maximum(of_tiles[1] - np.square(of_tiles[0]), 0))
-    found["local contrast", 0] = np.median(spread / of_tiles[0], axis=1)
-    found["edge over brain", 0] = images[:, edge].mean(axis=1) / images[:, inside].mean(axis=1)
+    found["local contrast (SD over mean in 0.4 mm)", 0] = np.median(spread / of_tiles[0], axis=1)
+    rim = images[:, edge].mean(axis=1) / images[:, inside].mean(axis=1)
+    found["rim over whole brain, brightness", 0] = rim
     changes = section_changes(images, mean, inside, regions, um, plane)
     for kind, what in {"registration": "of the outline", "anatomy": "inside"}.items():
         moves = changes[kind].drop(columns="plane", errors="ignore").to_numpy()

@@ -151,7 +151,7 @@ figures.fig_worst(
 ).shows("The eight brains furthest out, outliers or not.").made_from(by_rule)
 
 # %% [markdown]
-# {glue:text}`brains_worst_broken` of the eight have a breakage. Outliers are set aside only with `drop_brains`, which is {glue:text}`brains_dropped` here.
+# Outliers are set aside only with `drop_brains`, which is {glue:text}`brains_dropped` here.
 #
 # ## Which brains are free of artefacts
 #
@@ -204,7 +204,7 @@ figures.fig_curves(
 )
 
 # %% tags=["hide-input"]
-units = realism[~drawn & ~realism["measure"].str.startswith("deviation")]
+units = realism[~drawn]
 value, low, high = (units[column].map("{:.3g}".format) for column in ("value", "low", "high"))
 text = value + ("  [" + low + " to " + high + "]").where(units["low"].notna(), "")
 units.assign(text=text).pivot(index="measure", columns="of", values="text").rename_axis(
@@ -212,10 +212,9 @@ units.assign(text=text).pivot(index="measure", columns="of", values="text").rena
 )
 
 # %% [markdown]
-# At wavelengths of 0.2 to 0.7 mm the real brain deviates from the mean with {glue:text}`brains_detail` times the power of a simulated one; at the finest,
-# with {glue:text}`brains_noise` times. Of what PCA's error has in excess, {glue:text}`brains_large_share` is at wavelengths above 1 mm. Uneven light, tiles and
+# At wavelengths of 0.2 to 0.7 mm the real brain deviates from the mean with {glue:text}`brains_detail` times the power of a simulated one. Of what PCA's error has in excess, {glue:text}`brains_large_share` is at wavelengths above 1 mm. Uneven light, tiles and
 # the rim are of that size. Of the six measures in the table {glue:text}`brains_outside` lie outside the range of the simulated brains: {glue:text}`brains_outside_names`.
-# The simulator was not changed for this, so no number of this book says how a model does on real brains.
+# The simulator was not changed for this: what models do on real brains is open.
 
 # %% tags=["hide-input"]
 real = realism[realism["of"] == "real brain"].set_index(["measure", "size_um"])
@@ -235,18 +234,16 @@ quoted(
     brains_outliers=outlier.sum(),
     brains_limit=p.cohort.outlier_limit,
     brains_spread=percent(before.std() / before.mean(), 0),
-    brains_worst_broken=(kind[worst] == "breakage").sum(),
     brains_dropped="on" if fitted.drop_brains else "off",
     **{f"brains_{k}": f"{n} of {(kind == k).sum():,}" for k, n in suspected.items()},
     brains_missed=leaks["clean"].sum(),
     brains_found=(~leaks["clean"]).sum(),
     brains_missed_cortex=(in_cortex & leaks["clean"]).sum(),
     brains_found_cortex=(in_cortex & ~leaks["clean"]).sum(),
-    brains_inside="outside" if outside["error, RMS"] else "inside",
-    brains_error_ratio=f"{ratio['error, RMS', 0]:.1f}",
+    brains_inside="outside" if outside["error of PCA (RMS greys)"] else "inside",
+    brains_error_ratio=f"{ratio['error of PCA (RMS greys)', 0]:.1f}",
     brains_large_share=percent(excess[excess.index > 1000].sum() / excess.sum(), 0),
     brains_detail=f"{detail[(detail.index > 190) & (detail.index < 750)].mean():.1f}",
-    brains_noise=f"{detail.iloc[-1]:.1f}",
     brains_outside=outside.sum(),
     brains_outside_names="; ".join(outside.index[outside]),
 )

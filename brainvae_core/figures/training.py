@@ -117,11 +117,11 @@ def _without_first(ax, table, last, looks) -> None:
 
 @styled
 def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> Figure:
-    """Share of the held-out brains' variance that each reconstruction explains.
+    """Share of the brains' variance that each reconstruction explains.
 
     One bar per way to reconstruct the brains, in percent, with the number beside it; models have
-    their colours, all else is grey. 100 % is a perfect reconstruction of every held-out brain; 0 %,
-    the vertical line, is what the mean image gives, which shows the same for every brain; below 0 %
+    their colours, all else is grey. 100 % is a perfect reconstruction of every brain; 0 %, the
+    vertical line, is what the mean image gives, which shows the same for every brain; below 0 %
     is worse than that. High is good. Where there are numbers in brackets, they and the black line
     across the bar's end are the interval.
 
@@ -148,7 +148,7 @@ def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> F
     ax.axvline(0, color="black", lw=0.7)
     ax.set_xlim(style.explained_limits(min(ax.get_xlim()[0], 0), 1))
     ax.xaxis.set_major_formatter(PERCENT)
-    ax.set_xlabel("Variance of held-out brains explained (mean image: 0 %)")
+    ax.set_xlabel("Variance of brains explained (mean image: 0 %)")
     return figure
 
 
