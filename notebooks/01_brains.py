@@ -50,6 +50,7 @@ from brainvae_core.cohorts import (
 from brainvae_core.figures.style import percent
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
+from brainvae_core.results import measured
 from IPython.display import display
 
 # %% [markdown]
@@ -187,7 +188,7 @@ if len(shown):
 # ```
 
 # %% tags=["hide-input"]
-realism = pd.read_csv("../results/measured/realism.csv")
+realism = measured("realism")
 drawn = realism["measure"].isin(["deviation, power", "error, power"])
 spectra = realism[drawn].rename(columns={"of": "model"})
 spectra["low"], spectra["high"] = (spectra[e].fillna(spectra["value"]) for e in ("low", "high"))
