@@ -48,7 +48,9 @@ from brainvae_core.results import measured
 from brainvae_core.study import compared_configs
 
 # %%
-cohort, configs = prepare_cohort(p), compared_configs(p)
+cohort = prepare_cohort(p)
+configs = compared_configs(p)
+print(cohort)
 fitted = {name: fit(cohort, c, p.places.runs, p.places.device) for name, c in configs.items()}
 
 # %% [markdown]
