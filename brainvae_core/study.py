@@ -18,13 +18,10 @@ from pathlib import Path
 from brainvae_core.cohorts import Cohort
 from brainvae_core.models import (
     BetaVAEConfig,
-    FactorAnalysisConfig,
     MeanImageConfig,
     NearestBrainConfig,
-    NMFConfig,
     OutOfDeviceMemory,
     PCAConfig,
-    PPCAConfig,
     Run,
     fit_all,
     keep_runs,
@@ -38,6 +35,7 @@ from brainvae_core.prepare import (
 )
 from brainvae_core.settings import Settings, read_profile
 
+WIDE = (30, 100)  # components of PCA with which artefacts come back
 OBJECTIVES = {"capacity": "capacity VAE", "total_correlation": "β-TCVAE", "mmd": "MMD-VAE"}
 
 
@@ -140,18 +138,41 @@ def compared_configs(p: Settings) -> dict[str, BetaVAEConfig | PCAConfig]:
     return {"PCA": PCAConfig(p.model.latent_dim), "VAE": vae, "β-VAE": beta_vae}
 
 
+def _wide(p):
+    wide = [n for n in WIDE if n in curve(p).latent_dims and n > p.model.latent_dim]
+    return {f"PCA, L = {n}": [PCAConfig(n)] for n in wide}
+
+
+def _pictured(p):
+    """One fit of each, with wider PCAs, in the order of Fig. 2B."""
+    pca, vae, beta_vae = ([config] for config in compared_configs(p).values())
+    return {"PCA": pca, **_wide(p), "VAE": vae, "β-VAE": beta_vae}
+
+
 def _evaluated(p):
-    base, n = replace(p.model, steps=p.evaluation.steps), p.model.latent_dim
+    base = replace(p.model, steps=p.evaluation.steps)
     return {
-        "PCA": [PCAConfig(n)],
+        "PCA": [PCAConfig(p.model.latent_dim)],
+        **_wide(p),
         "VAE": _fits(base, p.evaluation.seeds, beta=1.0),
         "β-VAE": _fits(base, p.evaluation.seeds),
-        "probabilistic PCA": [PPCAConfig(n)],
-        "factor analysis": [FactorAnalysisConfig(n)],
-        "NMF": [NMFConfig(n)],
-        "nearest brain": [NearestBrainConfig()],
-        "mean image": [MeanImageConfig()],
+        **_floors(p),
     }
+
+
+def _floors(p):
+    """What needs no latents."""
+    return {"nearest brain": [NearestBrainConfig()], "mean image": [MeanImageConfig()]}
+
+
+def _row(p):
+    """The β-VAEs of the grid at the profile's L."""
+    row = grid(p).row(p.model.latent_dim).configs
+    return {"β-VAE": [c for c in row if type(c) is BetaVAEConfig]}
+
+
+def _read(p):
+    return {name: _evaluated(p)[name] for name in ("PCA", "VAE", "β-VAE")}
 
 
 def _grid(p):
@@ -213,9 +234,13 @@ def _at(size, made=prepare_cohort):
 STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
     "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
+    "pictured": Stage(_pictured, _whole),
     "evaluated": Stage(_evaluated, _at("evaluation")),
+    "read": Stage(_read, _at("evaluation")),  # of these whose latents are read
     "grid": Stage(_grid, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
+    "floors": Stage(_floors, _at("grid")),
+    "row": Stage(_row, _at("grid")),
     "families": Stage(_families, _at("grid")),
     "planted": Stage(_truth, lambda p: [planted_cohort(p)]),
     "freeform": Stage(_truth, lambda p: [freeform_cohort(p)]),
@@ -227,8 +252,9 @@ def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
 
     Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``: the
     columns of a long table. Model by model; a run of two models is there twice. Fits that failed
-    are left out; a ValueError names a model of which none succeeded. Of "evaluated", on the cohort
-    of the authors' model, that one is the β-VAE, and those fitted here are "β-VAE, fitted here".
+    are left out; a ValueError names a model of which none succeeded. Of "evaluated" and "read", on
+    the cohort of the authors' model, that one is the β-VAE, and those fitted here are
+    "β-VAE, fitted here".
     """
     wanted = _by_model(p, stage, cohort)
     runs = _fitted(p, list(dict.fromkeys(c for of in wanted.values() for c in of)), cohort)
@@ -247,7 +273,7 @@ def labelled(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, object
 def _by_model(p, stage, cohort):
     wanted, released = STAGES[stage].models(p), released_run(p)
     on_theirs = released and released.folder.name == run_name(released.config, cohort.fingerprint)
-    if stage == "evaluated" and on_theirs:
+    if stage in ("evaluated", "read") and on_theirs:
         wanted |= {"β-VAE": [released.config], "β-VAE, fitted here": wanted["β-VAE"]}
     return wanted
 

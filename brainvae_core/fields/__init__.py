@@ -5,22 +5,20 @@
 import inspect
 
 from brainvae_core.fields.association import (
-    AgreementOfFits,
+    Agreement,
     BothDirections,
     agreement_draws,
-    agreement_of_fits,
+    agreement_of,
     both_directions,
     cross_agreement,
     field_agreement,
-    read_fits,
 )
 from brainvae_core.fields.independence import (
-    ScoredFits,
-    bootstrap_uncorrelatedness,
-    impact_covariance,
+    Scored,
+    impact_correlation,
     most_moved,
     normalised_impacts,
-    scored_fits,
+    scored_field,
     uncorrelatedness,
     uncorrelatedness_null,
 )
@@ -42,6 +40,13 @@ from brainvae_core.fields.regions import (
     region_profile,
     tail_asymmetry,
     weight_range,
+)
+from brainvae_core.fields.statements import (
+    has_spot,
+    share_gap,
+    share_localised,
+    share_moved,
+    share_unmoved,
 )
 from brainvae_core.fields.truth import (
     PlantedFields,
