@@ -30,7 +30,6 @@ from test_figures import (
     recovery,
     rows,
     table_of,
-    tails,
     ticks,
     variances,
     with_marker,
@@ -539,21 +538,6 @@ def test_notes_and_names_are_on_the_right_map_in_two_blocks():
         "planted",
         "planted",
     ]
-
-
-def test_brains_limits_and_counts_are_where_they_belong():
-    codes, limits, counts = tails()
-    ax = figures.fig_tails(codes, limits, counts).axes[0]
-    wanted = [z[:, k] for z in codes.values() for k in range(L)]
-    assert all(np.array_equal(a.get_xdata(), z) for a, z in zip(ax.lines, wanted, strict=True))
-    assert all((np.round(a.get_ydata()) == i % L).all() for i, a in enumerate(ax.lines))
-    looks = [(to_hex(a.get_color()), a.get_marker()) for a in ax.lines]
-    assert len(set(looks)) == 3 and all(len(set(looks[i : i + L])) == 1 for i in (0, L, 2 * L))
-    bars = [segment[:, 0] for c in ax.collections for segment in c.get_segments()]
-    assert sorted(x[0] for x in bars) == sorted(limits.ravel())
-    noted = [int(t.get_text()) for t in ax.texts]
-    assert noted == [n for kind in counts.values() for pair in kind for n in pair]
-    assert [t.get_ha() for t in ax.texts] == ["right", "left"] * (2 * L)
 
 
 # ---- cohort and quality ----
