@@ -98,7 +98,7 @@ WORTHLESS = {
     "reproduced change": (lambda: reproduced_change(IMAGES, DIRTY, MEANS, MEANS), 0),
     "area under the curve": (lambda: auc(np.zeros(4), np.zeros(3)), 0.5),
     "area of the reverse": (lambda: auc(np.ones(4), np.zeros(3)), 0),
-    "outline": (lambda: pixel_detection(IMAGES - DIRTY, MASKS).auc, 0),
+    "outline": (lambda: pixel_detection(IMAGES - DIRTY, MASKS), 0),
     "linear recovery": (lambda: recovery(NOISE), approx(0, abs=0.1)),
     "information gap": (lambda: mutual_information_gap(NOISE, CODES), approx(0, abs=0.05)),
     "DCI": (lambda: forests(NOISE)[:3], approx([0, 0, 1], abs=0.1)),
