@@ -35,7 +35,7 @@ AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
 export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES ORIENTATION
 
-.PHONY: help env check fit test outputs book html report ccf authors acquire rehearsal notebooks nightly lint bench clean clean-all
+.PHONY: help env check fit test outputs book html report ccf authors acquire rehearsal notebooks full nightly lint bench clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -117,11 +117,15 @@ rehearsal: .venv/made .venv-acquire/made ## the same from a local server that mi
 	$(BIN)/python tests/rehearse.py data/rehearsal
 	$(MAKE) book PROFILE=rehearsal
 
-notebooks: .venv/made ## refresh the outputs of the committed notebooks
+notebooks: .venv/made ## execute the committed notebooks anew, from results/
 	$(BIN)/jupytext -q --to ipynb --set-kernel python3 notebooks/*.py
-	$(MAKE) fit
 	printf '%s\n' notebooks/*.ipynb | OMP_NUM_THREADS=1 TQDM_DISABLE=1 \
 	  xargs -P 2 -I{} sh -c 'echo "── {}"; $(BIN)/jupyter execute --inplace {}'
+
+full: .venv/made ## fit and score what results/full lacks of its profile: hours
+	$(BIN)/python -m brainvae_core.study full --only evaluated --keep
+	$(BIN)/python -m brainvae_core.study full --only grid curve planted freeform
+	$(BIN)/python -m brainvae_core.results full
 
 bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
 	for one in gpu scale fig2 bidirectional groups power one_brain; do $(BIN)/python benchmarks/$$one.py $(BENCH); done

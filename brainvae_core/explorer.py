@@ -103,8 +103,7 @@ def latent_readings(p: Settings, cohort: Cohort, model) -> dict:
     weights = weight_range(
         cohort.images[clean], masks, mean_brightness=mu, n_weights=p.fields.n_weights
     )
-    ends = {"mean_brightness": mu, "missing": False}
-    seen = receptive_field(model, held_out, masks, weights[:, [0, -1]], **ends)
+    seen = receptive_field(model, held_out, masks, weights[:, [0, -1]], mean_brightness=mu)
     c = np.linspace(-p.fields.c_max, p.fields.c_max, N_C)
     rgb, scales = stratified_rgb(projective_field(model, model.encode(held_out[:1])[0], c))
     codes = model.encode(train)

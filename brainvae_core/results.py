@@ -73,7 +73,7 @@ def keep(p: Settings, name: str, results: str | Path) -> str:
     fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
     _score(name, of.made(p, cohort) if there else None, fits, cohort, rows, _place(p, about), about)
     if rows:
-        _write(Path(results) / "tables" / f"{name}.csv.gz", rows, about)
+        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(rows), about)
     n = len({_key(config, cohort) for _, config in wanted})
     return f"{name}: {len(rows)} fits, of {n} of the profile {n - len(missing) + len(there)}"
 
@@ -106,8 +106,8 @@ def _score(name, rows_of, fits, cohort, rows, place, about) -> None:
     for run in progress_bar(iterable=fits, desc=f"scores, {name}", unit="fit"):
         found = rows_of(run)
         found["value"] = [float(f"{value:.6g}") for value in found["value"]]
-        rows[_key(run.config, cohort)] = _parsed(_text(found))
-        _write(place, rows, about)
+        rows[_key(run.config, cohort)] = parsed(_text(found))
+        write_rows(place, _joined(rows), about)
 
 
 def _place(p, about) -> Path:
@@ -122,14 +122,15 @@ def _known(p, about) -> dict[str, pd.DataFrame]:
     kept = sorted(Path(p.places.results).glob(f"*/tables/{about['table']}.csv.gz"))
     for path in (_place(p, about), *kept):
         if path.exists():
-            told, text = _read(path)
+            told, text = read_rows(path)
             if {n: told.get(n) for n in about} == about:
-                parts = _parsed(text).groupby("fit", sort=False)
+                parts = parsed(text).groupby("fit", sort=False)
                 rows |= {key: of.drop(columns="fit").dropna(axis=1, how="all") for key, of in parts}
     return rows
 
 
-def _read(path) -> tuple[dict, str]:
+def read_rows(path) -> tuple[dict, str]:
+    """What a table's file is of, and its rows as CSV, with the column ``fit``."""
     try:
         head, _, text = gzip.decompress(path.read_bytes()).decode().partition("\n")
         told = json.loads(head)
@@ -143,19 +144,24 @@ def _read(path) -> tuple[dict, str]:
     return told, text
 
 
-def _write(path, rows, about) -> None:
-    text = _text(pd.concat([of.assign(fit=key) for key, of in rows.items()], ignore_index=True))
+def write_rows(path, rows: pd.DataFrame, about: dict) -> None:
+    """Write a table's file, whole or not at all."""
+    text = _text(rows)
     told = about | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
     content = f"{json.dumps(told, ensure_ascii=False)}\n{text}".encode()
     with appearing(path) as beside:
         beside.write_bytes(gzip.compress(content, mtime=0))
 
 
+def _joined(rows) -> pd.DataFrame:
+    return pd.concat([of.assign(fit=key) for key, of in rows.items()], ignore_index=True)
+
+
 def _text(rows) -> str:
     return rows.to_csv(index=False, lineterminator="\n")
 
 
-def _parsed(text) -> pd.DataFrame:
+def parsed(text) -> pd.DataFrame:
     """As a reader of the file has it: rows that were just made are the same as rows of old."""
     return pd.read_csv(io.StringIO(text))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from brainvae_core import readings
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import (
@@ -37,6 +38,7 @@ from brainvae_core.metrics import (
     spread,
 )
 from brainvae_core.models import PCA, LinearGaussian, MeanImage, NearestBrain, elbo_terms
+from brainvae_core.planted import recovered
 from brainvae_core.prepare import prepare_cohort
 
 PER_GRADED = 4  # clean brains whose spectrum or likelihood is asked, for each with every artefact
@@ -171,7 +173,7 @@ def likelihood(p, cohort):
     return of_run
 
 
-def codes(p, cohort):
+def dispersion(p, cohort):
     """How far codes of test brains spread, how near neighbours are, and whether they cluster.
 
     The spread is in prior standard deviations, neighbours in the posterior's own.
@@ -309,7 +311,11 @@ def anatomy(p, cohort):
 
 
 _GRADED = ("evaluation.artefact_strengths", "evaluation.n_graded")
+OF_FACTORS = tuple(f"fields.{s}" for s in ("c_max", "n_read", "n_rotations", "region_share"))
+READ = ("fields.rois", "fields.region_share", "fields.n_read", "fields.c_max")
 TABLES = {
+    "planted": Table("planted", recovered, OF_FACTORS),
+    "freeform": Table("freeform", recovered, OF_FACTORS),
     "grid": Table("grid", grid, ("evaluation.fd_dim",)),
     "reconstruction": Table("curve", reconstruction),
     "floors": Table("floors", reconstruction),
@@ -317,10 +323,14 @@ TABLES = {
     "distance": Table("curve", distance, ("evaluation.fd_dim",)),
     "headline_distance": Table("evaluated", distance, ("evaluation.fd_dim",)),
     "likelihood": Table("curve", likelihood, ("evaluation.n_graded", "evaluation.n_importance")),
-    "codes": Table("row", codes),
+    "dispersion": Table("row", dispersion),
     "spectrum": Table("evaluated", spectrum, ("evaluation.n_graded",)),
     "removal": Table("evaluated", removal, _GRADED),
     "removal_along_l": Table("curve", removal_along_l, _GRADED),
     "detection": Table("evaluated", detection, _GRADED),
     "anatomy": Table("evaluated", anatomy, ("evaluation.n_graded",)),
+    "fields": Table("read", readings.fields, READ),
+    "statements": Table("read", readings.statements, READ),
+    "tails": Table("read", readings.tails, ("fields.rois", "fields.c_max")),
+    "codes": Table("read", readings.codes),
 }

@@ -235,7 +235,7 @@ says.add(fails, of_large, "PCA", "mean image", 0.02)
 numbers = named(found, "{score}, {model}")
 numbers = {k: v for k, v in numbers.items() if not k.startswith("PCA-FD")}
 numbers |= named(by_size[by_size["size_um"] < 300], "power left at {size_um} µm, {model}")
-numbers |= named(summarise(table(p, "codes"), by=["score", "beta"]), "{score}, β = {beta:g}")
+numbers |= named(summarise(table(p, "dispersion"), by=["score", "beta"]), "{score}, β = {beta:g}")
 for name in ("VAE", "β-VAE"):
     behind = compare(nats, "probabilistic PCA", name, by="latent_dim")
     told = f"log p(x), probabilistic PCA less the {name}'s bound, L = {{latent_dim}} (nats)"

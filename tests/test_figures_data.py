@@ -161,7 +161,6 @@ def test_explained_variance_ends_at_minus_ten_and_a_hundred_percent():
     far = {"PCA": {2: estimate(-0.8), 4: estimate(0.95)}}
     table = rows({"Explained variance": far}, "score", "model", "L")
     axes.append(figures.fig_curves(table, "L", "L").axes[0])
-    axes.append(figures.fig_row([1], {"Explained variance": [[-4, 0.5]]}, {}).axes[0])
     assert all(ax.get_ylim()[0] >= -0.1 and ax.get_ylim()[1] <= 1 for ax in axes)
     assert figures.fig_explained({"worse": -0.5, "PCA": 0.6}).axes[0].get_xlim() == (-0.1, 1)
 

@@ -13,12 +13,13 @@ import grimp
 import jupytext
 import pytest
 import yaml
+from chapters import quoted_of
 from executed import chapter
 from packaging.requirements import Requirement
 
 from brainvae_core.models import BetaVAEConfig
 from brainvae_core.models.config import PAPER
-from brainvae_core.settings import Settings, full_name, read_settings
+from brainvae_core.settings import full_name, read_profile, read_settings
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -41,7 +42,7 @@ def test_there_are_notebooks_and_each_is_in_the_book():
     }
     assert all((ROOT / f"{c}.md").is_file() for c in chapters if c.startswith("book/"))
     assert {p.stem for p in NOTEBOOKS} == {p.stem for p in (ROOT / "notebooks").glob("*.py")}
-    assert len(NOTEBOOKS) >= 8
+    assert len(NOTEBOOKS) == 11
 
 
 @each_notebook
@@ -96,7 +97,18 @@ def test_a_notebooks_parameters_are_few_and_leave_the_profile_as_it_is(path, mon
     about = about[1] if about else "model"
     assert own and not any(own.values()) and all(full_name(name, about=about) for name in own)
     monkeypatch.chdir(ROOT / "notebooks")
-    assert read_settings(namespace, about, show=False) == Settings()
+    assert read_settings(namespace, about, show=False) == read_profile("full")
+
+
+@each_notebook
+def test_a_chapter_is_short_and_its_sentences_take_their_numbers_from_the_run(path):
+    cells = jupytext.read(path.with_suffix(".py")).cells
+    prose = "\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
+    code = "\n".join(c["source"] for c in cells if c["cell_type"] == "code")
+    assert len(prose.split()) <= 900 and len(re.findall(r"figures\.fig_", code)) <= 8
+    told = set(quoted_of(json.loads(path.read_text())))
+    asked = set(re.findall(r"{glue:text}`(\w+)`", prose))
+    assert asked and asked == told
 
 
 def test_a_chapter_with_an_unknown_parameter_is_refused():
@@ -143,7 +155,7 @@ def test_rooms_know_nothing_of_one_another_and_no_import_comes_back():
 def test_the_projects_words_name_no_machine():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     for name in tracked.stdout.split():
-        if not name.endswith((".png", ".svg", ".safetensors")) and (ROOT / name).is_file():
+        if not name.endswith((".png", ".svg", ".safetensors", ".gz")) and (ROOT / name).is_file():
             text = (ROOT / name).read_text()
             assert not re.search(r"(?<![\w.])/(home|root|Users)/[a-z]", text), name
 

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
-from chapters import disagreement, made_on, record_of, stamp_of, why_stale
+from chapters import disagreement, made_on, quoted_of, record_of, stamp_of, why_stale
 from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -154,9 +154,21 @@ class Verdicts(SphinxDirective):
         return nodes.table("", group, classes=["verdicts"])
 
 
+def quoted(name, rawtext, text, lineno, inliner, options=None, content=None):
+    """``{quoted}`04_grid: grid_latents```: what a chapter's run says, on another page."""
+    env, (chapter, key) = inliner.document.settings.env, text.split(": ")
+    path = Path(env.srcdir, f"notebooks/{chapter}.ipynb")
+    env.note_dependency(str(path))
+    told = quoted_of(json.loads(path.read_text()))
+    if key not in told:
+        raise ExtensionError(f"{env.docname}: {chapter} quotes no {key!r} but {', '.join(told)}")
+    return [nodes.Text(told[key])], []
+
+
 def setup(app):
     app.connect("config-inited", without_thebe)
     app.connect("builder-inited", refuse_stale_chapters)
     app.add_post_transform(NamedCells)
     app.add_directive("verdicts", Verdicts)
+    app.add_role("quoted", quoted)
     return {"parallel_read_safe": True}

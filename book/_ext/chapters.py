@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import re
 
-from brainvae_core.record import MIME, STAMP, cells_hash, described
+from brainvae_core.record import GLUE, MIME, STAMP, cells_hash, described
 from brainvae_core.settings import Settings, read_settings
+
+TEXT = f"{GLUE}text/plain"
 
 
 def stamp_of(notebook: dict) -> dict | None:
@@ -82,6 +84,16 @@ def record_of(notebook: dict) -> dict[str, dict]:
                     raise ValueError(f"two numbers are called {row['number']!r}")
                 found[row["number"]] = {**row, "cell": position}
     return found
+
+
+def quoted_of(notebook: dict) -> dict[str, str]:
+    """The numbers and words that an executed notebook gives to sentences, by their names."""
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    return {
+        o["metadata"]["scrapbook"]["name"]: ast.literal_eval("".join(o["data"][TEXT]))
+        for o in outputs
+        if "scrapbook" in o.get("metadata", {})
+    }
 
 
 def made_on(notebook: dict) -> str:

@@ -5,22 +5,20 @@
 import inspect
 
 from brainvae_core.fields.association import (
-    AgreementOfFits,
+    Agreement,
     BothDirections,
     agreement_draws,
-    agreement_of_fits,
+    agreement_of,
     both_directions,
     cross_agreement,
     field_agreement,
-    read_fits,
 )
 from brainvae_core.fields.independence import (
-    ScoredFits,
-    bootstrap_uncorrelatedness,
-    impact_covariance,
+    Scored,
+    impact_correlation,
     most_moved,
     normalised_impacts,
-    scored_fits,
+    scored_field,
     uncorrelatedness,
     uncorrelatedness_null,
 )
@@ -30,7 +28,6 @@ from brainvae_core.fields.projective import (
     asymmetry,
     outlier_latents,
     projective_field,
-    rotated_fits,
     stratified_rgb,
     tail_ratio,
     traversal,
@@ -44,14 +41,19 @@ from brainvae_core.fields.regions import (
     tail_asymmetry,
     weight_range,
 )
+from brainvae_core.fields.statements import (
+    has_spot,
+    share_gap,
+    share_localised,
+    share_moved,
+    share_unmoved,
+)
 from brainvae_core.fields.truth import (
     PlantedFields,
     Recovery,
-    fit_means,
     planted_fields,
     recover,
-    recover_fits,
-    recovery_rates,
+    recover_at_random,
 )
 
 __all__ = [name for name in dir() if name[0] != "_" and not inspect.ismodule(globals()[name])]

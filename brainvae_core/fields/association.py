@@ -1,6 +1,5 @@
 """Both directions of one model together: do the regions that a latent sees and moves agree?"""
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,17 +22,22 @@ class BothDirections(NamedTuple):
 
 
 def both_directions(
-    model, images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray
+    model,
+    images: np.ndarray,
+    roi_masks: np.ndarray,
+    c: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> BothDirections:
     """Receptive fields of some clean brains, and projective fields around their mean code.
 
     Parameters
     ----------
-    model, images, roi_masks, c
-        As for :func:`receptive_field`, over :func:`weight_range`, and :func:`projective_field`.
+    model, images, roi_masks, c, weights
+        As for :func:`receptive_field` and :func:`projective_field`; by default :func:`weight_range`
+        of these images.
     """
-    weights = weight_range(images, roi_masks)
-    received = receptive_field(model, images, roi_masks, weights, missing=False)
+    weights = weight_range(images, roi_masks) if weights is None else weights
+    received = receptive_field(model, images, roi_masks, weights)
     projected = projective_field(model, received.codes_original.mean(axis=0), c)
     if projected.mean_all.shape[1:] != np.shape(images)[1:]:
         raise ValueError(
@@ -41,22 +45,6 @@ def both_directions(
             f"{np.shape(images)[1:]}; decode must answer images of the size that encode takes"
         )
     return BothDirections(received, projected, region_profile(projected.variance_all, roi_masks))
-
-
-def read_fits(
-    models: Mapping[str, Sequence], images: np.ndarray, roi_masks: np.ndarray, c: np.ndarray
-) -> dict[str, list[BothDirections]]:
-    """:func:`both_directions` of every fit of every model.
-
-    Parameters
-    ----------
-    models, images, roi_masks, c
-        Sequences of fits by name; as for `both_directions`.
-    """
-    return {
-        name: [both_directions(model, images, roi_masks, c) for model in fits]
-        for name, fits in models.items()
-    }
 
 
 def field_agreement(
@@ -133,43 +121,38 @@ def agreement_draws(
     return np.stack(draws)
 
 
-class AgreementOfFits(NamedTuple):
-    """How far the two fields of latents agree, over several fits of one model, (n_fits,) each.
+class Agreement(NamedTuple):
+    """How far the two fields of a fit's latents agree.
 
     ``own`` is the mean rank correlation of a latent's two fields, ``beyond`` how much that exceeds
-    two different latents'; ``…_resamples`` (n_fits, n) are of resampled brains and regions.
+    two different latents'; ``…_resamples`` (n,) are of resampled brains and regions.
     """
 
-    own: np.ndarray
-    beyond: np.ndarray
+    own: float
+    beyond: float
     own_resamples: np.ndarray
     beyond_resamples: np.ndarray
 
 
-def agreement_of_fits(
-    fits: Sequence[BothDirections], actives: Sequence[np.ndarray], n: int = 200, seed: int = 0
-) -> AgreementOfFits:
-    """Agreement of several fits of one model, with what resampling makes of it.
+def agreement_of(
+    both: BothDirections, active: np.ndarray, n: int = 200, seed: int = 0
+) -> Agreement:
+    """Agreement of one fit, with what resampling makes of it.
 
     Parameters
     ----------
-    fits, actives : sequence of BothDirections and of ndarray of bool, each (latent_dim,)
-        Over the same regions and brains.
+    both, active : BothDirections and ndarray of bool, shape (latent_dim,)
     n, seed : int
         Draws of brains and regions.
     """
-    whole, drawn = [], []
-    for both, active in zip(fits, actives, strict=True):
-        field = both.receptive
-        whole.append(cross_agreement(field.divergence, both.profile, active))
-        resampled = field.bootstrapped(min(n, 100), seed)
-        drawn.append(agreement_draws(resampled, both.profile, n, seed, active))
+    field = both.receptive
+    whole = cross_agreement(field.divergence, both.profile, active)
+    resampled = field.bootstrapped(min(n, 100), seed)
+    drawn = agreement_draws(resampled, both.profile, n, seed, active)
     own, own_drawn = (
-        np.nanmean(np.diagonal(a, axis1=-2, axis2=-1), axis=-1)
-        for a in (np.stack(whole), np.stack(drawn))
+        np.nanmean(np.diagonal(a, axis1=-2, axis2=-1), axis=-1) for a in (whole, drawn)
     )
-    beyond, beyond_drawn = (own_over_others(np.stack(a)) for a in (whole, drawn))
-    return AgreementOfFits(own, beyond, own_drawn, beyond_drawn)
+    return Agreement(float(own), float(own_over_others(whole)), own_drawn, own_over_others(drawn))
 
 
 def own_over_others(agreement: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 Arrays in, numbers out. ``impacts`` is a receptive field, (n_rois, latent_dim) in nats.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,87 +82,49 @@ def uncorrelatedness_null(
     return np.array([_draw(lambda: rng.permuted(shares, axis=0)) for _ in range(n)])
 
 
-def bootstrap_uncorrelatedness(
-    impacts: np.ndarray, n: int, seed: int, active: np.ndarray | None = None
-) -> np.ndarray:
-    """Scores (n,) of resampled regions, and of resampled brains where their fields are given.
+class Scored(NamedTuple):
+    """Uncorrelatedness of a fit, and what chance would give.
 
-    Fewer different regions correlate more by chance, so the mean of these scores lies below the
-    score itself: read their spread only. A draw with fewer than 3 regions is drawn again.
-
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim) or (n_resamples, n_rois, latent_dim)
-        The second of resampled brains (``ReceptiveField.bootstrapped``); each draw takes one.
-    n, seed, active
-        Draws and their seed; as for `normalised_impacts`.
-    """
-    stack = np.asarray(impacts, dtype=np.float64)
-    stack = stack[None] if stack.ndim == 2 else stack
-    stack = np.stack([_active_shares(field, active) for field in stack])
-    rng = np.random.default_rng(seed)
-
-    def resample():
-        return rng.choice(stack)[rng.integers(stack.shape[1], size=stack.shape[1])]
-
-    return np.array([_draw(resample) for _ in range(n)])
-
-
-class ScoredFits(NamedTuple):
-    """Uncorrelatedness of several fits of one model, and what chance would give.
-
-    ``values`` (n_fits,) and ``resamples`` (n_fits, n) are each fit's, the second of resampled
-    brains and regions; ``null`` (n,) and ``rotated`` (n_rotations,) are means over fits of
-    :func:`uncorrelatedness_null` and of the score along random axes.
+    ``resamples`` (n,) are of resampled brains (a region drawn twice would correlate with itself),
+    ``permuted`` (n,) of :func:`uncorrelatedness_null`, ``rotated`` (n_rotations,) of random axes.
     """
 
-    values: np.ndarray
+    value: float
     resamples: np.ndarray
-    null: np.ndarray
+    permuted: np.ndarray
     rotated: np.ndarray
 
 
-def scored_fits(
-    receptive_fields: Sequence,
-    actives: Sequence[np.ndarray],
-    n_latents: int,
-    n: int = 200,
-    n_rotations: int = 50,
-    seed: int = 0,
-) -> ScoredFits:
-    """Score several fits of one model at a given number of latents.
+def scored_field(
+    field, active: np.ndarray, n: int = 200, n_rotations: int = 50, seed: int = 0
+) -> Scored:
+    """Uncorrelatedness of a receptive field with its interval's draws and its two chances.
 
     Parameters
     ----------
-    receptive_fields, actives
-        One a fit, over the same regions and brains; which latents of each are active.
-    n_latents : int
-        As many of these count in every fit (:func:`most_moved`) and in models to be compared.
+    field, active : ReceptiveField and ndarray of bool, shape (latent_dim,)
     n, n_rotations, seed : int
-        Draws of brains and regions and of the null; random axes; seed.
+        Draws of brains and of the null; random axes; seed.
     """
-    values, resamples, null, rotated = [], [], [], []
-    for field, active in zip(receptive_fields, actives, strict=True):
-        kept = most_moved(field.divergence, n_latents, active)
-        values.append(uncorrelatedness(field.divergence, kept))
-        brains = field.bootstrapped(min(n, 100), seed)
-        resamples.append(bootstrap_uncorrelatedness(brains, n, seed, kept))
-        null.append(uncorrelatedness_null(field.divergence, n, seed, kept))
-        turned = (field.rotated(seed + i, kept) for i in range(n_rotations))
-        rotated.append([uncorrelatedness(t.divergence) for t in turned])
-    means = (np.mean(draws, axis=0) for draws in (null, rotated))
-    return ScoredFits(np.array(values), np.array(resamples), *means)
+    turned = (field.rotated(seed + i, active) for i in range(n_rotations))
+    return Scored(
+        uncorrelatedness(field.divergence, active),
+        np.array([uncorrelatedness(drawn, active) for drawn in field.bootstrapped(n, seed)]),
+        uncorrelatedness_null(field.divergence, n, seed, active),
+        np.array([uncorrelatedness(t.divergence) for t in turned]),
+    )
 
 
-def impact_covariance(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Covariance (latent_dim, latent_dim) between latents of their shares of regions (Fig. 3D).
+def impact_correlation(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
+    """Correlation (latent_dim, latent_dim) of latents' shares over regions (Fig. 3D).
 
-    Of a sample (n_rois − 1); 0 of a latent that is not active.
+    NaN of a latent that is not active.
     """
-    shares = normalised_impacts(impacts, active)
-    if len(shares) < 2:
-        raise ValueError("one region has no covariance; give at least 2")
-    return np.atleast_2d(np.cov(shares, rowvar=False))
+    shares = _active_shares(impacts, active)
+    kept = checked_active(active, np.shape(impacts)[1])
+    found = np.full((len(kept), len(kept)), np.nan)
+    found[np.ix_(kept, kept)] = np.corrcoef(shares, rowvar=False)
+    return found
 
 
 def _active_shares(impacts, active) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Projective fields: which output pixels each latent moves; and models along random axes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -10,6 +10,7 @@ from brainvae_core.fields.independence import checked_active
 from brainvae_core.fields.receptive import encoded, random_axes
 
 BATCH = 128  # images decoded at once: no more than these are ever in memory
+FAINT = 0.02  # of a full colour: less is white
 # Latents alike up to this ratio are not outliers, however small the spread of the others is.
 LEAST_OUTLIER_RATIO = 1.1
 
@@ -97,19 +98,30 @@ def traversal(model, z0: np.ndarray, c_values: np.ndarray) -> np.ndarray:
 
 
 def stratified_rgb(
-    field: ProjectiveField, percentile: float = 99.5
+    field: ProjectiveField, percentile: float = 99.5, *, merged: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The paper's picture of a projective field, on white (Fig. 3A).
 
     R = 1 − v₊, G = 1 − v₋, B = 1 − v_large: cyan where small positive c moves a pixel, magenta
-    small negative c, yellow large c of either sign (v_large is the mean of two variances: pooling
-    their images would paint every linear model yellow). (latent_dim, height, width, 3), in [0, 1],
-    and the variances (3,) at which R, G and B saturate: a percentile over all latents' pixels.
+    small negative c, yellow large c. (latent_dim, height, width, 3), in [0, 1], and the variances
+    (3,) at which R, G and B saturate: a percentile over all latents' pixels. Less than 2 % of that
+    is white, or a decoder's noise would speckle it.
+
+    Parameters
+    ----------
+    field, percentile
+    merged : bool
+        The large c of both signs are one group, as the paper prints it, whose images differ also
+        between the two ends; ``merged`` takes the mean of the two outer quartiles' variances.
     """
-    v = field.variance.astype(np.float64)
-    channels = np.stack([v[:, 2], v[:, 1], (v[:, 0] + v[:, 3]) / 2], axis=-1)
+    v, mean = field.variance.astype(np.float64), field.mean.astype(np.float64)
+    large = (v[:, 0] + v[:, 3]) / 2
+    if not merged:
+        large = large + np.square((mean[:, 3] - mean[:, 0]) / 2)
+    channels = np.stack([v[:, 2], v[:, 1], large], axis=-1)
     scales = np.percentile(channels, percentile, axis=(0, 1, 2))
     filled = np.divide(channels, scales, out=(channels > 0).astype(np.float64), where=scales > 0)
+    filled[filled < FAINT] = 0.0
     return 1.0 - np.clip(filled, 0.0, 1.0), scales
 
 
@@ -230,13 +242,13 @@ class Rotated:
         self._kept = checked_active(active, means.shape[1])
         kept = means[:, self._kept], variances[:, self._kept]
         self._turn = random_axes(*kept, seed)
-        self._back = np.linalg.inv(self._turn)
+        self._back, self.latent_dim = np.linalg.inv(self._turn), len(self._turn)
         if hasattr(model, "posterior"):
             self.posterior = self._posterior
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Codes of images along the new axes, (n, n_active)."""
-        return self._turned(np.asarray(self._model.encode(images), dtype=np.float64))
+        return self.turned(self._model.encode(images))
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Images of codes along the new axes."""
@@ -247,30 +259,9 @@ class Rotated:
     def _posterior(self, images):
         mean, std = self._model.posterior(images)
         variance = np.square(np.asarray(std, dtype=np.float64))[:, self._kept] @ self._turn**2
-        return self._turned(np.asarray(mean, dtype=np.float64)), np.sqrt(variance)
+        return self.turned(mean), np.sqrt(variance)
 
-    def _turned(self, codes):
+    def turned(self, codes: np.ndarray) -> np.ndarray:
+        """The model's own codes (n, latent_dim) along the new axes."""
+        codes = np.asarray(codes, dtype=np.float64)
         return ((codes - self._centre)[:, self._kept] @ self._turn).astype(np.float32)
-
-
-def rotated_fits(
-    models: Mapping[str, Sequence],
-    images: np.ndarray,
-    actives: Mapping[str, Sequence[np.ndarray]],
-    n: int = 1,
-) -> dict[str, list[Rotated]]:
-    """Every fit of every model along n random axes each, named with ", random axes"; seeds from 0.
-
-    Parameters
-    ----------
-    models, images, actives, n
-        As for `Rotated`; models and active latents by name, and rotations of each fit.
-    """
-    return {
-        f"{name}, random axes": [
-            Rotated(model, images, seed, active)
-            for model, active in zip(fits, actives[name], strict=True)
-            for seed in range(n)
-        ]
-        for name, fits in models.items()
-    }

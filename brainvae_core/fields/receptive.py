@@ -15,7 +15,6 @@ from brainvae_core.fields.regions import (
     perturb,
     random_blobs,
     region_brightness,
-    swap_donors,
     weight_range,
 )
 
@@ -30,17 +29,14 @@ class ReceptiveField:
     """Codes of brains whose regions were perturbed, and what they say about each latent.
 
     ``weights`` (n_rois, n_weights) are w, rising, ``mean_brightness`` (n_rois,) is μ_R. ``codes``
-    (n_rois, n_weights, n_brains, latent_dim) are of the perturbed images, ``…_masked`` (n_rois,
-    n_brains, latent_dim) of those with the region set to 0 if they were asked for, ``…_original``
-    (n_brains, latent_dim) of the images; posterior variances are 0 where a model has none.
+    (n_rois, n_weights, n_brains, latent_dim) are of the perturbed images, ``…_original`` (n_brains,
+    latent_dim) of the images; posterior variances are 0 where a model has none.
     """
 
     weights: np.ndarray
     mean_brightness: np.ndarray
     codes: np.ndarray
     posterior_variances: np.ndarray
-    codes_masked: np.ndarray
-    posterior_variances_masked: np.ndarray
     codes_original: np.ndarray
     posterior_variances_original: np.ndarray
 
@@ -59,27 +55,6 @@ class ReceptiveField:
         """The receptive field, KL(lowest w ‖ highest w), (n_rois, latent_dim) nats."""
         return _kl(self.means[:, 0], self.stds[:, 0], self.means[:, -1], self.stds[:, -1])
 
-    @cached_property
-    def divergence_reverse(self) -> np.ndarray:
-        """KL(highest w ‖ lowest w), (n_rois, latent_dim) nats."""
-        return _kl(self.means[:, -1], self.stds[:, -1], self.means[:, 0], self.stds[:, 0])
-
-    @property
-    def jeffreys(self) -> np.ndarray:
-        """Both directions together, (n_rois, latent_dim) nats."""
-        return self.divergence + self.divergence_reverse
-
-    @cached_property
-    def missing_information(self) -> np.ndarray:
-        """KL(original ‖ region set to 0), (n_rois, latent_dim) nats."""
-        if not len(self.codes_masked):
-            raise ValueError("this field was read without missing=True; read it again with it")
-        std = _std(self.codes_original, self.posterior_variances_original)
-        std_masked = _std(self.codes_masked, self.posterior_variances_masked)
-        both = (self.codes_original, self.codes_masked)
-        mean, mean_masked = (codes.mean(axis=-2, dtype=float) for codes in both)
-        return _kl(mean, std, mean_masked, std_masked)
-
     @property
     def effect_size(self) -> np.ndarray:
         """Shift from lowest to highest w in pooled standard deviations, (n_rois, latent_dim)."""
@@ -95,11 +70,11 @@ class ReceptiveField:
         brains = np.asarray(brain_indices)
         return self._mapped(lambda c: c[..., brains, :], lambda v: v[..., brains, :])
 
-    def bootstrapped(self, n: int, seed: int) -> np.ndarray:
-        """Divergence of n resamples of the brains, (n, n_rois, latent_dim) nats."""
+    def bootstrapped(self, n: int, seed: int, of: str = "divergence") -> np.ndarray:
+        """Divergence, or ``"effect_size"``, of n resamples of brains, (n, n_rois, latent_dim)."""
         rng, n_brains = np.random.default_rng(seed), len(self.codes_original)
         draws = (rng.integers(n_brains, size=n_brains) for _ in range(n))
-        return np.stack([self.resampled(draw).divergence for draw in draws])
+        return np.stack([getattr(self.resampled(draw), of) for draw in draws])
 
     def rotated(self, seed: int, active: np.ndarray | None = None) -> Self:
         """The field along random axes of the active latents' space: a null for their axes."""
@@ -112,10 +87,8 @@ class ReceptiveField:
         return replace(
             self,
             codes=of_codes(self.codes),
-            codes_masked=of_codes(self.codes_masked),
             codes_original=of_codes(self.codes_original),
             posterior_variances=of_variances(self.posterior_variances),
-            posterior_variances_masked=of_variances(self.posterior_variances_masked),
             posterior_variances_original=of_variances(self.posterior_variances_original),
         )
 
@@ -128,7 +101,6 @@ def receptive_field(
     *,
     mean_brightness: np.ndarray | None = None,
     mode: str = "mask",
-    missing: bool = True,
 ) -> ReceptiveField:
     """Perturb each region of the input, encode, and measure how far each latent moves.
 
@@ -142,43 +114,27 @@ def receptive_field(
     weights, mean_brightness : ndarray, shape (n_weights,) or (n_rois, n_weights), and (n_rois,)
         w, rising, of which the field compares the first and the last (:func:`weight_range`); μ_R,
         by default the mean over ``images``.
-    mode, missing : {"mask", "add", "swap"} and bool
-        See :func:`perturb`; "swap" takes the region from other brains of about that brightness.
-        Whether the images are encoded with each region set to 0 as well.
+    mode : {"mask", "add"}
+        See :func:`perturb`.
     """
     images, roi_masks = np.asarray(images), checked_masks(images, roi_masks)
     weights = _checked_weights(weights, len(roi_masks))
-    brightness = region_brightness(images, roi_masks)
-    mu = checked_brightness(mean_brightness, brightness)
+    mu = checked_brightness(mean_brightness, region_brightness(images, roi_masks))
     checked_mode(mode)
     if len(images) < 2:
         raise ValueError(f"{len(images)} brains give no Gaussian; give at least 2 brains")
-    rois = list(zip(roi_masks, mu, weights, brightness, strict=True))
-    original, masked, perturbed = [], [], []
-
-    def changed(rows, batch, mask, mean, weight, of_brains):
-        if mode != "swap":
-            return perturb(batch, mask, weight, mean, mode)
-        donors = swap_donors(of_brains, weight * mean)[rows]
-        return np.where(mask, np.asarray(images[donors], dtype=np.float32), batch)
-
+    original, perturbed = [], []
     for start in range(0, len(images), BATCH):
-        rows = slice(start, start + BATCH)
-        batch = np.asarray(images[rows], dtype=np.float32)
+        batch = np.asarray(images[start : start + BATCH], dtype=np.float32)
         original.append(encoded(model, batch))
-        masked.append(
-            [encoded(model, perturb(batch, m, 0.0, 0.0)) for m, *_ in rois]
-            if missing
-            else np.empty((0, *original[-1].shape), np.float32)
-        )
         perturbed.append(
             [
-                [encoded(model, changed(rows, batch, m, mean, w, of_brains)) for w in row]
-                for m, mean, row, of_brains in rois
+                [encoded(model, perturb(batch, mask, w, mean, mode)) for w in row]
+                for mask, mean, row in zip(roi_masks, mu, weights, strict=True)
             ]
         )
     # Each part ends in (mean or variance, n_brains, latent_dim).
-    parts = [np.concatenate(part, axis=-2) for part in (perturbed, masked, original)]
+    parts = [np.concatenate(part, axis=-2) for part in (perturbed, original)]
     halves = [half for part in parts for half in (part[..., 0, :, :], part[..., 1, :, :])]
     return ReceptiveField(weights, mu, *halves)
 
@@ -203,7 +159,7 @@ def null_divergence(
         As for :func:`random_blobs`.
     """
     blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed, mirrored=mirrored)
-    return receptive_field(model, images, blobs, weight_range(images, blobs), missing=False)
+    return receptive_field(model, images, blobs, weight_range(images, blobs))
 
 
 def random_axes(codes: np.ndarray, posterior_variances: np.ndarray, seed: int) -> np.ndarray:

@@ -4,8 +4,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
-MODES = ("mask", "add", "swap")
-NEAR = 20  # a region is swapped among the nearest 1 of this many brains
+MODES = ("mask", "add")
 FEWEST_PIXELS = 4
 
 
@@ -28,8 +27,6 @@ def perturb(
         w, and μ_R: the training brains' mean brightness in the region.
     mode : {"mask", "add"}
     """
-    if mode == "swap":
-        raise ValueError("mode 'swap' takes regions from other brains; use receptive_field")
     images, roi_mask = np.asarray(images, dtype=np.float32), np.asarray(roi_mask, dtype=bool)
     if images.ndim != 3 or roi_mask.shape != images.shape[1:]:
         raise ValueError(
@@ -38,23 +35,6 @@ def perturb(
         )
     level = np.float32(weight * mean_brightness)
     return np.where(roi_mask, images + level if checked_mode(mode) == "add" else level, images)
-
-
-def swap_donors(brightness: np.ndarray, level: float) -> np.ndarray:
-    """Which brain each brain gets a region from, to be about as bright as a level, (n_brains,) int.
-
-    One of the 5 % (at least two) whose own ``brightness`` (n_brains,) in it is nearest to the level
-    w·μ_R, which the brains take in turn; none keeps its own. Only the seam is no brain's.
-    """
-    brightness = np.asarray(brightness, dtype=np.float64)
-    n_brains = len(brightness)
-    if n_brains < 3:
-        raise ValueError(f"{n_brains} brains cannot swap a region; give at least 3")
-    n_near = max(2, n_brains // NEAR)
-    # A stable sort: brains of one brightness keep their order on every machine.
-    nearest = np.argsort(np.abs(brightness - level), kind="stable")[: n_near + 1]
-    donors = nearest[np.arange(n_brains) % n_near]
-    return np.where(donors == np.arange(n_brains), nearest[n_near], donors)
 
 
 def region_brightness(images: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
@@ -163,10 +143,7 @@ def random_blobs(
 def checked_mode(mode: str) -> str:
     """The mode as given, if it is one."""
     if mode not in MODES:
-        raise ValueError(
-            f"mode {mode!r} is unknown; 'mask' replaces the region, 'add' adds to it, 'swap' takes "
-            "it from other brains"
-        )
+        raise ValueError(f"mode {mode!r} is unknown; 'mask' replaces the region, 'add' adds to it")
     return mode
 
 

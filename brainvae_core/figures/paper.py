@@ -164,9 +164,8 @@ def fig_2a(
 
     A: mean of the training brains' sections, of the cohort named below; B: the atlas template in
     the same plane. C: the regions analysed, tinted over the darkened template and named by their
-    Allen acronyms; tints only tell regions apart. Greys run from black, no signal, to a white that
-    A and B set for themselves, so compare shapes and not brightness; the scale bar holds for all
-    three. Where the sections fit the atlas, the borders of A lie where those of B do.
+    Allen acronyms; tints only tell regions apart. L, R, D, V: left, right, dorsal, ventral. A and B
+    set their own white, so compare shapes and not brightness; the scale bar holds for all three.
 
     Parameters
     ----------
@@ -188,6 +187,7 @@ def fig_2a(
         axes[0], "ABC", ("Mean of training brains", "Atlas template", "Regions"), strict=True
     ):
         style.panel_title(ax, letter, title)
+        draw.orient(ax)
     average.set_xlabel(f"Cohort: {cohort_name}", loc="left", fontsize=style.SMALL)
     tints = sns.color_palette("Set2", len(masks)).as_hex()
     for mask, acronym, colour in zip(masks.astype(bool), acronyms, tints, strict=True):

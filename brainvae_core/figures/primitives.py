@@ -19,6 +19,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
+from scipy.stats import gaussian_kde
 
 from brainvae_core.figures import style
 from brainvae_core.figures.style import BookFigure
@@ -144,6 +145,18 @@ def scale_bar(ax: Axes, pixel_um: float) -> None:
     ax.add_artist(Line2D(ends, [0, 0], transform=below, **look))
     text = {"ha": "right", "va": "center", "fontsize": style.SMALL, "transform": below}
     ax.text(ends[0] - 0.02 * width, 0, f"{length:g} mm", **text)
+
+
+def orient(ax: Axes) -> None:
+    """L, R, D and V inside the edges of a coronal section: left, right, dorsal, ventral."""
+    text = {"transform": ax.transAxes, "fontsize": style.SMALL, **style.legible()}
+    for letter, x, y, ha, va in (
+        ("L", 0.02, 0.5, "left", "center"),
+        ("R", 0.98, 0.5, "right", "center"),
+        ("D", 0.5, 0.97, "center", "top"),
+        ("V", 0.5, 0.03, "center", "bottom"),
+    ):
+        ax.text(x, y, letter, ha=ha, va=va, **text)
 
 
 def outline(ax: Axes, mask: np.ndarray, colour: str = style.ACCENT, width: float = 0.8) -> None:
@@ -320,6 +333,19 @@ def densities(ax: Axes, codes: np.ndarray, colours: Sequence, width: float = 1.5
         ax.axvline(values[0], color=colour, lw=width)
     ax.set(ylabel="", yticks=[], ylim=(0, None))
     ax.spines["left"].set_visible(False)
+
+
+def ridge(ax: Axes, at: np.ndarray, codes: np.ndarray, colours: Sequence, base: float) -> None:
+    """Densities of each row of codes, (n, n_brains), on a line at ``base``: 0.9 high at most."""
+    flat = codes.std(axis=1) <= 1e-9 * np.maximum(1, np.abs(codes).max(axis=1))
+    curves = {i: gaussian_kde(codes[i])(at) for i in np.flatnonzero(~flat)}
+    highest = max((curve.max() for curve in curves.values()), default=1.0)
+    for i, colour in enumerate(colours):
+        if flat[i]:
+            ax.plot([codes[i, 0]] * 2, [base, base + 0.9], color=colour, lw=1)
+        else:
+            ax.plot(at, base + 0.9 * curves[i] / highest, color=colour, lw=1)
+    ax.axhline(base, color=style.PALE, lw=0.5, zorder=0)
 
 
 def legend(figure, handles: Mapping[str, object] | Sequence, **options) -> None:

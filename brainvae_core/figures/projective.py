@@ -34,8 +34,8 @@ def fig_3a(
     values) while c, in prior standard deviations, moves the latent. Cyan: c small and positive, in
     the inner half of its range; magenta: small and negative; yellow: large c of either sign; white:
     no change. Colours mix, all three to black, and are full at the variances in the legend, the
-    same for all latents. A star marks an outlier, a latent that does unusually much at large c;
-    a grey line outlines the brain.
+    same for all latents. A star, where the legend has one, marks an outlier, a latent that does
+    unusually much at large c; a grey line outlines the brain.
 
     Parameters
     ----------
@@ -61,23 +61,21 @@ def fig_3a(
         digits, power = f"{scale:.1e}".split("e")
         label = rf"{what} (full at ${digits}\times10^{{{int(power)}}}$)"
         handles.append(Patch(fc=colour, ec="#888888", lw=0.5, label=label))
-    title = "Variance of brightness (squared grey values) while c moves the latent; ★ outlier"
+    title = "Variance of brightness (squared grey values) while c moves the latent"
+    title += "; ★ outlier" if np.any(starred) else ""
     draw.legend(figure, handles, title=title)
     return figure
 
 
 @styled
-def fig_s4(
-    images: np.ndarray, c_values: Sequence[float], pixel_um: float, *, difference: bool = False
-) -> Figure:
-    """Decoded images along each latent (Fig. S4): one row per latent, one column per c.
+def fig_s4(images: np.ndarray, c_values: Sequence[float], pixel_um: float) -> Figure:
+    """Decoded images along each latent, and what changes (Fig. S4): one row per latent.
 
-    Each image is what the decoder paints when the row's latent is moved by the column's c, in prior
-    standard deviations, and all other latents stay; images share one grey scale. Where differences
-    are drawn, only the column of the c nearest to 0 is an image, and the others are the change from
-    it: red brighter, blue darker, white unchanged, in brightness, which runs from 0 (black) to 1
-    (white). Read along a row for what a latent paints; a row without change is a latent that does
-    nothing.
+    Greys at the left are what the decoder makes of the code with the row's latent moved by the
+    column's c, in prior standard deviations, and all other latents as they are; they share one grey
+    scale. Beside them is the change from the image at the c nearest to 0: red brighter, blue
+    darker, white unchanged, in brightness, which runs from 0 (black) to 1 (white). A row without
+    change is a latent that does nothing.
 
     Parameters
     ----------
@@ -86,29 +84,26 @@ def fig_s4(
     c_values : sequence of float, n_c
         Prior standard deviations.
     pixel_um : float
-    difference : bool
-        Show what changes against the c nearest to 0, which alone stays an image.
     """
     images = style.check_shape("images", images, (None, len(c_values), None, None))
     middle = int(np.argmin(np.abs(c_values)))
+    changes = np.delete(images - images[:, [middle]], middle, axis=1)
     titles = [f"c = {c:+g}".replace("-", "−") if c else "c = 0" for c in c_values]
-    grey = {"cmap": "gray", "norm": Normalize(0, style.grey_limit(images))}
-    changes = images - images[:, [middle]]
-    change = {
-        "cmap": style.DIFFERENCE,
-        "norm": CenteredNorm(0, halfrange=style.difference_limit(changes)),
-    }
-    names = style.latent_names(len(images))
-    rows = dict(zip(names, changes if difference else images, strict=True))
-    shown = dict.fromkeys(rows, change if difference else grey)
-    figure, axes = draw.montage(rows, titles, pixel_um, shown=shown, below=0.5 * difference)
-    if difference:
-        for ax, image in zip(axes[:, middle], images[:, middle], strict=True):
-            ax.images[0].set(data=image, **grey)
-        label = f"Difference of brightness from c = {c_values[middle]:g}"
-        draw.colour_bar(
-            figure, ScalarMappable(**change), axes, label, location="bottom", shrink=0.5, aspect=40
-        )
+    titles += [f"change at {c:+g}".replace("-", "−") for c in np.delete(c_values, middle)]
+    rows = np.concatenate([images, changes], axis=1)
+    figure, axes = draw.montage(
+        dict(zip(style.latent_names(len(images)), rows, strict=True)), titles, pixel_um, below=0.5
+    )
+    limit, white = style.difference_limit(changes), style.grey_limit(images)
+    shown = {"cmap": style.DIFFERENCE, "norm": CenteredNorm(0, halfrange=limit)}
+    for ax in axes[:, : len(c_values)].flat:
+        ax.images[0].set_clim(0, white)
+    for ax in axes[:, len(c_values) :].flat:
+        ax.images[0].set(**shown)
+    label = f"Change of brightness from c = {c_values[middle]:g}"
+    draw.colour_bar(
+        figure, ScalarMappable(**shown), axes, label, location="bottom", shrink=0.5, aspect=40
+    )
     return figure
 
 

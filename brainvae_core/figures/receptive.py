@@ -115,11 +115,11 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
 def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> Figure:
     """Distributions of every latent while each region's brightness changes (Fig. S3).
 
-    Rows are latents F1, F2 and so on, columns regions (Allen acronyms), with the range of the
-    brightness weight w, in units of the region's mean brightness. Horizontal: the latent's code, in
-    prior standard deviations, alike within a row; vertical: smoothed density over brains, each
-    panel with its own scale. Each curve is the same brains at one w, dark at the region's lowest
-    and yellow at its highest. Curves that move apart show a latent that follows the region; curves
+    Each panel is a region (Allen acronym), with the range of its brightness weight w, in units of
+    its mean brightness; in it each latent, F1 at the top, has a line of its own. Horizontal: the
+    code, in prior standard deviations; vertical: smoothed density over brains, the latent's highest
+    curve as high as its line has room. Each curve is the same brains at one w, dark at the lowest
+    and yellow at the highest. Curves that move apart show a latent that follows the region; curves
     that coincide, one that does not see it.
 
     Parameters
@@ -133,20 +133,26 @@ def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> F
     codes = style.check_shape("codes", codes, (*np.shape(weights), None, None))
     style.check_shape("weights", weights, (len(acronyms), None))
     n_rois, n_weights, _, latent_dim = codes.shape
-    figure = style.new_figure(1.0 + 0.62 * latent_dim)
-    axes = figure.subplots(latent_dim, n_rois, sharex="row", squeeze=False)
+    columns = min(3, n_rois)
+    lines = -(-n_rois // columns)
+    figure = style.new_figure(1.0 + lines * (0.5 + 0.3 * latent_dim))
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_weights))
-    for latent, roi in np.ndindex(latent_dim, n_rois):
-        ax = axes[latent, roi]
-        draw.densities(ax, codes[roi, :, :, latent], colours, width=1.0)
-        ax.set_xlabel("")
-        ax.tick_params(axis="x", labelsize=7, pad=1.5, length=2)
-        ax.xaxis.set_major_locator(MaxNLocator(3))
-    for row, name in zip(axes, style.latent_names(latent_dim), strict=True):
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    for ax, acronym, w in zip(axes[0], acronyms, weights, strict=True):
-        ax.set_title(f"{acronym}\nw = {w[0]:.2f}–{w[-1]:.2f}", fontsize=style.SMALL)
-    axes[-1, n_rois // 2].set_xlabel(CODE)
+    at = np.linspace(codes.min() - 0.5, codes.max() + 0.5, 400)
+    for ax in axes.flat[n_rois:]:
+        ax.set_visible(False)
+    for ax, acronym, w, found in zip(axes.flat, acronyms, weights, codes, strict=False):
+        for k in range(latent_dim):
+            draw.ridge(ax, at, found[:, :, k], colours, base=-k)
+        ax.set_title(f"{acronym}, w = {w[0]:.2f} to {w[-1]:.2f}", fontsize=style.SMALL)
+        ax.spines["left"].set_visible(False)
+    names = style.latent_names(latent_dim)
+    axes[0, 0].set_yticks(-np.arange(latent_dim), names)
+    axes[0, 0].set(ylim=(0.1 - latent_dim, 1))
+    for ax in axes.flat:
+        ax.tick_params(axis="y", length=0)
+    for ax in axes[-1]:
+        ax.set_xlabel("Code (prior SD)")
     scale, label = ScalarMappable(Normalize(0, 1), "viridis"), "Brightness of the region, w"
     bar = draw.colour_bar(figure, scale, axes, label, shrink=0.5)
     bar.set_ticks([0, 1], labels=["lowest", "highest"])
@@ -154,94 +160,102 @@ def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> F
 
 
 @styled
-def fig_3d(covariance: np.ndarray) -> Figure:
-    """Covariance between latents of their shares of the regions' effects (Fig. 3D).
+def fig_3d(correlations: Mapping[str, np.ndarray]) -> Figure:
+    """Correlation between latents of their shares of the regions' effects (Fig. 3D).
 
-    Rows and columns are the latents F1, F2 and so on. A latent's share of a region is the part that
-    it takes of the region's whole effect on the code. Colour is the covariance of two latents'
-    shares over regions, in squared shares: red where the same regions move both, blue where
-    different regions do, white where neither holds; the diagonal is each latent's own variance.
-    Shares add up to 1, so every row of the matrix adds up to 0 and some blue is unavoidable.
+    Each panel is a set of regions, rows and columns the latents F1, F2 and so on. A latent's share
+    of a region is the part that it takes of the region's whole effect on the code. Colour, and
+    number where there is room, is the correlation of two latents' shares over regions, from −1 to 1
+    in all panels: red where the same regions move both, blue where different regions do, white
+    where neither holds. The diagonal, 1 of itself, and latents that are not active are hatched.
 
     Parameters
     ----------
-    covariance : ndarray, shape (latent_dim, latent_dim)
-        ``impact_covariance``.
+    correlations : mapping of title to ndarray, each (latent_dim, latent_dim)
+        ``impact_correlation``.
     """
-    covariance = style.check_shape("covariance", covariance, (len(covariance),) * 2)
-    names = style.latent_names(len(covariance))
-    figure = style.new_figure(3.7, width=4.8)
-    ax = figure.subplots()
-    limit = np.abs(covariance).max() or 1.0
-    table, limits = pd.DataFrame(covariance, names, names), (-limit, limit)
-    shown = draw.heat_map(ax, table, limits=limits, cmap=style.DIFFERENCE, most=(40, 12))
-    ax.set(xlabel="Latent", ylabel="Latent", aspect="equal")
-    bar = draw.colour_bar(figure, shown, ax, "Covariance over regions (squared shares)", aspect=20)
-    bar.formatter = style.PLAIN
+    n = len(correlations)
+    figure = style.new_figure(3.9 if n > 1 else 4.2, width=min(style.WIDTH, 1.2 + 3.4 * n))
+    axes = figure.subplots(1, n, squeeze=False)[0]
+    for letter, ax, (title, found) in zip(
+        style.letters(n), axes, correlations.items(), strict=True
+    ):
+        found = style.check_shape(title, found, (len(found),) * 2)
+        names = style.latent_names(len(found))
+        table = pd.DataFrame(np.where(np.eye(len(found)) > 0, np.nan, found), names, names)
+        write = (lambda r: f"{round(r, 1) + 0:.1f}") if len(found) <= 10 else ""
+        shown = draw.heat_map(
+            ax, table, limits=(-1, 1), cmap=style.DIFFERENCE, most=(40, 12), write=write, fontsize=7
+        )
+        ax.set(xlabel="Latent", aspect="equal")
+        style.panel_title(ax, letter, title)
+    axes[0].set_ylabel("Latent")
+    label = "Correlation of shares over regions"
+    draw.colour_bar(figure, shown, list(axes), label, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.8)
     return figure
 
 
 @styled
-def fig_3e(
-    table: pd.DataFrame,
-    nulls: Mapping[str, np.ndarray],
-    rotated: Mapping[str, np.ndarray],
-) -> Figure:
+def fig_3e(table: pd.DataFrame, chance: pd.DataFrame) -> Figure:
     """How uncorrelated the latents' impacts are, by model, beside chance (Fig. 3E).
 
-    Vertical: 1 minus the mean absolute correlation of two latents' shares of the regions' effects;
-    0 if all latents follow the same regions or opposite ones, 1 if none is related. A coloured
-    marker is the model's score, written above; its bar is the 95 % interval. The grey violin to its
-    left is chance, regions permuted for each latent alone; the sand-coloured one to its right is
-    random axes of the same codes; lines are medians. High is good, but only a score above both
-    violins says something of the latents.
+    Each panel is a set of regions. Vertical: 1 minus the mean absolute correlation of two latents'
+    shares of the regions' effects; 0 if all latents follow the same regions or opposite ones, 1 if
+    none is related. A coloured marker is the model's score, written above; its bar is the 95 %
+    interval. The grey violin to its left is chance, regions permuted for each latent alone; the
+    sand-coloured one to its right is random axes of the same codes; lines are medians. High is
+    good, but only a score above both violins says something of the latents.
 
     Parameters
     ----------
     table : DataFrame
-        `uncorrelatedness`, a model a row: ``model``, ``value``, ``low``, ``high``.
-    nulls, rotated : mapping of model to ndarray, each (n,)
-        Scores of latents that have nothing to do with one another, and of random axes.
+        A score a row: ``over`` (the panel), ``model``, ``value``, ``low``, ``high``.
+    chance : DataFrame
+        A draw a row: ``over``, ``model``, ``kind`` (``"permuted"`` or ``"rotated"``), ``value``.
     """
-    scores = {row.model: row for row in table.itertuples()}
-    style.check_same_labels(scores=scores, nulls=nulls, rotated=rotated)
-    chances = {"regions permuted": (nulls, "#CFCFCF"), "random axes": (rotated, "#F0DDB0")}
-    draws = pd.concat(
-        pd.DataFrame({"model": name, "chance": chance, "value": np.asarray(of[name], float)})
-        for chance, (of, _) in chances.items()
-        for name in scores
-    )
-    figure = style.new_figure(3.3, width=min(style.WIDTH, 2.2 + 0.95 * len(scores)))
-    ax = figure.subplots()
-    palette = {chance: colour for chance, (_, colour) in chances.items()}
-    sns.violinplot(
-        draws, x="model", y="value", hue="chance", palette=palette, saturation=1, inner=None,
-        linewidth=0, cut=0, width=0.72, density_norm="width", legend=False, ax=ax,
-    )  # fmt: skip
-    medians = draws.groupby(["chance", "model"])["value"].median()
-    for x, (label, look) in enumerate(style.model_looks(scores).items()):
-        for side, chance in ((-0.18, "regions permuted"), (0.18, "random axes")):
-            ax.hlines(
-                medians[chance, label], x + side - 0.08, x + side + 0.08, color=style.GREY, lw=0.8
-            )
-        found = scores[label]
-        ax.plot([x, x], [found.low, found.high], color=look["color"], lw=2)
-        ax.plot(x, found.value, **{**look, "ls": "", "ms": 8, "mec": "white"})
-        over = {
-            "xytext": (0, 2),
-            "textcoords": "offset points",
-            "ha": "center",
-            "va": "bottom",
-        }
-        ax.annotate(f"{found.value:.2f}", (x, found.high), fontsize=style.SMALL, **over)
-    ax.set_xticks(range(len(scores)), [label.replace(" ", "\n", 1) for label in scores])
-    ax.set(xlim=(-0.6, len(scores) - 0.4), ylim=(0, 1), xlabel="")
-    ax.set_ylabel("Uncorrelatedness of the latents")
-    handles = {chance: Patch(fc=colour) for chance, colour in palette.items()}
+    of_chance = {kind: _groups(chance, kind) for kind in ("permuted", "rotated")}
+    style.check_same_labels(scores=_groups(table), **of_chance)
+    panels = draw.by_panel(table, "over")
+    looks = style.model_looks(table["model"].unique())
+    palette = {"permuted": "#CFCFCF", "rotated": "#F0DDB0"}
+    n = len(panels)
+    figure = style.new_figure(3.3, width=min(style.WIDTH, n * (0.9 + 0.95 * len(looks))))
+    axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
+    for letter, ax, (title, scores) in zip(style.letters(n), axes, panels.items(), strict=True):
+        draws = chance[chance["over"] == title]
+        sns.violinplot(
+            draws, x="model", y="value", hue="kind", palette=palette, saturation=1, inner=None,
+            hue_order=list(palette), order=list(scores["model"]), linewidth=0, cut=0, width=0.72,
+            density_norm="width", legend=False, ax=ax,
+        )  # fmt: skip
+        medians = draws.groupby(["kind", "model"])["value"].median()
+        for x, found in enumerate(scores.itertuples()):
+            for side, kind in ((-0.18, "permuted"), (0.18, "rotated")):
+                ends, colour = (x + side - 0.08, x + side + 0.08), style.GREY
+                ax.hlines(medians[kind, found.model], *ends, color=colour, lw=0.8)
+            look = looks[found.model]
+            ax.plot([x, x], [found.low, found.high], color=look["color"], lw=2)
+            ax.plot(x, found.value, **{**look, "ls": "", "ms": 8, "mec": "white"})
+            over = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+            ax.annotate(f"{found.value:.2f}", (x, found.high), fontsize=style.SMALL, **over)
+        ax.set_xticks(range(len(scores)), [m.replace(" ", "\n", 1) for m in scores["model"]])
+        ax.set(xlim=(-0.6, len(scores) - 0.4), ylim=(0, 1), xlabel="", ylabel="")
+        style.panel_title(ax, letter, title)
+    axes[0].set_ylabel("Uncorrelatedness of the latents")
+    handles = {
+        "regions permuted": Patch(fc=palette["permuted"]),
+        "random axes": Patch(fc=palette["rotated"]),
+    }
     handles["median"] = Line2D([], [], color=style.GREY, lw=0.8)
     handles["95 % interval"] = Line2D([], [], color=style.DARK, lw=2, marker="o", ms=6, mec="white")
     draw.legend(figure, handles, ncols=4 if figure.get_figwidth() > 5.5 else 2)
     return figure
+
+
+def _groups(table: pd.DataFrame, kind: str = "") -> dict:
+    """A panel's models, of one kind of rows."""
+    rows = table[table["kind"] == kind] if kind else table
+    return dict.fromkeys(zip(rows["over"], rows["model"], strict=True))
 
 
 @styled

@@ -1,5 +1,7 @@
 """How far a number could be off: intervals over brains and over seeds of a fit."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -42,6 +44,16 @@ class Estimate(NamedTuple):
     def sign(self) -> int:
         """1 or −1 where the interval is on one side of zero, else 0."""
         return int(self.low > 0) - int(self.high < 0)
+
+    def above(self, threshold: float) -> Estimate:
+        """How far it lies above a threshold: positive where it does."""
+        ends = (end - threshold for end in self[:3])
+        return Estimate(*ends, *self[3:])
+
+    def below(self, threshold: float) -> Estimate:
+        """How far it lies below a threshold: positive where it does."""
+        value, low, high = (threshold - end for end in self[:3])
+        return Estimate(value, high, low, *self[3:])
 
 
 def estimate(scores: np.ndarray, level: float = 0.95, bounds=UNBOUNDED) -> Estimate:
