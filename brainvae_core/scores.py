@@ -277,8 +277,8 @@ def detection(p, cohort):
             "pixels": pixel_detection(maps, masks),
             "brain, by error": share_above(error_score(of_clean), error_score(maps)),
         }
-        if not isinstance(run.model, MeanImage | NearestBrain):
-            usual = run.model.encode(train)
+        usual = run.model.encode(train)
+        if 1 < usual.shape[1] <= len(train) - 2:  # a name is no place, and nothing has no distance
             scores = [outlier_score(usual, run.model.encode(x)) for x in (graded.clean, flat)]
             found["brain, by code"] = share_above(*scores)
         cells = {name: of.reshape(len(graded.kinds), -1) for name, of in found.items()}
