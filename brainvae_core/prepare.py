@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -160,42 +161,44 @@ def _as_saved(p, saved) -> cohorts.Cohort:
     return cohort if cohort.atlas.shape == p.cohort.shape else cohort.resampled(p.cohort.shape)
 
 
+@lru_cache(maxsize=1)
 def planted_cohort(p) -> cohorts.Cohort:
-    """The profile's simulated cohort, the same where its brains are simulated anyway."""
-    return prepare_cohort(p.changed({"cohort.brains": "simulated"}))
+    """The profile's simulated brains at the grid's size, of one brightness.
 
-
-def freeform_cohort(p) -> cohorts.Cohort:
-    """As many brains of the second simulator, at the size of the evaluation."""
-    s = p.cohort
-    made = cohorts.simulate_freeform(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
-    return made.resampled(p.evaluation.shape)
-
-
-def with_training_brains(cohort: cohorts.Cohort, n: int) -> cohorts.Cohort:
-    """The same validation and test brains, and the first n of the training brains."""
-    is_train = (cohort.metadata["split"] == "train").to_numpy()
-    if not 2 <= n <= is_train.sum():
-        raise ValueError(f"n={n} training brains of {is_train.sum()}; give 2 to {is_train.sum()}")
-    return cohort.select(~is_train | (is_train.cumsum() <= n))
-
-
-def varied_cohorts(p, cohort: cohorts.Cohort) -> dict[str, dict[float, cohorts.Cohort]]:
-    """The planted cohort with fewer training brains, or other shares with artefacts, by value.
-
-    Keys are ``"brains"`` and ``"share"``; the own values of ``cohort``, which has the size of the
-    grid, are among the values. The clean brains are the same whatever share is corrupted.
+    The factor of a section's brightness is not among its factors: equalising takes it away. Runs of
+    it that come with the project are put among the profile's.
     """
-    n_train = int((cohort.metadata["split"] == "train").sum())
-    fewer = [n for n in p.fields.varied_brains if n < n_train]
-    shares = {
-        share: planted_cohort(p.changed({"artefact_share": share})).resampled(p.grid.shape)
-        for share in p.fields.varied_artefact_shares
-    }
-    return {
-        "brains": {n: with_training_brains(cohort, n) for n in fewer} | {n_train: cohort},
-        "share": dict(sorted({**shares, p.cohort.artefact_share: cohort}.items())),
-    }
+    made = prepare_cohort(p.changed({"cohort.brains": "simulated"})).resampled(p.grid.shape)
+    cohort = _equalised(made, made.factors.drop(columns="brightness"))
+    place_runs(cohort, p.places.results, p.places.runs)
+    return cohort
+
+
+@lru_cache(maxsize=1)
+def freeform_cohort(p) -> cohorts.Cohort:
+    """As `planted_cohort`, as many brains of the second simulator with all of its factors."""
+    s, shape = p.cohort, p.grid.shape
+    made = cohorts.simulate_freeform(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
+    return _equalised(made, made.factors)
+
+
+def _equalised(cohort, factors):
+    """A simulated cohort as the paper adjusts one: every section as bright as the average."""
+    made = cohorts.Preprocessing.of(cohort)
+    images, clean = (
+        np.stack([cohorts.comparable_section(section, cohort.atlas, made) for section in sections])
+        for sections in (cohort.images, cohort.clean)
+    )
+    return cohorts.Cohort(
+        images,
+        cohort.metadata,
+        cohort.atlas,
+        clean=clean,
+        artefact_masks=cohort.artefact_masks,
+        factors=factors,
+        preprocessing=made.to_dict(),
+        name=cohort.name,
+    )
 
 
 def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:

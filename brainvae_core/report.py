@@ -49,7 +49,8 @@ def main(arguments=None) -> int:
         given.profile = os.path.abspath(given.profile)
     group = given.group or ("group" if is_example else "")
     covariates = [name.strip() for name in given.covariates.split(",") if name.strip()]
-    gone = {tag for tag, is_gone in (("example", not is_example), ("groups", not group)) if is_gone}
+    gone = {"book": True, "example": not is_example, "groups": not group}
+    gone = {tag for tag, is_gone in gone.items() if is_gone}
     os.environ.setdefault("TQDM_DISABLE", "1")  # of the chapter's kernel, whose lines are the page
     try:
         reports = (CHAPTER.parent / read_profile(given.profile).places.reports).resolve()
@@ -63,8 +64,14 @@ def main(arguments=None) -> int:
                 "group": group,
                 "covariates": covariates,
             }
+            chapter = nbformat.read(CHAPTER, 4)
+            chapter.cells = [c for c in chapter.cells if "book" not in c.metadata.get("tags", ())]
+            nbformat.write(chapter, Path(beside, "chapter.ipynb"))
             notebook = papermill.execute_notebook(
-                CHAPTER, Path(beside, "report.ipynb"), told, cwd=CHAPTER.parent
+                Path(beside, "chapter.ipynb"),
+                Path(beside, "report.ipynb"),
+                told,
+                cwd=CHAPTER.parent,
             )
             (new,) = (entry for entry in Path(beside).iterdir() if entry.is_dir())
             page = page_of(notebook, new.name, gone)

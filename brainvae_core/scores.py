@@ -9,14 +9,48 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core import readings
+from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
+from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import (
     CWSSIM,
+    ErrorMap,
+    clustering,
     cw_ssim_level,
+    error_score,
     explained_variance,
+    explained_variance_per_brain,
+    fitted_sigma,
+    frechet_distance,
+    generated_scores,
+    graded_removal,
+    left_out_table,
+    likelihood_bound,
+    nearest_distances,
+    norm_ratio,
+    outlier_score,
     pca_basis,
     pca_frechet_distance,
+    pixel_detection,
+    radial_spectrum,
+    reproduced_change,
+    scores_table,
+    share_above,
+    spread,
 )
-from brainvae_core.models import elbo_terms
+from brainvae_core.models import PCA, LinearGaussian, MeanImage, NearestBrain, elbo_terms
+from brainvae_core.planted import recovered
+from brainvae_core.prepare import prepare_cohort
+
+PER_GRADED = 4  # clean brains whose spectrum or likelihood is asked, for each with every artefact
+N_BINS = 12  # of the spectrum
+FINE_UM, COARSE_UM = (100, 300), (500, np.inf)  # below 100 µm there is sensor noise alone
+SIGMA_BRAINS = 256  # training brains that a model's σ is fitted to
+CHANGES = {
+    "ventricles wider": "ventricle_size",
+    "cortex thicker": "cortical_thickness",
+    "brain wider": "brain_width",
+}
+AMOUNTS = (1.0, 3.0, 5.0)  # planted standard deviations
 
 
 @dataclass(frozen=True)
@@ -71,9 +105,230 @@ def grid(p, cohort):
     return of_run
 
 
+def reconstruction(p, cohort):
+    """What reconstructions of test brains are worth.
+
+    ``deviation`` is how far they lie from the mean image, over how far the brains do; ``training
+    less test`` what is explained of as many training brains less what is of test brains.
+    """
+    train, test = cohort.split("train").images, cohort.split("test").images
+    similarity = CWSSIM(test, cw_ssim_level(cohort.atlas.pixel_um))
+    mean_section, seen = train.mean(axis=0), train[: len(test)]
+
+    def of_run(run):
+        answers = run.model.reconstruct(test)
+        of_test = explained_variance_per_brain(test, answers, mean_section)
+        of_seen = explained_variance_per_brain(seen, run.model.reconstruct(seen), mean_section)
+        found = {
+            "explained variance": of_test,
+            "CW-SSIM": similarity(answers),
+            "deviation": norm_ratio(test, answers, mean_section),
+            "training less test": of_seen - of_test[: len(seen)],
+        }
+        return pd.concat([scores_table({k: of}) for k, of in found.items()], ignore_index=True)
+
+    return of_run
+
+
+def distance(p, cohort):
+    """PCA-FD from half of the test brains, of what a model makes: of all, and with groups left out.
+
+    It makes reconstructions of the other half, and as many samples of the prior and of the
+    aggregate posterior. That other half itself is ``real brains``.
+    """
+    train, validation, test = (
+        cohort.split(name).images for name in ("train", "validation", "test")
+    )
+    half = len(test) // 2
+    basis = pca_basis(validation, min(p.evaluation.fd_dim, len(validation) - 1))
+    real, others = basis.project(test[:half]), test[half : 2 * half]
+
+    def of_run(run):
+        has_prior = not isinstance(run.model, MeanImage | NearestBrain)
+        made = {"real brains": basis.project(others)}
+        made |= generated_scores(run.model, basis, others, train, has_prior)
+        samples = {kind: (real, of_kind) for kind, of_kind in made.items()}
+        return left_out_table(frechet_distance, samples)
+
+    return of_run
+
+
+def likelihood(p, cohort):
+    """log p(x) of clean test brains with one σ for all pixels, nats per image.
+
+    Of PCA it is that of probabilistic PCA, exact; of the VAEs the importance-weighted bound.
+    """
+    train = cohort.split("train").images
+    clean = clean_part(cohort).images[: PER_GRADED * p.evaluation.n_graded]
+
+    def of_run(run):
+        if isinstance(run.model, PCA):
+            model = LinearGaussian.fit_ppca(train, run.config.latent_dim, run.model)
+            return scores_table({"log p(x)": model.log_likelihood(clean)})
+        sigma = fitted_sigma(run.model, train[:SIGMA_BRAINS])
+        bound = likelihood_bound(run.model, clean, sigma, p.evaluation.n_importance)
+        found = {"log p(x)": bound.importance_weighted, "gain on the ELBO": bound.gap}
+        return scores_table(found)
+
+    return of_run
+
+
+def dispersion(p, cohort):
+    """How far codes of test brains spread, how near neighbours are, and whether they cluster.
+
+    The spread is in prior standard deviations, neighbours in the posterior's own.
+    """
+    test = cohort.split("test").images
+
+    def of_run(run):
+        mean, std = run.model.posterior(test)
+        told = {
+            "spread of the codes": (spread, mean),
+            "nearest neighbour": (_mean_nearest, mean / std.mean(axis=0)),
+            "clustering": (clustering, mean),
+        }
+        parts = [left_out_table(of, {score: [rows]}) for score, (of, rows) in told.items()]
+        return pd.concat(parts, ignore_index=True)
+
+    return of_run
+
+
+def _mean_nearest(rows):
+    return nearest_distances(rows).mean()
+
+
+def spectrum(p, cohort):
+    """Power that a model leaves of clean test brains, over that of their deviation from the mean.
+
+    By the size of structures, µm: 0 where all is reproduced, 1 where nothing is. ``fine`` and
+    ``coarse`` are means over the sizes of `FINE_UM` and of `COARSE_UM`.
+    """
+    brains = clean_part(cohort).images[: PER_GRADED * p.evaluation.n_graded]
+    mean_section, pixel_um = cohort.split("train").images.mean(axis=0), cohort.atlas.pixel_um
+    frequencies, deviation = radial_spectrum(brains - mean_section, pixel_um, N_BINS)
+    sizes = 1000 / frequencies
+    parts = {"fine": FINE_UM, "coarse": COARSE_UM}
+    parts = {name: (sizes > low) & (sizes < high) for name, (low, high) in parts.items()}
+
+    def of_run(run):
+        _, left = radial_spectrum(brains - run.model.reconstruct(brains), pixel_um, N_BINS)
+        shares = (left / deviation).T
+        means = {name: shares[of].mean(axis=0) for name, of in parts.items() if of.any()}
+        axes = {"size_um": [round(size) for size in sizes]}
+        by_size = scores_table({"power left": shares}, axes=axes)
+        return pd.concat([by_size, scores_table(means)], ignore_index=True)
+
+    return of_run
+
+
+def _graded(p, cohort, strengths):
+    """Planted at the cohort's full size, so that every size has the same artefacts."""
+    planted = graded_artefacts(prepare_cohort(p), strengths, p.evaluation.n_graded)
+    return planted.resampled(cohort.atlas.shape)
+
+
+def removal(p, cohort, strengths=None):
+    """What comes back of artefacts at every strength, and of the brain: of `graded_removal`.
+
+    ``reproduced`` is the share of the artefact; of a grid that of its lines, for a darker brain is
+    nothing to reject. ``kept`` is the share of the brain around it, ``explained`` the explained
+    variance of the same brain without it.
+    """
+    graded = _graded(p, cohort, strengths or p.evaluation.artefact_strengths)
+    mean_section = cohort.split("train").images.mean(axis=0)
+    lines = np.array([kind == "grid" for kind in graded.kinds])[:, None, None]
+    kinds = ["grid's lines" if kind == "grid" else kind for kind in graded.kinds]
+
+    def of_run(run):
+        back = graded_removal(run.model, graded, mean_section)
+        answers = run.model.reconstruct(graded.clean)
+        of_clean = explained_variance_per_brain(graded.clean, answers, mean_section)
+        found = {
+            "reproduced": np.where(lines, back.pattern, back.reproduced),
+            "kept": back.kept,
+            "explained": np.broadcast_to(of_clean, back.kept.shape),
+        }
+        return scores_table(found, axes={"kind": kinds, "strength": graded.strengths})
+
+    return of_run
+
+
+def removal_along_l(p, cohort):
+    """`removal` at full strength."""
+    return removal(p, cohort, p.evaluation.artefact_strengths[-1:])
+
+
+def detection(p, cohort):
+    """How often artefacts of middle strength stand out: areas under ROC curves, a brain a row.
+
+    ``pixels``: how often a pixel of the artefact has a larger error than one outside. ``brain, by
+    error`` and ``brain, by code``: of how many clean brains the score is lower.
+    """
+    strengths = p.evaluation.artefact_strengths
+    graded = _graded(p, cohort, strengths[len(strengths) // 2 :][:1])
+    flat, masks = (x.reshape(-1, *cohort.atlas.shape) for x in (graded.images, graded.masks))
+    ordinary = clean_part(cohort, "validation").images[: PER_GRADED * p.evaluation.n_graded]
+    train, axes = cohort.split("train").images, {"kind": graded.kinds}
+
+    def of_run(run):
+        error = ErrorMap(run.model, ordinary)
+        maps, of_clean = error(flat), error(graded.clean)
+        found = {
+            "pixels": pixel_detection(maps, masks).auc,
+            "brain, by error": share_above(error_score(of_clean), error_score(maps)),
+        }
+        if not isinstance(run.model, MeanImage | NearestBrain):
+            usual = run.model.encode(train)
+            scores = [outlier_score(usual, run.model.encode(x)) for x in (graded.clean, flat)]
+            found["brain, by code"] = share_above(*scores)
+        cells = {name: of.reshape(len(graded.kinds), -1) for name, of in found.items()}
+        return scores_table(cells, axes=axes)
+
+    return of_run
+
+
+def anatomy(p, cohort):
+    """How much of a planted change of anatomy comes back: `reproduced_change`."""
+    whole = prepare_cohort(p)
+    before = clean_part(whole).images[: p.evaluation.n_graded]
+    times = whole.atlas.shape[0] // cohort.atlas.shape[0]
+    ordinary = block_mean(before, times)
+    changed = [
+        [block_mean(displaced(before, whole.atlas, factor, by), times) for by in AMOUNTS]
+        for factor in CHANGES.values()
+    ]
+    axes = {"change": list(CHANGES), "amount": AMOUNTS}
+
+    def of_run(run):
+        usual = run.model.reconstruct(ordinary)
+        shares = [
+            [reproduced_change(ordinary, x, usual, run.model.reconstruct(x)) for x in by_amount]
+            for by_amount in changed
+        ]
+        return scores_table({"comes back": np.array(shares)}, axes=axes)
+
+    return of_run
+
+
+_GRADED = ("evaluation.artefact_strengths", "evaluation.n_graded")
+OF_FACTORS = tuple(f"fields.{s}" for s in ("c_max", "n_read", "n_rotations", "region_share"))
 READ = ("fields.rois", "fields.region_share", "fields.n_read", "fields.c_max")
 TABLES = {
+    "planted": Table("planted", recovered, OF_FACTORS),
+    "freeform": Table("freeform", recovered, OF_FACTORS),
     "grid": Table("grid", grid, ("evaluation.fd_dim",)),
+    "reconstruction": Table("curve", reconstruction),
+    "floors": Table("floors", reconstruction),
+    "headline": Table("evaluated", reconstruction),
+    "distance": Table("curve", distance, ("evaluation.fd_dim",)),
+    "headline_distance": Table("evaluated", distance, ("evaluation.fd_dim",)),
+    "likelihood": Table("curve", likelihood, ("evaluation.n_graded", "evaluation.n_importance")),
+    "dispersion": Table("row", dispersion),
+    "spectrum": Table("evaluated", spectrum, ("evaluation.n_graded",)),
+    "removal": Table("evaluated", removal, _GRADED),
+    "removal_along_l": Table("curve", removal_along_l, _GRADED),
+    "detection": Table("evaluated", detection, _GRADED),
+    "anatomy": Table("evaluated", anatomy, ("evaluation.n_graded",)),
     "fields": Table("read", readings.fields, READ),
     "statements": Table("read", readings.statements, READ),
     "tails": Table("read", readings.tails, ("fields.rois", "fields.c_max")),

@@ -85,8 +85,9 @@ class FieldsSettings(_Section):
     c_max: float = 7.0  # prior standard deviations
     c_step: float = 0.005
     objectives: tuple[str, ...] = ("capacity", "total_correlation", "mmd")  # beside the β-VAE's
-    varied_brains: tuple[int, ...] = (64, 256)  # training brains of other simulated cohorts
-    varied_artefact_shares: tuple[float, ...] = (0.0, 0.4)
+    truth_latent_dim: int = 12  # at least as many as factors are planted (chapter 10)
+    truth_seeds: tuple[int, ...] = (0, 1, 2)
+    n_rotations: int = 100  # random axes of each fit, beside its latents
 
 
 class LabSettings(_Section):

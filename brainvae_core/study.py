@@ -18,13 +18,10 @@ from pathlib import Path
 from brainvae_core.cohorts import Cohort
 from brainvae_core.models import (
     BetaVAEConfig,
-    FactorAnalysisConfig,
     MeanImageConfig,
     NearestBrainConfig,
-    NMFConfig,
     OutOfDeviceMemory,
     PCAConfig,
-    PPCAConfig,
     Run,
     fit_all,
     keep_runs,
@@ -35,10 +32,10 @@ from brainvae_core.prepare import (
     planted_cohort,
     prepare_cohort,
     released_run,
-    varied_cohorts,
 )
 from brainvae_core.settings import Settings, read_profile
 
+WIDE = (30, 100)  # components of PCA with which artefacts come back
 OBJECTIVES = {"capacity": "capacity VAE", "total_correlation": "β-TCVAE", "mmd": "MMD-VAE"}
 
 
@@ -141,18 +138,37 @@ def compared_configs(p: Settings) -> dict[str, BetaVAEConfig | PCAConfig]:
     return {"PCA": PCAConfig(p.model.latent_dim), "VAE": vae, "β-VAE": beta_vae}
 
 
+def _wide(p):
+    wide = [n for n in WIDE if n in curve(p).latent_dims and n > p.model.latent_dim]
+    return {f"PCA, L = {n}": [PCAConfig(n)] for n in wide}
+
+
+def _pictured(p):
+    """One fit of each, with wider PCAs, in the order of Fig. 2B."""
+    pca, vae, beta_vae = ([config] for config in compared_configs(p).values())
+    return {"PCA": pca, **_wide(p), "VAE": vae, "β-VAE": beta_vae}
+
+
 def _evaluated(p):
-    base, n = replace(p.model, steps=p.evaluation.steps), p.model.latent_dim
+    base = replace(p.model, steps=p.evaluation.steps)
     return {
-        "PCA": [PCAConfig(n)],
+        "PCA": [PCAConfig(p.model.latent_dim)],
+        **_wide(p),
         "VAE": _fits(base, p.evaluation.seeds, beta=1.0),
         "β-VAE": _fits(base, p.evaluation.seeds),
-        "probabilistic PCA": [PPCAConfig(n)],
-        "factor analysis": [FactorAnalysisConfig(n)],
-        "NMF": [NMFConfig(n)],
-        "nearest brain": [NearestBrainConfig()],
-        "mean image": [MeanImageConfig()],
+        **_floors(p),
     }
+
+
+def _floors(p):
+    """What needs no latents."""
+    return {"nearest brain": [NearestBrainConfig()], "mean image": [MeanImageConfig()]}
+
+
+def _row(p):
+    """The β-VAEs of the grid at the profile's L."""
+    row = grid(p).row(p.model.latent_dim).configs
+    return {"β-VAE": [c for c in row if type(c) is BetaVAEConfig]}
 
 
 def _read(p):
@@ -186,16 +202,10 @@ def _families(p):
     }
 
 
-def _through(p):
-    """The row and the column of the grid that meet in the profile's model."""
-    n, beta = p.model.latent_dim, p.model.beta
-    met = [c for c in grid(p).configs if c.latent_dim == n or getattr(c, "beta", beta) == beta]
-    return {"of the grid": met}
-
-
-def _two(models):
-    """PCA and β-VAE of a stage's models."""
-    return lambda p: {name: models(p)[name] for name in ("PCA", "β-VAE")}
+def _truth(p):
+    """PCA and β-VAEs with at least a latent for every planted factor."""
+    base = replace(grid(p).base, latent_dim=p.fields.truth_latent_dim)
+    return {"PCA": [PCAConfig(base.latent_dim)], "β-VAE": _fits(base, p.fields.truth_seeds)}
 
 
 @dataclass(frozen=True)
@@ -220,26 +230,20 @@ def _at(size, made=prepare_cohort):
     return lambda p: [made(p).resampled(getattr(p, size).shape)]
 
 
-def _every_varied(p):
-    (coarse,) = _at("grid", planted_cohort)(p)
-    return [c for of_value in varied_cohorts(p, coarse).values() for c in of_value.values()]
-
-
-# The last five are what the chapters on the latents read: whatever brains a profile has, the truth
-# is asked of simulated ones, on its atlas and at its sizes.
+# Whatever brains a profile has, the last two are of simulated ones on its atlas (chapter 10).
 STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
     "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
+    "pictured": Stage(_pictured, _whole),
     "evaluated": Stage(_evaluated, _at("evaluation")),
     "read": Stage(_read, _at("evaluation")),  # of these whose latents are read
     "grid": Stage(_grid, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
+    "floors": Stage(_floors, _at("grid")),
+    "row": Stage(_row, _at("grid")),
     "families": Stage(_families, _at("grid")),
-    # Chapter 10 reads these as "evaluated" of its planted cohort.
-    "planted": Stage(_evaluated, _at("evaluation", planted_cohort)),
-    "freeform": Stage(_two(_evaluated), lambda p: [freeform_cohort(p)]),
-    "through": Stage(_through, _at("grid", planted_cohort)),
-    "varied": Stage(_two(_families), _every_varied),
+    "planted": Stage(_truth, lambda p: [planted_cohort(p)]),
+    "freeform": Stage(_truth, lambda p: [freeform_cohort(p)]),
 }
 
 
@@ -293,30 +297,11 @@ def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
     return found
 
 
-def varied(p: Settings, cohort: Cohort) -> list[tuple[dict, Run]]:
-    """Fits to planted cohorts as one thing varies, each with its labels.
-
-    Labels are those of `fitted`, with what ``varies`` (``"beta"``, ``"latent_dim"``, ``"brains"``,
-    ``"share"``) and its value ``at``; ``cohort`` is `planted_cohort`'s, at the size of the grid.
-    PCA is the same at every β. Values without a fit are left out.
-    """
-    n, beta, found = p.model.latent_dim, p.model.beta, []
-    through = [
-        (of | {"model": "β-VAE" if "beta" in of else "PCA"}, run)
-        for of, run in fitted(p, "through", cohort)
-    ]
-    for of, run in through:
-        if of["latent_dim"] == n:
-            betas = [of["beta"]] if "beta" in of else p.grid.betas
-            found += [(of | {"varies": "beta", "at": x}, run) for x in betas]
-    for of, run in through:
-        if of.get("beta", beta) == beta:
-            found.append((of | {"varies": "latent_dim", "at": of["latent_dim"]}, run))
-    for what, of_value in varied_cohorts(p, cohort).items():
-        for x, other in of_value.items():
-            more = {"varies": what, "at": x}
-            found += [(of | more, run) for of, run in fitted(p, "varied", other)]
-    return found
+def _kept(p, stage, vaes):
+    """Which of a stage's models come with the project, and the folder of their cohort."""
+    if stage in ("planted", "freeform"):  # what their fits found is a table; one is pictured
+        return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
+    return vaes, Path(p.places.results) / p.profile
 
 
 def counted(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
@@ -358,7 +343,7 @@ def main():
                     runs = [run for _, run in fitted(p, name, cohort)]
                     if options.keep:
                         vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
-                        keep_runs(cohort, vaes, Path(p.places.results) / p.profile)
+                        keep_runs(cohort, *_kept(p, name, vaes))
                 told = counted(configs, cohort, p.places.runs) or "made"
                 print(f"{cohort}: {told}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:

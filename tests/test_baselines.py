@@ -8,23 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
-from scipy.optimize import nnls
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA as TheirPCA
-from sklearn.decomposition import FactorAnalysis as TheirFactorAnalysis
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from small_brains import Brains, fit_alone
 from threadpoolctl import threadpool_limits
 
 from brainvae_core.models import (
     BASELINES,
-    NMF,
     PCA,
     LinearGaussian,
     NearestBrain,
     PCAConfig,
-    PPCAConfig,
     fit,
     fit_all,
     linear,
@@ -146,11 +141,10 @@ def test_several_are_fitted_together_as_alone(kind, tmp_path):
         np.testing.assert_allclose(run.model.reconstruct(IMAGES), alone.reconstruct(IMAGES), 1e-4)
 
 
-@pytest.mark.parametrize("config_type", [PCAConfig, PPCAConfig])
-def test_one_eigendecomposition_serves_every_l(config_type, monkeypatch):
+def test_one_eigendecomposition_serves_every_l(monkeypatch):
     calls, whole = [], np.linalg.eigh
     monkeypatch.setattr(np.linalg, "eigh", lambda matrix: calls.append(matrix) or whole(matrix))
-    fitted = config_type.fit_together([config_type(n) for n in (2, 5, 3)], TRAIN, VALIDATION)
+    fitted = PCAConfig.fit_together([PCAConfig(n) for n in (2, 5, 3)], TRAIN, VALIDATION)
     assert [f.model.latent_dim for f in fitted] == [2, 5, 3]
     assert [len(matrix) for matrix in calls] == [40]
 
@@ -159,9 +153,6 @@ def test_names_of_runs_stay_as_they_are():
     names = [run_name(config(), "0" * 16) for config in BASELINES.values()]
     assert names == [
         "pca-L8-efe2e708",
-        "ppca-L8-9c021d30",
-        "factor_analysis-L8-f13525b5",
-        "nmf-L8-d5119d5a",
         "mean_image-f9676b9a",
         "nearest_brain-fc6893c1",
     ]
@@ -217,16 +208,12 @@ def test_a_truncated_fit_is_the_fit_with_fewer():
 
 def test_too_few_directions_are_refused_with_their_number():
     equal = np.repeat(varied(1), 9, axis=0)
-    few = equal.copy()
-    few[:, 2, 4] = np.linspace(0, 1, 9)
     assert PCA.fit(varied(rank=3), 3).latent_dim == 3
-    of_factors, of_ppca = LinearGaussian.fit_factor_analysis, LinearGaussian.fit_ppca
+    of_ppca = LinearGaussian.fit_ppca
     cases = [
         ("17 images differ in only 3 directions", PCA.fit, varied(rank=3), 4),
         ("9 images differ in only 0 directions", PCA.fit, equal, 1),
         ("9 images differ in only 0 directions", of_ppca, equal, 2),
-        ("9 images vary in only 0 pixels", of_factors, equal, 2),
-        ("9 images vary in only 1 pixels", of_factors, few, 2),
     ]
     refused(cases)
 
@@ -234,7 +221,11 @@ def test_too_few_directions_are_refused_with_their_number():
 # ---- linear models with Gaussian noise ----
 
 
-FITS = {"ppca": LinearGaussian.fit_ppca, "factor_analysis": LinearGaussian.fit_factor_analysis}
+def noisier(images, latent_dim):
+    """The same loadings, with a noise variance for every pixel."""
+    model = LinearGaussian.fit_ppca(images, latent_dim)
+    noise = model.noise * np.linspace(0.5, 2, 66).reshape(SHAPE)
+    return LinearGaussian(model.mean, model.loadings, noise)
 
 
 def planted(n, noise, seed=0):
@@ -250,9 +241,9 @@ def covariance(model):
     return flat.T @ flat + np.diag(model.noise.ravel().astype(np.float64))
 
 
-@pytest.mark.parametrize("kind", FITS)
-def test_the_log_likelihood_is_the_normal_distributions(kind):
-    model = FITS[kind](sections(60), 4)
+@pytest.mark.parametrize("of", [LinearGaussian.fit_ppca, noisier])
+def test_the_log_likelihood_is_the_normal_distributions(of):
+    model = of(sections(60), 4)
     expected = multivariate_normal(model.mean.ravel(), covariance(model))
     ours = model.log_likelihood(IMAGES)
     assert ours.shape == (7,) and ours.dtype == np.float64
@@ -260,9 +251,8 @@ def test_the_log_likelihood_is_the_normal_distributions(kind):
     assert model.log_likelihood(IMAGES[:0]).shape == (0,)
 
 
-@pytest.mark.parametrize("kind", FITS)
-def test_the_posterior_is_bayes_rule(kind):
-    model = FITS[kind](sections(60), 4)
+def test_the_posterior_is_bayes_rule():
+    model = LinearGaussian.fit_ppca(sections(60), 4)
     flat = model.loadings.reshape(4, -1).astype(np.float64)
     whole = np.linalg.inv(covariance(model))  # of the images: the road that the model avoids
     mean, std = model.posterior(IMAGES)
@@ -275,24 +265,14 @@ def test_the_posterior_is_bayes_rule(kind):
     assert np.array_equal(mean, model.encode(IMAGES))
 
 
-@pytest.mark.parametrize("kind", FITS)
-def test_loadings_are_orthogonal_in_units_of_noise_and_in_order(kind):
-    model = FITS[kind](sections(60), 4)
+def test_loadings_are_orthogonal_in_units_of_noise_and_in_order():
+    model = LinearGaussian.fit_ppca(sections(60), 4)
     flat = (model.loadings / np.sqrt(model.noise)).reshape(4, -1)
     products = flat @ flat.T
     assert np.abs(products - np.diag(np.diag(products))).max() < 1e-4 * products.max()
     assert (np.diff(np.diag(products)) < 0).all()
     raw = model.loadings.reshape(4, -1)
     assert (raw[np.arange(4), np.abs(raw).argmax(axis=1)] > 0).all()
-
-
-def test_factor_analysis_is_scikit_learns():
-    _, images = planted(300, 0.02**2)
-    model = LinearGaussian.fit_factor_analysis(images, 3)
-    theirs = TheirFactorAnalysis(3, svd_method="lapack", tol=3).fit(images.reshape(300, -1))
-    others = planted(20, 0.02**2, seed=1)[1]
-    scores = theirs.score_samples(others.reshape(20, -1))
-    np.testing.assert_allclose(model.log_likelihood(others), scores, rtol=1e-6)
 
 
 def test_ppca_is_scikit_learns_with_n_for_n_minus_one():
@@ -310,20 +290,12 @@ def test_without_noise_ppca_is_pca():
     images = planted(60, 0)[1]
     pca, ppca = PCA.fit(images, 3), LinearGaussian.fit_ppca(images, 3)
     assert (ppca.noise == np.float32(linear.NOISE_FLOOR)).all()
+    assert (LinearGaussian(ppca.mean, ppca.loadings, 0 * ppca.noise).noise == ppca.noise).all()
     others = sections(7)
     np.testing.assert_allclose(ppca.reconstruct(others), pca.reconstruct(others), atol=1e-4)
     np.testing.assert_allclose(
         ppca.encode(others), pca.encode(others) * np.sqrt(60 / 59), rtol=1e-3
     )
-
-
-def test_noise_has_a_floor_and_a_border_has_no_loading():
-    model = LinearGaussian.fit_factor_analysis(TRAIN, 3)
-    floor = np.float32(linear.NOISE_FLOOR)
-    assert (model.noise[:, :BORDER] == floor).all() and (model.noise >= floor).all()
-    assert (model.loadings[:, :, :BORDER] == 0).all()
-    assert np.isfinite(model.log_likelihood(IMAGES)).all()
-    assert (LinearGaussian(model.mean, model.loadings, 0 * model.noise).noise == floor).all()
 
 
 # ---- the linear model that is told the factors ----
@@ -370,63 +342,6 @@ def test_factors_that_do_not_fit_their_images_are_refused():
         ("image 0 .*", images * np.nan, factors),
     ]
     refused([(message, LinearGaussian.fit_to_factors, *two) for message, *two in given])
-
-
-def test_a_factor_analysis_that_is_stopped_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(linear, "MAX_ITERATIONS", 2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        model = LinearGaussian.fit_factor_analysis(TRAIN, 3)
-    told = capsys.readouterr().err
-    assert "latent_dim=3 stopped after 2 iterations" in told and told.count("\n") == 1
-    flat = (model.loadings / np.sqrt(model.noise)).reshape(3, -1)
-    products = flat @ flat.T
-    assert np.abs(products - np.diag(np.diag(products))).max() < 1e-4 * products.max()
-
-
-# ---- parts ----
-
-
-def parts():
-    """Three parts that do not overlap, in a frame of their own."""
-    drawn = np.zeros((3, *SHAPE))
-    drawn[0, :3, :4], drawn[1, 3:, 2:6], drawn[2, 1:5, 7:10] = 0.5, 0.7, 0.4
-    return drawn * np.random.default_rng(3).uniform(0.5, 1, size=(3, *SHAPE))
-
-
-def test_parts_and_codes_are_not_negative_and_a_step_is_a_standard_deviation():
-    model = NMF.fit(TRAIN, 4)
-    z = model.encode(TRAIN)
-    assert (model.components >= 0).all() and (z >= 0).all()
-    np.testing.assert_allclose(z.std(axis=0, ddof=1), 1, rtol=1e-3)
-    moved = model.decode(np.eye(4)) - model.decode(np.zeros((4, 4)))
-    np.testing.assert_allclose(moved, model.components, atol=1e-6)
-
-
-@given(seed=st.integers(0, 2**16))
-def test_where_a_part_would_be_taken_away_the_others_make_up_for_it(seed):
-    overlapping, rng = parts() + 0.3, np.random.default_rng(seed)
-    weights = rng.uniform(0.5, 2, size=(5, 3))
-    weights[np.arange(5), rng.integers(3, size=5)] *= -0.5
-    images = np.tensordot(weights, overlapping, 1) + 0.01 * rng.normal(size=(5, *SHAPE))
-    pixels = overlapping.reshape(3, -1).T
-    expected = np.array([nnls(pixels, image.ravel())[0] for image in images])
-    assert (expected == 0).any(axis=1).all()
-    np.testing.assert_allclose(NMF(overlapping).encode(images), expected, atol=1e-4)
-
-
-def test_parts_are_of_greys_of_zero_and_more():
-    negative = TRAIN.copy()
-    negative[6, 1, 4] = -0.25
-    message = r"image 6 of 40 has a negative pixel \(-0.25\).*clip the images at 0"
-    refused([(message, NMF.fit, negative, 2), ("40 images are black", NMF.fit, 0 * TRAIN, 2)])
-    assert (NMF.fit(TRAIN, 2).encode(negative) >= 0).all()
-
-
-def test_a_part_that_never_varies_is_kept_as_it_is():
-    model = NMF.fit(np.repeat(sections(1), 9, axis=0), 1)
-    np.testing.assert_allclose(model.reconstruct(sections(1)), sections(1), atol=1e-3)
-    assert np.isfinite(model.components).all()
 
 
 # ---- what every model must beat ----

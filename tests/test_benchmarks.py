@@ -9,11 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
+from scipy.ndimage import distance_transform_edt
 from small_brains import fit_alone
 
-from brainvae_core.cohorts import known_factors
+from brainvae_core.cohorts import known_factors, simulate
 from brainvae_core.models import BetaVAEConfig, elbo_terms, sigma_at
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -155,12 +157,33 @@ def test_a_peer_is_timed_in_turn_with_ours(bench, setting, capsys):
     ]  # fmt: skip
 
 
+def test_what_is_unlike_a_simulated_brain_is_measured_where_it_lies(bench):
+    cohort = simulate(60, shape=(80, 112), artefact_share=0, seed=0)
+    atlas, mean = cohort.atlas, cohort.split("train").images.mean(axis=0)
+    inside = atlas.brain_mask
+    rim = inside & (distance_transform_edt(inside) * atlas.pixel_um <= 100)
+    light = 1 + 0.3 * np.cos(np.pi * np.arange(112) / 112)
+    stripes = 0.1 * np.resize([1, -1], 112) * (np.arange(80) == 40)[:, None]
+    changed = [mean, mean * (1 + 0.5 * rim), mean * light, mean + stripes]
+    changed = np.stack(changed).astype(np.float32).clip(0, 1)
+    masks = dict(zip(names := atlas.regions(), atlas.roi_masks(names), strict=True))
+    model = SimpleNamespace(reconstruct=lambda images: np.broadcast_to(mean, images.shape))
+    found = bench("realism").measured(changed, cohort, model, masks, None)
+    assert found["rim over whole brain, brightness", 0].argmax() == 1
+    assert found["error of PCA (share in the rim)", 0].argmax() == 1
+    power = found["deviation, power"]
+    pd.testing.assert_frame_equal(power, found["error, power"])  # the mean is all it paints
+    assert power[max(power)].argmax() == 2 and power[min(power)].argmax() == 3
+    assert np.allclose(power.iloc[0], 0) and found["error of PCA (RMS greys)", 0][0] == 0
+
+
 COMMANDS = {
     "gpu.py --only models": "| 2 models of 20 steps of 16 together; | grid of 340 points",
     "fig2.py": "| Fig. 2 of fitted; of it CW-SSIM; peak memory; pair, one shared; 32 brains",
     "bidirectional.py": "| paper, small: both; | demo, small: both",
     "one_brain.py": "calibration, PCA; missing tissue, 0.3 mm; by the rule; mask, mean image",
     "groups.py --rows rows.csv": "| anatomical | 12 + 12 | none |; | freeform | 12 + 12 | damage |",
+    "realism.py": "deviation, power; local contrast; misregistration inside (µm), 0 µm, real brain",
     "power.py": "anatomical, brightness HPF: ; freeform, plane: ; by table of one t test",
     "scale.py --times 1": "opening; at random; a step of 8, in memory; a step of 8, from disk",
 }
@@ -174,8 +197,10 @@ COMMANDS = {
         for of in COMMANDS.items()
     ],
 )
-def test_a_command_runs(command, told, tmp_path):
+def test_a_command_runs(command, told, tmp_path, request):
     name, *given = command.split()
+    if name == "realism.py":
+        request.getfixturevalue("real_data")
     command = [sys.executable, BENCHMARKS / name, *given, "--small", "--device", "cpu"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr

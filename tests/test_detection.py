@@ -1,21 +1,19 @@
-"""Detectors: perfect, worthless, reversed; curves against a threshold-by-threshold count."""
+"""Detectors: perfect, worthless, reversed."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from refusals import refused
 from scipy.stats import mannwhitneyu
 
 from brainvae_core.metrics import (
     ErrorMap,
     auc,
-    detection_curves,
     error_score,
     outlier_score,
     pixel_detection,
+    share_above,
 )
 
 SHAPE = (11, 17)
@@ -34,26 +32,13 @@ def test_the_area_is_mann_whitneys():
     assert auc(scores[~truth], scores[truth]) == pytest.approx(wanted)
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 999), shift=st.floats(-1, 3), n=st.integers(10, 60))
-def test_curves_are_the_best_over_all_thresholds(seed, shift, n):
-    scores, truth = problem(n, shift, seed)
+def test_shares_above_are_the_area_brain_by_brain():
+    scores, truth = problem()
     scores = scores.round(1)  # ties
-    if truth.all() or not truth.any():
-        return
-    found = detection_curves(scores, truth, 21)
-    flags = [scores >= t for t in (*np.unique(scores), np.inf)]
-    false = np.array([(f & ~truth).sum() / (~truth).sum() for f in flags])
-    true = np.array([(f & truth).sum() / truth.sum() for f in flags])
-    precise = np.array([truth[f].mean() if f.any() else 0.0 for f in flags])
-    for share, rate, precision in zip(
-        found.share, found.true_positive_rate, found.precision, strict=True
-    ):
-        assert rate == pytest.approx(true[false <= share + 1e-12].max())
-        assert precision == pytest.approx(precise[true >= share - 1e-12].max())
-    assert (np.diff(found.true_positive_rate) >= 0).all()
-    assert found.prevalence == pytest.approx(truth.mean())
-    assert (np.diff(found.precision) <= 1e-12).all()
+    found = share_above(scores[~truth], scores[truth])
+    assert found.shape == (truth.sum(),) and ((found >= 0) & (found <= 1)).all()
+    assert found.mean() == pytest.approx(auc(scores[~truth], scores[truth]))
+    assert share_above([1, 2, 3], [0, 2, 9]).tolist() == [0, 0.5, 1]
 
 
 def test_pixels_are_judged_brain_by_brain():
@@ -119,8 +104,8 @@ def test_a_dead_latent_changes_nothing():
 def test_nonsense_is_refused_by_name():
     scores, truth = problem(20)
     cases = [
-        (r"truth \(19,\) and scores \(20,\)", detection_curves, scores, truth[:19]),
-        ("not finite", detection_curves, np.where(truth, np.nan, scores), truth),
+        ("not finite", share_above, np.where(truth, np.nan, scores), scores),
+        ("all true or all false", share_above, scores, []),
         ("all true or all false", auc, scores, []),
     ]
     refused(cases)

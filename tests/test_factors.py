@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from refusals import refused
 from scipy.stats import entropy, ortho_group
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_squared_error, mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
-from brainvae_core.metrics import active_latents, explained_by_factors, linear_recovery
+from brainvae_core.metrics import active_latents, linear_recovery
 from brainvae_core.metrics.factors import (
     LEAF,
     TREES,
@@ -187,26 +186,7 @@ def painted(factors, noise=0.0, curved=0.0, seed=0):
     return 0.5 + 0.1 * images
 
 
-def test_what_is_linear_in_the_factors_is_explained_whole_and_what_is_curved_by_degree_2():
-    a, b = normal(80, 2, 1), normal(50, 2, 2)
-    assert explained_by_factors(a, painted(a), b, painted(b)) == pytest.approx(1)
-    sides = (a, painted(a, curved=1.0), b, painted(b, curved=1.0))
-    linear, quadratic = (explained_by_factors(*sides, degree=d) for d in (1, 2))
-    assert linear < 0.9 and quadratic == pytest.approx(1)
-
-
-def test_what_is_explained_is_counted_from_the_training_mean():
-    a, b = normal(80, 2, 1), normal(50, 2, 2) + [1.5, -1]
-    train, test = painted(a, 0.5), painted(b, 0.5, seed=1)
-    linear = LinearRegression().fit(a, train.reshape(80, -1))
-    rest = test - linear.predict(b).reshape(test.shape)
-    wanted = 1 - np.square(rest).sum() / np.square(test - train.mean(axis=0)).sum()
-    assert explained_by_factors(a, train, b, test) == pytest.approx(wanted)
-
-
 def test_the_fewest_brains_are_enough():
-    a, b = normal(7, 2, 1), normal(10, 2, 2)
-    assert explained_by_factors(a, painted(a), b, painted(b), 2) == pytest.approx(1)
     assert linear_recovery(KNOWN[:5], KNOWN[:5], OTHER, OTHER) == pytest.approx([1, 1, 1])
     assert mutual_information(CODES[:128], FACTORS[:128]).shape == (5, 3)
     assert dci(CODES_TRAIN[:20], TRAIN[:20], CODES_TEST, TEST).importance.shape == (5, 4)
@@ -214,7 +194,6 @@ def test_the_fewest_brains_are_enough():
 
 def test_nonsense_is_refused_by_name():
     a, b, c, d = CODES_TRAIN, TRAIN, CODES_TEST, TEST
-    known, other, of = normal(20, 2, 1), normal(10, 2, 2), explained_by_factors
     cases = [
         (r"codes \(639, 5\) and factors \(640, 3\)", mutual_information_gap, CODES[1:], FACTORS),
         (r"columns \[1\].* over the brains", mutual_information, CODES, FACTORS * [1, 0, 1]),
@@ -232,8 +211,5 @@ def test_nonsense_is_refused_by_name():
         ("factors_test has entries that are not finite", dci, a, b, c, d * np.inf),
         ("4 training brains .* at least 5", linear_recovery, KNOWN[:4], KNOWN[:4], OTHER, OTHER),
         ("at least 2 rows", active_latents, KNOWN[:1]),
-        ("degree=3 must", of, known, painted(known), other, painted(other), 3),
-        ("factors_test .* 9 and 10 brains", of, known, painted(known), other[:9], painted(other)),
-        ("6 coefficients", of, known[:5], painted(known[:5]), other, painted(other), 2),
     ]
     refused(cases)

@@ -80,12 +80,6 @@ def failed(*shape):
     return values
 
 
-def detected():
-    share = np.linspace(0, 1, 11)
-    rates = {"true_positive_rate": share**0.5, "precision": 1 - share / 2}
-    return SimpleNamespace(share=share, prevalence=0.2, **rates)
-
-
 def recovery(latents=L):
     n = len(FACTORS)
     r2 = np.random.default_rng(1).uniform(0, 0.45, (latents, n))
@@ -143,13 +137,6 @@ def knee(n_seeds=3):
     return DIMS, curves, {"PCA": np.nan, "β-VAE": 4.0}, shares
 
 
-def paths(*kinds):
-    """Of each kind two lines of two points."""
-    ends = {"PCA": [(0, 0), (0.5, 0.7)], "median": [(1, 1), (0.2, 0.4)]}
-    found = [(kind, k, *xy) for kind in kinds for k, of in ends.items() for xy in of]
-    return pd.DataFrame(found, columns=["kind", "model", "reproduced", "kept"])
-
-
 KIND_MODEL_L = ("kind", "model", "latent_dim")
 LAYERS = [("image", (1, H, W)), ("conv 1", (32, 10, 14)), ("fc", (256,)), ("code", (L,))]
 ROW = [rng.normal(size=L) for _ in range(2)]
@@ -160,8 +147,9 @@ CALLS = {
     "fig_1": ((grey(), grey(), *ROW, np.array([0, 9.0, 0]), grey(), grey(), masks()[1], "HPF",
                LAYERS, 50.0), {}, [0, 1, 2, 3, 4, 5, 6]),
     "fig_2a": ((grey(), grey(), masks(), ROIS, 50.0, "five drawn brains"), {}, [0, 1]),
-    "fig_2b": ((grey(2), per_model(lambda: grey(2)), KINDS, 50.0, masks(2)), {}, [0, 1]),
-    "fig_s1": ((grey(N), grey(N), per_model(lambda: grey(N)), list("abcde"), 50.0, masks(5)), {},
+    "fig_2b": ((grey(2), grey(2), per_model(lambda: grey(2)), KINDS, 50.0, masks(2)), {},
+               [0, 1, 2]),
+    "fig_s1": ((grey(3), grey(3), per_model(lambda: grey(3)), list("abc"), 50.0, masks(3)), {},
                [0, 1, 2]),
     "fig_2c": ((rows({"PCA": curve(), "VAE": curve([2, 16])}, "model", "latent_dim"),
                 rows({"mean image": 0.89}, "model")), {}, [0, 1]),
@@ -180,17 +168,11 @@ CALLS = {
                          "score", "model"),),
                    {"references": rows({"PCA-FD": {"real": 0.5}}, "score", "model"), "columns": 2},
                    [0]),
-    "fig_keep_reject": ((rows({k: per_model(lambda: {"kept": estimate(), "reproduced": estimate()})
-                               for k in KINDS}, "kind", "model", "score"), paths(*KINDS)), {}, [0]),
-    "fig_detection": (({k: {"VAE": detected(), "mean image": detected()} for k in KINDS},), {}, []),
     "fig_error_maps": ((grey(2), {"VAE": grey(2), "PCA": grey(2)}, KINDS, 50.0, masks(2)), {},
                        [0, 1]),
     "fig_grids": (({"Rate": failed(3, 4), "Active": np.full((3, 4), 2), "FD": np.ones((3, 4))},
                    [1, 3, 10], DIMS, MARKS), {}, [0]),
     "fig_grids, full": (({"R": rng.random((20, 17))}, range(1, 21), range(4, 21), MARKS), {}, [0]),
-    "fig_row": (([1, 3, 10], {"Rate": np.arange(6.0).reshape(3, 2),
-                              "Explained variance": np.full((3, 2), np.nan)},
-                 {"Explained variance": 0.6}), {}, [1]),
     "fig_knee": (knee(), {"ylabel": "Held-out loss"}, [1]),
     "fig_rate_distortion": ((10 + failed(3, 4, 2), failed(3, 4, 2), [1, 3, 10], DIMS, MARKS), {},
                             [0, 1]),
@@ -461,7 +443,6 @@ def test_figures_know_neither_models_nor_cohorts():
         lambda f: f.fig_sections(grey(3), ["a", "b"], pixel_um=50.0),
         lambda f: f.fig_3b(rng.random((L, 4)), ROIS, np.ones(4)),
         lambda f: f.fig_3d({"six": np.ones((2, 3))}),
-        lambda f: f.fig_keep_reject(paths("leak").assign(score="kept"), paths("grid")),
         lambda f: f.fig_error_maps(grey(2), {"PCA": grey(3)}, ["a", "b"], 50.0, masks(2)),
         lambda f: f.fig_grids({"R": np.ones((3, 2))}, [1, 3], [2, 4, 8], {}),
         lambda f: f.fig_grids({"R": np.full((2, 2), np.nan)}, [1, 3], [2, 4], {}),
@@ -470,8 +451,7 @@ def test_figures_know_neither_models_nor_cohorts():
         lambda f: f.fig_knee([2, 4], {"a": np.ones((2, 3))}, {"b": 4}, {"a": [1, 0]}, ylabel=""),
         lambda f: f.fig_rate_distortion(np.ones((2, 3, 2)), np.ones((2, 3, 1)), [1, 3], DIMS, {}),
         lambda f: f.fig_rate_distortion(np.ones((3, 4, 2)), np.ones((3, 4, 2)), [1, 3], DIMS, {}),
-        lambda f: f.fig_row([1, 3], {"Rate": np.ones((3, 2))}, {}),
-        lambda f: f.fig_2b(grey(2), {"PCA": grey(3)}, KINDS, 50.0),
+        lambda f: f.fig_2b(grey(2), grey(2), {"PCA": grey(3)}, KINDS, 50.0, masks(2)),
         lambda f: f.fig_3e(scored()[0], scored(MODELS[:1])[1]),
         lambda f: f.fig_3e(scored()[0], scored()[1].query("kind == 'permuted'")),
         lambda f: f.fig_scores(ONE[:0]),

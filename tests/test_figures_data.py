@@ -21,7 +21,6 @@ from test_figures import (
     blobs,
     call,
     curve,
-    detected,
     estimate,
     fits,
     grey,
@@ -163,7 +162,6 @@ def test_explained_variance_ends_at_minus_ten_and_a_hundred_percent():
     far = {"PCA": {2: estimate(-0.8), 4: estimate(0.95)}}
     table = rows({"Explained variance": far}, "score", "model", "L")
     axes.append(figures.fig_curves(table, "L", "L").axes[0])
-    axes.append(figures.fig_row([1], {"Explained variance": [[-4, 0.5]]}, {}).axes[0])
     assert all(ax.get_ylim()[0] >= -0.1 and ax.get_ylim()[1] <= 1 for ax in axes)
     assert figures.fig_explained({"worse": -0.5, "PCA": 0.6}).axes[0].get_xlim() == (-0.1, 1)
 
@@ -199,24 +197,6 @@ def test_a_difference_that_may_be_none_is_not_filled():
     assert ticks(ax.yaxis) == ["a", "b", "c"] and ax.yaxis_inverted()
 
 
-def test_a_line_that_leaves_the_panel_is_marked():
-    ends = {"kind": "leak", "model": "median", "reproduced": [1, 0.5], "kept": [1, -4]}
-    of_model = {"VAE": {"kept": estimate(), "reproduced": estimate()}}
-    points = rows(of_model, "model", "score").assign(kind="leak")
-    ax = figures.fig_keep_reject(points, pd.DataFrame(ends)).axes[0]
-    (mark,) = with_marker(ax, "v")
-    assert mark[0, 1] == ax.get_ylim()[0] and 0.5 < mark[0, 0] < 1
-
-
-def test_detectors_are_drawn_at_all_thresholds():
-    found = detected()
-    above, below = figures.fig_detection({"leak": {"VAE": found}}).axes
-    (roc,) = [line for line in above.lines if line.get_marker() != "None"]
-    assert np.array_equal(roc.get_xydata(), np.c_[found.share, found.true_positive_rate])
-    assert np.array_equal(below.lines[0].get_xydata(), np.c_[found.share, found.precision])
-    assert below.lines[1].get_ydata()[0] == found.prevalence
-
-
 def test_a_colour_bar_says_that_values_lie_beyond_it():
     bright = grey(2)
     bright[0, 0, :30] = 9
@@ -229,8 +209,21 @@ def test_an_artefact_all_over_the_image_is_not_outlined():
     everywhere = np.ones((2, H, W), bool)
     everywhere[:, ::4] = False
     everywhere[0] = masks()[0]
-    figure = figures.fig_2b(grey(2), {"PCA": grey(2)}, ["Leak", "Grid"], 50.0, everywhere)
-    assert [bool(ax.collections) for ax in figure.axes] == [True, False, True, False]
+    images = grey(2), grey(2), {"PCA": grey(2)}
+    figure = figures.fig_2b(*images, ["Leak", "Grid"], 50.0, everywhere)
+    outlined = [bool(ax.collections) for ax in figure.axes[:12]]
+    assert outlined == [True, False, False, False] + 2 * [True, False, True, False]
+
+
+def test_differences_stand_beside_their_sections_and_the_truth_has_none():
+    truth, dirty, answer = grey(2), grey(2), grey(2)
+    figure = figures.fig_2b(truth, dirty, {"PCA": answer}, ["Leak", "Grid"], 50.0, masks(2))
+    shown = [ax.images[0].get_array() if ax.images else None for ax in figure.axes[:12]]
+    wanted = [*truth, None, None]
+    for images in (dirty, answer):
+        wanted += [*images, *(images - truth)]
+    for found, image in zip(shown, wanted, strict=True):
+        assert (found is None and image is None) or np.array_equal(found, image)
 
 
 # ---- the grid ----

@@ -16,8 +16,6 @@ from brainvae_core.metrics import (
     likelihood_bound,
     pca_basis,
     pca_frechet_distance,
-    sample_precision,
-    sample_recall,
 )
 
 # ---- fréchet distance ----
@@ -96,34 +94,6 @@ def test_pca_distance_sees_what_generated_images_lack():
     spread = basis.project(real)
     worst = spread.var(axis=0, ddof=1).sum() + (spread.mean(axis=0) ** 2).sum()
     assert pca_frechet_distance(basis, real, collapsed) == pytest.approx(worst, rel=1e-9)
-
-
-# ---- precision and recall of samples ----
-
-
-def counted(real, generated, k):
-    """Precision point by point, ball by ball."""
-    hits = 0
-    for point in generated:
-        for i, centre in enumerate(real):
-            others = np.delete(real, i, axis=0)
-            radius = sorted(np.sqrt(((others - centre) ** 2).sum(axis=1)))[k - 1]
-            if np.sqrt(((point - centre) ** 2).sum()) <= radius:
-                hits += 1
-                break
-    return hits / len(generated)
-
-
-@pytest.mark.parametrize("k", [1, 3, 6])
-def test_a_plain_count_agrees(k):
-    rng = np.random.default_rng(0)
-    real, generated = rng.normal(0, 1, (23, 3)), rng.normal(0.5, 1.4, (23, 3))
-    options = {} if k == 3 else {"k": k}
-    precision, recall = counted(real, generated, k), counted(generated, real, k)
-    assert sample_precision(real, generated, **options) == pytest.approx(precision)
-    assert (
-        sample_recall(real, generated, **options) == pytest.approx(recall) and recall != precision
-    )
 
 
 # ---- codes of the aggregate posterior ----
@@ -307,15 +277,13 @@ def test_nonsense_is_refused_by_name():
         (r"an image \(17, 12\) and the basis \(12, 17\)", basis.project, images.mT),
         (r"images\[0\] has pixels that are not finite", basis.project, broken),
         ("6 real and 5 generated", pca_frechet_distance, basis, images, images[:5]),
-        (r"generated \(7, 3\) and real \(8, 3\)", sample_precision, a, a[:7]),
-        ("k=8 neighbours of 8 images; 1 to 7", sample_precision, a, a, 8),
         ("n=0: draw at least 1", aggregate_codes, Points(), IMAGES, 0),
         ("sigma must be positive", likelihood_bound, model, drawn, 0.0),
         (r"sigma is \(5, 3\); .* or \(3, 5\)", likelihood_bound, model, drawn, turned),
         ("n_samples=0", likelihood_bound, model, drawn, SIGMA, 0),
     ]
     refused(cases)
-    assert len(pca_basis(images, 5).components) == 5 and sample_precision(a, a, 7) == 1
+    assert len(pca_basis(images, 5).components) == 5
     assert len(aggregate_codes(Points(), IMAGES, 1)) == 1  # the most and the fewest
     mean, std = Linear().posterior(drawn)
     for wrong, said in ((-std, "logarithm of the variance"), (std[0], r"a std of \(\d,\)")):

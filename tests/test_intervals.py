@@ -13,9 +13,11 @@ from brainvae_core.metrics import (
     difference,
     estimate,
     frechet_distance,
+    from_left_out,
     from_resamples,
     jackknife,
     jackknife_difference,
+    left_out_values,
     verdict,
 )
 
@@ -128,6 +130,17 @@ def test_many_brains_are_left_out_in_twenty_groups():
     sizes = []
     jackknife(lambda x: sizes.append(len(x)) or x.mean(), [[samples[0]]])
     assert sizes == [100] + 20 * [95]
+
+
+@pytest.mark.parametrize("bounds", [(-np.inf, np.inf), (0, 1)])
+def test_values_without_groups_give_the_same_interval_as_their_arrays(bounds):
+    rng = np.random.default_rng(0)
+    a, b = ([(rng.random(50), rng.random(50)) for _ in range(n)] for n in (3, 2))
+    rows, less = (np.stack([left_out_values(auc, fit) for fit in fits]) for fits in (a, b))
+    assert rows.shape == (3, 21) and rows[0, 0] == auc(*a[0])
+    assert from_left_out(rows, 50, bounds=bounds) == jackknife(auc, a, bounds=bounds)
+    assert from_left_out(rows, 50, less) == jackknife_difference(auc, a, b)
+    assert left_out_values(np.mean, [np.arange(3.0)])[0] == 1  # the fewest brains
 
 
 def test_a_share_without_a_miss_has_an_interval():
@@ -263,6 +276,10 @@ def test_nonsense_is_refused_by_name():
             ("are empty or not finite", from_resamples, [1.0], [[]], 5),
             (shapes, from_resamples, x[:, 0], x, 5, (x[:2, 0], x)),
             ("draw as many of both", from_resamples, x[:, 0], x, 5, (x[:, 0], x[:, :4])),
+            (r"values are \(3,\); a fit a row", from_left_out, x[:, 0], 5),
+            (r"\(3, 5\) and \(3, 4\); a fit a row", from_left_out, x, 9, x[:, :4]),
+            (r"\(3, 2\); .* 2 groups or more", from_left_out, x[:, :2], 9),
+            ("the statistic is not finite", from_left_out, x * np.nan, 5),
             ("no estimates", verdict, []),
             ("margin=-1 is a size", verdict, [], -1.0),
         ]

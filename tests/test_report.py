@@ -109,7 +109,7 @@ def test_a_page_tells_nothing_of_the_example_or_of_an_earlier_report(tmp_path, m
     assert {p.name for p in out.iterdir()} == {"brains.csv", "report.html", "report.json"}
     assert given["profile"] == str(tmp_path / "tiny.yaml")  # the chapter runs elsewhere
     page = (out / "report.html").read_text()
-    for words in ("Found.", "Where no folder is given", "What was planted"):
+    for words in ("Answer.", "Where no folder is given", "Your own model"):
         assert words not in page and words in Path(report.CHAPTER).read_text()
     assert "In what the groups differ" not in page  # none are asked about
     assert report.main(["lab", "--group", "sex", "--profile", "tiny.yaml"]) == 0

@@ -13,6 +13,8 @@ from brainvae_core.metrics import (
     difference,
     estimate,
     jackknife,
+    jackknife_difference,
+    left_out_table,
     named,
     scores_table,
     summarise,
@@ -150,6 +152,9 @@ def spans(*arrays):
     return max(map(np.ptp, arrays))
 
 
+MADE = {"VAE": range(3), "PCA": range(3, 4)}
+
+
 def test_a_statistic_of_a_groups_fits_has_their_jackknife():
     fits = [(scores(i, 1)[0], scores(i + 9, 1)[0]) for i in range(5)]
     models = ["VAE", "PCA", "VAE", "VAE", "PCA"]
@@ -162,6 +167,22 @@ def test_a_statistic_of_a_groups_fits_has_their_jackknife():
         of_model = [f for m, f in zip(models, fits, strict=True) if m == name]
         assert of_row(row) == jackknife(spans, of_model, 0.5, (0, 3))
     assert summarise_samples(spans, [], "model").empty
+
+
+def test_rows_of_what_was_left_out_have_the_jackknifes_interval():
+    fits = {m: [(scores(i, 1)[0], scores(i + 9, 1)[0]) for i in of] for m, of in MADE.items()}
+    tables = [
+        left_out_table(spans, {"span": pair}).assign(model=m, seed=i)
+        for m, of in fits.items()
+        for i, pair in enumerate(of)
+    ]
+    table = pd.concat(tables).sample(frac=1, random_state=0)  # in any order
+    found = summarise(table, by=["model", "score"], bounds=(0, 9)).set_index("model")
+    for name, of in fits.items():
+        assert of_row(found.loc[name]) == pytest.approx(jackknife(spans, of, bounds=(0, 9)))
+    apart = compare(table, "VAE", "PCA", by="score").iloc[0]
+    wanted = jackknife_difference(spans, fits["VAE"], fits["PCA"])
+    assert of_row(apart) == pytest.approx(wanted)
 
 
 def test_rows_are_named_and_read_as_text():

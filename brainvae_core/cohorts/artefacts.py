@@ -184,16 +184,6 @@ class GradedArtefacts:
             pixel_um=self.pixel_um * factor,
         )._visible()
 
-    def of_kind(self, kind: str) -> GradedArtefacts:
-        """One kind alone, of ``kinds``."""
-        one = [self.kinds.index(kind)]
-        return replace(self, kinds=(kind,), images=self.images[one], masks=self.masks[one])
-
-    def strongest(self) -> GradedArtefacts:
-        """The last strength alone."""
-        images, masks = self.images[:, -1:], self.masks[:, -1:]
-        return replace(self, strengths=self.strengths[-1:], images=images, masks=masks)
-
     def _visible(self) -> GradedArtefacts:
         """The same, if every artefact can be seen."""
         seen = self.masks.any(axis=(3, 4))

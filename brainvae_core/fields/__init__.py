@@ -28,7 +28,6 @@ from brainvae_core.fields.projective import (
     asymmetry,
     outlier_latents,
     projective_field,
-    rotated_fits,
     stratified_rgb,
     tail_ratio,
     traversal,
@@ -52,11 +51,9 @@ from brainvae_core.fields.statements import (
 from brainvae_core.fields.truth import (
     PlantedFields,
     Recovery,
-    fit_means,
     planted_fields,
     recover,
-    recover_fits,
-    recovery_rates,
+    recover_at_random,
 )
 
 __all__ = [name for name in dir() if name[0] != "_" and not inspect.ismodule(globals()[name])]

@@ -1,6 +1,6 @@
 """Projective fields: which output pixels each latent moves; and models along random axes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -242,13 +242,13 @@ class Rotated:
         self._kept = checked_active(active, means.shape[1])
         kept = means[:, self._kept], variances[:, self._kept]
         self._turn = random_axes(*kept, seed)
-        self._back = np.linalg.inv(self._turn)
+        self._back, self.latent_dim = np.linalg.inv(self._turn), len(self._turn)
         if hasattr(model, "posterior"):
             self.posterior = self._posterior
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Codes of images along the new axes, (n, n_active)."""
-        return self._turned(np.asarray(self._model.encode(images), dtype=np.float64))
+        return self.turned(self._model.encode(images))
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Images of codes along the new axes."""
@@ -259,30 +259,9 @@ class Rotated:
     def _posterior(self, images):
         mean, std = self._model.posterior(images)
         variance = np.square(np.asarray(std, dtype=np.float64))[:, self._kept] @ self._turn**2
-        return self._turned(np.asarray(mean, dtype=np.float64)), np.sqrt(variance)
+        return self.turned(mean), np.sqrt(variance)
 
-    def _turned(self, codes):
+    def turned(self, codes: np.ndarray) -> np.ndarray:
+        """The model's own codes (n, latent_dim) along the new axes."""
+        codes = np.asarray(codes, dtype=np.float64)
         return ((codes - self._centre)[:, self._kept] @ self._turn).astype(np.float32)
-
-
-def rotated_fits(
-    models: Mapping[str, Sequence],
-    images: np.ndarray,
-    actives: Mapping[str, Sequence[np.ndarray]],
-    n: int = 1,
-) -> dict[str, list[Rotated]]:
-    """Every fit of every model along n random axes each, named with ", random axes"; seeds from 0.
-
-    Parameters
-    ----------
-    models, images, actives, n
-        As for `Rotated`; models and active latents by name, and rotations of each fit.
-    """
-    return {
-        f"{name}, random axes": [
-            Rotated(model, images, seed, active)
-            for model, active in zip(fits, actives[name], strict=True)
-            for seed in range(n)
-        ]
-        for name, fits in models.items()
-    }

@@ -1,21 +1,15 @@
 """Does the analysis find what was planted? For cohorts whose factors are known."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from brainvae_core.fields.association import both_directions
 from brainvae_core.fields.independence import checked_active, correlations
-from brainvae_core.fields.projective import projective_field
-from brainvae_core.fields.regions import region_brightness, region_profile
+from brainvae_core.fields.projective import Rotated, projective_field
+from brainvae_core.fields.receptive import receptive_field
+from brainvae_core.fields.regions import region_brightness, region_profile, weight_range
 
-QUESTIONS = {
-    "has a latent": "has_latent",
-    "receptive field right": "receptive_right",
-    "projective field right": "projective_right",
-    "recovered": "recovered",
-}
 FOUND = 0.5  # R² of one latent: two factors that are independent cannot both have the same one
 
 
@@ -139,6 +133,54 @@ def recover(
     active, n_read : ndarray of bool, shape (latent_dim,), and int
         Latents that count, all of them by default; receptive fields are of the first brains.
     """
+    factors = _checked_factors(factors, planted, roi_masks)
+    codes = np.asarray(model.encode(images))
+    if active is not None and not np.any(active):
+        return _nothing(planted, codes.shape[1])
+    read = both_directions(model, images[:n_read], roi_masks, c)
+    r2 = single_latent_r2(codes, factors)
+    r2[~checked_active(active, len(r2))] = 0.0
+    return _recovery(planted, r2, read.receptive.divergence, *read[1:])
+
+
+def recover_at_random(
+    model,
+    images: np.ndarray,
+    factors: np.ndarray,
+    planted: PlantedFields,
+    roi_masks: np.ndarray,
+    c: np.ndarray,
+    active: np.ndarray | None = None,
+    n_read: int = 64,
+    n: int = 100,
+) -> list[Recovery]:
+    """:func:`recover` along n sets of random axes of the active latents: the chance of a code.
+
+    Parameters
+    ----------
+    model, images, factors, planted, roi_masks, c, active, n_read
+        As for :func:`recover`.
+    n : int
+        Of seeds 0, 1 and so on of ``Rotated``.
+    """
+    factors, images = _checked_factors(factors, planted, roi_masks), np.asarray(images)
+    codes = np.asarray(model.encode(images))
+    if active is not None and not np.any(active):
+        return [_nothing(planted, codes.shape[1])] * n
+    few = images[:n_read]
+    seen = receptive_field(model, few, roi_masks, weight_range(few, roi_masks), missing=False)
+    found = []
+    for seed in range(n):
+        turned = Rotated(model, few, seed, active)
+        painted = projective_field(turned, np.zeros(turned.latent_dim), c)
+        divergence = seen.rotated(seed, active).divergence
+        profile = region_profile(painted.variance_all, roi_masks)
+        r2 = single_latent_r2(turned.turned(codes), factors)
+        found.append(_recovery(planted, r2, divergence, painted, profile))
+    return found
+
+
+def _checked_factors(factors, planted, roi_masks):
     factors = np.asarray(factors)
     if factors.ndim != 2 or factors.shape[1] != len(planted.factors):
         raise ValueError(
@@ -150,74 +192,27 @@ def recover(
             f"{len(roi_masks)} roi_masks for {planted.moved.shape[1]} planted regions; give those "
             "that planted_fields was given"
         )
-    codes, n_factors = np.asarray(model.encode(images)), factors.shape[1]
-    if active is not None and not np.any(active):
-        nothing = np.zeros((n_factors, n_factors))
-        maps = np.zeros((n_factors, *np.shape(images)[1:]), dtype=np.float32)
-        r2 = np.zeros((codes.shape[1], n_factors))
-        return Recovery(planted.factors, r2, r2.argmax(axis=0), nothing, nothing, maps)
-    read = both_directions(model, images[:n_read], roi_masks, c)
-    r2 = single_latent_r2(codes, factors)
-    r2[~checked_active(active, len(r2))] = 0.0
+    return factors
+
+
+def _nothing(planted, latent_dim):
+    """Of a model that tells no brains apart."""
+    n, r2 = len(planted.factors), np.zeros((latent_dim, len(planted.factors)))
+    maps = np.zeros(planted.variance.shape, dtype=np.float32)
+    return Recovery(planted.factors, r2, np.zeros(n, int), np.zeros((n, n)), np.zeros((n, n)), maps)
+
+
+def _recovery(planted, r2, divergence, painted, profile):
+    """What the best latent of each factor sees and paints, beside where that factor is."""
     latent = r2.argmax(axis=0)
     return Recovery(
         planted.factors,
         r2,
         latent,
-        profile_correlations(read.receptive.divergence.T[latent], planted.seen),
-        profile_correlations(read.profile[latent], planted.moved),
-        read.projective.variance_all[latent],
+        profile_correlations(divergence.T[latent], planted.seen),
+        profile_correlations(profile[latent], planted.moved),
+        painted.variance_all[latent],
     )
-
-
-def recover_fits(
-    models: Mapping[str, Sequence],
-    images: np.ndarray,
-    factors: np.ndarray,
-    planted: PlantedFields,
-    roi_masks: np.ndarray,
-    c: np.ndarray,
-    actives: Mapping[str, Sequence[np.ndarray]] | None = None,
-    n_read: int = 64,
-) -> dict[str, list[Recovery]]:
-    """:func:`recover` of every fit of every model.
-
-    Parameters
-    ----------
-    models, images, factors, planted, roi_masks, c, actives, n_read
-        As for :func:`recover`; fits by name, and active latents of each.
-    """
-    return {
-        name: [
-            recover(model, images, factors, planted, roi_masks, c, active, n_read)
-            for model, active in zip(
-                fits, actives[name] if actives else [None] * len(fits), strict=True
-            )
-        ]
-        for name, fits in models.items()
-    }
-
-
-def recovery_rates(
-    found: Mapping[str, Sequence[Recovery]], per_fit: int = 1
-) -> list[tuple[dict, tuple[np.ndarray]]]:
-    """What is asked of every factor, 1 where the answer is yes, as `summarise_samples` takes it.
-
-    Labels are the question (``score``) and the ``model``, with (n_factors,) of each fit: the mean
-    of ``per_fit`` recoveries in a row, such as of several random axes.
-    """
-    return [
-        ({"score": question, "model": name}, (row,))
-        for question, attribute in QUESTIONS.items()
-        for name, fits in found.items()
-        for row in fit_means([getattr(f, attribute) for f in fits], per_fit)
-    ]
-
-
-def fit_means(rows: Sequence[np.ndarray], per_fit: int) -> np.ndarray:
-    """Means of every ``per_fit`` rows that follow one another, (n_fits, n_factors)."""
-    rows = np.asarray(rows, dtype=float)
-    return rows.reshape(-1, per_fit, *rows.shape[1:]).mean(axis=1)
 
 
 def profile_correlations(found: np.ndarray, planted: np.ndarray) -> np.ndarray:

@@ -7,12 +7,7 @@ maps, lines with bands, points with intervals, distributions).
 
 # ruff: noqa: F401
 
-from brainvae_core.figures.artefacts import (
-    fig_detection,
-    fig_error_maps,
-    fig_keep_reject,
-    fig_reconstructions,
-)
+from brainvae_core.figures.artefacts import fig_error_maps, fig_reconstructions
 from brainvae_core.figures.cohort import (
     fig_brightness,
     fig_factors,
@@ -38,7 +33,7 @@ from brainvae_core.figures.projective import (
 )
 from brainvae_core.figures.receptive import fig_3b, fig_3c, fig_3d, fig_3e, fig_s2, fig_s3
 from brainvae_core.figures.scores import fig_curves, fig_differences, fig_scores
-from brainvae_core.figures.training import fig_explained, fig_knee, fig_row, fig_training
+from brainvae_core.figures.training import fig_explained, fig_knee, fig_training
 from brainvae_core.figures.truth import (
     fig_against_blobs,
     fig_agreement,

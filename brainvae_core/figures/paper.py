@@ -164,9 +164,8 @@ def fig_2a(
 
     A: mean of the training brains' sections, of the cohort named below; B: the atlas template in
     the same plane. C: the regions analysed, tinted over the darkened template and named by their
-    Allen acronyms; tints only tell regions apart. Greys run from black, no signal, to a white that
-    A and B set for themselves, so compare shapes and not brightness; the scale bar holds for all
-    three. Where the sections fit the atlas, the borders of A lie where those of B do.
+    Allen acronyms; tints only tell regions apart. L, R, D, V: left, right, dorsal, ventral. A and B
+    set their own white, so compare shapes and not brightness; the scale bar holds for all three.
 
     Parameters
     ----------
@@ -188,6 +187,7 @@ def fig_2a(
         axes[0], "ABC", ("Mean of training brains", "Atlas template", "Regions"), strict=True
     ):
         style.panel_title(ax, letter, title)
+        draw.orient(ax)
     average.set_xlabel(f"Cohort: {cohort_name}", loc="left", fontsize=style.SMALL)
     tints = sns.color_palette("Set2", len(masks)).as_hex()
     for mask, acronym, colour in zip(masks.astype(bool), acronyms, tints, strict=True):
@@ -203,63 +203,84 @@ def fig_2a(
 
 @styled
 def fig_2b(
+    truth: np.ndarray,
     inputs: np.ndarray,
     reconstructions: Mapping[str, np.ndarray],
     artefact_names: Sequence[str],
     pixel_um: float,
-    masks: np.ndarray | None = None,
+    masks: np.ndarray,
 ) -> Figure:
     """What models make of sections with artefacts (Fig. 2B).
 
-    Each column is one section with the artefact named above, such as leak (bright signal from the
-    other channel), breakage (missing tissue) or grid (scanning pattern). The top row is the input;
-    each row below is a model's reconstruction, on the same grey scale. Where given, an orange
-    outline marks the artefact in every row, unless it covers more than a fifth of the image. A good
-    model leaves nothing of the artefact inside the outline and the anatomy outside as it was.
+    Left, a section a column: the truth, which is the section before its artefact; the input with
+    the artefact named above; then each model's reconstruction, on one grey scale. Right, the same
+    less the truth: red is brighter than the truth, blue darker. An orange outline marks the
+    artefact, unless it covers more than a fifth of the image. A good model leaves the right side
+    white, inside the outline and outside.
 
     Parameters
     ----------
-    inputs : ndarray, shape (n, height, width)
-        One section of each kind, brightness in [0, 1].
+    truth, inputs : ndarray, shape (n, height, width)
+        Sections without and with an artefact, brightness in [0, 1].
     reconstructions : mapping of model to ndarray, each (n, height, width)
     artefact_names : sequence of str, n
     pixel_um : float
-    masks : ndarray of bool, shape (n, height, width), optional
+    masks : ndarray of bool, shape (n, height, width)
         Where the artefacts are.
     """
-    titles = [style.sentence(name) for name in artefact_names]
-    return draw.montage({"Input": inputs, **reconstructions}, titles, pixel_um, masks=masks)[0]
+    return _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, masks)
 
 
 @styled
 def fig_s1(
-    clean: np.ndarray | None,
+    truth: np.ndarray,
     inputs: np.ndarray,
     reconstructions: Mapping[str, np.ndarray],
     artefact_names: Sequence[str],
     pixel_um: float,
-    masks: np.ndarray | None = None,
+    masks: np.ndarray,
 ) -> Figure:
-    """More sections with artefacts, and what models make of them (Fig. S1).
-
-    Each column is one brain with the artefact named above, such as leak (bright signal from the
-    other channel), breakage (missing tissue) or grid (scanning pattern). Rows: where known, the
-    truth, which is the section before its artefact; the input with it; then each model's
-    reconstruction, all on one grey scale. Where given, an orange outline marks the artefact in
-    every row, unless it covers more than a fifth of the image. A good reconstruction resembles the
-    truth, not the input.
+    """Other sections with artefacts, and what models make of them (Fig. S1); as Fig. 2B.
 
     Parameters
     ----------
-    clean : ndarray, shape (n, height, width), or None
-        The same sections before their artefacts (simulated cohorts); the first row.
-    inputs, reconstructions, artefact_names, pixel_um, masks
-        As for :func:`fig_2b`, one column per brain.
+    truth, inputs, reconstructions, artefact_names, pixel_um, masks
+        As for :func:`fig_2b`.
     """
-    rows = {"Truth": clean} if clean is not None else {}
-    rows |= {"Input": inputs, **reconstructions}
-    titles = [style.sentence(name) for name in artefact_names]
-    return draw.montage(rows, titles, pixel_um, masks=masks)[0]
+    return _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, masks)
+
+
+def _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, masks) -> Figure:
+    """Rows of sections, and of their differences from the first row."""
+    n = len(artefact_names)
+    shape = style.check_shape("truth", truth, (n, None, None)).shape
+    rows = {"Truth": truth, "Input": inputs, **reconstructions}
+    rows = {name: style.check_shape(name, images, shape) for name, images in rows.items()}
+    masks = style.check_shape("masks", masks, shape)
+    longest = max(map(len, rows))
+    look = {"beside": 0.2 + 0.08 * longest, "below": 0.3}
+    figure, axes = draw.image_grid(len(rows), 2 * n, shape[1:], **look)
+    white = style.grey_limit(truth)
+    rests = {name: images - truth for name, images in rows.items() if name != "Truth"}
+    limit = style.difference_limit(*(rests[name] for name in reconstructions))
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for k, (ax, beside) in enumerate(zip(line[:n], line[n:], strict=True)):
+            draw.show_section(ax, images[k], white)
+            shown = [ax]
+            if name in rests:
+                difference = draw.show_difference(beside, rests[name][k], limit)
+                shown.append(beside)
+            for panel in shown:
+                if masks[k].mean() <= draw.LOCAL:
+                    draw.outline(panel, masks[k], width=0.6)
+    for k, name in enumerate(artefact_names):
+        axes[0, k].set_title(style.sentence(name))
+        axes[1, n + k].set_title(f"{style.sentence(name)} − truth")
+    draw.scale_bar(axes[-1, n - 1], pixel_um)
+    place = {"location": "bottom", "shrink": 0.8, "extend": "both", "aspect": 40}
+    draw.colour_bar(figure, difference, axes[:, n:], "Brightness less the truth's", **place)
+    return figure
 
 
 @styled

@@ -147,6 +147,18 @@ def scale_bar(ax: Axes, pixel_um: float) -> None:
     ax.text(ends[0] - 0.02 * width, 0, f"{length:g} mm", **text)
 
 
+def orient(ax: Axes) -> None:
+    """L, R, D and V inside the edges of a coronal section: left, right, dorsal, ventral."""
+    text = {"transform": ax.transAxes, "fontsize": style.SMALL, **style.legible()}
+    for letter, x, y, ha, va in (
+        ("L", 0.02, 0.5, "left", "center"),
+        ("R", 0.98, 0.5, "right", "center"),
+        ("D", 0.5, 0.97, "center", "top"),
+        ("V", 0.5, 0.03, "center", "bottom"),
+    ):
+        ax.text(x, y, letter, ha=ha, va=va, **text)
+
+
 def outline(ax: Axes, mask: np.ndarray, colour: str = style.ACCENT, width: float = 0.8) -> None:
     """The border of a mask, (height, width) bool."""
     if np.any(mask) and not np.all(mask):

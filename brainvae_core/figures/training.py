@@ -1,4 +1,4 @@
-"""Figures of fits: learning curves, a row of β, explained variance, knees."""
+"""Figures of fits: learning curves, explained variance, knees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from brainvae_core.figures import primitives as draw
 from brainvae_core.figures import style
@@ -116,69 +116,12 @@ def _without_first(ax, table, last, looks) -> None:
 
 
 @styled
-def fig_row(
-    betas: Sequence[float], panels: Mapping[str, np.ndarray], references: Mapping[str, float]
-) -> Figure:
-    """What several seeds end on at every β of one row of the grid.
-
-    Each panel is one number, named above with its unit; horizontal: β, the weight of the code's
-    cost (KL divergence) in training, with equal steps between the values tried. Each point is a fit
-    (one training with one seed), coloured and shaped by its β, the grey line the mean over fits;
-    where given, the dashed green line is PCA with the same number of latents. Points that coincide
-    hide one another; points far apart at one β mean that the number depends on the seed. Whether
-    high is good depends on the number: explained variance should be high, distortion low.
-
-    Parameters
-    ----------
-    betas : sequence of float, n_betas
-    panels : mapping of title to ndarray, each (n_betas, n_seeds)
-        NaN where a fit failed.
-    references : mapping of title to float
-        A panel's value of PCA at the same number of latents.
-    """
-    n_rows = -(-len(panels) // 2)
-    figure = style.new_figure(2.3 * n_rows)
-    axes = figure.subplots(n_rows, 2, sharex=True, squeeze=False)
-    places, names = np.arange(len(betas)), style.letters(len(panels))
-    looks = style.model_looks(["PCA", *(f"β = {beta:g}" for beta in betas)])
-    green = looks.pop("PCA")["color"]
-    for letter, ax, (title, values) in zip(names, axes.flat, panels.items(), strict=False):
-        values = style.check_shape(title, np.asarray(values, float), (len(betas), None))
-        known = np.isfinite(values).any(axis=1)
-        ax.plot(places[known], np.nanmean(values[known], axis=1), color=style.GREY, lw=1.2)
-        for place, look, of_beta in zip(places, looks.values(), values, strict=True):
-            ax.plot(
-                np.full(len(of_beta), place), of_beta, **style.mark(look, 5.5, mew=0, alpha=0.7)
-            )
-        if title in references:
-            ax.axhline(references[title], color=green, ls="--", lw=1.2)
-            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            text = {"ha": "right", "va": "bottom", "color": green, "fontsize": 8}
-            ax.annotate("PCA", (1, references[title]), (0, 2), **place, **text)
-        style.panel_title(ax, letter, title)
-        ax.margins(y=0.15)
-        low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
-        if low == high > 0:  # seen against nothing, where there is nothing else to see it against
-            ax.set_ylim(0, 1.25 * high)
-        if title.lower().startswith("explained variance"):
-            ax.set_ylim(style.explained_limits(*ax.get_ylim()))
-            ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-        elif max(abs(low), abs(high)) > 1:
-            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-            ax.yaxis.set_major_formatter(style.PLAIN)
-    for ax in axes[-1]:
-        ax.set_xticks(places, [f"{b:g}" for b in betas])
-        ax.set_xlabel("β")
-    return figure
-
-
-@styled
 def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> Figure:
-    """Share of the held-out brains' variance that each reconstruction explains.
+    """Share of the brains' variance that each reconstruction explains.
 
     One bar per way to reconstruct the brains, in percent, with the number beside it; models have
-    their colours, all else is grey. 100 % is a perfect reconstruction of every held-out brain; 0 %,
-    the vertical line, is what the mean image gives, which shows the same for every brain; below 0 %
+    their colours, all else is grey. 100 % is a perfect reconstruction of every brain; 0 %, the
+    vertical line, is what the mean image gives, which shows the same for every brain; below 0 %
     is worse than that. High is good. Where there are numbers in brackets, they and the black line
     across the bar's end are the interval.
 
@@ -205,7 +148,7 @@ def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> F
     ax.axvline(0, color="black", lw=0.7)
     ax.set_xlim(style.explained_limits(min(ax.get_xlim()[0], 0), 1))
     ax.xaxis.set_major_formatter(PERCENT)
-    ax.set_xlabel("Variance of held-out brains explained (mean image: 0 %)")
+    ax.set_xlabel("Variance of brains explained (mean image: 0 %)")
     return figure
 
 

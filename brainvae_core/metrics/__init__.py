@@ -6,16 +6,15 @@ import inspect
 
 from brainvae_core.metrics.artefacts import (
     ArtefactRemoval,
-    Curves,
     ErrorMap,
     PixelDetection,
     artefact_removal,
     auc,
-    detection_curves,
     error_score,
     graded_removal,
     pixel_detection,
     reproduced_change,
+    share_above,
 )
 from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, cleaned
 from brainvae_core.metrics.codes import (
@@ -36,7 +35,6 @@ from brainvae_core.metrics.designs import Design, asked_design, design_of, usabl
 from brainvae_core.metrics.factors import (
     DCI,
     dci,
-    explained_by_factors,
     linear_recovery,
     mutual_information_gap,
 )
@@ -50,17 +48,17 @@ from brainvae_core.metrics.generative import (
     likelihood_bound,
     pca_basis,
     pca_frechet_distance,
-    sample_precision,
-    sample_recall,
 )
 from brainvae_core.metrics.groups import group_differences
 from brainvae_core.metrics.intervals import (
     Estimate,
     difference,
     estimate,
+    from_left_out,
     from_resamples,
     jackknife,
     jackknife_difference,
+    left_out_values,
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
@@ -68,18 +66,15 @@ from brainvae_core.metrics.likeness import Likeness, difference_kind, section_ch
 from brainvae_core.metrics.normative import Norm
 from brainvae_core.metrics.power import brains_needed, power_curve, smallest_difference
 from brainvae_core.metrics.reconstruction import (
-    LIMITS,
     explained_variance,
     explained_variance_per_brain,
-    ms_ssim,
     norm_ratio,
-    psnr,
     radial_spectrum,
-    reconstruction_scores,
 )
 from brainvae_core.metrics.tables import (
     as_text,
     compare,
+    left_out_table,
     named,
     scores_table,
     summarise,

@@ -6,9 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import (
     average_precision_score,
-    precision_recall_curve,
     roc_auc_score,
-    roc_curve,
 )
 
 from brainvae_core.metrics.checks import (
@@ -22,7 +20,6 @@ from brainvae_core.metrics.checks import (
 
 PATTERN_UM = 500  # σ of the mean that is taken away: about half a tile of a grid
 SPREAD_FLOOR = 0.01  # grey values
-ROUNDING = 1e-12  # a rate of 3/10 is found at 0.3
 
 
 class ArtefactRemoval(NamedTuple):
@@ -174,41 +171,6 @@ def error_score(maps: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(maps).mean(axis=(-2, -1)))
 
 
-class Curves(NamedTuple):
-    """Receiver operating characteristic and precision–recall curve on one grid, (n_points,) each.
-
-    ``share`` is the false positive rate of the first and the recall of the second; of the first the
-    highest at each or below, of the second at each or above. ``prevalence`` is the share of
-    positives: the precision of a detector that guesses.
-    """
-
-    share: np.ndarray
-    true_positive_rate: np.ndarray
-    precision: np.ndarray
-    prevalence: float
-
-
-def detection_curves(scores: np.ndarray, truth: np.ndarray, n_points: int = 201) -> Curves:
-    """How many are found at which price, over all thresholds.
-
-    Parameters
-    ----------
-    scores, truth : ndarray of number and of bool, of one shape
-        Scores are higher where something is more likely wrong; the truth says where something is,
-        and may be neither all true nor all false.
-    n_points : int
-    """
-    scores, truth = _checked(scores, truth)
-    share = np.linspace(0, 1, n_points)
-    false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
-    # The last point of the other curve is no threshold: nothing found, precision 1.
-    precision, recall = (part[:-1] for part in precision_recall_curve(truth, scores)[:2])
-    below = np.searchsorted(false, share + ROUNDING, side="right") - 1
-    best = np.maximum.accumulate(precision)  # recall falls: best at this recall or above
-    above = np.searchsorted(-recall, ROUNDING - share, side="right") - 1
-    return Curves(share, true[below], best[above], float(truth.mean()))
-
-
 def auc(clean: np.ndarray, corrupted: np.ndarray) -> float:
     """How often what is corrupted scores higher than what is clean: the area under the ROC curve.
 
@@ -217,6 +179,18 @@ def auc(clean: np.ndarray, corrupted: np.ndarray) -> float:
     scores = np.concatenate([np.ravel(clean), np.ravel(corrupted)])
     scores, truth = _checked(scores, np.arange(len(scores)) >= np.size(clean))
     return float(roc_auc_score(truth, scores))
+
+
+def share_above(clean: np.ndarray, corrupted: np.ndarray) -> np.ndarray:
+    """Of each corrupted score (m,), the share of clean ones (n,) below it; ties count half.
+
+    Its mean is the area under the ROC curve, a brain at a time.
+    """
+    clean, corrupted = np.ravel(clean), np.ravel(corrupted)
+    scores = np.concatenate([clean, corrupted])
+    _checked(scores, np.arange(len(scores)) >= len(clean))
+    below, equal = (of(clean[:, np.newaxis], corrupted) for of in (np.less, np.equal))
+    return below.mean(axis=0) + equal.mean(axis=0) / 2
 
 
 class PixelDetection(NamedTuple):

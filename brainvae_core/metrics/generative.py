@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
 from brainvae_core.metrics.checks import (
@@ -107,36 +105,6 @@ def pca_frechet_distance(basis: PCABasis, real: np.ndarray, generated: np.ndarra
         )
     real = checked_images(real, "real")
     return frechet_distance(basis.project(real), basis.project(generated))
-
-
-def sample_precision(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
-    """Share of generated images that lie among the real ones (Kynkäänniemi et al. 2019).
-
-    That is within a ball around a real image that reaches to its k-th nearest real neighbour. 1 for
-    a set and itself; of two samples of one distribution well below 1 in many dimensions.
-
-    Parameters
-    ----------
-    real, generated, k : ndarray, shape (n, d), and int
-        Scores in a basis, as many of each: the share grows with n.
-    """
-    real, generated = checked_rows(real, "real"), checked_rows(generated, "generated")
-    check_one_shape(real=real, generated=generated)
-    if k not in range(1, len(real)):
-        raise ValueError(f"k={k} neighbours of {len(real)} images; 1 to {len(real) - 1} exist")
-    reach = cKDTree(real).query(real, k + 1)[0][:, k]
-    return float((cdist(real, generated) <= reach[:, np.newaxis]).any(axis=0).mean())
-
-
-def sample_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> float:
-    """Share of real images that lie among the generated ones: `sample_precision` the other way.
-
-    Parameters
-    ----------
-    real, generated, k
-        As for `sample_precision`.
-    """
-    return sample_precision(generated, real, k)
 
 
 def aggregate_codes(model, images: np.ndarray, n: int, seed: int = 0) -> np.ndarray:

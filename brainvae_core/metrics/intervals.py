@@ -129,6 +129,46 @@ def jackknife_difference(
     return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
 
 
+def left_out_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """All that `jackknife` asks of one fit: on all brains, then without each of 20 groups, (21,).
+
+    Kept as rows of a table, they give its interval without the arrays: `from_left_out`. Arrays of
+    one length have the same groups.
+    """
+    n = len(arrays[0])
+    groups = np.array_split(np.random.default_rng(0).permutation(n), min(GROUPS, n))
+    rows = [np.arange(n), *(np.delete(np.arange(n), group) for group in groups)]
+    return np.array([statistic(*(array[of] for array in arrays)) for of in rows])
+
+
+def from_left_out(
+    values: np.ndarray,
+    n_brains: int,
+    less: np.ndarray | None = None,
+    level: float = 0.95,
+    bounds=UNBOUNDED,
+) -> Estimate:
+    """`jackknife`'s interval of a statistic whose `left_out_values` are at hand.
+
+    Parameters
+    ----------
+    values, n_brains : ndarray, shape (n_seeds, 1 + n_groups), and int
+        A fit a row; of how many brains they are.
+    less : ndarray, shape (n_seeds, 1 + n_groups), optional
+        Of another model, to be subtracted; the same brains were left out.
+    level, bounds
+        As for `jackknife`.
+    """
+    models = [
+        np.asarray(of, dtype=np.float64) for of in ([values] if less is None else [values, less])
+    ]
+    shapes = {of.shape[1:] for of in models}
+    if {of.ndim for of in models} != {2} or len(shapes) > 1 or min(min(shapes)) < 3:
+        told = " and ".join(str(of.shape) for of in models)
+        raise ValueError(f"values are {told}; a fit a row, all brains first, then 2 groups or more")
+    return _from_left_out(models, (1, -1)[: len(models)], n_brains, level, bounds)
+
+
 def from_resamples(
     values: np.ndarray,
     resamples: np.ndarray,
@@ -220,34 +260,24 @@ def _widened(n: int, level: float) -> float:
 
 
 def _jackknife(statistic, models, signs, level, bounds) -> Estimate:
-    _check_level(level)
     lengths = {len(array) for fits in models for arrays in fits for array in arrays}
     if len(lengths) != 1 or min(lengths) < 3:
         raise ValueError(
             f"the arrays have {sorted(lengths)} brains; they must have one number, at least 3"
         )
-    (n_brains,) = lengths
-    every = np.arange(n_brains)
-    groups = np.array_split(np.random.default_rng(0).permutation(n_brains), min(GROUPS, n_brains))
+    found = [np.stack([left_out_values(statistic, arrays) for arrays in fits]) for fits in models]
+    return _from_left_out(found, signs, *lengths, level, bounds)
 
-    def by_seed(rows):
-        return [
-            np.array([statistic(*(array[rows] for array in arrays)) for arrays in fits])
-            for fits in models
-        ]
 
-    def total(found):
-        return sum(sign * values.mean() for sign, values in zip(signs, found, strict=True))
-
-    whole = by_seed(every)
-    value = total(whole)
-    without = np.array([total(by_seed(np.delete(every, group))) for group in groups])
-    if not (np.isfinite(without).all() and np.isfinite(value)):
+def _from_left_out(models, signs, n_brains, level, bounds) -> Estimate:
+    _check_level(level)
+    total = sum(sign * of.mean(axis=0) for sign, of in zip(signs, models, strict=True))
+    if not np.isfinite(total).all():
         raise ValueError("the statistic is not finite on all, or on most, of the brains")
-    g = len(groups)
+    value, without, g = total[0], total[1:], len(total) - 1
     brains = [(np.sqrt((g - 1) / g * np.square(without - without.mean()).sum()), g - 1)]
-    of_seeds = _student((_seed_error(values) for values in whole), 2)
-    seeds = min(len(values) for values in whole)
+    of_seeds = _student((_seed_error(of[:, 0]) for of in models), 2)
+    seeds = min(len(of) for of in models)
     plain = _estimate(value, value + _student(brains) + of_seeds, level, bounds, n_brains, seeds)
     if tuple(bounds) != SHARE:
         return plain

@@ -1,45 +1,10 @@
-"""How near reconstructions come to brains: explained variance, MS-SSIM, PSNR, spectra."""
+"""How near reconstructions come to brains: explained variance, deviations, spectra."""
 
 import numpy as np
-import torch
-from skimage.metrics import peak_signal_noise_ratio
 
 from brainvae_core.metrics.checks import check_positive, checked_alike, checked_images, checked_mean
-from brainvae_core.metrics.cw_ssim import CWSSIM
 
-# Wang, Simoncelli, Bovik (2003): of a pixel's scale, then of every doubling.
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-WINDOW = 11  # pixels, SSIM's
-CHUNK_PIXELS = 2**21
 CHUNK = 64  # images of a spectrum at once
-LIMITS = {
-    "explained variance": (-np.inf, 1),
-    "CW-SSIM": (0, 1),
-    "MS-SSIM": (0, 1),
-    "PSNR": (-np.inf, np.inf),
-    "norm ratio": (0, np.inf),
-}
-
-
-def reconstruction_scores(
-    images: np.ndarray, reconstructions: np.ndarray, mean_image: np.ndarray, similarity: CWSSIM
-) -> dict[str, np.ndarray]:
-    """All that is asked of a reconstruction, by name, (n,) float64 each.
-
-    Parameters
-    ----------
-    images, reconstructions, mean_image
-        As for `explained_variance`.
-    similarity : CWSSIM
-        With these images as its references.
-    """
-    return {
-        "explained variance": explained_variance_per_brain(images, reconstructions, mean_image),
-        "CW-SSIM": similarity(reconstructions),
-        "MS-SSIM": ms_ssim(images, reconstructions),
-        "PSNR": psnr(images, reconstructions),
-        "norm ratio": norm_ratio(images, reconstructions, mean_image),
-    }
 
 
 def explained_variance(
@@ -91,40 +56,6 @@ def norm_ratio(
     """
     _, total, deviation = _squares(images, reconstructions, mean_image, deviates=True)
     return np.sqrt(deviation / total)
-
-
-def ms_ssim(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Multi-scale structural similarity (n,) of images with their references (Wang et al. 2003).
-
-    Of grey values, clipped to [0, 1]: 1 for identical images, 0 where structure is reversed at any
-    scale. Where SSIM's window fits into fewer than 5 scales the *finest* are left out (4 remain at
-    160 × 224), so that the coarsest has one size in micrometres, and the other weights are divided
-    by their sum. plenoptic's implementation in single precision, right to 1e-4.
-    """
-    from plenoptic.metric import ms_ssim as of_plenoptic  # here: two seconds
-
-    reference, images = checked_alike({"reference": reference}, {"images": images})
-    smallest = min(images.shape[1:])
-    if smallest < WINDOW:
-        raise ValueError(f"images of {images.shape[1:]} are too small; MS-SSIM needs 11 pixels")
-    scales = min(len(SCALE_WEIGHTS), int(np.log2(smallest / WINDOW)) + 1)
-    weights = torch.tensor(SCALE_WEIGHTS[-scales:])
-    scores, step = np.empty(len(images)), max(1, CHUNK_PIXELS // images[0].size)
-    for start in range(0, len(images), step):
-        x, y = (
-            torch.from_numpy(part[start : start + step].astype(np.float32)).clamp(0, 1)[:, None]
-            for part in (reference, images)
-        )
-        scores[start : start + step] = of_plenoptic(x, y, weights / weights.sum())[:, 0]
-    return scores
-
-
-def psnr(reference: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio of every image, decibels for a peak of 1; ∞ if identical."""
-    reference, images = checked_alike({"reference": reference}, {"images": images})
-    pairs = zip(reference.astype(np.float64), images.astype(np.float64), strict=True)
-    with np.errstate(divide="ignore"):
-        return np.array([peak_signal_noise_ratio(x, y, data_range=1.0) for x, y in pairs])
 
 
 def radial_spectrum(

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from brainvae_core.metrics.intervals import UNBOUNDED, Estimate, difference, estimate, jackknife
+from brainvae_core.metrics.intervals import (
+    UNBOUNDED,
+    Estimate,
+    difference,
+    estimate,
+    from_left_out,
+    jackknife,
+    left_out_values,
+)
 
 
 def scores_table(
@@ -65,6 +73,32 @@ def scores_table(
     return table
 
 
+def left_out_table(
+    statistic: Callable[..., float], samples: Mapping[str, Sequence[np.ndarray]]
+) -> pd.DataFrame:
+    """A statistic of a fit by score, as rows that `summarise` and `compare` give intervals.
+
+    Parameters
+    ----------
+    statistic : callable
+        As for `jackknife`, such as a Fréchet distance.
+    samples : mapping of score to sequence of ndarray, each (n_brains, …)
+        What it is computed from.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``score``; ``left_out``, 0 for all brains and else which of 20 groups is missing;
+        ``n_brains``; ``value``.
+    """
+    tables = []
+    for name, arrays in samples.items():
+        values = left_out_values(statistic, arrays)
+        about = {"score": name, "left_out": range(len(values)), "n_brains": len(arrays[0])}
+        tables.append(pd.DataFrame(about | {"value": values}))
+    return pd.concat(tables, ignore_index=True)
+
+
 def summarise(
     table: pd.DataFrame, by: str | Sequence[str] = (), *, level: float = 0.95, bounds=UNBOUNDED
 ) -> pd.DataFrame:
@@ -74,7 +108,8 @@ def summarise(
     ----------
     table : DataFrame
         A score a row: ``brain``, ``value``, ``seed`` (without it, all rows are of one fit), and
-        whatever ``by`` names. Brains are resampled in the order in which they first appear.
+        whatever ``by`` names. Brains are resampled in the order in which they first appear. Rows of
+        a `left_out_table` get `from_left_out`'s interval.
     by : str or sequence of str
         Columns that tell groups apart, such as ``["model", "latent_dim"]``.
     level : float
@@ -107,7 +142,12 @@ def summarise(
                 )
             limits = bounds[key["score"]]
         values, _ = _fits(group, where)
-        found = _in_group(where, estimate, values, level, limits) if len(values) else NOTHING
+        found = NOTHING
+        if len(values) and LEFT_OUT in table:
+            n_brains = int(group["n_brains"].iloc[0])
+            found = _in_group(where, from_left_out, values, n_brains, None, level, limits)
+        elif len(values):
+            found = _in_group(where, estimate, values, level, limits)
         rows.append(key | found._asdict())
     return pd.DataFrame(rows)
 
@@ -166,7 +206,12 @@ def compare(
                 f"{where}: {a} has {len(brains)} brains and {b} {len(same)}, not all of them the "
                 "same; a difference is of the same brains"
             )
-        found = _in_group(where, difference, of_a, of_b.take(order, axis=1), level)
+        of_b = of_b.take(order, axis=1)
+        if LEFT_OUT in table:
+            n_brains = int(group["n_brains"].iloc[0])
+            found = _in_group(where, from_left_out, of_a, n_brains, of_b, level)
+        else:
+            found = _in_group(where, difference, of_a, of_b, level)
         rows.append({of: f"{a} − {b}"} | key | found._asdict())
     return pd.DataFrame(rows, columns=[of, *by, *Estimate._fields])
 
@@ -231,13 +276,14 @@ def as_text(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
     return pd.DataFrame(texts, index=table[rows].unique()).fillna("–")
 
 
+LEFT_OUT = "left_out"
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0, 0)
 
 
 def _groups(table, by):
     """Each group's labels, by column, and its rows."""
     by = [by] if isinstance(by, str) else list(by)
-    _check_columns(table, [*by, "brain", "value"])
+    _check_columns(table, [*by, LEFT_OUT if LEFT_OUT in table else "brain", "value"])
     if table.empty:
         raise ValueError("the table has no rows")
     if not by:
@@ -249,11 +295,14 @@ def _groups(table, by):
 
 def _fits(rows: pd.DataFrame, where: str) -> tuple[np.ndarray, pd.Index]:
     """Values (n_seeds, n_brains) of the fits that did not fail, and the brains' labels."""
+    unit = "brain"
+    if LEFT_OUT in rows:  # all brains first
+        unit, rows = LEFT_OUT, rows.sort_values(LEFT_OUT, kind="stable")
     seeds = rows["seed"] if "seed" in rows else pd.Series(0, rows.index)
     fitted = rows["value"].notna().groupby(seeds, dropna=False).transform("any")
     rows, seeds = rows[fitted], seeds[fitted]
     (seed, seeds), (brain, brains) = (
-        pd.factorize(labels, use_na_sentinel=False) for labels in (seeds, rows["brain"])
+        pd.factorize(labels, use_na_sentinel=False) for labels in (seeds, rows[unit])
     )
     if len(set(zip(seed, brain, strict=True))) < len(rows):
         raise ValueError(

@@ -6,25 +6,15 @@ import inspect
 
 from brainvae_core.models.baselines import (
     BASELINES,
-    NMF,
-    FactorAnalysisConfig,
     MeanImage,
     MeanImageConfig,
     NearestBrain,
     NearestBrainConfig,
-    NMFConfig,
     PCAConfig,
-    PPCAConfig,
 )
 from brainvae_core.models.config import BetaVAEConfig, fast_config, paper_config
 from brainvae_core.models.devices import OutOfDeviceMemory
-from brainvae_core.models.foreign import (
-    DENOISERS,
-    Denoiser,
-    FromSklearn,
-    FromTorch,
-    tuned_denoiser,
-)
+from brainvae_core.models.foreign import FromSklearn, FromTorch
 from brainvae_core.models.kept import keep_runs, place_runs
 from brainvae_core.models.linear import PCA, LinearGaussian
 from brainvae_core.models.objectives import effective_strength, elbo_terms, sigma_at

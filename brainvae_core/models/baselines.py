@@ -1,7 +1,7 @@
 """What a VAE must be better than: configurations of models that are fitted in one step.
 
-They are kept as runs like a VAE. NMF, the mean image and the nearest brain are here, PCA and the
-linear models with Gaussian noise in `linear`.
+They are kept as runs like a VAE. The mean image and the nearest brain are here, PCA is in
+`linear`.
 """
 
 from __future__ import annotations
@@ -12,71 +12,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from brainvae_core.models.devices import checked_codes, checked_images, checked_parts
-from brainvae_core.models.linear import PCA, Arrays, LinearGaussian, checked_latent_dim
+from brainvae_core.models.linear import PCA, Arrays
 from brainvae_core.models.training import Fitted
-
-SWEEPS = 400  # of coordinate descent: 200 reach 0.3 % of the variance less, 1600 0.3 % more
-
-
-class NMF(Arrays):
-    """Parts without negative pixels, and codes without negative entries.
-
-    ``components`` (latent_dim, height, width) are what a step of one standard deviation of a
-    latent's training codes adds, grey values. A code of zeros is a black image, and codes of brains
-    are centred on no zero. Unlike PCA's, the first of many parts are not those of a smaller fit.
-    """
-
-    kept = ("components",)
-
-    def __init__(self, components):
-        self._keep(components)
-        self.latent_dim, self.image_shape = len(self.components), self.components.shape[1:]
-        self._flat = self.components.reshape(self.latent_dim, -1)
-        # Distances to a sum of parts are distances within the parts' span, plus a constant: the
-        # least squares of an image need latent_dim equations instead of one a pixel.
-        basis, self._parts = np.linalg.qr(self._flat.T.astype(np.float64))
-        self._basis = basis.astype(np.float32)
-
-    @classmethod
-    def fit(cls, images: np.ndarray, latent_dim: int) -> NMF:
-        """Parts of images (n, height, width) by scikit-learn's coordinate descent.
-
-        From the NNDSVDa start, which is the same every time, a fixed number of sweeps: the gain
-        falls off slowly, and no tolerance suits few and many latents.
-        """
-        from sklearn.decomposition import NMF as Factorisation  # here: it takes seconds
-
-        images = checked_images(images)
-        n, flat = len(images), images.reshape(len(images), -1)
-        checked_latent_dim(latent_dim, n, min(n - 1, flat.shape[1]), "parts")
-        if flat.min() < 0:
-            first = np.flatnonzero((flat < 0).any(axis=1))[0]
-            raise ValueError(
-                f"image {first} of {n} has a negative pixel ({flat[first].min():.3g}); "
-                "parts add up to greys of 0 and more: clip the images at 0"
-            )
-        if not flat.any():
-            raise ValueError(f"these {n} images are black; there are no parts in them")
-        parts = Factorisation(latent_dim, init="nndsvda", tol=0, max_iter=SWEEPS, random_state=0)
-        parts.fit(flat)
-        fit = cls(parts.components_.reshape(latent_dim, *images.shape[1:]))
-        spread = fit.encode(images).std(axis=0, ddof=1, dtype=np.float64)
-        spread[spread == 0] = 1  # a part of which every brain has as much
-        return cls(fit.components * spread[:, None, None])
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """Codes of images (n, height, width) by non-negative least squares, (n, latent_dim)."""
-        from scipy.optimize import nnls  # here, for who only trains needs no SciPy
-
-        images = checked_images(images, self.image_shape)
-        targets = images.reshape(-1, self._flat.shape[1]) @ self._basis
-        z = [nnls(self._parts, target, maxiter=100 * self.latent_dim)[0] for target in targets]
-        return np.array(z, dtype=np.float32).reshape(-1, self.latent_dim)
-
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """Images of codes (n, latent_dim); a negative entry, which no brain has, takes away."""
-        z = checked_codes(z, self.latent_dim)
-        return (z @ self._flat).reshape(-1, *self.image_shape)
 
 
 class MeanImage(Arrays):
@@ -206,33 +143,6 @@ class PCAConfig(WithLatents):
         return (widest.truncated(config.latent_dim) for config in configs)
 
 
-class PPCAConfig(WithLatents):
-    """Probabilistic PCA with ``latent_dim`` latents and one noise variance; several as for PCA."""
-
-    kind, model = "ppca", LinearGaussian
-
-    @classmethod
-    def models(cls, configs, images):
-        widest = PCA.fit(images, max(config.latent_dim for config in configs))
-        return (LinearGaussian.fit_ppca(images, c.latent_dim, widest) for c in configs)
-
-
-class FactorAnalysisConfig(WithLatents):
-    """Factor analysis with ``latent_dim`` factors and a noise variance for every pixel."""
-
-    kind, model = "factor_analysis", LinearGaussian
-
-    @classmethod
-    def models(cls, configs, images):
-        return (LinearGaussian.fit_factor_analysis(images, c.latent_dim) for c in configs)
-
-
-class NMFConfig(WithLatents):
-    """Non-negative matrix factorisation into ``latent_dim`` parts."""
-
-    kind, model = "nmf", NMF
-
-
 class MeanImageConfig(Baseline):
     """The training brains' mean image, which has no latents."""
 
@@ -245,6 +155,4 @@ class NearestBrainConfig(Baseline):
     kind, model, latent_dim = "nearest_brain", NearestBrain, 1
 
 
-LINEAR = (PCAConfig, PPCAConfig, FactorAnalysisConfig)
-OTHERS = (NMFConfig, MeanImageConfig, NearestBrainConfig)
-BASELINES = {config.kind: config for config in (*LINEAR, *OTHERS)}
+BASELINES = {c.kind: c for c in (PCAConfig, MeanImageConfig, NearestBrainConfig)}

@@ -1,14 +1,10 @@
-"""What this project did not make: other makers' models, as the analysis asks them, and denoisers.
+"""What this project did not make: other makers' models, as the analysis asks them.
 
 A ValueError refuses a model that answers wrongly as soon as it is wrapped. The analysis goes in
 steps of standard deviations: given ``images``, codes are divided by theirs and not centred.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -126,88 +122,3 @@ def _checked(who, answer, wanted):
         what, allowed = type(answer).__name__, ", ".join(str(w or "latent_dim") for w in wanted)
         raise ValueError(f"the {who} answered a {what} {shape}; it must answer ({allowed})")
     return np.asarray(answer.float().cpu() if torch.is_tensor(answer) else answer, np.float32)
-
-
-# ---- classical denoisers: they learn nothing of brains ----
-
-
-def _median(image, amount):
-    from scipy.ndimage import median_filter
-
-    return median_filter(image, round(amount))
-
-
-def _non_local_means(image, amount):
-    from skimage.restoration import denoise_nl_means
-
-    return denoise_nl_means(image, patch_size=5, patch_distance=6, h=amount, fast_mode=True)
-
-
-def _total_variation(image, amount):
-    from skimage.restoration import denoise_tv_chambolle
-
-    return denoise_tv_chambolle(image, weight=amount)
-
-
-class Filter(NamedTuple):
-    """One kind of denoiser: ``apply(image, amount)``, and amounts from weak to strong."""
-
-    apply: Callable[[np.ndarray, float], np.ndarray]
-    amounts: tuple[float, ...]
-
-
-DENOISERS = {
-    "median": Filter(_median, (3, 5, 7, 9, 13)),
-    "non-local means": Filter(_non_local_means, (0.01, 0.02, 0.05, 0.1, 0.2)),
-    "total variation": Filter(_total_variation, (0.01, 0.03, 0.1, 0.3, 1.0)),
-}
-
-
-@dataclass(frozen=True)
-class Denoiser:
-    """A filter of ``DENOISERS`` with its amount; ``reconstruct`` as a model has it.
-
-    The amount is in pixels of the median's square, in grey values by which patches that count as
-    alike differ (non-local means), or a weight (total variation).
-    """
-
-    name: str
-    amount: float
-
-    def __post_init__(self):
-        _filter(self.name)
-        if not self.amount > 0:
-            raise ValueError(f"amount={self.amount} of {self.name} must be positive")
-
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """Denoised images, (n, height, width) float32."""
-        images = checked_images(images)
-        found = np.empty_like(images)
-        for image, denoised in zip(images, found, strict=True):
-            denoised[:] = _filter(self.name).apply(image, self.amount)
-        return found
-
-
-def tuned_denoiser(name: str, clean: np.ndarray, corrupted: np.ndarray) -> Denoiser:
-    """The amount that brings corrupted images nearest to their clean truth, by squared error.
-
-    Parameters
-    ----------
-    name : str
-        Of `DENOISERS`.
-    clean, corrupted : ndarray, shape (n, height, width)
-        Brains that it will not be measured on.
-    """
-    if np.shape(clean) != np.shape(corrupted):
-        raise ValueError(
-            f"clean {np.shape(clean)} and corrupted {np.shape(corrupted)} must have one shape"
-        )
-    clean = checked_images(clean)
-    candidates = [Denoiser(name, amount) for amount in _filter(name).amounts]
-    return min(candidates, key=lambda d: np.square(d.reconstruct(corrupted) - clean).sum())
-
-
-def _filter(name) -> Filter:
-    if name not in DENOISERS:
-        raise ValueError(f"no denoiser {name!r}; there are {', '.join(DENOISERS)}")
-    return DENOISERS[name]

@@ -1,17 +1,12 @@
-"""Linear models of sections: PCA, and probabilistic PCA and factor analysis; images not clipped."""
+"""Linear models of sections: PCA and probabilistic PCA; images are not clipped."""
 
 from __future__ import annotations
-
-import sys
-import warnings
 
 import numpy as np
 
 from brainvae_core.models.devices import BLOCK, checked_codes, checked_images
 
 NOISE_FLOOR = 1e-6  # grey²: a border that is black in every brain would have noise 0, density ∞
-GAIN = 0.01  # nats per image; factor analysis stops when an iteration adds less
-MAX_ITERATIONS = 500
 
 
 class Arrays:
@@ -127,54 +122,6 @@ class LinearGaussian(Arrays):
         lengths = np.sqrt(np.maximum(variances - noise, 0))
         loadings = pca.components * lengths[:, None, None]
         return cls(pca.mean, loadings, np.full(pca.image_shape, noise))
-
-    @classmethod
-    def fit_factor_analysis(cls, images: np.ndarray, latent_dim: int) -> LinearGaussian:
-        """Factor analysis: a noise variance for every pixel, and factors by signal to noise.
-
-        Pixels whose variance is below ``NOISE_FLOOR`` get no loading.
-        """
-        # Here, for who only trains needs no scikit-learn, and its import takes seconds.
-        from sklearn.decomposition import FactorAnalysis
-        from sklearn.exceptions import ConvergenceWarning
-
-        images = checked_images(images)
-        n, flat = len(images), images.reshape(len(images), -1)
-        checked_latent_dim(latent_dim, n, n - 1, "factors")
-        varies = flat.var(axis=0, dtype=np.float64) > NOISE_FLOOR
-        if varies.sum() < latent_dim:
-            raise ValueError(
-                f"latent_dim={latent_dim}: these {n} images vary in only {varies.sum()} pixels"
-            )
-        analysis = FactorAnalysis(
-            latent_dim,
-            tol=GAIN * n,
-            max_iter=MAX_ITERATIONS,
-            # A few directions of many are found faster from random ones. Many are not, and then
-            # are too coarse for the likelihood to rise.
-            svd_method="randomized" if 20 * latent_dim < n else "lapack",
-            iterated_power=10,
-            random_state=0,
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            analysis.fit(flat[:, varies])
-        if analysis.n_iter_ == MAX_ITERATIONS:
-            print(
-                f"factor analysis with latent_dim={latent_dim} stopped after {MAX_ITERATIONS} "
-                f"iterations that still added more than {GAIN} nats per image",
-                file=sys.stderr,
-            )
-        noise, loadings = np.zeros(flat.shape[1]), np.zeros((latent_dim, flat.shape[1]))
-        noise[varies] = analysis.noise_variance_
-        noise = np.maximum(noise, NOISE_FLOOR)
-        loadings[:, varies] = analysis.components_
-        # Where the fit stopped early or noise was raised, scikit-learn's factors are not quite
-        # orthogonal. A rotation of z, which changes no p(x), makes them so.
-        _, axes = np.linalg.eigh((loadings / noise) @ loadings.T)
-        loadings = _with_fixed_signs(axes.T[::-1] @ loadings)
-        mean, shape = images.mean(axis=0, dtype=np.float64), images.shape[1:]
-        return cls(mean, loadings.reshape(latent_dim, *shape), noise.reshape(shape))
 
     @classmethod
     def fit_to_factors(cls, images: np.ndarray, factors: np.ndarray) -> LinearGaussian:

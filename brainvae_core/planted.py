@@ -1,0 +1,115 @@
+"""What was planted in simulated brains, and how much of it the latents of a fit have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from brainvae_core.cohorts import (
+    Cohort,
+    PlantedModel,
+    Preprocessing,
+    clean_part,
+    comparable_section,
+)
+from brainvae_core.fields import PlantedFields, Recovery, planted_fields, recover, recover_at_random
+from brainvae_core.metrics import active_latents, linear_recovery, scores_table
+from brainvae_core.models import LinearGaussian
+
+FACTOR_RANGE = 1.7  # standard deviations: as far as a uniform factor goes
+STEPS = 29  # of a factor, and of c
+AXES = ("latents", "random axes", "latents less random axes", "one random set less the others")
+ANSWERS = {
+    "R² of the best latent": "best_r2",
+    "has a latent": "has_latent",
+    "receptive field right": "receptive_right",
+    "projective field right": "projective_right",
+    "recovered": "recovered",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class AsAdjusted:
+    """A simulator whose sections go through what its cohort's went through: latents are factors."""
+
+    simulator: PlantedModel
+    cohort: Cohort
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cohort's factors."""
+        return tuple(self.cohort.factors)
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Sections of factors (n, n_factors), without texture and noise, (n, height, width)."""
+        z = pd.DataFrame(np.asarray(z), columns=list(self.names))
+        sections = self.simulator.decode(z.reindex(columns=self.simulator.names, fill_value=0))
+        made, atlas = Preprocessing.of(self.cohort), self.cohort.atlas
+        return np.stack([comparable_section(section, atlas, made) for section in sections])
+
+
+class Asked:
+    """What every model of a simulated cohort is asked: with which brains, regions and steps.
+
+    Regions are taken one hemisphere at a time, for a factor may act on one side.
+    """
+
+    def __init__(self, p, cohort: Cohort):
+        self.cohort, self.fields = cohort, p.fields
+        self.test, self.train = clean_part(cohort), clean_part(cohort, "train")
+        self.names, self.factors = list(cohort.factors), self.test.factors.to_numpy()
+        regions = cohort.atlas.regions(p.fields.region_share)
+        halves = [cohort.atlas.roi_masks(regions, side) for side in ("left", "right")]
+        self.masks = np.concatenate(halves)
+        self.c = np.linspace(-p.fields.c_max, p.fields.c_max, STEPS)
+
+    @cached_property
+    def planted(self) -> PlantedFields:
+        """Where each factor acts and can be seen."""
+        kinds = (PlantedModel.anatomical, PlantedModel.freeform)
+        simulators = (kind(self.cohort.atlas) for kind in kinds)
+        own = next(s for s in simulators if set(self.names) <= set(s.names))
+        steps = np.linspace(-FACTOR_RANGE, FACTOR_RANGE, STEPS)
+        return planted_fields(AsAdjusted(own, self.cohort), self.test.images, self.masks, steps)
+
+    @cached_property
+    def told(self) -> LinearGaussian:
+        """The linear model that was told the factors: of it the paper's claims are true."""
+        return LinearGaussian.fit_to_factors(self.train.images, self.train.factors.to_numpy())
+
+    def recovered(self, model) -> Recovery:
+        """What the model's latents found."""
+        return recover(model, *self._of(model))
+
+    def rows(self, model) -> pd.DataFrame:
+        """A model's answers, a row a score, factor and one of `AXES`.
+
+        These are its latents; random axes of its codes, on average; the first less the second; and
+        one set of random axes less the others, which should be nothing.
+        """
+        found, asked = self.recovered(model), self._of(model)
+        at_random = recover_at_random(model, *asked, self.fields.n_rotations)
+        answers = {}
+        for score, name in ANSWERS.items():
+            own = getattr(found, name).astype(float)
+            one, *others = (getattr(of, name).astype(float) for of in at_random)
+            chance = np.mean([one, *others], axis=0)
+            answers[score] = [own, chance, own - chance, one - np.mean(others, axis=0)]
+        told = [(model.encode(part.images), part.factors) for part in (self.train, self.test)]
+        of_all = linear_recovery(*told[0], *told[1])  # the same whatever the axes
+        answers["R² from all latents"] = [of_all, of_all, 0 * of_all, 0 * of_all]
+        return scores_table(answers, axes={"axes": AXES}, brains=self.names)
+
+    def _of(self, model):
+        active = active_latents(model.encode(self.test.images))
+        asked = self.test.images, self.factors, self.planted, self.masks, self.c
+        return *asked, active, self.fields.n_read
+
+
+def recovered(p, cohort):
+    """What latents have of the factors of a simulated cohort, and what random axes have."""
+    asked = Asked(p, cohort)
+    return lambda run: asked.rows(run.model)
