@@ -147,6 +147,7 @@ def test_a_grown_fit_shows_the_loss_of_its_last_size_and_marks_where_it_grew():
     assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [300]
     for ax in others:
         assert ax.lines[0].get_xdata().tolist() == [100, 200, 300, 400]
+    assert not [marker for marker in "^v" if with_marker(loss, marker)]  # of another size
     alone = call("fig_training").axes[0]
     assert alone.lines[0].get_xdata().tolist() == [100, 200, 300, 400]
     assert len(with_marker(alone, "^")) == 2  # the first validation, beyond the upper edge
@@ -163,6 +164,8 @@ def test_explained_variance_ends_at_minus_ten_and_a_hundred_percent():
     axes.append(figures.fig_curves(table, "L", "L").axes[0])
     assert all(ax.get_ylim()[0] >= -0.1 and ax.get_ylim()[1] <= 1 for ax in axes)
     assert figures.fig_explained({"worse": -0.5, "PCA": 0.6}).axes[0].get_xlim() == (-0.1, 1)
+    bars = figures.fig_explained({"PCA, training": 0.7, "PCA, test": 0.6}).axes[0].patches
+    assert len({bar.get_facecolor() for bar in bars}) == 1
 
 
 # ---- scores and differences ----
