@@ -156,7 +156,11 @@
       const [h, w] = data.shape;
       const [decoded, encoded] = [makeNetwork(decoder, { h: 1, w: 1, c: typical.length }), makeNetwork(encoder, { h, w, c: 1 })];
       return {
-        decode: (z) => decoded(z).map((x, i) => 1 / (1 + Math.exp(-(x + offset[i])))),
+        decode(z) {
+          const image = decoded(z);
+          for (let i = 0; i < image.length; i++) image[i] = 1 / (1 + Math.exp(-(image[i] + offset[i])));
+          return image;
+        },
         encode: (image) => encoded(image.map((x, i) => (x - mean[i]) / scale)),
       };
     }
@@ -279,7 +283,8 @@
     const raw = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)).buffer;
     if (kind !== "f2") return new { u1: Uint8Array, u2: Uint16Array, i1: Int8Array, f4: Float32Array }[kind](raw);
     return Float32Array.from(new Uint16Array(raw), (bits) => {
-      const [power, part] = [(bits >> 10) & 31, bits & 1023];
+      const power = (bits >> 10) & 31;
+      const part = bits & 1023;
       return (bits >> 15 ? -1 : 1) * (power ? 2 ** (power - 15) * (1 + part / 1024) : 2 ** -24 * part);
     });
   }
@@ -428,7 +433,7 @@
       const last = colours.length - 1;
       const by = last / (high - low);
       for (let i = 0; i < pixels.length; i++) {
-        const at = Math.round((values[i] - low) * by);
+        const at = ((values[i] - low) * by + 0.5) | 0;
         pixels[i] = colours[at < 0 ? 0 : at > last ? last : at];
       }
       context.putImageData(image, 0, 0);
@@ -512,15 +517,16 @@
       if (!ready()) return;
       const { image, startImage } = shown;
       const change = new Float32Array(image.length);
-      const [means, changes, beyond] = [new Float64Array(sizes.length), new Float64Array(sizes.length), new Uint32Array(LIMITS.length)];
+      const [means, changes, counts] = [new Float64Array(sizes.length), new Float64Array(sizes.length), new Uint32Array(101)];
       let moved = 0;
       for (let i = 0; i < image.length; i++) {
         const by = (change[i] = image[i] - startImage[i]);
-        means[labels[i]] += image[i];
-        changes[labels[i]] += by;
+        const label = labels[i];
         const size = by < 0 ? -by : by;
-        if (labels[i]) moved += size;
-        for (let k = 0; size > LIMITS[k]; k++) beyond[k]++;
+        means[label] += image[i];
+        changes[label] += by;
+        if (label) moved += size;
+        counts[Math.min(100, size * 100) | 0]++;
       }
       sizes.forEach((n, label) => {
         means[label] /= n || 1;
@@ -528,7 +534,8 @@
       });
       Object.assign(shown, { means, changes, moved: moved / (image.length - sizes[0] || 1) });
       paint(views[0].pixels, image, 0, data.white, GREYS);
-      const most = LIMITS.find((_, k) => beyond[k] <= 0.002 * image.length) || 1;
+      const beyond = (limit) => counts.subarray(Math.round(100 * limit)).reduce((a, b) => a + b);
+      const most = LIMITS.find((limit) => beyond(limit) <= 0.002 * image.length) || 1;
       paint(views[1].pixels, change, -most, most, DIVERGING);
       ["−" + most, "difference of brightness", "+" + most].forEach((t, i) => (changeEnds[i].textContent = t));
       drawTable();
@@ -562,8 +569,13 @@
     function brightened(image) {
       const { mask } = data.rois[state.roi];
       const inside = (i) => (mask[i >> 3] >> (i & 7)) & 1;
-      let [sum, n] = [0, 0];
-      for (let i = 0; i < image.length; i++) if (inside(i)) [sum, n] = [sum + image[i], n + 1];
+      let sum = 0;
+      let n = 0;
+      for (let i = 0; i < image.length; i++)
+        if (inside(i)) {
+          sum += image[i];
+          n++;
+        }
       const more = ((state.by / 100) * sum) / (n || 1);
       return image.map((v, i) => (inside(i) ? v + more : v));
     }
