@@ -171,7 +171,9 @@ def explorer_data(p: Settings, cohort: Cohort, models: dict[str, object]) -> dic
         "models": described,
         "labels": arrays.add(labels, "u1" if labels.max() < 256 else "u2"),
         "regions": regions,
-        "rois": [r | {"mask": arrays.add(m, "u1")} for r, m in zip(rois, _packed(masks), strict=True)],
+        "rois": [
+            r | {"mask": arrays.add(m, "u1")} for r, m in zip(rois, _packed(masks), strict=True)
+        ],
         "brains": [
             {"id": str(i), "fault": fault, "pixels": arrays.add(image, "u1")}
             for i, fault, image in zip(ids, faults, pixels, strict=True)
