@@ -168,7 +168,7 @@ def recover_at_random(
     if active is not None and not np.any(active):
         return [_nothing(planted, codes.shape[1])] * n
     few = images[:n_read]
-    seen = receptive_field(model, few, roi_masks, weight_range(few, roi_masks), missing=False)
+    seen = receptive_field(model, few, roi_masks, weight_range(few, roi_masks))
     found = []
     for seed in range(n):
         turned = Rotated(model, few, seed, active)
