@@ -14,7 +14,7 @@ from brainvae_core.prepare import prepare_cohort
 from brainvae_core.settings import Settings
 
 SMALL = {
-    "cohort.n_brains": 70,
+    "cohort.n_brains": 160,
     "cohort.shape": (80, 112),
     "evaluation.shape": (80, 112),
     "evaluation.fd_dim": 4,
