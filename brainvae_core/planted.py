@@ -58,7 +58,7 @@ class Asked:
     """
 
     def __init__(self, p, cohort: Cohort):
-        self.cohort, self.fields = cohort, p.fields
+        self.p, self.cohort = p, cohort
         self.test, self.train = clean_part(cohort), clean_part(cohort, "train")
         self.names, self.factors = list(cohort.factors), self.test.factors.to_numpy()
         regions = cohort.atlas.regions(p.fields.region_share)
@@ -67,13 +67,18 @@ class Asked:
         self.c = np.linspace(-p.fields.c_max, p.fields.c_max, STEPS)
 
     @cached_property
+    def simulator(self) -> PlantedModel:
+        """What made the cohort: the one that knows its factors."""
+        kinds = (PlantedModel.anatomical, PlantedModel.freeform)
+        made = (kind(self.cohort.atlas) for kind in kinds)
+        return next(of for of in made if set(self.names) <= set(of.names))
+
+    @cached_property
     def planted(self) -> PlantedFields:
         """Where each factor acts and can be seen."""
-        kinds = (PlantedModel.anatomical, PlantedModel.freeform)
-        simulators = (kind(self.cohort.atlas) for kind in kinds)
-        own = next(s for s in simulators if set(self.names) <= set(s.names))
+        seen = AsAdjusted(self.simulator, self.cohort)
         steps = np.linspace(-FACTOR_RANGE, FACTOR_RANGE, STEPS)
-        return planted_fields(AsAdjusted(own, self.cohort), self.test.images, self.masks, steps)
+        return planted_fields(seen, self.test.images, self.masks, steps)
 
     @cached_property
     def told(self) -> LinearGaussian:
@@ -91,7 +96,7 @@ class Asked:
         one set of random axes less the others, which should be nothing.
         """
         found, asked = self.recovered(model), self._of(model)
-        at_random = recover_at_random(model, *asked, self.fields.n_rotations)
+        at_random = recover_at_random(model, *asked, self.p.fields.n_rotations)
         answers = {}
         for score, name in ANSWERS.items():
             own = getattr(found, name).astype(float)
@@ -106,7 +111,7 @@ class Asked:
     def _of(self, model):
         active = active_latents(model.encode(self.test.images))
         asked = self.test.images, self.factors, self.planted, self.masks, self.c
-        return *asked, active, self.fields.n_read
+        return *asked, active, self.p.fields.n_read
 
 
 def recovered(p, cohort):

@@ -124,13 +124,6 @@ def variances(n, scale=1.0):
     return (scale * rng.gamma(0.5, 1e-3, (n, H, W)) * BRAIN).astype(np.float32)
 
 
-def tails(latents=L):
-    codes = {k: rng.normal(size=(n, latents)) for k, n in (("clean", 60), ("leak", 7), ("grid", 1))}
-    low, high = np.quantile(codes["clean"], [0.025, 0.975], axis=0)
-    counts = {k: np.stack([(z < low).sum(0), (z > high).sum(0)], 1) for k, z in codes.items()}
-    return codes, np.stack([low, high]), {k: counts[k] for k in ("leak", "grid")}
-
-
 def knee(n_seeds=3):
     shares = {"PCA": np.full(4, np.nan), "β-VAE": np.array([0, 0.75, 0.25, 0])}
     curves = {"PCA": rng.random((4, 1)), "β-VAE": failed(4, n_seeds)}
@@ -227,8 +220,6 @@ CALLS = {
                  {"notes": {"PCA": [f"F{k + 1}, R² 0.5" for k in range(7)]}}, []),
     "fig_maps, many": (({"a": variances(40)}, [f"F{k + 1}" for k in range(40)], 50.0, BRAIN), {},
                        []),
-    "fig_tails": (tails(), {}, [0, 1]),
-    "fig_tails, one": (tails(1), {}, [0, 1]),
 }  # fmt: skip
 ONE = rows({"PCA": estimate()}, "model")
 SECTIONS = "1 2a 2b s1 3a s2 s4 sections factors reconstructions error_maps worst maps"
@@ -476,9 +467,6 @@ def test_figures_know_neither_models_nor_cohorts():
         lambda f: f.fig_maps({"a": variances(2)}, ["b"], 50.0, BRAIN),
         lambda f: f.fig_maps({"a": variances(2)}, ["b", "c"], 50.0, BRAIN.T),
         lambda f: f.fig_maps({"a": variances(2)}, list("bc"), 50.0, BRAIN, notes={"a": ["d"]}),
-        lambda f: f.fig_tails({"a": np.ones((N, L))}, np.ones((L, 2)), {}),
-        lambda f: f.fig_tails({"a": np.ones((N, 3))}, np.ones((2, 4)), {}),
-        lambda f: f.fig_tails({"a": np.ones((N, 3))}, np.ones((2, 3)), {"a": np.ones((2, 3))}),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_line(wrong):

@@ -31,7 +31,6 @@ from test_figures import (
     rows,
     scored,
     table_of,
-    tails,
     ticks,
     variances,
     with_marker,
@@ -148,6 +147,7 @@ def test_a_grown_fit_shows_the_loss_of_its_last_size_and_marks_where_it_grew():
     assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [300]
     for ax in others:
         assert ax.lines[0].get_xdata().tolist() == [100, 200, 300, 400]
+    assert not [marker for marker in "^v" if with_marker(loss, marker)]  # of another size
     alone = call("fig_training").axes[0]
     assert alone.lines[0].get_xdata().tolist() == [100, 200, 300, 400]
     assert len(with_marker(alone, "^")) == 2  # the first validation, beyond the upper edge
@@ -164,6 +164,8 @@ def test_explained_variance_ends_at_minus_ten_and_a_hundred_percent():
     axes.append(figures.fig_curves(table, "L", "L").axes[0])
     assert all(ax.get_ylim()[0] >= -0.1 and ax.get_ylim()[1] <= 1 for ax in axes)
     assert figures.fig_explained({"worse": -0.5, "PCA": 0.6}).axes[0].get_xlim() == (-0.1, 1)
+    bars = figures.fig_explained({"PCA, training": 0.7, "PCA, test": 0.6}).axes[0].patches
+    assert len({bar.get_facecolor() for bar in bars}) == 1
 
 
 # ---- scores and differences ----
@@ -575,21 +577,6 @@ def test_notes_and_names_are_on_the_right_map_in_two_blocks():
         "planted",
         "planted",
     ]
-
-
-def test_brains_limits_and_counts_are_where_they_belong():
-    codes, limits, counts = tails()
-    ax = figures.fig_tails(codes, limits, counts).axes[0]
-    wanted = [z[:, k] for z in codes.values() for k in range(L)]
-    assert all(np.array_equal(a.get_xdata(), z) for a, z in zip(ax.lines, wanted, strict=True))
-    assert all((np.round(a.get_ydata()) == i % L).all() for i, a in enumerate(ax.lines))
-    looks = [(to_hex(a.get_color()), a.get_marker()) for a in ax.lines]
-    assert len(set(looks)) == 3 and all(len(set(looks[i : i + L])) == 1 for i in (0, L, 2 * L))
-    bars = [segment[:, 0] for c in ax.collections for segment in c.get_segments()]
-    assert sorted(x[0] for x in bars) == sorted(limits.ravel())
-    noted = [int(t.get_text()) for t in ax.texts]
-    assert noted == [n for kind in counts.values() for pair in kind for n in pair]
-    assert [t.get_ha() for t in ax.texts] == ["right", "left"] * (2 * L)
 
 
 # ---- cohort and quality ----
