@@ -133,7 +133,9 @@ parts = [
 parts.append(compare(latents, "β-VAE", "PCA", by="score"))
 margins = {"R² of the best latent": 0.1, "recovered": 0.125}
 tested = pd.concat(parts)
-tested = tested[tested["score"].isin(margins) & ~tested["model"].str.contains("of the (?:PCA|told)")]
+tested = tested[
+    tested["score"].isin(margins) & ~tested["model"].str.contains("of the (?:PCA|told)")
+]
 
 # %% tags=["hide-input"]
 figures.fig_differences(tested, "Difference, mean over factors", of="score").made_from(
@@ -225,7 +227,7 @@ quoted(
     truth_told_recovered=f"{shown['recovered, told the factors'].value:.0%}",
     truth_told_projective=f"{shown['projective field right, told the factors'].value:.0%}",
     truth_told_receptive=f"{shown['receptive field right, told the factors'].value:.0%}",
-    truth_told_wrong=", ".join(wrong["brain"].str.replace("_", " "))),
+    truth_told_wrong=", ".join(wrong["brain"].str.replace("_", " ")),
     truth_axes=claims[f"{own}: {less}"],
     truth_axes_verdict=verdicts[f"{own}: {less}"],
     truth_axes_recovered=claims[f"{own}: recovered"],
