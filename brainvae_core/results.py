@@ -25,6 +25,7 @@ from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import STAGES, labelled
 
 FORMAT = 1
+MEASURED = Path(__file__).parent.parent / "results/measured"  # whatever folder a run is kept in
 
 
 def table(p: Settings, name: str) -> pd.DataFrame:
@@ -61,6 +62,13 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     found = found[[*first, *(c for c in found if c not in first and c != "value"), "value"]]
     LOADED[f"table {name}"] = hashlib.sha256(found.to_csv().encode()).hexdigest()
     return found
+
+
+def measured(name: str) -> pd.DataFrame:
+    """What a benchmark wrote and comes with the project: ``"training"``, ``"realism"``."""
+    content = (MEASURED / f"{name}.csv").read_bytes()
+    LOADED[f"measured {name}"] = hashlib.sha256(content).hexdigest()
+    return pd.read_csv(io.BytesIO(content))
 
 
 def keep(p: Settings, name: str, results: str | Path) -> str:

@@ -50,6 +50,7 @@ from brainvae_core.cohorts import (
 from brainvae_core.figures.style import percent
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
+from brainvae_core.results import measured
 from IPython.display import display
 
 # %% [markdown]
@@ -60,19 +61,19 @@ from IPython.display import display
 
 # %%
 cohort = prepare_cohort(p)
+print(cohort)
 
 # %% tags=["hide-input"]
 source, pixel_um = f"Cohort {cohort.name}, {len(cohort)} brains", cohort.atlas.pixel_um
 train = cohort.split("train")
 training = f"Cohort {cohort.name}, {len(train)} training brains"
-parts = ("train", "validation", "test")
 if cohort.refused:
     reasons = pd.Series(cohort.refused)
     display(figures.fig_ledger(len(cohort), reasons.value_counts()).made_from(source))
 Record(
     {
         "brains of the cohort": len(cohort),
-        **{f"{part} brains": len(cohort.split(part)) for part in parts},
+        **{f"{part} brains": len(cohort.split(part)) for part in ("train", "validation", "test")},
         "height of a section (pixels)": p.cohort.shape[0],
         "width of a section (pixels)": p.cohort.shape[1],
         "size of a pixel (µm)": pixel_um,
@@ -187,7 +188,7 @@ if len(shown):
 # ```
 
 # %% tags=["hide-input"]
-realism = pd.read_csv("../results/measured/realism.csv")
+realism = measured("realism")
 drawn = realism["measure"].isin(["deviation, power", "error, power"])
 spectra = realism[drawn].rename(columns={"of": "model"})
 spectra["low"], spectra["high"] = (spectra[e].fillna(spectra["value"]) for e in ("low", "high"))

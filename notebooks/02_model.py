@@ -90,6 +90,7 @@ pd.DataFrame(
 
 # %%
 cohort = prepare_cohort(p)
+print(cohort)
 run = fit(cohort, compared_configs(p)["β-VAE"], p.places.runs, p.places.device)
 
 # %% tags=["hide-input"]

@@ -44,10 +44,13 @@ from brainvae_core.metrics import estimate, explained_variance_per_brain, linear
 from brainvae_core.models import diagnose, fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
+from brainvae_core.results import measured
 from brainvae_core.study import compared_configs
 
 # %%
-cohort, configs = prepare_cohort(p), compared_configs(p)
+cohort = prepare_cohort(p)
+configs = compared_configs(p)
+print(cohort)
 fitted = {name: fit(cohort, c, p.places.runs, p.places.device) for name, c in configs.items()}
 
 # %% [markdown]
@@ -80,8 +83,7 @@ figures.fig_training(histories, pca_explained).shows(
 
 # %% tags=["hide-input"]
 mean_section = train.images.mean(axis=0)
-rows = np.linspace(0, len(train) - 1, min(len(test), len(train))).astype(int)
-seen = {"training": train.images[rows], "test": test.images}
+seen = {"training": train.images[: len(test)], "test": test.images}
 explained = {
     f"{name}, {part}": estimate(
         explained_variance_per_brain(images, run.model.reconstruct(images), mean_section)
@@ -91,7 +93,7 @@ explained = {
 }
 figures.fig_explained({k: e[:3] for k, e in explained.items()}).shows(
     "Explained variance of training and of test brains, with 95 % intervals over brains."
-).made_from(f"Cohort {cohort.name}, {len(rows)} training and {len(test)} test brains, {one_fit}")
+).made_from(f"Cohort {cohort.name}, as many training as test brains ({len(test)}), {one_fit}")
 
 # %% [markdown]
 # The gap is {glue:text}`training_gap_vae` points for the VAE, {glue:text}`training_gap_beta_vae` for the β-VAE and {glue:text}`training_gap_pca` for PCA.
@@ -127,11 +129,14 @@ figures.fig_recovery(np.stack([*recovery.values()]), list(recovery), list(factor
 # with two Intel cores with AMX. Ours trains with Muon on 16 brains a step, for 1,000 or 1,500 steps.
 
 # %% tags=["hide-input"]
-trained = pd.read_csv("../results/measured/training.csv")
+trained = measured("training")
 timed = trained.query("beta == 3 and height == 80").dropna(subset=["seconds", "elbo"])
-timed = timed.assign(
-    model=timed["recipe"] + " recipe, seeds " + timed["seeds"], value=timed["elbo"]
-)
+told = {
+    "0": "the paper's recipe, seed 0",
+    "1": "the paper's recipe, seed 1",
+    "0-4": "ours, 5 seeds",
+}
+timed = timed.assign(model=timed["seeds"].map(told), value=timed["elbo"])
 timed["low"], timed["high"] = (timed[end].fillna(timed["elbo"]) for end in ("low", "high"))
 figures.fig_curves(timed, "seconds", "Seconds", ylabels=["ELBO at β = 3 (nats per image)"]).shows(
     "Held-out ELBO against time: one course a fit of the paper's recipe, two lengths of ours."
@@ -139,7 +144,7 @@ figures.fig_curves(timed, "seconds", "Seconds", ylabels=["ELBO at β = 3 (nats p
 
 # %% [markdown]
 # On two older cores without AMX a step of ours is slower, and the ratio of times is {glue:text}`training_times_old` instead of {glue:text}`training_times`.
-# Of fits that were made four times as long, one gained {glue:text}`training_longer` nats: 1,500 steps end near the plateau. At 320 × 448 the paper's recipe was stopped after
+# A fit of ours with four times the steps ended {glue:text}`training_longer` nats higher (one seed). At 320 × 448 the paper's recipe was stopped after
 # 250 of 10,000 steps, so there we cannot compare.
 #
 # ## What each ingredient gives
@@ -148,11 +153,12 @@ figures.fig_curves(timed, "seconds", "Seconds", ylabels=["ELBO at β = 3 (nats p
 own = trained["recipe"].str.startswith(("Muon", "and", "batches", "ours, grown, "))
 ingredients = trained[own].groupby(["recipe", "height", "step"], sort=False)
 ingredients = ingredients.agg(ELBO=("elbo", "mean"), fits=("n_fits", "sum")).reset_index()
-ingredients.set_index("recipe").rename(columns={"height": "pixels down", "step": "steps"})
+ingredients["ELBO"] = ingredients["ELBO"].round().astype(int)
+ingredients.set_index("recipe").rename(columns={"height": "height (pixels)", "step": "steps"})
 
 # %% [markdown]
 # The lines that begin with "and" add to the one above. A fit that grows ends {glue:text}`training_growth` nats higher when its learning rate falls only at the end than
-# when it falls in every stage. Batches of 8 and of 32 took as many seconds as 1,000 steps of 16 and end lower than the line above them.
+# when it falls in every stage. Batches of 8 and of 32 took as many seconds as 1,000 steps of 16.
 # **Unmeasured:** what is lost without Muon, bfloat16, either warm-up, the cosine and the data-dependent start, one at a time; and everything on a GPU.
 
 # %% tags=["hide-input"]
@@ -174,7 +180,8 @@ quoted(
     **{f"training_test_{s}": percent(values[f"{k}, test"], 0) for k, s in short.items()},
     **{f"training_train_{s}": percent(values[f"{k}, training"], 0) for k, s in short.items()},
     **{f"training_gap_{s}": f"{gaps[k]:.1f}" for k, s in short.items()},
-    **{f"training_read_{s}": read_off[k] for k, s in short.items()},
+    training_read_beta_vae=read_off["β-VAE"],
+    training_read_pca=read_off["PCA"],
     training_factors=factors.shape[1],
     training_least=factors.columns[recovery["β-VAE"].argmin()].replace("_", " "),
     training_stages=", then ".join(f"{n} steps at {h} × {w}" for h, w, n in stages),

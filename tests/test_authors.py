@@ -302,7 +302,7 @@ def profile(release, tmp_path_factory):
     tiny = {
         "cohort": {"brains": str(release[0]), "atlas": str(release[0]), "n_brains": 60},
         "model": {"latent_dim": 3, "steps": 20, "batch_size": 4},
-        "grid": {"betas": [1, 3], "latent_dims": [2, 3], "seeds": [0], "steps": 15, "row": 3},
+        "grid": {"betas": [1, 3], "latent_dims": [2, 3], "seeds": [0], "steps": 15},
         "evaluation": {"steps": 10, "seeds": [0, 1], "curve_latent_dims": [2, 3], "n_graded": 4},
         "fields": {"n_blobs": 10, "region_share": 0.05, "n_weights": 3, "n_read": 8, "c_step": 0.5},
         "places": places,

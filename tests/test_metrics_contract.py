@@ -90,7 +90,7 @@ WORTHLESS = {
     "reproduced change": (lambda: reproduced_change(IMAGES, DIRTY, MEANS, MEANS), 0),
     "area under the curve": (lambda: auc(np.zeros(4), np.zeros(3)), 0.5),
     "area of the reverse": (lambda: auc(np.ones(4), np.zeros(3)), 0),
-    "outline": (lambda: pixel_detection(IMAGES - DIRTY, MASKS).auc, 0),
+    "outline": (lambda: pixel_detection(IMAGES - DIRTY, MASKS), 0),
     "linear recovery": (lambda: recovery(NOISE), approx(0, abs=0.1)),
     "matching": (lambda: match_latents(CODES, NOISE)[2], approx(0, abs=0.2)),
     "clustering": (lambda: clustering(LATTICE) > 1.3, 1),

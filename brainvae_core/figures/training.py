@@ -107,7 +107,7 @@ def _without_first(ax, table, last, looks) -> None:
     if len(later) and np.ptp(later) > 0:
         ax.set_ylim(later.min() - 0.08 * np.ptp(later), later.max() + 0.08 * np.ptp(later))
     low, high = ax.get_ylim()
-    for row in first.itertuples():
+    for row in first[first.index.isin(last.index)].itertuples():
         if not low <= row.validation_loss <= high:
             up = row.validation_loss > high
             place = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 4}
@@ -132,10 +132,11 @@ def fig_explained(values: Mapping[str, float | tuple[float, float, float]]) -> F
     """
     figure = style.new_figure(0.7 + 0.34 * len(values), width=6.4)
     ax = figure.subplots()
-    looks = style.model_looks(values)
+    models = {label: label.split(",")[0] for label in values}  # "PCA, test" is PCA
+    looks = style.model_looks(models.values())
     for row, (label, value) in enumerate(values.items()):
         mean, *ends = np.atleast_1d(value)
-        colour = looks[label]["color"] if style.is_known(label) else "#9A9A9A"
+        colour = looks[models[label]]["color"] if style.is_known(label) else "#9A9A9A"
         ax.barh(row, mean, height=0.65, color=colour)
         text = style.percent(mean)
         if ends:

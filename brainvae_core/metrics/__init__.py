@@ -7,7 +7,6 @@ import inspect
 from brainvae_core.metrics.artefacts import (
     ArtefactRemoval,
     ErrorMap,
-    PixelDetection,
     artefact_removal,
     auc,
     error_score,
