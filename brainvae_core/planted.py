@@ -20,7 +20,7 @@ from brainvae_core.metrics import active_latents, linear_recovery, scores_table
 from brainvae_core.models import LinearGaussian
 
 FACTOR_RANGE = 1.7  # standard deviations: as far as a uniform factor goes
-STEPS = 29  # of a factor, and of c
+STEPS = 15  # of a factor, and of c
 AXES = ("latents", "random axes", "latents less random axes", "one random set less the others")
 ANSWERS = {
     "R² of the best latent": "best_r2",
