@@ -847,6 +847,7 @@
     window.addEventListener("hashchange", readAddress);
 
     drawOutlines();
+    by.oninput();
     if (!readAddress()) begin(TYPICAL.id);
 
     let models = null;
