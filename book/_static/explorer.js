@@ -350,7 +350,7 @@
     const canvas = (name) => element("canvas", { width, height, class: "lx-pixels", role: "img", "aria-label": name });
     const small = (name) => element("figure", { class: "lx-small" }, canvas(name), element("figcaption", {}, name));
     const option = (value, name) => element("option", { value }, name);
-    const labelled = (text, control) => [element("label", { htmlFor: control.id }, text), control];
+    const labelled = (text, ...controls) => element("span", { class: "lx-labelled" }, element("label", { htmlFor: controls[0].id }, text), ...controls);
     const modelSelect = element("select", { id: "lx-model" }, ...data.models.map((m, k) => option(k, m.name)));
     const select = element("select", { id: "lx-start" }, ...[...starts.values()].map((s) => option(s.id, s.name)));
     const roiSelect = element("select", { id: "lx-region" }, ...data.rois.map((r, k) => option(k, r.acronym.toLowerCase() === r.name.toLowerCase() ? r.name : `${r.acronym} · ${r.name}`)));
@@ -413,7 +413,7 @@
       return { name, before, after, bars };
     });
     const otherPanel = element("section", { class: "lx-panel lx-other" }, element("h2", {}, "The other direction: change a region, read the codes"),
-      element("div", { class: "lx-tools" }, ...labelled("Region", roiSelect), ...labelled("Brightness", by), byOutput),
+      element("div", { class: "lx-tools" }, labelled("Region", roiSelect), labelled("Brightness", by, byOutput)),
       element("div", { class: "lx-pair" }, seen, codeTable));
     codeTable.classList.add("lx-codes");
     const [changeTable, changes] = table(["Region", "Brightness", "Difference"], "Largest changes of regions");
@@ -425,8 +425,8 @@
     const source = element("p", { class: "lx-source" });
 
     root.replaceChildren(
-      element("div", { class: "lx-tools" }, ...labelled("Model", modelSelect), ...labelled("Start from", select), typical, reset, play, link,
-        element("span", { class: "lx-check" }, outlines, element("label", { htmlFor: "lx-outlines" }, "Outlines")), address),
+      element("div", { class: "lx-tools" }, labelled("Model", modelSelect), labelled("Start from", select), typical, reset, play, link,
+        labelled("Outlines", outlines), address),
       element("div", { class: "lx-main" }, element("div", { class: "lx-figures" }, ...figures, tip), sliders),
       status,
       element("div", { class: "lx-panels" }, otherPanel, element("div", {}, tablePanel, startPanel)),
