@@ -5,7 +5,7 @@
 345 held-out brains × PCA, VAE and β-VAE × 22 numbers of latents: reconstructions, their CW-SSIM
 (level 4, 8 orientations), PCA-FD of reconstructions, of samples of the prior and of the aggregate
 posterior, and the artefacts of Fig. 2B, by networks as they are initialised: one fit a point, no
-intervals, no MS-SSIM and PSNR. The cohort is read from disk, as a chapter reads it. Then two of its
+intervals. The cohort is read from disk, as a chapter reads it. Then two of its
 parts alone: CW-SSIM of a pair, and simulating 256 brains.
 """
 

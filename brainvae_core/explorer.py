@@ -1,8 +1,8 @@
-"""What the book's latent explorer shows: one script with the decoder's weights and its readings.
+"""What the book's latent explorer shows: one script with models, brains and what latents follow.
 
-``python -m brainvae_core.explorer demo explorer_data.js`` writes a classic script that
-sets ``brainvaeExplorerData`` from a profile's cohort and β-VAE (chapter 3's). A page opened from
-disk may load such a script, but neither a module nor a file of numbers.
+``python -m brainvae_core.explorer full explorer_data.js`` writes a classic script that sets
+``brainvaeExplorerData`` from a profile's cohort, its β-VAE (the book's own) and its PCA. A page
+opened from disk may load such a script, but neither a module nor a file of numbers.
 """
 
 from __future__ import annotations
@@ -10,41 +10,60 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from matplotlib.image import imsave
 from torch import nn
 
-from brainvae_core.cohorts import Atlas, Cohort, artefact_free
+from brainvae_core.cohorts import Atlas, Cohort, artefact_free, known_factors
 from brainvae_core.disk import appearing
-from brainvae_core.fields import projective_field, receptive_field, stratified_rgb, weight_range
 from brainvae_core.figures.style import grey_limit
-from brainvae_core.metrics import active_latents
-from brainvae_core.models import OutOfDeviceMemory, fit
+from brainvae_core.metrics import active_latents, linear_recovery, match_latents
+from brainvae_core.models import PCA, OutOfDeviceMemory, fit, run_name
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import compared_configs
 
-FORMAT, GLOBAL = 1, "brainvaeExplorerData"
-MOST_BRAINS, BRAIN_BYTES = 12, 800_000  # fewer brains where sections are large
-N_C = 57  # values of c in a projective field; chapter 8 finds in them what 2,801 show
+FORMAT, GLOBAL = 2, "brainvaeExplorerData"
+BRAINS = 5  # test brains to start from
+FITS = 2  # of the β-VAE; a third would make the page larger than 8 MB
+READERS = 200  # training brains that factors are regressed on
 
 
-def decoder_layers(model) -> list[dict]:
-    """The layers of a model's decoder as the page's interpreter takes them; ValueError if it can't.
+class Arrays(dict):
+    """The arrays of a page, each once, by their text: type, colon, little-endian base64."""
 
-    ``kind`` is "linear", "relu", "reshape" or "upsampling" (a transposed convolution); weights and
-    biases are float32, little-endian, in base64, with PyTorch's ``shape``.
+    def add(self, array, dtype: str | None = None) -> int:
+        """An array's number; floats are of half precision where that is exact."""
+        if isinstance(array, torch.Tensor):
+            array = array.detach().cpu().numpy()
+        with np.errstate(over="ignore"):
+            dtype = dtype or ("f2" if np.array_equal(array.astype("f2"), array) else "f4")
+        raw = np.ascontiguousarray(array, f"<{dtype}").tobytes()
+        return self.setdefault(f"{dtype}:{base64.b64encode(raw).decode()}", len(self))
+
+
+def network_layers(network, arrays: Arrays) -> list[dict]:
+    """An encoder's or decoder's layers as the page's interpreter takes them.
+
+    ``kind`` is "convolution" (a linear layer is one of 1 × 1), "upsampling" (a transposed one),
+    "reshape" or "flatten"; ``weights`` and ``bias`` are numbers of arrays, with PyTorch's
+    ``shape``. A ValueError where the page can't follow.
     """
-    decoder = getattr(model, "decoder", None)
-    if not isinstance(decoder, nn.Sequential) or not len(decoder):
-        raise ValueError(f"{type(model).__name__} has no decoder of layers to show in a page")
-    return [_layer(m) for m in decoder.modules() if not isinstance(m, nn.Sequential)]
+    if not isinstance(network, nn.Sequential) or not len(network):
+        raise ValueError(f"{type(network).__name__} is no row of layers to show in a page")
+    found = []
+    for module in network:
+        if isinstance(module, nn.ReLU) and "weights" in (found or [{}])[-1]:
+            found[-1]["rectified"] = True
+        else:
+            found.append(_layer(module, arrays))
+    return found
 
 
 def region_labels(atlas: Atlas, least_share: float) -> tuple[np.ndarray, list[dict]]:
@@ -65,12 +84,11 @@ def region_labels(atlas: Atlas, least_share: float) -> tuple[np.ndarray, list[di
             acronyms = list(dict.fromkeys([*acronyms, structures.at[named, "acronym"]]))
             found = acronyms.index(structures.at[named, "acronym"]) + 1
         labels[atlas.annotation == structure] = found
-    names = _names(atlas)
-    return labels, [{"acronym": a, "name": names[a], "main": a in main} for a in acronyms]
+    return labels, [r | {"main": r["acronym"] in main} for r in _named(atlas, acronyms)]
 
 
-def shown_brains(cohort: Cohort, most: int) -> tuple[Cohort, list[str]]:
-    """At most so many test brains to start from, and what is wrong with each, "" where nothing is.
+def shown_brains(cohort: Cohort, most: int = BRAINS) -> tuple[list[int], list[str]]:
+    """Rows of at most so many test brains, and what is wrong with each, "" where nothing is.
 
     About two thirds are clean, the others have artefacts of every kind in turn.
     """
@@ -82,78 +100,102 @@ def shown_brains(cohort: Cohort, most: int) -> tuple[Cohort, list[str]]:
     marked = {k: test[of_test == k].tolist() for k in sorted(set(of_test) - {"none"})}
     turns = sorted((turn, i) for of_kind in marked.values() for turn, i in enumerate(of_kind))
     bad = [i for _, i in turns[: most // 3]]
-    chosen = [*test[of_test == "none"][: most - len(bad)].tolist(), *bad]
-    labels = [k if k != "none" else "" for k in np.asarray(kinds)[chosen]]
-    return cohort.select(chosen), labels
+    rows = [*test[of_test == "none"][: most - len(bad)].tolist(), *bad]
+    return rows, [k if k != "none" else "" for k in np.asarray(kinds)[rows]]
 
 
-def latent_readings(p: Settings, cohort: Cohort, model) -> dict:
-    """Both fields of every latent, and where the brains are along it.
+def latent_readings(codes: pd.DataFrame, factors: pd.DataFrame, is_test: np.ndarray) -> list[dict]:
+    """Of each latent: where 95 % of the test brains lie, whether it is active, what it follows.
 
-    The receptive field is Fig. 3B's before it is normalised; the projective field is Fig. 3A's in
-    fewer steps, from the code of the same brain.
+    ``factor`` is the planted (or recorded) one of the largest ``r2``: test brains' R² of the line
+    through the other brains, from this latent alone. Columns of ``codes`` are latents.
     """
-    clean, test = artefact_free(cohort), (cohort.metadata["split"] == "test").to_numpy()
-    held_out = cohort.images[clean & test]
-    if not len(held_out):
+    test, others = codes[is_test], codes[~is_test]
+    factors = factors.loc[
+        :, np.logical_and(*(factors[f].nunique() > 1 for f in (is_test, ~is_test)))
+    ]
+    low, high = np.quantile(test, [0.025, 0.975], axis=0)
+    active, found = active_latents(test.to_numpy()), []
+    for k, name in enumerate(codes):
+        reading = {"low": _rounded(low[k]), "high": _rounded(high[k]), "active": bool(active[k])}
+        if len(factors.columns) and active[k]:
+            alone = (others[[name]], factors[~is_test], test[[name]], factors[is_test])
+            r2 = linear_recovery(*(table.to_numpy() for table in alone))
+            reading |= {"factor": str(factors.columns[r2.argmax()]), "r2": _rounded(r2.max())}
+        found.append(reading)
+    return found
+
+
+def explorer_data(p: Settings, cohort: Cohort, models: dict[str, object]) -> dict:
+    """All that the page shows of models that were fitted to this cohort, by their names.
+
+    VAEs after the first have their latents in its order and with its signs; of brains, those with
+    artefacts count in no code and no R².
+    """
+    split, clean = cohort.metadata["split"].to_numpy(), artefact_free(cohort)
+    rows = [*np.flatnonzero(clean & (split == "train"))[:READERS]]
+    rows += [*(test := np.flatnonzero(clean & (split == "test")))]
+    if not len(test):
         raise ValueError("no test brain is free of artefacts: there is none to read latents from")
-    train = cohort.split("train").images
-    masks = cohort.atlas.roi_masks(p.fields.rois)
-    mu = np.array([train.mean(axis=0)[mask].mean() for mask in masks])
-    weights = weight_range(
-        cohort.images[clean], masks, mean_brightness=mu, n_weights=p.fields.n_weights
-    )
-    seen = receptive_field(model, held_out, masks, weights[:, [0, -1]], mean_brightness=mu)
-    c = np.linspace(-p.fields.c_max, p.fields.c_max, N_C)
-    rgb, scales = stratified_rgb(projective_field(model, model.encode(held_out[:1])[0], c))
-    codes = model.encode(train)
-    low, high = np.quantile(codes, [0.025, 0.975], axis=0)
-    active = active_latents(model.encode(cohort.images[test]))
-    names = _names(cohort.atlas)
-    return {
-        "rois": [{"acronym": a, "name": names[a]} for a in p.fields.rois],
-        "scales": [_rounded(s, 10) for s in scales],
-        "from": str(cohort.metadata.index[clean & test][0]),
-        "readers": len(held_out),
-        "mean_code": _rounded(codes.mean(axis=0)),
-        "latents": [
-            {"low": _rounded(low[k]), "high": _rounded(high[k]), "active": bool(active[k])}
-            | {"receptive": _rounded(seen.divergence[:, k], 6), "projective": _png(rgb[k])}
-            for k in range(model.latent_dim)
-        ],
-    }
-
-
-def explorer_data(p: Settings, cohort: Cohort, model, fitted_as: str) -> dict:
-    """All that the page shows of one β-VAE, fitted to this cohort as the run of this name."""
-    most = int(np.clip(BRAIN_BYTES // np.prod(model.image_shape), 3, MOST_BRAINS))
-    brains, faults = shown_brains(cohort, most)
+    images, is_test = cohort.images[rows], split[rows] == "test"
+    shown, faults = shown_brains(cohort)
+    brains, arrays = cohort.images[shown], Arrays()
+    factors, first, described = known_factors(cohort).iloc[rows], None, []
+    for name, model in models.items():
+        of_model = _linear(model, arrays) if isinstance(model, PCA) else None
+        codes, starts, matched = model.encode(images), model.encode(brains), None
+        if of_model is None:
+            order, sign = np.arange(model.latent_dim), np.ones(model.latent_dim)
+            if first is not None:
+                order, sign, matched = match_latents(first[is_test], codes[is_test])
+            codes, starts = codes[:, order] * sign, starts[:, order] * sign
+            first = codes if first is None else first
+            of_model = _network(model, arrays, order, sign)
+        latents = latent_readings(pd.DataFrame(codes), factors, is_test)
+        for k, r in enumerate([] if matched is None else matched):
+            latents[k]["matched"] = _rounded(r)
+        typical = _rounded(np.median(codes[is_test], axis=0))  # links keep three decimals
+        more = {"typical": typical, "codes": _rounded(starts), "latents": latents}
+        described.append({"name": name} | of_model | more)
     labels, regions = region_labels(cohort.atlas, p.fields.region_share)
-    codes = _rounded(model.encode(brains.images))  # links keep three decimals
-    pixels, layers = np.round(brains.images * 255), decoder_layers(model)
-    config = compared_configs(p)["β-VAE"]
-    shown = zip(brains.metadata.index, faults, codes, pixels, strict=True)
-    return {
+    masks = cohort.atlas.roi_masks(p.fields.rois)
+    rois = _named(cohort.atlas, p.fields.rois)
+    pixels = np.round(brains * 255)
+    ids = cohort.metadata.index[shown]
+    data = {
         "format": FORMAT,
-        "model": f"{config.label}, seed {config.seed}",
-        "run": fitted_as,
-        "fit": hashlib.sha256(repr(layers).encode()).hexdigest()[:8],  # its weights, for links
         "cohort": f"{cohort.name}, {len(cohort)} brains",
         "simulated": p.cohort.brains == "simulated",
-        "shape": list(model.image_shape),
+        "n_test": int(is_test.sum()),
+        "shape": list(cohort.atlas.shape),
         "pixel_um": float(cohort.atlas.pixel_um),
         "limit": p.fields.c_max,
-        "white": _rounded(grey_limit(brains.images)),
-        "layers": layers,
-        "offset": _base64(model.output_offset),
-        "labels": _base64(labels, "<u2"),
+        "white": _rounded(grey_limit(brains)),
+        "models": described,
+        "labels": arrays.add(labels, "u1" if labels.max() < 256 else "u2"),
         "regions": regions,
-        "brains": [
-            {"id": str(i), "fault": fault, "code": code, "pixels": _base64(image, "u1")}
-            for i, fault, code, image in shown
+        "rois": [
+            r | {"mask": arrays.add(m, "u1")} for r, m in zip(rois, _packed(masks), strict=True)
         ],
-        **latent_readings(p, cohort, model),
+        "brains": [
+            {"id": str(i), "fault": fault, "pixels": arrays.add(image, "u1")}
+            for i, fault, image in zip(ids, faults, pixels, strict=True)
+        ],
     }
+    fit = hashlib.sha256("".join(arrays).encode()).hexdigest()[:8]  # for links
+    return data | {"fit": fit, "arrays": list(arrays)}
+
+
+def shown_models(p: Settings, cohort: Cohort) -> dict[str, object]:
+    """The profile's β-VAE, as many more of its seeds as are fitted and fit in a page, and PCA."""
+    configs, runs = compared_configs(p), Path(p.places.runs)
+    first = configs["β-VAE"]
+    others = (replace(first, seed=s) for s in p.evaluation.seeds if s != first.seed)
+    there = [c for c in others if (runs / run_name(c, cohort.fingerprint)).exists()]
+    found = {}
+    for config in (first, *there[: FITS - 1]):
+        found[f"β-VAE, seed {config.seed}"] = fit(cohort, config, runs, p.places.device).model
+    return found | {"PCA": fit(cohort, configs["PCA"], runs, p.places.device).model}
 
 
 def write_script(path: str | Path, data: dict) -> Path:
@@ -165,55 +207,79 @@ def write_script(path: str | Path, data: dict) -> Path:
     return path
 
 
-def _layer(module) -> dict:
-    if isinstance(module, nn.ReLU):
-        return {"kind": "relu"}
+def _network(model, arrays, order, sign) -> dict:
+    """A VAE with its latents in this order and with these signs; of its posterior, the mean."""
+    latents, of_codes = model.decoder[0], model.encoder[-1]
+    turn = torch.as_tensor(sign, dtype=torch.float32, device=model.device)
+    inward = nn.Linear(len(order), latents.out_features)
+    outward = nn.Linear(of_codes.in_features, len(order))
+    inward.weight.data, inward.bias.data = latents.weight.data[:, order] * turn, latents.bias.data
+    outward.weight.data = of_codes.weight.data[order] * turn[:, None]
+    outward.bias.data = of_codes.bias.data[order] * turn
+    return {
+        "decoder": network_layers(nn.Sequential(inward, *model.decoder[1:]), arrays),
+        "encoder": network_layers(nn.Sequential(*model.encoder[:-1], outward), arrays),
+        "offset": arrays.add(model.output_offset),
+        "mean": arrays.add(model.input_mean),
+        "scale": float(model.input_scale),
+    }
+
+
+def _linear(pca, arrays) -> dict:
+    """PCA: what a standard deviation of each component paints, in 255 steps."""
+    painted = pca.components * np.sqrt(pca.variances)[:, None, None]
+    step = np.abs(painted).max(axis=(1, 2)) / 127
+    return {
+        "mean": arrays.add(pca.mean, "f2"),
+        "components": arrays.add(np.round(painted / step[:, None, None]), "i1"),
+        "steps": step.tolist(),
+        "variances": pca.variances.tolist(),
+    }
+
+
+def _layer(module, arrays) -> dict:
+    if isinstance(module, nn.Flatten):
+        return {"kind": "flatten"}
     if isinstance(module, nn.Unflatten):
         return {"kind": "reshape", "shape": list(module.unflattened_size)}
     if isinstance(module, nn.Linear):
-        found, more = {"kind": "linear"}, {}
-    elif isinstance(module, nn.ConvTranspose2d) and _is_plain(module):
-        found = {"kind": "upsampling", "stride": module.stride[0]}
-        more = {"padding": module.padding[0]}
+        found, shape = {"kind": "convolution", "stride": 1, "padding": 0}, module.weight.shape
+        shape = [*shape, 1, 1]
+    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and _is_plain(module):
+        kind = "upsampling" if isinstance(module, nn.ConvTranspose2d) else "convolution"
+        found = {"kind": kind, "stride": module.stride[0], "padding": module.padding[0]}
+        shape = list(module.weight.shape)
     else:
-        raise ValueError(f"the page's decoder does not know the layer {module}")
-    found |= {"shape": list(module.weight.shape), "weights": _base64(module.weight)}
-    return found | more | {"bias": _base64(module.bias)}
+        raise ValueError(f"the page's network does not know the layer {module}")
+    weights, bias = arrays.add(module.weight), arrays.add(module.bias)
+    return found | {"shape": shape, "weights": weights, "bias": bias}
 
 
 def _is_plain(module) -> bool:
-    """Square strides and padding, one group: nothing that the page would silently get wrong."""
-    square = len(set(module.stride)) == len(set(module.padding)) == len(set(module.dilation)) == 1
+    """Square, one group: nothing that the page would silently get wrong."""
+    each = (module.stride, module.padding, module.dilation)
+    square = all(len(set(values)) == 1 for values in each)
     odd = module.groups > 1 or module.dilation[0] > 1 or any(module.output_padding)
+    if isinstance(module, nn.ConvTranspose2d):
+        odd |= any(side % module.stride[0] for side in module.kernel_size)
     return square and not odd and module.bias is not None
 
 
-def _base64(array, dtype: str = "<f4") -> str:
-    if isinstance(array, torch.Tensor):
-        array = array.detach().cpu().numpy()
-    return base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode()
-
-
-def _png(rgb: np.ndarray) -> str:
-    """An RGB image in [0, 1] as a data URI, with fewer pixels where it is large."""
-    step = -(-rgb.shape[1] // 256)
-    height, width = (size // step * step for size in rgb.shape[:2])
-    blocks = rgb[:height, :width].reshape(height // step, step, width // step, step, 3)
-    file = io.BytesIO()
-    imsave(file, np.round(255 * blocks.mean(axis=(1, 3))).astype(np.uint8), format="png")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+def _packed(masks) -> np.ndarray:
+    return np.packbits(masks.reshape(len(masks), -1), axis=1, bitorder="little")
 
 
 def _rounded(values, digits: int = 3):
     return np.round(np.asarray(values, dtype=float), digits).tolist()
 
 
-def _names(atlas: Atlas) -> dict[str, str]:
-    return dict(zip(atlas.structures["acronym"], atlas.structures["name"], strict=True))
+def _named(atlas: Atlas, acronyms) -> list[dict]:
+    names = dict(zip(atlas.structures["acronym"], atlas.structures["name"], strict=True))
+    return [{"acronym": a, "name": names[a]} for a in acronyms]
 
 
 def main():
-    """Write what the latent explorer shows of a profile's β-VAE."""
+    """Write what the latent explorer shows of a profile's models."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("profile", help="its name in notebooks/params, or a YAML file")
     parser.add_argument("out", type=Path, help="the script to write")
@@ -221,8 +287,7 @@ def main():
     try:
         out, p = options.out.resolve(), read_profile(options.profile, enter=True)
         cohort = prepare_cohort(p)
-        run = fit(cohort, compared_configs(p)["β-VAE"], p.places.runs, p.places.device)
-        path = write_script(out, explorer_data(p, cohort, run.model, run.folder.name))
+        path = write_script(out, explorer_data(p, cohort, shown_models(p, cohort)))
     except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{options.out}: {path.stat().st_size / 1e6:.2f} MB")

@@ -20,7 +20,7 @@ from brainvae_core.metrics import active_latents, linear_recovery, scores_table
 from brainvae_core.models import LinearGaussian
 
 FACTOR_RANGE = 1.7  # standard deviations: as far as a uniform factor goes
-STEPS = 29  # of a factor, and of c
+STEPS = 15  # of a factor, and of c
 AXES = ("latents", "random axes", "latents less random axes", "one random set less the others")
 ANSWERS = {
     "R² of the best latent": "best_r2",
@@ -58,7 +58,7 @@ class Asked:
     """
 
     def __init__(self, p, cohort: Cohort):
-        self.cohort, self.fields = cohort, p.fields
+        self.p, self.cohort = p, cohort
         self.test, self.train = clean_part(cohort), clean_part(cohort, "train")
         self.names, self.factors = list(cohort.factors), self.test.factors.to_numpy()
         regions = cohort.atlas.regions(p.fields.region_share)
@@ -67,13 +67,18 @@ class Asked:
         self.c = np.linspace(-p.fields.c_max, p.fields.c_max, STEPS)
 
     @cached_property
+    def simulator(self) -> PlantedModel:
+        """What made the cohort: the one that knows its factors."""
+        kinds = (PlantedModel.anatomical, PlantedModel.freeform)
+        made = (kind(self.cohort.atlas) for kind in kinds)
+        return next(of for of in made if set(self.names) <= set(of.names))
+
+    @cached_property
     def planted(self) -> PlantedFields:
         """Where each factor acts and can be seen."""
-        kinds = (PlantedModel.anatomical, PlantedModel.freeform)
-        simulators = (kind(self.cohort.atlas) for kind in kinds)
-        own = next(s for s in simulators if set(self.names) <= set(s.names))
+        seen = AsAdjusted(self.simulator, self.cohort)
         steps = np.linspace(-FACTOR_RANGE, FACTOR_RANGE, STEPS)
-        return planted_fields(AsAdjusted(own, self.cohort), self.test.images, self.masks, steps)
+        return planted_fields(seen, self.test.images, self.masks, steps)
 
     @cached_property
     def told(self) -> LinearGaussian:
@@ -91,22 +96,21 @@ class Asked:
         one set of random axes less the others, which should be nothing.
         """
         found, asked = self.recovered(model), self._of(model)
-        at_random = recover_at_random(model, *asked, self.fields.n_rotations)
-        answers = {}
+        at_random = recover_at_random(model, *asked, self.p.fields.n_rotations)
+        told = [(model.encode(part.images), part.factors) for part in (self.train, self.test)]
+        of_all = linear_recovery(*told[0], *told[1])  # the same whatever the axes
+        answers = {"R² from all latents": [of_all, of_all, 0 * of_all, 0 * of_all]}
         for score, name in ANSWERS.items():
             own = getattr(found, name).astype(float)
             one, *others = (getattr(of, name).astype(float) for of in at_random)
             chance = np.mean([one, *others], axis=0)
             answers[score] = [own, chance, own - chance, one - np.mean(others, axis=0)]
-        told = [(model.encode(part.images), part.factors) for part in (self.train, self.test)]
-        of_all = linear_recovery(*told[0], *told[1])  # the same whatever the axes
-        answers["R² from all latents"] = [of_all, of_all, 0 * of_all, 0 * of_all]
         return scores_table(answers, axes={"axes": AXES}, brains=self.names)
 
     def _of(self, model):
         active = active_latents(model.encode(self.test.images))
         asked = self.test.images, self.factors, self.planted, self.masks, self.c
-        return *asked, active, self.fields.n_read
+        return *asked, active, self.p.fields.n_read
 
 
 def recovered(p, cohort):

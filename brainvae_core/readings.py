@@ -197,7 +197,7 @@ def code_matrix(rows: pd.DataFrame) -> np.ndarray:
 
 
 def by_fit(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """One score of `statements` of a model: each fit's number, (n_fits,), and (n_fits, n) draws."""
+    """One score of `statements`, of one model: numbers (n_fits,) and their draws (n_fits, n)."""
     of_kind = {
         kind: [of["value"].to_numpy() for _, of in rows[rows["kind"] == kind].groupby("seed")]
         for kind in ("value", "draw")

@@ -44,7 +44,7 @@ from brainvae_core.prepare import prepare_cohort
 PER_GRADED = 4  # clean brains whose spectrum or likelihood is asked, for each with every artefact
 N_BINS = 12  # of the spectrum
 FINE_UM, COARSE_UM = (100, 300), (500, np.inf)  # below 100 µm there is sensor noise alone
-SIGMA_BRAINS = 256  # training brains that a model's σ is fitted to
+SOME_BRAINS = 256  # training brains that tell a model's σ, and what its codes are like
 CHANGES = {
     "ventricles wider": "ventricle_size",
     "cortex thicker": "cortical_thickness",
@@ -165,7 +165,7 @@ def likelihood(p, cohort):
         if isinstance(run.model, PCA):
             model = LinearGaussian.fit_ppca(train, run.config.latent_dim, run.model)
             return scores_table({"log p(x)": model.log_likelihood(clean)})
-        sigma = fitted_sigma(run.model, train[:SIGMA_BRAINS])
+        sigma = fitted_sigma(run.model, train[:SOME_BRAINS])
         bound = likelihood_bound(run.model, clean, sigma, p.evaluation.n_importance)
         found = {"log p(x)": bound.importance_weighted, "gain on the ELBO": bound.gap}
         return scores_table(found)
@@ -240,7 +240,7 @@ def removal(p, cohort, strengths=None):
     kinds = ["grid's lines" if kind == "grid" else kind for kind in graded.kinds]
 
     def of_run(run):
-        back = graded_removal(run.model, graded, mean_section)
+        back = graded_removal(run.model, graded, mean_section, ["grid"])
         answers = run.model.reconstruct(graded.clean)
         of_clean = explained_variance_per_brain(graded.clean, answers, mean_section)
         found = {
@@ -268,17 +268,17 @@ def detection(p, cohort):
     graded = _graded(p, cohort, strengths[len(strengths) // 2 :][:1])
     flat, masks = (x.reshape(-1, *cohort.atlas.shape) for x in (graded.images, graded.masks))
     ordinary = clean_part(cohort, "validation").images[: PER_GRADED * p.evaluation.n_graded]
-    train, axes = cohort.split("train").images, {"kind": graded.kinds}
+    train, axes = cohort.split("train").images[:SOME_BRAINS], {"kind": graded.kinds}
 
     def of_run(run):
         error = ErrorMap(run.model, ordinary)
         maps, of_clean = error(flat), error(graded.clean)
         found = {
-            "pixels": pixel_detection(maps, masks).auc,
+            "pixels": pixel_detection(maps, masks),
             "brain, by error": share_above(error_score(of_clean), error_score(maps)),
         }
-        if not isinstance(run.model, MeanImage | NearestBrain):
-            usual = run.model.encode(train)
+        usual = run.model.encode(train)
+        if 1 < usual.shape[1] <= len(train) - 2:  # a name is no place, and nothing has no distance
             scores = [outlier_score(usual, run.model.encode(x)) for x in (graded.clean, flat)]
             found["brain, by code"] = share_above(*scores)
         cells = {name: of.reshape(len(graded.kinds), -1) for name, of in found.items()}

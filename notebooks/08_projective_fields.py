@@ -14,12 +14,14 @@
 # %% [markdown]
 # # 8 · Projective fields: move a latent, watch the brain
 #
-# **What does each latent paint?** One latent is moved over ±7 prior standard deviations (`c_max`) from the code
-# of one real brain of the cohort, in steps of 0.005 as in the paper, everything is decoded, and the
-# variance of every pixel is taken in four quartiles of the range.
+# **What does each latent change in the output, and do its two ends differ?**
+#
+# **Answer.** Moved to c = ±7, {glue:text}`projective_spots` of the latents make a spot brighter than any brain; within two standard deviations {glue:text}`projective_near` do.
+# A star, for a tail that does unusually much, goes to {glue:text}`projective_starred`.
+# That one tail moves barrel fields, hippocampus and retrosplenial areas together more than other regions: {glue:text}`projective_says_tail`.
 
 # %% tags=["parameters", "hide-input"]
-profile = "demo"  # params/demo.yaml, or the path of a YAML file
+profile = "full"  # params/full.yaml, or the path of a YAML file
 settings = ""  # any others, as text: book/running.md
 rois = None  # the profile's, as the next
 c_max = None
@@ -34,7 +36,6 @@ p = read_settings(globals())
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.cohorts import artefact_free
 from brainvae_core.fields import (
     asymmetry,
     outlier_latents,
@@ -44,211 +45,203 @@ from brainvae_core.fields import (
     tail_ratio,
     traversal,
 )
-from brainvae_core.metrics import active_latents, scores_table, summarise
+from brainvae_core.latent_claims import MARGINS, projective_claims, share_of_latents
+from brainvae_core.metrics import active_latents, summarise, verdict
 from brainvae_core.models import fit
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.record import Record
+from brainvae_core.readings import FEW_C, clean_test
+from brainvae_core.record import Record, quoted
+from brainvae_core.results import table
 from brainvae_core.study import compared_configs
 
-# %%
-cohort = prepare_cohort(p)
-configs = compared_configs(p)
-models = {
-    name: fit(cohort, configs[name], p.places.runs, p.places.device).model
-    for name in ("PCA", "β-VAE")
-}
-model, pixel_um = models["β-VAE"], cohort.atlas.pixel_um
-print(cohort)
-
-# %%
-clean = artefact_free(cohort) & (cohort.metadata["split"] == "test").to_numpy()
-brains = cohort.images[clean]
+# %% tags=["hide-input"]
+cohort, configs = prepare_cohort(p), compared_configs(p)
+model, pca = (
+    fit(cohort, configs[name], p.places.runs, p.places.device).model for name in ("β-VAE", "PCA")
+)
+brains = clean_test(p, cohort)
 z0 = model.encode(brains[:1])[0]
 n_steps = round(p.fields.c_max / p.fields.c_step)
 c = np.arange(-n_steps, n_steps + 1) * (p.fields.c_max / n_steps)
-
-# %%
-field = projective_field(model, z0, c)
+few_c = np.linspace(-p.fields.c_max, p.fields.c_max, 57)
 one_code = f"Cohort {cohort.name}: from one clean test brain's code, {configs['β-VAE'].told}"
-source = f"{one_code}, c = ±{p.fields.c_max:g} by {p.fields.c_step:g}"
-print(f"c: {len(c)} values a latent, {len(c) * p.model.latent_dim:,} images decoded")
-print(f"variance (latent_dim, quartiles, height, width) = {field.variance.shape}")
+source = f"{one_code}, {len(c)} values of c = ±{p.fields.c_max:g}"
+print(cohort)
 
 # %% [markdown]
 # ## Fig. S4 · Sections along each latent
+#
+# One latent is moved by c, in prior standard deviations, from the code of one real brain of the cohort. The others stay.
 
-# %%
-c_shown = p.fields.c_max * np.array([-1, -0.5, -0.2, 0, 0.2, 0.5, 1])
-along = traversal(model, z0, c_shown)
-figures.fig_s4(along, c_shown, pixel_um=pixel_um).shows(
-    "What the decoder paints along each latent."
-).made_from(one_code)
-
-# %% [markdown]
-# The same as differences from the middle, which show what small steps do.
-
-# %%
-figures.fig_s4(along, c_shown, pixel_um=pixel_um, difference=True).shows(
-    "What changes along each latent."
-).made_from(one_code)
+# %% tags=["hide-input"]
+ends = np.array([-p.fields.c_max, 0, p.fields.c_max])
+figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um).made_from(one_code)
 
 # %% [markdown]
+# Brains lie within about two standard deviations, so both ends are far outside of them. What appears there, such as a bright spot, need not be in any brain.
+#
 # ## Fig. 3A · The field of every latent
 #
-# Variance is *removed* from white: cyan where small positive c moves the output, magenta where small
-# negative c does, yellow where only large |c| does; dark where all do. A star would mark latents whose
-# outer quartiles stand out by the rule of the [method page](../book/method.md); in the demo profile none does. A latent's sign is arbitrary.
+# The variance of every output pixel is taken over the values of c in each quarter of the range, and removed from white.
 
 # %%
-active = active_latents(model.encode(cohort.split("test").images))
+field = projective_field(model, z0, c)
+
+# %% tags=["hide-input"]
+active = active_latents(model.encode(brains))
+starred = outlier_latents(field, active) if active.sum() > 2 else np.zeros_like(active)
+drawn = {"pixel_um": cohort.atlas.pixel_um, "brain_contour_mask": cohort.atlas.brain_mask}
 rgb, scales = stratified_rgb(field)
-enough = active.sum() >= 3  # for one of them to stand out
-starred = outlier_latents(field, active) if enough else np.zeros_like(active)
-named = {"pixel_um": pixel_um, "brain_contour_mask": cohort.atlas.brain_mask}
-
-# %%
-figures.fig_3a(rgb, scales, starred, **named).made_from(source)
+figures.fig_3a(rgb, scales, starred, **drawn).made_from(source)
 
 # %% [markdown]
-# In the demo profile several latents paint what was planted: the hippocampus, the thalamus, the cortex and the outline of the
-# brain. The contours light up because a wider or taller brain moves every border.
-#
-# ## The four quartiles, and none
-#
-# The variance within each quartile of c and over all of c, on one scale a latent: what the coloured
-# picture is made of, and what it hides. Between the ends of the range a latent moves the output far more than
-# within any quarter of it.
+# Yellow is one group of large |c|, as the paper prints it, so it also holds the difference between the two ends. That is why it is full at a larger variance. With
+# the two outer quarters taken by themselves and their variances averaged, the colours are these:
 
-# %%
-latents = [f"F{k + 1}" for k in range(p.model.latent_dim)]
-half = p.fields.c_max / 2
-quartiles = (f"c < −{half:g}", f"−{half:g} ≤ c < 0", f"0 < c ≤ {half:g}", f"c > {half:g}")
-maps = {name: field.variance[:, i] for i, name in enumerate(quartiles)}
+# %% tags=["hide-input"]
+rgb, scales = stratified_rgb(field, merged=True)
+figures.fig_3a(rgb, scales, starred, **drawn).shows(
+    "The same with the variances of the two outer quarters averaged."
+).made_from(source)
 
-# %%
-figures.fig_maps({**maps, "all c": field.variance_all}, latents, **named, one_scale=True).shows(
-    "What each latent paints within each quarter of its range, and over all of it."
+# %% [markdown]
+# A latent can change several places at once. The contours show because a wider or taller brain moves every border. The same fields can be explored by hand in the
+# [explorer](../book/explorer.md).
+#
+# ## By region
+#
+# The mean variance of each region's pixels, as a share of the latent's sum over the six regions.
+
+# %% tags=["hide-input"]
+profile_of = region_profile(field.variance_all, cohort.atlas.roi_masks(p.fields.rois))
+figures.fig_region_profile(profile_of, p.fields.rois).shows(
+    "How each latent's effect is shared out over the six regions."
 ).made_from(source)
 
 # %% [markdown]
 # ## From where a latent is moved
 #
-# Four starting points, with fewer values of c: the same brain, the mean of the prior, the mean of the codes of the
-# test brains, and the authors' way, which *sets* the latent to c where the paper adds c.
+# The paper starts from a brain's code and adds c. The prior mean and the mean code are other starts; the authors' code *sets* the latent to c.
 
-# %%
-few = np.linspace(-p.fields.c_max, p.fields.c_max, 57)
+# %% tags=["hide-input"]
 mean_code = model.encode(brains).mean(axis=0)
 starts = {"one brain": z0, "prior mean": np.zeros_like(z0), "mean code": mean_code}
-fields = {name: projective_field(model, start, few) for name, start in starts.items()}
-fields["one brain, set to c"] = projective_field(model, z0, few, absolute=True)
-
-# %%
+fields = {name: projective_field(model, start, few_c) for name, start in starts.items()}
+fields["one brain, set to c"] = projective_field(model, z0, few_c, absolute=True)
+latents = [f"F{k + 1}" for k in range(len(z0))]
 figures.fig_maps(
-    {name: found.variance_all for name, found in fields.items()}, latents, **named, one_scale=True
-).shows("What each latent paints from four starting points.").made_from(
-    f"Cohort {cohort.name}: {configs['β-VAE'].told}, {len(few)} values of c = ±{p.fields.c_max:g}; "
-    f"mean code of {len(brains)} clean test brains"
+    {name: found.variance_all for name, found in fields.items()}, latents, **drawn, one_scale=True
+).shows("What each latent changes from four starts.").made_from(
+    f"Cohort {cohort.name}: {configs['β-VAE'].told}, {len(few_c)} values of c = ±{p.fields.c_max:g}"
 )
 
-# %%
-every = pd.DataFrame({name: np.sqrt(f.variance_all).ravel() for name, f in fields.items()})
-alike = every.corr().min(axis=None)
-finer = np.corrcoef(np.sqrt(field.variance_all).ravel(), every["one brain"])[0, 1]
-print(f"fields from any two starting points correlate by more than 0.8: {alike > 0.8}")
-print(f"57 steps against {len(c)}: correlation {finer:.3f}")
-
 # %% [markdown]
-# ## By region
+# Any two starts give maps that correlate by {glue:text}`projective_starts` or more. {glue:text}`projective_few` values of c give the maps of {glue:text}`projective_c`
+# (correlation {glue:text}`projective_finer`), so the paper's 2,801 are not needed.
 #
-# The mean variance of each region's pixels (a sum would favour large regions) as a share of the latent's sum over regions, for the six regions of
-# chapter 7 and for every region of this slice.
-
-# %%
-regions = cohort.atlas.regions(p.fields.region_share)
-profile = region_profile(field.variance_all, cohort.atlas.roi_masks(p.fields.rois))
-figures.fig_region_profile(profile, p.fields.rois).shows(
-    "How each latent's effect is shared out over the six regions."
-).made_from(source)
-
-# %%
-by_part = region_profile(field.variance_all, cohort.atlas.roi_masks(regions))
-figures.fig_region_profile(by_part, regions).shows(
-    "How each latent's effect is shared out over every region of this slice."
-).made_from(source)
-
-# %% [markdown]
-# ## How far from linear, and which side
+# ## The two sides and the tails
 #
-# PCA is linear: its field is its squared loadings, the same on both sides of zero. **Asymmetry** is how
-# unlike the two sides of a latent are (0 alike, 1 only one side moves anything), whichever side that is; the
-# **tail ratio** is the variance in the stronger outer quartile over that of the inner ones. Each is measured
-# from the codes of many brains, which gives an interval.
+# A linear model such as PCA does the same on both sides of zero. *Asymmetry* is 0 if the two sides of a latent are alike and 1 if only one side changes anything. The
+# *tail ratio* is the variance in the stronger outer quarter over that of the inner quarters. A latent gets a star if its tail ratio stands out from the others
+# ([rule](../book/method.md)). Each is read from the codes of {glue:text}`projective_n_starts` brains.
 
-# %%
-many = model.encode(brains[:: max(len(brains) // 16, 1)])
-from_brains = [projective_field(model, z, few) for z in many]
-sides = np.array([asymmetry(found) for found in from_brains])
-tails = np.array([tail_ratio(found) for found in from_brains])
-
-# %%
-linear = projective_field(models["PCA"], models["PCA"].encode(brains[:1])[0], few)
-measures = {
-    "Asymmetry of the two sides": (sides, asymmetry(linear)),
-    "Tail ratio": (tails, tail_ratio(linear)),
+# %% tags=["hide-input"]
+every, codes = table(p, "tails"), table(p, "codes").query("model == 'β-VAE'")
+tails = every.query("model == 'β-VAE'")
+first = tails[tails["seed"] == tails["seed"].min()]
+wide = {
+    score: first[first["score"] == score].pivot(index="latent", columns="brain", values="value")
+    for score in ("asymmetry", "tail ratio", "star")
 }
-found = [
-    summarise(scores_table(values.T, axes={"model": latents}), by="model").assign(score=score)
-    for score, (values, _) in measures.items()
-]
-of_pca = [
-    {"score": score, "model": "PCA", "value": float(values.max())}
-    for score, (_, values) in measures.items()
-]
-figures.fig_scores(pd.concat(found), references=pd.DataFrame(of_pca)).shows(
-    "How far each latent of the β-VAE is from a linear one."
+n_starts = wide["star"].shape[1]
+linear = projective_field(pca, pca.encode(brains[:1])[0], few_c)
+of_pca = {"asymmetry": asymmetry(linear).max(), "tail ratio": tail_ratio(linear).max()}
+found = first[first["score"].isin([*of_pca])].drop(columns="model")
+found = summarise(found.rename(columns={"latent": "model"}), by=["score", "model"])
+of_pca = [{"score": score, "model": "PCA", "value": value} for score, value in of_pca.items()]
+figures.fig_scores(found, references=pd.DataFrame(of_pca)).shows(
+    "How unlike the two sides of each latent are, and how strong its tails."
 ).made_from(
-    f"Cohort {cohort.name}: from {len(many)} clean test brains' codes, {len(few)} values of c, "
+    f"Cohort {cohort.name}: from {n_starts} clean test brains' codes, {FEW_C} values of c, "
     f"{configs['β-VAE'].told}; PCA from one brain's code, its largest value"
 )
 
-# %% tags=["nbval-ignore-output"]
-Record(
-    {
-        "values of c": len(c),
-        f"1 − correlation of the fields of {len(few)} values of c and of all": 1 - finer,
-        "smallest correlation of fields from two starting points": alike,
-    },
-    n_brains=1,
-    n_seeds=1,
+# %% [markdown]
+# ## What the paper says
+#
+# - Bright spots are synthesised at the extremes of c. A spot is a connected piece of 0.1 to 20 % of the brain, brighter by 0.05 than any of the
+#   {glue:text}`projective_n_test` clean test brains there. Counted: latents with a spot at an end, less those with one within two standard deviations.
+# - Stars on latents 2, 6 and 8, whose negative tail holds outliers. Counted: starred latents, at least one of eight; and whether brains that are not clean lie in one
+#   tail of a latent, beyond chance. A latent's sign is arbitrary, so "negative" cannot be asked.
+# - Barrel fields, hippocampus and retrosplenial areas in the positive tail. Counted: how one-sidedly SSp, HPF and RSP are moved together, less the other regions.
+
+# %% tags=["hide-input"]
+claims = projective_claims(tails, codes, p.fields.rois)
+alike = pd.DataFrame({name: np.sqrt(of.variance_all).ravel() for name, of in fields.items()})
+finer = np.corrcoef(np.sqrt(field.variance_all).ravel(), alike["one brain"])[0, 1]
+alike = alike.corr().min(axis=None)
+ends_share, near = (
+    share_of_latents(tails, f"spot {at}").mean() for at in ("at the ends", "within 2 SD")
+)
+numbers = {
+    "values of c": len(c),
+    f"1 − correlation of the fields of {len(few_c)} values of c and of all": 1 - finer,
+    "smallest correlation of fields from two starting points": alike,
+    "share of latents with a spot at the ends of c": ends_share,
+    "share of latents with a spot within 2 SD": near,
+    "share of starred latents": share_of_latents(tails, "star").mean(),
+}
+Record(numbers, claims, MARGINS, n_brains=n_starts, n_seeds=tails["seed"].nunique())
+
+# %% tags=["hide-input", "hide-output"]
+told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.items()}
+of_components = share_of_latents(every.query("model == 'PCA'"), "spot at the ends")
+own = codes[codes["seed"] == configs["β-VAE"].seed]
+often = wide["star"].mean(axis=1)
+often = ", ".join(f"{k} ({share:.0%} of starts)" for k, share in often.items() if share)
+quoted(
+    projective_spots=f"{ends_share:.0%}",
+    projective_near=f"{near:.0%}",
+    projective_pca_spots=f"{of_components.mean():.0%}",
+    projective_starred=often or "no latent",
+    projective_says_tail=told.get("one tail moves SSp, HPF and RSP", "not asked"),
+    projective_starts=alike,
+    projective_few=len(few_c),
+    projective_c=len(c),
+    projective_finer=finer,
+    projective_n_starts=n_starts,
+    projective_n_test=len(brains),
+    projective_n_fits=f"{tails['seed'].nunique()} fit{'s' * (tails['seed'].nunique() > 1)}",
 )
 
-# %%
-mean_side = pd.Series(sides.mean(axis=0), latents)
-
-# %%
+# %% tags=["hide-input"]
 pd.Series(
     {
         "the section decoded at z0 correlates > 0.9 with the brain": np.corrcoef(
             model.decode(z0[None]).ravel(), brains[0].ravel()
         )[0, 1]
         > 0.9,
-        "PCA's field has no asymmetry (below 0.001)": (asymmetry(linear) < 1e-3).all(),
-        "the β-VAE's has, in every latent (above 0.01)": mean_side.min() > 0.01,
+        "PCA's field has no asymmetry (below 0.001)": asymmetry(linear).max() < 1e-3,
+        "the β-VAE's has, in every latent (above 0.01)": wide["asymmetry"].mean(axis=1).min()
+        > 0.01,
         "every latent moves some pixel by more than 0.01 (standard deviation)": (
             field.variance_all.max(axis=(1, 2)) > 1e-4
         ).all(),
         "the maps from any two starts correlate above 0.7": alike > 0.7,
-        "but are not the same (below 0.99)": alike < 0.99,
-        "57 steps show what 2,801 do (correlation above 0.99)": finer > 0.99,
+        "57 steps show what all do (correlation above 0.99)": finer > 0.99,
+        "more latents have a spot at the ends than within 2 SD": ends_share > near,
+        "the kept tables are this model's": np.allclose(
+            model.encode(brains[:2]).ravel(),
+            own.loc[own["clean"] == 1, "value"][: 2 * len(z0)],
+            atol=0.01,
+        ),
     }
 ).astype(bool)
 
 # %% [markdown]
-# **Found.** Most latents paint several places at once, and none is alike on its two sides. From where a latent
-# is moved matters little: maps from any two of the four starts correlate by 0.93 or more, though single spots differ. Fine steps cost much and add little:
-# 57 values of c show the same pattern as 2,801 (variances of so few are somewhat larger).
-# How sure: one fit; asymmetry and tails are means over the codes of 17 brains, with intervals; maps are from one brain's code.
+# **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code, tails and spots from those of {glue:text}`projective_n_starts` brains;
+# the intervals hold the spread over these starts. Another fit has other latents, so a star is a fact about one fit until more fits say the same. Of PCA's
+# components {glue:text}`projective_pca_spots` make a spot at an end as well: spots say how far c goes and not what a VAE learned.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

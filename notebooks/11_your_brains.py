@@ -44,7 +44,7 @@ p = read_settings(globals(), about="lab")
 import numpy as np
 from brainvae_core import figures, lab, lab_groups
 from brainvae_core.cohorts import clean_part, suitability, suited_part
-from brainvae_core.fields import both_directions, field_agreement, stratified_rgb
+from brainvae_core.fields import both_directions, field_agreement
 from brainvae_core.metrics import cleaned, explained_variance
 from brainvae_core.models import PCA, FromSklearn, fit
 from brainvae_core.prepare import lab_brains, planes_beside, prepare_cohort
@@ -174,7 +174,7 @@ print(lab_groups.told_kind(like))
 # The spread within a group says how small a difference so many brains can show: found in 80 of 100 studies, at 0.05 divided by the number of regions.
 # The table below has every region, as has `power.csv`.
 
-# %% tags=["groups", "hide-input", "remove-output"]
+# %% tags=["groups", "hide-input"]
 usual = lab.region_means(p, clean_part(reference, "train"))
 power = groups and lab_groups.power_of(groups, means, usual)
 curves = power and figures.fig_power(power.curve, power.n_now).made_from(of_groups)
@@ -203,8 +203,7 @@ Tables(
         "clear differences": clear,
         "kinds of difference": like and like.table.round(3),
         "power": power and power.table.round(1),
-        "planted and found, by region": planted
-        and lab_groups.planted_regions(brains, planted, differ),
+        "planted and found": planted and lab_groups.planted_regions(brains, planted, differ),
     }
 )
 
@@ -245,20 +244,9 @@ parcels = FromSklearn(pipeline, shape, images=train)
 read = both_directions(parcels, some, masks, c)
 
 # %% tags=["book", "hide-input"]
-asked = (
-    f"Cohort {reference.name} at {shape[0]} × {shape[1]}: {len(some)} clean test brains, one fit"
-)
-figures.fig_region_profile(read.profile, p.fields.rois, read.receptive.divergence).shows(
-    "The regions that each parcel moves, and the regions that move it."
-).made_from(asked)
-
-# %% tags=["book", "hide-input"]
-rgb, scales = stratified_rgb(read.projective)
-no_tail = np.zeros(len(rgb), dtype=bool)
-on = {"pixel_um": coarse.atlas.pixel_um, "brain_contour_mask": coarse.atlas.brain_mask}
-figures.fig_3a(rgb, scales, no_tail, **on).made_from(asked).shows(
-    "The projective field of each parcel: grey, for a linear model has no tails."
-)
+asked = f"Cohort {reference.name}: {len(some)} clean test brains, one fit at this size"
+both = figures.fig_region_profile(read.profile, p.fields.rois, read.receptive.divergence)
+both.shows("The regions that each parcel moves, and those that move it.").made_from(asked)
 
 # %% [markdown] tags=["book"]
 # A parcel is read and written at the same pixels, so its two fields agree: their rank correlation is {glue:text}`lab_parcels_agree` on average over {glue:text}`lab_parcels_inside` parcels. Tidy

@@ -10,12 +10,11 @@ from toys import Answers, Toy, brains_of_regions
 
 from brainvae_core.fields import (
     agreement_draws,
-    agreement_of_fits,
+    agreement_of,
     both_directions,
     cross_agreement,
     field_agreement,
     projective_field,
-    read_fits,
     receptive_field,
     region_profile,
     weight_range,
@@ -116,42 +115,43 @@ def test_latents_that_agree_with_themselves_only():
 
 def test_both_directions_are_those_of_the_single_fields(masks, images):
     model, other = Toy(masks, SHARES, SHARES[::-1] / 50), Toy(masks, SHARES[:2])
-    found = read_fits({"two": [model, other], "none": []}, images, masks, C)
-    assert list(found) == ["two", "none"] and found["none"] == []
-    read = found["two"][0]
-    assert found["two"][1].profile.shape == (2, 5)
+    read = both_directions(model, images, masks, C)
+    assert both_directions(other, images, masks, C).profile.shape == (2, 5)
     alone = receptive_field(model, images, masks, weight_range(images, masks))
     np.testing.assert_array_equal(read.receptive.divergence, alone.divergence)
     np.testing.assert_allclose(read.profile, (SHARES[::-1] / 50) ** 2 * C.var(), rtol=1e-4)
     projected = projective_field(model, model.encode(images).mean(axis=0), C)
     np.testing.assert_allclose(read.projective.mean_all, projected.mean_all, atol=1e-6)
     np.testing.assert_allclose(read.profile, region_profile(projected.variance_all, masks))
+    own = weight_range(images[:9], masks)
+    again = both_directions(model, images, masks, C, own)
+    expected = receptive_field(model, images, masks, own).divergence
+    np.testing.assert_array_equal(again.receptive.divergence, expected)
 
 
 def test_a_model_that_paints_what_it_sees_agrees_with_itself(masks, images):
     turned = [2, 0, 1]
     fits = [Toy(masks, SHARES), Toy(masks, -SHARES[turned], SHARES[turned])]
-    read = read_fits({"toy": fits}, images, masks, C)["toy"]
-    found = agreement_of_fits(read, [np.ones(3, dtype=bool)] * 2, n=30, seed=0)
-    assert found.own_resamples.shape == found.beyond_resamples.shape == (2, 30)
-    np.testing.assert_allclose(found.own, 1)
-    assert np.median(found.own_resamples) > 0.97
+    every = np.ones(3, dtype=bool)
+    found = [agreement_of(both_directions(f, images, masks, C), every, 30, 0) for f in fits]
     ranks = spearmanr(SHARES.T).statistic
     others = ranks[~np.eye(3, dtype=bool)].mean()
-    np.testing.assert_allclose(found.beyond, 1 - others)
+    for of in found:
+        assert of.own_resamples.shape == of.beyond_resamples.shape == (30,)
+        assert of.own == pytest.approx(1) and of.beyond == pytest.approx(1 - others)
+        assert np.median(of.own_resamples) > 0.97 and of.beyond_resamples.std() > 0.01
     # The same draws of brains and regions: the order of a fit's latents changes nothing.
-    np.testing.assert_allclose(*found.beyond_resamples)
-    assert found.beyond_resamples.std() > 0.01
+    np.testing.assert_allclose(*(of.beyond_resamples for of in found))
 
 
 def test_the_agreement_of_fits_is_of_active_latents(masks, images):
     read = both_directions(Toy(masks, SHARES * [[1], [0], [1]]), images, masks, C)
-    found = agreement_of_fits([read], [ACTIVE], n=40, seed=5)
+    found = agreement_of(read, ACTIVE, n=40, seed=5)
     ranks = spearmanr(SHARES[0], SHARES[2]).statistic
-    assert found.own == pytest.approx([1]) and found.beyond == pytest.approx([1 - ranks])
+    assert found.own == pytest.approx(1) and found.beyond == pytest.approx(1 - ranks)
     draws = agreement_draws(read.receptive.bootstrapped(40, 5), read.profile, 40, 5, ACTIVE)
-    np.testing.assert_array_equal(found.beyond_resamples[0], own_over_others(draws))
-    np.testing.assert_allclose(found.own_resamples[0], draws[:, [0, 2], [0, 2]].mean(axis=1))
+    np.testing.assert_array_equal(found.beyond_resamples, own_over_others(draws))
+    np.testing.assert_allclose(found.own_resamples, draws[:, [0, 2], [0, 2]].mean(axis=1))
 
 
 def test_errors_name_what_was_given(masks, images):
@@ -173,8 +173,7 @@ def test_errors_name_what_was_given(masks, images):
         (r"divergences \(9, 4\) must be", agreement_draws, a, b, 5, 0),
         (r"index \[2\] are alike", agreement_draws, np.stack([a, flat]), b, 5, 0),
         ("^1000 draws .* add regions$", agreement_draws, np.eye(20)[None], np.eye(20), 1, 0),
-        ("^1 latents have no others", agreement_of_fits, [read], [np.arange(3) == 1], 3),
-        ("shorter", agreement_of_fits, [read, read], [ACTIVE]),
+        ("^1 latents have no others", agreement_of, read, np.arange(3) == 1, 3),
         (r"paints images of \(3, 3\)", both_directions, small, images, masks, C),
     ]
     refused(cases)

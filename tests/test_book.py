@@ -12,10 +12,7 @@ import yaml
 from bs4 import BeautifulSoup
 from chapters import record_of
 
-from brainvae_core.models import load_run, run_name
-from brainvae_core.prepare import prepare_cohort
-from brainvae_core.settings import read_profile
-from brainvae_core.study import compared_configs
+from brainvae_core.models import load_run
 
 ROOT = Path(__file__).parent.parent
 HTML = ROOT / "_build/html"
@@ -184,33 +181,21 @@ def test_a_figure_opens_large_and_closes_again(opened):
     assert not opened.complaints
 
 
-def test_the_explorer_of_the_rendered_book_decodes_with_the_fitted_weights(opened, demo_model):
+def test_the_explorer_of_the_rendered_book_decodes_with_the_released_weights(opened):
+    (kept,) = (ROOT / "results/full/runs").glob("beta_vae-L8-beta3-seed0-*")
     loaded = []
     opened.on("request", lambda request: loaded.append(request.url))
     opened.goto(address("book/explorer"), wait_until="load")
+    opened.wait_for_function("brainvaeExplorer.state.ready")
     slider = opened.get_by_label("F3", exact=True)
     slider.focus()
-    for _ in range(5):
-        opened.keyboard.press("ArrowRight")
-    opened.wait_for_function("Math.abs(brainvaeExplorer.state.z[2] - 0.5) < 1e-6")
-    z = np.zeros((1, demo_model.latent_dim), np.float32)
-    z[0, 2] = 0.5
-    image = opened.evaluate(
-        "z => Array.from(brainvaeExplorer.decode(new Float32Array(z)))", z[0].tolist()
-    )
-    assert np.abs(np.array(image) - demo_model.decode(z).ravel()).max() < 1e-3
-    assert opened.locator("output").nth(2).inner_text() == "0.50"
+    opened.keyboard.press("End")
+    opened.wait_for_function("String(brainvaeExplorer.state.shown.z).split(',')[2] === '7'")
+    z = np.float32([opened.evaluate("brainvaeExplorer.state.z")])
+    image = opened.evaluate("Array.from(brainvaeExplorer.state.shown.image)")
+    assert np.abs(np.array(image) - load_run(kept).model.decode(z).ravel()).max() < 1e-3
+    assert opened.locator("output").nth(2).inner_text() == "7.00"
     own = [unquote(urlsplit(url).path) for url in loaded if "/explorer" in url]
     assert len(own) >= 4  # the page, its style, its data, its script
-    assert sum(Path(path).stat().st_size for path in set(own)) <= 6e6
+    assert sum(Path(path).stat().st_size for path in set(own)) <= 8e6
     assert not opened.complaints
-
-
-@pytest.fixture(scope="module")
-def demo_model():
-    demo = read_profile(ROOT / "notebooks/params/demo.yaml")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT / "notebooks")
-        cohort = prepare_cohort(demo)
-    config = compared_configs(demo)["β-VAE"]
-    return load_run(ROOT / "runs" / run_name(config, cohort.fingerprint)).model

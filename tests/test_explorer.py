@@ -1,4 +1,4 @@
-"""The latent explorer: what is written decodes as the model does, and the page works."""
+"""The latent explorer: what is written runs as the models do, and the page works."""
 
 import base64
 import json
@@ -9,18 +9,30 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from brainvae_core import explorer
-from brainvae_core.cohorts import drawn_atlas, simulate
-from brainvae_core.explorer import decoder_layers, explorer_data, region_labels, write_script
-from brainvae_core.models import PCA, BetaVAE, fit
+from brainvae_core.cohorts import artefact_free, drawn_atlas, simulate
+from brainvae_core.explorer import (
+    Arrays,
+    explorer_data,
+    latent_readings,
+    network_layers,
+    region_labels,
+    shown_models,
+    write_script,
+)
+from brainvae_core.fields import perturb
+from brainvae_core.models import PCA, BetaVAE, load_run
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.settings import Settings, read_profile
 
 ROOT = Path(__file__).parent.parent
 STATIC = ROOT / "book/_static"
+LARGEST = 8e6  # bytes of a page with all that it loads
 
 
 def random_model(latent_dim, image_shape, seed=0):
@@ -28,13 +40,29 @@ def random_model(latent_dim, image_shape, seed=0):
     torch.manual_seed(seed)
     model = BetaVAE(latent_dim, image_shape)
     with torch.no_grad():
-        for parameter in model.decoder.parameters():
+        for parameter in [*model.decoder.parameters(), *model.encoder.parameters()]:
             if parameter.ndim == 1:
                 parameter.normal_(0, 0.2)
-            else:
+        for parameter in model.decoder.parameters():
+            if parameter.ndim > 1:
                 parameter.mul_(1.6)
+        model.encoder[-1].weight.mul_(0.7)
         model.output_offset.normal_(0, 0.7)
+        model.input_mean.uniform_(0, 0.6)
+        model.input_scale.fill_(0.3)
     return model
+
+
+def turned(model, order, sign):
+    """The same network with its latents in another order and of other signs."""
+    other = BetaVAE(model.latent_dim, model.image_shape)
+    other.load_state_dict(model.state_dict())
+    sign = torch.as_tensor(sign, dtype=torch.float32)
+    first, last, n = other.decoder[0], other.encoder[-1], model.latent_dim
+    with torch.no_grad():
+        first.weight.copy_(first.weight[:, order] * sign)
+        last.weight[:n], last.bias[:n] = last.weight[order] * sign[:, None], last.bias[order] * sign
+    return other
 
 
 @pytest.fixture(scope="module")
@@ -42,74 +70,127 @@ def cohort():
     return simulate(60, drawn_atlas(), (80, 112), artefact_share=0.4, seed=0)
 
 
-def made(cohort, latent_dim, shape):
+def made(cohort, latent_dim, shape, **models):
     model = random_model(latent_dim, shape)
-    p = Settings().changed({"rois": ["HPF", "TH"], "n_weights": 2, "latent_dim": latent_dim})
-    return model, explorer_data(p, cohort.resampled(shape), model, "beta_vae-L3-0123abcd")
+    p = Settings().changed({"rois": ["HPF", "TH"], "latent_dim": latent_dim})
+    return model, explorer_data(p, cohort.resampled(shape), {"β-VAE, seed 0": model, **models})
 
 
 @pytest.fixture(scope="module")
-def small(cohort):
-    """A model of 3 latents at 40 × 56 and what the page shows of it."""
-    return made(cohort, 3, (40, 56))
+def pca(cohort):
+    return PCA.fit(cohort.resampled((40, 56)).split("train").images, 3)
+
+
+@pytest.fixture(scope="module")
+def small(cohort, pca):
+    """A model of 3 latents at 40 × 56, another fit, PCA, and what the page shows of them."""
+    other = turned(random_model(3, (40, 56)), [2, 0, 1], [1, -1, 1])
+    return made(cohort, 3, (40, 56), **{"β-VAE, seed 1": other, "PCA": pca})
 
 
 # ---- what is written ----
 
 
-def read_floats(text):
-    return np.frombuffer(base64.b64decode(text), "<f4")
+def read(text):
+    kind, content = text.split(":")
+    return np.frombuffer(base64.b64decode(content), f"<{kind}")
 
 
-def decode_written(layers, offset, z):
-    """One code through the written layers, transposed convolutions by adding stamps."""
-    x = np.asarray(z, float)
+def run_written(layers, arrays, x):
+    """A signal through written layers, transposed convolutions by adding stamps."""
+    x = np.asarray(x, float)
     for layer in layers:
         kind = layer["kind"]
-        if "weights" in layer:
-            w = read_floats(layer["weights"]).reshape(layer["shape"]).astype(float)
-            bias = read_floats(layer["bias"]).astype(float)
-        if kind == "linear":
-            x = w @ x + bias
-        elif kind == "relu":
-            x = np.maximum(x, 0)
-        elif kind == "reshape":
+        if kind == "reshape":
             x = x.reshape(layer["shape"])
-        elif kind == "upsampling":
-            s, p, (ky, kx) = layer["stride"], layer["padding"], w.shape[2:]
-            _, h, wide = x.shape
-            full = np.zeros((w.shape[1], (h - 1) * s + ky, (wide - 1) * s + kx))
-            for i, j in np.ndindex(h, wide):
-                stamp = np.tensordot(x[:, i, j], w, 1)
-                full[:, i * s : i * s + ky, j * s : j * s + kx] += stamp
-            x = full[:, p : full.shape[1] - p, p : full.shape[2] - p] + bias[:, None, None]
+        elif kind == "flatten":
+            x = x.reshape(-1, 1, 1)
         else:
-            raise AssertionError(kind)
-    return 1 / (1 + np.exp(-(x[0] + read_floats(offset).reshape(x.shape[1:]))))
+            w = read(arrays[layer["weights"]]).reshape(layer["shape"]).astype(float)
+            bias = read(arrays[layer["bias"]]).astype(float)[:, None, None]
+            s, p, (ky, kx), (_, h, wide) = layer["stride"], layer["padding"], w.shape[2:], x.shape
+            if kind == "convolution":
+                padded = np.pad(x, ((0, 0), (p, p), (p, p)))
+                windows = np.lib.stride_tricks.sliding_window_view(padded, (ky, kx), (1, 2))
+                x = np.einsum("cijyx,ocyx->oij", windows[:, ::s, ::s], w, optimize=True) + bias
+            else:
+                full = np.zeros((w.shape[1], (h - 1) * s + ky, (wide - 1) * s + kx))
+                for i, j in np.ndindex(h, wide):
+                    stamp = np.tensordot(x[:, i, j], w, 1)
+                    full[:, i * s : i * s + ky, j * s : j * s + kx] += stamp
+                x = full[:, p : full.shape[1] - p, p : full.shape[2] - p] + bias
+            x = np.maximum(x, 0) if layer.get("rectified") else x
+    return x
 
 
 @pytest.mark.parametrize(("latent_dim", "shape"), [(3, (20, 28)), (5, (40, 56)), (2, (80, 112))])
-def test_the_written_layers_decode_as_the_model_does(latent_dim, shape):
-    model = random_model(latent_dim, shape, seed=latent_dim)
-    layers = json.loads(json.dumps(decoder_layers(model)))
-    offset = explorer._base64(model.output_offset)
-    codes = np.random.default_rng(0).normal(0, 2, (3, latent_dim)).astype(np.float32)
-    wanted = model.decode(codes)
-    assert wanted.std(axis=0).mean() > 0.01
-    found = np.stack([decode_written(layers, offset, z) for z in codes])
-    assert np.abs(found - wanted).max() < 1e-5
+def test_the_written_layers_run_as_the_model_does(latent_dim, shape):
+    model, arrays = random_model(latent_dim, shape, seed=latent_dim), Arrays()
+    layers = json.loads(json.dumps(network_layers(model.decoder, arrays)))
+    inward = network_layers(model.encoder, arrays)
+    texts, rng = list(arrays), np.random.default_rng(0)
+    for z in rng.normal(0, 2, (3, latent_dim)).astype(np.float32):
+        wanted = model.decode(z[None])[0]
+        assert wanted.std() > 0.01
+        logits = run_written(layers, texts, z[:, None, None])[0] + model.output_offset.numpy()
+        assert np.abs(1 / (1 + np.exp(-logits)) - wanted).max() < 1e-5
+    for image in rng.uniform(0, 1, (3, *shape)).astype(np.float32):
+        scaled = (image - model.input_mean.numpy()) / float(model.input_scale)
+        code = run_written(inward, texts, scaled[None])[:latent_dim, 0, 0]
+        np.testing.assert_allclose(code, model.encode(image[None])[0], atol=1e-4)
+
+
+def test_an_array_is_written_once_and_in_half_precision_only_where_that_is_exact():
+    arrays, exact, fine = Arrays(), np.float32([0.5, -2, 7]), np.float32([0.1, 1e5])
+    assert [arrays.add(a) for a in (exact, fine, exact.copy())] == [0, 1, 0]
+    assert [text[:2] for text in arrays] == ["f2", "f4"]
+    for text, wanted in zip(arrays, (exact, fine), strict=True):
+        assert (read(text) == wanted).all()
 
 
 def test_a_model_without_layers_is_refused_in_one_line():
-    with pytest.raises(ValueError, match="^PCA has no decoder of layers to show in a page$"):
-        decoder_layers(object.__new__(PCA))
-    model = random_model(2, (20, 28))
-    model.decoder.append(torch.nn.Tanh())
-    with pytest.raises(ValueError, match="does not know the layer Tanh"):
-        decoder_layers(model)
-    model.decoder[-1] = torch.nn.ConvTranspose2d(1, 1, 4, stride=2, output_padding=1)
-    with pytest.raises(ValueError, match="does not know the layer ConvTranspose2d"):
-        decoder_layers(model)
+    with pytest.raises(ValueError, match="^NoneType is no row of layers to show in a page$"):
+        network_layers(None, Arrays())
+    for odd in (
+        nn.Tanh(),
+        nn.ConvTranspose2d(1, 1, 4, stride=2, output_padding=1),
+        nn.ConvTranspose2d(1, 1, 3, stride=2),
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Conv2d(1, 1, 3, bias=False),
+    ):
+        with pytest.raises(ValueError, match=f"does not know the layer {type(odd).__name__}"):
+            network_layers(nn.Sequential(odd), Arrays())
+
+
+def test_what_a_latent_follows_is_the_planted_factor_that_made_it():
+    rng = np.random.default_rng(0)
+    factors = pd.DataFrame(rng.normal(size=(300, 3)), columns=["age", "width", "light"])
+    noisy = factors["width"] + rng.normal(size=300)
+    codes = pd.DataFrame({0: -2 * factors["light"] + 1, 1: noisy, 2: 1e-3 * rng.normal(size=300)})
+    found = latent_readings(codes, factors, np.arange(300) >= 150)
+    assert [r.get("factor") for r in found] == ["light", "width", None]
+    assert found[0]["r2"] == 1 and found[1]["r2"] == pytest.approx(0.5, abs=0.15)
+    assert [r["active"] for r in found] == [True, True, False]
+    assert found[0]["low"] < -2 < 4 < found[0]["high"]
+
+
+def test_another_fit_has_the_firsts_order_and_signs(small, cohort):
+    model, data = small
+    first, second, _ = data["models"]
+    assert all(r["matched"] == 1 for r in second["latents"])
+    assert "matched" not in first["latents"][0]
+    np.testing.assert_allclose(second["codes"], first["codes"], atol=2e-3)
+    np.testing.assert_allclose(second["typical"], first["typical"], atol=2e-3)
+    layers = (m["decoder"][0]["weights"] for m in (first, second))
+    assert len(set(layers)) == 1  # the same weights once more
+
+
+def test_the_typical_brain_is_the_median_of_clean_test_brains(small, cohort):
+    model, data = small
+    rows = artefact_free(cohort) & (cohort.metadata["split"] == "test").to_numpy()
+    codes = model.encode(cohort.resampled((40, 56)).images[rows])
+    np.testing.assert_allclose(data["models"][0]["typical"], np.median(codes, 0), atol=6e-4)
+    assert data["n_test"] == rows.sum()
 
 
 def test_the_script_appears_complete_or_not_at_all(tmp_path, monkeypatch):
@@ -146,15 +227,15 @@ def test_every_pixel_of_the_brain_has_a_named_region(cohort):
 def test_the_brains_are_held_out_and_artefacts_are_said(cohort, small):
     model, data = small
     about = cohort.metadata.loc[[b["id"] for b in data["brains"]]]
-    assert (about["split"] == "test").all() and 3 <= len(about) <= 12
+    assert (about["split"] == "test").all() and 3 <= len(about) <= explorer.BRAINS
     assert [b["fault"] or "none" for b in data["brains"]] == about["artefact"].tolist()
     assert "" in {b["fault"] for b in data["brains"]} != {""}
     images = cohort.resampled((40, 56)).images
-    for brain in data["brains"]:
+    for brain, code in zip(data["brains"], data["models"][0]["codes"], strict=True):
         row = cohort.metadata.index.get_loc(brain["id"])
-        pixels = np.frombuffer(base64.b64decode(brain["pixels"]), np.uint8).reshape(40, 56)
+        pixels = read(data["arrays"][brain["pixels"]]).reshape(40, 56)
         assert np.abs(pixels / 255 - images[row]).max() <= 0.5 / 255 + 1e-6
-        np.testing.assert_allclose(brain["code"], model.encode(images[[row]])[0], atol=6e-4)
+        np.testing.assert_allclose(code, model.encode(images[[row]])[0], atol=6e-4)
 
 
 # ---- the page ----
@@ -212,17 +293,16 @@ def visit(browser, request):
 
 def drawn(page):
     """Waits until what is shown is what the sliders say."""
-    page.wait_for_function(
-        f"""() => {{ const s = {STATE}; return s.shown.image && s.shown.startImage
-        && s.shown.start === s.start && String(s.shown.z) === String(s.z) }}"""
-    )
+    page.wait_for_function(f"() => {STATE}.ready && String({STATE}.shown.z) === String({STATE}.z)")
 
 
 def state(page):
     found = page.evaluate(
         f"""() => {{ const s = {STATE}; return {{ ...s, shown: null,
         image: s.shown.image && Array.from(s.shown.image),
-        begin: s.shown.startImage && Array.from(s.shown.startImage) }} }}"""
+        begin: s.shown.startImage && Array.from(s.shown.startImage),
+        codes: {{ before: Array.from(s.codes.before || []), after: Array.from(s.codes.after || []),
+                 words: s.codes.words }} }} }}"""
     )
     return found | {k: np.array(found[k]) for k in ("image", "begin", "z")}
 
@@ -233,19 +313,38 @@ def slide(page, latent, value):
     )
 
 
-def decoded(page, codes):
-    """The page's images of codes (n, latent_dim), by way of base64: numbers in JSON are slow."""
-    text = page.evaluate(
-        """codes => { const images = codes.map(z => brainvaeExplorer.decode(Float32Array.from(z)));
-        const all = new Uint8Array(images.length * images[0].byteLength);
-        images.forEach((x, i) => all.set(new Uint8Array(x.buffer), i * x.byteLength));
-        const parts = [];
-        for (let i = 0; i < all.length; i += 32766)
-            parts.push(btoa(String.fromCharCode(...all.subarray(i, i + 32766))));
-        return parts.join("") }""",
-        np.asarray(codes).tolist(),
-    )
-    return read_floats(text).reshape(len(codes), -1)
+# By way of base64: numbers in JSON are slow.
+THROUGH = """([name, rows, model, text]) => {
+  const given = new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+  const n = given.length / rows, parts = [], found = [];
+  for (let i = 0; i < rows; i++)
+    found.push(brainvaeExplorer[name](given.slice(i * n, (i + 1) * n), model));
+  const all = new Uint8Array(rows * found[0].byteLength);
+  found.forEach((x, i) => all.set(new Uint8Array(x.buffer), i * x.byteLength));
+  for (let i = 0; i < all.length; i += 32766)
+    parts.push(btoa(String.fromCharCode(...all.subarray(i, i + 32766))));
+  return parts.join("") }"""
+
+
+def through(page, name, values, model=0):
+    """What the page decodes codes (n, latent_dim), or encodes images, to, (n, numbers)."""
+    values = np.ascontiguousarray(values, np.float32)
+    text = base64.b64encode(values.tobytes()).decode()
+    found = page.evaluate(THROUGH, [name, len(values), model, text])
+    return read(f"f4:{found}").reshape(len(values), -1)
+
+
+def apart(page, model, codes, images, number=0, parts=1):
+    """The largest differences from PyTorch: of decoded images, of codes."""
+    of_images, of_codes = [], []
+    for part in np.array_split(codes, parts):
+        wanted = model.decode(part).reshape(len(part), -1)
+        assert wanted.std(axis=0).mean() > 0.005
+        of_images.append(np.abs(through(page, "decode", part, number) - wanted).max())
+    for part in np.array_split(images, parts):
+        found = through(page, "encode", part, number)
+        of_codes.append(np.abs(found - model.encode(part)).max())
+    return max(of_images), max(of_codes)
 
 
 @pytest.fixture(scope="module")
@@ -254,21 +353,47 @@ def page_file(small, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("latent_dim", "shape"), [(3, (40, 56)), (11, (80, 112))])
-def test_the_browser_decodes_as_pytorch_does(visit, tmp_path, cohort, latent_dim, shape):
+def test_the_browser_runs_models_as_pytorch_does(visit, tmp_path, cohort, latent_dim, shape):
     model, data = made(cohort, latent_dim, shape)
     page = visit(write_page(tmp_path, data))
-    assert page.locator("#lx-root input[type=range]").count() == latent_dim
+    assert page.locator(".lx-row input[type=range]").count() == latent_dim
     codes = np.random.default_rng(1).uniform(-7, 7, (40, latent_dim)).astype(np.float32)
-    wanted = model.decode(codes).reshape(40, -1)
-    assert wanted.std(axis=0).mean() > 0.01
-    assert np.abs(decoded(page, codes) - wanted).max() < 1e-3
+    assert max(apart(page, model, codes, cohort.resampled(shape).images[:40])) < 1e-3
     slide(page, latent_dim, 2.5)
     drawn(page)
-    z = np.zeros((1, latent_dim), np.float32)
+    z = np.float32([data["models"][0]["typical"]])
     begin = model.decode(z)
     z[0, -1] = 2.5
     assert np.abs(state(page)["image"] - model.decode(z).ravel()).max() < 1e-3
     assert np.abs(state(page)["begin"] - begin.ravel()).max() < 1e-3
+
+
+def test_a_sample_of_what_the_released_model_decodes_and_encodes_agrees(visit, tmp_path):
+    (kept,) = (ROOT / "results/full/runs").glob("beta_vae-L8-beta3-seed0-*")
+    model, brains = load_run(kept).model, simulate(40, drawn_atlas(), (320, 448), seed=1)
+    file = write_page(tmp_path, explorer_data(Settings(), brains, {"β-VAE, seed 0": model}))
+    codes = np.random.default_rng(0).normal(0, 2, (20, 8)).astype(np.float32)
+    assert max(apart(visit(file), model, codes, brains.images[:20])) < 1e-3
+
+
+def test_pca_in_255_steps_paints_and_reads_as_pca_does(visit, page_file, pca, cohort):
+    page = visit(page_file)
+    images = cohort.resampled((40, 56)).images[:20]
+    codes = np.random.default_rng(0).uniform(-3, 3, (20, 3))
+    of_images, of_codes = apart(page, pca, codes, images, number=2)
+    assert of_images < 0.01 and of_codes < 0.02
+    page.select_option("#lx-model", "2")
+    drawn(page)
+    assert page.locator(".lx-row label").all_inner_texts() == ["PC1", "PC2", "PC3"]
+    assert state(page)["z"].tolist() == small_typical(page, 2)
+    assert "|r|" not in page.locator(".lx-follows").nth(0).text_content()
+    page.select_option("#lx-model", "1")
+    drawn(page)
+    assert "|r| 1.00 with the first fit's" in page.locator(".lx-follows").nth(0).text_content()
+
+
+def small_typical(page, model=0):
+    return page.evaluate(f"brainvaeExplorerData.models[{model}].typical")
 
 
 @pytest.mark.parametrize("script", [None, "delete window.Worker", "window.Worker = class {"
@@ -279,30 +404,35 @@ def test_sliders_move_the_image_with_and_without_a_worker(visit, page_file, smal
     slide(page, 2, -3.4)
     drawn(page)
     assert page.locator(".lx-pixels").nth(0).evaluate("c => c.toDataURL()") != before
-    assert state(page)["z"].tolist() == [0, -3.4, 0]
-    wanted = small[0].decode(np.float32([[0, -3.4, 0]])).ravel()
+    z = [*small[1]["models"][0]["typical"]]
+    z[1] = -3.4
+    assert state(page)["z"].tolist() == z
+    wanted = small[0].decode(np.float32([z])).ravel()
     assert np.abs(state(page)["image"] - wanted).max() < 1e-3
 
 
 def test_keys_move_a_slider_and_the_numbers_and_words_agree(visit, page_file, small):
     page = visit(page_file)
-    slider, low = page.locator("#lx-f3"), small[1]["latents"][2]["low"]
+    shown = small[1]["models"][0]
+    slider, latent = page.locator("#lx-f3"), shown["latents"][2]
     note = page.locator(f"#{slider.get_attribute('aria-describedby')}").text_content()
-    assert f"brains lie between {low:.1f}".replace("-", "−") in note
+    assert f"brains lie between {latent['low']:.1f}".replace("-", "−") in note
+    assert f"follows {latent['factor'].replace('_', ' ')}, R² " in note
     page.get_by_label(re.compile("^F3")).focus()
+    slide(page, 3, 0)
     for key in ("ArrowRight", "ArrowRight", "ArrowUp", "ArrowLeft"):
         page.keyboard.press(key)
     drawn(page)
-    assert state(page)["z"].tolist() == [0, 0, 0.2] and state(page)["latent"] == 2
+    assert state(page)["z"].tolist() == [*shown["typical"][:2], 0.2]
+    assert state(page)["latent"] == 2
     assert page.locator("output").nth(2).inner_text() == "0.20"
     assert slider.get_attribute("aria-valuetext") == "F3, 0.2 prior standard deviations"
-    assert page.get_by_role("heading", name="F3, the latent in hand").is_visible()
     page.keyboard.press("Home")
-    assert state(page)["z"].tolist() == [0, 0, -7]
+    assert state(page)["z"].tolist()[2] == -7
     assert page.locator("output").nth(2).inner_text() == "−7.00"
     for _ in range(40):  # from the first control to the last, by Tab alone
         page.keyboard.press("Shift+Tab")
-        if page.evaluate("document.activeElement.id") == "lx-start":
+        if page.evaluate("document.activeElement.id") == "lx-model":
             break
     reached = []
     for _ in range(30):
@@ -310,22 +440,25 @@ def test_keys_move_a_slider_and_the_numbers_and_words_agree(visit, page_file, sm
             page.evaluate("document.activeElement.id || document.activeElement.textContent")
         )
         page.keyboard.press("Tab")
-    assert {"lx-start", "Reset", "Play F3", "Copy link", "lx-outlines", "lx-f1"} <= set(reached)
+    buttons = {"Typical brain", "Back to the start", "Play F3", "Copy link"}
+    fields = {"lx-model", "lx-start", "lx-outlines", "lx-f1", "lx-region", "lx-by"}
+    assert buttons | fields <= set(reached)
 
 
-def test_a_brain_is_a_start_and_reset_goes_back_to_it(visit, page_file, small, cohort):
+def test_a_brain_is_a_start_and_buttons_go_back_to_it_or_to_the_typical_one(
+    visit, page_file, small, cohort
+):
     model, data = small
     page = visit(page_file)
     brain = data["brains"][1]
     page.select_option("#lx-start", brain["id"])
     drawn(page)
-    wanted = model.decode(np.float32([brain["code"]])).ravel()
+    code = data["models"][0]["codes"][1]
+    wanted = model.decode(np.float32([code])).ravel()
     assert np.abs(state(page)["begin"] - wanted).max() < 1e-3
-    assert state(page)["z"].tolist() == brain["code"]
-    shown = (
-        page.locator(".lx-small canvas")
-        .nth(0)
-        .evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
+    assert state(page)["z"].tolist() == code
+    shown = page.get_by_role("img", name="Section of brain").evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
     )
     row = cohort.metadata.index.get_loc(brain["id"])
     greys = np.clip(cohort.resampled((40, 56)).images[row] / data["white"], 0, 1) * 255
@@ -333,10 +466,49 @@ def test_a_brain_is_a_start_and_reset_goes_back_to_it(visit, page_file, small, c
     slide(page, 1, 5)
     drawn(page)
     assert state(page)["z"][0] == 5
-    page.get_by_role("button", name="Reset").click()
+    page.get_by_role("button", name="Back to the start").click()
     drawn(page)
-    assert state(page)["z"].tolist() == brain["code"]
+    assert state(page)["z"].tolist() == code
     page.wait_for_function("document.querySelector('.lx-status').textContent.startsWith('No diff')")
+    page.get_by_role("button", name="Typical brain").click()
+    drawn(page)
+    assert state(page)["start"] == "typical"
+    assert state(page)["z"].tolist() == data["models"][0]["typical"]
+
+
+@pytest.mark.parametrize(("roi", "by"), [("HPF", 40), ("TH", -30)])
+def test_a_region_made_brighter_or_darker_moves_the_codes(visit, page_file, small, cohort, roi, by):
+    model, data = small
+    page = visit(page_file)
+    slide(page, 2, 1)
+    drawn(page)
+    page.wait_for_function(f"{STATE}.codes.of === {STATE}.shown.image && {STATE}.codes.after")
+    names = [r["acronym"] for r in data["rois"]]
+    page.select_option("#lx-region", str(names.index(roi)))
+    page.locator("#lx-by").evaluate(
+        "(e, v) => { e.value = v; e.dispatchEvent(new Event('input')) }", by
+    )
+    words = f"{roi} {abs(by)} % {'brighter' if by > 0 else 'darker'}"
+    page.wait_for_function(f"{STATE}.codes.words === '{words}'")
+    image = state(page)["image"].reshape(1, 40, 56).astype(np.float32)
+    (mask,) = cohort.resampled((40, 56)).atlas.roi_masks([roi])
+    changed = perturb(image, mask, by / 100, image[0][mask].mean(), "add")
+    with torch.no_grad():
+        wanted = model.posterior_parameters(torch.as_tensor(changed))[0][0].numpy()
+    codes = state(page)["codes"]
+    np.testing.assert_allclose(codes["before"], model.encode(image)[0], atol=1e-3)
+    np.testing.assert_allclose(codes["after"], wanted, atol=1e-3)
+    cells = page.locator(".lx-codes tbody td:nth-child(4)").all_inner_texts()
+    assert cells == [f"{v:.2f}".replace("-", "−") for v in codes["after"]]
+    most = np.abs(np.subtract(codes["after"], codes["before"])).argmax()
+    assert f"{words}: F{most + 1} moves most" in page.locator("[role=status]").inner_text()
+    assert words in page.get_by_role("img", name="What the encoder sees").get_attribute(
+        "aria-label"
+    )
+    bar = page.locator(".lx-after").nth(int(most)).bounding_box()
+    axis = page.locator(".lx-axis").nth(int(most)).bounding_box()
+    middle, right = axis["x"] + axis["width"] / 2, bar["x"] + bar["width"]
+    assert (bar["x"] >= middle - 1) if codes["after"][most] > 0 else (right <= middle + 3)
 
 
 def test_what_is_told_is_what_changed(visit, page_file, small):
@@ -345,8 +517,9 @@ def test_what_is_told_is_what_changed(visit, page_file, small):
     slide(page, 1, 6)
     drawn(page)
     page.wait_for_function("document.querySelector('.lx-status').textContent.startsWith('Mean')")
-    a, b = (model.decode(np.float32([[v, 0, 0]]))[0] for v in (6, 0))
-    labels = np.frombuffer(base64.b64decode(data["labels"]), "<u2").reshape(a.shape)
+    begin = data["models"][0]["typical"]
+    a, b = (model.decode(np.float32([[v, *begin[1:]]]))[0] for v in (6, begin[0]))
+    labels = read(data["arrays"][data["labels"]]).reshape(a.shape)
     change = {
         r["acronym"]: (a - b)[labels == i].mean()
         for i, r in enumerate(data["regions"], 1)
@@ -361,7 +534,7 @@ def test_what_is_told_is_what_changed(visit, page_file, small):
     assert told in label and "F1 6.00" in page.locator(".lx-pixels").nth(0).get_attribute(
         "aria-label"
     )
-    row = page.locator(".lx-table tbody tr").nth(0)
+    row = page.get_by_role("table", name="Largest changes").locator("tbody tr").nth(0)
     assert row.locator("th").inner_text().startswith(most[0])
     number = float(row.locator("td").nth(1).inner_text().replace("−", "-"))
     assert number == pytest.approx(change[most[0]], abs=6e-4)
@@ -395,14 +568,14 @@ def test_play_moves_one_latent_until_it_is_paused(visit, page_file):
     page.wait_for_function(f"{STATE}.z[1] > 0.5")
     page.get_by_role("button", name="Pause F2").click()
     drawn(page)
-    z = state(page)["z"]
+    z, begin = state(page)["z"], small_typical(page)
     page.wait_for_timeout(200)
-    assert state(page)["z"].tolist() == z.tolist() and z[0] == z[2] == 0
+    assert state(page)["z"].tolist() == z.tolist() == [begin[0], z[1], begin[2]]
     assert not state(page)["playing"]
     calm = visit(page_file, reduced_motion="reduce")
     calm.get_by_role("button", name="Play F1").click()
-    calm.wait_for_function(f"{STATE}.z[0] > 0")
-    assert state(calm)["z"][0] == 1  # one step a second, no glide
+    calm.wait_for_function(f"{STATE}.z[0] > {begin[0]}")
+    assert state(calm)["z"][0] == pytest.approx(begin[0] + 1)  # one step a second, no glide
 
 
 def test_a_link_restores_the_state_in_a_new_page(visit, page_file, small):
@@ -425,8 +598,9 @@ def test_a_link_restores_the_state_in_a_new_page(visit, page_file, small):
     second.wait_for_function(f"String({STATE}.z) === '1,2,3'")
     for broken in (f"fit={small[1]['fit']}", "z="):
         other = visit(link.replace(broken, broken + "9,x" if "z" in broken else "fit=other"))
-        assert state(other)["start"] == "prior" and (state(other)["z"] == 0).all()
-        told = "another fit" if "fit" in broken else "incomplete"
+        assert state(other)["start"] == "typical"
+        assert state(other)["z"].tolist() == small_typical(other)
+        told = "other models" if "fit" in broken else "incomplete"
         other.wait_for_function(
             f"document.querySelector('.lx-status').textContent.includes('{told}')"
         )
@@ -444,10 +618,11 @@ def test_without_a_clipboard_the_link_stands_in_a_field(visit, page_file):
 
 def test_pointing_names_the_region_under_the_pointer(visit, tmp_path, small):
     data = dict(small[1])
-    labels = np.zeros((40, 56), "<u2")
+    labels = np.zeros((40, 56), "u1")
     labels[3:9, 40:54] = 2  # upper right: another region when an axis is swapped or mirrored
     labels[25:38, 2:8] = 1
-    data["labels"] = base64.b64encode(labels.tobytes()).decode()
+    text = "u1:" + base64.b64encode(labels.tobytes()).decode()
+    data["arrays"], data["labels"] = [*data["arrays"], text], len(data["arrays"])
     page = visit(write_page(tmp_path, data))
     for view in (0, 1):
         box = page.locator(".lx-stack").nth(view).bounding_box()
@@ -462,18 +637,6 @@ def test_pointing_names_the_region_under_the_pointer(visit, tmp_path, small):
             assert f"mean brightness {mean:.3f}" in told
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         assert page.locator(".lx-tip").is_hidden()
-
-
-def test_both_fields_of_the_latent_in_hand_stand_beside_it(visit, page_file, small):
-    page = visit(page_file)
-    for k, latent in enumerate(small[1]["latents"], 1):
-        page.locator(f"#lx-f{k}").focus()
-        assert page.locator(".lx-field").get_attribute("src") == latent["projective"]
-        assert (
-            page.locator(".lx-field").evaluate("e => e.decode().then(() => e.naturalWidth)") == 56
-        )
-        values = page.locator(".lx-value").all_inner_texts()
-        assert values == [f"{v:.2f}" if v >= 0.01 else "< 0.01" for v in latent["receptive"]]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -508,6 +671,12 @@ def test_a_page_without_its_data_or_with_older_data_says_what_to_run(browser, tm
         page.goto(write_page(tmp_path / str(data is None), data).as_uri())
         assert "run make book" in page.locator("#lx-root").inner_text()
         context.close()
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script("delete window.Worker; delete window.WebAssembly")
+    page.goto(write_page(tmp_path / "old", small[1]).as_uri())
+    page.wait_for_function("document.body.textContent.includes('This browser cannot run')")
+    context.close()
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(write_page(tmp_path / "off", small[1]).as_uri())
@@ -515,25 +684,24 @@ def test_a_page_without_its_data_or_with_older_data_says_what_to_run(browser, tm
     context.close()
 
 
-# ---- the demo's own weights ----
+# ---- the released and the demo's own weights ----
 
 
 @pytest.mark.fitted
 @pytest.mark.nightly
-def test_the_demos_page_is_small_and_agrees_on_a_thousand_latents(visit, tmp_path, monkeypatch):
+@pytest.mark.parametrize("profile", ["full", "demo"])
+def test_a_profiles_page_is_small_and_agrees_a_thousand_times(
+    visit, tmp_path, monkeypatch, profile
+):
     monkeypatch.chdir(ROOT / "notebooks")
-    p = read_profile("demo")
+    p = read_profile(profile)
     cohort = prepare_cohort(p)
-    run = fit(cohort, p.model, p.places.runs)
-    file = write_page(tmp_path, explorer_data(p, cohort, run.model, run.folder.name))
+    models = shown_models(p, cohort)
+    file = write_page(tmp_path, explorer_data(p, cohort, models))
     size = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())
-    assert size <= 6e6, f"{size / 1e6:.2f} MB"
-    page = visit(file)
-    rng = np.random.default_rng(0)
+    assert size <= LARGEST, f"{size / 1e6:.2f} MB"
+    rng, model = np.random.default_rng(0), next(iter(models.values()))
     codes = np.concatenate([rng.normal(0, 1, (500, 8)), rng.uniform(-7, 7, (500, 8))])
-    apart = 0.0
-    for part in np.array_split(codes.astype(np.float32), 25):
-        wanted = run.model.decode(part).reshape(len(part), -1)
-        apart = max(apart, float(np.abs(decoded(page, part) - wanted).max()))
-    print(f"{len(codes)} latents: at most {apart:.2g} apart; page {size / 1e6:.2f} MB")
-    assert apart < 1e-3
+    found = apart(visit(file), model, codes.astype(np.float32), cohort.images[:1000], parts=50)
+    print(f"of 1,000 codes and images at most {found} apart; page {size / 1e6:.2f} MB")
+    assert max(found) < 1e-3

@@ -29,8 +29,8 @@ from test_figures import (
     per_model,
     recovery,
     rows,
+    scored,
     table_of,
-    tails,
     ticks,
     variances,
     with_marker,
@@ -327,12 +327,22 @@ def test_columns_of_one_quantity_can_share_their_axis():
 # ---- fields ----
 
 
-def test_rows_and_columns_are_not_swapped():
+def test_each_latent_has_its_line_in_the_panel_of_each_region():
     codes = rng.normal(size=(4, 2, N, L))
-    codes[2, :, :, 1] += 100
-    panels = np.reshape(figures.fig_s3(codes, ROIS, np.array([[0.5, 1.5]] * 4)).axes[:-1], (L, 4))
-    assert np.mean(panels[1, 2].lines[0].get_xdata()) > 50
-    assert np.mean(panels[1, 1].lines[0].get_xdata()) < 50
+    codes[2, 1, :, 1] += 100
+    figure = figures.fig_s3(codes, ROIS, np.array([[0.5, 1.5]] * 4))
+    panels = [ax for ax in figure.axes if ax.get_visible()][:4]
+    assert [ax.get_title().split(",")[0] for ax in panels] == ROIS
+    assert ticks(panels[0].yaxis) == ["F1", "F2", "F3"]
+    for region, ax in enumerate(panels):
+        curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        assert len(curves) == 2 * L
+        for k, line in enumerate(curves):
+            x, y = line.get_data()
+            assert y.min() >= -(k // 2) and y.max() <= 0.9 - k // 2 + 1e-9
+            assert (x[y.argmax()] > 50) == (region == 2 and k == 3)
+    still = figures.fig_s3(np.zeros((1, 2, N, 1)), ["TH"], np.array([[0.5, 1.5]]))
+    assert [list(line.get_xdata()) for line in still.axes[0].lines[:2]] == [[0, 0], [0, 0]]
 
 
 def test_a_curve_is_the_density_of_one_weight_and_a_latent_that_never_moves_a_line():
@@ -375,32 +385,57 @@ def test_a_perturbed_region_is_outlined_where_it_is_known():
     assert not any(ax.collections for ax in other.axes)
 
 
-def test_differences_of_a_traversal_are_from_the_image_at_zero():
+def test_a_traversals_changes_from_the_image_at_zero_stand_beside_it():
     images = grey(L, 3)
-    axes = np.reshape(figures.fig_s4(images, [-2, 0, 2], 50.0, difference=True).axes[:-1], (L, 3))
+    axes = np.reshape(figures.fig_s4(images, [-2, 0, 2], 50.0).axes[:-1], (L, 5))
+    assert [ax.get_title() for ax in axes[0]] == [
+        "c = −2", "c = 0", "c = +2", "change at −2", "change at +2",
+    ]  # fmt: skip
     for row, of_latent in zip(axes, images, strict=True):
         shown = [ax.images[0].get_array() for ax in row]
-        np.testing.assert_allclose(shown[2], of_latent[2] - of_latent[1])
-        np.testing.assert_allclose(shown[1], of_latent[1])
+        np.testing.assert_allclose(shown[:3], of_latent)
+        np.testing.assert_allclose(shown[3:], of_latent[[0, 2]] - of_latent[1], rtol=1e-6)
+        assert [ax.images[0].get_cmap().name for ax in row] == ["gray"] * 3 + ["RdBu_r"] * 2
+
+
+def test_a_legend_tells_of_stars_only_where_there_are_some():
+    image = rng.random((L, H, W, 3))
+    for starred in (np.zeros(L, bool), np.arange(L) == 1):
+        figure = figures.fig_3a(image, np.ones(3), starred, 50.0, BRAIN)
+        (title,) = [legend.get_title().get_text() for legend in figure.legends]
+        assert ("★" in title) == starred.any()
+        assert [("★" in ax.get_title()) for ax in figure.axes[:L]] == starred.tolist()
+
+
+def test_correlations_are_from_minus_one_to_one_without_their_diagonal():
+    found = {k: np.corrcoef(rng.random((L, 9))) for k in ("six", "all")}
+    found["all"][1] = found["all"][:, 1] = np.nan
+    axes = figures.fig_3d(found).axes[:2]
+    for ax, table in zip(axes, found.values(), strict=True):
+        assert ax.collections[0].get_clim() == (-1, 1)
+        np.testing.assert_array_equal(table_of(ax), np.where(np.eye(L) > 0, np.nan, table))
+    assert "−0.0" not in [t.get_text() for ax in axes for t in ax.texts]
 
 
 def test_a_score_stands_between_its_two_chances_with_its_interval():
-    names = [*MODELS, "capacity VAE", "β-TCVAE", "MMD-VAE", "one of my own"]
-    scores = {name: estimate(0.3 + 0.08 * i) for i, name in enumerate(names)}
-    nulls, rotated = ({name: rng.uniform(low, 1, 50) for name in names} for low in (0, 0.5))
-    figure = figures.fig_3e(rows(scores, "model"), nulls, rotated)
+    names = [*MODELS, "one of my own"]
+    table, chance = scored(names)
+    table["value"] += np.linspace(-0.2, 0.2, len(table))
+    table[["low", "high"]] = table[["value"]].to_numpy() + [[-0.1, 0.2]]
+    figure = figures.fig_3e(table, chance)
     figure.draw_without_rendering()
-    ax = figure.axes[0]
-    points = [line.get_xydata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
-    assert np.allclose(points, [(x, scores[name].value) for x, name in enumerate(names)])
-    ends = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 2]
-    assert np.allclose(ends, [(e.low, e.high) for e in scores.values()])
-    lines = [c for c in ax.collections if isinstance(c, LineCollection)]
-    medians = [c.get_segments()[0].mean(axis=0) for c in lines]
-    sides = ((-0.18, nulls), (0.18, rotated))
-    wanted = [(x + s, np.median(d[n])) for x, n in enumerate(names) for s, d in sides]
-    assert np.allclose(medians, wanted)
-    assert figure.get_figwidth() <= WIDTH and ax.get_ylim() == (0, 1)
+    for ax, (over, of) in zip(figure.axes, table.groupby("over", sort=False), strict=True):
+        points = [line.get_xydata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
+        assert np.allclose(points, list(enumerate(of["value"])))
+        ends = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 2]
+        assert np.allclose(ends, of[["low", "high"]])
+        lines = [c for c in ax.collections if isinstance(c, LineCollection)]
+        medians = [c.get_segments()[0].mean(axis=0) for c in lines]
+        draws = chance[chance["over"] == over].groupby(["model", "kind"])["value"].median()
+        sides = ((-0.18, "permuted"), (0.18, "rotated"))
+        wanted = [(x + s, draws[name, kind]) for x, name in enumerate(names) for s, kind in sides]
+        assert np.allclose(medians, wanted) and ax.get_ylim() == (0, 1)
+    assert figure.get_figwidth() <= WIDTH
 
 
 def test_fields_hold_the_tables_on_one_scale_and_hatch_what_was_not_read():
@@ -542,21 +577,6 @@ def test_notes_and_names_are_on_the_right_map_in_two_blocks():
         "planted",
         "planted",
     ]
-
-
-def test_brains_limits_and_counts_are_where_they_belong():
-    codes, limits, counts = tails()
-    ax = figures.fig_tails(codes, limits, counts).axes[0]
-    wanted = [z[:, k] for z in codes.values() for k in range(L)]
-    assert all(np.array_equal(a.get_xdata(), z) for a, z in zip(ax.lines, wanted, strict=True))
-    assert all((np.round(a.get_ydata()) == i % L).all() for i, a in enumerate(ax.lines))
-    looks = [(to_hex(a.get_color()), a.get_marker()) for a in ax.lines]
-    assert len(set(looks)) == 3 and all(len(set(looks[i : i + L])) == 1 for i in (0, L, 2 * L))
-    bars = [segment[:, 0] for c in ax.collections for segment in c.get_segments()]
-    assert sorted(x[0] for x in bars) == sorted(limits.ravel())
-    noted = [int(t.get_text()) for t in ax.texts]
-    assert noted == [n for kind in counts.values() for pair in kind for n in pair]
-    assert [t.get_ha() for t in ax.texts] == ["right", "left"] * (2 * L)
 
 
 # ---- cohort and quality ----

@@ -61,6 +61,13 @@ def test_every_cell_is_that_artefacts_own_removal(graded, model):
         np.testing.assert_allclose(found.pattern[k, s], alone.pattern)
 
 
+def test_patterns_are_of_the_kinds_that_are_asked(graded):
+    found, some = (graded_removal(Halves(), graded, MEAN, of) for of in (None, ["grid"]))
+    np.testing.assert_array_equal(some.pattern[1], found.pattern[1])
+    assert np.isnan(some.pattern[0]).all()
+    np.testing.assert_array_equal(some.reproduced, found.reproduced)
+
+
 def test_what_a_model_answers_is_checked(graded):
     flat = Answers(encode=lambda images: images, decode=lambda images: images[:, None])
     said = r"the model's reconstructions are \(4, 1, 5, 7\); of"

@@ -16,14 +16,12 @@ from brainvae_core.metrics import (
     auc,
     clustering,
     cw_ssim,
-    dci,
     explained_variance,
     explained_variance_per_brain,
     frechet_distance,
     generated_scores,
     linear_recovery,
     match_latents,
-    mutual_information_gap,
     norm_ratio,
     pca_basis,
     pca_frechet_distance,
@@ -53,10 +51,6 @@ def removal(of_clean, of_dirty, what):
     return getattr(found, what)
 
 
-def forests(codes):
-    return dci(codes[:200], CODES[:200], codes[200:], CODES[200:])
-
-
 def recovery(codes):
     return linear_recovery(codes[:200], CODES[:200], codes[200:], CODES[200:])
 
@@ -79,8 +73,6 @@ PERFECT = {
     "area under the curve": (lambda: auc(np.zeros(4), np.ones(3)), 1),
     "outline": (lambda: pixel_detection(DIRTY - IMAGES, MASKS), 1),
     "linear recovery": (lambda: recovery(CODES @ np.triu(np.ones((3, 3)))), 1),
-    "information gap": (lambda: mutual_information_gap(CODES, CODES), approx(1, abs=0.02)),
-    "DCI": (lambda: forests(CODES)[:3], approx([1, 1, 0], abs=0.2)),
     "matching": (lambda: match_latents(CODES, -CODES[:, ::-1])[2], 1),
     "clustering": (lambda: clustering(CODES), approx(1, abs=0.08)),
     "one side": (lambda: sidedness_beyond_chance(ONE_SIDED, UNUSUAL), approx(0.87, abs=0.01)),
@@ -98,10 +90,8 @@ WORTHLESS = {
     "reproduced change": (lambda: reproduced_change(IMAGES, DIRTY, MEANS, MEANS), 0),
     "area under the curve": (lambda: auc(np.zeros(4), np.zeros(3)), 0.5),
     "area of the reverse": (lambda: auc(np.ones(4), np.zeros(3)), 0),
-    "outline": (lambda: pixel_detection(IMAGES - DIRTY, MASKS).auc, 0),
+    "outline": (lambda: pixel_detection(IMAGES - DIRTY, MASKS), 0),
     "linear recovery": (lambda: recovery(NOISE), approx(0, abs=0.1)),
-    "information gap": (lambda: mutual_information_gap(NOISE, CODES), approx(0, abs=0.05)),
-    "DCI": (lambda: forests(NOISE)[:3], approx([0, 0, 1], abs=0.1)),
     "matching": (lambda: match_latents(CODES, NOISE)[2], approx(0, abs=0.2)),
     "clustering": (lambda: clustering(LATTICE) > 1.3, 1),
     "one side": (lambda: sidedness_beyond_chance(CODES, UNUSUAL), approx(0, abs=0.5)),
@@ -109,8 +99,6 @@ WORTHLESS = {
 DEGENERATE = {
     "Fréchet distance of equal points": (lambda: frechet_distance(DEAD, 2 * DEAD), 3),
     "recovery from dead latents": (lambda: recovery(DEAD), approx(0, abs=0.2)),
-    "gap of dead latents": (lambda: mutual_information_gap(DEAD, CODES), 0),
-    "DCI of dead latents": (lambda: forests(DEAD)[:3], approx([0, 0, 1], abs=0.03)),
     "matching of dead latents": (lambda: match_latents(CODES, DEAD)[2], 0),
     "no brain in a tail": (lambda: sidedness_beyond_chance(CODES * ~UNUSUAL[:, None], UNUSUAL), 0),
     "one brain, one fit": (lambda: explained_variance(IMAGES[:1], IMAGES[:1], MEAN), 1),

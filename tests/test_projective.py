@@ -107,11 +107,33 @@ def test_the_papers_c_falls_into_its_quartiles_despite_rounding(c):
 def test_colours_of_the_four_strata():
     only = np.zeros((4, 4))
     only[0, 2], only[1, 1], only[2, 0], only[3, 3] = 4.0, 2.0, 6.0, 6.0
-    rgb, scales = stratified_rgb(made_field(only), percentile=100)
+    rgb, scales = stratified_rgb(made_field(only), percentile=100, merged=True)
     assert rgb.shape == (4, 2, 5, 3) and np.allclose(scales, [4, 2, 3])
     cyan, magenta, yellow = [0, 1, 1], [1, 0, 1], [1, 1, 0]
     for image, colour in zip(rgb, [cyan, magenta, yellow, yellow], strict=True):
         np.testing.assert_allclose(image, np.broadcast_to(colour, image.shape))
+
+
+def test_large_c_of_both_signs_is_one_group_unless_merged():
+    """The pooled variance of both outer quarters, against NumPy's of the images themselves."""
+    model, z0 = Curved(), np.array([0.4, -0.3, 1.1])
+    field = projective_field(model, z0, C)
+    outer = np.stack([model.decode(z0 + c * np.eye(3)[0][None])[0] for c in C[np.abs(C) > 3.5]])
+    for merged in (False, True):
+        scales = stratified_rgb(field, 100, merged=merged)[1]
+        v = (field.variance[:, 0] + field.variance[:, 3]) / 2
+        apart = 0 if merged else np.square(field.mean[:, 3] - field.mean[:, 0]) / 4
+        assert scales[2] == pytest.approx((v + apart).max(), rel=1e-5)
+        if not merged:
+            np.testing.assert_allclose((v + apart)[0], outer.astype(float).var(axis=0), rtol=1e-3)
+
+
+def test_faint_colours_are_white():
+    total = np.zeros((2, 4))
+    total[0], total[1, 2] = 1.0, 0.019
+    assert np.all(stratified_rgb(made_field(total), 100)[0][1] == 1)
+    total[1, 2] = 0.021
+    assert np.all(stratified_rgb(made_field(total), 100)[0][1, ..., 0] < 1)
 
 
 def test_colours_of_nothing_are_white_and_stay_in_range():
@@ -127,6 +149,7 @@ def test_colours_of_nothing_are_white_and_stay_in_range():
     rgb, scales = stratified_rgb(field)
     assert scales[0] == pytest.approx(expected)
     filled = np.clip(field.variance[:, 2] / expected, 0, 1)
+    filled[filled < 0.02] = 0
     np.testing.assert_allclose(rgb[..., 0], 1 - filled, atol=1e-5)
 
 

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from brainvae_core import cohorts, study
-from brainvae_core.cohorts import clean_part
 from brainvae_core.models import BASELINES, run_name, runs, save_run
 from brainvae_core.prepare import (
     freeform_cohort,
@@ -20,8 +19,6 @@ from brainvae_core.prepare import (
     open_atlas,
     planted_cohort,
     prepare_cohort,
-    varied_cohorts,
-    with_training_brains,
 )
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import (
@@ -33,7 +30,6 @@ from brainvae_core.study import (
     row,
     row_configs,
     rows,
-    varied,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -52,8 +48,8 @@ TINY = {
     "fields": {
         "n_read": 4,
         "objectives": ["capacity", "mmd"],
-        "varied_brains": [9, 1000],
-        "varied_artefact_shares": [0.0],
+        "truth_latent_dim": 5,
+        "truth_seeds": [0, 1],
     },
 }
 
@@ -74,8 +70,8 @@ def p(profile):
 
 
 @pytest.fixture(scope="module")
-def planted(p):
-    return planted_cohort(p)
+def whole(p):
+    return prepare_cohort(p)
 
 
 @pytest.fixture(scope="module")
@@ -140,56 +136,39 @@ def test_a_cohort_is_made_once_and_then_read_and_another_never_takes_its_place(t
     assert len(list((tmp_path / "d").iterdir())) == 4
 
 
-def test_the_example_is_two_groups_of_other_brains_with_a_planted_difference(p, planted):
-    lab, (truth,) = lab_brains(p, planted), lab_truth(p, planted).values()
+def test_the_example_is_two_groups_of_other_brains_with_a_planted_difference(p, whole):
+    lab, (truth,) = lab_brains(p, whole), lab_truth(p, whole).values()
     assert lab.metadata["group"].value_counts().to_dict() == {"WT": 12, "KO": 12}
-    assert lab.images.shape[1:] == truth.shape == planted.atlas.shape and not lab.refused
-    apart = np.abs(planted.images[:, None] - lab.images[None]).mean(axis=(2, 3))
+    assert lab.images.shape[1:] == truth.shape == whole.atlas.shape and not lab.refused
+    apart = np.abs(whole.images[:, None] - lab.images[None]).mean(axis=(2, 3))
     assert apart.min() > 1e-3
-    hippocampus = planted.atlas.roi_masks(["HPF"])[0]
+    hippocampus = whole.atlas.roi_masks(["HPF"])[0]
     assert truth[hippocampus].mean() > 10 * np.abs(truth[~hippocampus]).mean()
-    assert lab_truth(p.changed({"lab.brains": "a folder"}), planted) == {}
+    assert lab_truth(p.changed({"lab.brains": "a folder"}), whole) == {}
 
 
-def test_the_planted_cohort_is_the_profiles_own_or_on_its_atlas(p, planted):
-    assert planted.fingerprint == prepare_cohort(p).fingerprint and len(planted) == 40
+def test_brains_whose_truth_is_asked_are_of_one_brightness_and_a_global_factor_is_gone(p, whole):
+    planted, freeform = planted_cohort(p), freeform_cohort(p)
+    assert list(planted.factors) == [f for f in whole.factors if f != "brightness"]
+    assert list(freeform.factors) == list(cohorts.FREEFORM_FACTORS) and len(freeform) == 40
+    inside = planted.atlas.brain_mask
+    for cohort in (planted, freeform):
+        assert cohort.images.shape == (40, 40, 56) and cohort.clean.shape == cohort.images.shape
+        for images in (cohort.images, cohort.clean):
+            np.testing.assert_allclose(
+                images[:, inside].mean(axis=1), images[0, inside].mean(), 0.01
+            )
+    before = whole.resampled((40, 56)).images[:, inside].mean(axis=1)
+    assert np.corrcoef(before, whole.factors["brightness"])[0, 1] > 0.5
+    assert planted.metadata.equals(whole.metadata)
+
+
+def test_the_planted_cohort_is_the_profiles_own_or_on_its_atlas(p):
+    planted = planted_cohort(p)
     elsewhere = p.changed({"brains": "../a/folder/that/is/not/there"})
     with pytest.raises(FileNotFoundError):
         prepare_cohort(elsewhere.changed({"atlas": "nor this"}))
     assert planted_cohort(elsewhere).fingerprint == planted.fingerprint
-
-
-@pytest.mark.parametrize("n", [2, 28])
-def test_fewer_training_brains_leave_the_others_as_they_are(planted, n):
-    with pytest.raises(ValueError, match="n=1 training brains of 28; give 2 to 28$"):
-        with_training_brains(planted, 1)
-    fewer = with_training_brains(planted, n)
-    assert splits(fewer) == splits(planted) | {"train": n}
-    for part in ("validation", "test"):
-        assert np.array_equal(fewer.split(part).images, planted.split(part).images)
-        assert fewer.split(part).metadata.equals(planted.split(part).metadata)
-    assert np.array_equal(fewer.split("train").images, planted.split("train").images[:n])
-    assert (fewer.fingerprint == planted.fingerprint) == (n == 28)
-
-
-def test_cohorts_vary_in_one_thing_and_their_own_value_is_among_them(p, planted):
-    coarse = planted.resampled(p.grid.shape)
-    varied = varied_cohorts(p, coarse)
-    assert {what: list(of) for what, of in varied.items()} == {
-        "brains": [9, 28],  # 1000 are more than there are
-        "share": [0.0, 0.15],
-    }
-    assert varied["brains"][28] is coarse and varied["share"][0.15] is coarse
-    assert {n: splits(c)["train"] for n, c in varied["brains"].items()} == {9: 9, 28: 28}
-    none = varied["share"][0.0]
-    assert none.images.shape == coarse.images.shape == (40, 40, 56)
-    assert (none.metadata["artefact"] == "none").all()
-    assert (coarse.metadata["artefact"] != "none").any()
-    for part in ("train", "test"):
-        assert np.array_equal(clean_part(none, part).images, clean_part(coarse, part).images)
-        assert clean_part(none, part).factors.equals(clean_part(coarse, part).factors)
-    same = p.changed({"varied_artefact_shares": [0.15], "varied_brains": [28]})
-    assert [list(of) for of in varied_cohorts(same, coarse).values()] == [[28], [0.15]]
 
 
 # ---- configurations ----
@@ -219,50 +198,33 @@ def test_the_other_objectives_and_cohorts_have_the_seeds_of_grid_and_evaluation(
     assert kinds == {"beta_vae", *BASELINES}
     vaes = [(c.beta, c.seed, c.steps) for c in evaluated["VAE"]]
     assert vaes == [(1, 0, 4), (1, 1, 4)]
-    for stage, steps in (("freeform", 4), ("varied", 3)):
+    for stage in ("planted", "freeform"):
         models = STAGES[stage].models(p)
         of_two = [(c.beta, c.seed, c.steps) for c in models["β-VAE"]]
-        assert of_two == [(3, 0, steps), (3, 1, steps)] and list(models) == ["PCA", "β-VAE"]
-    through = STAGES["through"].configs(p)
-    vaes = [(c.latent_dim, c.beta) for c in through if c.kind == "beta_vae"]
-    assert sorted(set(vaes)) == [(2, 3), (3, 1), (3, 3), (3, 5)] and len(vaes) == 4
-    assert {c.latent_dim for c in through if c.kind == "pca"} == {2, 3}
-    assert set(through) < set(grid(p).configs)
+        assert of_two == [(3, 0, 3), (3, 1, 3)] and list(models) == ["PCA", "β-VAE"]
+        assert {c.latent_dim for of in models.values() for c in of} == {5}
 
 
 # ---- fitted ----
 
 
-def test_the_command_fits_all_that_the_chapters_load(p, planted, ahead):
-    # compared, evaluated, grid, curve, families, freeform, and two other cohorts.
-    assert len(ahead) == 3 + 10 + 8 + 9 + 4 + 3 + 2 * 3
-    coarse = planted.resampled(p.grid.shape)
+def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
+    # compared, evaluated, grid, curve, families, and two cohorts whose truth is asked.
+    assert len(ahead) == 3 + 10 + 8 + 9 + 4 + 2 * 3
+    coarse = whole.resampled(p.grid.shape)
     with no_fits():
-        fitted(p, "compared", planted)
+        fitted(p, "compared", whole)
         assert {k: len(v) for k, v in fitted_models(p, "families", coarse).items()} == {
             "PCA": 1, "VAE": 2, "β-VAE": 2, "capacity VAE": 2, "MMD-VAE": 2,
         }  # fmt: skip
-        fitted_models(p, "evaluated", planted.resampled(p.evaluation.shape))
-        fitted_models(p, "freeform", freeform_cohort(p))
-        found = varied(p, coarse)
+        fitted_models(p, "evaluated", whole.resampled(p.evaluation.shape))
+        for stage, cohort in (("planted", planted_cohort(p)), ("freeform", freeform_cohort(p))):
+            assert {k: len(v) for k, v in fitted_models(p, stage, cohort).items()} == {
+                "PCA": 1,
+                "β-VAE": 2,
+            }
         runs = fitted(p, "curve", coarse)
     assert fits_of(p) == ahead
-    counts = Counter((of["varies"], of["model"], of["at"]) for of, _ in found)
-    expected = {"beta": [1, 3, 5], "latent_dim": [2, 3], "brains": [9, 28], "share": [0, 0.15]}
-    assert counts == {
-        (what, model, x): 2 if model == "β-VAE" and what in ("brains", "share") else 1
-        for what, values in expected.items()
-        for model in ("PCA", "β-VAE")
-        for x in values
-    }
-    assert all(run.config.latent_dim == of["latent_dim"] for of, run in found)
-    # The same fit on the same brains is the same model, whatever it stands beside.
-    own = [
-        next(r for of, r in found if (of["varies"], of["model"], of["at"]) == (what, "β-VAE", x))
-        for what, x in (("beta", 3), ("latent_dim", 3), ("share", 0.15))
-    ]
-    codes = [run.model.encode(coarse.images) for run in own]
-    assert np.array_equal(codes[0], codes[1]) and np.array_equal(codes[0], codes[2])
     assert Counter((of["model"], of["latent_dim"]) for of, _ in runs) == {
         (k, n): 1 if k == "PCA" else 2 for k in ("PCA", "VAE", "β-VAE") for n in (2, 3, 4)
     }
@@ -270,9 +232,9 @@ def test_the_command_fits_all_that_the_chapters_load(p, planted, ahead):
     assert all(of["seed"] == run.config.seed for of, run in runs if of["model"] != "PCA")
 
 
-def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, planted, tmp_path):
+def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, whole, tmp_path):
     q = p.changed({"runs": str(tmp_path / "runs"), "objectives": ["mmd"]})
-    coarse = planted.resampled(q.grid.shape)
+    coarse = whole.resampled(q.grid.shape)
     first, second = STAGES["families"].models(q)["MMD-VAE"]
     fail(q, coarse, second)
     models = fitted_models(q, "families", coarse)
@@ -319,8 +281,8 @@ def test_the_command_fits_in_parts_counts_and_fits_nothing_twice(profile, ahead,
     ("changes", "options", "told"),
     [
         ({"fields": {"objectives": ["nonsense"]}}, ["--only", "families"], "nonsense"),
-        ({"fields": {"varied_brains": [1]}}, ["--only", "varied"], "n=1 training brains of 28"),
-        ({"fields": {"varied_artefact_shares": [1.5]}}, ["--only", "varied"], "artefact_share=1.5"),
+        ({"fields": {"truth_latent_dim": 99}}, ["--only", "planted"], "latent_dim=99"),
+        ({"cohort": {"artefact_share": 1.5}}, ["--only", "freeform"], "artefact_share=1.5"),
         ({"cohort": {"n_brains": 1}}, [], ""),
         ({"model": {"betaa": 3}}, [], "did you mean model.beta?"),
         ({}, ["--only", "grid", "--latent-dim", "5"], "latent_dim=5 is no row of this profile"),

@@ -1,6 +1,5 @@
 """What was planted is found by a model that is the truth, and by none that is not."""
 
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,13 +20,11 @@ from brainvae_core.cohorts import (
     simulate_freeform,
 )
 from brainvae_core.fields import (
+    Rotated,
     both_directions,
-    fit_means,
     planted_fields,
     recover,
-    recover_fits,
-    recovery_rates,
-    rotated_fits,
+    recover_at_random,
 )
 from brainvae_core.fields.truth import Recovery, profile_correlations, single_latent_r2
 from brainvae_core.models import LinearGaussian
@@ -142,12 +139,6 @@ def test_a_model_without_an_active_latent_recovers_nothing(planted, images, fact
     assert found.r2.shape == (5, 4) and found.variance.shape == (4, *SHAPE)
 
 
-def test_random_axes_of_one_fit_are_averaged():
-    rows = [np.array([1, 0, 1.0]), np.array([0, 0, 1.0]), np.ones(3), np.zeros(3)]
-    np.testing.assert_allclose(fit_means(rows, 2), [[0.5, 0, 1], [0.5, 0.5, 0.5]])
-    np.testing.assert_allclose(fit_means(rows, 1), rows)
-
-
 # ---- correlations ----
 
 
@@ -232,40 +223,33 @@ def test_what_points_right_is_first_among_all_factors():
     np.testing.assert_array_equal(found.recovered, [True, False, False])
 
 
-def by_question(rates):
-    found = {}
-    for labels, (row,) in rates:
-        found.setdefault((labels["score"], labels["model"]), []).append(row)
-    return found
+@pytest.mark.parametrize("active", [None, np.arange(7) != 3])
+def test_random_axes_are_read_as_a_model_along_them_is(planted, images, factors, masks, active):
+    model = Model(masks, SCATTERED)
+    asked = images, factors, planted, masks, C
+    found = recover_at_random(model, *asked, active, n_read=20, n=3)
+    for seed, one in enumerate(found):
+        again = recover(Rotated(model, images[:20], seed, active), *asked, n_read=20)
+        np.testing.assert_allclose(one.r2, again.r2, atol=1e-5)
+        np.testing.assert_array_equal(one.latent, again.latent)
+        np.testing.assert_allclose(one.seen, again.seen, atol=1e-3)
+        np.testing.assert_allclose(one.moved, again.moved, atol=1e-3)
+        np.testing.assert_allclose(one.variance, again.variance, rtol=1e-3, atol=1e-6)
+    assert len(found) == 3 and not np.allclose(found[0].r2, found[1].r2, atol=0.01)
 
 
-def test_rates_are_of_every_fit_and_factor(planted, images, factors, masks):
-    models = {"some": [Model(masks, np.eye(4)[[2, 0, 1]]), Model(masks, SCATTERED)], "none": []}
-    actives = {"some": [np.ones(3, dtype=bool), np.arange(7) != 0], "none": []}
-    found = recover_fits(models, images, factors, planted, masks, C, actives, n_read=20)
-    assert {name: len(fits) for name, fits in found.items()} == {"some": 2, "none": 0}
-    again = recover(models["some"][1], images, factors, planted, masks, C, actives["some"][1], 20)
-    np.testing.assert_array_equal(found["some"][1].r2, again.r2)
-    np.testing.assert_array_equal(found["some"][1].seen, again.seen)
-    rates = by_question(recovery_rates({"some": found["some"]}))
-    np.testing.assert_array_equal(rates["has a latent", "some"], [[1, 1, 1, 0], [1, 0, 1, 1]])
-    np.testing.assert_array_equal(rates["recovered", "some"], [[1, 1, 1, 0], [1, 0, 1, 1]])
-    every = recover_fits({"x": models["some"][1:]}, images, factors, planted, masks, C, n_read=20)
-    np.testing.assert_array_equal(by_question(recovery_rates(every))["recovered", "x"], [[1] * 4])
-
-
-def test_questions_are_answered_by_their_own_attribute():
-    yes, no = np.eye(2), np.eye(2)[::-1]
-    of = Recovery(("a", "b"), 0.4 * yes, np.array([0, 1]), yes, no, np.zeros((2, 1, 1)))
-    three = [of, replace(of, r2=yes), replace(of, moved=yes, seen=no)]
-    rates = by_question(recovery_rates({"x": three}))
-    answers = {question: [row[0] for row in rows] for (question, _), rows in rates.items()}
-    assert answers == {
-        "has a latent": [0, 1, 0],
-        "receptive field right": [1, 1, 0],
-        "projective field right": [0, 0, 1],
-        "recovered": [0, 0, 0],
-    }
+def test_random_axes_of_latents_that_are_the_factors_have_less_of_each(
+    planted, images, factors, masks
+):
+    found = recover_at_random(Model(masks, np.eye(4)), images, factors, planted, masks, C, n=40)
+    r2 = np.mean([one.best_r2 for one in found], axis=0)
+    # The largest of four squares of a random unit vector in four dimensions: 0.60 on average.
+    np.testing.assert_allclose(r2, 0.6, atol=0.12)
+    assert np.mean([one.recovered for one in found]) < 0.7
+    nothing = recover_at_random(
+        MARGIN, images, factors, planted, masks, C, np.zeros(5, dtype=bool), n=2
+    )
+    assert len(nothing) == 2 and not any(one.best_r2.any() for one in nothing)
 
 
 def test_nonsense_is_refused_by_name(planted, images, factors, masks):
@@ -273,7 +257,7 @@ def test_nonsense_is_refused_by_name(planted, images, factors, masks):
     codes, four = model.encode(images), np.ones(4, dtype=bool)
     holed = factors.copy()
     holed[3, 1] = np.nan
-    some, few = {"m": [np.ones(7, dtype=bool)]}, masks[:5]
+    few = masks[:5]
     cases = [
         (r"codes \(50, 7\) and factors \(49, 4\)", single_latent_r2, codes, factors[1:]),
         ("at least 3", single_latent_r2, codes[:2], factors[:2]),
@@ -282,7 +266,7 @@ def test_nonsense_is_refused_by_name(planted, images, factors, masks):
         ("one row a brain", recover, model, images, factors[:-1], planted, masks, C),
         ("5 roi_masks for 6 planted", recover, model, images, factors, planted, few, C),
         ("one bool .* of the 7", recover, model, images, factors, planted, masks, C, four),
-        ("shorter", recover_fits, {"m": [model] * 2}, images, factors, planted, masks, C, some),
+        ("5 roi_masks", recover_at_random, model, images, factors, planted, few, C),
     ]
     refused(cases)
 
@@ -337,7 +321,5 @@ def test_a_linear_model_that_is_told_the_factors_paints_them_right(kind, atlas):
     np.testing.assert_array_equal(found.latent, range(len(names)))
     assert found.has_latent.all() and found.best_r2.min() > 0.7
     assert found.projective_right.all() and np.diag(found.moved).min() > 0.85
-    turned = rotated_fits({"told": [told]}, test, {"told": [np.ones(len(names), dtype=bool)]})
-    turned = recover_fits(turned, test, known[150:], truth, regions, c, n_read=5)
-    (turned,) = turned["told, random axes"]
+    (turned,) = recover_at_random(told, test, known[150:], truth, regions, c, n_read=5, n=1)
     assert turned.has_latent.mean() < 0.5

@@ -30,7 +30,7 @@ evaluation:
    n_importance: 3, fd_dim: 3}
 fields:
   {n_blobs: 10, region_share: 0.05, n_weights: 3, n_read: 8, c_step: 0.5, objectives: [mmd],
-   varied_brains: [16], varied_artefact_shares: [0.0]}
+   truth_latent_dim: 8, truth_seeds: [0], n_rotations: 4}
 """
 GRID = "_build/tiny/notebooks/04_grid.ipynb"
 

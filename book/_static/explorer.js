@@ -1,212 +1,229 @@
-/* The latent explorer: a β-VAE's decoder in plain JavaScript, and the page around it.
+/* The latent explorer: encoders and decoders in WebAssembly, and the page around them.
 
    One classic script without modules, network or other people's code, so that the page works when it
    is opened from disk. What it shows comes from explorer_data.js (brainvae_core/explorer.py). */
 (function () {
   "use strict";
 
-  // ---- the decoder: needs nothing around it, for its text is also the worker's ----
+  // ---- the models: need nothing around them, for their text is also the worker's ----
 
-  function makeDecoder(layers, offset) {
-    // Signals are float64, channels last: no conversion in the inner loop, and a row of taps is one
-    // run of memory. A transposed convolution becomes convolutions, one for each phase of its stride.
-    function upsampling(layer, input) {
-      const [cin, cout, ky, kx] = layer.shape;
-      const [s, p] = [layer.stride, layer.padding];
-      const out = { h: (input.h - 1) * s - 2 * p + ky, w: (input.w - 1) * s - 2 * p + kx, c: cout };
-      const taps = (phase, k) => {
-        const found = []; // [distance in the input, tap], by rising distance
-        for (let t = 0; t < k; t++)
-          if ((phase + p - t) % s === 0) found.push([(phase + p - t) / s, t]);
-        return found.sort((a, b) => a[0] - b[0]);
-      };
-      const phases = [];
-      for (let ry = 0; ry < s; ry++) {
-        for (let rx = 0; rx < s; rx++) {
-          const [ys, xs] = [taps(ry, ky), taps(rx, kx)];
-          const size = ys.length * xs.length * cin;
-          const weights = new Float64Array(cout * size);
-          let to = 0;
-          for (let o = 0; o < cout; o++)
-            for (const [, ty] of ys)
-              for (const [, tx] of xs)
-                for (let c = 0; c < cin; c++)
-                  weights[to++] = layer.weights[((c * cout + o) * ky + ty) * kx + tx];
-          const count = [Math.ceil((out.h - ry) / s), Math.ceil((out.w - rx) / s)];
-          phases.push({ ry, rx, dy: ys[0][0], dx: xs[0][0], ny: ys.length, nx: xs.length, weights, count });
-        }
-      }
-      const reach = (axis, n, size, d) => [
-        Math.max(0, ...phases.map((f) => -f[d])),
-        Math.max(0, ...phases.map((f) => f.count[axis] - 1 + f[d] + f[n] - size)),
+  function makeModels(data) {
+    const SIMD = { load: 0x00, splat: 0x09, store: 0x0b, zero: 0x0c, add: 0xe4, multiply: 0xe6, max: 0xe9 };
+
+    // A WebAssembly function (x, w, b, y: addresses) of all output channels at some neighbouring
+    // pixels, so that they share each weight they load; weights and channels come in fours.
+    function kernel({ pixels, step, pitch, rows, run, lanes, stride, rectified }, memory) {
+      const unsigned = (n) => (n < 128 ? [n] : [(n & 127) | 128, ...unsigned(n >>> 7)]);
+      const signed = (n) => (n >= -64 && n < 64 ? [n & 127] : [(n & 127) | 128, ...signed(n >> 7)]);
+      const [get, set] = [0x20, 0x21].map((op) => (local) => [op, local]);
+      const simd = (name, offset) => [0xfd, unsigned(SIMD[name]), offset === undefined ? [] : [2, unsigned(offset)]];
+      const forward = (local, by) => [get(local), 0x41, signed(by), 0x6a, set(local)];
+      const again = (local, ...end) => [get(local), end, 0x49, 0x0d, 0]; // where it is less than the end
+      const loop = (...body) => [0x03, 0x40, body, 0x0b];
+      const [x, w, b, y, lane, from, row, stop, weight, sums] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+      const each = (n, f) => Array.from({ length: n }, (_, i) => f(i));
+      const unrolled = [8, 4, 2, 1].find((n) => run % n === 0);
+      const code = loop(
+        each(pixels, (i) => [get(b), simd("load", 0), set(sums + i)]),
+        [get(x), set(from), 0x41, 0, set(row)],
+        loop(
+          [get(from), 0x41, signed(4 * run), 0x6a, set(stop)],
+          loop(
+            each(unrolled, (t) => [
+              [get(w), simd("load", 16 * t), set(weight)],
+              each(pixels, (i) => [
+                [get(from), simd("splat", 4 * (i * step + t)), get(weight), simd("multiply")],
+                [get(sums + i), simd("add"), set(sums + i)],
+              ]),
+            ]),
+            [forward(w, 16 * unrolled), forward(from, 4 * unrolled), again(from, get(stop))]
+          ),
+          [forward(from, 4 * (pitch - run)), forward(row, 1), again(row, 0x41, signed(rows))]
+        ),
+        each(pixels, (i) => [
+          [get(y), get(sums + i), rectified ? [simd("zero"), Array(16).fill(0), simd("max")] : []],
+          simd("store", 4 * i * stride),
+        ]),
+        [forward(b, 16), forward(y, 16), forward(lane, 4), again(lane, 0x41, signed(lanes))]
+      );
+      const counted = (...content) => [unsigned(content.flat(Infinity).length), content];
+      const name = counted(109); // "m"
+      const module = [
+        [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+        [1, counted(1, 0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 0)], // a function of four addresses
+        [2, counted(1, name, name, 2, 0, 0)], // the memory
+        [3, counted(1, 0), 7, counted(1, name, 0, 0)],
+        [10, counted(1, counted(2, 4, 0x7f, 1 + pixels, 0x7b, code, 0x0b))],
       ];
-      const [top, bottom] = reach(0, "ny", input.h, "dy");
-      const [left, right] = reach(1, "nx", input.w, "dx");
-      const pw = input.w + left + right;
-      const padded = new Float64Array((input.h + top + bottom) * pw * cin);
-      const bias = Float64Array.from(layer.bias);
-      const data = new Float64Array(out.h * out.w * cout);
-      const run = (signal) => {
-        const row = input.w * cin;
-        for (let y = 0; y < input.h; y++)
-          padded.set(signal.subarray(y * row, (y + 1) * row), ((y + top) * pw + left) * cin);
-        for (const f of phases) {
-          for (let y = 0; y < f.count[0]; y++) {
-            const from = ((y + top + f.dy) * pw + left + f.dx) * cin;
-            const to = ((y * s + f.ry) * out.w + f.rx) * cout;
-            convolveRow(padded, from, cin, pw * cin, f.weights, f.ny, f.nx * cin, bias, data, to, s * cout, f.count[1], layer.rectified);
-          }
-        }
-        return data;
-      };
-      return { run, out };
+      const bytes = Uint8Array.from(module.flat(Infinity));
+      return new WebAssembly.Instance(new WebAssembly.Module(bytes), { m: { m: memory } }).exports.m;
     }
 
-    // One row of one phase: `count` pixels of all output channels. Four pixels and two channels at a
-    // time share what they load; a last block that would overhang starts earlier.
-    function convolveRow(x, from, step, pitch, w, rows, run, bias, y, to, stride, count, rectified) {
-      const size = rows * run;
-      const channels = bias.length;
-      const least = rectified ? 0 : -Infinity;
-      if (count < 4) {
-        for (let i = 0; i < count; i++)
-          for (let o = 0; o < channels; o++) {
-            let sum = bias[o];
-            for (let r = 0; r < rows; r++)
-              for (let k = 0; k < run; k++) sum += x[from + i * step + r * pitch + k] * w[o * size + r * run + k];
-            y[to + i * stride + o] = sum > least ? sum : least;
-          }
-        return;
-      }
-      for (let block = 0; block < count; block += 4) {
-        const i = block + 4 > count ? count - 4 : block;
-        const start = from + i * step;
-        const end = to + i * stride;
-        let o = 0;
-        for (; o + 1 < channels; o += 2) {
-          let a0 = bias[o], a1 = a0, a2 = a0, a3 = a0;
-          let b0 = bias[o + 1], b1 = b0, b2 = b0, b3 = b0;
-          for (let r = 0; r < rows; r++) {
-            let p = start + r * pitch;
-            let u = o * size + r * run;
-            for (const stop = u + run; u < stop; u++, p++) {
-              const wa = w[u], wb = w[u + size];
-              const x0 = x[p], x1 = x[p + step], x2 = x[p + 2 * step], x3 = x[p + 3 * step];
-              a0 += wa * x0; a1 += wa * x1; a2 += wa * x2; a3 += wa * x3;
-              b0 += wb * x0; b1 += wb * x1; b2 += wb * x2; b3 += wb * x3;
+    // Signals are channels last, so that a row of taps is one run of memory.
+    function makeNetwork(layers, size) {
+      let floats = 0; // of the memory, as it is laid out
+      const room = (n) => (floats += Math.ceil(n / 16) * 16 + 16) - Math.ceil(n / 16) * 16 - 16;
+      const steps = []; // made when there is a memory
+      const input = room(size.h * size.w * size.c);
+      let signal = { ...size, at: input, pitch: size.w * size.c };
+
+      // A transposed convolution is a convolution of blocks of stride × stride pixels: the pixels of
+      // a block's row are channels, its rows are banks of weights.
+      function convolution(layer) {
+        const { stride: s, shape, rectified } = layer;
+        const up = layer.kind === "upsampling";
+        const [before, after, ky, kx] = up ? shape : [shape[1], shape[0], shape[2], shape[3]];
+        const [rows, taps] = up ? [ky / s, kx / s] : [ky, kx];
+        const [pad, crop] = up ? [rows - 1, layer.padding] : [layer.padding, 0];
+        const { h, w, c } = signal;
+        const side = (n, k) => (up ? (n - 1) * s - 2 * crop + k : Math.floor((n + 2 * pad - k) / s) + 1);
+        const out = { h: side(h, ky), w: side(w, kx), c: after };
+        const channels = up ? s * after : after;
+        const [lanes, banks, step] = [Math.ceil(channels / 4) * 4, up ? s : 1, up ? before : s * before];
+        const count = up ? w + pad : out.w;
+        const [run, pixels, pitch] = [taps * before, Math.min(6, count), (w + 2 * pad) * c];
+        const [source, target] = [signal, { at: room(out.h * count * channels), pitch: count * channels }];
+        const [padded, bias] = [pad ? room((h + 2 * pad) * pitch) : source.at, room(lanes)];
+        const weights = room(banks * lanes * rows * run);
+        signal = { ...out, at: target.at + crop * after, pitch: target.pitch };
+        steps.push((memory, all) => {
+          let to = weights;
+          for (let bank = 0; bank < banks; bank++)
+            for (let four = 0; four < lanes; four += 4)
+              for (let row = 0; row < rows; row++)
+                for (let t = 0; t < taps; t++)
+                  for (let from = 0; from < before; from++)
+                    for (let lane = four; lane < four + 4; lane++, to++) {
+                      if (lane >= channels) continue;
+                      const o = lane % after;
+                      const ty = up ? s * (rows - 1 - row) + bank : row;
+                      const tx = up ? s * (taps - 1 - t) + Math.floor(lane / after) : t;
+                      all[to] = layer.weights[((up ? from * after + o : o * before + from) * ky + ty) * kx + tx];
+                    }
+          for (let lane = 0; lane < channels; lane++) all[bias + lane] = layer.bias[lane % after];
+          const f = kernel({ pixels, step, pitch, rows, run, lanes, stride: channels, rectified }, memory);
+          return () => {
+            if (pad)
+              for (let y = 0; y < h; y++) {
+                const from = source.at + y * source.pitch;
+                all.copyWithin(padded + (y + pad) * pitch + pad * c, from, from + w * c);
+              }
+            for (let y = 0; y < out.h; y++) {
+              const [row, bank] = up ? [Math.floor((y + crop) / s), (y + crop) % s] : [y * s, 0];
+              const bank0 = weights + bank * lanes * rows * run;
+              // A last block that would overhang starts earlier.
+              for (let i = 0; i < count; i += pixels) {
+                const k = Math.min(i, count - pixels);
+                f(4 * (padded + row * pitch + k * step), 4 * bank0, 4 * bias, 4 * (target.at + y * target.pitch + k * channels));
+              }
             }
-          }
-          y[end + o] = a0 > least ? a0 : least;
-          y[end + stride + o] = a1 > least ? a1 : least;
-          y[end + 2 * stride + o] = a2 > least ? a2 : least;
-          y[end + 3 * stride + o] = a3 > least ? a3 : least;
-          y[end + o + 1] = b0 > least ? b0 : least;
-          y[end + stride + o + 1] = b1 > least ? b1 : least;
-          y[end + 2 * stride + o + 1] = b2 > least ? b2 : least;
-          y[end + 3 * stride + o + 1] = b3 > least ? b3 : least;
-        }
-        for (; o < channels; o++) {
-          let a0 = bias[o], a1 = a0, a2 = a0, a3 = a0;
-          for (let r = 0; r < rows; r++) {
-            let p = start + r * pitch;
-            let u = o * size + r * run;
-            for (const stop = u + run; u < stop; u++, p++) {
-              a0 += w[u] * x[p]; a1 += w[u] * x[p + step];
-              a2 += w[u] * x[p + 2 * step]; a3 += w[u] * x[p + 3 * step];
-            }
-          }
-          y[end + o] = a0 > least ? a0 : least;
-          y[end + stride + o] = a1 > least ? a1 : least;
-          y[end + 2 * stride + o] = a2 > least ? a2 : least;
-          y[end + 3 * stride + o] = a3 > least ? a3 : least;
-        }
+          };
+        });
       }
-    }
 
-    function linear(layer) {
-      const [rows, columns] = layer.shape;
-      const [w, bias] = [Float64Array.from(layer.weights), Float64Array.from(layer.bias)];
-      const data = new Float64Array(rows);
-      const least = layer.rectified ? 0 : -Infinity;
-      const run = (x) => {
-        for (let i = 0; i < rows; i++) {
-          let sum = bias[i];
-          for (let j = 0, u = i * columns; j < columns; j++, u++) sum += w[u] * x[j];
-          data[i] = Math.max(sum, least);
-        }
-        return data;
+      // PyTorch's order is (channels, height, width).
+      function reordered(out, { h, w, c }, last) {
+        const [from, to] = [signal.at, room(h * w * c)];
+        signal = { ...out, at: to, pitch: out.w * out.c };
+        steps.push((_, all) => () => {
+          for (let k = 0, i = 0; k < c; k++)
+            for (let at = 0; at < h * w; at++, i++) {
+              if (last) all[to + at * c + k] = all[from + i];
+              else all[to + i] = all[from + at * c + k];
+            }
+        });
+      }
+
+      for (const layer of layers) {
+        if (layer.kind === "reshape") {
+          const [c, h, w] = layer.shape;
+          reordered({ h, w, c }, { h, w, c }, true);
+        } else if (layer.kind === "flatten") reordered({ h: 1, w: 1, c: signal.h * signal.w * signal.c }, signal, false);
+        else convolution(layer);
+      }
+      const memory = new WebAssembly.Memory({ initial: Math.ceil(floats / 16384) });
+      const all = new Float32Array(memory.buffer);
+      const made = steps.map((make) => make(memory, all));
+      return (values) => {
+        all.set(values, input);
+        for (const step of made) step();
+        const { at, h, w, c, pitch } = signal;
+        const found = new Float32Array(h * w * c);
+        for (let y = 0; y < h; y++) found.set(all.subarray(at + y * pitch, at + y * pitch + w * c), y * w * c);
+        return found;
       };
-      return { run, out: { h: 1, w: 1, c: rows } };
     }
 
-    // PyTorch reshapes to (channels, height, width).
-    function reshape(layer) {
-      const [c, h, w] = layer.shape;
-      const data = new Float64Array(c * h * w);
-      const run = (x) => {
-        for (let k = 0, i = 0; k < c; k++) for (let at = 0; at < h * w; at++) data[at * c + k] = x[i++];
-        return data;
+    function vae({ decoder, encoder, offset, mean, scale, typical }) {
+      const [h, w] = data.shape;
+      const decoded = makeNetwork(decoder, { h: 1, w: 1, c: typical.length });
+      let encoded = null; // made when it is first asked for
+      return {
+        decode(z) {
+          const image = decoded(z);
+          for (let i = 0; i < image.length; i++) image[i] = 1 / (1 + Math.exp(-(image[i] + offset[i])));
+          return image;
+        },
+        encode(image) {
+          encoded = encoded || makeNetwork(encoder, { h, w, c: 1 });
+          return encoded(image.map((x, i) => (x - mean[i]) / scale));
+        },
       };
-      return { run, out: { h, w, c } };
     }
 
-    const kinds = { linear, reshape, upsampling };
-    const steps = [];
-    let signal = null; // shape of what the next layer gets
-    layers.forEach((layer, i) => {
-      if (layer.kind === "relu") return; // done by the layer before it
-      if (!(layer.kind in kinds)) throw new Error("unknown layer " + layer.kind);
-      const rectified = i + 1 < layers.length && layers[i + 1].kind === "relu";
-      const made = kinds[layer.kind]({ ...layer, rectified }, signal);
-      steps.push(made.run);
-      signal = made.out;
-    });
-    return function decode(z) {
-      let x = Float64Array.from(z);
-      for (const step of steps) x = step(x);
-      const image = new Float32Array(offset.length);
-      for (let i = 0; i < image.length; i++) image[i] = 1 / (1 + Math.exp(-(x[i] + offset[i])));
-      return image;
-    };
+    function pca({ mean, components, steps, variances }) {
+      return {
+        decode(z) {
+          const image = Float32Array.from(mean);
+          steps.forEach((step, k) => {
+            const by = z[k] * step;
+            for (let i = 0, at = k * mean.length; i < image.length; i++) image[i] += by * components[at + i];
+          });
+          return image;
+        },
+        encode: (image) =>
+          Float32Array.from(steps, (step, k) => {
+            let sum = 0;
+            for (let i = 0, at = k * mean.length; i < image.length; i++) sum += (image[i] - mean[i]) * components[at + i];
+            return (sum * step) / variances[k];
+          }),
+      };
+    }
+
+    const made = [];
+    return (k) => (made[k] = made[k] || (data.models[k].decoder ? vae : pca)(data.models[k]));
   }
 
-  function workerMain() {
-    let decode = null;
-    self.onmessage = ({ data }) => {
-      if (data.layers) {
-        decode = makeDecoder(data.layers, data.offset);
-        return;
-      }
-      const begun = performance.now();
-      const image = decode(data.z);
-      self.postMessage({ image, ms: performance.now() - begun }, [image.buffer]);
-    };
-  }
+  const answer = (model, { z, image }) => (z ? model.decode(z) : model.encode(image));
 
-  // Decodes beside the page where the browser lets a page from disk have a worker, else in it. Of
-  // each kind of image ("start", "now") only the latest wish is kept: dragging never makes a queue.
-  function makeEngine(layers, offset, done) {
+  // Works beside the page where the browser lets a page from disk have a worker, else in it. Of each
+  // kind of wish only the latest is kept, and they come in this order: dragging never makes a queue.
+  const WISHES = ["start", "now", "before", "after"];
+  function makeEngine(data, done, failed) {
     const wishes = new Map();
-    let [worker, local, job] = [null, null, null];
-
-    function finish(image, ms) {
+    let [worker, models, job] = [null, null, null];
+    function finish(result, ms) {
       const finished = job;
       job = null;
-      done(finished.tag, finished.z, image, ms);
+      done(finished, result, ms);
       pump();
     }
     function here() {
-      local = local || makeDecoder(layers, offset);
-      const begun = performance.now();
-      const image = local(job.z);
-      finish(image, performance.now() - begun);
+      try {
+        models = models || makeModels(data);
+        const begun = performance.now();
+        const result = answer(models(job.model), job);
+        finish(result, performance.now() - begun);
+      } catch (error) {
+        failed(error);
+      }
     }
     function pump() {
-      if (job || !wishes.size) return;
-      const tag = wishes.has("start") ? "start" : "now";
-      job = { tag, z: wishes.get(tag) };
-      wishes.delete(tag);
-      if (worker) worker.postMessage({ z: job.z });
+      const next = !job && WISHES.find((kind) => wishes.has(kind));
+      if (!next) return;
+      job = wishes.get(next);
+      wishes.delete(next);
+      if (worker) worker.postMessage(job);
       else setTimeout(here, 0);
     }
     function withoutWorker() {
@@ -214,20 +231,27 @@
       worker = null;
       if (job) setTimeout(here, 0);
     }
+    function workerMain() {
+      let models = null;
+      self.onmessage = ({ data }) => {
+        if (data.models) return void (models = makeModels(data));
+        const begun = performance.now();
+        const result = answer(models(data.model), data);
+        self.postMessage({ result, ms: performance.now() - begun }, [result.buffer]);
+      };
+    }
     try {
-      const text = makeDecoder + "\n(" + workerMain + ")();";
+      const text = `${makeModels}\nconst answer = ${answer};\n(${workerMain})();`;
       worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
-      worker.onmessage = ({ data }) => worker && finish(data.image, data.ms);
+      worker.onmessage = ({ data }) => worker && finish(data.result, data.ms);
       worker.onerror = withoutWorker;
-      worker.postMessage({ layers, offset });
+      worker.postMessage({ models: data.models, shape: data.shape });
     } catch {
       worker = null;
     }
-    return {
-      wish(tag, z) {
-        wishes.set(tag, Float64Array.from(z));
-        pump();
-      },
+    return (kind, wish) => {
+      wishes.set(kind, { ...wish, kind });
+      pump();
     };
   }
 
@@ -238,7 +262,8 @@
   const LIMITS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]; // of the difference's colours, grey values
   const BARS = [5, 2, 1, 0.5, 0.2, 0.1, 0.05]; // mm
   const SPEED = 2; // prior standard deviations a second, when a latent plays
-  const QUIET = 400; // ms without a change until it is told and written to the address
+  const QUIET = 300; // ms without a change until it is encoded, told and written to the address
+  const MOST = 50; // per cent that a region is made brighter or darker
 
   // Whole pixels, as an image's memory holds them.
   const pixel = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
@@ -255,14 +280,25 @@
   const minus = (text) => text.replace("-", "−");
   const signed = (x, digits) => (x > 0 ? "+" : "") + minus(x.toFixed(digits));
   const milli = (x) => Math.round(x * 1000) / 1000;
+  const clamp = (x, most) => Math.max(-most, Math.min(most, x));
+  const plain = (name) => name.replaceAll("_", " ");
 
-  function bytes(text) {
-    const raw = atob(text);
-    const found = new Uint8Array(raw.length);
-    for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);
-    return found;
+  // What 16 bits are as a number.
+  const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
+    const power = (bits >> 10) & 31;
+    const part = bits & 1023;
+    return (bits >> 15 ? -1 : 1) * (power ? 2 ** (power - 15) * (1 + part / 1024) : 2 ** -24 * part);
+  });
+
+  // A text of the data as numbers: its type, a colon, base64. Half precision becomes single.
+  function array(text) {
+    const raw = atob(text.slice(3));
+    const bytes = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+    const kind = { u1: Uint8Array, u2: Uint16Array, f2: Uint16Array, i1: Int8Array, f4: Float32Array }[text.slice(0, 2)];
+    const numbers = new kind(bytes.buffer);
+    return text.startsWith("f2") ? new Float32Array(numbers.length).map((_, i) => HALF[numbers[i]]) : numbers;
   }
-  const floats = (text) => new Float32Array(bytes(text).buffer);
 
   function element(tag, attributes, ...inside) {
     const made = document.createElement(tag);
@@ -277,129 +313,123 @@
 
   // ---- the page ----
 
-  function explore(root, data) {
+  function explore(root, given) {
+    const arrays = given.arrays.map(array);
+    const named = (part, ...names) => ({ ...part, ...Object.fromEntries(names.filter((n) => n in part).map((n) => [n, arrays[part[n]]])) });
+    const layersOf = (layers) => layers && layers.map((layer) => named(layer, "weights", "bias"));
+    const data = {
+      ...named(given, "labels"),
+      models: given.models.map((m) => ({ ...named(m, "offset", "mean", "components"), decoder: layersOf(m.decoder), encoder: layersOf(m.encoder) })),
+      brains: given.brains.map((b) => named(b, "pixels")),
+      rois: given.rois.map((r) => named(r, "mask")),
+    };
+    const { labels, limit, fit } = data;
     const [height, width] = data.shape;
-    const latentDim = data.latents.length;
-    const labels = new Uint16Array(bytes(data.labels).buffer);
-    const layers = data.layers.map((layer) =>
-      layer.weights ? { ...layer, weights: floats(layer.weights), bias: floats(layer.bias) } : layer
-    );
-    const offset = floats(data.offset);
-    const fit = data.fit;
-    const zeros = new Array(latentDim).fill(0);
-    const starts = new Map([
-      ["prior", { id: "prior", name: "Prior mean (every latent 0)", code: zeros }],
-      ["average", { id: "average", name: "Mean code of the training brains", code: data.mean_code }],
-      ...data.brains.map((b) => [b.id, { ...b, name: b.fault ? `${b.id}: ${b.fault}` : `${b.id}: clean` }]),
-    ]);
+    const latentDim = data.models[0].typical.length;
     const still = window.matchMedia("(prefers-reduced-motion: reduce)");
     const sizes = new Uint32Array(data.regions.length + 1);
     for (const label of labels) sizes[label]++;
+    const TYPICAL = { id: "typical", name: "Typical brain (median code)" };
+    const starts = new Map([TYPICAL, ...data.brains.map((b) => ({ ...b, name: `${b.id}: ${b.fault || "clean"}` }))].map((s) => [s.id, s]));
 
-    const state = { start: "prior", z: zeros.slice(), latent: 0, playing: false };
-    const shown = { z: null, image: null, start: null, startImage: null, ms: null };
+    const state = { model: 0, start: TYPICAL.id, z: data.models[0].typical, latent: 0, playing: false, roi: 0, by: 0 };
+    const shown = { key: null, z: null, image: null, startKey: null, startImage: null, ms: null };
+    const codes = { of: null, before: null, after: null, by: null };
     let region = 0; // the one pointed at; 0 is none
     let quiet = null;
     let touched = false; // an address that nobody asked for would take the place of one that leads here
     let notice = "";
+    const model = () => data.models[state.model];
+    const startCode = () => (state.start === TYPICAL.id ? model().typical : model().codes[data.brains.findIndex((b) => b.id === state.start)]);
+    const nameOfLatent = (k) => (model().decoder ? `F${k + 1}` : `PC${k + 1}`);
+    const key = () => `${state.model} ${state.start}`;
+    const ready = () => shown.key === key() && shown.startKey === key();
 
     // -- what stands there --
 
     const canvas = (name) => element("canvas", { width, height, class: "lx-pixels", role: "img", "aria-label": name });
     const small = (name) => element("figure", { class: "lx-small" }, canvas(name), element("figcaption", {}, name));
-    const select = element("select", { id: "lx-start" });
-    const group = (name, of) => element("optgroup", { label: name }, ...of.map((s) => element("option", { value: s.id }, s.name)));
-    const brains = [...starts.values()].slice(2);
-    select.append(
-      group("Points of the latent space", [...starts.values()].slice(0, 2)),
-      group("Test brains", brains.filter((b) => !b.fault)),
-      group("Test brains with an artefact", brains.filter((b) => b.fault))
-    );
-    for (const one of [...select.children]) if (!one.children.length) one.remove();
+    const option = (value, name) => element("option", { value }, name);
+    const labelled = (text, ...controls) => element("span", { class: "lx-labelled" }, element("label", { htmlFor: controls[0].id }, text), ...controls);
+    const modelSelect = element("select", { id: "lx-model" }, ...data.models.map((m, k) => option(k, m.name)));
+    const select = element("select", { id: "lx-start" }, ...[...starts.values()].map((s) => option(s.id, s.name)));
+    const roiSelect = element("select", { id: "lx-region" }, ...data.rois.map((r, k) => option(k, r.acronym.toLowerCase() === r.name.toLowerCase() ? r.name : `${r.acronym} · ${r.name}`)));
     const button = (text) => element("button", { type: "button", class: "lx-button" }, text);
-    const [reset, play, link] = [button("Reset"), button("Play F1"), button("Copy link")];
+    const [typical, reset, play, link] = [button("Typical brain"), button("Back to the start"), button("Play F1"), button("Copy link")];
     const outlines = element("input", { type: "checkbox", id: "lx-outlines", checked: true });
     const address = element("input", { class: "lx-address", readOnly: true, hidden: true, "aria-label": "Link to this state" });
 
-    const views = ["now", "change"].map((kind) => {
-      const pixels = canvas(kind === "now" ? "Decoded section" : "Difference from the start");
-      const over = element("canvas", { class: "lx-over", width: width * 4, height: height * 4, "aria-hidden": "true" });
-      const stack = element("div", { class: "lx-stack" }, pixels, over);
-      return { kind, pixels, over, stack };
+    const fine = Math.max(2, Math.round(896 / width)); // pixels of an outline's canvas in one of the section
+    const views = ["Decoded section", "Difference from the start"].map((name) => {
+      const over = element("canvas", { class: "lx-over", width: width * fine, height: height * fine, "aria-hidden": "true" });
+      const pixels = canvas(name);
+      return { pixels, over, stack: element("div", { class: "lx-stack" }, pixels, over) };
     });
     const tip = element("div", { class: "lx-tip", hidden: true, "aria-hidden": "true" });
     const wide = (width * data.pixel_um) / 1000;
     const bar = BARS.find((mm) => mm <= 0.2 * wide) || BARS[BARS.length - 1];
-    const barText = bar < 1 ? `${bar * 1000} µm` : `${bar} mm`;
-    views[0].stack.append(element("span", { class: "lx-ruler", style: `width:${(100 * bar) / wide}%` }, barText));
-    const key = (gradient, ...texts) =>
+    views[0].stack.append(element("span", { class: "lx-ruler", style: `width:${(100 * bar) / wide}%` }, bar < 1 ? `${bar * 1000} µm` : `${bar} mm`));
+    const colourKey = (gradient, ...texts) =>
       element("div", { class: "lx-key" }, element("div", { class: "lx-ramp", style: `background:linear-gradient(to right,${gradient})` }),
         element("div", { class: "lx-ends" }, ...texts.map((t) => element("span", {}, t))));
-    const greyKey = key("#000,#fff", "0", "brightness", data.white.toFixed(2));
-    const changeKey = key(RDBU.map((c) => "#" + c).join(), "", "", "");
+    const greyKey = colourKey("#000,#fff", "0", "brightness", data.white.toFixed(2));
+    const changeKey = colourKey(RDBU.map((c) => "#" + c).join(), "", "", "");
     const changeEnds = changeKey.querySelectorAll("span");
-    const captions = [element("figcaption", {}, "Decoded section"), element("figcaption", {})];
-    const figures = views.map((view, i) => element("figure", { class: "lx-figure" }, captions[i], view.stack, [greyKey, changeKey][i]));
+    const figures = views.map((view, i) =>
+      element("figure", { class: "lx-figure" }, element("figcaption", {}, ["Decoded section", "Difference from the start"][i]), view.stack, [greyKey, changeKey][i]));
 
-    const rows = data.latents.map((latent, k) => {
+    const at = (x) => 50 + (50 * clamp(x, limit)) / limit;
+    const span = (name) => element("span", { class: name });
+    const rows = model().typical.map((_, k) => {
       const id = `lx-f${k + 1}`;
-      const at = (x) => 50 + (50 * Math.max(-data.limit, Math.min(data.limit, x))) / data.limit;
-      const input = element("input", {
-        type: "range", id, min: -data.limit, max: data.limit, step: 0.1, value: 0, "aria-describedby": `${id}-band`,
-      });
-      const lie = `95 % of the training brains lie between ${minus(latent.low.toFixed(1))} and ${minus(latent.high.toFixed(1))}`
-        + (latent.active ? "" : "; inactive in this fit");
-      const told = element("span", { class: "lx-hidden", id: `${id}-band` }, lie);
-      const band = element("span", { class: "lx-band", style: `left:${at(latent.low)}%;width:${at(latent.high) - at(latent.low)}%` });
-      const mark = element("span", { class: "lx-mark" });
+      const input = element("input", { type: "range", id, min: -limit, max: limit, step: 0.1, value: 0, "aria-describedby": `${id}-note` });
+      const [label, output, band, mark] = [element("label", { htmlFor: id }), element("output", { htmlFor: id }, "0.00"), span("lx-band"), span("lx-mark")];
+      const [note, told] = [element("span", { class: "lx-note" }), span("lx-hidden")];
       const track = element("span", { class: "lx-track" }, element("span", { class: "lx-rail" }, band, mark), input);
-      const output = element("output", { htmlFor: id }, "0.00");
-      const label = element("label", { htmlFor: id }, `F${k + 1}`);
-      const row = element("div", { class: latent.active ? "lx-row" : "lx-row lx-inactive", title: lie }, label, track, output, told);
-      return { row, input, output, mark, at };
+      const row = element("div", { class: "lx-row" }, label, track, output, element("span", { class: "lx-follows", id: `${id}-note` }, note, told));
+      return { row, input, output, label, band, mark, note, told };
     });
+    const scale = [-limit, 0, limit].map((t) => element("span", {}, signed(t, 0)));
     const sliders = element("fieldset", { class: "lx-sliders" },
       element("legend", {}, "Latents ", element("span", {}, "prior standard deviations")),
       ...rows.map((r) => r.row),
-      element("div", { class: "lx-row lx-scale", "aria-hidden": "true" }, element("span"),
-        element("span", { class: "lx-ends" }, ...[minus(String(-data.limit)), "0", `+${data.limit}`].map((t) => element("span", {}, t)))),
+      element("div", { class: "lx-row", "aria-hidden": "true" }, span(), element("span", { class: "lx-ends" }, ...scale)),
       element("p", { class: "lx-note", "aria-hidden": "true" },
-        element("span", { class: "lx-swatch" }), "the middle 95 % of the training brains; ", element("span", { class: "lx-tick" }), "the start"));
+        span("lx-swatch"), `95 % of ${data.n_test} clean test brains; `, span("lx-tick"), "the start"));
 
+    const by = element("input", { type: "range", id: "lx-by", min: -MOST, max: MOST, step: 5, value: 0 });
+    const byOutput = element("output", { htmlFor: "lx-by" }, "0 %");
+    const seen = small("What the encoder sees");
+    const table = (heads, caption) => {
+      const body = element("tbody");
+      const head = element("thead", {}, element("tr", {}, ...heads.map((t) => element("th", { scope: "col" }, t))));
+      return [element("table", { class: "lx-table" }, element("caption", { class: "lx-hidden" }, caption), head, body), body];
+    };
+    const [codeTable, codeBody] = table(["Latent", "Codes", "Before", "After"], "Codes before and after, in prior standard deviations");
+    const codeRows = rows.map(() => {
+      const [name, before, after] = [element("th", { scope: "row" }), element("td"), element("td")];
+      const bars = [span("lx-before"), span("lx-after")];
+      codeBody.append(element("tr", {}, name, element("td", { class: "lx-bars", "aria-hidden": "true" }, element("span", { class: "lx-axis" }, ...bars)), before, after));
+      return { name, before, after, bars };
+    });
+    const otherPanel = element("section", { class: "lx-panel lx-other" }, element("h2", {}, "The other direction: change a region, read the codes"),
+      element("div", { class: "lx-tools" }, labelled("Region", roiSelect), labelled("Brightness", by, byOutput)),
+      element("div", { class: "lx-pair" }, seen, codeTable));
+    codeTable.classList.add("lx-codes");
+    const [changeTable, changes] = table(["Region", "Brightness", "Difference"], "Largest changes of regions");
+    const tablePanel = element("section", { class: "lx-panel" }, element("h2", {}, "Largest changes"), changeTable);
     const originals = [small("Brain"), small("Reconstruction")];
     const startNote = element("p", { class: "lx-note" });
     const startPanel = element("section", { class: "lx-panel" }, element("h2", {}, "Start"), element("div", { class: "lx-pair" }, ...originals), startNote);
-    const handTitle = element("h2", {}, "F1");
-    const field = element("img", { class: "lx-field dark-light", alt: "" });
-    const seen = element("ul", { class: "lx-seen" });
-    const strongest = Math.max(...data.latents.flatMap((l) => l.receptive), 1e-12);
-    const bars = data.rois.map((roi) => {
-      const fill = element("span", { class: "lx-fill" });
-      const value = element("span", { class: "lx-value" });
-      const name = element("abbr", { title: roi.name }, roi.acronym);
-      seen.append(element("li", {}, name, element("span", { class: "lx-bar", "aria-hidden": "true" }, fill), value));
-      return { fill, value };
-    });
-    const colours = [["00ffff", "small +c"], ["ff00ff", "small −c"], ["ffff00", "large |c|"]];
-    const fieldKey = element("p", { class: "lx-note" }, ...colours.flatMap(([c, text]) => [element("span", {}, element("span", { class: "lx-swatch", style: `background:#${c}` }), text), " "]));
-    const handPanel = element("section", { class: "lx-panel" }, handTitle,
-      element("div", { class: "lx-pair" },
-        element("div", {}, element("h3", {}, "What it paints"), field, fieldKey),
-        element("div", {}, element("h3", {}, "What moves it (nats; bars: √)"), seen)));
-    const table = element("tbody");
-    const tablePanel = element("section", { class: "lx-panel" }, element("h2", {}, "Largest changes"),
-      element("table", { class: "lx-table" },
-        element("thead", {}, element("tr", {}, ...["Region", "Brightness", "Difference"].map((t) => element("th", { scope: "col" }, t)))), table));
     const status = element("p", { class: "lx-status", role: "status" });
     const source = element("p", { class: "lx-source" });
 
     root.replaceChildren(
-      element("div", { class: "lx-tools" },
-        element("label", { htmlFor: "lx-start" }, "Start from"), select, reset, play, link,
-        element("span", { class: "lx-check" }, outlines, element("label", { htmlFor: "lx-outlines" }, "Outlines")), address),
+      element("div", { class: "lx-tools" }, labelled("Model", modelSelect), labelled("Start from", select), typical, reset, play, link,
+        labelled("Outlines", outlines), address),
       element("div", { class: "lx-main" }, element("div", { class: "lx-figures" }, ...figures, tip), sliders),
       status,
-      element("div", { class: "lx-panels" }, handPanel, tablePanel, startPanel),
+      element("div", { class: "lx-panels" }, otherPanel, element("div", {}, tablePanel, startPanel)),
       source
     );
     root.classList.add("lx-ready");
@@ -412,9 +442,9 @@
       const image = context.createImageData(width, height);
       const pixels = new Uint32Array(image.data.buffer);
       const last = colours.length - 1;
-      const scale = last / (high - low);
+      const by = last / (high - low);
       for (let i = 0; i < pixels.length; i++) {
-        const at = Math.round((values[i] - low) * scale);
+        const at = ((values[i] - low) * by + 0.5) | 0;
         pixels[i] = colours[at < 0 ? 0 : at > last ? last : at];
       }
       context.putImageData(image, 0, 0);
@@ -423,16 +453,16 @@
     // Borders between pixels of different regions, as lines of a finer canvas.
     function paths(belongs) {
       const path = new Path2D();
-      for (let y = 0; y < height; y++)
-        for (let x = 0; x < width; x++) {
-          const here = belongs(labels[y * width + x]);
-          if (x + 1 < width && belongs(labels[y * width + x + 1]) !== here) {
-            path.moveTo(4 * x + 4, 4 * y);
-            path.lineTo(4 * x + 4, 4 * y + 4);
+      for (let y = 0, i = 0; y < height; y++)
+        for (let x = 0; x < width; x++, i++) {
+          const here = belongs(labels[i]);
+          if (x + 1 < width && belongs(labels[i + 1]) !== here) {
+            path.moveTo(fine * (x + 1), fine * y);
+            path.lineTo(fine * (x + 1), fine * (y + 1));
           }
-          if (y + 1 < height && belongs(labels[(y + 1) * width + x]) !== here) {
-            path.moveTo(4 * x, 4 * y + 4);
-            path.lineTo(4 * x + 4, 4 * y + 4);
+          if (y + 1 < height && belongs(labels[i + width]) !== here) {
+            path.moveTo(fine * x, fine * (y + 1));
+            path.lineTo(fine * (x + 1), fine * (y + 1));
           }
         }
       return path;
@@ -440,70 +470,49 @@
     const borders = paths((label) => label);
     function drawOutlines() {
       const own = region ? paths((label) => label === region) : null;
-      for (const { kind, over } of views) {
+      views.forEach(({ over }, i) => {
         const context = over.getContext("2d");
         context.clearRect(0, 0, over.width, over.height);
         context.lineCap = "square";
-        if (outlines.checked) {
-          context.strokeStyle = kind === "now" ? "rgba(255,255,255,.42)" : "rgba(0,0,0,.38)";
-          context.lineWidth = 1.6;
-          context.stroke(borders);
-        }
+        const stroke = (path, style, lineWidth) => {
+          Object.assign(context, { strokeStyle: style, lineWidth: (lineWidth * over.width) / 896 });
+          context.stroke(path);
+        };
+        if (outlines.checked) stroke(borders, i ? "rgba(0,0,0,.38)" : "rgba(255,255,255,.42)", 1.6);
         if (own) {
-          context.strokeStyle = "#000";
-          context.lineWidth = 8;
-          context.stroke(own);
-          context.strokeStyle = "#ffb000";
-          context.lineWidth = 4.5;
-          context.stroke(own);
+          stroke(own, "#000", 8);
+          stroke(own, "#ffb000", 4.5);
         }
-      }
+      });
     }
 
     // -- numbers --
 
-    // Means over each region's pixels, of the image and of the difference.
-    function means() {
-      const found = [new Float64Array(sizes.length), new Float64Array(sizes.length)];
-      for (let i = 0; i < labels.length; i++) {
-        found[0][labels[i]] += shown.image[i];
-        found[1][labels[i]] += shown.image[i] - shown.startImage[i];
-      }
-      return found.map((totals) => totals.map((total, label) => (sizes[label] ? total / sizes[label] : 0)));
-    }
     const nameOf = (label) => {
       const { acronym, name } = data.regions[label - 1];
       return acronym.toLowerCase() === name.toLowerCase() ? name : `${acronym} · ${name}`;
     };
-    const ready = () => shown.image && shown.startImage && shown.start === state.start;
-
-    function summary() {
-      const [, change] = shown.means;
-      let total = 0;
-      for (let i = 0; i < labels.length; i++) if (labels[i]) total += Math.abs(shown.image[i] - shown.startImage[i]);
-      const mean = total / (labels.length - sizes[0] || 1);
-      if (mean < 5e-5) return "No difference from the start.";
-      const most = ranked(3).map((label) => `${data.regions[label - 1].acronym} ${signed(change[label], 3)}`);
-      return `Mean absolute difference in the brain ${mean.toFixed(3)}; most in ${most.join(", ")}.`;
-    }
     function ranked(n) {
-      const [, change] = shown.means;
       const main = data.regions.map((r, i) => i + 1).filter((label) => data.regions[label - 1].main && sizes[label]);
-      return main.sort((a, b) => Math.abs(change[b]) - Math.abs(change[a])).slice(0, n);
+      return main.sort((a, b) => Math.abs(shown.changes[b]) - Math.abs(shown.changes[a])).slice(0, n);
+    }
+    function summary() {
+      if (shown.moved < 5e-5) return "No difference from the start.";
+      const most = ranked(3).map((label) => `${data.regions[label - 1].acronym} ${signed(shown.changes[label], 3)}`);
+      return `Mean absolute difference in the brain ${shown.moved.toFixed(3)}; most in ${most.join(", ")}.`;
     }
 
     function drawTable() {
-      const held = document.activeElement && table.contains(document.activeElement);
-      if (held || table.matches(":hover")) {
+      const held = document.activeElement && changes.contains(document.activeElement);
+      if (held || changes.matches(":hover")) {
         // The rows stay under the pointer or the focus; only their numbers follow.
-        for (const row of table.rows) fillRow(row, Number(row.dataset.label));
+        for (const row of changes.rows) fillRow(row, Number(row.dataset.label));
         return;
       }
-      table.replaceChildren(...ranked(6).map((label) => {
+      changes.replaceChildren(...ranked(6).map((label) => {
         const name = element("button", { type: "button", class: "lx-name", title: data.regions[label - 1].name }, nameOf(label));
-        const point = (on) => () => pointAt(on ? label : 0);
-        name.onfocus = name.onmouseenter = point(true);
-        name.onblur = name.onmouseleave = point(false);
+        name.onfocus = name.onmouseenter = () => pointAt(label);
+        name.onblur = name.onmouseleave = () => pointAt(0);
         const row = element("tr", {}, element("th", { scope: "row" }, name), element("td"), element("td"));
         row.dataset.label = label;
         fillRow(row, label);
@@ -511,41 +520,108 @@
       }));
     }
     function fillRow(row, label) {
-      row.cells[1].textContent = shown.means[0][label].toFixed(3);
-      row.cells[2].textContent = signed(shown.means[1][label], 3);
+      row.cells[1].textContent = shown.means[label].toFixed(3);
+      row.cells[2].textContent = signed(shown.changes[label], 3);
     }
 
     function draw() {
       if (!ready()) return;
-      shown.means = means();
-      paint(views[0].pixels, shown.image, 0, data.white, GREYS);
-      const change = shown.image.map((v, i) => v - shown.startImage[i]);
-      const beyond = (limit) => change.reduce((n, v) => (v > limit || -v > limit ? n + 1 : n), 0);
-      const limit = LIMITS.find((l) => beyond(l) <= 0.002 * change.length) || 1;
-      paint(views[1].pixels, change, -limit, limit, DIVERGING);
-      ["−" + limit, "difference of brightness", "+" + limit].forEach((t, i) => (changeEnds[i].textContent = t));
+      const { image, startImage } = shown;
+      const change = new Float32Array(image.length);
+      const [means, changes, counts] = [new Float64Array(sizes.length), new Float64Array(sizes.length), new Uint32Array(101)];
+      let moved = 0;
+      for (let i = 0; i < image.length; i++) {
+        const by = (change[i] = image[i] - startImage[i]);
+        const label = labels[i];
+        const size = by < 0 ? -by : by;
+        means[label] += image[i];
+        changes[label] += by;
+        if (label) moved += size;
+        counts[Math.min(100, size * 100) | 0]++;
+      }
+      sizes.forEach((n, label) => {
+        means[label] /= n || 1;
+        changes[label] /= n || 1;
+      });
+      Object.assign(shown, { means, changes, moved: moved / (image.length - sizes[0] || 1) });
+      paint(views[0].pixels, image, 0, data.white, GREYS);
+      const beyond = (limit) => counts.subarray(Math.round(100 * limit)).reduce((a, b) => a + b);
+      const most = LIMITS.find((limit) => beyond(limit) <= 0.002 * image.length) || 1;
+      paint(views[1].pixels, change, -most, most, DIVERGING);
+      ["−" + most, "difference of brightness", "+" + most].forEach((t, i) => (changeEnds[i].textContent = t));
       drawTable();
       if (!tip.hidden) tell();
       root.dispatchEvent(new Event("drawn"));
     }
 
-    // What a screen reader is told, and the address: once nothing has changed for a while.
+    // What is encoded, what a screen reader is told, and the address: once nothing has changed for a while.
     function settle() {
       clearTimeout(quiet);
       quiet = setTimeout(() => {
         if (state.playing) return;
         if (touched) writeAddress();
         if (!ready()) return settle();
+        if (codes.of !== shown.image) read();
         const text = summary();
         views[0].pixels.setAttribute("aria-label", `Decoded section: ${inWords()}.`);
         views[1].pixels.setAttribute("aria-label", `Difference from the start. ${text}`);
-        if (status.textContent !== notice + text) status.textContent = notice + text;
+        say(notice + text);
       }, QUIET);
     }
+    const say = (text) => status.textContent !== text && (status.textContent = text);
     function inWords() {
-      const moved = state.z.map((v, k) => [k, v]).filter(([k, v]) => Math.abs(v - starts.get(state.start).code[k]) > 5e-4);
-      const where = moved.length ? moved.map(([k, v]) => `F${k + 1} ${minus(v.toFixed(2))}`).join(", ") : "nothing moved";
-      return `start ${starts.get(state.start).name}; ${where}`;
+      const moved = state.z.map((v, k) => [k, v]).filter(([k, v]) => Math.abs(v - startCode()[k]) > 5e-4);
+      const where = moved.length ? moved.map(([k, v]) => `${nameOfLatent(k)} ${minus(v.toFixed(2))}`).join(", ") : "nothing moved";
+      return `${model().name}, start ${starts.get(state.start).name}; ${where}`;
+    }
+
+    // -- the other direction --
+
+    function brightened(image) {
+      const { mask } = data.rois[state.roi];
+      const inside = (i) => (mask[i >> 3] >> (i & 7)) & 1;
+      let sum = 0;
+      let n = 0;
+      for (let i = 0; i < image.length; i++)
+        if (inside(i)) {
+          sum += image[i];
+          n++;
+        }
+      const more = ((state.by / 100) * sum) / (n || 1);
+      return image.map((v, i) => (inside(i) ? v + more : v));
+    }
+    function read() {
+      codes.of = shown.image;
+      wish("before", { image: shown.image });
+      change();
+    }
+    function change() {
+      if (!codes.of || codes.of !== shown.image) return; // read when it has settled
+      const image = brightened(shown.image);
+      paint(seen.firstChild, image, 0, data.white, GREYS);
+      const { acronym } = data.rois[state.roi];
+      const words = state.by ? `${acronym} ${Math.abs(state.by)} % ${state.by > 0 ? "brighter" : "darker"}` : `${acronym} as decoded`;
+      seen.firstChild.setAttribute("aria-label", `What the encoder sees: the decoded section, ${words}.`);
+      wish("after", { image, words });
+    }
+    function drawCodes() {
+      if (!codes.before || !codes.after) return;
+      const most = Math.max(3, ...codes.before.map(Math.abs), ...codes.after.map(Math.abs));
+      const moves = codes.after.map((v, k) => v - codes.before[k]);
+      const first = moves.reduce((best, v, k) => (Math.abs(v) > Math.abs(moves[best]) ? k : best), 0);
+      codeRows.forEach(({ name, before, after, bars }, k) => {
+        name.textContent = nameOfLatent(k);
+        name.parentElement.classList.toggle("lx-most", k === first && Math.abs(moves[k]) >= 0.005);
+        [before, after].forEach((cell, i) => {
+          const v = [codes.before, codes.after][i][k];
+          cell.textContent = minus(v.toFixed(2));
+          bars[i].style = `left:${50 + (50 * Math.min(v, 0)) / most}%;width:${(50 * Math.abs(v)) / most}%`;
+        });
+      });
+      if (state.by && codes.words !== codes.told)
+        say(`${codes.words}: ${nameOfLatent(first)} moves most, from ${minus(codes.before[first].toFixed(2))} to ${minus(codes.after[first].toFixed(2))}.`);
+      codes.told = codes.words;
+      root.dispatchEvent(new Event("read"));
     }
 
     // -- regions under the pointer --
@@ -556,9 +632,8 @@
       drawOutlines();
     }
     function tell() {
-      const [value, change] = shown.means;
-      tip.replaceChildren(element("strong", {}, nameOf(region)),
-        element("span", {}, `mean brightness ${value[region].toFixed(3)}`), element("span", {}, `difference ${signed(change[region], 3)}`));
+      tip.replaceChildren(element("strong", {}, nameOf(region)), element("span", {}, `mean brightness ${shown.means[region].toFixed(3)}`),
+        element("span", {}, `difference ${signed(shown.changes[region], 3)}`));
     }
     function hover(event, view) {
       const box = view.stack.getBoundingClientRect();
@@ -574,95 +649,90 @@
       tip.style.left = `${Math.max(4, left)}px`;
       tip.style.top = `${event.clientY - frame.top + 18}px`;
     }
-    function leave() {
-      tip.hidden = true;
-      pointAt(0);
-    }
     for (const view of views) {
       view.stack.onpointermove = view.stack.onpointerdown = (event) => hover(event, view);
-      view.stack.onpointerleave = leave;
+      view.stack.onpointerleave = () => {
+        tip.hidden = true;
+        pointAt(0);
+      };
     }
 
     // -- state --
 
-    const engine = makeEngine(layers, offset, (tag, z, image, ms) => {
-      if (tag === "start") {
-        if (String([...z]) !== String(starts.get(state.start).code)) return;
-        [shown.startImage, shown.start] = [image, state.start];
-        paint(originals[1].firstChild, image, 0, data.white, GREYS);
-      } else {
-        [shown.image, shown.z] = [image, Array.from(z)];
-      }
-      shown.ms = ms;
+    const engine = makeEngine(data, (job, result, ms) => {
+      if (job.key !== key()) return;
+      if (job.kind === "start") {
+        [shown.startImage, shown.startKey] = [result, job.key];
+        paint(originals[1].firstChild, result, 0, data.white, GREYS);
+      } else if (job.kind === "now") Object.assign(shown, { image: result, key: job.key, z: job.z, ms });
+      else if (job.kind === "before") codes.before = result;
+      else Object.assign(codes, { after: result, words: job.words });
+      if (job.kind === "before" || job.kind === "after") return drawCodes();
       sayWhence();
       draw();
+    }, (error) => {
+      root.textContent = `This browser cannot run the models (${error.message}); a newer one with WebAssembly SIMD can.`;
     });
+    const wish = (kind, of) => engine(kind, { ...of, model: state.model, key: key() });
 
     function sayWhence() {
-      const of = data.simulated ? "simulated brains" : "brains";
       const took = shown.ms === null ? "" : ` One section takes ${Math.max(1, Math.round(shown.ms))} ms in this browser.`;
-      source.textContent = `${data.model}, run ${data.run}; ${of}: cohort ${data.cohort}; ${height} × ${width} pixels of ${data.pixel_um} µm. `
-        + `What it paints: variance around the code of ${data.from}, full colour at ${data.scales.map((s) => s.toPrecision(2)).join(", ")} (squared grey values). `
-        + `What moves it: ${data.readers} clean test brains, darkest against brightest.${took}`;
+      source.textContent = `${model().name}; cohort ${data.cohort}${data.simulated ? ", simulated" : ""}; ${height} × ${width} pixels of ${data.pixel_um} µm.${took}`;
     }
     function move(k, value) {
-      state.z[k] = milli(value);
+      state.z = state.z.map((v, i) => (i === k ? milli(value) : v));
       showSlider(k);
-      engine.wish("now", state.z);
+      wish("now", { z: state.z });
       settle();
     }
     function showSlider(k) {
-      const { input, output, row, mark, at } = rows[k];
-      const text = minus(state.z[k].toFixed(2));
+      const { input, output, row, mark } = rows[k];
       input.value = state.z[k];
-      output.textContent = text;
-      input.setAttribute("aria-valuetext", `F${k + 1}, ${minus(String(Math.round(state.z[k] * 100) / 100))} prior standard deviations`);
-      mark.style.left = `${at(starts.get(state.start).code[k])}%`;
-      row.classList.toggle("lx-moved", Math.abs(state.z[k] - starts.get(state.start).code[k]) > 5e-4);
+      output.textContent = minus(state.z[k].toFixed(2));
+      input.setAttribute("aria-valuetext", `${nameOfLatent(k)}, ${minus(String(Math.round(state.z[k] * 100) / 100))} prior standard deviations`);
+      mark.style.left = `${at(startCode()[k])}%`;
+      row.classList.toggle("lx-moved", Math.abs(state.z[k] - startCode()[k]) > 5e-4);
+    }
+    function showLatents() {
+      model().latents.forEach((latent, k) => {
+        const { row, label, band, note, told } = rows[k];
+        label.textContent = nameOfLatent(k);
+        band.style = `left:${at(latent.low)}%;width:${at(latent.high) - at(latent.low)}%`;
+        const follows = !latent.active ? "inactive in this fit" : latent.factor ? `follows ${plain(latent.factor)}, R² ${minus(latent.r2.toFixed(2))}` : "";
+        note.textContent = follows + ("matched" in latent ? `; |r| ${latent.matched.toFixed(2)} with the first fit's` : "");
+        told.textContent = `; 95 % of the test brains lie between ${minus(latent.low.toFixed(1))} and ${minus(latent.high.toFixed(1))}`;
+        row.classList.toggle("lx-inactive", !latent.active);
+      });
     }
     function takeUp(k) {
       if (state.playing) return; // what plays stays in hand
       state.latent = k;
-      showFields(k);
+      rows.forEach((r, i) => r.row.classList.toggle("lx-hand", i === k));
       sayPlay();
     }
-    function showFields(k) {
-      rows.forEach((r, i) => r.row.classList.toggle("lx-hand", i === k));
-      const latent = data.latents[k];
-      handTitle.textContent = `F${k + 1}${k === state.latent ? ", the latent in hand" : ""}${latent.active ? "" : ": inactive in this fit"}`;
-      field.src = latent.projective;
-      const most = data.rois.map((r, i) => [latent.receptive[i], r.acronym]).sort((a, b) => b[0] - a[0])[0];
-      field.alt = `Projective field of F${k + 1}: the pixels that change while it moves over ±${data.limit}.`;
-      bars.forEach(({ fill, value }, i) => {
-        // Shifts, as in chapter 7: √ tames what spans four orders of magnitude.
-        fill.style.width = `${100 * Math.sqrt(latent.receptive[i] / strongest)}%`;
-        fill.classList.toggle("lx-most", data.rois[i].acronym === most[1]);
-        value.textContent = latent.receptive[i] < 0.01 ? "< 0.01" : latent.receptive[i].toFixed(2);
-      });
-    }
     function sayPlay() {
-      play.textContent = `${state.playing ? "Pause" : "Play"} F${state.latent + 1}`;
+      play.textContent = `${state.playing ? "Pause" : "Play"} ${nameOfLatent(state.latent)}`;
       play.classList.toggle("lx-on", state.playing);
     }
     function begin(id, z) {
       const one = starts.get(id);
-      state.start = select.value = id;
-      state.z = Array.from(z || one.code);
-      shown.startImage = shown.image = null;
+      select.value = state.start = id;
+      modelSelect.value = state.model;
+      state.z = Array.from(z || startCode());
+      Object.assign(shown, { key: null, startKey: null });
+      Object.assign(codes, { of: null, before: null, after: null });
+      showLatents();
       rows.forEach((_, k) => showSlider(k));
+      takeUp(state.latent);
       originals[0].hidden = !one.pixels;
       originals[1].lastChild.textContent = one.pixels ? "Reconstruction" : "Decoded";
       originals[0].firstChild.setAttribute("aria-label", `Section of brain ${one.name}`);
       originals[1].firstChild.setAttribute("aria-label", `${originals[1].lastChild.textContent} section of the start, ${one.name}`);
-      captions[1].textContent = `Difference from ${one.pixels ? "the reconstruction" : id === "prior" ? "the prior mean" : "the mean code"}`;
-      startNote.textContent = one.pixels
-        ? one.fault ? `A brain with a ${one.fault}: compare the two for what the model did not paint back.` : "A test brain, not seen in training, and what the model makes of its code."
-        : id === "prior" ? "Where the prior has its centre. The bands show how far the brains are from it." : "No brain of its own: the average of the codes.";
-      if (one.pixels) {
-        paint(originals[0].firstChild, bytes(one.pixels), 0, 255 * data.white, GREYS);
-      }
-      engine.wish("start", one.code);
-      engine.wish("now", state.z);
+      startNote.textContent = !one.pixels ? "Every latent has the median of the test brains' codes."
+        : one.fault ? `This brain has an artefact (${one.fault}). Compare the two.` : "The model never saw this brain in training.";
+      if (one.pixels) paint(originals[0].firstChild, one.pixels, 0, 255 * data.white, GREYS);
+      wish("start", { z: startCode() });
+      wish("now", { z: state.z });
       settle();
     }
 
@@ -680,12 +750,12 @@
       const tick = () => {
         const now = performance.now();
         // Where motion is not wanted: one step a second, not a glide.
-        const by = still.matches ? 1 : (SPEED * Math.min(now - last, 200)) / 1000;
+        const step = still.matches ? 1 : (SPEED * Math.min(now - last, 200)) / 1000;
         last = now;
-        let next = state.z[state.latent] + direction * by;
-        if (Math.abs(next) >= data.limit) {
+        let next = state.z[state.latent] + direction * step;
+        if (Math.abs(next) >= limit) {
           direction = -Math.sign(next);
-          next = -direction * data.limit;
+          next = -direction * limit;
         }
         move(state.latent, next);
         clock = setTimeout(tick, still.matches ? 1000 : 33);
@@ -696,8 +766,8 @@
     // -- links --
 
     function hashOf() {
-      const parts = [`start=${encodeURIComponent(state.start)}`];
-      if (state.z.some((v, k) => v !== starts.get(state.start).code[k])) parts.push(`z=${state.z.join(",")}`);
+      const parts = [`model=${state.model}`, `start=${encodeURIComponent(state.start)}`];
+      if (state.z.some((v, k) => v !== startCode()[k])) parts.push(`z=${state.z.join(",")}`);
       return `#${parts.join("&")}&latent=${state.latent + 1}&fit=${fit}`;
     }
     function writeAddress() {
@@ -711,46 +781,54 @@
       const given = new URLSearchParams(location.hash.slice(1));
       if (!given.has("start")) return false;
       const z = given.has("z") ? given.get("z").split(",").map(Number) : null;
-      const k = Number(given.get("latent") || 1);
-      if (given.get("fit") !== fit || !starts.has(given.get("start"))) {
-        notice = "That link belongs to another fit, whose latents are not these. ";
+      const [k, of] = [Number(given.get("latent") || 1), Number(given.get("model") || 0)];
+      if (given.get("fit") !== fit || !starts.has(given.get("start")) || !(of in data.models)) {
+        notice = "That link belongs to other models, whose latents are not these. ";
         return false;
       }
       if ((z && (z.length !== latentDim || !z.every(Number.isFinite))) || !(k >= 1 && k <= latentDim)) {
         notice = "That link is incomplete, so the explorer starts anew. ";
         return false;
       }
-      const { code } = starts.get(given.get("start"));
-      const inside = (v, i) => Math.max(-Math.max(data.limit, -code[i]), Math.min(Math.max(data.limit, code[i]), milli(v)));
       setPlaying(false);
-      begin(given.get("start"), z && z.map(inside));
-      takeUp(Math.floor(k) - 1);
+      [state.model, state.latent] = [of, Math.floor(k) - 1];
+      begin(given.get("start"), z && z.map((v) => clamp(milli(v), Math.max(limit, ...model().codes.flat().map(Math.abs)))));
       return true;
     }
 
     // -- hands on --
 
-    rows.forEach(({ row, input }, k) => {
+    rows.forEach(({ input }, k) => {
       input.oninput = () => {
         setPlaying(false);
         takeUp(k);
         move(k, Number(input.value));
       };
       input.onfocus = () => takeUp(k);
-      // Only a look: on its way to the buttons the pointer passes other latents.
-      row.onpointerenter = (event) => event.pointerType === "mouse" && !event.buttons && showFields(k);
     });
-    sliders.onpointerleave = () => showFields(state.latent);
-    select.onchange = () => {
+    const startOver = (id) => {
       setPlaying(false);
-      begin(select.value);
+      begin(id);
     };
-    reset.onclick = () => {
-      setPlaying(false);
-      begin(state.start);
+    select.onchange = () => startOver(select.value);
+    modelSelect.onchange = () => {
+      state.model = Number(modelSelect.value);
+      startOver(state.start);
     };
+    typical.onclick = () => {
+      by.value = 0;
+      by.oninput();
+      startOver(TYPICAL.id);
+    };
+    reset.onclick = () => startOver(state.start);
     play.onclick = () => setPlaying(!state.playing);
     outlines.onchange = drawOutlines;
+    by.oninput = roiSelect.onchange = () => {
+      [state.by, state.roi] = [Number(by.value), Number(roiSelect.value)];
+      byOutput.textContent = `${signed(state.by, 0)} %`;
+      by.setAttribute("aria-valuetext", `${data.rois[state.roi].name} ${signed(state.by, 0)} %`);
+      change();
+    };
     link.onclick = async () => {
       setPlaying(false);
       clearTimeout(quiet); // what is told next is that it was copied
@@ -768,26 +846,27 @@
     };
     window.addEventListener("hashchange", readAddress);
 
-    sayWhence();
-    takeUp(0);
     drawOutlines();
-    if (!readAddress()) begin("prior");
+    by.oninput();
+    if (!readAddress()) begin(TYPICAL.id);
 
-    let decoder = null;
+    let models = null;
+    const of = (k) => (models = models || makeModels(data))(k);
     window.brainvaeExplorer = {
-      decode: (z) => (decoder = decoder || makeDecoder(layers, offset))(z),
+      decode: (z, k = 0) => of(k).decode(z),
+      encode: (image, k = 0) => of(k).encode(image),
       get state() {
-        return { ...state, z: state.z.slice(), region, shown: { ...shown } };
+        return { ...state, region, shown: { ...shown }, codes: { ...codes }, ready: ready() };
       },
     };
   }
 
   const root = document.getElementById("lx-root");
   const data = window.brainvaeExplorerData;
-  if (root && data && data.format === 1) explore(root, data);
+  if (root && data && data.format === 2) explore(root, data);
   else if (root) {
     root.textContent = data
-      ? "The decoder in _static/explorer_data.js is of another version than this page: run make book, which writes both."
-      : "There is no decoder beside this page (_static/explorer_data.js): run make book, which fits the model and writes it.";
+      ? "The models in _static/explorer_data.js are of another version than this page: run make book, which writes both."
+      : "There are no models beside this page (_static/explorer_data.js): run make book, which writes them.";
   }
 })();

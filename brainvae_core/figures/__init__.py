@@ -39,7 +39,6 @@ from brainvae_core.figures.truth import (
     fig_planted,
     fig_recovery,
     fig_stability,
-    fig_tails,
 )
 
 __all__ = [name for name in dir() if name.startswith("fig_")]

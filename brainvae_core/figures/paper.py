@@ -274,9 +274,11 @@ def _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, mask
             for panel in shown:
                 if masks[k].mean() <= draw.LOCAL:
                     draw.outline(panel, masks[k], width=0.6)
-    for k, name in enumerate(artefact_names):
-        axes[0, k].set_title(style.sentence(name))
-        axes[1, n + k].set_title(f"{style.sentence(name)} − truth")
+    for k, name in enumerate(map(style.sentence, artefact_names)):
+        axes[0, k].set_title(name)
+        empty = axes[0, n + k]  # beside the truth, which differs from itself by nothing
+        place = {"ha": "center", "va": "bottom", "transform": empty.transAxes}
+        empty.text(0.5, 0.04, f"{name}\n− truth", fontsize=9, **place)
     draw.scale_bar(axes[-1, n - 1], pixel_um)
     place = {"location": "bottom", "shrink": 0.8, "extend": "both", "aspect": 40}
     draw.colour_bar(figure, difference, axes[:, n:], "Brightness less the truth's", **place)

@@ -17,7 +17,7 @@ from brainvae_core.figures.style import styled
 
 RIGHT = "right: "  # of names that say what lies to the right of a line
 # Of scores whose names do not say it, and what at the end of a score's name is a unit.
-UNITS = {"PSNR": "Decibels", "PCA-FD": "Squared grey values"}
+UNITS = {"PCA-FD": "Squared grey values"}
 KNOWN = ("nats", "dB", "prior SD", "SD", "squared grey values", "grey values", "µm")
 ENDING = re.compile(rf"(?<=\S)\s+\(({'|'.join(KNOWN)}|bits per pixel|share|%)\)$")
 

@@ -66,12 +66,6 @@ LOOKS = {
     "nearest brain": ("#8C6D1F", "X", (0, (1.2, 1.2))),
     "mean image": ("#000000", "*", "-"),
     "probabilistic PCA": ("#005C43", "h", (0, (3, 1))),
-    "factor analysis": ("#74C69D", "p", (0, (8, 2))),
-    "median": ("#CC79A7", "^", (0, (3, 1))),
-    "non-local means": ("#E69F00", "v", (0, (3, 1.2, 1, 1.2, 1, 1.2))),
-    "total variation": ("#56B4E9", "P", (0, (8, 2))),
-    "corrupted input": ("#7F7F7F", "h", (0, (2, 2))),
-    "rule of chapter 1": ("#7B4FA3", "<", (0, (2, 2))),
     "told the factors": ("#333333", (4, 1, 0), (0, (4, 1.5, 1, 1.5))),
 }
 OTHER_PCA = [("#8FBF3F", "H", (0, (3, 1))), ("#1E5B2E", ">", (0, (8, 2)))]

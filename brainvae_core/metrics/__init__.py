@@ -7,7 +7,6 @@ import inspect
 from brainvae_core.metrics.artefacts import (
     ArtefactRemoval,
     ErrorMap,
-    PixelDetection,
     artefact_removal,
     auc,
     error_score,
@@ -33,10 +32,7 @@ from brainvae_core.metrics.covariates import AdjustedNorm
 from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level, cw_ssim_scale_um
 from brainvae_core.metrics.designs import Design, asked_design, design_of, usable_brains
 from brainvae_core.metrics.factors import (
-    DCI,
-    dci,
     linear_recovery,
-    mutual_information_gap,
 )
 from brainvae_core.metrics.generative import (
     Bound,

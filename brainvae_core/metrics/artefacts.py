@@ -1,13 +1,12 @@
 """What a model makes of artefacts: how much it reproduces, removes, notices and outlines."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from sklearn.metrics import (
-    average_precision_score,
-    roc_auc_score,
-)
+from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from brainvae_core.metrics.checks import (
     check_one_shape,
@@ -44,7 +43,7 @@ def artefact_removal(
     of_clean: np.ndarray,
     of_corrupted: np.ndarray,
     mean_image: np.ndarray,
-    pixel_um: float,
+    pixel_um: float | None,
 ) -> ArtefactRemoval:
     """What a model's answer to a corrupted brain holds of the artefact and of the brain.
 
@@ -60,7 +59,8 @@ def artefact_removal(
     clean, corrupted, of_clean, of_corrupted : ndarray, shape (n, height, width)
         The same brains without and with an artefact, and a model's answers to the two.
     masks, mean_image, pixel_um
-        Of the same shape, neither empty nor full; of the training brains, (height, width).
+        Of the same shape, neither empty nor full; of the training brains, (height, width); without
+        the size of a pixel there is no pattern (NaN), which takes longest.
     """
     clean, corrupted, of_clean, of_corrupted = checked_alike(
         {"clean": clean, "corrupted": corrupted},
@@ -71,8 +71,8 @@ def artefact_removal(
     for part, what in ((masks, "is empty"), (~masks, "covers the whole image")):
         if not (some := part.any(axis=(1, 2))).all():
             raise ValueError(f"the mask of brain {np.argmin(some)} {what}; leave that brain out")
-    check_positive(pixel_um=pixel_um)
-    reproduced, pattern, kept, recovered = np.empty((4, len(clean)))
+    check_positive(pixel_um=1 if pixel_um is None else pixel_um)
+    reproduced, pattern, kept, recovered = np.full((4, len(clean)), np.nan)
     for i, mask in enumerate(masks):
         truth, answer = clean[i].astype(np.float64), of_corrupted[i].astype(np.float64)
         change, comes_back = corrupted[i] - truth, answer - of_clean[i]
@@ -81,9 +81,11 @@ def artefact_removal(
                 f"brain {i} is the same clean and corrupted inside its mask; leave out brains "
                 "without an artefact"
             )
-        fine = [x - gaussian_filter(x, PATTERN_UM / pixel_um) for x in (change, comes_back)]
-        whole = np.square(change[mask]).sum()
-        for shares, (a, d) in ((reproduced, (change, comes_back)), (pattern, fine)):
+        whole, parts = np.square(change[mask]).sum(), [(reproduced, change, comes_back)]
+        if pixel_um is not None:
+            sigma = PATTERN_UM / pixel_um
+            parts += [(pattern, *(x - gaussian_filter(x, sigma) for x in (change, comes_back)))]
+        for shares, a, d in parts:
             total = np.square(a[mask]).sum()
             shares[i] = (a[mask] * d[mask]).sum() / total if total > 1e-12 * whole else 0.0
         for shares, part, where in ((kept, ~mask, "outside"), (recovered, mask, "inside")):
@@ -123,27 +125,28 @@ def reproduced_change(
     return shares
 
 
-def graded_removal(model, graded, mean_image: np.ndarray) -> ArtefactRemoval:
+def graded_removal(
+    model, graded, mean_image: np.ndarray, patterns: Sequence[str] | None = None
+) -> ArtefactRemoval:
     """`artefact_removal` of every artefact at every strength, of arrays (n_kinds, n_strengths, n).
 
     Parameters
     ----------
     model, graded, mean_image
         With ``reconstruct(images)``, or ``encode`` and ``decode``; of ``graded_artefacts``.
+    patterns : sequence of str, optional
+        The kinds whose pattern is asked; every one.
     """
     *cells, n, height, width = graded.images.shape
-    times = int(np.prod(cells))
-    flat = graded.images.reshape(-1, height, width)
-    found = artefact_removal(
-        np.tile(graded.clean, (times, 1, 1)),
-        flat,
-        graded.masks.reshape(flat.shape),
-        np.tile(reconstructed(model, graded.clean), (times, 1, 1)),
-        reconstructed(model, flat),
-        mean_image,
-        graded.pixel_um,
-    )
-    return ArtefactRemoval(*(shares.reshape(*cells, n) for shares in found))
+    times, found = cells[1], []
+    clean, of_clean = graded.clean, reconstructed(model, graded.clean)
+    for kind, images, masks in zip(graded.kinds, graded.images, graded.masks, strict=True):
+        flat = images.reshape(-1, height, width)
+        answers = np.tile(clean, (times, 1, 1)), flat, masks.reshape(flat.shape)
+        answers += np.tile(of_clean, (times, 1, 1)), reconstructed(model, flat)
+        asked = patterns is None or kind in patterns
+        found.append(artefact_removal(*answers, mean_image, graded.pixel_um if asked else None))
+    return ArtefactRemoval(*(np.stack(of).reshape(*cells, n) for of in zip(*found, strict=True)))
 
 
 class ErrorMap:
@@ -193,18 +196,12 @@ def share_above(clean: np.ndarray, corrupted: np.ndarray) -> np.ndarray:
     return below.mean(axis=0) + equal.mean(axis=0) / 2
 
 
-class PixelDetection(NamedTuple):
-    """How well an error map outlines what is wrong: two areas under curves over pixels, (n,) each.
+def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """How well error maps outline what is wrong: areas under ROC curves over pixels, (n,).
 
-    Guessing is 0.5 of ``auc`` (ROC), the share of wrong pixels of ``average_precision``.
+    Guessing is 0.5. Every map is held against its mask, neither empty nor full; both are (n,
+    height, width).
     """
-
-    auc: np.ndarray
-    average_precision: np.ndarray
-
-
-def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> PixelDetection:
-    """Every brain's error map against its mask, neither empty nor full; (n, height, width)."""
     maps, masks = checked_images(maps, "maps", None), np.asarray(masks, dtype=bool)
     check_one_shape(maps=maps, masks=masks)
     size = masks.sum(axis=(1, 2))
@@ -213,9 +210,11 @@ def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> PixelDetection:
             f"the masks of brains {bad[:5]} are empty or cover the whole image: there is nothing "
             "to tell apart; leave those out"
         )
-    pairs = [(m.ravel(), found.ravel()) for found, m in zip(maps, masks, strict=True)]
-    areas = (roc_auc_score, average_precision_score)
-    return PixelDetection(*(np.array([area(*pair) for pair in pairs]) for area in areas))
+    areas = np.empty(len(maps))
+    for i, (found, mask, wrong) in enumerate(zip(maps, masks, size, strict=True)):
+        ranks = rankdata(found.ravel())[mask.ravel()]
+        areas[i] = (ranks.mean() - (wrong + 1) / 2) / (mask.size - wrong)  # Mann and Whitney's U
+    return areas
 
 
 def _checked(scores, truth) -> tuple[np.ndarray, np.ndarray]:
