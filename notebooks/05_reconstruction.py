@@ -74,7 +74,7 @@ n_test, n_seeds = scores["brain"].nunique(), len(p.grid.seeds)
 seeds = f"{n_seeds} {'seed' if n_seeds == 1 else 'seeds'} of each VAE"
 source = f"{n_test} test brains, {seeds}, 95 % intervals"
 summary = summarise(scores, by=["score", "model", "latent_dim"])
-lines = summarise(floors, by=["score", "model"])
+lines = floors.groupby(["score", "model"], sort=False)["value"].mean().reset_index()
 figures.fig_2c(
     summary[summary["score"] == "CW-SSIM"],
     lines[lines["score"] == "CW-SSIM"],
@@ -150,7 +150,7 @@ spectrum = table(p, "spectrum")
 by_size = summarise(spectrum[spectrum["score"] == "power left"], by=["model", "size_um"])
 n_clean = spectrum["brain"].nunique()
 figures.fig_curves(
-    by_size[by_size["model"] != "mean image"],
+    by_size[~by_size["model"].isin(["nearest brain", "mean image"])],
     "size_um",
     "Wavelength (µm)",
     references=pd.DataFrame({"model": ["mean image"], "value": [1.0]}),
