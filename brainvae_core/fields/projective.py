@@ -1,6 +1,9 @@
 """Projective fields: which output pixels each latent moves; and models along random axes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import reduce
 
@@ -240,11 +243,20 @@ class Rotated:
         means, variances = encoded(model, np.asarray(images, dtype=np.float32))
         self._model, self._centre = model, means.mean(axis=0, dtype=np.float64)
         self._kept = checked_active(active, means.shape[1])
-        kept = means[:, self._kept], variances[:, self._kept]
-        self._turn = random_axes(*kept, seed)
+        self._spread = means[:, self._kept], variances[:, self._kept]
+        self._turn_by(seed)
+
+    def _turn_by(self, seed):
+        self._turn = random_axes(*self._spread, seed)
         self._back, self.latent_dim = np.linalg.inv(self._turn), len(self._turn)
-        if hasattr(model, "posterior"):
+        if hasattr(self._model, "posterior"):
             self.posterior = self._posterior
+
+    def again(self, seed: int) -> Rotated:
+        """The same model along other axes, without encoding the images again."""
+        other = copy(self)
+        other._turn_by(seed)
+        return other
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Codes of images along the new axes, (n, n_active)."""

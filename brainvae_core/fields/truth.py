@@ -169,9 +169,9 @@ def recover_at_random(
         return [_nothing(planted, codes.shape[1])] * n
     few = images[:n_read]
     seen = receptive_field(model, few, roi_masks, weight_range(few, roi_masks))
-    found = []
+    found, first = [], Rotated(model, few, 0, active)
     for seed in range(n):
-        turned = Rotated(model, few, seed, active)
+        turned = first.again(seed)
         painted = projective_field(turned, np.zeros(turned.latent_dim), c)
         divergence = seen.rotated(seed, active).divergence
         profile = region_profile(painted.variance_all, roi_masks)
