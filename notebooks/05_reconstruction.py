@@ -193,12 +193,9 @@ figures.fig_curves(
 # tenth of PCA's lead over the mean image. Controls are true by construction, so the same rule must say "holds".
 
 # %% tags=["hide-input"]
-size = {
-    name: f"{a} × {b}" for name, (a, b) in (("small", p.grid.shape), ("large", p.evaluation.shape))
-}
-both = pd.concat(
-    [scores[scores["latent_dim"] == n].assign(at=size["small"]), headline.assign(at=size["large"])]
-)
+at = [f"{a} × {b}" for a, b in (p.grid.shape, p.evaluation.shape)]
+of_small = scores[scores["latent_dim"] == n].assign(at=at[0])
+both = pd.concat([of_small, headline.assign(at=at[1])])
 of, large = dict(iter(both.groupby("score"))), dict(iter(headline.groupby("score")))
 kinds, fine = dict(iter(fd_large.groupby("score"))), spectrum[spectrum["score"] == "fine"]
 half = fd_large[fd_large["score"] == "real brains"]["value"].iloc[0] / 2
