@@ -17,8 +17,8 @@
 # **Does the β-VAE remove artefacts that PCA and the VAE reproduce, and what else does it remove?**
 #
 # **Answer.** With {glue:text}`artefact_l` latents the β-VAE reproduces {glue:text}`artefact_leak_beta` of a leak, the VAE {glue:text}`artefact_leak_vae` and PCA
-# {glue:text}`artefact_leak_pca`; PCA with {glue:text}`artefact_wide` components reproduces {glue:text}`artefact_leak_wide`. That the β-VAE removes artefacts that the
-# others reproduce: {glue:text}`artefact_says_pca` beside PCA, {glue:text}`artefact_says_vae` beside the VAE. It removes rare anatomy too: of ventricles that are five
+# {glue:text}`artefact_leak_pca`; PCA with {glue:text}`artefact_wide` components reproduces {glue:text}`artefact_leak_wide`. That the β-VAE removes what a PCA with as
+# many latents reproduces: {glue:text}`artefact_says_pca`; what the VAE reproduces: {glue:text}`artefact_says_vae`. It removes rare anatomy too: of ventricles five
 # standard deviations wider, {glue:text}`artefact_ventricles_beta` of the change comes back.
 
 # %% tags=["parameters", "hide-input"]
