@@ -417,7 +417,7 @@ def test_keys_move_a_slider_and_the_numbers_and_words_agree(visit, page_file, sm
     slider, latent = page.locator("#lx-f3"), shown["latents"][2]
     note = page.locator(f"#{slider.get_attribute('aria-describedby')}").text_content()
     assert f"brains lie between {latent['low']:.1f}".replace("-", "−") in note
-    assert f"follows {latent['factor'].replace('_', ' ')}, R² " in note
+    assert f"follows {latent['factor'].replace('_', ' ')}, R²\xa0" in note
     page.get_by_label(re.compile("^F3")).focus()
     slide(page, 3, 0)
     for key in ("ArrowRight", "ArrowRight", "ArrowUp", "ArrowLeft"):
