@@ -111,6 +111,9 @@ def latent_readings(codes: pd.DataFrame, factors: pd.DataFrame, is_test: np.ndar
     through the other brains, from this latent alone. Columns of ``codes`` are latents.
     """
     test, others = codes[is_test], codes[~is_test]
+    factors = factors.loc[
+        :, np.logical_and(*(factors[f].nunique() > 1 for f in (is_test, ~is_test)))
+    ]
     low, high = np.quantile(test, [0.025, 0.975], axis=0)
     active, found = active_latents(test.to_numpy()), []
     for k, name in enumerate(codes):
@@ -207,7 +210,7 @@ def write_script(path: str | Path, data: dict) -> Path:
 def _network(model, arrays, order, sign) -> dict:
     """A VAE with its latents in this order and with these signs; of its posterior, the mean."""
     latents, of_codes = model.decoder[0], model.encoder[-1]
-    turn = torch.as_tensor(sign, dtype=torch.float32)
+    turn = torch.as_tensor(sign, dtype=torch.float32, device=model.device)
     inward = nn.Linear(len(order), latents.out_features)
     outward = nn.Linear(of_codes.in_features, len(order))
     inward.weight.data, inward.bias.data = latents.weight.data[:, order] * turn, latents.bias.data

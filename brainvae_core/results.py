@@ -67,7 +67,7 @@ def table(p: Settings, name: str) -> pd.DataFrame:
 def measured(name: str) -> pd.DataFrame:
     """What a benchmark wrote and comes with the project: ``"training"``, ``"realism"``."""
     content = (MEASURED / f"{name}.csv").read_bytes()
-    LOADED[f"measured {name}"] = hashlib.sha256(content).hexdigest()
+    LOADED[f"table {name}"] = hashlib.sha256(content).hexdigest()
     return pd.read_csv(io.BytesIO(content))
 
 

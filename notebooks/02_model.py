@@ -139,13 +139,13 @@ quoted(
 )
 
 # %% tags=["hide-input"]
-spread = run.model.encode(cohort.split("train").images).std(axis=0).mean()
+spread = run.model.encode(cohort.split("validation").images).std(axis=0).mean()
 pd.Series(
     {
         "a latent moves by more than 0.5 when HPF is brighter": far > 0.5,
         "HPF changes more than the rest of the brain": bool(ratio > 1),
         "the rest changes too": bool(change[rest].mean() > 0.001),
-        "the training brains' codes spread hardly wider than the prior": bool(spread < 1.2),
+        "the validation brains' codes spread hardly wider than the prior": bool(spread < 1.2),
         "the decoded section correlates > 0.9 with the input": bool(
             np.corrcoef(decoded.ravel(), section.ravel())[0, 1] > 0.9
         ),

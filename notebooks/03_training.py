@@ -83,17 +83,22 @@ figures.fig_training(histories, pca_explained).shows(
 
 # %% tags=["hide-input"]
 mean_section = train.images.mean(axis=0)
-seen = {"training": train.images[: len(test)], "test": test.images}
+n = min(len(test), len(train))
+seen = {"training": train.images[:n], "test": test.images[:n]}
+codes = {
+    name: {"training": run.model.encode(train.images), "test": run.model.encode(test.images)}
+    for name, run in fitted.items()
+}
 explained = {
     f"{name}, {part}": estimate(
-        explained_variance_per_brain(images, run.model.reconstruct(images), mean_section)
+        explained_variance_per_brain(images, run.model.decode(codes[name][part][:n]), mean_section)
     )
     for name, run in fitted.items()
     for part, images in seen.items()
 }
 figures.fig_explained({k: e[:3] for k, e in explained.items()}).shows(
     "Explained variance of training and of test brains, with 95 % intervals over brains."
-).made_from(f"Cohort {cohort.name}, as many training as test brains ({len(test)}), {one_fit}")
+).made_from(f"Cohort {cohort.name}, {n} training and {n} test brains, {one_fit}")
 
 # %% [markdown]
 # The gap is {glue:text}`training_gap_vae` points for the VAE, {glue:text}`training_gap_beta_vae` for the β-VAE and {glue:text}`training_gap_pca` for PCA.
@@ -106,12 +111,8 @@ figures.fig_explained({k: e[:3] for k, e in explained.items()}).shows(
 # %% tags=["hide-input"]
 factors, split = known_factors(cohort), cohort.metadata["split"]
 known = {part: factors[split == part].to_numpy() for part in ("train", "test")}
-codes = {
-    name: {"train": run.model.encode(train.images), "test": run.model.encode(test.images)}
-    for name, run in fitted.items()
-}
 recovery = {
-    name: linear_recovery(z["train"], known["train"], z["test"], known["test"])
+    name: linear_recovery(z["training"], known["train"], z["test"], known["test"])
     for name, z in codes.items()
 }
 figures.fig_recovery(np.stack([*recovery.values()]), list(recovery), list(factors)).shows(
@@ -176,7 +177,7 @@ gaps = {k: 100 * (values[f"{k}, training"] - values[f"{k}, test"]) for k in fitt
 read_off = {name: int((r >= 0.5).sum()) for name, r in recovery.items()}
 quoted(
     training_latents=p.model.latent_dim,
-    training_n_test=len(test),
+    training_n_test=n,
     **{f"training_test_{s}": percent(values[f"{k}, test"], 0) for k, s in short.items()},
     **{f"training_train_{s}": percent(values[f"{k}, training"], 0) for k, s in short.items()},
     **{f"training_gap_{s}": f"{gaps[k]:.1f}" for k, s in short.items()},

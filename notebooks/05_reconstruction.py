@@ -74,7 +74,7 @@ n_test, n_seeds = scores["brain"].nunique(), len(p.grid.seeds)
 seeds = f"{n_seeds} {'seed' if n_seeds == 1 else 'seeds'} of each VAE"
 source = f"{n_test} test brains, {seeds}, 95 % intervals"
 summary = summarise(scores, by=["score", "model", "latent_dim"])
-lines = summarise(floors, by=["score", "model"])
+lines = floors.groupby(["score", "model"], sort=False)["value"].mean().reset_index()
 figures.fig_2c(
     summary[summary["score"] == "CW-SSIM"],
     lines[lines["score"] == "CW-SSIM"],
@@ -150,7 +150,7 @@ spectrum = table(p, "spectrum")
 by_size = summarise(spectrum[spectrum["score"] == "power left"], by=["model", "size_um"])
 n_clean = spectrum["brain"].nunique()
 figures.fig_curves(
-    by_size[by_size["model"] != "mean image"],
+    by_size[~by_size["model"].isin(["nearest brain", "mean image"])],
     "size_um",
     "Wavelength (µm)",
     references=pd.DataFrame({"model": ["mean image"], "value": [1.0]}),
@@ -193,12 +193,9 @@ figures.fig_curves(
 # tenth of PCA's lead over the mean image. Controls are true by construction, so the same rule must say "holds".
 
 # %% tags=["hide-input"]
-size = {
-    name: f"{a} × {b}" for name, (a, b) in (("small", p.grid.shape), ("large", p.evaluation.shape))
-}
-both = pd.concat(
-    [scores[scores["latent_dim"] == n].assign(at=size["small"]), headline.assign(at=size["large"])]
-)
+at = [f"{a} × {b}" for a, b in (p.grid.shape, p.evaluation.shape)]
+of_small = scores[scores["latent_dim"] == n].assign(at=at[0])
+both = pd.concat([of_small, headline.assign(at=at[1])])
 of, large = dict(iter(both.groupby("score"))), dict(iter(headline.groupby("score")))
 kinds, fine = dict(iter(fd_large.groupby("score"))), spectrum[spectrum["score"] == "fine"]
 half = fd_large[fd_large["score"] == "real brains"]["value"].iloc[0] / 2

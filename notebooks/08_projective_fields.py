@@ -49,7 +49,7 @@ from brainvae_core.latent_claims import MARGINS, projective_claims, share_of_lat
 from brainvae_core.metrics import active_latents, summarise, verdict
 from brainvae_core.models import fit
 from brainvae_core.prepare import prepare_cohort
-from brainvae_core.readings import clean_test
+from brainvae_core.readings import FEW_C, clean_test
 from brainvae_core.record import Record, quoted
 from brainvae_core.results import table
 from brainvae_core.study import compared_configs
@@ -78,7 +78,7 @@ ends = np.array([-p.fields.c_max, 0, p.fields.c_max])
 figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um).made_from(one_code)
 
 # %% [markdown]
-# Brains lie within about two standard deviations, so both ends are far outside. Bright spots appear there that look like the leaks of chapter 1.
+# Brains lie within about two standard deviations, so both ends are far outside of them. What appears there, such as a bright spot, need not be in any brain.
 #
 # ## Fig. 3A · The field of every latent
 #
@@ -105,7 +105,7 @@ figures.fig_3a(rgb, scales, starred, **drawn).shows(
 ).made_from(source)
 
 # %% [markdown]
-# Most latents change several places at once. The contours show because a wider or taller brain moves every border. The same fields can be explored by hand in the
+# A latent can change several places at once. The contours show because a wider or taller brain moves every border. The same fields can be explored by hand in the
 # [explorer](../book/explorer.md).
 #
 # ## By region
@@ -146,7 +146,8 @@ figures.fig_maps(
 # ([rule](../book/method.md)). Each is read from the codes of {glue:text}`projective_n_starts` brains.
 
 # %% tags=["hide-input"]
-tails, codes = (table(p, name).query("model == 'β-VAE'") for name in ("tails", "codes"))
+every, codes = table(p, "tails"), table(p, "codes").query("model == 'β-VAE'")
+tails = every.query("model == 'β-VAE'")
 first = tails[tails["seed"] == tails["seed"].min()]
 wide = {
     score: first[first["score"] == score].pivot(index="latent", columns="brain", values="value")
@@ -161,7 +162,7 @@ of_pca = [{"score": score, "model": "PCA", "value": value} for score, value in o
 figures.fig_scores(found, references=pd.DataFrame(of_pca)).shows(
     "How unlike the two sides of each latent are, and how strong its tails."
 ).made_from(
-    f"Cohort {cohort.name}: from {n_starts} clean test brains' codes, 29 values of c, "
+    f"Cohort {cohort.name}: from {n_starts} clean test brains' codes, {FEW_C} values of c, "
     f"{configs['β-VAE'].told}; PCA from one brain's code, its largest value"
 )
 
@@ -194,11 +195,14 @@ Record(numbers, claims, MARGINS, n_brains=n_starts, n_seeds=tails["seed"].nuniqu
 
 # %% tags=["hide-input", "hide-output"]
 told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.items()}
+of_components = share_of_latents(every.query("model == 'PCA'"), "spot at the ends")
+own = codes[codes["seed"] == configs["β-VAE"].seed]
 often = wide["star"].mean(axis=1)
 often = ", ".join(f"{k} ({share:.0%} of starts)" for k, share in often.items() if share)
 quoted(
     projective_spots=f"{ends_share:.0%}",
     projective_near=f"{near:.0%}",
+    projective_pca_spots=f"{of_components.mean():.0%}",
     projective_starred=often or "no latent",
     projective_says_tail=told.get("one tail moves SSp, HPF and RSP", "not asked"),
     projective_starts=alike,
@@ -228,7 +232,7 @@ pd.Series(
         "more latents have a spot at the ends than within 2 SD": ends_share > near,
         "the kept tables are this model's": np.allclose(
             model.encode(brains[:2]).ravel(),
-            codes[codes["clean"] == 1].query("seed == @configs['β-VAE'].seed")["value"][:16],
+            own.loc[own["clean"] == 1, "value"][: 2 * len(z0)],
             atol=0.01,
         ),
     }
@@ -236,8 +240,8 @@ pd.Series(
 
 # %% [markdown]
 # **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code, tails and spots from those of {glue:text}`projective_n_starts` brains;
-# the intervals hold the spread over these starts. Another fit has other latents, so a star is a fact about one fit until more fits say the same. PCA makes spots at its ends
-# as well: far outside the brains any decoder does.
+# the intervals hold the spread over these starts. Another fit has other latents, so a star is a fact about one fit until more fits say the same. Of PCA's
+# components {glue:text}`projective_pca_spots` make a spot at an end as well: spots say how far c goes and not what a VAE learned.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

@@ -87,17 +87,19 @@
         const weights = room(banks * lanes * rows * run);
         signal = { ...out, at: target.at + crop * after, pitch: target.pitch };
         steps.push((memory, all) => {
-          const tap = (bank, lane, row, k) => {
-            const [t, from, o] = [Math.floor(k / before), k % before, lane % after];
-            const [ty, tx] = up ? [s * (rows - 1 - row) + bank, s * (taps - 1 - t) + Math.floor(lane / after)] : [row, t];
-            return layer.weights[((up ? from * after + o : o * before + from) * ky + ty) * kx + tx];
-          };
           let to = weights;
           for (let bank = 0; bank < banks; bank++)
-            for (let lane = 0; lane < lanes; lane += 4)
+            for (let four = 0; four < lanes; four += 4)
               for (let row = 0; row < rows; row++)
-                for (let k = 0; k < run; k++)
-                  for (let i = lane; i < lane + 4; i++) all[to++] = i < channels ? tap(bank, i, row, k) : 0;
+                for (let t = 0; t < taps; t++)
+                  for (let from = 0; from < before; from++)
+                    for (let lane = four; lane < four + 4; lane++, to++) {
+                      if (lane >= channels) continue;
+                      const o = lane % after;
+                      const ty = up ? s * (rows - 1 - row) + bank : row;
+                      const tx = up ? s * (taps - 1 - t) + Math.floor(lane / after) : t;
+                      all[to] = layer.weights[((up ? from * after + o : o * before + from) * ky + ty) * kx + tx];
+                    }
           for (let lane = 0; lane < channels; lane++) all[bias + lane] = layer.bias[lane % after];
           const f = kernel({ pixels, step, pitch, rows, run, lanes, stride: channels, rectified }, memory);
           return () => {
@@ -154,14 +156,18 @@
 
     function vae({ decoder, encoder, offset, mean, scale, typical }) {
       const [h, w] = data.shape;
-      const [decoded, encoded] = [makeNetwork(decoder, { h: 1, w: 1, c: typical.length }), makeNetwork(encoder, { h, w, c: 1 })];
+      const decoded = makeNetwork(decoder, { h: 1, w: 1, c: typical.length });
+      let encoded = null; // made when it is first asked for
       return {
         decode(z) {
           const image = decoded(z);
           for (let i = 0; i < image.length; i++) image[i] = 1 / (1 + Math.exp(-(image[i] + offset[i])));
           return image;
         },
-        encode: (image) => encoded(image.map((x, i) => (x - mean[i]) / scale)),
+        encode(image) {
+          encoded = encoded || makeNetwork(encoder, { h, w, c: 1 });
+          return encoded(image.map((x, i) => (x - mean[i]) / scale));
+        },
       };
     }
 
@@ -184,7 +190,7 @@
       };
     }
 
-    const made = []; // each when it is first asked for
+    const made = [];
     return (k) => (made[k] = made[k] || (data.models[k].decoder ? vae : pca)(data.models[k]));
   }
 
@@ -277,16 +283,21 @@
   const clamp = (x, most) => Math.max(-most, Math.min(most, x));
   const plain = (name) => name.replaceAll("_", " ");
 
+  // What 16 bits are as a number.
+  const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
+    const power = (bits >> 10) & 31;
+    const part = bits & 1023;
+    return (bits >> 15 ? -1 : 1) * (power ? 2 ** (power - 15) * (1 + part / 1024) : 2 ** -24 * part);
+  });
+
   // A text of the data as numbers: its type, a colon, base64. Half precision becomes single.
   function array(text) {
-    const [kind, content] = text.split(":");
-    const raw = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)).buffer;
-    if (kind !== "f2") return new { u1: Uint8Array, u2: Uint16Array, i1: Int8Array, f4: Float32Array }[kind](raw);
-    return Float32Array.from(new Uint16Array(raw), (bits) => {
-      const power = (bits >> 10) & 31;
-      const part = bits & 1023;
-      return (bits >> 15 ? -1 : 1) * (power ? 2 ** (power - 15) * (1 + part / 1024) : 2 ** -24 * part);
-    });
+    const raw = atob(text.slice(3));
+    const bytes = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+    const kind = { u1: Uint8Array, u2: Uint16Array, f2: Uint16Array, i1: Int8Array, f4: Float32Array }[text.slice(0, 2)];
+    const numbers = new kind(bytes.buffer);
+    return text.startsWith("f2") ? new Float32Array(numbers.length).map((_, i) => HALF[numbers[i]]) : numbers;
   }
 
   function element(tag, attributes, ...inside) {
@@ -339,7 +350,7 @@
     const canvas = (name) => element("canvas", { width, height, class: "lx-pixels", role: "img", "aria-label": name });
     const small = (name) => element("figure", { class: "lx-small" }, canvas(name), element("figcaption", {}, name));
     const option = (value, name) => element("option", { value }, name);
-    const labelled = (text, control) => [element("label", { htmlFor: control.id }, text), control];
+    const labelled = (text, ...controls) => element("span", { class: "lx-labelled" }, element("label", { htmlFor: controls[0].id }, text), ...controls);
     const modelSelect = element("select", { id: "lx-model" }, ...data.models.map((m, k) => option(k, m.name)));
     const select = element("select", { id: "lx-start" }, ...[...starts.values()].map((s) => option(s.id, s.name)));
     const roiSelect = element("select", { id: "lx-region" }, ...data.rois.map((r, k) => option(k, r.acronym.toLowerCase() === r.name.toLowerCase() ? r.name : `${r.acronym} · ${r.name}`)));
@@ -402,7 +413,7 @@
       return { name, before, after, bars };
     });
     const otherPanel = element("section", { class: "lx-panel lx-other" }, element("h2", {}, "The other direction: change a region, read the codes"),
-      element("div", { class: "lx-tools" }, ...labelled("Region", roiSelect), ...labelled("Brightness", by), byOutput),
+      element("div", { class: "lx-tools" }, labelled("Region", roiSelect), labelled("Brightness", by, byOutput)),
       element("div", { class: "lx-pair" }, seen, codeTable));
     codeTable.classList.add("lx-codes");
     const [changeTable, changes] = table(["Region", "Brightness", "Difference"], "Largest changes of regions");
@@ -414,8 +425,8 @@
     const source = element("p", { class: "lx-source" });
 
     root.replaceChildren(
-      element("div", { class: "lx-tools" }, ...labelled("Model", modelSelect), ...labelled("Start from", select), typical, reset, play, link,
-        element("span", { class: "lx-check" }, outlines, element("label", { htmlFor: "lx-outlines" }, "Outlines")), address),
+      element("div", { class: "lx-tools" }, labelled("Model", modelSelect), labelled("Start from", select), typical, reset, play, link,
+        labelled("Outlines", outlines), address),
       element("div", { class: "lx-main" }, element("div", { class: "lx-figures" }, ...figures, tip), sliders),
       status,
       element("div", { class: "lx-panels" }, otherPanel, element("div", {}, tablePanel, startPanel)),
@@ -687,7 +698,7 @@
         const { row, label, band, note, told } = rows[k];
         label.textContent = nameOfLatent(k);
         band.style = `left:${at(latent.low)}%;width:${at(latent.high) - at(latent.low)}%`;
-        const follows = !latent.active ? "inactive in this fit" : latent.factor ? `follows ${plain(latent.factor)}, R² ${minus(latent.r2.toFixed(2))}` : "";
+        const follows = !latent.active ? "inactive in this fit" : latent.factor ? `follows ${plain(latent.factor)}, R²\u00a0${minus(latent.r2.toFixed(2))}` : "";
         note.textContent = follows + ("matched" in latent ? `; |r| ${latent.matched.toFixed(2)} with the first fit's` : "");
         told.textContent = `; 95 % of the test brains lie between ${minus(latent.low.toFixed(1))} and ${minus(latent.high.toFixed(1))}`;
         row.classList.toggle("lx-inactive", !latent.active);
@@ -836,6 +847,7 @@
     window.addEventListener("hashchange", readAddress);
 
     drawOutlines();
+    by.oninput();
     if (!readAddress()) begin(TYPICAL.id);
 
     let models = null;

@@ -9,7 +9,6 @@ maps, lines with bands, points with intervals, distributions).
 
 from brainvae_core.figures.artefacts import fig_error_maps, fig_reconstructions
 from brainvae_core.figures.cohort import (
-    fig_brightness,
     fig_factors,
     fig_ledger,
     fig_quality,

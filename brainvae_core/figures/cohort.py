@@ -226,39 +226,3 @@ def fig_ledger(kept: int, refused: Mapping[str, int]) -> Figure:
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.tick_params(axis="y", length=0)
     return figure
-
-
-@styled
-def fig_brightness(before: np.ndarray, after: np.ndarray) -> Figure:
-    """Mean brightness inside each brain, before and after it is set to the cohort's average.
-
-    Horizontal: mean brightness of a brain, in raw grey values before the adjustment (A) and on a
-    scale where 1 is white after it (B); vertical: the number of brains. The black triangle above
-    the bars is the mean. Both horizontal axes run from 0 to the same multiple of that mean, so that
-    the widths compare; the coefficient of variation above is the standard deviation over the mean.
-    A narrow histogram in B is good: brains no longer differ by overall brightness.
-
-    Parameters
-    ----------
-    before, after : ndarray, shape (n,)
-        In raw greys, and in [0, 1].
-    """
-    before = style.check_shape("before", before, (None,))
-    after = style.check_shape("after", after, before.shape)
-    figure = style.new_figure(2.2)
-    panels = figure.subplots(1, 2)
-    reach = max(v.max() / v.mean() for v in (before, after)) * 1.08
-    told = ("A", "Before", "raw grey"), ("B", "After the adjustment", "1 is white")
-    for ax, values, (letter, title, unit) in zip(panels, (before, after), told, strict=True):
-        end = reach * values.mean()
-        ax.hist(values, np.linspace(0, end, BINS + 1), color=ORDINARY)
-        above = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 4}
-        ax.plot(values.mean(), 1.0, "v", color="black", ms=7, mew=0, **above)
-        ax.set(xlim=(0, end), ylim=(0, 1.1 * ax.get_ylim()[1]))
-        ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        ax.set_xlabel(f"Mean brightness of a brain ({unit})")
-        spread = 100 * values.std() / values.mean()
-        style.panel_title(ax, letter, f"{title}, coefficient of variation {spread:.1f} %")
-    panels[0].set_ylabel("Brains")
-    return figure

@@ -86,9 +86,9 @@ class LinearGaussian(Arrays):
     ``loadings`` (latent_dim, height, width) are what a step of one prior standard deviation adds,
     grey values; ``noise`` (height, width) is every pixel's variance, grey², raised to at least
     ``NOISE_FLOOR``. Variances are those of maximum likelihood, with n in the denominator.
-    Probabilistic PCA and factor analysis leave loadings that are orthogonal when each pixel is
-    divided by its noise, so that the posterior's covariance is diagonal and the same for every
-    image. Codes are posterior means: they vary the less the more is lost in the noise.
+    Probabilistic PCA's loadings are orthogonal when each pixel is divided by its noise, so that the
+    posterior's covariance is diagonal and the same for every image. Codes are posterior means: they
+    vary the less the more is lost in the noise.
     """
 
     kept = ("mean", "loadings", "noise")
