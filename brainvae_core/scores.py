@@ -14,6 +14,7 @@ from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import (
     CWSSIM,
     ErrorMap,
+    auc,
     clustering,
     cw_ssim_level,
     error_score,
@@ -34,7 +35,6 @@ from brainvae_core.metrics import (
     radial_spectrum,
     reproduced_change,
     scores_table,
-    share_above,
     spread,
 )
 from brainvae_core.models import PCA, LinearGaussian, MeanImage, NearestBrain, elbo_terms
@@ -258,31 +258,44 @@ def removal_along_l(p, cohort):
     return removal(p, cohort, p.evaluation.artefact_strengths[-1:])
 
 
-def detection(p, cohort):
-    """How often artefacts of middle strength stand out: areas under ROC curves, a brain a row.
-
-    ``pixels``: how often a pixel of the artefact has a larger error than one outside. ``brain, by
-    error`` and ``brain, by code``: of how many clean brains the score is lower.
-    """
+def _errors(p, cohort):
+    """Artefacts of middle strength, and what makes a model's map of errors."""
     strengths = p.evaluation.artefact_strengths
     graded = _graded(p, cohort, strengths[len(strengths) // 2 :][:1])
-    flat, masks = (x.reshape(-1, *cohort.atlas.shape) for x in (graded.images, graded.masks))
     ordinary = clean_part(cohort, "validation").images[: PER_GRADED * p.evaluation.n_graded]
-    train, axes = cohort.split("train").images[:SOME_BRAINS], {"kind": graded.kinds}
+    return graded, lambda run: ErrorMap(run.model, ordinary)
+
+
+def detection(p, cohort):
+    """How well a model's error outlines artefacts: `pixel_detection`, a brain a row."""
+    graded, error_of = _errors(p, cohort)
+    flat, masks = (x.reshape(-1, *cohort.atlas.shape) for x in (graded.images, graded.masks))
+    axes = {"kind": graded.kinds}
 
     def of_run(run):
-        error = ErrorMap(run.model, ordinary)
-        maps, of_clean = error(flat), error(graded.clean)
-        found = {
-            "pixels": pixel_detection(maps, masks),
-            "brain, by error": share_above(error_score(of_clean), error_score(maps)),
-        }
-        usual = run.model.encode(train)
+        areas = pixel_detection(error_of(run)(flat), masks)
+        return scores_table({"pixels": areas.reshape(len(graded.kinds), -1)}, axes=axes)
+
+    return of_run
+
+
+def noticed(p, cohort):
+    """How often a brain with an artefact scores higher than a clean one, by error and by code."""
+    graded, error_of = _errors(p, cohort)
+    train = cohort.split("train").images[:SOME_BRAINS]
+
+    def of_run(run):
+        error, usual = error_of(run), run.model.encode(train)
+        scores = {"brain, by error": lambda images: error_score(error(images))}
         if 1 < usual.shape[1] <= len(train) - 2:  # a name is no place, and nothing has no distance
-            scores = [outlier_score(usual, run.model.encode(x)) for x in (graded.clean, flat)]
-            found["brain, by code"] = share_above(*scores)
-        cells = {name: of.reshape(len(graded.kinds), -1) for name, of in found.items()}
-        return scores_table(cells, axes=axes)
+            scores["brain, by code"] = lambda x: outlier_score(usual, run.model.encode(x))
+        tables = []
+        for name, score in scores.items():
+            of_clean = score(graded.clean)
+            for kind, (images,) in zip(graded.kinds, graded.images, strict=True):
+                found = left_out_table(auc, {name: (of_clean, score(images))})
+                tables.append(found.assign(kind=kind))
+        return pd.concat(tables, ignore_index=True)
 
     return of_run
 
@@ -328,6 +341,7 @@ TABLES = {
     "removal": Table("evaluated", removal, _GRADED),
     "removal_along_l": Table("curve", removal_along_l, _GRADED),
     "detection": Table("evaluated", detection, _GRADED),
+    "noticed": Table("evaluated", noticed, _GRADED),
     "anatomy": Table("evaluated", anatomy, ("evaluation.n_graded",)),
     "fields": Table("read", readings.fields, READ),
     "statements": Table("read", readings.statements, READ),

@@ -17,8 +17,8 @@
 # **Does the β-VAE remove artefacts that PCA and the VAE reproduce, and what else does it remove?**
 #
 # **Answer.** With {glue:text}`artefact_l` latents the β-VAE reproduces {glue:text}`artefact_leak_beta` of a leak, the VAE {glue:text}`artefact_leak_vae` and PCA
-# {glue:text}`artefact_leak_pca`; PCA with {glue:text}`artefact_wide` components reproduces {glue:text}`artefact_leak_wide`. That the β-VAE removes artefacts that the
-# others reproduce: {glue:text}`artefact_says_pca` beside PCA, {glue:text}`artefact_says_vae` beside the VAE. It removes rare anatomy too: of ventricles that are five
+# {glue:text}`artefact_leak_pca`; PCA with {glue:text}`artefact_wide` components reproduces {glue:text}`artefact_leak_wide`. That the β-VAE removes what a PCA with as
+# many latents reproduces: {glue:text}`artefact_says_pca`; what the VAE reproduces: {glue:text}`artefact_says_vae`. It removes rare anatomy too: of ventricles five
 # standard deviations wider, {glue:text}`artefact_ventricles_beta` of the change comes back.
 
 # %% tags=["parameters", "hide-input"]
@@ -147,8 +147,11 @@ figures.fig_curves(
 # "brain" whether there is one, by the size of the error or by how far the code lies from those of training brains.
 
 # %% tags=["hide-input"]
-detection = table(p, "detection")
-noticed = summarise(detection, by=["score", "kind", "model"], bounds=(0, 1))
+sides = [
+    summarise(table(p, name), by=["score", "kind", "model"], bounds=(0, 1))
+    for name in ("detection", "noticed")
+]
+noticed = pd.concat(sides)
 of_l = noticed[~noticed["model"].str.startswith("PCA, ")]
 figures.fig_scores(
     of_l.assign(panel=of_l["kind"].str.capitalize() + ": " + of_l["score"]),
@@ -160,14 +163,14 @@ figures.fig_scores(
 
 # %% [markdown]
 # By its error the β-VAE tells {glue:text}`artefact_noticed_error` of the brains with a leak from clean ones, by its code {glue:text}`artefact_noticed_code`. So an
-# artefact that is removed leaves the image; how far it leaves the code is the second number. The mean image, which has no latents, is the detector to beat.
+# artefact that is removed leaves the image; how far it leaves the code is the second number. The mean image stands beside: it has no latents, and its error outlines artefacts too.
 #
 # ## Is rare anatomy removed as well?
 #
 # The ventricles of clean test brains are widened by five standard deviations of the cohort.
 
 # %% tags=["hide-input"]
-before = clean_part(cohort).images[:3]
+before = clean_part(cohort).images[:2]
 wide = displaced(before, cohort.atlas, "ventricle_size", 5.0)
 answers = {f"{name}'s answer": model.reconstruct(wide) for name, model in models.items()}
 rows = {"Ventricles wider": wide, **{k: v for k, v in answers.items() if k[:5] != "PCA, "}}

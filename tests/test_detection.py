@@ -13,7 +13,6 @@ from brainvae_core.metrics import (
     error_score,
     outlier_score,
     pixel_detection,
-    share_above,
 )
 
 SHAPE = (11, 17)
@@ -30,15 +29,6 @@ def test_the_area_is_mann_whitneys():
     u = mannwhitneyu(scores[truth], scores[~truth]).statistic
     wanted = u / (truth.sum() * (~truth).sum())
     assert auc(scores[~truth], scores[truth]) == pytest.approx(wanted)
-
-
-def test_shares_above_are_the_area_brain_by_brain():
-    scores, truth = problem()
-    scores = scores.round(1)  # ties
-    found = share_above(scores[~truth], scores[truth])
-    assert found.shape == (truth.sum(),) and ((found >= 0) & (found <= 1)).all()
-    assert found.mean() == pytest.approx(auc(scores[~truth], scores[truth]))
-    assert share_above([1, 2, 3], [0, 2, 9]).tolist() == [0, 0.5, 1]
 
 
 def test_pixels_are_judged_brain_by_brain():
@@ -104,8 +94,7 @@ def test_a_dead_latent_changes_nothing():
 def test_nonsense_is_refused_by_name():
     scores, truth = problem(20)
     cases = [
-        ("not finite", share_above, np.where(truth, np.nan, scores), scores),
-        ("all true or all false", share_above, scores, []),
+        ("not finite", auc, np.where(truth, np.nan, scores), scores),
         ("all true or all false", auc, scores, []),
     ]
     refused(cases)

@@ -48,7 +48,7 @@ rng = np.random.default_rng(0)
 
 
 def test_recurring_names_keep_their_colours_and_none_has_another_s():
-    names = ["factor analysis", "PCA, L = 30", "non-local means", "PCA", "rule of chapter 1", "own"]
+    names = ["nearest brain", "PCA, L = 30", "mean image", "PCA", "probabilistic PCA", "own"]
     looks = model_looks(names)
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == len(names)
     for i in range(len(names)):
@@ -63,7 +63,7 @@ def test_recurring_names_keep_their_colours_and_none_has_another_s():
 
 
 def test_random_axes_of_a_model_have_its_colour_and_hollow_markers():
-    names = ["β-VAE, random axes", "β-VAE", "told the factors", "factor analysis", "mean image"]
+    names = ["β-VAE, random axes", "β-VAE", "told the factors", "probabilistic PCA", "mean image"]
     looks = model_looks(names)
     random, model = looks[names[0]], looks["β-VAE"]
     assert model == model_looks(["β-VAE"])["β-VAE"] and "mfc" not in model
@@ -172,11 +172,11 @@ def test_explained_variance_ends_at_minus_ten_and_a_hundred_percent():
 
 
 def test_a_score_has_its_unit_below_and_latents_have_one_colour():
-    names = ["log p(x) or bound (nats)", "PSNR", "log p(x)", "leak (11 brains)"]
+    names = ["log p(x) or bound (nats)", "PCA-FD", "log p(x)", "leak (11 brains)"]
     latents = {f"F{k}": estimate() for k in range(1, 9)}
     axes = figures.fig_scores(rows(dict.fromkeys(names, latents), "score", "model")).axes
-    assert [ax.get_xlabel() for ax in axes] == ["Nats", "Decibels", "", ""]
-    titles = ["Log p(x) or bound", "PSNR", "Log p(x)", "Leak (11 brains)"]
+    assert [ax.get_xlabel() for ax in axes] == ["Nats", "Squared grey values", "", ""]
+    titles = ["Log p(x) or bound", "PCA-FD", "Log p(x)", "Leak (11 brains)"]
     assert [ax.get_title(loc="left").split("$  ")[1] for ax in axes] == titles
     assert len({line.get_color() for ax in axes for line in ax.lines}) == 1
 

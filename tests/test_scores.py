@@ -105,6 +105,7 @@ def test_a_copy_is_perfect_and_the_mean_image_says_nothing(p, cohort, models):
         ("removal", "explained", 1, 0),
         ("removal_along_l", "reproduced", 1, 0),
         ("detection", "pixels", 0.5, None),
+        ("noticed", "brain, by error", 0.5, None),
         ("anatomy", "comes back", 1, 0),
     ):
         found = rows(p, cohort, name, ends)

@@ -1,6 +1,5 @@
 """What was planted is found by a model that is the truth, and by none that is not."""
 
-
 import numpy as np
 import pandas as pd
 import pytest

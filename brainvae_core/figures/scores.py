@@ -93,11 +93,6 @@ def fig_curves(
         draw.reference_lines(ax, references[title], floor)
         ylabel = ylabels[i] if i < len(ylabels) else ""
         ax.set_ylabel(style.wrapped(ylabel, 1.95))
-        if floor > -np.inf:
-            high = ax.get_ylim()[1]
-            ax.set_yscale("log")
-            ax.set_ylim(floor, high)
-            style.plain_log(ax.yaxis)
         if "Explained variance" in (title, ylabel):
             ax.set_ylim(style.explained_limits(*ax.get_ylim()))
         style.panel_title(ax, names[i], title)
@@ -105,6 +100,11 @@ def fig_curves(
             ax.set_xlabel(xlabel)
     for ax in axes.flat[len(panels) :]:
         ax.remove()
+    for ax in axes.flat[: len(panels)] if floor > -np.inf else ():  # once all lines are there
+        high = ax.get_ylim()[1]
+        ax.set_yscale("log")
+        ax.set_ylim(floor, high)
+        style.plain_log(ax.yaxis)
     titles = list(panels)
     for i, (ax, title) in enumerate(zip(axes.flat, panels, strict=False)):  # limits are known now
         beside = references[title]

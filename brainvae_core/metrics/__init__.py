@@ -13,7 +13,6 @@ from brainvae_core.metrics.artefacts import (
     graded_removal,
     pixel_detection,
     reproduced_change,
-    share_above,
 )
 from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, cleaned
 from brainvae_core.metrics.codes import (

@@ -184,18 +184,6 @@ def auc(clean: np.ndarray, corrupted: np.ndarray) -> float:
     return float(roc_auc_score(truth, scores))
 
 
-def share_above(clean: np.ndarray, corrupted: np.ndarray) -> np.ndarray:
-    """Of each corrupted score (m,), the share of clean ones (n,) below it; ties count half.
-
-    Its mean is the area under the ROC curve, a brain at a time.
-    """
-    clean, corrupted = np.ravel(clean), np.ravel(corrupted)
-    scores = np.concatenate([clean, corrupted])
-    _checked(scores, np.arange(len(scores)) >= len(clean))
-    below, equal = (of(clean[:, np.newaxis], corrupted) for of in (np.less, np.equal))
-    return below.mean(axis=0) + equal.mean(axis=0) / 2
-
-
 def pixel_detection(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """How well error maps outline what is wrong: areas under ROC curves over pixels, (n,).
 
