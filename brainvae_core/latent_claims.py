@@ -19,7 +19,7 @@ from brainvae_core.metrics import (
     match_latents,
     sidedness_beyond_chance,
 )
-from brainvae_core.readings import by_fit, code_matrix, reading
+from brainvae_core.readings import by_fit, code_matrix, holding, reading
 
 ALMOST_ALL, MANY = 0.75, 0.5  # shares of the latents
 SOME_PAIRS = 0.1  # of the pairs of a region and a latent
@@ -59,7 +59,7 @@ def receptive_claims(rows: pd.DataFrame, n_brains: int) -> dict[str, dict[str, E
     if "HPF" in of:
         others = [by_fit(one) for name, one in by_region.items() if name != "HPF"]
         values, draws = (np.max(part, axis=0) for part in zip(*others, strict=True))
-        most = from_resamples(values, draws, n_brains, bounds=(0, 1))
+        most = holding(from_resamples(values, draws, n_brains, bounds=(0, 1)))
         claims["HPF modulates almost all latents"] = {"share − ¾": of["HPF"].above(ALMOST_ALL)}
         claims["no other region does"] = {"¾ − largest share": most.below(ALMOST_ALL)}
     if "STR" in of:
@@ -167,7 +167,7 @@ def returned(fits: Sequence[np.ndarray], n: int = 100) -> Estimate:
     found = np.array(
         [[match_latents(fits[0][at], z[at]).correlation.mean() for at in draws] for z in fits[1:]]
     )
-    return from_resamples(found[:, 0], found[:, 1:], n_brains, bounds=(0, 1))
+    return holding(from_resamples(found[:, 0], found[:, 1:], n_brains, bounds=(0, 1)))
 
 
 def _unclean(rows) -> np.ndarray:

@@ -19,7 +19,7 @@
 # **Answer.** The book reads {glue:text}`brains_n` {glue:text}`brains_kind` sections, one a brain, of {glue:text}`brains_size` pixels of
 # {glue:text}`brains_pixel` µm. Quality control calls {glue:text}`brains_outliers` of them outliers; its rule on images finds {glue:text}`brains_breakage`
 # breakages, {glue:text}`brains_grid` grids and {glue:text}`brains_leak` leaks, and suspects {glue:text}`brains_none` of the brains without an artefact.
-# The one real brain that we have is {glue:text}`brains_inside` the simulated range: PCA of simulated brains leaves it {glue:text}`brains_error_ratio` times the error.
+# The one real brain that we have is {glue:text}`brains_inside` the simulated range: PCA of simulated brains leaves it {glue:text}`brains_error_ratio` times the error of a simulated one.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file

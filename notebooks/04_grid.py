@@ -71,6 +71,7 @@ for b in (1.0, p.model.beta):
 
 # %% tags=["hide-input"]
 vaes = scores[scores["model"] == "β-VAE"].set_index(["score", "beta", "latent_dim", "seed"])
+vaes = vaes.sort_index()
 every = pd.MultiIndex.from_product([grid.betas, grid.latent_dims, grid.seeds])
 rate, distortion, explained = (
     vaes.loc[f"{score}, validation", "value"].reindex(every).to_numpy().reshape(grid.shape)
@@ -104,7 +105,7 @@ figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
 #
 # The paper names an inflection point and gives no rule. Ours has two steps. L is the knee, over L, of the least D + R that any β reaches. β is the knee of the
 # rate–distortion curve at that L. A knee is the point farthest from the chord between the curve's ends (Kneedle; Satopää et al. 2011). A curve within 5 % of its
-# range of the chord has none. With several seeds a straight line with their noise must bend as far in at most 5 % of draws. The ends of a range are never its knee.
+# range of the chord has none. With several seeds a straight line with their noise must bend as far in at most 5 % of draws.
 
 # %% tags=["hide-input"]
 figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, marks).shows(
@@ -195,6 +196,10 @@ quoted(
     grid_active=int(in_use.sum()),
     grid_fits=len(in_use),
     grid_n_validation=n_validation,
+    grid_n_latents=len(grid.latent_dims),
+    grid_possible=len(grid.latent_dims) - 2,
+    grid_n_betas=len(grid.betas),
+    grid_possible_betas=len(grid.betas) - 2,
 )
 
 # %% tags=["hide-input"]
@@ -210,9 +215,10 @@ pd.Series(
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Every fit is at its plateau (chapter 3). With one
-# seed a point the noise of a fit is unknown, so a knee is what the curve shows and has no p. More seeds give it one; more values of L and β move a knee, because
-# it depends on the range scanned. The brains are simulated: this decides what the rule says here, not what it says of mice.
+# **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Every fit is at its plateau (chapter 3). The ends
+# of a range are never its knee: of {glue:text}`grid_n_latents` values of L only {glue:text}`grid_possible` could be chosen, of {glue:text}`grid_n_betas` of β only
+# {glue:text}`grid_possible_betas`. So this shows the rule at work; that it agrees with the paper, or does not, says little yet. With one
+# seed a point the noise of a fit is unknown, and a knee has no p. More seeds give it one; more values of L and β can move it. The brains are simulated: this decides what the rule says here, not what it says of mice.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

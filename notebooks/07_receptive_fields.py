@@ -199,21 +199,27 @@ counts = {"clean test brains": len(brains), "brains read": n, "regions": len(p.f
 Record(counts | numbers, claims, MARGINS)
 
 # %% [markdown]
-# The interval resamples brains and, from two fits on, holds the spread of fits. Of random axes of the same codes, {glue:text}`receptive_localised_chance` are localised by
-# this rule: localised fields are no sign of meaning by themselves.
+# The interval resamples brains and, from two fits on, holds the spread of fits. Random axes of the same codes say how much of a localised field is the axis itself: over
+# six regions {glue:text}`receptive_localised` of the latents are localised and {glue:text}`receptive_localised_chance` of random axes; over all regions
+# {glue:text}`receptive_localised_all` and {glue:text}`receptive_localised_all_chance`.
 
 # %% tags=["hide-input", "hide-output"]
 told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.items()}
 above = pd.Series((mine[:, None] > chance).mean(axis=1), [p.fields.rois[i] for i in own])
 above = above.reindex(["HPF", "STR"])
 share = pd.Series({name: of.value for name, of in moved.items()}).reindex(["HPF", "STR"])
-turned = named.loc["share localised"].query("kind == 'rotated'")["value"].mean()
+by_kind = (
+    said[said["score"] == "share localised"].groupby(["over", "kind"], sort=False)["value"].mean()
+)
+by_kind = by_kind.unstack("kind")[["value", "rotated"]].to_numpy()
 quoted(
     receptive_hpf=f"{share['HPF']:.0%}",
     receptive_str=f"{share['STR']:.0%}",
     receptive_not_moved=f"{unmoved.value:.0%}",
     receptive_localised=f"{localised.value:.0%}",
-    receptive_localised_chance=f"{turned:.0%}",
+    receptive_localised_chance=f"{by_kind[0, 1]:.0%}",
+    receptive_localised_all=f"{by_kind[-1, 0]:.0%}",
+    receptive_localised_all_chance=f"{by_kind[-1, 1]:.0%}",
     receptive_says_hpf=told.get("HPF modulates almost all latents", "is not asked"),
     receptive_says_str=told.get("STR reaches many latents", "is not asked"),
     receptive_hpf_above=f"{above['HPF']:.0%}",

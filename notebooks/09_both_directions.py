@@ -45,8 +45,8 @@ from brainvae_core.record import Record, quoted
 from brainvae_core.results import table
 
 # %% [markdown]
-# Every fit of PCA, VAE and β-VAE at 320 × 448 was read on the same {glue:text}`both_n` clean test brains, over the six regions of chapter 7 and over every region of
-# the slice. One call reads the numbers.
+# Every fit of PCA, VAE and β-VAE at 320 × 448 was read on the same {glue:text}`both_n` clean test brains. The regions are the six of chapter 7, and then every region
+# of the slice. One call reads the numbers.
 
 # %%
 fields, said, codes = (table(p, name) for name in ("fields", "statements", "codes"))
@@ -168,8 +168,9 @@ figures.fig_stability(found, random).shows(
 #
 # - Receptive and projective field differ (Factor 8 and HPF): some latent's share of HPF differs by more than 0.2 between its two fields (margin 0.05).
 # - The β-VAE's latents are less correlated than the VAE's and PCA's (margin 0.05). Models are compared from two fits on: nobody knows from one fit what the next is like.
-# - Ours: a latent moves what it sees more than other latents do (margin 0.1); the β-VAE's axes are less correlated than random axes of its own codes (0.05); latents come
-#   back in another fit with |r| above 0.9 (0.05).
+# - Ours: a latent moves what it sees more than other latents do (margin 0.1).
+# - Ours: the β-VAE's axes are less correlated than random axes of its own codes (margin 0.05).
+# - Ours: latents come back in another fit with |r| above 0.9 (margin 0.05).
 
 # %% tags=["hide-input"]
 claims = association_claims(said, of_fit, n, len(sets[every]))

@@ -16,8 +16,8 @@
 #
 # **When the factors that make brains differ are known, does one latent stand for one factor, and do its fields show where that factor acts?**
 #
-# **Answer.** The factors are in the codes: the β-VAE's latents together explain {glue:text}`truth_code` of a factor's variance. The best single latent explains {glue:text}`truth_best`, random
-# axes of the same codes {glue:text}`truth_random`; that its axes are the nearer ones: {glue:text}`truth_axes_verdict`. PCA's best latent explains {glue:text}`truth_pca`, and of a model that
+# **Answer.** The factors are in the codes: the β-VAE's latents together explain {glue:text}`truth_code` of a factor's variance. The best single latent explains {glue:text}`truth_best` and
+# random axes of the same codes {glue:text}`truth_random` (nearer to the factors than random axes: {glue:text}`truth_axes_verdict`). PCA's best latent explains {glue:text}`truth_pca`, and of a model that
 # was told the factors the same analysis recovers {glue:text}`truth_told_recovered` of them.
 
 # %% tags=["parameters", "hide-input"]
@@ -159,7 +159,7 @@ Record(
 # more R² than PCA, {glue:text}`truth_less_pca` ({glue:text}`truth_less_pca_verdict`). PCA's latents have {glue:text}`truth_pca_axes` more R² than random axes of its codes ({glue:text}`truth_pca_axes_verdict`).
 # The controls: told the factors, {glue:text}`truth_told_verdict`; random axes, {glue:text}`truth_control_verdict`.
 #
-# This is no surprise. Without labels or assumptions about the data no method can tell the factors from a mixture of them {cite}`locatello2019`.
+# **What theory expects.** Without labels or assumptions about the data no method can tell the factors from a mixture of them {cite}`locatello2019`.
 # A VAE's axes are set by its diagonal posterior, which leads to PCA's directions where the decoder is nearly linear {cite}`rolinek2019`. PCA's own directions are those of
 # largest variance: they are factors only if factors act on different pixels with different strength.
 #
@@ -243,7 +243,7 @@ quoted(
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`truth_factors` factors on two simulators, {glue:text}`truth_fits` fits of the β-VAE to each, intervals over factors and fits. More kinds of simulators, or
+# **How sure.** {glue:text}`truth_factors` factors on two simulators, β-VAE fits to each: {glue:text}`truth_fits`; intervals over factors and fits. More kinds of simulators, or
 # factors that act on separate pixels, could change what is said of PCA. All brains are simulated: what latents find in mice is open.
 
 # %% tags=["hide-input"]

@@ -252,7 +252,7 @@ both.shows("The regions that each parcel moves, and those that move it.").made_f
 # A parcel is read and written at the same pixels, so its two fields agree: their rank correlation is {glue:text}`lab_parcels_agree` on average over {glue:text}`lab_parcels_inside` parcels. Tidy
 # fields are no measure of quality. The parcellation explains {glue:text}`lab_parcels_explain` of the test brains' variance, a PCA with as many latents {glue:text}`lab_pca_explains`.
 
-# %% tags=["book", "hide-input", "nbval-ignore-output"]
+# %% tags=["book", "hide-input"]
 test, mean = coarse.split("test").images, train.mean(axis=0)
 of_parcels = explained_variance(test, parcels.reconstruct(test), mean)
 of_pca = explained_variance(test, PCA.fit(train, p.model.latent_dim).reconstruct(test), mean)

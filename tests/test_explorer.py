@@ -370,7 +370,7 @@ def test_the_browser_runs_models_as_pytorch_does(visit, tmp_path, cohort, latent
 
 def test_a_sample_of_what_the_released_model_decodes_and_encodes_agrees(visit, tmp_path):
     (kept,) = (ROOT / "results/full/runs").glob("beta_vae-L8-beta3-seed0-*")
-    model, brains = load_run(kept).model, simulate(40, drawn_atlas(), (320, 448), seed=1)
+    model, brains = load_run(kept).model, simulate(24, drawn_atlas(), (320, 448), seed=1)
     file = write_page(tmp_path, explorer_data(Settings(), brains, {"β-VAE, seed 0": model}))
     codes = np.random.default_rng(0).normal(0, 2, (20, 8)).astype(np.float32)
     assert max(apart(visit(file), model, codes, brains.images[:20])) < 1e-3
@@ -417,7 +417,7 @@ def test_keys_move_a_slider_and_the_numbers_and_words_agree(visit, page_file, sm
     slider, latent = page.locator("#lx-f3"), shown["latents"][2]
     note = page.locator(f"#{slider.get_attribute('aria-describedby')}").text_content()
     assert f"brains lie between {latent['low']:.1f}".replace("-", "−") in note
-    assert f"follows {latent['factor'].replace('_', ' ')}, R² " in note
+    assert f"follows {latent['factor'].replace('_', ' ')}, R²\xa0" in note
     page.get_by_label(re.compile("^F3")).focus()
     slide(page, 3, 0)
     for key in ("ArrowRight", "ArrowRight", "ArrowUp", "ArrowLeft"):
@@ -575,7 +575,8 @@ def test_play_moves_one_latent_until_it_is_paused(visit, page_file):
     calm = visit(page_file, reduced_motion="reduce")
     calm.get_by_role("button", name="Play F1").click()
     calm.wait_for_function(f"{STATE}.z[0] > {begin[0]}")
-    assert state(calm)["z"][0] == pytest.approx(begin[0] + 1)  # one step a second, no glide
+    moved = state(calm)["z"][0] - begin[0]
+    assert moved == pytest.approx(round(moved)) and moved >= 1  # one step a second, no glide
 
 
 def test_a_link_restores_the_state_in_a_new_page(visit, page_file, small):

@@ -294,6 +294,13 @@ def test_matched_latents_come_back_whatever_their_order_and_sign():
     assert found.n_seeds == 2 and found.low < 0.3 < found.value < 0.8
 
 
+def test_the_interval_of_a_share_that_few_draws_change_holds_it():
+    draws = np.r_[np.full(57, 0.75), np.ones(3)]
+    table = pd.DataFrame({"seed": 0, "kind": ["value"] + ["draw"] * 60, "value": [0.75, *draws]})
+    found = readings.reading(table, 40, bounds=(0, 1))
+    assert found.low <= found.value == 0.75 <= found.high < 1.02
+
+
 def test_errors_name_what_was_given():
     table = rows(toy(ONE_EACH))
     refused(

@@ -140,7 +140,8 @@ def recover(
     read = both_directions(model, images[:n_read], roi_masks, c)
     r2 = single_latent_r2(codes, factors)
     r2[~checked_active(active, len(r2))] = 0.0
-    return _recovery(planted, r2, read.receptive.divergence, *read[1:])
+    variance = read.projective.variance_all
+    return _recovery(planted, r2, read.receptive.divergence, variance, roi_masks)
 
 
 def recover_at_random(
@@ -172,11 +173,11 @@ def recover_at_random(
     found, first = [], Rotated(model, few, 0, active)
     for seed in range(n):
         turned = first.again(seed)
-        painted = projective_field(turned, np.zeros(turned.latent_dim), c)
+        steps = np.multiply.outer(np.eye(turned.latent_dim), c).swapaxes(1, 2)
+        variance = np.stack([turned.decode(z).var(axis=0, dtype=float) for z in steps])
         divergence = seen.rotated(seed, active).divergence
-        profile = region_profile(painted.variance_all, roi_masks)
         r2 = single_latent_r2(turned.turned(codes), factors)
-        found.append(_recovery(planted, r2, divergence, painted, profile))
+        found.append(_recovery(planted, r2, divergence, variance, roi_masks))
     return found
 
 
@@ -202,16 +203,16 @@ def _nothing(planted, latent_dim):
     return Recovery(planted.factors, r2, np.zeros(n, int), np.zeros((n, n)), np.zeros((n, n)), maps)
 
 
-def _recovery(planted, r2, divergence, painted, profile):
-    """What the best latent of each factor sees and paints, beside where that factor is."""
-    latent = r2.argmax(axis=0)
+def _recovery(planted, r2, divergence, variance, roi_masks):
+    """What the best latent of each factor sees and moves, beside where that factor is."""
+    latent, profile = r2.argmax(axis=0), region_profile(variance, roi_masks)
     return Recovery(
         planted.factors,
         r2,
         latent,
         profile_correlations(divergence.T[latent], planted.seen),
         profile_correlations(profile[latent], planted.moved),
-        painted.variance_all[latent],
+        variance[latent].astype(np.float32),
     )
 
 
