@@ -116,6 +116,12 @@ def test_a_distance_of_zero_has_no_logarithm_and_each_number_of_latents_a_tick()
     assert ticks(figure.axes[0].xaxis) == [str(d) for d in DIMS]
 
 
+def test_a_shared_logarithmic_axis_holds_the_lines_of_every_panel():
+    near, far = {"PCA": {2: estimate(1.0), 8: estimate(2.0)}}, {"PCA": {2: estimate(50.0)}}
+    axes = figures.fig_2d(rows({"near": near, "far": far}, *KIND_MODEL_L), None).axes
+    assert all(ax.get_yscale() == "log" and ax.get_ylim()[1] > 50 for ax in axes)
+
+
 def test_panels_of_one_quantity_share_an_axis():
     panels = {k: {"PCA": {1: estimate(v), 2: estimate(v + 1)}} for k, v in (("a", 0), ("b", 9))}
     for options, shared in (
