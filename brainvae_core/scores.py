@@ -327,8 +327,6 @@ _GRADED = ("evaluation.artefact_strengths", "evaluation.n_graded")
 OF_FACTORS = tuple(f"fields.{s}" for s in ("c_max", "n_read", "n_rotations", "region_share"))
 READ = ("fields.rois", "fields.region_share", "fields.n_read", "fields.c_max")
 TABLES = {
-    "planted": Table("planted", recovered, OF_FACTORS),
-    "freeform": Table("freeform", recovered, OF_FACTORS),
     "grid": Table("grid", grid, ("evaluation.fd_dim",)),
     "reconstruction": Table("curve", reconstruction),
     "floors": Table("floors", reconstruction),
@@ -347,4 +345,6 @@ TABLES = {
     "statements": Table("read", readings.statements, READ),
     "tails": Table("read", readings.tails, ("fields.rois", "fields.c_max")),
     "codes": Table("read", readings.codes),
+    "planted": Table("planted", recovered, OF_FACTORS),
+    "freeform": Table("freeform", recovered, OF_FACTORS),
 }
