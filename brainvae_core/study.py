@@ -36,7 +36,6 @@ from brainvae_core.prepare import (
 from brainvae_core.settings import Settings, read_profile
 
 WIDE = (30, 100)  # components of PCA with which artefacts come back
-OBJECTIVES = {"capacity": "capacity VAE", "total_correlation": "β-TCVAE", "mmd": "MMD-VAE"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def curve(p: Settings) -> Study:
     """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
     betas = sorted({1.0, p.model.beta})
     latent_dims = sorted({p.model.latent_dim, *p.evaluation.curve_latent_dims})
-    return Study(grid(p).base, betas, latent_dims, p.grid.seeds)
+    return Study(grid(p).base, betas, latent_dims, _seeds(p))
 
 
 def rows(p: Settings) -> tuple[int, ...]:
@@ -110,13 +109,6 @@ def row(p: Settings, latent_dim: int) -> Study:
         there = ", ".join(map(str, rows(p)))
         raise ValueError(f"latent_dim={latent_dim} is no row of this profile; it has {there}")
     return (grid(p) if latent_dim in grid(p).latent_dims else curve(p)).row(latent_dim)
-
-
-def row_configs(p: Settings, latent_dim: int) -> tuple:
-    """All that is fitted at one L, for the grid and for the curve, each once."""
-    row(p, latent_dim)
-    of_both = (*grid(p).configs, *curve(p).configs)
-    return tuple(c for c in dict.fromkeys(of_both) if c.latent_dim == latent_dim)
 
 
 def _seeds(p):
@@ -191,17 +183,6 @@ def _curve(p):
     }
 
 
-def _families(p):
-    """PCA, VAE, β-VAE and every other objective of the profile, several fits each."""
-    base, named = grid(p).base, {OBJECTIVES.get(o, o): o for o in p.fields.objectives}
-    return {
-        "PCA": [PCAConfig(p.model.latent_dim)],
-        "VAE": _fits(base, _seeds(p), beta=1.0),
-        "β-VAE": _fits(base, _seeds(p)),
-        **{name: _fits(base, _seeds(p), objective=o) for name, o in named.items()},
-    }
-
-
 def _truth(p):
     """PCA and β-VAEs with at least a latent for every planted factor."""
     base = replace(grid(p).base, latent_dim=p.fields.truth_latent_dim)
@@ -241,7 +222,6 @@ STAGES = {
     "curve": Stage(_curve, _at("grid")),
     "floors": Stage(_floors, _at("grid")),
     "row": Stage(_row, _at("grid")),
-    "families": Stage(_families, _at("grid")),
     "planted": Stage(_truth, lambda p: [planted_cohort(p)]),
     "freeform": Stage(_truth, lambda p: [freeform_cohort(p)]),
 }

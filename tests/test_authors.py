@@ -308,7 +308,7 @@ def profile(release, tmp_path_factory):
         "places": places,
     }
     tiny["evaluation"] |= {"n_importance": 3, "fd_dim": 3}
-    tiny["fields"] |= {"objectives": ["mmd"], "truth_latent_dim": 8, "n_rotations": 4}
+    tiny["fields"] |= {"truth_latent_dim": 8, "n_rotations": 4}
     for section, values in tiny.items():
         content[section] = content.get(section, {}) | values
         if section in ("cohort", "grid", "evaluation"):

@@ -28,7 +28,6 @@ from brainvae_core.study import (
     fitted_models,
     grid,
     row,
-    row_configs,
     rows,
 )
 
@@ -47,7 +46,6 @@ TINY = {
     "evaluation": {"shape": [20, 28], "steps": 4, "seeds": [0, 1], "curve_latent_dims": [2, 4]},
     "fields": {
         "n_read": 4,
-        "objectives": ["capacity", "mmd"],
         "truth_latent_dim": 5,
         "truth_seeds": [0, 1],
     },
@@ -180,19 +178,11 @@ def test_the_curves_models_are_rows_of_the_grid_or_rows_of_their_own():
     assert rows(p) == (2, 8, 30) and curve(p).latent_dims == (2, 8, 30)
     assert curve(p).betas == (1, 4) and curve(p).seeds == (5, 0, 1, 2)
     assert row(p, 2) == grid(p).row(2) and row(p, 30) == curve(p).row(30)
-    assert {*row_configs(p, 2)} == {*grid(p).row(2).configs, *curve(p).row(2).configs}
-    assert row_configs(p, 30) == curve(p).row(30).configs
-    for call in (row, row_configs):
-        with pytest.raises(ValueError, match="latent_dim=5 is no row of this profile; it has 2, 8"):
-            call(p, 5)
+    with pytest.raises(ValueError, match="latent_dim=5 is no row of this profile; it has 2, 8"):
+        row(p, 5)
 
 
-def test_the_other_objectives_and_cohorts_have_the_seeds_of_grid_and_evaluation(p):
-    families = STAGES["families"].models(p)
-    assert {name: [c.seed for c in of] for name, of in families.items() if name != "PCA"} == {
-        name: [0, 1] for name in ("VAE", "β-VAE", "capacity VAE", "MMD-VAE")
-    }
-    assert {c.objective for c in families["MMD-VAE"]} == {"mmd"}
+def test_what_is_judged_has_the_seeds_that_its_section_names(p):
     evaluated = STAGES["evaluated"].models(p)
     kinds = {c.kind for of_model in evaluated.values() for c in of_model}
     assert kinds == {"beta_vae", *BASELINES}
@@ -209,14 +199,11 @@ def test_the_other_objectives_and_cohorts_have_the_seeds_of_grid_and_evaluation(
 
 
 def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
-    # compared, evaluated, grid, curve, families, and two cohorts whose truth is asked.
-    assert len(ahead) == 3 + 10 + 8 + 9 + 4 + 2 * 3
+    # compared, evaluated, floors, grid, curve, and two cohorts whose truth is asked.
+    assert len(ahead) == 3 + 7 + 2 + 8 + 9 + 2 * 3
     coarse = whole.resampled(p.grid.shape)
     with no_fits():
         fitted(p, "compared", whole)
-        assert {k: len(v) for k, v in fitted_models(p, "families", coarse).items()} == {
-            "PCA": 1, "VAE": 2, "β-VAE": 2, "capacity VAE": 2, "MMD-VAE": 2,
-        }  # fmt: skip
         fitted_models(p, "evaluated", whole.resampled(p.evaluation.shape))
         for stage, cohort in (("planted", planted_cohort(p)), ("freeform", freeform_cohort(p))):
             assert {k: len(v) for k, v in fitted_models(p, stage, cohort).items()} == {
@@ -233,17 +220,16 @@ def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
 
 
 def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, whole, tmp_path):
-    q = p.changed({"runs": str(tmp_path / "runs"), "objectives": ["mmd"]})
+    q = p.changed({"runs": str(tmp_path / "runs")})
     coarse = whole.resampled(q.grid.shape)
-    first, second = STAGES["families"].models(q)["MMD-VAE"]
-    fail(q, coarse, second)
-    models = fitted_models(q, "families", coarse)
-    assert {name: len(fits) for name, fits in models.items()} == {
-        "PCA": 1, "VAE": 2, "β-VAE": 2, "MMD-VAE": 1,
-    }  # fmt: skip
-    fail(q, coarse, first)
-    with pytest.raises(ValueError, match="no fit of MMD-VAE succeeded; see above for why"):
-        fitted_models(q, "families", coarse)
+    small = whole.resampled(q.evaluation.shape)
+    first, second = STAGES["evaluated"].models(q)["VAE"]
+    fail(q, small, second)
+    models = fitted_models(q, "evaluated", small)
+    assert (len(models["VAE"]), len(models["β-VAE"])) == (1, 2)
+    fail(q, small, first)
+    with pytest.raises(ValueError, match="no fit of VAE succeeded; see above for why"):
+        fitted_models(q, "evaluated", small)
     for config in curve(q).configs:
         if config.latent_dim == 2 and getattr(config, "beta", None) == 1:
             fail(q, coarse, config)
@@ -267,7 +253,7 @@ def test_the_command_fits_in_parts_counts_and_fits_nothing_twice(profile, ahead,
 
     found, said = made("--only", "grid", "curve", "--print")
     assert found == 0 and "8 missing" in said and "15 missing" in said
-    assert "grid: PCA and β-VAEs 8" in said and "curve: PCA 3, VAE 6, β-VAE 6" in said
+    assert "grid: PCA 2, β-VAE 6" in said and "curve: PCA 3, VAE 6, β-VAE 6" in said
     assert made("--only", "cohort")[0] == 0
     assert made("--only", "grid", "curve", "--latent-dim", "4")[0] == 5
     found, said = made("--only", "grid", "--latent-dim", "3")
@@ -280,16 +266,16 @@ def test_the_command_fits_in_parts_counts_and_fits_nothing_twice(profile, ahead,
 @pytest.mark.parametrize(
     ("changes", "options", "told"),
     [
-        ({"fields": {"objectives": ["nonsense"]}}, ["--only", "families"], "nonsense"),
+        ({"model": {"objective": "nonsense"}}, ["--only", "compared"], "nonsense"),
         ({"fields": {"truth_latent_dim": 99}}, ["--only", "planted"], "latent_dim=99"),
         ({"cohort": {"artefact_share": 1.5}}, ["--only", "freeform"], "artefact_share=1.5"),
         ({"cohort": {"n_brains": 1}}, [], ""),
         ({"model": {"betaa": 3}}, [], "did you mean model.beta?"),
         ({}, ["--only", "grid", "--latent-dim", "5"], "latent_dim=5 is no row of this profile"),
         (
-            {"model": {"mmd_weight": 1e300}, "fields": {"objectives": ["mmd"]}},
-            ["--only", "families"],
-            "no fit of MMD-VAE succeeded; see above for why",
+            {"model": {"objective": "mmd", "mmd_weight": 1e300}},
+            ["--only", "compared"],
+            "no fit of VAE, β-VAE succeeded; see above for why",
         ),
     ],
 )
