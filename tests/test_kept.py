@@ -167,5 +167,5 @@ def test_the_projects_own_are_whole_and_small():
             assert run.model.n_parameters == 730_289 and run.model.image_shape == (320, 448)
         assert run.history[-1]["step"] == run.config.n_steps
         assert float(run.made["kept"].split("within ")[1].split()[0]) <= LARGEST
-        assert run.history[-1]["active_latents"] == 8
+        assert run.history[-1]["active_latents"] == run.config.latent_dim
     assert sum(f.stat().st_size for f in RESULTS.rglob("*") if f.is_file()) < 40e6
