@@ -64,11 +64,10 @@ check: lint ## unit tests and lint only
 	$(PYTEST_TWO) -m 'not fitted and not server and not workflow and not book' tests
 
 # Chapters executed against their outputs: here those that need few fits and few minutes, every night all.
-SAMPLE ?= 01 02 03 04 14
-FITTED ?= _build/$(PROFILE)/compared
+SAMPLE ?= 02 04 05 09
 
 test: .venv-acquire/made check ## every test, of the chapters' outputs a sample; make nightly takes all
-	$(SNAKEMAKE) '$(FITTED)'
+	for profile in demo full; do $(BIN)/snakemake --cores $(CORES) --config profile=$$profile -- _build/$$profile/compared; done
 	@echo '── the acquisition against a local server that misbehaves, the road, killed and taken up again, the fitted models'
 	$(PYTEST_TWO) -m 'server or workflow or fitted' tests
 	@echo '── notebooks against their committed outputs, and the pages, which take one core'
@@ -81,8 +80,8 @@ outputs: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 	  $(foreach chapter,$(SAMPLE),$(wildcard notebooks/$(chapter)_*.ipynb))
 
-nightly: .venv/made ## make test with long property tests, every fit of the demo and every chapter
-	HYPOTHESIS_PROFILE=nightly $(MAKE) test FITTED=fit SAMPLE="$$(cd notebooks && echo *.ipynb | sed -E 's/_[^ ]*//g')"
+nightly: .venv/made ## make test with long property tests and every chapter
+	HYPOTHESIS_PROFILE=nightly $(MAKE) test SAMPLE="$$(cd notebooks && echo *.ipynb | sed -E 's/_[^ ]*//g')"
 
 fit: .venv/made ## make a profile's cohort and fit its models, without notebooks; what is there is loaded
 	$(SNAKEMAKE) fit
