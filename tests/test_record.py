@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
-from chapters import disagreement, record_of, stamp_of, why_stale
+from chapters import disagreement, quoted_of, record_of, stamp_of, why_stale
 from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
@@ -126,6 +127,17 @@ def test_every_pattern_of_the_verdicts_names_recorded_numbers():
     assert len(asked) > 25
     for chapter, pattern in asked:
         assert any(fnmatchcase(name, pattern) for name in chapters[chapter]), (chapter, pattern)
+
+
+def test_the_numbers_of_the_readme_are_those_that_chapters_quote():
+    told = [
+        text.split(" ")[0]
+        for path in NOTEBOOKS
+        for text in quoted_of(json.loads(path.read_text())).values()
+    ]
+    found = (ROOT / "README.md").read_text().partition("## What was found")[2].partition("\n## ")[0]
+    numbers = re.findall(r"\b0\.\d+", found)
+    assert len(numbers) >= 5 and set(numbers) <= set(told)
 
 
 def test_every_figure_of_the_paper_is_in_the_verdicts_and_made_by_a_cell():
