@@ -18,7 +18,8 @@
 #
 # **Answer.** On {glue:text}`grid_size` the rule chooses L = {glue:text}`grid_latents` and β = {glue:text}`grid_beta`.
 # The VAE's curve bends at L = {glue:text}`grid_knee_vae`, the β-VAE's at {glue:text}`grid_knee_beta_vae`.
-# At the paper's point test brains are explained to {glue:text}`grid_explained_paper`, by PCA with as many components to {glue:text}`grid_explained_pca`.
+# At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains {glue:text}`grid_explained_own` of what makes test brains differ, PCA
+# {glue:text}`grid_explained_pca`.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
@@ -191,8 +192,10 @@ quoted(
     grid_beta=in_betas.at,
     grid_knee_vae=knees["VAE"].at,
     grid_knee_beta_vae=knees["β-VAE"].at,
-    grid_explained_paper=mean["explained variance"][8].get(3.0, float("nan")),
-    grid_explained_pca=of_pca[8],
+    grid_own_l=p.model.latent_dim,
+    grid_own_beta=p.model.beta,
+    grid_explained_own=mean["explained variance"].loc[p.model.beta, p.model.latent_dim],
+    grid_explained_pca=of_pca[p.model.latent_dim],
     grid_active=int(in_use.sum()),
     grid_fits=len(in_use),
     grid_n_validation=n_validation,
