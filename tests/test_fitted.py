@@ -16,8 +16,9 @@ from brainvae_core.metrics import active_latents, explained_variance, linear_rec
 from brainvae_core.models import load_run, run_name, save_run
 from brainvae_core.models.runs import KINDS
 from brainvae_core.prepare import prepare_cohort
+from brainvae_core.scores import TABLES
 from brainvae_core.settings import read_profile
-from brainvae_core.study import compared_configs
+from brainvae_core.study import STAGES, compared_configs, labelled
 
 ROOT = Path(__file__).parent.parent
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
@@ -63,6 +64,20 @@ def test_the_beta_vae_beats_posterior_collapse_honestly(demo, cohort, models):
     assert explained["β-VAE"] >= 0.75 * explained["PCA"], found
     assert active_latents(codes).sum() >= 6, found
     assert (recovery >= 0.5).sum() >= 4, found
+
+
+def test_kept_scores_are_what_the_kept_model_gives_here(monkeypatch):
+    """Made anew from the cohort on, of a sample: the β-VAE's scores at the paper's size."""
+    monkeypatch.chdir(ROOT / "notebooks")
+    p = read_profile("full")
+    kept = results.table(p, "headline")
+    (cohort,) = STAGES["evaluated"].cohorts(p)
+    config = dict((of["model"], c) for of, c in labelled(p, "evaluated", cohort))["β-VAE"]
+    run = load_run(Path(p.places.runs, run_name(config, cohort.fingerprint)))
+    anew = TABLES["headline"].made(p, cohort)(run)
+    kept = kept[(kept["model"] == "β-VAE") & (kept["seed"] == config.seed)]
+    assert kept["score"].tolist() == anew["score"].tolist() and len(kept) > 1000
+    np.testing.assert_allclose(kept["value"], anew["value"], atol=1e-3)
 
 
 def test_every_notebook_that_reads_models_or_tables_fails_when_they_are_shuffled(tmp_path):

@@ -124,7 +124,7 @@ def road(tree):
     snakemake(tree, "--cores", "2", "fit", GRID)
     in_the_end, files = fitted(tree), written(tree)
     assert 0 < len(at_the_kill) < len(in_the_end)
-    assert rows_then < rows(tree) == {"L2.ipynb", "L3.ipynb"}
+    assert rows_then < rows(tree) == {"L2", "L3"}
     for name, weights in at_the_kill.items():  # nothing is fitted twice
         assert in_the_end[name] == weights, name
     code, again = executed.snakemake(tree, *given, GRID)
