@@ -43,7 +43,7 @@ from brainvae_core.prepare import prepare_cohort
 
 PER_GRADED = 4  # clean brains whose spectrum or likelihood is asked, for each with every artefact
 N_BINS = 12  # of the spectrum
-FINE_UM, COARSE_UM = (100, 300), (500, np.inf)  # below 100 µm there is sensor noise alone
+FINE_UM, COARSE_UM = (100, 300), 500  # below 100 µm there is sensor noise alone
 SOME_BRAINS = 256  # training brains that tell a model's σ, and what its codes are like
 CHANGES = {
     "ventricles wider": "ventricle_size",
@@ -201,21 +201,21 @@ def spectrum(p, cohort):
     """Power that a model leaves of clean test brains, over that of their deviation from the mean.
 
     By the size of structures, µm: 0 where all is reproduced, 1 where nothing is. ``fine`` and
-    ``coarse`` are means over the sizes of `FINE_UM` and of `COARSE_UM`.
+    ``coarse`` are means over the sizes within `FINE_UM` and beyond `COARSE_UM`.
     """
     brains = clean_part(cohort).images[: PER_GRADED * p.evaluation.n_graded]
     mean_section, pixel_um = cohort.split("train").images.mean(axis=0), cohort.atlas.pixel_um
     frequencies, deviation = radial_spectrum(brains - mean_section, pixel_um, N_BINS)
     sizes = 1000 / frequencies
-    parts = {"fine": FINE_UM, "coarse": COARSE_UM}
-    parts = {name: (sizes > low) & (sizes < high) for name, (low, high) in parts.items()}
+    fine = (sizes > FINE_UM[0]) & (sizes < FINE_UM[1])
+    fine = fine if fine.any() else sizes == sizes.min()  # where pixels are larger than that
+    parts = {"fine": fine, "coarse": sizes > COARSE_UM}
 
     def of_run(run):
         _, left = radial_spectrum(brains - run.model.reconstruct(brains), pixel_um, N_BINS)
         shares = (left / deviation).T
         means = {name: shares[of].mean(axis=0) for name, of in parts.items() if of.any()}
-        axes = {"size_um": [round(size) for size in sizes]}
-        by_size = scores_table({"power left": shares}, axes=axes)
+        by_size = scores_table({"power left": shares}, axes={"size_um": [round(s) for s in sizes]})
         return pd.concat([by_size, scores_table(means)], ignore_index=True)
 
     return of_run

@@ -198,11 +198,15 @@ figures.fig_curves(
 at = [f"{a} × {b}" for a, b in (p.grid.shape, p.evaluation.shape)]
 of_small = scores[scores["latent_dim"] == n].assign(at=at[0])
 both = pd.concat([of_small, headline.assign(at=at[1])])
+both = both.drop_duplicates(["at", "score", "model", "seed", "brain"])  # where the sizes are one
 of, large = dict(iter(both.groupby("score"))), dict(iter(headline.groupby("score")))
 kinds, fine = dict(iter(fd_large.groupby("score"))), spectrum[spectrum["score"] == "fine"]
 half = round(fd_large[fd_large["score"] == "real brains"]["value"].iloc[0] / 2, 1)
 explained = scores[scores["score"] == "explained variance"]
-most, wide = max(scores["latent_dim"]), [m for m in fine["model"].unique() if m[:5] == "PCA, "][-1]
+most, wide = (
+    max(scores["latent_dim"]),
+    [m for m in headline["model"].unique() if m[:3] == "PCA"][-1],
+)
 says = Claims()
 for rival in ("PCA", "VAE"):
     ahead = f"β-VAE is ahead of {rival}"

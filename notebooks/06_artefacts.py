@@ -61,12 +61,13 @@ ranked = about.sort_values("artefact_strength", ascending=False).groupby("artefa
 source = f"Cohort {cohort.name}, L = {n} unless named, the first fit of each model"
 
 # %% tags=["hide-input"]
-strongest = [ranked.groups[kind][0] for kind in ARTEFACTS]
+kinds = [kind for kind in ARTEFACTS if kind in ranked.groups]
+strongest = [ranked.groups[kind][0] for kind in kinds]
 figures.fig_2b(
     corrupted.clean[strongest],
     corrupted.images[strongest],
     {name: model.reconstruct(corrupted.images[strongest]) for name, model in models.items()},
-    list(ARTEFACTS),
+    kinds,
     cohort.atlas.pixel_um,
     corrupted.artefact_masks[strongest],
 ).shows("The test brain with the strongest artefact of each kind.").made_from(source)
@@ -75,12 +76,12 @@ figures.fig_2b(
 # ## Fig. S1: three more
 
 # %% tags=["hide-input"]
-second = [ranked.groups[kind][:2][-1] for kind in ARTEFACTS]
+second = [ranked.groups[kind][:2][-1] for kind in kinds]
 figures.fig_s1(
     corrupted.clean[second],
     corrupted.images[second],
     {name: model.reconstruct(corrupted.images[second]) for name, model in models.items()},
-    list(ARTEFACTS),
+    kinds,
     cohort.atlas.pixel_um,
     corrupted.artefact_masks[second],
 ).shows("The test brain with the second strongest of each kind.").made_from(source)

@@ -140,6 +140,7 @@ def test_a_road_that_was_killed_is_completed(road):
     assert (road / GRID).is_file()
     points = [json.loads(c.read_text()) for c in (road / "runs").glob("[!.]*/config.json")]
     grid = [p["config"] for p in points if p["config"].get("steps") == 15]
+    grid = [c for c in grid if c["latent_dim"] != 8]  # of the truth's cohorts
     # Of seed 0 for the grid, of both for Figs 2C and 2D.
     expected = set(itertools.product((2, 3), (1.0, 3.0), (0, 1)))
     assert {(c["latent_dim"], c["beta"], c["seed"]) for c in grid} == expected
