@@ -16,7 +16,8 @@
 #
 # **Which number of latents L and which β does a stated rule choose, and is it the paper's L = 8 and β = 3?**
 #
-# **Answer.** On {glue:text}`grid_size` the rule chooses L = {glue:text}`grid_latents` and β = {glue:text}`grid_beta`.
+# **Answer.** On {glue:text}`grid_size` the rule chooses L = {glue:text}`grid_latents` and β = {glue:text}`grid_beta`; of the values of L
+# {glue:text}`grid_possible` could be chosen, of those of β {glue:text}`grid_possible_betas`.
 # The VAE's curve bends at L = {glue:text}`grid_knee_vae`, the β-VAE's at {glue:text}`grid_knee_beta_vae`.
 # At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains {glue:text}`grid_explained_own` of what makes test brains differ, PCA
 # {glue:text}`grid_explained_pca`.
@@ -218,7 +219,7 @@ pd.Series(
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Every fit is at its plateau (chapter 3). The ends
+# **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Whether each fit is at its plateau was not checked; chapter 3 says what four times the steps gain. The ends
 # of a range are never its knee: of {glue:text}`grid_n_latents` values of L only {glue:text}`grid_possible` could be chosen, of {glue:text}`grid_n_betas` of β only
 # {glue:text}`grid_possible_betas`. So this shows the rule at work; that it agrees with the paper, or does not, says little yet. With one
 # seed a point the noise of a fit is unknown, and a knee has no p. More seeds give it one; more values of L and β can move it. The brains are simulated: this decides what the rule says here, not what it says of mice.

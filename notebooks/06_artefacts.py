@@ -18,8 +18,8 @@
 #
 # **Answer.** With {glue:text}`artefact_l` latents the β-VAE reproduces {glue:text}`artefact_leak_beta` of a leak, the VAE {glue:text}`artefact_leak_vae` and PCA
 # {glue:text}`artefact_leak_pca`; PCA with {glue:text}`artefact_wide` components reproduces {glue:text}`artefact_leak_wide`. That the β-VAE removes what a PCA with as
-# many latents reproduces: {glue:text}`artefact_says_pca`; what the VAE reproduces: {glue:text}`artefact_says_vae`. It removes rare anatomy too: of ventricles five
-# standard deviations wider, {glue:text}`artefact_ventricles_beta` of the change comes back.
+# many latents reproduces: {glue:text}`artefact_says_pca`; what the VAE reproduces: {glue:text}`artefact_says_vae`. Anatomy is lost too: of ventricles one standard
+# deviation wider {quoted}`06_artefacts: change that comes back, ventricles wider by 1 SD, β-VAE` of the change comes back, of five {glue:text}`artefact_ventricles_beta`.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
@@ -50,7 +50,7 @@ from brainvae_core.study import fitted
 # ## Fig. 2B: three sections
 #
 # The test brain with the strongest artefact of each kind: a leak from the other channel, a breakage, a scanning grid. The cohort is simulated, so the section
-# without its artefact is known.
+# without its artefact is known. What stays red or blue inside an outline at the right came back; single leaks can come back nearly whole.
 
 # %% tags=["hide-input"]
 cohort, n = prepare_cohort(p), p.model.latent_dim
@@ -139,8 +139,8 @@ figures.fig_curves(
 # %% [markdown]
 # That artefacts enter PCA up to 30 components: {glue:text}`artefact_enter_30`; beyond 30:
 # {glue:text}`artefact_enter_100`. For a fair comparison PCA is interpolated, brain by brain, to what a VAE explains. At L = {glue:text}`artefact_l` the β-VAE explains
-# {glue:text}`artefact_explained_beta`. There it reproduces {glue:text}`artefact_equal_leak` less of a leak than PCA does. That it removes more at an equal share of the
-# brain: {glue:text}`artefact_says_equal`.
+# {glue:text}`artefact_explained_beta`. There PCA's share of a leak less the β-VAE's is {glue:text}`artefact_equal_leak`. That the β-VAE removes more at an equal
+# share of the brain: {glue:text}`artefact_says_equal`.
 #
 # ## Are artefacts noticed?
 #
@@ -163,8 +163,8 @@ figures.fig_scores(
 )
 
 # %% [markdown]
-# By its error the β-VAE tells {glue:text}`artefact_noticed_error` of the brains with a leak from clean ones, by its code {glue:text}`artefact_noticed_code`. So an
-# artefact that is removed leaves the image; how far it leaves the code is the second number. The mean image stands beside: it has no latents, and its error outlines artefacts too.
+# By the β-VAE's error a brain with a leak ranks above a clean one with probability {glue:text}`artefact_noticed_error`, by its code with
+# {glue:text}`artefact_noticed_code`; a half is chance. The mean image stands beside: it has no latents, and its error outlines artefacts too.
 #
 # ## Is rare anatomy removed as well?
 #

@@ -251,7 +251,7 @@ pd.Series(
 
 # %% [markdown]
 # **How sure.** {glue:text}`receptive_n_fits` of the β-VAE at 320 × 448, {glue:text}`receptive_n_brains` clean test brains; the comparison with random pieces is read on 12. Over brains the shifts
-# are narrow. Other fits have other latents (chapter 9), so a verdict from one fit is about that fit. With other planted factors other
+# are narrow. Another fit may have other latents (chapter 9), so a verdict from one fit is about that fit. With other planted factors other
 # regions would lead. A share of eight latents moves in steps of an eighth, which is why the margin is one latent.
 
 # %% tags=["hide-input"]

@@ -171,7 +171,7 @@ figures.fig_scores(found, references=pd.DataFrame(of_pca)).shows(
 #
 # - Bright spots are synthesised at the extremes of c. A spot is a connected piece of 0.1 to 20 % of the brain, brighter by 0.05 than any of the
 #   {glue:text}`projective_n_test` clean test brains there. Counted: latents with a spot at an end, less those with one within two standard deviations.
-# - Stars on latents 2, 6 and 8, whose negative tail holds outliers. Counted: starred latents, at least one of eight; and whether brains that are not clean lie in one
+# - Stars on latents 2, 6 and 8, whose negative tail holds outliers. Counted: the share of starred latents less one in sixteen; and whether brains that are not clean lie in one
 #   tail of a latent, beyond chance. A latent's sign is arbitrary, so "negative" cannot be asked.
 # - Barrel fields, hippocampus and retrosplenial areas in the positive tail. Counted: how one-sidedly SSp, HPF and RSP are moved together, less the other regions.
 

@@ -17,8 +17,10 @@
 # **Is what a latent sees what it moves, do latents share their regions, and does another fit have the same latents?**
 #
 # **Answer.** The two fields of a β-VAE's latent agree by {glue:text}`both_own` (rank correlation over {glue:text}`both_regions` regions), {glue:text}`both_beyond` more than those of two
-# different latents. On HPF the two can differ: by up to {glue:text}`both_gap` of a field. Over all regions the latents score {glue:text}`both_uncorrelated` on the paper's
-# uncorrelatedness, the VAE's {glue:text}`both_uncorrelated_vae` and PCA's {glue:text}`both_uncorrelated_pca`.
+# different latents. One latent's share of HPF differs by {glue:text}`both_gap` between its fields. On the paper's uncorrelatedness the β-VAE scores
+# {quoted}`09_both_directions: uncorrelatedness over 6 named regions, β-VAE` over the six regions (PCA {quoted}`09_both_directions: uncorrelatedness over 6 named regions, PCA`, VAE
+# {quoted}`09_both_directions: uncorrelatedness over 6 named regions, VAE`) and {glue:text}`both_uncorrelated` over all of them (PCA {glue:text}`both_uncorrelated_pca`, VAE
+# {glue:text}`both_uncorrelated_vae`).
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file

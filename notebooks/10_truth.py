@@ -185,7 +185,7 @@ display(of_factor.rename(index=figures.style.factor_label).rename_axis(None))
 #
 # **It cannot see**
 #
-# - *What a latent means.* Latents mix factors, and no field shows that. Another seed mixes them otherwise ([chapter 9](09_both_directions.ipynb)).
+# - *What a latent means.* Latents mix factors, and no field shows that. Whether another seed mixes them alike is asked in [chapter 9](09_both_directions.ipynb).
 # - *Factors that change no region's brightness much*, by receptive fields. Told the factors, these are right for {glue:text}`truth_told_receptive` of the factors, and not for {glue:text}`truth_told_wrong`.
 # - *A sign.* Which side of a latent is positive is arbitrary.
 # - *Anything far out.* At ±7 standard deviations lies no brain; the decoder answers all the same.

@@ -155,11 +155,12 @@ class Verdicts(SphinxDirective):
 
 
 def quoted(name, rawtext, text, lineno, inliner, options=None, content=None):
-    """``{quoted}`04_grid: grid_latents```: what a chapter's run says, on another page."""
-    env, (chapter, key) = inliner.document.settings.env, text.split(": ")
+    """``{quoted}`04_grid: grid_latents```: what a chapter's run quotes or recorded."""
+    env, (chapter, key) = inliner.document.settings.env, text.split(": ", 1)
     path = Path(env.srcdir, f"notebooks/{chapter}.ipynb")
     env.note_dependency(str(path))
-    told = quoted_of(json.loads(path.read_text()))
+    notebook = json.loads(path.read_text())
+    told = {k: row["found"] for k, row in record_of(notebook).items()} | quoted_of(notebook)
     if key not in told:
         raise ExtensionError(f"{env.docname}: {chapter} quotes no {key!r} but {', '.join(told)}")
     return [nodes.Text(told[key])], []
