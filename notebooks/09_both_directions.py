@@ -51,7 +51,7 @@ from brainvae_core.results import table
 # of the slice. One call reads the numbers.
 
 # %%
-fields, said, codes = (table(p, name) for name in ("fields", "statements", "codes"))
+fields, said, codes = table(p, "fields"), table(p, "statements"), table(p, "codes")
 
 # %% tags=["hide-input"]
 models, n = ["PCA", "VAE", "β-VAE"], p.fields.n_read
