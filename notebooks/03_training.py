@@ -20,7 +20,7 @@
 # {glue:text}`training_test_vae` and PCA {glue:text}`training_test_pca`. Of training brains the β-VAE explains {glue:text}`training_train_beta_vae`, the VAE
 # {glue:text}`training_train_vae` and PCA {glue:text}`training_train_pca`. Our recipe comes to
 # {glue:text}`training_ours_elbo` nats in {glue:text}`training_ours_seconds` s, the paper's to {glue:text}`training_paper_elbo` nats in
-# {glue:text}`training_paper_seconds` s (80 × 112 pixels, same machine).
+# {glue:text}`training_paper_seconds` s (80 × 112 pixels, same machine; the paper's is the better of two seeds).
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
