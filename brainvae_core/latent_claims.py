@@ -84,7 +84,7 @@ def projective_claims(
     stars = estimate(share_of_latents(rows, "star"), bounds=(0, 1))
     claims = {
         "bright spots appear at the extremes of c": {"share − within 2 SD": estimate(ends - near)},
-        "some latents' tails stand out": {"share − one of eight": stars.above(ONE_LATENT / 2)},
+        "some latents' tails stand out": {"share − one in sixteen": stars.above(ONE_LATENT / 2)},
     }
     fits = [(code_matrix(z), _unclean(z)) for _, z in codes.groupby("seed")]
     if fits[0][1].sum() > 2:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from brainvae_core.metrics import (
     Estimate,
-    as_text,
     compare,
     difference,
     estimate,
@@ -185,15 +184,10 @@ def test_rows_of_what_was_left_out_have_the_jackknifes_interval():
     assert of_row(apart) == pytest.approx(wanted)
 
 
-def test_rows_are_named_and_read_as_text():
+def test_rows_are_named():
     table = summarise(study(VAE=scores(0), PCA=scores(1, 1)), by="model").assign(beta=3)
     found = named(table, "PSNR, {model}, β = {beta:g}")
     assert found == {f"PSNR, {row.model}, β = 3": of_row(row) for _, row in table.iterrows()}
-    plain = pd.DataFrame({"model": ["ceiling"], "beta": [1], "value": [-0.5]})
-    shown = as_text(pd.concat([table, plain]), "model", "beta")
-    assert shown.index.tolist() == ["VAE", "PCA", "ceiling"] and list(shown) == [3, 1]
-    assert shown.loc["VAE", 3] == str(estimate(scores(0))) and shown.loc["VAE", 1] == "–"
-    assert shown.loc["ceiling", 1] == "−0.500"
 
 
 # ---- differences ----

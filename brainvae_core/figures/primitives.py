@@ -1,7 +1,6 @@
 """What figures are made of: sections, heat maps, lines with bands, points, distributions.
 
-Tables are pandas DataFrames: of lines ``model, x, value, low, high``, of points ``label, y, value,
-low, high``, of heat maps what is drawn, with its labels as index and columns.
+Tables of lines have ``model, x, value, low, high``, of points ``label, y, value, low, high``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
-from scipy.stats import gaussian_kde
 
 from brainvae_core.figures import style
 from brainvae_core.figures.style import BookFigure
@@ -333,19 +331,6 @@ def densities(ax: Axes, codes: np.ndarray, colours: Sequence, width: float = 1.5
         ax.axvline(values[0], color=colour, lw=width)
     ax.set(ylabel="", yticks=[], ylim=(0, None))
     ax.spines["left"].set_visible(False)
-
-
-def ridge(ax: Axes, at: np.ndarray, codes: np.ndarray, colours: Sequence, base: float) -> None:
-    """Densities of each row of codes, (n, n_brains), on a line at ``base``: 0.9 high at most."""
-    flat = codes.std(axis=1) <= 1e-9 * np.maximum(1, np.abs(codes).max(axis=1))
-    curves = {i: gaussian_kde(codes[i])(at) for i in np.flatnonzero(~flat)}
-    highest = max((curve.max() for curve in curves.values()), default=1.0)
-    for i, colour in enumerate(colours):
-        if flat[i]:
-            ax.plot([codes[i, 0]] * 2, [base, base + 0.9], color=colour, lw=1)
-        else:
-            ax.plot(at, base + 0.9 * curves[i] / highest, color=colour, lw=1)
-    ax.axhline(base, color=style.PALE, lw=0.5, zorder=0)
 
 
 def legend(figure, handles: Mapping[str, object] | Sequence, **options) -> None:

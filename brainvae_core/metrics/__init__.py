@@ -67,7 +67,6 @@ from brainvae_core.metrics.reconstruction import (
     radial_spectrum,
 )
 from brainvae_core.metrics.tables import (
-    as_text,
     compare,
     left_out_table,
     named,

@@ -257,25 +257,6 @@ def named(table: pd.DataFrame, name: str) -> dict[str, Estimate]:
     return found
 
 
-def as_text(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
-    """A summary to read: "value [low, high]", or three digits of what has no interval.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As of `summarise`.
-    rows, columns : str
-        Columns whose labels stand at the left and above.
-    """
-    texts = {}
-    for row in table.to_dict("records"):
-        found = Estimate(*(row.get(f, np.nan) for f in Estimate._fields))
-        plain = f"{found.value:.3f}".replace("-", "−")
-        text = plain if np.isnan(found.low) else str(found)
-        texts.setdefault(row[columns], {})[row[rows]] = text
-    return pd.DataFrame(texts, index=table[rows].unique()).fillna("–")
-
-
 LEFT_OUT = "left_out"
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0, 0)
 
