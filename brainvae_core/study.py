@@ -112,8 +112,9 @@ def row(p: Settings, latent_dim: int) -> Study:
 
 
 def _seeds(p):
-    """The grid's, and the evaluation's where the grid has fewer: a number has an interval."""
-    return tuple(dict.fromkeys((*p.grid.seeds, *p.evaluation.seeds)))
+    """The grid's, or where that has a single one the evaluation's too: a number has an interval."""
+    more = p.evaluation.seeds if len(p.grid.seeds) == 1 else ()
+    return tuple(dict.fromkeys((*p.grid.seeds, *more)))
 
 
 def _fits(config, seeds, **changes):
