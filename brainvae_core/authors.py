@@ -190,12 +190,11 @@ def _validated(cohort, model, config) -> dict:
     """The one row of the run's history: what is not known of their fit is not a number."""
     device = pick_device("auto")
     validation = Images(cohort.split("validation").images, device)
-    n_train = int((cohort.metadata["split"] == "train").sum())
     model = model.to(device)
     row = {"step": config.steps, "height": model.image_shape[0]}
     row |= dict.fromkeys(("loss", "reconstruction", "kl"), math.nan) | {"progress": 1.0}
     row |= {"sigma": model.log_sigma.exp().item()}
-    row |= validate(model, validation, config, n_train) | {"seconds": math.nan}
+    row |= validate(model, validation, config) | {"seconds": math.nan}
     model.to("cpu")
     return row
 

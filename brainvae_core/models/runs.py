@@ -24,7 +24,7 @@ from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_devi
 from brainvae_core.models.released import ReleasedConfig
 from brainvae_core.models.training import progress_bar, train_together
 
-FORMAT = 4  # with checksums of all files; before 3 β was of another strength at every size
+FORMAT = 5
 DESCRIPTION, WEIGHTS = "config.json", "weights.safetensors"
 ANEW = "delete the folder and fit it anew"
 LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
@@ -300,20 +300,3 @@ def _read_history(path: Path) -> list[dict[str, float]]:
 
 def _number(text):
     return int(text) if str(text).isdigit() else float(text)
-
-
-def diagnose(history: list[dict], latent_dim: int) -> str:
-    """What became of the latents, in a sentence."""
-    active = history[-1]["active_latents"]
-    if active == latent_dim:
-        return f"All {latent_dim} latents are active."
-    if active:
-        return f"{active} of {latent_dim} latents are active; the others carry nothing."
-    alive = [row["step"] for row in history if row["active_latents"] > 0]
-    if alive:
-        return f"Posterior collapse after step {alive[-1]}: none of {latent_dim} latents is active."
-    return (
-        f"Posterior collapse: none of {latent_dim} latents was active at any validation; the "
-        'model decodes the mean image. initialisation="data", a longer kl_warmup or a smaller '
-        "beta keep latents alive."
-    )
