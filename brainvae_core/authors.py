@@ -21,7 +21,7 @@ from brainvae_core.cohorts.atlas import whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.ccf import TERMS
 from brainvae_core.cohorts.fetch import FetchError
-from brainvae_core.cohorts.turned import upside_down
+from brainvae_core.cohorts.orientation import upside_down
 from brainvae_core.disk import sha256_of
 from brainvae_core.models import ReleasedConfig, load_run, read_released, run_name, save_run
 from brainvae_core.models.devices import Images, pick_device

@@ -23,8 +23,8 @@ from brainvae_core.cohorts import (
     turned_sections,
 )
 from brainvae_core.cohorts.files import content_hashes, files_below
+from brainvae_core.cohorts.orientation import upside_down
 from brainvae_core.cohorts.preprocess import Preprocessing
-from brainvae_core.cohorts.turned import upside_down
 from brainvae_core.prepare import cohort_folder, lab_content, prepare_cohort
 from brainvae_core.settings import Settings
 

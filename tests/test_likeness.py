@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from refusals import refused
 from scipy.stats import binomtest, f_oneway, ttest_ind
 
-from brainvae_core.cohorts import FACTORS, drawn_atlas, rendered
+from brainvae_core.cohorts import FACTORS, drawn_atlas
+from brainvae_core.cohorts.simulated import ANATOMICAL
 from brainvae_core.metrics import difference_kind, section_changes
 from brainvae_core.metrics.groups import basis_of
 from brainvae_core.metrics.likeness import KINDS, _statistics
@@ -27,12 +28,12 @@ def drawn(n, seed, **planted):
     """Sections of planted factors that vary a little in all of them, with noise."""
     rng = np.random.default_rng(seed)
     factors = pd.DataFrame(0.3 * rng.standard_normal((n, len(FACTORS))), columns=list(FACTORS))
-    images = rendered(factors.assign(**{f: factors[f] + by for f, by in planted.items()}), ATLAS)
+    images = ANATOMICAL.rendered(factors.assign(**{f: factors[f] + by for f, by in planted.items()}), ATLAS)
     return (images + rng.normal(0, 0.01, images.shape)).clip(0, 1).astype(np.float32)
 
 
 MEAN = drawn(40, 99).mean(axis=0)
-AXIS = rendered(pd.DataFrame(0.0, range(2), list(FACTORS)).assign(ap_position=[0.0, 1]), ATLAS)
+AXIS = ANATOMICAL.rendered(pd.DataFrame(0.0, range(2), list(FACTORS)).assign(ap_position=[0.0, 1]), ATLAS)
 PLANE = AXIS[1] - AXIS[0]
 
 
@@ -108,7 +109,7 @@ def test_a_measure_is_what_was_planted():
     still = pd.DataFrame(0.0, range(4), list(FACTORS))
     still.loc[3, ["brain_height", "brain_width", "brightness"]] = [1, -0.5, 0.5]
     found = section_changes(
-        rendered(still, ATLAS), rendered(still, ATLAS)[0], ATLAS.brain_mask, REGIONS, 100
+        ANATOMICAL.rendered(still, ATLAS), ANATOMICAL.rendered(still, ATLAS)[0], ATLAS.brain_mask, REGIONS, 100
     )
     assert found["registration"]["height"][3] == pytest.approx(70, rel=0.15)  # µm at the surface
     assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.15)

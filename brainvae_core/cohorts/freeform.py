@@ -68,11 +68,6 @@ def simulate_freeform(
     return FREEFORM.cohort(n_brains, atlas, shape, artefact_share, seed)
 
 
-def rendered_freeform(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
-    """Sections by `FREEFORM_FACTORS` (n rows) alone, without light, streaks and noise."""
-    return FREEFORM.rendered(factors, atlas)
-
-
 def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:
     """Grey that one standard deviation of each factor of `ADDED` adds, 0 outside the brain."""
     retrosplenial, hypothalamus, striatum = atlas.roi_masks(["RSP", "HY", "STR"])

@@ -12,10 +12,14 @@ import pandas as pd
 from brainvae_core.cohorts.artefacts import reference_brains
 from brainvae_core.cohorts.atlas import block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort, check_brains
-from brainvae_core.cohorts.copies import copies_of
 from brainvae_core.cohorts.greys import brain_brightness
-from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, on_grid
-from brainvae_core.cohorts.turned import turned_sections
+from brainvae_core.cohorts.orientation import turned_sections
+from brainvae_core.cohorts.preprocess import (
+    Preprocessing,
+    comparable_section,
+    copies_of,
+    on_grid,
+)
 
 GAIN = "gain_to_reference"  # in the brains' table, beside a lab's own columns
 LEAST_FIT = 1 / 3  # of the median reference brain's fit: less is no section of this kind

@@ -19,7 +19,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainvae_core.cohorts.files import brainreg_folders, damage, not_fetched, told
-from brainvae_core.cohorts.greys import as_greys, nrrd_scaling
+from brainvae_core.cohorts.greys import as_greys, nrrd_scaling, read_tiff
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
     VolumeError,
@@ -32,7 +32,6 @@ from brainvae_core.cohorts.orientation import (
     one_code,
     upright,
 )
-from brainvae_core.cohorts.tiffs import read_tiff
 
 PIXEL_UM = 25.0
 SHAPE_25 = (528, 320, 456)  # AP, DV, ML
