@@ -1,4 +1,4 @@
-"""What is known of brains: a lab's ``metadata.csv``, and what of a cohort's table can be a factor."""
+"""What is known of brains: a lab's ``metadata.csv``, and what of it can be a factor."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def _effect(name):
 
 
 def _draw(n, rng, *, of, group, factor, size):
-    """The lab's brains, the first of a population, and their factors with the planted difference."""
+    """The lab's brains out of a population, and their factors with the planted difference."""
     metadata, factors = (part.iloc[:n] for part in of.draw(max(POPULATION, 40 * n), rng))
     names = pd.Index([f"lab-{i:04d}" for i in range(n)], name="brain")
     metadata, factors = metadata.set_axis(names), factors.set_axis(names)
