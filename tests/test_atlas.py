@@ -14,7 +14,7 @@ from scipy.ndimage import label
 
 from brainvae_core.cohorts import Atlas, ccf_atlas, ccf_templates, drawn_atlas
 from brainvae_core.cohorts.atlas import block_mean
-from brainvae_core.cohorts.ccf import read_ontology
+from brainvae_core.cohorts.atlas import read_ontology
 from brainvae_core.cohorts.drawn import REGIONS, STRUCTURES
 
 ROWS = [

@@ -1,8 +1,8 @@
 """A second cohort whose truth is known, planted in another way than `simulated` plants its own.
 
-A section is ``light · streaks · warp(template + added greys) + shot noise``. The factors are not
-Gaussian and depend on no covariate; each acts through a grey that is added to a region, or through
-a free-form deformation (a lattice of control points, interpolated by cubic B-splines).
+A section is ``light · streaks · warp(template + added greys) + shot noise``. Factors are uniform or
+of two groups and depend on no covariate; each adds a grey to a region, or is a free-form
+deformation (a lattice of control points, interpolated by cubic B-splines).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""A lab's own brains beside a reference cohort: made comparable, and whether they can be judged.
-
-A reference says what is usual of brains like its own. What lies otherwise, is of another contrast,
-another plane or another modality is named before anything is scored.
-"""
+"""A lab's own brains beside a reference cohort: made comparable, and whether they can be judged."""
 
 from __future__ import annotations
 
@@ -115,10 +111,9 @@ def suitability(
         ``fit``: correlation with the mean reference brain inside the brain. ``fit_z``: Fisher's z
         of it, in robust standard deviations from the median reference brain. ``contrast``: "as the
         reference", "inverted" or "other". ``turned``: as by `turned_sections`, or "sides cannot be
-        told" where the reference is too symmetric for that. ``plane``: the best of ``planes``, else
-        NaN. ``gain``: of the lab's units, which makes no brain unsuited. ``unsuited``: "", or in a
-        sentence why no score of this brain would mean anything. ``unlike``: "", or that it fits
-        worse than the reference brains do, so that its deviations need not be its own.
+        told" where the reference is too symmetric. ``plane``: the best of ``planes``, else NaN.
+        ``gain``: of the lab's units. ``unsuited``: "", or why no score of this brain would mean
+        anything. ``unlike``: "", or that it fits worse than the reference brains do.
     """
     atlas, inside = reference.atlas, reference.atlas.brain_mask
     if brains.atlas.shape != atlas.shape:
