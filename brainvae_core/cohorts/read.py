@@ -53,11 +53,8 @@ def read_sections(
     check_orientation(orientation)
     folder = Path(folder)
     brains, refused = _brains(folder)
-    metadata, table = (
-        pd.DataFrame(index=pd.Index([*brains], name="id", dtype=str)),
-        folder / "metadata.csv",
-    )
-    if os.path.lexists(table):
+    metadata = pd.DataFrame(index=pd.Index([*brains], name="id", dtype=str))
+    if os.path.lexists(table := folder / "metadata.csv"):
         metadata = read_brain_table(table, list(brains))
     sections = {}
     for brain, path in tqdm(brains.items(), desc="sections", unit="brain"):
