@@ -17,6 +17,7 @@ from brainvae_core.metrics.groups import basis_of
 from brainvae_core.metrics.likeness import KINDS, _statistics
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+rendered = ANATOMICAL.rendered
 ATLAS = drawn_atlas().resampled((80, 112))
 REGIONS = dict(zip(ATLAS.regions(), ATLAS.roi_masks(ATLAS.regions()), strict=True))
 N = 20
@@ -28,12 +29,12 @@ def drawn(n, seed, **planted):
     """Sections of planted factors that vary a little in all of them, with noise."""
     rng = np.random.default_rng(seed)
     factors = pd.DataFrame(0.3 * rng.standard_normal((n, len(FACTORS))), columns=list(FACTORS))
-    images = ANATOMICAL.rendered(factors.assign(**{f: factors[f] + by for f, by in planted.items()}), ATLAS)
+    images = rendered(factors.assign(**{f: factors[f] + by for f, by in planted.items()}), ATLAS)
     return (images + rng.normal(0, 0.01, images.shape)).clip(0, 1).astype(np.float32)
 
 
 MEAN = drawn(40, 99).mean(axis=0)
-AXIS = ANATOMICAL.rendered(pd.DataFrame(0.0, range(2), list(FACTORS)).assign(ap_position=[0.0, 1]), ATLAS)
+AXIS = rendered(pd.DataFrame(0.0, range(2), list(FACTORS)).assign(ap_position=[0.0, 1]), ATLAS)
 PLANE = AXIS[1] - AXIS[0]
 
 
@@ -109,7 +110,7 @@ def test_a_measure_is_what_was_planted():
     still = pd.DataFrame(0.0, range(4), list(FACTORS))
     still.loc[3, ["brain_height", "brain_width", "brightness"]] = [1, -0.5, 0.5]
     found = section_changes(
-        ANATOMICAL.rendered(still, ATLAS), ANATOMICAL.rendered(still, ATLAS)[0], ATLAS.brain_mask, REGIONS, 100
+        rendered(still, ATLAS), rendered(still, ATLAS)[0], ATLAS.brain_mask, REGIONS, 100
     )
     assert found["registration"]["height"][3] == pytest.approx(70, rel=0.15)  # µm at the surface
     assert found["registration"]["width"][3] == pytest.approx(-45, rel=0.15)

@@ -106,14 +106,6 @@ def test_an_orientation_wins_over_the_header(tmp_path, code):
     np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5)
 
 
-def test_a_nifti_that_says_nothing_takes_an_orientation(tmp_path):
-    path = save_nifti(tmp_path / "a.nii", spacing_mm=1, codes="RAS")
-    found = read_section(path, PLANE, orientation="asr")
-    np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5)
-    with pytest.raises(ValueError, match="atlas.* along axes 'lpi'; give its orientation"):
-        read_section(path, PLANE)
-
-
 def test_nifti_scaling_is_applied_and_a_voxel_more_is_still_the_atlas(tmp_path):
     values = VOLUME / 7 - 100
     image = nib.Nifti1Image(values, nib.load(save_nifti(tmp_path / "a.nii")).affine)
@@ -364,22 +356,3 @@ def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):
     refused([(words, read_sections, empty, PLANE)])
     shutil.copy(lab / "c.npy", lab / "007.npy")
     refused([("007.n.* and 007.n.* are both brain '007'; rename one", read_sections, lab, PLANE)])
-
-
-@pytest.mark.parametrize("sizes", [(400, 200, 200), (200, 400, 200), (200, 200, 400)])
-def test_voxels_that_are_no_cubes(tmp_path, sizes):
-    """A volume linear along every axis is the same section at any voxel size."""
-    shape = [round(e / s) for e, s in zip((13200, 8000, 11400), sizes, strict=True)]
-    ap, dv, ml = np.indices(shape, dtype=np.float32) * np.float32(sizes)[:, None, None, None]
-    volume = ap + 2 * dv + 3 * ml
-    affine = np.array([[0, 0, -1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
-    affine[:3, :3] *= np.float32(sizes) / 1000
-    nib.save(nib.Nifti1Image(volume, affine), tmp_path / "a.nii")
-    directions = np.diag(np.float64(sizes))
-    nrrd.write(str(tmp_path / "a.nrrd"), volume, {"space": "LPS", "space directions": directions})
-    rows, columns = np.indices((320, 456)) * 25.0
-    expected = PLANE * 25 + 2 * rows + 3 * columns
-    inside = (rows <= (shape[1] - 1) * sizes[1]) & (columns <= (shape[2] - 1) * sizes[2])
-    for name in ("a.nii", "a.nrrd"):
-        found = read_section(tmp_path / name, PLANE)
-        np.testing.assert_allclose(found[inside], expected[inside], rtol=1e-5)
