@@ -310,13 +310,6 @@ def test_columns_4_to_452_are_kept_and_averaged_in_blocks(atlas):
     section[100:108, 200:208], section[0, 0] = 60_000, -30
     found = comparable_section(section, atlas, Preprocessing(0.4, 1.0))
     assert found.max() == 1 and found.min() >= 0
-    brains = pd.DataFrame(index=list("abcdefghijklmno"))
-    options = {"shape": SHAPE, "outlier_limit": 1e6}
-    whole = [np.roll(section.astype(np.uint16), i, axis=0) for i in range(15)]
-    small = made(whole, brains, drawn_atlas(), **options)
-    assert small.images.shape == (15, *SHAPE) and small.atlas.pixel_um == 100
-    cropped = [one[:, 4:452] for one in whole]
-    assert np.array_equal(small.images, made(cropped, brains, drawn_atlas(), **options).images)
 
 
 # ---- copies ----

@@ -13,7 +13,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from refusals import refused
 
-from brainvae_core.cohorts.allen import registered_plane
 from brainvae_core.cohorts.fetch import read_metaimage
 from brainvae_core.cohorts.orientation import AXES, VolumeError, coronal_plane
 from brainvae_core.cohorts.volumes import Volume, in_atlas_space, read_volume
@@ -300,21 +299,3 @@ def test_a_damaged_header_is_refused_or_read_but_never_breaks(files, at, new, na
         placed(metaimage() | {name: content} if name == "a.mhd" else content, name)
     except VolumeError as refusal:
         assert "\n" not in str(refusal)
-
-
-def test_what_is_acquired_has_to_be_the_25_um_grid(real_data):
-    path = real_data / "ccf" / "annotation_25.nrrd"
-    volume = read(path.read_bytes(), path.name)
-    assert in_atlas_space(volume) == ("asr", (25, 25, 25))
-    found = coronal_plane(volume.voxels, "asr", 286)
-    assert np.array_equal(found, nrrd.read(str(path))[0][286])
-    kinds = "voxels are uint32 .*; whole numbers of 8 or 16 bit"
-    size = metaimage(ElementSpacing=None)
-    grid = "volume is of 33 × 20 × 57 voxels of 400 × 400 × 200 µm; 528 × 320 × 456"
-    refused(
-        [
-            (kinds, registered_plane, {path.name: path.read_bytes()}, 286),
-            (grid, registered_plane, metaimage(), 286),
-            ("voxels of no size µm", registered_plane, size, 286),
-        ]
-    )

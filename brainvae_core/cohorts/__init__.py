@@ -18,14 +18,10 @@ from brainvae_core.cohorts.authors import authors_cohort
 from brainvae_core.cohorts.brain_table import factor_extremes, known_factors
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
-from brainvae_core.cohorts.freeform import (
-    FREEFORM_FACTORS,
-    PlantedModel,
-    simulate_freeform,
-)
+from brainvae_core.cohorts.freeform import FREEFORM_FACTORS, PlantedModel, simulate_freeform
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
 from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part
-from brainvae_core.cohorts.orientation import told_turned, turned_sections
+from brainvae_core.cohorts.orientation import told_turned
 from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
 from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, displaced, simulate

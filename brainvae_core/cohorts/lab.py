@@ -110,7 +110,7 @@ def suitability(
     DataFrame, by brain
         ``fit``: correlation with the mean reference brain inside the brain. ``fit_z``: Fisher's z
         of it, in robust standard deviations from the median reference brain. ``contrast``: "as the
-        reference", "inverted" or "other". ``turned``: as by `turned_sections`, or "sides cannot be
+        reference", "inverted" or "other". ``turned``: as in `preprocess`, or "sides cannot be
         told" where the reference is too symmetric. ``plane``: the best of ``planes``, else NaN.
         ``gain``: of the lab's units. ``unsuited``: "", or why no score of this brain would mean
         anything. ``unlike``: "", or that it fits worse than the reference brains do.

@@ -133,14 +133,6 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     alike, so mirrored is told by what a section's mirror image leaves of it, without slow shading:
     where that correlates with the template's against its sign, at least half as strongly as the
     median reference brain's does with or against it. Where theirs do not lie clear of 0, none is.
-
-    Parameters
-    ----------
-    images : ndarray, shape (n, height, width)
-    atlas : Atlas
-        Of the same height and width.
-    is_reference : ndarray of bool, shape (n,)
-        Brains to compare with, such as the training brains.
     """
     turned = upside_down(images, atlas)
     sigma = EDGE_UM / atlas.pixel_um
