@@ -162,11 +162,6 @@ def test_a_folder_that_keeps_nothing_and_too_few_brains_are_told(own, tmp_path):
     refused([("14 different brains are too few; give 15 or more", prepare_cohort, p)])
 
 
-def test_another_plane_of_the_real_atlas(own, real_data, tmp_path):
-    p = told(tmp_path, brains=str(own), atlas=str(real_data), plane=300)
-    assert "plane 300" in prepare_cohort(p).atlas.name
-
-
 @atlas_of_the_brains
 def test_the_same_sections_acquired_otherwise_are_the_same_cohort_byte_for_byte(acquired, tmp_path):
     """Interrupted or in one go, in any order, on any day."""

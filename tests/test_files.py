@@ -20,11 +20,10 @@ from brainvae_core.cohorts import (
     preprocess,
     simulate,
     told_turned,
-    turned_sections,
 )
 from brainvae_core.cohorts.files import content_hashes, files_below
+from brainvae_core.cohorts.orientation import turned_sections, upside_down
 from brainvae_core.cohorts.preprocess import Preprocessing
-from brainvae_core.cohorts.turned import upside_down
 from brainvae_core.prepare import cohort_folder, lab_content, prepare_cohort
 from brainvae_core.settings import Settings
 

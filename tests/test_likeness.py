@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from refusals import refused
 from scipy.stats import binomtest, f_oneway, ttest_ind
 
-from brainvae_core.cohorts import FACTORS, drawn_atlas, rendered
+from brainvae_core.cohorts import FACTORS, drawn_atlas
+from brainvae_core.cohorts.simulated import ANATOMICAL
 from brainvae_core.metrics import difference_kind, section_changes
 from brainvae_core.metrics.groups import basis_of
 from brainvae_core.metrics.likeness import KINDS, _statistics
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+rendered = ANATOMICAL.rendered
 ATLAS = drawn_atlas().resampled((80, 112))
 REGIONS = dict(zip(ATLAS.regions(), ATLAS.roi_masks(ATLAS.regions()), strict=True))
 N = 20

@@ -13,11 +13,11 @@ from brainvae_core.cohorts import (
     FREEFORM_FACTORS,
     PlantedModel,
     drawn_atlas,
-    rendered,
-    rendered_freeform,
     simulate,
     simulate_freeform,
 )
+from brainvae_core.cohorts.freeform import FREEFORM
+from brainvae_core.cohorts.simulated import ANATOMICAL
 from brainvae_core.fields import (
     Rotated,
     both_directions,
@@ -273,12 +273,12 @@ def test_nonsense_is_refused_by_name(planted, images, factors, masks):
 # ---- the two simulators ----
 
 SIMULATORS = {
-    "anatomical": (PlantedModel.anatomical, simulate, FACTORS, rendered, 3.0),
+    "anatomical": (PlantedModel.anatomical, simulate, FACTORS, ANATOMICAL.rendered, 3.0),
     "freeform": (
         PlantedModel.freeform,
         simulate_freeform,
         FREEFORM_FACTORS,
-        rendered_freeform,
+        FREEFORM.rendered,
         1.7,
     ),
 }

@@ -132,11 +132,6 @@ def simulate(
     return ANATOMICAL.cohort(n_brains, atlas, shape, artefact_share, seed)
 
 
-def rendered(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
-    """Sections by `FACTORS` (n rows) alone, without texture and noise, (n, height, width)."""
-    return ANATOMICAL.rendered(factors, atlas)
-
-
 def gain_maps(atlas: Atlas) -> dict[str, np.ndarray]:
     """Log gain of one standard deviation of each brightness factor, borders softened by 0.05 mm."""
     maps = {}
