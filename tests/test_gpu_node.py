@@ -104,9 +104,13 @@ def dry_python(arguments, folder):
         main = partial(runpy.run_path, str(script), run_name="__main__")
         path = [str(script.parent), *sys.path]
     printed = io.StringIO()
-    with mock.patch.object(sys, "argv", [first, "--help"]), mock.patch.object(sys, "path", path):
-        with contextlib.redirect_stdout(printed), pytest.raises(SystemExit, match="^0$"):
-            main()
+    with (
+        mock.patch.object(sys, "argv", [first, "--help"]),
+        mock.patch.object(sys, "path", path),
+        contextlib.redirect_stdout(printed),
+        pytest.raises(SystemExit, match="^0$"),
+    ):
+        main()
     for argument in program[1:]:
         assert not argument.startswith("--") or argument in printed.getvalue(), argument
     if program[0] == "brainvae_core.study":
