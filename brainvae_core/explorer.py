@@ -158,6 +158,7 @@ def explorer_data(p: Settings, cohort: Cohort, models: dict[str, object]) -> dic
         more = {"typical": typical, "codes": _rounded(starts), "latents": latents}
         described.append({"name": name} | of_model | more)
     labels, regions = region_labels(cohort.atlas, p.fields.region_share)
+    labels = arrays.add(labels, "u1" if labels.max() < 256 else "u2")
     rois = _named(cohort.atlas, p.fields.rois)
     for roi, mask in zip(rois, cohort.atlas.roi_masks(p.fields.rois), strict=True):
         roi["mask"] = arrays.add(np.packbits(mask.ravel(), bitorder="little"), "u1")
@@ -172,7 +173,7 @@ def explorer_data(p: Settings, cohort: Cohort, models: dict[str, object]) -> dic
         "limit": p.fields.c_max,
         "white": _rounded(grey_limit(brains)),
         "models": described,
-        "labels": arrays.add(labels, "u1" if labels.max() < 256 else "u2"),
+        "labels": labels,
         "regions": regions,
         "rois": rois,
         "brains": [
