@@ -219,15 +219,14 @@ STAGES = {
 def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
     """The runs of a stage on one of its cohorts, each with its labels, fitted where missing.
 
-    Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``: the
-    columns of a long table. A run of two models is there twice. Fits that failed are left out; a
-    ValueError names a model of which none succeeded. Of "evaluated" and "read", on the cohort of
-    the authors' model, that one is the β-VAE, and those fitted here are "β-VAE, fitted here".
+    Labels are ``model`` and, where it has them, ``beta``, ``latent_dim`` and ``seed``. A run of two
+    models is there twice. Fits that failed are left out; a ValueError names a model of which none
+    succeeded. Of "evaluated" and "read", on the cohort of the authors' model, that one is the
+    β-VAE, and those fitted here are "β-VAE, fitted here".
     """
     wanted = labelled(p, stage, cohort)
-    runs = {
-        run.config: run for run in _fitted(p, list(dict.fromkeys(c for _, c in wanted)), cohort)
-    }
+    fits = _fitted(p, list(dict.fromkeys(config for _, config in wanted)), cohort)
+    runs = {run.config: run for run in fits}
     found = [(labels, runs[config]) for labels, config in wanted if config in runs]
     there = {labels["model"] for labels, _ in found}
     if missing := dict.fromkeys(of["model"] for of, _ in wanted if of["model"] not in there):
