@@ -11,7 +11,7 @@ from refusals import refused
 
 from brainvae_core import prepare
 from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
-from brainvae_core.cohorts.allen import add_to_manifest, save_section
+from brainvae_core.cohorts.allen import keep
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
 from brainvae_core.prepare import lab_brains, prepare_cohort
 from brainvae_core.settings import Settings
@@ -50,9 +50,8 @@ def acquired(brains, tmp_path):
     request = {"format": 1, "plane": 286, "channel": "red"}
     (folder / "request.json").write_text(json.dumps(request))
     for i, section in zip(ids[:N], brains[0], strict=True):
-        save_section(folder, i, section)
         facts = {"id": i, "url": "http://x/1", "crc32": 1, "bytes": 1, "zip_bytes": 3}
-        add_to_manifest(folder, facts)
+        keep(folder, section, facts)
     why = f"brain {ids[N]}: no red volume at http://x/1"
     (folder / "refused.csv").write_text(f"id,url,reason\n{ids[N]},http://x/1,{why}\n")
     return folder

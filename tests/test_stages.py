@@ -25,7 +25,6 @@ from brainvae_core.study import (
     STAGES,
     curve,
     fitted,
-    fitted_models,
     grid,
     row,
     rows,
@@ -204,12 +203,10 @@ def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
     coarse = whole.resampled(p.grid.shape)
     with no_fits():
         fitted(p, "compared", whole)
-        fitted_models(p, "evaluated", whole.resampled(p.evaluation.shape))
+        fitted(p, "evaluated", whole.resampled(p.evaluation.shape))
         for stage, cohort in (("planted", planted_cohort(p)), ("freeform", freeform_cohort(p))):
-            assert {k: len(v) for k, v in fitted_models(p, stage, cohort).items()} == {
-                "PCA": 1,
-                "β-VAE": 2,
-            }
+            models = Counter(of["model"] for of, _ in fitted(p, stage, cohort))
+            assert models == {"PCA": 1, "β-VAE": 2}
         runs = fitted(p, "curve", coarse)
     assert fits_of(p) == ahead
     assert Counter((of["model"], of["latent_dim"]) for of, _ in runs) == {
@@ -225,11 +222,11 @@ def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, whole
     small = whole.resampled(q.evaluation.shape)
     first, second = STAGES["evaluated"].models(q)["VAE"]
     fail(q, small, second)
-    models = fitted_models(q, "evaluated", small)
-    assert (len(models["VAE"]), len(models["β-VAE"])) == (1, 2)
+    models = Counter(of["model"] for of, _ in fitted(q, "evaluated", small))
+    assert (models["VAE"], models["β-VAE"]) == (1, 2)
     fail(q, small, first)
     with pytest.raises(ValueError, match="no fit of VAE succeeded; see above for why"):
-        fitted_models(q, "evaluated", small)
+        fitted(q, "evaluated", small)
     for config in curve(q).configs:
         if config.latent_dim == 2 and getattr(config, "beta", None) == 1:
             fail(q, coarse, config)
