@@ -156,14 +156,14 @@ def share_of_latents(rows: pd.DataFrame, score: str) -> np.ndarray:
     return found.groupby(["seed", "brain"])["value"].mean().unstack().to_numpy()
 
 
-def returned(fits: Sequence[np.ndarray], n: int = 100) -> Estimate:
-    """Mean |r| of the first fit's latents with their matches in the others, over n resamples.
+def returned(fits: Sequence[np.ndarray]) -> Estimate:
+    """Mean |r| of the first fit's latents with their matches in the others, over 100 resamples.
 
     Of codes (n_brains, latent_dim) of the same brains, at least two fits.
     """
     rng, n_brains = np.random.default_rng(0), len(fits[0])
     every = np.arange(n_brains)
-    draws = [every, *(rng.integers(n_brains, size=n_brains) for _ in range(n))]
+    draws = [every, *(rng.integers(n_brains, size=n_brains) for _ in range(100))]
     found = np.array(
         [[match_latents(fits[0][at], z[at]).correlation.mean() for at in draws] for z in fits[1:]]
     )

@@ -17,7 +17,6 @@ from brainvae_core.fields.independence import (
     Scored,
     has_spot,
     impact_correlation,
-    most_moved,
     normalised_impacts,
     scored_field,
     share_gap,
@@ -33,7 +32,9 @@ from brainvae_core.fields.projective import (
     asymmetry,
     outlier_latents,
     projective_field,
+    region_profile,
     stratified_rgb,
+    tail_asymmetry,
     tail_ratio,
     traversal,
 )
@@ -44,8 +45,6 @@ from brainvae_core.fields.receptive import (
     random_blobs,
     receptive_field,
     region_brightness,
-    region_profile,
-    tail_asymmetry,
     weight_range,
 )
 from brainvae_core.fields.truth import (

@@ -6,11 +6,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 from brainvae_core.fields.independence import ATTEMPTS, checked_active, correlations
-from brainvae_core.fields.projective import ProjectiveField, projective_field
+from brainvae_core.fields.projective import ProjectiveField, projective_field, region_profile
 from brainvae_core.fields.receptive import (
     ReceptiveField,
     receptive_field,
-    region_profile,
     weight_range,
 )
 

@@ -41,19 +41,6 @@ def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) ->
     return kept / totals
 
 
-def most_moved(impacts: np.ndarray, n: int) -> np.ndarray:
-    """The n latents with the largest sums of shares, (latent_dim,) bool: for others' ``active``.
-
-    So that fits are compared at one number of latents.
-    """
-    shares = normalised_impacts(impacts).sum(axis=0)
-    if not 1 <= n <= len(shares):
-        raise ValueError(f"n={n} latents of {len(shares)}; give 1 to {len(shares)}")
-    kept = np.zeros(len(shares), dtype=bool)
-    kept[np.argsort(-shares, kind="stable")[:n]] = True
-    return kept
-
-
 def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> float:
     """How differently the latents are driven by the regions, 0 to 1 (Fig. 3E).
 

@@ -149,6 +149,30 @@ def tail_ratio(field: ProjectiveField) -> np.ndarray:
     return np.divide(tail, inner, out=unmoved, where=inner > 0)
 
 
+def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
+    """Mean variance (latent_dim, height, width) of each region's pixels, (latent_dim, n_rois)."""
+    variance, masks = np.asarray(field_variance_all), np.asarray(roi_masks, dtype=bool)
+    if variance.ndim != 3 or masks.ndim != 3 or variance.shape[1:] != masks.shape[1:]:
+        raise ValueError(
+            f"variance {variance.shape} and roi_masks {masks.shape} must be (latent_dim, height, "
+            "width) and (n_rois, height, width)"
+        )
+    if not masks.any(axis=(1, 2)).all():
+        raise ValueError("a region in roi_masks has no pixel; leave it out")
+    return np.stack([variance[:, m].mean(axis=1, dtype=np.float64) for m in masks], axis=1)
+
+
+def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
+    """How much more the upper outer quartile of c moves each region than the lower one.
+
+    Of ``ProjectiveField.variance``: (V₊ − V₋) / (V₊ + V₋) of the region's mean variances,
+    (latent_dim, n_rois), 0 where neither moves it. Only whether regions share a sign says anything.
+    """
+    below, above = (region_profile(np.asarray(field_variance)[:, q], roi_masks) for q in (0, 3))
+    both = below + above
+    return np.divide(above - below, both, out=np.zeros_like(both), where=both > 0)
+
+
 def outlier_latents(field: ProjectiveField, active: np.ndarray | None = None) -> np.ndarray:
     """Latents to star (Fig. 3A), (latent_dim,) bool: their tail does unusually much.
 

@@ -43,7 +43,9 @@ class ReceptiveField:
     @cached_property
     def stds(self) -> np.ndarray:
         """Standard deviation of the aggregate posterior at each weight, as `means`."""
-        return _std(self.codes, self.posterior_variances)
+        variance = self.codes.var(axis=-2, dtype=np.float64)
+        variance += self.posterior_variances.mean(axis=-2, dtype=np.float64)
+        return np.sqrt(np.maximum(variance, VARIANCE_FLOOR))
 
     @cached_property
     def divergence(self) -> np.ndarray:
@@ -186,12 +188,6 @@ def encoded(model, images: np.ndarray) -> np.ndarray:
     return np.stack([mean, std**2])
 
 
-def _std(codes: np.ndarray, posterior_variances: np.ndarray) -> np.ndarray:
-    variance = codes.var(axis=-2, dtype=np.float64)
-    variance += posterior_variances.mean(axis=-2, dtype=np.float64)
-    return np.sqrt(np.maximum(variance, VARIANCE_FLOOR))
-
-
 def _kl(mean_p, std_p, mean_q, std_q) -> np.ndarray:
     """KL(N(mean_p, std_p²) ‖ N(mean_q, std_q²)), nats; rounding below 0 is cut."""
     squares = (std_p**2 + (mean_p - mean_q) ** 2) / (2 * std_q**2)
@@ -230,7 +226,7 @@ def perturb(
     ----------
     images, roi_mask : ndarray, shape (n, height, width) and (height, width)
     weight, mean_brightness : float
-        w, and μ_R: the training brains' mean brightness in the region.
+        w, and μ_R: the brains' mean brightness in the region.
     mode : {"mask", "add"}
     """
     images, roi_mask = np.asarray(images, dtype=np.float32), np.asarray(roi_mask, dtype=bool)
@@ -279,30 +275,6 @@ def weight_range(
     return np.linspace(low, high, n_weights, axis=1)
 
 
-def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
-    """Mean variance (latent_dim, height, width) of each region's pixels, (latent_dim, n_rois)."""
-    variance, masks = np.asarray(field_variance_all), np.asarray(roi_masks, dtype=bool)
-    if variance.ndim != 3 or masks.ndim != 3 or variance.shape[1:] != masks.shape[1:]:
-        raise ValueError(
-            f"variance {variance.shape} and roi_masks {masks.shape} must be (latent_dim, height, "
-            "width) and (n_rois, height, width)"
-        )
-    if not masks.any(axis=(1, 2)).all():
-        raise ValueError("a region in roi_masks has no pixel; leave it out")
-    return np.stack([variance[:, m].mean(axis=1, dtype=np.float64) for m in masks], axis=1)
-
-
-def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
-    """How much more the upper outer quartile of c moves each region than the lower one.
-
-    Of ``ProjectiveField.variance``: (V₊ − V₋) / (V₊ + V₋) of the region's mean variances,
-    (latent_dim, n_rois), 0 where neither moves it. Only whether regions share a sign says anything.
-    """
-    below, above = (region_profile(np.asarray(field_variance)[:, q], roi_masks) for q in (0, 3))
-    both = below + above
-    return np.divide(above - below, both, out=np.zeros_like(both), where=both > 0)
-
-
 def random_blobs(
     brain_mask: np.ndarray, n_pixels: int, n: int, seed: int, *, mirrored: bool = False
 ) -> np.ndarray:
@@ -336,9 +308,8 @@ def random_blobs(
     rng = np.random.default_rng(seed)
     blobs = np.zeros((n, *brain_mask.shape), dtype=bool)
     for blob in blobs:
-        noise = ndimage.gaussian_filter(
-            rng.standard_normal(brain_mask.shape), max(np.sqrt(n_pixels) / 4, 1)
-        )
+        noise = rng.standard_normal(brain_mask.shape)
+        noise = ndimage.gaussian_filter(noise, max(np.sqrt(n_pixels) / 4, 1))
         ground = np.where(brain_mask, np.exp(0.7 * noise / noise.std()), -1.0)
         distance, _ = MCP_Geometric(ground).find_costs([rng.choice(centres)])
         blob.flat[np.argsort(distance, axis=None)[:n_pixels]] = True

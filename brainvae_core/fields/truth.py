@@ -6,11 +6,10 @@ import numpy as np
 
 from brainvae_core.fields.association import both_directions
 from brainvae_core.fields.independence import checked_active, correlations
-from brainvae_core.fields.projective import Rotated, projective_field
+from brainvae_core.fields.projective import Rotated, projective_field, region_profile
 from brainvae_core.fields.receptive import (
     receptive_field,
     region_brightness,
-    region_profile,
     weight_range,
 )
 

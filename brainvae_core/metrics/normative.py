@@ -82,8 +82,8 @@ class Norm:
     def z(self, values, covariates=None) -> np.ndarray:
         """Deviations of brains (n, n_measures) from the norm in standard deviations, same shape.
 
-        Standard normal for further ordinary brains: one in 20 passes ±1.96. Those of the reference
-        itself come out a little nearer than further ones.
+        Standard normal for further ordinary brains; those of the reference itself are a little
+        nearer.
         """
         values, covariates = _rows(values, covariates, 1)
         for what, found, wanted in (
@@ -268,11 +268,8 @@ class AdjustedNorm:
 
     def unknown(self, metadata: pd.DataFrame) -> pd.DataFrame:
         """Why a brain's norm is without a covariate, brains × `names`; "" where it is with it."""
-        return pd.DataFrame(
-            {name: self._of(metadata, name)[1] for name in self.names},
-            index=metadata.index,
-            columns=self.names,
-        )
+        why = {name: self._of(metadata, name)[1] for name in self.names}
+        return pd.DataFrame(why, metadata.index, self.names)
 
     def _of(self, metadata, name):
         column = metadata.get(name, pd.Series(np.nan, index=metadata.index))
