@@ -104,10 +104,7 @@ def projective_claims(
 
 
 def association_claims(
-    rows: pd.DataFrame,
-    codes: Mapping[str, Sequence[np.ndarray]],
-    n_brains: int,
-    n_regions: int,
+    rows: pd.DataFrame, codes: Mapping[str, Sequence[np.ndarray]], n_brains: int, n_regions: int
 ) -> dict[str, dict[str, Estimate]]:
     """Of the rows of the table "statements" of PCA, VAE and β-VAE, and of codes of clean brains.
 

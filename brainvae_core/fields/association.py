@@ -7,11 +7,7 @@ from scipy.stats import rankdata
 
 from brainvae_core.fields.independence import ATTEMPTS, checked_active, correlations
 from brainvae_core.fields.projective import ProjectiveField, projective_field, region_profile
-from brainvae_core.fields.receptive import (
-    ReceptiveField,
-    receptive_field,
-    weight_range,
-)
+from brainvae_core.fields.receptive import ReceptiveField, receptive_field, weight_range
 
 
 class BothDirections(NamedTuple):

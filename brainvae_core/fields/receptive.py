@@ -91,12 +91,7 @@ class ReceptiveField:
 
 
 def receptive_field(
-    model,
-    images: np.ndarray,
-    roi_masks: np.ndarray,
-    weights: np.ndarray,
-    *,
-    mode: str = "mask",
+    model, images: np.ndarray, roi_masks: np.ndarray, weights: np.ndarray, *, mode: str = "mask"
 ) -> ReceptiveField:
     """Perturb each region of the input, encode, and measure how far each latent moves.
 
@@ -246,11 +241,7 @@ def region_brightness(images: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
 
 
 def weight_range(
-    images: np.ndarray,
-    roi_masks: np.ndarray,
-    *,
-    mode: str = "mask",
-    n_weights: int = 2,
+    images: np.ndarray, roi_masks: np.ndarray, *, mode: str = "mask", n_weights: int = 2
 ) -> np.ndarray:
     """Weights that span each region's own variability, so that regions are comparable.
 

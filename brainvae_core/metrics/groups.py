@@ -20,11 +20,7 @@ CHANCES = ["p", "p_permuted", "p_family", "q"]
 
 
 def group_differences(
-    values,
-    design: Design,
-    *,
-    n_permutations: int = 1999,
-    seed: int = 0,
+    values, design: Design, *, n_permutations: int = 1999, seed: int = 0
 ) -> pd.DataFrame:
     """Adjusted difference, or slope, of every measure, with effect size and p values.
 

@@ -125,10 +125,7 @@ def left_out_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray
 
 
 def from_left_out(
-    values: np.ndarray,
-    n_brains: int,
-    less: np.ndarray | None = None,
-    bounds=UNBOUNDED,
+    values: np.ndarray, n_brains: int, less: np.ndarray | None = None, bounds=UNBOUNDED
 ) -> Estimate:
     """`jackknife`'s interval of a statistic whose `left_out_values` are at hand.
 

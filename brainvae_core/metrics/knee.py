@@ -113,10 +113,7 @@ def knee_over_seeds(
 
 
 def choose_point(
-    betas: Sequence[float],
-    latent_dims: Sequence[int],
-    rate: np.ndarray,
-    distortion: np.ndarray,
+    betas: Sequence[float], latent_dims: Sequence[int], rate: np.ndarray, distortion: np.ndarray
 ) -> tuple[Knee, Knee]:
     """L and β by two knees, one after the other; nothing is left to the eye.
 

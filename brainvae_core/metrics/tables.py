@@ -118,12 +118,7 @@ def summarise(
 
 
 def compare(
-    table: pd.DataFrame,
-    a,
-    b,
-    by: str | Sequence[str] = (),
-    *,
-    of: str = "model",
+    table: pd.DataFrame, a, b, by: str | Sequence[str] = (), *, of: str = "model"
 ) -> pd.DataFrame:
     """Mean of a − b on the same brains in every group, with `difference`'s interval.
 
