@@ -104,10 +104,7 @@ def projective_claims(
 
 
 def association_claims(
-    rows: pd.DataFrame,
-    codes: Mapping[str, Sequence[np.ndarray]],
-    n_brains: int,
-    n_regions: int,
+    rows: pd.DataFrame, codes: Mapping[str, Sequence[np.ndarray]], n_brains: int, n_regions: int
 ) -> dict[str, dict[str, Estimate]]:
     """Of the rows of the table "statements" of PCA, VAE and β-VAE, and of codes of clean brains.
 
@@ -156,14 +153,14 @@ def share_of_latents(rows: pd.DataFrame, score: str) -> np.ndarray:
     return found.groupby(["seed", "brain"])["value"].mean().unstack().to_numpy()
 
 
-def returned(fits: Sequence[np.ndarray], n: int = 100) -> Estimate:
-    """Mean |r| of the first fit's latents with their matches in the others, over n resamples.
+def returned(fits: Sequence[np.ndarray]) -> Estimate:
+    """Mean |r| of the first fit's latents with their matches in the others, over 100 resamples.
 
     Of codes (n_brains, latent_dim) of the same brains, at least two fits.
     """
     rng, n_brains = np.random.default_rng(0), len(fits[0])
     every = np.arange(n_brains)
-    draws = [every, *(rng.integers(n_brains, size=n_brains) for _ in range(n))]
+    draws = [every, *(rng.integers(n_brains, size=n_brains) for _ in range(100))]
     found = np.array(
         [[match_latents(fits[0][at], z[at]).correlation.mean() for at in draws] for z in fits[1:]]
     )

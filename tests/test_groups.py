@@ -486,6 +486,5 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do():
             (r"values is \(12,\)", group_differences, values[:, 0], design),
         ]
     )
-    for wrong in ({"level": 1.0}, {"n_permutations": -1}):
-        with pytest.raises(ValueError, match=f"{[*wrong][0]}="):
-            group_differences(values, design, **wrong)
+    with pytest.raises(ValueError, match="n_permutations=-1"):
+        group_differences(values, design, n_permutations=-1)

@@ -41,9 +41,7 @@ def masks_of(acronyms):
 
 
 ATLAS = SimpleNamespace(
-    roi_masks=masks_of,
-    regions=lambda share: EVERY,
-    brain_mask=np.ones(SHAPE, dtype=bool),
+    roi_masks=masks_of, regions=lambda share: EVERY, brain_mask=np.ones(SHAPE, dtype=bool)
 )
 IMAGES = brains_of_regions(masks_of(EVERY), N)
 P = Settings().changed({"fields.rois": ROIS, "fields.n_read": N})

@@ -149,10 +149,7 @@ def make(name, strength=0.8, seed=3, image=IMAGE, **options):
 
 @every_artefact
 @settings(max_examples=15, deadline=None)
-@given(
-    st.integers(0, 10_000),
-    st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(sorted),
-)
+@given(st.integers(0, 10_000), st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(sorted))
 def test_a_stronger_artefact_covers_and_changes_more(name, seed, strengths):
     weak, strong = (make(name, strength, seed) for strength in strengths)
     assert not (weak[1] & ~strong[1]).any()
