@@ -143,7 +143,8 @@ def fig_grids(
                 side = (1 - 2 * gap,) * 2
                 line |= {"fill": False, "clip_on": False, "path_effects": halo}
                 ax.add_patch(Rectangle((column + gap, row + gap), *side, **line))
-        bar = draw.colour_bar(figure, shown, ax, "", aspect=14, ticks=MaxNLocator(4))
+        ticks = MaxNLocator(4) if np.ptp(shown.get_clim()) else shown.get_clim()[:1]
+        bar = draw.colour_bar(figure, shown, ax, "", aspect=14, ticks=ticks)
         bar.ax.yaxis.set_major_formatter(style.PLAIN)
     for ax in axes.flat[len(panels) :]:
         ax.remove()
@@ -194,7 +195,7 @@ def fig_rate_distortion(
         for k in columns:
             fits = {"ls": "", "mfc": "none", "mec": colours[k], "mew": 0.8, "ms": 4}
             ax.plot(rate[:, k], distortion[:, k], "o", **fits)
-            ax.plot(*means[:, known[:, k], k], "o-", color=colours[k], lw=1.3, mec="white")
+            ax.plot(*means[:, known[:, k], k], "o-", color=colours[k], lw=1.3, ms=6, mec="white")
     here = means[:, known[:, alone], alone]
     ends = here[:, np.argsort(here[0])][:, :: max(here.shape[1] - 1, 1)]
     one.plot(*ends, color=style.GREY, lw=1, ls="--", zorder=1)

@@ -52,6 +52,7 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     sums.set_yticks(np.arange(len(acronyms)) + 0.5, words)
     sums.set_ylabel("Sum (nats)")
     sums.tick_params(length=0)
+    sums.spines["right"].set_visible(False)
     shrink = min(1, 8 / len(acronyms))
     draw.colour_bar(figure, shown, ax, "Share of the region's sum", shrink=shrink)
     return figure

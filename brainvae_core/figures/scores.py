@@ -111,25 +111,25 @@ def fig_curves(
 
 def _name_points(ax, table, names: str, looks) -> None:
     """Words at points, each at the nearest place that no point and no other word takes."""
-    at = ax.transData.transform(table[["x", "value"]])
-    taken, unit = list(at), ax.figure.dpi / 72
-    for (x, y), row in zip(at, table.to_dict("records"), strict=True):
-        word = str(row[names])
-        size = np.array([4.6 * len(word) + 2, 8]) * unit
-
-        def free(aside, x=x, y=y, size=size):
-            place = np.array([x, y]) + np.array(aside) * unit
-            return all((np.abs(place - other) > size * 0.9).any() for other in taken)
-
-        aside = next(filter(free, ASIDE), ASIDE[0])
-        taken.append(np.array([x, y]) + np.array(aside) * unit)
-        colour = looks[row["model"]]["color"]
+    at, unit = ax.transData.transform(table[["x", "value"]]), ax.figure.dpi / 72
+    taken = [(point, np.full(2, 2.5 * unit)) for point in at]  # centres, and half of their sizes
+    for point, row in zip(at, table.to_dict("records"), strict=True):
+        word, colour = str(row[names]), looks[row["model"]]["color"]
+        half = np.array([2.3 * len(word) + 1, 4]) * unit
+        places = [(aside, point + np.array(aside) * unit) for aside in ASIDE]
+        free = (
+            (aside, place)
+            for aside, place in places
+            if all((np.abs(place - other) > half + size).any() for other, size in taken)
+        )
+        aside, place = next(free, places[0])
+        taken.append((place, half))
         thread = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 2}
         ax.annotate(
             word, (row["x"], row["value"]), aside, textcoords="offset points", ha="center",
             va="center", fontsize=7, annotation_clip=False, **style.legible(colour),
             arrowprops=thread if np.hypot(*aside) > 10 else None,
-        )  # fmt: skip
+        ).set_in_layout(False)  # fmt: skip
 
 
 @styled
