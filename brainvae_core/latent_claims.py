@@ -36,7 +36,7 @@ MARGINS = {
     "some latents are not modulated by some regions": 0.05,
     "bright spots appear at the extremes of c": ONE_LATENT,
     "some latents' tails stand out": ONE_LATENT / 2,
-    "one tail holds the brains that are not clean": 0.1,
+    "one tail holds the suspected brains": 0.1,
     "one tail moves SSp, HPF and RSP": 0.1,
     "what a latent sees of HPF and what it moves of it differ": 0.05,
     "PCA: a latent moves what it sees": 0.1,
@@ -88,7 +88,7 @@ def projective_claims(
     }
     fits = [(code_matrix(z), _unclean(z)) for _, z in codes.groupby("seed")]
     if fits[0][1].sum() > 2:
-        claims["one tail holds the brains that are not clean"] = {
+        claims["one tail holds the suspected brains"] = {
             "on one side − chance": jackknife(sidedness_beyond_chance, fits)
         }
     of_region = rows[rows["score"] == "tail asymmetry"].set_index(["seed", "brain", "latent"])

@@ -1,14 +1,14 @@
-"""Figures of a cohort: its sections, what is known of them, and what quality control found."""
+"""Figures of sections: of a cohort and of a lab, what models make of them, and how they deviate."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy import ndimage
 
 from brainvae_core.figures import primitives as draw
 from brainvae_core.figures import style
@@ -16,18 +16,23 @@ from brainvae_core.figures.style import styled
 
 ORDINARY, MARKED = style.LOOKS["VAE"][0], style.LOOKS["β-VAE"][0]
 BINS = 40
+FAR = 5.0  # standard deviations at which colours end
+SURE = 0.05  # family-wise error rate inside an outline
 
 
 @styled
 def fig_sections(
-    images: np.ndarray, titles: Sequence[str], *, pixel_um: float, columns: int = 4
+    images: np.ndarray,
+    titles: Sequence[str],
+    pixel_um: float,
+    *,
+    words: Sequence[str] = (),
+    masks: np.ndarray | None = None,
+    columns: int = 4,
 ) -> Figure:
-    """Some sections of a cohort, on one grey scale.
+    """Sections with a title each, and words and outlines on them.
 
-    Each image is a section of one brain with its title above. Black is no signal, and the same grey
-    means the same brightness in every image; the scale bar holds for all. Where a title names an
-    artefact, a leak is bright signal from the other channel, a breakage is missing tissue, a grid
-    is the scanning pattern, and none means a clean section.
+    All share one grey scale.
 
     Parameters
     ----------
@@ -36,11 +41,26 @@ def fig_sections(
     titles : sequence of str, n
     pixel_um : float
         Side of a pixel in µm.
+    words : sequence of str, n, optional
+        To stand on the sections.
+    masks : ndarray of bool, shape (n, height, width), optional
+        Outlined where they are small enough to lie somewhere.
     columns : int
         Sections in a row.
     """
     images = style.check_shape("images", images, (len(titles), None, None))
-    return draw.gallery(images, titles, pixel_um, columns)[0]
+    if not len(images):
+        raise ValueError("images is empty; give one brain or more")
+    masks = np.zeros(images.shape) if masks is None else masks
+    masks = style.check_shape("masks", masks, images.shape)
+    words = style.check_shape("words", list(words) or [""] * len(images), (len(images),))
+    figure, axes = draw.gallery(images, list(map(str, titles)), pixel_um, columns)
+    for ax, word, mask in zip(axes, words, masks, strict=True):
+        text = {"transform": ax.transAxes, "va": "bottom", "fontsize": style.SMALL}
+        ax.text(0.02, 0.03, word, **text, **style.legible())
+        if mask.mean() <= draw.LOCAL:
+            draw.outline(ax, mask)
+    return figure
 
 
 @styled
@@ -48,17 +68,11 @@ def fig_factors(
     low_high_images: Mapping[str, tuple[np.ndarray, np.ndarray]],
     mean_image: np.ndarray,
     pixel_um: float,
-    *,
-    steps: tuple[str, str] = ("−2 SD", "+2 SD"),
+    steps: tuple[str, str],
 ) -> Figure:
     """What goes with each factor: brains with little of it, with much, and the difference.
 
-    Each factor, a property of the brains named above, has three images: the mean section of brains
-    in which it is low, that of brains in which it is high (how low and high is written on them),
-    and the second minus the first. Sections share one grey scale. Differences are red where the
-    second is brighter, blue where it is darker and white where nothing changes, on one scale for
-    all factors (brightness runs from 0, black, to 1, white); thin grey lines are contours of the
-    average section, to show where a change lies.
+    Third: the second less the first, red brighter.
 
     Parameters
     ----------
@@ -82,7 +96,6 @@ def fig_factors(
     blocks = axes.reshape(rows * columns, 3)
     for ax in blocks[len(pairs) :].flat:
         ax.set_visible(False)
-    contours = [0.15 * mean_image.max(), 0.5 * mean_image.max()]
     for block, (name, (low, high)) in zip(blocks, pairs.items(), strict=False):
         block[0].set_title(style.factor_label(name), loc="left")
         for ax, image, step in zip(block, (low, high), steps, strict=False):
@@ -90,7 +103,7 @@ def fig_factors(
             text = {"transform": ax.transAxes, "fontsize": style.SMALL, **style.legible()}
             ax.text(0.02, 0.03, step, **text)
         shown = draw.show_difference(block[2], high - low, change)
-        block[2].contour(mean_image, levels=contours, colors="#888888", linewidths=0.3)
+        draw.contours(block[2], mean_image)
     draw.scale_bar(blocks[len(pairs) - 1, -1], pixel_um)
     label = f"Difference of brightness, {steps[1]} minus {steps[0]}"
     draw.colour_bar(figure, shown, axes, label, location="bottom", shrink=0.5, aspect=40)
@@ -101,13 +114,7 @@ def fig_factors(
 def fig_quality(statistics: pd.DataFrame, is_outlier: np.ndarray, limit: float) -> Figure:
     """How far each brain is from the usual one, by each statistic of quality control.
 
-    Horizontal: distance from the median training brain in robust standard deviations (SD); where a
-    brain lies beyond the dashed grey limit for outliers, logarithmic from there. Vertical: the
-    number of brains, ordinary ones as blue bars. Difference: from the median section; missing:
-    share of the brain that is dark, natural dark spaces included; saturated: share that is white;
-    gain: the number that its brightness was multiplied by. Where there are outliers, each is an
-    orange triangle at its own values, whichever statistic made it one; the triangles' height means
-    nothing.
+    Beyond the dashed limit the axis is logarithmic. A triangle is an outlier, at any height.
 
     Parameters
     ----------
@@ -160,69 +167,134 @@ def _statistic(ax, values, is_outlier, limit) -> None:
     near = [-limit, -limit / 2, 0, limit / 2, limit]
     far = [t for t in (10, 30, 100, 300, 1000, 3000) if t > 1.6 * limit]
     ticks = [t for t in (*(-t for t in far), *near, *far) if low <= t <= high]
-    ax.set_xticks(ticks, [f"{t:g}".replace("-", "−") for t in ticks])
+    ax.set_xticks(ticks, list(map(style.written, ticks)))
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_xlabel("Robust SD from the median training brain")
 
 
 @styled
-def fig_worst(
-    images: np.ndarray, names: Sequence[str], reasons: Sequence[str], pixel_um: float
+def fig_reconstructions(
+    images: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    pixel_um: float,
+    titles: Sequence[str],
+    *,
+    first_row: str = "Input",
 ) -> Figure:
-    """The brains farthest from the usual one, the worst first.
+    """Brains and what each model makes of them: one column per brain, one row per model.
 
-    Each image is the section of one brain, its id above, row by row from the most unusual on. Words
-    on it say what is unusual: a statistic of quality control and, where given, its distance from
-    the median training brain in robust standard deviations (SD), or that the brain is within the
-    limit. All sections share one grey scale, black for no signal, and the scale bar.
+    All share one grey scale.
 
     Parameters
     ----------
     images : ndarray, shape (n, height, width)
-        Brightness in [0, 1], worst first.
-    names : sequence of str, n
-        Brain ids.
-    reasons : sequence of str, n
-        Why each is an outlier; empty where it is none.
+        Brightness in [0, 1].
+    reconstructions : mapping of model, or other row, to ndarray, each (n, height, width)
     pixel_um : float
+    titles : sequence of str, n
+    first_row : str
+        What ``images`` are.
     """
-    images = style.check_shape("images", images, (len(names), None, None))
-    reasons = style.check_shape("reasons", list(reasons), (len(names),))
-    if not len(images):
-        raise ValueError("images is empty; give one brain or more")
-    figure, axes = draw.gallery(images, list(map(str, names)), pixel_um, columns=4)
-    for ax, reason in zip(axes, reasons, strict=True):
-        text = {"transform": ax.transAxes, "va": "bottom", "fontsize": style.SMALL}
-        words = str(reason or "within the limit").replace(", ", ",\n")
-        ax.text(0.02, 0.03, words, **text, **style.legible())
+    return draw.montage({first_row: images, **reconstructions}, titles, pixel_um)[0]
+
+
+@styled
+def fig_error_maps(
+    inputs: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    pixel_um: float,
+    masks: np.ndarray,
+    label: str,
+) -> Figure:
+    """Where a model does not reproduce a brain: one column per brain, one row per model.
+
+    A light blue outline marks an artefact.
+
+    Parameters
+    ----------
+    inputs : ndarray, shape (n, height, width)
+    maps : mapping of model to ndarray, each (n, height, width)
+        From 0, on one scale.
+    names : sequence of str, n
+    pixel_um : float
+    masks : ndarray of bool, shape (n, height, width)
+        Where the artefacts are.
+    label : str
+        Of the colour bar, with the unit.
+    """
+    top = max(float(np.quantile(found, 0.99)) for found in maps.values())
+    shown = dict.fromkeys(maps, {"cmap": "inferno", "vmin": 0, "vmax": top})
+    rows, titles = {"Input": inputs, **maps}, [style.sentence(name) for name in names]
+    marked = {"masks": masks, "outlines": "#56B4E9"}
+    figure, axes = draw.montage(rows, titles, pixel_um, shown=shown, below=0.5, **marked)
+    more = "max" if any(np.max(found) > top for found in maps.values()) else "neither"
+    image, place = axes[-1, -1].images[0], {"location": "bottom", "shrink": 0.5, "extend": more}
+    draw.colour_bar(figure, image, axes, label, **place)
     return figure
 
 
 @styled
-def fig_ledger(kept: int, refused: Mapping[str, int]) -> Figure:
-    """An acquisition's ledger: brains kept, and those refused by reason.
+def fig_deviations(z: pd.DataFrame) -> Figure:
+    """How far each brain lies from the reference brains, by region or other measure.
 
-    Horizontal: the number of brains, also written at the end of each bar. The blue bar on top
-    counts the brains that were kept for the cohort. Where brains were refused, an orange bar below
-    it counts those of each reason, the most frequent first.
+    Colours end at 5. Of a hundred ordinary brains five lie beyond 2 in any one column.
 
     Parameters
     ----------
-    kept : int
-    refused : mapping of reason to count
+    z : DataFrame, brains × measures
+        Standard deviations from what is usual.
     """
-    ranked = sorted(refused.items(), key=lambda item: -item[1])
-    labels = ["Kept", *(textwrap.fill(style.sentence(reason), 46) for reason, _ in ranked)]
-    counts = [kept, *(count for _, count in ranked)]
-    lines = sum(1 + 0.55 * label.count("\n") for label in labels)
-    figure = style.new_figure(0.27 * lines + 0.55)
+    n_rows, n_columns = z.shape
+    figure = style.new_figure(1.1 + min(max(0.16 * n_rows, 0.8), 8.0))
     ax = figure.subplots()
-    colours = [ORDINARY] + [MARKED] * len(ranked)
-    bars = ax.barh(range(len(labels)), counts, color=colours, height=0.7)
-    ax.bar_label(bars, padding=3, fontsize=style.SMALL)
-    ax.set_yticks(range(len(labels)), labels)
-    ax.set(ylim=(len(labels) - 0.5, -0.5), xlim=(0, 1.1 * max(*counts, 1)), xlabel="Brains")
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.tick_params(axis="y", length=0)
+    limits, most = (-FAR, FAR), (50, 34)
+    shown = draw.heat_map(ax, z, limits=limits, cmap=style.DIFFERENCE, most=most)
+    ax.tick_params(axis="x", rotation=90 if n_columns > 8 else 0)
+    ax.tick_params(axis="y", rotation=0)
+    label = "Standard deviations from the norm"
+    draw.colour_bar(figure, shown, ax, label, extend="both")
+    return figure
+
+
+@styled
+def fig_group_maps(
+    first: np.ndarray,
+    differences: Mapping[str, np.ndarray],
+    p_family: np.ndarray,
+    name: str,
+    pixel_um: float,
+) -> Figure:
+    """Where two groups differ, pixel by pixel.
+
+    Red is brighter in the second group; black rings go round pixels that differ beyond chance.
+
+    Parameters
+    ----------
+    first : ndarray, shape (height, width)
+        Mean section, whose outlines lie over the differences in grey.
+    differences : mapping of title to ndarray, each (height, width)
+    p_family : ndarray, shape (height, width)
+        Of the first difference's pixels, over all pixels together.
+    name : str
+        What ``first`` is.
+    pixel_um : float
+    """
+    first = style.check_shape("first", first, (None, None))
+    maps = {k: style.check_shape(k, d, first.shape) for k, d in differences.items()}
+    sure = style.check_shape("p_family", p_family, first.shape) < SURE
+    figure, axes = draw.image_grid(1, len(maps) + 1, first.shape, below=0.5)
+    limit = style.difference_limit(*maps.values())
+    draw.show_section(axes[0, 0], first, style.grey_limit(first[None]))
+    axes[0, 0].set_title(style.sentence(name))
+    for ax, (title, difference) in zip(axes[0, 1:], maps.items(), strict=True):
+        shown = draw.show_difference(ax, difference, limit)
+        draw.contours(ax, first)
+        ax.set_title(style.sentence(title))
+    near = max(first.shape[1] // 100, 1)  # a single pixel would not be seen
+    draw.outline(axes[0, 1], ndimage.binary_dilation(sure, iterations=near), "black", 1.2)
+    draw.scale_bar(axes[0, -1], pixel_um)
+    place = {"location": "bottom", "shrink": 0.4, "aspect": 40}
+    draw.colour_bar(figure, shown, axes, "Difference of brightness", **place)
     return figure
