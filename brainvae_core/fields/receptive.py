@@ -126,7 +126,7 @@ def receptive_field(
         )
     # Each part ends in (mean or variance, n_brains, latent_dim).
     parts = [np.concatenate(part, axis=-2) for part in (perturbed, original)]
-    halves = [half for part in parts for half in (part[..., 0, :, :], part[..., 1, :, :])]
+    halves = [part[..., half, :, :] for part in parts for half in (0, 1)]
     return ReceptiveField(weights, mu, *halves)
 
 
@@ -143,10 +143,9 @@ def null_divergence(
 
     Parameters
     ----------
-    model, images
-        As for :func:`receptive_field`; take the region's :func:`weight_range` of these images too.
-    brain_mask, n_pixels, n_blobs, mirrored
-        As for :func:`random_blobs`.
+    model, images, brain_mask, n_pixels, n_blobs, mirrored
+        As for :func:`receptive_field`, and as for :func:`random_blobs`; take the region's
+        :func:`weight_range` of these images too.
     """
     blobs = random_blobs(brain_mask, n_pixels, n_blobs, 0, mirrored=mirrored)
     return receptive_field(model, images, blobs, weight_range(images, blobs))

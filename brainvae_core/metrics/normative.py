@@ -30,9 +30,8 @@ class Norm:
 
     A measure is regressed on the covariates. Its residuals are warped to a Gaussian by the
     sinh-arcsinh transform (Jones, Pewsey 2009), which learns skewness and heavy tails, and is
-    monotone and finite beyond the data too. What is estimated from few brains is uncertain:
-    deviations are Student's t, put on a Gaussian's scale (Wallace 1959), and smaller for covariates
-    unlike the reference's.
+    monotone and finite beyond the data too. Deviations are Student's t, for few brains say little,
+    put on a Gaussian's scale (Wallace 1959), and smaller for covariates unlike the reference's.
 
     Values (n_brains, n_measures) are of ordinary reference brains, at least 12 and one more a
     covariate, and what a model gives, such as its error, of brains that it was not fitted to.
@@ -109,11 +108,7 @@ class Norm:
         return distances.z(_log_distance(covariance, self.z(values, covariates)))[:, 0]
 
     def largest(self, values, covariates=None) -> np.ndarray:
-        """One z for the measure of a brain that deviates most, (n,): for what is in one place.
-
-        Its ``|z|`` against the largest of every reference brain, so that many measures do not make
-        many brains unusual.
-        """
+        """One z for the measure that deviates most, (n,), against each reference brain's largest."""
         return self._extremes.z(_log_largest(self.z(values, covariates)))[:, 0]
 
     @cached_property
@@ -168,7 +163,7 @@ def _log_largest(z):
     return np.log(np.abs(z).max(axis=1, keepdims=True) + np.finfo(float).tiny)
 
 
-# ---- the warp: z = sinh(δ asinh((x − m) / s) − ε) ----
+# The warp: z = sinh(δ asinh((x − m) / s) − ε).
 
 
 def _warped(x, warp):
@@ -240,8 +235,7 @@ class AdjustedNorm:
 
     def __init__(self, values, metadata: pd.DataFrame):
         self._values, n = checked_rows(values, "values", 2), len(metadata)
-        if len(self._values) != n:
-            raise ValueError(f"{len(self._values)} brains have {n} rows of metadata")
+        _check_rows(self._values, metadata)
         self._scales, self._parts, self._rows = {}, {}, np.ones(n, dtype=bool)
         for name in RECORDED:
             scale = _scale(metadata[name][self._rows]) if name in metadata else None
@@ -277,8 +271,7 @@ class AdjustedNorm:
 
     def _each(self, what, values, metadata):
         values = checked_rows(values, "values", 1)
-        if len(values) != len(metadata):
-            raise ValueError(f"{len(values)} brains have {len(metadata)} rows of metadata")
+        _check_rows(values, metadata)
         parts = {name: self._of(metadata, name)[0] for name in self.names}
         kinds = [tuple(row) for row in (self.unknown(metadata) == "").to_numpy()]
         found = None
@@ -296,6 +289,11 @@ class AdjustedNorm:
             rows = self._rows if any(kind) else slice(None)
             self._norms[kind] = Norm(self._values[rows], _together(self._parts, kind, rows))
         return self._norms[kind]
+
+
+def _check_rows(values, metadata):
+    if len(values) != len(metadata):
+        raise ValueError(f"{len(values)} brains have {len(metadata)} rows of metadata")
 
 
 def _together(parts, kind, rows):
