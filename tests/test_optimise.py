@@ -104,21 +104,6 @@ def test_the_hidden_weights_are_muons_and_all_else_is_adams_biases_at_a_quarter(
     assert same == outer | {name for name in names if name.endswith("bias")}
 
 
-def test_the_papers_optimiser_is_pytorchs_adam():
-    torch.manual_seed(0)
-    model = with_gradients(BetaVAE(3, SHAPE))
-    other = copy.deepcopy(model)
-    ours = Optimiser(
-        model, model, BetaVAEConfig(optimiser="adam", learning_rate=2e-4, adam_beta2=0.999)
-    )
-    theirs = torch.optim.Adam(other.parameters(), lr=2e-4)
-    for step in range(3):
-        with_gradients(model, step), with_gradients(other, step)
-        ours.step(), theirs.step()
-    for one, expected in zip(model.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(one, expected)
-
-
 @pytest.mark.parametrize("optimiser", ["muon", "adam"])
 def test_the_factor_multiplies_every_rate(optimiser):
     config = BetaVAEConfig(latent_dim=3, optimiser=optimiser)
@@ -152,25 +137,3 @@ def test_a_copy_in_lower_precision_is_brought_up_to_date():
         assert one.dtype == torch.float32 and copied.dtype == torch.bfloat16
         assert torch.equal(one.to(torch.bfloat16), copied)
         assert (one - expected).norm() < 0.02 * expected.norm()
-
-
-@pytest.mark.parametrize("optimiser", ["muon", "adam"])
-def test_its_state_is_all_that_the_next_step_needs(optimiser):
-    config = BetaVAEConfig(latent_dim=3, optimiser=optimiser)
-    model = BetaVAE(3, SHAPE)
-    ours = Optimiser(model, model, config)
-    for seed in (0, 1):
-        with_gradients(model, seed)
-        ours.step()
-    again = copy.deepcopy(model)
-    fresh = Optimiser(again, again, config)
-    assert fresh.state().keys() == ours.state().keys()
-    for name, value in fresh.state().items():
-        value.copy_(ours.state()[name])
-    for one, optimiser_of_it in ((model, ours), (again, fresh)):
-        with_gradients(one, 2)
-        optimiser_of_it.step()
-    for one, other in zip(model.parameters(), again.parameters(), strict=True):
-        assert np.array_equal(one.detach().numpy(), other.detach().numpy())
-    ours.forget_gradients()
-    assert all(weight.grad is None for weight in model.parameters())

@@ -21,7 +21,7 @@ from brainvae_core.disk import appearing, read_sealed, seal
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_device, pick_device
-from brainvae_core.models.released import ReleasedConfig
+from brainvae_core.models.foreign import ReleasedConfig
 from brainvae_core.models.training import progress_bar, train_together
 
 FORMAT = 5
