@@ -107,6 +107,12 @@ def fail(p, cohort, config):
 # ---- cohorts ----
 
 
+def test_the_atlas_is_drawn_or_from_a_folder_that_a_variable_names(real_data, monkeypatch):
+    assert open_atlas(Settings()).name == cohorts.drawn_atlas().name
+    monkeypatch.setenv("BRAINVAE_DATA", str(real_data))
+    assert open_atlas(read_profile(ROOT / "notebooks/params/ccf.yaml")).shape == (320, 448)
+
+
 def test_a_cohort_is_made_once_and_then_read_and_another_never_takes_its_place(tmp_path):
     p = Settings().changed({"n_brains": 20, "cohort.shape": [80, 112], "data": str(tmp_path / "d")})
     made = prepare_cohort(p)
@@ -122,6 +128,16 @@ def test_a_cohort_is_made_once_and_then_read_and_another_never_takes_its_place(t
     for change in ({"cohort.seed": 1}, {"artefact_share": 0.5}, {"n_brains": 21}):
         assert prepare_cohort(p.changed(change)).fingerprint != made.fingerprint
     assert len(list((tmp_path / "d").iterdir())) == 4
+
+
+def test_the_example_is_two_groups_of_other_brains_with_a_planted_difference(p, whole):
+    lab, (truth,) = lab_brains(p, whole), lab_truth(p, whole).values()
+    assert lab.metadata["group"].value_counts().to_dict() == {"WT": 12, "KO": 12}
+    assert lab.images.shape[1:] == truth.shape == whole.atlas.shape and not lab.refused
+    assert np.abs(whole.images[:, None] - lab.images[None]).mean(axis=(2, 3)).min() > 1e-3
+    hippocampus = whole.atlas.roi_masks(["HPF"])[0]
+    assert truth[hippocampus].mean() > 10 * np.abs(truth[~hippocampus]).mean()
+    assert lab_truth(p.changed({"lab.brains": "a folder"}), whole) == {}
 
 
 def test_brains_whose_truth_is_asked_are_of_one_brightness_and_a_global_factor_is_gone(p, whole):
