@@ -294,10 +294,12 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class WithLatents(Baseline):
-    """A baseline whose ``latent_dim`` is chosen."""
+class PCAConfig(Baseline):
+    """Exact PCA with ``latent_dim`` components; several from one eigendecomposition."""
 
     latent_dim: int = 8
+
+    kind, model = "pca", PCA
 
     def __post_init__(self):
         if self.latent_dim != int(self.latent_dim):
@@ -308,12 +310,6 @@ class WithLatents(Baseline):
     @property
     def label(self) -> str:
         return f"{self.kind}-L{self.latent_dim}"
-
-
-class PCAConfig(WithLatents):
-    """Exact PCA with ``latent_dim`` components; several from one eigendecomposition."""
-
-    kind, model = "pca", PCA
 
     @classmethod
     def models(cls, configs, images):

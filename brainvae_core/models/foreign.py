@@ -174,16 +174,8 @@ class ReleasedConfig(BetaVAEConfig):
 def read_released(path: str | Path) -> tuple[BetaVAE, ReleasedConfig]:
     """The model in a checkpoint as the authors' code writes it, and what is known of its fit.
 
-    Parameters
-    ----------
-    path : path
-        A file of ``torch.save``, zip or legacy, with the weights under ``model_states``, ``net``.
-        It is read with ``weights_only=True``: no code in it is run.
-
-    Raises
-    ------
-    ValueError
-        In one line: no such file, not readable so, or of another network.
+    It is a file of ``torch.save``, zip or legacy, with the weights under ``model_states``, ``net``,
+    and is read with ``weights_only=True``: no code in it is run. Anything else is a ValueError.
     """
     path = Path(path)
     content = _content(path)

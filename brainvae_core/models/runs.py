@@ -72,19 +72,10 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
 def fit_all(
     cohort, configs: Iterable, runs: str | Path = "runs", device="auto", together=1, halve=False
 ) -> list[Run]:
-    """Fit what is missing, load the rest, in the order of ``configs``.
+    """As `fit`, of several: fit what is missing, load the rest, in the order of ``configs``.
 
-    Runs that failed are told on stderr and left out.
-
-    Parameters
-    ----------
-    cohort, runs, device
-        As of `fit`.
-    configs : iterable of BetaVAEConfig and of baselines' configurations
-    together : int
-        How many models of one kind are trained at once.
-    halve : bool
-        Where the device's memory does not hold so many, go on with half as many.
+    ``together`` models of one kind are trained at once; with ``halve``, half as many where the
+    device's memory does not hold them. Runs that failed are told on stderr and left out.
     """
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
@@ -194,15 +185,14 @@ def save_run(
 
     Parameters
     ----------
-    folder : str or Path
+    folder : path
         Its name is `run_name`'s.
-    config, fingerprint, cohort_name
-        What was fitted, and ``Cohort.fingerprint`` and ``Cohort.name`` of what it was fitted to.
     model, history
-        What the fit ended in, whose ``tensors()`` are kept; rows of ``history.csv``, all alike.
-    failure, made
-        Why the fit ended before its time (no weights are kept then); on which device, with what,
-        in which precision.
+        What has ``tensors()``, and rows that are all alike.
+    failure : str, optional
+        Why the fit ended before its time; no weights are kept then.
+    made : dict, optional
+        On which device, with what, in which precision.
     """
     folder = Path(folder)
     if folder.exists():
