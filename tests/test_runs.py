@@ -122,10 +122,8 @@ def test_a_process_that_is_killed_lets_the_next_one_in(tmp_path):
 
 # ---- names ----
 
-OTHER = {
-    **{"likelihood": "bernoulli", "optimiser": "adam", "precision": "float32"},
-    **{"initialisation": "authors", "lr_cosine": False},
-}
+OTHER = {"likelihood": "bernoulli", "optimiser": "adam", "precision": "float32"}
+OTHER |= {"initialisation": "authors", "lr_cosine": False}
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(BetaVAEConfig)])

@@ -269,7 +269,7 @@ def test_the_command_fits_in_parts_counts_and_fits_nothing_twice(profile, ahead,
         (
             {"model": {"beta": 1e300}},
             ["--only", "compared"],
-            "no fit of VAE, β-VAE succeeded; see above for why",
+            "no fit of β-VAE succeeded; see above for why",
         ),
     ],
 )
