@@ -24,10 +24,18 @@ CODES = 64  # validation brains that this is asked of
 
 
 def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
-    """Add VAEs of a cohort to a folder such as ``results/full``, in half precision.
+    """Add runs of VAEs to a folder of kept ones, in half precision.
 
     Those that are there are left alone. A folder of another cohort is a ValueError, and so is a
     model that half precision changes by more than 0.001 grey values (64 brains' codes).
+
+    Parameters
+    ----------
+    cohort : Cohort
+        What all of them were fitted to.
+    runs : iterable of Run
+    folder : path
+        Such as ``results/full``; made where it is missing.
     """
     folder = Path(folder)
     about = _about(cohort)
@@ -61,8 +69,13 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
 def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
     """Copy kept runs of a cohort among a user's own, where `fit` finds them; gives their names.
 
-    ``results`` is the folder whose folders `keep_runs` wrote. A run that is there is left alone:
-    what a user fitted is never replaced.
+    A run that is there is left alone: what a user fitted is never replaced.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    results, runs : path
+        The folder whose folders `keep_runs` wrote, and the user's runs.
     """
     about = None
     names = []

@@ -114,8 +114,13 @@ def terms_of(model, images, noise, likelihood: str, log_sigma) -> Terms:
 def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distortion and rate of images under a fitted model, float64, each (n,); −ELBO is their sum.
 
-    These are −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image. ``config`` is
-    what the model was fitted with; its seed draws the samples of z.
+    These are −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image.
+
+    Parameters
+    ----------
+    model, config : BetaVAE, BetaVAEConfig
+        The config's seed draws the samples of z.
+    images : ndarray, shape (n, height, width)
     """
     blocks = _held_out(model, Images(images, model.device), config)
     parts = [torch.stack([terms.distortion, terms.kl.sum(1)]) for _, terms in blocks]

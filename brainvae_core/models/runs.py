@@ -72,10 +72,18 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
 def fit_all(
     cohort, configs: Iterable, runs: str | Path = "runs", device="auto", together=1, halve=False
 ) -> list[Run]:
-    """As `fit`, of several: fit what is missing, load the rest, in the order of ``configs``.
+    """Fit what is missing, load the rest, in the order of ``configs``.
 
-    ``together`` models of one kind are trained at once; with ``halve``, half as many where the
-    device's memory does not hold them. Runs that failed are told on stderr and left out.
+    Runs that failed are told on stderr and left out.
+
+    Parameters
+    ----------
+    cohort, runs, device
+        As of `fit`.
+    configs : iterable of configurations
+    together, halve : int, bool
+        How many models of one kind are trained at once, and whether to go on with half as many
+        where the device's memory does not hold them.
     """
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
@@ -187,12 +195,12 @@ def save_run(
     ----------
     folder : path
         Its name is `run_name`'s.
+    config, fingerprint, cohort_name
+        What was fitted, and ``fingerprint`` and ``name`` of the cohort that it was fitted to.
     model, history
         What has ``tensors()``, and rows that are all alike.
-    failure : str, optional
-        Why the fit ended before its time; no weights are kept then.
-    made : dict, optional
-        On which device, with what, in which precision.
+    failure, made : str, dict, optional
+        Why the fit ended before its time (no weights are kept then); on which device, with what.
     """
     folder = Path(folder)
     if folder.exists():
