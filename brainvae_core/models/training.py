@@ -170,8 +170,7 @@ class Fit:
         if device.type == "cuda" and self.done < self.stage.last:
             self.stream = torch.cuda.Stream(device)
             torch.cuda.synchronize(device)
-            tf32 = self.made["precision"] == "tf32"
-            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
                 with torch.cuda.stream(self.stream):
                     self.rehearse()
                 self.replay = captured(self.step, self.stream)
