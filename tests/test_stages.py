@@ -96,10 +96,6 @@ def fits_of(p):
     return sorted(folder.name for folder in Path(p.places.runs).glob("[!.]*"))
 
 
-def splits(cohort):
-    return cohort.metadata["split"].value_counts().to_dict()
-
-
 def fail(p, cohort, config):
     """A run that ended before its time, in place of the one that is there."""
     folder = Path(p.places.runs) / run_name(config, cohort.fingerprint)
@@ -137,8 +133,7 @@ def test_the_example_is_two_groups_of_other_brains_with_a_planted_difference(p, 
     lab, (truth,) = lab_brains(p, whole), lab_truth(p, whole).values()
     assert lab.metadata["group"].value_counts().to_dict() == {"WT": 12, "KO": 12}
     assert lab.images.shape[1:] == truth.shape == whole.atlas.shape and not lab.refused
-    apart = np.abs(whole.images[:, None] - lab.images[None]).mean(axis=(2, 3))
-    assert apart.min() > 1e-3
+    assert np.abs(whole.images[:, None] - lab.images[None]).mean(axis=(2, 3)).min() > 1e-3
     hippocampus = whole.atlas.roi_masks(["HPF"])[0]
     assert truth[hippocampus].mean() > 10 * np.abs(truth[~hippocampus]).mean()
     assert lab_truth(p.changed({"lab.brains": "a folder"}), whole) == {}
@@ -263,16 +258,15 @@ def test_the_command_fits_in_parts_counts_and_fits_nothing_twice(profile, ahead,
 @pytest.mark.parametrize(
     ("changes", "options", "told"),
     [
-        ({"model": {"objective": "nonsense"}}, ["--only", "compared"], "nonsense"),
+        ({"model": {"likelihood": "nonsense"}}, ["--only", "compared"], "nonsense"),
         ({"fields": {"truth_latent_dim": 99}}, ["--only", "planted"], "latent_dim=99"),
-        ({"cohort": {"artefact_share": 1.5}}, ["--only", "freeform"], "artefact_share=1.5"),
         ({"cohort": {"n_brains": 1}}, [], ""),
         ({"model": {"betaa": 3}}, [], "did you mean model.beta?"),
         ({}, ["--only", "grid", "--latent-dim", "5"], "latent_dim=5 is no row of this profile"),
         (
-            {"model": {"objective": "mmd", "mmd_weight": 1e300}},
+            {"model": {"beta": 1e300}},
             ["--only", "compared"],
-            "no fit of VAE, β-VAE succeeded; see above for why",
+            "no fit of β-VAE succeeded; see above for why",
         ),
     ],
 )

@@ -84,7 +84,7 @@ class BetaVAEConfig:
         ``"data"`` or ``"authors"``; only ``"data"`` can grow.
     precision : str
         Of the layers: ``"auto"`` (bfloat16 where a GPU has it or a CPU is measured to be faster in
-        it, else float32), ``"float32"``, ``"tf32"`` (a GPU's convolutions) or ``"bfloat16"``.
+        it, else float32), ``"float32"`` or ``"bfloat16"``.
     validate_every : int
         Steps between two rows of the history.
     """

@@ -118,9 +118,8 @@ def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, 
 
     Parameters
     ----------
-    model : BetaVAE
-    config : BetaVAEConfig
-        What it was fitted with; its seed draws the samples of z.
+    model, config : BetaVAE, BetaVAEConfig
+        The config's seed draws the samples of z.
     images : ndarray, shape (n, height, width)
     """
     blocks = _held_out(model, Images(images, model.device), config)

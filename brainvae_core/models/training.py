@@ -50,9 +50,9 @@ class Fitted(NamedTuple):
 def train_together(configs, train, validation, *, checkpoints=None, device="auto"):
     """Fit several β-VAEs to the same images at once, each to what it would be fitted to alone.
 
-    Every model has a thread of its own, and a stream of its own on a GPU, where a step is one CUDA
-    graph. Numbers are those of single fits up to rounding: a CPU shares out its threads. Fits that
-    grow are fitted to block means of the images first; the others wait for these stages.
+    Every model has a thread of its own, and on a GPU a stream, where a step is one CUDA graph.
+    Numbers are those of single fits to rounding: a CPU shares out its threads. Fits that grow are
+    fitted to block means of the images first; the others wait for these stages.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
         One a model, written at every validation; where one exists its fit goes on from it, on a CPU
         to the same weights bit for bit as an uninterrupted fit.
     device : str
-        ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
+        As of `fit`. Where it does not hold so many models, that is an `OutOfDeviceMemory`.
 
     Returns
     -------
@@ -75,13 +75,6 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
         the KL warm-up, ``sigma``; ``validation_loss`` (the objective at full strength),
         ``validation_reconstruction`` (distortion D), ``validation_kl`` (rate R; the held-out ELBO
         is −D − R), ``explained_variance``, ``active_latents``, ``seconds``; all in float32.
-
-    Raises
-    ------
-    OutOfDeviceMemory
-        The device does not hold so many models at once.
-    ValueError
-        Images, stages or a checkpoint that cannot be fitted or gone on from.
     """
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
@@ -177,8 +170,7 @@ class Fit:
         if device.type == "cuda" and self.done < self.stage.last:
             self.stream = torch.cuda.Stream(device)
             torch.cuda.synchronize(device)
-            tf32 = self.made["precision"] == "tf32"
-            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
                 with torch.cuda.stream(self.stream):
                     self.rehearse()
                 self.replay = captured(self.step, self.stream)
