@@ -108,15 +108,7 @@ def simulate_groups(
         )
         for name, values in columns.items():
             truth.iloc[more, truth.columns.get_loc(name)] = values
-    return Cohort(
-        images,
-        truth,
-        found.atlas,
-        clean=found.clean,
-        artefact_masks=masks,
-        factors=found.factors,
-        name=found.name,
-    )
+    return found._like(images=images, metadata=truth, artefact_masks=masks)
 
 
 def planted_difference(
