@@ -146,7 +146,7 @@ def test_brains_that_make_no_cohort_say_why(own, acquired, tmp_path):
             ("holds plane 250, not plane 286", prepare_cohort, told(tmp_path, **allen)),
         ]
     )
-    assert not (tmp_path / "data").exists()
+    assert not list((tmp_path / "data").glob("[!.]*"))
     (acquired / "manifest.jsonl").unlink()
     p = told(tmp_path, plane=250, **allen)
     refused([("no brain is kept in .*; run python -m", prepare_cohort, p)])

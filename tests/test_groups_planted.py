@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_folder import write_lab
 from refusals import refused
 from scipy.stats import binom
 
@@ -17,6 +18,7 @@ from brainvae_core.cohorts import (
     displaced,
     drawn_atlas,
     planted_difference,
+    read_sections,
     simulate,
     simulate_groups,
 )
@@ -141,7 +143,7 @@ def model_of(brains, covariates):
     return usable, design_of(brains[usable], "group", varying)
 
 
-def real_labs(folder, *effect):
+def real_tables(folder):
     """12 wild types and 12 injected brains with a Cre line, of the sexes and strains that occur."""
     table = pd.read_csv(folder / "allen_api/connectivity_experiments_2024.csv")
     table = table.rename(columns={"gender": "sex"}).dropna(subset=["sex", "strain"])
@@ -153,40 +155,24 @@ def real_labs(folder, *effect):
         except ValueError as refusal:  # no lab can tell these groups from a strain
             assert "says the same as" in str(refusal)
             continue
-        yield alike(made(150, 150, *effect, seed=seed), drawn)
-
-
-def alike(population, table):
-    """For each row of a lab's table a brain of its group that is like it, nobody twice."""
-    free, rows, own = np.ones(len(population), dtype=bool), [], population.metadata
-    for _, row in table.iterrows():
-        fits = free & (own["group"] == row["group"]).to_numpy()
-        for column in ("sex", "strain"):
-            same = (own[column] == row[column].split("(")[0]).to_numpy()  # as in FVB.CD1(ICR)
-            fits &= same | ~same.any()  # what the population has not can be any brain
-        rows.append(np.flatnonzero(fits)[0])
-        free[rows[-1]] = False
-    lab = population.select(rows)
-    for column in ("sex", "strain"):
-        lab.metadata[column] = table[column].to_numpy()
-    return lab
+        yield drawn
 
 
 @pytest.mark.parametrize(("where", "n"), [("any lab", 100), ("real table", 25)])
 def test_cohorts_without_a_difference_raise_as_many_alarms_as_told(where, n, request):
     """Sections of 12 + 12 made comparable: in regions and of a kind; groups alone, and adjusted."""
     n = 1000 if NIGHTLY else n  # 25 real tables, so that all takes 40 s
-    models = {"alone": [], "adjusted": ["sex", "age_days"]}
-    labs = (made(12, 12, seed=seed) for seed in range(n))
+    models, tables = {"alone": [], "adjusted": ["sex", "age_days"]}, [None] * n
     if where == "real table":  # whose groups differ by sex and strain, unless adjusted
         models = {"adjusted": ["sex", "strain"]}
-        labs = itertools.islice(real_labs(request.getfixturevalue("real_data")), n)
+        tables = itertools.islice(real_tables(request.getfixturevalue("real_data")), n)
     reference, names = simulate(200, ATLAS, seed=0), ATLAS.regions(0.01)
     mean, masks = reference.split("train").images.mean(axis=0), ATLAS.roi_masks(names)
     plane = displaced(mean[None], ATLAS, "ap_position", 1.0)[0] - mean
     about = mean, ATLAS.brain_mask, dict(zip(names, masks, strict=True)), ATLAS.pixel_um, plane
     alarms = {(model, what): 0 for model in models for what in ("regions", "kind")}
-    for seed, cohort in enumerate(labs):
+    for seed, table in enumerate(tables):
+        cohort = made(12, 12, design=table, seed=seed)
         lab = comparable_brains(cohort.images, cohort.metadata, reference)
         by_region = region_brightness(lab.images, masks).T
         changes = section_changes(lab.images, *about)
@@ -212,7 +198,8 @@ def test_what_is_planted_on_real_tables_is_found_in_its_place_and_its_size_is_co
     planted = planted - mean * planted[inside].mean() / mean[inside].mean()
     wanted = np.array([planted[mask].mean() for mask in masks])
     found = {(): [], ("sex", "strain"): []}
-    for seed, cohort in enumerate(itertools.islice(real_labs(real_data, "brightness HPF", 2.0), n)):
+    for seed, table in enumerate(itertools.islice(real_tables(real_data), n)):
+        cohort = made(12, 12, "brightness HPF", 2.0, design=table, seed=seed)
         lab = comparable_brains(cohort.images, cohort.metadata, reference)
         by_region = region_brightness(lab.images, masks).T
         for covariates, rows in found.items():
@@ -228,7 +215,44 @@ def test_what_is_planted_on_real_tables_is_found_in_its_place_and_its_size_is_co
     assert 0.92 < adjusted[2] < 0.98
 
 
-def test_a_lab_is_like_the_reference():
+# ---- covariates ----
+
+
+def lab_table(n):
+    """Unbalanced, incomplete, and with the sex that the group half has."""
+    group = np.repeat(["WT", "KO"], [n - n // 3, n // 3])
+    rng = np.random.default_rng(0)
+    sex = np.where(rng.random(n) < 0.8, np.where(group == "KO", "M", "F"), None)
+    strain = rng.choice(["C57BL/6J", "FVB.CD1(ICR)", "B6.C3H"], n, p=[0.5, 0.3, 0.2])
+    age = np.where(rng.random(n) < 0.1, np.nan, np.round(rng.normal(58, 3, n), 1))
+    line = rng.choice(["Ai75(RCL-nT)", None], n)
+    site = rng.choice(["VISp", "TH"], n)
+    columns = {"group": group, "sex": sex, "strain": strain, "age_days": age}
+    return pd.DataFrame(columns | {"line": line, "injection_structure": site})
+
+
+def test_a_labs_table_stays_as_it_is_and_its_brains_are_like_it():
+    table, n = lab_table(300), 300
+    cohort = made(200, 100, design=table.sample(frac=1, random_state=1), artefact_share=0.2)
+    shuffled = table.sample(frac=1, random_state=1).set_axis(cohort.metadata.index)
+    pd.testing.assert_frame_equal(cohort.metadata[[*table]], shuffled)
+    factors, recorded = cohort.factors, cohort.metadata
+    male, female = ((recorded["sex"] == s).to_numpy() for s in "MF")
+    # Effects of sex, strain and age of the population: +0.8, +1.0 and 0.1 a day.
+    wider = factors["brain_width"][male].mean() - factors["brain_width"][female].mean()
+    thicker = factors["cortical_thickness"].groupby(recorded["strain"]).mean()
+    aged = recorded["age_days"].notna()
+    slope = np.polyfit(recorded["age_days"][aged], factors["ventricle_size"][aged], 1)[0]
+    assert wider == pytest.approx(0.8, abs=0.35)
+    assert thicker["C57BL/6J"] - thicker["FVB.CD1(ICR)"] == pytest.approx(1.0, abs=0.4)
+    assert slope == pytest.approx(0.1, abs=0.06)
+    assert (recorded["artefact"] != "none").sum() == round(0.2 * n)
+    # Confounded: what the sexes differ in looks like a difference of the groups.
+    knockout = is_knockout(cohort)
+    assert factors["brain_width"][knockout].mean() - factors["brain_width"][~knockout].mean() > 0.4
+
+
+def test_without_a_design_a_lab_is_like_the_reference():
     many = made(300, 300).factors
     _, reference = ANATOMICAL.draw(2000, np.random.default_rng(9))
     assert np.abs(many.mean() - reference.mean()).max() < 0.15
@@ -237,7 +261,32 @@ def test_a_lab_is_like_the_reference():
     assert np.abs(lab[:, None] - other).max(axis=(2, 3)).min() > 0.05  # nobody is in both
 
 
+def test_a_real_design_is_taken(real_data):
+    real = pd.read_csv(real_data / "allen_api/connectivity_experiments_2024.csv")
+    names = {"gender": "sex", "strain": "strain", "transgenic-line": "line"}
+    names["structure-abbrev"] = "injection_structure"
+    design = real[[*names]].rename(columns=names).sample(60, random_state=0)
+    cohort = made(40, 20, "ventricle", 1, design=design)
+    pd.testing.assert_frame_equal(
+        cohort.metadata[[*design]].reset_index(drop=True), design.reset_index(drop=True)
+    )
+    assert list(cohort.metadata)[:5] == ["group", *names.values()]
+    assert cohort.metadata["strain"].isna().any()
+
+
+def test_a_lab_hands_in_files_that_are_read_again(tmp_path):
+    cohort = made(4, 3, "thickness", 1)
+    sections, metadata, refused_brains = read_sections(write_lab(tmp_path / "lab", cohort))
+    assert sections.shape == (7, 320, 456) and not refused_brains
+    given = cohort.metadata.drop(columns=["artefact", "artefact_strength"])
+    pd.testing.assert_frame_equal(metadata, given, check_names=False, check_dtype=False)
+    small = sections[:, ::8, 4:452:8]
+    np.testing.assert_allclose(small / 20_000, cohort.images, atol=1e-4)
+
+
 def test_what_is_no_lab_is_refused():
+    table = lab_table(9)
+    more = pd.DataFrame({"group": ["WT"] * 5 + ["wt"] * 4})
     refused(
         [
             ("^no effect 'size'; there are none, thickness,", made, 3, 3, "size"),
@@ -247,6 +296,12 @@ def test_what_is_no_lab_is_refused():
             (r"^size=-0.1 of effect 'damage' is outside \[0, 1\]$", made, 3, 3, "damage", -0.1),
             ("^0 wild types and 3 knockouts; give at least 1 of each$", made, 0, 3),
             ("^no simulator 'real'", lambda: made(simulator="real")),
+            ("^the design has 9 rows for 3 . 5 brains$", lambda: made(3, 5, design=table)),
+            (
+                "^the design's group has 6 WT, 3 KO of 5 WT and 4 KO",
+                lambda: made(5, 4, design=table),
+            ),
+            ("^the design's group has 5 WT, 0 KO", lambda: made(5, 4, design=more)),
             (r"^artefact_share=2 is outside", lambda: made(artefact_share=2)),
         ]
     )

@@ -114,7 +114,8 @@ def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
     part = cohort.split(split)
     if cohort.clean is not None and len(part):
         none = part.metadata.assign(artefact="none", artefact_strength=0.0)
-        return _cohort(part, part.clean, none)
+        bare = {"clean": None, "artefact_masks": None, "refused": {}}
+        return part._like(images=np.asarray(part.clean), metadata=none, **bare)
     clean = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == split).to_numpy())
     if not len(clean):
         raise ValueError(f"no {split} brain of cohort {cohort.name!r} is clean")
@@ -138,12 +139,8 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     strengths = rng.uniform(*STRENGTHS, len(before))
     images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
     metadata = before.metadata.assign(artefact=kinds, artefact_strength=strengths)
-    return _cohort(before, images, metadata, clean=before.images, artefact_masks=masks)
-
-
-def _cohort(like, images, metadata, **parts) -> Cohort:
-    parts |= {name: getattr(like, name) for name in ("factors", "preprocessing", "name")}
-    return Cohort(images, metadata, like.atlas, **parts)
+    truth = {"clean": before.images, "artefact_masks": masks, "refused": {}}
+    return before._like(images=images, metadata=metadata, **truth)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -182,10 +182,9 @@ def _is_number(text):
 def known_factors(cohort: Cohort) -> pd.DataFrame:
     """The planted factors of a simulated cohort, else what is recorded of each brain and varies.
 
-    Recorded are the numbers in its metadata, texts of two kinds such as sex as 0 and 1 (named after
-    the kind that is 1, such as ``sex M``), and ``log_gain`` of the brightness adjustment. A missing
-    value is its column's mean. A column of one value, in the cohort or in a part of its split, is
-    left out.
+    Recorded are numbers, texts of two kinds as 0 and 1 (named after the kind that is 1, such as
+    ``sex M``), and ``log_gain`` of the brightness adjustment. A missing value is its column's mean.
+    A column of one value, in the cohort or in a part of its split, is left out.
     """
     if cohort.factors is not None:
         return cohort.factors.astype(float)

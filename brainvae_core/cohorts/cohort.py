@@ -272,11 +272,10 @@ def save_blocks(
     Parameters
     ----------
     path : path
-        Where nothing is yet.
     blocks : iterable of Cohort
         Of one atlas and with the same columns; one is in memory at a time.
     split_seed : int, optional
-        Splits all brains anew, as `Cohort.with_split` does; otherwise each keeps its part.
+        Splits all brains anew; otherwise each keeps its part.
     name : str, optional
         Else the first block's.
     """

@@ -15,6 +15,7 @@ from brainvae_core.cohorts.freeform import ADDED, FREEFORM, added_maps, deformat
 from brainvae_core.cohorts.simulated import (
     ANATOMICAL,
     BRIGHTNESS,
+    INJECTED,
     displacement_maps,
     gain_maps,
     moved,
@@ -48,6 +49,7 @@ EFFECTS = {
 GROUPS = ("WT", "KO")
 SIMULATORS = {"anatomical": ANATOMICAL, "freeform": FREEFORM}
 MOST_SIZE = 2.0  # planted standard deviations; more than that and the clipping at 3 takes it away
+MATCHED = ("sex", "strain")  # what a simulated brain and a row of a design have in common
 AVERAGED = 128  # brains that a planted difference is averaged over
 POPULATION = 1024  # brains that a lab's are drawn from, or 40 for each of them
 
@@ -62,6 +64,7 @@ def simulate_groups(
     shape: tuple[int, int] | None = None,
     seed: int = 0,
     simulator: str = "anatomical",
+    design: pd.DataFrame | None = None,
     artefact_share: float = 0.15,
 ) -> Cohort:
     """Wild types and knockouts that differ in one planted way, as a cohort without a split.
@@ -74,7 +77,8 @@ def simulate_groups(
     n_a, n_b : int
         Wild types and knockouts.
     effect : str
-        Of `EFFECTS`. A factor that only the other simulator has varies in both groups.
+        Of `EFFECTS`. A factor that only the other simulator has is borrowed from it: it varies by
+        one standard deviation in both groups.
     size : float
         By how many planted standard deviations the knockouts' mean of the factor is higher, in
         [−2, 2]; of "damage" the share of knockouts, in [0, 1], that have an artefact besides.
@@ -82,6 +86,10 @@ def simulate_groups(
         As for `simulate`.
     simulator : {"anatomical", "freeform"}
         What `simulate` or `simulate_freeform` draws.
+    design : DataFrame, n_a + n_b rows, optional
+        Covariates as a lab recorded them, missing values too; they become the metadata. ``sex``
+        (F, M), ``strain`` and ``age_days`` are those of the drawn brains as far as the population
+        has them. Its own ``group``, if it has one, else groups are drawn at random.
     """
     factor = _effect(effect).factor
     if min(n_a, n_b) < 1:
@@ -90,11 +98,11 @@ def simulate_groups(
     if not least <= size <= most:
         raise ValueError(f"size={size:g} of effect {effect!r} is outside [{least:g}, {most:g}]")
     n, base = n_a + n_b, _simulator(simulator, factor)
-    group = np.random.default_rng([seed, 1]).permutation(np.repeat(GROUPS, (n_a, n_b)))
+    group = _groups(n_a, n_b, design, np.random.default_rng([seed, 1]))
     lab = replace(
         base,
         name=f"{n_a} wild types and {n_b} knockouts",
-        draw=partial(_draw, of=base, group=group, factor=factor, size=size),
+        draw=partial(_draw, of=base, group=group, factor=factor, size=size, design=design),
     )
     found = lab.cohort(n, atlas, shape, artefact_share, [seed, 2])
     images, masks, truth = found.images, found.artefact_masks, found.metadata.drop(columns="split")
@@ -108,15 +116,12 @@ def simulate_groups(
         )
         for name, values in columns.items():
             truth.iloc[more, truth.columns.get_loc(name)] = values
-    return Cohort(
-        images,
-        truth,
-        found.atlas,
-        clean=found.clean,
-        artefact_masks=masks,
-        factors=found.factors,
-        name=found.name,
-    )
+    if design is not None:
+        recorded = design.drop(columns="group", errors="ignore").set_axis(truth.index)
+        unknown = ["sex", "age_days", "strain", "injection_structure", *recorded]
+        truth = truth.drop(columns=unknown, errors="ignore")
+        truth = pd.concat([truth[["group"]], recorded, truth.drop(columns="group")], axis=1)
+    return found._like(images=images, metadata=truth, artefact_masks=masks)
 
 
 def planted_difference(
@@ -124,7 +129,8 @@ def planted_difference(
 ) -> np.ndarray:
     """What an effect changes in the mean section of a group, in greys, (height, width).
 
-    Averaged over 128 brains without texture and noise; 0 everywhere for "none" and "damage".
+    Averaged over 128 brains without texture and noise; 0 everywhere for "none" and "damage". A
+    region's truth is the mean over its pixels.
 
     Parameters
     ----------
@@ -147,15 +153,53 @@ def _effect(name):
     return EFFECTS[name]
 
 
-def _draw(n, rng, *, of, group, factor, size):
+def _groups(n_a, n_b, design, rng):
+    """Group of every brain, (n,): the design's own, or drawn."""
+    if design is not None and len(design) != n_a + n_b:
+        raise ValueError(f"the design has {len(design)} rows for {n_a} + {n_b} brains")
+    if design is None or "group" not in design:
+        return rng.permutation(np.repeat(GROUPS, (n_a, n_b)))
+    group = design["group"].to_numpy(str)
+    counts = {name: int((group == name).sum()) for name in GROUPS}
+    if counts != dict(zip(GROUPS, (n_a, n_b), strict=True)):
+        told = ", ".join(f"{n} {name}" for name, n in counts.items())
+        raise ValueError(f"the design's group has {told} of {n_a} WT and {n_b} KO")
+    return group
+
+
+def _draw(n, rng, *, of, group, factor, size, design):
     """The lab's brains out of a population, and their factors with the planted difference."""
-    metadata, factors = (part.iloc[:n] for part in of.draw(max(POPULATION, 40 * n), rng))
+    metadata, factors = of.draw(max(POPULATION, 40 * n), rng)
+    rows = np.arange(n) if design is None else _matching(metadata, design, rng)
     names = pd.Index([f"lab-{i:04d}" for i in range(n)], name="brain")
-    metadata, factors = metadata.set_axis(names), factors.set_axis(names)
+    metadata, factors = metadata.iloc[rows].set_axis(names), factors.iloc[rows].set_axis(names)
     metadata.insert(0, "group", group)
+    if design is not None and "injection_structure" in design:  # where a leak lies
+        given = design["injection_structure"].set_axis(names)
+        own = metadata["injection_structure"]
+        metadata["injection_structure"] = given.where(given.isin(INJECTED), own)
     if factor is not None:
         factors[factor] = (factors[factor] + size * (group == GROUPS[1])).clip(-3, 3)
     return metadata, factors
+
+
+def _matching(population, design, rng):
+    """For each row of a design one brain of the population that is like it, nobody twice."""
+    free, rows = np.ones(len(population), dtype=bool), []
+    age = population["age_days"].to_numpy()
+    for _, row in design.iterrows():
+        fits = free.copy()
+        for column in MATCHED:
+            recorded = str(row.get(column)).split("(")[0]  # as in FVB.CD1(ICR)
+            same = (population[column] == recorded).to_numpy()
+            fits &= same | ~same.any()  # what the population has not can be any brain
+        able = np.flatnonzero(fits)
+        wanted = pd.to_numeric(row.get("age_days"), errors="coerce")
+        near = wanted is not None and np.isfinite(wanted)
+        pick = able[np.abs(age[able] - wanted).argmin()] if near else rng.choice(able)
+        free[pick] = False
+        rows.append(pick)
+    return np.array(rows)
 
 
 # ---- a factor of the other simulator ----

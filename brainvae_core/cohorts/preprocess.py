@@ -132,11 +132,10 @@ def preprocess(
 
     Notes
     -----
-    Adds ``preprocessing`` and the columns ``split``, ``copy_of`` (where there are any), ``gain``,
-    ``difference_z``, ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that
-    reach the limit, or "none"), ``turned`` (how it fits the template better, or "none"),
-    ``leak_score``, ``breakage_score``, ``grid_score`` (`artefact_scores`) and, where there is no
-    truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
+    Adds the columns ``split``, ``copy_of`` (where there are any), ``gain``, a ``…_z`` for each
+    outlier statistic, ``outlier`` (the statistics that reach the limit, or "none"), ``turned`` (how
+    it fits the template better, or "none"), ``leak_score``, ``breakage_score``, ``grid_score`` and,
+    where there is no truth, ``artefact``: the kind of the highest score from 4 on, else "none".
     """
     grid = atlas if shape is None else atlas.resampled(shape)
     check_brains(metadata, name, len(sections))

