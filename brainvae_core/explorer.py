@@ -54,8 +54,6 @@ def network_layers(network, arrays: Arrays) -> list[dict]:
     ``kind`` is "convolution" (a linear layer is one of 1 × 1), "upsampling" (a transposed one),
     "reshape" or "flatten"; ``weights`` and ``bias`` are numbers of arrays.
     """
-    if not isinstance(network, nn.Sequential) or not len(network):
-        raise ValueError(f"{type(network).__name__} is no row of layers to show in a page")
     found = []
     for module in network:
         if isinstance(module, nn.ReLU) and "weights" in (found or [{}])[-1]:
@@ -244,7 +242,7 @@ def _layer(module, arrays) -> dict:
     if isinstance(module, nn.Linear):
         found, shape = {"kind": "convolution", "stride": 1, "padding": 0}, module.weight.shape
         shape = [*shape, 1, 1]
-    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and _is_plain(module):
+    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         kind = "upsampling" if isinstance(module, nn.ConvTranspose2d) else "convolution"
         found = {"kind": kind, "stride": module.stride[0], "padding": module.padding[0]}
         shape = list(module.weight.shape)
@@ -252,16 +250,6 @@ def _layer(module, arrays) -> dict:
         raise ValueError(f"the page's network does not know the layer {module}")
     weights, bias = arrays.add(module.weight), arrays.add(module.bias)
     return found | {"shape": shape, "weights": weights, "bias": bias}
-
-
-def _is_plain(module) -> bool:
-    """Nothing that the page would silently get wrong."""
-    each = (module.stride, module.padding, module.dilation)
-    square = all(len(set(values)) == 1 for values in each)
-    odd = module.groups > 1 or module.dilation[0] > 1 or any(module.output_padding)
-    if isinstance(module, nn.ConvTranspose2d):
-        odd |= any(side % module.stride[0] for side in module.kernel_size)
-    return square and not odd and module.bias is not None
 
 
 def _rounded(values):

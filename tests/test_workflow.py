@@ -173,29 +173,6 @@ def test_what_follows_a_stage_stays_stale_when_a_call_ended_after_it(road):
     assert set(to_do(road, "fit", GRID)) - {"total", "fit"} == stale
 
 
-def test_brains_are_known_by_content_through_links(real_data, tmp_path):
-    """The same size and time of last change do not hide that a linked brain is another."""
-    own = PROFILE.replace("n_brains: 60,", "brains: ../brains, atlas: ../atlas,")
-    tree, store = copied_tree(tmp_path / "tree", own), tmp_path / "store"
-    brains, (annotation,) = tree / "brains", real_data.rglob("annotation_25.nrrd")
-    for folder in (store, brains, tree / "atlas"):
-        folder.mkdir()
-    for path in (annotation.parent, real_data / "ontology"):
-        (tree / "atlas" / path.name).symlink_to(path)
-    rng, inside = np.random.default_rng(0), np.zeros((320, 456), dtype=np.uint16)
-    inside[60:260, 80:376] = 1  # outside a brain it is dark
-    for i in range(15):
-        noise = rng.integers(1, 60_000, inside.shape, dtype=np.uint16)
-        np.save(store / f"{i}.npy", inside * noise)
-        (brains / f"{i}.npy").symlink_to(store / f"{i}.npy")
-    made(tree)
-    assert to_do(tree, "_build/tiny/cohort") == {}
-    before = (store / "3.npy").stat()
-    np.save(store / "3.npy", inside * rng.integers(1, 60_000, inside.shape, dtype=np.uint16))
-    os.utime(store / "3.npy", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert to_do(tree, "_build/tiny/cohort") == {"cohort": 1, "total": 1}
-
-
 def test_the_authors_release_is_known_by_content(tmp_path):
     """What was made anew from another checkpoint makes the chapters stale."""
     own = PROFILE.replace("n_brains: 60,", "brains: ../authors, atlas: ../authors,")
