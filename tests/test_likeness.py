@@ -187,9 +187,6 @@ def test_two_kinds_alike_are_not_told():
 
 def test_refusals():
     changes = table_of(np.random.default_rng(9), N)
-    twice = np.column_stack([GROUPS, GROUPS[:, 1]])
-    three = np.array([False, True, False])
-    few = np.eye(4, 3) + [[1, 0, 0]]
     images, mask = drawn(3, 9), ATLAS.brain_mask
     refused(
         [
