@@ -137,9 +137,6 @@ def test_nonsense_is_refused_by_name():
     broken[2, 5, 5] = np.nan
     cases = [
         (r"\(1, 96, 64\).*\(3, 64, 96\)", cw_ssim, images[0].T, images),
-        ("do not match", cw_ssim, images[:2], images),
-        (r"\(64,\)", cw_ssim, images[0, :, 0], images),
-        (r"images\[2\] .*not finite", cw_ssim, images[0], broken),
         ("constant", cw_ssim, np.zeros((64, 96)), np.zeros((64, 96))),
         ("level 5 .*1 to 4", cw_ssim, images[0], images, 5),
         ("8 pixels", cw_ssim, images[0, :6], images[:, :6], 1),

@@ -248,19 +248,16 @@ def test_the_fitted_sigma_is_the_noise():
 
 def test_nonsense_is_refused_by_name():
     a, images = sample(8, 3), brains(6)
-    basis, broken = pca_basis(images, 3), np.where(images == images[0, 0, 0], np.nan, images)
+    basis = pca_basis(images, 3)
     model, drawn = Linear(), Linear().sample(3)
     cases = [
         (r"scores_a \(8, 3\) and scores_b \(3, 8\) .* columns", frechet_distance, a, a.T),
-        ("scores_b.*at least 2 rows", frechet_distance, a, a[:1]),
         ("d = 6 .* 1 to 5", pca_basis, images, 6),
         ("span only 2", pca_basis, np.concatenate([images[:3], images[:3]]), 3),
         (r"an image \(17, 12\) and the basis \(12, 17\)", basis.project, images.mT),
-        (r"images\[0\] has pixels that are not finite", basis.project, broken),
         ("6 real and 5 generated", pca_frechet_distance, basis, images, images[:5]),
         ("n=0: draw at least 1", aggregate_codes, Points(), IMAGES, 0),
         ("sigma=0 must be positive", likelihood_bound, model, drawn, 0.0, 4),
-        ("n_samples=0", likelihood_bound, model, drawn, SIGMA, 0),
     ]
     refused(cases)
     assert len(pca_basis(images, 5).components) == 5

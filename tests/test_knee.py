@@ -132,12 +132,6 @@ def test_a_point_with_one_seed_left_leaves_the_uncertainty_unknown():
     assert none.n_seeds == 0
 
 
-def test_a_line_has_no_knee_in_any_resample():
-    found = knee_over_seeds(DIMS, seeds(-3.0 * DIMS + 0.1))
-    assert np.isnan([found.at, *found.interval]).all()
-    assert found.no_knee == 1 and not found.shares.any() and found.p_straight == 1
-
-
 # ---- straight lines with noise ----
 
 

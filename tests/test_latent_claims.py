@@ -304,7 +304,6 @@ def test_errors_name_what_was_given():
     refused(
         [
             (r"shifts of shape \(3,\)", share_moved, np.ones(3)),
-            ("finite", share_moved, np.full((2, 2), np.nan)),
             (
                 r"divergences \(2, 3\) and profile \(2, 3\)",
                 share_gap,

@@ -108,7 +108,7 @@ class Norm:
         return distances.z(_log_distance(covariance, self.z(values, covariates)))[:, 0]
 
     def largest(self, values, covariates=None) -> np.ndarray:
-        """One z for the measure that deviates most, (n,), against each reference brain's largest."""
+        """One z for the measure that deviates most, (n,), against those of reference brains."""
         return self._extremes.z(_log_largest(self.z(values, covariates)))[:, 0]
 
     @cached_property
@@ -234,7 +234,7 @@ class AdjustedNorm:
     """
 
     def __init__(self, values, metadata: pd.DataFrame):
-        self._values, n = checked_rows(values, "values", 2), len(metadata)
+        self._values, n = checked_rows(values, "values"), len(metadata)
         _check_rows(self._values, metadata)
         self._scales, self._parts, self._rows = {}, {}, np.ones(n, dtype=bool)
         for name in RECORDED:
@@ -275,7 +275,7 @@ class AdjustedNorm:
         parts = {name: self._of(metadata, name)[0] for name in self.names}
         kinds = [tuple(row) for row in (self.unknown(metadata) == "").to_numpy()]
         found = None
-        for kind in dict.fromkeys(kinds):
+        for kind in set(kinds):
             rows = np.array([one == kind for one in kinds])
             known = _together(parts, kind, rows)
             answer = getattr(self._norm(kind), what)(values[rows], known)
@@ -297,7 +297,6 @@ def _check_rows(values, metadata):
 
 
 def _together(parts, kind, rows):
-    """Columns of the covariates that are known, or None."""
     known = [part[rows] for part, is_known in zip(parts.values(), kind, strict=True) if is_known]
     return np.hstack(known) if known else None
 
