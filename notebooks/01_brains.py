@@ -116,8 +116,7 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 # %% tags=["hide-input"]
 factors = known_factors(train)
 extremes = factor_extremes(factors, train.images if train.clean is None else train.clean)
-ends = {"steps": ("lowest 5 %", "highest 5 %"), "pixel_um": pixel_um}
-figures.fig_factors(extremes, mean_section, **ends).shows(
+figures.fig_factors(extremes, mean_section, pixel_um, ("lowest 5 %", "highest 5 %")).shows(
     f"Means of the {max(len(train) // 20, 1)} training brains lowest and highest in each factor, "
     "and their difference."
 ).made_from(training)

@@ -39,7 +39,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.fields import agreement_draws, cross_agreement, impact_correlation
+from brainvae_core.fields import cross_agreement, impact_correlation
 from brainvae_core.latent_claims import MARGINS, association_claims, returned
 from brainvae_core.metrics import match_latents, matching_null, named, verdict
 from brainvae_core.readings import code_matrix, matrix, reading
@@ -87,10 +87,8 @@ figures.fig_region_profile(profile_of, sets[every], field[every, "divergence"]).
 
 # %% tags=["hide-input"]
 agreement = cross_agreement(field[every, "divergence"], profile_of)
-draws = agreement_draws(field[every, "divergence"][None], profile_of, n=500, seed=0)
-ends = np.quantile(np.diagonal(draws, axis1=1, axis2=2), [0.025, 0.975], axis=0).T
-figures.fig_agreement(agreement, ends).shows(
-    "Whether a latent of one β-VAE moves what it sees; grey ticks are pairs of two latents."
+figures.fig_agreement(agreement).shows(
+    "Whether a latent of one β-VAE moves what it sees, and what others see."
 ).made_from(one_fit)
 
 # %% tags=["hide-input"]
