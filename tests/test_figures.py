@@ -224,12 +224,18 @@ def call(name, **changes):
     return getattr(figures, name.split(",")[0])(*args, **kwargs | changes)
 
 
+class Drawn(dict):
+    """Every figure by name, drawn once, when it is first asked for."""
+
+    def __missing__(self, name):
+        self[name] = call(name)
+        self[name].draw_without_rendering()
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def drawn():
-    made = {name: call(name) for name in CALLS}
-    for figure in made.values():
-        figure.draw_without_rendering()
-    return made
+    return Drawn()
 
 
 def panels(figure):
