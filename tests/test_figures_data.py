@@ -191,7 +191,8 @@ def test_each_latent_has_its_line_in_the_panel_of_each_region():
 def test_a_curve_is_the_density_of_one_weight_and_a_latent_that_never_moves_a_line():
     codes = np.stack([rng.normal(at, 1, (400, 1)) for at in (0, 5)])
     ax = figures.fig_3c(codes, [4], np.array([0.5, 1.5]), "TH").axes[0]
-    peaks = {to_hex(c.get_color()): c.get_xdata()[c.get_ydata().argmax()] for c in ax.lines}
+    curves = {to_hex(c.get_color()): c.get_data() for c in ax.lines[:2]}
+    peaks = {colour: x[y.argmax()] for colour, (x, y) in curves.items()}
     low, high = (to_hex(c) for c in matplotlib.colormaps["viridis"]([0.0, 1.0]))
     assert abs(peaks[low] - 0) < 0.5 and abs(peaks[high] - 5) < 0.5
     ax = figures.fig_3c(np.zeros((2, N, 1)), [4], np.array([0.5, 1.5]), "TH").axes[0]

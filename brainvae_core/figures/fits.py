@@ -39,7 +39,7 @@ def fig_training(
 ) -> Figure:
     """Learning curves on validation brains.
 
-    At the dotted line the images grew. A shows the last size only, and each model's own loss.
+    At a dotted line the images grew. A shows the last size only, and each model's own loss.
 
     Parameters
     ----------
