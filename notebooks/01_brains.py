@@ -110,8 +110,7 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 # ## In what they differ
 #
 # Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor changes brightness or moves tissue.
-# Factors of brightness fill regions. Factors that move tissue show only along borders, so few pixels speak of them. Of acquired brains
-# the figure shows what was recorded.
+# Factors of brightness fill regions. Factors that move tissue show only along borders, so few pixels speak of them. Of acquired brains the figure shows what was recorded.
 
 # %% tags=["hide-input"]
 factors = known_factors(train)

@@ -127,8 +127,7 @@ figures.fig_3b(every / every.sum(axis=1, keepdims=True), regions, every.sum(axis
 #
 # ## Against random pieces of brain
 #
-# A larger region moves more. So HPF and STR stand beside random connected pieces of brain of their size, mirrored across the midline, each over its own range of
-# brightness.
+# A larger region moves more. So HPF and STR stand beside random connected pieces of brain of their size, mirrored across the midline, each over its own range of brightness.
 
 # %% tags=["hide-input"]
 own = [i for i, name in enumerate(p.fields.rois) if name in ("HPF", "STR")] or [0]
