@@ -80,7 +80,8 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
     norm = Normalize(min(weights), max(weights))
     colours = matplotlib.colormaps["viridis"](norm(weights))
     for ax, number, values in zip(axes, latents, np.moveaxis(codes, -1, 0), strict=True):
-        at = np.linspace(values.min() - 0.5, values.max() + 0.5, 400)
+        beyond = 1.5 * values.std(axis=1).max() + 0.1
+        at = np.linspace(values.min() - beyond, values.max() + beyond, 400)
         _ridge(ax, at, values, colours)
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
