@@ -110,14 +110,12 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 # ## In what they differ
 #
 # Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor changes brightness or moves tissue.
-# Factors of brightness fill regions. Factors that move tissue show only along borders, so few pixels speak of them. Of acquired brains
-# the figure shows what was recorded.
+# Factors of brightness fill regions. Factors that move tissue show only along borders, so few pixels speak of them. Of acquired brains the figure shows what was recorded.
 
 # %% tags=["hide-input"]
 factors = known_factors(train)
 extremes = factor_extremes(factors, train.images if train.clean is None else train.clean)
-ends = {"steps": ("lowest 5 %", "highest 5 %"), "pixel_um": pixel_um}
-figures.fig_factors(extremes, mean_section, **ends).shows(
+figures.fig_factors(extremes, mean_section, pixel_um, ("lowest 5 %", "highest 5 %")).shows(
     f"Means of the {max(len(train) // 20, 1)} training brains lowest and highest in each factor, "
     "and their difference."
 ).made_from(training)

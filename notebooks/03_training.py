@@ -140,9 +140,9 @@ told = {
 timed = timed.assign(model=timed["seeds"].map(told), value=timed["elbo"])
 timed["seconds"] = timed["seconds"].round().astype(int)
 timed["low"], timed["high"] = (timed[end].fillna(timed["elbo"]) for end in ("low", "high"))
-labels = {"ylabels": ["ELBO at β = 3 (nats per image)"], "log_x": True}
+labels = {"ylabels": ["ELBO (nats per image)"], "log_x": True}
 figures.fig_curves(timed, "seconds", "Seconds, logarithmic", **labels).shows(
-    "Held-out ELBO against time: the course of two fits of the paper's recipe, two lengths of ours."
+    "Held-out ELBO at β = 3 against time: two fits of the paper's recipe, two lengths of ours."
 ).made_from("CCF slice at 80 × 112, 172 validation brains; 2 fits of the paper's recipe, 5 of ours")
 
 # %% [markdown]

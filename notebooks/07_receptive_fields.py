@@ -70,9 +70,9 @@ changed = [
     np.concatenate([perturb(few[:1], mask, w, b) for w in row[shown]])
     for mask, row, b in zip(masks, weights, mu, strict=True)
 ]
-figures.fig_s2(
-    np.stack(changed), p.fields.rois, weights[:, shown], pixel_um=cohort.atlas.pixel_um
-).shows("One brain with each region made darker and brighter.").made_from(f"Cohort {cohort.name}")
+sections = np.stack(changed), p.fields.rois, weights[:, shown], cohort.atlas.pixel_um
+told = "One brain with each region made darker and brighter."
+figures.fig_s2(*sections).shows(told).made_from(f"Cohort {cohort.name}")
 
 # %% [markdown]
 # ## Fig. 3B · Region by latent
@@ -127,8 +127,7 @@ figures.fig_3b(every / every.sum(axis=1, keepdims=True), regions, every.sum(axis
 #
 # ## Against random pieces of brain
 #
-# A larger region moves more. So HPF and STR stand beside random connected pieces of brain of their size, mirrored across the midline, each over its own range of
-# brightness.
+# A larger region moves more. So HPF and STR stand beside random connected pieces of brain of their size, mirrored across the midline, each over its own range of brightness.
 
 # %% tags=["hide-input"]
 own = [i for i, name in enumerate(p.fields.rois) if name in ("HPF", "STR")] or [0]
@@ -211,10 +210,8 @@ told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.item
 above = pd.Series((mine[:, None] > chance).mean(axis=1), [p.fields.rois[i] for i in own])
 above = above.reindex(["HPF", "STR"])
 share = pd.Series({name: of.value for name, of in moved.items()}).reindex(["HPF", "STR"])
-by_kind = (
-    said[said["score"] == "share localised"].groupby(["over", "kind"], sort=False)["value"].mean()
-)
-by_kind = by_kind.unstack("kind")[["value", "rotated"]].to_numpy()
+by_kind = said[said["score"] == "share localised"].groupby(["over", "kind"], sort=False)
+by_kind = by_kind["value"].mean().unstack("kind")[["value", "rotated"]].to_numpy()
 quoted(
     receptive_hpf=f"{share['HPF']:.0%}",
     receptive_str=f"{share['STR']:.0%}",

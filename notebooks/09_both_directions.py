@@ -39,7 +39,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from brainvae_core import figures
-from brainvae_core.fields import agreement_draws, cross_agreement, impact_correlation
+from brainvae_core.fields import cross_agreement, impact_correlation
 from brainvae_core.latent_claims import MARGINS, association_claims, returned
 from brainvae_core.metrics import match_latents, matching_null, named, verdict
 from brainvae_core.readings import code_matrix, matrix, reading
@@ -87,10 +87,8 @@ figures.fig_region_profile(profile_of, sets[every], field[every, "divergence"]).
 
 # %% tags=["hide-input"]
 agreement = cross_agreement(field[every, "divergence"], profile_of)
-draws = agreement_draws(field[every, "divergence"][None], profile_of, n=500, seed=0)
-ends = np.quantile(np.diagonal(draws, axis1=1, axis2=2), [0.025, 0.975], axis=0).T
-figures.fig_agreement(agreement, ends).shows(
-    "Whether a latent of one β-VAE moves what it sees; grey ticks are pairs of two latents."
+figures.fig_agreement(agreement).shows(
+    "Whether a latent of one β-VAE moves what it sees, and what others see."
 ).made_from(one_fit)
 
 # %% tags=["hide-input"]
@@ -162,7 +160,7 @@ random = {
     k: np.concatenate([matching_null(*pair, 200, 0) for pair in of]) for k, of in pairs.items()
 }
 figures.fig_stability(found, random).shows(
-    "How alike the paired latents of two fits are; a line is a pair of fits, sorted by |r|."
+    "How alike the paired latents of two fits are."
 ).made_from(f"{len(of_fit['β-VAE'][0])} unsuspected test brains; fits: {all_fits}")
 
 # %% [markdown]
@@ -179,7 +177,7 @@ figures.fig_stability(found, random).shows(
 # %% tags=["hide-input"]
 claims = association_claims(said, of_fit, n, len(sets[every]))
 gap = said.query("score == 'largest gap' and model == 'β-VAE' and region == 'HPF'")
-back = {f"|r| of matched latents of two fits, {k}": returned(of_fit[k]) for k in pairs}
+back = {k: returned(of_fit[k])._replace(n_seeds=len(of_fit[k])) for k in pairs}
 numbers = {
     **named(agreed.query("part == 'agreement'"), "agreement of a latent's two fields, {model}"),
     **named(
@@ -187,7 +185,7 @@ numbers = {
     ),
     **named(scores.query("over == @few"), f"uncorrelatedness over {few}, {{model}}"),
     **named(scores.query("over == @every"), f"uncorrelatedness over {every}, {{model}}"),
-    **back,
+    **{f"|r| of matched latents of two fits, {k}": of for k, of in back.items()},
 }
 Record(numbers, claims, MARGINS)
 
@@ -200,7 +198,7 @@ one = "Of each VAE one fit is read so far, so neither the comparison of models n
 more = [f"{k}: {v}" for k, v in told.items() if "correlated than" in k]
 more = f"{'; '.join(more)}. " + ". ".join(
     f"Paired latents of two fits of the {k} correlate by {of}, of random axes by {random[k].mean():.2f}"
-    for k, of in zip(pairs, back.values(), strict=True)
+    for k, of in back.items()
 )
 wide = scores.set_index(["over", "model"])["value"]
 quoted(

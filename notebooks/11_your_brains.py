@@ -287,7 +287,7 @@ groups and quoted(
 )
 
 # %% [markdown] tags=["book"]
-# **How sure.** One simulated lab of {glue:text}`lab_used` brains (n = 1) and one fit of each model. A lab whose groups differ less, or whose brains are real, can
+# **How sure.** One simulated lab of {glue:text}`lab_used` brains (n = 1) and the first fit of each model. A lab whose groups differ less, or whose brains are real, can
 # come out otherwise. How often each tool finds such a difference was measured on 1,152 studies: [Your brains](../book/your_brains.md).
 
 # %% tags=["hide-input"]

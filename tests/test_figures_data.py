@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 from test_figures import (
     BRAIN,
     DIMS,
@@ -190,13 +191,12 @@ def test_each_latent_has_its_line_in_the_panel_of_each_region():
 def test_a_curve_is_the_density_of_one_weight_and_a_latent_that_never_moves_a_line():
     codes = np.stack([rng.normal(at, 1, (400, 1)) for at in (0, 5)])
     ax = figures.fig_3c(codes, [4], np.array([0.5, 1.5]), "TH").axes[0]
-    peaks = {to_hex(c.get_color()): c.get_xdata()[c.get_ydata().argmax()] for c in ax.lines}
+    curves = {to_hex(c.get_color()): c.get_data() for c in ax.lines[:2]}
+    peaks = {colour: x[y.argmax()] for colour, (x, y) in curves.items()}
     low, high = (to_hex(c) for c in matplotlib.colormaps["viridis"]([0.0, 1.0]))
     assert abs(peaks[low] - 0) < 0.5 and abs(peaks[high] - 5) < 0.5
-    areas = [np.trapezoid(c.get_ydata(), c.get_xdata()) for c in ax.lines]
-    assert np.allclose(areas, 1, atol=0.01)
     ax = figures.fig_3c(np.zeros((2, N, 1)), [4], np.array([0.5, 1.5]), "TH").axes[0]
-    assert [line.get_xdata() for line in ax.lines] == [[0, 0], [0, 0]]
+    assert [list(line.get_xdata()) for line in ax.lines[:2]] == [[0, 0]] * 2
 
 
 def test_a_profile_is_shares_and_many_regions_have_numbers_only_where_they_are_large():
@@ -286,18 +286,13 @@ def test_regions_stand_beside_their_own_blobs():
     assert zero.axes[0].get_xscale() == "linear"
 
 
-def test_agreement_is_drawn_of_each_with_each_and_with_itself():
-    found, ends = agreement()
-    matrix, ax = figures.fig_agreement(found, ends).axes[:2]
-    assert np.array_equal(table_of(matrix), found)
-    assert matrix.collections[0].get_clim() == (-1, 1)
-    assert [p.get_xy() for p in matrix.patches] == [(k, k) for k in range(L)]
-    assert np.array_equal(np.concatenate(with_marker(ax, "o")), np.c_[np.diag(found), range(L)])
-    others = np.stack([d[:, 0] for d in with_marker(ax, "|")], axis=1)
-    assert np.array_equal(others[~np.eye(L, dtype=bool)], found[~np.eye(L, dtype=bool)])
-    assert np.isnan(np.diag(others)).all()
-    assert np.array_equal([d[:, 0] for d in with_marker(ax, "None")[:L]], ends)
-    assert ticks(ax.yaxis) == ["F1", "F2", "F3"]
+def test_agreement_is_drawn_with_a_latents_own_two_fields_framed():
+    (found,) = agreement()
+    found[1], found[:, 1] = np.nan, np.nan
+    ax = figures.fig_agreement(found).axes[0]
+    assert np.array_equal(table_of(ax), found, equal_nan=True)
+    assert ax.collections[0].get_clim() == (-1, 1)
+    assert [p.get_xy() for p in ax.patches] == [(k, k) for k in range(L)]
 
 
 def test_boxes_stand_where_a_factor_has_a_latent_and_marks_where_fields_are_right():
@@ -341,7 +336,7 @@ def test_points_are_joined_in_the_order_of_their_names_which_cover_nothing():
                                 point_labels="L")  # fmt: skip
     ax = figure.axes[0]
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in ax.texts]
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without their threads
     points = ax.transData.transform(table[["share", "value"]])
     assert len(boxes) == 18 and not any(box.contains(*p) for box in boxes for p in points)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
@@ -376,9 +371,11 @@ def test_a_rate_distortion_line_joins_the_means_of_one_number_of_latents():
 
 
 def test_the_sum_of_each_region_stands_beside_its_row():
-    ax = figures.fig_3b(rng.random((4, L)), ROIS, np.array([0.01, 1376.0, 3, 4])).axes[0]
-    (sums,) = ax.child_axes
-    assert ticks(sums.yaxis) == ["0.01", "1,380", "3", "4"] and sums.yaxis_inverted()
+    figure = figures.fig_3b(rng.random((4, L)), ROIS, np.array([0.01, 1376.0, 3, 4]))
+    figure.draw_without_rendering()
+    (sums,) = figure.axes[0].child_axes
+    assert ticks(sums.yaxis) == ["0.01", "1,380", "3", "4"]
+    assert sums.get_ylim() == figure.axes[0].get_ylim() == (4, 0)
 
 
 @pytest.mark.parametrize("n", [1, 10])

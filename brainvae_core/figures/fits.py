@@ -39,7 +39,7 @@ def fig_training(
 ) -> Figure:
     """Learning curves on validation brains.
 
-    At the dotted line the images grew. A shows the last size only, and each model's own loss.
+    At a dotted line the images grew. A shows the last size only, and each model's own loss.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ def fig_training(
     by_model = table.groupby("model")
     last = table[table["height"] == by_model["height"].transform("last")]
     starts = last.groupby("model")["step"].min()
-    grown = sorted(set(starts[starts > by_model["step"].min()]))
-    rising = table[table["progress"] < 1].groupby("model")["step"].max()
-    after = [table.loc[table["step"] > step, "step"].min() for step in rising]
-    warm = np.nanmax([0, *after])
+    first, end = by_model["step"].min(), by_model["step"].max()
+    reached = table[table["progress"] >= 1].groupby("model")["step"].min()
+    reached = reached.reindex(end.index).fillna(end)
+    warm, grown = max([0, *reached[reached > first]]), sorted(set(starts[starts > first]))
     figure = style.new_figure(4.8)
     axes = figure.subplots(2, 2, sharex=True)
     looks = style.model_looks([*histories, *reference_explained])

@@ -8,7 +8,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -81,7 +80,11 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
     norm = Normalize(min(weights), max(weights))
     colours = matplotlib.colormaps["viridis"](norm(weights))
     for ax, number, values in zip(axes, latents, np.moveaxis(codes, -1, 0), strict=True):
-        _densities(ax, values, colours)
+        beyond = 1.5 * values.std(axis=1).max() + 0.1
+        at = np.linspace(values.min() - beyond, values.max() + beyond, 400)
+        _ridge(ax, at, values, colours)
+        ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
         label = style.wrapped(CODE, (style.WIDTH - 1.2) / len(latents) - 0.1)
         ax.set(title=f"F{number}", xlabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(max(3, 12 // len(latents))))
@@ -89,19 +92,6 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
     label = f"Brightness of {roi_name}, w"
     draw.colour_bar(figure, ScalarMappable(norm, "viridis"), list(axes), label, aspect=20)
     return figure
-
-
-def _densities(ax: Axes, codes: np.ndarray, colours: Sequence) -> None:
-    """Smooth densities of each row of codes, (n, n_brains); a line where all brains have one."""
-    flat = codes.std(axis=1) <= 1e-9 * np.maximum(1, np.abs(codes).max(axis=1))
-    curves = [colour for colour, is_flat in zip(colours, flat, strict=True) if not is_flat]
-    if curves:
-        table = pd.DataFrame(codes[~flat].T)
-        sns.kdeplot(table, palette=curves, common_norm=False, legend=False, ax=ax)
-    for values, colour in zip(codes[flat], np.asarray(colours)[flat], strict=True):
-        ax.axvline(values[0], color=colour)
-    ax.set(ylabel="", yticks=[], ylim=(0, None))
-    ax.spines["left"].set_visible(False)
 
 
 @styled
@@ -147,7 +137,7 @@ def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> F
     return figure
 
 
-def _ridge(ax: Axes, at: np.ndarray, codes: np.ndarray, colours: Sequence, base: float) -> None:
+def _ridge(ax, at, codes, colours, base=0.0) -> None:
     """Densities of each row of codes, (n, n_brains), on a line at ``base``: 0.9 high at most."""
     flat = codes.std(axis=1) <= 1e-9 * np.maximum(1, np.abs(codes).max(axis=1))
     curves = {i: gaussian_kde(codes[i])(at) for i in np.flatnonzero(~flat)}

@@ -56,7 +56,7 @@ def fig_against_blobs(
         beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": style.SMALL}
         ax.annotate(f"above {style.percent(share, 0)}", (1.01, row), **beside)
     ax.set_yticks(rows, list(acronyms))
-    ax.set(ylim=(len(acronyms) - 0.5, -0.5))
+    ax.set(ylim=(len(acronyms) - 0.5, -0.5), xlabel=xlabel)
     if min(totals.min(), intervals.min(), blobs.min()) > 0:
         ax.set_xscale("log")
         style.plain_log(ax.xaxis)
@@ -67,56 +67,31 @@ def fig_against_blobs(
         "region, 95 % interval": Line2D([], [], **style.mark(looks["β-VAE"], 6) | {"ls": "-"}),
     }
     draw.legend(figure, handles)
-    figure.draw_without_rendering()  # only then is known how wide the axis is
-    ax.set_xlabel(style.wrapped(xlabel, ax.bbox.width / figure.dpi))
     return figure
 
 
 @styled
-def fig_agreement(agreement: np.ndarray, intervals: np.ndarray) -> Figure:
-    """How far latents' receptive and projective fields agree: each with each, and its own.
+def fig_agreement(agreement: np.ndarray) -> Figure:
+    """How far latents' receptive and projective fields agree: each with each.
 
-    Framed in A, and in B with 95 % intervals: a latent's own two fields.
+    Framed: a latent's own two fields.
 
     Parameters
     ----------
     agreement : ndarray, shape (latent_dim, latent_dim)
         Rank correlations (``cross_agreement``): rows receive, columns project. Latents that were
         left out are NaN.
-    intervals : ndarray, shape (latent_dim, 2)
-        95 % of the diagonal over resampled brains and regions.
     """
     n = len(agreement)
-    agreement = style.check_shape("agreement", agreement, (n, n))
-    intervals = style.check_shape("intervals", intervals, (n, 2))
-    names, rows = style.latent_names(n), np.arange(n)
-    figure = style.new_figure(max(4.2, 1.2 + 0.14 * n))
-    matrix, ax = figure.subplots(1, 2)
-    table, limits = pd.DataFrame(agreement, names, names), (-1, 1)
-    shown = draw.heat_map(matrix, table, limits=limits, cmap=style.DIFFERENCE, most=(20, 10))
-    matrix.set(xlabel="Projective field of", ylabel="Receptive field of", aspect="equal")
-    style.panel_title(matrix, "A", "Each latent with each")
-    for k in rows:
-        matrix.add_patch(Rectangle((k, k), 1, 1, fc="none", ec="black", lw=1))
-    label = "Rank correlation over regions"
-    draw.colour_bar(figure, shown, matrix, label, location="bottom", ticks=[-1, -0.5, 0, 0.5, 1])
-    others = np.where(np.eye(n) > 0, np.nan, agreement)
-    ticks = {"ls": "", "marker": "|", "color": style.GREY, "ms": 7}
-    ax.plot(others, np.broadcast_to(rows[:, None], (n, n)), **ticks)
-    found = {"y": rows, "value": np.diag(agreement), "low": intervals[:, 0]}
-    look = {"color": style.DARK, "marker": "o"}
-    table = pd.DataFrame({"label": "own", **found, "high": intervals[:, 1]})
-    draw.points(ax, table, {"own": look})
-    ax.axvline(0, color=style.GREY, lw=0.8, zorder=0)
-    ax.set_yticks(rows, names)
-    ax.set(ylim=(n - 0.5, -0.5), xlim=(-1, 1), xlabel=label)
-    style.panel_title(ax, "B", "Each latent with itself")
-    own = "a latent's own two fields, 95 % interval"
-    handles = {own: Line2D([], [], **style.mark(look, 6) | {"ls": "-"})}
-    handles["with others'"] = Line2D([], [], **ticks)
-    if np.isnan(agreement).any():
-        handles["left out"] = Patch(**style.MISSING)
-    draw.legend(figure, handles, loc="outside upper right")
+    agreement, names = style.check_shape("agreement", agreement, (n, n)), style.latent_names(n)
+    figure = style.new_figure(4.2, width=4.6)
+    ax = figure.subplots()
+    table, looks = pd.DataFrame(agreement, names, names), {"limits": (-1, 1), "most": (20, 10)}
+    shown = draw.heat_map(ax, table, cmap=style.DIFFERENCE, **looks)
+    ax.set(xlabel="Projective field of", ylabel="Receptive field of", aspect="equal")
+    for k in range(n):
+        ax.add_patch(Rectangle((k, k), 1, 1, fc="none", ec="black", lw=1))
+    draw.colour_bar(figure, shown, ax, "Rank correlation over regions", shrink=0.8)
     return figure
 
 
