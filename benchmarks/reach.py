@@ -4,8 +4,9 @@
 
 Parts: ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several
 lengths and times a step of both, turn by turn; ``headline`` says what its longest fits are worth,
-beside PCA. Fits are runs in ``--folder``: what is there is not fitted again, and what was
-interrupted goes on.
+beside PCA; ``ingredients`` takes each of its ingredients away; ``alive`` fits many β and L and
+counts those that fall to the mean image. Fits are runs in ``--folder``: what is there is not fitted
+again, and what was interrupted goes on.
 
 ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
 compared over sizes. Test brains are not looked at.
@@ -27,7 +28,7 @@ from scipy.stats import t
 
 from brainvae_core.cohorts import ccf_atlas, drawn_atlas, known_factors, open_cohort, simulate
 from brainvae_core.metrics import linear_recovery
-from brainvae_core.models import PCAConfig, fit
+from brainvae_core.models import PCAConfig, fit, fit_all
 from brainvae_core.models.config import FAST_STAGES, BetaVAEConfig, format_steps, paper_config
 from brainvae_core.models.devices import pick_device
 from brainvae_core.models.vae import PAPER_SHAPE
@@ -40,6 +41,19 @@ LENGTHS = {
     (160, 224): ("80x112: 800, 160x224: 400", "80x112: 800, 160x224: 800"),
     PAPER_SHAPE: ("80x112: 500, 160x224: 200, 320x448: 400", FAST_STAGES),
 }
+# What the fast recipe is without one of its ingredients.
+WITHOUT = {
+    "everything in": {},
+    "without Muon (Adam 1e-3)": {"optimiser": "adam", "learning_rate": 1e-3, "adam_beta2": 0.999},
+    "without bfloat16": {"precision": "float32"},
+    "without the KL warm-up": {"kl_warmup": 0.0},
+    "without the learning-rate warm-up": {"lr_warmup": 0.0},
+    "without the cosine": {"lr_cosine": False},
+    "without the data-dependent start": {"initialisation": "authors"},
+    "batch 8": {"batch_size": 8},
+    "batch 32": {"batch_size": 32},
+}
+ALIVE = tuple(product((1.0, 3.0, 10.0, 20.0), (2, 4, 8, 20, 50, 100)))  # β, L
 
 
 @dataclass(frozen=True)
@@ -96,8 +110,13 @@ class Setting:
     def ends(self, cohort, base, n_seeds: int) -> list[dict]:
         """How the fits of several seeds end; their models are let go one by one."""
         configs = [replace(base, seed=seed) for seed in range(n_seeds)]
-        rows = (self.fit(cohort, config).history[-1] for config in configs)
-        return [row | {"elbo": elbo(row, base.beta)} for row in rows]
+        return [_end(self.fit(cohort, config)) for config in configs]
+
+
+def _end(run) -> dict:
+    """The last row of a run's history, with its ELBO_β and in what precision it was fitted."""
+    row = run.history[-1]
+    return row | {"elbo": elbo(row, run.config.beta), "precision": run.made["precision"]}
 
 
 def elbo(row: dict, beta: float) -> float:
@@ -172,26 +191,58 @@ def headline(setting: Setting):
     for beta in setting.betas:
         base = setting.fast(beta=beta)
         ends = setting.ends(cohort, base, setting.seeds)
-        for end in ends:
-            end["distortion"] = -end["elbo"] - beta * end["validation_kl"]
-        figures = {"explained": "explained_variance", "ELBO_β": "elbo", "distortion": "distortion"}
-        figures |= {"rate": "validation_kl", "active latents": "active_latents"}
-        figures |= {"seconds": "seconds"}
+        figures = {
+            "explained": [end["explained_variance"] for end in ends],
+            "ELBO_β": [end["elbo"] for end in ends],
+            "distortion": [-end["elbo"] - beta * end["validation_kl"] for end in ends],
+            "rate": [end["validation_kl"] for end in ends],
+            "active latents": [end["active_latents"] for end in ends],
+            "seconds": [end["seconds"] for end in ends],
+        }
         what = f"{format_steps(base.steps)}, β = {beta:g}, at {setting.size}"
-        told = "; ".join(f"{n} {interval([end[k] for end in ends])}" for n, k in figures.items())
+        told = "; ".join(f"{name} {interval(values)}" for name, values in figures.items())
         line(what, told, f"{setting.seeds} seeds")
         configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
         line(f"{what}: R² of the planted factors", _recovered(setting, cohort, configs), "")
 
 
-def _judged(setting, cohort, base, wanted, whole) -> str:
+def ingredients(setting: Setting):
+    """The fast recipe, and it without each ingredient, in as many steps."""
+    cohort = setting.cohort()
+    growing = isinstance(setting.fast().steps, tuple)
+    changes = WITHOUT | ({"without growth": {"steps": setting.fast().n_steps}} if growing else {})
+    for name, change in changes.items():
+        if growing and change.get("initialisation") == "authors":
+            continue  # cannot grow
+        line(name, _judged(setting, cohort, replace(setting.fast(), **change)), f"{setting.seeds}")
+
+
+def alive(setting: Setting):
+    """Fits over β and L that keep no latent, or explain nothing."""
+    cohort, ends = setting.cohort(), []
+    for seed in range(setting.seeds):  # the models of one seed are held at once
+        configs = [setting.fast(beta=b, latent_dim=n, seed=seed) for b, n in ALIVE]
+        folder = setting.folder / "runs"
+        runs = fit_all(cohort, configs, folder, setting.device, together=2, halve=True)
+        ends += [run.history[-1] for run in runs]
+        del runs
+    n = len(ALIVE) * setting.seeds
+    dead = sum(not end["active_latents"] for end in ends)
+    mean = sum(end["explained_variance"] < 0.1 for end in ends)
+    figure = f"{n - len(ends)} failed, {dead} collapsed, {mean} at the mean"
+    line(f"β 1 to 20, L 2 to 100 at {setting.size}", figure, f"{n} fits", "0")
+
+
+def _judged(setting, cohort, base, wanted=None, whole=None) -> str:
     """The ends of a configuration's fits over seeds, and how they stand to what is wanted."""
     rows = setting.ends(cohort, base, setting.seeds)
     ends, seconds = [row["elbo"] for row in rows], [row["seconds"] for row in rows]
     explained = interval([row["explained_variance"] for row in rows])
+    told = f"{interval(ends)} nats, explained {explained}, {spread(seconds, 's')}"
+    if wanted is None:
+        return f"{told}, {rows[0]['precision']}"
     reached = sum(end >= wanted for end in ends)
-    told = f"{interval(ends)} nats, explained {explained}, {spread(seconds, 's')}; {reached}"
-    return f"{told} of {len(ends)} reach it; {whole / statistics.median(seconds):.3g} ×"
+    return f"{told}; {reached} of {len(ends)} reach it; {whole / statistics.median(seconds):.3g} ×"
 
 
 def _recovered(setting, cohort, configs) -> str:
@@ -207,7 +258,7 @@ def _recovered(setting, cohort, configs) -> str:
     return ", ".join(f"{name} {r2:.2f}" for name, r2 in zip(factors, means, strict=True))
 
 
-PARTS = {each.__name__: each for each in (reference, race, headline)}
+PARTS = {each.__name__: each for each in (reference, race, headline, ingredients, alive)}
 SMALL = {"shape": (40, 56), "brains": 400, "seeds": 2, "reference_seeds": 1, "timed": (5, 25)}
 SMALL |= {"reference_steps": 1000, "lengths": (150, 300), "rounds": 2}
 

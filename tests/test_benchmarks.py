@@ -105,7 +105,7 @@ def test_a_length_is_judged_by_its_ends_and_its_seconds(bench, setting, monkeypa
         row = {"step": 9, "height": 80, "sigma": 0.1, "validation_kl": 10.0, "seconds": 5.0}
         row["validation_reconstruction"] = -ends[config.seed] - 3 * 10 + constant
         history = [row | {"explained_variance": 0.7}]
-        return SimpleNamespace(history=history)
+        return SimpleNamespace(history=history, made={"precision": "float32"}, config=config)
 
     monkeypatch.setattr(reach, "fit", pretended)
     told = reach._judged(setting, None, BetaVAEConfig(beta=3), wanted=-100.0, whole=400.0)

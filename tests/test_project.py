@@ -86,9 +86,11 @@ def test_a_notebooks_parameters_are_few_and_leave_the_profile_as_it_is(path, mon
 
 
 @each_notebook
-def test_a_chapters_sentences_take_their_numbers_from_the_run(path):
+def test_a_chapter_is_short_and_its_sentences_take_their_numbers_from_the_run(path):
     cells = jupytext.read(path.with_suffix(".py")).cells
     prose = "\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
+    code = "\n".join(c["source"] for c in cells if c["cell_type"] == "code")
+    assert len(prose.split()) <= 900 and len(re.findall(r"figures\.fig_", code)) <= 8
     told = set(quoted_of(json.loads(path.read_text())))
     asked = set(re.findall(r"{glue:text}`(\w+)`", prose))
     assert asked and asked == told
