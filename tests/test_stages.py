@@ -2,9 +2,9 @@
 
 import shutil
 import sys
-from dataclasses import replace
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
