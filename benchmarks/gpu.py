@@ -34,7 +34,7 @@ from brainvae_core.models.vae import BetaVAE
 LIMIT = 8 * 60  # seconds for all parts; what runs then is ended
 GRID = 20 * 17  # values of β by values of L
 TOUCHED = 5  # times a step reads or writes each activation: forward 2, backward 3
-BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2}
+BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def seconds(function) -> list[float]:

@@ -122,29 +122,36 @@ def judges(n, simulator, cohort, models) -> None:
     asked = np.concatenate([brains.images, larger])
 
     of = np.append(kind, ["ventricle +3 SD"] * len(larger))
-
-    def tell(what, called, *more):
-        told = [f"{k} {_share(called[of == k])}" for k in ("none", *ARTEFACTS, of[-1])]
-        line(f"called damaged by {what}", "; ".join([*told, *more]), f"{len(asked)}")
-
     masks = {}
     for name, model in models.items():
         for how, taught in shown.items():
             said = ArtefactJudge(model, taught, planted, share=0.5)(asked)
             masks[name + how] = said.masks[: len(kind)]
             squares = np.square(said.probability[: len(kind)] - bad)
-            tell(f"the judge on {name}{how}", said.probability >= 0.5, f"Brier {estimate(squares)}")
+            what, brier = f"damaged by the judge on {name}{how}", f"Brier {estimate(squares)}"
+            called(what, said.probability >= 0.5, of, brier)
     is_usual = np.append(reference_brains(train.metadata), np.zeros(len(asked), dtype=bool))
     ruled = artefact_scores(np.concatenate([train.images, asked]), is_usual, atlas)
-    tell("the rule, score ≥ 4", ruled[len(train) :].max(axis=1) >= 4)
+    called("damaged by the rule, score ≥ 4", ruled[len(train) :].max(axis=1) >= 4, of)
     images, truth, there = brains.images[bad], brains.clean[bad], brains.artefact_masks[bad]
     fills = {"as it was": images}
     fills["β-VAE, its judge's mask"] = cleaned(models["β-VAE"], images, masks["β-VAE"][bad])
     fills |= {f"{name}, true mask": cleaned(model, images, there) for name, model in models.items()}
+    errors(fills, truth, there, kind[bad])
+
+
+def errors(fills, truth, there, kind) -> None:
+    """Lines of what is wrong where artefacts truly are."""
     for name, filled in fills.items():
         squares = (np.square(filled - truth) * there).sum(axis=(1, 2)) / there.sum(axis=(1, 2))
-        told = [f"{k} {estimate(1000 * np.sqrt(squares[kind[bad] == k]))}" for k in ARTEFACTS]
-        line(f"RMS error × 1000 in the true mask, {name}", "; ".join(told), f"{len(images)}")
+        told = [f"{k} {estimate(1000 * np.sqrt(squares[kind == k]))}" for k in ARTEFACTS]
+        line(f"RMS error × 1000 in the true mask, {name}", "; ".join(told), f"{len(kind)}")
+
+
+def called(what, found, of, *more) -> None:
+    """A line of how many of each kind are called something."""
+    told = [f"{kind} {_share(found[of == kind])}" for kind in ("none", *ARTEFACTS, of[-1])]
+    line(f"called {what}", "; ".join([*told, *more]), f"{len(of)}")
 
 
 def in_a_report(n: int) -> None:
@@ -157,18 +164,14 @@ def in_a_report(n: int) -> None:
     larger = displaced(brains.images[kind == "none"][:30], brains.atlas, "ventricle_size", 3)
     judge, of = lab.artefact_judge(p, reference, pca), np.append(kind, ["ventricle +3 SD"] * 30)
     said = judge(np.concatenate([brains.images, larger]))
-    found = (said.probability >= 0.5, said.kind == of)
-    told = [f"{k} {_share(found[0][of == k])}" for k in ("none", *ARTEFACTS, of[-1])]
-    line("called damaged by a report's judge", "; ".join(told), f"{len(of)}")
-    told = [f"{k} {_share(found[1][of == k])}" for k in ARTEFACTS]
+    called("damaged by a report's judge", said.probability >= 0.5, of)
+    told = [f"{k} {_share((said.kind == of)[of == k])}" for k in ARTEFACTS]
     line("called what they are", "; ".join(told), f"{(kind != 'none').sum()}")
     bad = (kind != "none") & (said.kind[: len(kind)] != "none")
-    before, truth, there = brains.images[bad], brains.clean[bad], brains.artefact_masks[bad]
+    before = brains.images[bad]
     after = cleaned(vae, before, said.masks[: len(kind)][bad])
-    for what, filled in {"as it was": before, "cleaned": after}.items():
-        squares = (np.square(filled - truth) * there).sum(axis=(1, 2)) / there.sum(axis=(1, 2))
-        told = [f"{k} {estimate(1000 * np.sqrt(squares[kind[bad] == k]))}" for k in ARTEFACTS]
-        line(f"RMS error × 1000 in the true mask, {what}", "; ".join(told), f"{bad.sum()}")
+    truth, there = brains.clean[bad], brains.artefact_masks[bad]
+    errors({"as it was": before, "cleaned": after}, truth, there, kind[bad])
 
 
 def _share(hits):

@@ -1,7 +1,6 @@
 """The authors' release as a cohort and a run: ``make authors ARRAY=file.npy CHECKPOINT=file``.
 
-``python -m brainvae_core.authors data/authors --array FILE --checkpoint FILE`` leaves a folder that
-the profile ``authors`` reads: the sections as a cohort, and the model as a run on it.
+Leaves a folder that the profile ``authors`` reads.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ import numpy as np
 
 from brainvae_core.cohorts import Atlas, authors_cohort, ccf_atlas, drawn_atlas, open_cohort
 from brainvae_core.cohorts.allen import StorageError, locked
-from brainvae_core.cohorts.atlas import whole_factor
+from brainvae_core.cohorts.atlas import TERMS, whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
-from brainvae_core.cohorts.ccf import TERMS
 from brainvae_core.cohorts.fetch import FetchError
-from brainvae_core.cohorts.turned import upside_down
+from brainvae_core.cohorts.orientation import upside_down
 from brainvae_core.disk import sha256_of
 from brainvae_core.models import ReleasedConfig, load_run, read_released, run_name, save_run
 from brainvae_core.models.devices import Images, pick_device
@@ -45,7 +43,6 @@ def keep_release(
     array: str | None = None,
     checkpoint: str | None = None,
     atlas: str | None = None,
-    **fetching,
 ) -> str:
     """Make the cohort and the run in ``folder``, or hold them against what is given; an account.
 
@@ -57,8 +54,6 @@ def keep_release(
         A file's path or address; by default what was made is left, or else the published addresses.
     atlas : str, optional
         Folder with the CCF's files; without it regions are the drawn atlas's, approximately.
-    **fetching
-        As for `fetch_file`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +68,7 @@ def keep_release(
                 _check_atlas(cohort, _atlas(atlas, cohort.atlas.shape), folder)
         else:
             given = {"checkpoint": checkpoint, "array": array}
-            found = [_read(what, source, folder, fetching) for what, source in given.items()]
+            found = [_read(what, source, folder) for what, source in given.items()]
             cohort, run = _made(folder, *found, atlas)
         refused = [f"  refused: {brain}: {why}" for brain, why in cohort.refused.items()]
         explained = run.history[-1]["explained_variance"]
@@ -93,7 +88,7 @@ def keep_release(
         )
 
 
-def _read(what, source, folder, fetching):
+def _read(what, source, folder):
     """Path and content of the file that was given, fetched if it is an address."""
     option, from_where = what.upper(), ""
     give = f"give its path: make authors {option}=/path/to/{NAMES[what]}"
@@ -102,7 +97,7 @@ def _read(what, source, folder, fetching):
         from_where = "; the authors' notebook (github.com/nerdslab/brainsynth) links this address"
     try:
         if source.startswith(("http://", "https://")):
-            path = fetch_file(source, folder / NAMES[what], READERS[what], **fetching)
+            path = fetch_file(source, folder / NAMES[what], READERS[what])
         elif "://" in source:
             raise ValueError(f"{option}={source}: a path, or an address with http:// or https://")
         elif not (path := Path(source).expanduser()).is_file():
@@ -190,12 +185,11 @@ def _validated(cohort, model, config) -> dict:
     """The one row of the run's history: what is not known of their fit is not a number."""
     device = pick_device("auto")
     validation = Images(cohort.split("validation").images, device)
-    n_train = int((cohort.metadata["split"] == "train").sum())
     model = model.to(device)
     row = {"step": config.steps, "height": model.image_shape[0]}
     row |= dict.fromkeys(("loss", "reconstruction", "kl"), math.nan) | {"progress": 1.0}
     row |= {"sigma": model.log_sigma.exp().item()}
-    row |= validate(model, validation, config, n_train) | {"seconds": math.nan}
+    row |= validate(model, validation, config) | {"seconds": math.nan}
     model.to("cpu")
     return row
 

@@ -10,12 +10,7 @@ from brainvae_core.metrics import Estimate, compare, named, verdict
 class Claims:
     """What differences of a table say of claims; `Record` takes ``found`` and ``margins``.
 
-    Attributes
-    ----------
-    found : dict of str to dict of str to Estimate
-        By claim and setting.
-    margins : dict of str to float
-        The least that would matter.
+    ``found`` are differences by claim and setting, ``margins`` the least that would matter.
     """
 
     def __init__(self):
@@ -27,16 +22,8 @@ class Claims:
     ) -> None:
         """That a is above b, in every group of ``by`` or in one setting, named after the two.
 
-        Parameters
-        ----------
-        claim : str
-            A claim that is added again has one more setting.
-        table, a, b, of
-            As of `compare`.
-        margin : float
-            Of all settings of a claim: ValueError where it was another.
-        by : str
-            A column whose values name the settings.
+        ``table``, ``a``, ``b`` and ``of`` are as of `compare`; ``by`` is a column whose values name
+        the settings. A claim that is added again has one more setting, and the same margin.
         """
         if self.margins.setdefault(claim, margin) != margin:
             raise ValueError(

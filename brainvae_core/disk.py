@@ -53,21 +53,9 @@ def read_sealed(
 ) -> dict:
     """The JSON that describes a folder, once every file of it is what was written.
 
-    Parameters
-    ----------
-    folder, name
-        As of `seal`.
-    version : int
-        What ``format`` must be.
-    anew : str
-        What to do with a damaged folder, as the end of the error's line.
-    sized : names, optional
-        Files of which the size alone is compared: those that take long to read.
-
-    Raises
-    ------
-    ValueError
-        Another format, or damage; it names the file.
+    ``version`` is what ``format`` must be; ``anew``, what to do with a damaged folder, ends the
+    error's line; of files in ``sized``, which take long to read, the size alone is compared.
+    Another format or damage is a ValueError that names the file.
     """
     path = folder / name
     try:

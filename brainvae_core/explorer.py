@@ -52,11 +52,8 @@ def network_layers(network, arrays: Arrays) -> list[dict]:
     """An encoder's or decoder's layers as the page's interpreter takes them.
 
     ``kind`` is "convolution" (a linear layer is one of 1 × 1), "upsampling" (a transposed one),
-    "reshape" or "flatten"; ``weights`` and ``bias`` are numbers of arrays, with PyTorch's
-    ``shape``. A ValueError where the page can't follow.
+    "reshape" or "flatten"; ``weights`` and ``bias`` are numbers of arrays.
     """
-    if not isinstance(network, nn.Sequential) or not len(network):
-        raise ValueError(f"{type(network).__name__} is no row of layers to show in a page")
     found = []
     for module in network:
         if isinstance(module, nn.ReLU) and "weights" in (found or [{}])[-1]:
@@ -87,8 +84,8 @@ def region_labels(atlas: Atlas, least_share: float) -> tuple[np.ndarray, list[di
     return labels, [r | {"main": r["acronym"] in main} for r in _named(atlas, acronyms)]
 
 
-def shown_brains(cohort: Cohort, most: int = BRAINS) -> tuple[list[int], list[str]]:
-    """Rows of at most so many test brains, and what is wrong with each, "" where nothing is.
+def shown_brains(cohort: Cohort) -> tuple[list[int], list[str]]:
+    """Rows of test brains to start from, and what is wrong with each, "" where nothing is.
 
     About two thirds are clean, the others have artefacts of every kind in turn.
     """
@@ -96,12 +93,12 @@ def shown_brains(cohort: Cohort, most: int = BRAINS) -> tuple[list[int], list[st
     if kinds is None:  # not planted: suspected by chapter 1's rule
         kinds = np.where(artefact_free(cohort), "none", "suspected artefact")
     test = np.flatnonzero(cohort.metadata["split"] == "test")
-    of_test = np.asarray(kinds)[test]
-    marked = {k: test[of_test == k].tolist() for k in sorted(set(of_test) - {"none"})}
-    turns = sorted((turn, i) for of_kind in marked.values() for turn, i in enumerate(of_kind))
-    bad = [i for _, i in turns[: most // 3]]
-    rows = [*test[of_test == "none"][: most - len(bad)].tolist(), *bad]
-    return rows, [k if k != "none" else "" for k in np.asarray(kinds)[rows]]
+    of_test = pd.Series(np.asarray(kinds)[test], test)
+    marked = of_test[of_test != "none"]
+    turns = sorted(zip(marked.groupby(marked).cumcount(), marked.index, strict=True))
+    bad = [int(i) for _, i in turns[: BRAINS // 3]]
+    rows = [*of_test.index[of_test == "none"][: BRAINS - len(bad)].tolist(), *bad]
+    return rows, ["" if k == "none" else k for k in of_test[rows]]
 
 
 def latent_readings(codes: pd.DataFrame, factors: pd.DataFrame, is_test: np.ndarray) -> list[dict]:
@@ -142,9 +139,10 @@ def explorer_data(p: Settings, cohort: Cohort, models: dict[str, object]) -> dic
     brains, arrays = cohort.images[shown], Arrays()
     factors, first, described = known_factors(cohort).iloc[rows], None, []
     for name, model in models.items():
-        of_model = _linear(model, arrays) if isinstance(model, PCA) else None
-        codes, starts, matched = model.encode(images), model.encode(brains), None
-        if of_model is None:
+        codes, starts, matched = model.encode(images), model.encode(brains), []
+        if isinstance(model, PCA):
+            of_model = _linear(model, arrays)
+        else:
             order, sign = np.arange(model.latent_dim), np.ones(model.latent_dim)
             if first is not None:
                 order, sign, matched = match_latents(first[is_test], codes[is_test])
@@ -152,16 +150,17 @@ def explorer_data(p: Settings, cohort: Cohort, models: dict[str, object]) -> dic
             first = codes if first is None else first
             of_model = _network(model, arrays, order, sign)
         latents = latent_readings(pd.DataFrame(codes), factors, is_test)
-        for k, r in enumerate([] if matched is None else matched):
+        for k, r in enumerate(matched):
             latents[k]["matched"] = _rounded(r)
         typical = _rounded(np.median(codes[is_test], axis=0))  # links keep three decimals
         more = {"typical": typical, "codes": _rounded(starts), "latents": latents}
         described.append({"name": name} | of_model | more)
     labels, regions = region_labels(cohort.atlas, p.fields.region_share)
-    masks = cohort.atlas.roi_masks(p.fields.rois)
+    labels = arrays.add(labels, "u1" if labels.max() < 256 else "u2")
     rois = _named(cohort.atlas, p.fields.rois)
-    pixels = np.round(brains * 255)
-    ids = cohort.metadata.index[shown]
+    for roi, mask in zip(rois, cohort.atlas.roi_masks(p.fields.rois), strict=True):
+        roi["mask"] = arrays.add(np.packbits(mask.ravel(), bitorder="little"), "u1")
+    ids, pixels = cohort.metadata.index[shown], np.round(brains * 255)
     data = {
         "format": FORMAT,
         "cohort": f"{cohort.name}, {len(cohort)} brains",
@@ -172,11 +171,9 @@ def explorer_data(p: Settings, cohort: Cohort, models: dict[str, object]) -> dic
         "limit": p.fields.c_max,
         "white": _rounded(grey_limit(brains)),
         "models": described,
-        "labels": arrays.add(labels, "u1" if labels.max() < 256 else "u2"),
+        "labels": labels,
         "regions": regions,
-        "rois": [
-            r | {"mask": arrays.add(m, "u1")} for r, m in zip(rois, _packed(masks), strict=True)
-        ],
+        "rois": rois,
         "brains": [
             {"id": str(i), "fault": fault, "pixels": arrays.add(image, "u1")}
             for i, fault, image in zip(ids, faults, pixels, strict=True)
@@ -245,7 +242,7 @@ def _layer(module, arrays) -> dict:
     if isinstance(module, nn.Linear):
         found, shape = {"kind": "convolution", "stride": 1, "padding": 0}, module.weight.shape
         shape = [*shape, 1, 1]
-    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and _is_plain(module):
+    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         kind = "upsampling" if isinstance(module, nn.ConvTranspose2d) else "convolution"
         found = {"kind": kind, "stride": module.stride[0], "padding": module.padding[0]}
         shape = list(module.weight.shape)
@@ -255,22 +252,8 @@ def _layer(module, arrays) -> dict:
     return found | {"shape": shape, "weights": weights, "bias": bias}
 
 
-def _is_plain(module) -> bool:
-    """Square, one group: nothing that the page would silently get wrong."""
-    each = (module.stride, module.padding, module.dilation)
-    square = all(len(set(values)) == 1 for values in each)
-    odd = module.groups > 1 or module.dilation[0] > 1 or any(module.output_padding)
-    if isinstance(module, nn.ConvTranspose2d):
-        odd |= any(side % module.stride[0] for side in module.kernel_size)
-    return square and not odd and module.bias is not None
-
-
-def _packed(masks) -> np.ndarray:
-    return np.packbits(masks.reshape(len(masks), -1), axis=1, bitorder="little")
-
-
-def _rounded(values, digits: int = 3):
-    return np.round(np.asarray(values, dtype=float), digits).tolist()
+def _rounded(values):
+    return np.round(np.asarray(values, dtype=float), 3).tolist()
 
 
 def _named(atlas: Atlas, acronyms) -> list[dict]:

@@ -1,7 +1,4 @@
-"""What is asked of each brain of a lab beside a reference cohort, and what is kept of the answers.
-
-One call a part of chapter 11; groups are compared by `lab_groups`.
-"""
+"""What chapter 11 asks of each brain of a lab beside a reference, and keeps of the answers."""
 
 from __future__ import annotations
 
@@ -100,8 +97,8 @@ def said_of(judged, suited: pd.DataFrame) -> np.ndarray:
 class Deviations(NamedTuple):
     """How far brains lie from the norm: ``z`` (brains × measures), and ``overall`` one z a brain.
 
-    ``without`` says why a brain's norm is not adjusted for a covariate, ``source`` what the norm
-    is of.
+    ``without`` says why a brain's norm is not adjusted for a covariate, ``source`` what the norm is
+    of.
     """
 
     z: pd.DataFrame
@@ -210,13 +207,9 @@ ABOUT = "report.json"  # in a report's folder: of which brains it is, and what w
 def keep(p, name: str, files: Mapping[str, object]) -> Path:
     """Write tables, pictures and arrays of a report to a folder, which appears when all are there.
 
-    Parameters
-    ----------
-    p : Settings
-    name : str
-        Of the folder; with a number where there is a report of other brains under this name.
-    files : mapping of file name to DataFrame, Figure or mapping of arrays
-        What is None is left out.
+    The folder has the ``name``, with a number where there is a report of other brains under it. Of
+    files, by their name, are DataFrames, Figures or mappings of arrays written; what is None is
+    not.
     """
     reports = Path(p.places.reports)
     reports.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,4 @@
-"""In what a lab's groups of brains differ, of which kind that looks, and what so many can show.
-
-One call a part of chapter 11; where no groups are asked about, there is no `Groups`.
-"""
+"""What chapter 11 asks of a lab's groups: in what they differ, of which kind, what so many show."""
 
 from __future__ import annotations
 

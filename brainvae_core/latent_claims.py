@@ -36,7 +36,7 @@ MARGINS = {
     "some latents are not modulated by some regions": 0.05,
     "bright spots appear at the extremes of c": ONE_LATENT,
     "some latents' tails stand out": ONE_LATENT / 2,
-    "one tail holds the brains that are not clean": 0.1,
+    "one tail holds the suspected brains": 0.1,
     "one tail moves SSp, HPF and RSP": 0.1,
     "what a latent sees of HPF and what it moves of it differ": 0.05,
     "PCA: a latent moves what it sees": 0.1,
@@ -88,7 +88,7 @@ def projective_claims(
     }
     fits = [(code_matrix(z), _unclean(z)) for _, z in codes.groupby("seed")]
     if fits[0][1].sum() > 2:
-        claims["one tail holds the brains that are not clean"] = {
+        claims["one tail holds the suspected brains"] = {
             "on one side − chance": jackknife(sidedness_beyond_chance, fits)
         }
     of_region = rows[rows["score"] == "tail asymmetry"].set_index(["seed", "brain", "latent"])
@@ -104,10 +104,7 @@ def projective_claims(
 
 
 def association_claims(
-    rows: pd.DataFrame,
-    codes: Mapping[str, Sequence[np.ndarray]],
-    n_brains: int,
-    n_regions: int,
+    rows: pd.DataFrame, codes: Mapping[str, Sequence[np.ndarray]], n_brains: int, n_regions: int
 ) -> dict[str, dict[str, Estimate]]:
     """Of the rows of the table "statements" of PCA, VAE and β-VAE, and of codes of clean brains.
 
@@ -156,14 +153,14 @@ def share_of_latents(rows: pd.DataFrame, score: str) -> np.ndarray:
     return found.groupby(["seed", "brain"])["value"].mean().unstack().to_numpy()
 
 
-def returned(fits: Sequence[np.ndarray], n: int = 100) -> Estimate:
-    """Mean |r| of the first fit's latents with their matches in the others, over n resamples.
+def returned(fits: Sequence[np.ndarray]) -> Estimate:
+    """Mean |r| of the first fit's latents with their matches in the others, over 100 resamples.
 
     Of codes (n_brains, latent_dim) of the same brains, at least two fits.
     """
     rng, n_brains = np.random.default_rng(0), len(fits[0])
     every = np.arange(n_brains)
-    draws = [every, *(rng.integers(n_brains, size=n_brains) for _ in range(n))]
+    draws = [every, *(rng.integers(n_brains, size=n_brains) for _ in range(100))]
     found = np.array(
         [[match_latents(fits[0][at], z[at]).correlation.mean() for at in draws] for z in fits[1:]]
     )

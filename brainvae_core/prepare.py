@@ -13,8 +13,8 @@ import pandas as pd
 from brainvae_core import cohorts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.brain_table import brain_ids
-from brainvae_core.cohorts.copies import check_parts
 from brainvae_core.cohorts.files import content_hashes, files_below
+from brainvae_core.cohorts.preprocess import check_parts
 from brainvae_core.cohorts.read import brain_files, source_files
 from brainvae_core.models import ReleasedConfig, Run, load_run, place_runs, run_name
 from brainvae_core.models.kept import copy_run

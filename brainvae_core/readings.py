@@ -130,16 +130,11 @@ def tails(p, cohort):
             for where, at in (("at the ends", ends), ("within 2 SD", NEAR * np.sign(ends))):
                 seen = has_spot(traversal(run.model, z, at), brightest, cohort.atlas.brain_mask)
                 scores[f"spot {where}"] = seen.any(axis=1)
-            of_brain = [pd.DataFrame({"score": k, "latent": latents, "value": v})
-                        for k, v in scores.items()]  # fmt: skip
+            rows = [{"score": k, "latent": latents, "value": v} for k, v in scores.items()]
             sides = zip(p.fields.rois, tail_asymmetry(field.variance, masks).T, strict=True)
-            of_brain += [
-                pd.DataFrame(
-                    {"score": "tail asymmetry", "region": r, "latent": latents, "value": v}
-                )
-                for r, v in sides
-            ]
-            parts.append(pd.concat(of_brain).assign(brain=brain))
+            of_region = {"score": "tail asymmetry", "latent": latents}
+            rows += [of_region | {"value": v, "region": r} for r, v in sides]
+            parts.append(pd.concat(map(pd.DataFrame, rows)).assign(brain=brain))
         return pd.concat(parts, ignore_index=True).astype({"value": float})
 
     return of_run

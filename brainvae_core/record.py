@@ -31,14 +31,14 @@ class Record:
 
     Parameters
     ----------
-    numbers : mapping of str to Estimate or number
-    claims : mapping of str to mapping of str to Estimate
-        Of each claim, by setting, numbers that are positive where it holds: they get its verdict.
-    margins : mapping of str to float
+    numbers, claims
+        Of each claim, by setting, are given numbers that are positive where it holds: they get its
+        verdict.
+    margins
         Of claims, the least effect that would matter, in the unit of their numbers.
-    n_brains, n_seeds : int, optional
+    n_brains, n_seeds
         What plain numbers were made from.
-    of : mapping of str to str, optional
+    of
         What an estimate's n counts where it is no brains, by number or claim, such as "latents".
     """
 
@@ -104,19 +104,17 @@ def quoted(**told: Estimate | float | str) -> None:
         )
 
 
-class Tables:
-    """Tables with their titles, one below the other; those that are None or empty are left out."""
+class Tables(dict):
+    """Tables by their titles, shown one below the other; those that are None or empty are not."""
 
-    def __init__(self, tables: Mapping[str, pd.DataFrame | None]):
-        self.tables = {
-            title: table for title, table in tables.items() if table is not None and len(table)
-        }
+    def _told(self):
+        return [(title, of) for title, of in self.items() if of is not None and len(of)]
 
     def __repr__(self):
-        return "\n\n".join(f"{title}\n{table.to_string()}" for title, table in self.tables.items())
+        return "\n\n".join(f"{title}\n{table.to_string()}" for title, table in self._told())
 
     def _repr_html_(self):
-        told = (f"<p>{html.escape(k)}</p>{t.to_html(border=0)}" for k, t in self.tables.items())
+        told = (f"<p>{html.escape(k)}</p>{t.to_html(border=0)}" for k, t in self._told())
         return "".join(told)
 
 

@@ -28,7 +28,7 @@ PROJECT = Path(__file__).parents[1]
 CHAPTER = PROJECT / "notebooks/11_your_brains.ipynb"
 BOOK = PROJECT / "_build/html"
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#]+)\.(?:md|ipynb)(#[^)\s]*)?\)")  # to a page of the book
-PICTURES = {"image/png": lambda data: data, "image/svg+xml": lambda data: _base64(data)}
+PICTURES = ("image/png", "image/svg+xml")
 
 
 def main(arguments=None) -> int:
@@ -37,11 +37,12 @@ def main(arguments=None) -> int:
     They appear when all are there, in the place of an earlier report of the same brains.
     """
     parser = argparse.ArgumentParser(prog="python -m brainvae_core.report", description=__doc__)
-    parser.add_argument("brains", nargs="?", default="simulated", help="a folder, or one brain")
-    parser.add_argument("--group", default="", help="the column of metadata.csv that tells groups")
-    parser.add_argument("--covariates", default="", help="other columns, with commas between")
-    parser.add_argument("--orientation", default="header", help="as files say, or such as asr")
-    parser.add_argument("--profile", default="full", help="the reference cohort and its model")
+    add = parser.add_argument
+    add("brains", nargs="?", default="simulated", help="a folder, or one brain")
+    add("--group", default="", help="the column of metadata.csv that tells groups")
+    add("--covariates", default="", help="other columns, with commas between")
+    add("--orientation", default="header", help="as files say, or such as asr")
+    add("--profile", default="full", help="the reference cohort and its model")
     given = parser.parse_args(arguments)
     is_example = given.brains == "simulated"
     brains = given.brains if is_example else os.path.abspath(given.brains)
@@ -67,12 +68,8 @@ def main(arguments=None) -> int:
             chapter = nbformat.read(CHAPTER, 4)
             chapter.cells = [c for c in chapter.cells if "book" not in c.metadata.get("tags", ())]
             nbformat.write(chapter, Path(beside, "chapter.ipynb"))
-            notebook = papermill.execute_notebook(
-                Path(beside, "chapter.ipynb"),
-                Path(beside, "report.ipynb"),
-                told,
-                cwd=CHAPTER.parent,
-            )
+            given_to = [Path(beside, f"{name}.ipynb") for name in ("chapter", "report")]
+            notebook = papermill.execute_notebook(*given_to, told, cwd=CHAPTER.parent)
             (new,) = (entry for entry in Path(beside).iterdir() if entry.is_dir())
             page = page_of(notebook, new.name, gone)
             Path(new, "report.html").write_text(page, encoding="utf-8")
@@ -95,9 +92,7 @@ def page_of(notebook, name: str, gone: set[str]) -> str:
     tags = [{*cell.metadata.get("tags", ())} for cell in notebook.cells]
     kept = [(c, of) for c, of in zip(notebook.cells, tags, strict=True) if not of & gone]
     cells = [cell for cell, of in kept if "read" not in of]
-    after = next(
-        i for i, cell in enumerate(cells, 1) if "left-out" in cell.metadata.get("tags", ())
-    )
+    (after,) = (i for i, c in enumerate(cells, 1) if "left-out" in c.metadata.get("tags", ()))
     cells[after:after] = [cell for cell, of in kept if "read" in of]
     cells[0] = nbformat.v4.new_markdown_cell(re.sub("^# .*", f"# {name}", cells[0].source))
     for cell in cells:
@@ -123,14 +118,12 @@ def _link(found):
 def _put_words(output):
     """A picture's text as its alternative text."""
     data = output.get("data", {})
-    for kind in PICTURES.keys() & data.keys():
-        words, picture = html.escape(data["text/plain"]), PICTURES[kind](data[kind])
+    for kind in {*PICTURES} & data.keys():
+        picture, words = data[kind], html.escape(data["text/plain"])
+        if kind == "image/svg+xml":
+            picture = base64.b64encode(picture.encode()).decode()
         image = f'<img alt="{words}" src="data:{kind};base64,{picture}">'
         output.data = {"text/html": image}
-
-
-def _base64(text):
-    return base64.b64encode(text.encode()).decode()
 
 
 def _failed(why):

@@ -31,17 +31,9 @@ MEASURED = Path(__file__).parent.parent / "results/measured"  # whatever folder 
 def table(p: Settings, name: str) -> pd.DataFrame:
     """A score a row, of every fit of the table's stage, fitted and scored where it is missing.
 
-    Parameters
-    ----------
-    p : Settings
-    name : str
-        One of ``scores.TABLES``.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``model``, ``beta``, ``latent_dim``, ``seed`` (of models that have them), those of
-        the table's function, and ``value`` to six digits. A run of two models is there twice.
+    ``name`` is one of ``scores.TABLES``; columns are ``model``, ``beta``, ``latent_dim``, ``seed``
+    (of models that have them), those of the table's function, and ``value`` to six digits. A run of
+    two models is there twice.
     """
     of, cohort, about = _asked(p, name)
     wanted = labelled(p, of.stage, cohort)
@@ -49,14 +41,10 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     if missing := _missing(wanted, cohort, rows):
         fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together, True)
         _score(name, of.made(p, cohort), fits, cohort, rows, place, about)
-    there = {labels["model"] for labels, config in wanted if _key(config, cohort) in rows}
-    if without := sorted({labels["model"] for labels, _ in wanted} - there):
+    there = [(labels, key) for labels, c in wanted if (key := _key(c, cohort)) in rows]
+    if without := sorted({of["model"] for of, _ in wanted} - {of["model"] for of, _ in there}):
         raise ValueError(f"no fit of {', '.join(without)} succeeded; see above for why")
-    parts = [
-        rows[key].assign(**{"seed": 0} | labels)
-        for labels, config in wanted
-        if (key := _key(config, cohort)) in rows
-    ]
+    parts = [rows[key].assign(**{"seed": 0} | labels) for labels, key in there]
     found = pd.concat(parts, ignore_index=True)
     first = [c for c in ("model", "beta", "latent_dim", "seed") if c in found]
     found = found[[*first, *(c for c in found if c not in first and c != "value"), "value"]]
@@ -145,10 +133,8 @@ def read_rows(path) -> tuple[dict, str]:
         if told["sha256"] != hashlib.sha256(text.encode()).hexdigest():
             raise ValueError("its rows are not those that were written")
     except (OSError, EOFError, ValueError, KeyError, TypeError, gzip.zlib.error) as error:
-        what = str(error) or type(error).__name__
-        raise ValueError(
-            f"{path} is damaged ({what}); restore it from git, or delete it to have it made anew"
-        ) from None
+        said = f"{path} is damaged ({str(error) or type(error).__name__}); restore it from git"
+        raise ValueError(f"{said}, or delete it to have it made anew") from None
     return told, text
 
 

@@ -133,8 +133,8 @@ def reconstruction(p, cohort):
 def distance(p, cohort):
     """PCA-FD from half of the test brains, of what a model makes: of all, and with groups left out.
 
-    It makes reconstructions of the other half, and as many samples of the prior and of the
-    aggregate posterior. That other half itself is ``real brains``.
+    It makes reconstructions of the other half, which itself is ``real brains``, and as many samples
+    of the prior and of the aggregate posterior.
     """
     train, validation, test = (
         cohort.split(name).images for name in ("train", "validation", "test")
@@ -184,17 +184,13 @@ def dispersion(p, cohort):
         mean, std = run.model.posterior(test)
         told = {
             "spread of the codes": (spread, mean),
-            "nearest neighbour": (_mean_nearest, mean / std.mean(axis=0)),
+            "nearest neighbour": (lambda z: nearest_distances(z).mean(), mean / std.mean(axis=0)),
             "clustering": (clustering, mean),
         }
         parts = [left_out_table(of, {score: [rows]}) for score, (of, rows) in told.items()]
         return pd.concat(parts, ignore_index=True)
 
     return of_run
-
-
-def _mean_nearest(rows):
-    return nearest_distances(rows).mean()
 
 
 def spectrum(p, cohort):

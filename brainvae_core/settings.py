@@ -158,12 +158,10 @@ def full_name(given: str, origin: str = "settings", about: str = "model") -> str
 
     The lab's settings have short names only where it is about them.
     """
-    if given in DEMO:
-        return given
-    found = [name for name in DEMO if name.partition(".")[2] == given]
-    if f"{about}.{given}" in found:
-        return f"{about}.{given}"
-    found = [name for name in found if name[:4] != "lab."]
+    for whole in (given, f"{about}.{given}"):
+        if whole in DEMO:
+            return whole
+    found = [name for name in DEMO if name.partition(".")[2] == given and name[:4] != "lab."]
     if len(found) > 1:
         raise ValueError(f"{origin}: {given!r} may be {' or '.join(found)}; say which")
     if not found:
@@ -174,9 +172,8 @@ def full_name(given: str, origin: str = "settings", about: str = "model") -> str
 def read_profile(profile: str | Path, enter: bool = False) -> Settings:
     """A profile's settings, from a file or by the name of one in ``params/``.
 
-    With ``enter`` the working directory becomes the notebooks' folder, where ``params/`` lies: a
-    profile's relative places are seen from there. FileNotFoundError and ValueError say in a line
-    what is wrong.
+    With ``enter`` the working directory becomes the notebooks' folder, from where a profile's
+    relative places are seen.
     """
     path = Path(str(profile))
     if path.suffix not in (".yaml", ".yml"):
@@ -203,10 +200,8 @@ def read_settings(
 
     These are ``profile``, a name or the path of a YAML file; ``settings``, text such as
     ``"model.steps=2000, grid.seeds=[0, 1]"``; and settings by their own names, of which None is the
-    profile's. ``show`` prints the profile's name and what is not as it says, and has a kernel that
-    started in the project's root go on in ``notebooks/``: the profile's places are seen from there,
-    given ones from where the kernel started. A short name that several sections have is of the
-    section ``about``.
+    profile's. ``show`` prints what is not as the profile says, and has a kernel that started in the
+    project's root go on in ``notebooks/``, from where the profile's places are seen.
     """
     tools = types.ModuleType | types.FunctionType | type
     given = {
@@ -222,13 +217,9 @@ def read_settings(
         if name in changes:
             raise ValueError(f"this notebook: {name} is given twice")
         if isinstance(value, _Text) or (isinstance(value, str) and value.startswith("[")):
-            read = _value(value)  # -p passes a list as its text
-            is_text = isinstance(DEMO[name], str) and not isinstance(read, str | None)
-            value = str(value) if is_text else read
-        if name in PATHS and value is not None:
-            value = _from_notebooks(name, _as_typed(value, Path().iterdir()))
+            value = _read(str(value), is_text=isinstance(DEMO[name], str))
         if value is not None:
-            changes[name] = value
+            changes[name] = _place(name, value) if name in PATHS else value
     settings = profile.changed(changes, "this notebook")
     if show:
         before = profile.flat()
@@ -263,12 +254,22 @@ def _value_of_p(text):
     return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def _from_notebooks(name, value):
-    """A place that is given in the project's root, as it is seen from the notebooks."""
+def _place(name, value):
+    """As it was typed; where that was in the project's root, as it is seen from the notebooks."""
+    value = _as_typed(value, Path().iterdir())
     is_relative = isinstance(value, str) and not os.path.isabs(value) and value[:1] not in ("$", "")
     if _folder() == FOLDERS[1] and is_relative and (name[:6] == "places" or os.path.exists(value)):
         return os.path.relpath(value, "notebooks")
     return value
+
+
+def _read(text, is_text):
+    """The value of a text; a text of what is text, but for its quotes and null."""
+    try:
+        found = read_yaml(text)
+    except yaml.YAMLError:
+        return text  # stages, "80x112: 800, 160x224: 500", are read by the setting
+    return text if is_text and not isinstance(found, str | None) else found
 
 
 class _Text(str):
@@ -286,35 +287,25 @@ def _assignments(text) -> list[tuple[str, object]]:
     return found
 
 
-def _value(text: str):
-    try:
-        return read_yaml(text)
-    except yaml.YAMLError:
-        return text  # stages, "80x112: 800, 160x224: 500", are read by the setting
-
-
 def _settings(content: dict, origin: str) -> Settings:
     try:
         return Settings(**_tuples(content))
     except ValidationError as error:
-        raise _in_one_line(error.errors()[0], origin) from None
+        problem = error.errors()[0]
     except TypeError:  # a key that is no text
         raise _unknown(next(k for k in content if not isinstance(k, str)), origin) from None
-
-
-def _in_one_line(problem: dict, origin: str) -> ValueError:
     where, given = problem["loc"], problem["input"]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)[1:]
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return _unknown(name, origin)
+        raise _unknown(name, origin)
     if problem["type"] == "value_error":
-        return ValueError(f"{origin}: {where[0]}: {problem['ctx']['error']}")
+        raise ValueError(f"{origin}: {where[0]}: {problem['ctx']['error']}")
     example = DEMO.get(".".join(map(str, where[:2])))
     such = f", such as {example!r}" if example is not None else ""
     must = problem["msg"].replace("Input should be", "must be").replace("tuple", "list")
     if problem["type"] == "string_type":
         must = f"{must} (papermill's -r passes text as it is)"
-    return ValueError(f"{origin}: {name}={given!r} {must}{such}")
+    raise ValueError(f"{origin}: {name}={given!r} {must}{such}")
 
 
 def _unknown(name, origin: str) -> ValueError:

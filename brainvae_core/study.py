@@ -42,8 +42,7 @@ WIDE = (30, 100)  # components of PCA with which artefacts come back
 class Study:
     """Every β at every L with every seed, otherwise as ``base`` says; and PCA at every L.
 
-    ``configs`` are PCA at every L, then the β-VAEs row by row (L), β by β, seed by seed. A value
-    that occurs twice or is out of range, or an empty axis, is a ValueError.
+    ``configs`` are PCA at every L, then the β-VAEs row by row (L), β by β, seed by seed.
     """
 
     base: BetaVAEConfig
@@ -71,18 +70,6 @@ class Study:
         """How many values of β, numbers of latents and seeds."""
         return len(self.betas), len(self.latent_dims), len(self.seeds)
 
-    def __str__(self):
-        axes = (("L", self.latent_dims), ("β", self.betas), ("seed", self.seeds))
-        axes = " × ".join(f"{len(v)} {n} ({', '.join(f'{x:g}' for x in v)})" for n, v in axes)
-        return f"{axes} = {len(self)} β-VAEs, and {len(self.latent_dims)} PCAs"
-
-    def row(self, latent_dim: int) -> Study:
-        """Every β and seed at one L."""
-        if latent_dim not in self.latent_dims:
-            rows = ", ".join(map(str, self.latent_dims))
-            raise ValueError(f"latent_dim={latent_dim} is no row of this grid; it has {rows}")
-        return replace(self, latent_dims=(latent_dim,))
-
 
 def grid(p: Settings) -> Study:
     """The profile's β × L × seed grid, with the VAE and the profile's own model in it."""
@@ -108,7 +95,8 @@ def row(p: Settings, latent_dim: int) -> Study:
     if latent_dim not in rows(p):
         there = ", ".join(map(str, rows(p)))
         raise ValueError(f"latent_dim={latent_dim} is no row of this profile; it has {there}")
-    return (grid(p) if latent_dim in grid(p).latent_dims else curve(p)).row(latent_dim)
+    of = grid(p) if latent_dim in grid(p).latent_dims else curve(p)
+    return replace(of, latent_dims=(latent_dim,))
 
 
 def _seeds(p):
@@ -131,6 +119,10 @@ def compared_configs(p: Settings) -> dict[str, BetaVAEConfig | PCAConfig]:
     return {"PCA": PCAConfig(p.model.latent_dim), "VAE": vae, "β-VAE": beta_vae}
 
 
+def _compared(p):
+    return {name: [config] for name, config in compared_configs(p).items()}
+
+
 def _wide(p):
     wide = [n for n in WIDE if n in curve(p).latent_dims and n > p.model.latent_dim]
     return {f"PCA, L = {n}": [PCAConfig(n)] for n in wide}
@@ -138,19 +130,23 @@ def _wide(p):
 
 def _pictured(p):
     """One fit of each, with wider PCAs, in the order of Fig. 2B."""
-    pca, vae, beta_vae = ([config] for config in compared_configs(p).values())
-    return {"PCA": pca, **_wide(p), "VAE": vae, "β-VAE": beta_vae}
+    compared = _compared(p)
+    return {"PCA": compared.pop("PCA"), **_wide(p), **compared}
 
 
-def _evaluated(p):
+def _read(p):
+    """Several fits of each, whose latents are read."""
     base = replace(p.model, steps=p.evaluation.steps)
     return {
         "PCA": [PCAConfig(p.model.latent_dim)],
-        **_wide(p),
         "VAE": _fits(base, p.evaluation.seeds, beta=1.0),
         "β-VAE": _fits(base, p.evaluation.seeds),
-        **_floors(p),
     }
+
+
+def _evaluated(p):
+    fits = _read(p)
+    return {"PCA": fits.pop("PCA"), **_wide(p), **fits, **_floors(p)}
 
 
 def _floors(p):
@@ -160,20 +156,12 @@ def _floors(p):
 
 def _row(p):
     """The β-VAEs of the grid at the profile's L."""
-    row = grid(p).row(p.model.latent_dim).configs
-    return {"β-VAE": [c for c in row if type(c) is BetaVAEConfig]}
-
-
-def _read(p):
-    return {name: _evaluated(p)[name] for name in ("PCA", "VAE", "β-VAE")}
+    return {"β-VAE": [c for c in row(p, p.model.latent_dim).configs if type(c) is BetaVAEConfig]}
 
 
 def _grid(p):
-    configs = grid(p).configs
-    return {
-        "PCA": [c for c in configs if type(c) is PCAConfig],
-        "β-VAE": [c for c in configs if type(c) is BetaVAEConfig],
-    }
+    configs, n = grid(p).configs, len(grid(p).latent_dims)
+    return {"PCA": [*configs[:n]], "β-VAE": [*configs[n:]]}
 
 
 def _curve(p):
@@ -215,10 +203,10 @@ def _at(size, made=prepare_cohort):
 # Whatever brains a profile has, the last two are of simulated ones on its atlas (chapter 10).
 STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
-    "compared": Stage(lambda p: {k: [c] for k, c in compared_configs(p).items()}, _whole),
+    "compared": Stage(_compared, _whole),
     "pictured": Stage(_pictured, _whole),
     "evaluated": Stage(_evaluated, _at("evaluation")),
-    "read": Stage(_read, _at("evaluation")),  # of these whose latents are read
+    "read": Stage(_read, _at("evaluation")),
     "grid": Stage(_grid, _at("grid")),
     "curve": Stage(_curve, _at("grid")),
     "floors": Stage(_floors, _at("grid")),
@@ -231,36 +219,31 @@ STAGES = {
 def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
     """The runs of a stage on one of its cohorts, each with its labels, fitted where missing.
 
-    Labels are ``model`` and, of those that have them, ``beta``, ``latent_dim`` and ``seed``: the
-    columns of a long table. Model by model; a run of two models is there twice. Fits that failed
-    are left out; a ValueError names a model of which none succeeded. Of "evaluated" and "read", on
-    the cohort of the authors' model, that one is the β-VAE, and those fitted here are
-    "β-VAE, fitted here".
+    Labels are ``model`` and, where it has them, ``beta``, ``latent_dim`` and ``seed``. A run of two
+    models is there twice. Fits that failed are left out; a ValueError names a model of which none
+    succeeded. Of "evaluated" and "read", on the cohort of the authors' model, that one is the
+    β-VAE, and those fitted here are "β-VAE, fitted here".
     """
-    wanted = _by_model(p, stage, cohort)
-    runs = _fitted(p, list(dict.fromkeys(c for of in wanted.values() for c in of)), cohort)
-    found = [(labels(k, r.config), r) for k, of in wanted.items() for r in runs if r.config in of]
-    if missing := [name for name in wanted if name not in {of["model"] for of, _ in found}]:
+    wanted = labelled(p, stage, cohort)
+    fits = _fitted(p, list(dict.fromkeys(config for _, config in wanted)), cohort)
+    runs = {run.config: run for run in fits}
+    found = [(labels, runs[config]) for labels, config in wanted if config in runs]
+    there = {labels["model"] for labels, _ in found}
+    if missing := dict.fromkeys(of["model"] for of, _ in wanted if of["model"] not in there):
         raise ValueError(f"no fit of {', '.join(missing)} succeeded; see above for why")
     return found
 
 
 def labelled(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, object]]:
     """As `fitted`, the configurations alone: nothing is fitted or loaded."""
-    wanted = _by_model(p, stage, cohort)
-    return [(labels(name, config), config) for name, of in wanted.items() for config in of]
-
-
-def _by_model(p, stage, cohort):
     wanted, released = STAGES[stage].models(p), released_run(p)
     on_theirs = released and released.folder.name == run_name(released.config, cohort.fingerprint)
     if stage in ("evaluated", "read") and on_theirs:
         wanted |= {"β-VAE": [released.config], "β-VAE, fitted here": wanted["β-VAE"]}
-    return wanted
+    return [(_labels(name, config), config) for name, of in wanted.items() for config in of]
 
 
-def labels(model: str, config) -> dict:
-    """What rows of a long table say of a fit: its model, β, number of latents and seed."""
+def _labels(model, config) -> dict:
     names = ("beta", "latent_dim", "seed")
     return {"model": model} | {n: getattr(config, n) for n in names if hasattr(config, n)}
 
@@ -268,14 +251,6 @@ def labels(model: str, config) -> dict:
 def _fitted(p, configs, cohort):
     places = p.places
     return fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
-
-
-def fitted_models(p: Settings, stage: str, cohort: Cohort) -> dict[str, list]:
-    """As `fitted`, the models alone, by name."""
-    found = {}
-    for of, run in fitted(p, stage, cohort):
-        found.setdefault(of["model"], []).append(run.model)
-    return found
 
 
 def _kept(p, stage, vaes):
@@ -300,13 +275,12 @@ def _state(folder):
 def main():
     """Make a profile's cohort and fit its models, stage by stage."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("profile", help="its name in notebooks/params, or a YAML file")
-    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--latent-dim", type=int, help="one L of these stages")
-    parser.add_argument(
-        "--keep", action="store_true", help="copy the VAEs to results/, in half precision"
-    )
-    parser.add_argument("--print", action="store_true", help="count what is fitted, fit nothing")
+    add = parser.add_argument
+    add("profile", help="its name in notebooks/params, or a YAML file")
+    add("--only", nargs="+", choices=STAGES, default=list(STAGES))
+    add("--latent-dim", type=int, help="one L of these stages")
+    add("--keep", action="store_true", help="copy the VAEs to results/, in half precision")
+    add("--print", action="store_true", help="count what is fitted, fit nothing")
     options = parser.parse_args()
     try:
         p = read_profile(options.profile, enter=True)

@@ -69,7 +69,7 @@ train = cohort.split("train")
 training = f"Cohort {cohort.name}, {len(train)} training brains"
 if cohort.refused:
     reasons = pd.Series(cohort.refused)
-    display(figures.fig_ledger(len(cohort), reasons.value_counts()).made_from(source))
+    display(pd.Series({"kept": len(cohort), **reasons.value_counts()}, name="brains").to_frame())
 Record(
     {
         "brains of the cohort": len(cohort),
@@ -88,7 +88,7 @@ Record(
 metadata = cohort.metadata
 kind = metadata["artefact"].to_numpy()
 rows = [i for name in ("none", *ARTEFACTS) for i in np.flatnonzero(kind == name)[:2]]
-figures.fig_sections(cohort.images[rows], list(kind[rows]), pixel_um=pixel_um).shows(
+figures.fig_sections(cohort.images[rows], kind[rows], pixel_um).shows(
     "Two brains without an artefact, and two with each kind of artefact."
 ).made_from(source)
 
@@ -110,15 +110,14 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 # ## In what they differ
 #
 # Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor changes brightness or moves tissue.
-# Factors of brightness fill regions. Factors that move tissue show only along borders, so few pixels speak of them. Of acquired brains
-# the figure shows what was recorded.
+# Factors of brightness fill regions. Factors that move tissue show only along borders, so few pixels speak of them. Of acquired brains the figure shows what was recorded.
 
 # %% tags=["hide-input"]
 factors = known_factors(train)
 extremes = factor_extremes(factors, train.images if train.clean is None else train.clean)
-ends = {"steps": ("lowest 5 %", "highest 5 %"), "pixel_um": pixel_um}
-figures.fig_factors(extremes, mean_section, **ends).shows(
-    f"Means of the {max(len(train) // 20, 1)} training brains lowest and highest in each factor."
+figures.fig_factors(extremes, mean_section, pixel_um, ("lowest 5 %", "highest 5 %")).shows(
+    f"Means of the {max(len(train) // 20, 1)} training brains lowest and highest in each factor, "
+    "and their difference."
 ).made_from(training)
 
 # %% [markdown]
@@ -147,9 +146,9 @@ furthest = statistics.assign(gain=statistics["gain"].abs())
 worst = np.argsort(-furthest.max(axis=1).to_numpy(), kind="stable")[:8]
 columns = furthest.to_numpy()[worst].argmax(axis=1)
 why = [f"{names[c]} {furthest.iloc[row, c]:.1f} SD" for row, c in zip(worst, columns, strict=True)]
-figures.fig_worst(
-    judged_cohort.images[worst], list(found.index[worst]), why, pixel_um=pixel_um
-).shows("The eight brains furthest out, outliers or not.").made_from(by_rule)
+figures.fig_sections(judged_cohort.images[worst], found.index[worst], pixel_um, words=why).shows(
+    "The eight brains furthest out, outliers or not, and in what."
+).made_from(by_rule)
 
 # %% [markdown]
 # Outliers are set aside only with `drop_brains`, which is {glue:text}`brains_dropped` here.
@@ -157,7 +156,8 @@ figures.fig_worst(
 # ## Which brains are free of artefacts
 #
 # Receptive fields (chapter 7) are read on brains without artefacts. A rule chooses them by images alone, before any fit. It has three scores: the brightest and
-# the darkest spot of 0.2 mm, and stripes. A brain is suspect when one of them lies 4 robust SD above the median. Where artefacts are planted, the rule can be checked.
+# the darkest spot of 0.2 mm, and stripes. A brain is suspected when one of them lies 4 robust SD above the median, or when it is an outlier. From here on two words are kept apart:
+# an **unsuspected** brain passes this rule; a **clean** brain is a simulated one as it was before an artefact was planted. Where artefacts are planted, the rule can be checked.
 
 # %% tags=["hide-input"]
 clean = pd.Series(artefact_free(judged_cohort), index=found.index)
@@ -166,10 +166,10 @@ leaks = leaks.assign(clean=clean, at=np.arange(len(clean)))[kind == "leak"]
 leaks = leaks.sort_values("artefact_strength")
 in_cortex = leaks["injection_structure"].isin(["SSp", "RSP"])
 shown = pd.concat([leaks[~leaks["clean"]][:4], leaks[leaks["clean"]][-4:]])
-called = shown["clean"].map({True: "called free", False: "suspected"})
+called = shown["clean"].map({True: "unsuspected", False: "suspected"})
 titles = called + shown["artefact_strength"].map(", strength {:.2f}".format)
 if len(shown):
-    pictured = figures.fig_sections(cohort.images[shown["at"]], list(titles), pixel_um=pixel_um)
+    pictured = figures.fig_sections(cohort.images[shown["at"]], list(titles), pixel_um)
     display(pictured.shows("The faintest leaks found and the strongest missed.").made_from(source))
 
 # %% [markdown]
@@ -200,7 +200,7 @@ figures.fig_curves(
     ylabels=["Power (squared grey values)"],
     log_x=True,
     log_y=True,
-).shows("Power of what sections differ by, by size; the band holds 95 % of the brains.").made_from(
+).shows("Power of what sections differ by, by size; bands hold 95 % of the brains.").made_from(
     "CCF slice, 80 simulated test brains and one real brain, 160 × 224 pixels"
 )
 

@@ -40,11 +40,11 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import known_factors
 from brainvae_core.figures.style import percent
-from brainvae_core.metrics import estimate, explained_variance_per_brain, linear_recovery
+from brainvae_core.metrics import linear_recovery, named, summarise
 from brainvae_core.models import diagnose, fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
-from brainvae_core.results import measured
+from brainvae_core.results import measured, table
 from brainvae_core.study import compared_configs
 
 # %%
@@ -63,13 +63,13 @@ fitted = {name: fit(cohort, c, p.places.runs, p.places.device) for name, c in co
 
 # %% tags=["hide-input"]
 train, test = cohort.split("train"), cohort.split("test")
-n_validation, one_fit = len(cohort.split("validation")), f"one fit a model (seed {p.model.seed})"
+n_validation, one_fit = len(cohort.split("validation")), "the first fit of each model"
 for name, run in fitted.items():
     print(f"{name:6} {run.config.label:30} {diagnose(run.history, p.model.latent_dim)}")
 histories = {name: run.history for name, run in fitted.items() if name != "PCA"}
 pca_explained = {"PCA": fitted["PCA"].history[-1]["explained_variance"]}
 figures.fig_training(histories, pca_explained).shows(
-    "The fits of the VAE and the β-VAE, judged on validation brains."
+    "The first fit of the VAE and of the β-VAE, judged on validation brains while they train."
 ).made_from(f"Cohort {cohort.name}, {n_validation} validation brains, {one_fit}")
 
 # %% [markdown]
@@ -78,27 +78,24 @@ figures.fig_training(histories, pca_explained).shows(
 #
 # ## Do they overfit?
 #
-# A model overfits where it explains training brains better than brains that it never saw. The bars show both, as means over brains. An explained variance of 0 %
-# is what the mean image gives.
+# A model overfits where it explains training brains better than brains that it never saw. Explained variance is of each brain, and averaged over brains and all fits; 0 is
+# what the mean image gives.
 
 # %% tags=["hide-input"]
-mean_section = train.images.mean(axis=0)
-n = min(len(test), len(train))
-seen = {"training": train.images[:n], "test": test.images[:n]}
-codes = {
-    name: {"training": run.model.encode(train.images), "test": run.model.encode(test.images)}
-    for name, run in fitted.items()
+scores = table(p, "headline")
+scores = scores[scores["model"].isin(fitted)]
+n, n_fits = scores["brain"].nunique(), scores["seed"].nunique()
+titles = {
+    "explained variance": "Explained variance, test brains",
+    "training less test": "Training less test brains",
 }
-explained = {
-    f"{name}, {part}": estimate(
-        explained_variance_per_brain(images, run.model.decode(codes[name][part][:n]), mean_section)
-    )
-    for name, run in fitted.items()
-    for part, images in seen.items()
-}
-figures.fig_explained({k: e[:3] for k, e in explained.items()}).shows(
-    "Explained variance of training and of test brains, with 95 % intervals over brains."
-).made_from(f"Cohort {cohort.name}, {n} training and {n} test brains, {one_fit}")
+explained = summarise(
+    scores[scores["score"].isin(titles)].replace({"score": titles}), by=["score", "model"]
+)
+all_fits = f"{n_fits} fit{'s' * (n_fits > 1)} of each VAE"
+figures.fig_scores(explained, columns=2).shows(
+    "What is explained of test brains, and how much more of training brains."
+).made_from(f"{n} test and as many training brains, {all_fits}")
 
 # %% [markdown]
 # The gap is {glue:text}`training_gap_vae` points for the VAE, {glue:text}`training_gap_beta_vae` for the β-VAE and {glue:text}`training_gap_pca` for PCA.
@@ -111,12 +108,15 @@ figures.fig_explained({k: e[:3] for k, e in explained.items()}).shows(
 # %% tags=["hide-input"]
 factors, split = known_factors(cohort), cohort.metadata["split"]
 known = {part: factors[split == part].to_numpy() for part in ("train", "test")}
+codes = {
+    name: [run.model.encode(part.images) for part in (train, test)] for name, run in fitted.items()
+}
 recovery = {
-    name: linear_recovery(z["training"], known["train"], z["test"], known["test"])
-    for name, z in codes.items()
+    name: linear_recovery(seen, known["train"], new, known["test"])
+    for name, (seen, new) in codes.items()
 }
 figures.fig_recovery(np.stack([*recovery.values()]), list(recovery), list(factors)).shows(
-    "How much of what is known of the test brains is in each model's code."
+    "The share of each factor's variance over test brains that all latents together predict."
 ).made_from(f"Cohort {cohort.name}, {len(test)} test brains, {one_fit}")
 
 # %% [markdown]
@@ -138,9 +138,11 @@ told = {
     "0-4": "ours, 5 seeds",
 }
 timed = timed.assign(model=timed["seeds"].map(told), value=timed["elbo"])
+timed["seconds"] = timed["seconds"].round().astype(int)
 timed["low"], timed["high"] = (timed[end].fillna(timed["elbo"]) for end in ("low", "high"))
-figures.fig_curves(timed, "seconds", "Seconds", ylabels=["ELBO at β = 3 (nats per image)"]).shows(
-    "Held-out ELBO against time: one course a fit of the paper's recipe, two lengths of ours."
+labels = {"ylabels": ["ELBO (nats per image)"], "log_x": True}
+figures.fig_curves(timed, "seconds", "Seconds, logarithmic", **labels).shows(
+    "Held-out ELBO at β = 3 against time: two fits of the paper's recipe, two lengths of ours."
 ).made_from("CCF slice at 80 × 112, 172 validation brains; 2 fits of the paper's recipe, 5 of ours")
 
 # %% [markdown]
@@ -172,15 +174,16 @@ old = trained[trained["machine"].str.contains("AMD")].set_index("recipe")["secon
 on_ccf = trained[trained["recipe"] == "ours, grown"].set_index("beta")["explained"]
 growth = elbo["ours, grown, rates to zero at the end only"].mean()
 longer = elbo["ours, before biases learned slower"]
-values = {k: e.value for k, e in explained.items()}
-gaps = {k: 100 * (values[f"{k}, training"] - values[f"{k}, test"]) for k in fitted}
+values = explained.pivot(index="model", columns="score", values="value")[[*titles.values()]]
+of_test, gaps = values.to_dict("series").values()
 read_off = {name: int((r >= 0.5).sum()) for name, r in recovery.items()}
 quoted(
     training_latents=p.model.latent_dim,
     training_n_test=n,
-    **{f"training_test_{s}": percent(values[f"{k}, test"], 0) for k, s in short.items()},
-    **{f"training_train_{s}": percent(values[f"{k}, training"], 0) for k, s in short.items()},
-    **{f"training_gap_{s}": f"{gaps[k]:.1f}" for k, s in short.items()},
+    **{f"training_test_{s}": percent(of_test[k], 0) for k, s in short.items()},
+    **{f"training_train_{s}": percent(of_test[k] + gaps[k], 0) for k, s in short.items()},
+    **{f"training_gap_{s}": f"{100 * gaps[k]:.1f}" for k, s in short.items()},
+    training_fits=all_fits,
     training_read_beta_vae=read_off["β-VAE"],
     training_read_pca=read_off["PCA"],
     training_factors=factors.shape[1],
@@ -198,7 +201,7 @@ quoted(
     training_growth=f"{growth - elbo['ours, grown, rates to zero in every stage'].mean():.0f}",
 )
 Record(
-    {f"explained variance, {name}": found for name, found in explained.items()}
+    named(explained, "{score}, {model}")
     | {
         "steps of the fit": beta_vae.config.n_steps,
         "batch": p.model.batch_size,
@@ -210,16 +213,15 @@ Record(
 active = int(beta_vae.history[-1]["active_latents"])
 pd.Series(
     {
-        "PCA explains at most 80 % (the cohort is not made easy)": values["PCA, test"] <= 0.8,
-        "β-VAE explains at least 75 % of what PCA does": values["β-VAE, test"]
-        >= 0.75 * values["PCA, test"],
+        "PCA explains at most 80 % (the cohort is not made easy)": of_test["PCA"] <= 0.8,
+        "β-VAE explains at least 75 % of what PCA does": of_test["β-VAE"] >= 0.75 * of_test["PCA"],
         "at least 6 of its latents are active": active >= 6,
         "at least 4 planted factors have R² ≥ 0.5": read_off["β-VAE"] >= 4,
     }
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`training_n_test` test brains and one fit a model: the intervals are over brains, not over fits. Five fits of each on the CCF slice explain
+# **How sure.** {glue:text}`training_n_test` test brains and {glue:text}`training_fits`: intervals are over brains and fits. Courses and factors are of the first fit of each model alone. Five fits of each on the CCF slice explain
 # {glue:text}`training_ccf_vae` (VAE) and {glue:text}`training_ccf_beta_vae` (β-VAE) of the validation brains together. The race has two fits of the paper's recipe, at a sixteenth of its pixels; the paper's own size and a GPU could change it.
 
 # %% tags=["hide-input"]

@@ -16,10 +16,10 @@
 #
 # **Which number of latents L and which β does a stated rule choose, and is it the paper's L = 8 and β = 3?**
 #
-# **Answer.** On {glue:text}`grid_size` the rule chooses L = {glue:text}`grid_latents` and β = {glue:text}`grid_beta`; of the values of L
+# **Answer.** On {glue:text}`grid_size` the rule chooses {glue:text}`grid_latents` and {glue:text}`grid_beta`; of the values of L
 # {glue:text}`grid_possible` could be chosen, of those of β {glue:text}`grid_possible_betas`.
-# The VAE's curve bends at L = {glue:text}`grid_knee_vae`, the β-VAE's at {glue:text}`grid_knee_beta_vae`.
-# At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains {glue:text}`grid_explained_own` of what makes test brains differ, PCA
+# Where the VAE's curve bends: {glue:text}`grid_knee_vae`; the β-VAE's: {glue:text}`grid_knee_beta_vae`.
+# At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains {glue:text}`grid_explained_own` of the variance of all test brains together, PCA
 # {glue:text}`grid_explained_pca`.
 
 # %% tags=["parameters", "hide-input"]
@@ -56,7 +56,7 @@ scores = table(p, "grid")
 grid, cohort = study.grid(p), prepare_cohort(p)
 n_validation, n_test = (len(cohort.split(name)) for name in ("validation", "test"))
 size = f"{p.grid.shape[0]} × {p.grid.shape[1]}"
-seeds = f"{len(grid.seeds)} {'seed' if len(grid.seeds) == 1 else 'seeds'} a point"
+seeds = f"{len(grid.seeds)} fit{'s' * (len(grid.seeds) > 1)} a point"
 points = f"{len(grid.betas)} values of β × {len(grid.latent_dims)} of L, {seeds}"
 print(f"{points}: {len(grid)} β-VAEs and {len(grid.latent_dims)} PCAs at {size}")
 for b in (1.0, p.model.beta):
@@ -96,7 +96,7 @@ panels = {
     "Active latents": mean["active latents"],
 }
 figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
-    "The bound, its two terms and the active latents on validation brains."
+    "The bound, its two terms and the active latents, means over fits."
 ).made_from(on_validation)
 
 # %% [markdown]
@@ -107,7 +107,7 @@ figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
 #
 # The paper names an inflection point and gives no rule. Ours has two steps. L is the knee, over L, of the least D + R that any β reaches. β is the knee of the
 # rate–distortion curve at that L. A knee is the point farthest from the chord between the curve's ends (Kneedle; Satopää et al. 2011). A curve within 5 % of its
-# range of the chord has none. With several seeds a straight line with their noise must bend as far in at most 5 % of draws.
+# range of the chord has none. With several fits a point, a straight line with their noise must bend as far in at most 5 % of draws; else there is no knee.
 
 # %% tags=["hide-input"]
 figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, marks).shows(
@@ -161,7 +161,8 @@ figures.fig_knee(
 #
 # ## What the choice is worth on test brains
 #
-# Nothing was chosen by them. Half of the test brains are the real side of the PCA-based Fréchet distance (PCA-FD); reconstructions of the other half are the
+# Nothing was chosen by them. Explained variance is here of all brains together; chapter 5 takes each brain's and averages, which gives other digits for the same fits. Half of the
+# test brains are the real side of the PCA-based Fréchet distance (PCA-FD); reconstructions of the other half are the
 # model's side. Its basis comes from validation brains.
 
 # %% tags=["hide-input"]
@@ -172,7 +173,7 @@ panels = {
     "PCA-FD of reconstructions (sq. grey values)": mean["PCA-FD"],
 }
 figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
-    "The bound and three scores of reconstructions on test brains."
+    "The bound and three scores of reconstructions, means over fits."
 ).made_from(f"Cohort {cohort.name} at {size}, {n_test} test brains, {seeds}")
 
 # %% tags=["hide-input"]
@@ -187,12 +188,14 @@ Record(numbers)
 of_pca = of_pca["explained variance"].reindex(grid.latent_dims)
 in_use = vaes.loc["active latents", "value"]
 in_use = in_use == in_use.index.get_level_values("latent_dim")
+chosen = {"L": in_dims.at, "β": in_betas.at} | {k: of.at for k, of in knees.items()}
+chosen = {k: f"{'β' if k == 'β' else 'L'} = {at:g}" for k, at in chosen.items() if at == at}
 quoted(
     grid_size=points,
-    grid_latents=in_dims.at,
-    grid_beta=in_betas.at,
-    grid_knee_vae=knees["VAE"].at,
-    grid_knee_beta_vae=knees["β-VAE"].at,
+    grid_latents=chosen.get("L", "no L"),
+    grid_beta=chosen.get("β", "no β"),
+    grid_knee_vae=chosen.get("VAE", "nowhere beyond the noise of the fits"),
+    grid_knee_beta_vae=chosen.get("β-VAE", "nowhere beyond the noise of the fits"),
     grid_own_l=p.model.latent_dim,
     grid_own_beta=p.model.beta,
     grid_explained_own=mean["explained variance"].loc[p.model.beta, p.model.latent_dim],
@@ -221,8 +224,8 @@ pd.Series(
 # %% [markdown]
 # **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Whether each fit is at its plateau was not checked; chapter 3 says what four times the steps gain. The ends
 # of a range are never its knee: of {glue:text}`grid_n_latents` values of L only {glue:text}`grid_possible` could be chosen, of {glue:text}`grid_n_betas` of β only
-# {glue:text}`grid_possible_betas`. So this shows the rule at work; that it agrees with the paper, or does not, says little yet. With one
-# seed a point the noise of a fit is unknown, and a knee has no p. More seeds give it one; more values of L and β can move it. The brains are simulated: this decides what the rule says here, not what it says of mice.
+# {glue:text}`grid_possible_betas`. So this shows the rule at work; that it agrees with the paper, or does not, says little yet. From three fits a point the noise is known roughly:
+# of straight lines about one in ten passes for a bend, and of one fit nothing is known. More values of L and β can move a knee. The brains are simulated: this decides what the rule says here, not what it says of mice.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

@@ -58,7 +58,7 @@ figures.fig_reconstructions(
     whole.atlas.pixel_um,
     [f"Test brain {i + 1}" for i in range(len(brains))],
 ).shows("Three test brains and their reconstructions.").made_from(
-    f"Cohort {whole.name}, L = {n}, the first fit of each"
+    f"Cohort {whole.name}, L = {n}, the first fit of each model"
 )
 
 # %% [markdown]
@@ -71,16 +71,17 @@ scores = table(p, "reconstruction")
 
 # %% tags=["hide-input"]
 floors, headline = table(p, "floors"), table(p, "headline")
-n_test, n_seeds = scores["brain"].nunique(), len(p.grid.seeds)
-seeds = f"{n_seeds} {'seed' if n_seeds == 1 else 'seeds'} of each VAE"
-source = f"{n_test} test brains, {seeds}, 95 % intervals"
+n_test = scores["brain"].nunique()
+n_fits = [of["seed"].nunique() for of in (scores, headline)]
+small, large = (f"{n} fit{'s' * (n > 1)} of each VAE" for n in n_fits)
+source = f"{n_test} test brains, {small}"
 summary = summarise(scores, by=["score", "model", "latent_dim"])
 lines = floors.groupby(["score", "model"], sort=False)["value"].mean().reset_index()
 figures.fig_2c(
     summary[summary["score"] == "CW-SSIM"],
     lines[lines["score"] == "CW-SSIM"],
     ylabel="CW-SSIM, bands around 800 µm",
-).shows("CW-SSIM of test brains with their reconstructions.").made_from(source)
+).shows("CW-SSIM of test brains with their reconstructions, mean over brains.").made_from(source)
 
 # %% [markdown]
 # CW-SSIM compares oriented structure of one size and weighs the middle of the section most. Two dashed lines need no latents: the mean image in place of every
@@ -99,14 +100,15 @@ is_real = by_kind["kind"] == "real brains"
 real = by_kind[is_real].head(1).drop(columns="kind").assign(model="real brains")
 figures.fig_2d(by_kind[~is_real], real).shows(
     "PCA-FD between test brains and what each model makes."
-).made_from(f"{n_test // 2} against {n_test // 2} test brains, {seeds}, 95 % intervals")
+).made_from(f"{n_test // 2} against {n_test // 2} test brains, {small}")
 
 # %% [markdown]
 # Reconstructions show whether a model can make such brains at all. Prior samples show whether N(0, I) is where its codes lie.
 #
 # ## More latents, and what is learnt of training brains alone
 #
-# Explained variance is the share of a brain's squared difference from the mean image that its reconstruction accounts for. The paper says that the vanilla VAE
+# Explained variance is the share of a brain's squared difference from the mean image that its reconstruction accounts for, averaged over brains. (Chapter 4 takes it
+# of all brains together, which gives other digits for the same fits.) The paper says that the vanilla VAE
 # "overfits to the noise". Then it must explain more of training brains than of test brains, by more than the other models do.
 
 # %% tags=["hide-input"]
@@ -130,10 +132,15 @@ figures.fig_curves(along, "latent_dim", "Number of latents L", **labels).shows(
 is_kind = fd_large["score"].isin(["reconstructions", "prior samples"])
 far = summarise(fd_large[is_kind], by=["score", "model"], bounds=(0, np.inf))
 found = pd.concat(
-    [summarise(headline, by=["score", "model"]), far.assign(score="PCA-FD, " + far["score"])]
+    [
+        summarise(headline, by=["score", "model"]),
+        far.assign(score="PCA-FD, " + far["score"] + " (sq. grey values)"),
+    ]
 )
 shown = found[(found["score"] != "training less test") | (found["model"] != "nearest brain")]
-figures.fig_scores(shown, columns=3).shows("Every model at the paper's size.").made_from(source)
+figures.fig_scores(shown, columns=3).shows(
+    "Six scores of every model at the paper's size, means over test brains and fits."
+).made_from(f"{n_test} test brains, {large}")
 
 # %% [markdown]
 # The gap of training less test brains is {glue:text}`recon_gap_vae` for the VAE, {glue:text}`recon_gap_beta` for the β-VAE and {glue:text}`recon_gap_pca` for PCA.
@@ -160,7 +167,7 @@ figures.fig_curves(
     columns=1,
     log_x=True,
 ).shows("What each model leaves of brains, by the size of structures.").made_from(
-    f"{n_clean} clean test brains at the paper's size, 95 % intervals"
+    f"{n_clean} clean test brains at the paper's size, {large}"
 )
 
 # %% [markdown]
@@ -183,7 +190,7 @@ figures.fig_curves(
     columns=1,
     log_x=True,
 ).shows("How probable each model makes clean test brains.").made_from(
-    f"{n_clean} clean test brains, {seeds}, 95 % intervals"
+    f"{n_clean} clean test brains, {small}"
 )
 
 # %% [markdown]
@@ -192,21 +199,21 @@ figures.fig_curves(
 # ## The claims
 #
 # A claim's number is a difference that is positive where it holds. The margin is the least that would matter: on PCA-FD half of real against real, on CW-SSIM a
-# tenth of PCA's lead over the mean image. Controls are true by construction, so the same rule must say "holds".
+# tenth of PCA's lead over the mean image. Controls are true by construction, so the same rule must say "holds". The last numbers of the table tell how codes change
+# with β: their *spread* is the root mean square distance from their mean, in prior standard deviations; *nearest neighbour* is the mean distance to the most similar brain's code,
+# in standard deviations of the posterior; *clustering* is that distance over what Gaussian codes of the same spread have, so 1 is no clusters.
 
 # %% tags=["hide-input"]
 at = [f"{a} × {b}" for a, b in (p.grid.shape, p.evaluation.shape)]
 of_small = scores[scores["latent_dim"] == n].assign(at=at[0])
 both = pd.concat([of_small, headline.assign(at=at[1])])
 both = both.drop_duplicates(["at", "score", "model", "seed", "brain"])  # where the sizes are one
-of, large = dict(iter(both.groupby("score"))), dict(iter(headline.groupby("score")))
+of, wide = dict(iter(both.groupby("score"))), dict(iter(headline.groupby("score")))
 kinds, fine = dict(iter(fd_large.groupby("score"))), spectrum[spectrum["score"] == "fine"]
 half = round(fd_large[fd_large["score"] == "real brains"]["value"].iloc[0] / 2, 1)
 explained = scores[scores["score"] == "explained variance"]
-most, wide = (
-    max(scores["latent_dim"]),
-    [m for m in headline["model"].unique() if m[:3] == "PCA"][-1],
-)
+most = max(scores["latent_dim"])
+widest = [m for m in headline["model"].unique() if m[:3] == "PCA"][-1]
 says = Claims()
 for rival in ("PCA", "VAE"):
     ahead = f"β-VAE is ahead of {rival}"
@@ -214,26 +221,26 @@ for rival in ("PCA", "VAE"):
     for kind in ("reconstructions", "prior samples"):
         says.add(f"{ahead} on PCA-FD of {kind}", kinds[kind], rival, "β-VAE", half)
 for rival in ("PCA", "β-VAE"):
-    says.add("vanilla VAE overfits to the noise", large["training less test"], "VAE", rival, 0.01)
+    says.add("vanilla VAE overfits to the noise", wide["training less test"], "VAE", rival, 0.01)
 for name in ("VAE", "β-VAE"):
-    says.add("PCA deviates least from the mean", large["deviation"], name, "PCA", 0.02)
+    says.add("PCA deviates least from the mean", wide["deviation"], name, "PCA", 0.02)
     of_model = explained[explained["model"] == name]
     says.add(f"{name} fails at very large L", of_model, n, most, 0.02, of="latent_dim")
 misses = "low-dimensional PCA misses high frequencies"
 says.add(misses, spectrum[spectrum["model"] == "PCA"], "fine", "coarse", 0.05, of="score")
-says.add(misses, fine, "PCA", wide, 0.05)
+says.add(misses, fine, "PCA", widest, 0.05)
 says.add("PCA misses more high frequencies than the β-VAE", fine, "PCA", "β-VAE", 0.05)
 
 # %% tags=["hide-input"]
 lead = "control: PCA is ahead of the mean image on"
-says.add(f"{lead} CW-SSIM", large["CW-SSIM"], "PCA", "mean image", 0.003)
+says.add(f"{lead} CW-SSIM", wide["CW-SSIM"], "PCA", "mean image", 0.003)
 says.add(f"{lead} PCA-FD", kinds["reconstructions"], "mean image", "PCA", half)
 for claim, score, a, b, margin in (
     ("the nearest training brain overfits", "training less test", "nearest brain", "PCA", 0.01),
     ("the mean image deviates least", "deviation", "PCA", "mean image", 0.02),
     ("a model that collapsed fails", "explained variance", "PCA", "mean image", 0.02),
 ):
-    says.add(f"control: {claim}", large[score], a, b, margin)
+    says.add(f"control: {claim}", wide[score], a, b, margin)
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 numbers = named(found, "{score}, {model}")
@@ -273,7 +280,7 @@ quoted(
     recon_nats_vae=numbers[f"{behind} VAE's bound, L = {n} (nats)"],
     recon_nats_beta=numbers[f"{behind} β-VAE's bound, L = {n} (nats)"],
     recon_n=n_test,
-    recon_seeds=seeds,
+    recon_fits=f"{small} at {at[0]} and {n_fits[1]} at {at[1]}",
 )
 
 # %% tags=["hide-input"]
@@ -293,8 +300,8 @@ pd.Series(
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`recon_n` simulated test brains, {glue:text}`recon_seeds`. With one seed an interval leaves out how fits differ, so a small lead of one VAE
-# over the other may be of these fits alone. More seeds would tell. PCA is exact. A VAE's likelihood may lie far above its bound. Nothing here is about real mice
+# **How sure.** {glue:text}`recon_n` simulated test brains, {glue:text}`recon_fits`; intervals are over brains and fits. How far fits spread is known roughly from so few, so a lead of one VAE
+# over the other as small as its interval may turn with more. PCA is exact. A VAE's likelihood may lie far above its bound. Nothing here is about real mice
 # yet.
 
 # %% tags=["hide-input"]

@@ -98,18 +98,18 @@ figures.fig_s1(
 removal = table(p, "removal")
 
 # %% tags=["hide-input"]
-n_brains, n_seeds = removal["brain"].nunique(), len(p.evaluation.seeds)
-seeds = f"{n_seeds} {'seed' if n_seeds == 1 else 'seeds'} of each VAE"
-counted = f"{n_brains} clean test brains, {seeds}, 95 % intervals"
+n_brains, n_fits = removal["brain"].nunique(), removal["seed"].nunique()
+fits = f"{n_fits} fit{'s' * (n_fits > 1)} of each VAE"
+counted = f"{n_brains} clean test brains, {fits} at the paper's size"
 shares = removal[
     (removal["score"] != "explained") & ~removal["model"].isin(["nearest brain", "mean image"])
 ]
 shares = shares.assign(panel=shares["kind"].str.capitalize() + ": " + shares["score"])
 graded = summarise(shares, by=["score", "kind", "panel", "model", "strength"])
-axes = {"panel": "panel", "ylabels": ["Share"], "columns": 3, "share_y": True}
+axes = {"panel": "panel", "ylabels": ["Share"], "columns": 3}
 figures.fig_curves(graded, "strength", "Strength of the artefact", **axes).shows(
-    "What comes back of artefacts of growing strength, and of the brain around them."
-).made_from(f"Models at the paper's size; {counted}")
+    "What comes back of artefacts of growing strength (A to C), and of the brain around them."
+).made_from(counted)
 
 # %% [markdown]
 # ## Artefact against brain, one curve a model
@@ -130,11 +130,10 @@ figures.fig_curves(
     panel="kind",
     ylabels=["Artefact reproduced"],
     columns=3,
-    share_y=True,
     point_labels="latent_dim",
-).shows("What comes back of artefacts, against what is explained of the brain.").made_from(
-    f"{counted}; the number at a point is L"
-)
+).shows(
+    "What comes back of artefacts, against what is explained of the brain; numbers are L."
+).made_from(f"{n_brains} clean test brains, {back['seed'].nunique()} fits of each VAE at 80 × 112")
 
 # %% [markdown]
 # That artefacts enter PCA up to 30 components: {glue:text}`artefact_enter_30`; beyond 30:
@@ -158,8 +157,8 @@ figures.fig_scores(
     of_l.assign(panel=of_l["kind"].str.capitalize() + ": " + of_l["score"]),
     panel="panel",
     columns=3,
-).shows("How well artefacts of middle strength are noticed.").made_from(
-    f"Models at the paper's size; {counted}"
+).shows("Areas under ROC curves of artefacts of middle strength; a half is guessing.").made_from(
+    counted
 )
 
 # %% [markdown]
@@ -191,10 +190,7 @@ figures.fig_curves(
     panel="change",
     ylabels=["Share that comes back"],
     columns=3,
-    share_y=True,
-).shows("How much of a planted change of anatomy comes back.").made_from(
-    f"Models at the paper's size; {counted}"
-)
+).shows("How much of a planted change of anatomy comes back.").made_from(counted)
 
 # %% [markdown]
 # Of wider ventricles {glue:text}`artefact_ventricles_pca` comes back from PCA, {glue:text}`artefact_ventricles_vae` from the VAE and
@@ -278,7 +274,7 @@ quoted(
     artefact_noticed_error=numbers["leak of middle strength, brain, by error, β-VAE"],
     artefact_noticed_code=numbers["leak of middle strength, brain, by code, β-VAE"],
     artefact_n=n_brains,
-    artefact_seeds=seeds,
+    artefact_fits=f"{fits} at the paper's size and {back['seed'].nunique()} at 80 × 112",
 )
 
 # %% tags=["hide-input"]
@@ -302,8 +298,8 @@ pd.Series(
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`artefact_n` clean test brains with every artefact at every strength, {glue:text}`artefact_seeds`. With one seed an interval leaves out how
-# fits differ; more seeds would tell. The artefacts and the changes of anatomy are ours, and simpler than real ones. Nothing here is about real mice yet.
+# **How sure.** {glue:text}`artefact_n` clean test brains with every artefact at every strength, {glue:text}`artefact_fits`; intervals are over brains and fits. How far fits
+# spread is known roughly from so few. The sections shown are of the first fit of each model. The artefacts and the changes of anatomy are ours, and simpler than real ones. Nothing here is about real mice yet.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

@@ -52,7 +52,7 @@ model = fit(cohort, config, p.places.runs, p.places.device).model
 brains = clean_test(p, cohort)
 few, masks = brains[: p.fields.n_read], cohort.atlas.roi_masks(p.fields.rois)
 weights = weight_range(brains, masks, n_weights=p.fields.n_weights)
-source = f"Cohort {cohort.name}: {len(few)} clean test brains, {config.told}"
+source = f"Cohort {cohort.name}: {len(few)} unsuspected test brains, {config.told}"
 print(cohort)
 print(f"brains (n, height, width) = {few.shape}; weights (n_rois, n_weights) = {weights.shape}")
 
@@ -60,7 +60,8 @@ print(f"brains (n, height, width) = {few.shape}; weights (n_rois, n_weights) = {
 # ## What is done
 #
 # A region's brightness is replaced by w times its average in every brain. The range of w runs from the 1st to the 99th percentile of the region's own
-# brightness over the {glue:text}`receptive_n_test` clean test brains, so that regions compare. {glue:text}`receptive_n_brains` of these brains are read.
+# brightness over the {glue:text}`receptive_n_test` unsuspected test brains ([chapter 1](01_brains.ipynb)), so that regions compare. {glue:text}`receptive_n_brains` of these brains are read.
+# Fields are pictured of the first fit of the β-VAE; shares and verdicts are of all {glue:text}`receptive_n_fits`.
 
 # %% tags=["hide-input"]
 shown = np.linspace(0, p.fields.n_weights - 1, min(p.fields.n_weights, 4)).round().astype(int)
@@ -69,9 +70,9 @@ changed = [
     np.concatenate([perturb(few[:1], mask, w, b) for w in row[shown]])
     for mask, row, b in zip(masks, weights, mu, strict=True)
 ]
-figures.fig_s2(
-    np.stack(changed), p.fields.rois, weights[:, shown], pixel_um=cohort.atlas.pixel_um
-).made_from(f"Cohort {cohort.name}: one clean test brain")
+sections = np.stack(changed), p.fields.rois, weights[:, shown], cohort.atlas.pixel_um
+told = "One brain with each region made darker and brighter."
+figures.fig_s2(*sections).shows(told).made_from(f"Cohort {cohort.name}")
 
 # %% [markdown]
 # ## Fig. 3B · Region by latent
@@ -126,8 +127,7 @@ figures.fig_3b(every / every.sum(axis=1, keepdims=True), regions, every.sum(axis
 #
 # ## Against random pieces of brain
 #
-# A larger region moves more. So HPF and STR stand beside random connected pieces of brain of their size, mirrored across the midline, each over its own range of
-# brightness.
+# A larger region moves more. So HPF and STR stand beside random connected pieces of brain of their size, mirrored across the midline, each over its own range of brightness.
 
 # %% tags=["hide-input"]
 own = [i for i, name in enumerate(p.fields.rois) if name in ("HPF", "STR")] or [0]
@@ -149,7 +149,7 @@ figures.fig_against_blobs(
     [p.fields.rois[i] for i in own],
     "All active latents together (nats)",
 ).shows("How far a region moves all latents, beside random pieces of its size.").made_from(
-    f"Cohort {cohort.name}: {len(fewer)} clean test brains, {config.told}"
+    f"Cohort {cohort.name}: {len(fewer)} unsuspected test brains, {config.told}"
 )
 
 # %% [markdown]
@@ -170,7 +170,9 @@ figures.fig_3c(
 ).made_from(source)
 
 # %% tags=["hide-input"]
-figures.fig_s3(field.codes, p.fields.rois, weights).made_from(source)
+figures.fig_s3(field.codes, p.fields.rois, weights).shows(
+    "The codes of every latent, a line each, while each region brightens."
+).made_from(source)
 
 # %% [markdown]
 # ## What the paper says
@@ -195,11 +197,11 @@ unmoved, localised = (
 )
 numbers = {f"share of the latents that {name} modulates": of for name, of in moved.items()}
 numbers |= {"share of the pairs not modulated": unmoved, "share of localised latents": localised}
-counts = {"clean test brains": len(brains), "brains read": n, "regions": len(p.fields.rois)}
+counts = {"unsuspected test brains": len(brains), "brains read": n, "regions": len(p.fields.rois)}
 Record(counts | numbers, claims, MARGINS)
 
 # %% [markdown]
-# The interval resamples brains and, from two fits on, holds the spread of fits. Random axes of the same codes say how much of a localised field is the axis itself: over
+# Intervals resample brains and hold the spread of fits. Random axes of the same codes say how much of a localised field is the axis itself: over
 # six regions {glue:text}`receptive_localised` of the latents are localised and {glue:text}`receptive_localised_chance` of random axes; over all regions
 # {glue:text}`receptive_localised_all` and {glue:text}`receptive_localised_all_chance`.
 
@@ -208,10 +210,8 @@ told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.item
 above = pd.Series((mine[:, None] > chance).mean(axis=1), [p.fields.rois[i] for i in own])
 above = above.reindex(["HPF", "STR"])
 share = pd.Series({name: of.value for name, of in moved.items()}).reindex(["HPF", "STR"])
-by_kind = (
-    said[said["score"] == "share localised"].groupby(["over", "kind"], sort=False)["value"].mean()
-)
-by_kind = by_kind.unstack("kind")[["value", "rotated"]].to_numpy()
+by_kind = said[said["score"] == "share localised"].groupby(["over", "kind"], sort=False)
+by_kind = by_kind["value"].mean().unstack("kind")[["value", "rotated"]].to_numpy()
 quoted(
     receptive_hpf=f"{share['HPF']:.0%}",
     receptive_str=f"{share['STR']:.0%}",
@@ -250,8 +250,8 @@ pd.Series(
 ).astype(bool)
 
 # %% [markdown]
-# **How sure.** {glue:text}`receptive_n_fits` of the β-VAE at 320 × 448, {glue:text}`receptive_n_brains` clean test brains; the comparison with random pieces is read on 12. Over brains the shifts
-# are narrow. Another fit may have other latents (chapter 9), so a verdict from one fit is about that fit. With other planted factors other
+# **How sure.** {glue:text}`receptive_n_fits` of the β-VAE at 320 × 448, {glue:text}`receptive_n_brains` unsuspected test brains; the comparison with random pieces is read on 12, in the first fit. Over brains the shifts
+# are narrow; fits differ more, because another fit has other latents (chapter 9), so it is shares that are averaged over fits and no latent. With other planted factors other
 # regions would lead. A share of eight latents moves in steps of an eighth, which is why the margin is one latent.
 
 # %% tags=["hide-input"]

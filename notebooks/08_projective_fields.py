@@ -17,7 +17,7 @@
 # **What does each latent change in the output, and do its two ends differ?**
 #
 # **Answer.** Moved to c = ±7, {glue:text}`projective_spots` of the latents make a spot brighter than any brain; within two standard deviations {glue:text}`projective_near` do.
-# A star, for a tail that does unusually much, goes to {glue:text}`projective_starred`.
+# A star, for a tail that does unusually much, goes to {glue:text}`projective_star_share` of the latents; in the first fit to {glue:text}`projective_starred`.
 # That one tail moves barrel fields, hippocampus and retrosplenial areas together more than other regions: {glue:text}`projective_says_tail`.
 
 # %% tags=["parameters", "hide-input"]
@@ -64,18 +64,20 @@ z0 = model.encode(brains[:1])[0]
 n_steps = round(p.fields.c_max / p.fields.c_step)
 c = np.arange(-n_steps, n_steps + 1) * (p.fields.c_max / n_steps)
 few_c = np.linspace(-p.fields.c_max, p.fields.c_max, 57)
-one_code = f"Cohort {cohort.name}: from one clean test brain's code, {configs['β-VAE'].told}"
+one_code = f"Cohort {cohort.name}: from one unsuspected test brain's code, {configs['β-VAE'].told}"
 source = f"{one_code}, {len(c)} values of c = ±{p.fields.c_max:g}"
 print(cohort)
 
 # %% [markdown]
 # ## Fig. S4 · Sections along each latent
 #
-# One latent is moved by c, in prior standard deviations, from the code of one real brain of the cohort. The others stay.
+# One latent is moved by c, in prior standard deviations, from the code of one brain of the cohort. The others stay. Sections and maps are of the first fit of the β-VAE.
 
 # %% tags=["hide-input"]
 ends = np.array([-p.fields.c_max, 0, p.fields.c_max])
-figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um).made_from(one_code)
+figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um).shows(
+    "One brain's section with each latent moved to either end of its range."
+).made_from(one_code)
 
 # %% [markdown]
 # Brains lie within about two standard deviations, so both ends are far outside of them. What appears there, such as a bright spot, need not be in any brain.
@@ -92,7 +94,9 @@ active = active_latents(model.encode(brains))
 starred = outlier_latents(field, active) if active.sum() > 2 else np.zeros_like(active)
 drawn = {"pixel_um": cohort.atlas.pixel_um, "brain_contour_mask": cohort.atlas.brain_mask}
 rgb, scales = stratified_rgb(field)
-figures.fig_3a(rgb, scales, starred, **drawn).made_from(source)
+figures.fig_3a(rgb, scales, starred, **drawn).shows(
+    "How much each pixel varies while one latent is moved, by the part of its range."
+).made_from(source)
 
 # %% [markdown]
 # Yellow is one group of large |c|, as the paper prints it, so it also holds the difference between the two ends. That is why it is full at a larger variance. With
@@ -143,7 +147,7 @@ figures.fig_maps(
 #
 # A linear model such as PCA does the same on both sides of zero. *Asymmetry* is 0 if the two sides of a latent are alike and 1 if only one side changes anything. The
 # *tail ratio* is the variance in the stronger outer quarter over that of the inner quarters. A latent gets a star if its tail ratio stands out from the others
-# ([rule](../book/method.md)). Each is read from the codes of {glue:text}`projective_n_starts` brains.
+# ([rule](../book/method.md)). Each is read from the codes of {glue:text}`projective_n_starts` brains; the figure is of the first fit, the verdicts below are of all.
 
 # %% tags=["hide-input"]
 every, codes = table(p, "tails"), table(p, "codes").query("model == 'β-VAE'")
@@ -162,7 +166,7 @@ of_pca = [{"score": score, "model": "PCA", "value": value} for score, value in o
 figures.fig_scores(found, references=pd.DataFrame(of_pca)).shows(
     "How unlike the two sides of each latent are, and how strong its tails."
 ).made_from(
-    f"Cohort {cohort.name}: from {n_starts} clean test brains' codes, {FEW_C} values of c, "
+    f"Cohort {cohort.name}: from {n_starts} unsuspected test brains' codes, {FEW_C} values of c, "
     f"{configs['β-VAE'].told}; PCA from one brain's code, its largest value"
 )
 
@@ -170,8 +174,8 @@ figures.fig_scores(found, references=pd.DataFrame(of_pca)).shows(
 # ## What the paper says
 #
 # - Bright spots are synthesised at the extremes of c. A spot is a connected piece of 0.1 to 20 % of the brain, brighter by 0.05 than any of the
-#   {glue:text}`projective_n_test` clean test brains there. Counted: latents with a spot at an end, less those with one within two standard deviations.
-# - Stars on latents 2, 6 and 8, whose negative tail holds outliers. Counted: the share of starred latents less one in sixteen; and whether brains that are not clean lie in one
+#   {glue:text}`projective_n_test` unsuspected test brains there. Counted: latents with a spot at an end, less those with one within two standard deviations.
+# - Stars on latents 2, 6 and 8, whose negative tail holds outliers. Counted: the share of starred latents less one in sixteen; and whether suspected brains lie in one
 #   tail of a latent, beyond chance. A latent's sign is arbitrary, so "negative" cannot be asked.
 # - Barrel fields, hippocampus and retrosplenial areas in the positive tail. Counted: how one-sidedly SSp, HPF and RSP are moved together, less the other regions.
 
@@ -204,6 +208,7 @@ quoted(
     projective_near=f"{near:.0%}",
     projective_pca_spots=f"{of_components.mean():.0%}",
     projective_starred=often or "no latent",
+    projective_star_share=f"{numbers['share of starred latents']:.0%}",
     projective_says_tail=told.get("one tail moves SSp, HPF and RSP", "not asked"),
     projective_starts=alike,
     projective_few=len(few_c),
@@ -239,8 +244,8 @@ pd.Series(
 ).astype(bool)
 
 # %% [markdown]
-# **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code, tails and spots from those of {glue:text}`projective_n_starts` brains;
-# the intervals hold the spread over these starts. Another fit has other latents, so a star is a fact about one fit until more fits say the same. Of PCA's
+# **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code in the first fit, tails and spots from those of {glue:text}`projective_n_starts` brains in every fit;
+# intervals of the verdicts are over these starts and fits. Another fit has other latents, so shares of latents are compared and no single star. Of PCA's
 # components {glue:text}`projective_pca_spots` make a spot at an end as well: spots say how far c goes and not what a VAE learned.
 
 # %% tags=["hide-input"]

@@ -72,15 +72,15 @@ notes = {
     k: [f"F{j + 1}, R² {r:.2f}" for j, r in zip(f.latent, f.best_r2, strict=True)]
     for k, f in found.items()
 }
-source = f"Cohort {first.cohort.name}: {len(first.test)} clean test brains, one fit of each model"
+source = f"Cohort {first.cohort.name}: {len(first.test)} clean test brains, first fit of each model"
 on = first.cohort.atlas.pixel_um, first.cohort.atlas.brain_mask
 figures.fig_maps(maps, first.names, *on, notes=notes).made_from(source).shows(
-    "Where each factor was planted, and what the latent that goes with it best moves."
+    "Where each factor acts (planted), and what the latent that goes with it best moves."
 )
 
 # %% tags=["hide-input"]
 figures.fig_planted(found, first.names).made_from(source).shows(
-    "How much of each planted factor each latent has."
+    "How much of each planted factor each latent has. R (P) above: its receptive (projective) field is right."
 )
 
 # %% [markdown]
@@ -107,9 +107,8 @@ samples = [({"score": s, "model": m}, (of.to_numpy(),)) for (s, m, _), of in by_
 rates = summarise_samples(np.mean, samples, ["score", "model"], bounds=(0, 1))
 rates = rates[rates["score"] != "has a latent"].set_index("model").loc[rows].reset_index()
 n_factors, n_fits = scores["brain"].nunique(), len(p.fields.truth_seeds)
-of_all = (
-    f"{n_factors} factors of two simulators, {n_fits} fits of the β-VAE to each, one of the others"
-)
+fits = f"{n_fits} fit{'s' * (n_fits > 1)} of the β-VAE to each"
+of_all = f"{n_factors} factors of two simulators, {fits}, one of the others"
 figures.fig_scores(rates, columns=3).made_from(of_all).shows(
     "What is found of a planted factor, on average over factors."
 )
@@ -239,11 +238,11 @@ quoted(
     truth_told_verdict=verdicts[f"told the factors − its random axes: {less}"],
     truth_control_verdict=verdicts[control],
     truth_factors=n_factors,
-    truth_fits=n_fits,
+    truth_fits=fits,
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`truth_factors` factors on two simulators, β-VAE fits to each: {glue:text}`truth_fits`; intervals over factors and fits. More kinds of simulators, or
+# **How sure.** {glue:text}`truth_factors` factors on two simulators, {glue:text}`truth_fits`; intervals are over factors and fits. Maps are of the first fits. More kinds of simulators, or
 # factors that act on separate pixels, could change what is said of PCA. All brains are simulated: what latents find in mice is open.
 
 # %% tags=["hide-input"]

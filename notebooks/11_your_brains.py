@@ -90,9 +90,9 @@ source = f"{len(brains)} brains of {came.name}; reference {reference.name}"
 judged = lab.artefact_judge(p, reference, pca)(brains.images)
 worst = np.argsort(-judged.probability, kind="stable")
 words = lab.said_of(judged, suited)
-these = brains.images[worst], names[worst], words[worst], pixel_um
-sheet = figures.fig_contact_sheet(*these, masks=judged.masks[worst]).made_from(source)
-sheet
+marked = {"words": words[worst], "masks": judged.masks[worst], "columns": 6}
+sheet = figures.fig_sections(brains.images[worst], names[worst], pixel_um, **marked)
+sheet.shows("Every brain that is used, with what was found and how probably.").made_from(source)
 
 # %% [markdown]
 # ## Cleaned
@@ -116,7 +116,9 @@ before_after.shows("The brains that need it most, as they came and cleaned.")
 by_region = lab.region_deviations(p, reference, brains)
 print(f"z (brains, regions) = {by_region.z.shape}", by_region.told, sep="\n")
 deviations = figures.fig_deviations(by_region.z).made_from(by_region.source)
-deviations
+deviations.shows(
+    "How far each region of each brain lies from the reference, in standard deviations."
+)
 
 # %% [markdown]
 # A change in one place shows better in PCA's error, averaged in tiles of 0.4 mm and compared with clean brains that PCA was not fitted to.
@@ -150,13 +152,15 @@ print(lab_groups.told_differences(brains, groups, differ, judged))
 of_groups = groups and f"{groups.used.sum()} brains of {came.name}, intervals of 95 %"
 clearest = groups and figures.fig_differences(
     lab_groups.clearest(differ), f"Brightness: {groups.design.effect}", group="region"
-).shows("The regions that differ most. A filled marker is of that region alone; q counts.")
+).shows("The regions that differ most. Markers judge a region alone; q counts.")
 clearest and clearest.made_from(of_groups)
 
 # %% tags=["groups", "hide-input"]
 maps = groups and lab_groups.group_maps(brains, groups, differ, codes, model)
 mapped = maps and figures.fig_group_maps(*maps).made_from(of_groups)
-mapped and mapped.shows("The difference by pixel, and the model's picture of how the codes differ.")
+mapped and mapped.shows(
+    "The mean section, the difference by pixel, and the same as the codes have it."
+)
 
 # %% [markdown] tags=["groups"]
 # ## Of which kind is it?
@@ -178,10 +182,14 @@ print(lab_groups.told_kind(like))
 usual = lab.region_means(p, clean_part(reference, "train"))
 power = groups and lab_groups.power_of(groups, means, usual)
 curves = power and figures.fig_power(power.curve, power.n_now).made_from(of_groups)
-curves
+curves and curves.shows("The difference of a region that so many brains find.")
 
 # %% [markdown]
 # ## The figures in numbers
+#
+# Of a brain: `fit` is its correlation with the reference's mean section; `whole_z` and `local_z` are how far it lies from the norm as a whole and in its oddest tile, in SD.
+# Of a difference: `value` is in grey values and `effect` in standard deviations, each with its interval; `p_permuted` is by shuffling, `p_family` over all measures of its kind, `q` over regions.
+# Of a kind: `score` is its clearest measure over what shuffles give, `share` its part of all kinds' squared scores. `planted` is the true difference, where the lab is simulated.
 
 # %% tags=["hide-input"]
 planted = maps and lab_groups.planted_maps(p, reference, maps)
@@ -244,9 +252,9 @@ parcels = FromSklearn(pipeline, shape, images=train)
 read = both_directions(parcels, some, masks, c)
 
 # %% tags=["book", "hide-input"]
-asked = f"Cohort {reference.name}: {len(some)} clean test brains, one fit at this size"
+asked = f"Cohort {reference.name}: {len(some)} clean test brains, one fit"
 both = figures.fig_region_profile(read.profile, p.fields.rois, read.receptive.divergence)
-both.shows("The regions that each parcel moves, and those that move it.").made_from(asked)
+both.shows("The regions that each parcel (F) moves, and those that move it.").made_from(asked)
 
 # %% [markdown] tags=["book"]
 # A parcel is read and written at the same pixels, so its two fields agree: their rank correlation is {glue:text}`lab_parcels_agree` on average over {glue:text}`lab_parcels_inside` parcels. Tidy
@@ -279,7 +287,7 @@ groups and quoted(
 )
 
 # %% [markdown] tags=["book"]
-# **How sure.** One simulated lab of {glue:text}`lab_used` brains (n = 1) and one fit of each model. A lab whose groups differ less, or whose brains are real, can
+# **How sure.** One simulated lab of {glue:text}`lab_used` brains (n = 1) and the first fit of each model. A lab whose groups differ less, or whose brains are real, can
 # come out otherwise. How often each tool finds such a difference was measured on 1,152 studies: [Your brains](../book/your_brains.md).
 
 # %% tags=["hide-input"]

@@ -81,19 +81,12 @@ def structure_records(atlas: Atlas) -> list[dict]:
         path, at = [], row.id
         while at:
             path, at = [int(at), *path], parents[at]
-        records.append(
-            {
-                "id": int(row.id),
-                "acronym": row.acronym,
-                "name": row.name,
-                "color_hex_triplet": "BFDAE3",
-                "graph_id": 1,
-                "graph_order": order,
-                "parent_structure_id": int(row.parent_id) or None,
-                "structure_id_path": "/" + "/".join(map(str, path)) + "/",
-                "structure_sets": [{"id": 167587189, "name": "summary"}] if order % 2 else [],
-            }
-        )
+        record = {"id": int(row.id), "acronym": row.acronym, "name": row.name}
+        record |= {"color_hex_triplet": "BFDAE3", "graph_id": 1, "graph_order": order}
+        record["parent_structure_id"] = int(row.parent_id) or None
+        record["structure_id_path"] = f"/{'/'.join(map(str, path))}/"
+        in_set = [{"id": 167587189, "name": "summary"}] if order % 2 else []
+        records.append(record | {"structure_sets": in_set})
     return records
 
 
@@ -103,24 +96,13 @@ def structure_records(atlas: Atlas) -> list[dict]:
 class AllenServer:
     """Serve an invented part of the Allen Mouse Brain Connectivity Atlas from this machine.
 
-    ``sections``, each (320, 456) uint16, are plane 286 of the experiments' red volumes by id;
-    ``metadata`` has any of sex, strain, transgenic_line, injection_structure, injection_volume and
-    product_id. The atlas is the drawn one.
-
-    Attributes
-    ----------
-    ranges : bool
-        Whether a part of a file can be asked for.
-    container : {"mhd", "nrrd", "nii", "nii.gz"}
-    faults : dict of (int or str) to list of str
-        `REQUEST_FAULTS`, one taken by each request for an experiment's zip (its id), or for
-        ``"experiments"``, ``"structures"``, ``"annotation"``, ``"template"``, ``"url <id>"``.
-    contents : dict of int to str
-        `CONTENT_FAULTS`: what is wrong with the file of an experiment; set before it is asked for.
-    without_url : set of int
-        Experiments that have no volumes.
-    requests : list of [path, range asked for, status, bytes of body sent]
-        A request is listed before the client has its answer.
+    ``sections``, each (320, 456) uint16, are plane 286 of the experiments' red volumes by id; of
+    ``metadata`` what there is of the records is told. ``ranges``: whether a part of a file can be
+    asked for; ``container``: mhd, nrrd, nii or nii.gz; ``without_url``: experiments without
+    volumes. ``faults`` are lists of `REQUEST_FAULTS`, one taken by each request for an experiment's
+    zip (its id), or for "experiments", "structures", "annotation", "template", "url <id>";
+    ``contents`` says by id which of `CONTENT_FAULTS` a file has, set before it is asked for.
+    ``requests`` are [path, range asked for, status, bytes of body sent], each from its beginning.
     """
 
     def __init__(self, sections, metadata=None):
@@ -327,14 +309,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def simulated_service(n_brains: int, atlas: Atlas, seed: int):
-    """Sections (320, 456) by experiment id, their records, and the cohort and gains behind them."""
+    """Sections (320, 456) of a simulated cohort by experiment id, and what is known of them."""
     rng = np.random.default_rng([seed, 286])
     cohort = simulate(n_brains, atlas, seed=seed)
     ids = np.sort(rng.choice(np.arange(100_000_000, 400_000_000, 7), n_brains, replace=False))
     gain = rng.uniform(0.6, 1.6, n_brains)
     grey = np.round(2000 * gain[:, None, None] * cohort.images).astype(np.uint16)
     sections = {int(i): full_size(image) for i, image in zip(ids, grey, strict=True)}
-    return sections, cohort.metadata.set_index(pd.Index(ids, name="id")), (cohort, gain)
+    return sections, cohort.metadata.set_index(pd.Index(ids, name="id"))
 
 
 def draw_faults(ids, seed: int):

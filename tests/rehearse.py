@@ -21,7 +21,7 @@ N_BRAINS = 60
 def main():
     folder = Path(sys.argv[1])
     shutil.rmtree(folder, ignore_errors=True)
-    sections, metadata, _ = simulated_service(N_BRAINS, drawn_atlas(), seed=0)
+    sections, metadata = simulated_service(N_BRAINS, drawn_atlas(), seed=0)
     with AllenServer(sections, metadata) as server:
         server.faults, server.contents = draw_faults(list(sections), seed=0)
         n_faults, bad = len(server.faults), set(server.contents)

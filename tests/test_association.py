@@ -133,7 +133,7 @@ def test_a_model_that_paints_what_it_sees_agrees_with_itself(masks, images):
     turned = [2, 0, 1]
     fits = [Toy(masks, SHARES), Toy(masks, -SHARES[turned], SHARES[turned])]
     every = np.ones(3, dtype=bool)
-    found = [agreement_of(both_directions(f, images, masks, C), every, 30, 0) for f in fits]
+    found = [agreement_of(both_directions(f, images, masks, C), every, 30) for f in fits]
     ranks = spearmanr(SHARES.T).statistic
     others = ranks[~np.eye(3, dtype=bool)].mean()
     for of in found:
@@ -146,10 +146,10 @@ def test_a_model_that_paints_what_it_sees_agrees_with_itself(masks, images):
 
 def test_the_agreement_of_fits_is_of_active_latents(masks, images):
     read = both_directions(Toy(masks, SHARES * [[1], [0], [1]]), images, masks, C)
-    found = agreement_of(read, ACTIVE, n=40, seed=5)
+    found = agreement_of(read, ACTIVE, 40)
     ranks = spearmanr(SHARES[0], SHARES[2]).statistic
     assert found.own == pytest.approx(1) and found.beyond == pytest.approx(1 - ranks)
-    draws = agreement_draws(read.receptive.bootstrapped(40, 5), read.profile, 40, 5, ACTIVE)
+    draws = agreement_draws(read.receptive.bootstrapped(40, 0), read.profile, 40, 0, ACTIVE)
     np.testing.assert_array_equal(found.beyond_resamples, own_over_others(draws))
     np.testing.assert_allclose(found.own_resamples, draws[:, [0, 2], [0, 2]].mean(axis=1))
 
@@ -166,12 +166,8 @@ def test_errors_name_what_was_given(masks, images):
         (r"\(9, 4\) and projective \(9, 4\)", cross_agreement, a, a),
         ("at least 3 regions", cross_agreement, a[:2], b[:, :2]),
         (r"index \[2\] are alike", cross_agreement, flat, b),
-        (r"index \[2\] are alike", field_agreement, b.T, flat.T),
         ("not finite", cross_agreement, a, holed),
-        ("one bool for each of the 4", cross_agreement, a, b, ACTIVE),
-        ("none of the 4", cross_agreement, a, b, np.zeros(4, dtype=bool)),
         (r"divergences \(9, 4\) must be", agreement_draws, a, b, 5, 0),
-        (r"index \[2\] are alike", agreement_draws, np.stack([a, flat]), b, 5, 0),
         ("^1000 draws .* add regions$", agreement_draws, np.eye(20)[None], np.eye(20), 1, 0),
         ("^1 latents have no others", agreement_of, read, np.arange(3) == 1, 3),
         (r"paints images of \(3, 3\)", both_directions, small, images, masks, C),

@@ -13,9 +13,8 @@ from refusals import refused
 from scipy.ndimage import label
 
 from brainvae_core.cohorts import Atlas, ccf_atlas, ccf_templates, drawn_atlas
-from brainvae_core.cohorts.atlas import block_mean
-from brainvae_core.cohorts.ccf import read_ontology
-from brainvae_core.cohorts.drawn import REGIONS, STRUCTURES
+from brainvae_core.cohorts.atlas import block_mean, read_ontology
+from brainvae_core.cohorts.drawn import STRUCTURES
 
 ROWS = [
     (1, "root", "root", 0),
@@ -49,15 +48,12 @@ def test_a_region_holds_its_descendants_and_nothing_else():
     assert atlas.acronyms == ["root", "CTX", "SSp", "SSs", "TH"]
 
 
-def made(annotation=(2, 3), template=(2, 3), label=0):
-    return Atlas(np.full(annotation, label), np.zeros(template), table(), 25.0, "odd")
+def made(template=(2, 3), label=0):
+    return Atlas(np.full((2, 3), label), np.zeros(template), table(), 25.0, "odd")
 
 
 def test_what_is_no_atlas_or_region_is_refused_in_one_line():
-    atlas, elsewhere = (
-        tiny(width=9),
-        "^MO exists but has no pixel in atlas 'tiny'; this .*root",
-    )
+    atlas, elsewhere = tiny(width=9), "^MO exists but has no pixel in atlas 'tiny'; this .*root"
     cases = [
         ("no structure 'SSq' in atlas 'tiny'; did you mean SS", atlas.roi_masks, ["TH", "SSq"]),
         (elsewhere, atlas.roi_masks, ["TH", "MO"]),
@@ -65,13 +61,13 @@ def test_what_is_no_atlas_or_region_is_refused_in_one_line():
         ("must be a list such as", atlas.roi_masks, []),
         ("^SSs exists .* on its left side; this .*root, C", atlas.roi_masks, ["SSs"], "left"),
         ("side='top' must be one of both, left, right", atlas.roi_masks, ["CTX"], "top"),
-        (r"\(2, 3\) and template \(3, 2\)", made, (2, 3), (3, 2)),
-        (r"structure ids \[77\]", made, (2, 3), (2, 3), 77),
+        (r"\(2, 3\) and template \(3, 2\)", made, (3, 2)),
+        (r"structure ids \[77\]", made, (2, 3), 77),
         (r"no region of atlas 'tiny' has 60.0% of it$", two_trees().regions, 0.6),
     ]
-    for share in (0, 1.01, float("nan")):
+    for share in (0, float("nan")):
         cases.append((rf"least_share={share} must lie in \(0, 1\]", atlas.regions, share))
-    for shape in ((3, 8), (2, 8), (8, 16), (8, 4), (0, 0), (-2, -4), (2,), ()):
+    for shape in ((2, 8), (8, 16), (8, 4), (0, 0), (2,)):
         cases.append(("cannot resample.*such as 4×8, 2×4, 1×2 are", tiny().resampled, shape))
     refused(cases)
 
@@ -167,23 +163,20 @@ def test_regions_of_the_drawn_atlas(shape, n):
         fine = coarse
 
 
-def test_resampled_keeps_the_mean_brightness_and_the_extent():
+def test_resampled_is_the_mean_brightness_and_the_most_frequent_label():
     atlas = tiny(height=8, width=24)
     small = atlas.resampled((2, 6))
     assert small.shape == (2, 6) and small.pixel_um == 100.0
-    assert set(np.unique(small.annotation)) <= set(np.unique(atlas.annotation))
     by_hand = [
         [atlas.template[4 * i : 4 * i + 4, 4 * j : 4 * j + 4].mean() for j in range(6)]
         for i in range(2)
     ]
     np.testing.assert_allclose(small.template, by_hand, rtol=1e-5)
-    assert np.array_equal(atlas.resampled(atlas.shape).annotation, atlas.annotation)
     blocks = np.kron([[3, 4], [5, 2], [4, 3]], np.ones((3, 3), np.uint32)).astype(np.uint32)
     blocks[0, :2] = blocks[8, 4:] = 5  # not most of their blocks
     odd = Atlas(blocks, np.zeros((9, 6), np.float32), table(), 25.0, "blocks")
     assert odd.resampled((3, 2)).annotation.tolist() == [[3, 4], [5, 2], [4, 3]]
     images = np.random.default_rng(0).random((3, 4, 6)).astype(np.float32)
-    assert block_mean(images, 2).shape == (3, 2, 3)
     np.testing.assert_allclose(block_mean(images, 2)[1, 0, 2], images[1, :2, 4:].mean(), rtol=1e-6)
 
 
@@ -206,7 +199,7 @@ def write_ccf(folder, n_planes=3, template="average_template_25_ap001-002.tif"):
 def test_ccf_atlas_reads_the_plane_asked_for_and_names_what_is_not_there(tmp_path):
     write_ccf(tmp_path)
     one, two = ccf_atlas(tmp_path, plane=1), ccf_atlas(tmp_path, plane=2)
-    ((number, template),) = ccf_templates(tmp_path, plane=1, reach=5).items()  # of -3, 1 and 5
+    ((number, template),) = ccf_templates(tmp_path, plane=1).items()  # of -39, -35, …
     assert number == 1 and np.array_equal(template / template.max(), one.template)
     assert one.shape == two.shape == (320, 448)
     assert one.acronyms == ["root", "CTX", "SSs"] and two.acronyms == ["root", "TH"]
@@ -235,35 +228,36 @@ def test_ccf_atlas_reads_the_plane_asked_for_and_names_what_is_not_there(tmp_pat
             ccf_atlas(tmp_path, plane=1)
 
 
-def test_both_kinds_of_ontology_file_say_the_same(tmp_path):
-    nodes = {
-        i: {"id": i, "acronym": a, "name": n, "parent_structure_id": p or None, "children": []}
-        for i, a, n, p in ROWS
-    }
-    for i, _, _, parent in ROWS[1:]:
-        nodes[parent]["children"].append(nodes[i])
-    (tmp_path / "structure_graph_1.json").write_text(json.dumps({"msg": [nodes[1]]}))
-    write_ccf(tmp_path)
-    for name in ("structure_graph_1.json", "structures.json"):
-        found = read_ontology(tmp_path / name).sort_values("id").reset_index(drop=True)
-        pd.testing.assert_frame_equal(found, table(), check_dtype=False)
-
-
 def flat(path=lambda p, i: [p, i] if p else [i]):
     return [
         {"id": i, "acronym": a, "name": n, "structure_id_path": path(p, i)} for i, a, n, p in ROWS
     ]
 
 
-@pytest.mark.parametrize("envelope", [lambda nodes: nodes, lambda n: {"success": True, "msg": n}])
-@pytest.mark.parametrize("path", ["/1/{p}/{i}/", "1/{p}/{i}", "/{p}/{i}/"])
-def test_paths_written_as_text_are_read(tmp_path, envelope, path):
-    nodes = flat(lambda p, i: path.format(p=p, i=i) if p else "/1/")
-    write_ccf(tmp_path)
-    (tmp_path / "structures.json").write_text(json.dumps(envelope(nodes)), encoding="utf-8-sig")
-    pd.testing.assert_frame_equal(read_ontology(tmp_path / "structures.json"), table())
-    atlas = ccf_atlas(tmp_path, plane=1)
-    assert atlas.regions() == ["SSs"] and atlas.roi_masks(["CTX"]).sum() == 290 * 400
+def nested():
+    nodes = {
+        i: {"id": i, "acronym": a, "name": n, "parent_structure_id": p or None, "children": []}
+        for i, a, n, p in ROWS
+    }
+    for i, _, _, parent in ROWS[1:]:
+        nodes[parent]["children"].append(nodes[i])
+    return {"msg": [nodes[1]]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        nested(),
+        flat(),
+        flat(lambda p, i: f"/1/{p}/{i}/" if p else "/1/"),
+        {"success": True, "msg": flat(lambda p, i: f"{p}/{i}" if p else "1")},
+    ],
+)
+def test_every_kind_of_ontology_file_says_the_same(tmp_path, content):
+    path = tmp_path / "structures.json"
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    found = read_ontology(path).sort_values("id").reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, table(), check_dtype=False)
 
 
 def test_two_files_of_a_kind_are_refused_unless_they_say_the_same(tmp_path):
@@ -307,47 +301,41 @@ def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
         "structures.json": [
             (failed, r"the answer of a query that failed \(Error\)"),
             (b"<html>503</html>", "it is a web page; fetch it again"),
-            (b"", "it is empty"),
             (b'{"msg": [{"id": 1}]}', "no 'acronym'"),
-            (b"[3]", "."),
             (b"\xff\xfe[", "."),
             (b"[" * 100_000, "."),
             (json.dumps(loose).encode(), r"structures \[1, 2, 3\] hang from no root"),
             (json.dumps(flat() * 2).encode(), "ids twice"),
-            (
-                json.dumps(flat(lambda p, i: f"{p};{i}")).encode(),
-                "'0;1' is none such as /997/8/567/",
-            ),
-            (
-                json.dumps(flat(lambda p, i: [i, 1])).encode(),
-                "structure 2 has a path that ends in 1",
-            ),
+            (json.dumps(flat(lambda p, i: f"{p};{i}")).encode(), "'0;1' is none such as /997"),
+            (json.dumps(flat(lambda p, i: [i, 1])).encode(), "2 has a path that ends in 1"),
         ],
         "annotation_25.nrrd": [
             (LFS, "a pointer of Git LFS; run git lfs pull"),
             (good["annotation_25.nrrd"][:-500], "."),
-            (b"NRRD0005\n", "."),
         ],
-        "average_template_25_ap001-002.tif": [(LFS, "Git LFS"), (b"<!DOCTYPE html>", "web page")],
+        "average_template_25_ap001-002.tif": [(LFS, "Git LFS")],
     }
-    cases = []
     for name, contents in spoilt.items():
         for content, words in contents:
             (tmp_path / name).write_bytes(content)
             message = rf"{name} cannot be read as a file of the atlas: .*{words}"
             refused([(message, ccf_atlas, tmp_path, 2)])
         (tmp_path / name).write_bytes(good[name])
-    nrrd.write(str(tmp_path / "annotation_25.nrrd"), np.zeros((456, 3, 320), np.uint32))
-    cases.append((r"annotation_25.nrrd .* voxels are 456 × 3 × 320; AP ×", ccf_atlas, tmp_path, 1))
-    refused(cases)
-    nrrd.write(str(tmp_path / "annotation_25.nrrd"), np.zeros((3, 320, 456), np.float32))
-    refused([("annotation_25.nrrd in .* holds float32, no structure ids", ccf_atlas, tmp_path, 1)])
+    for voxels, words in (
+        (np.zeros((456, 3, 320), np.uint32), "cannot .* voxels are 456 × 3 × 320; AP × 320"),
+        (np.zeros((3, 320, 456), np.float32), "holds float32, no structure ids"),
+    ):
+        nrrd.write(str(tmp_path / "annotation_25.nrrd"), voxels)
+        refused([(f"annotation_25.nrrd .*{words}", ccf_atlas, tmp_path, 1)])
     (tmp_path / "annotation_25.nrrd").write_bytes(good["annotation_25.nrrd"])
-    template = tmp_path / "average_template_25_ap001-002.tif"
-    tifffile.imwrite(template, np.zeros((2, 320, 456), np.uint16), photometric="minisblack")
-    refused([("has no greys from 0 up in plane 1", ccf_atlas, tmp_path, 1)])
-    tifffile.imwrite(template, np.ones((320, 456), np.uint16))
-    refused([("ap001-002.tif cannot be read as a file of the atlas", ccf_atlas, tmp_path, 2)])
+    for pixels, words in (
+        (np.zeros((2, 320, 456), np.uint16), "has no greys from 0 up in plane 1"),
+        (np.ones((320, 456), np.uint16), "voxels are 320 × 456; 2 × 320 × 456"),
+    ):
+        tifffile.imwrite(
+            tmp_path / "average_template_25_ap001-002.tif", pixels, photometric="minisblack"
+        )
+        refused([(f"ap001-002.tif .*{words}", ccf_atlas, tmp_path, 1)])
 
     def forbidden(path):
         raise PermissionError(13, "Permission denied", path)
@@ -368,9 +356,6 @@ def test_the_real_plane_as_it_is_described(real):
     assert real.template.min() >= 0 and real.template.max() <= 1
     assert real.template.dtype == np.float32
     assert not real.brain_mask[:, [0, -1]].any()
-    with pytest.raises(ValueError, match="MO exists but has no pixel in atlas 'CCFv3 plane 286'"):
-        real.roi_masks(["MO"])
-    assert real.resampled((160, 224)).roi_masks(["SSp", "HPF", "STR", "TH"]).any(axis=(1, 2)).all()
 
 
 @pytest.mark.parametrize("shape", [(320, 448), (80, 112)])
@@ -408,38 +393,6 @@ def test_it_is_one_symmetric_piece_at_25_um_of_nobody_else(drawn):
     for structure_id in np.unique(half):  # no stray pixels
         pieces, _ = label(half == structure_id)
         assert np.bincount(pieces.ravel())[1:].min() >= 30, STRUCTURES.get(structure_id)
-
-
-def test_parents_contain_exactly_their_children(drawn):
-    assert drawn.acronyms == drawn.structures["acronym"].tolist()
-    assert set(REGIONS) <= set(drawn.acronyms)
-    masks = dict(zip(drawn.acronyms, drawn.roi_masks(drawn.acronyms), strict=True))
-    assert np.array_equal(masks["HPF"], masks["CA"] | masks["DG"])
-    areas = ["RSP", "PTLp", "SSp", "SSs", "AUD", "TEa", "ECT", "PERI"]
-    assert np.array_equal(masks["Isocortex"], np.any([masks[a] for a in areas], axis=0))
-    assert np.array_equal(masks["root"], drawn.brain_mask)
-    assert np.array_equal(masks["root"], masks["grey"] | masks["fiber tracts"] | masks["VS"])
-
-
-def test_brightness_is_that_of_a_section(drawn):
-    template, brain = drawn.template, drawn.brain_mask
-    assert template.min() >= 0 and template.max() <= 1
-    assert template[~brain].mean() < 0.01 and template[0].max() == 0
-    names = ["VS", "fiber tracts", "TH", "SSp", "grey"]
-    vs, tracts, thalamus, ssp, grey = (template[m].mean() for m in drawn.roi_masks(names))
-    assert vs < tracts < thalamus - 0.2 < ssp - 0.2 and 0.4 < grey < 0.8
-    # Column 83 runs down through the barrel field: layers.
-    profile = template[np.flatnonzero(drawn.roi_masks(["SSp"])[0][:, 83]), 83]
-    surface, middle, deep = profile[[2, len(profile) // 2, -2]]
-    assert middle > surface + 0.1 and middle > deep + 0.1
-
-
-@pytest.mark.parametrize("shape", [(160, 224), (80, 112)])
-def test_it_keeps_every_region_when_resampled(drawn, shape):
-    small, names = drawn.resampled(shape), drawn.regions(0.005)
-    assert small.template.shape == shape and small.pixel_um == 25.0 * 320 / shape[0]
-    share = small.roi_masks(names).mean(axis=(1, 2)) / drawn.roi_masks(names).mean(axis=(1, 2))
-    assert np.all(np.abs(share - 1) < 0.25)
 
 
 def test_regions_and_template_lie_where_the_real_plane_has_them(drawn, real):

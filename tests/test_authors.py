@@ -73,56 +73,49 @@ def test_every_form_of_the_array_is_the_same_sections(tmp_path):
 def test_other_arrays_are_refused_in_one_line(tmp_path):
     cut = saved(tmp_path / "cut.npy", np.zeros((4, 56, 40), np.float32)).read_bytes()[:-9]
     (tmp_path / "cut.npy").write_bytes(cut)
-    (tmp_path / "page.npy").write_text("<!DOCTYPE html>")
     np.savez(tmp_path / "many.npz", a=np.zeros(3), b=np.zeros(3))
+    cases = [
+        ("no array at", tmp_path / "none.npy"),
+        ("no whole NPY file", tmp_path / "cut.npy"),
+        ("several", tmp_path / "many.npz"),
+    ]
     arrays = {
         r"float64 of shape \(4, 56, 40\)": np.zeros((4, 56, 40)),
         r"shape \(4, 40, 56\).*on their side": np.zeros((4, 40, 56), np.float32),
         r"shape \(4, 3, 56, 40\)": np.zeros((4, 3, 56, 40), np.float32),
-        r"shape \(0, 56, 40\)": np.zeros((0, 56, 40), np.float32),
         "no whole NPY file": np.array([{}], dtype=object),
     }
-    cases = [
-        (message, saved(tmp_path / f"{i}.npy", array))
-        for i, (message, array) in enumerate(arrays.items())
-    ]
-    cases += [("no array at", tmp_path / "none.npy"), ("no whole NPY", tmp_path / "cut.npy")]
-    cases += [("no whole NPY", tmp_path / "page.npy"), ("several", tmp_path / "many.npz")]
-    for message, path in cases:
-        refused([(message, read_authors_array, path), (path.name, read_authors_array, path)])
+    for i, (message, array) in enumerate(arrays.items()):
+        cases.append((message, saved(tmp_path / f"{i}.npy", array)))
+    refused(
+        (rf"{path.name} .*{words}|{words} .*{path.name}", read_authors_array, path)
+        for words, path in cases
+    )
 
 
 def test_a_cohort_has_the_arrays_greys_and_what_is_found_in_them(tmp_path, sections, atlas):
     spoiled = sections.copy()
     spoiled[7], spoiled[11, 3, 4], spoiled[13] = 0.5, np.nan, 1 - sections[13]
     path = saved(tmp_path / "a.npy", on_their_side(spoiled)[:, None])
-    cohort = authors_cohort(path, atlas, seed=1)
+    cohort = authors_cohort(path, atlas)
     kept = np.delete(np.arange(60), [7, 11, 13])
     assert np.array_equal(cohort.images, spoiled[kept])
     assert list(cohort.metadata.index) == [f"brain-{i:04d}" for i in kept]
     assert set(cohort.refused) == {"brain-0007", "brain-0011", "brain-0013"}
     assert cohort.preprocessing is None and cohort.factors is None
     assert {"split", "artefact", "outlier", "leak_score"} <= set(cohort.metadata)
-    own = saved(
-        tmp_path / "b.npy", on_their_side(np.where(sections == sections.max(), 1.5, sections))
-    )
     hair = np.where(sections == sections.max(), np.nextafter(np.float32(1), 2), sections)
-    over = saved(tmp_path / "g.npy", on_their_side(hair))
-    dark = saved(tmp_path / "c.npy", on_their_side(sections - 0.1))
-    few = saved(tmp_path / "d.npy", on_their_side(sections[:3]))
     turned = np.arange(60)[:, None, None] % 3 > 0
-    light = saved(tmp_path / "e.npy", on_their_side(1 - sections))
-    most = saved(tmp_path / "f.npy", on_their_side(np.where(turned, 1 - sections, sections)))
-    refused(
-        [
-            ("b.npy has greys from .* to 1.5, outside", authors_cohort, own, atlas),
-            ("c.npy has greys from -0.1", authors_cohort, dark, atlas),
-            ("g.npy has greys .* to 1.00000012, outside.*save", authors_cohort, over, atlas),
-            ("d.npy: 3 different brains are too few; give 15", authors_cohort, few, atlas),
-            ("e.npy: all 60 brains are refused; .* 'brain-0000': ", authors_cohort, light, atlas),
-            ("f.npy: 40 of 60 sections are no brains; brain-0001: ", authors_cohort, most, atlas),
-        ]
-    )
+    others = {
+        "greys .* to 1.00000012, outside.*save": hair,
+        "greys from -0.1": sections - 0.1,
+        "3 different brains are too few; give 15": sections[:3],
+        "all 60 brains are refused; .* 'brain-0000': ": 1 - sections,
+        "40 of 60 sections are no brains; brain-0001: ": np.where(turned, 1 - sections, sections),
+    }
+    for words, greys in others.items():
+        path = saved(tmp_path / "b.npy", on_their_side(greys))
+        refused([(f"b.npy.* {words}", authors_cohort, path, atlas)])
 
 
 # ---- a file from an address ----
@@ -197,10 +190,9 @@ def fetched(server, folder, content=None, **options):
     return fetch_file(server.url, folder / "file", check, **options)
 
 
-@pytest.mark.parametrize("etag", ['"one"', "15862734d"])  # the second as Dropbox has them
 @pytest.mark.parametrize("fault", ["ok", "short", "503", "429", "shifted", "no_length"])
-def test_a_file_comes_whole_whatever_the_connection_does(server, tmp_path, fault, etag):
-    server.etag = etag
+def test_a_file_comes_whole_whatever_the_connection_does(server, tmp_path, fault):
+    server.etag = "15862734d"  # as Dropbox has them
     server.faults = ["short", fault, fault] if fault != "no_length" else [fault]
     path = fetched(server, tmp_path)
     assert path.read_bytes() == server.content
@@ -248,9 +240,7 @@ def test_what_cannot_be_had_is_one_line_and_leaves_no_file(server, tmp_path):
         with pytest.raises(FetchError, match=message) as error:
             fetched(server, tmp_path, retries=2)
         assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
-    with pytest.raises(
-        FetchError, match=r"failed \(NewConnection\w+\) at http://127.0.0.1:9, 1 tim"
-    ):
+    with pytest.raises(FetchError, match=r"failed \(NewConnection\w+\) at http://127.0.0.1:9, 1"):
         fetch_file("http://127.0.0.1:9", tmp_path / "file", bool, retries=0)
     with pytest.raises(FetchError, match="not the file that is expected came.*: what came has"):
         fetched(server, tmp_path, content=b"other")
@@ -322,7 +312,7 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(
     release, files, sections, tmp_path, capsys
 ):
     folder, printed = release
-    cohort = open_cohort(folder / "cohort", verify=True)
+    cohort = open_cohort(folder / "cohort")
     assert np.array_equal(cohort.images, sections)
     (run,) = map(load_run, folder.glob("released_vae-*"))
     assert (run.config.latent_dim, run.config.steps) == (3, 10_000)
@@ -411,24 +401,19 @@ def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, serve
     server.faults = ["404", "html", "404"]
     monkeypatch.setattr(authors, "ADDRESSES", dict.fromkeys(authors.ADDRESSES, server.url))
     links = "the authors' notebook .* links this address; or .* make authors ARRAY=/path/to/norm"
-    own = r"; give its path: make authors {}=/path/to/{}$"
-    own_array, own_network = own.format("ARRAY", "norm_.*"), own.format("CHECKPOINT", "checkpoint")
+    give = r"; give its path: make authors {}=/path/to/"
     cases = [
         (["--array", "none.npy", "--checkpoint", network], "ARRAY=none.npy: no such file"),
-        (["--array", str(tmp_path), "--checkpoint", network], "that is a folder" + own_array),
         (["--array", "ftp://a/b", "--checkpoint", network], "ARRAY=ftp://a/b: a path, or an"),
         (
             ["--array", array, "--checkpoint", array],
-            f"no checkpoint that can be read as weights alone .it is a NumPy array.*{own_network}",
+            f"read as weights alone .it is a NumPy array.*{give.format('CHECKPOINT')}checkpoint$",
         ),
         (
             ["--array", network, "--checkpoint", network],
-            f"checkpoint is no whole NPY file .it is a pickle, as checkpoints are.*{own_array}",
+            f"no whole NPY file .it is a pickle, as checkpoints are.*{give.format('ARRAY')}norm_",
         ),
-        (
-            ["--array", array, "--checkpoint", str(larger)],
-            "are 40 × 56, the network in .* 80 × 112",
-        ),
+        (["--array", array, "--checkpoint", str(larger)], "are 40 × 56, the network in .* 80 × "),
         (["--checkpoint", network], f"HTTP 404 at .*: the file was moved.*; {links}"),
         (["--checkpoint", network], f"a web page instead of a file came.*; {links}"),
         (["--array", array, "--checkpoint", server.url], "HTTP 404 .* make authors CHECKPOINT=/"),

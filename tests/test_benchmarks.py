@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 from scipy.ndimage import distance_transform_edt
 from small_brains import fit_alone
+from statsmodels.stats.power import TTestIndPower
 
 from brainvae_core.cohorts import known_factors, simulate
 from brainvae_core.models import BetaVAEConfig, elbo_terms, sigma_at
@@ -207,3 +208,13 @@ def test_a_command_runs(command, told, tmp_path, request):
     assert "failed" not in answer.stdout
     for what in told.split("; "):
         assert what in answer.stdout
+
+
+def test_studies_drawn_from_ordinary_brains_have_the_formulas_power(bench):
+    power_curve, normal = bench("power").power_curve, np.random.default_rng(0).standard_normal(600)
+    for n in (5, 12, 30):
+        _, low, high = power_curve(normal, 1.0, n, 1, 400)
+        formula = TTestIndPower().power(1.0, n, 0.05)
+        assert low - 0.02 < formula < high + 0.02
+    share, low, high = power_curve(normal, 0.0, 12, 1, 2000)
+    assert low < 0.05 < high and power_curve(normal, 1.0, 12, 40, 400)[0] < 0.5

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from torch import nn
 
 from benchmarks.peers.plain import PlainVAE
@@ -37,6 +38,7 @@ def test_the_authors_state_dict_loads_into_the_network_of_the_papers_size():
             n_out = shape[1] if side == "decoder" and len(shape) == 4 else shape[0]
             theirs[f"{side}.{i}.bias"] = torch.randn(n_out)
     assert sum(weight.numel() for weight in theirs.values()) == 730_289
+    assert BetaVAE(8, (80, 112)).n_parameters == 730_289 - 2 * 2 * (32 * 32 * 16 + 32)
     model = BetaVAE(8, (320, 448))
     lacks, odd = model.load_state_dict(theirs, strict=False)
     assert not odd and set(lacks) == {"input_mean", "input_scale", "output_offset", "log_sigma"}
@@ -51,12 +53,6 @@ def test_the_authors_state_dict_loads_into_the_network_of_the_papers_size():
     ]
 
 
-@pytest.mark.parametrize("halvings", [1, 5])
-def test_the_parameter_count_is_the_authors_less_a_layer_on_each_side_a_halving(halvings):
-    model = BetaVAE(8, (320 // 2**halvings, 448 // 2**halvings))
-    assert model.n_parameters == 730_289 - halvings * 2 * (32 * 32 * 16 + 32)
-
-
 def negative_elbo(network, images, noise, beta=3.0, sigma=0.05):
     """Nats per image but for a constant."""
     mean, logvar = network.posterior_parameters(images)
@@ -66,9 +62,7 @@ def negative_elbo(network, images, noise, beta=3.0, sigma=0.05):
     return (misfit + beta * kl) / len(images)
 
 
-@pytest.mark.parametrize(
-    ("shape", "latent_dim", "n"), [((320, 448), 5, 1), ((160, 224), 11, 3), ((40, 56), 3, 7)]
-)
+@pytest.mark.parametrize(("shape", "latent_dim", "n"), [((320, 448), 5, 1), ((40, 56), 3, 7)])
 def test_outputs_and_every_gradient_are_those_of_the_plain_network(shape, latent_dim, n):
     torch.manual_seed(1)
     ours, plain = BetaVAE(latent_dim, shape), PlainVAE(latent_dim, shape)
@@ -163,35 +157,22 @@ def test_batches_change_nothing(model):
     assert model.decode(np.empty((0, 3))).shape == (0, *SMALL)
 
 
-@pytest.mark.parametrize("shape", [(320, 456), (448, 320), (5, 7), (640, 896)])
-def test_a_size_that_does_not_fit_is_refused_with_those_that_do(shape):
-    allowed = "320×448, 160×224, 80×112, 40×56, 20×28, 10×14 do"
-    with pytest.raises(ValueError, match=f"{shape[0]}×{shape[1]} does not fit .*{allowed}"):
-        BetaVAE(8, shape)
-    with pytest.raises(ValueError, match="latent_dim=0"):
-        BetaVAE(0, SMALL)
-
-
-def spoiled(value):
-    images = sections(4)
-    images[2, 5, 6] = value
-    return images
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (sections(4, (28, 20)), r"shape \(4, 28, 20\); this model takes \(n, 20, 28\)"),
-        (sections(4)[0], r"shape \(20, 28\); this model takes \(n, 20, 28\)"),
-        (spoiled(np.inf), "image 2 of 4 has a NaN or infinite pixel"),
-        (np.zeros((5, 4)), r"codes have shape \(5, 4\); this model takes \(n, 3\)"),
-        (np.zeros(3), r"codes have shape \(3,\); this model takes \(n, 3\)"),
-        (np.full((2, 3), np.nan), "codes hold a NaN"),
-    ],
-)
-def test_wrong_images_and_codes_are_refused_in_one_line(model, given, message):
-    of_images = (model.encode, model.posterior, model.reconstruct)
-    for method in (model.decode,) if "codes" in message else of_images:
-        with pytest.raises(ValueError, match=message) as error:
-            method(given)
-        assert "\n" not in str(error.value)
+def test_sizes_images_and_codes_that_do_not_fit_are_refused_in_one_line(model):
+    allowed = "does not fit .*320×448, 160×224, 80×112, 40×56, 20×28, 10×14 do"
+    spoiled = sections(4)
+    spoiled[2, 5, 6] = np.inf
+    cases = [
+        *[(allowed, BetaVAE, 8, shape) for shape in ((320, 456), (448, 320), (5, 7), (640, 896))],
+        ("latent_dim=0", BetaVAE, 0, SMALL),
+        (
+            r"shape \(4, 28, 20\); this model takes \(n, 20, 28\)",
+            model.encode,
+            sections(4, (28, 20)),
+        ),
+        (r"shape \(20, 28\); this model takes \(n, 20, 28\)", model.posterior, sections(4)[0]),
+        ("image 2 of 4 has a NaN or infinite pixel", model.reconstruct, spoiled),
+        ("image 0 of 4 has values from .* takes greys", model.encode, 255 * sections(4)),
+        (r"codes have shape \(5, 4\); this model takes \(n, 3\)", model.decode, np.zeros((5, 4))),
+        ("codes hold a NaN", model.decode, np.full((2, 3), np.nan)),
+    ]
+    refused(cases)

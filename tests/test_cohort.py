@@ -54,7 +54,6 @@ def test_what_is_no_cohort_is_refused_in_one_line(full):
         ("'mouse-5' has greys from 0.25 to 0.25, and 0 others", {"images": constant}),
         ("'mouse-1'. occur twice", {"metadata": brains().rename(index={"mouse-3": "mouse-1"})}),
         ("factors .*'tiny cohort' .*same brains", {"factors": factors[::-1]}),
-        ("factors .* must list the same brains", {"factors": factors[:-1]}),
         (
             r"masks of cohort 'tiny cohort' are \(7, 10, 6\), not \(7, 6, 10\)",
             {"artefact_masks": np.zeros((N, WIDTH, HEIGHT), dtype=bool)},
@@ -64,15 +63,12 @@ def test_what_is_no_cohort_is_refused_in_one_line(full):
             {"metadata": brains(split=["train"] * (N - 1) + ["val"])},
         ),
     ]
-    for value, found in (
-        *((np.nan, "nan to nan"), (np.inf, ".* to inf"), (-np.inf, "-inf to")),
-        *((1.01, ".* to 1.01"), (-0.01, "-0.01 to .*")),
-    ):
+    for value, found in ((np.nan, "nan to nan"), (1.01, ".* to 1.01"), (-0.01, "-0.01 to .*")):
         spoiled = sections()
         spoiled[4, 2, 9] = spoiled[6, 0, 0] = value
         for name, part in (("images", "images"), ("clean images", "clean")):
             cases.append((f"^{name} {of_whom} {found}.*1 others are bad", {part: spoiled}))
-    for shape in ((N, WIDTH, HEIGHT), (N - 1, HEIGHT, WIDTH), (N, HEIGHT, WIDTH, 1), (6, 10)):
+    for shape in ((N, WIDTH, HEIGHT), (N - 1, HEIGHT, WIDTH), (6, 10)):
         words = f"{shape}; (n_brains, height, width) is (7, 6, 10)"
         cases.append((re.escape(words), {"images": np.random.default_rng(0).random(shape)}))
     refused(

@@ -47,28 +47,3 @@ def test_a_group_that_a_covariate_leaves_too_small_is_told_by_its_brains(gone, l
         ]
     )
     assert len(asked_design(table, "genotype")[0].brains) == 7
-
-
-def test_the_only_brain_of_a_group_and_the_only_one_of_a_batch():
-    only = TABLE.loc[["m0", "m1", "m2", "m3", "m4", "m5", "m8"]].assign(age=60.0 + TABLE["dose"])
-    of_batch = r"of genotype 'HET' no brain is left, .*: m8 \(the only brain with batch 'c'\);"
-    blank = only.assign(age=[61, 60, 64, 62, 60, 63, None])
-    refused(
-        [
-            (of_batch, asked_design, only, "genotype", ["batch"]),
-            (
-                r"'HET' no brain is left, .*: m8 \(no age\);",
-                asked_design,
-                blank,
-                "genotype",
-                ["age"],
-            ),
-            # Without a covariate it is the group itself that is too small.
-            (
-                "genotype has one brain with 'HET'; a group takes two",
-                asked_design,
-                only,
-                "genotype",
-            ),
-        ]
-    )

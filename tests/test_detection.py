@@ -7,13 +7,7 @@ import pytest
 from refusals import refused
 from scipy.stats import mannwhitneyu
 
-from brainvae_core.metrics import (
-    ErrorMap,
-    auc,
-    error_score,
-    outlier_score,
-    pixel_detection,
-)
+from brainvae_core.metrics import ErrorMap, auc, error_score, outlier_score, pixel_detection
 
 SHAPE = (11, 17)
 
@@ -84,36 +78,23 @@ def test_training_codes_score_their_number_and_others_more():
     np.testing.assert_allclose(outlier_score(train, away), wanted, rtol=1e-9)
 
 
-def test_a_dead_latent_changes_nothing():
-    rng = np.random.default_rng(0)
-    train, codes = rng.standard_normal((30, 3)), rng.standard_normal((4, 3))
-    dead = [np.column_stack([c, np.full(len(c), 0.2)]) for c in (train, codes)]
-    np.testing.assert_allclose(outlier_score(*dead), outlier_score(train, codes), rtol=1e-6)
-
-
 def test_nonsense_is_refused_by_name():
     scores, truth = problem(20)
     cases = [
         ("not finite", auc, np.where(truth, np.nan, scores), scores),
-        ("all true or all false", auc, scores, []),
+        ("all clean or all corrupted", auc, scores, []),
     ]
     refused(cases)
     maps, masks = np.zeros((3, *SHAPE)), np.zeros((3, *SHAPE), bool)
     masks[0, 0, 0] = True
     with pytest.raises(ValueError, match=r"brains \[1, 2\] are empty"):
         pixel_detection(maps, masks)
-    with pytest.raises(ValueError, match="must have one shape"):
-        pixel_detection(maps, masks[:2])
     codes = np.random.default_rng(0).random((4, 3))
     with pytest.raises(ValueError, match="4 training brains do not span 3 latents"):
         outlier_score(codes, codes)
-    with pytest.raises(ValueError, match=r"train_codes \(4, 3\) and codes \(4, 2\) must have one"):
-        outlier_score(codes, codes[:, :2])
     twice = np.random.default_rng(0).random((9, 2))[:, [0, 1, 0]]
     with pytest.raises(ValueError, match="a sum of others"):
         outlier_score(twice, twice)
     broken = SimpleNamespace(reconstruct=lambda images: np.full_like(images, np.nan))
     with pytest.raises(ValueError, match="the model's reconstruction 0 is not finite"):
         ErrorMap(broken, np.ones((2, *SHAPE)))
-    with pytest.raises(ValueError, match="all the same"):
-        outlier_score(np.ones((9, 3)), codes)

@@ -1,7 +1,5 @@
 """What is written appears whole or not at all, and any change of it afterwards is told."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,9 +26,8 @@ def read(folder, sized=()):
 def test_what_was_sealed_is_read(tmp_path):
     found = read(sealed(tmp_path / "a"))
     assert {name: found[name] for name in CONTENT} == CONTENT
-    assert {name: of["bytes"] for name, of in found["files"].items()} == {
-        name: len(content) for name, content in FILES.items()
-    }
+    sizes = {name: len(content) for name, content in FILES.items()}
+    assert {name: of["bytes"] for name, of in found["files"].items()} == sizes
 
 
 @given(name=st.sampled_from([*FILES, "about.json"]), at=st.floats(0, 0.999), bit=st.integers(0, 7))
@@ -63,23 +60,20 @@ def test_of_a_large_file_the_size_alone_is_read(tmp_path):
     refused([("weights.bin is damaged", read, file.parent, ["weights.bin"])])
 
 
-@pytest.mark.parametrize("text", ["", "[]", "17", "null", '{"format": 2}', "[" * 100_000])
-def test_what_is_no_description_is_told(tmp_path, text):
+def test_what_is_no_description_is_told_and_another_format_before_its_checksum(tmp_path):
     folder = sealed(tmp_path / "a")
-    (folder / "about.json").write_text(text)
-    refused([("about.json is damaged", read, folder)])
-
-
-def test_another_format_is_told_before_its_checksum(tmp_path):
-    folder = sealed(tmp_path / "a")
-    (folder / "about.json").write_text(json.dumps({"format": 3, "new": []}))
+    for text in ("", "[]", "17", "null", '{"format": 2}', "[" * 100_000):
+        (folder / "about.json").write_text(text)
+        refused([("about.json is damaged", read, folder)])
+    (folder / "about.json").write_text('{"format": 3, "new": []}')
     refused([("a has format 3; this library reads 2", read, folder)])
 
 
-def test_nothing_is_left_of_what_failed(tmp_path):
+def test_nothing_is_left_of_what_failed_and_a_full_folder_is_not_replaced(tmp_path):
     file = tmp_path / "new/file.txt"
-    with appearing(file) as beside:
-        beside.write_text("first")
+    for text in ("first", "second"):
+        with appearing(file) as beside:
+            beside.write_text(text)
     for make in ("file", "folder", "nothing"):
         with pytest.raises(KeyboardInterrupt), appearing(file) as beside:
             if make == "folder":
@@ -88,17 +82,8 @@ def test_nothing_is_left_of_what_failed(tmp_path):
             elif make == "file":
                 beside.write_text("half")
             raise KeyboardInterrupt
-    assert file.read_text() == "first"
-    assert [f.name for f in file.parent.iterdir()] == ["file.txt"]
-
-
-def test_a_file_is_replaced_and_a_full_folder_is_not(tmp_path):
-    for text in ("first", "second"):
-        with appearing(tmp_path / "file") as beside:
-            beside.write_text(text)
-    assert (tmp_path / "file").read_text() == "second"
-    sealed(tmp_path / "a")
-    with pytest.raises(OSError), appearing(tmp_path / "a") as beside:
+    sealed(folder := file.parent / "a")
+    with pytest.raises(OSError), appearing(folder) as beside:
         beside.mkdir()
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["a", "file"]
-    read(tmp_path / "a")
+    assert file.read_text() == "second" and read(folder)
+    assert sorted(f.name for f in file.parent.iterdir()) == ["a", "file.txt"]

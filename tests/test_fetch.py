@@ -165,38 +165,36 @@ def test_a_file_that_changes_between_two_ranges_is_fetched_anew(server):
 
 
 def test_what_leads_nowhere_says_so(server, monkeypatch):
+    def fails(said, kind=FetchError, **options):
+        with pytest.raises(kind, match=said):
+            get(server, **{"retries": 0, **options})
+
     server.faults[ID] = ["404"]
-    with pytest.raises(FetchError, match=f"HTTP 404 at {server.volume_url(ID)}; open the address"):
-        get(server)
+    fails(f"HTTP 404 at {server.volume_url(ID)}; open the address", retries=5)
     assert len(server.requests) == 1
     server.faults[ID] = ["500"] * 5
     slept = get(server)[1]
     assert all(2**i / 2 <= s <= 2**i for i, s in enumerate(slept, 1)) and len(slept) == 5
     for url in ("http://127.0.0.1:1/x", "http:///x", "ftp://a/x", "x"):
-        with pytest.raises(FetchError, match=f" at {url}"):
-            get(server, url=url, retries=1)
+        fails(f" at {url}", url=url)
     monkeypatch.setattr(fetch, "LARGEST_ZIP", 700_000)
     for server.ranges in (True, False):
-        with pytest.raises(FetchError, match="bytes would come from http.*check it there"):
-            get(server)
+        fails("bytes would come from http.*check it there")
     server._path(ID).write_bytes(noise(1000))
-    with pytest.raises(FetchError, match=r"data \(application/zip\) instead of a zip"):
-        get(server, retries=0)
+    fails(r"data \(application/zip\) instead of a zip")
     server.ranges = True
-    with pytest.raises(FetchError, match="came damaged .*, 3 times, from http"):
-        get(server)
+    fails("came damaged .*, 3 times, from http", retries=5)
     server.drip_s, server.faults[ID] = 0.3, ["drip"] * 9
     serve(server, {RED: b"1"})
-    with pytest.raises(UnansweredError, match="only .* bytes came in"):
-        get(server, timeout=0.5, retries=1)
+    fails("only .* bytes came in", UnansweredError, timeout=0.5)
 
 
 def test_waits_that_are_asked_for(server):
-    later = datetime.now(UTC) + timedelta(seconds=100)
-    assert 95 < fetch.retry_after(format_datetime(later, usegmt=True)) <= 100
-    assert fetch.retry_after("7") == 7
-    assert fetch.retry_after("Mon, 01 Jan 2001 00:00:00 -0000") == 0
-    assert fetch.retry_after("") is fetch.retry_after("soon") is None
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    past, told = "Mon, 01 Jan 2001 00:00:00 -0000", [later, "7", "", "soon"]
+    waits = dict(zip(told, map(fetch.retry_after, told), strict=True))
+    assert 95 < waits.pop(later) <= 100
+    assert waits == {"7": 7, "": None, "soon": None} and fetch.retry_after(past) == 0
     server.retry_after, server.faults[ID] = fetch.LONGEST_WAIT + 1, ["429"]
     with pytest.raises(UnansweredError, match="asks to wait 601 s; run the same command"):
         get(server)

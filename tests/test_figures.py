@@ -103,8 +103,7 @@ def blobs(n=4):
 
 
 def agreement(n=L):
-    found = np.clip(rng.normal(0.3, 0.3, (n, n)), -1, 1)
-    return found, np.diag(found)[:, None] + [-0.3, 0.1]
+    return (np.clip(rng.normal(0.3, 0.3, (n, n)), -1, 1),)
 
 
 def scored(names=MODELS, panels=("six", "all")):
@@ -145,7 +144,7 @@ CALLS = {
     "fig_s1": ((grey(3), grey(3), per_model(lambda: grey(3)), list("abc"), 50.0, masks(3)), {},
                [0, 1, 2]),
     "fig_2c": ((rows({"PCA": curve(), "VAE": curve([2, 16])}, "model", "latent_dim"),
-                rows({"mean image": 0.89}, "model")), {}, [0, 1]),
+                rows({"mean image": 0.89}, "model"), "CW-SSIM"), {}, [0, 1]),
     "fig_2d": ((rows({k: per_model(curve) for k in ("Reconstructions", "Samples")}, *KIND_MODEL_L),
                 rows({"Samples": {"real": estimate()}}, "kind", "model")), {}, [0]),
     "fig_curves": ((rows({"Kept": {"PCA": curve([0.2, 0.5, 1]), "median": curve([0.2, 1])},
@@ -154,15 +153,15 @@ CALLS = {
                     "ylabels": ["Share", "Rate"]}, [0]),
     "fig_differences": ((rows({"β-VAE − VAE": {"leak": estimate(0.3), "grid": estimate(0.02)},
                                "β-VAE − PCA": {"leak": estimate(-0.5)}}, "model", "kind"), "x"),
-                        {"better": "β-VAE better"}, [0]),
+                        {}, [0]),
     "fig_differences, long": ((rows({LONG * 2: per_model(estimate, [LONG, "b"])}, "model", "kind"),
                                LONG), {}, [0]),
     "fig_scores": ((rows({"CW-SSIM": per_model(estimate), "PCA-FD": {"PCA": estimate()}},
                          "score", "model"),),
                    {"references": rows({"PCA-FD": {"real": 0.5}}, "score", "model"), "columns": 2},
                    [0]),
-    "fig_error_maps": ((grey(2), {"VAE": grey(2), "PCA": grey(2)}, KINDS, 50.0, masks(2)), {},
-                       [0, 1]),
+    "fig_error_maps": ((grey(2), {"VAE": grey(2), "PCA": grey(2)}, KINDS, 50.0, masks(2), "Error"),
+                       {}, [0, 1]),
     "fig_grids": (({"Rate": failed(3, 4), "Active": np.full((3, 4), 2), "FD": np.ones((3, 4))},
                    [1, 3, 10], DIMS, MARKS), {}, [0]),
     "fig_grids, full": (({"R": rng.random((20, 17))}, range(1, 21), range(4, 21), MARKS), {}, [0]),
@@ -171,7 +170,7 @@ CALLS = {
                             [0, 1]),
     "fig_3a": ((rng.random((L, H, W, 3)), np.array([1e-3, 2e-3, 3e-3]),
                 np.array([False, True, False]), 50.0, BRAIN), {}, [0]),
-    "fig_3b": ((rng.random((4, L)), ROIS, np.array([1.5, 22.25, 3, 4])), {}, [0, 2]),
+    "fig_3b": ((rng.random((4, L)), ROIS, np.array([1.5, 22.25, 3, 4])), {}, [0]),
     "fig_3c": ((rng.normal(size=(6, N, 2)), (1, 5), np.linspace(0.5, 2, 6), "HPF"), {}, []),
     "fig_3d": (({k: np.corrcoef(rng.random((L, 9))) for k in ("six", "all")},), {}, []),
     "fig_3e": (scored(), {}, [0]),
@@ -179,18 +178,18 @@ CALLS = {
     "fig_s3": ((rng.normal(size=(4, 2, N, L)), ROIS, np.array([[0.5, 1.5]] * 4)), {}, []),
     "fig_s4": ((grey(L, 3), [-7, 0, 7], 50.0), {}, []),
     "fig_region_profile": ((rng.random((L, 4)), ROIS, rng.random((4, L))), {}, []),
-    "fig_sections": ((grey(N), list("abcde")), {"pixel_um": 50.0}, [0]),
+    "fig_sections": ((grey(N), list("abcde"), 50.0), {}, [0]),
+    "fig_sections, with words": ((grey(N), list("abcde"), 50.0),
+                                 {"words": ["leak 0.97", "", "", "none", ""], "columns": 6,
+                                  "masks": np.stack([BRAIN & (np.arange(W) < 4)] * N)}, [0]),
     "fig_factors": (({"brightness_HPF": (grey(), grey()), "ap_position": (grey(), grey())}, grey(),
-                     50.0), {}, [0]),
+                     50.0, ("low", "high")), {}, [0]),
     "fig_training": (({"VAE": history(), "β-VAE": history()}, {"PCA": 0.9}), {}, []),
     "fig_training, grown": (({"VAE": history(True), "β-VAE": history(True)}, {"PCA": 0.9}), {}, []),
     "fig_recovery": ((np.array([[0.5, -0.25], [1, 0], [0.25, 0.75]]), MODELS, FACTORS[:2]), {},
                      [0]),
     "fig_reconstructions": ((grey(2), per_model(lambda: grey(2)), 50.0, ["brain 1", "brain 2"]), {},
                             [0, 1]),
-    "fig_explained": (({"Mean image": 0.0, "PCA": (0.4, 0.35, 0.45)},), {}, [0]),
-    "fig_contact_sheet": ((grey(N), list("abcde"), ["leak 0.97", "", "", "none", ""], 50.0),
-                          {"masks": np.stack([BRAIN & (np.arange(W) < 4)] * N)}, [0]),
     "fig_deviations": ((pd.DataFrame(rng.normal(size=(9, 4)), columns=ROIS),), {}, []),
     "fig_group_maps": ((grey(), {k: rng.normal(size=(H, W)) for k in ("KO − WT", "decoded")},
                         np.where(np.arange(W) < 5, 0.01, 1.0) * np.ones((H, 1)), "WT", 50.0),
@@ -200,17 +199,11 @@ CALLS = {
     "fig_power, one": ((pd.DataFrame({"region": ["TH"] * 2, "n_per_group": [4, 96],
                                       "value": [9, 2.0]}), 6), {}, []),
     "fig_quality": (z_scores(), {}, []),
-    "fig_worst": ((grey(N), list("abcde"), ["difference, missing", "gain", "", None, ""], 50.0), {},
-                  [0]),
-    "fig_ledger": ((1012, {"no volume": 21, LONG: 3}), {}, []),
     "fig_fields": (({k: rng.gamma(0.5, 2, (4, L)) for k in KINDS}, ROIS, "Shift (SD)"), {}, [0]),
     "fig_fields, many": (({LONG: rng.gamma(0.5, 2, (40, 100)), "b": rng.random((40, 8))},
                           [f"region {i}" for i in range(40)], "Shift (SD)"), {}, [0]),
-    "fig_fields, ten": (({k: rng.random((4, 8)) for k in "abcdefghij"}, ROIS, "Shift"), {}, [0]),
     "fig_against_blobs": (blobs(), {}, [0, 1, 2]),
-    "fig_against_blobs, many": (blobs(40), {}, [0, 1, 2]),
-    "fig_agreement": (agreement(), {}, [0, 1]),
-    "fig_agreement, many": (agreement(40), {}, [0, 1]),
+    "fig_agreement": (agreement(), {}, [0]),
     "fig_stability": (fits(), {}, [0]),
     "fig_stability, many": (fits(["VAE", "β-VAE", "β-TCVAE", LONG], 7, 20), {}, [0]),
     "fig_planted": (({"PCA": recovery(2), "β-VAE": recovery()}, FACTORS), {}, []),
@@ -221,8 +214,7 @@ CALLS = {
                        []),
 }  # fmt: skip
 ONE = rows({"PCA": estimate()}, "model")
-SECTIONS = "1 2a 2b s1 3a s2 s4 sections factors reconstructions error_maps worst maps"
-SECTIONS += " contact_sheet group_maps"
+SECTIONS = "1 2a 2b s1 3a s2 s4 sections factors reconstructions error_maps maps group_maps"
 SECTIONS = [f"fig_{name}" for name in SECTIONS.split()]
 every = pytest.mark.parametrize("name", CALLS)
 
@@ -232,12 +224,18 @@ def call(name, **changes):
     return getattr(figures, name.split(",")[0])(*args, **kwargs | changes)
 
 
+class Drawn(dict):
+    """Every figure by name, drawn once, when it is first asked for."""
+
+    def __missing__(self, name):
+        self[name] = call(name)
+        self[name].draw_without_rendering()
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def drawn():
-    made = {name: call(name) for name in CALLS}
-    for figure in made.values():
-        figure.draw_without_rendering()
-    return made
+    return Drawn()
 
 
 def panels(figure):
@@ -317,8 +315,8 @@ def test_a_figure_is_captioned_fits_the_book_and_belongs_to_no_pyplot_state(draw
     from matplotlib import pyplot
 
     figure = drawn[name]
-    summary = getattr(figures, name.split(",")[0]).__doc__.split("\n\n    Parameters\n    ---")[0]
-    assert figure.caption == " ".join(summary.replace("``", "").split())
+    _, said, _ = getattr(figures, name.split(",")[0]).__doc__.split("\n\n", 2)
+    assert figure.caption == " ".join(said.split())
     assert figure.get_figwidth() <= WIDTH and figure.get_figheight() < 17
     mostly_images = name.split(",")[0] in set(SECTIONS) - {"fig_1"}
     assert figure.shown_as == ("png" if mostly_images else "svg")
@@ -375,11 +373,6 @@ def test_sections_have_one_scale_bar_below_them_of_the_length_it_says(drawn, nam
     assert max(text.get_window_extent().y1, bar.get_window_extent().y1) < ax.bbox.y0
 
 
-@pytest.mark.parametrize("name", ["fig_3a", "fig_3b", "fig_3d", "fig_s3", "fig_s4", "fig_maps"])
-def test_latents_count_from_one(drawn, name):
-    assert not {"F0", f"F{L + 1}"} & set(words(drawn[name]))
-
-
 @pytest.mark.parametrize("name", ["fig_s4", "fig_factors", "fig_1", "fig_group_maps"])
 def test_differences_are_centred_at_zero(drawn, name):
     images = [i for ax in panels(drawn[name]) for i in ax.images]
@@ -387,7 +380,7 @@ def test_differences_are_centred_at_zero(drawn, name):
     assert shown and all(i.norm.vmin == -i.norm.vmax for i in shown)
 
 
-@pytest.mark.parametrize("name", ["fig_ledger", "fig_sections"])
+@pytest.mark.parametrize("name", ["fig_recovery", "fig_sections"])
 def test_a_notebook_receives_one_image_its_caption_and_what_it_was_made_from(name, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
@@ -430,40 +423,31 @@ def test_figures_know_neither_models_nor_cohorts():
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda f: f.fig_sections(grey(3), ["a", "b"], pixel_um=50.0),
+        lambda f: f.fig_sections(grey(3), ["a", "b"], 50.0),
+        lambda f: f.fig_sections(grey(2), ["a", "b"], 50.0, words=["one"]),
+        lambda f: f.fig_sections(grey(0), [], 50.0),
         lambda f: f.fig_3b(rng.random((L, 4)), ROIS, np.ones(4)),
         lambda f: f.fig_3d({"six": np.ones((2, 3))}),
-        lambda f: f.fig_error_maps(grey(2), {"PCA": grey(3)}, ["a", "b"], 50.0, masks(2)),
+        lambda f: f.fig_error_maps(grey(2), {"PCA": grey(3)}, ["a", "b"], 50.0, masks(2), "E"),
         lambda f: f.fig_grids({"R": np.ones((3, 2))}, [1, 3], [2, 4, 8], {}),
-        lambda f: f.fig_grids({"R": np.full((2, 2), np.nan)}, [1, 3], [2, 4], {}),
         lambda f: f.fig_knee([2, 4], {"a": np.ones((3, 2))}, {"a": 4}, {"a": [1, 0]}, ylabel=""),
-        lambda f: f.fig_knee([2, 4], {"a": np.ones((2, 3))}, {"a": 4}, {"a": [1]}, ylabel=""),
         lambda f: f.fig_knee([2, 4], {"a": np.ones((2, 3))}, {"b": 4}, {"a": [1, 0]}, ylabel=""),
         lambda f: f.fig_rate_distortion(np.ones((2, 3, 2)), np.ones((2, 3, 1)), [1, 3], DIMS, {}),
-        lambda f: f.fig_rate_distortion(np.ones((3, 4, 2)), np.ones((3, 4, 2)), [1, 3], DIMS, {}),
         lambda f: f.fig_2b(grey(2), grey(2), {"PCA": grey(3)}, KINDS, 50.0, masks(2)),
         lambda f: f.fig_3e(scored()[0], scored(MODELS[:1])[1]),
         lambda f: f.fig_3e(scored()[0], scored()[1].query("kind == 'permuted'")),
         lambda f: f.fig_scores(ONE[:0]),
         lambda f: f.fig_curves(ONE.assign(x=1), "x", "x", ylabels=["a", "b"]),
         lambda f: f.fig_curves(ONE.assign(x=1)[:0], "x", "x"),
-        lambda f: f.fig_quality(z_scores()[0], np.zeros(49, bool), 6.0),
         lambda f: f.fig_quality(z_scores()[0] * np.nan, np.zeros(50, bool), 6.0),
-        lambda f: f.fig_worst(grey(3), ["a", "b"], ["", ""], 50.0),
-        lambda f: f.fig_worst(grey(2), ["a", "b"], [""], 50.0),
-        lambda f: f.fig_worst(grey(0), [], [], 50.0),
         lambda f: f.fig_recovery(np.ones((2, 3)), ["a"], list("abc")),
         lambda f: f.fig_fields({"a": np.ones((L, 4))}, ROIS, "Shift"),
-        lambda f: f.fig_fields({"a": np.ones((4, L)), "b": np.ones(4)}, ROIS, "Shift"),
         lambda f: f.fig_against_blobs(np.ones(4), np.ones((4, 2)), np.ones((N, 4)), ROIS, "Effect"),
-        lambda f: f.fig_against_blobs(np.ones(4), np.ones((2, 4)), np.ones((4, N)), ROIS, "Effect"),
-        lambda f: f.fig_agreement(np.ones((L, 4)), np.ones((L, 2))),
-        lambda f: f.fig_agreement(np.ones((L, L)), np.ones((2, L))),
+        lambda f: f.fig_agreement(np.ones((L, 4))),
         lambda f: f.fig_stability({"a": np.ones((2, L))}, {"a": np.ones((9, L + 1))}),
         lambda f: f.fig_stability({"a": np.ones((2, L))}, {"b": np.ones((9, L))}),
         lambda f: f.fig_planted({"a": recovery()}, FACTORS[:-1]),
         lambda f: f.fig_maps({"a": variances(2)}, ["b"], 50.0, BRAIN),
-        lambda f: f.fig_maps({"a": variances(2)}, ["b", "c"], 50.0, BRAIN.T),
         lambda f: f.fig_maps({"a": variances(2)}, list("bc"), 50.0, BRAIN, notes={"a": ["d"]}),
     ],
 )

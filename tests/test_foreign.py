@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from sklearn import decomposition
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -96,10 +97,6 @@ def test_scikit_learns_pca_has_the_fields_of_our_own_up_to_signs():
     [
         (StandardScaler(with_std=False), decomposition.FastICA(3, random_state=0, tol=0.1)),
         ("passthrough", decomposition.TruncatedSVD(3, random_state=0)),
-        (
-            FunctionTransformer(np.sqrt, np.square, check_inverse=False),
-            decomposition.IncrementalPCA(3),
-        ),
         (decomposition.KernelPCA(3, kernel="rbf", fit_inverse_transform=True),),
     ],
     ids=lambda steps: type(steps[-1]).__name__,
@@ -159,9 +156,7 @@ def test_what_a_scikit_learn_model_must_have_is_said_by_the_step():
         (r"decoder answered a ndarray \(2, 65\); .* \(2, 66\)", fewer),
         (r"ndarray \(2,\); it must answer \(2, latent_dim\)", one_row),
     ]
-    for message, estimator in cases:
-        with pytest.raises(ValueError, match=message):
-            FromSklearn(estimator, SHAPE)
+    refused([(message, FromSklearn, estimator, SHAPE) for message, estimator in cases])
     with pytest.raises(ValueError, match="1 images have no standard deviation; give 2 or more"):
         FromSklearn(pca.fit(images), SHAPE, images=sections()[:1])
 
@@ -216,31 +211,23 @@ def test_dropout_is_off_and_every_mode_is_as_before_after_an_error_too():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (
-            lambda x: x,
-            r"encoder answered a Tensor \(2, 1, 6, 11\); .* \(2, latent_dim\)",
-        ),
+        (lambda x: x, r"encoder answered a Tensor \(2, 1, 6, 11\); .* \(2, latent_dim\)"),
         (lambda x: {"mean": x}, r"encoder answered a dict \(\); it must answer \(2, latent_dim\)"),
         (lambda x: (x.flatten(1), x.flatten(1)[:, :2]), r"Tensor \([12], 2\); .*\([12], 66\)"),
     ],
 )
 def test_a_wrong_encoder_is_refused_when_it_is_wrapped(answer, message):
-    with pytest.raises(ValueError, match=message) as error:
-        FromTorch(answer, lambda z: z[:, :1, None].expand(-1, *SHAPE), SHAPE)
-    assert "\n" not in str(error.value)
+    decoder = lambda z: z[:, :1, None].expand(-1, *SHAPE)  # noqa: E731
+    refused([(message, FromTorch, answer, decoder, SHAPE)])
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (lambda z: z, r"decoder answered a Tensor \(2, 3\); it must answer \(2, 6, 11\)"),
-        (lambda z: torch.zeros(len(z), 1, 11, 6), r"decoder answered a Tensor \(2, 11, 6\)"),
-        (lambda z: torch.zeros(1, *SHAPE), r"decoder answered a Tensor \(1, 6, 11\)"),
-        (lambda z: [z], r"decoder answered a list \(\)"),
-    ],
-)
-def test_a_wrong_decoder_is_refused_when_it_is_wrapped(answer, message):
-    with pytest.raises(ValueError, match=message):
-        FromTorch(Linear().encoder, answer, SHAPE)
+def test_a_wrong_decoder_is_refused_when_it_is_wrapped():
+    cases = [
+        (r"decoder answered a Tensor \(2, 3\); it must answer \(2, 6, 11\)", lambda z: z),
+        (r"decoder answered a Tensor \(2, 11, 6\)", lambda z: torch.zeros(len(z), 1, 11, 6)),
+        (r"decoder answered a Tensor \(1, 6, 11\)", lambda z: torch.zeros(1, *SHAPE)),
+        (r"decoder answered a list \(\)", lambda z: [z]),
+    ]
+    refused([(message, FromTorch, Linear().encoder, answer, SHAPE) for message, answer in cases])
     with pytest.raises(ValueError, match="device='tpu9' is not here; auto, cpu"):
         FromTorch(Linear().encoder, Linear().decoder, SHAPE, device="tpu9")

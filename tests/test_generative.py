@@ -129,19 +129,18 @@ def test_with_one_its_noise_is_drawn():
     assert codes.dtype == np.float32 and codes.shape == (20000, 2)
     assert codes[:, 0].var() == pytest.approx(own[:, 0].var() + 0.25, rel=0.05)
     assert set(codes[:, 1]) <= set(own[:, 1])
-    first, again, other = (aggregate_codes(Painter(), IMAGES, 7, seed) for seed in (1, 1, 2))
+    first, again = (aggregate_codes(Painter(), IMAGES, 7) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert not np.allclose(first, other)
 
 
 def test_images_of_three_kinds_are_as_many_scores_in_the_basis():
     model, basis = Painter(), pca_basis(IMAGES, 3)
-    found, again = (generated_scores(model, basis, OTHERS, IMAGES, seed=3) for _ in range(2))
+    found, again = (generated_scores(model, basis, OTHERS, IMAGES) for _ in range(2))
     assert set(found) == {"reconstructions", "prior samples", "aggregate posterior"}
     np.testing.assert_array_equal(again["prior samples"], found["prior samples"])
     codes = {
         "reconstructions": model.encode(OTHERS),
-        "aggregate posterior": aggregate_codes(model, IMAGES, len(OTHERS), seed=3),
+        "aggregate posterior": aggregate_codes(model, IMAGES, len(OTHERS)),
     }
     assert set(generated_scores(model, basis, OTHERS, IMAGES, has_prior=False)) == set(codes)
     for kind, z in codes.items():
@@ -230,16 +229,7 @@ def test_a_second_implementation_agrees_on_unequal_weights():
     assert (found.gap > 0.1).all() and np.array_equal(found.gap, found[1] - found[0])
 
 
-def test_a_sigma_a_pixel_is_taken_pixel_by_pixel():
-    images = np.random.default_rng(0).random((4, *SHAPE))
-    for sigma in (np.linspace(0.1, 0.5, 15).reshape(SHAPE), 0.2):
-        found = likelihood_bound(Constant(0.4), images, sigma, 5)
-        wanted = norm.logpdf(images, 0.4, sigma).sum(axis=(1, 2))
-        np.testing.assert_allclose(found.elbo, wanted, rtol=1e-9)
-        np.testing.assert_allclose(found.importance_weighted, wanted, rtol=1e-9)
-
-
-def test_chunks_and_seeds(monkeypatch):
+def test_chunks_change_nothing(monkeypatch):
     model = Linear(widen=1.5)
     images = model.sample(7)
     whole, sigma = likelihood_bound(model, images, SIGMA, 4), fitted_sigma(model, images)
@@ -247,40 +237,27 @@ def test_chunks_and_seeds(monkeypatch):
         monkeypatch.setattr("brainvae_core.metrics.generative.CHUNK_PIXELS", chunk)
         np.testing.assert_allclose(likelihood_bound(model, images, SIGMA, 4), whole, rtol=1e-6)
         assert fitted_sigma(model, images) == pytest.approx(sigma)
-    other = likelihood_bound(model, images, SIGMA, 4, seed=1)
-    assert not np.allclose(other.elbo, whole.elbo, rtol=1e-6)
 
 
 def test_the_fitted_sigma_is_the_noise():
     model = Linear(sigma=0.2)
     images = model.sample(4000, seed=1)
     assert fitted_sigma(model, images) == pytest.approx(0.2, rel=0.02)
-    by_pixel = fitted_sigma(model, images, per_pixel=True)
-    assert by_pixel.shape == SHAPE
-    np.testing.assert_allclose(by_pixel, 0.2, rtol=0.06)
-    images = np.zeros((4, *SHAPE))
-    images[:, 1, 2] = 0.5
-    by_pixel = fitted_sigma(Constant(0), images, per_pixel=True)  # a black pixel may be bright yet
-    assert by_pixel[0, 0] == 0.001 and by_pixel[1, 2] == 0.5
+    assert fitted_sigma(Constant(0.4), np.full((4, *SHAPE), 0.4)) == 0.001  # no other is impossible
 
 
 def test_nonsense_is_refused_by_name():
     a, images = sample(8, 3), brains(6)
-    basis, broken = pca_basis(images, 3), np.where(images == images[0, 0, 0], np.nan, images)
+    basis = pca_basis(images, 3)
     model, drawn = Linear(), Linear().sample(3)
-    turned = np.ones(SHAPE[::-1])
     cases = [
         (r"scores_a \(8, 3\) and scores_b \(3, 8\) .* columns", frechet_distance, a, a.T),
-        ("scores_b.*at least 2 rows", frechet_distance, a, a[:1]),
         ("d = 6 .* 1 to 5", pca_basis, images, 6),
         ("span only 2", pca_basis, np.concatenate([images[:3], images[:3]]), 3),
         (r"an image \(17, 12\) and the basis \(12, 17\)", basis.project, images.mT),
-        (r"images\[0\] has pixels that are not finite", basis.project, broken),
         ("6 real and 5 generated", pca_frechet_distance, basis, images, images[:5]),
         ("n=0: draw at least 1", aggregate_codes, Points(), IMAGES, 0),
-        ("sigma must be positive", likelihood_bound, model, drawn, 0.0),
-        (r"sigma is \(5, 3\); .* or \(3, 5\)", likelihood_bound, model, drawn, turned),
-        ("n_samples=0", likelihood_bound, model, drawn, SIGMA, 0),
+        ("sigma=0 must be positive", likelihood_bound, model, drawn, 0.0, 4),
     ]
     refused(cases)
     assert len(pca_basis(images, 5).components) == 5
@@ -288,7 +265,12 @@ def test_nonsense_is_refused_by_name():
     mean, std = Linear().posterior(drawn)
     for wrong, said in ((-std, "logarithm of the variance"), (std[0], r"a std of \(\d,\)")):
         model.posterior = lambda x, wrong=wrong: (mean, wrong)
-        refused([(said, likelihood_bound, model, drawn, SIGMA)])
+        refused([(said, likelihood_bound, model, drawn, SIGMA, 4)])
     model = Linear()
     model.mean = np.full(15, np.nan)
-    refused(("not finite", of, model, drawn, SIGMA) for of in (likelihood_bound, fitted_sigma))
+    refused(
+        [
+            ("not finite", likelihood_bound, model, drawn, SIGMA, 4),
+            ("not finite", fitted_sigma, model, drawn),
+        ]
+    )

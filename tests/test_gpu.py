@@ -10,7 +10,6 @@ from small_brains import fit_alone, sections
 from brainvae_core.metrics import CWSSIM
 from brainvae_core.models import BetaVAEConfig, OutOfDeviceMemory, train_together, training
 from brainvae_core.models.devices import Images, free_memory, pick_precision
-from brainvae_core.models.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 SHAPE = (40, 56)
@@ -29,12 +28,10 @@ def assert_close(one, other, tolerance=1e-2):
         assert row["validation_loss"] == pytest.approx(expected["validation_loss"], rel=tolerance)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_graph_does_what_its_steps_do(monkeypatch, objective):
-    config = replace(CONFIG, objective=objective, likelihood="gaussian_learned")
-    graph = fit(config)
+def test_a_graph_does_what_its_steps_do(monkeypatch):
+    graph = fit(CONFIG)
     monkeypatch.setattr(training, "captured", lambda step, stream: step)
-    assert_close(graph, fit(config))
+    assert_close(graph, fit(CONFIG))
 
 
 def test_a_fit_is_that_of_the_cpu():
@@ -78,28 +75,10 @@ def test_a_team_is_what_each_is_alone():
         assert_close(fitted, fit(config))
 
 
-def test_a_nan_in_one_leaves_the_others():
-    configs = [CONFIG, replace(CONFIG, learning_rate=1e18, lr_warmup=0), replace(CONFIG, seed=1)]
-    failures = [f.failure for f in train_together(configs, TRAIN, VALIDATION, device="cuda")]
-    assert failures[0] is failures[2] is None and "not finite" in failures[1]
-
-
 def test_a_fit_goes_on_from_its_checkpoint(tmp_path):
     whole = fit(CONFIG)
     fit(replace(CONFIG), checkpoint=tmp_path / "c")
     assert_close(whole, fit(CONFIG, checkpoint=tmp_path / "c"))
-
-
-def test_what_has_no_room_is_streamed(monkeypatch):
-    resident = fit(CONFIG)
-    monkeypatch.setattr("brainvae_core.models.devices.SHARE", 0.0)
-    assert Images(TRAIN, torch.device("cuda")).resident is None
-    assert_close(resident, fit(CONFIG))
-
-
-@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
-def test_lower_precision_stays_near(precision):
-    assert_close(fit(CONFIG), fit(replace(CONFIG, precision=precision)), 0.05)
 
 
 def test_models_leave_no_memory_behind():

@@ -64,8 +64,7 @@ def tree(tmp_path_factory):
 
 
 def dry_cd(arguments, folder):
-    (wanted,) = arguments
-    assert (folder / wanted).is_dir()
+    assert (folder / arguments[0]).is_dir()
 
 
 def dry_source(arguments, folder):
@@ -74,7 +73,15 @@ def dry_source(arguments, folder):
 
 
 def dry_make(arguments, folder):
-    prints(["make", "-n", *arguments], folder)
+    answer = subprocess.run(
+        ["make", "-n", *arguments],
+        cwd=folder,
+        env=os.environ | {"BRAINVAE_DATA": "/path/to/folder"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 def dry_snakemake(arguments, folder):
@@ -90,16 +97,22 @@ def dry_python(arguments, folder):
     program = arguments[1:] if first == "-m" else arguments
     if first == "-m":
         assert program[0].startswith("brainvae_core.")
-        main = importlib.import_module(program[0]).main
+        main, path = importlib.import_module(program[0]).main, sys.path
     else:
         script = folder / first
         assert script.suffix == ".py" and script.is_file()
         main = partial(runpy.run_path, str(script), run_name="__main__")
-    path = [*sys.path] if first == "-m" else [str(script.parent), *sys.path]
-    with mock.patch.object(sys, "argv", [first, "--help"]), mock.patch.object(sys, "path", path):
-        printed = helped(main)
+        path = [str(script.parent), *sys.path]
+    printed = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [first, "--help"]),
+        mock.patch.object(sys, "path", path),
+        contextlib.redirect_stdout(printed),
+        pytest.raises(SystemExit, match="^0$"),
+    ):
+        main()
     for argument in program[1:]:
-        assert not argument.startswith("--") or argument in printed, argument
+        assert not argument.startswith("--") or argument in printed.getvalue(), argument
     if program[0] == "brainvae_core.study":
         p = read_profile(folder / f"notebooks/params/{program[1]}.yaml")
         only = program.index("--only") + 1 if "--only" in program else len(program)
@@ -112,46 +125,28 @@ def dry_python(arguments, folder):
 def dry_papermill(arguments, folder, out):
     """Prepared and not executed; the parameters are then read as the notebook's next cell would."""
     given = papermill.make_context("papermill", list(arguments)).params
-    target = out / "prepared.ipynb"
+    target, namespace, tags = out / "prepared.ipynb", {}, []
     arguments = [str(target) if a == given["output_path"] else a for a in arguments]
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         answer = CliRunner().invoke(papermill, [*arguments, "--prepare-only"])
-    finally:
-        os.chdir(before)
-    assert answer.exit_code == 0, f"{answer.output} {answer.exception}"
-    namespace, tags = {}, []
-    for cell in json.loads(target.read_text())["cells"]:
-        found = {"parameters", "injected-parameters"} & set(cell["metadata"].get("tags", []))
-        if found:
-            exec("".join(cell["source"]), namespace)
-            tags += found
+        assert answer.exit_code == 0, f"{answer.output} {answer.exception}"
+        for cell in json.loads(target.read_text())["cells"]:
+            found = {"parameters", "injected-parameters"} & set(cell["metadata"].get("tags", []))
+            if found:
+                exec("".join(cell["source"]), namespace)
+                tags += found
+        read_settings(namespace)
     assert tags[0] == "parameters"
     assert ("injected-parameters" in tags) == any(a in ("-p", "-r", "-y") for a in arguments)
-    os.chdir(folder)
-    try:
-        read_settings(namespace)
-    finally:
-        os.chdir(before)
 
 
-def helped(main) -> str:
-    """What a program prints of itself."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    return printed.getvalue()
-
-
-def prints(command, folder) -> str:
-    environment = os.environ | {"BRAINVAE_DATA": "/path/to/folder"}
-    answer = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return answer.stdout + answer.stderr
+KNOWN = {
+    "cd": dry_cd,
+    "source": dry_source,
+    "make": dry_make,
+    "snakemake": dry_snakemake,
+    "python": dry_python,
+}
 
 
 def dry_run(command, folder, out):
@@ -159,15 +154,8 @@ def dry_run(command, folder, out):
     program = Path(words[0]).name
     if program == "papermill":
         return dry_papermill(words[1:], folder, out)
-    known = {
-        "cd": dry_cd,
-        "source": dry_source,
-        "make": dry_make,
-        "snakemake": dry_snakemake,
-        "python": dry_python,
-    }
-    assert program in known, f"no way to try this command: {command}"
-    return known[program](words[1:], folder)
+    assert program in KNOWN, f"no way to try this command: {command}"
+    return KNOWN[program](words[1:], folder)
 
 
 @pytest.mark.parametrize("folder, command", commands())
@@ -201,10 +189,10 @@ def test_the_page_counts_the_fits_of_a_profile(name, n_fits):
 
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(
-        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S
-    )
-    for shown, quick in (("n_brains=256, shape=(80, 112)", "n_brains=24, shape=(40, 56)"),) + (
+    readme = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```$", readme, re.M | re.S)
+    for shown, quick in (
+        ("n_brains=256, shape=(80, 112)", "n_brains=24, shape=(40, 56)"),
         ("steps=500", "steps=2, batch_size=4"),
     ):
         assert shown in example

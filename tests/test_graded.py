@@ -7,10 +7,7 @@ import pytest
 from refusals import refused
 from toys import Answers
 
-from brainvae_core.metrics import (
-    artefact_removal,
-    graded_removal,
-)
+from brainvae_core.metrics import artefact_removal, graded_removal
 
 KINDS, STRENGTHS, N, SHAPE = ("leak", "grid"), (0.3, 0.6, 1.0), 4, (5, 7)
 MEAN = np.full(SHAPE, 0.5)

@@ -285,16 +285,6 @@ def test_without_a_difference_alarms_are_as_many_as_told(case):
     assert (((found["low"] > 0) | (found["high"] < 0)) == (found["p"] < 0.05)).all()
 
 
-def test_students_t_fails_where_the_fewer_vary_more():
-    """The reason for HC2: what a plain linear model says of the same brains."""
-    values = np.random.default_rng(0).standard_normal((32, 400))
-    values[24:] *= 3
-    plain = stats.ttest_ind(values[24:], values[:24]).pvalue
-    found = group_differences(values, design_of(two_groups(24, 8), "genotype"), n_permutations=0)
-    assert (plain < 0.05).mean() > 0.15
-    assert within_chance((found["p"] < 0.05).sum(), 400)
-
-
 @pytest.mark.parametrize("covariates", [[], ["sex", "age"]], ids=["alone", "adjusted"])
 def test_families_of_measures_raise_as_many_alarms_as_told(covariates):
     rng, alarms = np.random.default_rng(0), np.zeros(2)
@@ -305,27 +295,6 @@ def test_families_of_measures_raise_as_many_alarms_as_told(covariates):
         alarms += [found["p_family"].min() <= 0.05, found["q"].min() <= 0.05]
     assert within_chance(alarms[0])
     assert alarms[1] <= stats.binom.isf(0.0005, COHORTS, 0.05)  # Benjamini and Hochberg's is safe
-
-
-def test_a_real_table_of_brains_makes_designs_that_hold_their_level(real_data):
-    """2,917 injected brains: sexes, strains, sites and volumes as they occur."""
-    path = real_data / "allen_api/connectivity_experiments_2024.csv"
-    if not path.is_file():
-        pytest.skip(f"BRAINVAE_DATA has no {path.name}")
-    names = {"injection-volume": "volume", "structure-abbrev": "site"}
-    table, rng = pd.read_csv(path, index_col="id").rename(columns=names), np.random.default_rng(0)
-    found, covariates = [], ["strain", "site", "volume"]
-    for seed in range(COHORTS // 50):
-        brains = table.sample(300, random_state=seed)
-        usable, why = usable_brains(brains, "gender", covariates)
-        assert len(why) == (~usable).sum() > 50
-        design = design_of(brains[usable], "gender", covariates)
-        values = rng.standard_normal((usable.sum(), 50)) + 3 * design.matrix[:, [-1]]
-        found.append(group_differences(values, design, n_permutations=199, seed=seed))
-        assert found[-1]["contrast"][0] == "M − F"
-    found = pd.concat(found)
-    for name in ("p", "p_permuted"):
-        assert within_chance((found[name] <= 0.05).sum()), name
 
 
 # ---- designs ----
@@ -406,10 +375,8 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do():
         [
             ("no column 'genotyp'; did you mean 'genotype'?", design_of, brains, "genotyp"),
             ("no column 'qqq'; it has genotype, age", usable_brains, brains, "age", ["qqq"]),
-            ("'age' is one name; give a list", design_of, brains, "genotype", "age"),
             ("'age' is named twice", design_of, brains, "age", ["age"]),
             ("genotype is 'WT' for every brain.*two", design_of, brains[:6], "genotype"),
-            ("age is '5' for every brain", design_of, with_(age=5), "genotype", ["age"]),
             (
                 "one brain with 'HET'",
                 design_of,
@@ -417,23 +384,7 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do():
                 "genotype",
             ),
             ("two rows are of brain m1;", usable_brains, brains.iloc[[0, 1, 1]], "age"),
-            ("one brain with '1'", design_of, with_(age=[0] * 11 + [1]), "age"),
             ("id has 12 values for 12 brains", design_of, with_(id=[*"abcdefghijkl"]), "id"),
-            ("id has 11 values", design_of, with_(id=[*"aacdefghijkl"]), "genotype", ["id"]),
-            (
-                "batch says the same as genotype",
-                design_of,
-                with_(batch=[*"aaabbbcccddd"]),
-                "genotype",
-                ["age", "batch"],
-            ),
-            (
-                "weeks says the same as age:",
-                design_of,
-                with_(weeks=brains["age"] / 7 + 1),
-                "genotype",
-                ["age", "weeks"],
-            ),
             (
                 "sum says the same as genotype and age",
                 design_of,
@@ -462,13 +413,6 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do():
                 "age",
             ),
             (
-                "4 brains are too few for 3 columns.*at least 5",
-                design_of,
-                brains[4:8],
-                "genotype",
-                ["age"],
-            ),
-            (
                 "values are of 11 brains and the design of 12",
                 group_differences,
                 values[:11],
@@ -482,10 +426,7 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do():
                 design,
             ),
             ("'SSp' holds words", group_differences, table.assign(SSp="a"), design),
-            ("not finite", group_differences, np.where(values > 2, 0, np.inf), design),
-            (r"values is \(12,\)", group_differences, values[:, 0], design),
         ]
     )
-    for wrong in ({"level": 1.0}, {"n_permutations": -1}):
-        with pytest.raises(ValueError, match=f"{[*wrong][0]}="):
-            group_differences(values, design, **wrong)
+    with pytest.raises(ValueError, match="n_permutations=-1"):
+        group_differences(values, design, n_permutations=-1)

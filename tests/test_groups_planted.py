@@ -19,7 +19,6 @@ from brainvae_core.cohorts import (
     drawn_atlas,
     planted_difference,
     read_sections,
-    rendered,
     simulate,
     simulate_groups,
 )
@@ -93,7 +92,8 @@ def test_the_truth_of_a_region_lies_in_it(effect):
     if factor in FACTORS:  # by another road: other brains, of the simulator itself
         _, before = ANATOMICAL.draw(200, np.random.default_rng(5))
         sections = [
-            rendered(f, ATLAS) for f in (before, before.assign(**{factor: before[factor] + 1}))
+            ANATOMICAL.rendered(f, ATLAS)
+            for f in (before, before.assign(**{factor: before[factor] + 1}))
         ]
         assert correlation(planted, (sections[1] - sections[0]).mean(axis=0)) > 0.95
     size = np.abs(planted)
@@ -261,19 +261,6 @@ def test_without_a_design_a_lab_is_like_the_reference():
     assert np.abs(lab[:, None] - other).max(axis=(2, 3)).min() > 0.05  # nobody is in both
 
 
-def test_a_real_design_is_taken(real_data):
-    real = pd.read_csv(real_data / "allen_api/connectivity_experiments_2024.csv")
-    names = {"gender": "sex", "strain": "strain", "transgenic-line": "line"}
-    names["structure-abbrev"] = "injection_structure"
-    design = real[[*names]].rename(columns=names).sample(60, random_state=0)
-    cohort = made(40, 20, "ventricle", 1, design=design)
-    pd.testing.assert_frame_equal(
-        cohort.metadata[[*design]].reset_index(drop=True), design.reset_index(drop=True)
-    )
-    assert list(cohort.metadata)[:5] == ["group", *names.values()]
-    assert cohort.metadata["strain"].isna().any()
-
-
 def test_a_lab_hands_in_files_that_are_read_again(tmp_path):
     cohort = made(4, 3, "thickness", 1)
     sections, metadata, refused_brains = read_sections(write_lab(tmp_path / "lab", cohort))
@@ -286,13 +273,10 @@ def test_a_lab_hands_in_files_that_are_read_again(tmp_path):
 
 def test_what_is_no_lab_is_refused():
     table = lab_table(9)
-    more = pd.DataFrame({"group": ["WT"] * 5 + ["wt"] * 4})
     refused(
         [
             ("^no effect 'size'; there are none, thickness,", made, 3, 3, "size"),
-            ("^no effect 'x'", planted_difference, "x", 1, ATLAS),
             (r"^size=2.5 of effect 'width' is outside \[-2, 2\]$", made, 3, 3, "width", 2.5),
-            (r"^size=nan of effect 'width' is outside", made, 3, 3, "width", np.nan),
             (r"^size=-0.1 of effect 'damage' is outside \[0, 1\]$", made, 3, 3, "damage", -0.1),
             ("^0 wild types and 3 knockouts; give at least 1 of each$", made, 0, 3),
             ("^no simulator 'real'", lambda: made(simulator="real")),
@@ -301,7 +285,6 @@ def test_what_is_no_lab_is_refused():
                 "^the design's group has 6 WT, 3 KO of 5 WT and 4 KO",
                 lambda: made(5, 4, design=table),
             ),
-            ("^the design's group has 5 WT, 0 KO", lambda: made(5, 4, design=more)),
             (r"^artefact_share=2 is outside", lambda: made(artefact_share=2)),
         ]
     )

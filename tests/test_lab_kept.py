@@ -1,7 +1,6 @@
 """What is told of a lab's brains before all else, and how a report takes an earlier one's place."""
 
 import json
-import re
 import subprocess
 from pathlib import Path
 
@@ -160,14 +159,3 @@ def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypa
     assert Path(folder, "page").read_text() == "old" and Path(new, "page").read_text() == "new"
     assert lab.take_place(new, folder) == folder and Path(folder, "page").read_text() == "new"
     assert sorted(f.name for f in tmp_path.rglob("*")) == [".x", "old", "page"]
-
-
-def test_the_page_shows_every_picture_of_a_report_and_none_is_large():
-    book = Path(__file__).parent.parent / "book"
-    shown = set(
-        re.findall(r"_static/your_brains/(\w+\.png)", (book / "your_brains.md").read_text())
-    )
-    kept = {path.name: path.stat().st_size for path in book.glob("_static/your_brains/*")}
-    chapter = (book.parent / "notebooks/11_your_brains.py").read_text()
-    assert shown == set(kept) == set(re.findall(r'"(\w+\.png)": ', chapter))
-    assert max(kept.values()) <= 150_000

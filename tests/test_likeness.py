@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from refusals import refused
 from scipy.stats import binomtest, f_oneway, ttest_ind
 
-from brainvae_core.cohorts import FACTORS, drawn_atlas, rendered
+from brainvae_core.cohorts import FACTORS, drawn_atlas
+from brainvae_core.cohorts.simulated import ANATOMICAL
 from brainvae_core.metrics import difference_kind, section_changes
 from brainvae_core.metrics.groups import basis_of
 from brainvae_core.metrics.likeness import KINDS, _statistics
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+rendered = ANATOMICAL.rendered
 ATLAS = drawn_atlas().resampled((80, 112))
 REGIONS = dict(zip(ATLAS.regions(), ATLAS.roi_masks(ATLAS.regions()), strict=True))
 N = 20
@@ -145,20 +147,6 @@ def test_statistics_are_those_of_scipy(seed, n_a, n_b):
     np.testing.assert_allclose(found[0] ** 2, expected)
 
 
-def test_covariates_are_adjusted_for():
-    rng = np.random.default_rng(6)
-    age, group = rng.normal(size=40), np.arange(40) >= 20
-    values = rng.normal(size=(40, 2)) + np.outer(age, [3, 0])
-    design = np.column_stack([np.ones(40), group, age])
-    tested = np.array([False, True, False])
-    (found,) = _statistics(values, basis_of(design, tested)[0], 1, np.arange(40)[None])
-    without, whole = (
-        np.square(values - x @ np.linalg.lstsq(x, values, rcond=None)[0]).sum(axis=0)
-        for x in (design[:, ~tested], design)
-    )
-    np.testing.assert_allclose(found, np.sqrt((without - whole) / (whole / 37)))
-
-
 @pytest.mark.parametrize("covariate", [False, True])
 def test_nothing_is_found_in_nothing_as_often_as_is_said(covariate):
     n_cohorts, n, found = (1000 if NIGHTLY else 100), 14, 0
@@ -201,28 +189,18 @@ def test_two_kinds_alike_are_not_told():
 
 def test_refusals():
     changes = table_of(np.random.default_rng(9), N)
-    twice = np.column_stack([GROUPS, GROUPS[:, 1]])
-    three = np.array([False, True, False])
-    few = np.eye(4, 3) + [[1, 0, 0]]
     images, mask = drawn(3, 9), ATLAS.brain_mask
     refused(
         [
             ("design has 20 rows.* 19 brains", difference_kind, changes[1:], GROUPS, TESTED),
             ("intercept is the first", difference_kind, changes, GROUPS[:, ::-1], TESTED[::-1]),
-            ("tested is int64", difference_kind, changes, GROUPS, np.array([0, 1])),
             ("tested is bool", difference_kind, changes, GROUPS, np.array([True, True])),
-            ("column 2 says the same as column 1", difference_kind, changes, twice, three),
-            ("4 brains are too few.* 3 columns", difference_kind, changes[:4], few, three),
             ("kinds of measures", difference_kind, changes[["anatomy"]], GROUPS, TESTED),
             ("no measure differs", difference_kind, changes * 0, GROUPS, TESTED),
-            ("not finite", difference_kind, changes / 0, GROUPS, TESTED),
-            ("mean image is", section_changes, images, MEAN[1:], mask, REGIONS, 100),
-            ("brain_mask .*one shape", section_changes, images, MEAN, mask[1:], REGIONS, 100),
             ("DG .*one shape", section_changes, images, MEAN, mask, {"DG": mask[1:]}, 100),
             ("0.5 mm thick", section_changes, images, MEAN, mask, {}, 100),
             ("pixel_um=0", section_changes, images, MEAN, mask, REGIONS, 0),
             ("mask is empty", section_changes, images, MEAN, mask & False, REGIONS, 100),
-            ("plane_change", section_changes, images, MEAN, mask, REGIONS, 100, MEAN[1:]),
         ]
     )
     for message, options in (

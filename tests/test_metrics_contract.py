@@ -200,16 +200,7 @@ def test_what_leaves_the_greys_by_a_little_is_scored():
     for answer in (little, edge, IMAGES > 0.5, np.zeros(IMAGES.shape, dtype=np.uint8)):
         assert explained_variance(IMAGES, answer, MEAN) < 1
     edge[0].flat[:8] = 2.5  # more than 1 %
-    refused(
-        [
-            (
-                "^reconstructions has values from -3 to 2.5; greys",
-                explained_variance,
-                IMAGES,
-                edge,
-                MEAN,
-            )
-        ]
-    )
+    said = "^reconstructions has values from -3 to 2.5; greys"
+    refused([(said, explained_variance, IMAGES, edge, MEAN)])
     assert np.isfinite(radial_spectrum(IMAGES - MEAN, 25.0)[1]).all()
     assert np.isfinite(pixel_detection(99 * (DIRTY - IMAGES), MASKS)).all()

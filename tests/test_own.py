@@ -51,16 +51,6 @@ def save_nrrd(path, volume=VOLUME, spacing=200.0):
     return path
 
 
-def save_true_nrrd(path, volume, codes):
-    """As SimpleITK writes a volume whose axes go to where codes say."""
-    affine = nib.load(save_nifti(path.with_suffix(".nii"), volume, codes=codes)).affine[:3, :3]
-    directions = (affine * [[-1], [-1], [1]]).T  # RAS to LPS, a row an axis
-    nrrd.write(
-        str(path), volume, {"space": "left-posterior-superior", "space directions": directions}
-    )
-    return path
-
-
 def save_tiff(path, volume=VOLUME, **options):
     tifffile.imwrite(path, volume, photometric="minisblack", **options)
     return path
@@ -87,11 +77,10 @@ def test_every_kind_of_volume_gives_the_same_section(tmp_path, source):
 
 
 def test_a_plane_between_two_is_between_them(tmp_path):
-    for path in (save_tiff(tmp_path / "a.tif"), save_nifti(tmp_path / "a.nii.gz")):
-        found = read_section(path, PLANE + 3)
-        expected = enlarged(VOLUME[20] * (5 / 8) + VOLUME[21] * (3 / 8))
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=0.01)
-        np.testing.assert_allclose(read_section(path, 527), enlarged(VOLUME[65]), rtol=1e-5)
+    path = save_tiff(tmp_path / "a.tif")
+    expected = enlarged(VOLUME[20] * (5 / 8) + VOLUME[21] * (3 / 8))
+    np.testing.assert_allclose(read_section(path, PLANE + 3), expected, rtol=1e-5, atol=0.01)
+    np.testing.assert_allclose(read_section(path, 527), enlarged(VOLUME[65]), rtol=1e-5)
 
 
 def turned(code):
@@ -101,34 +90,20 @@ def turned(code):
     return np.ascontiguousarray(VOLUME.transpose(order)[flips])
 
 
-@pytest.mark.parametrize("code", ["asr", "psl", "ras", "sal", "lip", "ira"])
+@pytest.mark.parametrize("code", ["asr", "psl", "lip", "ira"])
 def test_an_orientation_wins_over_the_header(tmp_path, code):
-    expected = enlarged(VOLUME[20])
     volume = turned(code)
-    paths = [
+    for path in (
         save_tiff(tmp_path / "a.tif", volume),
-        save_tiff(tmp_path / "packed.tif", volume, compression="zlib"),
         save_nifti(tmp_path / "lies.nii", volume, codes="RAS"),
         save_nrrd(tmp_path / "a.nrrd", volume),
         brainreg_folder(tmp_path / "mouse", volume),
-    ]
-    for path in paths:
-        found = read_section(path, PLANE, orientation=code)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=0.01)
-    true = code.translate(str.maketrans("apsirl", "PAISLR"))
-    for path in (
-        save_nifti(tmp_path / "true.nii", volume, codes=true),
-        save_true_nrrd(tmp_path / "true.nrrd", volume, true),
     ):
-        np.testing.assert_allclose(read_section(path, PLANE), expected, rtol=1e-5)
-
-
-def test_a_nifti_that_says_nothing_takes_an_orientation(tmp_path):
-    path = save_nifti(tmp_path / "a.nii", spacing_mm=1, codes="RAS")
-    found = read_section(path, PLANE, orientation="asr")
+        found = read_section(path, PLANE, orientation=code)
+        np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5, atol=0.01)
+    codes = code.translate(str.maketrans("apsirl", "PAISLR"))
+    found = read_section(save_nifti(tmp_path / "true.nii", volume, codes=codes), PLANE)
     np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5)
-    with pytest.raises(ValueError, match="atlas.* along axes 'lpi'; give its orientation"):
-        read_section(path, PLANE)
 
 
 def test_nifti_scaling_is_applied_and_a_voxel_more_is_still_the_atlas(tmp_path):
@@ -199,52 +174,7 @@ def test_a_tiffs_tag_orientation_is_applied(tmp_path, tag, stored):
         np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5, atol=0.01)
 
 
-# ---- the same brain in every format ----
-
-
-def same_brain(folder, volume):
-    """One volume that runs asr, in all formats and orders of axes that people store it in."""
-    nrrd_of = {"sitk": "PIL", "ras": "RAS", "las": "LAS"}
-    paths = [
-        save_tiff(folder / "plain.tif", volume),
-        save_tiff(folder / "ij.tif", volume, imagej=1),
-    ]
-    for name, codes in {"asr": "PIL", "ras": "RAS", "lps": "LPS", **nrrd_of}.items():
-        # The codes say where axes go to; the volume's own go to PIL.
-        turn = nib.orientations.ornt_transform(
-            nib.orientations.axcodes2ornt("PIL"), nib.orientations.axcodes2ornt(codes)
-        )
-        turned = np.ascontiguousarray(nib.orientations.apply_orientation(volume, turn))
-        spacing = 13.2 / volume.shape[0]
-        path = save_nifti(folder / f"{name}.nii.gz", turned, spacing, codes)
-        if name in nrrd_of:
-            affine = nib.load(path).affine[:3, :3]
-            space = {"sitk": "left-posterior-superior"}.get(name, codes)
-            signs = {"sitk": [[-1], [-1], [1]], "ras": [[1], [1], [1]], "las": [[-1], [1], [1]]}[
-                name
-            ]
-            header = {"space": space, "space directions": (affine * signs).T}
-            path = folder / f"{name}.nrrd"
-            nrrd.write(str(path), turned, header)
-        paths.append(path)
-    return paths
-
-
-def test_one_brain_in_every_format_gives_one_section(tmp_path):
-    paths = same_brain(tmp_path, VOLUME)
-    np.save(tmp_path / "section.npy", VOLUME[20])
-    for path in (*paths, tmp_path / "section.npy"):
-        found = read_section(path, PLANE)
-        np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5, atol=0.01)
-
-
-def test_the_real_brain_in_every_format_gives_one_section(real_data, tmp_path):
-    brain = tifffile.imread(real_data / "individuals" / "swcA_stpt_ccf50.tif")
-    with np.load(real_data / "individuals" / "individuals_ccf25_ap286.npz") as kept:
-        expected = kept["swcA"]
-    np.save(tmp_path / "section.npy", brain[143])
-    for path in (*same_brain(tmp_path, brain), tmp_path / "section.npy"):
-        assert np.abs(read_section(path, 286) - expected).max() <= 0.5, path.name
+# ---- what is real ----
 
 
 def test_a_real_brainreg_folder_gives_the_plane_made_from_it(real_data, tmp_path):
@@ -272,49 +202,39 @@ def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
     def case(words, path, *options):
         cases.append((f"{re.escape(path.name)}.*{words}", read_section, path, *options))
 
-    for code in ("", "as", "asa", "asx", "asrr", "ASR", "rps ", None, "headers"):
+    for code in ("as", "asa", "asrr", "ASR", None):
         words = "is none; give 'header' or one each of a or p"
         cases.append((words, read_section, save_tiff(tmp_path / "a.tif"), 286, code))
         cases.append((words, read_sections, tmp_path, 286, code))
     for plane in (-1, 528):
         words = f"plane {plane} is outside the atlas; 0 to 527 exist"
         case(words, save_tiff(tmp_path / "a.tif"), plane)
-        case(words, save_nifti(tmp_path / "a.nii"), plane)
-    for i, shape in enumerate([(60, 40, 57), (66, 57, 40), (3, 5, 7), (40, 66, 57)]):
+    for i, shape in enumerate([(60, 40, 57), (66, 57, 40), (3, 5, 7)]):
         path = save_tiff(tmp_path / f"{i}.tif", np.zeros(shape, np.uint16))
         case(r"extend over .*13\.20 × 8\.00 × 11\.40 mm.*brainreg", path)
     folder = brainreg_folder(tmp_path / "100", atlas="allen_mouse_100um")
     case(r"extend over 6\.60 × 4\.00 × 5\.70 mm", folder)
-    case(r"6\.60 × 4\.00 × 5\.70", save_nifti(tmp_path / "100.nii", spacing_mm=0.1))
     case(r"12\.54 × 7\.60 × 10\.83", save_nrrd(tmp_path / "190.nrrd", spacing=190.0))
-    for i, value in enumerate((np.nan, np.inf)):
-        voxels[20, 3, 4] = value
-        np.save(tmp_path / f"hole{i}.npy", voxels[20])
-        for path in (
-            save_tiff(tmp_path / f"hole{i}.tif", voxels),
-            save_nifti(tmp_path / f"hole{i}.nii", voxels),
-            tmp_path / f"hole{i}.npy",
-        ):
-            case("NaN or infinite", path, PLANE)
-        read_section(tmp_path / f"hole{i}.tif", PLANE + 80)
+    voxels[20, 3, 4] = np.nan
+    path = save_tiff(tmp_path / "hole.tif", voxels)
+    case("NaN or infinite", path, PLANE)
+    read_section(path, PLANE + 80)
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     case("of a format that is not read; a brainreg folder", tmp_path / "a.png")
     np.savez(tmp_path / "two.npz", left=VOLUME[0], right=VOLUME[0])
     case("2 arrays; a file with one is read", tmp_path / "two.npz")
     for name, array, words in (
         ("volume.npy", VOLUME, r"of shape \(66, 40, 57\); one \(height, width\)"),
+        ("none.npy", np.empty((0, 5)), r"holds an array of shape \(0, 5\)"),
         ("complex.npy", VOLUME[0] * 1j, "holds complex128"),
         ("objects.npy", np.array([[None]]), "no readable section: .*allow_pickle"),
     ):
         np.save(tmp_path / name, array, allow_pickle=True)
         case(words, tmp_path / name)
-    tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((40, 57, 3), np.uint8), photometric="rgb")
-    case("colours", tmp_path / "rgb.tif")
     path = save_tiff(tmp_path / "channels.tif", np.zeros((2, 6, 4, 5), np.uint8))
     case(r"shape \(2, 6, 4, 5\)", path)
-    for name, target in (("gone.nii.gz", "no/such/file"), ("gone", "/no/such/folder")):
-        (tmp_path / name).symlink_to(target)
-        case(rf"a link to nothing \({target}\); fetch", tmp_path / name)
+    (tmp_path / "gone.nii.gz").symlink_to("no/such/file")
+    case(r"a link to nothing \(no/such/file\); fetch", tmp_path / "gone.nii.gz")
     for name, text, words in (
         ("lfs.tif", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("annex.nii.gz", "/annex/objects/MD5E-s1--0.nii.gz\n", "git annex get"),
@@ -325,17 +245,13 @@ def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
     case(r"holds several brains \(a, b\); give one", several)
     (brainreg_folder(tmp_path / "nojson") / "brainreg.json").unlink()
     case("no brainreg.json; give its downsampled_standard.tiff itself", tmp_path / "nojson")
-    (tmp_path / "empty").mkdir()
-    case("no brainreg.json; a brainreg folder", tmp_path / "empty")
     case("no downsampled_standard.tiff", brainreg_folder(tmp_path / "half", name="downsampled"))
     for channel in "ab":
         folder = brainreg_folder(tmp_path / "both", name=f"downsampled_standard_{channel}")
     case("downsampled_standard_a.tiff, downsampled_standard_b.tiff", folder)
-    for i, text in enumerate(("[1]", "{", "")):
-        folder = brainreg_folder(tmp_path / f"json{i}")
-        (folder / "brainreg.json").write_text(text)
-        case("not what brainreg writes", folder)
-    case(r"holds an array of shape \(0, 5\)", saved(tmp_path / "none.npy", np.empty((0, 5))))
+    folder = brainreg_folder(tmp_path / "json")
+    (folder / "brainreg.json").write_text("[1]")
+    case("not what brainreg writes", folder)
     refused(cases)
     with pytest.raises(FileNotFoundError, match="no section at .*none.tif"):
         read_section(tmp_path / "none.tif")
@@ -440,22 +356,3 @@ def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):
     refused([(words, read_sections, empty, PLANE)])
     shutil.copy(lab / "c.npy", lab / "007.npy")
     refused([("007.n.* and 007.n.* are both brain '007'; rename one", read_sections, lab, PLANE)])
-
-
-@pytest.mark.parametrize("sizes", [(400, 200, 200), (200, 400, 200), (200, 200, 400)])
-def test_voxels_that_are_no_cubes(tmp_path, sizes):
-    """A volume linear along every axis is the same section at any voxel size."""
-    shape = [round(e / s) for e, s in zip((13200, 8000, 11400), sizes, strict=True)]
-    ap, dv, ml = np.indices(shape, dtype=np.float32) * np.float32(sizes)[:, None, None, None]
-    volume = ap + 2 * dv + 3 * ml
-    affine = np.array([[0, 0, -1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
-    affine[:3, :3] *= np.float32(sizes) / 1000
-    nib.save(nib.Nifti1Image(volume, affine), tmp_path / "a.nii")
-    directions = np.diag(np.float64(sizes))
-    nrrd.write(str(tmp_path / "a.nrrd"), volume, {"space": "LPS", "space directions": directions})
-    rows, columns = np.indices((320, 456)) * 25.0
-    expected = PLANE * 25 + 2 * rows + 3 * columns
-    inside = (rows <= (shape[1] - 1) * sizes[1]) & (columns <= (shape[2] - 1) * sizes[2])
-    for name in ("a.nii", "a.nrrd"):
-        found = read_section(tmp_path / name, PLANE)
-        np.testing.assert_allclose(found[inside], expected[inside], rtol=1e-5)

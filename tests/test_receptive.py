@@ -91,8 +91,6 @@ def test_weights_span_the_regions_own_range(images, rois):
     expected = np.linspace(low, high, 4, axis=1)
     np.testing.assert_allclose(weights, expected / own.mean(axis=1, keepdims=True))
     np.testing.assert_allclose(weight_range(images, rois, mode="add", n_weights=4), weights - 1)
-    halved = weight_range(images, rois, mean_brightness=[0.2, 0.3, 0.4])
-    np.testing.assert_allclose(halved.T * [0.2, 0.3, 0.4], [low, high])
 
 
 def test_tail_asymmetry_has_the_sign_of_the_stronger_tail(rois):
@@ -148,12 +146,16 @@ def test_against_torch_distributions(images, rois, in_batches, mode):
 
 def test_resampling_equals_encoding_those_brains(images, rois):
     model = read_at_random(3, [0.3, 0.2, 0.1])
-    mu = np.array([0.4, 0.5, 0.6])
     draw = np.array([0, 0, 3, 7, 22, 11, 3])
-    kept = receptive_field(model, images, rois, [0.5, 1.5], mean_brightness=mu).resampled(draw)
-    again = receptive_field(model, images[draw], rois, [0.5, 1.5], mean_brightness=mu)
-    np.testing.assert_allclose(kept.divergence, again.divergence, rtol=1e-4, atol=1e-9)
-    np.testing.assert_allclose(kept.effect_size, again.effect_size, rtol=1e-4, atol=1e-6)
+    field = receptive_field(model, images, rois, [0.5, 1.5])
+    kept = field.resampled(draw)
+    # Brains are replaced by the same level: what they are given does not depend on the others.
+    np.testing.assert_array_equal(kept.codes, field.codes[:, :, draw])
+    np.testing.assert_array_equal(kept.codes_original, field.codes_original[draw])
+    alike = receptive_field(model, np.tile(images, (2, 1, 1)), rois, [0.5, 1.5])
+    twice = field.resampled(np.tile(np.arange(N), 2))
+    np.testing.assert_allclose(twice.divergence, alike.divergence, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(twice.effect_size, alike.effect_size, rtol=1e-4, atol=1e-6)
     stack = kept.bootstrapped(6, seed=0)
     assert stack.shape == (6, 3, 3) and np.array_equal(stack, kept.bootstrapped(6, seed=0))
     assert stack.std(axis=0).min() > 0
@@ -205,8 +207,8 @@ def test_null_fields_are_of_blobs_over_their_own_ranges(images):
     model = read_at_random(5, 1)
     brain = np.ones((HEIGHT, WIDTH), dtype=bool)
     for mirrored, n_pixels in ((False, 20), (True, 21)):
-        null = null_divergence(model, images, brain, n_pixels, 4, seed=5, mirrored=mirrored)
-        blobs = random_blobs(brain, 20, 4, 5, mirrored=mirrored)
+        null = null_divergence(model, images, brain, n_pixels, 4, mirrored=mirrored)
+        blobs = random_blobs(brain, 20, 4, 0, mirrored=mirrored)
         assert not np.array_equal(blobs, random_blobs(brain, 20, 4, 6, mirrored=mirrored))
         expected = receptive_field(model, images, blobs, weight_range(images, blobs))
         assert np.array_equal(null.codes, expected.codes)
@@ -225,20 +227,15 @@ def test_errors_name_what_was_given(images, rois):
     cases = [
         (r"shape \(1,\) .* at least 2 weights", field, images, rois, [1.0]),
         ("rise.*sort them", field, images, rois, [1.0, 0.5]),
-        ("rise", field, images, rois, [0.5, np.nan]),
-        (r"\(3, n_weights\)", field, images, rois, np.ones((2, 4))),
         (r"\{1: 3\} have fewer than 4 pixels; leave", weight_range, images, small),
         ("of one size", field, images, rois[:, :-1], [0, 1]),
         ("of one size", perturb, images, rois[0, :-1], 1, 1),
         ("mode 'multiply' .* 'add' adds", lambda: field(images, rois, [0, 1], mode="multiply")),
         ("at least 2 brains", field, images[:1], rois, [0, 1]),
-        ("above 0 for each", lambda: field(images, rois, [0, 1], mean_brightness=[1.0, 1.0])),
-        ("above 0 for each", field, images * 0, rois, [0, 1]),
+        ("above 0$", field, images * 0, rois, [0, 1]),
         ("equally bright", weight_range, np.full_like(images, 0.5), rois),
         ("impossible", random_blobs, rois[0], 1000, 1, 0),
-        ("impossible", random_blobs, rois[0], 3, 1, 0),
         ("none of the 5 latents", lambda: field(images, rois, [0.5, 1.5]).normalised(none)),
-        ("none of the 5 latents", lambda: field(images, rois, [0.5, 1.5]).rotated(0, none)),
     ]
     refused(cases)
     assert field(images[:2], rois, [0.5, 1.5]).divergence.shape == (3, 5)  # the fewest

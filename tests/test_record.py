@@ -1,6 +1,7 @@
 """What a chapter says of itself: numbers for the verdicts, and what it was made with."""
 
 import copy
+import fnmatch
 import json
 import re
 from pathlib import Path
@@ -83,61 +84,46 @@ def test_a_record_is_a_table_for_people_and_folded_where_it_is_long(record):
     assert "None" not in shown["text/html"] and "<details>" not in shown["text/html"]
     many = Record({f"n{i}": Estimate(i, i - 1, i + 1, 9, 1) for i in range(40)})
     assert "<summary>40 numbers" in many._repr_mimebundle_()["text/html"]
+
+
+def test_what_is_read_from_a_notebook_is_what_was_recorded(record):
+    found = record_of(notebook(record))
+    assert list(found) == ["share", "brains", "r", "it is ahead (drawn)", "it is ahead (real)"]
+    share, n = found["share"], ("n_brains", "n_seeds", "cell", "n")
+    assert (share["value"], share["low"], share["high"]) == (0.5, 0.4, 0.6)
+    assert [share[name] for name in n] == [200, 3, 1, "200 brains, 3 fits"]
+    assert found["brains"]["found"] == "1,723" and found["brains"]["n_brains"] == 20
+    assert found["r"]["low"] is None and found["r"]["found"] == "0.988"
+    assert {found[f"it is ahead ({w})"]["verdict"] for w in ("drawn", "real")} == {"depends"}
+
+
+def test_numbers_without_a_value_or_an_interval_are_said_in_words():
+    for *numbers, said in (
+        (np.nan, np.nan, np.nan, "none"),
+        (np.nan, 4.0, 12.0, "none"),
+        (0.5, -np.inf, 0.7, "0.5"),
+        (1234.6, None, None, "1,235"),
+        (-3, None, None, "−3"),
+    ):
+        record = Record({"a": Estimate(*numbers, 9, 3)})
+        assert record.rows[0]["found"] == said
+        assert "nan" not in record._repr_mimebundle_()["text/html"]
     moves = {"moves": {"all": Estimate(0.3, -np.inf, np.inf, 8, 1)}}
     (row,) = Record({}, moves, of={"moves": "latents"}).rows
     assert (row["number"], row["n"]) == ("moves", "8 latents, 1 fit")
     assert row["low"] is None and row["high"] is None and row["value"] == 0.3
 
 
-def test_what_is_read_from_a_notebook_is_what_was_recorded(record):
-    found = record_of(notebook(record))
-    assert list(found) == ["share", "brains", "r", "it is ahead (drawn)", "it is ahead (real)"]
-    share = found["share"]
-    assert (share["value"], share["low"], share["high"]) == (0.5, 0.4, 0.6)
-    assert (share["n_brains"], share["n_seeds"], share["cell"]) == (200, 3, 1)
-    assert found["brains"]["found"] == "1,723" and found["brains"]["n_brains"] == 20
-    assert found["r"]["low"] is None and found["r"]["found"] == "0.988"
-    assert share["n"] == "200 brains, 3 fits"
-    assert {found[f"it is ahead ({w})"]["verdict"] for w in ("drawn", "real")} == {"depends"}
-
-
-@pytest.mark.parametrize(
-    "numbers, said",
-    [
-        ((np.nan, np.nan, np.nan), "none"),
-        ((np.nan, 4.0, 12.0), "none"),
-        ((0.5, -np.inf, 0.7), "0.5"),
-        ((1234.6, None, None), "1,235"),
-        ((-3, None, None), "−3"),
-    ],
-)
-def test_numbers_without_a_value_or_an_interval_are_said_in_words(numbers, said):
-    (row,) = Record({"a": Estimate(*numbers, 9, 3)}).rows
-    assert row["found"] == said
-    assert "nan" not in Record({"a": Estimate(*numbers, 9, 3)})._repr_mimebundle_()["text/html"]
-
-
-def test_every_pattern_of_the_verdicts_names_recorded_numbers():
-    from fnmatch import fnmatchcase
-
-    chapters = {
-        p.stem: record_of(json.loads(p.read_text())) for p in (ROOT / "notebooks").glob("*.ipynb")
-    }
+def test_what_the_verdicts_and_the_readme_quote_is_what_chapters_recorded():
+    chapters = {path.stem: json.loads(path.read_text()) for path in NOTEBOOKS}
     asked = [part.split(": ", 1) for row in VERDICTS["claims"] for part in row.get("ours", [])]
     assert len(asked) > 25
     for chapter, pattern in asked:
-        assert any(fnmatchcase(name, pattern) for name in chapters[chapter]), (chapter, pattern)
-
-
-def test_the_numbers_of_the_readme_are_those_that_chapters_quote():
-    told = [
-        text.split(" ")[0]
-        for path in NOTEBOOKS
-        for text in quoted_of(json.loads(path.read_text())).values()
-    ]
+        assert fnmatch.filter(record_of(chapters[chapter]), pattern), (chapter, pattern)
+    quoted = [text for of in chapters.values() for text in quoted_of(of).values()]
     found = (ROOT / "README.md").read_text().partition("## What was found")[2].partition("\n## ")[0]
     numbers = re.findall(r"\b0\.\d+", found)
-    assert len(numbers) >= 5 and set(numbers) <= set(told)
+    assert len(numbers) >= 5 and set(numbers) <= {text.split(" ")[0] for text in quoted}
 
 
 def test_every_figure_of_the_paper_is_in_the_verdicts_and_made_by_a_cell():
@@ -202,13 +188,12 @@ def test_a_setting_that_came_since_is_stale_where_it_is_not_at_its_default(execu
 
 
 def test_a_notebook_without_all_its_outputs_is_refused(executed):
-    empty = copy.deepcopy(executed)
-    empty["cells"][-1]["outputs"] = []
-    assert "no stamp at its foot" in why_stale(empty)
-    failed = copy.deepcopy(executed)
+    without = copy.deepcopy(executed)
+    without["cells"][-1]["outputs"] = []
+    assert "no stamp at its foot" in why_stale(without)
     error = {"output_type": "error", "ename": "ValueError", "evalue": "no\nmore", "traceback": []}
-    failed["cells"][2]["outputs"] = [error]
-    assert why_stale(failed) == "it ended with ValueError: no"
+    without["cells"][2]["outputs"] = [error]
+    assert why_stale(without) == "it ended with ValueError: no"
 
 
 def test_what_stands_before_the_settings_is_no_cell():
@@ -218,13 +203,6 @@ def test_what_stands_before_the_settings_is_no_cell():
     # Written down once: newer Pythons have further fields in their syntax trees, which are empty.
     cell = "class A(B):\n    def f(self, x=1, *y):\n        return f'{x!r:{y[0]}}' + y[0]\n"
     assert cells_hash([cell]) == "7c04c2f596ad"
-
-
-def book_of(folder, notebooks):
-    (folder / "notebooks").mkdir(parents=True)
-    for name, notebook in notebooks.items():
-        (folder / f"notebooks/{name}.ipynb").write_text(json.dumps(notebook))
-    return SimpleNamespace(srcdir=folder)
 
 
 def with_stamp(notebook, **content):
@@ -238,16 +216,17 @@ def test_a_book_of_stale_chapters_or_of_two_cohorts_or_of_two_fits_does_not_buil
 ):
     (run,) = stamp_of(executed)["runs"]
     stale = changed(executed, 2, "x = 3", "x = 4")
-    for number, (other, told) in enumerate(
-        (
-            (executed, ""),
-            (with_stamp(executed, runs={}), ""),
-            (stale, "notebooks/02.ipynb: its cells changed"),
-            (with_stamp(executed, cohort="0123456789ab"), "different cohorts"),
-            (with_stamp(executed, runs={run: "0" * 12}), f"01 and 02 read run {run} with"),
-        )
+    folder, book = tmp_path / "notebooks", SimpleNamespace(srcdir=tmp_path)
+    folder.mkdir()
+    for other, told in (
+        (executed, ""),
+        (with_stamp(executed, runs={}), ""),
+        (stale, "notebooks/02.ipynb: its cells changed"),
+        (with_stamp(executed, cohort="0123456789ab"), "different cohorts"),
+        (with_stamp(executed, runs={run: "0" * 12}), f"01 and 02 read run {run} with"),
     ):
-        book = book_of(tmp_path / str(number), {"01": executed, "02": other})
+        for name, notebook in {"01": executed, "02": other}.items():
+            (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
         if not told:
             brainvae_book.refuse_stale_chapters(book)
             continue
@@ -255,11 +234,8 @@ def test_a_book_of_stale_chapters_or_of_two_cohorts_or_of_two_fits_does_not_buil
             brainvae_book.refuse_stale_chapters(book)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_the_committed_chapters_are_fresh(path, monkeypatch):
+def test_the_committed_chapters_are_fresh_and_one_book(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert why_stale(json.loads(path.read_text())) == ""
-
-
-def test_the_committed_chapters_are_one_book():
-    assert disagreement({p.stem: json.loads(p.read_text()) for p in NOTEBOOKS}) == ""
+    chapters = {path.stem: json.loads(path.read_text()) for path in NOTEBOOKS}
+    assert {name: why for name, of in chapters.items() if (why := why_stale(of))} == {}
+    assert disagreement(chapters) == ""

@@ -9,6 +9,7 @@ import pytest
 from brainvae_core import results
 from brainvae_core.models import runs as runs_module
 from brainvae_core.settings import Settings
+from brainvae_core.study import fitted
 
 SMALL = {
     "cohort.n_brains": 48,
@@ -62,7 +63,7 @@ def test_scores_are_those_of_the_models(p, made):
     (cohort,) = results.STAGES["grid"].cohorts(p)
     test, train = cohort.split("test").images, cohort.split("train").images
     deviation = np.square(test - train.mean(axis=0)).sum()
-    for labels, run in _fits(p, cohort):
+    for labels, run in fitted(p, "grid", cohort):
         rest = np.square(test - run.model.reconstruct(test)).sum()
         of = made[(made["score"] == "explained variance") & (made["model"] == labels["model"])]
         for name in ("beta", "latent_dim", "seed"):
@@ -71,32 +72,17 @@ def test_scores_are_those_of_the_models(p, made):
         assert of["value"].item() == pytest.approx(1 - rest / deviation, rel=1e-4)
 
 
-def _fits(p, cohort):
-    from brainvae_core.study import fitted
-
-    return fitted(p, "grid", cohort)
-
-
-def test_a_table_is_read_again_and_nothing_is_fitted(p, made, nothing_is_fitted):
-    again = results.table(p, "grid")
-    pd.testing.assert_frame_equal(again, made)
-    assert "table grid" in runs_module.LOADED
-
-
 def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
     p, made, tmp_path, places, nothing_is_fitted
 ):
-    told = results.keep(p, "grid", f"{places['places.results']}/small")
-    assert told == "grid: 10 fits, of 10 of the profile 10"
-    elsewhere = p.changed({"places.runs": str(tmp_path / "runs")})
-    for path in (tmp_path.parent / "places0" / "data" / "tables").glob("*"):
-        path.unlink()
-    pd.testing.assert_frame_equal(results.table(elsewhere, "grid"), made)
-
-
-def test_keeping_scores_what_is_there_and_fits_nothing(p, made, tmp_path, nothing_is_fitted):
+    pd.testing.assert_frame_equal(results.table(p, "grid"), made)
+    assert "table grid" in runs_module.LOADED
     more = p.changed({"grid.seeds": (0, 1, 2)})
     assert results.keep(more, "grid", tmp_path) == "grid: 10 fits, of 14 of the profile 10"
+    told = results.keep(p, "grid", f"{places['places.results']}/small")
+    assert told == "grid: 10 fits, of 10 of the profile 10"
+    elsewhere = p.changed({"places.runs": str(tmp_path / "a"), "places.data": str(tmp_path / "b")})
+    pd.testing.assert_frame_equal(results.table(elsewhere, "grid"), made)
 
 
 def test_another_setting_or_cohort_has_rows_of_its_own(p, made):
@@ -110,23 +96,24 @@ def test_another_setting_or_cohort_has_rows_of_its_own(p, made):
     assert len({path.name for path in results.Path(p.places.data, "tables").iterdir()} - names) == 1
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda b: b[: len(b) // 2],
-        lambda b: b"",
-        lambda b: b"no gzip",
-        lambda b: gzip.compress(b"[]\n"),
-        lambda b: gzip.compress(b'{"format": 1}\nfit,value\n'),
-        lambda b: gzip.compress(gzip.decompress(b).replace(b",0.", b",1.", 1)),
-    ],
+DAMAGES = (
+    lambda b: b[: len(b) // 2],
+    lambda b: b"",
+    lambda b: b"no gzip",
+    lambda b: gzip.compress(b"[]\n"),
+    lambda b: gzip.compress(b'{"format": 1}\nfit,value\n'),
+    lambda b: gzip.compress(gzip.decompress(b).replace(b",0.", b",1.", 1)),
 )
-def test_damage_is_told_with_the_files_name(p, made, damage, tmp_path):
-    results.keep(p, "grid", tmp_path / "results" / "small")
-    path = tmp_path / "results" / "small" / "tables" / "grid.csv.gz"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"grid\.csv\.gz is damaged .*restore it from git"):
-        results.table(p.changed({"places.results": str(tmp_path / "results")}), "grid")
+
+
+def test_damage_is_told_with_the_files_name(p, made, tmp_path):
+    results.keep(p, "grid", tmp_path / "small")
+    path = tmp_path / "small/tables/grid.csv.gz"
+    sound, kept = path.read_bytes(), p.changed({"places.results": str(tmp_path)})
+    for damage in DAMAGES:
+        path.write_bytes(damage(sound))
+        with pytest.raises(ValueError, match=r"grid\.csv\.gz is damaged .*restore it from git"):
+            results.table(kept, "grid")
 
 
 def test_a_table_that_there_is_not_is_told(p):

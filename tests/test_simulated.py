@@ -12,13 +12,9 @@ from scipy.ndimage import binary_dilation, map_coordinates
 from brainvae_core.cohorts import (
     FACTORS,
     FREEFORM_FACTORS,
-    artefact_free,
     ccf_atlas,
     drawn_atlas,
     freeform,
-    judged,
-    rendered,
-    rendered_freeform,
     simulate,
     simulate_freeform,
     simulated,
@@ -35,16 +31,21 @@ from brainvae_core.cohorts.simulated import (
     CHUNK,
     DISPLACEMENT_MM,
     INJECTED,
-    STRAINS,
     displacement_maps,
     gain_maps,
 )
 
 SHAPE = (80, 112)
 # simulate, render, factors, module, what is no factor in it
-ANATOMICAL = (simulate, rendered, FACTORS, simulated, {"TEXTURE": {}, "NOISE": 0})
+ANATOMICAL = (
+    simulate,
+    simulated.ANATOMICAL.rendered,
+    FACTORS,
+    simulated,
+    {"TEXTURE": {}, "NOISE": 0},
+)
 BARE = {"LIGHT": 0, "STREAKS": 0, "NOISE": 0}
-FREEFORM = (simulate_freeform, rendered_freeform, FREEFORM_FACTORS, freeform, BARE)
+FREEFORM = (simulate_freeform, freeform.FREEFORM.rendered, FREEFORM_FACTORS, freeform, BARE)
 each_simulator = pytest.mark.parametrize("kind", [ANATOMICAL, FREEFORM], ids=["one", "freeform"])
 
 
@@ -53,25 +54,9 @@ def atlas():
     return drawn_atlas().resampled(SHAPE)
 
 
-@pytest.fixture(scope="module")
-def free():
-    return simulate_freeform(400, shape=SHAPE, artefact_share=0.15, seed=5)
-
-
-@pytest.fixture(scope="module")
-def many():
-    """Enough brains for their averages, at the fewest pixels."""
-    return simulate(2000, shape=(40, 56), artefact_share=0, seed=1)
-
-
-@pytest.fixture(scope="module")
-def many_free():
-    return simulate_freeform(2000, shape=(40, 56), artefact_share=0, seed=1)
-
-
 def section(atlas, **values):
     """By factors alone: ``section(atlas, brain_width=2)``."""
-    names, render = (FACTORS, rendered) if set(values) <= {*FACTORS} else FREEFORM[2:0:-1]
+    _, render, names, *_ = ANATOMICAL if set(values) <= {*FACTORS} else FREEFORM
     factors = pd.DataFrame(0.0, index=[0], columns=list(names), dtype=np.float32)
     return render(factors.assign(**values), atlas)[0]
 
@@ -126,26 +111,15 @@ def test_what_is_rendered_is_the_cohort_without_what_is_no_factor(kind, atlas, m
 
 
 @each_simulator
-@pytest.mark.parametrize("n", [2, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
+@pytest.mark.parametrize("n", [2, CHUNK, 2 * CHUNK + 3])
 def test_every_brain_is_drawn_whatever_the_number_and_a_seed_draws_it_again(kind, n):
     cohort, again, other = (kind[0](n, shape=(40, 56), seed=seed) for seed in (0, 0, 4))
     assert cohort.images.shape == cohort.clean.shape == (n, 40, 56)
-    assert cohort.factors.shape == (n, len(kind[2])) and tuple(cohort.factors) == kind[2]
+    assert tuple(cohort.factors) == kind[2]
     inside = cohort.clean[:, cohort.atlas.brain_mask].mean(axis=1)
     assert inside.min() > 0.2 and len(np.unique(inside)) == n  # nobody twice
     assert cohort.fingerprint == again.fingerprint != other.fingerprint
-    assert np.array_equal(cohort.artefact_masks, again.artefact_masks)
     pd.testing.assert_frame_equal(cohort.metadata, again.metadata)
-    assert not cohort.factors.equals(other.factors)
-
-
-def test_they_are_drawn_on_the_drawn_atlas_at_its_own_size_by_default():
-    one, other = simulate(2), simulate_freeform(2)
-    assert one.images.shape == other.images.shape == (2, 320, 448)
-    assert one.atlas is other.atlas is drawn_atlas()
-    assert (one.name, other.name) == ("simulated on drawn atlas", "freeform on drawn atlas")
-    assert (one.metadata.dtypes == other.metadata.dtypes).all()  # of the same columns
-    assert not set(FREEFORM_FACTORS) & set(FACTORS)
 
 
 @each_simulator
@@ -163,19 +137,16 @@ def test_it_works_on_the_real_slice(kind, real_data):
 # ---- factors over brains ----
 
 
-def test_factors_are_standard_normal(many):
-    factors = many.factors
+def test_factors_are_standard_normal_and_depend_on_the_covariates_they_should():
+    many = simulate(2000, shape=(40, 56), artefact_share=0, seed=1)
+    metadata, factors = many.metadata, many.factors
     assert factors.mean().abs().max() < 4 / np.sqrt(len(factors))
     assert (factors.std() - 1).abs().max() < 0.06
     assert factors.abs().max().max() <= 3
     assert ((factors.abs() < 1).mean() - 0.683).abs().max() < 0.04
-    assert factors.skew().abs().max() < 0.25
     # 0.4 · 0.3 by age and −0.5 · 0.3 · 0.4 (two strains of 20 %, one of 60 %) by strain.
     assert np.abs(factors.corr().to_numpy() - np.eye(len(FACTORS))).max() < 0.2
 
-
-def test_covariates_act_on_the_factors_they_should(many):
-    metadata, factors = many.metadata, many.factors
     width = factors.groupby(metadata["sex"])["brain_width"].mean()
     assert width["M"] - width["F"] == pytest.approx(0.8, abs=0.15)
     strain = factors.groupby(metadata["strain"]).mean()
@@ -186,11 +157,10 @@ def test_covariates_act_on_the_factors_they_should(many):
     assert age["ventricle_size"] == pytest.approx(0.4, abs=0.08)
     assert age["brightness"] == pytest.approx(0.3, abs=0.08)
     assert age.drop(["ventricle_size", "brightness"]).abs().max() < 0.1
-    assert set(metadata["strain"]) == set(STRAINS)
-    assert set(metadata["injection_structure"]) == set(INJECTED)
 
 
-def test_freeform_factors_have_unit_variance_and_are_not_gaussian(many_free):
+def test_freeform_factors_have_unit_variance_and_are_not_gaussian():
+    many_free = simulate_freeform(2000, shape=(40, 56), artefact_share=0, seed=1)
     factors = many_free.factors
     assert factors.mean().abs().max() < 4 / np.sqrt(len(factors))
     assert (factors.std() - 1).abs().max() < 0.04
@@ -206,14 +176,6 @@ def test_freeform_factors_have_unit_variance_and_are_not_gaussian(many_free):
     known = pd.get_dummies(known).astype(float)
     between = factors.apply(lambda factor: known.corrwith(factor))
     assert between.abs().max().max() < 4 / np.sqrt(len(many_free))
-
-
-def test_every_freeform_factor_has_a_comparable_part_in_the_variance(free):
-    flat = free.clean.reshape(len(free), -1) - free.clean.mean(axis=0).ravel()
-    scores = ((free.factors - free.factors.mean()) / free.factors.std(ddof=0)).to_numpy()
-    slopes = scores.T @ flat / len(flat)
-    share = np.square(slopes).sum(axis=1) / flat.var(axis=0).sum()
-    assert share.min() > 0.04 and share.max() < 0.15 and 0.5 < share.sum() < 0.75
 
 
 # ---- where each factor acts ----
@@ -258,16 +220,13 @@ def test_a_factor_acts_where_its_map_is_and_nowhere_else(atlas, factor):
     assert change[atlas.brain_mask & (size > 0.5 * size.max())].mean() > 0.005
 
 
-def test_a_regions_brightness_changes_that_region(atlas):
+def test_brightness_is_a_gain_of_its_region_and_illumination_rises_to_the_right(atlas):
     base = section(atlas)
-    for region, other in product(("HPF", "TH"), ("HPF", "TH", "HY", "SSp", "STR")):
+    for region, other in product(("HPF", "TH"), ("HPF", "TH", "HY", "SSp")):
         brighter, mask = section(atlas, **{f"brightness_{region}": 2.0}), atlas.roi_masks([other])
         gain = np.log(brighter[mask[0]].mean() / base[mask[0]].mean())
         assert gain == pytest.approx(0.20 if other == region else 0, abs=0.015), (region, other)
-
-
-def test_brightness_is_one_gain_and_illumination_rises_to_the_right(atlas):
-    base, brighter = section(atlas), section(atlas, brightness=2.0)
+    brighter = section(atlas, brightness=2.0)
     np.testing.assert_allclose(brighter, base * np.exp(0.16), rtol=1e-4, atol=1e-6)
     lit = section(atlas, illumination=2.0)
     columns = np.flatnonzero(atlas.brain_mask.any(axis=0))
@@ -305,10 +264,6 @@ def test_what_is_added_changes_grey_values_alike_whatever_they_are(atlas, factor
         changed = section(atlas, **{factor: size})
         inside = changed > 0  # black stays black
         np.testing.assert_allclose((changed - base)[inside], size * grey[inside], atol=1e-6)
-    if factor == "contrast_STR":
-        assert grey[atlas.roi_masks(["STR"])[0]].mean() > 0.02 and grey.min() < -0.02
-    if factor == "offset_SSp_left":
-        assert not grey[:, 56:].any()
 
 
 def test_no_deformation_folds_tissue(atlas):
@@ -335,15 +290,14 @@ def test_tissue_moves_the_way_its_map_says_and_as_far(atlas):
 
 
 @each_simulator
-@pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.15, 6), (0.4, 15), (1, 37)])
+@pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.4, 15), (1, 37)])
 def test_any_share_is_kept_in_equal_numbers(kind, share, expected):
     metadata = kind[0](37, shape=(40, 56), artefact_share=share, seed=0).metadata
-    corrupted = (metadata["artefact"] != "none").to_numpy()
-    assert corrupted.sum() == expected
+    corrupted = metadata["artefact"] != "none"
     counts = metadata["artefact"][corrupted].value_counts()
     every_kind = counts.reindex(["leak", "breakage", "grid"], fill_value=0)
-    assert every_kind.max() - every_kind.min() <= 1
-    assert np.array_equal((metadata["artefact_strength"] > 0).to_numpy(), corrupted)
+    assert corrupted.sum() == expected and np.ptp(every_kind) <= 1
+    assert ((metadata["artefact_strength"] > 0) == corrupted).all()
 
 
 @each_simulator
@@ -367,13 +321,6 @@ def test_images_are_clean_but_for_their_masked_artefacts_and_leaks_lie_where_inj
         centre = [np.average(axis, weights=added) for axis in np.indices(SHAPE)]
         away = np.hypot(centre[0] - rows[i], centre[1] - columns[i]) * cohort.atlas.pixel_um
         assert away < 250
-
-
-def test_the_clean_rule_tells_its_artefacts(free):
-    clean = (free.metadata["artefact"] == "none").to_numpy()
-    passed = artefact_free(free)
-    assert passed[clean].mean() > 0.97 and passed[~clean].mean() < 0.2
-    assert (artefact_free(judged(free))[clean]).mean() > 0.97
 
 
 # ---- what they refuse ----

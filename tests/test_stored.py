@@ -71,7 +71,7 @@ def assert_equal(expected, found):
 def test_what_is_read_is_what_was_saved(cohort, saved, tmp_path):
     again = cohort.save(tmp_path / "again")
     assert all(f.read_bytes() == (again / f.name).read_bytes() for f in saved.iterdir())
-    opened = open_cohort(saved, verify=True)
+    opened = open_cohort(saved)
     assert_same(cohort, opened)
     del opened.fingerprint  # the saved one is what the images give
     assert opened.fingerprint == cohort.fingerprint
@@ -172,13 +172,9 @@ def test_a_fit_from_disk_is_the_fit_in_memory(cohort, on_disk, tmp_path):
     in_memory = fit(cohort, config, tmp_path / "in memory", device="cpu")
     from_disk = fit(on_disk, config, tmp_path / "from disk", device="cpu")
     assert from_disk.folder.name == in_memory.folder.name
-    ours, theirs = from_disk.model.tensors(), in_memory.model.tensors()
-    for name, values in theirs.items():
-        assert np.allclose(ours[name], values, rtol=1e-4, atol=1e-6), name
-    losses = [[row["validation_loss"] for row in r.history] for r in (from_disk, in_memory)]
-    assert np.allclose(*losses, rtol=1e-5)
-    encoded = (in_memory.model.encode(c.images) for c in (cohort, on_disk))
-    assert np.array_equal(*encoded)
+    theirs = in_memory.model.tensors()
+    for name, values in from_disk.model.tensors().items():
+        assert np.allclose(values, theirs[name], rtol=1e-4, atol=1e-6), name
     pca = [fit(c, PCAConfig(2), tmp_path / c.name) for c in (cohort, on_disk._like(name="b"))]
     assert pca[0].folder.name == pca[1].folder.name and pca[0].history == pca[1].history
 
@@ -216,25 +212,25 @@ FILES = [*(f"{part}.npy" for part in ARRAYS), "metadata.csv", "factors.csv", "st
 def test_a_damaged_cohort_is_refused(copy, name, damage):
     file = copy / name
     content = file.read_bytes()
-    middle, is_image = len(content) // 2, name.endswith(".npy")
+    middle = len(content) // 2
     if damage == "missing":
         file.unlink()
     elif damage == "truncated":
         file.write_bytes(content[:middle])
     else:
         file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    words = f"copy/{name} is damaged"
-    refused([(words, open_cohort, copy, True)])
-    if damage == "flipped" and is_image:
+    if damage == "flipped" and name.endswith(".npy"):
         open_cohort(copy)  # reads no image
     else:
-        refused([(words, open_cohort, copy)])
+        refused([(f"copy/{name} is damaged", open_cohort, copy)])
 
 
-@pytest.mark.parametrize("old", [b"(17, 40, 56)", b"<f4", b"\x93NUMPY"])
-def test_a_damaged_header_is_refused_at_once(copy, old):
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"(17, 40, 56)", b"(17, 56, 40)"), (b"<f4", b"<i4"), (b"\x93NUMPY", b"\x93NUMPX")],
+)
+def test_a_damaged_header_is_refused_at_once(copy, old, new):
     content = (copy / "images.npy").read_bytes()
-    new = {b"<f4": b"<i4", b"\x93NUMPY": b"\x93NUMPX"}.get(old, b"(17, 56, 40)")
     (copy / "images.npy").write_bytes(content.replace(old, new, 1))
     refused([("images.npy is damaged", open_cohort, copy)])
 
@@ -246,13 +242,8 @@ def test_what_is_no_cohort_of_this_format_is_refused_and_none_is_overwritten(coh
         with pytest.raises(FileExistsError, match="copy exists; a cohort is never overwritten"):
             write(copy)
     content = json.loads((copy / "cohort.json").read_text())
-    for changed, words in (
-        (json.dumps({**content, "format": 2}), "has format 2; this library reads 3"),
-        (json.dumps({**content, "format": 4}), "has format 4; this library reads 3"),
-        *((text, "/cohort.json is damaged") for text in ("[]", "{}", "17", "")),
-    ):
-        (copy / "cohort.json").write_text(changed)
-        refused([(f"copy ?{words}", open_cohort, copy)])
+    (copy / "cohort.json").write_text(json.dumps({**content, "format": 2}))
+    refused([("copy has format 2; this library reads 3", open_cohort, copy)])
 
 
 # ---- written at once and block by block ----
@@ -269,7 +260,7 @@ def test_blocks_make_the_cohort_that_was_never_in_memory(cohort, tmp_path):
         metadata=cohort.metadata.set_axis(longer), factors=cohort.factors.set_axis(longer)
     )
     path = save_blocks(tmp_path / "deep" / "blocks", blocks(renamed), split_seed=3, name="named")
-    assert_same(renamed.with_split(3)._like(name="named"), open_cohort(path, verify=True))
+    assert_same(renamed.with_split(3)._like(name="named"), open_cohort(path))
     assert_same(renamed, open_cohort(save_blocks(tmp_path / "kept", blocks(renamed))))
 
 
@@ -289,21 +280,15 @@ def test_what_cannot_be_written_leaves_nothing_and_the_next_succeeds(cohort, tmp
     for error in (OSError("disk full"), KeyboardInterrupt()):
         with pytest.raises(type(error)):
             save_blocks(tmp_path / "a", fails(error))
-    others = "other columns or another preprocessing than the first"
+    words, at = "other columns or another preprocessing than the first", tmp_path / "a"
+    parts = {"factors": None, "metadata": cohort.metadata[["sex"]], "preprocessing": None}
+    others = [cohort._like(**{name: part}) for name, part in parts.items()]
     refused(
         [
-            ("no block of brains", save_blocks, tmp_path / "a", []),
-            ("'sim-00000'.*occur twice", save_blocks, tmp_path / "a", [cohort, cohort]),
-            *(
-                (others, save_blocks, tmp_path / "a", [cohort, other])
-                for other in (
-                    cohort._like(factors=None),
-                    cohort._like(metadata=cohort.metadata[["sex"]]),
-                    cohort._like(clean=None),
-                    cohort._like(preprocessing=None),
-                    simulate(2, shape=(80, 112)),
-                )
-            ),
+            ("no block of brains", save_blocks, at, []),
+            ("'sim-00000'.*occur twice", save_blocks, at, [cohort, cohort]),
+            *((words, save_blocks, at, [cohort, other]) for other in others),
+            (words, save_blocks, at, [cohort, simulate(2, shape=(80, 112))]),
         ]
     )
     assert list(tmp_path.iterdir()) == []

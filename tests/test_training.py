@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from small_brains import assert_same, fit_alone, sections
 
 from brainvae_core.models import (
@@ -21,15 +22,14 @@ from brainvae_core.models import (
     BetaVAEConfig,
     devices,
     diagnose,
-    fast_config,
     objectives,
     paper_config,
     train_together,
     training,
 )
-from brainvae_core.models.config import FAST_STAGES, PAPER, Schedule, Stage, progress, rate
+from brainvae_core.models.config import Schedule, Stage, progress, rate
 from brainvae_core.models.devices import Images, pick_device, pick_precision
-from brainvae_core.models.objectives import OBJECTIVES, sigma_at
+from brainvae_core.models.objectives import sigma_at
 from brainvae_core.models.optimise import INITIALISATIONS
 
 SHAPE = (20, 28)
@@ -90,8 +90,7 @@ def test_the_loss_falls_and_the_latents_come_alive():
 def test_a_row_says_what_the_docstring_promises():
     history = fit(BetaVAEConfig(**SHORT, beta=2, kl_warmup=0.5)).history
     names = "step height loss reconstruction kl progress sigma validation_loss "
-    names += "validation_reconstruction "
-    names += "validation_kl explained_variance active_latents seconds"
+    names += "validation_reconstruction validation_kl explained_variance active_latents seconds"
     for row in history:
         assert list(row) == names.split()
         penalty = 2 * row["progress"] * row["kl"]
@@ -100,29 +99,20 @@ def test_a_row_says_what_the_docstring_promises():
         assert row["validation_loss"] == pytest.approx(held_out, 1e-5)
         assert isinstance(row["active_latents"], int) and 0 <= row["active_latents"] <= 3
         assert row["sigma"] == pytest.approx(math.sqrt(0.2 * 560 / 143_360))
-        assert row["height"] == 20
     assert [row["progress"] for row in history] == pytest.approx([4 / 6, 1, 1])
     steps = [(row["step"], row["height"]) for row in uninterrupted(GROWN).history]
     assert steps == [(2, 10), (4, 10), (6, 20), (8, 20), (10, 20)]
 
 
-def validate(model, images, config):
-    return objectives.validate(model, Images(images, CPU), config, len(TRAIN))
-
-
-def test_validation_is_at_full_beta_and_over_every_image():
-    config = BetaVAEConfig(**SHORT, beta=5)
-    model = BetaVAE(3, SHAPE)
-    many = sections(70, seed=3)  # more than one batch of 64
-    row = validate(model, many, config)
+def test_validation_is_over_every_image():
+    model, many = BetaVAE(3, SHAPE), sections(70, seed=3)  # more than one batch of 64
+    row = objectives.validate(model, Images(many, CPU), BetaVAEConfig(**SHORT))
     mean, std = model.posterior(many)
     kl = 0.5 * (mean**2 + std**2 - 1 - 2 * np.log(std)).sum(1).mean()
     assert row["validation_kl"] == pytest.approx(kl, rel=1e-4)
     residual = np.square(model.reconstruct(many) - many).sum(dtype=np.float64)
     total = np.square(many - many.mean(0)).sum(dtype=np.float64)
     assert row["explained_variance"] == pytest.approx(1 - residual / total, rel=1e-4)
-    free = validate(model, many, BetaVAEConfig(**SHORT, beta=0))
-    assert row["validation_loss"] - free["validation_loss"] == pytest.approx(5 * kl, rel=1e-2)
 
 
 # ---- it is repeatable ----
@@ -139,12 +129,12 @@ def test_what_a_fit_read_is_let_go_when_it_ends(monkeypatch, n):
     fitted()  # what torch imports on the way may hold the frame that first needs it
     seen = []
     for kind in (Images, training.Fit):
-        made = kind.__init__
-        monkeypatch.setattr(
-            kind,
-            "__init__",
-            lambda self, *given, made=made: seen.append(weakref.ref(self)) or made(self, *given),
-        )
+
+        def noted(self, *given, made=kind.__init__):
+            seen.append(weakref.ref(self))
+            made(self, *given)
+
+        monkeypatch.setattr(kind, "__init__", noted)
     gc.disable()
     try:
         fitted()
@@ -154,20 +144,16 @@ def test_what_a_fit_read_is_let_go_when_it_ends(monkeypatch, n):
 
 
 def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
-    drawn = []
-
-    whole = objectives.reparameterise
+    drawn, whole = [], objectives.reparameterise
 
     def noted(mean, logvar, noise):
-        z = whole(mean, logvar, noise)
-        drawn.append(((z - mean) / (logvar / 2).exp()).detach().numpy().round(2)[:4].tolist())
-        return z
+        drawn.append(str(noise[:4].tolist()))
+        return whole(mean, logvar, noise)
 
     monkeypatch.setattr(objectives, "reparameterise", noted)
     fit(BetaVAEConfig(**SHORT))
-    validated = [drawn.pop(i) for i in (14, 9, 4)]  # after steps 12, 8 and 4
-    assert validated[0] == validated[1] == validated[2]
-    assert len({str(noise) for noise in [*drawn, validated[0]]}) == 13
+    validated = {drawn.pop(i) for i in (14, 9, 4)}  # after steps 12, 8 and 4
+    assert len(validated) == 1 and len({*drawn, *validated}) == 13
 
 
 @pytest.mark.parametrize(
@@ -176,7 +162,6 @@ def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
         ({"precision": "float32"}, 2),
         ({"precision": "float32"}, 9),
         ({"precision": "float32", "initialisation": "authors", "optimiser": "adam"}, 9),
-        *[({"objective": name}, 6) for name in OBJECTIVES],
         *[({"steps": "10x14: 4, 20x28: 8"}, step) for step in (3, 4, 5, 9)],
     ],
 )
@@ -208,9 +193,8 @@ def test_a_nan_in_a_coarse_stage_ends_its_own_fit_and_the_others_end_as_alone(on
         assert_same(fit(config), found)
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_learned"])
-def test_growth_keeps_codes_rate_and_a_learned_sigma_at_the_boundary(likelihood):
-    config = replace(GROWN, steps="10x14: 60, 20x28: 6", likelihood=likelihood, batch_size=16)
+def test_growth_keeps_codes_and_rate_at_the_boundary():
+    config = replace(GROWN, steps="10x14: 60, 20x28: 6", batch_size=16)
     train, held_out = (Images(part, CPU) for part in (TRAIN, VALIDATION))
     begun, sides = training.Fit(config, SHAPE, None, CPU), []
     for shape in ((10, 14), SHAPE):
@@ -218,48 +202,34 @@ def test_growth_keeps_codes_rate_and_a_learned_sigma_at_the_boundary(likelihood)
         if shape != SHAPE:
             begun.run(lambda: None, threading.Event())
         codes = begun.model.encode(held_out.at(shape).array)
-        row = objectives.validate(begun.model, held_out.at(shape), config, len(TRAIN))
-        sides.append((codes, row, begun.model.log_sigma.item()))
-    (coarse, before, sigma), (fine, after, sigma_after) = sides
+        sides.append((codes, objectives.validate(begun.model, held_out.at(shape), config)))
+        assert begun.model.log_sigma.item() == pytest.approx(math.log(sigma_at("gaussian", shape)))
+    (coarse, before), (fine, after) = sides
     np.testing.assert_allclose(fine, coarse, rtol=1e-3, atol=1e-4 * np.abs(coarse).max())
     assert np.abs(coarse).max() > 0.3 and before["validation_kl"] > 1
     assert after["validation_kl"] == pytest.approx(before["validation_kl"], rel=1e-4)
-    assert after["active_latents"] == before["active_latents"]
     assert after["explained_variance"] == pytest.approx(before["explained_variance"], abs=0.05)
-    if likelihood == "gaussian_learned":
-        assert sigma_after == sigma != pytest.approx(math.log(sigma_at(likelihood, (10, 14))))
-        assert begun.model.log_sigma.requires_grad
-    else:
-        assert sigma_after == pytest.approx(math.log(sigma_at(likelihood, SHAPE)))
 
 
-def test_a_checkpoint_is_refused_by_another_configuration(tmp_path):
-    config = GROWN
-    fit(config, tmp_path / "c")
-    for steps in ("10x14: 4, 20x28: 8", "10x14: 6, 20x28: 6", 6):
-        with pytest.raises(ValueError, match="was made with another steps; delete"):
-            fit(replace(config, steps=steps), tmp_path / "c")
-    with pytest.raises(ValueError, match="made with another beta, latent_dim; delete"):
-        fit(replace(config, latent_dim=2, beta=7), tmp_path / "c")
-
-
-def test_a_finished_checkpoint_takes_no_step_more(tmp_path, monkeypatch):
-    config, checkpoint = BetaVAEConfig(**SHORT), tmp_path / "c"
-    done = fit(config, checkpoint)
-    monkeypatch.setattr(Schedule, "__call__", None)
-    assert_same(done, fit(config, checkpoint))
-
-
-@pytest.mark.parametrize("keep", [0, 0.5, "a bit"])
-def test_a_damaged_checkpoint_is_named(tmp_path, keep):
-    config, checkpoint = BetaVAEConfig(**SHORT), tmp_path / "c"
-    fit(config, checkpoint)
-    content = bytearray(checkpoint.read_bytes())
-    content[-5] ^= keep == "a bit"
-    checkpoint.write_bytes(content if keep == "a bit" else content[: int(keep * len(content))])
-    with pytest.raises(ValueError, match="checkpoint .*/c is damaged .* delete it") as error:
-        fit(config, checkpoint)
-    assert "\n" not in str(error.value)
+def test_a_checkpoint_is_refused_by_another_configuration_and_when_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "c"
+    done, whole = fit(GROWN, path), path.read_bytes()
+    refused(
+        [
+            ("with another steps; delete", fit, replace(GROWN, steps="10x14: 6, 20x28: 6"), path),
+            ("another beta, latent_dim; delete", fit, replace(GROWN, latent_dim=2, beta=7), path),
+        ]
+    )
+    for content in (
+        b"",
+        whole[: len(whole) // 2],
+        whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:],
+    ):
+        path.write_bytes(content)
+        refused([("checkpoint .*/c is damaged .* delete it", fit, GROWN, path)])
+    path.write_bytes(whole)
+    monkeypatch.setattr(Schedule, "__call__", None)  # a finished one takes no step more
+    assert_same(done, fit(GROWN, path))
 
 
 @pytest.mark.parametrize(("n", "size"), [(48, 16), (50, 16), (16, 16), (7, 1)])
@@ -291,63 +261,68 @@ def test_weights_spoiled_by_the_last_step_are_never_kept(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def spoiled():
-    images = TRAIN.copy()
-    images[7, 3, 4] = np.nan
-    return images
+class InFile:
+    """What a view of a stored array can do: a shape, a length, rows as NumPy."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.asked = images, images.shape, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, rows):
+        found = self.images[rows]
+        self.asked.append(len(found))
+        return found
 
 
-@pytest.mark.parametrize(
-    ("train", "validation", "message"),
-    [
-        (TRAIN[:1], VALIDATION, "1 training images; a fit needs at least 2"),
-        (TRAIN, VALIDATION[:1], "1 validation images; a fit needs at least 2"),
-        (TRAIN, VALIDATION[:, ::2, ::2], r"shape \(10, 10, 14\); this model takes \(n, 20, 28\)"),
-        (spoiled(), VALIDATION, "image 7 of 48 has a NaN"),
-        (np.repeat(TRAIN[:1], 9, axis=0), VALIDATION, "9 training images are all the same"),
-        (TRAIN[:, :19], VALIDATION[:, :19], "19×28 does not fit the network"),
-    ],
-)
-def test_images_that_cannot_be_fitted_are_refused_in_one_line(train, validation, message):
-    with pytest.raises(ValueError, match=message) as error:
-        fit(BetaVAEConfig(**SHORT), train=train, validation=validation)
-    assert "\n" not in str(error.value)
+def test_images_that_cannot_be_fitted_are_refused_in_one_line(monkeypatch):
+    spoiled, short = TRAIN.copy(), BetaVAEConfig(**SHORT)
+    spoiled[7, 3, 4] = np.nan
+    small, alike = VALIDATION[:, ::2, ::2], np.repeat(TRAIN[:1], 9, axis=0)
+    cases = [
+        ("1 training images; a fit needs at least 2", TRAIN[:1], VALIDATION),
+        ("1 validation images; a fit needs at least 2", TRAIN, VALIDATION[:1]),
+        (r"shape \(10, 10, 14\); this model takes \(n, 20, 28\)", TRAIN, small),
+        ("image 7 of 48 has a NaN", spoiled, VALIDATION),
+        ("9 training images are all the same", alike, VALIDATION),
+        ("19×28 does not fit the network", TRAIN[:, :19], VALIDATION[:, :19]),
+        ("batch_size=4 is more than the 3 training images", TRAIN[:3], VALIDATION),
+    ]
+    refused([(message, fit, short, None, *parts) for message, *parts in cases])
+    monkeypatch.setattr(devices, "SHARE", 0)
+    streamed = [
+        ("1 validation images; a fit needs at least 2", TRAIN, VALIDATION[:1]),
+        (r"training images are \(20, 28\) and validation", TRAIN, small),
+        ("has a NaN or infinite pixel", spoiled, VALIDATION),
+    ]
+    refused([(message, fit, short, None, *map(InFile, parts)) for message, *parts in streamed])
 
 
 # ---- how it starts ----
 
 
 @pytest.mark.parametrize("n", [5, 90])
-def test_data_initialisation_starts_at_the_mean_image(n):
-    images = sections(n)
-    model = BetaVAE(4, SHAPE)
+def test_data_initialisation_starts_at_the_mean_image_where_brains_already_differ(n):
+    model, images = BetaVAE(4, SHAPE), sections(n)
     INITIALISATIONS["data"](model, Images(images, CPU), 0)
-    mean = images.mean(0)
     decoded = model.decode(np.random.default_rng(0).normal(size=(30, 4)))
-    assert np.abs(decoded.mean(0) - mean).mean() < 0.01
-    assert np.abs(decoded - mean).mean() < 0.02
-    assert model.n_parameters == BetaVAE(4, SHAPE).n_parameters
-
-
-def test_data_initialisation_starts_where_brains_already_differ():
-    model = BetaVAE(4, SHAPE)
-    INITIALISATIONS["data"](model, Images(TRAIN, CPU), 0)
-    mean, std = model.posterior(TRAIN)
+    assert np.abs(decoded.mean(0) - images.mean(0)).mean() < 0.01
+    assert np.abs(decoded - images.mean(0)).mean() < 0.02
+    mean, std = model.posterior(images)
     assert mean.std(0).mean() > 5 * std.mean()
-    # The layer's spread is 1 over means and log-variances together; its half is near 1.
-    assert 0.6 < np.sqrt(mean.var(0).mean()) < 1.4
     np.testing.assert_allclose(std, np.exp(-2.5), rtol=0.2)
-    held_out, _ = model.posterior(VALIDATION)
-    assert held_out.std(0).mean() > 5 * std.mean()
+    if n == 90:
+        # The layer's spread is 1 over means and log-variances together; its half is near 1.
+        assert 0.6 < np.sqrt(mean.var(0).mean()) < 1.4
+        assert model.encode(VALIDATION).std(0).mean() > 5 * std.mean()
 
 
 def test_the_authors_initialisation_is_the_constructors():
-    torch.manual_seed(0)
     model = BetaVAE(4, SHAPE)
     before = model.tensors()
     INITIALISATIONS["authors"](model, TRAIN, 0)
     assert all(np.array_equal(v, before[k]) for k, v in model.tensors().items())
-    # Kaiming: std √(2 / fan-in), zero bias.
     linear = next(m for m in model.encoder if isinstance(m, torch.nn.Linear))
     assert linear.weight.std().item() == pytest.approx(math.sqrt(2 / 768), rel=0.02)
     assert not linear.bias.any()
@@ -356,7 +331,7 @@ def test_the_authors_initialisation_is_the_constructors():
 # ---- schedules ----
 
 
-def test_the_learning_rate_rises_then_falls_to_zero_over_the_final_stage():
+def test_rates_rise_and_fall_to_zero_over_the_final_stage_and_beta_rises_over_the_first():
     config = BetaVAEConfig(steps=100, lr_warmup=0.1)
     (stage,) = config.stages(SHAPE)
     factors = [rate(config, stage, s) for s in range(100)]
@@ -364,68 +339,45 @@ def test_the_learning_rate_rises_then_falls_to_zero_over_the_final_stage():
     assert factors[10] == 1 and factors[55] == pytest.approx(0.5)
     assert 0 < factors[-1] < 0.001 and (np.diff(factors[10:]) < 0).all()
 
-    grown = BetaVAEConfig(steps="10x14: 20, 20x28: 100", lr_warmup=0.1)
+    grown = BetaVAEConfig(steps="10x14: 20, 20x28: 100", lr_warmup=0.1, kl_warmup=0.2)
     first, last = grown.stages(SHAPE)
     assert [rate(grown, first, s) for s in range(20)] == pytest.approx([0.5, 1, *[1] * 18])
     assert [rate(grown, last, 20 + s) for s in range(100)] == pytest.approx(factors)
+    assert [progress(grown, first, s) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert {progress(grown, last, s) for s in range(20, 120)} == {1}
 
-
-def test_beta_rises_linearly_over_its_share_of_the_first_stage():
-    config = BetaVAEConfig(steps="10x14: 8, 20x28: 80", kl_warmup=0.5)
-    first, last = config.stages(SHAPE)
-    assert [progress(config, first, s) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert {progress(config, last, s) for s in range(8, 88)} == {1}
+    paper = paper_config(steps=100)  # both are constant there
+    assert {f(paper, stage, s) for f in (rate, progress) for s in (0, 50, 99)} == {1}
 
 
 # ---- the configuration ----
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"likelihood": "poisson"}, "likelihood='poisson' is unknown; gaussian, bernoulli"),
-        ({"latent_dim": 0}, "latent_dim=0 must be positive"),
-        ({"steps": 10.5}, "steps=10.5 must be a whole positive number"),
-        ({"learning_rate": math.inf}, "learning_rate=inf must be positive and finite"),
-        ({"adam_beta2": 1}, "adam_beta2=1.0 must be below 1"),
-        ({"muon_rate": 0}, "muon_rate=0.0 must be positive"),
-        ({"adam_beta2": 1.5}, "adam_beta2=1.5 is a share of 1, 0 to 1"),
-        ({"lr_warmup": 1.5}, "lr_warmup=1.5 is a share of each stage"),
-        ({"kl_warmup": -0.1}, "kl_warmup=-0.1 is a share of the first stage"),
-        ({"beta": -1}, "beta=-1.0 must be finite"),
-        ({"precision": "float16"}, "precision='float16' is unknown; auto, float32, tf32, bfloat16"),
-        ({"capacity": -1}, "capacity=-1.0 must not be negative"),
-        ({"objective": "mmd", "mmd_weight": 2}, "mmd_weight=2.0 must be at least beta=3.0"),
-    ],
-)
-def test_a_configuration_out_of_range_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        BetaVAEConfig(**change)
-
-
-# ---- what became of the latents ----
-
-
-def trajectory(*active):
-    return [{"step": 100 * (i + 1), "active_latents": a} for i, a in enumerate(active)]
+def test_a_configuration_out_of_range_is_refused():
+    cases = [
+        ("likelihood='poisson' is unknown; gaussian, bernoulli", "likelihood", "poisson"),
+        ("precision='float16' is unknown; auto, float32", "precision", "float16"),
+        ("latent_dim=0 must be positive", "latent_dim", 0),
+        ("learning_rate=inf must be positive and finite", "learning_rate", math.inf),
+        ("adam_beta2=1.0 must be below 1", "adam_beta2", 1),
+        ("lr_warmup=1.5 is a share of each stage", "lr_warmup", 1.5),
+        ("beta=-1.0 must be finite", "beta", -1),
+    ]
+    refused([(message, lambda n, v: BetaVAEConfig(**{n: v}), *given) for message, *given in cases])
 
 
 @pytest.mark.parametrize(
     ("active", "sentence"),
     [
-        ((3, 8, 8), r"^All 8 latents are active\.$"),
-        ((0, 0, 8), r"^All 8 latents are active\.$"),
+        ((0, 3, 8), r"^All 8 latents are active\.$"),
         ((8, 5), r"^5 of 8 latents are active; the others carry nothing\.$"),
-        (
-            (0, 0, 0),
-            r"^Posterior collapse: none of 8 latents was active at any validation; .*"
-            r"initialisation=\"data\", a longer kl_warmup or a smaller beta",
-        ),
+        ((0, 0), r"^Posterior collapse: none of 8 .* at any validation; .* a longer kl_warmup or"),
         ((2, 8, 0, 0), r"^Posterior collapse after step 200: none of 8 latents is active\.$"),
     ],
 )
 def test_diagnose_says_what_became_of_the_latents(active, sentence):
-    assert re.search(sentence, diagnose(trajectory(*active), 8))
+    history = [{"step": 100 * (i + 1), "active_latents": a} for i, a in enumerate(active)]
+    assert re.search(sentence, diagnose(history, 8))
 
 
 # ---- surroundings ----
@@ -447,19 +399,16 @@ def test_a_device_is_picked_in_the_order_cuda_mps_cpu(monkeypatch):
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.07, "float32"), (1.1, "float32"), (3, "bfloat16")])
 def test_a_cpu_takes_bfloat16_only_where_it_is_measured_to_be_faster(monkeypatch, gain, chosen):
+    assert 0.001 < devices.bfloat16_gain(CPU) < 100
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: gain)
     assert pick_precision("auto", CPU) == chosen
-    for precision in ("float32", "tf32", "bfloat16"):
-        assert pick_precision(precision, CPU) == precision
+    assert [pick_precision(p, CPU) for p in ("float32", "bfloat16")] == ["float32", "bfloat16"]
     expected = {"device": "cpu", "torch": torch.__version__, "precision": chosen}
-    assert fit(BetaVAEConfig(**SHORT | {"steps": 1})).made == expected
+    assert fit(BetaVAEConfig(**SHORT | {"steps": 1}), None, *COARSE).made == expected
 
 
-def test_the_gain_of_bfloat16_is_a_ratio_of_times_measured_once_and_on_a_cpu_only(monkeypatch):
-    gain = devices.bfloat16_gain(CPU)
-    assert 0.001 < gain < 100
+def test_a_gpu_takes_bfloat16_where_it_has_it_without_measuring(monkeypatch):
     monkeypatch.setattr(devices.time, "perf_counter", None)
-    assert devices.bfloat16_gain(CPU) == gain
     for has_it, chosen in ((True, "bfloat16"), (False, "float32")):
         devices.bfloat16_gain.cache_clear()
 
@@ -497,12 +446,6 @@ def test_a_fit_goes_on_in_its_precision_but_in_no_emulated_one(
         assert_same(fit(config, None, *COARSE), found)
 
 
-def test_a_batch_larger_than_the_training_set_is_refused():
-    message = "batch_size=49 is more than the 48 training images"
-    with pytest.raises(ValueError, match=message):
-        fit(BetaVAEConfig(latent_dim=2, steps=2, batch_size=49))
-
-
 def test_the_training_core_needs_torch_numpy_safetensors_and_tqdm_only():
     program = """
 import sys
@@ -513,24 +456,6 @@ print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("bra
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "['disk', 'models']\n", done.stderr
-
-
-# ---- images that are not in memory ----
-
-
-class InFile:
-    """What a view of a stored array can do: a shape, a length, rows as NumPy."""
-
-    def __init__(self, images):
-        self.images, self.shape, self.asked = images, images.shape, []
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, rows):
-        found = self.images[rows]
-        self.asked.append(len(found))
-        return found
 
 
 def test_a_streamed_fit_is_the_fit_in_memory(tmp_path, monkeypatch):
@@ -546,44 +471,6 @@ def test_a_streamed_fit_is_the_fit_in_memory(tmp_path, monkeypatch):
     assert train.asked.count(4) == config.n_steps
 
 
-def test_what_is_streamed_is_checked_as_far_as_it_is_read(monkeypatch):
-    monkeypatch.setattr(devices, "SHARE", 0)
-    config = BetaVAEConfig(**SHORT, initialisation="authors")
-    with pytest.raises(ValueError, match="1 validation images; a fit needs at least 2"):
-        fit(config, train=InFile(TRAIN), validation=InFile(VALIDATION[:1]))
-    small = InFile(VALIDATION[:, ::2, ::2])
-    with pytest.raises(ValueError, match=r"training images are \(20, 28\) and validation"):
-        fit(config, train=InFile(TRAIN), validation=small)
-    with pytest.raises(ValueError, match="has a NaN or infinite pixel"):
-        fit(config, train=InFile(spoiled()))
-
-    class Gone(InFile):
-        def __getitem__(self, rows):
-            if len(self.asked) > 3:
-                raise OSError("the disk is gone")
-            return super().__getitem__(rows)
-
-    with pytest.raises(OSError, match="the disk is gone"):
-        fit(config, train=Gone(TRAIN))
-
-
-# ---- likelihoods, objectives ----
-
-
-def test_a_learned_sigma_moves_towards_the_residual():
-    """Of images that are noise, far wider than it starts: in a few steps it has to be wider."""
-    rng = np.random.default_rng(0)
-    images = [rng.normal(0.5, 0.1, part.shape).clip(0, 1).astype("f4") for part in COARSE]
-    config = BetaVAEConfig(
-        latent_dim=3, steps=60, likelihood="gaussian_learned", learning_rate=2e-2, batch_size=16
-    )
-    model, history, *_ = fit(config, None, *images)
-    residual = np.sqrt(np.square(model.reconstruct(images[0]) - images[0]).mean())
-    start, sigma = sigma_at("gaussian_learned", (10, 14)), history[-1]["sigma"]
-    assert 1.3 * start < sigma < residual
-    assert config.restore(model.tensors()).log_sigma.exp() == pytest.approx(sigma, rel=1e-5)
-
-
 def test_a_step_never_waits_for_the_device(monkeypatch):
     images = (Images(x, CPU) for x in (TRAIN, VALIDATION))
     begun = training.Fit(BetaVAEConfig(**SHORT), SHAPE, None, CPU)
@@ -595,22 +482,3 @@ def test_a_step_never_waits_for_the_device(monkeypatch):
     for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
         monkeypatch.setattr(torch.Tensor, name, waits)
     begun.step()
-
-
-# ---- recipes ----
-
-
-def test_the_recipes_hold_what_they_state():
-    paper, fast = (make(latent_dim=5, beta=2) for make in (paper_config, fast_config))
-    assert replace(paper, **PAPER) == paper and (paper.latent_dim, paper.beta) == (5, 2)
-    assert fast == BetaVAEConfig(latent_dim=5, beta=2, steps=FAST_STAGES)
-    assert len(fast.stages((320, 448))) == 3
-    assert (paper.learning_rate, paper.batch_size, paper.steps) == (2e-4, 64, 10_000)
-    assert (paper.initialisation, paper.precision, paper.adam_beta2) == (
-        "authors",
-        "float32",
-        0.999,
-    )
-    (stage,) = paper.stages(SHAPE)
-    factors = [f(paper, stage, s) for f in (rate, progress) for s in range(0, 10_000, 500)]
-    assert set(factors) == {1}  # constant learning rate and β

@@ -13,7 +13,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from refusals import refused
 
-from brainvae_core.cohorts.allen import registered_plane
 from brainvae_core.cohorts.fetch import read_metaimage
 from brainvae_core.cohorts.orientation import AXES, VolumeError, coronal_plane
 from brainvae_core.cohorts.volumes import Volume, in_atlas_space, read_volume
@@ -138,17 +137,12 @@ def test_voxels_without_a_size_fill_the_atlas_and_other_extents_are_refused():
     assert in_atlas_space(Volume(np.empty((57, 66, 40)), None), "ras")[1] == (200, 200, 200)
     words = "extend over .* mm, the atlas over .* mm along axes"
     cases = [
-        ((33, 20, 57), None, None),  # no cubes
-        ((33, 20, 55), SPACING, None),
-        ((33, 20, 57), (400, 400, 190), None),
-        ((33, 20, 57), (200, 200, 100), None),
-        ((57, 20, 57), SPACING, None),
+        ((33, 20, 57), None, "asr"),  # no cubes
+        ((33, 20, 55), SPACING, "asr"),
+        ((33, 20, 57), (200, 200, 100), "asr"),
         ((33, 20, 57), SPACING, "rsa"),
     ]
-    refused(
-        (words, in_atlas_space, Volume(np.empty(n), spacing, axes or "asr"))
-        for n, spacing, axes in cases
-    )
+    refused((words, in_atlas_space, Volume(np.empty(n), *of)) for n, *of in cases)
 
 
 def test_a_header_that_does_not_say_the_orientation_is_refused(tmp_path):
@@ -240,34 +234,24 @@ def test_damaged_files_are_refused(tmp_path, kind):
 
 META = [
     ("NDims", 2, "NDims = 2; 3 is read"),
-    ("ObjectType", "Scene", "ObjectType = Scene"),
-    ("BinaryData", False, "BinaryData = False"),
-    ("ElementNumberOfChannels", 3, "ElementNumberOfChannels = 3; 1"),
-    ("HeaderSize", 512, "HeaderSize = 512; 0"),
     ("ElementType", "MET_FLOAT", "ElementType = MET_FLOAT"),
-    ("ElementType", None, "ElementType = None"),
     ("DimSize", "528 320", "sizes 528 × 320"),
     ("DimSize", "528 320 4.5", "4.5"),
     ("DimSize", "528 0 456", "sizes 528 × 0 × 456"),
     ("DimSize", "99999999 320 456", "sizes 99999999"),
-    ("ElementSpacing", "25 25 0", "voxel spacing"),
     ("ElementSpacing", "25 25 nan", "voxel spacing"),
-    ("ElementSpacing", "25 twenty 25", "twenty"),
     ("TransformMatrix", "1 0 0 0 1 0", "reshape"),
     ("TransformMatrix", "1 0 0 0 0.8 0.6 0 -0.6 0.8", "oblique"),
-    ("TransformMatrix", "1 0 0 1 0 0 0 0 1", "oblique"),
     ("ElementByteOrderMSB", True, "in one byte order"),
     ("CompressedData", True, "CompressedData = True; False is read"),
-    *(("ElementDataFile", v, "names the data file") for v in ("LIST", "../../a.raw", "", None)),
+    *(("ElementDataFile", v, "names the data file") for v in ("LIST", "../../a.raw", None)),
 ]
 NRRD = [
     (b"encoding: raw", b"encoding: hex", "hex"),
     (b"type: uint16", b"type: block", "."),
-    (b"type: uint16", b"type", "."),
     (b"dimension: 3", b"dimension: 3\ndata file: x.raw", "detached data file"),
     (b"endian: little", b"content: x", "endian"),
     (b"sizes: 33 20 57", b"sizes: 33 20", "sizes 33 × 20; three"),
-    (b"sizes: 33 20 57", b"content: x", "sizes ; three"),
     (b"sizes: 33 20 57", b"sizes: 99999999999999999999 2 3", "sizes|int"),
     (b"(0,400,0)", b"none", "not three vectors"),
     (b"(0,400,0)", b"(200,300,0)", "oblique"),
@@ -276,7 +260,6 @@ NRRD = [
 NIFTI = [
     (40, struct.pack("<5h", 4, 33, 20, 57, 2), "sizes 33 × 20 × 57 × 2"),
     (40, struct.pack("<4h", 3, 32767, 32767, 32767), "sizes 32767"),
-    (70, struct.pack("<h", 128), "."),
     (70, struct.pack("<h", 999), "."),
     (108, struct.pack("<f", np.inf), "."),
 ]
@@ -316,21 +299,3 @@ def test_a_damaged_header_is_refused_or_read_but_never_breaks(files, at, new, na
         placed(metaimage() | {name: content} if name == "a.mhd" else content, name)
     except VolumeError as refusal:
         assert "\n" not in str(refusal)
-
-
-def test_what_is_acquired_has_to_be_the_25_um_grid(real_data):
-    path = real_data / "ccf" / "annotation_25.nrrd"
-    volume = read(path.read_bytes(), path.name)
-    assert in_atlas_space(volume) == ("asr", (25, 25, 25))
-    found = coronal_plane(volume.voxels, "asr", 286)
-    assert np.array_equal(found, nrrd.read(str(path))[0][286])
-    kinds = "voxels are uint32 .*; whole numbers of 8 or 16 bit"
-    size = metaimage(ElementSpacing=None)
-    grid = "volume is of 33 × 20 × 57 voxels of 400 × 400 × 200 µm; 528 × 320 × 456"
-    refused(
-        [
-            (kinds, registered_plane, {path.name: path.read_bytes()}, 286),
-            (grid, registered_plane, metaimage(), 286),
-            ("voxels of no size µm", registered_plane, size, 286),
-        ]
-    )

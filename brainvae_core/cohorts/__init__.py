@@ -13,30 +13,18 @@ from brainvae_core.cohorts.artefacts import (
     graded_artefacts,
     is_outlier,
 )
-from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.atlas import Atlas, ccf_atlas, ccf_templates
 from brainvae_core.cohorts.authors import authors_cohort
-from brainvae_core.cohorts.ccf import ccf_atlas, ccf_templates
+from brainvae_core.cohorts.brain_table import factor_extremes, known_factors
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
-from brainvae_core.cohorts.freeform import (
-    FREEFORM_FACTORS,
-    PlantedModel,
-    rendered_freeform,
-    simulate_freeform,
-)
+from brainvae_core.cohorts.freeform import FREEFORM_FACTORS, PlantedModel, simulate_freeform
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
 from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part
-from brainvae_core.cohorts.preprocess import (
-    Preprocessing,
-    comparable_section,
-    factor_extremes,
-    judged,
-    known_factors,
-    preprocess,
-)
+from brainvae_core.cohorts.orientation import told_turned
+from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
 from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
-from brainvae_core.cohorts.simulated import FACTORS, displaced, rendered, simulate
-from brainvae_core.cohorts.turned import told_turned, turned_sections
+from brainvae_core.cohorts.simulated import FACTORS, displaced, simulate
 from brainvae_core.cohorts.volumes import read_section
 
 __all__ = [name for name in dir() if name[0] != "_" and not inspect.ismodule(globals()[name])]

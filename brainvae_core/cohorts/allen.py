@@ -68,10 +68,9 @@ def acquire(
     """Keep one plane of every experiment in ``experiments.csv`` that is not kept yet.
 
     ``plane`` is an index on the AP axis of the 25 µm grid; of each zip ``resampled_<channel>`` is
-    read, red being auto-fluorescence. Each worker takes about 300 MB of memory; ``rate_limit`` is
-    bytes/s of all of them together, ``timeout`` and ``retries`` are `fetch_volume`'s, and ``sleep``
-    is what waits between tries. Raises `AcquisitionError` for what nothing can be acquired with,
-    `StorageError` where the folder takes no more; what was kept stays kept.
+    read, red being auto-fluorescence; ``rate_limit`` is bytes/s of all workers, ``timeout``
+    and ``retries`` are `fetch_volume`'s. Raises `AcquisitionError` for what nothing can be acquired
+    with, `StorageError` where the folder takes no more; what was kept stays kept.
     """
     folder = Path(folder)
     _check_options(plane, channel, workers, rate_limit, retries, timeout)
@@ -84,18 +83,17 @@ def acquire(
         manifest, whole, in_a_row = read_manifest(folder), 0, 0
         kept = tuple(i for i in experiments if i in manifest and is_kept(folder, manifest[i]))
         refused = {i: why for i, why in without_address(experiments).items() if i not in kept}
-        done = {*kept, *refused}
         bring = partial(_bring, plane, channel, meter, timeout, retries)
-        todo = {pool.submit(bring, i, experiments[i][0]): i for i in experiments if i not in done}
-        every = 0.5 if sys.stderr.isatty() else 30
-        bar = tqdm(total=len(experiments), initial=len(done), unit="brain", mininterval=every)
+        new = [i for i in experiments if i not in kept and i not in refused]
+        todo = {pool.submit(bring, i, experiments[i][0]): i for i in new}
+        n, every = len(experiments), 0.5 if sys.stderr.isatty() else 30
+        bar = tqdm(total=n, initial=n - len(todo), unit="brain", mininterval=every)
         try:
             for brain in as_completed(todo):
                 id = todo.pop(brain)  # and with it the section, once it is saved
                 try:
                     section, facts = brain.result()
-                    save_section(folder, id, section)
-                    add_to_manifest(folder, facts)
+                    keep(folder, section, facts)
                     whole, in_a_row = whole + facts["zip_bytes"], 0
                 except FetchError as error:
                     refused[id] = f"brain {id}: {error}"
@@ -118,21 +116,21 @@ def acquire(
             rows = [(id, experiments[id][0], reason) for id, reason in sorted(refused.items())]
             table = pd.DataFrame(rows, columns=["id", "url", "reason"])
             _write(folder / "refused.csv", table.to_csv(index=False).encode())
-        ledger = replace(read_ledger(folder), bytes_moved=meter.n, bytes_whole=whole)
-        return replace(ledger, kept_before=kept)
+        moved = {"bytes_moved": meter.n, "bytes_whole": whole}
+        return replace(read_ledger(folder), kept_before=kept, **moved)
 
 
 def _check_options(plane, channel, workers, rate_limit, retries, timeout):
-    for name, value, is_good, allowed in (
-        ("plane", plane, 0 <= plane < SHAPE_25[0], f"0 to {SHAPE_25[0] - 1}"),
-        ("channel", channel, re.fullmatch("[a-z]+", channel), "a name such as red, green or blue"),
-        ("workers", workers, workers >= 1, "1 or more"),
-        ("retries", retries, retries >= 0, "0 or more"),
-        ("timeout", timeout, timeout > 0, "more than 0 seconds"),
-        ("rate_limit", rate_limit, rate_limit is None or rate_limit > 0, "more than 0"),
+    for told, is_good, allowed in (
+        (f"{plane=}", 0 <= plane < SHAPE_25[0], f"0 to {SHAPE_25[0] - 1}"),
+        (f"{channel=!s}", re.fullmatch("[a-z]+", channel), "a name such as red, green or blue"),
+        (f"{workers=}", workers >= 1, "1 or more"),
+        (f"{retries=}", retries >= 0, "0 or more"),
+        (f"{timeout=}", timeout > 0, "more than 0 seconds"),
+        (f"{rate_limit=}", rate_limit is None or rate_limit > 0, "more than 0"),
     ):
         if not is_good:
-            raise AcquisitionError(f"{name}={value}; give {allowed}")
+            raise AcquisitionError(f"{told}; give {allowed}")
 
 
 def _bring(plane, channel, meter, timeout, retries, id, url):
@@ -154,19 +152,18 @@ def registered_plane(contents: dict[str, bytes], plane: int) -> np.ndarray:
     is_meta = name.lower().endswith(".mhd")
     volume = read_metaimage(contents) if is_meta else read_volume(name, io.BytesIO(content))
     voxels, spacing = volume.voxels, volume.spacing_um or ()
-    said = " × ".join(map(str, voxels.shape)), " × ".join(f"{s:g}" for s in spacing) or "no size"
     if sorted(voxels.shape) != sorted(SHAPE_25) or set(np.round(spacing, 3)) != {25}:
+        size, grid = (" × ".join(map(str, shape)) for shape in (voxels.shape, SHAPE_25))
+        um = " × ".join(f"{s:g}" for s in spacing) or "no size"
         raise VolumeError(
-            f"volume is of {said[0]} voxels of {said[1]} µm; {' × '.join(map(str, SHAPE_25))} in "
-            "any order, of 25 µm, are read"
+            f"volume is of {size} voxels of {um} µm; {grid} in any order, of 25 µm, are read"
         )
     if voxels.dtype.kind not in "iu" or voxels.dtype.itemsize > 2 or volume.scaling != (1, 0):
         raise VolumeError(
             f"voxels are {voxels.dtype} scaled by {volume.scaling}; whole numbers of 8 or 16 bit "
             "as they are are read"
         )
-    axes, _ = in_atlas_space(volume)
-    found = coronal_plane(voxels, axes, plane)
+    found = coronal_plane(voxels, in_atlas_space(volume)[0], plane)
     if found.min() == found.max() or found.min() < 0:
         raise VolumeError(f"plane {plane} has grey values {found.min()} to {found.max()} only")
     return found.astype(found.dtype.newbyteorder("<"))
@@ -220,24 +217,20 @@ def agree(folder: Path, plane: int, channel: str):
         )
 
 
-def save_section(folder: Path, id: str, section: np.ndarray):
-    """A brain's plane, whole or not at all."""
+def keep(folder: Path, section: np.ndarray, facts: dict):
+    """Save a brain's plane, then list it in the manifest, of which a torn last line is dropped."""
     content = io.BytesIO()
     np.save(content, section, allow_pickle=False)
-    _write(section_path(folder, id), content.getvalue())
-
-
-def add_to_manifest(folder: Path, facts: dict):
-    """Add a line on a saved section; a torn last line is dropped."""
-    path = folder / "manifest.jsonl"
-    sha256 = hashlib.sha256(section_path(folder, facts["id"]).read_bytes()).hexdigest()
+    _write(section_path(folder, facts["id"]), content.getvalue())
+    sha256 = hashlib.sha256(content.getvalue()).hexdigest()
     facts = {**facts, "date": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": sha256}
+    path = folder / "manifest.jsonl"
     before = path.read_bytes() if path.exists() else b""
     _write(path, before[: before.rfind(b"\n") + 1] + json.dumps(facts).encode() + b"\n")
 
 
 def _write(path, content):
-    """All of the file or nothing of it."""
+    """All of the file or nothing of it; the same name beside, so that a kill leaves one at most."""
     beside = path.with_name(f".{path.name}.tmp")
     with writing(path):
         try:
@@ -263,10 +256,10 @@ def _ask(python, folder, options):
             f"no acquisition environment at {python}; make it as the README says, name its python "
             "with --acquire-python, or give --no-ask where experiments.csv is there"
         )
-    program = Path(__file__).with_name("ask_allen.py")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        program = Path(__file__).with_name("ask_allen.py")
         code = subprocess.run([python, program, folder, *options], check=False).returncode
     if code not in (0, 1):
         raise AcquisitionError(f"asking the service failed with code {code}; it said why")
@@ -279,20 +272,19 @@ def main(arguments=None) -> int:
         prog=COMMAND,
         usage="%(prog)s FOLDER [options] [options for asking]",
         description=__doc__.partition("\n")[0],
-        epilog="Options for asking: --experiments and --without (ids, or a file of them), "
-        "--strain, --sex, --line, --no-line, --injection-structure (and what is below), --limit; "
-        "--atlas-from FOLDER or --no-atlas; --base-url, --download-url, --annotation-sha256.",
+        epilog="Options for asking, such as --sex F --limit 40, are in book/acquisition.md.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, help="acquisition folder")
-    parser.add_argument("--plane", type=int, default=286, help="index on the AP axis, 25 µm")
-    parser.add_argument("--channel", default="red", help="red is auto-fluorescence")
-    parser.add_argument("--workers", type=int, default=2, help="brains fetched at a time")
-    parser.add_argument("--rate-limit", type=float, metavar="MB/s", help="of all workers together")
-    parser.add_argument("--timeout", type=float, default=30, help="seconds without bytes")
-    parser.add_argument("--retries", type=int, default=5, help="failures after the first")
-    parser.add_argument("--acquire-python", default=".venv-acquire/bin/python", metavar="PYTHON")
-    parser.add_argument("--no-ask", action="store_true", help="take experiments.csv as it is")
+    add = parser.add_argument
+    add("folder", type=Path, help="acquisition folder")
+    add("--plane", type=int, default=286, help="index on the AP axis, 25 µm")
+    add("--channel", default="red", help="red is auto-fluorescence")
+    add("--workers", type=int, default=2, help="brains fetched at a time")
+    add("--rate-limit", type=float, metavar="MB/s", help="of all workers together")
+    add("--timeout", type=float, default=30, help="seconds without bytes")
+    add("--retries", type=int, default=5, help="failures after the first")
+    add("--acquire-python", default=".venv-acquire/bin/python", metavar="PYTHON")
+    add("--no-ask", action="store_true", help="take experiments.csv as it is")
     own, asking = parser.parse_known_args(arguments)
     if own.no_ask and asking:
         parser.error(f"--no-ask, and options for asking: {' '.join(asking)}; give one of the two")

@@ -24,21 +24,9 @@ CHUNK = 64  # brains compared with the reference at once
 def leak(image, *, strength, seed, pixel_um, site=None):
     """Bright signal from the other channel: saturated at the injection site, fading around it.
 
-    Parameters
-    ----------
-    image : ndarray, shape (height, width)
-        Grey values in [0, 1].
-    strength : float
-        In (0, 1]. Peak brightness added; the radius grows with it from 0.15 to 0.6 mm.
-    seed : int or Generator
-        The same seed gives the same artefact at every strength.
-    site : (row, column), optional
-        Centre in pixels; drawn from the tissue when it is not given.
-
-    Returns
-    -------
-    image : ndarray of float32, mask : ndarray of bool, both (height, width)
-        In [0, 1]; where the grey value changed by more than 0.02.
+    The changed image, float32 in [0, 1], and where a grey changed by more than 0.02. Strengths are
+    in (0, 1]; here peak brightness, and the radius grows from 0.15 to 0.6 mm. A seed gives the same
+    artefact at every strength, its ``site`` (row, column) drawn from the tissue if none is given.
     """
     image, rng = _checked(image, strength, seed)
     row, column = _tissue_site(image, rng) if site is None else site
@@ -103,7 +91,7 @@ def _with_mask(image, changed):
 def plant(images, kinds, strengths, *, pixel_um, seed, sites=None):
     """One artefact in each of some sections (n, height, width), as `leak` returns them.
 
-    ``kinds``, ``strengths`` and, where given, ``sites`` have one entry a section; None is drawn.
+    ``kinds``, ``strengths`` and ``sites`` have one entry a section; a site None is drawn.
     """
     rng = np.random.default_rng(seed)
     planted, masks = np.empty_like(images), np.empty(images.shape, dtype=bool)
@@ -126,7 +114,8 @@ def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
     part = cohort.split(split)
     if cohort.clean is not None and len(part):
         none = part.metadata.assign(artefact="none", artefact_strength=0.0)
-        return _cohort(part, part.clean, none)
+        bare = {"clean": None, "artefact_masks": None, "refused": {}}
+        return part._like(images=np.asarray(part.clean), metadata=none, **bare)
     clean = cohort.select(artefact_free(cohort) & (cohort.metadata["split"] == split).to_numpy())
     if not len(clean):
         raise ValueError(f"no {split} brain of cohort {cohort.name!r} is clean")
@@ -137,8 +126,7 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     """Test brains with an artefact whose uncorrupted truth is known.
 
     A simulated cohort's own; where there are none, each brain of `clean_part` with one artefact
-    planted by ``seed``: the kinds in turn, strengths uniform between 0.4 and 1. They have
-    ``clean``, ``artefact_masks`` and the columns ``artefact`` and ``artefact_strength``.
+    planted by ``seed``: the kinds in turn, strengths uniform between 0.4 and 1.
     """
     test = cohort.split("test")
     if cohort.clean is not None and cohort.artefact_masks is not None:
@@ -151,12 +139,8 @@ def corrupted_brains(cohort: Cohort, seed: int = 0) -> Cohort:
     strengths = rng.uniform(*STRENGTHS, len(before))
     images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
     metadata = before.metadata.assign(artefact=kinds, artefact_strength=strengths)
-    return _cohort(before, images, metadata, clean=before.images, artefact_masks=masks)
-
-
-def _cohort(like, images, metadata, **parts) -> Cohort:
-    parts |= {name: getattr(like, name) for name in ("factors", "preprocessing", "name")}
-    return Cohort(images, metadata, like.atlas, **parts)
+    truth = {"clean": before.images, "artefact_masks": masks, "refused": {}}
+    return before._like(images=images, metadata=metadata, **truth)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -201,7 +185,6 @@ def graded_artefacts(
     strengths: Sequence[float],
     n_brains: int,
     split: str = "test",
-    seed: int = 0,
 ) -> GradedArtefacts:
     """Every kind of artefact at every strength, in the same clean brains.
 
@@ -212,11 +195,10 @@ def graded_artefacts(
     ----------
     cohort : Cohort
     strengths : sequence of float
-        In (0, 1]; one that cannot be seen is an error. An artefact keeps its place and form.
+        In (0, 1]; one that cannot be seen is an error.
     n_brains : int
         The first brains of `clean_part`; all of them where there are fewer.
     split : str
-    seed : int
     """
     if len(strengths) == 0 or n_brains < 1:
         raise ValueError(f"{strengths=}, {n_brains=}: give at least 1 of each")
@@ -226,7 +208,7 @@ def graded_artefacts(
     masks = np.empty(images.shape, dtype=bool)
     for k, s, i in np.ndindex(images.shape[:3]):
         images[k, s, i], masks[k, s, i] = makers[k](
-            clean[i], strength=strengths[s], seed=seed + i, pixel_um=pixel_um
+            clean[i], strength=strengths[s], seed=i, pixel_um=pixel_um
         )
     kinds, strengths = tuple(ARTEFACTS), tuple(strengths)
     return GradedArtefacts(kinds, strengths, clean, images, masks, pixel_um)._visible()
@@ -239,8 +221,7 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
     """How unlike the reference brains each section is, in three ways an artefact shows, (n, 3).
 
     Signs of a leak, a breakage and a grid: brightest and darkest block of 0.2 mm, and stripes along
-    rows or columns, as robust standard deviations above the median of at least 3 reference brains
-    (``is_reference``, (n,) bool: see `reference_brains`).
+    rows or columns, as robust standard deviations above the median of at least 3 reference brains.
     """
     if is_reference.sum() < 3:
         raise ValueError(f"{is_reference.sum()} reference brains have no spread; give 3 or more")
@@ -265,9 +246,8 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
 def artefact_free(cohort: Cohort) -> np.ndarray:
     """Brains without a visible artefact, (n,) bool, by a rule that is fixed before any fit.
 
-    They are no outliers, and no score of `artefact_scores` reaches 4: by the scores that
-    `preprocess` kept from before the brightest pixels were clipped; by the images where there are
-    none, in comparison with the cohort's `reference_brains`.
+    They are no outliers, and no score of an artefact reaches 4: of those that `preprocess` kept
+    from before the brightest pixels were clipped, else of the images.
     """
     names = [f"{kind}_score" for kind in ARTEFACTS]
     if set(names) <= set(cohort.metadata):

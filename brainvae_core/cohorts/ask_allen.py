@@ -51,6 +51,7 @@ COLUMNS = (
     *("injection_volume", "injection_ap", "injection_dv", "injection_ml", "url", "refused"),
 )
 NOT_ASKED = "not asked yet; run the same command again"
+NO_VOLUMES = "the service has no volumes on the 25 µm grid of this experiment"
 TIMEOUT_S = 60.0
 THREADS = 4
 BLOCK = 100  # experiments between two writings of experiments.csv
@@ -100,23 +101,21 @@ def ask_urls(api, rows: list[dict], keep) -> None:
 
     def ask(row):
         if in_a_row >= GIVE_UP:
-            return "", NOT_ASKED, False
+            return "", NOT_ASKED
+        find = api.get_reference_aligned_image_channel_volumes_url
         try:
-            url = persevere(
-                lambda _: api.get_reference_aligned_image_channel_volumes_url(row["id"])
-            )
+            return persevere(lambda _: find(row["id"])), ""
         except IndexError:
-            return "", "the service has no volumes on the 25 µm grid of this experiment", True
+            return "", NO_VOLUMES
         except Unanswered as error:
-            return "", f"no answer to where its volumes lie: {error}", False
-        return url, "", True
+            return "", f"no answer to where its volumes lie: {error}"
 
     with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(todo), desc="addresses") as progress:
         for start in range(0, len(todo), BLOCK):
             block = todo[start : start + BLOCK]
-            for row, (url, refused, answered) in zip(block, pool.map(ask, block)):  # noqa: B905
-                row["url"], row["refused"] = url, refused
-                in_a_row = 0 if answered else in_a_row + 1
+            for row, answer in zip(block, pool.map(ask, block)):  # noqa: B905
+                row["url"], row["refused"] = answer
+                in_a_row = 0 if answer[1] in ("", NO_VOLUMES) else in_a_row + 1
                 progress.update()
             keep()
 
@@ -177,19 +176,20 @@ def kept_urls(path: Path, service: str) -> dict[int, str]:
 def parse(argv):
     """The command line, checked as far as it can be without the service."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--experiments", help="ids separated by commas, or a file of ids")
-    parser.add_argument("--without", help="ids to leave out, likewise")
-    parser.add_argument("--strain", nargs="+", help="as the service spells them")
-    parser.add_argument("--sex", nargs="+", help="F or M")
+    add = parser.add_argument
+    add("folder", type=Path)
+    add("--experiments", help="ids separated by commas, or a file of ids")
+    add("--without", help="ids to leave out, likewise")
+    add("--strain", nargs="+", help="as the service spells them")
+    add("--sex", nargs="+", help="F or M")
     line = parser.add_mutually_exclusive_group()
     line.add_argument("--line", nargs="+", help="transgenic lines")
     line.add_argument("--no-line", action="store_true", help="animals without a transgenic line")
-    parser.add_argument("--injection-structure", nargs="+", metavar="ACRONYM")
-    parser.add_argument("--limit", type=int, help="no more than this many, smallest ids first")
-    parser.add_argument("--base-url", default=Api.default_api_url)
-    parser.add_argument("--download-url", default=Api.download_url)
-    parser.add_argument("--annotation-sha256", default=ANNOTATION_SHA256)
+    add("--injection-structure", nargs="+", metavar="ACRONYM")
+    add("--limit", type=int, help="no more than this many, smallest ids first")
+    add("--base-url", default=Api.default_api_url)
+    add("--download-url", default=Api.download_url)
+    add("--annotation-sha256", default=ANNOTATION_SHA256)
     atlas = parser.add_mutually_exclusive_group()
     atlas.add_argument("--atlas-from", type=Path, help="take what this folder has of the atlas")
     atlas.add_argument("--no-atlas", action="store_true")
@@ -246,11 +246,10 @@ def run(args, partial: Path) -> int:
 
     ask_urls(cache.api, rows, keep)
     keep()
-    without = [row for row in rows if row["refused"]]
-    print(f"{table}: {len(rows)} experiments, {len(without)} refused")
-    for row in without[:5]:
-        print(f"{row['id']}: {row['refused']}", file=sys.stderr)
+    without = [f"{row['id']}: {row['refused']}" for row in rows if row["refused"]]
     refused = len(without)
+    print(f"{table}: {len(rows)} experiments, {refused} refused")
+    print(*without[:5], sep="\n", end="\n" * bool(without), file=sys.stderr)
     for name in () if args.no_atlas else (STRUCTURES, ANNOTATION, TEMPLATE):
         try:
             print(get_atlas_file(name, cache, args, partial))

@@ -41,8 +41,7 @@ def read_authors_array(path: str | Path) -> np.ndarray:
     """Sections as they stand, (n, height, width) float32, mapped from the authors' NPY file.
 
     It holds (n, 456, 320), of which rows 4 to 452 are taken, (n, 1, 448, 320) or (n, 448, 320), or
-    one of the last two with as many times fewer pixels on both sides. Anything else is a ValueError
-    in one line.
+    one of the last two with as many times fewer pixels on both sides.
     """
     path, read = Path(path), "(n, 456, 320) or (n, 1, 448, 320) of float32 is read"
     if not path.is_file():
@@ -72,26 +71,21 @@ def read_authors_array(path: str | Path) -> np.ndarray:
     return array.transpose(0, 2, 1)
 
 
-def authors_cohort(path: str | Path, atlas: Atlas, seed: int = 0, name: str = "authors") -> Cohort:
+def authors_cohort(path: str | Path, atlas: Atlas, name: str = "authors") -> Cohort:
     """The authors' array as a cohort: grey values as they are, nothing known of the brains.
+
+    Brains are numbered in the array's order, ``brain-0000`` on. Metadata are what `preprocess`
+    finds in the images; its ``gain`` was not applied. A section that is of one grey, not finite or
+    not dark outside the brain is refused.
 
     Parameters
     ----------
     path : path
-        As `read_authors_array` takes it.
+        An NPY file, (n, 456, 320) or (n, 1, 448, 320) of float32 in [0, 1].
     atlas : Atlas
         Says what is brain and which region; no grey value depends on it.
-    seed : int
-        Of the split, of which the authors say nothing.
     name : str
         As in `Cohort`.
-
-    Notes
-    -----
-    Brains are numbered in the array's order, ``brain-0000`` on. Metadata are what `preprocess`
-    finds in the images; its ``gain`` was not applied. A section that is of one grey, not finite or
-    not dark outside the brain is refused; an array of which half are, with greys outside [0, 1], or
-    with too few brains, is a ValueError.
     """
     sections = read_authors_array(path)
     n, width = len(sections), max(4, len(str(len(sections) - 1)))
@@ -106,7 +100,7 @@ def authors_cohort(path: str | Path, atlas: Atlas, seed: int = 0, name: str = "a
         )
     brains = pd.DataFrame(index=pd.Index([f"brain-{i:0{width}d}" for i in range(n)], name="id"))
     try:
-        found = preprocess(sections, brains, atlas, shape=sections.shape[1:], seed=seed)
+        found = preprocess(sections, brains, atlas, shape=sections.shape[1:])
         if len(found) < n / 2:
             brain, why = next(iter(found.refused.items()))
             raise ValueError(f"{n - len(found)} of {n} sections are no brains; {brain}: {why}")
@@ -135,19 +129,9 @@ def fetch_file(
     still has the same file, by its ETag, and begins anew if not. What was fetched from the same
     address before is not fetched again.
 
-    Parameters
-    ----------
-    url, path
-        From where and to where.
-    check : callable
-        Reads the file and raises ValueError, in one line, where it is not what it should be.
-    timeout, retries, meter
-        As for `fetch_volume`.
-
-    Raises
-    ------
-    FetchError
-        In one line: the server has no such file, gives a web page instead, or does not answer.
+    ``check`` reads the file and raises ValueError, in one line, where it is not what it should be;
+    timeout, retries and meter are as for `fetch_volume`. A `FetchError` says that the server has no
+    such file, gives a web page instead, or does not answer.
     """
     path, meter = Path(path), meter or Meter()
     part, about = (path.with_name(f".{path.name}{end}") for end in (".part", ".json"))

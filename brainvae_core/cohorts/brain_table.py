@@ -1,4 +1,4 @@
-"""What a lab's ``metadata.csv`` says of its brains: read as text, then a type a column is told."""
+"""What is known of brains: a lab's ``metadata.csv``, and what of it can be a factor."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import re
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from brainvae_core.cohorts.cohort import Cohort
+
 RESERVED = ("artefact", "copy_of", "gain", "outlier", "turned")  # quality control writes these
+# Columns of metadata that say what was done to a brain, not what it is.
+DERIVED = (*RESERVED, "artefact_strength", "product_id", "split")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 GROUPED = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3})+")  # 1,234: thousands, or a decimal comma
 POINTED = re.compile(r"[-+]?[1-9][0-9]{0,2}(\.[0-9]{3})+")  # thousands where commas are decimal
@@ -169,3 +174,55 @@ def _typed(cells, separator, commas):
 
 def _is_number(text):
     return bool(NUMBER.fullmatch(text)) and math.isfinite(float(text))
+
+
+# ---- as factors ----
+
+
+def known_factors(cohort: Cohort) -> pd.DataFrame:
+    """The planted factors of a simulated cohort, else what is recorded of each brain and varies.
+
+    Recorded are numbers, texts of two kinds as 0 and 1 (named after the kind that is 1, such as
+    ``sex M``), and ``log_gain`` of the brightness adjustment. A missing value is its column's mean.
+    A column of one value, in the cohort or in a part of its split, is left out.
+    """
+    if cohort.factors is not None:
+        return cohort.factors.astype(float)
+    metadata, found = cohort.metadata, {}
+    for name, values in metadata.items():
+        if name in DERIVED or name.endswith(("_z", "_score")):
+            continue
+        kinds = sorted(values.dropna().astype(str).unique())
+        numbers = pd.to_numeric(values, errors="coerce")
+        if np.isfinite(numbers[values.notna()]).all():
+            found[name] = numbers
+        elif len(kinds) == 2:
+            found[f"{name} {kinds[1]}"] = values.astype(str).map({kinds[0]: 0.0, kinds[1]: 1.0})
+    if "gain" in metadata:
+        found["log_gain"] = np.log(metadata["gain"])
+    factors = pd.DataFrame(found, index=metadata.index, dtype=float)
+    factors = factors.replace([np.inf, -np.inf], np.nan)
+    factors = factors.fillna(factors.mean())
+    split = metadata.get("split", pd.Series("train", index=metadata.index))
+    parts = [part for name, part in factors.groupby(split) if name in ("train", "test")]
+    varies = [all(part[name].nunique() > 1 for part in parts) for name in factors]
+    return factors.loc[:, varies]
+
+
+def factor_extremes(
+    factors: pd.DataFrame, images: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean section of the brains lowest and of those highest in each factor (n rows).
+
+    5 % at either end, at least one, and all that tie with the last: of a 0/1 factor that occurs
+    often enough the ends are its two groups. Images are (n, height, width).
+    """
+    if len(factors) != len(images) or not len(images):
+        raise ValueError(f"{len(factors)} rows of factors and {len(images)} images")
+    few = max(int(0.05 * len(images)), 1)
+    extremes = {}
+    for name, values in factors.items():
+        ranked = np.sort(values)
+        low, high = (values <= ranked[few - 1]).to_numpy(), (values >= ranked[-few]).to_numpy()
+        extremes[str(name)] = (images[low].mean(axis=0), images[high].mean(axis=0))
+    return extremes

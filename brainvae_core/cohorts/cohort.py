@@ -45,9 +45,9 @@ class Cohort:
 
     Notes
     -----
-    An opened cohort's arrays are mapped from its files, read only and shared by all processes that
-    opened it. A part of it (`split`, `select`, `resampled`) is read into memory up to 1 GiB; a
-    larger one stays on disk and gives NumPy arrays for the rows it is indexed with.
+    An opened cohort's arrays are mapped from its files and read only. A part of it is read into
+    memory up to 1 GiB; a larger one stays on disk and gives NumPy arrays for the rows it is indexed
+    with.
     """
 
     def __init__(
@@ -88,10 +88,11 @@ class Cohort:
         return images
 
     def _check_brains(self):
-        name, brains = self.name, self.metadata.index
-        check_brains(self.metadata, name)
-        if self.factors is not None and not self.factors.index.equals(brains):
-            raise ValueError(f"factors and metadata of cohort {name!r} must list the same brains")
+        check_brains(self.metadata, self.name)
+        if self.factors is not None and not self.factors.index.equals(self.metadata.index):
+            raise ValueError(
+                f"factors and metadata of cohort {self.name!r} must list the same brains"
+            )
 
     def __len__(self):
         return len(self.images)
@@ -249,14 +250,13 @@ def _coarser(images, factor):
 # ---- in a folder ----
 
 
-def open_cohort(path: str | Path, verify: bool = False) -> Cohort:
+def open_cohort(path: str | Path) -> Cohort:
     """A saved cohort; its images stay on disk and are read as they are used.
 
-    What is damaged is refused, by the sizes of the images' files and the SHA-256 of everything
-    else; with ``verify`` by that of the images too, which reads them all.
+    What is damaged is refused, by the sizes of the images' files and the SHA-256 of all others.
     """
     found = object.__new__(Cohort)
-    found.__dict__ = read(Path(path), verify)
+    found.__dict__ = read(Path(path))
     return found
 
 
@@ -272,11 +272,10 @@ def save_blocks(
     Parameters
     ----------
     path : path
-        Where nothing is yet.
     blocks : iterable of Cohort
         Of one atlas and with the same columns; one is in memory at a time.
     split_seed : int, optional
-        Splits all brains anew, as `Cohort.with_split` does; otherwise each keeps its part.
+        Splits all brains anew; otherwise each keeps its part.
     name : str, optional
         Else the first block's.
     """

@@ -1,8 +1,8 @@
 """One channel's volume out of a remote zip without the rest of it, whatever the connection does.
 
 Nothing is kept before all of it is there and its checksums hold: a fetch that broke off begins
-anew. `remotezip` seeks in a zip likewise, but does not count or slow down what comes, waits for a
-drip for ever, believes any Content-Range, and needs a server with ranges.
+anew. (`remotezip` does not count or slow down what comes, waits for a drip for ever, believes any
+Content-Range, and needs a server with ranges.)
 """
 
 from __future__ import annotations
@@ -26,19 +26,8 @@ import numpy as np
 import requests
 import urllib3
 
-from brainvae_core.cohorts.orientation import (
-    VolumeError,
-    along_axes,
-    check_orientation,
-    either,
-)
-from brainvae_core.cohorts.volumes import (
-    SHAPE_25,
-    Volume,
-    checked_shape,
-    in_micrometres,
-    suffix_of,
-)
+from brainvae_core.cohorts.orientation import VolumeError, along_axes, check_orientation, either
+from brainvae_core.cohorts.volumes import SHAPE_25, Volume, checked_shape, in_micrometres, suffix_of
 
 HEADERS = (".mhd", ".nrrd", ".nii", ".nii.gz")  # a .mhd has its voxels in a .raw
 LARGEST = 2 * math.prod(SHAPE_25) + (1 << 20)  # bytes of a member: 16-bit voxels and a header
@@ -199,10 +188,9 @@ def _fetch(get, channel):
         members, end = archive.infolist(), archive.start_dir
         if any(not 0 <= member.header_offset < end for member in members):
             raise BadZipFile("a member lies outside it")
-    borders = sorted([end, *(member.header_offset for member in members)])
     for member in channel_members(members, channel):
         start = member.header_offset
-        stop = next(border for border in borders if border > start)
+        stop = min((m.header_offset for m in members if m.header_offset > start), default=end)
         content, total = get((start, stop, size))
         if len(content) == total:  # not the part: a server without ranges
             return _checked(io.BytesIO(content), channel, total)
@@ -218,7 +206,7 @@ def _checked(file, channel, size):
     for member in channel_members(archive.infolist(), channel):
         content = contents[Path(member.filename).name] = bytearray()
         with _damage(), archive.open(member) as stream:  # which compares the checksum at its end
-            while piece := stream.read(1 << 20):
+            while piece := stream.read(1 << 20):  # a member that lies of its size fills no memory
                 content += piece
     return Fetched(contents, member.CRC, size)
 

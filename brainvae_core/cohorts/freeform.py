@@ -1,8 +1,8 @@
 """A second cohort whose truth is known, planted in another way than `simulated` plants its own.
 
-A section is ``light · streaks · warp(template + added greys) + shot noise``. The factors are not
-Gaussian and depend on no covariate; each acts through a grey that is added to a region, or through
-a free-form deformation (a lattice of control points, interpolated by cubic B-splines).
+A section is ``light · streaks · warp(template + added greys) + shot noise``. Factors are uniform or
+of two groups and depend on no covariate; each adds a grey to a region, or is a free-form
+deformation (a lattice of control points, interpolated by cubic B-splines).
 """
 
 from __future__ import annotations
@@ -66,11 +66,6 @@ def simulate_freeform(
         As for `simulate`; the slice must have SSp and HPF in its left half too.
     """
     return FREEFORM.cohort(n_brains, atlas, shape, artefact_share, seed)
-
-
-def rendered_freeform(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
-    """Sections by `FREEFORM_FACTORS` (n rows) alone, without light, streaks and noise."""
-    return FREEFORM.rendered(factors, atlas)
 
 
 def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:

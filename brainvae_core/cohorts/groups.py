@@ -1,8 +1,4 @@
-"""Two groups of brains as a lab has them, with a planted difference: wild types and knockouts.
-
-A lab's brains are drawn from the population that a simulated reference cohort is drawn from. One
-factor's mean differs between the groups, or one group is damaged more often, or nothing differs.
-"""
+"""Two groups of simulated brains as a lab has them, wild types and knockouts, and what differs."""
 
 from __future__ import annotations
 
@@ -125,15 +121,7 @@ def simulate_groups(
         unknown = ["sex", "age_days", "strain", "injection_structure", *recorded]
         truth = truth.drop(columns=unknown, errors="ignore")
         truth = pd.concat([truth[["group"]], recorded, truth.drop(columns="group")], axis=1)
-    return Cohort(
-        images,
-        truth,
-        found.atlas,
-        clean=found.clean,
-        artefact_masks=masks,
-        factors=found.factors,
-        name=found.name,
-    )
+    return found._like(images=images, metadata=truth, artefact_masks=masks)
 
 
 def planted_difference(

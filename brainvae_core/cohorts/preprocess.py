@@ -1,4 +1,4 @@
-"""What makes registered sections comparable, which are no usable brains, and what is known of them.
+"""What makes registered sections comparable, which are no usable brains, and which are copies.
 
 A section is cropped, averaged in blocks, scaled to the training brains' average brightness and
 divided by the grey that becomes 1. Everything that is fitted is fitted on the training brains.
@@ -20,12 +20,19 @@ from brainvae_core.cohorts.artefacts import (
     reference_brains,
 )
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, block_mean, whole_factor
-from brainvae_core.cohorts.cohort import SET_ASIDE, Cohort, check_brains
-from brainvae_core.cohorts.copies import check_split, copies_of, split_together
+from brainvae_core.cohorts.cohort import (
+    LEAST_BRAINS,
+    SET_ASIDE,
+    SPLITS,
+    Cohort,
+    check_brains,
+    split_of,
+)
 from brainvae_core.cohorts.greys import brain_brightness, unwrapped
-from brainvae_core.cohorts.turned import turned_sections
+from brainvae_core.cohorts.orientation import turned_sections
 
 FORMAT = 1
+SAME = 0.003  # of copies: root mean square difference, of the mean brightness; two brains: 0.04
 BRIGHT_PERCENTILE = 99.9  # of a brain's pixels: what is brighter is a leak or dirt
 MOST_CONTRAST = 20  # of the brightest pixels to the average
 DARK = 0.2  # of the target brightness: darker is ventricle, or missing tissue
@@ -40,54 +47,24 @@ SPREAD_FLOOR = {
     "saturated": 0.01,  # share that is brighter than the median brain's 99.9th percentile
     "gain": 0.05,  # log of the factor that adjusted the brightness; counts both ways
 }
-# Columns of metadata that say what was done to a brain, not what it is.
-DERIVED = (
-    "artefact",
-    "artefact_strength",
-    "copy_of",
-    "gain",
-    "outlier",
-    "product_id",
-    "split",
-    "turned",
-)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """What sections went through, fitted on training brains; enough to do it to another section.
 
-    Attributes
-    ----------
-    brightness : float
-        Mean grey inside the brain that every section is scaled to: the training brains' average.
-    white : float
-        Grey, after that scaling, that becomes 1 and at which brighter pixels end. With
-        ``clip_pixels`` the 99.9th percentile of the pixels of the median training brain; without,
-        the brightest pixel of the training sections that are no outliers and free of artefacts.
-    clip_pixels : bool
-        Whether ordinary brains' brightest pixels are clipped too.
-    drop_brains : bool
-        Whether outliers were set aside.
-    outlier_limit : float
-        Robust standard deviations from which a brain is an outlier.
-    centre, spread : dict of float
-        Median and robust standard deviation of each outlier statistic over the training brains.
+    ``white`` is, with ``clip_pixels``, the 99.9th percentile of the pixels of the median training
+    brain; without, the brightest pixel of the training sections that are no outliers and free of
+    artefacts.
     """
 
-    brightness: float
-    white: float
-    clip_pixels: bool = True
-    drop_brains: bool = False
-    outlier_limit: float = OUTLIER_LIMIT
-    centre: dict[str, float] | None = None
-    spread: dict[str, float] | None = None
-
-    def __post_init__(self):
-        for name in ("brightness", "white", "outlier_limit"):
-            value = getattr(self, name)
-            if not 0 < value < np.inf:
-                raise ValueError(f"{name}={value} of a preprocessing must be positive and finite")
+    brightness: float  # mean grey inside the brain that every section is scaled to
+    white: float  # grey, after that scaling, that becomes 1 and at which brighter pixels end
+    clip_pixels: bool = True  # ordinary brains' brightest pixels too
+    drop_brains: bool = False  # whether outliers were set aside
+    outlier_limit: float = OUTLIER_LIMIT  # robust standard deviations
+    centre: dict[str, float] | None = None  # median of each outlier statistic, of training brains
+    spread: dict[str, float] | None = None  # its robust standard deviation
 
     def to_dict(self) -> dict:
         """Plain numbers, for JSON."""
@@ -113,8 +90,7 @@ def comparable_section(
         On the CCF's 25 µm grid, in any grey values; columns 4 to 452 of 456 are kept.
     atlas : Atlas
     preprocessing : Preprocessing
-        What the cohort went through (``Preprocessing.of(cohort)``). A brain of it comes out as it
-        is there.
+        ``Preprocessing.of(cohort)``, of whose brains each comes out as it is there.
     """
     section = on_grid(section, atlas)
     section *= preprocessing.brightness / brain_brightness(section, atlas.brain_mask)
@@ -139,10 +115,11 @@ def preprocess(
     Parameters
     ----------
     sections : sequence of ndarray, as `comparable_section` takes them
+        What is none is refused and told, and the other brains go on. 15 different brains are the
+        fewest.
     metadata : DataFrame
         One row a section, indexed by a unique brain id. A ``split`` that it has is kept; otherwise
-        copies of a brain come to one part. 15 different brains are the fewest. What is no
-        section for `comparable_section` is refused and told, and the other brains go on.
+        copies of a brain come to one part.
     atlas : Atlas
     shape : (height, width), optional
         Whole-number reduction of the atlas's shape; else the atlas's own.
@@ -155,11 +132,10 @@ def preprocess(
 
     Notes
     -----
-    Adds ``preprocessing`` and the columns ``split``, ``copy_of`` (where there are any), ``gain``,
-    ``difference_z``, ``missing_z``, ``saturated_z``, ``gain_z``, ``outlier`` (the statistics that
-    reach the limit, or "none"), ``turned`` (how it fits the template better, or "none"),
-    ``leak_score``, ``breakage_score``, ``grid_score`` (`artefact_scores`) and, where there is no
-    truth, ``artefact``: the kind of the highest score where that reaches 4, else "none".
+    Adds the columns ``split``, ``copy_of`` (where there are any), ``gain``, a ``…_z`` for each
+    outlier statistic, ``outlier`` (the statistics that reach the limit, or "none"), ``turned`` (how
+    it fits the template better, or "none"), ``leak_score``, ``breakage_score``, ``grid_score`` and,
+    where there is no truth, ``artefact``: the kind of the highest score from 4 on, else "none".
     """
     grid = atlas if shape is None else atlas.resampled(shape)
     check_brains(metadata, name, len(sections))
@@ -287,58 +263,59 @@ def _statistics(images, gains, is_train, atlas, brightness):
     return pd.DataFrame(rows, index=gains.index, columns=list(SPREAD_FLOOR)), bright
 
 
-def known_factors(cohort: Cohort) -> pd.DataFrame:
-    """The planted factors of a simulated cohort, else what is recorded of each brain and varies.
+# ---- copies of a brain ----
 
-    Recorded are the numbers in its metadata, texts of two kinds such as sex as 0 and 1 (named after
-    the kind that is 1, such as ``sex M``), and ``log_gain`` of the brightness adjustment. A missing
-    value is its column's mean. A column of one value, in the cohort or in a part of its split, is
-    left out.
+
+def copies_of(images: np.ndarray, own: np.ndarray, brains: pd.Index) -> pd.Series:
+    """Of every brain the first one with the same pixels, itself where it is no copy.
+
+    A copy at another brightness (``own``: each brain's mean) or with fewer grey levels is one too.
     """
-    if cohort.factors is not None:
-        return cohort.factors.astype(float)
-    metadata, found = cohort.metadata, {}
-    for name, values in metadata.items():
-        if name in DERIVED or name.endswith(("_z", "_score")):
-            continue
-        kinds = sorted(values.dropna().astype(str).unique())
-        numbers = pd.to_numeric(values, errors="coerce")
-        if np.isfinite(numbers[values.notna()]).all():
-            found[name] = numbers
-        elif len(kinds) == 2:
-            found[f"{name} {kinds[1]}"] = values.astype(str).map({kinds[0]: 0.0, kinds[1]: 1.0})
-    if "gain" in metadata:
-        found["log_gain"] = np.log(metadata["gain"])
-    factors = pd.DataFrame(found, index=metadata.index, dtype=float)
-    factors = factors.replace([np.inf, -np.inf], np.nan)
-    factors = factors.fillna(factors.mean())
-    split = metadata.get("split", pd.Series("train", index=metadata.index))
-    parts = [part for name, part in factors.groupby(split) if name in ("train", "test")]
-    varies = [all(part[name].nunique() > 1 for part in parts) for name in factors]
-    return factors.loc[:, varies]
+    height, width = images.shape[1:]
+    factor = next(f for f in (4, 2, 1) if height % f == width % f == 0)
+    flat = np.stack([block_mean(i, factor).ravel() / o for i, o in zip(images, own, strict=True)])
+    flat -= flat.mean(axis=0)
+    squares = np.einsum("np,np->n", flat, flat, dtype=np.float64)
+    first = np.arange(len(brains))
+    for i in range(1, len(brains)):
+        apart = squares[:i] + squares[i] - 2 * (flat[:i] @ flat[i])
+        same = np.flatnonzero(apart < SAME**2 * flat.shape[1])
+        first[i] = first[same[0]] if same.size else i
+    return pd.Series(brains[first], index=brains)
 
 
-def factor_extremes(
-    factors: pd.DataFrame, images: np.ndarray, share: float = 0.05
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean section of the brains lowest and of those highest in each factor.
+def split_together(original: pd.Series, seed: int) -> pd.Series:
+    """As `split_of`, every brain on the side of the one that it is a copy of."""
+    brains = original.index
+    split = split_of(brains[(original == brains).to_numpy()], seed)
+    return pd.Series(split.loc[original].to_numpy(), index=brains)
 
-    Parameters
-    ----------
-    factors : DataFrame, n rows
-    images : ndarray, shape (n, height, width)
-    share : float
-        Of the brains at either end, in (0, 0.5]; at least one, and all that tie with the last: of
-        a 0/1 factor that occurs often enough the ends are its two groups.
+
+def check_split(split: pd.Series, original: pd.Series, refused: dict[str, str]) -> None:
+    """Refuse a split with copies on two sides, or with too few brains (`check_parts`)."""
+    other = split.loc[original].to_numpy()
+    if (apart := np.flatnonzero(split.to_numpy() != other)).size:
+        copy, of = split.index[apart[0]], original.iloc[apart[0]]
+        raise ValueError(
+            f"brains {of!r} ({split[of]}) and {copy!r} ({split[copy]}) have the same pixels; "
+            "leave one of them, or put both in one part of the split"
+        )
+    check_parts(split, original, refused)
+
+
+def check_parts(split: pd.Series, original: pd.Series, refused: dict[str, str]) -> None:
+    """Refuse too few different brains to fit and judge on.
+
+    The first of the brains that are not among them are named, with the reasons.
     """
-    if len(factors) != len(images) or not len(images):
-        raise ValueError(f"{len(factors)} rows of factors and {len(images)} images")
-    if not 0 < share <= 0.5:
-        raise ValueError(f"share={share} is outside (0, 0.5]")
-    few = max(int(share * len(images)), 1)
-    extremes = {}
-    for name, values in factors.items():
-        ranked = np.sort(values)
-        low, high = (values <= ranked[few - 1]).to_numpy(), (values >= ranked[-few]).to_numpy()
-        extremes[str(name)] = (images[low].mean(axis=0), images[high].mean(axis=0))
-    return extremes
+    counts = {part: original[(split == part).to_numpy()].nunique() for part in SPLITS}
+    different = sum(counts.values())
+    first = "; ".join(f"{brain!r}: {why}" for brain, why in [*refused.items()][:2])
+    also = f"; {len(refused)} were refused, the first {first}" if refused else ""
+    if different < LEAST_BRAINS:
+        raise ValueError(
+            f"{different} different brains are too few; give {LEAST_BRAINS} or more{also}"
+        )
+    if min(counts.values()) < 2 or counts["train"] < 3:
+        told = ", ".join(f"{n} {part}" for part, n in counts.items())
+        raise ValueError(f"the split has {told} brains; each part needs 2, train 3{also}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def read_sections(
     folder : path
         Every brainreg folder and every file that `read_section` reads is a brain; its name without
         suffix is its id. A table ``metadata.csv`` may say more: ids in its first column, anything
-        in the others (`read_brain_table`); rows of brains that are not there are passed over.
+        in the others; rows of brains that are not there are passed over.
     plane, orientation
         As for `read_section`.
 
@@ -52,7 +53,9 @@ def read_sections(
     check_orientation(orientation)
     folder = Path(folder)
     brains, refused = _brains(folder)
-    metadata = _metadata(folder / "metadata.csv", list(brains))
+    metadata = pd.DataFrame(index=pd.Index([*brains], name="id", dtype=str))
+    if os.path.lexists(table := folder / "metadata.csv"):
+        metadata = read_brain_table(table, list(brains))
     sections = {}
     for brain, path in tqdm(brains.items(), desc="sections", unit="brain"):
         try:
@@ -136,12 +139,6 @@ def _what_it_is(path):
     return missing or "of no format that is read"
 
 
-def _metadata(path, brains):
-    if not (path.exists() or path.is_symlink()):
-        return pd.DataFrame(index=pd.Index(brains, name="id", dtype=str))
-    return read_brain_table(path, brains)
-
-
 # ---- what an acquisition keeps ----
 
 
@@ -151,16 +148,12 @@ class AcquisitionError(ValueError):
 
 @dataclass(frozen=True)
 class Ledger:
-    """What became of every experiment asked for.
-
-    Experiment ids are str; `kept` includes those `kept_before` this run; `refused` says why each of
-    the others was not kept, as far as it was tried.
-    """
+    """What became of every experiment asked for, by its id."""
 
     asked: tuple[str, ...]
-    kept: tuple[str, ...]
+    kept: tuple[str, ...]  # those kept before this run included
     kept_before: tuple[str, ...]
-    refused: dict[str, str]
+    refused: dict[str, str]  # why each of the others was not kept, as far as it was tried
     bytes_moved: int  # over the network
     bytes_whole: int  # of the zips of the brains kept meanwhile, in all
 
@@ -191,8 +184,8 @@ def cause(reason: str) -> str:
 def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndarray, pd.DataFrame]:
     """Every kept brain's plane, each verified against the manifest, and what is known of it.
 
-    Returns sections, (n, 320, 456) uint16, in the order of ``experiments.csv``, and a DataFrame by
-    experiment id (str). Nothing kept, a missing or damaged section, or another plane is an error.
+    Sections are (n, 320, 456) uint16, in the order of ``experiments.csv``. Nothing kept, a missing
+    or damaged section, or another plane is an error.
     """
     folder = Path(folder)
     if plane is not None and (found := read_request(folder)[0]) != plane:

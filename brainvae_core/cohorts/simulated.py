@@ -120,7 +120,6 @@ def simulate(
     Parameters
     ----------
     n_brains : int
-        At least 2.
     atlas : Atlas, optional
         A slice that has Isocortex, VS and, in its right half too, each of `INJECTED`; else drawn.
     shape : (height, width), optional
@@ -130,11 +129,6 @@ def simulate(
     seed : int
     """
     return ANATOMICAL.cohort(n_brains, atlas, shape, artefact_share, seed)
-
-
-def rendered(factors: pd.DataFrame, atlas: Atlas) -> np.ndarray:
-    """Sections by `FACTORS` (n rows) alone, without texture and noise, (n, height, width)."""
-    return ANATOMICAL.rendered(factors, atlas)
 
 
 def gain_maps(atlas: Atlas) -> dict[str, np.ndarray]:
@@ -243,7 +237,6 @@ def displaced(images: np.ndarray, atlas: Atlas, factor: str, amount: float) -> n
     Parameters
     ----------
     images : ndarray, shape (n, height, width)
-        Of any cohort on this atlas.
     atlas : Atlas
     factor : str
         Such as ``"ventricle_size"``, or ``"ap_position"``: a section from another plane.

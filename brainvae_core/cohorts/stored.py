@@ -66,12 +66,11 @@ def describe(folder: Path, cohort) -> None:
     seal(folder, DESCRIPTION, content)
 
 
-def read(path: Path, verify: bool) -> dict:
+def read(path: Path) -> dict:
     """What makes up a `Cohort`, its `ARRAYS` mapped and not read."""
     if not path.is_dir():
         raise FileNotFoundError(f"no cohort at {path}")
-    large = () if verify else [f"{name}.npy" for name in ARRAYS]
-    content = read_sealed(path, DESCRIPTION, FORMAT, ANEW, large)
+    content = read_sealed(path, DESCRIPTION, FORMAT, ANEW, [f"{name}.npy" for name in ARRAYS])
     tables = {name: _read_table(path / f"{name}.csv", k) for name, k in content["tables"].items()}
     with np.load(path / "atlas.npz") as arrays:
         atlas = Atlas(**arrays, structures=tables.pop("structures"), **content["atlas"])

@@ -19,7 +19,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainvae_core.cohorts.files import brainreg_folders, damage, not_fetched, told
-from brainvae_core.cohorts.greys import as_greys, nrrd_scaling
+from brainvae_core.cohorts.greys import as_greys, nrrd_scaling, read_tiff
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
     VolumeError,
@@ -32,7 +32,6 @@ from brainvae_core.cohorts.orientation import (
     one_code,
     upright,
 )
-from brainvae_core.cohorts.tiffs import read_tiff
 
 PIXEL_UM = 25.0
 SHAPE_25 = (528, 320, 456)  # AP, DV, ML
@@ -53,10 +52,9 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
     plane : int
         0-based index on the AP axis of the 25 µm grid; a single section is taken as that plane.
     orientation : str
-        ``"header"``: as a NIfTI or NRRD header says, which is refused where it says nothing. TIFF
-        and NumPy have no word for it and run as brainreg writes: from anterior, superior and right,
-        a TIFF's tag Orientation applied. A code such as ``"psl"`` names where each axis of the file
-        comes from and wins over all of this.
+        ``"header"``: as a NIfTI or NRRD header says; TIFF and NumPy have no word for it and run as
+        brainreg writes, from anterior, superior and right, a TIFF's tag Orientation applied. A code
+        such as ``"psl"`` names where each axis of the file comes from and wins over all of this.
 
     Returns
     -------
@@ -173,24 +171,16 @@ def _on_atlas_grid(section, voxel_um):
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume as a file stores it.
-
-    `orientation` says where each axis comes from, such as ``"asr"`` (anterior, superior, right), or
-    is None where the header does not say. `scaling` (slope, intercept) turns stored into measured
-    values.
-    """
+    """A volume as a file stores it; None is what its header does not say."""
 
     voxels: np.ndarray  # stored values, three axes in the file's order
-    spacing_um: tuple[float, float, float] | None  # None where the header does not say
-    orientation: str | None = None
-    scaling: tuple[float, float] = (1.0, 0.0)
+    spacing_um: tuple[float, float, float] | None
+    orientation: str | None = None  # where each axis comes from, such as "asr"
+    scaling: tuple[float, float] = (1.0, 0.0)  # slope and intercept to measured values
 
 
 def read_volume(name: str, file: BinaryIO) -> Volume:
-    """The volume in an open .nrrd, .nii or .nii.gz file of this name, held against its header.
-
-    Raises `VolumeError` where it is damaged or no 3-D volume of grey values.
-    """
+    """The volume in an open .nrrd, .nii or .nii.gz file of this name, or a `VolumeError`."""
     suffix = suffix_of(Path(name))
     file = gzip.GzipFile(fileobj=file) if suffix == ".nii.gz" else file
     try:
@@ -242,10 +232,10 @@ def _read_nifti(file):
 def in_atlas_space(volume: Volume, orientation: str = "header") -> tuple[str, tuple]:
     """Where a volume's axes come from, and the sides of a voxel along AP, DV and ML in µm.
 
-    Raises `VolumeError` where the header does not say it, or where the extents along these axes,
-    which all differ, are not the atlas's, to a voxel. Voxels without a size are taken as cubes that
-    fill the atlas. The Allen Institute's own files name directions that are not those of their axes
-    (``"rai"`` by the header, ``"asr"`` by their extents): they are read as what they hold.
+    A `VolumeError` where the header does not say it, or where the extents along these axes, which
+    all differ, are not the atlas's to a voxel. Voxels without a size are taken as cubes that fill
+    the atlas. The Allen Institute's own files say ``"rai"`` of axes that run ``"asr"`` by their
+    extents: they are read as what they hold.
     """
     axes = one_code(volume.orientation) if orientation == "header" else orientation
     if orientation == "header" and axes == "rai" and _is_atlas(volume, "asr"):
@@ -309,16 +299,16 @@ def in_micrometres(spacing, shape):
     if set(as_said) in ({1.0}, {1000.0}):
         return None  # what writers leave where they were told none
     enlarged = tuple(round(1000 * s, 6) for s in as_said)
-    if _match_extents(shape, as_said):
+    if _fits_atlas(shape, as_said):
         return as_said
-    return enlarged if _match_extents(shape, enlarged) or max(as_said) < 1 else as_said
+    return enlarged if _fits_atlas(shape, enlarged) or max(as_said) < 1 else as_said
 
 
-def _match_extents(shape, spacing_um, tolerance=0.5):
-    """Which of AP, DV and ML (0, 1, 2) each axis is by its extent to a part of a voxel, or None."""
+def _fits_atlas(shape, spacing_um):
+    """Whether the three extents are the atlas's to half a voxel, in one order of axes alone."""
     found = [
-        [i for i, extent in enumerate(EXTENT_UM) if abs(n * d - extent) <= tolerance * d]
+        {i for i, extent in enumerate(EXTENT_UM) if abs(n * d - extent) <= d / 2}
         for n, d in zip(shape, spacing_um, strict=True)
     ]
-    fits = [order for order in permutations(range(3)) if all(map(list.__contains__, found, order))]
-    return list(fits[0]) if len(fits) == 1 else None
+    orders = permutations(range(3))
+    return sum(all(i in fits for i, fits in zip(o, found, strict=True)) for o in orders) == 1

@@ -15,10 +15,14 @@ from brainvae_core.fields.association import (
 )
 from brainvae_core.fields.independence import (
     Scored,
+    has_spot,
     impact_correlation,
-    most_moved,
     normalised_impacts,
     scored_field,
+    share_gap,
+    share_localised,
+    share_moved,
+    share_unmoved,
     uncorrelatedness,
     uncorrelatedness_null,
 )
@@ -28,25 +32,20 @@ from brainvae_core.fields.projective import (
     asymmetry,
     outlier_latents,
     projective_field,
+    region_profile,
     stratified_rgb,
+    tail_asymmetry,
     tail_ratio,
     traversal,
 )
-from brainvae_core.fields.receptive import ReceptiveField, null_divergence, receptive_field
-from brainvae_core.fields.regions import (
+from brainvae_core.fields.receptive import (
+    ReceptiveField,
+    null_divergence,
     perturb,
     random_blobs,
+    receptive_field,
     region_brightness,
-    region_profile,
-    tail_asymmetry,
     weight_range,
-)
-from brainvae_core.fields.statements import (
-    has_spot,
-    share_gap,
-    share_localised,
-    share_moved,
-    share_unmoved,
 )
 from brainvae_core.fields.truth import (
     PlantedFields,

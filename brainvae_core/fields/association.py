@@ -5,12 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from brainvae_core.fields.independence import checked_active, correlations
-from brainvae_core.fields.projective import ProjectiveField, projective_field
-from brainvae_core.fields.receptive import ReceptiveField, receptive_field
-from brainvae_core.fields.regions import region_profile, weight_range
-
-ATTEMPTS = 1000  # draws of regions before a bootstrap gives up
+from brainvae_core.fields.independence import ATTEMPTS, checked_active, correlations
+from brainvae_core.fields.projective import ProjectiveField, projective_field, region_profile
+from brainvae_core.fields.receptive import ReceptiveField, receptive_field, weight_range
 
 
 class BothDirections(NamedTuple):
@@ -134,21 +131,19 @@ class Agreement(NamedTuple):
     beyond_resamples: np.ndarray
 
 
-def agreement_of(
-    both: BothDirections, active: np.ndarray, n: int = 200, seed: int = 0
-) -> Agreement:
+def agreement_of(both: BothDirections, active: np.ndarray, n: int) -> Agreement:
     """Agreement of one fit, with what resampling makes of it.
 
     Parameters
     ----------
     both, active : BothDirections and ndarray of bool, shape (latent_dim,)
-    n, seed : int
+    n : int
         Draws of brains and regions.
     """
     field = both.receptive
     whole = cross_agreement(field.divergence, both.profile, active)
-    resampled = field.bootstrapped(min(n, 100), seed)
-    drawn = agreement_draws(resampled, both.profile, n, seed, active)
+    resampled = field.bootstrapped(min(n, 100), 0)
+    drawn = agreement_draws(resampled, both.profile, n, 0, active)
     own, own_drawn = (
         np.nanmean(np.diagonal(a, axis1=-2, axis2=-1), axis=-1) for a in (whole, drawn)
     )

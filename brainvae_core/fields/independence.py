@@ -1,25 +1,31 @@
-"""How the latents' receptive fields relate to one another (Figs 3B, 3D, 3E).
+"""How the latents' receptive fields relate to one another, and what section 3.3 says of latents.
 
-Arrays in, numbers out. ``impacts`` is a receptive field, (n_rois, latent_dim) in nats.
+``impacts`` is a receptive field, (n_rois, latent_dim) in nats (Figs 3B, 3D, 3E). ``shifts`` (…,
+n_rois, latent_dim) are ``ReceptiveField.effect_size``: how far a region's range of brightness moves
+each latent, in standard deviations of its codes. Leading axes, such as resampled brains, stay.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
+
+MOVED = 0.5  # standard deviations, a medium effect (Cohen 1988): a region modulates a latent
+UNMOVED = 0.2  # a small one: below it a region does not
+LOCAL = 1 / 3  # of the regions: a latent that no more of them modulate is localised
+SPOT = (1e-3, 0.2)  # share of the brain: less is a speck, more is no spot
+EXCESS = 0.05  # grey values above the brightest brain
 
 # A column that varies less than this, relative to its size, is rounding and has no correlation.
 CONSTANT = 1e-9
+ATTEMPTS = 1000  # draws before a null or a bootstrap gives up
 
 
 def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
     """Each region's impacts as shares of its sum over the active latents (Fig. 3B).
 
-    Parameters
-    ----------
-    impacts : ndarray, shape (n_rois, latent_dim)
-        Divergences in nats, 0 or more.
-    active : ndarray of bool, shape (latent_dim,), optional
-        Latents that count, the others have share 0; all of them by default.
+    Impacts (n_rois, latent_dim) are 0 or more; of latents that are not ``active`` (latent_dim,)
+    bool, all of them by default, the share is 0.
     """
     impacts = np.asarray(impacts, dtype=np.float64)
     if impacts.ndim != 2 or not np.isfinite(impacts).all() or (impacts < 0).any():
@@ -33,24 +39,6 @@ def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) ->
         rows = np.flatnonzero(totals[:, 0] == 0).tolist()
         raise ValueError(f"regions {rows} move no active latent, so have no shares; leave them out")
     return kept / totals
-
-
-def most_moved(impacts: np.ndarray, n: int, active: np.ndarray | None = None) -> np.ndarray:
-    """The n latents with the largest sums of shares, (latent_dim,) bool: for others' ``active``.
-
-    Parameters
-    ----------
-    impacts, n, active
-        As for `normalised_impacts`; how many, so that fits are compared at one number of latents.
-    """
-    shares = normalised_impacts(impacts, active)
-    active = checked_active(active, shares.shape[1])
-    if not 1 <= n <= active.sum():
-        raise ValueError(f"n={n} latents of {active.sum()} active ones; give 1 to {active.sum()}")
-    ranked = np.argsort(np.where(active, -shares.sum(axis=0), np.inf), kind="stable")
-    kept = np.zeros_like(active)
-    kept[ranked[:n]] = True
-    return kept
 
 
 def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> float:
@@ -74,12 +62,14 @@ def uncorrelatedness_null(
 
     Parameters
     ----------
-    impacts, n, seed, active
-        As for `normalised_impacts`; draws and their seed.
+    impacts, active
+        As for `normalised_impacts`.
+    n, seed : int
+        Draws.
     """
     shares = _active_shares(impacts, active)
     rng = np.random.default_rng(seed)
-    return np.array([_draw(lambda: rng.permuted(shares, axis=0)) for _ in range(n)])
+    return np.array([_permuted_score(shares, rng) for _ in range(n)])
 
 
 class Scored(NamedTuple):
@@ -95,36 +85,27 @@ class Scored(NamedTuple):
     rotated: np.ndarray
 
 
-def scored_field(
-    field, active: np.ndarray, n: int = 200, n_rotations: int = 50, seed: int = 0
-) -> Scored:
+def scored_field(field, active: np.ndarray, n: int = 200, n_rotations: int = 50) -> Scored:
     """Uncorrelatedness of a receptive field with its interval's draws and its two chances.
 
     Parameters
     ----------
     field, active : ReceptiveField and ndarray of bool, shape (latent_dim,)
-    n, n_rotations, seed : int
-        Draws of brains and of the null; random axes; seed.
+    n, n_rotations : int
+        Draws of brains and of the null; random axes.
     """
-    turned = (field.rotated(seed + i, active) for i in range(n_rotations))
+    turned = (field.rotated(i, active) for i in range(n_rotations))
     return Scored(
         uncorrelatedness(field.divergence, active),
-        np.array([uncorrelatedness(drawn, active) for drawn in field.bootstrapped(n, seed)]),
-        uncorrelatedness_null(field.divergence, n, seed, active),
+        np.array([uncorrelatedness(drawn, active) for drawn in field.bootstrapped(n, 0)]),
+        uncorrelatedness_null(field.divergence, n, 0, active),
         np.array([uncorrelatedness(t.divergence) for t in turned]),
     )
 
 
-def impact_correlation(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Correlation (latent_dim, latent_dim) of latents' shares over regions (Fig. 3D).
-
-    NaN of a latent that is not active.
-    """
-    shares = _active_shares(impacts, active)
-    kept = checked_active(active, np.shape(impacts)[1])
-    found = np.full((len(kept), len(kept)), np.nan)
-    found[np.ix_(kept, kept)] = np.corrcoef(shares, rowvar=False)
-    return found
+def impact_correlation(impacts: np.ndarray) -> np.ndarray:
+    """Correlation (latent_dim, latent_dim) of latents' shares over regions (Fig. 3D)."""
+    return np.corrcoef(_active_shares(impacts, None), rowvar=False)
 
 
 def _active_shares(impacts, active) -> np.ndarray:
@@ -154,18 +135,18 @@ def _constant(shares: np.ndarray) -> np.ndarray:
     return np.ptp(shares, axis=0) <= CONSTANT * np.abs(shares).max(axis=0)
 
 
-def _draw(make, attempts: int = 1000) -> float:
-    """Score of the first draw whose correlations exist, its rows closed to 1 again."""
-    for _ in range(attempts):
-        shares = make()
-        totals = shares.sum(axis=1, keepdims=True)
-        if (totals == 0).any() or len(np.unique(shares, axis=0)) < 3:
+def _permuted_score(shares, rng) -> float:
+    """Of the first draw whose correlations exist, its rows closed to 1 again."""
+    for _ in range(ATTEMPTS):
+        drawn = rng.permuted(shares, axis=0)
+        totals = drawn.sum(axis=1, keepdims=True)
+        if (totals == 0).any() or len(np.unique(drawn, axis=0)) < 3:
             continue
-        shares = shares / totals
-        if not _constant(shares).any():
-            return _score(shares)
+        drawn = drawn / totals
+        if not _constant(drawn).any():
+            return _score(drawn)
     raise ValueError(
-        f"{attempts} draws in a row left fewer than 3 different regions or a constant latent; "
+        f"{ATTEMPTS} draws in a row left fewer than 3 different regions or a constant latent; "
         "use more regions"
     )
 
@@ -199,3 +180,82 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         varies = length > CONSTANT * rows.shape[1] ** 0.5 * np.maximum(largest, 1e-30)
         units.append(np.divide(centred, length, out=np.zeros_like(centred), where=varies))
     return np.clip(units[0] @ units[1].T, -1.0, 1.0)
+
+
+# ---- section 3.3 ----
+
+
+def share_moved(shifts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
+    """Share of the active latents that each region moves by half a SD or more, (…, n_rois)."""
+    return (_checked_shifts(shifts, active) >= MOVED).mean(axis=-1)
+
+
+def share_unmoved(shifts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
+    """Share of pairs of a region and an active latent that it moves by less than 0.2 SD, (…)."""
+    return (_checked_shifts(shifts, active) < UNMOVED).mean(axis=(-2, -1))
+
+
+def share_localised(shifts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
+    """Share of the active latents that some regions, but at most a third, move by half a SD, (…).
+
+    A latent that no region moves is not localised.
+    """
+    moved = _checked_shifts(shifts, active) >= MOVED
+    by_latent = moved.sum(axis=-2)
+    return ((by_latent > 0) & (by_latent <= LOCAL * moved.shape[-2])).mean(axis=-1)
+
+
+def share_gap(divergences: np.ndarray, profile: np.ndarray) -> np.ndarray:
+    """How unlike a latent's two fields are at each region, (…, n_rois, latent_dim), −1 to 1.
+
+    The region's share of the latent's receptive field, of ``ReceptiveField.divergence``, less its
+    share of the projective field, of ``region_profile`` (latent_dim, n_rois).
+    """
+    seen, moved = np.asarray(divergences, dtype=float), np.asarray(profile, dtype=float).T
+    if seen.ndim < 2 or seen.shape[-2:] != moved.shape:
+        raise ValueError(
+            f"divergences {seen.shape} and profile {moved.T.shape} must be (…, n_rois, latent_dim) "
+            "and (latent_dim, n_rois)"
+        )
+    return _shares_of(seen) - _shares_of(moved)
+
+
+def has_spot(images: np.ndarray, brightest: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
+    """Whether images (…, height, width) have a spot brighter than any brain, (…) bool.
+
+    A spot is a connected piece of 0.1 to 20 % of the brain in which every pixel is at least 0.05
+    grey values above the brightest that a brain has there.
+
+    Parameters
+    ----------
+    images, brightest, brain_mask : ndarray, the last two of shape (height, width)
+        Decoded images, the maximum over brains, and the brain.
+    """
+    images, brain_mask = np.asarray(images), np.asarray(brain_mask, dtype=bool)
+    if not images.shape[-2:] == np.shape(brightest) == brain_mask.shape or not brain_mask.any():
+        raise ValueError(
+            f"images {images.shape}, brightest {np.shape(brightest)} and brain_mask "
+            f"{brain_mask.shape} must be of one size, with a brain"
+        )
+    above = (images > np.asarray(brightest) + EXCESS) & brain_mask
+    low, high = np.array(SPOT) * brain_mask.sum()
+    found = np.zeros(images.shape[:-2], dtype=bool)
+    for at in np.ndindex(found.shape):
+        sizes = np.bincount(ndimage.label(above[at])[0].ravel())[1:]
+        found[at] = ((sizes >= low) & (sizes <= high)).any()
+    return found
+
+
+def _checked_shifts(shifts, active) -> np.ndarray:
+    shifts = np.abs(np.asarray(shifts, dtype=float))
+    if shifts.ndim < 2 or not np.isfinite(shifts).all():
+        raise ValueError(
+            f"shifts of shape {shifts.shape} must be (…, n_rois, latent_dim) and finite; pass a "
+            "field's effect_size"
+        )
+    return shifts[..., checked_active(active, shifts.shape[-1])]
+
+
+def _shares_of(of_regions) -> np.ndarray:
+    total = of_regions.sum(axis=-2, keepdims=True)
+    return np.divide(of_regions, total, out=np.zeros_like(of_regions), where=total > 0)

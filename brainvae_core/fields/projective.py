@@ -13,6 +13,8 @@ from brainvae_core.fields.independence import checked_active
 from brainvae_core.fields.receptive import encoded, random_axes
 
 BATCH = 128  # images decoded at once: no more than these are ever in memory
+SATURATED = 99.5  # percentile of the variances
+STARRED = 2.5  # robust standard deviations
 FAINT = 0.02  # of a full colour: less is white
 # Latents alike up to this ratio are not outliers, however small the spread of the others is.
 LEAST_OUTLIER_RATIO = 1.1
@@ -101,28 +103,23 @@ def traversal(model, z0: np.ndarray, c_values: np.ndarray) -> np.ndarray:
 
 
 def stratified_rgb(
-    field: ProjectiveField, percentile: float = 99.5, *, merged: bool = False
+    field: ProjectiveField, *, merged: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The paper's picture of a projective field, on white (Fig. 3A).
 
     R = 1 − v₊, G = 1 − v₋, B = 1 − v_large: cyan where small positive c moves a pixel, magenta
     small negative c, yellow large c. (latent_dim, height, width, 3), in [0, 1], and the variances
-    (3,) at which R, G and B saturate: a percentile over all latents' pixels. Less than 2 % of that
-    is white, or a decoder's noise would speckle it.
-
-    Parameters
-    ----------
-    field, percentile
-    merged : bool
-        The large c of both signs are one group, as the paper prints it, whose images differ also
-        between the two ends; ``merged`` takes the mean of the two outer quartiles' variances.
+    (3,) at which R, G and B saturate: the 99.5th percentile over all latents' pixels. Less than 2 %
+    of that is white, or a decoder's noise would speckle it. The large c of both signs are one
+    group, as the paper prints it, whose images differ also between the two ends; ``merged`` takes
+    the mean of the two outer quartiles' variances.
     """
     v, mean = field.variance.astype(np.float64), field.mean.astype(np.float64)
     large = (v[:, 0] + v[:, 3]) / 2
     if not merged:
         large = large + np.square((mean[:, 3] - mean[:, 0]) / 2)
     channels = np.stack([v[:, 2], v[:, 1], large], axis=-1)
-    scales = np.percentile(channels, percentile, axis=(0, 1, 2))
+    scales = np.percentile(channels, SATURATED, axis=(0, 1, 2))
     filled = np.divide(channels, scales, out=(channels > 0).astype(np.float64), where=scales > 0)
     filled[filled < FAINT] = 0.0
     return 1.0 - np.clip(filled, 0.0, 1.0), scales
@@ -152,18 +149,35 @@ def tail_ratio(field: ProjectiveField) -> np.ndarray:
     return np.divide(tail, inner, out=unmoved, where=inner > 0)
 
 
-def outlier_latents(
-    field: ProjectiveField, active: np.ndarray | None = None, threshold: float = 2.5
-) -> np.ndarray:
+def region_profile(field_variance_all: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
+    """Mean variance (latent_dim, height, width) of each region's pixels, (latent_dim, n_rois)."""
+    variance, masks = np.asarray(field_variance_all), np.asarray(roi_masks, dtype=bool)
+    if variance.ndim != 3 or masks.ndim != 3 or variance.shape[1:] != masks.shape[1:]:
+        raise ValueError(
+            f"variance {variance.shape} and roi_masks {masks.shape} must be (latent_dim, height, "
+            "width) and (n_rois, height, width)"
+        )
+    if not masks.any(axis=(1, 2)).all():
+        raise ValueError("a region in roi_masks has no pixel; leave it out")
+    return np.stack([variance[:, m].mean(axis=1, dtype=np.float64) for m in masks], axis=1)
+
+
+def tail_asymmetry(field_variance: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
+    """How much more the upper outer quartile of c moves each region than the lower one.
+
+    Of ``ProjectiveField.variance``: (V₊ − V₋) / (V₊ + V₋) of the region's mean variances,
+    (latent_dim, n_rois), 0 where neither moves it. Only whether regions share a sign says anything.
+    """
+    below, above = (region_profile(np.asarray(field_variance)[:, q], roi_masks) for q in (0, 3))
+    both = below + above
+    return np.divide(above - below, both, out=np.zeros_like(both), where=both > 0)
+
+
+def outlier_latents(field: ProjectiveField, active: np.ndarray | None = None) -> np.ndarray:
     """Latents to star (Fig. 3A), (latent_dim,) bool: their tail does unusually much.
 
     The paper shows stars and gives no rule. This one: log :func:`tail_ratio` lies above the median
-    of the active latents by more than ``threshold`` × 1.4826 × MAD, and by at least log 1.1.
-
-    Parameters
-    ----------
-    field, active, threshold
-        A `ProjectiveField`, the latents that count (at least 3), robust standard deviations.
+    of the active latents, at least 3, by more than 2.5 × 1.4826 × MAD, and by at least log 1.1.
     """
     ratio = tail_ratio(field)
     active = checked_active(active, len(ratio))
@@ -176,7 +190,7 @@ def outlier_latents(
     if not np.isfinite(middle):
         raise ValueError("most active latents move pixels in one part of c only; give a wider c")
     spread = 1.4826 * np.median(np.abs(log_ratio[active] - middle))
-    limit = middle + max(threshold * spread, np.log(LEAST_OUTLIER_RATIO))
+    limit = middle + max(STARRED * spread, np.log(LEAST_OUTLIER_RATIO))
     return active & (log_ratio > limit)
 
 

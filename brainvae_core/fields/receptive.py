@@ -5,20 +5,15 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+from scipy import ndimage
 from scipy.stats import ortho_group
+from skimage.graph import MCP_Geometric
 
 from brainvae_core.fields.independence import checked_active, normalised_impacts
-from brainvae_core.fields.regions import (
-    checked_brightness,
-    checked_masks,
-    checked_mode,
-    perturb,
-    random_blobs,
-    region_brightness,
-    weight_range,
-)
 
 BATCH = 64  # brains encoded at once
+MODES = ("mask", "add")
+FEWEST_PIXELS = 4
 # Least variance of a Gaussian, squared latent units: without a posterior, masking all of what a
 # latent looks at would leave none, and the divergence no bound.
 VARIANCE_FLOOR = 1e-4
@@ -48,7 +43,9 @@ class ReceptiveField:
     @cached_property
     def stds(self) -> np.ndarray:
         """Standard deviation of the aggregate posterior at each weight, as `means`."""
-        return _std(self.codes, self.posterior_variances)
+        variance = self.codes.var(axis=-2, dtype=np.float64)
+        variance += self.posterior_variances.mean(axis=-2, dtype=np.float64)
+        return np.sqrt(np.maximum(variance, VARIANCE_FLOOR))
 
     @cached_property
     def divergence(self) -> np.ndarray:
@@ -94,13 +91,7 @@ class ReceptiveField:
 
 
 def receptive_field(
-    model,
-    images: np.ndarray,
-    roi_masks: np.ndarray,
-    weights: np.ndarray,
-    *,
-    mean_brightness: np.ndarray | None = None,
-    mode: str = "mask",
+    model, images: np.ndarray, roi_masks: np.ndarray, weights: np.ndarray, *, mode: str = "mask"
 ) -> ReceptiveField:
     """Perturb each region of the input, encode, and measure how far each latent moves.
 
@@ -110,17 +101,17 @@ def receptive_field(
         Anything with ``encode(images) -> (n, latent_dim)``. ``posterior(images) -> (mean, std)`` is
         used where it has one: a dead latent, whose posterior is the prior, then scores 0.
     images, roi_masks : ndarray, shape (n_brains, height, width) and (n_rois, height, width)
-        Clean brains, at least 2, and regions of at least 4 pixels, bool.
-    weights, mean_brightness : ndarray, shape (n_weights,) or (n_rois, n_weights), and (n_rois,)
-        w, rising, of which the field compares the first and the last (:func:`weight_range`); μ_R,
-        by default the mean over ``images``.
+        Clean brains, at least 2, of which μ_R are the means, and regions of at least 4 pixels,
+        bool.
+    weights : ndarray, shape (n_weights,) or (n_rois, n_weights)
+        w, rising, of which the field compares the first and the last (:func:`weight_range`).
     mode : {"mask", "add"}
         See :func:`perturb`.
     """
-    images, roi_masks = np.asarray(images), checked_masks(images, roi_masks)
+    images, roi_masks = np.asarray(images), _checked_masks(images, roi_masks)
     weights = _checked_weights(weights, len(roi_masks))
-    mu = checked_brightness(mean_brightness, region_brightness(images, roi_masks))
-    checked_mode(mode)
+    mu = _mean_brightness(region_brightness(images, roi_masks))
+    _checked_mode(mode)
     if len(images) < 2:
         raise ValueError(f"{len(images)} brains give no Gaussian; give at least 2 brains")
     original, perturbed = [], []
@@ -135,7 +126,7 @@ def receptive_field(
         )
     # Each part ends in (mean or variance, n_brains, latent_dim).
     parts = [np.concatenate(part, axis=-2) for part in (perturbed, original)]
-    halves = [half for part in parts for half in (part[..., 0, :, :], part[..., 1, :, :])]
+    halves = [part[..., half, :, :] for part in parts for half in (0, 1)]
     return ReceptiveField(weights, mu, *halves)
 
 
@@ -145,7 +136,6 @@ def null_divergence(
     brain_mask: np.ndarray,
     n_pixels: int,
     n_blobs: int = 100,
-    seed: int = 0,
     *,
     mirrored: bool = False,
 ) -> ReceptiveField:
@@ -153,12 +143,11 @@ def null_divergence(
 
     Parameters
     ----------
-    model, images
-        As for :func:`receptive_field`; take the region's :func:`weight_range` of these images too.
-    brain_mask, n_pixels, n_blobs, seed, mirrored
-        As for :func:`random_blobs`.
+    model, images, brain_mask, n_pixels, n_blobs, mirrored
+        As for :func:`receptive_field`, and as for :func:`random_blobs`; take the region's
+        :func:`weight_range` of these images too.
     """
-    blobs = random_blobs(brain_mask, n_pixels, n_blobs, seed, mirrored=mirrored)
+    blobs = random_blobs(brain_mask, n_pixels, n_blobs, 0, mirrored=mirrored)
     return receptive_field(model, images, blobs, weight_range(images, blobs))
 
 
@@ -193,12 +182,6 @@ def encoded(model, images: np.ndarray) -> np.ndarray:
     return np.stack([mean, std**2])
 
 
-def _std(codes: np.ndarray, posterior_variances: np.ndarray) -> np.ndarray:
-    variance = codes.var(axis=-2, dtype=np.float64)
-    variance += posterior_variances.mean(axis=-2, dtype=np.float64)
-    return np.sqrt(np.maximum(variance, VARIANCE_FLOOR))
-
-
 def _kl(mean_p, std_p, mean_q, std_q) -> np.ndarray:
     """KL(N(mean_p, std_p²) ‖ N(mean_q, std_q²)), nats; rounding below 0 is cut."""
     squares = (std_p**2 + (mean_p - mean_q) ** 2) / (2 * std_q**2)
@@ -216,3 +199,144 @@ def _checked_weights(weights: np.ndarray, n_rois: int) -> np.ndarray:
     if not np.isfinite(rows).all() or (np.diff(rows, axis=1) <= 0).any():
         raise ValueError("weights must be finite and rise along each region's row; sort them")
     return rows
+
+
+# ---- regions: their change, their brightness, its range over brains, and random ones ----
+
+
+def perturb(
+    images: np.ndarray,
+    roi_mask: np.ndarray,
+    weight: float,
+    mean_brightness: float,
+    mode: str = "mask",
+) -> np.ndarray:
+    """Images with one region's brightness replaced or raised, float32 (Liu et al. 2020, § 2.2).
+
+    ``"mask"``: x₀ ⊙ (1 − m) + w·μ_R·m. ``"add"``: x₀ + w·μ_R·m. Not clipped to [0, 1], so that
+    equal steps of w stay equal steps of the input.
+
+    Parameters
+    ----------
+    images, roi_mask : ndarray, shape (n, height, width) and (height, width)
+    weight, mean_brightness : float
+        w, and μ_R: the brains' mean brightness in the region.
+    mode : {"mask", "add"}
+    """
+    images, roi_mask = np.asarray(images, dtype=np.float32), np.asarray(roi_mask, dtype=bool)
+    if images.ndim != 3 or roi_mask.shape != images.shape[1:]:
+        raise ValueError(
+            f"images {images.shape} and roi_mask {roi_mask.shape} must be (n, height, width) and "
+            "(height, width) of one size"
+        )
+    level = np.float32(weight * mean_brightness)
+    return np.where(roi_mask, images + level if _checked_mode(mode) == "add" else level, images)
+
+
+def region_brightness(images: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
+    """Mean brightness of each region in each brain, (n_rois, n_brains)."""
+    images, roi_masks = np.asarray(images), _checked_masks(images, roi_masks)
+    return np.stack([images[:, m].mean(axis=1, dtype=np.float64) for m in roi_masks])
+
+
+def weight_range(
+    images: np.ndarray, roi_masks: np.ndarray, *, mode: str = "mask", n_weights: int = 2
+) -> np.ndarray:
+    """Weights that span each region's own variability, so that regions are comparable.
+
+    (n_rois, n_weights), evenly from the 1st to the 99th percentile over brains of the region's mean
+    brightness, divided by μ_R; for ``"add"`` less 1.
+
+    Parameters
+    ----------
+    images, roi_masks, mode
+        As for :func:`receptive_field`.
+    n_weights : int
+        Weights a region, the two ends included.
+    """
+    brightness = region_brightness(images, roi_masks)
+    mu = _mean_brightness(brightness)
+    low, high = np.percentile(brightness, [1, 99], axis=1) / mu - (_checked_mode(mode) == "add")
+    if (flat := np.flatnonzero(high <= low)).size:
+        raise ValueError(
+            f"regions at index {flat.tolist()} are equally bright in all {len(images)} brains; "
+            "give more brains or weights of your own"
+        )
+    return np.linspace(low, high, n_weights, axis=1)
+
+
+def random_blobs(
+    brain_mask: np.ndarray, n_pixels: int, n: int, seed: int, *, mirrored: bool = False
+) -> np.ndarray:
+    """Connected random regions (n, height, width) of one size inside the brain: a null.
+
+    From a random pixel a blob takes the ``n_pixels`` nearest ones along paths inside the brain,
+    where smooth noise makes some ground longer than other: irregular outlines.
+
+    Parameters
+    ----------
+    brain_mask : ndarray of bool, shape (height, width)
+    n_pixels, n, seed : int
+        Pixels of each blob (at least 4, in one connected piece of the brain), blobs, seed.
+    mirrored : bool
+        Half of the pixels left, and their mirror image; an odd number loses one.
+    """
+    brain_mask = np.asarray(brain_mask, dtype=bool)
+    if mirrored:
+        left = np.arange(brain_mask.shape[1]) < brain_mask.shape[1] // 2
+        half = random_blobs(brain_mask & brain_mask[:, ::-1] & left, n_pixels // 2, n, seed)
+        return half | half[:, :, ::-1]
+    pieces, _ = ndimage.label(brain_mask, structure=np.ones((3, 3)))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    if not FEWEST_PIXELS <= n_pixels <= sizes.max():
+        raise ValueError(
+            f"blobs of {n_pixels} pixels are impossible; from {FEWEST_PIXELS} to {sizes.max()} fit "
+            "into a connected piece of this brain"
+        )
+    centres = np.argwhere(sizes[pieces] >= n_pixels)
+    rng = np.random.default_rng(seed)
+    blobs = np.zeros((n, *brain_mask.shape), dtype=bool)
+    for blob in blobs:
+        noise = rng.standard_normal(brain_mask.shape)
+        noise = ndimage.gaussian_filter(noise, max(np.sqrt(n_pixels) / 4, 1))
+        ground = np.where(brain_mask, np.exp(0.7 * noise / noise.std()), -1.0)
+        distance, _ = MCP_Geometric(ground).find_costs([rng.choice(centres)])
+        blob.flat[np.argsort(distance, axis=None)[:n_pixels]] = True
+    return blobs
+
+
+def _checked_mode(mode: str) -> str:
+    """The mode as given, if it is one."""
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r} is unknown; 'mask' replaces the region, 'add' adds to it")
+    return mode
+
+
+def _checked_masks(images: np.ndarray, roi_masks: np.ndarray) -> np.ndarray:
+    """Masks as bool (n_rois, height, width) that fit the images, or a ValueError."""
+    shape, masks = np.shape(images), np.asarray(roi_masks, dtype=bool)
+    if len(shape) != 3 or masks.ndim != 3 or masks.shape[1:] != shape[1:]:
+        raise ValueError(
+            f"images {shape} and roi_masks {masks.shape} must be (n_brains, height, width) and "
+            "(n_rois, height, width) of one size"
+        )
+    pixels = masks.sum(axis=(1, 2))
+    if (pixels < FEWEST_PIXELS).any():
+        small = {int(i): int(pixels[i]) for i in np.flatnonzero(pixels < FEWEST_PIXELS)}
+        raise ValueError(
+            f"regions (index: pixels) {small} have fewer than {FEWEST_PIXELS} pixels; leave them "
+            "out or use a finer resolution"
+        )
+    return masks
+
+
+def _mean_brightness(brightness: np.ndarray) -> np.ndarray:
+    """μ_R (n_rois,), the mean over brains of ``brightness`` (n_rois, n_brains)."""
+    mu = brightness.mean(axis=1)
+    if not np.isfinite(mu).all() or (mu <= 0).any():
+        raise ValueError(
+            f"regions have mean brightness {np.round(mu, 4).tolist()}; each must be finite and "
+            "above 0"
+        )
+    return mu

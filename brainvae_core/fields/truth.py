@@ -6,9 +6,8 @@ import numpy as np
 
 from brainvae_core.fields.association import both_directions
 from brainvae_core.fields.independence import checked_active, correlations
-from brainvae_core.fields.projective import Rotated, projective_field
-from brainvae_core.fields.receptive import receptive_field
-from brainvae_core.fields.regions import region_brightness, region_profile, weight_range
+from brainvae_core.fields.projective import Rotated, projective_field, region_profile
+from brainvae_core.fields.receptive import receptive_field, region_brightness, weight_range
 
 FOUND = 0.5  # R² of one latent: two factors that are independent cannot both have the same one
 

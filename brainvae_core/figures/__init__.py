@@ -7,21 +7,16 @@ maps, lines with bands, points with intervals, distributions).
 
 # ruff: noqa: F401
 
-from brainvae_core.figures.artefacts import fig_error_maps, fig_reconstructions
-from brainvae_core.figures.cohort import (
-    fig_factors,
-    fig_ledger,
-    fig_quality,
-    fig_sections,
-    fig_worst,
-)
-from brainvae_core.figures.grid import fig_grids, fig_rate_distortion
-from brainvae_core.figures.lab import (
-    fig_contact_sheet,
+from brainvae_core.figures.brains import (
     fig_deviations,
+    fig_error_maps,
+    fig_factors,
     fig_group_maps,
-    fig_power,
+    fig_quality,
+    fig_reconstructions,
+    fig_sections,
 )
+from brainvae_core.figures.fits import fig_grids, fig_knee, fig_rate_distortion, fig_training
 from brainvae_core.figures.paper import fig_1, fig_2a, fig_2b, fig_2c, fig_2d, fig_s1
 from brainvae_core.figures.projective import (
     fig_3a,
@@ -31,8 +26,7 @@ from brainvae_core.figures.projective import (
     fig_s4,
 )
 from brainvae_core.figures.receptive import fig_3b, fig_3c, fig_3d, fig_3e, fig_s2, fig_s3
-from brainvae_core.figures.scores import fig_curves, fig_differences, fig_scores
-from brainvae_core.figures.training import fig_explained, fig_knee, fig_training
+from brainvae_core.figures.scores import fig_curves, fig_differences, fig_power, fig_scores
 from brainvae_core.figures.truth import (
     fig_against_blobs,
     fig_agreement,

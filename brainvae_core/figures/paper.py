@@ -34,12 +34,7 @@ def fig_1(
 ) -> Figure:
     """Both directions of the analysis, receptive and projective, and the network (Fig. 1).
 
-    A: a region of a section (orange outline) is changed in brightness; bars are the codes before
-    (grey) and after (pink), in prior standard deviations (SD), a pair per latent F1, F2 and so on.
-    B: one latent of a code (grey) is moved (pink); both codes are decoded, and the difference in
-    brightness is red where it rises, blue where it falls. C: a box per layer, taller for larger
-    ones, with name and size: images grey, feature maps blue, flat layers pale orange, the code deep
-    orange; the decoder mirrors the encoder.
+    C: a box is a layer; the decoder mirrors the encoder.
 
     Parameters
     ----------
@@ -162,10 +157,7 @@ def fig_2a(
 ) -> Figure:
     """Average section of a cohort, atlas template and regions of interest (Fig. 2A).
 
-    A: mean of the training brains' sections, of the cohort named below; B: the atlas template in
-    the same plane. C: the regions analysed, tinted over the darkened template and named by their
-    Allen acronyms; tints only tell regions apart. L, R, D, V: left, right, dorsal, ventral. A and B
-    set their own white, so compare shapes and not brightness; the scale bar holds for all three.
+    L, R, D, V: left, right, dorsal, ventral.
 
     Parameters
     ----------
@@ -212,11 +204,7 @@ def fig_2b(
 ) -> Figure:
     """What models make of sections with artefacts (Fig. 2B).
 
-    Left, a section a column: the truth, which is the section before its artefact; the input with
-    the artefact named above; then each model's reconstruction, on one grey scale. Right, the same
-    less the truth: red is brighter than the truth, blue darker. An orange outline marks the
-    artefact, unless it covers more than a fifth of the image. A good model leaves the right side
-    white, inside the outline and outside.
+    Right: each less the truth. An orange outline marks the artefact where it is local.
 
     Parameters
     ----------
@@ -232,22 +220,17 @@ def fig_2b(
 
 
 @styled
-def fig_s1(
-    truth: np.ndarray,
-    inputs: np.ndarray,
-    reconstructions: Mapping[str, np.ndarray],
-    artefact_names: Sequence[str],
-    pixel_um: float,
-    masks: np.ndarray,
-) -> Figure:
-    """Other sections with artefacts, and what models make of them (Fig. S1); as Fig. 2B.
+def fig_s1(*given) -> Figure:
+    """Other sections with artefacts, and what models make of them (Fig. S1).
+
+    As Fig. 2B.
 
     Parameters
     ----------
-    truth, inputs, reconstructions, artefact_names, pixel_um, masks
+    *given
         As for :func:`fig_2b`.
     """
-    return _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, masks)
+    return _beside_truth(*given)
 
 
 def _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, masks) -> Figure:
@@ -286,15 +269,10 @@ def _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, mask
 
 
 @styled
-def fig_2c(table: pd.DataFrame, references: pd.DataFrame, *, ylabel: str = "CW-SSIM") -> Figure:
+def fig_2c(table: pd.DataFrame, references: pd.DataFrame, ylabel: str) -> Figure:
     """Similarity of reconstructions to brains against the number of latents (Fig. 2C).
 
-    Horizontal, logarithmic: the number of latents L, the values by which a model describes a
-    section. Vertical: the similarity named at the axis, such as CW-SSIM (complex wavelet structural
-    similarity), 1 for a perfect copy; high is good. A marker is a model's mean over brains and
-    fits, the shaded band its 95 % interval over both (bars where there are more than three models).
-    Dashed grey lines are references named at the right, such as the mean image or another brain,
-    grey bands their intervals: a model not above the mean image says nothing of a single brain.
+    Bands are 95 % intervals; dashed lines need no latents.
 
     Parameters
     ----------
@@ -306,32 +284,15 @@ def fig_2c(table: pd.DataFrame, references: pd.DataFrame, *, ylabel: str = "CW-S
     ylabel : str
         What the score is, with its settings.
     """
-    figure = style.new_figure(3.6, width=6.4)
-    ax = figure.subplots()
-    looks = style.model_looks(table["model"].unique())
-    table = table.rename(columns={"latent_dim": "x"}).sort_values("x", kind="stable")
-    beside = draw.references_by_panel(references, "", [""])[""]
-    draw.lines(ax, table, looks, log_x=True, least=0.04)
-    draw.reference_lines(ax, beside)
-    draw.name_references(ax, beside, 0.043)
-    ax.set(xlabel="Number of latents L", ylabel=ylabel)
-    draw.legend(
-        figure, dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True)), handlelength=3
-    )
-    return figure
+    looks = {"panel": "", "references": references, "ylabels": [ylabel], "log_x": True}
+    return fig_curves(table, "latent_dim", "Number of latents L", **looks)
 
 
 @styled
-def fig_2d(table: pd.DataFrame, references: pd.DataFrame) -> Figure:
+def fig_2d(table: pd.DataFrame, references: pd.DataFrame | None) -> Figure:
     """Fréchet distance to real brains against the number of latents (Fig. 2D).
 
-    Each panel compares one kind of image, such as reconstructions or samples of a model, with real
-    sections. Horizontal, logarithmic: the number of latents L; vertical: how far apart the two sets
-    of images are, in squared grey values, logarithmic unless a distance is 0; low is good. Panels
-    without numbers at their left share the axis there. A marker is a model's estimate, the shaded
-    band its 95 % interval over brains and fits (bars where there are more than three models). Where
-    given, the dashed line and grey band are the distance of real from real brains: a model there is
-    not told from real ones.
+    Bands are 95 % intervals; the dashed line is real against real brains.
 
     Parameters
     ----------

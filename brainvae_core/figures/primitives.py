@@ -93,7 +93,7 @@ def montage(
 
 
 def gallery(
-    images: np.ndarray, titles: Sequence[str], pixel_um: float, columns: int, below: float = 0.0
+    images: np.ndarray, titles: Sequence[str], pixel_um: float, columns: int = 4, below: float = 0.0
 ) -> tuple[BookFigure, np.ndarray]:
     """Images in rows of so many, each with its title, on one grey scale (or in their colours)."""
     columns = min(columns, len(images))
@@ -161,6 +161,12 @@ def outline(ax: Axes, mask: np.ndarray, colour: str = style.ACCENT, width: float
     """The border of a mask, (height, width) bool."""
     if np.any(mask) and not np.all(mask):
         ax.contour(np.asarray(mask, float), levels=[0.5], colors=[colour], linewidths=width)
+
+
+def contours(ax: Axes, mean_section: np.ndarray) -> None:
+    """Pale outlines of an average section, to show where a difference lies."""
+    levels = [0.15 * mean_section.max(), 0.5 * mean_section.max()]
+    ax.contour(mean_section, levels=levels, colors="#AAAAAA", linewidths=0.3)
 
 
 def heat_map(
@@ -240,16 +246,12 @@ def lines(
     logarithmic axis labels are left out where they are nearer than the share ``least`` of it.
     """
     at = np.unique(table["x"].astype(float))
-    bars = sum(not style.is_reference(label) for label in looks) > MOST_BANDS
-    bars &= not table["low"].equals(table["high"])
+    bars = len(looks) > MOST_BANDS and not table["low"].equals(table["high"])
     asides = _asides(np.log2(at) if log_x else at, len(looks)) if bars else np.zeros(len(looks))
     for (model, look), aside in zip(looks.items(), asides, strict=True):
         rows = table.loc[table["model"] == model, ["x", "value", "low", "high"]]
         x, value, low, high = rows.to_numpy(float).T
         if not len(x):
-            continue
-        if style.is_reference(model):
-            ax.plot(x, value, label=model, zorder=1, **style.REFERENCE)
             continue
         low = np.maximum(low, floor)
         moved = x * 2**aside if log_x else x + aside
@@ -315,22 +317,6 @@ def points(ax: Axes, table: pd.DataFrame, looks: Mapping[str, dict], *, hollow: 
         unsure = {"mfc": "white", "mec": look["color"], "mew": 1} if hollow else {}
         sure = row.low > 0 or row.high < 0
         ax.plot(row.value, row.y, **style.mark(look, 6, **({} if sure else unsure)))
-
-
-# ---- distributions ----
-
-
-def densities(ax: Axes, codes: np.ndarray, colours: Sequence, width: float = 1.5) -> None:
-    """Smooth densities of each row of codes, (n, n_brains); a line where all brains have one."""
-    flat = codes.std(axis=1) <= 1e-9 * np.maximum(1, np.abs(codes).max(axis=1))
-    curves = [colour for colour, is_flat in zip(colours, flat, strict=True) if not is_flat]
-    if curves:
-        table = pd.DataFrame(codes[~flat].T)
-        sns.kdeplot(table, palette=curves, common_norm=False, legend=False, lw=width, ax=ax)
-    for values, colour in zip(codes[flat], np.asarray(colours)[flat], strict=True):
-        ax.axvline(values[0], color=colour, lw=width)
-    ax.set(ylabel="", yticks=[], ylim=(0, None))
-    ax.spines["left"].set_visible(False)
 
 
 def legend(figure, handles: Mapping[str, object] | Sequence, **options) -> None:

@@ -30,12 +30,7 @@ def fig_3a(
 ) -> Figure:
     """Projective field of every latent as one colour image (Fig. 3A).
 
-    Each panel is a latent: how much each pixel of the decoded section varies (variance of grey
-    values) while c, in prior standard deviations, moves the latent. Cyan: c small and positive, in
-    the inner half of its range; magenta: small and negative; yellow: large c of either sign; white:
-    no change. Colours mix, all three to black, and are full at the variances in the legend, the
-    same for all latents. A star, where the legend has one, marks an outlier, a latent that does
-    unusually much at large c; a grey line outlines the brain.
+    White: no change; colours mix, all three to black.
 
     Parameters
     ----------
@@ -71,11 +66,7 @@ def fig_3a(
 def fig_s4(images: np.ndarray, c_values: Sequence[float], pixel_um: float) -> Figure:
     """Decoded images along each latent, and what changes (Fig. S4): one row per latent.
 
-    Greys at the left are what the decoder makes of the code with the row's latent moved by the
-    column's c, in prior standard deviations, and all other latents as they are; they share one grey
-    scale. Beside them is the change from the image at the c nearest to 0: red brighter, blue
-    darker, white unchanged, in brightness, which runs from 0 (black) to 1 (white). A row without
-    change is a latent that does nothing.
+    Right: the change from c = 0, red brighter, blue darker.
 
     Parameters
     ----------
@@ -119,12 +110,7 @@ def fig_maps(
 ) -> Figure:
     """Maps of variance: one row per factor or latent, one column per model or truth.
 
-    Each map shows how much each pixel's brightness varies, as a standard deviation, while the row's
-    planted factor or latent moves; the column's title says whose map it is. White is nothing, black
-    the level below which 99.8 % of the pixels lie: of each map by itself, so that only places
-    compare, or of the row's maps together, so that amounts do too, except where a last column has
-    its own scale; the colour bar says which. Grey lines outline the brain; where given, a note
-    below a map says more of it; many rows go on in a block at the right.
+    White: no change.
 
     Parameters
     ----------
@@ -136,8 +122,8 @@ def fig_maps(
     notes : mapping of title to sequence of str, optional
         A word on each map.
     one_scale : bool
-        Up to 99.8 % of the row's maps together, so that they compare; a last column beside which
-        the others would not reach half of the scale has its own.
+        Black is the row's largest value, so that its maps compare, or else each map's own; 0.2 % of
+        the pixels may lie above.
     """
     shape, notes, n = np.shape(brain_contour_mask), notes or {}, len(row_names)
     for title, found in maps.items():
@@ -150,23 +136,20 @@ def fig_maps(
     grid = {"beside": 0.4 * blocks, "below": below}
     figure, axes = draw.image_grid(per_block, blocks * len(maps), shape, **grid)
     spread = {title: np.sqrt(np.maximum(found, 0)) for title, found in maps.items()}
-    own = one_scale and _last_is_larger(list(spread.values()))
-    last = list(maps)[-1]
     for block, row in np.ndindex(blocks, per_block):
         at, line = block * per_block + row, axes[row, block * len(maps) : (block + 1) * len(maps)]
         for ax in line[:: 1 if at >= n else len(line) + 1]:
             ax.set_visible(at < n)
         if at >= n:
             continue
-        together = [found[at] for title, found in spread.items() if not (own and title == last)]
+        together = [found[at] for found in spread.values()]
         line[0].set_ylabel(style.factor_label(row_names[at]).replace(" ", "\n", 1), fontsize=7)
         for ax, (title, found) in zip(line, spread.items(), strict=True):
-            of_row = one_scale and not (own and title == last)
-            top = np.quantile(together if of_row else found[at], FULL) or 1
+            top = np.quantile(together if one_scale else found[at], FULL) or 1
             ax.imshow(found[at], cmap="Greys", vmin=0, vmax=top)
             draw.outline(ax, brain_contour_mask, "#888888", 0.6)
             if row == 0:
-                ax.set_title(f"{title} (own scale)" if own and title == last else title)
+                ax.set_title(title)
             if title in notes:
                 text = {"fontsize": 7, "va": "top", "ha": "center", "transform": ax.transAxes}
                 ax.text(0.5, -0.01, notes[title][at], **text)
@@ -178,27 +161,13 @@ def fig_maps(
     return figure
 
 
-def _last_is_larger(maps: Sequence[np.ndarray]) -> bool:
-    """Whether the last column would leave the others in most rows below half of the scale."""
-    if len(maps) < 2:
-        return False
-    tops = np.array([[np.quantile(one, FULL) for one in found] for found in maps])
-    together = np.array([np.quantile(rows, FULL) for rows in zip(*maps, strict=True)])
-    return bool(np.median(tops[:-1].max(axis=0) < together / 2) > 0.5)
-
-
 @styled
 def fig_region_profile(
     profile: np.ndarray, acronyms: Sequence[str], receptive: np.ndarray | None = None
 ) -> Figure:
     """Which regions each latent moves and, where drawn, which regions move it.
 
-    Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. Projective: mean
-    variance of the region's grey values in the decoded section while the latent moves; receptive,
-    where drawn: divergence in nats of the latent's code when the region's brightness in the input
-    changes. Colour, and number where there is room (with many regions only from 0.05 on), is the
-    share of the latent's sum over regions, on one scale: each column adds up to 1, or is 0 where a
-    latent does nothing. Where both are drawn, columns alike: the latent paints what it sees.
+    Each column adds up to 1.
 
     Parameters
     ----------
@@ -229,11 +198,7 @@ def fig_region_profile(
 def fig_fields(tables: Mapping[str, np.ndarray], acronyms: Sequence[str], label: str) -> Figure:
     """Several fields side by side: one row per region, one column per latent.
 
-    Each panel, named above, is one way, model or fit of reading how regions and latents belong
-    together. Rows are regions (Allen acronyms), columns the latents F1, F2 and so on. Colour is the
-    strength of the effect between the two, in the unit of the colour bar and on one scale for all
-    panels: dark is none, yellow the strongest; hatched cells were not read. Cells that are bright
-    at the same place in two panels mean that both readings agree.
+    All panels share one scale.
 
     Parameters
     ----------

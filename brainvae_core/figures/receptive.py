@@ -8,13 +8,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import gaussian_kde
 
 from brainvae_core.figures import primitives as draw
@@ -28,12 +27,7 @@ CODE = "Code (prior standard deviations)"
 def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarray) -> Figure:
     """Receptive field of every latent as shares of each region's effect (Fig. 3B).
 
-    Rows are the regions changed in the input (Allen acronyms), columns the latents F1, F2 and so
-    on. Colour, and number where there is room, is the latent's share of the region's effect: the
-    divergence, in nats, between the codes of brains with the region at its darkest and at its
-    brightest. A row adds up to 1, and a bright cell is the latent that notices the region most.
-    Grey bars at the right, or dots on a logarithmic axis where sums differ a hundredfold, are the
-    row's sum in nats: where it is small, the row shares out next to nothing.
+    A cell is the latent's share of the region's sum, which stands at the right.
 
     Parameters
     ----------
@@ -45,33 +39,21 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     """
     normalised = style.check_shape("normalised", normalised, (len(acronyms), None))
     row_totals = style.check_shape("row_totals", row_totals, (len(acronyms),))
-    latent_dim = normalised.shape[1]
+    latents = style.latent_names(normalised.shape[1])
     figure = style.new_figure(1.1 + 0.36 * len(acronyms))
-    matrix, totals = figure.subplots(1, 2, width_ratios=[4, 1])
-    table = pd.DataFrame(normalised, list(acronyms), style.latent_names(latent_dim))
-    limits, write = (0, np.nanmax(normalised)), ".2f" if latent_dim <= 14 else ""
-    shown = draw.heat_map(matrix, table, limits=limits, write=write)
-    matrix.set(xlabel="Latent", ylabel="Region perturbed")
-    rows = np.arange(len(acronyms))
-    far = 0 < min(row_totals) < max(row_totals) / 100
-    if far:  # a bar has no length where there is no zero
-        low, high = min(row_totals) / 2, max(row_totals)
-        totals.plot(row_totals, rows, "o", ms=5, color=style.GREY)
-        totals.set(xscale="log", xlim=(low, high * (high / low) ** 0.6), xlabel="Sum (nats), log")
-        powers = np.arange(np.ceil(np.log10(low)), np.log10(high) + 1e-9)
-        totals.set_xticks(10.0 ** powers[:: -(-len(powers) // 3)])
-        totals.xaxis.set_major_formatter(style.PLAIN)
-        totals.xaxis.set_minor_locator(NullLocator())
-    else:
-        totals.barh(rows, row_totals, height=0.7, color=style.PALE)
-        totals.set(xlim=(0, 1.35 * max(row_totals)), xlabel="Sum (nats)")
-        totals.xaxis.set_major_locator(MaxNLocator(3))
-    for row, total in zip(rows, row_totals, strict=True):
-        beside = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": style.SMALL}
-        totals.annotate(style.written(float(f"{total:.3g}")), (total, row), va="center", **beside)
-    totals.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
+    ax = figure.subplots()
+    table = pd.DataFrame(normalised, list(acronyms), latents)
+    limits, write = (0, np.nanmax(normalised)), ".2f" if len(latents) <= 14 else ""
+    shown = draw.heat_map(ax, table, limits=limits, write=write)
+    ax.set(xlabel="Latent", ylabel="Region perturbed")
+    sums = ax.secondary_yaxis("right")
+    words = [style.written(float(f"{total:.3g}")) for total in row_totals]
+    sums.set_yticks(np.arange(len(acronyms)) + 0.5, words)
+    sums.set_ylabel("Sum (nats)")
+    sums.tick_params(length=0)
+    sums.spines["right"].set_visible(False)
     shrink = min(1, 8 / len(acronyms))
-    draw.colour_bar(figure, shown, [matrix, totals], "Share of the region's sum", shrink=shrink)
+    draw.colour_bar(figure, shown, ax, "Share of the region's sum", shrink=shrink)
     return figure
 
 
@@ -79,12 +61,7 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
 def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_name: str) -> Figure:
     """Distributions of some latents while one region's brightness changes (Fig. 3C).
 
-    Each panel is a latent; horizontal: its code, in prior standard deviations; vertical: smoothed
-    density over brains, each panel with its own scale. Each curve is the same brains with the
-    region (Allen acronym at the colour bar) at one brightness weight w, in units of its mean
-    brightness: dark curves for low w, yellow for high. Curves that move apart show a latent that
-    follows the region, curves that coincide one that does not see it. A vertical line instead of a
-    curve: all brains have the same code.
+    Each curve is the same brains with the region at one brightness w, 1 being its mean.
 
     Parameters
     ----------
@@ -103,7 +80,11 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
     norm = Normalize(min(weights), max(weights))
     colours = matplotlib.colormaps["viridis"](norm(weights))
     for ax, number, values in zip(axes, latents, np.moveaxis(codes, -1, 0), strict=True):
-        draw.densities(ax, values, colours)
+        beyond = 1.5 * values.std(axis=1).max() + 0.1
+        at = np.linspace(values.min() - beyond, values.max() + beyond, 400)
+        _ridge(ax, at, values, colours)
+        ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
         label = style.wrapped(CODE, (style.WIDTH - 1.2) / len(latents) - 0.1)
         ax.set(title=f"F{number}", xlabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(max(3, 12 // len(latents))))
@@ -117,12 +98,7 @@ def fig_3c(codes: np.ndarray, latents: Sequence[int], weights: np.ndarray, roi_n
 def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> Figure:
     """Distributions of every latent while each region's brightness changes (Fig. S3).
 
-    Each panel is a region (Allen acronym), with the range of its brightness weight w, in units of
-    its mean brightness; in it each latent, F1 at the top, has a line of its own. Horizontal: the
-    code, in prior standard deviations; vertical: smoothed density over brains, the latent's highest
-    curve as high as its line has room. Each curve is the same brains at one w, dark at the lowest
-    and yellow at the highest. Curves that move apart show a latent that follows the region; curves
-    that coincide, one that does not see it.
+    Each curve is the same brains with the region at one brightness w, 1 being its mean.
 
     Parameters
     ----------
@@ -161,7 +137,7 @@ def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> F
     return figure
 
 
-def _ridge(ax: Axes, at: np.ndarray, codes: np.ndarray, colours: Sequence, base: float) -> None:
+def _ridge(ax, at, codes, colours, base=0.0) -> None:
     """Densities of each row of codes, (n, n_brains), on a line at ``base``: 0.9 high at most."""
     flat = codes.std(axis=1) <= 1e-9 * np.maximum(1, np.abs(codes).max(axis=1))
     curves = {i: gaussian_kde(codes[i])(at) for i in np.flatnonzero(~flat)}
@@ -178,11 +154,7 @@ def _ridge(ax: Axes, at: np.ndarray, codes: np.ndarray, colours: Sequence, base:
 def fig_3d(correlations: Mapping[str, np.ndarray]) -> Figure:
     """Correlation between latents of their shares of the regions' effects (Fig. 3D).
 
-    Each panel is a set of regions, rows and columns the latents F1, F2 and so on. A latent's share
-    of a region is the part that it takes of the region's whole effect on the code. Colour, and
-    number where there is room, is the correlation of two latents' shares over regions, from −1 to 1
-    in all panels: red where the same regions move both, blue where different regions do, white
-    where neither holds. The diagonal, 1 of itself, and latents that are not active are hatched.
+    Hatched: the diagonal, and latents that are not active.
 
     Parameters
     ----------
@@ -214,12 +186,7 @@ def fig_3d(correlations: Mapping[str, np.ndarray]) -> Figure:
 def fig_3e(table: pd.DataFrame, chance: pd.DataFrame) -> Figure:
     """How uncorrelated the latents' impacts are, by model, beside chance (Fig. 3E).
 
-    Each panel is a set of regions. Vertical: 1 minus the mean absolute correlation of two latents'
-    shares of the regions' effects; 0 if all latents follow the same regions or opposite ones, 1 if
-    none is related. A coloured marker is the model's score, written above; its bar is the 95 %
-    interval. The grey violin to its left is chance, regions permuted for each latent alone; the
-    sand-coloured one to its right is random axes of the same codes; lines are medians. High is
-    good, but only a score above both violins says something of the latents.
+    Only a score above both violins says something of the latents.
 
     Parameters
     ----------
@@ -279,11 +246,7 @@ def fig_s2(
 ) -> Figure:
     """One brain with each region at several brightness weights (Fig. S2).
 
-    Rows are regions (Allen acronyms), outlined in orange; columns are rising brightness weights w,
-    written above each section: how bright the row's region is made, in units of its mean
-    brightness, so that 1 is average. All else is the brain as it is, and all sections share one
-    grey scale and the scale bar. These are the inputs from which the receptive fields are read: a
-    latent sees a region if its code changes along the region's row.
+    w is the brightness of the outlined region, 1 being its mean.
 
     Parameters
     ----------

@@ -17,7 +17,6 @@ import numpy as np
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
@@ -71,15 +70,10 @@ LOOKS = {
 OTHER_PCA = [("#8FBF3F", "H", (0, (3, 1))), ("#1E5B2E", ">", (0, (8, 2)))]
 OTHER_PCA += [("#B7D9A8", "d", (0, (2, 2)))]
 SPARE = [("#CC79A7", "^", (0, (3, 1))), ("#E69F00", "v", (0, (3, 1.2, 1, 1.2, 1, 1.2)))]
-SPARE += [
-    ("#56B4E9", "P", (0, (8, 2))),
-    ("#7F7F7F", "h", (0, (2, 2))),
-    ("#B2DF8A", "<", (0, (9, 1))),
-]
+SPARE += [("#56B4E9", "P", (0, (8, 2))), ("#7F7F7F", "h", (0, (2, 2)))]
+SPARE += [("#B2DF8A", "<", (0, (9, 1)))]
 # The same codes along other axes: the model's colour and marker, but hollow.
 RANDOM_AXES, RANDOM_DASHES = ", random axes", (0, (1, 2))
-# A VAE is β = 1, the β-VAE of the paper and of the profiles β = 3; other β lie between and beyond.
-BETAS = {0.3: "#56B4E9", 1.0: "#0072B2", 3.0: "#D55E00", 10.0: "#6B2A00", 30.0: "#2E1200"}
 # Of shapes that look smaller than a circle of the same size, and of some that look larger.
 SHAPE_SIZES = {(4, 1, 0): 2.0, "*": 1.8, "X": 1.3, "P": 1.25, "D": 0.95}
 SHAPE_SIZES |= dict.fromkeys("^v<", 1.2)
@@ -93,7 +87,7 @@ class BookFigure(Figure):
     """
 
     shown_as = "svg"
-    caption = ""  # what it shows, in words: the first paragraphs of its function's docstring
+    caption = ""  # how it is read, in words; `shows` says what is seen
     source = ""
 
     def draw(self, renderer):
@@ -129,9 +123,12 @@ class BookFigure(Figure):
 
 
 def styled(draw: Callable) -> Callable:
-    """Let a figure function work under the book's style; its docstring captions the figure."""
-    summary = re.split(r"\n\s*\w+\n\s*-{3,}\n", inspect.getdoc(draw) or "")[0]
-    caption = " ".join(re.sub(r":\w+:`~?(\w+)`|``(.+?)``", r"\1\2", summary).split())
+    """Let a figure function work under the book's style.
+
+    What its docstring says between its first line and the parameters ends the figure's caption.
+    """
+    _, _, more = inspect.getdoc(draw).partition("\n\n")
+    caption = " ".join(more.partition("Parameters\n")[0].split())
 
     @wraps(draw)
     def drawn_in_style(*args, **kwargs):
@@ -150,21 +147,11 @@ def new_figure(height: float, layout: str = "constrained", width: float = WIDTH)
     return figure
 
 
-def is_reference(label: str) -> bool:
-    """Whether a series of this name is something to compare with and no model."""
-    return label.startswith("guessing")
-
-
-def is_known(label: str) -> bool:
-    """Whether a label has a colour of its own in every chapter."""
-    return _family(label) is not None or _beta(label) is not None
-
-
 def model_looks(labels: Iterable[str]) -> dict[str, dict]:
     """``color``, ``marker`` and ``ls`` of each label: fixed for what recurs, in order for others.
 
-    "β-VAE, β = 3" is a β-VAE and "β = 1" a VAE. Of PCA a second label is another green, of another
-    model a spare colour. "β-VAE, random axes" is the β-VAE with hollow markers.
+    Of PCA a second label is another green, of another model a spare colour. "β-VAE, random axes" is
+    the β-VAE with hollow markers.
     """
     models = {label: label.removesuffix(RANDOM_AXES) for label in labels}
     firsts = {}
@@ -174,13 +161,9 @@ def model_looks(labels: Iterable[str]) -> dict[str, dict]:
     spare, greens = cycle([s for s in SPARE if s[0] not in used]), cycle(OTHER_PCA)
     looks = {}
     for name in dict.fromkeys(models.values()):
-        family, beta = _family(name), _beta(name)
-        if is_reference(name):
-            looks[name] = (GREY, "", REFERENCE["ls"])
-        elif family and firsts[family] == name:
+        family = _family(name)
+        if family and firsts[family] == name:
             looks[name] = LOOKS[family]
-        elif beta is not None:
-            looks[name] = _of_beta(beta)
         else:
             looks[name] = next(greens if family == "PCA" else spare)
     found = {}
@@ -202,22 +185,6 @@ def mark(look: Mapping, size: float, **more) -> dict:
 def _family(label: str) -> str | None:
     """The recurring name that a label is, or begins with before a comma or a bracket."""
     return next((n for n in LOOKS if re.match(rf"{re.escape(n)}(,| \(|$)", label)), None)
-
-
-def _beta(label: str) -> float | None:
-    """The value of a label such as "β = 3"."""
-    found = re.match(r"β = ([\d.]*\d)", label)
-    return float(found[1]) or None if found else None
-
-
-def _of_beta(beta: float) -> tuple:
-    """Colour, marker and dashes of a value of β: 1 is the VAE, 3 the β-VAE."""
-    if beta in (1.0, 3.0):
-        return LOOKS["VAE" if beta == 1 else "β-VAE"]
-    parts = np.transpose([to_rgb(colour) for colour in BETAS.values()])
-    colour = to_hex([np.interp(np.log(beta), np.log([*BETAS]), part) for part in parts]).upper()
-    step = round(4 * np.log2(beta))
-    return colour, "^vPXph<>"[step % 8], SPARE[step % len(SPARE)][2]
 
 
 def grey_limit(images: np.ndarray) -> float:

@@ -15,8 +15,6 @@ from brainvae_core.figures import primitives as draw
 from brainvae_core.figures import style
 from brainvae_core.figures.style import styled
 
-PAIRS = "osD^vPX"  # markers of pairs of fits
-
 
 @styled
 def fig_against_blobs(
@@ -28,12 +26,7 @@ def fig_against_blobs(
 ) -> Figure:
     """Each region's effect beside those of random blobs of its size.
 
-    Each row is a region (Allen acronym); horizontal: the effect named below, in its unit,
-    logarithmic unless a value is 0. The orange diamond is the region's effect, its bar the 95 %
-    interval over resampled brains. Grey dots are the same for random patches of the region's size,
-    the grey line their median; the dots' height within a row means nothing. The percentage at the
-    right is the share of patches that the region exceeds: near 100 % it does more than its size
-    explains, near 50 % as much as any patch.
+    At the right: the share of pieces that the region exceeds.
 
     Parameters
     ----------
@@ -63,7 +56,7 @@ def fig_against_blobs(
         beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": style.SMALL}
         ax.annotate(f"above {style.percent(share, 0)}", (1.01, row), **beside)
     ax.set_yticks(rows, list(acronyms))
-    ax.set(ylim=(len(acronyms) - 0.5, -0.5))
+    ax.set(ylim=(len(acronyms) - 0.5, -0.5), xlabel=xlabel)
     if min(totals.min(), intervals.min(), blobs.min()) > 0:
         ax.set_xscale("log")
         style.plain_log(ax.xaxis)
@@ -74,61 +67,31 @@ def fig_against_blobs(
         "region, 95 % interval": Line2D([], [], **style.mark(looks["β-VAE"], 6) | {"ls": "-"}),
     }
     draw.legend(figure, handles)
-    figure.draw_without_rendering()  # only then is known how wide the axis is
-    ax.set_xlabel(style.wrapped(xlabel, ax.bbox.width / figure.dpi))
     return figure
 
 
 @styled
-def fig_agreement(agreement: np.ndarray, intervals: np.ndarray) -> Figure:
-    """How far latents' receptive and projective fields agree: each with each, and its own.
+def fig_agreement(agreement: np.ndarray) -> Figure:
+    """How far latents' receptive and projective fields agree: each with each.
 
-    A: colour is the rank correlation over regions of the row's receptive field (which regions move
-    the latent) with the column's projective field (which regions it moves): red the same order,
-    blue the opposite; framed cells are a latent's own two fields, hatched latents were left out. B:
-    each dot is a framed cell of A, its bar the 95 % interval over resampled brains and regions;
-    grey ticks are its receptive field with others' projective fields. A dot right of 0 and of its
-    ticks: the latent paints what it sees.
+    Framed: a latent's own two fields.
 
     Parameters
     ----------
     agreement : ndarray, shape (latent_dim, latent_dim)
         Rank correlations (``cross_agreement``): rows receive, columns project. Latents that were
         left out are NaN.
-    intervals : ndarray, shape (latent_dim, 2)
-        95 % of the diagonal over resampled brains and regions.
     """
     n = len(agreement)
-    agreement = style.check_shape("agreement", agreement, (n, n))
-    intervals = style.check_shape("intervals", intervals, (n, 2))
-    names, rows = style.latent_names(n), np.arange(n)
-    figure = style.new_figure(max(4.2, 1.2 + 0.14 * n))
-    matrix, ax = figure.subplots(1, 2)
-    table, limits = pd.DataFrame(agreement, names, names), (-1, 1)
-    shown = draw.heat_map(matrix, table, limits=limits, cmap=style.DIFFERENCE, most=(20, 10))
-    matrix.set(xlabel="Projective field of", ylabel="Receptive field of", aspect="equal")
-    style.panel_title(matrix, "A", "Each latent with each")
-    for k in rows:
-        matrix.add_patch(Rectangle((k, k), 1, 1, fc="none", ec="black", lw=1))
-    label = "Rank correlation over regions"
-    draw.colour_bar(figure, shown, matrix, label, location="bottom", ticks=[-1, -0.5, 0, 0.5, 1])
-    others = np.where(np.eye(n) > 0, np.nan, agreement)
-    ticks = {"ls": "", "marker": "|", "color": style.GREY, "ms": 7}
-    ax.plot(others, np.broadcast_to(rows[:, None], (n, n)), **ticks)
-    found = {"y": rows, "value": np.diag(agreement), "low": intervals[:, 0]}
-    look = {"color": style.DARK, "marker": "o"}
-    table = pd.DataFrame({"label": "own", **found, "high": intervals[:, 1]})
-    draw.points(ax, table, {"own": look})
-    ax.axvline(0, color=style.GREY, lw=0.8, zorder=0)
-    ax.set_yticks(rows, names)
-    ax.set(ylim=(n - 0.5, -0.5), xlim=(-1, 1), xlabel=label)
-    style.panel_title(ax, "B", "Each latent with itself")
-    own = "a latent's own two fields, 95 % interval"
-    handles = {own: Line2D([], [], **style.mark(look, 6) | {"ls": "-"})}
-    handles["with others'"] = Line2D([], [], **ticks)
-    if np.isnan(agreement).any():
-        handles["left out"] = Patch(**style.MISSING)
-    draw.legend(figure, handles, loc="outside upper right")
+    agreement, names = style.check_shape("agreement", agreement, (n, n)), style.latent_names(n)
+    figure = style.new_figure(4.2, width=4.6)
+    ax = figure.subplots()
+    table, looks = pd.DataFrame(agreement, names, names), {"limits": (-1, 1), "most": (20, 10)}
+    shown = draw.heat_map(ax, table, cmap=style.DIFFERENCE, **looks)
+    ax.set(xlabel="Projective field of", ylabel="Receptive field of", aspect="equal")
+    for k in range(n):
+        ax.add_patch(Rectangle((k, k), 1, 1, fc="none", ec="black", lw=1))
+    draw.colour_bar(figure, shown, ax, "Rank correlation over regions", shrink=0.8)
     return figure
 
 
@@ -138,12 +101,7 @@ def fig_stability(
 ) -> Figure:
     """How alike matched latents of several fits are, beside random axes of the same codes.
 
-    Each panel is a model; horizontal: pairs of latents, one of each of two fits (trainings with
-    different seeds), the most alike first; their numbers are ranks, not latents. Vertical: absolute
-    correlation of the two codes over brains, 1 if both say the same; each marker shape is a pair of
-    fits. Grey boxes hold 95 % of what random axes of the same codes give, the line is their median:
-    latents come back in another fit where markers lie above the boxes. Without a second fit a line
-    says so instead.
+    Each line is a pair of fits; its latents are sorted, the most alike first.
 
     Parameters
     ----------
@@ -160,36 +118,23 @@ def fig_stability(
         figure.text(0.05, 0.5, "one fit of each model", va="center", color=style.GREY)
         return figure
     axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
-    looks = style.model_looks(correlations)
-    for letter, ax, (title, found) in zip(
-        style.letters(n), axes, correlations.items(), strict=True
-    ):
+    looks, letters = style.model_looks(correlations), style.letters(n)
+    for letter, ax, (title, found) in zip(letters, axes, correlations.items(), strict=True):
         random = style.check_shape(title, chance[title], (None, np.shape(found)[-1]))
         found = np.sort(found, axis=1)[:, ::-1]
         at = np.arange(1, found.shape[1] + 1)
         low, middle, high = np.quantile(np.sort(random)[:, ::-1], [0.025, 0.5, 0.975], axis=0)
-        ax.bar(at, high - low, 1, low, color="#CFCFCF")
-        ax.hlines(middle, at - 0.5, at + 0.5, color=style.GREY, lw=1)
-        for row, marker in zip(found, np.resize(list(PAIRS), len(found)), strict=True):
-            ax.plot(at, row, **style.mark({**looks[title], "marker": marker}, 5))
-        names, room = list(map(str, at)), 32 // n
-        turned = 90 if len(at) > room // 2 else 0
-        ax.set_xticks(at, style.thinned(names, 2 * room), rotation=turned, fontsize=7)
+        ax.bar(at, high - low, 1, low, color="#CFCFCF", label="random axes, 95 %")
+        ax.hlines(middle, at - 0.5, at + 0.5, color=style.GREY, lw=1, label="their median")
+        ax.plot(at, found.T, "o-", color=looks[title]["color"], lw=0.6, ms=3, alpha=0.6)
+        ax.lines[0].set_label("a pair of fits")
+        ax.set_xticks(at, style.thinned(map(str, at), 36 // n), fontsize=7)
         ax.set(ylim=(0, 1.02), xlim=(0.4, len(at) + 0.6))
         ax.set_xlabel(textwrap.fill("Pairs of latents, the most alike first", 90 // n))
         style.panel_title(ax, letter, textwrap.fill(title, 72 // n))
     axes[0].set_ylabel("|r| with the matched latent")
-    most = min(max(len(found) for found in correlations.values()), len(PAIRS))
-    grey = {"color": style.GREY}
-    handles = {
-        f"pair {i + 1}": Line2D([], [], **style.mark({**grey, "marker": PAIRS[i]}, 5))
-        for i in range(most)
-    }
-    handles |= {
-        "random axes, 95 %": Patch(fc="#CFCFCF"),
-        "their median": Line2D([], [], lw=1, **grey),
-    }
-    draw.legend(figure, handles, ncols=min(len(handles), 5))
+    keys = ["a pair of fits", "random axes, 95 %", "their median"]
+    draw.legend(figure, draw.drawn_handles(axes[:1], keys))
     return figure
 
 
@@ -199,11 +144,7 @@ def fig_recovery(
 ) -> Figure:
     """How well each planted factor is read off each model's code.
 
-    Rows are models, columns factors that were planted in simulated brains. Number and colour are
-    R², the share of the factor's variance over held-out brains that a linear prediction from the
-    whole code explains: 1 (yellow) the factor is known exactly, 0 (dark) not at all, below 0 worse
-    than guessing its mean. Colours stop at 0 and 1, numbers do not. High is good, but says that the
-    code as a whole holds the factor, not that a single latent does.
+    1: the factor is known exactly; 0: not at all.
 
     Parameters
     ----------
@@ -227,12 +168,7 @@ def fig_recovery(
 def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -> Figure:
     """Which latent holds which planted factor, and where the fields point right.
 
-    Each panel is a model; rows are latents F1, F2 and so on, columns the factors planted in
-    simulated brains. Colour, and number where there is room, is R², the share of a factor's
-    variance over brains that one latent explains: 0 none, 1 all. An orange box marks a factor's
-    best latent where that is half or more; above the columns, R (P) says that the best latent's
-    receptive (projective) field resembles this factor's regions more than any other factor's. A
-    model that found all factors has one box and RP in every column.
+    Boxes: a factor's best latent, where it has half or more.
 
     Parameters
     ----------

@@ -4,21 +4,12 @@
 
 import inspect
 
-from brainvae_core.metrics.artefacts import (
-    ArtefactRemoval,
-    ErrorMap,
-    artefact_removal,
-    auc,
-    error_score,
-    graded_removal,
-    pixel_detection,
-    reproduced_change,
-)
 from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, cleaned
 from brainvae_core.metrics.codes import (
     Matching,
     active_latents,
     clustering,
+    linear_recovery,
     match_latents,
     matching_null,
     nearest_distances,
@@ -27,11 +18,14 @@ from brainvae_core.metrics.codes import (
     spread,
     tail_counts,
 )
-from brainvae_core.metrics.covariates import AdjustedNorm
-from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level, cw_ssim_scale_um
-from brainvae_core.metrics.designs import Design, asked_design, design_of, usable_brains
-from brainvae_core.metrics.factors import (
-    linear_recovery,
+from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level
+from brainvae_core.metrics.designs import (
+    Design,
+    asked_design,
+    brains_needed,
+    design_of,
+    smallest_difference,
+    usable_brains,
 )
 from brainvae_core.metrics.generative import (
     Bound,
@@ -52,19 +46,25 @@ from brainvae_core.metrics.intervals import (
     from_left_out,
     from_resamples,
     jackknife,
-    jackknife_difference,
     left_out_values,
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
 from brainvae_core.metrics.likeness import Likeness, difference_kind, section_changes
-from brainvae_core.metrics.normative import Norm
-from brainvae_core.metrics.power import brains_needed, power_curve, smallest_difference
+from brainvae_core.metrics.normative import AdjustedNorm, Norm
 from brainvae_core.metrics.reconstruction import (
+    ArtefactRemoval,
+    ErrorMap,
+    artefact_removal,
+    auc,
+    error_score,
     explained_variance,
     explained_variance_per_brain,
+    graded_removal,
     norm_ratio,
+    pixel_detection,
     radial_spectrum,
+    reproduced_change,
 )
 from brainvae_core.metrics.tables import (
     compare,

@@ -7,13 +7,13 @@ from scipy.ndimage import binary_dilation, gaussian_filter, uniform_filter1d
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
-from brainvae_core.metrics.artefacts import SPREAD_FLOOR
 from brainvae_core.metrics.checks import (
     check_one_shape,
     check_positive,
     checked_images,
     reconstructed,
 )
+from brainvae_core.metrics.reconstruction import SPREAD_FLOOR
 
 NONE = "none"
 FEWEST = 4  # planted brains

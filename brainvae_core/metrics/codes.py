@@ -1,4 +1,4 @@
-"""What codes say without an image: active latents, which is which, neighbours, outliers, tails."""
+"""What codes say without an image: which is which, planted factors, neighbours, outliers, tails."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,15 @@ from scipy.stats import binom, ortho_group
 from brainvae_core.metrics.checks import check_columns, check_one_shape, checked_rows
 
 NULL_DRAWS = 20
+MIDDLE = (1 - 0.95) / 2, (1 + 0.95) / 2
 
 
-def active_latents(means: np.ndarray, threshold: float = 0.01) -> np.ndarray:
+def active_latents(means: np.ndarray) -> np.ndarray:
     """Which latents tell brains apart (Burda et al. 2016, § 5.2), (latent_dim,) bool.
 
-    Those whose posterior mean (n, latent_dim) has a variance over brains above the threshold.
+    Those whose posterior mean (n, latent_dim) has a variance over brains above 0.01.
     """
-    return checked_rows(means, "means").var(axis=0) > threshold
+    return checked_rows(means, "means").var(axis=0) > 0.01
 
 
 class Matching(NamedTuple):
@@ -69,6 +70,62 @@ def matching_null(reference: np.ndarray, codes: np.ndarray, n: int, seed: int) -
     return np.stack(found)
 
 
+def linear_recovery(
+    codes_train: np.ndarray,
+    factors_train: np.ndarray,
+    codes_test: np.ndarray,
+    factors_test: np.ndarray,
+) -> np.ndarray:
+    """R² (n_factors,) of each planted factor, read off the code of test brains by regression.
+
+    Least squares with an intercept on the training brains: whether a factor is in the code, not
+    whether one latent is that factor. 1 is perfect, 0 no better than the test brains' average.
+
+    Parameters
+    ----------
+    codes_train, codes_test : ndarray, shape (n, latent_dim)
+        Of more training brains than latents + 1.
+    factors_train, factors_test : ndarray, shape (n, n_factors)
+    """
+    sets = {"codes_train": codes_train, "factors_train": factors_train}
+    sets |= {"codes_test": codes_test, "factors_test": factors_test}
+    sets = {name: checked_rows(values, name) for name, values in sets.items()}
+    for part in ("train", "test"):
+        codes, factors = sets[f"codes_{part}"], sets[f"factors_{part}"]
+        if len(codes) != len(factors):
+            raise ValueError(
+                f"codes_{part} {codes.shape} and factors_{part} {factors.shape} must have one row "
+                "a brain"
+            )
+        if (constant := np.flatnonzero(~_vary(factors))).size:
+            raise ValueError(
+                f"factor columns {constant.tolist()} (from 0) do not vary over the {part} brains; "
+                "leave them out or give more brains"
+            )
+    for name in ("codes", "factors"):
+        check_columns(**{f"{name}_{part}": sets[f"{name}_{part}"] for part in ("train", "test")})
+    codes_train, factors_train, codes_test, factors_test = sets.values()
+    n, latent_dim = codes_train.shape
+    if n <= latent_dim + 1:
+        raise ValueError(
+            f"{n} training brains cannot determine {latent_dim} coefficients and an intercept; "
+            f"give at least {latent_dim + 2}"
+        )
+    # Centring and scaling keep a latent of tiny variance above lstsq's cut-off.
+    centre = codes_train.mean(axis=0)
+    scale = np.where(_vary(codes_train), codes_train.std(axis=0), np.inf)
+    codes_train, codes_test = (codes_train - centre) / scale, (codes_test - centre) / scale
+    mean = factors_train.mean(axis=0)
+    coefficients, *_ = np.linalg.lstsq(codes_train, factors_train - mean, rcond=None)
+    residual = np.square(factors_test - (codes_test @ coefficients + mean)).sum(axis=0)
+    return 1 - residual / np.square(factors_test - factors_test.mean(axis=0)).sum(axis=0)
+
+
+def _vary(values) -> np.ndarray:
+    """Which columns are more than one number and its rounding."""
+    return values.std(axis=0) > 1e-9 * np.abs(values).max(axis=0)
+
+
 def spread(codes: np.ndarray) -> float:
     """Root mean square distance of codes (n, latent_dim) from their mean, in their unit."""
     return float(np.sqrt(checked_rows(codes, "codes").var(axis=0).sum()))
@@ -80,7 +137,7 @@ def nearest_distances(codes: np.ndarray) -> np.ndarray:
     return cKDTree(codes).query(codes, 2)[0][:, 1]
 
 
-def clustering(codes: np.ndarray, seed: int = 0) -> float:
+def clustering(codes: np.ndarray) -> float:
     """How much nearer neighbours are than in a Gaussian sample.
 
     Mean nearest distance of codes (n, latent_dim) over what it is in Gaussian samples of the same
@@ -91,7 +148,7 @@ def clustering(codes: np.ndarray, seed: int = 0) -> float:
     if not np.ptp(codes, axis=0).any():
         raise ValueError("the codes are all the same, so they have no neighbours to speak of")
     centred = codes - codes.mean(axis=0)
-    rng, n = np.random.default_rng(seed), len(codes)
+    rng, n = np.random.default_rng(0), len(codes)
     # A product with the codes themselves has their covariance, singular or not.
     samples = (rng.standard_normal((n, n)) @ centred / np.sqrt(n - 1) for _ in range(NULL_DRAWS))
     expected = np.mean([nearest_distances(sample).mean() for sample in samples])
@@ -127,20 +184,14 @@ def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.square(whitened).sum(axis=0)
 
 
-def tail_counts(clean: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """How many brains lie beyond the clean brains' middle, below and above: (latent_dim, 2) int.
+def tail_counts(clean: np.ndarray, unusual: np.ndarray) -> np.ndarray:
+    """How many brains lie below and above the clean brains' middle 95 %: (latent_dim, 2) int.
 
-    Parameters
-    ----------
-    clean, unusual : ndarray, shape (n, latent_dim)
-    level : float
-        Share of the clean brains between the two limits.
+    Of codes (n, latent_dim) of clean and of unusual brains.
     """
     clean, unusual = checked_rows(clean, "clean"), checked_rows(unusual, "unusual", least=1)
     check_columns(clean=clean, unusual=unusual)
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1")
-    low, high = np.quantile(clean, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(clean, MIDDLE, axis=0)
     return np.stack([(unusual < low).sum(axis=0), (unusual > high).sum(axis=0)], axis=1)
 
 
@@ -150,17 +201,13 @@ def sidedness(counts: np.ndarray) -> float:
     return float(np.abs(np.diff(counts.astype(np.int64), axis=1)).sum() / total) if total else 0.0
 
 
-def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray, level: float = 0.95) -> float:
+def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray) -> float:
     """How much more than by chance unusual brains keep to one side of each latent, −1 to 1.
 
-    ``sidedness`` less its expectation where sides are drawn at random. Limits that are quantiles of
-    few clean brains lie unequally far out, so brains like the clean ones are not quite at 0 (0.05
-    of 300 clean and 100 others, 0.09 of 100 and 40).
-
-    Parameters
-    ----------
-    codes, unusual, level
-        (n_brains, latent_dim); which brains, (n_brains,) bool; as for :func:`tail_counts`.
+    `sidedness` of codes (n_brains, latent_dim) and of which brains, (n_brains,) bool, less its
+    expectation where sides are drawn at random. Limits that are quantiles of few clean brains lie
+    unequally far out, so brains like the clean ones are not quite at 0 (0.05 of 300 clean and 100
+    others, 0.09 of 100 and 40).
     """
     codes, unusual = checked_rows(codes, "codes"), np.asarray(unusual)
     if unusual.dtype != bool or unusual.shape != codes.shape[:1] or unusual.all() | ~unusual.any():
@@ -168,7 +215,7 @@ def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray, level: float
             f"unusual is {unusual.dtype} of shape {unusual.shape}; give one bool a brain of "
             f"{len(codes)}, some of them true and some not"
         )
-    counts = tail_counts(codes[~unusual], codes[unusual], level)
+    counts = tail_counts(codes[~unusual], codes[unusual])
     outside = counts.sum(axis=1)
     if not outside.sum():
         return 0.0

@@ -10,6 +10,7 @@ import torch
 from brainvae_core.metrics.checks import check_positive, checked_images
 
 WEIGHTINGS = ("gaussian", "uniform")
+SCALE_UM = 800.0
 NOTHING = 1e-12  # a band this weak beside its image is rounding error
 WINDOW = 7  # pixels of the band, the reference code's
 # Of images or bands held at once, whichever are more: fastest on one core; a GPU wants more work.
@@ -38,7 +39,7 @@ def cw_ssim(
         The clean or input image: one for all, or one for each. The score is symmetric in the two.
     images : ndarray, shape (n, height, width) or (height, width)
     level, orientations : int
-        Scale of the pyramid, 1 the finest (`cw_ssim_scale_um`); oriented bands, 2 to 16.
+        Scale of the pyramid, 1 the finest (`cw_ssim_level`); oriented bands, 2 to 16.
     weighting, device : {"gaussian", "uniform"} and str
         Of the windows, a centred Gaussian with σ = band height / 4 (the reference) or all alike; a
         torch device with float64, or "auto": CUDA where there is one, else the CPU.
@@ -108,18 +109,13 @@ class CWSSIM:
         return found
 
 
-def cw_ssim_scale_um(level: int, pixel_um: float) -> float:
-    """Wavelength in µm at which a level's bands respond most: 800 for level 4 at 25 µm.
+def cw_ssim_level(pixel_um: float) -> int:
+    """The level, at least 1, whose bands respond most near a wavelength of 800 µm: 4 at 25 µm.
 
     Level 1 is centred on a period of 4 pixels, and every further one doubles it.
     """
-    return float(pixel_um * 2 ** (level + 1))
-
-
-def cw_ssim_level(pixel_um: float, scale_um: float = 800.0) -> int:
-    """The level, at least 1, whose bands lie nearest a wavelength at some pixel size."""
-    check_positive(pixel_um=pixel_um, scale_um=scale_um)
-    return max(1, round(float(np.log2(scale_um / pixel_um))) - 1)
+    check_positive(pixel_um=pixel_um)
+    return max(1, round(float(np.log2(SCALE_UM / pixel_um))) - 1)
 
 
 def _stack(images, name: str, unit: str = "greys") -> np.ndarray:

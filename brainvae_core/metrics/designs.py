@@ -1,17 +1,25 @@
-"""Who is compared with whom: a lab's columns as the design matrix of a linear model."""
+"""Who is compared with whom, a lab's columns as a design matrix, and what so many brains show."""
 
+import bisect
 import difflib
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import optimize, stats
+
+from brainvae_core.metrics.checks import check_positive
 
 CONTROLS = (
     *("wt", "wild type", "wild-type", "wildtype", "+/+", "control", "controls", "ctrl", "ctl"),
     *("vehicle", "veh", "saline", "pbs", "placebo", "sham", "untreated", "naive", "baseline"),
 )
 MISSING = ("", "na", "n/a", "nan", "null", "?", "unknown")
+MOST = 1_000_000  # brains a group
+SURE = 40.0  # standard errors, with which any test is sure
+ALPHA, POWER = 0.05, 0.8  # share of false alarms, and of differences that are to be found
 FEW = 0.1  # of a column's entries: so many that are no numbers are taken for slips
 
 
@@ -82,18 +90,14 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
 
     Of two groups the second less the first is asked about, which is a control by its name ("WT",
     "control", "vehicle", "sham", …) or else comes first in the alphabet. Numbers are slopes, but
-    for a term of two numbers, which are groups. More than two groups are tested together.
+    for a term of two numbers, which are groups. More than two groups are tested together. Refused
+    are columns with missing values, one level, a level of one brain or as many levels as an
+    identifier, collinear terms, and fewer brains than columns + 2.
 
     Parameters
     ----------
     metadata, term, covariates
         As for `usable_brains`, of the brains that it keeps.
-
-    Raises
-    ------
-    ValueError
-        A column is missing, has missing values, one level, a level of one brain or as many levels
-        as an identifier; terms are collinear; there are fewer brains than columns + 2.
     """
     names = _columns(metadata, term, covariates)
     coded = {name: _coded(metadata[name], name) for name in names}
@@ -114,16 +118,13 @@ def asked_design(
 ) -> tuple[Design, np.ndarray, dict[str, str]]:
     """`design_of` the `usable_brains`, with which these are, (n,) bool, and why not the others.
 
+    Where brains that are left out for a covariate leave fewer than two of a group, it is refused
+    with the names of these brains.
+
     Parameters
     ----------
     metadata, term, covariates
         As for `usable_brains`.
-
-    Raises
-    ------
-    ValueError
-        As `design_of`; and where brains that are left out for a covariate leave fewer than two of a
-        group, by the names of these brains.
     """
     used, why = usable_brains(metadata, term, covariates)
     groups = _levels(metadata[term][~is_missing(metadata[term])], term)
@@ -150,9 +151,8 @@ def _columns(metadata, term, covariates) -> list[str]:
     for name in names:
         if name not in metadata:
             near = difflib.get_close_matches(str(name), map(str, metadata), 1)
-            told = (
-                f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(str, metadata))}"
-            )
+            told = f"it has {', '.join(map(str, metadata))}"
+            told = f"did you mean {near[0]!r}?" if near else told
             raise ValueError(f"the table of brains has no column {name!r}; {told}")
         if names.count(name) > 1:
             raise ValueError(f"{name!r} is named twice; a column is the term or a covariate, once")
@@ -274,3 +274,70 @@ def check_model(matrix, sources) -> None:
 def _some(brains) -> str:
     told = ", ".join(map(str, brains[:3]))
     return told if len(brains) <= 3 else f"{told} and {len(brains) - 3} more"
+
+
+# ---- how many brains show a difference ----
+
+
+def brains_needed(
+    spread: float, difference: float, *, power: float = POWER, n_measures: int = 1
+) -> int:
+    """Brains in each of two groups for a two-sided t test at 0.05 to find a difference.
+
+    Exact, by the noncentral t; a million brains are the most.
+
+    Parameters
+    ----------
+    spread, difference : float
+        Standard deviation within the groups, and difference of their means, in one unit.
+    power : float
+        Share of such differences that are to be found.
+    n_measures : int
+        Measures that are tested together, by Bonferroni's ``0.05 / n_measures`` each.
+    """
+    _check(power, n_measures, spread=spread, difference=abs(difference))
+    size = abs(difference) / spread
+    counts = range(2, MOST)
+    place = bisect.bisect_left(counts, power, key=lambda n: float(_power(size, n, n, n_measures)))
+    if place == len(counts):
+        raise ValueError(
+            f"a difference of {difference:g} is {size:.2g} standard deviations: {MOST:,} brains a "
+            "group do not show it; ask for a larger difference"
+        )
+    return counts[place]
+
+
+def smallest_difference(spread: float, n_a: int, n_b: int, *, n_measures: int = 1) -> float:
+    """Difference of two groups' means that a two-sided t test finds in 80 of 100 studies.
+
+    Parameters
+    ----------
+    spread, n_measures
+        As of `brains_needed`; the difference is in the unit of ``spread``.
+    n_a, n_b : int
+        Brains of the two groups, at least two of each.
+    """
+    _check(POWER, n_measures, spread=spread)
+    if min(n_a, n_b) < 2:
+        raise ValueError(f"groups of {n_a} and {n_b} brains have no spread; give two of each")
+    unit = math.sqrt(1 / n_a + 1 / n_b)
+    most = stats.t.isf(ALPHA / n_measures / 2, n_a + n_b - 2) + SURE
+    while _power(most * unit, n_a, n_b, n_measures) < POWER:
+        most *= 2
+    found = optimize.brentq(lambda size: _power(size, n_a, n_b, n_measures) - POWER, 0, most * unit)
+    return float(found * spread)
+
+
+def _power(size, n_a, n_b, n_measures):
+    """Of a two-sided t test of a difference of so many standard deviations."""
+    freedom, shift = n_a + n_b - 2, abs(size) / math.sqrt(1 / n_a + 1 / n_b)
+    edge = stats.t.isf(ALPHA / n_measures / 2, freedom)
+    return stats.nct.sf(edge, freedom, shift) + stats.nct.sf(edge, freedom, -shift)
+
+
+def _check(power, n_measures, **lengths) -> None:
+    check_positive(**lengths)
+    if not ALPHA < power < 1 or n_measures < 1:
+        raise ValueError(
+            f"power={power} must lie between {ALPHA} and 1, and n_measures={n_measures} from 1 on"
+        )

@@ -107,19 +107,19 @@ def pca_frechet_distance(basis: PCABasis, real: np.ndarray, generated: np.ndarra
     return frechet_distance(basis.project(real), basis.project(generated))
 
 
-def aggregate_codes(model, images: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
+def aggregate_codes(model, images: np.ndarray, n: int) -> np.ndarray:
     """Codes (n, latent_dim) from the aggregate posterior: of brains drawn at random.
 
     Parameters
     ----------
-    model, images, n, seed
+    model, images, n
         With ``posterior(images) -> mean, std``, which is sampled, or else ``encode``; training
         brains (n_brains, height, width) to draw from with replacement, and how many.
     """
     images = checked_images(images, "images")
     if n < 1:
         raise ValueError(f"n={n}: draw at least 1 code")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = images[rng.integers(len(images), size=n)]
     if not hasattr(model, "posterior"):
         return model.encode(drawn)
@@ -128,27 +128,27 @@ def aggregate_codes(model, images: np.ndarray, n: int, seed: int = 0) -> np.ndar
 
 
 def generated_scores(
-    model, basis, others: np.ndarray, train: np.ndarray, has_prior: bool = True, seed: int = 0
+    model, basis: PCABasis, others: np.ndarray, train: np.ndarray, has_prior: bool = True
 ) -> dict:
     """A model's images in a basis by kind, (n, d): ``"reconstructions"`` and two kinds of samples.
 
     Parameters
     ----------
     model, basis
-        Anything with ``encode`` and ``decode``; a `PCABasis`.
+        Anything with ``encode`` and ``decode``.
     others, train : ndarray, shape (n, height, width)
         Held-out brains to reconstruct, not those of the real side; of `aggregate_codes`.
-    has_prior, seed
+    has_prior
         Whether codes are to follow N(0, I), so that there are ``"prior samples"``.
     """
     others = checked_images(others, "others")
     codes = {
         "reconstructions": model.encode(others),
-        "aggregate posterior": aggregate_codes(model, train, len(others), seed),
+        "aggregate posterior": aggregate_codes(model, train, len(others)),
     }
     if has_prior:
         shape = np.shape(codes["reconstructions"])
-        prior = np.random.default_rng(seed).standard_normal(shape)
+        prior = np.random.default_rng(0).standard_normal(shape)
         codes["prior samples"] = prior.astype(np.float32)
     return {kind: basis.project(model.decode(z)) for kind, z in codes.items()}
 
@@ -156,12 +156,9 @@ def generated_scores(
 class Bound(NamedTuple):
     """Lower bounds of log p(x), nats per image, (n,) each.
 
-    Attributes
-    ----------
-    elbo, importance_weighted : ndarray
-        Mean of the log weights; logarithm of the weights' mean, log p(x) for infinitely many.
-    effective_samples : ndarray
-        (Σ w)² / Σ w²: near 1, a single sample decides; near ``n_samples``, the bound is tight.
+    ``elbo`` is the mean of the log weights, ``importance_weighted`` the logarithm of the weights'
+    mean: log p(x) for infinitely many. ``effective_samples`` = (Σ w)² / Σ w²: near 1, a single
+    sample decides; near ``n_samples``, the bound is tight.
     """
 
     elbo: np.ndarray
@@ -174,7 +171,7 @@ class Bound(NamedTuple):
         return self.importance_weighted - self.elbo
 
 
-def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed: int = 0) -> Bound:
+def likelihood_bound(model, images: np.ndarray, sigma: float, n_samples: int) -> Bound:
     """ELBO and importance-weighted bound (Burda et al. 2016) under a Gaussian likelihood.
 
     ``log w = log N(x; decode(z), σ²) + log N(z; 0, I) − log N(z; mean, std²)`` with z from the
@@ -184,23 +181,20 @@ def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed
     ----------
     model, images
         With ``posterior(images) -> mean, std``, each (n, latent_dim), and ``decode(z)``.
-    sigma : float or ndarray, shape (height, width)
+    sigma : float
         Standard deviation of the pixels' noise, grey values; `fitted_sigma` is a model's best.
-    n_samples, seed : int
-        Samples of z a brain, and their seed.
+    n_samples : int
+        Of z, a brain.
     """
     images = checked_images(images, "images", None)
     n, *shape = images.shape
-    sigma = np.asarray(sigma, dtype=np.float64)
-    if sigma.shape not in ((), tuple(shape)):
-        raise ValueError(f"sigma is {sigma.shape}; it must be one number or {tuple(shape)}")
-    if not (np.isfinite(sigma).all() and (sigma > 0).all()):
-        raise ValueError("sigma must be positive and finite in every pixel")
-    sigma = np.broadcast_to(sigma, shape)
+    if not 0 < sigma < np.inf:
+        raise ValueError(f"sigma={sigma:g} must be positive and finite")
+    sigma = np.full(shape, sigma, dtype=np.float64)
     if n_samples < 1:
         raise ValueError(f"n_samples={n_samples}: a bound needs at least 1 sample")
     mean, std = _posterior(model, images)
-    noise = np.random.default_rng(seed).standard_normal((n, n_samples, mean.shape[1]))
+    noise = np.random.default_rng(0).standard_normal((n, n_samples, mean.shape[1]))
     z = mean[:, np.newaxis] + std[:, np.newaxis] * noise
     of_z = 0.5 * (np.square(noise) - np.square(z)).sum(axis=2) + np.log(std).sum(axis=1)[:, None]
     log_weights = of_z - (np.log(sigma).sum() + 0.5 * sigma.size * math.log(2 * math.pi))
@@ -221,31 +215,24 @@ def likelihood_bound(model, images: np.ndarray, sigma, n_samples: int = 64, seed
     )
 
 
-def fitted_sigma(
-    model, images: np.ndarray, per_pixel: bool = False, seed: int = 0
-) -> float | np.ndarray:
+def fitted_sigma(model, images: np.ndarray) -> float:
     """The σ that makes images most probable: root mean square of x − decode(z), grey values.
 
-    At least 0.001, since a pixel that is black in every brain would make any other impossible.
-
-    Parameters
-    ----------
-    model, images, per_pixel, seed
-        As for `likelihood_bound`, of other brains; whether one σ a pixel, (height, width).
+    Model and images are as for `likelihood_bound`, but other brains. At least 0.001, since a model
+    that answers every pixel exactly would make any other brain impossible.
     """
     images = checked_images(images, "images", None)
     mean, std = _posterior(model, images)
-    z = mean + std * np.random.default_rng(seed).standard_normal(mean.shape)
+    z = mean + std * np.random.default_rng(0).standard_normal(mean.shape)
     squares, step = np.zeros(images.shape[1:]), max(1, CHUNK_PIXELS // images[0].size)
     for start in range(0, len(images), step):
         part = slice(start, start + step)
         rest = images[part] - model.decode(z[part].astype(np.float32)).astype(np.float64)
         squares += np.square(rest).sum(axis=0)
-    variance = squares / len(images) if per_pixel else squares.mean() / len(images)
-    if not np.isfinite(variance).all():
+    variance = squares.mean() / len(images)
+    if not np.isfinite(variance):
         raise ValueError("the model's posterior or its decoded images are not finite")
-    sigma = np.maximum(np.sqrt(variance), SIGMA_FLOOR)
-    return sigma if per_pixel else float(sigma)
+    return float(np.maximum(np.sqrt(variance), SIGMA_FLOOR))
 
 
 def _posterior(model, images) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from scipy import special, stats
 
 from brainvae_core.metrics.checks import checked_rows
 from brainvae_core.metrics.designs import Design
+from brainvae_core.metrics.intervals import TAILS
 
 CHUNK = 100_000  # statistics held at once: what a processor keeps near
 NOTHING = 1e-9  # a share of a measure's size that is rounding
@@ -19,12 +20,7 @@ CHANCES = ["p", "p_permuted", "p_family", "q"]
 
 
 def group_differences(
-    values,
-    design: Design,
-    *,
-    n_permutations: int = 1999,
-    seed: int = 0,
-    level: float = 0.95,
+    values, design: Design, *, n_permutations: int = 1999, seed: int = 0
 ) -> pd.DataFrame:
     """Adjusted difference, or slope, of every measure, with effect size and p values.
 
@@ -38,34 +34,23 @@ def group_differences(
 
     Parameters
     ----------
-    values : DataFrame or ndarray, shape (n, k)
-        A brain a row, a measure a column: latents, regions or pixels.
-    design : Design
-        Of the same brains.
+    values, design : DataFrame or ndarray, shape (n, k), and Design
+        A brain a row, a measure a column: latents, regions or pixels; of the same brains.
     n_permutations, seed : int
         Orders to draw, and their seed; 0 leaves ``p_permuted`` and ``p_family`` NaN.
-    level : float
-        Share of intervals that are to hold the truth.
 
     Returns
     -------
     DataFrame
-        A measure a row. ``value``, ``low``, ``high`` in the measure's unit, NaN of several groups.
-        ``effect``, with an interval by the noncentral t or F: Hedges' g on the residual standard
-        deviation, of a slope for one standard deviation of the term; of several groups partial η².
-        ``statistic`` t or F, ``p`` by its distribution, ``p_permuted``, ``p_family`` over all
-        measures, ``q`` of ``p`` (Benjamini, Hochberg). A measure that does not vary beyond the
-        covariates is NaN, with every p and q 1.
-
-    Raises
-    ------
-    ValueError
-        Values are missing, or of other brains than the design.
+        A measure a row. ``value``, ``low``, ``high`` (95 %) in the measure's unit, NaN of several
+        groups. ``effect``, with an interval by the noncentral t or F: Hedges' g on the residual
+        standard deviation, of a slope for one standard deviation of the term; of several groups
+        partial η². ``statistic`` t or F, ``p`` by its distribution, ``p_permuted``, ``p_family``
+        over all measures, ``q`` of ``p`` (Benjamini, Hochberg). A measure that does not vary beyond
+        the covariates is NaN, with every p and q 1.
     """
-    if not 0 < level < 1 or n_permutations < 0:
-        raise ValueError(
-            f"level={level} must lie between 0 and 1, n_permutations={n_permutations} from 0 on"
-        )
+    if n_permutations < 0:
+        raise ValueError(f"n_permutations={n_permutations} must be 0 or more")
     names, values = _measures(values, design)
     tested, n = int(design.tested.sum()), len(values)
     basis, unit = basis_of(design.matrix, design.tested)
@@ -76,11 +61,11 @@ def group_differences(
         two = len(levels) == 2
         step = np.ptp(taken) if two else taken.std(ddof=1)
         sides = 1.0 * (taken == levels[:, np.newaxis]) if two else np.ones((1, n))
-        found = _difference(basis, sides, residuals, level)
+        found = _difference(basis, sides, residuals)
         for name, factor in zip(SIZES[:6], [size / unit] * 3 + [step / unit] * 3, strict=True):
             found[name] = found[name] * factor
     else:
-        sides, found = None, _several(basis, tested, residuals, level)
+        sides, found = None, _several(basis, tested, residuals)
     if n_permutations:
         orders = orders_of(design.matrix, n_permutations, seed)
         statistics = statistics_of(basis, tested, orders, sides)
@@ -124,32 +109,31 @@ def _measures(values, design) -> tuple[list, np.ndarray]:
     return list(names), values
 
 
-def _difference(basis, sides, residuals, level) -> dict[str, np.ndarray]:
+def _difference(basis, sides, residuals) -> dict[str, np.ndarray]:
     """Of the one column that stands last: t, with value and effect as shares of that column."""
     seen, left, spread, freedom = _fitted(basis, residuals)
     parts = (sides * _weights(basis)) @ np.square(left)
     error, told = np.sqrt(parts.sum(axis=0)), _freedom(basis, sides)(parts)
-    t, tail = _ratio(seen[-1], error), (1 + level) / 2
-    half = stats.t.ppf(tail, told) * error
+    t = _ratio(seen[-1], error)
+    half = stats.t.ppf(TAILS[1], told) * error
     # Hedges's correction, exact.
     small = math.exp(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2))
     small /= math.sqrt(freedom / 2)
     effect = small * _ratio(seen[-1], spread)
     low, high = (
         np.where(np.isinf(t), effect, small * _ratio(_shift(t, told, share) * error, spread))
-        for share in (tail, 1 - tail)
+        for share in TAILS[::-1]
     )
     found = (seen[-1], seen[-1] - half, seen[-1] + half, effect, low, high, t)
     return dict(zip(SIZES, found, strict=True)) | {"p": 2 * stats.t.sf(np.abs(t), told)}
 
 
-def _several(basis, tested, residuals, level) -> dict[str, np.ndarray]:
+def _several(basis, tested, residuals) -> dict[str, np.ndarray]:
     """Of several columns that stand last: F, and η² of what the others leave."""
     seen, _, spread, freedom = _fitted(basis, residuals)
     f = _ratio(np.square(seen[-tested:]).mean(axis=0), np.square(spread))
     effect = 1 - freedom / (f * tested + freedom)
-    tails = ((1 + level) / 2, (1 - level) / 2)
-    shifts = (special.ncfdtrinc(tested, freedom, tail, np.minimum(f, FAR)) for tail in tails)
+    shifts = (special.ncfdtrinc(tested, freedom, tail, np.minimum(f, FAR)) for tail in TAILS[::-1])
     low, high = (np.where(f > FAR, effect, shift / (shift + len(basis))) for shift in shifts)
     found = dict(zip(SIZES[3:], (effect, low, np.maximum(high, effect), f), strict=True))
     return found | {"p": stats.f.sf(f, tested, freedom)}

@@ -15,6 +15,8 @@ DRAWS = 4000
 GROUPS = 20
 UNBOUNDED = (-np.inf, np.inf)
 SHARE = (0.0, 1.0)
+LEVEL = 0.95  # share of intervals that are to hold the truth
+TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 
 
 class Estimate(NamedTuple):
@@ -31,11 +33,7 @@ class Estimate(NamedTuple):
         half = (self.high - self.low) / 2
         decimals = min(max(0, 1 - math.floor(math.log10(half))), 4) if half > 0 else 3
         # An interval that does not hold zero must not look as if it did.
-        while (
-            self.sign
-            and decimals < 4
-            and 0 in (round(self.low, decimals), round(self.high, decimals))
-        ):
+        while self.sign and decimals < 4 and 0 in (round(x, decimals) for x in self[1:3]):
             decimals += 1
         value, low, high = (f"{round(x, decimals) + 0.0:,.{decimals}f}" for x in self[:3])
         return f"{value} [{low}, {high}]".replace("-", "−")
@@ -56,7 +54,7 @@ class Estimate(NamedTuple):
         return Estimate(value, high, low, *self[3:])
 
 
-def estimate(scores: np.ndarray, level: float = 0.95, bounds=UNBOUNDED) -> Estimate:
+def estimate(scores: np.ndarray, bounds=UNBOUNDED) -> Estimate:
     """Mean score with its interval.
 
     Brains, at least two, are resampled with replacement, the same for every seed, and the
@@ -67,21 +65,16 @@ def estimate(scores: np.ndarray, level: float = 0.95, bounds=UNBOUNDED) -> Estim
     ----------
     scores : ndarray, shape (n_brains,) or (n_seeds, n_brains)
         Of one fit, or of several fits of one model to the same brains.
-    level, bounds : float and (low, high)
-        Share of intervals that are to hold the truth; what the score, and so they, cannot pass.
+    bounds : (low, high)
+        What the score, and so its interval, cannot pass.
     """
-    return _bootstrap([_checked(scores, "scores")], [1], level, bounds)
+    return _bootstrap([_checked(scores, "scores")], [1], bounds)
 
 
-def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) -> Estimate:
-    """Mean of a − b on the same brains, with its interval.
+def difference(scores_a: np.ndarray, scores_b: np.ndarray) -> Estimate:
+    """Mean of a − b on the same brains, as of `estimate`.
 
     Brains are paired, fits are not: ``n_seeds`` is the smaller of their numbers.
-
-    Parameters
-    ----------
-    scores_a, scores_b, level
-        As for `estimate`.
     """
     a, b = _checked(scores_a, "scores_a"), _checked(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
@@ -89,14 +82,11 @@ def difference(scores_a: np.ndarray, scores_b: np.ndarray, level: float = 0.95) 
             f"scores_a has {a.shape[1]} brains and scores_b {b.shape[1]}; a difference is of the "
             "same brains"
         )
-    return _bootstrap([a, b], [1, -1], level, UNBOUNDED)
+    return _bootstrap([a, b], [1, -1], UNBOUNDED)
 
 
 def jackknife(
-    statistic: Callable[..., float],
-    fits: Sequence[Sequence[np.ndarray]],
-    level: float = 0.95,
-    bounds=UNBOUNDED,
+    statistic: Callable[..., float], fits: Sequence[Sequence[np.ndarray]], bounds=UNBOUNDED
 ) -> Estimate:
     """A statistic of many brains together, with its interval (Efron, Tibshirani 1993, ch. 11).
 
@@ -110,23 +100,16 @@ def jackknife(
     ----------
     statistic, fits : callable and sequence of sequence of ndarray, each (n_brains, …)
         Of one fit's arrays, such as `auc`; the arrays, a fit each, of at least three brains.
-    level, bounds
+    bounds : (low, high)
         As for `estimate`; (0, 1) says that the statistic is a share.
     """
-    return _jackknife(statistic, [fits], [1], level, bounds)
-
-
-def jackknife_difference(
-    statistic: Callable[..., float], fits_a, fits_b, level: float = 0.95
-) -> Estimate:
-    """`jackknife` of a − b, both of the same brains, which are left out of both together.
-
-    Parameters
-    ----------
-    statistic, fits_a, fits_b, level
-        As for `jackknife`; fits are not paired.
-    """
-    return _jackknife(statistic, [fits_a, fits_b], [1, -1], level, UNBOUNDED)
+    lengths = {len(array) for arrays in fits for array in arrays}
+    if len(lengths) != 1 or min(lengths) < 3:
+        raise ValueError(
+            f"the arrays have {sorted(lengths)} brains; they must have one number, at least 3"
+        )
+    values = np.stack([left_out_values(statistic, arrays) for arrays in fits])
+    return from_left_out(values, *lengths, bounds=bounds)
 
 
 def left_out_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -142,11 +125,7 @@ def left_out_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray
 
 
 def from_left_out(
-    values: np.ndarray,
-    n_brains: int,
-    less: np.ndarray | None = None,
-    level: float = 0.95,
-    bounds=UNBOUNDED,
+    values: np.ndarray, n_brains: int, less: np.ndarray | None = None, bounds=UNBOUNDED
 ) -> Estimate:
     """`jackknife`'s interval of a statistic whose `left_out_values` are at hand.
 
@@ -156,7 +135,7 @@ def from_left_out(
         A fit a row; of how many brains they are.
     less : ndarray, shape (n_seeds, 1 + n_groups), optional
         Of another model, to be subtracted; the same brains were left out.
-    level, bounds
+    bounds
         As for `jackknife`.
     """
     models = [
@@ -166,7 +145,22 @@ def from_left_out(
     if {of.ndim for of in models} != {2} or len(shapes) > 1 or min(min(shapes)) < 3:
         told = " and ".join(str(of.shape) for of in models)
         raise ValueError(f"values are {told}; a fit a row, all brains first, then 2 groups or more")
-    return _from_left_out(models, (1, -1)[: len(models)], n_brains, level, bounds)
+    signs = (1, -1)[: len(models)]
+    total = sum(sign * of.mean(axis=0) for sign, of in zip(signs, models, strict=True))
+    if not np.isfinite(total).all():
+        raise ValueError("the statistic is not finite on all, or on most, of the brains")
+    value, without, g = total[0], total[1:], len(total) - 1
+    brains = [(np.sqrt((g - 1) / g * np.square(without - without.mean()).sum()), g - 1)]
+    of_seeds = _student((_seed_error(of[:, 0]) for of in models), 2)
+    seeds = min(len(of) for of in models)
+    plain = _estimate(value, value + _student(brains) + of_seeds, bounds, n_brains, seeds)
+    if tuple(bounds) != SHARE:
+        return plain
+    # At 1 no brain left out changes anything, and yet the next brain could: half a brain is added.
+    near, half = (n_brains * value + 0.5) / (n_brains + 1), 0.5 / (n_brains + 1)
+    draws = expit(logit(near) + _student([*brains, (half, np.inf)]) / (near * (1 - near)))
+    skewed = _estimate(value, draws + of_seeds, bounds, n_brains, seeds)
+    return skewed._replace(low=min(plain.low, skewed.low), high=max(plain.high, skewed.high))
 
 
 def from_resamples(
@@ -175,7 +169,6 @@ def from_resamples(
     n_brains: int,
     less: tuple[np.ndarray, np.ndarray] | None = None,
     n_regions: int | None = None,
-    level: float = 0.95,
     bounds=UNBOUNDED,
 ) -> Estimate:
     """Mean over fits of a statistic whose resamples, of brains and of regions, are at hand.
@@ -192,10 +185,9 @@ def from_resamples(
         Of another model, to be subtracted; its draws are of the same brains and regions too.
     n_brains, n_regions : int
         That were resampled; the fewer decides how much their spread is widened, as Student's t is.
-    level, bounds
+    bounds
         As for `estimate`.
     """
-    _check_level(level)
     terms = [_checked_resamples(*term) for term in ((values, resamples), *([less] if less else []))]
     if len({drawn.shape[1] for _, drawn in terms}) > 1:
         raise ValueError("the two models have different numbers of resamples; draw as many of both")
@@ -205,29 +197,20 @@ def from_resamples(
         sign * (drawn - drawn.mean(axis=1, keepdims=True)).mean(axis=0)
         for sign, (_, drawn) in zip(signs, terms, strict=True)
     )
-    spread = _widened(min(n_brains, n_regions or n_brains), level) * spread
+    spread = _widened(min(n_brains, n_regions or n_brains)) * spread
     # As many draws as of the seeds' error, to add the two.
     draws = value + np.resize(spread, DRAWS) + _student(_seed_error(found) for found, _ in terms)
-    return _estimate(value, draws, level, bounds, n_brains, min(len(found) for found, _ in terms))
+    return _estimate(value, draws, bounds, n_brains, min(len(found) for found, _ in terms))
 
 
 def verdict(estimates: Iterable[Estimate], margin: float = 0.0) -> str:
     """What intervals say of a claim that each of these numbers should be positive.
 
-    Parameters
-    ----------
-    estimates : iterable of Estimate
-        One of every setting in which the claim is made.
-    margin : float
-        The least effect that would matter, stated before it is measured. An interval within
-        (−margin, margin) says that there is none, whichever side of zero it lies on.
-
-    Returns
-    -------
-    str
-        ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
-        hold"`` where none is and some are below, ``"equivalent"`` where all are within the margin;
-        else ``"undecided"``: it may be true, more brains or fits would tell.
+    ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
+    hold"`` where none is and some are below, ``"equivalent"`` where all are within (−margin,
+    margin), which is the least effect that would matter, stated before it is measured; else
+    ``"undecided"``: it may be true, more brains or fits would tell. An interval within the margin
+    says that there is no effect, whichever side of zero it lies on.
     """
     if not margin >= 0:
         raise ValueError(f"margin={margin:g} is a size: 0 or more")
@@ -243,53 +226,23 @@ def verdict(estimates: Iterable[Estimate], margin: float = 0.0) -> str:
     return "equivalent" if all(within) else "undecided"
 
 
-def _bootstrap(scores, signs, level, bounds) -> Estimate:
-    _check_level(level)
+def _bootstrap(scores, signs, bounds) -> Estimate:
     n_brains = scores[0].shape[1]
     by_brain = sum(sign * s.mean(axis=0) for sign, s in zip(signs, scores, strict=True))
     value = by_brain.mean()
-    draws = value + _widened(n_brains, level) * (_resamples(n_brains) @ by_brain - value)
+    draws = value + _widened(n_brains) * (_resamples(n_brains) @ by_brain - value)
     draws += _student(_seed_error(s.mean(axis=1)) for s in scores)
-    return _estimate(value, draws, level, bounds, n_brains, min(len(s) for s in scores))
+    return _estimate(value, draws, bounds, n_brains, min(len(s) for s in scores))
 
 
-def _widened(n: int, level: float) -> float:
+def _widened(n: int) -> float:
     """Resamples of n vary by n − 1 of n parts, and their quantiles are a normal's, not a t's."""
-    tail = (1 + level) / 2
+    tail = TAILS[1]
     return stats.t.ppf(tail, n - 1) / stats.norm.ppf(tail) * math.sqrt(n / (n - 1))
 
 
-def _jackknife(statistic, models, signs, level, bounds) -> Estimate:
-    lengths = {len(array) for fits in models for arrays in fits for array in arrays}
-    if len(lengths) != 1 or min(lengths) < 3:
-        raise ValueError(
-            f"the arrays have {sorted(lengths)} brains; they must have one number, at least 3"
-        )
-    found = [np.stack([left_out_values(statistic, arrays) for arrays in fits]) for fits in models]
-    return _from_left_out(found, signs, *lengths, level, bounds)
-
-
-def _from_left_out(models, signs, n_brains, level, bounds) -> Estimate:
-    _check_level(level)
-    total = sum(sign * of.mean(axis=0) for sign, of in zip(signs, models, strict=True))
-    if not np.isfinite(total).all():
-        raise ValueError("the statistic is not finite on all, or on most, of the brains")
-    value, without, g = total[0], total[1:], len(total) - 1
-    brains = [(np.sqrt((g - 1) / g * np.square(without - without.mean()).sum()), g - 1)]
-    of_seeds = _student((_seed_error(of[:, 0]) for of in models), 2)
-    seeds = min(len(of) for of in models)
-    plain = _estimate(value, value + _student(brains) + of_seeds, level, bounds, n_brains, seeds)
-    if tuple(bounds) != SHARE:
-        return plain
-    # At 1 no brain left out changes anything, and yet the next brain could: half a brain is added.
-    near, half = (n_brains * value + 0.5) / (n_brains + 1), 0.5 / (n_brains + 1)
-    draws = expit(logit(near) + _student([*brains, (half, np.inf)]) / (near * (1 - near)))
-    skewed = _estimate(value, draws + of_seeds, level, bounds, n_brains, seeds)
-    return skewed._replace(low=min(plain.low, skewed.low), high=max(plain.high, skewed.high))
-
-
-def _estimate(value, draws, level, bounds, n_brains, n_seeds) -> Estimate:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]).clip(*bounds)
+def _estimate(value, draws, bounds, n_brains, n_seeds) -> Estimate:
+    low, high = np.quantile(draws, TAILS).clip(*bounds)
     return Estimate(float(value), float(low), float(high), n_brains, n_seeds)
 
 
@@ -329,11 +282,6 @@ def _checked_resamples(values, resamples) -> tuple[np.ndarray, np.ndarray]:
     if not resamples.size or not np.isfinite(values).all() or not np.isfinite(resamples).all():
         raise ValueError("values or resamples are empty or not finite")
     return values, resamples
-
-
-def _check_level(level) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1")
 
 
 def _checked(scores, name) -> np.ndarray:

@@ -1,8 +1,4 @@
-"""Where a curve bends: the knee by its distance to the chord, and what the seeds say of it.
-
-A straight line with noise bends somewhere too, so a knee has to be farther from its chord than
-such lines are (`knee_over_seeds`).
-"""
+"""Where a curve bends: the knee by its distance to the chord, and what the seeds say of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,24 +9,19 @@ SHAPES = {"convex falling": 1, "concave rising": -1}
 STRAIGHT = 0.05  # of the curve's range: nearer its chord than that, a curve has no knee
 CONSTANT = 1e-9  # of the largest value: a range below it is rounding
 LEVEL = 0.05  # largest p_straight of a knee
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Knee:
     """A knee over the points of a grid, with its bootstrap distribution over seeds.
 
-    Attributes
-    ----------
-    points, shares : ndarray, shape (n_points,)
-        The grid's values, and which share of the resamples has its knee at each.
-    at, distance : float
-        The knee of the mean over seeds, NaN if there is none beyond what noise makes of a straight
-        line; from the curve to its chord there, as a share of the curve's range.
-    p_straight, no_knee : float
-        How often the mean of as many seeds of a straight line is at least as far from its chord;
-        the share of the resamples without a knee. NaN, as the shares, where not known.
-    interval, n_seeds : (float, float) and int
-        Of 95 % of the resamples' knees; fewest at a point that has any.
+    ``at`` is the knee of the mean over seeds, NaN if there is none beyond what noise makes of a
+    straight line, and ``distance`` from the curve to its chord there, as a share of the curve's
+    range. ``p_straight`` is how often the mean of as many seeds of a straight line is at least as
+    far from its chord. Of the resamples, ``shares`` (n_points,) have their knee at each of the
+    ``points``, ``no_knee`` have none, and ``interval`` holds 95 % of their knees; all NaN where not
+    known. ``n_seeds`` are the fewest at a point that has any.
     """
 
     points: np.ndarray
@@ -73,28 +64,26 @@ def knee_over_seeds(
     *,
     x: np.ndarray | None = None,
     shape: str = "convex falling",
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> Knee:
     """`knee` of a curve's mean over seeds, if beyond a straight line's; and of resamples of them.
 
-    The null is the chord through the ends of the mean curve, with the noise of the seeds: each
-    point's residuals from its own mean, times √(n/(n − 1)), drawn anew and averaged. There is a
-    knee if `knee` finds one and if at most 5 % of such curves are as far from their own chords, in
-    units of the curve: not of its range, which noise has too. From few seeds p comes out too
-    small: of straight lines with normal noise, six points of three seeds, about 10 % pass, not 5 %.
-    With one seed the noise is not known, and a knee is what `knee` finds. For the shares, each
-    point's seeds are drawn anew; with n seeds their spread is too small by √((n − 1)/n).
+    A straight line with noise bends somewhere too. The null is the chord through the ends of the
+    mean curve, with the noise of the seeds: each point's residuals from its own mean, times √(n/(n
+    − 1)), drawn anew and averaged. There is a knee if `knee` finds one and if at most 5 % of such
+    curves are as far from their own chords, in units of the curve: not of its range, which noise
+    has too. From few seeds p comes out too small: of straight lines with normal noise, six points
+    of three seeds, about 10 % pass, not 5 %. With one seed the noise is not known, and a knee is
+    what `knee` finds. For the shares, each point's seeds are drawn anew; with n seeds their spread
+    is too small by √((n − 1)/n).
 
     Parameters
     ----------
     points, values : sequence of float, shape (n_points,), and ndarray, shape (n_points, n_seeds)
         The grid's values, each once; NaN where a fit failed.
     x : ndarray, shape (n_points, n_seeds), optional
-        Where each fit lies on the other axis, if that was measured too: the rates of a
-        rate–distortion curve. Otherwise it is the point itself.
-    shape, resamples, seed
-        As for `knee`; how many, of either kind, and where their random numbers begin.
+        Where each fit lies on the other axis, if that was measured too, such as its rate.
+    shape
+        As for `knee`.
     """
     points, values = np.asarray(points, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or points.shape != values.shape[:1] or not values.size:
@@ -113,44 +102,32 @@ def knee_over_seeds(
     (index,), (distance,), (farthest,) = _farthest(*mean[:, None], sign)
     p_straight, found = float("nan"), None
     if n_seeds > 1 and np.isfinite(distance):
-        rng = np.random.default_rng(seed)
-        found = _farthest(*_resampled(np.stack([x, values]), resamples, rng), sign)[0]
-        straight = _straight(mean, np.stack([x, values]), resamples, rng)
+        rng = np.random.default_rng(0)
+        found = _farthest(*_resampled(np.stack([x, values]), rng), sign)[0]
+        straight = _straight(mean, np.stack([x, values]), rng)
         rounding = CONSTANT * np.nanmax(np.abs(mean[1]))
         as_far = _farthest(*straight, sign)[2] >= farthest - rounding
-        p_straight = float((1 + as_far.sum()) / (1 + resamples))
+        p_straight = float((1 + as_far.sum()) / (1 + RESAMPLES))
     at = float(points[index]) if index >= 0 and not p_straight > LEVEL else float("nan")
     return Knee(points, at, float(distance), p_straight, *_spread(points, found), n_seeds)
 
 
 def choose_point(
-    betas: Sequence[float],
-    latent_dims: Sequence[int],
-    rate: np.ndarray,
-    distortion: np.ndarray,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
+    betas: Sequence[float], latent_dims: Sequence[int], rate: np.ndarray, distortion: np.ndarray
 ) -> tuple[Knee, Knee]:
     """L and β by two knees, one after the other; nothing is left to the eye.
 
-    L is at the knee, over L, of the least D + R that any β reaches: of the bound on the evidence
-    (β = 1), which is one quantity for every β and charges for latents. β is at the knee of the
-    rate–distortion curve at that L, whose slope dD/dR is −β (Alemi et al. 2018).
+    L is at the knee, over L, of the least D + R that any β reaches: of the bound on the evidence (β
+    = 1), which is one quantity for every β and charges for latents. β is at the knee of the
+    rate–distortion curve at that L, whose slope dD/dR is −β (Alemi et al. 2018). Shares and
+    intervals are of the whole rule: every resample redraws the seeds of every point and takes its
+    own least bound, its own L, and β of that L's curve.
 
     Parameters
     ----------
     betas, latent_dims : sequence of number
     rate, distortion : ndarray, shape (n_betas, n_dims, n_seeds)
         R and D of *validation* brains, nats per image; NaN where a fit failed.
-    resamples, seed
-        As for `knee_over_seeds`.
-
-    Returns
-    -------
-    latent_dim, beta : Knee
-        Their shares and intervals are of the whole rule: every resample redraws the seeds of every
-        point and takes its own least bound, its own L, and β of that L's curve.
     """
     rate, distortion = np.asarray(rate, np.float64), np.asarray(distortion, np.float64)
     wanted = (len(betas), len(latent_dims))
@@ -159,23 +136,22 @@ def choose_point(
             f"rate is {rate.shape} and distortion {distortion.shape}; both must be "
             f"({wanted[0]}, {wanted[1]}, n_seeds)"
         )
-    bound, options = distortion + rate, {"resamples": resamples, "seed": seed}
+    bound = distortion + rate
     fitted = np.isfinite(bound)
     means = _seed_means(bound, fitted)
     best = np.where(np.isnan(means), np.inf, means).argmin(axis=0)
-    in_dims = knee_over_seeds(latent_dims, bound[best, np.arange(len(latent_dims))], **options)
+    in_dims = knee_over_seeds(latent_dims, bound[best, np.arange(len(latent_dims))])
     there = (np.asarray(latent_dims) == in_dims.at)[:, None]
     at_knee = np.where(there, distortion, np.nan)[:, there.argmax()]
-    in_betas = knee_over_seeds(betas, at_knee, x=rate[:, there.argmax()], **options)
+    in_betas = knee_over_seeds(betas, at_knee, x=rate[:, there.argmax()])
     n_seeds, found = _fewest(fitted), (None, None)
     if n_seeds > 1:
-        found = _both_resampled(in_dims.points, rate, distortion, resamples, seed)
-    chosen = []
-    for one, resampled in zip((in_dims, in_betas), found, strict=True):
-        shares, no_knee, interval = _spread(one.points, resampled)
-        new = {"shares": shares, "no_knee": no_knee, "interval": interval, "n_seeds": n_seeds}
-        chosen.append(replace(one, **new))
-    return tuple(chosen)
+        found = _both_resampled(in_dims.points, rate, distortion)
+    names = ("shares", "no_knee", "interval")
+    return tuple(
+        replace(one, n_seeds=n_seeds, **dict(zip(names, _spread(one.points, of), strict=True)))
+        for one, of in zip((in_dims, in_betas), found, strict=True)
+    )
 
 
 def _sign(shape):
@@ -214,37 +190,36 @@ def _farthest(x, y, sign):
     return np.where(bends, index, -1), unscaled / up, unscaled
 
 
-def _resampled(fits, resamples, rng):
-    """Means (n_axes, resamples, n_points) of every point's redrawn seeds; NaN without a fit."""
-    means = np.full((len(fits), resamples, fits.shape[1]), np.nan)
+def _resampled(fits, rng):
+    """Means (n_axes, RESAMPLES, n_points) of every point's redrawn seeds; NaN without a fit."""
+    means = np.full((len(fits), RESAMPLES, fits.shape[1]), np.nan)
     for point in range(fits.shape[1]):
         there = np.flatnonzero(np.isfinite(fits[:, point]).all(axis=0))
         if there.size:
-            drawn = rng.choice(there, (resamples, there.size))
+            drawn = rng.choice(there, (RESAMPLES, there.size))
             means[:, :, point] = fits[:, point, drawn].mean(axis=-1)
     return means
 
 
-def _straight(mean, fits, resamples, rng):
-    """Means (n_axes, resamples, n_points) as if the curve were its own chord, with its noise."""
+def _straight(mean, fits, rng):
+    """Means (n_axes, RESAMPLES, n_points) as if the curve were its own chord, with its noise."""
     x, y = mean
     counts = np.isfinite(fits[1]).sum(axis=1)
     residuals = (fits - mean[:, :, None]) * np.sqrt(counts / np.maximum(counts - 1, 1))[:, None]
     there = np.flatnonzero(counts)
     ends = there[[x[there].argmin(), x[there].argmax()]]
     line = np.stack([x, np.interp(x, x[ends], y[ends])])
-    return line[:, None] + _resampled(residuals, resamples, rng)
+    return line[:, None] + _resampled(residuals, rng)
 
 
-def _both_resampled(latent_dims, rate, distortion, resamples, seed):
+def _both_resampled(latent_dims, rate, distortion):
     """Indices of L and of β that the whole rule finds in every resample; −1 where none."""
-    fits = np.stack([rate, distortion])
-    rng = np.random.default_rng(seed)
-    means = _resampled(fits.reshape(2, -1, rate.shape[2]), resamples, rng)
-    means = means.reshape(2, resamples, *rate.shape[:2])
+    fits = np.stack([rate, distortion]).reshape(2, -1, rate.shape[2])
+    means = _resampled(fits, np.random.default_rng(0))
+    means = means.reshape(2, RESAMPLES, *rate.shape[:2])
     bound = np.where(np.isnan(means[0]), np.inf, means.sum(axis=0)).min(axis=1)
     dims = _farthest(np.broadcast_to(latent_dims, bound.shape), bound, 1)[0]
-    betas = np.full(resamples, -1)
+    betas = np.full(RESAMPLES, -1)
     for column in np.unique(dims[dims >= 0]):
         here = dims == column
         betas[here] = _farthest(*means[..., column][:, here], 1)[0]

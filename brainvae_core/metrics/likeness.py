@@ -5,6 +5,7 @@ measures are tested. Which kind a difference is follows from which of them it st
 """
 
 from collections.abc import Mapping
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,14 @@ OUTLYING = 4  # robust standard deviations: damage, and left out of the other ki
 PASSES = (2, 3)  # of fitting a brain without what is outlying; it is registered after the first two
 SPREAD_FLOOR = 0.005  # grey values
 LIGHT = ("overall", "ventral over dorsal", "right over left")
+MOVES = (
+    "down",
+    "height",
+    "turned down on the right",
+    "to the right",
+    "turned right below",
+    "width",
+)
 
 
 class Likeness(NamedTuple):
@@ -66,18 +75,17 @@ def difference_kind(
 ) -> Likeness:
     """Which kind of difference between brains the tested columns of a design go with.
 
-    Freedman–Lane permutations of every measure together, maximum ``|t|`` (of several tested
-    columns √F) within a kind. "no difference" where no kind has ``p_family`` ≤ 0.05; "cannot tell"
-    where the leading score is less than 1.15 times the next, or that kind itself not beyond chance.
-    It looks so: two kinds at once are told as the stronger or not at all, and a change that the
-    first order misses can pass as another kind.
+    Freedman–Lane permutations of every measure together, maximum ``|t|`` (of several tested columns
+    √F) within a kind. "no difference" where no kind has ``p_family`` ≤ 0.05; "cannot tell" where
+    the leading score is less than 1.15 times the next, or that kind itself not beyond chance. It
+    looks so: two kinds at once are told as the stronger or not at all, and a change that the first
+    order misses can pass as another kind.
 
     Parameters
     ----------
-    changes : DataFrame, (n, measures)
-        As `section_changes` answers.
-    matrix, tested : ndarray, (n, k) and (k,) bool
-        Of full rank, the intercept first; which columns are asked about.
+    changes, matrix, tested : DataFrame, (n, measures), and ndarray, (n, k) and (k,) bool
+        As `section_changes` answers; of full rank, the intercept first; which columns are asked
+        about.
     flagged : ndarray of bool, shape (n,), optional
         Brains found to be damaged by another rule: a measure of damage more.
     n_permutations, seed : int
@@ -98,7 +106,11 @@ def difference_kind(
     basis, n_tested = basis_of(matrix, tested)[0], int(tested.sum())
     orders = orders_of(matrix, n_permutations, seed)
     found = _statistics(values, basis, n_tested, orders)
-    largest = np.stack([found[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1)
+
+    def largest_of(statistics):
+        return np.stack([statistics[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1)
+
+    largest = largest_of(found)
     p = (1 + len(largest) - rankdata(largest, "min", axis=0)) / len(largest)
     p_family = (p.min(axis=1)[:, None] <= p[0]).mean(axis=0)
     usual = np.quantile(largest[1:], 0.95, axis=0).clip(min=1e-9)
@@ -109,11 +121,11 @@ def difference_kind(
     freedom = len(values) - matrix.shape[1]
     rest = (values - fitted) * np.sqrt(len(values) / freedom)
     drawn = np.random.default_rng(seed).integers(len(rest), size=(DRAWS, len(rest)))
-    again = [_statistics(fitted + rest[rows], basis, n_tested, orders[:1]) for rows in drawn]
-    again = np.vstack(again)
-    again = np.stack([again[:, kinds == kind].max(axis=1) for kind in KINDS], axis=1) / usual
-    own = [np.flatnonzero(kinds == kind) for kind in KINDS]
-    most = [places[found[0, places].argmax()] for places in own]
+    again = np.vstack(
+        [_statistics(fitted + rest[rows], basis, n_tested, orders[:1]) for rows in drawn]
+    )
+    again = largest_of(again) / usual
+    most = [np.where(kinds == kind, found[0], -1).argmax() for kind in KINDS]
     shares, drawn = (
         np.square(s) / np.square(s).sum(axis=-1, keepdims=True) for s in (score, again)
     )
@@ -144,24 +156,18 @@ def section_changes(
     moves, stretches and turns the section as its outline says (µm at the brain's edges; a plane's
     shift); brightness is a log gain, overall, by gradients and of each region's halves; anatomy
     moves tissue about points of a lattice (µm), which leaves the outline and the plane as they are.
-    Pixels far from the fit are left out of it; how many and how far is damage, as ranks.
+    Pixels far from the fit are left out of it; how many and how far is damage, as ranks. Answers
+    (n, measures), with columns ``kind`` and ``measure``.
 
     Parameters
     ----------
     images, mean_image : ndarray, shape (n, height, width) and (height, width)
         Of the brains to compare; of the reference.
-    brain_mask : ndarray of bool, shape (height, width)
-    regions : mapping of str to ndarray of bool, each (height, width)
-        That do not overlap, by acronym.
-    pixel_um : float
+    brain_mask, regions, pixel_um : ndarray of bool, mapping of str to such, each (height, width)
+        The brain; regions that do not overlap, by acronym.
     plane_change : ndarray, shape (height, width), optional
         What a section one step on along the axis adds to the mean image, such as the template's
         next plane less this one. Without it a section from another plane looks like anatomy.
-
-    Returns
-    -------
-    DataFrame, (n, measures)
-        Columns ``kind`` and ``measure``.
     """
     images, mean = checked_images(images, "images"), checked_mean(mean_image, images)
     brain_mask = np.asarray(brain_mask, dtype=bool)
@@ -266,14 +272,7 @@ def _atoms(mean, brain_mask, masks, pixel_um):
     flat = [np.ones_like(mean), *np.meshgrid(y / halves[0], x / halves[1], indexing="ij")]
     light = [mean * shape for shape in flat]
     moves = [-gradient * shape for gradient in (down, across) for shape in flat]
-    names = {
-        "brightness": [*LIGHT],
-        "registration": [
-            *("down", "height", "turned down on the right"),
-            *("to the right", "turned right below", "width"),
-        ],
-        "anatomy": [],
-    }
+    names = {"brightness": [*LIGHT], "registration": [*MOVES], "anatomy": []}
     mm, halves_of = pixel_um / 1000, {}
     for name, mask in masks.items():
         for side, half in (("left", flat[2] < 0), ("right", flat[2] >= 0)):
@@ -289,12 +288,7 @@ def _atoms(mean, brain_mask, masks, pixel_um):
         mean * gaussian_filter((nearest == i) * 1.0, 50 / pixel_um) for i in range(len(halves_of))
     ]
     reaches = [int(np.ceil(half * mm / LATTICE_MM)) + 1 for half in halves]
-    nodes = (
-        (a, b)
-        for a in range(-reaches[0], reaches[0] + 1)
-        for b in range(-reaches[1], reaches[1] + 1)
-    )
-    for a, b in nodes:
+    for a, b in product(*(range(-reach, reach + 1) for reach in reaches)):
         near = np.outer(_spline(y * mm / LATTICE_MM - a), _spline(x * mm / LATTICE_MM - b))
         if (near * brain_mask).sum() < 0.3 * near.sum():
             continue

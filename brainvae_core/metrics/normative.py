@@ -3,10 +3,12 @@
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 
 from brainvae_core.metrics.checks import checked_rows
+from brainvae_core.metrics.designs import is_missing
 
 FEWEST = 12  # reference brains, and one more a covariate; calibrated from about 100 on
 SHAPE_SPREAD = 0.5  # of ε and log δ before the data: few brains leave the norm near a Gaussian
@@ -16,23 +18,25 @@ SETTLED = 1e-3  # standard deviations
 KFOLD = KFold(10, shuffle=True, random_state=0)
 SINGULAR = 1e-9
 
+RECORDED = ("sex", "age_days", "strain")
+LEAST = 10  # reference brains of a level; of fewer nothing is known
+MOST = 8  # levels; more tell brains apart
+MARGIN = 0.1  # of the range of numbers: a little beyond it the norm still holds
+NO_VALUE = "no value"
+
 
 class Norm:
     """What is usual of measures of reference brains, and how far other brains are from it.
 
     A measure is regressed on the covariates. Its residuals are warped to a Gaussian by the
     sinh-arcsinh transform (Jones, Pewsey 2009), which learns skewness and heavy tails, and is
-    monotone and finite beyond the data too. What is estimated from few brains is uncertain:
-    deviations are Student's t, put on a Gaussian's scale (Wallace 1959), and smaller for covariates
-    unlike the reference's.
+    monotone and finite beyond the data too. Deviations are Student's t, for few brains say little,
+    put on a Gaussian's scale (Wallace 1959), and smaller for covariates unlike the reference's.
 
-    Parameters
-    ----------
-    values : array, shape (n_brains, n_measures)
-        Of ordinary reference brains, at least 12 and one more a covariate. What a model gives, such
-        as its error, is taken of brains that it was not fitted to.
-    covariates : array, shape (n_brains, n_covariates), optional
-        Numbers, such as the age; 0 or 1 for each level of a factor but the first.
+    Values (n_brains, n_measures) are of ordinary reference brains, at least 12 and one more a
+    covariate, and what a model gives, such as its error, of brains that it was not fitted to.
+    Covariates (n_brains, n_covariates) are numbers, or 0 or 1 for each level of a factor but the
+    first.
     """
 
     def __init__(self, values, covariates=None):
@@ -77,8 +81,8 @@ class Norm:
     def z(self, values, covariates=None) -> np.ndarray:
         """Deviations of brains (n, n_measures) from the norm in standard deviations, same shape.
 
-        Standard normal for further ordinary brains: one in 20 passes ±1.96. Those of the reference
-        itself come out a little nearer than further ones.
+        Standard normal for further ordinary brains; those of the reference itself are a little
+        nearer.
         """
         values, covariates = _rows(values, covariates, 1)
         for what, found, wanted in (
@@ -104,11 +108,7 @@ class Norm:
         return distances.z(_log_distance(covariance, self.z(values, covariates)))[:, 0]
 
     def largest(self, values, covariates=None) -> np.ndarray:
-        """One z for the measure of a brain that deviates most, (n,): for what is in one place.
-
-        Its ``|z|`` against the largest of every reference brain, so that many measures do not make
-        many brains unusual.
-        """
+        """One z for the measure that deviates most, (n,), against those of reference brains."""
         return self._extremes.z(_log_largest(self.z(values, covariates)))[:, 0]
 
     @cached_property
@@ -163,7 +163,7 @@ def _log_largest(z):
     return np.log(np.abs(z).max(axis=1, keepdims=True) + np.finfo(float).tiny)
 
 
-# ---- the warp: z = sinh(δ asinh((x − m) / s) − ε) ----
+# The warp: z = sinh(δ asinh((x − m) / s) − ε).
 
 
 def _warped(x, warp):
@@ -195,11 +195,8 @@ def _ascended(x, start):
         better = found[0] >= value[moving]
         taken = moving[better]
         warp[:, taken] += step[:, better]
-        value[taken], slope[:, taken], curve[taken] = (
-            found[0][better],
-            found[1][:, better],
-            found[2][better],
-        )
+        value[taken], curve[taken] = found[0][better], found[2][better]
+        slope[:, taken] = found[1][:, better]
         damping[moving] *= np.where(better, 0.3, 5)
         moving = moving[np.abs(step).max(axis=0) > SETTLED]
         if not moving.size:
@@ -220,3 +217,134 @@ def _likelihood(x, warp, prior):
     by_column = np.ascontiguousarray(scores.transpose(2, 0, 1))
     products = by_column @ by_column.transpose(0, 2, 1) / len(x)
     return value, slope, products + prior.T[:, :, None] * np.eye(4)
+
+
+# ---- adjusted by what is known of each brain ----
+
+
+class AdjustedNorm:
+    """A `Norm` that is adjusted for the sex, age and strain of a brain, as far as they are known.
+
+    A covariate is numbers or words, as it is in the reference. A brain without a value, with a
+    level that fewer than 10 reference brains have, or with a number more than a tenth of the
+    reference's range beyond it gets the norm without that covariate. A covariate is left out
+    altogether if fewer than half of the reference brains have it and those before it, or if it says
+    the same as they do. ``names`` are those that it knows. Values (n_brains, n_measures) are as for
+    `Norm`, and the table has a reference brain a row, in the same order.
+    """
+
+    def __init__(self, values, metadata: pd.DataFrame):
+        self._values, n = checked_rows(values, "values"), len(metadata)
+        _check_rows(self._values, metadata)
+        self._scales, self._parts, self._rows = {}, {}, np.ones(n, dtype=bool)
+        for name in RECORDED:
+            scale = _scale(metadata[name][self._rows]) if name in metadata else None
+            if scale is None:
+                continue
+            part, why = _coded(metadata[name], scale)
+            rows = self._rows & (why == "")
+            columns = np.column_stack([*self._parts.values(), part])
+            if _is_told(columns[rows], n):
+                self._scales[name], self._parts[name], self._rows = scale, part, rows
+        self.names, self._norms = list(self._scales), {}
+
+    def z(self, values, metadata: pd.DataFrame) -> np.ndarray:
+        """Deviations of brains (n, n_measures), as of `Norm.z`, each by what is known of it."""
+        return self._each("z", values, metadata)
+
+    def whole(self, values, metadata: pd.DataFrame) -> np.ndarray:
+        """One z for all measures of a brain together, as of `Norm.whole`, (n,)."""
+        return self._each("whole", values, metadata)
+
+    def largest(self, values, metadata: pd.DataFrame) -> np.ndarray:
+        """One z for the measure that deviates most, as of `Norm.largest`, (n,)."""
+        return self._each("largest", values, metadata)
+
+    def unknown(self, metadata: pd.DataFrame) -> pd.DataFrame:
+        """Why a brain's norm is without a covariate, brains × `names`; "" where it is with it."""
+        why = {name: self._of(metadata, name)[1] for name in self.names}
+        return pd.DataFrame(why, metadata.index, self.names)
+
+    def _of(self, metadata, name):
+        column = metadata.get(name, pd.Series(np.nan, index=metadata.index))
+        return _coded(column, self._scales[name])
+
+    def _each(self, what, values, metadata):
+        values = checked_rows(values, "values", 1)
+        _check_rows(values, metadata)
+        parts = {name: self._of(metadata, name)[0] for name in self.names}
+        kinds = [tuple(row) for row in (self.unknown(metadata) == "").to_numpy()]
+        found = None
+        for kind in set(kinds):
+            rows = np.array([one == kind for one in kinds])
+            known = _together(parts, kind, rows)
+            answer = getattr(self._norm(kind), what)(values[rows], known)
+            found = np.empty((len(values), *answer.shape[1:])) if found is None else found
+            found[rows] = answer
+        return found
+
+    def _norm(self, kind):
+        """The norm of brains of which these covariates are known, fitted when one comes."""
+        if kind not in self._norms:
+            rows = self._rows if any(kind) else slice(None)
+            self._norms[kind] = Norm(self._values[rows], _together(self._parts, kind, rows))
+        return self._norms[kind]
+
+
+def _check_rows(values, metadata):
+    if len(values) != len(metadata):
+        raise ValueError(f"{len(values)} brains have {len(metadata)} rows of metadata")
+
+
+def _together(parts, kind, rows):
+    known = [part[rows] for part, is_known in zip(parts.values(), kind, strict=True) if is_known]
+    return np.hstack(known) if known else None
+
+
+def _scale(column):
+    """Of numbers the least and the largest; of words the levels; None of what tells nothing."""
+    known = column[~is_missing(column)]
+    numbers = pd.to_numeric(known, errors="coerce")
+    if numbers.notna().all():
+        ends = (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 0.0)
+        return ends if ends[0] < ends[1] else None
+    counts = known.astype(str).str.strip().value_counts()
+    levels = sorted(counts.index[counts >= LEAST])
+    return levels if 2 <= len(levels) <= MOST else None
+
+
+def _coded(column, scale):
+    """A covariate's columns (n, k), with 0 where it is not known, and why it is not, (n,)."""
+    words = column.astype(str).str.strip()
+    if isinstance(scale, tuple):
+        numbers = pd.to_numeric(words, errors="coerce").to_numpy(dtype=float)
+        low, high = scale
+        with np.errstate(invalid="ignore"):
+            within = np.abs(numbers - (low + high) / 2) <= (0.5 + MARGIN) * (high - low)
+        beyond = f"beyond the reference's {low:g} to {high:g}"
+        why = [
+            f"{word} is {beyond if np.isfinite(x) else 'no number'}"
+            for word, x in zip(words, numbers, strict=True)
+        ]
+        part = np.where(within, numbers, 0.0)[:, np.newaxis]
+    else:
+        places = {level.casefold(): i for i, level in enumerate(scale)}
+        place = words.str.casefold().map(places).fillna(-1).to_numpy(dtype=int)
+        within = place >= 0
+        why = [f"{word!r} is none of the reference's {', '.join(scale)}" for word in words]
+        part = np.eye(len(scale))[place][:, 1:] * within[:, np.newaxis]
+    why = np.where(within, "", why).astype(object)
+    missing = is_missing(column)
+    part[missing], why[missing] = 0.0, NO_VALUE
+    return part, why
+
+
+def _is_told(columns, n):
+    """Whether of enough of n reference brains each column can be told from the others."""
+    if len(columns) < max(n / 2, FEWEST + columns.shape[1]):
+        return False
+    terms = np.column_stack([np.ones(len(columns)), columns])
+    terms = terms / np.linalg.norm(terms, axis=0).clip(min=SINGULAR)
+    basis, triangle = np.linalg.qr(terms)
+    alone = np.square(basis).sum(axis=1).max() > 1 - SINGULAR
+    return not alone and np.abs(np.diag(triangle)).min() > 1e-6

@@ -28,10 +28,13 @@ def scores_table(
 ) -> pd.DataFrame:
     """Scores of a fit, or of several fits of one model, as rows of a long table.
 
+    Columns are the labels, ``score`` where there are several, ``seed``, the axes, ``brain``,
+    ``value``.
+
     Parameters
     ----------
     scores : ndarray, shape (…, n_brains) or (n_seeds, …, n_brains), or a mapping of score to such
-        A mapping's keys become the column ``score``. A fit that failed is a row of NaN.
+        A fit that failed is a row of NaN.
     seeds, brains : sequence, optional
         What tells fits and brains apart; by default they are counted from 0.
     axes : mapping of str to sequence, optional
@@ -39,17 +42,6 @@ def scores_table(
     **labels
         Columns that are alike in every row, such as ``model="β-VAE", beta=3, latent_dim=8``; with
         ``seed=2`` it is one fit.
-
-    Returns
-    -------
-    DataFrame
-        Columns: the labels, ``score`` where there are several, ``seed``, the axes, ``brain``,
-        ``value``.
-
-    Raises
-    ------
-    ValueError
-        The scores have another shape than seeds, axes and brains say.
     """
     if isinstance(scores, Mapping):
         told = {"seeds": seeds, "brains": brains, "axes": axes}
@@ -78,18 +70,9 @@ def left_out_table(
 ) -> pd.DataFrame:
     """A statistic of a fit by score, as rows that `summarise` and `compare` give intervals.
 
-    Parameters
-    ----------
-    statistic : callable
-        As for `jackknife`, such as a Fréchet distance.
-    samples : mapping of score to sequence of ndarray, each (n_brains, …)
-        What it is computed from.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``score``; ``left_out``, 0 for all brains and else which of 20 groups is missing;
-        ``n_brains``; ``value``.
+    ``statistic`` is as for `jackknife`; ``samples`` are the arrays, each (n_brains, …), by score.
+    Columns: ``score``; ``left_out``, 0 for all brains and else which of 20 groups is missing;
+    ``n_brains``; ``value``.
     """
     tables = []
     for name, arrays in samples.items():
@@ -100,9 +83,14 @@ def left_out_table(
 
 
 def summarise(
-    table: pd.DataFrame, by: str | Sequence[str] = (), *, level: float = 0.95, bounds=UNBOUNDED
+    table: pd.DataFrame, by: str | Sequence[str] = (), *, bounds=UNBOUNDED
 ) -> pd.DataFrame:
     """Mean of every group of a long table, with `estimate`'s interval over brains and seeds.
+
+    A group a row, in the order in which they first appear: the columns of ``by``, ``value``,
+    ``low``, ``high``, ``n_brains``, ``n_seeds``. Fits whose values are all NaN failed and are left
+    out; a group without any other is a row of NaN with 0 seeds. Two rows of one seed and brain, and
+    fits of unequal brains, are refused.
 
     Parameters
     ----------
@@ -112,79 +100,38 @@ def summarise(
         a `left_out_table` get `from_left_out`'s interval.
     by : str or sequence of str
         Columns that tell groups apart, such as ``["model", "latent_dim"]``.
-    level : float
-        Share of intervals that are to hold the truth.
-    bounds : (low, high), or mapping of score to such
-        What values cannot pass; a mapping is looked up by ``score``, which ``by`` then names.
-
-    Returns
-    -------
-    DataFrame
-        A group a row, in the order in which they first appear: the columns of ``by``, ``value``,
-        ``low``, ``high``, ``n_brains``, ``n_seeds``. Fits whose values are all NaN failed and are
-        left out; a group without any other is a row of NaN with 0 seeds.
-
-    Raises
-    ------
-    ValueError
-        A column is missing, two rows of a group are of one seed and brain, a fit lacks a brain
-        that another fit of its group has, or there are fewer than two brains.
+    bounds : (low, high)
+        What values cannot pass.
     """
     rows = []
     for key, group in _groups(table, by):
         where = _named(key)
-        limits = bounds
-        if isinstance(bounds, Mapping):
-            if key.get("score") not in bounds:
-                raise ValueError(
-                    f"there are bounds of {', '.join(bounds)}, and none for {where}; name 'score' "
-                    "in `by` and bound every score"
-                )
-            limits = bounds[key["score"]]
         values, _ = _fits(group, where)
         found = NOTHING
         if len(values) and LEFT_OUT in table:
             n_brains = int(group["n_brains"].iloc[0])
-            found = _in_group(where, from_left_out, values, n_brains, None, level, limits)
+            found = _in_group(where, from_left_out, values, n_brains, None, bounds)
         elif len(values):
-            found = _in_group(where, estimate, values, level, limits)
+            found = _in_group(where, estimate, values, bounds)
         rows.append(key | found._asdict())
     return pd.DataFrame(rows)
 
 
 def compare(
-    table: pd.DataFrame,
-    a,
-    b,
-    by: str | Sequence[str] = (),
-    *,
-    of: str = "model",
-    level: float = 0.95,
+    table: pd.DataFrame, a, b, by: str | Sequence[str] = (), *, of: str = "model"
 ) -> pd.DataFrame:
     """Mean of a − b on the same brains in every group, with `difference`'s interval.
 
-    Brains are paired by their label, fits are not.
+    As of `summarise`, with ``"a − b"`` in the column ``of``. Brains are paired by their label, fits
+    are not. Groups that lack either are left out; a b without a label of ``by`` (NaN), such as the
+    mean image's number of latents, stands in every group.
 
     Parameters
     ----------
-    table, by, level
+    table, by
         As for `summarise`.
-    a, b
-        Two values of the column ``of``.
-    of : str
-        What is compared.
-
-    Returns
-    -------
-    DataFrame
-        As of `summarise`, with ``"a − b"`` in the column ``of``. Groups that lack either are left
-        out; a b without a label of ``by`` (NaN), such as the mean image's number of latents, stands
-        in every group.
-
-    Raises
-    ------
-    ValueError
-        As for `summarise`; the column has no a or no b, or they are of other brains.
+    a, b, of
+        Two values of the column ``of``: what is compared.
     """
     by = [by] if isinstance(by, str) else list(by)
     _check_columns(table, [of, *by])
@@ -209,9 +156,9 @@ def compare(
         of_b = of_b.take(order, axis=1)
         if LEFT_OUT in table:
             n_brains = int(group["n_brains"].iloc[0])
-            found = _in_group(where, from_left_out, of_a, n_brains, of_b, level)
+            found = _in_group(where, from_left_out, of_a, n_brains, of_b)
         else:
-            found = _in_group(where, difference, of_a, of_b, level)
+            found = _in_group(where, difference, of_a, of_b)
         rows.append({of: f"{a} − {b}"} | key | found._asdict())
     return pd.DataFrame(rows, columns=[of, *by, *Estimate._fields])
 
@@ -221,14 +168,13 @@ def summarise_samples(
     samples: Iterable[tuple[Mapping, Sequence[np.ndarray]]],
     by: str | Sequence[str] = (),
     *,
-    level: float = 0.95,
     bounds=UNBOUNDED,
 ) -> pd.DataFrame:
     """As `summarise`, of what is no mean over brains: by `jackknife`, a group's fits together.
 
     Parameters
     ----------
-    statistic, level, bounds
+    statistic, bounds
         As for `jackknife`.
     samples : iterable of (labels, arrays)
         Of every fit its labels, by column, and the arrays that the statistic is computed from.
@@ -243,7 +189,7 @@ def summarise_samples(
     rows = []
     for values, fits in groups.items():
         key = dict(zip(by, values, strict=True))
-        found = _in_group(_named(key), jackknife, statistic, fits, level, bounds)
+        found = _in_group(_named(key), jackknife, statistic, fits, bounds)
         rows.append(key | found._asdict())
     return pd.DataFrame(rows, columns=[*by, *Estimate._fields])
 

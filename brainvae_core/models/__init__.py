@@ -6,23 +6,22 @@ import inspect
 
 from brainvae_core.models.baselines import (
     BASELINES,
+    PCA,
+    LinearGaussian,
     MeanImage,
     MeanImageConfig,
     NearestBrain,
     NearestBrainConfig,
     PCAConfig,
 )
-from brainvae_core.models.config import BetaVAEConfig, fast_config, paper_config
+from brainvae_core.models.config import BetaVAEConfig, paper_config
 from brainvae_core.models.devices import OutOfDeviceMemory
-from brainvae_core.models.foreign import FromSklearn, FromTorch
+from brainvae_core.models.foreign import FromSklearn, FromTorch, ReleasedConfig, read_released
 from brainvae_core.models.kept import keep_runs, place_runs
-from brainvae_core.models.linear import PCA, LinearGaussian
-from brainvae_core.models.objectives import effective_strength, elbo_terms, sigma_at
-from brainvae_core.models.released import ReleasedConfig, read_released
+from brainvae_core.models.objectives import diagnose, effective_strength, elbo_terms, sigma_at
 from brainvae_core.models.runs import (
     FailedRun,
     Run,
-    diagnose,
     fit,
     fit_all,
     load_run,

@@ -17,13 +17,12 @@ import numpy as np
 import torch
 
 from brainvae_core.models.devices import PRECISIONS, mix
-from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES
+from brainvae_core.models.objectives import LIKELIHOODS
 from brainvae_core.models.optimise import INITIALISATIONS
 from brainvae_core.models.vae import BetaVAE, halvings
 
 BLOCK = 64  # steps that are drawn, and sent to the device, at once
 CHOICES = {
-    "objective": OBJECTIVES,
     "likelihood": LIKELIHOODS,
     "initialisation": INITIALISATIONS,
     "optimiser": ("muon", "adam"),
@@ -60,15 +59,11 @@ class BetaVAEConfig:
     ----------
     latent_dim : int
     beta : float
-        The objective's weight on its penalty, nats per nat, as strong at every size as it is at
+        The weight of the KL divergence, nats per nat, as strong at every size as it is at
         320 × 448; 1 is the vanilla VAE.
-    objective : str
-        ``"beta"``, ``"capacity"``, ``"total_correlation"`` or ``"mmd"``.
-    capacity, mmd_weight : float
-        Nats that the rate is led to, and nats per image; of the objectives of these names.
     likelihood : str
-        ``"gaussian"`` (as strong as Bernoulli), ``"bernoulli"``, ``"squares"`` (the sum of squares)
-        or ``"gaussian_learned"``.
+        ``"gaussian"`` (as strong as Bernoulli), ``"bernoulli"`` or ``"squares"`` (the sum of
+        squares).
     seed : int
         The start, the order of the images and the posterior's draws follow from it.
     steps : int or stages
@@ -89,16 +84,13 @@ class BetaVAEConfig:
         ``"data"`` or ``"authors"``; only ``"data"`` can grow.
     precision : str
         Of the layers: ``"auto"`` (bfloat16 where a GPU has it or a CPU is measured to be faster in
-        it, else float32), ``"float32"``, ``"tf32"`` (a GPU's convolutions) or ``"bfloat16"``.
+        it, else float32), ``"float32"`` or ``"bfloat16"``.
     validate_every : int
         Steps between two rows of the history.
     """
 
     latent_dim: int = 8
     beta: float = 3.0
-    objective: str = "beta"
-    capacity: float = 20.0
-    mmd_weight: float = 1000.0
     likelihood: str = "gaussian"
     seed: int = 0
     steps: int | tuple[tuple[int, int, int], ...] = 1500
@@ -133,13 +125,8 @@ class BetaVAEConfig:
             self._must(0 < value < math.inf, name, "must be positive and finite")
         for name, of_what in SHARES.items():
             self._must(0 <= getattr(self, name) <= 1, name, f"is a share {of_what}, 0 to 1")
-        for name in ("capacity", "mmd_weight"):
-            self._must(getattr(self, name) >= 0, name, "must not be negative")
         self._must(self.adam_beta2 < 1, "adam_beta2", "must be below 1: Adam would forget nothing")
         self._must(0 <= self.beta < math.inf, "beta", "must be finite and not negative")
-        rewarded = f"must be at least beta={self.beta}: below it, the discrepancy would be rewarded"
-        weighs = self.objective != "mmd" or self.mmd_weight >= self.beta
-        self._must(weighs, "mmd_weight", rewarded)
         can_grow = isinstance(self.steps, int) or self.initialisation == "data"
         cannot = 'cannot grow; give one number of steps, or initialisation="data"'
         self._must(can_grow, "initialisation", cannot)
@@ -151,7 +138,7 @@ class BetaVAEConfig:
     @property
     def label(self) -> str:
         """What varies in a study, in a few words: the beginning of the run's name."""
-        return f"{self.objective}_vae-L{self.latent_dim}-beta{self.beta:g}-seed{self.seed}"
+        return f"{self.kind}-L{self.latent_dim}-beta{self.beta:g}-seed{self.seed}"
 
     @property
     def told(self) -> str:
@@ -193,14 +180,6 @@ class BetaVAEConfig:
 def paper_config(**changes) -> BetaVAEConfig:
     """What the paper says, and where it is silent its authors' code; ``changes`` win."""
     return BetaVAEConfig(**PAPER | changes)
-
-
-def fast_config(**changes) -> BetaVAEConfig:
-    """The recipe that reaches a high held-out ELBO_β in few steps, grown to the paper's size.
-
-    ``changes``, such as ``latent_dim=8``, win. At another size than 320 × 448, ``steps`` too.
-    """
-    return BetaVAEConfig(**{"steps": FAST_STAGES} | changes)
 
 
 # ---- stages ----
@@ -269,7 +248,6 @@ class Draws(NamedTuple):
 
     rows: torch.Tensor  # (batch,) of the training images
     noise: torch.Tensor  # (batch, latent_dim), standard normal: samples the posterior
-    prior: torch.Tensor  # (batch, latent_dim), standard normal
     rate: torch.Tensor  # (), what learning rates are multiplied with
     progress: torch.Tensor  # (), share of the KL warm-up
 
@@ -298,10 +276,10 @@ class Schedule:
         rows = torch.from_numpy(np.stack([self.rows(step) for step in steps]))
         generator = torch.Generator().manual_seed(mix(config.seed, 1, block))
         shape = (BLOCK, rows.shape[1], config.latent_dim)
-        noise, prior = (torch.randn(shape, generator=generator) for _ in range(2))
+        noise = torch.randn(shape, generator=generator)
         rates = [rate(config, self.stage, step) for step in steps]
         warm = [progress(config, self.stage, step) for step in steps]
-        draws = (rows, noise, prior, torch.tensor(rates), torch.tensor(warm))
+        draws = (rows, noise, torch.tensor(rates), torch.tensor(warm))
         if self.device.type == "cuda":  # else the copy waits for the steps before it
             draws = (part.pin_memory() for part in draws)
         return [part.to(self.device, non_blocking=True) for part in draws]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 GAIN = 1.2  # what bfloat16 must be faster by to be chosen
 EMULATED = 0.5  # at less than this speed bfloat16 is emulated, which is ten and more times slower
 TIMED = (16, 32, 40, 56)  # images, channels, height and width of the layer that is timed

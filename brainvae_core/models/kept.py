@@ -24,22 +24,18 @@ CODES = 64  # validation brains that this is asked of
 
 
 def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
-    """Add runs to a folder of kept ones, in half precision; those that are there are left alone.
+    """Add runs of VAEs to a folder of kept ones, in half precision.
+
+    Those that are there are left alone. A folder of another cohort is a ValueError, and so is a
+    model that half precision changes by more than 0.001 grey values (64 brains' codes).
 
     Parameters
     ----------
     cohort : Cohort
         What all of them were fitted to.
     runs : iterable of Run
-        Of VAEs.
     folder : path
         Such as ``results/full``; made where it is missing.
-
-    Raises
-    ------
-    ValueError
-        A folder of another cohort, or a model that half precision changes by more than 0.001 grey
-        values, of 64 validation brains' codes.
     """
     folder = Path(folder)
     about = _about(cohort)
@@ -78,7 +74,6 @@ def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
     Parameters
     ----------
     cohort : Cohort
-        Anything with ``identity``, ``fingerprint``, ``name`` and ``images``.
     results, runs : path
         The folder whose folders `keep_runs` wrote, and the user's runs.
     """

@@ -91,7 +91,6 @@ def grow(model: BetaVAE, images: Images, seed: int) -> BetaVAE:
     new[-1].weight.zero_()
     new[-1].weight[0, 0], new[-1].weight[1, 0] = torch.outer(rise, rise), -torch.outer(rise, rise)
     new[-1].bias.zero_()
-    grown.log_sigma.copy_(model.log_sigma)
     return grown
 
 
@@ -156,7 +155,7 @@ def _set_pair(layer, weight, bias, of_outputs=0):
 
 
 class Optimiser:
-    """Steps of a model's float32 weights, and of σ where it asks for a gradient.
+    """Steps of a model's float32 weights.
 
     Gradients arise in ``working``: the model itself, or its copy in lower precision, which every
     step brings up to date. With ``optimiser="muon"`` the weights of every layer but the first and
@@ -175,8 +174,6 @@ class Optimiser:
         hidden = {id(layer.weight) for group in self.muon for layer in group.layers}
         self.others = [(p, source) for p, source in self.pairs if id(p) not in hidden]
         weights = [weight for weight, _ in self.others]
-        if model.log_sigma.requires_grad:
-            weights.append(model.log_sigma)
         biases = [w for w in weights if self.muon and w.ndim == 1]
         slow = {id(weight) for weight in biases}
         rates = config.learning_rate * torch.tensor([1, OF_BIASES], device=model.device)
@@ -217,7 +214,6 @@ class Optimiser:
     def forget_gradients(self):
         for weight, source in self.pairs:
             weight.grad = source.grad = None
-        self.adam.zero_grad()  # σ's too
 
     def state(self) -> dict[str, Tensor]:
         """All that a next step follows from besides weights and gradients, by name."""

@@ -21,10 +21,10 @@ from brainvae_core.disk import appearing, read_sealed, seal
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_device, pick_device
-from brainvae_core.models.released import ReleasedConfig
+from brainvae_core.models.foreign import ReleasedConfig
 from brainvae_core.models.training import progress_bar, train_together
 
-FORMAT = 4  # with checksums of all files; before 3 β was of another strength at every size
+FORMAT = 5
 DESCRIPTION, WEIGHTS = "config.json", "weights.safetensors"
 ANEW = "delete the folder and fit it anew"
 LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
@@ -80,11 +80,10 @@ def fit_all(
     ----------
     cohort, runs, device
         As of `fit`.
-    configs : iterable of BetaVAEConfig and of baselines' configurations
-    together : int
-        How many models of one kind are trained at once.
-    halve : bool
-        Where the device's memory does not hold so many, go on with half as many.
+    configs : iterable of configurations
+    together, halve : int, bool
+        How many models of one kind are trained at once, and whether to go on with half as many
+        where the device's memory does not hold them.
     """
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
@@ -194,15 +193,14 @@ def save_run(
 
     Parameters
     ----------
-    folder : str or Path
+    folder : path
         Its name is `run_name`'s.
     config, fingerprint, cohort_name
-        What was fitted, and ``Cohort.fingerprint`` and ``Cohort.name`` of what it was fitted to.
+        What was fitted, and ``fingerprint`` and ``name`` of the cohort that it was fitted to.
     model, history
-        What the fit ended in, whose ``tensors()`` are kept; rows of ``history.csv``, all alike.
-    failure, made
-        Why the fit ended before its time (no weights are kept then); on which device, with what,
-        in which precision.
+        What has ``tensors()``, and rows that are all alike.
+    failure, made : str, dict, optional
+        Why the fit ended before its time (no weights are kept then); on which device, with what.
     """
     folder = Path(folder)
     if folder.exists():
@@ -300,20 +298,3 @@ def _read_history(path: Path) -> list[dict[str, float]]:
 
 def _number(text):
     return int(text) if str(text).isdigit() else float(text)
-
-
-def diagnose(history: list[dict], latent_dim: int) -> str:
-    """What became of the latents, in a sentence."""
-    active = history[-1]["active_latents"]
-    if active == latent_dim:
-        return f"All {latent_dim} latents are active."
-    if active:
-        return f"{active} of {latent_dim} latents are active; the others carry nothing."
-    alive = [row["step"] for row in history if row["active_latents"] > 0]
-    if alive:
-        return f"Posterior collapse after step {alive[-1]}: none of {latent_dim} latents is active."
-    return (
-        f"Posterior collapse: none of {latent_dim} latents was active at any validation; the "
-        'model decodes the mean image. initialisation="data", a longer kl_warmup or a smaller '
-        "beta keep latents alive."
-    )

@@ -31,9 +31,9 @@ from brainvae_core.models.devices import (
     pick_precision,
     shared_threads,
 )
-from brainvae_core.models.objectives import LIKELIHOODS, OBJECTIVES, sigma_at, terms_of, validate
+from brainvae_core.models.objectives import sigma_at, terms_of, validate
 from brainvae_core.models.optimise import INITIALISATIONS, Optimiser, grow
-from brainvae_core.models.vae import CHANNELS_LAST, BetaVAE, kl_divergence
+from brainvae_core.models.vae import CHANNELS_LAST, BetaVAE
 
 WARM_UP = 3  # steps before a capture: kernels are chosen and the optimiser's state is made
 
@@ -50,9 +50,9 @@ class Fitted(NamedTuple):
 def train_together(configs, train, validation, *, checkpoints=None, device="auto"):
     """Fit several β-VAEs to the same images at once, each to what it would be fitted to alone.
 
-    Every model has a thread of its own, and a stream of its own on a GPU, where a step is one CUDA
-    graph. Numbers are those of single fits up to rounding: a CPU shares out its threads. Fits that
-    grow are fitted to block means of the images first; the others wait for these stages.
+    Every model has a thread of its own, and on a GPU a stream, where a step is one CUDA graph.
+    Numbers are those of single fits to rounding: a CPU shares out its threads. Fits that grow are
+    fitted to block means of the images first; the others wait for these stages.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
         One a model, written at every validation; where one exists its fit goes on from it, on a CPU
         to the same weights bit for bit as an uninterrupted fit.
     device : str
-        ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
+        As of `fit`. Where it does not hold so many models, that is an `OutOfDeviceMemory`.
 
     Returns
     -------
@@ -75,13 +75,6 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
         the KL warm-up, ``sigma``; ``validation_loss`` (the objective at full strength),
         ``validation_reconstruction`` (distortion D), ``validation_kl`` (rate R; the held-out ELBO
         is −D − R), ``explained_variance``, ``active_latents``, ``seconds``; all in float32.
-
-    Raises
-    ------
-    OutOfDeviceMemory
-        The device does not hold so many models at once.
-    ValueError
-        Images, stages or a checkpoint that cannot be fitted or gone on from.
     """
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
@@ -148,21 +141,18 @@ class Fit:
         self.stage = next(stage for stage in self.stages if stage.shape == shape)
         self.train, self.validation = train, validation
         self.schedule = Schedule(config, self.stage, len(train), device)
-        learns_sigma = LIKELIHOODS[config.likelihood].learns_sigma
         is_new = self.model is None
         if is_new:
             torch.manual_seed(config.seed)
             self.model = BetaVAE(config.latent_dim, shape).to(device)
         else:
             self.model = grow(self.model, train, mix(config.seed, 4, *shape))
-        if is_new or not learns_sigma:
-            self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
+        self.model.log_sigma.fill_(math.log(sigma_at(config.likelihood, shape)))
         if is_new and self.kept:
             self.model.load_state_dict(self.kept["model"])
         elif is_new:
             INITIALISATIONS[config.initialisation](self.model, train, config.seed)
         self.model.to(memory_format=CHANNELS_LAST)
-        self.model.log_sigma.requires_grad_(learns_sigma)
         self.working = self.model
         if self.made["precision"] == "bfloat16":
             self.working = copy.deepcopy(self.model)
@@ -174,15 +164,13 @@ class Fit:
             self.kept = None
         self.images = torch.zeros((config.batch_size, *shape), device=device)
         self.noise = torch.zeros((config.batch_size, config.latent_dim), device=device)
-        self.prior = torch.zeros_like(self.noise)
         self.progress = torch.ones((), device=device)
         self.terms = torch.zeros(3, device=device)  # loss, reconstruction, kl
         self.replay, self.stream = None, None  # of a CUDA graph of a step
         if device.type == "cuda" and self.done < self.stage.last:
             self.stream = torch.cuda.Stream(device)
             torch.cuda.synchronize(device)
-            tf32 = self.made["precision"] == "tf32"
-            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
                 with torch.cuda.stream(self.stream):
                     self.rehearse()
                 self.replay = captured(self.step, self.stream)
@@ -200,9 +188,8 @@ class Fit:
                 for step in self.train.batches(self.schedule, range(first, self.done), self.images):
                     if stop.is_set():
                         return
-                    _, noise, prior, rate, progress = self.schedule(step)
+                    _, noise, rate, progress = self.schedule(step)
                     self.noise.copy_(noise)
-                    self.prior.copy_(prior)
                     self.optimiser.factor.copy_(rate)
                     self.progress.copy_(progress)
                     advance()
@@ -221,14 +208,14 @@ class Fit:
 
     def step(self):
         """One step on what the tensors hold; nothing here waits for the device."""
-        draws = self.images, self.noise, self.prior, self.progress
-        batch = terms_of(self.working, *draws, self.config, len(self.train), self.model.log_sigma)
-        loss = OBJECTIVES[self.config.objective](batch, self.config)
+        likelihood, log_sigma = self.config.likelihood, self.model.log_sigma
+        terms = terms_of(self.working, self.images, self.noise, likelihood, log_sigma)
+        loss = terms.loss(self.config.beta, self.progress)
         self.optimiser.forget_gradients()
         loss.backward()
         self.optimiser.step()
-        kl = kl_divergence(batch.mean, batch.logvar).sum(1).mean()
-        self.terms.copy_(torch.stack([loss, batch.distortion.mean(), kl]).detach())
+        parts = [loss, terms.distortion.mean(), terms.kl.sum(1).mean()]
+        self.terms.copy_(torch.stack(parts).detach())
 
     def rehearse(self):
         """A few steps whose traces are wiped out, in place."""
@@ -246,7 +233,7 @@ class Fit:
             self._stop_if_not_finite(first + i, **named)
         row = {"step": self.done, "height": self.stage.shape[0], **named}
         row |= {"progress": self.progress.item(), "sigma": self.model.log_sigma.exp().item()}
-        row |= validate(self.model, self.validation, self.config, len(self.train))
+        row |= validate(self.model, self.validation, self.config)
         self._stop_if_not_finite(self.done - 1, validation=row["validation_loss"])
         return row | {"seconds": time.perf_counter() - started}
 
