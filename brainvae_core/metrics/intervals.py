@@ -74,7 +74,8 @@ def estimate(scores: np.ndarray, bounds=UNBOUNDED) -> Estimate:
 def difference(scores_a: np.ndarray, scores_b: np.ndarray) -> Estimate:
     """Mean of a − b on the same brains, as of `estimate`.
 
-    Brains are paired, fits are not: ``n_seeds`` is the smaller of their numbers.
+    Brains are paired, fits are not: ``n_seeds`` is the smaller of their numbers, but for a model
+    with one fit, as PCA has, which is exact.
     """
     a, b = _checked(scores_a, "scores_a"), _checked(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
@@ -152,7 +153,7 @@ def from_left_out(
     value, without, g = total[0], total[1:], len(total) - 1
     brains = [(np.sqrt((g - 1) / g * np.square(without - without.mean()).sum()), g - 1)]
     of_seeds = _student((_seed_error(of[:, 0]) for of in models), 2)
-    seeds = min(len(of) for of in models)
+    seeds = _fewest_fits(models)
     plain = _estimate(value, value + _student(brains) + of_seeds, bounds, n_brains, seeds)
     if tuple(bounds) != SHARE:
         return plain
@@ -200,7 +201,7 @@ def from_resamples(
     spread = _widened(min(n_brains, n_regions or n_brains)) * spread
     # As many draws as of the seeds' error, to add the two.
     draws = value + np.resize(spread, DRAWS) + _student(_seed_error(found) for found, _ in terms)
-    return _estimate(value, draws, bounds, n_brains, min(len(found) for found, _ in terms))
+    return _estimate(value, draws, bounds, n_brains, _fewest_fits(found for found, _ in terms))
 
 
 def verdict(estimates: Iterable[Estimate], margin: float = 0.0) -> str:
@@ -232,7 +233,7 @@ def _bootstrap(scores, signs, bounds) -> Estimate:
     value = by_brain.mean()
     draws = value + _widened(n_brains) * (_resamples(n_brains) @ by_brain - value)
     draws += _student(_seed_error(s.mean(axis=1)) for s in scores)
-    return _estimate(value, draws, bounds, n_brains, min(len(s) for s in scores))
+    return _estimate(value, draws, bounds, n_brains, _fewest_fits(scores))
 
 
 def _widened(n: int) -> float:
@@ -258,6 +259,11 @@ def _student(errors, seed: int = 1) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _quantiles(freedom: float) -> np.ndarray:
     return stats.t.ppf((np.arange(DRAWS) + 0.5) / DRAWS, freedom)
+
+
+def _fewest_fits(models) -> int:
+    """Of models with several fits the fewest; 1 where there are none."""
+    return min((n for n in map(len, models) if n > 1), default=1)
 
 
 def _seed_error(by_seed: np.ndarray) -> tuple[float, int]:
