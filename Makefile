@@ -123,7 +123,7 @@ notebooks: .venv/made ## execute the committed notebooks anew, from results/
 
 full: .venv/made ## fit and score what results/full lacks of its profile: hours
 	$(BIN)/python -m brainvae_core.study full --only evaluated --keep
-	$(BIN)/python -m brainvae_core.study full --only grid curve planted freeform
+	$(BIN)/python -m brainvae_core.study full --only grid curve planted freeform smooth
 	$(BIN)/python -m brainvae_core.results full
 
 bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes

@@ -69,9 +69,7 @@ class Asked:
     @cached_property
     def simulator(self) -> PlantedModel:
         """What made the cohort: the one that knows its factors."""
-        kinds = (PlantedModel.anatomical, PlantedModel.freeform)
-        made = (kind(self.cohort.atlas) for kind in kinds)
-        return next(of for of in made if set(self.names) <= set(of.names))
+        return PlantedModel.of(self.names, self.cohort.atlas)
 
     @cached_property
     def planted(self) -> PlantedFields:

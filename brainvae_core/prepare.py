@@ -177,8 +177,18 @@ def planted_cohort(p) -> cohorts.Cohort:
 @lru_cache(maxsize=1)
 def freeform_cohort(p) -> cohorts.Cohort:
     """As `planted_cohort`, as many brains of the second simulator with all of its factors."""
+    return _of_another(p, cohorts.simulate_freeform)
+
+
+@lru_cache(maxsize=1)
+def smooth_cohort(p) -> cohorts.Cohort:
+    """As `freeform_cohort`, of the third simulator."""
+    return _of_another(p, cohorts.simulate_smooth)
+
+
+def _of_another(p, simulate):
     s, shape = p.cohort, p.grid.shape
-    made = cohorts.simulate_freeform(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
+    made = simulate(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
     return _equalised(made, made.factors)
 
 

@@ -343,4 +343,5 @@ TABLES = {
     "codes": Table("read", readings.codes),
     "planted": Table("planted", recovered, OF_FACTORS),
     "freeform": Table("freeform", recovered, OF_FACTORS),
+    "smooth": Table("smooth", recovered, OF_FACTORS),
 }

@@ -84,7 +84,7 @@ class FieldsSettings(_Section):
     n_blobs: int = 100  # random regions of the null
     c_max: float = 7.0  # prior standard deviations
     c_step: float = 0.005
-    truth_latent_dim: int = 12  # at least as many as factors are planted (chapter 10)
+    truth_latent_dim: int = 16  # at least as many as factors are planted (chapter 10)
     truth_seeds: tuple[int, ...] = (0, 1, 2)
     n_rotations: int = 100  # random axes of each fit, beside its latents
 

@@ -32,6 +32,7 @@ from brainvae_core.prepare import (
     planted_cohort,
     prepare_cohort,
     released_run,
+    smooth_cohort,
 )
 from brainvae_core.settings import Settings, read_profile
 
@@ -200,7 +201,7 @@ def _at(size, made=prepare_cohort):
     return lambda p: [made(p).resampled(getattr(p, size).shape)]
 
 
-# Whatever brains a profile has, the last two are of simulated ones on its atlas (chapter 10).
+# Whatever brains a profile has, the last three are of simulated ones on its atlas (chapter 10).
 STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
     "compared": Stage(_compared, _whole),
@@ -213,6 +214,7 @@ STAGES = {
     "row": Stage(_row, _at("grid")),
     "planted": Stage(_truth, lambda p: [planted_cohort(p)]),
     "freeform": Stage(_truth, lambda p: [freeform_cohort(p)]),
+    "smooth": Stage(_truth, lambda p: [smooth_cohort(p)]),
 }
 
 
@@ -255,7 +257,11 @@ def _fitted(p, configs, cohort):
 
 def _kept(p, stage, vaes):
     """Which of a stage's models come with the project, and the folder of their cohort."""
-    if stage in ("planted", "freeform"):  # what their fits found is a table; one is pictured
+    if stage in (
+        "planted",
+        "freeform",
+        "smooth",
+    ):  # what their fits found is a table; one is pictured
         return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
     return vaes, Path(p.places.results) / p.profile
 

@@ -6,7 +6,7 @@ import pytest
 from brainvae_core.metrics import named, summarise, verdict
 from brainvae_core.models import PCA
 from brainvae_core.planted import AXES, FACTOR_RANGE, AsAdjusted, Asked, recovered
-from brainvae_core.prepare import freeform_cohort, planted_cohort
+from brainvae_core.prepare import freeform_cohort, planted_cohort, smooth_cohort
 from brainvae_core.settings import Settings
 
 MARGIN = 0.1
@@ -19,7 +19,11 @@ def p(tmp_path_factory):
     return Settings().changed({"data": f"{folder}/data", "runs": f"{folder}/runs", **small})
 
 
-@pytest.fixture(scope="module", params=[planted_cohort, freeform_cohort], ids=["first", "second"])
+@pytest.fixture(
+    scope="module",
+    params=[planted_cohort, freeform_cohort, smooth_cohort],
+    ids=["first", "second", "third"],
+)
 def asked(request, p):
     return Asked(p, request.param(p))
 

@@ -1,4 +1,4 @@
-"""Both simulated cohorts: their truth is where they say it is."""
+"""The simulated cohorts: their truth is where they say it is."""
 
 from dataclasses import replace
 from itertools import product
@@ -12,11 +12,13 @@ from scipy.ndimage import binary_dilation, map_coordinates
 from brainvae_core.cohorts import (
     FACTORS,
     FREEFORM_FACTORS,
+    SMOOTH_FACTORS,
     ccf_atlas,
     drawn_atlas,
     freeform,
     simulate,
     simulate_freeform,
+    simulate_smooth,
     simulated,
 )
 from brainvae_core.cohorts.atlas import block_mean
@@ -26,6 +28,7 @@ from brainvae_core.cohorts.freeform import (
     TWO_GROUPS,
     added_maps,
     deformation_maps,
+    smooth_maps,
 )
 from brainvae_core.cohorts.simulated import (
     CHUNK,
@@ -46,7 +49,10 @@ ANATOMICAL = (
 )
 BARE = {"LIGHT": 0, "STREAKS": 0, "NOISE": 0}
 FREEFORM = (simulate_freeform, freeform.FREEFORM.rendered, FREEFORM_FACTORS, freeform, BARE)
-each_simulator = pytest.mark.parametrize("kind", [ANATOMICAL, FREEFORM], ids=["one", "freeform"])
+SMOOTH = (simulate_smooth, freeform.SMOOTH.rendered, SMOOTH_FACTORS, freeform, BARE)
+each_simulator = pytest.mark.parametrize(
+    "kind", [ANATOMICAL, FREEFORM, SMOOTH], ids=["one", "freeform", "smooth"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +62,13 @@ def atlas():
 
 def section(atlas, **values):
     """By factors alone: ``section(atlas, brain_width=2)``."""
-    _, render, names, *_ = ANATOMICAL if set(values) <= {*FACTORS} else FREEFORM
+    kinds = (ANATOMICAL, FREEFORM, SMOOTH)
+    _, render, names, *_ = next(kind for kind in kinds if set(values) <= {*kind[2]})
     factors = pd.DataFrame(0.0, index=[0], columns=list(names), dtype=np.float32)
     return render(factors.assign(**values), atlas)[0]
 
 
-# ---- what both share ----
+# ---- what they share ----
 
 # Mean, deviation, mean difference of neighbouring brains, and how a fixed pattern fits each.
 RECORDED = {
@@ -76,6 +83,12 @@ RECORDED = {
         "clean": (0.268491, 0.213698, 0.0395405, 0.0046285),
         "images": (0.261834, 0.212564, 0.050585, 0.00503866),
         "artefact_masks": (0.0681966, 0.252083, 0.133773, 0.00413683),
+    },
+    "smooth": {
+        "factors": (0.00279451, 0.944472, 1.05158, 3.9327),
+        "clean": (0.268333, 0.214987, 0.0542105, 0.00488141),
+        "images": (0.261599, 0.213495, 0.0631153, 0.0046924),
+        "artefact_masks": (0.0675014, 0.250888, 0.132325, 0.0020725),
     },
 }
 
@@ -176,6 +189,31 @@ def test_freeform_factors_have_unit_variance_and_are_not_gaussian():
     known = pd.get_dummies(known).astype(float)
     between = factors.apply(lambda factor: known.corrwith(factor))
     assert between.abs().max().max() < 4 / np.sqrt(len(many_free))
+
+
+def test_smooth_factors_have_heavy_tails_and_fields_that_fold_nothing(atlas):
+    many = simulate_smooth(2000, shape=(40, 56), artefact_share=0, seed=1).factors.to_numpy()
+    assert np.abs(many.mean(axis=0)).max() < 4 / np.sqrt(len(many))
+    assert many.std(axis=0) == pytest.approx(np.ones(14), abs=0.1)
+    assert 4 < (many**4).mean() < 7 and np.abs(many).max() == 4  # of a normal distribution: 3
+    assert np.abs(np.corrcoef(many.T) - np.eye(14)).max() < 0.12
+    greys, shifts = smooth_maps(atlas)
+    assert (*greys, *shifts) == SMOOTH_FACTORS
+    inside = np.stack([grey[atlas.brain_mask] for grey in greys.values()])
+    assert inside.std(axis=1) == pytest.approx(np.full(7, freeform.FIELD_GREY))
+    assert np.abs(inside.mean(axis=1)).max() < 1e-6  # no global brightness
+    assert np.abs(np.corrcoef(inside) - np.eye(7)).max() < 0.5
+    moves = np.stack([*shifts.values()])
+    furthest = np.hypot(moves[:, 0], moves[:, 1])[:, atlas.brain_mask].max(axis=1)
+    assert furthest * 0.1 == pytest.approx(np.full(7, freeform.FIELD_SHIFT_MM))
+    folded = [stretch(np.tensordot(of, moves, 1)).min() for of in many[:200, 7:]]
+    assert min(folded) > 0.2
+    fine_greys, fine_shifts = smooth_maps(drawn_atlas().resampled((160, 224)))
+    for name, u in shifts.items():  # the same in mm at half the pixels
+        np.testing.assert_allclose(block_mean(fine_shifts[name] * 0.05, 2), u * 0.1, atol=3e-3)
+    for name, grey in greys.items():
+        near = np.abs(block_mean(fine_greys[name], 2) - grey)[atlas.brain_mask]
+        assert near.mean() < 0.03 * freeform.FIELD_GREY
 
 
 # ---- where each factor acts ----
@@ -327,13 +365,15 @@ def test_images_are_clean_but_for_their_masked_artefacts_and_leaks_lie_where_inj
 
 
 @each_simulator
-def test_what_cannot_be_simulated_is_refused(kind, atlas):
+def test_what_cannot_be_simulated_is_refused(kind, atlas, request):
     share, make = r"^artefact_share=.* is outside \[0, 1\]$", kind[0]
     cases = [(f"^n_brains={n}: a cohort has at least 2 brains$", make, n) for n in (1, 0, -3)]
     cases += [(share, make, 4, None, None, value) for value in (-0.1, 1.5, np.nan)]
     cases += [("320×448 to 100×140.*160×224, 80×112", make, 4, None, (100, 140))]
-    regions = ("VS", "Isocortex", "HPF", "TH", "HY") if kind is ANATOMICAL else ("SSp", "HPF")
-    for region, side in product(regions, ("both",) if kind is ANATOMICAL else ("both", "left")):
+    regions = {"one": ("VS", "Isocortex", "HPF", "TH", "HY"), "freeform": ("SSp", "HPF")}
+    name = request.node.callspec.id
+    sides = ("both", "left") if name == "freeform" else ("both",)
+    for region, side in product(regions.get(name, ()), sides):  # smooth fields ask for none
         cc = int(atlas.structures.set_index("acronym").loc["cc", "id"])
         mask = atlas.roi_masks([region], side=side)[0]
         without = np.where(mask, np.uint32(cc), atlas.annotation)

@@ -20,6 +20,7 @@ from brainvae_core.prepare import (
     open_atlas,
     planted_cohort,
     prepare_cohort,
+    smooth_cohort,
 )
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import (
@@ -141,11 +142,12 @@ def test_the_example_is_two_groups_of_other_brains_with_a_planted_difference(p, 
 
 
 def test_brains_whose_truth_is_asked_are_of_one_brightness_and_a_global_factor_is_gone(p, whole):
-    planted, freeform = planted_cohort(p), freeform_cohort(p)
+    planted, freeform, smooth = planted_cohort(p), freeform_cohort(p), smooth_cohort(p)
     assert list(planted.factors) == [f for f in whole.factors if f != "brightness"]
     assert list(freeform.factors) == list(cohorts.FREEFORM_FACTORS) and len(freeform) == 40
+    assert list(smooth.factors) == list(cohorts.SMOOTH_FACTORS) and len(smooth) == 40
     inside = planted.atlas.brain_mask
-    for cohort in (planted, freeform):
+    for cohort in (planted, freeform, smooth):
         assert cohort.images.shape == (40, 40, 56) and cohort.clean.shape == cohort.images.shape
         for images in (cohort.images, cohort.clean):
             np.testing.assert_allclose(
@@ -184,7 +186,7 @@ def test_what_is_judged_has_the_seeds_that_its_section_names(p):
     assert kinds == {"beta_vae", *BASELINES}
     vaes = [(c.beta, c.seed, c.steps) for c in evaluated["VAE"]]
     assert vaes == [(1, 0, 4), (1, 1, 4)]
-    for stage in ("planted", "freeform"):
+    for stage in ("planted", "freeform", "smooth"):
         models = STAGES[stage].models(p)
         of_two = [(c.beta, c.seed, c.steps) for c in models["β-VAE"]]
         assert of_two == [(3, 0, 3), (3, 1, 3)] and list(models) == ["PCA", "β-VAE"]
@@ -195,14 +197,18 @@ def test_what_is_judged_has_the_seeds_that_its_section_names(p):
 
 
 def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
-    # compared, evaluated, floors, grid, curve, and two cohorts whose truth is asked.
-    assert len(ahead) == 3 + 7 + 2 + 8 + 9 + 2 * 3
+    # compared, evaluated, floors, grid, curve, and three cohorts whose truth is asked.
+    assert len(ahead) == 3 + 7 + 2 + 8 + 9 + 3 * 3
     coarse = whole.resampled(p.grid.shape)
     with no_fits():
         fitted(p, "compared", whole)
         fitted(p, "evaluated", whole.resampled(p.evaluation.shape))
-        for stage, cohort in (("planted", planted_cohort(p)), ("freeform", freeform_cohort(p))):
-            models = Counter(of["model"] for of, _ in fitted(p, stage, cohort))
+        for stage, made in (
+            ("planted", planted_cohort),
+            ("freeform", freeform_cohort),
+            ("smooth", smooth_cohort),
+        ):
+            models = Counter(of["model"] for of, _ in fitted(p, stage, made(p)))
             assert models == {"PCA": 1, "β-VAE": 2}
         runs = fitted(p, "curve", coarse)
     assert fits_of(p) == ahead

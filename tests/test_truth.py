@@ -11,12 +11,14 @@ from toys import Answers
 from brainvae_core.cohorts import (
     FACTORS,
     FREEFORM_FACTORS,
+    SMOOTH_FACTORS,
     PlantedModel,
     drawn_atlas,
     simulate,
     simulate_freeform,
+    simulate_smooth,
 )
-from brainvae_core.cohorts.freeform import FREEFORM
+from brainvae_core.cohorts.freeform import FREEFORM, SMOOTH
 from brainvae_core.cohorts.simulated import ANATOMICAL
 from brainvae_core.fields import (
     Rotated,
@@ -262,14 +264,9 @@ def test_nonsense_is_refused_by_name(planted, images, factors, masks):
 # ---- the two simulators ----
 
 SIMULATORS = {
-    "anatomical": (PlantedModel.anatomical, simulate, FACTORS, ANATOMICAL.rendered, 3.0),
-    "freeform": (
-        PlantedModel.freeform,
-        simulate_freeform,
-        FREEFORM_FACTORS,
-        FREEFORM.rendered,
-        1.7,
-    ),
+    "anatomical": (simulate, FACTORS, ANATOMICAL.rendered, 3.0),
+    "freeform": (simulate_freeform, FREEFORM_FACTORS, FREEFORM.rendered, 1.7),
+    "smooth": (simulate_smooth, SMOOTH_FACTORS, SMOOTH.rendered, 1.7),
 }
 SECTION = (80, 112)
 
@@ -281,8 +278,8 @@ def atlas():
 
 @pytest.mark.parametrize("kind", SIMULATORS)
 def test_a_simulator_decodes_its_factors(kind, atlas):
-    make, _, names, render, _ = SIMULATORS[kind]
-    model = make(atlas)
+    _, names, render, _ = SIMULATORS[kind]
+    model = PlantedModel.of(names, atlas)
     assert model.names == names and model.atlas is atlas
     z = np.concatenate([np.zeros((1, len(names))), 2 * np.eye(len(names))]).astype(np.float32)
     images = model.decode(z)
@@ -296,14 +293,16 @@ def test_a_simulator_decodes_its_factors(kind, atlas):
 
 @pytest.mark.parametrize("kind", SIMULATORS)
 def test_a_linear_model_that_is_told_the_factors_paints_them_right(kind, atlas):
-    make, draw, names, _, most = SIMULATORS[kind]
+    draw, names, _, most = SIMULATORS[kind]
     cohort = draw(210, atlas, artefact_share=0, seed=0)
     known, brains = cohort.factors.to_numpy(), cohort.images
     assert list(cohort.factors) == list(names)
     told, test = LinearGaussian.fit_to_factors(brains[:150], known[:150]), brains[150:]
     parts = atlas.regions(0.01)
     regions = np.concatenate([atlas.roi_masks(parts, side) for side in ("left", "right")])
-    truth = planted_fields(make(atlas), test, regions, np.linspace(-most, most, 9))
+    truth = planted_fields(
+        PlantedModel.of(names, atlas), test, regions, np.linspace(-most, most, 9)
+    )
     c = np.linspace(-7, 7, 15)
     found = recover(told, test, known[150:], truth, regions, c, n_read=20)
     np.testing.assert_array_equal(found.latent, range(len(names)))

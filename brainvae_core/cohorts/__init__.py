@@ -18,7 +18,13 @@ from brainvae_core.cohorts.authors import authors_cohort
 from brainvae_core.cohorts.brain_table import factor_extremes, known_factors
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
-from brainvae_core.cohorts.freeform import FREEFORM_FACTORS, PlantedModel, simulate_freeform
+from brainvae_core.cohorts.freeform import (
+    FREEFORM_FACTORS,
+    SMOOTH_FACTORS,
+    PlantedModel,
+    simulate_freeform,
+    simulate_smooth,
+)
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
 from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part
 from brainvae_core.cohorts.orientation import told_turned

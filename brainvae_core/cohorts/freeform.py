@@ -1,8 +1,9 @@
-"""A second cohort whose truth is known, planted in another way than `simulated` plants its own.
+"""Two more cohorts whose truth is known, planted in other ways than `simulated` plants its own.
 
-A section is ``light · streaks · warp(template + added greys) + shot noise``. Factors are uniform or
-of two groups and depend on no covariate; each adds a grey to a region, or is a free-form
-deformation (a lattice of control points, interpolated by cubic B-splines).
+A section is ``light · streaks · warp(template + added greys) + shot noise``. No factor depends on a
+covariate. *Free-form* factors are uniform or of two groups; each adds a grey to a region, or is a
+free-form deformation (a lattice of control points, interpolated by cubic B-splines). *Smooth*
+factors have heavy tails; each is a random field over the whole brain, of greys or of displacement.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ DISPLACED_MM = {  # where tissue moves furthest
 FREEFORM_FACTORS = (*ADDED, *DISPLACED_MM)
 TWO_GROUPS = "offset_HY"  # lies around −0.95 and around +0.95; the other factors are uniform
 
+SMOOTH_FACTORS = (*(f"grey_{i}" for i in range(1, 8)), *(f"shift_{i}" for i in range(1, 8)))
+FIELD_MM = 0.8  # correlation length of a smooth factor's field
+FIELD_GREY = 0.016  # root mean square over the brain of the grey that a smooth factor adds
+FIELD_SHIFT_MM = 0.08  # where it moves tissue furthest
+
 NODES_MM = 0.5  # between control points
 LIGHT = 0.05  # log gain at the dorsal and ventral edge of the brain, one standard deviation
 STREAKS = 0.06  # relative standard deviation
@@ -66,6 +72,23 @@ def simulate_freeform(
         As for `simulate`; the slice must have SSp and HPF in its left half too.
     """
     return FREEFORM.cohort(n_brains, atlas, shape, artefact_share, seed)
+
+
+def simulate_smooth(
+    n_brains: int = 256,
+    atlas: Atlas | None = None,
+    shape: tuple[int, int] | None = None,
+    artefact_share: float = 0.15,
+    seed: int = 0,
+) -> Cohort:
+    """Draw a cohort by `SMOOTH_FACTORS`, whose fields keep to no region and overlap.
+
+    Parameters
+    ----------
+    n_brains, atlas, shape, artefact_share, seed
+        As for `simulate_freeform`.
+    """
+    return SMOOTH.cohort(n_brains, atlas, shape, artefact_share, seed)
 
 
 def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:
@@ -111,6 +134,23 @@ def deformation_maps(atlas: Atlas) -> dict[str, np.ndarray]:
     return maps
 
 
+def smooth_maps(atlas: Atlas) -> tuple[dict, dict]:
+    """As `added_maps` and `deformation_maps`, of `SMOOTH_FACTORS`: the same whatever the cohort."""
+    _, _, distances = _lattice(atlas, (FIELD_MM / 2, FIELD_MM / 2))
+    noise = np.random.default_rng(0).standard_normal
+    # A grey, and where to, of every factor; one of the two is taken.
+    fields = smooth_fields(3 * len(SMOOTH_FACTORS), distances, (FIELD_MM, FIELD_MM), noise)
+    greys, shifts = {}, {}
+    for name, (grey, *to) in zip(SMOOTH_FACTORS, fields.reshape(-1, 3, *atlas.shape), strict=True):
+        if name.startswith("grey"):
+            grey = (grey - grey[atlas.brain_mask].mean()) * atlas.brain_mask
+            greys[name] = np.float32(grey * FIELD_GREY / grey[atlas.brain_mask].std())
+        else:
+            furthest = np.hypot(*to)[atlas.brain_mask].max() * atlas.pixel_um / 1000
+            shifts[name] = np.float32(np.stack(to) * FIELD_SHIFT_MM / furthest)
+    return greys, shifts
+
+
 def _lattice(atlas, steps):
     """Pixels and nodes in mm from the section's middle, and pixels less nodes; down and across."""
     pixels, nodes = [], []  # nodes go on beyond the edges
@@ -134,21 +174,33 @@ def _b_spline(distance):
     return np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.clip(2 - d, 0, None) ** 3 / 6)
 
 
-def _draw(n_brains, rng):
-    """Sex, age, strain and injection site, and factors that do not depend on them."""
-    metadata = pd.DataFrame(
+def _metadata(n_brains, rng, name):
+    """Sex, age, strain and injection site."""
+    return pd.DataFrame(
         {
             "sex": rng.choice(["F", "M"], n_brains),
             "age_days": np.round(rng.uniform(49, 63, n_brains), 1),
             "strain": rng.choice(STRAINS, n_brains),
             "injection_structure": rng.choice(INJECTED, n_brains),
         },
-        index=pd.Index([f"freeform-{i:05d}" for i in range(n_brains)], name="brain"),
+        index=pd.Index([f"{name}-{i:05d}" for i in range(n_brains)], name="brain"),
     )
+
+
+def _draw(n_brains, rng):
+    metadata = _metadata(n_brains, rng, "freeform")
     values = rng.uniform(-np.sqrt(3), np.sqrt(3), (n_brains, len(FREEFORM_FACTORS)))
     factors = pd.DataFrame(values, index=metadata.index, columns=list(FREEFORM_FACTORS))
     within = np.sqrt(1 - 0.95**2) * rng.standard_normal(n_brains).clip(-3, 3)
     factors[TWO_GROUPS] = rng.choice([-0.95, 0.95], n_brains) + within
+    return metadata, factors.astype(np.float32)
+
+
+def _draw_smooth(n_brains, rng):
+    metadata = _metadata(n_brains, rng, "smooth")
+    # Of a Laplace distribution, and no further out than where fields would tear tissue.
+    values = rng.laplace(0, np.sqrt(0.5), (n_brains, len(SMOOTH_FACTORS))).clip(-4, 4)
+    factors = pd.DataFrame(values, index=metadata.index, columns=list(SMOOTH_FACTORS))
     return metadata, factors.astype(np.float32)
 
 
@@ -184,6 +236,7 @@ FREEFORM = Simulator(
     _render,
     _disturb,
 )
+SMOOTH = Simulator("smooth", SMOOTH_FACTORS, _draw_smooth, smooth_maps, _render, _disturb)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,14 +247,12 @@ class PlantedModel:
     atlas: Atlas
 
     @classmethod
-    def anatomical(cls, atlas: Atlas) -> PlantedModel:
-        """The simulator behind `simulate`."""
-        return cls(ANATOMICAL, atlas)
-
-    @classmethod
-    def freeform(cls, atlas: Atlas) -> PlantedModel:
-        """The simulator behind `simulate_freeform`."""
-        return cls(FREEFORM, atlas)
+    def of(cls, factors, atlas: Atlas) -> PlantedModel:
+        """The one simulator that draws all of some factors; ValueError where none does."""
+        for simulator in (ANATOMICAL, FREEFORM, SMOOTH):
+            if set(factors) <= set(simulator.factors):
+                return cls(simulator, atlas)
+        raise ValueError(f"no simulator has all of the factors {', '.join(factors)}")
 
     @property
     def names(self) -> tuple[str, ...]:
