@@ -257,11 +257,7 @@ def _fitted(p, configs, cohort):
 
 def _kept(p, stage, vaes):
     """Which of a stage's models come with the project, and the folder of their cohort."""
-    if stage in (
-        "planted",
-        "freeform",
-        "smooth",
-    ):  # what their fits found is a table; one is pictured
+    if stage in ("planted", "freeform", "smooth"):  # one is pictured, of the others a table tells
         return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
     return vaes, Path(p.places.results) / p.profile
 

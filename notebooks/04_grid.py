@@ -203,6 +203,7 @@ quoted(
     grid_active=int(in_use.sum()),
     grid_fits=len(in_use),
     grid_n_validation=n_validation,
+    grid_seeds=len(grid.seeds),
     grid_n_latents=len(grid.latent_dims),
     grid_possible=len(grid.latent_dims) - 2,
     grid_n_betas=len(grid.betas),

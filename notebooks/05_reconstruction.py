@@ -280,6 +280,8 @@ quoted(
     recon_nats_vae=numbers[f"{behind} VAE's bound, L = {n} (nats)"],
     recon_nats_beta=numbers[f"{behind} β-VAE's bound, L = {n} (nats)"],
     recon_n=n_test,
+    recon_fits_full=n_fits[1],
+    recon_n_latents=scores["latent_dim"].nunique(),
     recon_fits=f"{small} at {at[0]} and {n_fits[1]} at {at[1]}",
 )
 

@@ -37,7 +37,7 @@ from brainvae_core import figures
 from brainvae_core.metrics import compare, named, summarise, summarise_samples, verdict
 from brainvae_core.models import fit
 from brainvae_core.planted import Asked
-from brainvae_core.prepare import freeform_cohort, planted_cohort
+from brainvae_core.prepare import freeform_cohort, planted_cohort, smooth_cohort
 from brainvae_core.record import Record, quoted
 from brainvae_core.results import table
 from brainvae_core.study import STAGES
@@ -46,16 +46,17 @@ from IPython.display import display
 # %% [markdown]
 # ## What was planted
 #
-# Two simulators make as many brains as the paper has. Each section has one mean brightness, as in the paper, so no global brightness is asked for.
+# Three simulators make as many brains each as the paper has. Each section has one mean brightness, as in the paper, so no global brightness is asked for.
 #
 # - **Anatomical**, eight factors: brightness of the hippocampus and the thalamus, light from one side, cortical thickness, ventricles, the plane, and the
 #   section's width and height. Registration would remove most of width and height: here they stand for what it leaves over.
 # - **Free-form**, eight other factors: greys added in RSP, HY, left SSp and STR, and tissue moved by a lattice of control points. They are uniform or of two groups, not Gaussian.
+# - **Smooth**, fourteen random fields over the whole brain: seven of greys, seven that move tissue. They keep to no region, overlap, and have heavy tails.
 #
 # Every model has {glue:text}`truth_latents` latents, more than there are factors. Sections are 80 × 112 pixels.
 
 # %% tags=["hide-input"]
-asked = [Asked(p, cohort) for cohort in (planted_cohort(p), freeform_cohort(p))]
+asked = [Asked(p, cohort) for cohort in (planted_cohort(p), freeform_cohort(p), smooth_cohort(p))]
 print(*(of.cohort for of in asked), sep="\n")
 
 # %% tags=["hide-input"]
@@ -95,7 +96,8 @@ figures.fig_planted(found, first.names).made_from(source).shows(
 
 # %% tags=["hide-input"]
 told = [of.rows(of.told).assign(model="told the factors", seed=0) for of in asked]
-scores = pd.concat([table(p, "planted"), table(p, "freeform"), *told], ignore_index=True)
+found_in = [table(p, name) for name in ("planted", "freeform", "smooth")]
+scores = pd.concat([*found_in, *told], ignore_index=True)
 latents, at_random = (scores[scores["axes"] == of] for of in ("latents", "random axes"))
 named_random = at_random.assign(model=at_random["model"] + ", random axes")
 answers = pd.concat([latents, named_random])
@@ -108,7 +110,7 @@ rates = summarise_samples(np.mean, samples, ["score", "model"], bounds=(0, 1))
 rates = rates[rates["score"] != "has a latent"].set_index("model").loc[rows].reset_index()
 n_factors, n_fits = scores["brain"].nunique(), len(p.fields.truth_seeds)
 fits = f"{n_fits} fit{'s' * (n_fits > 1)} of the β-VAE to each"
-of_all = f"{n_factors} factors of two simulators, {fits}, one of the others"
+of_all = f"{n_factors} factors of {len(asked)} simulators, {fits}, one of the others"
 figures.fig_scores(rates, columns=3).made_from(of_all).shows(
     "What is found of a planted factor, on average over factors."
 )
@@ -239,10 +241,11 @@ quoted(
     truth_control_verdict=verdicts[control],
     truth_factors=n_factors,
     truth_fits=fits,
+    truth_seeds=n_fits,
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`truth_factors` factors on two simulators, {glue:text}`truth_fits`; intervals are over factors and fits. Maps are of the first fits. More kinds of simulators, or
+# **How sure.** {glue:text}`truth_factors` factors on three simulators, {glue:text}`truth_fits`; intervals are over factors and fits. Maps are of the first fits. More kinds of simulators, or
 # factors that act on separate pixels, could change what is said of PCA. All brains are simulated: what latents find in mice is open.
 
 # %% tags=["hide-input"]
