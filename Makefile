@@ -125,6 +125,7 @@ full: .venv/made ## fit and score what results/full lacks of its profile: hours
 	$(BIN)/python -m brainvae_core.study full --only evaluated --keep
 	$(BIN)/python -m brainvae_core.study full --only grid curve planted freeform smooth
 	$(BIN)/python -m brainvae_core.results full
+	$(BIN)/python -m brainvae_core.explorer full results/full/explorer_data.js
 
 bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
 	for one in gpu scale fig2 bidirectional groups power one_brain; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
