@@ -7,6 +7,7 @@ Each function gives, by claim and setting, estimates that are positive where the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -154,17 +155,28 @@ def share_of_latents(rows: pd.DataFrame, score: str) -> np.ndarray:
 
 
 def returned(fits: Sequence[np.ndarray]) -> Estimate:
-    """Mean |r| of the first fit's latents with their matches in the others, over 100 resamples.
+    """Mean |r| of matched latents over all pairs of fits, and over 100 resamples of the brains.
 
-    Of codes (n_brains, latent_dim) of the same brains, at least two fits.
+    Of codes (n_brains, latent_dim) of the same brains, at least two fits. Pairs share fits, so
+    the fits' part is a jackknife: each fit's pseudo-value, from the pairs with and without it.
     """
     rng, n_brains = np.random.default_rng(0), len(fits[0])
     every = np.arange(n_brains)
     draws = [every, *(rng.integers(n_brains, size=n_brains) for _ in range(100))]
+    pairs, n = list(combinations(range(len(fits)), 2)), len(fits)
     found = np.array(
-        [[match_latents(fits[0][at], z[at]).correlation.mean() for at in draws] for z in fits[1:]]
+        [
+            [match_latents(fits[i][at], fits[j][at]).correlation.mean() for at in draws]
+            for i, j in pairs
+        ]
     )
-    return holding(from_resamples(found[:, 0], found[:, 1:], n_brains, bounds=(0, 1)))
+    if n > 2:
+        without = [[i not in pair for pair in pairs] for i in range(n)]
+        found = n * found.mean(axis=0) - (n - 1) * np.array(
+            [found[of].mean(axis=0) for of in without]
+        )
+    of = holding(from_resamples(found[:, 0], found[:, 1:], n_brains, bounds=(0, 1)))
+    return of._replace(n_seeds=n)
 
 
 def _unclean(rows) -> np.ndarray:

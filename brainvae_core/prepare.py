@@ -161,35 +161,23 @@ def _as_saved(p, saved) -> cohorts.Cohort:
     return cohort if cohort.atlas.shape == p.cohort.shape else cohort.resampled(p.cohort.shape)
 
 
-@lru_cache(maxsize=1)
-def planted_cohort(p) -> cohorts.Cohort:
-    """The profile's simulated brains at the grid's size, of one brightness.
+@lru_cache(maxsize=len(cohorts.SIMULATORS))
+def truth_cohort(p, simulator: str) -> cohorts.Cohort:
+    """As many brains of one of `SIMULATORS` at the grid's size, of one brightness (chapter 10).
 
-    The factor of a section's brightness is not among its factors: equalising takes it away. Runs of
-    it that come with the project are put among the profile's.
+    Those of "planted" are the profile's own where it simulates them, without the factor of a
+    section's brightness, which equalising takes away. Runs that come with the project are put among
+    the profile's.
     """
-    made = prepare_cohort(p.changed({"cohort.brains": "simulated"})).resampled(p.grid.shape)
-    cohort = _equalised(made, made.factors.drop(columns="brightness"))
+    s, shape = p.cohort, p.grid.shape
+    if simulator == "planted":
+        made = prepare_cohort(p.changed({"cohort.brains": "simulated"})).resampled(shape)
+    else:
+        of = cohorts.SIMULATORS[simulator]
+        made = of.cohort(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
+    cohort = _equalised(made, made.factors.drop(columns="brightness", errors="ignore"))
     place_runs(cohort, p.places.results, p.places.runs)
     return cohort
-
-
-@lru_cache(maxsize=1)
-def freeform_cohort(p) -> cohorts.Cohort:
-    """As `planted_cohort`, as many brains of the second simulator with all of its factors."""
-    return _of_another(p, cohorts.simulate_freeform)
-
-
-@lru_cache(maxsize=1)
-def smooth_cohort(p) -> cohorts.Cohort:
-    """As `freeform_cohort`, of the third simulator."""
-    return _of_another(p, cohorts.simulate_smooth)
-
-
-def _of_another(p, simulate):
-    s, shape = p.cohort, p.grid.shape
-    made = simulate(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
-    return _equalised(made, made.factors)
 
 
 def _equalised(cohort, factors):

@@ -81,7 +81,7 @@ def _asked(p, name):
     (cohort,) = STAGES[of.stage].cohorts(p)
     settings = json.loads(json.dumps({n: flat[n] for n in of.settings}))
     about = {"format": FORMAT, "table": name, "cohort": cohort.identity, "settings": settings}
-    return of, cohort, about
+    return of, cohort, about | ({"version": of.version} if of.version > 1 else {})
 
 
 def _key(config, cohort) -> str:
@@ -119,7 +119,7 @@ def _known(p, about) -> dict[str, pd.DataFrame]:
     for path in (_place(p, about), *kept):
         if path.exists():
             told, text = read_rows(path)
-            if {n: told.get(n) for n in about} == about:
+            if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
                 parts = parsed(text).groupby("fit", sort=False)
                 rows |= {key: of.drop(columns="fit").dropna(axis=1, how="all") for key, of in parts}
     return rows

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core import readings
-from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
+from brainvae_core.cohorts import SIMULATORS, clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import (
     CWSSIM,
@@ -58,12 +58,14 @@ class Table:
     """What is scored: every fit of a stage, by the function that ``made(p, cohort)`` gives.
 
     That function takes a run and returns its rows, without the labels of its fit. ``settings`` are
-    the names of those that change the rows.
+    the names of those that change the rows. Another ``version`` has kept rows made anew: raise it
+    when the function gives other rows.
     """
 
     stage: str
     made: Callable
     settings: tuple[str, ...] = ()
+    version: int = 1
 
 
 def grid(p, cohort):
@@ -341,7 +343,5 @@ TABLES = {
     "statements": Table("read", readings.statements, READ),
     "tails": Table("read", readings.tails, ("fields.rois", "fields.c_max")),
     "codes": Table("read", readings.codes),
-    "planted": Table("planted", recovered, OF_FACTORS),
-    "freeform": Table("freeform", recovered, OF_FACTORS),
-    "smooth": Table("smooth", recovered, OF_FACTORS),
+    **{name: Table(name, recovered, OF_FACTORS) for name in SIMULATORS},
 }

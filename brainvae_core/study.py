@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
-from brainvae_core.cohorts import Cohort
+from brainvae_core.cohorts import SIMULATORS, Cohort
 from brainvae_core.models import (
     BetaVAEConfig,
     MeanImageConfig,
@@ -28,11 +28,9 @@ from brainvae_core.models import (
     run_name,
 )
 from brainvae_core.prepare import (
-    freeform_cohort,
-    planted_cohort,
     prepare_cohort,
     released_run,
-    smooth_cohort,
+    truth_cohort,
 )
 from brainvae_core.settings import Settings, read_profile
 
@@ -201,7 +199,6 @@ def _at(size, made=prepare_cohort):
     return lambda p: [made(p).resampled(getattr(p, size).shape)]
 
 
-# Whatever brains a profile has, the last three are of simulated ones on its atlas (chapter 10).
 STAGES = {
     "cohort": Stage(lambda p: {}, _whole),
     "compared": Stage(_compared, _whole),
@@ -212,10 +209,9 @@ STAGES = {
     "curve": Stage(_curve, _at("grid")),
     "floors": Stage(_floors, _at("grid")),
     "row": Stage(_row, _at("grid")),
-    "planted": Stage(_truth, lambda p: [planted_cohort(p)]),
-    "freeform": Stage(_truth, lambda p: [freeform_cohort(p)]),
-    "smooth": Stage(_truth, lambda p: [smooth_cohort(p)]),
 }
+# Whatever brains a profile has, these are of simulated ones on its atlas (chapter 10).
+STAGES |= {name: Stage(_truth, lambda p, name=name: [truth_cohort(p, name)]) for name in SIMULATORS}
 
 
 def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
@@ -257,7 +253,7 @@ def _fitted(p, configs, cohort):
 
 def _kept(p, stage, vaes):
     """Which of a stage's models come with the project, and the folder of their cohort."""
-    if stage in ("planted", "freeform", "smooth"):  # one is pictured, of the others a table tells
+    if stage in SIMULATORS:  # one is pictured, of the others a table tells
         return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
     return vaes, Path(p.places.results) / p.profile
 

@@ -177,7 +177,7 @@ figures.fig_stability(found, random).shows(
 # %% tags=["hide-input"]
 claims = association_claims(said, of_fit, n, len(sets[every]))
 gap = said.query("score == 'largest gap' and model == 'β-VAE' and region == 'HPF'")
-back = {k: returned(of_fit[k])._replace(n_seeds=len(of_fit[k])) for k in pairs}
+back = {k: returned(of_fit[k]) for k in pairs}
 numbers = {
     **named(agreed.query("part == 'agreement'"), "agreement of a latent's two fields, {model}"),
     **named(

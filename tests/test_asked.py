@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from brainvae_core.cohorts import SIMULATORS
 from brainvae_core.metrics import named, summarise, verdict
 from brainvae_core.models import PCA
 from brainvae_core.planted import AXES, FACTOR_RANGE, AsAdjusted, Asked, recovered
-from brainvae_core.prepare import freeform_cohort, planted_cohort, smooth_cohort
+from brainvae_core.prepare import truth_cohort
 from brainvae_core.settings import Settings
 
 MARGIN = 0.1
@@ -19,13 +20,9 @@ def p(tmp_path_factory):
     return Settings().changed({"data": f"{folder}/data", "runs": f"{folder}/runs", **small})
 
 
-@pytest.fixture(
-    scope="module",
-    params=[planted_cohort, freeform_cohort, smooth_cohort],
-    ids=["first", "second", "third"],
-)
+@pytest.fixture(scope="module", params=SIMULATORS)
 def asked(request, p):
-    return Asked(p, request.param(p))
+    return Asked(p, truth_cohort(p, request.param))
 
 
 def test_what_is_planted_is_what_a_section_of_one_brightness_shows(asked):

@@ -24,9 +24,9 @@ from brainvae_core.models import fit, load_run
 from brainvae_core.prepare import (
     cohort_content,
     open_atlas,
-    planted_cohort,
     prepare_cohort,
     released_run,
+    truth_cohort,
 )
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import compared_configs, fitted
@@ -372,7 +372,7 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
     assert [r.folder.name for r in of["β-VAE"]] == [run.name]
     assert [r.config.seed for r in of["β-VAE, fitted here"]] == [0, 1] and "PCA" in of
     assert open_atlas(p).name == cohort.atlas.name
-    assert planted_cohort(p).atlas.shape == SHAPE
+    assert truth_cohort(p, "planted").atlas.shape == SHAPE
     of_lab = p.changed({"lab.orientation": "asr", "lab.brains": "brain.nrrd"})
     assert prepare_cohort(of_lab).fingerprint == cohort.fingerprint
     assert released_run(p.changed({"cohort.brains": "simulated"})) is None

@@ -17,6 +17,7 @@ from brainvae_core.metrics import (
     from_resamples,
     jackknife,
     left_out_values,
+    share_difference,
     verdict,
 )
 
@@ -210,6 +211,18 @@ def test_an_interval_ends_where_values_do():
         (from_resamples([0.5], drawn, 9), from_resamples([0.5], drawn, 9, bounds=(0, 1))),
     ):
         assert wide.low < 0 and wide.high > 1 and held == wide._replace(low=0.0, high=1.0)
+
+
+def test_a_difference_of_shares_is_newcombes():
+    """His example: 56 of 70 less 48 of 80, from Wilson's intervals, is 0.0524 to 0.3339."""
+
+    def share(k, n, fits=1):
+        return Estimate(k / n, *stats.binomtest(k, n).proportion_ci(method="wilson"), n, fits)
+
+    found = share_difference(share(56, 70, 5), share(48, 80))
+    assert found == pytest.approx((0.2, 0.0524, 0.3339, 70, 5), abs=5e-5)
+    none = share_difference(share(0, 16), share(0, 16))
+    assert none.value == 0 and none.low == pytest.approx(-share(0, 16).high) == -none.high
 
 
 # ---- what is said of intervals ----

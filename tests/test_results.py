@@ -1,6 +1,7 @@
 """Tables of scores: made once, read from then on, and told when they are damaged."""
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -39,11 +40,12 @@ def made(p):
     return results.table(p, "grid")
 
 
+def refuse(*args, **kwargs):
+    raise AssertionError("a fit was asked for")
+
+
 @pytest.fixture
 def nothing_is_fitted(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("a fit was asked for")
-
     monkeypatch.setattr(results, "fit_all", refuse)
 
 
@@ -94,6 +96,14 @@ def test_another_setting_or_cohort_has_rows_of_its_own(p, made):
     names = {path.name for path in results.Path(p.places.data, "tables").iterdir()}
     results.table(p.changed({"cohort.seed": 5, "grid.latent_dims": (8,)}), "grid")
     assert len({path.name for path in results.Path(p.places.data, "tables").iterdir()} - names) == 1
+
+
+def test_another_version_of_a_tables_function_has_its_rows_made_anew(p, made, monkeypatch):
+    monkeypatch.setitem(results.TABLES, "grid", replace(results.TABLES["grid"], version=2))
+    with monkeypatch.context() as none, pytest.raises(AssertionError, match="a fit was asked for"):
+        none.setattr(results, "fit_all", refuse)
+        results.table(p, "grid")
+    pd.testing.assert_frame_equal(results.table(p, "grid"), made)
 
 
 DAMAGES = (

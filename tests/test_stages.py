@@ -14,13 +14,11 @@ import yaml
 from brainvae_core import cohorts, study
 from brainvae_core.models import BASELINES, run_name, runs, save_run
 from brainvae_core.prepare import (
-    freeform_cohort,
     lab_brains,
     lab_truth,
     open_atlas,
-    planted_cohort,
     prepare_cohort,
-    smooth_cohort,
+    truth_cohort,
 )
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import (
@@ -142,7 +140,7 @@ def test_the_example_is_two_groups_of_other_brains_with_a_planted_difference(p, 
 
 
 def test_brains_whose_truth_is_asked_are_of_one_brightness_and_a_global_factor_is_gone(p, whole):
-    planted, freeform, smooth = planted_cohort(p), freeform_cohort(p), smooth_cohort(p)
+    planted, freeform, smooth = (truth_cohort(p, name) for name in cohorts.SIMULATORS)
     assert list(planted.factors) == [f for f in whole.factors if f != "brightness"]
     assert list(freeform.factors) == list(cohorts.FREEFORM_FACTORS) and len(freeform) == 40
     assert list(smooth.factors) == list(cohorts.SMOOTH_FACTORS) and len(smooth) == 40
@@ -159,11 +157,11 @@ def test_brains_whose_truth_is_asked_are_of_one_brightness_and_a_global_factor_i
 
 
 def test_the_planted_cohort_is_the_profiles_own_or_on_its_atlas(p):
-    planted = planted_cohort(p)
+    planted = truth_cohort(p, "planted")
     elsewhere = p.changed({"brains": "../a/folder/that/is/not/there"})
     with pytest.raises(FileNotFoundError):
         prepare_cohort(elsewhere.changed({"atlas": "nor this"}))
-    assert planted_cohort(elsewhere).fingerprint == planted.fingerprint
+    assert truth_cohort(elsewhere, "planted").fingerprint == planted.fingerprint
 
 
 # ---- configurations ----
@@ -186,7 +184,7 @@ def test_what_is_judged_has_the_seeds_that_its_section_names(p):
     assert kinds == {"beta_vae", *BASELINES}
     vaes = [(c.beta, c.seed, c.steps) for c in evaluated["VAE"]]
     assert vaes == [(1, 0, 4), (1, 1, 4)]
-    for stage in ("planted", "freeform", "smooth"):
+    for stage in cohorts.SIMULATORS:
         models = STAGES[stage].models(p)
         of_two = [(c.beta, c.seed, c.steps) for c in models["β-VAE"]]
         assert of_two == [(3, 0, 3), (3, 1, 3)] and list(models) == ["PCA", "β-VAE"]
@@ -203,12 +201,8 @@ def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
     with no_fits():
         fitted(p, "compared", whole)
         fitted(p, "evaluated", whole.resampled(p.evaluation.shape))
-        for stage, made in (
-            ("planted", planted_cohort),
-            ("freeform", freeform_cohort),
-            ("smooth", smooth_cohort),
-        ):
-            models = Counter(of["model"] for of, _ in fitted(p, stage, made(p)))
+        for stage in cohorts.SIMULATORS:
+            models = Counter(of["model"] for of, _ in fitted(p, stage, truth_cohort(p, stage)))
             assert models == {"PCA": 1, "β-VAE": 2}
         runs = fitted(p, "curve", coarse)
     assert fits_of(p) == ahead

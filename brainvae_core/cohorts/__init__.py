@@ -20,6 +20,7 @@ from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.freeform import (
     FREEFORM_FACTORS,
+    SIMULATORS,
     SMOOTH_FACTORS,
     PlantedModel,
     simulate_freeform,

@@ -237,6 +237,7 @@ FREEFORM = Simulator(
     _disturb,
 )
 SMOOTH = Simulator("smooth", SMOOTH_FACTORS, _draw_smooth, smooth_maps, _render, _disturb)
+SIMULATORS = {"planted": ANATOMICAL, "freeform": FREEFORM, "smooth": SMOOTH}  # of chapter 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +250,7 @@ class PlantedModel:
     @classmethod
     def of(cls, factors, atlas: Atlas) -> PlantedModel:
         """The one simulator that draws all of some factors; ValueError where none does."""
-        for simulator in (ANATOMICAL, FREEFORM, SMOOTH):
+        for simulator in SIMULATORS.values():
             if set(factors) <= set(simulator.factors):
                 return cls(simulator, atlas)
         raise ValueError(f"no simulator has all of the factors {', '.join(factors)}")

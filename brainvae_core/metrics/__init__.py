@@ -47,6 +47,7 @@ from brainvae_core.metrics.intervals import (
     from_resamples,
     jackknife,
     left_out_values,
+    share_difference,
     verdict,
 )
 from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds

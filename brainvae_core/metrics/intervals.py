@@ -88,6 +88,19 @@ def difference(scores_a: np.ndarray, scores_b: np.ndarray) -> Estimate:
     return _bootstrap([a, b], [1, -1], UNBOUNDED)
 
 
+def share_difference(a: Estimate, b: Estimate) -> Estimate:
+    """Difference of two shares from their own intervals (Newcombe 1998, method 10).
+
+    For shares near 0 or 1, of which paired differences would show no spread: none of sixteen found
+    is not none to be found. The two are taken as independent, so of the same brains it is too wide.
+    """
+    value = a.value - b.value
+    low = value - math.hypot(a.value - a.low, b.high - b.value)
+    high = value + math.hypot(a.high - a.value, b.value - b.low)
+    fits = min((n for n in (a.n_seeds, b.n_seeds) if n > 1), default=1)
+    return Estimate(value, low, high, min(a.n_brains, b.n_brains), fits)
+
+
 def jackknife(
     statistic: Callable[..., float], fits: Sequence[Sequence[np.ndarray]], bounds=UNBOUNDED
 ) -> Estimate:
