@@ -195,8 +195,8 @@ figures.fig_curves(
 )
 
 # %% [markdown]
-# At L = {glue:text}`recon_l` probabilistic PCA's log p(x) is compared with the VAEs' bounds. It exceeds the VAE's by {glue:text}`recon_nats_vae` nats and the β-VAE's by
-# {glue:text}`recon_nats_beta` nats; a negative number says that the bound lies above it.
+# Probabilistic PCA's log p(x) less a VAE's bound, at L = {glue:text}`recon_l`: {glue:text}`recon_nats_vae` nats for the VAE, {glue:text}`recon_nats_beta` for the β-VAE. A
+# negative number says that the bound is the higher.
 #
 # ## The claims
 #
