@@ -201,8 +201,8 @@ figures.fig_curves(
 # ## The claims
 #
 # A claim's number is a difference that is positive where it holds. The margin is the least that would matter. Two margins come from these data: on PCA-FD half of real
-# against real, on CW-SSIM a tenth of PCA's lead over the mean image. The others are fixed. *Holds* needs an interval above zero and not above the margin, so the effect may be
-# smaller than the margin. Controls are true by construction, so the same rule must say "holds". The last numbers of the table tell how codes change
+# against real, on CW-SSIM a tenth of PCA's lead over the mean image. The others are fixed. *Holds* needs an interval above zero, not above the margin: the effect may be
+# smaller than that. Controls are true by construction, so the same rule must say "holds". The last numbers of the table tell how codes change
 # with β: their *spread* is the root mean square distance from their mean, in prior standard deviations; *nearest neighbour* is the mean distance to the most similar brain's code,
 # in standard deviations of the posterior; *clustering* is that distance over what Gaussian codes of the same spread have, so 1 is no clusters.
 
