@@ -17,7 +17,7 @@
 # **Which regions of the input move which latents?**
 #
 # **Answer.** The hippocampal formation (HPF) modulates {glue:text}`receptive_hpf` of the latents, the striatum (STR) {glue:text}`receptive_str`.
-# Of {glue:text}`receptive_not_moved` of the pairs of a region and a latent, the region does not modulate the latent. One or two of six regions modulate {glue:text}`receptive_localised` of the latents.
+# In {glue:text}`receptive_not_moved` of the pairs of a region and a latent the region does not modulate the latent. One or two of six regions modulate {glue:text}`receptive_localised` of the latents.
 # Verdicts on the paper's words: "almost all of the latent variables" for HPF, {glue:text}`receptive_says_hpf`; "wide reaching impacts" of STR, {glue:text}`receptive_says_str`.
 
 # %% tags=["parameters", "hide-input"]
