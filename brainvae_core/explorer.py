@@ -87,7 +87,7 @@ def region_labels(atlas: Atlas, least_share: float) -> tuple[np.ndarray, list[di
 def shown_brains(cohort: Cohort) -> tuple[list[int], list[str]]:
     """Rows of test brains to start from, and what is wrong with each, "" where nothing is.
 
-    About two thirds are clean, the others have artefacts of every kind in turn.
+    About two thirds have none, the others artefacts of every kind in turn.
     """
     kinds = cohort.metadata.get("artefact")
     if kinds is None:  # not planted: suspected by chapter 1's rule

@@ -107,7 +107,7 @@ def projective_claims(
 def association_claims(
     rows: pd.DataFrame, codes: Mapping[str, Sequence[np.ndarray]], n_brains: int, n_regions: int
 ) -> dict[str, dict[str, Estimate]]:
-    """Of the rows of the table "statements" of PCA, VAE and β-VAE, and of codes of clean brains.
+    """Of the rows of the table "statements" of PCA, VAE and β-VAE, and of codes.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def association_claims(
         As for `receptive_claims`, with the number of all regions, of all three models; models are
         compared from two fits on.
     codes : mapping of model to sequence of ndarray, each (n_brains, latent_dim)
-        A fit each.
+        Of unsuspected brains, a fit each.
     """
 
     def of(score, model, over=None, region=None):

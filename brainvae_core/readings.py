@@ -37,7 +37,7 @@ NEAR = 2.0  # prior standard deviations: nearly all brains are within
 
 
 def clean_test(p, cohort) -> np.ndarray:
-    """Test brains without an artefact, (n, height, width), by chapter 1's rule at full size."""
+    """Unsuspected test brains, (n, height, width), by chapter 1's rule at full size."""
     whole = prepare_cohort(p)
     return cohort.images[artefact_free(whole) & (whole.metadata["split"] == "test").to_numpy()]
 
@@ -52,8 +52,9 @@ def fields(p, cohort):
     """Both fields of every latent: what is read of a region and a latent, none below 0.
 
     Columns ``over`` (which regions), ``region``, ``latent`` and ``score``: "divergence" in nats;
-    "shift", the size of the effect in standard deviations; "profile", the variance that the latent
-    gives the region. The regions' ranges of brightness are those of all clean test brains.
+    "shift", the size of ``effect_size`` in standard deviations; "profile", the variance that the
+    latent gives the region, mean over its pixels. The regions' ranges of brightness are those of
+    all unsuspected test brains.
     """
     read_both = _both(p, cohort)
 
@@ -112,7 +113,7 @@ def tails(p, cohort):
     """What moving a latent does from the codes of some brains, a brain and a latent a row.
 
     Scores are "tail ratio", "asymmetry", "star", "tail asymmetry" (by ``region``), and whether a
-    spot brighter than any clean test brain appears "at the ends" of c or "within 2 SD".
+    spot brighter than any unsuspected test brain appears "at the ends" of c or "within 2 SD".
     """
     brains = clean_test(p, cohort)
     brightest, ends = brains.max(axis=0), np.array([-p.fields.c_max, p.fields.c_max])
@@ -141,7 +142,7 @@ def tails(p, cohort):
 
 
 def codes(p, cohort):
-    """Codes of every test brain, and whether it is ``clean``: a brain and a latent a row."""
+    """Codes of every test brain, a brain and a latent a row; ``clean`` is 1 of unsuspected ones."""
     whole = prepare_cohort(p)
     test = (whole.metadata["split"] == "test").to_numpy()
     images, clean = cohort.images[test], artefact_free(whole)[test].astype(int)

@@ -115,7 +115,7 @@ figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, mark
 ).made_from(on_validation)
 
 # %% [markdown]
-# At an optimum the slope of a curve is −β (Alemi et al. 2018): at β = 1 the last nat of rate buys one nat of distortion, at β = 10 ten. Where curves of several L
+# At an optimum the slope of a curve is −β (Alemi et al. 2018). At β = 1 the last nat of rate buys one nat of distortion, at β = 10 ten. Where curves of several L
 # lie on one another the added latents are not used.
 #
 # ## Does the vanilla VAE bend at the same L?

@@ -146,7 +146,8 @@ figures.fig_scores(shown, columns=3).shows(
 # The gap of training less test brains is {glue:text}`recon_gap_vae` for the VAE, {glue:text}`recon_gap_beta` for the β-VAE and {glue:text}`recon_gap_pca` for PCA.
 # That the vanilla VAE overfits most: {glue:text}`recon_overfits`. The paper says that PCA "does not deviate much from the mean in terms of its structural
 # details". It deviates by {glue:text}`recon_deviation_pca` of what brains do, the VAE by {glue:text}`recon_deviation_vae`, the β-VAE by
-# {glue:text}`recon_deviation_beta`. That PCA deviates least: {glue:text}`recon_deviates`.
+# {glue:text}`recon_deviation_beta`. That PCA deviates least: {glue:text}`recon_deviates`. Of PCA the deviation is about the root of the explained variance, so for it the two say
+# the same.
 #
 # ## Which sizes of structure are lost?
 #
@@ -171,8 +172,8 @@ figures.fig_curves(
 )
 
 # %% [markdown]
-# Of structures of 100 to 300 µm PCA with {glue:text}`recon_l` components leaves {glue:text}`recon_fine_pca`, the β-VAE {glue:text}`recon_fine_beta`. That
-# low-dimensional PCA misses high frequencies: {glue:text}`recon_misses`; that it misses more of them than the β-VAE: {glue:text}`recon_misses_beta`.
+# Share of the power of structures of 100 to 300 µm that is left: {glue:text}`recon_fine_pca` by PCA with {glue:text}`recon_l` components, {glue:text}`recon_fine_beta` by the
+# β-VAE. That low-dimensional PCA misses high frequencies: {glue:text}`recon_misses`. That it misses more of them than the β-VAE: {glue:text}`recon_misses_beta`.
 #
 # ## How probable are new brains?
 #
@@ -194,12 +195,14 @@ figures.fig_curves(
 )
 
 # %% [markdown]
-# At L = {glue:text}`recon_l` probabilistic PCA's log p(x) less the VAE's bound is {glue:text}`recon_nats_vae` nats, less the β-VAE's {glue:text}`recon_nats_beta`.
+# Probabilistic PCA's log p(x) less a VAE's bound, at L = {glue:text}`recon_l`: {glue:text}`recon_nats_vae` nats for the VAE, {glue:text}`recon_nats_beta` for the β-VAE. A
+# negative number says that the bound is the higher.
 #
 # ## The claims
 #
-# A claim's number is a difference that is positive where it holds. The margin is the least that would matter: on PCA-FD half of real against real, on CW-SSIM a
-# tenth of PCA's lead over the mean image. Controls are true by construction, so the same rule must say "holds". The last numbers of the table tell how codes change
+# A claim's number is a difference that is positive where it holds. The margin is the least that would matter. Two margins come from these data: on PCA-FD half of real
+# against real, on CW-SSIM a tenth of PCA's lead over the mean image. The others are fixed. *Holds* needs an interval above zero, not above the margin: the effect may be
+# smaller than that. Controls are true by construction, so the same rule must say "holds". The last numbers of the table tell how codes change
 # with β: their *spread* is the root mean square distance from their mean, in prior standard deviations; *nearest neighbour* is the mean distance to the most similar brain's code,
 # in standard deviations of the posterior; *clustering* is that distance over what Gaussian codes of the same spread have, so 1 is no clusters.
 

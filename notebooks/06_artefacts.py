@@ -115,7 +115,7 @@ figures.fig_curves(graded, "strength", "Strength of the artefact", **axes).shows
 # ## Artefact against brain, one curve a model
 #
 # A model with few latents reproduces little of anything. So an artefact that is removed counts only beside as much of the brain. Each point is a number of latents, at
-# 80 × 112 and full strength: to the right the model explains more of the same brain without its artefact, upwards it reproduces more of the artefact.
+# 80 × 112 and full strength. To the right the model explains more of the same brain without its artefact, upwards it reproduces more of the artefact.
 
 # %% tags=["hide-input"]
 along = table(p, "removal_along_l")

@@ -17,7 +17,7 @@
 # **Which regions of the input move which latents?**
 #
 # **Answer.** The hippocampal formation (HPF) modulates {glue:text}`receptive_hpf` of the latents, the striatum (STR) {glue:text}`receptive_str`.
-# Of the pairs of a region and a latent, {glue:text}`receptive_not_moved` are as good as unmoved, and {glue:text}`receptive_localised` of the latents answer to one or two of six regions.
+# In {glue:text}`receptive_not_moved` of the pairs of a region and a latent the region does not modulate the latent. One or two of six regions modulate {glue:text}`receptive_localised` of the latents.
 # Verdicts on the paper's words: "almost all of the latent variables" for HPF, {glue:text}`receptive_says_hpf`; "wide reaching impacts" of STR, {glue:text}`receptive_says_str`.
 
 # %% tags=["parameters", "hide-input"]
@@ -91,8 +91,10 @@ figures.fig_3b(field.normalised(active), p.fields.rois, totals).shows(
 ).made_from(source)
 
 # %% [markdown]
-# The same fields as shifts: how far a region moves a latent's codes from its darkest to its brightest, in standard deviations of those codes (Cohen's d). We say
-# that a region *modulates* a latent from 0.5 on, a medium effect, and that it does not below 0.2, a small one. These limits were set before the fits.
+# The same fields as shifts: how far a latent's mean code goes from the region's darkest to its brightest, in standard deviations of those codes (Cohen's d). We say
+# that a region *modulates* a latent from 0.5 on, and that it does not below 0.2: Cohen's medium and small effect. The sweep is long, about 4.65 standard deviations of a
+# region's brightness. So 0.5 over it is what a correlation of about 0.1 between brightness and code gives. The library calls the shift `effect_size`. The share of the latents
+# that a region modulates is `share moved` in the tables.
 
 # %% tags=["hide-input"]
 low, high = np.quantile(np.abs(field.bootstrapped(200, 0, "effect_size")), [0.025, 0.975], axis=0)
@@ -153,7 +155,7 @@ figures.fig_against_blobs(
 )
 
 # %% [markdown]
-# HPF moves the latents more than {glue:text}`receptive_hpf_above` of such pieces do, STR more than {glue:text}`receptive_str_above`.
+# The divergence of HPF is larger than that of {glue:text}`receptive_hpf_above` of such pieces, STR's than that of {glue:text}`receptive_str_above`.
 #
 # ## Figs 3C and S3 · The codes themselves
 #
@@ -201,9 +203,9 @@ counts = {"unsuspected test brains": len(brains), "brains read": n, "regions": l
 Record(counts | numbers, claims, MARGINS)
 
 # %% [markdown]
-# Intervals resample brains and hold the spread of fits. Random axes of the same codes say how much of a localised field is the axis itself: over
-# six regions {glue:text}`receptive_localised` of the latents are localised and {glue:text}`receptive_localised_chance` of random axes; over all regions
-# {glue:text}`receptive_localised_all` and {glue:text}`receptive_localised_all_chance`.
+# Intervals resample brains and hold the spread of fits. Random axes of the same codes say how much of a localised field is the axis itself. Over
+# six regions {glue:text}`receptive_localised` of the latents are localised and {glue:text}`receptive_localised_chance` of random axes. Over all regions
+# {glue:text}`receptive_localised_all` and {glue:text}`receptive_localised_all_chance` are.
 
 # %% tags=["hide-input", "hide-output"]
 told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.items()}

@@ -244,8 +244,8 @@ pd.Series(
 ).astype(bool)
 
 # %% [markdown]
-# **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code in the first fit, tails and spots from those of {glue:text}`projective_n_starts` brains in every fit;
-# intervals of the verdicts are over these starts and fits. Another fit has other latents, so shares of latents are compared and no single star. Of PCA's
+# **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code in the first fit, tails and spots from those of {glue:text}`projective_n_starts` brains in every fit.
+# Intervals of the verdicts are over these starts and fits. Another fit has other latents, so shares of latents are compared and no single star. Of PCA's
 # components {glue:text}`projective_pca_spots` make a spot at an end as well: spots say how far c goes and not what a VAE learned.
 
 # %% tags=["hide-input"]

@@ -17,7 +17,7 @@
 # **Is what a latent sees what it moves, do latents share their regions, and does another fit have the same latents?**
 #
 # **Answer.** The two fields of a β-VAE's latent agree by {glue:text}`both_own` (rank correlation over {glue:text}`both_regions` regions), {glue:text}`both_beyond` more than those of two
-# different latents. One latent's share of HPF differs by {glue:text}`both_gap` between its fields. On the paper's uncorrelatedness the β-VAE scores
+# different latents. Of all latents' shares of HPF the largest difference between the two fields is {glue:text}`both_gap`; no chance value stands beside it. On the paper's uncorrelatedness the β-VAE scores
 # {quoted}`09_both_directions: uncorrelatedness over 6 named regions, β-VAE` over the six regions (PCA {quoted}`09_both_directions: uncorrelatedness over 6 named regions, PCA`, VAE
 # {quoted}`09_both_directions: uncorrelatedness over 6 named regions, VAE`) and {glue:text}`both_uncorrelated` over all of them (PCA {glue:text}`both_uncorrelated_pca`, VAE
 # {glue:text}`both_uncorrelated_vae`).
@@ -72,7 +72,8 @@ print(f"fits: {all_fits}; regions: {', '.join(sets[every])}")
 # %% [markdown]
 # ## Does a latent move what it sees?
 #
-# Left: the share of each region in a latent's projective field (chapter 8). Right: its share in the receptive field (chapter 7).
+# Left: the share of each region in a latent's projective field (chapter 8). Right: its share in the receptive field (chapter 7). A region's variance is the mean over its
+# pixels, and shares are of the sum of these means: a large region counts no more than a small one.
 
 # %% tags=["hide-input"]
 profile_of = field[every, "profile"].T
@@ -81,7 +82,7 @@ figures.fig_region_profile(profile_of, sets[every], field[every, "divergence"]).
 ).made_from(one_fit)
 
 # %% [markdown]
-# For each pair of latents we take the rank correlation over regions of how much the regions move the one with how much the other moves the regions. The diagonal is
+# Does latent A answer to the regions that latent B changes? Rank correlation over regions. The diagonal is
 # what the paper looked at by eye for its Factor 8 and HPF. All latents see some regions more than others, and move them more, so the diagonal counts only where it
 # stands out from its row.
 
@@ -166,7 +167,7 @@ figures.fig_stability(found, random).shows(
 # %% [markdown]
 # ## What the paper says
 #
-# - Receptive and projective field differ (Factor 8 and HPF): some latent's share of HPF differs by more than 0.2 between its two fields (margin 0.05).
+# - Receptive and projective field differ (Factor 8 and HPF): the largest difference of a latent's share of HPF between its two fields is above 0.2 (margin 0.05).
 # - The β-VAE's latents are less correlated than the VAE's and PCA's (margin 0.05).
 # - Ours: a latent moves what it sees more than other latents do (margin 0.1).
 # - Ours: the β-VAE's axes are less correlated than random axes of its own codes (margin 0.05).

@@ -129,8 +129,8 @@ figures.fig_scores(rates, columns=3).made_from(of_all).shows(
 # %% [markdown]
 # ## Is the claim true?
 #
-# The claim is that a latent stands for a factor. If so, latents have more of a factor than random axes of their codes. Before the fits we stated what would
-# matter: 0.1 of R², and one factor in eight of those recovered. Two controls: told the factors, the claim is true and must hold. Of one set of random axes
+# The claim is that a latent stands for a factor. If so, latents have more of a factor than random axes of their codes. What would
+# matter is fixed: 0.1 of R², and one factor in eight of those recovered. Two controls: told the factors, the claim is true and must hold. Of one set of random axes
 # against the others it is false and must not.
 
 # %% tags=["hide-input"]
@@ -175,8 +175,13 @@ Record(
 )
 
 # %% [markdown]
-# The verdicts on the β-VAE: more R² than random axes, {glue:text}`truth_axes` ({glue:text}`truth_axes_verdict`); more factors recovered, {glue:text}`truth_axes_recovered` ({glue:text}`truth_axes_recovered_verdict`);
-# more R² than PCA, {glue:text}`truth_less_pca` ({glue:text}`truth_less_pca_verdict`). PCA's latents have {glue:text}`truth_pca_axes` more R² than random axes of its codes ({glue:text}`truth_pca_axes_verdict`).
+# | | difference | that it is above zero |
+# |---|---|---|
+# | β-VAE's R² less random axes' | {glue:text}`truth_axes` | {glue:text}`truth_axes_verdict` |
+# | β-VAE's share recovered less random axes' | {glue:text}`truth_axes_recovered` | {glue:text}`truth_axes_recovered_verdict` |
+# | β-VAE's R² less PCA's | {glue:text}`truth_less_pca` | {glue:text}`truth_less_pca_verdict` |
+# | PCA's R² less random axes' of its codes | {glue:text}`truth_pca_axes` | {glue:text}`truth_pca_axes_verdict` |
+#
 # The controls: told the factors, {glue:text}`truth_told_verdict`; random axes, {glue:text}`truth_control_verdict`.
 #
 # **What theory expects.** Without labels or assumptions about the data no method can tell the factors from a mixture of them {cite}`locatello2019`.
@@ -264,7 +269,8 @@ quoted(
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`truth_factors` factors on three simulators, {glue:text}`truth_fits`; intervals are over factors and fits. Maps are of the first fits. More kinds of simulators, or
+# **How sure.** {glue:text}`truth_factors` factors on three simulators, {glue:text}`truth_fits`; intervals are over factors and fits. The factors of one fit
+# share its code, and only the simulators are independent, so intervals may be too narrow. Only the profile's β was tried. Maps are of the first fits. More kinds of simulators, or
 # factors that act on separate pixels, could change what is said of PCA. All brains are simulated: what latents find in mice is open.
 
 # %% tags=["hide-input"]

@@ -187,8 +187,8 @@ curves and curves.shows("The difference of a region that so many brains find.")
 # %% [markdown]
 # ## The figures in numbers
 #
-# Of a brain: `fit` is its correlation with the reference's mean section; `whole_z` and `local_z` are how far it lies from the norm as a whole and in its oddest tile, in SD.
-# Of a difference: `value` is in grey values and `effect` in standard deviations, each with its interval; `p_permuted` is by shuffling, `p_family` over all measures of its kind, `q` over regions.
+# Of a brain: `fit` is its correlation with the reference's mean section. `whole_z` and `local_z` are how far it lies from the norm as a whole and in its oddest tile, in SD.
+# Of a difference: `value` is in grey values and `effect` in standard deviations, each with its interval. `p_permuted` is by shuffling, `p_family` over all measures of its kind, `q` over regions.
 # Of a kind: `score` is its clearest measure over what shuffles give, `share` its part of all kinds' squared scores. `planted` is the true difference, where the lab is simulated.
 
 # %% tags=["hide-input"]

@@ -25,7 +25,7 @@ def both_directions(
     c: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> BothDirections:
-    """Receptive fields of some clean brains, and projective fields around their mean code.
+    """Receptive fields of brains without artefacts, and projective fields around their mean code.
 
     Parameters
     ----------

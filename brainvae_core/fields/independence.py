@@ -2,7 +2,8 @@
 
 ``impacts`` is a receptive field, (n_rois, latent_dim) in nats (Figs 3B, 3D, 3E). ``shifts`` (…,
 n_rois, latent_dim) are ``ReceptiveField.effect_size``: how far a region's range of brightness moves
-each latent, in standard deviations of its codes. Leading axes, such as resampled brains, stay.
+each latent, in standard deviations of its codes. From 0.5 on, whatever the sign, the region
+modulates the latent; below 0.2 it does not. Leading axes, such as resampled brains, stay.
 """
 
 from typing import NamedTuple
@@ -24,8 +25,8 @@ ATTEMPTS = 1000  # draws before a null or a bootstrap gives up
 def normalised_impacts(impacts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
     """Each region's impacts as shares of its sum over the active latents (Fig. 3B).
 
-    Impacts (n_rois, latent_dim) are 0 or more; of latents that are not ``active`` (latent_dim,)
-    bool, all of them by default, the share is 0.
+    (n_rois, latent_dim), 0 to 1, each row of sum 1. Impacts, of that shape, are nats, 0 or more;
+    of latents that are not ``active`` (latent_dim,) bool, all of them by default, the share is 0.
     """
     impacts = np.asarray(impacts, dtype=np.float64)
     if impacts.ndim != 2 or not np.isfinite(impacts).all() or (impacts < 0).any():
@@ -104,7 +105,11 @@ def scored_field(field, active: np.ndarray, n: int = 200, n_rotations: int = 50)
 
 
 def impact_correlation(impacts: np.ndarray) -> np.ndarray:
-    """Correlation (latent_dim, latent_dim) of latents' shares over regions (Fig. 3D)."""
+    """Correlation of latents' shares over regions, (latent_dim, latent_dim), −1 to 1 (Fig. 3D).
+
+    Of impacts (n_rois, latent_dim) in nats, over at least 3 regions; shares as of
+    `normalised_impacts`. Above 0 two latents have their larger shares in the same regions.
+    """
     return np.corrcoef(_active_shares(impacts, None), rowvar=False)
 
 
@@ -186,19 +191,19 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def share_moved(shifts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Share of the active latents that each region moves by half a SD or more, (…, n_rois)."""
+    """Share of the active latents that each region modulates, by 0.5 or more, (…, n_rois)."""
     return (_checked_shifts(shifts, active) >= MOVED).mean(axis=-1)
 
 
 def share_unmoved(shifts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Share of pairs of a region and an active latent that it moves by less than 0.2 SD, (…)."""
+    """Share of pairs of a region and an active latent whose shift is below 0.2, (…)."""
     return (_checked_shifts(shifts, active) < UNMOVED).mean(axis=(-2, -1))
 
 
 def share_localised(shifts: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
-    """Share of the active latents that some regions, but at most a third, move by half a SD, (…).
+    """Share of the active latents that some regions, but at most a third, modulate, (…).
 
-    A latent that no region moves is not localised.
+    A latent that no region modulates is not localised.
     """
     moved = _checked_shifts(shifts, active) >= MOVED
     by_latent = moved.sum(axis=-2)

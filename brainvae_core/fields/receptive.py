@@ -101,8 +101,8 @@ def receptive_field(
         Anything with ``encode(images) -> (n, latent_dim)``. ``posterior(images) -> (mean, std)`` is
         used where it has one: a dead latent, whose posterior is the prior, then scores 0.
     images, roi_masks : ndarray, shape (n_brains, height, width) and (n_rois, height, width)
-        Clean brains, at least 2, of which μ_R are the means, and regions of at least 4 pixels,
-        bool.
+        Brains without artefacts, at least 2, of which μ_R are the means, and regions of at least 4
+        pixels, bool.
     weights : ndarray, shape (n_weights,) or (n_rois, n_weights)
         w, rising, of which the field compares the first and the last (:func:`weight_range`).
     mode : {"mask", "add"}
@@ -140,6 +140,9 @@ def null_divergence(
     mirrored: bool = False,
 ) -> ReceptiveField:
     """The field of random blobs as large as a region, each over its own range of brightness.
+
+    Its regions are the blobs: ``divergence`` is (n_blobs, latent_dim), nats, to hold beside the
+    region's own (latent_dim,).
 
     Parameters
     ----------

@@ -126,7 +126,7 @@ def recover(
     model
         Anything with ``encode`` and ``decode``.
     images, factors : ndarray, shape (n_brains, height, width) and (n_brains, n_factors)
-        Clean brains that the model was not fitted to.
+        Brains without artefacts that the model was not fitted to.
     planted, roi_masks, c
         `planted_fields`, the regions they were given, and as for :func:`projective_field`.
     active, n_read : ndarray of bool, shape (latent_dim,), and int

@@ -185,9 +185,9 @@ def outlier_score(train_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def tail_counts(clean: np.ndarray, unusual: np.ndarray) -> np.ndarray:
-    """How many brains lie below and above the clean brains' middle 95 %: (latent_dim, 2) int.
+    """How many unusual brains lie below and above the middle 95 % of the rest: (latent_dim, 2) int.
 
-    Of codes (n, latent_dim) of clean and of unusual brains.
+    Of codes (n, latent_dim) of unsuspected and of unusual brains.
     """
     clean, unusual = checked_rows(clean, "clean"), checked_rows(unusual, "unusual", least=1)
     check_columns(clean=clean, unusual=unusual)
@@ -205,9 +205,9 @@ def sidedness_beyond_chance(codes: np.ndarray, unusual: np.ndarray) -> float:
     """How much more than by chance unusual brains keep to one side of each latent, −1 to 1.
 
     `sidedness` of codes (n_brains, latent_dim) and of which brains, (n_brains,) bool, less its
-    expectation where sides are drawn at random. Limits that are quantiles of few clean brains lie
-    unequally far out, so brains like the clean ones are not quite at 0 (0.05 of 300 clean and 100
-    others, 0.09 of 100 and 40).
+    expectation where sides are drawn at random. Limits that are quantiles of few brains lie
+    unequally far out, so brains like all others are not quite at 0 (0.05 of 100 beside 300 others,
+    0.09 of 40 beside 100).
     """
     codes, unusual = checked_rows(codes, "codes"), np.asarray(unusual)
     if unusual.dtype != bool or unusual.shape != codes.shape[:1] or unusual.all() | ~unusual.any():

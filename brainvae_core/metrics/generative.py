@@ -130,7 +130,10 @@ def aggregate_codes(model, images: np.ndarray, n: int) -> np.ndarray:
 def generated_scores(
     model, basis: PCABasis, others: np.ndarray, train: np.ndarray, has_prior: bool = True
 ) -> dict:
-    """A model's images in a basis by kind, (n, d): ``"reconstructions"`` and two kinds of samples.
+    """A model's images in a basis, by kind, each (n, d) float64 in grey values.
+
+    ``"reconstructions"`` are of ``others``; as many samples are ``"aggregate posterior"`` and,
+    where there is one, ``"prior samples"``.
 
     Parameters
     ----------

@@ -74,10 +74,11 @@ def estimate(scores: np.ndarray, bounds=UNBOUNDED) -> Estimate:
 
 
 def difference(scores_a: np.ndarray, scores_b: np.ndarray) -> Estimate:
-    """Mean of a − b on the same brains, as of `estimate`.
+    """Mean of a − b on the same brains, as of `estimate`: positive where a is larger.
 
-    Brains are paired, fits are not: ``n_seeds`` is the smaller of their numbers, but for a model
-    with one fit, as PCA has, which is exact.
+    In the unit of the scores, each (n_brains,) or (n_seeds, n_brains). Brains are paired, fits are
+    not: ``n_seeds`` is the smaller of their numbers, but for a model with one fit, as PCA has,
+    which is exact.
     """
     a, b = _checked(scores_a, "scores_a"), _checked(scores_b, "scores_b")
     if a.shape[1] != b.shape[1]:
@@ -224,9 +225,9 @@ def verdict(estimates: Iterable[Estimate], margin: float = 0.0) -> str:
 
     ``"holds"`` where every interval is above zero, ``"depends"`` where some are, ``"does not
     hold"`` where none is and some are below, ``"equivalent"`` where all are within (−margin,
-    margin), which is the least effect that would matter, stated before it is measured; else
-    ``"undecided"``: it may be true, more brains or fits would tell. An interval within the margin
-    says that there is no effect, whichever side of zero it lies on.
+    margin), the least effect that would matter; else ``"undecided"``: it may be true, more brains
+    or fits would tell. An interval within the margin says that there is no effect, whichever side
+    of zero it lies on. What holds may be smaller than the margin.
     """
     if not margin >= 0:
         raise ValueError(f"margin={margin:g} is a size: 0 or more")

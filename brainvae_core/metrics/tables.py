@@ -122,7 +122,8 @@ def compare(
 ) -> pd.DataFrame:
     """Mean of a − b on the same brains in every group, with `difference`'s interval.
 
-    As of `summarise`, with ``"a − b"`` in the column ``of``. Brains are paired by their label, fits
+    Positive where a is larger, in the unit of ``value``. A group a row, with the columns of
+    `summarise` and ``"a − b"`` in the column ``of``. Brains are paired by their label, fits
     are not. Groups that lack either are left out; a b without a label of ``by`` (NaN), such as the
     mean image's number of latents, stands in every group.
 

@@ -114,7 +114,9 @@ def terms_of(model, images, noise, likelihood: str, log_sigma) -> Terms:
 def elbo_terms(model: BetaVAE, config, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distortion and rate of images under a fitted model, float64, each (n,); −ELBO is their sum.
 
-    These are −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image.
+    These are −log p(x|z) at one sample of z, and KL(q(z|x) ‖ p(z)), nats per image. A Gaussian's
+    constant, log σ√2π of every pixel, is in the distortion, so that the sum bounds −log p(x);
+    Bernoulli's nats of greys have none and bound nothing.
 
     Parameters
     ----------

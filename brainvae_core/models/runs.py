@@ -72,18 +72,20 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
 def fit_all(
     cohort, configs: Iterable, runs: str | Path = "runs", device="auto", together=1, halve=False
 ) -> list[Run]:
-    """Fit what is missing, load the rest, in the order of ``configs``.
+    """Fit what is missing, load the rest: a `Run` each, in the order of ``configs``.
 
-    Runs that failed are told on stderr and left out.
+    Runs that failed are told on stderr and left out, so there may be fewer runs than ``configs``.
 
     Parameters
     ----------
     cohort, runs, device
         As of `fit`.
     configs : iterable of configurations
-    together, halve : int, bool
-        How many models of one kind are trained at once, and whether to go on with half as many
-        where the device's memory does not hold them.
+    together : int
+        How many models of one kind are trained at once, at least 1.
+    halve : bool
+        Where the device's memory does not hold them: whether to go on with half as many from there
+        on, down to one. Else, and of one, it is `OutOfDeviceMemory`.
     """
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
@@ -179,7 +181,11 @@ def _alone(lock: Path, wait: bool = True) -> Iterator[bool]:
 
 
 def run_name(config, fingerprint: str) -> str:
-    """Name of a run's folder: what varies in a study, and a hash of all its weights depend on."""
+    """Name of a run's folder: what varies in a study, and a hash of all its weights depend on.
+
+    ``fingerprint`` is the cohort's; with its ``identity`` the name is the same on any processor.
+    Such as ``"beta_vae-L8-beta3-seed0-dddbf920"``.
+    """
     everything = json.dumps([config.kind, asdict(config), fingerprint], sort_keys=True)
     return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
 
