@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [--device auto] [--small] [--only race …] > results.md
 
 Each part is a process of its own, so that none is lost with another, and writes each line when it
-has it: a step over the time that moving its activations takes; one model by each recipe; the race
-to the paper recipe's ELBO; models an hour, several together; a peer on the same network.
+has it: a step over the time that moving its activations takes; the race to the paper recipe's ELBO;
+models an hour, several together; a peer on the same network.
 """
 
 from __future__ import annotations
@@ -88,15 +88,6 @@ def whole_fits(setting: Setting, configs) -> tuple[float, str]:
     return taken, f"{taken:.4g} s" + (f"; {len(failed)} failed: {failed[0]}" if failed else "")
 
 
-def one_model(setting: Setting):
-    """One model by each recipe, from its start to its end."""
-    for name, config in {"paper": setting.paper(), "fast": setting.fast()}.items():
-        steps = format_steps(config.steps)
-        what = f"one model by the {name} recipe at {setting.size}, {steps} steps"
-        with part(what):
-            line(what, whole_fits(setting, [config])[1], "1")
-
-
 def models_per_hour(setting: Setting):
     """Whole fits of the fast recipe, more and more of them at once."""
     base, best = setting.fast(), 0.0
@@ -130,7 +121,7 @@ def peer(setting: Setting):
     line("ours against eager PyTorch", spread(np.divide(other, own), "×"), n, "5 × (near 10 ×)")
 
 
-PARTS = {"step": step, "one": one_model, "race": race, "models": models_per_hour, "peer": peer}
+PARTS = {"step": step, "race": race, "models": models_per_hour, "peer": peer}
 SMALL = {"shape": (40, 56), "brains": 100, "seeds": 1, "reference_steps": 20, "lengths": (20,)}
 SMALL |= {"timed": (2, 12), "rounds": 1, "together": (1, 2)}
 

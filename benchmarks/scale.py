@@ -42,8 +42,8 @@ BLOCK = 256  # brains simulated at once
 HELD_OUT = 64  # validation brains that a timed fit looks at
 
 
-def make(path: Path, n_brains: int, shape) -> float:
-    """Seconds it takes to simulate a large cohort and write it, each block from its own seed."""
+def make(path: Path, n_brains: int, shape) -> None:
+    """Simulate a large cohort and write it, each block from its own seed."""
 
     def blocks():
         atlas = drawn_atlas()
@@ -54,7 +54,7 @@ def make(path: Path, n_brains: int, shape) -> float:
             metadata, factors = made.metadata.set_axis(brains), made.factors.set_axis(brains)
             yield Cohort(made.images, metadata, made.atlas, factors=factors, name=made.name)
 
-    return seconds_of(save_blocks, path, blocks(), split_seed=0)
+    save_blocks(path, blocks(), split_seed=0)
 
 
 def read(path: Path) -> tuple[float, list[float]]:
@@ -99,8 +99,7 @@ def against_brains(times, paper: int, shape, timing, folder: Path):
         with part(size):
             path = folder / f"simulated-{n_brains}-{shape[0]}x{shape[1]}"
             if not path.exists():
-                seconds = in_own_process(make, path, n_brains, shape)
-                line(f"{size}: simulated and written", f"{seconds:.3g} s", "1")
+                in_own_process(make, path, n_brains, shape)
             on_disk = sum(p.stat().st_size for p in path.iterdir()) / 1e9
             in_memory = n_brains * shape[0] * shape[1] * 4 / 1e9
             line(f"{size}: on disk, as float32", f"{on_disk:.3g} GB, {in_memory:.3g} GB", "1")

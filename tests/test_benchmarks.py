@@ -181,7 +181,7 @@ def test_what_is_unlike_a_simulated_brain_is_measured_where_it_lies(bench):
 
 COMMANDS = {
     "gpu.py --only models": "| 2 models of 20 steps of 16 together; | grid of 340 points",
-    "fig2.py": "| Fig. 2 of fitted; of it CW-SSIM; peak memory; pair, one shared; 32 brains",
+    "fig2.py": "| Fig. 2 of fitted; peak memory; pair, one shared; 32 brains",
     "bidirectional.py": "| paper, small: both; | demo, small: both",
     "one_brain.py": "calibration, PCA; missing tissue, 0.3 mm; by the rule; mask, mean image",
     "groups.py --rows rows.csv": "| anatomical | 12 + 12 | none |; | freeform | 12 + 12 | damage |",

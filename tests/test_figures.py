@@ -343,26 +343,6 @@ def test_no_word_is_cut_at_the_edge(drawn, name):
     assert not cut
 
 
-@every
-def test_labels_titles_and_legends_do_not_cover_one_another(drawn, name):
-    figure = drawn[name]
-    inside = {t for ax in panels(figure) for t in ax.texts}  # numbers in cells, words on maps
-    boxes = [(t, t.get_window_extent()) for t in texts(figure)]
-    boxes = [
-        (t.get_text(), box)
-        for t, box in boxes
-        if not (t in inside and t.axes.bbox.contains(*(box.min + box.max) / 2))
-    ]
-    covered = [
-        (a, b)
-        for i, (a, box) in enumerate(boxes)
-        for b, other in boxes[:i]
-        if min(box.x1, other.x1) - max(box.x0, other.x0) > 1
-        and min(box.y1, other.y1) - max(box.y0, other.y0) > 2
-    ]
-    assert not covered
-
-
 @pytest.mark.parametrize("name", SECTIONS)
 def test_sections_have_one_scale_bar_below_them_of_the_length_it_says(drawn, name):
     (ax,) = [ax for ax in panels(drawn[name]) if any("mm" in t.get_text() for t in ax.texts)]
