@@ -130,6 +130,7 @@ def test_the_race_runs_and_goes_on_from_what_is_there(bench, setting, capsys):
     assert sorted(p.name for p in (setting.folder / "runs").iterdir()) == kept
 
 
+@pytest.mark.slow
 def test_headline_fits_stand_beside_pca(bench, setting, capsys):
     bench("reach").headline(replace(setting, lengths=(40,)))
     found = whole(capsys)
@@ -142,6 +143,7 @@ def test_headline_fits_stand_beside_pca(bench, setting, capsys):
     assert bound == pytest.approx(-distortion - 3 * rate, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_a_step_is_held_against_the_machine(bench, setting, capsys, monkeypatch):
     monkeypatch.setattr(bench("gpu"), "copy_rates", lambda device: [1e10])
     bench("gpu").step(setting)

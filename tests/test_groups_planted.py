@@ -159,6 +159,7 @@ def real_tables(folder):
 
 
 @pytest.mark.parametrize(("where", "n"), [("any lab", 100), ("real table", 25)])
+@pytest.mark.slow
 def test_cohorts_without_a_difference_raise_as_many_alarms_as_told(where, n, request):
     """Sections of 12 + 12 made comparable: in regions and of a kind; groups alone, and adjusted."""
     n = 1000 if NIGHTLY else n  # 25 real tables, so that all takes 40 s
@@ -188,6 +189,7 @@ def test_cohorts_without_a_difference_raise_as_many_alarms_as_told(where, n, req
     assert all(low <= count <= high for count in alarms.values())
 
 
+@pytest.mark.slow
 def test_what_is_planted_on_real_tables_is_found_in_its_place_and_its_size_is_covered(real_data):
     """A brighter hippocampus in 12 of 24 brains of the sexes and strains that really occur."""
     n, planted = 200 if NIGHTLY else 20, planted_difference("brightness HPF", 2.0, ATLAS)
@@ -231,6 +233,7 @@ def lab_table(n):
     return pd.DataFrame(columns | {"line": line, "injection_structure": site})
 
 
+@pytest.mark.slow
 def test_a_labs_table_stays_as_it_is_and_its_brains_are_like_it():
     table, n = lab_table(300), 300
     cohort = made(200, 100, design=table.sample(frac=1, random_state=1), artefact_share=0.2)
