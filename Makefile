@@ -60,7 +60,7 @@ lint: .venv/made ## ruff on every script
 	$(BIN)/ruff check brainvae_core tests benchmarks notebooks book/_ext
 	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks book/_ext
 
-check: lint ## unit tests and lint only
+check: lint ## lint and the quick unit tests
 	$(PYTEST_TWO) -m 'not slow and not fitted and not server and not workflow and not book' tests
 
 # Chapters executed against their outputs: here those that need few fits and few minutes, every night all.

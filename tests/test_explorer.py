@@ -303,7 +303,10 @@ def page_file(small, tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("explorer"), small[1])
 
 
-@pytest.mark.parametrize(("latent_dim", "shape"), [(3, (40, 56)), (11, (80, 112))])
+@pytest.mark.parametrize(
+    ("latent_dim", "shape"),
+    [(3, (40, 56)), pytest.param(11, (80, 112), marks=pytest.mark.slow)],
+)
 def test_the_browser_runs_models_as_pytorch_does(visit, tmp_path, cohort, latent_dim, shape):
     model, data = made(cohort, latent_dim, shape)
     page = visit(write_page(tmp_path, data))

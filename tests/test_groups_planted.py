@@ -122,6 +122,7 @@ def test_no_effect_is_none_and_damage_is_of_knockouts_alone(simulator):
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 7), st.integers(0, 2**32), st.sampled_from([*SIMULATORS]))
+@pytest.mark.slow
 def test_every_lab_has_its_brains_and_a_seed_makes_it_again(n_a, n_b, seed, simulator):
     effect = list(EFFECTS)[seed % len(EFFECTS)]
     given = {"seed": seed, "simulator": simulator, "artefact_share": 0.3}

@@ -105,10 +105,10 @@ def test_a_run_that_another_process_fits_is_left_to_it(tmp_path):
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_together_every_model_becomes_what_it_is_alone(threads):
     configs = [
-        BetaVAEConfig(latent_dim=2, beta=1, steps=12, validate_every=5, batch_size=4),
-        BetaVAEConfig(latent_dim=5, beta=4, steps=9, batch_size=3, seed=2, optimiser="adam"),
-        BetaVAEConfig(latent_dim=3, steps=10, likelihood="squares", batch_size=6),
-        BetaVAEConfig(latent_dim=3, steps=7, likelihood="bernoulli", batch_size=14),
+        BetaVAEConfig(latent_dim=2, beta=1, steps=7, validate_every=3, batch_size=4),
+        BetaVAEConfig(latent_dim=5, beta=4, steps=5, batch_size=3, seed=2, optimiser="adam"),
+        BetaVAEConfig(latent_dim=3, steps=6, likelihood="squares", batch_size=6),
+        BetaVAEConfig(latent_dim=3, steps=4, likelihood="bernoulli", batch_size=14),
     ]
     configs = [replace(config, precision="float32") for config in configs]
     before = torch.get_num_threads()
