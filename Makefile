@@ -68,7 +68,7 @@ SAMPLE ?= 02 04 05 09
 
 test: .venv-acquire/made check ## every test, of the chapters' outputs a sample; make nightly takes all
 	for profile in demo full; do $(BIN)/snakemake --cores $(CORES) --config profile=$$profile -- _build/$$profile/compared; done
-	@echo '── slow tests, the acquisition against a local server that misbehaves, the road, killed and taken up again'
+	@echo '── slow tests, the acquisition against a local server that misbehaves, the road, killed and taken up again, the fitted models'
 	$(PYTEST_TWO) -m 'slow or server or workflow or fitted' tests
 	@echo '── notebooks against their committed outputs, and the pages, which take one core'
 	$(MAKE) -j 2 outputs html
