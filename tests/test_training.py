@@ -406,7 +406,10 @@ def test_a_device_is_picked_in_the_order_cuda_mps_cpu(monkeypatch):
 # ---- precision ----
 
 
-@pytest.mark.parametrize(("gain", "chosen"), [(0.07, "float32"), (1.1, "float32"), (3, "bfloat16")])
+@pytest.mark.parametrize(
+    ("gain", "chosen"),
+    [(0.07, "float32"), (1.1, "float32"), pytest.param(3, "bfloat16", marks=pytest.mark.slow)],
+)
 def test_a_cpu_takes_bfloat16_only_where_it_is_measured_to_be_faster(monkeypatch, gain, chosen):
     assert 0.001 < devices.bfloat16_gain(CPU) < 100
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: gain)
