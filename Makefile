@@ -60,16 +60,16 @@ lint: .venv/made ## ruff on every script
 	$(BIN)/ruff check brainvae_core tests benchmarks notebooks book/_ext
 	$(BIN)/ruff format --check brainvae_core tests benchmarks notebooks book/_ext
 
-check: lint ## unit tests and lint only
-	$(PYTEST_TWO) -m 'not fitted and not server and not workflow and not book' tests
+check: lint ## lint and the quick unit tests
+	$(PYTEST_TWO) -m 'not slow and not fitted and not server and not workflow and not book' tests
 
 # Chapters executed against their outputs: here those that need few fits and few minutes, every night all.
 SAMPLE ?= 02 04 05 09
 
 test: .venv-acquire/made check ## every test, of the chapters' outputs a sample; make nightly takes all
 	for profile in demo full; do $(BIN)/snakemake --cores $(CORES) --config profile=$$profile -- _build/$$profile/compared; done
-	@echo '── the acquisition against a local server that misbehaves, the road, killed and taken up again, the fitted models'
-	$(PYTEST_TWO) -m 'server or workflow or fitted' tests
+	@echo '── slow tests, the acquisition against a local server that misbehaves, the road, killed and taken up again, the fitted models'
+	$(PYTEST_TWO) -m 'slow or server or workflow or fitted' tests
 	@echo '── notebooks against their committed outputs, and the pages, which take one core'
 	$(MAKE) -j 2 outputs html
 	@echo '── the pages, in a browser'

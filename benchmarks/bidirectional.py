@@ -3,8 +3,8 @@
     python benchmarks/bidirectional.py [--device auto] [--small]
 
 832 brains × 6 regions × 11 weights encoded, and 8 latents × 2,801 codes decoded, at 320 × 448, in
-a process of its own. A fit of a few steps gives the network: what it computes costs the same
-whatever its weights.
+a process of its own, by a network as it is initialised: what it computes costs the same whatever
+its weights.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +20,11 @@ from measure import GIB, Clock, heading, in_own_process, line, options, part, pe
 
 from brainvae_core.cohorts import simulate
 from brainvae_core.fields import projective_field, receptive_field, weight_range
-from brainvae_core.models import BetaVAEConfig, train_together
+from brainvae_core.models import BetaVAE
 from brainvae_core.models.devices import pick_device
 
 ROIS = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
-CONFIG = BetaVAEConfig(steps=20, validate_every=20)
-C_MAX = 7.0
+LATENTS, C_MAX = 8, 7.0
 
 
 class Size(NamedTuple):
@@ -50,33 +50,23 @@ SMALL = (
 )
 
 
-class Clocked:
-    """A model whose seconds are counted."""
-
-    def __init__(self, model, clock: Clock):
-        self.posterior = partial(clock, "encoding", model.posterior)
-        self.decode = partial(clock, "decoding", model.decode)
-
-
-def prepare(folder: Path, size: Size, device) -> None:
-    """Brains, the masks of their regions and a model of them, as files."""
+def prepare(folder: Path, size: Size) -> None:
+    """Brains and the masks of their regions, as files: simulating takes memory of its own."""
     cohort = simulate(size.brains, shape=size.shape, seed=0)
-    parts = cohort.images[:64], cohort.images[-16:]
-    model = train_together([CONFIG], *parts, device=device)[0].model
     np.save(folder / "images.npy", cohort.images)
     np.save(folder / "masks.npy", cohort.atlas.roi_masks(ROIS))
-    np.savez(folder / "model.npz", **model.tensors())
 
 
 def analyse(folder: Path, size: Size, device) -> dict[str, float]:
     """Seconds of both fields of all brains and latents, and GiB above the brains after each."""
     images, masks = np.load(folder / "images.npy"), np.load(folder / "masks.npy")
-    with np.load(folder / "model.npz") as tensors:
-        model = CONFIG.restore(dict(tensors)).to(device)
+    model = BetaVAE(LATENTS, size.shape).to(device)
     z0 = model.encode(images[:1])[0].astype(np.float64)
     model.decode(z0[None])  # warms up
     before, clock = peak_gib(), Clock()
-    clocked = Clocked(model, clock)
+    asked = {"encoding": model.posterior, "decoding": model.decode}
+    posterior, decode = (partial(clock, *of) for of in asked.items())
+    clocked = SimpleNamespace(posterior=posterior, decode=decode)
     weights = clock("receptive", weight_range, images, masks, n_weights=size.n_weights)
     clock("receptive", receptive_field, clocked, images, masks, weights)
     after = peak_gib() - before
@@ -89,7 +79,7 @@ def both_fields(folder: Path, size: Size, device) -> None:
     """Lines of the analysis as a whole."""
     found = in_own_process(analyse, folder, size, device)
     encoded = f"{size.brains} × {len(ROIS)} × {size.n_weights}"
-    decoded = f"{CONFIG.latent_dim} × {len(size.c):,}"
+    decoded = f"{LATENTS} × {len(size.c):,}"
     shares = (("receptive", "encoding", encoded), ("projective", "decoding", decoded))
     for what, inside, n in shares:
         whole = found[what]
@@ -110,7 +100,7 @@ def main():
     heading("Receptive and projective fields", device, f"{'; '.join(sized)}.")
     for size in sizes:
         with part(size.name), tempfile.TemporaryDirectory(prefix="brainvae-fields-") as folder:
-            in_own_process(prepare, Path(folder), size, device)
+            in_own_process(prepare, Path(folder), size)
             both_fields(Path(folder), size, device)
 
 

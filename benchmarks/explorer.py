@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parent.parent
 OWN = ("explorer.js", "explorer.css", "explorer_data.js")
-MEDIAN_MS, LIMIT_MS, LIMIT_MB, WARM = 50, 100, 8, 20
+MEDIAN_MS, LIMIT_MS, LIMIT_MB, WARM, FRAMES_TIMED = 50, 100, 8, 20, 300
 
 FRAMES = """async ([what, values]) => {
   const root = document.getElementById("lx-root"), event = what === "frames" ? "drawn" : "read";
@@ -42,7 +42,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = ROOT / "_build/html/book/explorer.html"
     parser.add_argument("page", nargs="?", type=Path, default=default)
-    parser.add_argument("--frames", type=int, default=300)
     given = parser.parse_args()
     static = given.page.resolve().parent.parent / "_static"
     files = [given.page, *(static / name for name in OWN)]
@@ -52,7 +51,7 @@ def main():
     program = next(filter(None, programs), None)
     if program is None:
         sys.exit("error: no Chromium or Chrome is installed")
-    rng, n = np.random.default_rng(0), given.frames + WARM
+    rng, n = np.random.default_rng(0), FRAMES_TIMED + WARM
     moves = {"frames": rng.uniform(-7, 7, n).round(1), "readings": rng.choice([-30, 5, 40], n)}
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu"]

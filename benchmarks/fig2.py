@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from measure import (
-    Clock,
     heading,
     in_own_process,
     line,
@@ -45,28 +44,22 @@ def make_cohort(path: Path, n_brains: int, shape) -> None:
     Cohort(made.images, made.metadata, made.atlas, name=made.name).save(path)
 
 
-def fig2(parts, corrupted, widest: PCA, latent_dims, level: int, device) -> Clock:
-    """Seconds of each part of the figure, of training, validation and test brains."""
-    clock = Clock()
+def fig2(parts, corrupted, widest: PCA, latent_dims, level: int, device) -> None:
+    """Every number of the figure, of training, validation and test brains."""
     train, validation, test = parts
     basis, rng = pca_basis(validation, 16), np.random.default_rng(0)
-    half = len(test) // 2
-    similarity = clock("CW-SSIM", CWSSIM, test, level)
-    real = clock("PCA-FD", basis.project, test[:half])
+    half, similarity = len(test) // 2, CWSSIM(test, level)
+    real = basis.project(test[:half])
     for latent_dim in latent_dims:
         prior = rng.standard_normal((half, latent_dim)).astype(np.float32)
         torch.manual_seed(latent_dim)
         vaes = [BetaVAE(latent_dim, widest.image_shape).to(device) for _ in range(2)]
         for model in (widest.truncated(latent_dim), *vaes):
-            seen = clock("reconstructions", model.reconstruct, test)
-            clock("reconstructions", model.reconstruct, corrupted)
-            clock("CW-SSIM", similarity, seen)
-            codes = clock("samples", aggregate_codes, model, train, half)
-            sides = [seen[half : 2 * half]]
-            sides += [clock("samples", model.decode, z) for z in (prior, codes)]
-            for side in sides:
-                clock("PCA-FD", frechet_distance, real, clock("PCA-FD", basis.project, side))
-    return clock
+            seen, codes = model.reconstruct(test), aggregate_codes(model, train, half)
+            model.reconstruct(corrupted)
+            similarity(seen)
+            for side in (seen[half : 2 * half], model.decode(prior), model.decode(codes)):
+                frechet_distance(real, basis.project(side))
 
 
 def whole_figure(folder: Path, brains: int, shape, latent_dims, level: int, device, limit: str):
@@ -77,12 +70,9 @@ def whole_figure(folder: Path, brains: int, shape, latent_dims, level: int, devi
     parts = [cohort.split(name).images for name in ("train", "validation", "test")]
     del cohort
     widest = PCA.fit(parts[0][: max(latent_dims) + 20], max(latent_dims))
-    before = peak_gib()
-    seconds = fig2(parts, corrupted, widest, latent_dims, level, device)
-    count = f"{brains} × 3 × {len(latent_dims)}"
-    for name, value in seconds.items():
-        line(f"of it {name}", f"{value:.1f} s", count)
-    line("Fig. 2 of fitted models", f"{sum(seconds.values()):.1f} s", count, limit)
+    before, count = peak_gib(), f"{brains} × 3 × {len(latent_dims)}"
+    seconds = seconds_of(fig2, parts, corrupted, widest, latent_dims, level, device)
+    line("Fig. 2 of fitted models", f"{seconds:.1f} s", count, limit)
     line("peak memory, the whole cohort in it", f"{peak_gib():.2f} GiB", "", "4 GiB")
     line("… of it to read and split the cohort", f"{before:.2f} GiB")
 

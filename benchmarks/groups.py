@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from measure import options
-from scipy.stats import binomtest, false_discovery_control, ttest_ind
+from measure import options, share
+from scipy.stats import false_discovery_control, ttest_ind
 
 from brainvae_core.cohorts import EFFECTS as KNOWN
 from brainvae_core.cohorts import (
@@ -127,9 +127,7 @@ def summary(rows: pd.DataFrame) -> str:
 
 def _told(cell) -> str:
     found = cell[cell["found"].astype(bool)]
-    ends = binomtest(len(found), len(cell)).proportion_ci(method="wilson")
-    share, low, high = (f"{100 * x:.0f}" for x in (len(found) / len(cell), ends.low, ends.high))
-    text, right = f"{share} % [{low}, {high}]", found["right"]
+    text, right = share(len(found), len(cell)), found["right"]
     if found["told"].notna().any():
         unclear, rightly = (found["told"] == CANNOT_TELL).sum(), right.astype(bool).sum()
         return f"{text}; {rightly}, {len(found) - rightly - unclear}, {unclear}"

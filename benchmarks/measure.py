@@ -22,6 +22,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 
 from brainvae_core.models.training import train_together
 
@@ -52,12 +53,10 @@ def heading(title: str, device: torch.device, note: str = "") -> None:
         with open("/proc/cpuinfo") as file:
             names = (x.split(":")[1].strip() for x in file if x.startswith("model name"))
             processor = next(names, processor)
-    print(f"# {title}\n\n{gpu}{cores} cores ({processor}), ", end="")
-    print(f"{torch.get_num_threads()} threads, ", end="")
-    print(f"{platform.system()}, Python {platform.python_version()}, ", end="")
-    print(f"torch {torch.__version__}, numpy {np.__version__}.\n")
-    if note:
-        print(f"{note}\n")
+    machine = f"{gpu}{cores} cores ({processor}), {torch.get_num_threads()} threads"
+    python = f"{platform.system()}, Python {platform.python_version()}"
+    libraries = f"torch {torch.__version__}, numpy {np.__version__}"
+    print(f"# {title}\n\n{machine}, {python}, {libraries}.\n\n{note}\n")
     print("| what | figure | n | limit |\n|---|---|---|---|", flush=True)
 
 
@@ -96,6 +95,12 @@ def seconds_of(function, *arguments, **named) -> float:
     clock = Clock()
     clock("call", function, *arguments, **named)
     return clock["call"]
+
+
+def share(hits: int, n: int) -> str:
+    """How many of n, in percent, with Wilson's interval of 95 %."""
+    ends = binomtest(int(hits), n).proportion_ci(method="wilson")
+    return f"{100 * hits / n:.0f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]"
 
 
 def interleaved(contenders: dict, rounds: int) -> dict[str, list[float]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 from groups import SHAPE, STUDIES, reference_of
-from measure import heading, line, options, part
+from measure import heading, line, options, part, share
 from scipy.ndimage import gaussian_filter
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 from sklearn.ensemble import IsolationForest
 
 from brainvae_core import lab
@@ -63,8 +63,8 @@ def changes(images, atlas) -> dict[str, np.ndarray]:
     near = rng.choice([-1, 1], (n, 1, 1)) * np.exp(-np.square(np.stack(away) * um / 400))
     gain = np.exp(near).astype(np.float32)
     made = {"nothing": images}
-    for share in (0.2, 0.4):
-        made[f"brightness within 0.4 mm, ±{share:.0%}"] = np.clip(images * gain**share, 0, 1)
+    for most in (0.2, 0.4):
+        made[f"brightness within 0.4 mm, ±{most:.0%}"] = np.clip(images * gain**most, 0, 1)
     for sd in (1, 2, 3):
         made[f"HPF brighter, {sd} SD"] = brighter(images, atlas, sd)
         made[f"ventricle larger, {sd} SD"] = displaced(images, atlas, "ventricle_size", sd)
@@ -86,23 +86,23 @@ def norms(n, simulator, atlas, models) -> None:
         z = np.abs(one.z(of_own[name], mine))
         told = [f"{p:.0%}: {estimate((z > norm.isf(p / 2)).mean(axis=1))}" for p in (0.05, 0.01)]
         both = {"whole": one.whole(of_own[name], mine), "largest": one.largest(of_own[name], mine)}
-        told += [f"{way}, 5%: {_share(high > norm.isf(0.05))}" for way, high in both.items()]
+        told += [f"{way}, 5%: {found(high > norm.isf(0.05))}" for way, high in both.items()]
         line(f"calibration, {name}", "; ".join(told), f"{len(usual)} + {len(own)}")
     regions = of_usual["regions"]
     forest = IsolationForest(n_estimators=200, random_state=0).fit(regions)
 
-    def scores(found, known):
+    def scores(seen, known):
         asked = [("regions", "whole"), ("β-VAE latents", "whole")]
         asked += [(f"{name} tile errors", "largest") for name in models]
-        said = {f"{a}, {b}": getattr(normal[a], b)(found[a], known) for a, b in asked}
-        far = np.abs(found["regions"] - regions.mean(axis=0)) / regions.std(axis=0)
+        said = {f"{a}, {b}": getattr(normal[a], b)(seen[a], known) for a, b in asked}
+        far = np.abs(seen["regions"] - regions.mean(axis=0)) / regions.std(axis=0)
         said["region means, largest plain z"] = far.max(axis=1)
-        return said | {"isolation forest": -forest.score_samples(found["regions"])}
+        return said | {"isolation forest": -forest.score_samples(seen["regions"])}
 
     before, few = scores(of_own, mine), n["changed"]
     for what, images in changes(own.images[:few], atlas).items():
         after = scores(measures(images, atlas, models), mine[:few])
-        told = [f"{name} {_area(before[name], found)}" for name, found in after.items()]
+        told = [f"{name} {_area(before[name], x)}" for name, x in after.items()]
         line(f"ROC area, {what}", "; ".join(told), f"{few} / {len(own)}")
 
 
@@ -148,9 +148,14 @@ def errors(fills, truth, there, kind) -> None:
         line(f"RMS error × 1000 in the true mask, {name}", "; ".join(told), f"{len(kind)}")
 
 
-def called(what, found, of, *more) -> None:
+def found(hits) -> str:
+    """How many are found, and their share."""
+    return f"{hits.sum()}/{len(hits)}, {share(hits.sum(), len(hits))}"
+
+
+def called(what, hits, of, *more) -> None:
     """A line of how many of each kind are called something."""
-    told = [f"{kind} {_share(found[of == kind])}" for kind in ("none", *ARTEFACTS, of[-1])]
+    told = [f"{kind} {found(hits[of == kind])}" for kind in ("none", *ARTEFACTS, of[-1])]
     line(f"called {what}", "; ".join([*told, *more]), f"{len(of)}")
 
 
@@ -165,18 +170,13 @@ def in_a_report(n: int) -> None:
     judge, of = lab.artefact_judge(p, reference, pca), np.append(kind, ["ventricle +3 SD"] * 30)
     said = judge(np.concatenate([brains.images, larger]))
     called("damaged by a report's judge", said.probability >= 0.5, of)
-    told = [f"{k} {_share((said.kind == of)[of == k])}" for k in ARTEFACTS]
+    told = [f"{k} {found((said.kind == of)[of == k])}" for k in ARTEFACTS]
     line("called what they are", "; ".join(told), f"{(kind != 'none').sum()}")
     bad = (kind != "none") & (said.kind[: len(kind)] != "none")
     before = brains.images[bad]
     after = cleaned(vae, before, said.masks[: len(kind)][bad])
     truth, there = brains.clean[bad], brains.artefact_masks[bad]
     errors({"as it was": before, "cleaned": after}, truth, there, kind[bad])
-
-
-def _share(hits):
-    ends = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return f"{hits.sum()}/{len(hits)} [{ends.low:.2f}, {ends.high:.2f}]"
 
 
 def _area(clean, changed):

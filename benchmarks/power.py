@@ -15,8 +15,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from groups import STUDIES
-from measure import line, options, part
-from scipy.stats import binomtest, ttest_ind
+from measure import line, options, part, share
+from scipy.stats import ttest_ind
 from statsmodels.stats.power import TTestIndPower
 
 from brainvae_core.cohorts import comparable_brains, simulate_groups
@@ -66,29 +66,22 @@ def power(simulator, effect, size, brains, drawn) -> None:
             table = group_differences(np.vstack(taken), design, **asked)
             found += table.loc[most, ["p_family", "q", "p"]].to_numpy(float) <= LEVEL
         shares = zip(("largest t", "FDR", "alone"), found, strict=True)
-        told = [f"{name} {_share(count, drawn)}" for name, count in shares]
-        share, low, high = power_curve(groups[0][:, most], shift[most], n, k, drawn)
-        expected = f"{share:.0%} [{low:.0%}, {high:.0%}]"
+        told = [f"{name} {share(count, drawn)}" for name, count in shares]
+        hits = power_curve(groups[0][:, most], shift[most], n, k, drawn)
+        expected = share(hits, drawn)
         what = f"{simulator}, {effect}: {regions[most]}, {effect_size:+.2f} SD, by {by}"
         line(what, "; ".join(told), f"{n} + {n}", expected)
 
 
-def power_curve(values, difference, n, n_measures, draws) -> tuple[float, float, float]:
-    """Share, with its ends, of studies of n + n ordinary brains that find a difference put in one.
+def power_curve(values, difference, n, n_measures, draws) -> int:
+    """How many studies of n + n ordinary brains find a difference that is put in one group.
 
     By Student's t at 0.05 divided by the number of measures, in ``values`` (n_brains,).
     """
     rng = np.random.default_rng(0)
     taken = np.argsort(rng.random((draws, len(values))), axis=1)[:, : 2 * n]
     found = ttest_ind(values[taken[:, :n]], values[taken[:, n:]] + difference, axis=1)
-    count = int((found.pvalue < LEVEL / n_measures).sum())
-    ends = binomtest(count, draws).proportion_ci()
-    return count / draws, ends.low, ends.high
-
-
-def _share(count, n) -> str:
-    ends = binomtest(int(count), n).proportion_ci(method="wilson")
-    return f"{count / n:.0%} [{ends.low:.0%}, {ends.high:.0%}]"
+    return int((found.pvalue < LEVEL / n_measures).sum())
 
 
 if __name__ == "__main__":

@@ -42,52 +42,44 @@ BLOCK = 256  # brains simulated at once
 HELD_OUT = 64  # validation brains that a timed fit looks at
 
 
-def simulated_blocks(n_brains: int, shape: tuple[int, int]):
-    """A large simulated cohort in blocks, each from a seed of its own."""
-    atlas = drawn_atlas()
-    for start in range(0, n_brains, BLOCK):
-        n = min(BLOCK, n_brains - start)
-        made = simulate(max(n, 2), atlas, shape, seed=start).select(np.arange(n))
-        brains = pd.Index([f"sim-{start + i:06d}" for i in range(n)], name="brain")
-        metadata, factors = made.metadata.set_axis(brains), made.factors.set_axis(brains)
-        yield Cohort(made.images, metadata, made.atlas, factors=factors, name=made.name)
+def make(path: Path, n_brains: int, shape) -> None:
+    """Simulate a large cohort and write it, each block from its own seed."""
+
+    def blocks():
+        atlas = drawn_atlas()
+        for start in range(0, n_brains, BLOCK):
+            n = min(BLOCK, n_brains - start)
+            made = simulate(max(n, 2), atlas, shape, seed=start).select(np.arange(n))
+            brains = pd.Index([f"sim-{start + i:06d}" for i in range(n)], name="brain")
+            metadata, factors = made.metadata.set_axis(brains), made.factors.set_axis(brains)
+            yield Cohort(made.images, metadata, made.atlas, factors=factors, name=made.name)
+
+    save_blocks(path, blocks(), split_seed=0)
 
 
-def make(path: Path, n_brains: int, shape) -> float:
-    """Seconds it takes to simulate and write a cohort."""
-    return seconds_of(save_blocks, path, simulated_blocks(n_brains, shape), split_seed=0)
-
-
-def read(path: Path, rounds: int = 5) -> tuple[float, list[float], float]:
-    """Seconds of opening, milliseconds a brain of 64 anywhere, and seconds of reading them all."""
+def read(path: Path) -> tuple[float, list[float]]:
+    """Seconds of opening, and milliseconds a brain of 64 anywhere, five times."""
     clock, rng = Clock(), np.random.default_rng(0)
     images = clock("open", open_cohort, path).images
-    rows = [rng.permutation(len(images))[:64] for _ in range(rounds)]
+    rows = [rng.permutation(len(images))[:64] for _ in range(5)]
     found = [1000 * seconds_of(lambda r: np.array(images[r]), some) / len(some) for some in rows]
-    for first in range(0, len(images), 64):
-        clock("all", lambda some: np.array(images[some]), slice(first, first + 64))
-    return clock["open"], found, clock["all"]
+    return clock["open"], found
 
 
-def train_from(path: Path, streamed: bool, config, device, steps, rounds) -> dict:
-    """Seconds a step, seconds from the folder to the first fit's end, and peak memory in GB."""
-    peak, done, clock = [0], threading.Event(), Clock()
+def train_from(path: Path, streamed: bool, config, device, steps, rounds) -> tuple:
+    """Seconds a step, each round's, and peak memory in GB."""
+    peak, done = [0], threading.Event()
     watcher = threading.Thread(target=_watch_memory, args=(peak, done), daemon=True)
     watcher.start()
     if streamed:
         models_devices.SHARE = 0  # a GPU with room would otherwise take all images in
     cohorts_cohort.IN_MEMORY = 0 if streamed else np.inf
-
-    def parts():
-        cohort = open_cohort(path)
-        return cohort.split("train").images, cohort.split("validation").images[:HELD_OUT]
-
-    images = clock("ready", parts)
-    seconds = [clock("ready", seconds_a_step, [config], *images, device, steps)]
-    seconds += [seconds_a_step([config], *images, device, steps) for _ in range(rounds - 1)]
+    cohort = open_cohort(path)
+    images = cohort.split("train").images, cohort.split("validation").images[:HELD_OUT]
+    seconds = [seconds_a_step([config], *images, device, steps) for _ in range(rounds)]
     done.set()
     watcher.join()
-    return {"seconds": seconds, "ready": clock["ready"], "peak": peak[0] / 1e9}
+    return seconds, peak[0] / 1e9
 
 
 def _watch_memory(peak: list[int], done: threading.Event):
@@ -107,15 +99,13 @@ def against_brains(times, paper: int, shape, timing, folder: Path):
         with part(size):
             path = folder / f"simulated-{n_brains}-{shape[0]}x{shape[1]}"
             if not path.exists():
-                seconds = in_own_process(make, path, n_brains, shape)
-                line(f"{size}: simulated and written", f"{seconds:.3g} s", "1")
+                in_own_process(make, path, n_brains, shape)
             on_disk = sum(p.stat().st_size for p in path.iterdir()) / 1e9
             in_memory = n_brains * shape[0] * shape[1] * 4 / 1e9
             line(f"{size}: on disk, as float32", f"{on_disk:.3g} GB, {in_memory:.3g} GB", "1")
-            opening, found, whole = in_own_process(read, path)
+            opening, found = in_own_process(read, path)
             line(f"{size}: opening", f"{opening:.2g} s", "1")
             line(f"{size}: reading a brain at random", spread(found, "ms"), "5 × 64 brains")
-            line(f"{size}: reading all, as initialisation does twice", f"{whole:.3g} s", "1")
             for streamed in (False, True):
                 what = f"{size}: a step of {config.batch_size}, "
                 what += "from disk" if streamed else "in memory"
@@ -123,23 +113,20 @@ def against_brains(times, paper: int, shape, timing, folder: Path):
                     needed = f"needs about {1.7 * in_memory:.0f} GB of {memory:.0f} GB"
                     line(what, f"not measured: {needed}")
                     continue
-                found = in_own_process(train_from, path, streamed, *timing)
-                figure = f"{spread(found['seconds'])}; peak memory {found['peak']:.3g} GB; first "
+                seconds, peak = in_own_process(train_from, path, streamed, *timing)
                 n = f"{rounds} slopes over {steps[0]} to {steps[1]} steps"
-                line(what, f"{figure}fit after {found['ready']:.3g} s", n)
+                line(what, f"{spread(seconds)}; peak memory {peak:.3g} GB", n)
 
 
 def main():
     parser = options(__doc__, "the same in a minute, on two cores")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 5, 20])
     parser.add_argument("--folder", type=Path, help="cohorts are made here and stay")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     device = pick_device(given.device)
     # Reading all brains for an initialisation is told by itself.
-    config = BetaVAEConfig(batch_size=given.batch, initialisation="authors")
-    timing = config, given.device, (50, 550) if device.type == "cuda" else (2, 12), given.rounds
+    config = BetaVAEConfig(batch_size=64, initialisation="authors")
+    timing = config, given.device, (50, 550) if device.type == "cuda" else (2, 12), 3
     shape, paper, times = PAPER_SHAPE, PAPER, given.times
     if given.small:
         shape, paper, times = (40, 56), 80, times[:2]

@@ -27,11 +27,7 @@ from brainvae_core.models import (
     keep_runs,
     run_name,
 )
-from brainvae_core.prepare import (
-    prepare_cohort,
-    released_run,
-    truth_cohort,
-)
+from brainvae_core.prepare import prepare_cohort, released_run, truth_cohort
 from brainvae_core.settings import Settings, read_profile
 
 WIDE = (30, 100)  # components of PCA with which artefacts come back

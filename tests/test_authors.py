@@ -356,6 +356,7 @@ def test_a_release_that_was_made_anew_is_known_by_content(files, sections, tmp_p
     assert len(set(of_both)) == 3 and of_cohort[0] == of_cohort[1] != of_cohort[2]
 
 
+@pytest.mark.slow
 def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release, monkeypatch):
     p = read_profile(profile)
     cohort, config = prepare_cohort(p), compared_configs(p)["β-VAE"]

@@ -6,7 +6,7 @@ import torch
 from refusals import refused
 from torch import nn
 
-from benchmarks.peers.plain import PlainVAE
+from benchmarks.peer import PlainVAE
 from brainvae_core.models import BetaVAE
 from brainvae_core.models.vae import FromImage, Upsampling, UpsamplingToImage
 

@@ -99,6 +99,7 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
 
 
 @atlas_of_the_brains
+@pytest.mark.slow
 def test_other_switches_brains_or_atlas_make_another_cohort(own, tmp_path):
     atlas = tmp_path / "atlas" / "deep"
     atlas.mkdir(parents=True)

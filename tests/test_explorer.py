@@ -303,7 +303,10 @@ def page_file(small, tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("explorer"), small[1])
 
 
-@pytest.mark.parametrize(("latent_dim", "shape"), [(3, (40, 56)), (11, (80, 112))])
+@pytest.mark.parametrize(
+    ("latent_dim", "shape"),
+    [(3, (40, 56)), pytest.param(11, (80, 112), marks=pytest.mark.slow)],
+)
 def test_the_browser_runs_models_as_pytorch_does(visit, tmp_path, cohort, latent_dim, shape):
     model, data = made(cohort, latent_dim, shape)
     page = visit(write_page(tmp_path, data))
@@ -354,6 +357,7 @@ def test_sliders_move_the_image_with_and_without_a_worker(visit, page_file, smal
     assert np.abs(state(page)["image"] - wanted).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_keys_move_a_slider_and_the_numbers_and_words_agree(visit, page_file, small):
     page = visit(page_file)
     shown = small[1]["models"][0]
@@ -487,6 +491,7 @@ def test_what_is_told_and_painted_is_what_changed(visit, page_file, small):
     assert data["regions"][state(page)["region"] - 1]["acronym"] == most[0]
 
 
+@pytest.mark.slow
 def test_play_moves_one_latent_until_it_is_paused(visit, page_file):
     page = visit(page_file)
     page.locator("#lx-f2").focus()
@@ -505,6 +510,7 @@ def test_play_moves_one_latent_until_it_is_paused(visit, page_file):
     assert moved == pytest.approx(round(moved)) and moved >= 1  # one step a second, no glide
 
 
+@pytest.mark.slow
 def test_a_link_restores_the_state_in_a_new_page(visit, page_file, small):
     copying = "navigator.clipboard.writeText = async text => { window.copied = text }"
     page = visit(page_file, script=copying)
@@ -565,6 +571,7 @@ def test_pointing_names_the_region_under_the_pointer(visit, tmp_path, small):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.slow
 def test_axe_finds_nothing(visit, tmp_path, small, theme):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -575,6 +582,7 @@ def test_axe_finds_nothing(visit, tmp_path, small, theme):
     assert found.violations_count == 0, found.generate_report()
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_work_says_what_to_do(browser, tmp_path, small):
     def told(name, data, words, script="", **options):
         context = browser.new_context(**options)

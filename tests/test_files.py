@@ -186,6 +186,7 @@ def test_sides_are_told_only_where_they_differ_and_what_is_simulated_lies_right(
     assert told_turned(simulated) is None and told_turned(judged(simulated)) is None
 
 
+@pytest.mark.slow
 def test_turned_brains_on_the_real_atlas_are_told_whenever_the_cohort_is_opened(
     real_data, tmp_path, capsys
 ):

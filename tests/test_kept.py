@@ -16,7 +16,7 @@ from brainvae_core.models import runs as models_runs
 from brainvae_core.models.kept import LARGEST
 from brainvae_core.models.runs import LOADED
 
-CONFIG = BetaVAEConfig(latent_dim=3, steps=30, batch_size=4, validate_every=10)
+CONFIG = BetaVAEConfig(latent_dim=3, steps=6, batch_size=4, validate_every=3)
 RESULTS = Path(__file__).parent.parent / "results"
 
 
@@ -73,6 +73,7 @@ def test_what_a_user_fitted_stays_and_of_another_cohort_nothing_is_placed(
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_keeping_adds_what_is_missing_and_refuses_another_cohort(cohort, run, results, tmp_path):
     folder = results / "own"
     before = (folder / "runs" / run.folder.name / "config.json").stat().st_mtime_ns

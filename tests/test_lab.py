@@ -236,6 +236,7 @@ def test_a_plane_is_told_by_templates(reference, lab):
         assert "more like plane 266 than like the reference's 286" in found["unsuited"].iloc[0]
 
 
+@pytest.mark.slow
 def test_real_brains_and_what_was_made_of_them(real_data):
     atlas, folder = ccf_atlas(real_data), real_data / "individuals"
     reference = simulate(40, atlas, SHAPE, seed=0)

@@ -165,6 +165,7 @@ def test_without_groups_nothing_is_compared_and_it_is_said(brains, judged):
     )
 
 
+@pytest.mark.slow
 def test_one_brain_is_judged_as_it_is_among_others(brains, model, reference):
     p = P.changed({"lab.group": ""})
     alone = brains.select([3])

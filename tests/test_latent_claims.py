@@ -1,5 +1,6 @@
 """Each claim on a model of which it is true by construction, and on one of which it is not."""
 
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -70,9 +71,13 @@ def toy(reads, paints=None):
     return Noisy(masks_of(EVERY), reads, paints)
 
 
+@cache
+def read(model, table):
+    return getattr(readings, table)(P, SimpleNamespace(atlas=ATLAS))(SimpleNamespace(model=model))
+
+
 def rows(model, table="statements", name="β-VAE", seeds=1):
-    of_run = getattr(readings, table)(P, SimpleNamespace(atlas=ATLAS))
-    found = of_run(SimpleNamespace(model=model))
+    found = read(model, table)
     fits = [found.assign(model=name, seed=seed) for seed in range(seeds)]
     return pd.concat(fits, ignore_index=True)
 
@@ -85,6 +90,7 @@ def decided(claims):
 FAINT = np.random.default_rng(9).uniform(0.01, 0.03, (LATENTS, len(EVERY)))
 ALL = np.random.default_rng(0).uniform(1.5, 2.5, (LATENTS, len(EVERY)))
 ONE_EACH = FAINT + 2 * np.eye(LATENTS, len(EVERY))
+EACH_ITS_OWN, MIXED = toy(ONE_EACH), toy(ALL)
 
 
 def weights(**of):
@@ -108,7 +114,7 @@ def test_hpf_moves_all_latents_and_str_most():
 
 
 def test_every_latent_sees_its_own_region():
-    found = decided(receptive_claims(rows(toy(ONE_EACH), seeds=3), N))
+    found = decided(receptive_claims(rows(EACH_ITS_OWN, seeds=3), N))
     assert found["many latents have a localised receptive field"] == "holds"
     assert found["some latents are not modulated by some regions"] == "holds"
     assert found["no other region does"] == "holds"
@@ -117,7 +123,8 @@ def test_every_latent_sees_its_own_region():
 
 
 def test_every_latent_sees_every_region():
-    found = decided(receptive_claims(rows(toy(ALL))[lambda t: t["over"] == "6 named regions"], N))
+    found = rows(MIXED)[lambda t: t["over"] == "6 named regions"]
+    found = decided(receptive_claims(found, N))
     assert found["many latents have a localised receptive field"] == "does not hold"
     assert found["some latents are not modulated by some regions"] == "does not hold"
     assert found["no other region does"] == "does not hold"
@@ -248,8 +255,7 @@ def codes_of(*fits):
 
 def test_a_model_whose_latents_see_and_move_one_region_each():
     z = np.random.default_rng(3).normal(size=(N, LATENTS))
-    mixed = toy(ALL)
-    table = three(toy(ONE_EACH), VAE=mixed, PCA=mixed)
+    table = three(EACH_ITS_OWN, VAE=MIXED, PCA=MIXED)
     found = association_claims(table, codes_of(z, z[:, ::-1], -z), N, 10)
     assert decided(found) == {
         "what a latent sees of HPF and what it moves of it differ": "does not hold",
@@ -302,7 +308,7 @@ def test_the_interval_of_a_share_that_few_draws_change_holds_it():
 
 
 def test_errors_name_what_was_given():
-    table = rows(toy(ONE_EACH))
+    table = rows(EACH_ITS_OWN)
     refused(
         [
             (r"shifts of shape \(3,\)", share_moved, np.ones(3)),

@@ -148,6 +148,7 @@ def test_statistics_are_those_of_scipy(seed, n_a, n_b):
 
 
 @pytest.mark.parametrize("covariate", [False, True])
+@pytest.mark.slow
 def test_nothing_is_found_in_nothing_as_often_as_is_said(covariate):
     n_cohorts, n, found = (1000 if NIGHTLY else 100), 14, 0
     rng = np.random.default_rng(7)

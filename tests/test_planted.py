@@ -56,9 +56,8 @@ def test_a_simulated_cohort_has_its_own_truth(simulated):
 
 def test_without_truth_clean_test_brains_are_planted(simulated, unknown):
     before, columns = unknown.images.copy(), list(unknown.metadata)
-    found, again, other = (corrupted_brains(unknown, seed) for seed in (0, 0, 6))
+    found, again = (corrupted_brains(unknown) for _ in range(2))
     assert np.array_equal(found.images, again.images)
-    assert not np.array_equal(found.images, other.images)
     assert np.array_equal(unknown.images, before) and list(unknown.metadata) == columns
     is_train = (unknown.metadata["split"] == "train").to_numpy()
     clean = (artefact_scores(unknown.images, is_train, unknown.atlas) < 4).all(axis=1)

@@ -149,6 +149,7 @@ def test_a_cohort_is_the_same_but_for_its_last_bits():
     assert len({cohort.identity, *(other.identity for other in others)}) == 5
 
 
+@pytest.mark.slow
 def test_a_chapter_that_was_just_executed_is_fresh_and_says_what_it_read(executed):
     assert why_stale(executed) == ""
     found = stamp_of(executed)
@@ -162,6 +163,7 @@ def test_a_chapter_that_was_just_executed_is_fresh_and_says_what_it_read(execute
     assert shown == told
 
 
+@pytest.mark.slow
 def test_other_settings_or_cells_make_a_chapter_stale_and_comments_and_places_do_not(executed):
     stale = "its {} changed since it was executed"
     for cell, before, after, told in (
@@ -178,6 +180,7 @@ def test_other_settings_or_cells_make_a_chapter_stale_and_comments_and_places_do
         assert told in why and bool(told) == bool(why)
 
 
+@pytest.mark.slow
 def test_a_setting_that_came_since_is_stale_where_it_is_not_at_its_default(executed):
     earlier = copy.deepcopy(executed)
     for name in ("fields.n_blobs", "model.beta"):  # these two of the library of today
@@ -187,6 +190,7 @@ def test_a_setting_that_came_since_is_stale_where_it_is_not_at_its_default(execu
     assert why_stale(earlier) == ""
 
 
+@pytest.mark.slow
 def test_a_notebook_without_all_its_outputs_is_refused(executed):
     without = copy.deepcopy(executed)
     without["cells"][-1]["outputs"] = []
@@ -211,6 +215,7 @@ def with_stamp(notebook, **content):
     return other
 
 
+@pytest.mark.slow
 def test_a_book_of_stale_chapters_or_of_two_cohorts_or_of_two_fits_does_not_build(
     tmp_path, executed
 ):

@@ -16,7 +16,7 @@ SMALL = {
     "cohort.n_brains": 48,
     "cohort.shape": (40, 56),
     "grid.shape": (20, 28),
-    "grid.steps": 12,
+    "grid.steps": 4,
     "grid.betas": (1.0, 3.0),
     "grid.latent_dims": (2, 8),
     "grid.seeds": (0, 1),
@@ -87,6 +87,7 @@ def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
     pd.testing.assert_frame_equal(results.table(elsewhere, "grid"), made)
 
 
+@pytest.mark.slow
 def test_another_setting_or_cohort_has_rows_of_its_own(p, made):
     other = results.table(p.changed({"evaluation.fd_dim": 2}), "grid")
     apart = made.set_index(["model", "beta", "latent_dim", "seed", "score"])["value"]

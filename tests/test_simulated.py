@@ -136,6 +136,7 @@ def test_every_brain_is_drawn_whatever_the_number_and_a_seed_draws_it_again(kind
 
 
 @each_simulator
+@pytest.mark.slow
 def test_it_works_on_the_real_slice(kind, real_data):
     atlas = ccf_atlas(real_data)
     cohort = kind[0](20, atlas, SHAPE, artefact_share=0.3, seed=0)

@@ -194,6 +194,7 @@ def test_what_is_judged_has_the_seeds_that_its_section_names(p):
 # ---- fitted ----
 
 
+@pytest.mark.slow
 def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
     # compared, evaluated, floors, grid, curve, and three cohorts whose truth is asked.
     assert len(ahead) == 3 + 7 + 2 + 8 + 9 + 3 * 3
@@ -213,6 +214,7 @@ def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
     assert all(of["seed"] == run.config.seed for of, run in runs if of["model"] != "PCA")
 
 
+@pytest.mark.slow
 def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, whole, tmp_path):
     q = p.changed({"runs": str(tmp_path / "runs")})
     coarse = whole.resampled(q.grid.shape)
@@ -234,6 +236,7 @@ def test_a_fit_that_failed_is_left_out_and_a_model_without_any_is_named(p, whole
 # ---- the command ----
 
 
+@pytest.mark.slow
 def test_the_command_fits_in_parts_counts_and_fits_nothing_twice(profile, ahead, capsys, tmp_path):
     own = tmp_path / "own.yaml"
     p = read_profile(profile)
@@ -272,9 +275,7 @@ def test_the_command_fits_in_parts_counts_and_fits_nothing_twice(profile, ahead,
         ),
     ],
 )
-def test_what_is_wrong_ends_the_command_with_one_line(
-    profile, ahead, tmp_path, changes, options, told
-):
+def test_what_is_wrong_ends_the_command_with_one_line(profile, tmp_path, changes, options, told):
     content = yaml.safe_load(profile.read_text())
     for section, names in changes.items():
         content[section] = content[section] | names

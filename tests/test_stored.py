@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 
@@ -109,7 +109,6 @@ COLUMNS = {
 }
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_table_comes_back_with_its_types(tmp_path_factory, data):
     n = data.draw(st.integers(1, 4))
@@ -167,6 +166,7 @@ def test_indexing_is_numpys(cohort, saved, which, order):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.slow
 def test_a_fit_from_disk_is_the_fit_in_memory(cohort, on_disk, tmp_path):
     config = BetaVAEConfig(latent_dim=3, steps=6, batch_size=4, validate_every=3)
     in_memory = fit(cohort, config, tmp_path / "in memory", device="cpu")
@@ -179,6 +179,7 @@ def test_a_fit_from_disk_is_the_fit_in_memory(cohort, on_disk, tmp_path):
     assert pca[0].folder.name == pca[1].folder.name and pca[0].history == pca[1].history
 
 
+@pytest.mark.slow
 def test_splitting_resampling_and_fitting_copy_no_whole_cohort(tmp_path, monkeypatch):
     monkeypatch.setattr(cohort_module, "IN_MEMORY", 1_000_000)
     block = simulate(100, shape=(80, 112), artefact_share=0, seed=0)
@@ -259,8 +260,8 @@ def test_blocks_make_the_cohort_that_was_never_in_memory(cohort, tmp_path):
     renamed = cohort._like(
         metadata=cohort.metadata.set_axis(longer), factors=cohort.factors.set_axis(longer)
     )
-    path = save_blocks(tmp_path / "deep" / "blocks", blocks(renamed), split_seed=3, name="named")
-    assert_same(renamed.with_split(3)._like(name="named"), open_cohort(path))
+    path = save_blocks(tmp_path / "deep" / "blocks", blocks(renamed), split_seed=3)
+    assert_same(renamed.with_split(3), open_cohort(path))
     assert_same(renamed, open_cohort(save_blocks(tmp_path / "kept", blocks(renamed))))
 
 

@@ -65,7 +65,7 @@ def test_a_product_that_cannot_be_is_refused_before_anything_is_fitted():
 # ---- fitting it ----
 
 
-@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("together", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch, together):
     grid = Study(TINY, [1, 3, 10], [2, 3])
     whole, calls = runs.train_together, []
@@ -102,13 +102,13 @@ def test_a_run_that_another_process_fits_is_left_to_it(tmp_path):
 # ---- several models at once ----
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_together_every_model_becomes_what_it_is_alone(threads):
     configs = [
-        BetaVAEConfig(latent_dim=2, beta=1, steps=12, validate_every=5, batch_size=4),
-        BetaVAEConfig(latent_dim=5, beta=4, steps=9, batch_size=3, seed=2, optimiser="adam"),
-        BetaVAEConfig(latent_dim=3, steps=10, likelihood="squares", batch_size=6),
-        BetaVAEConfig(latent_dim=3, steps=7, likelihood="bernoulli", batch_size=14),
+        BetaVAEConfig(latent_dim=2, beta=1, steps=7, validate_every=3, batch_size=4),
+        BetaVAEConfig(latent_dim=5, beta=4, steps=5, batch_size=3, seed=2, optimiser="adam"),
+        BetaVAEConfig(latent_dim=3, steps=6, likelihood="squares", batch_size=6),
+        BetaVAEConfig(latent_dim=3, steps=4, likelihood="bernoulli", batch_size=14),
     ]
     configs = [replace(config, precision="float32") for config in configs]
     before = torch.get_num_threads()
@@ -208,6 +208,7 @@ def test_a_full_device_says_what_was_needed_and_what_lowers_it(monkeypatch, erro
         fit_alone(TINY, TRAIN, VALIDATION)
 
 
+@pytest.mark.slow
 def test_models_that_did_not_fit_are_gone_before_fewer_are_tried(tmp_path, monkeypatch):
     alive, found = [], []
     make, step = training.Fit.__init__, training.Fit.step
@@ -229,6 +230,7 @@ def test_models_that_did_not_fit_are_gone_before_fewer_are_tried(tmp_path, monke
     assert found[:5] == [0, 1, 2, 3, 0]
 
 
+@pytest.mark.slow
 def test_a_full_device_is_asked_for_half_as_many_when_told_to(tmp_path, monkeypatch, capfd):
     whole, asked, made, put = runs.train_together, [], [], Images.__init__
 

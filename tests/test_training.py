@@ -74,6 +74,7 @@ def resumed(config, checkpoint, monkeypatch, step):
 # ---- it learns ----
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_latents_come_alive():
     config = BetaVAEConfig(latent_dim=3, steps=160, validate_every=40, beta=1)
     model, history, *_ = fit(config, train=sections(256, seed=2))
@@ -160,9 +161,15 @@ def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
     ("changes", "stopped_at"),
     [
         ({"precision": "float32"}, 2),
-        ({"precision": "float32"}, 9),
-        ({"precision": "float32", "initialisation": "authors", "optimiser": "adam"}, 9),
-        *[({"steps": "10x14: 4, 20x28: 8"}, step) for step in (3, 4, 5, 9)],
+        ({"steps": "10x14: 4, 20x28: 8"}, 4),
+        *(
+            pytest.param(*more, marks=pytest.mark.slow)
+            for more in (
+                ({"precision": "float32"}, 9),
+                ({"precision": "float32", "initialisation": "authors", "optimiser": "adam"}, 9),
+                *[({"steps": "10x14: 4, 20x28: 8"}, step) for step in (3, 5, 9)],
+            )
+        ),
     ],
 )
 def test_an_interrupted_fit_goes_on_to_the_same_bits(tmp_path, monkeypatch, changes, stopped_at):
@@ -180,6 +187,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_a_nan_in_a_coarse_stage_ends_its_own_fit_and_the_others_end_as_alone(one_thread):
     configs = [GROWN, replace(GROWN, muon_rate=1e30, lr_warmup=0), replace(GROWN, steps=5, seed=1)]
     first, failed, last = train_together(configs, TRAIN, VALIDATION, device="cpu")
@@ -193,6 +201,7 @@ def test_a_nan_in_a_coarse_stage_ends_its_own_fit_and_the_others_end_as_alone(on
         assert_same(fit(config), found)
 
 
+@pytest.mark.slow
 def test_growth_keeps_codes_and_rate_at_the_boundary():
     config = replace(GROWN, steps="10x14: 60, 20x28: 6", batch_size=16)
     train, held_out = (Images(part, CPU) for part in (TRAIN, VALIDATION))
@@ -397,7 +406,10 @@ def test_a_device_is_picked_in_the_order_cuda_mps_cpu(monkeypatch):
 # ---- precision ----
 
 
-@pytest.mark.parametrize(("gain", "chosen"), [(0.07, "float32"), (1.1, "float32"), (3, "bfloat16")])
+@pytest.mark.parametrize(
+    ("gain", "chosen"),
+    [(0.07, "float32"), (1.1, "float32"), pytest.param(3, "bfloat16", marks=pytest.mark.slow)],
+)
 def test_a_cpu_takes_bfloat16_only_where_it_is_measured_to_be_faster(monkeypatch, gain, chosen):
     assert 0.001 < devices.bfloat16_gain(CPU) < 100
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: gain)
@@ -425,6 +437,7 @@ def test_a_gpu_takes_bfloat16_where_it_has_it_without_measuring(monkeypatch):
     ("asked", "gain", "ends"),
     [("auto", 0.8, "bfloat16"), ("bfloat16", 0.1, "bfloat16"), ("auto", 0.1, "float32")],
 )
+@pytest.mark.slow
 def test_a_fit_goes_on_in_its_precision_but_in_no_emulated_one(
     tmp_path, monkeypatch, capfd, asked, gain, ends
 ):
@@ -458,6 +471,7 @@ print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("bra
     assert done.stdout == "['disk', 'models']\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_streamed_fit_is_the_fit_in_memory(tmp_path, monkeypatch):
     many, config = sections(150, seed=4), GROWN
     np.save(tmp_path / "many.npy", many)

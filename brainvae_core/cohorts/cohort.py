@@ -261,11 +261,7 @@ def open_cohort(path: str | Path) -> Cohort:
 
 
 def save_blocks(
-    path: str | Path,
-    blocks: Iterable[Cohort],
-    *,
-    split_seed: int | None = None,
-    name: str | None = None,
+    path: str | Path, blocks: Iterable[Cohort], *, split_seed: int | None = None
 ) -> Path:
     """Write a cohort that need not fit in memory; the folder appears when it is complete.
 
@@ -276,8 +272,6 @@ def save_blocks(
         Of one atlas and with the same columns; one is in memory at a time.
     split_seed : int, optional
         Splits all brains anew; otherwise each keeps its part.
-    name : str, optional
-        Else the first block's.
     """
     path = Path(path)
     if path.exists():
@@ -300,7 +294,6 @@ def save_blocks(
         if first is None:
             raise ValueError("no block of brains was given; a cohort has at least one")
         whole = first._like(
-            name=name or first.name,
             metadata=pd.concat(metadata),
             factors=None if first.factors is None else pd.concat(factors),
             images=np.load(folder / "images.npy", mmap_mode="r"),

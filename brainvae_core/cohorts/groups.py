@@ -11,7 +11,7 @@ import pandas as pd
 
 from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.cohort import Cohort
-from brainvae_core.cohorts.freeform import ADDED, FREEFORM, added_maps, deformation_maps
+from brainvae_core.cohorts.freeform import FREEFORM
 from brainvae_core.cohorts.simulated import (
     ANATOMICAL,
     BRIGHTNESS,
@@ -27,7 +27,7 @@ class Effect(NamedTuple):
     """What differs between two groups of brains."""
 
     kind: str  # anatomy, brightness, registration, damage or none
-    factor: str | None  # of either simulator, whose mean differs
+    factor: str | None  # of `simulate`, whose mean differs
     regions: tuple[str, ...]  # that it is named after; none where it acts all over
 
 
@@ -35,15 +35,10 @@ EFFECTS = {
     "none": Effect("none", None, ()),
     "thickness": Effect("anatomy", "cortical_thickness", ("Isocortex",)),
     "ventricle": Effect("anatomy", "ventricle_size", ("VS",)),
-    "twist": Effect("anatomy", "twist_hippocampus", ("HPF",)),
     "brightness HPF": Effect("brightness", "brightness_HPF", ("HPF",)),
     "brightness TH": Effect("brightness", "brightness_TH", ("TH",)),
-    "brightness RSP": Effect("brightness", "offset_RSP", ("RSP",)),
     "brightness": Effect("brightness", "brightness", ()),
-    "height": Effect("registration", "brain_height", ()),
-    "width": Effect("registration", "brain_width", ()),
     "plane": Effect("registration", "ap_position", ()),
-    "tilt": Effect("registration", "tilt", ()),
     "damage": Effect("damage", None, ()),
 }
 GROUPS = ("WT", "KO")
@@ -77,8 +72,8 @@ def simulate_groups(
     n_a, n_b : int
         Wild types and knockouts.
     effect : str
-        Of `EFFECTS`. A factor that only the other simulator has is borrowed from it: it varies by
-        one standard deviation in both groups.
+        Of `EFFECTS`. The second simulator borrows the factor, which then varies by one standard
+        deviation in both groups.
     size : float
         By how many planted standard deviations the knockouts' mean of the factor is higher, in
         [−2, 2]; of "damage" the share of knockouts, in [0, 1], that have an artefact besides.
@@ -202,11 +197,8 @@ def _matching(population, design, rng):
     return np.array(rows)
 
 
-# ---- a factor of the other simulator ----
-
-
 def _simulator(name, factor):
-    """A simulator that has the factor, its own or borrowed."""
+    """A simulator that has the factor, its own or borrowed from the anatomical one."""
     if name not in SIMULATORS:
         raise ValueError(f"no simulator {name!r}; there are {', '.join(SIMULATORS)}")
     own = SIMULATORS[name]
@@ -216,7 +208,7 @@ def _simulator(name, factor):
         own,
         factors=(*own.factors, factor),
         draw=partial(_draw_also, of=own, factor=factor),
-        maps=lambda atlas: (own.maps(atlas), _all_maps(atlas)[factor]),
+        maps=lambda a: (own.maps(a), (gain_maps(a) | displacement_maps(a))[factor]),
         render=partial(_render_also, of=own, factor=factor),
     )
 
@@ -233,12 +225,4 @@ def _render_also(factors, atlas, maps, *, of, factor):
     amount = factors[factor].to_numpy()[:, None, None]
     if factor in BRIGHTNESS:
         return images * np.exp(amount * change)
-    return (
-        images + amount * change if factor in ADDED else moved(images, amount[..., None] * change)
-    )
-
-
-def _all_maps(atlas):
-    """What one standard deviation of each factor of both simulators changes."""
-    found = (maps(atlas) for maps in (gain_maps, displacement_maps, added_maps, deformation_maps))
-    return {factor: change for maps in found for factor, change in maps.items()}
+    return moved(images, amount[..., None] * change)

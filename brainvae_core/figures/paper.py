@@ -216,25 +216,6 @@ def fig_2b(
     masks : ndarray of bool, shape (n, height, width)
         Where the artefacts are.
     """
-    return _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, masks)
-
-
-@styled
-def fig_s1(*given) -> Figure:
-    """Other sections with artefacts, and what models make of them (Fig. S1).
-
-    As Fig. 2B.
-
-    Parameters
-    ----------
-    *given
-        As for :func:`fig_2b`.
-    """
-    return _beside_truth(*given)
-
-
-def _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, masks) -> Figure:
-    """Rows of sections, and of their differences from the first row."""
     n = len(artefact_names)
     shape = style.check_shape("truth", truth, (n, None, None)).shape
     rows = {"Truth": truth, "Input": inputs, **reconstructions}
@@ -266,6 +247,20 @@ def _beside_truth(truth, inputs, reconstructions, artefact_names, pixel_um, mask
     place = {"location": "bottom", "shrink": 0.8, "extend": "both", "aspect": 40}
     draw.colour_bar(figure, difference, axes[:, n:], "Brightness less the truth's", **place)
     return figure
+
+
+@styled
+def fig_s1(*given) -> Figure:
+    """Other sections with artefacts, and what models make of them (Fig. S1).
+
+    As Fig. 2B.
+
+    Parameters
+    ----------
+    *given
+        As for :func:`fig_2b`.
+    """
+    return fig_2b(*given)
 
 
 @styled
