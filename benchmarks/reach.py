@@ -5,8 +5,8 @@
 Parts: ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several
 lengths and times a step of both, turn by turn; ``headline`` says what its longest fits are worth,
 beside PCA; ``ingredients`` takes each of its ingredients away; ``alive`` fits many β and L and
-counts those that fall to the mean image. Fits are runs in ``_build/reach``: what is there is not fitted again, and what was
-interrupted goes on.
+counts those that fall to the mean image. Fits are runs in ``_build/reach``: what is there is not
+fitted again, and what was interrupted goes on.
 
 ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
 compared over sizes. Test brains are not looked at.
