@@ -243,7 +243,7 @@ META = [
     ("TransformMatrix", "1 0 0 0 1 0", "reshape"),
     ("TransformMatrix", "1 0 0 0 0.8 0.6 0 -0.6 0.8", "oblique"),
     ("ElementByteOrderMSB", True, "in one byte order"),
-    ("CompressedData", True, "CompressedData = True; False is read"),
+    ("CompressedData", True, "incorrect header check"),
     *(("ElementDataFile", v, "names the data file") for v in ("LIST", "../../a.raw", None)),
 ]
 NRRD = [

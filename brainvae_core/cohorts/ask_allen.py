@@ -1,8 +1,8 @@
 """Ask the Allen Institute which brains there are, where their volumes lie, and for the atlas.
 
 This file is run by the acquisition environment (environment-acquire.yml), which has AllenSDK and
-nothing of this project: with `ask_files.py` beside it, it imports AllenSDK, what AllenSDK needs and
-the standard library.
+nothing of this project: with `ask_files.py` and `web.py` beside it, it imports AllenSDK, what
+AllenSDK needs and the standard library.
 
     python ask_allen.py FOLDER --strain C57BL/6J --no-line --limit 100
 
@@ -17,9 +17,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import math
+import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -37,14 +38,14 @@ from ask_files import (  # noqa: E402
     STRUCTURES,
     TEMPLATE,
     Refused,
-    Unanswered,
     Usage,
+    ask,
     get_atlas_file,
     one_line,
-    persevere,
     write_beside,
 )
 from tqdm import tqdm  # noqa: E402
+from web import FetchError  # noqa: E402
 
 COLUMNS = (
     *("id", "sex", "strain", "transgenic_line", "product_id", "injection_structure"),
@@ -52,7 +53,6 @@ COLUMNS = (
 )
 NOT_ASKED = "not asked yet; run the same command again"
 NO_VOLUMES = "the service has no volumes on the 25 µm grid of this experiment"
-TIMEOUT_S = 60.0
 THREADS = 4
 BLOCK = 100  # experiments between two writings of experiments.csv
 GIVE_UP = 12  # experiments in a row without an answer: the service is down, not an experiment odd
@@ -61,7 +61,7 @@ GIVE_UP = 12  # experiments in a row without an answer: the service is down, not
 # ---- experiments ----
 
 
-def ask_experiments(cache, folder: Path) -> list[dict]:
+def ask_experiments(cache, folder: Path, url: str) -> list[dict]:
     """Rows of every experiment the service lists, by id, with neither ``url`` nor ``refused``."""
 
     def question(attempt):
@@ -72,7 +72,7 @@ def ask_experiments(cache, folder: Path) -> list[dict]:
             raise Refused(f"{len(rows)} experiments, of which some or all have no id of their own")
         return sorted(rows, key=lambda row: row["id"])
 
-    return persevere(question)
+    return ask(question, url)
 
 
 def row_of(record: dict) -> dict:
@@ -89,8 +89,16 @@ def row_of(record: dict) -> dict:
         "injection_structure": record["structure_abbrev"],
         "injection_volume": record.get("injection_volume"),
         **dict(zip(("injection_ap", "injection_dv", "injection_ml"), where)),  # noqa: B905
-        "structure_id": record["structure_id"],
+        "structure_id": int(record["structure_id"]),
     }
+    if not 0 < values["id"] < 10**18:
+        raise Refused(f"the experiment's id {values['id']:.3g} is none")
+    for name, value in values.items():
+        is_text = name in ("sex", "strain", "transgenic_line", "injection_structure")
+        kinds = str if is_text else (int, float)
+        is_good = isinstance(value, kinds) and (is_text or math.isfinite(value))
+        if value is not None and not is_good:
+            raise Refused(f"experiment {values['id']} has {name} = {str(value)[:100]!r}")
     return {name: "" if value is None else value for name, value in values.items()}
 
 
@@ -99,25 +107,34 @@ def ask_urls(api, rows: list[dict], keep) -> None:
     todo = [row for row in rows if row["refused"] == NOT_ASKED]
     in_a_row = 0
 
-    def ask(row):
+    def url_of(row):
         if in_a_row >= GIVE_UP:
             return "", NOT_ASKED
-        find = api.get_reference_aligned_image_channel_volumes_url
         try:
-            return persevere(lambda _: find(row["id"])), ""
-        except IndexError:
-            return "", NO_VOLUMES
-        except Unanswered as error:
+            url = ask(lambda _: link_of(api, row["id"]), api.api_url)
+            return (api.api_url + url, "") if url else ("", NO_VOLUMES)
+        except FetchError as error:
             return "", f"no answer to where its volumes lie: {error}"
 
     with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(todo), desc="addresses") as progress:
         for start in range(0, len(todo), BLOCK):
             block = todo[start : start + BLOCK]
-            for row, answer in zip(block, pool.map(ask, block)):  # noqa: B905
+            for row, answer in zip(block, pool.map(url_of, block)):  # noqa: B905
                 row["url"], row["refused"] = answer
                 in_a_row = 0 if answer[1] in ("", NO_VOLUMES) else in_a_row + 1
                 progress.update()
             keep()
+
+
+def link_of(api, experiment: int) -> str:
+    """Where on the API's host an experiment's own volumes lie; empty where it has none."""
+    build = api.build_reference_aligned_image_channel_volumes_url
+    found = api.do_query(build, lambda answer: answer["msg"], experiment)
+    links = {one["download_link"] for one in found if one["attachable_id"] == experiment}
+    link = links.pop() if len(links) == 1 else ""
+    if found and not re.fullmatch(r"/[!-.0-~][!-~]*", link):
+        raise Refused("not one link of this experiment's on this host came")
+    return link
 
 
 def choose(rows: list[dict], args, tree) -> list[dict]:
@@ -227,12 +244,10 @@ def run(args, partial: Path) -> int:
         if args.injection_structure:
             path = get_atlas_file(STRUCTURES, cache, args, partial)
             tree = cache.get_structure_tree(file_name=str(path))
-        rows = ask_experiments(cache, partial)
-    except Unanswered as error:
-        raise Unanswered(
-            f"{args.base_url} gave no usable answer ({error}); check the network and --base-url, "
-            "then run the same command again"
-        ) from error
+        rows = ask_experiments(cache, partial, args.base_url)
+    except FetchError as error:
+        said = f"{args.base_url} gave no usable answer ({error})"
+        raise FetchError(f"{said}; check the network and --base-url") from error
     table = args.folder / "experiments.csv"
     kept = kept_urls(table, args.base_url)
     rows = choose(rows, args, tree)
@@ -253,10 +268,8 @@ def run(args, partial: Path) -> int:
     for name in () if args.no_atlas else (STRUCTURES, ANNOTATION, TEMPLATE):
         try:
             print(get_atlas_file(name, cache, args, partial))
-        except (Refused, Unanswered) as error:
-            source = args.base_url if name == STRUCTURES else args.download_url
-            where = f"{source}: " if isinstance(error, Unanswered) else ""
-            print(f"no {name}: {where}{error}", file=sys.stderr)
+        except (Refused, FetchError) as error:
+            print(f"no {name}: {error}", file=sys.stderr)
             refused += 1
     return refused
 
@@ -265,7 +278,6 @@ def main(argv=None) -> int:
     """Run the command line; its exit status."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.disable()  # AllenSDK logs every file it asks for; errors are said once, in one line
-    socket.setdefaulttimeout(TIMEOUT_S)  # AllenSDK's queries set none
     try:
         args = parse(argv)
         args.folder.mkdir(parents=True, exist_ok=True)
@@ -277,7 +289,7 @@ def main(argv=None) -> int:
         finally:
             if not any(args.folder.iterdir()):
                 args.folder.rmdir()
-    except (Usage, Refused, Unanswered, OSError) as error:
+    except (Usage, Refused, FetchError, OSError) as error:
         print(f"ask_allen: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
