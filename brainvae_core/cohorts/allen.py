@@ -80,10 +80,10 @@ def acquire(
         refused = {i: why for i, why in without_address(experiments).items() if i not in kept}
         bring = partial(_bring, plane, channel, meter, timeout, retries)
         new = [i for i in experiments if i not in kept and i not in refused]
-        todo = {pool.submit(bring, i, experiments[i][0]): i for i in new}
         n, every = len(experiments), 0.5 if sys.stderr.isatty() else 30
-        bar = tqdm(total=n, initial=n - len(todo), unit="brain", mininterval=every)
+        bar = tqdm(total=n, initial=n - len(new), unit="brain", mininterval=every)
         try:
+            todo = {pool.submit(bring, i, experiments[i][0]): i for i in new}
             for brain in as_completed(todo):
                 id = todo.pop(brain)  # and with it the section, once it is saved
                 try:
