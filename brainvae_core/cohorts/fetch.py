@@ -204,7 +204,7 @@ def _announced(response, url, span):
     if response.status_code == 200:
         return (announced(response, LARGEST_ZIP, url),) * 2
     start, stop, size = content_range(response) or (0, 0, 0)
-    if (start, stop, size) != (span or (max(0, size - TAIL), size, size)) or span is False:
+    if not size or (start, stop, size) != (span or (max(0, size - TAIL), size, size)):
         said = response.headers.get("Content-Range", "")[:100]
         raise RangeError(f"Content-Range {said!r} came for other bytes")
     if size > LARGEST_ZIP:

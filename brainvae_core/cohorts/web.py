@@ -105,10 +105,14 @@ def persevere(attempt, url: str, meter: Meter, retries: int = 5):
 # ---- from where ----
 
 
+def is_trusted(host: str) -> bool:
+    """Whether the user named this host as one that may be private, or lead away from https."""
+    return host.lower().rstrip(".") in os.environ.get(TRUSTED, "").lower().replace(",", " ").split()
+
+
 def check_public(host: str, addresses) -> None:
     """Refuse a host whose addresses are not all public, unless it is trusted by name."""
-    trusted = os.environ.get(TRUSTED, "").lower().replace(",", " ").split()
-    for address in () if host.lower().rstrip(".") in trusted else addresses:
+    for address in () if is_trusted(host) else addresses:
         ip = ipaddress.ip_address(address.partition("%")[0])
         ip = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
         odd = ip.is_multicast or ip.is_reserved or getattr(ip, "is_site_local", False)
@@ -177,8 +181,10 @@ class Session(requests.Session):
                 return response
             response.close()
             before, url = url, urljoin(url, super().get_redirect_target(response))
-            if urlsplit(url).scheme not in ("https", urlsplit(before).scheme):
-                check_public(urlsplit(url).hostname or "", ["0.0.0.0"])
+            scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+            if scheme not in ("https", urlsplit(before).scheme) and not is_trusted(host):
+                said = f"{before[:LONGEST_TEXT]} leads to {scheme}, at {host[:100]}"
+                raise FetchError(f"{said}; if that is meant, set {TRUSTED}={host[:100]}")
         raise FetchError(f"more than {REDIRECTS} redirects at {given}; check the address")
 
     @contextmanager
@@ -284,7 +290,7 @@ def retry_after(value: str) -> float | None:
         return int(value)
     try:
         when = parsedate_to_datetime(value)
-        if when.utcoffset():
+        if not re.search(r"(GMT|UTC|[+-]0000)\s*$", value):
             return None
         return max(0, (when.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError, OverflowError, IndexError):
