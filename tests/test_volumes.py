@@ -252,6 +252,7 @@ NRRD = [
     (b"dimension: 3", b"dimension: 3\ndata file: x.raw", "detached data file"),
     (b"endian: little", b"content: x", "endian"),
     (b"sizes: 33 20 57", b"sizes: 33 20", "sizes 33 × 20; three"),
+    (b"sizes: 33 20 57", b"sizes: 33 20 57 1", "sizes 33 × 20 × 57 × 1; three|dimension"),
     (b"sizes: 33 20 57", b"sizes: 99999999999999999999 2 3", "sizes|int"),
     (b"(0,400,0)", b"none", "not three vectors"),
     (b"(0,400,0)", b"(200,300,0)", "oblique"),

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
-import math
 import re
 import shutil
 import signal
@@ -51,6 +50,7 @@ COLUMNS = (
     *("id", "sex", "strain", "transgenic_line", "product_id", "injection_structure"),
     *("injection_volume", "injection_ap", "injection_dv", "injection_ml", "url", "refused"),
 )
+TEXTS = ("sex", "strain", "transgenic_line", "injection_structure")
 NOT_ASKED = "not asked yet; run the same command again"
 NO_VOLUMES = "the service has no volumes on the 25 µm grid of this experiment"
 THREADS = 4
@@ -81,7 +81,7 @@ def row_of(record: dict) -> dict:
     if None in where:
         where = record.get("injection_coordinates") or [None] * 3
     values = {
-        "id": int(record["id"]),
+        "id": record["id"],
         "sex": record["gender"],
         "strain": record["strain"],
         "transgenic_line": record.get("transgenic_line"),
@@ -89,17 +89,24 @@ def row_of(record: dict) -> dict:
         "injection_structure": record["structure_abbrev"],
         "injection_volume": record.get("injection_volume"),
         **dict(zip(("injection_ap", "injection_dv", "injection_ml"), where)),  # noqa: B905
-        "structure_id": int(record["structure_id"]),
+        "structure_id": record["structure_id"],
     }
-    if not 0 < values["id"] < 10**18:
-        raise Refused(f"the experiment's id {values['id']:.3g} is none")
-    for name, value in values.items():
-        is_text = name in ("sex", "strain", "transgenic_line", "injection_structure")
-        kinds = str if is_text else (int, float)
-        is_good = isinstance(value, kinds) and (is_text or math.isfinite(value))
+    for name, value in dict(values).items():
+        kind = str if name in TEXTS else int if name.endswith("id") else (int, float)
+        is_good = isinstance(value, kind) and (
+            value.isprintable() if kind is str else _counts(value)
+        )
         if value is not None and not is_good:
-            raise Refused(f"experiment {values['id']} has {name} = {str(value)[:100]!r}")
+            if name == "id":
+                raise Refused(f"an experiment has the id {str(value)[:100]!r}")
+            said = f"the service says {name} = {str(value)[:100]!r} of it"
+            values |= {name: None, "refused": said}
     return {name: "" if value is None else value for name, value in values.items()}
+
+
+def _counts(number) -> bool:
+    """Whether it is a number as experiments have them."""
+    return not isinstance(number, bool) and -1e18 < number < 1e18
 
 
 def ask_urls(api, rows: list[dict], keep) -> None:
@@ -130,11 +137,24 @@ def link_of(api, experiment: int) -> str:
     """Where on the API's host an experiment's own volumes lie; empty where it has none."""
     build = api.build_reference_aligned_image_channel_volumes_url
     found = api.do_query(build, lambda answer: answer["msg"], experiment)
-    links = {one["download_link"] for one in found if one["attachable_id"] == experiment}
-    link = links.pop() if len(links) == 1 else ""
-    if found and not re.fullmatch(r"/[!-.0-~][!-~]*", link):
-        raise Refused("not one link of this experiment's on this host came")
-    return link
+    for one in found[:1]:
+        is_own = one.get("attachable_id", experiment) == experiment
+        if not is_own or not re.fullmatch(r"/[!-.0-~][!-~]*", one["download_link"]):
+            raise Refused("a link that is not this experiment's, or of another host, came")
+        return one["download_link"]
+    return ""
+
+
+def refuse_shared(rows: list[dict]) -> None:
+    """Two experiments have no volume together: of whose brain it is, nobody knows."""
+    first = {}
+    for row in rows:
+        other = first.setdefault(row["url"], row)
+        if row["url"] and other is not row:
+            for one, two in ((row, other), (other, row)):
+                one["refused"] = f"the service gives it the volumes of {two['id']}"
+    for row in rows:
+        row["url"] = "" if row["refused"] else row["url"]
 
 
 def choose(rows: list[dict], args, tree) -> list[dict]:
@@ -260,6 +280,7 @@ def run(args, partial: Path) -> int:
         write_beside(table, content.encode())
 
     ask_urls(cache.api, rows, keep)
+    refuse_shared(rows)
     keep()
     without = [f"{row['id']}: {row['refused']}" for row in rows if row["refused"]]
     refused = len(without)

@@ -236,8 +236,6 @@ def check_status(response, url, advice="; open the address in a browser", good=(
         raise AgainError(f"HTTP {status}", retry_after(response.headers.get("Retry-After", "")))
     if status not in good:
         raise FetchError(f"HTTP {status} at {url}{advice}")
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise AgainError(f"Content-Encoding {response.headers['Content-Encoding']} came unasked")
 
 
 def too_large(size, most: int, url: str) -> FetchError:
