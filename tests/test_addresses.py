@@ -1,13 +1,17 @@
 """Which hosts are asked: public ones, and those that the user named."""
 
+import math
+import re
 import socket
+from pathlib import Path
 
 import pytest
 import requests
 import urllib3
 from raw_server import RawServer, answer
 
-from brainvae_core.cohorts import web
+from brainvae_core.cohorts import authors, fetch, web
+from brainvae_core.cohorts.volumes import SHAPE_25
 from brainvae_core.cohorts.web import FetchError, Session, check_public
 
 pytestmark = pytest.mark.server
@@ -112,3 +116,29 @@ def test_redirects_keep_to_https(monkeypatch, target):
             monkeypatch.delenv(web.TRUSTED)
             del asked[:]
             assert session.get("http://b.org", 1).url == target
+
+
+@pytest.mark.promise("every limit of the network is the one that the book states")
+def test_limits_are_those_that_the_book_states(record_property):
+    text = (Path(__file__).parent.parent / "book/acquisition.md").read_text()
+    table = text[text.index("### Limits") : text.index("**Only public")]
+    limits = {
+        "redirects of one answer": web.REDIRECTS,
+        "may ask to wait": web.LONGEST_WAIT,
+        "slowness of a body": web.SLOWEST,
+        "waiting for a whole body": (web.LONGEST_ANSWER, web.LONGEST_JSON),
+        "bytes of a zip": fetch.LARGEST_ZIP,
+        "bytes of a member": fetch.LARGEST,
+        "file of the atlas": 4 * math.prod(SHAPE_25) + 2**20,
+        "file of the authors' release": authors.LARGEST_FILE,
+        "bytes of an answer to a query": web.LARGEST_JSON,
+        "lists and objects": web.DEEPEST_JSON,
+        "characters of a name": web.LONGEST_TEXT,
+        "comes damaged": (5, web.TRIES_DAMAGED - 1),
+    }
+    rows = {line for line in table.splitlines() if line.startswith("| ")}
+    for words, values in limits.items():
+        (row,) = (row for row in rows if words in row)
+        said = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*", row)]
+        assert said == list(values if isinstance(values, tuple) else [values]), row
+    record_property("cases", len(limits))

@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 UV = Path(sys.executable).with_name("uv")
-LOCKS = {"constraints.txt": "3.11.7", "constraints-acquire.txt": "3.11.7"}
+LOCKS = ("constraints.txt", "constraints-acquire.txt")
+PYTHON = "3.11.7"  # the oldest that every package takes is 3.11.5
 PINNED = re.compile(
     r"^([a-z0-9][^=\s]*)==([^\s;]+)(?: ; (.*?))?((?: \\\n    --hash=sha256:\w+)*)$", re.M
 )
@@ -29,12 +30,12 @@ def packages(name):
 
 def lock(*options):
     """Look every package's files up anew; versions stay unless ``--upgrade`` is given."""
-    for name, python in LOCKS.items():
+    for name in LOCKS:
         asked = ["allensdk==2.16.2", "tqdm"] if "acquire" in name else ["uv"]
         sources = ["-"] if "acquire" in name else ["pyproject.toml", "-", "--extra", "book"]
         command = [UV, "pip", "compile", "--quiet", "--universal", "--generate-hashes"]
         command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
-        command += ["--python-version", python, "-o", name, *sources, *options]
+        command += ["--python-version", PYTHON, "-o", name, *sources, *options]
         # A folder's own builds are added below: with it none of the others would be listed.
         given = {key: value for key, value in os.environ.items() if key != "UV_FIND_LINKS"}
         subprocess.run(command, cwd=ROOT, env=given, input="\n".join(asked), text=True, check=True)
