@@ -161,8 +161,9 @@ class Session(requests.Session):
 
     def __init__(self):
         super().__init__()
-        self.headers["User-Agent"] = "brainvae (one plane a brain)"
-        self.lines = []
+        self.headers["User-Agent"] = "brainvae"
+        self.lines, self.deadline, self.closed = [], math.inf, threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter(self.lines))
 
@@ -190,26 +191,25 @@ class Session(requests.Session):
     @contextmanager
     def within(self, seconds):
         """Hang up where what is done inside takes longer: a timeout is of one byte alone."""
-        late = threading.Event()
-
-        def hang_up():
-            late.set()
-            for line in self.lines:
-                with suppress(OSError):
-                    line.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(seconds, hang_up)
-        timer.daemon = True
-        timer.start()
+        self.is_late, self.deadline = False, time.monotonic() + seconds
         try:
             yield
         finally:
-            timer.cancel()
-            if late.is_set():
+            self.deadline = math.inf
+            if self.is_late:
                 raise AgainError(f"no answer came within {seconds:g} s") from None
+
+    def _watch(self):
+        while not self.closed.wait(0.2):
+            if time.monotonic() > self.deadline:
+                self.is_late, self.deadline = True, math.inf
+                for line in self.lines:
+                    with suppress(OSError):
+                        line.shutdown(socket.SHUT_RDWR)
 
     def close(self):
         super().close()
+        self.closed.set()
         for line in self.lines:
             line.close()
 
