@@ -50,7 +50,7 @@ def test_addresses(monkeypatch, record_property):
 
 
 @pytest.mark.promise("a host that is led to, named or renamed is spoken to only if public")
-def test_a_private_address_is_never_spoken_to(server, monkeypatch):
+def test_a_private_address_is_never_spoken_to(server, monkeypatch, record_property):
     """Given, led to, behind a name, or behind a name that is looked up twice."""
     server.reply = lambda request, n: answer(status="302 Found", Location=other.url)
     with RawServer("127.0.0.2") as other:
@@ -87,11 +87,27 @@ def test_a_private_address_is_never_spoken_to(server, monkeypatch):
     with Session() as session, pytest.raises(FetchError, match="service.org is at 127.0.0.1"):
         session.get("http://service.org/", 1)
     assert not server.requests
+    record_property("cases", 4)
+
+
+def test_a_proxy_of_the_environment_is_the_users(server, monkeypatch):
+    """It looks names up itself; an address it would not have to look up is checked here."""
+    monkeypatch.delenv(web.TRUSTED)
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.setenv("NO_PROXY", "")
+    server.reply = lambda request, n: answer(b"content")
+    with Session() as session:
+        assert session.get("http://service.org/a", 1).content == b"content"
+        for host in ("10.0.0.1", "[::1]"):
+            with pytest.raises(FetchError, match="no public address"):
+                session.get(f"http://{host}/", 1)
+    assert [request.split()[1] for request in server.requests] == ["http://service.org/a"]
 
 
 @pytest.mark.promise("no redirect leads from https to another scheme")
 @pytest.mark.parametrize("target", ["http://a.org/x", "ftp://a.org/x", "file:///x", "//a.org/x"])
-def test_redirects_keep_to_https(monkeypatch, target):
+def test_redirects_keep_to_https(monkeypatch, target, record_property):
+    record_property("cases", 1)
     asked = []
 
     def get(self, url, **options):

@@ -117,7 +117,7 @@ def test_odd_answers(acquire_python, tmp_path, record_property):  # noqa: F811
         row, other = rows[FIRST], rows[OTHER]
         if name == "the same link for two":
             assert not row["url"] and not other["url"], name
-            assert "the volumes of 103" in row["refused"] and "of 101" in other["refused"]
+            assert "volumes of another" in row["refused"] == other["refused"]
         else:
             assert other["url"] and not other["refused"], name
             assert bool(row["url"]) == (not expected) and expected in row["refused"], (name, row)

@@ -227,9 +227,10 @@ RIGHT = {
 
 @pytest.mark.promise("what another kind of server gives rightly is taken")
 @pytest.mark.parametrize("name", RIGHT)
-def test_what_is_right_is_taken(server, content, name):
+def test_what_is_right_is_taken(server, content, name, record_property):
     server.reply = RIGHT[name](content)
     assert fetched(server, retries=2).contents == {"resampled_red.nii": noise(200_000, len(RED))}
+    record_property("cases", 1)
 
 
 # ---- what a query answers ----

@@ -22,6 +22,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -147,14 +148,10 @@ def link_of(api, experiment: int) -> str:
 
 def refuse_shared(rows: list[dict]) -> None:
     """Two experiments have no volume together: of whose brain it is, nobody knows."""
-    first = {}
+    n = Counter(row["url"] for row in rows if row["url"])
     for row in rows:
-        other = first.setdefault(row["url"], row)
-        if row["url"] and other is not row:
-            for one, two in ((row, other), (other, row)):
-                one["refused"] = f"the service gives it the volumes of {two['id']}"
-    for row in rows:
-        row["url"] = "" if row["refused"] else row["url"]
+        if n[row["url"]] > 1:
+            row |= {"url": "", "refused": "the service gives it the volumes of another as well"}
 
 
 def choose(rows: list[dict], args, tree) -> list[dict]:

@@ -174,6 +174,9 @@ class Session(requests.Session):
         """The answer whose headers came in time, at the end of all redirects."""
         given = url
         for _ in range(REDIRECTS + 1):
+            host = urlsplit(url).hostname or ""
+            with suppress(ValueError):  # a name is looked up when it is connected to
+                check_public(host, [str(ipaddress.ip_address(host))])
             with self.within(2 * timeout):
                 response = super().get(
                     url, timeout=timeout, stream=True, allow_redirects=False, **options
