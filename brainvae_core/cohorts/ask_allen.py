@@ -97,9 +97,9 @@ def row_of(record: dict) -> dict:
         is_good = isinstance(value, kind) and (
             value.isprintable() if kind is str else _counts(value)
         )
+        if name == "id" and not (is_good and value > 0):
+            raise Refused(f"an experiment has the id {str(value)[:100]!r}")
         if value is not None and not is_good:
-            if name == "id":
-                raise Refused(f"an experiment has the id {str(value)[:100]!r}")
             said = f"the service says {name} = {str(value)[:100]!r} of it"
             values |= {name: None, "refused": said}
     return {name: "" if value is None else value for name, value in values.items()}
