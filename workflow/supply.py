@@ -30,23 +30,30 @@ def packages(name):
 
 def lock(*options):
     """Look every package's files up anew; versions stay unless ``--upgrade`` is given."""
+    before = {name: (ROOT / name).read_bytes() for name in LOCKS}
+    times = {name: (ROOT / name).stat().st_mtime_ns for name in LOCKS}
+    own = [(name, version, hashes) for name, version, _, hashes in packages(LOCKS[0])]
+    for wheel in Path(os.environ.get("UV_FIND_LINKS") or "none").glob("*.whl"):
+        name, version = wheel.name.lower().split("-")[:2]
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        own.append((name, version.partition("+")[0], [digest]))
     for name in LOCKS:
         asked = ["allensdk==2.16.2", "tqdm"] if "acquire" in name else ["uv"]
         sources = ["-"] if "acquire" in name else ["pyproject.toml", "-", "--extra", "book"]
         command = [UV, "pip", "compile", "--quiet", "--universal", "--generate-hashes"]
         command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
         command += ["--python-version", PYTHON, "-o", name, *sources, *options]
-        # A folder's own builds are added below: with it none of the others would be listed.
+        # With a folder of own builds none of the others would be listed.
         given = {key: value for key, value in os.environ.items() if key != "UV_FIND_LINKS"}
         subprocess.run(command, cwd=ROOT, env=given, input="\n".join(asked), text=True, check=True)
-    text = (ROOT / "constraints.txt").read_text()
-    for wheel in Path(os.environ.get("UV_FIND_LINKS") or "none").glob("*.whl"):
-        package, version = wheel.name.split("-")[:2]
-        pinned = f"{package.lower()}=={version.partition('+')[0]} \\\n"
-        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        if pinned in text and digest not in text:
-            text = text.replace(pinned, f"{pinned}    --hash=sha256:{digest} \\\n")
-    (ROOT / "constraints.txt").write_text(text)
+    path = ROOT / LOCKS[0]
+    for name, version, hashes in own:  # such as PyTorch's for processors alone, of the same version
+        text, pinned = path.read_text(), f"\n{name}=={version} \\\n"
+        new = "".join(f"    --hash=sha256:{h} \\\n" for h in hashes if h not in text)
+        path.write_text(text.replace(pinned, pinned + new))
+    for name, content in before.items():
+        if (ROOT / name).read_bytes() == content:  # else make would build the environment anew
+            os.utime(ROOT / name, ns=(times[name], times[name]))
 
 
 def sbom():
