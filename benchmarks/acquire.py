@@ -37,6 +37,7 @@ from brainvae_core.cohorts.allen import acquire
 ROUNDS, BRAINS, WORKERS = 5, 4, 2
 CHANNELS = ("blue", "red", "green")
 MHD = """NDims = 3
+AnatomicalOrientation = RAI
 DimSize = 528 320 456
 ElementType = MET_USHORT
 ElementSpacing = 25 25 25
