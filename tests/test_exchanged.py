@@ -36,9 +36,9 @@ def test_a_metaimage_with_its_data_inside(record_property):
         damaged = bytearray(deflated)
         damaged[bit // 8] ^= 1 << bit % 8
         if bit // 8 > 1:  # before are the window and the level, which change no voxel
-            refused([("", read_metaimage, packed(meta, bytes(damaged)))])
+            refused([(".", read_metaimage, packed(meta, bytes(damaged)))])
     for wrong in (deflated[:-1], deflated[:-4], deflated[:99], b"", zlib.compress(b"1" * 10**6)):
-        refused([("", read_metaimage, packed(meta, wrong))])
+        refused([(".", read_metaimage, packed(meta, wrong))])
     record_property("cases", len(bits) + 6)
 
 

@@ -168,18 +168,17 @@ def registered_plane(contents: dict[str, bytes], plane: int) -> np.ndarray:
 def check_order(voxels: np.ndarray) -> None:
     """Refuse voxels whose neighbours are far more alike in another order of axes than the header's.
 
-    Of noise nothing is told; of brains another order is at least twice as rough.
+    Of noise nothing is told; in brains any other order is at least five times as rough.
     """
-    flat = voxels.reshape(-1, order="F")
-
-    def roughness(shape):
+    flat, rough = voxels.reshape(-1, order="F"), {}
+    stride = 499 if flat.size > 1e7 else 97  # primes: no plane or line is missed
+    for shape in permutations(voxels.shape):
         steps = (shape[0], shape[0] * shape[1])
-        some = np.arange(0, flat.size - max(steps), 97)  # prime: no plane or line is missed
+        some = np.arange(0, flat.size - max(steps), stride)
         here = flat[some].astype(np.int32)
-        return sum(np.abs(here - flat[some + step]).sum() for step in steps)
-
-    smoothest = min(permutations(voxels.shape), key=roughness)
-    if roughness(smoothest) < 0.8 * roughness(voxels.shape):
+        rough[shape] = sum(np.abs(here - flat[some + step]).sum() for step in steps)
+    smoothest = min(rough, key=rough.get)
+    if rough[smoothest] < 0.8 * rough[voxels.shape]:
         said, found = (" × ".join(map(str, shape)) for shape in (voxels.shape, smoothest))
         raise VolumeError(f"the header says {said} voxels, and the voxels run as {found} would")
 
