@@ -35,7 +35,7 @@ AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
 export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES ORIENTATION
 
-.PHONY: help env check fit test outputs book html report ccf authors acquire rehearsal notebooks full nightly lint bench clean clean-all
+.PHONY: help env check fit test outputs book html report ccf authors acquire rehearsal notebooks full nightly lint bench lock sbom audit clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -45,8 +45,9 @@ env: .venv/made ## the environment alone
 	  { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	@echo '── environment'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -c constraints.txt -e '.[book]'
+	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt > .venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/uv.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -c constraints.txt -b constraints.txt -e '.[book]'
 	touch $@
 
 # An environment of its own: AllenSDK, which only asks, needs NumPy 1.
@@ -130,6 +131,15 @@ full: .venv/made ## fit and score what results/full lacks of its profile: hours
 bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
 	for one in gpu scale fig2 bidirectional groups power one_brain; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
 	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
+
+lock: .venv/made ## pin every package's files by their hashes anew; LOCK=--upgrade takes newer versions
+	$(BIN)/python workflow/supply.py lock $(LOCK)
+
+sbom: .venv/made ## the packages of both environments as CycloneDX, to _build/sbom.json
+	$(BIN)/python workflow/supply.py sbom
+
+audit: .venv/made ## known vulnerabilities of both environments, where a database can be reached
+	$(BIN)/python workflow/supply.py audit
 
 MADE := _build .snakemake runs data .venv .venv-acquire
 clean: ## say what would be freed; make clean-all frees it

@@ -37,6 +37,7 @@ from brainvae_core.cohorts.allen import acquire
 ROUNDS, BRAINS, WORKERS = 5, 4, 2
 CHANNELS = ("blue", "red", "green")
 MHD = """NDims = 3
+AnatomicalOrientation = RAI
 DimSize = 528 320 456
 ElementType = MET_USHORT
 ElementSpacing = 25 25 25
@@ -137,6 +138,7 @@ def main():
     given = options(__doc__, "one round of two brains").parse_args()
     rounds, brains = (1, 2) if given.small else (ROUNDS, BRAINS)
     heading("Acquisition", torch.device("cpu"))
+    os.environ["BRAINVAE_TRUSTED_HOSTS"] = "127.0.0.1"
     with tempfile.TemporaryDirectory() as folder, part("acquisition"):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.path = f"{folder}/zip"

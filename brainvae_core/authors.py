@@ -18,8 +18,8 @@ from brainvae_core.cohorts import Atlas, authors_cohort, ccf_atlas, drawn_atlas,
 from brainvae_core.cohorts.allen import StorageError, locked
 from brainvae_core.cohorts.atlas import TERMS, whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
-from brainvae_core.cohorts.fetch import FetchError
 from brainvae_core.cohorts.orientation import upside_down
+from brainvae_core.cohorts.web import FetchError
 from brainvae_core.disk import sha256_of
 from brainvae_core.models import ReleasedConfig, load_run, read_released, run_name, save_run
 from brainvae_core.models.devices import Images, pick_device

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["BRAINVAE_TRUSTED_HOSTS"] = "127.0.0.1"  # where the local servers are
+
 CHROMIUM = (
     "--no-sandbox --disable-gpu --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"

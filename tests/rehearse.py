@@ -4,6 +4,7 @@
 kills it once on the way, and leaves FOLDER as `make acquire` would.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ N_BRAINS = 60
 def main():
     folder = Path(sys.argv[1])
     shutil.rmtree(folder, ignore_errors=True)
+    os.environ["BRAINVAE_TRUSTED_HOSTS"] = "127.0.0.1"
     sections, metadata = simulated_service(N_BRAINS, drawn_atlas(), seed=0)
     with AllenServer(sections, metadata) as server:
         server.faults, server.contents = draw_faults(list(sections), seed=0)

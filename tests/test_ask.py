@@ -38,7 +38,7 @@ METADATA = pd.DataFrame(
 
 QUICKLY = (  # the same script with short pauses between its attempts
     "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport ask_allen, ask_files\n"
-    "ask_files.PAUSE_S = 0.01\nsys.exit(ask_allen.main(sys.argv[1:]))"
+    "ask_files.METER.wait = lambda s: None\nsys.exit(ask_allen.main(sys.argv[1:]))"
 )
 
 
@@ -246,7 +246,7 @@ def test_no_service(ask, tmp_path):
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         status, rows, said = ask(base_url=url)
     assert (status, rows) == (2, None)
-    assert said.startswith(f"ask_allen: {url} gave no usable answer (<urlopen error")
+    assert said.startswith(f"ask_allen: {url} gave no usable answer (connection failed (NewConn")
     assert "check the network" in said and "\n" not in said
     assert not (tmp_path / "out").exists()
 

@@ -19,7 +19,7 @@ from brainvae_core import authors
 from brainvae_core.cohorts import authors as released_files
 from brainvae_core.cohorts import authors_cohort, drawn_atlas, open_cohort, simulate
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
-from brainvae_core.cohorts.fetch import FetchError, Meter, StoppedError
+from brainvae_core.cohorts.web import FetchError, Meter, StoppedError
 from brainvae_core.models import fit, load_run
 from brainvae_core.prepare import (
     cohort_content,

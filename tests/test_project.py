@@ -1,7 +1,6 @@
 """The project around the library: notebooks, book and environment say one thing."""
 
 import graphlib
-import importlib.metadata
 import json
 import os
 import re
@@ -12,10 +11,8 @@ from pathlib import Path
 import grimp
 import jupytext
 import pytest
-import yaml
 from chapters import quoted_of
 from executed import chapter
-from packaging.requirements import Requirement
 
 from brainvae_core.models import BetaVAEConfig
 from brainvae_core.models.config import PAPER
@@ -99,31 +96,6 @@ def test_a_chapter_is_short_and_its_sentences_take_their_numbers_from_the_run(pa
 def test_a_chapter_with_an_unknown_parameter_is_refused():
     with pytest.raises(ValueError, match="unknown setting 'betta'; did you mean model.beta?"):
         chapter(NOTEBOOKS[0].stem, betta=3)
-
-
-def test_conda_and_pip_describe_one_environment():
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert f"python{PYPROJECT['project']['requires-python']}" in conda
-    (pip,) = [d["pip"] for d in conda if isinstance(d, dict)]
-    listed = {str(Requirement(d)) for d in pip if not d.startswith("-")}
-    assert listed == {str(r) for r in requirements()}
-    assert "-c constraints.txt" in pip
-
-
-def test_every_package_is_pinned_within_its_range():
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if line)
-    for requirement in requirements():
-        assert requirement.specifier.contains(pins[requirement.name.lower()]), requirement
-    installed = {re.sub("[-_.]+", "-", d.name).lower() for d in importlib.metadata.distributions()}
-    pinned = {re.sub("[-_.]+", "-", name).lower() for name in pins}
-    assert installed - pinned <= {"pip", "brainvae"}
-
-
-def requirements():
-    project = PYPROJECT["project"]
-    return [
-        Requirement(d) for d in project["dependencies"] + project["optional-dependencies"]["book"]
-    ]
 
 
 def test_rooms_know_nothing_of_one_another_and_no_import_comes_back():

@@ -243,7 +243,7 @@ META = [
     ("TransformMatrix", "1 0 0 0 1 0", "reshape"),
     ("TransformMatrix", "1 0 0 0 0.8 0.6 0 -0.6 0.8", "oblique"),
     ("ElementByteOrderMSB", True, "in one byte order"),
-    ("CompressedData", True, "CompressedData = True; False is read"),
+    ("CompressedData", True, "incorrect header check"),
     *(("ElementDataFile", v, "names the data file") for v in ("LIST", "../../a.raw", None)),
 ]
 NRRD = [
@@ -252,6 +252,7 @@ NRRD = [
     (b"dimension: 3", b"dimension: 3\ndata file: x.raw", "detached data file"),
     (b"endian: little", b"content: x", "endian"),
     (b"sizes: 33 20 57", b"sizes: 33 20", "sizes 33 × 20; three"),
+    (b"sizes: 33 20 57", b"sizes: 33 20 57 1", "sizes 33 × 20 × 57 × 1; three|dimension"),
     (b"sizes: 33 20 57", b"sizes: 99999999999999999999 2 3", "sizes|int"),
     (b"(0,400,0)", b"none", "not three vectors"),
     (b"(0,400,0)", b"(200,300,0)", "oblique"),

@@ -1,8 +1,8 @@
 """Ask the Allen Institute which brains there are, where their volumes lie, and for the atlas.
 
 This file is run by the acquisition environment (environment-acquire.yml), which has AllenSDK and
-nothing of this project: with `ask_files.py` beside it, it imports AllenSDK, what AllenSDK needs and
-the standard library.
+nothing of this project: with `ask_files.py` and `web.py` beside it, it imports AllenSDK, what
+AllenSDK needs and the standard library.
 
     python ask_allen.py FOLDER --strain C57BL/6J --no-line --limit 100
 
@@ -17,11 +17,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,22 +38,22 @@ from ask_files import (  # noqa: E402
     STRUCTURES,
     TEMPLATE,
     Refused,
-    Unanswered,
     Usage,
+    ask,
     get_atlas_file,
     one_line,
-    persevere,
     write_beside,
 )
 from tqdm import tqdm  # noqa: E402
+from web import FetchError  # noqa: E402
 
 COLUMNS = (
     *("id", "sex", "strain", "transgenic_line", "product_id", "injection_structure"),
     *("injection_volume", "injection_ap", "injection_dv", "injection_ml", "url", "refused"),
 )
+TEXTS = ("sex", "strain", "transgenic_line", "injection_structure")
 NOT_ASKED = "not asked yet; run the same command again"
 NO_VOLUMES = "the service has no volumes on the 25 µm grid of this experiment"
-TIMEOUT_S = 60.0
 THREADS = 4
 BLOCK = 100  # experiments between two writings of experiments.csv
 GIVE_UP = 12  # experiments in a row without an answer: the service is down, not an experiment odd
@@ -61,7 +62,7 @@ GIVE_UP = 12  # experiments in a row without an answer: the service is down, not
 # ---- experiments ----
 
 
-def ask_experiments(cache, folder: Path) -> list[dict]:
+def ask_experiments(cache, folder: Path, url: str) -> list[dict]:
     """Rows of every experiment the service lists, by id, with neither ``url`` nor ``refused``."""
 
     def question(attempt):
@@ -72,7 +73,7 @@ def ask_experiments(cache, folder: Path) -> list[dict]:
             raise Refused(f"{len(rows)} experiments, of which some or all have no id of their own")
         return sorted(rows, key=lambda row: row["id"])
 
-    return persevere(question)
+    return ask(question, url)
 
 
 def row_of(record: dict) -> dict:
@@ -81,7 +82,7 @@ def row_of(record: dict) -> dict:
     if None in where:
         where = record.get("injection_coordinates") or [None] * 3
     values = {
-        "id": int(record["id"]),
+        "id": record["id"],
         "sex": record["gender"],
         "strain": record["strain"],
         "transgenic_line": record.get("transgenic_line"),
@@ -91,7 +92,22 @@ def row_of(record: dict) -> dict:
         **dict(zip(("injection_ap", "injection_dv", "injection_ml"), where)),  # noqa: B905
         "structure_id": record["structure_id"],
     }
+    for name, value in dict(values).items():
+        kind = str if name in TEXTS else int if name.endswith("id") else (int, float)
+        is_good = isinstance(value, kind) and (
+            value.isprintable() if kind is str else _counts(value)
+        )
+        if name == "id" and not (is_good and value > 0):
+            raise Refused(f"an experiment has the id {str(value)[:100]!r}")
+        if value is not None and not is_good:
+            said = f"the service says {name} = {str(value)[:100]!r} of it"
+            values |= {name: None, "refused": said}
     return {name: "" if value is None else value for name, value in values.items()}
+
+
+def _counts(number) -> bool:
+    """Whether it is a number as experiments have them."""
+    return not isinstance(number, bool) and -1e18 < number < 1e18
 
 
 def ask_urls(api, rows: list[dict], keep) -> None:
@@ -99,25 +115,43 @@ def ask_urls(api, rows: list[dict], keep) -> None:
     todo = [row for row in rows if row["refused"] == NOT_ASKED]
     in_a_row = 0
 
-    def ask(row):
+    def url_of(row):
         if in_a_row >= GIVE_UP:
             return "", NOT_ASKED
-        find = api.get_reference_aligned_image_channel_volumes_url
         try:
-            return persevere(lambda _: find(row["id"])), ""
-        except IndexError:
-            return "", NO_VOLUMES
-        except Unanswered as error:
+            url = ask(lambda _: link_of(api, row["id"]), api.api_url)
+            return (api.api_url + url, "") if url else ("", NO_VOLUMES)
+        except FetchError as error:
             return "", f"no answer to where its volumes lie: {error}"
 
     with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(todo), desc="addresses") as progress:
         for start in range(0, len(todo), BLOCK):
             block = todo[start : start + BLOCK]
-            for row, answer in zip(block, pool.map(ask, block)):  # noqa: B905
+            for row, answer in zip(block, pool.map(url_of, block)):  # noqa: B905
                 row["url"], row["refused"] = answer
                 in_a_row = 0 if answer[1] in ("", NO_VOLUMES) else in_a_row + 1
                 progress.update()
             keep()
+
+
+def link_of(api, experiment: int) -> str:
+    """Where on the API's host an experiment's own volumes lie; empty where it has none."""
+    build = api.build_reference_aligned_image_channel_volumes_url
+    found = api.do_query(build, lambda answer: answer["msg"], experiment)
+    for one in found[:1]:
+        is_own = one.get("attachable_id", experiment) == experiment
+        if not is_own or not re.fullmatch(r"/[!-.0-~][!-~]*", one["download_link"]):
+            raise Refused("a link that is not this experiment's, or of another host, came")
+        return one["download_link"]
+    return ""
+
+
+def refuse_shared(rows: list[dict]) -> None:
+    """Two experiments have no volume together: of whose brain it is, nobody knows."""
+    n = Counter(row["url"] for row in rows if row["url"])
+    for row in rows:
+        if n[row["url"]] > 1:
+            row |= {"url": "", "refused": "the service gives it the volumes of another as well"}
 
 
 def choose(rows: list[dict], args, tree) -> list[dict]:
@@ -227,12 +261,10 @@ def run(args, partial: Path) -> int:
         if args.injection_structure:
             path = get_atlas_file(STRUCTURES, cache, args, partial)
             tree = cache.get_structure_tree(file_name=str(path))
-        rows = ask_experiments(cache, partial)
-    except Unanswered as error:
-        raise Unanswered(
-            f"{args.base_url} gave no usable answer ({error}); check the network and --base-url, "
-            "then run the same command again"
-        ) from error
+        rows = ask_experiments(cache, partial, args.base_url)
+    except FetchError as error:
+        said = f"{args.base_url} gave no usable answer ({error})"
+        raise FetchError(f"{said}; check the network and --base-url") from error
     table = args.folder / "experiments.csv"
     kept = kept_urls(table, args.base_url)
     rows = choose(rows, args, tree)
@@ -245,6 +277,7 @@ def run(args, partial: Path) -> int:
         write_beside(table, content.encode())
 
     ask_urls(cache.api, rows, keep)
+    refuse_shared(rows)
     keep()
     without = [f"{row['id']}: {row['refused']}" for row in rows if row["refused"]]
     refused = len(without)
@@ -253,10 +286,8 @@ def run(args, partial: Path) -> int:
     for name in () if args.no_atlas else (STRUCTURES, ANNOTATION, TEMPLATE):
         try:
             print(get_atlas_file(name, cache, args, partial))
-        except (Refused, Unanswered) as error:
-            source = args.base_url if name == STRUCTURES else args.download_url
-            where = f"{source}: " if isinstance(error, Unanswered) else ""
-            print(f"no {name}: {where}{error}", file=sys.stderr)
+        except (Refused, FetchError) as error:
+            print(f"no {name}: {error}", file=sys.stderr)
             refused += 1
     return refused
 
@@ -265,7 +296,6 @@ def main(argv=None) -> int:
     """Run the command line; its exit status."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.disable()  # AllenSDK logs every file it asks for; errors are said once, in one line
-    socket.setdefaulttimeout(TIMEOUT_S)  # AllenSDK's queries set none
     try:
         args = parse(argv)
         args.folder.mkdir(parents=True, exist_ok=True)
@@ -277,7 +307,7 @@ def main(argv=None) -> int:
         finally:
             if not any(args.folder.iterdir()):
                 args.folder.rmdir()
-    except (Usage, Refused, Unanswered, OSError) as error:
+    except (Usage, Refused, FetchError, OSError) as error:
         print(f"ask_allen: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -7,63 +7,64 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import math
 import os
 import shutil
-import time
-import zlib
-from http.client import HTTPException
 from pathlib import Path
 
 import nrrd
+from allensdk.api.api import Api
 from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi
-from requests_toolbelt.exceptions import StreamingError
+from requests.utils import quote
+from web import AgainError, FetchError, Meter, persevere, read, read_json
 
 ANNOTATION, TEMPLATE = "annotation_25.nrrd", "average_template_25.nrrd"
 STRUCTURES, CHECKSUMS = "structures.json", "checksums.json"
 ANNOTATION_SHA256 = "c620cbcc562183e4dcd40250d440130501781f74b41de35b1c1bdabace290c42"
 SHAPE = [528, 320, 456]  # AP, DV, ML at 25 µm
 VOXEL_BYTES = {"unsigned short": 2, "uint16": 2, "unsigned int": 4, "uint32": 4, "float": 4}
-TRIES, PAUSE_S = 4, 0.5
-# AllenSDK looks neither at an answer's "success" nor at its shape, so a sick answer shows as one of
-# the last three.
-FAILURES = (OSError, HTTPException, StreamingError, ValueError, KeyError, TypeError, AttributeError)
+LARGEST_NRRD = 4 * math.prod(SHAPE) + (1 << 20)  # bytes, packed or not
+RETRIES, METER = 3, Meter()
 
 
 class Refused(ValueError):
     """What came is not what was asked for; one line."""
 
 
-class Unanswered(RuntimeError):
-    """The service gave no usable answer, however often it was asked; one line."""
-
-
 class Usage(ValueError):
     """The question is wrong; one line."""
 
 
-def persevere(question):
-    """Call ``question(attempt)`` until it answers, with growing pauses; else `Unanswered`."""
-    for attempt in range(TRIES):
+# AllenSDK's own two ways to the network wait for ever, and take whatever comes.
+Api.retrieve_parsed_json_over_http = lambda self, url, post=False: read_json(
+    quote(url, ";/?:@&=+$,")
+)
+Api.retrieve_file_over_http = lambda self, url, path, zipped=False: Path(path).write_bytes(
+    read(url, LARGEST_NRRD)
+)
+
+
+def ask(question, url: str):
+    """What ``question(attempt)`` gives, asked again while nothing usable comes; or `FetchError`."""
+    attempts = itertools.count()
+
+    def attempt():
         try:
-            return question(attempt)
-        except FAILURES as error:
-            answer = getattr(error, "response", None)  # requests keeps it there, urllib is it
-            answer = error if answer is None else answer
-            status = getattr(answer, "code", None) or getattr(answer, "status_code", None)
-            is_final = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
-            if is_final or attempt == TRIES - 1:
-                raise Unanswered(one_line(error)) from error
-            wait = str((getattr(answer, "headers", None) or {}).get("Retry-After", "0"))
-            wait = min(float(wait), 60) if wait.isdecimal() else 0
-            time.sleep(max(wait, PAUSE_S * 2**attempt))
+            return question(next(attempts))
+        except (AgainError, FetchError, OSError):
+            raise
+        except Exception as error:  # AllenSDK does not look at the shape of what it takes apart
+            raise AgainError(one_line(error)) from None
+
+    return persevere(attempt, url, METER, RETRIES)
 
 
 def one_line(error) -> str:
     """The first line of an error; its kind where it says nothing or was not raised here."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    said_here = isinstance(error, (OSError, Refused, Unanswered, Usage))
+    said_here = isinstance(error, (OSError, Refused, FetchError, Usage))
     return text if said_here else f"{type(error).__name__}: {text}"
 
 
@@ -120,7 +121,7 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
         except Refused as error:
             raise Refused(f"{local[0]}: {error}") from error
     else:
-        fresh = persevere(question)
+        fresh = ask(question, args.base_url if name == STRUCTURES else args.download_url)
     home.mkdir(parents=True, exist_ok=True)
     known[name] = sha256_of(fresh)
     write_beside(target, fresh.read_bytes())
@@ -134,8 +135,8 @@ def check_nrrd(path: Path) -> None:
         with open(path, "rb") as file:
             head = nrrd.read_header(file)
             voxels = file if head["encoding"] == "raw" else gzip.GzipFile(fileobj=file)
-            sizes, found = [int(s) for s in head["sizes"]], len(voxels.read())
-    except (EOFError, nrrd.NRRDError, zlib.error, KeyError, ValueError, OSError) as error:
+            sizes, found = [int(s) for s in head["sizes"]], len(voxels.read(LARGEST_NRRD))
+    except Exception as error:  # of whichever library
         raise Refused(f"not whole: {one_line(error)}") from error
     expected = math.prod(SHAPE) * VOXEL_BYTES.get(head["type"], 0)
     if sizes != SHAPE or found != expected:

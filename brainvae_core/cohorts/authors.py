@@ -14,24 +14,27 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import requests
-import urllib3
 from tqdm import tqdm
 
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, whole_factor
 from brainvae_core.cohorts.cohort import Cohort
-from brainvae_core.cohorts.fetch import (
+from brainvae_core.cohorts.files import first_line
+from brainvae_core.cohorts.preprocess import preprocess
+from brainvae_core.cohorts.web import (
     AgainError,
     FetchError,
     Meter,
+    Session,
+    announced,
+    check_status,
+    content_range,
     persevere,
     pieces,
-    retry_after,
+    telling,
 )
-from brainvae_core.cohorts.files import first_line
-from brainvae_core.cohorts.preprocess import preprocess
 
 BLOCK = 64  # sections that are looked at at once
+LARGEST_FILE = 1 << 32  # bytes; the array has about 2³⁰
 
 
 # ---- the array ----
@@ -138,8 +141,7 @@ def fetch_file(
     url = re.sub(r"(//www\.dropbox\.com/.*[?&])dl=0", r"\1dl=1", url)  # else a page about the file
     if path.is_file() and _about(about) == {"url": url, "bytes": path.stat().st_size}:
         return path
-    with requests.Session() as session:
-        session.headers["User-Agent"] = "brainvae"
+    with Session() as session:
         persevere(lambda: _fetch_on(session, url, part, about, timeout, meter), url, meter, retries)
     try:
         check(part)
@@ -163,37 +165,30 @@ def _about(path) -> dict:
 def _fetch_on(session, url, part, about, timeout, meter):
     """One try at the rest of a file."""
     kept, headers = _about(about), {"Accept-Encoding": "identity"}
-    came = part.stat().st_size if part.exists() and kept.get("url") == url else 0
-    if not came or not kept.get("etag"):
-        came = 0
-    else:
-        headers |= {"Range": f"bytes={came}-", "If-Range": kept["etag"]}
-    try:
-        with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            start, size = _announced(response, url, came, kept.get("etag"), part)
-            etag = response.headers.get("ETag", "")
-            etag = "" if etag.startswith("W/") else etag  # a weak one says nothing of bytes
-            body = pieces(response, timeout)
-            first = next(body, b"")
-            if not start and first.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":  # what came is kept
-                led = f", which led to {response.url}" if response.url != url else ""
-                raise FetchError(f"a web page instead of a file came from {url}{led}")
-            about.write_text(json.dumps({"url": url, "etag": etag}))
-            bar = tqdm(desc=part.name[1:-5], initial=start, total=size, unit="B", unit_scale=True)
-            with part.open("r+b" if start else "wb") as file, bar:
-                file.seek(start)
-                for piece in chain([first], body):
-                    file.write(piece)
-                    bar.update(len(piece))
-                    meter.count(len(piece))
-                file.flush()
-                os.fsync(file.fileno())
-                came = file.tell()
-    except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-        cause = getattr(error.args[0] if error.args else None, "reason", None) or error
-        raise AgainError(f"connection failed ({type(cause).__name__})") from None
-    except (requests.RequestException, ValueError) as error:
-        raise FetchError(f"{type(error).__name__} at {url}; check the address") from None
+    etag = kept.get("url") == url and kept.get("etag")
+    came = part.stat().st_size if part.exists() and etag else 0
+    if came:
+        headers |= {"Range": f"bytes={came}-", "If-Range": etag}
+    with telling(url), session.get(url, timeout, headers=headers) as response:
+        start, size = _announced(response, url, came, etag, part)
+        etag = response.headers.get("ETag", "")
+        etag = "" if etag.startswith("W/") else etag  # a weak one says nothing of bytes
+        body = pieces(session, response, timeout, LARGEST_FILE - start)
+        first = next(body, b"")
+        if not start and first.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":  # what came is kept
+            led = f", which led to {response.url}" if response.url != url else ""
+            raise FetchError(f"a web page instead of a file came from {url}{led}")
+        about.write_text(json.dumps({"url": url, "etag": etag}))
+        bar = tqdm(desc=part.name[1:-5], initial=start, total=size, unit="B", unit_scale=True)
+        with part.open("r+b" if start else "wb") as file, bar:
+            file.seek(start)
+            for piece in chain([first], body):
+                file.write(piece)
+                bar.update(len(piece))
+                meter.count(len(piece))
+            file.flush()
+            os.fsync(file.fileno())
+            came = file.tell()
     if size is not None and came != size:
         if came > size:
             part.unlink()
@@ -202,20 +197,12 @@ def _fetch_on(session, url, part, about, timeout, meter):
 
 def _announced(response, url, came, etag, part):
     """From where on an answer has the file's bytes, and of what size it is, where it says so."""
-    status, headers = response.status_code, response.headers
-    said, whole = headers.get("Content-Range", ""), headers.get("Content-Length", "")
-    if status == 200:
-        return 0, int(whole) if whole.isdecimal() else None
-    if status == 206:
-        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", said.strip())
-        start, last, size = map(int, found.groups()) if found else (0, 0, 0)
-        if (start, last + 1) == (came, size) and headers.get("ETag", etag) == etag:
-            return start, size
-    if status in (206, 416):
+    start, stop, size = content_range(response) or (0, 0, 0)
+    is_rest = response.status_code == 206 and (start, stop) == (came, size)
+    if is_rest and size <= LARGEST_FILE and response.headers.get("ETag", etag) == etag:
+        return start, size
+    if response.status_code in (206, 416):
         part.unlink(missing_ok=True)
-        raise AgainError(f"HTTP {status}, Content-Range {said!r}, came for other bytes")
-    if status == 429 or status >= 500:
-        raise AgainError(f"HTTP {status}", retry_after(headers.get("Retry-After", "")))
-    raise FetchError(
-        f"HTTP {status} at {url}: the file was moved, or may not be had without asking"
-    )
+        raise AgainError(f"HTTP {response.status_code} came for other bytes than are missing")
+    check_status(response, url, ": the file was moved, or may not be had without asking")
+    return 0, announced(response, LARGEST_FILE, url)
