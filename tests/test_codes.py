@@ -95,6 +95,8 @@ def test_dead_latents_are_no_axes_of_the_null():
     np.testing.assert_allclose(null.mean(), doubled.mean(), atol=0.02)
     one = matching_null(reference[:, :1], reference[:, :1] * -3 + 1, 4, 0)
     np.testing.assert_allclose(one, np.ones((4, 1)))  # a single axis has nowhere to turn
+    two = matching_null(reference[:, :2], reference[:, :2], 200, 0)
+    assert two.mean() == pytest.approx(0.9, abs=0.02)  # of |cos| up to 45° on either side
     again, other = (matching_null(reference, dead, 200, seed) for seed in (0, 1))
     assert np.array_equal(null, again) and not np.allclose(null, other)
 

@@ -83,6 +83,7 @@ def test_nonsense_is_refused_by_name():
     cases = [
         ("not finite", auc, np.where(truth, np.nan, scores), scores),
         ("all clean or all corrupted", auc, scores, []),
+        ("one number of columns", outlier_score, np.eye(9, 2), np.eye(9, 3)),
     ]
     refused(cases)
     maps, masks = np.zeros((3, *SHAPE)), np.zeros((3, *SHAPE), bool)

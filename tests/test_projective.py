@@ -170,6 +170,11 @@ def test_outliers_are_those_with_a_strong_tail():
     assert not outlier_latents(made_field(total), np.arange(7) < 3).any()
     active = np.arange(7) != 4
     assert not outlier_latents(made_field(total), active).any()
+    logs = np.array([-0.3, -0.2, -0.1, 0, 0.1, 0.2])  # with a larger one MAD = 0.2
+    limit = 2.5 * 1.4826 * 0.2
+    for tail, starred in ((limit - 0.01, []), (limit + 0.01, [6])):
+        total[:, 3], total[:, 0] = np.exp([*logs, tail]), 0
+        assert np.flatnonzero(outlier_latents(made_field(total))).tolist() == starred
     total[:] = 1  # alike but for one
     for tail, starred in ((1.08, []), (1.12, [4])):
         total[4, 0] = tail
