@@ -161,15 +161,9 @@ def test_neighbours_spread_and_clustering_are_counted_plainly():
     samples = [rng.standard_normal((23, 23)) @ root for _ in range(20)]
     expected = np.mean([nearest_distances(sample) for sample in samples])
     assert clustering(codes) == pytest.approx(between.min(axis=1).mean() / expected)
-
-
-@given(st.integers(0, 99), st.floats(0.01, 100), st.floats(-9, 9))
-def test_turning_moving_and_stretching(seed, scale, shift):
-    codes = gaussian(30, 3, seed)
-    turned = scale * codes @ ortho_group.rvs(3, random_state=seed) + shift
-    assert clustering(turned) == pytest.approx(clustering(codes), rel=1e-6)
-    padded = np.column_stack([codes, np.full(30, 0.7)])
-    assert clustering(padded) == pytest.approx(clustering(codes), rel=1e-6)
+    padded = np.column_stack([codes, np.full(23, 0.7)])  # of singular covariance
+    turned = 7 * padded @ ortho_group.rvs(4, random_state=0) - 3
+    assert clustering(turned) == pytest.approx(clustering(padded)) == clustering(codes)
 
 
 # ---- in which tail unusual brains lie ----

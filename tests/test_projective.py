@@ -190,15 +190,6 @@ def test_traversal_is_the_decoder_along_each_latent():
     np.testing.assert_allclose(images[:, 2], model.decode(z0[None]).repeat(3, 0), atol=1e-5)
 
 
-def test_region_profile_is_a_mean_and_not_a_sum():
-    masks = np.zeros((2, HEIGHT, WIDTH), dtype=bool)
-    masks[0, :1, :2] = masks[1, 3:, 5:] = True
-    variance = np.arange(1.0, LATENTS + 1)[:, None, None] * np.ones((HEIGHT, WIDTH))
-    variance[:, masks[1]] *= 10
-    profile = region_profile(variance, masks)
-    np.testing.assert_allclose(profile, [[1, 10], [2, 20], [3, 30]])
-
-
 def test_errors_name_what_was_given():
     model, z0, ones = Linear(), np.zeros(3), np.ones
     wrong = Answers(decode=lambda z: np.zeros((len(z), 4)))
