@@ -105,6 +105,7 @@ def test_seeds_that_agree_leave_no_doubt_whatever_the_grids_order(order):
     assert (found.at, found.interval, found.n_seeds) == (8, (8, 8), 3)
     assert found.shares.tolist() == (DIMS[order] == 8).tolist() and found.no_knee == 0
     assert found.distance == knee(DIMS, hinge(DIMS, 8))[1]
+    assert found.p_straight == 1 / 1001  # as far as none, and as the curve itself
 
 
 def test_shares_are_what_counting_all_resamples_gives(resampled):
