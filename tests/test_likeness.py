@@ -118,6 +118,12 @@ def test_a_measure_is_what_was_planted():
     np.testing.assert_allclose(found[["anatomy", "brightness", "registration"]][:3], 0, atol=1e-4)
 
 
+def test_tissue_is_called_by_the_region_that_has_most_of_it():
+    (name, mask), *_ = REGIONS.items()
+    found = section_changes(drawn(2, 5), MEAN, ATLAS.brain_mask, {name: mask}, ATLAS.pixel_um)
+    assert {measure.split()[0] for measure in found["anatomy"]} == {name, "tissue"}
+
+
 def test_what_all_brains_share_is_no_difference():
     images = drawn(6, 5)
     dimmer, brighter = measured(images * 0.8), measured(images * 0.8 + 0.1)
@@ -164,6 +170,16 @@ def test_nothing_is_found_in_nothing_as_often_as_is_said(covariate):
         kind = difference_kind(changes, design, tested, n_permutations=99).kind
         found += kind != "no difference"
     assert binomtest(found, n_cohorts, 0.05).pvalue > 0.01
+
+
+def test_covariates_that_say_nothing_leave_more_doubt():
+    rng, widths = np.random.default_rng(1), []
+    changes, covariates = table_of(rng, N, shift=1), rng.normal(size=(N, 10))
+    for design in (GROUPS, np.hstack([GROUPS, covariates])):
+        tested = np.arange(design.shape[1]) == 1
+        found = difference_kind(changes, design, tested, n_permutations=99).table
+        widths.append((found["high"] - found["low"]).mean())
+    assert widths[1] > widths[0]
 
 
 @settings(max_examples=20, deadline=None)

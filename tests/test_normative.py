@@ -227,6 +227,7 @@ def test_what_gives_no_norm_is_refused_by_name():
     refused(
         [
             ("11 reference brains are too few for a norm with 0", Norm, values[:11]),
+            ("12 reference brains are too few for a norm with 1", Norm, values[:12], ages[:12]),
             ("50 brains have 49 rows of covariates", Norm, values, ages[:49]),
             ("covariate 1 is the same in all", Norm, values, np.hstack([ages, 0 * ages + 3])),
             ("covariate 1 is a sum", Norm, values, np.hstack([ages, 2 * ages - 1])),
