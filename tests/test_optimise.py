@@ -220,6 +220,8 @@ def test_codes_are_those_of_block_means_and_logits_their_interpolation(halvings,
     grown, other = (grow(model, Images(fine, CPU), seed) for seed in (3, 4))
     assert grown.tensors().keys() == BetaVAE(latent_dim, fine.shape[1:]).tensors().keys()
     assert not torch.equal(grown.encoder[0].weight, other.encoder[0].weight)
+    again = grow(model, Images(fine, CPU), 3)  # whatever else has been drawn meanwhile
+    assert all(map(torch.equal, again.parameters(), grown.parameters()))
     of_both = zip(grown.posterior(fine), model.posterior(block_mean(fine)), strict=True)
     for found, expected in of_both:
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
