@@ -127,11 +127,10 @@ def test_a_model_that_paints_what_it_sees_agrees_with_itself(masks, images):
 
 def test_the_agreement_of_fits_is_of_active_latents(masks, images):
     read = both_directions(Toy(masks, SHARES * [[1], [0], [1]]), images, masks, C)
-    found = agreement_of(read, ACTIVE, 120)
+    found = agreement_of(read, ACTIVE, 40)
     ranks = spearmanr(SHARES[0], SHARES[2]).statistic
     assert found.own == pytest.approx(1) and found.beyond == pytest.approx(1 - ranks)
-    brains = read.receptive.bootstrapped(100, 0)  # the most; regions are drawn every time
-    draws = agreement_draws(brains, read.profile, 120, 0, ACTIVE)
+    draws = agreement_draws(read.receptive.bootstrapped(40, 0), read.profile, 40, 0, ACTIVE)
     np.testing.assert_array_equal(found.beyond_resamples, own_over_others(draws))
     np.testing.assert_allclose(found.own_resamples, draws[:, [0, 2], [0, 2]].mean(axis=1))
 
