@@ -90,6 +90,9 @@ def test_holes_in_one_group_are_damage_and_move_no_other_measure():
         images[i, 24 + 2 * i : 32 + 2 * i, 20 + 3 * i : 28 + 3 * i] = 0
     holed = measured(images)
     assert difference_kind(holed, asked(GROUPS)).kind == "damage"
+    share, there = holed["damage"].iloc[:, 0], np.arange(N)
+    there = (there >= N // 2) & (there < N - 2)
+    assert share[there].min() > share[~there].max()
     moved = (holed - whole)["registration"].drop(columns="plane")
     assert moved.abs().max().max() < 20  # µm, a fifth of a pixel
 
