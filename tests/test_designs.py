@@ -133,6 +133,8 @@ def test_what_cannot_be_compared_is_refused_with_what_to_do():
         ("born holds dates", with_(born=pd.date_range("2024-01-01", periods=12)), "born"),
     ]
     refused([(message, design_of, *given) for message, *given in cases])
+    small = with_(dose=1e-6 * np.arange(12) ** 2)  # in whatever unit
+    assert design_of(small, "genotype", ["age", "dose"]).matrix.shape == (12, 4)
     refused(
         [
             ("no column 'qqq'; it has genotype, age", usable_brains, brains, "age", ["qqq"]),

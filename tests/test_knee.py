@@ -50,6 +50,12 @@ def test_a_line_and_a_constant_have_no_knee(y):
     assert np.isnan(x) and distance == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize(("share", "at"), [(0.049, np.nan), (0.051, 8)])
+def test_a_curve_within_5_percent_of_its_chord_has_none(share, at):
+    y = -DIMS - np.where(DIMS == 8, share * np.ptp(DIMS), 0)
+    np.testing.assert_allclose(knee(DIMS, y), (at, share))
+
+
 @pytest.mark.parametrize("y", [[1, 0], [1, np.nan, 0], [np.nan] * 4])
 def test_fewer_than_three_points_have_neither_knee_nor_distance(y):
     assert np.isnan(knee(np.arange(len(y)), y)).all()

@@ -170,6 +170,9 @@ def test_rows_of_what_was_left_out_have_the_jackknifes_interval():
     rows, less = (np.stack([left_out_values(spans, f) for f in pairs[m]]) for m in MADE)
     assert of_row(apart) == pytest.approx(from_left_out(rows, 12, less))
 
+    alone = left_out_table(np.mean, {"mean": [scores(0, 1)[0]]})
+    assert set(alone["n_brains"]) == {12} and alone["left_out"].tolist() == list(range(13))
+
 
 def test_rows_are_named():
     table = summarise(study(VAE=scores(0), PCA=scores(1, 1)), by="model").assign(beta=3)
