@@ -131,6 +131,7 @@ def test_tissue_is_called_by_the_region_that_has_most_of_it():
     (name, mask), *_ = REGIONS.items()
     found = section_changes(drawn(2, 5), MEAN, ATLAS.brain_mask, {name: mask}, ATLAS.pixel_um)
     assert {measure.split()[0] for measure in found["anatomy"]} == {name, "tissue"}
+    assert not any(measure.startswith("tissue") for measure in measured(drawn(2, 5))["anatomy"])
 
 
 def test_what_all_brains_share_is_no_difference():
