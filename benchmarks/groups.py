@@ -87,7 +87,7 @@ def study(made, effect, planted, reference, models, seed) -> list[dict]:
     plane = displaced(mean[None], reference.atlas, "ap_position", 1.0)[0] - mean
     by_name = dict(zip(regions, masks, strict=True))
     changes = section_changes(lab.images, mean, inside, by_name, um, plane)
-    told = difference_kind(changes, design.matrix, design.tested, **asked)
+    told = difference_kind(changes, design, **asked)
     rows.append({"tool": TOOLS[5], "p": told.table["p_family"].min(), "told": told.kind})
     for row in rows:
         row["found"] = row["p"] <= LEVEL

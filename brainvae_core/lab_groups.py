@@ -180,8 +180,7 @@ def kind_of_difference(p, reference, brains, groups: Groups, judged) -> Likeness
     changes = section_changes(images, mean, atlas.brain_mask, masks, atlas.pixel_um, plane)
     return difference_kind(
         changes,
-        groups.design.matrix,
-        groups.design.tested,
+        groups.design,
         flagged=(judged.kind != "none")[groups.used],
         n_permutations=p.lab.n_permutations,
     )

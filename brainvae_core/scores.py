@@ -127,7 +127,7 @@ def reconstruction(p, cohort):
             "deviation": norm_ratio(test, answers, mean_section),
             "training less test": of_seen - of_test[: len(seen)],
         }
-        return pd.concat([scores_table({k: of}) for k, of in found.items()], ignore_index=True)
+        return scores_table(found)
 
     return of_run
 

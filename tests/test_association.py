@@ -69,25 +69,6 @@ def test_only_active_latents_are_compared():
 # ---- resampled brains and regions ----
 
 
-def stack(seed, n_resamples=6, n_rois=9, latents=4):
-    """Fields of resampled brains, and a profile that goes with them in part."""
-    rng = np.random.default_rng(seed)
-    base = rng.normal(size=(n_rois, latents))
-    fields = np.exp(base + 0.2 * rng.normal(size=(n_resamples, n_rois, latents)))
-    return fields, np.exp(base.T + rng.normal(size=(latents, n_rois)))
-
-
-def test_a_seed_makes_the_same_draws_which_lie_about_the_agreement():
-    fields, profile = stack(0, n_rois=40)
-    draws = agreement_draws(fields, profile, 300, seed=3)
-    assert draws.shape == (300, 4, 4) and np.abs(draws).max() <= 1
-    np.testing.assert_array_equal(draws, agreement_draws(fields, profile, 300, seed=3))
-    assert not np.array_equal(draws, agreement_draws(fields, profile, 300, seed=4))
-    whole = cross_agreement(fields.mean(axis=0), profile)
-    assert np.abs(draws.mean(axis=0) - whole).max() < 0.1
-    assert draws.std(axis=0).min() > 0.03
-
-
 def test_draws_are_of_every_resample_and_of_regions_with_repeats():
     """Two resamples of opposite order, two regions told apart: every draw can be listed."""
     up = np.arange(3.0)[:, None]

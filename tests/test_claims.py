@@ -14,7 +14,7 @@ def table(**means):
     of_brain = rng.normal(0, 1, 12)
     return pd.concat(
         [
-            scores_table(of_brain + mean + rng.normal(0, 0.1, 12), model=name, at=at)
+            scores_table({"s": of_brain + mean + rng.normal(0, 0.1, 12)}).assign(model=name, at=at)
             for name, by_at in means.items()
             for at, mean in by_at.items()
         ],

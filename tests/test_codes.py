@@ -1,17 +1,19 @@
-"""Codes: which latent is which, neighbours, and tails."""
+"""Codes: which latent is which, planted factors, neighbours, and tails."""
 
 from itertools import permutations
 from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
 from scipy.stats import ortho_group
 
 from brainvae_core.metrics import (
+    active_latents,
     clustering,
+    linear_recovery,
     match_latents,
     matching_null,
     nearest_distances,
@@ -93,8 +95,53 @@ def test_dead_latents_are_no_axes_of_the_null():
     np.testing.assert_allclose(null.mean(), doubled.mean(), atol=0.02)
     one = matching_null(reference[:, :1], reference[:, :1] * -3 + 1, 4, 0)
     np.testing.assert_allclose(one, np.ones((4, 1)))  # a single axis has nowhere to turn
+    two = matching_null(reference[:, :2], reference[:, :2], 200, 0)
+    assert two.mean() == pytest.approx(0.9, abs=0.02)  # of |cos| up to 45° on either side
     again, other = (matching_null(reference, dead, 200, seed) for seed in (0, 1))
     assert np.array_equal(null, again) and not np.allclose(null, other)
+
+
+# ---- recovery of planted factors and active latents ----
+
+
+def normal(n, columns, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, columns))
+
+
+KNOWN, OTHER = normal(60, 3, 1), normal(41, 3, 2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
+def test_rotated_scaled_and_shifted_codes_hold_the_same(seed, scale, shift):
+    turn = ortho_group.rvs(3, random_state=seed) * scale
+
+    def turned(codes):  # with a dead latent and a copy besides
+        codes = codes @ turn + shift
+        return np.column_stack([codes, np.full(len(codes), 0.3), 2 * codes[:, :1] + 1])
+
+    np.testing.assert_allclose(
+        linear_recovery(turned(KNOWN), KNOWN, turned(OTHER), OTHER), 1, atol=1e-6
+    )
+
+
+def test_a_second_implementation_of_recovery_agrees():
+    train, test = normal(60, 4, 7), normal(41, 4, 8)
+    train[:, :3] += KNOWN
+    test[:, :3] += OTHER
+    found = linear_recovery(train, KNOWN, test, OTHER)
+    for factor in range(3):
+        design = np.column_stack([np.ones(60), train])
+        weights = np.linalg.solve(design.T @ design, design.T @ KNOWN[:, factor])
+        truth = OTHER[:, factor]
+        error = truth - np.column_stack([np.ones(41), test]) @ weights
+        expected = 1 - (error**2).sum() / ((truth - truth.mean()) ** 2).sum()
+        assert found[factor] == pytest.approx(expected, rel=1e-10)
+
+
+def test_active_latents_are_those_that_vary_over_brains():
+    means = normal(500, 5) * [1.0, 0.5, 0.11, 0.09, 0.0] + [0, 0, 0, 0, 7.0]
+    np.testing.assert_array_equal(active_latents(means), [True, True, True, False, False])
 
 
 # ---- neighbours in latent space ----
@@ -114,15 +161,9 @@ def test_neighbours_spread_and_clustering_are_counted_plainly():
     samples = [rng.standard_normal((23, 23)) @ root for _ in range(20)]
     expected = np.mean([nearest_distances(sample) for sample in samples])
     assert clustering(codes) == pytest.approx(between.min(axis=1).mean() / expected)
-
-
-@given(st.integers(0, 99), st.floats(0.01, 100), st.floats(-9, 9))
-def test_turning_moving_and_stretching(seed, scale, shift):
-    codes = gaussian(30, 3, seed)
-    turned = scale * codes @ ortho_group.rvs(3, random_state=seed) + shift
-    assert clustering(turned) == pytest.approx(clustering(codes), rel=1e-6)
-    padded = np.column_stack([codes, np.full(30, 0.7)])
-    assert clustering(padded) == pytest.approx(clustering(codes), rel=1e-6)
+    padded = np.column_stack([codes, np.full(23, 0.7)])  # of singular covariance
+    turned = 7 * padded @ ortho_group.rvs(4, random_state=0) - 3
+    assert clustering(turned) == pytest.approx(clustering(padded)) == clustering(codes)
 
 
 # ---- in which tail unusual brains lie ----
@@ -166,7 +207,13 @@ def test_what_is_beyond_chance_is_counted_from_every_way_in_which_brains_can_be_
 
 def test_nonsense_is_refused_by_name():
     z, unusual = some_codes(7)
+    a, b, c, d = (normal(*size) for size in ((300, 5), (300, 4), (170, 5), (170, 4)))
     cases = [
+        (r"codes_train \(299, 5\) and factors_train \(300, 4\)", linear_recovery, a[1:], b, c, d),
+        ("codes_train .* codes_test .* one number of col", linear_recovery, a, b, c[:, 1:], d),
+        (r"columns \[2\].* over the train brains", linear_recovery, a, b * [1, 1, 0, 1], c, d),
+        (r"columns \[0, 2\].* over the test brains", linear_recovery, a, b, c, d * [0, 1, 0, 1]),
+        ("4 training brains .* at least 5", linear_recovery, KNOWN[:4], KNOWN[:4], OTHER, OTHER),
         (r"codes \(60, 4\) and reference \(60, 5\)", match_latents, REFERENCE, REFERENCE[:, :4]),
         (r"reference is \(60,\)", match_latents, REFERENCE[:, 0], REFERENCE),
         ("all the same", clustering, np.ones((5, 3))),

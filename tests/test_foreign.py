@@ -229,5 +229,3 @@ def test_a_wrong_decoder_is_refused_when_it_is_wrapped():
         (r"decoder answered a list \(\)", lambda z: [z]),
     ]
     refused([(message, FromTorch, Linear().encoder, answer, SHAPE) for message, answer in cases])
-    with pytest.raises(ValueError, match="device='tpu9' is not here; auto, cpu"):
-        FromTorch(Linear().encoder, Linear().decoder, SHAPE, device="tpu9")

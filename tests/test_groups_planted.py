@@ -176,7 +176,7 @@ def test_cohorts_without_a_difference_raise_as_many_alarms_as_told(where, n, req
             usable, design = model_of(lab.metadata, covariates)
             asked = {"n_permutations": 99, "seed": seed}
             regions = group_differences(by_region[usable], design, **asked)
-            told = difference_kind(changes[usable], design.matrix, design.tested, **asked)
+            told = difference_kind(changes[usable], design, **asked)
             alarms[model, "regions"] += regions["p_family"].min() <= 0.05
             alarms[model, "kind"] += told.kind != "no difference"
     print(f"{where}: false alarms of {n}: {alarms}")

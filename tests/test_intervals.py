@@ -128,6 +128,7 @@ def test_the_jackknife_of_a_mean_is_the_textbook_error(n):
     assert found.value == pytest.approx(x.mean()) and found[3:] == (n, 1)
     wanted = stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / n**0.5
     assert half(found) == pytest.approx(wanted, rel=0.01)
+    assert jackknife(np.mean, [[np.full(n, 2.0)]])[:3] == (2, 2, 2)
     sizes = []
     jackknife(lambda x: sizes.append(len(x)) or x.mean(), [[np.arange(100.0)]])
     assert sizes == [100] + 20 * [95]
@@ -237,6 +238,7 @@ def test_a_difference_of_shares_is_newcombes():
         ((20.2, 0.3, 40.1), "20.2 [0.3, 40.1]", 1),
         ((7.0, 7.0, 7.0), "7 [7, 7]", 1),
         ((1.0, 1.0, 1.0), "1.000 [1.000, 1.000]", 1),
+        ((0.5, 1e-6, 1.0), "0.5000 [0.0000, 1.0000]", 1),
         ((-1e-9, -2e-9, 0.0), "0.0000 [0.0000, 0.0000]", 0),
     ],
 )

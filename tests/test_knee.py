@@ -1,7 +1,5 @@
 """The knee of a curve: known corners, closed forms, another route, and what the seeds say."""
 
-import importlib
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from refusals import refused
 
-from brainvae_core.metrics import choose_point, knee, knee_over_seeds
-
-KNEE = importlib.import_module("brainvae_core.metrics.knee")  # of one name with its function
+from brainvae_core.metrics import choose_point, knee_over_seeds
+from brainvae_core.metrics import knee as module
 
 DIMS = np.array([2, 4, 5, 8, 12, 16])
 
@@ -22,7 +19,7 @@ def hinge(x, corner, before=-3.0, after=-0.1):
 
 @pytest.fixture
 def resampled(monkeypatch):
-    return lambda n: monkeypatch.setattr(KNEE, "RESAMPLES", n)
+    return lambda n: monkeypatch.setattr(module, "RESAMPLES", n)
 
 
 def seeds(curve, n=3):
@@ -30,6 +27,12 @@ def seeds(curve, n=3):
 
 
 # ---- one curve ----
+
+
+def knee(x, y, shape="convex falling"):
+    """Of one seed, of which every bend is a knee, and its distance to the chord."""
+    found = knee_over_seeds(x, np.asarray(y, float)[:, None], shape=shape)
+    return found.at, found.distance
 
 
 @pytest.mark.parametrize("corner", DIMS[1:-1])
@@ -47,7 +50,13 @@ def test_a_line_and_a_constant_have_no_knee(y):
     assert np.isnan(x) and distance == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("y", [[1, 0], [1, np.nan, 0], [np.nan] * 4, []])
+@pytest.mark.parametrize(("share", "at"), [(0.049, np.nan), (0.051, 8)])
+def test_a_curve_within_5_percent_of_its_chord_has_none(share, at):
+    y = -DIMS - np.where(DIMS == 8, share * np.ptp(DIMS), 0)
+    np.testing.assert_allclose(knee(DIMS, y), (at, share))
+
+
+@pytest.mark.parametrize("y", [[1, 0], [1, np.nan, 0], [np.nan] * 4])
 def test_fewer_than_three_points_have_neither_knee_nor_distance(y):
     assert np.isnan(knee(np.arange(len(y)), y)).all()
 
@@ -102,6 +111,7 @@ def test_seeds_that_agree_leave_no_doubt_whatever_the_grids_order(order):
     assert (found.at, found.interval, found.n_seeds) == (8, (8, 8), 3)
     assert found.shares.tolist() == (DIMS[order] == 8).tolist() and found.no_knee == 0
     assert found.distance == knee(DIMS, hinge(DIMS, 8))[1]
+    assert found.p_straight == 1 / 1001  # as far as none, and as the curve itself
 
 
 def test_shares_are_what_counting_all_resamples_gives(resampled):
@@ -248,8 +258,7 @@ def test_without_a_knee_over_dims_no_beta_is_chosen():
 def test_what_has_no_answer_is_refused_in_a_line():
     ones = np.ones
     cases = [
-        (r"x is \(3,\) and y \(2,\)", knee, [1, 2, 3], [1, 2]),
-        ("shape='convex' is unknown", lambda: knee([1, 2, 3], [3, 1, 0], shape="convex")),
+        ("shape='convex' is unknown", knee, [1, 2, 3], [3, 1, 0], "convex"),
         ("they must be", knee_over_seeds, [2, 4, 8], ones((2, 3))),
         ("finite, each once", knee_over_seeds, [2, 2, 8], ones((3, 2))),
         ("x is", lambda: knee_over_seeds([2, 4, 8], ones((3, 2)), x=ones((2, 3)))),

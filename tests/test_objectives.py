@@ -53,16 +53,6 @@ def test_the_objective_is_that_of_its_second_implementation(seed, n, latent_dim,
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_gradient_is_that_of_finite_differences():
-    distortion, progress = drawn(5, dtype=torch.float64), torch.tensor(0.4).double()
-    inputs = [drawn(5, 3, seed=s, dtype=torch.float64).requires_grad_() for s in (1, 2)]
-
-    def loss(mean, logvar):
-        return terms_of(distortion, mean, logvar).loss(3.0, progress)
-
-    assert torch.autograd.gradcheck(loss, inputs)
-
-
 @given(mean=st.floats(-5, 5), logvar=st.floats(-8, 4))
 def test_kl_is_that_of_two_normals(mean, logvar):
     mean, logvar = torch.tensor([[mean]]).double(), torch.tensor([[logvar]]).double()
@@ -129,9 +119,9 @@ def test_gaussian_is_that_of_scipy_summed_over_pixels(sigma):
     logits, images = drawn(*SHAPE), greys(*SHAPE)
     means = 1 / (1 + np.exp(-logits.double().numpy()))
     reference = norm(means, sigma).logpdf(images.double().numpy()).sum((1, 2))
-    np.testing.assert_allclose(
-        negative_log("gaussian", logits, images, sigma), -reference, rtol=1e-5
-    )
+    for n in (1, 5):  # a single brain is a batch too
+        found = negative_log("gaussian", logits[:n], images[:n], sigma)
+        np.testing.assert_allclose(found, -reference[:n], rtol=1e-5)
 
 
 # ---- how strong β is ----

@@ -170,6 +170,11 @@ def test_outliers_are_those_with_a_strong_tail():
     assert not outlier_latents(made_field(total), np.arange(7) < 3).any()
     active = np.arange(7) != 4
     assert not outlier_latents(made_field(total), active).any()
+    logs = np.array([-0.3, -0.2, -0.1, 0, 0.1, 0.2])  # with a larger one MAD = 0.2
+    limit = 2.5 * 1.4826 * 0.2
+    for tail, starred in ((limit - 0.01, []), (limit + 0.01, [6])):
+        total[:, 3], total[:, 0] = np.exp([*logs, tail]), 0
+        assert np.flatnonzero(outlier_latents(made_field(total))).tolist() == starred
     total[:] = 1  # alike but for one
     for tail, starred in ((1.08, []), (1.12, [4])):
         total[4, 0] = tail
@@ -183,15 +188,6 @@ def test_traversal_is_the_decoder_along_each_latent():
     moved = z0 + np.array([0, 2.0, 0])
     np.testing.assert_allclose(images[1, 3], model.decode(moved[None])[0], atol=1e-5)
     np.testing.assert_allclose(images[:, 2], model.decode(z0[None]).repeat(3, 0), atol=1e-5)
-
-
-def test_region_profile_is_a_mean_and_not_a_sum():
-    masks = np.zeros((2, HEIGHT, WIDTH), dtype=bool)
-    masks[0, :1, :2] = masks[1, 3:, 5:] = True
-    variance = np.arange(1.0, LATENTS + 1)[:, None, None] * np.ones((HEIGHT, WIDTH))
-    variance[:, masks[1]] *= 10
-    profile = region_profile(variance, masks)
-    np.testing.assert_allclose(profile, [[1, 10], [2, 20], [3, 30]])
 
 
 def test_errors_name_what_was_given():

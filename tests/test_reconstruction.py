@@ -1,24 +1,193 @@
-"""Radial spectra: waves and noise of known power."""
+"""Explained variance, artefacts of every kind and strength, and spectra of known power."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from refusals import refused
-from scipy.ndimage import gaussian_filter
+from toys import Answers
 
-from brainvae_core.metrics import radial_spectrum
+from brainvae_core.metrics import (
+    artefact_removal,
+    explained_variance,
+    explained_variance_per_brain,
+    graded_removal,
+    norm_ratio,
+    radial_spectrum,
+    reproduced_change,
+)
+
+SHAPE = (13, 18)
 
 
-def brains(n=3, shape=(48, 67), seed=0):
-    images = np.random.default_rng(seed).random((n, *shape))
-    return gaussian_filter(images, (0, 1.5, 1.5)).astype(np.float32)
+def brains(n=5, seed=0):
+    return np.random.default_rng(seed).random((n, *SHAPE)).astype(np.float32)
+
+
+MEAN = brains(40, seed=99).mean(axis=0)
+
+
+def leaks(clean):
+    masks = np.zeros(clean.shape, dtype=bool)
+    masks[:, 3:8, 2:13] = True
+    bright = np.random.default_rng(5).uniform(0.2, 0.9, clean.shape)
+    return np.where(masks, clean + bright * (1 - clean), clean).astype(np.float32), masks
+
+
+def breakages(clean):
+    masks = np.zeros(clean.shape, dtype=bool)
+    masks[:, 6:, :4] = True
+    return np.where(masks, 0, clean), masks
+
+
+def grids(clean):
+    pattern = 1 - 0.2 * np.square(np.sin(np.arange(SHAPE[1])))
+    masks = np.ones(clean.shape, dtype=bool)
+    masks[:, :, 0] = False  # sin 0
+    return (clean * pattern).astype(np.float32), masks
+
+
+ARTEFACTS = pytest.mark.parametrize("corrupt", [leaks, breakages, grids])
+
+
+def test_explained_variance_pools_brains_and_pixels():
+    images, reconstructions = brains(), brains(seed=1)
+    images[0] *= 0.1
+    wanted = 1 - ((images - reconstructions) ** 2).sum() / ((images - MEAN) ** 2).sum()
+    assert explained_variance(images, reconstructions, MEAN) == pytest.approx(wanted, rel=1e-5)
+    each = explained_variance_per_brain(images, reconstructions, MEAN)
+    assert each.shape == (5,)
+    for i, value in enumerate(each):
+        alone = explained_variance(images[i : i + 1], reconstructions[i : i + 1], MEAN)
+        assert value == pytest.approx(alone, rel=1e-12)
+    assert abs(each.mean() - wanted) > 0.01
+
+
+@ARTEFACTS
+@settings(max_examples=20, deadline=None)
+@given(share=st.floats(-0.5, 1.5), lost=st.floats(0, 1))
+def test_shares_of_artefact_and_brain_are_told_apart(corrupt, share, lost):
+    clean = brains().astype(np.float64)
+    corrupted, masks = corrupt(clean.astype(np.float32))
+    of_clean = clean + lost * (MEAN - clean)
+    of_corrupted = of_clean + share * np.where(masks, corrupted - clean, 0)
+    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN, 50)
+    np.testing.assert_allclose(found.reproduced, share, atol=1e-5)
+    np.testing.assert_allclose(found.kept, 1 - lost**2, atol=1e-5)
+
+
+def test_lines_are_told_from_a_brain_that_gets_darker():
+    clean = 0.4 + 0.6 * brains()
+    darker = np.full(SHAPE, -0.1)
+    lines = np.zeros(SHAPE)
+    lines[::3] = -0.2
+    masks = np.ones(clean.shape, dtype=bool)
+    masks[:, 0, 0] = False
+    corrupted = clean + darker + lines
+    # Pixels of 200 µm: a mean over 0.5 mm takes lines that are 0.6 mm apart for nothing.
+    for painted, pattern in ((darker + lines.mean(), 0), (darker + lines, 1), (lines, 1)):
+        found = artefact_removal(clean, corrupted, masks, clean, clean + painted, MEAN, 200)
+        np.testing.assert_allclose(found.pattern, pattern, atol=0.05)
+        assert (found.reproduced > 0.5).all()
+    flat = artefact_removal(clean, clean + darker, masks, clean, clean + lines, MEAN, 200)
+    np.testing.assert_array_equal(flat.pattern, 0)
+    fine = artefact_removal(clean, corrupted, masks, clean, clean + lines, MEAN, 0.9)
+    assert (fine.pattern > 0.9).all()  # of a brain far smaller than 0.5 mm all is fine
+
+
+def test_a_second_implementation_agrees():
+    clean, of_clean, of_corrupted = brains(3), brains(3, seed=4), brains(3, seed=5)
+    corrupted, masks = breakages(clean)
+    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN, 50)
+    for i in range(3):
+        artefact = (corrupted[i] - clean[i])[masks[i]][:, np.newaxis]
+        answer = (of_corrupted[i] - of_clean[i])[masks[i]]
+        times, *_ = np.linalg.lstsq(artefact, answer)
+        assert found.reproduced[i] == pytest.approx(times[0], rel=1e-5)
+        for shares, where in ((found.kept, ~masks[i]), (found.recovered, masks[i])):
+            pixels = [x[where][np.newaxis, np.newaxis] for x in (clean[i], of_corrupted[i])]
+            share = explained_variance(*pixels, MEAN[where][np.newaxis])
+            assert shares[i] == pytest.approx(share, rel=1e-5)
+
+
+def test_the_norm_of_a_projection_is_the_root_of_what_it_explains():
+    images = brains().astype(np.float64)
+    direction = brains(1, seed=7)[0] - 0.5
+    direction /= np.linalg.norm(direction)
+    times = np.tensordot(images - MEAN, direction, 2)
+    projected = MEAN + times[:, None, None] * direction
+    explained = explained_variance_per_brain(images, projected, MEAN)
+    np.testing.assert_allclose(norm_ratio(images, projected, MEAN), np.sqrt(explained), rtol=1e-6)
+
+
+@given(share=st.floats(-1, 2))
+def test_a_change_comes_back_by_its_share(share):
+    before, after, other = (brains(seed=seed).astype(np.float64) / 2 for seed in range(3))
+    found = reproduced_change(before, after, other, other + share * (after - before))
+    np.testing.assert_allclose(found, share, atol=1e-6)
+    np.testing.assert_array_equal(reproduced_change(before, after, other, other), 0)
+
+
+@pytest.fixture
+def graded():
+    """Four brains with artefacts of two kinds and three strengths."""
+    clean = brains(4).astype(np.float64)
+    masks = np.zeros((2, 3, *clean.shape), bool)
+    masks[0, :, :, 1:3, 2:5] = masks[1, :, :, 3:, 1:] = True
+    strengths = np.random.default_rng(0).random(masks.shape) * [[[[0.3]]], [[[0.6]]], [[[1]]]]
+    images = clean + masks * strengths * (1 - clean)
+    found = {"kinds": ("leak", "grid"), "clean": clean, "images": images, "masks": masks}
+    return SimpleNamespace(**found, pixel_um=50)
+
+
+class Halves:
+    """Half way to the mean image."""
+
+    def reconstruct(self, images):
+        return (images + MEAN) / 2
+
+
+class InPlace:
+    """The same through a code, and careless with what it is given."""
+
+    def encode(self, images):
+        images += MEAN
+        return images.reshape(len(images), -1)
+
+    def decode(self, z):
+        return z.reshape(-1, *SHAPE) / 2
+
+
+@pytest.mark.parametrize("model", [Halves(), InPlace()])
+def test_every_cell_is_that_artefacts_own_removal(graded, model):
+    before = graded.images.copy()
+    found = graded_removal(model, graded, MEAN)
+    np.testing.assert_array_equal(graded.images, before)
+    np.testing.assert_allclose(found.reproduced, np.full((2, 3, 4), 0.5))
+    np.testing.assert_allclose(found.kept, np.full((2, 3, 4), 0.75))
+    for k, s in np.ndindex(2, 3):
+        dirty = graded.images[k, s]
+        answers = Halves().reconstruct(graded.clean), Halves().reconstruct(dirty)
+        alone = artefact_removal(graded.clean, dirty, graded.masks[k, s], *answers, MEAN, 50)
+        np.testing.assert_allclose(found.recovered[k, s], alone.recovered)
+        np.testing.assert_allclose(found.pattern[k, s], alone.pattern)
+
+
+def test_patterns_are_of_the_kinds_that_are_asked(graded):
+    found, some = (graded_removal(Halves(), graded, MEAN, of) for of in (None, ["grid"]))
+    np.testing.assert_array_equal(some.pattern[1], found.pattern[1])
+    assert np.isnan(some.pattern[0]).all()
+    np.testing.assert_array_equal(some.reproduced, found.reproduced)
 
 
 # ---- radial spectra ----
 
-SHAPE = (60, 85)
+WIDE = (60, 85)
 
 
-def wave(per_mm, angle, pixel_um, shape=SHAPE):
+def wave(per_mm, angle, pixel_um, shape=WIDE):
     y, x = np.indices(shape) * pixel_um / 1000
     return np.cos(2 * np.pi * per_mm * (y * np.sin(angle) + x * np.cos(angle)))[np.newaxis]
 
@@ -35,9 +204,10 @@ def test_a_wave_is_found_at_its_frequency_in_every_direction(per_mm, angle, pixe
     assert power[0].sum() == pytest.approx(0.5, rel=0.05)
 
 
-def test_the_nyquist_frequency_is_in_the_last_ring():
-    rows = np.broadcast_to(np.indices(SHAPE)[:1] % 2 * 2.0 - 1, (1, *SHAPE))
-    assert radial_spectrum(rows, 50.0, 12)[1][0, 11] == pytest.approx(0.78, abs=0.01)
+@pytest.mark.parametrize(("shape", "axis"), [((60, 85), 0), ((60, 84), 1)])
+def test_the_nyquist_frequency_is_in_the_last_ring(shape, axis):
+    lines = np.indices(shape)[[axis]] % 2 * 2.0 - 1
+    assert radial_spectrum(lines, 50.0, 12)[1][0, 11] == pytest.approx(0.78, abs=0.01)
 
 
 @pytest.mark.parametrize("shape", [(60, 85), (61, 84), (64, 96)])
@@ -52,10 +222,42 @@ def test_noise_has_as_much_power_as_a_ring_has_frequencies(shape):
     assert power.mean(axis=0).sum() == pytest.approx(np.pi / 4, rel=0.05)  # a disc in its square
 
 
-def test_nonsense_is_refused_by_name():
-    x = brains()
+def test_nonsense_is_refused_by_name(graded):
+    clean = brains()
+    wrong = Answers(encode=lambda images: images, decode=lambda images: images[:, None])
+    corrupted, masks = leaks(clean)
+    broken, empty, turned = clean.copy(), masks.copy(), clean.transpose(0, 2, 1)
+    broken[2, 0, 0], empty[3] = np.nan, False
+    mean = np.broadcast_to(MEAN, clean.shape)
+    near = MEAN * np.float64(1 + 1e-7)  # but for the rounding of single precision
+    one, two = np.stack([clean[0], MEAN]), clean[:2]
+    given = {"clean": clean, "corrupted": corrupted, "masks": masks, "mean_image": MEAN}
+    given |= {"of_clean": clean, "of_corrupted": clean, "pixel_um": 50}
+
+    def removed(**changed):
+        artefact_removal(**given | changed)
+
     cases = [
-        ("pixel_um=0 .*must be positive", radial_spectrum, x, 0),
-        ("n_bins=0 must be positive", radial_spectrum, x, 50.0, 0),
+        (r"\(5, 18, 13\).*\(5, 13, 18\)", explained_variance, clean, turned, MEAN),
+        (r"mean image is \(18, 13\)", explained_variance, clean, clean, MEAN.T),
+        (r"reconstructions\[2\].*not finite", explained_variance, clean, broken, MEAN),
+        ("no variance", explained_variance, mean, clean, MEAN),
+        ("image 1 equals the mean", explained_variance_per_brain, one, two, MEAN),
+        ("image 1 equals the mean", norm_ratio, one, two, MEAN),
+        ("mask of brain 3 is empty", lambda: removed(masks=empty)),
+        ("mask of brain 3 covers the whole image", lambda: removed(masks=~empty)),
+        ("brain 0 is the same", lambda: removed(corrupted=clean)),
+        ("masks .* one shape", lambda: removed(masks=masks[0])),
+        (r"corrupted\[2\].*not finite", lambda: removed(corrupted=broken)),
+        (r"of_corrupted\[2\].*not finite", lambda: removed(of_corrupted=broken)),
+        (r"of_clean \(5, 18, 13\)", lambda: removed(of_clean=turned)),
+        ("0 is the mean image outside", lambda: removed(clean=mean, corrupted=leaks(mean)[0])),
+        ("0 is .* outside", lambda: removed(clean=mean, corrupted=leaks(mean)[0], mean_image=near)),
+        ("pixel_um=0 must be positive", lambda: removed(pixel_um=0)),
+        ("brain 0 does not change", reproduced_change, clean, clean, clean, clean),
+        (r"of_after\[2\].*not finite", reproduced_change, clean, corrupted, clean, broken),
+        (r"the model's .* are \(4, 1, 13, 18\); of", graded_removal, wrong, graded, MEAN),
+        ("pixel_um=0 .*must be positive", radial_spectrum, clean, 0),
+        ("n_bins=0 must be positive", radial_spectrum, clean, 50.0, 0),
     ]
     refused(cases)

@@ -34,10 +34,16 @@ def scores(seed, n_seeds=3, n_brains=12):
     return rng.normal(seed, 0.3, (n_seeds, 1)) + rng.normal(0, 1, (n_seeds, n_brains))
 
 
+def fits(values, brains=None, **labels):
+    """Scores of several fits of one model, (n_seeds, n_brains) or of one, as a table."""
+    rows = enumerate(np.atleast_2d(values))
+    tables = [scores_table({"s": row}, brains=brains).assign(seed=i) for i, row in rows]
+    return pd.concat(tables, ignore_index=True).drop(columns="score").assign(**labels)
+
+
 def study(**arrays):
     """A table of several models, named as the arrays are."""
-    tables = [scores_table(values, model=name) for name, values in arrays.items()]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat([fits(of, model=name) for name, of in arrays.items()], ignore_index=True)
 
 
 def of_row(row):
@@ -48,31 +54,16 @@ def of_row(row):
 
 
 def test_every_score_is_a_row():
-    values = scores(0, 2, 3)
-    table = scores_table(values, seeds=[7, 9], brains=["a", "b", "c"], model="VAE", beta=3)
-    assert list(table) == ["model", "beta", "seed", "brain", "value"] and len(table) == 6
-    for i, seed in enumerate([7, 9]):
-        for j, brain in enumerate("abc"):
-            row = table[(table.seed == seed) & (table.brain == brain)].squeeze()
-            assert (row.model, row.beta, row.value) == ("VAE", 3, values[i, j])
-    one = scores_table([0.1, 0.2])
-    assert one.seed.tolist() == [0, 0] and one.brain.tolist() == [0, 1]
-    two = scores_table({"PSNR": values, "EV": values[:1]}, model="VAE")
-    assert two.groupby("score", sort=False).size().to_dict() == {"PSNR": 6, "EV": 3}
-    assert list(two) == ["model", "score", "seed", "brain", "value"]
-    fit = scores_table(values[0], model="VAE", seed=9)
-    assert list(fit) == ["model", "seed", "brain", "value"] and set(fit.seed) == {9}
-
-
-def test_axes_between_fits_and_brains_are_columns():
-    values = scores(0, 2, 12).reshape(2, 2, 3, 2)
+    values = scores(0, 6, 2).reshape(2, 3, 2)
     axes = {"kind": ["leak", "grid"], "strength": [0.25, 0.5, 1]}
-    table = scores_table(values, axes=axes, brains="ab")
-    assert list(table) == ["seed", "kind", "strength", "brain", "value"]
-    at = table.query("seed == 1 and kind == 'grid' and strength == 0.5 and brain == 'a'")
-    assert at.value.tolist() == [values[1, 1, 1, 0]]
-    one = scores_table(values[1], axes=axes, seed=1)
-    assert one.value.tolist() == table.query("seed == 1").value.tolist()
+    table = scores_table({"kept": values, "lost": -values}, axes=axes, brains="ab")
+    assert list(table) == ["score", "kind", "strength", "brain", "value"] and len(table) == 24
+    for (i, j, k), value in np.ndenumerate(values):
+        at = (table.kind == axes["kind"][i]) & (table.strength == axes["strength"][j])
+        both = table[at & (table.brain == "ab"[k])]
+        assert both.score.tolist() == ["kept", "lost"] and both.value.tolist() == [value, -value]
+    uneven = scores_table({"PSNR": [0.1, 0.2, 0.3], "EV": [1.0]})
+    assert uneven.brain.tolist() == [0, 1, 2, 0] and uneven.score.tolist() == ["PSNR"] * 3 + ["EV"]
 
 
 # ---- means ----
@@ -106,7 +97,7 @@ def test_summaries_of_recorded_scores():
 
 def test_groups_keep_their_order_and_their_labels():
     tables = [
-        scores_table(scores(i), model=model, beta=beta, score=score)
+        fits(scores(i), model=model, beta=beta, score=score)
         for i, (model, beta, score) in enumerate(
             [("VAE", 3, "PSNR"), ("PCA", np.nan, "PSNR"), ("VAE", 1, "EV")]
         )
@@ -121,11 +112,10 @@ def test_groups_keep_their_order_and_their_labels():
 
 
 def test_a_table_without_groups_or_seeds_is_one_fit():
-    table = scores_table(scores(0, 1)).drop(columns="seed")
+    table = fits(scores(0, 1)).drop(columns="seed")
     (row,) = (row for _, row in summarise(table).iterrows())
     assert of_row(row) == estimate(scores(0, 1)) and row.n_seeds == 1
-    table = scores_table(scores(0, 1), seeds=[np.nan])
-    assert of_row(summarise(table).iloc[0]) == estimate(scores(0, 1))
+    assert of_row(summarise(table.assign(seed=np.nan)).iloc[0]) == estimate(scores(0, 1))
 
 
 def test_fits_that_failed_are_left_out_and_may_leave_nothing():
@@ -152,33 +142,36 @@ MADE = {"VAE": range(3), "PCA": range(3, 4)}
 
 
 def test_a_statistic_of_a_groups_fits_has_their_jackknife():
-    fits = [(scores(i, 1)[0], scores(i + 9, 1)[0]) for i in range(5)]
+    pairs = [(scores(i, 1)[0], scores(i + 9, 1)[0]) for i in range(5)]
     models = ["VAE", "PCA", "VAE", "VAE", "PCA"]
     samples = [
-        ({"model": m, "seed": i}, f) for i, (m, f) in enumerate(zip(models, fits, strict=True))
+        ({"model": m, "seed": i}, f) for i, (m, f) in enumerate(zip(models, pairs, strict=True))
     ]
     found = summarise_samples(spans, samples, "model", bounds=(0, 3))
     assert list(found) == ["model", *FIELDS] and found.model.tolist() == ["VAE", "PCA"]
     for name, (_, row) in zip(["VAE", "PCA"], found.iterrows(), strict=True):
-        of_model = [f for m, f in zip(models, fits, strict=True) if m == name]
+        of_model = [f for m, f in zip(models, pairs, strict=True) if m == name]
         assert of_row(row) == jackknife(spans, of_model, (0, 3))
     assert summarise_samples(spans, [], "model").empty
 
 
 def test_rows_of_what_was_left_out_have_the_jackknifes_interval():
-    fits = {m: [(scores(i, 1)[0], scores(i + 9, 1)[0]) for i in of] for m, of in MADE.items()}
+    pairs = {m: [(scores(i, 1)[0], scores(i + 9, 1)[0]) for i in of] for m, of in MADE.items()}
     tables = [
         left_out_table(spans, {"span": pair}).assign(model=m, seed=i)
-        for m, of in fits.items()
+        for m, of in pairs.items()
         for i, pair in enumerate(of)
     ]
     table = pd.concat(tables).sample(frac=1, random_state=0)  # in any order
     found = summarise(table, by=["model", "score"], bounds=(0, 9)).set_index("model")
-    for name, of in fits.items():
+    for name, of in pairs.items():
         assert of_row(found.loc[name]) == pytest.approx(jackknife(spans, of, bounds=(0, 9)))
     apart = compare(table, "VAE", "PCA", by="score").iloc[0]
-    rows, less = (np.stack([left_out_values(spans, f) for f in fits[m]]) for m in MADE)
+    rows, less = (np.stack([left_out_values(spans, f) for f in pairs[m]]) for m in MADE)
     assert of_row(apart) == pytest.approx(from_left_out(rows, 12, less))
+
+    alone = left_out_table(np.mean, {"mean": [scores(0, 1)[0]]})
+    assert set(alone["n_brains"]) == {12} and alone["left_out"].tolist() == list(range(13))
 
 
 def test_rows_are_named():
@@ -195,7 +188,7 @@ def test_rows_are_named():
 def test_a_comparison_is_the_difference_of_the_same_brains(a, b, seed):
     of_a, of_b = scores(seed, a), scores(seed + 1, b)
     order = np.random.default_rng(seed).permutation(12)
-    shuffled = scores_table(of_b[:, order], brains=order, model="b")
+    shuffled = fits(of_b[:, order], brains=order, model="b")
     found = compare(pd.concat([study(a=of_a), shuffled]), "a", "b")
     assert list(found) == ["model", *FIELDS] and found.model.tolist() == ["a − b"]
     assert of_row(found.iloc[0]) == difference(of_a, of_b)
@@ -203,7 +196,7 @@ def test_a_comparison_is_the_difference_of_the_same_brains(a, b, seed):
 
 def test_comparisons_are_of_every_group_that_has_both():
     tables = [
-        scores_table(scores(i), model=model, latent_dim=n)
+        fits(scores(i), model=model, latent_dim=n)
         for i, (model, n) in enumerate([("a", 2), ("b", 2), ("a", 4), ("b", 4), ("a", 8)])
     ]
     found = compare(pd.concat(tables), "b", "a", by="latent_dim")
@@ -211,7 +204,7 @@ def test_comparisons_are_of_every_group_that_has_both():
     assert of_row(found.iloc[1]) == difference(scores(3), scores(2))
     dims = compare(pd.concat(tables), 8, 2, by="model", of="latent_dim")
     assert dims.latent_dim.tolist() == ["8 − 2"] and dims.model.tolist() == ["a"]
-    mean_image = scores_table(scores(9, 1), model="mean image")
+    mean_image = fits(scores(9, 1), model="mean image")
     less = compare(pd.concat([*tables, mean_image]), "a", "mean image", by="latent_dim")
     assert less.latent_dim.tolist() == [2, 4, 8]
     assert of_row(less.iloc[2]) == difference(scores(4), scores(9, 1))
@@ -224,14 +217,15 @@ def test_comparisons_are_of_every_group_that_has_both():
 TABLE = study(VAE=scores(0), PCA=scores(1, 1))
 TWICE = pd.concat([TABLE, TABLE])
 HOLED = TABLE.drop(index=TABLE.index[4])
-OTHERS = pd.concat([study(VAE=scores(0)), scores_table(scores(1), brains=range(1, 13), model="b")])
+OTHERS = pd.concat([study(VAE=scores(0)), fits(scores(1), brains=range(1, 13), model="b")])
 
 
 @pytest.mark.parametrize(
     ("message", "call"),
     [
-        (r"^scores are \(2, 3, 4\)", lambda: scores_table(np.ones((2, 3, 4)))),
-        ("2 kinds, 12 brains", lambda: scores_table(scores(0), axes={"kind": "ab"})),
+        (r"^EV is \(2, 4\); give .* 4 brains$", lambda: scores_table({"EV": np.ones((2, 4))})),
+        ("2 kinds, 9 brains", lambda: scores_table({"EV": np.ones((3, 9))}, axes={"kind": "ab"})),
+        (r"^EV is \(\)", lambda: scores_table({"EV": 1.0})),
         ("^'x' gives two rows one name", lambda: named(summarise(TABLE, "model"), "x")),
         (
             "^a sample has no 'beta'; it has m",
@@ -244,7 +238,7 @@ OTHERS = pd.concat([study(VAE=scores(0)), scores_table(scores(1), brains=range(1
         ),
         ("^model=VAE: some rows are of one seed and brain", lambda: summarise(TWICE, by="model")),
         ("^model=VAE: a fit has values of 11 of 12 brains", lambda: summarise(HOLED, by="model")),
-        ("^the table has no column 'beta'; it has model, seed", lambda: summarise(TABLE, "beta")),
+        ("^the table has no column 'beta'; it has brain, value", lambda: summarise(TABLE, "beta")),
         ("^the table has no rows$", lambda: summarise(TABLE[:0])),
         (
             "^no 'NMF' in the column 'model'; there are VAE, PCA$",

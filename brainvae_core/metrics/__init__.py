@@ -50,7 +50,7 @@ from brainvae_core.metrics.intervals import (
     share_difference,
     verdict,
 )
-from brainvae_core.metrics.knee import Knee, choose_point, knee, knee_over_seeds
+from brainvae_core.metrics.knee import Knee, choose_point, knee_over_seeds
 from brainvae_core.metrics.likeness import Likeness, difference_kind, section_changes
 from brainvae_core.metrics.normative import AdjustedNorm, Norm
 from brainvae_core.metrics.reconstruction import (

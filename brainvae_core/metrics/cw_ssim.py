@@ -1,6 +1,5 @@
 """Complex-wavelet structural similarity: are two images alike at one scale?"""
 
-import math
 import warnings
 from functools import lru_cache
 
@@ -193,10 +192,9 @@ def _kept(size: int, level: int) -> np.ndarray:
     """
     kept = np.arange(size) - size // 2
     for _ in range(level - 1):
-        start = math.ceil((len(kept) + 0.5) / 2) - math.ceil(
-            (math.ceil((len(kept) - 0.5) / 2) + 0.5) / 2
-        )
-        kept = kept[start : start + math.ceil((len(kept) - 0.5) / 2)]
+        half = (len(kept) + 1) // 2
+        start = len(kept) // 2 - half // 2
+        kept = kept[start : start + half]
     return np.fft.ifftshift(kept)
 
 

@@ -104,7 +104,7 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
     sources = [name for name in names for _ in coded[name]]
     columns = {column: values for name in names for column, values in coded[name].items()}
     matrix = np.column_stack([np.ones(len(metadata)), *columns.values()])
-    check_model(matrix, sources)
+    _check_model(matrix, sources)
     tested = np.array([False, *(name == term for name in sources)])
     contrast, texts = f"per unit of {term}", _levels(metadata[term], term)
     if texts is not None:
@@ -247,7 +247,7 @@ def _coded(column: pd.Series, name: str) -> dict[str, np.ndarray]:
     return {f"{name} {level}": (texts == level).to_numpy(dtype=float) for level in levels[1:]}
 
 
-def check_model(matrix, sources) -> None:
+def _check_model(matrix, sources) -> None:
     """Too few brains for the columns, and columns that are sums of others, are refused by name."""
     if len(matrix) < matrix.shape[1] + 2:
         raise ValueError(

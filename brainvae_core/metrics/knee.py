@@ -34,30 +34,6 @@ class Knee:
     n_seeds: int
 
 
-def knee(
-    x: Sequence[float], y: Sequence[float], *, shape: str = "convex falling"
-) -> tuple[float, float]:
-    """Where a curve is farthest from the straight line between its ends (Satopää et al. 2011).
-
-    The core of Kneedle, without its smoothing and its threshold by sensitivity: x at the knee, and
-    its distance to the chord along y, as a share of the curve's range. NaN of a curve that keeps
-    within 5 % of its range of the chord, that is no better at its farthest point than at its
-    beginning, a constant, or fewer than three points (the distance too).
-
-    Parameters
-    ----------
-    x, y : sequence of float, shape (n,)
-        In any order. Points that are not finite, such as failed fits, are left out.
-    shape : {"convex falling", "concave rising"}
-        A loss that comes to a plateau, its knee below the chord, or a score that does.
-    """
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"x is {x.shape} and y {y.shape}; both must be (n,)")
-    (index,), (distance,), _ = _farthest(x[None], y[None], _sign(shape))
-    return (float("nan") if index < 0 else float(x[index])), float(distance)
-
-
 def knee_over_seeds(
     points: Sequence[float],
     values: np.ndarray,
@@ -65,25 +41,30 @@ def knee_over_seeds(
     x: np.ndarray | None = None,
     shape: str = "convex falling",
 ) -> Knee:
-    """`knee` of a curve's mean over seeds, if beyond a straight line's; and of resamples of them.
+    """Where a curve's mean over seeds bends, if beyond a straight line; and resamples of them.
+
+    A curve bends where it is farthest from the straight line between its ends (Satopää et al.
+    2011: the core of Kneedle, without its smoothing and its threshold by sensitivity). It does not
+    if it keeps within 5 % of its range of that chord, is no better at its farthest point than at
+    its beginning, is constant, or has fewer than three points.
 
     A straight line with noise bends somewhere too. The null is the chord through the ends of the
     mean curve, with the noise of the seeds: each point's residuals from its own mean, times √(n/(n
-    − 1)), drawn anew and averaged. There is a knee if `knee` finds one and if at most 5 % of such
-    curves are as far from their own chords, in units of the curve: not of its range, which noise
-    has too. From few seeds p comes out too small: of straight lines with normal noise, six points
-    of three seeds, about 10 % pass, not 5 %. With one seed the noise is not known, and a knee is
-    what `knee` finds. For the shares, each point's seeds are drawn anew; with n seeds their spread
-    is too small by √((n − 1)/n).
+    − 1)), drawn anew and averaged. There is a knee if at most 5 % of such curves are as far from
+    their own chords, in units of the curve: not of its range, which noise has too. From few seeds
+    p comes out too small: of straight lines with normal noise, six points of three seeds, about
+    10 % pass, not 5 %. With one seed the noise is not known, and every bend is a knee. For the
+    shares, each point's seeds are drawn anew; with n seeds their spread is too small by √((n −
+    1)/n).
 
     Parameters
     ----------
     points, values : sequence of float, shape (n_points,), and ndarray, shape (n_points, n_seeds)
-        The grid's values, each once; NaN where a fit failed.
+        The grid's values, each once, in any order; NaN where a fit failed.
     x : ndarray, shape (n_points, n_seeds), optional
         Where each fit lies on the other axis, if that was measured too, such as its rate.
-    shape
-        As for `knee`.
+    shape : {"convex falling", "concave rising"}
+        A loss that comes to a plateau, its knee below the chord, or a score that does.
     """
     points, values = np.asarray(points, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or points.shape != values.shape[:1] or not values.size:

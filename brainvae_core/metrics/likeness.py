@@ -20,7 +20,7 @@ from brainvae_core.metrics.checks import (
     checked_mean,
     checked_rows,
 )
-from brainvae_core.metrics.designs import check_model
+from brainvae_core.metrics.designs import Design
 from brainvae_core.metrics.groups import basis_of, orders_of, residuals_of, statistics_of
 from brainvae_core.metrics.intervals import from_resamples
 
@@ -66,14 +66,13 @@ class Likeness(NamedTuple):
 
 def difference_kind(
     changes: pd.DataFrame,
-    matrix: np.ndarray,
-    tested: np.ndarray,
+    design: Design,
     *,
     flagged: np.ndarray | None = None,
     n_permutations: int = 999,
     seed: int = 0,
 ) -> Likeness:
-    """Which kind of difference between brains the tested columns of a design go with.
+    """Which kind of difference between brains the term of a design goes with.
 
     Freedman–Lane permutations of every measure together, maximum ``|t|`` (of several tested columns
     √F) within a kind. "no difference" where no kind has ``p_family`` ≤ 0.05; "cannot tell" where
@@ -83,9 +82,8 @@ def difference_kind(
 
     Parameters
     ----------
-    changes, matrix, tested : DataFrame, (n, measures), and ndarray, (n, k) and (k,) bool
-        As `section_changes` answers; of full rank, the intercept first; which columns are asked
-        about.
+    changes, design : DataFrame, (n, measures), and Design
+        As `section_changes` answers, and as for `group_differences`.
     flagged : ndarray of bool, shape (n,), optional
         Brains found to be damaged by another rule: a measure of damage more.
     n_permutations, seed : int
@@ -93,7 +91,12 @@ def difference_kind(
     kinds = changes.columns.get_level_values(0).to_numpy()
     if {*kinds} != {*KINDS}:
         raise ValueError(f"the kinds of measures are {sorted({*kinds})}; give {', '.join(KINDS)}")
-    matrix, tested = _checked_design(matrix, tested, len(changes))
+    matrix, tested = design.matrix, design.tested
+    if len(changes) != len(matrix):
+        raise ValueError(
+            f"changes are of {len(changes)} brains and the design of {len(matrix)}; give the same "
+            "brains to both"
+        )
     if n_permutations < 19:
         raise ValueError(f"n_permutations={n_permutations}; 1 in 20 takes at least 19")
     values, measures = checked_rows(changes, "changes"), [*changes.columns.get_level_values(1)]
@@ -243,24 +246,6 @@ def _statistics(values, basis, n_tested, orders):
     found = np.zeros((len(orders), values.shape[1]))
     found[:, varies] = np.sqrt(statistics_of(basis, n_tested, orders)(residuals))
     return found
-
-
-def _checked_design(matrix, tested, n_brains):
-    """A design of full rank for so many brains, and which of its columns are tested."""
-    matrix, tested = checked_rows(matrix, "the design"), np.asarray(tested)
-    if len(matrix) != n_brains:
-        raise ValueError(f"the design has {len(matrix)} rows; the changes are of {n_brains} brains")
-    if (
-        tested.dtype != bool
-        or tested.shape != matrix.shape[1:]
-        or not 0 < tested.sum() < tested.size
-    ):
-        raise ValueError(
-            f"tested is {tested.dtype} {tested.shape}; of a design {matrix.shape} it must be bool "
-            f"({matrix.shape[1]},), true of the columns asked about and of no intercept"
-        )
-    check_model(matrix, [f"column {i}" for i in range(1, tested.size)])
-    return matrix, tested
 
 
 def _atoms(mean, brain_mask, masks, pixel_um):

@@ -19,50 +19,35 @@ from brainvae_core.metrics.intervals import (
 
 
 def scores_table(
-    scores,
+    scores: Mapping[str, np.ndarray],
     *,
-    seeds: Sequence | None = None,
-    brains: Sequence | None = None,
     axes: Mapping[str, Sequence] | None = None,
-    **labels,
+    brains: Sequence | None = None,
 ) -> pd.DataFrame:
-    """Scores of a fit, or of several fits of one model, as rows of a long table.
-
-    Columns are the labels, ``score`` where there are several, ``seed``, the axes, ``brain``,
-    ``value``.
+    """Scores of a fit as rows of a long table, with the columns score, axes, brain and value.
 
     Parameters
     ----------
-    scores : ndarray, shape (…, n_brains) or (n_seeds, …, n_brains), or a mapping of score to such
-        A fit that failed is a row of NaN.
-    seeds, brains : sequence, optional
-        What tells fits and brains apart; by default they are counted from 0.
+    scores : mapping of str to ndarray, shape (…, n_brains)
     axes : mapping of str to sequence, optional
         Names and labels of the axes before that of brains, such as ``{"strength": [0.5, 1]}``.
-    **labels
-        Columns that are alike in every row, such as ``model="β-VAE", beta=3, latent_dim=8``; with
-        ``seed=2`` it is one fit.
+    brains : sequence, optional
+        What tells brains apart; by default they are counted from 0.
     """
-    if isinstance(scores, Mapping):
-        told = {"seeds": seeds, "brains": brains, "axes": axes}
-        tables = [scores_table(of, **told, **labels, score=name) for name, of in scores.items()]
-        return pd.concat(tables, ignore_index=True)
-    if "seed" in labels:
-        seeds = [labels.pop("seed")]
-    axes, values = dict(axes or {}), np.asarray(scores, dtype=np.float64)
-    values = values[np.newaxis] if values.ndim == len(axes) + 1 else values
-    n_seeds, n_brains = (values.shape[0], values.shape[-1]) if values.ndim > 1 else (0, 0)
-    seeds = list(range(n_seeds) if seeds is None else seeds)
-    brains = list(range(n_brains) if brains is None else brains)
-    each = {"seed": seeds, **axes, "brain": brains}
-    if not values.size or values.shape != tuple(map(len, each.values())):
-        wanted = ", ".join(f"{len(found)} {name}s" for name, found in each.items())
-        raise ValueError(f"scores are {np.shape(scores)}; give one of every of {wanted}")
-    index = pd.MultiIndex.from_product(each.values(), names=each)
-    table = pd.Series(values.ravel(), index, name="value").reset_index()
-    for place, (name, label) in enumerate(labels.items()):
-        table.insert(place, name, label)
-    return table
+    tables = []
+    for name, found in scores.items():
+        values = np.asarray(found, dtype=np.float64)
+        n_brains = values.shape[-1] if values.ndim else 0
+        each = {**(axes or {}), "brain": range(n_brains) if brains is None else brains}
+        each = {axis: list(labels) for axis, labels in each.items()}
+        if not values.size or values.shape != tuple(map(len, each.values())):
+            wanted = ", ".join(f"{len(labels)} {axis}s" for axis, labels in each.items())
+            raise ValueError(f"{name} is {values.shape}; give one of every of {wanted}")
+        index = pd.MultiIndex.from_product(each.values(), names=each)
+        table = pd.Series(values.ravel(), index, name="value").reset_index()
+        table.insert(0, "score", name)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def left_out_table(

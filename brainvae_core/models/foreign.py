@@ -21,7 +21,7 @@ from torch import nn
 
 from brainvae_core.disk import sha256_of
 from brainvae_core.models.config import PAPER, BetaVAEConfig
-from brainvae_core.models.devices import batches, checked_codes, checked_images, pick_device
+from brainvae_core.models.devices import batches, checked_codes, checked_images
 from brainvae_core.models.objectives import sigma_at
 from brainvae_core.models.vae import CHANNELS, COARSEST, STRIDED, BetaVAE
 
@@ -86,7 +86,9 @@ class FromSklearn(_Foreign):
 
 
 class FromTorch(_Foreign):
-    """Modules or methods of one, asked in eval mode without gradients; or functions of float32.
+    """Modules or methods of one, asked where they are, in eval mode and without gradients.
+
+    Or functions of float32.
 
     Parameters
     ----------
@@ -98,12 +100,10 @@ class FromTorch(_Foreign):
     image_shape, images
         As for `FromSklearn`. No images for a VAE: its codes are in its prior's standard deviations,
         and a latent that says nothing would become loud.
-    device : str, optional
-        Where modules are moved, as in `fit`; without it each is asked where it is.
     """
 
-    def __init__(self, encoder, decoder, image_shape, *, images=None, device=None):
-        self.encoder, self.decoder, self.device = encoder, decoder, device and pick_device(device)
+    def __init__(self, encoder, decoder, image_shape, *, images=None):
+        self.encoder, self.decoder = encoder, decoder
         super().__init__(image_shape, images)
         if len(self._codes(np.zeros((1, *self.image_shape)))) == 2:
             self.posterior = self._codes
@@ -121,8 +121,8 @@ class FromTorch(_Foreign):
     def _asked(self, function, tensor):
         module = getattr(function, "__self__", function)  # of a method its module
         if not isinstance(module, torch.nn.Module):
-            return function(tensor.to(self.device, copy=True))
-        like = next(filter(torch.is_floating_point, module.to(self.device).parameters()), tensor)
+            return function(tensor.clone())
+        like = next(filter(torch.is_floating_point, module.parameters()), tensor)
         modes = [(part, part.training) for part in module.modules()]
         module.eval()
         try:
