@@ -170,7 +170,9 @@ def test_they_are_the_fewest_by_statsmodels(size, power, n_measures):
 @given(n_a=st.integers(2, 80), n_b=st.integers(2, 80), n_measures=st.sampled_from([1, 8, 40]))
 def test_the_smallest_difference_has_the_power_asked_for(n_a, n_b, n_measures):
     found = smallest_difference(0.2, n_a, n_b, n_measures=n_measures) / 0.2
-    reached = TTestIndPower().power(found, n_a, 0.05 / n_measures, ratio=n_b / n_a)
+    # One side again: of both, statsmodels has no answer for two brains at 0.05 / 40.
+    level = 0.05 / n_measures / 2
+    reached = TTestIndPower().power(found, n_a, level, n_b / n_a, None, "larger")
     assert reached == pytest.approx(0.8, abs=1e-5)
     assert found == pytest.approx(smallest_difference(1, n_b, n_a, n_measures=n_measures))
     if n_a == n_b > 3:
