@@ -100,9 +100,9 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
     """
     known = Path(known)
     try:
-        before = json.loads(known.read_bytes())
-        before = before if isinstance(before, dict) else {}
-    except (OSError, ValueError):
+        kept = json.loads(known.read_bytes())
+        before = kept["files"] if kept["sha256"] == _digest(kept["files"]) else {}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         before = {}
     hashes, after = [], dict(before)
     for file in files:
@@ -124,5 +124,9 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
         hashes.append(sha256)
     if after != before:
         with suppress(OSError), appearing(known) as beside:  # it only saves time
-            beside.write_text(json.dumps(after))
+            beside.write_text(json.dumps({"sha256": _digest(after), "files": after}))
     return hashes
+
+
+def _digest(files) -> str:
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()

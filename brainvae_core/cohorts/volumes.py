@@ -19,7 +19,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainvae_core.cohorts.files import brainreg_folders, damage, not_fetched, told
-from brainvae_core.cohorts.greys import as_greys, nrrd_scaling, read_tiff
+from brainvae_core.cohorts.greys import MOST_VOXELS, as_greys, nrrd_scaling, read_tiff
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
     VolumeError,
@@ -36,7 +36,6 @@ from brainvae_core.cohorts.orientation import (
 PIXEL_UM = 25.0
 SHAPE_25 = (528, 320, 456)  # AP, DV, ML
 EXTENT_UM = (13200.0, 8000.0, 11400.0)
-MOST_VOXELS = 2 * prod(s * 25 // 10 for s in SHAPE_25)  # the atlas at 10 µm fits twice
 FORMATS = (".npy", ".npz", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd")
 ACCEPTED = "a brainreg folder, a volume (.nii, .nii.gz, .nrrd, .tif) or section (.npy, .npz, .tif)"
 
@@ -108,7 +107,7 @@ def _brainreg_output(folder):
     about = folder / "brainreg.json"
     try:
         atlas = json.loads(about.read_text()).get("atlas", "")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{about} is not what brainreg writes; run brainreg again") from error
     name = "downsampled_standard.tiff"
     images = [*folder.glob(name)] or sorted(folder.glob("downsampled_standard_*.tiff"))
