@@ -135,6 +135,8 @@ def read_rows(path) -> tuple[dict, str]:
     try:
         head, _, text = gzip.decompress(path.read_bytes()).decode().partition("\n")
         told = json.loads(head)
+        if told["format"] != FORMAT:
+            raise ValueError(f"it has format {told['format']}; this library reads {FORMAT}")
         if told["sha256"] != hashlib.sha256(text.encode()).hexdigest():
             raise ValueError("its rows are not those that were written")
     except Exception as error:  # of gzip, zlib, JSON

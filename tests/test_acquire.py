@@ -67,6 +67,8 @@ def asked_folder(server, folder, ids=IDS):
     table["injection_volume"] = 0.1
     table["url"], table["refused"] = [server.volume_url(i) for i in ids], ""
     table.to_csv(folder / "experiments.csv", index=False)
+    if (folder / "checksums.json").exists():
+        allen.list_checksums(folder, "experiments.csv")
     return folder
 
 
