@@ -29,6 +29,11 @@ def appearing(path: str | Path) -> Iterator[Path]:
             with beside.open("rb+") as file:  # its content before its name
                 os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.errno and error.filename is None:  # a full disk's does not say which file
+            told = f"{path} cannot be written ({error.strerror}); make room, or see to the disk"
+            raise OSError(error.errno, told) from error
+        raise
     finally:
         beside.unlink(missing_ok=True) if beside.is_file() else shutil.rmtree(beside, True)
 

@@ -116,14 +116,14 @@ def damage_case(kind, number) -> tuple[str, str]:
     rng = np.random.default_rng([number, *kind.encode()])
     with tempfile.TemporaryDirectory(prefix="damaged-") as place:
         os.chmod(place, 0o755)
-        folder = Path(shutil.copytree(example(kind), Path(place, "of"), symlinks=True))
+        folder = Path(shutil.copytree(example(kind), Path(place, "a-damaged-folder"), symlinks=True))
         how, file = damaged(kind, folder, rng)
         as_another = how == "unreadable" and os.geteuid() == 0
         try:
             with nothing_runs(), as_nobody() if as_another else contextlib.nullcontext():
                 found = digest_of(read(folder))
         except (ValueError, OSError) as error:
-            told, places = str(error), (file.name, file.parent.name, "of", "this notebook")
+            told, places = str(error), (file.name, file.parent.name, folder.name, "this notebook")
             if kind in ("MetaImage", "settings"):  # the caller knows the file
                 places += ("MetaImage", "voxel", "settings", "data file")
             is_clear = "\n" not in told and any(name in told for name in places)

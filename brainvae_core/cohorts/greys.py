@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from math import prod
@@ -12,6 +13,7 @@ import tifffile
 from scipy.ndimage import label, maximum, maximum_filter, minimum, minimum_filter
 from tifffile import PHOTOMETRIC
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it finds is told in a line
 ENDS = (2**8, 2**16, 2**32)  # where whole numbers without sign begin again at 0
 AS_BRIGHT = 0.8  # of the brain: a background like that is no background
 BELOW_BLACK = -0.2

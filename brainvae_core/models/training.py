@@ -298,7 +298,10 @@ def save_checkpoint(path, states: dict[str, dict[str, torch.Tensor]], **describe
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {name: json.dumps(value) for name, value in described.items()}
     with appearing(path) as beside:
-        save_file(tensors, beside, described | {"sha256": _digest(tensors, described)})
+        try:
+            save_file(tensors, beside, described | {"sha256": _digest(tensors, described)})
+        except SafetensorError as error:  # of a full disk, which is no OSError
+            raise OSError(f"{path} cannot be written ({error}); make room") from None
 
 
 def read_checkpoint(path, config) -> dict | None:

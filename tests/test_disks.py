@@ -1,0 +1,267 @@
+"""Disks that are full, read-only, slow or gone: one line, nothing half-written, and it goes on."""
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from authors_release import AuthorsNetwork, answering, checkpoint, on_their_side
+
+from brainvae_core import authors, report, results, study
+from brainvae_core.cohorts import allen, open_cohort, read_acquired, simulate
+from brainvae_core.disk import sha256_of
+from brainvae_core.models import load_run
+
+SHAPE = (40, 56)
+PROFILE = """\
+cohort: {{n_brains: 24, shape: [40, 56]}}
+model: {{latent_dim: 3, steps: 4, batch_size: 4, validate_every: 2}}
+places: {{data: {0}/data, runs: {0}/runs, results: {0}/results, reports: {0}/reports, device: cpu}}
+"""
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+
+
+# ---- what writes ----
+
+
+def command(main, *arguments):
+    """What a command answers, whichever way it tells its exit code."""
+    try:
+        return main(*arguments)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return 1 if isinstance(end.code, str) else end.code
+
+
+def fitting(disk, at, monkeypatch):
+    """A cohort is made, two models are fitted and kept."""
+    (at / "tiny.yaml").write_text(PROFILE.format(disk))
+    monkeypatch.setattr(sys, "argv", ["study", f"{at}/tiny.yaml", "--only", "compared", "--keep"])
+    return command(study.main)
+
+
+def scoring(disk, at, monkeypatch):
+    """A table of scores is kept."""
+    rows = pd.DataFrame({"fit": "a", "value": np.random.default_rng(0).random(20_000)})
+    try:
+        results.write_rows(disk / "tables/grid.csv.gz", rows, {"format": 1, "table": "grid"})
+    except OSError as error:  # as the command prints it
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def reporting(disk, at, monkeypatch):
+    """A report is written, without executing its chapter."""
+
+    def executed(_, out, told, cwd):
+        new = Path(out).parent / "lab"
+        new.mkdir()
+        (new / "brains.csv").write_text("brain\n" * 20_000)
+        (new / "report.json").write_text("{}")
+        return nbformat.read(report.CHAPTER, 4)
+
+    monkeypatch.setattr(report.papermill, "execute_notebook", executed)
+    (at / "tiny.yaml").write_text(PROFILE.format(disk))
+    return report.main(["lab", "--profile", f"{at}/tiny.yaml"])
+
+
+def acquiring(disk, at, monkeypatch):
+    """Three brains are kept."""
+
+    def bring(plane, channel, meter, timeout, retries, id, url):
+        section = np.random.default_rng(int(id)).integers(0, 60_000, (320, 456), dtype=np.uint16)
+        return section, {"id": id, "bytes": 5, "zip_bytes": 9, "plane": plane, "channel": channel}
+
+    monkeypatch.setattr(allen, "_bring", bring)
+    folder = disk / "allen"
+    try:
+        folder.mkdir(exist_ok=True)
+        table = pd.DataFrame({"id": ["3", "1", "2"], "url": "http://x/", "refused": ""})
+        table.to_csv(at / "experiments.csv", index=False)
+        if not (folder / "experiments.csv").exists():  # the asking program's
+            allen._write(folder / "experiments.csv", (at / "experiments.csv").read_bytes())
+    except (OSError, allen.StorageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return allen.main([str(folder), "--no-ask"])
+
+
+def importing(disk, at, monkeypatch):
+    """The authors' release is made into a cohort and a run."""
+    if not (at / "array.npy").exists():
+        sections = simulate(n_brains=40, shape=SHAPE, artefact_share=0.1, seed=3).images
+        np.save(at / "array.npy", on_their_side(sections)[:, None])
+        network = answering(AuthorsNetwork(3, 3, seed=1), sections)
+        (at / "checkpoint").write_bytes(checkpoint(network))
+    given = ["--array", f"{at}/array.npy", "--checkpoint", f"{at}/checkpoint"]
+    return authors.main([f"{disk}/authors", *given])
+
+
+JOBS = (fitting, scoring, reporting, acquiring, importing)
+each_job = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.__name__)
+
+
+# ---- disks ----
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 48 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may mount no file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], capture_output=True)
+
+
+def filled(disk, free):
+    """Leave so many bytes of a disk."""
+    room = shutil.disk_usage(disk).free
+    with (disk / "ballast").open("wb") as file:
+        file.write(bytes(max(0, room - free)))
+
+
+def there(disk) -> dict[str, str]:
+    """The content of every file that is to be seen, or that a killed fit would go on from."""
+    files = [f for f in disk.rglob("*") if f.is_file() and f.name != "ballast"]
+    return {str(f.relative_to(disk)): sha256_of(f) for f in files if ".locks" not in f.parts}
+
+
+def check_whole(disk):
+    """Whatever stands under its name can be read, and no stray file lies beside."""
+    for path in disk.rglob("cohort.json"):
+        if "results" not in path.parts and not any(p[0] == "." for p in path.parts[-3:]):
+            assert open_cohort(path.parent).images is not None
+    for path in disk.rglob("config.json"):
+        load_run(path.parent)
+    for path in disk.rglob("grid.csv.gz"):
+        results.read_rows(path)
+    if (disk / "allen/manifest.jsonl").exists():
+        read_acquired(disk / "allen")
+    allowed = r"(.*/)?\.(hashes\.json|locks|\w+-L\d[^/]*(/checkpoint\.safetensors)?)"
+    hidden = [
+        str(p.relative_to(disk)) for p in disk.rglob("*") if "/." in f"/{p.relative_to(disk)}"
+    ]
+    strays = [name for name in hidden if ".locks" not in name and not re.fullmatch(allowed, name)]
+    assert not strays, strays
+
+
+def check_told(code, capsys):
+    """An exit code that is not 0 and one line."""
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert code not in (0, None) and len(said) == 1, (code, said)
+    assert "Traceback" not in said[0] and re.search(r"/\w|[Nn]o space|[Rr]ead-only", said[0])
+
+
+def in_vain(job, disk, tmp_path, monkeypatch, capsys, before):
+    """A job that cannot write tells it in a line and leaves what there is as it is."""
+    capsys.readouterr()
+    check_told(job(disk, tmp_path, monkeypatch), capsys)
+    after = there(disk)
+    assert {name: after.get(name) for name in before} == before
+    check_whole(disk)
+
+
+@pytest.mark.promise("A full or read-only disk ends in one line; what was there stays as it was.")
+@each_job
+def test_a_full_disk_and_a_read_only_one(job, disk, tmp_path, monkeypatch, capsys, record_property):
+    (disk / "earlier.txt").write_text("as it was")
+    n = 0
+    for free in (0, 20_000, 60_000, 150_000, 300_000) if NIGHTLY else (0, 60_000):
+        filled(disk, free)
+        before = there(disk)
+        if scoring == job and free > 200_000:
+            continue
+        capsys.readouterr()
+        code = job(disk, tmp_path, monkeypatch)
+        if code:
+            check_told(code, capsys)
+        assert code or free  # nothing can be done in no room
+        assert {name: of for name, of in there(disk).items() if name in before} == before
+        check_whole(disk)
+        (disk / "ballast").unlink()
+        n += 1
+    assert job(disk, tmp_path, monkeypatch) == 0  # with room it goes on
+    check_whole(disk)
+    done = there(disk)
+    for made in [path for path in disk.iterdir() if path.is_dir()]:
+        shutil.rmtree(made)
+    (disk / "earlier.txt").write_text("as it was")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    in_vain(job, disk, tmp_path, monkeypatch, capsys, {"earlier.txt": done["earlier.txt"]})
+    record_property("cases", n + 1)
+
+
+@pytest.mark.promise("Where a file may not grow, or a folder may not be written, one line says it.")
+@each_job
+def test_an_ordinary_user_meets_a_limit_or_a_folder_of_others(
+    job, tmp_path, monkeypatch, capsys, record_property
+):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    assert job(disk, tmp_path, monkeypatch) == 0
+    done = there(disk)
+    other = tmp_path / "other"
+    other.mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        in_vain(job, other, tmp_path, monkeypatch, capsys, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert job(other, tmp_path, monkeypatch) == 0 and there(other).keys() == done.keys()
+    record_property("cases", 1)
+
+
+@pytest.mark.promise(
+    "A slow disk gives the same files; one that vanishes leaves nothing half-made."
+)
+@each_job
+def test_a_slow_disk_and_one_that_vanishes(job, tmp_path, monkeypatch, capsys, record_property):
+    calls, real = [], os.replace
+
+    def slowly(sync, file):
+        time.sleep(0.02)
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", partial(slowly, os.fsync))
+        patch.setattr(os, "replace", lambda *of: (calls.append(1), real(*of))[1])
+        slow = tmp_path / "slow"
+        slow.mkdir()
+        assert job(slow, tmp_path, monkeypatch) == 0
+    check_whole(slow)
+    moments = range(len(calls)) if NIGHTLY else {0, len(calls) // 2, len(calls) - 1}
+    for moment in moments:
+        disk, gone, done = tmp_path / f"{moment}", tmp_path / f"{moment} gone", []
+        disk.mkdir()
+
+        def vanishing(source, target, disk=disk, gone=gone, done=done, moment=moment):
+            done.append(1)
+            if len(done) == moment + 1:
+                os.rename(disk, gone)
+            return real(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", vanishing)
+            capsys.readouterr()
+            code = job(disk, tmp_path, monkeypatch)
+        if code:  # a folder that is made anew takes what is still to come
+            check_told(code, capsys)
+        check_whole(gone)
+        if disk.exists():
+            check_whole(disk)
+    record_property("cases", 1 + len(moments))
