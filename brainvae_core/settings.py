@@ -202,7 +202,8 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"no profile {path}; {path.parent} has {there}")
     try:
-        content = _tuples(read_yaml(path.read_text(encoding="utf-8")) or {})
+        text = path.read_text(encoding="utf-8")
+        content = _tuples(read_yaml(text or "[]") or {})  # comments alone are the defaults
     except OSError as error:
         raise ValueError(f"profile {path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

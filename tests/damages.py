@@ -5,6 +5,7 @@ import io
 import json
 import os
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -186,3 +187,16 @@ OF_BYTES += (web_page, climbing_zip, pickled)
 OF_TEXT = {".json": json_changed, ".jsonl": json_changed, ".ipynb": json_changed}
 OF_TEXT |= {".csv": rows_changed, ".yaml": yaml_changed, ".csv.gz": gzipped_text_changed}
 IN_PLACE = ("a folder", "a dangling link", "nothing", "unreadable", "another file")
+
+
+@contextmanager
+def as_nobody(wanted=True):
+    """As a user whom permissions bind, where root is at work."""
+    change = wanted and os.geteuid() == 0
+    if change:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if change:
+            os.seteuid(0)

@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from damage_kinds import KINDS, example
-from damages import IN_PLACE, OF_BYTES, OF_TEXT, json_changed
+from damages import IN_PLACE, OF_BYTES, OF_TEXT, as_nobody, json_changed
 
 from brainvae_core.disk import seal
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+OF_VALUES = ("flipped", "flipped_near_the_start", "zeroed")  # of a pixel of somebody else's file
 RUNS = ("pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "shutil.unpack_archive")
 
 
@@ -116,11 +117,10 @@ def damage_case(kind, number) -> tuple[str, str]:
     rng = np.random.default_rng([number, *kind.encode()])
     with tempfile.TemporaryDirectory(prefix="damaged-") as place:
         os.chmod(place, 0o755)
-        folder = Path(shutil.copytree(example(kind), Path(place, "a-damaged-folder"), symlinks=True))
+        folder = Path(shutil.copytree(example(kind), Path(place, "damaged-folder"), symlinks=True))
         how, file = damaged(kind, folder, rng)
-        as_another = how == "unreadable" and os.geteuid() == 0
         try:
-            with nothing_runs(), as_nobody() if as_another else contextlib.nullcontext():
+            with nothing_runs(), as_nobody(how == "unreadable"):
                 found = digest_of(read(folder))
         except (ValueError, OSError) as error:
             told, places = str(error), (file.name, file.parent.name, folder.name, "this notebook")
@@ -136,7 +136,9 @@ def damage_case(kind, number) -> tuple[str, str]:
             outcome = "right" if found == unharmed(kind) else "clear" if is_told else "wrong"
             if found in ("[]", "None"):
                 outcome = "right"  # of another cohort, or not there: fitted or scored anew
-            if outcome == "wrong" and (is_open or how == "sealed anew"):
+            may_differ = file.suffix in OF_TEXT or how in OF_VALUES
+            may_differ |= kind == "lab" and how in ("another file", "nothing")
+            if outcome == "wrong" and (is_open and may_differ or how == "sealed anew"):
                 outcome = "another valid file"
         if how == "unreadable":
             file.chmod(0o644)
@@ -146,15 +148,6 @@ def damage_case(kind, number) -> tuple[str, str]:
 @cache
 def unharmed(kind):
     return digest_of(KINDS[kind][1](example(kind)))
-
-
-@contextlib.contextmanager
-def as_nobody():
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 # ---- the promise ----

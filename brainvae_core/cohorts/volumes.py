@@ -73,8 +73,11 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
         raise ValueError(f"{path} is of a format that is not read; {ACCEPTED} is")
     try:
         if suffix.startswith(".np"):
-            found = np.load(path, allow_pickle=False)
-            arrays = [found] if suffix == ".npy" else [*found.values()]
+            with path.open("rb") as file:
+                found = np.load(file, allow_pickle=False)
+                arrays = [found] if suffix == ".npy" else [*found.values()]
+                if suffix == ".npy":
+                    _check_end(file)
             if len(arrays) != 1:
                 raise ValueError(f"it holds {len(arrays)} arrays; a file with one is read")
             return _single_section(arrays[0], orientation)
