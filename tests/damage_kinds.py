@@ -94,6 +94,13 @@ def make_acquired(folder):
     allen.list_checksums(folder, "experiments.csv", "request.json", "refused.csv")
 
 
+def read_acquisition(folder):
+    sections, ledger = read_acquired(folder, 286), read_ledger(folder)
+    if ledger.not_tried:  # as the cohort lists them
+        raise ValueError(f"{folder}: not tried yet: {ledger.not_tried}")
+    return sections, ledger
+
+
 def make_atlas(folder, is_sealed=True):
     write_ccf(folder)
     if is_sealed:
@@ -188,7 +195,7 @@ KINDS = {
     ),
     "kept runs": (make_kept, read_kept, False),
     "table of scores": (make_table, read_table, False),
-    "acquisition": (make_acquired, lambda f: (read_acquired(f, 286), read_ledger(f)), False),
+    "acquisition": (make_acquired, read_acquisition, False),
     "acquired atlas": (make_atlas, lambda folder: ccf_atlas(folder, 1), False),
     "hashes": (read_hashes, read_hashes, False),
     "atlas": (lambda folder: make_atlas(folder, False), lambda folder: ccf_atlas(folder, 1), True),
