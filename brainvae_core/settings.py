@@ -203,7 +203,7 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
         raise FileNotFoundError(f"no profile {path}; {path.parent} has {there}")
     try:
         text = path.read_text(encoding="utf-8")
-        content = _tuples(read_yaml(text or "[]") or {})  # comments alone are the defaults
+        content = _tuples(read_yaml(text) or {}) if text else None  # a comment says so
     except OSError as error:
         raise ValueError(f"profile {path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

@@ -29,6 +29,7 @@ from brainvae_core.cohorts.brain_table import read_brain_table
 from brainvae_core.cohorts.ccf import read_ontology
 from brainvae_core.cohorts.fetch import read_metaimage
 from brainvae_core.cohorts.files import content_hashes
+from brainvae_core.cohorts.orientation import VolumeError
 from brainvae_core.cohorts.volumes import in_atlas_space
 from brainvae_core.disk import sha256_of
 from brainvae_core.models import (
@@ -108,10 +109,21 @@ def make_atlas(folder, is_sealed=True):
         (folder / "checksums.json").write_text(json.dumps(sums))
 
 
+def make_brain_table(folder):
+    (folder / "metadata.csv").write_text("id,sex,age\na,F,1.5\nb,M,2\nc,F,7\n")
+
+
 def make_lab(folder):
     for i, name in enumerate(["a", "b", "c"]):
         np.save(folder / f"{name}.npy", VOLUME[20 + i])
-    (folder / "metadata.csv").write_text("id,sex,age\na,F,1.5\nb,M,2\nc,F,7\n")
+    make_brain_table(folder)
+
+
+def read_lab(folder):
+    *found, refused = read_sections(folder, 160)
+    if refused:  # as the cohort lists them
+        raise ValueError("; ".join(f"{folder}/{brain}: {why}" for brain, why in refused.items()))
+    return found
 
 
 def make_kept(folder):
@@ -139,8 +151,12 @@ def read_table(folder):
 
 
 def read_meta(folder):
-    names = ("a.mhd", "a.raw")
-    return in_atlas_space(v := read_metaimage({n: (folder / n).read_bytes() for n in names})), v
+    contents = {name: (folder / name).read_bytes() for name in ("a.mhd", "a.raw")}
+    try:
+        volume = read_metaimage(contents)
+        return in_atlas_space(volume), volume
+    except VolumeError as error:  # the acquisition puts the brain and its address before it
+        raise VolumeError(f"a.mhd: {error}") from error
 
 
 def read_text_settings(folder):
@@ -215,11 +231,11 @@ KINDS = {
         True,
     ),
     "table of brains": (
-        make_lab,
+        make_brain_table,
         lambda folder: read_brain_table(folder / "metadata.csv", ["a", "b", "c"]),
         True,
     ),
-    "lab": (make_lab, lambda folder: read_sections(folder, 160), True),
+    "lab": (make_lab, read_lab, True),
     "chapter": (
         lambda folder: shutil.copy(ROOT / "notebooks/02_model.ipynb", folder / "01_brains.ipynb"),
         read_chapter,

@@ -123,20 +123,19 @@ def damage_case(kind, number) -> tuple[str, str]:
             with nothing_runs(), as_nobody(how == "unreadable"):
                 found = digest_of(read(folder))
         except (ValueError, OSError) as error:
-            told, places = str(error), (file.name, file.parent.name, folder.name, "this notebook")
-            if kind in ("MetaImage", "settings"):  # the caller knows the file
-                places += ("MetaImage", "voxel", "settings", "data file")
-            is_clear = "\n" not in told and any(name in told for name in places)
+            told, names = str(error), (file.name, file.parent.name, folder.name)
+            is_clear = "\n" not in told and any(
+                n in told for n in (*names, "settings", "this notebook")
+            )
             is_clear &= not isinstance(error, UnicodeError | json.JSONDecodeError)
             outcome = "clear" if is_clear else f"unclear: {type(error).__name__}: {told:.300}"
         except Exception as error:
             outcome = f"traceback: {type(error).__name__}: {error!s:.300}"
         else:
-            is_told = kind == "lab" and found.count("'") != unharmed(kind).count("'")
-            outcome = "right" if found == unharmed(kind) else "clear" if is_told else "wrong"
-            if found in ("[]", "None"):
-                outcome = "right"  # of another cohort, or not there: fitted or scored anew
+            nothing_taken = found in ("[]", "None")  # it is fitted or scored anew
+            outcome = "right" if nothing_taken or found == unharmed(kind) else "wrong"
             may_differ = file.suffix in OF_TEXT or how in OF_VALUES
+            may_differ &= how != "empty" or kind == "settings"  # where none are given
             may_differ |= kind == "lab" and how in ("another file", "nothing")
             if outcome == "wrong" and (is_open and may_differ or how == "sealed anew"):
                 outcome = "another valid file"
