@@ -47,7 +47,7 @@ from brainvae_core.results import read_rows, write_rows
 from brainvae_core.settings import read_profile, read_settings
 
 ROOT = Path(__file__).parent.parent
-CONFIG = BetaVAEConfig(latent_dim=2, steps=2, batch_size=4, validate_every=1)
+CONFIG = BetaVAEConfig(latent_dim=2, steps=2, batch_size=4, validate_every=1, precision="float32")
 ABOUT = {"format": 1, "table": "grid", "cohort": "of this one", "settings": {"fd_dim": 3}}
 PROFILE = """cohort:
   n_brains: 40
@@ -156,7 +156,7 @@ def read_meta(folder):
         volume = read_metaimage(contents)
         return in_atlas_space(volume), volume
     except VolumeError as error:  # the acquisition puts the brain and its address before it
-        raise VolumeError(f"a.mhd: {error}") from error
+        raise VolumeError(f"{folder}: {error}") from error
 
 
 def read_text_settings(folder):

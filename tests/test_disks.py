@@ -26,7 +26,7 @@ from brainvae_core.models import load_run
 SHAPE = (40, 56)
 PROFILE = """\
 cohort: {{n_brains: 24, shape: [40, 56]}}
-model: {{latent_dim: 3, steps: 4, batch_size: 4, validate_every: 2}}
+model: {{latent_dim: 3, steps: 4, batch_size: 4, validate_every: 2, precision: float32}}
 places: {{data: {0}/data, runs: {0}/runs, results: {0}/results, reports: {0}/reports, device: cpu}}
 """
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
