@@ -104,12 +104,12 @@ def _mapped(path, name, files, shape):
         same = False
     if not same:
         raise ValueError(f"{file} is damaged: its header is not what was saved; {ANEW}")
+    return partial(_checked, array, file, about)
 
-    def checked():
-        check_file(file, about["bytes"], about["sha256"], ANEW)
-        return array
 
-    return checked
+def _checked(array, file, about):
+    check_file(file, about["bytes"], about["sha256"], ANEW)
+    return array
 
 
 def _write_table(path, table) -> list[dict]:
