@@ -226,6 +226,7 @@ def test_images_are_checked_when_they_are_first_used(copy, monkeypatch):
 
 def test_what_is_read_again_unchanged_is_hashed_once(saved, monkeypatch):
     disk._remembered.cache_clear()
+    monkeypatch.setattr(disk, "SETTLED_NS", -(10**9))
     read = []
     monkeypatch.setattr(disk, "sha256_of", lambda f, real=disk.sha256_of: read.append(f) or real(f))
     for _ in range(3):

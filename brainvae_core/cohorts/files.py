@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from traceback import walk_tb
 
-from brainvae_core.disk import appearing
+from brainvae_core.disk import SETTLED_NS, appearing
 
 STARTS = {  # the first bytes of every format
     ".npy": (b"\x93NUMPY",),
@@ -27,7 +27,6 @@ POINTERS = {  # what stands in place of a file that was not fetched
     b"version https://git-lfs": "git lfs pull",
     b"/annex/objects/": "git annex get (or datalad get)",
 }
-SETTLED_NS = 2_000_000_000  # a file may change once more within one tick of its file system
 
 
 def files_below(folder: str | Path, *patterns: str) -> list[Path]:

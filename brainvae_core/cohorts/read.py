@@ -254,8 +254,9 @@ def checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of the tables of an acquisition, by name, as it left them."""
     path = folder / CHECKSUMS
     try:
-        return dict(json.loads(path.read_bytes())) if path.exists() else {}
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        found = json.loads(path.read_bytes()) if path.exists() else {}
+        return {name: str(sha256) for name, sha256 in found.items()}
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         said = f"{path} is damaged ({first_line(error)}); delete it to take the tables as they are"
         raise AcquisitionError(said) from error
 
