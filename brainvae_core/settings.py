@@ -116,7 +116,7 @@ class LabSettings(_Section):
     orientation: str = "header"  # as in the cohort's settings
     group: str = "group"  # the column of metadata.csv that tells the groups; "" asks about none
     covariates: tuple[str, ...] = ()  # other columns, whose part in a difference is taken out
-    n_permutations: Count = 1999
+    n_permutations: Annotated[int, Field(ge=0, le=10**6)] = 1999
 
 
 class PlacesSettings(_Section):
