@@ -16,8 +16,9 @@ import numpy as np
 
 from brainvae_core.cohorts import Atlas, authors_cohort, ccf_atlas, drawn_atlas, open_cohort
 from brainvae_core.cohorts.allen import StorageError, locked
-from brainvae_core.cohorts.atlas import TERMS, whole_factor
+from brainvae_core.cohorts.atlas import whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
+from brainvae_core.cohorts.ccf import TERMS
 from brainvae_core.cohorts.orientation import upside_down
 from brainvae_core.cohorts.web import FetchError
 from brainvae_core.disk import sha256_of

@@ -80,6 +80,8 @@ def main(arguments=None) -> int:
     except DeadKernelError:
         return _failed("the chapter's kernel ended; was there too little memory?")
     except (ValueError, OSError) as error:
+        if getattr(error, "errno", None) and not error.filename:  # of a full disk
+            error = f"no report can be written in {reports} ({error.strerror}); see to its disk"
         return _failed(error)
     except KeyboardInterrupt:
         return _failed("interrupted; an earlier report is as it was")

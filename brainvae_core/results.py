@@ -54,9 +54,14 @@ def table(p: Settings, name: str) -> pd.DataFrame:
 
 def measured(name: str) -> pd.DataFrame:
     """What a benchmark wrote and comes with the project: ``"training"``, ``"realism"``."""
-    content = (MEASURED / f"{name}.csv").read_bytes()
+    path = MEASURED / f"{name}.csv"
+    content = path.read_bytes()
+    try:
+        found = pd.read_csv(io.BytesIO(content))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it from git") from error
     LOADED[f"table {name}"] = hashlib.sha256(content).hexdigest()
-    return pd.read_csv(io.BytesIO(content))
+    return found
 
 
 def keep(p: Settings, name: str, results: str | Path) -> str:
@@ -130,9 +135,11 @@ def read_rows(path) -> tuple[dict, str]:
     try:
         head, _, text = gzip.decompress(path.read_bytes()).decode().partition("\n")
         told = json.loads(head)
+        if told["format"] != FORMAT:
+            raise ValueError(f"it has format {told['format']}; this library reads {FORMAT}")
         if told["sha256"] != hashlib.sha256(text.encode()).hexdigest():
             raise ValueError("its rows are not those that were written")
-    except (OSError, EOFError, ValueError, KeyError, TypeError, gzip.zlib.error) as error:
+    except Exception as error:  # of gzip, zlib, JSON
         said = f"{path} is damaged ({str(error) or type(error).__name__}); restore it from git"
         raise ValueError(f"{said}, or delete it to have it made anew") from None
     return told, text

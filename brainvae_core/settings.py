@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 
 from brainvae_core.models import BetaVAEConfig
 from brainvae_core.models.config import as_steps
@@ -27,12 +35,24 @@ PATHS += tuple(f"places.{name}" for name in ("data", "runs", "results", "reports
 NOTEBOOK_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 MODEL = BetaVAEConfig(steps=((80, 112, 800), (160, 224, 500)), validate_every=100)
 
-Shape = tuple[int, int]  # (height, width) in pixels
+Side = Annotated[int, Field(ge=5, le=8192)]
+Shape = tuple[Side, Side]  # (height, width) in pixels
+Count = Annotated[int, Field(ge=1, le=10**6)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+LatentDim = Annotated[int, Field(ge=1, le=4096)]
 Steps = Annotated[int | tuple[tuple[int, int, int], ...], BeforeValidator(as_steps)]
 
 
-class _Section(BaseModel, extra="forbid", frozen=True, strict=True):
-    pass
+class _Section(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan=False):
+    @field_validator("*")
+    @classmethod
+    def _has_no_control_character(cls, value):
+        texts = [t for t in (value if isinstance(value, tuple) else [value]) if isinstance(t, str)]
+        if odd := [text for text in texts if re.search("[\0-\x1f\ud800-\udfff]", text)]:
+            raise ValueError(f"{odd[0]!r:.80} has a character that no name has")
+        return value
 
 
 class CohortSettings(_Section):
@@ -41,22 +61,22 @@ class CohortSettings(_Section):
     brains: str = "simulated"  # or a folder of acquired, or of one's own registered, brains
     orientation: str = "header"  # of one's own brains: as their files say, or a code such as "asr"
     atlas: str = "drawn"  # or a folder with the CCF's files
-    plane: int = 286  # AP index at 25 µm
-    n_brains: int = 1024  # simulated
+    plane: Annotated[int, Field(ge=0, lt=528)] = 286  # AP index at 25 µm
+    n_brains: Count = 1024  # simulated
     shape: Shape = (160, 224)
-    artefact_share: float = 0.15
-    seed: int = 0
+    artefact_share: Share = 0.15
+    seed: Seed = 0
     clip_pixels: bool = True  # pixels brighter than the training brains' 99.9 % become white
     drop_brains: bool = False  # outliers are set aside: no fit and no score reads them
-    outlier_limit: float = 6.0  # robust standard deviations
+    outlier_limit: Positive = 6.0  # robust standard deviations
 
 
 class GridSettings(_Section):
     """The β × L × seed grid."""
 
-    betas: tuple[float, ...] = (1.0, 3.0, 10.0)
-    latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16)
-    seeds: tuple[int, ...] = (0, 1, 2)
+    betas: tuple[Annotated[float, Field(ge=0)], ...] = (1.0, 3.0, 10.0)
+    latent_dims: tuple[LatentDim, ...] = (2, 4, 6, 8, 12, 16)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     shape: Shape = (40, 56)
     steps: Steps = 1000
 
@@ -66,27 +86,27 @@ class EvaluationSettings(_Section):
 
     shape: Shape = (80, 112)
     steps: Steps = 1500
-    seeds: tuple[int, ...] = (0, 1, 2)
-    curve_latent_dims: tuple[int, ...] = (2, 4, 6, 8, 12, 16, 30, 100)  # Figs 2C and 2D
-    artefact_strengths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    n_graded: int = 20  # brains with every artefact at every strength
-    n_importance: int = 16  # samples of z a brain
-    fd_dim: int = 16  # components of the Fréchet distance's basis
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    curve_latent_dims: tuple[LatentDim, ...] = (2, 4, 6, 8, 12, 16, 30, 100)  # Figs 2C and 2D
+    artefact_strengths: tuple[Positive, ...] = (0.25, 0.5, 0.75, 1.0)
+    n_graded: Count = 20  # brains with every artefact at every strength
+    n_importance: Count = 16  # samples of z a brain
+    fd_dim: Count = 16  # components of the Fréchet distance's basis
 
 
 class FieldsSettings(_Section):
     """Receptive and projective fields, and what they are compared with."""
 
     rois: tuple[str, ...] = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
-    region_share: float = 0.01  # of the brain; smaller regions are no region of their own
-    n_weights: int = 5  # brightness weights a region
-    n_read: int = 48  # held-out brains of the receptive fields that stand beside chance
-    n_blobs: int = 100  # random regions of the null
-    c_max: float = 7.0  # prior standard deviations
-    c_step: float = 0.005
-    truth_latent_dim: int = 16  # at least as many as factors are planted (chapter 10)
-    truth_seeds: tuple[int, ...] = (0, 1, 2)
-    n_rotations: int = 100  # random axes of each fit, beside its latents
+    region_share: Share = 0.01  # of the brain; smaller regions are no region of their own
+    n_weights: Count = 5  # brightness weights a region
+    n_read: Count = 48  # held-out brains of the receptive fields that stand beside chance
+    n_blobs: Count = 100  # random regions of the null
+    c_max: Positive = 7.0  # prior standard deviations
+    c_step: Positive = 0.005
+    truth_latent_dim: LatentDim = 16  # at least as many as factors are planted (chapter 10)
+    truth_seeds: tuple[Seed, ...] = (0, 1, 2)
+    n_rotations: Count = 100  # random axes of each fit, beside its latents
 
 
 class LabSettings(_Section):
@@ -96,7 +116,7 @@ class LabSettings(_Section):
     orientation: str = "header"  # as in the cohort's settings
     group: str = "group"  # the column of metadata.csv that tells the groups; "" asks about none
     covariates: tuple[str, ...] = ()  # other columns, whose part in a difference is taken out
-    n_permutations: int = 1999
+    n_permutations: Annotated[int, Field(ge=0, le=10**6)] = 1999
 
 
 class PlacesSettings(_Section):
@@ -107,7 +127,7 @@ class PlacesSettings(_Section):
     results: str = "../results"  # runs that come with the project; elsewhere to fit them anew
     reports: str = "../_build/reports"
     device: str = "auto"  # CUDA, else MPS, else CPU
-    together: int = 2  # models trained at once
+    together: Annotated[int, Field(ge=1, le=1024)] = 2  # models trained at once
 
 
 _ModelSettings = create_model(
@@ -182,9 +202,13 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"no profile {path}; {path.parent} has {there}")
     try:
-        content = read_yaml(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"profile {path} is no YAML: {' '.join(str(error).split())}") from error
+        text = path.read_text(encoding="utf-8")
+        content = _tuples(read_yaml(text) or {}) if text else None  # a comment says so
+    except OSError as error:
+        raise ValueError(f"profile {path} cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(f"profile {path} is no YAML: {told}") from error
     if not isinstance(content, dict) or "profile" in content:
         raise ValueError(f"profile {path} must map sections to settings; its name is the file's")
     settings = _settings({"profile": path.stem, **content}, f"profile {path}")
@@ -299,13 +323,13 @@ def _settings(content: dict, origin: str) -> Settings:
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         raise _unknown(name, origin)
     if problem["type"] == "value_error":
-        raise ValueError(f"{origin}: {where[0]}: {problem['ctx']['error']}")
+        raise ValueError(f"{origin}: {name}: {problem['ctx']['error']}")
     example = DEMO.get(".".join(map(str, where[:2])))
     such = f", such as {example!r}" if example is not None else ""
     must = problem["msg"].replace("Input should be", "must be").replace("tuple", "list")
     if problem["type"] == "string_type":
         must = f"{must} (papermill's -r passes text as it is)"
-    raise ValueError(f"{origin}: {name}={given!r} {must}{such}")
+    raise ValueError(f"{origin}: {name:.80}={given!r:.80} {must}{such}")
 
 
 def _unknown(name, origin: str) -> ValueError:
@@ -314,7 +338,7 @@ def _unknown(name, origin: str) -> ValueError:
     leaf = str(name).lower().split(".")[-1]
     near = near or [leaves[n] for n in difflib.get_close_matches(leaf, leaves)]
     offer = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(SECTIONS)}"
-    return ValueError(f"{origin}: unknown setting {name!r}; {offer}")
+    return ValueError(f"{origin}: unknown setting {name!r:.80}; {offer}")
 
 
 def _tuples(value):

@@ -12,6 +12,11 @@ class _Yaml12(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict = {}
 
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):  # a few lines of them fill any memory
+            raise yaml.YAMLError(f"aliases such as *{self.peek_event().anchor} are not read")
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node, deep=False):
         names = [key.value for key, _ in node.value]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -37,4 +42,7 @@ _Yaml12.add_constructor("tag:yaml.org,2002:int", _Yaml12.construct_int)
 
 def read_yaml(text: str):
     """What a YAML 1.2 text holds; ``yaml.YAMLError`` where it is none, or has a key twice."""
-    return yaml.load(text, Loader=_Yaml12)
+    try:
+        return yaml.load(text, Loader=_Yaml12)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise yaml.YAMLError(str(error) or type(error).__name__) from error

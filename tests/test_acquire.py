@@ -67,6 +67,8 @@ def asked_folder(server, folder, ids=IDS):
     table["injection_volume"] = 0.1
     table["url"], table["refused"] = [server.volume_url(i) for i in ids], ""
     table.to_csv(folder / "experiments.csv", index=False)
+    if (folder / "checksums.json").exists():
+        allen.list_checksums(folder, "experiments.csv")
     return folder
 
 
@@ -350,7 +352,7 @@ def test_what_nothing_can_be_acquired_with_is_refused(server, tmp_path):
         words = "holds plane 286 of channel red, .*another folder"
         refused([(words, partial(run, **other), folder)])
     for content, said in (
-        ('{"format": 2, "plane": 286, "channel": "red"}', "is of format 2; 1 is read: update it"),
+        ('{"format": 3, "plane": 286, "channel": "red"}', "is of format 3; 2 is read: update it"),
         ("{}", "request.json is damaged"),
     ):
         (folder / "request.json").write_text(content)

@@ -14,7 +14,7 @@ import pytest
 from allen_server import AllenServer
 
 from brainvae_core.cohorts import ccf_atlas, drawn_atlas
-from brainvae_core.cohorts.atlas import read_ontology
+from brainvae_core.cohorts.ccf import read_ontology
 
 pytestmark = pytest.mark.server
 

@@ -13,7 +13,8 @@ from refusals import refused
 from scipy.ndimage import label
 
 from brainvae_core.cohorts import Atlas, ccf_atlas, ccf_templates, drawn_atlas
-from brainvae_core.cohorts.atlas import block_mean, read_ontology
+from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.cohorts.ccf import read_ontology
 from brainvae_core.cohorts.drawn import STRUCTURES
 
 ROWS = [
@@ -337,10 +338,10 @@ def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
         )
         refused([(f"ap001-002.tif .*{words}", ccf_atlas, tmp_path, 1)])
 
-    def forbidden(path):
-        raise PermissionError(13, "Permission denied", path)
+    def forbidden(*_):
+        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(nrrd, "read", forbidden)
+    monkeypatch.setattr("brainvae_core.cohorts.ccf.read_volume", forbidden)
     refused([("annotation_25.nrrd cannot be read: Permission denied", ccf_atlas, tmp_path, 1)])
 
 

@@ -13,6 +13,7 @@ from brainvae_core import prepare
 from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
 from brainvae_core.cohorts.allen import keep
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
+from brainvae_core.cohorts.read import line_digest
 from brainvae_core.prepare import lab_brains, prepare_cohort
 from brainvae_core.settings import Settings
 
@@ -47,7 +48,7 @@ def acquired(brains, tmp_path):
     ids = [str(1000 - i) for i in range(N + 1)]
     table = pd.DataFrame({"id": ids, "sex": "F", "injection_dv": np.arange(N + 1.0)})
     table.assign(url="http://x/1", refused="").to_csv(folder / "experiments.csv", index=False)
-    request = {"format": 1, "plane": 286, "channel": "red"}
+    request = {"format": 2, "plane": 286, "channel": "red"}
     (folder / "request.json").write_text(json.dumps(request))
     for i, section in zip(ids[:N], brains[0], strict=True):
         facts = {"id": i, "url": "http://x/1", "crc32": 1, "bytes": 1, "zip_bytes": 3}
@@ -139,7 +140,7 @@ def test_brains_that_make_no_cohort_say_why(own, acquired, tmp_path):
     with pytest.raises(FileNotFoundError, match="make acquire"):
         prepare_cohort(nowhere)
     drawn = "the drawn atlas is for simulated brains at plane 286"
-    (acquired / "request.json").write_text('{"format": 1, "plane": 250, "channel": "red"}')
+    (acquired / "request.json").write_text('{"format": 2, "plane": 250, "channel": "red"}')
     refused(
         [
             (drawn, prepare_cohort, told(tmp_path, atlas="drawn", plane=250)),
@@ -168,7 +169,9 @@ def test_the_same_sections_acquired_otherwise_are_the_same_cohort_byte_for_byte(
     other = shutil.copytree(acquired, tmp_path / "other" / "allen")
     lines = [json.loads(x) for x in (acquired / "manifest.jsonl").read_text().splitlines()]
     for line in lines:
+        del line["line_sha256"]
         line["date"] = "2026-01-01T00:00:00+00:00"
+        line["line_sha256"] = line_digest(line)
     (other / "manifest.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines[::-1]))
     files = []
     for folder in (acquired, other):

@@ -20,7 +20,7 @@ def sealed(folder):
 
 
 def read(folder, sized=()):
-    return read_sealed(folder, "about.json", 2, "make it anew", sized)
+    return read_sealed(folder, "about.json", 2, "make it anew", later=sized)
 
 
 def test_what_was_sealed_is_read(tmp_path):

@@ -127,16 +127,21 @@ def test_what_was_hashed_and_is_as_it_was_is_not_read_again(tmp_path, monkeypatc
     stat = file.stat()
     state = [stat.st_dev, stat.st_ino, 1, stat.st_mtime_ns, stat.st_ctime_ns]
     known.parent.mkdir()
-    known.write_text(json.dumps({str(file): [*state, "kept"]}))
+
+    def sealed(of):
+        files = {str(file): [*of, "kept"]}
+        digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+        return json.dumps({"sha256": digest, "files": files})
+
+    known.write_text(sealed(state))
     assert content_hashes([file], known) == ["kept"]
-    others = [[n + (i == k) for k, n in enumerate(state)] for i in range(5)]
-    texts = [json.dumps({str(file): [*other, "kept"]}) for other in others]
-    for text in (*texts, "", "[1]", "{"):
+    texts = [sealed([n + (i == k) for k, n in enumerate(state)]) for i in range(5)]
+    for text in (*texts, sealed(state).replace("kept", "Kept"), "", "[1]", "{", '{"files": 3}'):
         known.write_text(text)
         assert content_hashes([file], known) == right
     monkeypatch.setattr("brainvae_core.cohorts.files.SETTLED_NS", -1)
     assert content_hashes([file], known) == right
-    assert json.loads(known.read_text()) == {str(file): [*state, right[0]]}
+    assert json.loads(known.read_text())["files"] == {str(file): [*state, right[0]]}
     assert content_hashes([file], file / "known.json") == right  # where none can be written
 
 

@@ -100,15 +100,6 @@ def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
     assert not (tmp_path / "own").exists()
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda t: t[:20], lambda t: t.replace("1", "9", 1), lambda _: "[]"]
-)
-def test_a_damaged_folder_of_kept_runs_is_named(cohort, results, tmp_path, spoil):
-    path = results / "own/cohort.json"
-    path.write_text(spoil(path.read_text()))
-    refused([(f"{path} cannot be read", place_runs, cohort, results, tmp_path / "runs")])
-
-
 def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -1,6 +1,5 @@
 """Tables of scores: made once, read from then on, and told when they are damaged."""
 
-import gzip
 from dataclasses import replace
 
 import numpy as np
@@ -105,26 +104,6 @@ def test_another_version_of_a_tables_function_has_its_rows_made_anew(p, made, mo
         none.setattr(results, "fit_all", refuse)
         results.table(p, "grid")
     pd.testing.assert_frame_equal(results.table(p, "grid"), made)
-
-
-DAMAGES = (
-    lambda b: b[: len(b) // 2],
-    lambda b: b"",
-    lambda b: b"no gzip",
-    lambda b: gzip.compress(b"[]\n"),
-    lambda b: gzip.compress(b'{"format": 1}\nfit,value\n'),
-    lambda b: gzip.compress(gzip.decompress(b).replace(b",0.", b",1.", 1)),
-)
-
-
-def test_damage_is_told_with_the_files_name(p, made, tmp_path):
-    results.keep(p, "grid", tmp_path / "small")
-    path = tmp_path / "small/tables/grid.csv.gz"
-    sound, kept = path.read_bytes(), p.changed({"places.results": str(tmp_path)})
-    for damage in DAMAGES:
-        path.write_bytes(damage(sound))
-        with pytest.raises(ValueError, match=r"grid\.csv\.gz is damaged .*restore it from git"):
-            results.table(kept, "grid")
 
 
 def test_a_table_that_there_is_not_is_told(p):

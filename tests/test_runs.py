@@ -198,28 +198,6 @@ def test_a_description_that_was_edited_is_refused(run, message, name, value):
     refused([(message, load_run, run.folder)])
 
 
-def cut(content):
-    return content.rstrip().rpartition(b",")[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "spoil"),
-    [
-        *[
-            ("config.json", lambda _, text=text: text)
-            for text in (b"", b'{"a": 1,', b"[1]", b"\xff")
-        ],
-        ("history.csv", cut),
-        ("weights.safetensors", lambda content: content[:-10] + b"!" + content[-9:]),
-        ("weights.safetensors", lambda content: content[:-7]),
-    ],
-)
-def test_a_damaged_file_is_named(run, name, spoil):
-    path = run.folder / name
-    path.write_bytes(spoil(path.read_bytes()))
-    refused([(f"{name} is damaged.* fit it anew", load_run, run.folder)])
-
-
 def test_weights_of_another_model_are_refused(tmp_path):
     model = SimpleNamespace(tensors=lambda: {"surprise": np.zeros(3, np.float32)})
     for config in (PCAConfig(2), QUICK):

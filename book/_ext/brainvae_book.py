@@ -13,7 +13,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
-from chapters import disagreement, made_on, quoted_of, record_of, stamp_of, why_stale
+from chapters import (
+    disagreement,
+    made_on,
+    quoted_of,
+    read_notebook,
+    record_of,
+    stamp_of,
+    why_stale,
+)
 from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -23,7 +31,10 @@ from sphinx.util.docutils import SphinxDirective
 def notebooks(srcdir):
     """Every chapter's executed notebook, by name."""
     paths = sorted(Path(srcdir, "notebooks").glob("*.ipynb"))
-    return {path.stem: json.loads(path.read_text()) for path in paths}
+    try:
+        return {path.stem: read_notebook(path) for path in paths}
+    except ValueError as error:
+        raise ExtensionError(str(error)) from error
 
 
 def refuse_stale_chapters(app):
@@ -159,7 +170,7 @@ def quoted(name, rawtext, text, lineno, inliner, options=None, content=None):
     env, (chapter, key) = inliner.document.settings.env, text.split(": ", 1)
     path = Path(env.srcdir, f"notebooks/{chapter}.ipynb")
     env.note_dependency(str(path))
-    notebook = json.loads(path.read_text())
+    notebook = json.loads(path.read_text())  # read_notebook has seen it
     told = {k: row["found"] for k, row in record_of(notebook).items()} | quoted_of(notebook)
     if key not in told:
         raise ExtensionError(f"{env.docname}: {chapter} quotes no {key!r} but {', '.join(told)}")

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+
+import nbformat
 
 from brainvae_core.record import GLUE, MIME, STAMP, cells_hash, described
 from brainvae_core.settings import Settings, read_settings
 
 TEXT = f"{GLUE}text/plain"
+
+
+def read_notebook(path) -> dict:
+    """An executed notebook whose outputs can be read; anything else is a ValueError in one line."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        nbformat.validate(notebook)
+        stamp = stamp_of(notebook) or {"settings": {}, "cells": "", "cohort": "", "runs": {}}
+        kinds = {"settings": dict, "cells": str, "cohort": str, "runs": dict}
+        if odd := [name for name, kind in kinds.items() if not isinstance(stamp[name], kind)]:
+            raise ValueError(f"its stamp has another {odd[0]}")
+        texts = [row["found"] for row in record_of(notebook).values()]
+        if not all(isinstance(text, str) for text in (*texts, *quoted_of(notebook).values())):
+            raise ValueError("what it recorded is no text")
+    except Exception as error:  # of JSON, nbformat, or of what is not there
+        told = (str(error) or type(error).__name__).partition("\n")[0]
+        raise ValueError(
+            f"{path} is no executed notebook ({told:.200}); execute it anew"
+        ) from error
+    return notebook
 
 
 def stamp_of(notebook: dict) -> dict | None:

@@ -13,9 +13,10 @@ from brainvae_core.cohorts.artefacts import (
     graded_artefacts,
     is_outlier,
 )
-from brainvae_core.cohorts.atlas import Atlas, ccf_atlas, ccf_templates
+from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.authors import authors_cohort
 from brainvae_core.cohorts.brain_table import factor_extremes, known_factors
+from brainvae_core.cohorts.ccf import ccf_atlas, ccf_templates
 from brainvae_core.cohorts.cohort import Cohort, open_cohort, save_blocks
 from brainvae_core.cohorts.drawn import drawn_atlas
 from brainvae_core.cohorts.freeform import (

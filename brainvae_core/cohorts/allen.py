@@ -32,10 +32,13 @@ from brainvae_core.cohorts.fetch import META, fetch_volume, read_metaimage
 from brainvae_core.cohorts.orientation import VolumeError, coronal_plane
 from brainvae_core.cohorts.read import (
     ACQUISITION_FORMAT,
+    CHECKSUMS,
     COMMAND,
     AcquisitionError,
     Ledger,
+    checksums,
     is_kept,
+    line_digest,
     read_experiments,
     read_ledger,
     read_manifest,
@@ -45,6 +48,7 @@ from brainvae_core.cohorts.read import (
 )
 from brainvae_core.cohorts.volumes import SHAPE_25, in_atlas_space, read_volume
 from brainvae_core.cohorts.web import FetchError, Meter, Session, UnansweredError
+from brainvae_core.disk import sha256_of
 
 IN_A_ROW = 10  # brains that could not be fetched, after which the service is taken to be down
 
@@ -75,6 +79,7 @@ def acquire(
         agree(folder, plane, channel)
         with writing(folder):
             (folder / "sections").mkdir(exist_ok=True)
+        list_checksums(folder, "experiments.csv", "request.json")
         manifest, whole, in_a_row = read_manifest(folder), 0, 0
         kept = tuple(i for i in experiments if i in manifest and is_kept(folder, manifest[i]))
         refused = {i: why for i, why in without_address(experiments).items() if i not in kept}
@@ -111,6 +116,7 @@ def acquire(
             rows = [(id, experiments[id][0], reason) for id, reason in sorted(refused.items())]
             table = pd.DataFrame(rows, columns=["id", "url", "reason"])
             _write(folder / "refused.csv", table.to_csv(index=False).encode())
+            list_checksums(folder, "refused.csv")
         moved = {"bytes_moved": meter.n, "bytes_whole": whole}
         return replace(read_ledger(folder), kept_before=kept, **moved)
 
@@ -238,9 +244,19 @@ def keep(folder: Path, section: np.ndarray, facts: dict):
     _write(section_path(folder, facts["id"]), content.getvalue())
     sha256 = hashlib.sha256(content.getvalue()).hexdigest()
     facts = {**facts, "date": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": sha256}
+    facts["line_sha256"] = line_digest(facts)
     path = folder / "manifest.jsonl"
     before = path.read_bytes() if path.exists() else b""
     _write(path, before[: before.rfind(b"\n") + 1] + json.dumps(facts).encode() + b"\n")
+
+
+def list_checksums(folder: Path, *names: str):
+    """Keep the checksums of tables that were just written, or are taken as they are."""
+    with writing(folder):
+        new = {name: sha256_of(folder / name) for name in names}
+    known = checksums(folder)
+    if new.items() - known.items():
+        _write(folder / CHECKSUMS, (json.dumps(known | new, indent=1) + "\n").encode())
 
 
 def _write(path, content):
@@ -277,6 +293,8 @@ def _ask(python, folder, options):
         code = subprocess.run([python, program, folder, *options], check=False).returncode
     if code not in (0, 1):
         raise AcquisitionError(f"asking the service failed with code {code}; it said why")
+    if (folder / "experiments.csv").exists():
+        list_checksums(folder, "experiments.csv")
     return code
 
 

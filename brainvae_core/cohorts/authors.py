@@ -60,6 +60,8 @@ def read_authors_array(path: str | Path) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} holds several arrays, or is a checkpoint or zip; one, {read}")
     shape, dtype = array.shape, array.dtype
+    if (size := path.stat().st_size) != array.offset + array.nbytes:
+        raise ValueError(f"{path} is damaged: {size} bytes for an array of shape {shape}")
     if dtype.newbyteorder("=") != np.float32:
         raise ValueError(f"{path} holds {dtype} of shape {shape}; {read}")
     if array.ndim == 4 and shape[1] == 1:

@@ -94,11 +94,18 @@ class Cohort:
                 f"factors and metadata of cohort {self.name!r} must list the same brains"
             )
 
+    def __getattr__(self, name):
+        """The images of an opened cohort: their file is checked when they are first used."""
+        if name not in ARRAYS:
+            raise AttributeError(f"a cohort has no {name!r}")
+        setattr(self, name, self.unread[name]())
+        return self.__dict__[name]
+
     def __len__(self):
-        return len(self.images)
+        return len(self.metadata)
 
     def __repr__(self):
-        n, height, width = self.images.shape
+        n, (height, width) = len(self), self.atlas.shape
         size = f"{height} × {width} px of {self.atlas.pixel_um:g} µm"
         counts = ""
         if "split" in self.metadata:
@@ -253,7 +260,7 @@ def _coarser(images, factor):
 def open_cohort(path: str | Path) -> Cohort:
     """A saved cohort; its images stay on disk and are read as they are used.
 
-    What is damaged is refused, by the sizes of the images' files and the SHA-256 of all others.
+    What is damaged is refused by its SHA-256: images when they are first used, all else at once.
     """
     found = object.__new__(Cohort)
     found.__dict__ = read(Path(path))

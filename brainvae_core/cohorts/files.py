@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from traceback import walk_tb
 
-from brainvae_core.disk import appearing
+from brainvae_core.disk import SETTLED_NS, appearing
 
 STARTS = {  # the first bytes of every format
     ".npy": (b"\x93NUMPY",),
@@ -27,7 +27,6 @@ POINTERS = {  # what stands in place of a file that was not fetched
     b"version https://git-lfs": "git lfs pull",
     b"/annex/objects/": "git annex get (or datalad get)",
 }
-SETTLED_NS = 2_000_000_000  # a file may change once more within one tick of its file system
 
 
 def files_below(folder: str | Path, *patterns: str) -> list[Path]:
@@ -100,9 +99,9 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
     """
     known = Path(known)
     try:
-        before = json.loads(known.read_bytes())
-        before = before if isinstance(before, dict) else {}
-    except (OSError, ValueError):
+        kept = json.loads(known.read_bytes())
+        before = kept["files"] if kept["sha256"] == _digest(kept["files"]) else {}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         before = {}
     hashes, after = [], dict(before)
     for file in files:
@@ -124,5 +123,9 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
         hashes.append(sha256)
     if after != before:
         with suppress(OSError), appearing(known) as beside:  # it only saves time
-            beside.write_text(json.dumps(after))
+            beside.write_text(json.dumps({"sha256": _digest(after), "files": after}))
     return hashes
+
+
+def _digest(files) -> str:
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from math import prod
@@ -12,9 +13,11 @@ import tifffile
 from scipy.ndimage import label, maximum, maximum_filter, minimum, minimum_filter
 from tifffile import PHOTOMETRIC
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it finds is told in a line
 ENDS = (2**8, 2**16, 2**32)  # where whole numbers without sign begin again at 0
 AS_BRIGHT = 0.8  # of the brain: a background like that is no background
 BELOW_BLACK = -0.2
+MOST_VOXELS = 2 * 1320 * 800 * 1140  # the atlas at 10 µm fits twice
 UNITS_UM = {"nm": 1e-3, "um": 1, "µm": 1, "μm": 1, "micron": 1, "microns": 1, "mm": 1e3, "cm": 1e4}
 STRAIGHT_LINE, NO_CALIBRATION = 0, 20  # of ImageJ's calibration functions, "cf"
 TO_GREY = (0.299, 0.587, 0.114)  # luma of red, green and blue (ITU-R BT.601)
@@ -129,6 +132,8 @@ def read_tiff(tiff: tifffile.TiffFile) -> tuple[np.ndarray, tuple[float, float],
             f"it holds colours or channels ({kind}), shape {series.shape}; greys are read: save "
             "one channel, or in ImageJ take Image > Type > 16-bit"
         )
+    if prod(series.shape) > MOST_VOXELS:
+        raise ValueError(f"it says that it holds {series.shape}; {MOST_VOXELS} voxels are read")
     slope, intercept = _calibration(tiff.imagej_metadata or {})
     voxels = series.asarray(out="memmap")
     if kind == PHOTOMETRIC.PALETTE:

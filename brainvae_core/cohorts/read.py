@@ -23,9 +23,11 @@ from brainvae_core.cohorts.volumes import (
     read_section,
     suffix_of,
 )
+from brainvae_core.disk import sha256_of
 
 COMMAND = "python -m brainvae_core.cohorts.allen"
-ACQUISITION_FORMAT = 1
+ACQUISITION_FORMAT = 2  # 1 had no checksums of its tables
+CHECKSUMS = "checksums.json"
 MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
 
 
@@ -223,6 +225,7 @@ def read_ledger(folder: str | Path) -> Ledger:
         except (KeyError, ValueError) as error:
             said = f"{folder / 'refused.csv'} is damaged ({first_line(error)}); delete it"
             raise AcquisitionError(said) from error
+        check_listed(folder, "refused.csv", "delete it")
     refused = {id: why for id, why in refused.items() if id in experiments and id not in kept}
     moved, whole = (sum(manifest[id][k] for id in kept) for k in ("bytes", "zip_bytes"))
     return Ledger(tuple(experiments), kept, kept, refused, moved, whole)
@@ -234,14 +237,41 @@ def read_request(folder: Path) -> tuple[int, str]:
     try:
         found = json.loads(path.read_bytes())
         version, own = found["format"], (found["plane"], found["channel"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
     if version != ACQUISITION_FORMAT:
         raise AcquisitionError(
-            f"{folder} is of format {version}; {ACQUISITION_FORMAT} is read: update it or use "
-            "another folder"
+            f"{folder} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read: update it or "
+            "use another folder"
         )
+    check_listed(folder, path.name, "use another folder")
+    if type(own[0]) is not int or type(own[1]) is not str:
+        raise AcquisitionError(f"{path} is damaged: {own!r:.60}; use another folder")
     return own
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of the tables of an acquisition, by name, as it left them."""
+    path = folder / CHECKSUMS
+    try:
+        found = json.loads(path.read_bytes()) if path.exists() else {}
+        return {name: str(sha256) for name, sha256 in found.items()}
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        said = f"{path} is damaged ({first_line(error)}); delete it to take the tables as they are"
+        raise AcquisitionError(said) from error
+
+
+def check_listed(folder: Path, name: str, instead: str) -> None:
+    """Refuse a table that is not as an acquisition left it; one that it does not list is taken."""
+    try:
+        found = sha256_of(folder / name)
+    except OSError as error:
+        raise AcquisitionError(f"{folder / name} cannot be read ({error.strerror})") from error
+    if checksums(folder).get(name, found) != found:
+        raise AcquisitionError(
+            f"{folder / name} is damaged, or was edited: it is not as it was left; {instead}, or "
+            f"delete {CHECKSUMS} beside it to take it as it is"
+        )
 
 
 def read_experiments(folder: Path) -> dict[str, tuple[str, str]]:
@@ -254,10 +284,14 @@ def read_experiments(folder: Path) -> dict[str, tuple[str, str]]:
         ids = table["id"]
         if ids.duplicated().any() or not ids.str.fullmatch("[0-9]{1,18}").all():
             raise ValueError("has ids that are no number or occur twice")
-        return dict(zip(ids, zip(table["url"], table["refused"], strict=True), strict=True))
+        found = dict(zip(ids, zip(table["url"], table["refused"], strict=True), strict=True))
+    except OSError as error:
+        raise AcquisitionError(f"{path} cannot be read ({error.strerror})") from error
     except (KeyError, ValueError) as error:
-        said = f"has no column {error}" if isinstance(error, KeyError) else error
+        said = f"has no column {error}" if isinstance(error, KeyError) else first_line(error)
         raise AcquisitionError(f"{path} {said}; remove it and ask again") from error
+    check_listed(folder, path.name, "remove it and ask again")
+    return found
 
 
 def without_address(experiments: dict) -> dict[str, str]:
@@ -271,22 +305,32 @@ def read_manifest(folder: Path) -> dict[str, dict]:
     path = folder / "manifest.jsonl"
     if not path.exists():
         return {}
-    *lines, _ = path.read_bytes().split(b"\n")
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise AcquisitionError(f"{path} cannot be read ({error.strerror})") from error
     manifest = {}
     for number, line in enumerate(lines, 1):
         try:
             facts = json.loads(line)
+            if facts.pop("line_sha256") != line_digest(facts):
+                raise ValueError("it is not what was written")
             manifest[facts["id"]] = {key: facts[key] for key in MANIFEST}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AcquisitionError(f"line {number} of {path} is damaged; delete it") from error
     return manifest
+
+
+def line_digest(facts: dict) -> str:
+    """What a line of the manifest says of itself."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def is_kept(folder: Path, facts: dict) -> bool:
     """Whether a manifest line's section is there, byte for byte."""
     try:
         content = section_path(folder, facts["id"]).read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
+    except OSError:
         return False
     return hashlib.sha256(content).hexdigest() == facts["sha256"]
 

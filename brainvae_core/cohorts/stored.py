@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core.cohorts.atlas import Atlas
-from brainvae_core.disk import read_sealed, seal
+from brainvae_core.disk import check_file, read_sealed, seal
 
 FORMAT = 3  # 1 and 2 were Zarr
 DESCRIPTION = "cohort.json"
 ANEW = "copy the cohort again, or make it anew"
 ARRAYS = ("images", "clean", "artefact_masks")  # one value a pixel of each brain; the rest is small
+KINDS = {"name": str, "fingerprint": str, "atlas": dict, "tables": dict, "refused": dict}
+KINDS |= {"preprocessing": (dict, type(None))}
 BLOCK = 64  # brains that are read or written at once
 
 
@@ -67,30 +69,47 @@ def describe(folder: Path, cohort) -> None:
 
 
 def read(path: Path) -> dict:
-    """What makes up a `Cohort`, its `ARRAYS` mapped and not read."""
+    """What makes up a `Cohort`; its `ARRAYS` are ``unread``, which check what they map."""
     if not path.is_dir():
         raise FileNotFoundError(f"no cohort at {path}")
-    content = read_sealed(path, DESCRIPTION, FORMAT, ANEW, [f"{name}.npy" for name in ARRAYS])
-    tables = {name: _read_table(path / f"{name}.csv", k) for name, k in content["tables"].items()}
-    with np.load(path / "atlas.npz") as arrays:
-        atlas = Atlas(**arrays, structures=tables.pop("structures"), **content["atlas"])
-    shape = (len(tables["metadata"]), *atlas.shape)
-    parts = {name: _mapped(path, name, content, shape) for name in ARRAYS}
+    arrays = [f"{name}.npy" for name in ARRAYS]
+    content = read_sealed(path, DESCRIPTION, FORMAT, ANEW, KINDS, later=arrays)
+    try:
+        names = {*content["tables"]} & {"metadata", "factors", "structures"}
+        tables = {n: _read_table(path / f"{n}.csv", content["tables"][n]) for n in sorted(names)}
+        with np.load(path / "atlas.npz") as arrays:
+            atlas = Atlas(**arrays, structures=tables.pop("structures"), **content["atlas"])
+        shape = (len(tables["metadata"]), *atlas.shape)
+    except Exception as error:  # what another program sealed
+        told = (str(error) or type(error).__name__).partition("\n")[0]
+        raise ValueError(f"{path} is no cohort that can be read ({told}); {ANEW}") from error
+    parts = {name: _mapped(path, name, content["files"], shape) for name in ARRAYS}
     kept = {k: content[k] for k in ("name", "fingerprint", "preprocessing", "refused")}
-    return {"factors": None, **tables, **parts, "atlas": atlas, **kept}
+    absent = {name: None for name, part in parts.items() if part is None}
+    return {"factors": None, **tables, **absent, "unread": parts, "atlas": atlas, **kept}
 
 
-def _mapped(path, name, content, shape):
-    if f"{name}.npy" not in content["files"]:
+def _mapped(path, name, files, shape):
+    """What gives an array mapped from its file, once the file's checksum was compared."""
+    if f"{name}.npy" not in files:
         return None
+    file, about = path / f"{name}.npy", files[f"{name}.npy"]
     dtype = bool if name == "artefact_masks" else np.float32
     try:  # the header is what a size does not check
-        array = np.load(path / f"{name}.npy", mmap_mode="r")
-        if (array.shape, array.dtype) == (shape, dtype):
-            return array
-    except ValueError:
-        pass
-    raise ValueError(f"{path / name}.npy is damaged: its header is not what was saved; {ANEW}")
+        array = np.load(file, mmap_mode="r")
+        same = (array.shape, array.dtype) == (shape, dtype)
+    except PermissionError:
+        raise ValueError(f"{file} cannot be read; see to its permissions") from None
+    except Exception:  # of NumPy's reader of headers
+        same = False
+    if not same:
+        raise ValueError(f"{file} is damaged: its header is not what was saved; {ANEW}")
+    return partial(_checked, array, file, about)
+
+
+def _checked(array, file, about):
+    check_file(file, about["bytes"], about["sha256"], ANEW)
+    return array
 
 
 def _write_table(path, table) -> list[dict]:

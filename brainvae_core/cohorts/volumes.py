@@ -19,7 +19,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainvae_core.cohorts.files import brainreg_folders, damage, not_fetched, told
-from brainvae_core.cohorts.greys import as_greys, nrrd_scaling, read_tiff
+from brainvae_core.cohorts.greys import MOST_VOXELS, as_greys, nrrd_scaling, read_tiff
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
     VolumeError,
@@ -36,7 +36,6 @@ from brainvae_core.cohorts.orientation import (
 PIXEL_UM = 25.0
 SHAPE_25 = (528, 320, 456)  # AP, DV, ML
 EXTENT_UM = (13200.0, 8000.0, 11400.0)
-MOST_VOXELS = 2 * prod(s * 25 // 10 for s in SHAPE_25)  # the atlas at 10 µm fits twice
 FORMATS = (".npy", ".npz", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd")
 ACCEPTED = "a brainreg folder, a volume (.nii, .nii.gz, .nrrd, .tif) or section (.npy, .npz, .tif)"
 
@@ -74,8 +73,11 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
         raise ValueError(f"{path} is of a format that is not read; {ACCEPTED} is")
     try:
         if suffix.startswith(".np"):
-            found = np.load(path, allow_pickle=False)
-            arrays = [found] if suffix == ".npy" else [*found.values()]
+            with path.open("rb") as file:
+                found = np.load(file, allow_pickle=False)
+                arrays = [found] if suffix == ".npy" else [*found.values()]
+                if suffix == ".npy":
+                    _check_end(file)
             if len(arrays) != 1:
                 raise ValueError(f"it holds {len(arrays)} arrays; a file with one is read")
             return _single_section(arrays[0], orientation)
@@ -108,7 +110,7 @@ def _brainreg_output(folder):
     about = folder / "brainreg.json"
     try:
         atlas = json.loads(about.read_text()).get("atlas", "")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{about} is not what brainreg writes; run brainreg again") from error
     name = "downsampled_standard.tiff"
     images = [*folder.glob(name)] or sorted(folder.glob("downsampled_standard_*.tiff"))

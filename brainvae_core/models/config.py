@@ -28,6 +28,7 @@ CHOICES = {
     "optimiser": ("muon", "adam"),
     "precision": PRECISIONS,
 }
+MOST = {"latent_dim": 4096, "batch_size": 2**16, "seed": 2**32 - 1}
 POSITIVE = ("latent_dim", "batch_size", "validate_every", "learning_rate", "muon_rate")
 SHARES = {"lr_warmup": "of each stage", "kl_warmup": "of the first stage", "adam_beta2": "of 1"}
 
@@ -113,13 +114,20 @@ class BetaVAEConfig:
         for field in fields(self):
             value, wanted = getattr(self, field.name), type(field.default)
             if wanted in (int, float) and field.name != "steps":
-                if wanted is int and value != int(value):
-                    raise ValueError(f"{field.name}={value!r} must be a whole number")
+                try:
+                    number = wanted(value)
+                except (TypeError, ValueError, OverflowError):  # of text, NaN, 1e999
+                    number = None
+                is_one = number is not None and (wanted is float or number == value)
+                self._must(is_one, field.name, f"must be a {'whole ' * (wanted is int)}number")
                 # beta=3 and beta=3.0 are one configuration, so they must name one run.
-                object.__setattr__(self, field.name, wanted(value))
+                object.__setattr__(self, field.name, number)
         for name, allowed in CHOICES.items():
             value, there = getattr(self, name), ", ".join(allowed)
-            self._must(value in allowed, name, f"is unknown; {there} exist")
+            is_there = isinstance(value, str) and value in allowed
+            self._must(is_there, name, f"is unknown; {there} exist")
+        for name, most in MOST.items():
+            self._must(0 <= getattr(self, name) <= most, name, f"must be 0 to {most}")
         for name in POSITIVE:
             value = getattr(self, name)
             self._must(0 < value < math.inf, name, "must be positive and finite")
@@ -235,7 +243,7 @@ def _stage(given):
 
 
 def _whole(value):
-    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+    if isinstance(value, bool) or int(value) != float(value) or not 1 <= int(value) <= 10**9:
         raise ValueError
     return int(value)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,6 +210,8 @@ def _content(path):
     with path.open("rb") as file:
         start = file.read(12)
     try:
+        if start[:2] == b"PK" and (bad := zipfile.ZipFile(path).testzip()):  # which torch does not
+            raise ValueError(f"its part {bad} is not what was saved")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of pickle, zip or torch, which say it in many lines
         said = str(error).strip() or type(error).__name__

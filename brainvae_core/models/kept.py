@@ -117,9 +117,9 @@ def _read(path: Path) -> dict:
         there = json.loads(path.read_text(encoding="utf-8"))
         if there["format"] != FORMAT:
             raise ValueError(f"it has format {there['format']}; this library reads {FORMAT}")
-        if not {"name", "shape", "identity"} <= there.keys():
+        if list(map(type, (there["name"], there["shape"], there["identity"]))) != [str, list, str]:
             raise ValueError("it does not say of which cohort")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}); restore it from git") from None
     return there
 

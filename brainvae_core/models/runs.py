@@ -27,6 +27,7 @@ from brainvae_core.models.training import progress_bar, train_together
 FORMAT = 5
 DESCRIPTION, WEIGHTS = "config.json", "weights.safetensors"
 ANEW = "delete the folder and fit it anew"
+SEALED = {"kind": str, "config": dict, "cohort": dict, "failure": (str, type(None)), "made": dict}
 LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
 KINDS = {c.kind: c for c in (BetaVAEConfig, ReleasedConfig)} | BASELINES
 
@@ -255,7 +256,7 @@ def load_run(folder: str | Path) -> Run:
         advice = ANEW if is_run else "name the folder of a run"
         raise FileNotFoundError(f"run {folder} lacks {lacks[0]}; {advice}")
     described, config = read_description(folder)
-    expected = run_name(config, described["cohort"]["fingerprint"])
+    expected = run_name(config, described["cohort"].get("fingerprint"))
     if folder.name != expected:
         raise ValueError(
             f"run {folder} does not match its configuration, which names it {expected}; "
@@ -263,14 +264,14 @@ def load_run(folder: str | Path) -> Run:
         )
     if described["failure"]:
         raise FailedRun(f"run {folder} failed: {described['failure']} (delete it to fit it again)")
-    LOADED[folder.name] = described["files"][WEIGHTS]["sha256"]
     try:
+        LOADED[folder.name] = described["files"][WEIGHTS]["sha256"]
         model = config.restore(load_file(folder / WEIGHTS))
-    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # what another program sealed
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"weights of run {folder} do not fit its configuration: {what}") from error
     history = _read_history(folder / "history.csv")
-    return Run(folder, config, described["cohort"]["name"], model, history, described["made"])
+    return Run(folder, config, described["cohort"].get("name"), model, history, described["made"])
 
 
 def _runs_in(folder) -> list[str]:
@@ -282,7 +283,7 @@ def _runs_in(folder) -> list[str]:
 
 def read_description(folder) -> tuple[dict, object]:
     """What a run's config.json holds, its names checked, and the configuration."""
-    described = read_sealed(folder, DESCRIPTION, FORMAT, ANEW)
+    described = read_sealed(folder, DESCRIPTION, FORMAT, ANEW, SEALED)
     kind = described["kind"]
     if kind not in KINDS:
         raise ValueError(f"run {folder} is of kind {kind!r}; {', '.join(KINDS)} are known")
@@ -290,7 +291,7 @@ def read_description(folder) -> tuple[dict, object]:
         raise ValueError(f"configuration of run {folder} does not match {kind}: {', '.join(odd)}")
     try:
         return described, KINDS[kind](**described["config"])
-    except (TypeError, ValueError) as error:  # whose settings another version allowed
+    except (TypeError, ValueError, OverflowError) as error:  # as another version allowed
         raise ValueError(f"configuration of run {folder} is not allowed: {error}") from error
 
 
@@ -298,7 +299,7 @@ def _read_history(path: Path) -> list[dict[str, float]]:
     with path.open(newline="") as file:
         try:
             return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, csv.Error) as error:
             raise ValueError(f"{path} is damaged ({error}); fit the run anew") from error
 
 

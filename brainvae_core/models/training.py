@@ -298,7 +298,10 @@ def save_checkpoint(path, states: dict[str, dict[str, torch.Tensor]], **describe
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {name: json.dumps(value) for name, value in described.items()}
     with appearing(path) as beside:
-        save_file(tensors, beside, described | {"sha256": _digest(tensors, described)})
+        try:
+            save_file(tensors, beside, described | {"sha256": _digest(tensors, described)})
+        except SafetensorError as error:  # of a full disk, which is no OSError
+            raise OSError(f"{path} cannot be written ({error}); make room") from None
 
 
 def read_checkpoint(path, config) -> dict | None:
@@ -310,7 +313,7 @@ def read_checkpoint(path, config) -> dict | None:
         with safe_open(path, "pt") as file:
             described = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{damaged} ({error}); {anew}") from error
     if described.pop("sha256", None) != _digest(tensors, described):
         raise ValueError(f"{damaged} (checksum); {anew}")
@@ -328,5 +331,7 @@ def read_checkpoint(path, config) -> dict | None:
 def _digest(tensors: dict[str, torch.Tensor], described: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].numpy().tobytes())
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,0 +1,168 @@
+"""Every kind of file that is read, damaged in every way: the same result, or one clear line.
+
+A case is a number: ``damage_case(kind, number)`` makes it again. ``make nightly`` runs 11,000.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from damage_kinds import KINDS, example
+from damages import IN_PLACE, OF_BYTES, OF_TEXT, as_nobody, json_changed
+
+from brainvae_core.disk import seal
+
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+OF_VALUES = ("flipped", "flipped_near_the_start", "zeroed")  # of a pixel of somebody else's file
+RUNS = ("pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "shutil.unpack_archive")
+
+
+# ---- a case ----
+
+
+def digest_of(found) -> str:
+    """The same of two results that are the same."""
+    if isinstance(found, np.ndarray):
+        return hashlib.sha256(f"{found.shape}{found.dtype}".encode() + found.tobytes()).hexdigest()
+    if isinstance(found, pd.DataFrame):
+        return f"{found.dtypes.tolist()}{found.to_csv()}"
+    if hasattr(found, "tensors"):
+        return digest_of(found.tensors())
+    if is_dataclass(found):
+        return digest_of([getattr(found, field.name) for field in fields(found)])
+    if hasattr(found, "atlas"):
+        return digest_of([found.metadata, found.factors, found.atlas, repr(found)])
+    if isinstance(found, dict):
+        return repr([(name, digest_of(value)) for name, value in found.items()])
+    if isinstance(found, list | tuple):
+        return repr([digest_of(value) for value in found])
+    return "" if isinstance(found, Path) else repr(found)
+
+
+@contextlib.contextmanager
+def nothing_runs():
+    """What reading must not do: unpickle, start a program, write outside temporary folders."""
+    SEEN.clear()
+    SEEN.on = True
+    try:
+        yield
+    finally:
+        SEEN.on = False
+    assert not list(SEEN), list(SEEN)
+
+
+class Seen(list):
+    on = False
+
+    def __call__(self, event, arguments):
+        if not self.on:
+            return
+        if event in RUNS:
+            self.append((event, arguments))
+        if event == "open" and isinstance(arguments[0], str) and (arguments[2] or 0) & 3:
+            inside = os.path.realpath(arguments[0]).startswith(tempfile.gettempdir())
+            self += [] if inside else [(event, arguments)]
+
+
+SEEN = Seen()
+sys.addaudithook(SEEN)
+
+
+def damaged(kind, folder, rng):
+    """Damage one file of a folder; what was done, and the file."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and ".locks" not in f.parts)
+    file = files[rng.integers(len(files))]
+    how = [*OF_BYTES, *IN_PLACE][rng.integers(len(OF_BYTES) + len(IN_PLACE))]
+    if rng.integers(3) == 0:
+        how = OF_TEXT.get("".join(file.suffixes), how)
+    if not isinstance(how, str):
+        content = file.read_bytes()
+        file.write_bytes(how(rng, content))
+        described = {"config.json": "run", "cohort.json": "cohort"}.get(file.name)
+        if how is json_changed and described and "own" not in file.parts[-2] and rng.integers(2):
+            with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
+                told = json.loads(file.read_text())
+                seal(file.parent, file.name, {k: v for k, v in told.items() if k != "sha256"})
+                return "sealed anew", file
+        return how.__name__, file
+    others = [other for other in files if other != file] or [example("profile") / "own.yaml"]
+    other = others[rng.integers(len(others))].read_bytes()
+    if how == "unreadable":
+        file.chmod(0)
+        return how, file
+    file.unlink()
+    if how == "a folder":
+        file.mkdir()
+    elif how == "a dangling link":
+        file.symlink_to("no/such/file")
+    elif how == "another file":
+        file.write_bytes(other)
+    return how, file
+
+
+def damage_case(kind, number) -> tuple[str, str]:
+    """What became of one case, and how it was made, in words."""
+    _, read, is_open = KINDS[kind]
+    rng = np.random.default_rng([number, *kind.encode()])
+    with tempfile.TemporaryDirectory(prefix="damaged-") as place:
+        os.chmod(place, 0o755)
+        folder = Path(shutil.copytree(example(kind), Path(place, "damaged-folder"), symlinks=True))
+        how, file = damaged(kind, folder, rng)
+        try:
+            with nothing_runs(), as_nobody(how == "unreadable"):
+                found = digest_of(read(folder))
+        except (ValueError, OSError) as error:
+            told, names = str(error), (file.name, file.parent.name, folder.name)
+            is_clear = "\n" not in told and any(
+                n in told for n in (*names, "settings", "this notebook")
+            )
+            is_clear &= not isinstance(error, UnicodeError | json.JSONDecodeError)
+            outcome = "clear" if is_clear else f"unclear: {type(error).__name__}: {told:.300}"
+        except Exception as error:
+            outcome = f"traceback: {type(error).__name__}: {error!s:.300}"
+        else:
+            nothing_taken = found in ("[]", "None")  # it is fitted or scored anew
+            outcome = "right" if nothing_taken or found == unharmed(kind) else "wrong"
+            may_differ = file.suffix in OF_TEXT or how in OF_VALUES
+            may_differ &= how != "empty" or kind == "settings"  # where none are given
+            may_differ |= kind == "lab" and how in ("another file", "nothing")
+            if outcome == "wrong" and (is_open and may_differ or how == "sealed anew"):
+                outcome = "another valid file"
+        if how == "unreadable":
+            file.chmod(0o644)
+        return outcome, f"{file.relative_to(folder)} {how}"
+
+
+@cache
+def unharmed(kind):
+    return digest_of(KINDS[kind][1](example(kind)))
+
+
+# ---- the promise ----
+
+
+@pytest.mark.promise("Damaged files end in the right result or in one line that names the file.")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_gives_the_right_result_or_one_clear_line(kind, record_property):
+    n = 430 if NIGHTLY else 20
+    found, bad = Counter(), []
+    unharmed(kind)
+    for number in range(n):
+        outcome, how = damage_case(kind, number)
+        found[outcome.partition(":")[0]] += 1
+        if outcome not in ("right", "clear", "another valid file"):
+            bad.append(f"{kind} {number}: {how}: {outcome}")
+    record_property("cases", n)
+    record_property("outcomes", json.dumps(found))
+    assert not bad, "\n".join(bad)
