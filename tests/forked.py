@@ -1,8 +1,9 @@
 """One process that imports PyTorch once and runs this project's commands in children, to be killed.
 
 Lines of JSON in and out: ``[folder, command, *arguments]`` is answered with the child's number, and
-a child's number with its exit code, negative where a signal ended it. What a child tells on stderr
-comes to ``said`` beside its folder, and what it fits, makes and scores to ``work``.
+a child's number with its exit code, negative where a signal ended it, and the processor's seconds
+that it took. What a child tells on stderr comes to ``said`` beside its folder, and what it fits,
+makes and scores to ``work``.
 """
 
 import functools
@@ -61,7 +62,8 @@ def main():
     for line in sys.stdin:
         asked, answer = json.loads(line), None
         if isinstance(asked, int):
-            answer = os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1])
+            _, status, used = os.wait4(asked, 0)
+            answer = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
         else:
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             if (answer := os.fork()) == 0:
