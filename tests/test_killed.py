@@ -6,7 +6,6 @@ import fcntl
 import io
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -334,20 +333,3 @@ def test_locks_that_exclude_nobody_are_told_once(
     assert capsys.readouterr().err == f"{told} there at once\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     record_property("cases", 1)
-
-
-def test_what_the_dead_left_beside_a_name_goes_and_what_the_living_write_stays(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
-        pass
-    here, living = platform.node(), os.getppid()
-    for end in (f"{here}-{dead.pid}", f"{here}-{living}", "elsewhere-7", "json", "x-y"):
-        (tmp_path / f".a.{end}").mkdir()
-    with appearing(tmp_path / "a") as beside:
-        beside.touch()
-    left = {".a.elsewhere-7", f".a.{here}-{living}", ".a.json", ".a.x-y"}
-    assert {path.name for path in tmp_path.iterdir()} == left | {"a"}
-    with alone(tmp_path / "a"):  # nobody elsewhere makes it either
-        assert {path.name for path in tmp_path.glob(".a.*-*")} == left - {
-            ".a.elsewhere-7",
-            ".a.json",
-        }
