@@ -184,8 +184,8 @@ def without_times(file):
     if file.name == "manifest.jsonl":  # in the order in which they came, with what the tries moved
         lines = map(json.loads, content.decode().splitlines())
         return sorted(str(line | {"date": None, "bytes": None}) for line in lines)
-    if file.suffix == ".html":  # a cell that is added gets a number by chance
-        return re.sub(rb"cell-id=\w+", b"", content)
+    if file.suffix == ".html":  # numbers by chance, of added cells and of a picture's parts
+        return re.sub(rb'cell-id=\w+|src="data:image/svg[^"]*"', b"", content)
     if file.suffix == ".ipynb":
         return [(cell["source"], cell.get("outputs")) for cell in json.loads(content)["cells"]]
     return content
