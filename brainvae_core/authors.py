@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.ccf import TERMS
 from brainvae_core.cohorts.orientation import upside_down
 from brainvae_core.cohorts.web import FetchError
-from brainvae_core.disk import sha256_of
+from brainvae_core.disk import sha256_of, stoppable
 from brainvae_core.models import ReleasedConfig, load_run, read_released, run_name, save_run
 from brainvae_core.models.devices import Images, pick_device
 from brainvae_core.models.objectives import validate
@@ -59,8 +58,6 @@ def keep_release(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        for begun in (*folder.glob(f".{SAVED}.*"), *folder.glob(f".{ReleasedConfig.kind}-*")):
-            shutil.rmtree(begun)  # of a call that was killed
         runs = list(folder.glob(f"{ReleasedConfig.kind}-*"))
         is_there = (folder / SAVED).exists() and len(runs) == 1
         if is_there and not (array or checkpoint):
@@ -199,6 +196,7 @@ def _by(shape) -> str:
     return " × ".join(map(str, shape))
 
 
+@stoppable("stopped; what came is kept, and the same command goes on")
 def main(arguments=None) -> int:
     """The command line; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
@@ -217,9 +215,6 @@ def main(arguments=None) -> int:
             )
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; what came is kept, and the same command goes on", file=sys.stderr)
-        return 130
     return 0
 
 

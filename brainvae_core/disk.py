@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,22 +29,177 @@ def appearing(path: str | Path) -> Iterator[Path]:
     After an error nothing is left, and what had the name before still has it. A folder does not
     replace one that has something in it: that is an OSError.
     """
+    with beside(path) as own:
+        yield own
+        if own.is_file():
+            with own.open("rb+") as file:  # its content before its name
+                os.fsync(file.fileno())
+        os.replace(own, path)
+
+
+@contextmanager
+def beside(path: str | Path) -> Iterator[Path]:
+    """A hidden path beside a name, of this process alone, which is gone in the end.
+
+    What a process that was killed left beside the same name is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    own = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}")
+    _remove(own)  # of a process of old that had this one's number
+    _sweep(path)
     try:
-        yield beside
-        if beside.is_file():
-            with beside.open("rb+") as file:  # its content before its name
-                os.fsync(file.fileno())
-        os.replace(beside, path)
+        yield own
     except OSError as error:
         if error.errno and error.filename is None:  # a full disk's does not say which file
             told = f"{path} cannot be written ({error.strerror}); make room, or see to the disk"
             raise OSError(error.errno, told) from error
         raise
     finally:
-        beside.unlink(missing_ok=True) if beside.is_file() else shutil.rmtree(beside, True)
+        _remove(own)
+
+
+def _sweep(path, everywhere=False):
+    """Remove what ended processes left beside a name: of this machine, or of every other too."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*"):
+        machine, _, number = left.name.removeprefix(f".{path.name}.").rpartition("-")
+        here = machine == platform.node()
+        if number.isdecimal() and (everywhere if not here else not _runs(int(number))):
+            _remove(left)
+
+
+def _runs(number):
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
+def _remove(path):
+    shutil.rmtree(path, True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+# ---- one process at a time ----
+
+CHECKED: set[int] = set()  # file systems whose locks were tried
+
+
+@contextmanager
+def alone(path: Path, told: str = "") -> Iterator[bool]:
+    """One process at a time makes what has this name; yields whether it is this one's turn.
+
+    While another makes it, ``told`` is printed and its end waited for; without ``told`` that is
+    False. The lock, a hidden file beside, ends with its process. What was left beside by those that
+    were killed is removed.
+    """
+    lock, how = _lock(path), fcntl.LOCK_EX | fcntl.LOCK_NB
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with lock.open("w") as file:
+            if not _took(file, how):
+                if not told:
+                    yield False
+                    return
+                if how & fcntl.LOCK_NB:
+                    print(told, file=sys.stderr)
+                how = fcntl.LOCK_EX
+                _took(file, how)
+            # Whoever had it took it away: another may have one of the same name by now.
+            if not _is(file, lock):
+                continue
+            _check_locks(lock)
+            _sweep(path, everywhere=True)
+            try:
+                yield True
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def whole(path: Path) -> bool:
+    """Whether a name is there, and whoever made it neither at work still nor killed at the end."""
+    return path.exists() and not os.access(_lock(path), os.W_OK)
+
+
+def _lock(path):
+    return path.with_name(f".{path.name}.lock")
+
+
+def _is(file, path):
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _took(file, how):
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    except OSError:  # there are no locks here, which `_check_locks` says
+        pass
+    return True
+
+
+def _check_locks(lock):
+    """Say of a file system, once, that a second handle gets a lock that the first one has."""
+    with lock.open("w") as second:
+        device = os.fstat(second.fileno()).st_dev
+        if device not in CHECKED and _took(second, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            print(
+                f"warning: locks on the file system of {lock.parent} exclude nobody: start no two "
+                "commands there at once",
+                file=sys.stderr,
+            )
+    CHECKED.add(device)
+
+
+# ---- Ctrl-C ----
+
+
+def stoppable(told: str):
+    """Of a command: Ctrl-C, and SIGTERM as a cluster sends it, end it in one line, with code 130.
+
+    What it was about to write is taken away first; whoever asks twice does not wait for that.
+    """
+
+    def at_once(*_):
+        os.write(2, f"{told}\n".encode())
+        os._exit(130)
+
+    def interrupt(*_):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, at_once)
+        raise KeyboardInterrupt
+
+    def decorated(main):
+        @functools.wraps(main)
+        def command(*arguments):
+            before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+            for number, handler in before.items():
+                if handler is not signal.SIG_IGN:  # as a shell's background jobs have Ctrl-C
+                    signal.signal(number, interrupt)
+            try:
+                return main(*arguments)
+            except KeyboardInterrupt:
+                for number in before:
+                    signal.signal(number, signal.SIG_IGN)
+                print(told, file=sys.stderr)
+                raise SystemExit(130) from None
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+        return command
+
+    return decorated
+
+
+# ---- checksums ----
 
 
 def sha256_of(path: Path) -> str:

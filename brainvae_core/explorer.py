@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from brainvae_core.cohorts import Atlas, Cohort, artefact_free, known_factors
-from brainvae_core.disk import appearing
+from brainvae_core.disk import appearing, stoppable
 from brainvae_core.figures.style import grey_limit
 from brainvae_core.metrics import active_latents, linear_recovery, match_latents
 from brainvae_core.models import PCA, OutOfDeviceMemory, fit, run_name
@@ -261,6 +261,7 @@ def _named(atlas: Atlas, acronyms) -> list[dict]:
     return [{"acronym": a, "name": names[a]} for a in acronyms]
 
 
+@stoppable("stopped; what is fitted stays, and the same command goes on")
 def main():
     """Write what the latent explorer shows of a profile's models."""
     parser = argparse.ArgumentParser(description=main.__doc__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shlex
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from brainvae_core import __version__
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.lab import GAIN
+from brainvae_core.disk import alone, beside
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
 
@@ -212,10 +214,9 @@ def keep(p, name: str, files: Mapping[str, object]) -> Path:
     not.
     """
     reports = Path(p.places.reports)
-    reports.mkdir(parents=True, exist_ok=True)
     about = {**asked_of(p), "brainvae": __version__}
-    with tempfile.TemporaryDirectory(prefix=".", dir=reports) as beside:
-        new = Path(beside, name)
+    with writing_report(reports, name) as own:
+        new = own / name
         new.mkdir()
         Path(new, ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
         for file, content in files.items():
@@ -226,6 +227,17 @@ def keep(p, name: str, files: Mapping[str, object]) -> Path:
             elif content is not None:
                 content.savefig(new / file)
         return take_place(new, report_folder(reports, name, asked_of(p)))
+
+
+@contextmanager
+def writing_report(reports: Path, name: str) -> Iterator[Path]:
+    """A hidden folder to write a report of this name in, one process at a time."""
+    told = f"waiting for another process that writes a report of {name}"
+    with alone(reports / name, told), beside(reports / name) as own:
+        for earlier in reports.glob(f".{glob.escape(name)}*.before"):  # a kill between two renames
+            _put_back(earlier, reports / earlier.name[1 : -len(".before")])
+        own.mkdir()
+        yield own
 
 
 def asked_of(p) -> dict:
@@ -248,17 +260,22 @@ def report_folder(reports: Path, name: str, asked: Mapping[str, object]) -> Path
 
 def take_place(new: Path, folder: Path) -> Path:
     """Put a folder in the place of an earlier one, which stays as it was until then."""
-    earlier = new.with_name(f"{new.name} before")
+    earlier = folder.with_name(f".{folder.name}.before")
     if folder.exists():
         os.replace(folder, earlier)
     try:
         os.replace(new, folder)
-    except BaseException:
-        if earlier.exists():
-            os.replace(earlier, folder)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)
+    finally:
+        _put_back(earlier, folder)
     return folder
+
+
+def _put_back(earlier, folder):
+    """An earlier report in its place, unless another one has that."""
+    if folder.exists():
+        shutil.rmtree(earlier, ignore_errors=True)
+    elif earlier.exists():
+        os.replace(earlier, folder)
 
 
 def reported(folder):

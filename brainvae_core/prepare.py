@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.preprocess import check_parts
 from brainvae_core.cohorts.read import brain_files, source_files
+from brainvae_core.disk import alone, whole
 from brainvae_core.models import ReleasedConfig, Run, load_run, place_runs, run_name
 from brainvae_core.models.kept import copy_run
 
@@ -87,22 +89,31 @@ def prepare_cohort(p) -> cohorts.Cohort:
     brains lie is printed.
     """
     path = cohort_folder(p)
-    if not path.exists():
-        made = _made(p)
-        try:
-            made.save(path)
-        except OSError as error:
-            if not path.exists():  # another notebook may have made it meanwhile
-                raise ValueError(
-                    f"the cohort cannot be kept in {path.parent} ({error.strerror or error}); make "
-                    "room there, or give another folder with -p data"
-                ) from error
-    as_saved = path == _saved(p.cohort.brains)
-    cohort = _as_saved(p, path) if as_saved else cohorts.open_cohort(path)
+    if not whole(path):
+        with ExitStack() as stack:
+            with _keeping(path):
+                told = f"waiting for another process that makes {path.name}"
+                stack.enter_context(alone(path, told))
+            if not path.exists():
+                made = _made(p)
+                with _keeping(path):
+                    made.save(path)
+    cohort = _as_saved(p, path) if path == _saved(p.cohort.brains) else cohorts.open_cohort(path)
     place_runs(cohort, p.places.results, p.places.runs)
     if told := cohorts.told_turned(cohort):
         print(told)
     return cohort
+
+
+@contextmanager
+def _keeping(path):
+    """Say what to do where a cohort cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if not path.exists():  # another process may have made it meanwhile
+            said = f"the cohort cannot be kept in {path.parent} ({error.strerror or error}); make"
+            raise ValueError(f"{said} room there, or give another folder with -p data") from error
 
 
 def released_run(p) -> Run | None:

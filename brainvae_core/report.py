@@ -11,9 +11,7 @@ import html
 import json
 import os
 import re
-import signal
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
@@ -21,16 +19,19 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
-from brainvae_core.lab import report_folder, reported, take_place
+from brainvae_core.disk import stoppable
+from brainvae_core.lab import report_folder, reported, take_place, writing_report
 from brainvae_core.settings import read_profile
 
 PROJECT = Path(__file__).parents[1]
 CHAPTER = PROJECT / "notebooks/11_your_brains.ipynb"
 BOOK = PROJECT / "_build/html"
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#]+)\.(?:md|ipynb)(#[^)\s]*)?\)")  # to a page of the book
+STOPPED = "interrupted; an earlier report is as it was"
 PICTURES = ("image/png", "image/svg+xml")
 
 
+@stoppable(f"error: {STOPPED}")
 def main(arguments=None) -> int:
     """Write ``report.html`` beside the tables and pictures of these brains; 2 where it cannot.
 
@@ -55,22 +56,21 @@ def main(arguments=None) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # of the chapter's kernel, whose lines are the page
     try:
         reports = (CHAPTER.parent / read_profile(given.profile).places.reports).resolve()
-        reports.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=reports) as beside:
+        with writing_report(reports, "example" if is_example else Path(brains).name) as own:
             told = {
                 "profile": given.profile,
                 "brains": brains,
                 "settings": f"lab.orientation={given.orientation}, "
-                f"places.reports={json.dumps(beside, ensure_ascii=False)}",
+                f"places.reports={json.dumps(str(own), ensure_ascii=False)}",
                 "group": group,
                 "covariates": covariates,
             }
             chapter = nbformat.read(CHAPTER, 4)
             chapter.cells = [c for c in chapter.cells if "book" not in c.metadata.get("tags", ())]
-            nbformat.write(chapter, Path(beside, "chapter.ipynb"))
-            given_to = [Path(beside, f"{name}.ipynb") for name in ("chapter", "report")]
+            nbformat.write(chapter, Path(own, "chapter.ipynb"))
+            given_to = [Path(own, f"{name}.ipynb") for name in ("chapter", "report")]
             notebook = papermill.execute_notebook(*given_to, told, cwd=CHAPTER.parent)
-            (new,) = (entry for entry in Path(beside).iterdir() if entry.is_dir())
+            (new,) = (entry for entry in own.iterdir() if entry.is_dir())
             page = page_of(notebook, new.name, gone)
             Path(new, "report.html").write_text(page, encoding="utf-8")
             out = take_place(new, report_folder(reports, new.name, reported(new)))
@@ -84,7 +84,7 @@ def main(arguments=None) -> int:
             error = f"no report can be written in {reports} ({error.strerror}); see to its disk"
         return _failed(error)
     except KeyboardInterrupt:
-        return _failed("interrupted; an earlier report is as it was")
+        return _failed(STOPPED)
     print(f"the report is at {(out / 'report.html').as_uri()}; tables and pictures lie beside it")
     return 0
 
@@ -134,5 +134,4 @@ def _failed(why):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core.disk import appearing
+from brainvae_core.disk import alone, appearing, stoppable, whole
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
@@ -37,10 +37,11 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     """
     of, cohort, about = _asked(p, name)
     wanted = labelled(p, of.stage, cohort)
-    rows, place = _known(p, about), _place(p, about)
-    if missing := _missing(wanted, cohort, rows):
+    rows = _known(p, about)
+    missing, place = _missing(wanted, cohort, rows), _place(p, about)
+    if missing or (place.exists() and not whole(place)):
         fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together, True)
-        _score(name, of.made(p, cohort), fits, cohort, rows, place, about)
+        rows = _scored(p, name, cohort, about, fits)
     there = [(labels, key) for labels, c in wanted if (key := _key(c, cohort)) in rows]
     if without := sorted({of["model"] for of, _ in wanted} - {of["model"] for of, _ in there}):
         raise ValueError(f"no fit of {', '.join(without)} succeeded; see above for why")
@@ -71,8 +72,9 @@ def keep(p: Settings, name: str, results: str | Path) -> str:
     rows = _known(p, about)
     missing = _missing(wanted, cohort, rows)
     there = [c for c in missing if (_run(p, c, cohort) / "weights.safetensors").exists()]
-    fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
-    _score(name, of.made(p, cohort) if there else None, fits, cohort, rows, _place(p, about), about)
+    if there:
+        fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
+        rows = _scored(p, name, cohort, about, fits)
     if rows:
         write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(rows), about)
     n = len({_key(config, cohort) for _, config in wanted})
@@ -102,13 +104,19 @@ def _missing(wanted, cohort, rows) -> list:
     return list(dict.fromkeys(c for _, c in wanted if _key(c, cohort) not in rows))
 
 
-def _score(name, rows_of, fits, cohort, rows, place, about) -> None:
-    """Add the rows of fits, and keep them after each: an interrupted table goes on."""
-    for run in progress_bar(iterable=fits, desc=f"scores, {name}", unit="fit"):
-        found = rows_of(run)
-        found["value"] = [float(f"{value:.6g}") for value in found["value"]]
-        rows[_key(run.config, cohort)] = parsed(_text(found))
-        write_rows(place, _joined(rows), about)
+def _scored(p, name, cohort, about, fits) -> dict[str, pd.DataFrame]:
+    """All rows with those of some fits, kept after each: an interrupted table goes on."""
+    place, rows_of = _place(p, about), None
+    with alone(place, f"waiting for another process that scores {name}"):
+        rows = _known(p, about)  # of which another process may have scored some
+        for run in progress_bar(iterable=fits, desc=f"scores, {name}", unit="fit"):
+            if (key := _key(run.config, cohort)) not in rows:
+                rows_of = rows_of or TABLES[name].made(p, cohort)
+                found = rows_of(run)
+                found["value"] = [float(f"{value:.6g}") for value in found["value"]]
+                rows[key] = parsed(_text(found))
+                write_rows(place, _joined(rows), about)
+    return rows
 
 
 def _place(p, about) -> Path:
@@ -167,6 +175,7 @@ def parsed(text) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(text))
 
 
+@stoppable("stopped; what is scored stays, and the same command goes on")
 def main():
     """Score a profile's fits that are there, and keep the rows in results/."""
     parser = argparse.ArgumentParser(description=main.__doc__)

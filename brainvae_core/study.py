@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from brainvae_core.cohorts import SIMULATORS, Cohort
+from brainvae_core.disk import stoppable
 from brainvae_core.models import (
     BetaVAEConfig,
     MeanImageConfig,
@@ -266,6 +266,7 @@ def _state(folder):
     return "begun" if folder.with_name(f".{folder.name}").exists() else "missing"
 
 
+@stoppable("stopped; what is fitted stays, and the same command goes on")
 def main():
     """Make a profile's cohort and fit its models, stage by stage."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -297,9 +298,6 @@ def main():
                 print(f"{cohort}: {told}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:
-        print("stopped; what is fitted stays, and the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
     print(f"cohort in {p.places.data}, models in {p.places.runs}")
 
 

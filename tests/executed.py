@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import jupytext
+import nbformat
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from snakemake.cli import main
@@ -29,6 +30,36 @@ def clone(folder):
         else:
             shutil.copy(ROOT / name, folder)
     return folder
+
+
+CELLS = (
+    'profile = "full"',
+    "from brainvae_core.settings import read_settings\np = read_settings(globals())",
+    "from brainvae_core.record import stamp\nstamp(p)",
+)
+
+
+def small_book(folder, own):
+    """The project with a page and a chapter, and the profile ``tiny`` as given."""
+    clone(folder)
+    for path in (
+        *folder.glob("notebooks/*.*"),
+        *folder.glob("book/*.*"),
+        *folder.glob("book/api/*"),
+    ):
+        path.unlink()
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
+    cells[0].metadata["tags"] = ["parameters"]
+    cells.insert(0, nbformat.v4.new_markdown_cell("# 1 · Brains"))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(notebook, folder / "notebooks/01_brains.ipynb")
+    (folder / "notebooks/01_brains.py").write_text("\n\n".join(CELLS))
+    (folder / "book/intro.md").write_text("# Brains\n")
+    (folder / "book/references.bib").touch()
+    toc = "format: jb-book\nroot: book/intro\nchapters: [{file: notebooks/01_brains}]\n"
+    (folder / "_toc.yml").write_text(toc)
+    (folder / "notebooks/params/tiny.yaml").write_text(own)
 
 
 def chapter(name, folder=NOTEBOOKS, **given):

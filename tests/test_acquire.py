@@ -248,38 +248,6 @@ def start(folder):
     return process
 
 
-def test_kills_at_random_moments(server, tmp_path):
-    """The sections are those of a single go, and no kept brain costs another byte."""
-    single = asked_folder(server, tmp_path / "single")
-    run(single)
-    rng, folder, n_kills = np.random.default_rng(0), tmp_path / "killed", 0
-    while n_kills < (50 if NIGHTLY else 5):
-        asked_folder(server, folder)
-        kept = read_manifest(folder)
-        server.requests.clear()
-        process = start(folder)
-        try:
-            process.wait(rng.uniform(0, 1.2))
-        except subprocess.TimeoutExpired:
-            n_kills += 1
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        process.stdout.close()
-        process.stderr.close()
-        check_kept_cost_nothing(server, kept)
-        if len(kept) == len(IDS):
-            check_kept(folder, IDS)
-            folder = tmp_path / f"killed {n_kills}"
-    asked_folder(server, folder)
-    server.requests.clear()
-    kept = read_manifest(folder)
-    assert len(run(folder).kept) == len(IDS)
-    check_kept_cost_nothing(server, kept)
-    for path in (single / "sections").iterdir():
-        assert (folder / "sections" / path.name).read_bytes() == path.read_bytes()
-    check_kept(folder, IDS)
-
-
 def test_interrupted_by_the_keyboard(server, tmp_path):
     folder = asked_folder(server, tmp_path)
     server.faults[ODD], server.drip_s = ["drip"] * 9, 0.25  # so that it cannot end before

@@ -1,11 +1,16 @@
 """What is written appears whole or not at all, and any change of it afterwards is told."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 
-from brainvae_core.disk import appearing, read_sealed, seal
+from brainvae_core.disk import alone, appearing, read_sealed, seal, whole
 
 CONTENT = {"format": 2, "name": "Mäuse", "of": {"mean": 0.1, "none": None}}
 FILES = {"history.csv": b"step,loss\n1,0.5\n", "weights.bin": bytes(range(256))}
@@ -87,3 +92,32 @@ def test_nothing_is_left_of_what_failed_and_a_full_folder_is_not_replaced(tmp_pa
         beside.mkdir()
     assert file.read_text() == "second" and read(folder)
     assert sorted(f.name for f in file.parent.iterdir()) == ["a", "file.txt"]
+
+
+def test_what_the_dead_left_beside_a_name_goes_and_what_the_living_write_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    here, living = platform.node(), os.getppid()
+    for end in (f"{here}-{dead.pid}", f"{here}-{living}", "elsewhere-7", "json", "x-y"):
+        (tmp_path / f".a.{end}").mkdir()
+    with appearing(tmp_path / "a") as beside:
+        beside.touch()
+    left = {".a.elsewhere-7", f".a.{here}-{living}", ".a.json", ".a.x-y"}
+    assert {path.name for path in tmp_path.iterdir()} == left | {"a"}
+    with alone(tmp_path / "a"):  # nobody elsewhere makes it either
+        assert not (tmp_path / ".a.elsewhere-7").exists() and (tmp_path / ".a.json").exists()
+
+
+def test_a_name_is_made_by_one_and_whole_once_its_lock_is_gone(tmp_path, capsys):
+    path = tmp_path / "new/a"
+    with alone(path) as mine:
+        path.touch()
+        assert mine and not whole(path)
+        with alone(path) as second:
+            assert not second
+    assert whole(path) and [p.name for p in path.parent.iterdir()] == ["a"]
+    (path.parent / ".a.lock").touch()  # of one that was killed at the very end
+    assert not whole(path)
+    with alone(path, "waiting") as mine:
+        assert mine
+    assert whole(path) and capsys.readouterr().err == ""

@@ -47,9 +47,8 @@ def visible(folder):
 
 
 def hidden(folder):
-    """What a fit left behind, but for the locks, which stay."""
-    found = {p.name for p in folder.iterdir() if p.name.startswith(".")}
-    return sorted(found - {".locks"})
+    """What a fit left behind."""
+    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
 
 
 def test_a_fit_leaves_its_files_and_is_loaded_the_second_time(tmp_path, monkeypatch, config):
@@ -110,11 +109,11 @@ def test_several_that_want_one_run_fit_it_once(tmp_path, monkeypatch, capfd):
 def test_a_process_that_is_killed_lets_the_next_one_in(tmp_path):
     name = run_name(PCAConfig(3), COHORT.fingerprint)
     program = (
-        "import pathlib, sys, time; from brainvae_core.models.runs import _alone\n"
-        "with _alone(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+        "import pathlib, sys, time; from brainvae_core.disk import alone\n"
+        "with alone(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
-    lock = str(tmp_path / ".locks" / name)
-    with subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE) as other:
+    command = [sys.executable, "-c", program, str(tmp_path / name)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
         other.kill()
     assert fit(COHORT, PCAConfig(3), tmp_path).folder.name == name

@@ -11,6 +11,7 @@ import torch
 from refusals import refused
 from small_brains import Brains, assert_same, fit_alone, sections
 
+from brainvae_core.disk import alone
 from brainvae_core.models import (
     BetaVAEConfig,
     FailedRun,
@@ -94,7 +95,7 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
 def test_a_run_that_another_process_fits_is_left_to_it(tmp_path):
     configs = [replace(TINY, latent_dim=n) for n in (2, 3, 4)]
     folder = tmp_path / names(configs)[1]
-    with runs._alone(runs._lock(folder)):
+    with alone(folder):
         runs.fit_together(COHORT, configs, tmp_path, "cpu")
     assert [(tmp_path / name).exists() for name in names(configs)] == [True, False, True]
 

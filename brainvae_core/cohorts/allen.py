@@ -8,16 +8,14 @@ way it goes on with the next brain when it is started again.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import io
 import json
-import os
 import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -48,7 +46,7 @@ from brainvae_core.cohorts.read import (
 )
 from brainvae_core.cohorts.volumes import SHAPE_25, in_atlas_space, read_volume
 from brainvae_core.cohorts.web import FetchError, Meter, Session, UnansweredError
-from brainvae_core.disk import sha256_of
+from brainvae_core.disk import alone, appearing, sha256_of, stoppable
 
 IN_A_ROW = 10  # brains that could not be fetched, after which the service is taken to be down
 
@@ -211,16 +209,12 @@ def writing(path):
 @contextmanager
 def locked(folder: Path):
     """One acquisition a folder; the lock ends with its process, however that ends."""
-    with writing(folder):
-        handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AcquisitionError(f"another acquisition is at work in {folder}") from None
+    with ExitStack() as stack:
+        with writing(folder):
+            is_free = stack.enter_context(alone(folder / "acquisition"))
+        if not is_free:
+            raise AcquisitionError(f"another acquisition is at work in {folder}")
         yield
-    finally:
-        os.close(handle)
 
 
 def agree(folder: Path, plane: int, channel: str):
@@ -260,17 +254,9 @@ def list_checksums(folder: Path, *names: str):
 
 
 def _write(path, content):
-    """All of the file or nothing of it; the same name beside, so that a kill leaves one at most."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        try:
-            with open(beside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+    """All of the file or nothing of it."""
+    with writing(path), appearing(path) as beside:
+        beside.write_bytes(content)
 
 
 # ---- the command line ----
@@ -298,6 +284,7 @@ def _ask(python, folder, options):
     return code
 
 
+@stoppable("stopped; what was kept stays kept. The same command goes on")
 def main(arguments=None) -> int:
     """The command line; returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -333,9 +320,6 @@ def main(arguments=None) -> int:
     except (AcquisitionError, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; what was kept stays kept. The same command goes on", file=sys.stderr)
-        return 130
     print(ledger)
     return max(refused, int(len(ledger.kept) < len(ledger.asked)))
 

@@ -69,8 +69,8 @@ def one_line(error) -> str:
 
 
 def write_beside(path: Path, content: bytes) -> None:
-    """All of a file or nothing of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """All of a file or nothing of it; the same name beside, so that a kill leaves one at most."""
+    beside = path.with_name(f".{path.name}.tmp")
     try:
         with open(beside, "wb") as file:
             file.write(content)

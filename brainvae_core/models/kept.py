@@ -85,7 +85,8 @@ def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
             continue  # the identity takes reading all images
         about = about or _about(cohort)
         if there["identity"] == about["identity"]:
-            names += [copy_run(f, cohort, runs) for f in sorted((told.parent / "runs").iterdir())]
+            kept = sorted((told.parent / "runs").glob("[!.]*"))
+            names += [copy_run(folder, cohort, runs) for folder in kept]
     return names
 
 

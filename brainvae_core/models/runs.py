@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby, islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from brainvae_core.disk import appearing, read_sealed, seal
+from brainvae_core.disk import alone, appearing, read_sealed, seal, whole
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_device, pick_device
@@ -91,7 +90,7 @@ def fit_all(
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
     configs = list(configs)
-    missing = [c for c in configs if not (Path(runs) / run_name(c, cohort.fingerprint)).exists()]
+    missing = [c for c in configs if not whole(Path(runs) / run_name(c, cohort.fingerprint))]
     if missing:
         parts = on_device(*_parts_of(cohort), pick_device(device))  # once, not for every team
         bar = progress_bar(desc="grid", unit="model", total=len(configs))
@@ -138,12 +137,16 @@ def fit_together(cohort, configs: Sequence, runs, device="auto", parts=None, wai
         wanted = {}
         for config in configs:
             folder = Path(runs) / run_name(config, cohort.fingerprint)
-            mine = not folder.exists() and locks.enter_context(_alone(_lock(folder), wait))
-            if mine and not folder.exists():  # it may have been fitted just before the lock
+            told = f"waiting for another process that fits {folder.name}" if wait else ""
+            if whole(folder) or not locks.enter_context(alone(folder, told)):
+                continue
+            if folder.exists():  # it was fitted just before the lock, or before a kill
+                shutil.rmtree(_begun(folder), ignore_errors=True)
+            else:
                 wanted[folder] = config
         if not wanted:
             return
-        begun = [folder.with_name(f".{folder.name}") for folder in wanted]
+        begun = list(map(_begun, wanted))
         train = getattr(type(configs[0]), "fit_together", train_together)  # a baseline's own
         fitted = train(
             list(wanted.values()),
@@ -157,28 +160,12 @@ def fit_together(cohort, configs: Sequence, runs, device="auto", parts=None, wai
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _begun(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}")
+
+
 def _parts_of(cohort) -> tuple:
     return cohort.split("train").images, cohort.split("validation").images
-
-
-def _lock(folder: Path) -> Path:
-    return folder.parent / ".locks" / folder.name  # kept: a deleted lock can be held twice
-
-
-@contextmanager
-def _alone(lock: Path, wait: bool = True) -> Iterator[bool]:
-    """One process at a time, by a lock that ends with its process; yields whether it is held."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield False
-                return
-            print(f"waiting for another process that fits {lock.name}", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield True
 
 
 def run_name(config, fingerprint: str) -> str:

@@ -1,0 +1,338 @@
+"""Whatever is ended at whatever moment goes on to the end that it would have had, and so do two."""
+
+import csv
+import errno
+import fcntl
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from allen_server import AllenServer
+from authors_release import AuthorsNetwork, checkpoint, on_their_side
+from executed import small_book
+from safetensors import safe_open
+
+from brainvae_core import disk
+from brainvae_core.cohorts import simulate
+from brainvae_core.disk import alone, appearing
+
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+PROFILE = """\
+cohort: {{n_brains: 40, shape: [40, 56]}}
+model:
+  {{latent_dim: 2, beta: 1, batch_size: 4, steps: "10x14: 4, 20x28: 4, 40x56: 3",
+   validate_every: 2, precision: float32}}
+grid: {{betas: [1], latent_dims: [2, 3], seeds: [0, 1], shape: [20, 28], steps: 4}}
+evaluation: {{shape: [40, 56], steps: 3, seeds: [0, 1], fd_dim: 3, n_graded: 4}}
+fields: {{region_share: 0.05}}
+lab: {{n_permutations: 99}}
+places:
+  {{data: {0}/data, runs: {0}/runs, results: {0}/results, reports: {0}/reports, device: cpu,
+   together: 2}}
+"""
+SECTIONS = {
+    i: np.random.default_rng(i).integers(0, 60000, (320, 456), dtype=np.uint16)
+    for i in (303, 101, 202)
+}
+# Each kind: its command, the kinds that come before, how often it is ended in CI and in a night.
+STUDY, BOTH = ("study", "tiny.yaml", "--only"), ("cohort", "growing")
+KINDS = {
+    "cohort": ((*STUDY, "cohort"), (), 2, 60),
+    "growing": ((*STUDY, "compared"), ("cohort",), 2, 45),
+    "grid": ((*STUDY, "grid"), ("cohort",), 2, 40),
+    "table": (("results", "tiny.yaml", "--only", "grid"), ("cohort", "grid"), 1, 25),
+    "release": (
+        ("authors", "release", "--array", "array.npy", "--checkpoint", "checkpoint"),
+        (),
+        1,
+        15,
+    ),
+    "acquisition": (("acquire", "acquired", "--no-ask", "--rate-limit", "20"), (), 2, 15),
+    "report": (("-m", "brainvae_core.report", "--profile", "tiny.yaml"), BOTH, 0, 3),
+    "book": (("-m", "snakemake", "--cores", "2", "--config", "profile=tiny"), (), 0, 3),
+}
+MARKS = {"acquisition": [pytest.mark.server]}
+MARKS |= dict.fromkeys(("report", "book"), [pytest.mark.workflow, pytest.mark.nightly])
+each_kind = pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=MARKS.get(k, ())) for k in KINDS]
+)
+
+
+class Commands:
+    """Commands in children of a process that has imported PyTorch, or in processes of their own."""
+
+    def __init__(self, root):
+        self.root, self.rng, self.own = root, np.random.default_rng(0), {}
+        self.before, self.whole, self.seconds, self.allen = {}, {}, {}, None
+        program = [sys.executable, str(Path(__file__).with_name("forked.py"))]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.server = subprocess.Popen(program, **pipes)
+
+    def ask(self, question):
+        print(json.dumps(question), file=self.server.stdin, flush=True)
+        return json.loads(self.server.stdout.readline())
+
+    def start(self, folder, command):
+        if command[0] != "-m":
+            return self.ask([str(folder), *command])
+        with open(folder.parent / "said", "ab") as said:
+            told = {"stdout": subprocess.DEVNULL, "stderr": said, "start_new_session": True}
+            process = subprocess.Popen([sys.executable, *command], cwd=folder, **told)
+        self.own[process.pid] = process
+        return process.pid
+
+    def wait(self, number):
+        process, began = self.own.get(number), time.monotonic()
+        code, self.took = self.ask(number) if process is None else (process.wait(), None)
+        self.took = self.took or time.monotonic() - began
+        return code
+
+    def wait_a_moment(self, number, kind):
+        """Until any moment of its whole time, of processor time where there is no other process."""
+        moment, process = self.rng.uniform(0, self.seconds[kind]), psutil.Process(number)
+        if number in self.own:
+            time.sleep(moment)
+        while number not in self.own and process.status() != psutil.STATUS_ZOMBIE:
+            if sum(process.cpu_times()[:2]) >= moment:
+                break
+            time.sleep(0.003)
+
+    def done(self, folder, kind):
+        assert self.wait(self.start(folder, KINDS[kind][0])) == 0, said(folder)
+
+    def fresh(self, kind):
+        """A folder in which all is done that comes before."""
+        folder = self.root / kind / "here"
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        if kind in self.before:
+            return shutil.copytree(self.before[kind], folder)
+        folder.mkdir(parents=True)
+        if kind == "book":
+            small_book(folder, PROFILE.partition("places:")[0].format() + "places: {device: cpu}")
+        own = PROFILE.replace("40,", "80,", 1) if kind == "report" else PROFILE
+        (folder / "tiny.yaml").write_text(own.format(folder))
+        if kind == "acquisition":
+            asked_folder(self.allen, folder / "acquired")
+        if kind == "release":
+            sections = simulate(n_brains=20, shape=(40, 56), seed=3).images
+            np.save(folder / "array.npy", on_their_side(sections))
+            (folder / "checkpoint").write_bytes(checkpoint(AuthorsNetwork(2, 3, seed=1)))
+        for before in KINDS[kind][1]:
+            self.done(folder, before)
+        self.before[kind] = shutil.copytree(folder, self.root / f"{kind} before")
+        return folder
+
+    def undisturbed(self, kind):
+        """What a command leaves that nothing disturbs; how long it takes is known from then on."""
+        if kind not in self.whole:
+            folder = self.fresh(kind)
+            self.done(folder, kind)
+            self.seconds[kind] = self.took
+            self.whole[kind] = written(folder)
+        return self.whole[kind]
+
+
+def asked_folder(server, folder):
+    """A folder as asking the service leaves it."""
+    folder.mkdir()
+    table = pd.DataFrame({"id": [*SECTIONS], "sex": "F", "strain": "A", "transgenic_line": ""})
+    table["injection_volume"], table["refused"] = 0.1, ""
+    table["url"] = [server.volume_url(i) for i in SECTIONS]
+    table.to_csv(folder / "experiments.csv", index=False)
+
+
+def said(folder):
+    file = folder.parent / "said"
+    return file.read_text() if file.exists() else ""
+
+
+# ---- what is left ----
+
+
+PLACES = ("data", "runs", "results", "release", "acquired", "reports", "_build")
+WITH_TIMES = {".pickle", ".doctree", ""}  # all of it
+
+
+def written(folder):
+    """All that a command wrote, hidden or not, but for times."""
+    files = [f for name in PLACES for f in (folder / name).rglob("*") if f.is_file()]
+    return {str(f.relative_to(folder)): without_times(f) for f in files}
+
+
+def without_times(file):
+    if file.suffix in WITH_TIMES:
+        return None
+    content = file.read_bytes()
+    if file.name == "history.csv":
+        rows = list(csv.DictReader(io.StringIO(content.decode())))
+        return [row | {"seconds": None} for row in rows]
+    if file.name == "config.json":  # its checksums are also of history.csv
+        about = json.loads(content)
+        return about | {"sha256": None, "files": about["files"] | {"history.csv": None}}
+    if file.name == "manifest.jsonl":  # in the order in which they came, with what the tries moved
+        lines = map(json.loads, content.decode().splitlines())
+        return sorted(str(line | {"date": None, "bytes": None}) for line in lines)
+    if file.suffix == ".html":  # numbers by chance, of added cells and of a picture's parts
+        return re.sub(rb'cell-id=\w+|src="data:image/svg[^"]*"', b"", content)
+    if file.suffix == ".ipynb":
+        return [(cell["source"], cell.get("outputs")) for cell in json.loads(content)["cells"]]
+    return content
+
+
+def complete(folder):
+    """Files of what is never written twice: runs, cohorts, the sections that a manifest lists."""
+    found = [f for name in ("runs", "data", "release") for f in folder.glob(f"{name}/[!.]*/*")]
+    found = [f for f in found if f.parent.name != "tables"]
+    if (manifest := folder / "acquired/manifest.jsonl").exists():
+        ids = [json.loads(line)["id"] for line in manifest.read_text().splitlines()]
+        found += [folder / f"acquired/sections/{i}.npy" for i in ids]
+    return {f: (f.stat().st_ino, f.stat().st_mtime_ns) for f in found if f.is_file()}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    # What a shell starts in the background ignores Ctrl-C, and so would what that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    found = Commands(tmp_path_factory.mktemp("killed"))
+    with AllenServer(SECTIONS) as found.allen:
+        yield found
+    found.server.stdin.close()
+    found.server.wait()
+
+
+@pytest.mark.promise(
+    "ended at any moment by Ctrl-C, SIGTERM or SIGKILL, the same command goes on to the same "
+    "bytes; nothing complete is made again, nothing is left over, and Ctrl-C is one line"
+)
+@each_kind
+def test_what_is_ended_goes_on_to_the_same_end(commands, kind, record_property):
+    whole, n_kills, told = commands.undisturbed(kind), 0, {}
+    while n_kills < (wanted := KINDS[kind][3 if NIGHTLY else 2]):
+        folder, kept, code, family = commands.fresh(kind), {}, None, []
+        for again in range(6):
+            before = len(said(folder))
+            number = commands.start(folder, KINDS[kind][0])
+            if again < 5 and n_kills < wanted:
+                commands.wait_a_moment(number, kind)
+                which = SIGNALS[n_kills % 3]
+                family += psutil.Process(number).children(recursive=True)
+                (os.killpg if n_kills // 3 % 2 else os.kill)(number, which)
+            code = commands.wait(number)
+            psutil.wait_procs(family, timeout=120)  # Snakemake's jobs outlive its kill
+            assert kept.items() <= complete(folder).items()
+            brains = {commands.allen.link(int(f.stem)) for f in kept if f.parent.name == "sections"}
+            assert not brains & {path for path, *_ in commands.allen.requests}
+            commands.allen.requests.clear()
+            kept = complete(folder)
+            if code == 0:
+                break
+            n_kills += 1
+            lines = said(folder)[before:].splitlines()
+            told[which.name] = told.get(which.name, 0) + 1
+            if which == signal.SIGKILL:
+                assert code == -which and not lines
+            elif kind != "book":  # of which Snakemake tells
+                assert len(lines) == (code != -signal.SIGTERM), (code, lines)  # before it began
+                assert code in (130, 2, -signal.SIGTERM)
+            stages(folder, told)
+        assert code == 0 and not [p for p in family if p.is_running()]
+        assert written(folder) == whole
+    record_property("cases", n_kills)
+    record_property("signals", str(told))
+    if kind == "growing" and NIGHTLY:
+        assert {f"stage {height}" for height in (10, 20, 40)} <= told.keys()
+
+
+def stages(folder, told):
+    """Note the stage that a fit was in."""
+    for file in folder.glob("runs/.*/checkpoint.safetensors"):
+        with safe_open(file, "np") as kept:
+            height = json.loads(kept.metadata()["history"])[-1]["height"]
+        told[f"stage {height}"] = told.get(f"stage {height}", 0) + 1
+
+
+@pytest.mark.workflow
+@pytest.mark.nightly
+@pytest.mark.promise("jobs that a killed Snakemake leaves end well, and until then no other begins")
+def test_a_killed_snakemake_leaves_no_job_that_another_one_meets(commands, record_property):
+    folder, command = commands.fresh("book"), (*KINDS["book"][0], "--", "_build/tiny/compared")
+    number, jobs = commands.start(folder, command), []
+    while not any("brainvae_core.study" in job.cmdline() for job in jobs):
+        jobs = psutil.Process(number).children(recursive=True)
+    os.kill(number, signal.SIGKILL)
+    assert commands.wait(number) == -signal.SIGKILL
+    for job in jobs:
+        job.suspend()
+    assert commands.wait(commands.start(folder, command)) == 1
+    assert "another snakemake (or make) works in this folder, or jobs of one" in said(folder)
+    for job in jobs:
+        job.resume()
+    psutil.wait_procs(jobs, timeout=120)
+    assert commands.wait(commands.start(folder, command)) == 0
+    record_property("cases", 1)
+
+
+# ---- two at once ----
+
+WORK = {"cohort": ["cohort"], "growing": ["beta_vae-L2-beta1-seed0"]}
+WORK["grid"] = [f"beta_vae-L{n}-beta1-seed{seed}" for n in (2, 3) for seed in (0, 1)]
+WORK["table"] = ["scores"] * (6 + 2)  # once a fit, and once a command to results/
+
+
+@pytest.mark.promise("two at once leave what one leaves, and no work is done twice")
+@each_kind
+def test_two_at_once_share_the_work(commands, kind, record_property):
+    whole, n = commands.undisturbed(kind), 10 if NIGHTLY and kind in WORK else 1
+    for _ in range(n):
+        folder = commands.fresh(kind)
+        work = folder.parent / "work"
+        work.unlink(missing_ok=True)
+        both = [commands.start(folder, KINDS[kind][0]) for _ in range(2)]
+        codes = [commands.wait(number) for number in both]
+        lines = said(folder).splitlines()
+        if sorted(codes) != [0, 0]:  # the other says that it is not the only one
+            assert sorted(codes) == [0, 2 if kind != "book" else 1]
+            assert "another" in " ".join(lines)
+        elif kind in WORK:
+            assert sorted(work.read_text().split()) == sorted(WORK[kind])
+            assert {line.partition(" that ")[0] for line in lines} <= {
+                "waiting for another process"
+            }
+        assert written(folder) == whole
+    record_property("cases", n)
+
+
+@pytest.mark.promise("a file system whose locks are none, or exclude nobody, is told in one line")
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, None])
+def test_locks_that_exclude_nobody_are_told_once(
+    tmp_path, monkeypatch, capsys, error, record_property
+):
+    def flock(*_):
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    with alone(tmp_path / "sound"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(disk, "CHECKED", set())
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for name in ("a", "b"):
+        with alone(tmp_path / name) as mine, appearing(tmp_path / name) as beside:
+            assert mine
+            beside.touch()
+    told = f"warning: locks on the file system of {tmp_path} exclude nobody: start no two commands"
+    assert capsys.readouterr().err == f"{told} there at once\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    record_property("cases", 1)
