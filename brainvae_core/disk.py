@@ -5,10 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
+import subprocess
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+
+from brainvae_core import __version__
 
 
 @contextmanager
@@ -29,6 +35,20 @@ def appearing(path: str | Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True) if beside.is_file() else shutil.rmtree(beside, True)
+
+
+@cache
+def made_with() -> dict[str, str]:
+    """Versions of what makes files; of a checkout the commit too, "+" where files have changed."""
+    found = {"brainvae": __version__, "python": platform.python_version()}
+    found |= {name: version(name) for name in ("numpy", "torch")}
+    root = Path(__file__).parent.parent
+    if (root / ".git").exists():  # else a folder of packages in another checkout would count
+        asked = "git --no-optional-locks describe --always --abbrev=12 --exclude=* --dirty=+"
+        told = {"cwd": root, "capture_output": True, "text": True, "timeout": 10}
+        with suppress(OSError, subprocess.SubprocessError):
+            found["commit"] = subprocess.run(asked.split(), check=True, **told).stdout.strip()
+    return found
 
 
 def sha256_of(path: Path) -> str:

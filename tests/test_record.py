@@ -157,6 +157,7 @@ def test_a_chapter_that_was_just_executed_is_fresh_and_says_what_it_read(execute
     ((name, weights),) = found["runs"].items()
     assert name.startswith("beta_vae-L8-beta2-seed0-")
     assert len(weights) == len(found["cohort"]) == len(found["cells"]) == 12
+    assert found["made"]["brainvae"] == __version__ and "torch" in found["made"]
     shown = "".join(executed["cells"][-1]["outputs"][-1]["data"]["text/plain"])
     told = f"Made with profile own on cohort {found['cohort']}; read: 1 fitted models and 0 tables"
     assert shown == told

@@ -1,0 +1,180 @@
+"""The same again: bit for bit on one machine, and within what the book states on any other.
+
+Run as a program, this file makes everything anew, for another process: ``… FOLDER [FOLDER]``.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_limits
+
+from brainvae_core import figures, metrics, results
+from brainvae_core.cohorts import open_cohort, simulate, simulate_freeform
+from brainvae_core.fields import both_directions, null_divergence, scored_field
+from brainvae_core.models import (
+    BASELINES,
+    PCA,
+    BetaVAEConfig,
+    PCAConfig,
+    fit_all,
+    load_run,
+)
+from brainvae_core.settings import Settings
+
+SIMULATORS = (simulate, simulate_freeform)
+SHAPE, ROIS = (40, 56), ("SSp", "HPF", "STR", "TH")
+STEPS = {"batch_size": 8, "precision": "float32"}
+GROWING = BetaVAEConfig(latent_dim=3, steps="20x28: 8, 40x56: 8", **STEPS)
+CONFIGS = [GROWING, PCAConfig(3), *(c() for kind, c in BASELINES.items() if kind != "pca")]
+SMALL = {
+    "cohort.n_brains": 40,
+    "cohort.shape": SHAPE,
+    "grid.shape": (20, 28),
+    "grid.steps": 3,
+    "grid.betas": (3.0,),
+    "grid.latent_dims": (2,),
+    "grid.seeds": (0,),
+    "model.precision": "float32",
+    "evaluation.fd_dim": 3,
+}
+# A processor of 2008, for every library that chooses its code by the processor.
+OLD = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "OPENBLAS_CORETYPE": "Prescott",
+    "MKL_CBWR": "COMPATIBLE",
+}
+
+
+def brains(simulator):
+    return simulator(40, shape=SHAPE, artefact_share=0.3, seed=3)
+
+
+def make(folder: Path) -> None:
+    """Cohorts, fits, tables, fields, intervals and a figure, as files of a folder."""
+    found = {}
+    for simulator in SIMULATORS:
+        cohort = brains(simulator)
+        found[f"images, {simulator.__name__}"] = cohort.images
+        cohort.save(folder / simulator.__name__)
+    fits = fit_all(cohort, CONFIGS, folder / "runs", "cpu")
+    found |= analysed(cohort, fits)
+    places = {f"places.{n}": str(folder / n) for n in ("data", "runs", "results")}
+    table = results.table(Settings().changed(SMALL | places | {"places.device": "cpu"}), "grid")
+    found["table"] = table["value"].to_numpy()
+    shares = np.abs(np.sin(np.arange(12.0))).reshape(4, 3)
+    figures.fig_3b(shares, ROIS, shares.sum(axis=1)).savefig(folder / "figure.png")
+    np.savez(folder / "made.npz", **found)
+
+
+def analysed(cohort, fits) -> dict[str, np.ndarray]:
+    """What a cohort's fits are found to be, by name."""
+    images, masks = cohort.split("test").images, cohort.atlas.roi_masks(ROIS)
+    mean, found = cohort.split("train").images.mean(axis=0), {}
+    for run in fits[:2]:
+        codes, painted = run.model.encode(images), run.model.reconstruct(images)
+        shares = metrics.explained_variance_per_brain(images, painted, mean)
+        explained = metrics.explained_variance(images, painted, mean)
+        found |= {f"codes, {run.config.kind}": codes, f"answers, {run.config.kind}": painted}
+        found[f"explained, {run.config.kind}"] = np.array(explained)
+        found[f"interval, {run.config.kind}"] = np.array(metrics.estimate(shares)[:3])
+    read = both_directions(fits[0].model, images, masks, np.linspace(-7, 7, 29))
+    blobs = null_divergence(fits[0].model, images, cohort.atlas.brain_mask, 40, 5)
+    scored = scored_field(read.receptive, np.ones(GROWING.latent_dim, bool), 5, 5)
+    found["uncorrelatedness"] = np.concatenate([np.atleast_1d(part) for part in scored])
+    fields = {"receptive": read.receptive, "blobs'": blobs}
+    found |= {f"{name} fields": field.divergence for name, field in fields.items()}
+    return found | {"projective fields": read.projective.variance}
+
+
+def again(folder: Path) -> dict[str, np.ndarray]:
+    """What has to be near: cohorts and PCA anew, and all that is read of a folder's VAE."""
+    cohorts = {simulator.__name__: brains(simulator) for simulator in SIMULATORS}
+    kept = open_cohort(folder / "simulate_freeform")
+    (vae,) = (folder / "runs").glob(f"{GROWING.label}-*")
+    train = kept.split("train").images
+    pca = SimpleNamespace(config=CONFIGS[1], model=PCA.fit(train, CONFIGS[1].latent_dim))
+    images = {f"images, {name}": cohort.images for name, cohort in cohorts.items()}
+    return images | analysed(kept, [load_run(vae), pca])
+
+
+def bits(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, but for those of runs that tell the time."""
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    # The seconds of a fit stand in history.csv, whose checksum stands in config.json.
+    timed = ("history.csv", "config.json", "again.npz")
+    kept = {n: p for n, p in files.items() if not n.endswith(timed) and ".locks" not in n}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in kept.items()}
+
+
+@contextmanager
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """Everything, made in this process by one thread."""
+    folder = tmp_path_factory.mktemp("here")
+    with one_thread():
+        make(folder)
+    return folder
+
+
+def elsewhere(folder: Path, *given, **environment) -> Path:
+    """Everything, made by another process, which works in that folder."""
+    folder.mkdir()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    command = [sys.executable, __file__, folder, *given]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def apart(one: Path, other: Path) -> dict[str, float]:
+    """The largest difference of all that two files have, as a share of the values' spread."""
+    with np.load(one) as a, np.load(other) as b:
+        found = {name: np.abs(a[name] - b[name]).max() / (a[name].std() or 1) for name in b}
+    return {name: float(share) for name, share in found.items()}
+
+
+# ---- on one machine ----
+
+
+@pytest.mark.promise("the same seed gives the same bits in any process, folder, locale, time zone")
+def test_the_same_bits_in_another_process_folder_locale_time_zone_and_hash_seed(here, tmp_path):
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    told = {"PYTHONHASHSEED": "271", "TZ": "Asia/Kathmandu"} | ascii_only
+    there = elsewhere(tmp_path / "with a blank", **told)
+    assert bits(there) == bits(here) and len(bits(here)) > 30
+
+
+# ---- on another machine ----
+
+
+@pytest.mark.promise("another processor and another number of threads change what is stated")
+def test_another_processor_and_two_threads_stay_within_what_is_stated(here, tmp_path):
+    """book/limits.md tells these bounds: models and brains are the same, fits are as good."""
+    there = elsewhere(tmp_path / "there", here, OMP_NUM_THREADS="2", **OLD)
+    found = apart(here / "made.npz", there / "again.npz")
+    assert len(found) > 12 and max(found.values()) < 1e-3, found
+
+
+if __name__ == "__main__":
+    folder, *others = map(Path, sys.argv[1:])
+    for other in others:
+        np.savez(folder / "again.npz", **again(other))
+    if not others:
+        make(folder)
