@@ -171,6 +171,7 @@ CONTENT_REASONS = {
 }
 
 
+@pytest.mark.promise("a server's faults leave no wrong section")
 @pytest.mark.parametrize("fault", [*CONTENT_FAULTS, "truncated nii.gz"])
 def test_content_faults(server, good, tmp_path, fault):
     if fault == "truncated nii.gz":
@@ -246,6 +247,7 @@ def start(folder):
     return process
 
 
+@pytest.mark.promise("what was interrupted goes on, and nothing is made twice")
 def test_kills_at_random_moments(server, tmp_path):
     """The sections are those of a single go, and no kept brain costs another byte."""
     single = asked_folder(server, tmp_path / "single")

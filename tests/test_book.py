@@ -181,6 +181,7 @@ def test_a_figure_opens_large_and_closes_again(opened):
     assert not opened.complaints
 
 
+@pytest.mark.promise("the explorer in the browser runs models as PyTorch does")
 def test_the_explorer_of_the_rendered_book_decodes_with_the_released_weights(opened):
     (kept,) = (ROOT / "results/full/runs").glob("beta_vae-L8-beta3-seed0-*")
     loaded = []

@@ -32,6 +32,7 @@ def terms_of(distortion, mean, logvar):
     return Terms(distortion, kl_divergence(mean, logvar), mean)
 
 
+@pytest.mark.promise("the objective is that of closed forms and second implementations")
 @given(
     seed=st.integers(0, 1000),
     n=st.integers(1, 7),
@@ -91,6 +92,7 @@ def test_half_precision_logits_and_images_are_summed_in_that_of_sigma(name):
     np.testing.assert_allclose(loss, exact, rtol=1e-5)
 
 
+@pytest.mark.promise("the objective is that of closed forms and second implementations")
 def test_bernoulli_is_that_of_torch_summed_over_pixels():
     logits, images = 3 * drawn(*SHAPE), greys(*SHAPE)
     reference = Bernoulli(logits=logits, validate_args=False).log_prob(images)
@@ -100,6 +102,7 @@ def test_bernoulli_is_that_of_torch_summed_over_pixels():
     np.testing.assert_allclose(found * share, -reference.sum((1, 2)), rtol=1e-5)
 
 
+@pytest.mark.promise("the objective is that of closed forms and second implementations")
 @pytest.mark.parametrize("sigma", [0.05, 0.7])
 def test_gaussian_is_that_of_scipy_summed_over_pixels(sigma):
     logits, images = drawn(*SHAPE), greys(*SHAPE)

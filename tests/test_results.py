@@ -59,6 +59,7 @@ def test_every_fit_has_its_rows_and_labels(made):
     assert made["value"].notna().all()
 
 
+@pytest.mark.promise("kept models and tables are those of the fits, on any processor")
 def test_scores_are_those_of_the_models(p, made):
     (cohort,) = results.STAGES["grid"].cohorts(p)
     test, train = cohort.split("test").images, cohort.split("train").images
@@ -106,6 +107,7 @@ DAMAGES = (
 )
 
 
+@pytest.mark.promise("what is damaged is refused with its name")
 def test_damage_is_told_with_the_files_name(p, made, tmp_path):
     results.keep(p, "grid", tmp_path / "small")
     path = tmp_path / "small/tables/grid.csv.gz"

@@ -207,6 +207,7 @@ def test_splitting_resampling_and_fitting_copy_no_whole_cohort(tmp_path, monkeyp
 FILES = [*(f"{part}.npy" for part in ARRAYS), "metadata.csv", "factors.csv", "structures.csv"]
 
 
+@pytest.mark.promise("what is damaged is refused with its name")
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
 @pytest.mark.parametrize("name", [*FILES, "atlas.npz", "cohort.json"])
 def test_a_damaged_cohort_is_refused(copy, name, damage):
@@ -272,6 +273,7 @@ def test_blank_masks_take_no_room(cohort, saved):
     assert file.stat().st_blocks * 512 <= file.stat().st_size
 
 
+@pytest.mark.promise("what is written appears whole or not at all")
 def test_what_cannot_be_written_leaves_nothing_and_the_next_succeeds(cohort, tmp_path):
     def fails(error):
         yield from list(blocks(cohort))[:2]
