@@ -186,19 +186,19 @@ def explained(precision="float32", steps=300, shape=(20, 28)) -> float:
 
 
 @pytest.mark.nightly
-@pytest.mark.promise("another fit, elsewhere or in bfloat16, is as good: within 0.02 explained")
+@pytest.mark.promise("another fit, elsewhere or in bfloat16, is as good: within 0.03 explained")
 @pytest.mark.parametrize("environment", [OLD, {"OMP_NUM_THREADS": "2"}], ids=["old", "threads"])
 def test_a_fit_elsewhere_explains_as_much(environment, tmp_path):
     there = elsewhere(tmp_path / "there", "explained", **environment)
-    assert float((there / "explained").read_text()) == pytest.approx(explained(), abs=0.02)
+    assert float((there / "explained").read_text()) == pytest.approx(explained(), abs=0.03)
 
 
 @pytest.mark.nightly
-@pytest.mark.promise("another fit, elsewhere or in bfloat16, is as good: within 0.02 explained")
+@pytest.mark.promise("another fit, elsewhere or in bfloat16, is as good: within 0.03 explained")
 def test_a_fit_in_bfloat16_explains_as_much():
     """Of the fewest pixels: a processor without bfloat16 takes a hundred times as long."""
     short = {"steps": 60, "shape": (10, 14)}
-    assert explained("bfloat16", **short) == pytest.approx(explained(**short), abs=0.02)
+    assert explained("bfloat16", **short) == pytest.approx(explained(**short), abs=0.03)
 
 
 if __name__ == "__main__":
