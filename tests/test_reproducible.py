@@ -71,7 +71,9 @@ def make(folder: Path) -> None:
     table = results.table(Settings().changed(SMALL | places | {"places.device": "cpu"}), "grid")
     found["table"] = table["value"].to_numpy()
     shares = np.abs(np.sin(np.arange(12.0))).reshape(4, 3)
-    figures.fig_3b(shares, ROIS, shares.sum(axis=1)).savefig(folder / "figure.png")
+    figure = figures.fig_3b(shares, ROIS, shares.sum(axis=1))
+    figure.savefig(folder / "figure.png")
+    figure.savefig(folder / "figure.svg", metadata={"Date": None})
     np.savez(folder / "made.npz", **found)
 
 
