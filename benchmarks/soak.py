@@ -70,7 +70,8 @@ def judged(rounds: pd.DataFrame) -> list[str]:
     for name, (allowed, is_told_only) in DRIFT.items():
         first, last = (tenths[i][name].median() for i in (0, -1))
         slope = stats.linregress(hours, [tenth[name].mean() for tenth in tenths])
-        half, drift = stats.t.ppf(0.975, 8) * slope.stderr, last / first - 1
+        half = np.nan_to_num(stats.t.ppf(0.975, 8) * slope.stderr)  # NaN of what never changes
+        drift = last / first - 1
         if abs(drift) > allowed and not is_told_only:
             failed.append(name)
         told = f"{first:.4g}, {last:.4g} ({drift:+.1%}); {slope.slope:+.3g} ± {half:.2g} an hour"
