@@ -2,13 +2,10 @@
 
     python benchmarks/soak.py [--minutes 60] [--device cpu] [--small]
 
-Every round simulates brains, fits a growing β-VAE and PCA, reads them back, encodes, decodes,
-scores and draws, all of one size and each from a seed of its own. A tenth of the rounds, at least
-ten, is warm-up; what drifts too far over the others, from their first tenth to their last, makes
-the exit status 1.
+A round simulates brains, fits a growing β-VAE and PCA, reads both back, encodes, decodes, scores
+and draws: of one size, from a seed of its own. A tenth of the rounds, at least ten, is warm-up; too
+large a drift over the others, from their first tenth to their last, makes the exit status 1.
 """
-
-from __future__ import annotations
 
 import gc
 import io
@@ -49,8 +46,7 @@ def one_round(seed: int, device: str) -> None:
     field = both_directions(vae, images, masks, C).receptive
     some = {name: answers[:3] for name, answers in painted.items()}
     figures.fig_reconstructions(images[:3], some, 200, "123").savefig(io.BytesIO())
-    total = field.divergence.sum(axis=1)
-    figures.fig_3b(field.normalised(), ROIS, total).savefig(io.BytesIO())
+    figures.fig_3b(field.normalised(), ROIS, field.divergence.sum(1)).savefig(io.BytesIO())
 
 
 def measured(process, seed: int, device: str) -> dict[str, float]:
@@ -70,12 +66,12 @@ def judged(rounds: pd.DataFrame) -> list[str]:
     for name, (allowed, is_told_only) in DRIFT.items():
         first, last = (tenths[i][name].median() for i in (0, -1))
         slope = stats.linregress(hours, [tenth[name].mean() for tenth in tenths])
-        half = np.nan_to_num(stats.t.ppf(0.975, 8) * slope.stderr)  # NaN of what never changes
-        drift = last / first - 1
+        # What never changes has an error of NaN.
+        half, drift = np.nan_to_num(stats.t.ppf(0.975, 8) * slope.stderr), last / first - 1
         if abs(drift) > allowed and not is_told_only:
             failed.append(name)
         told = f"{first:.4g}, {last:.4g} ({drift:+.1%}); {slope.slope:+.3g} ± {half:.2g} an hour"
-        limit = f"± {allowed:.0%}{', told only' * is_told_only}"
+        limit = f"± {allowed:.0%}" + ", told only" * is_told_only
         line(f"{name}, first and last tenth", told, f"{len(rounds)} rounds", limit)
     return failed
 
@@ -89,8 +85,7 @@ def main():
     rows, process, began = [], psutil.Process(), time.perf_counter()
     while (hours := (time.perf_counter() - began) / 3600) < minutes / 60 or len(rows) < 30:
         rows.append({"hours": hours} | measured(process, len(rows), given.device))
-    failed = judged(pd.DataFrame(rows)[max(10, len(rows) // 10) :])
-    if failed:
+    if failed := judged(pd.DataFrame(rows)[max(10, len(rows) // 10) :]):
         raise SystemExit(f"error: {' and '.join(failed)} did not stay; see the lines above")
 
 
