@@ -35,7 +35,7 @@ AUTHORS ?= data/authors
 ATLAS ?= $(wildcard data/allen/atlas)
 export KEEP PROFILE AUTHORS ARRAY CHECKPOINT ATLAS BRAINS GROUP COVARIATES ORIENTATION
 
-.PHONY: help env check fit test outputs book html report ccf authors acquire rehearsal notebooks full nightly lint bench lock sbom audit clean clean-all
+.PHONY: help env check fit test outputs book html report ccf authors acquire rehearsal notebooks full nightly promises soak lint bench lock sbom audit clean clean-all
 help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and BENCH=--small may be given
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1: \2/p' Makefile
 
@@ -76,6 +76,14 @@ test: .venv-acquire/made check ## every test, of the chapters' outputs a sample;
 	@echo '── the pages, in a browser'
 	$(PYTEST_TWO) --dist load -m book tests
 
+promises: .venv/made ## run the tests that keep promises, and write the table of tests/README.md
+	status=0; $(PYTEST_TWO) -m promise --junitxml _build/promises.xml tests || status=$$?; \
+	  $(BIN)/python tests/promises.py _build/promises.xml; exit $$status
+
+MINUTES ?= 60
+soak: .venv/made ## fits and analyses for MINUTES=60 in one process: memory, files and speed have to stay
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --device cpu --minutes $(MINUTES)
+
 # One thread a kernel: two run at once.
 outputs: .venv/made
 	OMP_NUM_THREADS=1 $(BIN)/pytest -v -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
@@ -83,6 +91,7 @@ outputs: .venv/made
 
 nightly: .venv/made ## make test with long property tests and every chapter
 	HYPOTHESIS_PROFILE=nightly $(MAKE) test SAMPLE="$$(cd notebooks && echo *.ipynb | sed -E 's/_[^ ]*//g')"
+	$(MAKE) soak MINUTES=5
 
 fit: .venv/made ## make a profile's cohort and fit its models, without notebooks; what is there is loaded
 	$(SNAKEMAKE) fit

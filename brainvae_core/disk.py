@@ -11,13 +11,17 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
+
+from brainvae_core import __version__
 
 SETTLED_NS = 2_000_000_000  # a file may change once more within one tick of its file system
 
@@ -200,6 +204,20 @@ def stoppable(told: str):
 
 
 # ---- checksums ----
+
+
+@cache
+def made_with() -> dict[str, str]:
+    """Versions of what makes files; of a checkout the commit too, "+" where files have changed."""
+    found = {"brainvae": __version__, "python": platform.python_version()}
+    found |= {name: version(name) for name in ("numpy", "torch")}
+    root = Path(__file__).parent.parent
+    if (root / ".git").exists():  # else a folder of packages in another checkout would count
+        asked = "git --no-optional-locks describe --always --abbrev=12 --exclude=* --dirty=+"
+        told = {"cwd": root, "capture_output": True, "text": True, "timeout": 10}
+        with suppress(OSError, subprocess.SubprocessError):
+            found["commit"] = subprocess.run(asked.split(), check=True, **told).stdout.strip()
+    return found
 
 
 def sha256_of(path: Path) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
+from brainvae_core.disk import made_with
 from brainvae_core.metrics import Estimate, verdict
 from brainvae_core.models.runs import LOADED
 from brainvae_core.prepare import prepare_cohort
@@ -130,6 +131,7 @@ class Stamp:
             "cells": cells_hash(cells),
             "cohort": cohort[:12],
             "runs": {name: digest[:12] for name, digest in sorted(runs.items())},
+            "made": made_with(),
         }
 
     def __repr__(self):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core.disk import alone, appearing, stoppable, whole
+from brainvae_core.disk import alone, appearing, made_with, stoppable, whole
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
@@ -156,7 +156,7 @@ def read_rows(path) -> tuple[dict, str]:
 def write_rows(path, rows: pd.DataFrame, about: dict) -> None:
     """Write a table's file, whole or not at all."""
     text = _text(rows)
-    told = about | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    told = about | {"made": made_with(), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     content = f"{json.dumps(told, ensure_ascii=False)}\n{text}".encode()
     with appearing(path) as beside:
         beside.write_bytes(gzip.compress(content, mtime=0))

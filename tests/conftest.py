@@ -1,6 +1,7 @@
 """What every test file shares."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,15 @@ def pytest_collection_modifyitems(config, items):
         of_a_night = [item for item in items if item.get_closest_marker("nightly")]
         config.hook.pytest_deselected(items=of_a_night)
         items[:] = [item for item in items if item not in of_a_night]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """How many examples a property was tried with, for the table of promises."""
+    told = getattr(item, "hypothesis_statistics", "") if call.when == "call" else ""
+    if counted := re.findall(r"(\d+) passing", told):
+        item.user_properties.append(("cases", sum(map(int, counted))))
+    return (yield)
 
 
 @pytest.fixture(scope="session")

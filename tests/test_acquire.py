@@ -173,6 +173,7 @@ CONTENT_REASONS = {
 }
 
 
+@pytest.mark.promise("a server's faults leave no wrong section")
 @pytest.mark.parametrize("fault", [*CONTENT_FAULTS, "truncated nii.gz"])
 def test_content_faults(server, good, tmp_path, fault):
     if fault == "truncated nii.gz":

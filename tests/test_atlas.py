@@ -290,6 +290,7 @@ def test_two_files_of_a_kind_are_refused_unless_they_say_the_same(tmp_path):
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
 
 
+@pytest.mark.promise("what is damaged is refused with its name")
 def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
     write_ccf(tmp_path)
     good = {

@@ -71,6 +71,7 @@ def test_every_form_of_the_array_is_the_same_sections(tmp_path):
         assert np.array_equal(read_authors_array(saved(tmp_path / f"{i}.npy", other)), found)
 
 
+@pytest.mark.promise("nothing is unpickled: a file that is read cannot run code")
 def test_other_arrays_are_refused_in_one_line(tmp_path):
     cut = saved(tmp_path / "cut.npy", np.zeros((4, 56, 40), np.float32)).read_bytes()[:-9]
     (tmp_path / "cut.npy").write_bytes(cut)
@@ -203,6 +204,7 @@ def test_a_file_comes_whole_whatever_the_connection_does(server, tmp_path, fault
     assert fetched(server, tmp_path) == path and len(server.asked) == n
 
 
+@pytest.mark.promise("what was interrupted goes on, and nothing is made twice")
 def test_what_was_stopped_is_gone_on_with(server, tmp_path):
     stop = Meter()
     stop.wait = lambda _: stop.stop.set() if stop.n > 1_000_000 else None

@@ -167,6 +167,7 @@ def svd(images, latent_dim):
     return flat.mean(0).reshape(images.shape[1:]), components, s[:latent_dim] ** 2 / (len(flat) - 1)
 
 
+@pytest.mark.promise("PCA is exact")
 @pytest.mark.parametrize(("n", "shape"), [(17, SHAPE), (40, (5, 4))])
 def test_it_is_the_singular_value_decomposition(n, shape):
     images = varied(n, shape=shape)

@@ -189,6 +189,7 @@ COMMANDS = {
     "groups.py --rows rows.csv": "| anatomical | 12 + 12 | none |; | freeform | 12 + 12 | damage |",
     "realism.py": "deviation, power; local contrast; misregistration inside (µm), 0 µm, real brain",
     "power.py": "anatomical, brightness HPF: ; freeform, plane: ; by table of one t test",
+    "soak.py": "memory (MB), first and last tenth; a round (s), first and last tenth",
     "scale.py --times 1": "opening; at random; a step of 8, in memory; a step of 8, from disk",
 }
 

@@ -23,6 +23,9 @@ def model():
     return BetaVAE(3, SMALL)
 
 
+@pytest.mark.promise(
+    "the network is the authors': its weights load, its outputs and gradients are theirs"
+)
 def test_the_authors_state_dict_loads_into_the_network_of_the_papers_size():
     """Layers as github.com/nerdslab/brainsynth numbers them, one Sequential on each side."""
     hidden, image = [(32, 32, 4, 4)] * 6, [(32, 1, 4, 4)]
@@ -62,6 +65,9 @@ def negative_elbo(network, images, noise, beta=3.0, sigma=0.05):
     return (misfit + beta * kl) / len(images)
 
 
+@pytest.mark.promise(
+    "the network is the authors': its weights load, its outputs and gradients are theirs"
+)
 @pytest.mark.parametrize(("shape", "latent_dim", "n"), [((320, 448), 5, 1), ((40, 56), 3, 7)])
 def test_outputs_and_every_gradient_are_those_of_the_plain_network(shape, latent_dim, n):
     torch.manual_seed(1)

@@ -1,6 +1,10 @@
 """The rendered book as its readers meet it: links, pictures, and a real browser."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -45,6 +49,26 @@ def address(page, fragment=""):
 
 
 # ---- without a browser ----
+
+
+@pytest.mark.nightly
+@pytest.mark.promise("a book that is rendered again is the same book, bit for bit")
+def test_the_book_is_rendered_the_same_again(tmp_path):
+    """In another folder, by a process with other hashes."""
+    source = max(ROOT.glob("_build/*/source"), key=lambda path: path.stat().st_mtime)
+    shutil.copytree(source, tmp_path / "source")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", tmp_path / "source"]
+    command += ["--path-output", tmp_path, "--all", "-W", "--keep-going", "-n", "-q"]
+    told = os.environ | {"PYTHONHASHSEED": "271"}
+    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    again = tmp_path / "_build/html"
+    pages, same = (
+        {p.relative_to(of) for p in of.rglob("*") if p.is_file()} for of in (HTML, again)
+    )
+    assert pages == same and len(pages) > 100
+    differ = [str(p) for p in pages if (HTML / p).read_bytes() != (again / p).read_bytes()]
+    assert not differ
 
 
 @each_page
@@ -181,6 +205,7 @@ def test_a_figure_opens_large_and_closes_again(opened):
     assert not opened.complaints
 
 
+@pytest.mark.promise("the explorer in the browser runs models as PyTorch does")
 def test_the_explorer_of_the_rendered_book_decodes_with_the_released_weights(opened):
     (kept,) = (ROOT / "results/full/runs").glob("beta_vae-L8-beta3-seed0-*")
     loaded = []

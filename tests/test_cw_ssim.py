@@ -50,6 +50,7 @@ def plain_cw_ssim(reference, image, level, orientations, weighting):
     return np.mean(scores)
 
 
+@pytest.mark.promise("metrics agree with second implementations")
 @pytest.mark.parametrize("weighting", ["gaussian", "uniform"])
 @pytest.mark.parametrize(
     ("shape", "level", "orientations"),

@@ -35,6 +35,7 @@ def test_what_was_sealed_is_read(tmp_path):
     assert {name: of["bytes"] for name, of in found["files"].items()} == sizes
 
 
+@pytest.mark.promise("what is damaged is refused with its name")
 @given(name=st.sampled_from([*FILES, "about.json"]), at=st.floats(0, 0.999), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_told_with_the_files_name(tmp_path_factory, name, at, bit):
     file = sealed(tmp_path_factory.mktemp("flipped") / "a") / name
@@ -46,6 +47,7 @@ def test_any_flipped_bit_is_told_with_the_files_name(tmp_path_factory, name, at,
     refused([(f"{name} is damaged.*; make it anew|has format .* reads 2", read, file.parent)])
 
 
+@pytest.mark.promise("what is damaged is refused with its name")
 @given(name=st.sampled_from([*FILES, "about.json"]), at=st.floats(0, 0.98))
 def test_what_is_cut_off_is_told_with_the_files_name(tmp_path_factory, name, at):
     file = sealed(tmp_path_factory.mktemp("cut") / "a") / name
@@ -74,6 +76,7 @@ def test_what_is_no_description_is_told_and_another_format_before_its_checksum(t
     refused([("a has format 3; this library reads 2", read, folder)])
 
 
+@pytest.mark.promise("what is written appears whole or not at all")
 def test_nothing_is_left_of_what_failed_and_a_full_folder_is_not_replaced(tmp_path):
     file = tmp_path / "new/file.txt"
     for text in ("first", "second"):

@@ -303,6 +303,7 @@ def page_file(small, tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("explorer"), small[1])
 
 
+@pytest.mark.promise("the explorer in the browser runs models as PyTorch does")
 @pytest.mark.parametrize(
     ("latent_dim", "shape"),
     [(3, (40, 56)), pytest.param(11, (80, 112), marks=pytest.mark.slow)],
@@ -604,6 +605,7 @@ def test_a_page_that_cannot_work_says_what_to_do(browser, tmp_path, small):
 # ---- the released and the demo's own weights ----
 
 
+@pytest.mark.promise("the explorer in the browser runs models as PyTorch does")
 @pytest.mark.fitted
 @pytest.mark.nightly
 @pytest.mark.parametrize("profile", ["full", "demo"])

@@ -108,6 +108,7 @@ REASONS = {
 }
 
 
+@pytest.mark.promise("a server's faults leave no wrong section")
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("position", [0, 1])
 @pytest.mark.parametrize("fault", sorted(set(REASONS) - {"404"}))
@@ -122,6 +123,7 @@ def test_faults_that_pass(server, fault, position, ranges):
         assert fault != "429" or slept == [server.retry_after]
 
 
+@pytest.mark.promise("a server's faults leave no wrong section")
 @pytest.mark.parametrize("fault", sorted(f for f in REASONS if REASONS[f] and f != "404"))
 def test_faults_that_last(server, fault):
     server.faults[ID] = ["ok", *[fault] * 9]

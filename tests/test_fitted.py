@@ -68,6 +68,7 @@ def test_the_beta_vae_beats_posterior_collapse_honestly(demo, cohort, models):
     assert (recovery >= 0.5).sum() >= 4, found
 
 
+@pytest.mark.promise("kept models and tables are those of the fits, on any processor")
 def test_kept_scores_are_what_the_kept_model_gives_here(monkeypatch):
     """Made anew from the cohort on, of a sample: the β-VAE's scores at the paper's size."""
     monkeypatch.chdir(ROOT / "notebooks")
@@ -111,6 +112,7 @@ def leaves(told):
     return [leaf for part in told for leaf in leaves(part)] if isinstance(told, list) else [told]
 
 
+@pytest.mark.promise("no stale chapter and no two cohorts make a book")
 def test_every_notebook_that_reads_models_or_tables_fails_when_they_are_shuffled(tmp_path):
     """Of `make test` two that take seconds; of `make nightly` all."""
     runs, kept = tmp_path / "runs", tmp_path / "results/full"

@@ -48,6 +48,7 @@ def brains(n, shape=(12, 17), seed=0, noise=0.01):
     return images.clip(0, 1).astype(np.float32)
 
 
+@pytest.mark.promise("metrics agree with second implementations")
 @pytest.mark.parametrize(("n_a", "n_b", "d"), [(30, 41, 1), (60, 50, 8), (5, 7, 9)])
 def test_full_covariances_agree_with_a_matrix_square_root_in_50_digits(n_a, n_b, d):
     a, b = sample(n_a, d, 3), sample(n_b, d, 4, shift=0.7)
@@ -212,6 +213,7 @@ def test_with_the_exact_posterior_both_bounds_are_the_likelihood(n_samples):
     np.testing.assert_allclose(found.effective_samples, n_samples, rtol=1e-3)
 
 
+@pytest.mark.promise("metrics agree with second implementations")
 def test_a_second_implementation_agrees_on_unequal_weights():
     model = Linear(widen=2.0)
     images = model.sample(6)

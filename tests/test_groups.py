@@ -36,6 +36,7 @@ def a_lab(rng, n_wt, n_ko):
 # ---- the numbers, by other people's code ----
 
 
+@pytest.mark.promise("metrics agree with second implementations")
 @given(seed=st.integers(0, 2**16), n_wt=st.integers(3, 9), n_ko=st.integers(3, 9))
 def test_two_groups_are_welchs_test(seed, n_wt, n_ko):
     rng = np.random.default_rng(seed)
@@ -56,6 +57,7 @@ def test_two_groups_are_welchs_test(seed, n_wt, n_ko):
     np.testing.assert_allclose(found["q"], stats.false_discovery_control(found["p"]))
 
 
+@pytest.mark.promise("metrics agree with second implementations")
 @given(seed=st.integers(0, 2**16), term=st.sampled_from(["genotype", "age", "batch"]))
 def test_adjusted_differences_slopes_and_several_groups_are_those_of_statsmodels(seed, term):
     rng = np.random.default_rng(seed)
@@ -267,6 +269,7 @@ def within_chance(found, n=COHORTS, share=0.05):
     return low <= found <= high
 
 
+@pytest.mark.promise("where groups do not differ, alarms are as many as told")
 @pytest.mark.parametrize("case", NULLS.values(), ids=NULLS)
 def test_without_a_difference_alarms_are_as_many_as_told(case):
     n_wt, n_ko, covariates, times, is_skewed = case
@@ -286,6 +289,7 @@ def test_without_a_difference_alarms_are_as_many_as_told(case):
     assert (((found["low"] > 0) | (found["high"] < 0)) == (found["p"] < 0.05)).all()
 
 
+@pytest.mark.promise("where groups do not differ, alarms are as many as told")
 @pytest.mark.parametrize("covariates", [[], ["sex", "age"]], ids=["alone", "adjusted"])
 def test_families_of_measures_raise_as_many_alarms_as_told(covariates):
     rng, alarms = np.random.default_rng(0), np.zeros(2)

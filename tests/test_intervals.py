@@ -69,6 +69,7 @@ def of_regions(n):
     return lambda r: from_resamples(*resampled(scores(r, 1, n, 0, mean=5)), 48, n_regions=n)
 
 
+@pytest.mark.promise("intervals hold the truth as often as they say")
 @pytest.mark.parametrize(
     ("make", "truth", "n", "least", "most"),
     [
@@ -86,6 +87,7 @@ def test_intervals_hold_the_truth_often_enough(make, truth, n, least, most):
     assert least <= np.mean([f.low <= truth <= f.high for f in found]) <= most
 
 
+@pytest.mark.promise("intervals hold the truth as often as they say")
 def test_the_jackknife_holds_a_frechet_distance():
     """Truth: its expectation at this n, from many samples."""
 

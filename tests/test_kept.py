@@ -42,6 +42,7 @@ def other_processor(cohort):
     return Cohort(images, cohort.metadata, cohort.atlas, name=cohort.name)
 
 
+@pytest.mark.promise("kept models and tables are those of the fits, on any processor")
 def test_a_kept_model_is_found_by_fit_wherever_its_cohort_is_made(cohort, run, results, tmp_path):
     for there in (cohort, other_processor(cohort)):
         runs = tmp_path / there.fingerprint
@@ -89,6 +90,7 @@ def test_keeping_adds_what_is_missing_and_refuses_another_cohort(cohort, run, re
     )
 
 
+@pytest.mark.promise("kept models and tables are those of the fits, on any processor")
 def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
     model = CONFIG.restore(run.model.tensors())
     model.output_offset.add_(3000)  # a step of float16 is 2 there

@@ -183,7 +183,8 @@ def without_times(file):
         return about | {"sha256": None, "files": about["files"] | {"history.csv": None}}
     if file.name == "manifest.jsonl":  # in the order in which they came, with what the tries moved
         lines = map(json.loads, content.decode().splitlines())
-        return sorted(str(line | {"date": None, "bytes": None}) for line in lines)
+        of_a_try = dict.fromkeys(("date", "bytes", "line_sha256"))
+        return sorted(str(line | of_a_try) for line in lines)
     if file.suffix == ".html":  # numbers by chance, of added cells and of a picture's parts
         return re.sub(rb'cell-id=\w+|src="data:image/svg[^"]*"', b"", content)
     if file.suffix == ".ipynb":

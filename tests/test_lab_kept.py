@@ -90,6 +90,7 @@ def test_a_hundred_brains_are_told_how_to_fit_models_to_them(
     assert lab.own_fit(settings(tmp_path, **{"lab.brains": "simulated"}), "example", 500) == []
 
 
+@pytest.mark.promise("what is written appears whole or not at all")
 def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path):
     p, broken = settings(tmp_path), {"a.csv": pd.DataFrame({"x": [1]}), "b.png": "no figure"}
     with pytest.raises(AttributeError):

@@ -105,6 +105,7 @@ DEGENERATE = {
 }
 
 
+@pytest.mark.promise("a perfect and a worthless answer score what they should")
 @pytest.mark.parametrize(
     ("metric", "wanted"),
     [*PERFECT.values(), *WORTHLESS.values(), *DEGENERATE.values()],
@@ -132,6 +133,7 @@ OTHER_UNITS = {
 }
 
 
+@pytest.mark.promise("greys of another unit are refused")
 @pytest.mark.parametrize(("turned", "told"), OTHER_UNITS.values(), ids=OTHER_UNITS)
 def test_greys_of_another_unit_are_refused_with_their_range(turned, told):
     other, words = turned(IMAGES), f"has values from {told}; greys from 0 to 1 are taken"

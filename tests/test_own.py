@@ -68,6 +68,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.promise("every format and orientation of a volume gives the same section")
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_kind_of_volume_gives_the_same_section(tmp_path, source):
     found = read_section(SOURCES[source](tmp_path), PLANE)
@@ -196,6 +197,7 @@ def test_a_real_brainreg_folder_gives_the_plane_made_from_it(real_data, tmp_path
 # ---- refusals ----
 
 
+@pytest.mark.promise("nothing is unpickled: a file that is read cannot run code")
 def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
     cases, voxels = [], VOLUME.astype(np.float32)
 

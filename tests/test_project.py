@@ -13,6 +13,7 @@ import jupytext
 import pytest
 from chapters import quoted_of
 from executed import chapter
+from promises import marked, written
 
 from brainvae_core.models import BetaVAEConfig
 from brainvae_core.models.config import PAPER
@@ -98,6 +99,7 @@ def test_a_chapter_with_an_unknown_parameter_is_refused():
         chapter(NOTEBOOKS[0].stem, betta=3)
 
 
+@pytest.mark.promise("rooms know nothing of one another")
 def test_rooms_know_nothing_of_one_another_and_no_import_comes_back():
     graph = grimp.build_graph("brainvae_core", cache_dir=None)
     arrows = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
@@ -115,6 +117,11 @@ def test_the_projects_words_name_no_machine():
         if not name.endswith((".png", ".svg", ".safetensors", ".gz")) and (ROOT / name).is_file():
             text = (ROOT / name).read_text()
             assert not re.search(r"(?<![\w.])/(home|root|Users)/[a-z]", text), name
+
+
+def test_every_promise_is_in_the_table_with_its_tests_and_no_other():
+    cells = {promise: of[0].replace("`", "").split("<br>") for promise, of in written().items()}
+    assert cells == marked() and len(cells) > 20
 
 
 def test_the_method_page_holds_the_recipes():

@@ -57,6 +57,7 @@ def made_field(total):
     return ProjectiveField(variance, variance, flat, flat)
 
 
+@pytest.mark.promise("fields agree with second implementations")
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("batch", [1, 7, 500])
 def test_streamed_moments_equal_numpys(absolute, batch, monkeypatch):

@@ -105,6 +105,7 @@ def test_floor_bounds_a_fully_masked_region(images, rois):
     np.testing.assert_allclose(field.stds[np.arange(3), :, np.arange(3)], 0.01)
 
 
+@pytest.mark.promise("fields agree with second implementations")
 @pytest.mark.parametrize("mode", ["mask", "add"])
 def test_against_torch_distributions(images, rois, in_batches, mode):
     """A second implementation, with a posterior that is the wider the larger the code."""

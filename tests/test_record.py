@@ -16,6 +16,7 @@ from chapters import disagreement, quoted_of, record_of, stamp_of, why_stale
 from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
+from brainvae_core import __version__
 from brainvae_core.cohorts import Cohort, simulate
 from brainvae_core.metrics import Estimate
 from brainvae_core.record import STAMP, Record, cells_hash
@@ -114,6 +115,7 @@ def test_numbers_without_a_value_or_an_interval_are_said_in_words():
     assert row["low"] is None and row["high"] is None and row["value"] == 0.3
 
 
+@pytest.mark.promise("what the verdicts and README quote is what chapters recorded")
 def test_what_the_verdicts_and_the_readme_quote_is_what_chapters_recorded():
     chapters = {path.stem: json.loads(path.read_text()) for path in NOTEBOOKS}
     asked = [part.split(": ", 1) for row in VERDICTS["claims"] for part in row.get("ours", [])]
@@ -158,6 +160,7 @@ def test_a_chapter_that_was_just_executed_is_fresh_and_says_what_it_read(execute
     ((name, weights),) = found["runs"].items()
     assert name.startswith("beta_vae-L8-beta2-seed0-")
     assert len(weights) == len(found["cohort"]) == len(found["cells"]) == 12
+    assert found["made"]["brainvae"] == __version__ and "torch" in found["made"]
     shown = "".join(executed["cells"][-1]["outputs"][-1]["data"]["text/plain"])
     told = f"Made with profile own on cohort {found['cohort']}; read: 1 fitted models and 0 tables"
     assert shown == told
@@ -215,6 +218,7 @@ def with_stamp(notebook, **content):
     return other
 
 
+@pytest.mark.promise("no stale chapter and no two cohorts make a book")
 @pytest.mark.slow
 def test_a_book_of_stale_chapters_or_of_two_cohorts_or_of_two_fits_does_not_build(
     tmp_path, executed
@@ -239,6 +243,7 @@ def test_a_book_of_stale_chapters_or_of_two_cohorts_or_of_two_fits_does_not_buil
             brainvae_book.refuse_stale_chapters(book)
 
 
+@pytest.mark.promise("no stale chapter and no two cohorts make a book")
 def test_the_committed_chapters_are_fresh_and_one_book(monkeypatch):
     monkeypatch.chdir(ROOT)
     chapters = {path.stem: json.loads(path.read_text()) for path in NOTEBOOKS}

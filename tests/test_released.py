@@ -88,6 +88,7 @@ class Unsafe:
         return print, ("unpickled",)
 
 
+@pytest.mark.promise("nothing is unpickled: a file that is read cannot run code")
 def test_other_files_are_refused_in_one_line(tmp_path, capsys):
     good = checkpoint(AuthorsNetwork(3, 2))
     cases = {

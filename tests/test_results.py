@@ -60,6 +60,7 @@ def test_every_fit_has_its_rows_and_labels(made):
     assert made["value"].notna().all()
 
 
+@pytest.mark.promise("kept models and tables are those of the fits, on any processor")
 def test_scores_are_those_of_the_models(p, made):
     (cohort,) = results.STAGES["grid"].cohorts(p)
     test, train = cohort.split("test").images, cohort.split("train").images

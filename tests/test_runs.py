@@ -51,6 +51,7 @@ def hidden(folder):
     return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
 
 
+@pytest.mark.promise("a run that exists is loaded, and named by all that its weights depend on")
 def test_a_fit_leaves_its_files_and_is_loaded_the_second_time(tmp_path, monkeypatch, config):
     history = fit_alone(config, *COHORT.parts.values()).history
     first = fit(COHORT, config, tmp_path, "cpu")
@@ -68,6 +69,7 @@ def test_a_fit_leaves_its_files_and_is_loaded_the_second_time(tmp_path, monkeypa
     assert_same(first, second)
 
 
+@pytest.mark.promise("an interrupted fit goes on to the same bits")
 def test_an_interrupted_fit_leaves_only_its_checkpoint_and_goes_on(tmp_path, monkeypatch):
     whole, draws, steps = fit(COHORT, QUICK, tmp_path / "whole", "cpu"), Schedule.__call__, []
 
@@ -91,6 +93,7 @@ def test_an_interrupted_fit_leaves_only_its_checkpoint_and_goes_on(tmp_path, mon
     assert not hidden(tmp_path / "runs") and visible(tmp_path / "runs") == [name]
 
 
+@pytest.mark.promise("of several processes that want one run, one fits it")
 def test_several_that_want_one_run_fit_it_once(tmp_path, monkeypatch, capfd):
     fitted, whole = [], PCAConfig.fit_together
 
@@ -106,6 +109,7 @@ def test_several_that_want_one_run_fit_it_once(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().err.count("waiting for another process that fits pca-L3") == 2
 
 
+@pytest.mark.promise("of several processes that want one run, one fits it")
 def test_a_process_that_is_killed_lets_the_next_one_in(tmp_path):
     name = run_name(PCAConfig(3), COHORT.fingerprint)
     program = (
@@ -125,6 +129,7 @@ OTHER = {"likelihood": "bernoulli", "optimiser": "adam", "precision": "float32"}
 OTHER |= {"initialisation": "authors", "lr_cosine": False}
 
 
+@pytest.mark.promise("a run that exists is loaded, and named by all that its weights depend on")
 @pytest.mark.parametrize("name", [f.name for f in fields(BetaVAEConfig)])
 def test_a_name_changes_with_every_field(name):
     value = getattr(QUICK, name)
@@ -133,6 +138,7 @@ def test_a_name_changes_with_every_field(name):
     assert run_name(changed, "f") != run_name(QUICK, "f") != run_name(QUICK, "g")
 
 
+@pytest.mark.promise("a run that exists is loaded, and named by all that its weights depend on")
 def test_names_of_runs_that_exist_stay_as_they_are():
     named = "beta_vae-L8-beta3-seed0-0d41a7ef", "pca-L8-efe2e708", "mean_image-f9676b9a"
     configs = BetaVAEConfig(), PCAConfig(), MeanImageConfig()
@@ -157,6 +163,7 @@ def run(tmp_path, fitted):
     return replace(once, folder=shutil.copytree(once.folder, tmp_path / once.folder.name))
 
 
+@pytest.mark.promise("what is written appears whole or not at all")
 @pytest.mark.parametrize("step", ["save_file", "asdict"])
 def test_a_run_appears_complete_or_not_at_all_and_is_never_overwritten(
     tmp_path, monkeypatch, run, step

@@ -152,6 +152,7 @@ def test_a_short_name_is_one_setting_the_models_first():
     assert full_name("seed") == "model.seed" and full_name("steps") == "model.steps"
 
 
+@pytest.mark.promise("an unknown setting is refused with the name it was probably meant to be")
 def test_what_is_no_setting_is_refused_in_one_line_with_the_nearest(written):
     near, sections = "did you mean model.beta?", "the sections are cohort, model, grid, evaluation"
     for names, told in (

@@ -93,6 +93,7 @@ RECORDED = {
 }
 
 
+@pytest.mark.promise("a seed makes the cohort that it always made")
 @each_simulator
 def test_a_seed_makes_the_cohort_that_it_always_made(kind, request):
     cohort = kind[0](24, shape=(160, 224), artefact_share=0.5, seed=3)
@@ -123,6 +124,7 @@ def test_what_is_rendered_is_the_cohort_without_what_is_no_factor(kind, atlas, m
         render(cohort.factors.drop(columns=names[-1]), atlas)
 
 
+@pytest.mark.promise("a seed makes the cohort that it always made")
 @each_simulator
 @pytest.mark.parametrize("n", [2, CHUNK, 2 * CHUNK + 3])
 def test_every_brain_is_drawn_whatever_the_number_and_a_seed_draws_it_again(kind, n):

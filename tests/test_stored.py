@@ -272,6 +272,7 @@ def test_blank_masks_take_no_room(cohort, saved):
     assert file.stat().st_blocks * 512 <= file.stat().st_size
 
 
+@pytest.mark.promise("what is written appears whole or not at all")
 def test_what_cannot_be_written_leaves_nothing_and_the_next_succeeds(cohort, tmp_path):
     def fails(error):
         yield from list(blocks(cohort))[:2]

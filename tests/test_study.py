@@ -66,6 +66,7 @@ def test_a_product_that_cannot_be_is_refused_before_anything_is_fitted():
 # ---- fitting it ----
 
 
+@pytest.mark.promise("what was interrupted goes on, and nothing is made twice")
 @pytest.mark.parametrize("together", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch, together):
     grid = Study(TINY, [1, 3, 10], [2, 3])
@@ -92,6 +93,7 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
     assert [run.config for run in again] == list(grid.configs)
 
 
+@pytest.mark.promise("of several processes that want one run, one fits it")
 def test_a_run_that_another_process_fits_is_left_to_it(tmp_path):
     configs = [replace(TINY, latent_dim=n) for n in (2, 3, 4)]
     folder = tmp_path / names(configs)[1]
@@ -103,6 +105,7 @@ def test_a_run_that_another_process_fits_is_left_to_it(tmp_path):
 # ---- several models at once ----
 
 
+@pytest.mark.promise("models that train together become what each is alone")
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_together_every_model_becomes_what_it_is_alone(threads):
     configs = [

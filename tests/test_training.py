@@ -157,6 +157,7 @@ def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
     assert len(validated) == 1 and len({*drawn, *validated}) == 13
 
 
+@pytest.mark.promise("an interrupted fit goes on to the same bits")
 @pytest.mark.parametrize(
     ("changes", "stopped_at"),
     [
@@ -187,6 +188,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.promise("models that train together become what each is alone")
 @pytest.mark.slow
 def test_a_nan_in_a_coarse_stage_ends_its_own_fit_and_the_others_end_as_alone(one_thread):
     configs = [GROWN, replace(GROWN, muon_rate=1e30, lr_warmup=0), replace(GROWN, steps=5, seed=1)]

@@ -99,6 +99,7 @@ def placed(content, name="a.nii"):
     return in_atlas_space(read_metaimage(content) if is_meta else read(content, name))
 
 
+@pytest.mark.promise("every format and orientation of a volume gives the same section")
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("axes", ORIENTATIONS)
 def test_every_format_and_axis_order_gives_the_same_planes(tmp_path, axes, order):
@@ -287,6 +288,7 @@ def files(tmp_path_factory):
     }
 
 
+@pytest.mark.promise("what is damaged is refused with its name")
 @given(
     at=st.integers(0, 351),
     new=st.binary(min_size=1, max_size=8),

@@ -134,6 +134,7 @@ def rows(tree):
     return {f.name for f in (tree / "_build/tiny/shards").glob("L*")}
 
 
+@pytest.mark.promise("what was interrupted goes on, and nothing is made twice")
 def test_a_road_that_was_killed_is_completed(road):
     assert (road / GRID).is_file()
     points = [json.loads(c.read_text()) for c in (road / "runs").glob("[!.]*/config.json")]

@@ -54,6 +54,7 @@ STYLE = {key: value for key, value in rcParamsDefault.items() if key.startswith(
     "lines.linewidth": 1.5,
     "lines.markersize": 4.5,
     "hatch.linewidth": 0.4,
+    "svg.hashsalt": "brainvae",  # else ids are drawn at random: every SVG would be another file
 }
 
 # Colour, marker and dashes of what recurs, the same in every chapter. Okabe, Ito (2008): told apart

@@ -268,7 +268,13 @@ def checked_parts(train, validation):
             )
     if in_memory(train) and in_memory(validation):
         train = checked_images(train, greys=True)
-        return train, checked_images(validation, train.shape[1:], greys=True)
+        validation = checked_images(validation, train.shape[1:], greys=True)
+        if (validation == validation[:1]).all():
+            raise ValueError(
+                f"the {len(validation)} validation images are all the same, so there is nothing to "
+                "explain of them; give others"
+            )
+        return train, validation
     here, there = (tuple(images.shape[1:]) for images in (train, validation))
     if here != there:
         raise ValueError(f"training images are {here} and validation images {there}")

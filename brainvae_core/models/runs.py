@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from brainvae_core.disk import alone, appearing, read_sealed, seal, whole
+from brainvae_core.disk import alone, appearing, made_with, read_sealed, seal, whole
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_device, pick_device
@@ -44,7 +44,7 @@ class Run:
     cohort: str  # name of what it was fitted to
     model: object  # with ``encode(images)`` and ``decode(z)``
     history: list[dict[str, float]]  # a row a validation, losses in nats per image
-    made: dict  # of a VAE: the device, PyTorch's version, the precision of the layers
+    made: dict  # `made_with`; of a VAE the device and the precision of the layers too
 
 
 def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
@@ -218,7 +218,7 @@ def save_run(
             "config": asdict(config),
             "cohort": {"name": cohort_name, "fingerprint": fingerprint},
             "failure": failure,
-            "made": made or {},
+            "made": made_with() | (made or {}),
         }
         seal(beside, DESCRIPTION, described)
 
