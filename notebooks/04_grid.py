@@ -225,7 +225,7 @@ pd.Series(
 # %% [markdown]
 # **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Whether each fit is at its plateau was not checked; chapter 3 says what four times the steps gain. The ends
 # of a range are never its knee: of {glue:text}`grid_n_latents` values of L only {glue:text}`grid_possible` could be chosen, of {glue:text}`grid_n_betas` of β only
-# {glue:text}`grid_possible_betas`. So this shows the rule at work; that it agrees with the paper, or does not, says little yet. From three fits a point the noise is known roughly:
+# {glue:text}`grid_possible_betas`. So this shows the rule at work; that it agrees with the paper, or does not, says little yet. From {glue:text}`grid_seeds` fits a point the noise is known roughly:
 # of straight lines about one in ten passes for a bend, and of one fit nothing is known. More values of L and β can move a knee. The brains are simulated: this decides what the rule says here, not what it says of mice.
 
 # %% tags=["hide-input"]

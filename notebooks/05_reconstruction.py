@@ -64,7 +64,7 @@ figures.fig_reconstructions(
 # %% [markdown]
 # ## Fig. 2C: similarity against the number of latents
 #
-# Every model is fitted at every L at 80 × 112. One call reads how each fit scores on each test brain.
+# Every model is fitted at {glue:text}`recon_n_latents` values of L at 80 × 112. One call reads how each fit scores on each test brain.
 
 # %%
 scores = table(p, "reconstruction")
@@ -125,7 +125,7 @@ figures.fig_curves(along, "latent_dim", "Number of latents L", **labels).shows(
 #
 # ## At the paper's size
 #
-# The same scores at 320 × 448, with wider PCAs and the two models without latents. Deviation is how far reconstructions lie from the mean image, over how far
+# The same scores at 320 × 448, of {glue:text}`recon_fits_full` fits of each VAE, with wider PCAs and the two models without latents. Deviation is how far reconstructions lie from the mean image, over how far
 # brains do.
 
 # %% tags=["hide-input"]

@@ -270,7 +270,7 @@ quoted(
 
 # %% [markdown]
 # **How sure.** {glue:text}`truth_factors` factors on three simulators, {glue:text}`truth_fits`; intervals are over factors and fits. The factors of one fit
-# share its code, and only the simulators are independent, so intervals may be too narrow. Only the profile's β was tried. Maps are of the first fits. More kinds of simulators, or
+# share its code, and only the simulators are independent, so intervals may be too narrow. Only the profile's β was tried. Maps are of the first of {glue:text}`truth_seeds` fits. More kinds of simulators, or
 # factors that act on separate pixels, could change what is said of PCA. All brains are simulated: what latents find in mice is open.
 
 # %% tags=["hide-input"]

@@ -159,6 +159,7 @@ def test_a_folder_that_keeps_nothing_and_too_few_brains_are_told(own, tmp_path):
     (tmp_path / "data").write_text("a file")  # as root, who runs some tests, may write anywhere
     p = told(tmp_path, brains=str(own))
     refused([("cohort cannot be kept in .*data .*give another folder with -p", prepare_cohort, p)])
+    (tmp_path / "data").unlink()
     (own / "mouse-00.npy").unlink()
     refused([("14 different brains are too few; give 15 or more", prepare_cohort, p)])
 
