@@ -444,7 +444,6 @@ sys.exit(2)
 ASKING = "import sys; from brainvae_core.cohorts import allen; sys.exit(allen.main(sys.argv[1:]))"
 
 
-@pytest.mark.promise("what is written appears whole or not at all")
 def test_what_a_failed_or_killed_asking_wrote_is_taken_as_it_is(server, tmp_path, capfd):
     folder, python = asked_folder(server, tmp_path / "folder"), tmp_path / "python"
     python.write_text(ASKER.format(sys.executable))
@@ -469,7 +468,6 @@ def test_what_a_failed_or_killed_asking_wrote_is_taken_as_it_is(server, tmp_path
     assert main([str(folder), "--no-ask"]) == 0
 
 
-@pytest.mark.promise("what is written appears whole or not at all")
 def test_an_end_between_a_table_and_its_checksum_is_no_damage(server, tmp_path, monkeypatch):
     folder, listed = asked_folder(server, tmp_path, PAIR), allen.list_checksums
     run(folder)

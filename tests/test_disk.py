@@ -151,7 +151,6 @@ def test_what_is_beside_another_name_that_begins_alike_stays(tmp_path):
             assert at_work.exists()
 
 
-@pytest.mark.promise("what is written appears whole or not at all")
 def test_two_of_one_process_that_write_one_name_leave_each_others_file(tmp_path):
     with appearing(tmp_path / "a") as outer:
         outer.write_text("outer")
