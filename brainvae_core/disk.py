@@ -75,7 +75,7 @@ def _sweep(path):
         name, machine, process, number = left.name.rsplit("~", 3)
         if name != f".{path.name}" or not process.isdecimal():
             continue
-        with suppress(OSError):  # it went meanwhile, or is somebody else's
+        with suppress(OSError, OverflowError):  # it went meanwhile, or is somebody else's
             here = machine == platform.node()
             if not (_runs(int(process), number) if here else _may_be_at_work(left)):
                 _remove(left)
