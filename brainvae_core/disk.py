@@ -6,6 +6,7 @@ import fcntl
 import functools
 import glob
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -20,10 +21,13 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO
 
 from brainvae_core import __version__
 
 SETTLED_NS = 2_000_000_000  # a file may change once more within one tick of its file system
+ABANDONED = 24 * 3600  # seconds without a change, after which another machine's file is left over
+NUMBERS, AT_WORK = itertools.count(), set()  # of the hidden paths of this process
 
 
 @contextmanager
@@ -43,15 +47,16 @@ def appearing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def beside(path: str | Path) -> Iterator[Path]:
-    """A hidden path beside a name, of this process alone, which is gone in the end.
+    """A hidden path beside a name, of this call alone, which is gone in the end.
 
-    What a process that was killed left beside the same name is removed.
+    What a process that was killed left beside the same name is removed; another machine's, once
+    nothing in it has changed for a day.
     """
-    path = Path(path)
+    path, number = Path(path), str(next(NUMBERS))
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}")
-    _remove(own)  # of a process of old that had this one's number
+    own = path.with_name(f".{path.name}~{platform.node()}~{os.getpid()}~{number}")
     _sweep(path)
+    AT_WORK.add(number)
     try:
         yield own
     except OSError as error:
@@ -61,20 +66,34 @@ def beside(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         _remove(own)
+        AT_WORK.discard(number)
 
 
-def _sweep(path, everywhere=False):
-    """Remove what ended processes left beside a name: of this machine, or of every other too."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*"):
-        machine, _, number = left.name.removeprefix(f".{path.name}.").rpartition("-")
-        here = machine == platform.node()
-        if number.isdecimal() and (everywhere if not here else not _runs(int(number))):
-            _remove(left)
+def _sweep(path):
+    """Remove what ended processes left beside exactly this name."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}~*~*~*"):
+        name, machine, process, number = left.name.rsplit("~", 3)
+        if name != f".{path.name}" or not process.isdecimal():
+            continue
+        with suppress(OSError, OverflowError):  # it went meanwhile, or is somebody else's
+            here = machine == platform.node()
+            if not (_runs(int(process), number) if here else _may_be_at_work(left)):
+                _remove(left)
 
 
-def _runs(number):
+def _may_be_at_work(left):
+    """Whether another machine may still write: where locks are none, it always may."""
+    if not CHECKED.get(left.lstat().st_dev, True):
+        return True
+    changed = max(file.lstat().st_ctime for file in (left, *left.rglob("*")))
+    return time.time() - changed < ABANDONED
+
+
+def _runs(process, number):
+    if process == os.getpid():  # else it is of a process of old that had this one's number
+        return number in AT_WORK
     try:
-        os.kill(number, 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # somebody else's
@@ -88,15 +107,15 @@ def _remove(path):
 
 # ---- one process at a time ----
 
-CHECKED: set[int] = set()  # file systems whose locks were tried
+CHECKED: dict[int, bool] = {}  # whether locks of a file system exclude others
 
 
 @contextmanager
-def alone(path: Path, told: str = "") -> Iterator[bool]:
-    """One process at a time makes what has this name; yields whether it is this one's turn.
+def alone(path: Path, told: str = "") -> Iterator[IO | None]:
+    """One process at a time makes what has this name; yields its lock once it is this one's turn.
 
     While another makes it, ``told`` is printed and its end waited for; without ``told`` that is
-    False. The lock, a hidden file beside, ends with its process. What was left beside by those that
+    None. The lock, a hidden file beside, ends with its process. What was left beside by those that
     were killed is removed.
     """
     lock, how = _lock(path), fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -105,7 +124,7 @@ def alone(path: Path, told: str = "") -> Iterator[bool]:
         with lock.open("w") as file:
             if not _took(file, how):
                 if not told:
-                    yield False
+                    yield None
                     return
                 if how & fcntl.LOCK_NB:
                     print(told, file=sys.stderr)
@@ -115,9 +134,9 @@ def alone(path: Path, told: str = "") -> Iterator[bool]:
             if not _is(file, lock):
                 continue
             _check_locks(lock)
-            _sweep(path, everywhere=True)
+            _sweep(path)
             try:
-                yield True
+                yield file
             finally:
                 lock.unlink(missing_ok=True)
             return
@@ -153,13 +172,15 @@ def _check_locks(lock):
     """Say of a file system, once, that a second handle gets a lock that the first one has."""
     with lock.open("w") as second:
         device = os.fstat(second.fileno()).st_dev
-        if device not in CHECKED and _took(second, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            print(
-                f"warning: locks on the file system of {lock.parent} exclude nobody: start no two "
-                "commands there at once",
-                file=sys.stderr,
-            )
-    CHECKED.add(device)
+        if device in CHECKED:
+            return
+        CHECKED[device] = not _took(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not CHECKED[device]:
+        print(
+            f"warning: locks on the file system of {lock.parent} exclude nobody: start no two "
+            "commands there at once",
+            file=sys.stderr,
+        )
 
 
 # ---- Ctrl-C ----

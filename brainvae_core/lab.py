@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -234,8 +234,9 @@ def writing_report(reports: Path, name: str) -> Iterator[Path]:
     """A hidden folder to write a report of this name in, one process at a time."""
     told = f"waiting for another process that writes a report of {name}"
     with alone(reports / name, told), beside(reports / name) as own:
-        for earlier in reports.glob(f".{glob.escape(name)}*.before"):  # a kill between two renames
-            _put_back(earlier, reports / earlier.name[1 : -len(".before")])
+        ours = re.compile(rf"\.({(of := re.escape(name))}(-\d+)?)~{of}~before")
+        for earlier in filter(ours.fullmatch, os.listdir(reports)):  # a kill between two renames
+            _put_back(reports / earlier, reports / ours.fullmatch(earlier)[1])
         own.mkdir()
         yield own
 
@@ -259,8 +260,8 @@ def report_folder(reports: Path, name: str, asked: Mapping[str, object]) -> Path
 
 
 def take_place(new: Path, folder: Path) -> Path:
-    """Put a folder in the place of an earlier one, which stays as it was until then."""
-    earlier = folder.with_name(f".{folder.name}.before")
+    """Put a report of a name in the place of an earlier one, which stays as it was until then."""
+    earlier = folder.with_name(f".{folder.name}~{new.name}~before")
     if folder.exists():
         os.replace(folder, earlier)
     try:

@@ -39,9 +39,12 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     wanted = labelled(p, of.stage, cohort)
     rows = _known(p, about)
     missing, place = _missing(wanted, cohort, rows), _place(p, about)
-    if missing or (place.exists() and not whole(place)):
+    if missing:
         fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together, True)
         rows = _scored(p, name, cohort, about, fits)
+    elif place.exists() and not whole(place):
+        with alone(place):  # takes away what a kill left; nobody is waited for
+            pass
     there = [(labels, key) for labels, c in wanted if (key := _key(c, cohort)) in rows]
     if without := sorted({of["model"] for of, _ in wanted} - {of["model"] for of, _ in there}):
         raise ValueError(f"no fit of {', '.join(without)} succeeded; see above for why")

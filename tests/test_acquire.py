@@ -368,6 +368,27 @@ def test_torn_and_damaged_lines_of_the_manifest(server, tmp_path):
     refused([(said, read, folder) for read in (run, read_acquired, read_ledger)])
 
 
+def test_an_acquisition_without_checksums_is_read_and_the_next_run_adds_them(server, tmp_path):
+    folder = asked_folder(server, tmp_path)
+    run(folder)
+    manifest, request = folder / "manifest.jsonl", folder / "request.json"
+    whole = [json.loads(line) for line in manifest.read_text().splitlines()]
+    last = json.dumps(whole[-1])
+    of_old = [{k: v for k, v in line.items() if k != "line_sha256"} for line in whole]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in of_old[:2]) + last + "\n{")
+    refused([("line 1 of .*manifest.jsonl is damaged", read_acquired, folder)])
+    (folder / "checksums.json").unlink()
+    request.write_text('{"format": 1, "plane": 286, "channel": "red"}\n')
+    check_kept(folder, IDS)
+    refused([("holds plane 286, not plane 5", partial(read_acquired, plane=5), folder)])
+    server.requests.clear()
+    assert len(run(folder).kept_before) == len(read_ledger(folder).kept) == 3
+    assert not server.requests and json.loads(request.read_text())["format"] == 2
+    assert [json.loads(line) for line in manifest.read_text().splitlines()] == whole
+    assert len(json.loads((folder / "checksums.json").read_text())) == 3
+    check_kept(folder, IDS)
+
+
 # ---- the command line ----
 
 
@@ -407,3 +428,58 @@ def test_asking_runs_in_its_own_environment(server, tmp_path, code, capfd):
     assert ("3 kept" in said) == (code < 2)
     if code == 2:
         assert "error: asking the service failed with code 2" in error
+
+
+ASKER = """\
+#!{}
+import os, sys, time
+table = sys.argv[2] + "/experiments.csv"
+text = open(table).read()
+open(table, "w").write(text.replace("C57BL/6J", "as asked"))
+print("asked", os.getpid(), file=sys.stderr, flush=True)
+if "--stay" in sys.argv:
+    time.sleep(60)
+sys.exit(2)
+"""
+ASKING = "import sys; from brainvae_core.cohorts import allen; sys.exit(allen.main(sys.argv[1:]))"
+
+
+def test_what_a_failed_or_killed_asking_wrote_is_taken_as_it_is(server, tmp_path, capfd):
+    folder, python = asked_folder(server, tmp_path / "folder"), tmp_path / "python"
+    python.write_text(ASKER.format(sys.executable))
+    python.chmod(0o755)
+    run(folder)
+    options = [str(folder), "--acquire-python", str(python)]
+    assert main(options) == 2
+    assert set(read_acquired(folder)[1]["strain"]) == {"as asked"}
+    assert main([str(folder), "--no-ask"]) == 0
+    capfd.readouterr()
+    command = [sys.executable, "-c", ASKING, *options, "--stay"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        asker = int(process.stderr.readline().removeprefix("asked "))
+        process.kill()
+        process.wait()
+        try:  # it lives on, and has the folder to itself
+            assert main([str(folder), "--no-ask"]) == 2
+            assert "another acquisition is at work in" in capfd.readouterr().err
+        finally:
+            os.kill(asker, signal.SIGKILL)
+    assert len(read_acquired(folder)[1]) == 3
+    assert main([str(folder), "--no-ask"]) == 0
+
+
+def test_an_end_between_a_table_and_its_checksum_is_no_damage(server, tmp_path, monkeypatch):
+    folder, listed = asked_folder(server, tmp_path, PAIR), allen.list_checksums
+    run(folder)
+    server.faults[THIRD] = ["404"]
+    asked_folder(server, folder)
+
+    def stopped(folder, *names, **options):
+        if "refused.csv" in names:
+            raise KeyboardInterrupt
+        listed(folder, *names, **options)
+
+    monkeypatch.setattr(allen, "list_checksums", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    assert "HTTP 404" in read_ledger(folder).refused[str(THIRD)]

@@ -1,16 +1,21 @@
 """What is written appears whole or not at all, and any change of it afterwards is told."""
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 
-from brainvae_core.disk import alone, appearing, read_sealed, seal, whole
+from brainvae_core import disk
+from brainvae_core.disk import alone, appearing, beside, read_sealed, seal, whole
 
 CONTENT = {"format": 2, "name": "Mäuse", "of": {"mean": 0.1, "none": None}}
 FILES = {"history.csv": b"step,loss\n1,0.5\n", "weights.bin": bytes(range(256))}
@@ -97,18 +102,75 @@ def test_nothing_is_left_of_what_failed_and_a_full_folder_is_not_replaced(tmp_pa
     assert sorted(f.name for f in file.parent.iterdir()) == ["a", "file.txt"]
 
 
-def test_what_the_dead_left_beside_a_name_goes_and_what_the_living_write_stays(tmp_path):
+def left_beside(folder):
+    """What the dead, the living and other machines have beside ``a``, by its end of name."""
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass
     here, living = platform.node(), os.getppid()
-    for end in (f"{here}-{dead.pid}", f"{here}-{living}", "elsewhere-7", "json", "x-y"):
-        (tmp_path / f".a.{end}").mkdir()
-    with appearing(tmp_path / "a") as beside:
+    left = {"dead": f"{here}~{dead.pid}~0", "of old": f"{here}~{os.getpid()}~x"}
+    left |= {"living": f"{here}~{living}~0", "elsewhere": "elsewhere~7~0", "other": "x~y~0"}
+    for end in left.values():
+        (folder / f".a~{end}").mkdir()
+        (folder / f".a~{end}/part").touch()
+    return {key: f".a~{end}" for key, end in left.items()}
+
+
+@pytest.mark.parametrize("turn", [contextlib.nullcontext, alone])
+def test_what_the_dead_left_beside_a_name_goes_and_what_the_living_write_stays(
+    tmp_path, monkeypatch, turn
+):
+    left = left_beside(tmp_path)
+    with turn(tmp_path / "a"), appearing(tmp_path / "a") as beside:
         beside.touch()
-    left = {".a.elsewhere-7", f".a.{here}-{living}", ".a.json", ".a.x-y"}
-    assert {path.name for path in tmp_path.iterdir()} == left | {"a"}
-    with alone(tmp_path / "a"):  # nobody elsewhere makes it either
-        assert not (tmp_path / ".a.elsewhere-7").exists() and (tmp_path / ".a.json").exists()
+    stay = {left[key] for key in ("living", "elsewhere", "other")}
+    assert {path.name for path in tmp_path.iterdir()} == stay | {"a"}
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)  # nobody elsewhere makes it either
+    (tmp_path / left["elsewhere"] / "part").touch()
+    with monkeypatch.context() as no_locks:
+        no_locks.setattr(disk, "CHECKED", {tmp_path.stat().st_dev: False})
+        with turn(tmp_path / "a"), appearing(tmp_path / "a") as beside:
+            beside.touch()
+        assert (tmp_path / left["elsewhere"]).exists()
+    with turn(tmp_path / "a"), appearing(tmp_path / "a") as beside:
+        beside.touch()
+    assert {path.name for path in tmp_path.iterdir()} == stay - {left["elsewhere"]} | {"a"}
+
+
+def test_what_is_beside_another_name_that_begins_alike_stays(tmp_path):
+    machine = "elsewhere-2~7~0"
+    for name in ("mice.v2", "mice~v2", "mice-2", "mice~" + machine):
+        (tmp_path / f".{name}~{platform.node()}~{2**22 + 1}~0").touch()
+    before = sorted(tmp_path.iterdir())
+    with alone(tmp_path / "mice"), appearing(tmp_path / "mice") as own:
+        own.touch()
+    assert sorted(tmp_path.glob(".*")) == before
+    with beside(tmp_path / "mice.v2") as at_work:
+        at_work.mkdir()
+        with alone(tmp_path / "mice"):
+            assert at_work.exists()
+
+
+def test_two_of_one_process_that_write_one_name_leave_each_others_file(tmp_path):
+    with appearing(tmp_path / "a") as outer:
+        outer.write_text("outer")
+        with appearing(tmp_path / "a") as inner:
+            inner.write_text("inner")
+        assert (tmp_path / "a").read_text() == "inner" and outer.read_text() == "outer"
+    assert (tmp_path / "a").read_text() == "outer"
+    both = threading.Barrier(2)
+
+    def write(text):
+        with appearing(tmp_path / "b") as own:
+            both.wait(10)
+            own.write_text(text)
+            both.wait(10)
+        return text
+
+    with ThreadPoolExecutor(2) as pool:
+        written = list(pool.map(write, ("one", "two")))
+    assert (tmp_path / "b").read_text() in written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_a_name_is_made_by_one_and_whole_once_its_lock_is_gone(tmp_path, capsys):

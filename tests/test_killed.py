@@ -328,7 +328,7 @@ def test_locks_that_exclude_nobody_are_told_once(
     with alone(tmp_path / "sound"):
         pass
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(disk, "CHECKED", set())
+    monkeypatch.setattr(disk, "CHECKED", {})
     monkeypatch.setattr(fcntl, "flock", flock)
     for name in ("a", "b"):
         with alone(tmp_path / name) as mine, appearing(tmp_path / name) as beside:

@@ -160,3 +160,12 @@ def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypa
     assert Path(folder, "page").read_text() == "old" and Path(new, "page").read_text() == "new"
     assert lab.take_place(new, folder) == folder and Path(folder, "page").read_text() == "new"
     assert sorted(f.name for f in tmp_path.rglob("*")) == [".x", "old", "page"]
+
+
+def test_what_a_kill_between_two_folders_left_is_put_back_under_its_own_name_alone(tmp_path):
+    p, reports = settings(tmp_path, **{"lab.brains": "/a/mice"}), tmp_path / "reports"
+    others = {".mice.v2.before", ".mice.v2~mice.v2~before", ".mice-2~mice-2~before"}
+    for name in (".mice~mice~before", ".mice-3~mice~before", *others):
+        (reports / name).mkdir(parents=True)
+    folder = lab.keep(p, "mice", {})
+    assert {path.name for path in reports.iterdir()} == {"mice", "mice-3", folder.name} | others

@@ -1,5 +1,6 @@
 """Tables of scores: made once, read from then on, and told when they are damaged."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 from brainvae_core import results
+from brainvae_core.disk import alone
 from brainvae_core.models import runs as runs_module
 from brainvae_core.settings import Settings
 from brainvae_core.study import fitted
@@ -85,6 +87,21 @@ def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
     assert told == "grid: 10 fits, of 10 of the profile 10"
     elsewhere = p.changed({"places.runs": str(tmp_path / "a"), "places.data": str(tmp_path / "b")})
     pd.testing.assert_frame_equal(results.table(elsewhere, "grid"), made)
+
+
+def test_a_whole_table_waits_for_nobody_and_takes_away_a_killed_ones_lock(
+    p, made, nothing_is_fitted, capsys
+):
+    place = results._place(p, results._asked(p, "grid")[2])
+    lock = place.with_name(f".{place.name}.lock")
+    with ThreadPoolExecutor(1) as pool:
+        with alone(place):
+            found = pool.submit(results.table, p, "grid").result(60)
+            assert lock.exists()
+        pd.testing.assert_frame_equal(found, made)
+    lock.touch()
+    results.table(p, "grid")
+    assert not lock.exists() and "waiting" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

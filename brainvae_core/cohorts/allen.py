@@ -77,8 +77,9 @@ def acquire(
         agree(folder, plane, channel)
         with writing(folder):
             (folder / "sections").mkdir(exist_ok=True)
-        list_checksums(folder, "experiments.csv", "request.json")
         manifest, whole, in_a_row = read_manifest(folder), 0, 0
+        add_digests(folder)
+        list_checksums(folder, "experiments.csv", "request.json")
         kept = tuple(i for i in experiments if i in manifest and is_kept(folder, manifest[i]))
         refused = {i: why for i, why in without_address(experiments).items() if i not in kept}
         bring = partial(_bring, plane, channel, meter, timeout, retries)
@@ -113,6 +114,7 @@ def acquire(
             bar.close()
             rows = [(id, experiments[id][0], reason) for id, reason in sorted(refused.items())]
             table = pd.DataFrame(rows, columns=["id", "url", "reason"])
+            list_checksums(folder, without="refused.csv")
             _write(folder / "refused.csv", table.to_csv(index=False).encode())
             list_checksums(folder, "refused.csv")
         moved = {"bytes_moved": meter.n, "bytes_whole": whole}
@@ -211,10 +213,10 @@ def locked(folder: Path):
     """One acquisition a folder; the lock ends with its process, however that ends."""
     with ExitStack() as stack:
         with writing(folder):
-            is_free = stack.enter_context(alone(folder / "acquisition"))
-        if not is_free:
+            lock = stack.enter_context(alone(folder / "acquisition"))
+        if not lock:
             raise AcquisitionError(f"another acquisition is at work in {folder}")
-        yield
+        yield lock
 
 
 def agree(folder: Path, plane: int, channel: str):
@@ -244,13 +246,30 @@ def keep(folder: Path, section: np.ndarray, facts: dict):
     _write(path, before[: before.rfind(b"\n") + 1] + json.dumps(facts).encode() + b"\n")
 
 
-def list_checksums(folder: Path, *names: str):
-    """Keep the checksums of tables that were just written, or are taken as they are."""
-    with writing(folder):
-        new = {name: sha256_of(folder / name) for name in names}
+def add_digests(folder: Path):
+    """Make an acquisition of format 1, whose manifest was just read, one of the present format."""
+    request, path = folder / "request.json", folder / "manifest.jsonl"
+    asked = json.loads(request.read_bytes())
+    if asked["format"] == ACQUISITION_FORMAT:
+        return
+    if path.exists():
+        whole = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        lines = [{"line_sha256": line_digest(facts)} | facts for facts in whole]
+        _write(path, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+    _write(request, (json.dumps(asked | {"format": ACQUISITION_FORMAT}) + "\n").encode())
+
+
+def list_checksums(folder: Path, *names: str, without: str = ""):
+    """Keep the checksums of tables that were just written, or are taken as they are.
+
+    That of a table about to be written is taken away: no end between the two tells of damage.
+    """
     known = checksums(folder)
-    if new.items() - known.items():
-        _write(folder / CHECKSUMS, (json.dumps(known | new, indent=1) + "\n").encode())
+    with writing(folder):
+        new = known | {name: sha256_of(folder / name) for name in names}
+    new.pop(without, None)
+    if new != known:
+        _write(folder / CHECKSUMS, (json.dumps(new, indent=1) + "\n").encode())
 
 
 def _write(path, content):
@@ -274,13 +293,15 @@ def _ask(python, folder, options):
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        program = Path(__file__).with_name("ask_allen.py")
-        code = subprocess.run([python, program, folder, *options], check=False).returncode
-    if code not in (0, 1):
-        raise AcquisitionError(f"asking the service failed with code {code}; it said why")
-    if (folder / "experiments.csv").exists():
-        list_checksums(folder, "experiments.csv")
+    with locked(folder) as lock:
+        list_checksums(folder, without="experiments.csv")
+        command = [python, Path(__file__).with_name("ask_allen.py"), folder, *options]
+        # It has the lock too: should it outlive this process, no other one meets it.
+        code = subprocess.run(command, check=False, pass_fds=[lock.fileno()]).returncode
+        if code not in (0, 1):
+            raise AcquisitionError(f"asking the service failed with code {code}; it said why")
+        if (folder / "experiments.csv").exists():
+            list_checksums(folder, "experiments.csv")
     return code
 
 

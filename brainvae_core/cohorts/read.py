@@ -26,7 +26,7 @@ from brainvae_core.cohorts.volumes import (
 from brainvae_core.disk import sha256_of
 
 COMMAND = "python -m brainvae_core.cohorts.allen"
-ACQUISITION_FORMAT = 2  # 1 had no checksums of its tables
+ACQUISITION_FORMAT = 2  # 1, which is read too, had no checksums of tables and lines
 CHECKSUMS = "checksums.json"
 MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
 
@@ -239,7 +239,7 @@ def read_request(folder: Path) -> tuple[int, str]:
         version, own = found["format"], (found["plane"], found["channel"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
-    if version != ACQUISITION_FORMAT:
+    if version not in (1, ACQUISITION_FORMAT):
         raise AcquisitionError(
             f"{folder} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read: update it or "
             "use another folder"
@@ -313,12 +313,20 @@ def read_manifest(folder: Path) -> dict[str, dict]:
     for number, line in enumerate(lines, 1):
         try:
             facts = json.loads(line)
-            if facts.pop("line_sha256") != line_digest(facts):
+            said = facts.pop("line_sha256", None)
+            if said != line_digest(facts) and not (said is None and _is_of_format_1(folder)):
                 raise ValueError("it is not what was written")
             manifest[facts["id"]] = {key: facts[key] for key in MANIFEST}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AcquisitionError(f"line {number} of {path} is damaged; delete it") from error
     return manifest
+
+
+def _is_of_format_1(folder):
+    try:
+        return json.loads((folder / "request.json").read_bytes())["format"] == 1
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def line_digest(facts: dict) -> str:
