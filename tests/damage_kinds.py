@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -282,7 +283,9 @@ KINDS = {
         True,
     ),
     "packed MetaImage": (
-        lambda f: (f / "a.mha").write_bytes(packed(metaimage())["a.mha"]),
+        lambda f: (f / "a.mha").write_bytes(
+            packed((m := metaimage()), zlib.compress(m["a.raw"]))["a.mha"]
+        ),
         read_packed_meta,
         True,
     ),

@@ -307,7 +307,7 @@ def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
             (b"\xff\xfe[", "."),
             (b"[" * 100_000, "."),
             (json.dumps(loose).encode(), r"structures \[1, 2, 3\] hang from no root"),
-            (json.dumps(flat() * 2).encode(), "ids twice"),
+            (json.dumps(flat() * 2).encode(), "ids or acronyms twice"),
             (json.dumps(flat(lambda p, i: f"{p};{i}")).encode(), "'0;1' is none such as /997"),
             (json.dumps(flat(lambda p, i: [i, 1])).encode(), "2 has a path that ends in 1"),
         ],

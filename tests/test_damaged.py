@@ -131,8 +131,10 @@ def is_named(kind, file, told):
     """Whether a line names the file, or of settings the name or the value that was given."""
     if kind == "lab" and f"/{file.stem}: no readable section" in told:  # a brain has its file's
         return True
+    if kind == "atlas" and f"no {file.name[:16].replace('_', ' ')} in" in told:  # in several forms
+        return True
     if kind != "settings" or not file.is_file():
-        return (file.name if kind != "MetaImage" else "a.mhd") in told  # which names the other
+        return file.name in told or (kind == "MetaImage" and "a.mhd" in told)  # of both
     text = file.read_text(encoding="utf-8", errors="replace")
     parts = [part.strip() for line in text.splitlines() for part in line.split(":", 1)]
     return any(form[:20] in told for part in parts if part for form in (part, repr(part)[1:-1]))
@@ -163,10 +165,10 @@ def damage_case(kind, number) -> tuple[str, str]:
                 outcome = "right"  # nothing was begun
             may_differ = file.suffix in OF_TEXT or how in OF_VALUES
             may_differ &= how != "empty" or kind == "settings"  # where none are given
-            # A table that says of itself that it is another's, packed again whole.
-            is_open |= kind == "table of scores" and how == "gzipped_text_changed"
             may_differ |= kind == "lab" and how in ("another file", "nothing")
-            if outcome == "wrong" and (is_open and may_differ or how == "sealed anew"):
+            # A run, or a table of scores, that says of itself that it is another.
+            is_another = how in ("sealed anew", "gzipped_text_changed")
+            if outcome == "wrong" and (is_open and may_differ or is_another):
                 outcome = "another valid file"
         if how == "unreadable":
             file.chmod(0o644)

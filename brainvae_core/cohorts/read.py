@@ -195,7 +195,8 @@ def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndar
     manifest = read_manifest(folder)
     ids = [id for id in read_experiments(folder) if id in manifest]
     if not ids:
-        raise AcquisitionError(f"no brain is kept in {folder}; run {COMMAND} {folder}")
+        none = f"no brain is kept in {folder}: manifest.jsonl lists none of experiments.csv"
+        raise AcquisitionError(f"{none}; run {COMMAND} {folder}")
     for id in ids:
         if not is_kept(folder, manifest[id]):
             raise AcquisitionError(
