@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from damage_kinds import KINDS, example
-from damages import IN_PLACE, OF_BYTES, OF_TEXT, as_nobody, json_changed
+from damages import IN_PLACE, OF_BYTES, OF_TEXT, as_nobody, json_changed, nobody_reaches_the_project
 
 from brainvae_core.disk import seal
 
@@ -148,6 +148,8 @@ def damage_case(kind, number) -> tuple[str, str]:
         os.chmod(place, 0o755)
         folder = Path(shutil.copytree(example(kind), Path(place, "damaged-folder"), symlinks=True))
         how, file = damaged(kind, folder, rng)
+        if how == "unreadable" and not nobody_reaches_the_project():
+            return "left out", how
         try:
             with nothing_runs(place), as_nobody(how == "unreadable"):
                 found = digest_of(read(folder))
@@ -192,7 +194,7 @@ def test_a_damaged_file_gives_the_right_result_or_one_clear_line(kind, record_pr
     for number in range(n):
         outcome, how = damage_case(kind, number)
         found[outcome.partition(":")[0]] += 1
-        if outcome not in ("right", "clear", "another valid file"):
+        if outcome not in ("right", "clear", "another valid file", "left out"):
             bad.append(f"{kind} {number}: {how}: {outcome}")
     record_property("cases", n)
     record_property("outcomes", json.dumps(found))
