@@ -100,7 +100,7 @@ def make_acquired(folder):
 def read_acquisition(folder):
     sections, ledger = read_acquired(folder, 286), read_ledger(folder)
     if ledger.not_tried:  # as the cohort lists them
-        raise ValueError(f"{folder}: not tried yet: {ledger.not_tried}")
+        raise ValueError(f"{folder / 'manifest.jsonl'} lists not yet: {ledger.not_tried}")
     return sections, ledger
 
 

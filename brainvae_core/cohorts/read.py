@@ -242,7 +242,7 @@ def read_request(folder: Path) -> tuple[int, str]:
         raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
     if version != ACQUISITION_FORMAT:
         raise AcquisitionError(
-            f"{folder} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read: update it or "
+            f"{path} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read: update it or "
             "use another folder"
         )
     check_listed(folder, path.name, "use another folder")
