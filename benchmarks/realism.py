@@ -21,10 +21,12 @@ from scipy.ndimage import distance_transform_edt
 from brainvae_core import figures
 from brainvae_core.cohorts import ccf_atlas, comparable_brains, read_section, simulate
 from brainvae_core.cohorts.atlas import block_mean
+from brainvae_core.disk import seal
 from brainvae_core.metrics import radial_spectrum, section_changes
 from brainvae_core.models import PCAConfig, fit
 from brainvae_core.models.devices import pick_device
 from brainvae_core.prepare import plane_change
+from brainvae_core.results import FORMAT, MEASURED, SEALED
 from brainvae_core.settings import read_profile
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +100,8 @@ def main():
     told = pd.DataFrame(rows, columns=columns)
     if given.small:
         return
-    told.to_csv(ROOT / "results/measured/realism.csv", index=False, float_format="%.5g")
+    told.to_csv(MEASURED / "realism.csv", index=False, float_format="%.5g")
+    seal(MEASURED, SEALED, {"format": FORMAT})
     pair = np.concatenate([test[:1], real])
     made = {f"PCA, L = {LATENTS}": model.reconstruct(pair)}
     titles = ["A simulated brain", "The real brain (swcA)"]

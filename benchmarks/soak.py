@@ -25,9 +25,10 @@ from brainvae_core.models import BetaVAEConfig, PCAConfig, fit_all, load_run
 from brainvae_core.models.devices import pick_device
 
 STEPS, ROIS, C = "20x28: 6, 40x56: 6", ("SSp", "HPF", "STR", "TH"), np.linspace(-7, 7, 29)
-# Allowed drift, and whether it is told only: a machine has other work too.
-DRIFT = {"memory (MB)": (0.02, False), "open files": (0.05, False), "threads": (0.05, False)}
-DRIFT |= {"a round (s)": (0.05, True), "a round's processor time (s)": (0.05, True)}
+# Allowed drift, and whether it is told only: a machine has other work, which moves its clock more
+# than a process's own time.
+DRIFT = {"memory (MB)": (0.02, False), "open files": (0, False), "threads": (0.05, False)}
+DRIFT |= {"a round (s)": (0.05, True), "a round's processor time (s)": (0.10, False)}
 
 
 def one_round(seed: int, device: str) -> None:

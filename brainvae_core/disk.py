@@ -285,7 +285,7 @@ def read_sealed(
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error or type(error).__name__}); {anew}") from error
     if found != version:
-        raise ValueError(f"{folder} has format {found!r:.20}; this library reads {version}: {anew}")
+        raise ValueError(f"{path} has format {found!r:.20}; this library reads {version}: {anew}")
     if not same or odd:
         what = f"its {odd[0]} is of another type" if odd else "it is not what was saved"
         raise ValueError(f"{path} is damaged: {what}; {anew}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core.disk import alone, appearing, made_with, stoppable, whole
+from brainvae_core.disk import alone, appearing, made_with, read_sealed, stoppable, whole
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
@@ -26,6 +26,7 @@ from brainvae_core.study import STAGES, labelled
 
 FORMAT = 1
 MEASURED = Path(__file__).parent.parent / "results/measured"  # whatever folder a run is kept in
+SEALED = "checksums.json"  # of all that is there
 
 
 def table(p: Settings, name: str) -> pd.DataFrame:
@@ -56,14 +57,11 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     return found
 
 
-def measured(name: str) -> pd.DataFrame:
+def measured(name: str, folder: Path = MEASURED) -> pd.DataFrame:
     """What a benchmark wrote and comes with the project: ``"training"``, ``"realism"``."""
-    path = MEASURED / f"{name}.csv"
-    content = path.read_bytes()
-    try:
-        found = pd.read_csv(io.BytesIO(content))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it from git") from error
+    read_sealed(folder, SEALED, FORMAT, "restore it from git")
+    content = (folder / f"{name}.csv").read_bytes()
+    found = pd.read_csv(io.BytesIO(content))
     LOADED[f"table {name}"] = hashlib.sha256(content).hexdigest()
     return found
 

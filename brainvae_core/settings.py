@@ -68,7 +68,7 @@ class CohortSettings(_Section):
     seed: Seed = 0
     clip_pixels: bool = True  # pixels brighter than the training brains' 99.9 % become white
     drop_brains: bool = False  # outliers are set aside: no fit and no score reads them
-    outlier_limit: Positive = 6.0  # robust standard deviations
+    outlier_limit: Positive = 6.0  # robust standard deviations; at 1e6 there is none
 
 
 class GridSettings(_Section):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 from authors_release import AuthorsNetwork, checkpoint
 from chapters import quoted_of, read_notebook, record_of, stamp_of
 from test_atlas import write_ccf
+from test_exchanged import packed
 from test_own import VOLUME, brainreg_folder, save_nifti, save_nrrd, save_tiff
 from test_volumes import metaimage
 
@@ -31,7 +33,7 @@ from brainvae_core.cohorts.fetch import read_metaimage
 from brainvae_core.cohorts.files import content_hashes
 from brainvae_core.cohorts.orientation import VolumeError
 from brainvae_core.cohorts.volumes import in_atlas_space
-from brainvae_core.disk import sha256_of
+from brainvae_core.disk import seal, sha256_of
 from brainvae_core.models import (
     BetaVAEConfig,
     PCAConfig,
@@ -43,7 +45,7 @@ from brainvae_core.models import (
     train_together,
 )
 from brainvae_core.models.training import read_checkpoint
-from brainvae_core.results import read_rows, write_rows
+from brainvae_core.results import FORMAT, SEALED, measured, read_rows, write_rows
 from brainvae_core.settings import read_profile, read_settings
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +100,7 @@ def make_acquired(folder):
 def read_acquisition(folder):
     sections, ledger = read_acquired(folder, 286), read_ledger(folder)
     if ledger.not_tried:  # as the cohort lists them
-        raise ValueError(f"{folder}: not tried yet: {ledger.not_tried}")
+        raise ValueError(f"{folder / 'manifest.jsonl'} lists not yet: {ledger.not_tried}")
     return sections, ledger
 
 
@@ -150,13 +152,31 @@ def read_table(folder):
     return text if {n: told.get(n) for n in ABOUT} == ABOUT else None  # of another cohort
 
 
+def make_measured(folder):
+    for name in ("training", "realism"):
+        pd.DataFrame({"of": [name, "b"], "value": [0.5, 1.25]}).to_csv(folder / f"{name}.csv")
+    seal(folder, SEALED, {"format": FORMAT})
+
+
+def read_measured(folder):
+    return [measured(name, folder) for name in ("training", "realism")]
+
+
 def read_meta(folder):
     contents = {name: (folder / name).read_bytes() for name in ("a.mhd", "a.raw")}
+    return read_contents(folder / "a.mhd", contents)
+
+
+def read_packed_meta(folder):
+    return read_contents(folder / "a.mha", {"a.mha": (folder / "a.mha").read_bytes()})
+
+
+def read_contents(file, contents):
     try:
         volume = read_metaimage(contents)
         return in_atlas_space(volume), volume
     except VolumeError as error:  # the acquisition puts the brain and its address before it
-        raise VolumeError(f"{folder}: {error}") from error
+        raise VolumeError(f"{file}: {error}") from error
 
 
 def read_text_settings(folder):
@@ -211,6 +231,7 @@ KINDS = {
     ),
     "kept runs": (make_kept, read_kept, False),
     "table of scores": (make_table, read_table, False),
+    "measured tables": (make_measured, read_measured, False),
     "acquisition": (make_acquired, read_acquisition, False),
     "acquired atlas": (make_atlas, lambda folder: ccf_atlas(folder, 1), False),
     "hashes": (read_hashes, read_hashes, False),
@@ -259,6 +280,13 @@ KINDS = {
     "MetaImage": (
         lambda folder: [(folder / n).write_bytes(c) for n, c in metaimage().items()],
         read_meta,
+        True,
+    ),
+    "packed MetaImage": (
+        lambda f: (f / "a.mha").write_bytes(
+            packed((m := metaimage()), zlib.compress(m["a.raw"]))["a.mha"]
+        ),
+        read_packed_meta,
         True,
     ),
     "NPY": of_section("a.npy", save_array),

@@ -119,8 +119,10 @@ def disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user may mount no file system")
+    is_root = os.geteuid() == 0
+    if not is_root or subprocess.run(mount, capture_output=True).returncode:
+        assert not is_root or os.environ.get("CI") != "true", "root mounts no file system here"
+        pytest.skip("this user may mount no file system; a file's limit is tried in its place")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], capture_output=True)
 

@@ -24,7 +24,8 @@ from brainvae_core.cohorts.web import (
 
 pytestmark = pytest.mark.server
 
-TIMEOUT = 0.3
+TIMEOUT, ENDS = 0.3, 120  # s; of what has to end: not how soon, as other load decides that
+PATIENT = 30  # s, of what is answered at once, however late under load
 LONG = "9" * 5000
 
 
@@ -43,10 +44,10 @@ def content():
     return body.getvalue()
 
 
-def fetched(server, retries=0):
+def fetched(server, retries=0, timeout=TIMEOUT):
     with Session() as session:
         meter = Meter(sleep=lambda seconds: None)
-        return fetch_volume(session, f"{server.url}/1", "red", meter, TIMEOUT, retries)
+        return fetch_volume(session, f"{server.url}/1", "red", meter, timeout, retries)
 
 
 # ---- answers that are refused, in time ----
@@ -130,7 +131,7 @@ def test_what_is_wrong_ends_in_time_in_one_line(server, content, monkeypatch, re
             fetched(server)
         assert "\n" not in str(error.value) and len(str(error.value)) < 900, name
         assert server.url in str(error.value), name
-        assert time.monotonic() - began < 10, name
+        assert time.monotonic() - began < ENDS, name
     record_property("cases", len(HOSTILE))
 
 
@@ -150,7 +151,7 @@ def test_what_is_wrong_of_a_release_leaves_no_file(
         began = time.monotonic()
         with pytest.raises(FetchError) as error:
             fetch_file(f"{server.url}/1", tmp_path / "file", check, **options)
-        assert "\n" not in str(error.value) and time.monotonic() - began < 10, name
+        assert "\n" not in str(error.value) and time.monotonic() - began < ENDS, name
         assert not (tmp_path / "file").exists()
         assert sum(f.stat().st_size for f in tmp_path.iterdir()) < 3_100_000, name
     record_property("cases", len(HOSTILE))
@@ -229,7 +230,7 @@ RIGHT = {
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_is_right_is_taken(server, content, name, record_property):
     server.reply = RIGHT[name](content)
-    assert fetched(server, retries=2).contents == {"resampled_red.nii": noise(200_000, len(RED))}
+    assert fetched(server, 2, PATIENT).contents == {"resampled_red.nii": noise(200_000, len(RED))}
     record_property("cases", 1)
 
 
@@ -260,11 +261,11 @@ def test_answers_to_queries(server, monkeypatch, record_property):
     for name, body in ANSWERS.items():
         server.reply = lambda request, n, body=body: answer(body)
         with pytest.raises(AgainError, match="no JSON of the service came") as error:
-            read_json(server.url, TIMEOUT)
+            read_json(server.url, PATIENT)
         assert "\n" not in str(error.value) and len(str(error.value)) < 500, name
     good = {"success": True, "msg": [{"name": "Ammon’s horn \U0001f9e0", "id": 1.5}]}
     server.reply = lambda request, n: answer(json.dumps(good).encode())
-    assert read_json(server.url, TIMEOUT) == good
+    assert read_json(server.url, PATIENT) == good
     monkeypatch.setattr(web, "LARGEST_JSON", 10**6)
     monkeypatch.setattr(web, "SLOWEST", 1e5)
     monkeypatch.setattr(web, "LONGEST_JSON", 1)
@@ -278,7 +279,7 @@ def test_answers_to_queries(server, monkeypatch, record_property):
         began = time.monotonic()
         with pytest.raises((AgainError, FetchError)):
             read_json(server.url, TIMEOUT)
-        assert time.monotonic() - began < 10, name
+        assert time.monotonic() - began < ENDS, name
     record_property("cases", len(ANSWERS) + 1 + len(slow))
 
 
@@ -310,7 +311,7 @@ def test_answers_broken_at_random(server, content, record_property):
     server.reply = broken
     for _ in range(n):
         try:
-            assert fetched(server, retries=1).contents == expected
+            assert fetched(server, 1, PATIENT).contents == expected
             right += 1
         except (FetchError, fetch.VolumeError) as error:
             assert "\n" not in str(error)

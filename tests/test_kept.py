@@ -1,5 +1,6 @@
 """Runs that come with the project: half precision, the same images, found on any processor."""
 
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -90,6 +91,21 @@ def test_keeping_adds_what_is_missing_and_refuses_another_cohort(cohort, run, re
     )
 
 
+def test_kept_runs_of_which_nothing_tells_the_cohort_are_refused(cohort, results, tmp_path):
+    file = results / "own/cohort.json"
+    about = json.loads(file.read_text())
+    damages = {"identity": "0" * 64, "shape": [9, 40, 56], "name": "another", "sha256": ""}
+    damaged = [json.dumps(about | {name: value}) for name, value in damages.items()]
+    for content in (*damaged, "", None):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_text(content)
+        told = r"own/cohort\.json cannot be read .*; restore it from git"
+        refused([(told, place_runs, cohort, results, tmp_path / "none")])
+    file.write_text(json.dumps({k: v for k, v in about.items() if k != "sha256"}))
+    assert len(place_runs(cohort, results, tmp_path / "earlier")) == 1  # without a checksum yet
+
+
 @pytest.mark.promise("kept models and tables are those of the fits, on any processor")
 def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
     model = CONFIG.restore(run.model.tensors())
@@ -146,4 +162,6 @@ def test_the_projects_own_are_whole_and_small():
         assert run.history[-1]["step"] == run.config.n_steps
         assert float(run.made["kept"].split("within ")[1].split()[0]) <= LARGEST
         assert run.history[-1]["active_latents"] == run.config.latent_dim
+        about = json.loads((folder.parents[1] / "cohort.json").read_text())
+        assert len(about["sha256"]) == 64
     assert sum(f.stat().st_size for f in RESULTS.rglob("*") if f.is_file()) < 40e6

@@ -206,12 +206,13 @@ def complete(folder):
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory):
     # What a shell starts in the background ignores Ctrl-C, and so would what that starts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     found = Commands(tmp_path_factory.mktemp("killed"))
     with AllenServer(SECTIONS) as found.allen:
         yield found
     found.server.stdin.close()
     found.server.wait()
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.promise(

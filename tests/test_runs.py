@@ -183,7 +183,7 @@ def test_a_run_appears_complete_or_not_at_all_and_is_never_overwritten(
 # ---- checked when read ----
 
 EDITS = [
-    ("does not match its configuration, which names it", "cohort", {"fingerprint": "another"}),
+    (r"does not match its config\.json, which names it", "cohort", {"fingerprint": "another"}),
     (r"does not match .* which names it \S+-L4", "config", {"latent_dim": 4}),
     ("does not match .*: dropout", "config", {"latent_dim": 3, "dropout": 0.1}),
     ("has format 4; this library reads 5", "format", 4),

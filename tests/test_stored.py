@@ -243,7 +243,7 @@ def test_what_is_no_cohort_of_this_format_is_refused_and_none_is_overwritten(coh
             write(copy)
     content = json.loads((copy / "cohort.json").read_text())
     (copy / "cohort.json").write_text(json.dumps({**content, "format": 2}))
-    refused([("copy has format 2; this library reads 3", open_cohort, copy)])
+    refused([(r"copy/cohort\.json has format 2; this library reads 3", open_cohort, copy)])
 
 
 # ---- written at once and block by block ----

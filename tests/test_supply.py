@@ -112,3 +112,15 @@ def test_the_bill_of_materials_is_the_lock_and_the_same_each_time(tmp_path, monk
     listed = {(part["name"], part["version"]) for part in bom["components"]}
     assert listed == {(n, v) for name in supply.LOCKS for n, v, *_ in supply.packages(name)}
     assert all(part["hashes"] and part["purl"] for part in bom["components"])
+
+
+@pytest.mark.parametrize("said", ["", '{"dependencies": [{"name": "a", "skip_reason": "none"}]}'])
+def test_an_audit_without_a_database_is_none(tmp_path, capsys, monkeypatch, said):
+    """Of a uv that answers as pip-audit does: no network is needed."""
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\necho '{said}'\necho 'no route to the database' >&2\nexit 1\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(supply, "UV", uv)
+    assert supply.audit() == 3
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("error: nothing was audited: ")

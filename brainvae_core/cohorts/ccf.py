@@ -85,11 +85,15 @@ def _differ(folder, one, other):
 
 def _read(path, read, *options):
     """What `read` makes of a file; whatever it raises is one line with the file's name."""
+    said, beside = {}, path.parent / CHECKSUMS
     try:
-        if (path.parent / CHECKSUMS).exists():
-            said = json.loads((path.parent / CHECKSUMS).read_text(encoding="utf-8"))
-            if path.name in said and said[path.name] != sha256_of(path):
-                raise ValueError(f"it is not what {CHECKSUMS} beside it says; fetch it again")
+        if beside.exists():
+            said = dict(json.loads(beside.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{beside} cannot be read: {damage(beside, error)}") from error
+    try:
+        if path.name in said and said[path.name] != sha256_of(path):
+            raise ValueError(f"it is not what {CHECKSUMS} beside it says; fetch it again")
         return read(path, *options)
     except Exception as error:  # of whichever library
         of_system = isinstance(error, OSError) and error.strerror  # such as no permission

@@ -195,7 +195,8 @@ def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndar
     manifest = read_manifest(folder)
     ids = [id for id in read_experiments(folder) if id in manifest]
     if not ids:
-        raise AcquisitionError(f"no brain is kept in {folder}; run {COMMAND} {folder}")
+        none = f"no brain is kept in {folder}: manifest.jsonl lists none of experiments.csv"
+        raise AcquisitionError(f"{none}; run {COMMAND} {folder}")
     for id in ids:
         if not is_kept(folder, manifest[id]):
             raise AcquisitionError(
@@ -241,7 +242,7 @@ def read_request(folder: Path) -> tuple[int, str]:
         raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
     if version not in (1, ACQUISITION_FORMAT):
         raise AcquisitionError(
-            f"{folder} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read: update it or "
+            f"{path} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read: update it or "
             "use another folder"
         )
     check_listed(folder, path.name, "use another folder")

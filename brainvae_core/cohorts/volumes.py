@@ -64,8 +64,9 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
     check_orientation(orientation)
     name = Path(path)
     path, voxel_um = _brainreg_output(name) if name.is_dir() else (name, None)
+    of_folder = "" if path == name else f"no readable section: {path.name} is "
     if why := not_fetched(path):
-        raise ValueError(f"{name} is {why}")
+        raise ValueError(f"{name} is {of_folder}{why}")
     if not path.is_file():
         raise FileNotFoundError(f"no section at {path}")
     suffix = suffix_of(path)
@@ -94,7 +95,8 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
         volume = Volume(voxels, spacing, f"a{said}", scaling)
         return _section_of(volume, plane, orientation, said_um)
     except Exception as error:  # of whichever library: it stops this brain, in one line
-        raise ValueError(f"{name} is no readable section: {damage(path, error)}") from error
+        what = of_folder.replace(" is ", ": ") or "no readable section: "
+        raise ValueError(f"{name} is {what}{damage(path, error)}") from error
 
 
 def _brainreg_output(folder):

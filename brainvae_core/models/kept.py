@@ -7,6 +7,7 @@ among a user's own they get the name that `fit` looks for.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -61,15 +62,16 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
         half = SimpleNamespace(tensors=lambda tensors=tensors: tensors)
         made = run.made | {"kept": f"float16, decoded images within {apart:.1e} of the fitted"}
         of_cohort = cohort.fingerprint, cohort.name
+        with appearing(folder / "cohort.json") as beside:  # first: without it runs are refused
+            beside.write_text(json.dumps(_sealed(about), indent=1) + "\n", encoding="utf-8")
         save_run(kept, run.config, *of_cohort, half, run.history, made=made)
-    with appearing(folder / "cohort.json") as beside:
-        beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
     """Copy kept runs of a cohort among a user's own, where `fit` finds them; gives their names.
 
-    A run that is there is left alone: what a user fitted is never replaced.
+    A run that is there is left alone: what a user fitted is never replaced. A cohort.json that is
+    missing or damaged is a ValueError: what it is of would silently be fitted again.
 
     Parameters
     ----------
@@ -79,14 +81,14 @@ def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
     """
     about = None
     names = []
-    for told in sorted(Path(results).glob("*/cohort.json")):
-        there = _read(told)
+    for folder in sorted({run.parents[1] for run in Path(results).glob("*/runs/[!.]*")}):
+        there = _read(folder / "cohort.json")
         if there["shape"] != [*cohort.images.shape]:
             continue  # the identity takes reading all images
         about = about or _about(cohort)
         if there["identity"] == about["identity"]:
-            kept = sorted((told.parent / "runs").glob("[!.]*"))
-            names += [copy_run(folder, cohort, runs) for folder in kept]
+            kept = sorted((folder / "runs").glob("[!.]*"))
+            names += [copy_run(run, cohort, runs) for run in kept]
     return names
 
 
@@ -113,6 +115,11 @@ def _about(cohort) -> dict:
     return {"format": FORMAT, "name": cohort.name, "shape": shape, "identity": identity}
 
 
+def _sealed(about: dict) -> dict:
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return about | {"sha256": digest}
+
+
 def _read(path: Path) -> dict:
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
@@ -120,6 +127,9 @@ def _read(path: Path) -> dict:
             raise ValueError(f"it has format {there['format']}; this library reads {FORMAT}")
         if list(map(type, (there["name"], there["shape"], there["identity"]))) != [str, list, str]:
             raise ValueError("it does not say of which cohort")
+        digest = there.pop("sha256", None)  # earlier versions wrote none
+        if digest is not None and digest != _sealed(there)["sha256"]:
+            raise ValueError("it is not what was saved")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}); restore it from git") from None
     return there

@@ -246,7 +246,7 @@ def load_run(folder: str | Path) -> Run:
     expected = run_name(config, described["cohort"].get("fingerprint"))
     if folder.name != expected:
         raise ValueError(
-            f"run {folder} does not match its configuration, which names it {expected}; "
+            f"run {folder} does not match its {DESCRIPTION}, which names it {expected}; "
             "move it away and fit it anew"
         )
     if described["failure"]:
@@ -273,13 +273,15 @@ def read_description(folder) -> tuple[dict, object]:
     described = read_sealed(folder, DESCRIPTION, FORMAT, ANEW, SEALED)
     kind = described["kind"]
     if kind not in KINDS:
-        raise ValueError(f"run {folder} is of kind {kind!r}; {', '.join(KINDS)} are known")
+        raise ValueError(
+            f"run {folder / DESCRIPTION} is of kind {kind!r}; {', '.join(KINDS)} are known"
+        )
     if odd := sorted({f.name for f in fields(KINDS[kind])} ^ set(described["config"])):
-        raise ValueError(f"configuration of run {folder} does not match {kind}: {', '.join(odd)}")
+        raise ValueError(f"run {folder / DESCRIPTION} does not match {kind}: {', '.join(odd)}")
     try:
         return described, KINDS[kind](**described["config"])
     except (TypeError, ValueError, OverflowError) as error:  # as another version allowed
-        raise ValueError(f"configuration of run {folder} is not allowed: {error}") from error
+        raise ValueError(f"run {folder / DESCRIPTION} is not allowed: {error}") from error
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:
