@@ -348,7 +348,7 @@ def test_a_release_that_was_made_anew_is_known_by_content(files, sections, tmp_p
     other.write_bytes(checkpoint(AuthorsNetwork(3, 3, seed=2)))
     seen = []
     for sections_file, model_file in ((array, network), (array, other), (another, other)):
-        left = folder / f".cohort.{platform.node()}-{2**22 + 1}"  # by a call that was killed
+        left = folder / f".cohort~{platform.node()}~{2**22 + 1}~0"  # by a call that was killed
         left.mkdir(parents=True)
         authors.keep_release(folder, str(sections_file), str(model_file))
         assert {f.name[:8] for f in folder.iterdir()} == {"cohort", "released"}
