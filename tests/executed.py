@@ -47,7 +47,7 @@ def small_book(folder, own):
         *folder.glob("book/*.*"),
         *folder.glob("book/api/*"),
     ):
-        path.unlink()
+        path.unlink() if path.is_file() else shutil.rmtree(path)
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
     cells[0].metadata["tags"] = ["parameters"]
     cells.insert(0, nbformat.v4.new_markdown_cell("# 1 · Brains"))

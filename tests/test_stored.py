@@ -225,6 +225,14 @@ def test_images_are_checked_when_they_are_first_used(copy, monkeypatch):
     refused([("images.npy is damaged: its header", open_cohort, copy)])
 
 
+def test_a_cohort_of_a_relative_folder_is_used_from_elsewhere(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(copy.parent)
+    cohort = open_cohort(copy.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cohort.clean.shape == cohort.images.shape
+
+
 def test_what_is_read_again_unchanged_is_hashed_once(saved, monkeypatch):
     disk._remembered.cache_clear()
     monkeypatch.setattr(disk, "SETTLED_NS", -(10**9))

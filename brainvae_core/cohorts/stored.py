@@ -106,7 +106,7 @@ def _mapped(path, name, files, shape):
         same = False
     if not same:
         raise ValueError(f"{file} is damaged: its header is not what was saved; {ANEW}")
-    return partial(_checked, array, file, about)
+    return partial(_checked, array, file.absolute(), about)  # wherever one works by then
 
 
 def _checked(array, file, about):
