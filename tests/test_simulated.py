@@ -18,7 +18,6 @@ from brainvae_core.cohorts import (
     freeform,
     simulate,
     simulate_freeform,
-    simulate_smooth,
     simulated,
 )
 from brainvae_core.cohorts.atlas import block_mean
@@ -49,7 +48,7 @@ ANATOMICAL = (
 )
 BARE = {"LIGHT": 0, "STREAKS": 0, "NOISE": 0}
 FREEFORM = (simulate_freeform, freeform.FREEFORM.rendered, FREEFORM_FACTORS, freeform, BARE)
-SMOOTH = (simulate_smooth, freeform.SMOOTH.rendered, SMOOTH_FACTORS, freeform, BARE)
+SMOOTH = (freeform.SMOOTH.cohort, freeform.SMOOTH.rendered, SMOOTH_FACTORS, freeform, BARE)
 each_simulator = pytest.mark.parametrize(
     "kind", [ANATOMICAL, FREEFORM, SMOOTH], ids=["one", "freeform", "smooth"]
 )
@@ -195,7 +194,7 @@ def test_freeform_factors_have_unit_variance_and_are_not_gaussian():
 
 
 def test_smooth_factors_have_heavy_tails_and_fields_that_fold_nothing(atlas):
-    many = simulate_smooth(2000, shape=(40, 56), artefact_share=0, seed=1).factors.to_numpy()
+    many = freeform.SMOOTH.cohort(2000, shape=(40, 56), artefact_share=0, seed=1).factors.to_numpy()
     assert np.abs(many.mean(axis=0)).max() < 4 / np.sqrt(len(many))
     assert many.std(axis=0) == pytest.approx(np.ones(14), abs=0.1)
     assert 4 < (many**4).mean() < 7 and np.abs(many).max() == 4  # of a normal distribution: 3

@@ -16,7 +16,6 @@ from brainvae_core.cohorts import (
     drawn_atlas,
     simulate,
     simulate_freeform,
-    simulate_smooth,
 )
 from brainvae_core.cohorts.freeform import FREEFORM, SMOOTH
 from brainvae_core.cohorts.simulated import ANATOMICAL
@@ -266,7 +265,7 @@ def test_nonsense_is_refused_by_name(planted, images, factors, masks):
 SIMULATORS = {
     "anatomical": (simulate, FACTORS, ANATOMICAL.rendered, 3.0),
     "freeform": (simulate_freeform, FREEFORM_FACTORS, FREEFORM.rendered, 1.7),
-    "smooth": (simulate_smooth, SMOOTH_FACTORS, SMOOTH.rendered, 1.7),
+    "smooth": (SMOOTH.cohort, SMOOTH_FACTORS, SMOOTH.rendered, 1.7),
 }
 SECTION = (80, 112)
 

@@ -25,7 +25,6 @@ from brainvae_core.cohorts.freeform import (
     SMOOTH_FACTORS,
     PlantedModel,
     simulate_freeform,
-    simulate_smooth,
 )
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
 from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part

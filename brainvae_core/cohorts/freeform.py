@@ -74,23 +74,6 @@ def simulate_freeform(
     return FREEFORM.cohort(n_brains, atlas, shape, artefact_share, seed)
 
 
-def simulate_smooth(
-    n_brains: int = 256,
-    atlas: Atlas | None = None,
-    shape: tuple[int, int] | None = None,
-    artefact_share: float = 0.15,
-    seed: int = 0,
-) -> Cohort:
-    """Draw a cohort by `SMOOTH_FACTORS`, whose fields keep to no region and overlap.
-
-    Parameters
-    ----------
-    n_brains, atlas, shape, artefact_share, seed
-        As for `simulate_freeform`.
-    """
-    return SMOOTH.cohort(n_brains, atlas, shape, artefact_share, seed)
-
-
 def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:
     """Grey that one standard deviation of each factor of `ADDED` adds, 0 outside the brain."""
     retrosplenial, hypothalamus, striatum = atlas.roi_masks(["RSP", "HY", "STR"])

@@ -61,7 +61,7 @@ class Simulator:
     render: Callable  # (factors, Atlas, maps) to images by their factors alone
     disturb: Callable  # (images, Atlas, Generator) to images with all that is no factor
 
-    def cohort(self, n_brains, atlas, shape, artefact_share, seed) -> Cohort:
+    def cohort(self, n_brains=256, atlas=None, shape=None, artefact_share=0.15, seed=0) -> Cohort:
         """A cohort, as `simulate` describes it."""
         if n_brains < 2:
             raise ValueError(f"n_brains={n_brains}: a cohort has at least 2 brains")
