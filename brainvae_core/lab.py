@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainvae_core import __version__
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.lab import GAIN
-from brainvae_core.disk import alone, beside
+from brainvae_core.disk import alone, beside, made_with
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
 
@@ -206,15 +205,17 @@ def brain_table(
 ABOUT = "report.json"  # in a report's folder: of which brains it is, and what was asked
 
 
-def keep(p, name: str, files: Mapping[str, object]) -> Path:
+def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = None) -> Path:
     """Write tables, pictures and arrays of a report to a folder, which appears when all are there.
+
+    Beside them stands with which versions they were made, and from what: a cohort, a model.
 
     The folder has the ``name``, with a number where there is a report of other brains under it. Of
     files, by their name, are DataFrames, Figures or mappings of arrays written; what is None is
     not.
     """
     reports = Path(p.places.reports)
-    about = {**asked_of(p), "brainvae": __version__}
+    about = asked_of(p) | {"made": made_with(), "made_from": made_from}
     with writing_report(reports, name) as own:
         new = own / name
         new.mkdir()
@@ -283,6 +284,6 @@ def reported(folder):
     """Of which brains a report is, and what was asked; None of what is no report."""
     try:
         about = json.loads(Path(folder, ABOUT).read_text(encoding="utf-8"))
-        return {name: value for name, value in about.items() if name != "brainvae"}
-    except (OSError, ValueError, AttributeError):
+        return {name: about[name] for name in ("brains", "group", "covariates", "profile")}
+    except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -75,7 +75,8 @@ print(lab.told_brains(p, came, suited, groups))
 
 # %% tags=["hide-input"]
 configs, where = compared_configs(p), (p.places.runs, p.places.device)
-pca, model = (fit(reference, configs[name], *where).model for name in ("PCA", "β-VAE"))
+pca, run = fit(reference, configs["PCA"], *where).model, fit(reference, configs["β-VAE"], *where)
+model, made = run.model, {"run": run.folder.name, **run.made}
 names, pixel_um = brains.metadata.index, brains.atlas.pixel_um
 source = f"{len(brains)} brains of {came.name}; reference {reference.name}"
 
@@ -229,7 +230,7 @@ report = {
     "power.csv": power and power.table,
     "power.png": curves,
 }
-folder = lab.keep(p, came.name, report)
+folder = lab.keep(p, came.name, report, {"cohort": reference.fingerprint, "β-VAE": made})
 
 # %% [markdown] tags=["book"]
 # ## Your own model

@@ -83,6 +83,36 @@ def rows_of(folder):
         return {int(row["id"]): row for row in table}
 
 
+# Asked in a child of a process that has imported AllenSDK; ended at a moment of its whole time.
+ENDED = """
+import json, os, random, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+import ask_allen, ask_files
+ask_files.METER.wait = lambda s: None
+signal.signal(signal.SIGINT, signal.default_int_handler)
+options, n_kills = json.loads(sys.argv[2])
+rng = random.Random(0)
+
+def asked(folder, moment=None, which=None):
+    began, child = time.monotonic(), os.fork()
+    if child == 0:
+        os._exit(ask_allen.main([folder, *options]))
+    if which:
+        time.sleep(moment)
+        os.kill(child, which)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code, time.monotonic() - began
+
+code, seconds = asked("whole")
+codes, n_whole = [code], 0
+while sum(code != 0 for code in codes) < n_kills or codes[-1] != 0:
+    which = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[len(codes) % 3]
+    codes.append(asked(f"ended {n_whole}", rng.uniform(0, seconds), which)[0])
+    n_whole += codes[-1] == 0
+print(json.dumps(codes))
+"""
+
+
 def paths(server):
     return [path for path, _, _, _ in server.requests]
 
@@ -211,6 +241,30 @@ def test_the_atlas(ask, server, tmp_path):
     status, rows, _ = ask(*options, atlas=True)
     assert (status, set(rows)) == (0, {107, 109})
     assert len(paths(server)) == 1  # the structures are at hand too
+
+
+@pytest.mark.promise(
+    "ended at any moment by Ctrl-C, SIGTERM or SIGKILL, the same command goes on to the same "
+    "bytes; nothing complete is made again, nothing is left over, and Ctrl-C is one line"
+)
+def test_asking_that_is_ended_goes_on(acquire_python, server, tmp_path, record_property):
+    n_kills = 60 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 3
+    options = ["--base-url", server.url, "--download-url", server.url]
+    options += ["--annotation-sha256", server.annotation_sha256]
+    command = [acquire_python, "-c", ENDED, SCRIPT.parent, json.dumps([options, n_kills])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr[-2000:]
+    codes = json.loads(done.stdout.splitlines()[-1])
+    assert codes[0] == codes[-1] == 0 and set(codes) == {0, 130, -15, -9}
+    whole, *ended = (files_of(tmp_path / name) for name in sorted(os.listdir(tmp_path))[::-1])
+    assert len(whole) == 5 and len(ended) == codes.count(0) - 1
+    assert all(files == whole for files in ended)
+    record_property("cases", len(codes) - codes.count(0))
+
+
+def files_of(folder):
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_another_annotation_and_a_short_template_are_refused(ask, server, tmp_path):

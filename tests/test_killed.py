@@ -182,6 +182,10 @@ def without_times(file):
         about = json.loads(content)
         about["made"].pop("commit", None)  # which somebody may make meanwhile
         return about | {"sha256": None, "files": about["files"] | {"history.csv": None}}
+    if file.name == "report.json":
+        about = json.loads(content)
+        about["made"].pop("commit", None)
+        return about
     if file.name == "manifest.jsonl":  # in the order in which they came, with what the tries moved
         lines = map(json.loads, content.decode().splitlines())
         of_a_try = dict.fromkeys(("date", "bytes", "line_sha256"))

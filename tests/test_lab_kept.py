@@ -12,6 +12,7 @@ from lab_folder import write_lab
 from brainvae_core import lab
 from brainvae_core.cohorts import comparable_brains, simulate, suitability
 from brainvae_core.cohorts.cohort import SPLITS
+from brainvae_core.disk import made_with
 from brainvae_core.figures import fig_deviations
 from brainvae_core.lab_groups import asked_groups
 from brainvae_core.prepare import prepare_cohort
@@ -99,11 +100,13 @@ def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path):
     table = pd.DataFrame({"x": [1.5]}, pd.Index(["m1"], name="brain"))
     files = {"a.csv": table, "z.npz": {"x": np.eye(2)}, "none.csv": None}
     files["b.png"] = fig_deviations(pd.DataFrame(np.eye(3)))
-    folder = lab.keep(p, "my lab", files)
+    folder = lab.keep(p, "my lab", files, {"cohort": "0a1b"})
     assert {f.name for f in folder.iterdir()} == {"a.csv", "z.npz", "b.png", lab.ABOUT}
     pd.testing.assert_frame_equal(pd.read_csv(folder / "a.csv", index_col=0), table)
     assert (np.load(folder / "z.npz")["x"] == np.eye(2)).all()
-    assert json.loads((folder / lab.ABOUT).read_text())["brains"] == "/a/my lab"
+    about = json.loads((folder / lab.ABOUT).read_text())
+    assert about["brains"] == "/a/my lab" and about["made_from"] == {"cohort": "0a1b"}
+    assert about["made"] == made_with()
     with pytest.raises(AttributeError):
         lab.keep(p, "my lab", broken)
     assert {f.name for f in folder.iterdir()} == {"a.csv", "z.npz", "b.png", lab.ABOUT}
