@@ -602,18 +602,15 @@ def test_a_page_that_cannot_work_says_what_to_do(browser, tmp_path, small):
     told("off", small[1], "needs JavaScript", java_script_enabled=False)
 
 
-# ---- the released and the demo's own weights ----
+# ---- the released weights ----
 
 
 @pytest.mark.promise("the explorer in the browser runs models as PyTorch does")
 @pytest.mark.fitted
 @pytest.mark.nightly
-@pytest.mark.parametrize("profile", ["full", "demo"])
-def test_a_profiles_page_is_small_and_agrees_a_thousand_times(
-    visit, tmp_path, monkeypatch, profile
-):
+def test_a_profiles_page_is_small_and_agrees_a_thousand_times(visit, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
-    p = read_profile(profile)
+    p = read_profile("full")
     cohort = prepare_cohort(p)
     models = shown_models(p, cohort)
     file = write_page(tmp_path, explorer_data(p, cohort, models))

@@ -59,9 +59,9 @@ def test_the_beta_vae_beats_posterior_collapse_honestly(demo, cohort, models):
         beta_vae.encode(train.images), train.factors.to_numpy(), codes, test.factors.to_numpy()
     )
     found = f"{explained}, {active_latents(codes).sum()} active, R² {np.round(recovery, 2)}"
-    assert demo.model.steps == ((80, 112, 800), (160, 224, 500)) and demo.model.batch_size == 16
-    assert train.images.shape[1:] == (160, 224)
-    assert beta_vae.n_parameters == 697_457  # 730,289 with the layers of another halving
+    assert demo.model.steps == 1000 and demo.model.batch_size == 16
+    assert train.images.shape[1:] == (80, 112)
+    assert beta_vae.n_parameters == 664_625  # 730,289 with the layers of two more halvings
     assert explained["PCA"] <= 0.8, found
     assert explained["β-VAE"] >= 0.75 * explained["PCA"], found
     assert active_latents(codes).sum() >= 6, found
