@@ -141,6 +141,14 @@ class AllenServer:
         number = 500_000_000 + list(self.sections).index(experiment)
         return f"/api/v2/well_known_file_download/{number}"
 
+    def asked_folder(self, folder: Path, ids) -> None:
+        """Make of a folder what asking the service leaves."""
+        folder.mkdir(exist_ok=True)
+        table = pd.DataFrame({"id": ids, "sex": "F", "strain": "C57BL/6J", "transgenic_line": ""})
+        table["injection_volume"] = 0.1
+        table["url"], table["refused"] = [self.volume_url(i) for i in ids], ""
+        table.to_csv(folder / "experiments.csv", index=False)
+
     def zip_size(self, experiment: int) -> int:
         return self.file(experiment).stat().st_size
 

@@ -13,7 +13,7 @@ from brainvae_core import prepare
 from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
 from brainvae_core.cohorts.allen import keep
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
-from brainvae_core.cohorts.read import line_digest
+from brainvae_core.disk import digest_of
 from brainvae_core.prepare import lab_brains, prepare_cohort
 from brainvae_core.settings import Settings
 
@@ -172,7 +172,7 @@ def test_the_same_sections_acquired_otherwise_are_the_same_cohort_byte_for_byte(
     for line in lines:
         del line["line_sha256"]
         line["date"] = "2026-01-01T00:00:00+00:00"
-        line["line_sha256"] = line_digest(line)
+        line["line_sha256"] = digest_of(line)
     (other / "manifest.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines[::-1]))
     files = []
     for folder in (acquired, other):
