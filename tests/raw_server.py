@@ -3,9 +3,12 @@
 import itertools
 import re
 import socket
+import struct
 import threading
 import time
 from contextlib import suppress
+
+RESET = object()  # a piece after which the connection is reset
 
 
 def answer(body=b"", status="200 OK", **headers):
@@ -81,5 +84,9 @@ class RawServer:
             pieces = reply = self.reply(request, len(self.requests) - 1)
             for piece in [reply] if isinstance(reply, bytes) else pieces:
                 if self.reply is None:
+                    return
+                if piece is RESET:
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     return
                 connection.sendall(piece)
