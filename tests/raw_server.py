@@ -63,6 +63,8 @@ class RawServer:
 
     def __exit__(self, *_):
         self.reply = None
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # else the thread that accepts goes on
         self.socket.close()
 
     def _serve(self):
@@ -81,8 +83,10 @@ class RawServer:
                     return
             request = asked.decode("latin-1")
             self.requests.append(request)
-            pieces = reply = self.reply(request, len(self.requests) - 1)
-            for piece in [reply] if isinstance(reply, bytes) else pieces:
+            if (answered := self.reply) is None:
+                return
+            reply = answered(request, len(self.requests) - 1)
+            for piece in [reply] if isinstance(reply, bytes) else reply:
                 if self.reply is None:
                     return
                 if piece is RESET:

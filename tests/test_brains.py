@@ -1,7 +1,6 @@
 """Registered brains, acquired or a lab's own, become a profile's cohort by parameters alone."""
 
 import json
-import os
 import shutil
 
 import numpy as np
@@ -97,28 +96,6 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
     (acquired / "refused.csv").unlink()
     again = prepare_cohort(told(tmp_path, brains=str(acquired)))
     assert again.refused == {str(1000 - N): "not tried yet; run make acquire again"}
-
-
-@atlas_of_the_brains
-@pytest.mark.slow
-def test_other_switches_brains_or_atlas_make_another_cohort(own, tmp_path):
-    atlas = tmp_path / "atlas" / "deep"
-    atlas.mkdir(parents=True)
-
-    def made(**change):
-        prepare_cohort(told(tmp_path, brains=str(own), atlas=str(atlas.parent), **change))
-        return len(list((tmp_path / "data").glob("[!.]*")))
-
-    assert made() == made() == 1
-    changes = ({"clip_pixels": False}, {"outlier_limit": 5.0}, {"cohort.seed": 1})
-    assert [made(**change) for change in changes] == [2, 3, 4]
-    np.save(own / "mouse-00.npy", np.load(own / "mouse-00.npy") + 1)
-    os.utime(own / "mouse-00.npy", ns=(0, 1))
-    assert made() == 5
-    (atlas / "annotation_25.nrrd").write_text("another")
-    assert made() == 6
-    (atlas / "notes.txt").write_text("nothing of the atlas")
-    assert made() == 6
 
 
 @atlas_of_the_brains

@@ -85,12 +85,21 @@ def test_another_content_is_another_cohort(p, tmp_path, change):
     assert cohort_folder(p) != before
 
 
+SWITCHES = {"clip_pixels": False, "outlier_limit": 5.0, "cohort.seed": 1}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_another_switch_is_another_cohort(p, name):
+    assert cohort_folder(p.changed({name: SWITCHES[name]})) != cohort_folder(p)
+
+
 def test_the_same_content_is_the_same_cohort_and_another_labs_folder_is_not(p, tmp_path):
     before = cohort_folder(p)
     for file in files_below(tmp_path / "A", "*.npy", "*.tiff"):
         os.utime(file)
     (tmp_path / "A/store/m0/downsampled.tiff").write_bytes(b"what no cohort reads")
     (tmp_path / "A/brains/.DS_Store").write_bytes(b"nor this")
+    (tmp_path / "far/notes.txt").write_text("nothing of the atlas")
     assert cohort_folder(p) == before
     others = [p.changed({"brains": str(farm(tmp_path, *of))}) for of in (("B", 3, 1), ("C",))]
     of_b, again = map(cohort_folder, others)

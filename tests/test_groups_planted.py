@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab_folder import write_lab
 from refusals import refused
 from scipy.stats import binom
 
@@ -17,7 +16,6 @@ from brainvae_core.cohorts import (
     displaced,
     drawn_atlas,
     planted_difference,
-    read_sections,
     simulate,
     simulate_groups,
 )
@@ -162,16 +160,6 @@ def test_a_lab_is_like_the_reference():
     assert np.abs(many.std() - reference.std()).max() < 0.1
     lab, other = made(12, 12, seed=9).images, simulate(24, ATLAS, seed=9).images
     assert np.abs(lab[:, None] - other).max(axis=(2, 3)).min() > 0.05  # nobody is in both
-
-
-def test_a_lab_hands_in_files_that_are_read_again(tmp_path):
-    cohort = made(4, 3, "thickness", 1)
-    sections, metadata, refused_brains = read_sections(write_lab(tmp_path / "lab", cohort))
-    assert sections.shape == (7, 320, 456) and not refused_brains
-    given = cohort.metadata.drop(columns=["artefact", "artefact_strength"])
-    pd.testing.assert_frame_equal(metadata, given, check_names=False, check_dtype=False)
-    small = sections[:, ::8, 4:452:8]
-    np.testing.assert_allclose(small / 20_000, cohort.images, atol=1e-4)
 
 
 def test_what_is_no_lab_is_refused():
