@@ -3,13 +3,12 @@
 import hashlib
 import json
 import os
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from lab_folder import TURNS
-from scipy.ndimage import gaussian_filter, shift
+from lab_folder import TURNS, asymmetric_brains
+from scipy.ndimage import shift
 
 from brainvae_core import prepare
 from brainvae_core.cohorts import (
@@ -161,12 +160,8 @@ SHAPE = (80, 112)
 
 @pytest.fixture(scope="module")
 def asymmetric():
-    """An atlas whose midline lies off the grid's, as the CCF's does, and brains on it."""
-    drawn, rng = drawn_atlas().resampled(SHAPE), np.random.default_rng(0)
-    atlas = replace(drawn, template=shift(drawn.template, [0, 0.3], order=1))
-    shading = gaussian_filter(rng.normal(size=(24, *SHAPE)), (0, 10, 10))
-    noise = rng.normal(0, 0.02, (24, *SHAPE))
-    return atlas, np.maximum(atlas.template * (1 + 0.15 * shading / shading.std() + noise), 0)
+    atlas, images = asymmetric_brains(24, 1, 0.3, 0.15)
+    return atlas, np.maximum(images, 0)
 
 
 @pytest.mark.parametrize("how", TURNS)

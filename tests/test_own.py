@@ -53,6 +53,11 @@ def save_tiff(path, volume=VOLUME, **options):
     return path
 
 
+def save_array(path):
+    (np.savez if path.suffix == ".npz" else np.save)(path, VOLUME[20])
+    return path
+
+
 SOURCES = {
     "brainreg": lambda folder: brainreg_folder(folder / "mouse"),
     "a channel": lambda folder: brainreg_folder(folder / "m", name="downsampled_standard_1"),
@@ -248,18 +253,13 @@ def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
         read_section(tmp_path / "none.tif")
 
 
-def saved(path, array=VOLUME[20]):
-    np.savez(path, array) if path.suffix == ".npz" else np.save(path, array)
-    return path
-
-
 FILES = {name: SOURCES[name] for name in SOURCES if name not in ("brainreg", "a channel")} | {
     "big tif": lambda folder: save_tiff(folder / "a.tif", bigtiff=True),
     "OME tif": lambda folder: save_tiff(folder / "a.tif", ome=True),
     "page after page": lambda folder: save_tiff(folder / "a.tif", metadata=None, rowsperstrip=1),
     "section.tif": lambda folder: save_tiff(folder / "a.tif", VOLUME[20]),
-    "npy": lambda folder: saved(folder / "a.npy"),
-    "npz": lambda folder: saved(folder / "a.npz"),
+    "npy": lambda folder: save_array(folder / "a.npy"),
+    "npz": lambda folder: save_array(folder / "a.npz"),
 }
 
 

@@ -68,8 +68,8 @@ def damage(path: Path, error: Exception) -> str:
     text = begins.lstrip().lower()
     if not text or text.startswith(b"<"):
         return f"it is {'a web page' if text else 'empty'}; fetch it again"
-    if text.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS; run git lfs pull"
+    if why := not_fetched(path):
+        return f"it is {why}"
     found = [end for end in STARTS if path.name.lower().endswith(end)]
     if found and not begins.startswith(STARTS[found[-1]]):
         return f"it is no {found[-1]} file: it begins with {begins[:8]!r}"
