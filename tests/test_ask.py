@@ -256,7 +256,7 @@ def test_no_service(ask, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_real_annotation_is_known_by_its_sha256(ask, real_data, server, tmp_path):
+def test_a_real_annotation_is_known_by_its_sha256(ask, real_data, tmp_path):
     status, _, said = ask("--atlas-from", real_data, "--limit", "1", atlas=True)
     assert status == 0, said
     assert (tmp_path / "out/atlas/annotation_25.nrrd").stat().st_size == 4035363

@@ -336,7 +336,7 @@ def test_a_release_that_was_made_anew_is_known_by_content(files, sections, tmp_p
 
 
 @pytest.mark.slow
-def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release, monkeypatch):
+def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release):
     p = read_profile(profile)
     cohort, config = prepare_cohort(p), compared_configs(p)["β-VAE"]
     (run,) = release[0].glob("released_vae-*")

@@ -80,7 +80,7 @@ def test_brains_come_out_as_each_section_does_and_keep_what_is_known_of_them(ref
     assert len(one) == 1 and one.name == "mouse" and "split" not in one.metadata
 
 
-def test_a_brain_of_the_reference_comes_out_as_it_is_there(lab):
+def test_a_brain_of_the_reference_comes_out_as_it_is_there():
     raw = simulate(30, shape=SHAPE, seed=4).images * 800
     reference = preprocess(raw, table(30), drawn_atlas(), shape=SHAPE, seed=0)
     brains = comparable_brains(raw, table(30), reference)
