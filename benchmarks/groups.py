@@ -23,11 +23,11 @@ from scipy.stats import false_discovery_control, ttest_ind
 
 from brainvae_core.cohorts import EFFECTS as KNOWN
 from brainvae_core.cohorts import (
+    SIMULATORS,
     comparable_brains,
     displaced,
     planted_difference,
     simulate,
-    simulate_freeform,
     simulate_groups,
 )
 from brainvae_core.fields import region_brightness
@@ -44,7 +44,7 @@ MOST_PERMUTATIONS = 499
 TOOLS = ("β-VAE latents", "PCA scores", "regions, Welch and FDR", "regions, largest t", "pixels")
 TOOLS += ("kind of difference",)
 CELL = ["simulator", "n", "effect", "seed"]
-STUDIES = {"anatomical": simulate, "freeform": simulate_freeform}
+STUDIES = {"anatomical": simulate, "freeform": SIMULATORS["freeform"].cohort}
 
 
 def reference_of(simulator: str, n_brains: int, steps: int, device: str):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from brainvae_core.cohorts import Atlas, authors_cohort, ccf_atlas, drawn_atlas, open_cohort
-from brainvae_core.cohorts.allen import StorageError, locked
+from brainvae_core.cohorts.allen import locked
 from brainvae_core.cohorts.atlas import whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.ccf import TERMS
@@ -207,7 +207,7 @@ def main(arguments=None) -> int:
     given = parser.parse_args(arguments)
     try:
         print(keep_release(given.folder, given.array, given.checkpoint, given.atlas))
-    except (ValueError, OSError, StorageError) as error:
+    except (ValueError, OSError) as error:
         if getattr(error, "errno", None):  # the disk's, whose words need not name a file
             error = (
                 f"{error.filename or given.folder}: {error.strerror}; what came is kept: see to "

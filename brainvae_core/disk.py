@@ -247,13 +247,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_of(content: dict) -> str:
+    """Hexadecimal digest of what can be JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def seal(folder: Path, name: str, content: dict) -> None:
     """Write JSON that describes a folder, with the checksums of all files there and its own."""
     files = sorted(file for file in folder.iterdir() if file.name != name)
     content = content | {
         "files": {f.name: {"bytes": f.stat().st_size, "sha256": sha256_of(f)} for f in files}
     }
-    content["sha256"] = _digest(content)
+    content["sha256"] = digest_of(content)
     text = json.dumps(content, indent=1, ensure_ascii=False)
     (folder / name).write_text(f"{text}\n", encoding="utf-8")
 
@@ -277,7 +282,7 @@ def read_sealed(
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if (found := content["format"]) == version:
-            same = content.pop("sha256") == _digest(content)
+            same = content.pop("sha256") == digest_of(content)
             files = {other: (of["bytes"], of["sha256"]) for other, of in content["files"].items()}
             odd = [k for k, kind in kinds.items() if not isinstance(content[k], kind)]
     except PermissionError as error:
@@ -320,7 +325,3 @@ def _remembered(file, *state):
 
 def _unreadable(path, error) -> ValueError:
     return ValueError(f"{path} cannot be read ({error.strerror}); see to its permissions and disk")
-
-
-def _digest(content) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -9,19 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import socket
-import struct
-import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 from allen_volumes import CONTENT_FAULTS, MARGIN, atlas_nrrd, full_size, volume_zip
+from raw_server import RESET, RawServer, answer, ranged
 
 from brainvae_core.cohorts import Atlas, drawn_atlas, simulate
 
@@ -29,6 +26,7 @@ REQUEST_FAULTS = (
     *("500", "503", "429", "404", "html", "rma_error", "reset", "short", "short_no_length"),
     *("stall", "drip", "wrong_range", "no_range", "ok"),
 )
+CUT = ("short", "short_no_length", "reset", "stall")  # in the middle of a body
 RECOVERABLE = ("500", "503", "429", "reset", "short", "short_no_length", "html", "wrong_range")
 
 LINES = (None, "Rbp4-Cre_KL100", "Cux2-IRES-Cre", None, "Slc17a6-IRES-Cre")
@@ -102,7 +100,7 @@ class AllenServer:
     volumes. ``faults`` are lists of `REQUEST_FAULTS`, one taken by each request for an experiment's
     zip (its id), or for "experiments", "structures", "annotation", "template", "url <id>";
     ``contents`` says by id which of `CONTENT_FAULTS` a file has, set before it is asked for.
-    ``requests`` are [path, range asked for, status, bytes of body sent], each from its beginning.
+    ``requests`` are [path, range asked for, status, bytes of body to be sent].
     """
 
     def __init__(self, sections, metadata=None):
@@ -113,21 +111,16 @@ class AllenServer:
         self.requests, self.retry_after, self.stall_s, self.drip_s = [], 1, 30.0, 0.02
         self.folder = tempfile.TemporaryDirectory(prefix="allen-server-")
         self.lock, self.released = threading.RLock(), threading.Event()
-        handler = type("Handler", (_Handler,), {"allen": self})
-        self.http = _Http(("127.0.0.1", 0), handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.http = RawServer()
+        self.http.reply, self.url = self._answered, self.http.url
 
     def __enter__(self):
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
-        self.thread.start()
+        self.http.__enter__()
         return self
 
     def __exit__(self, *_):
         self.released.set()
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
+        self.http.__exit__()
         self.folder.cleanup()
 
     @property
@@ -140,6 +133,14 @@ class AllenServer:
     def link(self, experiment: int) -> str:
         number = 500_000_000 + list(self.sections).index(experiment)
         return f"/api/v2/well_known_file_download/{number}"
+
+    def asked_folder(self, folder: Path, ids) -> None:
+        """Make of a folder what asking the service leaves."""
+        folder.mkdir(exist_ok=True)
+        table = pd.DataFrame({"id": ids, "sex": "F", "strain": "C57BL/6J", "transgenic_line": ""})
+        table["injection_volume"] = 0.1
+        table["url"], table["refused"] = [self.volume_url(i) for i in ids], ""
+        table.to_csv(folder / "experiments.csv", index=False)
 
     def zip_size(self, experiment: int) -> int:
         return self.file(experiment).stat().st_size
@@ -192,117 +193,61 @@ class AllenServer:
             return f"url {experiment}", found
         return None
 
-
-class _Http(ThreadingHTTPServer):
-    def handle_error(self, request, client_address):
-        """A client that goes away, killed or refusing, is part of the play."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        server, fault, found = self.allen, "ok", self.allen.find(self.path)
-        self.asked = self.headers.get("Range")
-        self.log = [self.path, self.asked, 0, 0]
-        server.requests.append(self.log)
-        try:
-            if found is None:
-                return self.plain(404, "no such page")
-            key, records = found
-            with server.lock:
-                fault = (server.faults.get(key) or ["ok"]).pop(0)
+    def _answered(self, request: str, _: int):
+        """What a request is answered, listed with as much as the fault lets through."""
+        path = request.split()[1]
+        asked = re.search(r"\r\nRange: (\S+)", request)
+        log = [path, asked and asked[1], 0, 0]
+        self.requests.append(log)
+        key, records = found = self.find(path) or (None, None)
+        with self.lock:
+            fault = (self.faults.get(key) or ["ok"]).pop(0)
             if fault not in REQUEST_FAULTS:
                 raise ValueError(f"no fault {fault!r}; there are {', '.join(REQUEST_FAULTS)}")
-            if fault.isdigit():
-                extra = {"Retry-After": str(server.retry_after)} if fault == "429" else {}
-                return self.plain(int(fault), "the service is not well", extra)
-            if fault == "html":
-                return self.plain(200, "<html><body>Down for maintenance</body></html>")
-            if records is not None or fault == "rma_error":
-                self.records(records, fault)
-            else:
-                with server.lock:
-                    content = server.file(key).read_bytes()
-                self.range_of_file(content, fault)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client hung up, as it may
-
-    def head(self, status, headers):
-        self.log[2] = status
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-
-    def send(self, body):
-        for start in range(0, len(body), 1 << 16):
-            piece = body[start : start + (1 << 16)]
-            self.log[3] += len(piece)  # first, so that a client that has it finds it counted
-            self.wfile.write(piece)
-
-    def plain(self, status, text, extra=()):
-        body = text.encode()
-        headers = {"Content-Type": "text/html", "Content-Length": len(body), **dict(extra)}
-        self.head(status, headers)
-        self.send(body)
-
-    def records(self, records, fault):
-        answer = {"success": True, "id": 0, "start_row": 0, "num_rows": len(records or [])}
-        answer |= {"total_rows": len(records or []), "msg": records}
-        if fault == "rma_error":
-            answer = {"success": False, "msg": "RMA query error"}
-        headers = {"Content-Type": "application/json"}
-        self.body(200, headers, json.dumps(answer).encode(), fault)
-
-    def range_of_file(self, content, fault):
-        headers = {"Content-Type": "application/zip"}
-        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.asked or "")
-        start, stop, size = 0, len(content), len(content)
-        partial = bool(asked and any(asked.groups()) and self.allen.ranges)
-        if partial and fault != "no_range":
-            first, last = asked.groups()
-            start = int(first) if first else max(size - int(last), 0)
-            stop = min(int(last) + 1, size) if first and last else size
-            if start >= min(stop, size):
-                return self.plain(416, "no such range", {"Content-Range": f"bytes */{size}"})
-        if fault == "wrong_range":
-            start, partial = (start + 1000) % stop, True
-        if partial and fault != "no_range":
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-        self.body(206 if "Content-Range" in headers else 200, headers, content[start:stop], fault)
-
-    def body(self, status, headers, body, fault):
-        """Send a body, or as much of it as the fault lets through."""
-        half = len(body) // 2
+            reply = self._reply(request, found, fault)
+        head, _, body = reply.partition(b"\r\n\r\n")
+        if fault in CUT:
+            body = body[: len(body) // 2]
         if fault == "short_no_length":
-            headers["Connection"] = "close"
-        else:
-            headers["Content-Length"] = len(body)
-        self.head(status, headers)
+            head = re.sub(rb"\r\nContent-Length: \d+", b"", head)
+        log[2:] = int(head.split()[1]), len(body)
+        return self._sent(head, body, fault)
+
+    def _reply(self, request, found, fault) -> bytes:
+        key, records = found
+        if key is None:
+            return answer(b"no such page", "404 Not Found")
+        if fault.isdigit():
+            later = self.retry_after if fault == "429" else None
+            return answer(b"the service is not well", f"{fault} Unwell", Retry_After=later)
+        if fault == "html":
+            return answer(b"<html><body>Down for maintenance</body></html>")
+        if fault == "rma_error":
+            return answer(json.dumps({"success": False, "msg": "RMA query error"}).encode())
+        if records is not None:
+            told = {"success": True, "id": 0, "start_row": 0, "num_rows": len(records)}
+            return answer(json.dumps(told | {"total_rows": len(records), "msg": records}).encode())
+        content, kind = self.file(key).read_bytes(), {"Content_Type": "application/zip"}
+        if fault == "wrong_range":
+            return ranged(content, "Range: bytes=1000-", **kind)
+        if fault == "no_range" or not self.ranges:
+            return answer(content, **kind)
+        return ranged(content, request, **kind)
+
+    def _sent(self, head, body, fault):
+        """Pieces of an answer, in the time that the fault takes."""
         if fault == "drip":
+            yield head + b"\r\n\r\n"
             for piece in np.array_split(np.frombuffer(body, np.uint8), 20):
-                self.send(piece.tobytes())
-                time.sleep(self.allen.drip_s)
+                yield piece.tobytes()
+                time.sleep(self.drip_s)
             return
-        if fault not in ("reset", "short", "short_no_length", "stall"):
-            return self.send(body)
-        self.send(body[:half])
-        self.close_connection = True
+        yield head + b"\r\n\r\n" + body
         if fault == "stall":
-            self.allen.released.wait(self.allen.stall_s)
+            self.released.wait(self.stall_s)
         if fault == "reset":
-            time.sleep(0.05)  # a reset discards what the network has not delivered yet
-            linger = struct.pack("ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.rfile.close()
-            self.connection.close()
+            time.sleep(0.05)  # it discards what the network has not delivered yet
+            yield RESET
 
 
 # ---- a simulated cohort ----

@@ -13,7 +13,7 @@ from authors_release import AuthorsNetwork, checkpoint
 from chapters import quoted_of, read_notebook, record_of, stamp_of
 from test_atlas import write_ccf
 from test_exchanged import packed
-from test_own import VOLUME, brainreg_folder, save_nifti, save_nrrd, save_tiff
+from test_own import VOLUME, brainreg_folder, save_array, save_nifti, save_nrrd, save_tiff
 from test_volumes import metaimage
 
 from brainvae_core.cohorts import (
@@ -202,10 +202,6 @@ def one(write, name):
 def of_section(name, write):
     """A volume or section that `read_section` reads."""
     return one(write, name), lambda folder: read_section(folder / name, 160), True
-
-
-def save_array(path):
-    (np.savez if path.suffix == ".npz" else np.save)(path, VOLUME[20])
 
 
 # Of each kind how an example is made, how it is read, and whether nothing can tell that a value in

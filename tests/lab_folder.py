@@ -1,7 +1,11 @@
 """A cohort as a lab hands it in: registered sections, some turned, and its table of brains."""
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+from scipy.ndimage import gaussian_filter, shift
+
+from brainvae_core.cohorts import drawn_atlas
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
 
 TURNS = {
@@ -10,6 +14,15 @@ TURNS = {
     "mirrored": lambda a: a[:, ::-1],
     "rotated by 180°": lambda a: a[::-1, ::-1],
 }
+
+
+def asymmetric_brains(n, white, offset, spread, shape=(80, 112)):
+    """An atlas whose midline lies off the grid's, as the CCF's does, and n brains on it."""
+    drawn, rng = drawn_atlas().resampled(shape), np.random.default_rng(0)
+    atlas = replace(drawn, template=white * shift(drawn.template, [0, offset], order=1))
+    shading = gaussian_filter(rng.normal(size=(n, *shape)), (0, 10, 10))
+    noise = rng.normal(0, 0.02, (n, *shape))
+    return atlas, atlas.template * (1 + spread * shading / shading.std() + noise)
 
 
 def write_lab(folder, cohort, white=20_000):

@@ -3,9 +3,12 @@
 import itertools
 import re
 import socket
+import struct
 import threading
 import time
 from contextlib import suppress
+
+RESET = object()  # a piece after which the connection is reset
 
 
 def answer(body=b"", status="200 OK", **headers):
@@ -60,6 +63,8 @@ class RawServer:
 
     def __exit__(self, *_):
         self.reply = None
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # else the thread that accepts goes on
         self.socket.close()
 
     def _serve(self):
@@ -78,8 +83,14 @@ class RawServer:
                     return
             request = asked.decode("latin-1")
             self.requests.append(request)
-            pieces = reply = self.reply(request, len(self.requests) - 1)
-            for piece in [reply] if isinstance(reply, bytes) else pieces:
+            if (answered := self.reply) is None:
+                return
+            reply = answered(request, len(self.requests) - 1)
+            for piece in [reply] if isinstance(reply, bytes) else reply:
                 if self.reply is None:
+                    return
+                if piece is RESET:
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     return
                 connection.sendall(piece)

@@ -36,10 +36,29 @@ METADATA = pd.DataFrame(
 ).set_index("id")
 
 
-QUICKLY = (  # the same script with short pauses between its attempts
-    "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport ask_allen, ask_files\n"
-    "ask_files.METER.wait = lambda s: None\nsys.exit(ask_allen.main(sys.argv[1:]))"
+# Many questions in one process, for importing AllenSDK takes longer than all of them; and with
+# short pauses between attempts.
+PROGRAM = (
+    "import contextlib, io, json, sys\n"
+    "sys.path.insert(0, sys.argv[1]); import ask_allen, ask_files\n"
+    "ask_files.METER.wait = lambda s: None\n"
+    "for arguments in json.loads(sys.argv[2]):\n"
+    "    said = io.StringIO()\n"
+    "    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):\n"
+    "        status = ask_allen.main(arguments)\n"
+    "    print(json.dumps([status, said.getvalue()]))\n"
 )
+
+
+def asked(python, questions):
+    """Exit status of each question and what it said of errors."""
+    given = json.dumps([list(map(str, arguments)) for arguments in questions])
+    command = [python, "-c", PROGRAM, str(SCRIPT.parent), given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(questions) and "Traceback" not in str(answers)
+    return answers
 
 
 @pytest.fixture(scope="session")
@@ -59,16 +78,14 @@ def server():
 
 @pytest.fixture
 def ask(acquire_python, server, tmp_path):
-    """Run the script; its exit status, rows and what it said of errors."""
+    """Ask one question; the exit status, rows and what it said of errors."""
 
-    def run(*options, atlas=False, base_url=server.url, script=("-c", QUICKLY, SCRIPT.parent)):
-        command = [acquire_python, *map(str, (*script, tmp_path / "out", *options))]
-        command += ["--base-url", base_url, "--download-url", base_url]
-        command += [] if atlas else ["--no-atlas"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert "Traceback" not in done.stderr
-        said = [line for line in done.stderr.splitlines() if not line.startswith("addresses")]
-        return done.returncode, rows_of(tmp_path / "out"), "\n".join(said)
+    def run(*options, atlas=False, base_url=server.url):
+        urls = ["--base-url", base_url, "--download-url", base_url]
+        given = [tmp_path / "out", *options, *urls, *([] if atlas else ["--no-atlas"])]
+        ((status, said),) = asked(acquire_python, [given])
+        said = [line for line in said.splitlines() if not line.startswith("addresses")]
+        return status, rows_of(tmp_path / "out"), "\n".join(filter(None, said))
 
     return run
 
@@ -117,9 +134,11 @@ def paths(server):
     return [path for path, _, _, _ in server.requests]
 
 
-def test_all_experiments_with_their_addresses(ask, server, tmp_path):
-    status, rows, said = ask(script=[SCRIPT])
-    assert (status, said) == (0, "")
+def test_all_experiments_with_their_addresses(acquire_python, server, tmp_path):
+    urls = ["--base-url", server.url, "--download-url", server.url]
+    command = [acquire_python, SCRIPT, tmp_path / "out", *urls, "--no-atlas"]
+    subprocess.run(command, check=True, timeout=120)
+    rows = rows_of(tmp_path / "out")
     assert list(rows) == METADATA.index.tolist()
     assert {i: row["url"] for i, row in rows.items()} == {i: server.volume_url(i) for i in rows}
     dv, ml = (str(server.experiments[3][f"injection_{axis}"]) for axis in "yz")
@@ -129,7 +148,6 @@ def test_all_experiments_with_their_addresses(ask, server, tmp_path):
 
 
 def test_filters(acquire_python, server, tmp_path):
-    """Many questions in one process: importing AllenSDK takes longer than all of them."""
     ids = tmp_path / "ids.txt"
     ids.write_text("113\n107,101\n")
     cases = [
@@ -155,25 +173,12 @@ def test_filters(acquire_python, server, tmp_path):
         (["--experiments", "nothing.txt"], "neither ids such as 1,2,3 nor a file"),
         (["--atlas-from", str(tmp_path / "none")], "is no folder"),
     ]
-    program = (
-        "import contextlib, io, json, sys\n"
-        "sys.path.insert(0, sys.argv[1]); import ask_allen\n"
-        "for options, folder in json.loads(sys.argv[2]):\n"
-        "    with contextlib.redirect_stderr(io.StringIO()) as said:\n"
-        "        with contextlib.redirect_stdout(io.StringIO()):\n"
-        "            status = ask_allen.main([folder, *options])\n"
-        "    print(json.dumps([status, said.getvalue()]))\n"
-    )
     todo = []
     for n, (options, _) in enumerate([*cases, *wrong]):
         atlas = [] if "--atlas-from" in options else ["--no-atlas"]
         urls = ["--base-url", server.url, "--download-url", server.url]
-        todo.append(([*options, *urls, *atlas], str(tmp_path / f"out-{n}")))
-    command = [acquire_python, "-c", program, str(SCRIPT.parent), json.dumps(todo)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert not done.returncode, done.stderr
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == len(todo)
+        todo.append([tmp_path / f"out-{n}", *options, *urls, *atlas])
+    answers = asked(acquire_python, todo)
     for n, (options, expected) in enumerate(cases):
         assert answers[n][0] == 0, (options, answers[n])
         assert set(rows_of(tmp_path / f"out-{n}")) == expected, options
@@ -305,7 +310,7 @@ def test_no_service(ask, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_real_annotation_is_known_by_its_sha256(ask, real_data, server, tmp_path):
+def test_a_real_annotation_is_known_by_its_sha256(ask, real_data, tmp_path):
     status, _, said = ask("--atlas-from", real_data, "--limit", "1", atlas=True)
     assert status == 0, said
     assert (tmp_path / "out/atlas/annotation_25.nrrd").stat().st_size == 4035363

@@ -2,25 +2,14 @@
 
 import json
 import re
-import subprocess
 
 import pytest
 from allen_server import AllenServer
-from test_ask import METADATA, SCRIPT, acquire_python, rows_of  # noqa: F401
+from test_ask import METADATA, acquire_python, asked, rows_of  # noqa: F401
 
 pytestmark = pytest.mark.server
 
 FIRST, OTHER = 101, 103
-PROGRAM = (
-    "import contextlib, io, json, sys\n"
-    "sys.path.insert(0, sys.argv[1]); import ask_allen, ask_files\n"
-    "ask_files.METER.wait = lambda s: None\n"
-    "for arguments in json.loads(sys.argv[2]):\n"
-    "    said = io.StringIO()\n"
-    "    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):\n"
-    "        status = ask_allen.main(arguments)\n"
-    "    print(json.dumps([status, said.getvalue()]))\n"
-)
 
 
 def record(**changed):
@@ -100,16 +89,12 @@ def test_odd_answers(acquire_python, tmp_path, record_property):  # noqa: F811
     cases = [*ODD_RECORDS.items(), *ODD_LINKS.items()]
     with OddServer(sections, METADATA) as server:
         todo = [
-            [str(tmp_path / f"{n}"), "--no-atlas", "--base-url", f"{server.url}/case-{n}"]
+            [tmp_path / f"{n}", "--no-atlas", "--base-url", f"{server.url}/case-{n}"]
             + ["--download-url", server.url, "--experiments", f"{FIRST},{OTHER}"]
             for n in range(len(cases))
         ]
-        command = [acquire_python, "-c", PROGRAM, str(SCRIPT.parent), json.dumps(todo)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert not done.returncode, done.stderr
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+        answers = asked(acquire_python, todo)
     for n, ((name, (_, expected)), (status, said)) in enumerate(zip(cases, answers, strict=True)):
-        assert "Traceback" not in said, name
         rows = rows_of(tmp_path / f"{n}")
         if expected is None:
             assert (status, rows) == (2, None), name

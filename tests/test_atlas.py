@@ -312,10 +312,10 @@ def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
             (json.dumps(flat(lambda p, i: [i, 1])).encode(), "2 has a path that ends in 1"),
         ],
         "annotation_25.nrrd": [
-            (LFS, "a pointer of Git LFS; run git lfs pull"),
+            (LFS, "a pointer to content that was not fetched; run git lfs pull"),
             (good["annotation_25.nrrd"][:-500], "."),
         ],
-        "average_template_25_ap001-002.tif": [(LFS, "Git LFS")],
+        "average_template_25_ap001-002.tif": [(LFS, "git lfs pull")],
     }
     for name, contents in spoilt.items():
         for content, words in contents:

@@ -1,7 +1,6 @@
 """Registered brains, acquired or a lab's own, become a profile's cohort by parameters alone."""
 
 import json
-import os
 import shutil
 
 import numpy as np
@@ -13,7 +12,7 @@ from brainvae_core import prepare
 from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
 from brainvae_core.cohorts.allen import keep
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
-from brainvae_core.cohorts.read import line_digest
+from brainvae_core.disk import digest_of
 from brainvae_core.prepare import lab_brains, prepare_cohort
 from brainvae_core.settings import Settings
 
@@ -100,28 +99,6 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
 
 
 @atlas_of_the_brains
-@pytest.mark.slow
-def test_other_switches_brains_or_atlas_make_another_cohort(own, tmp_path):
-    atlas = tmp_path / "atlas" / "deep"
-    atlas.mkdir(parents=True)
-
-    def made(**change):
-        prepare_cohort(told(tmp_path, brains=str(own), atlas=str(atlas.parent), **change))
-        return len(list((tmp_path / "data").glob("[!.]*")))
-
-    assert made() == made() == 1
-    changes = ({"clip_pixels": False}, {"outlier_limit": 5.0}, {"cohort.seed": 1})
-    assert [made(**change) for change in changes] == [2, 3, 4]
-    np.save(own / "mouse-00.npy", np.load(own / "mouse-00.npy") + 1)
-    os.utime(own / "mouse-00.npy", ns=(0, 1))
-    assert made() == 5
-    (atlas / "annotation_25.nrrd").write_text("another")
-    assert made() == 6
-    (atlas / "notes.txt").write_text("nothing of the atlas")
-    assert made() == 6
-
-
-@atlas_of_the_brains
 def test_brains_that_are_dropped_leave_enough(own, brains, tmp_path):
     np.save(own / "mouse-05.npy", brains[0][5] * (np.arange(456) > 228))
     p = told(tmp_path, brains=str(own), outlier_limit=20.0)
@@ -172,7 +149,7 @@ def test_the_same_sections_acquired_otherwise_are_the_same_cohort_byte_for_byte(
     for line in lines:
         del line["line_sha256"]
         line["date"] = "2026-01-01T00:00:00+00:00"
-        line["line_sha256"] = line_digest(line)
+        line["line_sha256"] = digest_of(line)
     (other / "manifest.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines[::-1]))
     files = []
     for folder in (acquired, other):

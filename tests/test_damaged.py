@@ -95,7 +95,7 @@ SEEN = Seen()
 sys.addaudithook(SEEN)
 
 
-def damaged(kind, folder, rng):
+def damaged(folder, rng):
     """Damage one file of a folder; what was done, and the file."""
     files = sorted(f for f in folder.rglob("*") if f.is_file() and ".locks" not in f.parts)
     file = files[rng.integers(len(files))]
@@ -150,7 +150,7 @@ def damage_case(kind, number) -> tuple[str, str]:
     with tempfile.TemporaryDirectory(prefix="damaged-") as place:
         os.chmod(place, 0o755)
         folder = Path(shutil.copytree(example(kind), Path(place, "damaged-folder"), symlinks=True))
-        how, file = damaged(kind, folder, rng)
+        how, file = damaged(folder, rng)
         if how == "unreadable" and not nobody_reaches_the_project():
             return "left out", how
         try:

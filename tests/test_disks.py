@@ -41,7 +41,7 @@ def command(main, *arguments):
         return main(*arguments) or 0
     except SystemExit as end:
         told = end.code
-    except (OSError, allen.StorageError) as error:
+    except OSError as error:
         told = f"error: {error}"
     print(told, file=sys.stderr)
     return 1

@@ -3,13 +3,12 @@
 import hashlib
 import json
 import os
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from lab_folder import TURNS
-from scipy.ndimage import gaussian_filter, shift
+from lab_folder import TURNS, asymmetric_brains
+from scipy.ndimage import shift
 
 from brainvae_core import prepare
 from brainvae_core.cohorts import (
@@ -85,12 +84,21 @@ def test_another_content_is_another_cohort(p, tmp_path, change):
     assert cohort_folder(p) != before
 
 
+SWITCHES = {"clip_pixels": False, "outlier_limit": 5.0, "cohort.seed": 1}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_another_switch_is_another_cohort(p, name):
+    assert cohort_folder(p.changed({name: SWITCHES[name]})) != cohort_folder(p)
+
+
 def test_the_same_content_is_the_same_cohort_and_another_labs_folder_is_not(p, tmp_path):
     before = cohort_folder(p)
     for file in files_below(tmp_path / "A", "*.npy", "*.tiff"):
         os.utime(file)
     (tmp_path / "A/store/m0/downsampled.tiff").write_bytes(b"what no cohort reads")
     (tmp_path / "A/brains/.DS_Store").write_bytes(b"nor this")
+    (tmp_path / "far/notes.txt").write_text("nothing of the atlas")
     assert cohort_folder(p) == before
     others = [p.changed({"brains": str(farm(tmp_path, *of))}) for of in (("B", 3, 1), ("C",))]
     of_b, again = map(cohort_folder, others)
@@ -152,12 +160,8 @@ SHAPE = (80, 112)
 
 @pytest.fixture(scope="module")
 def asymmetric():
-    """An atlas whose midline lies off the grid's, as the CCF's does, and brains on it."""
-    drawn, rng = drawn_atlas().resampled(SHAPE), np.random.default_rng(0)
-    atlas = replace(drawn, template=shift(drawn.template, [0, 0.3], order=1))
-    shading = gaussian_filter(rng.normal(size=(24, *SHAPE)), (0, 10, 10))
-    noise = rng.normal(0, 0.02, (24, *SHAPE))
-    return atlas, np.maximum(atlas.template * (1 + 0.15 * shading / shading.std() + noise), 0)
+    atlas, images = asymmetric_brains(24, 1, 0.3, 0.15)
+    return atlas, np.maximum(images, 0)
 
 
 @pytest.mark.parametrize("how", TURNS)

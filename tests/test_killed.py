@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import psutil
 import pytest
 from allen_server import AllenServer
@@ -124,7 +123,7 @@ class Commands:
         own = PROFILE.replace("40,", "80,", 1) if kind == "report" else PROFILE
         (folder / "tiny.yaml").write_text(own.format(folder))
         if kind == "acquisition":
-            asked_folder(self.allen, folder / "acquired")
+            self.allen.asked_folder(folder / "acquired", [*SECTIONS])
         if kind == "release":
             sections = simulate(n_brains=20, shape=(40, 56), seed=3).images
             np.save(folder / "array.npy", on_their_side(sections))
@@ -142,15 +141,6 @@ class Commands:
             self.seconds[kind] = self.took
             self.whole[kind] = written(folder)
         return self.whole[kind]
-
-
-def asked_folder(server, folder):
-    """A folder as asking the service leaves it."""
-    folder.mkdir()
-    table = pd.DataFrame({"id": [*SECTIONS], "sex": "F", "strain": "A", "transgenic_line": ""})
-    table["injection_volume"], table["refused"] = 0.1, ""
-    table["url"] = [server.volume_url(i) for i in SECTIONS]
-    table.to_csv(folder / "experiments.csv", index=False)
 
 
 def said(folder):

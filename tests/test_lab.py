@@ -1,7 +1,6 @@
 """A lab's brains beside a reference: on its greys, and told where they are of another kind."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +8,9 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab_folder import TURNS, write_lab
+from lab_folder import TURNS, asymmetric_brains, write_lab
 from refusals import refused
-from scipy.ndimage import gaussian_filter, shift
+from scipy.ndimage import shift
 
 from brainvae_core.cohorts import (
     Cohort,
@@ -81,7 +80,7 @@ def test_brains_come_out_as_each_section_does_and_keep_what_is_known_of_them(ref
     assert len(one) == 1 and one.name == "mouse" and "split" not in one.metadata
 
 
-def test_a_brain_of_the_reference_comes_out_as_it_is_there(lab):
+def test_a_brain_of_the_reference_comes_out_as_it_is_there():
     raw = simulate(30, shape=SHAPE, seed=4).images * 800
     reference = preprocess(raw, table(30), drawn_atlas(), shape=SHAPE, seed=0)
     brains = comparable_brains(raw, table(30), reference)
@@ -187,11 +186,8 @@ def test_the_fit_is_the_correlation_with_the_mean_brain(reference, lab):
 @pytest.fixture(scope="module")
 def asymmetric():
     """A reference and nine sections, on an atlas whose midline lies off the grid's."""
-    drawn, rng = drawn_atlas().resampled(SHAPE), np.random.default_rng(0)
-    atlas = replace(drawn, template=0.7 * shift(drawn.template, [0, 0.4], order=1))
-    shading = gaussian_filter(rng.normal(size=(39, *SHAPE)), (0, 10, 10))
-    noise = rng.normal(0, 0.02, (39, *SHAPE))
-    images = np.clip(atlas.template * (1 + 0.1 * shading / shading.std() + noise), 0, 1)
+    atlas, images = asymmetric_brains(39, 0.7, 0.4, 0.1)
+    images = images.clip(0, 1)
     return Cohort(images[:30], table(30), atlas).with_split(0), images[30:]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from refusals import refused
+from test_volumes import affine_of, turned
 
 from brainvae_core.cohorts import read_section, read_sections
 
@@ -36,12 +37,8 @@ def brainreg_folder(folder, image=VOLUME, atlas="allen_mouse_200um", name="downs
     return folder
 
 
-def save_nifti(path, volume=VOLUME, spacing_mm=0.2, codes="PIL", order=(0, 1, 2)):
-    affine = np.zeros((4, 4))
-    affine[3, 3] = 1
-    for i, (axis, sign) in enumerate(nib.orientations.axcodes2ornt(codes)):
-        affine[int(axis), i] = sign * spacing_mm
-    nib.save(nib.Nifti1Image(volume, affine), path)
+def save_nifti(path, volume=VOLUME, axes="asr"):
+    nib.save(nib.Nifti1Image(volume, affine_of(axes, 0.2)), path)
     return path
 
 
@@ -53,6 +50,11 @@ def save_nrrd(path, volume=VOLUME, spacing=200.0):
 
 def save_tiff(path, volume=VOLUME, **options):
     tifffile.imwrite(path, volume, photometric="minisblack", **options)
+    return path
+
+
+def save_array(path):
+    (np.savez if path.suffix == ".npz" else np.save)(path, VOLUME[20])
     return path
 
 
@@ -84,26 +86,18 @@ def test_a_plane_between_two_is_between_them(tmp_path):
     np.testing.assert_allclose(read_section(path, 527), enlarged(VOLUME[65]), rtol=1e-5)
 
 
-def turned(code):
-    """The volume with its axes as a code says."""
-    order = ["ap si rl".find(letter) // 3 for letter in code]
-    flips = tuple(slice(None, None, -1 if letter in "pil" else 1) for letter in code)
-    return np.ascontiguousarray(VOLUME.transpose(order)[flips])
-
-
 @pytest.mark.parametrize("code", ["asr", "psl", "lip", "ira"])
 def test_an_orientation_wins_over_the_header(tmp_path, code):
-    volume = turned(code)
+    volume = np.ascontiguousarray(turned(code, VOLUME)[0])
     for path in (
         save_tiff(tmp_path / "a.tif", volume),
-        save_nifti(tmp_path / "lies.nii", volume, codes="RAS"),
+        save_nifti(tmp_path / "lies.nii", volume, "lpi"),
         save_nrrd(tmp_path / "a.nrrd", volume),
         brainreg_folder(tmp_path / "mouse", volume),
     ):
         found = read_section(path, PLANE, orientation=code)
         np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5, atol=0.01)
-    codes = code.translate(str.maketrans("apsirl", "PAISLR"))
-    found = read_section(save_nifti(tmp_path / "true.nii", volume, codes=codes), PLANE)
+    found = read_section(save_nifti(tmp_path / "true.nii", volume, code), PLANE)
     np.testing.assert_allclose(found, enlarged(VOLUME[20]), rtol=1e-5)
 
 
@@ -259,18 +253,13 @@ def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
         read_section(tmp_path / "none.tif")
 
 
-def saved(path, array=VOLUME[20]):
-    np.savez(path, array) if path.suffix == ".npz" else np.save(path, array)
-    return path
-
-
 FILES = {name: SOURCES[name] for name in SOURCES if name not in ("brainreg", "a channel")} | {
     "big tif": lambda folder: save_tiff(folder / "a.tif", bigtiff=True),
     "OME tif": lambda folder: save_tiff(folder / "a.tif", ome=True),
     "page after page": lambda folder: save_tiff(folder / "a.tif", metadata=None, rowsperstrip=1),
     "section.tif": lambda folder: save_tiff(folder / "a.tif", VOLUME[20]),
-    "npy": lambda folder: saved(folder / "a.npy"),
-    "npz": lambda folder: saved(folder / "a.npz"),
+    "npy": lambda folder: save_array(folder / "a.npy"),
+    "npz": lambda folder: save_array(folder / "a.npz"),
 }
 
 

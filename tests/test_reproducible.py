@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from brainvae_core import figures, metrics, results
-from brainvae_core.cohorts import open_cohort, simulate, simulate_freeform
+from brainvae_core.cohorts import SIMULATORS, open_cohort, simulate
 from brainvae_core.fields import both_directions, null_divergence, scored_field
 from brainvae_core.models import (
     BASELINES,
@@ -29,7 +29,7 @@ from brainvae_core.models import (
 )
 from brainvae_core.settings import Settings
 
-SIMULATORS = (simulate, simulate_freeform)
+SIMULATED = ("planted", "freeform")
 SHAPE, ROIS = (40, 56), ("SSp", "HPF", "STR", "TH")
 STEPS = {"batch_size": 8, "precision": "float32"}
 GROWING = BetaVAEConfig(latent_dim=3, steps="20x28: 8, 40x56: 8", **STEPS)
@@ -56,16 +56,16 @@ OLD = {
 
 def brains(simulator):
     """A small cohort with artefacts."""
-    return simulator(40, shape=SHAPE, artefact_share=0.3, seed=3)
+    return SIMULATORS[simulator].cohort(40, shape=SHAPE, artefact_share=0.3, seed=3)
 
 
 def make(folder: Path) -> None:
     """Cohorts, fits, tables, fields, intervals and a figure, as files of a folder."""
     found = {}
-    for simulator in SIMULATORS:
+    for simulator in SIMULATED:
         cohort = brains(simulator)
-        found[f"images, {simulator.__name__}"] = cohort.images
-        cohort.save(folder / simulator.__name__)
+        found[f"images, {simulator}"] = cohort.images
+        cohort.save(folder / simulator)
     fits = fit_all(cohort, CONFIGS, folder / "runs", "cpu")
     found |= analysed(cohort, fits)
     places = {f"places.{n}": str(folder / n) for n in ("data", "runs", "results")}
@@ -100,8 +100,8 @@ def analysed(cohort, fits) -> dict[str, np.ndarray]:
 
 def again(folder: Path) -> dict[str, np.ndarray]:
     """What has to be near: cohorts and PCA anew, and all that is read of a folder's VAE."""
-    cohorts = {simulator.__name__: brains(simulator) for simulator in SIMULATORS}
-    kept = open_cohort(folder / "simulate_freeform")
+    cohorts = {simulator: brains(simulator) for simulator in SIMULATED}
+    kept = open_cohort(folder / "freeform")
     (vae,) = (folder / "runs").glob(f"{GROWING.label}-*")
     train = kept.split("train").images
     pca = SimpleNamespace(config=CONFIGS[1], model=PCA.fit(train, CONFIGS[1].latent_dim))

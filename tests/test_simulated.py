@@ -12,12 +12,12 @@ from scipy.ndimage import binary_dilation, map_coordinates
 from brainvae_core.cohorts import (
     FACTORS,
     FREEFORM_FACTORS,
+    SIMULATORS,
     SMOOTH_FACTORS,
     ccf_atlas,
     drawn_atlas,
     freeform,
     simulate,
-    simulate_freeform,
     simulated,
 )
 from brainvae_core.cohorts.atlas import block_mean
@@ -38,20 +38,7 @@ from brainvae_core.cohorts.simulated import (
 )
 
 SHAPE = (80, 112)
-# simulate, render, factors, module, what is no factor in it
-ANATOMICAL = (
-    simulate,
-    simulated.ANATOMICAL.rendered,
-    FACTORS,
-    simulated,
-    {"TEXTURE": {}, "NOISE": 0},
-)
-BARE = {"LIGHT": 0, "STREAKS": 0, "NOISE": 0}
-FREEFORM = (simulate_freeform, freeform.FREEFORM.rendered, FREEFORM_FACTORS, freeform, BARE)
-SMOOTH = (freeform.SMOOTH.cohort, freeform.SMOOTH.rendered, SMOOTH_FACTORS, freeform, BARE)
-each_simulator = pytest.mark.parametrize(
-    "kind", [ANATOMICAL, FREEFORM, SMOOTH], ids=["one", "freeform", "smooth"]
-)
+each_simulator = pytest.mark.parametrize("name", SIMULATORS)
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +48,16 @@ def atlas():
 
 def section(atlas, **values):
     """By factors alone: ``section(atlas, brain_width=2)``."""
-    kinds = (ANATOMICAL, FREEFORM, SMOOTH)
-    _, render, names, *_ = next(kind for kind in kinds if set(values) <= {*kind[2]})
-    factors = pd.DataFrame(0.0, index=[0], columns=list(names), dtype=np.float32)
-    return render(factors.assign(**values), atlas)[0]
+    simulator = next(s for s in SIMULATORS.values() if set(values) <= {*s.factors})
+    factors = pd.DataFrame(0.0, index=[0], columns=list(simulator.factors), dtype=np.float32)
+    return simulator.rendered(factors.assign(**values), atlas)[0]
 
 
 # ---- what they share ----
 
 # Mean, deviation, mean difference of neighbouring brains, and how a fixed pattern fits each.
 RECORDED = {
-    "one": {
+    "planted": {
         "factors": (0.040557, 0.932427, 1.06898, 4.09465),
         "clean": (0.271953, 0.215259, 0.0636263, 0.00382723),
         "images": (0.2655, 0.214384, 0.0739727, 0.00368365),
@@ -94,9 +80,9 @@ RECORDED = {
 
 @pytest.mark.promise("a seed makes the cohort that it always made")
 @each_simulator
-def test_a_seed_makes_the_cohort_that_it_always_made(kind, request):
-    cohort = kind[0](24, shape=(160, 224), artefact_share=0.5, seed=3)
-    for part, expected in RECORDED[request.node.callspec.id].items():
+def test_a_seed_makes_the_cohort_that_it_always_made(name):
+    cohort = SIMULATORS[name].cohort(24, shape=(160, 224), artefact_share=0.5, seed=3)
+    for part, expected in RECORDED[name].items():
         values = np.asarray(getattr(cohort, part), dtype=float)
         pattern = np.cos(np.arange(values[0].size).reshape(values.shape[1:]) * 0.37)
         fits = (values * pattern).reshape(len(values), -1).mean(axis=1)
@@ -105,19 +91,20 @@ def test_a_seed_makes_the_cohort_that_it_always_made(kind, request):
 
 
 @each_simulator
-def test_what_is_rendered_is_the_cohort_without_what_is_no_factor(kind, atlas, monkeypatch):
-    simulated_by, render, names, module, nuisances = kind
-    n = CHUNK + 3
-    cohort = simulated_by(n, shape=SHAPE, artefact_share=0.2, seed=5)
+def test_what_is_rendered_is_the_cohort_without_what_is_no_factor(name, atlas, monkeypatch):
+    n, simulator = CHUNK + 3, SIMULATORS[name]
+    names, render = simulator.factors, simulator.rendered
+    cohort = simulator.cohort(n, shape=SHAPE, artefact_share=0.2, seed=5)
     found = render(cohort.factors, atlas)
     rest = (cohort.clean - found)[:, atlas.brain_mask]  # noise around it is clipped at 0
     assert found.shape == (n, *SHAPE) and found.dtype == np.float32
     assert abs(rest.mean()) < 2e-3 and 0.02 < rest.std() < 0.06
     np.testing.assert_array_equal(render(cohort.factors.iloc[:, ::-1], atlas), found)
     np.testing.assert_allclose(section(atlas, **{names[0]: 0}), 0.75 * atlas.template, atol=1e-6)
-    for name, value in nuisances.items():
-        monkeypatch.setattr(module, name, value)
-    bare = simulated_by(n, shape=SHAPE, artefact_share=0, seed=2)
+    module = simulated if name == "planted" else freeform
+    for nuisance in {"TEXTURE", "LIGHT", "STREAKS", "NOISE"} & {*vars(module)}:
+        monkeypatch.setattr(module, nuisance, {} if nuisance == "TEXTURE" else 0)
+    bare = simulator.cohort(n, shape=SHAPE, artefact_share=0, seed=2)
     np.testing.assert_array_equal(bare.images, render(bare.factors, atlas))
     with pytest.raises(KeyError, match=names[-1]):
         render(cohort.factors.drop(columns=names[-1]), atlas)
@@ -126,10 +113,11 @@ def test_what_is_rendered_is_the_cohort_without_what_is_no_factor(kind, atlas, m
 @pytest.mark.promise("a seed makes the cohort that it always made")
 @each_simulator
 @pytest.mark.parametrize("n", [2, CHUNK, 2 * CHUNK + 3])
-def test_every_brain_is_drawn_whatever_the_number_and_a_seed_draws_it_again(kind, n):
-    cohort, again, other = (kind[0](n, shape=(40, 56), seed=seed) for seed in (0, 0, 4))
+def test_every_brain_is_drawn_whatever_the_number_and_a_seed_draws_it_again(name, n):
+    simulator = SIMULATORS[name]
+    cohort, again, other = (simulator.cohort(n, shape=(40, 56), seed=seed) for seed in (0, 0, 4))
     assert cohort.images.shape == cohort.clean.shape == (n, 40, 56)
-    assert tuple(cohort.factors) == kind[2]
+    assert tuple(cohort.factors) == simulator.factors
     inside = cohort.clean[:, cohort.atlas.brain_mask].mean(axis=1)
     assert inside.min() > 0.2 and len(np.unique(inside)) == n  # nobody twice
     assert cohort.fingerprint == again.fingerprint != other.fingerprint
@@ -138,9 +126,9 @@ def test_every_brain_is_drawn_whatever_the_number_and_a_seed_draws_it_again(kind
 
 @each_simulator
 @pytest.mark.slow
-def test_it_works_on_the_real_slice(kind, real_data):
+def test_it_works_on_the_real_slice(name, real_data):
     atlas = ccf_atlas(real_data)
-    cohort = kind[0](20, atlas, SHAPE, artefact_share=0.3, seed=0)
+    cohort = SIMULATORS[name].cohort(20, atlas, SHAPE, artefact_share=0.3, seed=0)
     assert cohort.images.shape == (20, *SHAPE) and cohort.atlas.terms == atlas.terms
     template = 0.75 * cohort.atlas.template
     assert np.corrcoef(cohort.clean.mean(axis=0).ravel(), template.ravel())[0, 1] > 0.98
@@ -175,7 +163,7 @@ def test_factors_are_standard_normal_and_depend_on_the_covariates_they_should():
 
 
 def test_freeform_factors_have_unit_variance_and_are_not_gaussian():
-    many_free = simulate_freeform(2000, shape=(40, 56), artefact_share=0, seed=1)
+    many_free = freeform.FREEFORM.cohort(2000, shape=(40, 56), artefact_share=0, seed=1)
     factors = many_free.factors
     assert factors.mean().abs().max() < 4 / np.sqrt(len(factors))
     assert (factors.std() - 1).abs().max() < 0.04
@@ -331,8 +319,9 @@ def test_tissue_moves_the_way_its_map_says_and_as_far(atlas):
 
 @each_simulator
 @pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.4, 15), (1, 37)])
-def test_any_share_is_kept_in_equal_numbers(kind, share, expected):
-    metadata = kind[0](37, shape=(40, 56), artefact_share=share, seed=0).metadata
+def test_any_share_is_kept_in_equal_numbers(name, share, expected):
+    cohort = SIMULATORS[name].cohort(37, shape=(40, 56), artefact_share=share, seed=0)
+    metadata = cohort.metadata
     corrupted = metadata["artefact"] != "none"
     counts = metadata["artefact"][corrupted].value_counts()
     every_kind = counts.reindex(["leak", "breakage", "grid"], fill_value=0)
@@ -341,8 +330,8 @@ def test_any_share_is_kept_in_equal_numbers(kind, share, expected):
 
 
 @each_simulator
-def test_images_are_clean_but_for_their_masked_artefacts_and_leaks_lie_where_injected(kind):
-    cohort = kind[0](300, shape=SHAPE, artefact_share=0.2, seed=5)
+def test_images_are_clean_but_for_their_masked_artefacts_and_leaks_lie_where_injected(name):
+    cohort = SIMULATORS[name].cohort(300, shape=SHAPE, artefact_share=0.2, seed=5)
     change = np.abs(cohort.images - cohort.clean)
     assert np.array_equal(cohort.artefact_masks, change > 0.02)
     corrupted = (cohort.metadata["artefact"] != "none").to_numpy()
@@ -367,13 +356,12 @@ def test_images_are_clean_but_for_their_masked_artefacts_and_leaks_lie_where_inj
 
 
 @each_simulator
-def test_what_cannot_be_simulated_is_refused(kind, atlas, request):
-    share, make = r"^artefact_share=.* is outside \[0, 1\]$", kind[0]
+def test_what_cannot_be_simulated_is_refused(name, atlas):
+    share, make = r"^artefact_share=.* is outside \[0, 1\]$", SIMULATORS[name].cohort
     cases = [(f"^n_brains={n}: a cohort has at least 2 brains$", make, n) for n in (1, 0, -3)]
     cases += [(share, make, 4, None, None, value) for value in (-0.1, 1.5, np.nan)]
     cases += [("320×448 to 100×140.*160×224, 80×112", make, 4, None, (100, 140))]
-    regions = {"one": ("VS", "Isocortex", "HPF", "TH", "HY"), "freeform": ("SSp", "HPF")}
-    name = request.node.callspec.id
+    regions = {"planted": ("VS", "Isocortex", "HPF", "TH", "HY"), "freeform": ("SSp", "HPF")}
     sides = ("both", "left") if name == "freeform" else ("both",)
     for region, side in product(regions.get(name, ()), sides):  # smooth fields ask for none
         cc = int(atlas.structures.set_index("acronym").loc["cc", "id"])

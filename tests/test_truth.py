@@ -15,7 +15,6 @@ from brainvae_core.cohorts import (
     PlantedModel,
     drawn_atlas,
     simulate,
-    simulate_freeform,
 )
 from brainvae_core.cohorts.freeform import FREEFORM, SMOOTH
 from brainvae_core.cohorts.simulated import ANATOMICAL
@@ -264,7 +263,7 @@ def test_nonsense_is_refused_by_name(planted, images, factors, masks):
 
 SIMULATORS = {
     "anatomical": (simulate, FACTORS, ANATOMICAL.rendered, 3.0),
-    "freeform": (simulate_freeform, FREEFORM_FACTORS, FREEFORM.rendered, 1.7),
+    "freeform": (FREEFORM.cohort, FREEFORM_FACTORS, FREEFORM.rendered, 1.7),
     "smooth": (SMOOTH.cohort, SMOOTH_FACTORS, SMOOTH.rendered, 1.7),
 }
 SECTION = (80, 112)

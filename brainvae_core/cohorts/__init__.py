@@ -24,7 +24,6 @@ from brainvae_core.cohorts.freeform import (
     SIMULATORS,
     SMOOTH_FACTORS,
     PlantedModel,
-    simulate_freeform,
 )
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
 from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part

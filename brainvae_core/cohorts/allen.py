@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -36,7 +36,6 @@ from brainvae_core.cohorts.read import (
     Ledger,
     checksums,
     is_kept,
-    line_digest,
     read_experiments,
     read_ledger,
     read_manifest,
@@ -46,7 +45,7 @@ from brainvae_core.cohorts.read import (
 )
 from brainvae_core.cohorts.volumes import SHAPE_25, in_atlas_space, read_volume
 from brainvae_core.cohorts.web import FetchError, Meter, Session, UnansweredError
-from brainvae_core.disk import alone, appearing, sha256_of, stoppable
+from brainvae_core.disk import alone, appearing, digest_of, sha256_of, stoppable
 
 IN_A_ROW = 10  # brains that could not be fetched, after which the service is taken to be down
 
@@ -67,7 +66,7 @@ def acquire(
     ``plane`` is an index on the AP axis of the 25 µm grid; of each zip ``resampled_<channel>`` is
     read, red being auto-fluorescence; ``rate_limit`` is bytes/s of all workers, ``timeout``
     and ``retries`` are `fetch_volume`'s. Raises `AcquisitionError` for what nothing can be acquired
-    with, `StorageError` where the folder takes no more; what was kept stays kept.
+    with, OSError where the folder takes no more; what was kept stays kept.
     """
     folder = Path(folder)
     _check_options(plane, channel, workers, rate_limit, retries, timeout)
@@ -75,10 +74,8 @@ def acquire(
     meter = Meter(rate_limit, sleep)
     with locked(folder), ThreadPoolExecutor(workers) as pool:
         agree(folder, plane, channel)
-        with writing(folder):
-            (folder / "sections").mkdir(exist_ok=True)
+        (folder / "sections").mkdir(exist_ok=True)
         manifest, whole, in_a_row = read_manifest(folder), 0, 0
-        add_digests(folder)
         list_checksums(folder, "experiments.csv", "request.json")
         kept = tuple(i for i in experiments if i in manifest and is_kept(folder, manifest[i]))
         refused = {i: why for i, why in without_address(experiments).items() if i not in kept}
@@ -192,28 +189,10 @@ def check_order(voxels: np.ndarray) -> None:
 # ---- writing ----
 
 
-class StorageError(Exception):
-    """The disk does not take what comes (full, read-only): trying on is no use."""
-
-
-@contextmanager
-def writing(path):
-    """Tell errors of the local disk from those of the network: OSError becomes StorageError."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path} ({error.strerror or error}); what was kept stays kept: make room "
-            "or make the folder writable, then run the same command again"
-        ) from error
-
-
 @contextmanager
 def locked(folder: Path):
     """One acquisition a folder; the lock ends with its process, however that ends."""
-    with ExitStack() as stack:
-        with writing(folder):
-            lock = stack.enter_context(alone(folder / "acquisition"))
+    with alone(folder / "acquisition") as lock:
         if not lock:
             raise AcquisitionError(f"another acquisition is at work in {folder}")
         yield lock
@@ -240,23 +219,10 @@ def keep(folder: Path, section: np.ndarray, facts: dict):
     _write(section_path(folder, facts["id"]), content.getvalue())
     sha256 = hashlib.sha256(content.getvalue()).hexdigest()
     facts = {**facts, "date": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": sha256}
-    facts["line_sha256"] = line_digest(facts)
+    facts["line_sha256"] = digest_of(facts)
     path = folder / "manifest.jsonl"
     before = path.read_bytes() if path.exists() else b""
     _write(path, before[: before.rfind(b"\n") + 1] + json.dumps(facts).encode() + b"\n")
-
-
-def add_digests(folder: Path):
-    """Make an acquisition of format 1, whose manifest was just read, one of the present format."""
-    request, path = folder / "request.json", folder / "manifest.jsonl"
-    asked = json.loads(request.read_bytes())
-    if asked["format"] == ACQUISITION_FORMAT:
-        return
-    if path.exists():
-        whole = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-        lines = [{"line_sha256": line_digest(facts)} | facts for facts in whole]
-        _write(path, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
-    _write(request, (json.dumps(asked | {"format": ACQUISITION_FORMAT}) + "\n").encode())
 
 
 def list_checksums(folder: Path, *names: str, without: str = ""):
@@ -265,8 +231,7 @@ def list_checksums(folder: Path, *names: str, without: str = ""):
     That of a table about to be written is taken away: no end between the two tells of damage.
     """
     known = checksums(folder)
-    with writing(folder):
-        new = known | {name: sha256_of(folder / name) for name in names}
+    new = known | {name: sha256_of(folder / name) for name in names}
     new.pop(without, None)
     if new != known:
         _write(folder / CHECKSUMS, (json.dumps(new, indent=1) + "\n").encode())
@@ -274,7 +239,7 @@ def list_checksums(folder: Path, *names: str, without: str = ""):
 
 def _write(path, content):
     """All of the file or nothing of it."""
-    with writing(path), appearing(path) as beside:
+    with appearing(path) as beside:
         beside.write_bytes(content)
 
 
@@ -291,8 +256,7 @@ def _ask(python, folder, options):
             f"no acquisition environment at {python}; make it as the README says, name its python "
             "with --acquire-python, or give --no-ask where experiments.csv is there"
         )
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as lock:
         list_checksums(folder, without="experiments.csv")
         command = [python, Path(__file__).with_name("ask_allen.py"), folder, *options]
@@ -338,8 +302,12 @@ def main(arguments=None) -> int:
             agree(folder, own.plane, own.channel)
         refused = 0 if no_ask else _ask(python, folder, asking)
         ledger = acquire(folder, **options)
-    except (AcquisitionError, StorageError) as error:
+    except AcquisitionError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # the disk's: what fails of the network is told of its brain
+        said = f"{error.filename or folder}: {error.strerror or error}; what was kept stays kept"
+        print(f"error: {said}: see to room and permission, then run it again", file=sys.stderr)
         return 2
     print(ledger)
     return max(refused, int(len(ledger.kept) < len(ledger.asked)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -12,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from traceback import walk_tb
 
-from brainvae_core.disk import SETTLED_NS, appearing
+from brainvae_core.disk import SETTLED_NS, appearing, digest_of, sha256_of
 
 STARTS = {  # the first bytes of every format
     ".npy": (b"\x93NUMPY",),
@@ -69,8 +68,8 @@ def damage(path: Path, error: Exception) -> str:
     text = begins.lstrip().lower()
     if not text or text.startswith(b"<"):
         return f"it is {'a web page' if text else 'empty'}; fetch it again"
-    if text.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS; run git lfs pull"
+    if why := not_fetched(path):
+        return f"it is {why}"
     found = [end for end in STARTS if path.name.lower().endswith(end)]
     if found and not begins.startswith(STARTS[found[-1]]):
         return f"it is no {found[-1]} file: it begins with {begins[:8]!r}"
@@ -100,7 +99,7 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
     known = Path(known)
     try:
         kept = json.loads(known.read_bytes())
-        before = kept["files"] if kept["sha256"] == _digest(kept["files"]) else {}
+        before = kept["files"] if kept["sha256"] == digest_of(kept["files"]) else {}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         before = {}
     hashes, after = [], dict(before)
@@ -111,8 +110,7 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
             state = [stat.st_dev, stat.st_ino, stat.st_size, *times]
             *same, sha256 = before.get(place) or [None]
             if same != state:
-                with file.open("rb") as content:
-                    sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+                sha256 = sha256_of(file)
         except OSError as error:  # whoever reads it says so
             hashes.append(str(error.strerror))
             continue
@@ -123,9 +121,5 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
         hashes.append(sha256)
     if after != before:
         with suppress(OSError), appearing(known) as beside:  # it only saves time
-            beside.write_text(json.dumps({"sha256": _digest(after), "files": after}))
+            beside.write_text(json.dumps({"sha256": digest_of(after), "files": after}))
     return hashes
-
-
-def _digest(files) -> str:
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()

@@ -4,6 +4,7 @@ A section is ``light · streaks · warp(template + added greys) + shot noise``. 
 covariate. *Free-form* factors are uniform or of two groups; each adds a grey to a region, or is a
 free-form deformation (a lattice of control points, interpolated by cubic B-splines). *Smooth*
 factors have heavy tails; each is a random field over the whole brain, of greys or of displacement.
+A seed makes the same clean brains at every resolution, but for their noise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import pandas as pd
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from brainvae_core.cohorts.atlas import Atlas
-from brainvae_core.cohorts.cohort import Cohort
 from brainvae_core.cohorts.simulated import (
     ANATOMICAL,
     INJECTED,
@@ -53,25 +53,6 @@ STREAKS = 0.06  # relative standard deviation
 STREAK_MM = (0.12, 0.6)  # correlation length down and across
 NOISE = 0.02  # grey values, of a white pixel of 0.05 mm; a larger pixel counts more photons
 DARK = 0.1  # grey value of the counts without light
-
-
-def simulate_freeform(
-    n_brains: int = 256,
-    atlas: Atlas | None = None,
-    shape: tuple[int, int] | None = None,
-    artefact_share: float = 0.15,
-    seed: int = 0,
-) -> Cohort:
-    """Draw a cohort by `FREEFORM_FACTORS`, in another way than `simulate`.
-
-    A seed makes the same clean brains at every resolution, but for their noise.
-
-    Parameters
-    ----------
-    n_brains, atlas, shape, artefact_share, seed
-        As for `simulate`; the slice must have SSp and HPF in its left half too.
-    """
-    return FREEFORM.cohort(n_brains, atlas, shape, artefact_share, seed)
 
 
 def added_maps(atlas: Atlas) -> dict[str, np.ndarray]:

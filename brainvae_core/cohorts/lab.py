@@ -8,14 +8,8 @@ import pandas as pd
 from brainvae_core.cohorts.artefacts import reference_brains
 from brainvae_core.cohorts.atlas import block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort, check_brains
-from brainvae_core.cohorts.greys import brain_brightness
-from brainvae_core.cohorts.orientation import turned_sections
-from brainvae_core.cohorts.preprocess import (
-    Preprocessing,
-    comparable_section,
-    copies_of,
-    on_grid,
-)
+from brainvae_core.cohorts.orientation import TURNED, turned_sections
+from brainvae_core.cohorts.preprocess import Preprocessing, copies_of, with_gain
 
 GAIN = "gain_to_reference"  # in the brains' table, beside a lab's own columns
 LEAST_FIT = 1 / 3  # of the median reference brain's fit: less is no section of this kind
@@ -51,9 +45,7 @@ def comparable_brains(
     preprocessing, images, gain = Preprocessing.of(reference), {}, {}
     for brain, section in zip(metadata.index, sections, strict=True):
         try:
-            images[brain] = comparable_section(section, atlas, preprocessing)
-            own = brain_brightness(on_grid(section, atlas), atlas.brain_mask)
-            gain[brain] = preprocessing.brightness / own
+            images[brain], gain[brain] = with_gain(section, atlas, preprocessing)
         except ValueError as error:
             refused[brain] = str(error)
     refused |= _copies(images, metadata, atlas)
@@ -167,16 +159,10 @@ def _turned(upright, is_down, usual, mean, atlas):
     images = np.concatenate([usual, mean[None, :, ::-1], upright])
     is_usual = np.arange(len(images)) < len(usual)
     # Where the mean brain's mirror image is not called mirrored, none of this reference can be.
-    found = turned_sections(images, atlas, is_usual)
-    mirrored = [how in ("mirrored", "rotated by 180°") for how in found]
-    is_told, is_mirrored = mirrored[len(usual)], mirrored[len(usual) + 1 :]
-    names = {
-        (False, False): "none" if is_told else UNTOLD,
-        (False, True): "mirrored",
-        (True, False): "upside down",
-        (True, True): "rotated by 180°",
-    }
-    return [names[bool(down), side] for down, side in zip(is_down, is_mirrored, strict=True)]
+    is_mirrored = np.isin(turned_sections(images, atlas, is_usual), TURNED[:, 1])
+    is_told, is_mirrored = is_mirrored[len(usual)], is_mirrored[len(usual) + 1 :]
+    names = TURNED if is_told else np.where(TURNED == "none", UNTOLD, TURNED)
+    return names[is_down.astype(int), is_mirrored.astype(int)].tolist()
 
 
 def _best_planes(images, planes, atlas):

@@ -19,6 +19,7 @@ OPPOSITE = str.maketrans("apsirl", "paislr")
 EDGE_UM = 100.0  # what is wider says little about the sides: shading, an injection
 SIDES_APART = 2.0  # robust standard deviations from 0 from which a cohort's sides are told
 SIDE_SPREAD = 0.05  # smallest that a spread of correlations counts as
+TURNED = np.array([["none", "mirrored"], ["upside down", "rotated by 180°"]])  # rows, columns
 # The TIFF tag 274 as a code: what its rows and columns come from; an image's left is the right.
 OF_TIFF_TAG = dict(enumerate(("sr", "sl", "il", "ir", "rs", "ls", "li", "ri"), 1))
 
@@ -148,8 +149,7 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     spread = 1.4826 * np.median(np.abs(size - np.median(size)))
     is_told = np.median(size) > SIDES_APART * max(spread, SIDE_SPREAD)
     is_mirrored = is_told & (sides < -np.median(size) / 2)
-    names = np.array([["none", "mirrored"], ["upside down", "rotated by 180°"]])
-    return names[turned.astype(int), is_mirrored.astype(int)].tolist()
+    return TURNED[turned.astype(int), is_mirrored.astype(int)].tolist()
 
 
 def upside_down(images: np.ndarray, atlas: Atlas) -> np.ndarray:

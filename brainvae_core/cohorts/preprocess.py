@@ -92,9 +92,15 @@ def comparable_section(
     preprocessing : Preprocessing
         ``Preprocessing.of(cohort)``, of whose brains each comes out as it is there.
     """
+    return with_gain(section, atlas, preprocessing)[0]
+
+
+def with_gain(section, atlas: Atlas, preprocessing: Preprocessing) -> tuple[np.ndarray, float]:
+    """As `comparable_section`, and by what its greys were multiplied."""
     section = on_grid(section, atlas)
-    section *= preprocessing.brightness / brain_brightness(section, atlas.brain_mask)
-    return _in_range(section, preprocessing.white)
+    gain = preprocessing.brightness / brain_brightness(section, atlas.brain_mask)
+    section *= gain
+    return _in_range(section, preprocessing.white), gain
 
 
 def preprocess(

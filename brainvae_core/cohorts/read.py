@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,10 @@ from brainvae_core.cohorts.volumes import (
     read_section,
     suffix_of,
 )
-from brainvae_core.disk import sha256_of
+from brainvae_core.disk import digest_of, sha256_of
 
 COMMAND = "python -m brainvae_core.cohorts.allen"
-ACQUISITION_FORMAT = 2  # 1, which is read too, had no checksums of tables and lines
+ACQUISITION_FORMAT = 2
 CHECKSUMS = "checksums.json"
 MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
 
@@ -148,6 +148,18 @@ class AcquisitionError(ValueError):
     """A folder or an option that nothing can be acquired with: one line with what to do."""
 
 
+@contextmanager
+def _told(path, instead):
+    """Whatever is wrong with a file of an acquisition as one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise AcquisitionError(f"{path} cannot be read ({error.strerror}); {instead}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise AcquisitionError(f"{path} is damaged ({why}); {instead}") from error
+
+
 @dataclass(frozen=True)
 class Ledger:
     """What became of every experiment asked for, by its id."""
@@ -220,12 +232,9 @@ def read_ledger(folder: str | Path) -> Ledger:
     kept = tuple(id for id in experiments if id in manifest and is_kept(folder, manifest[id]))
     refused = without_address(experiments)
     if (folder / "refused.csv").exists():
-        try:
+        with _told(folder / "refused.csv", "delete it"):
             table = pd.read_csv(folder / "refused.csv", dtype=str, keep_default_na=False)
             refused |= dict(zip(table["id"], table["reason"], strict=True))
-        except (KeyError, ValueError) as error:
-            said = f"{folder / 'refused.csv'} is damaged ({first_line(error)}); delete it"
-            raise AcquisitionError(said) from error
         check_listed(folder, "refused.csv", "delete it")
     refused = {id: why for id, why in refused.items() if id in experiments and id not in kept}
     moved, whole = (sum(manifest[id][k] for id in kept) for k in ("bytes", "zip_bytes"))
@@ -235,39 +244,30 @@ def read_ledger(folder: str | Path) -> Ledger:
 def read_request(folder: Path) -> tuple[int, str]:
     """The plane and channel that a folder is for."""
     path = folder / "request.json"
-    try:
+    with _told(path, "use another folder"):
         found = json.loads(path.read_bytes())
         version, own = found["format"], (found["plane"], found["channel"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AcquisitionError(f"{path} is damaged ({error}); use another folder") from error
-    if version not in (1, ACQUISITION_FORMAT):
-        raise AcquisitionError(
-            f"{path} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read: update it or "
-            "use another folder"
-        )
-    check_listed(folder, path.name, "use another folder")
+    if version != ACQUISITION_FORMAT:
+        said = f"{path} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read"
+        raise AcquisitionError(f"{said}: update it or use another folder")
     if type(own[0]) is not int or type(own[1]) is not str:
         raise AcquisitionError(f"{path} is damaged: {own!r:.60}; use another folder")
+    check_listed(folder, path.name, "use another folder")
     return own
 
 
 def checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of the tables of an acquisition, by name, as it left them."""
     path = folder / CHECKSUMS
-    try:
+    with _told(path, "delete it to take the tables as they are"):
         found = json.loads(path.read_bytes()) if path.exists() else {}
         return {name: str(sha256) for name, sha256 in found.items()}
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        said = f"{path} is damaged ({first_line(error)}); delete it to take the tables as they are"
-        raise AcquisitionError(said) from error
 
 
 def check_listed(folder: Path, name: str, instead: str) -> None:
     """Refuse a table that is not as an acquisition left it; one that it does not list is taken."""
-    try:
+    with _told(folder / name, instead):
         found = sha256_of(folder / name)
-    except OSError as error:
-        raise AcquisitionError(f"{folder / name} cannot be read ({error.strerror})") from error
     if checksums(folder).get(name, found) != found:
         raise AcquisitionError(
             f"{folder / name} is damaged, or was edited: it is not as it was left; {instead}, or "
@@ -280,17 +280,12 @@ def read_experiments(folder: Path) -> dict[str, tuple[str, str]]:
     path = folder / "experiments.csv"
     if not path.is_file():
         raise AcquisitionError(f"no {path}; run {COMMAND} {folder} without --no-ask")
-    try:
+    with _told(path, "remove it and ask again"):
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         ids = table["id"]
         if ids.duplicated().any() or not ids.str.fullmatch("[0-9]{1,18}").all():
-            raise ValueError("has ids that are no number or occur twice")
+            raise ValueError("it has ids that are no number or occur twice")
         found = dict(zip(ids, zip(table["url"], table["refused"], strict=True), strict=True))
-    except OSError as error:
-        raise AcquisitionError(f"{path} cannot be read ({error.strerror})") from error
-    except (KeyError, ValueError) as error:
-        said = f"has no column {error}" if isinstance(error, KeyError) else first_line(error)
-        raise AcquisitionError(f"{path} {said}; remove it and ask again") from error
     check_listed(folder, path.name, "remove it and ask again")
     return found
 
@@ -306,42 +301,24 @@ def read_manifest(folder: Path) -> dict[str, dict]:
     path = folder / "manifest.jsonl"
     if not path.exists():
         return {}
-    try:
+    with _told(path, "see to its permissions"):
         *lines, _ = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise AcquisitionError(f"{path} cannot be read ({error.strerror})") from error
     manifest = {}
     for number, line in enumerate(lines, 1):
-        try:
+        with _told(f"line {number} of {path}", "delete it"):
             facts = json.loads(line)
-            said = facts.pop("line_sha256", None)
-            if said != line_digest(facts) and not (said is None and _is_of_format_1(folder)):
+            if facts.pop("line_sha256") != digest_of(facts):
                 raise ValueError("it is not what was written")
             manifest[facts["id"]] = {key: facts[key] for key in MANIFEST}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise AcquisitionError(f"line {number} of {path} is damaged; delete it") from error
     return manifest
-
-
-def _is_of_format_1(folder):
-    try:
-        return json.loads((folder / "request.json").read_bytes())["format"] == 1
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
-
-
-def line_digest(facts: dict) -> str:
-    """What a line of the manifest says of itself."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def is_kept(folder: Path, facts: dict) -> bool:
     """Whether a manifest line's section is there, byte for byte."""
     try:
-        content = section_path(folder, facts["id"]).read_bytes()
+        return sha256_of(section_path(folder, facts["id"])) == facts["sha256"]
     except OSError:
         return False
-    return hashlib.sha256(content).hexdigest() == facts["sha256"]
 
 
 def section_path(folder: Path, id: str) -> Path:
