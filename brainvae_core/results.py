@@ -41,7 +41,7 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     rows = _known(p, about)
     missing, place = _missing(wanted, cohort, rows), _place(p, about)
     if missing:
-        fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together, True)
+        fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together)
         rows = _scored(p, name, cohort, about, fits)
     elif place.exists() and not whole(place):
         with alone(place):  # takes away what a kill left; nobody is waited for

@@ -96,14 +96,13 @@ def test_kept_runs_of_which_nothing_tells_the_cohort_are_refused(cohort, results
     about = json.loads(file.read_text())
     damages = {"identity": "0" * 64, "shape": [9, 40, 56], "name": "another", "sha256": ""}
     damaged = [json.dumps(about | {name: value}) for name, value in damages.items()]
+    damaged.append(json.dumps({k: v for k, v in about.items() if k != "sha256"}))
     for content in (*damaged, "", None):
         file.unlink(missing_ok=True)
         if content is not None:
             file.write_text(content)
         told = r"own/cohort\.json cannot be read .*; restore it from git"
         refused([(told, place_runs, cohort, results, tmp_path / "none")])
-    file.write_text(json.dumps({k: v for k, v in about.items() if k != "sha256"}))
-    assert len(place_runs(cohort, results, tmp_path / "earlier")) == 1  # without a checksum yet
 
 
 @pytest.mark.promise("kept models and tables are those of the fits, on any processor")

@@ -221,7 +221,6 @@ def test_a_run_that_is_not_there_or_lacks_a_file_is_told(tmp_path, run):
     told("no run at .*nowhere: it is not there", tmp_path / "nowhere")
     (tmp_path / "notes.txt").touch()
     told("notes.txt: it is a file; a run is a folder", tmp_path / "notes.txt")
-    told(f"a folder of them; name one in it, such as {run.folder.name}$", tmp_path)
     for name in ("history.csv", "config.json"):
         (run.folder / name).unlink()
         told(r"lacks \S+; delete the folder and fit it anew", run.folder)

@@ -230,12 +230,12 @@ def test_models_that_did_not_fit_are_gone_before_fewer_are_tried(tmp_path, monke
     monkeypatch.setattr(training.Fit, "__init__", made)
     monkeypatch.setattr(training.Fit, "step", stepped)
     configs = [replace(TINY, seed=seed) for seed in range(4)]
-    assert len(fit_all(COHORT, configs, tmp_path, "cpu", together=4, halve=True)) == 4
+    assert len(fit_all(COHORT, configs, tmp_path, "cpu", together=4)) == 4
     assert found[:5] == [0, 1, 2, 3, 0]
 
 
 @pytest.mark.slow
-def test_a_full_device_is_asked_for_half_as_many_when_told_to(tmp_path, monkeypatch, capfd):
+def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
     whole, asked, made, put = runs.train_together, [], [], Images.__init__
 
     def counting(images, *arguments):
@@ -251,11 +251,7 @@ def test_a_full_device_is_asked_for_half_as_many_when_told_to(tmp_path, monkeypa
     monkeypatch.setattr(runs, "train_together", holds_two)
     monkeypatch.setattr(Images, "__init__", counting)
     grid = Study(TINY, [1, 2, 3], [2, 3, 4])
-    with pytest.raises(OutOfDeviceMemory):
-        fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8)
-    asked.clear()
-    made.clear()
-    fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8, halve=True)
+    fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8)
     assert len(fitted) == len(grid.configs)
     assert asked == [8, 4, 2, 2, 2, 2, 1]
     assert len(made) == 2  # both parts are put on the device once for all teams

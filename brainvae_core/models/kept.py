@@ -63,7 +63,8 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
         made = run.made | {"kept": f"float16, decoded images within {apart:.1e} of the fitted"}
         of_cohort = cohort.fingerprint, cohort.name
         with appearing(folder / "cohort.json") as beside:  # first: without it runs are refused
-            beside.write_text(json.dumps(_sealed(about), indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(about | {"sha256": _digest(about)}, indent=1)
+            beside.write_text(f"{text}\n", encoding="utf-8")
         save_run(kept, run.config, *of_cohort, half, run.history, made=made)
 
 
@@ -79,16 +80,16 @@ def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
     results, runs : path
         The folder whose folders `keep_runs` wrote, and the user's runs.
     """
-    about = None
-    names = []
+    about, names = None, []
     for folder in sorted({run.parents[1] for run in Path(results).glob("*/runs/[!.]*")}):
         there = _read(folder / "cohort.json")
         if there["shape"] != [*cohort.images.shape]:
             continue  # the identity takes reading all images
         about = about or _about(cohort)
         if there["identity"] == about["identity"]:
-            kept = sorted((folder / "runs").glob("[!.]*"))
-            names += [copy_run(run, cohort, runs) for run in kept]
+            names += [
+                copy_run(run, cohort, runs) for run in sorted((folder / "runs").glob("[!.]*"))
+            ]
     return names
 
 
@@ -115,9 +116,8 @@ def _about(cohort) -> dict:
     return {"format": FORMAT, "name": cohort.name, "shape": shape, "identity": identity}
 
 
-def _sealed(about: dict) -> dict:
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    return about | {"sha256": digest}
+def _digest(about: dict) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict:
@@ -125,10 +125,7 @@ def _read(path: Path) -> dict:
         there = json.loads(path.read_text(encoding="utf-8"))
         if there["format"] != FORMAT:
             raise ValueError(f"it has format {there['format']}; this library reads {FORMAT}")
-        if list(map(type, (there["name"], there["shape"], there["identity"]))) != [str, list, str]:
-            raise ValueError("it does not say of which cohort")
-        digest = there.pop("sha256", None)  # earlier versions wrote none
-        if digest is not None and digest != _sealed(there)["sha256"]:
+        if there.pop("sha256") != _digest(there):
             raise ValueError("it is not what was saved")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}); restore it from git") from None

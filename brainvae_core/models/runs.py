@@ -70,7 +70,7 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
 
 
 def fit_all(
-    cohort, configs: Iterable, runs: str | Path = "runs", device="auto", together=1, halve=False
+    cohort, configs: Iterable, runs: str | Path = "runs", device="auto", together=1
 ) -> list[Run]:
     """Fit what is missing, load the rest: a `Run` each, in the order of ``configs``.
 
@@ -82,10 +82,8 @@ def fit_all(
         As of `fit`.
     configs : iterable of configurations
     together : int
-        How many models of one kind are trained at once, at least 1.
-    halve : bool
-        Where the device's memory does not hold them: whether to go on with half as many from there
-        on, down to one. Else, and of one, it is `OutOfDeviceMemory`.
+        How many models of one kind are trained at once, at least 1. Where the device's memory does
+        not hold them it is half as many from there on; of one that is an `OutOfDeviceMemory`.
     """
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
@@ -98,7 +96,7 @@ def fit_all(
         for _, group in groupby(missing, key=type):
             waiting = iter(group)
             while team := list(islice(waiting, together)):
-                together = _fit_team(cohort, team, runs, device, together, halve, parts)
+                together = _fit_team(cohort, team, runs, device, together, parts)
                 bar.update(len(team))
         bar.close()
     fitted = []
@@ -110,7 +108,7 @@ def fit_all(
     return fitted
 
 
-def _fit_team(cohort, team, runs, device, together, halve, parts) -> int:
+def _fit_team(cohort, team, runs, device, together, parts) -> int:
     """Fit a team, in parts where need be; returns how many models go together from here on."""
     while True:
         try:
@@ -118,7 +116,7 @@ def _fit_team(cohort, team, runs, device, together, halve, parts) -> int:
                 fit_together(cohort, team[first : first + together], runs, device, parts)
             return together
         except OutOfDeviceMemory as error:
-            if not halve or together == 1:
+            if together == 1:
                 raise
             told = str(error)
         # Out of the except: the error's traceback held the models, and with them their memory.
@@ -234,10 +232,6 @@ def load_run(folder: str | Path) -> Run:
         what = "is a file" if folder.exists() else "is not there"
         raise FileNotFoundError(f"no run at {folder}: it {what}; a run is a folder in runs/")
     lacks = [n for n in (DESCRIPTION, "history.csv") if not (folder / n).is_file()]
-    if DESCRIPTION in lacks and (inside := _runs_in(folder)):
-        raise FileNotFoundError(
-            f"{folder} is no run but a folder of them; name one in it, such as {inside[0]}"
-        )
     if lacks:
         is_run = len(lacks) == 1 or (folder / WEIGHTS).exists()
         advice = ANEW if is_run else "name the folder of a run"
@@ -261,13 +255,6 @@ def load_run(folder: str | Path) -> Run:
     return Run(folder, config, described["cohort"].get("name"), model, history, described["made"])
 
 
-def _runs_in(folder) -> list[str]:
-    """Names of the runs in a folder; where none is whole, of its folders."""
-    inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    whole = [f for f in inside if (f / DESCRIPTION).is_file()]
-    return [f.name for f in whole or inside]
-
-
 def read_description(folder) -> tuple[dict, object]:
     """What a run's config.json holds, its names checked, and the configuration."""
     described = read_sealed(folder, DESCRIPTION, FORMAT, ANEW, SEALED)
@@ -287,10 +274,9 @@ def read_description(folder) -> tuple[dict, object]:
 def _read_history(path: Path) -> list[dict[str, float]]:
     with path.open(newline="") as file:
         try:
-            return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+            return [
+                {k: int(v) if str(v).isdigit() else float(v) for k, v in row.items()}
+                for row in csv.DictReader(file)
+            ]
         except (ValueError, TypeError, csv.Error) as error:
             raise ValueError(f"{path} is damaged ({error}); fit the run anew") from error
-
-
-def _number(text):
-    return int(text) if str(text).isdigit() else float(text)
