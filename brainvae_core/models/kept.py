@@ -87,9 +87,8 @@ def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
             continue  # the identity takes reading all images
         about = about or _about(cohort)
         if there["identity"] == about["identity"]:
-            names += [
-                copy_run(run, cohort, runs) for run in sorted((folder / "runs").glob("[!.]*"))
-            ]
+            kept = sorted((folder / "runs").glob("[!.]*"))
+            names += [copy_run(run, cohort, runs) for run in kept]
     return names
 
 
