@@ -228,14 +228,11 @@ def load_run(folder: str | Path) -> Run:
     another format, a configuration that does not match the name or damage a ValueError.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
-        raise FileNotFoundError(f"no run at {folder}: it {what}; a run is a folder in runs/")
-    lacks = [n for n in (DESCRIPTION, "history.csv") if not (folder / n).is_file()]
-    if lacks:
-        is_run = len(lacks) == 1 or (folder / WEIGHTS).exists()
-        advice = ANEW if is_run else "name the folder of a run"
-        raise FileNotFoundError(f"run {folder} lacks {lacks[0]}; {advice}")
+    if not (folder / DESCRIPTION).is_file():
+        raise FileNotFoundError(
+            f"no run at {folder}, which has no {DESCRIPTION}; name another folder in runs/, or "
+            "delete this one and fit it anew"
+        )
     described, config = read_description(folder)
     expected = run_name(config, described["cohort"].get("fingerprint"))
     if folder.name != expected:
