@@ -111,16 +111,13 @@ def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path):
     assert {f.name for f in folder.iterdir()} == {"a.csv", lab.ABOUT}
 
 
-def test_a_report_takes_no_place_of_other_brains(tmp_path):
+def test_a_report_takes_no_place_of_other_brains_or_of_another_question(tmp_path):
     reports = tmp_path / "reports"
     first, second = (settings(tmp_path, **{"lab.brains": f"/{of}/my lab"}) for of in "ab")
-    for p, name in (
-        (first, "my lab"),
-        (second, "my lab-2"),
-        (first, "my lab"),
-        (second, "my lab-2"),
-    ):
-        assert lab.keep(p, "my lab", {}) == reports / name
+    third = first.changed({"lab.covariates": ("sex",)})
+    for _ in range(2):
+        for p, name in ((first, "my lab"), (second, "my lab-2"), (third, "my lab-3")):
+            assert lab.keep(p, "my lab", {}) == reports / name
     Path(reports, "other").mkdir()  # of which nothing is known
     assert lab.report_folder(reports, "other", lab.asked_of(first)) == reports / "other-2"
     Path(reports, "other", lab.ABOUT).write_text("[")
@@ -130,15 +127,6 @@ def test_a_report_takes_no_place_of_other_brains(tmp_path):
     link.symlink_to(own)
     own_p, link_p = (settings(tmp_path, **{"lab.brains": str(path)}) for path in (own, link))
     assert lab.keep(own_p, "own", {}) == lab.keep(link_p, "own", {}) == reports / "own"
-
-
-def test_another_question_to_the_same_brains_is_another_report(tmp_path):
-    p = settings(tmp_path, **{"lab.brains": "/a/mice"})
-    names = []
-    for group, covariates in (("genotype", ()), ("treatment", ()), ("genotype", ("sex",))) * 2:
-        asked = p.changed({"lab.group": group, "lab.covariates": covariates})
-        names.append(lab.keep(asked, "mice", {}).name)
-    assert names == ["mice", "mice-2", "mice-3"] * 2
 
 
 def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypatch):
