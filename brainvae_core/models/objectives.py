@@ -100,11 +100,11 @@ class Terms(NamedTuple):
         return (self.distortion + progress * beta * self.kl.sum(1)).mean()
 
 
-def terms_of(model, images, noise, likelihood: str, log_sigma) -> Terms:
+def terms_of(model, images, noise, likelihood: str) -> Terms:
     """What the objective is made of, with the posterior sampled by ``noise``."""
     mean, logvar = model.posterior_parameters(images)
     z = reparameterise(mean, logvar, noise)
-    distortion = LIKELIHOODS[likelihood].negative_log(model.logits(z), images, log_sigma)
+    distortion = LIKELIHOODS[likelihood].negative_log(model.logits(z), images, model.log_sigma)
     return Terms(distortion, kl_divergence(mean, logvar), mean)
 
 
@@ -135,7 +135,7 @@ def _held_out(model, images: Images, config):
         shape = (len(block), config.latent_dim)
         # The second draw is for nothing, but scores that are kept were made with it.
         noise, _ = (torch.randn(shape, generator=generator).to(model.device) for _ in range(2))
-        yield block, terms_of(model, block, noise, config.likelihood, model.log_sigma)
+        yield block, terms_of(model, block, noise, config.likelihood)
 
 
 @torch.no_grad()

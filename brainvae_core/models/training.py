@@ -208,8 +208,7 @@ class Fit:
 
     def step(self):
         """One step on what the tensors hold; nothing here waits for the device."""
-        likelihood, log_sigma = self.config.likelihood, self.model.log_sigma
-        terms = terms_of(self.working, self.images, self.noise, likelihood, log_sigma)
+        terms = terms_of(self.working, self.images, self.noise, self.config.likelihood)
         loss = terms.loss(self.config.beta, self.progress)
         self.optimiser.forget_gradients()
         loss.backward()
