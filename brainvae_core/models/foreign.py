@@ -182,12 +182,8 @@ def read_released(path: str | Path) -> tuple[BetaVAE, ReleasedConfig]:
     try:
         weights = dict(content["model_states"]["net"])
     except (KeyError, TypeError, ValueError, IndexError):
-        there = (
-            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        )
         raise ValueError(
-            f"{path} has no weights under ['model_states']['net'], where the authors' code puts "
-            f"them; it has {there}"
+            f"{path} has no weights under ['model_states']['net'], where the authors have them"
         ) from None
     weights = {str(name).removeprefix("module."): w for name, w in weights.items()}
     model = _converted(weights, path)
