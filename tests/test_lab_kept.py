@@ -119,9 +119,9 @@ def test_a_report_takes_no_place_of_other_brains_or_of_another_question(tmp_path
         for p, name in ((first, "my lab"), (second, "my lab-2"), (third, "my lab-3")):
             assert lab.keep(p, "my lab", {}) == reports / name
     Path(reports, "other").mkdir()  # of which nothing is known
-    assert lab.report_folder(reports, "other", lab.asked_of(first)) == reports / "other-2"
+    assert lab.keep(first, "other", {}) == reports / "other-2"
     Path(reports, "other", lab.ABOUT).write_text("[")
-    assert lab.report_folder(reports, "other", lab.asked_of(first)) == reports / "other-2"
+    assert lab.keep(first, "other", {}) == reports / "other-2"
     own, link = tmp_path / "own", tmp_path / "link"
     own.mkdir()
     link.symlink_to(own)
@@ -130,10 +130,10 @@ def test_a_report_takes_no_place_of_other_brains_or_of_another_question(tmp_path
 
 
 def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypatch):
-    new, folder = tmp_path / ".x/new", tmp_path / "old"
-    for path in (new, folder):
+    new, folder = tmp_path / ".x/own", tmp_path / "own"
+    for path, page in ((new, "new"), (folder, "old")):
         path.mkdir(parents=True)
-        Path(path, "page").write_text(path.name)
+        Path(path, "page").write_text(page)
     moved, replace = [], lab.os.replace
 
     def interrupted(one, other):
@@ -144,10 +144,10 @@ def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypa
 
     monkeypatch.setattr(lab.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        lab.take_place(new, folder)
+        lab.take_place(new, tmp_path)
     assert Path(folder, "page").read_text() == "old" and Path(new, "page").read_text() == "new"
-    assert lab.take_place(new, folder) == folder and Path(folder, "page").read_text() == "new"
-    assert sorted(f.name for f in tmp_path.rglob("*")) == [".x", "old", "page"]
+    assert lab.take_place(new, tmp_path) == folder and Path(folder, "page").read_text() == "new"
+    assert sorted(f.name for f in tmp_path.rglob("*")) == [".x", "own", "page"]
 
 
 def test_what_a_kill_between_two_folders_left_is_put_back_under_its_own_name_alone(tmp_path):
