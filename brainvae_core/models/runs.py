@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -94,10 +94,22 @@ def fit_all(
         bar = progress_bar(desc="grid", unit="model", total=len(configs))
         bar.update(len(configs) - len(missing))
         for _, group in groupby(missing, key=type):
-            waiting = iter(group)
-            while team := list(islice(waiting, together)):
-                together = _fit_team(cohort, team, runs, device, together, parts)
-                bar.update(len(team))
+            waiting = list(group)
+            while waiting:
+                team, full = waiting[:together], ""
+                try:
+                    fit_together(cohort, team, runs, device, parts)
+                except OutOfDeviceMemory as error:
+                    if together == 1:
+                        raise
+                    full = str(error)
+                if full:  # out of the except: the error's traceback held the models' memory
+                    free_memory()
+                    together //= 2
+                    print(f"{full}; going on with {together} at once", file=sys.stderr)
+                else:
+                    bar.update(len(team))
+                    del waiting[: len(team)]
         bar.close()
     fitted = []
     for config in configs:
@@ -106,23 +118,6 @@ def fit_all(
         except FailedRun as error:
             print(error, file=sys.stderr)
     return fitted
-
-
-def _fit_team(cohort, team, runs, device, together, parts) -> int:
-    """Fit a team, in parts where need be; returns how many models go together from here on."""
-    while True:
-        try:
-            for first in range(0, len(team), together):
-                fit_together(cohort, team[first : first + together], runs, device, parts)
-            return together
-        except OutOfDeviceMemory as error:
-            if together == 1:
-                raise
-            told = str(error)
-        # Out of the except: the error's traceback held the models, and with them their memory.
-        free_memory()
-        together //= 2
-        print(f"{told}; going on with {together} at once", file=sys.stderr)
 
 
 def fit_together(cohort, configs: Sequence, runs, device="auto", parts=None, wait=False) -> None:
