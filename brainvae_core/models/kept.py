@@ -50,7 +50,10 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
         kept = folder / "runs" / run.folder.name
         if kept.exists() or "kept" in run.made:
             continue
-        tensors = {name: _half(values) for name, values in run.model.tensors().items()}
+        tensors = run.model.tensors()
+        for name, values in tensors.items():
+            if values.size > 1:  # a Gaussian's σ is counted once a pixel
+                tensors[name] = values.astype(np.float16)
         codes = run.model.encode(images)
         again = run.config.restore(tensors)
         apart = float(np.abs(again.decode(codes) - run.model.decode(codes)).max())
@@ -129,8 +132,3 @@ def _read(path: Path) -> dict:
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}); restore it from git") from None
     return there
-
-
-def _half(values: np.ndarray) -> np.ndarray:
-    """Single numbers stay as they are: a Gaussian's σ is counted once a pixel."""
-    return values.astype(np.float16) if values.size > 1 else values

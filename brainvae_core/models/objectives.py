@@ -148,7 +148,10 @@ def validate(model, images: Images, config):
         loss += len(block) * terms.loss(config.beta, full)
         distortion += terms.distortion.sum()
         rate += terms.kl.sum()
-        residual += _sum_of_squares(torch.sigmoid(model.logits(terms.mean)) - block)
+        apart = torch.sigmoid(model.logits(terms.mean)) - block
+        # Millions of small squares want float64, which MPS does not have.
+        apart = apart.cpu() if apart.device.type == "mps" else apart
+        residual += apart.double().square().sum()
         means.append(terms.mean)
     active = torch.cat(means).var(0) > ACTIVE
     return {
@@ -158,12 +161,6 @@ def validate(model, images: Images, config):
         "explained_variance": 1 - residual.item() / images.sum_of_squares,
         "active_latents": int(active.sum()),
     }
-
-
-def _sum_of_squares(values):
-    # Millions of small squares want float64, which MPS does not have.
-    values = values.cpu() if values.device.type == "mps" else values
-    return values.double().square().sum()
 
 
 def diagnose(history: list[dict], latent_dim: int) -> str:
