@@ -142,17 +142,13 @@ bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in 
 	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
 
 lock: .venv/made ## pin every package's files by their hashes anew; LOCK=--upgrade takes newer versions
-	$(BIN)/python workflow/supply.py lock $(LOCK)
-
 sbom: .venv/made ## the packages of both environments as CycloneDX, to _build/sbom.json
-	$(BIN)/python workflow/supply.py sbom
-
 audit: .venv/made ## known vulnerabilities of both environments, where a database can be reached
-	$(BIN)/python workflow/supply.py audit
+lock sbom audit:
+	$(BIN)/python workflow/supply.py $@ $(if $(filter lock,$@),$(LOCK))
 
 MADE := _build .snakemake runs data .venv .venv-acquire
 clean: ## say what would be freed; make clean-all frees it
 	@du -sh $(MADE) 2>/dev/null || true
-	@echo 'make clean-all removes these'
 clean-all:
 	rm -rf $(MADE)

@@ -222,7 +222,7 @@ def alive(setting: Setting):
     for seed in range(setting.seeds):  # the models of one seed are held at once
         configs = [setting.fast(beta=b, latent_dim=n, seed=seed) for b, n in ALIVE]
         folder = setting.folder / "runs"
-        runs = fit_all(cohort, configs, folder, setting.device, together=2, halve=True)
+        runs = fit_all(cohort, configs, folder, setting.device, together=2)
         ends += [run.history[-1] for run in runs]
         del runs
     n = len(ALIVE) * setting.seeds

@@ -214,8 +214,11 @@ def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = 
     files, by their name, are DataFrames, Figures or mappings of arrays written; what is None is
     not.
     """
-    reports = Path(p.places.reports)
-    about = asked_of(p) | {"made": made_with(), "made_from": made_from}
+    reports, brains = Path(p.places.reports), p.lab.brains
+    if brains != "simulated":
+        brains = os.path.realpath(os.path.expandvars(brains))
+    about = {"brains": brains, "group": p.lab.group, "covariates": p.lab.covariates}
+    about |= {"profile": p.profile, "made": made_with(), "made_from": made_from}
     with writing_report(reports, name) as own:
         new = own / name
         new.mkdir()
@@ -227,7 +230,7 @@ def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = 
                 np.savez_compressed(new / file, **content)
             elif content is not None:
                 content.savefig(new / file)
-        return take_place(new, report_folder(reports, name, asked_of(p)))
+        return take_place(new, reports)
 
 
 @contextmanager
@@ -242,26 +245,15 @@ def writing_report(reports: Path, name: str) -> Iterator[Path]:
         yield own
 
 
-def asked_of(p) -> dict:
-    """Of which brains a report is, and what is asked of them."""
-    asked = {"group": p.lab.group, "covariates": list(p.lab.covariates), "profile": p.profile}
-    brains = p.lab.brains
-    if brains != "simulated":
-        brains = os.path.realpath(os.path.expandvars(brains))
-    return {"brains": brains, **asked}
+def take_place(new: Path, reports: Path) -> Path:
+    """Put a report among others, with a number where one of other brains or questions has its name.
 
-
-def report_folder(reports: Path, name: str, asked: Mapping[str, object]) -> Path:
-    """Where a report belongs: never in the place of one of other brains or another question."""
-    number, folder = 1, reports / name
-    while folder.exists() and reported(folder) != asked:
+    An earlier one of the same stays as it was until this one has its place.
+    """
+    number, folder = 1, reports / new.name
+    while folder.exists() and _reported(folder) != _reported(new):
         number += 1
-        folder = reports / f"{name}-{number}"
-    return folder
-
-
-def take_place(new: Path, folder: Path) -> Path:
-    """Put a report of a name in the place of an earlier one, which stays as it was until then."""
+        folder = reports / f"{new.name}-{number}"
     earlier = folder.with_name(f".{folder.name}~{new.name}~before")
     if folder.exists():
         os.replace(folder, earlier)
@@ -280,7 +272,7 @@ def _put_back(earlier, folder):
         os.replace(earlier, folder)
 
 
-def reported(folder):
+def _reported(folder):
     """Of which brains a report is, and what was asked; None of what is no report."""
     try:
         about = json.loads(Path(folder, ABOUT).read_text(encoding="utf-8"))

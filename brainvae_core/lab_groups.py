@@ -39,21 +39,11 @@ class Groups(NamedTuple):
     left_out: dict[str, str]
 
     @property
-    def are_two(self) -> bool:
-        """Whether they are two groups, and no slope."""
-        return len(np.unique(self.design.matrix[:, self.design.tested], axis=0)) == 2
-
-    @property
     def fewest(self) -> int:
         """Brains of the smallest group; all of them where there is a slope."""
         if not np.isin(matrix := self.design.matrix[:, self.design.tested], (0, 1)).all():
             return len(matrix)
         return int(np.unique(matrix, axis=0, return_counts=True)[1].min())
-
-    @property
-    def has_sign(self) -> bool:
-        """Whether a difference goes one way or the other: of two groups, and of a slope."""
-        return self.design.tested.sum() == 1
 
 
 def asked_groups(p, brains, out: Mapping[str, str] = NOBODY) -> Groups | None:
@@ -157,7 +147,7 @@ def told_differences(brains, groups: Groups | None, table, judged) -> str:
 
 def group_maps(brains, groups: Groups, table, codes: pd.DataFrame, model) -> GroupMaps | None:
     """The difference by pixel, and what the model decodes of it; None of several groups at once."""
-    if not groups.has_sign:
+    if groups.design.tested.sum() != 1:
         return None
     inside, atlas = brains.atlas.brain_mask, brains.atlas
     by_pixel, p_family = np.zeros(atlas.shape), np.ones(atlas.shape)
@@ -209,15 +199,15 @@ def power_of(groups: Groups, means: pd.DataFrame, usual: pd.DataFrame) -> Power 
     slope, and of several groups. ``usual`` are the means of the reference's clean brains, whose
     spread is known better than that of a few brains, and holds what covariates explain.
     """
-    if not groups.are_two:
-        return None
     matrix, values = groups.design.matrix, means[groups.used]
+    counts = np.unique(matrix[:, groups.design.tested], axis=0, return_counts=True)[1]
+    if len(counts) != 2:
+        return None
     rest = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
     spread = np.sqrt(np.square(rest).sum() / (len(rest) - matrix.shape[1]))
     share = 100 * spread / values.mean()
     share, n = share[(share > NOTHING) & (share < TOO_MUCH)], len(share)
     of_reference = (100 * usual.std() / usual.mean())[share.index]
-    counts = np.unique(matrix[:, groups.design.tested], axis=0, return_counts=True)[1]
     few, many = sorted(map(int, counts))
     smallest = {size: smallest_difference(1, size, size, n_measures=n) for size in SIZES}
     columns = {

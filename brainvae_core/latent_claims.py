@@ -87,7 +87,10 @@ def projective_claims(
         "bright spots appear at the extremes of c": {"share − within 2 SD": estimate(ends - near)},
         "some latents' tails stand out": {"share − one in sixteen": stars.above(ONE_LATENT / 2)},
     }
-    fits = [(code_matrix(z), _unclean(z)) for _, z in codes.groupby("seed")]
+    fits = [
+        (code_matrix(z), z.groupby("brain")["clean"].first().to_numpy() == 0)
+        for _, z in codes.groupby("seed")
+    ]
     if fits[0][1].sum() > 2:
         claims["one tail holds the suspected brains"] = {
             "on one side − chance": jackknife(sidedness_beyond_chance, fits)
@@ -177,10 +180,6 @@ def returned(fits: Sequence[np.ndarray]) -> Estimate:
         )
     of = holding(from_resamples(found[:, 0], found[:, 1:], n_brains, bounds=(0, 1)))
     return of._replace(n_seeds=n)
-
-
-def _unclean(rows) -> np.ndarray:
-    return rows.groupby("brain")["clean"].first().to_numpy() == 0
 
 
 def _as_model(rows) -> pd.DataFrame:

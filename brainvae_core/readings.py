@@ -191,14 +191,17 @@ def holding(found: Estimate) -> Estimate:
 
 def matrix(rows: pd.DataFrame, acronyms) -> np.ndarray:
     """One score of `fields` of one fit, (n_rois, latent_dim), its regions in this order."""
-    wide = rows.pivot(index="region", columns="latent", values="value")
-    return wide.loc[list(acronyms), sorted(wide, key=lambda name: int(name[1:]))].to_numpy()
+    return _by_latent(rows, "region").loc[list(acronyms)].to_numpy()
 
 
 def code_matrix(rows: pd.DataFrame) -> np.ndarray:
     """Rows of `codes` of one fit as (n_brains, latent_dim)."""
-    wide = rows.pivot(index="brain", columns="latent", values="value")
-    return wide[sorted(wide, key=lambda name: int(name[1:]))].to_numpy()
+    return _by_latent(rows, "brain").to_numpy()
+
+
+def _by_latent(rows, index) -> pd.DataFrame:
+    wide = rows.pivot(index=index, columns="latent", values="value")
+    return wide[sorted(wide, key=lambda name: int(name[1:]))]
 
 
 def by_fit(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ class Record:
         self.rows.append({"number": name, "found": _shown(estimate), "n": n, **numbers, **more})
 
     def _table(self) -> pd.DataFrame:
-        shown = [[_text(row.get(column)) for column in COLUMNS] for row in self.rows]
+        shown = [[row.get(column, "") for column in COLUMNS] for row in self.rows]
         table = pd.DataFrame(shown, columns=COLUMNS.values()).set_index("number")
         if all(row["low"] is None for row in self.rows):
             table = table.rename(columns={COLUMNS["found"]: "value"})
@@ -192,7 +192,3 @@ def _shown(estimate):
         return str(estimate)
     shown = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.3g}"
     return shown.replace("-", "−")
-
-
-def _text(value):
-    return "" if value is None else str(value)

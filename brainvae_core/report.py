@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
 from brainvae_core.disk import stoppable
-from brainvae_core.lab import report_folder, reported, take_place, writing_report
+from brainvae_core.lab import take_place, writing_report
 from brainvae_core.settings import read_profile
 
 PROJECT = Path(__file__).parents[1]
@@ -73,7 +73,7 @@ def main(arguments=None) -> int:
             (new,) = (entry for entry in own.iterdir() if entry.is_dir())
             page = page_of(notebook, new.name, gone)
             Path(new, "report.html").write_text(page, encoding="utf-8")
-            out = take_place(new, report_folder(reports, new.name, reported(new)))
+            out = take_place(new, reports)
     except papermill.PapermillExecutionError as error:
         kind = "" if error.ename in ("ValueError", "FileNotFoundError") else f"{error.ename}: "
         return _failed(f"{kind}{error.evalue}")

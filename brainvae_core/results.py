@@ -41,7 +41,7 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     rows = _known(p, about)
     missing, place = _missing(wanted, cohort, rows), _place(p, about)
     if missing:
-        fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together, True)
+        fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together)
         rows = _scored(p, name, cohort, about, fits)
     elif place.exists() and not whole(place):
         with alone(place):  # takes away what a kill left; nobody is waited for
@@ -72,7 +72,8 @@ def keep(p: Settings, name: str, results: str | Path) -> str:
     wanted = labelled(p, of.stage, cohort)
     rows = _known(p, about)
     missing = _missing(wanted, cohort, rows)
-    there = [c for c in missing if (_run(p, c, cohort) / "weights.safetensors").exists()]
+    runs = {c: Path(p.places.runs, run_name(c, cohort.fingerprint)) for c in missing}
+    there = [c for c, run in runs.items() if (run / "weights.safetensors").exists()]
     if there:
         fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
         rows = _scored(p, name, cohort, about, fits)
@@ -95,10 +96,6 @@ def _asked(p, name):
 def _key(config, cohort) -> str:
     """A fit's name on any processor."""
     return run_name(config, cohort.identity)
-
-
-def _run(p, config, cohort) -> Path:
-    return Path(p.places.runs) / run_name(config, cohort.fingerprint)
 
 
 def _missing(wanted, cohort, rows) -> list:

@@ -77,7 +77,9 @@ def curve(p: Settings) -> Study:
     """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
     betas = sorted({1.0, p.model.beta})
     latent_dims = sorted({p.model.latent_dim, *p.evaluation.curve_latent_dims})
-    return Study(grid(p).base, betas, latent_dims, _seeds(p))
+    # Of a grid with a single seed the evaluation's too: a number has an interval.
+    more = p.evaluation.seeds if len(p.grid.seeds) == 1 else ()
+    return Study(grid(p).base, betas, latent_dims, dict.fromkeys((*p.grid.seeds, *more)))
 
 
 def rows(p: Settings) -> tuple[int, ...]:
@@ -92,12 +94,6 @@ def row(p: Settings, latent_dim: int) -> Study:
         raise ValueError(f"latent_dim={latent_dim} is no row of this profile; it has {there}")
     of = grid(p) if latent_dim in grid(p).latent_dims else curve(p)
     return replace(of, latent_dims=(latent_dim,))
-
-
-def _seeds(p):
-    """The grid's, or where that has a single one the evaluation's too: a number has an interval."""
-    more = p.evaluation.seeds if len(p.grid.seeds) == 1 else ()
-    return tuple(dict.fromkeys((*p.grid.seeds, *more)))
 
 
 def _fits(config, seeds, **changes):
@@ -190,9 +186,9 @@ def _whole(p):
     return [prepare_cohort(p)]
 
 
-def _at(size, made=prepare_cohort):
+def _at(size):
     """The cohort at the size of a section of the settings."""
-    return lambda p: [made(p).resampled(getattr(p, size).shape)]
+    return lambda p: [prepare_cohort(p).resampled(getattr(p, size).shape)]
 
 
 STAGES = {
@@ -234,17 +230,17 @@ def labelled(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, object
     on_theirs = released and released.folder.name == run_name(released.config, cohort.fingerprint)
     if stage in ("evaluated", "read") and on_theirs:
         wanted |= {"β-VAE": [released.config], "β-VAE, fitted here": wanted["β-VAE"]}
-    return [(_labels(name, config), config) for name, of in wanted.items() for config in of]
-
-
-def _labels(model, config) -> dict:
     names = ("beta", "latent_dim", "seed")
-    return {"model": model} | {n: getattr(config, n) for n in names if hasattr(config, n)}
+    return [
+        ({"model": model} | {n: getattr(config, n) for n in names if hasattr(config, n)}, config)
+        for model, of in wanted.items()
+        for config in of
+    ]
 
 
 def _fitted(p, configs, cohort):
     places = p.places
-    return fit_all(cohort, configs, places.runs, places.device, places.together, halve=True)
+    return fit_all(cohort, configs, places.runs, places.device, places.together)
 
 
 def _kept(p, stage, vaes):

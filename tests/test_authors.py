@@ -387,7 +387,7 @@ def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, serve
         (["--array", "ftp://a/b", "--checkpoint", network], "ARRAY=ftp://a/b: a path, or an"),
         (
             ["--array", array, "--checkpoint", array],
-            f"read as weights alone .it is a NumPy array.*{give.format('CHECKPOINT')}checkpoint$",
+            f"can be read as weights alone.*{give.format('CHECKPOINT')}checkpoint$",
         ),
         (
             ["--array", network, "--checkpoint", network],

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 from refusals import refused
-from torch import nn
 
 from benchmarks.peer import PlainVAE
 from brainvae_core.models import BetaVAE
-from brainvae_core.models.vae import FromImage, Upsampling, UpsamplingToImage
 
 SMALL = (20, 28)
 
@@ -96,29 +94,6 @@ def test_outputs_and_every_gradient_are_those_of_the_plain_network(shape, latent
         assert (mine.grad - theirs.grad).abs().max() < 1e-4 * theirs.grad.abs().max()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("kind", [FromImage, UpsamplingToImage, Upsampling])
-def test_a_rearranged_layer_is_pytorchs(kind, layout, dtype):
-    torch.manual_seed(2)
-    layer = Upsampling(5, 3, 4, stride=2, padding=1) if kind is Upsampling else kind(5)
-    plain = nn.Conv2d if kind is FromImage else nn.ConvTranspose2d
-    plain = plain(layer.in_channels, layer.out_channels, 4, stride=2, padding=1).double()
-    plain.load_state_dict(layer.to(dtype).state_dict())
-    x = torch.randn((2, layer.in_channels, 6, 8), dtype=torch.float64)
-    x = x.to(dtype).to(memory_format=layout).requires_grad_()
-    exact = x.detach().double().requires_grad_()
-    given, expected = layer(x), plain(exact)
-    weights = torch.randn_like(expected).to(dtype)
-    found = torch.autograd.grad(given, [x, *layer.parameters()], weights)
-    wanted = torch.autograd.grad(expected, [exact, *plain.parameters()], weights.double())
-    assert given.dtype == dtype and [g.dtype for g in found] == [dtype] * 3
-    tolerance = 1e-12 if dtype == torch.float64 else 0.01
-    for mine, theirs in zip((given, *found), (expected, *wanted), strict=True):
-        assert mine.shape == theirs.shape
-        assert (mine.double() - theirs).norm() < tolerance * theirs.norm()
-
-
 def test_arrays_in_and_out_are_float32_of_the_named_shapes(model):
     images = sections(5)
     mean, std = model.posterior(images.astype(np.float64))
@@ -151,16 +126,6 @@ def test_the_surroundings_centre_what_enters_and_offset_what_leaves():
     decoded = bare.decode(z)
     odds = decoded / (1 - decoded) * np.exp(offset)
     np.testing.assert_allclose(dressed.decode(z), odds / (1 + odds), atol=1e-6)
-
-
-def test_batches_change_nothing(model):
-    images = sections(130)
-    one_by_one = np.concatenate([model.encode(i[None]) for i in images])
-    np.testing.assert_allclose(model.encode(images), one_by_one, rtol=1e-4, atol=1e-5)
-    decoded = np.concatenate([model.decode(z[None]) for z in one_by_one])
-    np.testing.assert_allclose(model.decode(one_by_one), decoded, atol=1e-6)
-    assert model.encode(images[:0]).shape == (0, 3)
-    assert model.decode(np.empty((0, 3))).shape == (0, *SMALL)
 
 
 def test_sizes_images_and_codes_that_do_not_fit_are_refused_in_one_line(model):

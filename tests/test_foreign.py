@@ -208,20 +208,14 @@ def test_dropout_is_off_and_every_mode_is_as_before_after_an_error_too():
     assert vae.training and not vae.head.training
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (lambda x: x, r"encoder answered a Tensor \(2, 1, 6, 11\); .* \(2, latent_dim\)"),
-        (lambda x: {"mean": x}, r"encoder answered a dict \(\); it must answer \(2, latent_dim\)"),
-        (lambda x: (x.flatten(1), x.flatten(1)[:, :2]), r"Tensor \([12], 2\); .*\([12], 66\)"),
-    ],
-)
-def test_a_wrong_encoder_is_refused_when_it_is_wrapped(answer, message):
-    decoder = lambda z: z[:, :1, None].expand(-1, *SHAPE)  # noqa: E731
-    refused([(message, FromTorch, answer, decoder, SHAPE)])
-
-
-def test_a_wrong_decoder_is_refused_when_it_is_wrapped():
+def test_what_answers_wrongly_is_refused_when_it_is_wrapped():
+    cases = [
+        (r"encoder answered a Tensor \(2, 1, 6, 11\); .* \(2, latent_dim\)", lambda x: x),
+        (r"encoder answered a dict \(\); it must answer \(2, latent_dim\)", lambda x: {"mean": x}),
+        (r"Tensor \([12], 2\); .*\([12], 66\)", lambda x: (x.flatten(1), x.flatten(1)[:, :2])),
+    ]
+    painted = lambda z: z[:, :1, None].expand(-1, *SHAPE)  # noqa: E731
+    refused([(message, FromTorch, answer, painted, SHAPE) for message, answer in cases])
     cases = [
         (r"decoder answered a Tensor \(2, 3\); it must answer \(2, 6, 11\)", lambda z: z),
         (r"decoder answered a Tensor \(2, 11, 6\)", lambda z: torch.zeros(len(z), 1, 11, 6)),

@@ -9,7 +9,7 @@ from small_brains import fit_alone, sections
 
 from brainvae_core.metrics import CWSSIM
 from brainvae_core.models import BetaVAEConfig, OutOfDeviceMemory, train_together, training
-from brainvae_core.models.devices import Images, free_memory, pick_precision
+from brainvae_core.models.devices import Images, free_memory
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 SHAPE = (40, 56)
@@ -50,13 +50,6 @@ def test_growth_is_that_of_the_cpu_and_keeps_the_codes():
     begun.enter(SHAPE, images, images)
     grown = begun.model.encode(TRAIN)
     np.testing.assert_allclose(grown, codes, rtol=1e-3, atol=1e-3 * np.abs(codes).max())
-
-
-def test_bfloat16_is_taken_where_the_card_has_it_and_nothing_is_timed(monkeypatch):
-    monkeypatch.setattr("brainvae_core.models.devices.time.perf_counter", None)
-    has_it = torch.cuda.is_bf16_supported(including_emulation=False)
-    expected = "bfloat16" if has_it else "float32"
-    assert pick_precision("auto", torch.device("cuda")) == expected
 
 
 def test_cw_ssim_is_that_of_the_cpu():

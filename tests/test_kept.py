@@ -68,7 +68,10 @@ def test_what_a_user_fitted_stays_and_of_another_cohort_nothing_is_placed(
     before = (runs / run.folder.name / "weights.safetensors").read_bytes()
     assert place_runs(cohort, results, runs) == [run.folder.name]
     assert (runs / run.folder.name / "weights.safetensors").read_bytes() == before
-    others = simulate(24, shape=(40, 56), seed=1), cohort.select(range(20))
+    twice = np.concatenate([cohort.images[:1], cohort.images[:1], cohort.images[2:]])
+    replaced = Cohort(twice, cohort.metadata, cohort.atlas)
+    renamed = Cohort(cohort.images, cohort.metadata.rename({"sim-00003": "m3"}), cohort.atlas)
+    others = simulate(24, shape=(40, 56), seed=1), cohort.select(range(20)), replaced, renamed
     for other in (*others, cohort.resampled((20, 28))):
         assert place_runs(other, results, tmp_path / "none") == []
     assert place_runs(cohort, tmp_path / "no results", tmp_path / "none") == []
@@ -96,14 +99,13 @@ def test_kept_runs_of_which_nothing_tells_the_cohort_are_refused(cohort, results
     about = json.loads(file.read_text())
     damages = {"identity": "0" * 64, "shape": [9, 40, 56], "name": "another", "sha256": ""}
     damaged = [json.dumps(about | {name: value}) for name, value in damages.items()]
+    damaged.append(json.dumps({k: v for k, v in about.items() if k != "sha256"}))
     for content in (*damaged, "", None):
         file.unlink(missing_ok=True)
         if content is not None:
             file.write_text(content)
         told = r"own/cohort\.json cannot be read .*; restore it from git"
         refused([(told, place_runs, cohort, results, tmp_path / "none")])
-    file.write_text(json.dumps({k: v for k, v in about.items() if k != "sha256"}))
-    assert len(place_runs(cohort, results, tmp_path / "earlier")) == 1  # without a checksum yet
 
 
 @pytest.mark.promise("kept models and tables are those of the fits, on any processor")
@@ -116,19 +118,6 @@ def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
         [("decodes other images in half precision", keep_runs, cohort, [changed], tmp_path / "own")]
     )
     assert not (tmp_path / "own").exists()
-
-
-def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(study, "prepare_cohort", interrupted)
-    monkeypatch.setattr(sys, "argv", ["study", "demo", "--only", "compared"])
-    monkeypatch.chdir(RESULTS.parent)
-    with pytest.raises(SystemExit) as end:
-        study.main()
-    told = "stopped; what is fitted stays, and the same command goes on\n"
-    assert (end.value.code, capsys.readouterr().err) == (130, told)
 
 
 def test_a_profiles_models_are_kept_by_one_command_and_never_fitted_again(tmp_path, monkeypatch):

@@ -22,7 +22,6 @@ from brainvae_core.cohorts import (
     drawn_atlas,
     preprocess,
     read_section,
-    read_sections,
     simulate,
     simulate_groups,
     suitability,
@@ -87,16 +86,6 @@ def test_a_brain_of_the_reference_comes_out_as_it_is_there():
     np.testing.assert_allclose(brains.images, reference.images, atol=1e-6)
     np.testing.assert_allclose(brains.metadata[GAIN], reference.metadata["gain"], rtol=1e-6)
     assert suitability(brains, reference)["unsuited"].eq("").all()
-
-
-def test_a_folder_of_a_lab_is_read_and_compared(reference, lab, tmp_path):
-    few = lab.select(range(5))
-    sections, metadata, others = read_sections(write_lab(tmp_path / "lab", few))
-    brains = comparable_brains(sections, metadata, reference, refused=others)
-    direct = comparable_brains(few.images, few.metadata, reference)
-    np.testing.assert_allclose(brains.images, direct.images, atol=1e-3)
-    assert brains.metadata["group"].tolist() == few.metadata["group"].tolist()
-    np.testing.assert_allclose(brains.metadata[GAIN] * 20_000, direct.metadata[GAIN], rtol=1e-3)
 
 
 def test_rows_without_a_brain_a_missing_table_and_a_drawn_atlas_are_told(tmp_path, capsys):

@@ -114,20 +114,17 @@ def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path):
     assert {f.name for f in folder.iterdir()} == {"a.csv", lab.ABOUT}
 
 
-def test_a_report_takes_no_place_of_other_brains(tmp_path):
+def test_a_report_takes_no_place_of_other_brains_or_of_another_question(tmp_path):
     reports = tmp_path / "reports"
     first, second = (settings(tmp_path, **{"lab.brains": f"/{of}/my lab"}) for of in "ab")
-    for p, name in (
-        (first, "my lab"),
-        (second, "my lab-2"),
-        (first, "my lab"),
-        (second, "my lab-2"),
-    ):
-        assert lab.keep(p, "my lab", {}) == reports / name
+    third = first.changed({"lab.covariates": ("sex",)})
+    for _ in range(2):
+        for p, name in ((first, "my lab"), (second, "my lab-2"), (third, "my lab-3")):
+            assert lab.keep(p, "my lab", {}) == reports / name
     Path(reports, "other").mkdir()  # of which nothing is known
-    assert lab.report_folder(reports, "other", lab.asked_of(first)) == reports / "other-2"
+    assert lab.keep(first, "other", {}) == reports / "other-2"
     Path(reports, "other", lab.ABOUT).write_text("[")
-    assert lab.report_folder(reports, "other", lab.asked_of(first)) == reports / "other-2"
+    assert lab.keep(first, "other", {}) == reports / "other-2"
     own, link = tmp_path / "own", tmp_path / "link"
     own.mkdir()
     link.symlink_to(own)
@@ -135,20 +132,11 @@ def test_a_report_takes_no_place_of_other_brains(tmp_path):
     assert lab.keep(own_p, "own", {}) == lab.keep(link_p, "own", {}) == reports / "own"
 
 
-def test_another_question_to_the_same_brains_is_another_report(tmp_path):
-    p = settings(tmp_path, **{"lab.brains": "/a/mice"})
-    names = []
-    for group, covariates in (("genotype", ()), ("treatment", ()), ("genotype", ("sex",))) * 2:
-        asked = p.changed({"lab.group": group, "lab.covariates": covariates})
-        names.append(lab.keep(asked, "mice", {}).name)
-    assert names == ["mice", "mice-2", "mice-3"] * 2
-
-
 def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypatch):
-    new, folder = tmp_path / ".x/new", tmp_path / "old"
-    for path in (new, folder):
+    new, folder = tmp_path / ".x/own", tmp_path / "own"
+    for path, page in ((new, "new"), (folder, "old")):
         path.mkdir(parents=True)
-        Path(path, "page").write_text(path.name)
+        Path(path, "page").write_text(page)
     moved, replace = [], lab.os.replace
 
     def interrupted(one, other):
@@ -159,10 +147,10 @@ def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypa
 
     monkeypatch.setattr(lab.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        lab.take_place(new, folder)
+        lab.take_place(new, tmp_path)
     assert Path(folder, "page").read_text() == "old" and Path(new, "page").read_text() == "new"
-    assert lab.take_place(new, folder) == folder and Path(folder, "page").read_text() == "new"
-    assert sorted(f.name for f in tmp_path.rglob("*")) == [".x", "old", "page"]
+    assert lab.take_place(new, tmp_path) == folder and Path(folder, "page").read_text() == "new"
+    assert sorted(f.name for f in tmp_path.rglob("*")) == [".x", "own", "page"]
 
 
 def test_what_a_kill_between_two_folders_left_is_put_back_under_its_own_name_alone(tmp_path):

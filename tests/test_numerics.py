@@ -78,7 +78,7 @@ def test_the_whole_networks_gradient_is_that_of_finite_differences():
     images, noise = drawn(2, *SHAPE).sigmoid().requires_grad_(), drawn(2, 2, seed=1)
 
     def loss(images):
-        terms = terms_of(double, images, noise, "gaussian", double.log_sigma)
+        terms = terms_of(double, images, noise, "gaussian")
         return terms.loss(3.0, torch.tensor(1.0).double())
 
     assert torch.autograd.gradcheck(loss, (images,), fast_mode=True)
@@ -92,7 +92,7 @@ def test_the_objective_in_float32_is_that_in_float64(likelihood, latent_dim):
     images, noise = drawn(4, *SHAPE).sigmoid(), drawn(4, latent_dim, seed=1)
     found = []
     for one, dtype in ((model, torch.float32), (double, torch.float64)):
-        terms = terms_of(one, images.to(dtype), noise.to(dtype), likelihood, one.log_sigma)
+        terms = terms_of(one, images.to(dtype), noise.to(dtype), likelihood)
         loss = terms.loss(3.0, torch.ones((), dtype=dtype))
         loss.backward()
         gradient = torch.cat([p.grad.flatten().double() for p in one.parameters()])

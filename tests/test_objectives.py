@@ -17,8 +17,8 @@ from brainvae_core.models.vae import kl_divergence
 SHAPE = (5, 3, 4)  # images, height, width
 
 
-def drawn(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def greys(*shape, seed=2):
@@ -61,18 +61,6 @@ def negative_log(name, logits, images, sigma):
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_nats_are_summed_over_pixels_and_not_over_the_batch(name):
-    logits, images = drawn(*SHAPE), greys(*SHAPE)
-    loss = negative_log(name, logits, images, 0.1)
-    assert loss.shape == (SHAPE[0],)
-    tall = negative_log(name, logits.repeat(1, 7, 1), images.repeat(1, 7, 1), 0.1)
-    # Bernoulli has no σ that could go with the size: its nats do.
-    np.testing.assert_allclose(tall, loss if name == "bernoulli" else 7 * loss, rtol=1e-5)
-    more = negative_log(name, logits.repeat(3, 1, 1), images.repeat(3, 1, 1), 0.1)
-    np.testing.assert_allclose(more, loss.repeat(3), rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", LIKELIHOODS)
 @given(logit=st.floats(-1e4, 1e4), grey=st.floats(0, 1, width=32), log_sigma=st.floats(-8, 3))
 def test_no_float32_logit_gives_nan_or_infinity(name, logit, grey, log_sigma):
     logits = torch.full(SHAPE, logit).requires_grad_()
@@ -80,16 +68,6 @@ def test_no_float32_logit_gives_nan_or_infinity(name, logit, grey, log_sigma):
     loss = LIKELIHOODS[name].negative_log(logits, images, log_sigma)
     loss.sum().backward()
     assert loss.dtype == torch.float32 and loss.isfinite().all() and logits.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("name", LIKELIHOODS)
-def test_half_precision_logits_and_images_are_summed_in_that_of_sigma(name):
-    logits, images = drawn(2, 160, 224).bfloat16(), greys(2, 160, 224).bfloat16()
-    loss = negative_log(name, logits, images, 0.1)
-    assert loss.dtype == torch.float32
-    log_sigma = torch.tensor(math.log(0.1)).double()
-    exact = LIKELIHOODS[name].negative_log(logits.double(), images.double(), log_sigma)
-    np.testing.assert_allclose(loss, exact, rtol=1e-5)
 
 
 @pytest.mark.promise("the objective is that of closed forms and second implementations")

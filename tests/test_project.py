@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import grimp
@@ -21,7 +20,6 @@ from brainvae_core.settings import full_name, read_profile, read_settings
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 

@@ -17,7 +17,6 @@ from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
 from brainvae_core import __version__
-from brainvae_core.cohorts import Cohort, simulate
 from brainvae_core.metrics import Estimate
 from brainvae_core.record import STAMP, Record, cells_hash
 
@@ -137,18 +136,6 @@ def test_every_figure_of_the_paper_is_in_the_verdicts_and_made_by_a_cell():
 
 
 # ---- what a chapter was made with ----
-
-
-def test_a_cohort_is_the_same_but_for_its_last_bits():
-    cohort = simulate(20, shape=(40, 56), seed=0)
-    images = np.nextafter(cohort.images, np.float32(2)).clip(0, 1)
-    last_bits = Cohort(images, cohort.metadata, cohort.atlas)
-    images = np.concatenate([cohort.images[:1], cohort.images[:1], cohort.images[2:]])
-    replaced = Cohort(images, cohort.metadata, cohort.atlas)
-    renamed = Cohort(cohort.images, cohort.metadata.rename({"sim-00003": "m3"}), cohort.atlas)
-    assert last_bits.identity == cohort.identity
-    others = (replaced, renamed, simulate(20, shape=(40, 56), seed=1), cohort.resampled((20, 28)))
-    assert len({cohort.identity, *(other.identity for other in others)}) == 5
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 import torch
 from authors_release import AuthorsNetwork, checkpoint, on_their_side
 from refusals import refused
+from small_brains import Brains
 
 from brainvae_core.models import ReleasedConfig, fit, load_run, read_released, run_name, save_run
 
@@ -44,23 +45,15 @@ def test_codes_and_images_are_their_networks(tmp_path, k, latent_dim, legacy):
     assert k < 6 or latent_dim != 8 or ours.n_parameters == 730_289
 
 
-class Brains:
-    name, fingerprint = "brains", "0123456789abcdef"
-
-    def split(self, _):
-        return type("Part", (), {"images": np.random.default_rng(0).random((3, 20, 28))})
-
-
 def test_a_released_run_is_loaded_and_never_fitted(tmp_path):
     path = written(tmp_path / "checkpoint", checkpoint(AuthorsNetwork(3, 2)))
     model, config = read_released(path)
-    with pytest.raises(ValueError, match="read, never fitted.*`make authors`") as error:
-        fit(Brains(), config, tmp_path, "cpu")
-    assert "\n" not in str(error.value)
+    brains = Brains(*np.random.default_rng(0).random((2, 3, 20, 28)))
+    refused([("read, never fitted.*`make authors`", fit, brains, config, tmp_path, "cpu")])
     name = run_name(config, Brains.fingerprint)
     assert name.startswith("released_vae-L3-beta3-") and len(config.checkpoint_sha256) == 64
     save_run(tmp_path / name, config, Brains.fingerprint, "brains", model, [{"step": 5}])
-    for run in (fit(Brains(), config, tmp_path, "cpu"), load_run(tmp_path / name)):
+    for run in (fit(brains, config, tmp_path, "cpu"), load_run(tmp_path / name)):
         assert run.config == config and type(run.config) is ReleasedConfig
         for key, value in run.model.tensors().items():
             assert np.array_equal(value, model.tensors()[key]), key
@@ -97,8 +90,8 @@ def test_other_files_are_refused_in_one_line(tmp_path, capsys):
         "(?s)whole file of torch.save ": good[: len(good) // 2],
         "whole file of torch.save with": checkpoint(AuthorsNetwork(3, 2), legacy=True)[:-500],
         "read as weights alone": checkpoint(AuthorsNetwork(3, 2), extra=Unsafe()),
-        r"no weights under .*; it has state_dict": saved({"state_dict": {}}),
-        r"no weights under .*; it has list": saved([1, 2]),
+        r"no weights under .'model_states'..'net'., where": saved({"state_dict": {}}),
+        r"no weights under .*authors have them": saved([1, 2]),
         "another network.*it has no layer": saved({"model_states": {"net": {}}}),
         "another network.*it has fc.weight": saved(
             {"model_states": {"net": {"fc.weight": torch.zeros(3)}}}

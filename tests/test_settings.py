@@ -237,7 +237,6 @@ def test_every_profile_reads_and_is_complete(path):
 def test_the_papers_profile_holds_the_papers_settings():
     p = read_profile("paper")
     assert (p.cohort.n_brains, p.cohort.shape) == (1723, (320, 448))
-    assert (p.model.steps, p.model.batch_size, p.model.learning_rate) == (10_000, 64, 2e-4)
     assert p.grid.betas == tuple(range(1, 21)) and p.grid.latent_dims == tuple(range(4, 21))
     assert p.evaluation.curve_latent_dims == (*range(2, 21), 30, 50, 100)
     f = p.fields

@@ -230,34 +230,33 @@ def test_models_that_did_not_fit_are_gone_before_fewer_are_tried(tmp_path, monke
     monkeypatch.setattr(training.Fit, "__init__", made)
     monkeypatch.setattr(training.Fit, "step", stepped)
     configs = [replace(TINY, seed=seed) for seed in range(4)]
-    assert len(fit_all(COHORT, configs, tmp_path, "cpu", together=4, halve=True)) == 4
+    assert len(fit_all(COHORT, configs, tmp_path, "cpu", together=4)) == 4
     assert found[:5] == [0, 1, 2, 3, 0]
 
 
 @pytest.mark.slow
-def test_a_full_device_is_asked_for_half_as_many_when_told_to(tmp_path, monkeypatch, capfd):
-    whole, asked, made, put = runs.train_together, [], [], Images.__init__
+def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
+    whole, room, asked, made, put = runs.train_together, [2], [], [], Images.__init__
 
     def counting(images, *arguments):
         made.append(images)
         put(images, *arguments)
 
-    def holds_two(configs, *arguments, **options):
+    def holding(configs, *arguments, **options):
         asked.append(len(configs))
-        if len(configs) > 2:
+        if len(configs) > room[-1]:
             raise OutOfDeviceMemory(f"{len(configs)} models do not fit")
         return whole(configs, *arguments, **options)
 
-    monkeypatch.setattr(runs, "train_together", holds_two)
+    monkeypatch.setattr(runs, "train_together", holding)
     monkeypatch.setattr(Images, "__init__", counting)
     grid = Study(TINY, [1, 2, 3], [2, 3, 4])
-    with pytest.raises(OutOfDeviceMemory):
-        fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8)
-    asked.clear()
-    made.clear()
-    fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8, halve=True)
+    fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8)
     assert len(fitted) == len(grid.configs)
     assert asked == [8, 4, 2, 2, 2, 2, 1]
     assert len(made) == 2  # both parts are put on the device once for all teams
     assert "8 models do not fit; going on with 4 at once" in capfd.readouterr().err
+    room.append(0)
+    with pytest.raises(OutOfDeviceMemory, match="^1 models"):
+        fit_all(COHORT, [replace(TINY, seed=9)], tmp_path, "cpu", together=2)
     assert math.isfinite(fitted[-1].history[-1]["validation_loss"])

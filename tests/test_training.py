@@ -3,8 +3,6 @@
 import contextlib
 import functools
 import gc
-import hashlib
-import json
 import math
 import re
 import subprocess
@@ -235,24 +233,6 @@ def test_a_checkpoint_is_refused_by_another_configuration(tmp_path, monkeypatch)
     )
     monkeypatch.setattr(Schedule, "__call__", None)  # a finished one takes no step more
     assert_same(done, fit(GROWN, path))
-
-
-def test_an_unfinished_fit_of_a_former_version_goes_on(tmp_path, monkeypatch):
-    def formerly(tensors, described):
-        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-        for name in sorted(tensors):
-            digest.update(name.encode() + tensors[name].numpy().tobytes())
-        return digest.hexdigest()
-
-    path = tmp_path / "checkpoint.safetensors"
-    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(training, "_digest", formerly)
-        interrupt_at(patch, 7)
-        fit(GROWN, path)
-    content = path.read_bytes()
-    assert_same(uninterrupted(GROWN), fit(GROWN, path))
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    refused([("is damaged .checksum.; delete it", fit, GROWN, path)])
 
 
 @pytest.mark.parametrize(("n", "size"), [(48, 16), (50, 16), (16, 16), (7, 1)])

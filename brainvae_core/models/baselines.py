@@ -67,8 +67,10 @@ class PCA(Arrays):
             raise ValueError(
                 f"latent_dim={latent_dim}: these {n} images differ in only {rank} directions"
             )
-        components = _with_fixed_signs((vectors / np.sqrt(eigenvalues)).T.astype(np.float32) @ flat)
-        return cls(mean, components.reshape(latent_dim, *mean.shape), eigenvalues / (n - 1))
+        rows = (vectors / np.sqrt(eigenvalues)).T.astype(np.float32) @ flat
+        # Largest entries positive: the same on every machine.
+        rows *= np.sign(rows[np.arange(latent_dim), np.abs(rows).argmax(axis=1)])[:, None]
+        return cls(mean, rows.reshape(latent_dim, *mean.shape), eigenvalues / (n - 1))
 
     def truncated(self, latent_dim: int) -> PCA:
         """The same fit with fewer components."""
@@ -86,12 +88,6 @@ class PCA(Arrays):
         """Images of codes (n, latent_dim), (n, height, width) float32."""
         scores = checked_codes(z, self.latent_dim) * np.sqrt(self.variances)
         return self.mean + (scores @ self._flat).reshape(-1, *self.image_shape)
-
-
-def _with_fixed_signs(rows: np.ndarray) -> np.ndarray:
-    """Eigenvectors (latent_dim, pixels), largest entries positive: the same on every machine."""
-    largest = np.abs(rows).argmax(axis=1)
-    return rows * np.sign(rows[np.arange(len(rows)), largest])[:, None]
 
 
 class LinearGaussian(Arrays):

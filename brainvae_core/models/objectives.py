@@ -29,7 +29,7 @@ class Likelihood(NamedTuple):
     """How decoded logits are held against images.
 
     ``negative_log(logits, images, log_sigma)`` gives nats per image, (n,), of logits and images
-    (n, height, width), computed in the precision of the 0-d ``log_sigma``.
+    (n, height, width) and the 0-d ``log_sigma``, all of one precision, float32 or wider.
     """
 
     negative_log: Callable
@@ -41,16 +41,13 @@ def bernoulli(logits, images, log_sigma):
 
     Not normalised on greys: never on one axis with log-likelihoods.
     """
-    logits, images = logits.to(log_sigma.dtype), images.to(log_sigma.dtype)
     loss = F.binary_cross_entropy_with_logits(logits, images, reduction="none")
     return loss.flatten(1).sum(1) / share_of_pixels(images.shape[1:])
 
 
 def gaussian(logits, images, log_sigma):
     """−log N(x; sigmoid(logits), σ²), the constant log σ√2π of every pixel included."""
-    # In bfloat16 a pixel's error would have 2 or 3 digits, and the sum over pixels none to spare.
-    residuals = torch.sigmoid(logits.to(log_sigma.dtype)) - images
-    squares = residuals.square().flatten(1).sum(1)
+    squares = (torch.sigmoid(logits) - images).square().flatten(1).sum(1)
     constant = images[0].numel() * (log_sigma + 0.5 * math.log(2 * math.pi))
     return 0.5 * torch.exp(-2 * log_sigma) * squares + constant
 
@@ -103,11 +100,11 @@ class Terms(NamedTuple):
         return (self.distortion + progress * beta * self.kl.sum(1)).mean()
 
 
-def terms_of(model, images, noise, likelihood: str, log_sigma) -> Terms:
+def terms_of(model, images, noise, likelihood: str) -> Terms:
     """What the objective is made of, with the posterior sampled by ``noise``."""
     mean, logvar = model.posterior_parameters(images)
     z = reparameterise(mean, logvar, noise)
-    distortion = LIKELIHOODS[likelihood].negative_log(model.logits(z), images, log_sigma)
+    distortion = LIKELIHOODS[likelihood].negative_log(model.logits(z), images, model.log_sigma)
     return Terms(distortion, kl_divergence(mean, logvar), mean)
 
 
@@ -138,7 +135,7 @@ def _held_out(model, images: Images, config):
         shape = (len(block), config.latent_dim)
         # The second draw is for nothing, but scores that are kept were made with it.
         noise, _ = (torch.randn(shape, generator=generator).to(model.device) for _ in range(2))
-        yield block, terms_of(model, block, noise, config.likelihood, model.log_sigma)
+        yield block, terms_of(model, block, noise, config.likelihood)
 
 
 @torch.no_grad()
@@ -151,7 +148,10 @@ def validate(model, images: Images, config):
         loss += len(block) * terms.loss(config.beta, full)
         distortion += terms.distortion.sum()
         rate += terms.kl.sum()
-        residual += _sum_of_squares(torch.sigmoid(model.logits(terms.mean)) - block)
+        apart = torch.sigmoid(model.logits(terms.mean)) - block
+        # Millions of small squares want float64, which MPS does not have.
+        apart = apart.cpu() if apart.device.type == "mps" else apart
+        residual += apart.double().square().sum()
         means.append(terms.mean)
     active = torch.cat(means).var(0) > ACTIVE
     return {
@@ -161,12 +161,6 @@ def validate(model, images: Images, config):
         "explained_variance": 1 - residual.item() / images.sum_of_squares,
         "active_latents": int(active.sum()),
     }
-
-
-def _sum_of_squares(values):
-    # Millions of small squares want float64, which MPS does not have.
-    values = values.cpu() if values.device.type == "mps" else values
-    return values.double().square().sum()
 
 
 def diagnose(history: list[dict], latent_dim: int) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -70,7 +70,7 @@ def fit(cohort, config, runs: str | Path = "runs", device: str = "auto") -> Run:
 
 
 def fit_all(
-    cohort, configs: Iterable, runs: str | Path = "runs", device="auto", together=1, halve=False
+    cohort, configs: Iterable, runs: str | Path = "runs", device="auto", together=1
 ) -> list[Run]:
     """Fit what is missing, load the rest: a `Run` each, in the order of ``configs``.
 
@@ -82,10 +82,8 @@ def fit_all(
         As of `fit`.
     configs : iterable of configurations
     together : int
-        How many models of one kind are trained at once, at least 1.
-    halve : bool
-        Where the device's memory does not hold them: whether to go on with half as many from there
-        on, down to one. Else, and of one, it is `OutOfDeviceMemory`.
+        How many models of one kind are trained at once, at least 1. Where the device's memory does
+        not hold them it is half as many from there on; of one that is an `OutOfDeviceMemory`.
     """
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
@@ -96,10 +94,22 @@ def fit_all(
         bar = progress_bar(desc="grid", unit="model", total=len(configs))
         bar.update(len(configs) - len(missing))
         for _, group in groupby(missing, key=type):
-            waiting = iter(group)
-            while team := list(islice(waiting, together)):
-                together = _fit_team(cohort, team, runs, device, together, halve, parts)
-                bar.update(len(team))
+            waiting = list(group)
+            while waiting:
+                team, full = waiting[:together], ""
+                try:
+                    fit_together(cohort, team, runs, device, parts)
+                except OutOfDeviceMemory as error:
+                    if together == 1:
+                        raise
+                    full = str(error)
+                if full:  # out of the except: the error's traceback held the models' memory
+                    free_memory()
+                    together //= 2
+                    print(f"{full}; going on with {together} at once", file=sys.stderr)
+                else:
+                    bar.update(len(team))
+                    del waiting[: len(team)]
         bar.close()
     fitted = []
     for config in configs:
@@ -108,23 +118,6 @@ def fit_all(
         except FailedRun as error:
             print(error, file=sys.stderr)
     return fitted
-
-
-def _fit_team(cohort, team, runs, device, together, halve, parts) -> int:
-    """Fit a team, in parts where need be; returns how many models go together from here on."""
-    while True:
-        try:
-            for first in range(0, len(team), together):
-                fit_together(cohort, team[first : first + together], runs, device, parts)
-            return together
-        except OutOfDeviceMemory as error:
-            if not halve or together == 1:
-                raise
-            told = str(error)
-        # Out of the except: the error's traceback held the models, and with them their memory.
-        free_memory()
-        together //= 2
-        print(f"{told}; going on with {together} at once", file=sys.stderr)
 
 
 def fit_together(cohort, configs: Sequence, runs, device="auto", parts=None, wait=False) -> None:
@@ -230,18 +223,11 @@ def load_run(folder: str | Path) -> Run:
     another format, a configuration that does not match the name or damage a ValueError.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
-        raise FileNotFoundError(f"no run at {folder}: it {what}; a run is a folder in runs/")
-    lacks = [n for n in (DESCRIPTION, "history.csv") if not (folder / n).is_file()]
-    if DESCRIPTION in lacks and (inside := _runs_in(folder)):
+    if not (folder / DESCRIPTION).is_file():
         raise FileNotFoundError(
-            f"{folder} is no run but a folder of them; name one in it, such as {inside[0]}"
+            f"no run at {folder}, which has no {DESCRIPTION}; name another folder in runs/, or "
+            "delete this one and fit it anew"
         )
-    if lacks:
-        is_run = len(lacks) == 1 or (folder / WEIGHTS).exists()
-        advice = ANEW if is_run else "name the folder of a run"
-        raise FileNotFoundError(f"run {folder} lacks {lacks[0]}; {advice}")
     described, config = read_description(folder)
     expected = run_name(config, described["cohort"].get("fingerprint"))
     if folder.name != expected:
@@ -259,13 +245,6 @@ def load_run(folder: str | Path) -> Run:
         raise ValueError(f"weights of run {folder} do not fit its configuration: {what}") from error
     history = _read_history(folder / "history.csv")
     return Run(folder, config, described["cohort"].get("name"), model, history, described["made"])
-
-
-def _runs_in(folder) -> list[str]:
-    """Names of the runs in a folder; where none is whole, of its folders."""
-    inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    whole = [f for f in inside if (f / DESCRIPTION).is_file()]
-    return [f.name for f in whole or inside]
 
 
 def read_description(folder) -> tuple[dict, object]:
@@ -287,10 +266,9 @@ def read_description(folder) -> tuple[dict, object]:
 def _read_history(path: Path) -> list[dict[str, float]]:
     with path.open(newline="") as file:
         try:
-            return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+            return [
+                {k: int(v) if str(v).isdigit() else float(v) for k, v in row.items()}
+                for row in csv.DictReader(file)
+            ]
         except (ValueError, TypeError, csv.Error) as error:
             raise ValueError(f"{path} is damaged ({error}); fit the run anew") from error
-
-
-def _number(text):
-    return int(text) if str(text).isdigit() else float(text)

@@ -208,8 +208,7 @@ class Fit:
 
     def step(self):
         """One step on what the tensors hold; nothing here waits for the device."""
-        likelihood, log_sigma = self.config.likelihood, self.model.log_sigma
-        terms = terms_of(self.working, self.images, self.noise, likelihood, log_sigma)
+        terms = terms_of(self.working, self.images, self.noise, self.config.likelihood)
         loss = terms.loss(self.config.beta, self.progress)
         self.optimiser.forget_gradients()
         loss.backward()
@@ -315,8 +314,7 @@ def read_checkpoint(path, config) -> dict | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{damaged} ({error}); {anew}") from error
-    said = described.pop("sha256", None)
-    if all(said != _digest(tensors, described, shapes) for shapes in (True, False)):
+    if described.pop("sha256", None) != _digest(tensors, described):
         raise ValueError(f"{damaged} (checksum); {anew}")
     described = {name: json.loads(text) for name, text in described.items()}
     theirs, ours = described["config"], json.loads(json.dumps(asdict(config)))
@@ -329,12 +327,10 @@ def read_checkpoint(path, config) -> dict | None:
     return described
 
 
-def _digest(tensors: dict[str, torch.Tensor], described: dict[str, str], with_shapes=True) -> str:
-    """The checksum of a checkpoint; without shapes as versions of old had it."""
+def _digest(tensors: dict[str, torch.Tensor], described: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        shape = f" {tensor.dtype} {list(tensor.shape)}" if with_shapes else ""
-        digest.update(f"{name}{shape}".encode())
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
