@@ -1,5 +1,6 @@
 """Two groups of a lab's brains: they differ where they were planted to differ, and only there."""
 
+import itertools
 import os
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab_folder import write_lab
 from refusals import refused
 from scipy.stats import binom
 
@@ -16,6 +18,7 @@ from brainvae_core.cohorts import (
     displaced,
     drawn_atlas,
     planted_difference,
+    read_sections,
     simulate,
     simulate_groups,
 )
@@ -27,6 +30,7 @@ from brainvae_core.metrics import (
     difference_kind,
     group_differences,
     section_changes,
+    usable_brains,
 )
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
@@ -127,33 +131,126 @@ def test_every_lab_has_its_brains_and_a_seed_makes_it_again(n_a, n_b, seed, simu
 # ---- no difference, from the sections on ----
 
 
+def model_of(brains, covariates):
+    """Brains that can be compared, and their design, without covariates that are all the same."""
+    usable, _ = usable_brains(brains, "group", covariates)
+    varying = [name for name in covariates if brains.loc[usable, name].nunique() > 1]
+    return usable, design_of(brains[usable], "group", varying)
+
+
+def real_tables(folder):
+    """12 wild types and 12 injected brains with a Cre line, of the sexes and strains that occur."""
+    table = pd.read_csv(folder / "allen_api/connectivity_experiments_2024.csv")
+    table = table.rename(columns={"gender": "sex"}).dropna(subset=["sex", "strain"])
+    table["group"] = np.where(table["transgenic-line"].isna(), "WT", "KO")
+    for seed in itertools.count():
+        drawn = table.groupby("group").sample(12, random_state=seed)[["group", "sex", "strain"]]
+        try:
+            model_of(drawn, ["sex", "strain"])
+        except ValueError as refusal:  # no lab can tell these groups from a strain
+            assert "says the same as" in str(refusal)
+            continue
+        yield drawn
+
+
+@pytest.mark.parametrize(("where", "n"), [("any lab", 100), ("real table", 25)])
 @pytest.mark.slow
-def test_cohorts_without_a_difference_raise_as_many_alarms_as_told():
+def test_cohorts_without_a_difference_raise_as_many_alarms_as_told(where, n, request):
     """Sections of 12 + 12 made comparable: in regions and of a kind; groups alone, and adjusted."""
-    n, models = 1000 if NIGHTLY else 100, {"alone": [], "adjusted": ["sex", "age_days"]}
+    n = 1000 if NIGHTLY else n  # 25 real tables, so that all takes 40 s
+    models, tables = {"alone": [], "adjusted": ["sex", "age_days"]}, [None] * n
+    if where == "real table":  # whose groups differ by sex and strain, unless adjusted
+        models = {"adjusted": ["sex", "strain"]}
+        tables = itertools.islice(real_tables(request.getfixturevalue("real_data")), n)
     reference, names = simulate(200, ATLAS, seed=0), ATLAS.regions(0.01)
     mean, masks = reference.split("train").images.mean(axis=0), ATLAS.roi_masks(names)
     plane = displaced(mean[None], ATLAS, "ap_position", 1.0)[0] - mean
     about = mean, ATLAS.brain_mask, dict(zip(names, masks, strict=True)), ATLAS.pixel_um, plane
     alarms = {(model, what): 0 for model in models for what in ("regions", "kind")}
-    for seed in range(n):
-        cohort = made(12, 12, seed=seed)
+    for seed, table in enumerate(tables):
+        cohort = made(12, 12, design=table, seed=seed)
         lab = comparable_brains(cohort.images, cohort.metadata, reference)
         by_region = region_brightness(lab.images, masks).T
         changes = section_changes(lab.images, *about)
         for model, covariates in models.items():
-            design = design_of(lab.metadata, "group", covariates)
+            usable, design = model_of(lab.metadata, covariates)
             asked = {"n_permutations": 99, "seed": seed}
-            regions = group_differences(by_region, design, **asked)
-            told = difference_kind(changes, design, **asked)
+            regions = group_differences(by_region[usable], design, **asked)
+            told = difference_kind(changes[usable], design, **asked)
             alarms[model, "regions"] += regions["p_family"].min() <= 0.05
             alarms[model, "kind"] += told.kind != "no difference"
-    print(f"false alarms of {n}: {alarms}")
+    print(f"{where}: false alarms of {n}: {alarms}")
     low, high = binom.interval(0.99, n, 0.05)
     assert all(low <= count <= high for count in alarms.values())
 
 
-def test_a_lab_is_like_the_reference():
+@pytest.mark.slow
+def test_what_is_planted_on_real_tables_is_found_in_its_place_and_its_size_is_covered(real_data):
+    """A brighter hippocampus in 12 of 24 brains of the sexes and strains that really occur."""
+    n, planted = 200 if NIGHTLY else 20, planted_difference("brightness HPF", 2.0, ATLAS)
+    reference, names = simulate(200, ATLAS, seed=0), ATLAS.regions(0.01)
+    mean, masks = reference.split("train").images.mean(axis=0), ATLAS.roi_masks(names)
+    inside, hippocampus = ATLAS.brain_mask, np.isin(names, ["CA", "DG"])
+    # Brains are brought to one brightness: what is planted in a part is taken from all.
+    planted = planted - mean * planted[inside].mean() / mean[inside].mean()
+    wanted = np.array([planted[mask].mean() for mask in masks])
+    found = {(): [], ("sex", "strain"): []}
+    for seed, table in enumerate(itertools.islice(real_tables(real_data), n)):
+        cohort = made(12, 12, "brightness HPF", 2.0, design=table, seed=seed)
+        lab = comparable_brains(cohort.images, cohort.metadata, reference)
+        by_region = region_brightness(lab.images, masks).T
+        for covariates, rows in found.items():
+            usable, design = model_of(lab.metadata, covariates)
+            told = group_differences(by_region[usable], design, n_permutations=99, seed=seed)
+            clear, clearest = told["p_family"].min() <= 0.05, int(told["p"].argmin())
+            covers = ((told["low"] <= wanted) & (wanted <= told["high"])).mean()
+            rows.append([clear, clear and hippocampus[clearest], covers])
+    alone, adjusted = (np.mean(rows, axis=0) for rows in found.values())
+    assert alone[0] >= 0.9 and alone[1] >= 0.8
+    assert adjusted[0] < alone[0]  # most wild types are of one strain: adjusting for it costs
+    assert adjusted[1] >= 0.7 * adjusted[0] > 0
+    assert 0.92 < adjusted[2] < 0.98
+
+
+# ---- covariates ----
+
+
+def lab_table(n):
+    """Unbalanced, incomplete, and with the sex that the group half has."""
+    group = np.repeat(["WT", "KO"], [n - n // 3, n // 3])
+    rng = np.random.default_rng(0)
+    sex = np.where(rng.random(n) < 0.8, np.where(group == "KO", "M", "F"), None)
+    strain = rng.choice(["C57BL/6J", "FVB.CD1(ICR)", "B6.C3H"], n, p=[0.5, 0.3, 0.2])
+    age = np.where(rng.random(n) < 0.1, np.nan, np.round(rng.normal(58, 3, n), 1))
+    line = rng.choice(["Ai75(RCL-nT)", None], n)
+    site = rng.choice(["VISp", "TH"], n)
+    columns = {"group": group, "sex": sex, "strain": strain, "age_days": age}
+    return pd.DataFrame(columns | {"line": line, "injection_structure": site})
+
+
+@pytest.mark.slow
+def test_a_labs_table_stays_as_it_is_and_its_brains_are_like_it():
+    table, n = lab_table(300), 300
+    cohort = made(200, 100, design=table.sample(frac=1, random_state=1), artefact_share=0.2)
+    shuffled = table.sample(frac=1, random_state=1).set_axis(cohort.metadata.index)
+    pd.testing.assert_frame_equal(cohort.metadata[[*table]], shuffled)
+    factors, recorded = cohort.factors, cohort.metadata
+    male, female = ((recorded["sex"] == s).to_numpy() for s in "MF")
+    # Effects of sex, strain and age of the population: +0.8, +1.0 and 0.1 a day.
+    wider = factors["brain_width"][male].mean() - factors["brain_width"][female].mean()
+    thicker = factors["cortical_thickness"].groupby(recorded["strain"]).mean()
+    aged = recorded["age_days"].notna()
+    slope = np.polyfit(recorded["age_days"][aged], factors["ventricle_size"][aged], 1)[0]
+    assert wider == pytest.approx(0.8, abs=0.35)
+    assert thicker["C57BL/6J"] - thicker["FVB.CD1(ICR)"] == pytest.approx(1.0, abs=0.4)
+    assert slope == pytest.approx(0.1, abs=0.06)
+    assert (recorded["artefact"] != "none").sum() == round(0.2 * n)
+    # Confounded: what the sexes differ in looks like a difference of the groups.
+    knockout = is_knockout(cohort)
+    assert factors["brain_width"][knockout].mean() - factors["brain_width"][~knockout].mean() > 0.4
+
+
+def test_without_a_design_a_lab_is_like_the_reference():
     many = made(300, 300).factors
     _, reference = ANATOMICAL.draw(2000, np.random.default_rng(9))
     assert np.abs(many.mean() - reference.mean()).max() < 0.15
@@ -162,7 +259,18 @@ def test_a_lab_is_like_the_reference():
     assert np.abs(lab[:, None] - other).max(axis=(2, 3)).min() > 0.05  # nobody is in both
 
 
+def test_a_lab_hands_in_files_that_are_read_again(tmp_path):
+    cohort = made(4, 3, "thickness", 1)
+    sections, metadata, refused_brains = read_sections(write_lab(tmp_path / "lab", cohort))
+    assert sections.shape == (7, 320, 456) and not refused_brains
+    given = cohort.metadata.drop(columns=["artefact", "artefact_strength"])
+    pd.testing.assert_frame_equal(metadata, given, check_names=False, check_dtype=False)
+    small = sections[:, ::8, 4:452:8]
+    np.testing.assert_allclose(small / 20_000, cohort.images, atol=1e-4)
+
+
 def test_what_is_no_lab_is_refused():
+    table = lab_table(9)
     refused(
         [
             ("^no effect 'size'; there are none, thickness,", made, 3, 3, "size"),
@@ -170,6 +278,11 @@ def test_what_is_no_lab_is_refused():
             (r"^size=-0.1 of effect 'damage' is outside \[0, 1\]$", made, 3, 3, "damage", -0.1),
             ("^0 wild types and 3 knockouts; give at least 1 of each$", made, 0, 3),
             ("^no simulator 'real'", lambda: made(simulator="real")),
+            ("^the design has 9 rows for 3 . 5 brains$", lambda: made(3, 5, design=table)),
+            (
+                "^the design's group has 6 WT, 3 KO of 5 WT and 4 KO",
+                lambda: made(5, 4, design=table),
+            ),
             (r"^artefact_share=2 is outside", lambda: made(artefact_share=2)),
         ]
     )
