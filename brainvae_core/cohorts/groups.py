@@ -80,7 +80,7 @@ def simulate_groups(
     atlas, shape, artefact_share, seed
         As for `simulate`.
     simulator : {"anatomical", "freeform"}
-        What any of `SIMULATORS` draws.
+        Which brains are drawn.
     design : DataFrame, n_a + n_b rows, optional
         Covariates as a lab recorded them, missing values too; they become the metadata. ``sex``
         (F, M), ``strain`` and ``age_days`` are those of the drawn brains as far as the population
