@@ -76,7 +76,7 @@ test: .venv-acquire/made check ## every test, of the chapters' outputs a sample;
 	@echo '── the pages, in a browser'
 	$(PYTEST_TWO) --dist load -m book tests
 
-promises: .venv/made ## run the tests that keep promises, and write the table of tests/README.md
+promises: .venv-acquire/made html ## run the tests that keep promises, and write the table of tests/README.md
 	status=0; $(PYTEST_TWO) -m promise --junitxml _build/promises.xml tests || status=$$?; \
 	  $(BIN)/python tests/promises.py _build/promises.xml; exit $$status
 

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -98,9 +99,8 @@ def snakemake(folder, *arguments):
         mock.patch.dict(os.environ),
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(printed),
+        ThreadPoolExecutor(1) as beside,  # a browser of other tests leaves a loop of events in this
     ):
-        try:
-            main([*arguments])
-        except SystemExit as ended:
-            return ended.code, printed.getvalue()
-    raise AssertionError("Snakemake did not end")
+        ended = beside.submit(main, [*arguments]).exception()
+    assert isinstance(ended, SystemExit), ended
+    return ended.code, printed.getvalue()
