@@ -3,13 +3,12 @@
     python benchmarks/gpu.py [--device auto] [--small] [--only race …] > results.md
 
 Each part is a process of its own, so that none is lost with another, and writes each line when it
-has it: a step over the time that moving its activations takes; the race to the paper recipe's ELBO;
-models an hour, several together; a peer on the same network.
+has it: the race to the paper recipe's ELBO; models an hour, several together; a peer on the same
+network.
 """
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from dataclasses import replace
@@ -17,66 +16,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from measure import heading, in_own_process, interleaved, line, options, part, spread
 from peer import seconds_a_plain_step
 from reach import Setting, race, slope
-from torch import nn
-from torch.utils.benchmark import Timer
 
 from brainvae_core.models.config import format_steps
 from brainvae_core.models.devices import pick_device
 from brainvae_core.models.training import train_together
-from brainvae_core.models.vae import BetaVAE
 
 GRID = 20 * 17  # values of β by values of L
-TOUCHED = 5  # times a step reads or writes each activation: forward 2, backward 3
-BYTES = {"float32": 4, "bfloat16": 2}
-
-
-def copy_rates(device: torch.device) -> list[float]:
-    """Bytes a second of a large copy on the device, read and written bytes both counted."""
-    n_bytes = 2**30 if device.type == "cuda" else 2**27
-    source = torch.ones(n_bytes, dtype=torch.uint8, device=device)
-    found = {"target": torch.empty_like(source), "source": source}
-    timer = Timer("target.copy_(source)", globals=found)  # which waits for a GPU
-    return [2 * n_bytes / s for s in timer.blocked_autorange(min_run_time=1).times]
-
-
-@torch.no_grad()
-def activations(image_shape: tuple[int, int]) -> int:
-    """Numbers that the network's ReLUs give for one image."""
-    model, counted = BetaVAE(8, image_shape), []
-    for layer in model.modules():
-        if isinstance(layer, nn.ReLU):
-            layer.register_forward_hook(lambda layer, given, found: counted.append(found.numel()))
-    mean, _ = model.posterior_parameters(torch.zeros((1, *image_shape)))
-    model.logits(mean)
-    return sum(counted)
-
-
-def memory_floor(image_shape, batch_size: int, precision: str, copy_rate: float) -> float:
-    """Seconds of a step that only moved its activations, each touched five times."""
-    return TOUCHED * activations(image_shape) * batch_size * BYTES[precision] / copy_rate
-
-
-def step(setting: Setting):
-    """What the machine does at best, and a step over the time that moving its activations takes."""
-    rates = copy_rates(pick_device(setting.device))
-    line("copy on the device", spread([r / 1e9 for r in rates], "GB/s"), f"{len(rates)} rounds")
-    configs = {"recipe paper": setting.paper()}
-    for precision in BYTES:
-        configs[f"recipe fast in {precision}"] = setting.fast(steps=1, precision=precision)
-    for name, config in configs.items():
-        what = f"step of {config.batch_size} at {setting.size}, {name}"
-        with part(what):
-            timed = [slope(setting, config) for _ in range(setting.rounds)]
-            middle, n = statistics.median(timed), f"{setting.rounds} slopes"
-            line(what, f"{spread([1000 * s for s in timed], 'ms')}, {1 / middle:.4g} steps/s", n)
-            precision, rate = config.precision, statistics.median(rates)
-            floor = memory_floor(setting.shape, config.batch_size, precision, rate)
-            figure = f"{middle / floor:.3g} × the floor of {1000 * floor:.3g} ms ({precision})"
-            line(f"{what}, over the memory floor", figure, n, "2.5 × (near 1.3 ×)")
 
 
 def whole_fits(setting: Setting, configs) -> tuple[float, str]:
@@ -121,7 +69,7 @@ def peer(setting: Setting):
     line("ours against eager PyTorch", spread(np.divide(other, own), "×"), n, "5 × (near 10 ×)")
 
 
-PARTS = {"step": step, "race": race, "models": models_per_hour, "peer": peer}
+PARTS = {"race": race, "models": models_per_hour, "peer": peer}
 SMALL = {"shape": (40, 56), "brains": 100, "seeds": 1, "reference_steps": 20, "lengths": (20,)}
 SMALL |= {"timed": (2, 12), "rounds": 1, "together": (1, 2)}
 

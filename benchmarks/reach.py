@@ -2,10 +2,8 @@
 
     python benchmarks/reach.py [--shape 80 112] [--betas 3] [--small] [--only race …]
 
-Parts: ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several
-lengths and times a step of both, turn by turn; ``headline`` says what its longest fits are worth,
-beside PCA; ``ingredients`` takes each of its ingredients away; ``alive`` fits many β and L and
-counts those that fall to the mean image. Fits are runs in ``_build/reach``: what is there is not
+``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several lengths
+and times a step of both, turn by turn. Fits are runs in ``_build/reach``: what is there is not
 fitted again, and what was interrupted goes on.
 
 ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
@@ -23,12 +21,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from measure import heading, interleaved, line, noise, options, part, seconds_a_step, spread
+from measure import heading, interleaved, line, options, part, seconds_a_step, spread
 from scipy.stats import t
 
-from brainvae_core.cohorts import ccf_atlas, drawn_atlas, known_factors, open_cohort, simulate
-from brainvae_core.metrics import linear_recovery
-from brainvae_core.models import PCAConfig, fit, fit_all
+from brainvae_core.cohorts import ccf_atlas, drawn_atlas, open_cohort, simulate
+from brainvae_core.models import fit
 from brainvae_core.models.config import FAST_STAGES, BetaVAEConfig, format_steps, paper_config
 from brainvae_core.models.devices import pick_device
 from brainvae_core.models.vae import PAPER_SHAPE
@@ -41,19 +38,6 @@ LENGTHS = {
     (160, 224): ("80x112: 800, 160x224: 400", "80x112: 800, 160x224: 800"),
     PAPER_SHAPE: ("80x112: 500, 160x224: 200, 320x448: 400", FAST_STAGES),
 }
-# What the fast recipe is without one of its ingredients.
-WITHOUT = {
-    "everything in": {},
-    "without Muon (Adam 1e-3)": {"optimiser": "adam", "learning_rate": 1e-3, "adam_beta2": 0.999},
-    "without bfloat16": {"precision": "float32"},
-    "without the KL warm-up": {"kl_warmup": 0.0},
-    "without the learning-rate warm-up": {"lr_warmup": 0.0},
-    "without the cosine": {"lr_cosine": False},
-    "without the data-dependent start": {"initialisation": "authors"},
-    "batch 8": {"batch_size": 8},
-    "batch 32": {"batch_size": 32},
-}
-ALIVE = tuple(product((1.0, 3.0, 10.0, 20.0), (2, 4, 8, 20, 50, 100)))  # β, L
 
 
 @dataclass(frozen=True)
@@ -93,7 +77,7 @@ class Setting:
 
     def noise(self) -> tuple[np.ndarray, np.ndarray]:
         """Images to fit to, and a few to validate on, for what does not depend on them."""
-        images = noise(1280, self.shape)
+        images = np.random.default_rng(0).random((1280, *self.shape), dtype=np.float32)
         return images, images[:8]
 
     def cohort(self):
@@ -174,90 +158,22 @@ def race(setting: Setting):
         line(f"{what}, β = {beta:g}: ELBO_β to reach", f"{wanted:.1f} nats", f"{len(ends)} seeds")
         for length in setting.tried:
             base = setting.fast(beta=beta, steps=length)
-            told = _judged(setting, cohort, base, wanted, whole)
+            told = judged(setting, cohort, base, wanted, whole)
             name = f"recipe fast of {format_steps(base.steps)}, β = {beta:g}"
             line(name, told, f"{setting.seeds} seeds")
 
 
-def headline(setting: Setting):
-    """The longest fits of every β, and PCA: how well they do, and the planted factors in codes."""
-    cohort = setting.cohort()
-    pca = PCAConfig(latent_dim=setting.fast().latent_dim)
-    what = f"PCA at {setting.size}"
-    explained = setting.fit(cohort, pca).history[-1]["explained_variance"]
-    line(what, f"explained {explained:.3f}", "")
-    line(f"{what}: R² of the planted factors", _recovered(setting, cohort, [pca]), "")
-    for beta in setting.betas:
-        base = setting.fast(beta=beta)
-        ends = setting.ends(cohort, base, setting.seeds)
-        figures = {
-            "explained": [end["explained_variance"] for end in ends],
-            "ELBO_β": [end["elbo"] for end in ends],
-            "distortion": [-end["elbo"] - beta * end["validation_kl"] for end in ends],
-            "rate": [end["validation_kl"] for end in ends],
-            "active latents": [end["active_latents"] for end in ends],
-            "seconds": [end["seconds"] for end in ends],
-        }
-        what = f"{format_steps(base.steps)}, β = {beta:g}, at {setting.size}"
-        told = "; ".join(f"{name} {interval(values)}" for name, values in figures.items())
-        line(what, told, f"{setting.seeds} seeds")
-        configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
-        line(f"{what}: R² of the planted factors", _recovered(setting, cohort, configs), "")
-
-
-def ingredients(setting: Setting):
-    """The fast recipe, and it without each ingredient, in as many steps."""
-    cohort = setting.cohort()
-    growing = isinstance(setting.fast().steps, tuple)
-    changes = WITHOUT | ({"without growth": {"steps": setting.fast().n_steps}} if growing else {})
-    for name, change in changes.items():
-        if growing and change.get("initialisation") == "authors":
-            continue  # cannot grow
-        line(name, _judged(setting, cohort, replace(setting.fast(), **change)), f"{setting.seeds}")
-
-
-def alive(setting: Setting):
-    """Fits over β and L that keep no latent, or explain nothing."""
-    cohort, ends = setting.cohort(), []
-    for seed in range(setting.seeds):  # the models of one seed are held at once
-        configs = [setting.fast(beta=b, latent_dim=n, seed=seed) for b, n in ALIVE]
-        folder = setting.folder / "runs"
-        runs = fit_all(cohort, configs, folder, setting.device, together=2, halve=True)
-        ends += [run.history[-1] for run in runs]
-        del runs
-    n = len(ALIVE) * setting.seeds
-    dead = sum(not end["active_latents"] for end in ends)
-    mean = sum(end["explained_variance"] < 0.1 for end in ends)
-    figure = f"{n - len(ends)} failed, {dead} collapsed, {mean} at the mean"
-    line(f"β 1 to 20, L 2 to 100 at {setting.size}", figure, f"{n} fits", "0")
-
-
-def _judged(setting, cohort, base, wanted=None, whole=None) -> str:
+def judged(setting, cohort, base, wanted, whole) -> str:
     """The ends of a configuration's fits over seeds, and how they stand to what is wanted."""
     rows = setting.ends(cohort, base, setting.seeds)
     ends, seconds = [row["elbo"] for row in rows], [row["seconds"] for row in rows]
     explained = interval([row["explained_variance"] for row in rows])
     told = f"{interval(ends)} nats, explained {explained}, {spread(seconds, 's')}"
-    if wanted is None:
-        return told
     reached = sum(end >= wanted for end in ends)
     return f"{told}; {reached} of {len(ends)} reach it; {whole / statistics.median(seconds):.3g} ×"
 
 
-def _recovered(setting, cohort, configs) -> str:
-    """How well validation brains' factors are read off codes by a map fitted on training brains."""
-    factors, found = known_factors(cohort), []
-    parts = [cohort.split(name) for name in ("train", "validation")]
-    known = [factors.loc[part.metadata.index] for part in parts]
-    for config in configs:
-        model = setting.fit(cohort, config).model
-        codes = [model.encode(part.images) for part in parts]
-        found.append(linear_recovery(codes[0], known[0], codes[1], known[1]))
-    means = np.mean(found, axis=0)
-    return ", ".join(f"{name} {r2:.2f}" for name, r2 in zip(factors, means, strict=True))
-
-
-PARTS = {each.__name__: each for each in (reference, race, headline, ingredients, alive)}
+PARTS = {each.__name__: each for each in (reference, race)}
 SMALL = {"shape": (40, 56), "brains": 400, "seeds": 2, "reference_seeds": 1, "rounds": 2}
 SMALL |= {"reference_steps": 1000, "lengths": (150, 300)}
 
@@ -275,7 +191,7 @@ def main():
     asked |= {"reference_seeds": given.reference_seeds} | (SMALL if given.small else {})
     setting = Setting(given.device, folder, **asked)
     heading("The race to the paper recipe's ELBO", pick_device(given.device))
-    for name in given.only or (["reference", "race"] if given.small else PARTS):
+    for name in given.only or PARTS:
         with part(name):
             PARTS[name](setting)
 
