@@ -234,8 +234,18 @@ def test_what_gives_no_norm_is_refused_by_name():
             ("reference brain 0 is the only one with its level", Norm, values, alone),
             (r"measures \[1\] do not vary", Norm, np.column_stack([values[:, 0], 0.3 + 0 * alone])),
             (r"measures \[1\] do not vary", Norm, np.hstack([values[:, :1], 2 * ages + 1]), ages),
-            ("the brains have 3 measures, the norm 2", norm_of.z, rows(4, 3), ages[:4]),
-            ("the brains have 1 covariates, the norm 0", Norm(values).largest, values, ages),
+            (
+                "have 3 measures and 1 covariates, the norm 2 and 1;",
+                norm_of.z,
+                rows(4, 3),
+                ages[:4],
+            ),
+            (
+                "have 2 measures and 1 covariates, the norm 2 and 0;",
+                Norm(values).largest,
+                values,
+                ages,
+            ),
             ("^300 brains have 299 rows of metadata", AdjustedNorm, VALUES, TABLE[1:]),
             ("^2 brains have 3 rows of metadata", NORM.z, VALUES[:2], TABLE[:3]),
         ]
