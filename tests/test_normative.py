@@ -208,18 +208,6 @@ def test_reference_brains_of_which_a_covariate_is_not_known_judge_those_without_
     np.testing.assert_allclose(norm.z(values, table[[]]), Norm(VALUES).z(values))
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.sampled_from(["F", "M", "", "x", None]), min_size=1, max_size=6), st.randoms())
-def test_no_brains_answer_depends_on_the_others(sexes, random):
-    values, table = brains(len(sexes), seed=4)
-    table["sex"] = pd.Series(sexes, index=table.index, dtype=object)
-    order = random.sample(range(len(sexes)), len(sexes))
-    together = NORM.z(values, table)
-    assert np.isfinite(together).all()
-    np.testing.assert_allclose(NORM.z(values[order], table.iloc[order]), together[order])
-    np.testing.assert_allclose(NORM.z(values[:1], table[:1]), together[:1])
-
-
 def test_what_gives_no_norm_is_refused_by_name():
     values, ages = rows(50, 2), rows(50, 1, seed=1)
     norm_of = Norm(values, ages)
