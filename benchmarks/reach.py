@@ -1,10 +1,12 @@
-"""How soon the fast recipe has the held-out ELBO_β at which the paper's recipe ends.
+"""Training: how soon the fast recipe has the held-out ELBO_β at which the paper's recipe ends.
 
-    python benchmarks/reach.py [--shape 80 112] [--betas 3] [--small] [--only race …]
+    python benchmarks/reach.py [--shape 320 448] [--betas 3] [--small] [--only race …]
 
 ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several lengths
-and times a step of both, turn by turn. Fits are runs in ``_build/reach``: what is there is not
-fitted again, and what was interrupted goes on.
+and times a step of both, turn by turn; ``models`` counts models an hour, several together; ``peer``
+times a peer on the same network. Each part is a process of its own, so that none is lost with
+another, and writes each line when it has it. Fits are runs in ``_build/reach``: what is there is
+not fitted again, and what was interrupted goes on.
 
 ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
 compared over sizes. Test brains are not looked at.
@@ -15,22 +17,35 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from measure import heading, interleaved, line, options, part, seconds_a_step, spread
+from measure import (
+    heading,
+    in_own_process,
+    interleaved,
+    line,
+    options,
+    part,
+    seconds_a_step,
+    spread,
+)
+from peer import seconds_a_plain_step
 from scipy.stats import t
 
 from brainvae_core.cohorts import ccf_atlas, drawn_atlas, open_cohort, simulate
 from brainvae_core.models import fit
 from brainvae_core.models.config import FAST_STAGES, BetaVAEConfig, format_steps, paper_config
 from brainvae_core.models.devices import pick_device
+from brainvae_core.models.training import train_together
 from brainvae_core.models.vae import PAPER_SHAPE
 
 ROOT = Path(__file__).parent.parent
+GRID = 20 * 17  # values of β by values of L
 # What the fast recipe is tried with at each size, steps or stages; the last is the recipe.
 LENGTHS = {
     (40, 56): (500, 1000),
@@ -46,14 +61,14 @@ class Setting:
 
     device: str
     folder: Path  # the cohort, the runs, and what one part tells another
-    shape: tuple[int, int] = PAPER_SHAPE
+    shape: tuple[int, int]
+    betas: tuple[float, ...]
+    reference_seeds: int
+    timed: tuple[int, int]  # numbers of steps between which a slope is taken
     brains: int = 1_723
-    betas: tuple[float, ...] = (3.0,)
     seeds: int = 5
-    reference_seeds: int = 1
     reference_steps: int = 10_000
     lengths: tuple = ()  # of the fast recipe; those of the size where there are none
-    timed: tuple[int, int] = (200, 1200)  # numbers of steps between which a slope is taken
     rounds: int = 5
     together: tuple[int, ...] = (1, 2, 4, 8, 16)
 
@@ -173,27 +188,73 @@ def judged(setting, cohort, base, wanted, whole) -> str:
     return f"{told}; {reached} of {len(ends)} reach it; {whole / statistics.median(seconds):.3g} ×"
 
 
-PARTS = {each.__name__: each for each in (reference, race)}
-SMALL = {"shape": (40, 56), "brains": 400, "seeds": 2, "reference_seeds": 1, "rounds": 2}
-SMALL |= {"reference_steps": 1000, "lengths": (150, 300)}
+def whole_fits(setting: Setting, configs) -> tuple[float, str]:
+    """Seconds of fits together, and these told with what failed."""
+    images, start = setting.noise(), time.perf_counter()
+    fitted = train_together(configs, *images, device=setting.device)
+    taken = time.perf_counter() - start
+    failed = [one.failure for one in fitted if one.failure]
+    return taken, f"{taken:.4g} s" + (f"; {len(failed)} failed: {failed[0]}" if failed else "")
+
+
+def models_per_hour(setting: Setting):
+    """Whole fits of the fast recipe, more and more of them at once."""
+    base, best = setting.fast(), 0.0
+    whole_fits(setting, [replace(base, steps=2, validate_every=2)])  # warms up
+    for n in setting.together:
+        what = f"{n} models of {format_steps(base.steps)} steps of {base.batch_size} together"
+        with part(what):
+            taken, told = whole_fits(setting, [replace(base, seed=seed) for seed in range(n)])
+            rate = 3600 * n / taken
+            line(what, f"{told}, {rate:.4g} models an hour", "1")
+            if rate > best and "failed" not in told:
+                best, projected = rate, f"{60 * GRID / rate:.3g} min (projection)"
+                line(f"grid of {GRID} points at that rate", projected, "1", "60 min (near 10 min)")
+
+
+def peer(setting: Setting):
+    """Steps a second of plain PyTorch with a DataLoader on the same network, images and machine."""
+    saved, batch = setting.folder / "images.npy", setting.paper().batch_size
+    np.save(saved, setting.noise()[0])
+    asked = saved, batch, pick_device(setting.device), max(setting.timed[1] // 4, 10)
+    contenders = {
+        "ours": partial(slope, setting, setting.fast(steps=1, batch_size=batch)),
+        "eager PyTorch + DataLoader": partial(in_own_process, seconds_a_plain_step, *asked),
+    }
+    interleaved(contenders, 1)  # warms up
+    found, n = interleaved(contenders, setting.rounds), f"{setting.rounds} rounds, interleaved"
+    for name, timed in found.items():
+        rate = spread([1 / s for s in timed], "steps/s")
+        line(f"{name}, batch {batch} at {setting.size}", rate, n)
+    own, other = found.values()
+    line("ours against eager PyTorch", spread(np.divide(other, own), "×"), n, "5 × (near 10 ×)")
+
+
+PARTS = {"reference": reference, "race": race, "models": models_per_hour, "peer": peer}
+SMALL = {"shape": (40, 56), "brains": 100, "seeds": 1, "reference_seeds": 1, "timed": (2, 12)}
+SMALL |= {"reference_steps": 20, "lengths": (20,), "rounds": 1, "together": (1, 2)}
 
 
 def main():
-    parser = options(__doc__, "40 × 56, 400 brains: minutes")
-    parser.add_argument("--shape", type=int, nargs=2, default=[80, 112], help="height and width")
+    parser = options(__doc__, "the same in a minute, on two cores")
+    parser.add_argument("--shape", type=int, nargs=2, help="320 448 on a GPU, else 80 112")
     parser.add_argument("--betas", type=float, nargs="+", default=[3.0])
     parser.add_argument("--reference-seeds", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=PARTS, help="some of the parts")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     given = parser.parse_args()
+    device = pick_device(given.device)
+    is_gpu = device.type == "cuda"
     folder = ROOT / "_build/reach" / ("small" if given.small else "full")
     folder.mkdir(parents=True, exist_ok=True)
-    asked = {"shape": tuple(given.shape), "betas": tuple(given.betas), "timed": (5, 25)}
+    shape = tuple(given.shape or (PAPER_SHAPE if is_gpu else (80, 112)))
+    timed = (200, 1200) if is_gpu else (5, 25)  # numbers of steps between which a slope is taken
+    asked = {"shape": shape, "betas": tuple(given.betas), "timed": timed}
     asked |= {"reference_seeds": given.reference_seeds} | (SMALL if given.small else {})
     setting = Setting(given.device, folder, **asked)
-    heading("The race to the paper recipe's ELBO", pick_device(given.device))
-    for name in given.only or PARTS:
+    heading("Training", device)
+    for name in given.only:
         with part(name):
-            PARTS[name](setting)
+            in_own_process(PARTS[name], setting)
 
 
 if __name__ == "__main__":

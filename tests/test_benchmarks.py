@@ -29,7 +29,13 @@ def bench(monkeypatch):
 @pytest.fixture
 def setting(bench, tmp_path):
     tiny = {"shape": (40, 56), "brains": 100, "betas": (1.0, 3.0), "seeds": 2, "rounds": 1}
-    tiny |= {"reference_steps": 4, "lengths": (4, 8), "timed": (1, 3), "together": (1, 2)}
+    tiny |= {
+        "reference_seeds": 1,
+        "reference_steps": 4,
+        "lengths": (4, 8),
+        "timed": (1, 3),
+        "together": (1, 2),
+    }
     return bench("reach").Setting(device="cpu", folder=tmp_path, **tiny)
 
 
@@ -119,7 +125,7 @@ def test_the_race_runs_and_goes_on_from_what_is_there(bench, setting, capsys):
 @pytest.mark.workflow
 @pytest.mark.nightly
 def test_a_peer_is_timed_in_turn_with_ours(bench, setting, capsys):
-    bench("gpu").peer(setting)
+    bench("reach").peer(setting)
     assert [w.split(",")[0] for w, *_ in whole(capsys)] == [
         "ours", "eager PyTorch + DataLoader", "ours against eager PyTorch",
     ]  # fmt: skip
@@ -146,7 +152,7 @@ def test_what_is_unlike_a_simulated_brain_is_measured_where_it_lies(bench):
 
 
 COMMANDS = {
-    "gpu.py --only models": "| 2 models of 20 steps of 16 together; | grid of 340 points",
+    "reach.py --only models": "| 2 models of 20 steps of 16 together; | grid of 340 points",
     "fig2.py": "| Fig. 2 of fitted; peak memory",
     "bidirectional.py": "receptive fields; projective fields; | both",
     "groups.py --rows rows.csv": "| anatomical | 12 + 12 | none |; | freeform | 12 + 12 | damage |",

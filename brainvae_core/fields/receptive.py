@@ -111,7 +111,6 @@ def receptive_field(
     images, roi_masks = np.asarray(images), _checked_masks(images, roi_masks)
     weights = _checked_weights(weights, len(roi_masks))
     mu = _mean_brightness(region_brightness(images, roi_masks))
-    _checked_mode(mode)
     if len(images) < 2:
         raise ValueError(f"{len(images)} brains give no Gaussian; give at least 2 brains")
     original, perturbed = [], []
