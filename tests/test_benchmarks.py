@@ -90,22 +90,6 @@ def test_elbos_of_a_history_are_without_the_gaussians_constant(bench):
     assert expected < 0
 
 
-def test_a_length_is_judged_by_its_ends_and_its_seconds(bench, setting, monkeypatch):
-    reach, ends = bench("reach"), {0: -90.0, 1: -120.0}
-    constant = 80 * 112 * (np.log(0.1) + 0.5 * np.log(2 * np.pi))
-
-    def pretended(cohort, config, runs, device):
-        row = {"step": 9, "height": 80, "sigma": 0.1, "validation_kl": 10.0, "seconds": 5.0}
-        row["validation_reconstruction"] = -ends[config.seed] - 3 * 10 + constant
-        history = [row | {"explained_variance": 0.7}]
-        return SimpleNamespace(history=history, made={"precision": "float32"}, config=config)
-
-    monkeypatch.setattr(reach, "fit", pretended)
-    told = reach.judged(setting, None, BetaVAEConfig(beta=3), wanted=-100.0, whole=400.0)
-    assert told.startswith("-105 ± 191 nats, explained 0.7 ± 0, 5 s")
-    assert told.endswith("1 of 2 reach it; 80 ×")
-
-
 @pytest.mark.nightly
 def test_the_race_runs_and_goes_on_from_what_is_there(bench, setting, capsys):
     reach = bench("reach")

@@ -146,14 +146,11 @@ def test_a_fit_at_an_extreme_is_finite(latent_dim, beta):
     assert np.isfinite(model.reconstruct(validation)).all()
 
 
-def test_too_few_or_equal_brains_are_refused_by_every_fit():
+def test_equal_brains_are_refused_by_every_fit():
     train, config = sections(6, 0, (10, 14)), BetaVAEConfig(2, steps=2, batch_size=2)
     alike = np.repeat(train[:1], 6, axis=0)
     refused(
         [
-            ("1 training images; a fit needs at least 2", fit_alone, config, train[:1], train),
-            ("1 validation images", fit_alone, config, train, train[:1]),
-            ("6 training images are all the same", fit_alone, config, alike, train),
             ("6 validation images are all the same", fit_alone, config, train, alike),
             ("6 validation images are all the same", fit_alone, PCAConfig(1), train, alike),
             ("these 6 images differ in only 0 directions", PCA.fit, alike, 1),
