@@ -136,13 +136,6 @@ def test_a_brain_as_a_whole_is_judged_once_for_all_measures():
     assert np.median(norm_of.whole(hidden)) > np.median(norm_of.largest(hidden))
 
 
-def test_one_measure_as_a_whole_is_its_size():
-    norm_of, others = Norm(rows(200, 1)), rows(50, 1, seed=1)
-    sizes = np.abs(norm_of.z(others)[:, 0])
-    for judge in (norm_of.whole, norm_of.largest):
-        assert (np.argsort(judge(others)) == np.argsort(sizes)).all()
-
-
 # ---- adjusted by what is known of each brain ----
 
 
