@@ -13,13 +13,12 @@ from brainvae_core.metrics import (
     difference,
     estimate,
     frechet_distance,
-    from_left_out,
     from_resamples,
     jackknife,
-    left_out_values,
     share_difference,
     verdict,
 )
+from brainvae_core.metrics.intervals import from_left_out, left_out_values
 
 
 def scores(rng, n_seeds, n_brains, seeds=1.0, brains=1.0, rest=0.3, mean=0.0):

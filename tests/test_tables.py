@@ -11,15 +11,14 @@ from brainvae_core.metrics import (
     compare,
     difference,
     estimate,
-    from_left_out,
     jackknife,
     left_out_table,
-    left_out_values,
     named,
     scores_table,
     summarise,
     summarise_samples,
 )
+from brainvae_core.metrics.intervals import from_left_out, left_out_values
 
 FIELDS = list(Estimate._fields)
 RECORDED = {

@@ -41,10 +41,8 @@ from brainvae_core.metrics.intervals import (
     Estimate,
     difference,
     estimate,
-    from_left_out,
     from_resamples,
     jackknife,
-    left_out_values,
     share_difference,
     verdict,
 )

@@ -81,7 +81,7 @@ def summarise(
     table : DataFrame
         A score a row: ``brain``, ``value``, ``seed`` (without it, all rows are of one fit), and
         whatever ``by`` names. Brains are resampled in the order in which they first appear. Rows of
-        a `left_out_table` get `from_left_out`'s interval.
+        a `left_out_table` get `jackknife`'s interval.
     by : str or sequence of str
         Columns that tell groups apart, such as ``["model", "latent_dim"]``.
     bounds : (low, high)
