@@ -40,7 +40,6 @@ from brainvae_core.fields.receptive import (
     ReceptiveField,
     null_divergence,
     perturb,
-    random_blobs,
     receptive_field,
     region_brightness,
     weight_range,
