@@ -138,7 +138,7 @@ full: .venv/made ## fit and score what results/full lacks of its profile: hours
 	$(BIN)/python -m brainvae_core.explorer full results/full/explorer_data.js
 
 bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
-	for one in gpu scale fig2 bidirectional groups power one_brain; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
+	for one in reach scale fig2 bidirectional groups; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
 	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
 
 lock: .venv/made ## pin every package's files by their hashes anew; LOCK=--upgrade takes newer versions

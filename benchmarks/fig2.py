@@ -5,8 +5,7 @@
 345 held-out brains × PCA, VAE and β-VAE × 22 numbers of latents: reconstructions, their CW-SSIM
 (level 4, 8 orientations), PCA-FD of reconstructions, of samples of the prior and of the aggregate
 posterior, and the artefacts of Fig. 2B, by networks as they are initialised: one fit a point, no
-intervals. The cohort is read from disk, as a chapter reads it. Then two of its
-parts alone: CW-SSIM of a pair, and simulating 256 brains.
+intervals. The cohort is read from disk, as a chapter reads it.
 """
 
 from __future__ import annotations
@@ -16,20 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import (
-    heading,
-    in_own_process,
-    line,
-    noise,
-    options,
-    part,
-    peak_gib,
-    seconds_of,
-    spread,
-)
+from measure import Clock, heading, in_own_process, line, options, part, peak_gib
 
-from brainvae_core.cohorts import Cohort, corrupted_brains, drawn_atlas, open_cohort, simulate
-from brainvae_core.metrics import CWSSIM, aggregate_codes, cw_ssim, frechet_distance, pca_basis
+from brainvae_core.cohorts import Cohort, corrupted_brains, open_cohort, simulate
+from brainvae_core.metrics import CWSSIM, aggregate_codes, frechet_distance, pca_basis
 from brainvae_core.models import PCA, BetaVAE
 from brainvae_core.models.devices import pick_device
 
@@ -70,28 +59,11 @@ def whole_figure(folder: Path, brains: int, shape, latent_dims, level: int, devi
     parts = [cohort.split(name).images for name in ("train", "validation", "test")]
     del cohort
     widest = PCA.fit(parts[0][: max(latent_dims) + 20], max(latent_dims))
-    before, count = peak_gib(), f"{brains} × 3 × {len(latent_dims)}"
-    seconds = seconds_of(fig2, parts, corrupted, widest, latent_dims, level, device)
-    line("Fig. 2 of fitted models", f"{seconds:.1f} s", count, limit)
+    before, clock, count = peak_gib(), Clock(), f"{brains} × 3 × {len(latent_dims)}"
+    clock("figure", fig2, parts, corrupted, widest, latent_dims, level, device)
+    line("Fig. 2 of fitted models", f"{clock['figure']:.1f} s", count, limit)
     line("peak memory, the whole cohort in it", f"{peak_gib():.2f} GiB", "", "4 GiB")
     line("… of it to read and split the cohort", f"{before:.2f} GiB")
-
-
-def pairs(n: int, shape, level: int) -> None:
-    """Milliseconds of a pair's CW-SSIM."""
-    reference, images = noise(2 * n, shape).reshape(2, n, *shape)
-    cw_ssim(reference[0], images[:2], level)
-    for name, against in (("a reference each", reference), ("one shared", reference[0])):
-        ms = [1000 * seconds_of(cw_ssim, against, images, level) / n for _ in range(5)]
-        line(f"CW-SSIM of a pair, {name}", spread(ms, "ms"), f"5 × {n} pairs", "8 ms")
-
-
-def simulation(n_brains: int, shape) -> None:
-    """Seconds of a simulated cohort on the drawn atlas."""
-    atlas = drawn_atlas()
-    simulate(n_brains // 8, atlas, shape)
-    seconds = [seconds_of(simulate, n_brains, atlas, shape, seed=seed) for seed in range(3)]
-    line(f"{n_brains} brains simulated", spread(seconds), "3 rounds", "10 s")
 
 
 def main():
@@ -103,10 +75,6 @@ def main():
     heading("Fig. 2", device, f"{brains} held-out brains at {shape[0]} × {shape[1]}.")
     with part("fig. 2"), tempfile.TemporaryDirectory() as folder:
         whole_figure(Path(folder), brains, shape, latent_dims, level, device, limit)
-    with part("CW-SSIM"):
-        pairs(32, shape, level)
-    with part("simulation"):
-        simulation(32 if small else 256, shape)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from measure import options, share
-from scipy.stats import false_discovery_control, ttest_ind
+from measure import options
+from scipy.stats import binomtest, false_discovery_control, ttest_ind
 
 from brainvae_core.cohorts import EFFECTS as KNOWN
 from brainvae_core.cohorts import (
@@ -123,6 +123,12 @@ def summary(rows: pd.DataFrame) -> str:
         told = [_told(cell[cell["tool"] == tool]) for tool in TOOLS]
         lines.append(f"| {simulator} | {n} + {n} | {effect} | {' | '.join(told)} | {count} |")
     return "\n".join(lines)
+
+
+def share(hits: int, n: int) -> str:
+    """How many of n, in percent, with Wilson's interval of 95 %."""
+    ends = binomtest(int(hits), n).proportion_ci(method="wilson")
+    return f"{100 * hits / n:.0f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]"
 
 
 def _told(cell) -> str:

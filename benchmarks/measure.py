@@ -22,7 +22,6 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 
 from brainvae_core.models.training import train_together
 
@@ -90,19 +89,6 @@ class Clock(dict):
         return found
 
 
-def seconds_of(function, *arguments, **named) -> float:
-    """Seconds that one call takes."""
-    clock = Clock()
-    clock("call", function, *arguments, **named)
-    return clock["call"]
-
-
-def share(hits: int, n: int) -> str:
-    """How many of n, in percent, with Wilson's interval of 95 %."""
-    ends = binomtest(int(hits), n).proportion_ci(method="wilson")
-    return f"{100 * hits / n:.0f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]"
-
-
 def interleaved(contenders: dict, rounds: int) -> dict[str, list[float]]:
     """What each contender gives in each round: a machine that slows down slows all of them."""
     found = {name: [] for name in contenders}
@@ -127,11 +113,6 @@ def seconds_a_step(configs, train, validation, device, steps: tuple[int, int]) -
                 raise FloatingPointError(one.failure)
         seconds.append(max(one.history[-1]["seconds"] for one in fitted))
     return (seconds[1] - seconds[0]) / (steps[1] - steps[0])
-
-
-def noise(n: int, shape: tuple[int, int]) -> np.ndarray:
-    """Images for what does not depend on them: how long a step takes."""
-    return np.random.default_rng(0).random((n, *shape), dtype=np.float32)
 
 
 def peak_gib() -> float:

@@ -1,12 +1,13 @@
-"""How soon the fast recipe has the held-out ELBO_β at which the paper's recipe ends.
+"""Training: how soon the fast recipe has the held-out ELBO_β at which the paper's recipe ends.
 
-    python benchmarks/reach.py [--shape 80 112] [--betas 3] [--small] [--only race …]
+    python benchmarks/reach.py [--shape 320 448] [--betas 3] [--small] [--only race …]
 
-Parts: ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several
-lengths and times a step of both, turn by turn; ``headline`` says what its longest fits are worth,
-beside PCA; ``ingredients`` takes each of its ingredients away; ``alive`` fits many β and L and
-counts those that fall to the mean image. Fits are runs in ``_build/reach``: what is there is not
-fitted again, and what was interrupted goes on.
+``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several lengths
+and times a step of both, turn by turn; ``models`` counts models an hour, several together; ``peer``
+times a peer on the same network. When asked for, ``ingredients`` takes each of the recipe's away,
+and ``alive`` counts fits over β and L that fall to the mean image. Each part is a process of its
+own, so that none is lost with another, and writes each line when it has it. Fits are runs in
+``_build/reach``: what is there is not fitted again, and what was interrupted goes on.
 
 ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
 compared over sizes. Test brains are not looked at.
@@ -17,23 +18,35 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from measure import heading, interleaved, line, noise, options, part, seconds_a_step, spread
+from measure import (
+    heading,
+    in_own_process,
+    interleaved,
+    line,
+    options,
+    part,
+    seconds_a_step,
+    spread,
+)
+from peer import seconds_a_plain_step
 from scipy.stats import t
 
-from brainvae_core.cohorts import ccf_atlas, drawn_atlas, known_factors, open_cohort, simulate
-from brainvae_core.metrics import linear_recovery
-from brainvae_core.models import PCAConfig, fit, fit_all
+from brainvae_core.cohorts import ccf_atlas, drawn_atlas, open_cohort, simulate
+from brainvae_core.models import fit, fit_all
 from brainvae_core.models.config import FAST_STAGES, BetaVAEConfig, format_steps, paper_config
 from brainvae_core.models.devices import pick_device
+from brainvae_core.models.training import train_together
 from brainvae_core.models.vae import PAPER_SHAPE
 
 ROOT = Path(__file__).parent.parent
+GRID = 20 * 17  # values of β by values of L
 # What the fast recipe is tried with at each size, steps or stages; the last is the recipe.
 LENGTHS = {
     (40, 56): (500, 1000),
@@ -62,14 +75,14 @@ class Setting:
 
     device: str
     folder: Path  # the cohort, the runs, and what one part tells another
-    shape: tuple[int, int] = PAPER_SHAPE
+    shape: tuple[int, int]
+    betas: tuple[float, ...]
+    reference_seeds: int
+    timed: tuple[int, int]  # numbers of steps between which a slope is taken
     brains: int = 1_723
-    betas: tuple[float, ...] = (3.0,)
     seeds: int = 5
-    reference_seeds: int = 1
     reference_steps: int = 10_000
     lengths: tuple = ()  # of the fast recipe; those of the size where there are none
-    timed: tuple[int, int] = (200, 1200)  # numbers of steps between which a slope is taken
     rounds: int = 5
     together: tuple[int, ...] = (1, 2, 4, 8, 16)
 
@@ -93,7 +106,7 @@ class Setting:
 
     def noise(self) -> tuple[np.ndarray, np.ndarray]:
         """Images to fit to, and a few to validate on, for what does not depend on them."""
-        images = noise(1280, self.shape)
+        images = np.random.default_rng(0).random((1280, *self.shape), dtype=np.float32)
         return images, images[:8]
 
     def cohort(self):
@@ -174,35 +187,9 @@ def race(setting: Setting):
         line(f"{what}, β = {beta:g}: ELBO_β to reach", f"{wanted:.1f} nats", f"{len(ends)} seeds")
         for length in setting.tried:
             base = setting.fast(beta=beta, steps=length)
-            told = _judged(setting, cohort, base, wanted, whole)
+            told = judged(setting, cohort, base, wanted, whole)
             name = f"recipe fast of {format_steps(base.steps)}, β = {beta:g}"
             line(name, told, f"{setting.seeds} seeds")
-
-
-def headline(setting: Setting):
-    """The longest fits of every β, and PCA: how well they do, and the planted factors in codes."""
-    cohort = setting.cohort()
-    pca = PCAConfig(latent_dim=setting.fast().latent_dim)
-    what = f"PCA at {setting.size}"
-    explained = setting.fit(cohort, pca).history[-1]["explained_variance"]
-    line(what, f"explained {explained:.3f}", "")
-    line(f"{what}: R² of the planted factors", _recovered(setting, cohort, [pca]), "")
-    for beta in setting.betas:
-        base = setting.fast(beta=beta)
-        ends = setting.ends(cohort, base, setting.seeds)
-        figures = {
-            "explained": [end["explained_variance"] for end in ends],
-            "ELBO_β": [end["elbo"] for end in ends],
-            "distortion": [-end["elbo"] - beta * end["validation_kl"] for end in ends],
-            "rate": [end["validation_kl"] for end in ends],
-            "active latents": [end["active_latents"] for end in ends],
-            "seconds": [end["seconds"] for end in ends],
-        }
-        what = f"{format_steps(base.steps)}, β = {beta:g}, at {setting.size}"
-        told = "; ".join(f"{name} {interval(values)}" for name, values in figures.items())
-        line(what, told, f"{setting.seeds} seeds")
-        configs = [replace(base, seed=seed) for seed in range(setting.seeds)]
-        line(f"{what}: R² of the planted factors", _recovered(setting, cohort, configs), "")
 
 
 def ingredients(setting: Setting):
@@ -213,7 +200,7 @@ def ingredients(setting: Setting):
     for name, change in changes.items():
         if growing and change.get("initialisation") == "authors":
             continue  # cannot grow
-        line(name, _judged(setting, cohort, replace(setting.fast(), **change)), f"{setting.seeds}")
+        line(name, judged(setting, cohort, replace(setting.fast(), **change)), f"{setting.seeds}")
 
 
 def alive(setting: Setting):
@@ -232,7 +219,7 @@ def alive(setting: Setting):
     line(f"β 1 to 20, L 2 to 100 at {setting.size}", figure, f"{n} fits", "0")
 
 
-def _judged(setting, cohort, base, wanted=None, whole=None) -> str:
+def judged(setting, cohort, base, wanted=None, whole=None) -> str:
     """The ends of a configuration's fits over seeds, and how they stand to what is wanted."""
     rows = setting.ends(cohort, base, setting.seeds)
     ends, seconds = [row["elbo"] for row in rows], [row["seconds"] for row in rows]
@@ -244,40 +231,74 @@ def _judged(setting, cohort, base, wanted=None, whole=None) -> str:
     return f"{told}; {reached} of {len(ends)} reach it; {whole / statistics.median(seconds):.3g} ×"
 
 
-def _recovered(setting, cohort, configs) -> str:
-    """How well validation brains' factors are read off codes by a map fitted on training brains."""
-    factors, found = known_factors(cohort), []
-    parts = [cohort.split(name) for name in ("train", "validation")]
-    known = [factors.loc[part.metadata.index] for part in parts]
-    for config in configs:
-        model = setting.fit(cohort, config).model
-        codes = [model.encode(part.images) for part in parts]
-        found.append(linear_recovery(codes[0], known[0], codes[1], known[1]))
-    means = np.mean(found, axis=0)
-    return ", ".join(f"{name} {r2:.2f}" for name, r2 in zip(factors, means, strict=True))
+def whole_fits(setting: Setting, configs) -> tuple[float, str]:
+    """Seconds of fits together, and these told with what failed."""
+    images, start = setting.noise(), time.perf_counter()
+    fitted = train_together(configs, *images, device=setting.device)
+    taken = time.perf_counter() - start
+    failed = [one.failure for one in fitted if one.failure]
+    return taken, f"{taken:.4g} s" + (f"; {len(failed)} failed: {failed[0]}" if failed else "")
 
 
-PARTS = {each.__name__: each for each in (reference, race, headline, ingredients, alive)}
-SMALL = {"shape": (40, 56), "brains": 400, "seeds": 2, "reference_seeds": 1, "rounds": 2}
-SMALL |= {"reference_steps": 1000, "lengths": (150, 300)}
+def models_per_hour(setting: Setting):
+    """Whole fits of the fast recipe, more and more of them at once."""
+    base, best = setting.fast(), 0.0
+    whole_fits(setting, [replace(base, steps=2, validate_every=2)])  # warms up
+    for n in setting.together:
+        what = f"{n} models of {format_steps(base.steps)} steps of {base.batch_size} together"
+        with part(what):
+            taken, told = whole_fits(setting, [replace(base, seed=seed) for seed in range(n)])
+            rate = 3600 * n / taken
+            line(what, f"{told}, {rate:.4g} models an hour", "1")
+            if rate > best and "failed" not in told:
+                best, projected = rate, f"{60 * GRID / rate:.3g} min (projection)"
+                line(f"grid of {GRID} points at that rate", projected, "1", "60 min (near 10 min)")
+
+
+def peer(setting: Setting):
+    """Steps a second of plain PyTorch with a DataLoader on the same network, images and machine."""
+    saved, batch = setting.folder / "images.npy", setting.paper().batch_size
+    np.save(saved, setting.noise()[0])
+    asked = saved, batch, pick_device(setting.device), max(setting.timed[1] // 4, 10)
+    contenders = {
+        "ours": partial(slope, setting, setting.fast(steps=1, batch_size=batch)),
+        "eager PyTorch + DataLoader": partial(in_own_process, seconds_a_plain_step, *asked),
+    }
+    interleaved(contenders, 1)  # warms up
+    found, n = interleaved(contenders, setting.rounds), f"{setting.rounds} rounds, interleaved"
+    for name, timed in found.items():
+        rate = spread([1 / s for s in timed], "steps/s")
+        line(f"{name}, batch {batch} at {setting.size}", rate, n)
+    own, other = found.values()
+    line("ours against eager PyTorch", spread(np.divide(other, own), "×"), n, "5 × (near 10 ×)")
+
+
+PARTS = {"reference": reference, "race": race, "models": models_per_hour, "peer": peer}
+LONG = {"ingredients": ingredients, "alive": alive}  # hours: when they are asked for
+SMALL = {"shape": (40, 56), "brains": 100, "seeds": 1, "reference_seeds": 1, "timed": (2, 12)}
+SMALL |= {"reference_steps": 20, "lengths": (20,), "rounds": 1, "together": (1, 2)}
 
 
 def main():
-    parser = options(__doc__, "40 × 56, 400 brains: minutes")
-    parser.add_argument("--shape", type=int, nargs=2, default=[80, 112], help="height and width")
+    parser = options(__doc__, "the same in a minute, on two cores")
+    parser.add_argument("--shape", type=int, nargs=2, help="320 448 on a GPU, else 80 112")
     parser.add_argument("--betas", type=float, nargs="+", default=[3.0])
     parser.add_argument("--reference-seeds", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=PARTS, help="some of the parts")
+    parser.add_argument("--only", nargs="+", choices=PARTS | LONG, default=list(PARTS))
     given = parser.parse_args()
+    device = pick_device(given.device)
+    is_gpu = device.type == "cuda"
     folder = ROOT / "_build/reach" / ("small" if given.small else "full")
     folder.mkdir(parents=True, exist_ok=True)
-    asked = {"shape": tuple(given.shape), "betas": tuple(given.betas), "timed": (5, 25)}
+    shape = tuple(given.shape or (PAPER_SHAPE if is_gpu else (80, 112)))
+    timed = (200, 1200) if is_gpu else (5, 25)  # numbers of steps between which a slope is taken
+    asked = {"shape": shape, "betas": tuple(given.betas), "timed": timed}
     asked |= {"reference_seeds": given.reference_seeds} | (SMALL if given.small else {})
     setting = Setting(given.device, folder, **asked)
-    heading("The race to the paper recipe's ELBO", pick_device(given.device))
-    for name in given.only or (["reference", "race"] if given.small else PARTS):
+    heading("Training", device)
+    for name in given.only:
         with part(name):
-            PARTS[name](setting)
+            in_own_process((PARTS | LONG)[name], setting)
 
 
 if __name__ == "__main__":

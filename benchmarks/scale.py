@@ -1,4 +1,4 @@
-"""Cost against number of brains: making, keeping, reading and training on ever more of them.
+"""Cost against number of brains: keeping and training on ever more of them.
 
     python benchmarks/scale.py [--times 1 5 20] [--device auto] [--folder DIR] [--small]
 
@@ -18,17 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
-from measure import (
-    Clock,
-    heading,
-    in_own_process,
-    line,
-    options,
-    part,
-    seconds_a_step,
-    seconds_of,
-    spread,
-)
+from measure import heading, in_own_process, line, options, part, seconds_a_step, spread
 
 from brainvae_core.cohorts import Cohort, drawn_atlas, open_cohort, save_blocks, simulate
 from brainvae_core.cohorts import cohort as cohorts_cohort
@@ -57,19 +47,16 @@ def make(path: Path, n_brains: int, shape) -> None:
     save_blocks(path, blocks(), split_seed=0)
 
 
-def read(path: Path) -> tuple[float, list[float]]:
-    """Seconds of opening, and milliseconds a brain of 64 anywhere, five times."""
-    clock, rng = Clock(), np.random.default_rng(0)
-    images = clock("open", open_cohort, path).images
-    rows = [rng.permutation(len(images))[:64] for _ in range(5)]
-    found = [1000 * seconds_of(lambda r: np.array(images[r]), some) / len(some) for some in rows]
-    return clock["open"], found
-
-
 def train_from(path: Path, streamed: bool, config, device, steps, rounds) -> tuple:
     """Seconds a step, each round's, and peak memory in GB."""
-    peak, done = [0], threading.Event()
-    watcher = threading.Thread(target=_watch_memory, args=(peak, done), daemon=True)
+    peak, done, process = [0], threading.Event(), psutil.Process()
+
+    def watch():  # the most bytes this process had for itself, twenty looks a second
+        while not done.wait(0.05):
+            memory = process.memory_info()
+            peak[0] = max(peak[0], memory.rss - getattr(memory, "shared", 0))
+
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     if streamed:
         models_devices.SHARE = 0  # a GPU with room would otherwise take all images in
@@ -80,14 +67,6 @@ def train_from(path: Path, streamed: bool, config, device, steps, rounds) -> tup
     done.set()
     watcher.join()
     return seconds, peak[0] / 1e9
-
-
-def _watch_memory(peak: list[int], done: threading.Event):
-    """The most bytes this process had for itself, twenty looks a second."""
-    process = psutil.Process()
-    while not done.wait(0.05):
-        memory = process.memory_info()
-        peak[0] = max(peak[0], memory.rss - getattr(memory, "shared", 0))
 
 
 def against_brains(times, paper: int, shape, timing, folder: Path):
@@ -103,9 +82,6 @@ def against_brains(times, paper: int, shape, timing, folder: Path):
             on_disk = sum(p.stat().st_size for p in path.iterdir()) / 1e9
             in_memory = n_brains * shape[0] * shape[1] * 4 / 1e9
             line(f"{size}: on disk, as float32", f"{on_disk:.3g} GB, {in_memory:.3g} GB", "1")
-            opening, found = in_own_process(read, path)
-            line(f"{size}: opening", f"{opening:.2g} s", "1")
-            line(f"{size}: reading a brain at random", spread(found, "ms"), "5 × 64 brains")
             for streamed in (False, True):
                 what = f"{size}: a step of {config.batch_size}, "
                 what += "from disk" if streamed else "in memory"

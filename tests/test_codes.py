@@ -17,11 +17,11 @@ from brainvae_core.metrics import (
     match_latents,
     matching_null,
     nearest_distances,
+    outlier_score,
     sidedness_beyond_chance,
     spread,
-    tail_counts,
 )
-from brainvae_core.metrics.codes import sidedness
+from brainvae_core.metrics.codes import sidedness, tail_counts
 
 # ---- which latent of one fit is which of another ----
 
@@ -166,7 +166,20 @@ def test_neighbours_spread_and_clustering_are_counted_plainly():
     assert clustering(turned) == pytest.approx(clustering(padded)) == clustering(codes)
 
 
-# ---- in which tail unusual brains lie ----
+# ---- unusual brains: how far out, and in which tail ----
+
+
+def test_training_codes_score_their_number_and_others_more():
+    rng = np.random.default_rng(0)
+    train = rng.standard_normal((400, 3)) * [1, 5, 0.1] + [3, 0, 1]
+    assert outlier_score(train, train).mean() == pytest.approx(3, rel=0.01)
+    away = train[:5] + 10 * train.std(axis=0)
+    assert (outlier_score(train, away) > 100).all()
+    assert outlier_score(train[:5], away).shape == (5,)  # the fewest brains that span 3 latents
+    covariance = np.cov(train.T)
+    rest = away - train.mean(axis=0)
+    wanted = (rest @ np.linalg.inv(covariance) * rest).sum(axis=1)
+    np.testing.assert_allclose(outlier_score(train, away), wanted, rtol=1e-9)
 
 
 def some_codes(seed, scale=1.0):
@@ -208,6 +221,7 @@ def test_what_is_beyond_chance_is_counted_from_every_way_in_which_brains_can_be_
 def test_nonsense_is_refused_by_name():
     z, unusual = some_codes(7)
     a, b, c, d = (normal(*size) for size in ((300, 5), (300, 4), (170, 5), (170, 4)))
+    few = z[:4]
     cases = [
         (r"codes_train \(299, 5\) and factors_train \(300, 4\)", linear_recovery, a[1:], b, c, d),
         ("codes_train .* codes_test .* one number of col", linear_recovery, a, b, c[:, 1:], d),
@@ -218,8 +232,9 @@ def test_nonsense_is_refused_by_name():
         (r"reference is \(60,\)", match_latents, REFERENCE[:, 0], REFERENCE),
         ("all the same", clustering, np.ones((5, 3))),
         ("codes has entries that are not finite", nearest_distances, np.full((5, 3), np.nan)),
-        ("one number of columns", tail_counts, z, z[:, :2]),
-        (r"unusual is \(0, 3\).*at least 1 rows", tail_counts, z, z[:0]),
+        ("one number of columns", outlier_score, z, z[:, :2]),
+        ("4 training brains do not span 3 latents", outlier_score, few, z),
+        ("a sum of others", outlier_score, z[:, [0, 1, 0]], z),
         ("unusual is int64", sidedness_beyond_chance, z, unusual.astype(int)),
         ("some of them true", sidedness_beyond_chance, z, unusual & False),
     ]

@@ -9,6 +9,7 @@ from small_brains import sections
 from toys import Answers, Toy, brains_of_regions
 
 from brainvae_core import fields, metrics
+from brainvae_core.metrics import codes
 
 SHAPE, C = (20, 28), np.linspace(-7, 7, 29)
 
@@ -122,7 +123,7 @@ OF_CODES = {
     "nearest": metrics.nearest_distances,
     "clustering": metrics.clustering,
     "outliers": lambda z: metrics.outlier_score(z, z + 1),
-    "tails": lambda z: metrics.tail_counts(z, z + 1),
+    "tails": lambda z: codes.tail_counts(z, z + 1),
     "sides": lambda z: metrics.sidedness_beyond_chance(z, UNUSUAL[: len(z)]),
     "Fréchet distance": lambda z: metrics.frechet_distance(z, z[::-1] + 1),
     "area": lambda z: metrics.auc(z[:, 0], z[:, 0] + 1),

@@ -39,7 +39,7 @@ def chapters(fitted, tmp_path):
     """Executes a chapter where some of the fits have failed; what its cells printed."""
     p, cohort = fitted
 
-    def executed(name, failed):
+    def executed(failed):
         runs = tmp_path / "runs"
         shutil.rmtree(f"{p.places.data}/tables", ignore_errors=True)  # scores of all fits
         if not runs.exists():
@@ -52,7 +52,7 @@ def chapters(fitted, tmp_path):
                 failure = "step 3: the loss is not finite"
                 save_run(folder, config, cohort.fingerprint, cohort.name, None, [], failure)
         given = {"profile": "demo", "settings": f"{TINY}, data={p.places.data}, runs={runs}"}
-        return "\n".join(chapter(name, **given)[:2])
+        return "\n".join(chapter("04_grid", **given)[:2])
 
     return executed
 
@@ -65,18 +65,12 @@ def claims(printed):
     }
 
 
-def one_beta(config):
-    return config.beta == 1
+def one_beta_and_a_seed_of_the_other(config):
+    return config.beta == 1 or (config.latent_dim, config.seed) == (8, 0)
 
 
-def one_point_and_one_seed_of_another(config):
-    point = (config.beta, config.latent_dim)
-    return point == (3, 2) or (*point, config.seed) == (1, 8, 0)
-
-
-@pytest.mark.parametrize("failed", [one_beta, one_point_and_one_seed_of_another])
-def test_the_grid_shows_the_gaps_of_fits_that_failed(chapters, failed):
-    printed = chapters("04_grid", failed)
+def test_the_grid_shows_the_gaps_of_fits_that_failed(chapters):
+    printed = chapters(one_beta_and_a_seed_of_the_other)
     assert "step 3: the loss is not finite" in printed
     assert not claims(printed)["every point of the grid has its fits"]
     assert not claims(printed)["the largest β has the smallest rate at every L"]
@@ -85,4 +79,4 @@ def test_the_grid_shows_the_gaps_of_fits_that_failed(chapters, failed):
 
 def test_without_any_vae_the_chapter_ends_with_one_line(chapters):
     with pytest.raises(ValueError, match="^no fit of β-VAE succeeded; see above for why$"):
-        chapters("04_grid", lambda config: True)
+        chapters(lambda config: True)

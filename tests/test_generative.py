@@ -3,10 +3,8 @@
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from refusals import refused
-from scipy.stats import multivariate_normal, norm, ortho_group
+from scipy.stats import multivariate_normal, norm
 
 from brainvae_core.metrics import (
     aggregate_codes,
@@ -53,18 +51,6 @@ def brains(n, shape=(12, 17), seed=0, noise=0.01):
 def test_full_covariances_agree_with_a_matrix_square_root_in_50_digits(n_a, n_b, d):
     a, b = sample(n_a, d, 3), sample(n_b, d, 4, shift=0.7)
     assert frechet_distance(a, b) == pytest.approx(by_matrix_square_root(a, b), rel=1e-9)
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**31), n=st.integers(2, 12), m=st.integers(2, 12), d=st.integers(2, 7))
-def test_symmetric_not_negative_and_blind_to_rotations(seed, n, m, d):
-    a, b = sample(n, d, seed), sample(m, d, seed + 1, shift=0.3)
-    rotation = ortho_group.rvs(d, random_state=seed)
-    distance = frechet_distance(a, b)
-    assert distance >= 0 and frechet_distance(a, a[::-1]) == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(b, a) == pytest.approx(distance, rel=1e-9, abs=1e-9)
-    rotated = frechet_distance(a @ rotation, b @ rotation)
-    assert rotated == pytest.approx(distance, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("n", [9, 40])
@@ -191,17 +177,6 @@ class Linear:
         return images + self.sigma * rng.normal(size=images.shape)
 
 
-class Constant:
-    def __init__(self, grey):
-        self.grey = grey
-
-    def posterior(self, images):
-        return np.zeros((len(images), 2)), np.ones((len(images), 2))
-
-    def decode(self, z):
-        return np.full((len(z), *SHAPE), self.grey)
-
-
 @pytest.mark.parametrize("n_samples", [1, 7, 64])
 def test_with_the_exact_posterior_both_bounds_are_the_likelihood(n_samples):
     model = Linear()
@@ -245,7 +220,8 @@ def test_the_fitted_sigma_is_the_noise():
     model = Linear(sigma=0.2)
     images = model.sample(4000, seed=1)
     assert fitted_sigma(model, images) == pytest.approx(0.2, rel=0.02)
-    assert fitted_sigma(Constant(0.4), np.full((4, *SHAPE), 0.4)) == 0.001  # no other is impossible
+    exact = Linear(sigma=1e-9)
+    assert fitted_sigma(exact, exact.sample(4)) == 0.001  # no other brain is impossible
 
 
 def test_nonsense_is_refused_by_name():

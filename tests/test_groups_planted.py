@@ -30,8 +30,8 @@ from brainvae_core.metrics import (
     difference_kind,
     group_differences,
     section_changes,
-    usable_brains,
 )
+from brainvae_core.metrics.designs import usable_brains
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 SHAPE = (40, 56)

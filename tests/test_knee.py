@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from refusals import refused
 
 from brainvae_core.metrics import choose_point, knee_over_seeds
@@ -66,31 +63,6 @@ def test_a_loss_that_only_grows_has_no_knee(y):
     x, distance = knee(DIMS, y)
     assert np.isnan(x) and distance > 0.2
     assert np.isnan(knee(DIMS, np.negative(y), shape="concave rising")[0])
-
-
-curves = arrays(float, 7, elements=st.floats(-50, 50)).filter(lambda y: np.ptp(y) > 1e-3)
-places = arrays(float, 7, elements=st.floats(0.1, 5)).map(np.cumsum)
-
-
-@given(places, curves)
-def test_turning_the_chord_onto_the_axis_finds_the_same_knee(x, y):
-    curve = (x - x[0]) / np.ptp(x) + 1j * (y - y[0]) / np.ptp(y)
-    chord = curve[-1]
-    beside = -(curve * np.conj(chord)).imag / abs(chord)  # perpendicular to the chord
-    along_y = beside * abs(chord) / chord.real
-    farthest, same_distance = along_y.argmax(), along_y.max()
-    at, distance = knee(x, y)
-    assert distance == pytest.approx(max(same_distance, 0), abs=1e-9)
-    below = y[0] + (y[-1] - y[0]) * (x - x[0]) / np.ptp(x) - y
-    apart = 1e-5 * np.ptp(y)
-    one = np.diff(np.sort(below))[-1] > apart and abs(y[farthest] - y[0]) > apart
-    if same_distance < 0.0499 or y[farthest] > y[0] + 1e-6 and one:
-        assert np.isnan(at)
-    elif same_distance > 0.0501 and y[farthest] < y[0] - 1e-6 and one:
-        assert at == x[farthest]
-    upside_down, again = knee(x, -y, shape="concave rising")
-    assert again == pytest.approx(distance, abs=1e-12)
-    np.testing.assert_equal(upside_down, at)
 
 
 def test_failed_fits_are_left_out_and_never_chosen():

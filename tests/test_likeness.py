@@ -1,14 +1,12 @@
 """Of which kind a difference looks: planted ones, none, and designs that ask nothing."""
 
-import os
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
-from scipy.stats import binomtest, f_oneway, ttest_ind
+from scipy.stats import f_oneway, ttest_ind
 
 from brainvae_core.cohorts import FACTORS, drawn_atlas
 from brainvae_core.cohorts.simulated import ANATOMICAL
@@ -16,7 +14,6 @@ from brainvae_core.metrics import Design, difference_kind, section_changes
 from brainvae_core.metrics.groups import basis_of
 from brainvae_core.metrics.likeness import KINDS, _statistics
 
-NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 rendered = ANATOMICAL.rendered
 ATLAS = drawn_atlas().resampled((80, 112))
 REGIONS = dict(zip(ATLAS.regions(), ATLAS.roi_masks(ATLAS.regions()), strict=True))
@@ -163,26 +160,6 @@ def test_statistics_are_those_of_scipy(seed, n_a, n_b):
     np.testing.assert_allclose(found[0] ** 2, expected)
 
 
-@pytest.mark.parametrize("covariate", [False, True])
-@pytest.mark.slow
-def test_nothing_is_found_in_nothing_as_often_as_is_said(covariate):
-    n_cohorts, n, found = (1000 if NIGHTLY else 100), 14, 0
-    rng = np.random.default_rng(7)
-    for _ in range(n_cohorts):
-        group = (
-            np.arange(n) >= 5
-        )  # unequal groups of skewed values, and a covariate that goes along
-        design = np.column_stack([np.ones(n), group])
-        changes = table_of(rng, n)
-        if covariate:
-            weight = rng.normal(size=n) + group
-            design, changes = np.column_stack([design, weight]), changes.add(2 * weight, axis=0)
-        tested = np.arange(design.shape[1]) == 1
-        kind = difference_kind(changes, asked(design, tested), n_permutations=99).kind
-        found += kind != "no difference"
-    assert binomtest(found, n_cohorts, 0.05).pvalue > 0.01
-
-
 def test_covariates_that_say_nothing_leave_more_doubt():
     rng, widths = np.random.default_rng(1), []
     changes, covariates = table_of(rng, N, shift=1), rng.normal(size=(N, 10))
@@ -191,20 +168,6 @@ def test_covariates_that_say_nothing_leave_more_doubt():
         found = difference_kind(changes, asked(design, tested), n_permutations=99).table
         widths.append((found["high"] - found["low"]).mean())
     assert widths[1] > widths[0]
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**16))
-def test_units_and_signs_change_no_verdict(seed):
-    rng = np.random.default_rng(seed)
-    changes = table_of(rng, 16, shift=rng.uniform(0, 3), kind=rng.choice(KINDS))
-    design = np.column_stack([np.ones(16), np.arange(16) >= 8])
-    first = difference_kind(changes, asked(design), n_permutations=49)
-    scaled = changes * rng.choice([-100, 0.01, 1], 12)
-    again = difference_kind(scaled, asked(design * [1, -3]), n_permutations=49)
-    assert again.kind == first.kind
-    numbers = ["score", "share", "p", "p_family"]
-    np.testing.assert_allclose(again.table[numbers], first.table[numbers], rtol=1e-6)
 
 
 def test_two_kinds_alike_are_not_told():

@@ -73,17 +73,6 @@ def test_gradients_are_those_of_finite_differences(likelihood, beta):
     assert torch.autograd.gradcheck(loss, (mean, logvar, logits, log_sigma))
 
 
-def test_the_whole_networks_gradient_is_that_of_finite_differences():
-    _, double = in_both(2)
-    images, noise = drawn(2, *SHAPE).sigmoid().requires_grad_(), drawn(2, 2, seed=1)
-
-    def loss(images):
-        terms = terms_of(double, images, noise, "gaussian")
-        return terms.loss(3.0, torch.tensor(1.0).double())
-
-    assert torch.autograd.gradcheck(loss, (images,), fast_mode=True)
-
-
 @pytest.mark.promise("float32 is float64 within a stated bound: objective, metrics, fields")
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("latent_dim", [1, 8, 100])
@@ -157,14 +146,11 @@ def test_a_fit_at_an_extreme_is_finite(latent_dim, beta):
     assert np.isfinite(model.reconstruct(validation)).all()
 
 
-def test_too_few_or_equal_brains_are_refused_by_every_fit():
+def test_equal_brains_are_refused_by_every_fit():
     train, config = sections(6, 0, (10, 14)), BetaVAEConfig(2, steps=2, batch_size=2)
     alike = np.repeat(train[:1], 6, axis=0)
     refused(
         [
-            ("1 training images; a fit needs at least 2", fit_alone, config, train[:1], train),
-            ("1 validation images", fit_alone, config, train, train[:1]),
-            ("6 training images are all the same", fit_alone, config, alike, train),
             ("6 validation images are all the same", fit_alone, config, train, alike),
             ("6 validation images are all the same", fit_alone, PCAConfig(1), train, alike),
             ("these 6 images differ in only 0 directions", PCA.fit, alike, 1),

@@ -13,11 +13,11 @@ from brainvae_core.fields import (
     normalised_impacts,
     null_divergence,
     perturb,
-    random_blobs,
     receptive_field,
     tail_asymmetry,
     weight_range,
 )
+from brainvae_core.fields.receptive import random_blobs
 
 N, HEIGHT, WIDTH = 23, 14, 18
 BANDS = ((1, 4), (5, 9), (10, 13))  # rows of three disjoint regions of unequal size

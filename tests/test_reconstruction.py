@@ -1,20 +1,25 @@
-"""Explained variance, artefacts of every kind and strength, and spectra of known power."""
+"""Explained variance, artefacts of every kind and strength, their detectors, and spectra."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
+from scipy.stats import mannwhitneyu
 from toys import Answers
 
 from brainvae_core.metrics import (
+    ErrorMap,
     artefact_removal,
+    auc,
+    error_score,
     explained_variance,
     explained_variance_per_brain,
     graded_removal,
     norm_ratio,
+    pixel_detection,
     radial_spectrum,
     reproduced_change,
 )
@@ -42,16 +47,6 @@ def breakages(clean):
     return np.where(masks, 0, clean), masks
 
 
-def grids(clean):
-    pattern = 1 - 0.2 * np.square(np.sin(np.arange(SHAPE[1])))
-    masks = np.ones(clean.shape, dtype=bool)
-    masks[:, :, 0] = False  # sin 0
-    return (clean * pattern).astype(np.float32), masks
-
-
-ARTEFACTS = pytest.mark.parametrize("corrupt", [leaks, breakages, grids])
-
-
 def test_explained_variance_pools_brains_and_pixels():
     images, reconstructions = brains(), brains(seed=1)
     images[0] *= 0.1
@@ -63,19 +58,6 @@ def test_explained_variance_pools_brains_and_pixels():
         alone = explained_variance(images[i : i + 1], reconstructions[i : i + 1], MEAN)
         assert value == pytest.approx(alone, rel=1e-12)
     assert abs(each.mean() - wanted) > 0.01
-
-
-@ARTEFACTS
-@settings(max_examples=20, deadline=None)
-@given(share=st.floats(-0.5, 1.5), lost=st.floats(0, 1))
-def test_shares_of_artefact_and_brain_are_told_apart(corrupt, share, lost):
-    clean = brains().astype(np.float64)
-    corrupted, masks = corrupt(clean.astype(np.float32))
-    of_clean = clean + lost * (MEAN - clean)
-    of_corrupted = of_clean + share * np.where(masks, corrupted - clean, 0)
-    found = artefact_removal(clean, corrupted, masks, of_clean, of_corrupted, MEAN, 50)
-    np.testing.assert_allclose(found.reproduced, share, atol=1e-5)
-    np.testing.assert_allclose(found.kept, 1 - lost**2, atol=1e-5)
 
 
 def test_lines_are_told_from_a_brain_that_gets_darker():
@@ -182,6 +164,44 @@ def test_patterns_are_of_the_kinds_that_are_asked(graded):
     np.testing.assert_array_equal(some.reproduced, found.reproduced)
 
 
+# ---- noticing what is wrong ----
+
+
+def test_pixels_are_judged_brain_by_brain():
+    rng = np.random.default_rng(0)
+    masks = rng.random((4, *SHAPE)) < 0.2
+    maps = rng.random((4, *SHAPE)) + np.array([0.0, 0.5, 5.0, -5.0])[:, None, None] * masks
+    found = pixel_detection(maps, masks)
+    assert found.shape == (4,) and found[2] == 1 and found[3] == 0
+    assert 0.4 < found[0] < 0.6 < found[1] < 1
+    maps = maps.round(1)  # ties
+    again = pixel_detection(maps, masks)
+    for of, image, mask in zip(again, maps, masks, strict=True):
+        u = mannwhitneyu(image[mask], image[~mask]).statistic / mask.sum() / (~mask).sum()
+        assert of == pytest.approx(u) == auc(image[~mask], image[mask])
+
+
+def test_an_error_is_held_against_what_is_usual_in_its_pixel():
+    ordinary = np.full((5, *SHAPE), 0.5)
+    ordinary[:, 2, 3] = 1.0  # errs twice as much there, always
+    ordinary[:, 0, 0] = 0.0  # never
+    ordinary[:2, 4, 1] = 1.0  # in two brains of five
+    paints_less = SimpleNamespace(reconstruct=lambda images: 0.9 * images)
+    error = ErrorMap(paints_less, ordinary)
+    assert error.spread[2, 3] == pytest.approx(0.1) and error.spread[0, 0] == 0.01
+    assert error.spread[4, 1] == pytest.approx(np.sqrt((2 * 0.1**2 + 3 * 0.05**2) / 5))
+    images = np.full((2, *SHAPE), 0.5)
+    images[1, 2, 3] = images[1, 0, 0] = 1.0
+    maps = error(images)
+    assert maps.shape == images.shape
+    np.testing.assert_allclose(maps[1, 5, 5], 1)
+    np.testing.assert_allclose(maps[1, 2, 3], 1)
+    np.testing.assert_allclose(maps[1, 0, 0], 10)
+    assert error_score(maps).shape == (2,)
+    assert error_score(maps)[1] > error_score(maps)[0]
+    np.testing.assert_allclose(error_score(np.full((2, 3, *SHAPE), 4.0)), 4)
+
+
 # ---- radial spectra ----
 
 WIDE = (60, 85)
@@ -259,5 +279,14 @@ def test_nonsense_is_refused_by_name(graded):
         (r"the model's .* are \(4, 1, 13, 18\); of", graded_removal, wrong, graded, MEAN),
         ("pixel_um=0 .*must be positive", radial_spectrum, clean, 0),
         ("n_bins=0 must be positive", radial_spectrum, clean, 50.0, 0),
+    ]
+    maps, there = np.zeros((3, *SHAPE)), np.zeros((3, *SHAPE), bool)
+    there[0, 0, 0] = True
+    nothing = SimpleNamespace(reconstruct=lambda images: np.full_like(images, np.nan))
+    cases += [
+        ("not finite", auc, [0.3, np.nan], [1.0]),
+        ("all clean or all corrupted", auc, [0.3, 1.0], []),
+        (r"brains \[1, 2\] are empty", pixel_detection, maps, there),
+        ("the model's reconstruction 0 is not finite", ErrorMap, nothing, np.ones((2, *SHAPE))),
     ]
     refused(cases)

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from refusals import refused
-from toys import Answers
 
 from brainvae_core.fields import Rotated, receptive_field
 
@@ -121,14 +119,3 @@ def test_the_floor_holds_directions_that_hardly_vary(images, monkeypatch):
             monkeypatch.setattr("brainvae_core.fields.receptive.VARIANCE_FLOOR", floor)
         found = np.linalg.eigvalsh(covariance(Rotated(still, images, 0).encode(images)))
         np.testing.assert_allclose(found, np.minimum(variances / floor, 1), atol=1e-4)
-
-
-def test_errors_name_what_was_given(images):
-    nan, flat = Answers(lambda x: np.full((len(x), 4), np.nan)), Answers(lambda x: x[:, 0, 0])
-    cases = [
-        ("none of the 4 latents is active: ", Rotated, Linear(), images, 0, np.zeros(4, bool)),
-        ("active is bool of shape .3,.; give one", Rotated, Linear(), images, 0, np.ones(3, bool)),
-        ("answered NaN, inf", Rotated, nan, images, 0),
-        ("it must answer .n, latent_dim", Rotated, flat, images, 0),
-    ]
-    refused(cases)

@@ -7,7 +7,6 @@ import inspect
 from brainvae_core.fields.association import (
     Agreement,
     BothDirections,
-    agreement_draws,
     agreement_of,
     both_directions,
     cross_agreement,
@@ -24,7 +23,6 @@ from brainvae_core.fields.independence import (
     share_moved,
     share_unmoved,
     uncorrelatedness,
-    uncorrelatedness_null,
 )
 from brainvae_core.fields.projective import (
     ProjectiveField,
@@ -42,7 +40,6 @@ from brainvae_core.fields.receptive import (
     ReceptiveField,
     null_divergence,
     perturb,
-    random_blobs,
     receptive_field,
     region_brightness,
     weight_range,

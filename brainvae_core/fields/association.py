@@ -47,12 +47,12 @@ def both_directions(
 def field_agreement(
     divergence: np.ndarray, profile: np.ndarray, active: np.ndarray | None = None
 ) -> np.ndarray:
-    """Whether the regions that move a latent are those that it moves: `cross_agreement`'s diagonal.
+    """Whether the regions that move a latent are those that it moves, (latent_dim,).
 
     Parameters
     ----------
     divergence, profile, active
-        As for `cross_agreement`.
+        As for `cross_agreement`, of which this is the diagonal.
     """
     return np.diag(cross_agreement(divergence, profile, active)).copy()
 
@@ -79,36 +79,15 @@ def cross_agreement(
     return agreement
 
 
-def agreement_draws(
-    divergences: np.ndarray, profile: np.ndarray, n: int, seed: int, active=None
-) -> np.ndarray:
-    """`cross_agreement` of n resamples of brains and regions, (n, latent_dim, latent_dim).
-
-    A draw that leaves a latent alike in every region is drawn again.
-
-    Parameters
-    ----------
-    divergences : ndarray, shape (n_resamples, n_rois, latent_dim)
-        Of resampled brains (``ReceptiveField.bootstrapped``); each draw takes one at random.
-    profile, n, seed, active
-        As for `cross_agreement`; draws and their seed.
-    """
-    stack = np.asarray(divergences)
-    if stack.ndim != 3 or not len(stack):
-        raise ValueError(
-            f"divergences {stack.shape} must be (n_resamples, n_rois, latent_dim), such as "
-            "ReceptiveField.bootstrapped answers"
-        )
-    for field in stack:
-        _checked(field, profile, active)
-    profile, rng = np.asarray(profile), np.random.default_rng(seed)
-    draws = []
+def agreement_draws(divergences, profile, n, active=None) -> np.ndarray:
+    """`cross_agreement` of n draws of a resample (n_resamples, n_rois, latent_dim) and regions."""
+    rng, n_rois, draws = np.random.default_rng(0), divergences.shape[1], []
+    kept = checked_active(active, len(profile))
     for _ in range(n):
-        for _ in range(ATTEMPTS):
-            regions = rng.integers(stack.shape[1], size=stack.shape[1])
-            field, there = rng.choice(stack)[regions], profile[:, regions]
-            varied = np.ptp(field, axis=0).astype(bool) & np.ptp(there, axis=1).astype(bool)
-            if varied[checked_active(active, len(varied))].all():
+        for _ in range(ATTEMPTS):  # a draw that leaves a latent alike in every region is no draw
+            regions = rng.integers(n_rois, size=n_rois)
+            field, there = rng.choice(divergences)[regions], profile[:, regions]
+            if np.ptp(field, axis=0)[kept].all() and np.ptp(there, axis=1)[kept].all():
                 break
         else:
             raise ValueError(
@@ -143,7 +122,7 @@ def agreement_of(both: BothDirections, active: np.ndarray, n: int) -> Agreement:
     field = both.receptive
     whole = cross_agreement(field.divergence, both.profile, active)
     resampled = field.bootstrapped(min(n, 100), 0)
-    drawn = agreement_draws(resampled, both.profile, n, 0, active)
+    drawn = agreement_draws(resampled, both.profile, n, active)
     own, own_drawn = (
         np.nanmean(np.diagonal(a, axis1=-2, axis2=-1), axis=-1) for a in (whole, drawn)
     )

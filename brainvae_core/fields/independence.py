@@ -48,28 +48,14 @@ def uncorrelatedness(impacts: np.ndarray, active: np.ndarray | None = None) -> f
     1 − mean ``|correlation|`` over pairs of active latents, of the shares of
     :func:`normalised_impacts` over at least 3 regions. Independent columns score far below 1 when
     regions are few (0.63 ± 0.05 at 6 regions and 8 latents), and closing the rows to 1 forces 0 at
-    two latents: compare models at equal numbers of them and beside :func:`uncorrelatedness_null`.
+    two latents: compare models at equal numbers of them, beside chance (:func:`scored_field`).
     """
     return _score(_active_shares(impacts, active))
 
 
-def uncorrelatedness_null(
-    impacts: np.ndarray, n: int, seed: int, active: np.ndarray | None = None
-) -> np.ndarray:
-    """Scores (n,) when the latents' profiles over regions have nothing to do with one another.
-
-    The shares of each latent are permuted over regions by themselves and the rows are closed to 1
-    again.
-
-    Parameters
-    ----------
-    impacts, active
-        As for `normalised_impacts`.
-    n, seed : int
-        Draws.
-    """
-    shares = _active_shares(impacts, active)
-    rng = np.random.default_rng(seed)
+def uncorrelatedness_null(impacts, n, active=None) -> np.ndarray:
+    """Scores (n,) of shares that are permuted over regions, latent by latent, rows closed to 1."""
+    shares, rng = _active_shares(impacts, active), np.random.default_rng(0)
     return np.array([_permuted_score(shares, rng) for _ in range(n)])
 
 
@@ -77,7 +63,8 @@ class Scored(NamedTuple):
     """Uncorrelatedness of a fit, and what chance would give.
 
     ``resamples`` (n,) are of resampled brains (a region drawn twice would correlate with itself),
-    ``permuted`` (n,) of :func:`uncorrelatedness_null`, ``rotated`` (n_rotations,) of random axes.
+    ``permuted`` (n,) of latents whose shares are permuted over regions, each by itself, ``rotated``
+    (n_rotations,) of random axes.
     """
 
     value: float
@@ -99,7 +86,7 @@ def scored_field(field, active: np.ndarray, n: int = 200, n_rotations: int = 50)
     return Scored(
         uncorrelatedness(field.divergence, active),
         np.array([uncorrelatedness(drawn, active) for drawn in field.bootstrapped(n, 0)]),
-        uncorrelatedness_null(field.divergence, n, 0, active),
+        uncorrelatedness_null(field.divergence, n, active),
         np.array([uncorrelatedness(t.divergence) for t in turned]),
     )
 

@@ -111,7 +111,6 @@ def receptive_field(
     images, roi_masks = np.asarray(images), _checked_masks(images, roi_masks)
     weights = _checked_weights(weights, len(roi_masks))
     mu = _mean_brightness(region_brightness(images, roi_masks))
-    _checked_mode(mode)
     if len(images) < 2:
         raise ValueError(f"{len(images)} brains give no Gaussian; give at least 2 brains")
     original, perturbed = [], []
@@ -142,13 +141,19 @@ def null_divergence(
     """The field of random blobs as large as a region, each over its own range of brightness.
 
     Its regions are the blobs: ``divergence`` is (n_blobs, latent_dim), nats, to hold beside the
-    region's own (latent_dim,).
+    region's own (latent_dim,). From a random pixel a blob takes the ``n_pixels`` nearest ones along
+    paths inside the brain, where smooth noise makes some ground longer than other: irregular
+    outlines.
 
     Parameters
     ----------
-    model, images, brain_mask, n_pixels, n_blobs, mirrored
-        As for :func:`receptive_field`, and as for :func:`random_blobs`; take the region's
-        :func:`weight_range` of these images too.
+    model, images
+        As for :func:`receptive_field`; take the region's :func:`weight_range` of these images too.
+    brain_mask : ndarray of bool, shape (height, width)
+    n_pixels, n_blobs : int
+        Pixels of each blob (at least 4, in one connected piece of the brain), and blobs.
+    mirrored : bool
+        Half of the pixels left, and their mirror image; an odd number loses one.
     """
     blobs = random_blobs(brain_mask, n_pixels, n_blobs, 0, mirrored=mirrored)
     return receptive_field(model, images, blobs, weight_range(images, blobs))
@@ -271,19 +276,7 @@ def weight_range(
 def random_blobs(
     brain_mask: np.ndarray, n_pixels: int, n: int, seed: int, *, mirrored: bool = False
 ) -> np.ndarray:
-    """Connected random regions (n, height, width) of one size inside the brain: a null.
-
-    From a random pixel a blob takes the ``n_pixels`` nearest ones along paths inside the brain,
-    where smooth noise makes some ground longer than other: irregular outlines.
-
-    Parameters
-    ----------
-    brain_mask : ndarray of bool, shape (height, width)
-    n_pixels, n, seed : int
-        Pixels of each blob (at least 4, in one connected piece of the brain), blobs, seed.
-    mirrored : bool
-        Half of the pixels left, and their mirror image; an odd number loses one.
-    """
+    """Connected random regions (n, height, width) of one size inside the brain."""
     brain_mask = np.asarray(brain_mask, dtype=bool)
     if mirrored:
         left = np.arange(brain_mask.shape[1]) < brain_mask.shape[1] // 2

@@ -16,7 +16,6 @@ from brainvae_core.metrics.codes import (
     outlier_score,
     sidedness_beyond_chance,
     spread,
-    tail_counts,
 )
 from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level
 from brainvae_core.metrics.designs import (
@@ -25,7 +24,6 @@ from brainvae_core.metrics.designs import (
     brains_needed,
     design_of,
     smallest_difference,
-    usable_brains,
 )
 from brainvae_core.metrics.generative import (
     Bound,
@@ -43,10 +41,8 @@ from brainvae_core.metrics.intervals import (
     Estimate,
     difference,
     estimate,
-    from_left_out,
     from_resamples,
     jackknife,
-    left_out_values,
     share_difference,
     verdict,
 )

@@ -22,7 +22,6 @@ def cw_ssim(
     level: int = 4,
     orientations: int = 8,
     weighting: str = "gaussian",
-    device: str = "auto",
 ) -> np.ndarray:
     """CW-SSIM of images with a reference (Sampat et al. 2009, with K = 0), (n,) float64.
 
@@ -39,19 +38,19 @@ def cw_ssim(
     images : ndarray, shape (n, height, width) or (height, width)
     level, orientations : int
         Scale of the pyramid, 1 the finest (`cw_ssim_level`); oriented bands, 2 to 16.
-    weighting, device : {"gaussian", "uniform"} and str
-        Of the windows, a centred Gaussian with σ = band height / 4 (the reference) or all alike; a
-        torch device with float64, or "auto": CUDA where there is one, else the CPU.
+    weighting : {"gaussian", "uniform"}
+        Of the windows: a centred Gaussian with σ = band height / 4, as the reference's, or alike.
     """
     reference, images = _stack(reference, "reference"), _stack(images, "images", "answers")
     _check_match(reference.shape, images.shape)
-    return CWSSIM(reference, level, orientations, weighting, device)(images)
+    return CWSSIM(reference, level, orientations, weighting)(images)
 
 
 class CWSSIM:
     """`cw_ssim` with references whose bands are computed once, for several sets of images.
 
-    They are kept as complex128: ``orientations / 4 ** (level - 1)`` numbers a pixel.
+    They are kept as complex128, ``orientations / 4 ** (level - 1)`` numbers a pixel, on a torch
+    device with float64; "auto" is CUDA where there is one, else the CPU.
     """
 
     def __init__(self, reference, level=4, orientations=8, weighting="gaussian", device="auto"):

@@ -47,21 +47,8 @@ class Design(NamedTuple):
         return f"{self.contrast}, in standard deviations"
 
 
-def usable_brains(
-    metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ()
-) -> tuple[np.ndarray, dict[str, str]]:
-    """Brains that a linear model can take, (n,) bool, and of every other why not, by its name.
-
-    Left out are brains without a value ("no age_days") and those alone in a level of a covariate,
-    which explains them away ("the only brain with batch 'B3'").
-
-    Parameters
-    ----------
-    metadata : DataFrame
-        A brain a row; blanks, NA and "unknown" are missing values.
-    term, covariates : str and sequence of str
-        Columns: what is asked about, and what is adjusted for.
-    """
+def usable_brains(metadata, term, covariates=()) -> tuple[np.ndarray, dict[str, str]]:
+    """Brains that a linear model can take, (n,) bool, and of every other why not, by its name."""
     columns = _columns(metadata, term, covariates)
     missing = {name: is_missing(metadata[name]) for name in columns}
     why = {
@@ -96,8 +83,10 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
 
     Parameters
     ----------
-    metadata, term, covariates
-        As for `usable_brains`, of the brains that it keeps.
+    metadata : DataFrame
+        A brain a row; blanks, NA and "unknown" are missing values.
+    term, covariates : str and sequence of str
+        Columns: what is asked about, and what is adjusted for.
     """
     names = _columns(metadata, term, covariates)
     coded = {name: _coded(metadata[name], name) for name in names}
@@ -116,15 +105,16 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
 def asked_design(
     metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ()
 ) -> tuple[Design, np.ndarray, dict[str, str]]:
-    """`design_of` the `usable_brains`, with which these are, (n,) bool, and why not the others.
+    """`design_of` the brains that have one, which these are, (n,) bool, and why not the others.
 
-    Where brains that are left out for a covariate leave fewer than two of a group, it is refused
-    with the names of these brains.
+    Left out, by name, are brains without a value ("no age_days") and those alone in a level of a
+    covariate, which explains them away ("the only brain with batch 'B3'"). Where these leave fewer
+    than two of a group, it is refused with their names.
 
     Parameters
     ----------
     metadata, term, covariates
-        As for `usable_brains`.
+        As for `design_of`.
     """
     used, why = usable_brains(metadata, term, covariates)
     groups = _levels(metadata[term][~is_missing(metadata[term])], term)
@@ -198,7 +188,7 @@ def _numbers(column: pd.Series, name: str) -> pd.Series | None:
     if (missing := is_missing(column)).any():
         raise ValueError(
             f"{name} has no value for {_some(column.index[missing])}; leave these brains out, as "
-            "usable_brains does, or fill it in"
+            "asked_design does, or fill it in"
         )
     texts = _texts(column)
     numbers = pd.to_numeric(texts, errors="coerce")
@@ -279,26 +269,22 @@ def _some(brains) -> str:
 # ---- how many brains show a difference ----
 
 
-def brains_needed(
-    spread: float, difference: float, *, power: float = POWER, n_measures: int = 1
-) -> int:
-    """Brains in each of two groups for a two-sided t test at 0.05 to find a difference.
+def brains_needed(spread: float, difference: float, *, n_measures: int = 1) -> int:
+    """Brains in each of two groups of which a two-sided t test at 0.05 finds a difference.
 
-    Exact, by the noncentral t; a million brains are the most.
+    In 80 of 100 studies, exactly, by the noncentral t; a million brains are the most.
 
     Parameters
     ----------
     spread, difference : float
         Standard deviation within the groups, and difference of their means, in one unit.
-    power : float
-        Share of such differences that are to be found.
     n_measures : int
         Measures that are tested together, by Bonferroni's ``0.05 / n_measures`` each.
     """
-    _check(power, n_measures, spread=spread, difference=abs(difference))
+    _check(n_measures, spread=spread, difference=abs(difference))
     size = abs(difference) / spread
     counts = range(2, MOST)
-    place = bisect.bisect_left(counts, power, key=lambda n: float(_power(size, n, n, n_measures)))
+    place = bisect.bisect_left(counts, POWER, key=lambda n: float(_power(size, n, n, n_measures)))
     if place == len(counts):
         raise ValueError(
             f"a difference of {difference:g} is {size:.2g} standard deviations: {MOST:,} brains a "
@@ -317,7 +303,7 @@ def smallest_difference(spread: float, n_a: int, n_b: int, *, n_measures: int = 
     n_a, n_b : int
         Brains of the two groups, at least two of each.
     """
-    _check(POWER, n_measures, spread=spread)
+    _check(n_measures, spread=spread)
     if min(n_a, n_b) < 2:
         raise ValueError(f"groups of {n_a} and {n_b} brains have no spread; give two of each")
     unit = math.sqrt(1 / n_a + 1 / n_b)
@@ -335,9 +321,7 @@ def _power(size, n_a, n_b, n_measures):
     return stats.nct.sf(edge, freedom, shift) + stats.nct.sf(edge, freedom, -shift)
 
 
-def _check(power, n_measures, **lengths) -> None:
+def _check(n_measures, **lengths) -> None:
     check_positive(**lengths)
-    if not ALPHA < power < 1 or n_measures < 1:
-        raise ValueError(
-            f"power={power} must lie between {ALPHA} and 1, and n_measures={n_measures} from 1 on"
-        )
+    if n_measures < 1:
+        raise ValueError(f"n_measures={n_measures} must be 1 or more")

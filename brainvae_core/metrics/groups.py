@@ -51,7 +51,7 @@ def group_differences(
     """
     if n_permutations < 0:
         raise ValueError(f"n_permutations={n_permutations} must be 0 or more")
-    names, values = _measures(values, design)
+    names, values = measures_of(values, design)
     tested, n = int(design.tested.sum()), len(values)
     basis, unit = basis_of(design.matrix, design.tested)
     residuals, size, varies = residuals_of(basis, tested, values)
@@ -81,7 +81,7 @@ def group_differences(
     return pd.DataFrame(table | {"n_brains": n})
 
 
-def _measures(values, design) -> tuple[list, np.ndarray]:
+def measures_of(values, design) -> tuple[list, np.ndarray]:
     """Names of the measures, and values (n, k) of the design's brains."""
     names = range(np.shape(values)[-1] if np.ndim(values) else 0)
     if isinstance(values, pd.DataFrame):

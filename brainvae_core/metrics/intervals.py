@@ -130,11 +130,7 @@ def jackknife(
 
 
 def left_out_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """All that `jackknife` asks of one fit: on all brains, then without each of 20 groups, (21,).
-
-    Kept as rows of a table, they give its interval without the arrays: `from_left_out`. Arrays of
-    one length have the same groups.
-    """
+    """What `jackknife` asks of a fit: on all brains, then without each of 20 groups, (21,)."""
     n = len(arrays[0])
     groups = np.array_split(np.random.default_rng(0).permutation(n), min(GROUPS, n))
     rows = [np.arange(n), *(np.delete(np.arange(n), group) for group in groups)]
@@ -144,17 +140,7 @@ def left_out_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray
 def from_left_out(
     values: np.ndarray, n_brains: int, less: np.ndarray | None = None, bounds=UNBOUNDED
 ) -> Estimate:
-    """`jackknife`'s interval of a statistic whose `left_out_values` are at hand.
-
-    Parameters
-    ----------
-    values, n_brains : ndarray, shape (n_seeds, 1 + n_groups), and int
-        A fit a row; of how many brains they are.
-    less : ndarray, shape (n_seeds, 1 + n_groups), optional
-        Of another model, to be subtracted; the same brains were left out.
-    bounds
-        As for `jackknife`.
-    """
+    """`jackknife`'s interval from `left_out_values`, a fit a row; ``less`` are another model's."""
     models = [
         np.asarray(of, dtype=np.float64) for of in ([values] if less is None else [values, less])
     ]

@@ -59,7 +59,7 @@ def knee_over_seeds(
 
     Parameters
     ----------
-    points, values : sequence of float, shape (n_points,), and ndarray, shape (n_points, n_seeds)
+    points, values : sequence of float, and ndarray, shape (n_points, n_seeds)
         The grid's values, each once, in any order; NaN where a fit failed.
     x : ndarray, shape (n_points, n_seeds), optional
         Where each fit lies on the other axis, if that was measured too, such as its rate.
@@ -78,7 +78,9 @@ def knee_over_seeds(
     fitted = np.isfinite(values)
     if x.shape != values.shape or (np.isfinite(x) < fitted).any():
         raise ValueError(f"x is {x.shape}; it must be {values.shape} and finite where values are")
-    sign, n_seeds = _sign(shape), _fewest(fitted)
+    if shape not in SHAPES:
+        raise ValueError(f"shape={shape!r} is unknown; {' and '.join(SHAPES)} have a knee")
+    sign, n_seeds = SHAPES[shape], _fewest(fitted)
     mean = np.stack([_seed_means(x, fitted), _seed_means(values, fitted)])
     (index,), (distance,), (farthest,) = _farthest(*mean[:, None], sign)
     p_straight, found = float("nan"), None
@@ -133,12 +135,6 @@ def choose_point(
         replace(one, n_seeds=n_seeds, **dict(zip(names, _spread(one.points, of), strict=True)))
         for one, of in zip((in_dims, in_betas), found, strict=True)
     )
-
-
-def _sign(shape):
-    if shape not in SHAPES:
-        raise ValueError(f"shape={shape!r} is unknown; {' and '.join(SHAPES)} have a knee")
-    return SHAPES[shape]
 
 
 def _fewest(fitted) -> int:

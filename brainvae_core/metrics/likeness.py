@@ -18,10 +18,15 @@ from brainvae_core.metrics.checks import (
     check_positive,
     checked_images,
     checked_mean,
-    checked_rows,
 )
 from brainvae_core.metrics.designs import Design
-from brainvae_core.metrics.groups import basis_of, orders_of, residuals_of, statistics_of
+from brainvae_core.metrics.groups import (
+    basis_of,
+    measures_of,
+    orders_of,
+    residuals_of,
+    statistics_of,
+)
 from brainvae_core.metrics.intervals import from_resamples
 
 KINDS = ("anatomy", "brightness", "registration", "damage")
@@ -92,14 +97,10 @@ def difference_kind(
     if {*kinds} != {*KINDS}:
         raise ValueError(f"the kinds of measures are {sorted({*kinds})}; give {', '.join(KINDS)}")
     matrix, tested = design.matrix, design.tested
-    if len(changes) != len(matrix):
-        raise ValueError(
-            f"changes are of {len(changes)} brains and the design of {len(matrix)}; give the same "
-            "brains to both"
-        )
     if n_permutations < 19:
         raise ValueError(f"n_permutations={n_permutations}; 1 in 20 takes at least 19")
-    values, measures = checked_rows(changes, "changes"), [*changes.columns.get_level_values(1)]
+    columns, values = measures_of(changes, design)
+    measures = [measure for _, measure in columns]
     if flagged is not None:
         check_one_shape(flagged=flagged, brains=matrix[:, 0])
         values = np.column_stack([values, np.asarray(flagged, dtype=bool)])

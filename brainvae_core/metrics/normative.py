@@ -85,14 +85,12 @@ class Norm:
         nearer.
         """
         values, covariates = _rows(values, covariates, 1)
-        for what, found, wanted in (
-            ("measures", values.shape[1], self.n_measures),
-            ("covariates", covariates.shape[1], self.n_covariates),
-        ):
-            if found != wanted:
-                raise ValueError(
-                    f"the brains have {found} {what}, the norm {wanted}; give the same ones"
-                )
+        found, wanted = (values.shape[1], covariates.shape[1]), (self.n_measures, self.n_covariates)
+        if found != wanted:
+            raise ValueError(
+                "the brains have {} measures and {} covariates, the norm {} and {}; give the same "
+                "ones".format(*found, *wanted)
+            )
         terms = self._terms(covariates)
         leverage = np.square(terms @ self._unmixed).sum(axis=1, keepdims=True)
         rest = values - terms @ self._coefficients

@@ -13,7 +13,6 @@ from brainvae_core.metrics.intervals import (
     difference,
     estimate,
     from_left_out,
-    jackknife,
     left_out_values,
 )
 
@@ -82,7 +81,7 @@ def summarise(
     table : DataFrame
         A score a row: ``brain``, ``value``, ``seed`` (without it, all rows are of one fit), and
         whatever ``by`` names. Brains are resampled in the order in which they first appear. Rows of
-        a `left_out_table` get `from_left_out`'s interval.
+        a `left_out_table` get `jackknife`'s interval.
     by : str or sequence of str
         Columns that tell groups apart, such as ``["model", "latent_dim"]``.
     bounds : (low, high)
@@ -163,21 +162,15 @@ def summarise_samples(
     statistic, bounds
         As for `jackknife`.
     samples : iterable of (labels, arrays)
-        Of every fit its labels, by column, and the arrays that the statistic is computed from.
+        Of every fit, its labels by column, and the arrays that the statistic is computed from.
     by : str or sequence of str
         Labels that tell groups apart.
     """
-    by, groups = [by] if isinstance(by, str) else list(by), {}
-    for labels, arrays in samples:
-        if missing := [name for name in by if name not in labels]:
-            raise ValueError(f"a sample has no {missing[0]!r}; it has {', '.join(labels)}")
-        groups.setdefault(tuple(labels[name] for name in by), []).append(arrays)
-    rows = []
-    for values, fits in groups.items():
-        key = dict(zip(by, values, strict=True))
-        found = _in_group(_named(key), jackknife, statistic, fits, bounds)
-        rows.append(key | found._asdict())
-    return pd.DataFrame(rows, columns=[*by, *Estimate._fields])
+    tables = [
+        left_out_table(statistic, {"": arrays}).assign(**{**labels, "seed": fit})
+        for fit, (labels, arrays) in enumerate(samples)
+    ]
+    return summarise(pd.concat(tables, ignore_index=True), by, bounds=bounds)
 
 
 def named(table: pd.DataFrame, name: str) -> dict[str, Estimate]:
