@@ -95,7 +95,8 @@ def test_a_grown_fit_shows_the_loss_of_its_last_size_and_marks_where_it_grew():
     courses = [line for line in loss.lines if line.get_marker() in "sD"]
     assert [line.get_xdata().tolist() for line in courses] == [[300, 400]] * 2
     assert loss.get_ylim()[1] < -8e3
-    assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [300]
+    assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [200]
+    assert [patch.get_width() for patch in loss.patches] == [300]  # where β rises
     for ax in others:
         assert ax.lines[0].get_xdata().tolist() == [100, 200, 300, 400]
     alone = call("fig_training").axes[0]

@@ -23,6 +23,7 @@ from brainvae_core.figures import style
 from brainvae_core.figures.style import BookFigure
 
 LOCAL = 0.2  # of an image: what covers more is everywhere, and its outline would only hide it
+MOST_TICKS = 8  # of a logarithmic axis, one at every x; with more they are round numbers
 MOST_BANDS = 3  # models whose bands can lie on one another and still be told apart
 
 
@@ -264,9 +265,12 @@ def lines(
         every = {"markevery": max(1, len(x) // 24), "ls": look["ls"]}
         ax.plot(moved, value, label=model, **style.mark(look, 5) | every)
     if log_x:
-        ax.set_xscale("log", base=2)
+        ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(at, style.spaced(at, np.log2(at), least))
+        if len(at) > MOST_TICKS:
+            style.plain_log(ax.xaxis)
+        else:
+            ax.set_xticks(at, style.spaced(at, np.log2(at), least))
     else:
         ax.xaxis.set_major_formatter(style.PLAIN)
         if len(at) <= 6:

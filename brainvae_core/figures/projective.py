@@ -1,4 +1,4 @@
-"""Figures of what the latents paint: projective fields and traversals (Figs 3A, S4)."""
+"""Figures of what the latents change: projective fields and traversals (Figs 3A, S4)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fig_3a(
 ) -> Figure:
     """Projective field of every latent as one colour image (Fig. 3A).
 
-    White: no change; colours mix, all three to black.
+    White: no change. Yellow mixes with cyan to green and with magenta to red, these two to blue.
 
     Parameters
     ----------

@@ -59,7 +59,8 @@ def fig_curves(
     log_x, log_y : bool
         A score of 0 has no place on a logarithmic axis: then there is none.
     point_labels : str
-        A column of what to write at the points; lines then join them in the order of the rows.
+        A column of what to write at the points, if anything; lines then join them in the order of
+        the rows.
     """
     panels = draw.by_panel(table.rename(columns={x: "x"}), panel)
     if not point_labels:
@@ -94,7 +95,7 @@ def fig_curves(
     for ax in drawn.values() if floor > -np.inf else ():  # once all lines are there
         high = ax.get_ylim()[1]
         ax.set_yscale("log")
-        ax.set_ylim(floor, high)
+        ax.set_ylim(floor, 1.15 * high)  # room for a marker at its top
         style.plain_log(ax.yaxis)
     for i, (title, ax) in enumerate(drawn.items()):  # limits are known now
         follows = list(drawn)[i + 1 : i + 2 if (i + 1) % columns else i + 1]
@@ -115,6 +116,8 @@ def _name_points(ax, table, names: str, looks) -> None:
     taken = [(point, np.full(2, 2.5 * unit)) for point in at]  # centres, and half of their sizes
     for point, row in zip(at, table.to_dict("records"), strict=True):
         word, colour = str(row[names]), looks[row["model"]]["color"]
+        if not word:
+            continue
         half = np.array([2.3 * len(word) + 1, 4]) * unit
         places = [(aside, point + np.array(aside) * unit) for aside in ASIDE]
         free = (
