@@ -172,7 +172,11 @@ called = shown["clean"].map({True: "unsuspected", False: "suspected"})
 titles = called + shown["artefact_strength"].map(", strength {:.2f}".format)
 if len(shown):
     pictured = figures.fig_sections(cohort.images[shown["at"]], list(titles), pixel_um)
-    display(pictured.shows("The faintest leaks that the rule suspected, and the strongest that it did not.").made_from(source))
+    display(
+        pictured.shows(
+            "The faintest leaks that the rule suspected, and the strongest that it did not."
+        ).made_from(source)
+    )
 
 # %% [markdown]
 # Strength alone does not decide whether a leak is found: {glue:text}`brains_missed_cortex` of the {glue:text}`brains_missed` missed leaks lie in the
@@ -202,9 +206,9 @@ figures.fig_curves(
     ylabels=["Power (squared grey values)"],
     log_x=True,
     log_y=True,
-).shows("Power of the deviation from the mean section and of PCA's error, by wavelength; for simulated brains the median.").made_from(
-    "CCF slice, 80 simulated test brains and one real brain, 160 × 224 pixels"
-)
+).shows(
+    "Power of the deviation from the mean section and of PCA's error, by wavelength; for simulated brains the median."
+).made_from("CCF slice, 80 simulated test brains and one real brain, 160 × 224 pixels")
 
 # %% tags=["hide-input"]
 units = realism[~drawn]

@@ -160,9 +160,9 @@ figures.fig_scores(
     panel="panel",
     references=pd.DataFrame({"model": ["guessing"], "value": [0.5]}),
     columns=3,
-).shows("Areas under ROC curves, for artefacts of middle strength. Mean image and nearest brain have no code.").made_from(
-    counted
-)
+).shows(
+    "Areas under ROC curves, for artefacts of middle strength. Mean image and nearest brain have no code."
+).made_from(counted)
 
 # %% [markdown]
 # By the β-VAE's error a brain with a leak ranks above a clean one with probability {glue:text}`artefact_noticed_error`, by its code with

@@ -103,9 +103,9 @@ figures.fig_fields(
     {"2.5 %": low, "shift": np.abs(field.effect_size), "97.5 %": high},
     p.fields.rois,
     "Shift |d| (SD)",
-).shows("B: the shift that each region causes. A and C: the ends of its 95 % interval over brains.").made_from(
-    source
-)
+).shows(
+    "B: the shift that each region causes. A and C: the ends of its 95 % interval over brains."
+).made_from(source)
 
 # %% [markdown]
 # HPF and TH (thalamus) are the two regions whose brightness was planted as a factor of its own in these simulated brains.
@@ -216,8 +216,8 @@ share = pd.Series({name: of.value for name, of in moved.items()}).reindex(["HPF"
 by_kind = said[said["score"] == "share localised"].groupby(["over", "kind"], sort=False)
 by_kind = by_kind["value"].mean().unstack("kind")[["value", "rotated"]].to_numpy()
 quoted(
-    receptive_hpf=percent(share['HPF'], 0),
-    receptive_str=percent(share['STR'], 0),
+    receptive_hpf=percent(share["HPF"], 0),
+    receptive_str=percent(share["STR"], 0),
     receptive_not_moved=percent(unmoved.value, 0),
     receptive_localised=percent(localised.value, 0),
     receptive_localised_chance=percent(by_kind[0, 1], 0),
@@ -225,8 +225,8 @@ quoted(
     receptive_localised_all_chance=percent(by_kind[-1, 1], 0),
     receptive_says_hpf=told.get("HPF modulates almost all latents", "is not asked"),
     receptive_says_str=told.get("STR reaches many latents", "is not asked"),
-    receptive_hpf_above=percent(above['HPF'], 0),
-    receptive_str_above=percent(above['STR'], 0),
+    receptive_hpf_above=percent(above["HPF"], 0),
+    receptive_str_above=percent(above["STR"], 0),
     receptive_n_test=len(brains),
     receptive_n_brains=n,
     receptive_n_fits=f"{n_fits} fit{'s' * (n_fits > 1)}",

@@ -210,7 +210,7 @@ quoted(
     projective_near=percent(near, 0),
     projective_pca_spots=percent(of_components.mean(), 0),
     projective_starred=often or "no latent",
-    projective_star_share=percent(numbers['share of starred latents'], 0),
+    projective_star_share=percent(numbers["share of starred latents"], 0),
     projective_says_tail=told.get("one tail moves SSp, HPF and RSP", "not asked"),
     projective_starts=alike,
     projective_few=len(few_c),

@@ -206,7 +206,7 @@ quoted(
     both_own=numbers["agreement of a latent's two fields, β-VAE"],
     both_beyond=numbers["that less two latents' agreement, β-VAE"],
     both_regions=len(sets[every]),
-    both_gap=percent(gap.loc[gap['kind'] == 'value', 'value'].mean(), 0),
+    both_gap=percent(gap.loc[gap["kind"] == "value", "value"].mean(), 0),
     both_uncorrelated=wide[every, "β-VAE"],
     both_uncorrelated_vae=wide[every, "VAE"],
     both_uncorrelated_pca=wide[every, "PCA"],

@@ -93,7 +93,9 @@ worst = np.argsort(-judged.probability, kind="stable")
 words = lab.said_of(judged, suited)
 marked = {"words": words[worst], "masks": judged.masks[worst], "columns": 6}
 sheet = figures.fig_sections(brains.images[worst], names[worst], pixel_um, **marked)
-sheet.shows("Every brain that is used, with the likeliest artefact and the probability of one; outlines mark where.").made_from(source)
+sheet.shows(
+    "Every brain that is used, with the likeliest artefact and the probability of one; outlines mark where."
+).made_from(source)
 
 # %% [markdown]
 # ## Artefacts removed
@@ -134,7 +136,9 @@ print(f"z (brains, tiles) = {by_tile.z.shape}", by_tile.told, sep="\n")
 titles = [f"brain {name}" for name in names[odd]]
 these = brains.images[odd], {"PCA": where}, titles, pixel_um, judged.masks[odd]
 places = figures.fig_error_maps(*these, label="Deviation (standard deviations)")
-places.shows("The brains that deviate most in one place, and PCA's error in each tile.").made_from(by_tile.source)
+places.shows("The brains that deviate most in one place, and PCA's error in each tile.").made_from(
+    by_tile.source
+)
 
 # %% [markdown] tags=["groups"]
 # ## How the groups differ
@@ -183,7 +187,9 @@ print(lab_groups.told_kind(like))
 usual = lab.region_means(p, clean_part(reference, "train"))
 power = groups and lab_groups.power_of(groups, means, usual)
 curves = power and figures.fig_power(power.curve, power.n_now).made_from(of_groups)
-curves and curves.shows("The smallest difference of a region's brightness that so many brains find.")
+curves and curves.shows(
+    "The smallest difference of a region's brightness that so many brains find."
+)
 
 # %% [markdown]
 # ## The figures in numbers

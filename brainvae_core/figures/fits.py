@@ -316,10 +316,8 @@ def fig_knee(
         style.panel_title(above, letter, f"{label}: {found}")
         above.yaxis.set_major_formatter(style.PLAIN)
         if np.isnan(share).all():
-            why = "one fit at a point" if len(there) > 2 else "fewer than three L fitted"
-            words = f"{why}:\nuncertainty not known"
             text = {"ha": "center", "va": "center", "fontsize": 8, "transform": below.transAxes}
-            below.text(0.5, 0.5, words, **text, **style.legible("black", 4))
+            below.text(0.5, 0.5, "uncertainty not known", **text, **style.legible("black", 4))
         else:
             pale = {} if np.isfinite(at) else {"alpha": 0.35}
             below.bar(dims, share, 0.8 * np.diff(np.sort(dims)).min(), color=colour, **pale)

@@ -257,8 +257,6 @@ def fig_s2(
         w, in units of the region's mean brightness.
     pixel_um : float
     """
-    weights = style.check_shape("weights", weights, (len(acronyms), None))
-    images = style.check_shape("images", images, (*weights.shape, None, None))
     rows = dict(zip(acronyms, images, strict=True))
     above = [""] * weights.shape[1]
     white = {"cmap": "gray", "vmin": 0, "vmax": style.grey_limit(images)}

@@ -186,7 +186,7 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
     frame = {"fc": "none", "ec": style.LOOKS["β-VAE"][0], "lw": 2}
     for letter, ax, (title, found) in zip(style.letters(n), axes, recoveries.items(), strict=True):
         table = pd.DataFrame(found.r2, style.latent_names(len(found.r2)), names)
-        cells = {"write": _below_half if n < 3 and len(found.r2) <= 40 else "", "fontsize": 7}
+        cells = {"write": ".2f" if n < 3 and len(found.r2) <= 40 else "", "fontsize": 7}
         shown = draw.heat_map(ax, table, limits=(0, 1), most=(40, 100), **cells)
         for factor, latent in enumerate(found.latent):
             if found.has_latent[factor]:
@@ -208,9 +208,3 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
     }
     draw.legend(figure, handles)
     return figure
-
-
-def _below_half(r2: float) -> str:
-    """Two digits, or three where two would make a half of less."""
-    text = f"{r2:.2f}"
-    return f"{np.floor(1000 * r2) / 1000:.3f}" if text == "0.50" and r2 < 0.5 else text
