@@ -17,7 +17,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import CenteredNorm
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from brainvae_core.figures import style
@@ -115,6 +115,7 @@ def beside_changes(
     for ax in axes[:, n:].flat:
         ax.images[0].set(**shown)
     place = {"location": "bottom", "shrink": 0.8, "extend": "both", "aspect": 40}
+    place["ticks"] = MaxNLocator(5)
     colour_bar(figure, ScalarMappable(**shown), axes[:, n:], label, **place)
     return figure
 
@@ -226,6 +227,27 @@ def heat_map(
     ax.set_yticks(np.arange(len(values)) + 0.5, style.thinned(map(str, table.index), most[0]))
     ax.tick_params(length=0)
     return ax.collections[0]
+
+
+def heat_maps(
+    tables: Mapping[str, pd.DataFrame],
+    label: str,
+    height: float,
+    width: float = style.WIDTH,
+    *,
+    share_y: bool = False,
+    bar: Mapping[str, object] | None = None,
+    **cells,
+) -> tuple[BookFigure, np.ndarray]:
+    """A figure of titled heat maps side by side, with one bar for all, and its Axes."""
+    n = len(tables)
+    figure = style.new_figure(height, width=width)
+    axes = figure.subplots(1, n, sharey=share_y, squeeze=False)[0]
+    for letter, ax, (title, table) in zip(style.letters(n), axes, tables.items(), strict=True):
+        shown = heat_map(ax, table, **cells)
+        style.panel_title(ax, letter, textwrap.fill(title, 84 // n))
+    colour_bar(figure, shown, list(axes), label, **bar or {})
+    return figure, axes
 
 
 def colour_bar(figure, image, axes, label: str, **options):

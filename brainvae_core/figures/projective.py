@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -198,18 +197,18 @@ def fig_fields(
     write : callable or str
         The number in a cell, as text or as its format; without it there is none.
     """
-    tables = {k: style.check_shape(k, table, (len(acronyms), None)) for k, table in tables.items()}
     n, row = len(tables), 0.32 if write else 0.17
-    figure = style.new_figure(1 + max(row * len(acronyms), 1.3), width=5 if n == 1 else style.WIDTH)
-    axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
+    frames = {
+        title: pd.DataFrame(table, list(acronyms), style.latent_names(np.shape(table)[1]))
+        for title, table in tables.items()
+    }
     top = max(float(np.nanmax(table)) for table in tables.values()) or 1.0
     cells = {"limits": (0, top), "write": write, "fontsize": 7, "most": (100, 24 // n)}
-    for letter, ax, (title, table) in zip(style.letters(n), axes, tables.items(), strict=True):
-        frame = pd.DataFrame(table, list(acronyms), style.latent_names(table.shape[1]))
-        shown = draw.heat_map(ax, frame, **cells)
-        style.panel_title(ax, letter, textwrap.fill(title, 84 // n))
+    cells |= {"share_y": True, "bar": {"shrink": min(1, 14 / len(acronyms))}}
+    height, width = 1 + max(row * len(acronyms), 1.3), 5 if n == 1 else style.WIDTH
+    figure, axes = draw.heat_maps(frames, label, height, width, **cells)
+    for ax in axes:
         ax.tick_params(axis="both", labelsize=7)
         ax.set_xlabel("Latent")
     axes[0].set_ylabel("Region")
-    draw.colour_bar(figure, shown, list(axes), label, shrink=min(1, 14 / len(acronyms)))
     return figure
