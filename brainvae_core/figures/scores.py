@@ -118,7 +118,7 @@ def fig_curves(
 
 def _compared_with(references: pd.DataFrame | None, panel: str, title: str) -> pd.DataFrame:
     """Name, value and interval of what a panel is compared with; without a panel, of all."""
-    if references is None:
+    if references is None or references.empty:
         return pd.DataFrame(columns=["model", "value", "low", "high"])
     rows = references[references[panel] == title] if panel in references else references
     ends = {end: rows.get(end, rows["value"]).fillna(rows["value"]) for end in ("low", "high")}
