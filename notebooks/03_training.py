@@ -47,9 +47,9 @@ from brainvae_core.study import compared_configs
 
 # %%
 cohort = prepare_cohort(p)
-configs = compared_configs(p)
+configs, where = compared_configs(p), (p.places.runs, p.places.device)
 print(cohort)
-fitted = {name: fit(cohort, c, p.places.runs, p.places.device) for name, c in configs.items()}
+fitted = {name: fit(cohort, config, *where) for name, config in configs.items()}
 
 # %% [markdown]
 # ## Do they learn?

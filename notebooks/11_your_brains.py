@@ -150,7 +150,8 @@ places.shows("The brains that deviate most in one place, and PCA's error in each
 # %% tags=["groups"]
 means = lab.region_means(p, brains)
 codes = lab_groups.codes_of(model, brains)
-differ = groups and lab_groups.differences(p, brains, groups, {"region": means, "latent": codes})
+measures = {"region": means, "latent": codes}
+differ = groups and lab_groups.differences(p, brains, groups, measures)
 print(lab_groups.told_differences(brains, groups, differ, judged))
 
 # %% tags=["groups", "hide-input"]
