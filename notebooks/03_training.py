@@ -92,8 +92,8 @@ explained = summarise(
 )
 all_fits = f"{n_fits} fit{'s' * (n_fits > 1)} of each VAE"
 figures.fig_scores(explained, columns=2).shows(
-    "A: the share of test brains' variance explained. B: how much more of training brains'. "
-    "Where the bar of B lies above 0 the model overfits."
+    "A: the share of test brains' variance explained. "
+    "B: how much more of training brains' (above 0: overfitting)."
 ).made_from(f"{n} test and as many training brains, {all_fits}")
 
 # %% [markdown]
