@@ -60,7 +60,8 @@ seeds = f"{len(grid.seeds)} fit{'s' * (len(grid.seeds) > 1)} a point"
 points = f"{len(grid.betas)} values of β × {len(grid.latent_dims)} of L, {seeds}"
 print(f"{points}: {len(grid)} β-VAEs and {len(grid.latent_dims)} PCAs at {size}")
 for b in (1.0, p.model.beta):
-    print(f"β = {b:g}: effective strength {effective_strength(b, p.model.likelihood):.2e}")
+    strength = effective_strength(b, p.model.likelihood)
+    print(f"β = {b:g}: effective strength {1e6 * strength:.2f} × 10⁻⁶")
 
 # %% [markdown]
 # The effective strength of β is βσ² over the number of pixels. It is the same at every size of image, so β = 3 here is as strong as at the paper's
