@@ -95,7 +95,8 @@ figures.fig_sections(cohort.images[rows], kind[rows], pixel_um).shows(
 # %% [markdown]
 # ## Fig. 2A · The average section and the regions
 #
-# Every model has to beat the average section. The paper names four regions, SSp, HPF, STR and TH, and uses six; RSP and HY are our choice.
+# Every model has to beat the average section. The paper names four of its six regions: primary somatosensory cortex (SSp), hippocampal
+# formation (HPF), striatum (STR) and thalamus (TH). Retrosplenial cortex (RSP) and hypothalamus (HY) are our choice.
 
 # %% tags=["hide-input"]
 mean_section = train.images.mean(axis=0)
@@ -107,10 +108,10 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 ).made_from(training)
 
 # %% [markdown]
-# ## In what they differ
+# ## How they differ
 #
 # Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor changes brightness or moves tissue.
-# Factors of brightness fill regions. Factors that move tissue show only along borders, so few pixels speak of them. Of acquired brains the figure shows what was recorded.
+# Factors of brightness fill regions. Factors that move tissue change only the few pixels along borders. For acquired brains the figure shows what was recorded, such as sex or age.
 
 # %% tags=["hide-input"]
 factors = known_factors(train)
@@ -124,8 +125,9 @@ figures.fig_factors(extremes, mean_section, pixel_um, ("lowest 5 %", "highest 5 
 # ## Quality control
 #
 # Every section is multiplied by one number, which brings its brain to the training brains' average brightness, as in the paper. Before that,
-# brightness varies over brains by {glue:text}`brains_spread` of its mean. The paper then removes "resulted outliers", without a rule. Ours has four
-# numbers a brain, in robust standard deviations (SD) from the median training brain. A brain is an outlier from {glue:text}`brains_limit` SD on.
+# brightness varies over brains by {glue:text}`brains_spread` of its mean. The paper then removes "resulted outliers", without a rule. Our rule has four
+# numbers a brain: its *difference* from the median section, its shares of dark (*missing*) and of *saturated* pixels, and the *gain* that adjusted its brightness.
+# A brain is an outlier if one of them lies {glue:text}`brains_limit` robust standard deviations (SD) or more from the median training brain.
 
 # %%
 judged_cohort = judged(cohort, outlier_limit=p.cohort.outlier_limit)
@@ -138,7 +140,7 @@ statistics = found[[f"{name}_z" for name in names]].set_axis(names, axis=1)
 outlier = is_outlier(found).to_numpy()
 by_rule = f"{source}; the rule is fitted on the training brains"
 figures.fig_quality(statistics, outlier, p.cohort.outlier_limit).shows(
-    "The four statistics of quality control of every brain."
+    "The four statistics of quality control, of every brain; triangles mark the outliers."
 ).made_from(by_rule)
 
 # %% tags=["hide-input"]
@@ -147,7 +149,7 @@ worst = np.argsort(-furthest.max(axis=1).to_numpy(), kind="stable")[:8]
 columns = furthest.to_numpy()[worst].argmax(axis=1)
 why = [f"{names[c]} {furthest.iloc[row, c]:.1f} SD" for row, c in zip(worst, columns, strict=True)]
 figures.fig_sections(judged_cohort.images[worst], found.index[worst], pixel_um, words=why).shows(
-    "The eight brains furthest out, outliers or not, and in what."
+    "The eight brains farthest from the median brain, with the statistic and its distance."
 ).made_from(by_rule)
 
 # %% [markdown]
@@ -156,7 +158,7 @@ figures.fig_sections(judged_cohort.images[worst], found.index[worst], pixel_um, 
 # ## Which brains are free of artefacts
 #
 # Receptive fields (chapter 7) are read on brains without artefacts. A rule chooses them by images alone, before any fit. It has three scores: the brightest and
-# the darkest spot of 0.2 mm, and stripes. A brain is suspected when one of them lies 4 robust SD above the median, or when it is an outlier. From here on two words are kept apart:
+# the darkest spot of 0.2 mm, and stripes. A brain is suspected when one of them lies 4 robust SD above the median, or when it is an outlier. Two words differ from here on:
 # an **unsuspected** brain passes this rule; a **clean** brain is a simulated one as it was before an artefact was planted. Where artefacts are planted, the rule can be checked.
 
 # %% tags=["hide-input"]
@@ -170,7 +172,11 @@ called = shown["clean"].map({True: "unsuspected", False: "suspected"})
 titles = called + shown["artefact_strength"].map(", strength {:.2f}".format)
 if len(shown):
     pictured = figures.fig_sections(cohort.images[shown["at"]], list(titles), pixel_um)
-    display(pictured.shows("The faintest leaks found and the strongest missed.").made_from(source))
+    display(
+        pictured.shows(
+            "The faintest leaks that the rule suspected, and the strongest that it did not."
+        ).made_from(source)
+    )
 
 # %% [markdown]
 # Strength alone does not decide whether a leak is found: {glue:text}`brains_missed_cortex` of the {glue:text}`brains_missed` missed leaks lie in the
@@ -200,9 +206,9 @@ figures.fig_curves(
     ylabels=["Power (squared grey values)"],
     log_x=True,
     log_y=True,
-).shows("Power of what sections differ by, by size; bands hold 95 % of the brains.").made_from(
-    "CCF slice, 80 simulated test brains and one real brain, 160 × 224 pixels"
-)
+).shows(
+    "Power of the deviation from the mean section and of PCA's error, by wavelength; for simulated brains the median."
+).made_from("CCF slice, 80 simulated test brains and one real brain, 160 × 224 pixels")
 
 # %% tags=["hide-input"]
 units = realism[~drawn]
@@ -213,9 +219,9 @@ units.assign(text=text).pivot(index="measure", columns="of", values="text").rena
 )
 
 # %% [markdown]
-# At wavelengths of 0.2 to 0.7 mm the real brain deviates from the mean with {glue:text}`brains_detail` times the power of a simulated one. Of what PCA's error has in excess, {glue:text}`brains_large_share` is at wavelengths above 1 mm. Uneven light, tiles and
+# At wavelengths of 0.2 to 0.7 mm the real brain deviates from the mean with {glue:text}`brains_detail` times the power of a simulated one. Of the real brain's excess of PCA's error {glue:text}`brains_large_share` is at wavelengths above 1 mm. Uneven light, tiles and
 # the rim are of that size. Of the six measures in the table {glue:text}`brains_outside` lie outside the range of the simulated brains: {glue:text}`brains_outside_names`.
-# The simulator was not changed for this: what models do on real brains is open.
+# We did not change the simulator for this, so what models do on real brains is open.
 
 # %% tags=["hide-input"]
 real = realism[realism["of"] == "real brain"].set_index(["measure", "size_um"])

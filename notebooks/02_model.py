@@ -76,16 +76,16 @@ pd.DataFrame(
 # |---|---|---|
 # | **L** | the number of latents: how many numbers describe a section | 8 |
 # | **β** | what a nat of the code costs, in nats of error; a large β makes the latents say less | 3; the VAE is β = 1 |
-# | **σ** | the error that one pixel may have, in grey values; a small σ makes every error dear | not stated |
+# | **σ** | the error that one pixel may have, in grey values; a small σ makes every error costly | not stated |
 #
 # The error sums over pixels and the code does not. At half the resolution, β = 3 would weigh four times as much. Therefore σ² follows the number of pixels
-# (table above), so that β has one strength at every size. At 320 × 448 σ is √0.2: there, greys under the Bernoulli likelihood of the authors' base code weigh about as much.
+# (table above), so that β has one strength at every size. At 320 × 448 σ is √0.2: errors then weigh about as much as under the Bernoulli likelihood of the authors' base code.
 # The strength βσ² per pixel is {glue:text}`model_strength` at β = {glue:text}`model_beta`.
 #
 # ## Fig. 1 · Both directions
 #
 # A *receptive field* asks what in the input a latent answers to: a region is changed, and the codes before and after are compared (A1, A2). A *projective field* asks
-# what a latent draws: one latent is moved, and the decoded sections are compared (B1, B2). The latent in B is the one that answered most in A, and it is moved
+# which output pixels a latent changes: one latent is moved, and the decoded sections are compared (B1, B2). The latent in B is the one that answered most in A, and it is moved
 # as far as it moved there. One call fits the model, or loads it where it is fitted.
 
 # %%
@@ -116,11 +116,12 @@ figures.fig_1(
     run.model.layer_shapes(),
     pixel_um=cohort.atlas.pixel_um,
 ).shows(
-    "Every pixel of HPF of one test brain is given 1.4 times the mean brightness of its HPF."
+    "Every pixel of HPF of one test brain gets 1.4 times the mean brightness of its HPF (A1): "
+    f"F{most_moved + 1} moves most (A2). In B it alone is moved as far, and the decoded section changes (B2)."
 ).made_from(f"Cohort {cohort.name}, one test brain, one fit (seed {p.model.seed})")
 
 # %% [markdown]
-# The code answers to one region in several latents, and one latent changes more than one region. Chapters 7 to 9 measure both directions for every latent and region.
+# One region moves several latents, and one latent changes several regions. Chapters 7 to 9 measure both directions for every latent and region.
 
 # %% tags=["hide-input"]
 change = np.abs(decoded_moved - decoded).reshape(roi_mask.shape)
@@ -135,7 +136,7 @@ quoted(
     model_moved=f"{far:.1f}",
     model_ratio=f"{ratio:.1f}",
     model_beta=run.config.beta,
-    model_strength=f"{effective_strength(p.model.beta, p.model.likelihood):.2g}",
+    model_strength=f"{1e6 * effective_strength(p.model.beta, p.model.likelihood):.1f} × 10⁻⁶",
 )
 
 # %% tags=["hide-input"]

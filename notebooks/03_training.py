@@ -47,9 +47,9 @@ from brainvae_core.study import compared_configs
 
 # %%
 cohort = prepare_cohort(p)
-configs = compared_configs(p)
+configs, where = compared_configs(p), (p.places.runs, p.places.device)
 print(cohort)
-fitted = {name: fit(cohort, c, p.places.runs, p.places.device) for name, c in configs.items()}
+fitted = {name: fit(cohort, config, *where) for name, config in configs.items()}
 
 # %% [markdown]
 # ## Do they learn?
@@ -92,16 +92,17 @@ explained = summarise(
 )
 all_fits = f"{n_fits} fit{'s' * (n_fits > 1)} of each VAE"
 figures.fig_scores(explained, columns=2).shows(
-    "What is explained of test brains, and how much more of training brains."
+    "A: the share of test brains' variance explained. "
+    "B: how much more of training brains' (above 0: overfitting)."
 ).made_from(f"{n} test and as many training brains, {all_fits}")
 
 # %% [markdown]
-# The gap is {glue:text}`training_gap_vae` points for the VAE, {glue:text}`training_gap_beta_vae` for the β-VAE and {glue:text}`training_gap_pca` for PCA.
+# The gap is {glue:text}`training_gap_vae` percentage points for the VAE, {glue:text}`training_gap_beta_vae` for the β-VAE and {glue:text}`training_gap_pca` for PCA.
 # Chapter 5 asks what the paper says of it, that the VAE "overfits to the noise".
 #
-# ## Is what is known of the brains in the code?
+# ## Does the code hold the planted factors?
 #
-# A linear map from the code to each planted factor is fitted on training brains and judged on test brains. Of acquired brains it is what was recorded.
+# A linear map from the code to each planted factor is fitted on training brains and judged on test brains. Acquired brains have recorded variables, such as sex or age, in place of factors.
 
 # %% tags=["hide-input"]
 factors, split = known_factors(cohort), cohort.metadata["split"]
@@ -128,7 +129,7 @@ figures.fig_recovery(np.stack([*recovery.values()]), list(recovery), list(factor
 # with two Intel cores with AMX. Ours trains with Muon on 16 brains a step, for 1,000 or 1,500 steps. The race gives the paper's optimiser, batch and start our
 # Gaussian likelihood, so that one number compares them.
 #
-# Nats are ELBO_β = −D − βR at β = 3 without the Gaussian's constant: they rank these fits and bound no log p(x).
+# The nats are $\mathrm{ELBO}_\beta = -D - \beta R$ at β = 3 without the Gaussian's constant. They rank these fits and bound no log p(x).
 
 # %% tags=["hide-input"]
 trained = measured("training")
@@ -143,7 +144,7 @@ timed["seconds"] = timed["seconds"].round().astype(int)
 timed["low"], timed["high"] = (timed[end].fillna(timed["elbo"]) for end in ("low", "high"))
 labels = {"ylabels": ["ELBO$_β$ without its constant (nats per image)"], "log_x": True}
 figures.fig_curves(timed, "seconds", "Seconds, logarithmic", **labels).shows(
-    "Held-out ELBO_β at β = 3, without its constant, against time: two fits of the paper's recipe, two lengths of ours."
+    "Held-out ELBO at β = 3 against time: the paper's recipe while it trains, ours after 1,000 and after 1,500 steps."
 ).made_from("CCF slice at 80 × 112, 172 validation brains; 2 fits of the paper's recipe, 5 of ours")
 
 # %% [markdown]
@@ -159,12 +160,13 @@ figures.fig_curves(timed, "seconds", "Seconds, logarithmic", **labels).shows(
 # %% tags=["hide-input"]
 own = trained["recipe"].str.startswith(("Muon", "and", "batches", "ours, grown, "))
 ingredients = trained[own].groupby(["recipe", "height", "step"], sort=False)
-ingredients = ingredients.agg(ELBO=("elbo", "mean"), fits=("n_fits", "sum")).reset_index()
-ingredients["ELBO"] = ingredients["ELBO"].round().astype(int)
-ingredients.set_index("recipe").rename(columns={"height": "height (pixels)", "step": "steps"})
+ingredients = ingredients.agg(nats=("elbo", "mean"), fits=("n_fits", "sum")).reset_index()
+ingredients["nats"] = ingredients["nats"].round().astype(int)
+heads = {"height": "height (pixels)", "step": "steps", "nats": "ELBO at β = 3 (nats)"}
+ingredients.set_index("recipe").rename(columns=heads)
 
 # %% [markdown]
-# The lines that begin with "and" add to the one above. A fit that grows ends {glue:text}`training_growth` nats higher when its learning rate falls only at the end than
+# A line that begins with "and" adds to the one above. The ELBO compares lines of one height only. A fit that grows ends {glue:text}`training_growth` nats higher when its learning rate falls only at the end than
 # when it falls in every stage. Batches of 8 and of 32 took as many seconds as 1,000 steps of 16.
 # **Unmeasured:** what is lost without Muon, bfloat16, either warm-up, the cosine and the data-dependent start, one at a time; and everything on a GPU.
 
@@ -225,7 +227,7 @@ pd.Series(
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`training_n_test` test brains and {glue:text}`training_fits`: intervals are over brains and fits. Courses and factors are of the first fit of each model alone. Five fits of each on the CCF slice explain
+# **How sure.** {glue:text}`training_n_test` test brains and {glue:text}`training_fits`: intervals are over brains and fits. Learning curves and factors are of the first fit of each model alone. Five fits of each on the CCF slice explain
 # {glue:text}`training_ccf_vae` (VAE) and {glue:text}`training_ccf_beta_vae` (β-VAE) of the validation brains together. The race has two fits of the paper's recipe, at a sixteenth of its pixels; the paper's own size and a GPU could change it.
 
 # %% tags=["hide-input"]

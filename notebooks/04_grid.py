@@ -12,13 +12,13 @@
 # ---
 
 # %% [markdown]
-# # 4 · How many latents, how much pressure
+# # 4 · How many latents, which β
 #
 # **Which number of latents L and which β does a stated rule choose, and is it the paper's L = 8 and β = 3?**
 #
-# **Answer.** On {glue:text}`grid_size` the rule chooses {glue:text}`grid_latents` and {glue:text}`grid_beta`; of the values of L
-# {glue:text}`grid_possible` could be chosen, of those of β {glue:text}`grid_possible_betas`.
-# Where the VAE's curve bends: {glue:text}`grid_knee_vae`; the β-VAE's: {glue:text}`grid_knee_beta_vae`.
+# **Answer.** On {glue:text}`grid_size` the rule chooses {glue:text}`grid_latents` and {glue:text}`grid_beta`. It could have chosen only
+# {glue:text}`grid_possible` of the values of L and {glue:text}`grid_possible_betas` of those of β.
+# Knee of the VAE's curve over L: {glue:text}`grid_knee_vae`; of the β-VAE's: {glue:text}`grid_knee_beta_vae`.
 # At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains {glue:text}`grid_explained_own` of the variance of all test brains together, PCA
 # {glue:text}`grid_explained_pca`.
 
@@ -60,7 +60,8 @@ seeds = f"{len(grid.seeds)} fit{'s' * (len(grid.seeds) > 1)} a point"
 points = f"{len(grid.betas)} values of β × {len(grid.latent_dims)} of L, {seeds}"
 print(f"{points}: {len(grid)} β-VAEs and {len(grid.latent_dims)} PCAs at {size}")
 for b in (1.0, p.model.beta):
-    print(f"β = {b:g}: effective strength {effective_strength(b, p.model.likelihood):.2e}")
+    strength = effective_strength(b, p.model.likelihood)
+    print(f"β = {b:g}: effective strength {1e6 * strength:.2f} × 10⁻⁶")
 
 # %% [markdown]
 # The effective strength of β is βσ² over the number of pixels. It is the same at every size of image, so β = 3 here is as strong as at the paper's
@@ -96,7 +97,7 @@ panels = {
     "Active latents": mean["active latents"],
 }
 figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
-    "The bound, its two terms and the active latents, means over fits."
+    "The bound, its two terms and the active latents, means over fits; lower is better in A and C."
 ).made_from(on_validation)
 
 # %% [markdown]
@@ -106,8 +107,8 @@ figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
 # ## The rule
 #
 # The paper names an inflection point and gives no rule. Ours has two steps. L is the knee, over L, of the least D + R that any β reaches. β is the knee of the
-# rate–distortion curve at that L. A knee is the point farthest from the chord between the curve's ends (Kneedle; Satopää et al. 2011). A curve within 5 % of its
-# range of the chord has none. With several fits a point, a straight line with their noise must bend as far in at most 5 % of draws; else there is no knee.
+# rate–distortion curve at that L. A knee is the point farthest from the chord between the curve's ends (Kneedle; Satopää et al. 2011). A curve that nowhere leaves its chord by 5 %
+# of its range has none. With several fits a point noise must not explain the knee: straight lines with that noise bend as far in at most 5 % of draws.
 
 # %% tags=["hide-input"]
 figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, marks).shows(
@@ -157,11 +158,11 @@ figures.fig_knee(
 )
 
 # %% [markdown]
-# A knee is where more latents begin to pay less than on the average of the scanned range. They may still pay beyond it.
+# Beyond a knee a further latent gains less than on average over the scanned range. It may still gain.
 #
 # ## What the choice is worth on test brains
 #
-# Nothing was chosen by them. Explained variance is here of all brains together; chapter 5 takes each brain's and averages, which gives other digits for the same fits. Half of the
+# Test brains had no part in the choice. Explained variance is here of all brains together; chapter 5 takes each brain's and averages, which gives other digits for the same fits. Half of the
 # test brains are the real side of the PCA-based Fréchet distance (PCA-FD); reconstructions of the other half are the
 # model's side. Its basis comes from validation brains.
 
@@ -173,7 +174,7 @@ panels = {
     "PCA-FD of reconstructions (sq. grey values)": mean["PCA-FD"],
 }
 figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
-    "The bound and three scores of reconstructions, means over fits."
+    "The bound and three scores of reconstructions, means over fits; lower is better in A and D."
 ).made_from(f"Cohort {cohort.name} at {size}, {n_test} test brains, {seeds}")
 
 # %% tags=["hide-input"]
@@ -225,8 +226,8 @@ pd.Series(
 # %% [markdown]
 # **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Whether each fit is at its plateau was not checked; chapter 3 says what four times the steps gain. The ends
 # of a range are never its knee: of {glue:text}`grid_n_latents` values of L only {glue:text}`grid_possible` could be chosen, of {glue:text}`grid_n_betas` of β only
-# {glue:text}`grid_possible_betas`. So this shows the rule at work; that it agrees with the paper, or does not, says little yet. From {glue:text}`grid_seeds` fits a point the noise is known roughly:
-# of straight lines about one in ten passes for a bend, and of one fit nothing is known. More values of L and β can move a knee. The brains are simulated: this decides what the rule says here, not what it says of mice.
+# {glue:text}`grid_possible_betas`. So this shows the rule at work; agreement with the paper says little yet. From {glue:text}`grid_seeds` fits a point the noise is known roughly:
+# about one straight line in ten passes for a bend. More values of L and β can move a knee. The brains are simulated: this decides what the rule says here, not what it says of mice.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

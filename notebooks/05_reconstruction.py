@@ -17,8 +17,8 @@
 # **Does the β-VAE reproduce brains better than the VAE and PCA, and do more latents help?**
 #
 # **Answer.** At 320 × 448 and L = {glue:text}`recon_l` the β-VAE explains {glue:text}`recon_explained_beta` of what makes test brains differ, the VAE
-# {glue:text}`recon_explained_vae` and PCA {glue:text}`recon_explained_pca`. That the β-VAE is ahead on CW-SSIM: {glue:text}`recon_says_cw_pca` against PCA,
-# {glue:text}`recon_says_cw_vae` against the VAE. With {glue:text}`recon_most` latents at 80 × 112 PCA explains {glue:text}`recon_most_pca` and the β-VAE
+# {glue:text}`recon_explained_vae` and PCA {glue:text}`recon_explained_pca`. Is the β-VAE ahead on CW-SSIM? Against PCA: {glue:text}`recon_says_cw_pca`;
+# against the VAE: {glue:text}`recon_says_cw_vae`. With {glue:text}`recon_most` latents at 80 × 112 PCA explains {glue:text}`recon_most_pca` and the β-VAE
 # {glue:text}`recon_most_beta`.
 
 # %% tags=["parameters", "hide-input"]
@@ -46,7 +46,7 @@ from brainvae_core.study import fitted
 # %% [markdown]
 # ## What they look like
 #
-# Three test brains without artefacts, which no model was fitted to, and what each model makes of them.
+# Three test brains without artefacts, which no model was fitted to. Reconstructions show the shape and the brightness of regions; the mottled texture is gone.
 
 # %% tags=["hide-input"]
 whole, n = prepare_cohort(p), p.model.latent_dim
@@ -85,7 +85,7 @@ figures.fig_2c(
 
 # %% [markdown]
 # CW-SSIM compares oriented structure of one size and weighs the middle of the section most. Two dashed lines need no latents: the mean image in place of every
-# brain, and the most similar training brain. Only what lies above them says something of a single brain.
+# brain, and the most similar training brain. Only a score above them says something of a single brain.
 #
 # ## Fig. 2D: distance between sets of images
 #
@@ -99,13 +99,13 @@ by_kind = by_kind.rename(columns={"score": "kind"})
 is_real = by_kind["kind"] == "real brains"
 real = by_kind[is_real].head(1).drop(columns="kind").assign(model="real brains")
 figures.fig_2d(by_kind[~is_real], real).shows(
-    "PCA-FD between test brains and what each model makes."
+    "PCA-FD between test brains and what each model makes; lower is more alike."
 ).made_from(f"{n_test // 2} against {n_test // 2} test brains, {small}")
 
 # %% [markdown]
 # Reconstructions show whether a model can make such brains at all. Prior samples show whether N(0, I) is where its codes lie.
 #
-# ## More latents, and what is learnt of training brains alone
+# ## More latents, and overfitting
 #
 # Explained variance is the share of a brain's squared difference from the mean image that its reconstruction accounts for, averaged over brains. (Chapter 4 takes it
 # of all brains together, which gives other digits for the same fits.) The paper says that the vanilla VAE
@@ -116,12 +116,12 @@ titles = {"explained variance": "Test brains", "training less test": "Training l
 along = summary[summary["score"].isin(titles)].replace(titles)
 labels = {"ylabels": ["Explained variance", "Difference"], "log_x": True}
 figures.fig_curves(along, "latent_dim", "Number of latents L", **labels).shows(
-    "Explained variance of test brains, and how much larger it is of training brains."
+    "A: explained variance of test brains. B: how much larger it is for training brains."
 ).made_from(source)
 
 # %% [markdown]
 # Explained variance at L = {glue:text}`recon_l` less that at {glue:text}`recon_most` is {glue:text}`recon_lost_vae` for the VAE and {glue:text}`recon_lost_beta`
-# for the β-VAE. That they fail at very large L: {glue:text}`recon_fails_vae` (VAE) and {glue:text}`recon_fails_beta` (β-VAE).
+# for the β-VAE. Do they fail at very large L? The VAE: {glue:text}`recon_fails_vae`; the β-VAE: {glue:text}`recon_fails_beta`.
 #
 # ## At the paper's size
 #
@@ -139,19 +139,18 @@ found = pd.concat(
 )
 shown = found[(found["score"] != "training less test") | (found["model"] != "nearest brain")]
 figures.fig_scores(shown, columns=3).shows(
-    "Six scores of every model at the paper's size, means over test brains and fits."
+    "Six scores of every model at the paper's size, means over test brains and fits; for PCA-FD lower is better."
 ).made_from(f"{n_test} test brains, {large}")
 
 # %% [markdown]
 # The gap of training less test brains is {glue:text}`recon_gap_vae` for the VAE, {glue:text}`recon_gap_beta` for the β-VAE and {glue:text}`recon_gap_pca` for PCA.
-# That the vanilla VAE overfits most: {glue:text}`recon_overfits`. The paper says that PCA "does not deviate much from the mean in terms of its structural
+# Does the vanilla VAE overfit most? {glue:text}`recon_overfits`. The paper says that PCA "does not deviate much from the mean in terms of its structural
 # details". It deviates by {glue:text}`recon_deviation_pca` of what brains do, the VAE by {glue:text}`recon_deviation_vae`, the β-VAE by
-# {glue:text}`recon_deviation_beta`. That PCA deviates least: {glue:text}`recon_deviates`. Of PCA the deviation is about the root of the explained variance, so for it the two say
-# the same.
+# {glue:text}`recon_deviation_beta`. Does PCA deviate least? {glue:text}`recon_deviates`. PCA's deviation is about the root of its explained variance, so the two say the same.
 #
 # ## Which sizes of structure are lost?
 #
-# The power of what a model leaves of clean brains, over the power of their deviation from the mean image. At 0 structure of that size is reproduced, at 1 it is
+# The figure divides the power of clean brains less their reconstructions by the power of clean brains less the mean image. At 0 structure of that size is reproduced, at 1 it is
 # not. Below 100 µm there is sensor noise alone, which no model should reproduce.
 
 # %% tags=["hide-input"]
@@ -167,17 +166,17 @@ figures.fig_curves(
     ylabels=["Share of the power that is left"],
     columns=1,
     log_x=True,
-).shows("What each model leaves of brains, by the size of structures.").made_from(
+).shows("Power that each model fails to reproduce, by the size of structures.").made_from(
     f"{n_clean} clean test brains at the paper's size, {large}"
 )
 
 # %% [markdown]
-# Share of the power of structures of 100 to 300 µm that is left: {glue:text}`recon_fine_pca` by PCA with {glue:text}`recon_l` components, {glue:text}`recon_fine_beta` by the
-# β-VAE. That low-dimensional PCA misses high frequencies: {glue:text}`recon_misses`. That it misses more of them than the β-VAE: {glue:text}`recon_misses_beta`.
+# Of structures of 100 to 300 µm PCA with {glue:text}`recon_l` components leaves {glue:text}`recon_fine_pca` of the power, the β-VAE {glue:text}`recon_fine_beta`.
+# Does low-dimensional PCA miss high frequencies? {glue:text}`recon_misses`. More of them than the β-VAE? {glue:text}`recon_misses_beta`.
 #
 # ## How probable are new brains?
 #
-# With Gaussian noise of one σ every model has a density. Probabilistic PCA's is exact. Of a VAE a lower bound is known, from {glue:text}`recon_samples` samples of
+# With Gaussian noise of one σ every model has a density. Probabilistic PCA's is exact. A VAE's has a known lower bound, from {glue:text}`recon_samples` samples of
 # its posterior a brain.
 
 # %% tags=["hide-input"]
@@ -190,7 +189,7 @@ figures.fig_curves(
     ylabels=["log p(x) or its bound (nats)"],
     columns=1,
     log_x=True,
-).shows("How probable each model makes clean test brains.").made_from(
+).shows("How probable clean test brains are under each model; higher is better.").made_from(
     f"{n_clean} clean test brains, {small}"
 )
 
@@ -202,7 +201,7 @@ figures.fig_curves(
 #
 # A claim's number is a difference that is positive where it holds. The margin is the least that would matter. Two margins come from these data: on PCA-FD half of real
 # against real, on CW-SSIM a tenth of PCA's lead over the mean image. The others are fixed. *Holds* needs an interval above zero, not above the margin: the effect may be
-# smaller than that. Controls are true by construction, so the same rule must say "holds". The last numbers of the table tell how codes change
+# smaller than that. Controls are true by construction, so the same rule must say "holds". The last numbers of the table say how codes change
 # with β: their *spread* is the root mean square distance from their mean, in prior standard deviations; *nearest neighbour* is the mean distance to the most similar brain's code,
 # in standard deviations of the posterior; *clustering* is that distance over what Gaussian codes of the same spread have, so 1 is no clusters.
 
@@ -302,8 +301,8 @@ pd.Series(
 )
 
 # %% [markdown]
-# **How sure.** {glue:text}`recon_n` simulated test brains, {glue:text}`recon_fits`; intervals are over brains and fits. How far fits spread is known roughly from so few, so a lead of one VAE
-# over the other as small as its interval may turn with more. PCA is exact. A VAE's likelihood may lie far above its bound. Nothing here is about real mice
+# **How sure.** {glue:text}`recon_n` simulated test brains, {glue:text}`recon_fits`; intervals are over brains and fits. How far fits spread is known roughly from so few, so more fits may reverse a lead of one VAE
+# over the other that is as small as its interval. PCA is exact. A VAE's likelihood may lie far above its bound. Nothing here is about real mice
 # yet.
 
 # %% tags=["hide-input"]

@@ -17,9 +17,9 @@
 # **Does the β-VAE remove artefacts that PCA and the VAE reproduce, and what else does it remove?**
 #
 # **Answer.** With {glue:text}`artefact_l` latents the β-VAE reproduces {glue:text}`artefact_leak_beta` of a leak, the VAE {glue:text}`artefact_leak_vae` and PCA
-# {glue:text}`artefact_leak_pca`; PCA with {glue:text}`artefact_wide` components reproduces {glue:text}`artefact_leak_wide`. That the β-VAE removes what a PCA with as
-# many latents reproduces: {glue:text}`artefact_says_pca`; what the VAE reproduces: {glue:text}`artefact_says_vae`. Anatomy is lost too: of ventricles one standard
-# deviation wider {quoted}`06_artefacts: change that comes back, ventricles wider by 1 SD, β-VAE` of the change comes back, of five {glue:text}`artefact_ventricles_beta`.
+# {glue:text}`artefact_leak_pca`; PCA with {glue:text}`artefact_wide` components reproduces {glue:text}`artefact_leak_wide`. Does the β-VAE remove more than PCA with as
+# many latents? {glue:text}`artefact_says_pca`. Than the VAE? {glue:text}`artefact_says_vae`. Anatomy is lost too: of ventricles one standard
+# deviation wider {quoted}`06_artefacts: change that comes back, ventricles wider by 1 SD, β-VAE` of the change is reproduced, of five {glue:text}`artefact_ventricles_beta`.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
@@ -50,7 +50,7 @@ from brainvae_core.study import fitted
 # ## Fig. 2B: three sections
 #
 # The test brain with the strongest artefact of each kind: a leak from the other channel, a breakage, a scanning grid. The cohort is simulated, so the section
-# without its artefact is known. What stays red or blue inside an outline at the right came back; single leaks can come back nearly whole.
+# without its artefact is known. Red or blue inside an outline at the right is artefact that the model reproduced; a single leak can be reproduced nearly whole.
 
 # %% tags=["hide-input"]
 cohort, n = prepare_cohort(p), p.model.latent_dim
@@ -89,10 +89,10 @@ figures.fig_s1(
 # %% [markdown]
 # Three sections decide nothing. So the same artefacts are planted, at four strengths, in clean test brains.
 #
-# ## How much comes back?
+# ## How much is reproduced?
 #
-# "Reproduced" is the share of the artefact that the reconstruction has; what the model gets wrong without it is taken off. Of a grid only its lines count, because a
-# darker brain is nothing to reject. "Kept" is the share of the brain around it: 1 is perfect, 0 no better than the mean image.
+# "Reproduced" is the share of the artefact in the reconstruction, less the model's error without the artefact. Of a grid only its lines count, not that it darkens
+# the brain. "Brain kept" is explained variance of the brain around the artefact: 1 is perfect, 0 no better than the mean image.
 
 # %%
 removal = table(p, "removal")
@@ -104,18 +104,19 @@ counted = f"{n_brains} clean test brains, {fits} at the paper's size"
 shares = removal[
     (removal["score"] != "explained") & ~removal["model"].isin(["nearest brain", "mean image"])
 ]
-shares = shares.assign(panel=shares["kind"].str.capitalize() + ": " + shares["score"])
+named_score = shares["score"].replace("kept", "brain kept")
+shares = shares.assign(panel=shares["kind"].str.capitalize() + ": " + named_score)
 graded = summarise(shares, by=["score", "kind", "panel", "model", "strength"])
 axes = {"panel": "panel", "ylabels": ["Share"], "columns": 3}
 figures.fig_curves(graded, "strength", "Strength of the artefact", **axes).shows(
-    "What comes back of artefacts of growing strength (A to C), and of the brain around them."
+    "How much of an artefact is reproduced (A to C), and of the brain around it (D to F)."
 ).made_from(counted)
 
 # %% [markdown]
 # ## Artefact against brain, one curve a model
 #
-# A model with few latents reproduces little of anything. So an artefact that is removed counts only beside as much of the brain. Each point is a number of latents, at
-# 80 × 112 and full strength. To the right the model explains more of the same brain without its artefact, upwards it reproduces more of the artefact.
+# A model with few latents reproduces little of anything. So models are compared where they explain as much of the brain. Each point is a number of latents, at
+# 80 × 112 and full strength. To the right a model explains more of the same brain without its artefact; further up it reproduces more of the artefact.
 
 # %% tags=["hide-input"]
 along = table(p, "removal_along_l")
@@ -123,27 +124,28 @@ at = ["model", "latent_dim"]
 brain = along[along["score"] == "explained"].groupby(at)["value"].mean().rename("explained")
 back = along[along["score"] == "reproduced"].join(brain, on=at)
 curve = summarise(back, by=["kind", *at, "explained"])
+few = curve["latent_dim"].astype(str).where(curve["latent_dim"].isin([2, n, 30, 100]), "")
 figures.fig_curves(
-    curve.assign(kind=curve["kind"].str.capitalize()),
+    curve.assign(kind=curve["kind"].str.capitalize(), L=few),
     "explained",
     "Brain explained",
     panel="kind",
     ylabels=["Artefact reproduced"],
     columns=3,
-    point_labels="latent_dim",
+    point_labels="L",
 ).shows(
-    "What comes back of artefacts, against what is explained of the brain; numbers are L."
+    "How much of an artefact is reproduced, against how much of the brain is explained; numbers are L."
 ).made_from(f"{n_brains} clean test brains, {back['seed'].nunique()} fits of each VAE at 80 × 112")
 
 # %% [markdown]
-# That artefacts enter PCA up to 30 components: {glue:text}`artefact_enter_30`; beyond 30:
+# Do artefacts enter PCA? Up to 30 components: {glue:text}`artefact_enter_30`; beyond 30:
 # {glue:text}`artefact_enter_100`. For a fair comparison PCA is interpolated, brain by brain, to what a VAE explains. At L = {glue:text}`artefact_l` the β-VAE explains
-# {glue:text}`artefact_explained_beta`. There PCA's share of a leak less the β-VAE's is {glue:text}`artefact_equal_leak`. That the β-VAE removes more at an equal
-# share of the brain: {glue:text}`artefact_says_equal`.
+# {glue:text}`artefact_explained_beta`. There PCA's share of a leak less the β-VAE's is {glue:text}`artefact_equal_leak`. Does the β-VAE remove more at an equal
+# share of the brain? {glue:text}`artefact_says_equal`.
 #
 # ## Are artefacts noticed?
 #
-# What a model does not reproduce stands out as its error. Each number is an area under a ROC curve: 0.5 is guessing, 1 perfect. "Pixels" asks where the artefact is,
+# A model's error shows what it does not reproduce. Each score is the area under a ROC curve: 0.5 is guessing, 1 perfect. "Pixels" asks where the artefact is,
 # "brain" whether there is one, by the size of the error or by how far the code lies from those of training brains.
 
 # %% tags=["hide-input"]
@@ -156,14 +158,15 @@ of_l = noticed[~noticed["model"].str.startswith("PCA, ")]
 figures.fig_scores(
     of_l.assign(panel=of_l["kind"].str.capitalize() + ": " + of_l["score"]),
     panel="panel",
+    references=pd.DataFrame({"model": ["guessing"], "value": [0.5]}),
     columns=3,
-).shows("Areas under ROC curves of artefacts of middle strength; a half is guessing.").made_from(
-    counted
-)
+).shows(
+    "Areas under ROC curves, for artefacts of middle strength. Mean image and nearest brain have no code."
+).made_from(counted)
 
 # %% [markdown]
 # By the β-VAE's error a brain with a leak ranks above a clean one with probability {glue:text}`artefact_noticed_error`, by its code with
-# {glue:text}`artefact_noticed_code`; a half is chance. The mean image stands beside: it has no latents, and its error outlines artefacts too.
+# {glue:text}`artefact_noticed_code`; a half is chance. The mean image has no latents, and its error outlines artefacts too.
 #
 # ## Is rare anatomy removed as well?
 #
@@ -176,7 +179,7 @@ answers = {f"{name}'s answer": model.reconstruct(wide) for name, model in models
 rows = {"Ventricles wider": wide, **{k: v for k, v in answers.items() if k[:5] != "PCA, "}}
 titles = [f"Test brain {i + 1}" for i in range(len(before))]
 figures.fig_reconstructions(before, rows, cohort.atlas.pixel_um, titles).shows(
-    "Test brains, the same with wider ventricles, and what each model makes of the wider ones."
+    "Two test brains, the same with wider ventricles, and what each model makes of these."
 ).made_from(source)
 
 # %% tags=["hide-input"]
@@ -188,14 +191,14 @@ figures.fig_curves(
     "amount",
     "Standard deviations",
     panel="change",
-    ylabels=["Share that comes back"],
+    ylabels=["Share reproduced"],
     columns=3,
-).shows("How much of a planted change of anatomy comes back.").made_from(counted)
+).shows("Share of a planted change of anatomy that reconstructions show.").made_from(counted)
 
 # %% [markdown]
-# Of wider ventricles {glue:text}`artefact_ventricles_pca` comes back from PCA, {glue:text}`artefact_ventricles_vae` from the VAE and
-# {glue:text}`artefact_ventricles_beta` from the β-VAE; from {glue:text}`artefact_wide` components {glue:text}`artefact_ventricles_wide`. Of a wider brain, which moves
-# many pixels, the β-VAE brings back {glue:text}`artefact_width_beta`. **A cleaned image is no evidence of normal anatomy.**
+# Of ventricles five standard deviations wider PCA reproduces {glue:text}`artefact_ventricles_pca`, the VAE {glue:text}`artefact_ventricles_vae`, the β-VAE
+# {glue:text}`artefact_ventricles_beta` and PCA with {glue:text}`artefact_wide` components {glue:text}`artefact_ventricles_wide`. Of a wider brain, which moves
+# many pixels, the β-VAE reproduces {glue:text}`artefact_width_beta`. **A cleaned image is no evidence of normal anatomy.**
 #
 # ## The claims
 #

@@ -17,7 +17,7 @@
 # **Which regions of the input move which latents?**
 #
 # **Answer.** The hippocampal formation (HPF) modulates {glue:text}`receptive_hpf` of the latents, the striatum (STR) {glue:text}`receptive_str`.
-# In {glue:text}`receptive_not_moved` of the pairs of a region and a latent the region does not modulate the latent. One or two of six regions modulate {glue:text}`receptive_localised` of the latents.
+# Of the pairs of a region and a latent {glue:text}`receptive_not_moved` show no modulation. One or two of six regions modulate {glue:text}`receptive_localised` of the latents.
 # Verdicts on the paper's words: "almost all of the latent variables" for HPF, {glue:text}`receptive_says_hpf`; "wide reaching impacts" of STR, {glue:text}`receptive_says_str`.
 
 # %% tags=["parameters", "hide-input"]
@@ -37,6 +37,7 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.fields import null_divergence, perturb, receptive_field, weight_range
+from brainvae_core.figures.style import percent
 from brainvae_core.latent_claims import MARGINS, receptive_claims
 from brainvae_core.metrics import active_latents, verdict
 from brainvae_core.models import fit
@@ -57,11 +58,11 @@ print(cohort)
 print(f"brains (n, height, width) = {few.shape}; weights (n_rois, n_weights) = {weights.shape}")
 
 # %% [markdown]
-# ## What is done
+# ## Fig. S2 · Regions made darker and brighter
 #
 # A region's brightness is replaced by w times its average in every brain. The range of w runs from the 1st to the 99th percentile of the region's own
 # brightness over the {glue:text}`receptive_n_test` unsuspected test brains ([chapter 1](01_brains.ipynb)), so that regions compare. {glue:text}`receptive_n_brains` of these brains are read.
-# Fields are pictured of the first fit of the β-VAE; shares and verdicts are of all {glue:text}`receptive_n_fits`.
+# Figures show the first fit of the β-VAE; shares and verdicts are of all {glue:text}`receptive_n_fits`.
 
 # %% tags=["hide-input"]
 shown = np.linspace(0, p.fields.n_weights - 1, min(p.fields.n_weights, 4)).round().astype(int)
@@ -71,14 +72,14 @@ changed = [
     for mask, row, b in zip(masks, weights, mu, strict=True)
 ]
 sections = np.stack(changed), p.fields.rois, weights[:, shown], cohort.atlas.pixel_um
-told = "One brain with each region made darker and brighter."
-figures.fig_s2(*sections).shows(told).made_from(f"Cohort {cohort.name}")
+told = "One brain, in each row with one region made darker (left) and brighter (right)."
+figures.fig_s2(*sections).shows(told).made_from(f"Cohort {cohort.name}, one unsuspected test brain")
 
 # %% [markdown]
 # ## Fig. 3B · Region by latent
 #
 # A Gaussian is fitted to each latent's codes at each w. The field is the KL divergence between the darkest and the brightest, in nats. Each row is divided by its
-# sum, as in the paper. The sum stands beside it, because a small one shares out next to nothing.
+# sum, as in the paper. The sum stands at the right: where it is small, the shares say little.
 
 # %%
 field = receptive_field(model, few, masks, weights)
@@ -92,9 +93,9 @@ figures.fig_3b(field.normalised(active), p.fields.rois, totals).shows(
 
 # %% [markdown]
 # The same fields as shifts: how far a latent's mean code goes from the region's darkest to its brightest, in standard deviations of those codes (Cohen's d). We say
-# that a region *modulates* a latent from 0.5 on, and that it does not below 0.2: Cohen's medium and small effect. The sweep is long, about 4.65 standard deviations of a
-# region's brightness. So 0.5 over it is what a correlation of about 0.1 between brightness and code gives. The library calls the shift `effect_size`. The share of the latents
-# that a region modulates is `share moved` in the tables.
+# that a region *modulates* a latent if the shift is 0.5 or more, and that it does not if it is below 0.2: Cohen's medium and small effect. The sweep is long, about 4.65 standard
+# deviations of a region's brightness. So a shift of 0.5 goes with a correlation of about 0.1 between brightness and code. The library calls the shift `effect_size`. The tables call the
+# share of the latents that a region modulates `share moved`.
 
 # %% tags=["hide-input"]
 low, high = np.quantile(np.abs(field.bootstrapped(200, 0, "effect_size")), [0.025, 0.975], axis=0)
@@ -102,16 +103,16 @@ figures.fig_fields(
     {"2.5 %": low, "shift": np.abs(field.effect_size), "97.5 %": high},
     p.fields.rois,
     "Shift |d| (SD)",
-).shows("The shift by each region, between the ends of its 95 % interval over brains.").made_from(
-    source
-)
+).shows(
+    "B: the shift that each region causes. A and C: the ends of its 95 % interval over brains."
+).made_from(source)
 
 # %% [markdown]
 # HPF and TH (thalamus) are the two regions whose brightness was planted as a factor of its own in these simulated brains.
 #
 # ## Every region of this slice
 #
-# The same for the finest regions of the slice that do not overlap. Acronyms are in the [glossary](../book/glossary.md).
+# The same matrix for the finest regions of the slice that do not overlap. Acronyms are in the [glossary](../book/glossary.md).
 
 # %% tags=["hide-input"]
 fields = table(p, "fields").query("model == 'β-VAE'")
@@ -125,11 +126,11 @@ figures.fig_3b(every / every.sum(axis=1, keepdims=True), regions, every.sum(axis
 ).made_from(source)
 
 # %% [markdown]
-# CA and DG are the parts of HPF; CP and sAMY are the parts of STR. A small region is a small part of the image and can move little.
+# CA and DG are parts of HPF; CP and sAMY are parts of STR. A small region has few pixels, so it can move latents little.
 #
 # ## Against random pieces of brain
 #
-# A larger region moves more. So HPF and STR stand beside random connected pieces of brain of their size, mirrored across the midline, each over its own range of brightness.
+# A larger region moves latents more. So we compare HPF and STR with random connected pieces of brain of their size, mirrored across the midline, each over its own range of brightness.
 
 # %% tags=["hide-input"]
 own = [i for i, name in enumerate(p.fields.rois) if name in ("HPF", "STR")] or [0]
@@ -150,7 +151,7 @@ figures.fig_against_blobs(
     chance,
     [p.fields.rois[i] for i in own],
     "All active latents together (nats)",
-).shows("How far a region moves all latents, beside random pieces of its size.").made_from(
+).shows("How much a region moves all latents, beside random pieces (blobs) of its size.").made_from(
     f"Cohort {cohort.name}: {len(fewer)} unsuspected test brains, {config.told}"
 )
 
@@ -168,7 +169,7 @@ latents = list(dict.fromkeys(k for k in (0, 4, most) if k < field.codes.shape[-1
 figures.fig_3c(
     field.codes[hpf][:, :, latents], [k + 1 for k in latents], weights[hpf], p.fields.rois[hpf]
 ).shows(
-    "F1 and F5, the two that the paper shows, and the latent that this region moves most."
+    "Codes of F1 and F5, which the paper shows, and of the latent that this region moves most."
 ).made_from(source)
 
 # %% tags=["hide-input"]
@@ -203,7 +204,7 @@ counts = {"unsuspected test brains": len(brains), "brains read": n, "regions": l
 Record(counts | numbers, claims, MARGINS)
 
 # %% [markdown]
-# Intervals resample brains and hold the spread of fits. Random axes of the same codes say how much of a localised field is the axis itself. Over
+# Intervals resample brains and include the spread of fits. Random axes of the same codes show how localised a field is by chance. Over
 # six regions {glue:text}`receptive_localised` of the latents are localised and {glue:text}`receptive_localised_chance` of random axes. Over all regions
 # {glue:text}`receptive_localised_all` and {glue:text}`receptive_localised_all_chance` are.
 
@@ -215,17 +216,17 @@ share = pd.Series({name: of.value for name, of in moved.items()}).reindex(["HPF"
 by_kind = said[said["score"] == "share localised"].groupby(["over", "kind"], sort=False)
 by_kind = by_kind["value"].mean().unstack("kind")[["value", "rotated"]].to_numpy()
 quoted(
-    receptive_hpf=f"{share['HPF']:.0%}",
-    receptive_str=f"{share['STR']:.0%}",
-    receptive_not_moved=f"{unmoved.value:.0%}",
-    receptive_localised=f"{localised.value:.0%}",
-    receptive_localised_chance=f"{by_kind[0, 1]:.0%}",
-    receptive_localised_all=f"{by_kind[-1, 0]:.0%}",
-    receptive_localised_all_chance=f"{by_kind[-1, 1]:.0%}",
+    receptive_hpf=percent(share["HPF"], 0),
+    receptive_str=percent(share["STR"], 0),
+    receptive_not_moved=percent(unmoved.value, 0),
+    receptive_localised=percent(localised.value, 0),
+    receptive_localised_chance=percent(by_kind[0, 1], 0),
+    receptive_localised_all=percent(by_kind[-1, 0], 0),
+    receptive_localised_all_chance=percent(by_kind[-1, 1], 0),
     receptive_says_hpf=told.get("HPF modulates almost all latents", "is not asked"),
     receptive_says_str=told.get("STR reaches many latents", "is not asked"),
-    receptive_hpf_above=f"{above['HPF']:.0%}",
-    receptive_str_above=f"{above['STR']:.0%}",
+    receptive_hpf_above=percent(above["HPF"], 0),
+    receptive_str_above=percent(above["STR"], 0),
     receptive_n_test=len(brains),
     receptive_n_brains=n,
     receptive_n_fits=f"{n_fits} fit{'s' * (n_fits > 1)}",
@@ -253,7 +254,7 @@ pd.Series(
 
 # %% [markdown]
 # **How sure.** {glue:text}`receptive_n_fits` of the β-VAE at 320 × 448, {glue:text}`receptive_n_brains` unsuspected test brains; the comparison with random pieces is read on 12, in the first fit. Over brains the shifts
-# are narrow; fits differ more, because another fit has other latents (chapter 9), so it is shares that are averaged over fits and no latent. With other planted factors other
+# are narrow; fits differ more, because another fit has other latents (chapter 9). So shares are averaged over fits, never one latent. With other planted factors other
 # regions would lead. A share of eight latents moves in steps of an eighth, which is why the margin is one latent.
 
 # %% tags=["hide-input"]

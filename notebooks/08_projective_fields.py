@@ -17,8 +17,8 @@
 # **What does each latent change in the output, and do its two ends differ?**
 #
 # **Answer.** Moved to c = ±7, {glue:text}`projective_spots` of the latents make a spot brighter than any brain; within two standard deviations {glue:text}`projective_near` do.
-# A star, for a tail that does unusually much, goes to {glue:text}`projective_star_share` of the latents; in the first fit to {glue:text}`projective_starred`.
-# That one tail moves barrel fields, hippocampus and retrosplenial areas together more than other regions: {glue:text}`projective_says_tail`.
+# A star marks an unusually strong tail: {glue:text}`projective_star_share` of the latents have one, in the first fit {glue:text}`projective_starred`.
+# Does one tail move barrel fields, hippocampus and retrosplenial areas together more than other regions? {glue:text}`projective_says_tail`.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
@@ -45,6 +45,7 @@ from brainvae_core.fields import (
     tail_ratio,
     traversal,
 )
+from brainvae_core.figures.style import percent
 from brainvae_core.latent_claims import MARGINS, projective_claims, share_of_latents
 from brainvae_core.metrics import active_latents, summarise, verdict
 from brainvae_core.models import fit
@@ -71,7 +72,7 @@ print(cohort)
 # %% [markdown]
 # ## Fig. S4 · Sections along each latent
 #
-# One latent is moved by c, in prior standard deviations, from the code of one brain of the cohort. The others stay. Sections and maps are of the first fit of the β-VAE.
+# One latent is moved by c, in prior standard deviations, from the code of one test brain. The others stay. Sections and maps are of the first fit of the β-VAE.
 
 # %% tags=["hide-input"]
 ends = np.array([-p.fields.c_max, 0, p.fields.c_max])
@@ -80,11 +81,12 @@ figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um)
 ).made_from(one_code)
 
 # %% [markdown]
-# Brains lie within about two standard deviations, so both ends are far outside of them. What appears there, such as a bright spot, need not be in any brain.
+# Brains lie within about two standard deviations, so no brain lies at either end. What appears there, such as a bright spot, need not be in any brain.
 #
 # ## Fig. 3A · The field of every latent
 #
-# The variance of every output pixel is taken over the values of c in each quarter of the range, and removed from white.
+# Each quarter of the range of c gives the variance of every output pixel. Each variance is subtracted from white in its own colour. A star would mark a latent with an unusually
+# strong tail; it depends on the brain from which one starts (below).
 
 # %%
 field = projective_field(model, z0, c)
@@ -99,7 +101,7 @@ figures.fig_3a(rgb, scales, starred, **drawn).shows(
 ).made_from(source)
 
 # %% [markdown]
-# Yellow is one group of large |c|, as the paper prints it, so it also holds the difference between the two ends. That is why it is full at a larger variance. With
+# Yellow is one group of large |c|, as the paper prints it, so it includes the difference between the two ends and needs a larger full scale. With
 # the two outer quarters taken by themselves and their variances averaged, the colours are these:
 
 # %% tags=["hide-input"]
@@ -109,7 +111,7 @@ figures.fig_3a(rgb, scales, starred, **drawn).shows(
 ).made_from(source)
 
 # %% [markdown]
-# A latent can change several places at once. The contours show because a wider or taller brain moves every border. The same fields can be explored by hand in the
+# A latent can change several places at once. Contours appear because a wider or taller brain moves every border. The same fields can be explored by hand in the
 # [explorer](../book/explorer.md).
 #
 # ## By region
@@ -119,11 +121,11 @@ figures.fig_3a(rgb, scales, starred, **drawn).shows(
 # %% tags=["hide-input"]
 profile_of = region_profile(field.variance_all, cohort.atlas.roi_masks(p.fields.rois))
 figures.fig_region_profile(profile_of, p.fields.rois).shows(
-    "How each latent's effect is shared out over the six regions."
+    "Share of each latent's effect in each of the six regions."
 ).made_from(source)
 
 # %% [markdown]
-# ## From where a latent is moved
+# ## Does the start matter?
 #
 # The paper starts from a brain's code and adds c. The prior mean and the mean code are other starts; the authors' code *sets* the latent to c.
 
@@ -135,7 +137,7 @@ fields["one brain, set to c"] = projective_field(model, z0, few_c, absolute=True
 latents = [f"F{k + 1}" for k in range(len(z0))]
 figures.fig_maps(
     {name: found.variance_all for name, found in fields.items()}, latents, **drawn, one_scale=True
-).shows("What each latent changes from four starts.").made_from(
+).shows("What each latent (row) changes from four starts (columns).").made_from(
     f"Cohort {cohort.name}: {configs['β-VAE'].told}, {len(few_c)} values of c = ±{p.fields.c_max:g}"
 )
 
@@ -145,7 +147,7 @@ figures.fig_maps(
 #
 # ## The two sides and the tails
 #
-# A linear model such as PCA does the same on both sides of zero. *Asymmetry* is 0 if the two sides of a latent are alike and 1 if only one side changes anything. The
+# A linear model such as PCA changes as much on both sides of zero. *Asymmetry* is 0 if the two sides of a latent are alike and 1 if only one side changes anything. The
 # *tail ratio* is the variance in the stronger outer quarter over that of the inner quarters. A latent gets a star if its tail ratio stands out from the others
 # ([rule](../book/method.md)). Each is read from the codes of {glue:text}`projective_n_starts` brains; the figure is of the first fit, the verdicts below are of all.
 
@@ -164,7 +166,7 @@ found = first[first["score"].isin([*of_pca])].drop(columns="model")
 found = summarise(found.rename(columns={"latent": "model"}), by=["score", "model"])
 of_pca = [{"score": score, "model": "PCA", "value": value} for score, value in of_pca.items()]
 figures.fig_scores(found, references=pd.DataFrame(of_pca)).shows(
-    "How unlike the two sides of each latent are, and how strong its tails."
+    "A: how strong each latent's tails are. B: how unlike its two sides are."
 ).made_from(
     f"Cohort {cohort.name}: from {n_starts} unsuspected test brains' codes, {FEW_C} values of c, "
     f"{configs['β-VAE'].told}; PCA from one brain's code, its largest value"
@@ -202,13 +204,13 @@ told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.item
 of_components = share_of_latents(every.query("model == 'PCA'"), "spot at the ends")
 own = codes[codes["seed"] == configs["β-VAE"].seed]
 often = wide["star"].mean(axis=1)
-often = ", ".join(f"{k} ({share:.0%} of starts)" for k, share in often.items() if share)
+often = ", ".join(f"{k} ({percent(share, 0)} of starts)" for k, share in often.items() if share)
 quoted(
-    projective_spots=f"{ends_share:.0%}",
-    projective_near=f"{near:.0%}",
-    projective_pca_spots=f"{of_components.mean():.0%}",
+    projective_spots=percent(ends_share, 0),
+    projective_near=percent(near, 0),
+    projective_pca_spots=percent(of_components.mean(), 0),
     projective_starred=often or "no latent",
-    projective_star_share=f"{numbers['share of starred latents']:.0%}",
+    projective_star_share=percent(numbers["share of starred latents"], 0),
     projective_says_tail=told.get("one tail moves SSp, HPF and RSP", "not asked"),
     projective_starts=alike,
     projective_few=len(few_c),
@@ -245,8 +247,8 @@ pd.Series(
 
 # %% [markdown]
 # **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code in the first fit, tails and spots from those of {glue:text}`projective_n_starts` brains in every fit.
-# Intervals of the verdicts are over these starts and fits. Another fit has other latents, so shares of latents are compared and no single star. Of PCA's
-# components {glue:text}`projective_pca_spots` make a spot at an end as well: spots say how far c goes and not what a VAE learned.
+# Intervals of the verdicts are over these starts and fits. Another fit has other latents, so we compare shares of latents, not single stars. Of PCA's
+# components {glue:text}`projective_pca_spots` make a spot at an end as well: spots show how far c goes, not what a VAE learned.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

@@ -14,10 +14,10 @@
 # %% [markdown]
 # # 9 · Both directions at once
 #
-# **Is what a latent sees what it moves, do latents share their regions, and does another fit have the same latents?**
+# **Does a latent change the regions that move it, do latents share their regions, and does another fit have the same latents?**
 #
 # **Answer.** The two fields of a β-VAE's latent agree by {glue:text}`both_own` (rank correlation over {glue:text}`both_regions` regions), {glue:text}`both_beyond` more than those of two
-# different latents. Of all latents' shares of HPF the largest difference between the two fields is {glue:text}`both_gap`; no chance value stands beside it. On the paper's uncorrelatedness the β-VAE scores
+# different latents. A latent's share of HPF differs between its two fields by up to {glue:text}`both_gap`; what chance would give was not computed. On the paper's uncorrelatedness the β-VAE scores
 # {quoted}`09_both_directions: uncorrelatedness over 6 named regions, β-VAE` over the six regions (PCA {quoted}`09_both_directions: uncorrelatedness over 6 named regions, PCA`, VAE
 # {quoted}`09_both_directions: uncorrelatedness over 6 named regions, VAE`) and {glue:text}`both_uncorrelated` over all of them (PCA {glue:text}`both_uncorrelated_pca`, VAE
 # {glue:text}`both_uncorrelated_vae`).
@@ -40,6 +40,7 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.fields import cross_agreement, impact_correlation
+from brainvae_core.figures.style import percent
 from brainvae_core.latent_claims import MARGINS, association_claims, returned
 from brainvae_core.metrics import match_latents, matching_null, named, verdict
 from brainvae_core.readings import code_matrix, matrix, reading
@@ -48,7 +49,7 @@ from brainvae_core.results import table
 
 # %% [markdown]
 # Every fit of PCA, VAE and β-VAE at 320 × 448 was read on the same {glue:text}`both_n` unsuspected test brains. The regions are the six of chapter 7, and then every region
-# of the slice. One call reads the numbers. Matrices are shown of the first fit of the β-VAE; scores are of all fits.
+# of the slice. One call reads the numbers. Matrices show the first fit of the β-VAE; scores are of all fits.
 
 # %%
 fields, said, codes = table(p, "fields"), table(p, "statements"), table(p, "codes")
@@ -70,7 +71,7 @@ all_fits = ", ".join(f"{count} of {name}" for name, count in fits.items())
 print(f"fits: {all_fits}; regions: {', '.join(sets[every])}")
 
 # %% [markdown]
-# ## Does a latent move what it sees?
+# ## Does a latent change the regions that move it?
 #
 # Left: the share of each region in a latent's projective field (chapter 8). Right: its share in the receptive field (chapter 7). A region's variance is the mean over its
 # pixels, and shares are of the sum of these means: a large region counts no more than a small one.
@@ -82,14 +83,13 @@ figures.fig_region_profile(profile_of, sets[every], field[every, "divergence"]).
 ).made_from(one_fit)
 
 # %% [markdown]
-# Does latent A answer to the regions that latent B changes? Rank correlation over regions. The diagonal is
-# what the paper looked at by eye for its Factor 8 and HPF. All latents see some regions more than others, and move them more, so the diagonal counts only where it
-# stands out from its row.
+# The next figure correlates each receptive field with each projective field, by ranks over regions. The paper compared the diagonal by eye, for its Factor 8 and HPF.
+# Some regions move all latents more, and change more, than others do. So the diagonal counts only where it exceeds its row.
 
 # %% tags=["hide-input"]
 agreement = cross_agreement(field[every, "divergence"], profile_of)
 figures.fig_agreement(agreement).shows(
-    "Whether a latent of one β-VAE moves what it sees, and what others see."
+    "Correlation of each latent's receptive field with each latent's projective field, in one β-VAE."
 ).made_from(one_fit)
 
 # %% tags=["hide-input"]
@@ -108,26 +108,26 @@ agreed = pd.DataFrame(
 )
 nothing = {"score": panels.values(), "model": ["no agreement", "no excess"], "value": 0.0}
 figures.fig_scores(agreed, references=pd.DataFrame(nothing), columns=2).shows(
-    "How far a latent's two fields agree, and how far more than those of two latents."
+    "A: how far a latent's two fields agree. B: how much more than the fields of two different latents."
 ).made_from(f"{source}; fits: {all_fits}")
 
 # %% [markdown]
 # ## Fig. 3D · Do latents share their regions?
 #
-# Made from the matrix of Fig. 3B: shares of each region, correlated over regions.
+# The matrix of Fig. 3B gives each latent's share of each region's effect. Fig. 3D correlates these shares between latents, over regions.
 
 # %% tags=["hide-input"]
 figures.fig_3d({over: impact_correlation(field[over, "divergence"]) for over in sets}).shows(
-    "How the shares of two latents correlate, over the six regions and over all."
+    "Red: two latents respond to the same regions; blue: to different ones."
 ).made_from(one_fit)
 
 # %% [markdown]
-# Six regions say little: with so few, correlations of unrelated latents are often large. All regions say more.
+# With only six regions correlations of unrelated latents are often large, so B says more than A.
 #
 # ## Fig. 3E · How uncorrelated the impacts are
 #
-# The paper's score is one minus the mean absolute correlation of Fig. 3D. Grey is what independent latents give: with six regions about 0.6, not 1. Sand is what random
-# axes of the same codes give.
+# The paper's score is one minus the mean absolute correlation of Fig. 3D. Grey shows independent latents: with six regions they score about 0.6, not 1. Sand shows random
+# axes of the same codes.
 
 # %% tags=["hide-input"]
 scored = said[(said["score"] == "uncorrelatedness") & said["model"].isin(models)]
@@ -147,8 +147,8 @@ figures.fig_3e(scores, chance).shows(
 # %% [markdown]
 # ## Does another fit have the same latents?
 #
-# Latents of two fits are first paired, one to one, so that the sum of their |r| over brains is largest; only then is anything compared. Chance is the same with random
-# axes of one fit's codes: fits may share the space of their codes and not its axes.
+# Latents of two fits are first paired, one to one, so that the sum of their |r| over brains is largest. Chance is the same with random
+# axes of one fit's codes, because two fits may share the space of their codes but not its axes.
 
 # %% tags=["hide-input"]
 clean = codes[codes["clean"] == 1]
@@ -161,7 +161,7 @@ random = {
     k: np.concatenate([matching_null(*pair, 200, 0) for pair in of]) for k, of in pairs.items()
 }
 figures.fig_stability(found, random).shows(
-    "How alike the paired latents of two fits are."
+    "Correlation over brains of the paired latents of two fits; in the grey range it is no larger than by chance."
 ).made_from(f"{len(of_fit['β-VAE'][0])} unsuspected test brains; fits: {all_fits}")
 
 # %% [markdown]
@@ -169,11 +169,11 @@ figures.fig_stability(found, random).shows(
 #
 # - Receptive and projective field differ (Factor 8 and HPF): the largest difference of a latent's share of HPF between its two fields is above 0.2 (margin 0.05).
 # - The β-VAE's latents are less correlated than the VAE's and PCA's (margin 0.05).
-# - Ours: a latent moves what it sees more than other latents do (margin 0.1).
+# - Ours: a latent's two fields agree more than the fields of two latents (margin 0.1).
 # - Ours: the β-VAE's axes are less correlated than random axes of its own codes (margin 0.05).
 # - Ours: latents come back in another fit with |r| above 0.9 (margin 0.05).
 #
-# The last and the comparison of models need two fits or more: nobody knows from one fit what the next is like.
+# The last statement and the comparison of models need two fits or more.
 
 # %% tags=["hide-input"]
 claims = association_claims(said, of_fit, n, len(sets[every]))
@@ -206,7 +206,7 @@ quoted(
     both_own=numbers["agreement of a latent's two fields, β-VAE"],
     both_beyond=numbers["that less two latents' agreement, β-VAE"],
     both_regions=len(sets[every]),
-    both_gap=f"{gap.loc[gap['kind'] == 'value', 'value'].mean():.0%}",
+    both_gap=percent(gap.loc[gap["kind"] == "value", "value"].mean(), 0),
     both_uncorrelated=wide[every, "β-VAE"],
     both_uncorrelated_vae=wide[every, "VAE"],
     both_uncorrelated_pca=wide[every, "PCA"],
@@ -237,8 +237,8 @@ pd.Series(
 
 # %% [markdown]
 # **How sure.** Fits: {glue:text}`both_fits`. Intervals of the agreement resample brains and regions, those of uncorrelatedness brains, because a region drawn twice correlates
-# with itself. From two fits of a model on they hold the spread of fits, known roughly from so few. What such readings are worth is asked in
-# [chapter 10](10_truth.ipynb), where the truth is known.
+# with itself. With two fits or more they include the spread of fits, known roughly from so few. [Chapter 10](10_truth.ipynb) asks how
+# true such readings are, where the truth is known.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

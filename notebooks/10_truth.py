@@ -17,7 +17,7 @@
 # **When the factors that make brains differ are known, does one latent stand for one factor, and do its fields show where that factor acts?**
 #
 # **Answer.** The factors are in the codes: the β-VAE's latents together explain {glue:text}`truth_code` of a factor's variance. The best single latent explains {glue:text}`truth_best` and
-# random axes of the same codes {glue:text}`truth_random` (nearer to the factors than random axes: {glue:text}`truth_axes_verdict`). PCA's best latent explains {glue:text}`truth_pca`, and of a model that
+# random axes of the same codes {glue:text}`truth_random` (that latents are nearer to the factors: {glue:text}`truth_axes_verdict`). PCA's best latent explains {glue:text}`truth_pca`. In a model that
 # was told the factors the same analysis recovers {glue:text}`truth_told_recovered` of them.
 
 # %% tags=["parameters", "hide-input"]
@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import SIMULATORS
+from brainvae_core.figures.style import percent
 from brainvae_core.metrics import (
     compare,
     named,
@@ -54,12 +55,12 @@ from IPython.display import display
 # %% [markdown]
 # ## What was planted
 #
-# Three simulators make as many brains each as the paper has. Each section has one mean brightness, as in the paper, so no global brightness is asked for.
+# Three simulators make as many brains each as the paper has. Each section has one mean brightness, as in the paper, so none has a factor of global brightness.
 #
 # - **Anatomical**, eight factors: brightness of the hippocampus and the thalamus, light from one side, cortical thickness, ventricles, the plane, and the
-#   section's width and height. Registration would remove most of width and height: here they stand for what it leaves over.
+#   section's width and height. Registration would remove most of width and height: here they stand for what it leaves.
 # - **Free-form**, eight other factors: greys added in RSP, HY, left SSp and STR, and tissue moved by a lattice of control points. They are uniform or of two groups, not Gaussian.
-# - **Smooth**, fourteen random fields over the whole brain: seven of greys, seven that move tissue. They keep to no region, overlap, and have heavy tails.
+# - **Smooth**, fourteen random fields over the whole brain: seven of greys, seven that move tissue. They follow no region, overlap, and have heavy tails.
 #
 # Every model has {glue:text}`truth_latents` latents, more than there are factors. Sections are 80 × 112 pixels.
 
@@ -84,12 +85,12 @@ notes = {
 source = f"Cohort {first.cohort.name}: {len(first.test)} clean test brains, first fit of each model"
 on = first.cohort.atlas.pixel_um, first.cohort.atlas.brain_mask
 figures.fig_maps(maps, first.names, *on, notes=notes).made_from(source).shows(
-    "Where each factor acts (planted), and what the latent that goes with it best moves."
+    "Where each factor acts (planted), and what the latent with the largest R² for it changes."
 )
 
 # %% tags=["hide-input"]
 figures.fig_planted(found, first.names).made_from(source).shows(
-    "How much of each planted factor each latent has. R (P) above: its receptive (projective) field is right."
+    "Share of each planted factor's variance that each latent explains. R, P: the best latent's receptive, projective field is right."
 )
 
 # %% [markdown]
@@ -99,7 +100,7 @@ figures.fig_planted(found, first.names).made_from(source).shows(
 # 2. **Does one latent have it?** That is the squared correlation R² of the best latent.
 # 3. **Do that latent's fields point right?** A field is right if it resembles the factor's own map more than any other factor's. A factor is **recovered** if one latent has half of it and both fields are right.
 #
-# Two references stand beside. **Random axes**: {glue:text}`truth_rotations` rotations of each fit's own codes, read in the same way. They are what a code gives without its axes.
+# There are two references. **Random axes**: {glue:text}`truth_rotations` rotations of each fit's own codes, read in the same way. They show what a code gives whatever its axes.
 # **Told the factors**: a linear model that was regressed on them. By construction its latents are the factors.
 
 # %% tags=["hide-input"]
@@ -123,14 +124,14 @@ n_factors, n_fits = scores["brain"].nunique(), len(p.fields.truth_seeds)
 fits = f"{n_fits} fit{'s' * (n_fits > 1)} of the β-VAE to each"
 of_all = f"{n_factors} factors of {len(asked)} simulators, {fits}, one of the others"
 figures.fig_scores(rates, columns=3).made_from(of_all).shows(
-    "What is found of a planted factor, on average over factors."
+    "What the β-VAE, PCA and the references find of a planted factor, means over factors."
 )
 
 # %% [markdown]
 # ## Is the claim true?
 #
-# The claim is that a latent stands for a factor. If so, latents have more of a factor than random axes of their codes. What would
-# matter is fixed: 0.1 of R², and one factor in eight of those recovered. Two controls: told the factors, the claim is true and must hold. Of one set of random axes
+# The claim is that a latent stands for a factor. If so, latents have more of a factor than random axes of their codes. The
+# least that would matter is fixed: 0.1 of R², and one factor in eight of those recovered. There are two controls. For a model told the factors the claim is true and must hold; for one set of random axes
 # against the others it is false and must not.
 
 # %% tags=["hide-input"]
@@ -160,7 +161,7 @@ tested = pd.concat([tested, pd.DataFrame(recovered)])
 # %% tags=["hide-input"]
 figures.fig_differences(tested, "Difference, mean over factors", of="score").made_from(
     of_all
-).shows("Latents against random axes of the same codes, and against PCA's.")
+).shows("Latents less random axes of the same codes, and β-VAE less PCA.")
 
 # %% tags=["hide-input"]
 claims = named(tested, "{model}: {score}")
@@ -196,7 +197,9 @@ asked_of["receptive field right"] = "receptive field right"
 of_factor = latents[latents["score"].isin(asked_of)].replace({"score": asked_of})
 of_factor = of_factor.pivot_table("value", "brain", ["model", "score"], sort=False)
 order = [(m, s) for m in ("β-VAE", "PCA") for s in ("all latents", "best latent")]
-of_factor = of_factor[[*order, ("told the factors", "receptive field right")]].round(2)
+right = "told the factors", "receptive field right"
+of_factor = of_factor[[*order, right]].round(2)
+of_factor[right] = of_factor[right].map({0.0: "no", 1.0: "yes"})
 display(of_factor.rename(index=figures.style.factor_label).rename_axis(None))
 
 # %% [markdown]
@@ -204,16 +207,16 @@ display(of_factor.rename(index=figures.style.factor_label).rename_axis(None))
 #
 # **It can see**
 #
-# - *Where a latent acts.* Told the factors, projective fields are right for {glue:text}`truth_told_projective` of the factors.
+# - *Where a latent acts.* For a model told the factors, projective fields are right for {glue:text}`truth_told_projective` of the factors.
 # - *That the code holds a factor.* All latents together explain {glue:text}`truth_code` of it, and at least {glue:text}`truth_code_least`.
 # - *That a region's brightness counts*, beside random blobs of the region's size ([chapter 7](07_receptive_fields.ipynb)).
 #
 # **It cannot see**
 #
 # - *What a latent means.* Latents mix factors, and no field shows that. Whether another seed mixes them alike is asked in [chapter 9](09_both_directions.ipynb).
-# - *Factors that change no region's brightness much*, by receptive fields. Told the factors, these are right for {glue:text}`truth_told_receptive` of the factors, and not for {glue:text}`truth_told_wrong`.
+# - *Factors that change no region's brightness much*, by receptive fields. For a model told the factors they are right for {glue:text}`truth_told_receptive` of the factors, and not for {glue:text}`truth_told_wrong`.
 # - *A sign.* Which side of a latent is positive is arbitrary.
-# - *Anything far out.* At ±7 standard deviations lies no brain; the decoder answers all the same.
+# - *Anything far out.* No brain lies at ±7 standard deviations; the decoder answers all the same.
 # - *Small regions.* Below a hundredth of the brain a region has too few pixels here.
 #
 # **To read your own brains**: fit several times and match the latents (`match_latents`). Show each region beside blobs (`null_divergence`). Read random axes of the
@@ -249,10 +252,10 @@ quoted(
     truth_best=shown[f"{less}, β-VAE"],
     truth_random=shown[f"{less}, β-VAE, random axes"],
     truth_pca=shown[f"{less}, PCA"],
-    truth_told_recovered=f"{shown['recovered, told the factors'].value:.0%}",
-    truth_told_projective=f"{shown['projective field right, told the factors'].value:.0%}",
-    truth_told_receptive=f"{shown['receptive field right, told the factors'].value:.0%}",
-    truth_told_wrong=", ".join(wrong["brain"].str.replace("_", " ")),
+    truth_told_recovered=percent(shown["recovered, told the factors"].value, 0),
+    truth_told_projective=percent(shown["projective field right, told the factors"].value, 0),
+    truth_told_receptive=percent(shown["receptive field right, told the factors"].value, 0),
+    truth_told_wrong=", ".join(wrong["brain"].map(figures.style.factor_label)),
     truth_axes=claims[f"{own}: {less}"],
     truth_axes_verdict=verdicts[f"{own}: {less}"],
     truth_axes_recovered=claims[f"{own}: recovered"],
@@ -270,8 +273,8 @@ quoted(
 
 # %% [markdown]
 # **How sure.** {glue:text}`truth_factors` factors on three simulators, {glue:text}`truth_fits`; intervals are over factors and fits. The factors of one fit
-# share its code, and only the simulators are independent, so intervals may be too narrow. Only the profile's β was tried. Maps are of the first of {glue:text}`truth_seeds` fits. More kinds of simulators, or
-# factors that act on separate pixels, could change what is said of PCA. All brains are simulated: what latents find in mice is open.
+# share its code, and only simulators are independent, so intervals may be too narrow. Only the profile's β was tried. Maps are of the first of {glue:text}`truth_seeds` fits. More kinds of simulators, or
+# factors that act on separate pixels, could change the verdict on PCA. All brains are simulated: what latents find in mice is open.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

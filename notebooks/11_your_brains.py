@@ -14,15 +14,15 @@
 # %% [markdown]
 # # 11 · Your own brains
 #
-# **Which of a lab's brains can be used, which are unusual, and in what do two groups differ?**
+# **Which of a lab's brains can be used, which are unusual, and how do two groups differ?**
 #
-# The input is a folder of registered brains and a table of them. Nothing is fitted to them: a large reference cohort says what is usual, and models of
+# The input is a folder of registered brains and a table of them. Nothing is fitted to them: a large reference cohort says what is usual, and models fitted to
 # that cohort find artefacts and give codes.
 
 # %% [markdown] tags=["book"]
 # **Answer.** {glue:text}`lab_used` of {glue:text}`lab_came` brains of an example lab are used, and {glue:text}`lab_artefacts` of them have an artefact.
 # Between its groups {glue:text}`lab_clear` of {glue:text}`lab_regions` regions differ clearly, first {glue:text}`lab_clearest`, and the difference is called {glue:text}`lab_kind`.
-# The same readings take any model that can encode and decode: a parcellation of {glue:text}`lab_latents` parcels is the example.
+# Any other model that can encode and decode can be read likewise: the example is a parcellation into {glue:text}`lab_latents` parcels.
 
 # %% [markdown] tags=["example"]
 # Where no folder is given, a lab is simulated: 12 wild types and 12 knockouts, whose hippocampus is 20 % brighter. `make report` makes this
@@ -45,6 +45,7 @@ import numpy as np
 from brainvae_core import figures, lab, lab_groups
 from brainvae_core.cohorts import clean_part, suitability, suited_part
 from brainvae_core.fields import both_directions, field_agreement
+from brainvae_core.figures.style import percent
 from brainvae_core.metrics import cleaned, explained_variance
 from brainvae_core.models import PCA, FromSklearn, fit
 from brainvae_core.prepare import lab_brains, planes_beside, prepare_cohort
@@ -65,7 +66,7 @@ print(f"reference: {reference}", came, sep="\n")
 # ## What is left out
 #
 # A brain is left out if it cannot be read, lies upside down or mirrored, or is of another contrast, plane or modality. A brain that is unlike the
-# reference's is used. What artefacts, norms and latents say of it may then be wrong; comparisons of the groups are not affected.
+# reference's is used. Its artefacts, norms and latents may then be wrong; comparisons of the groups are not affected.
 
 # %% tags=["left-out", "hide-input"]
 suited = suitability(came, reference, planes_beside(p))
@@ -93,19 +94,21 @@ worst = np.argsort(-judged.probability, kind="stable")
 words = lab.said_of(judged, suited)
 marked = {"words": words[worst], "masks": judged.masks[worst], "columns": 6}
 sheet = figures.fig_sections(brains.images[worst], names[worst], pixel_um, **marked)
-sheet.shows("Every brain that is used, with what was found and how probably.").made_from(source)
+sheet.shows(
+    "Every brain that is used, with the likeliest artefact and the probability of one; outlines mark where."
+).made_from(source)
 
 # %% [markdown]
-# ## Cleaned
+# ## Artefacts removed
 #
-# Inside the outline stands what the β-VAE predicts from the rest of the brain. All other pixels are unchanged.
+# Where an artefact was outlined, the β-VAE's prediction from the rest of the brain takes its place. All other pixels are unchanged, so a rim of the artefact can stay.
 
 # %% tags=["hide-input"]
 clean = cleaned(model, brains.images, judged.masks)
 few = worst[: max(1, min(4, (judged.kind != "none").sum()))]
 these = brains.images[few], {"Cleaned": clean[few]}, pixel_um, names[few]
 before_after = figures.fig_reconstructions(*these, first_row="As it came").made_from(source)
-before_after.shows("The brains that need it most, as they came and cleaned.")
+before_after.shows("The brains whose artefacts are likeliest, as they came and cleaned.")
 
 # %% [markdown]
 # ## How unusual is each brain?
@@ -122,7 +125,7 @@ deviations.shows(
 )
 
 # %% [markdown]
-# A change in one place shows better in PCA's error, averaged in tiles of 0.4 mm and compared with clean brains that PCA was not fitted to.
+# A change in one place is clearer in PCA's error, averaged in tiles of 0.4 mm and compared with clean brains that PCA was not fitted to.
 
 # %% tags=["hide-input"]
 by_tile = lab.tile_deviations(reference, brains, pca)
@@ -134,37 +137,40 @@ print(f"z (brains, tiles) = {by_tile.z.shape}", by_tile.told, sep="\n")
 titles = [f"brain {name}" for name in names[odd]]
 these = brains.images[odd], {"PCA": where}, titles, pixel_um, judged.masks[odd]
 places = figures.fig_error_maps(*these, label="Deviation (standard deviations)")
-places.shows("The brains that deviate most in one place, and where.").made_from(by_tile.source)
+places.shows("The brains that deviate most in one place, and PCA's error in each tile.").made_from(
+    by_tile.source
+)
 
 # %% [markdown] tags=["groups"]
-# ## In what the groups differ
+# ## How the groups differ
 #
 # Three measures are compared by linear models with the covariates as terms: each region's mean brightness, the latents, and every pixel. A region
-# counts by q, the share of false finds among regions as clear. A latent or pixel counts by permutation: one as clear anywhere occurs in at most one shuffle of twenty. With fewer than five brains in a
+# differs clearly by its q, the share of false finds among regions as clear. A latent or pixel does by permutation: at most one shuffle of twenty has one as clear anywhere. With fewer than five brains in a
 # group use `p_permuted`. Brains with an artefact are compared like any other; remove their files to leave them out.
 
 # %% tags=["groups"]
 means = lab.region_means(p, brains)
 codes = lab_groups.codes_of(model, brains)
-differ = groups and lab_groups.differences(p, brains, groups, {"region": means, "latent": codes})
+measures = {"region": means, "latent": codes}
+differ = groups and lab_groups.differences(p, brains, groups, measures)
 print(lab_groups.told_differences(brains, groups, differ, judged))
 
 # %% tags=["groups", "hide-input"]
 of_groups = groups and f"{groups.used.sum()} brains of {came.name}, intervals of 95 %"
 clearest = groups and figures.fig_differences(
     lab_groups.clearest(differ), f"Brightness: {groups.design.effect}", group="region"
-).shows("The regions that differ most. Markers judge a region alone; q counts.")
+).shows("The regions that differ most. A marker judges one region by itself; q decides.")
 clearest and clearest.made_from(of_groups)
 
 # %% tags=["groups", "hide-input"]
 maps = groups and lab_groups.group_maps(brains, groups, differ, codes, model)
 mapped = maps and figures.fig_group_maps(*maps).made_from(of_groups)
 mapped and mapped.shows(
-    "The mean section, the difference by pixel, and the same as the codes have it."
+    "The mean section, the difference by pixel, and the difference that the latents decode to."
 )
 
 # %% [markdown] tags=["groups"]
-# ## Of which kind is it?
+# ## What kind of difference is it?
 #
 # A difference may be anatomy, brightness, registration, or damage in a few brains. Measures of each kind are compared, and the kind that differs most
 # is named if it leads clearly.
@@ -177,25 +183,29 @@ print(lab_groups.told_kind(like))
 # ## How many brains?
 #
 # The spread within a group says how small a difference so many brains can show: found in 80 of 100 studies, at 0.05 divided by the number of regions.
-# The table below has every region, as has `power.csv`.
+# The table below and `power.csv` have every region.
 
 # %% tags=["groups", "hide-input"]
 usual = lab.region_means(p, clean_part(reference, "train"))
 power = groups and lab_groups.power_of(groups, means, usual)
 curves = power and figures.fig_power(power.curve, power.n_now).made_from(of_groups)
-curves and curves.shows("The difference of a region that so many brains find.")
+curves and curves.shows(
+    "The smallest difference of a region's brightness that so many brains find."
+)
 
 # %% [markdown]
 # ## The figures in numbers
 #
-# Of a brain: `fit` is its correlation with the reference's mean section. `whole_z` and `local_z` are how far it lies from the norm as a whole and in its oddest tile, in SD.
-# Of a difference: `value` is in grey values and `effect` in standard deviations, each with its interval. `p_permuted` is by shuffling, `p_family` over all measures of its kind, `q` over regions.
-# Of a kind: `score` is its clearest measure over what shuffles give, `share` its part of all kinds' squared scores. `planted` is the true difference, where the lab is simulated.
+# For a brain: `fit` is its correlation with the reference's mean section. `whole_z` and `local_z` are how far it lies from the norm, as a whole and in its most unusual tile, in SD.
+# For a difference: `value` is in grey values and `effect` in standard deviations, each with its interval. `p_permuted` is by shuffling, `p_family` over all measures of its kind, `q` over regions.
+# For a kind: `score` is its clearest measure over what shuffles give, `share` its part of all kinds' squared scores. `planted` is the true difference, where the lab is simulated.
 
 # %% tags=["hide-input"]
 planted = maps and lab_groups.planted_maps(p, reference, maps)
 clear = groups and lab_groups.of_measures(lab_groups.clear_differences(differ)).round(3)
 of_brain = lab.brain_table(came, suited, groups, judged, by_region, by_tile)
+counts = groups and lab_groups.clear_counts(differ).rename_axis(None)
+found = planted and lab_groups.planted_regions(brains, planted, differ).round(3)
 shown = ["fit", "artefact_probability", "artefact_kind", "whole_z", "local_z"]
 
 # %% tags=["hide-input", "nbval-ignore-output"]
@@ -208,11 +218,11 @@ display(Record(numbers, n_brains=len(brains), n_seeds=1))
 Tables(
     {
         "brains, those first that need a look": of_brain.loc[names[worst[:12]], shown].round(2),
-        "how many are clear": groups and lab_groups.clear_counts(differ),
+        "measures that differ clearly": counts,
         "clear differences": clear,
         "kinds of difference": like and like.table.round(3),
         "power": power and power.table.round(1),
-        "planted and found": planted and lab_groups.planted_regions(brains, planted, differ),
+        "planted and found": found,
     }
 )
 
@@ -259,7 +269,7 @@ both.shows("The regions that each parcel (F) moves, and those that move it.").ma
 
 # %% [markdown] tags=["book"]
 # A parcel is read and written at the same pixels, so its two fields agree: their rank correlation is {glue:text}`lab_parcels_agree` on average over {glue:text}`lab_parcels_inside` parcels. Tidy
-# fields are no measure of quality. The parcellation explains {glue:text}`lab_parcels_explain` of the test brains' variance, a PCA with as many latents {glue:text}`lab_pca_explains`.
+# fields do not measure quality. The parcellation explains {glue:text}`lab_parcels_explain` of the test brains' variance, a PCA with as many latents {glue:text}`lab_pca_explains`.
 
 # %% tags=["book", "hide-input"]
 test, mean = coarse.split("test").images, train.mean(axis=0)
@@ -275,8 +285,8 @@ quoted(
     lab_size=f"{shape[0]} × {shape[1]}",
     lab_parcels_agree=f"{agree.mean():.2f}",
     lab_parcels_inside=int(inside.sum()),
-    lab_parcels_explain=f"{of_parcels:.0%}",
-    lab_pca_explains=f"{of_pca:.0%}",
+    lab_parcels_explain=percent(of_parcels, 0),
+    lab_pca_explains=percent(of_pca, 0),
 )
 
 # %% tags=["book", "groups", "hide-input"]

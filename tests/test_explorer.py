@@ -442,7 +442,7 @@ def test_a_region_made_brighter_or_darker_moves_the_codes(visit, page_file, smal
     assert cells == [f"{v:.2f}".replace("-", "−") for v in codes["after"]]
     most = np.abs(np.subtract(codes["after"], codes["before"])).argmax()
     assert f"{words}: F{most + 1} moves most" in page.locator("[role=status]").inner_text()
-    assert words in page.get_by_role("img", name="What the encoder sees").get_attribute(
+    assert words in page.get_by_role("img", name="What the encoder reads").get_attribute(
         "aria-label"
     )
     bar = page.locator(".lx-after").nth(int(most)).bounding_box()

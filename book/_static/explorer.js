@@ -395,11 +395,11 @@
       ...rows.map((r) => r.row),
       element("div", { class: "lx-row", "aria-hidden": "true" }, span(), element("span", { class: "lx-ends" }, ...scale)),
       element("p", { class: "lx-note", "aria-hidden": "true" },
-        span("lx-swatch"), `95 % of ${data.n_test} clean test brains; `, span("lx-tick"), "the start"));
+        span("lx-swatch"), `95 % of ${data.n_test} unsuspected test brains; `, span("lx-tick"), "the start"));
 
     const by = element("input", { type: "range", id: "lx-by", min: -MOST, max: MOST, step: 5, value: 0 });
     const byOutput = element("output", { htmlFor: "lx-by" }, "0 %");
-    const seen = small("What the encoder sees");
+    const seen = small("What the encoder reads");
     const table = (heads, caption) => {
       const body = element("tbody");
       const head = element("thead", {}, element("tr", {}, ...heads.map((t) => element("th", { scope: "col" }, t))));
@@ -601,7 +601,7 @@
       paint(seen.firstChild, image, 0, data.white, GREYS);
       const { acronym } = data.rois[state.roi];
       const words = state.by ? `${acronym} ${Math.abs(state.by)} % ${state.by > 0 ? "brighter" : "darker"}` : `${acronym} as decoded`;
-      seen.firstChild.setAttribute("aria-label", `What the encoder sees: the decoded section, ${words}.`);
+      seen.firstChild.setAttribute("aria-label", `What the encoder reads: the decoded section, ${words}.`);
       wish("after", { image, words });
     }
     function drawCodes() {

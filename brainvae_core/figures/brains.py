@@ -247,14 +247,11 @@ def fig_deviations(z: pd.DataFrame) -> Figure:
         Standard deviations from what is usual.
     """
     n_rows, n_columns = z.shape
-    figure = style.new_figure(1.1 + min(max(0.16 * n_rows, 0.8), 8.0))
-    ax = figure.subplots()
-    limits, most = (-FAR, FAR), (50, 34)
-    shown = draw.heat_map(ax, z, limits=limits, cmap=style.DIFFERENCE, most=most)
+    looks = {"limits": (-FAR, FAR), "cmap": style.DIFFERENCE, "most": (50, 34)}
+    label, height = "Standard deviations from the norm", 1.1 + min(max(0.16 * n_rows, 0.8), 8.0)
+    figure, (ax,) = draw.heat_maps({"": z}, label, height, bar={"extend": "both"}, **looks)
     ax.tick_params(axis="x", rotation=90 if n_columns > 8 else 0)
     ax.tick_params(axis="y", rotation=0)
-    label = "Standard deviations from the norm"
-    draw.colour_bar(figure, shown, ax, label, extend="both")
     return figure
 
 

@@ -39,7 +39,7 @@ def fig_training(
 ) -> Figure:
     """Learning curves on validation brains.
 
-    At a dotted line the images grew. A shows the last size only, and each model's own loss.
+    At a dotted line the images grew; A shows the last size only, and each model's own loss.
 
     Parameters
     ----------
@@ -54,12 +54,10 @@ def fig_training(
     table = pd.concat(rows, ignore_index=True)
     table["height"] = table.get("height", pd.Series(0, table.index)).fillna(0)
     by_model = table.groupby("model")
-    last = table[table["height"] == by_model["height"].transform("last")]
-    starts = last.groupby("model")["step"].min()
-    first, end = by_model["step"].min(), by_model["step"].max()
-    reached = table[table["progress"] >= 1].groupby("model")["step"].min()
-    reached = reached.reindex(end.index).fillna(end)
-    warm, grown = max([0, *reached[reached > first]]), sorted(set(starts[starts > first]))
+    is_last = table["height"] == by_model["height"].transform("last")
+    last, rising = table[is_last], table[table["progress"] < 1]
+    warm = (rising["step"] / rising["progress"]).max()  # β rises in proportion to the steps
+    grown = table[~is_last].groupby(["model", "height"])["step"].max().unique()
     figure = style.new_figure(4.8)
     axes = figure.subplots(2, 2, sharex=True)
     looks = style.model_looks([*histories, *reference_explained])
@@ -71,7 +69,7 @@ def fig_training(
         shown = shown[["model", "x", "value"]].assign(low=shown["value"], high=shown["value"])
         draw.lines(ax, shown, courses)
         ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-        if warm:
+        if len(rising):
             ax.axvspan(0, warm, color="#F0F0F0", zorder=0)
             top = key == "explained_variance"  # where lines begin low
             where = {"transform": ax.get_xaxis_transform(), "va": "top" if top else "bottom"}
@@ -318,10 +316,8 @@ def fig_knee(
         style.panel_title(above, letter, f"{label}: {found}")
         above.yaxis.set_major_formatter(style.PLAIN)
         if np.isnan(share).all():
-            why = "one fit at a point" if len(there) > 2 else "fewer than three L fitted"
-            words = f"{why}:\nuncertainty not known"
             text = {"ha": "center", "va": "center", "fontsize": 8, "transform": below.transAxes}
-            below.text(0.5, 0.5, words, **text, **style.legible("black", 4))
+            below.text(0.5, 0.5, "uncertainty not known", **text, **style.legible("black", 4))
         else:
             pale = {} if np.isfinite(at) else {"alpha": 0.35}
             below.bar(dims, share, 0.8 * np.diff(np.sort(dims)).min(), color=colour, **pale)

@@ -51,13 +51,6 @@ def fig_1(
         width) or (units,).
     pixel_um : float
     """
-    section = style.check_shape("section", section, (None, None))
-    images = {"perturbed_section": perturbed_section, "decoded": decoded}
-    images |= {"decoded_moved": decoded_moved, "roi_mask": roi_mask}
-    for name, image in images.items():
-        style.check_shape(name, image, section.shape)
-    for name, other in {"perturbed_code": perturbed_code, "moved_code": moved_code}.items():
-        style.check_shape(name, other, np.shape(code))
     tall = 1.95 * section.shape[0] / section.shape[1]
     figure = style.new_figure(2 * tall + 4.2)
     rows = figure.subfigures(3, 1, height_ratios=[tall + 0.75, tall + 0.9, 2.55])
@@ -216,37 +209,14 @@ def fig_2b(
     masks : ndarray of bool, shape (n, height, width)
         Where the artefacts are.
     """
-    n = len(artefact_names)
-    shape = style.check_shape("truth", truth, (n, None, None)).shape
     rows = {"Truth": truth, "Input": inputs, **reconstructions}
-    rows = {name: style.check_shape(name, images, shape) for name, images in rows.items()}
-    masks = style.check_shape("masks", masks, shape)
-    longest = max(map(len, rows))
-    look = {"beside": 0.2 + 0.08 * longest, "below": 0.3}
-    figure, axes = draw.image_grid(len(rows), 2 * n, shape[1:], **look)
-    white = style.grey_limit(truth)
-    rests = {name: images - truth for name, images in rows.items() if name != "Truth"}
+    rests = {name: images - truth for name, images in rows.items()}
+    names = list(map(style.sentence, artefact_names))
+    titles = [*names, *(f"{name}\n− truth" for name in names)]
     limit = style.difference_limit(*(rests[name] for name in reconstructions))
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        for k, (ax, beside) in enumerate(zip(line[:n], line[n:], strict=True)):
-            draw.show_section(ax, images[k], white)
-            shown = [ax]
-            if name in rests:
-                difference = draw.show_difference(beside, rests[name][k], limit)
-                shown.append(beside)
-            for panel in shown:
-                if masks[k].mean() <= draw.LOCAL:
-                    draw.outline(panel, masks[k], width=0.6)
-    for k, name in enumerate(map(style.sentence, artefact_names)):
-        axes[0, k].set_title(name)
-        empty = axes[0, n + k]  # beside the truth, which differs from itself by nothing
-        place = {"ha": "center", "va": "bottom", "transform": empty.transAxes}
-        empty.text(0.5, 0.04, f"{name}\n− truth", fontsize=9, **place)
-    draw.scale_bar(axes[-1, n - 1], pixel_um)
-    place = {"location": "bottom", "shrink": 0.8, "extend": "both", "aspect": 40}
-    draw.colour_bar(figure, difference, axes[:, n:], "Brightness less the truth's", **place)
-    return figure
+    masks = np.concatenate([masks, masks])
+    label = "Brightness less the truth's"
+    return draw.beside_changes(rows, rests, titles, pixel_um, label, limit, masks=masks)
 
 
 @styled

@@ -12,17 +12,19 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import CenteredNorm
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from brainvae_core.figures import style
 from brainvae_core.figures.style import BookFigure
 
 LOCAL = 0.2  # of an image: what covers more is everywhere, and its outline would only hide it
+MOST_TICKS = 8  # of a logarithmic axis, one at every x; with more they are round numbers
 MOST_BANDS = 3  # models whose bands can lie on one another and still be told apart
 
 
@@ -90,6 +92,32 @@ def montage(
         ax.set_title(title)
     scale_bar(axes[-1, -1], pixel_um)
     return figure, axes
+
+
+def beside_changes(
+    rows: Mapping[str, np.ndarray],
+    changes: Mapping[str, np.ndarray],
+    titles: Sequence[str],
+    pixel_um: float,
+    label: str,
+    limit: float,
+    *,
+    masks: np.ndarray | None = None,
+) -> BookFigure:
+    """A montage whose right columns are what changed in each row, in colours up to ``limit``."""
+    both = {name: np.concatenate([images, changes[name]]) for name, images in rows.items()}
+    figure, axes = montage(both, titles, pixel_um, masks=masks, below=0.5)
+    n = len(next(iter(rows.values())))
+    white = style.grey_limit(next(iter(rows.values())))
+    shown = {"cmap": style.DIFFERENCE, "norm": CenteredNorm(0, halfrange=limit)}
+    for ax in axes[:, :n].flat:
+        ax.images[0].set_clim(0, white)
+    for ax in axes[:, n:].flat:
+        ax.images[0].set(**shown)
+    place = {"location": "bottom", "shrink": 0.8, "extend": "both", "aspect": 40}
+    place["ticks"] = MaxNLocator(5)
+    colour_bar(figure, ScalarMappable(**shown), axes[:, n:], label, **place)
+    return figure
 
 
 def gallery(
@@ -201,6 +229,27 @@ def heat_map(
     return ax.collections[0]
 
 
+def heat_maps(
+    tables: Mapping[str, pd.DataFrame],
+    label: str,
+    height: float,
+    width: float = style.WIDTH,
+    *,
+    share_y: bool = False,
+    bar: Mapping[str, object] | None = None,
+    **cells,
+) -> tuple[BookFigure, np.ndarray]:
+    """A figure of titled heat maps side by side, with one bar for all, and its Axes."""
+    n = len(tables)
+    figure = style.new_figure(height, width=width)
+    axes = figure.subplots(1, n, sharey=share_y, squeeze=False)[0]
+    for letter, ax, (title, table) in zip(style.letters(n), axes, tables.items(), strict=True):
+        shown = heat_map(ax, table, **cells)
+        style.panel_title(ax, letter, textwrap.fill(title, 84 // n))
+    colour_bar(figure, shown, list(axes), label, **bar or {})
+    return figure, axes
+
+
 def colour_bar(figure, image, axes, label: str, **options):
     """A slim colour bar without a frame."""
     bar = figure.colorbar(image, ax=axes, label=label, **{"aspect": 30, "pad": 0.02, **options})
@@ -216,19 +265,6 @@ def by_panel(table: pd.DataFrame, panel: str) -> dict[str, pd.DataFrame]:
     if table.empty:
         raise ValueError("the table has no rows, so there is nothing to draw")
     return dict(iter(table.groupby(panel, sort=False))) if panel in table else {"": table}
-
-
-def references_by_panel(
-    references: pd.DataFrame | None, panel: str, titles: Iterable[str]
-) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Value, low and high of what each panel is compared with, by name; without a panel, of all."""
-    found = {title: {} for title in titles}
-    for row in [] if references is None else references.to_dict("records"):
-        at = {title: of for title, of in found.items() if title == row.get(panel, title)}
-        for of_panel in at.values():
-            value, ends = row["value"], (row.get(end, np.nan) for end in ("low", "high"))
-            of_panel[row["model"]] = (value, *(value if np.isnan(end) else end for end in ends))
-    return found
 
 
 def lines(
@@ -264,9 +300,12 @@ def lines(
         every = {"markevery": max(1, len(x) // 24), "ls": look["ls"]}
         ax.plot(moved, value, label=model, **style.mark(look, 5) | every)
     if log_x:
-        ax.set_xscale("log", base=2)
+        ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(at, style.spaced(at, np.log2(at), least))
+        if len(at) > MOST_TICKS:
+            style.plain_log(ax.xaxis)
+        else:
+            ax.set_xticks(at, style.spaced(at, np.log2(at), least))
     else:
         ax.xaxis.set_major_formatter(style.PLAIN)
         if len(at) <= 6:
@@ -280,32 +319,6 @@ def _asides(places: np.ndarray, n: int) -> np.ndarray:
         return np.zeros(n)
     step = min(np.ptp(places) * 0.014, np.diff(places).min() * 0.5 / n)
     return step * (np.arange(n) - (n - 1) / 2)
-
-
-def reference_lines(ax: Axes, values: Mapping[str, tuple], floor: float = -np.inf) -> None:
-    """Dashed grey lines, with bands for their intervals."""
-    for value, low, high in values.values():
-        ax.axhline(value, zorder=1, **style.REFERENCE)
-        if high > low:
-            ax.axhspan(max(low, floor), high, color=style.GREY, alpha=0.12, lw=0, zorder=0)
-
-
-def name_references(ax: Axes, values: Mapping[str, tuple], gap: float) -> None:
-    """Names of references beside the axes, ``gap`` of their height apart at least."""
-    ax.get_ylim()  # which sets limits that wait for a drawing
-    to_share = ax.transData + ax.transAxes.inverted()
-    shares = {k: to_share.transform((1, v[0]))[1] for k, v in values.items()}
-    free = 0.0  # from below upwards, each above the one before
-    for name, share in sorted(shares.items(), key=lambda item: item[1]):
-        text = textwrap.fill(name, 13)
-        room = gap * (1 + text.count("\n"))
-        place = max(share, free + room / 2)
-        free = place + room / 2
-        line = {"arrowstyle": "-", "color": style.GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 0}
-        ax.annotate(
-            text, (1, share), (1.025, place), xycoords="axes fraction", arrowprops=line,
-            va="center", ha="left", color=style.GREY, fontsize=7.5, linespacing=1,
-        )  # fmt: skip
 
 
 def points(ax: Axes, table: pd.DataFrame, looks: Mapping[str, dict], *, hollow: bool = False):

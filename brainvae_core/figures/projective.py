@@ -1,14 +1,13 @@
-"""Figures of what the latents paint: projective fields and traversals (Figs 3A, S4)."""
+"""Figures of what the latents change: projective fields and traversals (Figs 3A, S4)."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import CenteredNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -30,7 +29,7 @@ def fig_3a(
 ) -> Figure:
     """Projective field of every latent as one colour image (Fig. 3A).
 
-    White: no change; colours mix, all three to black.
+    White: no change. Yellow mixes with cyan to green and with magenta to red, these two to blue.
 
     Parameters
     ----------
@@ -76,26 +75,14 @@ def fig_s4(images: np.ndarray, c_values: Sequence[float], pixel_um: float) -> Fi
         Prior standard deviations.
     pixel_um : float
     """
-    images = style.check_shape("images", images, (None, len(c_values), None, None))
     middle = int(np.argmin(np.abs(c_values)))
     changes = np.delete(images - images[:, [middle]], middle, axis=1)
     titles = [f"c = {c:+g}".replace("-", "−") if c else "c = 0" for c in c_values]
     titles += [f"change at {c:+g}".replace("-", "−") for c in np.delete(c_values, middle)]
-    rows = np.concatenate([images, changes], axis=1)
-    figure, axes = draw.montage(
-        dict(zip(style.latent_names(len(images)), rows, strict=True)), titles, pixel_um, below=0.5
-    )
-    limit, white = style.difference_limit(changes), style.grey_limit(images)
-    shown = {"cmap": style.DIFFERENCE, "norm": CenteredNorm(0, halfrange=limit)}
-    for ax in axes[:, : len(c_values)].flat:
-        ax.images[0].set_clim(0, white)
-    for ax in axes[:, len(c_values) :].flat:
-        ax.images[0].set(**shown)
+    names, limit = style.latent_names(len(images)), style.difference_limit(changes)
+    rows, beside = (dict(zip(names, of, strict=True)) for of in (images, changes))
     label = f"Change of brightness from c = {c_values[middle]:g}"
-    draw.colour_bar(
-        figure, ScalarMappable(**shown), axes, label, location="bottom", shrink=0.5, aspect=40
-    )
-    return figure
+    return draw.beside_changes(rows, beside, titles, pixel_um, label, limit)
 
 
 @styled
@@ -136,19 +123,17 @@ def fig_maps(
     grid = {"beside": 0.4 * blocks, "below": below}
     figure, axes = draw.image_grid(per_block, blocks * len(maps), shape, **grid)
     spread = {title: np.sqrt(np.maximum(found, 0)) for title, found in maps.items()}
-    for block, row in np.ndindex(blocks, per_block):
-        at, line = block * per_block + row, axes[row, block * len(maps) : (block + 1) * len(maps)]
-        for ax in line[:: 1 if at >= n else len(line) + 1]:
-            ax.set_visible(at < n)
-        if at >= n:
-            continue
+    lines = np.concatenate(np.split(axes, blocks, axis=1))  # a block below the other
+    for ax in lines[n:].flat:
+        ax.set_visible(False)
+    for at, line in enumerate(lines[:n]):
         together = [found[at] for found in spread.values()]
         line[0].set_ylabel(style.factor_label(row_names[at]).replace(" ", "\n", 1), fontsize=7)
         for ax, (title, found) in zip(line, spread.items(), strict=True):
             top = np.quantile(together if one_scale else found[at], FULL) or 1
             ax.imshow(found[at], cmap="Greys", vmin=0, vmax=top)
             draw.outline(ax, brain_contour_mask, "#888888", 0.6)
-            if row == 0:
+            if at % per_block == 0:
                 ax.set_title(title)
             if title in notes:
                 text = {"fontsize": 7, "va": "top", "ha": "center", "transform": ax.transAxes}
@@ -177,25 +162,27 @@ def fig_region_profile(
     receptive : ndarray, shape (n_rois, latent_dim), optional
         Divergences in nats (``ReceptiveField.divergence``).
     """
-    profile = style.check_shape("profile", profile, (None, len(acronyms))).T
-    tables = {"Projective: regions that the latent moves": profile}
+    tables = {"Projective: regions that the latent moves": np.transpose(profile)}
     if receptive is not None:
-        found = style.check_shape("receptive", receptive, profile.shape)
-        tables["Receptive: regions that move the latent"] = found
+        tables["Receptive: regions that move the latent"] = receptive
+    totals = {title: np.sum(table, axis=0) for title, table in tables.items()}
     shares = {  # a latent that does nothing stays 0
-        title: pd.DataFrame(table / np.where(table.sum(axis=0) > 0, table.sum(axis=0), 1))
+        title: table / np.where(totals[title] > 0, totals[title], 1)
         for title, table in tables.items()
     }
     least = 0.05 if len(acronyms) > 10 else 0  # a large table is read by its large numbers
-    small = profile.shape[1] <= 16 // len(tables)
-    write = (lambda share: f"{share:.2f}" if share >= least else "") if small else ""
-    height, width = 1.15 + 0.32 * len(acronyms), 8 if len(tables) == 2 else 5
-    label = "Share of the latent's sum"
-    return field_panels(shares, acronyms, label, height, width, write=write, most=12)
+    write = (lambda share: f"{share:.2f}" if share >= least else "") if len(profile) <= 16 else ""
+    return fig_fields(shares, acronyms, "Share of the latent's sum", write=write)
 
 
 @styled
-def fig_fields(tables: Mapping[str, np.ndarray], acronyms: Sequence[str], label: str) -> Figure:
+def fig_fields(
+    tables: Mapping[str, np.ndarray],
+    acronyms: Sequence[str],
+    label: str,
+    *,
+    write: Callable[[float], str] | str = "",
+) -> Figure:
     """Several fields side by side: one row per region, one column per latent.
 
     All panels share one scale.
@@ -207,27 +194,21 @@ def fig_fields(tables: Mapping[str, np.ndarray], acronyms: Sequence[str], label:
     acronyms : sequence of str, n_rois
     label : str
         What the colours are, with the unit. All panels share them.
+    write : callable or str
+        The number in a cell, as text or as its format; without it there is none.
     """
-    height = 0.8 + max(0.17 * len(acronyms), 1.3)
-    return field_panels(
-        tables, acronyms, label, height, most=16 if len(tables) < 3 else 36 // len(tables)
-    )
-
-
-def field_panels(tables, acronyms, label, height, width=style.WIDTH, *, write="", most) -> Figure:
-    """Tables of regions × latents side by side, on one scale from 0."""
-    tables = {k: style.check_shape(k, table, (len(acronyms), None)) for k, table in tables.items()}
-    figure = style.new_figure(height, width=width)
-    axes = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    n, row = len(tables), 0.32 if write else 0.17
+    frames = {
+        title: pd.DataFrame(table, list(acronyms), style.latent_names(np.shape(table)[1]))
+        for title, table in tables.items()
+    }
     top = max(float(np.nanmax(table)) for table in tables.values()) or 1.0
-    for letter, ax, (title, table) in zip(
-        style.letters(len(tables)), axes, tables.items(), strict=True
-    ):
-        frame = pd.DataFrame(table, list(acronyms), style.latent_names(table.shape[1]))
-        shown = draw.heat_map(ax, frame, limits=(0, top), write=write, fontsize=7, most=(100, most))
-        style.panel_title(ax, letter, textwrap.fill(title, 84 // len(tables)))
+    cells = {"limits": (0, top), "write": write, "fontsize": 7, "most": (100, 24 // n)}
+    cells |= {"share_y": True, "bar": {"shrink": min(1, 14 / len(acronyms))}}
+    height, width = 1 + max(row * len(acronyms), 1.3), 5 if n == 1 else style.WIDTH
+    figure, axes = draw.heat_maps(frames, label, height, width, **cells)
+    for ax in axes:
         ax.tick_params(axis="both", labelsize=7)
         ax.set_xlabel("Latent")
     axes[0].set_ylabel("Region")
-    draw.colour_bar(figure, shown, list(axes), label, shrink=min(1, 14 / len(acronyms)))
     return figure

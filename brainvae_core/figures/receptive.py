@@ -40,11 +40,11 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     normalised = style.check_shape("normalised", normalised, (len(acronyms), None))
     row_totals = style.check_shape("row_totals", row_totals, (len(acronyms),))
     latents = style.latent_names(normalised.shape[1])
-    figure = style.new_figure(1.1 + 0.36 * len(acronyms))
-    ax = figure.subplots()
     table = pd.DataFrame(normalised, list(acronyms), latents)
-    limits, write = (0, np.nanmax(normalised)), ".2f" if len(latents) <= 14 else ""
-    shown = draw.heat_map(ax, table, limits=limits, write=write)
+    cells = {"limits": (0, np.nanmax(normalised)), "write": ".2f" if len(latents) <= 14 else ""}
+    cells["bar"] = {"shrink": min(1, 8 / len(acronyms))}
+    label, height = "Share of the region's sum", 1.1 + 0.36 * len(acronyms)
+    figure, (ax,) = draw.heat_maps({"": table}, label, height, **cells)
     ax.set(xlabel="Latent", ylabel="Region perturbed")
     sums = ax.secondary_yaxis("right")
     words = [style.written(float(f"{total:.3g}")) for total in row_totals]
@@ -52,8 +52,6 @@ def fig_3b(normalised: np.ndarray, acronyms: Sequence[str], row_totals: np.ndarr
     sums.set_ylabel("Sum (nats)")
     sums.tick_params(length=0)
     sums.spines["right"].set_visible(False)
-    shrink = min(1, 8 / len(acronyms))
-    draw.colour_bar(figure, shown, ax, "Share of the region's sum", shrink=shrink)
     return figure
 
 
@@ -161,24 +159,20 @@ def fig_3d(correlations: Mapping[str, np.ndarray]) -> Figure:
     correlations : mapping of title to ndarray, each (latent_dim, latent_dim)
         ``impact_correlation``.
     """
-    n = len(correlations)
-    figure = style.new_figure(3.9 if n > 1 else 4.2, width=min(style.WIDTH, 1.2 + 3.4 * n))
-    axes = figure.subplots(1, n, squeeze=False)[0]
-    for letter, ax, (title, found) in zip(
-        style.letters(n), axes, correlations.items(), strict=True
-    ):
+    n, tables = len(correlations), {}
+    for title, found in correlations.items():
         found = style.check_shape(title, found, (len(found),) * 2)
         names = style.latent_names(len(found))
-        table = pd.DataFrame(np.where(np.eye(len(found)) > 0, np.nan, found), names, names)
-        write = (lambda r: f"{round(r, 1) + 0:.1f}") if len(found) <= 10 else ""
-        shown = draw.heat_map(
-            ax, table, limits=(-1, 1), cmap=style.DIFFERENCE, most=(40, 12), write=write, fontsize=7
-        )
+        tables[title] = pd.DataFrame(np.where(np.eye(len(found)) > 0, np.nan, found), names, names)
+    small = max(map(len, tables.values())) <= 10
+    cells = {"limits": (-1, 1), "cmap": style.DIFFERENCE, "most": (40, 12), "fontsize": 7}
+    cells["write"] = (lambda r: f"{round(r, 1) + 0:.1f}") if small else ""
+    cells["bar"] = {"ticks": [-1, -0.5, 0, 0.5, 1], "shrink": 0.8}
+    label, width = "Correlation of shares over regions", min(style.WIDTH, 1.2 + 3.4 * n)
+    figure, axes = draw.heat_maps(tables, label, 3.9 if n > 1 else 4.2, width, **cells)
+    for ax in axes:
         ax.set(xlabel="Latent", aspect="equal")
-        style.panel_title(ax, letter, title)
     axes[0].set_ylabel("Latent")
-    label = "Correlation of shares over regions"
-    draw.colour_bar(figure, shown, list(axes), label, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.8)
     return figure
 
 
@@ -257,8 +251,6 @@ def fig_s2(
         w, in units of the region's mean brightness.
     pixel_um : float
     """
-    weights = style.check_shape("weights", weights, (len(acronyms), None))
-    images = style.check_shape("images", images, (*weights.shape, None, None))
     rows = dict(zip(acronyms, images, strict=True))
     above = [""] * weights.shape[1]
     white = {"cmap": "gray", "vmin": 0, "vmax": style.grey_limit(images)}

@@ -21,6 +21,9 @@ ASIDE = [
 ]
 
 
+BAND = {"color": style.GREY, "alpha": 0.12, "lw": 0, "zorder": 0}
+
+
 @styled
 def fig_curves(
     table: pd.DataFrame,
@@ -59,14 +62,15 @@ def fig_curves(
     log_x, log_y : bool
         A score of 0 has no place on a logarithmic axis: then there is none.
     point_labels : str
-        A column of what to write at the points; lines then join them in the order of the rows.
+        A column of what to write at the points, if anything; lines then join them in the order of
+        the rows.
     """
     panels = draw.by_panel(table.rename(columns={x: "x"}), panel)
     if not point_labels:
         panels = {title: rows.sort_values("x", kind="stable") for title, rows in panels.items()}
     if len(ylabels) not in (0, 1, len(panels)):
         raise ValueError(f"{len(ylabels)} labels of {len(panels)} axes; give one, or one each")
-    references = draw.references_by_panel(references, panel, panels)
+    beside = {title: _compared_with(references, panel, title) for title in panels}
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
     figure = style.new_figure(0.35 + 2.5 * n_rows, width=6.4 if columns == 1 else style.WIDTH)
@@ -76,14 +80,17 @@ def fig_curves(
     for ax in axes.flat[len(panels) :]:
         ax.remove()
     looks = style.model_looks(table["model"].unique())
-    values = [*table["value"], *(v for of in references.values() for v, _, _ in of.values())]
+    values = [*table["value"], *(value for of in beside.values() for value in of["value"])]
     floor = 0.6 * min(values) if log_y and min(values) > 0 else -np.inf
     ylabels = list(ylabels) if len(ylabels) > 1 else [*ylabels, *[""] * (columns - 1)] * n_rows
     least, names = 0.05 * columns if columns < 3 else 0.14, style.letters(len(panels))
     drawn = dict(zip(panels, axes.flat, strict=False))
     for i, (title, ax) in enumerate(drawn.items()):
         draw.lines(ax, panels[title], looks, log_x=log_x, least=least, floor=floor)
-        draw.reference_lines(ax, references[title], floor)
+        for row in beside[title].itertuples():
+            ax.axhline(row.value, zorder=1, **style.REFERENCE)
+            if row.high > row.low:
+                ax.axhspan(max(row.low, floor), row.high, **BAND)
         ylabel = ylabels[i] if i < len(ylabels) else ""
         ax.set_ylabel(style.wrapped(ylabel, 1.95))
         if "Explained variance" in (title, ylabel):
@@ -94,12 +101,12 @@ def fig_curves(
     for ax in drawn.values() if floor > -np.inf else ():  # once all lines are there
         high = ax.get_ylim()[1]
         ax.set_yscale("log")
-        ax.set_ylim(floor, high)
+        ax.set_ylim(floor, 1.15 * high)  # room for a marker at its top
         style.plain_log(ax.yaxis)
     for i, (title, ax) in enumerate(drawn.items()):  # limits are known now
         follows = list(drawn)[i + 1 : i + 2 if (i + 1) % columns else i + 1]
-        if not (share and follows and references[follows[0]] == references[title]):
-            draw.name_references(ax, references[title], 0.065)
+        if not (share and follows and beside[follows[0]].equals(beside[title])):
+            _name_references(ax, beside[title])
     handles = draw.drawn_handles(drawn.values(), looks)
     draw.legend(figure, handles, handlelength=3, ncols=min(4 if columns == 1 else 6, len(handles)))
     if point_labels:
@@ -109,12 +116,41 @@ def fig_curves(
     return figure
 
 
+def _compared_with(references: pd.DataFrame | None, panel: str, title: str) -> pd.DataFrame:
+    """Name, value and interval of what a panel is compared with; without a panel, of all."""
+    if references is None or references.empty:
+        return pd.DataFrame(columns=["model", "value", "low", "high"])
+    rows = references[references[panel] == title] if panel in references else references
+    ends = {end: rows.get(end, rows["value"]).fillna(rows["value"]) for end in ("low", "high")}
+    return rows.assign(**ends)[["model", "value", "low", "high"]].reset_index(drop=True)
+
+
+def _name_references(ax, references: pd.DataFrame, gap: float = 0.065) -> None:
+    """Names of references beside the axes, ``gap`` of their height apart at least."""
+    ax.get_ylim()  # which sets limits that wait for a drawing
+    to_share = ax.transData + ax.transAxes.inverted()
+    free = 0.0  # from below upwards, each above the one before
+    for row in references.sort_values("value", kind="stable").itertuples():
+        share = to_share.transform((1, row.value))[1]
+        text = textwrap.fill(row.model, 13)
+        room = gap * (1 + text.count("\n"))
+        place = max(share, free + room / 2)
+        free = place + room / 2
+        line = {"arrowstyle": "-", "color": style.GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate(
+            text, (1, share), (1.025, place), xycoords="axes fraction", arrowprops=line,
+            va="center", ha="left", color=style.GREY, fontsize=7.5, linespacing=1,
+        )  # fmt: skip
+
+
 def _name_points(ax, table, names: str, looks) -> None:
     """Words at points, each at the nearest place that no point and no other word takes."""
     at, unit = ax.transData.transform(table[["x", "value"]]), ax.figure.dpi / 72
     taken = [(point, np.full(2, 2.5 * unit)) for point in at]  # centres, and half of their sizes
     for point, row in zip(at, table.to_dict("records"), strict=True):
         word, colour = str(row[names]), looks[row["model"]]["color"]
+        if not word:
+            continue
         half = np.array([2.3 * len(word) + 1, 4]) * unit
         places = [(aside, point + np.array(aside) * unit) for aside in ASIDE]
         free = (
@@ -202,7 +238,7 @@ def fig_scores(
     """
     labels, panels = list(table["model"].unique()), draw.by_panel(table, panel)
     looks = style.model_looks(labels)
-    references = draw.references_by_panel(references, panel, panels)
+    beside = {title: _compared_with(references, panel, title) for title in panels}
     # Of latents there are more than spare colours.
     if all(re.fullmatch(r"F\d+", label) for label in labels):
         looks = dict.fromkeys(labels, {"color": style.DARK, "marker": "o"})
@@ -210,9 +246,9 @@ def fig_scores(
     n_rows = -(-len(panels) // columns)
     width = (style.WIDTH - 0.9) / columns
     letters = max(int(width / 0.116), 8)  # half of a panel is as long
-    wrapped = {title: {textwrap.fill(k, letters): v for k, v in of.items()}
-               for title, of in references.items()}  # fmt: skip
-    head = 0.75 * max(sum(1 + name.count("\n") for name in of) for of in wrapped.values())
+    for of in beside.values():
+        of["model"] = [textwrap.fill(name, letters) for name in of["model"]]
+    head = 0.75 * max(sum(1 + name.count("\n") for name in of["model"]) for of in beside.values())
     figure = style.new_figure(n_rows * (0.76 + 0.19 * (len(labels) + head)))
     figure.get_layout_engine().set(w_pad=0.06)
     axes = figure.subplots(n_rows, columns, squeeze=False, sharey=True)
@@ -227,7 +263,7 @@ def fig_scores(
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
         ax.tick_params(axis="x", labelsize=7)
-        _named_lines(ax, wrapped[title])
+        _named_lines(ax, beside[title])
     axes[0, 0].set(yticks=range(len(labels)), yticklabels=labels)
     axes[0, 0].set_ylim(len(labels) - 0.5, -0.5 - head)
     for ax in axes.flat[len(panels) :]:
@@ -238,9 +274,9 @@ def fig_scores(
 def _named_lines(ax, references) -> None:
     """Dashed vertical lines, bands for their intervals, and names on the side with more room."""
     y = -0.55
-    for name, (value, low, high) in references.items():
+    for _, name, value, low, high in references.itertuples():
         ax.axvline(value, zorder=0, **style.REFERENCE)
-        ax.axvspan(low, high, color=style.GREY, alpha=0.12, lw=0, zorder=0)
+        ax.axvspan(low, high, **BAND)
         left, right = ax.get_xlim()
         side = 1 if value - left < right - value else -1
         text = {"va": "bottom", "color": style.GREY, "fontsize": 7, "linespacing": 1}

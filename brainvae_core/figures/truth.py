@@ -84,14 +84,12 @@ def fig_agreement(agreement: np.ndarray) -> Figure:
     """
     n = len(agreement)
     agreement, names = style.check_shape("agreement", agreement, (n, n)), style.latent_names(n)
-    figure = style.new_figure(4.2, width=4.6)
-    ax = figure.subplots()
     table, looks = pd.DataFrame(agreement, names, names), {"limits": (-1, 1), "most": (20, 10)}
-    shown = draw.heat_map(ax, table, cmap=style.DIFFERENCE, **looks)
+    looks |= {"cmap": style.DIFFERENCE, "bar": {"shrink": 0.8}}
+    figure, (ax,) = draw.heat_maps({"": table}, "Rank correlation over regions", 4.2, 4.6, **looks)
     ax.set(xlabel="Projective field of", ylabel="Receptive field of", aspect="equal")
     for k in range(n):
         ax.add_patch(Rectangle((k, k), 1, 1, fc="none", ec="black", lw=1))
-    draw.colour_bar(figure, shown, ax, "Rank correlation over regions", shrink=0.8)
     return figure
 
 
@@ -154,13 +152,12 @@ def fig_recovery(
     factor_names : sequence of str, n_factors
     """
     r2 = style.check_shape("r2", r2, (len(model_labels), len(factor_names)))
-    figure = style.new_figure(1.25 + 0.36 * len(model_labels))
-    ax = figure.subplots()
     names = [style.factor_label(name).replace(" ", "\n") for name in factor_names]
     table = pd.DataFrame(r2, list(model_labels), names)
-    shown = draw.heat_map(ax, table, limits=(0, 1), write=".2f")
+    looks = {"limits": (0, 1), "write": ".2f", "bar": {"aspect": 12}}
+    height = 1.25 + 0.36 * len(model_labels)
+    figure, (ax,) = draw.heat_maps({"": table}, "Held-out R²", height, **looks)
     ax.set_xlabel("Planted factor")
-    draw.colour_bar(figure, shown, ax, "Held-out R²", aspect=12)
     return figure
 
 
@@ -177,17 +174,18 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
         ``projective_right`` (n_factors,).
     factor_names : sequence of str, n_factors
     """
-    names, n = [style.factor_label(name) for name in factor_names], len(recoveries)
-    for title, found in recoveries.items():
-        style.check_shape(f"r2 of {title}", found.r2, (None, len(names)))
-    rows = min(max(len(found.r2) for found in recoveries.values()), 40)
-    figure = style.new_figure(2.2 + 0.22 * rows)
-    axes = figure.subplots(1, n, squeeze=False)[0]
+    names = [style.factor_label(name) for name in factor_names]
+    tables = {
+        title: pd.DataFrame(found.r2, style.latent_names(len(found.r2)), names)
+        for title, found in recoveries.items()
+    }
+    most = max(map(len, tables.values()))
+    rows = min(most, 40)
+    cells = {"limits": (0, 1), "write": ".2f" if len(tables) < 3 and most <= 40 else ""}
+    cells |= {"fontsize": 7, "most": (40, 100), "bar": {"shrink": min(1, 14 / rows)}}
+    figure, axes = draw.heat_maps(tables, "R² of one latent", 2.2 + 0.22 * rows, **cells)
     frame = {"fc": "none", "ec": style.LOOKS["β-VAE"][0], "lw": 2}
-    for letter, ax, (title, found) in zip(style.letters(n), axes, recoveries.items(), strict=True):
-        table = pd.DataFrame(found.r2, style.latent_names(len(found.r2)), names)
-        cells = {"write": _below_half if n < 3 and len(found.r2) <= 40 else "", "fontsize": 7}
-        shown = draw.heat_map(ax, table, limits=(0, 1), most=(40, 100), **cells)
+    for ax, found in zip(axes, recoveries.values(), strict=True):
         for factor, latent in enumerate(found.latent):
             if found.has_latent[factor]:
                 ax.add_patch(Rectangle((factor, latent), 1, 1, clip_on=False, **frame))
@@ -197,9 +195,8 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
             place = {"xycoords": ("data", "axes fraction"), "fontsize": 7, **above}
             ax.annotate(mark, (factor + 0.5, 1), **place)
         ax.tick_params(axis="x", rotation=90, labelsize=7)
-        style.panel_title(ax, letter, title, pad=15)  # above the marks
+        ax.set_title(ax.get_title(loc="left"), loc="left", pad=15)  # above the marks
     axes[0].set_ylabel("Latent")
-    draw.colour_bar(figure, shown, list(axes), "R² of one latent", shrink=min(1, 14 / rows))
     glyph = {"ls": "", "color": "black", "ms": 6, "mew": 0.2}
     handles = {
         "best latent, R² ≥ 0.5": Patch(**frame),
@@ -208,9 +205,3 @@ def fig_planted(recoveries: Mapping[str, object], factor_names: Sequence[str]) -
     }
     draw.legend(figure, handles)
     return figure
-
-
-def _below_half(r2: float) -> str:
-    """Two digits, or three where two would make a half of less."""
-    text = f"{r2:.2f}"
-    return f"{np.floor(1000 * r2) / 1000:.3f}" if text == "0.50" and r2 < 0.5 else text
