@@ -99,6 +99,7 @@ def difference_kind(
     matrix, tested = design.matrix, design.tested
     if n_permutations < 19:
         raise ValueError(f"n_permutations={n_permutations}; 1 in 20 takes at least 19")
+    # Rows of `section_changes` have numbers, no names, and those that are left keep theirs.
     columns, values = measures_of(changes.reset_index(drop=True), design)
     measures = [measure for _, measure in columns]
     if flagged is not None:

@@ -7,7 +7,6 @@ among a user's own they get the name that `fit` looks for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from brainvae_core.disk import appearing, seal
+from brainvae_core.disk import appearing, digest_of, seal
 from brainvae_core.models.runs import DESCRIPTION, Run, read_description, run_name, save_run
 
 FORMAT = 1
@@ -66,7 +65,7 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
         made = run.made | {"kept": f"float16, decoded images within {apart:.1e} of the fitted"}
         of_cohort = cohort.fingerprint, cohort.name
         with appearing(folder / "cohort.json") as beside:  # first: without it runs are refused
-            text = json.dumps(about | {"sha256": _digest(about)}, indent=1)
+            text = json.dumps(about | {"sha256": digest_of(about)}, indent=1)
             beside.write_text(f"{text}\n", encoding="utf-8")
         save_run(kept, run.config, *of_cohort, half, run.history, made=made)
 
@@ -118,16 +117,12 @@ def _about(cohort) -> dict:
     return {"format": FORMAT, "name": cohort.name, "shape": shape, "identity": identity}
 
 
-def _digest(about: dict) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-
-
 def _read(path: Path) -> dict:
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
         if there["format"] != FORMAT:
             raise ValueError(f"it has format {there['format']}; this library reads {FORMAT}")
-        if there.pop("sha256") != _digest(there):
+        if there.pop("sha256") != digest_of(there):
             raise ValueError("it is not what was saved")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}); restore it from git") from None
