@@ -276,6 +276,6 @@ def _reported(folder):
     """Of which brains a report is, and what was asked; None of what is no report."""
     try:
         about = json.loads(Path(folder, ABOUT).read_text(encoding="utf-8"))
-        return {name: about[name] for name in ("brains", "group", "covariates", "profile")}
-    except (OSError, ValueError, LookupError, TypeError):
+        return {name: about.get(name) for name in ("brains", "group", "covariates", "profile")}
+    except (OSError, ValueError, AttributeError):
         return None
