@@ -151,7 +151,7 @@ pd.Series(
             np.corrcoef(decoded.ravel(), section.ravel())[0, 1] > 0.9
         ),
     }
-)
+).to_frame("true")
 
 # %% [markdown]
 # **How sure.** One brain, one region, one latent, one fit: an illustration. Another fit has other latents, so the number {glue:text}`model_latent` means nothing elsewhere.

@@ -224,7 +224,7 @@ pd.Series(
         "at least 6 of its latents are active": active >= 6,
         "at least 4 planted factors have R² ≥ 0.5": read_off["β-VAE"] >= 4,
     }
-)
+).to_frame("true")
 
 # %% [markdown]
 # **How sure.** {glue:text}`training_n_test` test brains and {glue:text}`training_fits`: intervals are over brains and fits. Learning curves and factors are of the first fit of each model alone. Five fits of each on the CCF slice explain

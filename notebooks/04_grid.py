@@ -221,7 +221,7 @@ pd.Series(
         "PCA explains more with every component": bool((of_pca.diff()[1:] > 0).all()),
         "test brains rank the values of L as validation brains do": ranks[0].equals(ranks[1]),
     }
-)
+).to_frame("true")
 
 # %% [markdown]
 # **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Whether each fit is at its plateau was not checked; chapter 3 says what four times the steps gain. The ends

@@ -298,7 +298,7 @@ pd.Series(
             by_size.query("model == 'PCA' and size_um < 100")["value"].min() > 0.95
         ),
     }
-)
+).to_frame("true")
 
 # %% [markdown]
 # **How sure.** {glue:text}`recon_n` simulated test brains, {glue:text}`recon_fits`; intervals are over brains and fits. How far fits spread is known roughly from so few, so more fits may reverse a lead of one VAE

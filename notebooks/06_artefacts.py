@@ -299,7 +299,7 @@ pd.Series(
             (of_changes["brain wider"] > of_changes["ventricles wider"]).all()
         ),
     }
-)
+).to_frame("true")
 
 # %% [markdown]
 # **How sure.** {glue:text}`artefact_n` clean test brains with every artefact at every strength, {glue:text}`artefact_fits`; intervals are over brains and fits. How far fits

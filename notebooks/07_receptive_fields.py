@@ -250,7 +250,7 @@ pd.Series(
         "adding grey moves the same latents as replacing it (r above 0.8)": alike > 0.8,
         "all latents are active": bool(active.all()),
     }
-).astype(bool)
+).astype(bool).to_frame("true")
 
 # %% [markdown]
 # **How sure.** {glue:text}`receptive_n_fits` of the β-VAE at 320 × 448, {glue:text}`receptive_n_brains` unsuspected test brains; the comparison with random pieces is read on 12, in the first fit. Over brains the shifts

@@ -243,7 +243,7 @@ pd.Series(
             atol=0.01,
         ),
     }
-).astype(bool)
+).astype(bool).to_frame("true")
 
 # %% [markdown]
 # **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code in the first fit, tails and spots from those of {glue:text}`projective_n_starts` brains in every fit.

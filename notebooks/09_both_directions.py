@@ -233,7 +233,7 @@ pd.Series(
         ].max()
         > field[few, "profile"].mean(),
     }
-).astype(bool)
+).astype(bool).to_frame("true")
 
 # %% [markdown]
 # **How sure.** Fits: {glue:text}`both_fits`. Intervals of the agreement resample brains and regions, those of uncorrelatedness brains, because a region drawn twice correlates

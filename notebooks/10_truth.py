@@ -241,7 +241,7 @@ pd.Series(
         "of random axes it does not": verdicts[control] != "holds",
         "all sections are of one brightness": np.ptp(means) < 0.01 * means.mean(),
     }
-)
+).to_frame("true")
 
 # %% tags=["hide-input"]
 quoted(

@@ -100,7 +100,7 @@ def test_every_figure_has_words_and_a_caption(page):
 
 def test_the_verdicts_has_every_row_with_numbers_and_links_to_cells():
     verdicts = yaml.safe_load((ROOT / "book/verdicts.yaml").read_text())
-    figures, numbers = soup(HTML / "book/verdicts.html").select("table.verdicts")
+    numbers, figures = soup(HTML / "book/verdicts.html").select("table.verdicts")
     assert len(figures.select("tbody tr")) == len(verdicts["figures"])
     rows = numbers.select("tbody tr")
     assert len(rows) == len(verdicts["claims"])

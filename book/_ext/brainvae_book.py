@@ -10,6 +10,7 @@ import html
 import json
 import re
 from fnmatch import fnmatchcase
+from itertools import groupby
 from pathlib import Path
 
 import yaml
@@ -87,9 +88,9 @@ class Verdicts(SphinxDirective):
         here = f"This book: {made_on(first)}"
         if self.arguments[0] == "figures":
             heads = ["The paper", "What it shows", here, "How it differs"]
-            return [self.table(heads, [self.of_figure(row) for row in rows])]
-        heads = ["The paper", here, "How it is measured, and why"]
-        return [self.table(heads, [self.of_claim(row) for row in rows])]
+            return [self.table(heads, [1, 2, 3, 3], [self.of_figure(row) for row in rows])]
+        heads = ["The paper, and how it is measured here", here]
+        return [self.table(heads, [2, 3], [self.of_claim(row) for row in rows])]
 
     def of_figure(self, row):
         made = self.cell_link(row["made by"])
@@ -105,10 +106,12 @@ class Verdicts(SphinxDirective):
         else:
             asked = [part.split(": ", 1) for part in row["ours"]]
             found = nodes.bullet_list("", *(item for part in asked for item in self.found(*part)))
-        return [[self.text(row["paper"])], [found], self.differs(row)]
+        claim = self.text(row["paper"])
+        claim["classes"].append("claim")
+        return [[claim, *self.differs(row)], [found]]
 
     def found(self, chapter, pattern):
-        """Every number that a pattern names, with n, its verdict and a link to its cell."""
+        """Every number that a pattern names, with n and a link to its cell; a claim's together."""
         of_chapter = self.records.get(chapter, {})
         names = [name for name in of_chapter if fnmatchcase(name, pattern)]
         if not names and self.committed:
@@ -117,16 +120,28 @@ class Verdicts(SphinxDirective):
         if not names:
             missing = nodes.paragraph("", f"{pattern}: not recorded with this profile")
             return [nodes.list_item("", missing)]
-        return [nodes.list_item("", self.number(chapter, of_chapter[name])) for name in names]
+        of_claims = groupby((of_chapter[name] for name in names), key=self.claimed)
+        return [nodes.list_item("", self.told(chapter, *both)) for both in of_claims]
 
-    def number(self, chapter, row):
-        told = nodes.paragraph("", f"{row['number']}: ")
-        told += [self.link(chapter, row["cell"], row["found"])]
-        told += nodes.Text(f" ({row['n']})" if row["n"] else "")
+    def claimed(self, row):
+        """What a line of the table is of: a claim with all its settings, or numbers of one name."""
         if "verdict" in row:
-            told += [nodes.Text("; "), nodes.strong("", row["verdict"])]
-        if "margin" in row:
-            told += nodes.Text(f" (margin {row['margin']})")
+            return row["number"].partition(" (")[0], row["verdict"], row["n"], row.get("margin", "")
+        return row["number"].partition(", ")[0], "", "", ""
+
+    def told(self, chapter, claimed, rows):
+        claim, verdict, *of_all = claimed
+        told = nodes.paragraph()
+        told += [nodes.strong("", verdict), nodes.Text(": ")] if verdict else []
+        told += nodes.Text(claim)
+        for i, row in enumerate(rows):
+            setting = row["number"][len(claim) + 2 : -1 if verdict else None]
+            told += nodes.Text(("; " if i else ": ") + (f"{setting} " if setting else ""))
+            told += self.link(chapter, row["cell"], row["found"])
+            told += nodes.Text(f" ({row['n']})" if row["n"] and not verdict else "")
+        n, margin = of_all
+        rest = ", ".join(filter(None, [n, margin and f"margin {margin}"]))
+        told += nodes.Text(f" ({rest})" if rest else "")
         return told
 
     def differs(self, row):
@@ -155,14 +170,14 @@ class Verdicts(SphinxDirective):
         self.state.nested_parse([markdown], 0, parent)
         return parent[0] if len(parent) else nodes.paragraph("", markdown)
 
-    def table(self, heads, rows):
+    def table(self, heads, widths, rows):
         group = nodes.tgroup("", cols=len(heads))
-        group += [nodes.colspec("", colwidth=1) for _ in heads]
+        group += [nodes.colspec("", colwidth=width) for width in widths]
         head, body = nodes.thead(), nodes.tbody()
         head += nodes.row("", *(nodes.entry("", nodes.paragraph("", h)) for h in heads))
         body += [nodes.row("", *(nodes.entry("", *cell) for cell in row)) for row in rows]
         group += [head, body]
-        return nodes.table("", group, classes=["verdicts"])
+        return nodes.table("", group, classes=["verdicts", "colwidths-given"])
 
 
 def quoted(name, rawtext, text, lineno, inliner, options=None, content=None):

@@ -89,7 +89,6 @@ def fig_training(
         high = max(high, value)
     limits = style.explained_limits(low, high + 0.15 * (high - low))  # room for words at its top
     explained.set_ylim(limits)
-    explained.yaxis.set_major_formatter(PERCENT)
     active.yaxis.set_major_locator(MaxNLocator(integer=True))
     active.set_ylim(bottom=0)
     for ax in axes[1]:

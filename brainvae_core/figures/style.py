@@ -270,7 +270,7 @@ def plain_log(axis: Axis) -> None:
 
 
 def explained_limits(low: float, high: float) -> tuple[float, float]:
-    """Ends of an axis of explained variance: never beyond −10 and 100 %."""
+    """Ends of an axis of explained variance: never beyond −0.1 and 1."""
     low = min(max(low, -0.1), 0.9)
     return low, max(min(high, 1.0), low + 0.01)
 
