@@ -208,17 +208,6 @@ def test_shares_are_of_the_whole_rule(resampled):
     assert in_dims.interval == (5, 8) and in_betas.interval == (2, 3)
 
 
-def test_fits_that_failed_are_passed_over_and_one_seed_leaves_the_shares_unknown():
-    rate, distortion = study()
-    rate[:, 4], distortion[:, 4] = np.nan, np.nan
-    in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
-    assert (in_dims.at, in_betas.at) == (8, 3) and in_dims.shares[4] == 0
-    rate[4, 0, 1:], distortion[4, 0, 1:] = np.nan, np.nan
-    in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
-    assert (in_dims.at, in_betas.at, in_dims.n_seeds) == (8, 3, 1)
-    assert np.isnan([*in_dims.shares, *in_betas.shares, in_betas.no_knee]).all()
-
-
 def test_without_a_knee_over_dims_no_beta_is_chosen():
     rate, distortion = study()
     distortion += -50 * hinge(DIMS, 8)[None, :, None] - 7.0 * DIMS[None, :, None]

@@ -71,20 +71,6 @@ def test_it_decodes_the_images_of_the_model_itself(images, kind):
     np.testing.assert_allclose(other[:20].mean(axis=0), 0, atol=1e-4)
 
 
-def test_latents_that_are_not_active_stay_at_their_mean(images):
-    original, active = WithPosterior(), np.array([True, False, True, True])
-    model = Rotated(original, images, 0, active)
-    codes = original.encode(images)
-    assert model.encode(images).shape == model.posterior(images)[1].shape == (N, 3)
-    codes[:, 1] = codes[:, 1].mean()
-    np.testing.assert_allclose(
-        model.decode(model.encode(images)), original.decode(codes), atol=1e-4
-    )
-    # It is not read either: only the third loading's images move the codes.
-    moved = images + 0.5 * original.loadings[1].astype(np.float32)
-    np.testing.assert_allclose(model.encode(moved), model.encode(images), atol=1e-4)
-
-
 @pytest.mark.parametrize("kind", [Linear, WithPosterior])
 @pytest.mark.parametrize("active", [[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 1, 0]])
 def test_a_turned_field_is_the_field_of_the_turned_model(images, kind, active, monkeypatch):
