@@ -12,7 +12,6 @@ from brainvae_core.fields import (
     agreement_of,
     both_directions,
     cross_agreement,
-    field_agreement,
     projective_field,
     receptive_field,
     region_profile,
@@ -43,17 +42,6 @@ def test_every_entry_is_scipys_with_ties(seed, levels):
     found = cross_agreement(a, b)
     expected = [[spearmanr(x, y).statistic for y in b] for x in a.T]
     np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_only_active_latents_are_compared():
-    rng = np.random.default_rng(0)
-    a, b = rng.exponential(size=(9, 3)), rng.exponential(size=(3, 9))
-    a[:, 1], b[1] = 2.0, np.nan  # alike everywhere, and no numbers
-    found = cross_agreement(a, b, ACTIVE)
-    assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all()
-    alone = cross_agreement(a[:, [0, 2]], b[[0, 2]])
-    np.testing.assert_array_equal(found[np.ix_(ACTIVE, ACTIVE)], alone)
-    np.testing.assert_array_equal(field_agreement(a, b, ACTIVE), np.diag(found))
 
 
 # ---- resampled brains and regions ----

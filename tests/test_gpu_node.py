@@ -118,14 +118,6 @@ def test_every_command_goes_as_far_as_it_can_without_doing_anything(
     KNOWN[Path(program).name](arguments, tree / folder, tmp_path)
 
 
-def test_a_wrong_command_fails(tree, tmp_path):
-    with pytest.raises(AssertionError):
-        dry_make(["nothing-of-the-kind"], tree, tmp_path)
-    with pytest.raises(ValueError, match="unknown setting 'betta'"):
-        wrong = shlex.split("03_training.ipynb out.ipynb -p betta 3")
-        dry_papermill(wrong, tree / "notebooks", tmp_path)
-
-
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text()
