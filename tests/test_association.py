@@ -6,13 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 from scipy.stats import spearmanr
-from toys import Answers, Toy, brains_of_regions
+from toys import Answers, Toy, bands, brains_of_regions
 
 from brainvae_core.fields import (
     agreement_of,
     both_directions,
     cross_agreement,
-    field_agreement,
     projective_field,
     receptive_field,
     region_profile,
@@ -28,17 +27,8 @@ SHARES = np.array([[8.0, 4, 2, 1, 0.5], [0.5, 8, 1, 4, 2], [2, 0.5, 1, 8, 4]])
 ACTIVE = np.array([True, False, True])
 
 
-@pytest.fixture(scope="module")
-def masks():
-    drawn = np.zeros((5, *SHAPE), dtype=bool)
-    for mask, top, bottom in zip(drawn, EDGES, EDGES[1:], strict=False):
-        mask[top:bottom] = True
-    return drawn
-
-
-@pytest.fixture(scope="module")
-def images(masks):
-    return brains_of_regions(masks, 24)
+MASKS = bands(SHAPE, EDGES)
+IMAGES = brains_of_regions(MASKS, 24)
 
 
 # ---- rank correlations ----
@@ -52,17 +42,6 @@ def test_every_entry_is_scipys_with_ties(seed, levels):
     found = cross_agreement(a, b)
     expected = [[spearmanr(x, y).statistic for y in b] for x in a.T]
     np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_only_active_latents_are_compared():
-    rng = np.random.default_rng(0)
-    a, b = rng.exponential(size=(9, 3)), rng.exponential(size=(3, 9))
-    a[:, 1], b[1] = 2.0, np.nan  # alike everywhere, and no numbers
-    found = cross_agreement(a, b, ACTIVE)
-    assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all()
-    alone = cross_agreement(a[:, [0, 2]], b[[0, 2]])
-    np.testing.assert_array_equal(found[np.ix_(ACTIVE, ACTIVE)], alone)
-    np.testing.assert_array_equal(field_agreement(a, b, ACTIVE), np.diag(found))
 
 
 # ---- resampled brains and regions ----
@@ -93,27 +72,27 @@ def test_latents_that_agree_with_themselves_only():
 # ---- models ----
 
 
-def test_both_directions_are_those_of_the_single_fields(masks, images):
-    model, other = Toy(masks, SHARES, SHARES[::-1] / 50), Toy(masks, SHARES[:2])
-    read = both_directions(model, images, masks, C)
-    assert both_directions(other, images, masks, C).profile.shape == (2, 5)
-    alone = receptive_field(model, images, masks, weight_range(images, masks))
+def test_both_directions_are_those_of_the_single_fields():
+    model, other = Toy(MASKS, SHARES, SHARES[::-1] / 50), Toy(MASKS, SHARES[:2])
+    read = both_directions(model, IMAGES, MASKS, C)
+    assert both_directions(other, IMAGES, MASKS, C).profile.shape == (2, 5)
+    alone = receptive_field(model, IMAGES, MASKS, weight_range(IMAGES, MASKS))
     np.testing.assert_array_equal(read.receptive.divergence, alone.divergence)
     np.testing.assert_allclose(read.profile, (SHARES[::-1] / 50) ** 2 * C.var(), rtol=1e-4)
-    projected = projective_field(model, model.encode(images).mean(axis=0), C)
+    projected = projective_field(model, model.encode(IMAGES).mean(axis=0), C)
     np.testing.assert_allclose(read.projective.mean_all, projected.mean_all, atol=1e-6)
-    np.testing.assert_allclose(read.profile, region_profile(projected.variance_all, masks))
-    own = weight_range(images[:9], masks)
-    again = both_directions(model, images, masks, C, own)
-    expected = receptive_field(model, images, masks, own).divergence
+    np.testing.assert_allclose(read.profile, region_profile(projected.variance_all, MASKS))
+    own = weight_range(IMAGES[:9], MASKS)
+    again = both_directions(model, IMAGES, MASKS, C, own)
+    expected = receptive_field(model, IMAGES, MASKS, own).divergence
     np.testing.assert_array_equal(again.receptive.divergence, expected)
 
 
-def test_a_model_that_paints_what_it_sees_agrees_with_itself(masks, images):
+def test_a_model_that_paints_what_it_sees_agrees_with_itself():
     turned = [2, 0, 1]
-    fits = [Toy(masks, SHARES), Toy(masks, -SHARES[turned], SHARES[turned])]
+    fits = [Toy(MASKS, SHARES), Toy(MASKS, -SHARES[turned], SHARES[turned])]
     every = np.ones(3, dtype=bool)
-    found = [agreement_of(both_directions(f, images, masks, C), every, 30) for f in fits]
+    found = [agreement_of(both_directions(f, IMAGES, MASKS, C), every, 30) for f in fits]
     ranks = spearmanr(SHARES.T).statistic
     others = ranks[~np.eye(3, dtype=bool)].mean()
     for of in found:
@@ -124,8 +103,8 @@ def test_a_model_that_paints_what_it_sees_agrees_with_itself(masks, images):
     np.testing.assert_allclose(*(of.beyond_resamples for of in found))
 
 
-def test_the_agreement_of_fits_is_of_active_latents(masks, images):
-    read = both_directions(Toy(masks, SHARES * [[1], [0], [1]]), images, masks, C)
+def test_the_agreement_of_fits_is_of_active_latents():
+    read = both_directions(Toy(MASKS, SHARES * [[1], [0], [1]]), IMAGES, MASKS, C)
     found = agreement_of(read, ACTIVE, 40)
     ranks = spearmanr(SHARES[0], SHARES[2]).statistic
     assert found.own == pytest.approx(1) and found.beyond == pytest.approx(1 - ranks)
@@ -134,13 +113,13 @@ def test_the_agreement_of_fits_is_of_active_latents(masks, images):
     np.testing.assert_allclose(found.own_resamples, draws[:, [0, 2], [0, 2]].mean(axis=1))
 
 
-def test_errors_name_what_was_given(masks, images):
+def test_errors_name_what_was_given():
     rng = np.random.default_rng(4)
     a, b = rng.exponential(size=(9, 4)), rng.exponential(size=(4, 9))
     flat, holed = a.copy(), b.copy()
     flat[:, 2], holed[3, 1] = 1.0, np.nan
-    toy = Toy(masks, SHARES)
-    read = both_directions(toy, images, masks, C)
+    toy = Toy(MASKS, SHARES)
+    read = both_directions(toy, IMAGES, MASKS, C)
     small = Answers(encode=toy.encode, decode=lambda z: np.zeros((len(z), 3, 3)))
     cases = [
         (r"\(9, 4\) and projective \(9, 4\)", cross_agreement, a, a),
@@ -149,6 +128,6 @@ def test_errors_name_what_was_given(masks, images):
         ("not finite", cross_agreement, a, holed),
         ("^1000 draws .* add regions$", agreement_draws, np.eye(20)[None], np.eye(20), 1),
         ("^1 latents have no others", agreement_of, read, np.arange(3) == 1, 3),
-        (r"paints images of \(3, 3\)", both_directions, small, images, masks, C),
+        (r"paints images of \(3, 3\)", both_directions, small, IMAGES, MASKS, C),
     ]
     refused(cases)

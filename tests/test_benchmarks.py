@@ -26,55 +26,25 @@ def bench(monkeypatch):
     return importlib.import_module
 
 
-@pytest.fixture
-def setting(bench, tmp_path):
-    tiny = {"shape": (40, 56), "brains": 100, "betas": (1.0, 3.0), "seeds": 2, "rounds": 1}
-    tiny |= {
-        "reference_seeds": 1,
-        "reference_steps": 4,
-        "lengths": (4, 8),
-        "timed": (1, 3),
-        "together": (1, 2),
-    }
-    return bench("reach").Setting(device="cpu", folder=tmp_path, **tiny)
-
-
-def rows(capsys):
-    """Table lines as what, figure, n, limit."""
-    lines = [x for x in capsys.readouterr().out.split("\n") if x.startswith("|")]
-    cells = [tuple(c.strip() for c in x.strip("|").split("|")) for x in lines]
-    assert all(len(c) == 4 for c in cells), lines
-    return cells
-
-
-def whole(capsys):
-    """Table lines where nothing failed."""
-    found = rows(capsys)
-    assert not [row for row in found if row[1].startswith("failed")]
-    return found
-
-
 def test_a_part_that_fails_is_a_line_and_the_next_goes_on(bench, capsys):
     measure = bench("measure")
     with measure.part("first"):
         raise RuntimeError("out of\nluck")
     with measure.part("second"):
         measure.line("second", "1 s")
-    failed = ("first", "failed: RuntimeError: out of luck", "", "")
-    assert rows(capsys) == [failed, ("second", "1 s", "", "")]
+    failed, second = (x for x in capsys.readouterr().out.splitlines() if x.startswith("|"))
+    assert "| failed: RuntimeError: out of luck |" in failed and "| second | 1 s |" in second
     with pytest.raises(KeyboardInterrupt), measure.part("third"):
         raise KeyboardInterrupt
 
 
-def test_the_interval_is_students_and_the_median_has_its_range(bench):
+def test_the_interval_is_students(bench):
     values = [3.0, 5.5, 4.0]
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     middle, half = map(float, bench("reach").interval(values).split(" ± "))
     assert middle == pytest.approx((low + high) / 2, rel=1e-3)
     assert half == pytest.approx((high - low) / 2, rel=0.05)
     assert "no interval" in bench("reach").interval([2.0])
-    assert bench("measure").spread([3.0, 1.0, 2.5], "ms") == "2.5 ms (1 to 3)"
-    assert bench("measure").spread([3.0]) == "3 s"
     assert bench("groups").share(2, 40) == "5 % [1, 17]"
 
 
@@ -88,31 +58,6 @@ def test_elbos_of_a_history_are_without_the_gaussians_constant(bench):
     expected = -(distortion.mean() - constant + 4 * rate.mean())
     assert bench("reach").elbo(history[-1], 4) == pytest.approx(expected, rel=1e-5)
     assert expected < 0
-
-
-@pytest.mark.nightly
-def test_the_race_runs_and_goes_on_from_what_is_there(bench, setting, capsys):
-    reach = bench("reach")
-    reach.reference(setting)
-    reach.race(setting)
-    found = whole(capsys)
-    curve = "recipe paper at 40 × 56, β = {}, seed 0: ELBO_β after steps"
-    curves = [what for what, *_ in found if "ELBO_β after steps" in what]
-    assert curves == [curve.format(beta) for beta in (1, 3)]
-    judged = [figure for what, figure, *_ in found if what.startswith("recipe fast of")]
-    assert len(judged) == 2 * 2 and all(" of 2 reach it; " in figure for figure in judged)
-    kept = sorted(p.name for p in (setting.folder / "runs").iterdir())
-    reach.race(setting)
-    assert sorted(p.name for p in (setting.folder / "runs").iterdir()) == kept
-
-
-@pytest.mark.workflow
-@pytest.mark.nightly
-def test_a_peer_is_timed_in_turn_with_ours(bench, setting, capsys):
-    bench("reach").peer(setting)
-    assert [w.split(",")[0] for w, *_ in whole(capsys)] == [
-        "ours", "eager PyTorch + DataLoader", "ours against eager PyTorch",
-    ]  # fmt: skip
 
 
 def test_what_is_unlike_a_simulated_brain_is_measured_where_it_lies(bench):
@@ -136,7 +81,7 @@ def test_what_is_unlike_a_simulated_brain_is_measured_where_it_lies(bench):
 
 
 COMMANDS = {
-    "reach.py --only models": "| 2 models of 20 steps of 16 together; | grid of 340 points",
+    "reach.py": "ELBO_β after steps; of 1 reach it; | grid of 340 points; | ours against eager",
     "fig2.py": "| Fig. 2 of fitted; peak memory",
     "bidirectional.py": "receptive fields; projective fields; | both",
     "groups.py --rows rows.csv": "| anatomical | 12 + 12 | none |; | freeform | 12 + 12 | damage |",

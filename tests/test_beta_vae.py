@@ -135,11 +135,7 @@ def test_sizes_images_and_codes_that_do_not_fit_are_refused_in_one_line(model):
     cases = [
         *[(allowed, BetaVAE, 8, shape) for shape in ((320, 456), (448, 320), (5, 7), (640, 896))],
         ("latent_dim=0", BetaVAE, 0, SMALL),
-        (
-            r"shape \(4, 28, 20\); this model takes \(n, 20, 28\)",
-            model.encode,
-            sections(4, (28, 20)),
-        ),
+        (r"\(4, 28, 20\); this model takes \(n, 20, 28\)", model.encode, sections(4, (28, 20))),
         (r"shape \(20, 28\); this model takes \(n, 20, 28\)", model.posterior, sections(4)[0]),
         ("image 2 of 4 has a NaN or infinite pixel", model.reconstruct, spoiled),
         ("image 0 of 4 has values from .* takes greys", model.encode, 255 * sections(4)),

@@ -123,14 +123,7 @@ def test_what_cannot_be_judged_is_refused_by_name(brains):
     few = SimpleNamespace(**(vars(graded) | {"clean": graded.clean[:3]}))
     full = np.ones(images[:2].shape, bool)
     cases = [
-        (
-            "share=1 of brains with artefacts must be between",
-            ArtefactJudge,
-            model,
-            images,
-            graded,
-            1,
-        ),
+        ("share=1 of brains with artefacts must be", ArtefactJudge, model, images, graded, 1),
         ("3 planted brains are too few; give 4", ArtefactJudge, model, images, few),
         (r"brains \(40, 56\) and ordinary \(80, 112\)", brains.judge, images[:, ::2, ::2]),
         ("the mask of brain 1 covers the whole", cleaned, model, images[:2], full & [[[0]], [[1]]]),

@@ -115,16 +115,6 @@ def test_references_are_kept_and_chunks_change_nothing(n_references, monkeypatch
         CWSSIM(images, 2, 4)
 
 
-def test_a_level_responds_most_at_the_wavelength_it_is_said_to_have():
-    columns = np.arange(256)
-    periods = np.array([4, 8, 16, 32, 64])
-    for level in (1, 2, 3, 4):
-        waves = np.cos(2 * np.pi * columns / periods[:, None, None]).repeat(128, axis=1)
-        energy = bands(waves, level, 4).abs().square().sum((1, 2, 3))
-        best = periods[energy.argmax()]
-        assert best == 2 ** (level + 1) and cw_ssim_level(800 / best) == level
-
-
 @pytest.mark.parametrize(
     ("pixel_um", "level"), [(25, 4), (50, 3), (100, 2), (200, 1), (400, 1), (12.5, 5), (0.5, 10)]
 )

@@ -241,14 +241,12 @@ def test_nonsense_is_refused_by_name():
     assert len(pca_basis(images, 5).components) == 5
     assert len(aggregate_codes(Points(), IMAGES, 1)) == 1  # the most and the fewest
     mean, std = Linear().posterior(drawn)
-    for wrong, said in ((-std, "logarithm of the variance"), (std[0], r"a std of \(\d,\)")):
+    model.mean = np.full(15, np.nan)
+    refused([("not finite", fitted_sigma, model, drawn)])
+    for wrong, said in (
+        (-std, "logarithm of the variance"),
+        (std[0], r"a std of \(\d,\)"),
+        (std, "not finite"),
+    ):
         model.posterior = lambda x, wrong=wrong: (mean, wrong)
         refused([(said, likelihood_bound, model, drawn, SIGMA, 4)])
-    model = Linear()
-    model.mean = np.full(15, np.nan)
-    refused(
-        [
-            ("not finite", likelihood_bound, model, drawn, SIGMA, 4),
-            ("not finite", fitted_sigma, model, drawn),
-        ]
-    )

@@ -187,23 +187,6 @@ def test_residuals_are_permuted_as_freedman_and_lane_did(term):
     np.testing.assert_allclose(found["p_family"], family, atol=1e-12)
 
 
-@given(seed=st.integers(0, 2**16), covariates=st.sampled_from([[], ["sex", "age"]]))
-def test_units_change_nothing_and_copies_of_a_measure_cost_nothing(seed, covariates):
-    rng = np.random.default_rng(seed)
-    brains, values = a_lab(rng, 10, 8), rng.standard_normal((18, 4))
-    values[:, 2:] = values[:, :2]
-    design = design_of(brains, "genotype", covariates)
-    found = group_differences(values, design, n_permutations=99)
-    np.testing.assert_allclose(found["p_family"][:2], found["p_family"][2:])
-    alone = group_differences(values[:, [0]], design, n_permutations=99)
-    assert alone["p_family"][0] == alone["p_permuted"][0] == found["p_permuted"][0]
-    assert (found["p_family"] >= found["p_permuted"]).all()
-    assert found[P_VALUES].to_numpy().min() > 0 and (found[P_VALUES] <= 1).all(axis=None)
-    other = group_differences(1e6 - 1e3 * values, design, n_permutations=99)
-    np.testing.assert_allclose(other["value"], -1e3 * found["value"], rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(other[P_VALUES], found[P_VALUES], rtol=1e-4, atol=0.011)
-
-
 @pytest.mark.parametrize("term", ["genotype", "batch"])
 def test_pixels_taken_in_pieces_are_those_taken_at_once(monkeypatch, term):
     rng = np.random.default_rng(0)
@@ -303,5 +286,4 @@ def test_measures_that_are_not_the_designs_are_refused():
         ("'SSp' holds words", table.assign(SSp="a")),
     ]
     refused([(message, group_differences, wrong, design) for message, wrong in cases])
-    with pytest.raises(ValueError, match="n_permutations=-1"):
-        group_differences(values, design, n_permutations=-1)
+    refused([("n_permutations=-1", lambda: group_differences(values, design, n_permutations=-1))])

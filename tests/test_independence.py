@@ -93,17 +93,6 @@ def test_a_field_is_scored_with_its_draws_and_both_chances():
     np.testing.assert_allclose(found.resamples, expected)
 
 
-def test_latents_that_see_a_region_each_are_above_their_rotated_axes():
-    every = np.ones(8, dtype=bool)
-    own = scored_field(field_of(np.eye(8) + 0.03), every, 60, 30)
-    assert own.value == pytest.approx(1 - 1 / 7, abs=0.01)  # as uncorrelated as can be
-    assert own.value > max(own.rotated.max(), own.permuted.max())
-    turn = np.linalg.qr(mixed(5, 8, 8))[0]
-    turned = scored_field(field_of(turn @ (np.eye(8) + 0.03)), every, 30, 30)
-    low, high = np.quantile(turned.rotated, [0.02, 0.98])
-    assert low < turned.value < high
-
-
 def test_errors_name_what_was_given():
     table = independent(8)
     constant = np.array([[1, 2, 3], [1, 3, 2], [1, 4, 1], [1, 1, 4.0]])

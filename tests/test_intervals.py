@@ -135,23 +135,6 @@ def test_the_jackknife_of_a_mean_is_the_textbook_error(n):
     assert sizes == [100] + 20 * [95]
 
 
-@pytest.mark.parametrize("bounds", [(-np.inf, np.inf), (0, 1)])
-def test_values_without_groups_give_the_same_interval_as_their_arrays(bounds):
-    rng = np.random.default_rng(0)
-    a, b = ([(rng.random(50), rng.random(50)) for _ in range(n)] for n in (3, 2))
-    rows, less = (np.stack([left_out_values(auc, fit) for fit in fits]) for fits in (a, b))
-    assert rows.shape == (3, 21) and rows[0, 0] == auc(*a[0])
-    assert from_left_out(rows, 50, bounds=bounds) == jackknife(auc, a, bounds=bounds)
-    apart = from_left_out(rows, 50, less)
-    total = rows.mean(axis=0) - less.mean(axis=0)
-    assert apart.value == total[0] and (apart.n_brains, apart.n_seeds) == (50, 2)
-    alone = from_left_out(rows[:1], 50, less[:1])  # of one fit each: the textbook's error
-    without = (rows - less[:1])[0, 1:]
-    error = np.sqrt(19 / 20 * np.square(without - without.mean()).sum())
-    assert half(alone) == pytest.approx(stats.t.ppf(0.975, 19) * error, rel=0.01)
-    assert left_out_values(np.mean, [np.arange(3.0)])[0] == 1  # the fewest brains
-
-
 def test_a_share_without_a_miss_has_an_interval():
     apart = [(np.arange(20.0), np.arange(20.0) + 30)]
     found = jackknife(auc, apart, bounds=(0, 1))

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,8 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from brainvae_core import study
 from brainvae_core.cohorts import Cohort, simulate
 from brainvae_core.models import BetaVAEConfig, fit, keep_runs, load_run, place_runs, run_name
-from brainvae_core.models import runs as models_runs
 from brainvae_core.models.kept import LARGEST
 from brainvae_core.models.runs import LOADED
 
@@ -78,23 +75,12 @@ def test_what_a_user_fitted_stays_and_of_another_cohort_nothing_is_placed(
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.slow
-def test_keeping_adds_what_is_missing_and_refuses_another_cohort(cohort, run, results, tmp_path):
-    folder = results / "own"
-    before = (folder / "runs" / run.folder.name / "config.json").stat().st_mtime_ns
-    second = fit(cohort, replace(CONFIG, seed=1), tmp_path / "runs", "cpu")
-    keep_runs(cohort, [run, second], folder)
-    assert sorted(f.name for f in (folder / "runs").iterdir()) == sorted(
-        r.folder.name for r in (run, second)
-    )
-    assert (folder / "runs" / run.folder.name / "config.json").stat().st_mtime_ns == before
+def test_kept_runs_of_another_cohort_or_of_one_that_nothing_tells_are_refused(
+    cohort, run, results, tmp_path
+):
     other = simulate(30, shape=(40, 56), seed=0)
-    refused(
-        [(r"keeps runs of cohort .*\[24, 40, 56\] and not of", keep_runs, other, [run], folder)]
-    )
-
-
-def test_kept_runs_of_which_nothing_tells_the_cohort_are_refused(cohort, results, tmp_path):
+    told = r"keeps runs of cohort .*\[24, 40, 56\] and not of"
+    refused([(told, keep_runs, other, [run], results / "own")])
     file = results / "own/cohort.json"
     about = json.loads(file.read_text())
     damages = {"identity": "0" * 64, "shape": [9, 40, 56], "name": "another", "sha256": ""}
@@ -118,26 +104,6 @@ def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
         [("decodes other images in half precision", keep_runs, cohort, [changed], tmp_path / "own")]
     )
     assert not (tmp_path / "own").exists()
-
-
-def test_a_profiles_models_are_kept_by_one_command_and_never_fitted_again(tmp_path, monkeypatch):
-    profile = tmp_path / "tiny.yaml"
-    places = f"places: {{data: {tmp_path}/data, results: {tmp_path}/results, device: cpu, runs: "
-    own = (
-        "cohort: {n_brains: 24, shape: [40, 56]}\nmodel: {latent_dim: 3, steps: 4, batch_size: 4}\n"
-    )
-    for runs in ("first", "second"):
-        profile.write_text(f"{own}{places}{tmp_path}/{runs}}}\n")
-        command = ["study", str(profile), "--only", "compared", "--keep"]
-        monkeypatch.setattr(sys, "argv", command)
-        study.main()
-        monkeypatch.setattr(models_runs, "train_together", None)
-    kept = sorted(f.name for f in (tmp_path / "results/tiny/runs").iterdir())
-    assert [name.rsplit("-", 1)[0] for name in kept] == [
-        "beta_vae-L3-beta1-seed0",
-        "beta_vae-L3-beta3-seed0",
-    ]
-    assert {*kept} < {f.name for f in (tmp_path / "second").iterdir()}
 
 
 def test_the_projects_own_are_whole_and_small():

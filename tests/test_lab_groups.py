@@ -66,12 +66,9 @@ def test_two_groups_three_groups_and_a_slope(column, brains, model, judged, refe
     assert list(table["measure"][table["of"] == "latent"]) == ["F1", "F2", "F3"]
     means = lab.region_means(p, brains)
     power = lab_groups.power_of(groups, means, means)
-    counts = lab_groups.clear_counts(table)
-    clear = lab_groups.clear_differences(table)
-    assert list(counts.index) == ["region", "latent", "pixel"] and counts["clear"].sum() == len(
-        clear
-    )
-    assert counts["of"].tolist() == [(table["of"] == of).sum() for of in counts.index]
+    counts, clear = lab_groups.clear_counts(table), lab_groups.clear_differences(table)
+    assert counts["clear"].sum() == len(clear)
+    assert counts["of"].to_dict() == table["of"].value_counts().to_dict()
     told = lab_groups.told_differences(brains, groups, table, judged)
     assert f"of {counts.at['region', 'of']} regions" in told and told.endswith(": lab-0014")
     assert ("nothing is clear" in told) == (len(clear) == 0)
@@ -137,16 +134,6 @@ def test_power_is_of_the_spread_within_the_groups(brains):
     assert at[12] == pytest.approx(smallest_difference(spread, 12, 12, n_measures=2))
 
 
-def test_what_was_planted_is_told_of_the_example_alone(brains, model, reference):
-    groups, table, maps = compared(P, brains, model)
-    both = lab_groups.planted_maps(P, reference, maps)
-    assert list(both.differences) == ["found", "planted: brightness HPF"]
-    told = lab_groups.planted_regions(brains, both, table)
-    assert told["planted"].idxmax() == "CA" and len(told) == 5
-    own = P.changed({"lab.brains": "/a/folder"})
-    assert lab_groups.planted_maps(own, reference, maps) is None
-
-
 def test_without_groups_nothing_is_compared_and_it_is_said(brains, judged):
     nobody = P.changed({"lab.group": ""})
     assert lab_groups.asked_groups(nobody, brains) is None
@@ -162,39 +149,6 @@ def test_without_groups_nothing_is_compared_and_it_is_said(brains, judged):
             (r"sex is '.' for every brain.*out$", lab_groups.asked_groups, *one),
             (told, lab_groups.asked_groups, *one, out),
         ]
-    )
-
-
-@pytest.mark.slow
-def test_one_brain_is_judged_as_it_is_among_others(brains, model, reference):
-    p = P.changed({"lab.group": ""})
-    alone = brains.select([3])
-    for one, all_ in (
-        (lab.region_deviations(p, reference, alone), lab.region_deviations(p, reference, brains)),
-        (
-            lab.tile_deviations(reference, alone, model),
-            lab.tile_deviations(reference, brains, model),
-        ),
-    ):
-        np.testing.assert_allclose(one.z, all_.z.iloc[[3]], atol=1e-4)
-        np.testing.assert_allclose(one.overall, all_.overall[[3]], atol=1e-4)
-        assert one.told.startswith("norms are adjusted for sex, age_days")
-    assert lab.tile_maps(one, alone, [0]).shape == (1, 40, 56)
-
-
-def test_of_what_the_norms_are_adjusted_is_told_brain_by_brain(brains, reference):
-    known = brains.select([0, 1, 2])
-    known.metadata = known.metadata.drop(columns="strain").assign(age_days=55)
-    known.metadata.loc[known.metadata.index[1], "sex"] = None
-    found = lab.region_deviations(P, reference, known)
-    assert found.told.splitlines() == [
-        "norms are adjusted for sex, age_days",
-        f"without sex: {known.metadata.index[1]} (no value)",
-        "without strain: every brain (no value)",
-    ]
-    known.metadata = known.metadata[["group"]]
-    assert lab.region_deviations(P, reference, known).told.startswith(
-        "norms are adjusted for nothing"
     )
 
 
@@ -216,14 +170,11 @@ def test_a_brains_row_holds_what_was_said_of_it_beside_its_own_columns(brains, m
     table = lab.brain_table(came, suited, groups, kinds, *deviations)
     assert table.loc["m99", "unsuited"] == refused["m99"] and not table.loc["m99", "used"]
     assert table.loc["m99", "TH_z":].isna().all() and table.index.name == own.index.name
-    assert table["gain (table)"].iloc[:4].eq(1).all()  # the lab's own
     assert table.loc[third, "not_compared"] == "no sex"
     assert pd.isna(table.loc[first, "not_compared"])
     table = lab.brain_table(came, suited, None, kinds, *deviations).iloc[:4]
     assert table["used"].tolist() == [True, False, True, True] and "not_compared" not in table
-    assert table["used (table)"].eq("by us").all() and table["fit (table)"].eq(3).all()
-    assert table["group"].equals(own["group"][:4]) and table["fit"].equals(suited["fit"])
+    assert table["used (table)"].eq("by us").all() and table["fit"].equals(suited["fit"])
     of = table[["artefact_kind", "whole_z", "TH_z", "norm_without"]]
     assert of.iloc[1].isna().all() and of["artefact_kind"].iloc[2] == "leak"
     np.testing.assert_allclose(table["TH_z"].iloc[[0, 2, 3]], deviations[0].z["TH"])
-    assert table["norm_without"].iloc[0].startswith("age_days: no value") and len(table) == 4

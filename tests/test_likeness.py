@@ -160,16 +160,6 @@ def test_statistics_are_those_of_scipy(seed, n_a, n_b):
     np.testing.assert_allclose(found[0] ** 2, expected)
 
 
-def test_covariates_that_say_nothing_leave_more_doubt():
-    rng, widths = np.random.default_rng(1), []
-    changes, covariates = table_of(rng, N, shift=1), rng.normal(size=(N, 10))
-    for design in (GROUPS, np.hstack([GROUPS, covariates])):
-        tested = np.arange(design.shape[1]) == 1
-        found = difference_kind(changes, asked(design, tested), n_permutations=99).table
-        widths.append((found["high"] - found["low"]).mean())
-    assert widths[1] > widths[0]
-
-
 def test_two_kinds_alike_are_not_told():
     changes = table_of(np.random.default_rng(8), 40, shift=2)
     changes["brightness"] = changes["anatomy"].to_numpy()
@@ -189,11 +179,7 @@ def test_refusals():
             ("0.5 mm thick", section_changes, images, MEAN, mask, {}, 100),
             ("pixel_um=0", section_changes, images, MEAN, mask, REGIONS, 0),
             ("mask is empty", section_changes, images, MEAN, mask & False, REGIONS, 100),
+            ("flagged", lambda: difference_kind(changes, groups, flagged=np.ones(3, dtype=bool))),
+            ("at least 19", lambda: difference_kind(changes, groups, n_permutations=18)),
         ]
     )
-    for message, options in (
-        ("flagged", {"flagged": np.ones(3, dtype=bool)}),
-        ("at least 19", {"n_permutations": 18}),
-    ):
-        with pytest.raises(ValueError, match=message):
-            difference_kind(changes, groups, **options)

@@ -26,7 +26,6 @@ from brainvae_core.metrics import (
     pca_basis,
     pca_frechet_distance,
     pixel_detection,
-    radial_spectrum,
     reproduced_change,
     sidedness_beyond_chance,
 )
@@ -168,14 +167,12 @@ def test_brains_that_leave_the_greys_are_refused_and_answers_are_scored(turn):
     rest = (MASKS, edges, edges, MEAN, 50)
     cases = [
         ("^reference has", CWSSIM, other[2:], 2),
-        ("^images has", explained_variance, other, edges, MEAN),
         ("^images has", norm_ratio, other, edges, MEAN),
         ("^the mean image has", explained_variance, edges, edges, turn(np.eye(*SHAPE))),
         ("^clean has", artefact_removal, other, edges, *rest),
         ("^corrupted has", artefact_removal, edges, other, *rest),
         ("^before has", reproduced_change, other, edges, edges, edges),
         ("^after has", reproduced_change, edges, other, edges, edges),
-        ("^images has", pca_basis, other, 2),
         ("^real has", pca_frechet_distance, basis, other, edges),
         ("^others has", generated_scores, None, basis, other, edges),
         ("^images has", aggregate_codes, None, other, 3),
@@ -183,21 +180,15 @@ def test_brains_that_leave_the_greys_are_refused_and_answers_are_scored(turn):
     ]
     refused((f"{words} values from .*greys from 0 to 1", *rest) for words, *rest in cases)
     assert (cw_ssim(edges[2:], other[2:], 2) > 0.79).all()
-    assert np.isfinite(norm_ratio(edges, other, MEAN)).all()
     assert (artefact_removal(IMAGES, DIRTY, MASKS, other, other, MEAN, 50).reproduced == 0).all()
-    assert basis.project(other).shape == (6, 2)
     rounded = edges.astype(np.float64) * (1 + 1e-6) - 5e-7
     assert (explained_variance_per_brain(edges, rounded, MEAN) > 0.999).all()
 
 
-def test_what_leaves_the_greys_by_a_little_is_scored():
-    """Linear models answer below 0 and above 1; whatever is no grey is not asked for one."""
-    little, edge = 1.6 * IMAGES - 0.3, IMAGES.copy()
+def test_of_an_answer_one_pixel_in_a_hundred_may_leave_the_greys():
+    edge = IMAGES.copy()
     edge[0].flat[:7], edge[1].flat[:7] = 2.5, -3.0  # of 744 pixels
-    for answer in (little, edge, IMAGES > 0.5, np.zeros(IMAGES.shape, dtype=np.uint8)):
-        assert explained_variance(IMAGES, answer, MEAN) < 1
-    edge[0].flat[:8] = 2.5  # more than 1 %
+    assert explained_variance(IMAGES, edge, MEAN) < 1
+    edge[0].flat[:8] = 2.5
     said = "^reconstructions has values from -3 to 2.5; greys"
     refused([(said, explained_variance, IMAGES, edge, MEAN)])
-    assert np.isfinite(radial_spectrum(IMAGES - MEAN, 25.0)[1]).all()
-    assert np.isfinite(pixel_detection(99 * (DIRTY - IMAGES), MASKS)).all()

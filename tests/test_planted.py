@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from refusals import refused
 from scipy.ndimage import map_coordinates
 
@@ -117,17 +115,9 @@ def test_small_steps_are_the_simulators_displacement(factor):
     assert found.dtype == np.float32 and np.abs(found - TEMPLATE).max() > 0.005
 
 
-def test_five_standard_deviations_widen_the_ventricles_and_fold_nothing():
-    (ventricles,) = ATLAS.roi_masks(["VS"])
-    widths = []
-    for amount in (0, 1, 3, 5):
-        mask = displaced(ventricles[np.newaxis].astype(np.float32), ATLAS, "ventricle_size", amount)
-        widths.append(float(mask.sum()))
-    assert (np.diff(widths) > 0).all() and widths[-1] > 2 * widths[0]
-    assert displaced(ventricles[None] * 1.0, ATLAS, "ventricle_size", -3).sum() < widths[0]
-    # A ramp stays a ramp: no coordinate is read twice along a row.
-    rows, columns = np.indices(SHAPE, dtype=np.float32) / 200
-    for ramp, axis in ((rows, 0), (columns, 1)):
+def test_five_standard_deviations_fold_nothing():
+    """A ramp stays a ramp: no coordinate is read twice along a row."""
+    for axis, ramp in enumerate(np.indices(SHAPE, dtype=np.float32) / 200):
         moved = displaced(ramp[np.newaxis], ATLAS, "brain_width", 5)[0]
         assert (np.diff(moved, axis=axis) > -1e-6).all()
 
@@ -144,16 +134,6 @@ every_artefact = pytest.mark.parametrize("name", ARTEFACTS)
 
 def make(name, strength=0.8, seed=3, image=IMAGE, **options):
     return ARTEFACTS[name](image, strength=strength, seed=seed, pixel_um=PIXEL_UM, **options)
-
-
-@every_artefact
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10_000), st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(sorted))
-def test_a_stronger_artefact_covers_and_changes_more(name, seed, strengths):
-    weak, strong = (make(name, strength, seed) for strength in strengths)
-    assert not (weak[1] & ~strong[1]).any()
-    weak_change, strong_change = (np.abs(image - IMAGE) for image, _ in (weak, strong))
-    assert (strong_change >= weak_change - 1e-6).all()
 
 
 def test_a_leak_lies_at_its_site_and_is_as_wide_as_stated():
@@ -188,18 +168,6 @@ def test_a_grid_has_seams_every_900_um_through_its_site():
     assert np.array_equal(seams, np.arange(7, 144, 9))
     assert image.min() == pytest.approx(0.5 * 0.4)
     assert image.max() == pytest.approx(0.5, abs=1e-3)
-
-
-@every_artefact
-def test_an_artefact_has_one_size_in_mm(name):
-    fine = np.full((180, 240), 0.5, dtype=np.float32)
-    change = []
-    for image, pixel_um, site in ((fine, 50, (80, 120)), (fine[::2, ::2], 100, (40, 60))):
-        own = {"strength": 0.8, "pixel_um": pixel_um, "site": site}
-        made = [ARTEFACTS[name](image, seed=seed, **own)[0] - image for seed in range(10)]
-        change.append(np.mean(made))
-    # A breakage's rough edge is drawn on pixels, so only its average is the same.
-    assert change[0] == pytest.approx(change[1], rel=0.15 if name == "breakage" else 0.03)
 
 
 @pytest.mark.parametrize(("name", "sign"), [("leak", 1), ("breakage", -1), ("grid", -1)])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refused
 from scipy import ndimage
-from toys import Answers
+from toys import Answers, bands
 
 from brainvae_core.fields import (
     normalised_impacts,
@@ -49,8 +49,7 @@ def read_at_random(n_latents, std):
     return WithPosterior(loadings, std)
 
 
-@pytest.fixture(scope="module")
-def images():
+def drawn_images():
     rng = np.random.default_rng(0)
     level = rng.uniform(0.3, 0.7, (N, len(BANDS)))
     images = rng.uniform(0.0, 0.1, (N, HEIGHT, WIDTH))
@@ -59,47 +58,38 @@ def images():
     return images.astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def rois():
-    masks = np.zeros((len(BANDS), HEIGHT, WIDTH), dtype=bool)
-    for mask, (top, bottom) in zip(masks, BANDS, strict=True):
-        mask[top:bottom, 2:15] = True
-    return masks
-
-
-@pytest.fixture
-def in_batches(monkeypatch):
-    return lambda n: monkeypatch.setattr("brainvae_core.fields.receptive.BATCH", n)
+IMAGES, ROIS = drawn_images(), bands((HEIGHT, WIDTH), (1, 4, 5, 9, 10, 13))[::2]
+ROIS[:, :, :2] = ROIS[:, :, 15:] = False
 
 
 # ---- regions: their change, their brightness, their range ----
 
 
-def test_weights_span_the_regions_own_range(images, rois):
-    weights = weight_range(images, rois, n_weights=4)
-    own = np.array([[float(brain[mask].mean(dtype=float)) for brain in images] for mask in rois])
+def test_weights_span_the_regions_own_range():
+    weights = weight_range(IMAGES, ROIS, n_weights=4)
+    own = np.array([[float(brain[mask].mean(dtype=float)) for brain in IMAGES] for mask in ROIS])
     low, high = np.percentile(own, [1, 99], axis=1)
     expected = np.linspace(low, high, 4, axis=1)
     np.testing.assert_allclose(weights, expected / own.mean(axis=1, keepdims=True))
-    np.testing.assert_allclose(weight_range(images, rois, mode="add", n_weights=4), weights - 1)
+    np.testing.assert_allclose(weight_range(IMAGES, ROIS, mode="add", n_weights=4), weights - 1)
 
 
-def test_tail_asymmetry_has_the_sign_of_the_stronger_tail(rois):
+def test_tail_asymmetry_has_the_sign_of_the_stronger_tail():
     variance = np.zeros((2, 4, HEIGHT, WIDTH))
-    variance[0, 0][rois[0]], variance[0, 3][rois[0]] = 1.0, 3.0
-    variance[0, 0][rois[1]] = 2.0
+    variance[0, 0][ROIS[0]], variance[0, 3][ROIS[0]] = 1.0, 3.0
+    variance[0, 0][ROIS[1]] = 2.0
     for scale in (1, 1e-3):
-        found = tail_asymmetry(scale * variance, rois)
+        found = tail_asymmetry(scale * variance, ROIS)
         np.testing.assert_allclose(found, [[0.5, -1, 0], [0, 0, 0]])
 
 
 # ---- fields ----
 
 
-def test_floor_bounds_a_fully_masked_region(images, rois):
+def test_floor_bounds_a_fully_masked_region():
     """Every brain's masked region is alike: variance 0, held up by the floor."""
-    means = np.stack([m.ravel() / m.sum() for m in rois], axis=1)
-    field = receptive_field(Linear(means), images, rois, [0.8, 1.2])
+    means = np.stack([m.ravel() / m.sum() for m in ROIS], axis=1)
+    field = receptive_field(Linear(means), IMAGES, ROIS, [0.8, 1.2])
     expected = (0.4 * field.mean_brightness) ** 2 / (2 * 1e-4)
     np.testing.assert_allclose(np.diag(field.divergence), expected, rtol=1e-4)
     np.testing.assert_allclose(field.stds[np.arange(3), :, np.arange(3)], 0.01)
@@ -107,13 +97,13 @@ def test_floor_bounds_a_fully_masked_region(images, rois):
 
 @pytest.mark.promise("fields agree with second implementations")
 @pytest.mark.parametrize("mode", ["mask", "add"])
-def test_against_torch_distributions(images, rois, in_batches, mode):
+def test_against_torch_distributions(monkeypatch, mode):
     """A second implementation, with a posterior that is the wider the larger the code."""
-    in_batches(7)
+    monkeypatch.setattr("brainvae_core.fields.receptive.BATCH", 7)
     model = read_at_random(4, [0.3, 0.1, 0.6, 0.01])
     model.posterior = lambda x: (model.encode(x), model.std * np.exp(model.encode(x)))
     weights = np.array([[0.2, 1.0, 1.7], [0.9, 1.0, 1.3], [0.0, 0.1, 4.0]])
-    field = receptive_field(model, images, rois, weights, mode=mode)
+    field = receptive_field(model, IMAGES, ROIS, weights, mode=mode)
     assert field.means.shape == field.stds.shape == (3, 3, 4)
     assert field.codes.shape == (3, 3, N, 4) and field.codes.dtype == np.float32
     assert np.array_equal(field.normalised(), normalised_impacts(field.divergence))
@@ -124,8 +114,8 @@ def test_against_torch_distributions(images, rois, in_batches, mode):
         return torch.distributions.Normal(*map(torch.tensor, (codes.mean(axis=0), deviation)))
 
     kl = torch.distributions.kl_divergence
-    for r, mask in enumerate(rois):
-        whole, mu = images.astype(float), images[:, mask].mean()
+    for r, mask in enumerate(ROIS):
+        whole, mu = IMAGES.astype(float), IMAGES[:, mask].mean()
         under = whole if mode == "add" else 0
         low, high = (fitted(np.where(mask, under + w * mu, whole)) for w in weights[r, [0, -1]])
         pooled = (0.5 * low.variance + 0.5 * high.variance) ** 0.5
@@ -136,15 +126,15 @@ def test_against_torch_distributions(images, rois, in_batches, mode):
             np.testing.assert_allclose(found[r], expected, rtol=1e-3, atol=1e-6)
 
 
-def test_resampling_equals_encoding_those_brains(images, rois):
+def test_resampling_equals_encoding_those_brains():
     model = read_at_random(3, [0.3, 0.2, 0.1])
     draw = np.array([0, 0, 3, 7, 22, 11, 3])
-    field = receptive_field(model, images, rois, [0.5, 1.5])
+    field = receptive_field(model, IMAGES, ROIS, [0.5, 1.5])
     kept = field.resampled(draw)
     # Brains are replaced by the same level: what they are given does not depend on the others.
     np.testing.assert_array_equal(kept.codes, field.codes[:, :, draw])
     np.testing.assert_array_equal(kept.codes_original, field.codes_original[draw])
-    alike = receptive_field(model, np.tile(images, (2, 1, 1)), rois, [0.5, 1.5])
+    alike = receptive_field(model, np.tile(IMAGES, (2, 1, 1)), ROIS, [0.5, 1.5])
     twice = field.resampled(np.tile(np.arange(N), 2))
     np.testing.assert_allclose(twice.divergence, alike.divergence, rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(twice.effect_size, alike.effect_size, rtol=1e-4, atol=1e-6)
@@ -158,82 +148,75 @@ def test_resampling_equals_encoding_those_brains(images, rois):
 # ---- random regions ----
 
 
-@given(n_pixels=st.integers(4, 90), seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
-def test_blobs_are_connected_and_inside(n_pixels, seed):
-    brain = np.zeros((17, 29), dtype=bool)
-    brain[3:12, 4:14] = brain[5:14, 18:25] = True  # 90 and 63 pixels, apart
-    blobs = random_blobs(brain, n_pixels, 3, seed)
-    assert blobs.shape == (3, 17, 29) and np.all(blobs.sum((1, 2)) == n_pixels)
-    assert not blobs[:, ~brain].any()
-    assert all(ndimage.label(b, np.ones((3, 3)))[1] == 1 for b in blobs)
-    assert np.array_equal(blobs, random_blobs(brain, n_pixels, 3, seed))
-
-
 @given(
     n_pixels=st.integers(8, 70),
     width=st.integers(14, 23),
     gap=st.integers(0, 2),
     seed=st.integers(0, 1000),
+    mirrored=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
-def test_mirrored_blobs_are_two_halves(n_pixels, width, gap, seed):
-    """In a brain with pixels on either side that have none opposite, for no blob to use."""
+@settings(max_examples=40, deadline=None)
+def test_blobs_are_connected_and_inside_or_two_halves(n_pixels, width, gap, seed, mirrored):
+    """In a brain with pixels on either side that have none opposite: no mirrored blob uses them."""
     brain = np.zeros((11, width), dtype=bool)
     brain[1:9, 1:-1] = True
     brain[2:6, :3] = brain[6:8, -4:] = False
     brain[:, width // 2 - gap : -(-width // 2) + gap] = False
-    half = np.arange(width) < width // 2
-    room = int((brain & brain[:, ::-1] & half).sum())
-    if n_pixels // 2 > room:
+    half = np.arange(width) < width // 2 if mirrored else np.ones(width, dtype=bool)
+    sides = brain & brain[:, ::-1] & half if mirrored else brain
+    room = np.bincount(ndimage.label(sides, np.ones((3, 3)))[0].ravel())[1:].max()
+    if n_pixels // (1 + mirrored) > room:
         with pytest.raises(ValueError, match=f"from 4 to {room} fit"):
-            random_blobs(brain, n_pixels, 2, seed, mirrored=True)
+            random_blobs(brain, n_pixels, 2, seed, mirrored=mirrored)
         return
-    blobs = random_blobs(brain, n_pixels, 3, seed, mirrored=True)
-    assert blobs.shape == (3, 11, width) and np.all(blobs.sum((1, 2)) == n_pixels // 2 * 2)
-    assert np.array_equal(blobs, blobs[:, :, ::-1]) and not blobs[:, ~brain].any()
+    blobs = random_blobs(brain, n_pixels, 3, seed, mirrored=mirrored)
+    size = n_pixels // 2 * 2 if mirrored else n_pixels
+    assert blobs.shape == (3, 11, width) and np.all(blobs.sum((1, 2)) == size)
+    assert not blobs[:, ~brain].any()
+    assert not mirrored or np.array_equal(blobs, blobs[:, :, ::-1])
     assert all(ndimage.label(blob & half, np.ones((3, 3)))[1] == 1 for blob in blobs)
+    assert np.array_equal(blobs, random_blobs(brain, n_pixels, 3, seed, mirrored=mirrored))
 
 
-def test_null_fields_are_of_blobs_over_their_own_ranges(images):
+def test_null_fields_are_of_blobs_over_their_own_ranges():
     model = read_at_random(5, 1)
     brain = np.ones((HEIGHT, WIDTH), dtype=bool)
     for mirrored, n_pixels in ((False, 20), (True, 21)):
-        null = null_divergence(model, images, brain, n_pixels, 4, mirrored=mirrored)
+        null = null_divergence(model, IMAGES, brain, n_pixels, 4, mirrored=mirrored)
         blobs = random_blobs(brain, 20, 4, 0, mirrored=mirrored)
         assert not np.array_equal(blobs, random_blobs(brain, 20, 4, 6, mirrored=mirrored))
-        expected = receptive_field(model, images, blobs, weight_range(images, blobs))
+        expected = receptive_field(model, IMAGES, blobs, weight_range(IMAGES, blobs))
         assert np.array_equal(null.codes, expected.codes)
 
 
 # ---- what is refused ----
 
 
-def test_errors_name_what_was_given(images, rois):
+def test_errors_name_what_was_given():
     def field(*arguments, **options):
         return receptive_field(read_at_random(5, 1), *arguments, **options)
 
-    small, none = rois.copy(), np.zeros(5, dtype=bool)
+    small, none = ROIS.copy(), np.zeros(5, dtype=bool)
     small[1] = False
     small[1, 0, :3] = True
     cases = [
-        (r"shape \(1,\) .* at least 2 weights", field, images, rois, [1.0]),
-        ("rise.*sort them", field, images, rois, [1.0, 0.5]),
-        (r"\{1: 3\} have fewer than 4 pixels; leave", weight_range, images, small),
-        ("of one size", field, images, rois[:, :-1], [0, 1]),
-        ("of one size", perturb, images, rois[0, :-1], 1, 1),
-        ("mode 'multiply' .* 'add' adds", lambda: field(images, rois, [0, 1], mode="multiply")),
-        ("at least 2 brains", field, images[:1], rois, [0, 1]),
-        ("above 0$", field, images * 0, rois, [0, 1]),
-        ("equally bright", weight_range, np.full_like(images, 0.5), rois),
-        ("impossible", random_blobs, rois[0], 1000, 1, 0),
-        ("none of the 5 latents", lambda: field(images, rois, [0.5, 1.5]).normalised(none)),
+        (r"shape \(1,\) .* at least 2 weights", field, IMAGES, ROIS, [1.0]),
+        ("rise.*sort them", field, IMAGES, ROIS, [1.0, 0.5]),
+        (r"\{1: 3\} have fewer than 4 pixels; leave", weight_range, IMAGES, small),
+        ("of one size", field, IMAGES, ROIS[:, :-1], [0, 1]),
+        ("of one size", perturb, IMAGES, ROIS[0, :-1], 1, 1),
+        ("mode 'multiply' .* 'add' adds", lambda: field(IMAGES, ROIS, [0, 1], mode="multiply")),
+        ("at least 2 brains", field, IMAGES[:1], ROIS, [0, 1]),
+        ("above 0$", field, IMAGES * 0, ROIS, [0, 1]),
+        ("equally bright", weight_range, np.full_like(IMAGES, 0.5), ROIS),
+        ("impossible", random_blobs, ROIS[0], 1000, 1, 0),
+        ("none of the 5 latents", lambda: field(IMAGES, ROIS, [0.5, 1.5]).normalised(none)),
     ]
     refused(cases)
-    assert field(images[:2], rois, [0.5, 1.5]).divergence.shape == (3, 5)  # the fewest
+    assert field(IMAGES[:2], ROIS, [0.5, 1.5]).divergence.shape == (3, 5)  # the fewest
 
 
-def test_what_an_encoder_may_not_answer(images, rois):
+def test_what_an_encoder_may_not_answer():
     one, values = np.ones, "NaN, inf or a negative std; check"
     cases = [
         (rf"shapes \({N},\) .* to {N} images.*must answer .n, latent_dim", lambda x: x[:, 0, 0]),
@@ -245,5 +228,5 @@ def test_what_an_encoder_may_not_answer(images, rois):
         (values, lambda x: (one((N, 2)), np.array([[1.0, -0.1]] * N))),
     ]
     for said, answer in cases:
-        kind = "posterior" if isinstance(answer(images), tuple) else "encode"
-        refused([(said, receptive_field, Answers(**{kind: answer}), images, rois, [0, 1])])
+        kind = "posterior" if isinstance(answer(IMAGES), tuple) else "encode"
+        refused([(said, receptive_field, Answers(**{kind: answer}), IMAGES, ROIS, [0, 1])])

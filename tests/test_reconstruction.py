@@ -34,13 +34,6 @@ def brains(n=5, seed=0):
 MEAN = brains(40, seed=99).mean(axis=0)
 
 
-def leaks(clean):
-    masks = np.zeros(clean.shape, dtype=bool)
-    masks[:, 3:8, 2:13] = True
-    bright = np.random.default_rng(5).uniform(0.2, 0.9, clean.shape)
-    return np.where(masks, clean + bright * (1 - clean), clean).astype(np.float32), masks
-
-
 def breakages(clean):
     masks = np.zeros(clean.shape, dtype=bool)
     masks[:, 6:, :4] = True
@@ -125,33 +118,22 @@ def graded():
 
 
 class Halves:
-    """Half way to the mean image."""
+    """Half way to the mean image, and careless with what it is given."""
 
     def reconstruct(self, images):
-        return (images + MEAN) / 2
-
-
-class InPlace:
-    """The same through a code, and careless with what it is given."""
-
-    def encode(self, images):
         images += MEAN
-        return images.reshape(len(images), -1)
-
-    def decode(self, z):
-        return z.reshape(-1, *SHAPE) / 2
+        return images / 2
 
 
-@pytest.mark.parametrize("model", [Halves(), InPlace()])
-def test_every_cell_is_that_artefacts_own_removal(graded, model):
+def test_every_cell_is_that_artefacts_own_removal(graded):
     before = graded.images.copy()
-    found = graded_removal(model, graded, MEAN)
+    found = graded_removal(Halves(), graded, MEAN)
     np.testing.assert_array_equal(graded.images, before)
     np.testing.assert_allclose(found.reproduced, np.full((2, 3, 4), 0.5))
     np.testing.assert_allclose(found.kept, np.full((2, 3, 4), 0.75))
     for k, s in np.ndindex(2, 3):
         dirty = graded.images[k, s]
-        answers = Halves().reconstruct(graded.clean), Halves().reconstruct(dirty)
+        answers = (graded.clean + MEAN) / 2, (dirty + MEAN) / 2
         alone = artefact_removal(graded.clean, dirty, graded.masks[k, s], *answers, MEAN, 50)
         np.testing.assert_allclose(found.recovered[k, s], alone.recovered)
         np.testing.assert_allclose(found.pattern[k, s], alone.pattern)
@@ -245,12 +227,12 @@ def test_noise_has_as_much_power_as_a_ring_has_frequencies(shape):
 def test_nonsense_is_refused_by_name(graded):
     clean = brains()
     wrong = Answers(encode=lambda images: images, decode=lambda images: images[:, None])
-    corrupted, masks = leaks(clean)
+    corrupted, masks = breakages(clean)
     broken, empty, turned = clean.copy(), masks.copy(), clean.transpose(0, 2, 1)
     broken[2, 0, 0], empty[3] = np.nan, False
     mean = np.broadcast_to(MEAN, clean.shape)
     near = MEAN * np.float64(1 + 1e-7)  # but for the rounding of single precision
-    one, two = np.stack([clean[0], MEAN]), clean[:2]
+    one, two, torn = np.stack([clean[0], MEAN]), clean[:2], breakages(mean)[0]
     given = {"clean": clean, "corrupted": corrupted, "masks": masks, "mean_image": MEAN}
     given |= {"of_clean": clean, "of_corrupted": clean, "pixel_um": 50}
 
@@ -271,8 +253,11 @@ def test_nonsense_is_refused_by_name(graded):
         (r"corrupted\[2\].*not finite", lambda: removed(corrupted=broken)),
         (r"of_corrupted\[2\].*not finite", lambda: removed(of_corrupted=broken)),
         (r"of_clean \(5, 18, 13\)", lambda: removed(of_clean=turned)),
-        ("0 is the mean image outside", lambda: removed(clean=mean, corrupted=leaks(mean)[0])),
-        ("0 is .* outside", lambda: removed(clean=mean, corrupted=leaks(mean)[0], mean_image=near)),
+        ("0 is the mean image outside", lambda: removed(clean=mean, corrupted=torn)),
+        (
+            "0 is .* outside",
+            lambda: removed(clean=mean, corrupted=torn, mean_image=near),
+        ),
         ("pixel_um=0 must be positive", lambda: removed(pixel_um=0)),
         ("brain 0 does not change", reproduced_change, clean, clean, clean, clean),
         (r"of_after\[2\].*not finite", reproduced_change, clean, corrupted, clean, broken),

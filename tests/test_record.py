@@ -77,15 +77,6 @@ def notebook(*records):
     return {"cells": cells}
 
 
-def test_a_record_is_a_table_for_people_and_folded_where_it_is_long(record):
-    shown = record._repr_mimebundle_()
-    for text in ("0.50 [0.40, 0.60]", "1,723", "depends", "200"):
-        assert text in shown["text/plain"] and text in shown["text/html"]
-    assert "None" not in shown["text/html"] and "<details>" not in shown["text/html"]
-    many = Record({f"n{i}": Estimate(i, i - 1, i + 1, 9, 1) for i in range(40)})
-    assert "<summary>40 numbers" in many._repr_mimebundle_()["text/html"]
-
-
 def test_what_is_read_from_a_notebook_is_what_was_recorded(record):
     found = record_of(notebook(record))
     assert list(found) == ["share", "brains", "r", "it is ahead (drawn)", "it is ahead (real)"]

@@ -122,19 +122,5 @@ def test_another_version_of_a_tables_function_has_its_rows_made_anew(p, made, mo
         none.setattr(results, "fit_all", refuse)
         results.table(p, "grid")
     pd.testing.assert_frame_equal(results.table(p, "grid"), made)
-
-
-def test_a_table_that_there_is_not_is_told(p):
     with pytest.raises(ValueError, match="no table 'grids'; there are grid"):
         results.table(p, "grids")
-
-
-def test_what_benchmarks_measured_is_read_and_stands_in_their_results():
-    trained, realism = results.measured("training"), results.measured("realism")
-    assert {"table training", "table realism"} <= set(runs_module.LOADED)
-    told = (results.MEASURED.parents[1] / "benchmarks/RESULTS.md").read_text()
-    numbers = trained["elbo"].dropna().abs()
-    assert [n for n in numbers if f"−{n:,g}" not in told and f"−{n:g}" not in told] == []
-    assert realism.groupby("of")["n"].unique().map(list).to_dict() == {
-        "real brain": [1], "simulated brains": [80],
-    }  # fmt: skip

@@ -2,7 +2,6 @@
 
 import json
 import math
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +23,6 @@ from brainvae_core.models import (
     runs,
     training,
 )
-from brainvae_core.models.devices import Images
 from brainvae_core.study import Study, counted
 
 BASE = BetaVAEConfig(steps=7, seed=3, likelihood="bernoulli")
@@ -188,7 +186,6 @@ def test_a_rehearsal_leaves_no_trace(monkeypatch):
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
         RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
         RuntimeError("MPS backend out of memory"),
-        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
     ],
 )
 def test_a_full_device_says_what_was_needed_and_what_lowers_it(monkeypatch, error):
@@ -199,48 +196,18 @@ def test_a_full_device_says_what_was_needed_and_what_lowers_it(monkeypatch, erro
             raise RuntimeError("capture_end: the capture was invalidated")
 
     monkeypatch.setattr(training, "Fit", full)
-    if "mat1" in str(error):
-        with pytest.raises(RuntimeError, match="^capture_end"):
-            fit_alone(TINY, TRAIN, VALIDATION)
-        return
-    with pytest.raises(OutOfDeviceMemory) as told:
+    told = (
+        r"^cpu is out of memory: 3 models at once with batches of 4 × 10 × 14.*\(or batch_size\)$"
+    )
+    with pytest.raises(OutOfDeviceMemory, match=told):
         training.train_together([TINY] * 3, TRAIN, VALIDATION, device="cpu")
-    message = str(told.value)
-    assert message.startswith("cpu is out of memory: 3 models at once with batches of 4 × 10 × 14")
-    assert message.endswith("lower together (or batch_size)") and "\n" not in message
     with pytest.raises(OutOfDeviceMemory, match="1 model at once .* lower batch_size$"):
         fit_alone(TINY, TRAIN, VALIDATION)
 
 
 @pytest.mark.slow
-def test_models_that_did_not_fit_are_gone_before_fewer_are_tried(tmp_path, monkeypatch):
-    alive, found = [], []
-    make, step = training.Fit.__init__, training.Fit.step
-
-    def made(fit, *arguments):
-        found.append(sum(one() is not None for one in alive))
-        make(fit, *arguments)
-        alive.append(weakref.ref(fit))
-
-    def stepped(fit):
-        if len(alive) == 4:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        step(fit)
-
-    monkeypatch.setattr(training.Fit, "__init__", made)
-    monkeypatch.setattr(training.Fit, "step", stepped)
-    configs = [replace(TINY, seed=seed) for seed in range(4)]
-    assert len(fit_all(COHORT, configs, tmp_path, "cpu", together=4)) == 4
-    assert found[:5] == [0, 1, 2, 3, 0]
-
-
-@pytest.mark.slow
 def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
-    whole, room, asked, made, put = runs.train_together, [2], [], [], Images.__init__
-
-    def counting(images, *arguments):
-        made.append(images)
-        put(images, *arguments)
+    whole, room, asked = runs.train_together, [2], []
 
     def holding(configs, *arguments, **options):
         asked.append(len(configs))
@@ -249,12 +216,10 @@ def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
         return whole(configs, *arguments, **options)
 
     monkeypatch.setattr(runs, "train_together", holding)
-    monkeypatch.setattr(Images, "__init__", counting)
     grid = Study(TINY, [1, 2, 3], [2, 3, 4])
     fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8)
     assert len(fitted) == len(grid.configs)
     assert asked == [8, 4, 2, 2, 2, 2, 1]
-    assert len(made) == 2  # both parts are put on the device once for all teams
     assert "8 models do not fit; going on with 4 at once" in capfd.readouterr().err
     room.append(0)
     with pytest.raises(OutOfDeviceMemory, match="^1 models"):

@@ -6,18 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
-from toys import Answers
+from toys import Answers, bands
 
-from brainvae_core.cohorts import (
-    FACTORS,
-    FREEFORM_FACTORS,
-    SMOOTH_FACTORS,
-    PlantedModel,
-    drawn_atlas,
-    simulate,
-)
-from brainvae_core.cohorts.freeform import FREEFORM, SMOOTH
-from brainvae_core.cohorts.simulated import ANATOMICAL
+from brainvae_core.cohorts import SIMULATORS, PlantedModel, drawn_atlas
 from brainvae_core.fields import (
     Rotated,
     both_directions,
@@ -26,53 +17,39 @@ from brainvae_core.fields import (
     recover_at_random,
 )
 from brainvae_core.fields.truth import Recovery, profile_correlations, single_latent_r2
-from brainvae_core.models import LinearGaussian
 
 SHAPE, N = (14, 9), 50
-ROWS = ((0, 1), (1, 3), (3, 6), (6, 8), (8, 9), (9, 13))  # six regions; the last row is in none
+MASKS = bands(SHAPE, (0, 1, 3, 6, 8, 9, 13))  # of six regions; the last row is in none
 STRENGTH = np.array([0.05, 0.03, 0.08, 0.04])  # of four factors, in the first four regions
 C = np.linspace(-3, 3, 13)
-
-
-@pytest.fixture(scope="module")
-def masks():
-    drawn = np.zeros((len(ROWS), *SHAPE), dtype=bool)
-    for mask, (top, bottom) in zip(drawn, ROWS, strict=True):
-        mask[top:bottom] = True
-    return drawn
 
 
 class Simulator:
     """Four factors, one a region; the fifth and sixth region vary by themselves."""
 
     names = ("a", "b", "c", "d")
-
-    def __init__(self, masks):
-        self.maps = STRENGTH[:, None, None] * masks[:4]
+    maps = STRENGTH[:, None, None] * MASKS[:4]
 
     def decode(self, z):
         return (0.5 + np.tensordot(z, self.maps, 1)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def factors():
-    """As far from one another as can be: no two correlate over the brains."""
-    drawn = np.random.default_rng(0).standard_normal((N, 4))
-    return np.linalg.qr(drawn - drawn.mean(axis=0))[0] * N**0.5
+# As far from one another as can be: no two correlate over the brains.
+KNOWN = np.random.default_rng(0).standard_normal((N, 4))
+KNOWN = np.linalg.qr(KNOWN - KNOWN.mean(axis=0))[0] * N**0.5
 
 
-@pytest.fixture(scope="module")
-def images(masks, factors):
+def drawn_images():
     rng = np.random.default_rng(1)
-    images = Simulator(masks).decode(factors)
-    images += np.tensordot(0.05 * rng.standard_normal((N, 2)), masks[4:], 1).astype(np.float32)
+    images = Simulator().decode(KNOWN)
+    images += np.tensordot(0.05 * rng.standard_normal((N, 2)), MASKS[4:], 1).astype(np.float32)
     images[:, -1] += rng.uniform(0, 0.3, (N, SHAPE[1]))
     return images
 
 
-@pytest.fixture(scope="module")
-def planted(masks, images):
-    return planted_fields(Simulator(masks), images, masks, C)
+IMAGES = drawn_images()
+PLANTED = planted_fields(Simulator(), IMAGES, MASKS, C)
+ASKED = IMAGES, KNOWN, PLANTED, MASKS, C
 
 
 class Model(Simulator):
@@ -82,13 +59,12 @@ class Model(Simulator):
     something else than it reads. The factors are read off the regions where they act.
     """
 
-    def __init__(self, masks, table, paints=None):
-        super().__init__(masks)
-        self.masks, self.table = masks[:4], np.asarray(table, dtype=float)
+    def __init__(self, table, paints=None):
+        self.table = np.asarray(table, dtype=float)
         self.paints = self.table if paints is None else np.asarray(paints, dtype=float)
 
     def encode(self, images):
-        means = np.stack([images[:, m].mean(axis=1) for m in self.masks], axis=1)
+        means = np.stack([images[:, m].mean(axis=1) for m in MASKS[:4]], axis=1)
         return (((means - 0.5) / STRENGTH) @ self.table.T).astype(np.float32)
 
     def decode(self, z):
@@ -116,23 +92,21 @@ MARGIN = Answers(lambda x: x[:, -1, :5] * np.float32(10) - np.float32(6.5), pain
 # ---- what was planted ----
 
 
-def test_each_factor_is_planted_where_it_acts_and_seen_where_it_changes_brightness(
-    planted, images, masks
-):
-    assert planted.factors == ("a", "b", "c", "d")
+def test_each_factor_is_planted_where_it_acts_and_seen_where_it_changes_brightness():
+    assert PLANTED.factors == ("a", "b", "c", "d")
     expected = np.zeros((4, 6))
     np.fill_diagonal(expected, STRENGTH**2 * C.var())
-    np.testing.assert_allclose(planted.moved, expected, rtol=1e-4, atol=1e-12)
-    everywhere = np.tensordot(expected[:, :4].T, masks[:4].astype(float), 1)
-    np.testing.assert_allclose(planted.variance, everywhere, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(PLANTED.moved, expected, rtol=1e-4, atol=1e-12)
+    everywhere = np.tensordot(expected[:, :4].T, MASKS[:4].astype(float), 1)
+    np.testing.assert_allclose(PLANTED.variance, everywhere, rtol=1e-4, atol=1e-12)
     # Squared change by one standard deviation, over the variance of brightness over brains.
-    spread = np.array([images[:, mask].mean(axis=1, dtype=float).var() for mask in masks])
+    spread = np.array([IMAGES[:, mask].mean(axis=1, dtype=float).var() for mask in MASKS])
     seen = np.pad(np.diag(STRENGTH**2), [(0, 0), (0, 2)]) / spread
-    np.testing.assert_allclose(planted.seen, seen, rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(PLANTED.seen, seen, rtol=1e-3, atol=1e-9)
 
 
-def test_a_model_without_an_active_latent_recovers_nothing(planted, images, factors, masks):
-    found = recover(MARGIN, images, factors, planted, masks, C, active=np.zeros(5, dtype=bool))
+def test_a_model_without_an_active_latent_recovers_nothing():
+    found = recover(MARGIN, *ASKED, active=np.zeros(5, dtype=bool))
     assert not found.best_r2.any() and not found.recovered.any()
     assert not found.receptive_right.any() and not found.projective_right.any()
     assert found.r2.shape == (5, 4) and found.variance.shape == (4, *SHAPE)
@@ -165,10 +139,10 @@ def test_profiles_are_compared_whatever_their_scale(seed, scale):
 # ---- models ----
 
 
-def test_the_factors_themselves_are_recovered(planted, images, factors, masks):
-    model = Model(masks, SCATTERED)
-    found = recover(model, images, factors, planted, masks, C, n_read=20)
-    assert found.factors == planted.factors
+def test_the_factors_themselves_are_recovered():
+    model = Model(SCATTERED)
+    found = recover(model, *ASKED, n_read=20)
+    assert found.factors == PLANTED.factors
     np.testing.assert_array_equal(found.latent, AT)
     expected = np.zeros((7, 4))
     expected[AT, range(4)], expected[5, [0, 3]] = 1, 0.5
@@ -177,24 +151,24 @@ def test_the_factors_themselves_are_recovered(planted, images, factors, masks):
         assert getattr(found, asked).shape == (4,) and getattr(found, asked).all(), asked
     np.testing.assert_allclose(np.diag(found.moved), 1, atol=1e-6)
     sizes = np.array([1, 1, 0.25, 4])[:, None, None]
-    np.testing.assert_allclose(found.variance, sizes * planted.variance, rtol=1e-3, atol=1e-9)
-    read = both_directions(model, images[:20], masks, C)  # of the first brains alone
-    expected = profile_correlations(read.receptive.divergence[:, AT].T, planted.seen)
+    np.testing.assert_allclose(found.variance, sizes * PLANTED.variance, rtol=1e-3, atol=1e-9)
+    read = both_directions(model, IMAGES[:20], MASKS, C)  # of the first brains alone
+    expected = profile_correlations(read.receptive.divergence[:, AT].T, PLANTED.seen)
     np.testing.assert_array_equal(found.seen, expected)
     assert np.diag(found.seen).min() > 0.9
 
 
-def test_a_latent_that_sees_right_may_paint_wrong(planted, images, factors, masks):
-    crossed = Model(masks, np.eye(4), paints=np.eye(4)[[1, 0, 2, 3]])
-    found = recover(crossed, images, factors, planted, masks, C)
+def test_a_latent_that_sees_right_may_paint_wrong():
+    crossed = Model(np.eye(4), paints=np.eye(4)[[1, 0, 2, 3]])
+    found = recover(crossed, *ASKED)
     assert found.has_latent.all() and found.receptive_right.all()
     np.testing.assert_array_equal(found.projective_right, [False, False, True, True])
     np.testing.assert_array_equal(found.recovered, [False, False, True, True])
 
 
-def test_latents_that_are_not_active_are_not_judged(planted, images, factors, masks):
+def test_latents_that_are_not_active_are_not_judged():
     active = np.arange(7) != 3
-    found = recover(Model(masks, SCATTERED), images, factors, planted, masks, C, active)
+    found = recover(Model(SCATTERED), *ASKED, active)
     assert not found.r2[3].any()
     np.testing.assert_array_equal(found.latent, [5, *AT[1:]])  # the next best, for what it is
     assert found.best_r2[0] == pytest.approx(0.5, abs=1e-3)
@@ -214,12 +188,11 @@ def test_what_points_right_is_first_among_all_factors():
 
 
 @pytest.mark.parametrize("active", [None, np.arange(7) != 3])
-def test_random_axes_are_read_as_a_model_along_them_is(planted, images, factors, masks, active):
-    model = Model(masks, SCATTERED)
-    asked = images, factors, planted, masks, C
-    found = recover_at_random(model, *asked, active, n_read=20, n=3)
+def test_random_axes_are_read_as_a_model_along_them_is(active):
+    model = Model(SCATTERED)
+    found = recover_at_random(model, *ASKED, active, n_read=20, n=3)
     for seed, one in enumerate(found):
-        again = recover(Rotated(model, images[:20], seed, active), *asked, n_read=20)
+        again = recover(Rotated(model, IMAGES[:20], seed, active), *ASKED, n_read=20)
         np.testing.assert_allclose(one.r2, again.r2, atol=1e-5)
         np.testing.assert_array_equal(one.latent, again.latent)
         np.testing.assert_allclose(one.seen, again.seen, atol=1e-3)
@@ -228,55 +201,41 @@ def test_random_axes_are_read_as_a_model_along_them_is(planted, images, factors,
     assert len(found) == 3 and not np.allclose(found[0].r2, found[1].r2, atol=0.01)
 
 
-def test_random_axes_of_latents_that_are_the_factors_have_less_of_each(
-    planted, images, factors, masks
-):
-    found = recover_at_random(Model(masks, np.eye(4)), images, factors, planted, masks, C, n=40)
+def test_random_axes_of_latents_that_are_the_factors_have_less_of_each():
+    found = recover_at_random(Model(np.eye(4)), *ASKED, n=40)
     r2 = np.mean([one.best_r2 for one in found], axis=0)
     # The largest of four squares of a random unit vector in four dimensions: 0.60 on average.
     np.testing.assert_allclose(r2, 0.6, atol=0.12)
     assert np.mean([one.recovered for one in found]) < 0.7
-    nothing = recover_at_random(
-        MARGIN, images, factors, planted, masks, C, np.zeros(5, dtype=bool), n=2
-    )
+    nothing = recover_at_random(MARGIN, *ASKED, np.zeros(5, dtype=bool), n=2)
     assert len(nothing) == 2 and not any(one.best_r2.any() for one in nothing)
 
 
-def test_nonsense_is_refused_by_name(planted, images, factors, masks):
-    model = Model(masks, SCATTERED)
-    codes, four = model.encode(images), np.ones(4, dtype=bool)
-    holed = factors.copy()
+def test_nonsense_is_refused_by_name():
+    model = Model(SCATTERED)
+    codes, four = model.encode(IMAGES), np.ones(4, dtype=bool)
+    holed = KNOWN.copy()
     holed[3, 1] = np.nan
-    few = masks[:5]
+    few = MASKS[:5]
     cases = [
-        (r"codes \(50, 7\) and factors \(49, 4\)", single_latent_r2, codes, factors[1:]),
+        (r"codes \(50, 7\) and factors \(49, 4\)", single_latent_r2, codes, KNOWN[1:]),
         ("not finite", single_latent_r2, codes, holed),
-        (r"factors \(50, 3\) .* 4", recover, model, images, factors[:, :3], planted, masks, C),
-        ("5 roi_masks for 6 planted", recover, model, images, factors, planted, few, C),
-        ("one bool .* of the 7", recover, model, images, factors, planted, masks, C, four),
-        ("5 roi_masks", recover_at_random, model, images, factors, planted, few, C),
+        (r"factors \(50, 3\) .* 4", recover, model, IMAGES, KNOWN[:, :3], PLANTED, MASKS, C),
+        ("5 roi_masks for 6 planted", recover, model, IMAGES, KNOWN, PLANTED, few, C),
+        ("one bool .* of the 7", recover, model, *ASKED, four),
+        ("5 roi_masks", recover_at_random, model, IMAGES, KNOWN, PLANTED, few, C),
     ]
     refused(cases)
 
 
-# ---- the two simulators ----
+# ---- the simulators ----
 
-SIMULATORS = {
-    "anatomical": (simulate, FACTORS, ANATOMICAL.rendered, 3.0),
-    "freeform": (FREEFORM.cohort, FREEFORM_FACTORS, FREEFORM.rendered, 1.7),
-    "smooth": (SMOOTH.cohort, SMOOTH_FACTORS, SMOOTH.rendered, 1.7),
-}
 SECTION = (80, 112)
 
 
-@pytest.fixture(scope="module")
-def atlas():
-    return drawn_atlas().resampled(SECTION)
-
-
-@pytest.mark.parametrize("kind", SIMULATORS)
-def test_a_simulator_decodes_its_factors(kind, atlas):
-    _, names, render, _ = SIMULATORS[kind]
+@pytest.mark.parametrize("simulator", SIMULATORS.values(), ids=SIMULATORS)
+def test_a_simulator_decodes_its_factors(simulator):
+    names, atlas = simulator.factors, drawn_atlas().resampled(SECTION)
     model = PlantedModel.of(names, atlas)
     assert model.names == names and model.atlas is atlas
     z = np.concatenate([np.zeros((1, len(names))), 2 * np.eye(len(names))]).astype(np.float32)
@@ -286,25 +245,4 @@ def test_a_simulator_decodes_its_factors(kind, atlas):
     assert (np.abs(images[1:] - images[0]).max(axis=(1, 2)) > 0.05).all()
     for k, name in enumerate(names):
         alone = pd.DataFrame(0.0, index=[0], columns=list(reversed(names))).assign(**{name: 2.0})
-        np.testing.assert_allclose(images[1 + k], render(alone, atlas)[0], atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", SIMULATORS)
-def test_a_linear_model_that_is_told_the_factors_paints_them_right(kind, atlas):
-    draw, names, _, most = SIMULATORS[kind]
-    cohort = draw(210, atlas, artefact_share=0, seed=0)
-    known, brains = cohort.factors.to_numpy(), cohort.images
-    assert list(cohort.factors) == list(names)
-    told, test = LinearGaussian.fit_to_factors(brains[:150], known[:150]), brains[150:]
-    parts = atlas.regions(0.01)
-    regions = np.concatenate([atlas.roi_masks(parts, side) for side in ("left", "right")])
-    truth = planted_fields(
-        PlantedModel.of(names, atlas), test, regions, np.linspace(-most, most, 9)
-    )
-    c = np.linspace(-7, 7, 15)
-    found = recover(told, test, known[150:], truth, regions, c, n_read=20)
-    np.testing.assert_array_equal(found.latent, range(len(names)))
-    assert found.has_latent.all() and found.best_r2.min() > 0.7
-    assert found.projective_right.all() and np.diag(found.moved).min() > 0.85
-    (turned,) = recover_at_random(told, test, known[150:], truth, regions, c, n_read=5, n=1)
-    assert turned.has_latent.mean() < 0.5
+        np.testing.assert_allclose(images[1 + k], simulator.rendered(alone, atlas)[0], atol=1e-6)

@@ -19,6 +19,14 @@ class Toy:
         return np.tensordot(levels, self.masks.astype(float), 1).astype(np.float32)
 
 
+def bands(shape, edges):
+    """Masks of the rows from each edge to the next."""
+    drawn = np.zeros((len(edges) - 1, *shape), dtype=bool)
+    for mask, top, bottom in zip(drawn, edges, edges[1:], strict=False):
+        mask[top:bottom] = True
+    return drawn
+
+
 def brains_of_regions(masks, n):
     """Brains whose regions are equally bright on average and vary alike and independently."""
     rng, spread = np.random.default_rng(0), np.linspace(-1, 1, n)
