@@ -330,22 +330,12 @@ def test_planted_artefacts_are_found_and_clean_brains_are_kept(cohort, is_train)
     assert share["leak"] >= 0.5  # weak leaks over bright tissue stay hidden
     assert share["none"] <= 0.05
     assert passed(cohort.clean).mean() >= 0.95  # it never sees the truth
+    scores = artefact_scores(cohort.images, is_train, cohort.atlas)
+    found = np.array(["leak", "breakage", "grid"])[scores.argmax(axis=1)]
+    is_found = ~clean & (cohort.metadata["artefact"] != "none").to_numpy()
+    assert (found == cohort.metadata["artefact"])[is_found].mean() > 0.95
     two = (cohort.images, np.arange(300) < 2, cohort.atlas)
     refused([("2 reference brains have no spread.*3 or more", artefact_scores, *two)])
-
-
-def test_each_score_answers_to_its_artefact(cohort, is_train):
-    brain = np.flatnonzero((cohort.metadata["artefact"] == "none").to_numpy() & ~is_train)[0]
-    planted = np.repeat(cohort.clean[brain][None], 4, axis=0)
-    planted[1, 42:52, 48:58] = 1.0
-    planted[2, 42:52, 48:58] = 0.0
-    planted[3, :, ::9] *= 0.5
-    images = np.concatenate([cohort.images, planted])
-    reference = np.concatenate([is_train, np.zeros(4, dtype=bool)])
-    base, *scores = artefact_scores(images, reference, cohort.atlas)[-4:]
-    assert (base < CLEAN_LIMIT).all()
-    assert (np.diag(scores) > CLEAN_LIMIT).all()
-    assert np.argmax(scores, axis=1).tolist() == [0, 1, 2]
 
 
 def test_scores_are_in_robust_deviations_of_the_reference(cohort, is_train):
