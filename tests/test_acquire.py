@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -113,13 +112,7 @@ def test_all_are_kept_with_few_bytes_and_not_fetched_again(server, tmp_path):
     assert 0.8 * ledger.bytes_whole < ledger.bytes_moved < ledger.bytes_whole == whole
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     assert sum(line["bytes"] for line in lines) == ledger.bytes_moved
-    line = next(line for line in lines if line["id"] == "101")
-    archive = zipfile.ZipFile(server._path(ODD))
-    assert line["crc32"] == archive.getinfo("resampled_red.raw").CRC
-    assert (line["plane"], line["channel"], line["url"]) == (286, "red", server.volume_url(ODD))
-    assert np.load(folder / "sections/101.npy").dtype == np.dtype("<u2")
-    sections, metadata = read_acquired(folder)
-    assert (sections.shape, sections.dtype) == ((3, 320, 456), np.uint16)
+    _, metadata = read_acquired(folder)
     expected = ["sex", "strain", "transgenic_line", "injection_volume"]
     assert metadata.columns.tolist() == expected and metadata.index.name == "id"
     server.requests.clear()
@@ -194,27 +187,6 @@ def test_a_service_that_is_down_is_left_alone(server, tmp_path, monkeypatch, cap
     assert run(folder, workers=1).kept == ("303", "101", "202")
 
 
-@pytest.mark.parametrize(
-    ("mark", "at", "change"),
-    [
-        (b"PK\5\6", 18, lambda b: b ^ 0x80),  # where the directory begins
-        (b"PK\1\2", 45, lambda b: 0x7F),  # where the last member begins
-        (b"PK\1\2", 8, lambda b: b | 0x20),  # a flag of patched data
-    ],
-)
-def test_a_damaged_directory_costs_one_brain(server, tmp_path, mark, at, change):
-    path = server.file(ODD)
-    sound = path.read_bytes()
-    where = sound.rindex(mark) + at
-    path.write_bytes(sound[:where] + bytes([change(sound[where])]) + sound[where + 1 :])
-    folder, before = asked_folder(server, tmp_path), server.bytes_sent(ODD)
-    ledger = run(folder)
-    assert {"303", "202"} <= set(ledger.kept)
-    if "101" in ledger.kept:  # the damage was in a channel that is not read
-        check_kept(folder, IDS)
-    assert server.bytes_sent(ODD) - before < 20 * len(sound)
-
-
 # ---- the folder ----
 
 
@@ -260,16 +232,15 @@ def test_experiments_without_address_are_refused(server, tmp_path):
     assert ledger.refused == before.refused == {"101": "brain 101: the service has no volume of it"}
 
 
-def test_a_damaged_section_is_an_error_and_then_fetched_again(server, tmp_path):
+def test_a_damaged_or_lost_section_is_fetched_again(server, tmp_path):
     folder = asked_folder(server, tmp_path)
     refused([("no brain is kept in", read_acquired, folder)])
     run(folder)
     section = folder / "sections/101.npy"
     section.write_bytes(section.read_bytes()[:-1] + b"x")
-    refused([("101.npy is missing or damaged; fetch it again with py", read_acquired, folder)])
     assert run(folder).kept_before == ("303", "202")
     section.unlink()
-    refused([("101.npy is missing", read_acquired, folder)])
+    refused([("101.npy is missing or damaged; fetch it again with py", read_acquired, folder)])
     run(folder)
     check_kept(folder, IDS)
 

@@ -2,9 +2,7 @@
 
 import contextlib
 import io
-import platform
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +20,11 @@ from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.web import FetchError, Meter, StoppedError
 from brainvae_core.models import fit, load_run
 from brainvae_core.prepare import (
-    cohort_content,
-    open_atlas,
     prepare_cohort,
     released_run,
     truth_cohort,
 )
-from brainvae_core.settings import Settings, read_profile
+from brainvae_core.settings import read_profile
 from brainvae_core.study import compared_configs, fitted
 
 ROOT = Path(__file__).parent.parent
@@ -287,52 +283,24 @@ def profile(release, tmp_path_factory):
     return path
 
 
-def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(
-    release, files, sections, tmp_path, capsys
-):
+def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(release, files, sections):
     folder, printed = release
     cohort = open_cohort(folder / "cohort")
     assert np.array_equal(cohort.images, sections)
     (run,) = map(load_run, folder.glob("released_vae-*"))
     assert (run.config.latent_dim, run.config.steps) == (3, 10_000)
     assert np.isfinite(run.history[-1]["explained_variance"])
-    for said in ("60 brains", "nothing is known of the brains", "drawn atlas in the CCF's place"):
-        assert said in printed
-    assert "none is held out for it" in printed and "upside down" not in printed
+    assert "60 brains" in printed and "upside down" not in printed
     assert "WARNING: the model paints these sections worse" in printed  # its weights are random
-    assert cohort.name.endswith(", regions approximate)")
     turned = saved(files[0].with_name("turned.npy"), on_their_side(sections[:, ::-1]))
     told = authors.keep_release(folder.with_name("turned"), str(turned), str(files[1]))
     assert "better upside down" in told
-    given = {"cohort.brains": str(folder.with_name("turned") / "cohort"), "cohort.shape": SHAPE}
-    prepare_cohort(Settings().changed(given | {"places.data": str(tmp_path)}))
-    assert "upside down" in capsys.readouterr().out
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*")}
     for given in (map(str, files), ()):  # without files: nothing is asked for that is there
         told = authors.keep_release(folder, *given)
         assert told.splitlines()[:-1] == printed.splitlines()[:-1]
         assert told.splitlines()[-1] == f"nothing to do: all was in {folder}"
     assert {f: f.stat().st_mtime_ns for f in folder.rglob("*")} == before
-
-
-def test_a_release_that_was_made_anew_is_known_by_content(files, sections, tmp_path):
-    folder, (array, network) = tmp_path / "authors", files
-    given = {"cohort.brains": str(folder), "places.data": str(tmp_path / "data")}
-    p = Settings().changed(given | {"cohort.atlas": str(folder)})
-    whole = p.changed({"cohort.brains": str(folder / "cohort")})
-    other, another = tmp_path / "other", saved(tmp_path / "b.npy", on_their_side(sections[::-1]))
-    other.write_bytes(checkpoint(AuthorsNetwork(3, 3, seed=2)))
-    seen = []
-    for sections_file, model_file in ((array, network), (array, other), (another, other)):
-        left = folder / f".cohort~{platform.node()}~{2**22 + 1}~0"  # by a call that was killed
-        left.mkdir(parents=True)
-        authors.keep_release(folder, str(sections_file), str(model_file))
-        assert {f.name[:8] for f in folder.iterdir()} == {"cohort", "released"}
-        seen.append((cohort_content(p), cohort_content(whole)))
-        assert (cohort_content(p), cohort_content(whole)) == seen[-1]
-        shutil.rmtree(folder)
-    of_both, of_cohort = zip(*seen, strict=True)
-    assert len(set(of_both)) == 3 and of_cohort[0] == of_cohort[1] != of_cohort[2]
 
 
 @pytest.mark.slow
@@ -342,20 +310,14 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
     (run,) = release[0].glob("released_vae-*")
     found = fit(cohort, config, p.places.runs, "cpu")
     assert found.folder == Path(p.places.runs) / run.name
-    assert (found.folder / "weights.safetensors").read_bytes() == (
-        run / "weights.safetensors"
-    ).read_bytes()
-    assert compared_configs(p)["VAE"].kind == "beta_vae"
+    weights = [(at / "weights.safetensors").read_bytes() for at in (found.folder, run)]
+    assert weights[0] == weights[1] and compared_configs(p)["VAE"].kind == "beta_vae"
     of = {}
     for labels, run_of in fitted(p, "evaluated", cohort.resampled(p.evaluation.shape)):
         of.setdefault(labels["model"], []).append(run_of)
     assert [r.folder.name for r in of["β-VAE"]] == [run.name]
     assert [r.config.seed for r in of["β-VAE, fitted here"]] == [0, 1] and "PCA" in of
-    assert open_atlas(p).name == cohort.atlas.name
     assert truth_cohort(p, "planted").atlas.shape == SHAPE
-    of_lab = p.changed({"lab.orientation": "asr", "lab.brains": "brain.nrrd"})
-    assert prepare_cohort(of_lab).fingerprint == cohort.fingerprint
-    assert released_run(p.changed({"cohort.brains": "simulated"})) is None
     own = p.changed({"cohort.brains": str(release[0] / "cohort"), "latent_dim": 4})
     assert prepare_cohort(own).fingerprint == cohort.fingerprint
     assert compared_configs(own)["β-VAE"] == own.model
@@ -368,7 +330,6 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
             ("outlier_limit=3.* leave 6", prepare_cohort, p.changed({"outlier_limit": 3.0})),
             ("atlas=/a/ccf: .* give atlas=", prepare_cohort, p.changed({"atlas": "/a/ccf"})),
             ("orientation=asr: .* leave head", prepare_cohort, p.changed({"orientation": "asr"})),
-            ("read, never fitted", fit, cohort.resampled((20, 28)), config, p.places.runs, "cpu"),
         ]
     )
 
@@ -378,7 +339,7 @@ def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, serve
     larger = tmp_path / "larger"
     larger.write_bytes(checkpoint(AuthorsNetwork(3, 4)))
     other = saved(tmp_path / "other.npy", np.load(array)[::-1])
-    server.faults = ["404", "html", "404"]
+    server.faults = ["404", "html"]
     monkeypatch.setattr(authors, "ADDRESSES", dict.fromkeys(authors.ADDRESSES, server.url))
     links = "the authors' notebook .* links this address; or .* make authors ARRAY=/path/to/norm"
     give = r"; give its path: make authors {}=/path/to/"
@@ -396,7 +357,6 @@ def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, serve
         (["--array", array, "--checkpoint", str(larger)], "are 40 × 56, the network in .* 80 × "),
         (["--checkpoint", network], f"HTTP 404 at .*: the file was moved.*; {links}"),
         (["--checkpoint", network], f"a web page instead of a file came.*; {links}"),
-        (["--array", array, "--checkpoint", server.url], "HTTP 404 .* make authors CHECKPOINT=/"),
         (["--array", array, "--checkpoint", server.url], "not the file that is expected came"),
     ]
     for given, message in cases:

@@ -99,10 +99,6 @@ def blobs(n=4):
     return total, np.stack([0.5 * total, 2 * total], 1), rng.lognormal(size=(n, 7)), names, "Effect"
 
 
-def agreement(n=L):
-    return (np.clip(rng.normal(0.3, 0.3, (n, n)), -1, 1),)
-
-
 def scored(names=MODELS, panels=("six", "all")):
     """Scores of models over sets of regions, and draws of both chances."""
     table = rows({over: {k: estimate(0.6) for k in names} for over in panels}, "over", "model")
@@ -148,6 +144,8 @@ CALLS = {
                           "Found": {"PCA": curve([0.2])}}, "score", "model", "s"), "s", "Strength"),
                    {"references": rows({"Kept": {"copy": 1.0}}, "score", "model"),
                     "ylabels": ["Share", "Rate"]}, [0]),
+    "fig_curves, many": ((rows({k: curve([0.25, 0.5, 1]) for k in [*MODELS, "median"]}, "model",
+                               "s"), "s", "Strength"), {}, [0]),
     "fig_differences": ((rows({"β-VAE − VAE": {"leak": estimate(0.3), "grid": estimate(0.02)},
                                "β-VAE − PCA": {"leak": estimate(-0.5)}}, "model", "kind"), "x"),
                         {}, [0]),
@@ -198,7 +196,7 @@ CALLS = {
     "fig_fields, many": (({LONG: rng.gamma(0.5, 2, (40, 100)), "b": rng.random((40, 8))},
                           [f"region {i}" for i in range(40)], "Shift (SD)"), {}, [0]),
     "fig_against_blobs": (blobs(), {}, [0, 1, 2]),
-    "fig_agreement": (agreement(), {}, [0]),
+    "fig_agreement": ((rng.uniform(-1, 1, (L, L)),), {}, [0]),
     "fig_stability": (fits(), {}, [0]),
     "fig_stability, many": (fits(["VAE", "β-VAE", "β-TCVAE", LONG], 7, 20), {}, [0]),
     "fig_planted": (({"PCA": recovery(2), "β-VAE": recovery()}, FACTORS), {}, []),
@@ -250,10 +248,6 @@ def texts(figure):
             gone |= set(ax.findobj(Text))
     shown = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
     return [t for t in shown if t not in gone]
-
-
-def words(figure):
-    return [t.get_text() for t in texts(figure)]
 
 
 def ticks(axis):

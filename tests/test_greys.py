@@ -76,22 +76,18 @@ def test_a_tiff_is_read_as_it_means(tmp_path, stored, options, meant):
         np.testing.assert_allclose(found[::8, ::8], meant)
 
 
-def test_a_tiff_that_does_not_say_which_is_white_has_black_at_0(tmp_path):
+def test_a_tiff_of_an_unknown_white_or_with_a_smaller_copy_is_read(tmp_path):
     path = written(tmp_path, **BLACK)
-    content = path.read_bytes()
     tag = np.array([262, 3], "<u2").tobytes()
-    assert content.count(tag) == 1
+    assert (content := path.read_bytes()).count(tag) == 1
     path.write_bytes(content.replace(tag, np.array([65_000, 3], "<u2").tobytes()))
     np.testing.assert_array_equal(read_section(path), SECTION)
-
-
-def test_a_smaller_copy_in_a_tiff_is_no_second_image(tmp_path):
     big = RNG.integers(0, 200, (64, 96), dtype=np.uint8)
     for options in ({}, {"subfiletype": 1}):
-        with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        with tifffile.TiffWriter(path) as tiff:
             tiff.write(big, **BLACK)
             tiff.write(big[::4, ::4], **BLACK, **options)
-        np.testing.assert_array_equal(read_section(tmp_path / "a.tif"), big)
+        np.testing.assert_array_equal(read_section(path), big)
 
 
 def test_what_has_no_one_meaning_is_refused_with_its_cause(tmp_path):
@@ -170,13 +166,11 @@ def test_the_range_that_an_nrrd_was_quantised_from_is_brought_back(tmp_path, kin
     np.testing.assert_allclose(found[::8, ::8], meant[10], atol=8 / n * 0.51)
 
 
-def test_an_nrrd_without_a_range_keeps_its_values():
-    assert (
-        nrrd_scaling({}, np.dtype("u1")) == nrrd_scaling({"old min": 0.0}, np.dtype("u1")) == (1, 0)
-    )
+def test_an_nrrd_without_a_range_keeps_its_values_and_an_empty_one_is_refused():
     of = {"oldmin": 0.0, "oldmax": 512.0}
-    assert nrrd_scaling(of, np.dtype("f4")) == (1, 0)
-    assert nrrd_scaling(of, np.dtype("u1")) == (2, 1)
+    kinds = [({}, "u1"), ({"old min": 0.0}, "u1"), (of, "f4"), (of, "u1")]
+    found = [nrrd_scaling(header, np.dtype(kind)) for header, kind in kinds]
+    assert found == [(1, 0), (1, 0), (1, 0), (2, 1)]
     same = {"old min": 3.0, "old max": 3.0}
     refused([("old min 3 and old max 3 are no range", nrrd_scaling, same, np.dtype("u1"))])
 

@@ -237,6 +237,17 @@ def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
     ):
         (tmp_path / name).write_text(text)
         case(f"a pointer to content that was not fetched; run {words}", tmp_path / name)
+    for name in ("a.nii", "a.nii.gz", "a.nrrd", "a.tiff", "a.npy", "a.npz"):
+        for i, (content, words) in enumerate(
+            (
+                (b'{"error": 404}', "it is no .* file: it begins with b'"),
+                (b" <!DOCTYPE html>", "it is a web page; fetch it again"),
+                (b"", "it is empty"),
+            )
+        ):
+            path = tmp_path / f"{i} {name}"
+            path.write_bytes(content)
+            case(f"is no readable section: .*{words}", path)
     several = [brainreg_folder(tmp_path / "group" / name) for name in "ab"][0].parent
     case(r"holds several brains \(a, b\); give one", several)
     (brainreg_folder(tmp_path / "nojson") / "brainreg.json").unlink()
@@ -253,37 +264,12 @@ def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
         read_section(tmp_path / "none.tif")
 
 
-FILES = {name: SOURCES[name] for name in SOURCES if name not in ("brainreg", "a channel")} | {
-    "big tif": lambda folder: save_tiff(folder / "a.tif", bigtiff=True),
-    "OME tif": lambda folder: save_tiff(folder / "a.tif", ome=True),
-    "page after page": lambda folder: save_tiff(folder / "a.tif", metadata=None, rowsperstrip=1),
-    "section.tif": lambda folder: save_tiff(folder / "a.tif", VOLUME[20]),
-    "npy": lambda folder: save_array(folder / "a.npy"),
-    "npz": lambda folder: save_array(folder / "a.npz"),
-}
-
-
-@pytest.mark.parametrize("source", FILES)
-def test_a_damaged_file_is_refused_with_what_it_is(tmp_path, source):
-    path = FILES[source](tmp_path)
-    whole = path.read_bytes()
-    ends = [whole[: int(len(whole) * share)] for share in (0.02, 0.3, 0.5, 0.8)]
-    cases = [(part, "it is damaged, cut off or of|cut off") for part in ends]
-    begins = re.escape(f"it is no {''.join(path.suffixes)} file: it begins with b'")
-    random = np.random.default_rng(0).bytes(3000)
-    cases += [(text, begins) for text in (b'{"error": 404}', bytes(3000), b"\x89PNG", random)]
-    cases += [(b" <!DOCTYPE html>", "it is a web page; fetch it again"), (b"", "it is empty")]
-    for content, words in cases:
-        path.write_bytes(content)
-        refused([(f"{path.name} is no readable section: .*{words}", read_section, path, 500)])
-
-
 # ---- a folder of brains ----
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """Three brains of three kinds, and files that are none."""
+    """Four brains of three kinds, and files that are none."""
     brainreg_folder(tmp_path / "mouse.1")
     save_nifti(tmp_path / "007.nii.gz")
     np.save(tmp_path / "c.npy", VOLUME[20])
@@ -295,33 +281,24 @@ def lab(tmp_path):
     return tmp_path
 
 
-def test_every_brain_of_a_folder_is_read(lab):
+def test_every_brain_of_a_folder_is_read_with_its_row_and_a_bad_one_stops_no_other(lab):
+    (lab / "bad.tif").write_bytes(b"<html>")
+    np.save(lab / "black.npy", np.zeros((320, 456)))
+    rows = ["c,F,21.5", "mouse.1,M,25", "007,M,24", "bad,F,1", "black,F,1", "mapped,M,9", "9,M,1"]
+    (lab / "metadata.csv").write_text("\n".join(["mouse,sex,weight", *rows, ""]))
     sections, metadata, others = read_sections(lab, PLANE)
     assert sections.shape == (4, 320, 456) and sections.dtype == np.float32
-    assert list(metadata.index) == ["007", "c", "mapped", "mouse.1"] and metadata.empty
-    gone = "a link to nothing (nothing.tif); fetch what it names, or mend the link"
+    for section in sections:
+        np.testing.assert_allclose(section, enlarged(VOLUME[20]), rtol=1e-5)
+    assert list(metadata.index) == ["007", "c", "mapped", "mouse.1"]
+    assert metadata.loc["007"].to_dict() == {"sex": "M", "weight": 24.0}
+    assert others.pop("bad").startswith("no readable section: ")
     assert others == {
-        "gone.tif": gone,
+        "black": "it has the one grey value 0 everywhere",
+        "gone.tif": "a link to nothing (nothing.tif); fetch what it names, or mend the link",
         "figures": "a folder without brainreg.json",
         "notes.txt": "of no format that is read",
     }
-    for section in sections:
-        np.testing.assert_allclose(section, enlarged(VOLUME[20]), rtol=1e-5)
-
-
-def test_metadata_is_matched_by_id_and_a_bad_brain_does_not_stop_the_others(lab):
-    (lab / "bad.tif").write_bytes(b"<html>")
-    np.save(lab / "black.npy", np.zeros((320, 456)))
-    shutil.rmtree(lab / "mapped")
-    (lab / "gone.tif").unlink()
-    rows = ["c,F,21.5", "mouse.1,M,25", "007,M,24", "bad,F,1", "black,F,1", "9,M,1"]
-    (lab / "metadata.csv").write_text("\n".join(["mouse,sex,weight", *rows, ""]))
-    sections, metadata, others = read_sections(lab, PLANE)
-    assert metadata.index.tolist() == ["007", "c", "mouse.1"] and len(sections) == 3
-    assert metadata.loc["007"].to_dict() == {"sex": "M", "weight": 24.0}
-    assert metadata.loc["c", "weight"] == 21.5
-    assert others["bad"].startswith("no readable section: ") and len(others) == 4
-    assert others["black"] == "it has the one grey value 0 everywhere"
 
 
 def test_folders_that_give_no_cohort_are_refused(lab, tmp_path_factory):

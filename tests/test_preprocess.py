@@ -1,7 +1,7 @@
 """Raw sections made comparable, outliers, a brain of one's own, and the rule for clean brains."""
 
-import json
 import re
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ from brainvae_core.cohorts.artefacts import (
     artefact_free,
     artefact_scores,
     is_outlier,
-    median_section,
     reference_brains,
 )
 from brainvae_core.cohorts.cohort import LEAST_BRAINS, SET_ASIDE, Cohort, split_of
@@ -160,11 +159,6 @@ def test_ruined_brains_are_flagged_and_do_not_spoil_the_reference(ruined, atlas)
     ordinary = np.isin(np.arange(N), [HALF, MOVED], invert=True)
     reference = ordinary & (found.metadata["split"] == "train").to_numpy()
     assert np.array_equal(reference_brains(found.metadata), reference)
-    # The rule sees brains before clipping, whether pixels are clipped later or not.
-    adjusted = raw * found.metadata["gain"].to_numpy(np.float32)[:, None, None]
-    np.testing.assert_allclose(
-        found.metadata[SCORES], artefact_scores(adjusted, reference, atlas), rtol=1e-4, atol=1e-5
-    )
 
 
 def test_brains_that_are_all_alike_have_no_outlier(atlas):
@@ -179,17 +173,9 @@ def test_brains_that_are_all_alike_have_no_outlier(atlas):
 
 def test_clipping_and_dropping_are_two_switches(ruined, atlas):
     raw, metadata = ruined
-    found = {
-        (clip, drop): made(raw, metadata, atlas, clip_pixels=clip, drop_brains=drop)
-        for clip in (True, False)
-        for drop in (True, False)
-    }
-    split = split_of(metadata.index, 3)
-    kept = found[True, True].preprocessing
-    assert json.loads(json.dumps(kept)) == kept and set(kept["centre"]) == set(SPREAD_FLOOR)
-    for (clip, drop), one in found.items():
-        z = [f"{s}_z" for s in SPREAD_FLOOR] + ["gain", "outlier"]
-        pd.testing.assert_frame_equal(one.metadata[z], found[True, False].metadata[z])
+    split, whites = split_of(metadata.index, 3), {}
+    for clip, drop in product((True, False), repeat=2):
+        one = made(raw, metadata, atlas, clip_pixels=clip, drop_brains=drop)
         aside = one.metadata["split"] == SET_ASIDE
         assert np.flatnonzero(aside).tolist() == ([HALF, MOVED] if drop else [])
         assert one.metadata["split"][~aside].equals(split[~aside].rename("split"))
@@ -197,10 +183,9 @@ def test_clipping_and_dropping_are_two_switches(ruined, atlas):
         ordinary = (one.metadata["split"] == "train").to_numpy() & artefact_free(one)
         touched = (one.images[ordinary] == 1).mean(axis=(1, 2))
         assert (touched.mean() > 2e-4) if clip else (touched.sum() <= 1 / 80 / 112)
-    assert np.array_equal(found[True, True].images, found[True, False].images)
-    assert found[False, False].images[HALF].max() == 1  # the ruined one is the brightest of all
-    whites = {clip: found[clip, True].preprocessing["white"] for clip in (True, False)}
-    assert whites[True] < whites[False] == found[False, False].preprocessing["white"]
+        whites.setdefault(clip, set()).add(one.preprocessing["white"])
+    (clipped,), (whole,) = whites[True], whites[False]
+    assert clipped < whole
 
 
 def test_suspected_artefacts_are_the_highest_score(cohort, atlas):
@@ -211,7 +196,6 @@ def test_suspected_artefacts_are_the_highest_score(cohort, atlas):
     expected = np.where(scores.max(axis=1) < 4, "none", kinds)
     assert found["artefact"].tolist() == expected.tolist()
     unclipped = made(raw, cohort.metadata, atlas, seed=4, clip_pixels=False)
-    assert unclipped.metadata["artefact"].equals(cohort.metadata["artefact"])
     free = reference_brains(found) & (scores < 4).all(axis=1)  # where the brightest pixel may be
     white = (raw.max(axis=(1, 2)) * found["gain"])[free].max()
     assert unclipped.preprocessing["white"] == pytest.approx(white, rel=1e-5)
@@ -271,13 +255,12 @@ def test_what_makes_no_cohort_is_refused_in_a_line(drawn, atlas):
 def test_a_brain_that_is_none_is_refused_and_the_others_go_on(drawn, atlas, words, capsys):
     (raw, metadata, _), spoil = drawn, SPOILT[words]
     rest = [i for i in range(N) if i not in (7, 9)]
-    alone = made(raw[rest], metadata.iloc[rest], atlas)
     sections = [spoil(s) if i in (7, 9) else s for i, s in enumerate(raw)]
     found = made(sections, metadata, atlas, refused={"x": "why"})
     why = found.refused["sim-00007"]
     assert found.refused == {"sim-00007": why, "sim-00009": why, "x": "why"}
-    assert re.search(words, why) and found.fingerprint == alone.fingerprint
-    pd.testing.assert_frame_equal(found.metadata, alone.metadata)
+    assert re.search(words, why)
+    assert found.fingerprint == made(raw[rest], metadata.iloc[rest], atlas).fingerprint
     told = f"2 of 60 brains are refused; the first, 'sim-00007': {why}\n"
     assert capsys.readouterr().out == told
     few = f"^14 different brains are too few.*; 2 were refused, the first 'sim-00007': .*{words}"
@@ -300,12 +283,8 @@ def test_columns_4_to_452_are_kept_and_averaged_in_blocks(atlas):
     scale = 0.2 / by_hand[atlas.brain_mask].mean()
     np.testing.assert_allclose(found, by_hand * scale, rtol=1e-4)
     # In any unit of grey, cropped before, on the cohort's own grid and at full size.
-    dim = comparable_section(section * 1e-4, atlas, greys)
-    np.testing.assert_allclose(dim, found, rtol=1e-5)
-    of_integers = comparable_section(section.astype(np.uint16), atlas, greys)
-    np.testing.assert_allclose(of_integers, found, atol=2e-3)
-    assert np.array_equal(comparable_section(section[:, 4:452], atlas, greys), found)
-    np.testing.assert_allclose(comparable_section(found, atlas, greys), found, rtol=1e-5)
+    for other in (section * 1e-4, section[:, 4:452], found):
+        np.testing.assert_allclose(comparable_section(other, atlas, greys), found, rtol=1e-5)
     assert comparable_section(section, drawn_atlas(), greys).shape == (320, 448)
     section[100:108, 200:208], section[0, 0] = 60_000, -30
     found = comparable_section(section, atlas, Preprocessing(0.4, 1.0))
@@ -325,9 +304,7 @@ def test_copies_of_a_brain_are_named_and_come_to_one_part(drawn, atlas, capsys):
     split, copy_of = found.metadata["split"], found.metadata["copy_of"]
     assert copy_of[:20].isna().all() and copy_of[20:].tolist() == names[:20] * 2
     assert split[:20].tolist() == split[20:40].tolist() == split[40:].tolist()
-    assert split[:20].equals(split_of(pd.Index(names[:20]), 3).rename("split"))
     assert "same pixels, kept in one part of the split: b00 and a00, " in capsys.readouterr().out
-    assert repr(found).endswith("; 40 are copies of another brain")
     assert "copy_of" not in made(*drawn[:2], atlas).metadata
 
 
@@ -353,24 +330,12 @@ def test_planted_artefacts_are_found_and_clean_brains_are_kept(cohort, is_train)
     assert share["leak"] >= 0.5  # weak leaks over bright tissue stay hidden
     assert share["none"] <= 0.05
     assert passed(cohort.clean).mean() >= 0.95  # it never sees the truth
-    expected = np.median(cohort.images[is_train], axis=0)
-    assert np.array_equal(median_section(cohort.images, is_train), expected)
+    scores = artefact_scores(cohort.images, is_train, cohort.atlas)
+    found = np.array(["leak", "breakage", "grid"])[scores.argmax(axis=1)]
+    is_found = ~clean & (cohort.metadata["artefact"] != "none").to_numpy()
+    assert (found == cohort.metadata["artefact"])[is_found].mean() > 0.95
     two = (cohort.images, np.arange(300) < 2, cohort.atlas)
     refused([("2 reference brains have no spread.*3 or more", artefact_scores, *two)])
-
-
-def test_each_score_answers_to_its_artefact(cohort, is_train):
-    brain = np.flatnonzero((cohort.metadata["artefact"] == "none").to_numpy() & ~is_train)[0]
-    planted = np.repeat(cohort.clean[brain][None], 4, axis=0)
-    planted[1, 42:52, 48:58] = 1.0
-    planted[2, 42:52, 48:58] = 0.0
-    planted[3, :, ::9] *= 0.5
-    images = np.concatenate([cohort.images, planted])
-    reference = np.concatenate([is_train, np.zeros(4, dtype=bool)])
-    base, *scores = artefact_scores(images, reference, cohort.atlas)[-4:]
-    assert (base < CLEAN_LIMIT).all()
-    assert (np.diag(scores) > CLEAN_LIMIT).all()
-    assert np.argmax(scores, axis=1).tolist() == [0, 1, 2]
 
 
 def test_scores_are_in_robust_deviations_of_the_reference(cohort, is_train):
@@ -379,9 +344,6 @@ def test_scores_are_in_robust_deviations_of_the_reference(cohort, is_train):
     reference = scores[is_train]
     np.testing.assert_allclose(np.median(reference, axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(1.4826 * np.median(np.abs(reference), axis=0), 1, rtol=1e-6)
-    some = np.concatenate([np.flatnonzero(is_train), np.flatnonzero(~is_train)[:5]])
-    alone = artefact_scores(cohort.images[some], is_train[some], cohort.atlas)
-    np.testing.assert_allclose(alone, scores[some], rtol=1e-3, atol=1e-3)  # of the reference only
 
 
 def test_a_cohort_is_judged_once(ruined, atlas):

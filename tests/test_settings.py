@@ -1,9 +1,7 @@
 """One profile names a whole run: what wins, what is refused, and how its values are read."""
 
-import functools
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 
 from brainvae_core.models import BetaVAEConfig, paper_config
 from brainvae_core.models.config import FAST_STAGES
-from brainvae_core.settings import Settings, full_name, read_profile, read_settings, read_yaml
+from brainvae_core.settings import Settings, read_profile, read_settings, read_yaml
 from brainvae_core.study import STAGES, compared_configs, curve, grid
 
 PROFILES = sorted((Path(__file__).parents[1] / "notebooks" / "params").glob("*.yaml"))
@@ -127,29 +125,9 @@ def test_a_kernel_in_the_projects_root_goes_on_in_the_notebooks_folder(tmp_path,
     assert Path.cwd() == tmp_path / "notebooks" and p == before
     assert (p.cohort.brains, p.cohort.atlas) == ("../my lab", "/a b")
     assert (p.places.data, p.lab.brains) == ("../kept", "$BRAIN/x")
-    assert given(settings="data=kept").places.data == "kept"  # typed in the notebooks' folder
-    for name in ("data", "runs"):
-        place = Path(getattr(read_settings({}, show=False).places, name)).resolve()
-        assert place == tmp_path / name
-
-
-def test_a_notebooks_own_names_are_no_settings():
-    namespace = {
-        "__name__": "__main__", "_dh": [], "_i1": "beta = 4", "In": ["", "beta = 4"], "Out": {},
-        "exit": object(), "quit": object(), "open": open, "np": np, "Path": Path,
-        "get_ipython": functools.partial(print), "read_settings": read_settings, "beta": 4,
-    }  # fmt: skip
-    assert read_settings(namespace, show=False) == DEMO.changed({"model.beta": 4})
 
 
 # ---- names ----
-
-
-def test_a_short_name_is_one_setting_the_models_first():
-    for name in DEMO.flat():
-        assert full_name(name) == name
-    assert full_name("beta") == "model.beta" and full_name("latent_dims") == "grid.latent_dims"
-    assert full_name("seed") == "model.seed" and full_name("steps") == "model.steps"
 
 
 @pytest.mark.promise("an unknown setting is refused with the name it was probably meant to be")
@@ -207,14 +185,6 @@ def test_a_value_of_a_wrong_type_or_range_is_refused_with_an_example():
         ("beta", -1, "model: beta=-1.0 must be finite and not negative"),
     ):
         assert told in error_of(DEMO.changed, {name: value})
-
-
-def test_the_model_is_the_configuration_that_is_fitted():
-    assert isinstance(DEMO.model, BetaVAEConfig)
-    assert replace(DEMO.model, steps=1500, validate_every=250) == BetaVAEConfig()
-    assert {n.partition(".")[2] for n in DEMO.flat() if n.startswith("model.")} == {
-        *BetaVAEConfig.__dataclass_fields__
-    }
 
 
 # ---- the profiles ----

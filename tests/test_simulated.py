@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from refusals import refused
-from scipy.ndimage import binary_dilation, map_coordinates
 
 from brainvae_core.cohorts import (
     FACTORS,
@@ -20,11 +19,9 @@ from brainvae_core.cohorts import (
     simulate,
     simulated,
 )
-from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.freeform import (
     ADDED,
     DISPLACED_MM,
-    TWO_GROUPS,
     added_maps,
     deformation_maps,
     smooth_maps,
@@ -32,7 +29,6 @@ from brainvae_core.cohorts.freeform import (
 from brainvae_core.cohorts.simulated import (
     CHUNK,
     DISPLACEMENT_MM,
-    INJECTED,
     displacement_maps,
     gain_maps,
 )
@@ -162,56 +158,34 @@ def test_factors_are_standard_normal_and_depend_on_the_covariates_they_should():
     assert age.drop(["ventricle_size", "brightness"]).abs().max() < 0.1
 
 
-def test_freeform_factors_have_unit_variance_and_are_not_gaussian():
-    many_free = freeform.FREEFORM.cohort(2000, shape=(40, 56), artefact_share=0, seed=1)
-    factors = many_free.factors
-    assert factors.mean().abs().max() < 4 / np.sqrt(len(factors))
-    assert (factors.std() - 1).abs().max() < 0.04
-    assert factors.abs().max().max() < 2
-    uniform = (factors.abs() < 1).mean().drop(TWO_GROUPS)
-    assert (uniform - 1 / np.sqrt(3)).abs().max() < 0.05
-    groups = factors[TWO_GROUPS]
-    assert (groups.abs() < 0.4).mean() < 0.06 < 0.8 < (groups.abs() > 0.6).mean()
-    assert (groups > 0).mean() == pytest.approx(0.5, abs=0.05)
-    # They depend neither on each other nor on covariates.
-    assert np.abs(factors.corr().to_numpy() - np.eye(8)).max() < 4 / np.sqrt(len(many_free))
-    known = many_free.metadata[["sex", "age_days", "strain", "injection_structure"]]
+@pytest.mark.parametrize(("name", "kurtosis"), [("freeform", (1, 2.5)), ("smooth", (4, 7))])
+def test_other_simulators_factors_are_independent_and_not_gaussian(name, kurtosis):
+    many = SIMULATORS[name].cohort(2000, shape=(40, 56), artefact_share=0, seed=1)
+    factors = many.factors.to_numpy()
+    assert np.abs(factors.mean(axis=0)).max() < 4 / np.sqrt(2000)
+    assert factors.std(axis=0) == pytest.approx(np.ones(factors.shape[1]), abs=0.1)
+    assert kurtosis[0] < (factors**4).mean() < kurtosis[1]  # of a normal distribution: 3
+    assert np.abs(np.corrcoef(factors.T) - np.eye(factors.shape[1])).max() < 0.12
+    known = many.metadata[["sex", "age_days", "strain", "injection_structure"]]
     known = pd.get_dummies(known).astype(float)
-    between = factors.apply(lambda factor: known.corrwith(factor))
-    assert between.abs().max().max() < 4 / np.sqrt(len(many_free))
+    between = many.factors.apply(lambda factor: known.corrwith(factor))
+    assert between.abs().max().max() < 0.12
 
 
-def test_smooth_factors_have_heavy_tails_and_fields_that_fold_nothing(atlas):
-    many = freeform.SMOOTH.cohort(2000, shape=(40, 56), artefact_share=0, seed=1).factors.to_numpy()
-    assert np.abs(many.mean(axis=0)).max() < 4 / np.sqrt(len(many))
-    assert many.std(axis=0) == pytest.approx(np.ones(14), abs=0.1)
-    assert 4 < (many**4).mean() < 7 and np.abs(many).max() == 4  # of a normal distribution: 3
-    assert np.abs(np.corrcoef(many.T) - np.eye(14)).max() < 0.12
+def test_smooth_fields_are_of_their_size_and_fold_nothing(atlas):
     greys, shifts = smooth_maps(atlas)
     assert (*greys, *shifts) == SMOOTH_FACTORS
     inside = np.stack([grey[atlas.brain_mask] for grey in greys.values()])
     assert inside.std(axis=1) == pytest.approx(np.full(7, freeform.FIELD_GREY))
     assert np.abs(inside.mean(axis=1)).max() < 1e-6  # no global brightness
-    assert np.abs(np.corrcoef(inside) - np.eye(7)).max() < 0.5
     moves = np.stack([*shifts.values()])
     furthest = np.hypot(moves[:, 0], moves[:, 1])[:, atlas.brain_mask].max(axis=1)
     assert furthest * 0.1 == pytest.approx(np.full(7, freeform.FIELD_SHIFT_MM))
-    folded = [stretch(np.tensordot(of, moves, 1)).min() for of in many[:200, 7:]]
-    assert min(folded) > 0.2
-    fine_greys, fine_shifts = smooth_maps(drawn_atlas().resampled((160, 224)))
-    for name, u in shifts.items():  # the same in mm at half the pixels
-        np.testing.assert_allclose(block_mean(fine_shifts[name] * 0.05, 2), u * 0.1, atol=3e-3)
-    for name, grey in greys.items():
-        near = np.abs(block_mean(fine_greys[name], 2) - grey)[atlas.brain_mask]
-        assert near.mean() < 0.03 * freeform.FIELD_GREY
+    for u in (*moves, *deformation_maps(atlas).values()):
+        assert min(stretch(3 * u).min(), stretch(-3 * u).min()) > 0.5
 
 
 # ---- where each factor acts ----
-
-
-def warped_area(atlas, mask, displacement):
-    where = np.indices(atlas.shape) - displacement
-    return map_coordinates(mask.astype(float), where, order=1).sum() / mask.sum()
 
 
 def stretch(u):
@@ -228,15 +202,10 @@ def test_every_factor_has_one_map_of_its_size_in_mm(atlas):
     for factor, grey in added.items():
         assert not grey[~atlas.brain_mask].any()
         assert np.abs(grey).max() == pytest.approx(ADDED[factor], rel=0.05)
-    fine = deformation_maps(drawn_atlas().resampled((160, 224)))
+    wanted = DISPLACEMENT_MM | DISPLACED_MM
     for factor, u in {**moves, **deformed}.items():
         furthest = np.hypot(*u)[atlas.brain_mask].max() * atlas.pixel_um / 1000
-        if factor in moves:
-            assert furthest == pytest.approx(DISPLACEMENT_MM[factor], rel=0.2)
-        else:  # the same in mm at half the pixels
-            assert furthest == pytest.approx(DISPLACED_MM[factor])
-            in_mm = block_mean(fine[factor] * 0.05, 2)
-            np.testing.assert_allclose(in_mm, u * 0.1, atol=0.03 * DISPLACED_MM[factor])
+        assert furthest == pytest.approx(wanted[factor], rel=0.2)
 
 
 @pytest.mark.parametrize("factor", [*FACTORS, *FREEFORM_FACTORS])
@@ -262,20 +231,6 @@ def test_brightness_is_a_gain_of_its_region_and_illumination_rises_to_the_right(
     np.testing.assert_allclose(gain, np.linspace(-0.2, 0.2, columns.size), atol=1e-3)
 
 
-def test_a_larger_ventricle_is_a_larger_dark_hole_and_a_thicker_cortex_grows_inwards(atlas):
-    ventricle = atlas.roi_masks(["VS"])[0]
-    around = binary_dilation(ventricle, iterations=3)
-    base = section(atlas)
-    border = (base[ventricle].mean() + base[around & ~ventricle].mean()) / 2
-    dark = [np.sum(section(atlas, ventricle_size=s)[around] < border) for s in (-2.0, 0, 2.0)]
-    assert dark[0] < 0.7 * dark[1] and dark[2] > 1.2 * dark[1]
-    u = 2 * displacement_maps(atlas)["cortical_thickness"]
-    isocortex, thalamus = atlas.roi_masks(["Isocortex", "TH"])
-    assert warped_area(atlas, isocortex, u) > 1.03 > 0.95 > warped_area(atlas, isocortex, -u)
-    assert warped_area(atlas, thalamus, u) == pytest.approx(1, abs=0.002)
-    assert warped_area(atlas, atlas.brain_mask, u) == pytest.approx(1, abs=0.02)
-
-
 @pytest.mark.parametrize(("factor", "axis"), [("brain_width", 0), ("brain_height", 1)])
 def test_a_wider_and_a_higher_brain_have_a_larger_outline(atlas, factor, axis):
     small, base, large = (section(atlas, **{factor: size}) > 0.1 for size in (-2.0, 0, 2.0))
@@ -283,35 +238,6 @@ def test_a_wider_and_a_higher_brain_have_a_larger_outline(atlas, factor, axis):
     extents = [image.any(axis=axis).sum() for image in (small, base, large)]
     assert np.diff(extents) == pytest.approx(grown, abs=2)
     assert len({image.any(axis=1 - axis).sum() for image in (small, base, large)}) == 1
-
-
-@pytest.mark.parametrize("factor", ADDED)
-def test_what_is_added_changes_grey_values_alike_whatever_they_are(atlas, factor):
-    base, grey = section(atlas), added_maps(atlas)[factor]
-    for size in (-1.5, 1.5):
-        changed = section(atlas, **{factor: size})
-        inside = changed > 0  # black stays black
-        np.testing.assert_allclose((changed - base)[inside], size * grey[inside], atol=1e-6)
-
-
-def test_no_deformation_folds_tissue(atlas):
-    maps = deformation_maps(atlas)
-    for factor, size in product(maps, (-3, 3)):
-        assert stretch(size * maps[factor]).min() > 0.5, factor
-    # Uniform factors end at √3.
-    for signs in product((-1, 1), repeat=len(maps)):
-        together = sum(s * np.sqrt(3) * u for s, u in zip(signs, maps.values(), strict=True))
-        assert stretch(together).min() > 0.5, signs
-
-
-def test_tissue_moves_the_way_its_map_says_and_as_far(atlas):
-    low, high = (section(atlas, sag_ventral=size)[:, 50:62].mean(axis=1) for size in (-2.0, 2.0))
-    moved = np.flatnonzero(high > 0.1)[-1] - np.flatnonzero(low > 0.1)[-1]
-    assert moved == pytest.approx(4 * DISPLACED_MM["sag_ventral"] * 1000 / atlas.pixel_um, abs=1)
-    # The third ventricle is the darkest.
-    low, high = (section(atlas, midline_shift=size)[45:65, 50:62] for size in (-2.0, 2.0))
-    moved = high.mean(axis=0).argmin() - low.mean(axis=0).argmin()
-    assert moved == pytest.approx(4 * DISPLACED_MM["midline_shift"] * 1000 / atlas.pixel_um, abs=1)
 
 
 # ---- artefacts in the cohorts ----
@@ -330,7 +256,7 @@ def test_any_share_is_kept_in_equal_numbers(name, share, expected):
 
 
 @each_simulator
-def test_images_are_clean_but_for_their_masked_artefacts_and_leaks_lie_where_injected(name):
+def test_images_are_clean_but_for_their_masked_artefacts(name):
     cohort = SIMULATORS[name].cohort(300, shape=SHAPE, artefact_share=0.2, seed=5)
     change = np.abs(cohort.images - cohort.clean)
     assert np.array_equal(cohort.artefact_masks, change > 0.02)
@@ -338,18 +264,6 @@ def test_images_are_clean_but_for_their_masked_artefacts_and_leaks_lie_where_inj
     assert np.array_equal(cohort.artefact_masks.any(axis=(1, 2)), corrupted)
     assert not change[~corrupted].any()
     assert cohort.metadata["artefact_strength"][corrupted].between(0.4, 1).all()
-    sites = cohort.metadata[["injection_dv_um", "injection_ml_um"]] / cohort.atlas.pixel_um
-    rows, columns = sites.round().astype(int).to_numpy().T
-    for structure in INJECTED:
-        mask = cohort.atlas.roi_masks([structure], side="right")[0]
-        here = (cohort.metadata["injection_structure"] == structure).to_numpy()
-        assert mask[rows[here], columns[here]].all()
-    for i in np.flatnonzero(cohort.metadata["artefact"] == "leak"):
-        added = cohort.images[i] - cohort.clean[i]
-        assert cohort.artefact_masks[i, rows[i], columns[i]] and added.min() >= 0
-        centre = [np.average(axis, weights=added) for axis in np.indices(SHAPE)]
-        away = np.hypot(centre[0] - rows[i], centre[1] - columns[i]) * cohort.atlas.pixel_um
-        assert away < 250
 
 
 # ---- what they refuse ----

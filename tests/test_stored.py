@@ -17,7 +17,7 @@ from brainvae_core.cohorts import Cohort, drawn_atlas, open_cohort, save_blocks,
 from brainvae_core.cohorts import cohort as cohort_module
 from brainvae_core.cohorts.cohort import SPLITS, OnDisk
 from brainvae_core.cohorts.stored import ARRAYS, _read_table, _write_table
-from brainvae_core.models import BetaVAEConfig, PCAConfig, fit
+from brainvae_core.models import BetaVAEConfig, fit
 
 N, SHAPE = 17, (40, 56)
 
@@ -166,20 +166,6 @@ def test_indexing_is_numpys(cohort, saved, which, order):
         OnDisk(open_cohort(saved).images, order)[[0, N]]
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.slow
-def test_a_fit_from_disk_is_the_fit_in_memory(cohort, on_disk, tmp_path):
-    config = BetaVAEConfig(latent_dim=3, steps=6, batch_size=4, validate_every=3)
-    in_memory = fit(cohort, config, tmp_path / "in memory", device="cpu")
-    from_disk = fit(on_disk, config, tmp_path / "from disk", device="cpu")
-    assert from_disk.folder.name == in_memory.folder.name
-    theirs = in_memory.model.tensors()
-    for name, values in from_disk.model.tensors().items():
-        assert np.allclose(values, theirs[name], rtol=1e-4, atol=1e-6), name
-    pca = [fit(c, PCAConfig(2), tmp_path / c.name) for c in (cohort, on_disk._like(name="b"))]
-    assert pca[0].folder.name == pca[1].folder.name and pca[0].history == pca[1].history
-
-
 @pytest.mark.slow
 def test_splitting_resampling_and_fitting_copy_no_whole_cohort(tmp_path, monkeypatch):
     monkeypatch.setattr(cohort_module, "IN_MEMORY", 1_000_000)
@@ -194,6 +180,7 @@ def test_splitting_resampling_and_fitting_copy_no_whole_cohort(tmp_path, monkeyp
     config = BetaVAEConfig(
         latent_dim=2, steps=4, batch_size=8, validate_every=4, initialisation="authors"
     )
+    fit(block, config, tmp_path / "first", device="cpu")  # what it imports is not counted
     tracemalloc.start()
     cohort = open_cohort(path)
     fit(cohort, config, tmp_path / "runs", device="cpu")
@@ -233,25 +220,12 @@ def test_a_cohort_of_a_relative_folder_is_used_from_elsewhere(copy, tmp_path, mo
     assert cohort.clean.shape == cohort.images.shape
 
 
-def test_what_is_read_again_unchanged_is_hashed_once(saved, monkeypatch):
-    disk._remembered.cache_clear()
-    monkeypatch.setattr(disk, "SETTLED_NS", -(10**9))
-    read = []
-    monkeypatch.setattr(disk, "sha256_of", lambda f, real=disk.sha256_of: read.append(f) or real(f))
-    for _ in range(3):
-        assert open_cohort(saved).images.shape == (N, *SHAPE)
-    assert len(read) == len(set(read)) and saved / "images.npy" in read
-
-
-def test_what_is_no_cohort_of_this_format_is_refused_and_none_is_overwritten(cohort, copy):
+def test_what_is_no_cohort_is_refused_and_none_is_overwritten(cohort, copy):
     with pytest.raises(FileNotFoundError, match="no cohort at .*nowhere"):
         open_cohort(copy / "nowhere")
     for write in (cohort.save, lambda path: save_blocks(path, blocks(cohort))):
         with pytest.raises(FileExistsError, match="copy exists; a cohort is never overwritten"):
             write(copy)
-    content = json.loads((copy / "cohort.json").read_text())
-    (copy / "cohort.json").write_text(json.dumps({**content, "format": 2}))
-    refused([(r"copy/cohort\.json has format 2; this library reads 3", open_cohort, copy)])
 
 
 # ---- written at once and block by block ----
@@ -270,14 +244,6 @@ def test_blocks_make_the_cohort_that_was_never_in_memory(cohort, tmp_path):
     path = save_blocks(tmp_path / "deep" / "blocks", blocks(renamed), split_seed=3)
     assert_same(renamed.with_split(3), open_cohort(path))
     assert_same(renamed, open_cohort(save_blocks(tmp_path / "kept", blocks(renamed))))
-
-
-def test_blank_masks_take_no_room(cohort, saved):
-    blank = ~cohort.artefact_masks.any(axis=(1, 2))
-    assert blank.sum() > 10
-    file = saved / "artefact_masks.npy"
-    assert file.stat().st_size - cohort.artefact_masks.nbytes in (64, 128, 256)
-    assert file.stat().st_blocks * 512 <= file.stat().st_size
 
 
 @pytest.mark.promise("what is written appears whole or not at all")

@@ -2,13 +2,10 @@
 
 import contextlib
 import functools
-import gc
 import math
 import re
 import subprocess
 import sys
-import threading
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +26,6 @@ from brainvae_core.models import (
 )
 from brainvae_core.models.config import Schedule, Stage, progress, rate
 from brainvae_core.models.devices import Images, pick_device, pick_precision
-from brainvae_core.models.objectives import sigma_at
 from brainvae_core.models.optimise import INITIALISATIONS
 
 SHAPE = (20, 28)
@@ -74,20 +70,6 @@ def resumed(config, checkpoint, monkeypatch, step):
 # ---- it learns ----
 
 
-@pytest.mark.slow
-def test_the_loss_falls_and_the_latents_come_alive():
-    config = BetaVAEConfig(latent_dim=3, steps=160, validate_every=40, beta=1)
-    model, history, *_ = fit(config, train=sections(256, seed=2))
-    assert [row["step"] for row in history] == [40, 80, 120, 160]
-    assert history[-1]["validation_loss"] < history[0]["validation_loss"]
-    assert history[-1]["explained_variance"] > 0.5
-    assert history[-1]["active_latents"] == 3
-    residual = np.square(model.reconstruct(VALIDATION) - VALIDATION).sum()
-    total = np.square(VALIDATION - VALIDATION.mean(0)).sum()
-    assert history[-1]["explained_variance"] == pytest.approx(1 - residual / total, rel=1e-3)
-    assert model.encode(VALIDATION).std(0).min() > 0.1
-
-
 def test_a_row_says_what_the_docstring_promises():
     history = fit(BetaVAEConfig(**SHORT, beta=2, kl_warmup=0.5)).history
     names = "step height loss reconstruction kl progress sigma validation_loss "
@@ -101,8 +83,12 @@ def test_a_row_says_what_the_docstring_promises():
         assert isinstance(row["active_latents"], int) and 0 <= row["active_latents"] <= 3
         assert row["sigma"] == pytest.approx(math.sqrt(0.2 * 560 / 143_360))
     assert [row["progress"] for row in history] == pytest.approx([4 / 6, 1, 1])
-    steps = [(row["step"], row["height"]) for row in uninterrupted(GROWN).history]
+    grown = uninterrupted(GROWN).history
+    steps = [(row["step"], row["height"]) for row in grown]
     assert steps == [(2, 10), (4, 10), (6, 20), (8, 20), (10, 20)]
+    for row in grown:
+        n_pixels = row["height"] ** 2 * 7 / 5
+        assert row["sigma"] == pytest.approx(math.sqrt(0.2 * n_pixels / 143_360))
 
 
 def test_validation_is_over_every_image():
@@ -117,31 +103,6 @@ def test_validation_is_over_every_image():
 
 
 # ---- it is repeatable ----
-
-
-@pytest.mark.parametrize("n", [1, 2])
-def test_what_a_fit_read_is_let_go_when_it_ends(monkeypatch, n):
-    """At once, not when Python next looks for cycles: it may be a gigabyte."""
-
-    def fitted():
-        configs = [BetaVAEConfig(steps="10x14: 1, 20x28: 1", batch_size=4)] * n
-        training.train_together(configs, sections(8), sections(4), device="cpu")
-
-    fitted()  # what torch imports on the way may hold the frame that first needs it
-    seen = []
-    for kind in (Images, training.Fit):
-
-        def noted(self, *given, made=kind.__init__):
-            seen.append(weakref.ref(self))
-            made(self, *given)
-
-        monkeypatch.setattr(kind, "__init__", noted)
-    gc.disable()
-    try:
-        fitted()
-        assert len(seen) == n + 4 and not any(one() for one in seen)
-    finally:
-        gc.enable()
 
 
 def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
@@ -201,25 +162,6 @@ def test_a_nan_in_a_coarse_stage_ends_its_own_fit_and_the_others_end_as_alone(on
     for found, config in ((first, GROWN), (last, configs[2])):
         assert found.failure is None
         assert_same(fit(config), found)
-
-
-@pytest.mark.slow
-def test_growth_keeps_codes_and_rate_at_the_boundary():
-    config = replace(GROWN, steps="10x14: 60, 20x28: 6", batch_size=16)
-    train, held_out = (Images(part, CPU) for part in (TRAIN, VALIDATION))
-    begun, sides = training.Fit(config, SHAPE, None, CPU), []
-    for shape in ((10, 14), SHAPE):
-        begun.enter(shape, train.at(shape), held_out.at(shape))
-        if shape != SHAPE:
-            begun.run(lambda: None, threading.Event())
-        codes = begun.model.encode(held_out.at(shape).array)
-        sides.append((codes, objectives.validate(begun.model, held_out.at(shape), config)))
-        assert begun.model.log_sigma.item() == pytest.approx(math.log(sigma_at("gaussian", shape)))
-    (coarse, before), (fine, after) = sides
-    np.testing.assert_allclose(fine, coarse, rtol=1e-3, atol=1e-4 * np.abs(coarse).max())
-    assert np.abs(coarse).max() > 0.3 and before["validation_kl"] > 1
-    assert after["validation_kl"] == pytest.approx(before["validation_kl"], rel=1e-4)
-    assert after["explained_variance"] == pytest.approx(before["explained_variance"], abs=0.05)
 
 
 def test_a_checkpoint_is_refused_by_another_configuration(tmp_path, monkeypatch):
@@ -477,16 +419,3 @@ def test_a_streamed_fit_is_the_fit_in_memory(tmp_path, monkeypatch):
     assert_same(fit(config, train=many), fit(config, train=train, validation=validation))
     assert max(train.asked) <= 64  # never the whole of it
     assert train.asked.count(4) == config.n_steps
-
-
-def test_a_step_never_waits_for_the_device(monkeypatch):
-    images = (Images(x, CPU) for x in (TRAIN, VALIDATION))
-    begun = training.Fit(BetaVAEConfig(**SHORT), SHAPE, None, CPU)
-    begun.enter(SHAPE, *images)
-
-    def waits(*_):
-        raise AssertionError("a value was asked for")
-
-    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
-        monkeypatch.setattr(torch.Tensor, name, waits)
-    begun.step()
