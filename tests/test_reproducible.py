@@ -110,13 +110,16 @@ def again(folder: Path) -> dict[str, np.ndarray]:
 
 
 def bits(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file, but for the seconds of fits; of a table, without the commit."""
+    """SHA-256 of every file, but for the seconds of fits and the commit of tables and cohorts."""
     found = {}
     for path in (p for p in folder.rglob("*") if p.is_file() and ".locks" not in p.parts):
         # The seconds stand in history.csv, whose checksum stands in config.json.
         if path.name not in ("history.csv", "config.json", "again.npz"):
             is_table = path.name.endswith(".csv.gz")
             content = results.read_rows(path)[1].encode() if is_table else path.read_bytes()
+            if path.name == "cohort.json":
+                told = json.loads(content) | {"made": None, "sha256": None}
+                content = json.dumps(told).encode()
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
 
