@@ -171,6 +171,8 @@ def test_a_run_and_a_table_say_what_they_were_made_with(here):
     (path,) = (here / "data/tables").iterdir()
     about, _ = results.read_rows(path)
     assert versions <= set(about["made"]) and about["cohort"] and "settings" in about
+    fits = {name.split("-")[0]: of for name, of in about["fits"].items()}
+    assert fits == {"beta_vae": {"seed": 0, "precision": "float32"}, "pca": {}}
 
 
 # ---- on another machine ----

@@ -138,3 +138,22 @@ def test_what_benchmarks_measured_is_read_and_stands_in_their_results():
     assert realism.groupby("of")["n"].unique().map(list).to_dict() == {
         "real brain": [1], "simulated brains": [80],
     }  # fmt: skip
+
+
+def test_a_tables_head_says_its_fits_seeds_and_precision_of_which_one_of_old_says_nothing(
+    p, made, places, tmp_path, nothing_is_fitted
+):
+    about = results._asked(p, "grid")[2]
+    place = results._place(p, about)
+    told = results.read_rows(place)[0]["fits"]
+    assert sorted(of["seed"] for of in told.values() if of) == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert [of["precision"] for of in told.values() if of] == 8 * ["float32"]
+    old = p.changed({"places.data": f"{tmp_path}/data", "places.results": f"{tmp_path}/none"})
+    (own := results._place(old, about)).parent.mkdir(parents=True)
+    results.write_rows(own, results.parsed(results.read_rows(place)[1]), about)  # as of old
+    pd.testing.assert_frame_equal(results.table(old, "grid"), made)
+    results.keep(old, "grid", tmp_path / "kept")
+    assert results.read_rows(tmp_path / "kept/tables/grid.csv.gz")[0]["fits"] == {}
+    results.write_rows(own, made, about | {"fits": [0]})
+    with pytest.raises(ValueError, match=f"{own.name} is damaged .its fits are of another type"):
+        results.table(old, "grid")
