@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core.disk import alone, appearing, made_with, read_sealed, stoppable, whole
+from brainvae_core.disk import alone, appearing, made_with, read_sealed, seal, stoppable, whole
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
@@ -64,6 +64,15 @@ def measured(name: str, folder: Path = MEASURED) -> pd.DataFrame:
     found = pd.read_csv(io.BytesIO(content))
     LOADED[f"table {name}"] = hashlib.sha256(content).hexdigest()
     return found
+
+
+def write_measured(name: str, rows: pd.DataFrame, about: dict, folder: Path = MEASURED) -> None:
+    """Write what a benchmark measured, to five digits, and what it was made with and from."""
+    made, path = {}, folder / SEALED
+    if path.exists():  # of the other tables, which must be whole
+        made = read_sealed(folder, SEALED, FORMAT, "restore it from git").get("made", {})
+    rows.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+    seal(folder, SEALED, {"format": FORMAT, "made": made | {name: about | made_with()}})
 
 
 def keep(p: Settings, name: str, results: str | Path) -> str:

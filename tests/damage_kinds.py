@@ -34,7 +34,7 @@ from brainvae_core.cohorts.fetch import read_metaimage
 from brainvae_core.cohorts.files import content_hashes
 from brainvae_core.cohorts.orientation import VolumeError
 from brainvae_core.cohorts.volumes import in_atlas_space
-from brainvae_core.disk import seal, sha256_of
+from brainvae_core.disk import sha256_of
 from brainvae_core.models import (
     BetaVAEConfig,
     PCAConfig,
@@ -46,7 +46,7 @@ from brainvae_core.models import (
     train_together,
 )
 from brainvae_core.models.training import read_checkpoint
-from brainvae_core.results import FORMAT, SEALED, measured, read_rows, write_rows
+from brainvae_core.results import measured, read_rows, write_measured, write_rows
 from brainvae_core.settings import Settings, read_profile, read_settings
 
 ROOT = Path(__file__).parent.parent
@@ -155,8 +155,8 @@ def read_table(folder):
 
 def make_measured(folder):
     for name in ("training", "realism"):
-        pd.DataFrame({"of": [name, "b"], "value": [0.5, 1.25]}).to_csv(folder / f"{name}.csv")
-    seal(folder, SEALED, {"format": FORMAT})
+        rows = pd.DataFrame({"of": [name, "b"], "value": [0.5, 1.25]})
+        write_measured(name, rows, {"seed": 0}, folder)
 
 
 def read_measured(folder):
