@@ -21,16 +21,15 @@ from scipy.ndimage import distance_transform_edt
 from brainvae_core import figures
 from brainvae_core.cohorts import ccf_atlas, comparable_brains, read_section, simulate
 from brainvae_core.cohorts.atlas import block_mean
-from brainvae_core.disk import seal
 from brainvae_core.metrics import radial_spectrum, section_changes
 from brainvae_core.models import PCAConfig, fit
 from brainvae_core.models.devices import pick_device
 from brainvae_core.prepare import plane_change
-from brainvae_core.results import FORMAT, MEASURED, SEALED
+from brainvae_core.results import write_measured
 from brainvae_core.settings import read_profile
 
 ROOT = Path(__file__).parent.parent
-SHAPE = (160, 224)
+SHAPE, SEED = (160, 224), 0
 BRAIN = "individuals/swcA_stpt_ccf50.tif"
 BANDS, LATENTS, TILE_UM, EDGE_UM = 10, 8, 400, 100
 SAMPLES = ("simulated brains", "real brain")
@@ -76,7 +75,7 @@ def main():
     device, atlas = pick_device(given.device), ccf_atlas(given.data)
     heading("How real the simulator is", device, f"{SHAPE}, {Path(BRAIN).stem}, CCF slice.")
     n = 40 if given.small else given.brains
-    cohort = simulate(n, atlas, artefact_share=0, seed=0).resampled(SHAPE)
+    cohort = simulate(n, atlas, artefact_share=0, seed=SEED).resampled(SHAPE)
     section = read_section(Path(given.data, BRAIN))
     table = pd.DataFrame(index=pd.Index(["swcA"], name="brain"))
     real = comparable_brains([section], table, cohort, name="real").images
@@ -100,8 +99,8 @@ def main():
     told = pd.DataFrame(rows, columns=columns)
     if given.small:
         return
-    told.to_csv(MEASURED / "realism.csv", index=False, float_format="%.5g")
-    seal(MEASURED, SEALED, {"format": FORMAT})
+    made_from = {"cohort": cohort.identity, "seed": SEED, "precision": "float32"}
+    write_measured("realism", told, made_from)
     pair = np.concatenate([test[:1], real])
     made = {f"PCA, L = {LATENTS}": model.reconstruct(pair)}
     titles = ["A simulated brain", "The real brain (swcA)"]

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from brainvae_core.cohorts import Atlas, Cohort, artefact_free, known_factors
-from brainvae_core.disk import appearing, stoppable
+from brainvae_core.disk import appearing, made_with, stoppable
 from brainvae_core.figures.style import grey_limit
 from brainvae_core.metrics import active_latents, linear_recovery, match_latents
 from brainvae_core.models import PCA, OutOfDeviceMemory, fit, run_name
@@ -163,7 +163,9 @@ def explorer_data(p: Settings, cohort: Cohort, models: dict[str, object]) -> dic
     ids, pixels = cohort.metadata.index[shown], np.round(brains * 255)
     data = {
         "format": FORMAT,
+        "made": made_with(),
         "cohort": f"{cohort.name}, {len(cohort)} brains",
+        "identity": cohort.identity,
         "simulated": p.cohort.brains == "simulated",
         "n_test": int(is_test.sum()),
         "shape": list(cohort.atlas.shape),

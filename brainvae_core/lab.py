@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import pandas as pd
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.lab import GAIN
-from brainvae_core.disk import alone, beside, made_with
+from brainvae_core.disk import alone, beside, made_with, read_sealed, seal
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
 
@@ -203,12 +204,15 @@ def brain_table(
 # ---- what is kept ----
 
 ABOUT = "report.json"  # in a report's folder: of which brains it is, and what was asked
+FORMAT, SEALED = 1, ("format", "files", "sha256")  # which reports of old have not
+ANEW = "a report of these brains is written anew beside it"
 
 
 def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = None) -> Path:
     """Write tables, pictures and arrays of a report to a folder, which appears when all are there.
 
-    Beside them stands with which versions they were made, and from what: a cohort, a model.
+    Beside them, and in the pictures, stands with which versions they were made, and from what: a
+    cohort, a model.
 
     The folder has the ``name``, with a number where there is a report of other brains under it. Of
     files, by their name, are DataFrames, Figures or mappings of arrays written; what is None is
@@ -222,15 +226,40 @@ def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = 
     with writing_report(reports, name) as own:
         new = own / name
         new.mkdir()
-        Path(new, ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
         for file, content in files.items():
             if isinstance(content, pd.DataFrame):
                 content.to_csv(new / file, index=not isinstance(content.index, pd.RangeIndex))
             elif isinstance(content, Mapping):
                 np.savez_compressed(new / file, **content)
             elif content is not None:
-                content.savefig(new / file)
+                is_png = file.endswith(".png")  # which takes any words
+                told = {"Description": json.dumps(about)} if is_png else None
+                content.savefig(new / file, metadata=told)
+        seal(new, ABOUT, {"format": FORMAT} | about)
         return take_place(new, reports)
+
+
+def add_page(folder: Path, page: str) -> None:
+    """Put ``report.html`` into a report's folder, whose checksums are then of that too."""
+    about = read_report(folder)
+    Path(folder, "report.html").write_text(page, encoding="utf-8")
+    seal(folder, ABOUT, {"format": FORMAT} | {n: about[n] for n in about if n not in SEALED})
+
+
+def read_report(folder: Path) -> dict:
+    """What a report's folder says of itself, once every file of it is what was written.
+
+    Of a report of old, which has no checksums, it is what is there. Damage is a ValueError that
+    names the file.
+    """
+    path = Path(folder, ABOUT)
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if not about.keys() & {*SEALED}:
+            return about
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {ANEW}") from error
+    return read_sealed(folder, ABOUT, FORMAT, ANEW)
 
 
 @contextmanager
@@ -273,9 +302,12 @@ def _put_back(earlier, folder):
 
 
 def _reported(folder):
-    """Of which brains a report is, and what was asked; None of what is no report."""
-    try:
-        about = json.loads(Path(folder, ABOUT).read_text(encoding="utf-8"))
-        return {name: about.get(name) for name in ("brains", "group", "covariates", "profile")}
-    except (OSError, ValueError, AttributeError):
+    """Of which brains a report is, and what was asked; None of what is no report or damaged."""
+    if not Path(folder, ABOUT).exists():
         return None
+    try:
+        about = read_report(folder)
+    except ValueError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return None
+    return {name: about.get(name) for name in ("brains", "group", "covariates", "profile")}

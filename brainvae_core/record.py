@@ -14,7 +14,7 @@ import pandas as pd
 
 from brainvae_core.disk import made_with
 from brainvae_core.metrics import Estimate, verdict
-from brainvae_core.models.runs import LOADED
+from brainvae_core.models.runs import LOADED, PRECISION
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.settings import Settings
 
@@ -131,6 +131,7 @@ class Stamp:
             "cells": cells_hash(cells),
             "cohort": cohort[:12],
             "runs": {name: digest[:12] for name, digest in sorted(runs.items())},
+            "precision": {name: PRECISION[name] for name in sorted(runs) if name in PRECISION},
             "made": made_with(),
         }
 

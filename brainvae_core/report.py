@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
 from brainvae_core.disk import stoppable
-from brainvae_core.lab import take_place, writing_report
+from brainvae_core.lab import add_page, take_place, writing_report
 from brainvae_core.settings import read_profile
 
 PROJECT = Path(__file__).parents[1]
@@ -71,8 +71,7 @@ def main(arguments=None) -> int:
             given_to = [Path(own, f"{name}.ipynb") for name in ("chapter", "report")]
             notebook = papermill.execute_notebook(*given_to, told, cwd=CHAPTER.parent)
             (new,) = (entry for entry in own.iterdir() if entry.is_dir())
-            page = page_of(notebook, new.name, gone)
-            Path(new, "report.html").write_text(page, encoding="utf-8")
+            add_page(new, page_of(notebook, new.name, gone))
             out = take_place(new, reports)
     except papermill.PapermillExecutionError as error:
         kind = "" if error.ename in ("ValueError", "FileNotFoundError") else f"{error.ename}: "

@@ -2,7 +2,7 @@
 
 ``python -m brainvae_core.results full`` scores the fits of a profile that are there, fits nothing,
 and keeps the rows in ``results/full/tables``. A table's file is gzipped CSV below one line of JSON:
-of which cohort and settings it is, and the checksum of the rest.
+of which cohort, settings and fits it is, and the checksum of the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core.disk import alone, appearing, made_with, read_sealed, stoppable, whole
+from brainvae_core.disk import alone, appearing, made_with, read_sealed, seal, stoppable, whole
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
@@ -38,11 +38,11 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     """
     of, cohort, about = _asked(p, name)
     wanted = labelled(p, of.stage, cohort)
-    rows = _known(p, about)
+    rows, _ = _known(p, about)
     missing, place = _missing(wanted, cohort, rows), _place(p, about)
     if missing:
         fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together)
-        rows = _scored(p, name, cohort, about, fits)
+        rows, _ = _scored(p, name, cohort, about, fits)
     elif place.exists() and not whole(place):
         with alone(place):  # takes away what a kill left; nobody is waited for
             pass
@@ -66,19 +66,29 @@ def measured(name: str, folder: Path = MEASURED) -> pd.DataFrame:
     return found
 
 
+def write_measured(name: str, rows: pd.DataFrame, about: dict, folder: Path = MEASURED) -> None:
+    """Write what a benchmark measured, to five digits, and what it was made with and from."""
+    made, path = {}, folder / SEALED
+    if path.exists():  # of the other tables, which must be whole
+        made = read_sealed(folder, SEALED, FORMAT, "restore it from git").get("made", {})
+    rows.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+    seal(folder, SEALED, {"format": FORMAT, "made": made | {name: about | made_with()}})
+
+
 def keep(p: Settings, name: str, results: str | Path) -> str:
     """Score the fits of a table that are there, and keep all its rows; says how many fits."""
     of, cohort, about = _asked(p, name)
     wanted = labelled(p, of.stage, cohort)
-    rows = _known(p, about)
+    rows, of_fits = _known(p, about)
     missing = _missing(wanted, cohort, rows)
     runs = {c: Path(p.places.runs, run_name(c, cohort.fingerprint)) for c in missing}
     there = [c for c, run in runs.items() if (run / "weights.safetensors").exists()]
     if there:
         fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
-        rows = _scored(p, name, cohort, about, fits)
+        rows, of_fits = _scored(p, name, cohort, about, fits)
     if rows:
-        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(rows), about)
+        told = about | {"fits": of_fits}
+        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(rows), told)
     n = len({_key(config, cohort) for _, config in wanted})
     return f"{name}: {len(rows)} fits, of {n} of the profile {n - len(missing) + len(there)}"
 
@@ -102,19 +112,22 @@ def _missing(wanted, cohort, rows) -> list:
     return list(dict.fromkeys(c for _, c in wanted if _key(c, cohort) not in rows))
 
 
-def _scored(p, name, cohort, about, fits) -> dict[str, pd.DataFrame]:
-    """All rows with those of some fits, kept after each: an interrupted table goes on."""
+def _scored(p, name, cohort, about, fits) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
+    """As `_known`, with some fits more, kept after each: an interrupted table goes on."""
     place, rows_of = _place(p, about), None
     with alone(place, f"waiting for another process that scores {name}"):
-        rows = _known(p, about)  # of which another process may have scored some
+        rows, of_fits = _known(p, about)  # of which another process may have scored some
         for run in progress_bar(iterable=fits, desc=f"scores, {name}", unit="fit"):
             if (key := _key(run.config, cohort)) not in rows:
                 rows_of = rows_of or TABLES[name].made(p, cohort)
                 found = rows_of(run)
                 found["value"] = [float(f"{value:.6g}") for value in found["value"]]
                 rows[key] = parsed(_text(found))
-                write_rows(place, _joined(rows), about)
-    return rows
+                seed, precision = getattr(run.config, "seed", None), run.made.get("precision")
+                told = {"seed": seed, "precision": precision}
+                of_fits[key] = {n: value for n, value in told.items() if value is not None}
+                write_rows(place, _joined(rows), about | {"fits": of_fits})
+    return rows, of_fits
 
 
 def _place(p, about) -> Path:
@@ -123,9 +136,9 @@ def _place(p, about) -> Path:
     return Path(p.places.data) / "tables" / f"{about['table']}-{digest[:8]}.csv.gz"
 
 
-def _known(p, about) -> dict[str, pd.DataFrame]:
-    """Rows by the fit, of what comes with the project and of one's own."""
-    rows = {}
+def _known(p, about) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
+    """Rows by the fit, of what comes with the project and of one's own; and its seed, precision."""
+    rows, of_fits = {}, {}
     kept = sorted(Path(p.places.results).glob(f"*/tables/{about['table']}.csv.gz"))
     for path in (_place(p, about), *kept):
         if path.exists():
@@ -133,7 +146,8 @@ def _known(p, about) -> dict[str, pd.DataFrame]:
             if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
                 parts = parsed(text).groupby("fit", sort=False)
                 rows |= {key: of.drop(columns="fit").dropna(axis=1, how="all") for key, of in parts}
-    return rows
+                of_fits |= told.get("fits", {})  # none in tables of old
+    return rows, of_fits
 
 
 def read_rows(path) -> tuple[dict, str]:
@@ -145,6 +159,8 @@ def read_rows(path) -> tuple[dict, str]:
             raise ValueError(f"it has format {told['format']}; this library reads {FORMAT}")
         if told["sha256"] != hashlib.sha256(text.encode()).hexdigest():
             raise ValueError("its rows are not those that were written")
+        if not isinstance(told.get("fits", {}), dict):
+            raise ValueError("its fits are of another type")
     except Exception as error:  # of gzip, zlib, JSON
         said = f"{path} is damaged ({str(error) or type(error).__name__}); restore it from git"
         raise ValueError(f"{said}, or delete it to have it made anew") from None

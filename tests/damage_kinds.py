@@ -16,6 +16,7 @@ from test_exchanged import packed
 from test_own import VOLUME, brainreg_folder, save_array, save_nifti, save_nrrd, save_tiff
 from test_volumes import metaimage
 
+from brainvae_core import lab
 from brainvae_core.cohorts import (
     allen,
     ccf_atlas,
@@ -33,7 +34,7 @@ from brainvae_core.cohorts.fetch import read_metaimage
 from brainvae_core.cohorts.files import content_hashes
 from brainvae_core.cohorts.orientation import VolumeError
 from brainvae_core.cohorts.volumes import in_atlas_space
-from brainvae_core.disk import seal, sha256_of
+from brainvae_core.disk import sha256_of
 from brainvae_core.models import (
     BetaVAEConfig,
     PCAConfig,
@@ -45,8 +46,8 @@ from brainvae_core.models import (
     train_together,
 )
 from brainvae_core.models.training import read_checkpoint
-from brainvae_core.results import FORMAT, SEALED, measured, read_rows, write_rows
-from brainvae_core.settings import read_profile, read_settings
+from brainvae_core.results import measured, read_rows, write_measured, write_rows
+from brainvae_core.settings import Settings, read_profile, read_settings
 
 ROOT = Path(__file__).parent.parent
 CONFIG = BetaVAEConfig(latent_dim=2, steps=2, batch_size=4, validate_every=1, precision="float32")
@@ -154,8 +155,8 @@ def read_table(folder):
 
 def make_measured(folder):
     for name in ("training", "realism"):
-        pd.DataFrame({"of": [name, "b"], "value": [0.5, 1.25]}).to_csv(folder / f"{name}.csv")
-    seal(folder, SEALED, {"format": FORMAT})
+        rows = pd.DataFrame({"of": [name, "b"], "value": [0.5, 1.25]})
+        write_measured(name, rows, {"seed": 0}, folder)
 
 
 def read_measured(folder):
@@ -194,6 +195,13 @@ def read_hashes(folder):
     return content_hashes([ROOT / "README.md", ROOT / "LICENSE"], folder / ".hashes.json")
 
 
+def make_report(folder):
+    p = Settings().changed({"reports": f"{folder}", "lab.brains": "/a/lab"})
+    table = pd.DataFrame({"overall": [0.5, 1.25]}, pd.Index(["a", "b"], name="brain"))
+    report = lab.keep(p, "lab", {"brains.csv": table, "cleaned.npz": {"a": np.eye(2)}})
+    lab.add_page(report, "<html></html>")
+
+
 def one(write, name):
     """A kind of a single file."""
     return lambda folder: write(folder / name)
@@ -228,6 +236,7 @@ KINDS = {
     "kept runs": (make_kept, read_kept, False),
     "table of scores": (make_table, read_table, False),
     "measured tables": (make_measured, read_measured, False),
+    "report": (make_report, lambda folder: lab.read_report(folder / "lab"), False),
     "acquisition": (make_acquired, read_acquisition, False),
     "acquired atlas": (make_atlas, lambda folder: ccf_atlas(folder, 1), False),
     "hashes": (read_hashes, read_hashes, False),

@@ -15,6 +15,7 @@ from torch import nn
 
 from brainvae_core import explorer
 from brainvae_core.cohorts import artefact_free, drawn_atlas, simulate
+from brainvae_core.disk import made_with
 from brainvae_core.explorer import (
     Arrays,
     explorer_data,
@@ -167,7 +168,8 @@ def test_brains_are_held_out_artefacts_are_said_and_the_typical_one_is_the_media
     np.testing.assert_allclose(
         shown["typical"], np.median(model.encode(images[rows]), 0), atol=6e-4
     )
-    assert data["n_test"] == rows.sum()
+    assert data["n_test"] == rows.sum() and data["made"] == made_with()
+    assert data["identity"] == cohort.resampled((40, 56)).identity
 
 
 # ---- the page ----

@@ -1,5 +1,6 @@
 """The demo profile's fitted models: what they reach, and that the notebooks depend on them."""
 
+import base64
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from brainvae_core import results
+from brainvae_core.explorer import GLOBAL, explorer_data, shown_models
 from brainvae_core.metrics import active_latents, explained_variance, linear_recovery
 from brainvae_core.models import load_run, run_name, save_run
 from brainvae_core.models.runs import KINDS
@@ -79,6 +81,37 @@ def test_kept_scores_are_what_the_kept_model_gives_here(monkeypatch):
     kept = kept[(kept["model"] == "β-VAE") & (kept["seed"] == config.seed)]
     assert kept["score"].tolist() == anew["score"].tolist() and len(kept) > 1000
     np.testing.assert_allclose(kept["value"], anew["value"], atol=1e-3)
+
+
+def test_the_kept_explorer_is_what_the_kept_models_give_here(monkeypatch):
+    monkeypatch.chdir(ROOT / "notebooks")
+    p = read_profile("full")
+    cohort = prepare_cohort(p)
+    anew = json.loads(json.dumps(explorer_data(p, cohort, shown_models(p, cohort))))
+    script = (ROOT / "results/full/explorer_data.js").read_text(encoding="utf-8")
+    kept = json.loads(script.removeprefix(f"window.{GLOBAL} = ").removesuffix(";\n"))
+    assert kept.pop("fit") and anew.pop("fit")  # a hash of the arrays
+    kept.pop("made", None)  # the kept one may be from before these were told
+    assert anew.pop("made") and anew.pop("identity") == kept.pop("identity", cohort.identity)
+    arrays = [[*map(unpacked, of.pop("arrays"))] for of in (kept, anew)]
+    for one, other in zip(*arrays, strict=True):  # a step of a component, a rounding of a weight
+        assert one.shape == other.shape and np.abs(one - other).max() <= 1e-3 + (one.dtype == int)
+    for one, other in zip(leaves(kept), leaves(anew), strict=True):
+        assert one == (other if isinstance(one, str | bool) else pytest.approx(other, abs=5e-3))
+
+
+def unpacked(text):
+    """An array of the explorer's page; integers are int, floats are float."""
+    kind, raw = text.split(":")
+    values = np.frombuffer(base64.b64decode(raw), f"<{kind}")
+    return values.astype(float if kind[0] == "f" else int)
+
+
+def leaves(told):
+    """Every name and value of nested data, in order."""
+    if isinstance(told, dict):
+        return [leaf for k in sorted(told) for leaf in (k, *leaves(told[k]))]
+    return [leaf for part in told for leaf in leaves(part)] if isinstance(told, list) else [told]
 
 
 @pytest.mark.promise("no stale chapter and no two cohorts make a book")

@@ -2,8 +2,12 @@
 
 import json
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,3 +124,39 @@ def test_the_projects_own_are_whole_and_small():
         about = json.loads((folder.parents[1] / "cohort.json").read_text())
         assert len(about["sha256"]) == 64
     assert sum(f.stat().st_size for f in RESULTS.rglob("*") if f.is_file()) < 40e6
+
+
+def test_two_that_keep_the_same_run_leave_what_one_leaves(cohort, run, results, tmp_path):
+    meet = Barrier(2)
+
+    class Both:
+        """A model that is asked, for the first time, once two processes are at it."""
+
+        def __getattr__(self, name):
+            if name == "tensors":
+                meet.wait(60)
+            return getattr(run.model, name)
+
+    folder = tmp_path / "both"
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(keep_runs, cohort, [replace(run, model=Both())], folder) for _ in "12"]
+        assert [done.result(60) for done in both] == [None, None]
+    one, found = (
+        {f.relative_to(of): f.read_bytes() for f in of.rglob("*") if f.is_file()}
+        for of in (results / "own", folder)
+    )
+    assert one == found
+    (folder / ".cohort.json.lock").touch()  # a kill left it
+    keep_runs(cohort, [run], folder)
+    assert not list(folder.rglob(".*"))
+
+
+def test_runs_of_a_cohort_that_came_first_are_not_mixed_with_anothers(cohort, run, tmp_path):
+    other, folder = simulate(24, shape=(40, 56), seed=1), tmp_path / "own"
+    model = SimpleNamespace(
+        tensors=lambda: keep_runs(other, [run], folder) or run.model.tensors(),
+        encode=run.model.encode,
+        decode=run.model.decode,
+    )
+    told = r"keeps runs of cohort .* and not of"
+    refused([(told, keep_runs, cohort, [replace(run, model=model)], folder)])

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from lab_folder import write_lab
+from PIL import Image
+from refusals import refused
 
 from brainvae_core import lab
 from brainvae_core.cohorts import comparable_brains, simulate, suitability
@@ -100,6 +102,9 @@ def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path):
     about = json.loads((folder / lab.ABOUT).read_text())
     assert about["brains"] == "/a/my lab" and about["made_from"] == {"cohort": "0a1b"}
     assert about["made"] == made_with()
+    with Image.open(folder / "b.png") as picture:
+        told = json.loads(picture.text["Description"])
+    assert told == {name: about[name] for name in told} and {"brains", "made"} <= told.keys()
     with pytest.raises(AttributeError):
         lab.keep(p, "my lab", broken)
     assert {f.name for f in folder.iterdir()} == {"a.csv", "z.npz", "b.png", lab.ABOUT}
@@ -149,3 +154,30 @@ def test_what_a_kill_between_two_folders_left_is_put_back_under_its_own_name_alo
         (reports / name).mkdir(parents=True)
     folder = lab.keep(p, "mice", {})
     assert {path.name for path in reports.iterdir()} == {"mice", "mice-3", folder.name} | others
+
+
+@pytest.mark.parametrize("file", ["brains.csv", lab.ABOUT])
+def test_a_damaged_report_is_told_in_a_line_and_stays_beside_the_new_one(tmp_path, capsys, file):
+    p, files = settings(tmp_path), {"brains.csv": pd.DataFrame({"x": range(3)})}
+    folder = lab.keep(p, "my lab", files)
+    lab.add_page(folder, "<p>1</p>")
+    assert lab.read_report(folder)["files"].keys() == {"brains.csv", "report.html"}
+    content = bytearray(Path(folder, file).read_bytes())
+    content[len(content) // 2] ^= 1
+    Path(folder, file).write_bytes(content)
+    for page in (lab.read_report, lambda folder: lab.add_page(folder, "<p>2</p>")):
+        refused([(f"my lab/{file} is damaged.*is written anew beside it", page, folder)])
+    assert lab.keep(p, "my lab", files) == tmp_path / "reports/my lab-2"
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"warning: {folder / file} is damaged")
+    assert Path(folder, file).read_bytes() == content
+
+
+def test_a_report_of_old_is_known_without_checksums(tmp_path, capsys):
+    p, files = settings(tmp_path), {"brains.csv": pd.DataFrame({"x": range(3)})}
+    folder = lab.keep(p, "my lab", files)
+    about = json.loads(Path(folder, lab.ABOUT).read_text())
+    old = {name: about[name] for name in about.keys() - {"format", "files", "sha256"}}
+    Path(folder, lab.ABOUT).write_text(json.dumps(old))
+    assert lab.keep(p, "my lab", files) == folder and "files" in lab.read_report(folder)
+    assert capsys.readouterr().err == ""

@@ -12,7 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
-from chapters import disagreement, quoted_of, record_of, stamp_of, why_stale
+from chapters import disagreement, quoted_of, read_notebook, record_of, stamp_of, why_stale
 from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
@@ -139,6 +139,9 @@ def test_a_chapter_that_was_just_executed_is_fresh_and_says_what_it_read(execute
     assert name.startswith("beta_vae-L8-beta2-seed0-")
     assert len(weights) == len(found["cohort"]) == len(found["cells"]) == 12
     assert found["made"]["brainvae"] == __version__ and "torch" in found["made"]
+    assert ("commit" in found["made"]) == (ROOT / ".git").exists()
+    assert found["settings"]["model.precision"] == "auto"
+    assert found["precision"] in ({name: "float32"}, {name: "bfloat16"})
     shown = "".join(executed["cells"][-1]["outputs"][-1]["data"]["text/plain"])
     told = f"Made with profile own on cohort {found['cohort']}; read: 1 fitted models and 0 tables"
     assert shown == told
@@ -194,6 +197,14 @@ def with_stamp(notebook, **content):
     other = copy.deepcopy(notebook)
     other["cells"][-1]["outputs"][-1]["metadata"][STAMP] |= content
     return other
+
+
+@pytest.mark.slow
+def test_a_stamp_of_old_says_no_precision_and_is_read_and_fresh(tmp_path, executed):
+    old, path = copy.deepcopy(executed), tmp_path / "01.ipynb"
+    del stamp_of(old)["precision"]
+    path.write_text(json.dumps(old))
+    assert why_stale(read_notebook(path)) == disagreement({"01": old, "02": executed}) == ""
 
 
 @pytest.mark.promise("no stale chapter and no two cohorts make a book")

@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from lab_folder import write_lab
 from nbclient.exceptions import DeadKernelError
 
-from brainvae_core import report
+from brainvae_core import lab, report
 from brainvae_core.cohorts import simulate_groups
 
 PROFILE = """\
@@ -100,6 +100,7 @@ def test_a_page_tells_nothing_of_the_example_or_of_an_earlier_report(tmp_path, m
     (out / "report.json").write_text(json.dumps(asked))
     assert report.main(["lab", "--profile", "tiny.yaml"]) == 0
     assert {p.name for p in out.iterdir()} == {"brains.csv", "report.html", "report.json"}
+    assert {"brains.csv", "report.html"} == {*lab.read_report(out)["files"]}
     assert given["profile"] == str(tmp_path / "tiny.yaml")  # the chapter runs elsewhere
     page = (out / "report.html").read_text()
     for words in ("Answer.", "Where no folder is given", "Your own model"):

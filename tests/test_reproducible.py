@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from small_brains import sections
 
 from brainvae_core import figures, metrics, results
 from brainvae_core.cohorts import SIMULATORS, open_cohort, simulate
@@ -27,6 +28,8 @@ from brainvae_core.models import (
     load_run,
     train_together,
 )
+from brainvae_core.models.devices import Images
+from brainvae_core.models.training import Fit
 from brainvae_core.settings import Settings
 
 SIMULATED = ("planted", "freeform")
@@ -110,13 +113,16 @@ def again(folder: Path) -> dict[str, np.ndarray]:
 
 
 def bits(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file, but for the seconds of fits; of a table, without the commit."""
+    """SHA-256 of every file, but for the seconds of fits and the commit of tables and cohorts."""
     found = {}
     for path in (p for p in folder.rglob("*") if p.is_file() and ".locks" not in p.parts):
         # The seconds stand in history.csv, whose checksum stands in config.json.
         if path.name not in ("history.csv", "config.json", "again.npz"):
             is_table = path.name.endswith(".csv.gz")
             content = results.read_rows(path)[1].encode() if is_table else path.read_bytes()
+            if path.name == "cohort.json":
+                told = json.loads(content) | {"made": None, "sha256": None}
+                content = json.dumps(told).encode()
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
 
@@ -168,6 +174,8 @@ def test_a_run_and_a_table_say_what_they_were_made_with(here):
     (path,) = (here / "data/tables").iterdir()
     about, _ = results.read_rows(path)
     assert versions <= set(about["made"]) and about["cohort"] and "settings" in about
+    fits = {name.split("-")[0]: of for name, of in about["fits"].items()}
+    assert fits == {"beta_vae": {"seed": 0, "precision": "float32"}, "pca": {}}
 
 
 # ---- on another machine ----
@@ -197,6 +205,21 @@ def explained(precision="float32", shape=(20, 28)) -> float:
 def test_a_fit_elsewhere_explains_as_much(environment, tmp_path):
     there = elsewhere(tmp_path / "there", "explained", **environment)
     assert float((there / "explained").read_text()) == pytest.approx(explained(), abs=0.03)
+
+
+def test_layers_in_bfloat16_answer_as_those_in_float32():
+    """As training has both, of the fewest pixels; book/limits.md states what is measured."""
+    images, cpu = sections(64, shape=(10, 14)), torch.device("cpu")
+    for seed in range(3):
+        config = BetaVAEConfig(latent_dim=3, steps=1, seed=seed, precision="bfloat16")
+        begun = Fit(config, (10, 14), None, cpu)
+        begun.enter((10, 14), Images(images, cpu), Images(images[:16], cpu))
+        assert begun.made["precision"] == "bfloat16"
+        assert begun.working.encoder[0].weight.dtype == torch.bfloat16
+        wanted, found = begun.model.encode(images), begun.working.encode(images)
+        assert 0 < np.abs(found - wanted).max() < 0.1 * wanted.std()
+        wanted, found = begun.model.reconstruct(images), begun.working.reconstruct(images)
+        assert 0 < np.abs(found - wanted).max() < 0.005
 
 
 @pytest.mark.nightly

@@ -228,6 +228,13 @@ def test_what_is_no_cohort_is_refused_and_none_is_overwritten(cohort, copy):
             write(copy)
 
 
+def test_a_cohort_says_what_it_was_made_with_and_one_that_does_not_is_read(cohort, copy):
+    told = json.loads((copy / "cohort.json").read_text())
+    assert told.pop("made") == disk.made_with()
+    disk.seal(copy, "cohort.json", {k: v for k, v in told.items() if k != "sha256"})
+    assert_same(cohort, open_cohort(copy))
+
+
 # ---- written at once and block by block ----
 
 

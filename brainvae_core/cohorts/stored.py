@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core.cohorts.atlas import Atlas
-from brainvae_core.disk import check_file, read_sealed, seal
+from brainvae_core.disk import check_file, made_with, read_sealed, seal
 
 FORMAT = 3  # 1 and 2 were Zarr
 DESCRIPTION = "cohort.json"
@@ -61,6 +61,7 @@ def describe(folder: Path, cohort) -> None:
         "atlas": {"pixel_um": atlas.pixel_um, "name": atlas.name, "terms": atlas.terms},
         "preprocessing": cohort.preprocessing,
         "refused": cohort.refused,
+        "made": made_with(),
         "tables": {
             name: _write_table(folder / f"{name}.csv", table) for name, table in tables.items()
         },

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from brainvae_core.disk import appearing, digest_of, seal
+from brainvae_core.disk import alone, appearing, digest_of, seal, whole
 from brainvae_core.models.runs import DESCRIPTION, Run, read_description, run_name, save_run
 
 FORMAT = 1
@@ -38,16 +38,12 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
         Such as ``results/full``; made where it is missing.
     """
     folder = Path(folder)
-    about = _about(cohort)
-    if (folder / "cohort.json").exists() and (there := _read(folder / "cohort.json")) != about:
-        raise ValueError(
-            f"{folder} keeps runs of cohort {there['name']!r} {there['shape']} and not of "
-            f"{about['name']!r} {about['shape']}; give another folder"
-        )
+    about, described = _about(cohort), folder / "cohort.json"
+    _refuse_another(described, about)
     images = cohort.split("validation").images[:CODES]
     for run in runs:
         kept = folder / "runs" / run.folder.name
-        if kept.exists() or "kept" in run.made:
+        if "kept" in run.made or (kept.exists() and whole(described)):
             continue
         tensors = run.model.tensors()
         for name, values in tensors.items():
@@ -64,10 +60,14 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
         half = SimpleNamespace(tensors=lambda tensors=tensors: tensors)
         made = run.made | {"kept": f"float16, decoded images within {apart:.1e} of the fitted"}
         of_cohort = cohort.fingerprint, cohort.name
-        with appearing(folder / "cohort.json") as beside:  # first: without it runs are refused
-            text = json.dumps(about | {"sha256": digest_of(about)}, indent=1)
-            beside.write_text(f"{text}\n", encoding="utf-8")
-        save_run(kept, run.config, *of_cohort, half, run.history, made=made)
+        with alone(described, f"waiting for another process that keeps runs in {folder}"):
+            _refuse_another(described, about)
+            if kept.exists():  # since it was looked for
+                continue
+            with appearing(described) as beside:  # first: without it runs are refused
+                text = json.dumps(about | {"sha256": digest_of(about)}, indent=1)
+                beside.write_text(f"{text}\n", encoding="utf-8")
+            save_run(kept, run.config, *of_cohort, half, run.history, made=made)
 
 
 def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
@@ -110,6 +110,14 @@ def copy_run(folder: Path, cohort, runs: str | Path) -> str:
         if not copied.exists():  # another process may have copied it meanwhile
             raise
     return name
+
+
+def _refuse_another(described: Path, about: dict) -> None:
+    if described.exists() and (there := _read(described)) != about:
+        raise ValueError(
+            f"{described.parent} keeps runs of cohort {there['name']!r} {there['shape']} and not "
+            f"of {about['name']!r} {about['shape']}; give another folder"
+        )
 
 
 def _about(cohort) -> dict:

@@ -28,6 +28,7 @@ DESCRIPTION, WEIGHTS = "config.json", "weights.safetensors"
 ANEW = "delete the folder and fit it anew"
 SEALED = {"kind": str, "config": dict, "cohort": dict, "failure": (str, type(None)), "made": dict}
 LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
+PRECISION: dict[str, str] = {}  # in which its layers were, of those that say it
 KINDS = {c.kind: c for c in (BetaVAEConfig, ReleasedConfig)} | BASELINES
 
 
@@ -239,6 +240,8 @@ def load_run(folder: str | Path) -> Run:
         raise FailedRun(f"run {folder} failed: {described['failure']} (delete it to fit it again)")
     try:
         LOADED[folder.name] = described["files"][WEIGHTS]["sha256"]
+        if precision := described["made"].get("precision"):
+            PRECISION[folder.name] = precision
         model = config.restore(load_file(folder / WEIGHTS))
     except Exception as error:  # what another program sealed
         what = (str(error) or type(error).__name__).splitlines()[0]
