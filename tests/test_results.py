@@ -179,8 +179,8 @@ def test_what_is_measured_is_written_with_what_it_was_made_with_beside_that_of_o
 RESULTS = Path(__file__).parent.parent / "results"
 # Made before all of this was recorded; book/limits.md tells of them.
 BEFORE = """
-anatomy codes detection dispersion fields floors freeform headline headline_distance
-noticed planted removal smooth spectrum statements tails
+codes dispersion fields floors freeform headline headline_distance planted smooth statements
+tails
 beta_vae-L16-beta3-seed0-b52d6eec beta_vae-L8-beta1-seed0-bef79024
 beta_vae-L8-beta1-seed1-15a73f1b beta_vae-L8-beta1-seed2-7ebae559
 beta_vae-L8-beta1-seed3-4551021e beta_vae-L8-beta1-seed4-688a8e9a
