@@ -36,9 +36,9 @@ def clone(folder):
 CELLS = (
     'profile = "full"',
     "from brainvae_core.settings import read_settings\np = read_settings(globals())",
-    "from brainvae_core.record import stamp\nstamp(p)",
     "import pandas as pd\nfrom brainvae_core import figures\n"
     'figures.fig_deviations(pd.DataFrame({"brightness": [0.5, -2.0]})).shows("Two brains.")',
+    "from brainvae_core.record import stamp\nstamp(p)",
 )
 
 
