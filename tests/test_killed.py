@@ -250,7 +250,9 @@ def test_what_is_ended_goes_on_to_the_same_end(commands, kind, record_property):
             if which == signal.SIGKILL:
                 assert code == -which and not lines
             elif kind == "book":  # of which Snakemake tells, job by job
-                open("/tmp/fixb_book.txt", "a").write(f"=== {which} {code} {n_kills}\n" + "\n".join(lines) + "\n")
+                open("/tmp/fixb_book.txt", "a").write(
+                    f"=== {which} {code} {n_kills}\n" + "\n".join(lines) + "\n"
+                )
                 assert code and len(lines) <= 20 and "Traceback" not in str(lines), (code, lines)
             else:
                 assert len(lines) == (code != -signal.SIGTERM), (code, lines)  # before it began

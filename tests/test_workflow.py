@@ -237,7 +237,9 @@ def test_a_profile_whose_name_a_shell_would_read_is_refused(tree, name):
     profile.write_text(PROFILE)
     code, printed = executed.snakemake(tree, "-n", "--config", f"profile={name}")
     profile.unlink()
-    told = f"a profile's name is of letters, digits, '_', '.' and '-', not {name!r}; rename its file"
+    told = (
+        f"a profile's name is of letters, digits, '_', '.' and '-', not {name!r}; rename its file"
+    )
     assert code != 0 and told in printed.splitlines() and "cohort" not in printed
 
 
