@@ -84,7 +84,8 @@ class Seen(list):
             paths = [os.path.realpath(p) for p in arguments[:1] if (arguments[2] or 0) & 3]
         elif arguments and arguments[-1] not in (-1, None):  # below what rmtree was seen to remove
             paths = []
-        if event in RUNS or not all(map(self.is_inside, paths)):
+        runs = event in RUNS and arguments != (None,)  # a library of that name is this process
+        if runs or not all(map(self.is_inside, paths)):
             self.append((event, arguments))
 
     def is_inside(self, path):
