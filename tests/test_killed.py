@@ -280,8 +280,10 @@ def stages(folder, told):
 def test_a_killed_snakemake_leaves_no_job_that_another_one_meets(commands, record_property):
     folder, command = commands.fresh("book"), (*KINDS["book"][0], "--", "_build/tiny/compared")
     number, jobs = commands.start(folder, command), []
-    while not any("brainvae_core.study" in (job.as_dict()["cmdline"] or ()) for job in jobs):
+    lines = ()  # a job that has just ended has none
+    while not any("brainvae_core.study" in line for line in lines):
         jobs = psutil.Process(number).children(recursive=True)
+        lines = [job.as_dict(["cmdline"])["cmdline"] or () for job in jobs]
     os.kill(number, signal.SIGKILL)
     assert commands.wait(number) == -signal.SIGKILL
     for job in jobs:
