@@ -279,11 +279,10 @@ def stages(folder, told):
 @pytest.mark.promise("jobs that a killed Snakemake leaves end well, and until then no other begins")
 def test_a_killed_snakemake_leaves_no_job_that_another_one_meets(commands, record_property):
     folder, command = commands.fresh("book"), (*KINDS["book"][0], "--", "_build/tiny/compared")
-    number, jobs = commands.start(folder, command), []
-    lines = ()  # a job that has just ended has none
+    number, lines = commands.start(folder, command), ()
     while not any("brainvae_core.study" in line for line in lines):
         jobs = psutil.Process(number).children(recursive=True)
-        lines = [job.as_dict(["cmdline"])["cmdline"] or () for job in jobs]
+        lines = [job.as_dict(["cmdline"])["cmdline"] or () for job in jobs]  # an ended one's
     os.kill(number, signal.SIGKILL)
     assert commands.wait(number) == -signal.SIGKILL
     for job in jobs:
