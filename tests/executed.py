@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ def clone(folder):
 CELLS = (
     'profile = "full"',
     "from brainvae_core.settings import read_settings\np = read_settings(globals())",
+    "import pandas as pd\nfrom brainvae_core import figures\n"
+    'figures.fig_deviations(pd.DataFrame({"brightness": [0.5, -2.0]})).shows("Two brains.")',
     "from brainvae_core.record import stamp\nstamp(p)",
 )
 
@@ -61,6 +64,12 @@ def small_book(folder, own):
     toc = "format: jb-book\nroot: book/intro\nchapters: [{file: notebooks/01_brains}]\n"
     (folder / "_toc.yml").write_text(toc)
     (folder / "notebooks/params/tiny.yaml").write_text(own)
+
+
+def tracebacks(told):
+    """Those of a text, but for other programs' imports and the last messages of a kernel."""
+    found = re.split(r"(?m)^(?=Traceback)", told)[1:]
+    return [t for t in found if "<frozen importlib" not in t and "/zmq/" not in t]
 
 
 def chapter(name, folder=NOTEBOOKS, **given):

@@ -13,11 +13,12 @@ import signal
 import sys
 import traceback
 
-from brainvae_core import authors, cohorts, results, study
+from brainvae_core import authors, cohorts, explorer, results, study
 from brainvae_core.cohorts import allen
 from brainvae_core.models import runs
 
-COMMANDS = {"acquire": allen, "authors": authors, "results": results, "study": study}
+COMMANDS = {"acquire": allen, "authors": authors, "explorer": explorer, "results": results}
+COMMANDS |= {"study": study}
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 

@@ -91,11 +91,15 @@ COMMANDS = {
 }
 
 
+@pytest.mark.promise("a soak fails on rounds that drift, and passes on flat ones")
 def test_a_soak_fails_where_memory_files_or_processor_time_do_not_stay(bench):
     soak, half = bench("soak"), np.arange(100) >= 50
     held = dict.fromkeys(soak.DRIFT, 100.0)
     flat = pd.DataFrame(held, index=range(100)).assign(hours=np.arange(100) / 50)
-    for name, by in {"memory (MB)": 3, "open files": 1, "a round's processor time (s)": 11}.items():
+    assert soak.judged(flat) == []
+    drifts = {"memory (MB)": 3, "open files": 1, "threads": 6, "a round's processor time (s)": 11}
+    for name, by in drifts.items():
+        assert soak.judged(flat.assign(**{name: 100.0 + by * np.arange(100) / 94})) == [name]
         assert soak.judged(flat.assign(**{name: 100.0 + by * half})) == [name]
     assert soak.judged(flat.assign(**{"a round (s)": 100.0 + 50 * half})) == []
 

@@ -4,11 +4,13 @@ A case is a number: ``damage_case(kind, number)`` makes it again. ``make nightly
 """
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
 import pickle
 import shutil
+import socket
 import sys
 import tempfile
 from collections import Counter
@@ -31,6 +33,7 @@ OF_VALUES = ("flipped", "flipped_near_the_start", "zeroed")  # of a pixel of som
 WRITES = {f"os.{name}": (0,) for name in ("mkdir", "rmdir", "remove", "chmod", "chown")}
 WRITES |= {"os.rename": (0, 1), "os.symlink": (1,), "os.link": (1,), "shutil.rmtree": (0,)}
 RUNS = ("pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "shutil.unpack_archive")
+RUNS += ("os.posix_spawn", "os.fork", "socket.connect", "ctypes.dlopen")
 
 
 # ---- a case ----
@@ -81,7 +84,8 @@ class Seen(list):
             paths = [os.path.realpath(p) for p in arguments[:1] if (arguments[2] or 0) & 3]
         elif arguments and arguments[-1] not in (-1, None):  # below what rmtree was seen to remove
             paths = []
-        if event in RUNS or not all(map(self.is_inside, paths)):
+        runs = event in RUNS and arguments != (None,)  # a library of that name is this process
+        if runs or not all(map(self.is_inside, paths)):
             self.append((event, arguments))
 
     def is_inside(self, path):
@@ -97,7 +101,7 @@ sys.addaudithook(SEEN)
 
 def damaged(folder, rng):
     """Damage one file of a folder; what was done, and the file."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and ".locks" not in f.parts)
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
     file = files[rng.integers(len(files))]
     how = [*OF_BYTES, *IN_PLACE][rng.integers(len(OF_BYTES) + len(IN_PLACE))]
     if rng.integers(3) == 0:
@@ -218,6 +222,10 @@ def test_what_reading_must_not_do_is_seen(tmp_path):
         "shutil.rmtree": lambda: shutil.rmtree(tmp_path / "folder"),
         "pickle.find_class": lambda: pickle.loads(pickle.dumps(Path)),
         "os.system": lambda: os.system("true"),
+        "os.posix_spawn": lambda: os.posix_spawn("/no/program", ["none"], {}),
+        "os.fork": lambda: os.fork() or os._exit(0),
+        "socket.connect": lambda: socket.create_connection(("127.0.0.1", 9), 1),
+        "ctypes.dlopen": lambda: ctypes.CDLL("no.so"),
     }
     for event, deed in forbidden.items():
         for end in ((), [ValueError("refused")]):  # whatever the reading itself ends in

@@ -18,7 +18,7 @@ import pytest
 from authors_release import AuthorsNetwork, answering, checkpoint, on_their_side
 from damages import as_nobody
 
-from brainvae_core import authors, report, results, study
+from brainvae_core import authors, explorer, report, results, study
 from brainvae_core.cohorts import allen, open_cohort, read_acquired, simulate
 from brainvae_core.disk import sha256_of
 from brainvae_core.models import load_run
@@ -106,7 +106,16 @@ def importing(disk, at, monkeypatch):
     return authors.main([f"{disk}/authors", *given])
 
 
-JOBS = (fitting, scoring, reporting, acquiring, importing)
+def exploring(disk, at, monkeypatch):
+    """What a page shows of models is written."""
+    for name in ("prepare_cohort", "shown_models", "explorer_data"):
+        monkeypatch.setattr(explorer, name, lambda *_: {"codes": [0.125] * 20_000})
+    (at / "tiny.yaml").write_text(PROFILE.format(at))
+    monkeypatch.setattr(sys, "argv", ["explorer", f"{at}/tiny.yaml", f"{disk}/page/data.js"])
+    return command(explorer.main)
+
+
+JOBS = (fitting, scoring, reporting, acquiring, importing, exploring)
 each_job = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.__name__)
 
 
@@ -135,8 +144,8 @@ def filled(disk, free):
 
 
 def there(disk) -> dict[str, str]:
-    """The content of every file but for locks and what an acquisition adds to."""
-    files = [f for f in disk.rglob("*") if f.is_file() and ".locks" not in f.parts]
+    """The content of every file but for what an acquisition adds to."""
+    files = [f for f in disk.rglob("*") if f.is_file()]
     added_to = ("ballast", "manifest.jsonl", "refused.csv", "checksums.json")
     return {str(f.relative_to(disk)): sha256_of(f) for f in files if f.name not in added_to}
 
@@ -153,7 +162,7 @@ def check_whole(disk, is_gone=False):
             results.read_rows(path)
         if path.name == "manifest.jsonl":
             read_acquired(path.parent)
-    known = re.compile(r".*/\.(hashes\.json|locks(/.*)?|\w+-L\d[^/]*(/checkpoint\.safetensors)?)")
+    known = re.compile(r".*/\.(hashes\.json|\w+-L\d[^/]*(/checkpoint\.safetensors)?)")
     strays = [name for _, name in paths if "/." in name and not known.fullmatch(name)]
     assert is_gone or not strays, strays  # from a disk that is gone nothing can be removed
 
@@ -250,3 +259,21 @@ def test_a_slow_disk_and_one_that_vanishes(job, tmp_path, monkeypatch, capsys, r
             in_vain(job, disk, tmp_path, monkeypatch, capsys, surely=False)
         check_whole(gone, is_gone=True)
     record_property("cases", 1 + len(moments))
+
+
+@pytest.mark.nightly
+@pytest.mark.promise("A slow disk gives the same files; one that vanishes nothing half-made.")
+@each_job
+def test_a_disk_that_is_unmounted(job, disk, tmp_path, monkeypatch, capsys, record_property):
+    gone, real = [], os.replace
+
+    def unmounting(source, target):
+        if not gone:
+            gone.append(subprocess.run(["umount", "-l", str(disk)], check=True))
+        return real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", unmounting)
+        in_vain(job, disk, tmp_path, monkeypatch, capsys)
+    assert gone
+    record_property("cases", 1)

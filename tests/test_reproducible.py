@@ -115,7 +115,7 @@ def again(folder: Path) -> dict[str, np.ndarray]:
 def bits(folder: Path) -> dict[str, str]:
     """SHA-256 of every file, but for the seconds of fits and the commit of tables and cohorts."""
     found = {}
-    for path in (p for p in folder.rglob("*") if p.is_file() and ".locks" not in p.parts):
+    for path in (p for p in folder.rglob("*") if p.is_file()):
         # The seconds stand in history.csv, whose checksum stands in config.json.
         if path.name not in ("history.csv", "config.json", "again.npz"):
             is_table = path.name.endswith(".csv.gz")

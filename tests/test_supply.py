@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -97,6 +98,7 @@ def test_another_content_is_refused(tmp_path):
         assert is_taken or "Hash mismatch" in done.stderr
 
 
+@pytest.mark.promise("the bill of materials is the locks, and the same bytes each time")
 def test_the_bill_of_materials_is_the_lock_and_the_same_each_time(tmp_path, monkeypatch):
     written = []
     for folder in (tmp_path / "a", tmp_path / "b"):
@@ -114,6 +116,7 @@ def test_the_bill_of_materials_is_the_lock_and_the_same_each_time(tmp_path, monk
     assert all(part["hashes"] and part["purl"] for part in bom["components"])
 
 
+@pytest.mark.promise("an audit fails on a known vulnerability, and where a lock's are not known")
 @pytest.mark.parametrize("said", ["", '{"dependencies": [{"name": "a", "skip_reason": "none"}]}'])
 def test_an_audit_without_a_database_is_none(tmp_path, capsys, monkeypatch, said):
     """Of a uv that answers as pip-audit does: no network is needed."""
@@ -124,3 +127,71 @@ def test_an_audit_without_a_database_is_none(tmp_path, capsys, monkeypatch, said
     assert supply.audit() == 3
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("error: nothing was audited: ")
+
+
+SOUND, BAD = {"name": "a", "version": "1", "vulns": []}, {"id": "X-1", "fix_versions": ["2"]}
+ONE_BAD, ONE_UNKNOWN = SOUND | {"vulns": [BAD]}, {"name": "b", "skip_reason": "not there"}
+
+
+@pytest.mark.promise("an audit fails on a known vulnerability, and where a lock's are not known")
+@pytest.mark.parametrize(
+    ("parts", "others", "code", "told"),
+    [
+        ([SOUND], [SOUND], 0, ["2 packages audited, 0 known"]),
+        ([SOUND], [SOUND, ONE_BAD], 1, ["constraints-acquire.txt: a 1: X-1, mended in 2", "3 p"]),
+        ([SOUND], [], 3, ["1 packages audited", "error: nothing was audited: of constraints-acq"]),
+        ([], [ONE_BAD], 1, ["constraints-acquire.txt: a 1: X-1", "1 p", "error: nothing was aud"]),
+        ([SOUND, ONE_UNKNOWN], [SOUND], 3, ["constraints.txt: b is not audited: not there", "2 p"]),
+    ],
+)
+def test_an_audit_is_of_every_package(tmp_path, capsys, monkeypatch, parts, others, code, told):
+    for name, of in zip(supply.LOCKS, (parts, others), strict=True):
+        (tmp_path / name).write_text(json.dumps({"dependencies": of}) if of else "")
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\ncase $4 in *@[0-9]*) ;; *) exit 2; esac\nshift 9\ncat $1\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(supply, "UV", uv)
+    monkeypatch.setattr(supply, "ROOT", tmp_path)
+    assert supply.main("audit") == code
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(told) and all(map(str.startswith, lines, told)), lines
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("kill -INT $PPID; sleep 9", "130stopped; the locks are as they were\n"),
+        ("exit 2", "error: uv ended with 2; the locks are as they were"),
+    ],
+)
+def test_locks_that_are_not_made_to_their_end_stay(tmp_path, capsys, monkeypatch, ends, said):
+    for name in supply.LOCKS:
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\necho broken > constraints.txt\n{ends}\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(supply, "UV", uv)
+    monkeypatch.setattr(supply, "ROOT", tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.exit(supply.main("lock"))
+    except SystemExit as ended:
+        assert f"{ended.code}{capsys.readouterr().err}" == said
+    finally:
+        signal.signal(signal.SIGINT, before)
+    for name in supply.LOCKS:
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+@pytest.mark.promise("what is installed is exactly what the lock says")
+def test_the_other_lock_is_what_is_installed_to_acquire(record_property):
+    given = os.environ.get("BRAINVAE_ACQUIRE_PYTHON", ROOT / ".venv-acquire/bin/python")
+    if not Path(given).exists():
+        pytest.skip(f"no acquisition environment: {given} (BRAINVAE_ACQUIRE_PYTHON) does not exist")
+    (site,) = Path(given).parent.parent.glob("lib/python*/site-packages")
+    here = {"python_version": site.parent.name.removeprefix("python")}
+    pinned = supply.packages("constraints-acquire.txt")
+    locked = {n: v for n, v, on, _ in pinned if not on or Marker(on).evaluate(here)}
+    found = importlib.metadata.distributions(path=[str(site)])
+    assert {normal(d.name): d.version for d in found} == locked
+    record_property("cases", len(locked))

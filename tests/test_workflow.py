@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,3 +190,39 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
 def test_a_chapter_goes_through_with_few_brains_and_bad_fits(road, name):
     *_, shown = chapter(name, road / "notebooks", profile="tiny")
     assert any(kind.startswith("image/") for kind in shown)
+
+
+@pytest.mark.parametrize("name", ["a b; touch executed;", "..", "it's", "-n"])
+def test_a_profile_whose_name_a_shell_would_read_is_refused(tree, name):
+    profile = tree / f"notebooks/params/{name}.yaml"
+    profile.write_text(PROFILE)
+    code, printed = executed.snakemake(tree, "-n", "--config", f"profile={name}")
+    profile.unlink()
+    told = (
+        f"a profile's name is of letters, digits, '_', '.' and '-', not {name!r}; rename its file"
+    )
+    assert code != 0 and told in printed.splitlines() and "cohort" not in printed
+
+
+def test_a_chapters_name_is_one_word_to_the_shell(tree):
+    name = "a'; touch executed; '"
+    for kind in ("py", "ipynb"):
+        shutil.copy(tree / f"notebooks/01_brains.{kind}", tree / f"notebooks/{name}.{kind}")
+    made = f"_build/tiny/notebooks/{name}.ipynb"
+    printed = snakemake(tree, "-n", made, "-p", "--quiet", "host")
+    for kind in ("py", "ipynb"):
+        (tree / f"notebooks/{name}.{kind}").unlink()
+    assert f"echo ── {shlex.quote(made)}\n" in printed
+
+
+@pytest.mark.promise("a file system whose locks are none, or exclude nobody, is told in one line")
+@pytest.mark.parametrize("flock", ["raise OSError(errno.ENOLCK, 'No locks available')", "pass"])
+def test_a_road_where_locks_exclude_nobody_says_so(tree, tmp_path, monkeypatch, flock):
+    told = f"import errno, fcntl\ndef flock(*_): {flock}\nfcntl.flock = flock"
+    (tmp_path / "sitecustomize.py").write_text(told)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    (tree / "_build/tiny/cohort").unlink(missing_ok=True)
+    printed = snakemake(tree, "--cores", "2", "_build/tiny/cohort")
+    warned = [line for line in printed.splitlines() if line.startswith("warning: locks on")]
+    assert warned[0].endswith(".snakemake exclude nobody: start no two commands there at once")
+    assert "Traceback" not in printed and not list((tree / ".snakemake").glob(".one_at*"))

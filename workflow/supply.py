@@ -11,11 +11,15 @@ import re
 import subprocess
 import sys
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
+
+from brainvae_core.disk import stoppable
 
 ROOT = Path(__file__).parent.parent
 UV = Path(sys.executable).with_name("uv")
 LOCKS = ("constraints.txt", "constraints-acquire.txt")
+AUDITOR = "pip-audit@2.10.1"
 PYTHON = "3.11.7"  # the oldest that every package takes is 3.11.5
 PINNED = re.compile(
     r"^([a-z0-9][^=\s]*)==([^\s;]+)(?: ; (.*?))?((?: \\\n    --hash=sha256:\w+)*)$", re.M
@@ -28,10 +32,26 @@ def packages(name):
         yield (*found[:3], re.findall("[0-9a-f]{64}", found[3]))
 
 
-def lock(*options):
-    """Look every package's files up anew; versions stay unless ``--upgrade`` is given."""
+@contextmanager
+def both_or_none():
+    """Locks not made to their end stay as they were, and the same content keeps its time."""
     before = {name: (ROOT / name).read_bytes() for name in LOCKS}
     times = {name: (ROOT / name).stat().st_mtime_ns for name in LOCKS}
+    try:
+        yield
+    except BaseException:
+        for name, content in before.items():
+            (ROOT / name).write_bytes(content)
+        raise
+    finally:
+        for name, content in before.items():
+            if (ROOT / name).read_bytes() == content:  # else make would build the environment anew
+                os.utime(ROOT / name, ns=(times[name], times[name]))
+
+
+@both_or_none()
+def lock(*options):
+    """Look every package's files up anew; versions stay unless ``--upgrade`` is given."""
     own = [(name, version, hashes) for name, version, _, hashes in packages(LOCKS[0])]
     for wheel in Path(os.environ.get("UV_FIND_LINKS") or "none").glob("*.whl"):
         name, version = wheel.name.lower().split("-")[:2]
@@ -51,9 +71,6 @@ def lock(*options):
         text, pinned = path.read_text(), f"\n{name}=={version} \\\n"
         new = "".join(f"    --hash=sha256:{h} \\\n" for h in hashes if h not in text)
         path.write_text(text.replace(pinned, pinned + new))
-    for name, content in before.items():
-        if (ROOT / name).read_bytes() == content:  # else make would build the environment anew
-            os.utime(ROOT / name, ns=(times[name], times[name]))
 
 
 def sbom():
@@ -81,27 +98,43 @@ def sbom():
 
 def audit():
     """Known vulnerabilities of both locks by pip-audit: 1 where there are, 3 where nobody knows."""
-    found, n_audited = [], 0
+    found, silent, skipped, n_audited = [], [], [], 0
     for name in LOCKS:
-        command = [UV, "tool", "run", "--quiet", "pip-audit", "--disable-pip", "--no-deps"]
+        command = [UV, "tool", "run", "--quiet", AUDITOR, "--disable-pip", "--no-deps"]
         command += ["--progress-spinner=off", "--format=json", "-r", name]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         try:
             parts = json.loads(done.stdout)["dependencies"]
-        except ValueError:
+        except (ValueError, LookupError, TypeError):
             parts = []
-        n_audited += sum("skip_reason" not in part for part in parts)
-        for part in parts:
+        audited = [part for part in parts if "skip_reason" not in part]
+        n_audited += len(audited)
+        if not audited:
+            silent.append(name)
+            continue
+        without = [part for part in parts if "skip_reason" in part]
+        skipped += [f"{name}: {p['name']} is not audited: {p['skip_reason']}" for p in without]
+        for part in audited:
             for known in part.get("vulns", ()):
                 mended = ", ".join(known["fix_versions"]) or "no version"
                 said = f"{part['name']} {part['version']}: {known['id']}, mended in {mended}"
                 found.append(f"{name}: {said}")
-    if not n_audited:
-        print("error: nothing was audited: pip-audit reaches no database of vulnerabilities here")
-        return 3
-    print(*found, f"{n_audited} packages audited, {len(found)} known vulnerabilities", sep="\n")
-    return int(bool(found))
+    if n_audited:
+        told = f"{n_audited} packages audited, {len(found)} known vulnerabilities"
+        print(*skipped, *found, told, sep="\n")
+    if silent:
+        of = f"of {' and '.join(silent)} pip-audit says nothing"
+        print(f"error: nothing was audited: {of}; is there a database of vulnerabilities to reach?")
+    return 1 if found else 3 if silent or skipped else 0
+
+
+@stoppable("stopped; the locks are as they were")
+def main(command, *options):
+    try:
+        return {"lock": lock, "sbom": sbom, "audit": audit}[command](*options)
+    except subprocess.CalledProcessError as error:  # uv has said why
+        return f"error: uv ended with {error.returncode}; the locks are as they were"
 
 
 if __name__ == "__main__":
-    sys.exit({"lock": lock, "sbom": sbom, "audit": audit}[sys.argv[1]](*sys.argv[2:]))
+    sys.exit(main(*sys.argv[1:]))
