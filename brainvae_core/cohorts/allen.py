@@ -34,6 +34,7 @@ from brainvae_core.cohorts.read import (
     COMMAND,
     AcquisitionError,
     Ledger,
+    check_listed,
     checksums,
     is_kept,
     read_experiments,
@@ -258,6 +259,8 @@ def _ask(python, folder, options):
         )
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as lock:
+        if (folder / "experiments.csv").exists():  # addresses in it are taken from it again
+            check_listed(folder, "experiments.csv", "remove it and ask again")
         list_checksums(folder, without="experiments.csv")
         command = [python, Path(__file__).with_name("ask_allen.py"), folder, *options]
         # It has the lock too: should it outlive this process, no other one meets it.
