@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from allen_server import AllenServer
 
-from brainvae_core.cohorts import allen
 from brainvae_core.cohorts.allen import acquire, main
 
 pytestmark = pytest.mark.server

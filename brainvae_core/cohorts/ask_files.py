@@ -109,7 +109,7 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
             cache.api.download_volumetric_data(kind, name, save_file_path=str(path))
         return check(path)
 
-    known = json.loads(checksums.read_text()) if checksums.exists() else {}
+    known = listed(checksums) if checksums.exists() else {}
     required = args.annotation_sha256 if name == ANNOTATION else known.get(name)
     if target.exists() and sha256_of(target) == required:
         return target
@@ -127,6 +127,15 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
     write_beside(target, fresh.read_bytes())
     write_beside(checksums, json.dumps(known, indent=1).encode())
     return target
+
+
+def listed(checksums: Path) -> dict[str, str]:
+    """SHA-256 of the atlas's files by name, as they were left."""
+    try:
+        return dict(json.loads(checksums.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        said = f"{checksums} is damaged ({one_line(error)}); remove it and ask again"
+        raise Refused(said) from error
 
 
 def check_nrrd(path: Path) -> None:
