@@ -124,7 +124,7 @@ def asked(folder, moment=None, which=None):
 code, seconds = asked("whole")
 codes, n_whole = [code], 0
 while sum(code != 0 for code in codes) < n_kills or codes[-1] != 0:
-    which = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[len(codes) % 3]
+    which = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[sum(map(bool, codes)) % 3]
     codes.append(asked(f"ended {n_whole}", rng.uniform(0, seconds), which)[0])
     n_whole += codes[-1] == 0
 print(json.dumps(codes))
