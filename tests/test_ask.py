@@ -16,6 +16,7 @@ from allen_server import AllenServer
 
 from brainvae_core.cohorts import ccf_atlas, drawn_atlas
 from brainvae_core.cohorts.ccf import read_ontology
+from brainvae_core.disk import digest_of
 
 pytestmark = pytest.mark.server
 
@@ -228,6 +229,7 @@ def test_the_atlas(ask, server, tmp_path):
     files = ["annotation_25.nrrd", "average_template_25.nrrd", "structures.json"]
     assert sorted(p.name for p in folder.iterdir()) == sorted([*files, "checksums.json"])
     known = json.loads((folder / "checksums.json").read_text())
+    assert known.pop("sha256") == digest_of(known)
     assert known == {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in files}
     assert known["annotation_25.nrrd"] == sha256
 
@@ -321,7 +323,7 @@ def test_a_real_annotation_is_known_by_its_sha256(ask, real_data, tmp_path):
 ROW = ",".join(HEADER) + "\n{},F,A,,1,TH,0.1,1,1,1,{}/x,\n"
 DAMAGED = {  # what is there before: of the table, of the atlas's checksums, of a file of ids
     "experiments.csv": (b"", b"id\xff,url\n", b"id,url\n1,2\n3,4,5,6\n", b'id,"url\n', b"id,url\n"),
-    "atlas/checksums.json": (b"", b"{", b"\xff", b"5", b"null", b"[1]", b"[" * 10**5),
+    "atlas/checksums.json": (b"", b"\xff", b"5", b"null", b"[1]", b"[" * 10**5, b'{"sha256": ""}'),
     "ids": (b"\xff\xfe1\n", b"1,x\n", b"9" * 5000),
 }
 BAD_IDS = ("x", "1.5", "", "9" * 30, "-", "９ ９")

@@ -1,12 +1,16 @@
 """The folder that asking and acquiring share: what either trusts of it, and what an end leaves."""
 
+import json
 import re
 import sys
 
 import numpy as np
 import pytest
 from allen_server import AllenServer
+from damage_kinds import make_atlas
+from refusals import refused
 
+from brainvae_core.cohorts import ccf_atlas, read_acquired, read_ledger
 from brainvae_core.cohorts.allen import acquire, main
 
 pytestmark = pytest.mark.server
@@ -61,3 +65,49 @@ def test_a_changed_address_is_refused_before_it_is_asked_again(folder, asker, ca
     table.unlink()  # as it says: then there is nothing to compare
     assert main(command) == 2 and "no " in capfd.readouterr().err
     assert (folder / "asked").read_text() == "once\n" * 2
+
+
+# ---- checksums of checksums ----
+
+
+def renamed(content: dict, name: str, other: str) -> str:
+    return json.dumps({other if key == name else key: content[key] for key in content})
+
+
+def test_a_changed_name_or_sum_among_a_folders_checksums_is_told(folder):
+    path = folder / "checksums.json"
+    sound, table = path.read_text(), folder / "experiments.csv"
+    assert set(json.loads(sound)) == {"experiments.csv", "refused.csv", "request.json", "sha256"}
+    table.write_bytes(table.read_bytes().replace(b"F", b"M"))
+    refused([("experiments.csv is damaged, or was edited", read_acquired, folder)])
+    said = "checksums.json is damaged .*; delete it to take the tables as they are"
+    changed = [renamed(json.loads(sound), n, f"{n[:-1]}x") for n in json.loads(sound)]
+    changed += [sound.replace(digest, digest[::-1]) for digest in json.loads(sound).values()]
+    for text in (*changed, "[]", "null"):
+        path.write_text(text)
+        refused([(said, read, folder) for read in (read_acquired, read_ledger, acquire)])
+    former = json.loads(sound)
+    del former["sha256"]
+    path.write_text(json.dumps(former))
+    refused([("experiments.csv is damaged, or was edited", read_acquired, folder)])
+    table.write_bytes(table.read_bytes().replace(b"M", b"F"))
+    assert len(acquire(folder).kept_before) == 2 and path.read_text() == sound
+
+
+def test_a_changed_name_or_sum_among_an_atlas_checksums_is_told(tmp_path):
+    make_atlas(tmp_path)
+    path, annotation = tmp_path / "checksums.json", tmp_path / "annotation_25.nrrd"
+    content = json.loads(path.read_text())
+    former = {name: digest for name, digest in content.items() if name != "sha256"}
+    assert former != content
+    path.write_text(json.dumps(former))
+    ccf_atlas(tmp_path, 1)
+    annotation.write_bytes(annotation.read_bytes() + b"x")
+    for text, said in (
+        (json.dumps(former), "annotation_25.nrrd cannot be read.*: it is not what"),
+        (json.dumps(content), "annotation_25.nrrd cannot be read.*: it is not what"),
+        (renamed(content, annotation.name, "annotation_26.nrrd"), "checksums.json cannot be read"),
+        (json.dumps(content | {"sha256": "0"}), "checksums.json cannot be read.*; fetch it again"),
+    ):
+        path.write_text(text)
+        refused([(said, ccf_atlas, tmp_path, 1)])

@@ -235,7 +235,8 @@ def list_checksums(folder: Path, *names: str, without: str = ""):
     new = known | {name: sha256_of(folder / name) for name in names}
     new.pop(without, None)
     if new != known:
-        _write(folder / CHECKSUMS, (json.dumps(new, indent=1) + "\n").encode())
+        sealed = new | {"sha256": digest_of(new)}
+        _write(folder / CHECKSUMS, (json.dumps(sealed, indent=1) + "\n").encode())
 
 
 def _write(path, content):
