@@ -1,10 +1,16 @@
 """The folder that asking and acquiring share: what either trusts of it, and what an end leaves."""
 
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 from allen_server import AllenServer
 from damage_kinds import make_atlas
@@ -111,3 +117,56 @@ def test_a_changed_name_or_sum_among_an_atlas_checksums_is_told(tmp_path):
     ):
         path.write_text(text)
         refused([(said, ccf_atlas, tmp_path, 1)])
+
+
+# ---- ended while it asks ----
+
+SLOW = """\
+#!/bin/sh
+if [ ! -e "$2/asked" ]; then
+    touch "$2/asked"
+    sleep 60
+fi
+cp "$2/../as-asked.csv" "$2/.experiments.csv.tmp"
+mv "$2/.experiments.csv.tmp" "$2/experiments.csv"
+"""
+COMMAND = """
+import signal, sys
+from brainvae_core.cohorts import allen
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
+sys.exit(allen.main(sys.argv[1:]))
+"""
+ENDS = [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)]
+ENDS += [(signal.SIGKILL, True)]
+
+
+def tables(folder):
+    """All that an acquisition leaves but for the manifest, which has times."""
+    files = [f for f in folder.rglob("*") if f.is_file() and f.name != "manifest.jsonl"]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
+
+
+@pytest.mark.parametrize(("which", "first"), ENDS)
+def test_what_is_ended_while_it_asks_goes_on(server, folder, asker, which, first):
+    table, undisturbed = folder / "experiments.csv", tables(folder) | {"asked": b""}
+    shutil.copyfile(table, folder.parent / "as-asked.csv")
+    if first:  # there is nothing before it
+        shutil.rmtree(folder)
+    asker.write_text(SLOW)
+    options = [str(folder), "--acquire-python", str(asker)]
+    told = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", COMMAND, *options], **told) as process:
+        while not (folder / "asked").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        family = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, which)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == (130 if which != signal.SIGKILL else -which)
+    stopped = "stopped; what was kept stays kept. The same command goes on\n"
+    assert said == (stopped if which != signal.SIGKILL else "")
+    assert family and not psutil.wait_procs(family, timeout=60)[1]
+    server.requests.clear()
+    assert main(options) == 0
+    assert tables(folder) == undisturbed
+    assert bool(server.requests) == first  # what was kept is not fetched again

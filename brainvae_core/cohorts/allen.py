@@ -235,8 +235,9 @@ def list_checksums(folder: Path, *names: str, without: str = ""):
     new = known | {name: sha256_of(folder / name) for name in names}
     new.pop(without, None)
     if new != known:
-        sealed = new | {"sha256": digest_of(new)}
-        _write(folder / CHECKSUMS, (json.dumps(sealed, indent=1) + "\n").encode())
+        sealed = new | {"sha256": digest_of(new)}  # in one order, whatever was listed first
+        content = json.dumps(sealed, indent=1, sort_keys=True) + "\n"
+        _write(folder / CHECKSUMS, content.encode())
 
 
 def _write(path, content):
