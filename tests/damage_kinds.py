@@ -34,7 +34,7 @@ from brainvae_core.cohorts.fetch import read_metaimage
 from brainvae_core.cohorts.files import content_hashes
 from brainvae_core.cohorts.orientation import VolumeError
 from brainvae_core.cohorts.volumes import in_atlas_space
-from brainvae_core.disk import sha256_of
+from brainvae_core.disk import digest_of, seal, sha256_of
 from brainvae_core.models import (
     BetaVAEConfig,
     PCAConfig,
@@ -109,7 +109,8 @@ def make_atlas(folder, is_sealed=True):
     write_ccf(folder)
     if is_sealed:
         sums = {file.name: sha256_of(file) for file in folder.iterdir()}
-        (folder / "checksums.json").write_text(json.dumps(sums))
+        sealed = sums | {"sha256": digest_of(sums)}
+        (folder / "checksums.json").write_text(json.dumps(sealed))
 
 
 def make_brain_table(folder):

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from allen_server import AllenServer
 
 from brainvae_core.cohorts import ccf_atlas, drawn_atlas
 from brainvae_core.cohorts.ccf import read_ontology
+from brainvae_core.disk import digest_of
 
 pytestmark = pytest.mark.server
 
@@ -123,7 +125,7 @@ def asked(folder, moment=None, which=None):
 code, seconds = asked("whole")
 codes, n_whole = [code], 0
 while sum(code != 0 for code in codes) < n_kills or codes[-1] != 0:
-    which = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[len(codes) % 3]
+    which = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[sum(map(bool, codes)) % 3]
     codes.append(asked(f"ended {n_whole}", rng.uniform(0, seconds), which)[0])
     n_whole += codes[-1] == 0
 print(json.dumps(codes))
@@ -227,6 +229,7 @@ def test_the_atlas(ask, server, tmp_path):
     files = ["annotation_25.nrrd", "average_template_25.nrrd", "structures.json"]
     assert sorted(p.name for p in folder.iterdir()) == sorted([*files, "checksums.json"])
     known = json.loads((folder / "checksums.json").read_text())
+    assert known.pop("sha256") == digest_of(known)
     assert known == {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in files}
     assert known["annotation_25.nrrd"] == sha256
 
@@ -305,3 +308,33 @@ def test_a_real_annotation_is_known_by_its_sha256(ask, real_data, tmp_path):
     assert status == 0, said
     assert (tmp_path / "out/atlas/annotation_25.nrrd").stat().st_size == 4035363
     assert len(read_ontology(tmp_path / "out/atlas/structures.json")) == 1327
+
+
+ROW = ",".join(HEADER) + "\n{},F,A,,1,TH,0.1,1,1,1,{}/x,\n"
+DAMAGED = {  # what is there before: of the table, of the atlas's checksums, of a file of ids
+    "experiments.csv": (b"", b"id\xff,url\n", b"id,url\n1,2\n3,4,5,6\n", b'id,"url\n', b"id,url\n"),
+    "atlas/checksums.json": (b"", b"\xff", b"5", b"null", b"[1]", b"[" * 10**5, b'{"sha256": ""}'),
+    "ids": (b"\xff\xfe1\n", b"1,x\n", b"9" * 5000),
+}
+BAD_IDS = ("x", "1.5", "", "9" * 30, "-", "９ ９")
+
+
+def test_damaged_files_of_an_earlier_asking_are_one_line(acquire_python, server, tmp_path):
+    cases = [(name, content) for name, every in DAMAGED.items() for content in every]
+    cases += [("experiments.csv", ROW.format(id, server.url).encode()) for id in BAD_IDS]
+    todo = []
+    for n, (name, content) in enumerate(cases):
+        folder = tmp_path / f"{n}"
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(content)
+        given = [folder, "--base-url", server.url, "--download-url", server.url]
+        ids = {"ids": ["--experiments", folder / "ids"]}.get(name, ["--experiments", "101"])
+        todo.append([*given, *ids, *(["--no-atlas"] if name[:5] != "atlas" else [])])
+    for n, (status, said) in enumerate(asked(acquire_python, todo)):
+        name, content = cases[n]
+        lines = [line for line in said.splitlines() if not line.startswith("addresses")]
+        assert status == (1 if name[:5] == "atlas" else 2), (name, content[:50], said)
+        assert len(lines) == (3 if name[:5] == "atlas" else 1), (name, content[:50], said)
+        assert all(str(tmp_path / f"{n}" / name) in line for line in lines) or name == "ids", said
+        assert all(re.search("remove it|move it away|ids such as", line) for line in lines), said
+        assert (tmp_path / f"{n}" / name).read_bytes() == content or name[:5] == "atlas"

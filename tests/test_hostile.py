@@ -318,3 +318,19 @@ def test_answers_broken_at_random(server, content, record_property):
             assert "\n" not in str(error)
     assert 0 < right < n
     record_property("cases", n)
+
+
+# ---- what came before ----
+
+
+def test_a_releases_file_that_changed_since_is_fetched_again(server, content, tmp_path):
+    server.reply = lambda request, n: answer(content)
+    path, about = tmp_path / "file", tmp_path / ".file.json"
+    for n, changed in enumerate((None, content[:-1] + b"?", content)):
+        if changed:
+            path.write_bytes(changed)
+        if changed == content:  # as former versions noted it
+            about.write_text(json.dumps({"url": f"{server.url}/1", "bytes": len(content)}))
+        for _ in range(2):
+            fetch_file(f"{server.url}/1", path, bool)
+            assert path.read_bytes() == content and len(server.requests) == n + 1

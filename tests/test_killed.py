@@ -61,10 +61,12 @@ KINDS = {
     ),
     "explorer": (("explorer", "tiny.yaml", "results/explorer_data.js"), BOTH, 1, 15),
     "acquisition": (("acquire", "acquired", "--no-ask", "--rate-limit", "20"), (), 2, 15),
+    "asking": (("acquire", "acquired", "--acquire-python", "./asker"), (), 1, 15),
     "report": (("-m", "brainvae_core.report", "--profile", "tiny.yaml"), BOTH, 0, 3),
     "book": (("-m", "snakemake", "--cores", "2", "--config", "profile=tiny"), (), 0, 6),
 }
-MARKS = {"acquisition": [pytest.mark.server]}
+MARKS = dict.fromkeys(("acquisition", "asking"), [pytest.mark.server])
+ASKER = '#!/bin/sh\nsleep 0.1\nexec touch "$2/experiments.csv"\n'  # in AllenSDK's place
 MARKS |= dict.fromkeys(("report", "book"), [pytest.mark.workflow, pytest.mark.nightly])
 each_kind = pytest.mark.parametrize(
     "kind", [pytest.param(k, marks=MARKS.get(k, ())) for k in KINDS]
@@ -124,8 +126,10 @@ class Commands:
             small_book(folder, PROFILE.partition("places:")[0].format() + "places: {device: cpu}")
         own = PROFILE.replace("40,", "80,", 1) if kind == "report" else PROFILE
         (folder / "tiny.yaml").write_text(own.format(folder))
-        if kind == "acquisition":
+        if kind in ("acquisition", "asking"):
             self.allen.asked_folder(folder / "acquired", [*SECTIONS])
+            (folder / "asker").write_text(ASKER)
+            (folder / "asker").chmod(0o755)
         if kind == "release":
             sections = simulate(n_brains=20, shape=(40, 56), seed=3).images
             np.save(folder / "array.npy", on_their_side(sections))

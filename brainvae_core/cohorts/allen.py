@@ -34,6 +34,7 @@ from brainvae_core.cohorts.read import (
     COMMAND,
     AcquisitionError,
     Ledger,
+    check_listed,
     checksums,
     is_kept,
     read_experiments,
@@ -234,7 +235,9 @@ def list_checksums(folder: Path, *names: str, without: str = ""):
     new = known | {name: sha256_of(folder / name) for name in names}
     new.pop(without, None)
     if new != known:
-        _write(folder / CHECKSUMS, (json.dumps(new, indent=1) + "\n").encode())
+        sealed = new | {"sha256": digest_of(new)}  # in one order, whatever was listed first
+        content = json.dumps(sealed, indent=1, sort_keys=True) + "\n"
+        _write(folder / CHECKSUMS, content.encode())
 
 
 def _write(path, content):
@@ -258,6 +261,8 @@ def _ask(python, folder, options):
         )
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as lock:
+        if (folder / "experiments.csv").exists():  # addresses in it are taken from it again
+            check_listed(folder, "experiments.csv", "remove it and ask again")
         list_checksums(folder, without="experiments.csv")
         command = [python, Path(__file__).with_name("ask_allen.py"), folder, *options]
         # It has the lock too: should it outlive this process, no other one meets it.

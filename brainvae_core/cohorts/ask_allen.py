@@ -197,11 +197,17 @@ def kept_urls(path: Path, service: str) -> dict[int, str]:
     """Addresses an earlier run was given by the same service."""
     if not path.exists():
         return {}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if set(COLUMNS) - set(table):
-        raise Usage(f"{path} is not of this program; move it away")
-    table = table[table["url"].str.startswith(service + "/")]
-    return dict(zip(table["id"].astype(int), table["url"]))  # noqa: B905
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if set(COLUMNS) - set(table):
+            raise Usage(f"{path} is not of this program; move it away")
+        table = table[table["url"].str.startswith(service + "/")]
+        return dict(zip(table["id"].astype(int), table["url"]))  # noqa: B905
+    except Usage:
+        raise
+    except (ValueError, OverflowError) as error:
+        said = f"{path} is damaged ({one_line(error)}); remove it and ask again"
+        raise Refused(said) from error
 
 
 # ---- the command line ----
@@ -244,8 +250,8 @@ def read_ids(text: str | None, option: str) -> set[int]:
         return set()
     words = text.replace(",", " ").split()
     if not all(word.isdecimal() for word in words) and Path(text).is_file():
-        words = Path(text).read_text(encoding="utf-8").replace(",", " ").split()
-    wrong = [word for word in words if not word.isdecimal()]
+        words = Path(text).read_text("utf-8", errors="replace").replace(",", " ").split()
+    wrong = [word for word in words if not word.isdecimal() or len(word) > 18]
     if wrong or not words:
         raise Usage(f"{option} {text!r} is neither ids such as 1,2,3 nor a file of such ids")
     return {int(word) for word in words}
@@ -307,7 +313,7 @@ def main(argv=None) -> int:
         finally:
             if not any(args.folder.iterdir()):
                 args.folder.rmdir()
-    except (Usage, Refused, FetchError, OSError) as error:
+    except Exception as error:  # of whichever library: a traceback's exit status would be 1
         print(f"ask_allen: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -86,6 +86,11 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def digest_of(content: dict) -> str:
+    """Hexadecimal digest of what can be JSON, as elsewhere in the project."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
     """An atlas file in its place: kept, copied from ``--atlas-from`` or asked for, and checked."""
     home = (partial if args.no_atlas else args.folder) / "atlas"
@@ -109,7 +114,7 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
             cache.api.download_volumetric_data(kind, name, save_file_path=str(path))
         return check(path)
 
-    known = json.loads(checksums.read_text()) if checksums.exists() else {}
+    known = listed(checksums) if checksums.exists() else {}
     required = args.annotation_sha256 if name == ANNOTATION else known.get(name)
     if target.exists() and sha256_of(target) == required:
         return target
@@ -125,8 +130,21 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     known[name] = sha256_of(fresh)
     write_beside(target, fresh.read_bytes())
-    write_beside(checksums, json.dumps(known, indent=1).encode())
+    write_beside(checksums, json.dumps(known | {"sha256": digest_of(known)}, indent=1).encode())
     return target
+
+
+def listed(checksums: Path) -> dict[str, str]:
+    """SHA-256 of the atlas's files by name, as they were left."""
+    try:
+        found = dict(json.loads(checksums.read_text(encoding="utf-8")))
+        own = found.pop("sha256", None)  # former versions wrote none
+        if own not in (None, digest_of(found)):
+            raise ValueError("it is not what was written")
+        return found
+    except (ValueError, TypeError, RecursionError) as error:
+        said = f"{checksums} is damaged ({one_line(error)}); remove it and ask again"
+        raise Refused(said) from error
 
 
 def check_nrrd(path: Path) -> None:

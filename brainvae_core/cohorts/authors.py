@@ -32,6 +32,7 @@ from brainvae_core.cohorts.web import (
     pieces,
     telling,
 )
+from brainvae_core.disk import sha256_of
 
 BLOCK = 64  # sections that are looked at at once
 LARGEST_FILE = 1 << 32  # bytes; the array has about 2³⁰
@@ -132,7 +133,7 @@ def fetch_file(
 
     What came of it lies beside as ``.<name>.part``; another call goes on from there if the server
     still has the same file, by its ETag, and begins anew if not. What was fetched from the same
-    address before is not fetched again.
+    address before is not fetched again while it is what came, byte for byte.
 
     ``check`` reads the file and raises ValueError, in one line, where it is not what it should be;
     timeout, retries and meter are as for `fetch_volume`. A `FetchError` says that the server has no
@@ -141,7 +142,7 @@ def fetch_file(
     path, meter = Path(path), meter or Meter()
     part, about = (path.with_name(f".{path.name}{end}") for end in (".part", ".json"))
     url = re.sub(r"(//www\.dropbox\.com/.*[?&])dl=0", r"\1dl=1", url)  # else a page about the file
-    if path.is_file() and _about(about) == {"url": url, "bytes": path.stat().st_size}:
+    if path.is_file() and _about(about) == {"url": url, "sha256": sha256_of(path)}:
         return path
     with Session() as session:
         persevere(lambda: _fetch_on(session, url, part, about, timeout, meter), url, meter, retries)
@@ -152,7 +153,7 @@ def fetch_file(
         about.unlink()
         said = str(error).replace(str(part), "what came")
         raise FetchError(f"not the file that is expected came from {url}: {said}") from None
-    about.write_text(json.dumps({"url": url, "bytes": part.stat().st_size}))
+    about.write_text(json.dumps({"url": url, "sha256": sha256_of(part)}))
     os.replace(part, path)
     return path
 

@@ -27,7 +27,7 @@ from brainvae_core.disk import digest_of, sha256_of
 
 COMMAND = "python -m brainvae_core.cohorts.allen"
 ACQUISITION_FORMAT = 2
-CHECKSUMS = "checksums.json"
+CHECKSUMS, LISTED = "checksums.json", ("experiments.csv", "request.json", "refused.csv")
 MANIFEST = ("id", "sha256", "bytes", "zip_bytes")  # what is read of a line
 
 
@@ -261,6 +261,9 @@ def checksums(folder: Path) -> dict[str, str]:
     path = folder / CHECKSUMS
     with _told(path, "delete it to take the tables as they are"):
         found = json.loads(path.read_bytes()) if path.exists() else {}
+        own = found.pop("sha256", None)  # former versions wrote none
+        if own not in (None, digest_of(found)) or found.keys() - LISTED:
+            raise ValueError("it is not what was written")
         return {name: str(sha256) for name, sha256 in found.items()}
 
 
