@@ -34,7 +34,7 @@ from brainvae_core.cohorts.fetch import read_metaimage
 from brainvae_core.cohorts.files import content_hashes
 from brainvae_core.cohorts.orientation import VolumeError
 from brainvae_core.cohorts.volumes import in_atlas_space
-from brainvae_core.disk import digest_of, seal, sha256_of
+from brainvae_core.disk import digest_of, sha256_of
 from brainvae_core.models import (
     BetaVAEConfig,
     PCAConfig,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from authors_release import AuthorsNetwork, answering, checkpoint, on_their_side
 from executed import NOTEBOOKS, chapter
-from raw_server import RawServer, answer
+from raw_server import RawServer, answer, ranged
 from refusals import refused
 
 from brainvae_core import authors
@@ -137,16 +137,16 @@ class ReleaseServer(RawServer):
             return answer(status="302 Found", Location="/login")
         if fault == "html" or request.startswith("GET /login"):
             return answer(b"\xef\xbb\xbf <!DOCTYPE html><html></html>")
-        start = int(asked[1]) if asked and f"If-Range: {self.etag}\r" in request else 0
-        rest, size = self.content[start:], len(self.content)
-        headers = {"ETag": self.etag or None}
-        headers["Content_Length"] = None if fault == "no_length" else len(rest)
-        if start:
-            first = start + 3 * (fault == "shifted")
-            headers["Content_Range"] = f"bytes {first}-{size - 1}/{size}"
-        rest = rest[: len(rest) // 2] if fault == "short" else rest
-        self.sent += len(rest)
-        return answer(rest, "206 Partial Content" if start else "200 OK", **headers)
+        is_same = f"If-Range: {self.etag}\r" in request
+        reply = ranged(self.content, request if is_same else "", ETag=self.etag or None)
+        head, _, body = reply.partition(b"\r\n\r\n")
+        body = body[: len(body) // 2] if fault == "short" else body
+        if fault == "no_length":
+            head = re.sub(rb"\r\nContent-Length: \d+", b"", head)
+        if fault == "shifted":
+            head = re.sub(rb"bytes (\d+)", lambda at: b"bytes %d" % (int(at[1]) + 3), head)
+        self.sent += len(body)
+        return head + b"\r\n\r\n" + body
 
 
 @pytest.fixture
@@ -237,6 +237,19 @@ def test_a_dropbox_page_is_asked_for_as_a_file(tmp_path, monkeypatch):
 
 # ---- the command, and what the profile reads ----
 
+TINY = """
+cohort: {{brains: {1}, atlas: {1}, n_brains: 60, shape: [40, 56]}}
+model: {{latent_dim: 3, steps: 20, batch_size: 4}}
+grid: {{betas: [1, 3], latent_dims: [2, 3], seeds: [0], steps: 15, shape: [40, 56]}}
+evaluation:
+  {{steps: 10, seeds: [0, 1], curve_latent_dims: [2, 3], n_graded: 4, shape: [40, 56],
+   n_importance: 3, fd_dim: 3}}
+fields:
+  {{n_blobs: 10, region_share: 0.05, n_weights: 3, n_read: 8, c_step: 0.5, truth_latent_dim: 8,
+   n_rotations: 4}}
+places: {{data: {0}/data, runs: {0}/runs, device: cpu}}
+"""
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, sections):
@@ -263,21 +276,8 @@ def profile(release, tmp_path_factory):
     """A tiny variant of the profile."""
     content = yaml.safe_load((ROOT / "notebooks/params/authors.yaml").read_text())
     folder = tmp_path_factory.mktemp("tiny")
-    places = {"data": f"{folder}/data", "runs": f"{folder}/runs", "device": "cpu"}
-    tiny = {
-        "cohort": {"brains": str(release[0]), "atlas": str(release[0]), "n_brains": 60},
-        "model": {"latent_dim": 3, "steps": 20, "batch_size": 4},
-        "grid": {"betas": [1, 3], "latent_dims": [2, 3], "seeds": [0], "steps": 15},
-        "evaluation": {"steps": 10, "seeds": [0, 1], "curve_latent_dims": [2, 3], "n_graded": 4},
-        "fields": {"n_blobs": 10, "region_share": 0.05, "n_weights": 3, "n_read": 8, "c_step": 0.5},
-        "places": places,
-    }
-    tiny["evaluation"] |= {"n_importance": 3, "fd_dim": 3}
-    tiny["fields"] |= {"truth_latent_dim": 8, "n_rotations": 4}
-    for section, values in tiny.items():
+    for section, values in yaml.safe_load(TINY.format(folder, release[0])).items():
         content[section] = content.get(section, {}) | values
-        if section in ("cohort", "grid", "evaluation"):
-            content[section]["shape"] = list(SHAPE)
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

@@ -8,7 +8,7 @@ import pytest
 from refusals import refused
 
 from brainvae_core import prepare
-from brainvae_core.cohorts import drawn_atlas, known_factors, simulate
+from brainvae_core.cohorts import drawn_atlas, known_factors, simulate, told_turned
 from brainvae_core.cohorts.allen import keep
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
 from brainvae_core.disk import digest_of
@@ -106,6 +106,16 @@ def test_brains_that_are_dropped_leave_enough(own, brains, tmp_path):
     assert len(prepare_cohort(p)) == 15
     np.save(own / "mouse-05.npy", brains[0][5])
     assert len(prepare_cohort(p.changed({"drop_brains": True}))) == 15
+
+
+@atlas_of_the_brains
+def test_turned_brains_are_told_whenever_the_cohort_is_opened(own, brains, tmp_path, capsys):
+    np.save(own / "mouse-07.npy", brains[0][7][::-1])
+    for _ in range(2):
+        cohort = prepare_cohort(told(tmp_path, brains=str(own), outlier_limit=50.0))
+        assert f"{told_turned(cohort)}\n" in capsys.readouterr().out
+    assert cohort.metadata["turned"].eq("none").sum() == N - 1
+    assert cohort.metadata.at["mouse-07", "turned"] == "upside down"
 
 
 def test_brains_that_make_no_cohort_say_why(own, acquired, tmp_path):

@@ -14,14 +14,12 @@ from refusals import refused
 from torch import nn
 
 from brainvae_core import explorer
-from brainvae_core.cohorts import artefact_free, drawn_atlas, simulate
-from brainvae_core.disk import made_with
+from brainvae_core.cohorts import drawn_atlas, simulate
 from brainvae_core.explorer import (
     Arrays,
     explorer_data,
     latent_readings,
     network_layers,
-    region_labels,
     shown_models,
     write_script,
 )
@@ -53,18 +51,6 @@ def random_model(latent_dim, image_shape, seed=0):
     return model
 
 
-def turned(model, order, sign):
-    """The same network with its latents in another order and of other signs."""
-    other = BetaVAE(model.latent_dim, model.image_shape)
-    other.load_state_dict(model.state_dict())
-    sign = torch.as_tensor(sign, dtype=torch.float32)
-    first, last, n = other.decoder[0], other.encoder[-1], model.latent_dim
-    with torch.no_grad():
-        first.weight.copy_(first.weight[:, order] * sign)
-        last.weight[:n], last.bias[:n] = last.weight[order] * sign[:, None], last.bias[order] * sign
-    return other
-
-
 @pytest.fixture(scope="module")
 def cohort():
     return simulate(60, drawn_atlas(), (80, 112), artefact_share=0.4, seed=0)
@@ -73,7 +59,7 @@ def cohort():
 def made(cohort, latent_dim, shape, **models):
     model = random_model(latent_dim, shape)
     p = Settings().changed({"rois": ["HPF", "TH"], "latent_dim": latent_dim})
-    return model, explorer_data(p, cohort.resampled(shape), {"β-VAE, seed 0": model, **models})
+    return model, explorer_data(p, cohort.resampled(shape), {"β-VAE": model, **models})
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +69,8 @@ def pca(cohort):
 
 @pytest.fixture(scope="module")
 def small(cohort, pca):
-    """A model of 3 latents at 40 × 56, another fit, PCA, and what the page shows of them."""
-    other = turned(random_model(3, (40, 56)), [2, 0, 1], [1, -1, 1])
-    return made(cohort, 3, (40, 56), **{"β-VAE, seed 1": other, "PCA": pca})
+    """A model of 3 latents at 40 × 56, PCA, and what the page shows of them."""
+    return made(cohort, 3, (40, 56), PCA=pca)
 
 
 # ---- what is written ----
@@ -94,14 +79,6 @@ def small(cohort, pca):
 def read(text):
     kind, content = text.split(":")
     return np.frombuffer(base64.b64decode(content), f"<{kind}")
-
-
-def test_an_array_is_written_once_and_in_half_precision_only_where_that_is_exact():
-    arrays, exact, fine = Arrays(), np.float32([0.5, -2, 7]), np.float32([0.1, 1e5])
-    assert [arrays.add(a) for a in (exact, fine, exact.copy())] == [0, 1, 0]
-    assert [text[:2] for text in arrays] == ["f2", "f4"]
-    for text, wanted in zip(arrays, (exact, fine), strict=True):
-        assert (read(text) == wanted).all()
 
 
 def test_a_layer_that_the_page_cannot_run_is_refused():
@@ -120,16 +97,6 @@ def test_what_a_latent_follows_is_the_planted_factor_that_made_it():
     assert found[0]["low"] < -2 < 4 < found[0]["high"]
 
 
-def test_another_fit_has_the_firsts_order_and_signs(small):
-    first, second, _ = small[1]["models"]
-    assert all(r["matched"] == 1 for r in second["latents"])
-    assert "matched" not in first["latents"][0]
-    for told in ("codes", "typical"):
-        np.testing.assert_allclose(second[told], first[told], atol=2e-3)
-    # The same weights once more.
-    assert first["decoder"][0]["weights"] == second["decoder"][0]["weights"]
-
-
 def test_the_script_is_classic_and_an_error_is_told_in_one_line(tmp_path, monkeypatch):
     path = write_script(tmp_path / "new/explorer_data.js", {"name": "β"})
     assert path.read_text("utf-8") == 'window.brainvaeExplorerData = {"name":"β"};\n'
@@ -139,37 +106,6 @@ def test_the_script_is_classic_and_an_error_is_told_in_one_line(tmp_path, monkey
     monkeypatch.setattr(sys, "argv", ["explorer", str(tmp_path / "no.yaml"), str(tmp_path / "x")])
     with pytest.raises(SystemExit, match="^error: no profile .*no.yaml"):
         explorer.main()
-
-
-def test_every_pixel_of_the_brain_has_a_named_region(cohort):
-    atlas = cohort.atlas
-    labels, regions = region_labels(atlas, 0.01)
-    assert ((labels > 0) == atlas.brain_mask).all()
-    assert labels.max() == len(regions) == len({r["acronym"] for r in regions})
-    main = [r["acronym"] for r in regions if r["main"]]
-    assert main == atlas.regions(0.01)
-    for i, mask in enumerate(atlas.roi_masks(main), 1):
-        assert (mask == (labels == i)).all()
-
-
-def test_brains_are_held_out_artefacts_are_said_and_the_typical_one_is_the_median(cohort, small):
-    model, data = small
-    about = cohort.metadata.loc[[b["id"] for b in data["brains"]]]
-    assert (about["split"] == "test").all() and 3 <= len(about) <= explorer.BRAINS
-    assert [b["fault"] or "none" for b in data["brains"]] == about["artefact"].tolist()
-    assert "" in {b["fault"] for b in data["brains"]} != {""}
-    images, shown = cohort.resampled((40, 56)).images, data["models"][0]
-    for brain, code in zip(data["brains"], shown["codes"], strict=True):
-        row = cohort.metadata.index.get_loc(brain["id"])
-        pixels = read(data["arrays"][brain["pixels"]]).reshape(40, 56)
-        assert np.abs(pixels / 255 - images[row]).max() <= 0.5 / 255 + 1e-6
-        np.testing.assert_allclose(code, model.encode(images[[row]])[0], atol=6e-4)
-    rows = artefact_free(cohort) & (cohort.metadata["split"] == "test").to_numpy()
-    np.testing.assert_allclose(
-        shown["typical"], np.median(model.encode(images[rows]), 0), atol=6e-4
-    )
-    assert data["n_test"] == rows.sum() and data["made"] == made_with()
-    assert data["identity"] == cohort.resampled((40, 56)).identity
 
 
 # ---- the page ----
@@ -326,11 +262,11 @@ def test_pca_in_255_steps_paints_and_reads_as_pca_does(visit, page_file, small, 
     page = visit(page_file)
     images = cohort.resampled((40, 56)).images[:20]
     codes = np.random.default_rng(0).uniform(-3, 3, (20, 3))
-    of_images, of_codes = apart(page, pca, codes, images, number=2)
+    of_images, of_codes = apart(page, pca, codes, images, number=1)
     assert of_images < 0.01 and of_codes < 0.02
-    page.select_option("#lx-model", "2")
+    page.select_option("#lx-model", "1")
     drawn(page)
-    assert state(page)["z"].tolist() == small[1]["models"][2]["typical"]
+    assert state(page)["z"].tolist() == small[1]["models"][1]["typical"]
 
 
 @pytest.mark.parametrize("script", [None, "delete window.Worker", "window.Worker = class {"

@@ -208,8 +208,8 @@ def test_what_is_too_bright_for_a_sign_is_bright_again(tissue):
     blurred = np.rint(gaussian_filter(tissue.astype(float), 2)).astype(np.int32)
     for kind, scale in (("i1", 1 / 64), ("i2", 3.5)):
         whole = np.rint(blurred * scale).astype(np.int32) + noise
-        np.testing.assert_array_equal(unwrapped(whole.astype(kind)), whole)
-        np.testing.assert_array_equal(unwrapped(whole.astype(kind).astype(np.float32)), whole)
+        for wrapped in (whole.astype(kind), whole.astype(kind).astype(np.float32)):
+            np.testing.assert_array_equal(unwrapped(wrapped), whole)
 
 
 def test_what_is_bright_stays_bright(tissue):

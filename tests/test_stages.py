@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 from brainvae_core import cohorts, study
-from brainvae_core.models import BASELINES, runs
+from brainvae_core.models import runs
 from brainvae_core.prepare import (
     lab_brains,
     lab_truth,
@@ -21,12 +20,7 @@ from brainvae_core.prepare import (
 )
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import (
-    STAGES,
-    curve,
     fitted,
-    grid,
-    row,
-    rows,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -153,33 +147,6 @@ def test_the_planted_cohort_is_the_profiles_own_or_on_its_atlas(p):
     with pytest.raises(FileNotFoundError):
         prepare_cohort(elsewhere.changed({"atlas": "nor this"}))
     assert truth_cohort(elsewhere, "planted").fingerprint == planted.fingerprint
-
-
-# ---- configurations ----
-
-
-def test_the_curves_models_are_rows_of_the_grid_or_rows_of_their_own():
-    p = Settings().changed({"betas": [1, 3], "latent_dims": [2, 8], "curve_latent_dims": [2, 30]})
-    p = p.changed({"beta": 4, "grid.seeds": [5], "evaluation.seeds": [0, 1, 2]})
-    assert rows(p) == (2, 8, 30) and curve(p).latent_dims == (2, 8, 30)
-    assert curve(p).betas == (1, 4) and curve(p).seeds == (5, 0, 1, 2)
-    for of, n in ((grid, 2), (curve, 30)):
-        assert row(p, n) == replace(of(p), latent_dims=(n,))
-    with pytest.raises(ValueError, match="latent_dim=5 is no row of this profile; it has 2, 8"):
-        row(p, 5)
-
-
-def test_what_is_judged_has_the_seeds_that_its_section_names(p):
-    evaluated = STAGES["evaluated"].models(p)
-    kinds = {c.kind for of_model in evaluated.values() for c in of_model}
-    assert kinds == {"beta_vae", *BASELINES}
-    vaes = [(c.beta, c.seed, c.steps) for c in evaluated["VAE"]]
-    assert vaes == [(1, 0, 4), (1, 1, 4)]
-    for stage in cohorts.SIMULATORS:
-        models = STAGES[stage].models(p)
-        of_two = [(c.beta, c.seed, c.steps) for c in models["β-VAE"]]
-        assert of_two == [(3, 0, 3), (3, 1, 3)] and list(models) == ["PCA", "β-VAE"]
-        assert {c.latent_dim for of in models.values() for c in of} == {5}
 
 
 # ---- fitted ----

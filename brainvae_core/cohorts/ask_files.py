@@ -77,6 +77,8 @@ def write_beside(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:  # which names no file where the disk is full
+        raise OSError(error.errno, f"{path} cannot be written ({error.strerror})") from None
     finally:
         beside.unlink(missing_ok=True)
 
