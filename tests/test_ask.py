@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -338,3 +339,9 @@ def test_damaged_files_of_an_earlier_asking_are_one_line(acquire_python, server,
         assert all(str(tmp_path / f"{n}" / name) in line for line in lines) or name == "ids", said
         assert all(re.search("remove it|move it away|ids such as", line) for line in lines), said
         assert (tmp_path / f"{n}" / name).read_bytes() == content or name[:5] == "atlas"
+
+
+def test_an_environment_without_allensdk_is_told(tmp_path):
+    told = subprocess.run([sys.executable, SCRIPT, tmp_path / "out"], capture_output=True, text=True)
+    assert told.returncode == 2 and "make the acquisition environment anew" in told.stderr
+    assert told.stderr.count("\n") == 1 and not (tmp_path / "out").exists()

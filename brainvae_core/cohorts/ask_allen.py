@@ -29,23 +29,27 @@ from pathlib import Path
 # Importing AllenSDK takes seconds, in which an interruption would show where it was.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import pandas as pd  # noqa: E402
-from allensdk.api.api import Api  # noqa: E402
-from allensdk.core.mouse_connectivity_cache import MouseConnectivityCache  # noqa: E402
-from ask_files import (  # noqa: E402
-    ANNOTATION,
-    ANNOTATION_SHA256,
-    STRUCTURES,
-    TEMPLATE,
-    Refused,
-    Usage,
-    ask,
-    get_atlas_file,
-    one_line,
-    write_beside,
-)
-from tqdm import tqdm  # noqa: E402
-from web import FetchError  # noqa: E402
+try:
+    import pandas as pd
+    from allensdk.api.api import Api
+    from allensdk.core.mouse_connectivity_cache import MouseConnectivityCache
+    from ask_files import (
+        ANNOTATION,
+        ANNOTATION_SHA256,
+        STRUCTURES,
+        TEMPLATE,
+        Refused,
+        Usage,
+        ask,
+        get_atlas_file,
+        one_line,
+        write_beside,
+    )
+    from tqdm import tqdm
+    from web import FetchError
+except ImportError as error:  # a traceback's exit status would say that something was refused
+    print(f"ask_allen: {error}; make the acquisition environment anew", file=sys.stderr)
+    raise SystemExit(2) from None
 
 COLUMNS = (
     *("id", "sex", "strain", "transgenic_line", "product_id", "injection_structure"),
