@@ -342,6 +342,8 @@ def test_damaged_files_of_an_earlier_asking_are_one_line(acquire_python, server,
 
 
 def test_an_environment_without_allensdk_is_told(tmp_path):
-    told = subprocess.run([sys.executable, SCRIPT, tmp_path / "out"], capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path / "out"], capture_output=True, text=True
+    )
     assert told.returncode == 2 and "make the acquisition environment anew" in told.stderr
     assert told.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
