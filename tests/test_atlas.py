@@ -264,51 +264,48 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
 @pytest.mark.promise("what is damaged is refused with its name")
 def test_damaged_files_of_the_atlas_are_named_in_a_line(tmp_path, monkeypatch):
     write_ccf(tmp_path)
-    good = {
-        name: (tmp_path / name).read_bytes() for name in ("annotation_25.nrrd", "structures.json")
-    }
-    good |= {path.name: path.read_bytes() for path in tmp_path.glob("average*")}
+    annotation, ontology = tmp_path / "annotation_25.nrrd", tmp_path / "structures.json"
+    template = tmp_path / "average_template_25_ap001-002.tif"
+
+    def changed(path, voxels):
+        whole = path.read_bytes()
+        if path == annotation:
+            nrrd.write(str(path), voxels)
+        else:
+            tifffile.imwrite(path, voxels, photometric="minisblack")
+        found = path.read_bytes()
+        path.write_bytes(whole)
+        return found
+
     loose = [{**node, "structure_id_path": [9, node["id"]]} for node in flat()]
-    failed = json.dumps({"success": False, "msg": "Error"}).encode()
-    spoilt = {
-        "structures.json": [
-            (failed, r"the answer of a query that failed \(Error\)"),
-            (b"<html>503</html>", "it is a web page; fetch it again"),
-            (b'{"msg": [{"id": 1}]}', "no 'acronym'"),
-            (b"\xff\xfe[", "."),
-            (b"[" * 100_000, "."),
-            (json.dumps(loose).encode(), r"structures \[1, 2, 3\] hang from no root"),
-            (json.dumps(flat() * 2).encode(), "ids or acronyms twice"),
-            (json.dumps(flat(lambda p, i: f"{p};{i}")).encode(), "'0;1' is none such as /997"),
-            (json.dumps(flat(lambda p, i: [i, 1])).encode(), "2 has a path that ends in 1"),
-        ],
-        "annotation_25.nrrd": [
-            (LFS, "a pointer to content that was not fetched; run git lfs pull"),
-            (good["annotation_25.nrrd"][:-500], "."),
-        ],
-        "average_template_25_ap001-002.tif": [(LFS, "git lfs pull")],
-    }
-    for name, contents in spoilt.items():
-        for content, words in contents:
-            (tmp_path / name).write_bytes(content)
-            message = rf"{name} cannot be read as a file of the atlas: .*{words}"
-            refused([(message, ccf_atlas, tmp_path, 2)])
-        (tmp_path / name).write_bytes(good[name])
-    for voxels, words in (
-        (np.zeros((456, 3, 320), np.uint32), "cannot .* voxels are 456 × 3 × 320; AP × 320"),
-        (np.zeros((3, 320, 456), np.float32), "holds float32, no structure ids"),
-    ):
-        nrrd.write(str(tmp_path / "annotation_25.nrrd"), voxels)
-        refused([(f"annotation_25.nrrd .*{words}", ccf_atlas, tmp_path, 1)])
-    (tmp_path / "annotation_25.nrrd").write_bytes(good["annotation_25.nrrd"])
-    for pixels, words in (
-        (np.zeros((2, 320, 456), np.uint16), "has no greys from 0 up in plane 1"),
-        (np.ones((320, 456), np.uint16), "voxels are 320 × 456; 2 × 320 × 456"),
-    ):
-        tifffile.imwrite(
-            tmp_path / "average_template_25_ap001-002.tif", pixels, photometric="minisblack"
-        )
-        refused([(f"ap001-002.tif .*{words}", ccf_atlas, tmp_path, 1)])
+    failed = {"success": False, "msg": "Error"}
+    unread = "cannot be read as a file of the atlas: .*"
+    cases = [
+        (ontology, json.dumps(failed), rf"{unread}the answer of a query that failed \(Error\)"),
+        (ontology, "<html>503</html>", f"{unread}it is a web page; fetch it again"),
+        (ontology, '{"msg": [{"id": 1}]}', f"{unread}no 'acronym'"),
+        (ontology, b"\xff\xfe[", unread),
+        (ontology, "[" * 100_000, unread),
+        (ontology, json.dumps(loose), rf"{unread}structures \[1, 2, 3\] hang from no root"),
+        (ontology, json.dumps(flat() * 2), f"{unread}ids or acronyms twice"),
+        (ontology, json.dumps(flat(lambda p, i: f"{p};{i}")), f"{unread}'0;1' is none such as /99"),
+        (ontology, json.dumps(flat(lambda p, i: [i, 1])), f"{unread}2 has a path that ends in 1"),
+        (annotation, LFS, f"{unread}a pointer to content that was not fetched; run git lfs pull"),
+        (annotation, annotation.read_bytes()[:-500], unread),
+        (template, LFS, f"{unread}git lfs pull"),
+    ]
+    of_voxels = [
+        (annotation, np.zeros((456, 3, 320), np.uint32), "voxels are 456 × 3 × 320; AP × 320"),
+        (annotation, np.zeros((3, 320, 456), np.float32), "holds float32, no structure ids"),
+        (template, np.zeros((2, 320, 456), np.uint16), "has no greys from 0 up in plane 1"),
+        (template, np.ones((320, 456), np.uint16), "voxels are 320 × 456; 2 × 320 × 456"),
+    ]
+    cases += [(path, changed(path, voxels), words) for path, voxels, words in of_voxels]
+    for path, content, words in cases:
+        whole = path.read_bytes()
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        refused([(f"{path.name} .*{words}", ccf_atlas, tmp_path, 1)])
+        path.write_bytes(whole)
 
     def forbidden(*_):
         raise PermissionError(13, "Permission denied")

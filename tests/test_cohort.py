@@ -82,11 +82,7 @@ def test_what_is_no_cohort_is_refused_in_one_line(full):
     )
 
 
-def test_a_cohort_says_what_it_is(full):
-    assert repr(full) == (
-        "Cohort 'tiny cohort': 7 brains of 6 × 10 px of 25 µm on tiny slice; "
-        "5 train, 1 validation, 1 test"
-    )
+def test_a_cohort_may_be_bare_and_have_brains_set_aside():
     bare = made(images=sections().astype(np.float64))
     assert bare.images.dtype == np.float32 and bare.clean is bare.factors is None
     aside = made(metadata=brains(split=["train", "set aside", *["test"] * (N - 2)]))

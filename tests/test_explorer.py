@@ -20,6 +20,7 @@ from brainvae_core.explorer import (
     explorer_data,
     latent_readings,
     network_layers,
+    region_labels,
     shown_models,
     write_script,
 )
@@ -81,6 +82,12 @@ def read(text):
     return np.frombuffer(base64.b64decode(content), f"<{kind}")
 
 
+def test_an_array_is_written_once_and_in_half_precision_only_where_that_is_exact():
+    arrays, exact, fine = Arrays(), np.float32([0.5, -2, 7]), np.float32([0.1, 1e5])
+    assert [arrays.add(a) for a in (exact, fine, exact.copy())] == [0, 1, 0]
+    assert [text[:2] for text in arrays] == ["f2", "f4"]
+
+
 def test_a_layer_that_the_page_cannot_run_is_refused():
     refused([("does not know the layer Tanh", network_layers, nn.Sequential(nn.Tanh()), Arrays())])
 
@@ -106,6 +113,17 @@ def test_the_script_is_classic_and_an_error_is_told_in_one_line(tmp_path, monkey
     monkeypatch.setattr(sys, "argv", ["explorer", str(tmp_path / "no.yaml"), str(tmp_path / "x")])
     with pytest.raises(SystemExit, match="^error: no profile .*no.yaml"):
         explorer.main()
+
+
+def test_every_pixel_of_the_brain_has_a_named_region(cohort):
+    atlas = cohort.atlas
+    labels, regions = region_labels(atlas, 0.01)
+    assert ((labels > 0) == atlas.brain_mask).all()
+    assert labels.max() == len(regions) == len({r["acronym"] for r in regions})
+    main = [r["acronym"] for r in regions if r["main"]]
+    assert main == atlas.regions(0.01)
+    for i, mask in enumerate(atlas.roi_masks(main), 1):
+        assert (mask == (labels == i)).all()
 
 
 # ---- the page ----

@@ -1,8 +1,6 @@
-"""What a profile fits, stage by stage: which models, of which cohorts, and nothing twice."""
+"""The cohorts of a profile, and the command that fits its stages."""
 
 import sys
-from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,47 +8,26 @@ import pytest
 import yaml
 
 from brainvae_core import cohorts, study
-from brainvae_core.models import runs
-from brainvae_core.prepare import (
-    lab_brains,
-    lab_truth,
-    open_atlas,
-    prepare_cohort,
-    truth_cohort,
-)
+from brainvae_core.prepare import lab_brains, lab_truth, open_atlas, prepare_cohort, truth_cohort
 from brainvae_core.settings import Settings, read_profile
-from brainvae_core.study import (
-    fitted,
-)
 
 ROOT = Path(__file__).parent.parent
 # 40 simulated brains, 28 of them for training; unequal numbers of everything.
-TINY = {
-    "cohort": {"n_brains": 40, "shape": [80, 112]},
-    "model": {"latent_dim": 3, "batch_size": 4, "steps": 2},
-    "grid": {
-        "betas": [1, 3, 5],
-        "latent_dims": [2, 3],
-        "seeds": [0],
-        "shape": [40, 56],
-        "steps": 3,
-    },
-    "evaluation": {"shape": [20, 28], "steps": 4, "seeds": [0, 1], "curve_latent_dims": [2, 4]},
-    "fields": {
-        "n_read": 4,
-        "truth_latent_dim": 5,
-        "truth_seeds": [0, 1],
-    },
-}
+TINY = """
+cohort: {{n_brains: 40, shape: [80, 112]}}
+model: {{latent_dim: 3, batch_size: 4, steps: 2}}
+grid: {{betas: [1, 3, 5], latent_dims: [2, 3], seeds: [0], shape: [40, 56], steps: 3}}
+evaluation: {{shape: [20, 28], steps: 4, seeds: [0, 1], curve_latent_dims: [2, 4]}}
+places: {{data: {0}/data, runs: {0}/runs, device: cpu}}
+"""
 
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     """The tiny profile's file."""
     folder = tmp_path_factory.mktemp("tiny")
-    places = {"data": str(folder / "data"), "runs": str(folder / "runs"), "device": "cpu"}
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**TINY, "places": places}))
+    path.write_text(TINY.format(folder))
     return path
 
 
@@ -64,29 +41,10 @@ def whole(p):
     return prepare_cohort(p)
 
 
-@pytest.fixture(scope="module")
-def ahead(profile):
-    """Everything, fitted by the command; the names of its runs."""
-    called(profile)
-    return fits_of(read_profile(profile))
-
-
-@contextmanager
-def no_fits():
-    """Whatever is still to be fitted is an error."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "save_run", None)
-        yield
-
-
 def called(profile, *options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["study", str(profile), *options])
         study.main()
-
-
-def fits_of(p):
-    return sorted(folder.name for folder in Path(p.places.runs).glob("[!.]*"))
 
 
 # ---- cohorts ----
@@ -149,29 +107,6 @@ def test_the_planted_cohort_is_the_profiles_own_or_on_its_atlas(p):
     assert truth_cohort(elsewhere, "planted").fingerprint == planted.fingerprint
 
 
-# ---- fitted ----
-
-
-@pytest.mark.slow
-def test_the_command_fits_all_that_the_chapters_load(p, whole, ahead):
-    # compared, evaluated, floors, grid, curve, and three cohorts whose truth is asked.
-    assert len(ahead) == 3 + 7 + 2 + 8 + 9 + 3 * 3
-    coarse = whole.resampled(p.grid.shape)
-    with no_fits():
-        fitted(p, "compared", whole)
-        fitted(p, "evaluated", whole.resampled(p.evaluation.shape))
-        for stage in cohorts.SIMULATORS:
-            models = Counter(of["model"] for of, _ in fitted(p, stage, truth_cohort(p, stage)))
-            assert models == {"PCA": 1, "β-VAE": 2}
-        runs = fitted(p, "curve", coarse)
-    assert fits_of(p) == ahead
-    assert Counter((of["model"], of["latent_dim"]) for of, _ in runs) == {
-        (k, n): 1 if k == "PCA" else 2 for k in ("PCA", "VAE", "β-VAE") for n in (2, 3, 4)
-    }
-    assert {of.get("beta") for of, _ in runs if of["model"] == "β-VAE"} == {3.0}
-    assert all(of["seed"] == run.config.seed for of, run in runs if of["model"] != "PCA")
-
-
 # ---- the command ----
 
 
@@ -199,7 +134,7 @@ def test_the_command_counts_what_is_missing(profile, whole, capsys):
 def test_what_is_wrong_ends_the_command_with_one_line(profile, tmp_path, changes, options, told):
     content = yaml.safe_load(profile.read_text())
     for section, names in changes.items():
-        content[section] = content[section] | names
+        content[section] = content.get(section, {}) | names
     content["places"]["runs"] = str(tmp_path / "runs")
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump(content))
