@@ -1,9 +1,11 @@
 """The rendered book as its readers meet it: links, pictures, and a real browser."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from chapters import record_of
 
 from brainvae_core.models import load_run
 
@@ -94,12 +97,20 @@ def test_every_figure_has_words(page):
     assert images and all(image["alt"].startswith("Figure. ") for image in images)
 
 
-def test_the_verdicts_has_every_row_with_links_to_cells():
+def test_the_verdicts_has_every_row_with_numbers_and_links_to_cells():
     verdicts = yaml.safe_load((ROOT / "book/verdicts.yaml").read_text())
     numbers, figures = soup(HTML / "book/verdicts.html").select("table.verdicts")
     assert len(figures.select("tbody tr")) == len(verdicts["figures"])
+    paths = (ROOT / "notebooks").glob("*.ipynb")
+    records = {path.stem: record_of(json.loads(path.read_text())) for path in paths}
     for row, wanted in zip(numbers.select("tbody tr"), verdicts["claims"], strict=True):
-        assert len(row.select("a[href*='#cell-']")) >= len(wanted.get("ours", []))
+        shown = row.select("td")[1]
+        found = [link.get_text() for link in shown.select("a[href*='#cell-']")]
+        for chapter, pattern in (part.split(": ", 1) for part in wanted.get("ours", [])):
+            said = [r for n, r in records[chapter].items() if fnmatchcase(n, pattern)]
+            assert said and {r["found"] for r in said} <= {*found}, (pattern, found)
+            told = [r[name] for r in said for name in ("verdict", "n", "margin") if name in r]
+            assert all(words in shown.get_text() for words in told), told
 
 
 # ---- in a browser ----
