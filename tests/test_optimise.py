@@ -13,7 +13,6 @@ from small_brains import fit_alone, sections
 from torch import nn
 
 from brainvae_core.models import BetaVAE, BetaVAEConfig
-from brainvae_core.models.config import Stage
 from brainvae_core.models.devices import Images
 from brainvae_core.models.optimise import (
     INITIALISATIONS,
@@ -227,16 +226,6 @@ def test_new_channels_are_alive_and_learn_from_the_first_step():
     (torch.sigmoid(grown.logits(mean)) - torch.from_numpy(fine)).square().sum().backward()
     assert (second.weight.grad[:, 2:].abs().amax((0, 2, 3)) > 0).all()
     assert (grown.decoder[-1].weight.grad[2:].abs().amax((1, 2, 3)) > 0).all()
-
-
-def test_stages_are_read_from_text_and_triples():
-    for steps in ("10x14: 3, 20x28: 4", " 10 × 14:3,20×28: 4 ", [[10, 14, 3], [20, 28, 4]]):
-        config = BetaVAEConfig(steps=steps)
-        assert config.steps == ((10, 14, 3), (20, 28, 4)) and config.n_steps == 7
-    first, second = config.stages((20, 28))
-    assert (first.shape, first.first, first.last) == ((10, 14), 0, 3)
-    assert (second.shape, second.first, second.last) == ((20, 28), 3, 7)
-    assert BetaVAEConfig(steps=7).stages((20, 28)) == [Stage((20, 28), 0, 7)]
 
 
 def test_steps_and_stages_that_cannot_be_are_refused_in_one_line():
