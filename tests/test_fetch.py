@@ -175,6 +175,16 @@ def test_what_leads_nowhere_says_so(server, monkeypatch):
     fails(r"data \(application/zip\) instead of a zip")
 
 
+@pytest.mark.parametrize(("mark", "at"), [(b"PK\5\6", 18), (b"PK\1\2", 45)])
+def test_a_directory_or_a_member_that_begins_elsewhere_is_damage(server, mark, at):
+    content = bytearray(server._path(ID).read_bytes())
+    content[content.rindex(mark) + at] ^= 0x60
+    server._path(ID).write_bytes(content)
+    with pytest.raises(FetchError, match="the zip came damaged"):
+        get(server, retries=1)
+    assert server.bytes_sent(ID) < 20 * len(content)
+
+
 def test_waits_that_are_asked_for(server):
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     past, told = "Mon, 01 Jan 2001 00:00:00 -0000", [later, "7", "", "soon"]
@@ -219,7 +229,7 @@ def test_members_have_to_be_one_volume():
         *((one, members(f"resampled_red.{kind}")) for kind in ("mhd", "raw")),
         (one, members("resampled_red.mhd", "resampled_red.raw", "a/resampled_red.raw")),
         *(("unsafe name", members(f"{at}{nrrd}")) for at in ("/", "..\\", "C:/")),
-        ("neither stored nor deflated", members(nrrd, flag_bits=1)),
+        *(("neither stored nor deflated", members(nrrd, flag_bits=n)) for n in (1, 0x20, 0x40)),
         ("neither stored nor deflated", members(nrrd, compress_type=zipfile.ZIP_LZMA)),
     ]
     refused([(words, channel_members, of, "red") for words, of in cases])
