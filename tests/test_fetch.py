@@ -222,6 +222,8 @@ def test_members_have_to_be_one_volume():
     found = members("x/resampled_red.raw", "resampled_green.mhd", "x/resampled_red.mhd", "readme")
     chosen = channel_members(found, "red")
     assert [m.filename for m in chosen] == ["x/resampled_red.mhd", "x/resampled_red.raw"]
+    for kind in ("nrrd", "nii", "nii.gz"):
+        assert len(channel_members(members(f"resampled_red.{kind}", "a.raw"), "red")) == 1
     nrrd, one = "resampled_red.nrrd", "must have one volume of channel red; it has "
     cases = [
         (f"{one}nothing", members()),

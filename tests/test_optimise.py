@@ -229,6 +229,7 @@ def test_new_channels_are_alive_and_learn_from_the_first_step():
 
 
 def test_steps_and_stages_that_cannot_be_are_refused_in_one_line():
+    assert BetaVAEConfig(steps=" 10 × 14:3,20×28: 4 ").steps == ((10, 14, 3), (20, 28, 4))
     none, images = "must be a whole positive number, or stages such as", sections(20)
     cases = [
         ("320x448 is not twice 80x112; every stage must be", "80x112: 5, 320x448: 5"),

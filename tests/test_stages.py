@@ -123,7 +123,11 @@ def test_the_command_counts_what_is_missing(profile, whole, capsys):
         ({"fields": {"truth_latent_dim": 99}}, ["--only", "planted"], "latent_dim=99"),
         ({"cohort": {"n_brains": 1}}, [], ""),
         ({"model": {"betaa": 3}}, [], "did you mean model.beta?"),
-        ({}, ["--only", "grid", "--latent-dim", "5"], "latent_dim=5 is no row of this profile"),
+        (
+            {},
+            ["--only", "grid", "--latent-dim", "5"],
+            "latent_dim=5 is no row of this profile; it has 2, 3, 4",
+        ),
         (
             {"model": {"beta": 1e300}},
             ["--only", "compared"],
