@@ -201,6 +201,15 @@ def test_ccf_atlas_reads_the_plane_asked_for_and_names_what_is_not_there(tmp_pat
     volume[1, 100, 4] = 500
     nrrd.write(str(tmp_path / "average_template_25.nrrd"), volume)  # wins over planes
     assert np.array_equal(ccf_atlas(tmp_path, 1).template, one.template)
+    for pattern, words in (
+        ("struct*", "no structure_graph_1.json or structures.json in"),
+        ("average*", "no average template in"),
+        ("annotation*", "no annotation_25.nrrd in"),
+    ):
+        for path in tmp_path.glob(pattern):
+            path.unlink()
+        with pytest.raises(FileNotFoundError, match=words):
+            ccf_atlas(tmp_path, plane=1)
 
 
 def flat(path=lambda p, i: [p, i] if p else [i]):
