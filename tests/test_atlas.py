@@ -170,11 +170,7 @@ def write_ccf(folder, n_planes=3, template="average_template_25_ap001-002.tif"):
     for plane in range(n_planes):
         volume[plane, 10:300, 20:420] = 3 + plane
     nrrd.write(str(folder / "annotation_25.nrrd"), volume)
-    nodes = [
-        {"id": i, "acronym": a, "name": n, "structure_id_path": [p, i] if p else [i]}
-        for i, a, n, p in ROWS
-    ]
-    (folder / "structures.json").write_text(json.dumps(nodes))
+    (folder / "structures.json").write_text(json.dumps(flat()))
     grey = np.zeros((2, 320, 456), dtype=np.uint16)
     grey[0, 100, 4], grey[1, 100, 451] = 500, 300
     tifffile.imwrite(folder / template, grey, photometric="minisblack")
