@@ -170,11 +170,7 @@ def write_ccf(folder, n_planes=3, template="average_template_25_ap001-002.tif"):
     for plane in range(n_planes):
         volume[plane, 10:300, 20:420] = 3 + plane
     nrrd.write(str(folder / "annotation_25.nrrd"), volume)
-    nodes = [
-        {"id": i, "acronym": a, "name": n, "structure_id_path": [p, i] if p else [i]}
-        for i, a, n, p in ROWS
-    ]
-    (folder / "structures.json").write_text(json.dumps(nodes))
+    (folder / "structures.json").write_text(json.dumps(flat()))
     grey = np.zeros((2, 320, 456), dtype=np.uint16)
     grey[0, 100, 4], grey[1, 100, 451] = 500, 300
     tifffile.imwrite(folder / template, grey, photometric="minisblack")
@@ -201,6 +197,15 @@ def test_ccf_atlas_reads_the_plane_asked_for_and_names_what_is_not_there(tmp_pat
     volume[1, 100, 4] = 500
     nrrd.write(str(tmp_path / "average_template_25.nrrd"), volume)  # wins over planes
     assert np.array_equal(ccf_atlas(tmp_path, 1).template, one.template)
+    for pattern, words in (
+        ("struct*", "no structure_graph_1.json or structures.json in"),
+        ("average*", "no average template in"),
+        ("annotation*", "no annotation_25.nrrd in"),
+    ):
+        for path in tmp_path.glob(pattern):
+            path.unlink()
+        with pytest.raises(FileNotFoundError, match=words):
+            ccf_atlas(tmp_path, plane=1)
 
 
 def flat(path=lambda p, i: [p, i] if p else [i]):

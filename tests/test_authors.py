@@ -339,7 +339,7 @@ def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, serve
     larger = tmp_path / "larger"
     larger.write_bytes(checkpoint(AuthorsNetwork(3, 4)))
     other = saved(tmp_path / "other.npy", np.load(array)[::-1])
-    server.faults = ["404", "html"]
+    server.faults = ["404", "html", "404"]
     monkeypatch.setattr(authors, "ADDRESSES", dict.fromkeys(authors.ADDRESSES, server.url))
     links = "the authors' notebook .* links this address; or .* make authors ARRAY=/path/to/norm"
     give = r"; give its path: make authors {}=/path/to/"
@@ -357,6 +357,7 @@ def test_what_cannot_be_made_is_one_line(release, files, tmp_path, capsys, serve
         (["--array", array, "--checkpoint", str(larger)], "are 40 × 56, the network in .* 80 × "),
         (["--checkpoint", network], f"HTTP 404 at .*: the file was moved.*; {links}"),
         (["--checkpoint", network], f"a web page instead of a file came.*; {links}"),
+        (["--array", array, "--checkpoint", server.url], "HTTP 404 .* make authors CHECKPOINT=/"),
         (["--array", array, "--checkpoint", server.url], "not the file that is expected came"),
     ]
     for given, message in cases:

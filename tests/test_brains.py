@@ -99,6 +99,9 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
 def test_brains_that_are_dropped_leave_enough(own, brains, tmp_path):
     np.save(own / "mouse-05.npy", brains[0][5] * (np.arange(456) > 228))
     p = told(tmp_path, brains=str(own), outlier_limit=20.0)
+    (tmp_path / "data").write_text("a file")  # as root, who runs some tests, may write anywhere
+    refused([("cohort cannot be kept in .*data .*give another folder with -p", prepare_cohort, p)])
+    (tmp_path / "data").unlink()
     why = "the first 'mouse-05': set aside by drop_brains as an outlier: "
     words = f"^14 different brains are too few; give 15 or more; 1 were refused, {why}"
     refused([(words, prepare_cohort, p.changed({"drop_brains": True}))])

@@ -4,6 +4,8 @@ import io
 import itertools
 import re
 import zipfile
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import numpy as np
 import pytest
@@ -12,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 
-from brainvae_core.cohorts import fetch
+from brainvae_core.cohorts import fetch, web
 from brainvae_core.cohorts.fetch import channel_members, fetch_volume
-from brainvae_core.cohorts.web import FetchError, Meter, Session, StoppedError
+from brainvae_core.cohorts.web import FetchError, Meter, Session, StoppedError, UnansweredError
 
 pytestmark = pytest.mark.server
 
@@ -155,7 +157,7 @@ def test_a_file_that_changes_between_two_ranges_is_fetched_anew(server):
     assert asked == [None, False]  # its end, then all of it
 
 
-def test_what_leads_nowhere_says_so(server):
+def test_what_leads_nowhere_says_so(server, monkeypatch):
     def fails(said, kind=FetchError, **options):
         with pytest.raises(kind, match=said):
             get(server, **{"retries": 0, **options})
@@ -166,9 +168,32 @@ def test_what_leads_nowhere_says_so(server):
     server.faults[ID] = ["500"] * 5
     slept = get(server)[1]
     assert all(2**i / 2 <= s <= 2**i for i, s in enumerate(slept, 1)) and len(slept) == 5
-    server.ranges = False
+    monkeypatch.setattr(fetch, "LARGEST_ZIP", 700_000)
+    for server.ranges in (True, False):
+        fails("bytes would come from http.*check it there")
     server._path(ID).write_bytes(noise(1000))
     fails(r"data \(application/zip\) instead of a zip")
+
+
+@pytest.mark.parametrize(("mark", "at"), [(b"PK\5\6", 18), (b"PK\1\2", 45)])
+def test_a_directory_or_a_member_that_begins_elsewhere_is_damage(server, mark, at):
+    content = bytearray(server._path(ID).read_bytes())
+    content[content.rindex(mark) + at] ^= 0x60
+    server._path(ID).write_bytes(content)
+    with pytest.raises(FetchError, match="the zip came damaged"):
+        get(server, retries=1)
+    assert server.bytes_sent(ID) < 20 * len(content)
+
+
+def test_waits_that_are_asked_for(server):
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    past, told = "Mon, 01 Jan 2001 00:00:00 -0000", [later, "7", "", "soon"]
+    waits = dict(zip(told, map(web.retry_after, told), strict=True))
+    assert 95 < waits.pop(later) <= 100
+    assert waits == {"7": 7, "": None, "soon": None} and web.retry_after(past) == 0
+    server.retry_after, server.faults[ID] = web.LONGEST_WAIT + 1, ["429"]
+    with pytest.raises(UnansweredError, match="asks to wait 601 s; run the same command"):
+        get(server)
 
 
 def test_the_rate_is_of_all_fetches_together_and_a_stop_ends_them():
@@ -197,6 +222,8 @@ def test_members_have_to_be_one_volume():
     found = members("x/resampled_red.raw", "resampled_green.mhd", "x/resampled_red.mhd", "readme")
     chosen = channel_members(found, "red")
     assert [m.filename for m in chosen] == ["x/resampled_red.mhd", "x/resampled_red.raw"]
+    for kind in ("nrrd", "nii", "nii.gz"):
+        assert len(channel_members(members(f"resampled_red.{kind}", "a.raw"), "red")) == 1
     nrrd, one = "resampled_red.nrrd", "must have one volume of channel red; it has "
     cases = [
         (f"{one}nothing", members()),
@@ -204,7 +231,7 @@ def test_members_have_to_be_one_volume():
         *((one, members(f"resampled_red.{kind}")) for kind in ("mhd", "raw")),
         (one, members("resampled_red.mhd", "resampled_red.raw", "a/resampled_red.raw")),
         *(("unsafe name", members(f"{at}{nrrd}")) for at in ("/", "..\\", "C:/")),
-        ("neither stored nor deflated", members(nrrd, flag_bits=1)),
+        *(("neither stored nor deflated", members(nrrd, flag_bits=n)) for n in (1, 0x20, 0x40)),
         ("neither stored nor deflated", members(nrrd, compress_type=zipfile.ZIP_LZMA)),
     ]
     refused([(words, channel_members, of, "red") for words, of in cases])

@@ -13,7 +13,6 @@ from small_brains import fit_alone, sections
 from torch import nn
 
 from brainvae_core.models import BetaVAE, BetaVAEConfig
-from brainvae_core.models.config import Stage
 from brainvae_core.models.devices import Images
 from brainvae_core.models.optimise import (
     INITIALISATIONS,
@@ -229,17 +228,8 @@ def test_new_channels_are_alive_and_learn_from_the_first_step():
     assert (grown.decoder[-1].weight.grad[2:].abs().amax((1, 2, 3)) > 0).all()
 
 
-def test_stages_are_read_from_text_and_triples():
-    for steps in ("10x14: 3, 20x28: 4", " 10 × 14:3,20×28: 4 ", [[10, 14, 3], [20, 28, 4]]):
-        config = BetaVAEConfig(steps=steps)
-        assert config.steps == ((10, 14, 3), (20, 28, 4)) and config.n_steps == 7
-    first, second = config.stages((20, 28))
-    assert (first.shape, first.first, first.last) == ((10, 14), 0, 3)
-    assert (second.shape, second.first, second.last) == ((20, 28), 3, 7)
-    assert BetaVAEConfig(steps=7).stages((20, 28)) == [Stage((20, 28), 0, 7)]
-
-
 def test_steps_and_stages_that_cannot_be_are_refused_in_one_line():
+    assert BetaVAEConfig(steps=" 10 × 14:3,20×28: 4 ").steps == ((10, 14, 3), (20, 28, 4))
     none, images = "must be a whole positive number, or stages such as", sections(20)
     cases = [
         ("320x448 is not twice 80x112; every stage must be", "80x112: 5, 320x448: 5"),

@@ -10,6 +10,7 @@ import yaml
 from brainvae_core import cohorts, study
 from brainvae_core.prepare import lab_brains, lab_truth, open_atlas, prepare_cohort, truth_cohort
 from brainvae_core.settings import Settings, read_profile
+from brainvae_core.study import STAGES
 
 ROOT = Path(__file__).parent.parent
 # 40 simulated brains, 28 of them for training; unequal numbers of everything.
@@ -107,6 +108,15 @@ def test_the_planted_cohort_is_the_profiles_own_or_on_its_atlas(p):
     assert truth_cohort(elsewhere, "planted").fingerprint == planted.fingerprint
 
 
+def test_what_is_judged_has_the_seeds_that_its_section_names(p):
+    vaes = STAGES["evaluated"].models(p)["VAE"]
+    assert [(c.beta, c.seed, c.steps) for c in vaes] == [(1, 0, 4), (1, 1, 4)]
+    for stage in cohorts.SIMULATORS:
+        models = STAGES[stage].models(p)
+        found = [(c.beta, c.seed, c.latent_dim) for c in models["β-VAE"]]
+        assert found == [(3, seed, 16) for seed in (0, 1, 2)] and list(models) == ["PCA", "β-VAE"]
+
+
 # ---- the command ----
 
 
@@ -123,7 +133,11 @@ def test_the_command_counts_what_is_missing(profile, whole, capsys):
         ({"fields": {"truth_latent_dim": 99}}, ["--only", "planted"], "latent_dim=99"),
         ({"cohort": {"n_brains": 1}}, [], ""),
         ({"model": {"betaa": 3}}, [], "did you mean model.beta?"),
-        ({}, ["--only", "grid", "--latent-dim", "5"], "latent_dim=5 is no row of this profile"),
+        (
+            {},
+            ["--only", "grid", "--latent-dim", "5"],
+            "latent_dim=5 is no row of this profile; it has 2, 3, 4",
+        ),
         (
             {"model": {"beta": 1e300}},
             ["--only", "compared"],

@@ -343,16 +343,24 @@ def test_a_device_is_picked_in_the_order_cuda_mps_cpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("gain", "chosen"),
-    [(0.07, "float32"), (1.1, "float32"), pytest.param(3, "bfloat16", marks=pytest.mark.slow)],
+    ("asked", "begun", "gain", "taken"),
+    [
+        *[("auto", None, gain, "float32") for gain in (0.07, 1.1)],
+        *[("auto", begun, 3, "bfloat16") for begun in (None, "bfloat16")],
+        ("float32", None, 3, "float32"),
+        *[("bfloat16", begun, 0.1, "bfloat16") for begun in (None, "bfloat16")],
+        ("auto", "bfloat16", 0.8, "bfloat16"),
+        ("auto", "bfloat16", 0.1, "float32"),
+    ],
 )
-def test_a_cpu_takes_bfloat16_only_where_it_is_measured_to_be_faster(monkeypatch, gain, chosen):
+def test_a_cpu_takes_bfloat16_where_it_is_faster_or_a_fit_was_begun_in_it(
+    monkeypatch, capfd, asked, begun, gain, taken
+):
     assert 0.001 < devices.bfloat16_gain(CPU) < 100
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: gain)
-    assert pick_precision("auto", CPU) == chosen
-    assert [pick_precision(p, CPU) for p in ("float32", "bfloat16")] == ["float32", "bfloat16"]
-    expected = {"device": "cpu", "torch": torch.__version__, "precision": chosen}
-    assert fit(BetaVAEConfig(**SHORT | {"steps": 1}), None, *COARSE).made == expected
+    assert pick_precision(asked, CPU, begun) == taken
+    told = "begun in bfloat16, which this cpu has not: going on in float32"
+    assert capfd.readouterr().err.count(told) == (begun not in (None, taken))
 
 
 def test_a_gpu_takes_bfloat16_where_it_has_it_without_measuring(monkeypatch):
@@ -369,30 +377,18 @@ def test_a_gpu_takes_bfloat16_where_it_has_it_without_measuring(monkeypatch):
     devices.bfloat16_gain.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("asked", "gain", "ends"),
-    [("auto", 0.8, "bfloat16"), ("bfloat16", 0.1, "bfloat16"), ("auto", 0.1, "float32")],
-)
 @pytest.mark.slow
-def test_a_fit_goes_on_in_its_precision_but_in_no_emulated_one(
-    tmp_path, monkeypatch, capfd, asked, gain, ends
-):
-    config = BetaVAEConfig(**SHORT | {"steps": 3, "validate_every": 2}, precision=asked)
+def test_a_fit_that_goes_on_in_another_precision_says_so(tmp_path, monkeypatch):
+    config = BetaVAEConfig(**SHORT | {"steps": 3, "validate_every": 2})
     monkeypatch.setattr(devices, "bfloat16_gain", lambda device: 3)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "c", *COARSE)
-    monkeypatch.setattr(devices, "bfloat16_gain", lambda device: gain)
-    capfd.readouterr()
+    monkeypatch.setattr(devices, "bfloat16_gain", lambda device: 0.1)
     found = fit(config, tmp_path / "c", *COARSE)
-    told = "begun in bfloat16, which this cpu has not: going on in float32"
-    assert capfd.readouterr().err.count(told) == (ends == "float32")
-    assert found.made["precision"] == ends
-    assert found.made.get("begun_in") == ("bfloat16" if ends == "float32" else None)
+    assert (found.made["precision"], found.made["begun_in"]) == ("float32", "bfloat16")
     assert found.history[-1]["step"] == 3 and math.isfinite(found.history[-1]["loss"])
-    if asked == "bfloat16":
-        assert_same(fit(config, None, *COARSE), found)
 
 
 def test_the_training_core_needs_torch_numpy_safetensors_and_tqdm_only():
