@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import platform
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,12 @@ from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.web import FetchError, Meter, StoppedError
 from brainvae_core.models import fit, load_run
 from brainvae_core.prepare import (
+    cohort_content,
     prepare_cohort,
     released_run,
     truth_cohort,
 )
-from brainvae_core.settings import read_profile
+from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import compared_configs, fitted
 
 ROOT = Path(__file__).parent.parent
@@ -301,6 +304,26 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(release, f
         assert told.splitlines()[:-1] == printed.splitlines()[:-1]
         assert told.splitlines()[-1] == f"nothing to do: all was in {folder}"
     assert {f: f.stat().st_mtime_ns for f in folder.rglob("*")} == before
+
+
+def test_a_release_that_was_made_anew_is_known_by_content(files, sections, tmp_path):
+    folder, (array, network) = tmp_path / "authors", files
+    given = {"cohort.brains": str(folder), "places.data": str(tmp_path / "data")}
+    p = Settings().changed(given | {"cohort.atlas": str(folder)})
+    whole = p.changed({"cohort.brains": str(folder / "cohort")})
+    other, another = tmp_path / "other", saved(tmp_path / "b.npy", on_their_side(sections[::-1]))
+    other.write_bytes(checkpoint(AuthorsNetwork(3, 3, seed=2)))
+    seen = []
+    for sections_file, model_file in ((array, network), (array, other), (another, other)):
+        left = folder / f".cohort~{platform.node()}~{2**22 + 1}~0"  # by a call that was killed
+        left.mkdir(parents=True)
+        authors.keep_release(folder, str(sections_file), str(model_file))
+        assert {f.name[:8] for f in folder.iterdir()} == {"cohort", "released"}
+        seen.append((cohort_content(p), cohort_content(whole)))
+        assert (cohort_content(p), cohort_content(whole)) == seen[-1]
+        shutil.rmtree(folder)
+    of_both, of_cohort = zip(*seen, strict=True)
+    assert len(set(of_both)) == 3 and of_cohort[0] == of_cohort[1] != of_cohort[2]
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from executed import clone, snakemake
 from papermill.cli import papermill
 
 from brainvae_core.settings import read_profile, read_settings
-from brainvae_core.study import row
+from brainvae_core.study import STAGES, row
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", *(f"book/{page}.md" for page in ("gpu_node", "running", "acquisition")))
@@ -116,6 +116,17 @@ def test_every_command_goes_as_far_as_it_can_without_doing_anything(
 ):
     program, *arguments = shlex.split(command, comments=True)
     KNOWN[Path(program).name](arguments, tree / folder, tmp_path)
+
+
+@pytest.mark.parametrize("name, n_fits", [("paper", 438), ("fast", 1050)])
+def test_the_page_counts_the_fits_of_a_profile(name, n_fits):
+    p = read_profile(ROOT / f"notebooks/params/{name}.yaml")
+    stages = ("compared", "evaluated", "grid", "curve")
+    all_of_them = {config for stage in stages for config in STAGES[stage].configs(p)}
+    assert sum(config.kind == "beta_vae" for config in all_of_them) == n_fits
+    page = (ROOT / "book/gpu_node.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| β-VAEs and VAEs"))
+    assert f"{n_fits:,}" in row
 
 
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
