@@ -192,11 +192,14 @@ def stoppable(told: str):
     What it was about to write is taken away first; whoever asks twice does not wait for that.
     """
 
+    asked = []
+
     def at_once(*_):
         os.write(2, f"{told}\n".encode())
         os._exit(130)
 
     def interrupt(*_):
+        asked.append(True)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, at_once)
         raise KeyboardInterrupt
@@ -204,13 +207,17 @@ def stoppable(told: str):
     def decorated(main):
         @functools.wraps(main)
         def command(*arguments):
+            asked.clear()
             before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
             for number, handler in before.items():
                 if handler is not signal.SIG_IGN:  # as a shell's background jobs have Ctrl-C
                     signal.signal(number, interrupt)
             try:
                 return main(*arguments)
-            except KeyboardInterrupt:
+            except BaseException as error:
+                # Where a class was just being made, as in an import, it is a RuntimeError.
+                if not (asked or isinstance(error, KeyboardInterrupt)):
+                    raise
                 for number in before:
                     signal.signal(number, signal.SIG_IGN)
                 print(told, file=sys.stderr)

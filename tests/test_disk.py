@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -156,3 +157,20 @@ def test_a_name_is_made_by_one_and_whole_once_its_lock_is_gone(tmp_path, capsys)
     with alone(path, "waiting") as mine:
         assert mine
     assert whole(path) and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_of_a_class_in_the_making_is_one_line_too(number, capsys):
+    class Named:
+        def __set_name__(self, owner, name):  # whose exceptions Python wraps
+            signal.raise_signal(number)
+
+    @disk.stoppable("stopped; the same command goes on")
+    def command():
+        type("Owner", (), {"name": Named()})
+
+    with pytest.raises(SystemExit, match="^130$"):
+        command()
+    assert capsys.readouterr().err == "stopped; the same command goes on\n"
+    with pytest.raises(ZeroDivisionError):  # what was not asked for is told as it is
+        disk.stoppable("stopped")(lambda: 1 / 0)()
