@@ -99,7 +99,7 @@ def main():
     told = pd.DataFrame(rows, columns=columns)
     if given.small:
         return
-    made_from = {"cohort": cohort.identity, "seed": SEED, "precision": "float32"}
+    made_from = {"cohort": cohort.identity, "seed": SEED}
     write_measured("realism", told, made_from)
     pair = np.concatenate([test[:1], real])
     made = {f"PCA, L = {LATENTS}": model.reconstruct(pair)}

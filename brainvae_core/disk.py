@@ -192,14 +192,11 @@ def stoppable(told: str):
     What it was about to write is taken away first; whoever asks twice does not wait for that.
     """
 
-    asked = []
-
     def at_once(*_):
         os.write(2, f"{told}\n".encode())
         os._exit(130)
 
     def interrupt(*_):
-        asked.append(True)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, at_once)
         raise KeyboardInterrupt
@@ -207,7 +204,6 @@ def stoppable(told: str):
     def decorated(main):
         @functools.wraps(main)
         def command(*arguments):
-            asked.clear()
             before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
             for number, handler in before.items():
                 if handler is not signal.SIG_IGN:  # as a shell's background jobs have Ctrl-C
@@ -215,8 +211,8 @@ def stoppable(told: str):
             try:
                 return main(*arguments)
             except BaseException as error:
-                # Where a class was just being made, as in an import, it is a RuntimeError.
-                if not (asked or isinstance(error, KeyboardInterrupt)):
+                # Where a class was just being made, as in an import, it is a RuntimeError's cause.
+                if not any(isinstance(e, KeyboardInterrupt) for e in (error, error.__cause__)):
                     raise
                 for number in before:
                     signal.signal(number, signal.SIG_IGN)

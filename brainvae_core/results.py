@@ -71,7 +71,8 @@ def write_measured(name: str, rows: pd.DataFrame, about: dict, folder: Path = ME
     made, path = {}, folder / SEALED
     if path.exists():  # of the other tables, which must be whole
         made = read_sealed(folder, SEALED, FORMAT, "restore it from git").get("made", {})
-    rows.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+    with appearing(folder / f"{name}.csv") as beside:
+        rows.to_csv(beside, index=False, float_format="%.5g")
     seal(folder, SEALED, {"format": FORMAT, "made": made | {name: about | made_with()}})
 
 
@@ -124,7 +125,7 @@ def _scored(p, name, cohort, about, fits) -> tuple[dict[str, pd.DataFrame], dict
                 found["value"] = [float(f"{value:.6g}") for value in found["value"]]
                 rows[key] = parsed(_text(found))
                 seed, precision = getattr(run.config, "seed", None), run.made.get("precision")
-                told = {"seed": seed, "precision": precision}
+                told = made_with() | {"seed": seed, "precision": precision}
                 of_fits[key] = {n: value for n, value in told.items() if value is not None}
                 write_rows(place, _joined(rows), about | {"fits": of_fits})
     return rows, of_fits
@@ -137,16 +138,17 @@ def _place(p, about) -> Path:
 
 
 def _known(p, about) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
-    """Rows by the fit, of what comes with the project and of one's own; and its seed, precision."""
+    """Rows by the fit, of what comes with the project and of one's own; and how they were made."""
     rows, of_fits = {}, {}
     kept = sorted(Path(p.places.results).glob(f"*/tables/{about['table']}.csv.gz"))
     for path in (_place(p, about), *kept):
         if path.exists():
             told, text = read_rows(path)
             if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
-                parts = parsed(text).groupby("fit", sort=False)
-                rows |= {key: of.drop(columns="fit").dropna(axis=1, how="all") for key, of in parts}
-                of_fits |= told.get("fits", {})  # none in tables of old
+                parts = dict(iter(parsed(text).groupby("fit", sort=False)))
+                for key, of in parts.items():
+                    rows[key] = of.drop(columns="fit").dropna(axis=1, how="all")
+                    of_fits[key] = told.get("fits", {}).get(key) or told.get("made", {})  # of old
     return rows, of_fits
 
 
@@ -170,7 +172,7 @@ def read_rows(path) -> tuple[dict, str]:
 def write_rows(path, rows: pd.DataFrame, about: dict) -> None:
     """Write a table's file, whole or not at all."""
     text = _text(rows)
-    told = about | {"made": made_with(), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    told = about | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
     content = f"{json.dumps(told, ensure_ascii=False)}\n{text}".encode()
     with appearing(path) as beside:
         beside.write_bytes(gzip.compress(content, mtime=0))

@@ -5,6 +5,8 @@ from math import comb
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from refusals import refused
 from scipy.stats import ortho_group
 
@@ -208,3 +210,32 @@ def test_nonsense_is_refused_by_name():
         ("some of them true", sidedness_beyond_chance, z, unusual & False),
     ]
     refused(cases)
+
+
+@given(
+    order=st.permutations(range(5)),
+    sizes=st.lists(st.sampled_from([-30, -1, -1e-5, 1e-14, 0.5, 1]), min_size=5, max_size=5),
+    shift=st.floats(-100, 100),
+)
+def test_another_order_sign_scale_and_mean_are_seen_through(order, sizes, shift):
+    other = np.empty_like(REFERENCE)
+    other[:, order] = REFERENCE * sizes + shift * np.abs(sizes)
+    found = match_latents(REFERENCE, other)
+    np.testing.assert_array_equal(found.order, order)
+    np.testing.assert_array_equal(found.sign, np.sign(sizes))
+    np.testing.assert_allclose(found.correlation, 1, atol=1e-9)
+    assert found.correlation.max() <= 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
+def test_rotated_scaled_and_shifted_codes_hold_the_same(seed, scale, shift):
+    turn = ortho_group.rvs(3, random_state=seed) * scale
+
+    def turned(codes):  # with a dead latent and a copy besides
+        codes = codes @ turn + shift
+        return np.column_stack([codes, np.full(len(codes), 0.3), 2 * codes[:, :1] + 1])
+
+    np.testing.assert_allclose(
+        linear_recovery(turned(KNOWN), KNOWN, turned(OTHER), OTHER), 1, atol=1e-6
+    )

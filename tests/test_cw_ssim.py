@@ -140,3 +140,13 @@ def test_nonsense_is_refused_by_name():
     faint = 1e-170 * images.astype(np.float64)
     with pytest.raises(ValueError, match="image 0 has values whose squares are beyond float64"):
         cw_ssim(faint[0], faint)
+
+
+def test_a_level_responds_most_at_the_wavelength_it_is_said_to_have():
+    columns = np.arange(256)
+    periods = np.array([4, 8, 16, 32, 64])
+    for level in (1, 2, 3, 4):
+        waves = np.cos(2 * np.pi * columns / periods[:, None, None]).repeat(128, axis=1)
+        energy = bands(waves, level, 4).abs().square().sum((1, 2, 3))
+        best = periods[energy.argmax()]
+        assert best == 2 ** (level + 1) and cw_ssim_level(800 / best) == level

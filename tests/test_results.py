@@ -145,14 +145,20 @@ def test_a_tables_head_says_its_fits_seeds_and_precision_of_which_one_of_old_say
     about = results._asked(p, "grid")[2]
     place = results._place(p, about)
     told = results.read_rows(place)[0]["fits"]
-    assert sorted(of["seed"] for of in told.values() if of) == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert [of["precision"] for of in told.values() if of] == 8 * ["float32"]
+    assert sorted(of["seed"] for of in told.values() if "seed" in of) == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert [of["precision"] for of in told.values() if "precision" in of] == 8 * ["float32"]
     old = p.changed({"places.data": f"{tmp_path}/data", "places.results": f"{tmp_path}/none"})
     (own := results._place(old, about)).parent.mkdir(parents=True)
     results.write_rows(own, results.parsed(results.read_rows(place)[1]), about)  # as of old
     pd.testing.assert_frame_equal(results.table(old, "grid"), made)
     results.keep(old, "grid", tmp_path / "kept")
-    assert results.read_rows(tmp_path / "kept/tables/grid.csv.gz")[0]["fits"] == {}
+    fits = results.read_rows(tmp_path / "kept/tables/grid.csv.gz")[0]["fits"]
+    assert fits.keys() == told.keys() and not any(fits.values())  # nothing is made up
+    rows = results.parsed(results.read_rows(place)[1])
+    results.write_rows(own, rows, about | {"made": {"commit": "c0ffee"}})  # of all, as of old
+    results.keep(old, "grid", tmp_path / "kept")
+    fits = results.read_rows(tmp_path / "kept/tables/grid.csv.gz")[0]["fits"]
+    assert [*fits.values()] == len(told) * [{"commit": "c0ffee"}]
     results.write_rows(own, made, about | {"fits": [0]})
     with pytest.raises(ValueError, match=f"{own.name} is damaged .its fits are of another type"):
         results.table(old, "grid")
@@ -201,12 +207,13 @@ def test_what_comes_with_the_project_says_what_it_was_made_with():
     for path in RESULTS.glob("*/tables/*"):
         told, _ = results.read_rows(path)
         assert told["cohort"] and "settings" in told
-        said[path.name.split(".")[0]] = told.get("made", {})
+        of_fits = [*told.get("fits", {}).values()] or [told.get("made", {})]
+        said[path.name.split(".")[0]] = set.intersection(*map(set, of_fits))
     for path in RESULTS.glob("*/explorer_data.js"):
         told = json.loads(path.read_text().partition(" = ")[2].rstrip(";\n"))
         said[path.name] = told.get("made", {})
     told = json.loads((results.MEASURED / results.SEALED).read_text()).get("made", {})
     said |= {path.name: told.get(path.stem, {}) for path in results.MEASURED.glob("*.csv")}
     assert len(said) > 30
-    without = {name for name, of in said.items() if not versions <= of.keys()}
+    without = {name for name, of in said.items() if not versions <= {*of}}
     assert without == {*BEFORE.split()}

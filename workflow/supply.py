@@ -124,7 +124,8 @@ def audit():
         print(*skipped, *found, told, sep="\n")
     if silent:
         of = f"of {' and '.join(silent)} pip-audit says nothing"
-        print(f"error: nothing was audited: {of}; is there a database of vulnerabilities to reach?")
+        less = "not everything" if n_audited else "nothing"
+        print(f"error: {less} was audited: {of}; is there a database of vulnerabilities to reach?")
     return 1 if found else 3 if silent or skipped else 0
 
 
