@@ -458,6 +458,7 @@ def test_axe_finds_nothing_in_the_dark(visit, tmp_path, small):  # light is the 
     page = visit(write_page(tmp_path, small[1], "dark"))
     slide(page, 1, 4)
     drawn(page)
+    page.wait_for_function(f"{STATE}.codes.after")  # the table has its words
     found = Axe().run(page, options={"preload": False})
     assert found.violations_count == 0, found.generate_report()
 
