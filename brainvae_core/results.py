@@ -145,8 +145,7 @@ def _known(p, about) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
         if path.exists():
             told, text = read_rows(path)
             if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
-                parts = dict(iter(parsed(text).groupby("fit", sort=False)))
-                for key, of in parts.items():
+                for key, of in parsed(text).groupby("fit", sort=False):
                     rows[key] = of.drop(columns="fit").dropna(axis=1, how="all")
                     of_fits[key] = told.get("fits", {}).get(key) or told.get("made", {})  # of old
     return rows, of_fits
