@@ -11,6 +11,7 @@ from brainvae_core.prepare import truth_cohort
 from brainvae_core.settings import Settings
 
 MARGIN = 0.1
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

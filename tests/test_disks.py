@@ -179,6 +179,7 @@ def in_vain(job, disk, at, monkeypatch, capsys, surely=True):
     check_whole(disk)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("A full or read-only disk ends in one line; what was there stays as it was.")
 @each_job
 def test_a_full_disk_and_a_read_only_one(job, disk, tmp_path, monkeypatch, capsys, record_property):
@@ -197,6 +198,7 @@ def test_a_full_disk_and_a_read_only_one(job, disk, tmp_path, monkeypatch, capsy
     record_property("cases", len(rooms) + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("Where a file may not grow, or a folder may not be written, one line says it.")
 @each_job
 def test_an_ordinary_user_meets_a_limit_or_a_folder_of_others(
@@ -227,6 +229,7 @@ def test_an_ordinary_user_meets_a_limit_or_a_folder_of_others(
     record_property("cases", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("A slow disk gives the same files; one that vanishes nothing half-made.")
 @each_job
 def test_a_slow_disk_and_one_that_vanishes(job, tmp_path, monkeypatch, capsys, record_property):

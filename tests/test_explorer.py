@@ -276,6 +276,7 @@ def test_the_browser_runs_models_as_pytorch_does(visit, tmp_path, cohort, latent
     assert np.abs(state(page)["begin"] - begin.ravel()).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_pca_in_255_steps_paints_and_reads_as_pca_does(visit, page_file, small, pca, cohort):
     page = visit(page_file)
     images = cohort.resampled((40, 56)).images[:20]
@@ -287,6 +288,7 @@ def test_pca_in_255_steps_paints_and_reads_as_pca_does(visit, page_file, small, 
     assert state(page)["z"].tolist() == small[1]["models"][1]["typical"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [None, "delete window.Worker", "window.Worker = class {"
     "postMessage() { setTimeout(() => this.onerror(new Event('error')), 50) } }"])  # fmt: skip
 def test_sliders_move_the_image_with_and_without_a_worker(visit, page_file, small, script):
@@ -321,6 +323,7 @@ def test_keys_move_a_slider_and_tab_reaches_every_control(visit, page_file, smal
     assert buttons | fields <= reached
 
 
+@pytest.mark.slow
 def test_a_brain_is_a_start_and_buttons_go_back_to_it_or_to_the_typical_one(
     visit, page_file, small, cohort
 ):
@@ -346,6 +349,7 @@ def test_a_brain_is_a_start_and_buttons_go_back_to_it_or_to_the_typical_one(
     assert state(page)["z"].tolist() == data["models"][0]["typical"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("roi", "by"), [("HPF", 40), ("TH", -30)])
 def test_a_region_made_brighter_or_darker_moves_the_codes(visit, page_file, small, cohort, roi, by):
     model, data = small
@@ -370,6 +374,7 @@ def test_a_region_made_brighter_or_darker_moves_the_codes(visit, page_file, smal
     assert f"{words}: F{most + 1} moves most" in page.locator("[role=status]").inner_text()
 
 
+@pytest.mark.slow
 def test_what_is_told_and_painted_is_what_changed(visit, page_file, small):
     model, data = small
     page = visit(page_file)
@@ -431,6 +436,7 @@ def test_a_link_restores_the_state_in_a_new_page(visit, page_file, small):
         status(other, "other models" if "fit" in broken else "incomplete")
 
 
+@pytest.mark.slow
 def test_pointing_names_the_region_under_the_pointer(visit, tmp_path, small):
     data = dict(small[1])
     labels = np.zeros((40, 56), "u1")

@@ -209,7 +209,9 @@ CALLS = {
 ONE = rows({"PCA": estimate()}, "model")
 SECTIONS = "1 2a 2b s1 3a s2 s4 sections factors reconstructions error_maps maps group_maps"
 SECTIONS = [f"fig_{name}" for name in SECTIONS.split()]
-every = pytest.mark.parametrize("name", CALLS)
+every = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (", many" in n)) for n in CALLS]
+)
 
 
 def call(name, **changes):

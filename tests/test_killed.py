@@ -215,6 +215,7 @@ def commands(tmp_path_factory):
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(
     "ended at any moment by Ctrl-C, SIGTERM or SIGKILL, the same command goes on to the same "
     "bytes; nothing complete is made again, nothing is left over, and Ctrl-C is one line"
@@ -308,6 +309,7 @@ WORK["grid"] = [f"beta_vae-L{n}-beta1-seed{seed}" for n in (2, 3) for seed in (0
 WORK["table"] = ["scores"] * (6 + 2)  # once a fit, and once a command to results/
 
 
+@pytest.mark.slow
 @pytest.mark.promise("two at once leave what one leaves, and no work is done twice")
 @each_kind
 def test_two_at_once_share_the_work(commands, kind, record_property):

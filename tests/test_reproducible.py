@@ -153,6 +153,7 @@ def apart(one: Path, other: Path) -> dict[str, float]:
 # ---- on one machine ----
 
 
+@pytest.mark.slow
 @pytest.mark.promise("the same seed gives the same bits in any process, folder, locale, time zone")
 def test_the_same_bits_in_another_process_folder_locale_time_zone_and_hash_seed(here, tmp_path):
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -183,6 +184,7 @@ def test_a_run_and_a_table_say_what_they_were_made_with(here):
 # ---- on another machine ----
 
 
+@pytest.mark.slow
 @pytest.mark.promise("on another processor or with other threads, models answer within 0.1 %")
 def test_on_another_processor_with_two_threads_models_answer_within_a_thousandth(here, tmp_path):
     """Of every quantity's spread; book/limits.md states what is measured."""

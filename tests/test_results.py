@@ -52,6 +52,7 @@ def nothing_is_fitted(monkeypatch):
     monkeypatch.setattr(results, "fit_all", refuse)
 
 
+@pytest.mark.slow
 def test_every_fit_has_its_rows_and_labels(made):
     fits = made[["model", "beta", "latent_dim", "seed"]].drop_duplicates()
     assert len(fits) == 2 + 2 * 2 * 2

@@ -83,6 +83,7 @@ def mean_of(table, **by):
 NEAR = {"abs": 1e-5}
 
 
+@pytest.mark.slow
 def test_a_copy_is_perfect_and_the_mean_image_says_nothing(p, cohort, models):
     ends = {name: models[name] for name in ("copy", "mean image")}
     for name, score, copied, nothing in (

@@ -65,7 +65,8 @@ def test_a_product_that_cannot_be_is_refused_before_anything_is_fitted():
 
 
 @pytest.mark.promise("what was interrupted goes on, and nothing is made twice")
-@pytest.mark.parametrize("together", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [1, 3])
 def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch, together):
     grid = Study(TINY, [1, 3, 10], [2, 3])
     whole, calls = runs.train_together, []

@@ -391,6 +391,7 @@ def test_a_fit_that_goes_on_in_another_precision_says_so(tmp_path, monkeypatch):
     assert found.history[-1]["step"] == 3 and math.isfinite(found.history[-1]["loss"])
 
 
+@pytest.mark.slow
 def test_the_training_core_needs_torch_numpy_safetensors_and_tqdm_only():
     program = """
 import sys
