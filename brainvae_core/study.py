@@ -156,9 +156,15 @@ def _grid(p):
 
 
 def _curve(p):
-    betas = {"PCA": None, "VAE": 1.0, "β-VAE": p.model.beta}
+    """The curve, with more fits of the two L that claims are made of."""
+    betas, of = {"PCA": None, "VAE": 1.0, "β-VAE": p.model.beta}, curve(p)
+    ends = sorted({p.model.latent_dim, of.latent_dims[-1]})
+    more = replace(
+        of, latent_dims=ends, seeds=tuple(dict.fromkeys((*of.seeds, *p.evaluation.claim_seeds)))
+    )
+    configs = dict.fromkeys((*of.configs, *more.configs))
     return {
-        name: [c for c in curve(p).configs if getattr(c, "beta", None) == beta]
+        name: [c for c in configs if getattr(c, "beta", None) == beta]
         for name, beta in betas.items()
     }
 
@@ -167,6 +173,9 @@ def _truth(p):
     """PCA and β-VAEs with at least a latent for every planted factor."""
     base = replace(grid(p).base, latent_dim=p.fields.truth_latent_dim)
     return {"PCA": [PCAConfig(base.latent_dim)], "β-VAE": _fits(base, p.fields.truth_seeds)}
+
+
+KEPT = 5  # fits of each VAE that come with the project; of the others tables tell
 
 
 @dataclass(frozen=True)
@@ -247,7 +256,8 @@ def _kept(p, stage, vaes):
     """Which of a stage's models come with the project, and the folder of their cohort."""
     if stage in SIMULATORS:  # one is pictured, of the others a table tells
         return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
-    return vaes, Path(p.places.results) / p.profile
+    first = p.evaluation.seeds[:KEPT]
+    return [run for run in vaes if run.config.seed in first], Path(p.places.results) / p.profile
 
 
 def counted(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:

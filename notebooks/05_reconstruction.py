@@ -37,7 +37,7 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.claims import Claims
 from brainvae_core.cohorts import clean_part
-from brainvae_core.metrics import compare, named, summarise
+from brainvae_core.metrics import compare, counted_fits, named, summarise
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
 from brainvae_core.results import table
@@ -72,8 +72,7 @@ scores = table(p, "reconstruction")
 # %% tags=["hide-input"]
 floors, headline = table(p, "floors"), table(p, "headline")
 n_test = scores["brain"].nunique()
-n_fits = [of["seed"].nunique() for of in (scores, headline)]
-small, large = (f"{n} fit{'s' * (n > 1)} of each VAE" for n in n_fits)
+small, large = counted_fits(scores), counted_fits(headline)
 source = f"{n_test} test brains, {small}"
 summary = summarise(scores, by=["score", "model", "latent_dim"])
 lines = floors.groupby(["score", "model"], sort=False)["value"].mean().reset_index()
@@ -279,9 +278,9 @@ quoted(
     recon_nats_vae=numbers[f"{behind} VAE's bound, L = {n} (nats)"],
     recon_nats_beta=numbers[f"{behind} β-VAE's bound, L = {n} (nats)"],
     recon_n=n_test,
-    recon_fits_full=n_fits[1],
+    recon_fits_full=(n_full := headline["seed"].nunique()),
     recon_n_latents=scores["latent_dim"].nunique(),
-    recon_fits=f"{small} at {at[0]} and {n_fits[1]} at {at[1]}",
+    recon_fits=f"{small} at {at[0]} and {n_full} at {at[1]}",
 )
 
 # %% tags=["hide-input"]

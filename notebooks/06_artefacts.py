@@ -40,7 +40,7 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.claims import Claims
 from brainvae_core.cohorts import ARTEFACTS, clean_part, corrupted_brains, displaced
-from brainvae_core.metrics import named, summarise
+from brainvae_core.metrics import counted_fits, named, summarise
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
 from brainvae_core.results import table
@@ -98,8 +98,7 @@ figures.fig_s1(
 removal = table(p, "removal")
 
 # %% tags=["hide-input"]
-n_brains, n_fits = removal["brain"].nunique(), removal["seed"].nunique()
-fits = f"{n_fits} fit{'s' * (n_fits > 1)} of each VAE"
+n_brains, fits = removal["brain"].nunique(), counted_fits(removal)
 counted = f"{n_brains} clean test brains, {fits} at the paper's size"
 shares = removal[
     (removal["score"] != "explained") & ~removal["model"].isin(["nearest brain", "mean image"])
@@ -135,7 +134,7 @@ figures.fig_curves(
     point_labels="L",
 ).shows(
     "How much of an artefact is reproduced, against how much of the brain is explained; numbers are L."
-).made_from(f"{n_brains} clean test brains, {back['seed'].nunique()} fits of each VAE at 80 × 112")
+).made_from(f"{n_brains} clean test brains, {counted_fits(back)} at 80 × 112")
 
 # %% [markdown]
 # Do artefacts enter PCA? Up to 30 components: {glue:text}`artefact_enter_30`; beyond 30:
@@ -278,7 +277,7 @@ quoted(
     artefact_noticed_error=numbers["leak of middle strength, brain, by error, β-VAE"],
     artefact_noticed_code=numbers["leak of middle strength, brain, by code, β-VAE"],
     artefact_n=n_brains,
-    artefact_fits=f"{fits} at the paper's size and {back['seed'].nunique()} at 80 × 112",
+    artefact_fits=f"{fits} at the paper's size and {counted_fits(back)} at 80 × 112",
 )
 
 # %% tags=["hide-input"]

@@ -115,6 +115,10 @@ def test_what_is_judged_has_the_seeds_that_its_section_names(p):
         models = STAGES[stage].models(p)
         found = [(c.beta, c.seed, c.latent_dim) for c in models["β-VAE"]]
         assert found == [(3, seed, 16) for seed in (0, 1, 2)] and list(models) == ["PCA", "β-VAE"]
+    more = STAGES["curve"].models(p.changed({"claim_seeds": (1, 4)}))["VAE"]
+    before = STAGES["curve"].models(p)["VAE"]
+    assert {(c.latent_dim, c.seed) for c in {*more} - {*before}} == {(3, 4), (4, 4)}
+    assert {*before} < {*more} and len(more) == len(before) + 2
 
 
 # ---- the command ----

@@ -10,6 +10,7 @@ from refusals import refused
 from brainvae_core.metrics import (
     Estimate,
     compare,
+    counted_fits,
     difference,
     estimate,
     jackknife,
@@ -51,6 +52,14 @@ def of_row(row):
 
 
 # ---- from arrays to rows ----
+
+
+def test_fits_are_counted_at_each_l_and_single_ones_only_where_all_are():
+    few, many = (study(VAE=scores(0, n)).assign(latent_dim=n) for n in (3, 5))
+    pca = fits(scores(0, 1), model="PCA", latent_dim=3)
+    assert counted_fits(pd.concat([few, pca])) == "3 fits of each VAE"
+    assert counted_fits(pd.concat([many, few, pca])) == "3 to 5 fits of each VAE"
+    assert counted_fits(pca) == "1 fit of each VAE"
 
 
 def test_every_score_is_a_row():

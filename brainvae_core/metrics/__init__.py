@@ -65,6 +65,7 @@ from brainvae_core.metrics.reconstruction import (
 )
 from brainvae_core.metrics.tables import (
     compare,
+    counted_fits,
     left_out_table,
     named,
     scores_table,

@@ -182,6 +182,18 @@ def named(table: pd.DataFrame, name: str) -> dict[str, Estimate]:
     return found
 
 
+def counted_fits(table: pd.DataFrame) -> str:
+    """How many fits of each VAE a table holds, such as "3 to 5 fits of each VAE" where L differ.
+
+    Models with a single fit, as PCA has, are not counted beside others.
+    """
+    of = [name for name in ("model", "beta", "latent_dim") if name in table]
+    counts = table.groupby(of, dropna=False)["seed"].nunique()
+    counts = sorted(counts[counts > 1]) or [1]
+    told = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else str(counts[0])
+    return f"{told} fit{'s' * (counts[-1] > 1)} of each VAE"
+
+
 LEFT_OUT = "left_out"
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0, 0)
 
