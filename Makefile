@@ -133,7 +133,7 @@ notebooks: .venv/made ## execute the committed notebooks anew, from results/
 
 full: .venv/made ## fit and score what results/full lacks of its profile: hours
 	$(BIN)/python -m brainvae_core.study full --only evaluated --keep
-	$(BIN)/python -m brainvae_core.study full --only grid curve planted freeform smooth
+	$(BIN)/python -m brainvae_core.study full --only grid curve floors planted freeform smooth
 	$(BIN)/python -m brainvae_core.results full
 	$(BIN)/python -m brainvae_core.explorer full results/full/explorer_data.js
 

@@ -21,7 +21,7 @@ from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
 from brainvae_core.scores import TABLES
-from brainvae_core.settings import Settings, read_profile
+from brainvae_core.settings import DEMO, Settings, read_profile
 from brainvae_core.study import STAGES, labelled
 
 FORMAT = 1
@@ -32,9 +32,9 @@ SEALED = "checksums.json"  # of all that is there
 def table(p: Settings, name: str) -> pd.DataFrame:
     """A score a row, of every fit of the table's stage, fitted and scored where it is missing.
 
-    ``name`` is one of ``scores.TABLES``; columns are ``model``, ``beta``, ``latent_dim``, ``seed``
-    (of models that have them), those of the table's function, and ``value`` to six digits. A run of
-    two models is there twice.
+    ``name`` is one of ``scores.TABLES``; columns are ``model``, ``beta`` and ``latent_dim`` (of
+    models that have them), ``seed``, those of the table's function, and ``value`` to six digits. A
+    run of two models is there twice.
     """
     of, cohort, about = _asked(p, name)
     wanted = labelled(p, of.stage, cohort)
@@ -58,7 +58,7 @@ def table(p: Settings, name: str) -> pd.DataFrame:
 
 
 def measured(name: str, folder: Path = MEASURED) -> pd.DataFrame:
-    """What a benchmark wrote and comes with the project: ``"training"``, ``"realism"``."""
+    """What was measured and comes with the project: ``"training"``, ``"realism"``."""
     read_sealed(folder, SEALED, FORMAT, "restore it from git")
     content = (folder / f"{name}.csv").read_bytes()
     found = pd.read_csv(io.BytesIO(content))
@@ -98,7 +98,7 @@ def _asked(p, name):
     if name not in TABLES:
         raise ValueError(f"no table {name!r}; there are {', '.join(TABLES)}")
     of, flat = TABLES[name], p.flat()
-    (cohort,) = STAGES[of.stage].cohorts(p)
+    cohort = STAGES[of.stage].cohort(p)
     settings = json.loads(json.dumps({n: flat[n] for n in of.settings}))
     about = {"format": FORMAT, "table": name, "cohort": cohort.identity, "settings": settings}
     return of, cohort, about | ({"version": of.version} if of.version > 1 else {})
@@ -140,10 +140,13 @@ def _place(p, about) -> Path:
 def _known(p, about) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
     """Rows by the fit, of what comes with the project and of one's own; and how they were made."""
     rows, of_fits = {}, {}
+    usual = json.loads(json.dumps({name: DEMO[name] for name in about["settings"]}))
     kept = sorted(Path(p.places.results).glob(f"*/tables/{about['table']}.csv.gz"))
     for path in (_place(p, about), *kept):
         if path.exists():
             told, text = read_rows(path)
+            # Of a setting that is younger than the rows they have its default.
+            told["settings"] = usual | told.get("settings", {})
             if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
                 for key, of in parsed(text).groupby("fit", sort=False):
                     rows[key] = of.drop(columns="fit").dropna(axis=1, how="all")
@@ -160,8 +163,8 @@ def read_rows(path) -> tuple[dict, str]:
             raise ValueError(f"it has format {told['format']}; this library reads {FORMAT}")
         if told["sha256"] != hashlib.sha256(text.encode()).hexdigest():
             raise ValueError("its rows are not those that were written")
-        if not isinstance(told.get("fits", {}), dict):
-            raise ValueError("its fits are of another type")
+        if not all(isinstance(told.get(name, {}), dict) for name in ("fits", "settings")):
+            raise ValueError("its fits or settings are of another type")
     except Exception as error:  # of gzip, zlib, JSON
         said = f"{path} is damaged ({str(error) or type(error).__name__}); restore it from git"
         raise ValueError(f"{said}, or delete it to have it made anew") from None

@@ -1,4 +1,4 @@
-"""What images say of a fit, as tables: each function takes what all fits share, and scores one."""
+"""Scores of a fit as tables: each function takes what all fits share, and scores one."""
 
 from __future__ import annotations
 
@@ -326,12 +326,14 @@ OF_FACTORS = tuple(f"fields.{s}" for s in ("c_max", "n_read", "n_rotations", "re
 READ = ("fields.rois", "fields.region_share", "fields.n_read", "fields.c_max")
 TABLES = {
     "grid": Table("grid", grid, ("evaluation.fd_dim",)),
-    "reconstruction": Table("curve", reconstruction),
+    "reconstruction": Table("evaluated", reconstruction),
+    "reconstruction_along_l": Table("curve", reconstruction),
     "floors": Table("floors", reconstruction),
-    "headline": Table("evaluated", reconstruction),
-    "distance": Table("curve", distance, ("evaluation.fd_dim",)),
-    "headline_distance": Table("evaluated", distance, ("evaluation.fd_dim",)),
-    "likelihood": Table("curve", likelihood, ("evaluation.n_graded", "evaluation.n_importance")),
+    "distance": Table("evaluated", distance, ("evaluation.fd_dim",)),
+    "distance_along_l": Table("curve", distance, ("evaluation.fd_dim",)),
+    "likelihood_along_l": Table(
+        "curve", likelihood, ("evaluation.n_graded", "evaluation.n_importance")
+    ),
     "dispersion": Table("row", dispersion),
     "spectrum": Table("evaluated", spectrum, ("evaluation.n_graded",)),
     "removal": Table("evaluated", removal, _GRADED),

@@ -82,7 +82,7 @@ class GridSettings(_Section):
 
 
 class EvaluationSettings(_Section):
-    """Several fits of each model, at a size of their own, and how they are scored."""
+    """Several fits of each model at a size of their own, the curve at the grid's, their scores."""
 
     shape: Shape = (80, 112)
     steps: Steps = 1000
@@ -90,7 +90,7 @@ class EvaluationSettings(_Section):
     curve_latent_dims: tuple[LatentDim, ...] = (2, 4, 8, 16, 30)  # Figs 2C and 2D
     claim_seeds: tuple[Seed, ...] = ()  # more fits at the model's L and the curve's largest
     artefact_strengths: tuple[Positive, ...] = (0.25, 0.5, 0.75, 1.0)
-    n_graded: Count = 20  # brains with every artefact at every strength
+    n_graded: Count = 20  # brains with every artefact; four times as many for a spectrum
     n_importance: Count = 16  # samples of z a brain
     fd_dim: Count = 16  # components of the Fréchet distance's basis
 
@@ -101,13 +101,13 @@ class FieldsSettings(_Section):
     rois: tuple[str, ...] = ("SSp", "HPF", "STR", "TH", "RSP", "HY")
     region_share: Share = 0.01  # of the brain; smaller regions are no region of their own
     n_weights: Count = 5  # brightness weights a region
-    n_read: Count = 48  # held-out brains of the receptive fields that stand beside chance
-    n_blobs: Count = 100  # random regions of the null
+    n_read: Count = 48  # held-out brains of the receptive fields
+    n_blobs: Count = 50  # random regions of the null, asked of 12 brains
     c_max: Positive = 7.0  # prior standard deviations
     c_step: Positive = 0.05
     truth_latent_dim: LatentDim = 16  # at least as many as factors are planted (chapter 10)
     truth_seeds: tuple[Seed, ...] = (0, 1, 2)
-    n_rotations: Count = 100  # random axes of each fit, beside its latents
+    n_rotations: Count = 100  # random axes of each fit in chapter 10
 
 
 class LabSettings(_Section):
@@ -121,7 +121,7 @@ class LabSettings(_Section):
 
 
 class PlacesSettings(_Section):
-    """Where and how, not what: no result depends on these."""
+    """Where and how: a claim does not depend on these, single fits on the device and results."""
 
     data: str = "../data"
     runs: str = "../runs"

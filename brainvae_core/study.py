@@ -180,10 +180,10 @@ KEPT = 5  # fits of each VAE that come with the project; of the others tables te
 
 @dataclass(frozen=True)
 class Stage:
-    """Configurations, by model, and the cohorts that all of them are fitted to."""
+    """Configurations, by model, and the cohort that all of them are fitted to."""
 
     models: Callable[[Settings], dict[str, list]]
-    cohorts: Callable[[Settings], Iterable[Cohort]]
+    cohort: Callable[[Settings], Cohort]
 
     def configs(self, p: Settings, latent_dim: int | None = None) -> tuple:
         """Every configuration once, or those of one L."""
@@ -191,19 +191,15 @@ class Stage:
         return tuple(c for c in found if latent_dim in (None, getattr(c, "latent_dim", None)))
 
 
-def _whole(p):
-    return [prepare_cohort(p)]
-
-
 def _at(size):
     """The cohort at the size of a section of the settings."""
-    return lambda p: [prepare_cohort(p).resampled(getattr(p, size).shape)]
+    return lambda p: prepare_cohort(p).resampled(getattr(p, size).shape)
 
 
 STAGES = {
-    "cohort": Stage(lambda p: {}, _whole),
-    "compared": Stage(_compared, _whole),
-    "pictured": Stage(_pictured, _whole),
+    "cohort": Stage(lambda p: {}, prepare_cohort),
+    "compared": Stage(_compared, prepare_cohort),
+    "pictured": Stage(_pictured, prepare_cohort),
     "evaluated": Stage(_evaluated, _at("evaluation")),
     "read": Stage(_read, _at("evaluation")),
     "grid": Stage(_grid, _at("grid")),
@@ -212,7 +208,7 @@ STAGES = {
     "row": Stage(_row, _at("grid")),
 }
 # Whatever brains a profile has, these are of simulated ones on its atlas (chapter 10).
-STAGES |= {name: Stage(_truth, lambda p, name=name: [truth_cohort(p, name)]) for name in SIMULATORS}
+STAGES |= {name: Stage(_truth, lambda p, name=name: truth_cohort(p, name)) for name in SIMULATORS}
 
 
 def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
@@ -292,16 +288,16 @@ def main():
             configs = stage.configs(p, options.latent_dim)
             told = ", ".join(f"{k} {len(of_model)}" for k, of_model in stage.models(p).items())
             print(f"── {name}: {told}", flush=True)
-            for cohort in stage.cohorts(p):
-                if options.latent_dim and not options.print:
-                    _fitted(p, configs, cohort)
-                elif configs and not options.print:
-                    runs = [run for _, run in fitted(p, name, cohort)]
-                    if options.keep:
-                        vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
-                        keep_runs(cohort, *_kept(p, name, vaes))
-                told = counted(configs, cohort, p.places.runs) or "made"
-                print(f"{cohort}: {told}", flush=True)
+            cohort = stage.cohort(p)
+            if options.latent_dim and not options.print:
+                _fitted(p, configs, cohort)
+            elif configs and not options.print:
+                runs = [run for _, run in fitted(p, name, cohort)]
+                if options.keep:
+                    vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
+                    keep_runs(cohort, *_kept(p, name, vaes))
+            told = counted(configs, cohort, p.places.runs) or "made"
+            print(f"{cohort}: {told}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"cohort in {p.places.data}, models in {p.places.runs}")

@@ -38,7 +38,7 @@ import pandas as pd
 from brainvae_core import figures
 from brainvae_core.cohorts import known_factors
 from brainvae_core.figures.style import percent
-from brainvae_core.metrics import linear_recovery, named, summarise
+from brainvae_core.metrics import counted_fits, linear_recovery, named, summarise
 from brainvae_core.models import diagnose, fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
@@ -80,9 +80,9 @@ figures.fig_training(histories, pca_explained).shows(
 # what the mean image gives.
 
 # %% tags=["hide-input"]
-scores = table(p, "headline")
+scores = table(p, "reconstruction")
 scores = scores[scores["model"].isin(fitted)]
-n, n_fits = scores["brain"].nunique(), scores["seed"].nunique()
+n, all_fits = scores["brain"].nunique(), counted_fits(scores)
 titles = {
     "explained variance": "Explained variance, test brains",
     "training less test": "Training less test brains",
@@ -90,7 +90,6 @@ titles = {
 explained = summarise(
     scores[scores["score"].isin(titles)].replace({"score": titles}), by=["score", "model"]
 )
-all_fits = f"{n_fits} fit{'s' * (n_fits > 1)} of each VAE"
 figures.fig_scores(explained, columns=2).shows(
     "A: the share of test brains' variance explained. "
     "B: how much more of training brains' (above 0: overfitting)."

@@ -67,10 +67,10 @@ figures.fig_reconstructions(
 # Every model is fitted at {glue:text}`recon_n_latents` values of L at 80 × 112. One call reads how each fit scores on each test brain.
 
 # %%
-scores = table(p, "reconstruction")
+scores = table(p, "reconstruction_along_l")
 
 # %% tags=["hide-input"]
-floors, headline = table(p, "floors"), table(p, "headline")
+floors, headline = table(p, "floors"), table(p, "reconstruction")
 n_test = scores["brain"].nunique()
 small, large = counted_fits(scores), counted_fits(headline)
 source = f"{n_test} test brains, {small}"
@@ -92,7 +92,7 @@ figures.fig_2c(
 # other half, or as many samples: of the prior, or of the codes of training brains. The other half itself gives the dashed line.
 
 # %% tags=["hide-input"]
-fd, fd_large = table(p, "distance"), table(p, "headline_distance")
+fd, fd_large = table(p, "distance_along_l"), table(p, "distance")
 by_kind = summarise(fd, by=["score", "model", "latent_dim"], bounds=(0, np.inf))
 by_kind = by_kind.rename(columns={"score": "kind"})
 is_real = by_kind["kind"] == "real brains"
@@ -138,7 +138,7 @@ found = pd.concat(
 )
 shown = found[(found["score"] != "training less test") | (found["model"] != "nearest brain")]
 figures.fig_scores(shown, columns=3).shows(
-    "Six scores of every model at the paper's size, means over test brains and fits; for PCA-FD lower is better."
+    "Scores of every model at the paper's size, means over test brains and fits; for PCA-FD lower is better."
 ).made_from(f"{n_test} test brains, {large}")
 
 # %% [markdown]
@@ -179,7 +179,7 @@ figures.fig_curves(
 # its posterior a brain.
 
 # %% tags=["hide-input"]
-nats = table(p, "likelihood").replace("PCA", "probabilistic PCA")
+nats = table(p, "likelihood_along_l").replace("PCA", "probabilistic PCA")
 nats = nats[nats["score"] == "log p(x)"]
 figures.fig_curves(
     summarise(nats, by=["model", "latent_dim"]),
@@ -236,7 +236,7 @@ says.add(f"{lead} PCA-FD", kinds["reconstructions"], "mean image", "PCA", half)
 for claim, score, a, b, margin in (
     ("the nearest training brain overfits", "training less test", "nearest brain", "PCA", 0.01),
     ("the mean image deviates least", "deviation", "PCA", "mean image", 0.02),
-    ("a model that collapsed fails", "explained variance", "PCA", "mean image", 0.02),
+    ("the mean image fails", "explained variance", "PCA", "mean image", 0.02),
 ):
     says.add(f"control: {claim}", wide[score], a, b, margin)
 

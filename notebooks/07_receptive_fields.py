@@ -134,7 +134,7 @@ figures.fig_3b(every / every.sum(axis=1, keepdims=True), regions, every.sum(axis
 
 # %% tags=["hide-input"]
 own = [i for i, name in enumerate(p.fields.rois) if name in ("HPF", "STR")] or [0]
-fewer, n_blobs = few[:12], min(p.fields.n_blobs, 50)
+fewer, n_blobs = few[:12], p.fields.n_blobs
 mine = receptive_field(model, fewer, masks[own], weights[own][:, [0, -1]])
 draws = mine.bootstrapped(200, seed=0)[:, :, active].sum(axis=2)
 chance = [

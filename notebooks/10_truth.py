@@ -62,7 +62,7 @@ from IPython.display import display
 # - **Free-form**, eight other factors: greys added in RSP, HY, left SSp and STR, and tissue moved by a lattice of control points. They are uniform or of two groups, not Gaussian.
 # - **Smooth**, fourteen random fields over the whole brain: seven of greys, seven that move tissue. They follow no region, overlap, and have heavy tails.
 #
-# Every model has {glue:text}`truth_latents` latents, more than there are factors. Sections are 80 × 112 pixels.
+# Every fitted model has {glue:text}`truth_latents` latents, more than there are factors. Sections are 80 × 112 pixels.
 
 # %% tags=["hide-input"]
 asked = [Asked(p, truth_cohort(p, name)) for name in SIMULATORS]

@@ -73,11 +73,11 @@ def test_kept_scores_are_what_the_kept_model_gives_here(monkeypatch):
     """Made anew from the cohort on, of a sample: the β-VAE's scores at the paper's size."""
     monkeypatch.chdir(ROOT / "notebooks")
     p = read_profile("full")
-    kept = results.table(p, "headline")
-    (cohort,) = STAGES["evaluated"].cohorts(p)
+    kept = results.table(p, "reconstruction")
+    cohort = STAGES["evaluated"].cohort(p)
     config = dict((of["model"], c) for of, c in labelled(p, "evaluated", cohort))["β-VAE"]
     run = load_run(Path(p.places.runs, run_name(config, cohort.fingerprint)))
-    anew = TABLES["headline"].made(p, cohort)(run)
+    anew = TABLES["reconstruction"].made(p, cohort)(run)
     kept = kept[(kept["model"] == "β-VAE") & (kept["seed"] == config.seed)]
     assert kept["score"].tolist() == anew["score"].tolist() and len(kept) > 1000
     np.testing.assert_allclose(kept["value"], anew["value"], atol=1e-3)

@@ -67,7 +67,7 @@ def test_every_fit_has_its_rows_and_labels(made):
 
 @pytest.mark.promise("kept models and tables are those of the fits, on any processor")
 def test_scores_are_those_of_the_models(p, made):
-    (cohort,) = results.STAGES["grid"].cohorts(p)
+    cohort = results.STAGES["grid"].cohort(p)
     test, train = cohort.split("test").images, cohort.split("train").images
     deviation = np.square(test - train.mean(axis=0)).sum()
     for labels, run in fitted(p, "grid", cohort):
@@ -119,6 +119,18 @@ def test_another_setting_or_cohort_has_rows_of_its_own(p, made):
     assert len({path.name for path in results.Path(p.places.data, "tables").iterdir()} - names) == 1
 
 
+def test_rows_without_a_newer_setting_are_of_its_default(p, made, nothing_is_fitted):
+    _, _, about = results._asked(p, "grid")
+    told, text = results.read_rows(results._place(p, about))
+    rows, at_default = results.parsed(text), p.changed({"evaluation.fd_dim": 16})
+    kept = results.Path(p.places.results, "old/tables/grid.csv.gz")
+    results.write_rows(kept, rows, told | {"settings": {}})  # as rows of before the setting
+    pd.testing.assert_frame_equal(results.table(at_default, "grid"), made)
+    with pytest.raises(AssertionError, match="a fit was asked for"):
+        results.table(p.changed({"evaluation.fd_dim": 5}), "grid")
+    kept.unlink()
+
+
 def test_another_version_of_a_tables_function_has_its_rows_made_anew(p, made, monkeypatch):
     monkeypatch.setitem(results.TABLES, "grid", replace(results.TABLES["grid"], version=2))
     with monkeypatch.context() as none, pytest.raises(AssertionError, match="a fit was asked for"):
@@ -161,7 +173,7 @@ def test_a_tables_head_says_its_fits_seeds_and_precision_of_which_one_of_old_say
     fits = results.read_rows(tmp_path / "kept/tables/grid.csv.gz")[0]["fits"]
     assert [*fits.values()] == len(told) * [{"commit": "c0ffee"}]
     results.write_rows(own, made, about | {"fits": [0]})
-    with pytest.raises(ValueError, match=f"{own.name} is damaged .its fits are of another type"):
+    with pytest.raises(ValueError, match=f"{own.name} is damaged .its fits or settings are of"):
         results.table(old, "grid")
 
 
@@ -186,7 +198,7 @@ def test_what_is_measured_is_written_with_what_it_was_made_with_beside_that_of_o
 RESULTS = Path(__file__).parent.parent / "results"
 # Made before all of this was recorded; book/limits.md tells of them.
 BEFORE = """
-codes dispersion fields floors freeform headline headline_distance planted smooth statements
+codes dispersion distance fields floors freeform planted reconstruction smooth statements
 tails
 beta_vae-L16-beta3-seed0-b52d6eec beta_vae-L8-beta1-seed0-bef79024
 beta_vae-L8-beta1-seed1-15a73f1b beta_vae-L8-beta1-seed2-7ebae559

@@ -130,7 +130,7 @@ def test_a_copys_reconstructions_are_as_far_as_real_brains(p, cohort, models):
 def test_a_bound_is_below_the_exact_likelihood_and_near_it(p, cohort, models):
     train = cohort.split("train").images
     same = LinearGaussian.fit_ppca(train, 4)
-    found = rows(p, cohort, "likelihood", {"exact": models["PCA"], "bound": same})
+    found = rows(p, cohort, "likelihood_along_l", {"exact": models["PCA"], "bound": same})
     exact, bound = (mean_of(found, score="log p(x)", model=name) for name in ("exact", "bound"))
     assert exact - 20 < bound <= exact
     assert mean_of(found, score="gain on the ELBO", model="bound") >= 0

@@ -108,8 +108,8 @@ def compare(
 
     Positive where a is larger, in the unit of ``value``. A group a row, with the columns of
     `summarise` and ``"a − b"`` in the column ``of``. Brains are paired by their label, fits
-    are not. Groups that lack either are left out; a b without a label of ``by`` (NaN), such as the
-    mean image's number of latents, stands in every group.
+    are not. Groups that lack either are left out; a b without a label of ``by`` (NaN) stands in
+    every group.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ FORMAT = 5
 DESCRIPTION, WEIGHTS = "config.json", "weights.safetensors"
 ANEW = "delete the folder and fit it anew"
 SEALED = {"kind": str, "config": dict, "cohort": dict, "failure": (str, type(None)), "made": dict}
-LOADED: dict[str, str] = {}  # the checksum of the weights of every run that was read, by name
+LOADED: dict[str, str] = {}  # checksums of the runs' weights and tables that were read, by name
 PRECISION: dict[str, str] = {}  # in which its layers were, of those that say it
 KINDS = {c.kind: c for c in (BetaVAEConfig, ReleasedConfig)} | BASELINES
 
