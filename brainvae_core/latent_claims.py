@@ -143,7 +143,7 @@ def association_claims(
                 for over in sets
             }
     claims["β-VAE less correlated than its random axes"] = {
-        over: reading(own[over], n_brains, less=_as_model(own[over])) for over in sets
+        over: reading(_beyond_axes(own[over]), n_brains) for over in sets
     }
     if len(codes["β-VAE"]) > 1:
         found = returned(codes["β-VAE"])
@@ -182,12 +182,15 @@ def returned(fits: Sequence[np.ndarray]) -> Estimate:
     return of._replace(n_seeds=n)
 
 
-def _as_model(rows) -> pd.DataFrame:
-    """Each fit's random axes as if they were a model: their mean, and as many draws of them."""
+def _beyond_axes(rows) -> pd.DataFrame:
+    """Each fit's score less the mean of its own random axes, and as many draws of the two."""
     parts = []
     for seed, of in rows.groupby("seed"):
-        turned, n = of.loc[of["kind"] == "rotated", "value"], (of["kind"] == "draw").sum()
-        parts.append(pd.DataFrame({"seed": seed, "kind": "value", "value": [turned.mean()]}))
-        draws = np.resize(turned, n)
-        parts.append(pd.DataFrame({"seed": seed, "kind": "draw", "value": draws}))
+        value, draws, turned = (
+            of.loc[of["kind"] == kind, "value"].to_numpy() for kind in ("value", "draw", "rotated")
+        )
+        draws = draws - np.resize(turned, len(draws))
+        kinds = ["value"] * len(value) + ["draw"] * len(draws)
+        found = np.concatenate([value - turned.mean(), draws])
+        parts.append(pd.DataFrame({"seed": seed, "kind": kinds, "value": found}))
     return pd.concat(parts)

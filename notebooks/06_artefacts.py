@@ -50,7 +50,8 @@ from brainvae_core.study import fitted
 # ## Fig. 2B: three sections
 #
 # The test brain with the strongest artefact of each kind: a leak from the other channel, a breakage, a scanning grid. The cohort is simulated, so the section
-# without its artefact is known. Red or blue inside an outline at the right is artefact that the model reproduced; a single leak can be reproduced nearly whole.
+# without its artefact is known. Red or blue inside an outline at the right is artefact that the model reproduced. The VAEs may rebuild a strong leak nearly whole where training brains had leaks;
+# most leaks elsewhere are removed, as the shares below say.
 
 # %% tags=["hide-input"]
 cohort, n = prepare_cohort(p), p.model.latent_dim
@@ -92,7 +93,8 @@ figures.fig_s1(
 # ## How much is reproduced?
 #
 # "Reproduced" is the share of the artefact in the reconstruction, less the model's error without the artefact. Of a grid only its lines count, not that it darkens
-# the brain. "Brain kept" is explained variance of the brain around the artefact: 1 is perfect, 0 no better than the mean image.
+# the brain. "Brain kept" is explained variance of the brain around the artefact: 1 is perfect, 0 no better than the mean image, and
+# less where a model takes seams for a darker brain.
 
 # %%
 removal = table(p, "removal")
@@ -138,7 +140,7 @@ figures.fig_curves(
 
 # %% [markdown]
 # Do artefacts enter PCA? Up to 30 components: {glue:text}`artefact_enter_30`; beyond 30:
-# {glue:text}`artefact_enter_100`. For a fair comparison PCA is interpolated, brain by brain, to what a VAE explains. At L = {glue:text}`artefact_l` the β-VAE explains
+# {glue:text}`artefact_enter_100`. For a fair comparison each brain's share is interpolated between two PCAs, to what the VAE explains on average. At L = {glue:text}`artefact_l` the β-VAE explains
 # {glue:text}`artefact_explained_beta`. There PCA's share of a leak less the β-VAE's is {glue:text}`artefact_equal_leak`. Does the β-VAE remove more at an equal
 # share of the brain? {glue:text}`artefact_says_equal`.
 #
@@ -235,8 +237,8 @@ says.add(
     of="latent_dim",
     by="kind",
 )
-control = "control: PCA reproduces more than the mean image"
 widest = [m for m in models if m.startswith("PCA")][-1]
+control = f"control: {widest} reproduces more than the mean image"
 says.add(control, shares["reproduced"], widest, "mean image", 0.05, by="kind")
 
 # %% tags=["hide-input"]

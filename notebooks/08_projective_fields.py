@@ -16,8 +16,8 @@
 #
 # **What does each latent change in the output, and do its two ends differ?**
 #
-# **Answer.** Moved to c = ±7, {glue:text}`projective_spots` of the latents make a spot brighter than any brain; within two standard deviations {glue:text}`projective_near` do.
-# A star marks an unusually strong tail: {glue:text}`projective_star_share` of the latents have one, in the first fit {glue:text}`projective_starred`.
+# **Answer.** Moved by c = ±7, {glue:text}`projective_spots` of the latents make a spot brighter than any brain, and {glue:text}`projective_pca_spots` of PCA's components do. Moved by ±2,
+# {glue:text}`projective_near` do. A star marks an unusually strong tail: {glue:text}`projective_star_share` of the latents have one, in the first fit {glue:text}`projective_starred`.
 # Does one tail move barrel fields, hippocampus and retrosplenial areas together more than other regions? {glue:text}`projective_says_tail`.
 
 # %% tags=["parameters", "hide-input"]
@@ -47,7 +47,7 @@ from brainvae_core.fields import (
 )
 from brainvae_core.figures.style import percent
 from brainvae_core.latent_claims import MARGINS, projective_claims, share_of_latents
-from brainvae_core.metrics import active_latents, summarise, verdict
+from brainvae_core.metrics import active_latents, estimate, summarise, verdict
 from brainvae_core.models import fit
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.readings import FEW_C, clean_test
@@ -81,7 +81,8 @@ figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um)
 ).made_from(one_code)
 
 # %% [markdown]
-# Brains lie within about two standard deviations, so no brain lies at either end. What appears there, such as a bright spot, need not be in any brain.
+# Brains lie within about two standard deviations, so no brain lies at either end. A bright blob or a dark hole at an end looks like a leak or a breakage, and training brains had such artefacts.
+# So the fields of that latent may show an artefact, not anatomy.
 #
 # ## Fig. 3A · The field of every latent
 #
@@ -143,7 +144,7 @@ figures.fig_maps(
 
 # %% [markdown]
 # Any two starts give maps that correlate by {glue:text}`projective_starts` or more. {glue:text}`projective_few` values of c give the maps of {glue:text}`projective_c`
-# (correlation {glue:text}`projective_finer`), so the paper's 2,801 are not needed.
+# (correlation {glue:text}`projective_finer`), so finer steps add nothing.
 #
 # ## The two sides and the tails
 #
@@ -176,7 +177,7 @@ figures.fig_scores(found, references=pd.DataFrame(of_pca)).shows(
 # ## What the paper says
 #
 # - Bright spots are synthesised at the extremes of c. A spot is a connected piece of 0.1 to 20 % of the brain, brighter by 0.05 than any of the
-#   {glue:text}`projective_n_test` unsuspected test brains there. Counted: latents with a spot at an end, less those with one within two standard deviations.
+#   {glue:text}`projective_n_test` unsuspected test brains there. Counted: latents with a spot at an end, less those with one when moved by 2.
 # - Stars on latents 2, 6 and 8, whose negative tail holds outliers. Counted: the share of starred latents less one in sixteen; and whether suspected brains lie in one
 #   tail of a latent, beyond chance. A latent's sign is arbitrary, so "negative" cannot be asked.
 # - Barrel fields, hippocampus and retrosplenial areas in the positive tail. Counted: how one-sidedly SSp, HPF and RSP are moved together, less the other regions.
@@ -186,18 +187,19 @@ claims = projective_claims(tails, codes, p.fields.rois)
 alike = pd.DataFrame({name: np.sqrt(of.variance_all).ravel() for name, of in fields.items()})
 finer = np.corrcoef(np.sqrt(field.variance_all).ravel(), alike["one brain"])[0, 1]
 alike = alike.corr().min(axis=None)
-ends_share, near = (
-    share_of_latents(tails, f"spot {at}").mean() for at in ("at the ends", "within 2 SD")
+ends_share, near, stars = (
+    estimate(share_of_latents(tails, score), bounds=(0, 1))
+    for score in ("spot at the ends", "spot within 2 SD", "star")
 )
 numbers = {
     "values of c": len(c),
     f"1 − correlation of the fields of {len(few_c)} values of c and of all": 1 - finer,
     "smallest correlation of fields from two starting points": alike,
     "share of latents with a spot at the ends of c": ends_share,
-    "share of latents with a spot within 2 SD": near,
-    "share of starred latents": share_of_latents(tails, "star").mean(),
+    "share of latents with a spot when moved by 2 SD": near,
+    "share of starred latents": stars,
 }
-Record(numbers, claims, MARGINS, n_brains=n_starts, n_seeds=tails["seed"].nunique())
+Record(numbers, claims, MARGINS)
 
 # %% tags=["hide-input", "hide-output"]
 told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.items()}
@@ -206,11 +208,11 @@ own = codes[codes["seed"] == configs["β-VAE"].seed]
 often = wide["star"].mean(axis=1)
 often = ", ".join(f"{k} ({percent(share, 0)} of starts)" for k, share in often.items() if share)
 quoted(
-    projective_spots=percent(ends_share, 0),
-    projective_near=percent(near, 0),
+    projective_spots=percent(ends_share.value, 0),
+    projective_near=percent(near.value, 0),
     projective_pca_spots=percent(of_components.mean(), 0),
     projective_starred=often or "no latent",
-    projective_star_share=percent(numbers["share of starred latents"], 0),
+    projective_star_share=percent(stars.value, 0),
     projective_says_tail=told.get("one tail moves SSp, HPF and RSP", "not asked"),
     projective_starts=alike,
     projective_few=len(few_c),
@@ -236,7 +238,8 @@ pd.Series(
         ).all(),
         "the maps from any two starts correlate above 0.7": alike > 0.7,
         "57 steps show what all do (correlation above 0.99)": finer > 0.99,
-        "more latents have a spot at the ends than within 2 SD": ends_share > near,
+        "more latents have a spot at the ends than when moved by 2 SD": ends_share.value
+        > near.value,
         "the kept tables are this model's": np.allclose(
             model.encode(brains[:2]).ravel(),
             own.loc[own["clean"] == 1, "value"][: 2 * len(z0)],
@@ -247,8 +250,8 @@ pd.Series(
 
 # %% [markdown]
 # **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code in the first fit, tails and spots from those of {glue:text}`projective_n_starts` brains in every fit.
-# Intervals of the verdicts are over these starts and fits. Another fit has other latents, so we compare shares of latents, not single stars. Of PCA's
-# components {glue:text}`projective_pca_spots` make a spot at an end as well: spots show how far c goes, not what a VAE learned.
+# Intervals of the verdicts are over these starts and fits. Another fit has other latents, so we compare shares of latents, not single stars. PCA's
+# components make spots as well: spots show how far c goes, not what a VAE learned.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

@@ -16,8 +16,9 @@
 #
 # **Does a latent change the regions that move it, do latents share their regions, and does another fit have the same latents?**
 #
-# **Answer.** The two fields of a β-VAE's latent agree by {glue:text}`both_own` (rank correlation over {glue:text}`both_regions` regions), {glue:text}`both_beyond` more than those of two
-# different latents. A latent's share of HPF differs between its two fields by up to {glue:text}`both_gap`; what chance would give was not computed. On the paper's uncorrelatedness the β-VAE scores
+# **Answer.** A latent's two fields agree weakly: {glue:text}`both_own` (rank correlation over {glue:text}`both_regions` regions), {glue:text}`both_beyond` more than those of two
+# different latents. The largest difference of a latent's share of HPF between its two fields (of six regions) is {glue:text}`both_gap`, mean over fits; chance is not known. Another fit has other
+# latents: {glue:text}`both_returned`. On the paper's uncorrelatedness the β-VAE scores
 # {quoted}`09_both_directions: uncorrelatedness over 6 named regions, β-VAE` over the six regions (PCA {quoted}`09_both_directions: uncorrelatedness over 6 named regions, PCA`, VAE
 # {quoted}`09_both_directions: uncorrelatedness over 6 named regions, VAE`) and {glue:text}`both_uncorrelated` over all of them (PCA {glue:text}`both_uncorrelated_pca`, VAE
 # {glue:text}`both_uncorrelated_vae`).
@@ -73,8 +74,8 @@ print(f"fits: {all_fits}; regions: {', '.join(sets[every])}")
 # %% [markdown]
 # ## Does a latent change the regions that move it?
 #
-# Left: the share of each region in a latent's projective field (chapter 8). Right: its share in the receptive field (chapter 7). A region's variance is the mean over its
-# pixels, and shares are of the sum of these means: a large region counts no more than a small one.
+# Left: the share of each region in a latent's projective field (chapter 8). Right: its share in the receptive field (chapter 7). On the left a region's variance is the mean over its
+# pixels, so its size does not count. On the right the whole region is repainted, so it does: shares of one region differ between the fields for that reason too.
 
 # %% tags=["hide-input"]
 profile_of = field[every, "profile"].T
@@ -212,6 +213,7 @@ quoted(
     both_uncorrelated_pca=wide[every, "PCA"],
     both_n=n,
     both_compared=f"{more}." if pairs else one,
+    both_returned=f"matched ones correlate by {back['β-VAE']}" if pairs else "one fit is read",
     both_fits=all_fits,
 )
 

@@ -17,8 +17,8 @@
 # **When the factors that make brains differ are known, does one latent stand for one factor, and do its fields show where that factor acts?**
 #
 # **Answer.** The factors are in the codes: the β-VAE's latents together explain {glue:text}`truth_code` of a factor's variance. The best single latent explains {glue:text}`truth_best` and
-# random axes of the same codes {glue:text}`truth_random` (that latents are nearer to the factors: {glue:text}`truth_axes_verdict`). PCA's best latent explains {glue:text}`truth_pca`. In a model that
-# was told the factors the same analysis recovers {glue:text}`truth_told_recovered` of them.
+# random axes of the same codes {glue:text}`truth_random` (that latents are nearer to the factors: {glue:text}`truth_axes_verdict`). PCA's best latent explains {glue:text}`truth_pca`. Of a model that
+# was given the factors the same analysis recovers {glue:text}`truth_told_recovered`: the best it can do.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
