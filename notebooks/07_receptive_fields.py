@@ -220,7 +220,6 @@ by_kind = by_kind["value"].mean().unstack("kind")[["value", "rotated"]].to_numpy
 quoted(
     receptive_hpf=percent(share["HPF"], 0),
     receptive_str=percent(share["STR"], 0),
-    receptive_not_moved=percent(unmoved.value, 0),
     receptive_localised=percent(localised.value, 0),
     receptive_localised_chance=percent(by_kind[0, 1], 0),
     receptive_localised_all=percent(by_kind[-1, 0], 0),
