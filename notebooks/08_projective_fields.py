@@ -75,18 +75,18 @@ print(cohort)
 # One latent is moved by c, in prior standard deviations, from the code of one test brain. The others stay. Sections and maps are of the first fit of the β-VAE.
 
 # %% tags=["hide-input"]
-ends = np.array([-p.fields.c_max, 0, p.fields.c_max])
+ends = np.unique([-p.fields.c_max, -2, 0, 2, p.fields.c_max])
 figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um).shows(
-    "One brain's section with each latent moved to either end of its range."
+    "One brain's section with each latent moved by 2, and to either end of its range."
 ).made_from(one_code)
 
 # %% [markdown]
-# Brains lie within about two standard deviations, so no brain lies at either end. A bright blob or a dark hole at an end looks like a leak or a breakage, and training brains had such artefacts.
+# Brains lie within about two standard deviations, so ±2 is what brains differ by, and no brain lies at either end. A bright blob or a dark hole at an end looks like a leak or a breakage, and training brains had such artefacts.
 # So the fields of that latent may show an artefact, not anatomy.
 #
 # ## Fig. 3A · The field of every latent
 #
-# Each quarter of the range of c gives the variance of every output pixel. Each variance is subtracted from white in its own colour. A star would mark a latent with an unusually
+# Each quarter of the range of c gives the variance of every output pixel; small c is the inner half of the range. Each variance is subtracted from white in its own colour. A star would mark a latent with an unusually
 # strong tail; it depends on the brain from which one starts (below).
 
 # %%

@@ -65,7 +65,7 @@ def fig_3a(
 def fig_s4(images: np.ndarray, c_values: Sequence[float], pixel_um: float) -> Figure:
     """Decoded images along each latent, and what changes (Fig. S4): one row per latent.
 
-    Right: the change from c = 0, red brighter, blue darker.
+    Right: the change Δ from c = 0, red brighter, blue darker.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def fig_s4(images: np.ndarray, c_values: Sequence[float], pixel_um: float) -> Fi
     middle = int(np.argmin(np.abs(c_values)))
     changes = np.delete(images - images[:, [middle]], middle, axis=1)
     titles = [f"c = {c:+g}".replace("-", "−") if c else "c = 0" for c in c_values]
-    titles += [f"change at {c:+g}".replace("-", "−") for c in np.delete(c_values, middle)]
+    titles += [f"Δ at {c:+g}".replace("-", "−") for c in np.delete(c_values, middle)]
     names, limit = style.latent_names(len(images)), style.difference_limit(changes)
     rows, beside = (dict(zip(names, of, strict=True)) for of in (images, changes))
     label = f"Change of brightness from c = {c_values[middle]:g}"
