@@ -161,6 +161,7 @@ figures.fig_scores(
     panel="panel",
     references=pd.DataFrame({"model": ["guessing"], "value": [0.5]}),
     columns=3,
+    one_scale=True,
 ).shows(
     "Areas under ROC curves, for artefacts of middle strength. Mean image and nearest brain have no code."
 ).made_from(counted)

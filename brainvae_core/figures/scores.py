@@ -222,6 +222,7 @@ def fig_scores(
     panel: str = "score",
     references: pd.DataFrame | None = None,
     columns: int = 4,
+    one_scale: bool = False,
 ) -> Figure:
     """Several scores of several models side by side, with intervals.
 
@@ -235,6 +236,8 @@ def fig_scores(
     panel, references
         As for :func:`fig_curves`.
     columns : int
+    one_scale : bool
+        Whether all panels have one horizontal axis.
     """
     labels, panels = list(table["model"].unique()), draw.by_panel(table, panel)
     looks = style.model_looks(labels)
@@ -251,7 +254,7 @@ def fig_scores(
     head = 0.75 * max(sum(1 + name.count("\n") for name in of["model"]) for of in beside.values())
     figure = style.new_figure(n_rows * (0.76 + 0.19 * (len(labels) + head)))
     figure.get_layout_engine().set(w_pad=0.06)
-    axes = figure.subplots(n_rows, columns, squeeze=False, sharey=True)
+    axes = figure.subplots(n_rows, columns, squeeze=False, sharex=one_scale, sharey=True)
     signs = style.letters(len(panels))
     for sign, ax, (title, rows) in zip(signs, axes.flat, panels.items(), strict=False):
         draw.points(ax, rows.assign(label=rows["model"], y=rows["model"].map(labels.index)), looks)
