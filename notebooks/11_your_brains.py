@@ -206,24 +206,13 @@ curves and curves.shows(
 
 # %% tags=["hide-input"]
 planted = maps and lab_groups.planted_maps(p, reference, maps)
-first = [
-    "measure",
-    "value",
-    "low",
-    "high",
-    "q",
-    "p_permuted",
-    "p_family",
-    "effect",
-    "percent",
-    "name",
-]
+first = "measure value low high q p_permuted p_family effect percent name".split()
 clear = groups and lab_groups.of_measures(lab_groups.clear_differences(differ))[first].round(3)
 of_brain = lab.brain_table(came, suited, groups, judged, by_region, by_tile)
 counts = groups and lab_groups.clear_counts(differ).rename_axis(None)
 found = planted and lab_groups.planted_regions(brains, planted, differ).round(3)
 shown = ["fit", "artefact_probability", "artefact_kind", "whole_z", "local_z"]
-said = {"fit": "correlation"}
+suspects = of_brain.loc[names[worst[:12]], shown].rename(columns={"fit": "correlation"})
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 numbers = {
@@ -234,9 +223,7 @@ numbers = {
 display(Record(numbers, n_brains=len(brains), n_seeds=1))
 Tables(
     {
-        "brains, those first that need a look": of_brain.loc[names[worst[:12]], shown]
-        .rename(columns=said)
-        .round(2),
+        "brains, those first that need a look": suspects.round(2),
         "measures that differ clearly": counts,
         "clear differences": clear,
         "kinds of difference": like and like.table.round(3),
