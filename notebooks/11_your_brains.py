@@ -200,13 +200,13 @@ curves and curves.shows(
 # ## The figures in numbers
 #
 # For a brain: `correlation` is with the reference's mean section (`fit` in `brains.csv`). `whole_z` and `local_z` are how far it lies from the norm, as a whole and in its most unusual tile, in SD.
-# For a difference: `value` is in grey values (1 is white) or units of the latent, with its interval, and `effect` in standard deviations. `p_permuted` is by shuffling, `p_family` and
-# `q` are over all measures of a kind; `differences.csv` has more.
+# For a difference: `value` is in grey values (1 is white) or units of the latent, with its interval. `p_permuted` is by shuffling, `p_family` and
+# `q` are over all measures of a kind. `differences.csv` has every measure, and its `effect` in standard deviations.
 # For a kind: `score` is the kind's largest statistic divided by what 95 % of shuffles stay below, `share` its part of all kinds' squared scores. `planted` is the true difference, where the lab is simulated.
 
 # %% tags=["hide-input"]
 planted = maps and lab_groups.planted_maps(p, reference, maps)
-first = "measure value low high q p_permuted p_family effect percent name".split()
+first = ["measure", "value", "low", "high", "q", "p_permuted", "p_family", "percent", "name"]
 clear = groups and lab_groups.of_measures(lab_groups.clear_differences(differ))[first].round(3)
 of_brain = lab.brain_table(came, suited, groups, judged, by_region, by_tile)
 counts = groups and lab_groups.clear_counts(differ).rename_axis(None)
