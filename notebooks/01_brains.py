@@ -82,7 +82,7 @@ Record(
 
 # %% [markdown]
 # The paper images red autofluorescence by serial two-photon microscopy. A **leak** is green tracer signal that bleeds into the red channel at the injection
-# site, a **breakage** is torn or missing tissue, and a **grid** is the seams of the image tiles. The simulator plants one of these in
+# site. A **breakage** is torn or missing tissue, and a **grid** is the seams of the image tiles. The simulator plants one of these in
 # {glue:text}`brains_artefact_share` of the brains: leaks of 0.33 to 0.6 mm radius in the right half, holes of 0.4 to 1 mm, and seams that lose 24 to 60 % of brightness.
 
 # %% tags=["hide-input"]
@@ -116,7 +116,7 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 #
 # Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor of brightness fills regions, by 8 to 10 % a standard
 # deviation (SD). A factor that moves tissue changes only pixels along borders. One SD moves the cortex's inner border by 60 µm, the ventricle's wall and the border
-# of hippocampus and thalamus (AP position) by 100 µm, the surface by 70 µm in height and 90 µm in width. Registration removes most of height and width, which here
+# of hippocampus and thalamus (AP position) by 100 µm. It moves the surface by 70 µm in height and 90 µm in width. Registration removes most of height and width, which here
 # stand for what it leaves. For acquired brains the figure shows what was recorded, such as sex, or the injection's place and volume.
 
 # %% tags=["hide-input"]
