@@ -167,6 +167,7 @@ def _statistic(ax, values, is_outlier, limit) -> None:
     near = [-limit, -limit / 2, 0, limit / 2, limit]
     far = [t for t in (10, 30, 100, 300, 1000, 3000) if t > 1.6 * limit]
     ends = [end for end in (low, high) if 1.3 * limit < abs(end) < min(far, default=np.inf)]
+    near = [t for t in near if not any(t * end >= limit**2 for end in ends)]  # too near to that
     ticks = [t for t in (*(-t for t in far), *near, *far, *np.fix(ends)) if low <= t <= high]
     ax.set_xticks(ticks, list(map(style.written, ticks)))
     ax.minorticks_off()
