@@ -104,7 +104,15 @@ def clearest(table: pd.DataFrame) -> pd.DataFrame:
     found = table[table["of"] == "region"].sort_values("p").head(SHOWN)
     sizes = {"effect": "value", "effect_low": "low", "effect_high": "high"}
     named = found["measure"] + ", q = " + found["q"].map("{:.2g}".format)
-    return found[[*sizes]].rename(columns=sizes).assign(region=named)
+    return found[[*sizes]].rename(columns=sizes).assign(region=named, sure=found["q"] < CLEAR)
+
+
+def by_group(z: pd.DataFrame, brains, groups: Groups | None) -> pd.DataFrame:
+    """Rows of brains in the order of their groups, which their names then say too."""
+    if groups is None:
+        return z
+    of = brains.metadata[groups.design.term].sort_values(kind="stable")
+    return z.loc[of.index].set_axis([f"{brain}, {group}" for brain, group in of.items()])
 
 
 def codes_of(model, brains) -> pd.DataFrame:

@@ -19,7 +19,7 @@
 # **Answer.** The book reads {glue:text}`brains_n` {glue:text}`brains_kind` sections, one a brain, of {glue:text}`brains_size` pixels of
 # {glue:text}`brains_pixel` µm. Quality control calls {glue:text}`brains_outliers` of them outliers; its rule on images finds {glue:text}`brains_breakage`
 # breakages, {glue:text}`brains_grid` grids and {glue:text}`brains_leak` leaks, and suspects {glue:text}`brains_none` of the brains without an artefact.
-# The one real brain that we have is {glue:text}`brains_inside` the simulated range: PCA of simulated brains leaves it {glue:text}`brains_error_ratio` times the error of a simulated one.
+# The one real brain that was measured here is {glue:text}`brains_inside` the simulated range: PCA leaves it {glue:text}`brains_error_ratio` times the error of a simulated one.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
@@ -56,8 +56,8 @@ from IPython.display import display
 # %% [markdown]
 # ## Where they come from
 #
-# A cohort has one coronal section a mouse, all registered to one atlas slice. It comes from one of four places: a simulator, the paper's authors, the
-# Allen Institute, or a folder of your own ([how to get them](../book/acquisition.md)). One call makes it, or reads it.
+# A cohort has one coronal section a mouse, all registered to one atlas slice. It comes from a simulator, the paper's authors, the
+# Allen Institute, or a folder of your own ([how to get them](../book/acquisition.md)).
 
 # %%
 cohort = prepare_cohort(p)
@@ -81,8 +81,9 @@ Record(
 )
 
 # %% [markdown]
-# Real sections have artefacts of three kinds. A **leak** is bright signal from the other channel at the injection site, a **breakage** is missing
-# tissue, and a **grid** is left by the scanner. The simulator plants one of them in {glue:text}`brains_artefact_share` of the brains.
+# The paper images red autofluorescence by serial two-photon microscopy. A **leak** is green tracer signal that bleeds into the red channel at the injection
+# site. A **breakage** is torn or missing tissue, and a **grid** is the seams of the image tiles. The simulator plants one of these in
+# {glue:text}`brains_artefact_share` of the brains: leaks of 0.33 to 0.6 mm radius in the right half, holes of 0.4 to 1 mm, and seams that lose 24 to 60 % of brightness.
 
 # %% tags=["hide-input"]
 metadata = cohort.metadata
@@ -96,22 +97,27 @@ figures.fig_sections(cohort.images[rows], kind[rows], pixel_um).shows(
 # ## Fig. 2A · The average section and the regions
 #
 # Every model has to beat the average section. The paper names four of its six regions: primary somatosensory cortex (SSp), hippocampal
-# formation (HPF), striatum (STR) and thalamus (TH). Retrosplenial cortex (RSP) and hypothalamus (HY) are our choice.
+# formation (HPF), striatum (STR) and thalamus (TH). Retrosplenial cortex (RSP) and hypothalamus (HY) are our choice. On this plane HPF is the dorsal hippocampus
+# (CA, DG). STR is the tail of the caudoputamen and striatum-like amygdala, not the dorsal striatum.
 
 # %% tags=["hide-input"]
 mean_section = train.images.mean(axis=0)
 masks = cohort.atlas.roi_masks(p.fields.rois)
 of_atlas = {"pixel_um": pixel_um, "cohort_name": cohort.name}
+behind = (p.cohort.plane - 216) * 0.025
+side = "behind" if behind >= 0 else "in front of"
 figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_atlas).shows(
-    f"Coronal plane {p.cohort.plane} of the CCF at 25 µm, about "
-    f"{(p.cohort.plane - 216) * 0.025:.2f} mm behind bregma (estimated at plane 216)."
+    f"Atlas: {cohort.atlas.name}, for coronal plane {p.cohort.plane} of the CCF at 25 µm, about "
+    f"{abs(behind):.2f} mm {side} bregma (estimated at plane 216)."
 ).made_from(training)
 
 # %% [markdown]
 # ## How they differ
 #
-# Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor changes brightness or moves tissue.
-# Factors of brightness fill regions. Factors that move tissue change only the few pixels along borders. For acquired brains the figure shows what was recorded, such as sex or age.
+# Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor of brightness fills regions, by 8 to 10 % a standard
+# deviation (SD). A factor that moves tissue changes only pixels along borders. One SD moves the cortex's inner border by 60 µm, the ventricle's wall and the border
+# of hippocampus and thalamus (AP position) by 100 µm. It moves the surface by 70 µm in height and 90 µm in width. Registration removes most of height and width, which here
+# stand for what it leaves. For acquired brains the figure shows what was recorded, such as sex, or the injection's place and volume.
 
 # %% tags=["hide-input"]
 factors = known_factors(train)
@@ -124,10 +130,11 @@ figures.fig_factors(extremes, mean_section, pixel_um, ("lowest 5 %", "highest 5 
 # %% [markdown]
 # ## Quality control
 #
-# Every section is multiplied by one number, which brings its brain to the training brains' average brightness, as in the paper. Before that,
-# brightness varies over brains by {glue:text}`brains_spread` of its mean. The paper then removes "resulted outliers", without a rule. Our rule has four
+# Every section is multiplied by one number, which brings it to the training brains' average brightness, as in the paper. Before that,
+# brightness varies by {glue:text}`brains_spread` of its mean. The paper then removes "resulted outliers", without a rule. Our rule has four
 # numbers a brain: its *difference* from the median section, its shares of dark (*missing*) and of *saturated* pixels, and the *gain* that adjusted its brightness.
-# A brain is an outlier if one of them lies {glue:text}`brains_limit` robust standard deviations (SD) or more from the median training brain.
+# *Missing* also counts background inside the atlas's outline, so a narrow brain scores high without damage. A brain is an outlier if one of them lies {glue:text}`brains_limit`
+# robust SD or more above the median training brain (the gain: above or below).
 
 # %%
 judged_cohort = judged(cohort, outlier_limit=p.cohort.outlier_limit)
@@ -157,9 +164,9 @@ figures.fig_sections(judged_cohort.images[worst], found.index[worst], pixel_um, 
 #
 # ## Which brains are free of artefacts
 #
-# Receptive fields (chapter 7) are read on brains without artefacts. A rule chooses them by images alone, before any fit. It has three scores: the brightest and
-# the darkest spot of 0.2 mm, and stripes. A brain is suspected when one of them lies 4 robust SD above the median, or when it is an outlier. Two words differ from here on:
-# an **unsuspected** brain passes this rule; a **clean** brain is a simulated one as it was before an artefact was planted. Where artefacts are planted, the rule can be checked.
+# Receptive fields (chapter 7) are read on brains without artefacts. A rule chooses them by images alone, before any fit, with three scores: the brightest and
+# the darkest spot of 0.2 mm, and stripes. A brain is suspected when one of them lies 4 robust SD above the median, or when it is an outlier. An
+# **unsuspected** brain passes this rule; a **clean** brain is a simulated one as it was before an artefact was planted. Where artefacts are planted, the rule can be checked.
 
 # %% tags=["hide-input"]
 clean = pd.Series(artefact_free(judged_cohort), index=found.index)
@@ -181,11 +188,11 @@ if len(shown):
 # %% [markdown]
 # Strength alone does not decide whether a leak is found: {glue:text}`brains_missed_cortex` of the {glue:text}`brains_missed` missed leaks lie in the
 # cortex, and {glue:text}`brains_found_cortex` of the {glue:text}`brains_found` found. The rule measures each place by how much training brains vary there, and they vary
-# most at the rim. Chapter 6 asks what models make of artefacts.
+# most at the rim.
 #
 # ## How real the simulator is
 #
-# We have one real brain, a serial two-photon section at 50 µm. Brains simulated on the same CCF slice stand beside it.
+# The real brain is a serial two-photon section at 50 µm. Brains simulated on the same CCF slice stand beside it.
 #
 # ```{figure} ../book/_static/real_beside_simulated.png
 # :alt: A simulated and a real section above; below, what a PCA of simulated brains makes of each. The real section has bright edges and tiles.
@@ -221,7 +228,7 @@ units.assign(text=text).pivot(index="measure", columns="of", values="text").rena
 # %% [markdown]
 # At wavelengths of 0.2 to 0.7 mm the real brain deviates from the mean with {glue:text}`brains_detail` times the power of a simulated one. Of the real brain's excess of PCA's error {glue:text}`brains_large_share` is at wavelengths above 1 mm. Uneven light, tiles and
 # the rim are of that size. Of the six measures in the table {glue:text}`brains_outside` lie outside the range of the simulated brains: {glue:text}`brains_outside_names`.
-# We did not change the simulator for this, so what models do on real brains is open.
+# The simulator was not changed for this, so what models do on real brains is open.
 
 # %% tags=["hide-input"]
 real = realism[realism["of"] == "real brain"].set_index(["measure", "size_um"])
@@ -256,8 +263,8 @@ quoted(
 )
 
 # %% [markdown]
-# **How sure.** The counts are exact for one simulated cohort of {glue:text}`brains_n` brains, whose artefacts the same project plants. On real brains the rule only suspects, and
-# what it misses there is unknown. The comparison has one real brain (n = 1) from another laboratory than the paper's; a second brain from the paper's own data would change it most.
+# **How sure.** The counts are exact for one simulated cohort of {glue:text}`brains_n` brains, whose artefacts the same project plants. On real brains what
+# the rule misses is unknown. The comparison has one real brain (n = 1) from another laboratory than the paper's; a second brain from the paper's own data would change it most.
 # Nothing here is a finding about mice.
 
 # %% tags=["hide-input"]

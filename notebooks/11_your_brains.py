@@ -66,7 +66,7 @@ print(f"reference: {reference}", came, sep="\n")
 # ## What is left out
 #
 # A brain is left out if it cannot be read, lies upside down or mirrored, or is of another contrast, plane or modality. A brain that is unlike the
-# reference's is used. Its artefacts, norms and latents may then be wrong; comparisons of the groups are not affected.
+# reference's is used. Its artefacts, norms and latents may then be wrong; comparisons by region and by pixel are not affected.
 
 # %% tags=["left-out", "hide-input"]
 suited = suitability(came, reference, planes_beside(p))
@@ -119,7 +119,8 @@ before_after.shows("The brains whose artefacts are likeliest, as they came and c
 # %% tags=["hide-input"]
 by_region = lab.region_deviations(p, reference, brains)
 print(f"z (brains, regions) = {by_region.z.shape}", by_region.told, sep="\n")
-deviations = figures.fig_deviations(by_region.z).made_from(by_region.source)
+z = lab_groups.by_group(by_region.z, brains, groups)
+deviations = figures.fig_deviations(z).made_from(by_region.source)
 deviations.shows(
     "How far each region of each brain lies from the reference, in standard deviations."
 )
@@ -145,7 +146,8 @@ places.shows("The brains that deviate most in one place, and PCA's error in each
 # ## How the groups differ
 #
 # Three measures are compared by linear models with the covariates as terms: each region's mean brightness, the latents, and every pixel. A region
-# differs clearly by its q, the share of false finds among regions as clear. A latent or pixel does by permutation: at most one shuffle of twenty has one as clear anywhere. With fewer than five brains in a
+# differs clearly if its q is below 0.05: q is the expected share of false finds among all regions with a q as small. A latent or a pixel differs clearly if fewer than
+# one shuffle in twenty gives any of them so large a statistic. With fewer than five brains in a
 # group use `p_permuted`. Brains with an artefact are compared like any other; remove their files to leave them out.
 
 # %% tags=["groups"]
@@ -159,14 +161,15 @@ print(lab_groups.told_differences(brains, groups, differ, judged))
 of_groups = groups and f"{groups.used.sum()} brains of {came.name}, intervals of 95 %"
 clearest = groups and figures.fig_differences(
     lab_groups.clearest(differ), f"Brightness: {groups.design.effect}", group="region"
-).shows("The regions that differ most. A marker judges one region by itself; q decides.")
+).shows("The regions that differ most. A bar judges one region by itself; q decides.")
 clearest and clearest.made_from(of_groups)
 
 # %% tags=["groups", "hide-input"]
 maps = groups and lab_groups.group_maps(brains, groups, differ, codes, model)
 mapped = maps and figures.fig_group_maps(*maps).made_from(of_groups)
 mapped and mapped.shows(
-    "The mean section, the difference by pixel, and the difference that the latents decode to."
+    "The mean section, the difference by pixel, and the difference that the latents decode to, "
+    "which says nothing where no latent differs clearly."
 )
 
 # %% [markdown] tags=["groups"]
@@ -196,17 +199,20 @@ curves and curves.shows(
 # %% [markdown]
 # ## The figures in numbers
 #
-# For a brain: `fit` is its correlation with the reference's mean section. `whole_z` and `local_z` are how far it lies from the norm, as a whole and in its most unusual tile, in SD.
-# For a difference: `value` is in grey values and `effect` in standard deviations, each with its interval. `p_permuted` is by shuffling, `p_family` over all measures of its kind, `q` over regions.
-# For a kind: `score` is its clearest measure over what shuffles give, `share` its part of all kinds' squared scores. `planted` is the true difference, where the lab is simulated.
+# For a brain: `correlation` is with the reference's mean section (`fit` in `brains.csv`). `whole_z` and `local_z` are how far it lies from the norm, as a whole and in its most unusual tile, in SD.
+# For a difference: `value` is in grey values (1 is white) or units of the latent, with its interval. `p_permuted` is by shuffling, `p_family` and
+# `q` are over all measures of a kind. `differences.csv` has every measure, and its `effect` in standard deviations.
+# For a kind: `score` is the kind's largest statistic divided by what 95 % of shuffles stay below, `share` its part of all kinds' squared scores. `planted` is the true difference, where the lab is simulated.
 
 # %% tags=["hide-input"]
 planted = maps and lab_groups.planted_maps(p, reference, maps)
-clear = groups and lab_groups.of_measures(lab_groups.clear_differences(differ)).round(3)
+first = ["measure", "value", "low", "high", "q", "p_permuted", "p_family", "percent", "name"]
+clear = groups and lab_groups.of_measures(lab_groups.clear_differences(differ))[first].round(3)
 of_brain = lab.brain_table(came, suited, groups, judged, by_region, by_tile)
 counts = groups and lab_groups.clear_counts(differ).rename_axis(None)
 found = planted and lab_groups.planted_regions(brains, planted, differ).round(3)
 shown = ["fit", "artefact_probability", "artefact_kind", "whole_z", "local_z"]
+suspects = of_brain.loc[names[worst[:12]], shown].rename(columns={"fit": "correlation"})
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 numbers = {
@@ -217,7 +223,7 @@ numbers = {
 display(Record(numbers, n_brains=len(brains), n_seeds=1))
 Tables(
     {
-        "brains, those first that need a look": of_brain.loc[names[worst[:12]], shown].round(2),
+        "brains, those first that need a look": suspects.round(2),
         "measures that differ clearly": counts,
         "clear differences": clear,
         "kinds of difference": like and like.table.round(3),

@@ -79,6 +79,10 @@ def test_a_difference_that_may_be_none_is_not_filled():
     marks = [line for line in ax.lines if line.get_marker() not in ("None", "")]
     assert [line.get_mfc() != "white" for line in marks] == [True, False, True]
     assert ticks(ax.yaxis) == ["a", "b", "c"]
+    judged = rows(found, "model").assign(sure=[False, False, True])
+    ax = figures.fig_differences(judged, "Difference").axes[0]
+    marks = [line for line in ax.lines if line.get_marker() not in ("None", "")]
+    assert [line.get_mfc() != "white" for line in marks] == [False, False, True]
 
 
 def test_differences_stand_beside_their_sections():
@@ -206,6 +210,8 @@ def test_every_brain_is_counted_once_and_outliers_are_marked_where_they_lie():
         assert sum(p.get_height() for p in ax.patches if p.get_width() > 0) == len(z) - 1
         assert [m[:, 0].tolist() for m in with_marker(ax, "v")] == [[z.loc[7, name]]]
         assert limit in [x for line in ax.lines for x in line.get_xdata()]
+    z, is_outlier, limit = z_scores(extreme=8.4)  # beyond the limit one tick stands at least
+    assert "8" in ticks(figures.fig_quality(z, is_outlier, limit).axes[1].xaxis)
 
 
 def test_points_are_joined_in_the_order_of_their_names():

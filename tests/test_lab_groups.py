@@ -72,7 +72,11 @@ def test_two_groups_three_groups_and_a_slope(column, brains, model, judged, refe
     told = lab_groups.told_differences(brains, groups, table, judged)
     assert f"of {counts.at['region', 'of']} regions" in told and told.endswith(": lab-0014")
     assert ("nothing is clear" in told) == (len(clear) == 0)
-    assert len(lab_groups.clearest(table)) == (table["of"] == "region").sum()
+    regions, clearest = table[table["of"] == "region"], lab_groups.clearest(table)
+    assert len(clearest) == len(regions) and clearest["sure"].sum() == (regions["q"] < 0.05).sum()
+    rows = lab_groups.by_group(lab.region_means(p, brains), brains, groups)
+    order = brains.metadata[column].sort_values(kind="stable")
+    assert list(rows.index) == [f"{brain}, {of}" for brain, of in order.items()]
     like = lab_groups.kind_of_difference(p, reference, brains, groups, judged)
     assert lab_groups.told_kind(like).startswith("it looks like: ")
     if column == "three":

@@ -698,7 +698,7 @@
         const { row, label, band, note, told } = rows[k];
         label.textContent = nameOfLatent(k);
         band.style = `left:${at(latent.low)}%;width:${at(latent.high) - at(latent.low)}%`;
-        const follows = !latent.active ? "inactive in this fit" : latent.factor ? `follows ${plain(latent.factor)}, R²\u00a0${minus(latent.r2.toFixed(2))}` : "";
+        const follows = !latent.active ? "inactive in this fit" : latent.factor ? `${latent.r2 < 0.5 ? "mixed; closest to" : "follows"} ${plain(latent.factor)}, R²\u00a0${minus(latent.r2.toFixed(2))}` : "";
         note.textContent = follows + ("matched" in latent ? `; |r| ${latent.matched.toFixed(2)} with the first fit's` : "");
         told.textContent = `; 95 % of the test brains lie between ${minus(latent.low.toFixed(1))} and ${minus(latent.high.toFixed(1))}`;
         row.classList.toggle("lx-inactive", !latent.active);

@@ -32,7 +32,7 @@ def fig_sections(
 ) -> Figure:
     """Sections with a title each, and words and outlines on them.
 
-    All share one grey scale.
+    All share one grey scale, from 0 (black) to the brightest tissue (white).
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def fig_factors(
 ) -> Figure:
     """What goes with each factor: brains with little of it, with much, and the difference.
 
-    Third: the second less the first, red brighter.
+    Third: the second less the first in grey values (0 to 1), red brighter.
 
     Parameters
     ----------
@@ -166,7 +166,9 @@ def _statistic(ax, values, is_outlier, limit) -> None:
         ax.axvline(at, color=style.GREY, lw=1, ls="--", label=label)
     near = [-limit, -limit / 2, 0, limit / 2, limit]
     far = [t for t in (10, 30, 100, 300, 1000, 3000) if t > 1.6 * limit]
-    ticks = [t for t in (*(-t for t in far), *near, *far) if low <= t <= high]
+    ends = [end for end in (low, high) if 1.3 * limit < abs(end) < min(far, default=np.inf)]
+    near = [t for t in near if not any(t * end >= limit**2 for end in ends)]  # too near to that
+    ticks = [t for t in (*(-t for t in far), *near, *far, *np.fix(ends)) if low <= t <= high]
     ax.set_xticks(ticks, list(map(style.written, ticks)))
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -184,7 +186,7 @@ def fig_reconstructions(
 ) -> Figure:
     """Brains and what each model makes of them: one column per brain, one row per model.
 
-    All share one grey scale.
+    All share one grey scale, from 0 (black) to the brightest tissue (white).
 
     Parameters
     ----------
@@ -265,7 +267,8 @@ def fig_group_maps(
 ) -> Figure:
     """Where two groups differ, pixel by pixel.
 
-    Red is brighter in the second group; black rings go round pixels that differ beyond chance.
+    In grey values (0 to 1), red brighter in the second group; black rings go round pixels that
+    differ beyond chance.
 
     Parameters
     ----------

@@ -150,7 +150,7 @@ def fig_2a(
 ) -> Figure:
     """Average section of a cohort, atlas template and regions of interest (Fig. 2A).
 
-    L, R, D, V: left, right, dorsal, ventral.
+    Greys from 0 (black) to the brightest tissue (white). L, R, D, V: left, right, dorsal, ventral.
 
     Parameters
     ----------

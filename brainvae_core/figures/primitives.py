@@ -322,13 +322,13 @@ def _asides(places: np.ndarray, n: int) -> np.ndarray:
 
 
 def points(ax: Axes, table: pd.DataFrame, looks: Mapping[str, dict], *, hollow: bool = False):
-    """A marker a row at its height and a bar for its interval; ``hollow`` where it holds zero."""
+    """A marker and a bar a row; ``hollow`` where it is not ``sure``, else where it holds zero."""
     for row in table.itertuples():
         look = looks[row.label]
         bar = {"color": look["color"], "lw": 1.5, "solid_capstyle": "butt"}
         ax.plot([row.low, row.high], [row.y, row.y], **bar)
         unsure = {"mfc": "white", "mec": look["color"], "mew": 1} if hollow else {}
-        sure = row.low > 0 or row.high < 0
+        sure = getattr(row, "sure", row.low > 0 or row.high < 0)
         ax.plot(row.value, row.y, **style.mark(look, 6, **({} if sure else unsure)))
 
 

@@ -174,13 +174,14 @@ def fig_differences(
 ) -> Figure:
     """Differences with their intervals, beside the line of no difference.
 
-    Bars are 95 % intervals; a marker is open where its bar holds zero.
+    Bars are 95 % intervals; a marker is open where its bar holds zero or, with q, where q is 0.05
+    or more.
 
     Parameters
     ----------
     table : DataFrame
         A difference a row (as of `compare`): ``value``, ``low``, ``high``, and what is compared and
-        in which respect.
+        in which respect. A column ``sure`` says which markers are filled.
     xlabel : str
         The difference, with its unit.
     group, of : str
