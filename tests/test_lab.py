@@ -155,6 +155,13 @@ def test_of_copies_whose_rows_differ_none_is_taken(reference, lab):
     assert brains.refused["m3"].startswith("it has the same pixels as m1 and another group; give")
     assert brains.refused["m4"].startswith("it has the same pixels as m1 and another age; give")
     assert brains.refused["m1"].startswith("it has the same pixels as m")
+    one, two = lab.images[:2]  # m3 is like m1, and neither is taken
+    brains = comparable_brains(
+        [one, two, two, two], table(4, group=["a", "a", "b", "a"]), reference
+    )
+    assert brains.metadata.index.tolist() == ["m0"]
+    said = "it has the same pixels as m2 and another group; give"
+    assert all(brains.refused[brain].startswith(said) for brain in ("m1", "m3"))
 
 
 # ---- whether they can be judged ----

@@ -41,13 +41,14 @@ def read_sections(
     folder : path
         Every brainreg folder and every file that `read_section` reads is a brain; its name without
         suffix is its id. A table ``metadata.csv`` may say more: ids in its first column, anything
-        in the others; rows of brains that are not there are passed over.
+        but quality control's names in the others. Rows of brains that are not there are passed
+        over.
     plane, orientation
         As for `read_section`.
 
     Returns
     -------
-    sections : ndarray of float32, shape (n, 320, 456)
+    sections : ndarray of float32, shape (n, 320, 456) or the size that most single sections have
     metadata : DataFrame, by brain id
     refused : dict of str to str
         Brains that could not be read and other entries of the folder, and why.
