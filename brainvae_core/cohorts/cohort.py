@@ -167,12 +167,15 @@ class Cohort:
     def identity(self) -> str:
         """Hash of the brains' names, their size, and the mean brightness of each eighth of them.
 
-        The last bits of simulated pixels differ between processors, and make no other cohort.
+        The last bits of simulated pixels differ between processors, and make no other cohort. Of
+        brains that were not simulated it is of their split, outliers and artefacts too.
         """
         blocks = (self.images[start : start + BLOCK] for start in range(0, len(self), BLOCK))
         each = np.concatenate([block.mean(axis=(1, 2), dtype=float) for block in blocks])
         brightness = [f"{part.mean():.4f}" for part in np.array_split(each, min(8, len(each)))]
         told = [list(map(str, self.metadata.index)), self.images.shape, brightness]
+        if self.factors is None:
+            told.append(self.metadata.reindex(columns=["split", "outlier", "artefact"]).to_csv())
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def save(self, path: str | Path) -> Path:
