@@ -59,15 +59,10 @@ def keep_release(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         runs = list(folder.glob(f"{ReleasedConfig.kind}-*"))
-        is_there = (folder / SAVED).exists() and len(runs) == 1
-        if is_there and not (array or checkpoint):
-            cohort, run = open_cohort(folder / SAVED), load_run(runs[0])
-            if atlas:
-                _check_atlas(cohort, _atlas(atlas, cohort.atlas.shape), folder)
-        else:
-            given = {"checkpoint": checkpoint, "array": array}
-            found = [_read(what, source, folder) for what, source in given.items()]
-            cohort, run = _made(folder, *found, atlas)
+        is_there = {"checkpoint": len(runs) == 1, "array": (folder / SAVED).exists()}
+        given = {"checkpoint": checkpoint, "array": array}
+        asked = [what for what in given if given[what] or not is_there[what]]
+        cohort, run = _made(folder, {w: _read(w, given[w], folder) for w in asked}, atlas)
         refused = [f"  refused: {brain}: {why}" for brain, why in cohort.refused.items()]
         explained = run.history[-1]["explained_variance"]
         return "\n".join(
@@ -81,7 +76,7 @@ def keep_release(
                 f"explains {explained:.1%} of the validation brains' variance; it was "
                 "trained on all brains of the array: none is held out for it",
                 *_warnings(cohort, explained),
-                f"{'nothing to do: all was' if is_there else 'kept'} in {folder}",
+                f"{'nothing to do: all was' if all(is_there.values()) else 'kept'} in {folder}",
             ]
         )
 
@@ -111,15 +106,26 @@ def _read(what, source, folder):
         raise ValueError(f"{error}; {give}") from None
 
 
-def _made(folder, checkpoint, array, atlas):
-    """The cohort and the run: made, or there already and of these files and this atlas."""
-    (network, (model, config)), (array, sections) = checkpoint, array
-    if sections.shape[1:] != model.image_shape:
+def _made(folder, found, atlas):
+    """The cohort and the run: made, or there already and of the files found and this atlas."""
+    array, sections = found.get("array", (folder / SAVED, None))
+    cohort = open_cohort(array) if sections is None else None
+    shape = sections.shape[1:] if cohort is None else cohort.atlas.shape
+    network, (model, config) = found.get("checkpoint", (None, (None, None)))
+    if model is not None and shape != model.image_shape:
         raise ValueError(
-            f"sections of {array} are {_by(sections.shape[1:])}, the network in {network} is of "
+            f"sections of {array} are {_by(shape)}, the network in {network} is of "
             f"{_by(model.image_shape)}; give two of one release: ARRAY=… CHECKPOINT=…"
         )
-    cohort = _cohort(folder, array, _atlas(atlas, sections.shape[1:]))
+    if cohort is None:
+        cohort = _cohort(folder, array, _atlas(atlas, shape))
+    elif atlas:
+        _check_atlas(cohort, _atlas(atlas, shape), folder)
+    if model is None:
+        (run,) = map(load_run, folder.glob(f"{ReleasedConfig.kind}-*"))
+        if run.folder.name != run_name(run.config, cohort.fingerprint):
+            raise ValueError(f"{run.folder} is of another array; delete it, or {ELSEWHERE}")
+        return cohort, run
     run = folder / run_name(config, cohort.fingerprint)
     if others := [f for f in folder.glob(f"{ReleasedConfig.kind}-*") if f != run]:
         raise ValueError(f"{others[0]} is of another checkpoint; delete it, or {ELSEWHERE}")

@@ -60,6 +60,7 @@ def own_fit(p, name: str, n_brains: int) -> list[str]:
         return []
     atlas, own = p.cohort.atlas, "".join(c if c.isalnum() else "_" for c in f"own_{name}")
     content = {"brains": p.lab.brains, "atlas": "ATLAS" if atlas == "drawn" else atlas}
+    content |= {} if p.cohort.plane == 286 else {"plane": p.cohort.plane}
     content |= {} if p.lab.orientation == "header" else {"orientation": p.lab.orientation}
     made = ", ".join(f"{key}: {json.dumps(value)}" for key, value in content.items())
     where = "the same atlas"
@@ -222,7 +223,8 @@ def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = 
     if brains != "simulated":
         brains = os.path.realpath(os.path.expandvars(brains))
     about = {"brains": brains, "group": p.lab.group, "covariates": p.lab.covariates}
-    about |= {"profile": p.profile, "made": made_with(), "made_from": made_from}
+    about |= {"orientation": p.lab.orientation, "profile": p.profile}
+    about |= {"made": made_with(), "made_from": made_from}
     with writing_report(reports, name) as own:
         new = own / name
         new.mkdir()
@@ -310,4 +312,6 @@ def _reported(folder):
     except ValueError as error:
         print(f"warning: {error}", file=sys.stderr)
         return None
-    return {name: about.get(name) for name in ("brains", "group", "covariates", "profile")}
+    about = {"orientation": "header"} | about  # which a report of old does not say
+    asked = ("brains", "group", "covariates", "orientation", "profile")
+    return {name: about.get(name) for name in asked}

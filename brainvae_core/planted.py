@@ -8,13 +8,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from brainvae_core.cohorts import (
-    Cohort,
-    PlantedModel,
-    Preprocessing,
-    clean_part,
-    comparable_section,
-)
+from brainvae_core.cohorts import Cohort, PlantedModel, Preprocessing, clean_part
+from brainvae_core.cohorts.preprocess import comparable_sections
 from brainvae_core.fields import PlantedFields, Recovery, planted_fields, recover, recover_at_random
 from brainvae_core.metrics import active_latents, linear_recovery, scores_table
 from brainvae_core.models import LinearGaussian
@@ -47,8 +42,7 @@ class AsAdjusted:
         """Sections of factors (n, n_factors), without texture and noise, (n, height, width)."""
         z = pd.DataFrame(np.asarray(z), columns=list(self.names))
         sections = self.simulator.decode(z.reindex(columns=self.simulator.names, fill_value=0))
-        made, atlas = Preprocessing.of(self.cohort), self.cohort.atlas
-        return np.stack([comparable_section(section, atlas, made) for section in sections])
+        return comparable_sections(sections, self.cohort.atlas, Preprocessing.of(self.cohort))
 
 
 class Asked:

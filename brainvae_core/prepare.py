@@ -15,8 +15,8 @@ from brainvae_core import cohorts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.files import content_hashes, files_below
-from brainvae_core.cohorts.preprocess import check_parts
-from brainvae_core.cohorts.read import brain_files, source_files
+from brainvae_core.cohorts.preprocess import check_parts, comparable_sections
+from brainvae_core.cohorts.read import brain_files, brain_id, is_one_brain, source_files
 from brainvae_core.disk import alone, whole
 from brainvae_core.models import ReleasedConfig, Run, load_run, place_runs, run_name
 from brainvae_core.models.kept import copy_run
@@ -79,7 +79,9 @@ def lab_content(p) -> str:
     if p.lab.brains == "simulated":
         return p.lab.brains
     given = Path(_expanded(p.lab.brains))
-    return repr(_hashed(p, brain_files(given) or (source_files(given) if given.is_dir() else [])))
+    if is_one_brain(given):
+        return repr(_hashed(p, brain_files(given)))
+    return repr(_hashed(p, source_files(given) if given.is_dir() else []))
 
 
 def prepare_cohort(p) -> cohorts.Cohort:
@@ -194,15 +196,11 @@ def truth_cohort(p, simulator: str) -> cohorts.Cohort:
 def _equalised(cohort, factors):
     """A simulated cohort as the paper adjusts one: every section as bright as the average."""
     made = cohorts.Preprocessing.of(cohort)
-    images, clean = (
-        np.stack([cohorts.comparable_section(section, cohort.atlas, made) for section in sections])
-        for sections in (cohort.images, cohort.clean)
-    )
     return cohorts.Cohort(
-        images,
+        comparable_sections(cohort.images, cohort.atlas, made),
         cohort.metadata,
         cohort.atlas,
-        clean=clean,
+        clean=comparable_sections(cohort.clean, cohort.atlas, made),
         artefact_masks=cohort.artefact_masks,
         factors=factors,
         preprocessing=made.to_dict(),
@@ -228,10 +226,10 @@ def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
             "CCF's; give a profile on the CCF, such as ccf or paper"
         )
     given = Path(_expanded(s.brains))
-    if brain_files(given):
+    if is_one_brain(given):
         if s.group:
-            raise ValueError(f"{given} is one brain, which has no groups: ask about none")
-        metadata = pd.DataFrame(index=pd.Index([given.name], name="id"))
+            raise ValueError(f"{given} is one brain, which has no groups: leave group empty")
+        metadata = pd.DataFrame(index=pd.Index([brain_id(given)], name="id"))
         sections, refused = cohorts.read_section(given, p.cohort.plane, s.orientation)[None], {}
     else:
         table, asked = given / "metadata.csv", [name for name in (s.group, *s.covariates) if name]
@@ -270,11 +268,15 @@ def plane_change(p, mean: np.ndarray, atlas: cohorts.Atlas) -> np.ndarray:
 
 
 def lab_truth(p, reference: cohorts.Cohort) -> dict[str, np.ndarray]:
-    """What was planted between the groups, by name, (height, width); nothing of real brains."""
+    """What was planted between the groups, by name, (height, width); nothing of real brains.
+
+    Of sections of one brightness, as those are in which it is looked for.
+    """
     if p.lab.brains != "simulated":
         return {}
     effect, size = EXAMPLE["effect"], EXAMPLE["size"]
-    return {effect: cohorts.planted_difference(effect, size, reference.atlas)}
+    of = reference.atlas, "anatomical", cohorts.Preprocessing.of(reference)
+    return {effect: cohorts.planted_difference(effect, size, *of)}
 
 
 def _made(p):

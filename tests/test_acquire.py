@@ -178,6 +178,16 @@ def test_a_service_that_is_down_is_left_alone(server, tmp_path, monkeypatch, cap
     assert run(folder, workers=1).kept == ("303", "101", "202")
 
 
+def test_a_service_that_answers_in_between_is_not_down(server, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(allen, "IN_A_ROW", 2)
+    server.faults.update({GOOD: ["503"] * 3, ODD: ["404"], THIRD: ["503"] * 3})
+    assert len(run(asked_folder(server, tmp_path / "gone"), workers=1).refused) == 3
+    break_content(server, "missing_red")
+    server.faults.update({i: ["503"] * 3 for i in (GOOD, THIRD)})
+    assert len(run(asked_folder(server, tmp_path / "odd"), workers=1).refused) == 3
+    assert "in a row" not in capfd.readouterr().err
+
+
 # ---- the folder ----
 
 

@@ -164,6 +164,7 @@ def test_filters(acquire_python, server, tmp_path):
         (["--experiments", "109,101"], {101, 109}),
         (["--experiments", str(ids), "--sex", "F"], {101, 107}),
         (["--without", "101,109,999", "--limit", "2"], {103, 107}),
+        (["--experiments", "109,101,555", "--without", "101,555"], {109}),
         (["--strain", "C57BL/6J", "--no-line", "--sex", "M", "--limit", "5"], {113}),
     ]
     wrong = [

@@ -286,8 +286,10 @@ def profile(release, tmp_path_factory):
     return path
 
 
-def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(release, files, sections):
-    folder, printed = release
+def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(
+    release, files, sections, monkeypatch
+):
+    (folder, printed), (array, network) = release, map(str, files)
     cohort = open_cohort(folder / "cohort")
     assert np.array_equal(cohort.images, sections)
     (run,) = map(load_run, folder.glob("released_vae-*"))
@@ -296,10 +298,15 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(release, f
     assert "60 brains" in printed and "upside down" not in printed
     assert "WARNING: the model paints these sections worse" in printed  # its weights are random
     turned = saved(files[0].with_name("turned.npy"), on_their_side(sections[:, ::-1]))
-    told = authors.keep_release(folder.with_name("turned"), str(turned), str(files[1]))
+    told = authors.keep_release(other := folder.with_name("turned"), str(turned), network)
     assert "better upside down" in told
+    monkeypatch.setattr(authors, "ADDRESSES", {})  # nothing is asked for that is there
+    shutil.rmtree(*other.glob("released_vae-*"))
+    assert authors.keep_release(other, None, network) == told
+    shutil.rmtree(other / "cohort")
+    refused([("is of another array; delete it", authors.keep_release, other, array)])
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*")}
-    for given in (map(str, files), ()):  # without files: nothing is asked for that is there
+    for given in ((array, network), (array,), (None, network), ()):
         told = authors.keep_release(folder, *given)
         assert told.splitlines()[:-1] == printed.splitlines()[:-1]
         assert told.splitlines()[-1] == f"nothing to do: all was in {folder}"

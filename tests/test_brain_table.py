@@ -128,7 +128,10 @@ def test_what_is_ambiguous_or_no_table_is_refused_with_its_line(tmp_path):
         ("id,sex,,age\nm0,F,,50\n", "column 3 has no name"),
         ("id,sex,sex \nm0,F,M\n", "columns twice: sex"),
         ('id,sex\nm0,"F\nm1,M\n', "no table of brains: line"),
-        ("id,gain,a_z\nm0,1,2\nm1,1,2\nm2,1,2\n", "columns of quality control: a_z, gain"),
+        (
+            "id,gain,a_z\nm0,1,2\nm1,1,2\nm2,1,2\n",
+            "columns of quality control: a_z, gain; rename them",
+        ),
         (" \n,,\n", "it is empty"),
         (b"id,sex\nm0,\xe9\n", "in UTF-8; save it as CSV UTF-8"),
     ):

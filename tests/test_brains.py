@@ -84,10 +84,12 @@ def test_registered_brains_become_the_cohort(own, acquired, brains, tmp_path):
     truth = brains[1].resampled((80, 112)).images
     for mine, true in zip(cohort.images, truth, strict=True):
         assert np.corrcoef(mine.ravel(), true.ravel())[0, 1] > 0.99
-    assert np.array_equal(lab_brains(p, cohort).images[0], cohort.images[3])
+    one = lab_brains(p, cohort)
+    assert np.array_equal(one.images[0], cohort.images[3])
+    assert one.metadata.index.tolist() == ["mouse-03"]  # as in its folder
     np.save(tmp_path / "inverted.npy", 65_535 - brains[0][3])
     inverted = told(tmp_path, **{"lab.brains": str(tmp_path / "inverted.npy"), "lab.group": ""})
-    refused([("none of .*; inverted.npy: section is .* outside", lab_brains, inverted, cohort)])
+    refused([("none of .*; inverted: section is .* outside", lab_brains, inverted, cohort)])
     assert other.refused == {str(1000 - N): "no red volume"}
     assert {"log_gain", "injection_dv"} <= set(known_factors(other))
     (acquired / "refused.csv").unlink()

@@ -156,3 +156,14 @@ def test_the_fingerprint_is_of_images_ids_and_split_and_not_of_the_name():
         made().fingerprint,
     ]
     assert len({base, *changed}) == 6
+
+
+def test_the_identity_is_of_what_real_brains_are_used_for_and_not_of_simulated_ones(full):
+    bare = made().with_split(0)
+    changed = [bare.metadata.assign(split="test"), bare.metadata.assign(outlier="gain")]
+    changed += [bare.metadata.assign(artefact=["leak"] * N)]
+    others = [bare._like(metadata=metadata) for metadata in changed]
+    assert len({bare.identity, *(other.identity for other in others)}) == 4
+    assert bare._like(metadata=bare.metadata.assign(sex="F")).identity == bare.identity
+    assert full.identity == full.with_split(1).identity
+    assert full.identity[:16] == "fd23b72f2e428f36"  # tables are kept under it

@@ -18,7 +18,7 @@ from brainvae_core.cohorts import (
     simulate,
     simulate_groups,
 )
-from brainvae_core.cohorts.groups import SIMULATORS
+from brainvae_core.cohorts.groups import OF_GROUPS
 from brainvae_core.cohorts.simulated import ANATOMICAL
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import (
@@ -32,7 +32,7 @@ from brainvae_core.metrics.designs import usable_brains
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 SHAPE = (40, 56)
 ATLAS = drawn_atlas().resampled(SHAPE)
-each_simulator = pytest.mark.parametrize("simulator", SIMULATORS)
+each_simulator = pytest.mark.parametrize("simulator", OF_GROUPS)
 
 
 def made(n_a=30, n_b=25, effect="none", size=0.0, **options):

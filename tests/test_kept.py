@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from brainvae_core.cohorts import Cohort, simulate
+from brainvae_core.cohorts import simulate
 from brainvae_core.models import BetaVAEConfig, fit, keep_runs, load_run, place_runs, run_name
 from brainvae_core.models.kept import LARGEST
 from brainvae_core.models.runs import LOADED
@@ -40,7 +40,7 @@ def results(cohort, run, tmp_path):
 def other_processor(cohort):
     """The same cohort but for the last bits of its pixels."""
     images = np.nextafter(cohort.images, np.float32(2)).clip(0, 1)
-    return Cohort(images, cohort.metadata, cohort.atlas, name=cohort.name)
+    return cohort._like(images=images)
 
 
 @pytest.mark.promise("kept models and tables are those of the fits, on any processor")
@@ -69,8 +69,8 @@ def test_what_a_user_fitted_stays_and_of_another_cohort_nothing_is_placed(
     assert place_runs(cohort, results, runs) == [run.folder.name]
     assert (runs / run.folder.name / "weights.safetensors").read_bytes() == before
     twice = np.concatenate([cohort.images[:1], cohort.images[:1], cohort.images[2:]])
-    replaced = Cohort(twice, cohort.metadata, cohort.atlas)
-    renamed = Cohort(cohort.images, cohort.metadata.rename({"sim-00003": "m3"}), cohort.atlas)
+    replaced, new = cohort._like(images=twice), {"sim-00003": "m3"}
+    renamed = cohort._like(metadata=cohort.metadata.rename(new), factors=cohort.factors.rename(new))
     others = simulate(24, shape=(40, 56), seed=1), cohort.select(range(20)), replaced, renamed
     for other in (*others, cohort.resampled((20, 28))):
         assert place_runs(other, results, tmp_path / "none") == []

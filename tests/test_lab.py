@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lab_folder import TURNS, asymmetric_brains, write_lab
 from refusals import refused
 from scipy.ndimage import shift
+from test_own import brainreg_folder
 
 from brainvae_core.cohorts import (
     Cohort,
@@ -26,7 +27,7 @@ from brainvae_core.cohorts import (
     suitability,
 )
 from brainvae_core.cohorts.lab import GAIN
-from brainvae_core.prepare import lab_brains
+from brainvae_core.prepare import lab_brains, lab_content
 from brainvae_core.settings import Settings, read_profile
 
 SHAPE = (80, 112)
@@ -93,6 +94,24 @@ def test_rows_without_a_brain_a_missing_table_and_a_drawn_atlas_are_told(tmp_pat
     assert read_profile("ccf").lab.group == ""  # its one brain is in no group
 
 
+def test_a_folder_of_brainreg_outputs_is_a_lab_and_each_of_them_a_brain(tmp_path):
+    made, folder = simulate_groups(1, 1, shape=(40, 56)), tmp_path / "lab"
+    for brain, image in zip(made.metadata.index, made.images, strict=True):
+        volume = np.tile(np.pad(image, ((0, 0), (0, 1))), (66, 1, 1))
+        brainreg_folder(folder / brain, volume)
+    made.metadata["group"].to_csv(table := folder / "metadata.csv")
+    given = {"lab.brains": str(folder), "data": str(tmp_path / "data")}
+    p, reference = Settings().changed(given), simulate(20, shape=(40, 56), seed=0)
+    brains, before = lab_brains(p, reference), lab_content(p)
+    assert brains.metadata["group"].to_dict() == made.metadata["group"].to_dict()
+    table.write_text(table.read_text() + "\n")
+    assert lab_content(p) != before
+    one = p.changed({"lab.brains": str(folder / "lab-0001"), "lab.group": ""})
+    assert lab_brains(one, reference).metadata.index.tolist() == ["lab-0001"]
+    asked = one.changed({"lab.group": "group"})
+    refused([("is one brain, which has no groups: leave group", lab_brains, asked, reference)])
+
+
 def test_what_cannot_be_compared_is_named_with_why(reference, lab):
     good, half, nan = lab.images[0], lab.images[1][:40], lab.images[2].copy()
     nan[3, 4] = np.nan
@@ -136,6 +155,13 @@ def test_of_copies_whose_rows_differ_none_is_taken(reference, lab):
     assert brains.refused["m3"].startswith("it has the same pixels as m1 and another group; give")
     assert brains.refused["m4"].startswith("it has the same pixels as m1 and another age; give")
     assert brains.refused["m1"].startswith("it has the same pixels as m")
+    one, two = lab.images[:2]  # m3 is like m1, and neither is taken
+    brains = comparable_brains(
+        [one, two, two, two], table(4, group=["a", "a", "b", "a"]), reference
+    )
+    assert brains.metadata.index.tolist() == ["m0"]
+    said = "it has the same pixels as m2 and another group; give"
+    assert all(brains.refused[brain].startswith(said) for brain in ("m1", "m3"))
 
 
 # ---- whether they can be judged ----

@@ -78,6 +78,8 @@ def test_a_hundred_brains_are_told_how_to_fit_models_to_them(reference, tmp_path
     assert own.cohort.orientation == "header"
     cohort = prepare_cohort(own.changed({"cohort.shape": SHAPE, "data": f"{tmp_path}/data"}))
     assert len(cohort) == 100 and set(cohort.metadata["split"]) == set(SPLITS)
+    assert "plane" not in told[at + 1]
+    assert "plane: 250" in lab.own_fit(p.changed({"cohort.plane": 250}), "my lab", 100)[1]
     drawn = p.changed({"cohort.atlas": "drawn", "lab.orientation": "asr"})
     said = lab.own_fit(drawn, "my lab", 100)
     assert "for ATLAS give a folder" in said[0] and 'orientation: "asr"' in said[1]
@@ -116,9 +118,10 @@ def test_a_report_takes_no_place_of_other_brains_or_of_another_question(tmp_path
     reports = tmp_path / "reports"
     first, second = (settings(tmp_path, **{"lab.brains": f"/{of}/my lab"}) for of in "ab")
     third = first.changed({"lab.covariates": ("sex",)})
+    fourth = first.changed({"lab.orientation": "asr"})
     for _ in range(2):
-        for p, name in ((first, "my lab"), (second, "my lab-2"), (third, "my lab-3")):
-            assert lab.keep(p, "my lab", {}) == reports / name
+        for n, p in enumerate((first, second, third, fourth), 1):
+            assert lab.keep(p, "my lab", {}) == reports / ("my lab" if n == 1 else f"my lab-{n}")
     Path(reports, "other").mkdir()  # of which nothing is known
     assert lab.keep(first, "other", {}) == reports / "other-2"
     Path(reports, "other", lab.ABOUT).write_text("[")
@@ -177,7 +180,8 @@ def test_a_report_of_old_is_known_without_checksums(tmp_path, capsys):
     p, files = settings(tmp_path), {"brains.csv": pd.DataFrame({"x": range(3)})}
     folder = lab.keep(p, "my lab", files)
     about = json.loads(Path(folder, lab.ABOUT).read_text())
-    old = {name: about[name] for name in about.keys() - {"format", "files", "sha256"}}
+    unsaid = {"format", "files", "sha256", "orientation"}
+    old = {name: about[name] for name in about.keys() - unsaid}
     Path(folder, lab.ABOUT).write_text(json.dumps(old))
     assert lab.keep(p, "my lab", files) == folder and "files" in lab.read_report(folder)
     assert capsys.readouterr().err == ""

@@ -70,6 +70,13 @@ def test_without_truth_clean_test_brains_are_planted(simulated, unknown):
     assert np.array_equal(found.artefact_masks, changed) and changed.any(axis=(1, 2)).all()
 
 
+@pytest.mark.parametrize("shape", [(20, 28), (10, 14)])
+def test_artefacts_are_scored_however_large_the_pixels_are(unknown, shape):
+    coarse, is_train = unknown.resampled(shape), (unknown.metadata["split"] == "train").to_numpy()
+    scores = artefact_scores(coarse.images, is_train, coarse.atlas)
+    assert scores.shape == (len(unknown), 3) and np.isfinite(scores).all()
+
+
 def test_outliers_are_never_planted_in(simulated):
     metadata = simulated.metadata[["sex"]]
     ruined = np.flatnonzero((simulated.metadata["split"] == "test").to_numpy())[:3]

@@ -80,6 +80,8 @@ def test_the_example_is_two_groups_of_other_brains_with_a_planted_difference(p, 
     assert np.abs(whole.images[:, None] - lab.images[None]).mean(axis=(2, 3)).min() > 1e-3
     hippocampus = whole.atlas.roi_masks(["HPF"])[0]
     assert truth[hippocampus].mean() > 10 * np.abs(truth[~hippocampus]).mean()
+    # Sections of one brightness, as what is found: what the hippocampus gains is taken from all.
+    assert abs(truth[whole.atlas.brain_mask].mean()) < 1e-4
     assert lab_truth(p.changed({"lab.brains": "a folder"}), whole) == {}
 
 

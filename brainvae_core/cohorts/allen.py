@@ -94,8 +94,9 @@ def acquire(
                     whole, in_a_row = whole + facts["zip_bytes"], 0
                 except FetchError as error:
                     refused[id] = f"brain {id}: {error}"
-                    in_a_row += isinstance(error, UnansweredError)
+                    in_a_row = in_a_row + 1 if isinstance(error, UnansweredError) else 0
                 except VolumeError as error:
+                    in_a_row = 0
                     refused[id] = (
                         f"brain {id}: {error}; the zip at {experiments[id][0]} is of no use: leave "
                         "the brain out with --without, or report it to the service"
@@ -256,8 +257,9 @@ def _ask(python, folder, options):
     """
     if not Path(python).is_file():
         raise AcquisitionError(
-            f"no acquisition environment at {python}; make it as the README says, name its python "
-            "with --acquire-python, or give --no-ask where experiments.csv is there"
+            f"no acquisition environment at {python}; `make acquire` makes it (conda: "
+            "environment-acquire.yml); or name its python with --acquire-python, or give --no-ask "
+            "where experiments.csv is there"
         )
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) as lock:

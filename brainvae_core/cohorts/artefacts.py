@@ -22,11 +22,12 @@ CHUNK = 64  # brains compared with the reference at once
 
 
 def leak(image, *, strength, seed, pixel_um, site=None):
-    """Bright signal from the other channel: saturated at the injection site, fading around it.
+    """Bright signal from the other channel: brightest at the injection site, fading around it.
 
     The changed image, float32 in [0, 1], and where a grey changed by more than 0.02. Strengths are
-    in (0, 1]; here peak brightness, and the radius grows from 0.15 to 0.6 mm. A seed gives the same
-    artefact at every strength, its ``site`` (row, column) drawn from the tissue if none is given.
+    in (0, 1]; here 1.2 times it is added at the site, up to a grey of 1, and the radius grows from
+    0.15 to 0.6 mm. A seed gives the same artefact at every strength, its ``site`` (row, column)
+    drawn from the tissue if none is given.
     """
     image, rng = _checked(image, strength, seed)
     row, column = _tissue_site(image, rng) if site is None else site
@@ -225,7 +226,8 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
     """
     if is_reference.sum() < 3:
         raise ValueError(f"{is_reference.sum()} reference brains have no spread; give 3 or more")
-    usual, block = median_section(images, is_reference), round(200 / atlas.pixel_um)
+    usual = median_section(images, is_reference)
+    block, seam = (max(1, round(um / atlas.pixel_um)) for um in (200, 900))
     parts = []
     for start in range(0, len(images), CHUNK):
         rest = (images[start : start + CHUNK] - usual) * atlas.brain_mask
@@ -234,7 +236,7 @@ def artefact_scores(images, is_reference, atlas: Atlas) -> np.ndarray:
     blocks = _against_own_spread(blocks, is_reference)
     stripes = []
     for profile in profiles:
-        fast = profile - uniform_filter1d(profile, round(900 / atlas.pixel_um), axis=1)
+        fast = profile - uniform_filter1d(profile, seam, axis=1)
         stripes.append(_against_own_spread(fast, is_reference).std(axis=1))
     found = [blocks.max(axis=(1, 2)), -blocks.min(axis=(1, 2)), np.maximum(*stripes)]
     statistics = np.stack(found, axis=1)

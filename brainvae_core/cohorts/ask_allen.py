@@ -178,12 +178,12 @@ def choose(rows: list[dict], args, tree) -> list[dict]:
     if args.without:
         filters["--without"] = lambda row: row["id"] not in args.without
     chosen = [row for row in rows if all(passes(row) for passes in filters.values())]
-    unlisted = sorted(set(args.experiments) - {row["id"] for row in rows})
+    unlisted = sorted(set(args.experiments) - set(args.without) - {row["id"] for row in rows})
     if not chosen and not unlisted:
         alone = ", ".join(f"{name} alone {sum(map(f, rows))}" for name, f in filters.items())
         raise Usage(f"no experiment of {len(rows)} passes every filter ({alone}); loosen one")
     blank = dict.fromkeys(COLUMNS, "")
-    blank["refused"] = "the service lists no such experiment; leave it out with --without"
+    blank["refused"] = "the service lists no such experiment; leave it out of --experiments"
     return chosen[: args.limit] + [{**blank, "id": i} for i in unlisted]
 
 
@@ -279,7 +279,7 @@ def run(args, partial: Path) -> int:
     kept = kept_urls(table, args.base_url)
     rows = choose(rows, args, tree)
     for row in rows:
-        row.setdefault("url", kept.get(row["id"], ""))
+        row.setdefault("url", "" if row.get("refused") else kept.get(row["id"], ""))
         row.setdefault("refused", "" if row["url"] else NOT_ASKED)
 
     def keep():

@@ -87,7 +87,7 @@ def authors_cohort(path: str | Path, atlas: Atlas, name: str = "authors") -> Coh
     Parameters
     ----------
     path : path
-        An NPY file, (n, 456, 320) or (n, 1, 448, 320) of float32 in [0, 1].
+        An NPY file as `read_authors_array` reads it, with greys in [0, 1].
     atlas : Atlas
         Says what is brain and which region; no grey value depends on it.
     name : str

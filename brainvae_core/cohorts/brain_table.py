@@ -32,7 +32,7 @@ def read_brain_table(path: Path, brains: list[str]) -> pd.DataFrame:
     """The rows of these brains, in this order; what became of each column is printed.
 
     The first column is the brain's name; commas, semicolons or tabs separate. Empty rows and empty
-    columns without a name are passed over. A column in which every value is a number, with decimal
+    columns at the end are passed over. A column in which every value is a number, with decimal
     points or decimal commas, is numbers; any other is text. What is ambiguous is a ValueError that
     names the line or the column.
     """
@@ -55,7 +55,9 @@ def read_brain_table(path: Path, brains: list[str]) -> pd.DataFrame:
             f"{path} has ids twice: {', '.join(twice[:5])} (lines {where}); leave one row each"
         )
     if reserved := sorted(c for c in names[1:] if c in RESERVED or c.endswith(("_z", "_score"))):
-        raise ValueError(f"{path} has columns of quality control: {', '.join(reserved)}")
+        raise ValueError(
+            f"{path} has columns of quality control: {', '.join(reserved)}; rename them"
+        )
     of_brain = {cells[0]: cells for _, cells in rows}
     is_decimal = re.compile(r"[-+]?[0-9]+,[0-9]+").fullmatch
     commas = separator == ";" and any(is_decimal(cell) for _, cells in rows for cell in cells[1:])
@@ -184,7 +186,7 @@ def known_factors(cohort: Cohort) -> pd.DataFrame:
 
     Recorded are numbers, texts of two kinds as 0 and 1 (named after the kind that is 1, such as
     ``sex M``), and ``log_gain`` of the brightness adjustment. A missing value is its column's mean.
-    A column of one value, in the cohort or in a part of its split, is left out.
+    A column of one value, in the training or the test part, is left out.
     """
     if cohort.factors is not None:
         return cohort.factors.astype(float)

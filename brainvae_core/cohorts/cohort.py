@@ -83,7 +83,8 @@ class Cohort:
         if bad.size:
             raise ValueError(
                 f"{what}: brain {brains[bad[0]]!r} has greys from {low[bad[0]]:g} to "
-                f"{high[bad[0]]:g}, and {bad.size - 1} others are bad; they differ in [0, 1]"
+                f"{high[bad[0]]:g}, and {bad.size - 1} others are bad; greys have to lie in [0, 1] "
+                "and not be all one"
             )
         return images
 
@@ -166,12 +167,15 @@ class Cohort:
     def identity(self) -> str:
         """Hash of the brains' names, their size, and the mean brightness of each eighth of them.
 
-        The last bits of simulated pixels differ between processors, and make no other cohort.
+        The last bits of simulated pixels differ between processors, and make no other cohort. Of
+        brains that were not simulated it is of their split, outliers and artefacts too.
         """
         blocks = (self.images[start : start + BLOCK] for start in range(0, len(self), BLOCK))
         each = np.concatenate([block.mean(axis=(1, 2), dtype=float) for block in blocks])
         brightness = [f"{part.mean():.4f}" for part in np.array_split(each, min(8, len(each)))]
         told = [list(map(str, self.metadata.index)), self.images.shape, brightness]
+        if self.factors is None:
+            told.append(self.metadata.reindex(columns=["split", "outlier", "artefact"]).to_csv())
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def save(self, path: str | Path) -> Path:
@@ -285,7 +289,7 @@ def save_blocks(
         raise FileExistsError(f"{path} exists; a cohort is never overwritten")
     with appearing(path) as folder:
         folder.mkdir()
-        first, metadata, factors = None, [], []
+        first, metadata, factors, refused = None, [], [], {}
         for block in blocks:
             first = block if first is None else first
             if _shared(block) != _shared(first):
@@ -298,12 +302,14 @@ def save_blocks(
                     append(folder / f"{part}.npy", getattr(block, part))
             metadata.append(block.metadata)
             factors.append(block.factors)
+            refused |= block.refused
         if first is None:
             raise ValueError("no block of brains was given; a cohort has at least one")
         whole = first._like(
             metadata=pd.concat(metadata),
             factors=None if first.factors is None else pd.concat(factors),
             images=np.load(folder / "images.npy", mmap_mode="r"),
+            refused=refused,
         )
         if split_seed is not None:
             whole = whole.with_split(split_seed)

@@ -185,7 +185,7 @@ def _get(session, url, timeout, count, span):
         for piece in pieces(session, response, timeout, expected or LARGEST_ZIP):
             content += piece
             count(len(piece))
-            if response.status_code == 200 and content.lstrip()[:1] == b"<":
+            if response.status_code == 200 and content[:64].lstrip()[:1] == b"<":
                 raise AgainError("a web page instead of a zip came (of a proxy or maintenance?)")
     if expected not in (None, len(content)):
         raise AgainError(f"{len(content)} of {expected} bytes came")

@@ -12,6 +12,7 @@ import pandas as pd
 from brainvae_core.cohorts.atlas import Atlas
 from brainvae_core.cohorts.cohort import Cohort
 from brainvae_core.cohorts.freeform import FREEFORM
+from brainvae_core.cohorts.preprocess import Preprocessing, comparable_sections
 from brainvae_core.cohorts.simulated import (
     ANATOMICAL,
     BRIGHTNESS,
@@ -42,7 +43,7 @@ EFFECTS = {
     "damage": Effect("damage", None, ()),
 }
 GROUPS = ("WT", "KO")
-SIMULATORS = {"anatomical": ANATOMICAL, "freeform": FREEFORM}
+OF_GROUPS = {"anatomical": ANATOMICAL, "freeform": FREEFORM}
 MOST_SIZE = 2.0  # planted standard deviations; more than that and the clipping at 3 takes it away
 MATCHED = ("sex", "strain")  # what a simulated brain and a row of a design have in common
 AVERAGED = 128  # brains that a planted difference is averaged over
@@ -120,7 +121,11 @@ def simulate_groups(
 
 
 def planted_difference(
-    effect: str, size: float, atlas: Atlas, simulator: str = "anatomical"
+    effect: str,
+    size: float,
+    atlas: Atlas,
+    simulator: str = "anatomical",
+    preprocessing: Preprocessing | None = None,
 ) -> np.ndarray:
     """What an effect changes in the mean section of a group, in greys, (height, width).
 
@@ -132,6 +137,8 @@ def planted_difference(
     effect, size, simulator
         As for `simulate_groups`.
     atlas : Atlas
+    preprocessing : Preprocessing, optional
+        What the brains go through that it is compared with, as for `comparable_section`.
     """
     factor = _effect(effect).factor
     if factor is None:
@@ -139,7 +146,10 @@ def planted_difference(
     base = _simulator(simulator, factor)
     _, factors = base.draw(AVERAGED, np.random.default_rng(0))
     changed = factors.assign(**{factor: (factors[factor] + size).clip(-3, 3)})
-    return (base.rendered(changed, atlas) - base.rendered(factors, atlas)).mean(axis=0)
+    after, before = (base.rendered(each, atlas) for each in (changed, factors))
+    if preprocessing is not None:
+        after, before = (comparable_sections(s, atlas, preprocessing) for s in (after, before))
+    return (after - before).mean(axis=0)
 
 
 def _effect(name):
@@ -199,9 +209,9 @@ def _matching(population, design, rng):
 
 def _simulator(name, factor):
     """A simulator that has the factor, its own or borrowed from the anatomical one."""
-    if name not in SIMULATORS:
-        raise ValueError(f"no simulator {name!r}; there are {', '.join(SIMULATORS)}")
-    own = SIMULATORS[name]
+    if name not in OF_GROUPS:
+        raise ValueError(f"no simulator {name!r}; there are {', '.join(OF_GROUPS)}")
+    own = OF_GROUPS[name]
     if factor is None or factor in own.factors:
         return own
     return replace(

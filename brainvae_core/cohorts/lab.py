@@ -8,7 +8,7 @@ import pandas as pd
 from brainvae_core.cohorts.artefacts import reference_brains
 from brainvae_core.cohorts.atlas import block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort, check_brains
-from brainvae_core.cohorts.orientation import TURNED, turned_sections
+from brainvae_core.cohorts.orientation import TURNED, correlation, turned_sections
 from brainvae_core.cohorts.preprocess import Preprocessing, copies_of, with_gain
 
 GAIN = "gain_to_reference"  # in the brains' table, beside a lab's own columns
@@ -69,18 +69,20 @@ def _copies(images, metadata, atlas):
         return {}
     brains, stack = pd.Index(images), np.stack([*images.values()])
     original = copies_of(stack, stack[:, atlas.brain_mask].mean(axis=1), brains)
-    out = {}
-    for copy, of in original[original != brains].items():
-        one, other = metadata.loc[copy], metadata.loc[of]
-        differ = metadata.columns[one.ne(other) & (one.notna() | other.notna())]
-        if differ.empty:
-            out[copy] = f"it has the same pixels as {of}, which is taken; remove one of them"
-            continue
-        for one, other in ((copy, of), (of, copy)):
-            out[one] = (
-                f"it has the same pixels as {other} and another {', '.join(differ)}; give each "
-                "brain its own file, or leave one row and one file"
-            )
+    out, known = {}, metadata.astype(object).where(metadata.notna(), "")
+    for of, copies in original.groupby(original):
+        rows = known.loc[copies.index]
+        for brain, row in rows.iterrows():
+            differ = rows.ne(row)
+            if differ.any(axis=None):
+                other = differ.any(axis=1).idxmax()
+                names = ", ".join(differ.columns[differ.loc[other]])
+                out[brain] = (
+                    f"it has the same pixels as {other} and another {names}; give each brain its "
+                    "own file, or leave one row and one file"
+                )
+            elif brain != of:
+                out[brain] = f"it has the same pixels as {of}, which is taken; remove one of them"
     return out
 
 
@@ -113,7 +115,7 @@ def suitability(
     usual = reference.images[np.flatnonzero(reference_brains(reference.metadata))[:MANY]]
     mean = usual.mean(axis=0)
     of_reference, as_it_is, reversed_ = (
-        np.array([_correlation(image, mean, inside) for image in images])
+        np.array([correlation(image[inside], mean[inside]) for image in images])
         for images in (usual, brains.images, brains.images[:, ::-1])
     )
     z = _fisher(of_reference)
@@ -172,7 +174,7 @@ def _best_planes(images, planes, atlas):
     numbers, inside = np.array([*planes]), atlas.brain_mask
     templates = [block_mean(t, whole_factor(t.shape, atlas.shape)) for t in planes.values()]
     fits = [
-        [_correlation(image, template, inside) for template in templates]
+        [correlation(image[inside], template[inside]) for template in templates]
         for image in (atlas.template, *images)
     ]
     own, *best = numbers[np.argmax(fits, axis=1)]
@@ -192,12 +194,6 @@ def _why_not(brain, own, usually):
     if abs(brain.plane - own) > MOST_AWAY:  # never of NaN
         found.append(f"more like plane {brain.plane:g} than like the reference's {own:g}")
     return f"{'; '.join(found)}: {fit}" if found else ""
-
-
-def _correlation(one, other, inside):
-    one, other = (image[inside] - image[inside].mean(dtype=float) for image in (one, other))
-    size = np.sqrt((one @ one) * (other @ other))
-    return float(one @ other / size) if size else 0.0
 
 
 def _fisher(correlation):

@@ -141,7 +141,7 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     of_template = _sides(atlas.template, sigma)[inside]
     sides = np.array(
         [
-            _correlation(_sides(image[::-1] if down else image, sigma)[inside], of_template)
+            correlation(_sides(image[::-1] if down else image, sigma)[inside], of_template)
             for image, down in zip(images, turned, strict=True)
         ]
     )
@@ -154,7 +154,7 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
 
 def upside_down(images: np.ndarray, atlas: Atlas) -> np.ndarray:
     """Whether each section correlates better with the template with its rows reversed, (n,)."""
-    fits = [[_correlation(i, t) for t in (atlas.template, atlas.template[::-1])] for i in images]
+    fits = [[correlation(i, t) for t in (atlas.template, atlas.template[::-1])] for i in images]
     return np.array([as_it_is < reversed_ for as_it_is, reversed_ in fits])
 
 
@@ -179,7 +179,8 @@ def _sides(image, sigma):
     return fast - fast[:, ::-1]
 
 
-def _correlation(one, other):
-    one, other = one - one.mean(), other - other.mean()
-    size = np.sqrt(np.sum(one**2, dtype=float) * np.sum(other**2, dtype=float))
-    return float(np.sum(one * other, dtype=float) / size) if size else 0.0
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two images or of some of their pixels; 0 where one of them is of one grey."""
+    one, other = (pixels - pixels.mean(dtype=float) for pixels in (one, other))
+    size = np.sqrt(np.sum(one**2) * np.sum(other**2))
+    return float(np.sum(one * other) / size) if size else 0.0

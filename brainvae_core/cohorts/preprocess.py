@@ -90,9 +90,15 @@ def comparable_section(
         On the CCF's 25 µm grid, in any grey values; columns 4 to 452 of 456 are kept.
     atlas : Atlas
     preprocessing : Preprocessing
-        ``Preprocessing.of(cohort)``, of whose brains each comes out as it is there.
+        ``Preprocessing.of(cohort)``, of whose brains each comes out as it is there (a simulated
+        cohort's at one brightness).
     """
     return with_gain(section, atlas, preprocessing)[0]
+
+
+def comparable_sections(sections, atlas: Atlas, preprocessing: Preprocessing) -> np.ndarray:
+    """As `comparable_section`, of several: (n, height, width)."""
+    return np.stack([comparable_section(section, atlas, preprocessing) for section in sections])
 
 
 def with_gain(section, atlas: Atlas, preprocessing: Preprocessing) -> tuple[np.ndarray, float]:

@@ -41,13 +41,14 @@ def read_sections(
     folder : path
         Every brainreg folder and every file that `read_section` reads is a brain; its name without
         suffix is its id. A table ``metadata.csv`` may say more: ids in its first column, anything
-        in the others; rows of brains that are not there are passed over.
+        but quality control's names in the others. Rows of brains that are not there are passed
+        over.
     plane, orientation
         As for `read_section`.
 
     Returns
     -------
-    sections : ndarray of float32, shape (n, 320, 456)
+    sections : ndarray of float32, shape (n, 320, 456) or the size that most single sections have
     metadata : DataFrame, by brain id
     refused : dict of str to str
         Brains that could not be read and other entries of the folder, and why.
@@ -92,6 +93,18 @@ def source_files(folder: str | Path) -> list[Path]:
     return [f for path in entries for f in brain_files(path)] + [t for t in table if t.is_file()]
 
 
+def is_one_brain(path: Path) -> bool:
+    """Whether a path is a brain by itself: a file, brainreg's folder, or brainmapper's."""
+    if path.is_file():
+        return suffix_of(path) in FORMATS
+    return any((path / sub / "brainreg.json").is_file() for sub in ("", "registration"))
+
+
+def brain_id(path: Path) -> str:
+    """A brain's id: its file's name without the suffix, or its folder's."""
+    return normal(path.name[: -len(suffix_of(path))] if path.is_file() else path.name)
+
+
 def brain_files(path: Path) -> list[Path]:
     """The files that `read_section` may read of a brain: a file itself, or brainreg's."""
     if not path.is_dir():
@@ -121,8 +134,7 @@ def _brains(folder):
         except OSError as error:  # such as lost+found, which nobody may enter
             others[path.name] = f"it may not be read: {error.strerror or error}"
             continue
-        brain = normal(path.name[: -len(suffix_of(path))] if is_file else path.name)
-        if brain in brains:
+        if (brain := brain_id(path)) in brains:
             raise ValueError(
                 f"{brains[brain].name} and {path.name} in {folder} are both brain {brain!r}; "
                 "rename one"
