@@ -82,7 +82,7 @@ def test_kept_runs_of_another_cohort_or_of_one_that_nothing_tells_are_refused(
     cohort, run, results, tmp_path
 ):
     other = simulate(30, shape=(40, 56), seed=0)
-    told = r"keeps runs of cohort .*\[24, 40, 56\] and not of"
+    told = r"keeps runs of cohort .*\[24, 40, 56\] and not of .*; move it away"
     refused([(told, keep_runs, other, [run], results / "own")])
     file = results / "own/cohort.json"
     about = json.loads(file.read_text())
