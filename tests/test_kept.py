@@ -1,6 +1,7 @@
 """Runs that come with the project: half precision, the same images, found on any processor."""
 
 import json
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -111,7 +112,10 @@ def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
 
 def test_the_projects_own_are_whole_and_small():
     kept = sorted(RESULTS.glob("*/runs/*"))
-    assert kept, "no run comes with the project"
+    makefile = (RESULTS.parent / "Makefile").read_text()
+    (stages,) = re.findall(r"study full --only (.*) --keep$", makefile, re.M)
+    told = {"full" if stage == "evaluated" else f"full-{stage}" for stage in stages.split()}
+    assert {folder.parts[-3] for folder in kept} == told
     for folder in kept:
         run = load_run(folder)
         LOADED.pop(folder.name)
