@@ -183,6 +183,7 @@ values = explained.pivot(index="model", columns="score", values="value")[[*title
 of_test, gaps = values.to_dict("series").values()
 read_off = {name: int((r >= 0.5).sum()) for name, r in recovery.items()}
 rises = f"rises from 0 over the first {percent(p.model.kl_warmup, 0)} of the first stage"
+falls = "falls to 0 at the end of the last" if p.model.lr_cosine else "does not fall"
 quoted(
     training_latents=p.model.latent_dim,
     training_n_test=n,
@@ -196,7 +197,7 @@ quoted(
     training_least=factors.columns[recovery["β-VAE"].argmin()].replace("_", " "),
     training_stages=", then ".join(f"{n} steps at {h} × {w}" for h, w, n in stages),
     training_beta_rises=rises if p.model.kl_warmup else "stays the same",
-    training_rate_falls="falls to 0 at the end of the last" if p.model.lr_cosine else "does not fall",
+    training_rate_falls=falls,
     training_ours_elbo=ours["elbo"],
     training_ours_seconds=f"{ours['seconds']:.0f}",
     training_paper_elbo=paper["elbo"],
