@@ -41,8 +41,8 @@ help: ## this list; PROFILE=demo, CORES=all, KEEP=data/allen, BRAINVAE_DATA and 
 
 env: .venv/made ## the environment alone
 .venv/made: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || \
+	  { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11.5 or newer is needed: make PYTHON=python3.11"; exit 1; }
 	@echo '── environment'
 	$(PYTHON) -m venv .venv
 	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt > .venv/uv.txt
@@ -67,7 +67,7 @@ check: lint ## lint and the quick unit tests
 # Chapters executed against their outputs: here those that need few fits and few minutes, every night all.
 SAMPLE ?= 02 04 05 09
 
-test: .venv-acquire/made check ## every test, of the chapters' outputs a sample; make nightly takes all
+test: .venv-acquire/made check ## every test but those for a night, of the chapters' outputs a sample; make nightly takes all
 	for profile in demo full; do $(BIN)/snakemake --cores $(CORES) --config profile=$$profile -- _build/$$profile/compared; done
 	@echo '── slow tests, the acquisition against a local server that misbehaves, the road, killed and taken up again, the fitted models'
 	$(PYTEST_TWO) -m 'slow or server or workflow or fitted' tests
@@ -132,12 +132,12 @@ notebooks: .venv/made ## execute the committed notebooks anew, from results/
 	  xargs -P 2 -I{} sh -c 'echo "── {}"; $(BIN)/jupyter execute --inplace {}'
 
 full: .venv/made ## fit and score what results/full lacks of its profile: hours
-	$(BIN)/python -m brainvae_core.study full --only evaluated --keep
-	$(BIN)/python -m brainvae_core.study full --only grid curve floors planted freeform smooth
+	$(BIN)/python -m brainvae_core.study full --only evaluated planted --keep
+	$(BIN)/python -m brainvae_core.study full --only grid curve floors freeform smooth
 	$(BIN)/python -m brainvae_core.results full
 	$(BIN)/python -m brainvae_core.explorer full results/full/explorer_data.js
 
-bench: .venv/made ## speed and scale measured on this machine; BENCH=--small in minutes
+bench: .venv/made ## speed and scale measured on this machine, and what each tool finds of planted groups; BENCH=--small in minutes
 	for one in reach scale fig2 bidirectional groups; do $(BIN)/python benchmarks/$$one.py $(BENCH); done
 	if [ -f _build/html/book/explorer.html ]; then $(BIN)/python benchmarks/explorer.py; fi
 

@@ -1,11 +1,12 @@
 """Two groups of a lab's brains: how often each tool finds a planted difference, or one that is not.
 
-    python benchmarks/groups.py [--small] [--device auto] [--rows runs/groups.csv]
+    python benchmarks/groups.py [--small] [--device auto] [--rows FILE]
 
 Studies of 12 + 12, 30 + 30 and 100 + 100 brains of both simulators, at 80 × 112: latents of a
 β-VAE beside what labs use today, which are region means, every pixel, and scores of PCA. The models
 were fitted to a reference cohort of the same simulator, and saw none of a study's brains. Every
-study is written to the file of rows, a row a tool; what stands there is not done again.
+study is written to the file of rows, a row a tool; what stands there is not done again. It is
+runs/groups.csv, with --small runs/groups-small.csv.
 """
 
 from __future__ import annotations
@@ -142,8 +143,9 @@ def _told(cell) -> str:
 
 def main():
     parser = options(__doc__, "one study of 12 + 12 of each kind, with models of a few steps")
-    parser.add_argument("--rows", type=Path, default=Path("runs/groups.csv"))
+    parser.add_argument("--rows", type=Path)
     given = parser.parse_args()
+    given.rows = given.rows or Path(f"runs/groups{'-small' * given.small}.csv")
     size = (60, 40) if given.small else (1024, 1500)
     counts = {12: 1} if given.small else GROUPS
     print(f"{MOST_PERMUTATIONS} permutations, {LEVEL} over all measures; planted {EFFECTS} SD.")

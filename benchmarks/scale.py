@@ -85,8 +85,9 @@ def against_brains(times, paper: int, shape, timing, folder: Path):
             for streamed in (False, True):
                 what = f"{size}: a step of {config.batch_size}, "
                 what += "from disk" if streamed else "in memory"
-                if not streamed and 2 * in_memory > 0.6 * memory:  # brains, and the training part
-                    needed = f"needs about {1.7 * in_memory:.0f} GB of {memory:.0f} GB"
+                needed = 1.7 * in_memory  # brains, and the training part
+                if not streamed and needed > 0.5 * memory:
+                    needed = f"needs about {needed:.0f} GB of {memory:.0f} GB"
                     line(what, f"not measured: {needed}")
                     continue
                 seconds, peak = in_own_process(train_from, path, streamed, *timing)

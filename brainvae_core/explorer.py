@@ -1,8 +1,9 @@
 """What the book's latent explorer shows: one script with models, brains and what latents follow.
 
 ``python -m brainvae_core.explorer full explorer_data.js`` writes a classic script that sets
-``brainvaeExplorerData`` from a profile's cohort, its β-VAE (the book's own) and its PCA. A page
-opened from disk may load such a script, but neither a module nor a file of numbers.
+``brainvaeExplorerData`` from a profile's cohort, up to two fits of its β-VAE (the book's own first)
+and its PCA. A page opened from disk may load such a script, but neither a module nor a file of
+numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from brainvae_core.cohorts import Atlas, Cohort, artefact_free, known_factors
 from brainvae_core.disk import appearing, made_with, stoppable
 from brainvae_core.figures.style import grey_limit
 from brainvae_core.metrics import active_latents, linear_recovery, match_latents
-from brainvae_core.models import PCA, OutOfDeviceMemory, fit, run_name
+from brainvae_core.models import PCA, OutOfDeviceMemory, ReleasedConfig, fit, run_name
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import compared_configs
@@ -87,7 +88,7 @@ def region_labels(atlas: Atlas, least_share: float) -> tuple[np.ndarray, list[di
 def shown_brains(cohort: Cohort) -> tuple[list[int], list[str]]:
     """Rows of test brains to start from, and what is wrong with each, "" where nothing is.
 
-    About two thirds have none, the others artefacts of every kind in turn.
+    Of every kind of artefact in turn, a third of them at most have one.
     """
     kinds = cohort.metadata.get("artefact")
     if kinds is None:  # not planted: suspected by chapter 1's rule
@@ -190,10 +191,13 @@ def shown_models(p: Settings, cohort: Cohort) -> dict[str, object]:
     configs, runs = compared_configs(p), Path(p.places.runs)
     first = configs["β-VAE"]
     others = (replace(first, seed=s) for s in p.evaluation.seeds if s != first.seed)
-    there = [c for c in others if (runs / run_name(c, cohort.fingerprint)).exists()]
+    names = {c: run_name(c, cohort.fingerprint) for c in others}
+    there = [c for c in names if (runs / names[c] / "weights.safetensors").exists()]
     found = {}
     for config in (first, *there[: FITS - 1]):
-        found[f"β-VAE, seed {config.seed}"] = fit(cohort, config, runs, p.places.device).model
+        is_theirs = isinstance(config, ReleasedConfig)
+        name = "β-VAE of the authors" if is_theirs else f"β-VAE, seed {config.seed}"
+        found[name] = fit(cohort, config, runs, p.places.device).model
     return found | {"PCA": fit(cohort, configs["PCA"], runs, p.places.device).model}
 
 

@@ -49,7 +49,7 @@ def regions_read(p, atlas) -> dict[str, tuple[str, ...]]:
 
 
 def fields(p, cohort):
-    """Both fields of every latent: what is read of a region and a latent, none below 0.
+    """Both fields of every latent: sizes, one a region and latent, at least 0.
 
     Columns ``over`` (which regions), ``region``, ``latent`` and ``score``: "divergence" in nats;
     "shift", the size of ``effect_size`` in standard deviations; "profile", the variance that the

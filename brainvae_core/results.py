@@ -25,7 +25,7 @@ from brainvae_core.settings import DEMO, Settings, read_profile
 from brainvae_core.study import STAGES, labelled
 
 FORMAT = 1
-MEASURED = Path(__file__).parent.parent / "results/measured"  # whatever folder a run is kept in
+MEASURED = Path(__file__).parent.parent / "results/measured"  # always this project's own
 SEALED = "checksums.json"  # of all that is there
 
 
@@ -91,7 +91,8 @@ def keep(p: Settings, name: str, results: str | Path) -> str:
         told = about | {"fits": of_fits}
         write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(rows), told)
     n = len({_key(config, cohort) for _, config in wanted})
-    return f"{name}: {len(rows)} fits, of {n} of the profile {n - len(missing) + len(there)}"
+    own = f"{n - len(missing) + len(there)} of the profile's {n} fits have theirs"
+    return f"{name}: rows of {len(rows)} fits; {own}"
 
 
 def _asked(p, name):

@@ -252,7 +252,7 @@ def removal(p, cohort, strengths=None):
 
 
 def removal_along_l(p, cohort):
-    """`removal` at full strength."""
+    """`removal` at the last of the strengths."""
     return removal(p, cohort, p.evaluation.artefact_strengths[-1:])
 
 
@@ -285,7 +285,7 @@ def noticed(p, cohort):
     def of_run(run):
         error, usual = error_of(run), run.model.encode(train)
         scores = {"brain, by error": lambda images: error_score(error(images))}
-        if 1 < usual.shape[1] <= len(train) - 2:  # a name is no place, and nothing has no distance
+        if 1 < usual.shape[1] <= len(train) - 2:  # a brain's number or no code has no distance
             scores["brain, by code"] = lambda x: outlier_score(usual, run.model.encode(x))
         tables = []
         for name, score in scores.items():

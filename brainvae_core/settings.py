@@ -1,7 +1,7 @@
 """Everything a run can be told: the defaults are the demo's, a profile's YAML says what differs.
 
-``read_settings(globals())`` in a notebook's second cell reads ``params/<profile>.yaml``, lays the
-names of the parameters cell over it, and then those of the text ``settings``.
+``read_settings(globals())`` in a notebook's second cell reads ``params/<profile>.yaml``, and lays
+the names of the parameters cell and of the text ``settings`` over it, none of them twice.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class EvaluationSettings(_Section):
     curve_latent_dims: tuple[LatentDim, ...] = (2, 4, 8, 16, 30)  # Figs 2C and 2D
     claim_seeds: tuple[Seed, ...] = ()  # more fits at the model's L and the curve's largest
     artefact_strengths: tuple[Positive, ...] = (0.25, 0.5, 0.75, 1.0)
-    n_graded: Count = 20  # brains with every artefact; four times as many for a spectrum
+    n_graded: Count = 20  # brains with every artefact; 4 × for spectra, likelihoods, usual errors
     n_importance: Count = 16  # samples of z a brain
     fd_dim: Count = 16  # components of the Fréchet distance's basis
 
@@ -117,7 +117,7 @@ class LabSettings(_Section):
     orientation: str = "header"  # as in the cohort's settings
     group: str = "group"  # the column of metadata.csv that tells the groups; "" asks about none
     covariates: tuple[str, ...] = ()  # other columns, whose part in a difference is taken out
-    n_permutations: Annotated[int, Field(ge=0, le=10**6)] = 1999
+    n_permutations: Annotated[int, Field(ge=19, le=10**6)] = 1999
 
 
 class PlacesSettings(_Section):
@@ -137,8 +137,6 @@ _ModelSettings = create_model(
     **{n: (t, getattr(MODEL, n)) for n, t in get_type_hints(BetaVAEConfig).items()}
     | {"steps": (Steps, MODEL.steps)},
 )
-
-
 _AsConfig = AfterValidator(lambda given: BetaVAEConfig(**vars(given)))
 
 
@@ -194,7 +192,7 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
     """A profile's settings, from a file or by the name of one in ``params/``.
 
     With ``enter`` the working directory becomes the notebooks' folder, from where a profile's
-    relative places are seen.
+    relative places are seen: that of the project one is in, else of the file's, else of this one.
     """
     path = Path(str(profile))
     if path.suffix not in (".yaml", ".yml"):
@@ -204,17 +202,20 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
         raise FileNotFoundError(f"no profile {path}; {path.parent} has {there}")
     try:
         text = path.read_text(encoding="utf-8")
-        content = _tuples(read_yaml(text) or {}) if text else None  # a comment says so
+        content = _tuples(read_yaml(text) or {})
     except OSError as error:
         raise ValueError(f"profile {path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         told = " ".join(str(error).split())[:200]
         raise ValueError(f"profile {path} is no YAML: {told}") from error
+    if not text:
+        raise ValueError(f"profile {path} is empty; for the defaults alone write a comment in it")
     if not isinstance(content, dict) or "profile" in content:
         raise ValueError(f"profile {path} must map sections to settings; its name is the file's")
     settings = _settings({"profile": path.stem, **content}, f"profile {path}")
-    if enter and path.resolve().parent.name == "params":
-        os.chdir(path.resolve().parents[1])
+    if enter and not os.path.isdir(FOLDERS[0]):
+        there = (Path(FOLDERS[1]), path.resolve().parent, Path(__file__).parents[1] / FOLDERS[1])
+        os.chdir(next((f.parent for f in there if f.name == "params" and os.path.isdir(f)), "."))
     return settings
 
 

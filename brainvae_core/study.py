@@ -279,9 +279,11 @@ def main():
     add("--keep", action="store_true", help="copy the VAEs to results/, in half precision")
     add("--print", action="store_true", help="count what is fitted, fit nothing")
     options = parser.parse_args()
+    if options.keep and options.latent_dim is not None:
+        parser.error("--keep copies whole stages; give it without --latent-dim")
     try:
         p = read_profile(options.profile, enter=True)
-        if options.latent_dim:
+        if options.latent_dim is not None:
             row(p, options.latent_dim)
         for name in options.only:
             stage = STAGES[name]
@@ -289,7 +291,7 @@ def main():
             told = ", ".join(f"{k} {len(of_model)}" for k, of_model in stage.models(p).items())
             print(f"── {name}: {told}", flush=True)
             cohort = stage.cohort(p)
-            if options.latent_dim and not options.print:
+            if options.latent_dim is not None and not options.print:
                 _fitted(p, configs, cohort)
             elif configs and not options.print:
                 runs = [run for _, run in fitted(p, name, cohort)]
@@ -300,7 +302,8 @@ def main():
             print(f"{cohort}: {told}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"cohort in {p.places.data}, models in {p.places.runs}")
+    data, runs = (Path(place).resolve() for place in (p.places.data, p.places.runs))
+    print(f"cohort in {data}, models in {runs}")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ pd.DataFrame(
 # | **σ** | the error that one pixel may have, in grey values; a small σ makes every error costly | not stated |
 #
 # The error sums over pixels and the code does not. At half the resolution, β = 3 would weigh four times as much. Therefore σ² follows the number of pixels
-# (table above), so that β has one strength at every size. At 320 × 448 σ is √0.2: errors then weigh about as much as under the Bernoulli likelihood of the authors' base code.
+# (table above), so that β has one strength at every size. At 320 × 448 the Gaussian's σ is √0.2: errors then weigh about as much as under the Bernoulli likelihood of the authors' base code.
 # The strength βσ² per pixel is {glue:text}`model_strength` at β = {glue:text}`model_beta`.
 #
 # ## Fig. 1 · Both directions
@@ -118,7 +118,7 @@ figures.fig_1(
 ).shows(
     "Every pixel of HPF of one test brain gets 1.4 times the mean brightness of its HPF (A1): "
     f"F{most_moved + 1} moves most (A2). In B it alone is moved as far, and the decoded section changes (B2)."
-).made_from(f"Cohort {cohort.name}, one test brain, one fit (seed {p.model.seed})")
+).made_from(f"Cohort {cohort.name}, one test brain, {run.config.told}")
 
 # %% [markdown]
 # One region moves several latents, and one latent changes several regions. Chapters 7 to 9 measure both directions for every latent and region.

@@ -57,7 +57,7 @@ fitted = {name: fit(cohort, config, *where) for name, config in configs.items()}
 # Registered brains are nearly alike, so a β-VAE can forget its input early (*posterior collapse*) and decode the mean brain whatever it sees. A loss alone
 # would not show it. Beside the loss stand three numbers of the validation brains: explained variance about their own mean, the KL divergence, and the number of active latents.
 #
-# A fit grows: {glue:text}`training_stages`. The weight β rises from 0 over the first half of the first stage, and the learning rate falls to 0 at the end of the last.
+# A fit takes {glue:text}`training_stages`. The weight β {glue:text}`training_beta_rises`, and the learning rate {glue:text}`training_rate_falls`.
 
 # %% tags=["hide-input"]
 train, test = cohort.split("train"), cohort.split("test")
@@ -150,7 +150,7 @@ figures.fig_curves(timed, "seconds", "Seconds, logarithmic", **labels).shows(
 # In 1,500 steps ours comes to {glue:text}`training_ours_elbo` nats in {glue:text}`training_ours_seconds` s. The better of the two fits of the paper's recipe comes to
 # {glue:text}`training_paper_elbo` nats in {glue:text}`training_paper_seconds` s, {glue:text}`training_times` times as long. All of our fits of 1,500 steps ended above
 # that one, and none of 1,000 steps did.
-# On two older cores without AMX a step of ours is slower, and the ratio of times is {glue:text}`training_times_old`.
+# On two older cores without AMX both are slower, ours more, and the ratio of times is {glue:text}`training_times_old`.
 # A fit of ours with four times the 1,500 steps ended {glue:text}`training_longer` nats higher (one seed). At 320 × 448 the paper's recipe was stopped after
 # 250 of 10,000 steps, so there we cannot compare.
 #
@@ -182,6 +182,8 @@ longer = elbo["ours, before biases learned slower"]
 values = explained.pivot(index="model", columns="score", values="value")[[*titles.values()]]
 of_test, gaps = values.to_dict("series").values()
 read_off = {name: int((r >= 0.5).sum()) for name, r in recovery.items()}
+rises = f"rises from 0 over the first {percent(p.model.kl_warmup, 0)} of the first stage"
+falls = "falls to 0 at the end of the last" if p.model.lr_cosine else "does not fall"
 quoted(
     training_latents=p.model.latent_dim,
     training_n_test=n,
@@ -194,6 +196,8 @@ quoted(
     training_factors=factors.shape[1],
     training_least=factors.columns[recovery["β-VAE"].argmin()].replace("_", " "),
     training_stages=", then ".join(f"{n} steps at {h} × {w}" for h, w, n in stages),
+    training_beta_rises=rises if p.model.kl_warmup else "stays the same",
+    training_rate_falls=falls,
     training_ours_elbo=ours["elbo"],
     training_ours_seconds=f"{ours['seconds']:.0f}",
     training_paper_elbo=paper["elbo"],

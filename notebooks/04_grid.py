@@ -17,7 +17,8 @@
 # **Which number of latents L and which β does a stated rule choose, and is it the paper's L = 8 and β = 3?**
 #
 # **Answer.** On {glue:text}`grid_size` the rule chooses {glue:text}`grid_latents` and {glue:text}`grid_beta`. It could have chosen only
-# {glue:text}`grid_possible` of the values of L and {glue:text}`grid_possible_betas` of those of β.
+# {glue:text}`grid_possible` of the values of L and {glue:text}`grid_possible_betas` of those of β. With few values of β the rule can answer little, and agreement with
+# the paper says little.
 # Knee of the VAE's curve over L: {glue:text}`grid_knee_vae`; of the β-VAE's: {glue:text}`grid_knee_beta_vae`.
 # At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains {glue:text}`grid_explained_own` of the variance of all test brains together, PCA
 # {glue:text}`grid_explained_pca`.
@@ -64,13 +65,13 @@ for b in (1.0, p.model.beta):
     print(f"β = {b:g}: effective strength {1e6 * strength:.2f} × 10⁻⁶")
 
 # %% [markdown]
-# The effective strength of β is βσ² over the number of pixels. It is the same at every size of image, so β = 3 here is as strong as at the paper's
+# The effective strength of β is βσ² over the number of pixels. It is the same at every size of image, so β = {glue:text}`grid_own_beta` here is as strong as at the paper's
 # 320 × 448.
 #
 # ## What validation brains say
 #
 # Distortion D is −log p(x|z) at a sample of the code. Rate R is the KL divergence of the code from its prior. Both are nats per image. Their sum is the
-# negative bound on log p(x), one quantity at every point of the grid.
+# negative bound on log p(x) (with a Gaussian likelihood), one quantity at every point of the grid.
 
 # %% tags=["hide-input"]
 vaes = scores[scores["model"] == "β-VAE"].set_index(["score", "beta", "latent_dim", "seed"])
@@ -193,6 +194,7 @@ chosen = {"L": in_dims.at, "β": in_betas.at} | {k: of.at for k, of in knees.ite
 chosen = {k: f"{'β' if k == 'β' else 'L'} = {at:g}" for k, at in chosen.items() if at == at}
 quoted(
     grid_size=points,
+    grid_pixels=size,
     grid_latents=chosen.get("L", "no L"),
     grid_beta=chosen.get("β", "no β"),
     grid_knee_vae=chosen.get("VAE", "nowhere beyond the noise of the fits"),
@@ -224,9 +226,9 @@ pd.Series(
 ).to_frame("true")
 
 # %% [markdown]
-# **How sure.** {glue:text}`grid_size`, at 80 × 112 pixels, on {glue:text}`grid_n_validation` validation brains. Whether each fit is at its plateau was not checked; chapter 3 says what four times the steps gain. The ends
+# **How sure.** {glue:text}`grid_size`, at {glue:text}`grid_pixels` pixels, on {glue:text}`grid_n_validation` validation brains. Whether each fit is at its plateau was not checked; chapter 3 says what four times the steps gain. The ends
 # of a range are never its knee: of {glue:text}`grid_n_latents` values of L only {glue:text}`grid_possible` could be chosen, of {glue:text}`grid_n_betas` of β only
-# {glue:text}`grid_possible_betas`. So this shows the rule at work; agreement with the paper says little yet. From {glue:text}`grid_seeds` fits a point the noise is known roughly:
+# {glue:text}`grid_possible_betas`. So this shows the rule at work. From {glue:text}`grid_seeds` fits a point the noise is known roughly:
 # about one straight line in ten passes for a bend. More values of L and β can move a knee. The brains are simulated: this decides what the rule says here, not what it says of mice.
 
 # %% tags=["hide-input"]

@@ -28,7 +28,7 @@ def noted(module, name, words):
 
     @functools.wraps(whole)
     def noting(*arguments, **options):
-        with open("../work", "a") as file:
+        with open(os.environ["WORK"], "a") as file:
             file.write(f"{words(arguments)}\n")
         return whole(*arguments, **options)
 
@@ -38,6 +38,7 @@ def noted(module, name, words):
 def child(folder, command, *arguments):
     os.setpgid(0, 0)
     os.chdir(folder)
+    os.environ["WORK"] = os.path.abspath("../work")  # commands may change folder
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open("../said", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     # As `python -m` has it from the package's import on.

@@ -80,6 +80,17 @@ def test_what_is_unlike_a_simulated_brain_is_measured_where_it_lies(bench):
     assert np.allclose(power.iloc[0], 0) and found["error of PCA (RMS greys)", 0][0] == 0
 
 
+def test_a_small_study_of_groups_has_rows_of_its_own(bench, tmp_path, monkeypatch):
+    groups, read = bench("groups"), []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(groups, "STUDIES", {})
+    monkeypatch.setattr(pd, "read_csv", lambda path: read.append(str(path)))
+    for given in ([], ["--small"], ["--rows", "own.csv"]):
+        monkeypatch.setattr(sys, "argv", ["groups", *given])
+        groups.main()
+    assert read == ["runs/groups.csv", "runs/groups-small.csv", "own.csv"]
+
+
 COMMANDS = {
     "reach.py": "ELBO_β after steps; of 1 reach it; | grid of 340 points; | ours against eager",
     "fig2.py": "| Fig. 2 of fitted; peak memory",

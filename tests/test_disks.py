@@ -51,6 +51,7 @@ def fitting(disk, at, monkeypatch):
     """A cohort is made, two models are fitted and kept."""
     (at / "tiny.yaml").write_text(PROFILE.format(disk))
     monkeypatch.setattr(sys, "argv", ["study", f"{at}/tiny.yaml", "--only", "compared", "--keep"])
+    monkeypatch.chdir(at)  # back to where it was
     return command(study.main)
 
 
@@ -112,6 +113,7 @@ def exploring(disk, at, monkeypatch):
         monkeypatch.setattr(explorer, name, lambda *_: {"codes": [0.125] * 20_000})
     (at / "tiny.yaml").write_text(PROFILE.format(at))
     monkeypatch.setattr(sys, "argv", ["explorer", f"{at}/tiny.yaml", f"{disk}/page/data.js"])
+    monkeypatch.chdir(at)
     return command(explorer.main)
 
 

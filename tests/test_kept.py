@@ -1,6 +1,7 @@
 """Runs that come with the project: half precision, the same images, found on any processor."""
 
 import json
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -82,7 +83,7 @@ def test_kept_runs_of_another_cohort_or_of_one_that_nothing_tells_are_refused(
     cohort, run, results, tmp_path
 ):
     other = simulate(30, shape=(40, 56), seed=0)
-    told = r"keeps runs of cohort .*\[24, 40, 56\] and not of"
+    told = r"keeps runs of cohort .*\[24, 40, 56\] and not of .*; move it away"
     refused([(told, keep_runs, other, [run], results / "own")])
     file = results / "own/cohort.json"
     about = json.loads(file.read_text())
@@ -111,7 +112,10 @@ def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
 
 def test_the_projects_own_are_whole_and_small():
     kept = sorted(RESULTS.glob("*/runs/*"))
-    assert kept, "no run comes with the project"
+    makefile = (RESULTS.parent / "Makefile").read_text()
+    (stages,) = re.findall(r"study full --only (.*) --keep$", makefile, re.M)
+    told = {"full" if stage == "evaluated" else f"full-{stage}" for stage in stages.split()}
+    assert {folder.parts[-3] for folder in kept} == told
     for folder in kept:
         run = load_run(folder)
         LOADED.pop(folder.name)

@@ -1,6 +1,8 @@
 """The authors' checkpoint as one of our models: the same codes and images, or one line why not."""
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from authors_release import AuthorsNetwork, checkpoint, on_their_side
 from refusals import refused
 from small_brains import Brains
 
+from brainvae_core import explorer
 from brainvae_core.models import ReleasedConfig, fit, load_run, read_released, run_name, save_run
+from brainvae_core.settings import Settings
 
 
 def written(path, content):
@@ -59,6 +63,22 @@ def test_a_released_run_is_loaded_and_never_fitted(tmp_path):
             assert np.array_equal(value, model.tensors()[key]), key
 
 
+def test_a_page_names_the_authors_model_and_shows_no_failed_fit(tmp_path, monkeypatch):
+    _, theirs = read_released(written(tmp_path / "checkpoint", checkpoint(AuthorsNetwork(3, 2))))
+    p = Settings().changed({"places.runs": str(tmp_path), "evaluation.seeds": (0, 1, 2)})
+    (tmp_path / run_name(replace(p.model, seed=1), Brains.fingerprint)).mkdir()  # has no weights
+    (fitted := tmp_path / run_name(replace(p.model, seed=2), Brains.fingerprint)).mkdir()
+    (fitted / "weights.safetensors").touch()
+    monkeypatch.setattr(explorer, "fit", lambda _, config, *__: SimpleNamespace(model=config))
+    for first, names in (
+        (theirs, ["β-VAE of the authors", "PCA"]),
+        (p.model, ["β-VAE, seed 0", "β-VAE, seed 2", "PCA"]),
+    ):
+        configs = {"β-VAE": first, "PCA": None}
+        monkeypatch.setattr(explorer, "compared_configs", lambda _, configs=configs: configs)
+        assert list(explorer.shown_models(p, Brains)) == names
+
+
 def changed(name, change):
     network = AuthorsNetwork(3, 2)
     weights = network.state_dict()
@@ -96,10 +116,13 @@ def test_other_files_are_refused_in_one_line(tmp_path, capsys):
         "another network.*it has fc.weight": saved(
             {"model_states": {"net": {"fc.weight": torch.zeros(3)}}}
         ),
-        r"encoder.7.weight is \(256, 700\) and \(256, 768\) there": changed(
+        "it has 3 convolutions and decoder.0.weight .256,., theirs 2 to 7 and .256, L.$": changed(
+            "decoder.0.weight", lambda w: w[:, 0]
+        ),
+        r"encoder.7.weight is \(256, 700\), theirs \(256, 768\)$": changed(
             "encoder.7.weight", lambda w: w[:, :700]
         ),
-        r"encoder.2.weight is \(16, 32, 4, 4\) and \(32, 32, 4, 4\)": changed(
+        r"encoder.2.weight is \(16, 32, 4, 4\), theirs \(32, 32, 4, 4\)$": changed(
             "encoder.2.weight", lambda w: w[:16]
         ),
         "decoder.2.bias of .* no finite number": changed("decoder.2.bias", lambda w: w * torch.nan),

@@ -85,9 +85,10 @@ def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
     pd.testing.assert_frame_equal(results.table(p, "grid"), made)
     assert "table grid" in runs_module.LOADED
     more = p.changed({"grid.seeds": (0, 1, 2)})
-    assert results.keep(more, "grid", tmp_path) == "grid: 10 fits, of 14 of the profile 10"
+    told = results.keep(more, "grid", tmp_path)
+    assert told == "grid: rows of 10 fits; 10 of the profile's 14 fits have theirs"
     told = results.keep(p, "grid", f"{places['places.results']}/small")
-    assert told == "grid: 10 fits, of 10 of the profile 10"
+    assert told == "grid: rows of 10 fits; 10 of the profile's 10 fits have theirs"
     elsewhere = p.changed({"places.runs": str(tmp_path / "a"), "places.data": str(tmp_path / "b")})
     pd.testing.assert_frame_equal(results.table(elsewhere, "grid"), made)
 

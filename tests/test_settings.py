@@ -75,6 +75,21 @@ def test_a_profile_is_read_by_name_from_the_notebooks_and_from_the_project(monke
     assert Path.cwd() == PROFILES[0].parents[1]
 
 
+@pytest.mark.parametrize("folder", [".", "params"])
+def test_a_profile_by_its_path_has_its_places_in_the_project(monkeypatch, tmp_path, folder):
+    root, path = PROFILES[0].parents[2], tmp_path / folder / "mine.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("model: {beta: 4}\n")
+    (tmp_path / "elsewhere").mkdir()
+    for start in (root, root / "notebooks", *[tmp_path / "elsewhere"] * (folder == ".")):
+        monkeypatch.chdir(start)
+        p = read_profile(path, enter=True)
+        assert Path(p.places.data).resolve() == root / "data", start
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    read_profile(PROFILES[0], enter=True)
+    assert Path.cwd() == root / "notebooks"
+
+
 def test_what_is_not_as_the_profile_says_is_shown(capsys):
     read_settings({})
     read_settings({"beta": 4, "latent_dim": 8, "settings": "grid.betas=[1, 4]"})
@@ -152,6 +167,7 @@ def test_what_is_no_setting_is_refused_in_one_line_with_the_nearest(written):
         ("model: 3\n", "model=3 must be"),
         ("model: {beta: many}\n", "model.beta='many' must be a valid number, such as 3.0"),
         ("- beta\n", "must map sections to settings"),
+        ("", "is empty; for the defaults alone write a comment in it"),
         ("profile: mine\n", "must map sections to settings; its name is the file's"),
         ("model: {beta: 1, beta: 2}\n", "is no YAML: 'beta' is given twice"),
     ):
@@ -180,6 +196,11 @@ def test_a_value_of_a_wrong_type_or_range_is_refused_with_an_example():
         ("learning_rate", "1e-3", "model.learning_rate='1e-3' must be a valid number, such"),
         ("lr_cosine", 1, "model.lr_cosine=1 must be a valid boolean, such as True"),
         ("brains", 202401, "cohort.brains=202401 must be a valid string (papermill's -r passes"),
+        (
+            "lab.n_permutations",
+            18,
+            "lab.n_permutations=18 must be greater than or equal to 19, such",
+        ),
         ("rois", "SSp", "fields.rois='SSp' must be a valid list, such as ('SSp', 'HPF'"),
         ("latent_dims", [2, 2.5], "grid.latent_dims[1]=2.5 must be a valid integer"),
         ("beta", -1, "model: beta=-1.0 must be finite and not negative"),

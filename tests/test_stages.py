@@ -45,6 +45,7 @@ def whole(p):
 def called(profile, *options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["study", str(profile), *options])
+        patch.chdir(Path.cwd())  # back to where it was
         study.main()
 
 
@@ -126,9 +127,17 @@ def test_what_is_judged_has_the_seeds_that_its_section_names(p):
 # ---- the command ----
 
 
+def test_what_is_kept_are_whole_stages(profile, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        called(profile, "--only", "grid", "--latent-dim", "2", "--keep")
+    assert "--keep copies whole stages; give it without --latent-dim" in capsys.readouterr().err
+
+
 def test_the_command_counts_what_is_missing(profile, whole, capsys):
     called(profile, "--only", "grid", "curve", "--print")
     said = capsys.readouterr().out
+    folder = profile.resolve().parent
+    assert said.endswith(f"\ncohort in {folder}/data, models in {folder}/runs\n")
     assert "grid: PCA 2, β-VAE 6" in said and "curve: PCA 3, VAE 6, β-VAE 6" in said
 
 
@@ -143,6 +152,11 @@ def test_the_command_counts_what_is_missing(profile, whole, capsys):
             {},
             ["--only", "grid", "--latent-dim", "5"],
             "latent_dim=5 is no row of this profile; it has 2, 3, 4",
+        ),
+        (
+            {},
+            ["--only", "grid", "--latent-dim", "0"],
+            "latent_dim=0 is no row of this profile; it has 2, 3, 4",
         ),
         (
             {"model": {"beta": 1e300}},

@@ -92,6 +92,18 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
     assert [run.config for run in again] == list(grid.configs)
 
 
+def test_every_pca_comes_from_one_decomposition(tmp_path, monkeypatch):
+    whole, asked = PCAConfig.fit_together, []
+
+    def noted(configs, *arguments, **options):
+        asked.append(len(configs))
+        return whole(configs, *arguments, **options)
+
+    monkeypatch.setattr(PCAConfig, "fit_together", noted)
+    fitted = fit_all(COHORT, [PCAConfig(n) for n in range(1, 6)], tmp_path, "cpu", together=2)
+    assert asked == [5] and [run.model.latent_dim for run in fitted] == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.promise("of several processes that want one run, one fits it")
 def test_a_run_that_another_process_fits_is_left_to_it(tmp_path):
     configs = [replace(TINY, latent_dim=n) for n in (2, 3, 4)]

@@ -72,6 +72,17 @@ def test_conda_installs_the_locks():
         assert f"python{wanted}" in conda
 
 
+def test_the_oldest_python_is_told_and_asked_for():
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    makefile, readme = ((ROOT / name).read_text() for name in ("Makefile", "README.md"))
+    assert f"sys.version_info < ({oldest.replace('.', ', ')}))" in makefile
+    assert all(f"Python {oldest} or newer" in text for text in (makefile, readme))
+    assert (
+        f"the oldest that every package takes is {oldest}"
+        in (ROOT / "workflow/supply.py").read_text()
+    )
+
+
 @pytest.mark.promise("a package whose content is not the pinned one is not installed")
 def test_another_content_is_refused(tmp_path):
     """Of a wheel in a folder: neither the environment nor a network is needed."""
@@ -96,6 +107,21 @@ def test_another_content_is_refused(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
         assert (done.returncode == 0) == is_taken, done.stderr
         assert is_taken or "Hash mismatch" in done.stderr
+
+
+def test_the_hash_of_an_own_wheel_is_added_whatever_its_name(tmp_path, monkeypatch):
+    (tmp_path / "two_words-1.0+cpu-py3-none-any.whl").write_bytes(b"own")
+    for name in supply.LOCKS:
+        (tmp_path / name).write_text(
+            "a==1 \\\n    --hash=sha256:0\ntwo-words==1.0 \\\n    --hash\n"
+        )
+    monkeypatch.setattr(supply, "ROOT", tmp_path)
+    monkeypatch.setattr(supply.subprocess, "run", lambda *_, **__: None)
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path))
+    supply.lock()
+    digest = supply.hashlib.sha256(b"own").hexdigest()
+    told = f"two-words==1.0 \\\n    --hash=sha256:{digest} \\\n    --hash\n"
+    assert told in (tmp_path / supply.LOCKS[0]).read_text()
 
 
 @pytest.mark.promise("the bill of materials is the locks, and the same bytes each time")

@@ -302,7 +302,7 @@ def test_a_configuration_out_of_range_is_refused():
     cases = [
         ("likelihood='poisson' is unknown; gaussian, bernoulli", "likelihood", "poisson"),
         ("precision='float16' is unknown; auto, float32", "precision", "float16"),
-        ("latent_dim=0 must be positive", "latent_dim", 0),
+        ("latent_dim=0 must be 1 to 4096", "latent_dim", 0),
         ("learning_rate=inf must be positive and finite", "learning_rate", math.inf),
         ("adam_beta2=1.0 must be below 1", "adam_beta2", 1),
         ("lr_warmup=1.5 is a share of each stage", "lr_warmup", 1.5),
@@ -337,6 +337,11 @@ def test_a_device_is_picked_in_the_order_cuda_mps_cpu(monkeypatch):
     for device in ("gpu", "cuda", "cuda:1", "mps", ""):
         with pytest.raises(ValueError, match=f"device='{device}' is not here; auto, cpu are$"):
             pick_device(device)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert pick_device("cuda:0").index == 0
+    with pytest.raises(ValueError, match="device='cuda:5' is not here; auto, cpu, cuda are$"):
+        pick_device("cuda:5")
 
 
 # ---- precision ----

@@ -184,6 +184,7 @@ def test_a_dry_run_of_the_cluster_shows_every_job_and_its_gpus(tmp_path):
     assert {rule for rule, r in asked if "gpu=1" in r} == fits
     assert {rule for rule, r in asked if "gpu" not in r} == set(total) - fits
     assert all("mem_mb=" in r and "runtime=" in r for _, r in asked)
+    assert "evaluated" in to_do(tree, "_build/tiny/explorer_data.js")  # shows more of its seeds
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.py")))

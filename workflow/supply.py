@@ -56,7 +56,7 @@ def lock(*options):
     for wheel in Path(os.environ.get("UV_FIND_LINKS") or "none").glob("*.whl"):
         name, version = wheel.name.lower().split("-")[:2]
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        own.append((name, version.partition("+")[0], [digest]))
+        own.append((name.replace("_", "-"), version.partition("+")[0], [digest]))
     for name in LOCKS:
         asked = ["allensdk==2.16.2", "tqdm"] if "acquire" in name else ["uv"]
         sources = ["-"] if "acquire" in name else ["pyproject.toml", "-", "--extra", "book"]

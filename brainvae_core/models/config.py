@@ -127,7 +127,8 @@ class BetaVAEConfig:
             is_there = isinstance(value, str) and value in allowed
             self._must(is_there, name, f"is unknown; {there} exist")
         for name, most in MOST.items():
-            self._must(0 <= getattr(self, name) <= most, name, f"must be 0 to {most}")
+            least = int(name in POSITIVE)
+            self._must(least <= getattr(self, name) <= most, name, f"must be {least} to {most}")
         for name in POSITIVE:
             value = getattr(self, name)
             self._must(0 < value < math.inf, name, "must be positive and finite")

@@ -26,7 +26,7 @@ ACTIVATIONS = 50  # numbers kept per pixel and image in a step (45 to 50 by peak
 FULL = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
 
 SHARE = 0.25  # that images may take: of a GPU's free memory, else of the machine's
-AHEAD = 4  # batches that are read before they are needed
+AHEAD = 4  # batches held at once: one in use, three being read
 BLOCK = 64  # images that are looked at together
 
 
@@ -44,7 +44,8 @@ def pick_device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         found = None
-    if found is None or not here.get(found.type):
+    n = torch.cuda.device_count() if found is not None and found.type == "cuda" else 1
+    if found is None or not here.get(found.type) or (found.index or 0) >= n:
         known = ", ".join(kind for kind, there in here.items() if there)
         raise ValueError(f"device={device!r} is not here; auto, {known} are")
     return found
@@ -59,8 +60,7 @@ def pick_precision(precision: str, device: torch.device, begun: str | None = Non
         return precision
     if begun == "bfloat16" and bfloat16_gain(device) < EMULATED:
         print(
-            f"begun in bfloat16, which this {device.type} has not: going on in float32 "
-            '(precision="bfloat16" would keep it, emulated and slow)',
+            f"begun in bfloat16, which this {device.type} has not: going on in float32",
             file=sys.stderr,
         )
         return "float32"

@@ -220,7 +220,7 @@ def _converted(theirs, path) -> BetaVAE:
     for name in [*ours, *theirs]:
         found, wanted = (tuple(of[name].shape) if name in of else None for of in (theirs, ours))
         if found != wanted:
-            raise _another(path, f"{name} is {found or 'missing'} and {wanted or 'not there'}")
+            raise _another(path, f"{name} is {found or 'missing'}, theirs {wanted or 'has none'}")
         if not (theirs[name].is_floating_point() and theirs[name].isfinite().all()):
             raise ValueError(f"{name} of {path} holds what is no finite number")
     turned = {n: w.float().mT if w.ndim == 4 else w.float() for n, w in theirs.items()}
@@ -245,9 +245,9 @@ def _of_size(theirs, path) -> BetaVAE:
     k, into = len(kernels) - 1, tensors["decoder.0.weight"]
     if not 1 <= k <= STRIDED or into.ndim != 2 or into.shape[1] < 1:
         found = f"{len(kernels)} convolutions and decoder.0.weight {tuple(into.shape)}"
-        raise _another(path, f"{found} are there, 2 to {STRIDED + 1} and (256, L)")
+        raise _another(path, f"it has {found}, theirs 2 to {STRIDED + 1} and (256, L)")
     return BetaVAE(into.shape[1], tuple(side * 2**k for side in COARSEST))
 
 
 def _another(path, what) -> ValueError:
-    return ValueError(f"{path} is a checkpoint of another network than the authors': {what} there")
+    return ValueError(f"{path} is a checkpoint of another network than the authors': {what}")

@@ -116,7 +116,7 @@ def _refuse_another(described: Path, about: dict) -> None:
     if described.exists() and (there := _read(described)) != about:
         raise ValueError(
             f"{described.parent} keeps runs of cohort {there['name']!r} {there['shape']} and not "
-            f"of {about['name']!r} {about['shape']}; give another folder"
+            f"of {about['name']!r} {about['shape']}; move it away, or name the profile otherwise"
         )
 
 

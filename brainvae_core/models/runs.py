@@ -28,7 +28,7 @@ DESCRIPTION, WEIGHTS = "config.json", "weights.safetensors"
 ANEW = "delete the folder and fit it anew"
 SEALED = {"kind": str, "config": dict, "cohort": dict, "failure": (str, type(None)), "made": dict}
 LOADED: dict[str, str] = {}  # checksums of the runs' weights and tables that were read, by name
-PRECISION: dict[str, str] = {}  # in which its layers were, of those that say it
+PRECISION: dict[str, str] = {}  # of the layers of these runs, by name, where it was recorded
 KINDS = {c.kind: c for c in (BetaVAEConfig, ReleasedConfig)} | BASELINES
 
 
@@ -83,8 +83,8 @@ def fit_all(
         As of `fit`.
     configs : iterable of configurations
     together : int
-        How many models of one kind are trained at once, at least 1. Where the device's memory does
-        not hold them it is half as many from there on; of one that is an `OutOfDeviceMemory`.
+        How many VAEs are trained at once, at least 1. Where the device's memory does not hold them
+        it is half as many from there on; of one that is an `OutOfDeviceMemory`.
     """
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
@@ -97,7 +97,9 @@ def fit_all(
         for _, group in groupby(missing, key=type):
             waiting = list(group)
             while waiting:
-                team, full = waiting[:together], ""
+                # What is no VAE is solved at once, as PCA for every L.
+                n = together if isinstance(waiting[0], BetaVAEConfig) else len(waiting)
+                team, full = waiting[:n], ""
                 try:
                     fit_together(cohort, team, runs, device, parts)
                 except OutOfDeviceMemory as error:

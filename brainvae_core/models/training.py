@@ -50,9 +50,9 @@ class Fitted(NamedTuple):
 def train_together(configs, train, validation, *, checkpoints=None, device="auto"):
     """Fit several β-VAEs to the same images at once, each to what it would be fitted to alone.
 
-    Every model has a thread of its own, and on a GPU a stream, where a step is one CUDA graph.
-    Numbers are those of single fits to rounding: a CPU shares out its threads. Fits that grow are
-    fitted to block means of the images first; the others wait for these stages.
+    Every model has a thread of its own (on MPS they take turns), and on CUDA a stream, where a step
+    is one graph. Numbers are those of single fits to rounding: a CPU shares out its threads. Fits
+    that grow are fitted to block means of the images first; the others wait for these stages.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
         ``reconstruction`` and ``kl`` of the last training batch (nats per image), ``progress`` of
         the KL warm-up, ``sigma``; ``validation_loss`` (the objective at full strength),
         ``validation_reconstruction`` (distortion D), ``validation_kl`` (rate R; the held-out ELBO
-        is −D − R), ``explained_variance``, ``active_latents``, ``seconds``; all in float32.
+        is −D − R), ``explained_variance``, ``active_latents``, ``seconds``.
+        Validation is in float32.
     """
     device = pick_device(device)
     stop, counting = threading.Event(), threading.Lock()
