@@ -57,7 +57,7 @@ from IPython.display import display
 # ## Where they come from
 #
 # A cohort has one coronal section a mouse, all registered to one atlas slice. It comes from a simulator, the paper's authors, the
-# Allen Institute, or a folder of your own ([how to get them](../book/acquisition.md)).
+# Allen Institute, or your own folder ([how](../book/acquisition.md)).
 
 # %%
 cohort = prepare_cohort(p)
@@ -130,8 +130,8 @@ figures.fig_factors(extremes, mean_section, pixel_um, ("lowest 5 %", "highest 5 
 # %% [markdown]
 # ## Quality control
 #
-# Every section is multiplied by one number, which brings it to the training brains' average brightness, as in the paper. Before that,
-# brightness varies by {glue:text}`brains_spread` of its mean. The paper then removes "resulted outliers", without a rule. Our rule has four
+# Here every section is multiplied by one number, which brings it to the training brains' average brightness, as in the paper. Before that,
+# brightness varies by {glue:text}`brains_spread` of its mean, and in chapters 2 to 9 simulated sections keep that. The paper then removes "resulted outliers", without a rule. Our rule has four
 # numbers a brain: its *difference* from the median section, its shares of dark (*missing*) and of *saturated* pixels, and the *gain* that adjusted its brightness.
 # *Missing* also counts background inside the atlas's outline, so a narrow brain scores high without damage. A brain is an outlier if one of them lies {glue:text}`brains_limit`
 # robust SD or more above the median training brain (the gain: above or below).
