@@ -190,8 +190,12 @@ Record(numbers)
 of_pca = of_pca["explained variance"].reindex(grid.latent_dims)
 in_use = vaes.loc["active latents", "value"]
 in_use = in_use == in_use.index.get_level_values("latent_dim")
-chosen = {"L": in_dims.at, "β": in_betas.at} | {k: of.at for k, of in knees.items()}
-chosen = {k: f"{'β' if k == 'β' else 'L'} = {at:g}" for k, at in chosen.items() if at == at}
+chosen = {"L": in_dims, "β": in_betas} | knees
+chosen = {
+    k: f"{'β' if k == 'β' else 'L'} = {of.at:g} [{of.interval[0]:g}, {of.interval[1]:g}]"
+    for k, of in chosen.items()
+    if of.at == of.at
+}
 quoted(
     grid_size=points,
     grid_pixels=size,

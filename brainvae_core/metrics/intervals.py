@@ -32,7 +32,7 @@ class Estimate(NamedTuple):
         # Two digits of the interval's half: more would say nothing.
         half = (self.high - self.low) / 2
         decimals = min(max(0, 1 - math.floor(math.log10(half))), 4) if half > 0 else 3
-        if half == 0 and abs(self.value) > 1 and float(self.value).is_integer():  # it counts
+        if abs(self.value) > 1 and all(float(x).is_integer() for x in self[:3]):  # it counts
             decimals = 0
         # An interval that does not hold zero must not look as if it did.
         while self.sign and decimals < 4 and 0 in (round(x, decimals) for x in self[1:3]):
