@@ -124,7 +124,10 @@ def _made(folder, found, atlas):
     if model is None:
         (run,) = map(load_run, folder.glob(f"{ReleasedConfig.kind}-*"))
         if run.folder.name != run_name(run.config, cohort.fingerprint):
-            raise ValueError(f"{run.folder} is of another array; delete it, or {ELSEWHERE}")
+            raise ValueError(
+                f"{folder / SAVED} and {run.folder} are not of one release; delete the one that is "
+                f"wrong, or {ELSEWHERE}"
+            )
         return cohort, run
     run = folder / run_name(config, cohort.fingerprint)
     if others := [f for f in folder.glob(f"{ReleasedConfig.kind}-*") if f != run]:

@@ -88,7 +88,7 @@ def region_labels(atlas: Atlas, least_share: float) -> tuple[np.ndarray, list[di
 def shown_brains(cohort: Cohort) -> tuple[list[int], list[str]]:
     """Rows of test brains to start from, and what is wrong with each, "" where nothing is.
 
-    Of every kind of artefact in turn, a third of them at most have one.
+    At most a third have an artefact, one of each kind before a second of any.
     """
     kinds = cohort.metadata.get("artefact")
     if kinds is None:  # not planted: suspected by chapter 1's rule

@@ -108,10 +108,15 @@ def clearest(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_group(z: pd.DataFrame, brains, groups: Groups | None) -> pd.DataFrame:
-    """Rows of brains in the order of their groups, which their names then say too."""
+    """Rows of brains by group, a control first, those not compared last; their names say which."""
     if groups is None:
         return z
-    of = brains.metadata[groups.design.term].sort_values(kind="stable")
+    tested = groups.design.matrix[:, groups.design.tested]
+    order = np.argsort(tested @ np.arange(1, tested.shape[1] + 1), kind="stable")
+    of = brains.metadata.loc[groups.used, groups.design.term].iloc[order]
+    of = of.map(lambda level: f"{level:g}" if isinstance(level, float) else str(level))
+    others = brains.metadata.index[~groups.used]
+    of = pd.concat([of, pd.Series("not compared", others, dtype=object)])
     return z.loc[of.index].set_axis([f"{brain}, {group}" for brain, group in of.items()])
 
 

@@ -84,7 +84,9 @@ def projective_claims(
     ends, near = (share_of_latents(rows, f"spot {at}") for at in ("at the ends", "within 2 SD"))
     stars = estimate(share_of_latents(rows, "star"), bounds=(0, 1))
     claims = {
-        "bright spots appear at the extremes of c": {"share − within 2 SD": estimate(ends - near)},
+        "bright spots appear at the extremes of c": {
+            "share − when moved by 2 SD": estimate(ends - near)
+        },
         "some latents' tails stand out": {"share − one in sixteen": stars.above(ONE_LATENT / 2)},
     }
     fits = [

@@ -113,7 +113,8 @@ def tails(p, cohort):
     """What moving a latent does from the codes of some brains, a brain and a latent a row.
 
     Scores are "tail ratio", "asymmetry", "star", "tail asymmetry" (by ``region``), and whether a
-    spot brighter than any unsuspected test brain appears "at the ends" of c or "within 2 SD".
+    spot brighter than any unsuspected test brain appears "at the ends" of c, or when moved by 2
+    ("within 2 SD").
     """
     brains = clean_test(p, cohort)
     brightest, ends = brains.max(axis=0), np.array([-p.fields.c_max, p.fields.c_max])

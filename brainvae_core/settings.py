@@ -121,7 +121,7 @@ class LabSettings(_Section):
 
 
 class PlacesSettings(_Section):
-    """Where and how: a claim does not depend on these, single fits on the device and results."""
+    """Where and how. No claim depends on these; single fits do, on `device` and `results`."""
 
     data: str = "../data"
     runs: str = "../runs"

@@ -81,9 +81,9 @@ Record(
 )
 
 # %% [markdown]
-# The paper images red autofluorescence by serial two-photon microscopy. A **leak** is green tracer signal that bleeds into the red channel at the injection
-# site. A **breakage** is torn or missing tissue, and a **grid** is the seams of the image tiles. The simulator plants one of these in
-# {glue:text}`brains_artefact_share` of the brains: leaks of 0.33 to 0.6 mm radius in the right half, holes of 0.4 to 1 mm, and seams that lose 24 to 60 % of brightness.
+# The paper images red auto-fluorescence by serial two-photon microscopy. A **leak** is green tracer signal that bleeds into the red channel at the injection
+# site. A **breakage** is torn or missing tissue, and a **grid** is the seams of the image tiles. The simulator plants one in
+# {glue:text}`brains_artefact_share` of the brains: leaks of 0.33 to 0.6 mm radius in the right half, holes of 0.4 to 1 mm mean radius, and seams that lose 24 to 60 % of brightness.
 
 # %% tags=["hide-input"]
 metadata = cohort.metadata

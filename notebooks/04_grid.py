@@ -17,8 +17,8 @@
 # **Which number of latents L and which β does a stated rule choose, and is it the paper's L = 8 and β = 3?**
 #
 # **Answer.** On {glue:text}`grid_size` the rule chooses {glue:text}`grid_latents` and {glue:text}`grid_beta`. It could have chosen only
-# {glue:text}`grid_possible` of the values of L and {glue:text}`grid_possible_betas` of those of β. With few values of β the rule can answer little, and agreement with
-# the paper says little.
+# {glue:text}`grid_possible` of the values of L and {glue:text}`grid_possible_betas` of those of β, so agreement with the paper says little. Brackets: where the rule's answer lies if fits
+# are redrawn. The paper's L = 8 {glue:text}`grid_papers_l`, its β = 3 {glue:text}`grid_papers_beta`.
 # Knee of the VAE's curve over L: {glue:text}`grid_knee_vae`; of the β-VAE's: {glue:text}`grid_knee_beta_vae`.
 # At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains {glue:text}`grid_explained_own` of the variance of all test brains together, PCA
 # {glue:text}`grid_explained_pca`.
@@ -196,7 +196,13 @@ chosen = {
     for k, of in chosen.items()
     if of.at == of.at
 }
+within = {
+    name: "lies in them" if of.interval[0] <= papers <= of.interval[1] else "does not lie in them"
+    for name, of, papers in (("l", in_dims, 8), ("beta", in_betas, 3))
+}
 quoted(
+    grid_papers_l=within["l"],
+    grid_papers_beta=within["beta"],
     grid_size=points,
     grid_pixels=size,
     grid_latents=chosen.get("L", "no L"),

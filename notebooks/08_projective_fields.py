@@ -17,7 +17,7 @@
 # **What does each latent change in the output, and do its two ends differ?**
 #
 # **Answer.** Moved by c = ±7, {glue:text}`projective_spots` of the latents make a spot brighter than any brain, and {glue:text}`projective_pca_spots` of PCA's components do. Moved by ±2,
-# {glue:text}`projective_near` do. A star marks an unusually strong tail: {glue:text}`projective_star_share` of the latents have one, in the first fit {glue:text}`projective_starred`.
+# {glue:text}`projective_near` of the latents do. A star marks an unusually strong tail: {glue:text}`projective_star_share` of the latents have one, in the first fit {glue:text}`projective_starred`.
 # Does one tail move barrel fields, hippocampus and retrosplenial areas together more than other regions? {glue:text}`projective_says_tail`.
 
 # %% tags=["parameters", "hide-input"]

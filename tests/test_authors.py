@@ -304,7 +304,7 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(
     shutil.rmtree(*other.glob("released_vae-*"))
     assert authors.keep_release(other, None, network) == told
     shutil.rmtree(other / "cohort")
-    refused([("is of another array; delete it", authors.keep_release, other, array)])
+    refused([("are not of one release; delete", authors.keep_release, other, array)])
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*")}
     for given in ((array, network), (array,), (None, network), ()):
         told = authors.keep_release(folder, *given)

@@ -267,7 +267,10 @@ def fig_scores(
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
         ax.tick_params(axis="x", labelsize=7)
+    for ax, title in zip(axes.flat, panels, strict=False):
         _named_lines(ax, beside[title])
+    for ax in axes.flat[max(len(panels) - columns, 0) : len(panels)]:
+        ax.tick_params(axis="x", labelbottom=True)
     axes[0, 0].set(yticks=range(len(labels)), yticklabels=labels)
     axes[0, 0].set_ylim(len(labels) - 0.5, -0.5 - head)
     for ax in axes.flat[len(panels) :]:

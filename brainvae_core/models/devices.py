@@ -44,8 +44,10 @@ def pick_device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         found = None
-    n = torch.cuda.device_count() if found is not None and found.type == "cuda" else 1
-    if found is None or not here.get(found.type) or (found.index or 0) >= n:
+    is_here = found is not None and here.get(found.type, False)
+    if is_here and found.type == "cuda":
+        is_here = (found.index or 0) < torch.cuda.device_count()
+    if not is_here:
         known = ", ".join(kind for kind, there in here.items() if there)
         raise ValueError(f"device={device!r} is not here; auto, {known} are")
     return found
