@@ -175,9 +175,6 @@ def _truth(p):
     return {"PCA": [PCAConfig(base.latent_dim)], "β-VAE": _fits(base, p.fields.truth_seeds)}
 
 
-KEPT = 5  # fits of each VAE that come with the project; of the others tables tell
-
-
 @dataclass(frozen=True)
 class Stage:
     """Configurations, by model, and the cohort that all of them are fitted to."""
@@ -252,8 +249,7 @@ def _kept(p, stage, vaes):
     """Which of a stage's models come with the project, and the folder of their cohort."""
     if stage in SIMULATORS:  # one is pictured, of the others a table tells
         return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
-    first = p.evaluation.seeds[:KEPT]
-    return [run for run in vaes if run.config.seed in first], Path(p.places.results) / p.profile
+    return vaes, Path(p.places.results) / p.profile
 
 
 def counted(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
