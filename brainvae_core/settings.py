@@ -128,7 +128,7 @@ class PlacesSettings(_Section):
     results: str = "../results"  # runs that come with the project; elsewhere to fit them anew
     reports: str = "../_build/reports"
     device: str = "auto"  # CUDA, else MPS, else CPU
-    together: Annotated[int, Field(ge=1, le=1024)] = 2  # models trained at once
+    together: Annotated[int, Field(ge=1, le=1024)] = 2  # models at once; a CPU's are one a thread
 
 
 _ModelSettings = create_model(

@@ -16,6 +16,7 @@ from brainvae_core.models import (
     FailedRun,
     OutOfDeviceMemory,
     PCAConfig,
+    devices,
     fit,
     fit_all,
     load_run,
@@ -78,6 +79,7 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
         return whole(configs, *arguments, **options)
 
     monkeypatch.setattr(runs, "train_together", interrupted)
+    monkeypatch.setattr(runs, "at_once", lambda together, device: together)
     with pytest.raises(KeyboardInterrupt):
         fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     (tmp_path / f".{names(grid.configs)[-1]}").mkdir()
@@ -141,6 +143,19 @@ def test_together_every_model_becomes_what_it_is_alone(threads):
         for row, wanted in zip(one.history, expected.history, strict=True):
             for name in set(row) - {"seconds"}:
                 assert row[name] == pytest.approx(wanted[name], rel=1e-3, abs=1e-4), name
+
+
+def test_a_cpu_trains_no_more_models_at_once_than_it_has_threads(tmp_path, monkeypatch):
+    whole, teams = runs.train_together, []
+
+    def noted(configs, *arguments, **options):
+        teams.append(len(configs))
+        return whole(configs, *arguments, **options)
+
+    monkeypatch.setattr(runs, "train_together", noted)
+    fit_all(COHORT, [replace(TINY, latent_dim=n) for n in (2, 3, 4)], tmp_path, "cpu", together=3)
+    assert sum(teams) == 3 and max(teams) == min(3, torch.get_num_threads())
+    assert devices.at_once(3, torch.device("cuda")) == 3
 
 
 def test_a_fit_that_fails_is_told_kept_and_left_out(tmp_path, capfd):
@@ -229,6 +244,7 @@ def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
         return whole(configs, *arguments, **options)
 
     monkeypatch.setattr(runs, "train_together", holding)
+    monkeypatch.setattr(runs, "at_once", lambda together, device: together)  # as a GPU
     grid = Study(TINY, [1, 2, 3], [2, 3, 4])
     fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8)
     assert len(fitted) == len(grid.configs)

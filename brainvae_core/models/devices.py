@@ -93,6 +93,11 @@ def bfloat16_gain(device: torch.device) -> float:
     return seconds[0] / seconds[1]
 
 
+def at_once(together: int, device: torch.device) -> int:
+    """How many of so many models are trained at once: two on one thread take twice as long each."""
+    return min(together, torch.get_num_threads()) if device.type == "cpu" else together
+
+
 @contextmanager
 def shared_threads(n: int) -> Iterator[None]:
     """The CPU's threads divided among ``n`` models."""

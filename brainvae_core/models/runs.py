@@ -19,7 +19,13 @@ from safetensors.numpy import load_file, save_file
 from brainvae_core.disk import alone, appearing, made_with, read_sealed, seal, whole
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
-from brainvae_core.models.devices import OutOfDeviceMemory, free_memory, on_device, pick_device
+from brainvae_core.models.devices import (
+    OutOfDeviceMemory,
+    at_once,
+    free_memory,
+    on_device,
+    pick_device,
+)
 from brainvae_core.models.foreign import ReleasedConfig
 from brainvae_core.models.training import progress_bar, train_together
 
@@ -83,8 +89,9 @@ def fit_all(
         As of `fit`.
     configs : iterable of configurations
     together : int
-        How many VAEs are trained at once, at least 1. Where the device's memory does not hold them
-        it is half as many from there on; of one that is an `OutOfDeviceMemory`.
+        How many VAEs are trained at once, at least 1; on a CPU no more than PyTorch has threads.
+        Where the device's memory does not hold them it is half as many from there on; of one that
+        is an `OutOfDeviceMemory`.
     """
     if together < 1:
         raise ValueError(f"together={together}: at least 1 model is trained at a time")
@@ -92,6 +99,7 @@ def fit_all(
     missing = [c for c in configs if not whole(Path(runs) / run_name(c, cohort.fingerprint))]
     if missing:
         parts = on_device(*_parts_of(cohort), pick_device(device))  # once, not for every team
+        together = at_once(together, pick_device(device))
         bar = progress_bar(desc="grid", unit="model", total=len(configs))
         bar.update(len(configs) - len(missing))
         for _, group in groupby(missing, key=type):
