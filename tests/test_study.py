@@ -79,7 +79,7 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
         return whole(configs, *arguments, **options)
 
     monkeypatch.setattr(runs, "train_together", interrupted)
-    monkeypatch.setattr(runs, "at_once", lambda together, device: together)
+    monkeypatch.setattr(runs, "at_once", lambda together, device: together)  # as a GPU
     with pytest.raises(KeyboardInterrupt):
         fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     (tmp_path / f".{names(grid.configs)[-1]}").mkdir()

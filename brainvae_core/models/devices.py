@@ -94,7 +94,7 @@ def bfloat16_gain(device: torch.device) -> float:
 
 
 def at_once(together: int, device: torch.device) -> int:
-    """How many of so many models are trained at once: two on one thread take twice as long each."""
+    """How many of so many models are trained at once: on one thread two slow each other down."""
     return min(together, torch.get_num_threads()) if device.type == "cpu" else together
 
 

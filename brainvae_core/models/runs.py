@@ -98,8 +98,9 @@ def fit_all(
     configs = list(configs)
     missing = [c for c in configs if not whole(Path(runs) / run_name(c, cohort.fingerprint))]
     if missing:
-        parts = on_device(*_parts_of(cohort), pick_device(device))  # once, not for every team
-        together = at_once(together, pick_device(device))
+        here = pick_device(device)
+        parts = on_device(*_parts_of(cohort), here)  # once, not for every team
+        together = at_once(together, here)
         bar = progress_bar(desc="grid", unit="model", total=len(configs))
         bar.update(len(configs) - len(missing))
         for _, group in groupby(missing, key=type):
