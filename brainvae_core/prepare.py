@@ -15,7 +15,7 @@ from brainvae_core import cohorts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.files import content_hashes, files_below
-from brainvae_core.cohorts.preprocess import check_parts, comparable_sections
+from brainvae_core.cohorts.preprocess import check_parts
 from brainvae_core.cohorts.read import brain_files, brain_id, is_one_brain, source_files
 from brainvae_core.disk import alone, whole
 from brainvae_core.models import ReleasedConfig, Run, load_run, place_runs, run_name
@@ -178,34 +178,18 @@ def _as_saved(p, saved) -> cohorts.Cohort:
 def truth_cohort(p, simulator: str) -> cohorts.Cohort:
     """As many brains of one of `SIMULATORS` at the grid's size, of one brightness (chapter 10).
 
-    Those of "planted" are the profile's own where it simulates them, without the factor of a
-    section's brightness, which equalising takes away. Runs that come with the project are put among
-    the profile's.
+    Those of "planted" are the profile's own where it simulates them. Runs that come with the
+    project are put among the profile's.
     """
     s, shape = p.cohort, p.grid.shape
     if simulator == "planted":
-        made = prepare_cohort(p.changed({"cohort.brains": "simulated"})).resampled(shape)
-    else:
-        of = cohorts.SIMULATORS[simulator]
-        made = of.cohort(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
-    cohort = _equalised(made, made.factors.drop(columns="brightness", errors="ignore"))
+        return prepare_cohort(p.changed({"cohort.brains": "simulated"})).resampled(shape)
+    made = cohorts.SIMULATORS[simulator].cohort(
+        s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed
+    )
+    cohort = cohorts.equalised(made)
     place_runs(cohort, p.places.results, p.places.runs)
     return cohort
-
-
-def _equalised(cohort, factors):
-    """A simulated cohort as the paper adjusts one: every section as bright as the average."""
-    made = cohorts.Preprocessing.of(cohort)
-    return cohorts.Cohort(
-        comparable_sections(cohort.images, cohort.atlas, made),
-        cohort.metadata,
-        cohort.atlas,
-        clean=comparable_sections(cohort.clean, cohort.atlas, made),
-        artefact_masks=cohort.artefact_masks,
-        factors=factors,
-        preprocessing=made.to_dict(),
-        name=cohort.name,
-    )
 
 
 def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
@@ -283,7 +267,8 @@ def _made(p):
     """The cohort that is simulated, or of a folder that `acquire` left, or of one's own brains."""
     s = p.cohort
     if s.brains == "simulated":
-        return cohorts.simulate(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
+        made = cohorts.simulate(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
+        return cohorts.equalised(made)
     folder = Path(_expanded(s.brains))
     if (folder / "experiments.csv").exists():
         sections, metadata = cohorts.read_acquired(folder, s.plane)

@@ -88,7 +88,6 @@ class EvaluationSettings(_Section):
     steps: Steps = 1000
     seeds: tuple[Seed, ...] = (0, 1, 2)
     curve_latent_dims: tuple[LatentDim, ...] = (2, 4, 8, 16, 30)  # Figs 2C and 2D
-    claim_seeds: tuple[Seed, ...] = ()  # more fits at the model's L and the curve's largest
     artefact_strengths: tuple[Positive, ...] = (0.25, 0.5, 0.75, 1.0)
     n_graded: Count = 20  # brains with every artefact; 4 × for spectra, likelihoods, usual errors
     n_importance: Count = 16  # samples of z a brain

@@ -77,9 +77,7 @@ def curve(p: Settings) -> Study:
     """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
     betas = sorted({1.0, p.model.beta})
     latent_dims = sorted({p.model.latent_dim, *p.evaluation.curve_latent_dims})
-    # Of a grid with a single seed the evaluation's too: a number has an interval.
-    more = p.evaluation.seeds if len(p.grid.seeds) == 1 else ()
-    return Study(grid(p).base, betas, latent_dims, dict.fromkeys((*p.grid.seeds, *more)))
+    return Study(grid(p).base, betas, latent_dims, p.grid.seeds)
 
 
 def rows(p: Settings) -> tuple[int, ...]:
@@ -156,11 +154,11 @@ def _grid(p):
 
 
 def _curve(p):
-    """The curve, with more fits of the two L that claims are made of."""
+    """The curve, with the evaluation's fits too at the two L that claims are made of."""
     betas, of = {"PCA": None, "VAE": 1.0, "β-VAE": p.model.beta}, curve(p)
-    ends = sorted({p.model.latent_dim, of.latent_dims[-1]})
+    ends = {p.model.latent_dim, of.latent_dims[-1]}
     more = replace(
-        of, latent_dims=ends, seeds=tuple(dict.fromkeys((*of.seeds, *p.evaluation.claim_seeds)))
+        of, latent_dims=sorted(ends), seeds=dict.fromkeys((*of.seeds, *p.evaluation.seeds))
     )
     configs = dict.fromkeys((*of.configs, *more.configs))
     return {

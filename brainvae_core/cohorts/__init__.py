@@ -28,7 +28,13 @@ from brainvae_core.cohorts.freeform import (
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
 from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part
 from brainvae_core.cohorts.orientation import told_turned
-from brainvae_core.cohorts.preprocess import Preprocessing, comparable_section, judged, preprocess
+from brainvae_core.cohorts.preprocess import (
+    Preprocessing,
+    comparable_section,
+    equalised,
+    judged,
+    preprocess,
+)
 from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, displaced, simulate
 from brainvae_core.cohorts.volumes import read_section

@@ -211,10 +211,30 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     if cohort.preprocessing is not None:
         return cohort
     given = {"outlier_limit": outlier_limit, "refused": cohort.refused, "name": cohort.name}
-    found = preprocess(cohort.images, cohort.metadata, cohort.atlas, **given)
+    images = cohort.images
+    if "gain" in cohort.metadata:  # of `equalised`, which is to be judged too
+        images = images / cohort.metadata["gain"].to_numpy(np.float32)[:, None, None]
+    found = preprocess(images, cohort.metadata, cohort.atlas, **given)
     if lost := cohort.metadata.index.difference(found.metadata.index).tolist():
         raise ValueError(f"brain {lost[0]!r} of {cohort.name!r}: {found.refused[lost[0]]}")
     return found
+
+
+def equalised(cohort: Cohort) -> Cohort:
+    """A simulated cohort, every section as bright as the training brains are on average.
+
+    As in the paper before models see one. The factor of a section's brightness goes; ``gain`` is by
+    what each section was multiplied.
+    """
+    fitted, changed = Preprocessing.of(cohort), {}
+    for part in ("clean", "images"):
+        adjusted = [with_gain(section, cohort.atlas, fitted) for section in getattr(cohort, part)]
+        changed[part], gains = map(np.stack, zip(*adjusted, strict=True))
+    return cohort._like(
+        **changed,
+        metadata=cohort.metadata.assign(gain=gains),
+        factors=cohort.factors.drop(columns="brightness", errors="ignore"),
+    )
 
 
 def _read(sections, brains, grid):

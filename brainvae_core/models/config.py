@@ -28,8 +28,8 @@ CHOICES = {
     "optimiser": ("muon", "adam"),
     "precision": PRECISIONS,
 }
-MOST = {"latent_dim": 4096, "batch_size": 2**16, "seed": 2**32 - 1}
-POSITIVE = ("latent_dim", "batch_size", "validate_every", "learning_rate", "muon_rate")
+MOST = {"latent_dim": 4096, "batch_size": 2**16, "seed": 2**32 - 1, "muon_rows": 2**16}
+POSITIVE = ("latent_dim", "batch_size", "validate_every", "learning_rate", "muon_rate", "muon_rows")
 SHARES = {"lr_warmup": "of each stage", "kl_warmup": "of the first stage", "adam_beta2": "of 1"}
 
 # The paper's settings, and where it is silent those of the code that its authors released or built
@@ -49,7 +49,7 @@ PAPER = {
     "validate_every": 1000,  # ours: nothing is decided by it
 }
 # From a size that has learned the codes to one that has the detail.
-FAST_STAGES = "80x112: 800, 160x224: 300, 320x448: 600"
+FAST_STAGES = "80x112: 2500, 160x224: 300, 320x448: 500"
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,13 @@ class BetaVAEConfig:
         ``"muon"`` (with Adam for first and last layers and biases) or ``"adam"``.
     learning_rate, adam_beta2, muon_rate : float
         Two of Adam, one of Muon.
+    muon_rows : int
+        The most rows of a weight matrix that Muon orthogonalises together; a larger matrix is cut
+        into blocks of as many rows each.
     lr_warmup : float
         Share of each stage over which the learning rates rise.
     lr_cosine : bool
-        Whether they fall to zero over the last stage.
+        Whether they then fall to zero, in every stage.
     kl_warmup : float
         Share of the first stage over which β rises.
     initialisation : str
@@ -94,12 +97,13 @@ class BetaVAEConfig:
     beta: float = 3.0
     likelihood: str = "gaussian"
     seed: int = 0
-    steps: int | tuple[tuple[int, int, int], ...] = 1500
+    steps: int | tuple[tuple[int, int, int], ...] = 2500
     batch_size: int = 16
     optimiser: str = "muon"
     learning_rate: float = 4e-3
     adam_beta2: float = 0.99
     muon_rate: float = 0.02
+    muon_rows: int = 64
     lr_warmup: float = 0.05
     lr_cosine: bool = True
     kl_warmup: float = 0.5
@@ -174,10 +178,7 @@ class BetaVAEConfig:
         for shape in shapes:  # before hours at the coarse ones
             halvings(shape)
         ends = list(accumulate((n for *_, n in self.steps), initial=0))
-        return [
-            Stage(shape, first, last, final=last == self.n_steps)
-            for shape, first, last in zip(shapes, ends, ends[1:], strict=False)
-        ]
+        return [Stage(*of) for of in zip(shapes, ends, ends[1:], strict=False)]
 
     def restore(self, tensors: dict[str, np.ndarray]) -> BetaVAE:
         """The model whose ``state_dict`` these tensors are."""
@@ -199,8 +200,7 @@ class Stage(NamedTuple):
 
     shape: tuple[int, int]
     first: int  # counted from the fit's start
-    last: int  # after which the next stage is grown from this one
-    final: bool = True  # whether there is no next one
+    last: int  # after which the next stage, if there is one, is grown from this one
 
 
 def as_steps(steps) -> int | tuple[tuple[int, int, int], ...]:
@@ -295,13 +295,13 @@ class Schedule:
 
 
 def rate(config, stage: Stage, step: int) -> float:
-    """Share of the learning rates at a step: linear warm-up, then constant or half a cosine.
+    """Share of the learning rates at a step of a stage: linear warm-up, then constant or half a cosine.
 
-    Only the final stage ends in a cosine: what a coarse one settled the next would unsettle.
+    Grown from weights that have not settled, the finer stage does not find what moves few pixels.
     """
     done, steps = step - stage.first, stage.last - stage.first
     warmup = config.lr_warmup * steps
-    if done < warmup or not (config.lr_cosine and stage.final):
+    if done < warmup or not config.lr_cosine:
         return _ramp(done, warmup)
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (steps - warmup)))
 

@@ -170,7 +170,8 @@ class Optimiser:
         for layer, source, share in _hidden(model, working) if config.optimiser == "muon" else ():
             shape = tuple(_matrix(layer, layer.weight).shape)
             by_shape.setdefault(shape, []).append((layer, source, config.muon_rate * share))
-        self.muon = [Muon(*zip(*same, strict=True)) for same in by_shape.values()]
+        rows = config.muon_rows
+        self.muon = [Muon(*zip(*same, strict=True), rows) for same in by_shape.values()]
         hidden = {id(layer.weight) for group in self.muon for layer in group.layers}
         self.others = [(p, source) for p, source in self.pairs if id(p) not in hidden]
         weights = [weight for weight, _ in self.others]
@@ -226,15 +227,16 @@ class Muon:
     """Orthogonalised momentum of matrices of one shape: one batched product for all.
 
     The ``layers``' weights are optimised, a convolution's as the matrix (out, in·k·k), by the
-    gradients of the ``sources``, in whose precision matrices are orthogonalised. The step is the
-    learning rate times √max(1, rows / columns).
+    gradients of the ``sources``, in whose precision matrices are orthogonalised, in blocks of at
+    most ``rows`` rows. The step is the learning rate times √max(1, rows / columns) of a block.
     """
 
-    def __init__(self, layers, sources, rates):
+    def __init__(self, layers, sources, rates, rows):
         self.layers, self.sources = layers, sources
         first = _matrix(layers[0], layers[0].weight)
         self.momentum = torch.zeros((len(layers), *first.shape), device=first.device)
-        tall = max(1, first.shape[0] / first.shape[1]) ** 0.5
+        self.rows = next(n for n in range(min(rows, len(first)), 0, -1) if len(first) % n == 0)
+        tall = max(1, self.rows / first.shape[1]) ** 0.5
         self.rates = tall * torch.tensor(rates, device=first.device)[:, None, None]
 
     def step(self, factor: Tensor):
@@ -246,7 +248,8 @@ class Muon:
         gradients = torch.stack(gradients).to(self.momentum.dtype)
         self.momentum.lerp_(gradients, 1 - MOMENTUM)
         ahead = gradients.lerp(self.momentum, MOMENTUM)  # Nesterov's
-        updates = orthogonalised(ahead.to(precision)).to(self.momentum.dtype)
+        blocks = ahead.to(precision).reshape(-1, self.rows, ahead.shape[2])
+        updates = orthogonalised(blocks).to(self.momentum.dtype).reshape(ahead.shape)
         updates *= self.rates * factor
         for layer, update in zip(self.layers, updates, strict=True):
             layer.weight.sub_(_weight(layer, update))
