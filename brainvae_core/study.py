@@ -77,7 +77,9 @@ def curve(p: Settings) -> Study:
     """VAE and β-VAE at the numbers of latents of Figs 2C and 2D, otherwise as the grid."""
     betas = sorted({1.0, p.model.beta})
     latent_dims = sorted({p.model.latent_dim, *p.evaluation.curve_latent_dims})
-    return Study(grid(p).base, betas, latent_dims, p.grid.seeds)
+    # Of a grid with a single seed the evaluation's too: a number has an interval.
+    more = p.evaluation.seeds if len(p.grid.seeds) == 1 else ()
+    return Study(grid(p).base, betas, latent_dims, dict.fromkeys((*p.grid.seeds, *more)))
 
 
 def rows(p: Settings) -> tuple[int, ...]:

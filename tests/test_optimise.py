@@ -61,7 +61,7 @@ def test_a_gradient_of_zeros_moves_nothing_and_scale_does_not_matter():
 def test_muon_is_pytorchs(size):
     ours, theirs = nn.Linear(*size[::-1]), nn.Linear(*size[::-1])
     theirs.load_state_dict(ours.state_dict())
-    muon = Muon([ours], [ours], [0.02])
+    muon = Muon([ours], [ours], [0.02], rows=40)
     reference = torch.optim.Muon([theirs.weight], lr=0.02, momentum=MOMENTUM, weight_decay=0.0)
     start = ours.weight.detach().clone()
     for seed in range(4):
@@ -74,6 +74,24 @@ def test_muon_is_pytorchs(size):
     assert (moved - expected).norm() < 0.02 * expected.norm()  # theirs is in bfloat16
 
 
+# The most rows there may be, and those of each block: the largest divisor of 24 that is no larger.
+@pytest.mark.parametrize(("rows", "of_block"), [(64, 24), (23, 12), (8, 8), (7, 6), (1, 1)])
+def test_blocks_of_rows_are_matrices_of_their_own(rows, of_block):
+    whole = nn.Linear(10, 24)
+    blocks = [nn.Linear(10, of_block) for _ in range(24 // of_block)]
+    gradient = torch.randn(24, 10)
+    whole.weight.grad = gradient.clone()
+    for layer, own, start in zip(
+        blocks, gradient.split(of_block), whole.weight.split(of_block), strict=True
+    ):
+        layer.weight.data.copy_(start)
+        layer.weight.grad = own.clone()
+    with torch.no_grad():
+        Muon([whole], [whole], [0.1], rows).step(torch.ones(()))
+        Muon(blocks, blocks, [0.1] * len(blocks), rows=64).step(torch.ones(()))
+    torch.testing.assert_close(whole.weight, torch.cat([layer.weight for layer in blocks]))
+
+
 def test_a_transposed_convolution_is_the_convolution_of_its_swapped_weight():
     up, down = nn.ConvTranspose2d(6, 5, 4), nn.Conv2d(6, 5, 4)
     with torch.no_grad():
@@ -82,7 +100,7 @@ def test_a_transposed_convolution_is_the_convolution_of_its_swapped_weight():
     down.weight.grad = up.weight.grad.transpose(0, 1).contiguous()
     with torch.no_grad():
         for layer in (up, down):
-            Muon([layer], [layer], [0.1]).step(torch.ones(()))
+            Muon([layer], [layer], [0.1], rows=64).step(torch.ones(()))
     torch.testing.assert_close(up.weight.transpose(0, 1), down.weight)
 
 
@@ -97,7 +115,7 @@ def test_the_hidden_weights_are_muons_and_all_else_is_adams_biases_at_a_quarter(
         for layer, of_muon in zip(group.layers, group.rates, strict=True):
             is_linear = isinstance(layer, nn.Linear)
             share = 0.5 if any(layer is other for other in model.encoder) else 1.0
-            share *= 0.5 * max(1, layer.out_features / layer.in_features) ** 0.5 if is_linear else 1
+            share *= 0.5 * max(1, group.rows / layer.in_features) ** 0.5 if is_linear else 1
             assert of_muon.item() == pytest.approx(0.02 * share)
     ours.step()
     of_each = [[w for w in adams.parameters() if (w.ndim == 1) == bias] for bias in (False, True)]

@@ -22,6 +22,7 @@ from brainvae_core.cohorts.preprocess import (
     SPREAD_FLOOR,
     Preprocessing,
     comparable_section,
+    equalised,
     judged,
     preprocess,
 )
@@ -337,6 +338,23 @@ def test_scores_are_in_robust_deviations_of_the_reference(cohort, is_train):
     reference = scores[is_train]
     np.testing.assert_allclose(np.median(reference, axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(1.4826 * np.median(np.abs(reference), axis=0), 1, rtol=1e-6)
+
+
+def test_an_equalised_cohort_is_as_bright_all_over_and_judged_as_it_came():
+    before = simulate(40, shape=SHAPE, seed=2)
+    found, inside = equalised(before), before.atlas.brain_mask
+    train = before.split("train").images[:, inside].mean()
+    for part in ("images", "clean"):
+        bright = getattr(found, part)[:, inside].mean(axis=1)
+        np.testing.assert_allclose(bright, train, rtol=0.003)  # white pixels end at 1
+    own = before.images[:, inside].mean(axis=1)
+    np.testing.assert_allclose(found.metadata["gain"], train / own, rtol=1e-5)
+    assert np.corrcoef(found.metadata["gain"], before.factors["brightness"])[0, 1] < -0.5
+    assert list(before.factors.drop(columns="brightness")) == list(found.factors)
+    gains = [judged(cohort).metadata["gain"] for cohort in (before, found)]
+    np.testing.assert_allclose(*gains, rtol=0.003)
+    again = equalised(found)
+    np.testing.assert_allclose(again.images, found.images, atol=0.003)
 
 
 def test_a_cohort_is_judged_once(ruined, atlas):

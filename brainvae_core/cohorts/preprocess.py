@@ -199,8 +199,8 @@ def preprocess(
     metadata["turned"] = turned_sections(images, grid, is_train)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
-    limit, of_train = float(outlier_limit), (centre.to_dict(), spread.to_dict())
-    fitted = Preprocessing(brightness, white, clip_pixels, drop_brains, limit, *of_train)
+    of_train = float(outlier_limit), centre.to_dict(), spread.to_dict()
+    fitted = Preprocessing(brightness, white, clip_pixels, drop_brains, *of_train)
     return Cohort(
         images, metadata, grid, preprocessing=fitted.to_dict(), refused=refused, name=name
     )
@@ -211,9 +211,8 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     if cohort.preprocessing is not None:
         return cohort
     given = {"outlier_limit": outlier_limit, "refused": cohort.refused, "name": cohort.name}
-    images = cohort.images
-    if "gain" in cohort.metadata:  # of `equalised`, which is to be judged too
-        images = images / cohort.metadata["gain"].to_numpy(np.float32)[:, None, None]
+    own = cohort.metadata.get("gain", pd.Series(1.0, cohort.metadata.index))  # of `equalised`
+    images = cohort.images / own.to_numpy(np.float32)[:, None, None]
     found = preprocess(images, cohort.metadata, cohort.atlas, **given)
     if lost := cohort.metadata.index.difference(found.metadata.index).tolist():
         raise ValueError(f"brain {lost[0]!r} of {cohort.name!r}: {found.refused[lost[0]]}")
@@ -223,18 +222,14 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
 def equalised(cohort: Cohort) -> Cohort:
     """A simulated cohort, every section as bright as the training brains are on average.
 
-    As in the paper before models see one. The factor of a section's brightness goes; ``gain`` is by
-    what each section was multiplied.
+    ``gain`` is by what each was multiplied; the factor of a section's brightness goes.
     """
     fitted, changed = Preprocessing.of(cohort), {}
     for part in ("clean", "images"):
         adjusted = [with_gain(section, cohort.atlas, fitted) for section in getattr(cohort, part)]
         changed[part], gains = map(np.stack, zip(*adjusted, strict=True))
-    return cohort._like(
-        **changed,
-        metadata=cohort.metadata.assign(gain=gains),
-        factors=cohort.factors.drop(columns="brightness", errors="ignore"),
-    )
+    factors = cohort.factors.drop(columns="brightness", errors="ignore")
+    return cohort._like(**changed, metadata=cohort.metadata.assign(gain=gains), factors=factors)
 
 
 def _read(sections, brains, grid):

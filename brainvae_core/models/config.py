@@ -295,9 +295,10 @@ class Schedule:
 
 
 def rate(config, stage: Stage, step: int) -> float:
-    """Share of the learning rates at a step of a stage: linear warm-up, then constant or half a cosine.
+    """Share of the learning rates at a step: linear warm-up, then constant or half a cosine.
 
-    Grown from weights that have not settled, the finer stage does not find what moves few pixels.
+    Every stage ends in a cosine: what is grown from weights that did not settle misses what moves
+    few pixels (benchmarks/RESULTS.md).
     """
     done, steps = step - stage.first, stage.last - stage.first
     warmup = config.lr_warmup * steps
