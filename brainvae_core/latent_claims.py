@@ -81,7 +81,7 @@ def projective_claims(
     rows: pd.DataFrame, codes: pd.DataFrame, rois: Sequence[str]
 ) -> dict[str, dict[str, Estimate]]:
     """Of one model's rows of the tables "tails" and "codes"; ``rois`` are the profile's regions."""
-    ends, near = (share_of_latents(rows, f"spot {at}") for at in ("at the ends", "within 2 SD"))
+    ends, near = (share_of_latents(rows, f"spot {at}") for at in ("at the ends", "when moved by 2"))
     stars = estimate(share_of_latents(rows, "star"), bounds=(0, 1))
     claims = {
         "bright spots appear at the extremes of c": {

@@ -113,8 +113,7 @@ def tails(p, cohort):
     """What moving a latent does from the codes of some brains, a brain and a latent a row.
 
     Scores are "tail ratio", "asymmetry", "star", "tail asymmetry" (by ``region``), and whether a
-    spot brighter than any unsuspected test brain appears "at the ends" of c, or when moved by 2
-    ("within 2 SD").
+    spot brighter than any unsuspected test brain appears "at the ends" of c, or "when moved by 2".
     """
     brains = clean_test(p, cohort)
     brightest, ends = brains.max(axis=0), np.array([-p.fields.c_max, p.fields.c_max])
@@ -129,7 +128,7 @@ def tails(p, cohort):
             field = projective_field(run.model, z, c)
             scores = {"tail ratio": tail_ratio(field), "asymmetry": asymmetry(field)}
             scores["star"] = outlier_latents(field, active) if active.sum() > 2 else 0 * active
-            for where, at in (("at the ends", ends), ("within 2 SD", NEAR * np.sign(ends))):
+            for where, at in (("at the ends", ends), ("when moved by 2", NEAR * np.sign(ends))):
                 seen = has_spot(traversal(run.model, z, at), brightest, cohort.atlas.brain_mask)
                 scores[f"spot {where}"] = seen.any(axis=1)
             rows = [{"score": k, "latent": latents, "value": v} for k, v in scores.items()]

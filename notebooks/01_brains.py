@@ -114,7 +114,7 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 # %% [markdown]
 # ## How they differ
 #
-# Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor of brightness fills regions, by 8 to 10 % a standard
+# Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor of brightness fills regions, by 10 % a standard
 # deviation (SD). A factor that moves tissue changes only pixels along borders. One SD moves the cortex's inner border by 60 µm, the ventricle's wall and the border
 # of hippocampus and thalamus (AP position) by 100 µm. It moves the surface by 70 µm in height and 90 µm in width. Registration removes most of height and width, which here
 # stand for what it leaves. For acquired brains the figure shows what was recorded, such as sex, or the injection's place and volume.
@@ -131,7 +131,7 @@ figures.fig_factors(extremes, mean_section, pixel_um, ("lowest 5 %", "highest 5 
 # ## Quality control
 #
 # Here every section is multiplied by one number, which brings it to the training brains' average brightness, as in the paper. Before that,
-# brightness varies by {glue:text}`brains_spread` of its mean, and in chapters 2 to 9 simulated sections keep that. The paper then removes "resulted outliers", without a rule. Our rule has four
+# brightness varies by {glue:text}`brains_spread` of its mean. The paper then removes "resulted outliers", without a rule. Our rule has four
 # numbers a brain: its *difference* from the median section, its shares of dark (*missing*) and of *saturated* pixels, and the *gain* that adjusted its brightness.
 # *Missing* also counts background inside the atlas's outline, so a narrow brain scores high without damage. A brain is an outlier if one of them lies {glue:text}`brains_limit`
 # robust SD or more above the median training brain (the gain: above or below).

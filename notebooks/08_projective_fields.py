@@ -189,7 +189,7 @@ finer = np.corrcoef(np.sqrt(field.variance_all).ravel(), alike["one brain"])[0, 
 alike = alike.corr().min(axis=None)
 ends_share, near, stars = (
     estimate(share_of_latents(tails, score), bounds=(0, 1))
-    for score in ("spot at the ends", "spot within 2 SD", "star")
+    for score in ("spot at the ends", "spot when moved by 2", "star")
 )
 numbers = {
     "values of c": len(c),
