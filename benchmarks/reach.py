@@ -50,14 +50,15 @@ GRID = 20 * 17  # values of β by values of L
 # What the fast recipe is tried with at each size, steps or stages; the last is the recipe.
 LENGTHS = {
     (40, 56): (500, 1000),
-    (80, 112): (600, 800, 1000, 1500),
-    (160, 224): ("80x112: 800, 160x224: 400", "80x112: 800, 160x224: 800"),
+    (80, 112): (1000, 1500, 2500),
+    (160, 224): ("80x112: 1500, 160x224: 400", "80x112: 2500, 160x224: 400"),
     PAPER_SHAPE: ("80x112: 500, 160x224: 200, 320x448: 400", FAST_STAGES),
 }
 # What the fast recipe is without one of its ingredients.
 WITHOUT = {
     "everything in": {},
     "without Muon (Adam 1e-3)": {"optimiser": "adam", "learning_rate": 1e-3, "adam_beta2": 0.999},
+    "Muon on whole matrices": {"muon_rows": 2**16},
     "without bfloat16": {"precision": "float32"},
     "without the KL warm-up": {"kl_warmup": 0.0},
     "without the learning-rate warm-up": {"lr_warmup": 0.0},

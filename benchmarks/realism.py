@@ -19,7 +19,13 @@ from measure import heading, line, options
 from scipy.ndimage import distance_transform_edt
 
 from brainvae_core import figures
-from brainvae_core.cohorts import ccf_atlas, comparable_brains, read_section, simulate
+from brainvae_core.cohorts import (
+    ccf_atlas,
+    comparable_brains,
+    equalised,
+    read_section,
+    simulate,
+)
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.metrics import radial_spectrum, section_changes
 from brainvae_core.models import PCAConfig, fit
@@ -75,7 +81,8 @@ def main():
     device, atlas = pick_device(given.device), ccf_atlas(given.data)
     heading("How real the simulator is", device, f"{SHAPE}, {Path(BRAIN).stem}, CCF slice.")
     n = 40 if given.small else given.brains
-    cohort = simulate(n, atlas, artefact_share=0, seed=SEED).resampled(SHAPE)
+    whole = simulate(n, atlas, artefact_share=0, seed=SEED)
+    cohort = equalised(whole).resampled(SHAPE)
     section = read_section(Path(given.data, BRAIN))
     table = pd.DataFrame(index=pd.Index(["swcA"], name="brain"))
     real = comparable_brains([section], table, cohort, name="real").images
