@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from brainvae_core import results
 from brainvae_core.disk import alone, made_with
 from brainvae_core.models import runs as runs_module
+from brainvae_core.models.devices import pick_precision
 from brainvae_core.settings import Settings
 from brainvae_core.study import fitted
 
@@ -160,7 +162,8 @@ def test_a_tables_head_says_its_fits_seeds_and_precision_of_which_one_of_old_say
     place = results._place(p, about)
     told = results.read_rows(place)[0]["fits"]
     assert sorted(of["seed"] for of in told.values() if "seed" in of) == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert [of["precision"] for of in told.values() if "precision" in of] == 8 * ["float32"]
+    here = pick_precision("auto", torch.device("cpu"))
+    assert [of["precision"] for of in told.values() if "precision" in of] == 8 * [here]
     old = p.changed({"places.data": f"{tmp_path}/data", "places.results": f"{tmp_path}/none"})
     (own := results._place(old, about)).parent.mkdir(parents=True)
     results.write_rows(own, results.parsed(results.read_rows(place)[1]), about)  # as of old
