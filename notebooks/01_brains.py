@@ -47,6 +47,7 @@ from brainvae_core.cohorts import (
     judged,
     known_factors,
 )
+from brainvae_core.cohorts.simulated import BRIGHTNESS, DISPLACEMENT_MM
 from brainvae_core.figures.style import percent
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
@@ -114,9 +115,10 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 # %% [markdown]
 # ## How they differ
 #
-# Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor of brightness fills regions, by 10 % a standard
-# deviation (SD). A factor that moves tissue changes only pixels along borders. One SD moves the cortex's inner border by 60 µm, the ventricle's wall and the border
-# of hippocampus and thalamus (AP position) by 100 µm. It moves the surface by 70 µm in height and 90 µm in width. Registration removes most of height and width, which here
+# Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor of brightness fills a region, by {glue:text}`brains_gain` a standard
+# deviation (SD). A factor that moves tissue changes only pixels along borders. One SD moves the cortex's inner border by {glue:text}`brains_cortical_thickness` µm, the ventricle's wall by
+# {glue:text}`brains_ventricle_size` µm, the border of hippocampus and thalamus (AP position) by {glue:text}`brains_ap_position` µm. It moves the surface by
+# {glue:text}`brains_brain_height` µm in height and {glue:text}`brains_brain_width` µm in width. Registration removes most of height and width, which here
 # stand for what it leaves. For acquired brains the figure shows what was recorded, such as sex, or the injection's place and volume.
 
 # %% tags=["hide-input"]
@@ -244,6 +246,8 @@ quoted(
     brains_size=" × ".join(map(str, p.cohort.shape)),
     brains_pixel=pixel_um,
     brains_factors=factors.shape[1],
+    brains_gain=percent(BRIGHTNESS["brightness_HPF"], 0),
+    **{f"brains_{name}": f"{1000 * size:.0f}" for name, size in DISPLACEMENT_MM.items()},
     brains_artefact_share=percent((kind != "none").mean(), 0),
     brains_outliers=outlier.sum(),
     brains_limit=p.cohort.outlier_limit,
