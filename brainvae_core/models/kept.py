@@ -20,6 +20,7 @@ from brainvae_core.models.runs import DESCRIPTION, Run, read_description, run_na
 
 FORMAT = 1
 LARGEST = 1e-3  # grey values between an image that a kept model decodes and the fitted one's
+SHARED = 2**14  # numbers of a decoder's convolution: what it lost many pixels would show
 CODES = 64  # validation brains that this is asked of
 
 
@@ -47,7 +48,8 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
             continue
         tensors = run.model.tensors()
         for name, values in tensors.items():
-            if values.size > 1:  # a Gaussian's σ is counted once a pixel
+            least = SHARED if name.startswith("decoder") else 1  # σ is counted once a pixel
+            if values.size > least:
                 tensors[name] = values.astype(np.float16)
         codes = run.model.encode(images)
         again = run.config.restore(tensors)
