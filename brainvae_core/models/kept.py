@@ -25,7 +25,7 @@ CODES = 64  # validation brains that this is asked of
 
 
 def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
-    """Add runs of VAEs to a folder of kept ones, in half precision.
+    """Add runs of VAEs to a folder of kept ones, all but a decoder's convolutions halved.
 
     Those that are there are left alone. A folder of another cohort is a ValueError, and so is a
     model that half precision changes by more than 0.001 grey values (64 brains' codes).
