@@ -31,8 +31,8 @@ from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import compared_configs
 
 FORMAT, GLOBAL = 2, "brainvaeExplorerData"
-BRAINS = 5  # test brains to start from
-FITS = 2  # of the β-VAE; a third would make the page larger than 8 MB
+BRAINS = 4  # test brains to start from; a fifth would make the page larger than 8 MB
+FITS = 2  # of the β-VAE; a third would, too
 READERS = 200  # training brains that factors are regressed on
 
 
