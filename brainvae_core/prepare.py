@@ -183,11 +183,11 @@ def truth_cohort(p, simulator: str) -> cohorts.Cohort:
     """
     s, shape = p.cohort, p.grid.shape
     if simulator == "planted":
-        return prepare_cohort(p.changed({"cohort.brains": "simulated"})).resampled(shape)
-    made = cohorts.SIMULATORS[simulator].cohort(
-        s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed
-    )
-    cohort = cohorts.equalised(made)
+        cohort = prepare_cohort(p.changed({"cohort.brains": "simulated"})).resampled(shape)
+    else:
+        of = cohorts.SIMULATORS[simulator]
+        made = of.cohort(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
+        cohort = cohorts.equalised(made)
     place_runs(cohort, p.places.results, p.places.runs)
     return cohort
 
