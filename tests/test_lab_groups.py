@@ -6,7 +6,13 @@ import pytest
 from refusals import refused
 
 from brainvae_core import lab, lab_groups
-from brainvae_core.cohorts import Cohort, simulate, simulate_groups, suitability
+from brainvae_core.cohorts import (
+    Cohort,
+    equalised,
+    simulate,
+    simulate_groups,
+    suitability,
+)
 from brainvae_core.metrics import Judgement, brains_needed, smallest_difference
 from brainvae_core.models import PCA
 from brainvae_core.settings import Settings
@@ -55,6 +61,20 @@ def compared(p, brains, model):
     measures = {"region": lab.region_means(p, brains), "latent": codes}
     table = lab_groups.differences(p, brains, groups, measures)
     return groups, table, lab_groups.group_maps(brains, groups, table, codes, model)
+
+
+def test_a_judge_learns_artefacts_in_sections_of_the_brightness_that_a_labs_have(
+    reference, model, monkeypatch
+):
+    monkeypatch.setattr(lab, "ArtefactJudge", lambda *given: given)
+    even = equalised(reference)
+    _, _, planted = lab.artefact_judge(P, even, model)
+    inside = even.atlas.brain_mask
+    assert planted.images.shape == (3, 4, 4, 40, 56)
+    means = planted.images[..., inside].mean(axis=-1)
+    np.testing.assert_allclose(means, even.images[:, inside].mean(), rtol=0.02)  # white ends at 1
+    tissue = ~planted.masks[0, -1, 0] & inside
+    assert (planted.images[0, -1, 0] < planted.clean[0])[tissue].mean() > 0.99  # beside a leak
 
 
 @pytest.mark.parametrize("column", COLUMNS)
