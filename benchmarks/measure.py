@@ -41,21 +41,26 @@ def line(what: str, figure: str, n: str = "", limit: str = "") -> None:
     print(f"| {what} | {figure} | {n} | {limit} |", flush=True)
 
 
-def heading(title: str, device: torch.device, note: str = "") -> None:
-    """The machine and its versions, what else is to be known, and the table's head."""
+def machine() -> str:
+    """The processor, and how much of it is used."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu, processor = "", platform.machine()
-    if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        gpu = f"{found.name}, {found.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}; "
+    processor = platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
             names = (x.split(":")[1].strip() for x in file if x.startswith("model name"))
             processor = next(names, processor)
-    machine = f"{gpu}{cores} cores ({processor}), {torch.get_num_threads()} threads"
+    return f"{cores} cores ({processor}), {torch.get_num_threads()} threads"
+
+
+def heading(title: str, device: torch.device, note: str = "") -> None:
+    """The machine and its versions, what else is to be known, and the table's head."""
+    gpu = ""
+    if device.type == "cuda":
+        found = torch.cuda.get_device_properties(device)
+        gpu = f"{found.name}, {found.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}; "
     python = f"{platform.system()}, Python {platform.python_version()}"
     libraries = f"torch {torch.__version__}, numpy {np.__version__}"
-    print(f"# {title}\n\n{machine}, {python}, {libraries}.\n\n{note}\n")
+    print(f"# {title}\n\n{gpu}{machine()}, {python}, {libraries}.\n\n{note}\n")
     print("| what | figure | n | limit |\n|---|---|---|---|", flush=True)
 
 

@@ -4,10 +4,12 @@
 
 ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several lengths
 and times a step of both, turn by turn; ``models`` counts models an hour, several together; ``peer``
-times a peer on the same network. When asked for, ``ingredients`` takes each of the recipe's away,
-and ``alive`` counts fits over β and L that fall to the mean image. Each part is a process of its
-own, so that none is lost with another, and writes each line when it has it. Fits are runs in
-``_build/reach``: what is there is not fitted again, and what was interrupted goes on.
+times a peer on the same network. When asked for, ``ingredients`` takes each of the recipe's away
+in the last length but one, ``headline`` fits VAEs and PCA and reads the planted factors
+from their codes, and ``alive`` counts fits over β and L that fall to the mean image. Each part is a
+process of its own, so that none is lost with another, and writes each line when it has it. Fits are
+runs in ``_build/reach``: what is there is not fitted again, and what was interrupted goes on.
+``--keep`` has race, ingredients and headline write their rows into ``results/measured``.
 
 ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
 compared over sizes. Test brains are not looked at.
@@ -15,7 +17,6 @@ compared over sizes. Test brains are not looked at.
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 import time
@@ -25,11 +26,13 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from measure import (
     heading,
     in_own_process,
     interleaved,
     line,
+    machine,
     options,
     part,
     seconds_a_step,
@@ -38,12 +41,14 @@ from measure import (
 from peer import seconds_a_plain_step
 from scipy.stats import t
 
-from brainvae_core.cohorts import ccf_atlas, drawn_atlas, open_cohort, simulate
-from brainvae_core.models import fit, fit_all
+from brainvae_core.cohorts import ccf_atlas, drawn_atlas, known_factors, open_cohort, simulate
+from brainvae_core.metrics import linear_recovery
+from brainvae_core.models import PCAConfig, fit, fit_all
 from brainvae_core.models.config import FAST_STAGES, BetaVAEConfig, format_steps, paper_config
 from brainvae_core.models.devices import pick_device
 from brainvae_core.models.training import train_together
 from brainvae_core.models.vae import PAPER_SHAPE
+from brainvae_core.results import MEASURED, measured, write_measured
 
 ROOT = Path(__file__).parent.parent
 GRID = 20 * 17  # values of β by values of L
@@ -86,6 +91,7 @@ class Setting:
     lengths: tuple = ()  # of the fast recipe; those of the size where there are none
     rounds: int = 5
     together: tuple[int, ...] = (1, 2, 4, 8, 16)
+    kept: bool = False  # rows are written into results/measured
 
     def paper(self, **changes) -> BetaVAEConfig:
         """The paper recipe, with the likelihood that its ELBO can be compared by."""
@@ -123,11 +129,23 @@ class Setting:
         """The run of a configuration, fitted or loaded."""
         return fit(cohort, config, self.folder / "runs", self.device)
 
-    def ends(self, cohort, base, n_seeds: int) -> list[dict]:
-        """The last rows of several seeds' histories, and their ELBO_β; models are let go."""
+    def ends(self, cohort, base, n_seeds: int) -> pd.DataFrame:
+        """`told` of several seeds' fits, their last rows; models are let go."""
         configs = [replace(base, seed=seed) for seed in range(n_seeds)]
-        rows = (self.fit(cohort, config).history[-1] for config in configs)
-        return [row | {"elbo": elbo(row, base.beta)} for row in rows]
+        return pd.concat([told(self.fit(cohort, config)).tail(1) for config in configs])
+
+    def keep(self, name: str, part: str, rows: pd.DataFrame) -> None:
+        """Write a part's rows into a measured table, for those that it had at this size."""
+        if not self.kept:
+            return
+        height, width = self.shape
+        of = {"part": part, "height": height, "width": width, "machine": machine()}
+        rows = rows.assign(**of, atlas="CCF slice" if "BRAINVAE_DATA" in os.environ else "drawn")
+        if (MEASURED / f"{name}.csv").exists():
+            old = measured(name)
+            others = old[(old["part"] != part) | (old["height"] != height)]
+            rows = pd.concat([others, rows])
+        write_measured(name, rows, {"seed": 0})
 
 
 def slope(setting: Setting, config, images=()) -> float:
@@ -135,11 +153,22 @@ def slope(setting: Setting, config, images=()) -> float:
     return seconds_a_step([config], *(images or setting.noise()), setting.device, setting.timed)
 
 
-def elbo(row: dict, beta: float) -> float:
-    """Held-out ELBO_β of a row of a history, nats per image, without the Gaussian's constant."""
-    pixels = row["height"] ** 2 * 7 / 5
-    constant = pixels * (math.log(row["sigma"]) + 0.5 * math.log(2 * math.pi))
-    return -(row["validation_reconstruction"] - constant + beta * row["validation_kl"])
+def told(run) -> pd.DataFrame:
+    """What a fit's validations say, a row each: ELBO_β in nats, without the Gaussian's constant."""
+    history, config = pd.DataFrame(run.history), run.config
+    rate = history["validation_kl"]
+    pixels = history["height"] ** 2 * 7 / 5
+    constant = pixels * (np.log(history["sigma"]) + 0.5 * np.log(2 * np.pi))
+    distortion = history["validation_reconstruction"] - constant
+    of = {"beta": config.beta, "seed": config.seed, "steps": format_steps(config.steps)}
+    return history[["step", "seconds"]].assign(
+        **of,
+        elbo=-(distortion + config.beta * rate),
+        distortion=distortion,
+        rate=rate,
+        explained=history["explained_variance"],
+        active=history["active_latents"],
+    )
 
 
 def interval(values) -> str:
@@ -156,20 +185,20 @@ def reference(setting: Setting):
     cohort = setting.cohort()
     for beta, seed in product(setting.betas, range(setting.reference_seeds)):
         config = setting.paper(beta=beta, seed=seed)
-        history = setting.fit(cohort, config).history
+        curve = told(setting.fit(cohort, config))
         what = f"recipe paper at {setting.size}, β = {beta:g}, seed {seed}"
         tenth = max(config.n_steps // 10, config.validate_every)
-        told = [row for row in history if row["step"] % tenth < config.validate_every]
-        curve = ", ".join(f"{row['step']:,}: {elbo(row, beta):.0f}" for row in told)
-        line(f"{what}: ELBO_β after steps", curve, "1")
-        end = history[-1]
-        rest = f"explained {end['explained_variance']:.3f}, rate {end['validation_kl']:.1f} nats"
-        line(f"{what}, its end", f"{elbo(end, beta):.1f} nats, {rest}", "1")
+        some = curve[curve["step"] % tenth < config.validate_every]
+        said = ", ".join(f"{row.step:,}: {row.elbo:.0f}" for row in some.itertuples())
+        line(f"{what}: ELBO_β after steps", said, "1")
+        end = curve.iloc[-1]
+        rest = f"explained {end['explained']:.3f}, rate {end['rate']:.1f} nats"
+        line(f"{what}, its end", f"{end['elbo']:.1f} nats, {rest}", "1")
 
 
 def race(setting: Setting):
     """Whole fits of the fast recipe in every length, and what a step of each recipe takes."""
-    cohort = setting.cohort()
+    cohort, rows = setting.cohort(), []
     images = [cohort.split(name).images for name in ("train", "validation")]
     recipes = {"paper": setting.paper(), "fast": setting.fast()}
     steps = {name: partial(slope, setting, config, images) for name, config in recipes.items()}
@@ -178,30 +207,62 @@ def race(setting: Setting):
     for name, config in recipes.items():
         what = f"recipe {name} at {setting.size}, a step of {config.batch_size}"
         line(what, spread([1000 * s for s in timed[name]], "ms"), f"{setting.rounds} rounds")
-    n_steps = recipes["paper"].n_steps
-    whole = statistics.median(timed["paper"]) * n_steps
-    what = f"recipe paper at {setting.size}"
+    n_steps, a_step = recipes["paper"].n_steps, statistics.median(timed["paper"])
+    whole, what = a_step * n_steps, f"recipe paper at {setting.size}"
     line(f"{what}, {n_steps:,} steps at that rate", f"{whole:,.0f} s", "")
     for beta in setting.betas:
-        ends = setting.ends(cohort, setting.paper(beta=beta), setting.reference_seeds)
-        wanted = statistics.mean(end["elbo"] for end in ends)
-        line(f"{what}, β = {beta:g}: ELBO_β to reach", f"{wanted:.1f} nats", f"{len(ends)} seeds")
+        seeds = range(setting.reference_seeds)
+        configs = [setting.paper(beta=beta, seed=seed) for seed in seeds]
+        curves = pd.concat([told(setting.fit(cohort, config)) for config in configs])
+        rows.append(curves.assign(recipe="the paper's", seconds=curves["step"] * a_step))
+        wanted = curves.loc[curves["step"] == n_steps, "elbo"].mean()
+        line(f"{what}, β = {beta:g}: ELBO_β to reach", f"{wanted:.1f} nats", f"{len(seeds)} seeds")
         for length in setting.tried:
-            base = setting.fast(beta=beta, steps=length)
-            told = judged(setting, cohort, base, wanted, whole)
-            name = f"recipe fast of {format_steps(base.steps)}, β = {beta:g}"
-            line(name, told, f"{setting.seeds} seeds")
+            ends = setting.ends(cohort, setting.fast(beta=beta, steps=length), setting.seeds)
+            rows.append(ends.assign(recipe="ours"))
+            name = f"recipe fast of {ends['steps'].iloc[0]}, β = {beta:g}"
+            reached, faster = (ends["elbo"] >= wanted).sum(), whole / ends["seconds"].median()
+            figure = f"{judged(ends)}; {reached} of {len(ends)} reach it; {faster:.3g} ×"
+            line(name, figure, f"{setting.seeds} seeds")
+    setting.keep("training", "race", pd.concat(rows))
 
 
 def ingredients(setting: Setting):
     """The fast recipe, and it without each ingredient, in as many steps."""
-    cohort = setting.cohort()
-    growing = isinstance(setting.fast().steps, tuple)
-    changes = WITHOUT | ({"without growth": {"steps": setting.fast().n_steps}} if growing else {})
+    cohort, rows, length = setting.cohort(), [], setting.tried[-2:][0]
+    changes, growing = WITHOUT, isinstance(setting.fast(steps=length).steps, tuple)
+    if growing:
+        without = {"steps": setting.fast(steps=length).n_steps}
+        changes = {k: v for k, v in WITHOUT.items() if "initialisation" not in v}  # cannot grow
+        changes |= {"without growth": without}
     for name, change in changes.items():
-        if growing and change.get("initialisation") == "authors":
-            continue  # cannot grow
-        line(name, judged(setting, cohort, replace(setting.fast(), **change)), f"{setting.seeds}")
+        base = replace(setting.fast(steps=length), **change)
+        ends = setting.ends(cohort, base, setting.seeds)
+        rows.append(ends.assign(recipe=name))
+        line(name, judged(ends), f"{setting.seeds} seeds")
+    setting.keep("training", "ingredients", pd.concat(rows))
+
+
+def headline(setting: Setting):
+    """VAEs of each β and PCA: what they explain, and how well codes tell the planted factors."""
+    cohort = setting.cohort()
+    factors, split = known_factors(cohort), cohort.metadata["split"]
+    parts = [(cohort.split(part), split == part) for part in ("train", "validation")]
+    truth = [factors[of].to_numpy() for _, of in parts]
+    fits = product(setting.betas, range(setting.seeds))
+    configs = [setting.fast(beta=beta, seed=seed) for beta, seed in fits]
+    rows = []
+    for config in (PCAConfig(8), *configs):
+        run = setting.fit(cohort, config)
+        seen, new = (run.model.encode(brains.images) for brains, _ in parts)
+        found = linear_recovery(seen, truth[0], new, truth[1])
+        of_fit = {"explained": run.history[-1]["explained_variance"]}
+        if isinstance(config, BetaVAEConfig):
+            of_fit = told(run).iloc[-1].to_dict()
+        rows.append(of_fit | {"recipe": config.label} | dict(zip(factors, found, strict=True)))
+        least = f"{factors.columns[found.argmin()]}, R² {found.min():.2f}"
+        line(f"{config.label}, seed {of_fit.get('seed')}", f"{of_fit['explained']:.3f}; {least}")
+    setting.keep("headline", "headline", pd.DataFrame(rows))
 
 
 def alive(setting: Setting):
@@ -220,16 +281,10 @@ def alive(setting: Setting):
     line(f"β 1 to 20, L 2 to 100 at {setting.size}", figure, f"{n} fits", "0")
 
 
-def judged(setting, cohort, base, wanted=None, whole=None) -> str:
-    """The ends of a configuration's fits over seeds, and how they stand to what is wanted."""
-    rows = setting.ends(cohort, base, setting.seeds)
-    ends, seconds = [row["elbo"] for row in rows], [row["seconds"] for row in rows]
-    explained = interval([row["explained_variance"] for row in rows])
-    told = f"{interval(ends)} nats, explained {explained}, {spread(seconds, 's')}"
-    if wanted is None:
-        return told
-    reached = sum(end >= wanted for end in ends)
-    return f"{told}; {reached} of {len(ends)} reach it; {whole / statistics.median(seconds):.3g} ×"
+def judged(ends: pd.DataFrame) -> str:
+    """The ends of a configuration's fits over seeds."""
+    explained, seconds = interval(ends["explained"]), spread(ends["seconds"].tolist(), "s")
+    return f"{interval(ends['elbo'])} nats, explained {explained}, {seconds}"
 
 
 def whole_fits(setting: Setting, configs) -> tuple[float, str]:
@@ -275,7 +330,8 @@ def peer(setting: Setting):
 
 
 PARTS = {"reference": reference, "race": race, "models": models_per_hour, "peer": peer}
-LONG = {"ingredients": ingredients, "alive": alive}  # hours: when they are asked for
+# Hours, so when they are asked for.
+LONG = {"ingredients": ingredients, "headline": headline, "alive": alive}
 SMALL = {"shape": (40, 56), "brains": 100, "seeds": 1, "reference_seeds": 1, "timed": (2, 12)}
 SMALL |= {"reference_steps": 20, "lengths": (20,), "rounds": 1, "together": (1, 2)}
 
@@ -285,6 +341,7 @@ def main():
     parser.add_argument("--shape", type=int, nargs=2, help="320 448 on a GPU, else 80 112")
     parser.add_argument("--betas", type=float, nargs="+", default=[3.0])
     parser.add_argument("--reference-seeds", type=int, default=2)
+    parser.add_argument("--keep", action="store_true", help="write into results/measured")
     parser.add_argument("--only", nargs="+", choices=PARTS | LONG, default=list(PARTS))
     given = parser.parse_args()
     device = pick_device(given.device)
@@ -294,7 +351,8 @@ def main():
     shape = tuple(given.shape or (PAPER_SHAPE if is_gpu else (80, 112)))
     timed = (200, 1200) if is_gpu else (5, 25)  # numbers of steps between which a slope is taken
     asked = {"shape": shape, "betas": tuple(given.betas), "timed": timed}
-    asked |= {"reference_seeds": given.reference_seeds} | (SMALL if given.small else {})
+    asked |= {"reference_seeds": given.reference_seeds, "kept": given.keep and not given.small}
+    asked |= SMALL if given.small else {}
     setting = Setting(given.device, folder, **asked)
     heading("Training", device)
     for name in given.only:

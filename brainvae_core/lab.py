@@ -10,17 +10,15 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from brainvae_core.cohorts import Preprocessing, clean_part, displaced, graded_artefacts
+from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.lab import GAIN
-from brainvae_core.cohorts.preprocess import comparable_sections
 from brainvae_core.disk import alone, beside, made_with, read_sealed, seal
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
@@ -89,13 +87,6 @@ def artefact_judge(p, reference, model) -> ArtefactJudge:
     ]
     n_graded = min(p.evaluation.n_graded, TAUGHT)
     planted = graded_artefacts(reference, p.evaluation.artefact_strengths, n_graded)
-    # As a lab's: brought to one brightness after the damage, which darkens or brightens the rest.
-    seen = comparable_sections(
-        planted.images.reshape(-1, *reference.atlas.shape),
-        reference.atlas,
-        Preprocessing.of(reference),
-    )
-    planted = replace(planted, images=seen.reshape(planted.images.shape))
     return ArtefactJudge(model, np.concatenate([ordinary, *unusual]), planted)
 
 

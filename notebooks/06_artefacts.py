@@ -92,9 +92,9 @@ figures.fig_s1(
 #
 # ## How much is reproduced?
 #
-# "Reproduced" is the share of the artefact in the reconstruction, less the model's error without the artefact. Of a grid only its lines count, not that it darkens
-# the brain. "Brain kept" is explained variance of the brain around the artefact: 1 is perfect, 0 no better than the mean image, and
-# less where a model takes seams for a darker brain.
+# After the damage each section is brought back to its own brightness, as an acquired one is. "Reproduced" is the share of the artefact in the reconstruction, less
+# the model's error without the artefact. Of a grid only its lines count, not how bright the brain between them is. "Brain kept" is explained variance of the brain
+# around the artefact: 1 is perfect, 0 no better than the mean image.
 
 # %%
 removal = table(p, "removal")

@@ -353,6 +353,8 @@ def test_an_equalised_cohort_is_as_bright_all_over_and_judged_as_it_came():
     assert list(before.factors.drop(columns="brightness")) == list(found.factors)
     gains = [judged(cohort).metadata["gain"] for cohort in (before, found)]
     np.testing.assert_allclose(*gains, rtol=0.003)
+    with pytest.raises(ValueError, match="is not simulated: take preprocess"):
+        equalised(judged(found))
     again = equalised(found)
     np.testing.assert_allclose(again.images, found.images, atol=0.003)
 

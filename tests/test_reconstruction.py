@@ -102,9 +102,10 @@ def graded():
     masks = np.zeros((2, 3, *clean.shape), bool)
     masks[0, :, :, 1:3, 2:5] = masks[1, :, :, 3:, 1:] = True
     strengths = np.random.default_rng(0).random(masks.shape) * [[[[0.3]]], [[[0.6]]], [[[1]]]]
-    images = clean + masks * strengths * (1 - clean)
-    found = {"kinds": ("leak", "grid"), "clean": clean, "images": images, "masks": masks}
-    return SimpleNamespace(**found, pixel_um=50)
+    gains = np.random.default_rng(1).uniform(0.6, 0.9, masks.shape[:3])
+    bare = gains[..., None, None] * clean
+    found = {"kinds": ("leak", "grid"), "images": bare + masks * strengths * (1 - bare)}
+    return SimpleNamespace(**found, masks=masks, undamaged=lambda kind: bare[kind], pixel_um=50)
 
 
 class Halves:
@@ -122,9 +123,9 @@ def test_every_cell_is_that_artefacts_own_removal(graded):
     np.testing.assert_allclose(found.reproduced, np.full((2, 3, 4), 0.5))
     np.testing.assert_allclose(found.kept, np.full((2, 3, 4), 0.75))
     for k, s in np.ndindex(2, 3):
-        dirty = graded.images[k, s]
-        answers = (graded.clean + MEAN) / 2, (dirty + MEAN) / 2
-        alone = artefact_removal(graded.clean, dirty, graded.masks[k, s], *answers, MEAN, 50)
+        sets = graded.undamaged(k)[s], graded.images[k, s]
+        answers = ((images + MEAN) / 2 for images in sets)
+        alone = artefact_removal(*sets, graded.masks[k, s], *answers, MEAN, 50)
         np.testing.assert_allclose(found.recovered[k, s], alone.recovered)
         np.testing.assert_allclose(found.pattern[k, s], alone.pattern)
 
@@ -251,7 +252,7 @@ def test_nonsense_is_refused_by_name(graded):
         ("pixel_um=0 must be positive", lambda: removed(pixel_um=0)),
         ("brain 0 does not change", reproduced_change, clean, clean, clean, clean),
         (r"of_after\[2\].*not finite", reproduced_change, clean, corrupted, clean, broken),
-        (r"the model's .* are \(4, 1, 13, 18\); of", graded_removal, wrong, graded, MEAN),
+        (r"the model's .* are \(12, 1, 13, 18\); of", graded_removal, wrong, graded, MEAN),
         ("pixel_um=0 .*must be positive", radial_spectrum, clean, 0),
         ("n_bins=0 must be positive", radial_spectrum, clean, 50.0, 0),
     ]

@@ -139,6 +139,7 @@ def corrupted_brains(cohort: Cohort) -> Cohort:
     kinds = np.resize(list(ARTEFACTS), len(before))
     strengths = rng.uniform(*STRENGTHS, len(before))
     images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
+    images, _ = _as_bright(images, before.images, cohort.atlas)
     metadata = before.metadata.assign(artefact=kinds, artefact_strength=strengths)
     truth = {"clean": before.images, "artefact_masks": masks, "refused": {}}
     return before._like(images=images, metadata=metadata, **truth)
@@ -153,7 +154,12 @@ class GradedArtefacts:
     clean: np.ndarray  # (n_brains, height, width) float32
     images: np.ndarray  # (n_kinds, n_strengths, n_brains, height, width) float32
     masks: np.ndarray  # the same shape: where each artefact is
+    gains: np.ndarray  # (n_kinds, n_strengths, n_brains): what brought each to its own brightness
     pixel_um: float
+
+    def undamaged(self, kind: int) -> np.ndarray:
+        """What ``images[kind]`` are beside their artefacts: the clean brains times the gain."""
+        return np.minimum(self.gains[kind, ..., None, None] * self.clean, 1)
 
     def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
         """The same brains with fewer pixels: block means, by one whole number on both axes."""
@@ -189,8 +195,10 @@ def graded_artefacts(
 ) -> GradedArtefacts:
     """Every kind of artefact at every strength, in the same clean brains.
 
-    An artefact's place depends on the size of the sections: to compare models of different sizes,
-    plant once in the largest and take `GradedArtefacts.resampled`.
+    After the damage each section is brought back to its brain's own brightness, as an acquired one
+    is: a leak makes the rest darker, a breakage or a grid brighter. An artefact's place depends on
+    the size of the sections: to compare models of different sizes, plant once in the largest and
+    take `GradedArtefacts.resampled`.
 
     Parameters
     ----------
@@ -211,8 +219,16 @@ def graded_artefacts(
         images[k, s, i], masks[k, s, i] = makers[k](
             clean[i], strength=strengths[s], seed=i, pixel_um=pixel_um
         )
+    images, gains = _as_bright(images, clean, cohort.atlas)
     kinds, strengths = tuple(ARTEFACTS), tuple(strengths)
-    return GradedArtefacts(kinds, strengths, clean, images, masks, pixel_um)._visible()
+    return GradedArtefacts(kinds, strengths, clean, images, masks, gains, pixel_um)._visible()
+
+
+def _as_bright(images, clean, atlas):
+    """Damaged brains (…, n, height, width), each as bright as its clean one; the gains (…, n)."""
+    inside = atlas.brain_mask
+    gains = clean[:, inside].mean(axis=-1) / images[..., inside].mean(axis=-1)
+    return np.minimum(gains[..., None, None] * images, 1), gains
 
 
 # ---- suspecting ----

@@ -224,6 +224,8 @@ def equalised(cohort: Cohort) -> Cohort:
 
     ``gain`` is by what each was multiplied; the factor of a section's brightness goes.
     """
+    if cohort.clean is None:
+        raise ValueError(f"cohort {cohort.name!r} is not simulated: take preprocess")
     fitted, changed = Preprocessing.of(cohort), {}
     for part in ("clean", "images"):
         adjusted = [with_gain(section, cohort.atlas, fitted) for section in getattr(cohort, part)]

@@ -255,16 +255,15 @@ def graded_removal(
     patterns : sequence of str, optional
         The kinds whose pattern is asked; every one.
     """
-    *cells, n, height, width = graded.images.shape
-    times, found = cells[1], []
-    clean, of_clean = graded.clean, reconstructed(model, graded.clean)
-    for kind, images, masks in zip(graded.kinds, graded.images, graded.masks, strict=True):
-        flat = images.reshape(-1, height, width)
-        answers = np.tile(clean, (times, 1, 1)), flat, masks.reshape(flat.shape)
-        answers += np.tile(of_clean, (times, 1, 1)), reconstructed(model, flat)
-        asked = patterns is None or kind in patterns
-        found.append(artefact_removal(*answers, mean_image, graded.pixel_um if asked else None))
-    return ArtefactRemoval(*(np.stack(of).reshape(*cells, n) for of in zip(*found, strict=True)))
+    found = []
+    for k, kind in enumerate(graded.kinds):
+        sets = graded.undamaged(k), graded.images[k], graded.masks[k]
+        sets = [x.reshape(-1, *x.shape[-2:]) for x in sets]
+        answers = [reconstructed(model, images) for images in sets[:2]]
+        pixel_um = graded.pixel_um if patterns is None or kind in patterns else None
+        found.append(artefact_removal(*sets, *answers, mean_image, pixel_um))
+    cells = graded.images.shape[:3]
+    return ArtefactRemoval(*(np.stack(of).reshape(cells) for of in zip(*found, strict=True)))
 
 
 class ErrorMap:
