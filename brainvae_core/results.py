@@ -151,7 +151,7 @@ def _known(p, about) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
             if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
                 for key, of in parsed(text).groupby("fit", sort=False):
                     rows[key] = of.drop(columns="fit").dropna(axis=1, how="all")
-                    of_fits[key] = told.get("fits", {}).get(key) or told.get("made", {})  # of old
+                    of_fits[key] = told.get("fits", {}).get(key, {})
     return rows, of_fits
 
 

@@ -47,6 +47,7 @@ from brainvae_core.cohorts import (
     judged,
     known_factors,
 )
+from brainvae_core.cohorts.artefacts import HOLE_MM, LEAK_MM, SEAM_LOSS, STRENGTHS
 from brainvae_core.cohorts.simulated import BRIGHTNESS, DISPLACEMENT_MM
 from brainvae_core.figures.style import percent
 from brainvae_core.prepare import prepare_cohort
@@ -84,7 +85,8 @@ Record(
 # %% [markdown]
 # The paper images red auto-fluorescence by serial two-photon microscopy. A **leak** is green tracer signal that bleeds into the red channel at the injection
 # site. A **breakage** is torn or missing tissue, and a **grid** is the seams of the image tiles. The simulator plants one in
-# {glue:text}`brains_artefact_share` of the brains: leaks of 0.33 to 0.6 mm radius in the right half, holes of 0.4 to 1 mm mean radius, and seams that lose 24 to 60 % of brightness.
+# {glue:text}`brains_artefact_share` of the brains: leaks of {glue:text}`brains_leaks` mm radius in the right half,
+# holes of {glue:text}`brains_holes` mm mean radius, and seams that lose {glue:text}`brains_seams` % of brightness.
 
 # %% tags=["hide-input"]
 metadata = cohort.metadata
@@ -249,6 +251,9 @@ quoted(
     brains_gain=percent(BRIGHTNESS["brightness_HPF"], 0),
     **{f"brains_{name}": f"{1000 * size:.0f}" for name, size in DISPLACEMENT_MM.items()},
     brains_artefact_share=percent((kind != "none").mean(), 0),
+    brains_leaks=" to ".join(f"{LEAK_MM[0] + LEAK_MM[1] * s:.2g}" for s in STRENGTHS),
+    brains_holes=" to ".join(f"{HOLE_MM * s:.2g}" for s in STRENGTHS),
+    brains_seams=" to ".join(f"{100 * SEAM_LOSS * s:.0f}" for s in STRENGTHS),
     brains_outliers=outlier.sum(),
     brains_limit=p.cohort.outlier_limit,
     brains_spread=percent(before.std() / before.mean(), 0),

@@ -14,6 +14,8 @@ from brainvae_core.cohorts.cohort import Cohort
 
 VISIBLE = 0.02  # a change of grey value below this is not counted as artefact
 STRENGTHS = (0.4, 1.0)  # planted strengths are uniform between these
+LEAK_MM = (0.15, 0.45)  # a leak's radius: its least, and what strength 1 adds
+HOLE_MM, SEAM_LOSS = 1.0, 0.6  # a hole's mean radius and a seam's share of the grey, at strength 1
 CLEAN_LIMIT = 4.0  # robust standard deviations
 CHUNK = 64  # brains compared with the reference at once
 
@@ -35,7 +37,7 @@ def leak(image, *, strength, seed, pixel_um, site=None):
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.6)
     along = (y - row) * np.sin(angle) + (x - column) * np.cos(angle)
     across = (y - row) * np.cos(angle) - (x - column) * np.sin(angle)
-    radius = (0.15 + 0.45 * strength) * 1000 / pixel_um
+    radius = (LEAK_MM[0] + LEAK_MM[1] * strength) * 1000 / pixel_um
     distance = np.hypot(along / stretch, across) / radius
     return _with_mask(image, image + strength * np.exp(-(distance**2)) * 1.2)
 
@@ -47,7 +49,7 @@ def breakage(image, *, strength, seed, pixel_um, site=None):
     y, x = np.indices(image.shape, dtype=np.float32)
     rough = gaussian_filter(rng.standard_normal(image.shape, dtype=np.float32), 150 / pixel_um)
     distance = np.hypot(y - row, x - column) * pixel_um / 1000
-    gone = distance < strength * (1 + 0.35 * (rough / rough.std()))
+    gone = distance < HOLE_MM * strength * (1 + 0.35 * (rough / rough.std()))
     return _with_mask(image, np.where(gone, 0.0, image))
 
 
@@ -60,7 +62,7 @@ def grid(image, *, strength, seed, pixel_um, site=None):
     row, column = rng.uniform(0, 900 / pixel_um, size=2) if site is None else site
     y, x = np.indices(image.shape, dtype=np.float32)
     seam = [np.cos(np.pi * (a - o) * pixel_um / 900) ** 16 for a, o in ((y, row), (x, column))]
-    return _with_mask(image, image * (1 - 0.6 * strength * np.maximum(*seam)))
+    return _with_mask(image, image * (1 - SEAM_LOSS * strength * np.maximum(*seam)))
 
 
 ARTEFACTS = {"leak": leak, "breakage": breakage, "grid": grid}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Sequence
 
@@ -243,8 +242,8 @@ def fig_scores(
     labels, panels = list(table["model"].unique()), draw.by_panel(table, panel)
     looks = style.model_looks(labels)
     beside = {title: _compared_with(references, panel, title) for title in panels}
-    # Of latents there are more than spare colours.
-    if all(re.fullmatch(r"F\d+", label) for label in labels):
+    # Of latents and ingredients there are more than spare colours.
+    if not any(map(style.family, labels)):
         looks = dict.fromkeys(labels, {"color": style.DARK, "marker": "o"})
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)

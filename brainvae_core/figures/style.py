@@ -157,16 +157,16 @@ def model_looks(labels: Iterable[str]) -> dict[str, dict]:
     models = {label: label.removesuffix(RANDOM_AXES) for label in labels}
     firsts = {}
     for name in models.values():
-        firsts.setdefault(_family(name), name)
-    used = {LOOKS[family][0] for family in firsts if family}
+        firsts.setdefault(family(name), name)
+    used = {LOOKS[of][0] for of in firsts if of}
     spare, greens = cycle([s for s in SPARE if s[0] not in used]), cycle(OTHER_PCA)
     looks = {}
     for name in dict.fromkeys(models.values()):
-        family = _family(name)
-        if family and firsts[family] == name:
-            looks[name] = LOOKS[family]
+        of = family(name)
+        if of and firsts[of] == name:
+            looks[name] = LOOKS[of]
         else:
-            looks[name] = next(greens if family == "PCA" else spare)
+            looks[name] = next(greens if of == "PCA" else spare)
     found = {}
     for label, name in models.items():
         found[label] = dict(zip(("color", "marker", "ls"), looks[name], strict=True))
@@ -183,7 +183,7 @@ def mark(look: Mapping, size: float, **more) -> dict:
     return {**rim, **look, "ls": "", "ms": size, **more}
 
 
-def _family(label: str) -> str | None:
+def family(label: str) -> str | None:
     """The recurring name that a label is, or begins with before a comma or a bracket."""
     return next((n for n in LOOKS if re.match(rf"{re.escape(n)}(,| \(|$)", label)), None)
 
