@@ -98,6 +98,7 @@ COMMANDS = {
     "fig2.py": "| Fig. 2 of fitted; peak memory",
     "bidirectional.py": "receptive fields; projective fields; | both",
     "groups.py --rows rows.csv": "| anatomical | 12 + 12 | none |; | freeform | 12 + 12 | damage |",
+    "real_brain.py": "real brain, none, explained, PCA, L = 8; simulated brains, leak, reproduced",
     "realism.py": "deviation, power; local contrast; misregistration inside (µm), 0 µm, real brain",
     "soak.py": "memory (MB), first and last tenth; a round (s), first and last tenth",
     "scale.py --times 1": "on disk, as float32; a step of 8, in memory; a step of 8, from disk",
@@ -127,7 +128,7 @@ def test_a_soak_fails_where_memory_files_or_processor_time_do_not_stay(bench):
 )
 def test_a_command_runs(command, told, tmp_path, request):
     name, *given = command.split()
-    if name == "realism.py":
+    if name.startswith("real"):
         request.getfixturevalue("real_data")
     command = [sys.executable, BENCHMARKS / name, *given, "--small", "--device", "cpu"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
