@@ -2,10 +2,11 @@
 
     python benchmarks/real_brain.py [--data $BRAINVAE_DATA] [--small]
 
-The models are those of ``reach.py --only headline``: VAEs and PCA on sections simulated on the CCF
-slice, at 320 × 448. Each artefact is planted in ten places of the real brain, and in as many
-simulated validation brains. Writes ``results/measured/real_brain.csv``, a row a score, and the
-picture of one place each in ``book/_static``; chapter 6 reads them.
+The models are those of ``reach.py --shape 320 448 --betas 3 1 --only headline``, on sections
+simulated on the CCF slice, and PCA with 30 components; what is missing is fitted. Each artefact is
+planted in ten places of the real brain, and in as many simulated validation brains. Writes
+``results/measured/real_brain.csv``, a row a score, and the picture of one place each in
+``book/_static``; chapter 6 reads them.
 """
 
 from __future__ import annotations

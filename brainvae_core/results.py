@@ -58,7 +58,7 @@ def table(p: Settings, name: str) -> pd.DataFrame:
 
 
 def measured(name: str, folder: Path = MEASURED) -> pd.DataFrame:
-    """What was measured and comes with the project: ``"training"``, ``"realism"``."""
+    """A table that benchmarks measured and that comes with the project, such as ``"training"``."""
     read_sealed(folder, SEALED, FORMAT, "restore it from git")
     content = (folder / f"{name}.csv").read_bytes()
     found = pd.read_csv(io.BytesIO(content))

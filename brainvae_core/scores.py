@@ -228,8 +228,8 @@ def _graded(p, cohort, strengths):
 def removal(p, cohort, strengths=None):
     """What comes back of artefacts at every strength, and of the brain: of `graded_removal`.
 
-    ``reproduced`` is the share of the artefact; of a grid that of its lines, for a darker brain is
-    nothing to reject. ``kept`` is the share of the brain around it, ``explained`` the explained
+    ``reproduced`` is the share of the artefact; of a grid that of its lines, not how bright the
+    brain between them is. ``kept`` is the share of the brain around it, ``explained`` the explained
     variance of the same brain without it.
     """
     graded = _graded(p, cohort, strengths or p.evaluation.artefact_strengths)

@@ -43,7 +43,7 @@ from brainvae_core.cohorts import ARTEFACTS, clean_part, corrupted_brains, displ
 from brainvae_core.metrics import counted_fits, named, summarise
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
-from brainvae_core.results import table
+from brainvae_core.results import measured, table
 from brainvae_core.study import fitted
 
 # %% [markdown]
@@ -202,6 +202,20 @@ figures.fig_curves(
 # {glue:text}`artefact_ventricles_beta` and PCA with {glue:text}`artefact_wide` components {glue:text}`artefact_ventricles_wide`. Of a wider brain, which moves
 # many pixels, the β-VAE reproduces {glue:text}`artefact_width_beta`. **A cleaned image is no evidence of normal anatomy.**
 #
+# ## In a real brain
+#
+# Nothing above is of a real brain. So models fitted to brains simulated on the CCF slice are given one, alone and with each artefact in {glue:text}`artefact_places`
+# places. Of what sets it apart from the simulated mean PCA explains {glue:text}`artefact_real_pca`, the VAE {glue:text}`artefact_real_vae` and the β-VAE
+# {glue:text}`artefact_real_beta`; of simulated brains {glue:text}`artefact_unreal_pca`, {glue:text}`artefact_unreal_vae` and {glue:text}`artefact_unreal_beta`. Of a leak
+# in it PCA reproduces {glue:text}`artefact_real_leak_pca`, the VAE {glue:text}`artefact_real_leak_vae` and the β-VAE {glue:text}`artefact_real_leak_beta`. In brackets stand the lowest and the highest of
+# {glue:text}`artefact_real_fits` fits.
+#
+# ```{figure} ../book/_static/real_artefacts.png
+# :alt: A real section with a leak, a breakage and a grid, and what PCA, the VAE and the β-VAE make of each, with the differences from the section without.
+# The real brain with each artefact, and what models fitted to simulated brains make of it. CCFv3 {cite}`wang2020`. Real brain: copyright (c) 2021
+# Adam Tyson, BSD 3-Clause ({download}`notice <../book/_static/real_sections_licence.txt>`).
+# ```
+#
 # ## The claims
 #
 # Each number is a difference that is positive where the claim holds; a difference within ±0.05 would not matter. Those at an equal share of the brain are at 80 × 112
@@ -284,6 +298,20 @@ quoted(
 )
 
 # %% tags=["hide-input"]
+of_real = measured("real_brain")
+spans = of_real.groupby(["of", "kind", "model"])["value"].agg(["mean", "min", "max"])
+short = {"pca": f"PCA, L = {n}", "vae": "VAE", "beta": "β-VAE"}
+asked = {
+    "real": ("real brain", "none"),
+    "unreal": ("simulated brains", "none"),
+    "real_leak": ("real brain", "leak"),
+}
+for (name, part), (end, model) in product(asked.items(), short.items()):
+    mean, low, high = (f"{value:.2f}" for value in spans.loc[(*part, model)])
+    quoted(**{f"artefact_{name}_{end}": mean + (f" ({low} to {high})" if end != "pca" else "")})
+quoted(artefact_places=of_real["places"].max(), artefact_real_fits=of_real["seed"].nunique())
+
+# %% tags=["hide-input"]
 none = removal[(removal["model"] == "mean image") & (removal["score"] != "explained")]["value"]
 entered = says.found["artefacts enter PCA beyond 30 components"].values()
 of_changes = rare[rare["amount"] == rare["amount"].max()].set_index(["change", "model"])["value"]
@@ -305,7 +333,7 @@ pd.Series(
 
 # %% [markdown]
 # **How sure.** {glue:text}`artefact_n` clean test brains with every artefact at every strength, {glue:text}`artefact_fits`; intervals are over brains and fits. How far fits
-# spread is known roughly from so few. The sections shown are of the first fit of each model. The artefacts and the changes of anatomy are ours, and simpler than real ones. Nothing here is about real mice yet.
+# spread is known roughly from so few. The sections shown are of the first fit of each model. The artefacts and the changes of anatomy are ours, and simpler than real ones. One real brain says nothing of others.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

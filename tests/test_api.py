@@ -66,3 +66,13 @@ def test_the_rendered_page_has_every_name_and_its_source(room, html):
         if inspect.isclass(value) or callable(value):
             link = rf'href="../../_modules/brainvae_core/[\w/]+\.html#{name}"'
             assert re.search(link, html), name
+
+
+@pytest.mark.slow
+def test_the_programs_of_the_page_on_running_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    program = "".join(blocks((BOOK / "running.md").read_text(), "python"))
+    for asked, small in (("n_brains=256", "n_brains=120"), ("n_blobs=100", "n_blobs=4")):
+        assert asked in program
+        program = program.replace(asked, small)
+    exec(re.sub(r"\bsteps=\d+", "steps=2", program), {})

@@ -297,8 +297,8 @@ class Schedule:
 def rate(config, stage: Stage, step: int) -> float:
     """Share of the learning rates at a step: linear warm-up, then constant or half a cosine.
 
-    Every stage ends in a cosine: what is grown from weights that did not settle misses what moves
-    few pixels (benchmarks/RESULTS.md).
+    With the cosine every stage ends at zero. Whether that or the longer coarse stage finds what
+    moves few pixels was not told apart (benchmarks/RESULTS.md).
     """
     done, steps = step - stage.first, stage.last - stage.first
     warmup = config.lr_warmup * steps
