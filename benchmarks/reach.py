@@ -69,8 +69,6 @@ WITHOUT = {
     "without the learning-rate warm-up": {"lr_warmup": 0.0},
     "without the cosine": {"lr_cosine": False},
     "without the data-dependent start": {"initialisation": "authors"},
-    "batch 8": {"batch_size": 8},
-    "batch 32": {"batch_size": 32},
 }
 ALIVE = tuple(product((1.0, 3.0, 10.0, 20.0), (2, 4, 8, 20, 50, 100)))  # β, L
 

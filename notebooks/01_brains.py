@@ -117,8 +117,8 @@ figures.fig_2a(mean_section, cohort.atlas.template, masks, p.fields.rois, **of_a
 # %% [markdown]
 # ## How they differ
 #
-# Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. A factor of brightness fills a region, by {glue:text}`brains_gain` a standard
-# deviation (SD). A factor that moves tissue changes only pixels along borders. One SD moves the cortex's inner border by {glue:text}`brains_cortical_thickness` µm, the ventricle's wall by
+# Simulated brains differ by {glue:text}`brains_factors` planted factors, each standard normal over brains. HPF and the thalamus vary in brightness by {glue:text}`brains_gain` a standard
+# deviation (SD). Illumination makes one side darker and the other brighter. A factor that moves tissue changes only pixels along borders. One SD moves the cortex's inner border by {glue:text}`brains_cortical_thickness` µm, the ventricle's wall by
 # {glue:text}`brains_ventricle_size` µm, the border of hippocampus and thalamus (AP position) by {glue:text}`brains_ap_position` µm. It moves the surface by
 # {glue:text}`brains_brain_height` µm in height and {glue:text}`brains_brain_width` µm in width. Registration removes most of height and width, which here
 # stand for what it leaves. For acquired brains the figure shows what was recorded, such as sex, or the injection's place and volume.
@@ -168,7 +168,7 @@ figures.fig_sections(judged_cohort.images[worst], found.index[worst], pixel_um, 
 #
 # ## Which brains are free of artefacts
 #
-# Receptive fields (chapter 7) are read on brains without artefacts. A rule chooses them by images alone, before any fit, with three scores: the brightest and
+# Receptive fields (chapter 7) are read on brains that a rule does not suspect of an artefact; it misses some. The rule takes images alone, before any fit, with three scores: the brightest and
 # the darkest spot of 0.2 mm, and stripes. A brain is suspected when one of them lies 4 robust SD above the median, or when it is an outlier. An
 # **unsuspected** brain passes this rule; a **clean** brain is a simulated one as it was before an artefact was planted. Where artefacts are planted, the rule can be checked.
 

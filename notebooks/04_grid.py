@@ -102,7 +102,7 @@ figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
 ).made_from(on_validation)
 
 # %% [markdown]
-# Along a row the bound stops falling where more latents stop helping. Along a column a larger β lowers R and raises D. {glue:text}`grid_active` of the
+# Along a row the bound stops falling where more latents stop helping. Along a column a larger β lowers R; it raises D where there are latents to spare. {glue:text}`grid_active` of the
 # {glue:text}`grid_fits` fits use all their latents.
 #
 # ## The rule
@@ -117,8 +117,8 @@ figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, mark
 ).made_from(on_validation)
 
 # %% [markdown]
-# At an optimum the slope of a curve is −β (Alemi et al. 2018). At β = 1 the last nat of rate buys one nat of distortion, at β = 10 ten. Where curves of several L
-# lie on one another the added latents are not used.
+# At an optimum the slope of a curve is −β (Alemi et al. 2018). At β = 1 the last nat of rate buys one nat of distortion, at β = 10 ten. These fits follow that only
+# roughly. Where curves of several L lie on one another the added latents gain nothing, though most may be active.
 #
 # ## Does the vanilla VAE bend at the same L?
 #
@@ -236,10 +236,10 @@ pd.Series(
 ).to_frame("true")
 
 # %% [markdown]
-# **How sure.** {glue:text}`grid_size`, at {glue:text}`grid_pixels` pixels, on {glue:text}`grid_n_validation` validation brains. Whether each fit is at its plateau was not checked; chapter 3 says what four times the steps gain. The ends
+# **How sure.** {glue:text}`grid_size`, at {glue:text}`grid_pixels` pixels, on {glue:text}`grid_n_validation` validation brains. One point was checked for its plateau: at L = 8 and β = 3 twice the steps gain nothing. The ends
 # of a range are never its knee: of {glue:text}`grid_n_latents` values of L only {glue:text}`grid_possible` could be chosen, of {glue:text}`grid_n_betas` of β only
 # {glue:text}`grid_possible_betas`. So this shows the rule at work. From {glue:text}`grid_seeds` fits a point the noise is known roughly:
-# about one straight line in ten passes for a bend. More values of L and β can move a knee. The brains are simulated: this decides what the rule says here, not what it says of mice.
+# in simulations with six values of L one straight line in ten passed for a bend. More values of L and β can move a knee. The brains are simulated: this decides what the rule says here, not what it says of mice.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

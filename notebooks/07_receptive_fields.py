@@ -16,8 +16,8 @@
 #
 # **Which regions of the input move which latents?**
 #
-# **Answer.** Changing the brightness of the hippocampal formation (HPF) shifts {glue:text}`receptive_hpf` of the latents by half a standard deviation or more, that of the striatum (STR)
-# {glue:text}`receptive_str`. HPF's brightness was planted, so this was expected. Does HPF move "almost all of the latent variables"? {glue:text}`receptive_says_hpf`. Has STR "wide
+# **Answer.** Changing the brightness of the hippocampal formation (HPF) shifts {glue:text}`receptive_hpf` of the latents by half a standard deviation or more, the thalamus (TH)
+# {glue:text}`receptive_th`, the striatum (STR) {glue:text}`receptive_str`. Only HPF and TH had their brightness planted. Does HPF move "almost all of the latent variables"? {glue:text}`receptive_says_hpf`. Has STR "wide
 # reaching impacts"? {glue:text}`receptive_says_str`. Of the latents {glue:text}`receptive_localised` answer to one or two of six regions only, of random axes {glue:text}`receptive_localised_chance`.
 
 # %% tags=["parameters", "hide-input"]
@@ -109,7 +109,7 @@ figures.fig_fields(
 
 # %% [markdown]
 # HPF and TH (thalamus) are the two regions whose brightness was planted as a factor of its own in these simulated brains. Leaks and holes were planted too: a latent that shows one in
-# [chapter 8](08_projective_fields.ipynb) answers to the regions under it, and that is no anatomy.
+# [chapter 8](08_projective_fields.ipynb) may answer to the regions under it, and that is no anatomy.
 #
 # ## Every region of this slice
 #
@@ -131,7 +131,7 @@ figures.fig_3b(every / every.sum(axis=1, keepdims=True), regions, every.sum(axis
 #
 # ## Against random pieces of brain
 #
-# A larger region moves latents more. So we compare HPF and STR with random connected pieces of brain of their size, mirrored across the midline, each over its own range of brightness in the same brains.
+# A larger region can move latents more, because more pixels change. So we compare HPF and STR with random connected pieces of brain of their size, mirrored across the midline, each over its own range of brightness in the same brains.
 
 # %% tags=["hide-input"]
 own = [i for i, name in enumerate(p.fields.rois) if name in ("HPF", "STR")] or [0]
@@ -214,11 +214,12 @@ Record(counts | numbers, claims, MARGINS)
 told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.items()}
 above = pd.Series((mine[:, None] > chance).mean(axis=1), [p.fields.rois[i] for i in own])
 above = above.reindex(["HPF", "STR"])
-share = pd.Series({name: of.value for name, of in moved.items()}).reindex(["HPF", "STR"])
+share = pd.Series({name: of.value for name, of in moved.items()}).reindex(["HPF", "TH", "STR"])
 by_kind = said[said["score"] == "share localised"].groupby(["over", "kind"], sort=False)
 by_kind = by_kind["value"].mean().unstack("kind")[["value", "rotated"]].to_numpy()
 quoted(
     receptive_hpf=percent(share["HPF"], 0),
+    receptive_th=percent(share["TH"], 0),
     receptive_str=percent(share["STR"], 0),
     receptive_localised=percent(localised.value, 0),
     receptive_localised_chance=percent(by_kind[0, 1], 0),

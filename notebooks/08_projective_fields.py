@@ -206,7 +206,11 @@ told = {claim: verdict(of.values(), MARGINS[claim]) for claim, of in claims.item
 of_components = share_of_latents(every.query("model == 'PCA'"), "spot at the ends")
 own = codes[codes["seed"] == configs["β-VAE"].seed]
 often = wide["star"].mean(axis=1)
-often = ", ".join(f"{k} ({percent(share, 0)} of starts)" for k, share in often.items() if share)
+often = ", ".join(
+    f"{k} (from {round(share * n_starts)} of {n_starts} starting brains)"
+    for k, share in often.items()
+    if share
+)
 quoted(
     projective_spots=percent(ends_share.value, 0),
     projective_near=percent(near.value, 0),

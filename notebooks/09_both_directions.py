@@ -17,7 +17,7 @@
 # **Does a latent change the regions that move it, do latents share their regions, and does another fit have the same latents?**
 #
 # **Answer.** A latent's two fields agree weakly: {glue:text}`both_own` (rank correlation over {glue:text}`both_regions` regions), {glue:text}`both_beyond` more than those of two
-# different latents. The largest difference of a latent's share of HPF between its two fields (of six regions) is {glue:text}`both_gap`, mean over fits; chance is not known. Another fit has other
+# different latents. A latent's share of HPF differs between its two fields (of six regions) by up to {glue:text}`both_gap` percentage points, mean over fits; chance is not known. Another fit has other
 # latents: {glue:text}`both_returned`. On the paper's uncorrelatedness the β-VAE scores
 # {quoted}`09_both_directions: uncorrelatedness over 6 named regions, β-VAE` over the six regions (PCA {quoted}`09_both_directions: uncorrelatedness over 6 named regions, PCA`, VAE
 # {quoted}`09_both_directions: uncorrelatedness over 6 named regions, VAE`) and {glue:text}`both_uncorrelated` over all of them (PCA {glue:text}`both_uncorrelated_pca`, VAE
@@ -41,7 +41,6 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.fields import cross_agreement, impact_correlation
-from brainvae_core.figures.style import percent
 from brainvae_core.latent_claims import MARGINS, association_claims, returned
 from brainvae_core.metrics import match_latents, matching_null, named, verdict
 from brainvae_core.readings import code_matrix, matrix, reading
@@ -207,13 +206,15 @@ quoted(
     both_own=numbers["agreement of a latent's two fields, β-VAE"],
     both_beyond=numbers["that less two latents' agreement, β-VAE"],
     both_regions=len(sets[every]),
-    both_gap=percent(gap.loc[gap["kind"] == "value", "value"].mean(), 0),
+    both_gap=f"{100 * gap.loc[gap['kind'] == 'value', 'value'].mean():.0f}",
     both_uncorrelated=wide[every, "β-VAE"],
     both_uncorrelated_vae=wide[every, "VAE"],
     both_uncorrelated_pca=wide[every, "PCA"],
     both_n=n,
     both_compared=f"{more}." if pairs else one,
-    both_returned=f"matched ones correlate by {back['β-VAE']}" if pairs else "one fit is read",
+    both_returned=f"matched ones correlate by {back['β-VAE']}, random axes by {random['β-VAE'].mean():.2f}"
+    if pairs
+    else "one fit is read",
     both_fits=all_fits,
 )
 
@@ -230,7 +231,7 @@ pd.Series(
             ("agreement beyond", "PCA"), "low"
         ]
         > 0,
-        "the profile of HPF is the larger part of some latent": field[few, "profile"][
+        "some latent gives HPF more than an equal share of its profile": field[few, "profile"][
             sets[few].index("HPF") if "HPF" in sets[few] else 0
         ].max()
         > field[few, "profile"].mean(),

@@ -59,7 +59,7 @@ from IPython.display import display
 #
 # - **Anatomical**, eight factors: brightness of the hippocampus and the thalamus, light from one side, cortical thickness, ventricles, the plane, and the
 #   section's width and height. Registration would remove most of width and height: here they stand for what it leaves.
-# - **Free-form**, eight other factors: greys added in RSP, HY, left SSp and STR, and tissue moved by a lattice of control points. They are uniform or of two groups, not Gaussian.
+# - **Free-form**, eight other factors: greys added in RSP, HY and left SSp, the contrast of STR with its surroundings, and tissue moved by a lattice of control points. They are uniform or of two groups, not Gaussian.
 # - **Smooth**, fourteen random fields over the whole brain: seven of greys, seven that move tissue. They follow no region, overlap, and have heavy tails.
 #
 # Every fitted model has {glue:text}`truth_latents` latents, more than there are factors. Sections are 80 × 112 pixels.

@@ -25,7 +25,7 @@
 # Any other model that can encode and decode can be read likewise: the example is a parcellation into {glue:text}`lab_latents` parcels.
 
 # %% [markdown] tags=["example"]
-# Where no folder is given, a lab is simulated: 12 wild types and 12 knockouts, whose hippocampus is 20 % brighter. `make report` makes this
+# Where no folder is given, a lab is simulated: 12 wild types and 12 knockouts, whose hippocampus was made 22 % brighter, before sections were brought to one brightness. `make report` makes this
 # chapter of your own brains; [Your brains](../book/your_brains.md) says what it needs.
 
 # %% tags=["parameters", "hide-input"]
@@ -101,7 +101,7 @@ sheet.shows(
 # %% [markdown]
 # ## Artefacts removed
 #
-# Where an artefact was outlined, the β-VAE's prediction from the rest of the brain takes its place. All other pixels are unchanged, so a rim of the artefact can stay.
+# Where an artefact was outlined, the β-VAE's prediction from the rest of the brain takes its place. All other pixels are unchanged: a rim can stay, and of a grid the bright squares between its lines.
 
 # %% tags=["hide-input"]
 clean = cleaned(model, brains.images, judged.masks)
@@ -305,7 +305,7 @@ groups and quoted(
 
 # %% [markdown] tags=["book"]
 # **How sure.** One simulated lab of {glue:text}`lab_used` brains (n = 1) and the first fit of each model. A lab whose groups differ less, or whose brains are real, can
-# come out otherwise. How often each tool finds such a difference was measured on 1,152 studies: [Your brains](../book/your_brains.md).
+# come out otherwise. How often each tool finds such a difference was measured with an earlier recipe and judge, on 1,152 studies: [Your brains](../book/your_brains.md).
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp
