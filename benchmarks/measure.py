@@ -41,26 +41,26 @@ def line(what: str, figure: str, n: str = "", limit: str = "") -> None:
     print(f"| {what} | {figure} | {n} | {limit} |", flush=True)
 
 
-def machine() -> str:
-    """The processor, and how much of it is used."""
+def machine(device: torch.device) -> str:
+    """The GPU if it is one, the processor, and how much of that is used."""
+    gpu = ""
+    if device.type == "cuda":
+        found = torch.cuda.get_device_properties(device)
+        gpu = f"{found.name}, {found.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}; "
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processor = platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
             names = (x.split(":")[1].strip() for x in file if x.startswith("model name"))
             processor = next(names, processor)
-    return f"{cores} cores ({processor}), {torch.get_num_threads()} threads"
+    return f"{gpu}{cores} cores ({processor}), {torch.get_num_threads()} threads"
 
 
 def heading(title: str, device: torch.device, note: str = "") -> None:
     """The machine and its versions, what else is to be known, and the table's head."""
-    gpu = ""
-    if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        gpu = f"{found.name}, {found.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}; "
     python = f"{platform.system()}, Python {platform.python_version()}"
     libraries = f"torch {torch.__version__}, numpy {np.__version__}"
-    print(f"# {title}\n\n{gpu}{machine()}, {python}, {libraries}.\n\n{note}\n")
+    print(f"# {title}\n\n{machine(device)}, {python}, {libraries}.\n\n{note}\n")
     print("| what | figure | n | limit |\n|---|---|---|---|", flush=True)
 
 

@@ -236,7 +236,7 @@ pd.Series(
 ).to_frame("true")
 
 # %% [markdown]
-# **How sure.** {glue:text}`grid_size`, at {glue:text}`grid_pixels` pixels, on {glue:text}`grid_n_validation` validation brains. One point was checked for its plateau: at L = 8 and β = 3 twice the steps gain nothing. The ends
+# **How sure.** {glue:text}`grid_size`, at {glue:text}`grid_pixels` pixels, on {glue:text}`grid_n_validation` validation brains. One point was checked for its plateau: at L = 8 and β = 3 twice the steps gain nothing (one fit against two). The ends
 # of a range are never its knee: of {glue:text}`grid_n_latents` values of L only {glue:text}`grid_possible` could be chosen, of {glue:text}`grid_n_betas` of β only
 # {glue:text}`grid_possible_betas`. So this shows the rule at work. From {glue:text}`grid_seeds` fits a point the noise is known roughly:
 # in simulations with six values of L one straight line in ten passed for a bend. More values of L and β can move a knee. The brains are simulated: this decides what the rule says here, not what it says of mice.

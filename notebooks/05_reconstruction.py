@@ -120,7 +120,7 @@ figures.fig_curves(along, "latent_dim", "Number of latents L", **labels).shows(
 
 # %% [markdown]
 # The β-VAE's gap is largest with {glue:text}`recon_gap_at` latents, {glue:text}`recon_gap_largest`, and {glue:text}`recon_gap_many` with
-# {glue:text}`recon_most`: more latents do not overfit more. Explained variance at L = {glue:text}`recon_l` less that at {glue:text}`recon_most` is {glue:text}`recon_lost_vae` for the VAE and {glue:text}`recon_lost_beta`
+# {glue:text}`recon_most`. Explained variance at L = {glue:text}`recon_l` less that at {glue:text}`recon_most` is {glue:text}`recon_lost_vae` for the VAE and {glue:text}`recon_lost_beta`
 # for the β-VAE. Do they fail at very large L? The VAE: {glue:text}`recon_fails_vae`; the β-VAE: {glue:text}`recon_fails_beta`.
 #
 # ## At the paper's size

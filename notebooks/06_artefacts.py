@@ -205,10 +205,10 @@ figures.fig_curves(
 #
 # ## In a real brain
 #
-# Nothing above is of a real brain. So models fitted to brains simulated on the CCF slice are given one, alone and with each artefact in {glue:text}`artefact_places`
+# Nothing above is of a real brain. So models fitted to brains simulated on the CCF slice are given one, alone and with each artefact, of strength 0.7, in {glue:text}`artefact_places`
 # places. Of what sets it apart from the simulated mean PCA explains {glue:text}`artefact_real_pca`, the VAE {glue:text}`artefact_real_vae` and the β-VAE
-# {glue:text}`artefact_real_beta`; of simulated brains {glue:text}`artefact_unreal_pca`, {glue:text}`artefact_unreal_vae` and {glue:text}`artefact_unreal_beta`. Of a leak
-# in it PCA reproduces {glue:text}`artefact_real_leak_pca`, the VAE {glue:text}`artefact_real_leak_vae` and the β-VAE {glue:text}`artefact_real_leak_beta`. In brackets stand the lowest and the highest of
+# {glue:text}`artefact_real_beta`; of ten simulated brains {glue:text}`artefact_unreal_pca`, {glue:text}`artefact_unreal_vae` and {glue:text}`artefact_unreal_beta`. Of a leak
+# in it PCA reproduces {glue:text}`artefact_real_leak_pca`, the VAE {glue:text}`artefact_real_leak_vae` and the β-VAE {glue:text}`artefact_real_leak_beta`; in simulated brains {glue:text}`artefact_unreal_leak_pca`, {glue:text}`artefact_unreal_leak_vae` and {glue:text}`artefact_unreal_leak_beta`. In brackets stand the lowest and the highest of
 # {glue:text}`artefact_real_fits` fits. A model that holds so little of a brain holds little of its artefacts too, so this is no evidence of cleaning.
 #
 # ```{figure} ../book/_static/real_artefacts.png
@@ -306,11 +306,12 @@ quoted(
 )
 
 # %% tags=["hide-input"]
-short = {"pca": f"PCA, L = {n}", "vae": "VAE", "beta": "β-VAE"}
+short = {"pca": "PCA, L = 8", "vae": "VAE", "beta": "β-VAE"}
 asked = {
     "real": ("real brain", "none"),
     "unreal": ("simulated brains", "none"),
     "real_leak": ("real brain", "leak"),
+    "unreal_leak": ("simulated brains", "leak"),
 }
 for (name, part), (end, model) in product(asked.items(), short.items()):
     mean, low, high = (f"{value:.2f}" for value in spans.loc[(*part, model)])

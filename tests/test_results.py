@@ -151,6 +151,10 @@ def test_what_benchmarks_measured_is_read_and_stands_in_their_results():
     of = trained["step"].astype(str) == trained["steps"].astype(str)  # the ends of fits
     ends = trained[of].groupby(["part", "height", "beta", "recipe", "steps"])["elbo"].mean()
     assert [n for n in ends.round(1) if f"−{abs(n):,g}" not in told] == []
+    apart = results.measured("headline").groupby("recipe")["explained"].mean()
+    real = results.measured("real_brain").groupby(["of", "kind", "model"])["value"].mean()
+    models = apart.groupby(apart.index.str.split("-seed").str[0]).mean()
+    assert [n for n in (*models, *real) if f"{n:.3f}" not in told] == []
     assert realism.groupby("of")["n"].unique().map(list).to_dict() == {
         "real brain": [1], "simulated brains": [80],
     }  # fmt: skip

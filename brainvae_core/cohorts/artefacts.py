@@ -126,7 +126,7 @@ def clean_part(cohort: Cohort, split: str = "test") -> Cohort:
 
 
 def corrupted_brains(cohort: Cohort) -> Cohort:
-    """Test brains with an artefact whose uncorrupted truth is known.
+    """Test brains with an artefact whose uncorrupted truth, of the same gain, is known.
 
     A simulated cohort's own; where there are none, each brain of `clean_part` with one artefact
     planted, always the same: the kinds in turn, strengths uniform between 0.4 and 1.
@@ -135,15 +135,23 @@ def corrupted_brains(cohort: Cohort) -> Cohort:
     if cohort.clean is not None and cohort.artefact_masks is not None:
         own = test.artefact_masks.any(axis=(1, 2))
         if own.any():
-            return test.select(own)
+            found = test.select(own)
+            if "gain" not in found.metadata:
+                return found
+            # `equalised` adjusted both sides: the truth of what is seen has the seen one's gain.
+            beside = cohort.atlas.brain_mask & ~found.artefact_masks
+            gains = [(x * beside).sum(axis=(1, 2)) for x in (found.images, found.clean)]
+            truth = np.minimum((gains[0] / gains[1])[:, None, None] * found.clean, 1)
+            return found._like(clean=truth.astype(np.float32))
     before = clean_part(cohort)
     rng = np.random.default_rng(0)
     kinds = np.resize(list(ARTEFACTS), len(before))
     strengths = rng.uniform(*STRENGTHS, len(before))
     images, masks = plant(before.images, kinds, strengths, pixel_um=cohort.atlas.pixel_um, seed=rng)
-    images, _ = _as_bright(images, before.images, cohort.atlas)
+    images, gains = _as_bright(images, before.images, cohort.atlas)
     metadata = before.metadata.assign(artefact=kinds, artefact_strength=strengths)
-    truth = {"clean": before.images, "artefact_masks": masks, "refused": {}}
+    clean = np.minimum(gains[:, None, None] * before.images, 1)
+    truth = {"clean": clean, "artefact_masks": masks, "refused": {}}
     return before._like(images=images, metadata=metadata, **truth)
 
 
@@ -160,7 +168,7 @@ class GradedArtefacts:
     pixel_um: float
 
     def undamaged(self, kind: int) -> np.ndarray:
-        """What ``images[kind]`` are beside their artefacts: the clean brains times the gain."""
+        """What ``images[kind]`` are beside their artefacts: clean brains times the gain, to 1."""
         return np.minimum(self.gains[kind, ..., None, None] * self.clean, 1)
 
     def resampled(self, shape: tuple[int, int]) -> GradedArtefacts:
@@ -230,7 +238,8 @@ def _as_bright(images, clean, atlas):
     """Damaged brains (…, n, height, width), each as bright as its clean one; the gains (…, n)."""
     inside = atlas.brain_mask
     gains = clean[:, inside].mean(axis=-1) / images[..., inside].mean(axis=-1)
-    return np.minimum(gains[..., None, None] * images, 1), gains
+    images *= gains[..., None, None]
+    return np.minimum(images, 1, out=images), gains
 
 
 # ---- suspecting ----
