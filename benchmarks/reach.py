@@ -143,7 +143,7 @@ class Setting:
         rows = rows.assign(**of)
         if (MEASURED / f"{name}.csv").exists():
             old, key = measured(name), ["part", "height", "atlas", "beta"]
-            before, now = (pd.MultiIndex.from_frame(of[key].fillna(0)) for of in (old, rows))
+            before, now = (pd.MultiIndex.from_frame(x[key].fillna(0)) for x in (old, rows))
             rows = pd.concat([old[~before.isin(now)], rows])
         write_measured(name, rows, {"cohort": self.cohort().identity, "seed": 0})
 
