@@ -251,16 +251,8 @@ def add_page(folder: Path, page: str) -> None:
 def read_report(folder: Path) -> dict:
     """What a report's folder says of itself, once every file of it is what was written.
 
-    Of a report of old, which has no checksums, it is what is there. Damage is a ValueError that
-    names the file.
+    Damage is a ValueError that names the file.
     """
-    path = Path(folder, ABOUT)
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if not about.keys() & {*SEALED}:
-            return about
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {ANEW}") from error
     return read_sealed(folder, ABOUT, FORMAT, ANEW)
 
 
@@ -312,6 +304,5 @@ def _reported(folder):
     except ValueError as error:
         print(f"warning: {error}", file=sys.stderr)
         return None
-    about = {"orientation": "header"} | about  # which a report of old does not say
     asked = ("brains", "group", "covariates", "orientation", "profile")
     return {name: about.get(name) for name in asked}

@@ -152,7 +152,7 @@ def told_differences(brains, groups: Groups | None, table, judged) -> str:
     if not counts["clear"].any():
         told.append("nothing is clear, which is not the same as no difference: see the power")
     if groups.fewest < FEW:
-        told.append(f"fewer than {FEW} brains in a group: q can be too small; take p_permuted")
+        told.append(f"fewer than {FEW} brains in a group: q can be too small; take p_family")
     damaged = ", ".join(brains.metadata.index[groups.used & (judged.kind != "none")]) or "none"
     told.append(f"compared though they have an artefact: {damaged}")
     return "\n".join(told)

@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core.cohorts import Cohort, PlantedModel, Preprocessing, clean_part
+from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.preprocess import comparable_sections
 from brainvae_core.fields import PlantedFields, Recovery, planted_fields, recover, recover_at_random
-from brainvae_core.metrics import active_latents, linear_recovery, scores_table
+from brainvae_core.metrics import (
+    Estimate,
+    active_latents,
+    estimate,
+    explained_variance_per_brain,
+    linear_recovery,
+    scores_table,
+)
 from brainvae_core.models import LinearGaussian
 
 FACTOR_RANGE = 1.7  # standard deviations: as far as a uniform factor goes
@@ -103,6 +111,23 @@ class Asked:
         active = active_latents(model.encode(self.test.images))
         asked = self.test.images, self.factors, self.planted, self.masks, self.c
         return *asked, active, self.p.fields.n_read
+
+
+def explained_by_factors(cohort: Cohort, *shapes: tuple[int, int]) -> list[Estimate]:
+    """How much of test brains their own factors explain, rendered without texture and noise.
+
+    A number for each size at which brains are compared; NaN where they were not simulated. A model
+    that explains more reproduces texture, noise or artefacts.
+    """
+    if cohort.factors is None:
+        return [Estimate(np.nan, np.nan, np.nan, len(cohort), 0) for _ in shapes]
+    test, mean = cohort.split("test"), cohort.split("train").images.mean(axis=0, keepdims=True)
+    simulator = AsAdjusted(PlantedModel.of(cohort.factors, cohort.atlas), cohort)
+    brains, found = (test.images, simulator.decode(test.factors), mean), []
+    for shape in shapes:
+        seen, told, usual = (block_mean(x, cohort.atlas.shape[0] // shape[0]) for x in brains)
+        found.append(estimate(explained_variance_per_brain(seen, told, usual[0])[None]))
+    return found
 
 
 def recovered(p, cohort):

@@ -77,7 +77,7 @@ def write_measured(name: str, rows: pd.DataFrame, about: dict, folder: Path = ME
 
 
 def keep(p: Settings, name: str, results: str | Path) -> str:
-    """Score the fits of a table that are there, and keep all its rows; says how many fits."""
+    """Score the fits of a table that are there, and keep the profile's rows; says how many fits."""
     of, cohort, about = _asked(p, name)
     wanted = labelled(p, of.stage, cohort)
     rows, of_fits = _known(p, about)
@@ -87,12 +87,12 @@ def keep(p: Settings, name: str, results: str | Path) -> str:
     if there:
         fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
         rows, of_fits = _scored(p, name, cohort, about, fits)
-    if rows:
-        told = about | {"fits": of_fits}
-        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(rows), told)
-    n = len({_key(config, cohort) for _, config in wanted})
-    own = f"{n - len(missing) + len(there)} of the profile's {n} fits have theirs"
-    return f"{name}: rows of {len(rows)} fits; {own}"
+    asked = dict.fromkeys(_key(config, cohort) for _, config in wanted)
+    kept = {key: rows[key] for key in asked if key in rows}
+    if kept:
+        told = about | {"fits": {key: of_fits[key] for key in kept}}
+        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(kept), told)
+    return f"{name}: {len(kept)} of the profile's {len(asked)} fits have their rows"
 
 
 def _asked(p, name):

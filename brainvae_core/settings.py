@@ -79,6 +79,7 @@ class GridSettings(_Section):
     seeds: tuple[Seed, ...] = (0, 1, 2)
     shape: Shape = (40, 56)
     steps: Steps = 500
+    wide_steps: Steps | None = None  # with more latents than the model's; None: as many
 
 
 class EvaluationSettings(_Section):

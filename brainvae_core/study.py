@@ -37,13 +37,16 @@ WIDE = (30, 100)  # components of PCA with which artefacts come back
 class Study:
     """Every β at every L with every seed, otherwise as ``base`` says; and PCA at every L.
 
-    ``configs`` are PCA at every L, then the β-VAEs row by row (L), β by β, seed by seed.
+    With more latents than ``base`` a fit has ``wide_steps``, if they are given: it comes to its
+    plateau later. ``configs`` are PCA at every L, then the β-VAEs row by row (L), β by β, seed by
+    seed.
     """
 
     base: BetaVAEConfig
     betas: Sequence[float]
     latent_dims: Sequence[int]
     seeds: Sequence[int] = (0,)
+    wide_steps: int | tuple | None = None
     configs: tuple = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -52,8 +55,11 @@ class Study:
             if len(values) == 0 or len(set(values)) < len(values):
                 raise ValueError(f"{name}={list(values)} must list at least one value, each once")
             object.__setattr__(self, name, values)
-        points = product(self.latent_dims, self.betas, self.seeds)
-        vaes = (replace(self.base, latent_dim=n, beta=b, seed=s) for n, b, s in points)
+        wide = replace(self.base, steps=self.wide_steps or self.base.steps)
+        vaes = (
+            replace(wide if n > wide.latent_dim else self.base, latent_dim=n, beta=b, seed=s)
+            for n, b, s in product(self.latent_dims, self.betas, self.seeds)
+        )
         object.__setattr__(self, "configs", (*map(PCAConfig, self.latent_dims), *vaes))
 
     def __len__(self):
@@ -70,7 +76,8 @@ def grid(p: Settings) -> Study:
     """The profile's β × L × seed grid, with the VAE and the profile's own model in it."""
     betas = sorted({1.0, p.model.beta, *p.grid.betas})
     latent_dims = sorted({p.model.latent_dim, *p.grid.latent_dims})
-    return Study(replace(p.model, steps=p.grid.steps), betas, latent_dims, p.grid.seeds)
+    base = replace(p.model, steps=p.grid.steps)
+    return Study(base, betas, latent_dims, p.grid.seeds, p.grid.wide_steps)
 
 
 def curve(p: Settings) -> Study:
@@ -79,7 +86,8 @@ def curve(p: Settings) -> Study:
     latent_dims = sorted({p.model.latent_dim, *p.evaluation.curve_latent_dims})
     # Of a grid with a single seed the evaluation's too: a number has an interval.
     more = p.evaluation.seeds if len(p.grid.seeds) == 1 else ()
-    return Study(grid(p).base, betas, latent_dims, dict.fromkeys((*p.grid.seeds, *more)))
+    seeds = dict.fromkeys((*p.grid.seeds, *more))
+    return replace(grid(p), betas=betas, latent_dims=latent_dims, seeds=tuple(seeds))
 
 
 def rows(p: Settings) -> tuple[int, ...]:
@@ -171,8 +179,9 @@ def _curve(p):
 
 def _truth(p):
     """PCA and β-VAEs with at least a latent for every planted factor."""
-    base = replace(grid(p).base, latent_dim=p.fields.truth_latent_dim)
-    return {"PCA": [PCAConfig(base.latent_dim)], "β-VAE": _fits(base, p.fields.truth_seeds)}
+    at, seeds = [p.fields.truth_latent_dim], p.fields.truth_seeds
+    of_pca, *vaes = replace(grid(p), betas=[p.model.beta], latent_dims=at, seeds=seeds).configs
+    return {"PCA": [of_pca], "β-VAE": vaes}
 
 
 @dataclass(frozen=True)

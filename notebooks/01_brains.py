@@ -230,9 +230,9 @@ units.assign(text=text).pivot(index="measure", columns="of", values="text").rena
 )
 
 # %% [markdown]
-# At wavelengths of 0.2 to 0.7 mm the real brain deviates from the mean with {glue:text}`brains_detail` times the power of a simulated one. Of the real brain's excess of PCA's error {glue:text}`brains_large_share` is at wavelengths above 1 mm. Uneven light, tiles and
-# the rim are of that size. Of the six measures in the table {glue:text}`brains_outside` lie outside the range of the simulated brains: {glue:text}`brains_outside_names`.
-# The simulator was not changed for this, so what models do on real brains is open.
+# At wavelengths of 0.2 to 0.7 mm the real brain deviates from the mean with {glue:text}`brains_detail` times the power of a simulated one, within their range. Of its excess of PCA's error {glue:text}`brains_large_share` is at wavelengths above 1 mm.
+# Of the six measures in the table {glue:text}`brains_outside` lie outside the range of the simulated brains: {glue:text}`brains_outside_names`.
+# The book's own brains, on the drawn atlas, were not compared. So what models do on real brains is open.
 
 # %% tags=["hide-input"]
 real = realism[realism["of"] == "real brain"].set_index(["measure", "size_um"])

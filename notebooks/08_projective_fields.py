@@ -81,7 +81,7 @@ figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um)
 ).made_from(one_code)
 
 # %% [markdown]
-# Brains lie within about two standard deviations, so ±2 is what brains differ by, and no brain lies at either end. A bright blob or a dark hole at an end looks like a leak or a breakage, and training brains had such artefacts.
+# Brains lie within about two standard deviations. ±2 is added to a brain's code, which often leads beyond what any brain has; no brain lies at either end. A bright blob or a dark hole at an end looks like a leak or a breakage, and training brains had such artefacts.
 # So the fields of that latent may show an artefact, not anatomy.
 #
 # ## Fig. 3A · The field of every latent
@@ -143,7 +143,7 @@ figures.fig_maps(
 )
 
 # %% [markdown]
-# Any two starts give maps that correlate by {glue:text}`projective_starts` or more. {glue:text}`projective_few` values of c give the maps of {glue:text}`projective_c`
+# Any two of these four starts give maps that correlate by {glue:text}`projective_starts` or more, over all latents together; single latents, and other brains' codes, differ more. {glue:text}`projective_few` values of c give the maps of {glue:text}`projective_c`
 # (correlation {glue:text}`projective_finer`), so finer steps add nothing.
 #
 # ## The two sides and the tails
@@ -255,7 +255,8 @@ pd.Series(
 # %% [markdown]
 # **How sure.** {glue:text}`projective_n_fits` of the β-VAE at 320 × 448. Maps are from one brain's code in the first fit, tails and spots from those of {glue:text}`projective_n_starts` brains in every fit.
 # Intervals of the verdicts are over these starts and fits. Another fit has other latents, so we compare shares of latents, not single stars. PCA's
-# components make spots as well: spots show how far c goes, not what a VAE learned.
+# components make spots as well, about as many more at ±7 than at ±2: spots show how far c goes, not what a VAE learned. Brains are simulated, by factors of which none moves SSp,
+# HPF and RSP together.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

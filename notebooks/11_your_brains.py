@@ -65,8 +65,9 @@ print(f"reference: {reference}", came, sep="\n")
 # %% [markdown]
 # ## What is left out
 #
-# A brain is left out if it cannot be read, lies upside down or mirrored, or is of another contrast, plane or modality. A brain that is unlike the
-# reference's is used. Its artefacts, norms and latents may then be wrong; comparisons by region and by pixel are not affected.
+# A brain is left out if it cannot be read, lies upside down or (where its sides can be told) mirrored, or is of another contrast, plane or modality. A brain that is unlike the
+# reference's is used. Its artefacts, norms and latents may then be wrong; comparisons by region and by pixel do not
+# read the reference, but poor registration, a common reason, affects them too: look at these brains first.
 
 # %% tags=["left-out", "hide-input"]
 suited = suitability(came, reference, planes_beside(p))
@@ -113,8 +114,8 @@ before_after.shows("The brains whose artefacts are likeliest, as they came and c
 # %% [markdown]
 # ## How unusual is each brain?
 #
-# Each region's brightness is compared with clean brains of the reference, of the same sex, age and strain where both tables have them. Brains
-# are compared as they came, not cleaned.
+# Each region's brightness is compared with clean brains of the reference, of the same sex, age and strain where both tables have them. In a simulated
+# reference the effects of these are invented. Brains are compared as they came, not cleaned.
 
 # %% tags=["hide-input"]
 by_region = lab.region_deviations(p, reference, brains)
@@ -148,7 +149,7 @@ places.shows("The brains that deviate most in one place, and PCA's error in each
 # Three measures are compared by linear models with the covariates as terms: each region's mean brightness, the latents, and every pixel. A region
 # differs clearly if its q is below 0.05: q is the expected share of false finds among all regions with a q as small. A latent or a pixel differs clearly if fewer than
 # one shuffle in twenty gives any of them so large a statistic. With fewer than five brains in a
-# group use `p_permuted`. Brains with an artefact are compared like any other; remove their files to leave them out.
+# group use `p_family`. Brains with an artefact are compared like any other; remove their files to leave them out.
 
 # %% tags=["groups"]
 means = lab.region_means(p, brains)

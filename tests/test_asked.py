@@ -3,10 +3,17 @@
 import numpy as np
 import pytest
 
-from brainvae_core.cohorts import SIMULATORS
+from brainvae_core.cohorts import SIMULATORS, Cohort
 from brainvae_core.metrics import named, summarise, verdict
 from brainvae_core.models import PCA
-from brainvae_core.planted import AXES, FACTOR_RANGE, AsAdjusted, Asked, recovered
+from brainvae_core.planted import (
+    AXES,
+    FACTOR_RANGE,
+    AsAdjusted,
+    Asked,
+    explained_by_factors,
+    recovered,
+)
 from brainvae_core.prepare import truth_cohort
 from brainvae_core.settings import Settings
 
@@ -34,6 +41,21 @@ def test_what_is_planted_is_what_a_section_of_one_brightness_shows(asked):
     np.testing.assert_allclose(means, asked.cohort.images[:, inside].mean(), rtol=0.01)
     assert list(asked.planted.factors) == asked.names and "brightness" not in asked.names
     assert asked.planted.moved.shape == (n, len(asked.masks))
+
+
+def test_factors_explain_all_but_texture_and_nothing_in_another_order(asked):
+    whole, sizes = asked.cohort, ((40, 56), (20, 28))
+    rendered = AsAdjusted(asked.simulator, whole).decode(whole.factors)
+    parts = {"metadata": whole.metadata, "atlas": whole.atlas, "preprocessing": whole.preprocessing}
+    smooth = Cohort(rendered, factors=whole.factors, **parts)
+    assert [of.value for of in explained_by_factors(smooth, *sizes)] == pytest.approx([1, 1])
+    of_brains = explained_by_factors(whole, *sizes)
+    assert 0.2 < of_brains[0].value < of_brains[1].value < 1  # fewer pixels have less noise
+    other = whole.factors.sample(frac=1, random_state=0).set_axis(whole.factors.index)
+    (exchanged,) = explained_by_factors(Cohort(whole.images, factors=other, **parts), sizes[0])
+    assert exchanged.high < 0
+    (unknown,) = explained_by_factors(Cohort(whole.images, **parts), sizes[0])
+    assert np.isnan(unknown.value) and unknown.n_brains == len(whole)
 
 
 def test_told_the_factors_the_claim_holds_and_of_random_axes_it_does_not(asked):

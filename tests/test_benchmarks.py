@@ -98,6 +98,7 @@ COMMANDS = {
     "fig2.py": "| Fig. 2 of fitted; peak memory",
     "bidirectional.py": "receptive fields; projective fields; | both",
     "groups.py --rows rows.csv": "| anatomical | 12 + 12 | none |; | freeform | 12 + 12 | damage |",
+    "knee.py": "PCA, its knee; β-VAE, its knee",
     "real_brain.py": "real brain, none, explained, PCA, L = 8; simulated brains, leak, reproduced",
     "realism.py": "deviation, power; local contrast; misregistration inside (µm), 0 µm, real brain",
     "soak.py": "memory (MB), first and last tenth; a round (s), first and last tenth",

@@ -174,14 +174,3 @@ def test_a_damaged_report_is_told_in_a_line_and_stays_beside_the_new_one(tmp_pat
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"warning: {folder / file} is damaged")
     assert Path(folder, file).read_bytes() == content
-
-
-def test_a_report_of_old_is_known_without_checksums(tmp_path, capsys):
-    p, files = settings(tmp_path), {"brains.csv": pd.DataFrame({"x": range(3)})}
-    folder = lab.keep(p, "my lab", files)
-    about = json.loads(Path(folder, lab.ABOUT).read_text())
-    unsaid = {"format", "files", "sha256", "orientation"}
-    old = {name: about[name] for name in about.keys() - unsaid}
-    Path(folder, lab.ABOUT).write_text(json.dumps(old))
-    assert lab.keep(p, "my lab", files) == folder and "files" in lab.read_report(folder)
-    assert capsys.readouterr().err == ""

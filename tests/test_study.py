@@ -24,7 +24,8 @@ from brainvae_core.models import (
     runs,
     training,
 )
-from brainvae_core.study import Study, counted
+from brainvae_core.settings import Settings
+from brainvae_core.study import STAGES, Study, counted
 
 BASE = BetaVAEConfig(steps=7, seed=3, likelihood="bernoulli")
 TINY = BetaVAEConfig(steps=4, validate_every=2, batch_size=4)
@@ -48,6 +49,16 @@ def test_a_study_is_a_product_with_pca_at_every_l():
     assert all((c.steps, c.likelihood) == (7, "bernoulli") for c in grid.configs[2:])
     assert len(grid) == 12 and len(grid.configs) == 14
     assert grid == Study(BASE, np.array([1, 3, 10]), np.arange(2, 5, 2), [0, 5])
+
+
+def test_fits_of_more_latents_than_the_models_have_steps_of_their_own():
+    wide = Study(BASE, [1, 3], [4, 8, 9], wide_steps=20)
+    assert [c.steps for c in wide.configs[3:]] == [7, 7, 7, 7, 20, 20]
+    p = Settings().changed({"grid.wide_steps": 900, "grid.latent_dims": [4, 8, 16]})
+    curve = {c.latent_dim: c.steps for c in STAGES["curve"].models(p)["VAE"]}
+    few, many = p.grid.steps, 900
+    assert curve == {2: few, 4: few, 8: few, 16: many, 30: many}
+    assert {c.steps for c in STAGES["curve"].models(Settings())["VAE"]} == {few}
 
 
 def test_a_product_that_cannot_be_is_refused_before_anything_is_fitted():

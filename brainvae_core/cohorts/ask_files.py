@@ -140,8 +140,7 @@ def listed(checksums: Path) -> dict[str, str]:
     """SHA-256 of the atlas's files by name, as they were left."""
     try:
         found = dict(json.loads(checksums.read_text(encoding="utf-8")))
-        own = found.pop("sha256", None)  # former versions wrote none
-        if own not in (None, digest_of(found)):
+        if found.pop("sha256", None) != digest_of(found):
             raise ValueError("it is not what was written")
         return found
     except (ValueError, TypeError, RecursionError) as error:

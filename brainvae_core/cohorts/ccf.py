@@ -89,8 +89,7 @@ def _read(path, read, *options):
     try:
         if beside.exists():
             said = dict(json.loads(beside.read_text(encoding="utf-8")))
-            own = said.pop("sha256", None)  # former versions wrote none
-            if own not in (None, digest_of(said)):
+            if said.pop("sha256", None) != digest_of(said):
                 raise ValueError("it is not what was written; fetch it again")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{beside} cannot be read: {damage(beside, error)}") from error

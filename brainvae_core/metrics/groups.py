@@ -29,7 +29,8 @@ def group_differences(
     with its own spread. Residuals of the model without the term are permuted (Freedman, Lane 1983),
     every distinct order where there are no more than asked for; the largest ``|t|`` over measures,
     brought to a normal's scale, gives the family-wise p (Westfall, Young 1993). With fewer than
-    five brains in a group take ``p_permuted``, for Welch's p is too small. Several groups are
+    five brains in a group take ``p_family`` (``p_permuted`` of one measure that was named
+    beforehand), for Welch's p is too small. Several groups are
     compared by the classical F, which takes them to vary equally.
 
     Parameters
