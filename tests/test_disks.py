@@ -18,9 +18,9 @@ import pytest
 from authors_release import AuthorsNetwork, answering, checkpoint, on_their_side
 from damages import as_nobody
 
-from brainvae_core import authors, explorer, report, results, study
+from brainvae_core import authors, explorer, lab, report, results, study
 from brainvae_core.cohorts import allen, open_cohort, read_acquired, simulate
-from brainvae_core.disk import sha256_of
+from brainvae_core.disk import seal, sha256_of
 from brainvae_core.models import load_run
 
 SHAPE = (40, 56)
@@ -69,7 +69,7 @@ def reporting(disk, at, monkeypatch):
         new = Path(out).parent / "lab"
         new.mkdir()
         (new / "brains.csv").write_text("brain\n" * 20_000)
-        (new / "report.json").write_text("{}")
+        seal(new, lab.ABOUT, {"format": lab.FORMAT})
         return nbformat.read(report.CHAPTER, 4)
 
     monkeypatch.setattr(report.papermill, "execute_notebook", executed)

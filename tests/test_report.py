@@ -1,6 +1,5 @@
 """A lab's report: a folder of brains and a table in, a page, tables and a picture out."""
 
-import json
 from pathlib import Path
 
 import nbformat
@@ -13,6 +12,7 @@ from nbclient.exceptions import DeadKernelError
 
 from brainvae_core import lab, report
 from brainvae_core.cohorts import simulate_groups
+from brainvae_core.disk import seal
 
 PROFILE = """\
 cohort: {{n_brains: 80, shape: [40, 56]}}
@@ -83,7 +83,7 @@ def executed_as(chapter, tmp_path, monkeypatch, given):
         new.mkdir()
         (new / "brains.csv").touch()
         asked = {name: told[name] for name in ("brains", "group", "covariates")}
-        (new / "report.json").write_text(json.dumps(asked))
+        seal(new, lab.ABOUT, {"format": lab.FORMAT} | asked)
         return nbformat.read(chapter, 4)
 
     monkeypatch.setattr(report.papermill, "execute_notebook", executed)
@@ -97,7 +97,7 @@ def test_a_page_tells_nothing_of_the_example_or_of_an_earlier_report(tmp_path, m
     out.mkdir(parents=True)
     (out / "differences.csv").touch()
     asked = {"brains": str(tmp_path / "lab"), "group": "", "covariates": []}
-    (out / "report.json").write_text(json.dumps(asked))
+    seal(out, lab.ABOUT, {"format": lab.FORMAT} | asked)
     assert report.main(["lab", "--profile", "tiny.yaml"]) == 0
     assert {p.name for p in out.iterdir()} == {"brains.csv", "report.html", "report.json"}
     assert {"brains.csv", "report.html"} == {*lab.read_report(out)["files"]}
