@@ -210,7 +210,7 @@ def power_of(groups: Groups, means: pd.DataFrame, usual: pd.DataFrame) -> Power 
 
     Found in 80 of 100 studies, each region being tested at 0.05 divided by their number. None of a
     slope, and of several groups. ``usual`` are the means of the reference's clean brains, whose
-    spread is known better than that of a few brains, and holds what covariates explain.
+    spread is of many brains, but of undamaged ones, and holds what covariates explain.
     """
     matrix, values = groups.design.matrix, means[groups.used]
     counts = np.unique(matrix[:, groups.design.tested], axis=0, return_counts=True)[1]
