@@ -5,7 +5,7 @@
 ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several lengths
 and times a step of both, turn by turn; ``models`` counts models an hour, several together; ``peer``
 times a peer on the same network. When asked for, ``ingredients`` takes each of the recipe's away
-in the last length but one, ``headline`` fits VAEs and PCA and reads the planted factors
+in the last length but one (where images grow, growth alone), ``headline`` fits VAEs and PCA and reads the planted factors
 from their codes, and ``alive`` counts fits over β and L that fall to the mean image. Each part is a
 process of its own, so that none is lost with another, and writes each line when it has it. Fits are
 runs in ``_build/reach``: what is there is not fitted again, and what was interrupted goes on.
@@ -232,11 +232,10 @@ def race(setting: Setting):
 def ingredients(setting: Setting):
     """The fast recipe, and it without each ingredient, in as many steps."""
     cohort, rows, length = setting.cohort(), [], setting.tried[-2:][0]
-    changes, growing = WITHOUT, isinstance(setting.fast(steps=length).steps, tuple)
-    if growing:
-        without = {"steps": setting.fast(steps=length).n_steps}
-        changes = {k: v for k, v in WITHOUT.items() if "initialisation" not in v}  # cannot grow
-        changes |= {"without growth": without}
+    changes = WITHOUT
+    if isinstance(setting.fast(steps=length).steps, tuple):  # the others are asked at 80 × 112
+        changes = {"everything in": {}}
+        changes |= {"without growth": {"steps": setting.fast(steps=length).n_steps}}
     for name, change in changes.items():
         base = replace(setting.fast(steps=length), **change)
         ends = setting.ends(cohort, base, setting.seeds)
