@@ -7,16 +7,19 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from chapters import read_notebook, stamp_of
 
 from brainvae_core import results
 from brainvae_core.explorer import GLOBAL, explorer_data, shown_models
 from brainvae_core.metrics import active_latents, explained_variance, linear_recovery
 from brainvae_core.models import load_run, run_name, save_run
-from brainvae_core.models.runs import KINDS
+from brainvae_core.models.runs import KINDS, LOADED
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.scores import TABLES
 from brainvae_core.settings import read_profile
@@ -98,6 +101,30 @@ def test_the_kept_explorer_is_what_the_kept_models_give_here(monkeypatch):
         assert one.shape == other.shape and np.abs(one - other).max() <= 1e-3 + (one.dtype == int)
     for one, other in zip(leaves(kept), leaves(anew), strict=True):
         assert one == (other if isinstance(one, str | bool) else pytest.approx(other, abs=5e-3))
+
+
+@pytest.mark.promise("no stale chapter and no two cohorts make a book")
+def test_every_committed_chapter_read_the_models_and_tables_that_are_kept_now(monkeypatch):
+    """One that was not executed again would tell the numbers of results that are gone."""
+    monkeypatch.chdir(ROOT / "notebooks")
+    p, kept = read_profile("full"), {}
+    for path in (ROOT / "results/full/runs").glob("*/config.json"):
+        kept[path.parent.name] = json.loads(path.read_text())["files"]["weights.safetensors"]
+    kept = {name: of["sha256"] for name, of in kept.items()}
+    for name, of in TABLES.items():
+        told, _ = results.read_rows(ROOT / f"results/full/tables/{name}.csv.gz")
+        cohort = SimpleNamespace(identity=told["cohort"])  # what is kept needs no more of it
+        monkeypatch.setitem(STAGES, of.stage, replace(STAGES[of.stage], cohort=lambda _, c=cohort: c))
+        results.table(p, name)
+    for path in results.MEASURED.glob("*.csv"):
+        results.measured(path.stem)
+    kept |= {name: digest for name, digest in LOADED.items() if name.startswith("table ")}
+    read = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        found = stamp_of(read_notebook(path))["runs"]
+        read |= {(path.stem, name): digest for name, digest in found.items() if name in kept}
+    assert len(read) >= 40
+    assert read == {of: kept[of[1]][:12] for of in read}
 
 
 def unpacked(text):
