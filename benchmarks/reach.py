@@ -5,11 +5,12 @@
 ``reference`` runs the paper's recipe to its end; ``race`` fits the fast recipe in several lengths
 and times a step of both, turn by turn; ``models`` counts models an hour, several together; ``peer``
 times a peer on the same network. When asked for, ``ingredients`` takes each of the recipe's away
-in the last length but one (where images grow, growth alone), ``headline`` fits VAEs and PCA and reads the planted factors
-from their codes, and ``alive`` counts fits over β and L that fall to the mean image. Each part is a
-process of its own, so that none is lost with another, and writes each line when it has it. Fits are
-runs in ``_build/reach``: what is there is not fitted again, and what was interrupted goes on.
-``--keep`` has race, ingredients and headline write their rows into ``results/measured``.
+in the last length but one (where images grow, growth alone), ``headline`` fits VAEs and PCA and
+reads the planted factors from their codes, and ``alive`` counts fits over β and L that fall to the
+mean image. Each part is a process of its own, so that none is lost with another, and writes each
+line when it has it. Fits are runs in ``_build/reach``: what is there is not fitted again, and what
+was interrupted goes on. ``--keep`` has race, ingredients and headline write their rows into
+``results/measured``.
 
 ELBO_β is −D − βR on validation brains, without the Gaussian's constant: nats an image that can be
 compared over sizes. Test brains are not looked at.

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import gaussian_filter
 
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
@@ -23,7 +24,9 @@ from brainvae_core.disk import alone, beside, made_with, read_sealed, seal
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
 
-UNUSUAL = ("ventricle_size", "cortical_thickness", "ap_position")  # anatomy that is no damage
+# Anatomy that is no damage: tissue moved by standard deviations, a region darker or brighter.
+UNUSUAL, BY = ("ventricle_size", "cortical_thickness", "ap_position"), (-2.5, 2.5)
+SHADES, SHADED, EDGE_UM = (-0.3, 0.3), 3, 50  # in so many brains a region; σ of its edge
 TILE_UM = 400  # what is in one place shows in
 CHUNK = 64  # brains reconstructed at once
 TAUGHT = 20  # brains in which a judge sees every artefact at every strength
@@ -79,12 +82,12 @@ def own_fit(p, name: str, n_brains: int) -> list[str]:
 
 def artefact_judge(p, reference, model) -> ArtefactJudge:
     """A judge that has seen artefacts, and unusual anatomy, in brains held out from the model."""
-    ordinary = clean_part(reference, "validation").images
-    unusual = [
-        displaced(ordinary[:20], reference.atlas, factor, size)
-        for factor in UNUSUAL
-        for size in (-2.5, 2.5)
-    ]
+    ordinary, atlas = clean_part(reference, "validation").images, reference.atlas
+    unusual = [displaced(ordinary[:20], atlas, factor, by) for factor in UNUSUAL for by in BY]
+    for number, mask in enumerate(atlas.roi_masks(atlas.regions(p.fields.region_share))):
+        edged = gaussian_filter(mask.astype(np.float32), EDGE_UM / atlas.pixel_um)
+        some = ordinary[np.arange(number * SHADED, (number + 1) * SHADED) % len(ordinary)]
+        unusual += [(some * (1 + by * edged)).clip(max=1) for by in SHADES]
     n_graded = min(p.evaluation.n_graded, TAUGHT)
     planted = graded_artefacts(reference, p.evaluation.artefact_strengths, n_graded)
     return ArtefactJudge(model, np.concatenate([ordinary, *unusual]), planted)

@@ -74,7 +74,7 @@ figures.fig_training(histories, pca_explained).shows(
 
 # %% [markdown]
 # Where the images grow, explained variance drops, because finer pixels hold detail that the model has not seen. PCA's line is at the last
-# size. PCA is the best linear answer to this very question, so a VAE that stays below it has not learned enough.
+# size. PCA is the best linear answer to this very question: with as few latents as here, a VAE that stays below it may have learned too little.
 #
 # ## Do they overfit?
 #

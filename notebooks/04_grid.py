@@ -17,8 +17,8 @@
 # **Which number of latents L and which β does a stated rule choose, and is it the paper's L = 8 and β = 3?**
 #
 # **Answer.** On {glue:text}`grid_size` the rule chooses {glue:text}`grid_latents` and {glue:text}`grid_beta`; the paper's L = 8 {glue:text}`grid_papers_l`, its β = 3
-# {glue:text}`grid_papers_beta`. (Brackets: where the rule's answer lies if fits are redrawn.) But the knee over L follows the number of planted factors: these brains have
-# {glue:text}`grid_factors`, and of brains with {glue:text}`grid_control_factors` it is {glue:text}`grid_control_knee`. So its agreement with the paper says nothing of mice. The VAE's curve bends at
+# {glue:text}`grid_papers_beta`. (Brackets: where the rule's answer lies if fits are redrawn.) But these brains have
+# {glue:text}`grid_factors` planted factors, and of brains with {glue:text}`grid_control_factors` the knee is {glue:text}`grid_control_knee`. So the agreement on L says nothing of mice. The VAE's curve bends at
 # {glue:text}`grid_knee_vae`, the β-VAE's at {glue:text}`grid_knee_beta_vae`. At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains
 # {glue:text}`grid_explained_own` of the variance of all test brains together, PCA {glue:text}`grid_explained_pca`.
 
@@ -187,7 +187,7 @@ figures.fig_knee(
 )
 
 # %% [markdown]
-# The β-VAE's knee follows what was planted. So L = 8 here says how many factors the simulator has, not how many directions mouse brains differ in. On these brains,
+# In both cohorts the β-VAE's knee is the number of planted factors. So L = 8 here says how many factors the simulator has, not how many directions mouse brains differ in. On the second,
 # whose factors are smooth fields, the β-VAE does not lead: with {glue:text}`grid_control_factors` latents it explains {glue:text}`grid_control_beta_vae`, PCA {glue:text}`grid_control_pca`.
 #
 # ## What the choice is worth on test brains

@@ -114,7 +114,9 @@ def test_every_committed_chapter_read_the_models_and_tables_that_are_kept_now(mo
     for name, of in TABLES.items():
         told, _ = results.read_rows(ROOT / f"results/full/tables/{name}.csv.gz")
         cohort = SimpleNamespace(identity=told["cohort"])  # what is kept needs no more of it
-        monkeypatch.setitem(STAGES, of.stage, replace(STAGES[of.stage], cohort=lambda _, c=cohort: c))
+        monkeypatch.setitem(
+            STAGES, of.stage, replace(STAGES[of.stage], cohort=lambda _, c=cohort: c)
+        )
         results.table(p, name)
     for path in results.MEASURED.glob("*.csv"):
         results.measured(path.stem)

@@ -8,6 +8,7 @@ from refusals import refused
 from brainvae_core import lab, lab_groups
 from brainvae_core.cohorts import (
     Cohort,
+    clean_part,
     equalised,
     simulate,
     simulate_groups,
@@ -75,6 +76,23 @@ def test_a_judge_learns_artefacts_in_sections_of_the_brightness_that_a_labs_have
     np.testing.assert_allclose(means, even.images[:, inside].mean(), rtol=0.02)  # white ends at 1
     tissue = ~planted.masks[0, -1, 0] & inside
     assert (planted.images[0, -1, 0] < planted.clean[0])[tissue].mean() > 0.99  # beside a leak
+
+
+def test_a_region_of_another_brightness_is_not_called_damage(monkeypatch):
+    """A knockout may have one. Without such brains among the ordinary ones it was."""
+    cohort = equalised(simulate(300, shape=(80, 112), seed=4))
+    model = PCA.fit(cohort.split("train").images, 8)
+    images = clean_part(cohort, "test").images[:40]
+    darker = [
+        images * (1 - 0.3 * cohort.atlas.roi_masks(["SSp"], of)[0]) for of in ("both", "right")
+    ]
+    flagged = {}
+    for shades in ((), lab.SHADES):
+        monkeypatch.setattr(lab, "SHADES", shades)
+        judge = lab.artefact_judge(P, cohort, model)
+        flagged[shades] = [(judge(brains).kind != "none").mean() for brains in (images, *darker)]
+    assert flagged[()][1] > 0.5
+    assert max(flagged[lab.SHADES]) <= 0.05
 
 
 @pytest.mark.parametrize("column", COLUMNS)
