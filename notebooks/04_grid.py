@@ -214,7 +214,10 @@ names |= {f"knee over L by explained variance, {name}": knee for name, knee in b
 names |= {f"knee over L, {control_factors} factors, {name}": of for name, of in counts.items()}
 numbers = {k: Estimate(of.at, *of.interval, n_validation, of.n_seeds) for k, of in names.items()}
 numbers |= {"values of β": len(grid.betas), "values of L": len(grid.latent_dims)}
-Record(numbers)
+vae, beta_vae = (numbers[f"knee over L, {name}"] for name in knees)
+apart = vae.value - beta_vae.value, vae.low - beta_vae.high, vae.high - beta_vae.low
+apart = {"the VAE's knee less the β-VAE's": {"": Estimate(*apart, n_validation, len(grid.seeds))}}
+Record(numbers, apart, {name: 2 for name in apart})
 
 # %% tags=["hide-input", "hide-output"]
 of_pca = of_pca["explained variance"].reindex(grid.latent_dims)
