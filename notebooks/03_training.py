@@ -56,8 +56,7 @@ fitted = {name: fit(cohort, config, *where) for name, config in configs.items()}
 # %% [markdown]
 # ## Do they learn?
 #
-# Registered brains are nearly alike, so a β-VAE can forget its input early (*posterior collapse*) and decode the mean brain whatever it sees. A loss alone
-# would not show it. Beside the loss stand three numbers of the validation brains: explained variance about their own mean, the KL divergence, and the number of active latents.
+# Registered brains are nearly alike, so a β-VAE can forget its input early (*posterior collapse*) and decode the mean brain whatever it sees. Beside the loss stand three numbers of the validation brains: explained variance about their own mean, the KL divergence, and the number of active latents.
 #
 # A fit takes {glue:text}`training_stages`. The weight β {glue:text}`training_beta_rises`, and the learning rate {glue:text}`training_rate_falls`.
 
@@ -133,19 +132,23 @@ figures.fig_recovery(np.stack([*recovery.values()]), list(recovery), list(factor
 # The nats are $\mathrm{ELBO}_\beta = -D - \beta R$ at β = 3 without the Gaussian's constant. They rank these fits and bound no log p(x).
 
 # %% tags=["hide-input"]
-trained = measured("training").query("height == 80 and beta == 3 and atlas == 'CCF slice'")
-race = trained[trained["part"] == "race"]
+trained = measured("training").query("beta == 3 and atlas == 'CCF slice'")
+of_part = {key: of for key, of in trained.groupby(["height", "part"])}
+race, grown = of_part[80, "race"], of_part[160, "race"].set_index("recipe")
 paper, ours = (race[race["recipe"] == of] for of in ("the paper's", "ours"))
 n_race, n_paper = ours["seed"].nunique(), paper["seed"].nunique()
 by_length = ours.assign(steps=ours["steps"].astype(int)).groupby("steps")
 by_steps = by_length["seconds_by_steps"].first()
-ends = by_length.agg(seconds=("seconds", "median"), value=("elbo", "mean"))
-half = by_length["elbo"].sem() * t.ppf(0.975, n_race - 1)
-ends = ends.assign(low=ends["value"] - half, high=ends["value"] + half)
-curves = paper[paper["step"] % (paper["step"].max() // 10) == 0]
-curves = curves.assign(model="the paper's recipe, seed " + curves["seed"].astype(int).astype(str))
-curves = curves.assign(value=curves["elbo"], low=curves["elbo"], high=curves["elbo"])
-timed = pd.concat([curves, ends.reset_index().assign(model=f"ours, {n_race} seeds")])
+tenths = paper[paper["step"] % (paper["step"].max() // 10) == 0].groupby("step")
+ends, curve = (
+    of.agg(seconds=("seconds", "median"), value=("elbo", "mean"), low=("elbo", "sem"))
+    for of in (by_length, tenths)
+)
+for of, n_fits in ((ends, n_race), (curve, n_paper)):
+    half = of["low"] * t.ppf(0.975, n_fits - 1)
+    of[["low", "high"]] = np.transpose([of["value"] - half, of["value"] + half])
+timed = {f"the paper's recipe, {n_paper} seeds": curve, f"ours, {n_race} seeds": ends}
+timed = pd.concat([of.reset_index().assign(model=name) for name, of in timed.items()])
 labels = {"ylabels": ["ELBO$_β$ without its constant (nats per image)"], "log_x": True}
 figures.fig_curves(timed, "seconds", "Seconds, logarithmic", **labels).shows(
     f"Held-out ELBO at β = 3 against time: the paper's recipe while it trains, ours after {', '.join(map(str, ends.index))} steps."
@@ -158,14 +161,18 @@ figures.fig_curves(timed, "seconds", "Seconds, logarithmic", **labels).shows(
 # {glue:text}`training_ours_elbo` nats in {glue:text}`training_ours_steps` steps, in {glue:text}`training_ours_seconds` s of whole fits or {glue:text}`training_ours_by_steps` s by timed steps: the
 # paper's takes {glue:text}`training_times` or {glue:text}`training_times_by_steps` times as long. In {glue:text}`training_longest` steps, as many as the book's fits take at this size, ours comes to
 # {glue:text}`training_longest_elbo` nats in {glue:text}`training_longest_seconds` s. Of {glue:text}`training_fewest` steps {glue:text}`training_fewest_reach` of
-# {glue:text}`training_fewest_n` fits end above the paper's. At 320 × 448 the paper's recipe was stopped after 250 of 10,000 steps, so there we cannot compare.
+# {glue:text}`training_fewest_n` fits end above the paper's.
+#
+# At 160 × 224 one fit of the paper's recipe ends at {glue:text}`training_mid_paper` nats, before its plateau, after {glue:text}`training_mid_paper_seconds` s. Ours, grown through
+# {glue:text}`training_mid_steps` steps, comes to {glue:text}`training_mid_ours` in {glue:text}`training_mid_seconds` s; {glue:text}`training_mid_reach` of
+# {glue:text}`training_mid_n` fits pass the paper's. At 320 × 448 the paper's recipe has not come to its end, so there we cannot compare.
 #
 # ## What each ingredient gives
 #
 # Each ingredient is taken away, one at a time, in fits of {glue:text}`training_ours_steps` steps at 80 × 112. Seeds are paired: the difference is to the fit of the same seed with everything in.
 
 # %% tags=["hide-input"]
-without = trained[trained["part"] == "ingredients"]
+without, growth = of_part[80, "ingredients"], of_part[160, "ingredients"]
 by_seed = without.pivot(index="seed", columns="recipe", values="elbo")
 lost = by_seed.sub(by_seed["everything in"], axis=0).drop(columns="everything in")
 lost = lost[lost.mean().sort_values().index]
@@ -182,8 +189,8 @@ figures.fig_scores(given, references=pd.DataFrame({"model": ["the recipe"], "val
 # Muon gives most: with Adam in its place, the better of two settings, fits end {glue:text}`training_lost_muon` nats lower, without the cosine {glue:text}`training_lost_cosine` and without the KL warm-up
 # {glue:text}`training_lost_kl`. After as many steps float32 ends {glue:text}`training_won_float32` and Muon on whole matrices {glue:text}`training_won_whole` nats
 # higher, but a step of either takes longer (`benchmarks/RESULTS.md`): bfloat16 and blocks of rows are there for time. Of the learning-rate warm-up and the data-dependent start nothing shows
-# beyond the spread of seeds. The fewest active latents of any of these fits are {glue:text}`training_fewest_active` of 8.
-# **Unmeasured:** growth against as many steps without it, and everything on a GPU.
+# beyond the spread of seeds. The fewest active latents of any of these fits are {glue:text}`training_fewest_active` of 8. Growth was asked at 160 × 224: as many steps without it, most of them
+# dearer, end {glue:text}`training_lost_growth` nats GROWTHSIGN. **Unmeasured:** everything on a GPU.
 
 # %% tags=["hide-input"]
 beta_vae, n_steps = fitted["β-VAE"], paper["step"].max()
@@ -193,6 +200,8 @@ won, longest, fewest = reach.index[reach == n_race][0], ends.index[-1], ends.ind
 first = paper.loc[paper["elbo"] >= paper_ends["elbo"]].groupby("seed")["step"].min()
 times = [paper_ends["seconds"] / of[won] for of in (ends["seconds"], by_steps)]
 adam = lost.filter(like="in place of Muon").mean()
+mid_paper, mid_ours = grown.loc["the paper's"].iloc[-1], grown.loc[["ours"]]
+by_growth = growth.pivot(index="seed", columns="recipe", values="elbo").diff(axis=1).iloc[:, -1]
 short = {"PCA": "pca", "VAE": "vae", "β-VAE": "beta_vae"}
 stages = p.model.steps if isinstance(p.model.steps, tuple) else [(*p.cohort.shape, p.model.steps)]
 on_ccf = measured("headline").groupby("beta")["explained"].mean()
@@ -232,6 +241,14 @@ quoted(
     training_fewest=f"{fewest:,}",
     training_fewest_reach=reach[fewest],
     training_fewest_n=n_race,
+    training_mid_paper=f"{mid_paper['elbo']:.0f}",
+    training_mid_paper_seconds=f"{mid_paper['seconds']:,.0f}",
+    training_mid_steps=mid_ours["steps"].iloc[0].replace("x", " × "),
+    training_mid_ours=f"{mid_ours['elbo'].mean():.0f}",
+    training_mid_seconds=f"{mid_ours['seconds'].median():.0f}",
+    training_mid_reach=int((mid_ours["elbo"] >= mid_paper["elbo"]).sum()),
+    training_mid_n=len(mid_ours),
+    training_lost_growth=f"{by_growth.mean():.0f} ± {by_growth.sem() * t.ppf(0.975, len(by_growth) - 1):.0f}",
     training_lost_muon=f"{-adam.max():.0f}",
     training_lost_cosine=f"{-lost['without the cosine'].mean():.0f}",
     training_lost_kl=f"{-lost['without the KL warm-up'].mean():.0f}",
@@ -263,7 +280,7 @@ pd.Series(
 
 # %% [markdown]
 # **How sure.** {glue:text}`training_n_test` test brains and {glue:text}`training_fits`: intervals are over brains and fits. Learning curves and factors are of the first fit of each model alone. Five fits of each on the CCF slice explain
-# {glue:text}`training_ccf_vae` (VAE) and {glue:text}`training_ccf_beta_vae` (β-VAE) of the validation brains together. The race has two fits of the paper's recipe, at a sixteenth of its pixels; the paper's own size and a GPU could change it.
+# {glue:text}`training_ccf_vae` (VAE) and {glue:text}`training_ccf_beta_vae` (β-VAE) of the validation brains together. The race is at a sixteenth and a quarter of the paper's pixels; its own size and a GPU could change it.
 
 # %% tags=["hide-input"]
 from brainvae_core.record import stamp

@@ -17,10 +17,8 @@
 # **Which number of latents L and which β does a stated rule choose, and is it the paper's L = 8 and β = 3?**
 #
 # **Answer.** On {glue:text}`grid_size` the rule chooses {glue:text}`grid_latents` and {glue:text}`grid_beta`; the paper's L = 8 {glue:text}`grid_papers_l`, its β = 3
-# {glue:text}`grid_papers_beta`. (Brackets: where the rule's answer lies if fits are redrawn.) But these brains have
-# {glue:text}`grid_factors` planted factors, and of brains with {glue:text}`grid_control_factors` the knee is {glue:text}`grid_control_knee`. So the agreement on L says nothing of mice. The VAE's curve bends at
-# {glue:text}`grid_knee_vae`, the β-VAE's at {glue:text}`grid_knee_beta_vae`. At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains
-# {glue:text}`grid_explained_own` of the variance of all test brains together, PCA {glue:text}`grid_explained_pca`.
+# {glue:text}`grid_papers_beta`. (Brackets: where the answer lies if fits are redrawn.) But these brains have
+# {glue:text}`grid_factors` planted factors, and of brains with {glue:text}`grid_control_factors` the knee is {glue:text}`grid_control_knee`: the agreement on L says nothing of mice.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
@@ -121,7 +119,8 @@ figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, mark
 #
 # ## Does the vanilla VAE bend at the same L?
 #
-# The paper says that it does. Each model is judged by its own objective: D + R for the VAE, D + βR for the β-VAE.
+# The paper says that it does. Each model is judged by its own objective: D + R for the VAE, D + βR for the β-VAE. The VAE's curve bends at {glue:text}`grid_knee_vae`, the β-VAE's at
+# {glue:text}`grid_knee_beta_vae`.
 
 # %% tags=["hide-input"]
 rows = {"VAE": 1.0, "β-VAE": p.model.beta}
@@ -192,7 +191,8 @@ figures.fig_knee(
 #
 # ## What the choice is worth on test brains
 #
-# Test brains had no part in the choice. Explained variance is here of all brains together; chapter 5 takes each brain's and averages, which gives other digits for the same fits. Half of the
+# Test brains had no part in the choice. At L = {glue:text}`grid_own_l` and β = {glue:text}`grid_own_beta` the β-VAE explains
+# {glue:text}`grid_explained_own` of their variance, PCA {glue:text}`grid_explained_pca`. Explained variance is here of all brains together; chapter 5 takes each brain's and averages, which gives other digits for the same fits. Half of the
 # test brains are the real side of the PCA-based Fréchet distance (PCA-FD); reconstructions of the other half are the
 # model's side. Its basis comes from validation brains.
 

@@ -17,9 +17,8 @@
 # **Does the β-VAE reproduce brains better than the VAE and PCA, and do more latents help?**
 #
 # **Answer.** At 320 × 448 and L = {glue:text}`recon_l` the β-VAE explains {glue:text}`recon_explained_beta` of what makes test brains differ, the VAE
-# {glue:text}`recon_explained_vae` and PCA {glue:text}`recon_explained_pca`; the planted factors themselves {glue:text}`recon_ceiling_full`. Is the β-VAE ahead on CW-SSIM? Against the VAE: {glue:text}`recon_says_cw_vae`;
-# against PCA: {glue:text}`recon_says_cw_pca`, but over L at 80 × 112 {glue:text}`recon_says_cw_small` (Fig. 2C). There the β-VAE explains {glue:text}`recon_few_beta` with
-# {glue:text}`recon_l` latents and {glue:text}`recon_most_beta` with {glue:text}`recon_most`, PCA {glue:text}`recon_few_pca` and {glue:text}`recon_most_pca`.
+# {glue:text}`recon_explained_vae` and PCA {glue:text}`recon_explained_pca`; the planted factors themselves {glue:text}`recon_ceiling_full`. That the β-VAE is ahead on CW-SSIM, against the VAE: {glue:text}`recon_says_cw_vae`,
+# against PCA: {glue:text}`recon_says_cw_pca`. With {glue:text}`recon_most` latents, at 80 × 112, PCA explains more: {glue:text}`recon_most_pca`, the β-VAE {glue:text}`recon_most_beta`.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
@@ -85,7 +84,7 @@ figures.fig_2c(
 
 # %% [markdown]
 # CW-SSIM compares oriented structure of one size and weighs the middle of the section most. Two dashed lines need no latents: the mean image in place of every
-# brain, and the most similar training brain. Only a score above them says something of a single brain.
+# brain, and the most similar training brain. Only a score above them says something of a single brain. That the β-VAE is ahead of PCA over L: {glue:text}`recon_says_cw_small`.
 #
 # ## Fig. 2D: distance between sets of images
 #
@@ -104,7 +103,7 @@ figures.fig_2d(by_kind[~is_real], real).shows(
 ).made_from(f"{n_test // 2} against {n_test // 2} test brains, {small}")
 
 # %% [markdown]
-# Reconstructions show whether a model can make such brains at all. Prior samples show whether N(0, I) is where its codes lie.
+# Reconstructions show whether a model can make such brains, prior samples whether N(0, I) is where its codes lie.
 #
 # ## More latents, and overfitting
 #
@@ -125,7 +124,7 @@ figures.fig_curves(along, "latent_dim", "Number of latents L", **labels).shows(
 
 # %% [markdown]
 # The dashed line in A, {glue:text}`recon_ceiling`, is what a brain's own planted factors explain, rendered without texture, noise and artefact. A model above it
-# reproduces some of these. The β-VAE's gap is largest with {glue:text}`recon_gap_at` latents, {glue:text}`recon_gap_largest`, and {glue:text}`recon_gap_many` with
+# reproduces some of these. At L = {glue:text}`recon_l` the β-VAE explains {glue:text}`recon_few_beta`, PCA {glue:text}`recon_few_pca`. The β-VAE's gap is largest with {glue:text}`recon_gap_at` latents, {glue:text}`recon_gap_largest`, and {glue:text}`recon_gap_many` with
 # {glue:text}`recon_most`. Explained variance at L = {glue:text}`recon_l` less that at {glue:text}`recon_most` is {glue:text}`recon_lost_vae` for the VAE and {glue:text}`recon_lost_beta`
 # for the β-VAE. Do they fail at very large L? The VAE: {glue:text}`recon_fails_vae`; the β-VAE: {glue:text}`recon_fails_beta`.
 #

@@ -17,12 +17,8 @@
 # **Does a latent change the regions that move it, do latents share their regions, and does another fit have the same latents?**
 #
 # **Answer.** A latent's two fields agree weakly: {glue:text}`both_own` (rank correlation over {glue:text}`both_regions` regions), {glue:text}`both_beyond` more than those of two
-# different latents. A latent's share of HPF differs between its two fields (of six regions) by up to {glue:text}`both_gap` percentage points (mean over fits), of PCA by {glue:text}`both_gap_pca`, though PCA's two directions share their
-# loadings. More than PCA's: {glue:text}`both_gap_verdict`. Another fit has other
-# latents: {glue:text}`both_returned`. On the paper's uncorrelatedness the β-VAE scores
-# {quoted}`09_both_directions: uncorrelatedness over 6 named regions, β-VAE` over the six regions (PCA {quoted}`09_both_directions: uncorrelatedness over 6 named regions, PCA`, VAE
-# {quoted}`09_both_directions: uncorrelatedness over 6 named regions, VAE`) and {glue:text}`both_uncorrelated` over all of them (PCA {glue:text}`both_uncorrelated_pca`, VAE
-# {glue:text}`both_uncorrelated_vae`).
+# different latents. Another fit has other latents: {glue:text}`both_returned`. On the paper's uncorrelatedness the β-VAE scores {glue:text}`both_uncorrelated` over all regions, PCA
+# {glue:text}`both_uncorrelated_pca` and the VAE {glue:text}`both_uncorrelated_vae`.
 
 # %% tags=["parameters", "hide-input"]
 profile = "full"  # params/full.yaml, or the path of a YAML file
@@ -75,7 +71,7 @@ print(f"fits: {all_fits}; regions: {', '.join(sets[every])}")
 # ## Does a latent change the regions that move it?
 #
 # Left: the share of each region in a latent's projective field (chapter 8). Right: its share in the receptive field (chapter 7). On the left a region's variance is the mean over its
-# pixels, so its size does not count. On the right the whole region is repainted, so it does: shares of one region differ between the fields for that reason too.
+# pixels, so its size does not count. On the right the whole region is changed, so it does: shares of one region differ between the fields for that reason too.
 
 # %% tags=["hide-input"]
 profile_of = field[every, "profile"].T
@@ -86,6 +82,9 @@ figures.fig_region_profile(profile_of, sets[every], field[every, "divergence"]).
 # %% [markdown]
 # The next figure correlates each receptive field with each projective field, by ranks over regions. The paper compared the diagonal by eye, for its Factor 8 and HPF.
 # Some regions move all latents more, and change more, than others do. So the diagonal counts only where it exceeds its row.
+#
+# A latent's share of HPF (of six regions) differs between its two fields by up to {glue:text}`both_gap` percentage points, mean over fits, of PCA by {glue:text}`both_gap_pca`, though PCA's two
+# directions share their loadings. More than PCA's: {glue:text}`both_gap_verdict`.
 
 # %% tags=["hide-input"]
 agreement = cross_agreement(field[every, "divergence"], profile_of)
@@ -128,7 +127,8 @@ figures.fig_3d({over: impact_correlation(field[over, "divergence"]) for over in 
 # ## Fig. 3E · How uncorrelated the impacts are
 #
 # The paper's score is one minus the mean absolute correlation of Fig. 3D. Grey shows independent latents: with six regions they score about 0.6, not 1. Sand shows random
-# axes of the same codes.
+# axes of the same codes. Over the six regions the β-VAE scores {quoted}`09_both_directions: uncorrelatedness over 6 named regions, β-VAE`, PCA
+# {quoted}`09_both_directions: uncorrelatedness over 6 named regions, PCA` and the VAE {quoted}`09_both_directions: uncorrelatedness over 6 named regions, VAE`.
 
 # %% tags=["hide-input"]
 scored = said[(said["score"] == "uncorrelatedness") & said["model"].isin(models)]
