@@ -45,6 +45,12 @@ def appearing(path: str | Path) -> Iterator[Path]:
         os.replace(own, path)
 
 
+def write(path: str | Path, content: bytes) -> None:
+    """All of a file or nothing of it."""
+    with appearing(path) as own:
+        own.write_bytes(content)
+
+
 @contextmanager
 def beside(path: str | Path) -> Iterator[Path]:
     """A hidden path beside a name, of this call alone, which is gone in the end.
@@ -253,6 +259,14 @@ def sha256_of(path: Path) -> str:
 def digest_of(content: dict) -> str:
     """Hexadecimal digest of what can be JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def unsealed(text: str | bytes, key: str = "sha256") -> dict:
+    """What JSON says beside its own checksum; ValueError where that is another."""
+    content = dict(json.loads(text))
+    if content.pop(key, None) != digest_of(content):
+        raise ValueError("it is not what was written")
+    return content
 
 
 def seal(folder: Path, name: str, content: dict) -> None:
