@@ -167,11 +167,11 @@ def _about(path) -> dict:
 
 def _fetch_on(session, url, part, about, timeout, meter):
     """One try at the rest of a file."""
-    kept, headers = _about(about), {"Accept-Encoding": "identity"}
+    kept, headers = _about(about), {}
     etag = kept.get("url") == url and kept.get("etag")
     came = part.stat().st_size if part.exists() and etag else 0
     if came:
-        headers |= {"Range": f"bytes={came}-", "If-Range": etag}
+        headers = {"Range": f"bytes={came}-", "If-Range": etag}
     with telling(url), session.get(url, timeout, headers=headers) as response:
         start, size = _announced(response, url, came, etag, part)
         etag = response.headers.get("ETag", "")
