@@ -256,7 +256,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_of(content: dict) -> str:
+def digest_of(content: dict | list) -> str:
     """Hexadecimal digest of what can be JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -338,6 +338,11 @@ def check_file(file: Path, size: int, sha256: str | None, anew: str) -> None:
 @lru_cache(maxsize=256)
 def _remembered(file, *state):
     return sha256_of(file)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
 def _unreadable(path, error) -> ValueError:

@@ -18,7 +18,7 @@ from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi
 from requests.utils import quote
 from web import AgainError, FetchError, Meter, persevere, read, read_json
 
-from brainvae_core.disk import digest_of, sha256_of, unsealed, write
+from brainvae_core.disk import digest_of, first_line, sha256_of, unsealed, write
 
 ANNOTATION, TEMPLATE = "annotation_25.nrrd", "average_template_25.nrrd"
 STRUCTURES, CHECKSUMS = "structures.json", "checksums.json"
@@ -63,9 +63,8 @@ def ask(question, url: str):
 
 def one_line(error) -> str:
     """The first line of an error; its kind where it says nothing or was not raised here."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
     said_here = isinstance(error, (OSError, Refused, FetchError, Usage))
-    return text if said_here else f"{type(error).__name__}: {text}"
+    return first_line(error) if said_here else f"{type(error).__name__}: {first_line(error)}"
 
 
 def get_atlas_file(name: str, cache, args, partial: Path) -> Path:

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from brainvae_core.cohorts.brain_table import normal, read_brain_table
-from brainvae_core.cohorts.files import brainreg_folders, first_line, not_fetched
+from brainvae_core.cohorts.files import brainreg_folders, not_fetched
 from brainvae_core.cohorts.volumes import (
     ACCEPTED,
     FORMATS,
@@ -23,7 +23,7 @@ from brainvae_core.cohorts.volumes import (
     read_section,
     suffix_of,
 )
-from brainvae_core.disk import sha256_of, unsealed
+from brainvae_core.disk import first_line, sha256_of, unsealed
 
 COMMAND = "python -m brainvae_core.cohorts.allen"
 ACQUISITION_FORMAT = 2
