@@ -45,6 +45,12 @@ def appearing(path: str | Path) -> Iterator[Path]:
         os.replace(own, path)
 
 
+def write(path: str | Path, content: bytes) -> None:
+    """All of a file or nothing of it."""
+    with appearing(path) as own:
+        own.write_bytes(content)
+
+
 @contextmanager
 def beside(path: str | Path) -> Iterator[Path]:
     """A hidden path beside a name, of this call alone, which is gone in the end.
@@ -250,9 +256,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_of(content: dict) -> str:
+def digest_of(content: dict | list) -> str:
     """Hexadecimal digest of what can be JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def unsealed(text: str | bytes, key: str = "sha256") -> dict:
+    """What JSON says beside its own checksum; ValueError where that is another."""
+    content = dict(json.loads(text))
+    if content.pop(key, None) != digest_of(content):
+        raise ValueError("it is not what was written")
+    return content
 
 
 def seal(folder: Path, name: str, content: dict) -> None:
@@ -324,6 +338,11 @@ def check_file(file: Path, size: int, sha256: str | None, anew: str) -> None:
 @lru_cache(maxsize=256)
 def _remembered(file, *state):
     return sha256_of(file)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
 def _unreadable(path, error) -> ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -34,17 +33,12 @@ ANSWERS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
 class AsAdjusted:
-    """A simulator whose sections go through what its cohort's went through: latents are factors."""
+    """What made a cohort, its sections brought to the cohort's brightness: latents are factors."""
 
-    simulator: PlantedModel
-    cohort: Cohort
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The cohort's factors."""
-        return tuple(self.cohort.factors)
+    def __init__(self, cohort: Cohort):
+        self.cohort, self.names = cohort, tuple(cohort.factors)
+        self.simulator = PlantedModel.of(self.names, cohort.atlas)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Sections of factors (n, n_factors), without texture and noise, (n, height, width)."""
@@ -69,16 +63,10 @@ class Asked:
         self.c = np.linspace(-p.fields.c_max, p.fields.c_max, STEPS)
 
     @cached_property
-    def simulator(self) -> PlantedModel:
-        """What made the cohort: the one that knows its factors."""
-        return PlantedModel.of(self.names, self.cohort.atlas)
-
-    @cached_property
     def planted(self) -> PlantedFields:
         """Where each factor acts and can be seen."""
-        seen = AsAdjusted(self.simulator, self.cohort)
         steps = np.linspace(-FACTOR_RANGE, FACTOR_RANGE, STEPS)
-        return planted_fields(seen, self.test.images, self.masks, steps)
+        return planted_fields(AsAdjusted(self.cohort), self.test.images, self.masks, steps)
 
     @cached_property
     def told(self) -> LinearGaussian:
@@ -122,8 +110,7 @@ def explained_by_factors(cohort: Cohort, *shapes: tuple[int, int]) -> list[Estim
     if cohort.factors is None:
         return [Estimate(np.nan, np.nan, np.nan, len(cohort), 0) for _ in shapes]
     test, mean = cohort.split("test"), cohort.split("train").images.mean(axis=0, keepdims=True)
-    simulator = AsAdjusted(PlantedModel.of(cohort.factors, cohort.atlas), cohort)
-    brains, found = (test.images, simulator.decode(test.factors), mean), []
+    brains, found = (test.images, AsAdjusted(cohort).decode(test.factors), mean), []
     for shape in shapes:
         seen, told, usual = (block_mean(x, cohort.atlas.shape[0] // shape[0]) for x in brains)
         found.append(estimate(explained_variance_per_brain(seen, told, usual[0])[None]))

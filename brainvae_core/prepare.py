@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ from brainvae_core.models.kept import copy_run
 
 SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
 DESCRIBED = "cohort.json"  # what every saved cohort has
+# Modules of cohorts/ that ask, fetch, or are of a lab's brains alone.
+NO_MAKERS = ("__init__", "allen", "ask_allen", "ask_files", "authors", "fetch", "web")
+NO_MAKERS += ("freeform", "groups", "lab")
 EXAMPLE = {"n_a": 12, "n_b": 12, "effect": "brightness HPF", "size": 2.0}  # in place of a lab's
 
 
@@ -59,10 +63,19 @@ def cohort_folder(p) -> Path:
         name = folder.name
         made_from += [s.orientation, s.clip_pixels, s.drop_brains, s.outlier_limit]
         made_from += _contents(p, folder)
-    digest = hashlib.sha256(repr(made_from).encode())
-    for module in sorted(Path(cohorts.__file__).parent.glob("*.py")):
-        digest.update(module.read_bytes())
+    digest = hashlib.sha256(repr(made_from).encode() + _code(Path(cohorts.__file__).parent))
     return Path(p.places.data) / f"{name}-{digest.hexdigest()[:8]}"
+
+
+@cache
+def _code(folder) -> bytes:
+    """The code of a folder that makes cohorts, without docstrings and comments."""
+    modules = [m for m in sorted(folder.glob("*.py")) if m.stem not in NO_MAKERS]
+    trees = [ast.parse(module.read_bytes()) for module in modules]
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value.value = ""
+    return "".join(map(ast.dump, trees)).encode()
 
 
 def cohort_content(p) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core.disk import alone, appearing, made_with, read_sealed, seal, stoppable, whole
+from brainvae_core.disk import alone, made_with, read_sealed, seal, stoppable, whole, write
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
@@ -71,8 +71,7 @@ def write_measured(name: str, rows: pd.DataFrame, about: dict, folder: Path = ME
     made, path = {}, folder / SEALED
     if path.exists():  # of the other tables, which must be whole
         made = read_sealed(folder, SEALED, FORMAT, "restore it from git").get("made", {})
-    with appearing(folder / f"{name}.csv") as beside:
-        rows.to_csv(beside, index=False, float_format="%.5g")
+    write(folder / f"{name}.csv", rows.to_csv(index=False, float_format="%.5g").encode())
     seal(folder, SEALED, {"format": FORMAT, "made": made | {name: about | made_with()}})
 
 
@@ -177,8 +176,7 @@ def write_rows(path, rows: pd.DataFrame, about: dict) -> None:
     text = _text(rows)
     told = about | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
     content = f"{json.dumps(told, ensure_ascii=False)}\n{text}".encode()
-    with appearing(path) as beside:
-        beside.write_bytes(gzip.compress(content, mtime=0))
+    write(path, gzip.compress(content, mtime=0))
 
 
 def _joined(rows) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def asked(request, p):
 
 
 def test_what_is_planted_is_what_a_section_of_one_brightness_shows(asked):
-    simulator, n = AsAdjusted(asked.simulator, asked.cohort), len(asked.names)
+    simulator, n = AsAdjusted(asked.cohort), len(asked.names)
     z = np.concatenate([np.zeros((1, n)), np.eye(n), -np.eye(n)]) * FACTOR_RANGE
     inside = asked.cohort.atlas.brain_mask
     means = simulator.decode(z)[:, inside].mean(axis=1)
@@ -45,7 +45,7 @@ def test_what_is_planted_is_what_a_section_of_one_brightness_shows(asked):
 
 def test_factors_explain_all_but_texture_and_nothing_in_another_order(asked):
     whole, sizes = asked.cohort, ((40, 56), (20, 28))
-    rendered = AsAdjusted(asked.simulator, whole).decode(whole.factors)
+    rendered = AsAdjusted(whole).decode(whole.factors)
     parts = {"metadata": whole.metadata, "atlas": whole.atlas, "preprocessing": whole.preprocessing}
     smooth = Cohort(rendered, factors=whole.factors, **parts)
     assert [of.value for of in explained_by_factors(smooth, *sizes)] == pytest.approx([1, 1])

@@ -90,7 +90,7 @@ def acquiring(disk, at, monkeypatch):
     def asking_and_fetching():
         folder.mkdir(exist_ok=True)
         if not (folder / "experiments.csv").exists():  # the asking program's
-            allen._write(folder / "experiments.csv", f"id,url,refused\n{asked}".encode())
+            allen.write(folder / "experiments.csv", f"id,url,refused\n{asked}".encode())
         return allen.main([str(folder), "--no-ask"])
 
     return command(asking_and_fetching)

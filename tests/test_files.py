@@ -3,13 +3,17 @@
 import hashlib
 import json
 import os
+import shutil
+from pathlib import Path
 
+import grimp
 import numpy as np
 import pandas as pd
 import pytest
 from lab_folder import asymmetric_brains
 from scipy.ndimage import shift
 
+from brainvae_core import cohorts, prepare
 from brainvae_core.cohorts import (
     drawn_atlas,
     judged,
@@ -85,6 +89,38 @@ def test_another_content_is_another_cohort(p, tmp_path, change):
 )
 def test_another_switch_is_another_cohort(p, switch):
     assert cohort_folder(p.changed(switch)) != cohort_folder(p)
+
+
+EDITS = {  # of a module, and whether it makes another cohort
+    "a docstring": ("simulated", '"""', '"""Of late, ', False),
+    "a comment": ("atlas", "\nimport", "\n# as ever\nimport", False),
+    "a fetch's code": ("web", "REDIRECTS = 5", "REDIRECTS = 6", False),
+    "the simulator's code": ("simulated", "clip(-3, 3)", "clip(-2, 3)", True),
+    "a reader's code": ("brain_table", '"none", "null"', '"null"', True),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_another_code_is_another_cohort_and_another_docstring_is_not(
+    p, tmp_path, edit, monkeypatch
+):
+    before, (module, old, new, is_other) = cohort_folder(p), EDITS[edit]
+    code = shutil.copytree(Path(cohorts.__file__).parent, tmp_path / "cohorts")
+    monkeypatch.setattr(cohorts, "__file__", str(code / "__init__.py"))
+    assert cohort_folder(p) == before
+    prepare._code.cache_clear()
+    text = (code / f"{module}.py").read_text()
+    assert old in text
+    (code / f"{module}.py").write_text(text.replace(old, new, 1))
+    assert (cohort_folder(p) != before) == is_other
+
+
+def test_what_makes_a_cohort_imports_nothing_that_its_name_leaves_out():
+    graph = grimp.build_graph("brainvae_core", cache_dir=None)
+    room = graph.find_children("brainvae_core.cohorts")
+    out = {f"brainvae_core.cohorts.{name}" for name in prepare.NO_MAKERS}
+    assert out - room == {"brainvae_core.cohorts.__init__"}
+    assert not any(graph.find_modules_directly_imported_by(m) & out for m in room - out)
 
 
 def test_the_same_content_is_the_same_cohort_and_another_labs_folder_is_not(p, tmp_path):

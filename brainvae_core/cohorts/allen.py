@@ -46,7 +46,7 @@ from brainvae_core.cohorts.read import (
 )
 from brainvae_core.cohorts.volumes import SHAPE_25, in_atlas_space, read_volume
 from brainvae_core.cohorts.web import FetchError, Meter, Session, UnansweredError
-from brainvae_core.disk import alone, appearing, digest_of, sha256_of, stoppable
+from brainvae_core.disk import alone, digest_of, sha256_of, stoppable, write
 
 IN_A_ROW = 10  # brains that could not be fetched, after which the service is taken to be down
 
@@ -114,7 +114,7 @@ def acquire(
             rows = [(id, experiments[id][0], reason) for id, reason in sorted(refused.items())]
             table = pd.DataFrame(rows, columns=["id", "url", "reason"])
             list_checksums(folder, without="refused.csv")
-            _write(folder / "refused.csv", table.to_csv(index=False).encode())
+            write(folder / "refused.csv", table.to_csv(index=False).encode())
             list_checksums(folder, "refused.csv")
         moved = {"bytes_moved": meter.n, "bytes_whole": whole}
         return replace(read_ledger(folder), kept_before=kept, **moved)
@@ -205,7 +205,7 @@ def agree(folder: Path, plane: int, channel: str):
     path = folder / "request.json"
     if not path.exists():
         asked = {"format": ACQUISITION_FORMAT, "plane": plane, "channel": channel}
-        return _write(path, (json.dumps(asked) + "\n").encode())
+        return write(path, (json.dumps(asked) + "\n").encode())
     own = read_request(folder)
     if own != (plane, channel):
         raise AcquisitionError(
@@ -218,13 +218,13 @@ def keep(folder: Path, section: np.ndarray, facts: dict):
     """Save a brain's plane, then list it in the manifest, of which a torn last line is dropped."""
     content = io.BytesIO()
     np.save(content, section, allow_pickle=False)
-    _write(section_path(folder, facts["id"]), content.getvalue())
+    write(section_path(folder, facts["id"]), content.getvalue())
     sha256 = hashlib.sha256(content.getvalue()).hexdigest()
     facts = {**facts, "date": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": sha256}
     facts["line_sha256"] = digest_of(facts)
     path = folder / "manifest.jsonl"
     before = path.read_bytes() if path.exists() else b""
-    _write(path, before[: before.rfind(b"\n") + 1] + json.dumps(facts).encode() + b"\n")
+    write(path, before[: before.rfind(b"\n") + 1] + json.dumps(facts).encode() + b"\n")
 
 
 def list_checksums(folder: Path, *names: str, without: str = ""):
@@ -238,13 +238,7 @@ def list_checksums(folder: Path, *names: str, without: str = ""):
     if new != known:
         sealed = new | {"sha256": digest_of(new)}  # in one order, whatever was listed first
         content = json.dumps(sealed, indent=1, sort_keys=True) + "\n"
-        _write(folder / CHECKSUMS, content.encode())
-
-
-def _write(path, content):
-    """All of the file or nothing of it."""
-    with appearing(path) as beside:
-        beside.write_bytes(content)
+        write(folder / CHECKSUMS, content.encode())
 
 
 # ---- the command line ----

@@ -1,7 +1,7 @@
 """Ask the Allen Institute which brains there are, where their volumes lie, and for the atlas.
 
 This file is run by the acquisition environment (environment-acquire.yml), which has AllenSDK and
-nothing of this project: with `ask_files.py` and `web.py` beside it, it imports AllenSDK, what
+of this project `ask_files.py` and `web.py` beside it, and `disk.py`: all import AllenSDK, what
 AllenSDK needs and the standard library.
 
     python ask_allen.py FOLDER --strain C57BL/6J --no-line --limit 100
@@ -30,6 +30,10 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 try:
+    sys.path.append(str(Path(__file__).parents[2]))  # for `disk` alone
+    from brainvae_core.disk import write
+
+    sys.path.pop()
     import pandas as pd
     from allensdk.api.api import Api
     from allensdk.core.mouse_connectivity_cache import MouseConnectivityCache
@@ -43,7 +47,6 @@ try:
         ask,
         get_atlas_file,
         one_line,
-        write_beside,
     )
     from tqdm import tqdm
     from web import FetchError
@@ -284,7 +287,7 @@ def run(args, partial: Path) -> int:
 
     def keep():
         content = pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(index=False)
-        write_beside(table, content.encode())
+        write(table, content.encode())
 
     ask_urls(cache.api, rows, keep)
     refuse_shared(rows)

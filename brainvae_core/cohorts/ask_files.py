@@ -6,11 +6,9 @@ As `ask_allen.py`, this is run by the acquisition environment.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import itertools
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +17,8 @@ from allensdk.api.api import Api
 from allensdk.api.queries.mouse_connectivity_api import MouseConnectivityApi
 from requests.utils import quote
 from web import AgainError, FetchError, Meter, persevere, read, read_json
+
+from brainvae_core.disk import digest_of, first_line, sha256_of, unsealed, write
 
 ANNOTATION, TEMPLATE = "annotation_25.nrrd", "average_template_25.nrrd"
 STRUCTURES, CHECKSUMS = "structures.json", "checksums.json"
@@ -63,34 +63,8 @@ def ask(question, url: str):
 
 def one_line(error) -> str:
     """The first line of an error; its kind where it says nothing or was not raised here."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
     said_here = isinstance(error, (OSError, Refused, FetchError, Usage))
-    return text if said_here else f"{type(error).__name__}: {text}"
-
-
-def write_beside(path: Path, content: bytes) -> None:
-    """All of a file or nothing of it; the same name beside, so that a kill leaves one at most."""
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:  # which names no file where the disk is full
-        raise OSError(error.errno, f"{path} cannot be written ({error.strerror})") from None
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def digest_of(content: dict) -> str:
-    """Hexadecimal digest of what can be JSON, as elsewhere in the project."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return first_line(error) if said_here else f"{type(error).__name__}: {first_line(error)}"
 
 
 def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
@@ -131,18 +105,15 @@ def get_atlas_file(name: str, cache, args, partial: Path) -> Path:
         fresh = ask(question, args.base_url if name == STRUCTURES else args.download_url)
     home.mkdir(parents=True, exist_ok=True)
     known[name] = sha256_of(fresh)
-    write_beside(target, fresh.read_bytes())
-    write_beside(checksums, json.dumps(known | {"sha256": digest_of(known)}, indent=1).encode())
+    write(target, fresh.read_bytes())
+    write(checksums, json.dumps(known | {"sha256": digest_of(known)}, indent=1).encode())
     return target
 
 
 def listed(checksums: Path) -> dict[str, str]:
     """SHA-256 of the atlas's files by name, as they were left."""
     try:
-        found = dict(json.loads(checksums.read_text(encoding="utf-8")))
-        if found.pop("sha256", None) != digest_of(found):
-            raise ValueError("it is not what was written")
-        return found
+        return unsealed(checksums.read_bytes())
     except (ValueError, TypeError, RecursionError) as error:
         said = f"{checksums} is damaged ({one_line(error)}); remove it and ask again"
         raise Refused(said) from error

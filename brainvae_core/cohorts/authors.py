@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, whole_factor
 from brainvae_core.cohorts.cohort import Cohort
-from brainvae_core.cohorts.files import first_line
 from brainvae_core.cohorts.preprocess import preprocess
 from brainvae_core.cohorts.web import (
     AgainError,
@@ -32,7 +31,7 @@ from brainvae_core.cohorts.web import (
     pieces,
     telling,
 )
-from brainvae_core.disk import sha256_of
+from brainvae_core.disk import first_line, sha256_of
 
 BLOCK = 64  # sections that are looked at at once
 LARGEST_FILE = 1 << 32  # bytes; the array has about 2³⁰
@@ -167,11 +166,10 @@ def _about(path) -> dict:
 
 def _fetch_on(session, url, part, about, timeout, meter):
     """One try at the rest of a file."""
-    kept, headers = _about(about), {"Accept-Encoding": "identity"}
+    kept = _about(about)
     etag = kept.get("url") == url and kept.get("etag")
     came = part.stat().st_size if part.exists() and etag else 0
-    if came:
-        headers |= {"Range": f"bytes={came}-", "If-Range": etag}
+    headers = {"Range": f"bytes={came}-", "If-Range": etag} if came else {}
     with telling(url), session.get(url, timeout, headers=headers) as response:
         start, size = _announced(response, url, came, etag, part)
         etag = response.headers.get("ETag", "")

@@ -176,10 +176,9 @@ def _damage():
 
 def _get(session, url, timeout, count, span):
     """[start, stop) of a file of some size, its end (None) or all (False); and the file's size."""
-    headers = {"Accept-Encoding": "identity"}
+    content, headers = bytearray(), {}
     if span is not False:
         headers["Range"] = f"bytes={span[0]}-{span[1] - 1}" if span else f"bytes=-{TAIL}"
-    content = bytearray()
     with telling(url), session.get(url, timeout, headers=headers) as response:
         expected, size = _announced(response, url, span)
         for piece in pieces(session, response, timeout, expected or LARGEST_ZIP):

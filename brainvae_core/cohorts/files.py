@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from traceback import walk_tb
 
-from brainvae_core.disk import SETTLED_NS, appearing, digest_of, sha256_of
+from brainvae_core.disk import SETTLED_NS, digest_of, first_line, sha256_of, write
 
 STARTS = {  # the first bytes of every format
     ".npy": (b"\x93NUMPY",),
@@ -85,11 +85,6 @@ def told(error: Exception) -> str:
     return f"it is damaged, cut off or of a kind that is not read ({line}); fetch it again"
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error; its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]
-
-
 def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
     """SHA-256 of each file's content, or why it cannot be read.
 
@@ -120,6 +115,6 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
                 after[place] = [*state, sha256]
         hashes.append(sha256)
     if after != before:
-        with suppress(OSError), appearing(known) as beside:  # it only saves time
-            beside.write_text(json.dumps({"sha256": digest_of(after), "files": after}))
+        with suppress(OSError):  # it only saves time
+            write(known, json.dumps({"sha256": digest_of(after), "files": after}).encode())
     return hashes

@@ -16,7 +16,6 @@ from brainvae_core.cohorts.preprocess import Preprocessing, comparable_sections
 from brainvae_core.cohorts.simulated import (
     ANATOMICAL,
     BRIGHTNESS,
-    INJECTED,
     displacement_maps,
     gain_maps,
     moved,
@@ -45,7 +44,6 @@ EFFECTS = {
 GROUPS = ("WT", "KO")
 OF_GROUPS = {"anatomical": ANATOMICAL, "freeform": FREEFORM}
 MOST_SIZE = 2.0  # planted standard deviations; more than that and the clipping at 3 takes it away
-MATCHED = ("sex", "strain")  # what a simulated brain and a row of a design have in common
 AVERAGED = 128  # brains that a planted difference is averaged over
 POPULATION = 1024  # brains that a lab's are drawn from, or 40 for each of them
 
@@ -60,7 +58,6 @@ def simulate_groups(
     shape: tuple[int, int] | None = None,
     seed: int = 0,
     simulator: str = "anatomical",
-    design: pd.DataFrame | None = None,
     artefact_share: float = 0.15,
 ) -> Cohort:
     """Wild types and knockouts that differ in one planted way, as a cohort without a split.
@@ -82,10 +79,6 @@ def simulate_groups(
         As for `simulate`.
     simulator : {"anatomical", "freeform"}
         Which brains are drawn.
-    design : DataFrame, n_a + n_b rows, optional
-        Covariates as a lab recorded them, missing values too; they become the metadata. ``sex``
-        (F, M), ``strain`` and ``age_days`` are those of the drawn brains as far as the population
-        has them. Its own ``group``, if it has one, else groups are drawn at random.
     """
     factor = _effect(effect).factor
     if min(n_a, n_b) < 1:
@@ -94,11 +87,11 @@ def simulate_groups(
     if not least <= size <= most:
         raise ValueError(f"size={size:g} of effect {effect!r} is outside [{least:g}, {most:g}]")
     n, base = n_a + n_b, _simulator(simulator, factor)
-    group = _groups(n_a, n_b, design, np.random.default_rng([seed, 1]))
+    group = np.random.default_rng([seed, 1]).permutation(np.repeat(GROUPS, (n_a, n_b)))
     lab = replace(
         base,
         name=f"{n_a} wild types and {n_b} knockouts",
-        draw=partial(_draw, of=base, group=group, factor=factor, size=size, design=design),
+        draw=partial(_draw, of=base, group=group, factor=factor, size=size),
     )
     found = lab.cohort(n, atlas, shape, artefact_share, [seed, 2])
     images, masks, truth = found.images, found.artefact_masks, found.metadata.drop(columns="split")
@@ -112,11 +105,6 @@ def simulate_groups(
         )
         for name, values in columns.items():
             truth.iloc[more, truth.columns.get_loc(name)] = values
-    if design is not None:
-        recorded = design.drop(columns="group", errors="ignore").set_axis(truth.index)
-        unknown = ["sex", "age_days", "strain", "injection_structure", *recorded]
-        truth = truth.drop(columns=unknown, errors="ignore")
-        truth = pd.concat([truth[["group"]], recorded, truth.drop(columns="group")], axis=1)
     return found._like(images=images, metadata=truth, artefact_masks=masks)
 
 
@@ -158,53 +146,15 @@ def _effect(name):
     return EFFECTS[name]
 
 
-def _groups(n_a, n_b, design, rng):
-    """Group of every brain, (n,): the design's own, or drawn."""
-    if design is not None and len(design) != n_a + n_b:
-        raise ValueError(f"the design has {len(design)} rows for {n_a} + {n_b} brains")
-    if design is None or "group" not in design:
-        return rng.permutation(np.repeat(GROUPS, (n_a, n_b)))
-    group = design["group"].to_numpy(str)
-    counts = {name: int((group == name).sum()) for name in GROUPS}
-    if counts != dict(zip(GROUPS, (n_a, n_b), strict=True)):
-        told = ", ".join(f"{n} {name}" for name, n in counts.items())
-        raise ValueError(f"the design's group has {told} of {n_a} WT and {n_b} KO")
-    return group
-
-
-def _draw(n, rng, *, of, group, factor, size, design):
+def _draw(n, rng, *, of, group, factor, size):
     """The lab's brains out of a population, and their factors with the planted difference."""
     metadata, factors = of.draw(max(POPULATION, 40 * n), rng)
-    rows = np.arange(n) if design is None else _matching(metadata, design, rng)
     names = pd.Index([f"lab-{i:04d}" for i in range(n)], name="brain")
-    metadata, factors = metadata.iloc[rows].set_axis(names), factors.iloc[rows].set_axis(names)
+    metadata, factors = (table.head(n).set_axis(names) for table in (metadata, factors))
     metadata.insert(0, "group", group)
-    if design is not None and "injection_structure" in design:  # where a leak lies
-        given = design["injection_structure"].set_axis(names)
-        own = metadata["injection_structure"]
-        metadata["injection_structure"] = given.where(given.isin(INJECTED), own)
     if factor is not None:
         factors[factor] = (factors[factor] + size * (group == GROUPS[1])).clip(-3, 3)
     return metadata, factors
-
-
-def _matching(population, design, rng):
-    """For each row of a design one brain of the population that is like it, nobody twice."""
-    free, rows = np.ones(len(population), dtype=bool), []
-    age = population["age_days"].to_numpy()
-    for _, row in design.iterrows():
-        fits = free.copy()
-        for column in MATCHED:
-            recorded = str(row.get(column)).split("(")[0]  # as in FVB.CD1(ICR)
-            same = (population[column] == recorded).to_numpy()
-            fits &= same | ~same.any()  # what the population has not can be any brain
-        able = np.flatnonzero(fits)
-        wanted = pd.to_numeric(row.get("age_days"), errors="coerce")
-        near = wanted is not None and np.isfinite(wanted)
-        pick = able[np.abs(age[able] - wanted).argmin()] if near else rng.choice(able)
-        free[pick] = False
-        rows.append(pick)
-    return np.array(rows)
 
 
 def _simulator(name, factor):

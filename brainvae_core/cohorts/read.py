@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from brainvae_core.cohorts.brain_table import normal, read_brain_table
-from brainvae_core.cohorts.files import brainreg_folders, first_line, not_fetched
+from brainvae_core.cohorts.files import brainreg_folders, not_fetched
 from brainvae_core.cohorts.volumes import (
     ACCEPTED,
     FORMATS,
@@ -23,7 +23,7 @@ from brainvae_core.cohorts.volumes import (
     read_section,
     suffix_of,
 )
-from brainvae_core.disk import digest_of, sha256_of
+from brainvae_core.disk import first_line, sha256_of, unsealed
 
 COMMAND = "python -m brainvae_core.cohorts.allen"
 ACQUISITION_FORMAT = 2
@@ -274,8 +274,8 @@ def checksums(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     with _told(path, "delete it to take the tables as they are"):
-        found = json.loads(path.read_bytes())
-        if found.pop("sha256", None) != digest_of(found) or found.keys() - LISTED:
+        found = unsealed(path.read_bytes())
+        if found.keys() - LISTED:
             raise ValueError("it is not what was written")
         return {name: str(sha256) for name, sha256 in found.items()}
 
@@ -322,9 +322,7 @@ def read_manifest(folder: Path) -> dict[str, dict]:
     manifest = {}
     for number, line in enumerate(lines, 1):
         with _told(f"line {number} of {path}", "delete it"):
-            facts = json.loads(line)
-            if facts.pop("line_sha256") != digest_of(facts):
-                raise ValueError("it is not what was written")
+            facts = unsealed(line, "line_sha256")
             manifest[facts["id"]] = {key: facts[key] for key in MANIFEST}
     return manifest
 

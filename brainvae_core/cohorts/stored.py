@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from brainvae_core.cohorts.atlas import Atlas
-from brainvae_core.disk import check_file, made_with, read_sealed, seal
+from brainvae_core.disk import check_file, first_line, made_with, read_sealed, seal
 
 FORMAT = 3  # 1 and 2 were Zarr
 DESCRIPTION = "cohort.json"
@@ -82,10 +82,8 @@ def read(path: Path) -> dict:
             atlas = Atlas(**arrays, structures=tables.pop("structures"), **content["atlas"])
         shape = (len(tables["metadata"]), *atlas.shape)
     except Exception as error:  # what another program sealed
-        told = (str(error) or type(error).__name__).partition("\n")[0]
-        raise ValueError(
-            f"{path / DESCRIPTION} is of no cohort that can be read ({told}); {ANEW}"
-        ) from error
+        said = f"{path / DESCRIPTION} is of no cohort that can be read ({first_line(error)})"
+        raise ValueError(f"{said}; {ANEW}") from error
     parts = {name: _mapped(path, name, content["files"], shape) for name in ARRAYS}
     kept = {k: content[k] for k in ("name", "fingerprint", "preprocessing", "refused")}
     absent = {name: None for name, part in parts.items() if part is None}

@@ -161,7 +161,7 @@ class Session(requests.Session):
 
     def __init__(self):
         super().__init__()
-        self.headers["User-Agent"] = "brainvae"
+        self.headers.update({"User-Agent": "brainvae", "Accept-Encoding": "identity"})
         self.lines, self.deadline, self.closed = [], math.inf, threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
         for scheme in ("http://", "https://"):
@@ -300,12 +300,10 @@ def retry_after(value: str) -> float | None:
 
 def read(url: str, most: int, timeout: float = 30, longest: float | None = None) -> bytes:
     """All of a body of at most so many bytes."""
-    with telling(url), Session() as session:
-        headers = {"Accept-Encoding": "identity"}
-        with session.get(url, timeout, headers=headers) as response:
-            check_status(response, url)
-            announced(response, most, url)
-            return b"".join(pieces(session, response, timeout, most, longest))
+    with telling(url), Session() as session, session.get(url, timeout) as response:
+        check_status(response, url)
+        announced(response, most, url)
+        return b"".join(pieces(session, response, timeout, most, longest))
 
 
 def read_json(url: str, timeout: float = 30) -> dict:

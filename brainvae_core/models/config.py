@@ -28,8 +28,9 @@ CHOICES = {
     "optimiser": ("muon", "adam"),
     "precision": PRECISIONS,
 }
-MOST = {"latent_dim": 4096, "batch_size": 2**16, "seed": 2**32 - 1, "muon_rows": 2**16}
-POSITIVE = ("latent_dim", "batch_size", "validate_every", "learning_rate", "muon_rate", "muon_rows")
+RANGES = {"latent_dim": (1, 4096), "batch_size": (1, 2**16)}
+RANGES |= {"seed": (0, 2**32 - 1), "muon_rows": (1, 2**16)}
+POSITIVE = ("validate_every", "learning_rate", "muon_rate")
 SHARES = {"lr_warmup": "of each stage", "kl_warmup": "of the first stage", "adam_beta2": "of 1"}
 
 # The paper's settings, and where it is silent those of the code that its authors released or built
@@ -130,12 +131,10 @@ class BetaVAEConfig:
             value, there = getattr(self, name), ", ".join(allowed)
             is_there = isinstance(value, str) and value in allowed
             self._must(is_there, name, f"is unknown; {there} exist")
-        for name, most in MOST.items():
-            least = int(name in POSITIVE)
+        for name, (least, most) in RANGES.items():
             self._must(least <= getattr(self, name) <= most, name, f"must be {least} to {most}")
         for name in POSITIVE:
-            value = getattr(self, name)
-            self._must(0 < value < math.inf, name, "must be positive and finite")
+            self._must(0 < getattr(self, name) < math.inf, name, "must be positive and finite")
         for name, of_what in SHARES.items():
             self._must(0 <= getattr(self, name) <= 1, name, f"is a share {of_what}, 0 to 1")
         self._must(self.adam_beta2 < 1, "adam_beta2", "must be below 1: Adam would forget nothing")

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from brainvae_core.disk import alone, appearing, digest_of, seal, whole
+from brainvae_core.disk import alone, appearing, digest_of, seal, unsealed, whole, write
 from brainvae_core.models.runs import DESCRIPTION, Run, read_description, run_name, save_run
 
 FORMAT = 1
@@ -66,9 +66,8 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
             _refuse_another(described, about)
             if kept.exists():  # since it was looked for
                 continue
-            with appearing(described) as beside:  # first: without it runs are refused
-                text = json.dumps(about | {"sha256": digest_of(about)}, indent=1)
-                beside.write_text(f"{text}\n", encoding="utf-8")
+            text = json.dumps(about | {"sha256": digest_of(about)}, indent=1)
+            write(described, f"{text}\n".encode())  # first: without it runs are refused
             save_run(kept, run.config, *of_cohort, half, run.history, made=made)
 
 
@@ -129,11 +128,9 @@ def _about(cohort) -> dict:
 
 def _read(path: Path) -> dict:
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = unsealed(path.read_bytes())
         if there["format"] != FORMAT:
             raise ValueError(f"it has format {there['format']}; this library reads {FORMAT}")
-        if there.pop("sha256") != digest_of(there):
-            raise ValueError("it is not what was saved")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}); restore it from git") from None
     return there

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from brainvae_core.disk import alone, appearing, made_with, read_sealed, seal, whole
+from brainvae_core.disk import alone, appearing, digest_of, made_with, read_sealed, seal, whole
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import (
@@ -179,8 +177,7 @@ def run_name(config, fingerprint: str) -> str:
     ``fingerprint`` is the cohort's; with its ``identity`` the name is the same on any processor.
     Such as ``"beta_vae-L8-beta3-seed0-dddbf920"``.
     """
-    everything = json.dumps([config.kind, asdict(config), fingerprint], sort_keys=True)
-    return f"{config.label}-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
+    return f"{config.label}-{digest_of([config.kind, asdict(config), fingerprint])[:8]}"
 
 
 def save_run(
