@@ -121,7 +121,7 @@ def summary(rows: pd.DataFrame) -> str:
         cell = rows.query("simulator == @simulator and effect == @effect and n == @n")
         if not (count := cell["seed"].nunique()):
             continue
-        told = [_told(cell[cell["tool"] == tool]) for tool in TOOLS]
+        told = [_shares(cell[cell["tool"] == tool]) for tool in TOOLS]
         lines.append(f"| {simulator} | {n} + {n} | {effect} | {' | '.join(told)} | {count} |")
     return "\n".join(lines)
 
@@ -132,7 +132,7 @@ def share(hits: int, n: int) -> str:
     return f"{100 * hits / n:.0f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]"
 
 
-def _told(cell) -> str:
+def _shares(cell) -> str:
     found = cell[cell["found"].astype(bool)]
     text, right = share(len(found), len(cell)), found["right"]
     if found["told"].notna().any():

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from brainvae_core.cohorts import Atlas, Cohort, artefact_free, known_factors
-from brainvae_core.disk import appearing, made_with, stoppable
+from brainvae_core.disk import atomically, made_with, stoppable
 from brainvae_core.figures.style import grey_limit
 from brainvae_core.metrics import active_latents, linear_recovery, match_latents
 from brainvae_core.models import PCA, OutOfDeviceMemory, ReleasedConfig, fit, run_name
@@ -205,7 +205,7 @@ def write_script(path: str | Path, data: dict) -> Path:
     """Write the data as a script, which appears under its name only when it is complete."""
     path = Path(path)
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    with appearing(path) as beside:
+    with atomically(path) as beside:
         beside.write_text(f"window.{GLOBAL} = {text};\n", encoding="utf-8")
     return path
 

@@ -19,7 +19,7 @@ import pandas as pd
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.lab import GAIN
-from brainvae_core.disk import alone, beside, made_with, read_sealed, seal
+from brainvae_core.disk import file_lock, made_with, read_sealed, scratch_path, seal
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
 
@@ -51,10 +51,10 @@ def told_brains(p, came, suited: pd.DataFrame, groups) -> str:
     else:
         told.append("no groups are asked about: none are compared")
     told += [f"{brain} is unlike the reference: {why}" for brain, why in unlike.items()]
-    return "\n".join([*told, *own_fit(p, came.name, used)])
+    return "\n".join([*told, *fit_commands(p, came.name, used)])
 
 
-def own_fit(p, name: str, n_brains: int) -> list[str]:
+def fit_commands(p, name: str, n_brains: int) -> list[str]:
     """From 100 brains on, the commands that fit models to them; else nothing."""
     if n_brains < OWN_FIT or p.lab.brains == "simulated":
         return []
@@ -238,7 +238,7 @@ def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = 
                 told = {"Description": json.dumps(about)} if is_png else None
                 content.savefig(new / file, metadata=told)
         seal(new, ABOUT, {"format": FORMAT} | about)
-        return take_place(new, reports)
+        return publish_report(new, reports)
 
 
 def add_page(folder: Path, page: str) -> None:
@@ -260,7 +260,7 @@ def read_report(folder: Path) -> dict:
 def writing_report(reports: Path, name: str) -> Iterator[Path]:
     """A hidden folder to write a report of this name in, one process at a time."""
     told = f"waiting for another process that writes a report of {name}"
-    with alone(reports / name, told), beside(reports / name) as own:
+    with file_lock(reports / name, told), scratch_path(reports / name) as own:
         ours = re.compile(rf"\.({(of := re.escape(name))}(-\d+)?)~{of}~before")
         for earlier in filter(ours.fullmatch, os.listdir(reports)):  # a kill between two renames
             _put_back(reports / earlier, reports / ours.fullmatch(earlier)[1])
@@ -268,13 +268,13 @@ def writing_report(reports: Path, name: str) -> Iterator[Path]:
         yield own
 
 
-def take_place(new: Path, reports: Path) -> Path:
+def publish_report(new: Path, reports: Path) -> Path:
     """Put a report among others, with a number where one of other brains or questions has its name.
 
     An earlier one of the same stays as it was until this one has its place.
     """
     number, folder = 1, reports / new.name
-    while folder.exists() and _reported(folder) != _reported(new):
+    while folder.exists() and _report_identity(folder) != _report_identity(new):
         number += 1
         folder = reports / f"{new.name}-{number}"
     earlier = folder.with_name(f".{folder.name}~{new.name}~before")
@@ -295,7 +295,7 @@ def _put_back(earlier, folder):
         os.replace(earlier, folder)
 
 
-def _reported(folder):
+def _report_identity(folder):
     """Of which brains a report is, and what was asked; None of what is no report or damaged."""
     if not Path(folder, ABOUT).exists():
         return None

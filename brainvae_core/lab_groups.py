@@ -12,12 +12,12 @@ import pandas as pd
 from brainvae_core.metrics import (
     Design,
     Likeness,
-    asked_design,
     brains_needed,
     difference_kind,
     group_differences,
     section_changes,
     smallest_difference,
+    usable_design,
 )
 from brainvae_core.prepare import lab_truth, plane_change
 
@@ -53,7 +53,7 @@ def asked_groups(p, brains, out: Mapping[str, str] = NOBODY) -> Groups | None:
     """
     if p.lab.group:
         try:
-            return Groups(*asked_design(brains.metadata, p.lab.group, p.lab.covariates))
+            return Groups(*usable_design(brains.metadata, p.lab.group, p.lab.covariates))
         except ValueError as error:
             if not out:
                 raise

@@ -17,8 +17,8 @@ from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.preprocess import check_parts
 from brainvae_core.cohorts.read import brain_files, brain_id, is_one_brain, source_files
-from brainvae_core.disk import alone, whole
-from brainvae_core.models import ReleasedConfig, Run, load_run, place_runs, run_name
+from brainvae_core.disk import file_lock, whole
+from brainvae_core.models import ReleasedConfig, Run, import_runs, load_run, run_name
 from brainvae_core.models.kept import copy_run
 
 SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
@@ -95,14 +95,14 @@ def prepare_cohort(p) -> cohorts.Cohort:
         with ExitStack() as stack:
             with _keeping(path):
                 told = f"waiting for another process that makes {path.name}"
-                stack.enter_context(alone(path, told))
+                stack.enter_context(file_lock(path, told))
             if not path.exists():
                 made = _made(p)
                 with _keeping(path):
                     made.save(path)
     cohort = _as_saved(p, path) if path == _saved(p.cohort.brains) else cohorts.open_cohort(path)
-    place_runs(cohort, p.places.results, p.places.runs)
-    if told := cohorts.told_turned(cohort):
+    import_runs(cohort, p.places.results, p.places.runs)
+    if told := cohorts.describe_orientation(cohort):
         print(told)
     return cohort
 
@@ -187,8 +187,8 @@ def truth_cohort(p, simulator: str) -> cohorts.Cohort:
     else:
         of = cohorts.SIMULATORS[simulator]
         made = of.cohort(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
-        cohort = cohorts.equalised(made)
-    place_runs(cohort, p.places.results, p.places.runs)
+        cohort = cohorts.equalise_brightness(made)
+    import_runs(cohort, p.places.results, p.places.runs)
     return cohort
 
 
@@ -268,7 +268,7 @@ def _made(p):
     s = p.cohort
     if s.brains == "simulated":
         made = cohorts.simulate(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
-        return cohorts.equalised(made)
+        return cohorts.equalise_brightness(made)
     folder = Path(_expanded(s.brains))
     if (folder / "experiments.csv").exists():
         sections, metadata = cohorts.read_acquired(folder, s.plane)

@@ -108,14 +108,14 @@ def quoted(**told: Estimate | float | str) -> None:
 class Tables(dict):
     """Tables by their titles, shown one below the other; those that are None or empty are not."""
 
-    def _told(self):
+    def _nonempty(self):
         return [(title, of) for title, of in self.items() if of is not None and len(of)]
 
     def __repr__(self):
-        return "\n\n".join(f"{title}\n{table.to_string()}" for title, table in self._told())
+        return "\n\n".join(f"{title}\n{table.to_string()}" for title, table in self._nonempty())
 
     def _repr_html_(self):
-        told = (f"<p>{html.escape(k)}</p>{t.to_html(border=0)}" for k, t in self._told())
+        told = (f"<p>{html.escape(k)}</p>{t.to_html(border=0)}" for k, t in self._nonempty())
         return "".join(told)
 
 
@@ -127,7 +127,7 @@ class Stamp:
 
     def __init__(self, p: Settings, cells: list[str], cohort: str, runs: Mapping[str, str]):
         self.content = {
-            "settings": described(p),
+            "settings": describe_settings(p),
             "cells": cells_hash(cells),
             "cohort": cohort[:12],
             "runs": {name: digest[:12] for name, digest in sorted(runs.items())},
@@ -153,7 +153,7 @@ def stamp(p: Settings) -> Stamp:
     return Stamp(p, executed, prepare_cohort(p).identity, LOADED)
 
 
-def described(p: Settings) -> dict:
+def describe_settings(p: Settings) -> dict:
     """Every setting that says what is made, and not where, as JSON has it."""
     told = {n: v for n, v in p.flat().items() if not n.startswith("places.")}
     return json.loads(json.dumps({"profile": p.profile, **told}))

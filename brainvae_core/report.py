@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
 from brainvae_core.disk import stoppable
-from brainvae_core.lab import add_page, take_place, writing_report
+from brainvae_core.lab import add_page, publish_report, writing_report
 from brainvae_core.settings import read_profile
 
 PROJECT = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def main(arguments=None) -> int:
             notebook = papermill.execute_notebook(*given_to, told, cwd=CHAPTER.parent)
             (new,) = (entry for entry in own.iterdir() if entry.is_dir())
             add_page(new, page_of(notebook, new.name, gone))
-            out = take_place(new, reports)
+            out = publish_report(new, reports)
     except papermill.PapermillExecutionError as error:
         kind = "" if error.ename in ("ValueError", "FileNotFoundError") else f"{error.ename}: "
         return _failed(f"{kind}{error.evalue}")

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core.disk import alone, appearing, made_with, read_sealed, seal, stoppable, whole
+from brainvae_core.disk import atomically, file_lock, made_with, read_sealed, seal, stoppable, whole
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
 from brainvae_core.scores import TABLES
 from brainvae_core.settings import DEMO, Settings, read_profile
-from brainvae_core.study import STAGES, labelled
+from brainvae_core.study import STAGES, labelled_configs
 
 FORMAT = 1
 MEASURED = Path(__file__).parent.parent / "results/measured"  # always this project's own
@@ -36,15 +36,15 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     models that have them), ``seed``, those of the table's function, and ``value`` to six digits. A
     run of two models is there twice.
     """
-    of, cohort, about = _asked(p, name)
-    wanted = labelled(p, of.stage, cohort)
+    of, cohort, about = _lookup(p, name)
+    wanted = labelled_configs(p, of.stage, cohort)
     rows, _ = _known(p, about)
     missing, place = _missing(wanted, cohort, rows), _place(p, about)
     if missing:
         fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together)
         rows, _ = _scored(p, name, cohort, about, fits)
     elif place.exists() and not whole(place):
-        with alone(place):  # takes away what a kill left; nobody is waited for
+        with file_lock(place):  # takes away what a kill left; nobody is waited for
             pass
     there = [(labels, key) for labels, c in wanted if (key := _key(c, cohort)) in rows]
     if without := sorted({of["model"] for of, _ in wanted} - {of["model"] for of, _ in there}):
@@ -71,15 +71,15 @@ def write_measured(name: str, rows: pd.DataFrame, about: dict, folder: Path = ME
     made, path = {}, folder / SEALED
     if path.exists():  # of the other tables, which must be whole
         made = read_sealed(folder, SEALED, FORMAT, "restore it from git").get("made", {})
-    with appearing(folder / f"{name}.csv") as beside:
+    with atomically(folder / f"{name}.csv") as beside:
         rows.to_csv(beside, index=False, float_format="%.5g")
     seal(folder, SEALED, {"format": FORMAT, "made": made | {name: about | made_with()}})
 
 
-def keep(p: Settings, name: str, results: str | Path) -> str:
+def save_table(p: Settings, name: str, results: str | Path) -> str:
     """Score the fits of a table that are there, and keep the profile's rows; says how many fits."""
-    of, cohort, about = _asked(p, name)
-    wanted = labelled(p, of.stage, cohort)
+    of, cohort, about = _lookup(p, name)
+    wanted = labelled_configs(p, of.stage, cohort)
     rows, of_fits = _known(p, about)
     missing = _missing(wanted, cohort, rows)
     runs = {c: Path(p.places.runs, run_name(c, cohort.fingerprint)) for c in missing}
@@ -95,7 +95,7 @@ def keep(p: Settings, name: str, results: str | Path) -> str:
     return f"{name}: {len(kept)} of the profile's {len(asked)} fits have their rows"
 
 
-def _asked(p, name):
+def _lookup(p, name):
     if name not in TABLES:
         raise ValueError(f"no table {name!r}; there are {', '.join(TABLES)}")
     of, flat = TABLES[name], p.flat()
@@ -117,14 +117,14 @@ def _missing(wanted, cohort, rows) -> list:
 def _scored(p, name, cohort, about, fits) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
     """As `_known`, with some fits more, kept after each: an interrupted table goes on."""
     place, rows_of = _place(p, about), None
-    with alone(place, f"waiting for another process that scores {name}"):
+    with file_lock(place, f"waiting for another process that scores {name}"):
         rows, of_fits = _known(p, about)  # of which another process may have scored some
         for run in progress_bar(iterable=fits, desc=f"scores, {name}", unit="fit"):
             if (key := _key(run.config, cohort)) not in rows:
                 rows_of = rows_of or TABLES[name].made(p, cohort)
                 found = rows_of(run)
                 found["value"] = [float(f"{value:.6g}") for value in found["value"]]
-                rows[key] = parsed(_text(found))
+                rows[key] = parse_rows(_text(found))
                 seed, precision = getattr(run.config, "seed", None), run.made.get("precision")
                 told = made_with() | {"seed": seed, "precision": precision}
                 of_fits[key] = {n: value for n, value in told.items() if value is not None}
@@ -149,7 +149,7 @@ def _known(p, about) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
             # Of a setting that is younger than the rows they have its default.
             told["settings"] = usual | told.get("settings", {})
             if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
-                for key, of in parsed(text).groupby("fit", sort=False):
+                for key, of in parse_rows(text).groupby("fit", sort=False):
                     rows[key] = of.drop(columns="fit").dropna(axis=1, how="all")
                     of_fits[key] = told.get("fits", {}).get(key, {})
     return rows, of_fits
@@ -177,7 +177,7 @@ def write_rows(path, rows: pd.DataFrame, about: dict) -> None:
     text = _text(rows)
     told = about | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
     content = f"{json.dumps(told, ensure_ascii=False)}\n{text}".encode()
-    with appearing(path) as beside:
+    with atomically(path) as beside:
         beside.write_bytes(gzip.compress(content, mtime=0))
 
 
@@ -189,7 +189,7 @@ def _text(rows) -> str:
     return rows.to_csv(index=False, lineterminator="\n")
 
 
-def parsed(text) -> pd.DataFrame:
+def parse_rows(text) -> pd.DataFrame:
     """As a reader of the file has it: rows that were just made are the same as rows of old."""
     return pd.read_csv(io.StringIO(text))
 
@@ -204,7 +204,7 @@ def main():
     try:
         p = read_profile(options.profile, enter=True)
         for name in options.only:
-            print(keep(p, name, Path(p.places.results) / p.profile), flush=True)
+            print(save_table(p, name, Path(p.places.results) / p.profile), flush=True)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -298,16 +298,16 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(
     assert "60 brains" in printed and "upside down" not in printed
     assert "WARNING: the model paints these sections worse" in printed  # its weights are random
     turned = saved(files[0].with_name("turned.npy"), on_their_side(sections[:, ::-1]))
-    told = authors.keep_release(other := folder.with_name("turned"), str(turned), network)
+    told = authors.import_release(other := folder.with_name("turned"), str(turned), network)
     assert "better upside down" in told
     monkeypatch.setattr(authors, "ADDRESSES", {})  # nothing is asked for that is there
     shutil.rmtree(*other.glob("released_vae-*"))
-    assert authors.keep_release(other, None, network) == told
+    assert authors.import_release(other, None, network) == told
     shutil.rmtree(other / "cohort")
-    refused([("are not of one release; delete", authors.keep_release, other, array)])
+    refused([("are not of one release; delete", authors.import_release, other, array)])
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*")}
     for given in ((array, network), (array,), (None, network), ()):
-        told = authors.keep_release(folder, *given)
+        told = authors.import_release(folder, *given)
         assert told.splitlines()[:-1] == printed.splitlines()[:-1]
         assert told.splitlines()[-1] == f"nothing to do: all was in {folder}"
     assert {f: f.stat().st_mtime_ns for f in folder.rglob("*")} == before
@@ -324,7 +324,7 @@ def test_a_release_that_was_made_anew_is_known_by_content(files, sections, tmp_p
     for sections_file, model_file in ((array, network), (array, other), (another, other)):
         left = folder / f".cohort~{platform.node()}~{2**22 + 1}~0"  # by a call that was killed
         left.mkdir(parents=True)
-        authors.keep_release(folder, str(sections_file), str(model_file))
+        authors.import_release(folder, str(sections_file), str(model_file))
         assert {f.name[:8] for f in folder.iterdir()} == {"cohort", "released"}
         seen.append((cohort_content(p), cohort_content(whole)))
         assert (cohort_content(p), cohort_content(whole)) == seen[-1]

@@ -8,8 +8,8 @@ import pytest
 from refusals import refused
 
 from brainvae_core import prepare
-from brainvae_core.cohorts import drawn_atlas, known_factors, simulate, told_turned
-from brainvae_core.cohorts.allen import keep
+from brainvae_core.cohorts import describe_orientation, drawn_atlas, known_factors, simulate
+from brainvae_core.cohorts.allen import save_section
 from brainvae_core.cohorts.atlas import AUTHORS_CROP
 from brainvae_core.disk import digest_of
 from brainvae_core.prepare import lab_brains, prepare_cohort
@@ -50,7 +50,7 @@ def acquired(brains, tmp_path):
     (folder / "request.json").write_text(json.dumps(request))
     for i, section in zip(ids[:N], brains[0], strict=True):
         facts = {"id": i, "url": "http://x/1", "crc32": 1, "bytes": 1, "zip_bytes": 3}
-        keep(folder, section, facts)
+        save_section(folder, section, facts)
     why = f"brain {ids[N]}: no red volume at http://x/1"
     (folder / "refused.csv").write_text(f"id,url,reason\n{ids[N]},http://x/1,{why}\n")
     return folder
@@ -118,7 +118,7 @@ def test_turned_brains_are_told_whenever_the_cohort_is_opened(own, brains, tmp_p
     np.save(own / "mouse-07.npy", brains[0][7][::-1])
     for _ in range(2):
         cohort = prepare_cohort(told(tmp_path, brains=str(own), outlier_limit=50.0))
-        assert f"{told_turned(cohort)}\n" in capsys.readouterr().out
+        assert f"{describe_orientation(cohort)}\n" in capsys.readouterr().out
     assert cohort.metadata["turned"].eq("none").sum() == N - 1
     assert cohort.metadata.at["mouse-07", "turned"] == "upside down"
 

@@ -80,11 +80,11 @@ def reporting(disk, at, monkeypatch):
 def acquiring(disk, at, monkeypatch):
     """Three brains are kept."""
 
-    def bring(plane, channel, meter, timeout, retries, id, url):
+    def fetch(plane, channel, meter, timeout, retries, id, url):
         section = np.random.default_rng(int(id)).integers(0, 60_000, (320, 456), dtype=np.uint16)
         return section, {"id": id, "bytes": 5, "zip_bytes": 9, "plane": plane, "channel": channel}
 
-    monkeypatch.setattr(allen, "_bring", bring)
+    monkeypatch.setattr(allen, "_fetch_plane", fetch)
     folder, asked = disk / "allen", "".join(f"{id},http://x/,\n" for id in "312")
 
     def asking_and_fetching():

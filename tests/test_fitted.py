@@ -20,7 +20,7 @@ from brainvae_core.models.runs import KINDS
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.scores import TABLES
 from brainvae_core.settings import read_profile
-from brainvae_core.study import STAGES, compared_configs, labelled
+from brainvae_core.study import STAGES, compared_configs, labelled_configs
 
 ROOT = Path(__file__).parent.parent
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
@@ -75,7 +75,7 @@ def test_kept_scores_are_what_the_kept_model_gives_here(monkeypatch):
     p = read_profile("full")
     kept = results.table(p, "reconstruction")
     cohort = STAGES["evaluated"].cohort(p)
-    config = dict((of["model"], c) for of, c in labelled(p, "evaluated", cohort))["β-VAE"]
+    config = dict((of["model"], c) for of, c in labelled_configs(p, "evaluated", cohort))["β-VAE"]
     run = load_run(Path(p.places.runs, run_name(config, cohort.fingerprint)))
     anew = TABLES["reconstruction"].made(p, cohort)(run)
     kept = kept[(kept["model"] == "β-VAE") & (kept["seed"] == config.seed)]
@@ -167,6 +167,6 @@ def shuffle(path, folder):
 def shuffle_table(path, target):
     """A table of scores with its values in another order."""
     told, text = results.read_rows(path)
-    rows = results.parsed(text)
+    rows = results.parse_rows(text)
     rows["value"] = np.random.default_rng(0).permutation(rows["value"])
     results.write_rows(target, rows, told)

@@ -25,7 +25,7 @@ from safetensors import safe_open
 
 from brainvae_core import disk
 from brainvae_core.cohorts import simulate
-from brainvae_core.disk import alone, appearing
+from brainvae_core.disk import atomically, file_lock
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -126,7 +126,7 @@ class Commands:
         own = PROFILE.replace("40,", "80,", 1) if kind == "report" else PROFILE
         (folder / "tiny.yaml").write_text(own.format(folder))
         if kind in ("acquisition", "asking"):
-            self.allen.asked_folder(folder / "acquired", [*SECTIONS])
+            self.allen.request_folder(folder / "acquired", [*SECTIONS])
             (folder / "asker").write_text(ASKER)
             (folder / "asker").chmod(0o755)
         if kind == "release":
@@ -342,13 +342,13 @@ def test_locks_that_exclude_nobody_are_told_once(
         if error:
             raise OSError(error, os.strerror(error))
 
-    with alone(tmp_path / "sound"):
+    with file_lock(tmp_path / "sound"):
         pass
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(disk, "CHECKED", {})
     monkeypatch.setattr(fcntl, "flock", flock)
     for name in ("a", "b"):
-        with alone(tmp_path / name) as mine, appearing(tmp_path / name) as beside:
+        with file_lock(tmp_path / name) as mine, atomically(tmp_path / name) as beside:
             assert mine
             beside.touch()
     told = f"warning: locks on the file system of {tmp_path} exclude nobody: start no two commands"

@@ -8,7 +8,7 @@ from refusals import refused
 from brainvae_core import lab, lab_groups
 from brainvae_core.cohorts import (
     Cohort,
-    equalised,
+    equalise_brightness,
     simulate,
     simulate_groups,
     suitability,
@@ -67,7 +67,7 @@ def test_a_judge_learns_artefacts_in_sections_of_the_brightness_that_a_labs_have
     reference, model, monkeypatch
 ):
     monkeypatch.setattr(lab, "ArtefactJudge", lambda *given: given)
-    even = equalised(reference)
+    even = equalise_brightness(reference)
     _, _, planted = lab.artefact_judge(P, even, model)
     inside = even.atlas.brain_mask
     assert planted.images.shape == (3, 4, 4, 40, 56)

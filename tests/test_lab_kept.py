@@ -79,13 +79,13 @@ def test_a_hundred_brains_are_told_how_to_fit_models_to_them(reference, tmp_path
     cohort = prepare_cohort(own.changed({"cohort.shape": SHAPE, "data": f"{tmp_path}/data"}))
     assert len(cohort) == 100 and set(cohort.metadata["split"]) == set(SPLITS)
     assert "plane" not in told[at + 1]
-    assert "plane: 250" in lab.own_fit(p.changed({"cohort.plane": 250}), "my lab", 100)[1]
+    assert "plane: 250" in lab.fit_commands(p.changed({"cohort.plane": 250}), "my lab", 100)[1]
     drawn = p.changed({"cohort.atlas": "drawn", "lab.orientation": "asr"})
-    said = lab.own_fit(drawn, "my lab", 100)
+    said = lab.fit_commands(drawn, "my lab", 100)
     assert "for ATLAS give a folder" in said[0] and 'orientation: "asr"' in said[1]
     suited.loc["m0", "unsuited"] = "upside down"
     assert "are enough" not in lab.told_brains(p, came, suited, None)
-    assert lab.own_fit(settings(tmp_path, **{"lab.brains": "simulated"}), "example", 500) == []
+    assert lab.fit_commands(settings(tmp_path, **{"lab.brains": "simulated"}), "example", 500) == []
 
 
 @pytest.mark.promise("what is written appears whole or not at all")
@@ -146,7 +146,7 @@ def test_an_end_between_two_folders_puts_the_earlier_one_back(tmp_path, monkeypa
 
     monkeypatch.setattr(lab.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        lab.take_place(new, tmp_path)
+        lab.publish_report(new, tmp_path)
     assert Path(folder, "page").read_text() == str(folder) and Path(new, "page").exists()
 
 

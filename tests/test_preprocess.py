@@ -22,7 +22,7 @@ from brainvae_core.cohorts.preprocess import (
     SPREAD_FLOOR,
     Preprocessing,
     comparable_section,
-    equalised,
+    equalise_brightness,
     judged,
     preprocess,
 )
@@ -342,7 +342,7 @@ def test_scores_are_in_robust_deviations_of_the_reference(cohort, is_train):
 
 def test_an_equalised_cohort_is_as_bright_all_over_and_judged_as_it_came():
     before = simulate(40, shape=SHAPE, seed=2)
-    found, inside = equalised(before), before.atlas.brain_mask
+    found, inside = equalise_brightness(before), before.atlas.brain_mask
     train = before.split("train").images[:, inside].mean()
     for part in ("images", "clean"):
         bright = getattr(found, part)[:, inside].mean(axis=1)
@@ -354,8 +354,8 @@ def test_an_equalised_cohort_is_as_bright_all_over_and_judged_as_it_came():
     gains = [judged(cohort).metadata["gain"] for cohort in (before, found)]
     np.testing.assert_allclose(*gains, rtol=0.003)
     with pytest.raises(ValueError, match="is not simulated: take preprocess"):
-        equalised(judged(found))
-    again = equalised(found)
+        equalise_brightness(judged(found))
+    again = equalise_brightness(found)
     np.testing.assert_allclose(again.images, found.images, atol=0.003)
 
 

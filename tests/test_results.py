@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from brainvae_core import results
-from brainvae_core.disk import alone, made_with
+from brainvae_core.disk import file_lock, made_with
 from brainvae_core.models import runs as runs_module
 from brainvae_core.models.devices import pick_precision
 from brainvae_core.settings import Settings
@@ -87,13 +87,13 @@ def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
     pd.testing.assert_frame_equal(results.table(p, "grid"), made)
     assert "table grid" in runs_module.LOADED
     more = p.changed({"grid.seeds": (0, 1, 2)})
-    told = results.keep(more, "grid", tmp_path)
+    told = results.save_table(more, "grid", tmp_path)
     assert told == "grid: 10 of the profile's 14 fits have their rows"
     fewer = p.changed({"grid.seeds": (1,)})  # what a profile no longer asks for is not kept
-    told = results.keep(fewer, "grid", tmp_path)
+    told = results.save_table(fewer, "grid", tmp_path)
     assert told == "grid: 6 of the profile's 6 fits have their rows"
     assert len(results.read_rows(tmp_path / "tables/grid.csv.gz")[0]["fits"]) == 6
-    told = results.keep(p, "grid", f"{places['places.results']}/small")
+    told = results.save_table(p, "grid", f"{places['places.results']}/small")
     assert told == "grid: 10 of the profile's 10 fits have their rows"
     elsewhere = p.changed({"places.runs": str(tmp_path / "a"), "places.data": str(tmp_path / "b")})
     pd.testing.assert_frame_equal(results.table(elsewhere, "grid"), made)
@@ -102,10 +102,10 @@ def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
 def test_a_whole_table_waits_for_nobody_and_takes_away_a_killed_ones_lock(
     p, made, nothing_is_fitted, capsys
 ):
-    place = results._place(p, results._asked(p, "grid")[2])
+    place = results._place(p, results._lookup(p, "grid")[2])
     lock = place.with_name(f".{place.name}.lock")
     with ThreadPoolExecutor(1) as pool:
-        with alone(place):
+        with file_lock(place):
             found = pool.submit(results.table, p, "grid").result(60)
             assert lock.exists()
         pd.testing.assert_frame_equal(found, made)
@@ -127,9 +127,9 @@ def test_another_setting_or_cohort_has_rows_of_its_own(p, made):
 
 
 def test_rows_without_a_newer_setting_are_of_its_default(p, made, nothing_is_fitted):
-    _, _, about = results._asked(p, "grid")
+    _, _, about = results._lookup(p, "grid")
     told, text = results.read_rows(results._place(p, about))
-    rows, at_default = results.parsed(text), p.changed({"evaluation.fd_dim": 16})
+    rows, at_default = results.parse_rows(text), p.changed({"evaluation.fd_dim": 16})
     kept = results.Path(p.places.results, "old/tables/grid.csv.gz")
     results.write_rows(kept, rows, told | {"settings": {}})  # as rows of before the setting
     pd.testing.assert_frame_equal(results.table(at_default, "grid"), made)
@@ -167,7 +167,7 @@ def test_what_benchmarks_measured_is_read_and_stands_in_their_results():
 def test_a_tables_head_says_its_fits_seeds_and_precision(
     p, made, places, tmp_path, nothing_is_fitted
 ):
-    about = results._asked(p, "grid")[2]
+    about = results._lookup(p, "grid")[2]
     place = results._place(p, about)
     told = results.read_rows(place)[0]["fits"]
     assert sorted(of["seed"] for of in told.values() if "seed" in of) == [0, 0, 0, 0, 1, 1, 1, 1]

@@ -10,7 +10,7 @@ import torch
 from refusals import refused
 from small_brains import Brains, assert_same, fit_alone, sections
 
-from brainvae_core.disk import alone
+from brainvae_core.disk import file_lock
 from brainvae_core.models import (
     BetaVAEConfig,
     FailedRun,
@@ -25,7 +25,7 @@ from brainvae_core.models import (
     training,
 )
 from brainvae_core.settings import Settings
-from brainvae_core.study import STAGES, Study, counted
+from brainvae_core.study import STAGES, Study, count_runs
 
 BASE = BetaVAEConfig(steps=7, seed=3, likelihood="bernoulli")
 TINY = BetaVAEConfig(steps=4, validate_every=2, batch_size=4)
@@ -94,12 +94,12 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     (tmp_path / f".{names(grid.configs)[-1]}").mkdir()
-    state = counted(grid.configs, COHORT, tmp_path)
+    state = count_runs(grid.configs, COHORT, tmp_path)
     assert state == f"{2 + together} fitted, {5 - together} missing, 1 begun"
     fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     once = [name for call in calls[:1] + calls[2:] for name in call]
     assert sorted(once) == sorted(names(grid.configs[2:]))
-    assert counted(grid.configs, COHORT, tmp_path) == f"{len(grid.configs)} fitted"
+    assert count_runs(grid.configs, COHORT, tmp_path) == f"{len(grid.configs)} fitted"
     monkeypatch.setattr(runs, "save_run", None)
     again = fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     assert [run.config for run in again] == list(grid.configs)
@@ -121,7 +121,7 @@ def test_every_pca_comes_from_one_decomposition(tmp_path, monkeypatch):
 def test_a_run_that_another_process_fits_is_left_to_it(tmp_path):
     configs = [replace(TINY, latent_dim=n) for n in (2, 3, 4)]
     folder = tmp_path / names(configs)[1]
-    with alone(folder):
+    with file_lock(folder):
         runs.fit_together(COHORT, configs, tmp_path, "cpu")
     assert [(tmp_path / name).exists() for name in names(configs)] == [True, False, True]
 
@@ -176,7 +176,7 @@ def test_a_fit_that_fails_is_told_kept_and_left_out(tmp_path, capfd):
     assert [run.config for run in fitted] == configs[::2]
     told = capfd.readouterr().err
     assert "failed: epoch" in told and "not finite; lower learning_rate" in told
-    assert counted(configs, COHORT, tmp_path) == "2 fitted, 1 failed"
+    assert count_runs(configs, COHORT, tmp_path) == "2 fitted, 1 failed"
     folder = tmp_path / names(configs)[1]
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "history.csv"]
     assert "not finite" in json.loads((folder / "config.json").read_text())["failure"]

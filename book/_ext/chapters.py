@@ -8,7 +8,7 @@ import re
 
 import nbformat
 
-from brainvae_core.record import GLUE, MIME, STAMP, cells_hash, described
+from brainvae_core.record import GLUE, MIME, STAMP, cells_hash, describe_settings
 from brainvae_core.settings import Settings, read_settings
 
 TEXT = f"{GLUE}text/plain"
@@ -52,7 +52,7 @@ def why_stale(notebook: dict) -> str:
     if found is None:
         return "it was never executed to its end: no stamp at its foot"
     try:
-        settings, default = (described(s) for s in (settings_of(notebook), Settings()))
+        settings, default = (describe_settings(s) for s in (settings_of(notebook), Settings()))
     except (ValueError, OSError) as error:
         return str(error)
     # A setting that is new and at its default, or that is no more, changed nothing.

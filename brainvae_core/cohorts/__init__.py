@@ -27,11 +27,11 @@ from brainvae_core.cohorts.freeform import (
 )
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
 from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part
-from brainvae_core.cohorts.orientation import told_turned
+from brainvae_core.cohorts.orientation import describe_orientation
 from brainvae_core.cohorts.preprocess import (
     Preprocessing,
     comparable_section,
-    equalised,
+    equalise_brightness,
     judged,
     preprocess,
 )

@@ -36,7 +36,7 @@ from brainvae_core.cohorts.read import (
     Ledger,
     check_listed,
     checksums,
-    is_kept,
+    is_saved,
     read_experiments,
     read_ledger,
     read_manifest,
@@ -46,7 +46,7 @@ from brainvae_core.cohorts.read import (
 )
 from brainvae_core.cohorts.volumes import SHAPE_25, in_atlas_space, read_volume
 from brainvae_core.cohorts.web import FetchError, Meter, Session, UnansweredError
-from brainvae_core.disk import alone, appearing, digest_of, sha256_of, stoppable
+from brainvae_core.disk import atomically, digest_of, file_lock, sha256_of, stoppable
 
 IN_A_ROW = 10  # brains that could not be fetched, after which the service is taken to be down
 
@@ -74,23 +74,23 @@ def acquire(
     experiments = read_experiments(folder)
     meter = Meter(rate_limit, sleep)
     with locked(folder), ThreadPoolExecutor(workers) as pool:
-        agree(folder, plane, channel)
+        check_request(folder, plane, channel)
         (folder / "sections").mkdir(exist_ok=True)
         manifest, whole, in_a_row = read_manifest(folder), 0, 0
         list_checksums(folder, "experiments.csv", "request.json")
-        kept = tuple(i for i in experiments if i in manifest and is_kept(folder, manifest[i]))
+        kept = tuple(i for i in experiments if i in manifest and is_saved(folder, manifest[i]))
         refused = {i: why for i, why in without_address(experiments).items() if i not in kept}
-        bring = partial(_bring, plane, channel, meter, timeout, retries)
+        fetch = partial(_fetch_plane, plane, channel, meter, timeout, retries)
         new = [i for i in experiments if i not in kept and i not in refused]
         n, every = len(experiments), 0.5 if sys.stderr.isatty() else 30
         bar = tqdm(total=n, initial=n - len(new), unit="brain", mininterval=every)
         try:
-            todo = {pool.submit(bring, i, experiments[i][0]): i for i in new}
+            todo = {pool.submit(fetch, i, experiments[i][0]): i for i in new}
             for brain in as_completed(todo):
                 id = todo.pop(brain)  # and with it the section, once it is saved
                 try:
                     section, facts = brain.result()
-                    keep(folder, section, facts)
+                    save_section(folder, section, facts)
                     whole, in_a_row = whole + facts["zip_bytes"], 0
                 except FetchError as error:
                     refused[id] = f"brain {id}: {error}"
@@ -133,7 +133,7 @@ def _check_options(plane, channel, workers, rate_limit, retries, timeout):
             raise AcquisitionError(f"{told}; give {allowed}")
 
 
-def _bring(plane, channel, meter, timeout, retries, id, url):
+def _fetch_plane(plane, channel, meter, timeout, retries, id, url):
     """A brain's plane, and what the manifest says of it."""
     with Session() as session:
         found = fetch_volume(session, url, channel, meter, timeout, retries)
@@ -194,13 +194,13 @@ def check_order(voxels: np.ndarray) -> None:
 @contextmanager
 def locked(folder: Path):
     """One acquisition a folder; the lock ends with its process, however that ends."""
-    with alone(folder / "acquisition") as lock:
+    with file_lock(folder / "acquisition") as lock:
         if not lock:
             raise AcquisitionError(f"another acquisition is at work in {folder}")
         yield lock
 
 
-def agree(folder: Path, plane: int, channel: str):
+def check_request(folder: Path, plane: int, channel: str):
     """Make the request the folder's own, or raise where the folder has another."""
     path = folder / "request.json"
     if not path.exists():
@@ -214,7 +214,7 @@ def agree(folder: Path, plane: int, channel: str):
         )
 
 
-def keep(folder: Path, section: np.ndarray, facts: dict):
+def save_section(folder: Path, section: np.ndarray, facts: dict):
     """Save a brain's plane, then list it in the manifest, of which a torn last line is dropped."""
     content = io.BytesIO()
     np.save(content, section, allow_pickle=False)
@@ -243,7 +243,7 @@ def list_checksums(folder: Path, *names: str, without: str = ""):
 
 def _write(path, content):
     """All of the file or nothing of it."""
-    with appearing(path) as beside:
+    with atomically(path) as beside:
         beside.write_bytes(content)
 
 
@@ -306,7 +306,7 @@ def main(arguments=None) -> int:
         # Before asking, which rewrites the table of experiments.
         _check_options(**options)
         if (folder / "request.json").exists():
-            agree(folder, own.plane, own.channel)
+            check_request(folder, own.plane, own.channel)
         refused = 0 if no_ask else _ask(python, folder, asking)
         ledger = acquire(folder, **options)
     except AcquisitionError as error:

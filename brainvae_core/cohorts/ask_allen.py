@@ -197,7 +197,7 @@ def check_known(wanted, known: set[str], option: str) -> None:
             raise Usage(f"{option} {value!r} does not exist; there are {', '.join(there)}")
 
 
-def kept_urls(path: Path, service: str) -> dict[int, str]:
+def saved_urls(path: Path, service: str) -> dict[int, str]:
     """Addresses an earlier run was given by the same service."""
     if not path.exists():
         return {}
@@ -276,7 +276,7 @@ def run(args, partial: Path) -> int:
         said = f"{args.base_url} gave no usable answer ({error})"
         raise FetchError(f"{said}; check the network and --base-url") from error
     table = args.folder / "experiments.csv"
-    kept = kept_urls(table, args.base_url)
+    kept = saved_urls(table, args.base_url)
     rows = choose(rows, args, tree)
     for row in rows:
         row.setdefault("url", "" if row.get("refused") else kept.get(row["id"], ""))

@@ -30,7 +30,7 @@ from brainvae_core.cohorts.web import (
     content_range,
     persevere,
     pieces,
-    telling,
+    translate_errors,
 )
 from brainvae_core.disk import sha256_of
 
@@ -172,7 +172,7 @@ def _fetch_on(session, url, part, about, timeout, meter):
     came = part.stat().st_size if part.exists() and etag else 0
     if came:
         headers |= {"Range": f"bytes={came}-", "If-Range": etag}
-    with telling(url), session.get(url, timeout, headers=headers) as response:
+    with translate_errors(url), session.get(url, timeout, headers=headers) as response:
         start, size = _announced(response, url, came, etag, part)
         etag = response.headers.get("ETag", "")
         etag = "" if etag.startswith("W/") else etag  # a weak one says nothing of bytes

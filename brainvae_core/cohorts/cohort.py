@@ -13,7 +13,7 @@ import pandas as pd
 
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.stored import ARRAYS, BLOCK, append, describe, read
-from brainvae_core.disk import appearing
+from brainvae_core.disk import atomically
 
 IN_MEMORY = 2**30  # bytes; a larger part of an opened cohort stays on disk
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
@@ -287,7 +287,7 @@ def save_blocks(
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists; a cohort is never overwritten")
-    with appearing(path) as folder:
+    with atomically(path) as folder:
         folder.mkdir()
         first, metadata, factors, refused = None, [], [], {}
         for block in blocks:

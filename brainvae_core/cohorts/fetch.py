@@ -30,8 +30,8 @@ from brainvae_core.cohorts.web import (
     content_range,
     persevere,
     pieces,
-    telling,
     too_large,
+    translate_errors,
 )
 
 META = (".mhd", ".mha")  # a .mhd has its voxels in a .raw or .zraw
@@ -180,7 +180,7 @@ def _get(session, url, timeout, count, span):
     if span is not False:
         headers["Range"] = f"bytes={span[0]}-{span[1] - 1}" if span else f"bytes=-{TAIL}"
     content = bytearray()
-    with telling(url), session.get(url, timeout, headers=headers) as response:
+    with translate_errors(url), session.get(url, timeout, headers=headers) as response:
         expected, size = _announced(response, url, span)
         for piece in pieces(session, response, timeout, expected or LARGEST_ZIP):
             content += piece

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from traceback import walk_tb
 
-from brainvae_core.disk import SETTLED_NS, appearing, digest_of, sha256_of
+from brainvae_core.disk import SETTLED_NS, atomically, digest_of, sha256_of
 
 STARTS = {  # the first bytes of every format
     ".npy": (b"\x93NUMPY",),
@@ -59,7 +59,7 @@ def not_fetched(path: Path) -> str | None:
     return None
 
 
-def damage(path: Path, error: Exception) -> str:
+def describe_damage(path: Path, error: Exception) -> str:
     """What is wrong with a file that raised this, in one line: by its beginning if that tells."""
     if isinstance(error, OSError) and error.strerror:  # the system's, such as no permission
         return error.strerror
@@ -73,10 +73,10 @@ def damage(path: Path, error: Exception) -> str:
     found = [end for end in STARTS if path.name.lower().endswith(end)]
     if found and not begins.startswith(STARTS[found[-1]]):
         return f"it is no {found[-1]} file: it begins with {begins[:8]!r}"
-    return told(error)
+    return error_line(error)
 
 
-def told(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """The first line of an error; of a library's with what it means for the file that was read."""
     line = f"no {error}" if isinstance(error, KeyError) else first_line(error)
     *_, (frame, _) = walk_tb(error.__traceback__)
@@ -120,6 +120,6 @@ def content_hashes(files: Iterable[Path], known: str | Path) -> list[str]:
                 after[place] = [*state, sha256]
         hashes.append(sha256)
     if after != before:
-        with suppress(OSError), appearing(known) as beside:  # it only saves time
+        with suppress(OSError), atomically(known) as beside:  # it only saves time
             beside.write_text(json.dumps({"sha256": digest_of(after), "files": after}))
     return hashes

@@ -8,7 +8,7 @@ import pandas as pd
 from brainvae_core.cohorts.artefacts import reference_brains
 from brainvae_core.cohorts.atlas import block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort, check_brains
-from brainvae_core.cohorts.orientation import TURNED, correlation, turned_sections
+from brainvae_core.cohorts.orientation import TURNED, correlation, section_orientations
 from brainvae_core.cohorts.preprocess import Preprocessing, copies_of, with_gain
 
 GAIN = "gain_to_reference"  # in the brains' table, beside a lab's own columns
@@ -161,7 +161,7 @@ def _turned(upright, is_down, usual, mean, atlas):
     images = np.concatenate([usual, mean[None, :, ::-1], upright])
     is_usual = np.arange(len(images)) < len(usual)
     # Where the mean brain's mirror image is not called mirrored, none of this reference can be.
-    is_mirrored = np.isin(turned_sections(images, atlas, is_usual), TURNED[:, 1])
+    is_mirrored = np.isin(section_orientations(images, atlas, is_usual), TURNED[:, 1])
     is_told, is_mirrored = is_mirrored[len(usual)], is_mirrored[len(usual) + 1 :]
     names = TURNED if is_told else np.where(TURNED == "none", UNTOLD, TURNED)
     return names[is_down.astype(int), is_mirrored.astype(int)].tolist()

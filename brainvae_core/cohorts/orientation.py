@@ -127,7 +127,7 @@ def upright(plane: np.ndarray, axes: str) -> np.ndarray:
 # ---- by the template ----
 
 
-def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) -> list[str]:
+def section_orientations(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) -> list[str]:
     """How each section lies: "none", "upside down", "mirrored" or "rotated by 180°".
 
     Upside down is what correlates better with the template that way. The two sides are nearly
@@ -135,7 +135,7 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     where that correlates with the template's against its sign, at least half as strongly as the
     median reference brain's does with or against it. Where theirs do not lie clear of 0, none is.
     """
-    turned = upside_down(images, atlas)
+    turned = is_upside_down(images, atlas)
     sigma = EDGE_UM / atlas.pixel_um
     inside = atlas.brain_mask | atlas.brain_mask[:, ::-1]
     of_template = _sides(atlas.template, sigma)[inside]
@@ -152,13 +152,13 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     return TURNED[turned.astype(int), is_mirrored.astype(int)].tolist()
 
 
-def upside_down(images: np.ndarray, atlas: Atlas) -> np.ndarray:
+def is_upside_down(images: np.ndarray, atlas: Atlas) -> np.ndarray:
     """Whether each section correlates better with the template with its rows reversed, (n,)."""
     fits = [[correlation(i, t) for t in (atlas.template, atlas.template[::-1])] for i in images]
     return np.array([as_it_is < reversed_ for as_it_is, reversed_ in fits])
 
 
-def told_turned(cohort: Cohort) -> str | None:
+def describe_orientation(cohort: Cohort) -> str | None:
     """A line on the brains that lie otherwise than the atlas, by quality control's column."""
     turned = cohort.metadata.get("turned")
     if turned is None or (turned == "none").all():

@@ -29,7 +29,7 @@ from brainvae_core.cohorts.cohort import (
     split_of,
 )
 from brainvae_core.cohorts.greys import brain_brightness, unwrapped
-from brainvae_core.cohorts.orientation import turned_sections
+from brainvae_core.cohorts.orientation import section_orientations
 
 FORMAT = 1
 SAME = 0.003  # of copies: root mean square difference, of the mean brightness; two brains: 0.04
@@ -196,7 +196,7 @@ def preprocess(
         ordinary = free if free.any() else ordinary
         white = max(float(images[i].max()) for i in np.flatnonzero(ordinary))
     images = _in_range(images, white)
-    metadata["turned"] = turned_sections(images, grid, is_train)
+    metadata["turned"] = section_orientations(images, grid, is_train)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
     of_train = float(outlier_limit), centre.to_dict(), spread.to_dict()
@@ -211,7 +211,7 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     if cohort.preprocessing is not None:
         return cohort
     given = {"outlier_limit": outlier_limit, "refused": cohort.refused, "name": cohort.name}
-    own = cohort.metadata.get("gain", pd.Series(1.0, cohort.metadata.index))  # of `equalised`
+    own = cohort.metadata.get("gain", pd.Series(1.0, cohort.metadata.index))  # equalised before
     images = cohort.images / own.to_numpy(np.float32)[:, None, None]
     found = preprocess(images, cohort.metadata, cohort.atlas, **given)
     if lost := cohort.metadata.index.difference(found.metadata.index).tolist():
@@ -219,7 +219,7 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     return found
 
 
-def equalised(cohort: Cohort) -> Cohort:
+def equalise_brightness(cohort: Cohort) -> Cohort:
     """A simulated cohort, every section as bright as the training brains are on average.
 
     ``gain`` is by what each was multiplied; the factor of a section's brightness goes.

@@ -222,7 +222,7 @@ def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndar
         none = f"no brain is kept in {folder}: manifest.jsonl lists none of experiments.csv"
         raise AcquisitionError(f"{none}; run {COMMAND} {folder}")
     for id in ids:
-        if not is_kept(folder, manifest[id]):
+        if not is_saved(folder, manifest[id]):
             raise AcquisitionError(
                 f"{section_path(folder, id)} is missing or damaged; fetch it again with {COMMAND} "
                 f"{folder}"
@@ -241,7 +241,7 @@ def read_ledger(folder: str | Path) -> Ledger:
     """
     folder = Path(folder)
     experiments, manifest = read_experiments(folder), read_manifest(folder)
-    kept = tuple(id for id in experiments if id in manifest and is_kept(folder, manifest[id]))
+    kept = tuple(id for id in experiments if id in manifest and is_saved(folder, manifest[id]))
     refused = without_address(experiments)
     if (folder / "refused.csv").exists():
         with _told(folder / "refused.csv", "delete it"):
@@ -329,7 +329,7 @@ def read_manifest(folder: Path) -> dict[str, dict]:
     return manifest
 
 
-def is_kept(folder: Path, facts: dict) -> bool:
+def is_saved(folder: Path, facts: dict) -> bool:
     """Whether a manifest line's section is there, byte for byte."""
     try:
         return sha256_of(section_path(folder, facts["id"])) == facts["sha256"]

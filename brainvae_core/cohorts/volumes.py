@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from brainvae_core.cohorts.files import brainreg_folders, damage, not_fetched, told
+from brainvae_core.cohorts.files import brainreg_folders, describe_damage, error_line, not_fetched
 from brainvae_core.cohorts.greys import MOST_VOXELS, as_greys, nrrd_scaling, read_tiff
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
@@ -96,7 +96,7 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
         return _section_of(volume, plane, orientation, said_um)
     except Exception as error:  # of whichever library: it stops this brain, in one line
         what = of_folder.replace(" is ", ": ") or "no readable section: "
-        raise ValueError(f"{name} is {what}{damage(path, error)}") from error
+        raise ValueError(f"{name} is {what}{describe_damage(path, error)}") from error
 
 
 def _brainreg_output(folder):
@@ -193,7 +193,7 @@ def read_volume(name: str, file: BinaryIO) -> Volume:
         if volume.voxels.dtype.kind not in "iuf":
             raise VolumeError(f"voxels are {volume.voxels.dtype}; grey values are read")
     except Exception as error:  # of whichever library
-        raise VolumeError(told(error)) from error
+        raise VolumeError(error_line(error)) from error
     return volume
 
 

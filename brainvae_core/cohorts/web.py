@@ -221,7 +221,7 @@ class Session(requests.Session):
 
 
 @contextmanager
-def telling(url):
+def translate_errors(url):
     """Errors of the network as those of this module."""
     try:
         yield
@@ -300,7 +300,7 @@ def retry_after(value: str) -> float | None:
 
 def read(url: str, most: int, timeout: float = 30, longest: float | None = None) -> bytes:
     """All of a body of at most so many bytes."""
-    with telling(url), Session() as session:
+    with translate_errors(url), Session() as session:
         headers = {"Accept-Encoding": "identity"}
         with session.get(url, timeout, headers=headers) as response:
             check_status(response, url)

@@ -102,7 +102,7 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
     return Design(term, contrast, ["intercept", *columns], matrix, tested, metadata.index)
 
 
-def asked_design(
+def usable_design(
     metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ()
 ) -> tuple[Design, np.ndarray, dict[str, str]]:
     """`design_of` the brains that have one, which these are, (n,) bool, and why not the others.
@@ -188,7 +188,7 @@ def _numbers(column: pd.Series, name: str) -> pd.Series | None:
     if (missing := is_missing(column)).any():
         raise ValueError(
             f"{name} has no value for {_some(column.index[missing])}; leave these brains out, as "
-            "asked_design does, or fill it in"
+            "usable_design does, or fill it in"
         )
     texts = _texts(column)
     numbers = pd.to_numeric(texts, errors="coerce")
