@@ -88,13 +88,13 @@ def study(made, effect, planted, reference, models, seed) -> list[dict]:
     plane = displaced(mean[None], reference.atlas, "ap_position", 1.0)[0] - mean
     by_name = dict(zip(regions, masks, strict=True))
     changes = section_changes(lab.images, mean, inside, by_name, um, plane)
-    told = difference_kind(changes, design, **asked)
-    rows.append({"tool": TOOLS[5], "p": told.table["p_family"].min(), "told": told.kind})
+    likeness = difference_kind(changes, design, **asked)
+    rows.append({"tool": TOOLS[5], "p": likeness.table["p_family"].min(), "told": likeness.kind})
     for row in rows:
         row["found"] = row["p"] <= LEVEL
         if not planted.any():  # no tool can be right about where
             row["right"] = None
-    rows[-1]["right"] = told.kind == KNOWN[effect].kind
+    rows[-1]["right"] = likeness.kind == KNOWN[effect].kind
     return rows
 
 

@@ -103,11 +103,11 @@ def main():
             rows.append((measure, size, of, value, *ends, len(part)))
             line(f"{measure}, {size} µm, {of}", f"{value:.3g} [{ends[0]:.3g}, {ends[1]:.3g}]")
     columns = ["measure", "size_um", "of", "value", "low", "high", "n"]
-    told = pd.DataFrame(rows, columns=columns)
+    results = pd.DataFrame(rows, columns=columns)
     if given.small:
         return
     made_from = {"cohort": cohort.identity, "seed": SEED}
-    write_measured("realism", told, made_from)
+    write_measured("realism", results, made_from)
     pair = np.concatenate([test[:1], real])
     made = {f"PCA, L = {LATENTS}": model.reconstruct(pair)}
     titles = ["A simulated brain", "The real brain (swcA)"]

@@ -61,8 +61,8 @@ def import_release(
         runs = list(folder.glob(f"{ReleasedConfig.kind}-*"))
         is_there = {"checkpoint": len(runs) == 1, "array": (folder / SAVED).exists()}
         given = {"checkpoint": checkpoint, "array": array}
-        asked = [what for what in given if given[what] or not is_there[what]]
-        cohort, run = _made(folder, {w: _read(w, given[w], folder) for w in asked}, atlas)
+        wanted = [what for what in given if given[what] or not is_there[what]]
+        cohort, run = _made(folder, {w: _read(w, given[w], folder) for w in wanted}, atlas)
         refused = [f"  refused: {brain}: {why}" for brain, why in cohort.refused.items()]
         explained = run.history[-1]["explained_variance"]
         return "\n".join(
@@ -174,18 +174,18 @@ def _check_atlas(cohort, atlas, folder):
 
 def _warnings(cohort, explained) -> list[str]:
     """Where an assumption about the files does not hold."""
-    told, mean = [], cohort.images.mean(axis=0, keepdims=True)
+    warnings, mean = [], cohort.images.mean(axis=0, keepdims=True)
     if is_upside_down(mean, cohort.atlas).any():
-        told.append(
+        warnings.append(
             "WARNING: the mean section fits the atlas's template better upside down: the array's "
             "directions are not those assumed, and regions are in the wrong place"
         )
     if explained <= 0:
-        told.append(
-            "WARNING: the model paints these sections worse than their mean would: array and "
+        warnings.append(
+            "WARNING: the model reconstructs these sections worse than their mean would: array and "
             "checkpoint are not of one release, or directions or greys are not those assumed"
         )
-    return told
+    return warnings
 
 
 def _validated(cohort, model, config) -> dict:

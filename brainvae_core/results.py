@@ -87,12 +87,12 @@ def save_table(p: Settings, name: str, results: str | Path) -> str:
     if there:
         fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
         rows, of_fits = _scored(p, name, cohort, about, fits)
-    asked = dict.fromkeys(_key(config, cohort) for _, config in wanted)
-    kept = {key: rows[key] for key in asked if key in rows}
+    keys = dict.fromkeys(_key(config, cohort) for _, config in wanted)
+    kept = {key: rows[key] for key in keys if key in rows}
     if kept:
-        told = about | {"fits": {key: of_fits[key] for key in kept}}
-        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(kept), told)
-    return f"{name}: {len(kept)} of the profile's {len(asked)} fits have their rows"
+        details = about | {"fits": {key: of_fits[key] for key in kept}}
+        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(kept), details)
+    return f"{name}: {len(kept)} of the profile's {len(keys)} fits have their rows"
 
 
 def _lookup(p, name):
@@ -126,8 +126,8 @@ def _scored(p, name, cohort, about, fits) -> tuple[dict[str, pd.DataFrame], dict
                 found["value"] = [float(f"{value:.6g}") for value in found["value"]]
                 rows[key] = parse_rows(_text(found))
                 seed, precision = getattr(run.config, "seed", None), run.made.get("precision")
-                told = made_with() | {"seed": seed, "precision": precision}
-                of_fits[key] = {n: value for n, value in told.items() if value is not None}
+                details = made_with() | {"seed": seed, "precision": precision}
+                of_fits[key] = {n: value for n, value in details.items() if value is not None}
                 write_rows(place, _joined(rows), about | {"fits": of_fits})
     return rows, of_fits
 
@@ -145,13 +145,13 @@ def _known(p, about) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
     kept = sorted(Path(p.places.results).glob(f"*/tables/{about['table']}.csv.gz"))
     for path in (_place(p, about), *kept):
         if path.exists():
-            told, text = read_rows(path)
+            details, text = read_rows(path)
             # Of a setting that is younger than the rows they have its default.
-            told["settings"] = usual | told.get("settings", {})
-            if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
+            details["settings"] = usual | details.get("settings", {})
+            if {n: details.get(n) for n in ("version", *about)} == {"version": None} | about:
                 for key, of in parse_rows(text).groupby("fit", sort=False):
                     rows[key] = of.drop(columns="fit").dropna(axis=1, how="all")
-                    of_fits[key] = told.get("fits", {}).get(key, {})
+                    of_fits[key] = details.get("fits", {}).get(key, {})
     return rows, of_fits
 
 
@@ -159,24 +159,24 @@ def read_rows(path) -> tuple[dict, str]:
     """What a table's file is of, and its rows as CSV, with the column ``fit``."""
     try:
         head, _, text = gzip.decompress(path.read_bytes()).decode().partition("\n")
-        told = json.loads(head)
-        if told["format"] != FORMAT:
-            raise ValueError(f"it has format {told['format']}; this library reads {FORMAT}")
-        if told["sha256"] != hashlib.sha256(text.encode()).hexdigest():
+        details = json.loads(head)
+        if details["format"] != FORMAT:
+            raise ValueError(f"it has format {details['format']}; this library reads {FORMAT}")
+        if details["sha256"] != hashlib.sha256(text.encode()).hexdigest():
             raise ValueError("its rows are not those that were written")
-        if not all(isinstance(told.get(name, {}), dict) for name in ("fits", "settings")):
+        if not all(isinstance(details.get(name, {}), dict) for name in ("fits", "settings")):
             raise ValueError("its fits or settings are of another type")
     except Exception as error:  # of gzip, zlib, JSON
-        said = f"{path} is damaged ({str(error) or type(error).__name__}); restore it from git"
-        raise ValueError(f"{said}, or delete it to have it made anew") from None
-    return told, text
+        line = f"{path} is damaged ({str(error) or type(error).__name__}); restore it from git"
+        raise ValueError(f"{line}, or delete it to have it made anew") from None
+    return details, text
 
 
 def write_rows(path, rows: pd.DataFrame, about: dict) -> None:
     """Write a table's file, whole or not at all."""
     text = _text(rows)
-    told = about | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
-    content = f"{json.dumps(told, ensure_ascii=False)}\n{text}".encode()
+    details = about | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    content = f"{json.dumps(details, ensure_ascii=False)}\n{text}".encode()
     with atomically(path) as beside:
         beside.write_bytes(gzip.compress(content, mtime=0))
 

@@ -184,12 +184,12 @@ def dispersion(p, cohort):
 
     def of_run(run):
         mean, std = run.model.posterior(test)
-        told = {
+        statistics = {
             "spread of the codes": (spread, mean),
             "nearest neighbour": (lambda z: nearest_distances(z).mean(), mean / std.mean(axis=0)),
             "clustering": (clustering, mean),
         }
-        parts = [jackknife_table(of, {score: [rows]}) for score, (of, rows) in told.items()]
+        parts = [jackknife_table(of, {score: [rows]}) for score, (of, rows) in statistics.items()]
         return pd.concat(parts, ignore_index=True)
 
     return of_run

@@ -293,8 +293,8 @@ def main():
         for name in options.only:
             stage = STAGES[name]
             configs = stage.configs(p, options.latent_dim)
-            told = ", ".join(f"{k} {len(of_model)}" for k, of_model in stage.models(p).items())
-            print(f"── {name}: {told}", flush=True)
+            counts = ", ".join(f"{k} {len(of_model)}" for k, of_model in stage.models(p).items())
+            print(f"── {name}: {counts}", flush=True)
             cohort = stage.cohort(p)
             if options.latent_dim is not None and not options.print:
                 _fitted(p, configs, cohort)
@@ -303,8 +303,8 @@ def main():
                 if options.keep:
                     vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
                     export_runs(cohort, *_kept(p, name, vaes))
-            told = count_runs(configs, cohort, p.places.runs) or "made"
-            print(f"{cohort}: {told}", flush=True)
+            counts = count_runs(configs, cohort, p.places.runs) or "made"
+            print(f"{cohort}: {counts}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
     data, runs = (Path(place).resolve() for place in (p.places.data, p.places.runs))

@@ -106,7 +106,7 @@ def test_all_are_kept_with_few_bytes_and_not_fetched_again(server, tmp_path):
     folder = request_folder(server, tmp_path)
     ledger = run(folder)
     check_kept(folder, IDS)
-    assert ledger.asked == ledger.kept == ("303", "101", "202")
+    assert ledger.wanted == ledger.kept == ("303", "101", "202")
     assert (ledger.kept_before, ledger.refused) == ((), {})
     whole = sum(server.zip_size(i) for i in IDS)
     assert 0.8 * ledger.bytes_whole < ledger.bytes_moved < ledger.bytes_whole == whole

@@ -296,7 +296,7 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(
     assert (run.config.latent_dim, run.config.steps) == (3, 10_000)
     assert np.isfinite(run.history[-1]["explained_variance"])
     assert "60 brains" in printed and "upside down" not in printed
-    assert "WARNING: the model paints these sections worse" in printed  # its weights are random
+    assert "WARNING: the model reconstructs these sections" in printed  # its weights are random
     turned = saved(files[0].with_name("turned.npy"), on_their_side(sections[:, ::-1]))
     told = authors.import_release(other := folder.with_name("turned"), str(turned), network)
     assert "better upside down" in told

@@ -77,7 +77,7 @@ def test_what_is_unlike_a_simulated_brain_is_measured_where_it_lies(bench):
     assert found["rim over whole brain, brightness", 0].argmax() == 1
     assert found["error of PCA (share in the rim)", 0].argmax() == 1
     power = found["deviation, power"]
-    pd.testing.assert_frame_equal(power, found["error, power"])  # the mean is all it paints
+    pd.testing.assert_frame_equal(power, found["error, power"])  # the mean is all it decodes
     assert power[max(power)].argmax() == 2 and power[min(power)].argmax() == 3
     assert np.allclose(power.iloc[0], 0) and found["error of PCA (RMS greys)", 0][0] == 0
 

@@ -86,8 +86,8 @@ def test_a_pipeline_answers_as_itself_and_goes_through_the_analysis(steps):
     model = FromSklearn(pipeline, SHAPE)
     z = model.encode(images)
     np.testing.assert_allclose(z, pipeline.transform(flat(images)), atol=1e-5)
-    painted = pipeline.inverse_transform(pipeline.transform(flat(images)))
-    np.testing.assert_allclose(model.decode(z), painted.reshape(images.shape), atol=1e-5)
+    decoded = pipeline.inverse_transform(pipeline.transform(flat(images)))
+    np.testing.assert_allclose(model.decode(z), decoded.reshape(images.shape), atol=1e-5)
     np.testing.assert_array_equal(model.reconstruct(images), model.decode(z))
     assert z.dtype == model.decode(z.astype(np.float64)).dtype == np.float32
     assert not hasattr(model, "posterior")
@@ -196,8 +196,8 @@ def test_what_answers_wrongly_is_refused_when_it_is_wrapped():
         (r"encoder answered a dict \(\); it must answer \(2, latent_dim\)", lambda x: {"mean": x}),
         (r"Tensor \([12], 2\); .*\([12], 66\)", lambda x: (x.flatten(1), x.flatten(1)[:, :2])),
     ]
-    painted = lambda z: z[:, :1, None].expand(-1, *SHAPE)  # noqa: E731
-    refused([(message, FromTorch, answer, painted, SHAPE) for message, answer in cases])
+    decoded = lambda z: z[:, :1, None].expand(-1, *SHAPE)  # noqa: E731
+    refused([(message, FromTorch, answer, decoded, SHAPE) for message, answer in cases])
     cases = [
         (r"decoder answered a Tensor \(2, 66\); it must answer \(2, 6, 11\)", lambda z: z),
         (r"decoder answered a Tensor \(2, 11, 6\)", lambda z: torch.zeros(len(z), 1, 11, 6)),

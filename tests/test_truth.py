@@ -55,7 +55,7 @@ ASKED = IMAGES, KNOWN, PLANTED, MASKS, C
 class Model(Simulator):
     """Latents that are weighed sums of the factors, as a reader and a painter of regions.
 
-    ``table`` is (latent_dim, n_factors); ``writes`` has the same shape where a model paints
+    ``table`` is (latent_dim, n_factors); ``writes`` has the same shape where a model writes
     something else than it reads. The factors are read off the regions where they act.
     """
 
@@ -85,7 +85,7 @@ def writes_the_margin(z):
     return images
 
 
-# Latents that read noise and paint where no region is.
+# Latents that read noise and write where no region is.
 MARGIN = Answers(lambda x: x[:, -1, :5] * np.float32(10) - np.float32(6.5), writes_the_margin)
 
 

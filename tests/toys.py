@@ -1,10 +1,10 @@
-"""Models that read and paint regions by a table, and brains of such regions."""
+"""Models that read and write regions by a table, and brains of such regions."""
 
 import numpy as np
 
 
 class Toy:
-    """Reads the regions' brightness by one table, (latent_dim, n_rois), and paints by another."""
+    """Reads the regions' brightness by one table, (latent_dim, n_rois), and writes by another."""
 
     def __init__(self, masks, reads, writes=None):
         self.masks, self.reads = masks, np.asarray(reads)

@@ -27,10 +27,8 @@ def read_notebook(path) -> dict:
         if not all(isinstance(text, str) for text in (*texts, *quoted_of(notebook).values())):
             raise ValueError("what it recorded is no text")
     except Exception as error:  # of JSON, nbformat, or of what is not there
-        told = (str(error) or type(error).__name__).partition("\n")[0]
-        raise ValueError(
-            f"{path} is no executed notebook ({told:.200}); execute it anew"
-        ) from error
+        why = (str(error) or type(error).__name__).partition("\n")[0]
+        raise ValueError(f"{path} is no executed notebook ({why:.200}); execute it anew") from error
     return notebook
 
 
@@ -57,9 +55,9 @@ def why_stale(notebook: dict) -> str:
         return str(error)
     # A setting that is new and at its default, or that is no more, changed nothing.
     before = {k: v for k, v in found["settings"].items() if k in settings}
-    told = {k: v for k, v in settings.items() if k in before or v != default[k]}
+    after = {k: v for k, v in settings.items() if k in before or v != default[k]}
     cells = cells_hash(["".join(cell["source"]) for cell in code])
-    pairs = {"settings": (before, told), "cells": (found["cells"], cells)}
+    pairs = {"settings": (before, after), "cells": (found["cells"], cells)}
     changed = [name for name, (then, now) in pairs.items() if then != now]
     return f"its {' and its '.join(changed)} changed since it was executed" if changed else ""
 

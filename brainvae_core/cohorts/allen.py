@@ -104,8 +104,8 @@ def acquire(
                 bar.set_postfix_str(f"{meter.n / 1e6:.0f} MB, {len(refused)} refused", False)
                 bar.update()
                 if in_a_row == IN_A_ROW:
-                    said = f"{in_a_row} brains in a row could not be fetched: is the service down?"
-                    print(f"{said} The same command goes on later", file=sys.stderr)
+                    line = f"{in_a_row} brains in a row could not be fetched: is the service down?"
+                    print(f"{line} The same command goes on later", file=sys.stderr)
                     break
         finally:
             meter.stop.set()
@@ -121,7 +121,7 @@ def acquire(
 
 
 def _check_options(plane, channel, workers, rate_limit, retries, timeout):
-    for told, is_good, allowed in (
+    for option, is_good, allowed in (
         (f"{plane=}", 0 <= plane < SHAPE_25[0], f"0 to {SHAPE_25[0] - 1}"),
         (f"{channel=!s}", re.fullmatch("[a-z]+", channel), "a name such as red, green or blue"),
         (f"{workers=}", workers >= 1, "1 or more"),
@@ -130,7 +130,7 @@ def _check_options(plane, channel, workers, rate_limit, retries, timeout):
         (f"{rate_limit=}", rate_limit is None or rate_limit > 0, "more than 0"),
     ):
         if not is_good:
-            raise AcquisitionError(f"{told}; give {allowed}")
+            raise AcquisitionError(f"{option}; give {allowed}")
 
 
 def _fetch_plane(plane, channel, meter, timeout, retries, id, url):
@@ -184,8 +184,8 @@ def check_order(voxels: np.ndarray) -> None:
         rough[shape] = sum(np.abs(here - flat[some + step]).sum() for step in steps)
     smoothest = min(rough, key=rough.get)
     if rough[smoothest] < 0.8 * rough[voxels.shape]:
-        said, found = (" × ".join(map(str, shape)) for shape in (voxels.shape, smoothest))
-        raise VolumeError(f"the header says {said} voxels, and the voxels run as {found} would")
+        stated, found = (" × ".join(map(str, shape)) for shape in (voxels.shape, smoothest))
+        raise VolumeError(f"the header says {stated} voxels, and the voxels run as {found} would")
 
 
 # ---- writing ----
@@ -204,8 +204,8 @@ def check_request(folder: Path, plane: int, channel: str):
     """Make the request the folder's own, or raise where the folder has another."""
     path = folder / "request.json"
     if not path.exists():
-        asked = {"format": ACQUISITION_FORMAT, "plane": plane, "channel": channel}
-        return _write(path, (json.dumps(asked) + "\n").encode())
+        request = {"format": ACQUISITION_FORMAT, "plane": plane, "channel": channel}
+        return _write(path, (json.dumps(request) + "\n").encode())
     own = read_request(folder)
     if own != (plane, channel):
         raise AcquisitionError(
@@ -313,11 +313,11 @@ def main(arguments=None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # the disk's: what fails of the network is told of its brain
-        said = f"{error.filename or folder}: {error.strerror or error}; what was kept stays kept"
-        print(f"error: {said}: see to room and permission, then run it again", file=sys.stderr)
+        why = f"{error.filename or folder}: {error.strerror or error}; what was kept stays kept"
+        print(f"error: {why}: see to room and permission, then run it again", file=sys.stderr)
         return 2
     print(ledger)
-    return max(refused, int(len(ledger.kept) < len(ledger.asked)))
+    return max(refused, int(len(ledger.kept) < len(ledger.wanted)))
 
 
 if __name__ == "__main__":

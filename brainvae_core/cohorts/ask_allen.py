@@ -104,8 +104,8 @@ def row_of(record: dict) -> dict:
         if name == "id" and not (is_good and value > 0):
             raise Refused(f"an experiment has the id {str(value)[:100]!r}")
         if value is not None and not is_good:
-            said = f"the service says {name} = {str(value)[:100]!r} of it"
-            values |= {name: None, "refused": said}
+            why = f"the service says {name} = {str(value)[:100]!r} of it"
+            values |= {name: None, "refused": why}
     return {name: "" if value is None else value for name, value in values.items()}
 
 
@@ -210,8 +210,8 @@ def saved_urls(path: Path, service: str) -> dict[int, str]:
     except Usage:
         raise
     except (ValueError, OverflowError) as error:
-        said = f"{path} is damaged ({one_line(error)}); remove it and ask again"
-        raise Refused(said) from error
+        why = f"{path} is damaged ({one_line(error)}); remove it and ask again"
+        raise Refused(why) from error
 
 
 # ---- the command line ----
@@ -273,8 +273,8 @@ def run(args, partial: Path) -> int:
             tree = cache.get_structure_tree(file_name=str(path))
         rows = ask_experiments(cache, partial, args.base_url)
     except FetchError as error:
-        said = f"{args.base_url} gave no usable answer ({error})"
-        raise FetchError(f"{said}; check the network and --base-url") from error
+        why = f"{args.base_url} gave no usable answer ({error})"
+        raise FetchError(f"{why}; check the network and --base-url") from error
     table = args.folder / "experiments.csv"
     kept = saved_urls(table, args.base_url)
     rows = choose(rows, args, tree)

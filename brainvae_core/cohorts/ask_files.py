@@ -144,8 +144,8 @@ def listed(checksums: Path) -> dict[str, str]:
             raise ValueError("it is not what was written")
         return found
     except (ValueError, TypeError, RecursionError) as error:
-        said = f"{checksums} is damaged ({one_line(error)}); remove it and ask again"
-        raise Refused(said) from error
+        why = f"{checksums} is damaged ({one_line(error)}); remove it and ask again"
+        raise Refused(why) from error
 
 
 def check_nrrd(path: Path) -> None:

@@ -85,16 +85,16 @@ def _differ(folder, one, other):
 
 def _read(path, read, *options):
     """What `read` makes of a file; whatever it raises is one line with the file's name."""
-    said, beside = {}, path.parent / CHECKSUMS
+    known, beside = {}, path.parent / CHECKSUMS
     try:
         if beside.exists():
-            said = dict(json.loads(beside.read_text(encoding="utf-8")))
-            if said.pop("sha256", None) != digest_of(said):
+            known = dict(json.loads(beside.read_text(encoding="utf-8")))
+            if known.pop("sha256", None) != digest_of(known):
                 raise ValueError("it is not what was written; fetch it again")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{beside} cannot be read: {describe_damage(beside, error)}") from error
     try:
-        if path.name in said and said[path.name] != sha256_of(path):
+        if path.name in known and known[path.name] != sha256_of(path):
             raise ValueError(f"it is not what {CHECKSUMS} beside it says; fetch it again")
         return read(path, *options)
     except Exception as error:  # of whichever library

@@ -173,10 +173,10 @@ class Cohort:
         blocks = (self.images[start : start + BLOCK] for start in range(0, len(self), BLOCK))
         each = np.concatenate([block.mean(axis=(1, 2), dtype=float) for block in blocks])
         brightness = [f"{part.mean():.4f}" for part in np.array_split(each, min(8, len(each)))]
-        told = [list(map(str, self.metadata.index)), self.images.shape, brightness]
+        parts = [list(map(str, self.metadata.index)), self.images.shape, brightness]
         if self.factors is None:
-            told.append(self.metadata.reindex(columns=["split", "outlier", "artefact"]).to_csv())
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+            parts.append(self.metadata.reindex(columns=["split", "outlier", "artefact"]).to_csv())
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def save(self, path: str | Path) -> Path:
         """Write a folder that `open_cohort` reads; it appears only when it is complete."""

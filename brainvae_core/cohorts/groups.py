@@ -167,8 +167,8 @@ def _groups(n_a, n_b, design, rng):
     group = design["group"].to_numpy(str)
     counts = {name: int((group == name).sum()) for name in GROUPS}
     if counts != dict(zip(GROUPS, (n_a, n_b), strict=True)):
-        told = ", ".join(f"{n} {name}" for name, n in counts.items())
-        raise ValueError(f"the design's group has {told} of {n_a} WT and {n_b} KO")
+        found = ", ".join(f"{n} {name}" for name, n in counts.items())
+        raise ValueError(f"the design's group has {found} of {n_a} WT and {n_b} KO")
     return group
 
 

@@ -55,8 +55,8 @@ def along_axes(vectors, towards: str | None) -> tuple[np.ndarray, str | None]:
 
 def nrrd_space(space: str | None) -> str | None:
     """The directions of a NRRD's ``space``, such as ``"lps"``; None where it is not anatomical."""
-    said = str(space or "").lower()
-    letters = "".join(word[:1] for word in said.split("-")) if "-" in said else said
+    name = str(space or "").lower()
+    letters = "".join(word[:1] for word in name.split("-")) if "-" in name else name
     return letters if letters in ("ras", "las", "lps") else None
 
 
@@ -76,23 +76,23 @@ def nifti_orientation(header) -> tuple[np.ndarray, str] | None:
     return step, either({name: code for name, (_, code) in found.items()})
 
 
-def either(said: dict[str, str]) -> str:
+def either(named: dict[str, str]) -> str:
     """The one code that several fields of a header say, or all of them by field."""
-    codes = set(said.values())
+    codes = set(named.values())
     return (
-        codes.pop() if len(codes) == 1 else ", ".join(f"{c!r} by its {f}" for f, c in said.items())
+        codes.pop() if len(codes) == 1 else ", ".join(f"{c!r} by its {f}" for f, c in named.items())
     )
 
 
-def one_code(said: str | None) -> str:
+def one_code(code: str | None) -> str:
     """What a header says of its axes; `VolumeError` where that is nothing or two things."""
-    if said is None or len(said) != 3:
-        what = "does not say which way its axes run" if said is None else f"says {said}"
+    if code is None or len(code) != 3:
+        what = "does not say which way its axes run" if code is None else f"says {code}"
         raise VolumeError(
             f"its header {what}; set orientation to where its axes come from, such as 'asr' (from "
             "anterior, superior, right)"
         )
-    return said
+    return code
 
 
 def axis_order(code: str) -> list[int]:
@@ -147,8 +147,8 @@ def section_orientations(images: np.ndarray, atlas: Atlas, is_reference: np.ndar
     )
     size = np.abs(sides[is_reference])
     spread = 1.4826 * np.median(np.abs(size - np.median(size)))
-    is_told = np.median(size) > SIDES_APART * max(spread, SIDE_SPREAD)
-    is_mirrored = is_told & (sides < -np.median(size) / 2)
+    has_sides = np.median(size) > SIDES_APART * max(spread, SIDE_SPREAD)
+    is_mirrored = has_sides & (sides < -np.median(size) / 2)
     return TURNED[turned.astype(int), is_mirrored.astype(int)].tolist()
 
 

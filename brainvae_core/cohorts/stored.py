@@ -82,9 +82,9 @@ def read(path: Path) -> dict:
             atlas = Atlas(**arrays, structures=tables.pop("structures"), **content["atlas"])
         shape = (len(tables["metadata"]), *atlas.shape)
     except Exception as error:  # what another program sealed
-        told = (str(error) or type(error).__name__).partition("\n")[0]
+        why = (str(error) or type(error).__name__).partition("\n")[0]
         raise ValueError(
-            f"{path / DESCRIPTION} is of no cohort that can be read ({told}); {ANEW}"
+            f"{path / DESCRIPTION} is of no cohort that can be read ({why}); {ANEW}"
         ) from error
     parts = {name: _mapped(path, name, content["files"], shape) for name in ARRAYS}
     kept = {k: content[k] for k in ("name", "fingerprint", "preprocessing", "refused")}

@@ -87,12 +87,12 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
                 return _section_of(read_volume(path.name, file), plane, orientation)
         with tifffile.TiffFile(path) as tiff:
             voxels, scaling, said_um = read_tiff(tiff)
-            said = OF_TIFF_TAG.get(int(tiff.pages[0].tags.valueof(274, 1)), "sr")
+            letters = OF_TIFF_TAG.get(int(tiff.pages[0].tags.valueof(274, 1)), "sr")
         if voxels.ndim == 2:
-            code = f"a{said}" if orientation == "header" else orientation
+            code = f"a{letters}" if orientation == "header" else orientation
             return _single_section(voxels, code, scaling)
         spacing = voxel_um and (voxel_um,) * 3
-        volume = Volume(voxels, spacing, f"a{said}", scaling)
+        volume = Volume(voxels, spacing, f"a{letters}", scaling)
         return _section_of(volume, plane, orientation, said_um)
     except Exception as error:  # of whichever library: it stops this brain, in one line
         what = of_folder.replace(" is ", ": ") or "no readable section: "
@@ -106,8 +106,8 @@ def _brainreg_output(folder):
         name = "downsampled_standard.tiff"
         beside = f"; give its {name} itself as a brain" if (folder / name).is_file() else ""
         several = f"{folder} holds several brains ({', '.join(f.name for f in found)}); give one"
-        said = several if found else f"{folder} has no brainreg.json{beside}; {ACCEPTED} is read"
-        raise ValueError(said)
+        why = several if found else f"{folder} has no brainreg.json{beside}; {ACCEPTED} is read"
+        raise ValueError(why)
     (folder,) = found
     about = folder / "brainreg.json"
     try:

@@ -146,8 +146,8 @@ def from_jackknife(
     ]
     shapes = {of.shape[1:] for of in models}
     if {of.ndim for of in models} != {2} or len(shapes) > 1 or min(min(shapes)) < 3:
-        told = " and ".join(str(of.shape) for of in models)
-        raise ValueError(f"values are {told}; a fit a row, all brains first, then 2 groups or more")
+        text = " and ".join(str(of.shape) for of in models)
+        raise ValueError(f"values are {text}; a fit a row, all brains first, then 2 groups or more")
     signs = (1, -1)[: len(models)]
     total = sum(sign * of.mean(axis=0) for sign, of in zip(signs, models, strict=True))
     if not np.isfinite(total).all():

@@ -190,8 +190,8 @@ def counted_fits(table: pd.DataFrame) -> str:
     of = [name for name in ("model", "beta", "latent_dim") if name in table]
     counts = table.groupby(of, dropna=False)["seed"].nunique()
     counts = sorted(counts[counts > 1]) or [1]
-    told = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else str(counts[0])
-    return f"{told} fit{'s' * (counts[-1] > 1)} of each VAE"
+    text = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else str(counts[0])
+    return f"{text} fit{'s' * (counts[-1] > 1)} of each VAE"
 
 
 LEFT_OUT = "left_out"

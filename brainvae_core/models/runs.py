@@ -142,8 +142,8 @@ def fit_together(cohort, configs: Sequence, runs, device="auto", parts=None, wai
         wanted = {}
         for config in configs:
             folder = Path(runs) / run_name(config, cohort.fingerprint)
-            told = f"waiting for another process that fits {folder.name}" if wait else ""
-            if whole(folder) or not locks.enter_context(file_lock(folder, told)):
+            message = f"waiting for another process that fits {folder.name}" if wait else ""
+            if whole(folder) or not locks.enter_context(file_lock(folder, message)):
                 continue
             if folder.exists():  # it was fitted just before the lock, or before a kill
                 shutil.rmtree(_begun(folder), ignore_errors=True)

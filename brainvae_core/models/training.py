@@ -203,8 +203,8 @@ class Fit:
                     return
                 if self.checkpoint:
                     states = {"model": self.model.state_dict(), "optimiser": self.optimiser.state()}
-                    told = {"config": asdict(self.config), "made": self.made}
-                    save_checkpoint(self.checkpoint, states, history=self.history, **told)
+                    about = {"config": asdict(self.config), "made": self.made}
+                    save_checkpoint(self.checkpoint, states, history=self.history, **about)
         self.optimiser.forget_gradients()  # they would keep a graph's memory
 
     def step(self):
