@@ -95,10 +95,10 @@ def check_kept(folder, ids):
         np.testing.assert_array_equal(section, SECTIONS[int(experiment)])
 
 
-def check_refused(ledger, server, experiment, said):
+def check_refused(ledger, server, experiment, pattern):
     reason = ledger.refused[str(experiment)]
     assert reason.startswith(f"brain {experiment}: ") and server.volume_url(experiment) in reason
-    assert re.search(said, reason) and "\n" not in reason
+    assert re.search(pattern, reason) and "\n" not in reason
     assert re.search(r"; (run the same command later|the zip at|open the address)", reason)
 
 
@@ -192,7 +192,7 @@ def test_a_service_that_answers_in_between_is_not_down(server, tmp_path, monkeyp
 
 
 def test_what_nothing_can_be_acquired_with_is_refused(server, tmp_path):
-    for table, said in (
+    for table, pattern in (
         (None, "no .*experiments.csv; run"),
         ("id,sex\n1,F\n", "experiments.csv is damaged .no 'url'.; remove it"),
         ("id,url,refused\n../1,x,\n", "no number or occur twice"),
@@ -200,7 +200,7 @@ def test_what_nothing_can_be_acquired_with_is_refused(server, tmp_path):
     ):
         if table:
             (tmp_path / "experiments.csv").write_text(table)
-        refused([(said, read, tmp_path) for read in (run, read_acquired, read_ledger)])
+        refused([(pattern, read, tmp_path) for read in (run, read_acquired, read_ledger)])
     folder = request_folder(server, tmp_path)
     for option, value in (
         *(("plane", -1), ("plane", 528), ("channel", "../red"), ("workers", 0), ("retries", -1)),
@@ -214,12 +214,12 @@ def test_what_nothing_can_be_acquired_with_is_refused(server, tmp_path):
     for other in ({"plane": 285}, {"channel": "green"}):
         words = "holds plane 286 of channel red, .*another folder"
         refused([(words, partial(run, **other), folder)])
-    for content, said in (
+    for content, pattern in (
         ('{"format": 3, "plane": 286, "channel": "red"}', "is of format 3; 2 is read: update it"),
         ("{}", "request.json is damaged"),
     ):
         (folder / "request.json").write_text(content)
-        refused([(said, run, folder)])
+        refused([(pattern, run, folder)])
 
 
 def test_experiments_without_address_are_refused(server, tmp_path):
@@ -256,18 +256,18 @@ def test_command_line(server, tmp_path, capsys):
     server.faults[ODD] = ["404"]
     command = [str(folder), "--no-ask", "--timeout", "1", "--retries", "1", "--workers", "1"]
     assert main(command) == 1
-    said = capsys.readouterr().out
-    assert "3 asked for, 2 kept (0 of them before), 1 refused, 0 not tried" in said
-    assert f"\n  brain 101: HTTP 404 at {server.volume_url(ODD)}; open" in said
+    pattern = capsys.readouterr().out
+    assert "3 asked for, 2 kept (0 of them before), 1 refused, 0 not tried" in pattern
+    assert f"\n  brain 101: HTTP 404 at {server.volume_url(ODD)}; open" in pattern
     assert main(command) == 0
     assert "3 asked for, 3 kept (2 of them before), 0 refused" in capsys.readouterr().out
-    for wrong, said in (
+    for wrong, pattern in (
         ([*command, "--plane", "5"], "use another folder"),
         ([str(tmp_path / "none"), "--no-ask"], "no .*experiments.csv"),
         ([str(folder), "--acquire-python", str(tmp_path / "p")], "no acquisition environment at"),
     ):
         assert main(wrong) == 2
-        assert re.fullmatch(f"error: .*{said}.*\n", capsys.readouterr().err)
+        assert re.fullmatch(f"error: .*{pattern}.*\n", capsys.readouterr().err)
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--sex", "F"])
 
@@ -281,9 +281,9 @@ def test_asking_runs_in_its_own_environment(server, tmp_path, code, capfd):
     options = ["--sex", "F", "--limit", "3", "--strain", "A", "B"]
     assert main([str(folder), "--acquire-python", str(python), *options]) == code
     program = Path(allen.__file__).with_name("ask_allen.py")
-    said, error = capfd.readouterr()
-    assert said.startswith(f"{program} {folder} {' '.join(options)}\n")
-    assert ("3 kept" in said) == (code < 2)
+    pattern, error = capfd.readouterr()
+    assert pattern.startswith(f"{program} {folder} {' '.join(options)}\n")
+    assert ("3 kept" in pattern) == (code < 2)
     if code == 2:
         assert "error: asking the service failed with code 2" in error
 

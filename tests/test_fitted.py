@@ -107,11 +107,11 @@ def unpacked(text):
     return values.astype(float if kind[0] == "f" else int)
 
 
-def leaves(told):
+def leaves(node):
     """Every name and value of nested data, in order."""
-    if isinstance(told, dict):
-        return [leaf for k in sorted(told) for leaf in (k, *leaves(told[k]))]
-    return [leaf for part in told for leaf in leaves(part)] if isinstance(told, list) else [told]
+    if isinstance(node, dict):
+        return [leaf for k in sorted(node) for leaf in (k, *leaves(node[k]))]
+    return [leaf for part in node for leaf in leaves(part)] if isinstance(node, list) else [node]
 
 
 @pytest.mark.promise("no stale chapter and no two cohorts make a book")
@@ -166,7 +166,7 @@ def shuffle(path, folder):
 
 def shuffle_table(path, target):
     """A table of scores with its values in another order."""
-    told, text = results.read_rows(path)
+    head, text = results.read_rows(path)
     rows = results.parse_rows(text)
     rows["value"] = np.random.default_rng(0).permutation(rows["value"])
-    results.write_rows(target, rows, told)
+    results.write_rows(target, rows, head)

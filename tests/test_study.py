@@ -106,15 +106,15 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
 
 
 def test_every_pca_comes_from_one_decomposition(tmp_path, monkeypatch):
-    whole, asked = PCAConfig.fit_together, []
+    whole, sizes = PCAConfig.fit_together, []
 
     def noted(configs, *arguments, **options):
-        asked.append(len(configs))
+        sizes.append(len(configs))
         return whole(configs, *arguments, **options)
 
     monkeypatch.setattr(PCAConfig, "fit_together", noted)
     fitted = fit_all(COHORT, [PCAConfig(n) for n in range(1, 6)], tmp_path, "cpu", together=2)
-    assert asked == [5] and [run.model.latent_dim for run in fitted] == [1, 2, 3, 4, 5]
+    assert sizes == [5] and [run.model.latent_dim for run in fitted] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.promise("of several processes that want one run, one fits it")
@@ -174,8 +174,8 @@ def test_a_fit_that_fails_is_told_kept_and_left_out(tmp_path, capfd):
     configs = [replace(TINY, latent_dim=2), spoiled, PCAConfig(2)]
     fitted = fit_all(COHORT, configs, tmp_path, "cpu", together=3)
     assert [run.config for run in fitted] == configs[::2]
-    told = capfd.readouterr().err
-    assert "failed: epoch" in told and "not finite; lower learning_rate" in told
+    errors = capfd.readouterr().err
+    assert "failed: epoch" in errors and "not finite; lower learning_rate" in errors
     assert count_runs(configs, COHORT, tmp_path) == "2 fitted, 1 failed"
     folder = tmp_path / names(configs)[1]
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "history.csv"]
@@ -235,10 +235,10 @@ def test_a_full_device_says_what_was_needed_and_what_lowers_it(monkeypatch, erro
             raise RuntimeError("capture_end: the capture was invalidated")
 
     monkeypatch.setattr(training, "Fit", full)
-    told = (
+    message = (
         r"^cpu is out of memory: 3 models at once with batches of 4 × 10 × 14.*\(or batch_size\)$"
     )
-    with pytest.raises(OutOfDeviceMemory, match=told):
+    with pytest.raises(OutOfDeviceMemory, match=message):
         training.train_together([TINY] * 3, TRAIN, VALIDATION, device="cpu")
     with pytest.raises(OutOfDeviceMemory, match="1 model at once .* lower batch_size$"):
         fit_alone(TINY, TRAIN, VALIDATION)
@@ -246,10 +246,10 @@ def test_a_full_device_says_what_was_needed_and_what_lowers_it(monkeypatch, erro
 
 @pytest.mark.slow
 def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
-    whole, room, asked = runs.train_together, [2], []
+    whole, room, sizes = runs.train_together, [2], []
 
     def holding(configs, *arguments, **options):
-        asked.append(len(configs))
+        sizes.append(len(configs))
         if len(configs) > room[-1]:
             raise OutOfDeviceMemory(f"{len(configs)} models do not fit")
         return whole(configs, *arguments, **options)
@@ -259,7 +259,7 @@ def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
     grid = Study(TINY, [1, 2, 3], [2, 3, 4])
     fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8)
     assert len(fitted) == len(grid.configs)
-    assert asked == [8, 4, 2, 2, 2, 2, 1]
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
     assert "8 models do not fit; going on with 4 at once" in capfd.readouterr().err
     room.append(0)
     with pytest.raises(OutOfDeviceMemory, match="^1 models"):
