@@ -149,7 +149,7 @@ def association_claims(
         over: reading(_beyond_axes(own[over]), n_brains) for over in sets
     }
     if len(codes["β-VAE"]) > 1:
-        found = returned(codes["β-VAE"])
+        found = latent_stability(codes["β-VAE"])
         claims["latents come back in another fit"] = {"|r| − 0.9": found.above(SAME_LATENT)}
     return claims
 
@@ -160,7 +160,7 @@ def share_of_latents(rows: pd.DataFrame, score: str) -> np.ndarray:
     return found.groupby(["seed", "brain"])["value"].mean().unstack().to_numpy()
 
 
-def returned(fits: Sequence[np.ndarray]) -> Estimate:
+def latent_stability(fits: Sequence[np.ndarray]) -> Estimate:
     """Mean |r| of matched latents over all pairs of fits, and over 100 resamples of the brains.
 
     Of codes (n_brains, latent_dim) of the same brains, at least two fits. Pairs share fits, so

@@ -199,7 +199,7 @@ def read_hashes(folder):
 def make_report(folder):
     p = Settings().changed({"reports": f"{folder}", "lab.brains": "/a/lab"})
     table = pd.DataFrame({"overall": [0.5, 1.25]}, pd.Index(["a", "b"], name="brain"))
-    report = lab.keep(p, "lab", {"brains.csv": table, "cleaned.npz": {"a": np.eye(2)}})
+    report = lab.save(p, "lab", {"brains.csv": table, "cleaned.npz": {"a": np.eye(2)}})
     lab.add_page(report, "<html></html>")
 
 

@@ -13,8 +13,8 @@ from scipy.ndimage import shift
 from brainvae_core.cohorts import (
     describe_orientation,
     drawn_atlas,
-    judged,
     preprocess,
+    run_quality_control,
     simulate,
 )
 from brainvae_core.cohorts.files import content_hashes, files_below
@@ -170,4 +170,4 @@ def test_sides_are_told_only_where_they_differ_and_what_is_simulated_lies_right(
     simulated = simulate(60, shape=SHAPE, artefact_share=0.9, seed=1)
     brains = np.array([shift(image, [0, 0.4], order=1) for image in simulated.images])
     assert set(section_orientations(brains, atlas, np.ones(60, dtype=bool))) == {"none"}
-    assert {describe_orientation(of) for of in (simulated, judged(simulated))} == {None}
+    assert {describe_orientation(c) for c in (simulated, run_quality_control(simulated))} == {None}

@@ -21,9 +21,9 @@ from brainvae_core.fields import (
 from brainvae_core.latent_claims import (
     MARGINS,
     association_claims,
+    latent_stability,
     projective_claims,
     receptive_claims,
-    returned,
 )
 from brainvae_core.metrics import verdict
 from brainvae_core.settings import Settings
@@ -168,7 +168,7 @@ def test_fields_are_those_of_the_model_whatever_the_order_of_its_rows():
 
 
 class Ends(Toy):
-    """Beyond 3 a latent paints a bright spot; SSp, HPF and RSP only answer to positive c."""
+    """Beyond 3 a latent makes a bright spot; SSp, HPF and RSP only answer to positive c."""
 
     spot = True
 
@@ -300,9 +300,9 @@ def test_a_model_that_moves_what_it_does_not_see():
 
 def test_matched_latents_come_back_whatever_their_order_and_sign():
     z = np.random.default_rng(6).normal(size=(40, 3))
-    assert returned([z, z[:, [2, 0, 1]] * [1, -1, 1]]).value == pytest.approx(1)
+    assert latent_stability([z, z[:, [2, 0, 1]] * [1, -1, 1]]).value == pytest.approx(1)
     other = np.random.default_rng(7).normal(size=(40, 3))
-    found, r = returned([z, z, other]), returned([z, other])
+    found, r = latent_stability([z, z, other]), latent_stability([z, other])
     assert found.value == pytest.approx((1 + 2 * r.value) / 3)  # of three pairs
     assert (found.n_seeds, r.n_seeds) == (3, 2) and 0 <= found.low < 0.3 and found.high == 1
 

@@ -158,8 +158,8 @@ def preprocess(
     check_split(metadata["split"], original, refused)
     if (is_copy := (original != metadata.index).to_numpy()).any():
         metadata["copy_of"] = original.where(is_copy)
-        told = ", ".join(f"{copy} and {of}" for copy, of in original[is_copy].items())
-        print(f"brains with the same pixels, kept in one part of the split: {told}")
+        pairs = ", ".join(f"{copy} and {of}" for copy, of in original[is_copy].items())
+        print(f"brains with the same pixels, kept in one part of the split: {pairs}")
     is_train = (metadata["split"] == "train").to_numpy()
     brightness = float(own[is_train].mean())
     metadata["gain"] = brightness / own
@@ -206,7 +206,7 @@ def preprocess(
     )
 
 
-def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
+def run_quality_control(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     """A cohort with what quality control finds in it, as it is where it went through it before."""
     if cohort.preprocessing is not None:
         return cohort
@@ -246,10 +246,10 @@ def _read(sections, brains, grid):
             unusable[brain] = str(error)
     if unusable:
         first, why = next(iter(unusable.items()))
-        told = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
+        line = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
         if not own:
-            raise ValueError(f"all {told}")
-        print(f"{len(unusable)} of {told}")
+            raise ValueError(f"all {line}")
+        print(f"{len(unusable)} of {line}")
     return images[: len(own)], np.array(own), unusable
 
 
@@ -346,5 +346,5 @@ def check_parts(split: pd.Series, original: pd.Series, refused: dict[str, str]) 
             f"{different} different brains are too few; give {LEAST_BRAINS} or more{also}"
         )
     if min(counts.values()) < 2 or counts["train"] < 3:
-        told = ", ".join(f"{n} {part}" for part, n in counts.items())
-        raise ValueError(f"the split has {told} brains; each part needs 2, train 3{also}")
+        found = ", ".join(f"{n} {part}" for part, n in counts.items())
+        raise ValueError(f"the split has {found} brains; each part needs 2, train 3{also}")

@@ -4,7 +4,7 @@
 
 import inspect
 
-from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, cleaned
+from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, inpaint
 from brainvae_core.metrics.codes import (
     Matching,
     active_latents,

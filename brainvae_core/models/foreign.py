@@ -160,7 +160,7 @@ class ReleasedConfig(BetaVAEConfig):
         """The beginning of the run's name."""
         return f"released_vae-L{self.latent_dim}-beta{self.beta:g}"
 
-    told = "the authors' own β-VAE"
+    title = "the authors' own β-VAE"
 
     @staticmethod
     def fit_together(*_, **__):
