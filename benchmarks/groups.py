@@ -88,13 +88,13 @@ def study(made, effect, planted, reference, models, seed) -> list[dict]:
     plane = displaced(mean[None], reference.atlas, "ap_position", 1.0)[0] - mean
     by_name = dict(zip(regions, masks, strict=True))
     changes = section_changes(lab.images, mean, inside, by_name, um, plane)
-    told = difference_kind(changes, design, **asked)
-    rows.append({"tool": TOOLS[5], "p": told.table["p_family"].min(), "told": told.kind})
+    likeness = difference_kind(changes, design, **asked)
+    rows.append({"tool": TOOLS[5], "p": likeness.table["p_family"].min(), "told": likeness.kind})
     for row in rows:
         row["found"] = row["p"] <= LEVEL
         if not planted.any():  # no tool can be right about where
             row["right"] = None
-    rows[-1]["right"] = told.kind == KNOWN[effect].kind
+    rows[-1]["right"] = likeness.kind == KNOWN[effect].kind
     return rows
 
 
@@ -121,7 +121,7 @@ def summary(rows: pd.DataFrame) -> str:
         cell = rows.query("simulator == @simulator and effect == @effect and n == @n")
         if not (count := cell["seed"].nunique()):
             continue
-        told = [_told(cell[cell["tool"] == tool]) for tool in TOOLS]
+        told = [_shares(cell[cell["tool"] == tool]) for tool in TOOLS]
         lines.append(f"| {simulator} | {n} + {n} | {effect} | {' | '.join(told)} | {count} |")
     return "\n".join(lines)
 
@@ -132,7 +132,7 @@ def share(hits: int, n: int) -> str:
     return f"{100 * hits / n:.0f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]"
 
 
-def _told(cell) -> str:
+def _shares(cell) -> str:
     found = cell[cell["found"].astype(bool)]
     text, right = share(len(found), len(cell)), found["right"]
     if found["told"].notna().any():

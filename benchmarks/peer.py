@@ -48,8 +48,8 @@ class PlainVAE(nn.Module):
 def seconds_a_plain_step(path, batch_size: int, device, steps: int) -> float:
     """Seconds a step over images in a file, from the first step after the warm-up on."""
     images, cuda = np.load(path), device.type == "cuda"
-    told = {"shuffle": True, "drop_last": True, "num_workers": 2, "pin_memory": cuda}
-    loader = DataLoader(torch.from_numpy(images), batch_size, **told)  # one image at a time
+    options = {"shuffle": True, "drop_last": True, "num_workers": 2, "pin_memory": cuda}
+    loader = DataLoader(torch.from_numpy(images), batch_size, **options)  # one image at a time
     model = PlainVAE(8, images.shape[1:]).to(device)
     adam, log = torch.optim.Adam(model.parameters(), lr=2e-4), []
     while len(log) < WARM_UP + steps:

@@ -130,9 +130,9 @@ class Setting:
         return fit(cohort, config, self.folder / "runs", self.device)
 
     def ends(self, cohort, base, n_seeds: int) -> pd.DataFrame:
-        """`told` of several seeds' fits, their last rows; models are let go."""
+        """`elbo_history` of several seeds' fits, their last rows; models are let go."""
         configs = [replace(base, seed=seed) for seed in range(n_seeds)]
-        return pd.concat([told(self.fit(cohort, config)).tail(1) for config in configs])
+        return pd.concat([elbo_history(self.fit(cohort, config)).tail(1) for config in configs])
 
     def keep(self, name: str, part: str, rows: pd.DataFrame) -> None:
         """Write a part's rows into a measured table, for those that it had at this size."""
@@ -154,7 +154,7 @@ def slope(setting: Setting, config, images=()) -> float:
     return seconds_a_step([config], *(images or setting.noise()), setting.device, setting.timed)
 
 
-def told(run) -> pd.DataFrame:
+def elbo_history(run) -> pd.DataFrame:
     """What a fit's validations say, a row each: ELBO_β in nats, without the Gaussian's constant."""
     history, config = pd.DataFrame(run.history), run.config
     rate = history["validation_kl"]
@@ -186,7 +186,7 @@ def reference(setting: Setting):
     cohort = setting.cohort()
     for beta, seed in product(setting.betas, range(setting.reference_seeds)):
         config = setting.paper(beta=beta, seed=seed)
-        curve = told(setting.fit(cohort, config))
+        curve = elbo_history(setting.fit(cohort, config))
         what = f"recipe paper at {setting.size}, β = {beta:g}, seed {seed}"
         tenth = max(config.n_steps // 10, config.validate_every)
         some = curve[curve["step"] % tenth < config.validate_every]
@@ -214,7 +214,7 @@ def race(setting: Setting):
     for beta in setting.betas:
         seeds = range(setting.reference_seeds)
         configs = [setting.paper(beta=beta, seed=seed) for seed in seeds]
-        curves = pd.concat([told(setting.fit(cohort, config)) for config in configs])
+        curves = pd.concat([elbo_history(setting.fit(cohort, config)) for config in configs])
         rows.append(curves.assign(recipe="the paper's", seconds=curves["step"] * a_step))
         wanted = curves.loc[curves["step"] == n_steps, "elbo"].mean()
         line(f"{what}, β = {beta:g}: ELBO_β to reach", f"{wanted:.1f} nats", f"{len(seeds)} seeds")
@@ -225,7 +225,7 @@ def race(setting: Setting):
             rows.append(ends.assign(recipe="ours", seconds_by_steps=by_steps))
             name = f"recipe fast of {ends['steps'].iloc[0]}, β = {beta:g}"
             reached, faster = (ends["elbo"] >= wanted).sum(), whole / ends["seconds"].median()
-            figure = f"{judged(ends)}; {reached} of {len(ends)} reach it; {faster:.3g} × by whole "
+            figure = f"{summary(ends)}; {reached} of {len(ends)} reach it; {faster:.3g} × by whole "
             figure += "fits' seconds"
             figure += "" if grown else f", {whole / by_steps.iloc[0]:.3g} × by timed steps"
             line(name, figure, f"{setting.seeds} seeds")
@@ -243,7 +243,7 @@ def ingredients(setting: Setting):
         base = replace(setting.fast(steps=length), **change)
         ends = setting.ends(cohort, base, setting.seeds)
         rows.append(ends.assign(recipe=name).drop(columns="seconds"))  # fits beside one another
-        line(name, judged(ends), f"{setting.seeds} seeds")
+        line(name, summary(ends), f"{setting.seeds} seeds")
     setting.keep("training", "ingredients", pd.concat(rows))
 
 
@@ -262,7 +262,7 @@ def headline(setting: Setting):
         found = linear_recovery(seen, truth[0], new, truth[1])
         of_fit = {"explained": run.history[-1]["explained_variance"]}
         if isinstance(config, BetaVAEConfig):
-            of_fit = told(run).iloc[-1].to_dict()
+            of_fit = elbo_history(run).iloc[-1].to_dict()
         rows.append(of_fit | {"recipe": config.label} | dict(zip(factors, found, strict=True)))
         least = f"{factors.columns[found.argmin()]}, R² {found.min():.2f}"
         line(f"{config.label}, seed {of_fit.get('seed')}", f"{of_fit['explained']:.3f}; {least}")
@@ -285,7 +285,7 @@ def alive(setting: Setting):
     line(f"β 1 to 20, L 2 to 100 at {setting.size}", figure, f"{n} fits", "0")
 
 
-def judged(ends: pd.DataFrame) -> str:
+def summary(ends: pd.DataFrame) -> str:
     """The ends of a configuration's fits over seeds."""
     explained, seconds = interval(ends["explained"]), spread(ends["seconds"].tolist(), "s")
     return f"{interval(ends['elbo'])} nats, explained {explained}, {seconds}"

@@ -93,12 +93,12 @@ def main():
                 (model, seed, of, *row, len(graded.clean)) for row in scored(run, graded, mean)
             ]
     columns = ["model", "seed", "of", "kind", "score", "value", "places"]
-    told = pd.DataFrame(rows, columns=columns)
-    for (of, kind, score, model), part in told.groupby(columns[2:5] + columns[:1], sort=False):
+    results = pd.DataFrame(rows, columns=columns)
+    for (of, kind, score, model), part in results.groupby(columns[2:5] + columns[:1], sort=False):
         line(f"{of}, {kind}, {score}, {model}", interval(part["value"]), f"{len(part)} fits")
     if given.small:
         return
-    write_measured("real_brain", told, {"cohort": cohort.identity, "seed": 0})
+    write_measured("real_brain", results, {"cohort": cohort.identity, "seed": 0})
     graded = brains["real brain"]
     truth = np.stack([graded.undamaged(kind)[0, 0] for kind in range(len(graded.kinds))])
     images, masks = graded.images[:, 0, 0], graded.masks[:, 0, 0]

@@ -22,7 +22,7 @@ from brainvae_core import figures
 from brainvae_core.cohorts import (
     ccf_atlas,
     comparable_brains,
-    equalised,
+    equalise_brightness,
     read_section,
     simulate,
 )
@@ -82,7 +82,7 @@ def main():
     heading("How real the simulator is", device, f"{SHAPE}, {Path(BRAIN).stem}, CCF slice.")
     n = 40 if given.small else given.brains
     whole = simulate(n, atlas, artefact_share=0, seed=SEED)
-    cohort = equalised(whole).resampled(SHAPE)
+    cohort = equalise_brightness(whole).resampled(SHAPE)
     section = read_section(Path(given.data, BRAIN))
     table = pd.DataFrame(index=pd.Index(["swcA"], name="brain"))
     real = comparable_brains([section], table, cohort, name="real").images
@@ -103,11 +103,11 @@ def main():
             rows.append((measure, size, of, value, *ends, len(part)))
             line(f"{measure}, {size} µm, {of}", f"{value:.3g} [{ends[0]:.3g}, {ends[1]:.3g}]")
     columns = ["measure", "size_um", "of", "value", "low", "high", "n"]
-    told = pd.DataFrame(rows, columns=columns)
+    results = pd.DataFrame(rows, columns=columns)
     if given.small:
         return
     made_from = {"cohort": cohort.identity, "seed": SEED}
-    write_measured("realism", told, made_from)
+    write_measured("realism", results, made_from)
     pair = np.concatenate([test[:1], real])
     made = {f"PCA, L = {LATENTS}": model.reconstruct(pair)}
     titles = ["A simulated brain", "The real brain (swcA)"]

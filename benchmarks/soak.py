@@ -38,14 +38,14 @@ def one_round(seed: int, device: str) -> None:
     configs = [BetaVAEConfig(latent_dim=4, seed=seed, steps=STEPS, batch_size=8), PCAConfig(4)]
     with tempfile.TemporaryDirectory() as runs:
         vae, pca = (load_run(f.folder).model for f in fit_all(cohort, configs, runs, device))
-    painted = {"β-VAE": vae.reconstruct(images), "PCA": pca.reconstruct(images)}
-    for answers in painted.values():
+    decoded = {"β-VAE": vae.reconstruct(images), "PCA": pca.reconstruct(images)}
+    for answers in decoded.values():
         metrics.estimate(metrics.cw_ssim(images, answers, level=2))
     basis = metrics.pca_basis(cohort.split("train").images, 4)
-    pair = basis.project(images), basis.project(painted["β-VAE"])
+    pair = basis.project(images), basis.project(decoded["β-VAE"])
     metrics.jackknife(metrics.frechet_distance, [pair], bounds=(0, np.inf))
     field = both_directions(vae, images, masks, C).receptive
-    some = {name: answers[:3] for name, answers in painted.items()}
+    some = {name: answers[:3] for name, answers in decoded.items()}
     figures.fig_reconstructions(images[:3], some, 200, "123").savefig(io.BytesIO())
     figures.fig_3b(field.normalised(), ROIS, field.divergence.sum(1)).savefig(io.BytesIO())
 
@@ -60,20 +60,20 @@ def measured(process, seed: int, device: str) -> dict[str, float]:
     return dict(zip(DRIFT, (*held, *took), strict=True))
 
 
-def judged(rounds: pd.DataFrame) -> list[str]:
+def report_drift(rounds: pd.DataFrame) -> list[str]:
     """A line for all that was measured; gives the names of what drifted too far."""
     tenths = [rounds.iloc[part] for part in np.array_split(np.arange(len(rounds)), 10)]
     hours, failed = [tenth["hours"].mean() for tenth in tenths], []
-    for name, (allowed, is_told_only) in DRIFT.items():
+    for name, (allowed, is_informative_only) in DRIFT.items():
         first, last = (tenths[i][name].median() for i in (0, -1))
         slope = stats.linregress(hours, [tenth[name].mean() for tenth in tenths])
         # What never changes has an error of NaN.
         half, drift = np.nan_to_num(stats.t.ppf(0.975, 8) * slope.stderr), last / first - 1
-        if abs(drift) > allowed and not is_told_only:
+        if abs(drift) > allowed and not is_informative_only:
             failed.append(name)
-        told = f"{first:.4g}, {last:.4g} ({drift:+.1%}); {slope.slope:+.3g} ± {half:.2g} an hour"
-        limit = f"± {allowed:.0%}" + ", told only" * is_told_only
-        line(f"{name}, first and last tenth", told, f"{len(rounds)} rounds", limit)
+        text = f"{first:.4g}, {last:.4g} ({drift:+.1%}); {slope.slope:+.3g} ± {half:.2g} an hour"
+        limit = f"± {allowed:.0%}" + ", told only" * is_informative_only
+        line(f"{name}, first and last tenth", text, f"{len(rounds)} rounds", limit)
     return failed
 
 
@@ -86,7 +86,7 @@ def main():
     rows, process, began = [], psutil.Process(), time.perf_counter()
     while (hours := (time.perf_counter() - began) / 3600) < minutes / 60 or len(rows) < 30:
         rows.append({"hours": hours} | measured(process, len(rows), given.device))
-    if failed := judged(pd.DataFrame(rows)[max(10, len(rows) // 10) :]):
+    if failed := report_drift(pd.DataFrame(rows)[max(10, len(rows) // 10) :]):
         raise SystemExit(f"error: {' and '.join(failed)} did not stay; see the lines above")
 
 

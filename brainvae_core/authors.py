@@ -18,7 +18,7 @@ from brainvae_core.cohorts.allen import locked
 from brainvae_core.cohorts.atlas import whole_factor
 from brainvae_core.cohorts.authors import fetch_file, read_authors_array
 from brainvae_core.cohorts.ccf import TERMS
-from brainvae_core.cohorts.orientation import upside_down
+from brainvae_core.cohorts.orientation import is_upside_down
 from brainvae_core.cohorts.web import FetchError
 from brainvae_core.disk import sha256_of, stoppable
 from brainvae_core.models import ReleasedConfig, load_run, read_released, run_name, save_run
@@ -38,7 +38,7 @@ ELSEWHERE = "give another folder with AUTHORS=folder"
 DRAWN = "drawn atlas in the CCF's place"
 
 
-def keep_release(
+def import_release(
     folder: str | Path,
     array: str | None = None,
     checkpoint: str | None = None,
@@ -61,8 +61,8 @@ def keep_release(
         runs = list(folder.glob(f"{ReleasedConfig.kind}-*"))
         is_there = {"checkpoint": len(runs) == 1, "array": (folder / SAVED).exists()}
         given = {"checkpoint": checkpoint, "array": array}
-        asked = [what for what in given if given[what] or not is_there[what]]
-        cohort, run = _made(folder, {w: _read(w, given[w], folder) for w in asked}, atlas)
+        wanted = [what for what in given if given[what] or not is_there[what]]
+        cohort, run = _made(folder, {w: _read(w, given[w], folder) for w in wanted}, atlas)
         refused = [f"  refused: {brain}: {why}" for brain, why in cohort.refused.items()]
         explained = run.history[-1]["explained_variance"]
         return "\n".join(
@@ -174,18 +174,18 @@ def _check_atlas(cohort, atlas, folder):
 
 def _warnings(cohort, explained) -> list[str]:
     """Where an assumption about the files does not hold."""
-    told, mean = [], cohort.images.mean(axis=0, keepdims=True)
-    if upside_down(mean, cohort.atlas).any():
-        told.append(
+    warnings, mean = [], cohort.images.mean(axis=0, keepdims=True)
+    if is_upside_down(mean, cohort.atlas).any():
+        warnings.append(
             "WARNING: the mean section fits the atlas's template better upside down: the array's "
             "directions are not those assumed, and regions are in the wrong place"
         )
     if explained <= 0:
-        told.append(
-            "WARNING: the model paints these sections worse than their mean would: array and "
+        warnings.append(
+            "WARNING: the model reconstructs these sections worse than their mean would: array and "
             "checkpoint are not of one release, or directions or greys are not those assumed"
         )
-    return told
+    return warnings
 
 
 def _validated(cohort, model, config) -> dict:
@@ -215,7 +215,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--atlas", help="folder with the CCF's files")
     given = parser.parse_args(arguments)
     try:
-        print(keep_release(given.folder, given.array, given.checkpoint, given.atlas))
+        print(import_release(given.folder, given.array, given.checkpoint, given.atlas))
     except (ValueError, OSError) as error:
         if getattr(error, "errno", None):  # the disk's, whose words need not name a file
             error = (

@@ -31,13 +31,13 @@ NUMBERS, AT_WORK = itertools.count(), set()  # of the hidden paths of this proce
 
 
 @contextmanager
-def appearing(path: str | Path) -> Iterator[Path]:
+def atomically(path: str | Path) -> Iterator[Path]:
     """A path beside, to write a file or a folder to, which takes the name when all of it is there.
 
     After an error nothing is left, and what had the name before still has it. A folder does not
     replace one that has something in it: that is an OSError.
     """
-    with beside(path) as own:
+    with scratch_path(path) as own:
         yield own
         if own.is_file():
             with own.open("rb+") as file:  # its content before its name
@@ -47,12 +47,12 @@ def appearing(path: str | Path) -> Iterator[Path]:
 
 def write(path: str | Path, content: bytes) -> None:
     """All of a file or nothing of it."""
-    with appearing(path) as own:
+    with atomically(path) as own:
         own.write_bytes(content)
 
 
 @contextmanager
-def beside(path: str | Path) -> Iterator[Path]:
+def scratch_path(path: str | Path) -> Iterator[Path]:
     """A hidden path beside a name, of this call alone, which is gone in the end.
 
     What a process that was killed left beside the same name is removed; another machine's, once
@@ -67,8 +67,8 @@ def beside(path: str | Path) -> Iterator[Path]:
         yield own
     except OSError as error:
         if error.errno and error.filename is None:  # a full disk's does not say which file
-            told = f"{path} cannot be written ({error.strerror}); make room, or see to the disk"
-            raise OSError(error.errno, told) from error
+            message = f"{path} cannot be written ({error.strerror}); make room, or see to the disk"
+            raise OSError(error.errno, message) from error
         raise
     finally:
         _remove(own)
@@ -117,10 +117,10 @@ CHECKED: dict[int, bool] = {}  # whether locks of a file system exclude others
 
 
 @contextmanager
-def alone(path: Path, told: str = "") -> Iterator[IO | None]:
+def file_lock(path: Path, message: str = "") -> Iterator[IO | None]:
     """One process at a time makes what has this name; yields its lock once it is this one's turn.
 
-    While another makes it, ``told`` is printed and its end waited for; without ``told`` that is
+    While another makes it, ``message`` is printed and its end waited for; without it that is
     None. The lock, a hidden file beside, ends with its process. What was left beside by those that
     were killed is removed.
     """
@@ -128,14 +128,14 @@ def alone(path: Path, told: str = "") -> Iterator[IO | None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with lock.open("w") as file:
-            if not _took(file, how):
-                if not told:
+            if not _try_lock(file, how):
+                if not message:
                     yield None
                     return
                 if how & fcntl.LOCK_NB:
-                    print(told, file=sys.stderr)
+                    print(message, file=sys.stderr)
                 how = fcntl.LOCK_EX
-                _took(file, how)
+                _try_lock(file, how)
             # Whoever had it took it away: another may have one of the same name by now.
             if not _is(file, lock):
                 continue
@@ -164,7 +164,7 @@ def _is(file, path):
         return False
 
 
-def _took(file, how):
+def _try_lock(file, how):
     try:
         fcntl.flock(file, how)
     except BlockingIOError:
@@ -180,7 +180,7 @@ def _check_locks(lock):
         device = os.fstat(second.fileno()).st_dev
         if device in CHECKED:
             return
-        CHECKED[device] = not _took(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        CHECKED[device] = not _try_lock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if not CHECKED[device]:
         print(
             f"warning: locks on the file system of {lock.parent} exclude nobody: start no two "
@@ -192,14 +192,14 @@ def _check_locks(lock):
 # ---- Ctrl-C ----
 
 
-def stoppable(told: str):
+def stoppable(message: str):
     """Of a command: Ctrl-C, and SIGTERM as a cluster sends it, end it in one line, with code 130.
 
     What it was about to write is taken away first; whoever asks twice does not wait for that.
     """
 
     def at_once(*_):
-        os.write(2, f"{told}\n".encode())
+        os.write(2, f"{message}\n".encode())
         os._exit(130)
 
     def interrupt(*_):
@@ -222,7 +222,7 @@ def stoppable(told: str):
                     raise
                 for number in before:
                     signal.signal(number, signal.SIG_IGN)
-                print(told, file=sys.stderr)
+                print(message, file=sys.stderr)
                 raise SystemExit(130) from None
             finally:
                 for number, handler in before.items():
@@ -243,10 +243,10 @@ def made_with() -> dict[str, str]:
     found |= {name: version(name) for name in ("numpy", "torch")}
     root = Path(__file__).parent.parent
     if (root / ".git").exists():  # else a folder of packages in another checkout would count
-        asked = "git --no-optional-locks describe --always --abbrev=12 --exclude=* --dirty=+"
-        told = {"cwd": root, "capture_output": True, "text": True, "timeout": 10}
+        command = "git --no-optional-locks describe --always --abbrev=12 --exclude=* --dirty=+"
+        options = {"cwd": root, "capture_output": True, "text": True, "timeout": 10}
         with suppress(OSError, subprocess.SubprocessError):
-            found["commit"] = subprocess.run(asked.split(), check=True, **told).stdout.strip()
+            found["commit"] = subprocess.run(command.split(), check=True, **options).stdout.strip()
     return found
 
 

@@ -228,12 +228,12 @@ def _network(model, arrays, order, sign) -> dict:
 
 
 def _linear(pca, arrays) -> dict:
-    """PCA: what a standard deviation of each component paints, in 255 steps."""
-    painted = pca.components * np.sqrt(pca.variances)[:, None, None]
-    step = np.abs(painted).max(axis=(1, 2)) / 127
+    """PCA: what a standard deviation of each component changes, in 255 steps."""
+    effects = pca.components * np.sqrt(pca.variances)[:, None, None]
+    step = np.abs(effects).max(axis=(1, 2)) / 127
     return {
         "mean": arrays.add(pca.mean, "f2"),
-        "components": arrays.add(np.round(painted / step[:, None, None]), "i1"),
+        "components": arrays.add(np.round(effects / step[:, None, None]), "i1"),
         "steps": step.tolist(),
         "variances": pca.variances.tolist(),
     }

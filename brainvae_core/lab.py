@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 from brainvae_core.cohorts import clean_part, displaced, graded_artefacts
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.lab import GAIN
-from brainvae_core.disk import alone, beside, made_with, read_sealed, seal
+from brainvae_core.disk import file_lock, made_with, read_sealed, scratch_path, seal
 from brainvae_core.fields import region_brightness
 from brainvae_core.metrics import AdjustedNorm, ArtefactJudge
 
@@ -36,28 +36,28 @@ OWN_FIT = 100  # brains from which on a model of their own can be fitted
 # ---- who is used ----
 
 
-def left_out(came, suited: pd.DataFrame) -> dict[str, str]:
+def excluded_brains(all_brains, checks: pd.DataFrame) -> dict[str, str]:
     """Entries of the folder or its table that nothing below is said of, and why."""
-    return came.refused | suited.loc[suited["unsuited"] != "", "unsuited"].to_dict()
+    return all_brains.refused | checks.loc[checks["unsuited"] != "", "unsuited"].to_dict()
 
 
-def told_brains(p, came, suited: pd.DataFrame, groups) -> str:
+def describe_brains(p, all_brains, checks: pd.DataFrame, groups) -> str:
     """In lines, what is left out and why, then who is used and for what."""
-    out, unlike = left_out(came, suited), suited["unlike"][suited["unlike"] != ""]
-    used = int((suited["unsuited"] == "").sum())
-    told = [f"left out: {len(out) or 'nothing'}; brains used: {used}"]
-    told += [f"{brain} is left out: {why}" for brain, why in out.items()]
+    out, unlike = excluded_brains(all_brains, checks), checks["unlike"][checks["unlike"] != ""]
+    used = int((checks["unsuited"] == "").sum())
+    lines = [f"left out: {len(out) or 'nothing'}; brains used: {used}"]
+    lines += [f"{brain} is left out: {why}" for brain, why in out.items()]
     if groups:
-        told += [f"{brain} is not compared: {why}" for brain, why in groups.left_out.items()]
+        lines += [f"{brain} is not compared: {why}" for brain, why in groups.excluded.items()]
         terms = ", ".join(groups.design.columns)
-        told.append(f"{groups.design.contrast}: {groups.used.sum()} brains; terms: {terms}")
+        lines.append(f"{groups.design.contrast}: {groups.used.sum()} brains; terms: {terms}")
     else:
-        told.append("no groups are asked about: none are compared")
-    told += [f"{brain} is unlike the reference: {why}" for brain, why in unlike.items()]
-    return "\n".join([*told, *own_fit(p, came.name, used)])
+        lines.append("no groups are asked about: none are compared")
+    lines += [f"{brain} is unlike the reference: {why}" for brain, why in unlike.items()]
+    return "\n".join([*lines, *fit_commands(p, all_brains.name, used)])
 
 
-def own_fit(p, name: str, n_brains: int) -> list[str]:
+def fit_commands(p, name: str, n_brains: int) -> list[str]:
     """From 100 brains on, the commands that fit models to them; else nothing."""
     if n_brains < OWN_FIT or p.lab.brains == "simulated":
         return []
@@ -80,7 +80,7 @@ def own_fit(p, name: str, n_brains: int) -> list[str]:
 # ---- each brain ----
 
 
-def artefact_judge(p, reference, model) -> ArtefactJudge:
+def train_artefact_judge(p, reference, model) -> ArtefactJudge:
     """A judge that has seen artefacts, and unusual anatomy, in brains held out from the model."""
     ordinary, atlas = clean_part(reference, "validation").images, reference.atlas
     unusual = [displaced(ordinary[:20], atlas, factor, by) for factor in UNUSUAL for by in BY]
@@ -93,11 +93,11 @@ def artefact_judge(p, reference, model) -> ArtefactJudge:
     return ArtefactJudge(model, np.concatenate([ordinary, *unusual]), planted)
 
 
-def said_of(judged, suited: pd.DataFrame) -> np.ndarray:
+def artefact_labels(judgement, checks: pd.DataFrame) -> np.ndarray:
     """What the contact sheet says of each brain that is used: artefact, probability, unlike."""
-    unlike = suited.loc[suited["unsuited"] == "", "unlike"] != ""
-    told = zip(judged.kind, judged.probability, unlike, strict=True)
-    return np.array([f"{kind} {p:.2f}" + ", unlike" * is_unlike for kind, p, is_unlike in told])
+    unlike = checks.loc[checks["unsuited"] == "", "unlike"] != ""
+    brains = zip(judgement.kind, judgement.probability, unlike, strict=True)
+    return np.array([f"{kind} {p:.2f}" + ", unlike" * is_unlike for kind, p, is_unlike in brains])
 
 
 class Deviations(NamedTuple):
@@ -113,16 +113,16 @@ class Deviations(NamedTuple):
     source: str
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In lines, what the norm is adjusted for, and of which brains it is not."""
         names = [name for name in self.without if (self.without[name] == "").any()]
-        told = [f"norms are adjusted for {', '.join(names) or 'nothing'}"]
+        lines = [f"norms are adjusted for {', '.join(names) or 'nothing'}"]
         for name, why in self.without.items():
             for reason, brains in why[why != ""].groupby(why, sort=False):
                 every = len(brains) == len(why)
                 who = "every brain" if every else ", ".join(map(str, brains.index))
-                told.append(f"without {name}: {who} ({reason})")
-        return "\n".join(told)
+                lines.append(f"without {name}: {who} ({reason})")
+        return "\n".join(lines)
 
 
 def region_means(p, brains) -> pd.DataFrame:
@@ -181,17 +181,17 @@ def _deviations(norm, overall, mine, reference, n_usual, brains):
 
 
 def brain_table(
-    came, suited, groups, judged, by_region: Deviations, by_tile: Deviations
+    all_brains, checks, groups, judgement, by_region: Deviations, by_tile: Deviations
 ) -> pd.DataFrame:
     """All that is said of each brain that came, a brain a row, beside the table's own columns.
 
     Entries that could not be taken as brains have a row too, which says why.
     """
-    found, names = suited.assign(used=suited["unsuited"] == ""), by_region.z.index
+    found, names = checks.assign(used=checks["unsuited"] == ""), by_region.z.index
     if groups:
-        found["not_compared"] = found.index.map(groups.left_out.get)
-    found.loc[names, "artefact_probability"] = judged.probability
-    found.loc[names, "artefact_kind"] = judged.kind
+        found["not_compared"] = found.index.map(groups.excluded.get)
+    found.loc[names, "artefact_probability"] = judgement.probability
+    found.loc[names, "artefact_kind"] = judgement.kind
     found.loc[names, "whole_z"] = by_region.overall
     found.loc[names, "local_z"] = by_tile.overall
     found.loc[names, "norm_without"] = [
@@ -199,9 +199,9 @@ def brain_table(
         for row in by_region.without.to_dict("index").values()
     ]
     found = found.join(by_region.z.add_suffix("_z"))
-    own = came.metadata.drop(columns=GAIN, errors="ignore")
+    own = all_brains.metadata.drop(columns=GAIN, errors="ignore")
     table = own.merge(found, left_index=True, right_index=True, suffixes=(" (table)", ""))
-    refused = pd.DataFrame({"unsuited": pd.Series(came.refused, dtype=object), "used": False})
+    refused = pd.DataFrame({"unsuited": pd.Series(all_brains.refused, dtype=object), "used": False})
     return pd.concat([table, refused]).rename_axis(index=table.index.name)
 
 
@@ -212,7 +212,7 @@ FORMAT, SEALED = 1, ("format", "files", "sha256")  # which reports of old have n
 ANEW = "a report of these brains is written anew beside it"
 
 
-def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = None) -> Path:
+def save(p, name: str, files: Mapping[str, object], made_from: Mapping | None = None) -> Path:
     """Write tables, pictures and arrays of a report to a folder, which appears when all are there.
 
     Beside them, and in the pictures, stands with which versions they were made, and from what: a
@@ -238,10 +238,10 @@ def keep(p, name: str, files: Mapping[str, object], made_from: Mapping | None = 
                 np.savez_compressed(new / file, **content)
             elif content is not None:
                 is_png = file.endswith(".png")  # which takes any words
-                told = {"Description": json.dumps(about)} if is_png else None
-                content.savefig(new / file, metadata=told)
+                metadata = {"Description": json.dumps(about)} if is_png else None
+                content.savefig(new / file, metadata=metadata)
         seal(new, ABOUT, {"format": FORMAT} | about)
-        return take_place(new, reports)
+        return publish_report(new, reports)
 
 
 def add_page(folder: Path, page: str) -> None:
@@ -262,8 +262,8 @@ def read_report(folder: Path) -> dict:
 @contextmanager
 def writing_report(reports: Path, name: str) -> Iterator[Path]:
     """A hidden folder to write a report of this name in, one process at a time."""
-    told = f"waiting for another process that writes a report of {name}"
-    with alone(reports / name, told), beside(reports / name) as own:
+    message = f"waiting for another process that writes a report of {name}"
+    with file_lock(reports / name, message), scratch_path(reports / name) as own:
         ours = re.compile(rf"\.({(of := re.escape(name))}(-\d+)?)~{of}~before")
         for earlier in filter(ours.fullmatch, os.listdir(reports)):  # a kill between two renames
             _put_back(reports / earlier, reports / ours.fullmatch(earlier)[1])
@@ -271,13 +271,13 @@ def writing_report(reports: Path, name: str) -> Iterator[Path]:
         yield own
 
 
-def take_place(new: Path, reports: Path) -> Path:
+def publish_report(new: Path, reports: Path) -> Path:
     """Put a report among others, with a number where one of other brains or questions has its name.
 
     An earlier one of the same stays as it was until this one has its place.
     """
     number, folder = 1, reports / new.name
-    while folder.exists() and _reported(folder) != _reported(new):
+    while folder.exists() and _report_identity(folder) != _report_identity(new):
         number += 1
         folder = reports / f"{new.name}-{number}"
     earlier = folder.with_name(f".{folder.name}~{new.name}~before")
@@ -298,7 +298,7 @@ def _put_back(earlier, folder):
         os.replace(earlier, folder)
 
 
-def _reported(folder):
+def _report_identity(folder):
     """Of which brains a report is, and what was asked; None of what is no report or damaged."""
     if not Path(folder, ABOUT).exists():
         return None
@@ -307,5 +307,5 @@ def _reported(folder):
     except ValueError as error:
         print(f"warning: {error}", file=sys.stderr)
         return None
-    asked = ("brains", "group", "covariates", "orientation", "profile")
-    return {name: about.get(name) for name in asked}
+    identity = ("brains", "group", "covariates", "orientation", "profile")
+    return {name: about.get(name) for name in identity}

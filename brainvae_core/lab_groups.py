@@ -12,12 +12,12 @@ import pandas as pd
 from brainvae_core.metrics import (
     Design,
     Likeness,
-    asked_design,
     brains_needed,
     difference_kind,
     group_differences,
     section_changes,
     smallest_difference,
+    usable_design,
 )
 from brainvae_core.prepare import lab_truth, plane_change
 
@@ -36,30 +36,30 @@ class Groups(NamedTuple):
 
     design: Design
     used: np.ndarray
-    left_out: dict[str, str]
+    excluded: dict[str, str]
 
     @property
-    def fewest(self) -> int:
+    def n_smallest(self) -> int:
         """Brains of the smallest group; all of them where there is a slope."""
         if not np.isin(matrix := self.design.matrix[:, self.design.tested], (0, 1)).all():
             return len(matrix)
         return int(np.unique(matrix, axis=0, return_counts=True)[1].min())
 
 
-def asked_groups(p, brains, out: Mapping[str, str] = NOBODY) -> Groups | None:
+def groups_to_compare(p, brains, out: Mapping[str, str] = NOBODY) -> Groups | None:
     """What the profile asks to compare; a ValueError says in a line why it cannot be.
 
     Whoever was left ``out`` before, and why, is told with it: it may be for that.
     """
     if p.lab.group:
         try:
-            return Groups(*asked_design(brains.metadata, p.lab.group, p.lab.covariates))
+            return Groups(*usable_design(brains.metadata, p.lab.group, p.lab.covariates))
         except ValueError as error:
             if not out:
                 raise
-            told = "; ".join(f"{brain}: {why}" for brain, why in [*out.items()][:TOLD])
+            reasons = "; ".join(f"{brain}: {why}" for brain, why in [*out.items()][:TOLD])
             more = f"; and {len(out) - TOLD} more" if len(out) > TOLD else ""
-            raise ValueError(f"{error}. Left out before: {told}{more}") from None
+            raise ValueError(f"{error}. Left out before: {reasons}{more}") from None
     if p.lab.covariates:
         raise ValueError(
             f"covariates {', '.join(p.lab.covariates)} are given, and no group that is to be "
@@ -78,7 +78,7 @@ class GroupMaps(NamedTuple):
     pixel_um: float
 
 
-def differences(p, brains, groups: Groups, measures: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def compare_groups(p, brains, groups: Groups, measures: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """`group_differences` of each kind of measure and of the pixels, which ``of`` names.
 
     Regions have their ``name``, and their difference in ``percent`` of their mean as well.
@@ -99,7 +99,7 @@ def differences(p, brains, groups: Groups, measures: Mapping[str, pd.DataFrame])
     return pd.concat(tables, ignore_index=True)
 
 
-def clearest(table: pd.DataFrame) -> pd.DataFrame:
+def top_regions(table: pd.DataFrame) -> pd.DataFrame:
     """The regions that differ most, as `fig_differences` takes them, with q in their names."""
     found = table[table["of"] == "region"].sort_values("p").head(SHOWN)
     sizes = {"effect": "value", "effect_low": "low", "effect_high": "high"}
@@ -120,13 +120,13 @@ def by_group(z: pd.DataFrame, brains, groups: Groups | None) -> pd.DataFrame:
     return z.loc[of.index].set_axis([f"{brain}, {group}" for brain, group in of.items()])
 
 
-def codes_of(model, brains) -> pd.DataFrame:
+def latent_codes(model, brains) -> pd.DataFrame:
     """The latents of each brain, brains × F1, F2, …."""
     codes = model.encode(brains.images)
     return pd.DataFrame(codes, brains.metadata.index).rename(columns=lambda k: f"F{k + 1}")
 
 
-def of_measures(table: pd.DataFrame) -> pd.DataFrame:
+def without_pixels(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of regions and latents: what `differences.csv` holds."""
     return table[table["of"] != "pixel"].reset_index(drop=True)
 
@@ -143,19 +143,19 @@ def clear_counts(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"clear": clear.reindex(of.index, fill_value=0), "of": of})
 
 
-def told_differences(brains, groups: Groups | None, table, judged) -> str:
+def describe_differences(brains, groups: Groups | None, table, judgement) -> str:
     """In lines, how many regions are clear, and which damaged brains were compared."""
     if groups is None:
         return NOT_ASKED
     counts = clear_counts(table)
-    told = ["clear are {} of {} regions".format(*counts.loc["region"])]
+    lines = ["clear are {} of {} regions".format(*counts.loc["region"])]
     if not counts["clear"].any():
-        told.append("nothing is clear, which is not the same as no difference: see the power")
-    if groups.fewest < FEW:
-        told.append(f"fewer than {FEW} brains in a group: q can be too small; take p_family")
-    damaged = ", ".join(brains.metadata.index[groups.used & (judged.kind != "none")]) or "none"
-    told.append(f"compared though they have an artefact: {damaged}")
-    return "\n".join(told)
+        lines.append("nothing is clear, which is not the same as no difference: see the power")
+    if groups.n_smallest < FEW:
+        lines.append(f"fewer than {FEW} brains in a group: q can be too small; take p_family")
+    damaged = ", ".join(brains.metadata.index[groups.used & (judgement.kind != "none")]) or "none"
+    lines.append(f"compared though they have an artefact: {damaged}")
+    return "\n".join(lines)
 
 
 def group_maps(brains, groups: Groups, table, codes: pd.DataFrame, model) -> GroupMaps | None:
@@ -174,7 +174,7 @@ def group_maps(brains, groups: Groups, table, codes: pd.DataFrame, model) -> Gro
     return GroupMaps(first, maps, p_family, "mean of all", atlas.pixel_um)
 
 
-def kind_of_difference(p, reference, brains, groups: Groups, judged) -> Likeness:
+def classify_difference(p, reference, brains, groups: Groups, judgement) -> Likeness:
     """Whether the difference looks like anatomy, brightness, registration or damage."""
     atlas, regions = brains.atlas, brains.atlas.regions(p.fields.region_share)
     masks = dict(zip(regions, atlas.roi_masks(regions), strict=True))
@@ -184,12 +184,12 @@ def kind_of_difference(p, reference, brains, groups: Groups, judged) -> Likeness
     return difference_kind(
         changes,
         groups.design,
-        flagged=(judged.kind != "none")[groups.used],
+        flagged=(judgement.kind != "none")[groups.used],
         n_permutations=p.lab.n_permutations,
     )
 
 
-def told_kind(like: Likeness | None) -> str:
+def describe_kind(like: Likeness | None) -> str:
     """In a line, which kind of difference it looks like."""
     return NOT_ASKED if like is None else f"it looks like: {like.kind}"
 
@@ -205,7 +205,7 @@ class Power(NamedTuple):
     n_now: int
 
 
-def power_of(groups: Groups, means: pd.DataFrame, usual: pd.DataFrame) -> Power | None:
+def power_analysis(groups: Groups, means: pd.DataFrame, usual: pd.DataFrame) -> Power | None:
     """How small a difference of each region two groups show, and how many brains it takes.
 
     Found in 80 of 100 studies, each region being tested at 0.05 divided by their number. None of a

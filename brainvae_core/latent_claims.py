@@ -20,12 +20,12 @@ from brainvae_core.metrics import (
     match_latents,
     sidedness_beyond_chance,
 )
-from brainvae_core.readings import by_fit, code_matrix, holding, reading
+from brainvae_core.readings import by_fit, code_matrix, include_value, reading
 
 ALMOST_ALL, MANY = 0.75, 0.5  # shares of the latents
 SOME_PAIRS = 0.1  # of the pairs of a region and a latent
 ONE_LATENT = 0.125  # of eight
-RETURNED = 0.9  # |r| over brains of a latent and its match
+SAME_LATENT = 0.9  # |r| over brains of a latent and its match
 
 # The least effect that would matter, in the unit of each claim's number.
 MARGINS = {
@@ -60,7 +60,7 @@ def receptive_claims(rows: pd.DataFrame, n_brains: int) -> dict[str, dict[str, E
         others = [by_fit(one) for name, one in by_region.items() if name != "HPF"]
         most = (np.max(part, axis=0) for part in zip(*others, strict=True))
         more = [own - next_ for own, next_ in zip(by_fit(by_region["HPF"]), most, strict=True)]
-        more = holding(from_resamples(*more, n_brains))
+        more = include_value(from_resamples(*more, n_brains))
         claims["HPF modulates almost all latents"] = {"share − ¾": of["HPF"].above(ALMOST_ALL)}
         claims["HPF modulates more latents than any other region"] = {"share − next": more}
     if "STR" in of:
@@ -149,8 +149,8 @@ def association_claims(
         over: reading(_beyond_axes(own[over]), n_brains) for over in sets
     }
     if len(codes["β-VAE"]) > 1:
-        found = returned(codes["β-VAE"])
-        claims["latents come back in another fit"] = {"|r| − 0.9": found.above(RETURNED)}
+        found = latent_stability(codes["β-VAE"])
+        claims["latents come back in another fit"] = {"|r| − 0.9": found.above(SAME_LATENT)}
     return claims
 
 
@@ -160,7 +160,7 @@ def share_of_latents(rows: pd.DataFrame, score: str) -> np.ndarray:
     return found.groupby(["seed", "brain"])["value"].mean().unstack().to_numpy()
 
 
-def returned(fits: Sequence[np.ndarray]) -> Estimate:
+def latent_stability(fits: Sequence[np.ndarray]) -> Estimate:
     """Mean |r| of matched latents over all pairs of fits, and over 100 resamples of the brains.
 
     Of codes (n_brains, latent_dim) of the same brains, at least two fits. Pairs share fits, so
@@ -181,7 +181,7 @@ def returned(fits: Sequence[np.ndarray]) -> Estimate:
         found = n * found.mean(axis=0) - (n - 1) * np.array(
             [found[of].mean(axis=0) for of in without]
         )
-    of = holding(from_resamples(found[:, 0], found[:, 1:], n_brains, bounds=(0, 1)))
+    of = include_value(from_resamples(found[:, 0], found[:, 1:], n_brains, bounds=(0, 1)))
     return of._replace(n_seeds=n)
 
 

@@ -47,7 +47,7 @@ class AsAdjusted:
         return comparable_sections(sections, self.cohort.atlas, Preprocessing.of(self.cohort))
 
 
-class Asked:
+class TruthTest:
     """What every model of a simulated cohort is asked: with which brains, regions and steps.
 
     Regions are taken one hemisphere at a time, for a factor may act on one side.
@@ -69,13 +69,13 @@ class Asked:
         return planted_fields(AsAdjusted(self.cohort), self.test.images, self.masks, steps)
 
     @cached_property
-    def told(self) -> LinearGaussian:
+    def factor_model(self) -> LinearGaussian:
         """The linear model that was told the factors: of it the paper's claims are true."""
         return LinearGaussian.fit_to_factors(self.train.images, self.train.factors.to_numpy())
 
     def recovered(self, model) -> Recovery:
         """What the model's latents found."""
-        return recover(model, *self._of(model))
+        return recover(model, *self._inputs(model))
 
     def rows(self, model) -> pd.DataFrame:
         """A model's answers, a row a score, factor and one of `AXES`.
@@ -83,10 +83,10 @@ class Asked:
         These are its latents; random axes of its codes, on average; the first less the second; and
         one set of random axes less the others, which should be nothing.
         """
-        found, asked = self.recovered(model), self._of(model)
-        at_random = recover_at_random(model, *asked, self.p.fields.n_rotations)
-        told = [(model.encode(part.images), part.factors) for part in (self.train, self.test)]
-        of_all = linear_recovery(*told[0], *told[1])  # the same whatever the axes
+        found, inputs = self.recovered(model), self._inputs(model)
+        at_random = recover_at_random(model, *inputs, self.p.fields.n_rotations)
+        pairs = [(model.encode(part.images), part.factors) for part in (self.train, self.test)]
+        of_all = linear_recovery(*pairs[0], *pairs[1])  # the same whatever the axes
         answers = {"R² from all latents": [of_all, of_all, 0 * of_all, 0 * of_all]}
         for score, name in ANSWERS.items():
             own = getattr(found, name).astype(float)
@@ -95,10 +95,10 @@ class Asked:
             answers[score] = [own, chance, own - chance, one - np.mean(others, axis=0)]
         return scores_table(answers, axes={"axes": AXES}, brains=self.names)
 
-    def _of(self, model):
+    def _inputs(self, model):
         active = active_latents(model.encode(self.test.images))
-        asked = self.test.images, self.factors, self.planted, self.masks, self.c
-        return *asked, active, self.p.fields.n_read
+        inputs = self.test.images, self.factors, self.planted, self.masks, self.c
+        return *inputs, active, self.p.fields.n_read
 
 
 def explained_by_factors(cohort: Cohort, *shapes: tuple[int, int]) -> list[Estimate]:
@@ -112,12 +112,12 @@ def explained_by_factors(cohort: Cohort, *shapes: tuple[int, int]) -> list[Estim
     test, mean = cohort.split("test"), cohort.split("train").images.mean(axis=0, keepdims=True)
     brains, found = (test.images, AsAdjusted(cohort).decode(test.factors), mean), []
     for shape in shapes:
-        seen, told, usual = (block_mean(x, cohort.atlas.shape[0] // shape[0]) for x in brains)
-        found.append(estimate(explained_variance_per_brain(seen, told, usual[0])[None]))
+        seen, rendered, usual = (block_mean(x, cohort.atlas.shape[0] // shape[0]) for x in brains)
+        found.append(estimate(explained_variance_per_brain(seen, rendered, usual[0])[None]))
     return found
 
 
 def recovered(p, cohort):
     """What latents have of the factors of a simulated cohort, and what random axes have."""
-    asked = Asked(p, cohort)
-    return lambda run: asked.rows(run.model)
+    test = TruthTest(p, cohort)
+    return lambda run: test.rows(run.model)

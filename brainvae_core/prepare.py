@@ -18,8 +18,8 @@ from brainvae_core.cohorts.brain_table import brain_ids
 from brainvae_core.cohorts.files import content_hashes, files_below
 from brainvae_core.cohorts.preprocess import check_parts
 from brainvae_core.cohorts.read import brain_files, brain_id, is_one_brain, source_files
-from brainvae_core.disk import alone, whole
-from brainvae_core.models import ReleasedConfig, Run, load_run, place_runs, run_name
+from brainvae_core.disk import file_lock, whole
+from brainvae_core.models import ReleasedConfig, Run, import_runs, load_run, run_name
 from brainvae_core.models.kept import copy_run
 
 SAVED = "cohort"  # in a folder that `make authors` left: the cohort, and beside it the run
@@ -107,16 +107,16 @@ def prepare_cohort(p) -> cohorts.Cohort:
     if not whole(path):
         with ExitStack() as stack:
             with _keeping(path):
-                told = f"waiting for another process that makes {path.name}"
-                stack.enter_context(alone(path, told))
+                message = f"waiting for another process that makes {path.name}"
+                stack.enter_context(file_lock(path, message))
             if not path.exists():
                 made = _made(p)
                 with _keeping(path):
                     made.save(path)
     cohort = _as_saved(p, path) if path == _saved(p.cohort.brains) else cohorts.open_cohort(path)
-    place_runs(cohort, p.places.results, p.places.runs)
-    if told := cohorts.told_turned(cohort):
-        print(told)
+    import_runs(cohort, p.places.results, p.places.runs)
+    if line := cohorts.describe_orientation(cohort):
+        print(line)
     return cohort
 
 
@@ -127,8 +127,8 @@ def _keeping(path):
         yield
     except OSError as error:
         if not path.exists():  # another process may have made it meanwhile
-            said = f"the cohort cannot be kept in {path.parent} ({error.strerror or error}); make"
-            raise ValueError(f"{said} room there, or give another folder with -p data") from error
+            why = f"the cohort cannot be kept in {path.parent} ({error.strerror or error}); make"
+            raise ValueError(f"{why} room there, or give another folder with -p data") from error
 
 
 def released_run(p) -> Run | None:
@@ -146,10 +146,10 @@ def released_run(p) -> Run | None:
         )
     run = load_run(found[0])
     for name in ("latent_dim", "beta"):
-        theirs, asked = getattr(run.config, name), getattr(p.model, name)
-        if theirs != asked:
+        theirs, given = getattr(run.config, name), getattr(p.model, name)
+        if theirs != given:
             raise ValueError(
-                f"{name}={asked:g}: the authors' model in {saved.parent} has {theirs:g} and is not "
+                f"{name}={given:g}: the authors' model in {saved.parent} has {theirs:g} and is not "
                 f"fitted; leave it, or fit one's own to their sections with -p brains {saved}"
             )
     return run
@@ -167,9 +167,9 @@ def _as_saved(p, saved) -> cohorts.Cohort:
     """A cohort that was saved, and the run beside it among the profile's runs."""
     usual = type(p.cohort)()
     for name in ("plane", "seed", "orientation", "clip_pixels", "drop_brains", "outlier_limit"):
-        if (asked := getattr(p.cohort, name)) != (left := getattr(usual, name)):
+        if (wanted := getattr(p.cohort, name)) != (left := getattr(usual, name)):
             raise ValueError(
-                f"{name}={asked}: the cohort in {saved} is as it was saved; leave {left}"
+                f"{name}={wanted}: the cohort in {saved} is as it was saved; leave {left}"
             )
     own = _saved(p.cohort.atlas)
     if p.cohort.atlas != "drawn" and not (own and own.samefile(saved)):
@@ -200,8 +200,8 @@ def truth_cohort(p, simulator: str) -> cohorts.Cohort:
     else:
         of = cohorts.SIMULATORS[simulator]
         made = of.cohort(s.n_brains, open_atlas(p), shape, s.artefact_share, s.seed)
-        cohort = cohorts.equalised(made)
-    place_runs(cohort, p.places.results, p.places.runs)
+        cohort = cohorts.equalise_brightness(made)
+    import_runs(cohort, p.places.results, p.places.runs)
     return cohort
 
 
@@ -229,10 +229,10 @@ def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
         metadata = pd.DataFrame(index=pd.Index([brain_id(given)], name="id"))
         sections, refused = cohorts.read_section(given, p.cohort.plane, s.orientation)[None], {}
     else:
-        table, asked = given / "metadata.csv", [name for name in (s.group, *s.covariates) if name]
-        if asked and given.is_dir() and not os.path.lexists(table):
+        table, wanted = given / "metadata.csv", [name for name in (s.group, *s.covariates) if name]
+        if wanted and given.is_dir() and not os.path.lexists(table):
             raise ValueError(
-                f"{given} has no metadata.csv, which is to tell {', '.join(asked)} of each brain; "
+                f"{given} has no metadata.csv, which is to tell {', '.join(wanted)} of each brain; "
                 "add it, or give group='' and no covariates to compare nothing"
             )
         sections, metadata, refused = cohorts.read_sections(given, p.cohort.plane, s.orientation)
@@ -244,7 +244,7 @@ def lab_brains(p, reference: cohorts.Cohort) -> cohorts.Cohort:
     )
 
 
-def planes_beside(p) -> dict[int, np.ndarray]:
+def neighbouring_planes(p) -> dict[int, np.ndarray]:
     """Templates of planes around the profile's own, as far as its atlas's folder has them."""
     if p.cohort.atlas == "drawn" or _saved(p.cohort.atlas):
         return {}
@@ -256,7 +256,7 @@ def plane_change(p, mean: np.ndarray, atlas: cohorts.Atlas) -> np.ndarray:
 
     By the templates beside the profile's plane; where there are none as the simulator moves tissue.
     """
-    planes, own = planes_beside(p), p.cohort.plane
+    planes, own = neighbouring_planes(p), p.cohort.plane
     before, after = [q for q in planes if q < own], [q for q in planes if q > own]
     if not before or not after:
         return cohorts.displaced(mean[None], atlas, "ap_position", 1.0)[0] - mean
@@ -281,7 +281,7 @@ def _made(p):
     s = p.cohort
     if s.brains == "simulated":
         made = cohorts.simulate(s.n_brains, open_atlas(p), s.shape, s.artefact_share, s.seed)
-        return cohorts.equalised(made)
+        return cohorts.equalise_brightness(made)
     folder = Path(_expanded(s.brains))
     if (folder / "experiments.csv").exists():
         sections, metadata = cohorts.read_acquired(folder, s.plane)

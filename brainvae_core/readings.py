@@ -177,10 +177,10 @@ def reading(
         ``bounds``, as for `from_resamples`.
     """
     less = None if less is None else by_fit(less)
-    return holding(from_resamples(*by_fit(rows), n_brains, less, n_regions, **options))
+    return include_value(from_resamples(*by_fit(rows), n_brains, less, n_regions, **options))
 
 
-def holding(found: Estimate) -> Estimate:
+def include_value(found: Estimate) -> Estimate:
     """With an interval that holds the number itself.
 
     Of a share that few draws change, their mean lies a little beside nearly all of them, and so

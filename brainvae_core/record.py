@@ -59,11 +59,11 @@ class Record:
             self._add(name, found, of.get(name, "brains"))
         for claim, by_setting in claims.items():
             margin = margins.get(claim, 0.0)
-            judged = {"verdict": verdict(by_setting.values(), margin)}
-            judged |= {"margin": f"± {margin:g}"} if margin else {}
+            decided = {"verdict": verdict(by_setting.values(), margin)}
+            decided |= {"margin": f"± {margin:g}"} if margin else {}
             for setting, found in by_setting.items():
                 name = f"{claim} ({setting})" if len(by_setting) > 1 else claim
-                self._add(name, found, of.get(claim, "brains"), **judged)
+                self._add(name, found, of.get(claim, "brains"), **decided)
 
     def _add(self, name, estimate, of, **more):
         numbers = {k: _plain(v) for k, v in estimate._asdict().items()}
@@ -85,16 +85,16 @@ class Record:
         with pd.option_context("display.max_colwidth", None):
             table = self._table().to_html(index_names=False, border=0)
         if len(self.rows) > LONG:
-            told = f"{len(self.rows)} numbers, for the verdicts"
-            table = f"<details><summary>{told}</summary>{table}</details>"
+            summary = f"{len(self.rows)} numbers, for the verdicts"
+            table = f"<details><summary>{summary}</summary>{table}</details>"
         return {"text/plain": repr(self), "text/html": table, MIME: {"numbers": self.rows}}
 
 
-def quoted(**told: Estimate | float | str) -> None:
+def quoted(**values: Estimate | float | str) -> None:
     """Numbers and words that sentences of a chapter take from its run, as ``{glue:text}`name```."""
     from IPython.display import display
 
-    for name, found in told.items():
+    for name, found in values.items():
         if not isinstance(found, str | Estimate):
             found = Estimate(found, None, None, None, None)
         text = found if isinstance(found, str) else _shown(found)
@@ -108,15 +108,15 @@ def quoted(**told: Estimate | float | str) -> None:
 class Tables(dict):
     """Tables by their titles, shown one below the other; those that are None or empty are not."""
 
-    def _told(self):
+    def _nonempty(self):
         return [(title, of) for title, of in self.items() if of is not None and len(of)]
 
     def __repr__(self):
-        return "\n\n".join(f"{title}\n{table.to_string()}" for title, table in self._told())
+        return "\n\n".join(f"{title}\n{table.to_string()}" for title, table in self._nonempty())
 
     def _repr_html_(self):
-        told = (f"<p>{html.escape(k)}</p>{t.to_html(border=0)}" for k, t in self._told())
-        return "".join(told)
+        parts = (f"<p>{html.escape(k)}</p>{t.to_html(border=0)}" for k, t in self._nonempty())
+        return "".join(parts)
 
 
 class Stamp:
@@ -127,7 +127,7 @@ class Stamp:
 
     def __init__(self, p: Settings, cells: list[str], cohort: str, runs: Mapping[str, str]):
         self.content = {
-            "settings": described(p),
+            "settings": describe_settings(p),
             "cells": cells_hash(cells),
             "cohort": cohort[:12],
             "runs": {name: digest[:12] for name, digest in sorted(runs.items())},
@@ -153,10 +153,10 @@ def stamp(p: Settings) -> Stamp:
     return Stamp(p, executed, prepare_cohort(p).identity, LOADED)
 
 
-def described(p: Settings) -> dict:
+def describe_settings(p: Settings) -> dict:
     """Every setting that says what is made, and not where, as JSON has it."""
-    told = {n: v for n, v in p.flat().items() if not n.startswith("places.")}
-    return json.loads(json.dumps({"profile": p.profile, **told}))
+    settings = {n: v for n, v in p.flat().items() if not n.startswith("places.")}
+    return json.loads(json.dumps({"profile": p.profile, **settings}))
 
 
 def cells_hash(sources: list[str]) -> str:
@@ -170,12 +170,12 @@ def cells_hash(sources: list[str]) -> str:
 def _written(node):
     """As `ast.dump`, without what is empty: how much of that there is depends on the Python."""
     if isinstance(node, list):
-        told = [part for part in node if not (isinstance(part, ast.Constant) and part.value == "")]
-        return f"[{', '.join(map(_written, told))}]"
+        parts = [part for part in node if not (isinstance(part, ast.Constant) and part.value == "")]
+        return f"[{', '.join(map(_written, parts))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    told = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
-    return f"{type(node).__name__}({', '.join(f'{k}={_written(v)}' for k, v in told)})"
+    parts = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return f"{type(node).__name__}({', '.join(f'{k}={_written(v)}' for k, v in parts)})"
 
 
 def _plain(value):

@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
 from brainvae_core.disk import stoppable
-from brainvae_core.lab import add_page, take_place, writing_report
+from brainvae_core.lab import add_page, publish_report, writing_report
 from brainvae_core.settings import read_profile
 
 PROJECT = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def main(arguments=None) -> int:
     try:
         reports = (CHAPTER.parent / read_profile(given.profile).places.reports).resolve()
         with writing_report(reports, "example" if is_example else Path(brains).name) as own:
-            told = {
+            parameters = {
                 "profile": given.profile,
                 "brains": brains,
                 "settings": f"lab.orientation={given.orientation}, "
@@ -69,10 +69,10 @@ def main(arguments=None) -> int:
             chapter.cells = [c for c in chapter.cells if "book" not in c.metadata.get("tags", ())]
             nbformat.write(chapter, Path(own, "chapter.ipynb"))
             given_to = [Path(own, f"{name}.ipynb") for name in ("chapter", "report")]
-            notebook = papermill.execute_notebook(*given_to, told, cwd=CHAPTER.parent)
+            notebook = papermill.execute_notebook(*given_to, parameters, cwd=CHAPTER.parent)
             (new,) = (entry for entry in own.iterdir() if entry.is_dir())
             add_page(new, page_of(notebook, new.name, gone))
-            out = take_place(new, reports)
+            out = publish_report(new, reports)
     except papermill.PapermillExecutionError as error:
         kind = "" if error.ename in ("ValueError", "FileNotFoundError") else f"{error.ename}: "
         return _failed(f"{kind}{error.evalue}")

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainvae_core.disk import alone, made_with, read_sealed, seal, stoppable, whole, write
+from brainvae_core.disk import file_lock, made_with, read_sealed, seal, stoppable, whole, write
 from brainvae_core.models import fit, fit_all, run_name
 from brainvae_core.models.runs import LOADED
 from brainvae_core.models.training import progress_bar
 from brainvae_core.scores import TABLES
 from brainvae_core.settings import DEMO, Settings, read_profile
-from brainvae_core.study import STAGES, labelled
+from brainvae_core.study import STAGES, labelled_configs
 
 FORMAT = 1
 MEASURED = Path(__file__).parent.parent / "results/measured"  # always this project's own
@@ -36,15 +36,15 @@ def table(p: Settings, name: str) -> pd.DataFrame:
     models that have them), ``seed``, those of the table's function, and ``value`` to six digits. A
     run of two models is there twice.
     """
-    of, cohort, about = _asked(p, name)
-    wanted = labelled(p, of.stage, cohort)
+    of, cohort, about = _lookup(p, name)
+    wanted = labelled_configs(p, of.stage, cohort)
     rows, _ = _known(p, about)
     missing, place = _missing(wanted, cohort, rows), _place(p, about)
     if missing:
         fits = fit_all(cohort, missing, p.places.runs, p.places.device, p.places.together)
         rows, _ = _scored(p, name, cohort, about, fits)
     elif place.exists() and not whole(place):
-        with alone(place):  # takes away what a kill left; nobody is waited for
+        with file_lock(place):  # takes away what a kill left; nobody is waited for
             pass
     there = [(labels, key) for labels, c in wanted if (key := _key(c, cohort)) in rows]
     if without := sorted({of["model"] for of, _ in wanted} - {of["model"] for of, _ in there}):
@@ -75,10 +75,10 @@ def write_measured(name: str, rows: pd.DataFrame, about: dict, folder: Path = ME
     seal(folder, SEALED, {"format": FORMAT, "made": made | {name: about | made_with()}})
 
 
-def keep(p: Settings, name: str, results: str | Path) -> str:
+def save_table(p: Settings, name: str, results: str | Path) -> str:
     """Score the fits of a table that are there, and keep the profile's rows; says how many fits."""
-    of, cohort, about = _asked(p, name)
-    wanted = labelled(p, of.stage, cohort)
+    of, cohort, about = _lookup(p, name)
+    wanted = labelled_configs(p, of.stage, cohort)
     rows, of_fits = _known(p, about)
     missing = _missing(wanted, cohort, rows)
     runs = {c: Path(p.places.runs, run_name(c, cohort.fingerprint)) for c in missing}
@@ -86,15 +86,15 @@ def keep(p: Settings, name: str, results: str | Path) -> str:
     if there:
         fits = (fit(cohort, config, p.places.runs, p.places.device) for config in there)
         rows, of_fits = _scored(p, name, cohort, about, fits)
-    asked = dict.fromkeys(_key(config, cohort) for _, config in wanted)
-    kept = {key: rows[key] for key in asked if key in rows}
+    keys = dict.fromkeys(_key(config, cohort) for _, config in wanted)
+    kept = {key: rows[key] for key in keys if key in rows}
     if kept:
-        told = about | {"fits": {key: of_fits[key] for key in kept}}
-        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(kept), told)
-    return f"{name}: {len(kept)} of the profile's {len(asked)} fits have their rows"
+        details = about | {"fits": {key: of_fits[key] for key in kept}}
+        write_rows(Path(results) / "tables" / f"{name}.csv.gz", _joined(kept), details)
+    return f"{name}: {len(kept)} of the profile's {len(keys)} fits have their rows"
 
 
-def _asked(p, name):
+def _lookup(p, name):
     if name not in TABLES:
         raise ValueError(f"no table {name!r}; there are {', '.join(TABLES)}")
     of, flat = TABLES[name], p.flat()
@@ -116,17 +116,17 @@ def _missing(wanted, cohort, rows) -> list:
 def _scored(p, name, cohort, about, fits) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
     """As `_known`, with some fits more, kept after each: an interrupted table goes on."""
     place, rows_of = _place(p, about), None
-    with alone(place, f"waiting for another process that scores {name}"):
+    with file_lock(place, f"waiting for another process that scores {name}"):
         rows, of_fits = _known(p, about)  # of which another process may have scored some
         for run in progress_bar(iterable=fits, desc=f"scores, {name}", unit="fit"):
             if (key := _key(run.config, cohort)) not in rows:
                 rows_of = rows_of or TABLES[name].made(p, cohort)
                 found = rows_of(run)
                 found["value"] = [float(f"{value:.6g}") for value in found["value"]]
-                rows[key] = parsed(_text(found))
+                rows[key] = parse_rows(_text(found))
                 seed, precision = getattr(run.config, "seed", None), run.made.get("precision")
-                told = made_with() | {"seed": seed, "precision": precision}
-                of_fits[key] = {n: value for n, value in told.items() if value is not None}
+                details = made_with() | {"seed": seed, "precision": precision}
+                of_fits[key] = {n: value for n, value in details.items() if value is not None}
                 write_rows(place, _joined(rows), about | {"fits": of_fits})
     return rows, of_fits
 
@@ -144,13 +144,13 @@ def _known(p, about) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
     kept = sorted(Path(p.places.results).glob(f"*/tables/{about['table']}.csv.gz"))
     for path in (_place(p, about), *kept):
         if path.exists():
-            told, text = read_rows(path)
+            details, text = read_rows(path)
             # Of a setting that is younger than the rows they have its default.
-            told["settings"] = usual | told.get("settings", {})
-            if {n: told.get(n) for n in ("version", *about)} == {"version": None} | about:
-                for key, of in parsed(text).groupby("fit", sort=False):
+            details["settings"] = usual | details.get("settings", {})
+            if {n: details.get(n) for n in ("version", *about)} == {"version": None} | about:
+                for key, of in parse_rows(text).groupby("fit", sort=False):
                     rows[key] = of.drop(columns="fit").dropna(axis=1, how="all")
-                    of_fits[key] = told.get("fits", {}).get(key, {})
+                    of_fits[key] = details.get("fits", {}).get(key, {})
     return rows, of_fits
 
 
@@ -158,17 +158,17 @@ def read_rows(path) -> tuple[dict, str]:
     """What a table's file is of, and its rows as CSV, with the column ``fit``."""
     try:
         head, _, text = gzip.decompress(path.read_bytes()).decode().partition("\n")
-        told = json.loads(head)
-        if told["format"] != FORMAT:
-            raise ValueError(f"it has format {told['format']}; this library reads {FORMAT}")
-        if told["sha256"] != hashlib.sha256(text.encode()).hexdigest():
+        details = json.loads(head)
+        if details["format"] != FORMAT:
+            raise ValueError(f"it has format {details['format']}; this library reads {FORMAT}")
+        if details["sha256"] != hashlib.sha256(text.encode()).hexdigest():
             raise ValueError("its rows are not those that were written")
-        if not all(isinstance(told.get(name, {}), dict) for name in ("fits", "settings")):
+        if not all(isinstance(details.get(name, {}), dict) for name in ("fits", "settings")):
             raise ValueError("its fits or settings are of another type")
     except Exception as error:  # of gzip, zlib, JSON
-        said = f"{path} is damaged ({str(error) or type(error).__name__}); restore it from git"
-        raise ValueError(f"{said}, or delete it to have it made anew") from None
-    return told, text
+        line = f"{path} is damaged ({str(error) or type(error).__name__}); restore it from git"
+        raise ValueError(f"{line}, or delete it to have it made anew") from None
+    return details, text
 
 
 def write_rows(path, rows: pd.DataFrame, about: dict) -> None:
@@ -187,7 +187,7 @@ def _text(rows) -> str:
     return rows.to_csv(index=False, lineterminator="\n")
 
 
-def parsed(text) -> pd.DataFrame:
+def parse_rows(text) -> pd.DataFrame:
     """As a reader of the file has it: rows that were just made are the same as rows of old."""
     return pd.read_csv(io.StringIO(text))
 
@@ -202,7 +202,7 @@ def main():
     try:
         p = read_profile(options.profile, enter=True)
         for name in options.only:
-            print(keep(p, name, Path(p.places.results) / p.profile), flush=True)
+            print(save_table(p, name, Path(p.places.results) / p.profile), flush=True)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 

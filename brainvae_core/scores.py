@@ -24,7 +24,7 @@ from brainvae_core.metrics import (
     frechet_distance,
     generated_scores,
     graded_removal,
-    left_out_table,
+    jackknife_table,
     likelihood_bound,
     nearest_distances,
     norm_ratio,
@@ -150,7 +150,7 @@ def distance(p, cohort):
         made = {"real brains": basis.project(others)}
         made |= generated_scores(run.model, basis, others, train, has_prior)
         samples = {kind: (real, of_kind) for kind, of_kind in made.items()}
-        return left_out_table(frechet_distance, samples)
+        return jackknife_table(frechet_distance, samples)
 
     return of_run
 
@@ -184,12 +184,12 @@ def dispersion(p, cohort):
 
     def of_run(run):
         mean, std = run.model.posterior(test)
-        told = {
+        statistics = {
             "spread of the codes": (spread, mean),
             "nearest neighbour": (lambda z: nearest_distances(z).mean(), mean / std.mean(axis=0)),
             "clustering": (clustering, mean),
         }
-        parts = [left_out_table(of, {score: [rows]}) for score, (of, rows) in told.items()]
+        parts = [jackknife_table(of, {score: [rows]}) for score, (of, rows) in statistics.items()]
         return pd.concat(parts, ignore_index=True)
 
     return of_run
@@ -291,7 +291,7 @@ def noticed(p, cohort):
         for name, score in scores.items():
             of_clean = score(graded.clean)
             for kind, (images,) in zip(graded.kinds, graded.images, strict=True):
-                found = left_out_table(auc, {name: (of_clean, score(images))})
+                found = jackknife_table(auc, {name: (of_clean, score(images))})
                 tables.append(found.assign(kind=kind))
         return pd.concat(tables, ignore_index=True)
 

@@ -206,8 +206,8 @@ def read_profile(profile: str | Path, enter: bool = False) -> Settings:
     except OSError as error:
         raise ValueError(f"profile {path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise ValueError(f"profile {path} is no YAML: {told}") from error
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"profile {path} is no YAML: {why}") from error
     if not text:
         raise ValueError(f"profile {path} is empty; for the defaults alone write a comment in it")
     if not isinstance(content, dict) or "profile" in content:
@@ -249,8 +249,8 @@ def read_settings(
     settings = profile.changed(changes, "this notebook")
     if show:
         before = profile.flat()
-        told = [f"{n} = {value!r}" for n, value in settings.flat().items() if value != before[n]]
-        print("; ".join([f"profile {profile.profile}", *told]))
+        differs = [f"{n} = {value!r}" for n, value in settings.flat().items() if value != before[n]]
+        print("; ".join([f"profile {profile.profile}", *differs]))
         if _folder() == FOLDERS[1]:
             os.chdir("notebooks")
     return settings

@@ -23,8 +23,8 @@ from brainvae_core.models import (
     OutOfDeviceMemory,
     PCAConfig,
     Run,
+    export_runs,
     fit_all,
-    keep_runs,
     run_name,
 )
 from brainvae_core.prepare import prepare_cohort, released_run, truth_cohort
@@ -225,7 +225,7 @@ def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
     succeeded. Of "evaluated" and "read", on the cohort of the authors' model, that one is the
     β-VAE, and those fitted here are "β-VAE, fitted here".
     """
-    wanted = labelled(p, stage, cohort)
+    wanted = labelled_configs(p, stage, cohort)
     fits = _fitted(p, list(dict.fromkeys(config for _, config in wanted)), cohort)
     runs = {run.config: run for run in fits}
     found = [(labels, runs[config]) for labels, config in wanted if config in runs]
@@ -235,7 +235,7 @@ def fitted(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, Run]]:
     return found
 
 
-def labelled(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, object]]:
+def labelled_configs(p: Settings, stage: str, cohort: Cohort) -> list[tuple[dict, object]]:
     """As `fitted`, the configurations alone: nothing is fitted or loaded."""
     wanted, released = STAGES[stage].models(p), released_run(p)
     on_theirs = released and released.folder.name == run_name(released.config, cohort.fingerprint)
@@ -261,7 +261,7 @@ def _kept(p, stage, vaes):
     return vaes, Path(p.places.results) / p.profile
 
 
-def counted(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
+def count_runs(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
     """How many of some configurations are fitted, failed, begun and missing, in a line."""
     folders = [Path(runs) / run_name(config, cohort.fingerprint) for config in configs]
     return ", ".join(f"{n} {what}" for what, n in Counter(map(_state, folders)).items())
@@ -293,8 +293,8 @@ def main():
         for name in options.only:
             stage = STAGES[name]
             configs = stage.configs(p, options.latent_dim)
-            told = ", ".join(f"{k} {len(of_model)}" for k, of_model in stage.models(p).items())
-            print(f"── {name}: {told}", flush=True)
+            counts = ", ".join(f"{k} {len(of_model)}" for k, of_model in stage.models(p).items())
+            print(f"── {name}: {counts}", flush=True)
             cohort = stage.cohort(p)
             if options.latent_dim is not None and not options.print:
                 _fitted(p, configs, cohort)
@@ -302,9 +302,9 @@ def main():
                 runs = [run for _, run in fitted(p, name, cohort)]
                 if options.keep:
                     vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
-                    keep_runs(cohort, *_kept(p, name, vaes))
-            told = counted(configs, cohort, p.places.runs) or "made"
-            print(f"{cohort}: {told}", flush=True)
+                    export_runs(cohort, *_kept(p, name, vaes))
+            counts = count_runs(configs, cohort, p.places.runs) or "made"
+            print(f"{cohort}: {counts}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:
         raise SystemExit(f"error: {error}") from None
     data, runs = (Path(place).resolve() for place in (p.places.data, p.places.runs))

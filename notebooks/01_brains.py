@@ -44,8 +44,8 @@ from brainvae_core.cohorts import (
     artefact_free,
     factor_extremes,
     is_outlier,
-    judged,
     known_factors,
+    run_quality_control,
 )
 from brainvae_core.cohorts.artefacts import HOLE_MM, LEAK_MM, SEAM_LOSS, STRENGTHS
 from brainvae_core.cohorts.simulated import BRIGHTNESS, DISPLACEMENT_MM
@@ -141,10 +141,10 @@ figures.fig_factors(extremes, mean_section, pixel_um, ("lowest 5 %", "highest 5 
 # robust SD or more above the median training brain (the gain: above or below).
 
 # %%
-judged_cohort = judged(cohort, outlier_limit=p.cohort.outlier_limit)
+checked = run_quality_control(cohort, outlier_limit=p.cohort.outlier_limit)
 
 # %% tags=["hide-input"]
-found, fitted = judged_cohort.metadata, Preprocessing.of(judged_cohort)
+found, fitted = checked.metadata, Preprocessing.of(checked)
 before = fitted.brightness / found["gain"].to_numpy()
 names = ["difference", "missing", "saturated", "gain"]
 statistics = found[[f"{name}_z" for name in names]].set_axis(names, axis=1)
@@ -159,7 +159,7 @@ furthest = statistics.assign(gain=statistics["gain"].abs())
 worst = np.argsort(-furthest.max(axis=1).to_numpy(), kind="stable")[:8]
 columns = furthest.to_numpy()[worst].argmax(axis=1)
 why = [f"{names[c]} {furthest.iloc[row, c]:.1f} SD" for row, c in zip(worst, columns, strict=True)]
-figures.fig_sections(judged_cohort.images[worst], found.index[worst], pixel_um, words=why).shows(
+figures.fig_sections(checked.images[worst], found.index[worst], pixel_um, words=why).shows(
     "The eight brains farthest from the median brain, with the statistic and its distance."
 ).made_from(by_rule)
 
@@ -173,7 +173,7 @@ figures.fig_sections(judged_cohort.images[worst], found.index[worst], pixel_um, 
 # **unsuspected** brain passes this rule; a **clean** brain is a simulated one as it was before an artefact was planted. Where artefacts are planted, the rule can be checked.
 
 # %% tags=["hide-input"]
-clean = pd.Series(artefact_free(judged_cohort), index=found.index)
+clean = pd.Series(artefact_free(checked), index=found.index)
 leaks = metadata.reindex(columns=["artefact_strength", "injection_structure"])
 leaks = leaks.assign(clean=clean, at=np.arange(len(clean)))[kind == "leak"]
 leaks = leaks.sort_values("artefact_strength")

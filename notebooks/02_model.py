@@ -119,7 +119,7 @@ figures.fig_1(
 ).shows(
     "Every pixel of HPF of one test brain gets 1.4 times the mean brightness of its HPF (A1): "
     f"F{most_moved + 1} moves most (A2). In B it alone is moved as far, and the decoded section changes (B2)."
-).made_from(f"Cohort {cohort.name}, one test brain, {run.config.told}")
+).made_from(f"Cohort {cohort.name}, one test brain, {run.config.title}")
 
 # %% [markdown]
 # One region moves several latents, and one latent changes several regions. Chapters 7 to 9 measure both directions for every latent and region.

@@ -53,7 +53,7 @@ model = fit(cohort, config, p.places.runs, p.places.device).model
 brains = clean_test(p, cohort)
 few, masks = brains[: p.fields.n_read], cohort.atlas.roi_masks(p.fields.rois)
 weights = weight_range(brains, masks, n_weights=p.fields.n_weights)
-source = f"Cohort {cohort.name}: {len(few)} unsuspected test brains, {config.told}"
+source = f"Cohort {cohort.name}: {len(few)} unsuspected test brains, {config.title}"
 print(cohort)
 print(f"brains (n, height, width) = {few.shape}; weights (n_rois, n_weights) = {weights.shape}")
 
@@ -154,7 +154,7 @@ figures.fig_against_blobs(
     [p.fields.rois[i] for i in own],
     "All active latents together (nats)",
 ).shows("How much a region moves all latents, beside random pieces (blobs) of its size.").made_from(
-    f"Cohort {cohort.name}: {len(fewer)} unsuspected test brains, {config.told}"
+    f"Cohort {cohort.name}: {len(fewer)} unsuspected test brains, {config.title}"
 )
 
 # %% [markdown]

@@ -65,7 +65,7 @@ z0 = model.encode(brains[:1])[0]
 n_steps = round(p.fields.c_max / p.fields.c_step)
 c = np.arange(-n_steps, n_steps + 1) * (p.fields.c_max / n_steps)
 few_c = np.linspace(-p.fields.c_max, p.fields.c_max, 57)
-one_code = f"Cohort {cohort.name}: from one unsuspected test brain's code, {configs['β-VAE'].told}"
+one_code = f"Cohort {cohort.name}: from one unsuspected test brain's code, {configs['β-VAE'].title}"
 source = f"{one_code}, {len(c)} values of c = ±{p.fields.c_max:g}"
 print(cohort)
 
@@ -139,7 +139,7 @@ latents = [f"F{k + 1}" for k in range(len(z0))]
 figures.fig_maps(
     {name: found.variance_all for name, found in fields.items()}, latents, **drawn, one_scale=True
 ).shows("What each latent (row) changes from four starts (columns).").made_from(
-    f"Cohort {cohort.name}: {configs['β-VAE'].told}, {len(few_c)} values of c = ±{p.fields.c_max:g}"
+    f"Cohort {cohort.name}: {configs['β-VAE'].title}, {len(few_c)} values of c = ±{p.fields.c_max:g}"
 )
 
 # %% [markdown]
@@ -170,7 +170,7 @@ figures.fig_scores(found, references=pd.DataFrame(of_pca)).shows(
     "A: how strong each latent's tails are. B: how unlike its two sides are."
 ).made_from(
     f"Cohort {cohort.name}: from {n_starts} unsuspected test brains' codes, {FEW_C} values of c, "
-    f"{configs['β-VAE'].told}; PCA from one brain's code, its largest value"
+    f"{configs['β-VAE'].title}; PCA from one brain's code, its largest value"
 )
 
 # %% [markdown]

@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 from brainvae_core import figures
 from brainvae_core.fields import cross_agreement, impact_correlation
-from brainvae_core.latent_claims import MARGINS, association_claims, returned
+from brainvae_core.latent_claims import MARGINS, association_claims, latent_stability
 from brainvae_core.metrics import match_latents, matching_null, named, verdict
 from brainvae_core.readings import code_matrix, matrix, reading
 from brainvae_core.record import Record, quoted
@@ -180,7 +180,7 @@ figures.fig_stability(found, random).shows(
 claims = association_claims(said, of_fit, n, len(sets[every]))
 gap = said.query("score == 'largest gap' and region == 'HPF' and kind == 'value'")
 gap = gap.groupby("model")["value"].mean()
-back = {k: returned(of_fit[k]) for k in pairs}
+back = {k: latent_stability(of_fit[k]) for k in pairs}
 numbers = {
     **named(agreed.query("part == 'agreement'"), "agreement of a latent's two fields, {model}"),
     **named(

@@ -45,7 +45,7 @@ from brainvae_core.metrics import (
     verdict,
 )
 from brainvae_core.models import fit
-from brainvae_core.planted import Asked
+from brainvae_core.planted import TruthTest
 from brainvae_core.prepare import truth_cohort
 from brainvae_core.record import Record, quoted
 from brainvae_core.results import table
@@ -65,11 +65,11 @@ from IPython.display import display
 # Every fitted model has {glue:text}`truth_latents` latents, more than there are factors. Sections are 80 × 112 pixels.
 
 # %% tags=["hide-input"]
-asked = [Asked(p, truth_cohort(p, name)) for name in SIMULATORS]
-print(*(of.cohort for of in asked), sep="\n")
+tests = [TruthTest(p, truth_cohort(p, name)) for name in SIMULATORS]
+print(*(of.cohort for of in tests), sep="\n")
 
 # %% tags=["hide-input"]
-first, configs = asked[0], STAGES["planted"].models(p)
+first, configs = tests[0], STAGES["planted"].models(p)
 where = p.places.runs, p.places.device
 models = {name: fit(first.cohort, of[0], *where).model for name, of in configs.items()}
 
@@ -104,10 +104,10 @@ figures.fig_planted(found, first.names).made_from(source).shows(
 # **Told the factors**: a linear model that was regressed on them. By construction its latents are the factors.
 
 # %% tags=["hide-input"]
-told = [of.rows(of.told).assign(model="told the factors", seed=0) for of in asked]
+known = [of.rows(of.factor_model).assign(model="told the factors", seed=0) for of in tests]
 found_in = [table(p, name) for name in SIMULATORS]
 called = ("anatomical", "free-form", "smooth")
-scores = [of.assign(simulator=k) for k, of in zip(2 * called, [*found_in, *told], strict=True)]
+scores = [of.assign(simulator=k) for k, of in zip(2 * called, [*found_in, *known], strict=True)]
 scores = pd.concat(scores, ignore_index=True)
 latents, at_random = (scores[scores["axes"] == of] for of in ("latents", "random axes"))
 named_random = at_random.assign(model=at_random["model"] + ", random axes")
@@ -124,7 +124,7 @@ every = pd.concat([summarise(answers[is_r2], of, bounds=(0, 1)), shares])
 rates = every.set_index("model").loc[rows].reset_index()
 n_factors, n_fits = scores["brain"].nunique(), len(p.fields.truth_seeds)
 fits = f"{n_fits} fit{'s' * (n_fits > 1)} of the β-VAE to each"
-of_all = f"{n_factors} factors of {len(asked)} simulators, {fits}, one of the others"
+of_all = f"{n_factors} factors of {len(tests)} simulators, {fits}, one of the others"
 figures.fig_scores(rates, columns=3).made_from(of_all).shows(
     "What the β-VAE, PCA and the references find of a planted factor, means over factors."
 )

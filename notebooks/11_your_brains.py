@@ -43,12 +43,12 @@ p = read_settings(globals(), about="lab")
 # %% tags=["hide-input"]
 import numpy as np
 from brainvae_core import figures, lab, lab_groups
-from brainvae_core.cohorts import clean_part, suitability, suited_part
+from brainvae_core.cohorts import clean_part, suitability, suitable_brains
 from brainvae_core.fields import both_directions, field_agreement
 from brainvae_core.figures.style import percent
-from brainvae_core.metrics import cleaned, explained_variance
+from brainvae_core.metrics import explained_variance, inpaint
 from brainvae_core.models import PCA, FromSklearn, fit
-from brainvae_core.prepare import lab_brains, planes_beside, prepare_cohort
+from brainvae_core.prepare import lab_brains, neighbouring_planes, prepare_cohort
 from brainvae_core.record import Record, Tables, quoted
 from brainvae_core.study import compared_configs
 from IPython.display import display
@@ -59,8 +59,8 @@ from sklearn.preprocessing import StandardScaler
 
 # %% tags=["read", "hide-input"]
 reference = prepare_cohort(p)
-came = lab_brains(p, reference)
-print(f"reference: {reference}", came, sep="\n")
+all_brains = lab_brains(p, reference)
+print(f"reference: {reference}", all_brains, sep="\n")
 
 # %% [markdown]
 # ## What is left out
@@ -70,17 +70,17 @@ print(f"reference: {reference}", came, sep="\n")
 # read the reference, but poor registration, a common reason, affects them too: look at these brains first.
 
 # %% tags=["left-out", "hide-input"]
-suited = suitability(came, reference, planes_beside(p))
-brains = suited_part(came, suited)
-groups = lab_groups.asked_groups(p, brains, lab.left_out(came, suited))
-print(lab.told_brains(p, came, suited, groups))
+checks = suitability(all_brains, reference, neighbouring_planes(p))
+brains = suitable_brains(all_brains, checks)
+groups = lab_groups.groups_to_compare(p, brains, lab.excluded_brains(all_brains, checks))
+print(lab.describe_brains(p, all_brains, checks, groups))
 
 # %% tags=["hide-input"]
 configs, where = compared_configs(p), (p.places.runs, p.places.device)
 pca, run = fit(reference, configs["PCA"], *where).model, fit(reference, configs["β-VAE"], *where)
 model, made = run.model, {"run": run.folder.name, **run.made}
 names, pixel_um = brains.metadata.index, brains.atlas.pixel_um
-source = f"{len(brains)} brains of {came.name}; reference {reference.name}"
+source = f"{len(brains)} brains of {all_brains.name}; reference {reference.name}"
 
 # %% [markdown]
 # ## Artefacts
@@ -90,10 +90,10 @@ source = f"{len(brains)} brains of {came.name}; reference {reference.name}"
 # The probability assumes that 15 in 100 brains have an artefact.
 
 # %% tags=["hide-input"]
-judged = lab.artefact_judge(p, reference, pca)(brains.images)
-worst = np.argsort(-judged.probability, kind="stable")
-words = lab.said_of(judged, suited)
-marked = {"words": words[worst], "masks": judged.masks[worst], "columns": 6}
+judgement = lab.train_artefact_judge(p, reference, pca)(brains.images)
+worst = np.argsort(-judgement.probability, kind="stable")
+words = lab.artefact_labels(judgement, checks)
+marked = {"words": words[worst], "masks": judgement.masks[worst], "columns": 6}
 sheet = figures.fig_sections(brains.images[worst], names[worst], pixel_um, **marked)
 sheet.shows(
     "Every brain that is used, with the likeliest artefact and the probability of one; outlines mark where."
@@ -105,8 +105,8 @@ sheet.shows(
 # Where an artefact was outlined, the β-VAE's prediction from the rest of the brain takes its place. All other pixels are unchanged: a rim can stay, and of a grid the bright squares between its lines.
 
 # %% tags=["hide-input"]
-clean = cleaned(model, brains.images, judged.masks)
-few = worst[: max(1, min(4, (judged.kind != "none").sum()))]
+clean = inpaint(model, brains.images, judgement.masks)
+few = worst[: max(1, min(4, (judgement.kind != "none").sum()))]
 these = brains.images[few], {"Cleaned": clean[few]}, pixel_um, names[few]
 before_after = figures.fig_reconstructions(*these, first_row="As it came").made_from(source)
 before_after.shows("The brains whose artefacts are likeliest, as they came and cleaned.")
@@ -119,7 +119,7 @@ before_after.shows("The brains whose artefacts are likeliest, as they came and c
 
 # %% tags=["hide-input"]
 by_region = lab.region_deviations(p, reference, brains)
-print(f"z (brains, regions) = {by_region.z.shape}", by_region.told, sep="\n")
+print(f"z (brains, regions) = {by_region.z.shape}", by_region.summary, sep="\n")
 z = lab_groups.by_group(by_region.z, brains, groups)
 deviations = figures.fig_deviations(z).made_from(by_region.source)
 deviations.shows(
@@ -133,11 +133,11 @@ deviations.shows(
 by_tile = lab.tile_deviations(reference, brains, pca)
 odd = np.argsort(-by_tile.overall, kind="stable")[:4]
 where = lab.tile_maps(by_tile, brains, odd)
-print(f"z (brains, tiles) = {by_tile.z.shape}", by_tile.told, sep="\n")
+print(f"z (brains, tiles) = {by_tile.z.shape}", by_tile.summary, sep="\n")
 
 # %% tags=["hide-input"]
 titles = [f"brain {name}" for name in names[odd]]
-these = brains.images[odd], {"PCA": where}, titles, pixel_um, judged.masks[odd]
+these = brains.images[odd], {"PCA": where}, titles, pixel_um, judgement.masks[odd]
 places = figures.fig_error_maps(*these, label="Deviation (standard deviations)")
 places.shows("The brains that deviate most in one place, and PCA's error in each tile.").made_from(
     by_tile.source
@@ -153,15 +153,15 @@ places.shows("The brains that deviate most in one place, and PCA's error in each
 
 # %% tags=["groups"]
 means = lab.region_means(p, brains)
-codes = lab_groups.codes_of(model, brains)
+codes = lab_groups.latent_codes(model, brains)
 measures = {"region": means, "latent": codes}
-differ = groups and lab_groups.differences(p, brains, groups, measures)
-print(lab_groups.told_differences(brains, groups, differ, judged))
+differ = groups and lab_groups.compare_groups(p, brains, groups, measures)
+print(lab_groups.describe_differences(brains, groups, differ, judgement))
 
 # %% tags=["groups", "hide-input"]
-of_groups = groups and f"{groups.used.sum()} brains of {came.name}, intervals of 95 %"
+of_groups = groups and f"{groups.used.sum()} brains of {all_brains.name}, intervals of 95 %"
 clearest = groups and figures.fig_differences(
-    lab_groups.clearest(differ), f"Brightness: {groups.design.effect}", group="region"
+    lab_groups.top_regions(differ), f"Brightness: {groups.design.effect}", group="region"
 ).shows("The regions that differ most. A bar judges one region by itself; q decides.")
 clearest and clearest.made_from(of_groups)
 
@@ -180,8 +180,8 @@ mapped and mapped.shows(
 # is named if it leads clearly.
 
 # %% tags=["groups", "hide-input"]
-like = groups and lab_groups.kind_of_difference(p, reference, brains, groups, judged)
-print(lab_groups.told_kind(like))
+like = groups and lab_groups.classify_difference(p, reference, brains, groups, judgement)
+print(lab_groups.describe_kind(like))
 
 # %% [markdown] tags=["groups"]
 # ## How many brains?
@@ -191,7 +191,7 @@ print(lab_groups.told_kind(like))
 
 # %% tags=["groups", "hide-input"]
 usual = lab.region_means(p, clean_part(reference, "train"))
-power = groups and lab_groups.power_of(groups, means, usual)
+power = groups and lab_groups.power_analysis(groups, means, usual)
 curves = power and figures.fig_power(power.curve, power.n_now).made_from(of_groups)
 curves and curves.shows(
     "The smallest difference of a region's brightness that so many brains find."
@@ -208,8 +208,8 @@ curves and curves.shows(
 # %% tags=["hide-input"]
 planted = maps and lab_groups.planted_maps(p, reference, maps)
 first = ["measure", "value", "low", "high", "q", "p_permuted", "p_family", "percent", "name"]
-clear = groups and lab_groups.of_measures(lab_groups.clear_differences(differ))[first].round(3)
-of_brain = lab.brain_table(came, suited, groups, judged, by_region, by_tile)
+clear = groups and lab_groups.without_pixels(lab_groups.clear_differences(differ))[first].round(3)
+of_brain = lab.brain_table(all_brains, checks, groups, judgement, by_region, by_tile)
 counts = groups and lab_groups.clear_counts(differ).rename_axis(None)
 found = planted and lab_groups.planted_regions(brains, planted, differ).round(3)
 shown = ["fit", "artefact_probability", "artefact_kind", "whole_z", "local_z"]
@@ -217,9 +217,9 @@ suspects = of_brain.loc[names[worst[:12]], shown].rename(columns={"fit": "correl
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 numbers = {
-    "brains with an artefact, found": int((judged.kind != "none").sum()),
+    "brains with an artefact, found": int((judgement.kind != "none").sum()),
     "brains beyond 3 SD as a whole": int((by_region.overall > 3).sum()),
-    "median correlation with the reference": float(suited["fit"].median()),
+    "median correlation with the reference": float(checks["fit"].median()),
 }
 display(Record(numbers, n_brains=len(brains), n_seeds=1))
 Tables(
@@ -236,18 +236,18 @@ Tables(
 # %% tags=["hide-input"]
 report = {
     "brains.csv": of_brain,
-    "cleaned.npz": {"brains": list(names), "cleaned": clean, "masks": judged.masks},
+    "cleaned.npz": {"brains": list(names), "cleaned": clean, "masks": judgement.masks},
     "contact_sheet.png": sheet,
     "cleaned.png": before_after,
     "deviations.png": deviations,
     "places.png": places,
-    "differences.csv": groups and lab_groups.of_measures(differ),
+    "differences.csv": groups and lab_groups.without_pixels(differ),
     "differences.png": clearest,
     "group_maps.png": mapped,
     "power.csv": power and power.table,
     "power.png": curves,
 }
-folder = lab.keep(p, came.name, report, {"cohort": reference.fingerprint, "β-VAE": made})
+folder = lab.save(p, all_brains.name, report, {"cohort": reference.fingerprint, "β-VAE": made})
 
 # %% [markdown] tags=["book"]
 # ## Your own model
@@ -285,7 +285,7 @@ of_pca = explained_variance(test, PCA.fit(train, p.model.latent_dim).reconstruct
 inside = (np.ptp(read.profile, axis=1) > 0) & (np.ptp(read.receptive.divergence, axis=0) > 0)
 agree = field_agreement(read.receptive.divergence, read.profile, inside)[inside]
 quoted(
-    lab_came=len(came),
+    lab_came=len(all_brains),
     lab_used=len(brains),
     lab_artefacts=numbers["brains with an artefact, found"],
     lab_latents=p.model.latent_dim,
@@ -300,7 +300,7 @@ quoted(
 groups and quoted(
     lab_clear=int(lab_groups.clear_counts(differ).loc["region", "clear"]),
     lab_regions=int(lab_groups.clear_counts(differ).loc["region", "of"]),
-    lab_clearest=" and ".join(lab_groups.clearest(differ)["region"].str.split(",").str[0][:2]),
+    lab_clearest=" and ".join(lab_groups.top_regions(differ)["region"].str.split(",").str[0][:2]),
     lab_kind=like.kind,
 )
 

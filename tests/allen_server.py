@@ -134,7 +134,7 @@ class AllenServer:
         number = 500_000_000 + list(self.sections).index(experiment)
         return f"/api/v2/well_known_file_download/{number}"
 
-    def asked_folder(self, folder: Path, ids) -> None:
+    def request_folder(self, folder: Path, ids) -> None:
         """Make of a folder what asking the service leaves."""
         folder.mkdir(exist_ok=True)
         table = pd.DataFrame({"id": ids, "sex": "F", "strain": "C57BL/6J", "transgenic_line": ""})

@@ -26,8 +26,8 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """How many examples a property was tried with, for the table of promises."""
-    told = getattr(item, "hypothesis_statistics", "") if call.when == "call" else ""
-    if counted := re.findall(r"(\d+) passing", told):
+    statistics = getattr(item, "hypothesis_statistics", "") if call.when == "call" else ""
+    if counted := re.findall(r"(\d+) passing", statistics):
         item.user_properties.append(("cases", sum(map(int, counted))))
     return (yield)
 

@@ -38,10 +38,10 @@ from brainvae_core.disk import digest_of, sha256_of
 from brainvae_core.models import (
     BetaVAEConfig,
     PCAConfig,
+    export_runs,
     fit,
-    keep_runs,
+    import_runs,
     load_run,
-    place_runs,
     read_released,
     train_together,
 )
@@ -89,11 +89,11 @@ def make_acquired(folder):
     table["url"], table["refused"] = "http://x/" + table["id"], ""
     table.to_csv(folder / "experiments.csv", index=False)
     (folder / "sections").mkdir()
-    allen.agree(folder, 286, "red")
+    allen.check_request(folder, 286, "red")
     for i, id in enumerate(table["id"]):
         section = np.random.default_rng(i).integers(0, 60_000, (320, 456), dtype=np.uint16)
         facts = {"id": id, "bytes": 10 + i, "zip_bytes": 100, "plane": 286, "channel": "red"}
-        allen.keep(folder, section, facts)
+        allen.save_section(folder, section, facts)
     pd.DataFrame(columns=["id", "url", "reason"]).to_csv(folder / "refused.csv", index=False)
     allen.list_checksums(folder, "experiments.csv", "request.json", "refused.csv")
 
@@ -131,12 +131,12 @@ def read_lab(folder):
 
 
 def make_kept(folder):
-    keep_runs(cohort(), [fit(cohort(), CONFIG, folder.parent / "runs", "cpu")], folder / "own")
+    export_runs(cohort(), [fit(cohort(), CONFIG, folder.parent / "runs", "cpu")], folder / "own")
 
 
 def read_kept(folder):
     with tempfile.TemporaryDirectory() as runs:
-        return [load_run(Path(runs, name)) for name in place_runs(cohort(), folder, runs)]
+        return [load_run(Path(runs, name)) for name in import_runs(cohort(), folder, runs)]
 
 
 def read_open(folder):
@@ -199,7 +199,7 @@ def read_hashes(folder):
 def make_report(folder):
     p = Settings().changed({"reports": f"{folder}", "lab.brains": "/a/lab"})
     table = pd.DataFrame({"overall": [0.5, 1.25]}, pd.Index(["a", "b"], name="brain"))
-    report = lab.keep(p, "lab", {"brains.csv": table, "cleaned.npz": {"a": np.eye(2)}})
+    report = lab.save(p, "lab", {"brains.csv": table, "cleaned.npz": {"a": np.eye(2)}})
     lab.add_page(report, "<html></html>")
 
 

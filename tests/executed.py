@@ -66,9 +66,9 @@ def small_book(folder, own):
     (folder / "notebooks/params/tiny.yaml").write_text(own)
 
 
-def tracebacks(told):
+def tracebacks(errors):
     """Those of a text, but for other programs' imports and the last messages of a kernel."""
-    found = re.split(r"(?m)^(?=Traceback)", told)[1:]
+    found = re.split(r"(?m)^(?=Traceback)", errors)[1:]
     return [t for t in found if "<frozen importlib" not in t and "/zmq/" not in t]
 
 
@@ -82,7 +82,7 @@ def chapter(name, folder=NOTEBOOKS, **given):
     sources = [c["source"] for c in cells]
     (at,) = (i for i, c in enumerate(cells) if "parameters" in c["metadata"].get("tags", []))
     sources.insert(at + 1, "\n".join(f"{k} = {v!r}" for k, v in given.items()))
-    printed, told, kinds = [], [], []
+    printed, errors, kinds = [], [], []
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
     try:
@@ -91,13 +91,13 @@ def chapter(name, folder=NOTEBOOKS, **given):
                 with warnings.catch_warnings(record=True) as warned, capture_output() as shown:
                     ended = shell.run_cell(source)
                 ended.raise_error()
-                told += [shown.stderr, *(str(w.message) for w in warned)]
+                errors += [shown.stderr, *(str(w.message) for w in warned)]
                 printed += [shown.stdout, *(o.data.get("text/plain", "") for o in shown.outputs)]
                 kinds += [kind for o in shown.outputs for kind in o.data]
     finally:
         shell.restore_sys_module_state()  # this process's own __main__
         InteractiveShell.clear_instance()
-    return "\n".join(printed), "".join(told), kinds
+    return "\n".join(printed), "".join(errors), kinds
 
 
 def snakemake(folder, *arguments):

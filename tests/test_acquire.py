@@ -55,9 +55,9 @@ def server(running):
     return running
 
 
-def asked_folder(server, folder, ids=IDS):
+def request_folder(server, folder, ids=IDS):
     """A folder as asking leaves it."""
-    server.asked_folder(folder, ids)
+    server.request_folder(folder, ids)
     if (folder / "checksums.json").exists():
         allen.list_checksums(folder, "experiments.csv")
     return folder
@@ -66,12 +66,12 @@ def asked_folder(server, folder, ids=IDS):
 @pytest.fixture(scope="module")
 def good(running, tmp_path_factory):
     """A folder that keeps the good one of a pair already."""
-    folder = asked_folder(running, tmp_path_factory.mktemp("good"), [GOOD])
+    folder = request_folder(running, tmp_path_factory.mktemp("good"), [GOOD])
     run(folder)
     return folder
 
 
-def asked_of(server):
+def requested_paths(server):
     """Paths that were asked for; a request is listed as it begins."""
     return [path for path, *_ in server.requests]
 
@@ -95,18 +95,18 @@ def check_kept(folder, ids):
         np.testing.assert_array_equal(section, SECTIONS[int(experiment)])
 
 
-def check_refused(ledger, server, experiment, said):
+def check_refused(ledger, server, experiment, pattern):
     reason = ledger.refused[str(experiment)]
     assert reason.startswith(f"brain {experiment}: ") and server.volume_url(experiment) in reason
-    assert re.search(said, reason) and "\n" not in reason
+    assert re.search(pattern, reason) and "\n" not in reason
     assert re.search(r"; (run the same command later|the zip at|open the address)", reason)
 
 
 def test_all_are_kept_with_few_bytes_and_not_fetched_again(server, tmp_path):
-    folder = asked_folder(server, tmp_path)
+    folder = request_folder(server, tmp_path)
     ledger = run(folder)
     check_kept(folder, IDS)
-    assert ledger.asked == ledger.kept == ("303", "101", "202")
+    assert ledger.wanted == ledger.kept == ("303", "101", "202")
     assert (ledger.kept_before, ledger.refused) == ((), {})
     whole = sum(server.zip_size(i) for i in IDS)
     assert 0.8 * ledger.bytes_whole < ledger.bytes_moved < ledger.bytes_whole == whole
@@ -122,7 +122,7 @@ def test_all_are_kept_with_few_bytes_and_not_fetched_again(server, tmp_path):
 
 
 def test_another_channel(server, tmp_path):
-    ledger = run(asked_folder(server, tmp_path, [ODD]), channel="blue")
+    ledger = run(request_folder(server, tmp_path, [ODD]), channel="blue")
     assert not ledger.kept and "grey values 3 to 3 only" in ledger.refused["101"]
 
 
@@ -151,14 +151,14 @@ def test_content_faults(server, good, tmp_path, fault):
     if fault == "truncated nii.gz":
         server.container, fault = "nii.gz", "truncated_gzip"
     break_content(server, fault)
-    folder = asked_folder(server, shutil.copytree(good, tmp_path / "folder"), PAIR)
+    folder = request_folder(server, shutil.copytree(good, tmp_path / "folder"), PAIR)
     server.requests.clear()
     ledger = run(folder)
     check_kept(folder, {GOOD})
-    assert ledger.kept_before == ("303",) and server.link(GOOD) not in asked_of(server)
+    assert ledger.kept_before == ("303",) and server.link(GOOD) not in requested_paths(server)
     check_refused(ledger, server, ODD, CONTENT_REASONS[fault])
     assert read_ledger(folder).refused == ledger.refused
-    n_requests = asked_of(server).count(server.link(ODD))
+    n_requests = requested_paths(server).count(server.link(ODD))
     if fault in ("missing_red", "zip_slip", "bomb", "duplicate"):
         assert n_requests == 1, "the directory tells"
     elif fault not in ("corrupt_crc", "lying_bomb"):
@@ -168,7 +168,7 @@ def test_content_faults(server, good, tmp_path, fault):
 def test_a_service_that_is_down_is_left_alone(server, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(allen, "IN_A_ROW", 2)
     server.faults.update({i: ["503"] * 3 for i in IDS})
-    folder = asked_folder(server, tmp_path)
+    folder = request_folder(server, tmp_path)
     ledger = run(folder, workers=1)
     assert sorted(ledger.refused) == ["101", "303"] and "1 not tried" in str(ledger)
     assert "2 brains in a row could not be fetched" in capfd.readouterr().err
@@ -181,10 +181,10 @@ def test_a_service_that_is_down_is_left_alone(server, tmp_path, monkeypatch, cap
 def test_a_service_that_answers_in_between_is_not_down(server, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(allen, "IN_A_ROW", 2)
     server.faults.update({GOOD: ["503"] * 3, ODD: ["404"], THIRD: ["503"] * 3})
-    assert len(run(asked_folder(server, tmp_path / "gone"), workers=1).refused) == 3
+    assert len(run(request_folder(server, tmp_path / "gone"), workers=1).refused) == 3
     break_content(server, "missing_red")
     server.faults.update({i: ["503"] * 3 for i in (GOOD, THIRD)})
-    assert len(run(asked_folder(server, tmp_path / "odd"), workers=1).refused) == 3
+    assert len(run(request_folder(server, tmp_path / "odd"), workers=1).refused) == 3
     assert "in a row" not in capfd.readouterr().err
 
 
@@ -192,7 +192,7 @@ def test_a_service_that_answers_in_between_is_not_down(server, tmp_path, monkeyp
 
 
 def test_what_nothing_can_be_acquired_with_is_refused(server, tmp_path):
-    for table, said in (
+    for table, pattern in (
         (None, "no .*experiments.csv; run"),
         ("id,sex\n1,F\n", "experiments.csv is damaged .no 'url'.; remove it"),
         ("id,url,refused\n../1,x,\n", "no number or occur twice"),
@@ -200,8 +200,8 @@ def test_what_nothing_can_be_acquired_with_is_refused(server, tmp_path):
     ):
         if table:
             (tmp_path / "experiments.csv").write_text(table)
-        refused([(said, read, tmp_path) for read in (run, read_acquired, read_ledger)])
-    folder = asked_folder(server, tmp_path)
+        refused([(pattern, read, tmp_path) for read in (run, read_acquired, read_ledger)])
+    folder = request_folder(server, tmp_path)
     for option, value in (
         *(("plane", -1), ("plane", 528), ("channel", "../red"), ("workers", 0), ("retries", -1)),
         *(("timeout", float("nan")), ("rate_limit", 0)),
@@ -214,16 +214,16 @@ def test_what_nothing_can_be_acquired_with_is_refused(server, tmp_path):
     for other in ({"plane": 285}, {"channel": "green"}):
         words = "holds plane 286 of channel red, .*another folder"
         refused([(words, partial(run, **other), folder)])
-    for content, said in (
+    for content, pattern in (
         ('{"format": 3, "plane": 286, "channel": "red"}', "is of format 3; 2 is read: update it"),
         ("{}", "request.json is damaged"),
     ):
         (folder / "request.json").write_text(content)
-        refused([(said, run, folder)])
+        refused([(pattern, run, folder)])
 
 
 def test_experiments_without_address_are_refused(server, tmp_path):
-    folder = asked_folder(server, tmp_path)
+    folder = request_folder(server, tmp_path)
     table = pd.read_csv(folder / "experiments.csv", dtype=str, keep_default_na=False)
     table.loc[1, ["url", "refused"]] = "", "the service has no volume of it"
     table.to_csv(folder / "experiments.csv", index=False)
@@ -234,7 +234,7 @@ def test_experiments_without_address_are_refused(server, tmp_path):
 
 
 def test_a_damaged_or_lost_section_or_a_torn_line_is_fetched_again(server, tmp_path):
-    folder = asked_folder(server, tmp_path)
+    folder = request_folder(server, tmp_path)
     refused([("no brain is kept in", read_acquired, folder)])
     run(folder)
     section, manifest = folder / "sections/101.npy", folder / "manifest.jsonl"
@@ -252,22 +252,22 @@ def test_a_damaged_or_lost_section_or_a_torn_line_is_fetched_again(server, tmp_p
 
 
 def test_command_line(server, tmp_path, capsys):
-    folder = asked_folder(server, tmp_path)
+    folder = request_folder(server, tmp_path)
     server.faults[ODD] = ["404"]
     command = [str(folder), "--no-ask", "--timeout", "1", "--retries", "1", "--workers", "1"]
     assert main(command) == 1
-    said = capsys.readouterr().out
-    assert "3 asked for, 2 kept (0 of them before), 1 refused, 0 not tried" in said
-    assert f"\n  brain 101: HTTP 404 at {server.volume_url(ODD)}; open" in said
+    pattern = capsys.readouterr().out
+    assert "3 asked for, 2 kept (0 of them before), 1 refused, 0 not tried" in pattern
+    assert f"\n  brain 101: HTTP 404 at {server.volume_url(ODD)}; open" in pattern
     assert main(command) == 0
     assert "3 asked for, 3 kept (2 of them before), 0 refused" in capsys.readouterr().out
-    for wrong, said in (
+    for wrong, pattern in (
         ([*command, "--plane", "5"], "use another folder"),
         ([str(tmp_path / "none"), "--no-ask"], "no .*experiments.csv"),
         ([str(folder), "--acquire-python", str(tmp_path / "p")], "no acquisition environment at"),
     ):
         assert main(wrong) == 2
-        assert re.fullmatch(f"error: .*{said}.*\n", capsys.readouterr().err)
+        assert re.fullmatch(f"error: .*{pattern}.*\n", capsys.readouterr().err)
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--sex", "F"])
 
@@ -275,15 +275,15 @@ def test_command_line(server, tmp_path, capsys):
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_asking_runs_in_its_own_environment(server, tmp_path, code, capfd):
     """What it is given, and what its exit code does to the command's."""
-    folder, python = asked_folder(server, tmp_path / "folder"), tmp_path / "python"
+    folder, python = request_folder(server, tmp_path / "folder"), tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "$@"\nexit {code}\n')
     python.chmod(0o755)
     options = ["--sex", "F", "--limit", "3", "--strain", "A", "B"]
     assert main([str(folder), "--acquire-python", str(python), *options]) == code
     program = Path(allen.__file__).with_name("ask_allen.py")
-    said, error = capfd.readouterr()
-    assert said.startswith(f"{program} {folder} {' '.join(options)}\n")
-    assert ("3 kept" in said) == (code < 2)
+    pattern, error = capfd.readouterr()
+    assert pattern.startswith(f"{program} {folder} {' '.join(options)}\n")
+    assert ("3 kept" in pattern) == (code < 2)
     if code == 2:
         assert "error: asking the service failed with code 2" in error
 
@@ -303,7 +303,7 @@ ASKING = "import sys; from brainvae_core.cohorts import allen; sys.exit(allen.ma
 
 
 def test_what_a_failed_or_killed_asking_wrote_is_taken_as_it_is(server, tmp_path, capfd):
-    folder, python = asked_folder(server, tmp_path / "folder"), tmp_path / "python"
+    folder, python = request_folder(server, tmp_path / "folder"), tmp_path / "python"
     python.write_text(ASKER.format(sys.executable))
     python.chmod(0o755)
     run(folder)
@@ -327,10 +327,10 @@ def test_what_a_failed_or_killed_asking_wrote_is_taken_as_it_is(server, tmp_path
 
 
 def test_an_end_between_a_table_and_its_checksum_is_no_damage(server, tmp_path, monkeypatch):
-    folder, listed = asked_folder(server, tmp_path, PAIR), allen.list_checksums
+    folder, listed = request_folder(server, tmp_path, PAIR), allen.list_checksums
     run(folder)
     server.faults[THIRD] = ["404"]
-    asked_folder(server, folder)
+    request_folder(server, folder)
 
     def stopped(folder, *names, **options):
         if "refused.csv" in names:

@@ -17,7 +17,7 @@ from brainvae_core.cohorts.web import FetchError, Session, check_public
 pytestmark = pytest.mark.server
 
 
-def asked(server):
+def contact(server):
     with Session() as session:
         return session.get(server.url, 1)
 
@@ -56,13 +56,13 @@ def test_a_private_address_is_never_spoken_to(server, monkeypatch, record_proper
     with RawServer("127.0.0.2") as other:
         other.reply = lambda request, n: answer(b"secret")
         with pytest.raises(FetchError, match="127.0.0.2 is at 127.0.0.2, which is no public"):
-            asked(server)
+            contact(server)
         assert server.requests and not other.connections
         del server.requests[:]
         monkeypatch.delenv(web.TRUSTED)
         n = server.connections
         with pytest.raises(FetchError, match=f"; if it is meant, set {web.TRUSTED}=127.0.0.1"):
-            asked(server)
+            contact(server)
         assert server.connections == n
 
     def looked_up(address):
@@ -108,12 +108,12 @@ def test_a_proxy_of_the_environment_is_the_users(server, monkeypatch):
 @pytest.mark.parametrize("target", ["http://a.org/x", "ftp://a.org/x", "file:///x", "//a.org/x"])
 def test_redirects_keep_to_https(monkeypatch, target, record_property):
     record_property("cases", 1)
-    asked = []
+    urls = []
 
     def get(self, url, **options):
-        asked.append(url)
+        urls.append(url)
         response = requests.Response()
-        response.status_code, response.url = 302 if len(asked) == 1 else 200, url
+        response.status_code, response.url = 302 if len(urls) == 1 else 200, url
         response.headers["Location"], response.raw = target, urllib3.HTTPResponse()
         return response
 
@@ -124,13 +124,13 @@ def test_redirects_keep_to_https(monkeypatch, target, record_property):
         else:
             with pytest.raises(FetchError, match="leads to [a-z]+, at"):
                 session.get("https://b.org", 1)
-            assert asked == ["https://b.org"]
-        del asked[:]
+            assert urls == ["https://b.org"]
+        del urls[:]
         if target.startswith("http:"):
             monkeypatch.setenv(web.TRUSTED, "a.org")
             assert session.get("https://b.org", 1).url == target
             monkeypatch.delenv(web.TRUSTED)
-            del asked[:]
+            del urls[:]
             assert session.get("http://b.org", 1).url == target
 
 

@@ -46,14 +46,14 @@ PROGRAM = (
     "sys.path.insert(0, sys.argv[1]); import ask_allen, ask_files\n"
     "ask_files.METER.wait = lambda s: None\n"
     "for arguments in json.loads(sys.argv[2]):\n"
-    "    said = io.StringIO()\n"
-    "    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):\n"
+    "    errors = io.StringIO()\n"
+    "    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):\n"
     "        status = ask_allen.main(arguments)\n"
-    "    print(json.dumps([status, said.getvalue()]))\n"
+    "    print(json.dumps([status, errors.getvalue()]))\n"
 )
 
 
-def asked(python, questions):
+def run_questions(python, questions):
     """Exit status of each question and what it said of errors."""
     given = json.dumps([list(map(str, arguments)) for arguments in questions])
     command = [python, "-c", PROGRAM, str(SCRIPT.parent), given]
@@ -86,9 +86,9 @@ def ask(acquire_python, server, tmp_path):
     def run(*options, atlas=False, base_url=server.url):
         urls = ["--base-url", base_url, "--download-url", base_url]
         given = [tmp_path / "out", *options, *urls, *([] if atlas else ["--no-atlas"])]
-        ((status, said),) = asked(acquire_python, [given])
-        said = [line for line in said.splitlines() if not line.startswith("addresses")]
-        return status, rows_of(tmp_path / "out"), "\n".join(filter(None, said))
+        ((status, errors),) = run_questions(acquire_python, [given])
+        errors = [line for line in errors.splitlines() if not line.startswith("addresses")]
+        return status, rows_of(tmp_path / "out"), "\n".join(filter(None, errors))
 
     return run
 
@@ -145,8 +145,8 @@ def test_all_experiments_with_their_addresses(acquire_python, server, tmp_path):
     assert list(rows) == METADATA.index.tolist()
     assert {i: row["url"] for i, row in rows.items()} == {i: server.volume_url(i) for i in rows}
     dv, ml = (str(server.experiments[3][f"injection_{axis}"]) for axis in "yz")
-    told = ("109", "M", "", "Cux2-IRES-Cre", "31", "HPF", "0.19", "7150", dv, ml)
-    assert tuple(rows[109].values()) == (*told, server.volume_url(109), "")
+    cells = ("109", "M", "", "Cux2-IRES-Cre", "31", "HPF", "0.19", "7150", dv, ml)
+    assert tuple(rows[109].values()) == (*cells, server.volume_url(109), "")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["experiments.csv"]
 
 
@@ -182,25 +182,25 @@ def test_filters(acquire_python, server, tmp_path):
         atlas = [] if "--atlas-from" in options else ["--no-atlas"]
         urls = ["--base-url", server.url, "--download-url", server.url]
         todo.append([tmp_path / f"out-{n}", *options, *urls, *atlas])
-    answers = asked(acquire_python, todo)
+    answers = run_questions(acquire_python, todo)
     for n, (options, expected) in enumerate(cases):
         assert answers[n][0] == 0, (options, answers[n])
         assert set(rows_of(tmp_path / f"out-{n}")) == expected, options
     for n, (options, expected) in enumerate(wrong, len(cases)):
-        status, said = answers[n]
-        assert status == 2 and expected in said and said.count("\n") == 1, (options, said)
+        status, errors = answers[n]
+        assert status == 2 and expected in errors and errors.count("\n") == 1, (options, errors)
         assert not (tmp_path / f"out-{n}").exists()
 
 
 def test_experiments_without_an_address_keep_a_row(ask, server):
     server.without_url.add(107)
-    status, rows, said = ask("--experiments", "107,113,555")
+    status, rows, errors = ask("--experiments", "107,113,555")
     assert status == 1
     assert list(rows) == [107, 113, 555]
     assert rows[107]["url"] == "" and "no volumes" in rows[107]["refused"]
     assert rows[113]["url"] and rows[113]["refused"] == ""
     assert rows[555]["url"] == "" and "lists no such experiment" in rows[555]["refused"]
-    assert "107: the service has no volumes" in said
+    assert "107: the service has no volumes" in errors
 
 
 def test_a_service_that_stumbles_is_asked_again(ask, server):
@@ -226,8 +226,8 @@ def test_a_service_that_stumbles_is_asked_again(ask, server):
 def test_the_atlas(ask, server, tmp_path):
     folder, sha256 = tmp_path / "out" / "atlas", server.annotation_sha256
     server.faults = {"template": ["short_no_length"], "annotation": ["html"], "structures": ["500"]}
-    status, _, said = ask("--annotation-sha256", sha256, atlas=True)
-    assert (status, said) == (0, "")
+    status, _, errors = ask("--annotation-sha256", sha256, atlas=True)
+    assert (status, errors) == (0, "")
     files = ["annotation_25.nrrd", "average_template_25.nrrd", "structures.json"]
     assert sorted(p.name for p in folder.iterdir()) == sorted([*files, "checksums.json"])
     known = json.loads((folder / "checksums.json").read_text())
@@ -284,11 +284,11 @@ def test_an_atlas_from_files_that_are_another_or_not_whole(ask, server, tmp_path
     (source / "annotation_25.nrrd").write_bytes(server.file("annotation").read_bytes())
     (source / "average_template_25.nrrd").write_bytes(server.file("template").read_bytes()[:-9])
     known = ["--annotation-sha256", server.annotation_sha256] if is_known else []
-    status, rows, said = ask("--atlas-from", tmp_path / "source", *known, atlas=True)
-    assert status == 1 and len(rows) == 5 and len(said.splitlines()) == 2 - is_known
+    status, rows, errors = ask("--atlas-from", tmp_path / "source", *known, atlas=True)
+    assert status == 1 and len(rows) == 5 and len(errors.splitlines()) == 2 - is_known
     path = source / "average_template_25.nrrd"
-    assert f"no average_template_25.nrrd: {path}: not whole: " in said
-    assert is_known or "is not that of the 2017 annotation" in said
+    assert f"no average_template_25.nrrd: {path}: not whole: " in errors
+    assert is_known or "is not that of the 2017 annotation" in errors
     kept = sorted(p.name for p in (tmp_path / "out" / "atlas").iterdir())
     assert kept == ["annotation_25.nrrd"] * is_known + ["checksums.json", "structures.json"]
     assert not any("informatics-archive" in path for path in paths(server))
@@ -298,16 +298,16 @@ def test_no_service(ask, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        status, rows, said = ask(base_url=url)
+        status, rows, errors = ask(base_url=url)
     assert (status, rows) == (2, None)
-    assert said.startswith(f"ask_allen: {url} gave no usable answer (connection failed (NewConn")
-    assert "check the network" in said and "\n" not in said
+    assert errors.startswith(f"ask_allen: {url} gave no usable answer (connection failed (NewConn")
+    assert "check the network" in errors and "\n" not in errors
     assert not (tmp_path / "out").exists()
 
 
 def test_a_real_annotation_is_known_by_its_sha256(ask, real_data, tmp_path):
-    status, _, said = ask("--atlas-from", real_data, "--limit", "1", atlas=True)
-    assert status == 0, said
+    status, _, errors = ask("--atlas-from", real_data, "--limit", "1", atlas=True)
+    assert status == 0, errors
     assert (tmp_path / "out/atlas/annotation_25.nrrd").stat().st_size == 4035363
     assert len(read_ontology(tmp_path / "out/atlas/structures.json")) == 1327
 
@@ -332,19 +332,19 @@ def test_damaged_files_of_an_earlier_asking_are_one_line(acquire_python, server,
         given = [folder, "--base-url", server.url, "--download-url", server.url]
         ids = {"ids": ["--experiments", folder / "ids"]}.get(name, ["--experiments", "101"])
         todo.append([*given, *ids, *(["--no-atlas"] if name[:5] != "atlas" else [])])
-    for n, (status, said) in enumerate(asked(acquire_python, todo)):
+    for n, (status, errors) in enumerate(run_questions(acquire_python, todo)):
         name, content = cases[n]
-        lines = [line for line in said.splitlines() if not line.startswith("addresses")]
-        assert status == (1 if name[:5] == "atlas" else 2), (name, content[:50], said)
-        assert len(lines) == (3 if name[:5] == "atlas" else 1), (name, content[:50], said)
-        assert all(str(tmp_path / f"{n}" / name) in line for line in lines) or name == "ids", said
-        assert all(re.search("remove it|move it away|ids such as", line) for line in lines), said
+        lines = [line for line in errors.splitlines() if not line.startswith("addresses")]
+        assert status == (1 if name[:5] == "atlas" else 2), (name, content[:50], errors)
+        assert len(lines) == (3 if name[:5] == "atlas" else 1), (name, content[:50], errors)
+        assert all(str(tmp_path / f"{n}" / name) in line for line in lines) or name == "ids", errors
+        assert all(re.search("remove it|move it away|ids such as", line) for line in lines), errors
         assert (tmp_path / f"{n}" / name).read_bytes() == content or name[:5] == "atlas"
 
 
 def test_an_environment_without_allensdk_is_told(tmp_path):
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, SCRIPT, tmp_path / "out"], capture_output=True, text=True
     )
-    assert told.returncode == 2 and "make the acquisition environment anew" in told.stderr
-    assert told.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert done.returncode == 2 and "make the acquisition environment anew" in done.stderr
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from brainvae_core.planted import (
     AXES,
     FACTOR_RANGE,
     AsAdjusted,
-    Asked,
+    TruthTest,
     explained_by_factors,
     recovered,
 )
@@ -29,22 +29,22 @@ def p(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=SIMULATORS)
-def asked(request, p):
-    return Asked(p, truth_cohort(p, request.param))
+def truth(request, p):
+    return TruthTest(p, truth_cohort(p, request.param))
 
 
-def test_what_is_planted_is_what_a_section_of_one_brightness_shows(asked):
-    simulator, n = AsAdjusted(asked.cohort), len(asked.names)
+def test_what_is_planted_is_what_a_section_of_one_brightness_shows(truth):
+    simulator, n = AsAdjusted(truth.cohort), len(truth.names)
     z = np.concatenate([np.zeros((1, n)), np.eye(n), -np.eye(n)]) * FACTOR_RANGE
-    inside = asked.cohort.atlas.brain_mask
+    inside = truth.cohort.atlas.brain_mask
     means = simulator.decode(z)[:, inside].mean(axis=1)
-    np.testing.assert_allclose(means, asked.cohort.images[:, inside].mean(), rtol=0.01)
-    assert list(asked.planted.factors) == asked.names and "brightness" not in asked.names
-    assert asked.planted.moved.shape == (n, len(asked.masks))
+    np.testing.assert_allclose(means, truth.cohort.images[:, inside].mean(), rtol=0.01)
+    assert list(truth.planted.factors) == truth.names and "brightness" not in truth.names
+    assert truth.planted.moved.shape == (n, len(truth.masks))
 
 
-def test_factors_explain_all_but_texture_and_nothing_in_another_order(asked):
-    whole, sizes = asked.cohort, ((40, 56), (20, 28))
+def test_factors_explain_all_but_texture_and_nothing_in_another_order(truth):
+    whole, sizes = truth.cohort, ((40, 56), (20, 28))
     rendered = AsAdjusted(whole).decode(whole.factors)
     parts = {"metadata": whole.metadata, "atlas": whole.atlas, "preprocessing": whole.preprocessing}
     smooth = Cohort(rendered, factors=whole.factors, **parts)
@@ -58,9 +58,9 @@ def test_factors_explain_all_but_texture_and_nothing_in_another_order(asked):
     assert np.isnan(unknown.value) and unknown.n_brains == len(whole)
 
 
-def test_told_the_factors_the_claim_holds_and_of_random_axes_it_does_not(asked):
-    rows = asked.rows(asked.told)
-    assert set(rows["axes"]) == {*AXES} and set(rows["brain"]) == {*asked.names}
+def test_told_the_factors_the_claim_holds_and_of_random_axes_it_does_not(truth):
+    rows = truth.rows(truth.factor_model)
+    assert set(rows["axes"]) == {*AXES} and set(rows["brain"]) == {*truth.names}
     wide = rows.pivot_table("value", ["score", "brain"], "axes")
     own, chance, less, control = (wide[of] for of in AXES)
     np.testing.assert_allclose(own - chance, less, atol=1e-12)
@@ -73,11 +73,11 @@ def test_told_the_factors_the_claim_holds_and_of_random_axes_it_does_not(asked):
         assert verdict([told[f"{AXES[3]}: {score}"]], MARGIN) != "holds"
 
 
-def test_a_table_has_the_rows_of_a_run(asked):
+def test_a_table_has_the_rows_of_a_run(truth):
     class Run:
-        model = PCA.fit(asked.train.images, 9)
+        model = PCA.fit(truth.train.images, 9)
 
-    rows, again = recovered(asked.p, asked.cohort)(Run), asked.rows(Run.model)
+    rows, again = recovered(truth.p, truth.cohort)(Run), truth.rows(Run.model)
     np.testing.assert_array_equal(rows["value"], again["value"])
     shares = rows[rows["axes"].isin(AXES[:2])]["value"]
     assert shares.max() <= 1 and rows["value"].notna().all()

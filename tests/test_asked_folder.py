@@ -42,7 +42,7 @@ def server():
 @pytest.fixture
 def folder(server, tmp_path):
     """A folder in which all is kept."""
-    server.asked_folder(tmp_path / "folder", [*SECTIONS])
+    server.request_folder(tmp_path / "folder", [*SECTIONS])
     assert len(acquire(tmp_path / "folder", sleep=lambda s: None).kept) == 2
     return tmp_path / "folder"
 

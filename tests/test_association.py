@@ -1,4 +1,4 @@
-"""Both fields of a latent together: models that paint what they see, and those that do not."""
+"""Both fields of a latent together: models that write what they read, and those that do not."""
 
 import numpy as np
 import pytest
@@ -128,6 +128,6 @@ def test_errors_name_what_was_given():
         ("not finite", cross_agreement, a, holed),
         ("^1000 draws .* add regions$", agreement_draws, np.eye(20)[None], np.eye(20), 1),
         ("^1 latents have no others", agreement_of, read, np.arange(3) == 1, 3),
-        (r"paints images of \(3, 3\)", both_directions, small, IMAGES, MASKS, C),
+        (r"decodes images of \(3, 3\)", both_directions, small, IMAGES, MASKS, C),
     ]
     refused(cases)

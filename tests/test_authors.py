@@ -127,13 +127,13 @@ class ReleaseServer(RawServer):
     def __init__(self):
         super().__init__()
         self.content, self.etag = np.random.default_rng(0).bytes(3_000_000), '"one"'
-        self.faults, self.asked, self.sent, self.reply = [], [], 0, self.answered
+        self.faults, self.ranges, self.sent, self.reply = [], [], 0, self.answered
         self.url += "/file?dl=1"
 
     def answered(self, request, _):
         fault = self.faults.pop(0) if self.faults else "ok"
-        asked = re.search(r"Range: bytes=(\d+)-\r", request)
-        self.asked.append(asked and int(asked[1]))
+        given = re.search(r"Range: bytes=(\d+)-\r", request)
+        self.ranges.append(given and int(given[1]))
         if fault.isdigit():
             return answer(b"<html>no</html>", f"{fault} No")
         if fault == "moved":
@@ -175,8 +175,8 @@ def test_a_file_comes_whole_whatever_the_connection_does(server, tmp_path, fault
     assert path.read_bytes() == server.content
     assert {f.name for f in tmp_path.iterdir()} == {"file", ".file.json"}
     assert server.sent < 1.1 * len(server.content) or fault == "shifted"  # it was gone on with
-    n = len(server.asked)
-    assert fetched(server, tmp_path) == path and len(server.asked) == n
+    n = len(server.ranges)
+    assert fetched(server, tmp_path) == path and len(server.ranges) == n
 
 
 @pytest.mark.promise("what was interrupted goes on, and nothing is made twice")
@@ -192,7 +192,7 @@ def test_what_was_stopped_is_gone_on_with(server, tmp_path):
     with pytest.raises(FetchError, match="a web page"):
         fetched(server, tmp_path)
     fetched(server, tmp_path)
-    assert server.asked[-1] == kept
+    assert server.ranges[-1] == kept
 
 
 @pytest.mark.parametrize("etag", ['"two"', "", 'W/"one"'])
@@ -226,16 +226,16 @@ def test_what_cannot_be_had_is_one_line_and_leaves_no_file(server, tmp_path):
 
 
 def test_a_dropbox_page_is_asked_for_as_a_file(tmp_path, monkeypatch):
-    asked = []
+    urls = []
 
     def fetch_on(session, url, part, *_):
-        asked.append(url)
+        urls.append(url)
         part.write_bytes(b"x")
 
     monkeypatch.setattr(released_files, "_fetch_on", fetch_on)
     for i, end in enumerate(("?dl=0", "?dl=1", "?rlkey=a&dl=0")):
         fetch_file(f"https://www.dropbox.com/s/abc/x{end}", tmp_path / f"{i}", bool)
-    assert [url.partition("?")[2] for url in asked] == ["dl=1", "dl=1", "rlkey=a&dl=1"]
+    assert [url.partition("?")[2] for url in urls] == ["dl=1", "dl=1", "rlkey=a&dl=1"]
 
 
 # ---- the command, and what the profile reads ----
@@ -296,18 +296,18 @@ def test_the_command_leaves_a_cohort_and_a_run_and_says_what_they_are(
     assert (run.config.latent_dim, run.config.steps) == (3, 10_000)
     assert np.isfinite(run.history[-1]["explained_variance"])
     assert "60 brains" in printed and "upside down" not in printed
-    assert "WARNING: the model paints these sections worse" in printed  # its weights are random
+    assert "WARNING: the model reconstructs these sections" in printed  # its weights are random
     turned = saved(files[0].with_name("turned.npy"), on_their_side(sections[:, ::-1]))
-    told = authors.keep_release(other := folder.with_name("turned"), str(turned), network)
+    told = authors.import_release(other := folder.with_name("turned"), str(turned), network)
     assert "better upside down" in told
     monkeypatch.setattr(authors, "ADDRESSES", {})  # nothing is asked for that is there
     shutil.rmtree(*other.glob("released_vae-*"))
-    assert authors.keep_release(other, None, network) == told
+    assert authors.import_release(other, None, network) == told
     shutil.rmtree(other / "cohort")
-    refused([("are not of one release; delete", authors.keep_release, other, array)])
+    refused([("are not of one release; delete", authors.import_release, other, array)])
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*")}
     for given in ((array, network), (array,), (None, network), ()):
-        told = authors.keep_release(folder, *given)
+        told = authors.import_release(folder, *given)
         assert told.splitlines()[:-1] == printed.splitlines()[:-1]
         assert told.splitlines()[-1] == f"nothing to do: all was in {folder}"
     assert {f: f.stat().st_mtime_ns for f in folder.rglob("*")} == before
@@ -324,7 +324,7 @@ def test_a_release_that_was_made_anew_is_known_by_content(files, sections, tmp_p
     for sections_file, model_file in ((array, network), (array, other), (another, other)):
         left = folder / f".cohort~{platform.node()}~{2**22 + 1}~0"  # by a call that was killed
         left.mkdir(parents=True)
-        authors.keep_release(folder, str(sections_file), str(model_file))
+        authors.import_release(folder, str(sections_file), str(model_file))
         assert {f.name[:8] for f in folder.iterdir()} == {"cohort", "released"}
         seen.append((cohort_content(p), cohort_content(whole)))
         assert (cohort_content(p), cohort_content(whole)) == seen[-1]

@@ -56,7 +56,7 @@ def test_elbos_of_a_history_are_without_the_gaussians_constant(bench):
     distortion, rate = elbo_terms(model, config, validation)
     constant = 560 * (np.log(sigma_at("gaussian", (20, 28))) + 0.5 * np.log(2 * np.pi))
     expected = -(distortion.mean() - constant + 4 * rate.mean())
-    told = bench("reach").told(SimpleNamespace(history=history, config=config)).iloc[-1]
+    told = bench("reach").elbo_history(SimpleNamespace(history=history, config=config)).iloc[-1]
     assert told["elbo"] == pytest.approx(expected, rel=1e-5)
     assert told["distortion"] == pytest.approx(distortion.mean() - constant, rel=1e-5)
     assert expected < 0
@@ -77,7 +77,7 @@ def test_what_is_unlike_a_simulated_brain_is_measured_where_it_lies(bench):
     assert found["rim over whole brain, brightness", 0].argmax() == 1
     assert found["error of PCA (share in the rim)", 0].argmax() == 1
     power = found["deviation, power"]
-    pd.testing.assert_frame_equal(power, found["error, power"])  # the mean is all it paints
+    pd.testing.assert_frame_equal(power, found["error, power"])  # the mean is all it decodes
     assert power[max(power)].argmax() == 2 and power[min(power)].argmax() == 3
     assert np.allclose(power.iloc[0], 0) and found["error of PCA (RMS greys)", 0][0] == 0
 
@@ -111,12 +111,12 @@ def test_a_soak_fails_where_memory_files_or_processor_time_do_not_stay(bench):
     soak, half = bench("soak"), np.arange(100) >= 50
     held = dict.fromkeys(soak.DRIFT, 100.0)
     flat = pd.DataFrame(held, index=range(100)).assign(hours=np.arange(100) / 50)
-    assert soak.judged(flat) == []
+    assert soak.report_drift(flat) == []
     drifts = {"memory (MB)": 3, "open files": 1, "threads": 6, "a round's processor time (s)": 11}
     for name, by in drifts.items():
-        assert soak.judged(flat.assign(**{name: 100.0 + by * np.arange(100) / 94})) == [name]
-        assert soak.judged(flat.assign(**{name: 100.0 + by * half})) == [name]
-    assert soak.judged(flat.assign(**{"a round (s)": 100.0 + 50 * half})) == []
+        assert soak.report_drift(flat.assign(**{name: 100.0 + by * np.arange(100) / 94})) == [name]
+        assert soak.report_drift(flat.assign(**{name: 100.0 + by * half})) == [name]
+    assert soak.report_drift(flat.assign(**{"a round (s)": 100.0 + 50 * half})) == []
 
 
 @pytest.mark.workflow

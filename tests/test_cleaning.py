@@ -11,7 +11,7 @@ from refusals import refused
 from toys import Answers
 
 from brainvae_core.cohorts import displaced, graded_artefacts, simulate
-from brainvae_core.metrics import ArtefactJudge, auc, cleaned
+from brainvae_core.metrics import ArtefactJudge, auc, inpaint
 from brainvae_core.models import PCA
 
 SHAPE = (80, 112)
@@ -47,7 +47,7 @@ def test_artefacts_of_further_brains_are_found_named_and_outlined(brains):
 def test_cleaned_brains_are_nearer_to_what_they_were(brains):
     further = brains.further
     masks = brains.judge(further.images).masks
-    found = cleaned(brains.model, further.images, masks)
+    found = inpaint(brains.model, further.images, masks)
     before, after = (
         np.square(images - further.clean).mean(axis=(1, 2)) for images in (further.images, found)
     )
@@ -99,10 +99,10 @@ def test_only_masked_pixels_change_and_they_come_back(seed, share):
     masks = rng.random(images.shape) < share * (rng.random(len(images)) < 0.7)[:, None, None]
     dirty = np.where(masks, 1, images).astype(np.float32)
     given = dirty.copy()
-    found = cleaned(model, dirty, masks)
+    found = inpaint(model, dirty, masks)
     assert found.dtype == np.float32 and np.array_equal(dirty, given)
     assert np.array_equal(found[~masks].view(np.int32), images[~masks].view(np.int32))
-    alone = cleaned(model, dirty[3:4], masks[3:4])
+    alone = inpaint(model, dirty[3:4], masks[3:4])
     np.testing.assert_allclose(alone[0], found[3], atol=1e-5)
     if share < 0.3:
         np.testing.assert_allclose(found, images, atol=0.1)
@@ -113,9 +113,9 @@ def test_a_model_that_answers_what_it_is_given_cleans_nothing():
     masks = np.zeros(images.shape, bool)
     masks[:, 2:4, 2:4] = True
     same = Answers(encode=lambda x: x.reshape(len(x), -1), decode=lambda z: z.reshape(-1, 6, 7))
-    np.testing.assert_array_equal(cleaned(same, images, masks), images)
+    np.testing.assert_array_equal(inpaint(same, images, masks), images)
     grey = SimpleNamespace(reconstruct=lambda x: np.full_like(x, 0.25))
-    np.testing.assert_array_equal(cleaned(grey, images, masks), np.where(masks, 0.25, images))
+    np.testing.assert_array_equal(inpaint(grey, images, masks), np.where(masks, 0.25, images))
 
 
 def test_what_cannot_be_judged_is_refused_by_name(brains):
@@ -126,6 +126,6 @@ def test_what_cannot_be_judged_is_refused_by_name(brains):
         ("share=1 of brains with artefacts must be", ArtefactJudge, model, images, graded, 1),
         ("3 planted brains are too few; give 4", ArtefactJudge, model, images, few),
         (r"brains \(40, 56\) and ordinary \(80, 112\)", brains.judge, images[:, ::2, ::2]),
-        ("the mask of brain 1 covers the whole", cleaned, model, images[:2], full & [[[0]], [[1]]]),
+        ("the mask of brain 1 covers the whole", inpaint, model, images[:2], full & [[[0]], [[1]]]),
     ]
     refused(cases)

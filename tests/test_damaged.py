@@ -112,8 +112,8 @@ def damaged(folder, rng):
         described = {"config.json": "run", "cohort.json": "cohort"}.get(file.name)
         if how is json_changed and described and "own" not in file.parts[-2] and rng.integers(2):
             with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
-                told = json.loads(file.read_text())
-                seal(file.parent, file.name, {k: v for k, v in told.items() if k != "sha256"})
+                about = json.loads(file.read_text())
+                seal(file.parent, file.name, {k: v for k, v in about.items() if k != "sha256"})
                 return "sealed anew", file
         return how.__name__, file
     others = [other for other in files if other != file] or [example("profile") / "own.yaml"]
@@ -131,20 +131,20 @@ def damaged(folder, rng):
     return how, file
 
 
-def is_named(kind, file, told):
+def is_named(kind, file, shown):
     """Whether a line names the file, or of settings the name or the value that was given."""
-    if kind == "lab" and f"/{file.stem}: no readable section" in told:  # a brain has its file's
+    if kind == "lab" and f"/{file.stem}: no readable section" in shown:  # a brain has its file's
         return True
-    if "atlas" in kind and f"no {file.name[:16].replace('_', ' ')} in" in told:  # in several forms
+    if "atlas" in kind and f"no {file.name[:16].replace('_', ' ')} in" in shown:  # in several forms
         return True
-    if file.name in told or (kind == "MetaImage" and "a.mhd" in told):  # one of two
+    if file.name in shown or (kind == "MetaImage" and "a.mhd" in shown):  # one of two
         return True
     if kind != "settings":
         return False
     text = file.read_text(encoding="utf-8", errors="replace")
     parts = [part.strip() for line in text.splitlines() for part in line.split(":", 1)]
-    said = told.partition(":")[2]
-    return any(form[:20] in said for part in parts if part for form in (part, repr(part)[1:-1]))
+    rest = shown.partition(":")[2]
+    return any(form[:20] in rest for part in parts if part for form in (part, repr(part)[1:-1]))
 
 
 def damage_case(kind, number) -> tuple[str, str]:
@@ -161,10 +161,10 @@ def damage_case(kind, number) -> tuple[str, str]:
             with nothing_runs(place), as_nobody(how == "unreadable"):
                 found = digest_of(read(folder))
         except (ValueError, OSError) as error:
-            told = str(error)
-            is_clear = "\n" not in told and is_named(kind, file, told)
+            text = str(error)
+            is_clear = "\n" not in text and is_named(kind, file, text)
             is_clear &= not isinstance(error, UnicodeError | json.JSONDecodeError)
-            outcome = "clear" if is_clear else f"unclear: {type(error).__name__}: {told:.300}"
+            outcome = "clear" if is_clear else f"unclear: {type(error).__name__}: {text:.300}"
         except Exception as error:
             outcome = f"traceback: {type(error).__name__}: {error!s:.300}"
         else:

@@ -11,10 +11,10 @@ from refusals import refused
 from statsmodels.stats.power import TTestIndPower
 
 from brainvae_core.metrics import (
-    asked_design,
     brains_needed,
     design_of,
     smallest_difference,
+    usable_design,
 )
 from brainvae_core.metrics.designs import usable_brains
 
@@ -31,12 +31,12 @@ TWO = TABLE[:7]
 
 
 def test_a_design_is_of_the_brains_that_can_be_used():
-    design, used, why = asked_design(TWO, "genotype", ["age"])
+    design, used, why = usable_design(TWO, "genotype", ["age"])
     wanted, told = usable_brains(TWO, "genotype", ["age"])
     assert used.tolist() == wanted.tolist() and why == told == {"m6": "no age"}
     assert design.contrast == "KO − WT" and list(design.brains) == [f"m{i}" for i in range(6)]
     assert (design.matrix == design_of(TWO[:6], "genotype", ["age"]).matrix).all()
-    assert asked_design(TABLE, "dose", ["age"])[0].contrast == "per unit of dose"
+    assert usable_design(TABLE, "dose", ["age"])[0].contrast == "per unit of dose"
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_a_group_that_a_covariate_leaves_too_small_is_told_by_its_brains(gone, l
     table.loc[gone, "age"] = None
     lost = ", ".join(f"{brain} (no age)" for brain in [*gone, "m6"])
     told = f"^of genotype 'KO' {left} left, .* left out for a covariate: {re.escape(lost)}; correct"
-    refused([(told, asked_design, table, "genotype", ["age"])])
-    assert len(asked_design(table, "genotype")[0].brains) == 7
+    refused([(told, usable_design, table, "genotype", ["age"])])
+    assert len(usable_design(table, "genotype")[0].brains) == 7
 
 
 def test_the_control_comes_first_and_numbers_are_slopes():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from brainvae_core import disk
-from brainvae_core.disk import alone, appearing, beside, read_sealed, seal, whole
+from brainvae_core.disk import atomically, file_lock, read_sealed, scratch_path, seal, whole
 
 CONTENT = {"format": 2, "name": "Mäuse", "of": {"mean": 0.1, "none": None}}
 FILES = {"history.csv": b"step,loss\n1,0.5\n", "weights.bin": bytes(range(256))}
@@ -68,10 +68,10 @@ def test_what_is_no_description_is_told_and_another_format_before_its_checksum(t
 def test_nothing_is_left_of_what_failed_and_a_full_folder_is_not_replaced(tmp_path):
     file = tmp_path / "new/file.txt"
     for text in ("first", "second"):
-        with appearing(file) as beside:
+        with atomically(file) as beside:
             beside.write_text(text)
     for make in ("file", "folder", "nothing"):
-        with pytest.raises(KeyboardInterrupt), appearing(file) as beside:
+        with pytest.raises(KeyboardInterrupt), atomically(file) as beside:
             if make == "folder":
                 beside.mkdir()
                 (beside / "part").write_text("half")
@@ -79,7 +79,7 @@ def test_nothing_is_left_of_what_failed_and_a_full_folder_is_not_replaced(tmp_pa
                 beside.write_text("half")
             raise KeyboardInterrupt
     sealed(folder := file.parent / "a")
-    with pytest.raises(OSError), appearing(folder) as beside:
+    with pytest.raises(OSError), atomically(folder) as beside:
         beside.mkdir()
     assert file.read_text() == "second" and read(folder)
     assert sorted(f.name for f in file.parent.iterdir()) == ["a", "file.txt"]
@@ -98,12 +98,12 @@ def left_beside(folder):
     return {key: f".a~{end}" for key, end in left.items()}
 
 
-@pytest.mark.parametrize("turn", [contextlib.nullcontext, alone])
+@pytest.mark.parametrize("turn", [contextlib.nullcontext, file_lock])
 def test_what_the_dead_left_beside_a_name_goes_and_what_the_living_write_stays(
     tmp_path, monkeypatch, turn
 ):
     left = left_beside(tmp_path)
-    with turn(tmp_path / "a"), appearing(tmp_path / "a") as beside:
+    with turn(tmp_path / "a"), atomically(tmp_path / "a") as beside:
         beside.touch()
     stay = {left[key] for key in ("living", "elsewhere", "other")}
     assert {path.name for path in tmp_path.iterdir()} == stay | {"a"}
@@ -112,10 +112,10 @@ def test_what_the_dead_left_beside_a_name_goes_and_what_the_living_write_stays(
     (tmp_path / left["elsewhere"] / "part").touch()
     with monkeypatch.context() as no_locks:
         no_locks.setattr(disk, "CHECKED", {tmp_path.stat().st_dev: False})
-        with turn(tmp_path / "a"), appearing(tmp_path / "a") as beside:
+        with turn(tmp_path / "a"), atomically(tmp_path / "a") as beside:
             beside.touch()
         assert (tmp_path / left["elsewhere"]).exists()
-    with turn(tmp_path / "a"), appearing(tmp_path / "a") as beside:
+    with turn(tmp_path / "a"), atomically(tmp_path / "a") as beside:
         beside.touch()
     assert {path.name for path in tmp_path.iterdir()} == stay - {left["elsewhere"]} | {"a"}
 
@@ -125,19 +125,19 @@ def test_what_is_beside_another_name_that_begins_alike_stays(tmp_path):
     for name in ("mice.v2", "mice~v2", "mice-2", "mice~" + machine):
         (tmp_path / f".{name}~{platform.node()}~{2**22 + 1}~0").touch()
     before = sorted(tmp_path.iterdir())
-    with alone(tmp_path / "mice"), appearing(tmp_path / "mice") as own:
+    with file_lock(tmp_path / "mice"), atomically(tmp_path / "mice") as own:
         own.touch()
     assert sorted(tmp_path.glob(".*")) == before
-    with beside(tmp_path / "mice.v2") as at_work:
+    with scratch_path(tmp_path / "mice.v2") as at_work:
         at_work.mkdir()
-        with alone(tmp_path / "mice"):
+        with file_lock(tmp_path / "mice"):
             assert at_work.exists()
 
 
 def test_two_of_one_process_that_write_one_name_leave_each_others_file(tmp_path):
-    with appearing(tmp_path / "a") as outer:
+    with atomically(tmp_path / "a") as outer:
         outer.write_text("outer")
-        with appearing(tmp_path / "a") as inner:
+        with atomically(tmp_path / "a") as inner:
             inner.write_text("inner")
         assert (tmp_path / "a").read_text() == "inner" and outer.read_text() == "outer"
     assert (tmp_path / "a").read_text() == "outer"
@@ -146,15 +146,15 @@ def test_two_of_one_process_that_write_one_name_leave_each_others_file(tmp_path)
 
 def test_a_name_is_made_by_one_and_whole_once_its_lock_is_gone(tmp_path, capsys):
     path = tmp_path / "new/a"
-    with alone(path) as mine:
+    with file_lock(path) as mine:
         path.touch()
         assert mine and not whole(path)
-        with alone(path) as second:
+        with file_lock(path) as second:
             assert not second
     assert whole(path) and [p.name for p in path.parent.iterdir()] == ["a"]
     (path.parent / ".a.lock").touch()  # of one that was killed at the very end
     assert not whole(path)
-    with alone(path, "waiting") as mine:
+    with file_lock(path, "waiting") as mine:
         assert mine
     assert whole(path) and capsys.readouterr().err == ""
 

@@ -40,10 +40,10 @@ def command(main, *arguments):
     try:
         return main(*arguments) or 0
     except SystemExit as end:
-        told = end.code
+        message = end.code
     except OSError as error:
-        told = f"error: {error}"
-    print(told, file=sys.stderr)
+        message = f"error: {error}"
+    print(message, file=sys.stderr)
     return 1
 
 
@@ -65,7 +65,7 @@ def scoring(disk, at, monkeypatch):
 def reporting(disk, at, monkeypatch):
     """A report is written, without executing its chapter."""
 
-    def executed(_, out, told, cwd):
+    def executed(_, out, parameters, cwd):
         new = Path(out).parent / "lab"
         new.mkdir()
         (new / "brains.csv").write_text("brain\n" * 20_000)
@@ -80,11 +80,11 @@ def reporting(disk, at, monkeypatch):
 def acquiring(disk, at, monkeypatch):
     """Three brains are kept."""
 
-    def bring(plane, channel, meter, timeout, retries, id, url):
+    def fetch(plane, channel, meter, timeout, retries, id, url):
         section = np.random.default_rng(int(id)).integers(0, 60_000, (320, 456), dtype=np.uint16)
         return section, {"id": id, "bytes": 5, "zip_bytes": 9, "plane": plane, "channel": channel}
 
-    monkeypatch.setattr(allen, "_bring", bring)
+    monkeypatch.setattr(allen, "_fetch_plane", fetch)
     folder, asked = disk / "allen", "".join(f"{id},http://x/,\n" for id in "312")
 
     def asking_and_fetching():
@@ -172,10 +172,10 @@ def check_whole(disk, is_gone=False):
 def in_vain(job, disk, at, monkeypatch, capsys, surely=True):
     """A job that cannot write tells it in a line and leaves what there is as it is."""
     before, _ = there(disk), capsys.readouterr()
-    code, said = job(disk, at, monkeypatch), capsys.readouterr().err
+    code, text = job(disk, at, monkeypatch), capsys.readouterr().err
     if code or surely:
-        (told,) = [line for line in said.splitlines() if line.startswith("error")]
-        assert code and "Traceback" not in said and re.search(r"/\w|[Nn]o space|[Rr]ead-only", told)
+        (last,) = [line for line in text.splitlines() if line.startswith("error")]
+        assert code and "Traceback" not in text and re.search(r"/\w|[Nn]o space|[Rr]ead-only", last)
     after = there(disk)
     assert {name: after.get(name) for name in before} == before
     check_whole(disk)

@@ -156,7 +156,7 @@ STATE = "brainvaeExplorer.state"
 @pytest.fixture
 def visit(browser):
     """Opens a page file in a context of its own; at the end nothing may have gone wrong in it."""
-    contexts, faults, asked = [], [], []
+    contexts, faults, urls = [], [], []
 
     def opened(path, script=None):
         context = browser.new_context()
@@ -164,7 +164,7 @@ def visit(browser):
         page = context.new_page()
         page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda r: asked.append(r.url))
+        page.on("request", lambda r: urls.append(r.url))
         if script:
             page.add_init_script(script)
         page.goto(path if isinstance(path, str) else path.as_uri())
@@ -174,7 +174,7 @@ def visit(browser):
     yield opened
     for context in contexts:
         context.close()
-    assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
+    assert [url for url in urls if not url.startswith(("file:", "blob:", "data:"))] == []
     assert faults == []
 
 
@@ -380,7 +380,7 @@ def test_what_is_told_and_painted_is_what_changed(visit, page_file, small):
     page = visit(page_file)
     slide(page, 1, 6)
     drawn(page)
-    told = status(page, "Mean")
+    shown = status(page, "Mean")
     begin = data["models"][0]["typical"]
     a, b = (model.decode(np.float32([[v, *begin[1:]]]))[0] for v in (6, begin[0]))
     labels = read(data["arrays"][data["labels"]]).reshape(a.shape)
@@ -391,8 +391,8 @@ def test_what_is_told_and_painted_is_what_changed(visit, page_file, small):
     }
     most = sorted(change, key=lambda k: -abs(change[k]))
     mean = np.abs(a - b)[labels > 0].mean()
-    assert float(re.search(r"brain (\d\.\d+);", told)[1]) == pytest.approx(mean, abs=6e-4)
-    assert re.findall(r"(\S+) [+−]\d", told) == most[:3]
+    assert float(re.search(r"brain (\d\.\d+);", shown)[1]) == pytest.approx(mean, abs=6e-4)
+    assert re.findall(r"(\S+) [+−]\d", shown) == most[:3]
     difference = (a - b).ravel()
     limit = np.abs(difference).max()
     red, _, blue, _ = pixels_of(page.locator(".lx-pixels").nth(1)).T
@@ -452,9 +452,9 @@ def test_pointing_names_the_region_under_the_pointer(visit, tmp_path, small):
             page.mouse.move(x, box["y"] + (row + 0.5) * box["height"] / 40)
             assert state(page)["region"] == label
             mean = state(page)["image"].reshape(40, 56)[labels == label].mean()
-            told = page.locator(".lx-tip").inner_text()
-            assert data["regions"][label - 1]["name"] in told
-            assert f"mean brightness {mean:.3f}" in told
+            shown = page.locator(".lx-tip").inner_text()
+            assert data["regions"][label - 1]["name"] in shown
+            assert f"mean brightness {mean:.3f}" in shown
 
 
 @pytest.mark.slow
@@ -471,7 +471,7 @@ def test_axe_finds_nothing_in_the_dark(visit, tmp_path, small):  # light is the 
 
 @pytest.mark.slow
 def test_a_page_that_cannot_work_says_what_to_do(browser, tmp_path, small):
-    def told(name, data, words, script="", **options):
+    def shows(name, data, words, script="", **options):
         context = browser.new_context(**options)
         page = context.new_page()
         page.add_init_script(script)
@@ -481,11 +481,11 @@ def test_a_page_that_cannot_work_says_what_to_do(browser, tmp_path, small):
         assert words in page.locator("#lx-root").inner_text()
         context.close()
 
-    told("no data", None, "run make book")
-    told("older", {"format": 0}, "run make book")
+    shows("no data", None, "run make book")
+    shows("older", {"format": 0}, "run make book")
     old = "delete window.Worker; delete window.WebAssembly"
-    told("old", small[1], "This browser cannot run", old)
-    told("off", small[1], "needs JavaScript", java_script_enabled=False)
+    shows("old", small[1], "This browser cannot run", old)
+    shows("off", small[1], "needs JavaScript", java_script_enabled=False)
 
 
 # ---- the released weights ----

@@ -15,14 +15,14 @@ from scipy.ndimage import shift
 
 from brainvae_core import cohorts, prepare
 from brainvae_core.cohorts import (
+    describe_orientation,
     drawn_atlas,
-    judged,
     preprocess,
+    run_quality_control,
     simulate,
-    told_turned,
 )
 from brainvae_core.cohorts.files import content_hashes, files_below
-from brainvae_core.cohorts.orientation import turned_sections
+from brainvae_core.cohorts.orientation import section_orientations
 from brainvae_core.prepare import cohort_folder, lab_content
 from brainvae_core.settings import Settings
 
@@ -189,10 +189,11 @@ def test_turned_brains_are_told_one_some_and_all(asymmetric, which):
     atlas, images = asymmetric
     sections = [s[::-1] if i in which else s for i, s in enumerate(images)]
     metadata = pd.DataFrame(index=[f"m{i}" for i in range(24)])
-    told = told_turned(preprocess(np.array(sections) * 20_000, metadata, atlas, outlier_limit=50))
-    first = f"warning: {len(which)} of 24 brains fit the atlas's template better turned: "
-    assert told.startswith(f"{first}m{which[0]} (upside down)") and "\n" not in told
-    assert ("and 19 more. " in told) == (len(which) == 24) and "set orientation" in told
+    cohort = preprocess(np.array(sections) * 20_000, metadata, atlas, outlier_limit=50)
+    line, n = describe_orientation(cohort), len(which)
+    first = f"warning: {n} of 24 brains fit the atlas's template better turned: "
+    assert line.startswith(f"{first}m{which[0]} (upside down)") and "\n" not in line
+    assert ("and 19 more. " in line) == (n == 24) and "set orientation" in line
 
 
 def test_sides_are_told_only_where_they_differ_and_what_is_simulated_lies_right(asymmetric):
@@ -200,9 +201,9 @@ def test_sides_are_told_only_where_they_differ_and_what_is_simulated_lies_right(
     rng, reference = np.random.default_rng(0), np.ones(24, dtype=bool)
     mirrored = np.where(rng.random((24, 1, 1)) < 0.5, images, images[..., ::-1])
     symmetric = (mirrored + mirrored[..., ::-1]) / 2 + rng.normal(0, 0.05, images.shape)
-    assert set(turned_sections(symmetric, atlas, reference)) == {"none"}
-    assert set(turned_sections(images, drawn_atlas().resampled(SHAPE), reference)) == {"none"}
+    assert set(section_orientations(symmetric, atlas, reference)) == {"none"}
+    assert set(section_orientations(images, drawn_atlas().resampled(SHAPE), reference)) == {"none"}
     simulated = simulate(60, shape=SHAPE, artefact_share=0.9, seed=1)
     brains = np.array([shift(image, [0, 0.4], order=1) for image in simulated.images])
-    assert set(turned_sections(brains, atlas, np.ones(60, dtype=bool))) == {"none"}
-    assert told_turned(simulated) is None and told_turned(judged(simulated)) is None
+    assert set(section_orientations(brains, atlas, np.ones(60, dtype=bool))) == {"none"}
+    assert {describe_orientation(c) for c in (simulated, run_quality_control(simulated))} == {None}

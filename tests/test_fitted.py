@@ -23,7 +23,7 @@ from brainvae_core.models.runs import KINDS, LOADED
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.scores import TABLES
 from brainvae_core.settings import read_profile
-from brainvae_core.study import STAGES, compared_configs, labelled
+from brainvae_core.study import STAGES, compared_configs, labelled_configs
 
 ROOT = Path(__file__).parent.parent
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
@@ -78,7 +78,7 @@ def test_kept_scores_are_what_the_kept_model_gives_here(monkeypatch):
     p = read_profile("full")
     kept = results.table(p, "reconstruction")
     cohort = STAGES["evaluated"].cohort(p)
-    config = dict((of["model"], c) for of, c in labelled(p, "evaluated", cohort))["β-VAE"]
+    config = dict((of["model"], c) for of, c in labelled_configs(p, "evaluated", cohort))["β-VAE"]
     run = load_run(Path(p.places.runs, run_name(config, cohort.fingerprint)))
     anew = TABLES["reconstruction"].made(p, cohort)(run)
     kept = kept[(kept["model"] == "β-VAE") & (kept["seed"] == config.seed)]
@@ -136,11 +136,11 @@ def unpacked(text):
     return values.astype(float if kind[0] == "f" else int)
 
 
-def leaves(told):
+def leaves(node):
     """Every name and value of nested data, in order."""
-    if isinstance(told, dict):
-        return [leaf for k in sorted(told) for leaf in (k, *leaves(told[k]))]
-    return [leaf for part in told for leaf in leaves(part)] if isinstance(told, list) else [told]
+    if isinstance(node, dict):
+        return [leaf for k in sorted(node) for leaf in (k, *leaves(node[k]))]
+    return [leaf for part in node for leaf in leaves(part)] if isinstance(node, list) else [node]
 
 
 @pytest.mark.promise("no stale chapter and no two cohorts make a book")
@@ -195,7 +195,7 @@ def shuffle(path, folder):
 
 def shuffle_table(path, target):
     """A table of scores with its values in another order."""
-    told, text = results.read_rows(path)
-    rows = results.parsed(text)
+    head, text = results.read_rows(path)
+    rows = results.parse_rows(text)
     rows["value"] = np.random.default_rng(0).permutation(rows["value"])
-    results.write_rows(target, rows, told)
+    results.write_rows(target, rows, head)

@@ -47,7 +47,7 @@ class VAE(nn.Module):
     def encode(self, x):
         return self.body(x).chunk(2, dim=1)
 
-    def paint(self, z):
+    def decode_image(self, z):
         return self.head(z).reshape(-1, 1, *SHAPE)
 
 
@@ -86,8 +86,8 @@ def test_a_pipeline_answers_as_itself_and_goes_through_the_analysis(steps):
     model = FromSklearn(pipeline, SHAPE)
     z = model.encode(images)
     np.testing.assert_allclose(z, pipeline.transform(flat(images)), atol=1e-5)
-    painted = pipeline.inverse_transform(pipeline.transform(flat(images)))
-    np.testing.assert_allclose(model.decode(z), painted.reshape(images.shape), atol=1e-5)
+    decoded = pipeline.inverse_transform(pipeline.transform(flat(images)))
+    np.testing.assert_allclose(model.decode(z), decoded.reshape(images.shape), atol=1e-5)
     np.testing.assert_array_equal(model.reconstruct(images), model.decode(z))
     assert z.dtype == model.decode(z.astype(np.float64)).dtype == np.float32
     assert not hasattr(model, "posterior")
@@ -147,29 +147,29 @@ def test_what_a_scikit_learn_model_must_have_is_said_by_the_step():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_linear_modules_have_the_answers_of_their_weights(dtype):
     torch.manual_seed(0)
-    reads = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 3)).to(dtype)
-    paints = nn.Sequential(nn.Linear(3, PIXELS), nn.Unflatten(1, SHAPE)).to(dtype)
-    (a, b), (c, d) = ([w.detach().numpy() for w in net.parameters()] for net in (reads, paints))
-    images, model = sections(150), FromTorch(reads, paints, SHAPE)  # more than two batches
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 3)).to(dtype)
+    decoder = nn.Sequential(nn.Linear(3, PIXELS), nn.Unflatten(1, SHAPE)).to(dtype)
+    (a, b), (c, d) = ([w.detach().numpy() for w in net.parameters()] for net in (encoder, decoder))
+    images, model = sections(150), FromTorch(encoder, decoder, SHAPE)  # more than two batches
     z = model.encode(images)
     np.testing.assert_allclose(z, flat(images) @ a.T + b, atol=1e-5)
     np.testing.assert_allclose(flat(model.decode(z)), z @ c.T + d, atol=1e-5)
     np.testing.assert_array_equal(model.reconstruct(images), model.decode(z))
     assert z.dtype == model.decode(z.astype(np.float64)).dtype == np.float32
-    assert not hasattr(model, "posterior") and reads[1].weight.dtype == dtype
+    assert not hasattr(model, "posterior") and encoder[1].weight.dtype == dtype
 
 
 def test_methods_of_one_module_with_a_posterior():
     torch.manual_seed(0)
     vae, images = VAE(), sections()
-    model = FromTorch(vae.encode, vae.paint, SHAPE)
+    model = FromTorch(vae.encode, vae.decode_image, SHAPE)
     mean, std = model.posterior(images)
     weight, bias = (t.detach().numpy() for t in (vae.body[2].weight, vae.body[2].bias))
     expected = flat(images) @ weight.T + bias
     np.testing.assert_allclose(mean, expected[:, :2], atol=1e-5)
     np.testing.assert_allclose(std, np.exp(expected[:, 2:] / 2), rtol=1e-4)
     np.testing.assert_array_equal(model.encode(images), mean)
-    scaled = FromTorch(vae.encode, vae.paint, SHAPE, images=images).posterior(images)
+    scaled = FromTorch(vae.encode, vae.decode_image, SHAPE, images=images).posterior(images)
     for found, before in zip(scaled, (mean, std), strict=True):
         np.testing.assert_allclose(found, before / mean.std(axis=0, ddof=1), rtol=1e-5)
 
@@ -178,7 +178,7 @@ def test_dropout_is_off_and_every_mode_is_as_before_after_an_error_too():
     vae, images = VAE(), sections()
     vae.train()
     vae.head.eval()  # as where a part is frozen
-    model = FromTorch(vae.encode, vae.paint, SHAPE)
+    model = FromTorch(vae.encode, vae.decode_image, SHAPE)
     np.testing.assert_array_equal(model.encode(images), model.encode(images))
     assert [vae.training, vae.body[1].training, vae.head.training] == [True, True, False]
     assert all(p.requires_grad and p.grad is None for p in vae.parameters())
@@ -196,8 +196,8 @@ def test_what_answers_wrongly_is_refused_when_it_is_wrapped():
         (r"encoder answered a dict \(\); it must answer \(2, latent_dim\)", lambda x: {"mean": x}),
         (r"Tensor \([12], 2\); .*\([12], 66\)", lambda x: (x.flatten(1), x.flatten(1)[:, :2])),
     ]
-    painted = lambda z: z[:, :1, None].expand(-1, *SHAPE)  # noqa: E731
-    refused([(message, FromTorch, answer, painted, SHAPE) for message, answer in cases])
+    decoded = lambda z: z[:, :1, None].expand(-1, *SHAPE)  # noqa: E731
+    refused([(message, FromTorch, answer, decoded, SHAPE) for message, answer in cases])
     cases = [
         (r"decoder answered a Tensor \(2, 66\); it must answer \(2, 6, 11\)", lambda z: z),
         (r"decoder answered a Tensor \(2, 11, 6\)", lambda z: torch.zeros(len(z), 1, 11, 6)),

@@ -18,7 +18,7 @@ from brainvae_core.metrics import (
     share_difference,
     verdict,
 )
-from brainvae_core.metrics.intervals import from_left_out, left_out_values
+from brainvae_core.metrics.intervals import from_jackknife, jackknife_values
 
 
 def scores(rng, n_seeds, n_brains, seeds=1.0, brains=1.0, rest=0.3, mean=0.0):
@@ -36,9 +36,9 @@ def resampled(x, n=200):
 def jackknife_difference(statistic, fits_a, fits_b):
     """Of a − b, the same brains left out of both."""
     rows, less = (
-        np.stack([left_out_values(statistic, f) for f in fits]) for fits in (fits_a, fits_b)
+        np.stack([jackknife_values(statistic, f) for f in fits]) for fits in (fits_a, fits_b)
     )
-    return from_left_out(rows, len(fits_a[0][0]), less)
+    return from_jackknife(rows, len(fits_a[0][0]), less)
 
 
 def half(found):
@@ -255,8 +255,8 @@ def test_nonsense_is_refused_by_name():
             *((shapes, from_resamples, v, d, 5) for v, d in (([1.0], x), (x, x), ([], x[:0]))),
             ("are empty or not finite", from_resamples, x[:, 0], x * np.nan, 5),
             ("draw as many of both", from_resamples, x[:, 0], x, 5, (x[:, 0], x[:, :4])),
-            (r"\(3, 5\) and \(3, 4\); a fit a row", from_left_out, x, 9, x[:, :4]),
-            (r"\(3, 2\); .* 2 groups or more", from_left_out, x[:, :2], 9),
+            (r"\(3, 5\) and \(3, 4\); a fit a row", from_jackknife, x, 9, x[:, :4]),
+            (r"\(3, 2\); .* 2 groups or more", from_jackknife, x[:, :2], 9),
             ("no estimates", verdict, []),
             ("margin=-1 is a size", verdict, [], -1.0),
         ]

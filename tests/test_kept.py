@@ -14,7 +14,7 @@ import pytest
 from refusals import refused
 
 from brainvae_core.cohorts import simulate
-from brainvae_core.models import BetaVAEConfig, fit, keep_runs, load_run, place_runs, run_name
+from brainvae_core.models import BetaVAEConfig, export_runs, fit, import_runs, load_run, run_name
 from brainvae_core.models.kept import LARGEST
 from brainvae_core.models.runs import LOADED
 
@@ -34,7 +34,7 @@ def run(cohort, tmp_path_factory):
 
 @pytest.fixture
 def results(cohort, run, tmp_path):
-    keep_runs(cohort, [run], tmp_path / "results/own")
+    export_runs(cohort, [run], tmp_path / "results/own")
     return tmp_path / "results"
 
 
@@ -49,7 +49,7 @@ def test_a_kept_model_is_found_by_fit_wherever_its_cohort_is_made(cohort, run, r
     for there in (cohort, other_processor(cohort)):
         runs = tmp_path / there.fingerprint
         loaded = dict(LOADED)
-        (name,) = place_runs(there, results, runs)
+        (name,) = import_runs(there, results, runs)
         assert name == run_name(CONFIG, there.fingerprint) and loaded == LOADED
         found = fit(there, CONFIG, runs, "cpu")
         assert [f.name for f in runs.iterdir()] == [name]
@@ -67,15 +67,15 @@ def test_what_a_user_fitted_stays_and_of_another_cohort_nothing_is_placed(
 ):
     runs = shutil.copytree(run.folder.parent, tmp_path / "runs")
     before = (runs / run.folder.name / "weights.safetensors").read_bytes()
-    assert place_runs(cohort, results, runs) == [run.folder.name]
+    assert import_runs(cohort, results, runs) == [run.folder.name]
     assert (runs / run.folder.name / "weights.safetensors").read_bytes() == before
     twice = np.concatenate([cohort.images[:1], cohort.images[:1], cohort.images[2:]])
     replaced, new = cohort._like(images=twice), {"sim-00003": "m3"}
     renamed = cohort._like(metadata=cohort.metadata.rename(new), factors=cohort.factors.rename(new))
     others = simulate(24, shape=(40, 56), seed=1), cohort.select(range(20)), replaced, renamed
     for other in (*others, cohort.resampled((20, 28))):
-        assert place_runs(other, results, tmp_path / "none") == []
-    assert place_runs(cohort, tmp_path / "no results", tmp_path / "none") == []
+        assert import_runs(other, results, tmp_path / "none") == []
+    assert import_runs(cohort, tmp_path / "no results", tmp_path / "none") == []
     assert not (tmp_path / "none").exists()
 
 
@@ -84,7 +84,7 @@ def test_kept_runs_of_another_cohort_or_of_one_that_nothing_tells_are_refused(
 ):
     other = simulate(30, shape=(40, 56), seed=0)
     told = r"keeps runs of cohort .*\[24, 40, 56\] and not of .*; move it away"
-    refused([(told, keep_runs, other, [run], results / "own")])
+    refused([(told, export_runs, other, [run], results / "own")])
     file = results / "own/cohort.json"
     about = json.loads(file.read_text())
     damages = {"identity": "0" * 64, "shape": [9, 40, 56], "name": "another", "sha256": ""}
@@ -95,7 +95,7 @@ def test_kept_runs_of_another_cohort_or_of_one_that_nothing_tells_are_refused(
         if content is not None:
             file.write_text(content)
         told = r"own/cohort\.json cannot be read .*; restore it from git"
-        refused([(told, place_runs, cohort, results, tmp_path / "none")])
+        refused([(told, import_runs, cohort, results, tmp_path / "none")])
 
 
 @pytest.mark.promise("kept models and tables are those of the fits, on any processor")
@@ -104,9 +104,7 @@ def test_a_model_that_half_precision_changes_is_not_kept(cohort, run, tmp_path):
     model.output_offset.add_(3000)  # a step of float16 is 2 there
     model.decoder[-1].bias.data.sub_(3000)
     changed = replace(run, model=model)
-    refused(
-        [("decodes other images in half precision", keep_runs, cohort, [changed], tmp_path / "own")]
-    )
+    refused([("other images in half precision", export_runs, cohort, [changed], tmp_path / "own")])
     assert not (tmp_path / "own").exists()
 
 
@@ -144,24 +142,24 @@ def test_two_that_keep_the_same_run_leave_what_one_leaves(cohort, run, results, 
 
     folder = tmp_path / "both"
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(keep_runs, cohort, [replace(run, model=Both())], folder) for _ in "12"]
-        assert [done.result(60) for done in both] == [None, None]
+        two = [pool.submit(export_runs, cohort, [replace(run, model=Both())], folder) for _ in "12"]
+        assert [done.result(60) for done in two] == [None, None]
     one, found = (
         {f.relative_to(of): f.read_bytes() for f in of.rglob("*") if f.is_file()}
         for of in (results / "own", folder)
     )
     assert one == found
     (folder / ".cohort.json.lock").touch()  # a kill left it
-    keep_runs(cohort, [run], folder)
+    export_runs(cohort, [run], folder)
     assert not list(folder.rglob(".*"))
 
 
 def test_runs_of_a_cohort_that_came_first_are_not_mixed_with_anothers(cohort, run, tmp_path):
     other, folder = simulate(24, shape=(40, 56), seed=1), tmp_path / "own"
     model = SimpleNamespace(
-        tensors=lambda: keep_runs(other, [run], folder) or run.model.tensors(),
+        tensors=lambda: export_runs(other, [run], folder) or run.model.tensors(),
         encode=run.model.encode,
         decode=run.model.decode,
     )
     told = r"keeps runs of cohort .* and not of"
-    refused([(told, keep_runs, cohort, [replace(run, model=model)], folder)])
+    refused([(told, export_runs, cohort, [replace(run, model=model)], folder)])

@@ -25,7 +25,7 @@ from safetensors import safe_open
 
 from brainvae_core import disk
 from brainvae_core.cohorts import simulate
-from brainvae_core.disk import alone, appearing
+from brainvae_core.disk import atomically, file_lock
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -90,9 +90,9 @@ class Commands:
     def start(self, folder, command):
         if command[0] != "-m":
             return self.ask([str(folder), *command])
-        with open(folder.parent / "said", "ab") as said:
-            told = {"stdout": subprocess.DEVNULL, "stderr": said, "start_new_session": True}
-            process = subprocess.Popen([sys.executable, *command], cwd=folder, **told)
+        with open(folder.parent / "said", "ab") as output:
+            options = {"stdout": subprocess.DEVNULL, "stderr": output, "start_new_session": True}
+            process = subprocess.Popen([sys.executable, *command], cwd=folder, **options)
         self.own[process.pid] = process
         return process.pid
 
@@ -112,7 +112,7 @@ class Commands:
             time.sleep(0.003)
 
     def done(self, folder, kind):
-        assert self.wait(self.start(folder, KINDS[kind][0])) == 0, said(folder)
+        assert self.wait(self.start(folder, KINDS[kind][0])) == 0, output(folder)
 
     def fresh(self, kind):
         """A folder in which all is done that comes before."""
@@ -126,7 +126,7 @@ class Commands:
         own = PROFILE.replace("40,", "80,", 1) if kind == "report" else PROFILE
         (folder / "tiny.yaml").write_text(own.format(folder))
         if kind in ("acquisition", "asking"):
-            self.allen.asked_folder(folder / "acquired", [*SECTIONS])
+            self.allen.request_folder(folder / "acquired", [*SECTIONS])
             (folder / "asker").write_text(ASKER)
             (folder / "asker").chmod(0o755)
         if kind == "release":
@@ -148,7 +148,7 @@ class Commands:
         return self.whole[kind]
 
 
-def said(folder):
+def output(folder):
     file = folder.parent / "said"
     return file.read_text() if file.exists() else ""
 
@@ -222,22 +222,22 @@ def commands(tmp_path_factory):
 )
 @each_kind
 def test_what_is_ended_goes_on_to_the_same_end(commands, kind, record_property):
-    whole, n_kills, told = commands.undisturbed(kind), 0, {}
+    whole, n_kills, seen = commands.undisturbed(kind), 0, {}
     wanted = KINDS[kind][3 if NIGHTLY else 2]
     stages_of = (10, 20, 40) if kind == "growing" and NIGHTLY else ()
     every = {f"stage {height}" for height in stages_of}  # the last one is short
 
     def more():
-        return n_kills < wanted or every - told.keys() and n_kills < 5 * wanted
+        return n_kills < wanted or every - seen.keys() and n_kills < 5 * wanted
 
     while more():
         folder, kept, code, family = commands.fresh(kind), {}, None, []
         for again in range(6):
-            before = len(said(folder))
+            before = len(output(folder))
             number = commands.start(folder, KINDS[kind][0])
             if again < 5 and more():
                 commands.wait_a_moment(number, kind)
-                which, at = SIGNALS[n_kills % 3], len(said(folder))
+                which, at = SIGNALS[n_kills % 3], len(output(folder))
                 family += psutil.Process(number).children(recursive=True)
                 (os.killpg if n_kills // 3 % 2 else os.kill)(number, which)
             code = commands.wait(number)
@@ -252,32 +252,32 @@ def test_what_is_ended_goes_on_to_the_same_end(commands, kind, record_property):
                     commands.seconds[kind] = min(commands.seconds[kind], commands.took)
                 break
             n_kills += 1
-            lines = [x for x in said(folder)[before:].splitlines() if not x.startswith(KERNEL)]
-            told[which.name] = told.get(which.name, 0) + 1
+            lines = [x for x in output(folder)[before:].splitlines() if not x.startswith(KERNEL)]
+            seen[which.name] = seen.get(which.name, 0) + 1
             if kind == "book":  # of which Snakemake and its jobs tell, once it has begun any
-                told_then = said(folder)[at:]
-                is_short = told_then.count("\n") <= 40 and not tracebacks(told_then)
-                assert is_short or "Select jobs" not in said(folder)[before:at], told_then
+                output_then = output(folder)[at:]
+                is_short = output_then.count("\n") <= 40 and not tracebacks(output_then)
+                assert is_short or "Select jobs" not in output(folder)[before:at], output_then
                 assert code in (1, 130, -which)
             elif which == signal.SIGKILL:
                 assert code == -which and not lines
             else:
                 assert len(lines) == (code != -signal.SIGTERM), (code, lines)  # before it began
                 assert code in (130, 2, -signal.SIGTERM)
-            stages(folder, told)
+            stages(folder, seen)
         assert code == 0 and not [p for p in family if p.is_running()]
         assert written(folder) == whole
     record_property("cases", n_kills)
-    record_property("signals", str(told))
-    assert every <= told.keys()
+    record_property("signals", str(seen))
+    assert every <= seen.keys()
 
 
-def stages(folder, told):
+def stages(folder, seen):
     """Note the stage that a fit was in."""
     for file in folder.glob("runs/.*/checkpoint.safetensors"):
         with safe_open(file, "np") as kept:
             height = json.loads(kept.metadata()["history"])[-1]["height"]
-        told[f"stage {height}"] = told.get(f"stage {height}", 0) + 1
+        seen[f"stage {height}"] = seen.get(f"stage {height}", 0) + 1
 
 
 @pytest.mark.workflow
@@ -294,7 +294,7 @@ def test_a_killed_snakemake_leaves_no_job_that_another_one_meets(commands, recor
     for job in jobs:
         job.suspend()
     assert commands.wait(commands.start(folder, command)) == 1
-    assert "another snakemake (or make) works in this folder, or jobs of one" in said(folder)
+    assert "another snakemake (or make) works in this folder, or jobs of one" in output(folder)
     for job in jobs:
         job.resume()
     psutil.wait_procs(jobs, timeout=120)
@@ -320,7 +320,7 @@ def test_two_at_once_share_the_work(commands, kind, record_property):
         work.unlink(missing_ok=True)
         both = [commands.start(folder, KINDS[kind][0]) for _ in range(2)]
         codes = [commands.wait(number) for number in both]
-        lines = said(folder).splitlines()
+        lines = output(folder).splitlines()
         if sorted(codes) != [0, 0]:  # the other says that it is not the only one
             assert sorted(codes) == [0, 2 if kind != "book" else 1]
             assert "another" in " ".join(lines)
@@ -342,16 +342,16 @@ def test_locks_that_exclude_nobody_are_told_once(
         if error:
             raise OSError(error, os.strerror(error))
 
-    with alone(tmp_path / "sound"):
+    with file_lock(tmp_path / "sound"):
         pass
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(disk, "CHECKED", {})
     monkeypatch.setattr(fcntl, "flock", flock)
     for name in ("a", "b"):
-        with alone(tmp_path / name) as mine, appearing(tmp_path / name) as beside:
+        with file_lock(tmp_path / name) as mine, atomically(tmp_path / name) as beside:
             assert mine
             beside.touch()
-    told = f"warning: locks on the file system of {tmp_path} exclude nobody: start no two commands"
-    assert capsys.readouterr().err == f"{told} there at once\n"
+    line = f"warning: locks on the file system of {tmp_path} exclude nobody: start no two commands"
+    assert capsys.readouterr().err == f"{line} there at once\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     record_property("cases", 1)

@@ -53,7 +53,7 @@ def inverted(section, inside=INSIDE):
     return np.where(inside, np.percentile(section[inside], 99.9) - section, 0).clip(0)
 
 
-def judged(sections, reference, planes=None, **columns):
+def check_lab(sections, reference, planes=None, **columns):
     brains = comparable_brains(sections, table(len(sections), **columns), reference)
     assert not brains.refused
     return suitability(brains, reference, planes)
@@ -143,8 +143,8 @@ def test_copies_under_two_names_are_named_and_counted_once(reference, lab, form)
     recorded = table(6, sex=["F", "M", None, "F", "M", None], age=[1, 2, np.nan, 3, 2, np.nan])
     brains = comparable_brains(sections, recorded, reference)
     assert brains.metadata.index.tolist() == ["m0", "m1", "m2", "m3"]
-    said = "it has the same pixels as m{}, which is taken; remove one of them"
-    assert brains.refused == {"m4": said.format(1), "m5": said.format(2)}
+    reason = "it has the same pixels as m{}, which is taken; remove one of them"
+    assert brains.refused == {"m4": reason.format(1), "m5": reason.format(2)}
 
 
 def test_of_copies_whose_rows_differ_none_is_taken(reference, lab):
@@ -160,8 +160,8 @@ def test_of_copies_whose_rows_differ_none_is_taken(reference, lab):
         [one, two, two, two], table(4, group=["a", "a", "b", "a"]), reference
     )
     assert brains.metadata.index.tolist() == ["m0"]
-    said = "it has the same pixels as m2 and another group; give"
-    assert all(brains.refused[brain].startswith(said) for brain in ("m1", "m3"))
+    reason = "it has the same pixels as m2 and another group; give"
+    assert all(brains.refused[brain].startswith(reason) for brain in ("m1", "m3"))
 
 
 # ---- whether they can be judged ----
@@ -172,7 +172,7 @@ def test_brains_of_the_reference_kind_are_suited_whatever_their_units(reference)
     for effect, size, simulator in (*labs, ("brightness", -2, "freeform")):
         made = simulate_groups(12, 12, effect, size, shape=SHAPE, simulator=simulator)
         gains = np.geomspace(1e-3, 1e6, 24)
-        found = judged(made.images * gains[:, None, None], reference)
+        found = check_lab(made.images * gains[:, None, None], reference)
         assert found["unsuited"].eq("").all(), effect
         assert found["contrast"].eq("as the reference").all()
         assert found["turned"].eq("sides cannot be told").all()  # the drawn atlas is symmetric
@@ -182,7 +182,7 @@ def test_brains_of_the_reference_kind_are_suited_whatever_their_units(reference)
 
 
 def test_the_fit_is_the_correlation_with_the_mean_brain(reference, lab):
-    found = judged(lab.images, reference)
+    found = check_lab(lab.images, reference)
     mean = reference.split("train").images.mean(axis=0)[INSIDE]
     wanted = [np.corrcoef(image[INSIDE], mean)[0, 1] for image in lab.images]
     np.testing.assert_allclose(found["fit"], wanted, atol=1e-5)
@@ -201,7 +201,7 @@ def asymmetric():
 def test_what_lies_wrong_or_is_inverted_is_named(asymmetric, how, is_inverted):
     reference, images = asymmetric
     sections = [inverted(s) for s in images] if is_inverted else images
-    found = judged([np.ascontiguousarray(TURNS[how](s)) for s in sections], reference)
+    found = check_lab([np.ascontiguousarray(TURNS[how](s)) for s in sections], reference)
     assert found["turned"].eq(how).all()
     assert found["contrast"].eq("inverted" if is_inverted else "as the reference").all()
     words = [how] * (how != "none") + ["contrast inverted, such as white"] * is_inverted
@@ -215,7 +215,7 @@ def test_what_lies_wrong_or_is_inverted_is_named(asymmetric, how, is_inverted):
 def test_what_is_no_section_of_this_kind_is_another_modality(reference, seed):
     rng = np.random.default_rng(seed)
     rough, blank = rng.random(SHAPE) * INSIDE, INSIDE * 1.0
-    found = judged([rough, blank + 1e-3 * rough, np.roll(rough, 1)], reference)
+    found = check_lab([rough, blank + 1e-3 * rough, np.roll(rough, 1)], reference)
     assert found["contrast"].eq("other").all()
     number = r"0\.\d\d"
     pattern = (
@@ -231,7 +231,7 @@ def test_a_plane_is_told_by_templates(reference, lab):
     sections = [shift(ordinary, [2 * k, 0], order=1) for k in (-4, 0, 1, 3)]
     for finer in (1, 2):
         given = {p: t.repeat(finer, 0).repeat(finer, 1) for p, t in planes.items()}
-        found = judged(sections, reference, given)
+        found = check_lab(sections, reference, given)
         assert found["plane"].tolist() == [266, 286, 291, 301]
         assert found["unsuited"].ne("").tolist() == [True, False, False, True]
         assert "more like plane 266 than like the reference's 286" in found["unsuited"].iloc[0]

@@ -21,9 +21,9 @@ from brainvae_core.fields import (
 from brainvae_core.latent_claims import (
     MARGINS,
     association_claims,
+    latent_stability,
     projective_claims,
     receptive_claims,
-    returned,
 )
 from brainvae_core.metrics import verdict
 from brainvae_core.settings import Settings
@@ -51,8 +51,8 @@ P = Settings().changed({"fields.rois": ROIS, "fields.n_read": N})
 class Noisy(Toy):
     """Its codes vary by themselves, so that a region's effect has a size."""
 
-    def __init__(self, masks, reads, paints=None, noise=0.3):
-        super().__init__(masks, reads, paints)
+    def __init__(self, masks, reads, writes=None, noise=0.3):
+        super().__init__(masks, reads, writes)
         self.noise = noise
 
     def posterior(self, images):
@@ -66,9 +66,9 @@ def of_toys(monkeypatch):
     monkeypatch.setattr(readings, "DRAWS", 60)
 
 
-def toy(reads, paints=None):
+def toy(reads, writes=None):
     """A reader and painter of regions by weights (latent_dim, n_rois)."""
-    return Noisy(masks_of(EVERY), reads, paints)
+    return Noisy(masks_of(EVERY), reads, writes)
 
 
 @cache
@@ -168,14 +168,14 @@ def test_fields_are_those_of_the_model_whatever_the_order_of_its_rows():
 
 
 class Ends(Toy):
-    """Beyond 3 a latent paints a bright spot; SSp, HPF and RSP only answer to positive c."""
+    """Beyond 3 a latent makes a bright spot; SSp, HPF and RSP only answer to positive c."""
 
     spot = True
 
     def decode(self, z):
         z = np.asarray(z, dtype=float)
         one_sided = np.isin(EVERY, ("SSp", "HPF", "RSP"))
-        levels = 0.5 + np.where(one_sided, np.maximum(z, 0) @ self.paints, z @ self.paints)
+        levels = 0.5 + np.where(one_sided, np.maximum(z, 0) @ self.writes, z @ self.writes)
         images = np.tensordot(levels, self.masks.astype(float), 1)
         if self.spot:
             images[:, 20:22, 3:8] += 2 * (np.abs(z).max(axis=1) > 3)[:, None, None]
@@ -288,10 +288,10 @@ def test_a_model_whose_latents_see_and_move_one_region_each():
 
 
 def test_a_model_that_moves_what_it_does_not_see():
-    paints = np.roll(ONE_EACH, 1, axis=1)
+    writes = np.roll(ONE_EACH, 1, axis=1)
     z = np.random.default_rng(3).normal(size=(N, LATENTS))
     turned = z @ np.linalg.qr(np.random.default_rng(5).normal(size=(LATENTS, LATENTS)))[0]
-    table = three(toy(ONE_EACH, paints), PCA=EACH_ITS_OWN)
+    table = three(toy(ONE_EACH, writes), PCA=EACH_ITS_OWN)
     found = decided(association_claims(table, codes_of(z, turned), N, 10))
     assert found["a latent's two fields differ in HPF more than PCA's do"] == "holds"
     assert found["β-VAE: a latent moves what it sees"] != "holds"
@@ -300,9 +300,9 @@ def test_a_model_that_moves_what_it_does_not_see():
 
 def test_matched_latents_come_back_whatever_their_order_and_sign():
     z = np.random.default_rng(6).normal(size=(40, 3))
-    assert returned([z, z[:, [2, 0, 1]] * [1, -1, 1]]).value == pytest.approx(1)
+    assert latent_stability([z, z[:, [2, 0, 1]] * [1, -1, 1]]).value == pytest.approx(1)
     other = np.random.default_rng(7).normal(size=(40, 3))
-    found, r = returned([z, z, other]), returned([z, other])
+    found, r = latent_stability([z, z, other]), latent_stability([z, other])
     assert found.value == pytest.approx((1 + 2 * r.value) / 3)  # of three pairs
     assert (found.n_seeds, r.n_seeds) == (3, 2) and 0 <= found.low < 0.3 and found.high == 1
 

@@ -39,7 +39,7 @@ def measured(images, plane_change=PLANE):
     return section_changes(images, MEAN, ATLAS.brain_mask, REGIONS, ATLAS.pixel_um, plane_change)
 
 
-def asked(matrix, tested=TESTED):
+def design_of_second(matrix, tested=TESTED):
     """A design of which the second column is asked about."""
     columns = [f"column {i}" for i in range(matrix.shape[1])]
     return Design("group", "b − a", columns, matrix, tested, pd.RangeIndex(len(matrix)))
@@ -71,7 +71,7 @@ def table_of(rng, n, shift=0.0, kind="anatomy"):
 )
 def test_a_planted_difference_is_told_for_what_it_is(kind, planted):
     images = drawn(N, 3, **{f: by * GROUPS[:, 1] for f, by in planted.items()})
-    found = difference_kind(measured(images), asked(GROUPS), n_permutations=299)
+    found = difference_kind(measured(images), design_of_second(GROUPS), n_permutations=299)
     assert found.kind == kind
     assert set(found.table["kind"]) == {*KINDS}
     assert found.table["share"].sum() == pytest.approx(1)
@@ -86,7 +86,7 @@ def test_holes_in_one_group_are_damage_and_move_no_other_measure():
     for i in range(N // 2, N - 2):  # each elsewhere, with tissue around
         images[i, 24 + 2 * i : 32 + 2 * i, 20 + 3 * i : 28 + 3 * i] = 0
     holed = measured(images)
-    assert difference_kind(holed, asked(GROUPS)).kind == "damage"
+    assert difference_kind(holed, design_of_second(GROUPS)).kind == "damage"
     share, there = holed["damage"].iloc[:, 0], np.arange(N)
     there = (there >= N // 2) & (there < N - 2)
     assert share[there].min() > share[~there].max()
@@ -98,7 +98,7 @@ def test_a_rule_of_another_kind_can_name_the_damaged_brains():
     changes = table_of(np.random.default_rng(3), 30)
     late = np.arange(30) >= 15
     design = np.column_stack([np.ones(30), late])
-    found = difference_kind(changes, asked(design), flagged=late & (np.arange(30) != 20))
+    found = difference_kind(changes, design_of_second(design), flagged=late & (np.arange(30) != 20))
     assert found.kind == "damage" and found.table["measure"][0] == "flagged"
     assert found.table["value"][0] == pytest.approx(14 / 15)
 
@@ -106,7 +106,7 @@ def test_a_rule_of_another_kind_can_name_the_damaged_brains():
 def test_without_the_next_plane_another_plane_looks_like_anatomy():
     changes = measured(drawn(N, 3, ap_position=1.5 * GROUPS[:, 1]), None)
     assert "plane" not in changes["registration"]
-    assert difference_kind(changes, asked(GROUPS)).kind == "anatomy"
+    assert difference_kind(changes, design_of_second(GROUPS)).kind == "anatomy"
 
 
 # ---- what is measured ----
@@ -164,12 +164,12 @@ def test_two_kinds_alike_are_not_told():
     changes = table_of(np.random.default_rng(8), 40, shift=2)
     changes["brightness"] = changes["anatomy"].to_numpy()
     design = np.column_stack([np.ones(40), np.arange(40) >= 20])
-    assert difference_kind(changes, asked(design)).kind == "cannot tell"
+    assert difference_kind(changes, design_of_second(design)).kind == "cannot tell"
 
 
 def test_refusals():
     changes = table_of(np.random.default_rng(9), N)
-    images, mask, groups = drawn(3, 9), ATLAS.brain_mask, asked(GROUPS)
+    images, mask, groups = drawn(3, 9), ATLAS.brain_mask, design_of_second(GROUPS)
     refused(
         [
             ("are of 19 brains and the design of 20", difference_kind, changes[1:], groups),

@@ -13,7 +13,7 @@ from brainvae_core.cohorts import (
     corrupted_brains,
     displaced,
     drawn_atlas,
-    equalised,
+    equalise_brightness,
     factor_extremes,
     graded_artefacts,
     known_factors,
@@ -79,14 +79,14 @@ def test_without_truth_clean_test_brains_are_planted(simulated, unknown):
 
 
 def test_the_truth_of_an_equalised_brain_is_as_bright_beside_its_artefact(simulated):
-    found = corrupted_brains(equalised(simulated))
+    found = corrupted_brains(equalise_brightness(simulated))
     kinds = found.metadata["artefact"].to_numpy()
     beside = ~found.artefact_masks
     assert np.abs(found.images - found.clean)[beside].max() < 0.03
     inside = found.atlas.brain_mask
     own = (
         found.clean[:, inside].mean(axis=1)
-        / equalised(simulated).split("train").images[:, inside].mean()
+        / equalise_brightness(simulated).split("train").images[:, inside].mean()
     )
     assert (own[kinds == "leak"] < 1).all() and (own[kinds == "grid"] > 1).all()
 

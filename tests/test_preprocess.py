@@ -22,9 +22,9 @@ from brainvae_core.cohorts.preprocess import (
     SPREAD_FLOOR,
     Preprocessing,
     comparable_section,
-    equalised,
-    judged,
+    equalise_brightness,
     preprocess,
+    run_quality_control,
 )
 
 SHAPE = (80, 112)
@@ -236,7 +236,7 @@ def test_what_makes_no_cohort_is_refused_in_a_line(drawn, atlas):
         ),
         (
             "^brain 'sim-00008' of 'lit': section is .* outside the brain",
-            *(judged, Cohort(lit, metadata, atlas, name="lit")),
+            *(run_quality_control, Cohort(lit, metadata, atlas, name="lit")),
         ),
     ]
     for words, spoil in SPOILT.items():
@@ -342,7 +342,7 @@ def test_scores_are_in_robust_deviations_of_the_reference(cohort, is_train):
 
 def test_an_equalised_cohort_is_as_bright_all_over_and_judged_as_it_came():
     before = simulate(40, shape=SHAPE, seed=2)
-    found, inside = equalised(before), before.atlas.brain_mask
+    found, inside = equalise_brightness(before), before.atlas.brain_mask
     train = before.split("train").images[:, inside].mean()
     for part in ("images", "clean"):
         bright = getattr(found, part)[:, inside].mean(axis=1)
@@ -351,19 +351,19 @@ def test_an_equalised_cohort_is_as_bright_all_over_and_judged_as_it_came():
     np.testing.assert_allclose(found.metadata["gain"], train / own, rtol=1e-5)
     assert np.corrcoef(found.metadata["gain"], before.factors["brightness"])[0, 1] < -0.5
     assert list(before.factors.drop(columns="brightness")) == list(found.factors)
-    gains = [judged(cohort).metadata["gain"] for cohort in (before, found)]
+    gains = [run_quality_control(cohort).metadata["gain"] for cohort in (before, found)]
     np.testing.assert_allclose(*gains, rtol=0.003)
     with pytest.raises(ValueError, match="is not simulated: take preprocess"):
-        equalised(judged(found))
-    again = equalised(found)
+        equalise_brightness(run_quality_control(found))
+    again = equalise_brightness(found)
     np.testing.assert_allclose(again.images, found.images, atol=0.003)
 
 
 def test_a_cohort_is_judged_once(ruined, atlas):
     registered = made(*ruined, atlas)
-    assert judged(registered) is registered
+    assert run_quality_control(registered) is registered
     simulated = simulate(40, shape=SHAPE, seed=2)
-    found = judged(simulated)
+    found = run_quality_control(simulated)
     for column in ("split", "artefact"):
         assert found.metadata[column].equals(simulated.metadata[column])
     assert found.preprocessing is not None and not is_outlier(found.metadata).any()

@@ -60,8 +60,8 @@ def test_lines_are_told_from_a_brain_that_gets_darker():
     masks[:, 0, 0] = False
     corrupted = clean + darker + lines
     # Pixels of 200 µm: a mean over 0.5 mm takes lines that are 0.6 mm apart for nothing.
-    for painted, pattern in ((darker + lines.mean(), 0), (darker + lines, 1), (lines, 1)):
-        found = artefact_removal(clean, corrupted, masks, clean, clean + painted, MEAN, 200)
+    for answer, pattern in ((darker + lines.mean(), 0), (darker + lines, 1), (lines, 1)):
+        found = artefact_removal(clean, corrupted, masks, clean, clean + answer, MEAN, 200)
         np.testing.assert_allclose(found.pattern, pattern, atol=0.05)
         assert (found.reproduced > 0.5).all()
     flat = artefact_removal(clean, clean + darker, masks, clean, clean + lines, MEAN, 200)

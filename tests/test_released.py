@@ -36,13 +36,13 @@ def test_codes_and_images_are_their_networks(tmp_path, k, latent_dim, legacy):
     z = rng.normal(0, 2, (3, latent_dim)).astype(np.float32)
     with torch.no_grad():
         said = theirs.encoder(torch.from_numpy(on_their_side(images))[:, None])
-        painted = torch.sigmoid(theirs.decoder(torch.from_numpy(z)))[:, 0].mT.numpy()
+        decoded = torch.sigmoid(theirs.decoder(torch.from_numpy(z)))[:, 0].mT.numpy()
     mean, logvar = said.numpy()[:, :latent_dim], said.numpy()[:, latent_dim:]
     found, spread = ours.posterior(images)
-    assert mean.std(axis=0).max() > 0.01 and painted.std(axis=0).max() > 0.01
+    assert mean.std(axis=0).max() > 0.01 and decoded.std(axis=0).max() > 0.01
     np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(spread, np.exp(logvar / 2), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(ours.decode(z), painted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours.decode(z), decoded, rtol=1e-5, atol=1e-5)
     for turned in (images[:, ::-1], images[:, :, ::-1]):  # it sees how sections stand
         assert np.abs(ours.encode(turned.copy()) - mean).max() > 1e-3
     assert ours.n_parameters == sum(w.numel() for w in theirs.parameters())

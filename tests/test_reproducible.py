@@ -86,10 +86,10 @@ def analysed(cohort, fits) -> dict[str, np.ndarray]:
     images, masks = cohort.split("test").images, cohort.atlas.roi_masks(ROIS)
     mean, found = cohort.split("train").images.mean(axis=0), {}
     for run in fits[:2]:
-        codes, painted = run.model.encode(images), run.model.reconstruct(images)
-        shares = metrics.explained_variance_per_brain(images, painted, mean)
-        explained = metrics.explained_variance(images, painted, mean)
-        found |= {f"codes, {run.config.kind}": codes, f"answers, {run.config.kind}": painted}
+        codes, decoded = run.model.encode(images), run.model.reconstruct(images)
+        shares = metrics.explained_variance_per_brain(images, decoded, mean)
+        explained = metrics.explained_variance(images, decoded, mean)
+        found |= {f"codes, {run.config.kind}": codes, f"answers, {run.config.kind}": decoded}
         found[f"explained, {run.config.kind}"] = np.array(explained)
         found[f"interval, {run.config.kind}"] = np.array(metrics.estimate(shares)[:3])
     read = both_directions(fits[0].model, images, masks, np.linspace(-7, 7, 29))

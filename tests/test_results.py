@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from brainvae_core import results
-from brainvae_core.disk import alone, made_with
+from brainvae_core.disk import file_lock, made_with
 from brainvae_core.models import runs as runs_module
 from brainvae_core.models.devices import pick_precision
 from brainvae_core.settings import Settings
@@ -87,14 +87,14 @@ def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
     pd.testing.assert_frame_equal(results.table(p, "grid"), made)
     assert "table grid" in runs_module.LOADED
     more = p.changed({"grid.seeds": (0, 1, 2)})
-    told = results.keep(more, "grid", tmp_path)
-    assert told == "grid: 10 of the profile's 14 fits have their rows"
+    line = results.save_table(more, "grid", tmp_path)
+    assert line == "grid: 10 of the profile's 14 fits have their rows"
     fewer = p.changed({"grid.seeds": (1,)})  # what a profile no longer asks for is not kept
-    told = results.keep(fewer, "grid", tmp_path)
-    assert told == "grid: 6 of the profile's 6 fits have their rows"
+    line = results.save_table(fewer, "grid", tmp_path)
+    assert line == "grid: 6 of the profile's 6 fits have their rows"
     assert len(results.read_rows(tmp_path / "tables/grid.csv.gz")[0]["fits"]) == 6
-    told = results.keep(p, "grid", f"{places['places.results']}/small")
-    assert told == "grid: 10 of the profile's 10 fits have their rows"
+    line = results.save_table(p, "grid", f"{places['places.results']}/small")
+    assert line == "grid: 10 of the profile's 10 fits have their rows"
     elsewhere = p.changed({"places.runs": str(tmp_path / "a"), "places.data": str(tmp_path / "b")})
     pd.testing.assert_frame_equal(results.table(elsewhere, "grid"), made)
 
@@ -102,10 +102,10 @@ def test_what_is_kept_needs_neither_fits_nor_ones_own_rows(
 def test_a_whole_table_waits_for_nobody_and_takes_away_a_killed_ones_lock(
     p, made, nothing_is_fitted, capsys
 ):
-    place = results._place(p, results._asked(p, "grid")[2])
+    place = results._place(p, results._lookup(p, "grid")[2])
     lock = place.with_name(f".{place.name}.lock")
     with ThreadPoolExecutor(1) as pool:
-        with alone(place):
+        with file_lock(place):
             found = pool.submit(results.table, p, "grid").result(60)
             assert lock.exists()
         pd.testing.assert_frame_equal(found, made)
@@ -119,19 +119,19 @@ def test_another_setting_or_cohort_has_rows_of_its_own(p, made):
     other = results.table(p.changed({"evaluation.fd_dim": 2}), "grid")
     apart = made.set_index(["model", "beta", "latent_dim", "seed", "score"])["value"]
     apart = apart - other.set_index(apart.index.names)["value"]
-    told = apart.groupby("score").apply(lambda of: (of != 0).all())
-    assert set(told[told].index) == {"PCA-FD", "PCA-FD, prior"}
+    differs = apart.groupby("score").apply(lambda of: (of != 0).all())
+    assert set(differs[differs].index) == {"PCA-FD", "PCA-FD, prior"}
     names = {path.name for path in results.Path(p.places.data, "tables").iterdir()}
     results.table(p.changed({"cohort.seed": 5, "grid.latent_dims": (8,)}), "grid")
     assert len({path.name for path in results.Path(p.places.data, "tables").iterdir()} - names) == 1
 
 
 def test_rows_without_a_newer_setting_are_of_its_default(p, made, nothing_is_fitted):
-    _, _, about = results._asked(p, "grid")
-    told, text = results.read_rows(results._place(p, about))
-    rows, at_default = results.parsed(text), p.changed({"evaluation.fd_dim": 16})
+    _, _, about = results._lookup(p, "grid")
+    head, text = results.read_rows(results._place(p, about))
+    rows, at_default = results.parse_rows(text), p.changed({"evaluation.fd_dim": 16})
     kept = results.Path(p.places.results, "old/tables/grid.csv.gz")
-    results.write_rows(kept, rows, told | {"settings": {}})  # as rows of before the setting
+    results.write_rows(kept, rows, head | {"settings": {}})  # as rows of before the setting
     pd.testing.assert_frame_equal(results.table(at_default, "grid"), made)
     with pytest.raises(AssertionError, match="a fit was asked for"):
         results.table(p.changed({"evaluation.fd_dim": 5}), "grid")
@@ -151,14 +151,14 @@ def test_another_version_of_a_tables_function_has_its_rows_made_anew(p, made, mo
 def test_what_benchmarks_measured_is_read_and_stands_in_their_results():
     trained, realism = results.measured("training"), results.measured("realism")
     assert {"table training", "table realism"} <= set(runs_module.LOADED)
-    told = (results.MEASURED.parents[1] / "benchmarks/RESULTS.md").read_text()
+    page = (results.MEASURED.parents[1] / "benchmarks/RESULTS.md").read_text()
     of = trained["step"].astype(str) == trained["steps"].astype(str)  # the ends of fits
     ends = trained[of].groupby(["part", "height", "beta", "recipe", "steps"])["elbo"].mean()
-    assert [n for n in ends.round(1) if f"−{abs(n):,g}" not in told] == []
+    assert [n for n in ends.round(1) if f"−{abs(n):,g}" not in page] == []
     apart = results.measured("headline").groupby("recipe")["explained"].mean()
     real = results.measured("real_brain").groupby(["of", "kind", "model"])["value"].mean()
     models = apart.groupby(apart.index.str.split("-seed").str[0]).mean()
-    assert [n for n in (*models, *real) if f"{n:.3f}" not in told] == []
+    assert [n for n in (*models, *real) if f"{n:.3f}" not in page] == []
     assert realism.groupby("of")["n"].unique().map(list).to_dict() == {
         "real brain": [1], "simulated brains": [80],
     }  # fmt: skip
@@ -167,12 +167,12 @@ def test_what_benchmarks_measured_is_read_and_stands_in_their_results():
 def test_a_tables_head_says_its_fits_seeds_and_precision(
     p, made, places, tmp_path, nothing_is_fitted
 ):
-    about = results._asked(p, "grid")[2]
+    about = results._lookup(p, "grid")[2]
     place = results._place(p, about)
-    told = results.read_rows(place)[0]["fits"]
-    assert sorted(of["seed"] for of in told.values() if "seed" in of) == [0, 0, 0, 0, 1, 1, 1, 1]
+    fits = results.read_rows(place)[0]["fits"]
+    assert sorted(of["seed"] for of in fits.values() if "seed" in of) == [0, 0, 0, 0, 1, 1, 1, 1]
     here = pick_precision("auto", torch.device("cpu"))
-    assert [of["precision"] for of in told.values() if "precision" in of] == 8 * [here]
+    assert [of["precision"] for of in fits.values() if "precision" in of] == 8 * [here]
     old = p.changed({"places.data": f"{tmp_path}/data", "places.results": f"{tmp_path}/none"})
     (own := results._place(old, about)).parent.mkdir(parents=True)
     results.write_rows(own, made, about | {"fits": [0]})
@@ -186,8 +186,8 @@ def test_what_is_measured_is_written_with_what_it_was_made_with_beside_that_of_o
     results.write_measured("realism", rows, {"cohort": "0a1b"}, tmp_path)
     for name in ("training", "realism"):
         assert results.measured(name, tmp_path)["value"].item() == 0.12346
-    told = json.loads((tmp_path / results.SEALED).read_text())["made"]
-    assert told == {
+    made = json.loads((tmp_path / results.SEALED).read_text())["made"]
+    assert made == {
         "training": {"seed": 0} | made_with(),
         "realism": {"cohort": "0a1b"} | made_with(),
     }
@@ -202,21 +202,21 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 
 def test_what_comes_with_the_project_says_what_it_was_made_with():
-    said, versions = {}, {"brainvae", "python", "numpy", "torch", "commit"}
+    made_by, versions = {}, {"brainvae", "python", "numpy", "torch", "commit"}
     for path in RESULTS.glob("*/runs/*/config.json"):
-        told = json.loads(path.read_text())
-        assert told["cohort"]["fingerprint"] and "seed" in told["config"]
-        assert told["made"]["precision"] and told["made"]["device"]
-        said[path.parent.name] = told["made"]
+        head = json.loads(path.read_text())
+        assert head["cohort"]["fingerprint"] and "seed" in head["config"]
+        assert head["made"]["precision"] and head["made"]["device"]
+        made_by[path.parent.name] = head["made"]
     for path in RESULTS.glob("*/tables/*"):
-        told, _ = results.read_rows(path)
-        assert told["cohort"] and "settings" in told
-        said[path.name.split(".")[0]] = set.intersection(*map(set, told["fits"].values()))
+        head, _ = results.read_rows(path)
+        assert head["cohort"] and "settings" in head
+        made_by[path.name.split(".")[0]] = set.intersection(*map(set, head["fits"].values()))
     for path in RESULTS.glob("*/explorer_data.js"):
-        told = json.loads(path.read_text().partition(" = ")[2].rstrip(";\n"))
-        said[path.name] = told["made"]
-    told = json.loads((results.MEASURED / results.SEALED).read_text())["made"]
-    said |= {path.name: told.get(path.stem, {}) for path in results.MEASURED.glob("*.csv")}
-    assert len(said) > 30
-    without = {name for name, of in said.items() if not versions <= {*of}}
+        head = json.loads(path.read_text().partition(" = ")[2].rstrip(";\n"))
+        made_by[path.name] = head["made"]
+    head = json.loads((results.MEASURED / results.SEALED).read_text())["made"]
+    made_by |= {path.name: head.get(path.stem, {}) for path in results.MEASURED.glob("*.csv")}
+    assert len(made_by) > 30
+    without = {name for name, of in made_by.items() if not versions <= {*of}}
     assert without == set()

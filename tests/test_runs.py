@@ -113,8 +113,8 @@ def test_several_that_want_one_run_fit_it_once(tmp_path, monkeypatch, capfd):
 def test_a_process_that_is_killed_lets_the_next_one_in(tmp_path):
     name = run_name(PCAConfig(3), COHORT.fingerprint)
     program = (
-        "import pathlib, sys, time; from brainvae_core.disk import alone\n"
-        "with alone(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+        "import pathlib, sys, time; from brainvae_core.disk import file_lock\n"
+        "with file_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / name)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:

@@ -10,7 +10,7 @@ import torch
 from refusals import refused
 from small_brains import Brains, assert_same, fit_alone, sections
 
-from brainvae_core.disk import alone
+from brainvae_core.disk import file_lock
 from brainvae_core.models import (
     BetaVAEConfig,
     FailedRun,
@@ -25,7 +25,7 @@ from brainvae_core.models import (
     training,
 )
 from brainvae_core.settings import Settings
-from brainvae_core.study import STAGES, Study, counted
+from brainvae_core.study import STAGES, Study, count_runs
 
 BASE = BetaVAEConfig(steps=7, seed=3, likelihood="bernoulli")
 TINY = BetaVAEConfig(steps=4, validate_every=2, batch_size=4)
@@ -94,34 +94,34 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     (tmp_path / f".{names(grid.configs)[-1]}").mkdir()
-    state = counted(grid.configs, COHORT, tmp_path)
+    state = count_runs(grid.configs, COHORT, tmp_path)
     assert state == f"{2 + together} fitted, {5 - together} missing, 1 begun"
     fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     once = [name for call in calls[:1] + calls[2:] for name in call]
     assert sorted(once) == sorted(names(grid.configs[2:]))
-    assert counted(grid.configs, COHORT, tmp_path) == f"{len(grid.configs)} fitted"
+    assert count_runs(grid.configs, COHORT, tmp_path) == f"{len(grid.configs)} fitted"
     monkeypatch.setattr(runs, "save_run", None)
     again = fit_all(COHORT, grid.configs, tmp_path, "cpu", together)
     assert [run.config for run in again] == list(grid.configs)
 
 
 def test_every_pca_comes_from_one_decomposition(tmp_path, monkeypatch):
-    whole, asked = PCAConfig.fit_together, []
+    whole, sizes = PCAConfig.fit_together, []
 
     def noted(configs, *arguments, **options):
-        asked.append(len(configs))
+        sizes.append(len(configs))
         return whole(configs, *arguments, **options)
 
     monkeypatch.setattr(PCAConfig, "fit_together", noted)
     fitted = fit_all(COHORT, [PCAConfig(n) for n in range(1, 6)], tmp_path, "cpu", together=2)
-    assert asked == [5] and [run.model.latent_dim for run in fitted] == [1, 2, 3, 4, 5]
+    assert sizes == [5] and [run.model.latent_dim for run in fitted] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.promise("of several processes that want one run, one fits it")
 def test_a_run_that_another_process_fits_is_left_to_it(tmp_path):
     configs = [replace(TINY, latent_dim=n) for n in (2, 3, 4)]
     folder = tmp_path / names(configs)[1]
-    with alone(folder):
+    with file_lock(folder):
         runs.fit_together(COHORT, configs, tmp_path, "cpu")
     assert [(tmp_path / name).exists() for name in names(configs)] == [True, False, True]
 
@@ -174,9 +174,9 @@ def test_a_fit_that_fails_is_told_kept_and_left_out(tmp_path, capfd):
     configs = [replace(TINY, latent_dim=2), spoiled, PCAConfig(2)]
     fitted = fit_all(COHORT, configs, tmp_path, "cpu", together=3)
     assert [run.config for run in fitted] == configs[::2]
-    told = capfd.readouterr().err
-    assert "failed: epoch" in told and "not finite; lower learning_rate" in told
-    assert counted(configs, COHORT, tmp_path) == "2 fitted, 1 failed"
+    errors = capfd.readouterr().err
+    assert "failed: epoch" in errors and "not finite; lower learning_rate" in errors
+    assert count_runs(configs, COHORT, tmp_path) == "2 fitted, 1 failed"
     folder = tmp_path / names(configs)[1]
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "history.csv"]
     assert "not finite" in json.loads((folder / "config.json").read_text())["failure"]
@@ -235,10 +235,10 @@ def test_a_full_device_says_what_was_needed_and_what_lowers_it(monkeypatch, erro
             raise RuntimeError("capture_end: the capture was invalidated")
 
     monkeypatch.setattr(training, "Fit", full)
-    told = (
+    message = (
         r"^cpu is out of memory: 3 models at once with batches of 4 × 10 × 14.*\(or batch_size\)$"
     )
-    with pytest.raises(OutOfDeviceMemory, match=told):
+    with pytest.raises(OutOfDeviceMemory, match=message):
         training.train_together([TINY] * 3, TRAIN, VALIDATION, device="cpu")
     with pytest.raises(OutOfDeviceMemory, match="1 model at once .* lower batch_size$"):
         fit_alone(TINY, TRAIN, VALIDATION)
@@ -246,10 +246,10 @@ def test_a_full_device_says_what_was_needed_and_what_lowers_it(monkeypatch, erro
 
 @pytest.mark.slow
 def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
-    whole, room, asked = runs.train_together, [2], []
+    whole, room, sizes = runs.train_together, [2], []
 
     def holding(configs, *arguments, **options):
-        asked.append(len(configs))
+        sizes.append(len(configs))
         if len(configs) > room[-1]:
             raise OutOfDeviceMemory(f"{len(configs)} models do not fit")
         return whole(configs, *arguments, **options)
@@ -259,7 +259,7 @@ def test_a_full_device_is_asked_for_half_as_many(tmp_path, monkeypatch, capfd):
     grid = Study(TINY, [1, 2, 3], [2, 3, 4])
     fitted = fit_all(COHORT, grid.configs, tmp_path, "cpu", together=8)
     assert len(fitted) == len(grid.configs)
-    assert asked == [8, 4, 2, 2, 2, 2, 1]
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
     assert "8 models do not fit; going on with 4 at once" in capfd.readouterr().err
     room.append(0)
     with pytest.raises(OutOfDeviceMemory, match="^1 models"):

@@ -14,13 +14,13 @@ from brainvae_core.metrics import (
     difference,
     estimate,
     jackknife,
-    left_out_table,
+    jackknife_table,
     named,
     scores_table,
     summarise,
     summarise_samples,
 )
-from brainvae_core.metrics.intervals import from_left_out, left_out_values
+from brainvae_core.metrics.intervals import from_jackknife, jackknife_values
 
 FIELDS = list(Estimate._fields)
 RECORDED = {
@@ -150,7 +150,7 @@ def test_a_statistic_of_a_groups_fits_has_their_jackknife():
 def test_rows_of_what_was_left_out_have_the_jackknifes_interval():
     pairs = {m: [(scores(i, 1)[0], scores(i + 9, 1)[0]) for i in of] for m, of in MADE.items()}
     tables = [
-        left_out_table(spans, {"span": pair}).assign(model=m, seed=i)
+        jackknife_table(spans, {"span": pair}).assign(model=m, seed=i)
         for m, of in pairs.items()
         for i, pair in enumerate(of)
     ]
@@ -159,10 +159,10 @@ def test_rows_of_what_was_left_out_have_the_jackknifes_interval():
     for name, of in pairs.items():
         assert of_row(found.loc[name]) == pytest.approx(jackknife(spans, of, bounds=(0, 9)))
     apart = compare(table, "VAE", "PCA", by="score").iloc[0]
-    rows, less = (np.stack([left_out_values(spans, f) for f in pairs[m]]) for m in MADE)
-    assert of_row(apart) == pytest.approx(from_left_out(rows, 12, less))
+    rows, less = (np.stack([jackknife_values(spans, f) for f in pairs[m]]) for m in MADE)
+    assert of_row(apart) == pytest.approx(from_jackknife(rows, 12, less))
 
-    alone = left_out_table(np.mean, {"mean": [scores(0, 1)[0]]})
+    alone = jackknife_table(np.mean, {"mean": [scores(0, 1)[0]]})
     assert set(alone["n_brains"]) == {12} and alone["left_out"].tolist() == list(range(13))
 
 

@@ -50,10 +50,10 @@ def interrupt_at(monkeypatch, step):
     """Ctrl-C where the loop asks for the rows of one step."""
     whole = Schedule.__call__
 
-    def draws(schedule, asked):
-        if asked == step:
+    def draws(schedule, wanted):
+        if wanted == step:
             raise KeyboardInterrupt
-        return whole(schedule, asked)
+        return whole(schedule, wanted)
 
     monkeypatch.setattr(Schedule, "__call__", draws)
 

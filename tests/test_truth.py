@@ -55,20 +55,20 @@ ASKED = IMAGES, KNOWN, PLANTED, MASKS, C
 class Model(Simulator):
     """Latents that are weighed sums of the factors, as a reader and a painter of regions.
 
-    ``table`` is (latent_dim, n_factors); ``paints`` has the same shape where a model paints
+    ``table`` is (latent_dim, n_factors); ``writes`` has the same shape where a model writes
     something else than it reads. The factors are read off the regions where they act.
     """
 
-    def __init__(self, table, paints=None):
+    def __init__(self, table, writes=None):
         self.table = np.asarray(table, dtype=float)
-        self.paints = self.table if paints is None else np.asarray(paints, dtype=float)
+        self.writes = self.table if writes is None else np.asarray(writes, dtype=float)
 
     def encode(self, images):
         means = np.stack([images[:, m].mean(axis=1) for m in MASKS[:4]], axis=1)
         return (((means - 0.5) / STRENGTH) @ self.table.T).astype(np.float32)
 
     def decode(self, z):
-        return super().decode(np.asarray(z) @ self.paints)
+        return super().decode(np.asarray(z) @ self.writes)
 
 
 # Seven latents: factor 1, nothing, −2 × factor 3, factor 0, nothing, a little of factors 0 and 3,
@@ -79,14 +79,14 @@ SCATTERED[5] = [0.4, 0, 0, 0.4]
 AT = [3, 0, 6, 2]  # the latent of each factor
 
 
-def paints_the_margin(z):
+def writes_the_margin(z):
     images = np.full((len(z), *SHAPE), 0.5, dtype=np.float32)
     images[:, -1, :5] = z
     return images
 
 
-# Latents that read noise and paint where no region is.
-MARGIN = Answers(lambda x: x[:, -1, :5] * np.float32(10) - np.float32(6.5), paints_the_margin)
+# Latents that read noise and write where no region is.
+MARGIN = Answers(lambda x: x[:, -1, :5] * np.float32(10) - np.float32(6.5), writes_the_margin)
 
 
 # ---- what was planted ----
@@ -159,7 +159,7 @@ def test_the_factors_themselves_are_recovered():
 
 
 def test_a_latent_that_sees_right_may_paint_wrong():
-    crossed = Model(np.eye(4), paints=np.eye(4)[[1, 0, 2, 3]])
+    crossed = Model(np.eye(4), writes=np.eye(4)[[1, 0, 2, 3]])
     found = recover(crossed, *ASKED)
     assert found.has_latent.all() and found.receptive_right.all()
     np.testing.assert_array_equal(found.projective_right, [False, False, True, True])

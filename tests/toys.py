@@ -1,21 +1,21 @@
-"""Models that read and paint regions by a table, and brains of such regions."""
+"""Models that read and write regions by a table, and brains of such regions."""
 
 import numpy as np
 
 
 class Toy:
-    """Reads the regions' brightness by one table, (latent_dim, n_rois), and paints by another."""
+    """Reads the regions' brightness by one table, (latent_dim, n_rois), and writes by another."""
 
-    def __init__(self, masks, reads, paints=None):
+    def __init__(self, masks, reads, writes=None):
         self.masks, self.reads = masks, np.asarray(reads)
-        self.paints = self.reads if paints is None else np.asarray(paints)
+        self.writes = self.reads if writes is None else np.asarray(writes)
 
     def encode(self, images):
         means = np.stack([images[:, m].mean(axis=1) for m in self.masks], axis=1) - 0.5
         return (means @ self.reads.T).astype(np.float32)
 
     def decode(self, z):
-        levels = 0.5 + np.asarray(z) @ self.paints
+        levels = 0.5 + np.asarray(z) @ self.writes
         return np.tensordot(levels, self.masks.astype(float), 1).astype(np.float32)
 
 

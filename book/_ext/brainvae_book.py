@@ -45,8 +45,8 @@ def refuse_stale_chapters(app):
     chapters = notebooks(app.srcdir)
     stale = {name: why for name, notebook in chapters.items() if (why := why_stale(notebook))}
     if stale:
-        told = "; ".join(f"notebooks/{name}.ipynb: {why}" for name, why in stale.items())
-        raise ExtensionError(f"stale chapters, execute them again (make notebooks): {told}")
+        reasons = "; ".join(f"notebooks/{name}.ipynb: {why}" for name, why in stale.items())
+        raise ExtensionError(f"stale chapters, execute them again (make notebooks): {reasons}")
     if apart := disagreement(chapters):
         raise ExtensionError(apart)
 
@@ -70,9 +70,9 @@ class NamedCells(SphinxPostTransform):
             if kind == "cell_code":
                 node["ids"].append(f"cell-{node['cell_index']}")
             if kind == "mime_bundle":
-                told = [n.astext() for n in node.children if n["mime_type"] == "text/plain"]
+                titles = [n.astext() for n in node.children if n["mime_type"] == "text/plain"]
                 for image in node.findall(nodes.image):
-                    image["alt"] = told[0] if told else ""
+                    image["alt"] = titles[0] if titles else ""
 
 
 class Verdicts(SphinxDirective):
@@ -107,8 +107,8 @@ class Verdicts(SphinxDirective):
         if "see" in row:
             found = self.cell_link(row["see"])
         else:
-            asked = [part.split(": ", 1) for part in row["ours"]]
-            found = nodes.bullet_list("", *(item for part in asked for item in self.found(*part)))
+            pairs = [part.split(": ", 1) for part in row["ours"]]
+            found = nodes.bullet_list("", *(item for part in pairs for item in self.found(*part)))
         claim = self.text(row["paper"])
         claim["classes"].append("claim")
         return [[claim, *self.differs(row)], [found]]
@@ -124,7 +124,7 @@ class Verdicts(SphinxDirective):
             missing = nodes.paragraph("", f"{pattern}: not recorded with this profile")
             return [nodes.list_item("", missing)]
         of_claims = groupby((of_chapter[name] for name in names), key=self.claimed)
-        return [nodes.list_item("", self.told(chapter, *both)) for both in of_claims]
+        return [nodes.list_item("", self.sentence(chapter, *both)) for both in of_claims]
 
     def claimed(self, row):
         """What a line of the table is of: a claim with all its settings, or numbers of one name."""
@@ -132,24 +132,24 @@ class Verdicts(SphinxDirective):
             return row["number"].partition(" (")[0], row["verdict"], row.get("margin", "")
         return row["number"].partition(", ")[0], "", ""
 
-    def told(self, chapter, claimed, rows):
+    def sentence(self, chapter, claimed, rows):
         (claim, verdict, margin), rows = claimed, list(rows)
-        told = nodes.paragraph()
-        told += [nodes.strong("", verdict), nodes.Text(": ")] if verdict else []
-        told += nodes.Text(claim)
+        line = nodes.paragraph()
+        line += [nodes.strong("", verdict), nodes.Text(": ")] if verdict else []
+        line += nodes.Text(claim)
         for i, row in enumerate(rows):
             setting = row["number"][len(claim) + 2 : -1 if verdict else None]
-            told += nodes.Text(("; " if i else ": ") + (f"{setting} " if setting else ""))
-            told += self.link(chapter, row["cell"], row["found"])
-            told += nodes.Text(f" ({row['n']})" if row["n"] and not verdict else "")
+            line += nodes.Text(("; " if i else ": ") + (f"{setting} " if setting else ""))
+            line += self.link(chapter, row["cell"], row["found"])
+            line += nodes.Text(f" ({row['n']})" if row["n"] and not verdict else "")
         if verdict:
             rest = [" or ".join(dict.fromkeys(row["n"] for row in rows))]
             if None not in (ends := [row[end] for row in rows for end in ("low", "high")]):
                 widest = max(high - low for low, high in zip(ends[::2], ends[1::2], strict=True))
                 rest.append(f"detectable {DETECTED * widest / 2:.2g}")
             rest += [f"margin {margin}"] if margin else []
-            told += nodes.Text(f" ({', '.join(filter(None, rest))})")
-        return told
+            line += nodes.Text(f" ({', '.join(filter(None, rest))})")
+        return line
 
     def differs(self, row):
         return [self.text(row["differs"])] if row.get("differs") else []
@@ -193,10 +193,10 @@ def quoted(name, rawtext, text, lineno, inliner, options=None, content=None):
     path = Path(env.srcdir, f"notebooks/{chapter}.ipynb")
     env.note_dependency(str(path))
     notebook = json.loads(path.read_text())  # read_notebook has seen it
-    told = {k: row["found"] for k, row in record_of(notebook).items()} | quoted_of(notebook)
-    if key not in told:
-        raise ExtensionError(f"{env.docname}: {chapter} quotes no {key!r} but {', '.join(told)}")
-    return [nodes.Text(told[key])], []
+    found = {k: row["found"] for k, row in record_of(notebook).items()} | quoted_of(notebook)
+    if key not in found:
+        raise ExtensionError(f"{env.docname}: {chapter} quotes no {key!r} but {', '.join(found)}")
+    return [nodes.Text(found[key])], []
 
 
 def setup(app):

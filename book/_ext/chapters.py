@@ -8,7 +8,7 @@ import re
 
 import nbformat
 
-from brainvae_core.record import GLUE, MIME, STAMP, cells_hash, described
+from brainvae_core.record import GLUE, MIME, STAMP, cells_hash, describe_settings
 from brainvae_core.settings import Settings, read_settings
 
 TEXT = f"{GLUE}text/plain"
@@ -27,10 +27,8 @@ def read_notebook(path) -> dict:
         if not all(isinstance(text, str) for text in (*texts, *quoted_of(notebook).values())):
             raise ValueError("what it recorded is no text")
     except Exception as error:  # of JSON, nbformat, or of what is not there
-        told = (str(error) or type(error).__name__).partition("\n")[0]
-        raise ValueError(
-            f"{path} is no executed notebook ({told:.200}); execute it anew"
-        ) from error
+        why = (str(error) or type(error).__name__).partition("\n")[0]
+        raise ValueError(f"{path} is no executed notebook ({why:.200}); execute it anew") from error
     return notebook
 
 
@@ -52,14 +50,14 @@ def why_stale(notebook: dict) -> str:
     if found is None:
         return "it was never executed to its end: no stamp at its foot"
     try:
-        settings, default = (described(s) for s in (settings_of(notebook), Settings()))
+        settings, default = (describe_settings(s) for s in (settings_of(notebook), Settings()))
     except (ValueError, OSError) as error:
         return str(error)
     # A setting that is new and at its default, or that is no more, changed nothing.
     before = {k: v for k, v in found["settings"].items() if k in settings}
-    told = {k: v for k, v in settings.items() if k in before or v != default[k]}
+    after = {k: v for k, v in settings.items() if k in before or v != default[k]}
     cells = cells_hash(["".join(cell["source"]) for cell in code])
-    pairs = {"settings": (before, told), "cells": (found["cells"], cells)}
+    pairs = {"settings": (before, after), "cells": (found["cells"], cells)}
     changed = [name for name, (then, now) in pairs.items() if then != now]
     return f"its {' and its '.join(changed)} changed since it was executed" if changed else ""
 

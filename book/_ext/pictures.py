@@ -28,8 +28,8 @@ def main() -> None:
             smaller.quantize(colours, **LOOK).save(kept, optimize=True)
             if kept.stat().st_size <= MOST:
                 break
-        told = f"{width} pixels wide, {colours} colours, {kept.stat().st_size / 1000:.0f} kB"
-        print(f"{kept.relative_to(BOOK)}: {told}")
+        size = f"{width} pixels wide, {colours} colours, {kept.stat().st_size / 1000:.0f} kB"
+        print(f"{kept.relative_to(BOOK)}: {size}")
 
 
 if __name__ == "__main__":

@@ -26,14 +26,14 @@ from brainvae_core.cohorts.freeform import (
     PlantedModel,
 )
 from brainvae_core.cohorts.groups import EFFECTS, planted_difference, simulate_groups
-from brainvae_core.cohorts.lab import comparable_brains, suitability, suited_part
-from brainvae_core.cohorts.orientation import told_turned
+from brainvae_core.cohorts.lab import comparable_brains, suitability, suitable_brains
+from brainvae_core.cohorts.orientation import describe_orientation
 from brainvae_core.cohorts.preprocess import (
     Preprocessing,
     comparable_section,
-    equalised,
-    judged,
+    equalise_brightness,
     preprocess,
+    run_quality_control,
 )
 from brainvae_core.cohorts.read import cause, read_acquired, read_ledger, read_sections
 from brainvae_core.cohorts.simulated import FACTORS, displaced, simulate

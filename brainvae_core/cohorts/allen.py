@@ -36,7 +36,7 @@ from brainvae_core.cohorts.read import (
     Ledger,
     check_listed,
     checksums,
-    is_kept,
+    is_saved,
     read_experiments,
     read_ledger,
     read_manifest,
@@ -46,7 +46,7 @@ from brainvae_core.cohorts.read import (
 )
 from brainvae_core.cohorts.volumes import SHAPE_25, in_atlas_space, read_volume
 from brainvae_core.cohorts.web import FetchError, Meter, Session, UnansweredError
-from brainvae_core.disk import alone, digest_of, sha256_of, stoppable, write
+from brainvae_core.disk import digest_of, file_lock, sha256_of, stoppable, write
 
 IN_A_ROW = 10  # brains that could not be fetched, after which the service is taken to be down
 
@@ -74,23 +74,23 @@ def acquire(
     experiments = read_experiments(folder)
     meter = Meter(rate_limit, sleep)
     with locked(folder), ThreadPoolExecutor(workers) as pool:
-        agree(folder, plane, channel)
+        check_request(folder, plane, channel)
         (folder / "sections").mkdir(exist_ok=True)
         manifest, whole, in_a_row = read_manifest(folder), 0, 0
         list_checksums(folder, "experiments.csv", "request.json")
-        kept = tuple(i for i in experiments if i in manifest and is_kept(folder, manifest[i]))
+        kept = tuple(i for i in experiments if i in manifest and is_saved(folder, manifest[i]))
         refused = {i: why for i, why in without_address(experiments).items() if i not in kept}
-        bring = partial(_bring, plane, channel, meter, timeout, retries)
+        fetch = partial(_fetch_plane, plane, channel, meter, timeout, retries)
         new = [i for i in experiments if i not in kept and i not in refused]
         n, every = len(experiments), 0.5 if sys.stderr.isatty() else 30
         bar = tqdm(total=n, initial=n - len(new), unit="brain", mininterval=every)
         try:
-            todo = {pool.submit(bring, i, experiments[i][0]): i for i in new}
+            todo = {pool.submit(fetch, i, experiments[i][0]): i for i in new}
             for brain in as_completed(todo):
                 id = todo.pop(brain)  # and with it the section, once it is saved
                 try:
                     section, facts = brain.result()
-                    keep(folder, section, facts)
+                    save_section(folder, section, facts)
                     whole, in_a_row = whole + facts["zip_bytes"], 0
                 except FetchError as error:
                     refused[id] = f"brain {id}: {error}"
@@ -104,8 +104,8 @@ def acquire(
                 bar.set_postfix_str(f"{meter.n / 1e6:.0f} MB, {len(refused)} refused", False)
                 bar.update()
                 if in_a_row == IN_A_ROW:
-                    said = f"{in_a_row} brains in a row could not be fetched: is the service down?"
-                    print(f"{said} The same command goes on later", file=sys.stderr)
+                    line = f"{in_a_row} brains in a row could not be fetched: is the service down?"
+                    print(f"{line} The same command goes on later", file=sys.stderr)
                     break
         finally:
             meter.stop.set()
@@ -121,7 +121,7 @@ def acquire(
 
 
 def _check_options(plane, channel, workers, rate_limit, retries, timeout):
-    for told, is_good, allowed in (
+    for option, is_good, allowed in (
         (f"{plane=}", 0 <= plane < SHAPE_25[0], f"0 to {SHAPE_25[0] - 1}"),
         (f"{channel=!s}", re.fullmatch("[a-z]+", channel), "a name such as red, green or blue"),
         (f"{workers=}", workers >= 1, "1 or more"),
@@ -130,10 +130,10 @@ def _check_options(plane, channel, workers, rate_limit, retries, timeout):
         (f"{rate_limit=}", rate_limit is None or rate_limit > 0, "more than 0"),
     ):
         if not is_good:
-            raise AcquisitionError(f"{told}; give {allowed}")
+            raise AcquisitionError(f"{option}; give {allowed}")
 
 
-def _bring(plane, channel, meter, timeout, retries, id, url):
+def _fetch_plane(plane, channel, meter, timeout, retries, id, url):
     """A brain's plane, and what the manifest says of it."""
     with Session() as session:
         found = fetch_volume(session, url, channel, meter, timeout, retries)
@@ -184,8 +184,8 @@ def check_order(voxels: np.ndarray) -> None:
         rough[shape] = sum(np.abs(here - flat[some + step]).sum() for step in steps)
     smoothest = min(rough, key=rough.get)
     if rough[smoothest] < 0.8 * rough[voxels.shape]:
-        said, found = (" × ".join(map(str, shape)) for shape in (voxels.shape, smoothest))
-        raise VolumeError(f"the header says {said} voxels, and the voxels run as {found} would")
+        stated, found = (" × ".join(map(str, shape)) for shape in (voxels.shape, smoothest))
+        raise VolumeError(f"the header says {stated} voxels, and the voxels run as {found} would")
 
 
 # ---- writing ----
@@ -194,18 +194,18 @@ def check_order(voxels: np.ndarray) -> None:
 @contextmanager
 def locked(folder: Path):
     """One acquisition a folder; the lock ends with its process, however that ends."""
-    with alone(folder / "acquisition") as lock:
+    with file_lock(folder / "acquisition") as lock:
         if not lock:
             raise AcquisitionError(f"another acquisition is at work in {folder}")
         yield lock
 
 
-def agree(folder: Path, plane: int, channel: str):
+def check_request(folder: Path, plane: int, channel: str):
     """Make the request the folder's own, or raise where the folder has another."""
     path = folder / "request.json"
     if not path.exists():
-        asked = {"format": ACQUISITION_FORMAT, "plane": plane, "channel": channel}
-        return write(path, (json.dumps(asked) + "\n").encode())
+        request = {"format": ACQUISITION_FORMAT, "plane": plane, "channel": channel}
+        return write(path, (json.dumps(request) + "\n").encode())
     own = read_request(folder)
     if own != (plane, channel):
         raise AcquisitionError(
@@ -214,7 +214,7 @@ def agree(folder: Path, plane: int, channel: str):
         )
 
 
-def keep(folder: Path, section: np.ndarray, facts: dict):
+def save_section(folder: Path, section: np.ndarray, facts: dict):
     """Save a brain's plane, then list it in the manifest, of which a torn last line is dropped."""
     content = io.BytesIO()
     np.save(content, section, allow_pickle=False)
@@ -300,18 +300,18 @@ def main(arguments=None) -> int:
         # Before asking, which rewrites the table of experiments.
         _check_options(**options)
         if (folder / "request.json").exists():
-            agree(folder, own.plane, own.channel)
+            check_request(folder, own.plane, own.channel)
         refused = 0 if no_ask else _ask(python, folder, asking)
         ledger = acquire(folder, **options)
     except AcquisitionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # the disk's: what fails of the network is told of its brain
-        said = f"{error.filename or folder}: {error.strerror or error}; what was kept stays kept"
-        print(f"error: {said}: see to room and permission, then run it again", file=sys.stderr)
+        why = f"{error.filename or folder}: {error.strerror or error}; what was kept stays kept"
+        print(f"error: {why}: see to room and permission, then run it again", file=sys.stderr)
         return 2
     print(ledger)
-    return max(refused, int(len(ledger.kept) < len(ledger.asked)))
+    return max(refused, int(len(ledger.kept) < len(ledger.wanted)))
 
 
 if __name__ == "__main__":

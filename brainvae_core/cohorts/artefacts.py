@@ -138,7 +138,7 @@ def corrupted_brains(cohort: Cohort) -> Cohort:
             found = test.select(own)
             if "gain" not in found.metadata:
                 return found
-            # `equalised` adjusted both sides: the truth of what is seen has the seen one's gain.
+            # `equalise_brightness` adjusted both: the truth has the gain of what is seen.
             beside = cohort.atlas.brain_mask & ~found.artefact_masks
             gains = [(x * beside).sum(axis=(1, 2)) for x in (found.images, found.clean)]
             truth = np.minimum((gains[0] / gains[1])[:, None, None] * found.clean, 1)

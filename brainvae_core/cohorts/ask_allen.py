@@ -107,8 +107,8 @@ def row_of(record: dict) -> dict:
         if name == "id" and not (is_good and value > 0):
             raise Refused(f"an experiment has the id {str(value)[:100]!r}")
         if value is not None and not is_good:
-            said = f"the service says {name} = {str(value)[:100]!r} of it"
-            values |= {name: None, "refused": said}
+            why = f"the service says {name} = {str(value)[:100]!r} of it"
+            values |= {name: None, "refused": why}
     return {name: "" if value is None else value for name, value in values.items()}
 
 
@@ -200,7 +200,7 @@ def check_known(wanted, known: set[str], option: str) -> None:
             raise Usage(f"{option} {value!r} does not exist; there are {', '.join(there)}")
 
 
-def kept_urls(path: Path, service: str) -> dict[int, str]:
+def saved_urls(path: Path, service: str) -> dict[int, str]:
     """Addresses an earlier run was given by the same service."""
     if not path.exists():
         return {}
@@ -213,8 +213,8 @@ def kept_urls(path: Path, service: str) -> dict[int, str]:
     except Usage:
         raise
     except (ValueError, OverflowError) as error:
-        said = f"{path} is damaged ({one_line(error)}); remove it and ask again"
-        raise Refused(said) from error
+        why = f"{path} is damaged ({one_line(error)}); remove it and ask again"
+        raise Refused(why) from error
 
 
 # ---- the command line ----
@@ -276,10 +276,10 @@ def run(args, partial: Path) -> int:
             tree = cache.get_structure_tree(file_name=str(path))
         rows = ask_experiments(cache, partial, args.base_url)
     except FetchError as error:
-        said = f"{args.base_url} gave no usable answer ({error})"
-        raise FetchError(f"{said}; check the network and --base-url") from error
+        why = f"{args.base_url} gave no usable answer ({error})"
+        raise FetchError(f"{why}; check the network and --base-url") from error
     table = args.folder / "experiments.csv"
-    kept = kept_urls(table, args.base_url)
+    kept = saved_urls(table, args.base_url)
     rows = choose(rows, args, tree)
     for row in rows:
         row.setdefault("url", "" if row.get("refused") else kept.get(row["id"], ""))

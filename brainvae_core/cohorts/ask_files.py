@@ -115,8 +115,8 @@ def listed(checksums: Path) -> dict[str, str]:
     try:
         return unsealed(checksums.read_bytes())
     except (ValueError, TypeError, RecursionError) as error:
-        said = f"{checksums} is damaged ({one_line(error)}); remove it and ask again"
-        raise Refused(said) from error
+        why = f"{checksums} is damaged ({one_line(error)}); remove it and ask again"
+        raise Refused(why) from error
 
 
 def check_nrrd(path: Path) -> None:

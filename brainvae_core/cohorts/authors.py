@@ -29,7 +29,7 @@ from brainvae_core.cohorts.web import (
     content_range,
     persevere,
     pieces,
-    telling,
+    translate_errors,
 )
 from brainvae_core.disk import first_line, sha256_of
 
@@ -54,9 +54,9 @@ def read_authors_array(path: str | Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # of pickle or a damaged header
-        said = first_line(error) if start[:6] == b"\x93NUMPY" else f"it begins with {start!r}"
-        said = "it is a pickle, as checkpoints are" if start[:1] == b"\x80" else said
-        raise ValueError(f"{path} is no whole NPY file ({said}); {read}") from None
+        why = first_line(error) if start[:6] == b"\x93NUMPY" else f"it begins with {start!r}"
+        why = "it is a pickle, as checkpoints are" if start[:1] == b"\x80" else why
+        raise ValueError(f"{path} is no whole NPY file ({why}); {read}") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} holds several arrays, or is a checkpoint or zip; one, {read}")
     shape, dtype = array.shape, array.dtype
@@ -150,8 +150,8 @@ def fetch_file(
     except ValueError as error:
         part.unlink()
         about.unlink()
-        said = str(error).replace(str(part), "what came")
-        raise FetchError(f"not the file that is expected came from {url}: {said}") from None
+        why = str(error).replace(str(part), "what came")
+        raise FetchError(f"not the file that is expected came from {url}: {why}") from None
     about.write_text(json.dumps({"url": url, "sha256": sha256_of(part)}))
     os.replace(part, path)
     return path
@@ -168,10 +168,10 @@ def _fetch_on(session, url, part, about, timeout, meter):
     """One try at the rest of a file."""
     kept = _about(about)
     etag = kept.get("url") == url and kept.get("etag")
-    came = part.stat().st_size if part.exists() and etag else 0
-    headers = {"Range": f"bytes={came}-", "If-Range": etag} if came else {}
-    with telling(url), session.get(url, timeout, headers=headers) as response:
-        start, size = _announced(response, url, came, etag, part)
+    received = part.stat().st_size if part.exists() and etag else 0
+    headers = {"Range": f"bytes={received}-", "If-Range": etag} if received else {}
+    with translate_errors(url), session.get(url, timeout, headers=headers) as response:
+        start, size = _announced(response, url, received, etag, part)
         etag = response.headers.get("ETag", "")
         etag = "" if etag.startswith("W/") else etag  # a weak one says nothing of bytes
         body = pieces(session, response, timeout, LARGEST_FILE - start)
@@ -189,17 +189,17 @@ def _fetch_on(session, url, part, about, timeout, meter):
                 meter.count(len(piece))
             file.flush()
             os.fsync(file.fileno())
-            came = file.tell()
-    if size is not None and came != size:
-        if came > size:
+            received = file.tell()
+    if size is not None and received != size:
+        if received > size:
             part.unlink()
-        raise AgainError(f"{came} of {size} bytes came")
+        raise AgainError(f"{received} of {size} bytes came")
 
 
-def _announced(response, url, came, etag, part):
+def _announced(response, url, received, etag, part):
     """From where on an answer has the file's bytes, and of what size it is, where it says so."""
     start, stop, size = content_range(response) or (0, 0, 0)
-    is_rest = response.status_code == 206 and (start, stop) == (came, size)
+    is_rest = response.status_code == 206 and (start, stop) == (received, size)
     if is_rest and size <= LARGEST_FILE and response.headers.get("ETag", etag) == etag:
         return start, size
     if response.status_code in (206, 416):

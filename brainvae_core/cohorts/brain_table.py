@@ -61,13 +61,13 @@ def read_brain_table(path: Path, brains: list[str]) -> pd.DataFrame:
     of_brain = {cells[0]: cells for _, cells in rows}
     is_decimal = re.compile(r"[-+]?[0-9]+,[0-9]+").fullmatch
     commas = separator == ";" and any(is_decimal(cell) for _, cells in rows for cell in cells[1:])
-    table, told = pd.DataFrame(index=pd.Index(brains, name="id", dtype=str)), []
+    table, columns = pd.DataFrame(index=pd.Index(brains, name="id", dtype=str)), []
     for i, name in enumerate(names[1:], 1):
         values, kind = _typed([of_brain[brain][i] for brain in brains], separator, commas)
         table[name] = values.to_numpy() if values.dtype != "str" else values.array
-        told.append(f"{name}: {kind if name != 'split' else 'the split'}")
-    if told:
-        print(f"{path}: {'; '.join(told)}")
+        columns.append(f"{name}: {kind if name != 'split' else 'the split'}")
+    if columns:
+        print(f"{path}: {'; '.join(columns)}")
     return table
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import tifffile
 
 from brainvae_core.cohorts.atlas import AUTHORS_CROP, Atlas, and_below
-from brainvae_core.cohorts.files import damage, files_below
+from brainvae_core.cohorts.files import describe_damage, files_below
 from brainvae_core.cohorts.greys import read_tiff
 from brainvae_core.cohorts.volumes import read_volume
 from brainvae_core.disk import sha256_of, unsealed
@@ -85,20 +85,20 @@ def _differ(folder, one, other):
 
 def _read(path, read, *options):
     """What `read` makes of a file; whatever it raises is one line with the file's name."""
-    said, beside = {}, path.parent / CHECKSUMS
+    known, beside = {}, path.parent / CHECKSUMS
     try:
         if beside.exists():
-            said = unsealed(beside.read_bytes())
+            known = unsealed(beside.read_bytes())
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{beside} cannot be read: {damage(beside, error)}") from error
+        raise ValueError(f"{beside} cannot be read: {describe_damage(beside, error)}") from error
     try:
-        if path.name in said and said[path.name] != sha256_of(path):
+        if path.name in known and known[path.name] != sha256_of(path):
             raise ValueError(f"it is not what {CHECKSUMS} beside it says; fetch it again")
         return read(path, *options)
     except Exception as error:  # of whichever library
         of_system = isinstance(error, OSError) and error.strerror  # such as no permission
-        as_what = "" if of_system else " as a file of the atlas"
-        raise ValueError(f"{path} cannot be read{as_what}: {damage(path, error)}") from error
+        kind = "" if of_system else " as a file of the atlas"
+        raise ValueError(f"{path} cannot be read{kind}: {describe_damage(path, error)}") from error
 
 
 def _voxels(path, n_planes=None):

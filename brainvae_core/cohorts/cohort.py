@@ -13,7 +13,7 @@ import pandas as pd
 
 from brainvae_core.cohorts.atlas import block_mean
 from brainvae_core.cohorts.stored import ARRAYS, BLOCK, append, describe, read
-from brainvae_core.disk import appearing
+from brainvae_core.disk import atomically
 
 IN_MEMORY = 2**30  # bytes; a larger part of an opened cohort stays on disk
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
@@ -173,10 +173,10 @@ class Cohort:
         blocks = (self.images[start : start + BLOCK] for start in range(0, len(self), BLOCK))
         each = np.concatenate([block.mean(axis=(1, 2), dtype=float) for block in blocks])
         brightness = [f"{part.mean():.4f}" for part in np.array_split(each, min(8, len(each)))]
-        told = [list(map(str, self.metadata.index)), self.images.shape, brightness]
+        parts = [list(map(str, self.metadata.index)), self.images.shape, brightness]
         if self.factors is None:
-            told.append(self.metadata.reindex(columns=["split", "outlier", "artefact"]).to_csv())
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+            parts.append(self.metadata.reindex(columns=["split", "outlier", "artefact"]).to_csv())
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def save(self, path: str | Path) -> Path:
         """Write a folder that `open_cohort` reads; it appears only when it is complete."""
@@ -287,7 +287,7 @@ def save_blocks(
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists; a cohort is never overwritten")
-    with appearing(path) as folder:
+    with atomically(path) as folder:
         folder.mkdir()
         first, metadata, factors, refused = None, [], [], {}
         for block in blocks:

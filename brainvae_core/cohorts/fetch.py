@@ -30,8 +30,8 @@ from brainvae_core.cohorts.web import (
     content_range,
     persevere,
     pieces,
-    telling,
     too_large,
+    translate_errors,
 )
 
 META = (".mhd", ".mha")  # a .mhd has its voxels in a .raw or .zraw
@@ -116,8 +116,8 @@ def channel_members(members: list[ZipInfo], channel: str) -> list[ZipInfo]:
         raise VolumeError(f"the zip must have one volume of channel {channel}; it has {there}")
     for member in (*headers, *data):
         if member.file_size > LARGEST:
-            said = f"{member.filename[:100]} would inflate to {member.file_size} bytes"
-            raise VolumeError(f"{said}; a volume on the 25 µm grid has at most {LARGEST}")
+            why = f"{member.filename[:100]} would inflate to {member.file_size} bytes"
+            raise VolumeError(f"{why}; a volume on the 25 µm grid has at most {LARGEST}")
         if member.flag_bits & 0x61 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise VolumeError(f"{member.filename[:100]} is neither stored nor deflated in plain")
     return [*headers, *data]
@@ -179,7 +179,7 @@ def _get(session, url, timeout, count, span):
     content, headers = bytearray(), {}
     if span is not False:
         headers["Range"] = f"bytes={span[0]}-{span[1] - 1}" if span else f"bytes=-{TAIL}"
-    with telling(url), session.get(url, timeout, headers=headers) as response:
+    with translate_errors(url), session.get(url, timeout, headers=headers) as response:
         expected, size = _announced(response, url, span)
         for piece in pieces(session, response, timeout, expected or LARGEST_ZIP):
             content += piece
@@ -204,8 +204,8 @@ def _announced(response, url, span):
         return (announced(response, LARGEST_ZIP, url),) * 2
     start, stop, size = content_range(response) or (0, 0, 0)
     if not size or (start, stop, size) != (span or (max(0, size - TAIL), size, size)):
-        said = response.headers.get("Content-Range", "")[:100]
-        raise RangeError(f"Content-Range {said!r} came for other bytes")
+        stated = response.headers.get("Content-Range", "")[:100]
+        raise RangeError(f"Content-Range {stated!r} came for other bytes")
     if size > LARGEST_ZIP:
         raise too_large(size, LARGEST_ZIP, url)
     return stop - start, size
@@ -244,11 +244,11 @@ def read_metaimage(contents: dict[str, bytes]) -> Volume:
         if "TransformMatrix" in fields:
             matrix = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
             _, orientation = along_axes(matrix, "lps")
-        said = fields.get("AnatomicalOrientation", "???").lower()
-        if "?" not in said:
-            check_orientation(said)
-            fields_said = {"TransformMatrix": orientation or said, "AnatomicalOrientation": said}
-            orientation = either(fields_said)
+        code = fields.get("AnatomicalOrientation", "???").lower()
+        if "?" not in code:
+            check_orientation(code)
+            by_field = {"TransformMatrix": orientation or code, "AnatomicalOrientation": code}
+            orientation = either(by_field)
         if fields.get("CompressedData", "False") != "False":
             stream = zlib.decompressobj(47)  # of zlib or gzip, by its beginning
             content = stream.decompress(content, expected + 1)

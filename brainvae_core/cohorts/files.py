@@ -59,7 +59,7 @@ def not_fetched(path: Path) -> str | None:
     return None
 
 
-def damage(path: Path, error: Exception) -> str:
+def describe_damage(path: Path, error: Exception) -> str:
     """What is wrong with a file that raised this, in one line: by its beginning if that tells."""
     if isinstance(error, OSError) and error.strerror:  # the system's, such as no permission
         return error.strerror
@@ -73,10 +73,10 @@ def damage(path: Path, error: Exception) -> str:
     found = [end for end in STARTS if path.name.lower().endswith(end)]
     if found and not begins.startswith(STARTS[found[-1]]):
         return f"it is no {found[-1]} file: it begins with {begins[:8]!r}"
-    return told(error)
+    return error_line(error)
 
 
-def told(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """The first line of an error; of a library's with what it means for the file that was read."""
     line = f"no {error}" if isinstance(error, KeyError) else first_line(error)
     *_, (frame, _) = walk_tb(error.__traceback__)

@@ -165,9 +165,9 @@ def _only_series(tiff):
     (series,) = tiff.series
     shape = (tiff.shaped_metadata or ({},))[0].get("shape", ())
     of_ome = prod(map(int, re.findall(r'\bSize[CTZ]="(\d+)"', tiff.ome_metadata or "")))
-    said = max((tiff.imagej_metadata or {}).get("images", 1), prod(shape[:-2]), of_ome)
-    if len(series.shape) == 2 and said > 1:
-        raise ValueError(f"it says that it holds {said} planes and 1 is there; is it cut off?")
+    stated = max((tiff.imagej_metadata or {}).get("images", 1), prod(shape[:-2]), of_ome)
+    if len(series.shape) == 2 and stated > 1:
+        raise ValueError(f"it says that it holds {stated} planes and 1 is there; is it cut off?")
     return series
 
 

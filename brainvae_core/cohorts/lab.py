@@ -8,7 +8,7 @@ import pandas as pd
 from brainvae_core.cohorts.artefacts import reference_brains
 from brainvae_core.cohorts.atlas import block_mean, whole_factor
 from brainvae_core.cohorts.cohort import Cohort, check_brains
-from brainvae_core.cohorts.orientation import TURNED, correlation, turned_sections
+from brainvae_core.cohorts.orientation import TURNED, correlation, section_orientations
 from brainvae_core.cohorts.preprocess import Preprocessing, copies_of, with_gain
 
 GAIN = "gain_to_reference"  # in the brains' table, beside a lab's own columns
@@ -51,8 +51,8 @@ def comparable_brains(
     refused |= _copies(images, metadata, atlas)
     kept = [brain for brain in images if brain not in refused]
     if not kept:
-        told = "; ".join(f"{brain}: {refused[brain]}" for brain in metadata.index[:1])
-        raise ValueError(f"none of the {len(metadata)} brains of {name!r} can be compared; {told}")
+        why = "; ".join(f"{brain}: {refused[brain]}" for brain in metadata.index[:1])
+        raise ValueError(f"none of the {len(metadata)} brains of {name!r} can be compared; {why}")
     return Cohort(
         np.stack([images[brain] for brain in kept]),
         metadata.loc[kept].assign(**{GAIN: [gain[brain] for brain in kept]}),
@@ -145,13 +145,13 @@ def suitability(
     return found
 
 
-def suited_part(brains: Cohort, suited: pd.DataFrame) -> Cohort:
+def suitable_brains(brains: Cohort, checks: pd.DataFrame) -> Cohort:
     """The brains that `suitability` finds nothing against; a ValueError where there is none."""
-    kept = (suited["unsuited"] == "").to_numpy()
+    kept = (checks["unsuited"] == "").to_numpy()
     if not kept.any():
         raise ValueError(
             f"none of the {len(brains)} brains is a section such as the reference's; the first, "
-            f"{suited.index[0]!r}: {suited['unsuited'].iloc[0]}"
+            f"{checks.index[0]!r}: {checks['unsuited'].iloc[0]}"
         )
     return brains.select(kept)
 
@@ -161,9 +161,9 @@ def _turned(upright, is_down, usual, mean, atlas):
     images = np.concatenate([usual, mean[None, :, ::-1], upright])
     is_usual = np.arange(len(images)) < len(usual)
     # Where the mean brain's mirror image is not called mirrored, none of this reference can be.
-    is_mirrored = np.isin(turned_sections(images, atlas, is_usual), TURNED[:, 1])
-    is_told, is_mirrored = is_mirrored[len(usual)], is_mirrored[len(usual) + 1 :]
-    names = TURNED if is_told else np.where(TURNED == "none", UNTOLD, TURNED)
+    is_mirrored = np.isin(section_orientations(images, atlas, is_usual), TURNED[:, 1])
+    has_sides, is_mirrored = is_mirrored[len(usual)], is_mirrored[len(usual) + 1 :]
+    names = TURNED if has_sides else np.where(TURNED == "none", UNTOLD, TURNED)
     return names[is_down.astype(int), is_mirrored.astype(int)].tolist()
 
 

@@ -55,8 +55,8 @@ def along_axes(vectors, towards: str | None) -> tuple[np.ndarray, str | None]:
 
 def nrrd_space(space: str | None) -> str | None:
     """The directions of a NRRD's ``space``, such as ``"lps"``; None where it is not anatomical."""
-    said = str(space or "").lower()
-    letters = "".join(word[:1] for word in said.split("-")) if "-" in said else said
+    name = str(space or "").lower()
+    letters = "".join(word[:1] for word in name.split("-")) if "-" in name else name
     return letters if letters in ("ras", "las", "lps") else None
 
 
@@ -76,23 +76,23 @@ def nifti_orientation(header) -> tuple[np.ndarray, str] | None:
     return step, either({name: code for name, (_, code) in found.items()})
 
 
-def either(said: dict[str, str]) -> str:
+def either(named: dict[str, str]) -> str:
     """The one code that several fields of a header say, or all of them by field."""
-    codes = set(said.values())
+    codes = set(named.values())
     return (
-        codes.pop() if len(codes) == 1 else ", ".join(f"{c!r} by its {f}" for f, c in said.items())
+        codes.pop() if len(codes) == 1 else ", ".join(f"{c!r} by its {f}" for f, c in named.items())
     )
 
 
-def one_code(said: str | None) -> str:
+def one_code(code: str | None) -> str:
     """What a header says of its axes; `VolumeError` where that is nothing or two things."""
-    if said is None or len(said) != 3:
-        what = "does not say which way its axes run" if said is None else f"says {said}"
+    if code is None or len(code) != 3:
+        what = "does not say which way its axes run" if code is None else f"says {code}"
         raise VolumeError(
             f"its header {what}; set orientation to where its axes come from, such as 'asr' (from "
             "anterior, superior, right)"
         )
-    return said
+    return code
 
 
 def axis_order(code: str) -> list[int]:
@@ -127,7 +127,7 @@ def upright(plane: np.ndarray, axes: str) -> np.ndarray:
 # ---- by the template ----
 
 
-def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) -> list[str]:
+def section_orientations(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) -> list[str]:
     """How each section lies: "none", "upside down", "mirrored" or "rotated by 180°".
 
     Upside down is what correlates better with the template that way. The two sides are nearly
@@ -135,7 +135,7 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     where that correlates with the template's against its sign, at least half as strongly as the
     median reference brain's does with or against it. Where theirs do not lie clear of 0, none is.
     """
-    turned = upside_down(images, atlas)
+    turned = is_upside_down(images, atlas)
     sigma = EDGE_UM / atlas.pixel_um
     inside = atlas.brain_mask | atlas.brain_mask[:, ::-1]
     of_template = _sides(atlas.template, sigma)[inside]
@@ -147,18 +147,18 @@ def turned_sections(images: np.ndarray, atlas: Atlas, is_reference: np.ndarray) 
     )
     size = np.abs(sides[is_reference])
     spread = 1.4826 * np.median(np.abs(size - np.median(size)))
-    is_told = np.median(size) > SIDES_APART * max(spread, SIDE_SPREAD)
-    is_mirrored = is_told & (sides < -np.median(size) / 2)
+    has_sides = np.median(size) > SIDES_APART * max(spread, SIDE_SPREAD)
+    is_mirrored = has_sides & (sides < -np.median(size) / 2)
     return TURNED[turned.astype(int), is_mirrored.astype(int)].tolist()
 
 
-def upside_down(images: np.ndarray, atlas: Atlas) -> np.ndarray:
+def is_upside_down(images: np.ndarray, atlas: Atlas) -> np.ndarray:
     """Whether each section correlates better with the template with its rows reversed, (n,)."""
     fits = [[correlation(i, t) for t in (atlas.template, atlas.template[::-1])] for i in images]
     return np.array([as_it_is < reversed_ for as_it_is, reversed_ in fits])
 
 
-def told_turned(cohort: Cohort) -> str | None:
+def describe_orientation(cohort: Cohort) -> str | None:
     """A line on the brains that lie otherwise than the atlas, by quality control's column."""
     turned = cohort.metadata.get("turned")
     if turned is None or (turned == "none").all():

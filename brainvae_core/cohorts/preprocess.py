@@ -29,7 +29,7 @@ from brainvae_core.cohorts.cohort import (
     split_of,
 )
 from brainvae_core.cohorts.greys import brain_brightness, unwrapped
-from brainvae_core.cohorts.orientation import turned_sections
+from brainvae_core.cohorts.orientation import section_orientations
 
 FORMAT = 1
 SAME = 0.003  # of copies: root mean square difference, of the mean brightness; two brains: 0.04
@@ -158,8 +158,8 @@ def preprocess(
     check_split(metadata["split"], original, refused)
     if (is_copy := (original != metadata.index).to_numpy()).any():
         metadata["copy_of"] = original.where(is_copy)
-        told = ", ".join(f"{copy} and {of}" for copy, of in original[is_copy].items())
-        print(f"brains with the same pixels, kept in one part of the split: {told}")
+        pairs = ", ".join(f"{copy} and {of}" for copy, of in original[is_copy].items())
+        print(f"brains with the same pixels, kept in one part of the split: {pairs}")
     is_train = (metadata["split"] == "train").to_numpy()
     brightness = float(own[is_train].mean())
     metadata["gain"] = brightness / own
@@ -196,7 +196,7 @@ def preprocess(
         ordinary = free if free.any() else ordinary
         white = max(float(images[i].max()) for i in np.flatnonzero(ordinary))
     images = _in_range(images, white)
-    metadata["turned"] = turned_sections(images, grid, is_train)
+    metadata["turned"] = section_orientations(images, grid, is_train)
     if drop_brains:
         metadata.loc[is_out, "split"] = SET_ASIDE
     of_train = float(outlier_limit), centre.to_dict(), spread.to_dict()
@@ -206,12 +206,12 @@ def preprocess(
     )
 
 
-def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
+def run_quality_control(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     """A cohort with what quality control finds in it, as it is where it went through it before."""
     if cohort.preprocessing is not None:
         return cohort
     given = {"outlier_limit": outlier_limit, "refused": cohort.refused, "name": cohort.name}
-    own = cohort.metadata.get("gain", pd.Series(1.0, cohort.metadata.index))  # of `equalised`
+    own = cohort.metadata.get("gain", pd.Series(1.0, cohort.metadata.index))  # equalised before
     images = cohort.images / own.to_numpy(np.float32)[:, None, None]
     found = preprocess(images, cohort.metadata, cohort.atlas, **given)
     if lost := cohort.metadata.index.difference(found.metadata.index).tolist():
@@ -219,7 +219,7 @@ def judged(cohort: Cohort, outlier_limit: float = OUTLIER_LIMIT) -> Cohort:
     return found
 
 
-def equalised(cohort: Cohort) -> Cohort:
+def equalise_brightness(cohort: Cohort) -> Cohort:
     """A simulated cohort, every section as bright as the training brains are on average.
 
     ``gain`` is by what each was multiplied; the factor of a section's brightness goes.
@@ -246,10 +246,10 @@ def _read(sections, brains, grid):
             unusable[brain] = str(error)
     if unusable:
         first, why = next(iter(unusable.items()))
-        told = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
+        line = f"{len(brains)} brains are refused; the first, {first!r}: {why}"
         if not own:
-            raise ValueError(f"all {told}")
-        print(f"{len(unusable)} of {told}")
+            raise ValueError(f"all {line}")
+        print(f"{len(unusable)} of {line}")
     return images[: len(own)], np.array(own), unusable
 
 
@@ -346,5 +346,5 @@ def check_parts(split: pd.Series, original: pd.Series, refused: dict[str, str]) 
             f"{different} different brains are too few; give {LEAST_BRAINS} or more{also}"
         )
     if min(counts.values()) < 2 or counts["train"] < 3:
-        told = ", ".join(f"{n} {part}" for part, n in counts.items())
-        raise ValueError(f"the split has {told} brains; each part needs 2, train 3{also}")
+        found = ", ".join(f"{n} {part}" for part, n in counts.items())
+        raise ValueError(f"the split has {found} brains; each part needs 2, train 3{also}")

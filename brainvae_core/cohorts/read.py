@@ -67,8 +67,8 @@ def read_sections(
                 raise ValueError(f"it has the one grey value {section.min():g} everywhere")
             sections[brain] = section
         except Exception as error:  # of whichever library: it stops this brain, not the folder
-            told = first_line(error)
-            refused[brain] = told.removeprefix(f"{path} is ").removeprefix(f"{path}: ")
+            line = first_line(error)
+            refused[brain] = line.removeprefix(f"{path} is ").removeprefix(f"{path}: ")
     if not sections:
         first = next(iter(brains))
         raise ValueError(
@@ -78,8 +78,8 @@ def read_sections(
     shapes = Counter(section.shape for section in sections.values())
     (usual, n), *others = shapes.most_common()
     if any(count == n for _, count in others):
-        told = ", ".join(f"{count} of {h} × {w}" for (h, w), count in shapes.items())
-        raise ValueError(f"sections in {folder} differ in shape ({told}); give one shape")
+        counts = ", ".join(f"{count} of {h} × {w}" for (h, w), count in shapes.items())
+        raise ValueError(f"sections in {folder} differ in shape ({counts}); give one shape")
     for brain in [brain for brain, section in sections.items() if section.shape != usual]:
         (h, w), (height, width) = sections.pop(brain).shape, usual
         refused[brain] = f"its section is {h} × {w}, those of {n} others {height} × {width}"
@@ -176,7 +176,7 @@ def _told(path, instead):
 class Ledger:
     """What became of every experiment asked for, by its id."""
 
-    asked: tuple[str, ...]
+    wanted: tuple[str, ...]
     kept: tuple[str, ...]  # those kept before this run included
     kept_before: tuple[str, ...]
     refused: dict[str, str]  # why each of the others was not kept, as far as it was tried
@@ -186,13 +186,13 @@ class Ledger:
     @property
     def not_tried(self) -> tuple[str, ...]:
         """Experiments that no attempt has been made at."""
-        return tuple(i for i in self.asked if i not in self.kept and i not in self.refused)
+        return tuple(i for i in self.wanted if i not in self.kept and i not in self.refused)
 
     def __str__(self):
         reasons = sorted(self.refused.values(), key=cause)
         return "\n".join(
             [
-                f"{len(self.asked)} asked for, {len(self.kept)} kept ({len(self.kept_before)} of "
+                f"{len(self.wanted)} asked for, {len(self.kept)} kept ({len(self.kept_before)} of "
                 f"them before), {len(self.refused)} refused, {len(self.not_tried)} not tried",
                 f"{self.bytes_moved / 1e6:.1f} MB moved; the zips of the brains kept now have "
                 f"{self.bytes_whole / 1e6:.1f} MB in all",
@@ -222,7 +222,7 @@ def read_acquired(folder: str | Path, plane: int | None = None) -> tuple[np.ndar
         none = f"no brain is kept in {folder}: manifest.jsonl lists none of experiments.csv"
         raise AcquisitionError(f"{none}; run {COMMAND} {folder}")
     for id in ids:
-        if not is_kept(folder, manifest[id]):
+        if not is_saved(folder, manifest[id]):
             raise AcquisitionError(
                 f"{section_path(folder, id)} is missing or damaged; fetch it again with {COMMAND} "
                 f"{folder}"
@@ -241,7 +241,7 @@ def read_ledger(folder: str | Path) -> Ledger:
     """
     folder = Path(folder)
     experiments, manifest = read_experiments(folder), read_manifest(folder)
-    kept = tuple(id for id in experiments if id in manifest and is_kept(folder, manifest[id]))
+    kept = tuple(id for id in experiments if id in manifest and is_saved(folder, manifest[id]))
     refused = without_address(experiments)
     if (folder / "refused.csv").exists():
         with _told(folder / "refused.csv", "delete it"):
@@ -260,8 +260,8 @@ def read_request(folder: Path) -> tuple[int, str]:
         found = json.loads(path.read_bytes())
         version, own = found["format"], (found["plane"], found["channel"])
     if version != ACQUISITION_FORMAT:
-        said = f"{path} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read"
-        raise AcquisitionError(f"{said}: update it or use another folder")
+        line = f"{path} is of format {version!r:.20}; {ACQUISITION_FORMAT} is read"
+        raise AcquisitionError(f"{line}: update it or use another folder")
     if type(own[0]) is not int or type(own[1]) is not str:
         raise AcquisitionError(f"{path} is damaged: {own!r:.60}; use another folder")
     check_listed(folder, path.name, "use another folder")
@@ -327,7 +327,7 @@ def read_manifest(folder: Path) -> dict[str, dict]:
     return manifest
 
 
-def is_kept(folder: Path, facts: dict) -> bool:
+def is_saved(folder: Path, facts: dict) -> bool:
     """Whether a manifest line's section is there, byte for byte."""
     try:
         return sha256_of(section_path(folder, facts["id"])) == facts["sha256"]

@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from brainvae_core.cohorts.files import brainreg_folders, damage, not_fetched, told
+from brainvae_core.cohorts.files import brainreg_folders, describe_damage, error_line, not_fetched
 from brainvae_core.cohorts.greys import MOST_VOXELS, as_greys, nrrd_scaling, read_tiff
 from brainvae_core.cohorts.orientation import (
     OF_TIFF_TAG,
@@ -87,16 +87,16 @@ def read_section(path: str | Path, plane: int = 286, orientation: str = "header"
                 return _section_of(read_volume(path.name, file), plane, orientation)
         with tifffile.TiffFile(path) as tiff:
             voxels, scaling, said_um = read_tiff(tiff)
-            said = OF_TIFF_TAG.get(int(tiff.pages[0].tags.valueof(274, 1)), "sr")
+            letters = OF_TIFF_TAG.get(int(tiff.pages[0].tags.valueof(274, 1)), "sr")
         if voxels.ndim == 2:
-            code = f"a{said}" if orientation == "header" else orientation
+            code = f"a{letters}" if orientation == "header" else orientation
             return _single_section(voxels, code, scaling)
         spacing = voxel_um and (voxel_um,) * 3
-        volume = Volume(voxels, spacing, f"a{said}", scaling)
+        volume = Volume(voxels, spacing, f"a{letters}", scaling)
         return _section_of(volume, plane, orientation, said_um)
     except Exception as error:  # of whichever library: it stops this brain, in one line
         what = of_folder.replace(" is ", ": ") or "no readable section: "
-        raise ValueError(f"{name} is {what}{damage(path, error)}") from error
+        raise ValueError(f"{name} is {what}{describe_damage(path, error)}") from error
 
 
 def _brainreg_output(folder):
@@ -106,8 +106,8 @@ def _brainreg_output(folder):
         name = "downsampled_standard.tiff"
         beside = f"; give its {name} itself as a brain" if (folder / name).is_file() else ""
         several = f"{folder} holds several brains ({', '.join(f.name for f in found)}); give one"
-        said = several if found else f"{folder} has no brainreg.json{beside}; {ACCEPTED} is read"
-        raise ValueError(said)
+        why = several if found else f"{folder} has no brainreg.json{beside}; {ACCEPTED} is read"
+        raise ValueError(why)
     (folder,) = found
     about = folder / "brainreg.json"
     try:
@@ -193,7 +193,7 @@ def read_volume(name: str, file: BinaryIO) -> Volume:
         if volume.voxels.dtype.kind not in "iuf":
             raise VolumeError(f"voxels are {volume.voxels.dtype}; grey values are read")
     except Exception as error:  # of whichever library
-        raise VolumeError(told(error)) from error
+        raise VolumeError(error_line(error)) from error
     return volume
 
 

@@ -97,8 +97,8 @@ def persevere(attempt, url: str, meter: Meter, retries: int = 5):
             if wait is None:
                 wait = min(60, 2**n) * random.uniform(0.5, 1)
             if wait > LONGEST_WAIT:
-                said = f"{error} at {url}, which asks to wait {wait:.0f} s"
-                raise UnansweredError(f"{said}; {later}") from None
+                line = f"{error} at {url}, which asks to wait {wait:.0f} s"
+                raise UnansweredError(f"{line}; {later}") from None
         meter.sleep(wait)
 
 
@@ -187,8 +187,8 @@ class Session(requests.Session):
             before, url = url, urljoin(url, super().get_redirect_target(response))
             scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
             if scheme not in ("https", urlsplit(before).scheme) and not is_trusted(host):
-                said = f"{before[:LONGEST_TEXT]} leads to {scheme}, at {host[:100]}"
-                raise FetchError(f"{said}; if that is meant, set {TRUSTED}={host[:100]}")
+                line = f"{before[:LONGEST_TEXT]} leads to {scheme}, at {host[:100]}"
+                raise FetchError(f"{line}; if that is meant, set {TRUSTED}={host[:100]}")
         raise FetchError(f"more than {REDIRECTS} redirects at {given}; check the address")
 
     @contextmanager
@@ -221,7 +221,7 @@ class Session(requests.Session):
 
 
 @contextmanager
-def telling(url):
+def translate_errors(url):
     """Errors of the network as those of this module."""
     try:
         yield
@@ -248,23 +248,23 @@ def too_large(size, most: int, url: str) -> FetchError:
 
 def announced(response, most: int, url: str) -> int | None:
     """The bytes that a whole body says it has; None where it says nothing that counts."""
-    said = response.headers.get("Content-Length", "").strip()
-    is_number = said.isdecimal() and "chunked" not in response.headers.get("Transfer-Encoding", "")
-    if is_number and (len(said) > 18 or int(said) > most):
-        raise too_large(said[:30], most, url)
-    return int(said) if is_number else None
+    size = response.headers.get("Content-Length", "").strip()
+    is_number = size.isdecimal() and "chunked" not in response.headers.get("Transfer-Encoding", "")
+    if is_number and (len(size) > 18 or int(size) > most):
+        raise too_large(size[:30], most, url)
+    return int(size) if is_number else None
 
 
 def content_range(response) -> tuple[int, int, int] | None:
     """Start, stop and size of a part, or None where it is not said."""
-    said = response.headers.get("Content-Range", "")
-    found = re.fullmatch(r"\s*bytes[ :=]+(\d{1,18})-(\d{1,18})/(\d{1,18})\s*", said, re.I)
+    span = response.headers.get("Content-Range", "")
+    found = re.fullmatch(r"\s*bytes[ :=]+(\d{1,18})-(\d{1,18})/(\d{1,18})\s*", span, re.I)
     return (int(found[1]), int(found[2]) + 1, int(found[3])) if found else None
 
 
 def pieces(session, response, timeout, most, longest=None):
     """The body as it comes; a drip is a stall like silence, and none goes on for ever."""
-    waited = came = in_all = seconds = 0
+    waited = received = in_all = seconds = 0
     longest = longest or LONGEST_ANSWER
     while True:
         before = time.monotonic()
@@ -273,16 +273,16 @@ def pieces(session, response, timeout, most, longest=None):
         waited += time.monotonic() - before
         if not piece:
             return
-        came += len(piece)
-        if in_all + came > most:
-            raise too_large(f"{in_all + came} or more", most, response.url)
+        received += len(piece)
+        if in_all + received > most:
+            raise too_large(f"{in_all + received} or more", most, response.url)
         yield piece
         if seconds + waited > longest:
             raise AgainError(f"no end came in {seconds + waited:.0f} s")
         if waited > timeout:
-            if came < SLOWEST * waited:
-                raise AgainError(f"only {came} bytes came in {waited:.0f} s")
-            in_all, seconds, waited, came = in_all + came, seconds + waited, 0, 0
+            if received < SLOWEST * waited:
+                raise AgainError(f"only {received} bytes came in {waited:.0f} s")
+            in_all, seconds, waited, received = in_all + received, seconds + waited, 0, 0
 
 
 def retry_after(value: str) -> float | None:
@@ -300,7 +300,7 @@ def retry_after(value: str) -> float | None:
 
 def read(url: str, most: int, timeout: float = 30, longest: float | None = None) -> bytes:
     """All of a body of at most so many bytes."""
-    with telling(url), Session() as session, session.get(url, timeout) as response:
+    with translate_errors(url), Session() as session, session.get(url, timeout) as response:
         check_status(response, url)
         announced(response, most, url)
         return b"".join(pieces(session, response, timeout, most, longest))
@@ -315,8 +315,8 @@ def read_json(url: str, timeout: float = 30) -> dict:
         if answer.get("success") is not True:
             raise ValueError(f"the service says {str(answer.get('msg'))[:200]!r}")
     except (ValueError, AttributeError, RecursionError) as error:
-        said = str(error).partition("\n")[0]
-        raise AgainError(f"an answer that is no JSON of the service came ({said})") from None
+        line = str(error).partition("\n")[0]
+        raise AgainError(f"an answer that is no JSON of the service came ({line})") from None
     return answer
 
 

@@ -38,7 +38,7 @@ def both_directions(
     projected = projective_field(model, received.codes_original.mean(axis=0), c)
     if projected.mean_all.shape[1:] != np.shape(images)[1:]:
         raise ValueError(
-            f"the model paints images of {projected.mean_all.shape[1:]} and was given "
+            f"the model decodes images of {projected.mean_all.shape[1:]} and was given "
             f"{np.shape(images)[1:]}; decode must answer images of the size that encode takes"
         )
     return BothDirections(received, projected, region_profile(projected.variance_all, roi_masks))

@@ -232,8 +232,8 @@ def _place(point, betas, latent_dims) -> tuple[int, int] | None:
 
 def _mark_legend(marks, betas, latent_dims) -> list:
     """What each mark is, in words; one that is drawn nowhere has no key."""
-    told = zip(MARKS, marks.items(), strict=False)
-    there = [(look, name, of) for look, (name, of) in told if _place(of, betas, latent_dims)]
+    named = zip(MARKS, marks.items(), strict=False)
+    there = [(look, name, of) for look, (name, of) in named if _place(of, betas, latent_dims)]
     return [
         Patch(fill=False, ec=look["color"], ls=look["ls"], lw=1.8,
               label=f"{name}: β = {of[0]:g}, L = {of[1]:g}")

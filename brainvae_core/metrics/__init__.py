@@ -4,7 +4,7 @@
 
 import inspect
 
-from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, cleaned
+from brainvae_core.metrics.cleaning import ArtefactJudge, Judgement, inpaint
 from brainvae_core.metrics.codes import (
     Matching,
     active_latents,
@@ -20,10 +20,10 @@ from brainvae_core.metrics.codes import (
 from brainvae_core.metrics.cw_ssim import CWSSIM, cw_ssim, cw_ssim_level
 from brainvae_core.metrics.designs import (
     Design,
-    asked_design,
     brains_needed,
     design_of,
     smallest_difference,
+    usable_design,
 )
 from brainvae_core.metrics.generative import (
     Bound,
@@ -66,7 +66,7 @@ from brainvae_core.metrics.reconstruction import (
 from brainvae_core.metrics.tables import (
     compare,
     counted_fits,
-    left_out_table,
+    jackknife_table,
     named,
     scores_table,
     summarise,

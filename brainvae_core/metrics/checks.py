@@ -104,12 +104,12 @@ def checked_rows(values, name: str, least: int = 2) -> np.ndarray:
 def check_columns(**tables: np.ndarray) -> None:
     """Two tables of unequal numbers of columns are a ValueError that names them."""
     if len({table.shape[1] for table in tables.values()}) > 1:
-        told = " and ".join(f"{name} {table.shape}" for name, table in tables.items())
-        raise ValueError(f"{told} must have one number of columns")
+        shapes = " and ".join(f"{name} {table.shape}" for name, table in tables.items())
+        raise ValueError(f"{shapes} must have one number of columns")
 
 
 def check_positive(**lengths: float) -> None:
     """Lengths that are neither positive nor finite are a ValueError that names them."""
     if not all(0 < length < np.inf for length in lengths.values()):
-        told = " and ".join(f"{name}={length}" for name, length in lengths.items())
-        raise ValueError(f"{told} must be positive and finite")
+        values = " and ".join(f"{name}={length}" for name, length in lengths.items())
+        raise ValueError(f"{values} must be positive and finite")

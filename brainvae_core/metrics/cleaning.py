@@ -27,7 +27,7 @@ PIXELS = 400  # of every planted section, to learn what they look like
 LEAST = 1e-6  # share of a brain that counts as nothing
 STRENGTH = 10.0  # inverse of the regressions' penalty
 CHUNK = 16  # brains looked at at once
-STEPS, SETTLED = 30, 1 / 255  # passes of `cleaned`, and the grey value at which they end
+STEPS, SETTLED = 30, 1 / 255  # passes of `inpaint`, and the grey value at which they end
 
 
 class Judgement(NamedTuple):
@@ -158,7 +158,7 @@ def _chunks(images):
     return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
 
 
-def cleaned(model, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def inpaint(model, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Brains with what a model makes of the rest of them inside their masks, float32.
 
     The model's answer replaces what is masked, and the model is asked again, until that changes by

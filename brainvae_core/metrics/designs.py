@@ -102,7 +102,7 @@ def design_of(metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ())
     return Design(term, contrast, ["intercept", *columns], matrix, tested, metadata.index)
 
 
-def asked_design(
+def usable_design(
     metadata: pd.DataFrame, term: str, covariates: Sequence[str] = ()
 ) -> tuple[Design, np.ndarray, dict[str, str]]:
     """`design_of` the brains that have one, which these are, (n,) bool, and why not the others.
@@ -123,9 +123,9 @@ def asked_design(
         lost = [f"{name} ({why[name]})" for name in names if name in why]
         left = [name for name in names if name not in why]
         if lost and len(left) < 2:
-            told = f"one brain, {left[0]}, is" if left else "no brain is"
+            count = f"one brain, {left[0]}, is" if left else "no brain is"
             raise ValueError(
-                f"of {term} {group!r} {told} left, and a group takes two; left out for a "
+                f"of {term} {group!r} {count} left, and a group takes two; left out for a "
                 f"covariate: {_some(lost)}; correct the table, or leave out that covariate"
             )
     return design_of(metadata[used], term, covariates), used, why
@@ -141,9 +141,9 @@ def _columns(metadata, term, covariates) -> list[str]:
     for name in names:
         if name not in metadata:
             near = difflib.get_close_matches(str(name), map(str, metadata), 1)
-            told = f"it has {', '.join(map(str, metadata))}"
-            told = f"did you mean {near[0]!r}?" if near else told
-            raise ValueError(f"the table of brains has no column {name!r}; {told}")
+            hint = f"it has {', '.join(map(str, metadata))}"
+            hint = f"did you mean {near[0]!r}?" if near else hint
+            raise ValueError(f"the table of brains has no column {name!r}; {hint}")
         if names.count(name) > 1:
             raise ValueError(f"{name!r} is named twice; a column is the term or a covariate, once")
     return names
@@ -188,7 +188,7 @@ def _numbers(column: pd.Series, name: str) -> pd.Series | None:
     if (missing := is_missing(column)).any():
         raise ValueError(
             f"{name} has no value for {_some(column.index[missing])}; leave these brains out, as "
-            "asked_design does, or fill it in"
+            "usable_design does, or fill it in"
         )
     texts = _texts(column)
     numbers = pd.to_numeric(texts, errors="coerce")
@@ -254,16 +254,16 @@ def _check_model(matrix, sources) -> None:
         share = np.linalg.lstsq(centred[:, :last], centred[:, last], rcond=None)[0]
         if np.linalg.norm(centred[:, last] - centred[:, :last] @ share) < 1e-7:
             others = {sources[j] for j in np.flatnonzero(np.abs(share) > 1e-7)} - {sources[last]}
-            told = " and ".join(name for name in dict.fromkeys(sources) if name in others)
+            named = " and ".join(name for name in dict.fromkeys(sources) if name in others)
             raise ValueError(
-                f"{sources[last]} says the same as {told}: their effects cannot be told apart; "
+                f"{sources[last]} says the same as {named}: their effects cannot be told apart; "
                 "leave one of them out"
             )
 
 
 def _some(brains) -> str:
-    told = ", ".join(map(str, brains[:3]))
-    return told if len(brains) <= 3 else f"{told} and {len(brains) - 3} more"
+    names = ", ".join(map(str, brains[:3]))
+    return names if len(brains) <= 3 else f"{names} and {len(brains) - 3} more"
 
 
 # ---- how many brains show a difference ----

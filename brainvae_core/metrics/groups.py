@@ -114,19 +114,19 @@ def _difference(basis, sides, residuals) -> dict[str, np.ndarray]:
     """Of the one column that stands last: t, with value and effect as shares of that column."""
     seen, left, spread, freedom = _fitted(basis, residuals)
     parts = (sides * _weights(basis)) @ np.square(left)
-    error, told = np.sqrt(parts.sum(axis=0)), _freedom(basis, sides)(parts)
+    error, dof = np.sqrt(parts.sum(axis=0)), _freedom(basis, sides)(parts)
     t = _ratio(seen[-1], error)
-    half = stats.t.ppf(TAILS[1], told) * error
+    half = stats.t.ppf(TAILS[1], dof) * error
     # Hedges's correction, exact.
     small = math.exp(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2))
     small /= math.sqrt(freedom / 2)
     effect = small * _ratio(seen[-1], spread)
     low, high = (
-        np.where(np.isinf(t), effect, small * _ratio(_shift(t, told, share) * error, spread))
+        np.where(np.isinf(t), effect, small * _ratio(_shift(t, dof, share) * error, spread))
         for share in TAILS[::-1]
     )
     found = (seen[-1], seen[-1] - half, seen[-1] + half, effect, low, high, t)
-    return dict(zip(SIZES, found, strict=True)) | {"p": 2 * stats.t.sf(np.abs(t), told)}
+    return dict(zip(SIZES, found, strict=True)) | {"p": 2 * stats.t.sf(np.abs(t), dof)}
 
 
 def _several(basis, tested, residuals) -> dict[str, np.ndarray]:
@@ -277,8 +277,8 @@ def statistics_of(basis, n_tested, orders, sides=None) -> Callable:
                 cross = sum(one * other for one, other in zip(row, seen, strict=True))
                 part += share * (cross - 2 * (column @ values))
         # A t on the scale of a normal (Wallace 1959): its degrees of freedom are every order's own.
-        told = freedom(parts)
+        dof = freedom(parts)
         t_squared = np.square(seen[-1]) / np.maximum(parts.sum(axis=0), TINY)
-        return told * np.log1p(t_squared / told) * np.square((8 * told + 1) / (8 * told + 3))
+        return dof * np.log1p(t_squared / dof) * np.square((8 * dof + 1) / (8 * dof + 3))
 
     return statistics

@@ -125,11 +125,11 @@ def jackknife(
         raise ValueError(
             f"the arrays have {sorted(lengths)} brains; they must have one number, at least 3"
         )
-    values = np.stack([left_out_values(statistic, arrays) for arrays in fits])
-    return from_left_out(values, *lengths, bounds=bounds)
+    values = np.stack([jackknife_values(statistic, arrays) for arrays in fits])
+    return from_jackknife(values, *lengths, bounds=bounds)
 
 
-def left_out_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray]) -> np.ndarray:
+def jackknife_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray]) -> np.ndarray:
     """What `jackknife` asks of a fit: on all brains, then without each of 20 groups, (21,)."""
     n = len(arrays[0])
     groups = np.array_split(np.random.default_rng(0).permutation(n), min(GROUPS, n))
@@ -137,17 +137,17 @@ def left_out_values(statistic: Callable[..., float], arrays: Sequence[np.ndarray
     return np.array([statistic(*(array[of] for array in arrays)) for of in rows])
 
 
-def from_left_out(
+def from_jackknife(
     values: np.ndarray, n_brains: int, less: np.ndarray | None = None, bounds=UNBOUNDED
 ) -> Estimate:
-    """`jackknife`'s interval from `left_out_values`, a fit a row; ``less`` are another model's."""
+    """`jackknife`'s interval from `jackknife_values`, a fit a row; ``less`` are another model's."""
     models = [
         np.asarray(of, dtype=np.float64) for of in ([values] if less is None else [values, less])
     ]
     shapes = {of.shape[1:] for of in models}
     if {of.ndim for of in models} != {2} or len(shapes) > 1 or min(min(shapes)) < 3:
-        told = " and ".join(str(of.shape) for of in models)
-        raise ValueError(f"values are {told}; a fit a row, all brains first, then 2 groups or more")
+        text = " and ".join(str(of.shape) for of in models)
+        raise ValueError(f"values are {text}; a fit a row, all brains first, then 2 groups or more")
     signs = (1, -1)[: len(models)]
     total = sum(sign * of.mean(axis=0) for sign, of in zip(signs, models, strict=True))
     if not np.isfinite(total).all():

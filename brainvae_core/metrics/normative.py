@@ -242,7 +242,7 @@ class AdjustedNorm:
             part, why = _coded(metadata[name], scale)
             rows = self._rows & (why == "")
             columns = np.column_stack([*self._parts.values(), part])
-            if _is_told(columns[rows], n):
+            if _has_value(columns[rows], n):
                 self._scales[name], self._parts[name], self._rows = scale, part, rows
         self.names, self._norms = list(self._scales), {}
 
@@ -337,7 +337,7 @@ def _coded(column, scale):
     return part, why
 
 
-def _is_told(columns, n):
+def _has_value(columns, n):
     """Whether of enough of n reference brains each column can be told from the others."""
     if len(columns) < max(n / 2, FEWEST + columns.shape[1]):
         return False

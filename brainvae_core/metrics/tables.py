@@ -12,8 +12,8 @@ from brainvae_core.metrics.intervals import (
     Estimate,
     difference,
     estimate,
-    from_left_out,
-    left_out_values,
+    from_jackknife,
+    jackknife_values,
 )
 
 
@@ -49,7 +49,7 @@ def scores_table(
     return pd.concat(tables, ignore_index=True)
 
 
-def left_out_table(
+def jackknife_table(
     statistic: Callable[..., float], samples: Mapping[str, Sequence[np.ndarray]]
 ) -> pd.DataFrame:
     """A statistic of a fit by score, as rows that `summarise` and `compare` give intervals.
@@ -60,7 +60,7 @@ def left_out_table(
     """
     tables = []
     for name, arrays in samples.items():
-        values = left_out_values(statistic, arrays)
+        values = jackknife_values(statistic, arrays)
         about = {"score": name, "left_out": range(len(values)), "n_brains": len(arrays[0])}
         tables.append(pd.DataFrame(about | {"value": values}))
     return pd.concat(tables, ignore_index=True)
@@ -81,7 +81,7 @@ def summarise(
     table : DataFrame
         A score a row: ``brain``, ``value``, ``seed`` (without it, all rows are of one fit), and
         whatever ``by`` names. Brains are resampled in the order in which they first appear. Rows of
-        a `left_out_table` get `jackknife`'s interval.
+        a `jackknife_table` get `jackknife`'s interval.
     by : str or sequence of str
         Columns that tell groups apart, such as ``["model", "latent_dim"]``.
     bounds : (low, high)
@@ -94,7 +94,7 @@ def summarise(
         found = NOTHING
         if len(values) and LEFT_OUT in table:
             n_brains = int(group["n_brains"].iloc[0])
-            found = _in_group(where, from_left_out, values, n_brains, None, bounds)
+            found = _in_group(where, from_jackknife, values, n_brains, None, bounds)
         elif len(values):
             found = _in_group(where, estimate, values, bounds)
         rows.append(key | found._asdict())
@@ -141,7 +141,7 @@ def compare(
         of_b = of_b.take(order, axis=1)
         if LEFT_OUT in table:
             n_brains = int(group["n_brains"].iloc[0])
-            found = _in_group(where, from_left_out, of_a, n_brains, of_b)
+            found = _in_group(where, from_jackknife, of_a, n_brains, of_b)
         else:
             found = _in_group(where, difference, of_a, of_b)
         rows.append({of: f"{a} − {b}"} | key | found._asdict())
@@ -167,7 +167,7 @@ def summarise_samples(
         Labels that tell groups apart.
     """
     tables = [
-        left_out_table(statistic, {"": arrays}).assign(**{**labels, "seed": fit})
+        jackknife_table(statistic, {"": arrays}).assign(**{**labels, "seed": fit})
         for fit, (labels, arrays) in enumerate(samples)
     ]
     return summarise(pd.concat(tables, ignore_index=True), by, bounds=bounds)
@@ -190,8 +190,8 @@ def counted_fits(table: pd.DataFrame) -> str:
     of = [name for name in ("model", "beta", "latent_dim") if name in table]
     counts = table.groupby(of, dropna=False)["seed"].nunique()
     counts = sorted(counts[counts > 1]) or [1]
-    told = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else str(counts[0])
-    return f"{told} fit{'s' * (counts[-1] > 1)} of each VAE"
+    text = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else str(counts[0])
+    return f"{text} fit{'s' * (counts[-1] > 1)} of each VAE"
 
 
 LEFT_OUT = "left_out"

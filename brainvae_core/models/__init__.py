@@ -17,7 +17,7 @@ from brainvae_core.models.baselines import (
 from brainvae_core.models.config import BetaVAEConfig, paper_config
 from brainvae_core.models.devices import OutOfDeviceMemory
 from brainvae_core.models.foreign import FromSklearn, FromTorch, ReleasedConfig, read_released
-from brainvae_core.models.kept import keep_runs, place_runs
+from brainvae_core.models.kept import export_runs, import_runs
 from brainvae_core.models.objectives import diagnose, effective_strength, elbo_terms, sigma_at
 from brainvae_core.models.runs import (
     FailedRun,

@@ -153,7 +153,7 @@ class BetaVAEConfig:
         return f"{self.kind}-L{self.latent_dim}-beta{self.beta:g}-seed{self.seed}"
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         """What a caption calls one such fit."""
         return f"one β-VAE (seed {self.seed})"
 

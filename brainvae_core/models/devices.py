@@ -110,7 +110,7 @@ def shared_threads(n: int) -> Iterator[None]:
 
 
 @contextmanager
-def explained_when_full(n_models: int, batch_size: int, image_shape, device) -> Iterator[None]:
+def explain_out_of_memory(n_models: int, batch_size: int, image_shape, device) -> Iterator[None]:
     """Tell an allocation that failed in one line, an `OutOfDeviceMemory`."""
     try:
         yield

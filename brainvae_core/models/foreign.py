@@ -109,16 +109,16 @@ class FromTorch(_Foreign):
             self.posterior = self._codes
 
     def _encoded(self, images):
-        answer = self._asked(self.encoder, images[:, None])
+        answer = self._call(self.encoder, images[:, None])
         is_pair = isinstance(answer, tuple | list) and len(answer) == 2
         return [answer[0], (answer[1].float() / 2).exp()] if is_pair else [answer]
 
     def _decoded(self, z):
-        answer = self._asked(self.decoder, z)
+        answer = self._call(self.decoder, z)
         return answer.squeeze(1) if getattr(answer, "ndim", 0) == 4 else answer
 
     @torch.no_grad()
-    def _asked(self, function, tensor):
+    def _call(self, function, tensor):
         module = getattr(function, "__self__", function)  # of a method its module
         if not isinstance(module, torch.nn.Module):
             return function(tensor.clone())
@@ -160,7 +160,7 @@ class ReleasedConfig(BetaVAEConfig):
         """The beginning of the run's name."""
         return f"released_vae-L{self.latent_dim}-beta{self.beta:g}"
 
-    told = "the authors' own β-VAE"
+    title = "the authors' own β-VAE"
 
     @staticmethod
     def fit_together(*_, **__):

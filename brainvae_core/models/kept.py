@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from brainvae_core.disk import alone, appearing, digest_of, seal, unsealed, whole, write
+from brainvae_core.disk import atomically, digest_of, file_lock, seal, unsealed, whole, write
 from brainvae_core.models.runs import DESCRIPTION, Run, read_description, run_name, save_run
 
 FORMAT = 1
@@ -24,7 +24,7 @@ SHARED = 2**14  # numbers of a decoder's convolution: what it lost many pixels w
 CODES = 64  # validation brains that this is asked of
 
 
-def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
+def export_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
     """Add runs of VAEs to a folder of kept ones, all but a decoder's convolutions halved.
 
     Those that are there are left alone. A folder of another cohort is a ValueError, and so is a
@@ -62,7 +62,7 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
         half = SimpleNamespace(tensors=lambda tensors=tensors: tensors)
         made = run.made | {"kept": f"float16, decoded images within {apart:.1e} of the fitted"}
         of_cohort = cohort.fingerprint, cohort.name
-        with alone(described, f"waiting for another process that keeps runs in {folder}"):
+        with file_lock(described, f"waiting for another process that keeps runs in {folder}"):
             _refuse_another(described, about)
             if kept.exists():  # since it was looked for
                 continue
@@ -71,7 +71,7 @@ def keep_runs(cohort, runs: Iterable[Run], folder: str | Path) -> None:
             save_run(kept, run.config, *of_cohort, half, run.history, made=made)
 
 
-def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
+def import_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
     """Copy kept runs of a cohort among a user's own, where `fit` finds them; gives their names.
 
     A run that is there is left alone: what a user fitted is never replaced. A cohort.json that is
@@ -81,7 +81,7 @@ def place_runs(cohort, results: str | Path, runs: str | Path) -> list[str]:
     ----------
     cohort : Cohort
     results, runs : path
-        The folder whose folders `keep_runs` wrote, and the user's runs.
+        The folder whose folders `export_runs` wrote, and the user's runs.
     """
     about, names = None, []
     for folder in sorted({run.parents[1] for run in Path(results).glob("*/runs/[!.]*")}):
@@ -104,7 +104,7 @@ def copy_run(folder: Path, cohort, runs: str | Path) -> str:
         return name
     content["cohort"] = {"name": cohort.name, "fingerprint": cohort.fingerprint}
     try:
-        with appearing(copied) as beside:
+        with atomically(copied) as beside:
             shutil.copytree(folder, beside)
             seal(beside, DESCRIPTION, content)
     except OSError:

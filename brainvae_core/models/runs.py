@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from brainvae_core.disk import alone, appearing, digest_of, made_with, read_sealed, seal, whole
+from brainvae_core.disk import atomically, digest_of, file_lock, made_with, read_sealed, seal, whole
 from brainvae_core.models.baselines import BASELINES, Baseline
 from brainvae_core.models.config import BetaVAEConfig
 from brainvae_core.models.devices import (
@@ -140,8 +140,8 @@ def fit_together(cohort, configs: Sequence, runs, device="auto", parts=None, wai
         wanted = {}
         for config in configs:
             folder = Path(runs) / run_name(config, cohort.fingerprint)
-            told = f"waiting for another process that fits {folder.name}" if wait else ""
-            if whole(folder) or not locks.enter_context(alone(folder, told)):
+            message = f"waiting for another process that fits {folder.name}" if wait else ""
+            if whole(folder) or not locks.enter_context(file_lock(folder, message)):
                 continue
             if folder.exists():  # it was fitted just before the lock, or before a kill
                 shutil.rmtree(_begun(folder), ignore_errors=True)
@@ -201,7 +201,7 @@ def save_run(
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a run is never overwritten")
-    with appearing(folder) as beside:
+    with atomically(folder) as beside:
         beside.mkdir()
         if failure is None:
             try:

@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from brainvae_core.disk import appearing
+from brainvae_core.disk import atomically
 from brainvae_core.models.config import Schedule
 from brainvae_core.models.devices import (
     Images,
-    explained_when_full,
+    explain_out_of_memory,
     mix,
     on_device,
     pick_device,
@@ -83,7 +83,7 @@ def train_together(configs, train, validation, *, checkpoints=None, device="auto
     batch_size = max(config.batch_size for config in configs)
     # Eager convolutions in float32 are in float32 too, which is not PyTorch's default.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with explained_when_full(n, batch_size, image_shape, device), exact:
+    with explain_out_of_memory(n, batch_size, image_shape, device), exact:
         images = on_device(train, validation, device)
         if batch_size > len(images[0]):
             raise ValueError(
@@ -203,8 +203,8 @@ class Fit:
                     return
                 if self.checkpoint:
                     states = {"model": self.model.state_dict(), "optimiser": self.optimiser.state()}
-                    told = {"config": asdict(self.config), "made": self.made}
-                    save_checkpoint(self.checkpoint, states, history=self.history, **told)
+                    about = {"config": asdict(self.config), "made": self.made}
+                    save_checkpoint(self.checkpoint, states, history=self.history, **about)
         self.optimiser.forget_gradients()  # they would keep a graph's memory
 
     def step(self):
@@ -297,7 +297,7 @@ def save_checkpoint(path, states: dict[str, dict[str, torch.Tensor]], **describe
     tensors = {f"{part}.{name}": t for part, state in states.items() for name, t in state.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {name: json.dumps(value) for name, value in described.items()}
-    with appearing(path) as beside:
+    with atomically(path) as beside:
         try:
             save_file(tensors, beside, described | {"sha256": _digest(tensors, described)})
         except SafetensorError as error:  # of a full disk, which is no OSError
