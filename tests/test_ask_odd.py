@@ -5,7 +5,7 @@ import re
 
 import pytest
 from allen_server import AllenServer
-from test_ask import METADATA, ROW, acquire_python, asked, rows_of  # noqa: F401
+from test_ask import METADATA, ROW, acquire_python, rows_of, run_questions  # noqa: F401
 
 pytestmark = pytest.mark.server
 
@@ -95,7 +95,7 @@ def test_odd_answers(acquire_python, tmp_path, record_property):  # noqa: F811
         ]
         (kept := tmp_path / "kept").mkdir()  # with an address that it had before it was odd
         (kept / "experiments.csv").write_text(ROW.format(FIRST, f"{server.url}/case-0"))
-        *answers, (status, _) = asked(acquire_python, [*todo, [kept, *todo[0][1:]]])
+        *answers, (status, _) = run_questions(acquire_python, [*todo, [kept, *todo[0][1:]]])
     row = rows_of(kept)[FIRST]
     assert status == 1 and not row["url"] and "says strain = '7'" in row["refused"]
     for n, ((name, (_, expected)), (status, said)) in enumerate(zip(cases, answers, strict=True)):

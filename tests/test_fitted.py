@@ -103,7 +103,6 @@ def test_the_kept_explorer_is_what_the_kept_models_give_here(monkeypatch):
         assert one == (other if isinstance(one, str | bool) else pytest.approx(other, abs=5e-3))
 
 
-@pytest.mark.promise("no stale chapter and no two cohorts make a book")
 def test_every_committed_chapter_read_the_models_and_tables_that_are_kept_now(monkeypatch):
     """One that was not executed again would tell the numbers of results that are gone."""
     monkeypatch.chdir(ROOT / "notebooks")
