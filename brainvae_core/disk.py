@@ -66,7 +66,7 @@ def scratch_path(path: str | Path) -> Iterator[Path]:
     try:
         yield own
     except OSError as error:
-        if error.errno and error.filename is None:  # a full disk's does not say which file
+        if error.errno and error.filename in (None, str(own)):  # a full disk's says no file
             message = f"{path} cannot be written ({error.strerror}); make room, or see to the disk"
             raise OSError(error.errno, message) from error
         raise

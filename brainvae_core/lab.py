@@ -87,7 +87,10 @@ def train_artefact_judge(p, reference, model) -> ArtefactJudge:
     for number, mask in enumerate(atlas.roi_masks(atlas.regions(p.fields.region_share))):
         edged = gaussian_filter(mask.astype(np.float32), EDGE_UM / atlas.pixel_um)
         some = ordinary[np.arange(number * SHADED, (number + 1) * SHADED) % len(ordinary)]
-        unusual += [(some * (1 + by * edged)).clip(max=1) for by in SHADES]
+        for shaded in (some * (1 + by * edged) for by in SHADES):
+            means = [of[:, atlas.brain_mask].mean(axis=1) for of in (some, shaded)]
+            gain = (means[0] / means[1])[:, np.newaxis, np.newaxis]  # a lab's have one brightness
+            unusual.append((shaded * gain).clip(max=1))
     n_graded = min(p.evaluation.n_graded, TAUGHT)
     planted = graded_artefacts(reference, p.evaluation.artefact_strengths, n_graded)
     return ArtefactJudge(model, np.concatenate([ordinary, *unusual]), planted)

@@ -75,7 +75,7 @@ def _code(folder) -> bytes:
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             node.value.value = ""
-    return "".join(map(ast.dump, trees)).encode()
+    return "".join(map(ast.unparse, trees)).encode()
 
 
 def cohort_content(p) -> str:

@@ -256,9 +256,9 @@ def test_command_line(server, tmp_path, capsys):
     server.faults[ODD] = ["404"]
     command = [str(folder), "--no-ask", "--timeout", "1", "--retries", "1", "--workers", "1"]
     assert main(command) == 1
-    pattern = capsys.readouterr().out
-    assert "3 asked for, 2 kept (0 of them before), 1 refused, 0 not tried" in pattern
-    assert f"\n  brain 101: HTTP 404 at {server.volume_url(ODD)}; open" in pattern
+    printed = capsys.readouterr().out
+    assert "3 asked for, 2 kept (0 of them before), 1 refused, 0 not tried" in printed
+    assert f"\n  brain 101: HTTP 404 at {server.volume_url(ODD)}; open" in printed
     assert main(command) == 0
     assert "3 asked for, 3 kept (2 of them before), 0 refused" in capsys.readouterr().out
     for wrong, pattern in (
@@ -281,9 +281,9 @@ def test_asking_runs_in_its_own_environment(server, tmp_path, code, capfd):
     options = ["--sex", "F", "--limit", "3", "--strain", "A", "B"]
     assert main([str(folder), "--acquire-python", str(python), *options]) == code
     program = Path(allen.__file__).with_name("ask_allen.py")
-    pattern, error = capfd.readouterr()
-    assert pattern.startswith(f"{program} {folder} {' '.join(options)}\n")
-    assert ("3 kept" in pattern) == (code < 2)
+    printed, error = capfd.readouterr()
+    assert printed.startswith(f"{program} {folder} {' '.join(options)}\n")
+    assert ("3 kept" in printed) == (code < 2)
     if code == 2:
         assert "error: asking the service failed with code 2" in error
 

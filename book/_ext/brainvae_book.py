@@ -146,7 +146,7 @@ class Verdicts(SphinxDirective):
             rest = [" or ".join(dict.fromkeys(row["n"] for row in rows))]
             if None not in (ends := [row[end] for row in rows for end in ("low", "high")]):
                 widest = max(high - low for low, high in zip(ends[::2], ends[1::2], strict=True))
-                rest.append(f"detectable {DETECTED * widest / 2:.2g}")
+                rest += [f"detectable {DETECTED * widest / 2:.2g}"] if widest else []
             rest += [f"margin {margin}"] if margin else []
             line += nodes.Text(f" ({', '.join(filter(None, rest))})")
         return line

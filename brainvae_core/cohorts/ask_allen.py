@@ -1,8 +1,8 @@
 """Ask the Allen Institute which brains there are, where their volumes lie, and for the atlas.
 
 This file is run by the acquisition environment (environment-acquire.yml), which has AllenSDK and
-of this project `ask_files.py` and `web.py` beside it, and `disk.py`: all import AllenSDK, what
-AllenSDK needs and the standard library.
+of this project `ask_files.py` and `web.py` beside it, and `disk.py`: they import AllenSDK, what
+AllenSDK needs and the standard library, no more.
 
     python ask_allen.py FOLDER --strain C57BL/6J --no-line --limit 100
 
