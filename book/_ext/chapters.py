@@ -8,6 +8,7 @@ import re
 
 import nbformat
 
+from brainvae_core.disk import first_line
 from brainvae_core.record import GLUE, MIME, STAMP, cells_hash, describe_settings
 from brainvae_core.settings import Settings, read_settings
 
@@ -27,7 +28,7 @@ def read_notebook(path) -> dict:
         if not all(isinstance(text, str) for text in (*texts, *quoted_of(notebook).values())):
             raise ValueError("what it recorded is no text")
     except Exception as error:  # of JSON, nbformat, or of what is not there
-        why = (str(error) or type(error).__name__).partition("\n")[0]
+        why = first_line(error)
         raise ValueError(f"{path} is no executed notebook ({why:.200}); execute it anew") from error
     return notebook
 
