@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import math
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -98,6 +99,7 @@ def quoted(**values: Estimate | float | str) -> None:
         if not isinstance(found, str | Estimate):
             found = Estimate(found, None, None, None, None)
         text = found if isinstance(found, str) else _shown(found)
+        text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
         display(
             {f"{GLUE}text/plain": repr(text)},
             raw=True,

@@ -37,7 +37,7 @@ from brainvae_core.metrics import (
     scores_table,
     spread,
 )
-from brainvae_core.models import PCA, LinearGaussian, MeanImage, NearestBrain, elbo_terms
+from brainvae_core.models import elbo_terms
 from brainvae_core.planted import recovered
 from brainvae_core.prepare import prepare_cohort
 
@@ -146,9 +146,8 @@ def distance(p, cohort):
     real, others = basis.project(test[:half]), test[half : 2 * half]
 
     def of_run(run):
-        has_prior = not isinstance(run.model, MeanImage | NearestBrain)
         made = {"real brains": basis.project(others)}
-        made |= generated_scores(run.model, basis, others, train, has_prior)
+        made |= generated_scores(run.model, basis, others, train)
         samples = {kind: (real, of_kind) for kind, of_kind in made.items()}
         return jackknife_table(frechet_distance, samples)
 
@@ -164,8 +163,8 @@ def likelihood(p, cohort):
     clean = clean_part(cohort).images[: PER_GRADED * p.evaluation.n_graded]
 
     def of_run(run):
-        if isinstance(run.model, PCA):
-            model = LinearGaussian.fit_ppca(train, run.config.latent_dim, run.model)
+        if hasattr(run.model, "probabilistic"):
+            model = run.model.probabilistic(train)
             return scores_table({"log p(x)": model.log_likelihood(clean)})
         sigma = fitted_sigma(run.model, train[:SOME_BRAINS])
         bound = likelihood_bound(run.model, clean, sigma, p.evaluation.n_importance)

@@ -83,10 +83,8 @@ class GridSettings(_Section):
 
 
 class EvaluationSettings(_Section):
-    """Several fits of each model at a size of their own, the curve at the grid's, their scores."""
+    """Several fits of each model, the curve at the grid's size, and their scores."""
 
-    shape: Shape = (80, 112)
-    steps: Steps = 1000
     seeds: tuple[Seed, ...] = (0, 1, 2)
     curve_latent_dims: tuple[LatentDim, ...] = (2, 4, 8, 16, 30)  # Figs 2C and 2D
     artefact_strengths: tuple[Positive, ...] = (0.25, 0.5, 0.75, 1.0)

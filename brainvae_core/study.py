@@ -135,11 +135,10 @@ def _pictured(p):
 
 def _read(p):
     """Several fits of each, whose latents are read."""
-    base = replace(p.model, steps=p.evaluation.steps)
     return {
         "PCA": [PCAConfig(p.model.latent_dim)],
-        "VAE": _fits(base, p.evaluation.seeds, beta=1.0),
-        "β-VAE": _fits(base, p.evaluation.seeds),
+        "VAE": _fits(p.model, p.evaluation.seeds, beta=1.0),
+        "β-VAE": _fits(p.model, p.evaluation.seeds),
     }
 
 
@@ -197,21 +196,21 @@ class Stage:
         return tuple(c for c in found if latent_dim in (None, getattr(c, "latent_dim", None)))
 
 
-def _at(size):
-    """The cohort at the size of a section of the settings."""
-    return lambda p: prepare_cohort(p).resampled(getattr(p, size).shape)
+def _small_cohort(p):
+    """The cohort at the grid's size."""
+    return prepare_cohort(p).resampled(p.grid.shape)
 
 
 STAGES = {
     "cohort": Stage(lambda p: {}, prepare_cohort),
     "compared": Stage(_compared, prepare_cohort),
     "pictured": Stage(_pictured, prepare_cohort),
-    "evaluated": Stage(_evaluated, _at("evaluation")),
-    "read": Stage(_read, _at("evaluation")),
-    "grid": Stage(_grid, _at("grid")),
-    "curve": Stage(_curve, _at("grid")),
-    "floors": Stage(_floors, _at("grid")),
-    "row": Stage(_row, _at("grid")),
+    "evaluated": Stage(_evaluated, prepare_cohort),
+    "read": Stage(_read, prepare_cohort),
+    "grid": Stage(_grid, _small_cohort),
+    "curve": Stage(_curve, _small_cohort),
+    "floors": Stage(_floors, _small_cohort),
+    "row": Stage(_row, _small_cohort),
 }
 # Whatever brains a profile has, these are of simulated ones on its atlas (chapter 10).
 STAGES |= {name: Stage(_truth, lambda p, name=name: truth_cohort(p, name)) for name in SIMULATORS}

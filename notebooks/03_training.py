@@ -41,6 +41,7 @@ from brainvae_core.cohorts import known_factors
 from brainvae_core.figures.style import percent
 from brainvae_core.metrics import counted_fits, linear_recovery, named, summarise
 from brainvae_core.models import diagnose, fit
+from brainvae_core.models.config import as_steps
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
 from brainvae_core.results import measured, table
@@ -164,7 +165,7 @@ figures.fig_curves(timed, "seconds", "Seconds, logarithmic", **labels).shows(
 # {glue:text}`training_fewest_n` fits end above the paper's.
 #
 # At 160 × 224 one fit of the paper's recipe ends at {glue:text}`training_mid_paper` nats, before its plateau, after {glue:text}`training_mid_paper_seconds` s. Ours, grown through
-# {glue:text}`training_mid_steps` steps, comes to {glue:text}`training_mid_ours` in {glue:text}`training_mid_seconds` s; {glue:text}`training_mid_reach` of
+# {glue:text}`training_mid_steps`, comes to {glue:text}`training_mid_ours` in {glue:text}`training_mid_seconds` s; {glue:text}`training_mid_reach` of
 # {glue:text}`training_mid_n` fits pass the paper's. At 320 × 448 the paper's recipe has not come to its end, so there we cannot compare.
 #
 # ## What each ingredient gives
@@ -203,6 +204,7 @@ adam = lost.filter(like="in place of Muon").mean()
 mid_paper, mid_ours = grown.loc["the paper's"].iloc[-1], grown.loc[["ours"]]
 by_growth = growth.pivot(index="seed", columns="recipe", values="elbo").diff(axis=1).iloc[:, -1]
 short = {"PCA": "pca", "VAE": "vae", "β-VAE": "beta_vae"}
+mid_stages = [f"{n:,} steps at {h} × {w}" for h, w, n in as_steps(mid_ours["steps"].iloc[0])]
 stages = p.model.steps if isinstance(p.model.steps, tuple) else [(*p.cohort.shape, p.model.steps)]
 on_ccf = measured("headline").groupby("beta")["explained"].mean()
 values = explained.pivot(index="model", columns="score", values="value")[[*titles.values()]]
@@ -221,7 +223,7 @@ quoted(
     training_read_pca=read_off["PCA"],
     training_factors=factors.shape[1],
     training_least=factors.columns[recovery["β-VAE"].argmin()].replace("_", " "),
-    training_stages=", then ".join(f"{n} steps at {h} × {w}" for h, w, n in stages),
+    training_stages=", then ".join(f"{n:,} steps at {h} × {w}" for h, w, n in stages),
     training_beta_rises=rises if p.model.kl_warmup else "stays the same",
     training_rate_falls=falls,
     training_paper_fits="once" if n_paper == 1 else "twice" if n_paper == 2 else f"{n_paper} times",
@@ -243,7 +245,7 @@ quoted(
     training_fewest_n=n_race,
     training_mid_paper=f"{mid_paper['elbo']:.0f}",
     training_mid_paper_seconds=f"{mid_paper['seconds']:,.0f}",
-    training_mid_steps=mid_ours["steps"].iloc[0].replace("x", " × "),
+    training_mid_steps=" and ".join(mid_stages),
     training_mid_ours=f"{mid_ours['elbo'].mean():.0f}",
     training_mid_seconds=f"{mid_ours['seconds'].median():.0f}",
     training_mid_reach=int((mid_ours["elbo"] >= mid_paper["elbo"]).sum()),

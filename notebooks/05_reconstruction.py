@@ -112,7 +112,7 @@ figures.fig_2d(by_kind[~is_real], real).shows(
 # "overfits to the noise". Then it must explain more of training brains than of test brains, by more than the other models do.
 
 # %% tags=["hide-input"]
-ceiling, ceiling_full = explained_by_factors(whole, p.grid.shape, p.evaluation.shape)
+ceiling, ceiling_full = explained_by_factors(whole, p.grid.shape, p.cohort.shape)
 titles = {"explained variance": "Test brains", "training less test": "Training less test brains"}
 along = summary[summary["score"].isin(titles)].replace(titles)
 line = {"model": ["planted factors"], "score": ["Test brains"], "value": [ceiling.value]}
@@ -210,7 +210,7 @@ figures.fig_curves(
 # end of the table, are defined in [the method](../book/method.md).
 
 # %% tags=["hide-input"]
-at = [f"{a} × {b}" for a, b in (p.grid.shape, p.evaluation.shape)]
+at = [f"{a} × {b}" for a, b in (p.grid.shape, p.cohort.shape)]
 wide = dict(iter(headline.groupby("score")))
 kinds, fine = dict(iter(fd_large.groupby("score"))), spectrum[spectrum["score"] == "fine"]
 tenth = compare(wide["CW-SSIM"], "PCA", "mean image")["value"].item() / 10

@@ -245,8 +245,7 @@ cohort: {{brains: {1}, atlas: {1}, n_brains: 60, shape: [40, 56]}}
 model: {{latent_dim: 3, steps: 20, batch_size: 4}}
 grid: {{betas: [1, 3], latent_dims: [2, 3], seeds: [0], steps: 15, shape: [40, 56]}}
 evaluation:
-  {{steps: 10, seeds: [0, 1], curve_latent_dims: [2, 3], n_graded: 4, shape: [40, 56],
-   n_importance: 3, fd_dim: 3}}
+  {{seeds: [0, 1], curve_latent_dims: [2, 3], n_graded: 4, n_importance: 3, fd_dim: 3}}
 fields:
   {{n_blobs: 10, region_share: 0.05, n_weights: 3, n_read: 8, c_step: 0.5, truth_latent_dim: 8,
    n_rotations: 4}}
@@ -343,7 +342,7 @@ def test_the_beta_vae_of_the_profile_is_loaded_and_never_fitted(profile, release
     weights = [(at / "weights.safetensors").read_bytes() for at in (found.folder, run)]
     assert weights[0] == weights[1] and compared_configs(p)["VAE"].kind == "beta_vae"
     of = {}
-    for labels, run_of in fitted(p, "evaluated", cohort.resampled(p.evaluation.shape)):
+    for labels, run_of in fitted(p, "evaluated", cohort):
         of.setdefault(labels["model"], []).append(run_of)
     assert [r.folder.name for r in of["β-VAE"]] == [run.name]
     assert [r.config.seed for r in of["β-VAE, fitted here"]] == [0, 1] and "PCA" in of

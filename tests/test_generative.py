@@ -129,7 +129,9 @@ def test_images_of_three_kinds_are_as_many_scores_in_the_basis():
         "reconstructions": model.encode(OTHERS),
         "aggregate posterior": aggregate_codes(model, IMAGES, len(OTHERS)),
     }
-    assert set(generated_scores(model, basis, OTHERS, IMAGES, has_prior=False)) == set(codes)
+    without = Painter()
+    without.has_prior = False
+    assert set(generated_scores(without, basis, OTHERS, IMAGES)) == set(codes)
     for kind, z in codes.items():
         np.testing.assert_allclose(found[kind], basis.project(model.decode(z)), err_msg=kind)
 

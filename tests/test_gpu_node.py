@@ -105,9 +105,8 @@ def dry_papermill(arguments, folder, out):
                 exec("".join(cell["source"]), namespace)
         p = read_settings(namespace)
     p.model.stages(p.cohort.shape)
-    for section in (p.grid, p.evaluation):
-        assert not any(n % k for n, k in zip(p.cohort.shape, section.shape, strict=True))
-        replace(p.model, steps=section.steps).stages(section.shape)
+    assert not any(n % k for n, k in zip(p.cohort.shape, p.grid.shape, strict=True))
+    replace(p.model, steps=p.grid.steps).stages(p.grid.shape)
 
 
 KNOWN = {

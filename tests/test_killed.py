@@ -35,7 +35,7 @@ model:
   {{latent_dim: 2, beta: 1, batch_size: 4, steps: "10x14: 4, 20x28: 4, 40x56: 3",
    validate_every: 2, precision: float32}}
 grid: {{betas: [1], latent_dims: [2, 3], seeds: [0, 1], shape: [20, 28], steps: 4}}
-evaluation: {{shape: [40, 56], steps: 3, seeds: [0, 1], fd_dim: 3, n_graded: 4}}
+evaluation: {{seeds: [0, 1], fd_dim: 3, n_graded: 4}}
 fields: {{region_share: 0.05}}
 lab: {{n_permutations: 99}}
 places:

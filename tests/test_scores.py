@@ -16,7 +16,6 @@ from brainvae_core.settings import Settings
 SMALL = {
     "cohort.n_brains": 160,
     "cohort.shape": (80, 112),
-    "evaluation.shape": (80, 112),
     "evaluation.fd_dim": 4,
     "evaluation.n_graded": 5,
     "evaluation.n_importance": 8,

@@ -219,9 +219,8 @@ def test_every_profile_reads_and_is_complete(path):
     least = {"rehearsal": 2}.get(path.stem, 3)  # what is judged has an interval over fits
     seeds = {len(STAGES["evaluated"].models(p)["β-VAE"]), len(curve(p).seeds)}
     assert min(seeds) >= least
-    for section in (p.grid, p.evaluation):
-        factor = p.cohort.shape[0] // section.shape[0]
-        assert tuple(factor * n for n in section.shape) == p.cohort.shape
+    factor = p.cohort.shape[0] // p.grid.shape[0]
+    assert tuple(factor * n for n in p.grid.shape) == p.cohort.shape
     assert len(grid(p)) == len(p.grid.betas) * len(p.grid.latent_dims) * len(p.grid.seeds)
 
 

@@ -23,8 +23,7 @@ cohort: {n_brains: 60, shape: [40, 56]}
 model: {latent_dim: 2, steps: 20, batch_size: 4}
 grid: {betas: [1, 3], latent_dims: [2, 3], seeds: [0], shape: [40, 56], steps: 15}
 evaluation:
-  {shape: [40, 56], steps: 10, seeds: [0, 1], curve_latent_dims: [2, 3], n_graded: 4,
-   n_importance: 3, fd_dim: 3}
+  {seeds: [0, 1], curve_latent_dims: [2, 3], n_graded: 4, n_importance: 3, fd_dim: 3}
 fields:
   {n_blobs: 10, region_share: 0.05, n_weights: 3, n_read: 8, c_step: 0.5,
    truth_latent_dim: 8, truth_seeds: [0], n_rotations: 4}

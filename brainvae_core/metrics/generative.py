@@ -127,9 +127,7 @@ def aggregate_codes(model, images: np.ndarray, n: int) -> np.ndarray:
     return (mean + std * rng.standard_normal(np.shape(mean))).astype(np.float32)
 
 
-def generated_scores(
-    model, basis: PCABasis, others: np.ndarray, train: np.ndarray, has_prior: bool = True
-) -> dict:
+def generated_scores(model, basis: PCABasis, others: np.ndarray, train: np.ndarray) -> dict:
     """A model's images in a basis, by kind, each (n, d) float64 in grey values.
 
     ``"reconstructions"`` are of ``others``; as many samples are ``"aggregate posterior"`` and,
@@ -138,18 +136,17 @@ def generated_scores(
     Parameters
     ----------
     model, basis
-        Anything with ``encode`` and ``decode``.
+        Anything with ``encode`` and ``decode``. Where its codes are not to follow N(0, I), so that
+        there are no ``"prior samples"``, its ``has_prior`` is False.
     others, train : ndarray, shape (n, height, width)
         Held-out brains to reconstruct, not those of the real side; of `aggregate_codes`.
-    has_prior
-        Whether codes are to follow N(0, I), so that there are ``"prior samples"``.
     """
     others = checked_images(others, "others")
     codes = {
         "reconstructions": model.encode(others),
         "aggregate posterior": aggregate_codes(model, train, len(others)),
     }
-    if has_prior:
+    if getattr(model, "has_prior", True):
         shape = np.shape(codes["reconstructions"])
         prior = np.random.default_rng(0).standard_normal(shape)
         codes["prior samples"] = prior.astype(np.float32)

@@ -20,6 +20,7 @@ class Arrays:
     """A model that is nothing but float32 arrays, named in ``kept`` as in its constructor."""
 
     kept: tuple[str, ...]
+    has_prior = True  # codes are to follow N(0, I)
 
     def _keep(self, *arrays):
         for name, array in zip(self.kept, arrays, strict=True):
@@ -77,6 +78,10 @@ class PCA(Arrays):
         if not 1 <= latent_dim <= self.latent_dim:
             raise ValueError(f"latent_dim={latent_dim}: this fit has 1 to {self.latent_dim}")
         return PCA(self.mean, self.components[:latent_dim], self.variances[:latent_dim])
+
+    def probabilistic(self, images: np.ndarray) -> LinearGaussian:
+        """Probabilistic PCA with these components, of the images that they were fitted to."""
+        return LinearGaussian.fit_ppca(images, self.latent_dim, self)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Codes of images (n, height, width), (n, latent_dim) float32, standard deviations."""
@@ -193,7 +198,7 @@ class LinearGaussian(Arrays):
 class MeanImage(Arrays):
     """The training brains' mean section (height, width), whatever the image; it has no latents."""
 
-    kept, latent_dim = ("mean",), 0
+    kept, latent_dim, has_prior = ("mean",), 0, False
 
     def __init__(self, mean):
         self._keep(mean)
@@ -220,7 +225,7 @@ class NearestBrain(Arrays):
     variance mean nothing.
     """
 
-    kept, latent_dim = ("images",), 1
+    kept, latent_dim, has_prior = ("images",), 1, False
 
     def __init__(self, images):
         self._keep(images)

@@ -50,7 +50,7 @@ PAPER = {
     "validate_every": 1000,  # ours: nothing is decided by it
 }
 # From a size that has learned the codes to one that has the detail.
-FAST_STAGES = "80x112: 2500, 160x224: 300, 320x448: 500"
+FAST_STAGES = "80x112: 1000, 160x224: 1000, 320x448: 1000"
 
 
 @dataclass(frozen=True)
