@@ -31,6 +31,7 @@ from brainvae_core.prepare import prepare_cohort, released_run, truth_cohort
 from brainvae_core.settings import Settings, read_profile
 
 WIDE = (30, 100)  # components of PCA with which artefacts come back
+KEPT_SEEDS = 5  # of whose fits the weights come with the project, 2 MB each
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,8 @@ def _kept(p, stage, vaes):
     """Which of a stage's models come with the project, and the folder of their cohort."""
     if stage in SIMULATORS:  # one is pictured, of the others a table tells
         return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
-    return vaes, Path(p.places.results) / p.profile
+    first = p.evaluation.seeds[:KEPT_SEEDS]  # of the others, tables tell
+    return [run for run in vaes if run.config.seed in first], Path(p.places.results) / p.profile
 
 
 def count_runs(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:

@@ -204,9 +204,13 @@ adam = lost.filter(like="in place of Muon").mean()
 mid_paper, mid_ours = grown.loc["the paper's"].iloc[-1], grown.loc[["ours"]]
 by_growth = growth.pivot(index="seed", columns="recipe", values="elbo").diff(axis=1).iloc[:, -1]
 short = {"PCA": "pca", "VAE": "vae", "β-VAE": "beta_vae"}
-mid_stages = [f"{n:,} steps at {h} × {w}" for h, w, n in as_steps(mid_ours["steps"].iloc[0])]
 stages = p.model.steps if isinstance(p.model.steps, tuple) else [(*p.cohort.shape, p.model.steps)]
-on_ccf = measured("headline").groupby("beta")["explained"].mean()
+of_ccf = measured("headline").dropna(subset="steps")
+on_ccf = of_ccf.groupby("beta")["explained"].mean()
+grew = {
+    name: " and ".join(f"{n:,} steps at {h} × {w}" for h, w, n in as_steps(of["steps"].iloc[0]))
+    for name, of in {"mid": mid_ours, "ccf": of_ccf}.items()
+}
 values = explained.pivot(index="model", columns="score", values="value")[[*titles.values()]]
 of_test, gaps = values.to_dict("series").values()
 read_off = {name: int((r >= 0.5).sum()) for name, r in recovery.items()}
@@ -245,7 +249,7 @@ quoted(
     training_fewest_n=n_race,
     training_mid_paper=f"{mid_paper['elbo']:.0f}",
     training_mid_paper_seconds=f"{mid_paper['seconds']:,.0f}",
-    training_mid_steps=" and ".join(mid_stages),
+    **{f"training_{name}_steps": text for name, text in grew.items()},
     training_mid_ours=f"{mid_ours['elbo'].mean():.0f}",
     training_mid_seconds=f"{mid_ours['seconds'].median():.0f}",
     training_mid_reach=int((mid_ours["elbo"] >= mid_paper["elbo"]).sum()),
@@ -281,7 +285,8 @@ pd.Series(
 ).to_frame("true")
 
 # %% [markdown]
-# **How sure.** {glue:text}`training_n_test` test brains and {glue:text}`training_fits`: intervals are over brains and fits. Learning curves and factors are of the first fit of each model alone. Five fits of each on the CCF slice explain
+# **How sure.** {glue:text}`training_n_test` test brains and {glue:text}`training_fits`: intervals are over brains and fits. Learning curves and factors are of the first fit of each model alone. Five fits of each on the CCF slice, of
+# {glue:text}`training_ccf_steps`, explain
 # {glue:text}`training_ccf_vae` (VAE) and {glue:text}`training_ccf_beta_vae` (β-VAE) of the validation brains together. The race is at a sixteenth and a quarter of the paper's pixels; its own size and a GPU could change it.
 
 # %% tags=["hide-input"]

@@ -205,7 +205,7 @@ figures.fig_curves(
 #
 # ## In a real brain
 #
-# Nothing above is of a real brain. So models fitted to brains simulated on the CCF slice are given one, alone and with each artefact, of strength 0.7, in {glue:text}`artefact_places`
+# Nothing above is of a real brain. So models fitted to brains simulated on the CCF slice, which keep their own brightness, are given one, alone and with each artefact, of strength 0.7, in {glue:text}`artefact_places`
 # places. Of what sets it apart from the simulated mean PCA explains {glue:text}`artefact_real_pca`, the VAE {glue:text}`artefact_real_vae` and the β-VAE
 # {glue:text}`artefact_real_beta`; of ten simulated brains {glue:text}`artefact_unreal_pca`, {glue:text}`artefact_unreal_vae` and {glue:text}`artefact_unreal_beta`. Of a leak
 # in it PCA reproduces {glue:text}`artefact_real_leak_pca`, the VAE {glue:text}`artefact_real_leak_vae` and the β-VAE {glue:text}`artefact_real_leak_beta`; in simulated brains {glue:text}`artefact_unreal_leak_pca`, {glue:text}`artefact_unreal_leak_vae` and {glue:text}`artefact_unreal_leak_beta`. In brackets stand the lowest and the highest of

@@ -134,6 +134,7 @@ class Verdicts(SphinxDirective):
 
     def sentence(self, chapter, claimed, rows):
         (claim, verdict, margin), rows = claimed, list(rows)
+        counts = {row["n"] for row in rows}
         line = nodes.paragraph()
         line += [nodes.strong("", verdict), nodes.Text(": ")] if verdict else []
         line += nodes.Text(claim)
@@ -141,9 +142,10 @@ class Verdicts(SphinxDirective):
             setting = row["number"][len(claim) + 2 : -1 if verdict else None]
             line += nodes.Text(("; " if i else ": ") + (f"{setting} " if setting else ""))
             line += self.link(chapter, row["cell"], row["found"])
-            line += nodes.Text(f" ({row['n']})" if row["n"] and not verdict else "")
+            of_its_own = row["n"] and (not verdict or len(counts) > 1)
+            line += nodes.Text(f" ({row['n']})" if of_its_own else "")
         if verdict:
-            rest = [" or ".join(dict.fromkeys(row["n"] for row in rows))]
+            rest = [*counts] if len(counts) == 1 else []
             if None not in (ends := [row[end] for row in rows for end in ("low", "high")]):
                 widest = max(high - low for low, high in zip(ends[::2], ends[1::2], strict=True))
                 rest += [f"detectable {DETECTED * widest / 2:.2g}"] if widest else []
