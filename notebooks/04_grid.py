@@ -32,10 +32,9 @@ from brainvae_core.settings import read_settings
 p = read_settings(globals())
 
 # %% tags=["hide-input"]
-import numpy as np
 import pandas as pd
 from brainvae_core import figures, study
-from brainvae_core.metrics import Estimate, choose_point, knee_over_seeds
+from brainvae_core.metrics import Estimate, choose_point, model_knees
 from brainvae_core.models import effective_strength
 from brainvae_core.prepare import prepare_cohort
 from brainvae_core.record import Record, quoted
@@ -71,19 +70,14 @@ for b in (1.0, p.model.beta):
 # negative bound on log p(x) (with a Gaussian likelihood), one quantity at every point of the grid.
 
 # %% tags=["hide-input"]
-vaes = scores[scores["model"] == "β-VAE"].set_index(["score", "beta", "latent_dim", "seed"])
-vaes = vaes.sort_index()
-every = pd.MultiIndex.from_product([grid.betas, grid.latent_dims, grid.seeds])
-rate, distortion, explained = (
-    vaes.loc[f"{score}, validation", "value"].reindex(every).to_numpy().reshape(grid.shape)
-    for score in ("rate", "distortion", "explained variance")
-)
-mean = vaes["value"].groupby(level=["score", "beta", "latent_dim"]).mean().unstack("latent_dim")
-mean = {
-    name: of.droplevel(0).reindex(grid.betas, columns=grid.latent_dims)
-    for name, of in mean.groupby(level=0)
-}
-in_dims, in_betas = choose_point(grid.betas, grid.latent_dims, rate, distortion)
+point = ["beta", "latent_dim", "seed"]
+vaes = scores[scores["model"] == "β-VAE"].pivot(index=point, columns="score", values="value")
+every = pd.MultiIndex.from_product([grid.betas, grid.latent_dims, grid.seeds], names=point)
+vaes = vaes.reindex(every)  # a fit that failed has NaN
+mean = vaes.groupby(level=point[:2]).mean()
+validation = vaes.filter(like=", validation").rename(columns=lambda name: name.split(",")[0])
+of_axes = (validation[name].to_numpy().reshape(grid.shape) for name in ("rate", "distortion"))
+in_dims, in_betas = choose_point(grid.betas, grid.latent_dims, *of_axes)
 marks = {"chosen on validation brains": (in_betas.at, in_dims.at), "the paper's choice": (3.0, 8)}
 on_validation = f"Cohort {cohort.name} at {size}, {n_validation} validation brains, {seeds}"
 
@@ -94,7 +88,7 @@ panels = {
     "Distortion D (nats per image)": mean["distortion, validation"],
     "Active latents": mean["active latents"],
 }
-figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
+figures.fig_grids({name: of.unstack() for name, of in panels.items()}, marks).shows(
     "The bound, its two terms and the active latents, means over fits; lower is better in A and C."
 ).made_from(on_validation)
 
@@ -109,7 +103,7 @@ figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
 # of its range has none. With several fits a point noise must not explain the knee: straight lines with that noise bend as far in at most 5 % of draws.
 
 # %% tags=["hide-input"]
-figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, marks).shows(
+figures.fig_rate_distortion(validation, marks).shows(
     "Rate and distortion of validation brains at every point of the grid."
 ).made_from(on_validation)
 
@@ -123,38 +117,25 @@ figures.fig_rate_distortion(rate, distortion, grid.betas, grid.latent_dims, mark
 # {glue:text}`grid_knee_beta_vae`.
 
 # %% tags=["hide-input"]
-rows = {"VAE": 1.0, "β-VAE": p.model.beta}
-losses = {
-    name: distortion[grid.betas.index(b)] + b * rate[grid.betas.index(b)]
-    for name, b in rows.items()
-}
-knees = {name: knee_over_seeds(grid.latent_dims, loss) for name, loss in losses.items()}
-figures.fig_knee(
-    grid.latent_dims,
-    losses,
-    {name: knee.at for name, knee in knees.items()},
-    {name: knee.shares for name, knee in knees.items()},
-    ylabel="Validation −ELBO$_β$ (nats per image)",
-).shows("The loss of the VAE and of the β-VAE over the number of latents.").made_from(on_validation)
+two = {"VAE": 1.0, "β-VAE": p.model.beta}
+two = pd.concat([validation.loc[[b]].assign(model=name) for name, b in two.items()]).reset_index()
+losses = two.assign(value=two["distortion"] + two["beta"] * two["rate"])
+knees = model_knees(losses)
+figures.fig_knee(losses, knees, ylabel="Validation −ELBO$_β$ (nats per image)").shows(
+    "The loss of the VAE and of the β-VAE over the number of latents."
+).made_from(on_validation)
 
 # %% [markdown]
 # PCA has no such objective. The share of variance explained puts the three side by side. PCA is exact, so it has one fit a point.
 
 # %% tags=["hide-input"]
-of_pca = scores[scores["model"] == "PCA"].set_index(["score", "latent_dim"])["value"]
-shares = {"PCA": of_pca["explained variance, validation"][[*grid.latent_dims]].to_numpy()[:, None]}
-shares |= {name: explained[grid.betas.index(b)] for name, b in rows.items()}
-bends = {k: knee_over_seeds(grid.latent_dims, v, shape="concave rising") for k, v in shares.items()}
-figures.fig_knee(
-    grid.latent_dims,
-    shares,
-    {name: knee.at for name, knee in bends.items()},
-    {name: knee.shares for name, knee in bends.items()},
-    ylabel="Validation explained variance",
-    share_y=True,
-).shows("Variance of validation brains that PCA and the VAEs explain.").made_from(
-    f"{on_validation} (PCA: one fit)"
-)
+is_pca = scores["model"] == "PCA"
+shares = scores[is_pca & (scores["score"] == "explained variance, validation")]
+shares = pd.concat([shares, two.assign(value=two["explained variance"])])
+bends = model_knees(shares, "concave rising")
+figures.fig_knee(shares, bends, ylabel="Validation explained variance", share_y=True).shows(
+    "Variance of validation brains that PCA and the VAEs explain."
+).made_from(f"{on_validation} (PCA: one fit)")
 
 # %% [markdown]
 # Beyond a knee a further latent gains less than on average over the scanned range. It may still gain.
@@ -165,24 +146,14 @@ figures.fig_knee(
 # β-VAE of β = 3 were fitted over L to as many brains of another simulator, which plants {glue:text}`grid_control_factors` ([chapter 10](10_truth.ipynb); `benchmarks/knee.py`).
 
 # %% tags=["hide-input"]
-control = measured("knee")
+control = measured("knee").rename(columns={"explained": "value"})
 [control_factors] = control["factors"].unique()
-control_dims = sorted(control["latent_dim"].unique())
-counted = {
-    name: of.set_index(["latent_dim", "seed"])["explained"].unstack().to_numpy()
-    for name, of in control.groupby("model", sort=False)
-}
-counts = {k: knee_over_seeds(control_dims, v, shape="concave rising") for k, v in counted.items()}
-figures.fig_knee(
-    control_dims,
-    counted,
-    {name: knee.at for name, knee in counts.items()},
-    {name: knee.shares for name, knee in counts.items()},
-    ylabel="Validation explained variance",
-    share_y=True,
-).shows(f"The same for brains with {control_factors} planted factors.").made_from(
+counts = model_knees(control, "concave rising")
+figures.fig_knee(control, counts, ylabel="Validation explained variance", share_y=True).shows(
+    f"The same for brains with {control_factors} planted factors."
+).made_from(
     f"Cohort smooth at 80 × 112, {control['brains'].max()} validation brains, "
-    f"{counted['β-VAE'].shape[1]} fits a point (PCA: one fit)"
+    f"{counts['β-VAE'].n_seeds} fits a point (PCA: one fit)"
 )
 
 # %% [markdown]
@@ -203,7 +174,7 @@ panels = {
     "CW-SSIM": mean["CW-SSIM"],
     "PCA-FD of reconstructions (sq. grey values)": mean["PCA-FD"],
 }
-figures.fig_grids(panels, grid.betas, grid.latent_dims, marks).shows(
+figures.fig_grids({name: of.unstack() for name, of in panels.items()}, marks).shows(
     "The bound and three scores of reconstructions, means over fits; lower is better in A and D."
 ).made_from(f"Cohort {cohort.name} at {size}, {n_test} test brains, {seeds}")
 
@@ -220,11 +191,11 @@ apart = {"the VAE's knee less the β-VAE's": {"": Estimate(*apart, n_validation,
 Record(numbers, apart, {name: 2 for name in apart})
 
 # %% tags=["hide-input", "hide-output"]
-of_pca = of_pca["explained variance"].reindex(grid.latent_dims)
-in_use = vaes.loc["active latents", "value"]
+of_pca = scores[is_pca & (scores["score"] == "explained variance")]
+of_pca = of_pca.set_index("latent_dim")["value"].sort_index()
+in_use = vaes["active latents"].dropna()
 in_use = in_use == in_use.index.get_level_values("latent_dim")
-told_at = {k: v[control_dims.index(control_factors)] for k, v in counted.items()}
-told_at = {name: f"{np.nanmean(of):.3f}" for name, of in told_at.items()}
+told_at = control[control["latent_dim"] == control_factors].groupby("model")["value"].mean()
 chosen = {"L": in_dims, "β": in_betas} | knees | {"control": counts["β-VAE"]}
 chosen = {
     k: f"{'β' if k == 'β' else 'L'} = {of.at:g} [{of.interval[0]:g}, {of.interval[1]:g}]"
@@ -246,12 +217,12 @@ quoted(
     grid_knee_beta_vae=chosen.get("β-VAE", "nowhere beyond the noise of the fits"),
     grid_factors="an unknown number" if cohort.factors is None else cohort.factors.shape[1],
     grid_control_factors=int(control_factors),
-    grid_control_pca=told_at["PCA"],
-    grid_control_beta_vae=told_at["β-VAE"],
+    grid_control_pca=f"{told_at['PCA']:.3f}",
+    grid_control_beta_vae=f"{told_at['β-VAE']:.3f}",
     grid_control_knee=chosen.get("control", "nowhere beyond the noise of the fits"),
     grid_own_l=p.model.latent_dim,
     grid_own_beta=p.model.beta,
-    grid_explained_own=mean["explained variance"].loc[p.model.beta, p.model.latent_dim],
+    grid_explained_own=mean.loc[(p.model.beta, p.model.latent_dim), "explained variance"],
     grid_explained_pca=of_pca[p.model.latent_dim],
     grid_active=int(in_use.sum()),
     grid_fits=len(in_use),
@@ -264,11 +235,14 @@ quoted(
 )
 
 # %% tags=["hide-input"]
-rates = mean["rate"].to_numpy()
-ranks = [(mean[f"rate{of}"] + mean[f"distortion{of}"]).mean().rank() for of in ("", ", validation")]
+rates = mean["rate"].unstack().to_numpy()
+ranks = [
+    (mean[f"rate{of}"] + mean[f"distortion{of}"]).unstack().mean().rank()
+    for of in ("", ", validation")
+]
 pd.Series(
     {
-        "every point of the grid has its fits": bool(np.isfinite(rate).all()),
+        "every point of the grid has its fits": bool(vaes["rate"].notna().all()),
         "the largest β has the smallest rate at every L": bool((rates[-1] < rates[:-1]).all()),
         "PCA explains more with every component": bool((of_pca.diff()[1:] > 0).all()),
         "test brains rank the values of L as validation brains do": ranks[0].equals(ranks[1]),

@@ -116,13 +116,24 @@ def variances(n, scale=1.0):
     return (scale * rng.gamma(0.5, 1e-3, (n, H, W)) * BRAIN).astype(np.float32)
 
 
+def point(values):
+    """A row a fit, of values (n_betas, n_dims, n_seeds)."""
+    index = [[1, 3, 10], DIMS, range(values.shape[2])]
+    return pd.Series(values.ravel(), pd.MultiIndex.from_product(index, names=GRID))
+
+
 def knee(n_seeds=3):
-    shares = {"PCA": np.full(4, np.nan), "β-VAE": np.array([0, 0.75, 0.25, 0])}
     curves = {"PCA": rng.random((4, 1)), "β-VAE": failed(4, n_seeds)}
-    return DIMS, curves, {"PCA": np.nan, "β-VAE": 4.0}, shares
+    tables = [pd.DataFrame(v, DIMS).stack().rename("value").reset_index() for v in curves.values()]
+    tables = [of.set_axis(["latent_dim", "seed", "value"], axis=1) for of in tables]
+    shares = {"PCA": np.full(4, np.nan), "β-VAE": np.array([0, 0.75, 0.25, 0])}
+    at = {"PCA": np.nan, "β-VAE": 4.0}
+    knees = {k: SimpleNamespace(points=DIMS, at=at[k], shares=shares[k]) for k in at}
+    return pd.concat([of.assign(model=k) for k, of in zip(curves, tables, strict=True)]), knees
 
 
 KIND_MODEL_L = ("kind", "model", "latent_dim")
+GRID = ("beta", "latent_dim", "seed")
 LAYERS = [("image", (1, H, W)), ("conv 1", (32, 10, 14)), ("fc", (256,)), ("code", (L,))]
 ROW = [rng.normal(size=L) for _ in range(2)]
 LONG = "a very long name of a fit that somebody made elsewhere and registered since"
@@ -157,12 +168,13 @@ CALLS = {
                    [0]),
     "fig_error_maps": ((grey(2), {"VAE": grey(2), "PCA": grey(2)}, KINDS, 50.0, masks(2), "Error"),
                        {}, [0, 1]),
-    "fig_grids": (({"Rate": failed(3, 4), "Active": np.full((3, 4), 2), "FD": np.ones((3, 4))},
-                   [1, 3, 10], DIMS, MARKS), {}, [0]),
-    "fig_grids, full": (({"R": rng.random((20, 17))}, range(1, 21), range(4, 21), MARKS), {}, [0]),
-    "fig_knee": (knee(), {"ylabel": "Held-out loss"}, [1]),
-    "fig_rate_distortion": ((10 + failed(3, 4, 2), failed(3, 4, 2), [1, 3, 10], DIMS, MARKS), {},
-                            [0, 1]),
+    "fig_grids": (({name: pd.DataFrame(values, [1, 3, 10], DIMS) for name, values in (
+                        ("Rate", failed(3, 4)), ("Active", 2), ("FD", 1.0))}, MARKS), {}, [0]),
+    "fig_grids, full": (({"R": pd.DataFrame(rng.random((20, 17)), range(1, 21), range(4, 21))},
+                         MARKS), {}, [0]),
+    "fig_knee": (knee(), {"ylabel": "Held-out loss"}, [0]),
+    "fig_rate_distortion": ((pd.DataFrame({"rate": point(10 + failed(3, 4, 2)),
+                                           "distortion": point(failed(3, 4, 2))}), MARKS), {}, [0]),
     "fig_3a": ((rng.random((L, H, W, 3)), np.array([1e-3, 2e-3, 3e-3]),
                 np.array([False, True, False]), 50.0, BRAIN), {}, [0]),
     "fig_3b": ((rng.random((4, L)), ROIS, np.array([1.5, 22.25, 3, 4])), {}, [0]),
@@ -271,7 +283,8 @@ def numbers(given):
     if isinstance(given, dict):
         given = list(given.values())
     if isinstance(given, pd.DataFrame):
-        given = given[[name for name in ("value", "low", "high") if name in given]].to_numpy()
+        kept = [name for name in ("value", "low", "high") if name in given]
+        given = given[kept or list(given)].to_numpy()
     if isinstance(given, list | tuple):
         return np.concatenate([np.empty(0), *map(numbers, given)])
     return np.asarray(given, float).ravel()
@@ -387,9 +400,8 @@ def test_style_does_not_depend_on_the_caller(drawn, name):
         lambda f: f.fig_sections(grey(3), ["a", "b"], 50.0),
         lambda f: f.fig_sections(grey(0), [], 50.0),
         lambda f: f.fig_3d({"six": np.ones((2, 3))}),
-        lambda f: f.fig_grids({"R": np.ones((3, 2))}, [1, 3], [2, 4, 8], {}),
-        lambda f: f.fig_knee([2, 4], {"a": np.ones((2, 3))}, {"b": 4}, {"a": [1, 0]}, ylabel=""),
-        lambda f: f.fig_rate_distortion(np.ones((2, 3, 2)), np.ones((2, 3, 1)), [1, 3], DIMS, {}),
+        lambda f: f.fig_grids({"R": pd.DataFrame({2: [1]}), "D": pd.DataFrame({4: [1]})}, {}),
+        lambda f: f.fig_knee(knee()[0], {"PCA": 4}, ylabel=""),
         lambda f: f.fig_3e(scored()[0], scored(MODELS[:1])[1]),
         lambda f: f.fig_3e(scored()[0], scored()[1].query("kind == 'permuted'")),
         lambda f: f.fig_scores(ONE[:0]),

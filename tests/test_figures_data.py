@@ -1,13 +1,17 @@
 """Figures: known answers, read from what their artists hold."""
 
+from types import SimpleNamespace
+
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from test_figures import (
     BRAIN,
     FACTORS,
+    GRID,
     KIND_MODEL_L,
     MODELS,
     ROIS,
@@ -95,8 +99,8 @@ def test_differences_stand_beside_their_sections():
 
 def test_both_marks_stand_on_their_cells_in_every_panel():
     values = {"R": np.arange(6.0).reshape(2, 3), "D": np.ones((2, 3))}
-    marks = {"chosen": (3, 4), "the paper's": (1, 16)}
-    figure = figures.fig_grids(values, [1, 3], [4, 8, 16], marks)
+    values = {name: pd.DataFrame(of, [1, 3], [4, 8, 16]) for name, of in values.items()}
+    figure = figures.fig_grids(values, {"chosen": (3, 4), "the paper's": (1, 16)})
     for ax, table in zip(figure.axes, values.values(), strict=False):
         assert np.array_equal(table_of(ax), table)
         centres = [np.add(p.get_xy(), p.get_width() / 2) for p in ax.patches if not p.get_fill()]
@@ -107,7 +111,9 @@ def test_both_marks_stand_on_their_cells_in_every_panel():
 def test_the_knee_stands_on_the_mean_and_the_chord_joins_fitted_ends():
     curve = np.array([[9.0, 11], [4, 6], [np.nan, 3], [2, np.nan], [np.nan, np.nan]])
     dims, share = [2, 4, 5, 8, 16], np.array([0, 1.0, 0, 0, 0])
-    figure = figures.fig_knee(dims, {"VAE": curve}, {"VAE": 4.0}, {"VAE": share}, ylabel="Loss")
+    rows = pd.DataFrame({"model": "VAE", "latent_dim": np.repeat(dims, 2), "value": curve.ravel()})
+    knee = SimpleNamespace(points=dims, at=4.0, shares=share)
+    figure = figures.fig_knee(rows, {"VAE": knee}, ylabel="Loss")
     above, below = figure.axes
     (chord,) = [line for line in above.lines if line.get_color() == "#6E6E6E"]
     assert chord.get_xydata().tolist() == [[2, 10], [8, 2]]
@@ -232,8 +238,10 @@ def test_a_pixel_beyond_chance_has_a_ring(n):
 
 
 def test_a_rate_distortion_line_joins_the_means_of_one_number_of_latents():
-    rate = np.arange(12.0).reshape(2, 3, 2)
-    figure = figures.fig_rate_distortion(rate, -rate, [1, 3], [4, 8, 16], {"chosen": (3, 8)})
+    every = pd.MultiIndex.from_product([[1, 3], [4, 8, 16], [0, 1]], names=GRID)
+    fits = pd.DataFrame({"rate": np.arange(12.0)}, every)
+    fits["distortion"] = -fits["rate"]
+    figure = figures.fig_rate_distortion(fits, {"chosen": (3, 8)})
     whole, one = figure.axes[:2]
     joined = [line.get_xdata().tolist() for line in whole.lines if line.get_linestyle() == "-"]
     assert joined == [[0.5, 6.5], [2.5, 8.5], [4.5, 10.5]]

@@ -99,10 +99,7 @@ def fig_training(
 
 @styled
 def fig_grids(
-    panels: Mapping[str, np.ndarray],
-    betas: Sequence[float],
-    latent_dims: Sequence[int],
-    marks: Mapping[str, tuple[float, float]],
+    panels: Mapping[str, pd.DataFrame], marks: Mapping[str, tuple[float, float]]
 ) -> Figure:
     """Several numbers at every point of the grid of β and the number of latents.
 
@@ -110,26 +107,25 @@ def fig_grids(
 
     Parameters
     ----------
-    panels : mapping of title to ndarray, each (n_betas, n_dims)
-        NaN where no fit succeeded.
-    betas : sequence of float, n_betas
-    latent_dims : sequence of int, n_dims
+    panels : mapping of title to DataFrame
+        A row a β and a column a number of latents, the same in all; NaN where no fit succeeded.
     marks : mapping of str to (beta, latent_dim)
         At most two points to frame, such as the chosen one and the paper's. One that is not of
         this grid, or is NaN, is left out.
     """
-    wanted = (len(betas), len(latent_dims))
-    panels = {title: style.check_shape(title, values, wanted) for title, values in panels.items()}
+    betas, latent_dims = next(iter(panels.values())).axes
+    for title, table in panels.items():
+        if not (table.index.equals(betas) and table.columns.equals(latent_dims)):
+            raise ValueError(f"{title} is of other values of β or L than the first panel")
     n_rows = -(-len(panels) // 2)
     figure = style.new_figure(n_rows * (0.75 + max(0.095 * len(betas), 0.7)) + 0.45)
     axes = figure.subplots(n_rows, 2, squeeze=False)
     room = len(latent_dims) <= MOST_IN_CELLS and len(betas) <= 10
     names = style.letters(len(panels))
-    for letter, ax, (title, values) in zip(names, axes.flat, panels.items(), strict=False):
-        digits = f",.{_decimals(values)}f"
-        table = pd.DataFrame(values, [f"{b:g}" for b in betas], latent_dims)
+    for letter, ax, (title, table) in zip(names, axes.flat, panels.items(), strict=False):
+        digits = f",.{_decimals(table.to_numpy())}f"
         cells = {"write": digits if room else "", "fontsize": 7, "most": (10, 20)}
-        shown = draw.heat_map(ax, table, **cells)
+        shown = draw.heat_map(ax, table.rename(index="{:g}".format), **cells)
         ax.invert_yaxis()
         style.panel_title(ax, letter, title)
         for look, point, gap in zip(MARKS, marks.values(), (0, 0.08), strict=False):
@@ -150,77 +146,69 @@ def fig_grids(
     for ax in axes.flat[max(len(panels) - 2, 0) : len(panels)]:
         ax.set_xlabel("Number of latents L")
     handles = _mark_legend(marks, betas, latent_dims)
-    if any(np.isnan(v).any() for v in panels.values()):
+    if any(table.isna().any(axis=None) for table in panels.values()):
         handles.append(Patch(label="no fit", **style.MISSING))
     draw.legend(figure, handles, ncols=3)
     return figure
 
 
 @styled
-def fig_rate_distortion(
-    rate: np.ndarray,
-    distortion: np.ndarray,
-    betas: Sequence[float],
-    latent_dims: Sequence[int],
-    marks: Mapping[str, tuple[float, float]],
-) -> Figure:
+def fig_rate_distortion(fits: pd.DataFrame, marks: Mapping[str, tuple[float, float]]) -> Figure:
     """What a nat of code buys: distortion against rate, one line per number of latents.
 
     A line joins the means over fits at one L in the order of β; open dots are single fits.
 
     Parameters
     ----------
-    rate, distortion : ndarray, shape (n_betas, n_dims, n_seeds)
-        Nats per image; NaN where a fit failed.
-    betas : sequence of float, n_betas
-    latent_dims : sequence of int, n_dims
+    fits : DataFrame
+        A row a fit, indexed by ``beta``, ``latent_dim`` and ``seed``, with its ``rate`` and
+        ``distortion`` in nats per image; NaN where it failed.
     marks : mapping of str to (beta, latent_dim)
         As for `fig_grids`.
     """
-    wanted = (len(betas), len(latent_dims), None)
-    rate = style.check_shape("rate", np.asarray(rate, float), wanted)
-    distortion = style.check_shape("distortion", np.asarray(distortion, float), rate.shape)
-    known = np.isfinite(rate).any(axis=2)
-    means = np.full((2, *known.shape), np.nan)
-    means[:, known] = [np.nanmean(a[known], axis=1) for a in (rate, distortion)]
+    fits = fits[["rate", "distortion"]].dropna()
+    means = fits.groupby(level=["beta", "latent_dim"]).mean()
+    latent_dims = sorted(means.index.unique("latent_dim"))
     figure = style.new_figure(4.2)
     whole, one = figure.subplots(1, 2, width_ratios=[3, 2])
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(latent_dims)))
-    marked = [n for _, n in marks.values() if n in list(latent_dims)]
-    alone = list(latent_dims).index([*marked, latent_dims[-1]][0])
-    for ax, columns in ((whole, range(len(latent_dims))), (one, [alone])):
-        for k in columns:
-            fits = {"ls": "", "mfc": "none", "mec": colours[k], "mew": 0.8, "ms": 4}
-            ax.plot(rate[:, k], distortion[:, k], "o", **fits)
-            ax.plot(*means[:, known[:, k], k], "o-", color=colours[k], lw=1.3, ms=6, mec="white")
-    here = means[:, known[:, alone], alone]
-    ends = here[:, np.argsort(here[0])][:, :: max(here.shape[1] - 1, 1)]
+    marked = [n for _, n in marks.values() if n in latent_dims]
+    alone = [*marked, latent_dims[-1]][0]
+    for ax, columns in ((whole, latent_dims), (one, [alone])):
+        for n in columns:
+            colour = colours[latent_dims.index(n)]
+            single = {"ls": "", "mfc": "none", "mec": colour, "mew": 0.8, "ms": 4}
+            ax.plot(*fits.xs(n, level="latent_dim").to_numpy().T, "o", **single)
+            joined = means.xs(n, level="latent_dim").to_numpy().T
+            ax.plot(*joined, "o-", color=colour, lw=1.3, ms=6, mec="white")
+    here = means.xs(alone, level="latent_dim").sort_values("rate")
+    ends = here.iloc[:: max(len(here) - 1, 1)].to_numpy().T
     one.plot(*ends, color=style.GREY, lw=1, ls="--", zorder=1)
     one.margins(x=0.35)
     for look, point in zip(MARKS, marks.values(), strict=False):
-        if (place := _place(point, betas, latent_dims)) and known[place]:
+        if point in means.index:
             ring = {"facecolors": "none", "edgecolors": look["color"], "linestyles": look["ls"]}
-            for ax in (whole, one) if place[1] == alone else (whole,):
-                ax.scatter(*means[:, *place], marker="s", s=110, linewidths=2, zorder=6, **ring)
+            for ax in (whole, one) if point[1] == alone else (whole,):
+                ax.scatter(*means.loc[point], marker="s", s=110, linewidths=2, zorder=6, **ring)
     for ax in (whole, one):
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.yaxis.set_major_formatter(style.PLAIN)
         ax.set_xlabel("Rate R: KL divergence (nats per image)")
     whole.set_ylabel("Distortion D: −E log p(x|z) (nats per image)")
     style.panel_title(whole, "A", "Every number of latents")
-    style.panel_title(one, "B", f"L = {latent_dims[alone]} alone, and its chord")
+    style.panel_title(one, "B", f"L = {alone} alone, and its chord")
     steps = np.arange(len(latent_dims) + 1) - 0.5
     scale = ScalarMappable(BoundaryNorm(steps, len(colours)), ListedColormap(colours))
     bar = draw.colour_bar(figure, scale, (whole, one), "Number of latents L")
     bar.set_ticks(range(len(latent_dims)), labels=style.thinned(map(str, latent_dims), 20))
     bar.ax.tick_params(length=0)
     bar.ax.minorticks_off()
-    handles = _mark_legend(marks, betas, latent_dims)
+    handles = _mark_legend(marks, means.index.unique("beta"), latent_dims)
     fit = {"ls": "", "mfc": "none", "mec": style.GREY}
     handles.append(Line2D([], [], label="one fit", marker="o", **fit))
     draw.legend(figure, handles, ncols=3)
-    _label_betas(one, *means[:, :, alone], betas)
-    _label_betas(whole, *means[:, :, -1], betas)
+    _label_betas(one, means.xs(alone, level="latent_dim"))
+    _label_betas(whole, means.xs(latent_dims[-1], level="latent_dim"))
     return figure
 
 
@@ -249,32 +237,22 @@ def _decimals(values) -> int:
     return int(np.clip(1 - np.floor(np.log10(spread)), 0, 4))
 
 
-def _label_betas(ax, rate, distortion, betas) -> None:
+def _label_betas(ax, curve) -> None:
     """β beside points of a curve that are not too near one another, its ends first."""
-    known = np.flatnonzero(np.isfinite(rate))
-    few, places = (
-        [],
-        ax.transAxes.inverted().transform(ax.transData.transform(np.transpose([rate, distortion]))),
-    )
-    for row in (*known[::-1][:1], *known[:-1]):
+    places = ax.transAxes.inverted().transform(ax.transData.transform(curve.to_numpy()))
+    few, rows = [], range(len(curve))
+    for row in (*rows[-1:], *rows[:-1]):
         if all(np.abs(places[row] - places[i]).max() >= 0.12 for i in few):
             few.append(row)
     where = {"textcoords": "offset points", "va": "top", "ha": "right", "zorder": 7}
     for row in few:
-        at = (rate[row], distortion[row])
         look = {"fontsize": 8, **style.legible("black")}
-        ax.annotate(f"β = {betas[row]:g}", at, (-6, -4), **where, **look)
+        ax.annotate(f"β = {curve.index[row]:g}", curve.iloc[row], (-6, -4), **where, **look)
 
 
 @styled
 def fig_knee(
-    latent_dims: Sequence[int],
-    curves: Mapping[str, np.ndarray],
-    knees: Mapping[str, float],
-    shares: Mapping[str, np.ndarray],
-    *,
-    ylabel: str,
-    share_y: bool = False,
+    rows: pd.DataFrame, knees: Mapping[str, object], *, ylabel: str, share_y: bool = False
 ) -> Figure:
     """Curves over the number of latents, their chords and knees, one column per model.
 
@@ -282,35 +260,32 @@ def fig_knee(
 
     Parameters
     ----------
-    latent_dims : sequence of int, n_dims
-    curves : mapping of model to ndarray, each (n_dims, n_seeds)
-        n_seeds may differ. NaN where a fit failed.
-    knees : mapping of model to float
-        Number of latents at the knee; NaN where there is none, or none beyond noise.
-    shares : mapping of model to ndarray, each (n_dims,)
-        Of resamples with their knee there; NaN where not known.
+    rows : DataFrame
+        A row a fit: ``model``, ``latent_dim``, ``seed`` and ``value``; NaN where it failed.
+    knees : mapping of model to metrics.Knee
+        As `metrics.model_knees` finds them in these rows.
     ylabel : str
         What the curves are, with their unit.
     share_y : bool
         One vertical axis for all columns, where the curves are one quantity.
     """
-    style.check_same_labels(curves=curves, knees=knees, shares=shares)
+    curves = dict(iter(rows.groupby("model", sort=False)))
+    style.check_same_labels(rows=curves, knees=knees)
     figure = style.new_figure(4.2)
     grid = {"sharex": True, "sharey": "row" if share_y else False, "height_ratios": [3, 1]}
     axes = figure.subplots(2, len(curves), squeeze=False, **grid)
-    dims = np.asarray(latent_dims, dtype=float)
     names, looks = style.letters(len(curves)), style.model_looks(curves)
     for letter, (above, below), label in zip(names, axes.T, curves, strict=True):
-        curve = style.check_shape(label, curves[label], (len(dims), None))
-        share = style.check_shape(f"shares of {label}", shares[label], (len(dims),))
-        colour, at = looks[label]["color"], knees[label]
-        above.plot(dims, curve, ".", ms=4, color=colour, alpha=0.45)
-        fitted = np.isfinite(curve).any(axis=1)
-        there, means = dims[fitted], np.nanmean(curve[fitted], axis=1)
-        above.plot(there, means, color=colour)
-        ends = slice(None, None, max(len(there) - 1, 1))
-        above.plot(there[ends], means[ends], color=style.GREY, lw=1, ls="--", zorder=1)
-        above.plot(there[there == at], means[there == at], **RING)
+        curve, knee = curves[label], knees[label]
+        dims, share = np.asarray(knee.points, dtype=float), np.asarray(knee.shares)
+        colour, at = looks[label]["color"], knee.at
+        above.plot(curve["latent_dim"], curve["value"], ".", ms=4, color=colour, alpha=0.45)
+        means = curve.groupby("latent_dim")["value"].mean().dropna()
+        above.plot(means.index, means, color=colour)
+        ends = means.iloc[:: max(len(means) - 1, 1)]
+        above.plot(ends.index, ends, color=style.GREY, lw=1, ls="--", zorder=1)
+        bend = means[means.index == at]
+        above.plot(bend.index, bend, **RING)
         found = f"knee at L = {at:g}" if np.isfinite(at) else "no knee"
         style.panel_title(above, letter, f"{label}: {found}")
         above.yaxis.set_major_formatter(style.PLAIN)

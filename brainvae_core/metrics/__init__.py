@@ -46,7 +46,7 @@ from brainvae_core.metrics.intervals import (
     share_difference,
     verdict,
 )
-from brainvae_core.metrics.knee import Knee, choose_point, knee_over_seeds
+from brainvae_core.metrics.knee import Knee, choose_point, knee_over_seeds, model_knees
 from brainvae_core.metrics.likeness import Likeness, difference_kind, section_changes
 from brainvae_core.metrics.normative import AdjustedNorm, Norm
 from brainvae_core.metrics.reconstruction import (

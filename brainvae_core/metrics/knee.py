@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 SHAPES = {"convex falling": 1, "concave rising": -1}
 STRAIGHT = 0.05  # of the curve's range: nearer its chord than that, a curve has no knee
@@ -93,6 +94,15 @@ def knee_over_seeds(
         p_straight = float((1 + as_far.sum()) / (1 + RESAMPLES))
     at = float(points[index]) if index >= 0 and not p_straight > LEVEL else float("nan")
     return Knee(points, at, float(distance), p_straight, *_spread(points, found), n_seeds)
+
+
+def model_knees(rows: pd.DataFrame, shape: str = "convex falling") -> dict[str, Knee]:
+    """Each model's knee over L, of rows ``model``, ``latent_dim``, ``seed`` and ``value``."""
+    curves = {
+        name: of.pivot(index="latent_dim", columns="seed", values="value")
+        for name, of in rows.groupby("model", sort=False)
+    }
+    return {name: knee_over_seeds(of.index, of, shape=shape) for name, of in curves.items()}
 
 
 def choose_point(
