@@ -128,13 +128,8 @@ def fig_quality(statistics: pd.DataFrame, is_outlier: np.ndarray, limit: float) 
     is_outlier = style.check_shape("is_outlier", is_outlier, (len(statistics),)).astype(bool)
     if not np.isfinite(statistics.to_numpy(float)).all():
         raise ValueError("statistics has a NaN or infinite entry; give finite ones")
-    columns = min(2, statistics.shape[1])
-    rows = -(-statistics.shape[1] // columns)
-    figure = style.new_figure(2.1 * rows + 0.3)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    names = style.letters(statistics.shape[1])
-    for ax in panels.flat[statistics.shape[1] :]:
-        ax.set_visible(False)
+    n = statistics.shape[1]
+    (figure, panels), names = style.new_panels(n, min(2, n), 2.1, 0.3), style.letters(n)
     for ax, letter, (name, values) in zip(panels.flat, names, statistics.items(), strict=False):
         _statistic(ax, values.to_numpy(float), is_outlier, limit)
         style.panel_title(ax, letter, style.factor_label(str(name)))

@@ -120,7 +120,7 @@ def _network(ax, layers) -> None:
     draw.bare(ax)
     largest = max(np.prod(shape[-2:]) for _, shape in layers if len(shape) > 1)
     units = max((shape[0] for _, shape in layers if len(shape) == 1), default=1)
-    last = len(layers) - 1
+    last, below = len(layers) - 1, {"ha": "center", "va": "top"}
     for i, (name, shape) in enumerate(layers):
         share = np.prod(shape[-2:]) / largest if len(shape) > 1 else 0.3 * shape[0] / units
         height = max(0.06, share**0.25) if len(shape) > 1 else max(0.06, share**0.5)
@@ -130,10 +130,8 @@ def _network(ax, layers) -> None:
             box = (x - 0.3, -height / 2)
             ax.add_patch(Rectangle(box, 0.6, height, fc=colour, ec="#555555", lw=0.6))
         size = "×".join(str(s) for s in shape)
-        ax.text(i, -0.58, f"{name}  {size}", rotation=90, ha="center", va="top", fontsize=7.5)
-    ax.text(
-        1.5 * last, -0.58, "the same sizes in reverse", ha="center", va="top", fontsize=style.SMALL
-    )
+        ax.text(i, -0.58, f"{name}  {size}", rotation=90, fontsize=7.5, **below)
+    ax.text(1.5 * last, -0.58, "the same sizes in reverse", fontsize=style.SMALL, **below)
     for x, text in ((0.5 * last, "encoder"), (last, "code"), (1.5 * last, "decoder")):
         ax.text(x, 0.56, text, ha="center", va="bottom", color=style.GREY)
     ax.set(xlim=(-0.6, 2 * last + 0.6), ylim=(-3.6, 0.75))
@@ -168,9 +166,8 @@ def fig_2a(
     draw.show_section(average, mean_section, style.grey_limit(mean_section))
     draw.show_section(atlas, template, style.grey_limit(template))
     draw.show_section(regions, 0.55 * template, style.grey_limit(template))
-    for ax, letter, title in zip(
-        axes[0], "ABC", ("Mean of training brains", "Atlas template", "Regions"), strict=True
-    ):
+    titles = ("Mean of training brains", "Atlas template", "Regions")
+    for ax, letter, title in zip(axes[0], "ABC", titles, strict=True):
         style.panel_title(ax, letter, title)
         draw.orient(ax)
     average.set_xlabel(f"Cohort: {cohort_name}", loc="left", fontsize=style.SMALL)

@@ -109,28 +109,23 @@ def fig_s3(codes: np.ndarray, acronyms: Sequence[str], weights: np.ndarray) -> F
     codes = style.check_shape("codes", codes, (*np.shape(weights), None, None))
     style.check_shape("weights", weights, (len(acronyms), None))
     n_rois, n_weights, _, latent_dim = codes.shape
-    columns = min(3, n_rois)
-    lines = -(-n_rois // columns)
-    figure = style.new_figure(1.0 + lines * (0.5 + 0.3 * latent_dim))
-    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    shared, tall = {"sharex": True, "sharey": True}, 0.5 + 0.3 * latent_dim
+    figure, axes = style.new_panels(n_rois, min(3, n_rois), tall, 1.0, **shared)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_weights))
     at = np.linspace(codes.min() - 0.5, codes.max() + 0.5, 400)
-    for ax in axes.flat[n_rois:]:
-        ax.set_visible(False)
     for ax, acronym, w, found in zip(axes.flat, acronyms, weights, codes, strict=False):
         for k in range(latent_dim):
             _ridge(ax, at, found[:, :, k], colours, base=-k)
         ax.set_title(f"{acronym}, w = {w[0]:.2f} to {w[-1]:.2f}", fontsize=style.SMALL)
+        ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
     names = style.latent_names(latent_dim)
     axes[0, 0].set_yticks(-np.arange(latent_dim), names)
     axes[0, 0].set(ylim=(0.1 - latent_dim, 1))
-    for ax in axes.flat:
-        ax.tick_params(axis="y", length=0)
     for ax in axes[-1]:
         ax.set_xlabel("Code (prior SD)")
     scale, label = ScalarMappable(Normalize(0, 1), "viridis"), "Brightness of the region, w"
-    bar = draw.colour_bar(figure, scale, axes, label, shrink=0.5)
+    bar = draw.colour_bar(figure, scale, list(axes.flat[:n_rois]), label, shrink=0.5)
     bar.set_ticks([0, 1], labels=["lowest", "highest"])
     return figure
 

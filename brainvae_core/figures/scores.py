@@ -71,17 +71,12 @@ def fig_curves(
         raise ValueError(f"{len(ylabels)} labels of {len(panels)} axes; give one, or one each")
     beside = {title: _compared_with(references, panel, title) for title in panels}
     columns = min(columns, len(panels))
-    n_rows = -(-len(panels) // columns)
-    figure = style.new_figure(0.35 + 2.5 * n_rows, width=6.4 if columns == 1 else style.WIDTH)
+    share, width = "row" if len(ylabels) < 2 else False, 6.4 if columns == 1 else style.WIDTH
+    figure, axes = style.new_panels(len(panels), columns, 2.5, 0.35, width, sharey=share)
     figure.get_layout_engine().set(w_pad=0.06)
-    share = "row" if len(ylabels) < 2 else False
-    axes = figure.subplots(n_rows, columns, squeeze=False, sharey=share)
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
     looks = style.model_looks(table["model"].unique())
     values = [*table["value"], *(value for of in beside.values() for value in of["value"])]
     floor = 0.6 * min(values) if log_y and min(values) > 0 else -np.inf
-    ylabels = list(ylabels) if len(ylabels) > 1 else [*ylabels, *[""] * (columns - 1)] * n_rows
     least, names = 0.05 * columns if columns < 3 else 0.14, style.letters(len(panels))
     drawn = dict(zip(panels, axes.flat, strict=False))
     for i, (title, ax) in enumerate(drawn.items()):
@@ -90,7 +85,7 @@ def fig_curves(
             ax.axhline(row.value, zorder=1, **style.REFERENCE)
             if row.high > row.low:
                 ax.axhspan(max(row.low, floor), row.high, **BAND)
-        ylabel = ylabels[i] if i < len(ylabels) else ""
+        ylabel = ylabels[i] if len(ylabels) > 1 else "".join(ylabels) * (i % columns == 0)
         ax.set_ylabel(style.wrapped(ylabel, 1.95))
         if "Explained variance" in (title, ylabel):
             ax.set_ylim(style.explained_limits(*ax.get_ylim()))
@@ -246,15 +241,14 @@ def fig_scores(
     if not any(map(style.family, labels)):
         looks = dict.fromkeys(labels, {"color": style.DARK, "marker": "o"})
     columns = min(columns, len(panels))
-    n_rows = -(-len(panels) // columns)
     width = (style.WIDTH - 0.9) / columns
     letters = max(int(width / 0.116), 8)  # half of a panel is as long
     for of in beside.values():
         of["model"] = [textwrap.fill(name, letters) for name in of["model"]]
     head = 0.75 * max(sum(1 + name.count("\n") for name in of["model"]) for of in beside.values())
-    figure = style.new_figure(n_rows * (0.76 + 0.19 * (len(labels) + head)))
+    shared, tall = {"sharex": one_scale, "sharey": True}, 0.76 + 0.19 * (len(labels) + head)
+    figure, axes = style.new_panels(len(panels), columns, tall, **shared)
     figure.get_layout_engine().set(w_pad=0.06)
-    axes = figure.subplots(n_rows, columns, squeeze=False, sharex=one_scale, sharey=True)
     signs = style.letters(len(panels))
     for sign, ax, (title, rows) in zip(signs, axes.flat, panels.items(), strict=False):
         draw.points(ax, rows.assign(label=rows["model"], y=rows["model"].map(labels.index)), looks)
@@ -272,8 +266,6 @@ def fig_scores(
         ax.tick_params(axis="x", labelbottom=True)
     axes[0, 0].set(yticks=range(len(labels)), yticklabels=labels)
     axes[0, 0].set_ylim(len(labels) - 0.5, -0.5 - head)
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
     return figure
 
 

@@ -148,6 +148,21 @@ def new_figure(height: float, layout: str = "constrained", width: float = WIDTH)
     return figure
 
 
+def new_panels(
+    n: int, columns: int, tall: float, other: float = 0.0, width: float = WIDTH, **shared
+) -> tuple[BookFigure, np.ndarray]:
+    """A figure of n panels and their Axes, (n_rows, columns), without those that are too many.
+
+    Each row is ``tall`` inches high; ``other`` are for what stands above or below them.
+    """
+    n_rows = -(-n // columns)
+    figure = new_figure(n_rows * tall + other, width=width)
+    axes = figure.subplots(n_rows, columns, squeeze=False, **shared)
+    for ax in axes.flat[n:]:
+        ax.remove()
+    return figure, axes
+
+
 def model_looks(labels: Iterable[str]) -> dict[str, dict]:
     """``color``, ``marker`` and ``ls`` of each label: fixed for what recurs, in order for others.
 

@@ -141,9 +141,8 @@ def from_jackknife(
     values: np.ndarray, n_brains: int, less: np.ndarray | None = None, bounds=UNBOUNDED
 ) -> Estimate:
     """`jackknife`'s interval from `jackknife_values`, a fit a row; ``less`` are another model's."""
-    models = [
-        np.asarray(of, dtype=np.float64) for of in ([values] if less is None else [values, less])
-    ]
+    models = [values] if less is None else [values, less]
+    models = [np.asarray(of, dtype=np.float64) for of in models]
     shapes = {of.shape[1:] for of in models}
     if {of.ndim for of in models} != {2} or len(shapes) > 1 or min(min(shapes)) < 3:
         text = " and ".join(str(of.shape) for of in models)

@@ -148,8 +148,7 @@ def _rows(values, covariates, least=2):
     if covariates is None:
         return values, np.empty((len(values), 0))
     covariates = checked_rows(covariates, "covariates", least)
-    if len(covariates) != len(values):
-        raise ValueError(f"{len(values)} brains have {len(covariates)} rows of covariates")
+    _check_rows(values, covariates, "covariates")
     return values, covariates
 
 
@@ -289,9 +288,9 @@ class AdjustedNorm:
         return self._norms[kind]
 
 
-def _check_rows(values, metadata):
-    if len(values) != len(metadata):
-        raise ValueError(f"{len(values)} brains have {len(metadata)} rows of metadata")
+def _check_rows(values, table, what="metadata"):
+    if len(values) != len(table):
+        raise ValueError(f"{len(values)} brains have {len(table)} rows of {what}")
 
 
 def _together(parts, kind, rows):

@@ -102,10 +102,7 @@ def radial_spectrum(
     ring[ring < 0] = n_bins  # those in no ring
     window = np.outer(*(np.hanning(size + 2)[1:-1] for size in shape))
     # Every frequency but those of the first and (of an even width) last column stands for two.
-    twice = np.full(shape[1] // 2 + 1, 2.0)
-    twice[0] = 1.0
-    if shape[1] % 2 == 0:
-        twice[-1] = 1.0
+    twice = np.where(2 * np.arange(shape[1] // 2 + 1) % shape[1], 2.0, 1.0)
     scale = twice / (np.square(window).sum() * window.size)
     power = np.empty((n, n_bins))
     for start in range(0, n, CHUNK):

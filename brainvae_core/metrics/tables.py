@@ -91,12 +91,7 @@ def summarise(
     for key, group in _groups(table, by):
         where = _named(key)
         values, _ = _fits(group, where)
-        found = NOTHING
-        if len(values) and LEFT_OUT in table:
-            n_brains = int(group["n_brains"].iloc[0])
-            found = _in_group(where, from_jackknife, values, n_brains, None, bounds)
-        elif len(values):
-            found = _in_group(where, estimate, values, bounds)
+        found = _interval(where, group, values, bounds=bounds) if len(values) else NOTHING
         rows.append(key | found._asdict())
     return pd.DataFrame(rows)
 
@@ -138,12 +133,7 @@ def compare(
                 f"{where}: {a} has {len(brains)} brains and {b} {len(same)}, not all of them the "
                 "same; a difference is of the same brains"
             )
-        of_b = of_b.take(order, axis=1)
-        if LEFT_OUT in table:
-            n_brains = int(group["n_brains"].iloc[0])
-            found = _in_group(where, from_jackknife, of_a, n_brains, of_b)
-        else:
-            found = _in_group(where, difference, of_a, of_b)
+        found = _interval(where, group, of_a, of_b.take(order, axis=1))
         rows.append({of: f"{a} − {b}"} | key | found._asdict())
     return pd.DataFrame(rows, columns=[of, *by, *Estimate._fields])
 
@@ -237,10 +227,12 @@ def _fits(rows: pd.DataFrame, where: str) -> tuple[np.ndarray, pd.Index]:
     return values, pd.Index(brains)
 
 
-def _in_group(where, interval, *arguments) -> Estimate:
+def _interval(where, group, values, less=None, bounds=UNBOUNDED) -> Estimate:
     """An interval, or the reason why there is none with the group's name before it."""
     try:
-        return interval(*arguments)
+        if LEFT_OUT in group:
+            return from_jackknife(values, int(group["n_brains"].iloc[0]), less, bounds)
+        return estimate(values, bounds) if less is None else difference(values, less)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
