@@ -1,10 +1,11 @@
 """The knee of a curve: known corners, closed forms, another route, and what the seeds say."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from refusals import refused
 
-from brainvae_core.metrics import choose_point, knee_over_seeds
+from brainvae_core.metrics import choose_point, knee_over_seeds, model_knees
 from brainvae_core.metrics import knee as module
 
 DIMS = np.array([2, 4, 5, 8, 12, 16])
@@ -205,6 +206,19 @@ def test_without_a_knee_over_dims_no_beta_is_chosen():
     in_dims, in_betas = choose_point(BETAS, DIMS, rate, distortion)
     assert np.isnan([in_dims.at, in_betas.at]).all()
     assert (in_dims.no_knee, in_betas.no_knee) == (1, 1)
+
+
+def test_each_model_of_a_table_has_its_own_knee():
+    curves = {"VAE": hinge(DIMS, 8), "PCA": hinge(DIMS, 5)}
+    fits = [(name, n, seed, y) for name, of in curves.items() for seed in (0, 1)
+            for n, y in zip(DIMS, of, strict=True)]  # fmt: skip
+    rows = pd.DataFrame(fits, columns=["model", "latent_dim", "seed", "value"])
+    rows = rows[(rows["model"] == "VAE") | (rows["seed"] == 0)]  # PCA has one fit
+    found = model_knees(rows.sample(frac=1, random_state=0))
+    assert {name: (of.at, of.n_seeds) for name, of in found.items()} == {
+        "VAE": (8, 2),
+        "PCA": (5, 1),
+    }
 
 
 def test_what_has_no_answer_is_refused_in_a_line():
