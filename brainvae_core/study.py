@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from brainvae_core.models import (
     Run,
     export_runs,
     fit_all,
+    import_runs,
     run_name,
 )
 from brainvae_core.prepare import prepare_cohort, released_run, truth_cohort
@@ -262,6 +264,15 @@ def _kept(p, stage, vaes):
     return [run for run in vaes if run.config.seed in first], Path(p.places.results) / p.profile
 
 
+def _keep(p, cohort, vaes, folder):
+    """Round models into results/ and in the profile's runs, so that chapters read the kept ones."""
+    export_runs(cohort, vaes, folder)
+    for run in vaes:
+        if "kept" not in run.made:
+            shutil.rmtree(run.folder)
+    import_runs(cohort, p.places.results, p.places.runs)
+
+
 def count_runs(configs: Iterable, cohort: Cohort, runs: str | Path) -> str:
     """How many of some configurations are fitted, failed, begun and missing, in a line."""
     folders = [Path(runs) / run_name(config, cohort.fingerprint) for config in configs]
@@ -282,11 +293,11 @@ def main():
     add("profile", help="its name in notebooks/params, or a YAML file")
     add("--only", nargs="+", choices=STAGES, default=list(STAGES))
     add("--latent-dim", type=int, help="one L of these stages")
-    add("--keep", action="store_true", help="copy the VAEs to results/, in half precision")
+    add("--keep", action="store_true", help="move the VAEs to results/, in half precision")
     add("--print", action="store_true", help="count what is fitted, fit nothing")
     options = parser.parse_args()
     if options.keep and options.latent_dim is not None:
-        parser.error("--keep copies whole stages; give it without --latent-dim")
+        parser.error("--keep moves whole stages; give it without --latent-dim")
     try:
         p = read_profile(options.profile, enter=True)
         if options.latent_dim is not None:
@@ -303,7 +314,7 @@ def main():
                 runs = [run for _, run in fitted(p, name, cohort)]
                 if options.keep:
                     vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
-                    export_runs(cohort, *_kept(p, name, vaes))
+                    _keep(p, cohort, *_kept(p, name, vaes))
             counts = count_runs(configs, cohort, p.places.runs) or "made"
             print(f"{cohort}: {counts}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:

@@ -86,7 +86,7 @@ figures.fig_s4(traversal(model, z0, ends), ends, pixel_um=cohort.atlas.pixel_um)
 #
 # ## Fig. 3A · The field of every latent
 #
-# Each quarter of the range of c gives the variance of every output pixel; small c is the inner half of the range. Each variance is subtracted from white in its own colour. A star would mark a latent with an unusually
+# Each quarter of the range of c gives the variance of every output pixel; small c is the inner half of the range. Each variance is subtracted from white in its own colour. A star marks a latent with an unusually
 # strong tail; it depends on the brain from which one starts (below).
 
 # %%

@@ -241,8 +241,9 @@ def test_a_rate_distortion_line_joins_the_means_of_one_number_of_latents():
     every = pd.MultiIndex.from_product([[1, 3], [4, 8, 16], [0, 1]], names=GRID)
     fits = pd.DataFrame({"rate": np.arange(12.0)}, every)
     fits["distortion"] = -fits["rate"]
-    figure = figures.fig_rate_distortion(fits, {"chosen": (3, 8)})
+    figure = figures.fig_rate_distortion(fits, {"chosen": (3, 8.0)})
     whole, one = figure.axes[:2]
+    assert one.get_title(loc="left").endswith("L = 8 alone, and its chord")
     joined = [line.get_xdata().tolist() for line in whole.lines if line.get_linestyle() == "-"]
     assert joined == [[0.5, 6.5], [2.5, 8.5], [4.5, 10.5]]
     chord = [line.get_xdata().tolist() for line in one.lines if line.get_linestyle() == "--"]

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from brainvae_core import cohorts, study
+from brainvae_core.models import load_run
 from brainvae_core.prepare import lab_brains, lab_truth, open_atlas, prepare_cohort, truth_cohort
 from brainvae_core.settings import Settings, read_profile
 from brainvae_core.study import STAGES
@@ -129,7 +130,20 @@ def test_what_is_judged_has_the_seeds_that_its_section_names(p):
 def test_what_is_kept_are_whole_stages(profile, capsys):
     with pytest.raises(SystemExit, match="2"):
         called(profile, "--only", "grid", "--latent-dim", "2", "--keep")
-    assert "--keep copies whole stages; give it without --latent-dim" in capsys.readouterr().err
+    assert "--keep moves whole stages; give it without --latent-dim" in capsys.readouterr().err
+
+
+def test_a_fit_that_is_kept_stands_among_the_runs_as_it_is_kept(tmp_path):
+    """Chapters and the explorer read the runs, and have to show what comes with the project."""
+    content = yaml.safe_load(TINY.format(tmp_path))
+    content["places"]["results"] = str(tmp_path / "results")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
+    called(tmp_path / "tiny.yaml", "--only", "planted", "--keep")
+    (kept,) = (tmp_path / "results/tiny-planted/runs").iterdir()  # of three
+    vaes = {run.name: load_run(run) for run in (tmp_path / "runs").glob("beta_vae-*")}
+    assert len(vaes) == 3 and [name for name in vaes if "kept" in vaes[name].made] == [kept.name]
+    one, other = (of / "weights.safetensors" for of in (kept, vaes[kept.name].folder))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_command_counts_what_is_missing(profile, whole, capsys):

@@ -196,7 +196,7 @@ def fig_rate_distortion(fits: pd.DataFrame, marks: Mapping[str, tuple[float, flo
         ax.set_xlabel("Rate R: KL divergence (nats per image)")
     whole.set_ylabel("Distortion D: −E log p(x|z) (nats per image)")
     style.panel_title(whole, "A", "Every number of latents")
-    style.panel_title(one, "B", f"L = {alone} alone, and its chord")
+    style.panel_title(one, "B", f"L = {alone:g} alone, and its chord")
     steps = np.arange(len(latent_dims) + 1) - 0.5
     scale = ScalarMappable(BoundaryNorm(steps, len(colours)), ListedColormap(colours))
     bar = draw.colour_bar(figure, scale, (whole, one), "Number of latents L")
