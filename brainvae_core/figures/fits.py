@@ -184,7 +184,8 @@ def fig_rate_distortion(fits: pd.DataFrame, marks: Mapping[str, tuple[float, flo
     here = means.xs(alone, level="latent_dim").sort_values("rate")
     ends = here.iloc[:: max(len(here) - 1, 1)].to_numpy().T
     one.plot(*ends, color=style.GREY, lw=1, ls="--", zorder=1)
-    one.margins(x=0.35)
+    one.margins(x=0.35, y=0.1)
+    whole.margins(y=0.1)  # for the labels below
     for look, point in zip(MARKS, marks.values(), strict=False):
         if point in means.index:
             ring = {"facecolors": "none", "edgecolors": look["color"], "linestyles": look["ls"]}
@@ -247,7 +248,7 @@ def _label_betas(ax, curve) -> None:
     where = {"textcoords": "offset points", "va": "top", "ha": "right", "zorder": 7}
     for row in few:
         look = {"fontsize": 8, **style.legible("black")}
-        ax.annotate(f"β = {curve.index[row]:g}", curve.iloc[row], (-6, -4), **where, **look)
+        ax.annotate(f"β = {curve.index[row]:g}", curve.iloc[row], (-4, -11), **where, **look)
 
 
 @styled
