@@ -158,7 +158,7 @@ figures.fig_knee(control, counts, ylabel="Validation explained variance", share_
 
 # %% [markdown]
 # In both cohorts the β-VAE's knee is the number of planted factors. So L = 8 here says how many factors the simulator has, not how many directions mouse brains differ in. On the second,
-# whose factors are smooth fields, the β-VAE does not lead: with {glue:text}`grid_control_factors` latents it explains {glue:text}`grid_control_beta_vae`, PCA {glue:text}`grid_control_pca`.
+# whose factors are smooth fields, PCA leads at every number of latents: with {glue:text}`grid_control_factors` latents it explains {glue:text}`grid_control_beta_vae`, PCA {glue:text}`grid_control_pca`.
 #
 # ## What the choice is worth on test brains
 #

@@ -126,7 +126,7 @@ figures.fig_curves(along, "latent_dim", "Number of latents L", **labels).shows(
 # The dashed line in A, {glue:text}`recon_ceiling`, is what a brain's own planted factors explain, rendered without texture, noise and artefact. A model above it
 # reproduces some of these. At L = {glue:text}`recon_l` the β-VAE explains {glue:text}`recon_few_beta`, PCA {glue:text}`recon_few_pca`. The β-VAE's gap is largest with {glue:text}`recon_gap_at` latents, {glue:text}`recon_gap_largest`, and {glue:text}`recon_gap_many` with
 # {glue:text}`recon_most`. Explained variance at L = {glue:text}`recon_l` less that at {glue:text}`recon_most` is {glue:text}`recon_lost_vae` for the VAE and {glue:text}`recon_lost_beta`
-# for the β-VAE. Do they fail at very large L? The VAE: {glue:text}`recon_fails_vae`; the β-VAE: {glue:text}`recon_fails_beta`.
+# for the β-VAE. Do they fail at very large L? The VAE: {glue:text}`recon_fails_vae`; the β-VAE: {glue:text}`recon_fails_beta`. (From 30 latents on both explain a little less.)
 #
 # ## At the paper's size
 #

@@ -173,7 +173,7 @@ figures.fig_scores(
 #
 # ## Is rare anatomy removed as well?
 #
-# The ventricles of clean test brains are widened by five standard deviations of the cohort.
+# The ventricles of clean test brains are widened by five standard deviations of the cohort: the simulator extrapolated, no pathology.
 
 # %% tags=["hide-input"]
 before = clean_part(cohort).images[:2]
@@ -219,8 +219,8 @@ figures.fig_curves(
 #
 # ## The claims
 #
-# Each number is a difference that is positive where the claim holds, at full strength. With as many latents no model reproduces much of an artefact, so half of
-# what the rival reproduces would matter (at least 0.01); elsewhere 0.05. Those at an equal share of the brain are at 80 × 112, the others at the paper's size. A control is true by
+# Each number is a difference that is positive where the claim holds, at full strength. No model of few latents reproduces much of an artefact, so half of
+# what the rival reproduces would matter (at least 0.01); of the brain kept and of PCA's components 0.05. Those at an equal share of the brain are at 80 × 112, the others at the paper's size. A control is true by
 # construction: the mean image reproduces nothing.
 
 # %% tags=["hide-input"]

@@ -81,9 +81,9 @@ figures.fig_region_profile(profile_of, sets[every], field[every, "divergence"]).
 
 # %% [markdown]
 # The next figure correlates each receptive field with each projective field, by ranks over regions. The paper compared the diagonal by eye, for its Factor 8 and HPF.
-# Some regions move all latents more, and change more, than others do. So the diagonal counts only where it exceeds its row.
+# Some regions move all latents more, and change more, than others do. So only what the diagonal has beyond its row says something of a latent.
 #
-# A latent's share of HPF (of six regions) differs between its two fields by up to {glue:text}`both_gap` percentage points, mean over fits, of PCA by {glue:text}`both_gap_pca`, though PCA's two
+# A latent's share of HPF (of six regions) differs between its two fields by {glue:text}`both_gap` percentage points in the latent that differs most (mean over fits), of PCA by {glue:text}`both_gap_pca`, though PCA's two
 # directions share their loadings. More than PCA's: {glue:text}`both_gap_verdict`.
 
 # %% tags=["hide-input"]

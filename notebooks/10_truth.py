@@ -133,7 +133,7 @@ figures.fig_scores(rates, columns=3).made_from(of_all).shows(
 # ## Is the claim true?
 #
 # The claim is that a latent stands for a factor. If so, latents have more of a factor than random axes of their codes. The
-# least that would matter is fixed: 0.1 of R², and one factor in eight of those recovered. Of R² all factors together must show it, and each simulator: with some of these the claim *depends*. There are two controls. For a model told the factors the claim is true and must hold; for one set of random axes
+# least that would matter is fixed: 0.1 of R², and one factor in eight of those recovered. The R² must show it over all factors together and on each simulator; where only some of these do, the claim *depends*. There are two controls. For a model told the factors the claim is true and must hold; for one set of random axes
 # against the others it is false and must not.
 
 # %% tags=["hide-input"]
