@@ -210,10 +210,12 @@ def interpolated(logits):
     return F.interpolate(wide, scale_factor=2, mode="bilinear")[:, 0, 2:-2, 2:-2]
 
 
-@pytest.mark.parametrize(("halvings", "latent_dim"), [(2, 1), (3, 4)])
-def test_codes_are_those_of_block_means_and_logits_their_interpolation(halvings, latent_dim):
+@given(halvings=st.integers(2, 4), latent_dim=st.integers(1, 6), weights=st.integers(0, 99))
+def test_codes_are_those_of_block_means_and_logits_their_interpolation(
+    halvings, latent_dim, weights
+):
     fine = sections(7, shape=(5 * 2**halvings, 7 * 2**halvings))
-    model = fitted(fine, latent_dim, 3)
+    model = fitted(fine, latent_dim, weights)
     grown, other = (grow(model, Images(fine, CPU), seed) for seed in (3, 4))
     assert grown.tensors().keys() == BetaVAE(latent_dim, fine.shape[1:]).tensors().keys()
     assert not torch.equal(grown.encoder[0].weight, other.encoder[0].weight)

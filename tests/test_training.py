@@ -129,7 +129,10 @@ def test_every_step_samples_anew_and_every_validation_alike(monkeypatch):
             for more in (
                 ({"precision": "float32"}, 9),
                 ({"precision": "float32", "initialisation": "authors", "optimiser": "adam"}, 9),
-                *[({"steps": "10x14: 4, 20x28: 8"}, step) for step in (3, 5, 9)],
+                *[
+                    ({"steps": "10x14: 4, 20x28: 8", "validate_every": 2}, step)
+                    for step in (3, 5, 9)  # from inside a stage, its end, inside the last
+                ],
             )
         ),
     ],
