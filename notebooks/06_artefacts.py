@@ -50,8 +50,8 @@ from brainvae_core.study import fitted
 # ## Fig. 2B: three sections
 #
 # The test brain with the strongest artefact of each kind: a leak from the other channel, a breakage, a scanning grid. The cohort is simulated, so the section
-# without its artefact is known. Red or blue inside an outline at the right is artefact that the model reproduced. The pictured β-VAE rebuilds this leak, the strongest, nearly
-# whole and the pictured VAE does not; on average both reproduce the shares below.
+# without its artefact is known. Red or blue inside an outline at the right is artefact that the model reproduced. Here the β-VAE rebuilds the strongest leak nearly whole and
+# the VAE does not; averages follow.
 
 # %% tags=["hide-input"]
 cohort, n = prepare_cohort(p), p.model.latent_dim
