@@ -64,7 +64,7 @@ figures.fig_reconstructions(
 # %% [markdown]
 # ## Fig. 2C: similarity against the number of latents
 #
-# Every model is fitted at {glue:text}`recon_n_latents` values of L at 80 × 112. One call reads how each fit scores on each test brain.
+# Every model is fitted at {glue:text}`recon_n_latents` values of L at 80 × 112. One call reads every fit's scores.
 
 # %%
 scores = table(p, "reconstruction_along_l")
@@ -108,7 +108,7 @@ figures.fig_2d(by_kind[~is_real], real).shows(
 # ## More latents, and overfitting
 #
 # Explained variance is the share of a brain's squared difference from the mean image that its reconstruction accounts for, averaged over brains. (Chapter 4 takes it
-# of all brains together, which gives other digits for the same fits.) The paper says that the vanilla VAE
+# of all brains together: other digits.) The paper says that the vanilla VAE
 # "overfits to the noise". Then it must explain more of training brains than of test brains, by more than the other models do.
 
 # %% tags=["hide-input"]
