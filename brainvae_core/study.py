@@ -256,18 +256,18 @@ def _fitted(p, configs, cohort):
     return fit_all(cohort, configs, places.runs, places.device, places.together)
 
 
-def _kept(p, stage, vaes):
-    """Which of a stage's models come with the project, and the folder of their cohort."""
+def _keep(p, stage, cohort, vaes):
+    """Round a stage's models that come with the project into results/, and so among the runs.
+
+    Chapters read the runs, and have to show what is kept.
+    """
+    folder = Path(p.places.results) / p.profile
     if stage in SIMULATORS:  # one is pictured, of the others a table tells
-        return vaes[:1], Path(p.places.results) / f"{p.profile}-{stage}"
-    first = p.evaluation.seeds[:KEPT_SEEDS]  # of the others, tables tell
-    return [run for run in vaes if run.config.seed in first], Path(p.places.results) / p.profile
-
-
-def _keep(p, cohort, vaes, folder):
-    """Round models into results/ and in the profile's runs, so that chapters read the kept ones."""
-    export_runs(cohort, vaes, folder)
-    for run in vaes:
+        kept, folder = vaes[:1], folder.with_name(f"{p.profile}-{stage}")
+    else:
+        kept = [run for run in vaes if run.config.seed in p.evaluation.seeds[:KEPT_SEEDS]]
+    export_runs(cohort, kept, folder)
+    for run in kept:
         if "kept" not in run.made:
             shutil.rmtree(run.folder)
     import_runs(cohort, p.places.results, p.places.runs)
@@ -314,7 +314,7 @@ def main():
                 runs = [run for _, run in fitted(p, name, cohort)]
                 if options.keep:
                     vaes = [run for run in runs if type(run.config) is BetaVAEConfig]
-                    _keep(p, cohort, *_kept(p, name, vaes))
+                    _keep(p, name, cohort, vaes)
             counts = count_runs(configs, cohort, p.places.runs) or "made"
             print(f"{cohort}: {counts}", flush=True)
     except (ValueError, OSError, OutOfDeviceMemory) as error:
